@@ -1,0 +1,151 @@
+"""Events: what a Plexy delivery says, in the ledger's terms.
+
+In: an ``Envelope`` and its place in the log. Out: an ``Event`` to fold, ``Unfolded`` for a type that
+the ledger only keeps, or a ``Rejection`` for data that a known type needs and lacks.
+Never: an exception for anything that Plexy, or somebody with its secret, may send.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from ledger.envelope import MAX_ID_BYTES, Envelope
+from ledger.money import MoneyError, check_amount, check_currency
+from ledger.rejections import Reason, Rejection
+
+PAYMENT_SUCCEEDED: Final = "payment.succeeded"
+PAYMENT_FAILED: Final = "payment.failed"
+REFUND_SUCCEEDED: Final = "refund.succeeded"
+FOLDED_TYPES: Final = frozenset({PAYMENT_SUCCEEDED, PAYMENT_FAILED, REFUND_SUCCEEDED})
+
+
+class FieldNames(msgspec.Struct, frozen=True):
+    """Where in ``data`` the references are looked up, first match first.
+
+    ``order`` is looked up in ``data``, then in ``data.metadata``: Plexy's APIs call a merchant's
+    order number by several names. ``payment`` is what a refund calls the payment that it refunds.
+    """
+
+    order: tuple[str, ...] = ("merchantReference", "orderReference", "order_id", "orderId", "order")
+    payment: tuple[str, ...] = ("payment_id", "paymentId", "payment", "originalReference")
+
+
+class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One event that counts: a fact about a payment.
+
+    ``created`` is in Unix seconds, ``amount_minor`` in minor units of ``currency``; ``partition``
+    and ``offset`` are its place in the log of record.
+    """
+
+    event_id: str
+    type: str
+    created: int
+    data_id: str
+    amount_minor: int
+    currency: str
+    status: str | None
+    order_reference: str | None
+    payment_reference: str | None
+    partition: int
+    offset: int
+
+    @property
+    def payment_id(self) -> str:
+        """The payment that this fact is about: a refund's reference if it has one, else its id."""
+        return self.payment_reference or self.data_id
+
+    @property
+    def time_order(self) -> tuple[int, str]:
+        """Sorts facts by when they occurred; the id decides between equal times."""
+        return (self.created, self.event_id)
+
+
+class Unfolded(msgspec.Struct, frozen=True):
+    """An event of a type that is kept and counted by type, and never folded."""
+
+    type: str
+
+
+def decode_event(
+    envelope: Envelope, partition: int, offset: int, names: FieldNames
+) -> Event | Unfolded | Rejection:
+    """Read what a known type needs from ``data``; see the module for what comes out."""
+    if envelope.type not in FOLDED_TYPES:
+        return Unfolded(envelope.type)
+    try:
+        return _read(envelope, partition, offset, names)
+    except MoneyError as error:
+        field = "data.currency" if error.reason.startswith("currency") else "data.amount"
+        return Rejection(reason=Reason(error.reason), detail=f"{field}: {error}", field=field)
+    except _Unusable as error:
+        return error.rejection
+
+
+class _Unusable(Exception):
+    """Carries a rejection out of the reading of one field; never leaves this module."""
+
+    def __init__(self, reason: Reason, field: str, detail: str) -> None:
+        super().__init__(detail)
+        self.rejection = Rejection(reason=reason, detail=f"{field}: {detail}", field=field)
+
+
+def _read(envelope: Envelope, partition: int, offset: int, names: FieldNames) -> Event:
+    data = envelope.data
+    status = data.get("status")
+    is_refund = envelope.type == REFUND_SUCCEEDED
+    return Event(
+        event_id=envelope.id,
+        type=envelope.type,
+        created=envelope.created,
+        data_id=_data_id(data),
+        amount_minor=check_amount(data.get("amount")),
+        currency=check_currency(data.get("currency")),
+        status=status if isinstance(status, str) else None,
+        order_reference=_order_reference(data, names.order),
+        payment_reference=_reference("data", data, names.payment) if is_refund else None,
+        partition=partition,
+        offset=offset,
+    )
+
+
+def _data_id(data: Mapping[str, Any]) -> str:
+    data_id = data.get("id")
+    if data_id is None or data_id == "":
+        raise _Unusable(Reason.ID_MISSING, "data.id", "the id is missing")
+    if not isinstance(data_id, str):
+        raise _Unusable(
+            Reason.ID_INVALID, "data.id", f"expected text, got {type(data_id).__name__}"
+        )
+    return _bounded("data.id", data_id)
+
+
+def _order_reference(data: Mapping[str, Any], names: Iterable[str]) -> str | None:
+    found = _reference("data", data, names)
+    metadata = data.get("metadata")
+    if found is None and isinstance(metadata, dict):
+        return _reference("data.metadata", metadata, names)
+    return found
+
+
+def _reference(path: str, holder: Mapping[str, Any], names: Iterable[str]) -> str | None:
+    """Return the first of the fields that holds a text or a whole number.
+
+    A shop whose order numbers are numbers may send them as such. Anything else under the name (an
+    expanded object, say) is no reference, and no reason to refuse the money.
+    """
+    for name in names:
+        value = holder.get(name)
+        if type(value) is int:
+            value = str(value)
+        if isinstance(value, str) and value:
+            return _bounded(f"{path}.{name}", value)
+    return None
+
+
+def _bounded(field: str, text: str) -> str:
+    # A character has at most four bytes: short texts need no encoding to be measured.
+    if len(text) * 4 > MAX_ID_BYTES and len(text.encode()) > MAX_ID_BYTES:
+        detail = f"expected at most {MAX_ID_BYTES} bytes, got {len(text.encode())}"
+        raise _Unusable(Reason.REFERENCE_TOO_LONG, field, detail)
+    return text

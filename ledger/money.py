@@ -1,0 +1,106 @@
+"""Money: an amount in integer minor units and the ISO 4217 currency that it is in.
+
+In: numbers and codes as somebody sent them. Out: ``Money``, or a ``MoneyError`` that says why not.
+Never: a float, and never a sum across currencies.
+"""
+
+from typing import Any, Final
+
+import iso4217
+import msgspec
+
+# JSON numbers are exact up to here in every implementation that reads them as doubles (RFC 8259, 6).
+MAX_AMOUNT_MINOR: Final = 2**53 - 1
+
+# Gold, the testing code and the like have no minor unit, so no amount can be counted in them.
+MINOR_UNIT_DIGITS: Final[dict[str, int]] = {
+    currency.code: currency.exponent
+    for currency in iso4217.Currency
+    if currency.exponent is not None
+}
+
+
+class MoneyError(ValueError):
+    """No amount of money can be made of what was given; ``reason`` is a stable name for why."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def check_amount(amount_minor: object) -> int:
+    """Return the amount, in minor units, if it is an integer from 0 to ``MAX_AMOUNT_MINOR``.
+
+    Raises ``MoneyError`` with reason ``amount_missing``, ``amount_not_integer``,
+    ``amount_negative`` or ``amount_too_large``.
+
+    >>> check_amount(500000)
+    500000
+    """
+    if amount_minor is None:
+        raise MoneyError("amount_missing", "the amount is missing")
+    # bool is a subclass of int, and True is not one tiyn.
+    if type(amount_minor) is not int:
+        kind = type(amount_minor).__name__
+        raise MoneyError("amount_not_integer", f"expected an integer of minor units, got {kind}")
+    if amount_minor < 0:
+        raise MoneyError("amount_negative", f"expected an amount from 0, got {amount_minor}")
+    if amount_minor > MAX_AMOUNT_MINOR:
+        raise MoneyError("amount_too_large", f"expected at most {MAX_AMOUNT_MINOR}")
+    return amount_minor
+
+
+def check_currency(currency: object) -> str:
+    """Return the code if ISO 4217 lists it, upper case, for a currency with minor units.
+
+    Raises ``MoneyError`` with reason ``currency_missing`` or ``currency_unknown``.
+
+    >>> check_currency("KZT")
+    'KZT'
+    """
+    if currency is None:
+        raise MoneyError("currency_missing", "the currency is missing")
+    if type(currency) is not str or currency not in MINOR_UNIT_DIGITS:
+        # What was sent may be of any length: it is named by its first characters only.
+        raise MoneyError(
+            "currency_unknown", f"expected an ISO 4217 code such as KZT, got {currency!r:.40}"
+        )
+    return currency
+
+
+class Money(msgspec.Struct, frozen=True, array_like=True, order=False):
+    """An amount in minor units (cents for USD, tiyn for KZT) and its ISO 4217 code.
+
+    >>> Money(150000, "KZT") + Money(1, "KZT")
+    Money(amount_minor=150001, currency='KZT')
+    >>> Money(1.5, "KZT")
+    Traceback (most recent call last):
+    ledger.money.MoneyError: expected an integer of minor units, got float
+    """
+
+    amount_minor: int
+    currency: str
+
+    def __post_init__(self) -> None:
+        check_amount(self.amount_minor)
+        check_currency(self.currency)
+
+    def __add__(self, other: Any) -> "Money":
+        """Add an amount of the same currency; ``MoneyError`` across currencies."""
+        if not isinstance(other, Money):
+            return NotImplemented
+        if other.currency != self.currency:
+            raise MoneyError("currency_mismatch", f"{self.currency} and {other.currency} don't add")
+        return Money(self.amount_minor + other.amount_minor, self.currency)
+
+
+def major_units(amount_minor: int, currency: str) -> str:
+    """Write an amount for people, in major units, with the currency's own number of decimals.
+
+    >>> major_units(-150050, "KZT"), major_units(7, "JPY"), major_units(5, "BHD")
+    ('-1500.50', '7', '0.005')
+    """
+    digits = MINOR_UNIT_DIGITS[currency]
+    sign = "-" if amount_minor < 0 else ""
+    whole, part = divmod(abs(amount_minor), 10**digits)
+    return f"{sign}{whole}.{part:0{digits}d}" if digits else f"{sign}{whole}"

@@ -1,0 +1,109 @@
+"""Orders: an order is its payments' snapshots, and what follows from them.
+
+In: snapshots of payments, in any order, any number of times. Out: the order's state and document.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import msgspec
+
+from ledger.payments import PaymentDocument, Snapshot
+
+OrderStatus = Literal["over_refunded", "refunded", "partially_refunded", "paid", "failed"]
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """One currency's sums, in minor units; ``net`` is ``paid - refunded``."""
+
+    paid: int
+    refunded: int
+    net: int
+
+
+class OrderDocument(msgspec.Struct, frozen=True):
+    """An order as people and programs downstream see it; times are in Unix seconds.
+
+    ``version`` is how many distinct facts it rests on. Lists and totals are sorted, so that equal
+    states are equal documents.
+    """
+
+    order_id: str
+    status: OrderStatus
+    version: int
+    totals: dict[str, Totals]
+    payments: tuple[PaymentDocument, ...]
+    anomalies: tuple[str, ...]
+    first_event: int
+    last_event: int
+
+
+class Order(msgspec.Struct, frozen=True, array_like=True):
+    """An order's state: the latest snapshot of every payment that ever named it.
+
+    A payment that moved to another order stays as a withdrawn snapshot: an older one that comes
+    again after a crash must not bring it back.
+    """
+
+    order_id: str
+    payments: dict[str, Snapshot] = {}
+
+
+def fold_orders(snapshots: Iterable[Snapshot], known: Mapping[str, Order]) -> dict[str, Order]:
+    """Return the orders that changed; ``known`` are their states before."""
+    changed: dict[str, Order] = {}
+    for snapshot in snapshots:
+        order_id = snapshot.order_id
+        order = changed.get(order_id) or known.get(order_id) or Order(order_id)
+        held = order.payments.get(snapshot.payment_id)
+        if held is None or snapshot.version > held.version:
+            payments = {**order.payments, snapshot.payment_id: snapshot}
+            changed[order_id] = Order(order_id, payments)
+    return changed
+
+
+def describe(order: Order) -> OrderDocument | None:
+    """Return what follows from the order's payments; ``None`` if all of them have moved away."""
+    payments = [held.payment for _, held in sorted(order.payments.items()) if held.payment]
+    if not payments:
+        return None
+    totals = _totals(payments)
+    times = [event.created for payment in payments for event in payment.events]
+    return OrderDocument(
+        order_id=order.order_id,
+        status=_status(payments, totals),
+        version=len(times),
+        totals=totals,
+        payments=tuple(payments),
+        anomalies=tuple(sorted({name for payment in payments for name in payment.anomalies})),
+        first_event=min(times),
+        last_event=max(times),
+    )
+
+
+def _totals(payments: Iterable[PaymentDocument]) -> dict[str, Totals]:
+    paid: dict[str, int] = {}
+    refunded: dict[str, int] = {}
+    for payment in payments:
+        if payment.amount is not None and payment.currency is not None:
+            paid[payment.currency] = paid.get(payment.currency, 0) + payment.amount
+        for refund in payment.refunds:
+            refunded[refund.currency] = refunded.get(refund.currency, 0) + refund.amount
+    return {
+        currency: Totals(
+            (came := paid.get(currency, 0)), (went := refunded.get(currency, 0)), came - went
+        )
+        for currency in sorted(paid.keys() | refunded.keys())
+    }
+
+
+def _status(payments: Iterable[PaymentDocument], totals: Mapping[str, Totals]) -> OrderStatus:
+    succeeded = any(payment.status == "succeeded" for payment in payments)
+    something_refunded = any(total.refunded for total in totals.values())
+    if any(total.net < 0 for total in totals.values()):
+        return "over_refunded"
+    if succeeded and something_refunded and all(total.net == 0 for total in totals.values()):
+        return "refunded"
+    if something_refunded:
+        return "partially_refunded"
+    return "paid" if succeeded else "failed"

@@ -1,0 +1,254 @@
+"""Payments: the facts seen under one payment id, and what follows from them.
+
+In: events, in any order, any number of times. Out: the payment's state, the snapshots that its order
+(or orders, when it moves) must hear of, and the journal entries it posts.
+A payment *is* its set of facts; status, amounts, refunds, order and anomalies are a pure function of
+that set, so that neither the order of arrival nor a repetition changes them.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final, Literal
+
+import msgspec
+
+from ledger.events import PAYMENT_FAILED, PAYMENT_SUCCEEDED, REFUND_SUCCEEDED, Event
+from ledger.journal import Entry, Posted, Subject, post, posted_after
+from ledger.money import Money
+
+PaymentStatus = Literal["succeeded", "failed", "unknown"]
+
+# The payment's own success, among the subjects posted under it; the others are refund ids.
+_SUCCESS: Final = ""
+
+
+class Refund(msgspec.Struct, frozen=True):
+    """One refund, counted once: ``amount`` in minor units, ``created`` in Unix seconds."""
+
+    refund_id: str
+    amount: int
+    currency: str
+    created: int
+    event_id: str
+
+
+class EventReference(msgspec.Struct, frozen=True):
+    """A fact's event and its place in the log of record."""
+
+    event_id: str
+    type: str
+    created: int
+    partition: int
+    offset: int
+
+
+class PaymentDocument(msgspec.Struct, frozen=True):
+    """What follows from a payment's facts, as people and programs downstream see it.
+
+    ``amount`` and ``currency`` are of the earliest success, ``None`` where nothing succeeded.
+    Lists are sorted, so that equal states are equal documents.
+    """
+
+    payment_id: str
+    status: PaymentStatus
+    amount: int | None
+    currency: str | None
+    created: int
+    refunds: tuple[Refund, ...]
+    events: tuple[EventReference, ...]
+    anomalies: tuple[str, ...]
+
+
+class PlacedPayment(PaymentDocument, frozen=True):
+    """A payment's document with the order that it belongs to, and how many facts it rests on."""
+
+    order_id: str
+    version: int
+
+
+class Payment(msgspec.Struct, frozen=True, array_like=True):
+    """A payment's state: its facts, and what stands posted in the journal for it.
+
+    ``posted`` is by refund id, the success itself under the empty one.
+    """
+
+    payment_id: str
+    facts: dict[str, Event] = {}
+    posted: dict[str, Posted] = {}
+
+    @property
+    def version(self) -> int:
+        """How many distinct facts the state rests on; a later state has a higher one."""
+        return len(self.facts)
+
+    @property
+    def order_id(self) -> str:
+        """The reference on the earliest fact that carries one, else the payment's own id."""
+        carriers = [fact for fact in self.facts.values() if fact.order_reference is not None]
+        return (_earliest(carriers).order_reference if carriers else None) or self.payment_id
+
+
+class Snapshot(msgspec.Struct, frozen=True, array_like=True):
+    """What an order hears of one of its payments; ``payment`` is ``None`` when it has moved away.
+
+    Of two snapshots of the same payment, the one with the higher ``version`` holds.
+    """
+
+    order_id: str
+    payment_id: str
+    version: int
+    payment: PaymentDocument | None
+
+
+class FoldedPayments(msgspec.Struct):
+    """What a run of events did: the payments that changed, and what must be published for it."""
+
+    payments: dict[str, Payment]
+    snapshots: list[Snapshot]
+    entries: list[Entry]
+
+
+def fold_payments(events: Iterable[Event], known: Mapping[str, Payment]) -> FoldedPayments:
+    """Fold events into the payments they are about; ``known`` are their states before.
+
+    Entries are made an event at a time, and an order that a payment only passed through hears of it
+    too: so a run that is folded again after a crash, cut at another place, publishes the same.
+    """
+    folded = FoldedPayments(payments={}, snapshots=[], entries=[])
+    visited: dict[str, set[str]] = {}
+    for event in events:
+        payment_id = event.payment_id
+        payment = folded.payments.get(payment_id) or known.get(payment_id) or Payment(payment_id)
+        if event.event_id in payment.facts:
+            continue
+        orders = visited.setdefault(payment_id, set())
+        if payment.facts:
+            orders.add(payment.order_id)
+        payment = folded.payments[payment_id] = _add(payment, event, folded.entries)
+        orders.add(payment.order_id)
+    for payment_id, payment in folded.payments.items():
+        folded.snapshots.extend(_snapshots(payment, visited[payment_id]))
+    return folded
+
+
+def describe(payment: Payment) -> PaymentDocument:
+    """Return what follows from the payment's facts."""
+    facts = sorted(payment.facts.values(), key=_by_time)
+    successes = [fact for fact in facts if fact.type == PAYMENT_SUCCEEDED]
+    success = successes[0] if successes else None
+    refunds = _refunds(payment.payment_id, facts)
+    return PaymentDocument(
+        payment_id=payment.payment_id,
+        status=_status(facts, success),
+        amount=success.amount_minor if success else None,
+        currency=success.currency if success else None,
+        created=(success or facts[0]).created,
+        refunds=tuple(sorted(refunds, key=lambda refund: (refund.created, refund.refund_id))),
+        events=tuple(
+            EventReference(fact.event_id, fact.type, fact.created, fact.partition, fact.offset)
+            for fact in facts
+        ),
+        anomalies=tuple(sorted(_anomalies(payment.payment_id, facts, successes, refunds))),
+    )
+
+
+def describe_placed(payment: Payment) -> PlacedPayment:
+    """Return what follows from the payment's facts, with the order it belongs to."""
+    document = msgspec.structs.asdict(describe(payment))
+    return PlacedPayment(**document, order_id=payment.order_id, version=payment.version)
+
+
+def _by_time(fact: Event) -> tuple[int, str]:
+    return (fact.created, fact.event_id)
+
+
+def _earliest(facts: Iterable[Event]) -> Event:
+    return min(facts, key=_by_time)
+
+
+def _add(payment: Payment, event: Event, entries: list[Entry]) -> Payment:
+    """Add a fact that is new, and append the entries that it posts."""
+    after = Payment(payment.payment_id, {**payment.facts, event.event_id: event}, payment.posted)
+    if event.type == PAYMENT_FAILED:
+        return after
+    if event.type == PAYMENT_SUCCEEDED:
+        subject, refund_id = Subject(payment.payment_id), _SUCCESS
+    else:
+        refund_id = _refund_id(payment.payment_id, event)
+        subject = Subject(payment.payment_id, refund_id)
+    standing = _earliest(_same_subject(after, event, refund_id))
+    money = Money(standing.amount_minor, standing.currency)
+    before = payment.posted.get(refund_id)
+    entries.extend(post(subject, money, before, event))
+    posted = {**payment.posted, refund_id: posted_after(before, money)}
+    return Payment(payment.payment_id, after.facts, posted)
+
+
+def _same_subject(payment: Payment, event: Event, refund_id: str) -> list[Event]:
+    facts = [fact for fact in payment.facts.values() if fact.type == event.type]
+    if event.type == PAYMENT_SUCCEEDED:
+        return facts
+    return [fact for fact in facts if _refund_id(payment.payment_id, fact) == refund_id]
+
+
+def _snapshots(payment: Payment, visited: set[str]) -> Iterable[Snapshot]:
+    current, version = payment.order_id, payment.version
+    for order_id in sorted(visited - {current}):
+        yield Snapshot(order_id, payment.payment_id, version, None)
+    yield Snapshot(current, payment.payment_id, version, describe(payment))
+
+
+def _status(facts: list[Event], success: Event | None) -> PaymentStatus:
+    if success:
+        return "succeeded"
+    return "failed" if any(fact.type == PAYMENT_FAILED for fact in facts) else "unknown"
+
+
+def _refund_id(payment_id: str, fact: Event) -> str:
+    """A refund is told by its own id; by its event's where that id is the payment's."""
+    return fact.data_id if fact.data_id != payment_id else fact.event_id
+
+
+def _refunds(payment_id: str, facts: list[Event]) -> list[Refund]:
+    """Return each refund once, by its earliest fact; ``facts`` are sorted by time."""
+    refunds: dict[str, Refund] = {}
+    for fact in facts:
+        if fact.type == REFUND_SUCCEEDED:
+            refund_id = _refund_id(payment_id, fact)
+            refund = Refund(
+                refund_id, fact.amount_minor, fact.currency, fact.created, fact.event_id
+            )
+            refunds.setdefault(refund_id, refund)
+    return list(refunds.values())
+
+
+def _anomalies(
+    payment_id: str, facts: list[Event], successes: list[Event], refunds: list[Refund]
+) -> Iterable[str]:
+    if len({(fact.amount_minor, fact.currency) for fact in successes}) > 1:
+        yield "conflicting_amount"
+    if len({ref for fact in facts if (ref := fact.order_reference) is not None}) > 1:
+        yield "conflicting_order"
+    if _refunds_conflict(payment_id, facts):
+        yield "conflicting_refund"
+    if refunds and not successes:
+        yield "refund_without_payment"
+    if refunds and successes:
+        yield from _excess(successes[0], refunds)
+
+
+def _refunds_conflict(payment_id: str, facts: list[Event]) -> bool:
+    amounts: dict[str, tuple[int, str]] = {}
+    for fact in facts:
+        if fact.type == REFUND_SUCCEEDED:
+            amount = (fact.amount_minor, fact.currency)
+            if amounts.setdefault(_refund_id(payment_id, fact), amount) != amount:
+                return True
+    return False
+
+
+def _excess(success: Event, refunds: list[Refund]) -> Iterable[str]:
+    in_currency = [refund.amount for refund in refunds if refund.currency == success.currency]
+    if len(in_currency) != len(refunds):
+        yield "currency_mismatch"
+    if sum(in_currency) > success.amount_minor:
+        yield "refund_exceeds_payment"

@@ -1,0 +1,38 @@
+"""Rejections: what is wrong with data that was kept but is not counted, as a value.
+
+Bad data never raises past the decoder: it becomes a ``Rejection``, which goes to
+``plexy.rejected`` together with the bytes. An exception is a bug of ours.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Reason(StrEnum):
+    """Why a record is not counted. The names are stable: people and programs rely on them."""
+
+    MALFORMED_JSON = "malformed_json"
+    INVALID_ENVELOPE = "invalid_envelope"
+    KEY_MISMATCH = "key_mismatch"
+    EVENT_ID_REUSED = "event_id_reused"
+    ID_MISSING = "id_missing"
+    ID_INVALID = "id_invalid"
+    REFERENCE_TOO_LONG = "reference_too_long"
+    AMOUNT_MISSING = "amount_missing"
+    AMOUNT_NOT_INTEGER = "amount_not_integer"
+    AMOUNT_NEGATIVE = "amount_negative"
+    AMOUNT_TOO_LARGE = "amount_too_large"
+    CURRENCY_MISSING = "currency_missing"
+    CURRENCY_UNKNOWN = "currency_unknown"
+
+
+class Rejection(msgspec.Struct, frozen=True, kw_only=True):
+    """One record's rejection: the reason's name, and a sentence for people that names the field.
+
+    ``field`` is the path of the field at fault, such as ``data.amount``, or empty.
+    """
+
+    reason: Reason
+    detail: str
+    field: str = ""

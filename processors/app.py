@@ -1,0 +1,8 @@
+"""The worker as ``faust -A processors.app worker`` expects it; settings from the environment."""
+
+import os
+
+from processors.settings import WorkerSettings
+from processors.worker import create_app
+
+app = create_app(WorkerSettings.from_environment(os.environ))

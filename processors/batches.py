@@ -1,0 +1,72 @@
+"""Record batches: many records to Kafka with one future per batch.
+
+In: records by topic. Out: the last offset written in each partition, once every broker that must
+have them acknowledged. Never: a return before that, or a record that is dropped in silence.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.partitioner import murmur2
+from aiokafka.structs import RecordMetadata
+
+# A broker's restart takes seconds, and the client retries meanwhile. After this the worker gives
+# up: it stops with an error, and does the chunk again after its restart.
+ACKNOWLEDGED_WITHIN_S: Final = 60.0
+
+
+class OutRecord(NamedTuple):
+    """A record to write: ``value`` is ``None`` for a tombstone."""
+
+    key: bytes
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+def partition_for(key: bytes, partitions: int) -> int:
+    """Return the partition of a key, as Kafka's default partitioner does (murmur2)."""
+    return int(murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+async def send_by_key(
+    producer: AIOKafkaProducer, topic: str, records: Iterable[OutRecord], partitions: int
+) -> None:
+    """Write records to the partitions of their keys, in order within each."""
+    by_partition: dict[int, list[OutRecord]] = defaultdict(list)
+    for record in records:
+        by_partition[partition_for(record.key, partitions)].append(record)
+    await asyncio.gather(
+        *(
+            send_to_partition(producer, topic, partition, group)
+            for partition, group in by_partition.items()
+        )
+    )
+
+
+async def send_to_partition(
+    producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[OutRecord]
+) -> int:
+    """Write records to one partition in order; return the offset of the last, acknowledged."""
+    async with asyncio.timeout(ACKNOWLEDGED_WITHIN_S):
+        futures = []
+        batch = producer.create_batch()
+        for record in records:
+            if not _append(batch, record):
+                futures.append(await producer.send_batch(batch, topic, partition=partition))
+                batch = producer.create_batch()
+                if not _append(batch, record):
+                    raise ValueError(f"record too large for {topic}: key {record.key!r:.80}")
+        count = batch.record_count()
+        futures.append(await producer.send_batch(batch, topic, partition=partition))
+        acknowledged: list[RecordMetadata] = await asyncio.gather(*futures)
+    return int(acknowledged[-1].offset) + count - 1
+
+
+def _append(batch: object, record: OutRecord) -> bool:
+    appended = batch.append(  # type: ignore[attr-defined]
+        key=record.key, value=record.value, timestamp=None, headers=list(record.headers)
+    )
+    return appended is not None

@@ -1,0 +1,39 @@
+"""Lanes: the chunks of one partition one after another, those of different partitions side by side.
+
+So one partition's wait for the broker overlaps another's work. An exception in any lane ends the
+agent, and with it the worker, before the chunk is done: it comes again after the restart.
+"""
+
+import asyncio
+from collections.abc import AsyncIterable, Awaitable, Callable
+from typing import Any
+
+import structlog
+
+from processors.transport import Chunk, RevokedError
+
+log = structlog.get_logger(__name__)
+
+Work = Callable[[Chunk], Awaitable[None]]
+
+
+async def work_in_lanes(chunks: AsyncIterable[Chunk], work: Work) -> None:
+    """Do ``work`` for each chunk of a stream; return when the stream ends, raise if work raised."""
+    tails: dict[int, asyncio.Task[None]] = {}
+    async with asyncio.TaskGroup() as lanes:
+        async for chunk in chunks:
+            ahead = tails.get(chunk.partition)
+            tails[chunk.partition] = lanes.create_task(_work_after(ahead, chunk, work))
+
+
+async def _work_after(ahead: asyncio.Task[Any] | None, chunk: Chunk, work: Work) -> None:
+    if ahead is not None:
+        await asyncio.wait([ahead])
+        # Raises if the chunk ahead failed: nothing of the partition may be done after it.
+        ahead.result()
+    try:
+        chunk.check_ours()
+        with chunk.at_work():
+            await work(chunk)
+    except RevokedError:
+        log.info("chunk dropped, its partition was given back", chunk=repr(chunk))

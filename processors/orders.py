@@ -1,0 +1,39 @@
+"""The agent ``orders``: each order as its payments' snapshots.
+
+In: chunks of ``ledger.payments``. Out: order documents to ``ledger.orders`` by order id, a tombstone
+for an order that all payments have left; state: the table ``orders``, by order id.
+"""
+
+from typing import Any
+
+from ledger.orders import Order, describe, fold_orders
+from ledger.wire import ORDER_DOCUMENTS, ORDERS, SNAPSHOTS
+from processors.batches import OutRecord
+from processors.lanes import work_in_lanes
+from processors.topology import LedgerApp
+from processors.transport import Chunk
+
+
+def add_agent(app: LedgerApp) -> None:
+    """Declare the agent."""
+    orders = app.chunk_tables["orders"]
+
+    async def work(chunk: Chunk) -> None:
+        snapshots = [SNAPSHOTS.decode(record.value) for record in chunk.records]
+        stored = orders.read_chunk(chunk.partition, (record.key for record in chunk.records))
+        known = {key.decode(): ORDERS.decode(value) for key, value in stored.items()}
+        changed = fold_orders(snapshots, known)
+        await app.publish(app.names.orders, (_out(order) for order in changed.values()))
+        await orders.write_chunk(
+            chunk, {key.encode(): ORDERS.encode(value) for key, value in changed.items()}
+        )
+
+    @app.agent(app.chunked(app.names.payments), name="orders")
+    async def fold(chunks: Any) -> None:
+        await work_in_lanes(chunks, work)
+
+
+def _out(order: Order) -> OutRecord:
+    document = describe(order)
+    value = None if document is None else ORDER_DOCUMENTS.encode(document)
+    return OutRecord(order.order_id.encode(), value)

@@ -1,0 +1,43 @@
+"""The agent ``payments``: the facts of each payment, and what follows from them.
+
+In: chunks of ``ledger.events``. Out: journal entries to ``ledger.entries``, snapshots to
+``ledger.payments`` by order id; state: the table ``payments``, by payment id.
+"""
+
+from typing import Any
+
+from ledger.payments import fold_payments
+from ledger.wire import ENTRIES, EVENTS, PAYMENTS, SNAPSHOTS
+from processors.batches import OutRecord
+from processors.lanes import work_in_lanes
+from processors.topology import LedgerApp
+from processors.transport import Chunk
+
+
+def add_agent(app: LedgerApp) -> None:
+    """Declare the agent."""
+    payments = app.chunk_tables["payments"]
+
+    async def work(chunk: Chunk) -> None:
+        events = [EVENTS.decode(record.value) for record in chunk.records]
+        stored = payments.read_chunk(chunk.partition, (record.key for record in chunk.records))
+        known = {key.decode(): PAYMENTS.decode(value) for key, value in stored.items()}
+        folded = fold_payments(events, known)
+        await app.publish(
+            app.names.entries,
+            (OutRecord(entry.entry_id.encode(), ENTRIES.encode(entry)) for entry in folded.entries),
+        )
+        await app.publish(
+            app.names.payments,
+            (
+                OutRecord(each.order_id.encode(), SNAPSHOTS.encode(each))
+                for each in folded.snapshots
+            ),
+        )
+        await payments.write_chunk(
+            chunk, {key.encode(): PAYMENTS.encode(value) for key, value in folded.payments.items()}
+        )
+
+    @app.agent(app.chunked(app.names.events), name="payments")
+    async def fold(chunks: Any) -> None:
+        await work_in_lanes(chunks, work)

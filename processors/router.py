@@ -1,0 +1,59 @@
+"""Routes a request to the worker that has the key's partition.
+
+Faust's own router re-reads the answer as text and drops its headers; this one passes status, body,
+type and caching headers on as they are, and answers 503 when that worker can't be reached.
+"""
+
+import asyncio
+from typing import Any, Final
+
+import aiohttp
+from faust.app.router import Router as FaustRouter
+from faust.exceptions import SameNode
+from faust.types.core import K
+from faust.types.web import Request, Response, Web
+from yarl import URL
+
+from runtime.problems import MEDIA_TYPE, Problem
+
+_ANSWER_WITHIN_S: Final = 5.0
+_PASSED_ON: Final = ("Content-Type", "ETag", "Cache-Control", "Retry-After", "WWW-Authenticate")
+
+
+class Router(FaustRouter):
+    """Plug with the Faust setting ``Router``."""
+
+    async def route_req(self, table_name: str, key: K, web: Web, request: Request) -> Response:
+        """Return the answer of the worker that has ``key``; raise ``SameNode`` if it is this one."""
+        try:
+            destination = self.app.router.key_store(table_name, key)
+        except KeyError:
+            return _unavailable("no worker has this key's partition yet")
+        if self._urlident(destination) == self._urlident(self.app.conf.canonical_url):
+            raise SameNode
+        try:
+            return await self._forward(destination, request)
+        except (aiohttp.ClientError, asyncio.TimeoutError):
+            return _unavailable(f"the worker at {destination} has this key and does not answer")
+
+    async def _forward(self, destination: URL, request: Any) -> Response:
+        url = request.url.with_scheme(destination.scheme)
+        url = url.with_host(destination.host).with_port(destination.port)
+        async with self.app.http_client.request(
+            request.method,
+            url,
+            headers={name: value for name, value in request.headers.items() if name != "Host"},
+            timeout=aiohttp.ClientTimeout(total=_ANSWER_WITHIN_S),
+            allow_redirects=False,
+        ) as answer:
+            headers = {name: answer.headers[name] for name in _PASSED_ON if name in answer.headers}
+            return aiohttp.web.Response(  # type: ignore[return-value]
+                body=await answer.read(), status=answer.status, headers=headers
+            )
+
+
+def _unavailable(detail: str) -> Response:
+    problem = Problem(status=503, code="unavailable", detail=detail)
+    return aiohttp.web.Response(  # type: ignore[return-value]
+        body=problem.encode(), status=503, content_type=MEDIA_TYPE, headers={"Retry-After": "2"}
+    )

@@ -1,0 +1,68 @@
+"""The worker's settings."""
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Final
+
+from ledger.events import FieldNames
+from runtime.logs import LogFormat, LogLevel
+from runtime.settings import Port, Secret, SettingsError, setting
+from runtime.topics import TopicSettings
+
+_DEFAULT_NAMES: Final = FieldNames()
+
+
+class WorkerSettings(TopicSettings, frozen=True, kw_only=True):
+    """One worker: where it keeps its tables, what it serves, how it folds."""
+
+    data_dir: Annotated[
+        Path, setting("folder for local state; each worker needs one of its own")
+    ] = Path(".ledger")
+    api_token: Annotated[
+        Secret | None, setting("bearer token that the web views ask for; needed beyond loopback")
+    ] = None
+    web_bind: Annotated[str, setting("address that the web views listen on")] = "127.0.0.1"
+    web_host: Annotated[
+        str, setting("host name under which the other workers reach this one's views")
+    ] = "127.0.0.1"
+    web_port: Annotated[Port, setting("port of the web views")] = 6066
+    standby_replicas: Annotated[
+        int, setting("other workers that keep a copy of each table partition ready", ge=0, le=10)
+    ] = 1
+    table_memory_mb: Annotated[
+        int, setting("memory for all of a worker's RocksDB caches and buffers", ge=16)
+    ] = 256
+    chunk_records: Annotated[
+        int, setting("most records of one fetch that are folded together", ge=1, le=100_000)
+    ] = 4000
+    order_fields: Annotated[
+        tuple[str, ...], setting("names of the order's reference in `data` and `data.metadata`")
+    ] = _DEFAULT_NAMES.order
+    payment_fields: Annotated[
+        tuple[str, ...], setting("names of the payment's reference in a refund's `data`")
+    ] = _DEFAULT_NAMES.payment
+    log_format: Annotated[
+        LogFormat, setting("`json`, `pretty`, or `auto`: pretty on a terminal")
+    ] = "auto"
+    log_level: Annotated[LogLevel, setting("`debug`, `info`, `warning` or `error`")] = "info"
+
+    def check(self) -> None:
+        """Refuse to serve an order's state to a network without a token."""
+        super().check()
+        if self.api_token is None and not _is_loopback(self.web_bind):
+            raise SettingsError(
+                f"LEDGER_WEB_BIND={self.web_bind} is reachable from other machines: set "
+                "LEDGER_API_TOKEN, or leave the views on 127.0.0.1"
+            )
+
+    @property
+    def field_names(self) -> FieldNames:
+        """Where references are looked up."""
+        return FieldNames(order=self.order_fields, payment=self.payment_fields)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

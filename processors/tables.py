@@ -1,0 +1,70 @@
+"""Tables that are written a chunk at a time, the changelog first.
+
+In: a chunk's new values, as bytes. Out: the changelog acknowledged, then one RocksDB write that
+holds the values *and* the offset of the changelog that they came with. Never: local state that is
+ahead of the changelog. (Faust's own order is the other way round: after a crash a key can sit in
+RocksDB, be skipped as already applied, and never reach the changelog; a rebalance then loses it.)
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import faust
+import rocksdb
+
+from processors.batches import OutRecord, send_to_partition
+from processors.transport import Chunk
+
+_MIB: Final = 1024 * 1024
+
+
+class ChunkTable(faust.Table[bytes, bytes]):
+    """A Faust table with RocksDB, keys and values as bytes; its changelog has its name."""
+
+    def read_chunk(self, partition: int, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Return the values of those keys that the partition holds."""
+        found = self._db(partition).multi_get(list(set(keys)))
+        return {key: value for key, value in found.items() if value is not None}
+
+    def read(self, partition: int, key: bytes) -> bytes | None:
+        """Return one key's value; ``None`` if the partition does not hold it."""
+        value: bytes | None = self._db(partition).get(key)
+        return value
+
+    async def write_chunk(self, chunk: Chunk, values: Mapping[bytes, bytes]) -> None:
+        """Write a chunk's values: changelog, then RocksDB with the changelog's offset, at once."""
+        if not values:
+            return
+        chunk.check_ours()
+        records = (OutRecord(key, value) for key, value in values.items())
+        offset = await send_to_partition(
+            self.app.producer._producer,  # noqa: SLF001
+            self.changelog_topic.get_topic_name(),
+            chunk.partition,
+            records,
+        )
+        # Given back meanwhile: whoever owns it now recovers these values from the changelog.
+        chunk.check_ours()
+        batch = rocksdb.WriteBatch()
+        for key, value in values.items():
+            batch.put(key, value)
+        batch.put(self.data.offset_key, str(offset).encode())
+        self._db(chunk.partition).write(batch)
+
+    def _db(self, partition: int) -> Any:
+        return self.data._db_for_partition(partition)  # noqa: SLF001
+
+
+def rocksdb_options(memory_mb: int, databases: int) -> dict[str, Any]:
+    """Share ``memory_mb`` among a worker's databases: half for caches, half for write buffers.
+
+    Faust's own default is 2.5 GB of cache per partition and table.
+    """
+    share = max(memory_mb * _MIB // max(databases, 1), 2 * _MIB)
+    return {
+        "block_cache_size": share // 2,
+        "block_cache_compressed_size": 0,
+        "write_buffer_size": max(share // 4, 1 * _MIB),
+        "max_write_buffer_number": 2,
+        "bloom_filter_size": 10,
+    }

@@ -1,0 +1,143 @@
+"""The Faust app: topics, tables and agents, put together in the order of the data's path.
+
+In: ``WorkerSettings``. Out: an app that ``faust worker`` or ``processors.worker`` runs.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Final
+
+import faust
+from faust.auth import SASLCredentials, SSLCredentials
+from faust.types.auth import AuthProtocol
+from mode.supervisors import CrashingSupervisor
+
+from ledger.topics import MAX_RECORD_BYTES, TABLES, TableName, TopicNames
+from processors.batches import OutRecord, send_by_key
+from processors.router import Router
+from processors.settings import WorkerSettings
+from processors.tables import ChunkTable, rocksdb_options
+from processors.transport import Transport
+from runtime.topics import ensure_topics
+
+_SESSION_TIMEOUT_S: Final = 10.0
+_MAX_TYPES_COUNTED: Final = 200
+
+
+class LedgerApp(faust.App):
+    """A Faust app with the ledger's settings, topic names and tables."""
+
+    settings: WorkerSettings
+    names: TopicNames
+
+    def setup(self, settings: WorkerSettings) -> None:
+        """Plug the chunked transport in and declare the tables."""
+        self.settings = settings
+        self.names = TopicNames(settings.topic_prefix)
+        self.counts: Counter[str] = Counter()
+        self.transport = Transport(self.conf.broker_consumer, self)
+        self.chunk_tables: dict[TableName, ChunkTable] = {
+            name: self._new_table(name) for name in TABLES
+        }
+
+    async def on_first_start(self) -> None:
+        """Create or check the topics: where one is missing, Faust would idle for ever."""
+        await ensure_topics(self.settings)
+        await super().on_first_start()
+
+    def chunked(self, topic: str) -> Any:
+        """Declare a topic whose events are chunks, and whose offsets the transport commits."""
+        return self.topic(topic, key_type=bytes, value_serializer="chunk", acks=False)
+
+    async def publish(self, topic: str, records: Iterable[OutRecord]) -> None:
+        """Write records by key; return when they are acknowledged."""
+        await send_by_key(
+            self.producer._producer,  # noqa: SLF001
+            topic,
+            records,
+            self.settings.partitions,
+        )
+
+    def count(self, counts: Counter[str]) -> None:
+        """Add a chunk's counts; event types come from outside, so there is a bound on names."""
+        for name, number in counts.items():
+            known = name in self.counts or len(self.counts) < _MAX_TYPES_COUNTED
+            self.counts[name if known else "other"] += number
+
+    def _new_table(self, name: TableName) -> ChunkTable:
+        settings = self.settings
+        table = ChunkTable(
+            self,
+            name=name,
+            partitions=settings.partitions,
+            key_type=bytes,
+            value_type=bytes,
+            options=rocksdb_options(settings.table_memory_mb, len(TABLES) * settings.partitions),
+        )
+        self.tables.add(table)
+        return table
+
+
+def new_app(
+    settings: WorkerSettings,
+    *,
+    Worker: type[faust.Worker],
+    middlewares: list[Any],  # noqa: N803
+) -> LedgerApp:
+    """Return the app with its transport and tables, and no agents yet."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    app = LedgerApp(
+        settings.app_id,
+        broker=[f"kafka://{server}" for server in settings.bootstrap_servers],
+        broker_credentials=_credentials(settings),
+        broker_session_timeout=_SESSION_TIMEOUT_S,
+        broker_heartbeat_interval=_SESSION_TIMEOUT_S / 4,
+        broker_request_timeout=30.0,
+        broker_rebalance_timeout=30.0,
+        broker_commit_interval=0.5,
+        broker_max_poll_records=settings.chunk_records,
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=MAX_RECORD_BYTES,
+        producer_acks=-1,
+        producer_linger=0.0,
+        producer_max_batch_size=512 * 1024,
+        producer_max_request_size=MAX_RECORD_BYTES,
+        producer_request_timeout=20.0,
+        store="rocksdb://",
+        datadir=str(settings.data_dir / "tables"),
+        table_standby_replicas=settings.standby_replicas,
+        topic_partitions=settings.partitions,
+        topic_replication_factor=settings.replication_factor,
+        topic_disable_leader=True,
+        agent_supervisor=CrashingSupervisor,
+        key_serializer="raw",
+        value_serializer="raw",
+        Router=Router,
+        Worker=Worker,
+        web_bind=settings.web_bind,
+        web_host=settings.web_host,
+        web_port=settings.web_port,
+        web_tables_enabled=False,
+        web_router_enabled=False,
+        web_stats_enabled=False,
+        web_graph_enabled=False,
+        web_application_options={"middlewares": middlewares},
+        worker_redirect_stdouts=False,
+    )
+    app.setup(settings)
+    return app
+
+
+def _credentials(settings: WorkerSettings) -> Any:
+    context = settings.ssl_context()
+    if settings.kafka_sasl_mechanism and settings.kafka_password:
+        credentials = SASLCredentials(
+            username=settings.kafka_username,
+            password=settings.kafka_password.reveal(),
+            mechanism=settings.kafka_sasl_mechanism,
+            ssl_context=context,
+        )
+        # Faust takes SASL without a context for plain text, and with one for TLS: said outright.
+        credentials.protocol = AuthProtocol.SASL_SSL if context else AuthProtocol.SASL_PLAINTEXT
+        return credentials
+    return SSLCredentials(context=context) if context else None

@@ -1,0 +1,217 @@
+"""The chunked transport: Faust's Kafka transport, one Faust event for a chunk of one partition.
+
+In: what the fetcher got from Kafka. Out: ``Chunk`` values to agents, offsets to Kafka.
+Never: a commit past a chunk that the agent has not declared done. The topics are declared with
+``acks=False``, so Faust's own acks move nothing (they also ack what raised, faust-streaming 0.15.3).
+
+A plain Faust stream costs two tasks and a wait per message; here that cost is paid once per chunk.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.structs import ConsumerRecord
+from faust.serializers import codecs
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+
+from processors.offsets import ChunkOffsets
+
+# One chunk that is worked on and one that waits keep a partition busy; more only adds latency.
+_MAX_IN_FLIGHT: Final = 2
+# How soon a partition that was busy is asked for again, while others have nothing to deliver.
+_BUSY_POLL_S: Final = 0.02
+# How long the chunks at work may take to finish when partitions are taken away or the worker stops.
+_FINISH_WITHIN_S: Final = 8.0
+# Faust fixes this at 1500: a fetch that waits on idle partitions would hold up busy ones as long.
+_FETCH_MAX_WAIT_MS: Final = 50
+
+
+class RevokedError(Exception):
+    """The partition was given back while its chunk was at work; its next owner does it again."""
+
+
+class Chunk:
+    """Consecutive records of one partition, as one fetch returned them."""
+
+    __slots__ = ("_consumer", "generation", "records", "tp")
+
+    def __init__(
+        self, consumer: "Consumer", tp: TP, records: list[ConsumerRecord[bytes, bytes]]
+    ) -> None:
+        self._consumer = consumer
+        self.generation: int = consumer.app.consumer_generation_id
+        self.tp = tp
+        self.records = records
+
+    def __repr__(self) -> str:
+        first, last = self.records[0].offset, self.records[-1].offset
+        return f"<Chunk {self.tp.topic}[{self.tp.partition}] {first}..{last}>"
+
+    @property
+    def partition(self) -> int:
+        """The partition that all the records are from."""
+        return int(self.tp.partition)
+
+    @property
+    def next_offset(self) -> int:
+        """What to commit when the chunk is done."""
+        return int(self.records[-1].offset) + 1
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the partition is still assigned to this worker, as it was when fetched."""
+        return self.generation == self._consumer.app.consumer_generation_id
+
+    def check_ours(self) -> None:
+        """Raise ``RevokedError`` if the partition was given back: then nothing may be written."""
+        if not self.is_ours:
+            raise RevokedError(repr(self))
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Work on the chunk: it is done if the block ends, and is not if the block raises."""
+        task = asyncio.current_task()
+        self._consumer.at_work.add(task)
+        try:
+            yield
+            if self.is_ours:
+                self._consumer.offsets.done(self.tp, self.next_offset)
+        finally:
+            self._consumer.at_work.discard(task)
+
+
+class _ConsumerThread(driver.AIOKafkaConsumerThread):
+    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        # There is no setting for it; the fetcher reads it when the consumer starts, later.
+        consumer._fetch_max_wait_ms = _FETCH_MAX_WAIT_MS  # noqa: SLF001
+        return consumer
+
+
+class Consumer(driver.Consumer):
+    """Faust's consumer, with chunks for the topics that agents read; changelogs stay as they are."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.offsets = ChunkOffsets()
+        self.at_work: set[asyncio.Task[Any] | None] = set()
+
+    def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
+        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # noqa: ASYNC109
+        """Yield each fetched partition's records as one message, a changelog's one by one."""
+        generation = self.app.consumer_generation_id
+        records, active = await self._wait_next_records(timeout)
+        if not records or self.should_stop:
+            return
+        for tp, fetched in records.items():
+            # After a rebalance every partition is read from its committed offset again: records
+            # of before must not be delivered as if they came from there.
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                return
+            if fetched and (active is None or tp in active):
+                for message in self._messages(tp, fetched):
+                    yield tp, message
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109
+        """Fetch from the partitions that have room for a chunk."""
+        if active_partitions is None:
+            return await super()._getmany(active_partitions, timeout)
+        free = {tp for tp in active_partitions if self.offsets.in_flight(tp) < _MAX_IN_FLIGHT}
+        if not free:
+            await asyncio.sleep(_BUSY_POLL_S)
+            return {}
+        wait_s = timeout if len(free) == len(active_partitions) else _BUSY_POLL_S
+        return await super()._getmany(free, wait_s)
+
+    def _messages(
+        self, tp: TP, records: list[ConsumerRecord[bytes, bytes]]
+    ) -> Iterable[ConsumerMessage]:
+        if tp.topic in self.app.tables.changelog_topics:
+            return (self._to_message(tp, record) for record in records)
+        chunk = Chunk(self, tp, records)
+        self.offsets.delivered(tp, chunk.next_offset)
+        return (_message(chunk),)
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return iter(
+            tp
+            for tp in self.offsets.partitions()
+            if topics is None or tp in topics or tp.topic in topics
+        )
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self.offsets.committable(tp)
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Do nothing: chunks are counted by delivery, so holes in the offsets don't matter."""
+
+    async def wait_empty(self) -> None:
+        """Let the chunks at work finish, then commit what is done; the rest comes again."""
+        working = {task for task in self.at_work if task is not None}
+        if working:
+            _, late = await asyncio.wait(working, timeout=_FINISH_WITHIN_S)
+            if late:
+                self.log.warning("%d chunks did not finish in time; they come again", len(late))
+        # A commit that is under way may have begun before the last chunk was done.
+        await self.maybe_wait_for_commit_to_finish()
+        await self.commit()
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Finish and commit, then forget: whoever gets a partition next starts at the commit."""
+        await super().on_partitions_revoked(revoked)
+        self.offsets.forget()
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Start from nothing in flight."""
+        self.offsets.forget()
+        await super().on_partitions_assigned(assigned, generation_id)
+
+
+class Producer(driver.Producer):
+    """Faust's producer, idempotent also without transactions: no duplicate or reorder by a retry."""
+
+    def _settings_extra(self) -> Mapping[str, Any]:
+        return {"acks": "all", "enable_idempotence": True}
+
+
+class Transport(driver.Transport):
+    """Plug with ``app.transport = Transport(app.conf.broker_consumer, app)``."""
+
+    Consumer = Consumer
+    Producer = Producer
+
+
+class _PassThrough(codecs.Codec):
+    """The values of a chunked topic are chunks already: nothing to decode."""
+
+    def _loads(self, s: Any) -> Any:
+        return s
+
+
+codecs.register("chunk", _PassThrough())
+
+
+def _message(chunk: Chunk) -> ConsumerMessage:
+    last = chunk.records[-1]
+    return ConsumerMessage(
+        topic=chunk.tp.topic,
+        partition=chunk.tp.partition,
+        offset=last.offset,
+        timestamp=last.timestamp / 1000.0,
+        timestamp_type=last.timestamp_type,
+        headers=(),
+        key=None,
+        value=chunk,
+        checksum=None,
+        serialized_key_size=0,
+        serialized_value_size=0,
+        tp=chunk.tp,
+        generation_id=chunk.generation,
+    )

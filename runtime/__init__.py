@@ -1,0 +1,1 @@
+"""What every program needs around the ledger: settings, Kafka connection, topics, logs, problems."""

@@ -1,0 +1,82 @@
+"""The connection to Kafka: the settings that every program shares, and what the clients take.
+
+In: ``KafkaSettings``. Out: the keyword arguments of an aiokafka client.
+"""
+
+import ssl
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from runtime.settings import Secret, Settings, SettingsError, setting
+
+DEFAULT_BOOTSTRAP = "127.0.0.1:19092"
+
+
+class KafkaSettings(Settings, frozen=True, kw_only=True):
+    """Where Kafka is, and how to talk to it: plain, TLS, or SASL over either."""
+
+    kafka_bootstrap: Annotated[
+        str | None,
+        setting(
+            "Kafka brokers, `host:port`, comma-separated. Unset: `run` and `demo` start an embedded "
+            f"Kafka, the other commands use {DEFAULT_BOOTSTRAP}"
+        ),
+    ] = None
+    kafka_tls: Annotated[bool, setting("talk TLS to the brokers")] = False
+    kafka_ca_file: Annotated[
+        Path | None, setting("PEM file of the authority that signed the brokers' certificates")
+    ] = None
+    kafka_sasl_mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None,
+        setting("SASL mechanism: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`"),
+    ] = None
+    kafka_username: Annotated[str | None, setting("SASL user")] = None
+    kafka_password: Annotated[Secret | None, setting("SASL password")] = None
+    topic_prefix: Annotated[
+        str, setting("put before every topic's name", pattern=r"^[a-zA-Z0-9._-]{0,100}$")
+    ] = ""
+
+    def check(self) -> None:
+        """A mechanism needs both user and password; a CA file needs TLS and must exist."""
+        if self.kafka_sasl_mechanism and not (self.kafka_username and self.kafka_password):
+            raise SettingsError(
+                "LEDGER_KAFKA_SASL_MECHANISM is set: set LEDGER_KAFKA_USERNAME and "
+                "LEDGER_KAFKA_PASSWORD too"
+            )
+        if (self.kafka_username or self.kafka_password) and not self.kafka_sasl_mechanism:
+            raise SettingsError(
+                "LEDGER_KAFKA_USERNAME or LEDGER_KAFKA_PASSWORD is set: name the mechanism in "
+                "LEDGER_KAFKA_SASL_MECHANISM, for example SCRAM-SHA-512"
+            )
+        if self.kafka_ca_file and not self.kafka_tls:
+            raise SettingsError("LEDGER_KAFKA_CA_FILE is set: set LEDGER_KAFKA_TLS=true too")
+        if self.kafka_ca_file and not self.kafka_ca_file.is_file():
+            raise SettingsError(f"LEDGER_KAFKA_CA_FILE: there is no file {self.kafka_ca_file}")
+
+    @property
+    def bootstrap_servers(self) -> list[str]:
+        """The brokers to ask first, as aiokafka takes them."""
+        return [part.strip() for part in (self.kafka_bootstrap or DEFAULT_BOOTSTRAP).split(",")]
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """Return a verifying TLS context, or ``None`` for plain text."""
+        if not self.kafka_tls:
+            return None
+        return ssl.create_default_context(cafile=self.kafka_ca_file)
+
+    def client_options(self) -> dict[str, Any]:
+        """Return what every aiokafka client takes: brokers, security protocol, credentials."""
+        protocol = "SASL_" if self.kafka_sasl_mechanism else ""
+        options: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap_servers,
+            "security_protocol": protocol + ("SSL" if self.kafka_tls else "PLAINTEXT"),
+            "ssl_context": self.ssl_context(),
+        }
+        if self.kafka_sasl_mechanism and self.kafka_password:
+            options |= {
+                "sasl_mechanism": self.kafka_sasl_mechanism,
+                "sasl_plain_username": self.kafka_username,
+                "sasl_plain_password": self.kafka_password.reveal(),
+            }
+        # "SSL" alone when there is no SASL; "PLAINTEXT" likewise: Kafka's own names.
+        return options

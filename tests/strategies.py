@@ -1,0 +1,72 @@
+"""Generators of histories: what Plexy might send, small enough that things meet and conflict."""
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from ledger.events import PAYMENT_FAILED, PAYMENT_SUCCEEDED, REFUND_SUCCEEDED, Event
+
+PAYMENTS = ("pay_1", "pay_2", "pay/3 ü")
+ORDERS = ("ord_1", "ord_2", "№ 3/b")
+REFUNDS = ("re_1", "re_2", *PAYMENTS)
+CURRENCIES = ("KZT", "USD")
+
+
+def facts() -> st.SearchStrategy[dict[str, Any]]:
+    """One event's fields, without id and position."""
+    common = {
+        "created": st.integers(1, 9),
+        "amount_minor": st.one_of(st.integers(0, 5), st.just(2**53 - 1)),
+        "currency": st.sampled_from(CURRENCIES),
+        "status": st.none(),
+        "order_reference": st.one_of(st.none(), st.sampled_from(ORDERS)),
+    }
+    attempts = st.fixed_dictionaries(
+        {
+            **common,
+            "type": st.sampled_from([PAYMENT_SUCCEEDED, PAYMENT_FAILED]),
+            "data_id": st.sampled_from(PAYMENTS),
+            "payment_reference": st.none(),
+        }
+    )
+    refunds = st.fixed_dictionaries(
+        {
+            **common,
+            "type": st.just(REFUND_SUCCEEDED),
+            "data_id": st.sampled_from(REFUNDS),
+            "payment_reference": st.one_of(st.none(), st.sampled_from(PAYMENTS)),
+        }
+    )
+    return st.one_of(attempts, refunds)
+
+
+@st.composite
+def histories(draw: st.DrawFn, max_size: int = 12) -> list[Event]:
+    """Distinct events, each at a place of its own in the log."""
+    drawn = draw(st.lists(facts(), max_size=max_size))
+    return [
+        Event(**fields, event_id=f"evt_{n}", partition=n % 3, offset=n)
+        for n, fields in enumerate(drawn)
+    ]
+
+
+@st.composite
+def chunked(draw: st.DrawFn, items: list[Any]) -> list[list[Any]]:
+    """Cut a list into consecutive chunks, in every way."""
+    cuts = sorted(draw(st.sets(st.integers(0, len(items)))) | {0, len(items)})
+    return [items[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+
+
+def json_values() -> st.SearchStrategy[Any]:
+    """Any JSON value, lone surrogates left out: they have no UTF-8."""
+    text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+    leaves = st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), text
+    )
+    return st.recursive(
+        leaves,
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3), st.dictionaries(text, inner, max_size=3)
+        ),
+        max_leaves=8,
+    )
