@@ -10,10 +10,12 @@ from typing import Any, Final
 import aiohttp
 from faust.app.router import Router as FaustRouter
 from faust.exceptions import SameNode
+from faust.types import TP
 from faust.types.core import K
 from faust.types.web import Request, Response, Web
 from yarl import URL
 
+from processors.batches import partition_for
 from runtime.problems import MEDIA_TYPE, Problem
 
 _ANSWER_WITHIN_S: Final = 5.0
@@ -26,7 +28,7 @@ class Router(FaustRouter):
     async def route_req(self, table_name: str, key: K, web: Web, request: Request) -> Response:
         """Return the answer of the worker that has ``key``; raise ``SameNode`` if it is this one."""
         try:
-            destination = self.app.router.key_store(table_name, key)
+            destination = self.key_store(table_name, key)
         except KeyError:
             return _unavailable("no worker has this key's partition yet")
         if self._urlident(destination) == self._urlident(self.app.conf.canonical_url):
@@ -35,6 +37,16 @@ class Router(FaustRouter):
             return await self._forward(destination, request)
         except (aiohttp.ClientError, asyncio.TimeoutError):
             return _unavailable(f"the worker at {destination} has this key and does not answer")
+
+    def key_store(self, table_name: str, key: K) -> URL:
+        """Return the worker's address; ``KeyError`` while nobody has the key's partition.
+
+        Faust asks the producer for the partition, which knows no topic that it has not written to.
+        """
+        table = self._get_table(table_name)
+        partition = partition_for(self._get_serialized_key(table, key), table.partitions)
+        tp = TP(self._get_table_topic(table), partition)
+        return URL(self._assignor._tps_url[tp])  # noqa: SLF001
 
     async def _forward(self, destination: URL, request: Any) -> Response:
         url = request.url.with_scheme(destination.scheme)

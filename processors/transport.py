@@ -8,7 +8,7 @@ A plain Faust stream costs two tasks and a wait per message; here that cost is p
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -100,24 +100,26 @@ class Consumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self.offsets = ChunkOffsets()
         self.at_work: set[asyncio.Task[Any] | None] = set()
+        # Where each partition goes on; nothing is delivered of one that has no entry.
+        self._next_offset: dict[TP, int] = {}
+        self._hole: dict[TP, tuple[int, int]] = {}
 
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # noqa: ASYNC109
         """Yield each fetched partition's records as one message, a changelog's one by one."""
-        generation = self.app.consumer_generation_id
         records, active = await self._wait_next_records(timeout)
-        if not records or self.should_stop:
-            return
-        for tp, fetched in records.items():
-            # After a rebalance every partition is read from its committed offset again: records
-            # of before must not be delivered as if they came from there.
-            if not self.flow_active or self.app.consumer_generation_id != generation:
+        for tp, fetched in (records or {}).items():
+            if self.should_stop or not self.flow_active:
                 return
-            if fetched and (active is None or tp in active):
-                for message in self._messages(tp, fetched):
-                    yield tp, message
+            if not fetched or not (active is None or tp in active):
+                continue
+            if tp.topic in self.app.tables.changelog_topics:
+                for record in fetched:
+                    yield tp, self._to_message(tp, record)
+            elif chunk := await self._next_chunk(tp, fetched):
+                yield tp, _message(chunk)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109
         """Fetch from the partitions that have room for a chunk."""
@@ -130,14 +132,43 @@ class Consumer(driver.Consumer):
         wait_s = timeout if len(free) == len(active_partitions) else _BUSY_POLL_S
         return await super()._getmany(free, wait_s)
 
-    def _messages(
+    async def _next_chunk(
         self, tp: TP, records: list[ConsumerRecord[bytes, bytes]]
-    ) -> Iterable[ConsumerMessage]:
-        if tp.topic in self.app.tables.changelog_topics:
-            return (self._to_message(tp, record) for record in records)
+    ) -> Chunk | None:
+        """Return the records as a chunk if they are the next ones of their partition.
+
+        A fetch may span a rebalance and return what it had asked for before, or Faust may drop
+        records that it fetched. A commit behind such a hole would lose what is in it: so it is
+        fetched again. One that is still there then is the log's own, and is passed.
+        """
+        expected = self._next_offset.get(tp)
+        if expected is None:
+            return None
+        records = [record for record in records if record.offset >= expected]
+        if not records:
+            return None
+        hole = (expected, records[0].offset)
+        if records[0].offset > expected and self._hole.get(tp) != hole:
+            self.log.info("%s: got offset %d, expected %d: fetch again", tp, hole[1], expected)
+            self._hole[tp] = hole
+            await self._thread.seek_wait({tp: expected})
+            return None
         chunk = Chunk(self, tp, records)
+        self._next_offset[tp] = chunk.next_offset
         self.offsets.delivered(tp, chunk.next_offset)
-        return (_message(chunk),)
+        return chunk
+
+    async def perform_seek(self) -> None:
+        """Start each partition at its committed offset, at the log's start where there is none."""
+        await super().perform_seek()
+        sources = {tp for tp in self.assignment() if not self._is_changelog_tp(tp)}
+        if not sources:
+            return
+        starts = await self.earliest_offsets(*sources)
+        self._next_offset = {tp: self._committed_offset[tp] or starts[tp] for tp in sources}
+        # Known before the seek: so whatever a fetch returns from now on is either what comes next,
+        # or fetched again. (Faust seeks only where there is a commit.)
+        await self._thread.seek_wait(dict(self._next_offset))
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         return iter(
@@ -166,12 +197,17 @@ class Consumer(driver.Consumer):
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish and commit, then forget: whoever gets a partition next starts at the commit."""
         await super().on_partitions_revoked(revoked)
-        self.offsets.forget()
+        self._forget()
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Start from nothing in flight."""
-        self.offsets.forget()
+        self._forget()
         await super().on_partitions_assigned(assigned, generation_id)
+
+    def _forget(self) -> None:
+        self.offsets.forget()
+        self._next_offset.clear()
+        self._hole.clear()
 
 
 class Producer(driver.Producer):

@@ -1,0 +1,208 @@
+"""What the tests on the real broker share: settings of their own, workers as processes, waiting.
+
+Each test has its own topics (a prefix), consumer group and folders, so that tests share a broker.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from ledger.topics import TopicNames
+from processors.batches import OutRecord, send_by_key
+
+PARTITIONS = 4
+WORKER = [sys.executable, "-m", "cli", "worker"]
+
+
+def environment(bootstrap: str, folder: Path, **more: object) -> dict[str, str]:
+    """Return the settings of a fresh ledger on a shared broker."""
+    name = f"t{uuid.uuid4().hex[:12]}"
+    settings = {
+        "kafka_bootstrap": bootstrap,
+        "topic_prefix": f"{name}.",
+        "app_id": name,
+        "partitions": PARTITIONS,
+        "data_dir": folder,
+        "web_port": free_port(),
+        "log_format": "json",
+        **more,
+    }
+    return {f"LEDGER_{key.upper()}": str(value) for key, value in settings.items()}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def names_of(env: Mapping[str, str]) -> TopicNames:
+    return TopicNames(env["LEDGER_TOPIC_PREFIX"])
+
+
+def until(condition: Callable[[], Any], *, within_s: float, what: str) -> Any:
+    """Wait for a condition; return its value, or fail saying what was waited for."""
+    deadline = time.monotonic() + within_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
+        time.sleep(0.05)
+    return value
+
+
+class WorkerProcess:
+    """A worker in a process of its own; its log goes to a file in its folder."""
+
+    def __init__(self, env: Mapping[str, str], command: list[str] | None = None) -> None:
+        self.env = dict(env)
+        self.command = command or WORKER
+        self.log_file = Path(env["LEDGER_DATA_DIR"]) / "worker.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "WorkerProcess":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def start(self) -> None:
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, env=os.environ | self.env, stdout=log, stderr=log
+            )
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process
+        self.process.send_signal(number)
+
+    def wait(self, within_s: float) -> int:
+        assert self.process
+        return self.process.wait(within_s)
+
+    def get(self, path: str, **headers: str) -> tuple[int, Any]:
+        """Return status and decoded JSON of a view; (0, None) while nobody listens."""
+        url = f"http://127.0.0.1:{self.env['LEDGER_WEB_PORT']}{path}"
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as r:
+                return r.status, json.load(r)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+        except OSError:
+            return 0, None
+
+    def wait_ready(self, within_s: float = 60) -> None:
+        def ready() -> bool:
+            assert self.process
+            assert self.process.poll() is None, f"the worker died:\n{self.tail()}"
+            return self.get("/readyz")[0] == 200
+
+        until(ready, within_s=within_s, what=f"readiness of {self.env['LEDGER_WEB_PORT']}")
+
+    def tail(self) -> str:
+        return self.log_file.read_text()[-3000:] if self.log_file.exists() else ""
+
+
+@asynccontextmanager
+async def producer(bootstrap: str) -> AsyncIterator[AIOKafkaProducer]:
+    client = AIOKafkaProducer(
+        bootstrap_servers=bootstrap, acks="all", enable_idempotence=True, max_batch_size=256 * 1024
+    )
+    await client.start()
+    try:
+        yield client
+    finally:
+        await client.stop()
+
+
+def deliver(env: Mapping[str, str], bodies: Iterable[Mapping[str, Any]]) -> None:
+    """Append bodies to the log of record as ingress does, keyed by event id."""
+
+    async def send() -> None:
+        async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
+            records = [
+                OutRecord(str(body["id"]).encode(), json.dumps(body).encode()) for body in bodies
+            ]
+            await send_by_key(client, names_of(env).webhooks, records, PARTITIONS)
+
+    asyncio.run(send())
+
+
+def lags(env: Mapping[str, str]) -> dict[str, int]:
+    """Return, hop by hop, how many records of a topic are not committed by the workers."""
+    return asyncio.run(_lags(env))
+
+
+async def _lags(env: Mapping[str, str]) -> dict[str, int]:
+    names, bootstrap = names_of(env), env["LEDGER_KAFKA_BOOTSTRAP"]
+    topics = (names.webhooks, names.events, names.payments)
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
+    await admin.start()
+    await consumer.start()
+    try:
+        committed = await admin.list_consumer_group_offsets(env["LEDGER_APP_ID"])
+        partitions = [TopicPartition(t, p) for t in topics for p in range(PARTITIONS)]
+        ends = await consumer.end_offsets(partitions)
+    finally:
+        await consumer.stop()
+        await admin.close()
+    lag = dict.fromkeys(topics, 0)
+    for tp in partitions:
+        done = committed[tp].offset if tp in committed else 0
+        lag[tp.topic] += ends[tp] - max(done, 0)
+    return lag
+
+
+def wait_folded(env: Mapping[str, str], *workers: WorkerProcess, within_s: float = 60) -> None:
+    """Wait until every hop has committed everything; fail at once if a worker died."""
+
+    def folded() -> bool:
+        for worker in workers:
+            assert worker.process
+            assert worker.process.poll() is None, f"the worker died:\n{worker.tail()}"
+        return not any(lags(env).values())
+
+    until(folded, within_s=within_s, what=f"lag zero, is {lags(env)}")
+
+
+def read_topic(env: Mapping[str, str], topic: str) -> list[Any]:
+    """Return every record of a topic, partition by partition."""
+
+    async def read() -> list[Any]:
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"], auto_offset_reset="earliest"
+        )
+        await consumer.start()
+        try:
+            partitions = [TopicPartition(topic, p) for p in range(PARTITIONS)]
+            ends = await consumer.end_offsets(partitions)
+            consumer.assign(partitions)
+            records: list[Any] = []
+            for tp in partitions:
+                consumer.seek(tp, 0)
+            while any([await consumer.position(tp) < ends[tp] for tp in partitions]):
+                for fetched in (await consumer.getmany(timeout_ms=500)).values():
+                    records.extend(fetched)
+            return records
+        finally:
+            await consumer.stop()
+
+    return asyncio.run(read())

@@ -1,0 +1,218 @@
+"""The chunked transport's claims, on the real broker and the pinned faust-streaming.
+
+The app runs in the test's own event loop, with one agent whose work the test holds up or lets go.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from faust.types import TP
+
+from cli.kafka import EmbeddedKafka
+from processors import transport
+from processors.batches import OutRecord, send_by_key, send_to_partition
+from processors.lanes import work_in_lanes
+from processors.settings import WorkerSettings
+from processors.topology import LedgerApp, new_app
+from processors.transport import Chunk
+from processors.worker import Worker
+from runtime.topics import ensure_topics
+from tests.kafka.harness import PARTITIONS, environment, producer
+
+Work = Callable[[Chunk], Awaitable[None]]
+
+# Faust and mode leave some coroutines and sockets to the garbage collector when they stop.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+
+@asynccontextmanager
+async def running(settings: WorkerSettings, work: Work) -> AsyncIterator[LedgerApp]:
+    """Run an app whose one agent does ``work`` for chunks of the log of record."""
+    app = new_app(settings, Worker=Worker, middlewares=[])
+
+    @app.agent(app.chunked(app.names.webhooks), name="probe")
+    async def probe(chunks: Any) -> None:
+        await work_in_lanes(chunks, work)
+
+    app.finalize()
+    await app.start()
+    try:
+        yield app
+    finally:
+        await app.stop()
+
+
+async def until(condition: Callable[[], Any], within_s: float = 40) -> None:
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def ready(*apps: LedgerApp) -> None:
+    await until(lambda: all(app.tables.actives_ready and not app.rebalancing for app in apps))
+
+
+async def committed(settings: WorkerSettings, tp: TP) -> int:
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
+    await admin.start()
+    try:
+        offsets = await admin.list_consumer_group_offsets(settings.app_id)
+    finally:
+        await admin.close()
+    return max([0, *(o.offset for t, o in offsets.items() if (t.topic, t.partition) == tp)])
+
+
+async def append(settings: WorkerSettings, partition: int, *keys: str) -> None:
+    async with producer(settings.bootstrap_servers[0]) as client:
+        topic = f"{settings.topic_prefix}plexy.webhooks"
+        records = [OutRecord(key.encode(), key.encode()) for key in keys]
+        await send_to_partition(client, topic, partition, records)
+
+
+@pytest.fixture
+async def settings(kafka: EmbeddedKafka, tmp_path: Path) -> WorkerSettings:
+    env = environment(kafka.bootstrap, tmp_path, standby_replicas=0)
+    made = WorkerSettings.from_environment(env)
+    await ensure_topics(made)
+    return made
+
+
+def values(chunk: Chunk) -> list[str]:
+    return [record.value.decode() for record in chunk.records]
+
+
+async def test_a_commit_never_passes_a_chunk_that_is_not_done(settings: WorkerSettings) -> None:
+    held, started = asyncio.Event(), []
+
+    async def work(chunk: Chunk) -> None:
+        started.extend(values(chunk))
+        if "stuck" in values(chunk):
+            await held.wait()
+
+    async with running(settings, work) as app:
+        await ready(app)
+        tp = TP(app.names.webhooks, 0)
+        await append(settings, 0, "first")
+        await until(lambda: app.consumer._committed_offset.get(tp) == 1)
+        await append(settings, 0, "stuck")
+        await until(lambda: "stuck" in started)
+        # Faust's agent has moved on, and other partitions go on; this one must not be committed.
+        await append(settings, 0, "behind")
+        await append(settings, 1, "elsewhere")
+        await until(lambda: app.consumer._committed_offset.get(TP(tp.topic, 1)) == 1)
+        await app.consumer.commit()
+        assert await committed(settings, tp) == 1
+        held.set()
+        await until(lambda: app.consumer._committed_offset.get(tp) == 3)
+        assert await committed(settings, tp) == 3
+
+
+async def test_chunks_of_one_partition_stay_in_order_and_those_of_others_overlap(
+    settings: WorkerSettings,
+) -> None:
+    at_work: dict[int, int] = defaultdict(int)
+    seen: dict[int, list[int]] = defaultdict(list)
+    together = 0
+
+    async def work(chunk: Chunk) -> None:
+        nonlocal together
+        at_work[chunk.partition] += 1
+        assert at_work[chunk.partition] == 1, "two chunks of one partition at once"
+        together = max(together, sum(at_work.values()))
+        await asyncio.sleep(0.01 * (len(chunk.records) % 3))
+        seen[chunk.partition].extend(record.offset for record in chunk.records)
+        at_work[chunk.partition] -= 1
+
+    async with running(settings, work) as app, producer(settings.bootstrap_servers[0]) as client:
+        await ready(app)
+        total = 600
+        for start in range(0, total, 20):
+            records = [OutRecord(b"k%d" % n, b"v") for n in range(start, start + 20)]
+            await send_by_key(client, app.names.webhooks, records, PARTITIONS)
+        await until(lambda: sum(map(len, seen.values())) >= total)
+    for offsets in seen.values():
+        assert offsets == list(range(len(offsets)))
+    assert together > 1
+
+
+async def test_a_rebalance_forgets_what_was_in_flight_and_delivers_it_again(
+    settings: WorkerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of four stuck partitions the first app keeps some and gives the others away: both count."""
+    monkeypatch.setattr(transport, "_FINISH_WITHIN_S", 0.3)
+    old_run, new_run = asyncio.Event(), asyncio.Event()
+    started: list[str] = []
+    ended: list[str] = []
+
+    async def work(chunk: Chunk) -> None:
+        held = old_run if chunk.generation == generation else new_run
+        started.extend(values(chunk))
+        await held.wait()
+        ended.extend(values(chunk))
+
+    generation = 0
+    partitions = [TP(f"{settings.topic_prefix}plexy.webhooks", p) for p in range(PARTITIONS)]
+    async with running(settings, work) as first:
+        await ready(first)
+        generation = first.consumer_generation_id
+        for tp in partitions:
+            await append(settings, tp.partition, f"stuck {tp.partition}")
+        await until(lambda: len(started) == PARTITIONS)
+        async with running(second_of(settings, tmp_path / "second"), work) as second:
+            await until(lambda: second.tables.actives_ready and len(second.consumer.assignment()))
+            await ready(first, second)
+            # The old runs end now, long after their partitions were given back.
+            old_run.set()
+            await until(lambda: len(started) == 2 * PARTITIONS)
+            for app in (first, second):
+                await app.consumer.commit()
+            assert [await committed(settings, tp) for tp in partitions] == [0] * PARTITIONS
+            new_run.set()
+            for tp in partitions:
+                await append(settings, tp.partition, f"later {tp.partition}")
+            await until(lambda: len(ended) == 3 * PARTITIONS)
+            for app in (first, second):
+                await app.consumer.wait_empty()
+            assert [await committed(settings, tp) for tp in partitions] == [2] * PARTITIONS
+            assert not any(first.consumer.offsets.in_flight(tp) for tp in partitions)
+
+
+def second_of(settings: WorkerSettings, folder: Path) -> WorkerSettings:
+    """Return the settings of another worker of the same group."""
+    env = environment(
+        settings.bootstrap_servers[0],
+        folder,
+        topic_prefix=settings.topic_prefix,
+        app_id=settings.app_id,
+        standby_replicas=0,
+    )
+    return WorkerSettings.from_environment(env)
+
+
+async def test_an_exception_in_one_chunk_ends_the_app_and_commits_nothing_of_it(
+    settings: WorkerSettings,
+) -> None:
+    async def work(chunk: Chunk) -> None:
+        if "bad" in values(chunk):
+            raise RuntimeError("unexpected")
+
+    with pytest.raises(BaseException) as caught:
+        async with running(settings, work) as app:
+            await ready(app)
+            await append(settings, 0, "good")
+            await until(lambda: app.consumer._committed_offset.get(TP(app.names.webhooks, 0)) == 1)
+            await append(settings, 0, "bad")
+            await until(lambda: app.crashed)
+            raise app.crash_reason
+    assert "unexpected" in repr(caught.value)
+    assert await committed(settings, TP(app.names.webhooks, 0)) == 1
