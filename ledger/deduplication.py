@@ -1,8 +1,9 @@
 """Deduplication: each event counts once, whatever the log holds.
 
-In: records of the log of record, and what was seen before under their keys. Out: the events to fold,
-what was newly seen, the rejections, and counts. Tells three cases apart: new; seen with the same
-content; seen with *other* content, which is quarantined: the first in the log's order stands.
+In: records of the log of record, and what was seen before under their keys. Out: the events to
+fold, what was newly seen, the rejections, and counts.
+Tells three cases apart: new; seen with the same content; seen with *other* content, which is
+quarantined: the first in the log's order stands.
 """
 
 from collections import Counter
@@ -98,8 +99,7 @@ def _take(record: Record, envelope: Envelope, names: FieldNames, result: Dedupli
             result.events.append(event)
             result.counts["folded"] += 1
         case Unfolded():
-            # Types come from outside: only how many, not a count under each name that was sent.
-            result.counts["unfolded"] += 1
+            result.counts[f"unfolded.{event.type}"] += 1
         case Rejection():
             _reject(record, envelope.id, event, result)
         case _:

@@ -13,6 +13,10 @@ import msgspec
 from ledger.money import MAX_AMOUNT_MINOR
 from ledger.rejections import Reason, Rejection
 
+# Deeper than any event, and far from the depth at which a decoder gives up, which depends on how
+# deep its caller stands: the same body must get the same verdict from ingress and every worker.
+MAX_NESTING: Final = 64
+
 # Ids and references are record keys and parts of addresses: a bound keeps both small.
 MAX_ID_BYTES: Final = 512
 
@@ -35,6 +39,9 @@ class Envelope(msgspec.Struct, frozen=True):
     data: dict[str, Any]
 
 
+_TOO_DEEP: Final = Rejection(
+    reason=Reason.MALFORMED_JSON, detail=f"the body is nested deeper than {MAX_NESTING} levels"
+)
 _DECODER: Final = msgspec.json.Decoder(Envelope)
 _CANONICAL: Final = msgspec.json.Encoder(order="sorted")
 
@@ -52,9 +59,12 @@ def decode_envelope(body: bytes) -> Envelope | Rejection:
     except msgspec.ValidationError as error:
         return _invalid(error)
     except RecursionError:
-        return Rejection(reason=Reason.MALFORMED_JSON, detail="the body is nested too deeply")
+        return _TOO_DEEP
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return Rejection(reason=Reason.MALFORMED_JSON, detail=f"the body is not JSON: {error}")
+    # A body without that many brackets can't be nested that deep: nearly all end here.
+    if body.count(b"{") + body.count(b"[") > MAX_NESTING and _nesting(envelope.data) > MAX_NESTING:
+        return _TOO_DEEP
     for field in ("id", "type"):
         if len(getattr(envelope, field).encode()) > MAX_ID_BYTES:
             detail = f"expected `{field}` of at most {MAX_ID_BYTES} bytes"
@@ -69,6 +79,17 @@ def content_digest(envelope: Envelope) -> bytes:
     """
     content = (envelope.type, envelope.created, envelope.data)
     return blake2b(_CANONICAL.encode(content), digest_size=16).digest()
+
+
+def _nesting(value: Any) -> int:
+    """Return how many arrays and objects stand inside each other, level by level."""
+    depth, level = 0, [value]
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        depth += 1
+        level = [
+            inner for item in level for inner in (item.values() if isinstance(item, dict) else item)
+        ]
+    return depth
 
 
 def _invalid(error: msgspec.ValidationError) -> Rejection:

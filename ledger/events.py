@@ -1,7 +1,7 @@
 """Events: what a Plexy delivery says, in the ledger's terms.
 
-In: an ``Envelope`` and its place in the log. Out: an ``Event`` to fold, ``Unfolded`` for a type that
-the ledger only keeps, or a ``Rejection`` for data that a known type needs and lacks.
+In: an ``Envelope`` and its place in the log. Out: an ``Event`` to fold, ``Unfolded`` for a type
+that the ledger only keeps, or a ``Rejection`` for data that a known type needs and lacks.
 Never: an exception for anything that Plexy, or somebody with its secret, may send.
 """
 
@@ -78,11 +78,11 @@ def decode_event(
     except MoneyError as error:
         field = "data.currency" if error.reason.startswith("currency") else "data.amount"
         return Rejection(reason=Reason(error.reason), detail=f"{field}: {error}", field=field)
-    except _Unusable as error:
+    except _UnusableError as error:
         return error.rejection
 
 
-class _Unusable(Exception):
+class _UnusableError(Exception):
     """Carries a rejection out of the reading of one field; never leaves this module."""
 
     def __init__(self, reason: Reason, field: str, detail: str) -> None:
@@ -112,9 +112,9 @@ def _read(envelope: Envelope, partition: int, offset: int, names: FieldNames) ->
 def _data_id(data: Mapping[str, Any]) -> str:
     data_id = data.get("id")
     if data_id is None or data_id == "":
-        raise _Unusable(Reason.ID_MISSING, "data.id", "the id is missing")
+        raise _UnusableError(Reason.ID_MISSING, "data.id", "the id is missing")
     if not isinstance(data_id, str):
-        raise _Unusable(
+        raise _UnusableError(
             Reason.ID_INVALID, "data.id", f"expected text, got {type(data_id).__name__}"
         )
     return _bounded("data.id", data_id)
@@ -147,5 +147,5 @@ def _bounded(field: str, text: str) -> str:
     # A character has at most four bytes: short texts need no encoding to be measured.
     if len(text) * 4 > MAX_ID_BYTES and len(text.encode()) > MAX_ID_BYTES:
         detail = f"expected at most {MAX_ID_BYTES} bytes, got {len(text.encode())}"
-        raise _Unusable(Reason.REFERENCE_TOO_LONG, field, detail)
+        raise _UnusableError(Reason.REFERENCE_TOO_LONG, field, detail)
     return text

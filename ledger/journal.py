@@ -118,7 +118,7 @@ def _reversal(subject: Subject, before: Posted, cause: Event) -> Entry:
     return _build(f"{entry_id}/reversal", subject, amount, currency, cause, reverses=entry_id)
 
 
-def _build(
+def _build(  # noqa: PLR0913 - an entry's parts
     entry_id: str,
     subject: Subject,
     amount_minor: int,

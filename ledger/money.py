@@ -9,7 +9,7 @@ from typing import Any, Final
 import iso4217
 import msgspec
 
-# JSON numbers are exact up to here in every implementation that reads them as doubles (RFC 8259, 6).
+# JSON numbers are exact up to here in every reader that makes doubles of them (RFC 8259, 6).
 MAX_AMOUNT_MINOR: Final = 2**53 - 1
 
 # Gold, the testing code and the like have no minor unit, so no amount can be counted in them.

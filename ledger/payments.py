@@ -1,9 +1,9 @@
 """Payments: the facts seen under one payment id, and what follows from them.
 
-In: events, in any order, any number of times. Out: the payment's state, the snapshots that its order
-(or orders, when it moves) must hear of, and the journal entries it posts.
-A payment *is* its set of facts; status, amounts, refunds, order and anomalies are a pure function of
-that set, so that neither the order of arrival nor a repetition changes them.
+In: events, in any order, any number of times. Out: the payment's state, the snapshots that its
+order (or orders, when it moves) must hear of, and the journal entries it posts.
+A payment *is* its set of facts; status, amounts, refunds, order and anomalies are a pure function
+of that set, so that neither the order of arrival nor a repetition changes them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -204,7 +204,7 @@ def _status(facts: list[Event], success: Event | None) -> PaymentStatus:
 
 
 def _refund_id(payment_id: str, fact: Event) -> str:
-    """A refund is told by its own id; by its event's where that id is the payment's."""
+    """Tell a refund by its own id; by its event's where that id is the payment's."""
     return fact.data_id if fact.data_id != payment_id else fact.event_id
 
 

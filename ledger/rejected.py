@@ -19,8 +19,8 @@ def rejected_record(
 ) -> RejectedRecord:
     """Return key, value and headers; ``source`` is topic, partition and offset, where there is one.
 
-    The key is the event's id where one could be read, else the SHA-256 of the bytes in hex: the same
-    rejection, written again after a crash, has the same key and the same bytes.
+    The key is the event's id where one could be read, else the SHA-256 of the bytes in hex: the
+    same rejection, written again after a crash, has the same key and the same bytes.
     """
     key = event_id.encode() if event_id else sha256(body).hexdigest().encode()
     headers = [("reason", str(rejection.reason).encode()), ("detail", rejection.detail.encode())]

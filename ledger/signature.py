@@ -1,7 +1,7 @@
-"""Plexy's signature: does this body come from Plexy, and was it sent about now?
+"""Plexy's signature: that a body comes from Plexy, and was sent about now.
 
-In: the ``Plexy-Signature`` header, the raw body, the secrets, the time. Out: ``None`` if good, else a
-``SignatureFault``. Never: an exception for any header, and never a comparison that leaks time.
+In: the ``Plexy-Signature`` header, the raw body, the secrets, the time. Out: ``None`` if good, else
+a ``SignatureFault``. Never: an exception for any header, and never a comparison that leaks time.
 Source: Plexy's webhook reference; its pages differ on what is signed, hence ``SignedForm``.
 """
 
@@ -38,7 +38,7 @@ _TIMESTAMP: Final = re.compile(r"[0-9]{1,15}")
 _HEX_SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 
 
-def verify(
+def verify(  # noqa: PLR0913 - all that the answer depends on
     header: str | None,
     body: bytes,
     *,

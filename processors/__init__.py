@@ -1,4 +1,6 @@
-"""From the log of record to tables, views and topics, on Faust. In the order of the data's path:
+"""From the log of record to tables, views and topics, on Faust.
+
+In the order of the data's path:
 
 ``transport``    hands an agent a chunk of one partition at a time, and commits only what is done
 ``dedupe``       ``plexy.webhooks``  → each event once, by payment

@@ -1,7 +1,7 @@
 """The agent ``orders``: each order as its payments' snapshots.
 
-In: chunks of ``ledger.payments``. Out: order documents to ``ledger.orders`` by order id, a tombstone
-for an order that all payments have left; state: the table ``orders``, by order id.
+In: chunks of ``ledger.payments``. Out: order documents to ``ledger.orders`` by order id, a
+tombstone for an order that all payments have left; state: the table ``orders``, by order id.
 """
 
 from typing import Any

@@ -4,7 +4,6 @@ Faust's own router re-reads the answer as text and drops its headers; this one p
 type and caching headers on as they are, and answers 503 when that worker can't be reached.
 """
 
-import asyncio
 from typing import Any, Final
 
 import aiohttp
@@ -25,8 +24,8 @@ _PASSED_ON: Final = ("Content-Type", "ETag", "Cache-Control", "Retry-After", "WW
 class Router(FaustRouter):
     """Plug with the Faust setting ``Router``."""
 
-    async def route_req(self, table_name: str, key: K, web: Web, request: Request) -> Response:
-        """Return the answer of the worker that has ``key``; raise ``SameNode`` if it is this one."""
+    async def route_req(self, table_name: str, key: K, _web: Web, request: Request) -> Response:
+        """Return the answer of the worker that has ``key``; ``SameNode`` if it is this one."""
         try:
             destination = self.key_store(table_name, key)
         except KeyError:
@@ -35,7 +34,7 @@ class Router(FaustRouter):
             raise SameNode
         try:
             return await self._forward(destination, request)
-        except (aiohttp.ClientError, asyncio.TimeoutError):
+        except (aiohttp.ClientError, TimeoutError):
             return _unavailable(f"the worker at {destination} has this key and does not answer")
 
     def key_store(self, table_name: str, key: K) -> URL:
@@ -44,9 +43,10 @@ class Router(FaustRouter):
         Faust asks the producer for the partition, which knows no topic that it has not written to.
         """
         table = self._get_table(table_name)
-        partition = partition_for(self._get_serialized_key(table, key), table.partitions)
-        tp = TP(self._get_table_topic(table), partition)
-        return URL(self._assignor._tps_url[tp])  # noqa: SLF001
+        partitions: int = self.app.conf.topic_partitions
+        partition = partition_for(self._get_serialized_key(table, key), partitions)
+        assignor: Any = self._assignor
+        return URL(assignor._tps_url[TP(self._get_table_topic(table), partition)])  # noqa: SLF001
 
     async def _forward(self, destination: URL, request: Any) -> Response:
         url = request.url.with_scheme(destination.scheme)

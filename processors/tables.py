@@ -7,10 +7,11 @@ RocksDB, be skipped as already applied, and never reach the changelog; a rebalan
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import faust
 import rocksdb
+from faust.stores.rocksdb import Store
 
 from processors.batches import OutRecord, send_to_partition
 from processors.transport import Chunk
@@ -37,22 +38,20 @@ class ChunkTable(faust.Table[bytes, bytes]):
             return
         chunk.check_ours()
         records = (OutRecord(key, value) for key, value in values.items())
-        offset = await send_to_partition(
-            self.app.producer._producer,  # noqa: SLF001
-            self.changelog_topic.get_topic_name(),
-            chunk.partition,
-            records,
-        )
+        changelog = self.changelog_topic.get_topic_name()
+        producer = cast("Any", self.app).kafka_producer
+        offset = await send_to_partition(producer, changelog, chunk.partition, records)
         # Given back meanwhile: whoever owns it now recovers these values from the changelog.
         chunk.check_ours()
         batch = rocksdb.WriteBatch()
         for key, value in values.items():
             batch.put(key, value)
-        batch.put(self.data.offset_key, str(offset).encode())
+        batch.put(Store.offset_key, str(offset).encode())
         self._db(chunk.partition).write(batch)
 
     def _db(self, partition: int) -> Any:
-        return self.data._db_for_partition(partition)  # noqa: SLF001
+        store = cast("Store", self.data)
+        return store._db_for_partition(partition)  # noqa: SLF001
 
 
 def rocksdb_options(memory_mb: int, databases: int) -> dict[str, Any]:

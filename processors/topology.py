@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import faust
+from aiokafka import AIOKafkaProducer
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types.auth import AuthProtocol
 from mode.supervisors import CrashingSupervisor
@@ -45,18 +46,19 @@ class LedgerApp(faust.App):
         await ensure_topics(self.settings)
         await super().on_first_start()
 
+    @property
+    def kafka_producer(self) -> AIOKafkaProducer:
+        """The client below Faust's producer: it takes whole batches, Faust's a record at a time."""
+        producer: Any = self.producer
+        return producer._producer  # noqa: SLF001
+
     def chunked(self, topic: str) -> Any:
         """Declare a topic whose events are chunks, and whose offsets the transport commits."""
         return self.topic(topic, key_type=bytes, value_serializer="chunk", acks=False)
 
     async def publish(self, topic: str, records: Iterable[OutRecord]) -> None:
         """Write records by key; return when they are acknowledged."""
-        await send_by_key(
-            self.producer._producer,  # noqa: SLF001
-            topic,
-            records,
-            self.settings.partitions,
-        )
+        await send_by_key(self.kafka_producer, topic, records, self.settings.partitions)
 
     def count(self, counts: Counter[str]) -> None:
         """Add a chunk's counts; event types come from outside, so there is a bound on names."""
@@ -81,8 +83,8 @@ class LedgerApp(faust.App):
 def new_app(
     settings: WorkerSettings,
     *,
-    Worker: type[faust.Worker],
-    middlewares: list[Any],  # noqa: N803
+    worker_class: type[faust.Worker],
+    middlewares: list[Any],
 ) -> LedgerApp:
     """Return the app with its transport and tables, and no agents yet."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
@@ -113,7 +115,7 @@ def new_app(
         key_serializer="raw",
         value_serializer="raw",
         Router=Router,
-        Worker=Worker,
+        Worker=worker_class,
         web_bind=settings.web_bind,
         web_host=settings.web_host,
         web_port=settings.web_port,

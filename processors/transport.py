@@ -2,7 +2,7 @@
 
 In: what the fetcher got from Kafka. Out: ``Chunk`` values to agents, offsets to Kafka.
 Never: a commit past a chunk that the agent has not declared done. The topics are declared with
-``acks=False``, so Faust's own acks move nothing (they also ack what raised, faust-streaming 0.15.3).
+``acks=False``, so Faust's own acks move nothing (0.15.3 also acks what raised).
 
 A plain Faust stream costs two tasks and a wait per message; here that cost is paid once per chunk.
 """
@@ -10,7 +10,7 @@ A plain Faust stream costs two tasks and a wait per message; here that cost is p
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import ConsumerRecord
@@ -94,7 +94,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
 
 
 class Consumer(driver.Consumer):
-    """Faust's consumer, with chunks for the topics that agents read; changelogs stay as they are."""
+    """Faust's consumer, with chunks for the topics that agents read; changelogs as they were."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -211,7 +211,7 @@ class Consumer(driver.Consumer):
 
 
 class Producer(driver.Producer):
-    """Faust's producer, idempotent also without transactions: no duplicate or reorder by a retry."""
+    """Faust's producer, idempotent also without transactions: a retry never doubles or reorders."""
 
     def _settings_extra(self) -> Mapping[str, Any]:
         return {"acks": "all", "enable_idempotence": True}
@@ -242,9 +242,9 @@ def _message(chunk: Chunk) -> ConsumerMessage:
         offset=last.offset,
         timestamp=last.timestamp / 1000.0,
         timestamp_type=last.timestamp_type,
-        headers=(),
+        headers=None,
         key=None,
-        value=chunk,
+        value=cast("Any", chunk),
         checksum=None,
         serialized_key_size=0,
         serialized_value_size=0,

@@ -1,13 +1,13 @@
 """The web views: the state of an order or a payment, from whichever worker is asked.
 
 In: HTTP requests; the tables of this worker, or another worker's answer (``table_route``).
-Out: JSON documents, and problem documents (RFC 9457). Never: data without the bearer token where one
-is configured, and never a table's state that is not recovered yet.
+Out: JSON documents, and problem documents (RFC 9457). Never: data without the bearer token where
+one is configured, and never a table's state that is not recovered yet.
 """
 
 import hmac
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 import structlog
 from aiohttp import web
@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 _OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
 
+Get = TypeVar("Get", bound=Callable[..., Awaitable[Any]])
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -47,8 +48,9 @@ def _add_order(app: LedgerApp) -> None:
     class OrderView(View):
         """One order's document."""
 
-        @app.table_route(app.chunk_tables["orders"], match_info="order_id")
-        async def get(self, request: Request, order_id: str) -> Any:
+        @_routed(app, "orders", "order_id")
+        async def get(self, _request: Request, *_args: Any, **path: Any) -> Any:
+            order_id: str = path["order_id"]
             stored = _read(app, "orders", order_id)
             if isinstance(stored, Problem):
                 return _problem(stored)
@@ -63,8 +65,9 @@ def _add_payment(app: LedgerApp) -> None:
     class PaymentView(View):
         """One payment's document, with the order that it belongs to."""
 
-        @app.table_route(app.chunk_tables["payments"], match_info="payment_id")
-        async def get(self, request: Request, payment_id: str) -> Any:
+        @_routed(app, "payments", "payment_id")
+        async def get(self, _request: Request, *_args: Any, **path: Any) -> Any:
+            payment_id: str = path["payment_id"]
             stored = _read(app, "payments", payment_id)
             if isinstance(stored, Problem):
                 return _problem(stored)
@@ -78,18 +81,23 @@ def _add_health(app: LedgerApp) -> None:
     class Health(View):
         """The process is alive."""
 
-        async def get(self, request: Request) -> Any:
+        async def get(self, _request: Request) -> Any:
             return _json(b'{"status":"alive"}')
 
     @app.page("/readyz")
     class Readiness(View):
         """The worker's tables are recovered, and its partitions are its own."""
 
-        async def get(self, request: Request) -> Any:
+        async def get(self, _request: Request) -> Any:
             reason = unready(app)
             if reason:
                 return _problem(Problem(status=503, code="not_ready", detail=reason))
             return _json(b'{"status":"ready"}')
+
+
+def _routed(app: LedgerApp, table: TableName, part: str) -> Callable[[Get], Get]:
+    """Let the worker that has the key's partition answer; ``part`` of the path is the key."""
+    return cast("Callable[[Get], Get]", app.table_route(app.chunk_tables[table], match_info=part))
 
 
 def unready(app: LedgerApp) -> str | None:
@@ -101,7 +109,7 @@ def unready(app: LedgerApp) -> str | None:
     return None
 
 
-def _read(app: LedgerApp, table: TableName, identifier: str) -> bytes | None | Problem:
+def _read(app: LedgerApp, table: TableName, identifier: str) -> bytes | Problem | None:
     reason = unready(app)
     if reason:
         return Problem(status=503, code="not_ready", detail=reason)

@@ -17,7 +17,7 @@ from runtime import logs
 log = structlog.get_logger(__name__)
 
 
-class Worker(faust.Worker):  # type: ignore[misc]
+class Worker(faust.Worker):
     """Faust's worker with the project's logs."""
 
     app: LedgerApp
@@ -33,7 +33,7 @@ class Worker(faust.Worker):  # type: ignore[misc]
 
 def create_app(settings: WorkerSettings) -> LedgerApp:
     """Return the worker's app: topics, tables, agents and views."""
-    app = new_app(settings, Worker=Worker, middlewares=views.middlewares(settings.api_token))
+    app = new_app(settings, worker_class=Worker, middlewares=views.middlewares(settings.api_token))
     dedupe.add_agent(app)
     payments.add_agent(app)
     orders.add_agent(app)

@@ -1,1 +1,1 @@
-"""What every program needs around the ledger: settings, Kafka connection, topics, logs, problems."""
+"""What every program needs around the ledger: settings, Kafka, topics, logs, problems."""

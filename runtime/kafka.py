@@ -18,8 +18,8 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
     kafka_bootstrap: Annotated[
         str | None,
         setting(
-            "Kafka brokers, `host:port`, comma-separated. Unset: `run` and `demo` start an embedded "
-            f"Kafka, the other commands use {DEFAULT_BOOTSTRAP}"
+            "Kafka brokers, `host:port`, comma-separated. Unset: `run` starts an embedded Kafka, "
+            f"the other commands look at {DEFAULT_BOOTSTRAP}"
         ),
     ] = None
     kafka_tls: Annotated[bool, setting("talk TLS to the brokers")] = False
@@ -37,7 +37,7 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
     ] = ""
 
     def check(self) -> None:
-        """A mechanism needs both user and password; a CA file needs TLS and must exist."""
+        """Refuse SASL without user and password, and a CA file without TLS."""
         if self.kafka_sasl_mechanism and not (self.kafka_username and self.kafka_password):
             raise SettingsError(
                 "LEDGER_KAFKA_SASL_MECHANISM is set: set LEDGER_KAFKA_USERNAME and "

@@ -3,8 +3,9 @@
 In: a mapping of environment variables. Out: a settings value, or ``SettingsError`` naming the
 variable, what it held and what is expected. Never: a secret in a message or a ``repr``.
 
-A program's settings are a ``msgspec.Struct``; a field ``web_port`` is read from ``LEDGER_WEB_PORT``.
-The fields' own types, bounds and descriptions are the documentation: ``describe`` lists them.
+A program's settings are a ``msgspec.Struct``; a field ``web_port`` is read from
+``LEDGER_WEB_PORT``. The fields' own types, bounds and descriptions are the documentation:
+``describe`` lists them.
 """
 
 from collections.abc import Iterator, Mapping

@@ -17,7 +17,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -73,7 +73,7 @@ class WorkerProcess:
         self.log_file = Path(env["LEDGER_DATA_DIR"]) / "worker.log"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> "WorkerProcess":
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -101,8 +101,9 @@ class WorkerProcess:
         """Return status and decoded JSON of a view; (0, None) while nobody listens."""
         url = f"http://127.0.0.1:{self.env['LEDGER_WEB_PORT']}{path}"
         try:
-            with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as r:
-                return r.status, json.load(r)
+            request = urllib.request.Request(url, headers=headers)
+            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+                return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
         except OSError:

@@ -85,7 +85,9 @@ def test_totals_equal_an_independent_sum_over_the_facts(history: list[Event]) ->
     paid, refunded = _sums(history)
     documents = documents_of(history).values()
     for currency in ("KZT", "USD"):
-        totals = [document.totals[currency] for document in documents if currency in document.totals]
+        totals = [
+            document.totals[currency] for document in documents if currency in document.totals
+        ]
         assert sum(total.paid for total in totals) == paid[currency]
         assert sum(total.refunded for total in totals) == refunded[currency]
         assert all(total.net == total.paid - total.refunded for total in totals)

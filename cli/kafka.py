@@ -1,0 +1,298 @@
+"""One Apache Kafka broker of our own, on loopback: for development, the demo and the tests.
+
+Comes in: a folder that is kept between runs, a port (0: a free one), further broker properties.
+Goes out: a broker that answers at `bootstrap`, and its log file.
+Never: listens beyond 127.0.0.1, outlives the process that started it (on Linux; elsewhere, call
+`stop`), or shares its folder with a second broker.
+
+    folder/server.properties   written at each start, as ports may change
+    folder/broker.log          what the JVMs print, appended
+    folder/broker.lock         locked by the broker itself while it lives; holds its pid
+    folder/data/               the records; `meta.properties` in it holds the cluster's id
+
+Every method blocks and may be called from any thread, so asynchronous code uses
+`asyncio.to_thread`. The tree of errors is in `cli.kafka_distribution`.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+import uuid
+from typing import TYPE_CHECKING, Self
+
+from cli.kafka_distribution import KafkaCache, KafkaDistribution, KafkaNotStartedError
+from cli.kafka_process import HOST, Child, free_port, locked_folder, require_free, spawn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_PROPERTIES = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "controller.listener.names": "CONTROLLER",
+    "inter.broker.listener.name": "PLAINTEXT",
+    # A topic that nobody created is a mistake to be seen, not to be made real.
+    "auto.create.topics.enable": "false",
+    "group.initial.rebalance.delay.ms": "0",
+    # One broker holds every replica; four partitions instead of fifty keep starts short.
+    "offsets.topic.replication.factor": "1",
+    "offsets.topic.num.partitions": "4",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "4",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "share.coordinator.state.topic.num.partitions": "4",
+    # After a kill, the broker may register again only once its old session has run out: with
+    # Kafka's 9 s such a start takes 13 s. Four heartbeats fit into one session.
+    "broker.session.timeout.ms": "2000",
+    "broker.heartbeat.interval.ms": "500",
+    # Kafka would take a quarter of our heap (128 MB) at once; this still compacts 600,000 keys
+    # in one pass.
+    "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
+}
+
+_LOGGING = (
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
+)
+
+
+class EmbeddedKafka:
+    """A broker with its folder. Starts, stops, pauses and dies on command; use as `with`."""
+
+    def __init__(  # noqa: PLR0913 - one call says all there is to say about a broker
+        self,
+        folder: Path,
+        *,
+        cache: KafkaCache,
+        port: int = 0,
+        listeners: Mapping[str, int] | None = None,
+        properties: Mapping[str, str] | None = None,
+        heap_mb: int = 512,
+        jvm: tuple[str, ...] = (),
+    ) -> None:
+        """Describe a broker; nothing runs yet, but `bootstrap` is already settled.
+
+        `listeners` adds listeners to PLAINTEXT: a security protocol (SASL_SSL, ...) to its port.
+        `properties` goes last into server.properties and so wins over what is set here.
+        """
+        self.folder = folder.absolute()
+        self._cache = cache
+        self._ports = {
+            name: number or free_port()
+            for name, number in {"PLAINTEXT": port, **(listeners or {})}.items()
+        }
+        self._properties = dict(properties or {})
+        self._jvm = (f"-Xmx{heap_mb}m", *_LOGGING, *jvm)
+        self._process: Child | None = None
+
+    def __repr__(self) -> str:
+        return f"EmbeddedKafka({str(self.folder)!r}, bootstrap={self.bootstrap!r}, pid={self.pid})"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.stop()
+
+    @property
+    def bootstrap(self) -> str:
+        """Where clients connect without encryption: "127.0.0.1:port"."""
+        return self.address("PLAINTEXT")
+
+    @property
+    def log_file(self) -> Path:
+        """What the broker printed."""
+        return self.folder / "broker.log"
+
+    @property
+    def pid(self) -> int | None:
+        """The broker's process id; None unless it runs (a paused broker runs)."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    def address(self, listener: str) -> str:
+        """Where clients connect to the given listener: "127.0.0.1:port"."""
+        return f"{HOST}:{self._ports[listener]}"
+
+    def poll(self) -> int | None:
+        """Return the exit code of a broker that ended (negative: a signal), otherwise None."""
+        return self._process.poll() if self._process else None
+
+    def serves(self) -> bool:
+        """Tell whether the broker serves clients at this moment; a paused one does not."""
+        return self.pid is not None and _serves(self._ports["PLAINTEXT"])
+
+    def start(self, *, timeout_s: float = 60.0) -> None:
+        """Start the broker and return once it serves clients. The first time, fetch Kafka.
+
+        Raises KafkaNotFetchedError, KafkaFolderInUseError, KafkaPortTakenError, and, with the
+        log's last lines, KafkaNotStartedError. `timeout_s` does not count the fetching.
+        """
+        self._launch(fetch(self._cache), timeout_s)
+
+    def stop(self, *, timeout_s: float = 20.0) -> None:
+        """End the broker in order, or by force after `timeout_s`; nothing if none runs."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        self.resume()  # a paused process would not see the signal
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """End the broker at once, as a crash would, and wait until it is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def pause(self) -> None:
+        """Freeze the broker: connections stay open, nothing answers."""
+        self._signal(signal.SIGSTOP)
+        if sys.platform != "darwin" and (pid := self.pid):
+            # The signal returns before the last thread stands still.
+            os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+    def resume(self) -> None:
+        """Let a paused broker go on."""
+        self._signal(signal.SIGCONT)
+
+    def restart(self, *, timeout_s: float = 60.0) -> None:
+        """Stop and start on the same ports and data."""
+        self.stop()
+        self.start(timeout_s=timeout_s)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)  # does nothing to a process that has ended
+
+    def _launch(self, distribution: KafkaDistribution, timeout_s: float) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with locked_folder(self.folder) as lock:
+            for port in self._ports.values():
+                require_free(port)
+            settings = self._write_properties(controller_port=free_port())
+            if not (self.folder / "data" / "meta.properties").exists():
+                self._format(distribution, settings, timeout_s)
+            command = distribution.command("kafka.Kafka", str(settings), jvm=self._jvm)
+            self._process = spawn(command, log_file=self.log_file, inherit=lock)
+            os.pwrite(lock, str(self._process.pid).encode(), 0)
+        try:
+            self._await_answer(self._process, timeout_s)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _write_properties(self, *, controller_port: int) -> Path:
+        """Write server.properties, readable by us alone: it may hold a listener's password."""
+        listeners = [f"{name}://{HOST}:{port}" for name, port in self._ports.items()]
+        protocols = [f"{name}:{name}" for name in self._ports]
+        properties = _PROPERTIES | {
+            "listeners": ",".join([*listeners, f"CONTROLLER://{HOST}:{controller_port}"]),
+            "advertised.listeners": ",".join(listeners),
+            "listener.security.protocol.map": ",".join([*protocols, "CONTROLLER:PLAINTEXT"]),
+            # Voters that stand here, and not in the data (as `format --standalone` would put
+            # them), let the same data come up again on another controller port.
+            "controller.quorum.voters": f"1@{HOST}:{controller_port}",
+            "log.dirs": "data",  # within the folder: a list, in which a path's comma would split
+            **self._properties,
+        }
+        path = self.folder / "server.properties"
+        path.touch(mode=0o600)
+        path.write_text("".join(f"{key}={_escaped(text)}\n" for key, text in properties.items()))
+        return path
+
+    def _format(self, distribution: KafkaDistribution, settings: Path, timeout_s: float) -> None:
+        arguments = ("--ignore-formatted", "--cluster-id", _new_cluster_id(), "-c", str(settings))
+        command = distribution.command(
+            "kafka.tools.StorageTool", "format", *arguments, jvm=self._jvm
+        )
+        process = spawn(command, log_file=self.log_file)
+        try:
+            code = process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise self._not_started(f"its storage took over {timeout_s:g} s to format") from None
+        finally:
+            process.kill()  # nothing, if it has ended
+            process.wait()
+        if code != 0:
+            raise self._not_started(f"formatting its storage ended with exit code {code}")
+
+    def _await_answer(self, process: Child, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not self.serves():
+            if (code := process.poll()) is not None:
+                raise self._not_started(f"it ended with exit code {code}")
+            if time.monotonic() > deadline:
+                raise self._not_started(f"no answer at {self.bootstrap} within {timeout_s:g} s")
+            time.sleep(0.03)
+
+    def _not_started(self, reason: str) -> KafkaNotStartedError:
+        lines = self.log_file.read_text(errors="replace").splitlines()[-15:]
+        return KafkaNotStartedError(
+            f"Kafka did not start: {reason}.\nThe end of {self.log_file}:\n"
+            + "\n".join(f"  {line}" for line in lines)
+        )
+
+
+def fetch(cache: KafkaCache) -> KafkaDistribution:
+    """Return Kafka from `cache`, which is filled first if need be. Raises KafkaNotFetchedError."""
+    return cache.distribution(_record_start)
+
+
+def _record_start(distribution: KafkaDistribution, archive: Path) -> None:
+    """Start and stop a broker beside `archive`, which its JVM writes as it ends."""
+    broker = EmbeddedKafka(
+        archive.with_name("broker"),
+        cache=KafkaCache(folder=archive.parent),
+        jvm=(f"-XX:AOTCacheOutput={archive}",),
+    )
+    try:
+        broker._launch(distribution, timeout_s=60)  # noqa: SLF001 - `start` would recurse
+        broker.stop(timeout_s=120)
+    finally:
+        broker.kill()
+
+
+def _serves(port: int) -> bool:
+    """Tell whether the broker at `port` counts itself among the brokers that are in service.
+
+    One Metadata request (version 1, no topics) by hand: its answer begins with the number of
+    live brokers. An open port is not enough, as Kafka opens it before the controller lets it in;
+    and a client library would need an event loop and log each failed attempt.
+    """
+    request = struct.pack(">hhihi", 3, 1, 0, -1, 0)  # key, version, correlation, client id, topics
+    try:
+        with socket.create_connection((HOST, port), timeout=1) as connection:
+            connection.sendall(struct.pack(">i", len(request)) + request)
+            with connection.makefile("rb") as answer:
+                _length, _correlation, brokers = struct.unpack(">iii", answer.read(12))
+                return bool(brokers)
+    except (OSError, struct.error):  # nobody there yet, or gone again in mid-answer
+        return False
+
+
+def _new_cluster_id() -> str:
+    while True:
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not cluster_id.startswith("-"):  # the tool would take it for an option
+            return cluster_id
+
+
+def _escaped(text: str) -> str:
+    """Write `text` as the value of a Java properties file, which is Latin-1."""
+    units = text.replace("\\", "\\\\").encode("utf-16-be")
+    codes = struct.unpack(f">{len(units) // 2}H", units)
+    return "".join(chr(code) if 0x20 <= code < 0x7F else f"\\u{code:04x}" for code in codes)  # noqa: PLR2004

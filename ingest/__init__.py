@@ -1,0 +1,5 @@
+"""Ingress: Plexy's deliveries over HTTP into the log of record, acknowledged only once kept.
+
+The path: ``server`` → ``app`` → ``webhooks`` (``body`` → signature → envelope → ``records``) →
+``log`` (``producer``) → Kafka; ``answers`` are what Plexy reads.
+"""

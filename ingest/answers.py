@@ -1,0 +1,92 @@
+"""What deliveries are answered with: one shared 200, and problem documents.
+
+In: a problem's code and a sentence. Out: Starlette responses. Never: a secret, a body, or the
+address of a broker: Plexy's dashboard keeps these documents, and any sender reads them.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from runtime.problems import MEDIA_TYPE, Problem
+
+# Built once: every accepted delivery is answered with this same object.
+RECEIVED: Final = Response(b'{"received": true}', media_type="application/json")
+
+# The one list of the codes and their statuses; what programs may rely on.
+STATUS: Final[Mapping[str, int]] = MappingProxyType(
+    {
+        "malformed_json": 400,
+        "invalid_envelope": 400,
+        "signature_missing": 401,
+        "signature_malformed": 401,
+        "signature_mismatch": 401,
+        "timestamp_out_of_tolerance": 401,
+        "not_found": 404,
+        "method_not_allowed": 405,
+        "request_timeout": 408,
+        "body_too_large": 413,
+        "unsupported_media_type": 415,
+        "internal_error": 500,
+        "log_unavailable": 503,
+        "overloaded": 503,
+    }
+)
+
+# 401: a challenge must be there (RFC 9110, 11.6.1). 408 and 413: the rest of the body is not read,
+# so the connection can't carry another request.
+_HEADERS: Final[Mapping[int, Mapping[str, str]]] = MappingProxyType(
+    {
+        401: {"www-authenticate": "Plexy-Signature"},
+        408: {"connection": "close"},
+        413: {"connection": "close"},
+        503: {"retry-after": "10"},
+    }
+)
+
+# How long a sender whose body is refused may go on sending before the connection is cut.
+_LINGER_S: Final = 1.0
+
+
+class ProblemResponse(Response):
+    """A problem document as a response; ``code`` is the problem's stable name."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, problem: Problem, headers: Mapping[str, str]) -> None:
+        self.code = problem.code
+        super().__init__(problem.encode(), problem.status, headers)
+
+
+class _LingeringResponse(ProblemResponse):
+    """The answer to a body that is still being sent.
+
+    Closing at once would reset the connection, and the sender would see the reset and not the
+    answer. So the answer goes out whole, then what still arrives is read and dropped for a moment.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope
+        start = {"status": self.status_code, "headers": self.raw_headers}
+        await send({"type": "http.response.start", **start})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_S):
+                while (await receive()).get("more_body", False):
+                    pass
+        await send({"type": "http.response.body", "body": b""})
+
+
+def problem(
+    code: str, detail: str, *, field: str = "", headers: Mapping[str, str] | None = None
+) -> ProblemResponse:
+    """Return the answer for a problem of ``STATUS``; ``headers`` are added to the status' own."""
+    status = STATUS[code]
+    document = Problem(status=status, code=code, detail=detail, field=field)
+    kind = _LingeringResponse if code == "body_too_large" else ProblemResponse
+    return kind(document, {**_HEADERS.get(status, {}), **(headers or {})})

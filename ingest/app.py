@@ -1,0 +1,87 @@
+"""The application: routes, start and stop, and what is answered outside them.
+
+In: settings. Out: a Starlette application; ``uvicorn ingest.app:app`` serves the one that the
+environment describes. Never: middleware; a delivery goes from the router to its endpoint.
+"""
+
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ingest.answers import problem
+from ingest.health import Readiness, alive
+from ingest.log import Log, WebhookLog
+from ingest.settings import IngestSettings
+from ingest.webhooks import WebhookEndpoint
+from runtime.logs import configure
+from runtime.settings import SettingsError
+
+if TYPE_CHECKING:
+    app: Starlette
+
+_WEBHOOKS_PATH = "/webhooks/plexy"
+
+_log = structlog.get_logger(__name__)
+
+
+def create_app(settings: IngestSettings, log: Log | None = None) -> Starlette:
+    """Return ingress for these settings; ``log`` is Kafka unless a test brings its own."""
+    kept = WebhookLog(settings) if log is None else log
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        if settings.allow_unsigned:
+            _log.warning("signatures_not_checked", because="LEDGER_ALLOW_UNSIGNED=true")
+        await kept.start()
+        try:
+            yield
+        finally:
+            await kept.close()
+
+    routes = [
+        Route(_WEBHOOKS_PATH, WebhookEndpoint(settings, kept), methods=["POST"]),
+        Route("/healthz", alive),
+        Route("/readyz", Readiness(kept).ready),
+    ]
+    handlers = {HTTPException: _answer_http_error, Exception: _answer_bug}
+    application = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    # A redirect would answer a delivery 307 where 404 says what is wrong.
+    application.router.redirect_slashes = False
+    return application
+
+
+def __getattr__(name: str) -> Starlette:
+    """Make ``app`` when a server asks for it: to import this module takes no settings."""
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        settings = IngestSettings.from_environment(os.environ)
+    except SettingsError as error:
+        raise SystemExit(f"ingest can't start: {error}") from None
+    configure(settings.log_format, settings.log_level)
+    return create_app(settings)
+
+
+async def _answer_http_error(_request: Request, error: Exception) -> Response:
+    """Answer what the router refuses: an unknown path, or a method that a path doesn't have."""
+    if not isinstance(error, HTTPException):
+        raise error
+    if error.status_code == 405:  # noqa: PLR2004 - the one other status that the router raises
+        # The router keeps methods in a set: sorted, the answer is the same every time.
+        allowed = ", ".join(sorted((error.headers or {})["Allow"].split(", ")))
+        detail = f"this path answers to {allowed}"
+        return problem("method_not_allowed", detail, headers={"Allow": allowed})
+    return problem("not_found", f"nothing is here; Plexy delivers to {_WEBHOOKS_PATH}")
+
+
+async def _answer_bug(_request: Request, _error: Exception) -> Response:
+    """Answer a bug; the server logs it, with its traceback, after this."""
+    return problem("internal_error", "ingress failed unexpectedly; deliver it again")

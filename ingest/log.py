@@ -1,0 +1,194 @@
+"""The append side of the log of record: Kafka, seen from a delivery.
+
+In: records, each with the time its answer is due. Out: nothing, which means that every replica in
+sync has the record; or ``LogUnavailableError``. Never: a wait beyond that time, a record kept for
+later (its sender delivers it again), or a state that only a restart of the program could end.
+
+``connecting`` ──(reachable, topics exist)──▶ ``connected`` ──(an append fails)──▶ ``connecting``
+"""
+
+import asyncio
+import contextlib
+import logging
+from typing import Final, Protocol
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, KafkaTimeoutError
+
+from ingest.producer import open_producer, trouble_with
+from ingest.records import Record
+from ingest.settings import IngestSettings
+from ledger.topics import TopicNames
+from runtime.topics import unreachable
+
+_NOT_YET: Final = "Kafka is not connected yet"
+# How soon to try again: an outage ends for our senders within this time of its end.
+_RECONNECT_S: Final = 0.5
+# Beside a running Kafka the first delivery is taken; without one the program starts as well.
+_FIRST_ATTEMPT_S: Final = 2.0
+# On the way out: how long records of deliveries that were already answered 503 may still take.
+_FLUSH_S: Final = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+class LogUnavailableError(Exception):
+    """The log did not acknowledge a record; the text says why, to whoever sent the delivery."""
+
+
+class Log(Protocol):
+    """What the endpoints need of a log."""
+
+    async def append(self, record: Record, until: float) -> None:
+        """Return once the record is kept; ``LogUnavailableError`` otherwise, by ``until``."""
+
+    async def trouble(self) -> str | None:
+        """Find out why nothing can be appended at this moment; ``None`` if something can."""
+
+    async def start(self) -> None:
+        """Begin to connect."""
+
+    async def close(self) -> None:
+        """Let go of every connection, in bounded time."""
+
+
+class _ClientLog(logging.Handler):
+    """Keeps aiokafka's last line, and the others from the log: it has some for every attempt.
+
+    Its last line tells a refused password from an absent broker, which its exceptions do not; so it
+    goes into the one line that is written here when the state changes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.last_line = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.last_line = record.getMessage()
+
+    def attach(self) -> None:
+        """Take aiokafka's lines."""
+        logger = logging.getLogger("aiokafka")
+        logger.addHandler(self)
+        logger.propagate = False
+
+    def detach(self) -> None:
+        """Let them go where they went before."""
+        logger = logging.getLogger("aiokafka")
+        logger.removeHandler(self)
+        logger.propagate = not logger.handlers
+
+
+class WebhookLog:
+    """A ``Log`` on Kafka, which connects in the background and connects again when it must."""
+
+    def __init__(self, settings: IngestSettings) -> None:
+        names = TopicNames(settings.topic_prefix)
+        self._settings = settings
+        self._topics = (names.webhooks, names.rejected)
+        self._producer: AIOKafkaProducer | None = None
+        # Why there is no producer, for whoever asks while there is none.
+        self._reason = "Kafka is not connected yet"
+        self._lost = asyncio.Event()
+        self._tried = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._client_log = _ClientLog()
+
+    async def start(self) -> None:
+        """Begin to connect, and give the first attempt a moment."""
+        self._client_log.attach()
+        self._keeper = asyncio.create_task(self._keep_connected())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_ATTEMPT_S):
+                await self._tried.wait()
+
+    async def close(self) -> None:
+        """Send what is under way, for a moment, and close the connections."""
+        if self._producer is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FLUSH_S):
+                    await self._producer.flush()
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
+        self._client_log.detach()
+
+    async def append(self, record: Record, until: float) -> None:
+        """Return once Kafka has acknowledged; ``until`` is a time of the event loop's clock.
+
+        A record that was given up may still be delivered later. It is then there twice, since its
+        sender delivers it again, and counts once.
+        """
+        producer = self._producer
+        if producer is None:
+            raise LogUnavailableError(self._reason)
+        try:
+            async with asyncio.timeout_at(until):
+                acknowledged = await producer.send(
+                    record.topic,
+                    record.value,
+                    record.key,
+                    timestamp_ms=record.timestamp_ms,
+                    headers=record.headers,
+                )
+                await acknowledged
+        except TimeoutError:
+            raise self._lose(producer, "Kafka did not acknowledge in time") from None
+        except KafkaTimeoutError:
+            # This one found no room behind those that wait; whether they fail is for them to find.
+            raise LogUnavailableError("Kafka is too slow") from None
+        except Exception as error:
+            # Not only KafkaError, since aiokafka also fails by assertions: whatever it was, the
+            # record is not acknowledged, and a new producer is the remedy.
+            raise self._lose(producer, f"Kafka failed: {type(error).__name__}") from error
+
+    async def trouble(self) -> str | None:
+        """Ask Kafka itself: what was true a while ago is no answer."""
+        if self._producer is None:
+            return self._reason
+        return await trouble_with(self._producer, self._topics)
+
+    def _lose(self, producer: AIOKafkaProducer, reason: str) -> LogUnavailableError:
+        # The first failure ends the producer, and so the records of the others that wait for it.
+        if producer is self._producer:
+            self._disconnect(reason)
+            self._lost.set()
+        return LogUnavailableError(self._reason if self._producer is None else reason)
+
+    async def _keep_connected(self) -> None:
+        while True:
+            try:
+                async with open_producer(self._settings) as producer:
+                    await self._serve(producer)
+            except (KafkaError, OSError, TimeoutError) as error:
+                self._disconnect("Kafka does not answer", unreachable(self._settings, error))
+            except Exception as error:  # noqa: BLE001
+                # A bug, here or in aiokafka; it must not end the attempts as well.
+                self._disconnect("ingress can't connect to Kafka", repr(error))
+            self._tried.set()
+            await asyncio.sleep(_RECONNECT_S)
+
+    async def _serve(self, producer: AIOKafkaProducer) -> None:
+        """Append with this producer for as long as it can."""
+        trouble = await trouble_with(producer, self._topics)
+        if trouble:
+            self._disconnect(trouble)
+            return
+        self._lost.clear()
+        self._producer = producer
+        self._client_log.last_line = ""
+        _log.info("log_connected", topics=self._topics)
+        self._tried.set()
+        try:
+            await self._lost.wait()
+        finally:
+            self._producer = None
+
+    def _disconnect(self, reason: str, detail: str = "") -> None:
+        """Note why nothing can be appended; logged once, however often it is found to be so."""
+        if self._producer is not None or self._reason != reason:
+            client = self._client_log.last_line
+            _log.warning("log_unavailable", reason=reason, detail=detail, aiokafka=client)
+        self._producer = None
+        self._reason = reason

@@ -1,0 +1,72 @@
+"""Serve ingress with uvicorn, until SIGTERM.
+
+In: settings. Out: a process that serves, and ends with 0 after it has answered what it accepted.
+Never: a start beside another program on the same port.
+"""
+
+import contextlib
+import signal
+import socket
+from collections.abc import Iterator
+from types import FrameType
+from typing import Final
+
+import structlog
+import uvicorn
+
+from ingest.app import create_app
+from ingest.settings import IngestSettings
+from runtime.logs import configure
+from runtime.settings import SettingsError
+
+# What is in flight at SIGTERM gets as long as any delivery may take by default.
+_GRACE_S: Final = 10
+# Longer than the 60 s for which a proxy in front usually keeps an idle connection: whoever sends
+# should be the one to close it, or a delivery meets a connection that was closed just now.
+_KEEP_ALIVE_S: Final = 75
+_BACKLOG: Final = 2048
+
+_log = structlog.get_logger(__name__)
+
+
+def serve(settings: IngestSettings) -> None:
+    """Serve until a signal ends it; ``SettingsError`` if the address can't be had."""
+    configure(settings.log_format, settings.log_level)
+    config = uvicorn.Config(
+        create_app(settings),
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+    with _listener(settings.ingest_host, settings.ingest_port) as listener:
+        _log.info("listening", host=settings.ingest_host, port=settings.ingest_port)
+        # uvicorn raises the signal that stopped it once more, after it has stopped.
+        signal.signal(signal.SIGTERM, _end)
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listener])
+
+
+@contextlib.contextmanager
+def _listener(host: str, port: int) -> Iterator[socket.socket]:
+    """Bind the address before anything else is started."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise SettingsError(
+            f"LEDGER_INGEST_HOST={host}, LEDGER_INGEST_PORT={port}: can't listen there "
+            f"({error.strerror}); stop the program that does, or choose another port"
+        ) from None
+    with listener:
+        yield listener
+
+
+def _end(_signal: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)

@@ -1,0 +1,72 @@
+"""Ingress' settings.
+
+In: the environment, through ``IngestSettings.from_environment``. Out: one frozen value. Never: a
+program that takes anybody's word because a secret was forgotten.
+"""
+
+from typing import Annotated, Final
+
+from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm
+from runtime.kafka import KafkaSettings
+from runtime.logs import LogFormat, LogLevel
+from runtime.settings import Port, Secret, SettingsError, setting
+
+_MIB: Final = 1024 * 1024
+# The largest body there may be: `ledger.topics.MAX_RECORD_BYTES` leaves room for its headers.
+_LARGEST_BODY_BYTES: Final = 8 * _MIB
+# Plexy gives up after 30 s; the answer's own way back has to fit as well.
+_LONGEST_ANSWER_S: Final = 25.0
+
+
+class IngestSettings(KafkaSettings, frozen=True, kw_only=True):
+    """One ingress: whom it trusts, where it listens, how much it takes at a time."""
+
+    webhook_secrets: Annotated[
+        tuple[Secret, ...],
+        setting(
+            "signing secrets of the Plexy endpoint (`whsec_…`), comma-separated; several while one "
+            "is being replaced"
+        ),
+    ] = ()
+    allow_unsigned: Annotated[
+        bool, setting("for development only: don't check signatures, take any delivery")
+    ] = False
+    signed_form: Annotated[
+        SignedForm,
+        setting("what Plexy signs: `body`, `timestamped` (time and body), or `either`"),
+    ] = SignedForm.EITHER
+    signature_tolerance_s: Annotated[
+        int, setting("how far a signature's time may be from now, in seconds", ge=1, le=86_400)
+    ] = DEFAULT_TOLERANCE_S
+    ingest_host: Annotated[str, setting("address that webhooks are received on")] = "127.0.0.1"
+    ingest_port: Annotated[Port, setting("port that webhooks are received on")] = 8000
+    max_body_bytes: Annotated[
+        int, setting("largest body that is accepted, in bytes", ge=1, le=_LARGEST_BODY_BYTES)
+    ] = _MIB
+    max_in_flight: Annotated[
+        int, setting("most deliveries that may be unanswered at a time", ge=1, le=100_000)
+    ] = 1000
+    answer_within_s: Annotated[
+        float,
+        setting(
+            "every delivery is answered within this time, in seconds", ge=1, le=_LONGEST_ANSWER_S
+        ),
+    ] = 10.0
+    log_format: Annotated[
+        LogFormat, setting("`json`, `pretty`, or `auto`: pretty on a terminal")
+    ] = "auto"
+    log_level: Annotated[LogLevel, setting("`debug`, `info`, `warning` or `error`")] = "info"
+
+    def check(self) -> None:
+        """Refuse to start where nobody's signature could be checked, unless told so."""
+        super().check()
+        if self.webhook_secrets and self.allow_unsigned:
+            raise SettingsError(
+                "LEDGER_ALLOW_UNSIGNED=true and LEDGER_WEBHOOK_SECRETS contradict each other: "
+                "unset one of them"
+            )
+        if not self.webhook_secrets and not self.allow_unsigned:
+            raise SettingsError(
+                "LEDGER_WEBHOOK_SECRETS is not set: without the endpoint's signing secret no "
+                "delivery can be checked; set it, or for development LEDGER_ALLOW_UNSIGNED=true"
+            )

@@ -1,0 +1,189 @@
+"""``POST /webhooks/plexy``: raw body → signature → envelope → log → answer.
+
+In: a delivery, as an ASGI request. Out: 200 once the log has it, else a problem document, within
+``answer_within_s`` of its arrival; and one log line. Never: a 200 before the acknowledgement, a
+judgement of what the event says, or any other work: whatever is made of it is made from the log.
+"""
+
+import asyncio
+import time
+from typing import Final, NamedTuple, assert_never
+
+import structlog
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from ingest.answers import RECEIVED, problem
+from ingest.body import BodyFault, read_body
+from ingest.load import Load
+from ingest.log import Log, LogUnavailableError
+from ingest.records import (
+    Delivery,
+    Record,
+    readable_event_id,
+    rejected_delivery_record,
+    webhook_record,
+)
+from ingest.settings import IngestSettings
+from ledger.envelope import Envelope, decode_envelope
+from ledger.rejections import Rejection
+from ledger.signature import SignatureFault, verify
+from ledger.topics import TopicNames
+
+# Of the time until the answer is due, a slow body may take this share, so that the log always has
+# the rest: a record that isn't acknowledged by then says something about Kafka, not about a sender.
+_READ_SHARE: Final = 0.6
+# The last tenth is for the answer's own way.
+_APPEND_SHARE: Final = 0.9
+
+_log = structlog.get_logger(__name__)
+
+
+class _Outcome(NamedTuple):
+    """What became of a delivery; without ``answer``, its sender has gone."""
+
+    name: str
+    answer: Response | None
+    event_id: str | None = None
+    event_type: str | None = None
+
+
+class WebhookEndpoint:
+    """The endpoint, as an ASGI application: nothing stands between the server and this."""
+
+    def __init__(self, settings: IngestSettings, log: Log) -> None:
+        self._settings = settings
+        self._log = log
+        self._names = TopicNames(settings.topic_prefix)
+        self._secrets = [secret.reveal().encode() for secret in settings.webhook_secrets]
+        self._load = Load(settings.max_in_flight)
+        self._read_within_s = settings.answer_within_s * _READ_SHARE
+        self._append_within_s = settings.answer_within_s * _APPEND_SHARE
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take one delivery."""
+        arrived = asyncio.get_running_loop().time()
+        started = time.perf_counter()
+        delivery = Delivery.of(scope, received_at_ms=time.time_ns() // 1_000_000)
+        outcome = self._refuse_by_head(delivery) or await self._admit(delivery, receive, arrived)
+        _report(outcome, time.perf_counter() - started)
+        if outcome.answer is not None:
+            await outcome.answer(scope, receive, send)
+
+    def _refuse_by_head(self, delivery: Delivery) -> _Outcome | None:
+        """Refuse what need not be read."""
+        if not delivery.is_json:
+            return _refused("unsupported_media_type", "expected content-type application/json")
+        if (delivery.content_length or 0) > self._settings.max_body_bytes:
+            return self._too_large()
+        return None
+
+    async def _admit(self, delivery: Delivery, receive: Receive, arrived: float) -> _Outcome:
+        size = delivery.content_length
+        reserved = self._settings.max_body_bytes if size is None else size
+        if not self._load.admit(reserved):
+            return _refused(
+                "overloaded", "too many deliveries are in flight; deliver this one later"
+            )
+        try:
+            body = await read_body(
+                receive,
+                limit_bytes=self._settings.max_body_bytes,
+                until=arrived + self._read_within_s,
+            )
+            if isinstance(body, BodyFault):
+                return self._no_body(body)
+            return await self._take(delivery, body, arrived + self._append_within_s)
+        finally:
+            self._load.release(reserved)
+
+    async def _take(self, delivery: Delivery, body: bytes, until: float) -> _Outcome:
+        """Judge the signature, then the envelope, and keep the delivery."""
+        fault = self._signature_fault(delivery, body)
+        if fault is not None:
+            return _refused(fault, self._explain(fault))
+        envelope = decode_envelope(body)
+        match envelope:
+            case Envelope():
+                record = webhook_record(self._names, delivery, body, envelope)
+                outcome = _Outcome("accepted", RECEIVED, envelope.id, envelope.type)
+            case Rejection():
+                event_id = readable_event_id(body)
+                record = rejected_delivery_record(self._names, delivery, body, envelope, event_id)
+                outcome = _rejected(envelope, event_id)
+            case _:
+                assert_never(envelope)
+        return await self._keep(record, outcome, until)
+
+    async def _keep(self, record: Record, outcome: _Outcome, until: float) -> _Outcome:
+        """Append the record; the outcome holds only once the log has it."""
+        try:
+            await self._log.append(record, until)
+        except LogUnavailableError as error:
+            detail = f"{error}; the delivery is not kept, deliver it again"
+            answer = problem("log_unavailable", detail)
+            return outcome._replace(name="log_unavailable", answer=answer)
+        return outcome
+
+    def _signature_fault(self, delivery: Delivery, body: bytes) -> SignatureFault | None:
+        if self._settings.allow_unsigned:
+            return None
+        return verify(
+            delivery.signature.decode("latin-1"),
+            body,
+            secrets=self._secrets,
+            now_s=delivery.received_at_ms / 1000,
+            tolerance_s=self._settings.signature_tolerance_s,
+            form=self._settings.signed_form,
+        )
+
+    def _explain(self, fault: SignatureFault) -> str:
+        match fault:
+            case SignatureFault.MISSING:
+                return "the header Plexy-Signature is missing"
+            case SignatureFault.MALFORMED:
+                return "expected Plexy-Signature to be t=<Unix seconds>,v1=<64 hex digits>"
+            case SignatureFault.MISMATCH:
+                return "Plexy-Signature does not fit this body and the secrets configured here"
+            case SignatureFault.OUT_OF_TOLERANCE:
+                tolerance_s = self._settings.signature_tolerance_s
+                return f"the time in Plexy-Signature is more than {tolerance_s} s from now"
+            case _:
+                assert_never(fault)
+
+    def _no_body(self, fault: BodyFault) -> _Outcome:
+        match fault:
+            case BodyFault.TOO_LARGE:
+                return self._too_large()
+            case BodyFault.TOO_SLOW:
+                detail = f"the body was not complete within {self._read_within_s:g} s"
+                return _refused("request_timeout", detail)
+            case BodyFault.DISCONNECTED:
+                return _Outcome("client_disconnected", None)
+            case _:
+                assert_never(fault)
+
+    def _too_large(self) -> _Outcome:
+        limit = self._settings.max_body_bytes
+        return _refused("body_too_large", f"expected a body of at most {limit} bytes")
+
+
+def _refused(code: str, detail: str) -> _Outcome:
+    return _Outcome(code, problem(code, detail))
+
+
+def _rejected(rejection: Rejection, event_id: str | None) -> _Outcome:
+    code = rejection.reason.value
+    answer = problem(code, rejection.detail, field=rejection.field)
+    return _Outcome(code, answer, event_id)
+
+
+def _report(outcome: _Outcome, took_s: float) -> None:
+    """Log the one line of a delivery."""
+    _log.info(
+        "delivery",
+        event_id=outcome.event_id,
+        type=outcome.event_type,
+        outcome=outcome.name,
+        ms=round(took_s * 1000, 1),
+    )

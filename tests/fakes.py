@@ -1,0 +1,60 @@
+"""Fakes: small programs that keep the contract of the real thing, and fail when told to."""
+
+import asyncio
+import contextlib
+
+from ingest.log import LogUnavailableError
+from ingest.records import Record
+
+
+class FakeLog:
+    """An append-only log in memory: an ``ingest.log.Log``.
+
+    ``reason`` makes it unavailable. ``acknowledging`` cleared, it takes records and acknowledges
+    none; ``asked`` counts how often somebody wanted to know its state.
+    """
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.reason: str | None = None
+        self.acknowledging = asyncio.Event()
+        self.acknowledging.set()
+        self.waiting = 0
+        self.asked = 0
+        self.running = False
+
+    async def append(self, record: Record, until: float) -> None:
+        """Keep the record, and wait for the acknowledgement until then at most."""
+        if self.reason is not None:
+            raise LogUnavailableError(self.reason)
+        self.records.append(record)
+        self.waiting += 1
+        try:
+            async with asyncio.timeout_at(until):
+                await self.acknowledging.wait()
+        except TimeoutError:
+            raise LogUnavailableError("the fake did not acknowledge in time") from None
+        finally:
+            self.waiting -= 1
+
+    async def trouble(self) -> str | None:
+        """Say why it is unavailable."""
+        self.asked += 1
+        return self.reason
+
+    async def start(self) -> None:
+        """Note that it was started."""
+        self.running = True
+
+    async def close(self) -> None:
+        """Note that it was closed."""
+        self.running = False
+
+
+async def until(condition, within_s: float = 20.0) -> None:
+    """Wait for a condition, a function of nothing, to hold."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            while not condition():  # noqa: ASYNC110 - any condition, not one with an event
+                await asyncio.sleep(0.01)
+    assert condition(), f"did not hold within {within_s} s"

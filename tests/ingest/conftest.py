@@ -1,0 +1,96 @@
+"""Ingress on a real server and a free port, with a log that fails on demand."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+
+from ingest.app import create_app
+from ingest.settings import IngestSettings
+from ledger.signature import sign
+from runtime.settings import Secret
+from tests.fakes import FakeLog
+
+SECRET = "whsec_of_the_tests"
+PATH = "/webhooks/plexy"
+
+
+def settings(**changes: Any) -> IngestSettings:
+    """Return settings with one secret."""
+    return IngestSettings(**{"webhook_secrets": (Secret(SECRET),), **changes})
+
+
+def event(event_id: str = "evt_1", **changes: Any) -> bytes:
+    """Return a delivery's body."""
+    data = {"id": "pay_1", "amount": 990, "currency": "KZT", "status": "succeeded"}
+    fields = {"id": event_id, "type": "payment.succeeded", "created": 1, "data": data}
+    return json.dumps(fields | changes).encode()
+
+
+def signed(body: bytes, *, secret: str = SECRET, age_s: int = 0) -> dict[str, str]:
+    """Return the headers that Plexy sends with this body."""
+    signature = sign(body, secret.encode(), int(time.time()) - age_s)
+    return {"Content-Type": "application/json", "Plexy-Signature": signature}
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Starlette) -> AsyncIterator[str]:
+    """Serve the application as `ingest.server` does; yields its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(
+            app, http="httptools", ws="none", lifespan="on", log_config=None, access_log=False
+        )
+        config.load()
+        server = uvicorn.Server(config)
+        # As `Server.serve` does, without its signal handlers and its tick of 0.1 s.
+        server.lifespan = config.lifespan_class(config)
+        await server.startup(sockets=[listener])
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            await server.shutdown(sockets=[listener])
+
+
+class Ingress:
+    """A running ingress, as its senders see it, and its log."""
+
+    def __init__(self, client: httpx.AsyncClient, log: FakeLog) -> None:
+        self.client = client
+        self.log = log
+
+    async def deliver(self, body: bytes, **headers: str) -> httpx.Response:
+        """Deliver a body with its right signature; ``headers`` (`_` for `-`) replace or add."""
+        changed = {name.replace("_", "-"): value for name, value in headers.items()}
+        kept = {k: v for k, v in signed(body).items() if k.lower() not in changed}
+        return await self.client.post(PATH, content=body, headers=kept | changed)
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Open a bare connection, for what a good client would not send."""
+        url = self.client.base_url
+        return await asyncio.open_connection(url.host, url.port)
+
+
+@contextlib.asynccontextmanager
+async def ingress(**changes: Any) -> AsyncIterator[Ingress]:
+    """Run ingress with these settings on a fake log."""
+    log = FakeLog()
+    async with (
+        serving(create_app(settings(**changes), log)) as address,
+        httpx.AsyncClient(base_url=address, trust_env=False, timeout=30) as client,
+    ):
+        yield Ingress(client, log)
+
+
+@pytest.fixture
+async def running() -> AsyncIterator[Ingress]:
+    """Ingress with default settings."""
+    async with ingress() as started:
+        yield started

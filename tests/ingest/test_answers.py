@@ -1,0 +1,41 @@
+"""Every code has its status and the headers that go with it."""
+
+import json
+
+import pytest
+
+from ingest.answers import STATUS, problem
+from ledger.rejections import Reason
+from ledger.signature import SignatureFault
+
+
+@pytest.mark.parametrize(("code", "status"), list(STATUS.items()))
+def test_a_problem_is_a_document_of_rfc_9457(code, status):
+    answer = problem(code, "what happened", field="data.amount")
+    document = json.loads(answer.body)
+    assert answer.status_code == document["status"] == status
+    assert document["title"]
+    assert (document["code"], document["detail"]) == (code, "what happened")
+    assert document["field"] == "data.amount"
+
+
+def test_every_fault_of_a_signature_has_a_status():
+    assert {STATUS[fault] for fault in SignatureFault} == {401}
+
+
+def test_every_fault_of_an_envelope_has_a_status():
+    assert {STATUS[r] for r in (Reason.MALFORMED_JSON, Reason.INVALID_ENVELOPE)} == {400}
+
+
+@pytest.mark.parametrize("code", ["log_unavailable", "overloaded"])
+def test_what_will_pass_says_when_to_come_again(code):
+    assert int(problem(code, "").headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize("code", ["request_timeout", "body_too_large"])
+def test_a_connection_with_an_unread_body_is_closed(code):
+    assert problem(code, "").headers["connection"] == "close"
+
+
+def test_headers_can_be_added():
+    assert problem("method_not_allowed", "", headers={"Allow": "POST"}).headers["allow"] == "POST"

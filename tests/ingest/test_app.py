@@ -1,0 +1,100 @@
+"""What is answered outside the endpoints, and how the application starts and stops."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from structlog.testing import CapturingLogger
+
+import ingest.app
+from ingest.app import create_app
+from ingest.health import Readiness
+from tests.fakes import FakeLog
+from tests.ingest.conftest import PATH, ingress, serving, settings
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("path", ["/", "/webhooks", f"{PATH}/", "/webhooks/plexy/x", "/docs"])
+async def test_an_unknown_path_is_a_problem_document(running, path):
+    answer = await running.client.post(path, content=b"{}")
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["code"] == "not_found"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("GET", PATH, "POST"),
+        ("PUT", PATH, "POST"),
+        ("HEAD", PATH, "POST"),
+        ("OPTIONS", PATH, "POST"),
+        ("POST", "/healthz", "GET, HEAD"),
+        ("DELETE", "/readyz", "GET, HEAD"),
+    ],
+)
+async def test_a_method_a_path_does_not_have_is_405_with_allow(running, method, path, allow):
+    answer = await running.client.request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allow)
+    if method != "HEAD":
+        assert answer.json()["code"] == "method_not_allowed"
+
+
+async def test_a_bug_is_a_problem_document_and_its_text_stays_here(monkeypatch, caplog):
+    async def broken(*_):
+        raise ZeroDivisionError("with a secret in its text")
+
+    monkeypatch.setattr(Readiness, "ready", broken)
+    async with ingress() as started:
+        answer = await started.client.get("/readyz")
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+    assert "secret" not in answer.text
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_the_log_runs_while_the_application_does():
+    log = FakeLog()
+    async with serving(create_app(settings(), log)):
+        assert log.running
+    assert not log.running
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+async def test_unsigned_deliveries_are_warned_of_at_the_start(monkeypatch, allowed):
+    lines = CapturingLogger()
+    monkeypatch.setattr(ingest.app, "_log", lines)
+    async with serving(create_app(settings(allow_unsigned=allowed), FakeLog())):
+        told = [(call.method_name, call.args[0]) for call in lines.calls]
+    assert told == ([("warning", "signatures_not_checked")] if allowed else [])
+
+
+async def test_the_application_works_without_a_server_too():
+    transport = httpx.ASGITransport(create_app(settings(), FakeLog()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://ingress") as client:
+        assert (await client.get("/healthz")).json() == {"status": "alive"}
+        large = b" " * (2**20 + 1)
+        headers = {"content-type": "application/json"}
+        assert (await client.post(PATH, content=large, headers=headers)).status_code == 413
+
+
+def test_the_module_has_no_other_attribute():
+    with pytest.raises(AttributeError, match="nothing_like_it"):
+        ingest.app.nothing_like_it  # noqa: B018
+
+
+def test_wrong_settings_are_one_line_and_a_non_zero_exit():
+    ended = subprocess.run(
+        [sys.executable, "-m", "uvicorn", "ingest.app:app"],
+        cwd=PROJECT,
+        env={"LEDGER_SIGNED_FORM": "body"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    [line] = ended.stderr.strip().splitlines()
+    assert line.startswith("ingest can't start: LEDGER_WEBHOOK_SECRETS is not set")

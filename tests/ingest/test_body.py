@@ -1,0 +1,63 @@
+"""A body is read whole, or not at all, or not in time."""
+
+import asyncio
+
+import pytest
+
+from ingest.body import BodyFault, read_body
+
+
+def receiving(*messages):
+    """Make an ASGI `receive` of these messages, which then waits for ever."""
+    left = list(messages)
+
+    async def receive():
+        if not left:
+            await asyncio.Event().wait()
+        return left.pop(0)
+
+    return receive
+
+
+def chunk(body: bytes, *, more: bool = True):
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+async def read(*messages, limit_bytes=10, within_s=5.0):
+    until = asyncio.get_running_loop().time() + within_s
+    return await read_body(receiving(*messages), limit_bytes=limit_bytes, until=until)
+
+
+async def test_chunks_are_joined():
+    assert await read(chunk(b"ab"), chunk(b""), chunk(b"c", more=False)) == b"abc"
+
+
+async def test_a_server_may_leave_out_what_is_empty():
+    assert await read({"type": "http.request"}) == b""
+
+
+@pytest.mark.parametrize(("size", "fault"), [(10, None), (11, BodyFault.TOO_LARGE)])
+async def test_the_limit_is_the_largest_size_that_is_read(size, fault):
+    body = b"x" * size
+    assert await read(chunk(body, more=False)) == (fault or body)
+    assert await read(chunk(body[:6]), chunk(body[6:], more=False)) == (fault or body)
+
+
+async def test_too_much_is_noticed_before_the_end():
+    assert await read(chunk(b"x" * 11)) is BodyFault.TOO_LARGE
+
+
+async def test_a_body_that_does_not_come_is_too_slow():
+    assert await read(chunk(b"x"), within_s=0.01) is BodyFault.TOO_SLOW
+
+
+async def test_a_sender_may_go_away():
+    assert await read(chunk(b"x"), {"type": "http.disconnect"}) is BodyFault.DISCONNECTED
+
+
+async def test_a_cancelled_request_is_cancelled_and_not_slow():
+    reading = asyncio.create_task(read())
+    await asyncio.sleep(0)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading

@@ -1,0 +1,107 @@
+"""The log without a Kafka; with one it is tested in `tests/kafka/test_ingest_on_kafka.py`."""
+
+import asyncio
+import logging
+import time
+
+import pytest
+from structlog.testing import CapturingLogger
+
+import ingest.log
+from ingest.log import LogUnavailableError, WebhookLog
+from ingest.records import Record
+from tests.fakes import until
+from tests.ingest.conftest import settings
+
+RECORD = Record("plexy.webhooks", b"evt_1", b"{}", [], 1)
+
+
+@pytest.fixture
+def lines(monkeypatch) -> CapturingLogger:
+    captured = CapturingLogger()
+    monkeypatch.setattr(ingest.log, "_log", captured)
+    return captured
+
+
+@pytest.fixture
+async def nobody():
+    """Lend the address of a port that takes connections and never answers."""
+    server = await asyncio.start_server(lambda _r, w: w.close(), "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    yield f"{host}:{port}"
+    server.close()
+    await server.wait_closed()
+
+
+async def test_without_kafka_an_append_fails_at_once_and_says_why(nobody):
+    log = WebhookLog(settings(kafka_bootstrap=nobody))
+    await log.start()
+    try:
+        began = time.monotonic()
+        with pytest.raises(LogUnavailableError, match="Kafka does not answer"):
+            await log.append(RECORD, asyncio.get_running_loop().time() + 10)
+        assert time.monotonic() - began < 1
+        assert await log.trouble() == "Kafka does not answer"
+    finally:
+        await log.close()
+
+
+async def test_before_it_was_started_an_append_fails_too():
+    log = WebhookLog(settings())
+    with pytest.raises(LogUnavailableError, match="not connected yet"):
+        await log.append(RECORD, asyncio.get_running_loop().time() + 10)
+
+
+async def test_an_absent_kafka_is_told_of_once(nobody, lines, monkeypatch):
+    attempts = 0
+    opened = ingest.log.open_producer
+
+    def counting(*arguments):
+        nonlocal attempts
+        attempts += 1
+        return opened(*arguments)
+
+    monkeypatch.setattr(ingest.log, "open_producer", counting)
+    monkeypatch.setattr(ingest.log, "_RECONNECT_S", 0.01)
+    log = WebhookLog(settings(kafka_bootstrap=nobody))
+    await log.start()
+    await until(lambda: attempts > 5)
+    await log.close()
+    [told] = lines.calls
+    assert (told.method_name, told.args) == ("warning", ("log_unavailable",))
+    assert nobody in told.kwargs["detail"]
+    assert told.kwargs["aiokafka"]
+
+
+async def test_the_answer_names_no_broker(nobody):
+    log = WebhookLog(settings(kafka_bootstrap=nobody))
+    await log.start()
+    assert nobody.rpartition(":")[2] not in (await log.trouble())
+    await log.close()
+
+
+async def test_the_lines_of_aiokafka_go_their_way_again_after_the_end(nobody):
+    logger = logging.getLogger("aiokafka")
+    before = (list(logger.handlers), logger.propagate)
+    log = WebhookLog(settings(kafka_bootstrap=nobody))
+    await log.start()
+    assert not logger.propagate
+    await log.close()
+    assert (logger.handlers, logger.propagate) == before
+
+
+async def test_a_bug_in_the_client_does_not_end_the_attempts(lines, monkeypatch):
+    attempts = 0
+
+    def broken(_settings):
+        nonlocal attempts
+        attempts += 1
+        raise AssertionError("a bug")
+
+    monkeypatch.setattr(ingest.log, "open_producer", broken)
+    monkeypatch.setattr(ingest.log, "_RECONNECT_S", 0.01)
+    log = WebhookLog(settings())
+    await log.start()
+    await until(lambda: attempts > 2)
+    await log.close()
+    assert [call.kwargs["detail"] for call in lines.calls] == ["AssertionError('a bug')"]

@@ -1,0 +1,89 @@
+"""From a request's head and body to the records of the log."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.records import Delivery, readable_event_id, rejected_delivery_record
+from ledger.rejections import Reason, Rejection
+from ledger.topics import TopicNames
+
+
+def delivery(*headers: tuple[bytes, bytes]) -> Delivery:
+    return Delivery.of({"headers": headers}, received_at_ms=1700000000123)
+
+
+def test_the_head_is_read():
+    read = delivery(
+        (b"content-type", b"application/json"),
+        (b"plexy-signature", b"t=1"),
+        (b"content-length", b"7"),
+    )
+    assert read == Delivery(b"t=1", b"application/json", 7, 1700000000123)
+
+
+def test_what_is_missing_is_empty_and_the_length_unknown():
+    assert delivery((b"host", b"x")) == Delivery(b"", b"", None, 1700000000123)
+
+
+def test_repeated_headers_are_joined():
+    read = delivery((b"plexy-signature", b"a"), (b"plexy-signature", b"b"))
+    assert read.signature == b"a,b"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "is_json"),
+    [
+        (b"application/json", True),
+        (b"APPLICATION/JSON ; charset=utf-8", True),
+        (b"application/json, application/json", False),
+        (b"text/json", False),
+        (b"", False),
+    ],
+)
+def test_json_is_told_by_the_media_type(content_type, is_json):
+    assert delivery((b"content-type", content_type)).is_json is is_json
+
+
+def test_a_rejected_delivery_is_kept_with_the_reason_and_where_it_came_from():
+    rejection = Rejection(reason=Reason.INVALID_ENVELOPE, detail="expected `id`", field="id")
+    head = delivery((b"plexy-signature", b"t=1"), (b"content-type", b"application/json"))
+    record = rejected_delivery_record(TopicNames("a."), head, b"{}", rejection, "evt_1")
+    assert (record.topic, record.key, record.value) == ("a.plexy.rejected", b"evt_1", b"{}")
+    assert record.headers == [
+        ("reason", b"invalid_envelope"),
+        ("detail", b"expected `id`"),
+        ("source-topic", b"http"),
+        ("plexy-signature", b"t=1"),
+        ("received-at-ms", b"1700000000123"),
+        ("content-type", b"application/json"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "event_id"),
+    [
+        (b'{"id": "evt_1"}', "evt_1"),
+        (b'{"id": "\\u00fc", "created": "no", "data": 3}', "ü"),
+        (b'{"id": ""}', None),
+        (b'{"id": 1}', None),
+        (b'{"id": "a"', None),
+        (b'["id"]', None),
+        (b"", None),
+        (b"\xff", None),
+        (b'{"id": "\\ud800"}', None),
+        (b'{"a":' * 100_000, None),
+        (json.dumps({"id": "x" * 512}).encode(), "x" * 512),
+        (json.dumps({"id": "x" * 513}).encode(), None),
+        (json.dumps({"id": "ü" * 257}).encode(), None),
+    ],
+)
+def test_an_id_is_read_where_one_can_be(body, event_id):
+    assert readable_event_id(body) == event_id
+
+
+@given(st.binary())
+def test_reading_an_id_never_raises(body):
+    readable_event_id(body)

@@ -1,0 +1,64 @@
+"""Ingress starts with the settings it is given, and not without a secret."""
+
+import pytest
+
+from ingest.settings import IngestSettings
+from ledger.signature import SignedForm
+from runtime.settings import SettingsError, describe
+
+
+def test_one_secret_is_all_that_must_be_set():
+    settings = IngestSettings.from_environment({"LEDGER_WEBHOOK_SECRETS": "whsec_1"})
+    assert (settings.ingest_host, settings.ingest_port) == ("127.0.0.1", 8000)
+    assert (settings.signed_form, settings.signature_tolerance_s) == (SignedForm.EITHER, 300)
+    assert (settings.max_body_bytes, settings.answer_within_s) == (2**20, 10)
+    assert not settings.allow_unsigned
+
+
+def test_several_secrets_are_separated_by_commas():
+    settings = IngestSettings.from_environment({"LEDGER_WEBHOOK_SECRETS": "whsec_1, whsec_2,"})
+    assert [s.reveal() for s in settings.webhook_secrets] == ["whsec_1", "whsec_2"]
+    assert "whsec" not in repr(settings)
+
+
+@pytest.mark.parametrize("value", ["", " ", ","])
+def test_without_a_secret_it_refuses_to_start_and_says_what_to_set(value):
+    with pytest.raises(SettingsError, match=r"LEDGER_WEBHOOK_SECRETS.*LEDGER_ALLOW_UNSIGNED"):
+        IngestSettings.from_environment({"LEDGER_WEBHOOK_SECRETS": value})
+
+
+def test_without_a_secret_it_starts_if_told_so():
+    settings = IngestSettings.from_environment({"LEDGER_ALLOW_UNSIGNED": "true"})
+    assert settings.allow_unsigned
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MAX_BODY_BYTES", "0"),
+        ("MAX_BODY_BYTES", str(8 * 2**20 + 1)),
+        ("MAX_IN_FLIGHT", "0"),
+        ("ANSWER_WITHIN_S", "30"),
+        ("SIGNED_FORM", "header"),
+        ("SIGNATURE_TOLERANCE_S", "-1"),
+        ("INGEST_PORT", "70000"),
+        ("ALLOW_UNSIGNED", "perhaps"),
+        ("LOG_LEVEL", "loud"),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused_by_name(name, value):
+    with pytest.raises(SettingsError, match=f"LEDGER_{name}: .*{value}"):
+        IngestSettings.from_environment({"LEDGER_WEBHOOK_SECRETS": "s", f"LEDGER_{name}": value})
+
+
+def test_what_the_connection_to_kafka_needs_is_checked_too():
+    with pytest.raises(SettingsError, match="LEDGER_KAFKA_USERNAME"):
+        IngestSettings.from_environment(
+            {"LEDGER_WEBHOOK_SECRETS": "s", "LEDGER_KAFKA_SASL_MECHANISM": "PLAIN"}
+        )
+
+
+def test_every_setting_is_described_in_a_lower_case_sentence():
+    for line in describe(IngestSettings):
+        assert line.text, line.variable
+        assert not line.text.endswith("."), line.variable

@@ -1,0 +1,384 @@
+"""What a sender of deliveries sees, on a real server, and what the log holds afterwards."""
+
+import asyncio
+import gzip
+import hashlib
+import json
+import time
+
+import httpx
+import pytest
+from structlog.testing import CapturingLogger
+
+from ingest import webhooks
+from ledger.signature import SignedForm, sign
+from runtime.settings import Secret
+from tests.fakes import until
+from tests.ingest.conftest import PATH, SECRET, event, ingress, signed
+
+
+def assert_problem(answer: httpx.Response, status: int, code: str) -> dict:
+    document = answer.json()
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.status_code, document["status"], document["code"]) == (status, status, code)
+    assert document["detail"]
+    return document
+
+
+async def test_a_signed_delivery_is_answered_200_and_kept_byte_for_byte(running):
+    body = event("evt_ü/1", note="  spaces, ünïcode and \\u00fc stay as they came ").replace(
+        b'"type":', b' "type"  :\n'
+    )
+    before_ms = int(time.time() * 1000)
+    answer = await running.deliver(body, content_type="application/json; charset=utf-8")
+    assert (answer.status_code, answer.content) == (200, b'{"received": true}')
+    assert answer.headers["content-type"] == "application/json"
+    [record] = running.log.records
+    headers = dict(record.headers)
+    assert (record.topic, record.key) == ("plexy.webhooks", "evt_ü/1".encode())
+    assert record.value == body
+    assert headers["plexy-signature"].decode() == answer.request.headers["plexy-signature"]
+    assert headers["content-type"] == b"application/json; charset=utf-8"
+    assert before_ms <= int(headers["received-at-ms"]) == record.timestamp_ms
+    assert [name for name, _ in record.headers] == [
+        "plexy-signature",
+        "received-at-ms",
+        "content-type",
+    ]
+
+
+async def test_200_is_answered_only_after_the_acknowledgement(running):
+    running.log.acknowledging.clear()
+    answer = asyncio.create_task(running.deliver(event()))
+    await until(lambda: running.log.waiting)
+    await asyncio.sleep(0.05)
+    assert not answer.done()
+    running.log.acknowledging.set()
+    assert (await answer).status_code == 200
+
+
+@pytest.mark.parametrize("event_type", ["payment.failed", "payout.created", "anything else"])
+async def test_every_type_of_event_is_accepted(running, event_type):
+    assert (await running.deliver(event(type=event_type))).status_code == 200
+
+
+async def test_what_data_says_is_not_judged(running):
+    answer = await running.deliver(event(data={"amount": "a lot", "currency": 3, "id": None}))
+    assert answer.status_code == 200
+
+
+async def test_the_same_delivery_twice_is_kept_twice(running):
+    body = event()
+    assert [(await running.deliver(body)).status_code for _ in range(2)] == [200, 200]
+    assert [record.value for record in running.log.records] == [body, body]
+
+
+async def test_topics_carry_the_prefix():
+    async with ingress(topic_prefix="shop2.") as started:
+        await started.deliver(event())
+        await started.deliver(b"[]")
+        topics = [record.topic for record in started.log.records]
+    assert topics == ["shop2.plexy.webhooks", "shop2.plexy.rejected"]
+
+
+class TestSignature:
+    async def test_none_is_401_and_nothing_is_kept(self, running):
+        answer = await running.client.post(
+            PATH, content=event(), headers={"Content-Type": "application/json"}
+        )
+        assert_problem(answer, 401, "signature_missing")
+        assert answer.headers["www-authenticate"] == "Plexy-Signature"
+        assert running.log.records == []
+
+    @pytest.mark.parametrize("header", ["nonsense", "t=1", "t=x,v1=ab", "t=1,v1=zz", "v1=" * 3000])
+    async def test_one_that_is_none_is_malformed(self, running, header):
+        answer = await running.deliver(event(), plexy_signature=header)
+        assert_problem(answer, 401, "signature_malformed")
+
+    async def test_one_by_another_secret_is_a_mismatch(self, running):
+        wrong = signed(event(), secret="whsec_other")["Plexy-Signature"]
+        answer = await running.deliver(event(), plexy_signature=wrong)
+        assert_problem(answer, 401, "signature_mismatch")
+        assert running.log.records == []
+
+    async def test_one_over_another_body_is_a_mismatch(self, running):
+        right = signed(event())["Plexy-Signature"]
+        answer = await running.deliver(event() + b" ", plexy_signature=right)
+        assert_problem(answer, 401, "signature_mismatch")
+
+    @pytest.mark.parametrize("age_s", [310, -310])
+    async def test_one_from_another_time_is_out_of_tolerance(self, running, age_s):
+        answer = await running.deliver(
+            event(), plexy_signature=signed(event(), age_s=age_s)["Plexy-Signature"]
+        )
+        assert_problem(answer, 401, "timestamp_out_of_tolerance")
+
+    async def test_the_tolerance_is_a_setting(self):
+        old = signed(event(), age_s=310)["Plexy-Signature"]
+        async with ingress(signature_tolerance_s=400) as started:
+            assert (await started.deliver(event(), plexy_signature=old)).status_code == 200
+
+    @pytest.mark.parametrize(
+        ("accepted", "sent", "status"),
+        [
+            (SignedForm.EITHER, SignedForm.BODY, 200),
+            (SignedForm.EITHER, SignedForm.TIMESTAMPED, 200),
+            (SignedForm.BODY, SignedForm.TIMESTAMPED, 401),
+            (SignedForm.TIMESTAMPED, SignedForm.BODY, 401),
+            (SignedForm.TIMESTAMPED, SignedForm.TIMESTAMPED, 200),
+        ],
+    )
+    async def test_the_signed_form_is_a_setting(self, accepted, sent, status):
+        header = sign(event(), SECRET.encode(), int(time.time()), sent)
+        async with ingress(signed_form=accepted) as started:
+            answer = await started.deliver(event(), plexy_signature=header)
+        assert answer.status_code == status
+
+    @pytest.mark.parametrize("secret", ["whsec_old", "whsec_new"])
+    async def test_any_of_several_secrets_will_do(self, secret):
+        secrets = (Secret("whsec_old"), Secret("whsec_new"))
+        header = signed(event(), secret=secret)["Plexy-Signature"]
+        async with ingress(webhook_secrets=secrets) as started:
+            assert (await started.deliver(event(), plexy_signature=header)).status_code == 200
+
+    async def test_a_header_that_is_repeated_is_judged_whole(self, running):
+        right = signed(event())["Plexy-Signature"]
+        headers = [("content-type", "application/json"), *2 * [("plexy-signature", right)]]
+        answer = await running.client.post(PATH, content=event(), headers=headers)
+        assert_problem(answer, 401, "signature_malformed")
+
+    async def test_it_comes_before_the_envelope(self, running):
+        answer = await running.deliver(b"not json", plexy_signature="t=1,v1=" + "0" * 64)
+        assert_problem(answer, 401, "signature_mismatch")
+        assert running.log.records == []
+
+    async def test_it_is_not_checked_where_that_is_allowed(self):
+        async with ingress(allow_unsigned=True, webhook_secrets=()) as started:
+            answer = await started.client.post(
+                PATH, content=event(), headers={"Content-Type": "application/json"}
+            )
+            assert answer.status_code == 200
+            [record] = started.log.records
+        assert dict(record.headers)["plexy-signature"] == b""
+
+
+class TestEnvelope:
+    @pytest.mark.parametrize(
+        ("body", "code", "field"),
+        [
+            (b"", "malformed_json", None),
+            (b"{", "malformed_json", None),
+            (b"\xff\xfe", "malformed_json", None),
+            (b'{"a":' * 100_000, "malformed_json", None),
+            (b"[]", "invalid_envelope", None),
+            (b"null", "invalid_envelope", None),
+            (b'{"type": "t", "created": 1, "data": {}}', "invalid_envelope", "id"),
+            (event(id=1), "invalid_envelope", "id"),
+            (event(id=""), "invalid_envelope", "id"),
+            (event(id="x" * 513), "invalid_envelope", "id"),
+            (event(type=None), "invalid_envelope", "type"),
+            (event(created="now"), "invalid_envelope", "created"),
+            (event(created=1.5), "invalid_envelope", "created"),
+            (event(data=[]), "invalid_envelope", "data"),
+        ],
+    )
+    async def test_a_bad_one_is_400_and_names_the_field(self, running, body, code, field):
+        document = assert_problem(await running.deliver(body), 400, code)
+        assert document.get("field") == field
+        assert [record.topic for record in running.log.records] == ["plexy.rejected"]
+
+    async def test_a_bad_one_is_kept_with_the_reason_under_its_id(self, running):
+        body = event("evt_9", created="yesterday")
+        document = assert_problem(await running.deliver(body), 400, "invalid_envelope")
+        [record] = running.log.records
+        headers = dict(record.headers)
+        assert (record.key, record.value) == (b"evt_9", body)
+        assert headers["reason"] == b"invalid_envelope"
+        assert headers["detail"].decode() == document["detail"]
+        assert headers["source-topic"] == b"http"
+        assert {"plexy-signature", "received-at-ms", "content-type"} <= set(headers)
+
+    @pytest.mark.parametrize("body", [b"{", b'{"id": 3}', event(id="x" * 513), event(id="")])
+    async def test_a_bad_one_without_a_readable_id_is_kept_under_its_hash(self, running, body):
+        await running.deliver(body)
+        [record] = running.log.records
+        assert record.key == hashlib.sha256(body).hexdigest().encode()
+
+    async def test_a_bad_one_that_cannot_be_kept_is_503_so_that_it_comes_again(self, running):
+        running.log.reason = "Kafka does not answer"
+        assert_problem(await running.deliver(b"{"), 503, "log_unavailable")
+
+    async def test_a_compressed_body_is_no_json(self, running):
+        body = gzip.compress(event())
+        assert_problem(await running.deliver(body), 400, "malformed_json")
+
+
+class TestMediaType:
+    @pytest.mark.parametrize(
+        "content_type",
+        [
+            "application/json",
+            "Application/JSON",
+            "application/json;charset=utf-8",
+            "application/json ; x=y",
+        ],
+    )
+    async def test_json_is_taken_whatever_its_case_and_parameters(self, running, content_type):
+        answer = await running.deliver(event(), content_type=content_type)
+        assert answer.status_code == 200
+
+    @pytest.mark.parametrize(
+        "content_type", ["text/plain", "application/json-patch+json", "application/jsonx", ""]
+    )
+    async def test_anything_else_is_415(self, running, content_type):
+        answer = await running.deliver(event(), content_type=content_type)
+        assert_problem(answer, 415, "unsupported_media_type")
+        assert running.log.records == []
+
+    async def test_none_is_415(self, running):
+        assert_problem(await running.client.post(PATH, content=b"x"), 415, "unsupported_media_type")
+
+
+class TestSize:
+    async def test_a_body_of_exactly_the_limit_is_taken(self):
+        body = event()
+        async with ingress(max_body_bytes=len(body)) as started:
+            assert (await started.deliver(body)).status_code == 200
+            assert_problem(await started.deliver(body + b" "), 413, "body_too_large")
+
+    async def test_a_mebibyte_is_taken_by_default_and_no_byte_more(self, running):
+        body = event(padding="")
+        body = body.replace(b'"padding": "', b'"padding": "' + b"x" * (2**20 - len(body)))
+        assert (await running.deliver(body)).status_code == 200
+        assert_problem(await running.deliver(body + b" "), 413, "body_too_large")
+
+    async def test_the_limit_holds_without_a_content_length(self, running):
+        async def chunks():
+            for _ in range(40):
+                yield b" " * 2**16
+
+        headers = {"content-type": "application/json"}
+        answer = await running.client.post(PATH, content=chunks(), headers=headers)
+        assert_problem(answer, 413, "body_too_large")
+        assert answer.headers["connection"] == "close"
+
+    async def test_a_chunked_body_within_the_limit_is_taken(self, running):
+        async def chunks():
+            for byte in event():
+                yield bytes([byte])
+
+        answer = await running.client.post(PATH, content=chunks(), headers=signed(event()))
+        assert answer.status_code == 200
+        assert running.log.records[0].value == event()
+
+    async def test_a_content_length_beyond_the_limit_is_refused_before_the_body(self, running):
+        reader, writer = await running.connect()
+        writer.write(
+            b"POST /webhooks/plexy HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 99999999999\r\nExpect: 100-continue\r\n\r\n"
+        )
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 413 ")
+        writer.close()
+
+
+class TestTime:
+    async def test_a_body_that_does_not_end_is_408_and_the_connection_is_closed(self):
+        async with ingress(answer_within_s=1.0) as started:
+            reader, writer = await started.connect()
+            writer.write(
+                b"POST /webhooks/plexy HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"Content-Length: 1000\r\n\r\n"
+            )
+            began = time.monotonic()
+            trickle = asyncio.create_task(_trickle(writer))
+            answer = await reader.read()
+            trickle.cancel()
+            assert time.monotonic() - began < 1.0
+            head, _, body = answer.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 408 ")
+            assert json.loads(body)["code"] == "request_timeout"
+            writer.close()
+
+    async def test_without_an_acknowledgement_the_answer_is_503_in_time(self):
+        async with ingress(answer_within_s=1.0) as started:
+            started.log.acknowledging.clear()
+            began = time.monotonic()
+            answer = await started.deliver(event())
+            assert time.monotonic() - began < 1.0
+            assert_problem(answer, 503, "log_unavailable")
+            assert int(answer.headers["retry-after"]) > 0
+
+    async def test_a_sender_that_goes_away_is_no_error(self, running, monkeypatch, caplog):
+        lines = CapturingLogger()
+        monkeypatch.setattr(webhooks, "_log", lines)
+        _, writer = await running.connect()
+        writer.write(
+            b"POST /webhooks/plexy HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 1000\r\n\r\n{"
+        )
+        await writer.drain()
+        writer.close()
+        await until(lambda: lines.calls)
+        assert lines.calls[0].kwargs["outcome"] == "client_disconnected"
+        assert (await running.deliver(event())).status_code == 200
+        assert [r for r in caplog.records if r.levelname not in ("INFO", "DEBUG")] == []
+
+
+async def _trickle(writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(b" ")
+        await asyncio.sleep(0.05)
+
+
+class TestLoad:
+    async def test_more_than_may_be_in_flight_is_503_and_what_is_in_flight_goes_on(self):
+        async with ingress(max_in_flight=2) as started:
+            started.log.acknowledging.clear()
+            taken = [asyncio.create_task(started.deliver(event())) for _ in range(2)]
+            await until(lambda: started.log.waiting == 2)
+            answer = await started.deliver(event())
+            assert_problem(answer, 503, "overloaded")
+            assert int(answer.headers["retry-after"]) > 0
+            started.log.acknowledging.set()
+            assert [(await one).status_code for one in taken] == [200, 200]
+            assert (await started.deliver(event())).status_code == 200
+
+    async def test_a_refused_delivery_leaves_its_place(self):
+        async with ingress(max_in_flight=1) as started:
+            for _ in range(3):
+                assert (await started.deliver(b"{")).status_code == 400
+                assert (await started.deliver(event(), plexy_signature="x")).status_code == 401
+            started.log.reason = "down"
+            assert (await started.deliver(event())).json()["code"] == "log_unavailable"
+            started.log.reason = None
+            assert (await started.deliver(event())).status_code == 200
+
+
+class TestLogLine:
+    @pytest.fixture
+    def lines(self, monkeypatch) -> CapturingLogger:
+        captured = CapturingLogger()
+        monkeypatch.setattr(webhooks, "_log", captured)
+        return captured
+
+    async def test_there_is_one_for_each_delivery(self, running, lines):
+        await running.deliver(event("evt_1"))
+        await running.deliver(event("evt_2", created=None))
+        await running.deliver(event("evt_3"), plexy_signature="x")
+        running.log.reason = "down"
+        await running.deliver(event("evt_4"))
+        told = [(c.kwargs["outcome"], c.kwargs["event_id"], c.kwargs["type"]) for c in lines.calls]
+        assert told == [
+            ("accepted", "evt_1", "payment.succeeded"),
+            ("invalid_envelope", "evt_2", None),
+            ("signature_malformed", None, None),
+            ("log_unavailable", "evt_4", "payment.succeeded"),
+        ]
+        assert all(call.kwargs["ms"] >= 0 for call in lines.calls)
+
+    async def test_it_has_neither_body_nor_signature_nor_secret(self, running, lines):
+        answer = await running.deliver(event(note="in the body only"))
+        told = repr(lines.calls)
+        for hidden in ("in the body only", SECRET, answer.request.headers["plexy-signature"]):
+            assert hidden not in told

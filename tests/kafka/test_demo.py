@@ -1,0 +1,131 @@
+"""`plexy-ledger demo` proves what it shows; and the wait for the workers that it rests on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cli import sample
+from cli.errors import NotFoldedError, ProgramEndedError, TopicMissingError
+from cli.kafka import EmbeddedKafka
+from cli.progress import Lag, wait_until_folded
+from cli.whole_topic import read_topic
+from processors.batches import OutRecord, send_by_key
+from runtime.topics import TopicSettings, ensure_topics
+from tests.kafka import harness
+
+pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("kafka_cache")]
+
+
+def _demo(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LEDGER_")}
+    if cache := os.environ.get("LEDGER_KAFKA_CACHE"):
+        kept["LEDGER_KAFKA_CACHE"] = cache
+    return subprocess.Popen(
+        [sys.executable, "-m", "cli", "demo", *arguments],
+        env=kept | {"TMPDIR": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_the_demo_shows_every_order_and_leaves_nothing_behind(tmp_path):
+    with _demo(tmp_path) as demo:
+        output, _ = demo.communicate(timeout=200)
+    assert demo.returncode == 0, output
+    outcome = sample.expected()
+    for order_id in outcome.orders:
+        assert order_id in output
+    for refusal in outcome.refused:
+        assert refusal.code in output
+    for rejected in outcome.rejected:
+        assert rejected.reason in output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_fails_and_names_the_order_that_differs(tmp_path):
+    expected = json.loads(Path(sample.__file__).with_name("expected.json").read_bytes())
+    expected["orders"]["ord_1004"]["totals"]["EUR"]["refunded"] = 8991
+    altered = tmp_path / "altered.json"
+    altered.write_text(json.dumps(expected))
+    with _demo(tmp_path, "--expected", str(altered)) as demo:
+        output, _ = demo.communicate(timeout=200)
+    assert demo.returncode == 1, output
+    differing = [
+        line for line in output.splitlines() if "expected" in line and "order ord_" in line
+    ]
+    assert differing == ["  order ord_1004: totals.EUR.refunded: expected 8991, got 8990"]
+
+
+def test_an_interrupt_ends_the_demo_cleanly(tmp_path):
+    with _demo(tmp_path) as demo:
+        harness.until(lambda: list(tmp_path.glob("*/kafka/data")), within_s=60, what="a broker")
+        demo.send_signal(signal.SIGINT)
+        output, _ = demo.communicate(timeout=60)
+    assert demo.returncode == 130
+    assert "Traceback" not in output
+    assert list(tmp_path.iterdir()) == []
+
+
+async def _with_topics(kafka: EmbeddedKafka) -> tuple[TopicSettings, Callable[..., object]]:
+    env = harness.environment(kafka.bootstrap, Path(tempfile.gettempdir()))
+    settings = TopicSettings.from_environment(env)
+    await ensure_topics(settings)
+    return settings, lambda **more: wait_until_folded(
+        settings, settings.app_id, harness.names_of(env), **more
+    )
+
+
+async def _write_event(settings: TopicSettings, topic: str) -> None:
+    async with harness.producer(settings.bootstrap_servers[0]) as producer:
+        await send_by_key(producer, topic, [OutRecord(b"evt_1", b"{}")], settings.partitions)
+
+
+async def test_an_empty_log_is_folded_at_once(kafka):
+    _, wait = await _with_topics(kafka)
+    lags: list[Lag] = []
+    await wait(timeout_s=10, report=lags.append)
+    assert [lag[1:] for lag in lags] == [(0, 0)] * 3
+
+
+async def test_without_a_worker_the_wait_ends_and_says_what_is_left(kafka):
+    settings, wait = await _with_topics(kafka)
+    topic = f"{settings.topic_prefix}plexy.webhooks"
+    await _write_event(settings, topic)
+    with pytest.raises(NotFoldedError, match=f"1 of 1 records of {topic} are not folded"):
+        await wait(timeout_s=0.2)
+
+
+async def test_a_program_that_ended_ends_the_wait(kafka):
+    settings, wait = await _with_topics(kafka)
+    await _write_event(settings, f"{settings.topic_prefix}plexy.webhooks")
+
+    def still_alive() -> None:
+        raise ProgramEndedError("worker ended with exit code 1")
+
+    with pytest.raises(ProgramEndedError):
+        await wait(timeout_s=60, still_alive=still_alive)
+
+
+async def test_a_topic_that_is_not_there_is_not_taken_for_an_empty_one(kafka):
+    settings, _ = await _with_topics(kafka)
+    names = harness.names_of({"LEDGER_TOPIC_PREFIX": f"{settings.topic_prefix}other."})
+    with pytest.raises(TopicMissingError, match=r"plexy\.webhooks"):
+        await wait_until_folded(settings, settings.app_id, names, 10)
+    with pytest.raises(TopicMissingError, match="nowhere"):
+        await read_topic(settings, f"{settings.topic_prefix}nowhere")
+
+
+async def test_a_topic_is_read_whole(kafka):
+    settings, _ = await _with_topics(kafka)
+    topic = f"{settings.topic_prefix}plexy.rejected"
+    assert await read_topic(settings, topic) == []
+    await _write_event(settings, topic)
+    assert [record.value for record in await read_topic(settings, topic)] == [b"{}"]

@@ -1,0 +1,340 @@
+"""The embedded Kafka keeps its promises: on the real broker, real processes, and loopback only."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from cli.kafka import EmbeddedKafka
+from cli.kafka_distribution import (
+    EmbeddedKafkaError,
+    KafkaCache,
+    KafkaDistribution,
+    KafkaFolderInUseError,
+    KafkaNotFetchedError,
+    KafkaNotStartedError,
+    KafkaPortTakenError,
+    default_cache_folder,
+)
+from cli.kafka_process import free_port, require_free
+
+PROJECT = Path(__file__).parents[2]
+
+
+async def _write(bootstrap: str, topic: str, *values: bytes, **security: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, **security)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(topic, 1, 1)])
+    finally:
+        await admin.close()
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", **security) as producer:
+        for value in values:
+            await producer.send_and_wait(topic, value)
+
+
+async def _read(bootstrap: str, topic: str) -> list[bytes]:
+    """Everything in the topic's only partition."""
+    partition = TopicPartition(topic, 0)
+    async with AIOKafkaConsumer(
+        bootstrap_servers=bootstrap, auto_offset_reset="earliest"
+    ) as reader:
+        reader.assign([partition])
+        end = (await reader.end_offsets([partition]))[partition]
+        values: list[bytes] = []
+        while len(values) < end:
+            values.append((await reader.getone()).value)
+        return values
+
+
+def _until(condition: Callable[[], bool], within_s: float = 20) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.02)
+
+
+def _is_free(port: int) -> bool:
+    try:
+        require_free(port)
+    except KafkaPortTakenError:
+        return False
+    return True
+
+
+def _port(broker: EmbeddedKafka) -> int:
+    return int(broker.bootstrap.partition(":")[2])
+
+
+async def test_a_started_broker_serves_records(kafka):
+    assert kafka.poll() is None
+    assert kafka.bootstrap.startswith("127.0.0.1:")
+    await _write(kafka.bootstrap, "serves", b"one", b"two")
+    assert await _read(kafka.bootstrap, "serves") == [b"one", b"two"]
+
+
+async def test_a_topic_nobody_created_does_not_come_into_being(kafka):
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    await admin.start()
+    await admin.describe_topics(["nobody-created-this"])
+    assert "nobody-created-this" not in await admin.list_topics()
+    await admin.close()
+
+
+async def test_a_broker_started_from_a_worker_thread_outlives_that_thread(kafka_cache, tmp_path):
+    broker = EmbeddedKafka(tmp_path, cache=kafka_cache)
+    worker = threading.Thread(target=broker.start)
+    worker.start()
+    await asyncio.to_thread(worker.join)
+    try:
+        await _write(broker.bootstrap, "alive", b"yes")
+        assert await _read(broker.bootstrap, "alive") == [b"yes"]
+    finally:
+        await asyncio.to_thread(broker.stop)
+    assert broker.pid is None
+
+
+def test_records_survive_restart_kill_and_another_port(kafka_cache, tmp_path):
+    folder = tmp_path / "Zürich, = x"
+    with EmbeddedKafka(folder, cache=kafka_cache) as broker:
+        asyncio.run(_write(broker.bootstrap, "kept", b"before"))
+        first_pid = broker.pid
+        broker.restart()
+        assert broker.pid != first_pid
+        assert asyncio.run(_read(broker.bootstrap, "kept")) == [b"before"]
+
+        broker.kill()
+        assert broker.poll() == -signal.SIGKILL
+        broker.start()
+        assert asyncio.run(_read(broker.bootstrap, "kept")) == [b"before"]
+
+    elsewhere = EmbeddedKafka(folder, cache=kafka_cache, port=free_port())
+    assert elsewhere.bootstrap != broker.bootstrap
+    with elsewhere:
+        assert asyncio.run(_read(elsewhere.bootstrap, "kept")) == [b"before"]
+
+
+def test_a_paused_broker_is_silent_until_it_is_resumed_and_can_be_stopped(kafka_cache, tmp_path):
+    with EmbeddedKafka(tmp_path, cache=kafka_cache) as broker:
+        asyncio.run(_write(broker.bootstrap, "paused", b"kept"))
+        broker.pause()
+        assert broker.pid is not None
+        assert not broker.serves()
+        broker.resume()
+        _until(broker.serves)
+        assert asyncio.run(_read(broker.bootstrap, "paused")) == [b"kept"]
+        broker.pause()
+    assert broker.poll() == 128 + signal.SIGTERM, "Java reports an orderly end on SIGTERM so"
+
+
+def test_two_brokers_live_side_by_side(kafka, kafka_cache, tmp_path):
+    with EmbeddedKafka(tmp_path, cache=kafka_cache) as other:
+        asyncio.run(_write(other.bootstrap, "side-by-side", b"other"))
+        asyncio.run(_write(kafka.bootstrap, "side-by-side", b"shared"))
+        assert asyncio.run(_read(other.bootstrap, "side-by-side")) == [b"other"]
+        assert asyncio.run(_read(kafka.bootstrap, "side-by-side")) == [b"shared"]
+
+
+def test_a_folder_in_use_is_refused_by_the_pid_that_owns_it(kafka, kafka_cache):
+    with pytest.raises(KafkaFolderInUseError, match=rf"{kafka.folder}.*pid {kafka.pid}"):
+        EmbeddedKafka(kafka.folder, cache=kafka_cache).start()
+    assert kafka.poll() is None
+
+
+def test_a_taken_port_is_refused_before_anything_starts(kafka, kafka_cache, tmp_path):
+    second = EmbeddedKafka(tmp_path, cache=kafka_cache, port=_port(kafka))
+    with pytest.raises(KafkaPortTakenError, match=f"{kafka.bootstrap}.*Choose another port"):
+        second.start()
+    assert second.pid is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "timeout_s", "reason"),
+    [
+        ({"log.retention.ms": "forever"}, 60, "(?s)exit code 1.*forever"),
+        ({}, 0.01, "took over 0.01 s"),
+    ],
+)
+def test_a_failed_start_shows_the_reason_and_the_log(
+    kafka_cache, tmp_path, wrong, timeout_s, reason
+):
+    broker = EmbeddedKafka(tmp_path, cache=kafka_cache, properties=wrong)
+    with pytest.raises(KafkaNotStartedError, match=reason) as error:
+        broker.start(timeout_s=timeout_s)
+    assert str(broker.log_file) in str(error.value)
+    assert broker.pid is None
+    _until(lambda: _is_free(_port(broker)))
+
+
+def test_an_added_listener_asks_for_a_password(kafka_cache, tmp_path):
+    login = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_a="b\\\\c";'
+    listener = "listener.name.sasl_plaintext"
+    properties = {
+        f"{listener}.sasl.enabled.mechanisms": "PLAIN",
+        f"{listener}.plain.sasl.jaas.config": login,
+    }
+    with EmbeddedKafka(
+        tmp_path, cache=kafka_cache, listeners={"SASL_PLAINTEXT": 0}, properties=properties
+    ) as broker:
+        asyncio.run(
+            _write(
+                broker.address("SASL_PLAINTEXT"),
+                "secured",
+                b"value",
+                security_protocol="SASL_PLAINTEXT",
+                sasl_mechanism="PLAIN",
+                sasl_plain_username="a",
+                sasl_plain_password="b\\c",
+            )
+        )
+        assert asyncio.run(_read(broker.bootstrap, "secured")) == [b"value"]
+    assert (tmp_path / "server.properties").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a child to its parent")
+def test_a_broker_dies_with_a_parent_that_is_killed(kafka_cache, tmp_path):
+    program = f"""if True:
+        import asyncio, pathlib, sys
+        from cli.kafka import EmbeddedKafka
+        from cli.kafka_distribution import KafkaCache
+        cache = KafkaCache(folder=pathlib.Path({str(kafka_cache.folder)!r}))
+        broker = EmbeddedKafka(pathlib.Path({str(tmp_path)!r}), cache=cache)
+        asyncio.run(asyncio.to_thread(broker.start))
+        print(broker.pid, broker.bootstrap, flush=True)
+        sys.stdin.read()
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=PROJECT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as parent:
+        pid, bootstrap = parent.stdout.readline().split()
+        os.kill(int(pid), 0)
+        assert not _is_free(int(bootstrap.partition(":")[2]))
+        parent.kill()
+    _until(lambda: _is_free(int(bootstrap.partition(":")[2])))
+    _until(lambda: not Path(f"/proc/{pid}/cmdline").exists() or not _command_line(pid))
+
+
+def _command_line(pid: str) -> bytes:
+    """Empty for a process that ended and that nobody has collected yet."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+# The distribution: the machine's cache is in Maven's layout, and so is a repository by itself.
+
+
+@contextmanager
+def _repository(root: Path, *, damaged: str = "") -> Iterator[tuple[dict[str, str], list[str]]]:
+    """Serve `root`; yield it as jgo takes it, and the list of paths asked for."""
+    asked: list[str] = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            if damaged and self.path.endswith(damaged):
+                self.send_response(200)
+                self.send_header("Content-Length", "4")
+                self.end_headers()
+                self.wfile.write(b"junk")
+            else:
+                super().do_GET()
+
+        def log_message(self, *_args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=root)) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield {"loopback": f"http://127.0.0.1:{server.server_port}"}, asked
+        server.shutdown()
+        thread.join()
+
+
+def _record(_distribution: KafkaDistribution, archive: Path) -> None:
+    archive.write_bytes(b"recorded")
+
+
+def _no_record(_distribution: KafkaDistribution, _archive: Path) -> None:
+    raise EmbeddedKafkaError("nothing recorded")
+
+
+def test_two_that_fetch_at_once_share_one_fetch_and_later_ones_need_no_network(
+    kafka_cache, tmp_path
+):
+    with _repository(kafka_cache.home) as (repositories, asked), ThreadPoolExecutor(2) as pool:
+        cache = KafkaCache(folder=tmp_path, repositories=repositories)
+        first, second = pool.map(cache.distribution, [_record, _record])
+    assert first == second
+    assert len(first.jars) == 46
+    assert all(jar.is_file() for jar in first.jars)
+    assert sum(path.endswith("/kafka_2.13-4.3.1.jar") for path in asked) == 1
+    assert cache.distribution(_no_record) == first, "and that with the repository gone"
+    assert not list(tmp_path.glob("fetching-*"))
+
+
+def test_a_lost_jar_is_fetched_again(kafka_cache, tmp_path):
+    with _repository(kafka_cache.home) as (repositories, _asked):
+        cache = KafkaCache(folder=tmp_path, repositories=repositories)
+        lost = cache.distribution(_no_record).jars[0]
+        lost.unlink()
+        found = cache.distribution(_no_record)
+    assert lost.is_file()
+    assert found.archive is None, "a start that could not be recorded is not an error"
+
+
+def test_a_damaged_jar_is_not_kept(kafka_cache, tmp_path):
+    with _repository(kafka_cache.home, damaged="slf4j-simple-1.7.36.jar") as (repositories, _asked):
+        cache = KafkaCache(folder=tmp_path, repositories=repositories)
+        with pytest.raises(KafkaNotFetchedError, match="BadZipFile"):
+            cache.distribution(_record)
+    assert not cache.home.exists()
+
+
+def test_a_kafka_that_cannot_be_fetched_names_the_reason_and_the_alternative(tmp_path, capsys):
+    repositories = {"nobody": f"http://user:pa55word@127.0.0.1:{free_port()}/maven2"}
+    cache = KafkaCache(folder=tmp_path / "cache", repositories=repositories)
+    with pytest.raises(KafkaNotFetchedError) as error:
+        EmbeddedKafka(tmp_path / "folder", cache=cache).start()
+    text = str(error.value)
+    assert "refused" in text
+    assert "set LEDGER_KAFKA_BOOTSTRAP=host:port" in text
+    assert "pa55word" not in text
+    assert "Fetching Apache Kafka 4.3.1" in capsys.readouterr().err
+
+
+def test_progress_is_told_while_fetching_and_never_when_cached(kafka_cache, tmp_path):
+    told: list[str] = []
+
+    @contextmanager
+    def progress():
+        yield told.append
+
+    with _repository(kafka_cache.home) as (repositories, _asked):
+        cache = KafkaCache(folder=tmp_path, repositories=repositories, progress=progress)
+        cache.distribution(_record)
+        assert any("45/46 jars" in line for line in told)
+        told.clear()
+        cache.distribution(_record)
+    assert told == []
+
+
+def test_the_cache_folder_follows_the_environment_it_is_given():
+    assert default_cache_folder({"LEDGER_KAFKA_CACHE": "/a", "XDG_CACHE_HOME": "/b"}) == Path("/a")
+    assert default_cache_folder({"XDG_CACHE_HOME": "/b"}) == Path("/b/plexy-ledger")
+    assert default_cache_folder({}).is_relative_to(Path.home())

@@ -1,0 +1,390 @@
+"""Acknowledged means kept: ingress as a process of its own, in front of a real broker."""
+
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+
+import httpx
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.producer.message_accumulator import MessageBatch
+
+from cli.kafka import EmbeddedKafka
+from cli.kafka_process import free_port
+from ingest.log import LogUnavailableError, WebhookLog
+from ingest.records import Record
+from ingest.settings import IngestSettings
+from ledger.topics import TopicNames
+from runtime.topics import TopicSettings, ensure_topics
+from tests.fakes import until
+from tests.ingest.conftest import PATH, SECRET, event, signed
+from tests.kafka.harness import environment, names_of, read_topic
+
+PROJECT = Path(__file__).parents[2]
+SERVE = (
+    "import os; from ingest.server import serve; from ingest.settings import IngestSettings; "
+    "serve(IngestSettings.from_environment(os.environ))"
+)
+# Shorter than the default, so that an outage takes no ten seconds of everybody's time.
+ANSWER_WITHIN_S = 4.0
+
+
+class Ingress:
+    """`ingest.server` in a process of its own, and a client for it."""
+
+    def __init__(self, env: Mapping[str, str], process: subprocess.Popen, log_file: Path) -> None:
+        self.env = env
+        self.process = process
+        self.client = httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{env['LEDGER_INGEST_PORT']}",
+            trust_env=False,
+            timeout=30,
+            limits=httpx.Limits(max_connections=32),
+        )
+        self._log_file = log_file
+
+    async def deliver(self, body: bytes) -> httpx.Response:
+        began = time.monotonic()
+        answer = await self.client.post(PATH, content=body, headers=signed(body))
+        # The slack is for the machine, which starts a broker meanwhile.
+        assert time.monotonic() - began < ANSWER_WITHIN_S + 2
+        return answer
+
+    async def status(self, path: str) -> int:
+        try:
+            return (await self.client.get(path)).status_code
+        except httpx.TransportError:
+            return 0
+
+    async def wait_status(self, path: str, status: int, within_s: float = 20) -> None:
+        deadline = time.monotonic() + within_s
+        while (got := await self.status(path)) != status:
+            assert self.process.poll() is None, self._log_file.read_text()
+            assert time.monotonic() < deadline, f"{path} is {got}:\n{self._log_file.read_text()}"
+            await asyncio.sleep(0.05)
+
+    async def deliver_until_accepted(self, body: bytes, within_s: float = 20) -> None:
+        deadline = time.monotonic() + within_s
+        while (answer := await self.deliver(body)).status_code != 200:
+            assert answer.json()["code"] == "log_unavailable"
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+
+    def lines(self) -> list[dict]:
+        """Return what ingress itself has logged, apart from the line of each delivery."""
+        lines = [json.loads(line) for line in self._log_file.read_text().splitlines()]
+        return [line for line in lines if line["event"] != "delivery" and "logger" not in line]
+
+    async def log_of_record(self, topic: str | None = None) -> list:
+        return await asyncio.to_thread(read_topic, self.env, topic or names_of(self.env).webhooks)
+
+
+@contextlib.asynccontextmanager
+async def ingress(bootstrap: str, folder: Path, *, create_topics: bool = True) -> AsyncIterator:
+    """Run ingress on topics of its own."""
+    env = environment(
+        bootstrap,
+        folder,
+        webhook_secrets=SECRET,
+        ingest_port=free_port(),
+        answer_within_s=ANSWER_WITHIN_S,
+    )
+    if create_topics:
+        await ensure_topics(TopicSettings.from_environment(env))
+    log_file = folder / "ingress.log"
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(  # noqa: ASYNC220 - done in a moment
+            [sys.executable, "-c", SERVE], cwd=PROJECT, env=os.environ | env, stderr=log
+        )
+    started = Ingress(env, process, log_file)
+    try:
+        await started.wait_status("/healthz", 200)
+        yield started
+    finally:
+        await started.client.aclose()
+        process.kill()
+        await asyncio.to_thread(process.wait)
+
+
+@pytest.fixture
+async def running(kafka: EmbeddedKafka, tmp_path: Path) -> AsyncIterator[Ingress]:
+    """Ingress on the broker that the tests share."""
+    async with ingress(kafka.bootstrap, tmp_path) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def _own_kafka(kafka_cache, tmp_path_factory) -> Iterator[EmbeddedKafka]:
+    with EmbeddedKafka(tmp_path_factory.mktemp("kafka"), cache=kafka_cache) as broker:
+        yield broker
+
+
+@pytest.fixture
+def own_kafka(_own_kafka: EmbeddedKafka) -> Iterator[EmbeddedKafka]:
+    """Lend a broker that only the tests here use, and may stop."""
+    yield _own_kafka
+    _own_kafka.resume()
+    if _own_kafka.pid is None:
+        _own_kafka.start()
+
+
+class Load:
+    """Deliveries without a pause, and what was answered to each."""
+
+    def __init__(self, started: Ingress, senders: int = 8) -> None:
+        self.answers: dict[bytes, int] = {}
+        self._started = started
+        self._stopping = False
+        self._tasks = [asyncio.create_task(self._send(n)) for n in range(senders)]
+
+    async def _send(self, sender: int) -> None:
+        number = 0
+        with contextlib.suppress(httpx.TransportError):
+            while not self._stopping:
+                number += 1
+                body = event(f"evt_{sender}_{number}")
+                self.answers[body] = (await self._started.deliver(body)).status_code
+                if self.answers[body] != 200:
+                    await asyncio.sleep(0.05)
+
+    @property
+    def accepted(self) -> list[bytes]:
+        return [body for body, status in self.answers.items() if status == 200]
+
+    async def stop(self) -> None:
+        """Wait for the answers to what was sent."""
+        self._stopping = True
+        await self.ended()
+
+    async def ended(self) -> None:
+        """Wait until ingress takes no more connections."""
+        await asyncio.gather(*self._tasks)
+
+    async def assert_kept(self) -> None:
+        """Each accepted delivery is in the log exactly once, and there is no other body."""
+        kept = Counter(record.value for record in await self._started.log_of_record())
+        assert [body for body in self.accepted if kept[body] != 1] == []
+        assert [json.loads(body)["id"] for body in kept if body not in self.answers] == []
+
+
+async def test_an_acknowledged_delivery_is_in_the_log_byte_for_byte(running):
+    await running.wait_status("/readyz", 200)
+    body = b' {"id":"evt_\\u00fc","type":"t" ,"created":1,"data":{"b":1.50,"a":1}}\n'
+    answer = await running.deliver(body)
+    assert (answer.status_code, answer.content) == (200, b'{"received": true}')
+    [record] = await running.log_of_record()
+    assert (record.key, record.value) == ("evt_ü".encode(), body)
+    assert [name for name, _ in record.headers] == [
+        "plexy-signature",
+        "received-at-ms",
+        "content-type",
+    ]
+    headers = dict(record.headers)
+    assert headers["plexy-signature"].decode() == answer.request.headers["plexy-signature"]
+    assert int(headers["received-at-ms"]) == record.timestamp
+    assert abs(time.time() - record.timestamp / 1000) < 60
+
+
+async def test_the_largest_body_is_kept(running):
+    filling = b"x" * (2**20 - len(event(padding="")))
+    body = event(padding="").replace(b'"padding": "', b'"padding": "' + filling)
+    assert len(body) == 2**20
+    assert (await running.deliver(body)).status_code == 200
+    [record] = await running.log_of_record()
+    assert record.value == body
+
+
+async def test_deliveries_of_one_event_stand_in_one_partition_in_order(running):
+    bodies = [event("evt_same", n=n) for n in range(20)]
+    for body in bodies:
+        assert (await running.deliver(body)).status_code == 200
+    records = await running.log_of_record()
+    assert [record.value for record in records] == bodies
+
+
+async def test_an_invalid_envelope_is_kept_in_rejected_before_the_400(running):
+    body = event("evt_bad", created="yesterday")
+    assert (await running.deliver(body)).status_code == 400
+    [record] = await running.log_of_record(names_of(running.env).rejected)
+    headers = dict(record.headers)
+    assert (record.key, record.value) == (b"evt_bad", body)
+    assert (headers["reason"], headers["source-topic"]) == (b"invalid_envelope", b"http")
+    assert await running.log_of_record() == []
+
+
+async def test_a_stopped_broker_is_503_in_time_and_200_once_it_is_back(own_kafka, tmp_path):
+    async with ingress(own_kafka.bootstrap, tmp_path) as started:
+        await started.wait_status("/readyz", 200)
+        load = Load(started)
+        await until(lambda: len(load.accepted) > 50)
+        await asyncio.to_thread(own_kafka.stop)
+        await until(lambda: 503 in load.answers.values())
+        await started.wait_status("/readyz", 503)
+        assert await started.status("/healthz") == 200
+        before = len(load.accepted)
+        await asyncio.to_thread(own_kafka.start)
+        await until(lambda: len(load.accepted) > before + 50)
+        await started.wait_status("/readyz", 200)
+        await load.stop()
+        await load.assert_kept()
+        assert_no_spam(started)
+
+
+async def test_a_killed_broker_loses_nothing_that_was_acknowledged(own_kafka, tmp_path):
+    async with ingress(own_kafka.bootstrap, tmp_path) as started:
+        load = Load(started)
+        await until(lambda: len(load.accepted) > 50)
+        await asyncio.to_thread(own_kafka.kill)
+        before = len(load.accepted)
+        await asyncio.to_thread(own_kafka.start)
+        await until(lambda: len(load.accepted) > before + 50)
+        await load.stop()
+        await load.assert_kept()
+
+
+async def test_a_frozen_broker_is_503_in_time_and_200_once_it_goes_on(own_kafka, tmp_path):
+    async with ingress(own_kafka.bootstrap, tmp_path) as started:
+        load = Load(started)
+        await until(lambda: len(load.accepted) > 50)
+        own_kafka.pause()
+        await until(lambda: 503 in load.answers.values())
+        await started.wait_status("/readyz", 503)
+        before = len(load.accepted)
+        own_kafka.resume()
+        await until(lambda: len(load.accepted) > before + 50)
+        await started.wait_status("/readyz", 200)
+        await load.stop()
+        await load.assert_kept()
+        assert_no_spam(started)
+
+
+def assert_no_spam(started: Ingress) -> None:
+    """One line per change of state: a handful for one outage, whatever it took."""
+    told = [line["event"] for line in started.lines()]
+    assert 3 <= len(told) <= 8, started.lines()
+    assert told[-1] == "log_connected"
+    assert set(told) == {"listening", "log_connected", "log_unavailable"}
+
+
+async def test_it_starts_before_kafka_and_before_the_topics(kafka_cache, tmp_path):
+    broker = EmbeddedKafka(tmp_path / "kafka", cache=kafka_cache)
+    async with ingress(broker.bootstrap, tmp_path, create_topics=False) as started:
+        answer = await started.client.get("/readyz")
+        assert (answer.status_code, answer.json()["detail"]) == (503, "Kafka does not answer")
+        assert (await started.deliver(event())).json()["code"] == "log_unavailable"
+        await asyncio.to_thread(broker.start)
+        try:
+            await until_detail_names(started, names_of(started.env).webhooks)
+            answer = await started.deliver(event())
+            assert answer.status_code == 503
+            assert "`plexy-ledger topics` creates it" in answer.json()["detail"]
+            await ensure_topics(TopicSettings.from_environment(started.env))
+            await started.wait_status("/readyz", 200)
+            assert (await started.deliver(event())).status_code == 200
+            assert_no_spam(started)
+        finally:
+            await asyncio.to_thread(broker.stop)
+
+
+async def until_detail_names(started: Ingress, topic: str, within_s: float = 20) -> None:
+    deadline = time.monotonic() + within_s
+    while topic not in (await started.client.get("/readyz")).json().get("detail", ""):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+
+
+async def test_sigterm_under_load_ends_with_0_and_every_200_is_in_the_log(running):
+    load = Load(running, senders=16)
+    await until(lambda: len(load.accepted) > 100)
+    running.process.terminate()
+    assert await asyncio.to_thread(running.process.wait, 10) == 0
+    await load.ended()
+    assert set(load.answers.values()) == {200}
+    kept = Counter(record.value for record in await running.log_of_record())
+    assert [body for body in load.accepted if kept[body] != 1] == []
+
+
+async def test_sigterm_in_an_outage_ends_with_0_in_time(own_kafka, tmp_path):
+    async with ingress(own_kafka.bootstrap, tmp_path) as started:
+        await started.wait_status("/readyz", 200)
+        own_kafka.pause()
+        waiting = asyncio.create_task(started.deliver(event()))
+        await asyncio.sleep(0.2)
+        started.process.terminate()
+        assert (await waiting).status_code == 503
+        assert await asyncio.to_thread(started.process.wait, 10) == 0
+
+
+async def test_a_record_that_the_broker_refuses_does_not_stop_those_after_it(kafka, tmp_path):
+    """A refused batch leaves a gap in the producer's sequence numbers: it has to be replaced."""
+    async with ingress(kafka.bootstrap, tmp_path, create_topics=False) as started:
+        names = names_of(started.env)
+        await create_narrow_topics(kafka.bootstrap, names)
+        await started.deliver_until_accepted(event("evt_small_1"))
+        answer = await started.deliver(event("evt_large", padding="x" * 50_000))
+        assert answer.json()["code"] == "log_unavailable"
+        assert "MessageSizeTooLargeError" in answer.json()["detail"]
+        await started.deliver_until_accepted(event("evt_small_2"), within_s=5)
+        kept = {json.loads(r.value)["id"] for r in await started.log_of_record()}
+        assert kept == {"evt_small_1", "evt_small_2"}
+
+
+async def create_narrow_topics(bootstrap: str, names: TopicNames) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        narrow = {"max.message.bytes": "4000"}
+        topics = [NewTopic(t, 4, 1, topic_configs=narrow) for t in (names.webhooks, names.rejected)]
+        await admin.create_topics(topics)
+    finally:
+        await admin.close()
+
+
+async def test_records_that_were_given_up_do_not_stay_in_memory(own_kafka, tmp_path):
+    env = environment(own_kafka.bootstrap, tmp_path, webhook_secrets=SECRET, answer_within_s=2)
+    await ensure_topics(TopicSettings.from_environment(env))
+    log = WebhookLog(IngestSettings.from_environment(env))
+    await log.start()
+    try:
+        assert await log.trouble() is None
+        own_kafka.pause()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        outcomes = await asyncio.gather(
+            *(log.append(a_record(env, n), began + 1.5) for n in range(500)),
+            return_exceptions=True,
+        )
+        assert {type(outcome) for outcome in outcomes} == {LogUnavailableError}
+        assert loop.time() - began < 2
+        await until(lambda: not batches_in_memory())
+        own_kafka.resume()
+        await until_appended(log, env)
+    finally:
+        await log.close()
+    assert not batches_in_memory()
+
+
+def a_record(env: Mapping[str, str], number: int) -> Record:
+    return Record(names_of(env).webhooks, b"evt_%d" % number, b"x" * 10_000, [], 1)
+
+
+def batches_in_memory() -> list[MessageBatch]:
+    gc.collect()
+    return [thing for thing in gc.get_objects() if isinstance(thing, MessageBatch)]
+
+
+async def until_appended(log: WebhookLog, env: Mapping[str, str]) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            with contextlib.suppress(LogUnavailableError):
+                await log.append(a_record(env, 0), asyncio.get_running_loop().time() + 1.5)
+                return
+            await asyncio.sleep(0.05)

@@ -1,0 +1,205 @@
+"""`plexy-ledger run`: what it prints works, what dies is started again, and nothing outlives it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from cli.kafka_process import free_port
+from tests.kafka.harness import until
+
+pytestmark = [
+    pytest.mark.timeout(240),
+    pytest.mark.usefixtures("kafka_cache"),
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
+]
+
+
+class _Run:
+    """A `run` on free ports, its output in files."""
+
+    def __init__(self, folder: Path, **settings: object) -> None:
+        self.folder = folder
+        kept = {name: text for name, text in os.environ.items() if not name.startswith("LEDGER_")}
+        if cache := os.environ.get("LEDGER_KAFKA_CACHE"):
+            kept["LEDGER_KAFKA_CACHE"] = cache
+        ours = {
+            "LEDGER_DATA_DIR": folder / "data",
+            "LEDGER_KAFKA_PORT": free_port(),
+            "LEDGER_INGEST_PORT": free_port(),
+            "LEDGER_WEB_PORT": free_port(),
+            **settings,
+        }
+        folder.mkdir(exist_ok=True)
+        with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "cli", "run"],
+                env=kept | {name: str(value) for name, value in ours.items()},
+                stdout=out,
+                stderr=err,
+            )
+
+    @property
+    def out(self) -> str:
+        return (self.folder / "out").read_text()
+
+    @property
+    def err(self) -> str:
+        return (self.folder / "err").read_text()
+
+    def wait_started(self) -> None:
+        def started() -> bool:
+            assert self.process.poll() is None, self.err
+            return "Look at its order" in self.out
+
+        self.until(started, within_s=120, what="the lines to paste")
+
+    def until(self, condition: Callable[[], object], *, within_s: float, what: str) -> None:
+        """Wait for a condition, and show the log if it does not come."""
+        try:
+            until(condition, within_s=within_s, what=what)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the log ends with:\n{self.err[-5000:]}") from None
+
+    def line(self, beginning: str) -> str:
+        (line,) = [line for line in self.out.splitlines() if line.startswith(beginning)]
+        return line
+
+    def children(self) -> dict[int, str]:
+        """Return the children's process ids, each with its command line."""
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        pids = [pid for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
+        return {int(pid): Path(f"/proc/{pid}/cmdline").read_text() for pid in pids}
+
+    def child(self, name: str) -> int | None:
+        found = [pid for pid, command in self.children().items() if command.endswith(f"{name}\0")]
+        return found[0] if found else None
+
+    def end(self) -> None:
+        """End it as a crash would: its children must go with it."""
+        self.process.kill()
+        self.process.wait()
+
+
+def _paste(line: str) -> str:
+    """Run a line as a person would paste it; return what it prints."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", line], capture_output=True, text=True, timeout=60, check=True
+    )
+    return done.stdout
+
+
+def _is_ready(views_url: str) -> bool:
+    try:
+        return httpx.get(f"{views_url}/readyz", trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        # A zombie is gone: it waits only for whoever adopted it.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def _all_gone(pids: list[int]) -> bool:
+    return all(_is_gone(pid) for pid in pids)
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory) -> Iterator[_Run]:
+    run = _Run(tmp_path_factory.mktemp("run"))
+    try:
+        run.wait_started()
+        yield run
+    finally:
+        run.end()
+
+
+def test_the_printed_lines_send_an_event_and_show_its_order(started):
+    assert json.loads(_paste(started.line("BODY="))) == {"received": True}
+    look = started.line("curl ")
+    order = until(
+        lambda: json.loads(_paste(look)).get("status") == "paid" and json.loads(_paste(look)),
+        within_s=60,
+        what="the order is paid",
+    )
+    assert order["totals"] == {"KZT": {"paid": 500000, "refunded": 0, "net": 500000}}
+
+
+def test_a_second_run_names_the_port_that_is_taken(started, tmp_path):
+    port = started.line("  Kafka").rpartition(":")[2]
+    second = _Run(tmp_path / "second", LEDGER_KAFKA_PORT=port)
+    assert second.process.wait(60) == 1
+    (line,) = second.err.splitlines()
+    assert f"127.0.0.1:{port}" in line
+    assert "LEDGER_KAFKA_PORT" in line
+
+
+def test_a_worker_that_dies_is_started_again_and_said(started):
+    worker = started.child("worker")
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: started.child("worker") not in {None, worker}, within_s=60, what="a new worker")
+    assert "worker was ended by SIGKILL; starting it again in 1 s" in started.err
+    until(lambda: "worker was started again" in started.err, within_s=10, what="that it is said")
+    views = started.line("  orders").split()[1].removesuffix("/orders/<order")
+    started.until(lambda: _is_ready(views), within_s=90, what="ready again")
+
+
+def test_the_output_of_each_program_is_under_its_name(started):
+    names = {line.partition("│")[0].strip() for line in started.err.splitlines()}
+    assert {"run", "ingest", "worker"} <= names
+
+
+def test_sigterm_stops_everything(tmp_path):
+    run = _Run(tmp_path)
+    try:
+        run.wait_started()
+        children = list(run.children())
+        run.process.send_signal(signal.SIGTERM)
+        assert run.process.wait(60) == 0, run.err
+        assert len(children) == 3
+        assert _all_gone(children)
+        assert "Traceback" not in run.err
+        assert run.err.splitlines()[-1].endswith("everything is stopped")
+    finally:
+        run.end()
+
+
+def test_nothing_outlives_a_run_that_is_killed(tmp_path):
+    run = _Run(tmp_path)
+    try:
+        until(lambda: run.child("worker"), within_s=120, what="a worker")
+        children = list(run.children())
+    finally:
+        run.end()
+    until(lambda: _all_gone(children), within_s=30, what="the children are gone")
+
+
+def test_a_program_that_cannot_start_ends_the_run_with_its_last_words(tmp_path):
+    run = _Run(tmp_path)
+    try:
+        # The ingress's port is taken after `run` has looked, as soon as its Kafka starts.
+        until(lambda: "starting Kafka" in run.err, within_s=60, what="Kafka starts")
+        port = _setting(run, "LEDGER_INGEST_PORT")
+        with socket.create_server(("127.0.0.1", int(port))):
+            assert run.process.wait(120) == 1, run.err
+        assert "ingest ended with exit code" in run.err
+        assert f"LEDGER_INGEST_PORT={port}" in run.err
+    finally:
+        run.end()
+
+
+def _setting(run: _Run, name: str) -> str:
+    environment = Path(f"/proc/{run.process.pid}/environ").read_text().split("\0")
+    (found,) = [text for text in environment if text.startswith(f"{name}=")]
+    return found.partition("=")[2]

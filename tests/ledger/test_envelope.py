@@ -1,0 +1,120 @@
+"""Any bytes are an envelope or a rejection; equal content has an equal digest."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.envelope import MAX_ID_BYTES, Envelope, content_digest, decode_envelope
+from ledger.rejections import Reason, Rejection
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters()), inner),
+)
+objects = st.dictionaries(st.text(max_size=5), json_values, max_size=4)
+envelopes = st.builds(
+    Envelope,
+    id=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=MAX_ID_BYTES // 4),
+    type=st.sampled_from(["payment.succeeded", "other"]),
+    created=st.integers(0, 2**53 - 1),
+    data=st.dictionaries(
+        st.text(max_size=5),
+        st.one_of(st.none(), st.integers(-(2**53), 2**53), st.text(max_size=5)),
+        max_size=4,
+    ),
+)
+
+
+def body_of(envelope: Envelope, **changes: object) -> bytes:
+    fields = {name: getattr(envelope, name) for name in ("id", "type", "created", "data")}
+    return json.dumps(fields | changes).encode()
+
+
+@given(st.binary())
+def test_no_bytes_raise(body):
+    assert isinstance(decode_envelope(body), Envelope | Rejection)
+
+
+@given(json_values)
+def test_no_json_raises(value):
+    assert isinstance(decode_envelope(json.dumps(value).encode()), Envelope | Rejection)
+
+
+@given(envelopes, objects)
+def test_no_object_in_the_shape_of_an_envelope_raises(envelope, changes):
+    decoded = decode_envelope(body_of(envelope, data=changes))
+    if isinstance(decoded, Envelope):
+        assert len(content_digest(decoded)) == 16
+
+
+@pytest.mark.parametrize("depth", [10, 900, 990, 1_000, 10_000, 200_000])
+@pytest.mark.parametrize(("opened", "closed"), [("[", "]"), ('{"a":', "}")])
+def test_no_depth_of_nesting_raises(depth, opened, closed):
+    data = f'{{"a": {opened * depth}1{closed * depth}}}'
+    decoded = decode_envelope(f'{{"id":"e","type":"t","created":1,"data":{data}}}'.encode())
+    if isinstance(decoded, Rejection):
+        assert decoded.reason is Reason.MALFORMED_JSON
+    else:
+        assert content_digest(decoded)
+
+
+@given(envelopes)
+def test_an_envelope_is_read_as_it_was_written(envelope):
+    assert decode_envelope(body_of(envelope)) == envelope
+
+
+@given(envelopes)
+def test_unknown_fields_change_nothing(envelope):
+    assert decode_envelope(body_of(envelope, livemode=True, more=[1])) == envelope
+
+
+@given(envelopes)
+def test_order_and_space_do_not_change_the_content(envelope):
+    data = dict(reversed(envelope.data.items()))
+    again = Envelope(envelope.id, envelope.type, envelope.created, data)
+    assert content_digest(again) == content_digest(envelope)
+
+
+@given(envelopes, envelopes)
+def test_other_content_has_another_digest(one, other):
+    same = (one.type, one.created, one.data) == (other.type, other.created, other.data)
+    assert (content_digest(one) == content_digest(other)) is same
+
+
+@pytest.mark.parametrize("field", ["id", "type", "created", "data"])
+def test_a_missing_field_is_named(field):
+    whole = {"id": "evt_1", "type": "t", "created": 1, "data": {}}
+    del whole[field]
+    rejection = decode_envelope(json.dumps(whole).encode())
+    assert (rejection.reason, rejection.field) == (Reason.INVALID_ENVELOPE, field)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("id", 7),
+        ("id", ""),
+        ("id", "x" * (MAX_ID_BYTES + 1)),
+        ("id", "ü" * (MAX_ID_BYTES // 2 + 1)),
+        ("type", None),
+        ("type", "ü" * (MAX_ID_BYTES // 2 + 1)),
+        ("created", "1"),
+        ("created", True),
+        ("created", 1.0),
+        ("created", -1),
+        ("created", 2**53),
+        ("data", []),
+        ("data", None),
+    ],
+)
+def test_a_wrong_field_is_named(field, value):
+    whole = {"id": "evt_1", "type": "t", "created": 1, "data": {}}
+    rejection = decode_envelope(json.dumps(whole | {field: value}).encode())
+    assert (rejection.reason, rejection.field) == (Reason.INVALID_ENVELOPE, field)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"\xef\xbb\xbf{}", b'{"id": "\\ud800"}'])
+def test_what_is_no_json_is_malformed(body):
+    assert decode_envelope(body).reason is Reason.MALFORMED_JSON

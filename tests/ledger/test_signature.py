@@ -1,0 +1,112 @@
+"""A signature is accepted if Plexy made it, and refused by name if not; no header is an error."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.signature import SignatureFault, SignedForm, sign, verify
+
+NOW_S = 1_700_000_000
+SECRET = b"whsec_1"
+
+bodies = st.binary(max_size=200)
+secrets = st.binary(min_size=1, max_size=40)
+forms = st.sampled_from([SignedForm.BODY, SignedForm.TIMESTAMPED])
+headers = st.one_of(
+    st.none(),
+    st.text(),
+    # Near misses: the right words in any order, and digits of any script.
+    st.lists(
+        st.one_of(
+            st.sampled_from(["t=", "v1=", "v0=", ",", "=", " ", "t=1", f"t={NOW_S}", "a" * 64]),
+            st.characters(categories=["Nd", "Cs", "Cc"]),
+        )
+    ).map("".join),
+)
+
+
+def faults_of(header, body=b"{}", *, form=SignedForm.EITHER, now_s=NOW_S, known=(SECRET,)):
+    return verify(header, body, secrets=known, now_s=now_s, form=form)
+
+
+@given(headers, bodies, st.lists(secrets), st.sampled_from(SignedForm))
+def test_no_header_raises(header, body, known, form):
+    fault = verify(header, body, secrets=known, now_s=NOW_S, form=form)
+    assert isinstance(fault, SignatureFault)
+
+
+@given(bodies, secrets, st.integers(0, 10**12), forms, st.integers(-300, 300))
+def test_what_sign_makes_is_accepted_within_the_tolerance(body, secret, at_s, form, age_s):
+    header = sign(body, secret, at_s, form)
+    for accepted in (form, SignedForm.EITHER):
+        fault = verify(header, body, secrets=[secret], now_s=at_s + age_s, form=accepted)
+        assert fault is None
+
+
+@given(bodies, bodies, forms)
+def test_what_was_made_for_another_body_is_a_mismatch(body, other, form):
+    if body != other:
+        assert faults_of(sign(body, SECRET, NOW_S, form), other) is SignatureFault.MISMATCH
+
+
+@given(bodies, st.integers(0, 10**12))
+def test_the_other_form_is_a_mismatch_where_one_is_asked_for(body, at_s):
+    for made, asked in [
+        (SignedForm.BODY, SignedForm.TIMESTAMPED),
+        (SignedForm.TIMESTAMPED, SignedForm.BODY),
+    ]:
+        header = sign(body, SECRET, at_s, made)
+        assert faults_of(header, body, form=asked, now_s=at_s) is SignatureFault.MISMATCH
+
+
+@pytest.mark.parametrize("header", [None, ""])
+def test_no_header_is_missing(header):
+    assert faults_of(header) is SignatureFault.MISSING
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        " ",
+        "v1=" + "0" * 64,
+        f"t={NOW_S}",
+        f"t={NOW_S},v1=",
+        f"t={NOW_S},v1={'0' * 63}",
+        f"t={NOW_S},v1={'g' * 64}",
+        f"t={NOW_S},t={NOW_S},v1={'0' * 64}",
+        f"t=-1,v1={'0' * 64}",
+        f"t=1.5,v1={'0' * 64}",
+        f"t=\uff11\uff12,v1={'0' * 64}",
+        f"t={'9' * 16},v1={'0' * 64}",
+        f"t={NOW_S},v1={'0' * 64}," + "x=1," * 1100,
+    ],
+)
+def test_what_does_not_have_the_shape_is_malformed(header):
+    assert faults_of(header) is SignatureFault.MALFORMED
+
+
+@pytest.mark.parametrize("age_s", [-301, 301, 10**9])
+def test_a_time_beyond_the_tolerance_is_refused_in_either_direction(age_s):
+    header = sign(b"{}", SECRET, NOW_S)
+    assert faults_of(header, now_s=NOW_S + age_s) is SignatureFault.OUT_OF_TOLERANCE
+
+
+def test_only_the_holder_of_a_secret_learns_that_the_time_is_wrong():
+    header = sign(b"{}", b"whsec_other", NOW_S - 10_000)
+    assert faults_of(header) is SignatureFault.MISMATCH
+
+
+def test_any_of_several_secrets_and_any_of_several_digests_will_do():
+    right, wrong = sign(b"{}", SECRET, NOW_S).partition(",")[2], "v1=" + "0" * 64
+    header = f"t={NOW_S},{wrong},{right}"
+    assert faults_of(header, known=[b"whsec_old", SECRET]) is None
+    assert faults_of(header, known=[b"whsec_old"]) is SignatureFault.MISMATCH
+
+
+def test_unknown_fields_spaces_and_upper_case_digits_are_taken():
+    digest = sign(b"{}", SECRET, NOW_S).rpartition("=")[2]
+    assert faults_of(f"v1={digest.upper()} , v0=x, t={NOW_S}") is None
+
+
+def test_without_a_secret_nothing_is_accepted():
+    assert faults_of(sign(b"{}", b"", NOW_S), known=()) is SignatureFault.MISMATCH
