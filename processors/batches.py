@@ -6,14 +6,12 @@ have them acknowledged. Never: a return before that, or a record that is dropped
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 from aiokafka.structs import RecordMetadata
-
-_murmur2: Callable[[bytes], int] = murmur2
 
 # A broker's restart takes seconds, and the client retries meanwhile. After this the worker gives
 # up: it stops with an error, and does the chunk again after its restart.
@@ -30,7 +28,7 @@ class OutRecord(NamedTuple):
 
 def partition_for(key: bytes, partitions: int) -> int:
     """Return the partition of a key, as Kafka's default partitioner does (murmur2)."""
-    return (_murmur2(key) & 0x7FFFFFFF) % partitions
+    return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 async def send_by_key(
@@ -61,7 +59,7 @@ async def send_to_partition(
                 batch = producer.create_batch()
                 if not _append(batch, record):
                     raise ValueError(f"record too large for {topic}: key {record.key!r:.80}")
-        count = batch.record_count()
+        count: int = batch.record_count()
         futures.append(await producer.send_batch(batch, topic, partition=partition))
         acknowledged: list[RecordMetadata] = await asyncio.gather(*futures)
     return int(acknowledged[-1].offset) + count - 1

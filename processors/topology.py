@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import faust
+import structlog
 from aiokafka import AIOKafkaProducer
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types.auth import AuthProtocol
@@ -20,6 +21,8 @@ from processors.settings import WorkerSettings
 from processors.tables import ChunkTable, rocksdb_options
 from processors.transport import Transport
 from runtime.topics import ensure_topics
+
+log = structlog.get_logger(__name__)
 
 _SESSION_TIMEOUT_S: Final = 10.0
 _MAX_TYPES_COUNTED: Final = 200
@@ -45,6 +48,14 @@ class LedgerApp(faust.App):
         """Create or check the topics: where one is missing, Faust would idle for ever."""
         await ensure_topics(self.settings)
         await super().on_first_start()
+
+    def on_rebalance_end(self) -> None:
+        """Say that the tables are recovered, and which partitions this worker has."""
+        super().on_rebalance_end()
+        mine = sorted(
+            tp.partition for tp in self.consumer.assignment() if tp.topic == self.names.webhooks
+        )
+        log.info("ready", partitions=mine, views=str(self.conf.canonical_url))
 
     @property
     def kafka_producer(self) -> AIOKafkaProducer:

@@ -51,6 +51,9 @@ def _send_stdlib_through_structlog(
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(max(threshold, logging.INFO))
-    # aiokafka builds a record per fetch even where nobody reads it: 10 % of a worker's time.
+    # The libraries tell of every step: that is for debugging. Below warning, aiokafka would also
+    # build a record for each fetch, which is 10 % of a worker's time.
+    root.setLevel(logging.INFO if threshold <= logging.DEBUG else max(threshold, logging.WARNING))
     logging.getLogger("aiokafka").setLevel(max(threshold, logging.WARNING))
+    # Faust warns when a commit takes longer than the time between two; it just comes later then.
+    logging.getLogger("mode.timers").setLevel(logging.ERROR)

@@ -13,7 +13,12 @@ from typing import Annotated, Final
 import msgspec
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 
 from ledger.topics import Topic, TopicNames, all_topics
 from runtime.kafka import KafkaSettings
@@ -90,6 +95,7 @@ async def _ensure(
     if missing:
         await _wait_until_visible(admin, {topic.name for topic in wanted})
     await _check(admin, settings, wanted)
+    await _wait_for_coordinator(admin, settings.app_id)
     created = {topic.name for topic in missing}
     return TopicsReport(
         created=[topic.name for topic in wanted if topic.name in created],
@@ -119,6 +125,20 @@ async def _wait_until_visible(admin: AIOKafkaAdminClient, names: set[str]) -> No
         if time.monotonic() > deadline:
             raise TopicsError(f"created topics are not visible after {_VISIBLE_WITHIN_S:.0f} s")
         await asyncio.sleep(0.05)
+
+
+async def _wait_for_coordinator(admin: AIOKafkaAdminClient, group: str) -> None:
+    """Wait for the group's coordinator, which a new cluster makes only when it is asked for."""
+    deadline = time.monotonic() + _VISIBLE_WITHIN_S
+    while True:
+        try:
+            await admin.find_coordinator(group)
+        except GroupCoordinatorNotAvailableError as error:
+            if time.monotonic() > deadline:
+                raise TopicsError(f"no broker coordinates the group {group}: {error}") from error
+            await asyncio.sleep(0.05)
+        else:
+            return
 
 
 async def _check(

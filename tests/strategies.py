@@ -1,5 +1,6 @@
 """Generators of histories: what Plexy might send, small enough that things meet and conflict."""
 
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import strategies as st
@@ -54,15 +55,13 @@ def histories(draw: st.DrawFn, max_size: int = 12) -> list[Event]:
 def chunked(draw: st.DrawFn, items: list[Any]) -> list[list[Any]]:
     """Cut a list into consecutive chunks, in every way."""
     cuts = sorted(draw(st.sets(st.integers(0, len(items)))) | {0, len(items)})
-    return [items[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [items[a:b] for a, b in pairwise(cuts)]
 
 
 def json_values() -> st.SearchStrategy[Any]:
     """Any JSON value, lone surrogates left out: they have no UTF-8."""
     text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-    leaves = st.one_of(
-        st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), text
-    )
+    leaves = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), text)
     return st.recursive(
         leaves,
         lambda inner: st.one_of(

@@ -25,7 +25,7 @@ pytestmark = [
 class _Run:
     """A `run` on free ports, its output in files."""
 
-    def __init__(self, folder: Path, **settings: object) -> None:
+    def __init__(self, folder: Path, command: str = "run", **settings: object) -> None:
         self.folder = folder
         kept = {name: text for name, text in os.environ.items() if not name.startswith("LEDGER_")}
         if cache := os.environ.get("LEDGER_KAFKA_CACHE"):
@@ -40,7 +40,7 @@ class _Run:
         folder.mkdir(exist_ok=True)
         with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "cli", "run"],
+                [sys.executable, "-m", "cli", command],
                 env=kept | {name: str(value) for name, value in ours.items()},
                 stdout=out,
                 stderr=err,
@@ -197,6 +197,20 @@ def test_a_program_that_cannot_start_ends_the_run_with_its_last_words(tmp_path):
         assert f"LEDGER_INGEST_PORT={port}" in run.err
     finally:
         run.end()
+
+
+def test_the_broker_alone_serves_until_it_is_interrupted(tmp_path):
+    broker = _Run(tmp_path, command="kafka")
+    try:
+        broker.until(lambda: "Ctrl-C stops it" in broker.out, within_s=60, what="Kafka serves")
+        children = list(broker.children())
+        broker.process.send_signal(signal.SIGINT)
+        assert broker.process.wait(60) == 0
+        assert broker.out.startswith("Kafka serves 127.0.0.1:")
+        assert broker.err == ""
+        assert _all_gone(children)
+    finally:
+        broker.end()
 
 
 def _setting(run: _Run, name: str) -> str:

@@ -1,0 +1,43 @@
+# One image for every program; the command chooses which: `ingest`, `worker`, `topics`, ...
+
+# The first stage has a C compiler, as `faust-streaming` has no wheel for Linux on ARM.
+FROM python:3.11 AS build
+
+WORKDIR /src
+COPY requirements/build.txt requirements/
+RUN pip install --no-cache-dir --require-hashes --requirement requirements/build.txt \
+    && uv venv --python python3.11 /opt/plexy-ledger
+
+# The dependencies before the code: they change less often, and their layer stays cached.
+# Bytecode is compiled here, as the user that runs the programs can't write it.
+ENV VIRTUAL_ENV=/opt/plexy-ledger
+COPY requirements/runtime.txt requirements/
+RUN uv pip install --no-cache --compile-bytecode --require-hashes \
+    --requirement requirements/runtime.txt
+
+COPY pyproject.toml README.md LICENSE ./
+COPY ledger/ ledger/
+COPY ingest/ ingest/
+COPY processors/ processors/
+COPY runtime/ runtime/
+COPY cli/ cli/
+RUN python -m hatchling build --target wheel \
+    && uv pip install --no-cache --compile-bytecode --no-deps dist/*.whl
+
+
+FROM python:3.11-slim
+
+# A worker's tables are in the user's home, which is a volume: the user must own it.
+RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/plexy-ledger ledger
+
+COPY --from=build /opt/plexy-ledger /opt/plexy-ledger
+
+ENV PATH=/opt/plexy-ledger/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    LEDGER_DATA_DIR=/var/lib/plexy-ledger
+
+USER 10001
+WORKDIR /var/lib/plexy-ledger
+
+ENTRYPOINT ["plexy-ledger"]
+CMD ["--help"]

@@ -1,0 +1,116 @@
+# One list of commands; `make` alone shows it. Each sets up what it needs the first time.
+# It is written for GNU Make 3.81, which macOS ships, as well as for newer ones.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+BIN := .venv/bin
+
+# The environment is ready when a file with this name is there. The name holds a checksum of what
+# the environment is made from, so that a change installs anew, and a mere checkout does not.
+READY := .venv/.ready-$(shell cat requirements/build.txt requirements/dev.txt pyproject.toml \
+	| cksum | cut -d ' ' -f 1)
+
+# `make PYTHON=/path/to/python3.11` decides which Python the environment is made with.
+PYTHONS := $(if $(PYTHON),$(PYTHON),python3.11 python3 python)
+IS_PYTHON_311 := import sys; sys.exit(sys.version_info[:2] != (3, 11))
+
+# Two processes: that many brokers fit into memory, and most of a test's time is waiting.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2
+
+# pip brings uv, and uv the rest: measured, in a quarter of the time that pip alone takes.
+# The tests start hundreds of processes, and bytecode that is there halves the time of a start.
+INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
+
+# The locks name neither a package host nor a path, so that they are the same from any mirror.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
+
+.PHONY: help setup demo run test check bench format lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: $(READY) ## make .venv with the locked dependencies; every other command does it too
+
+demo: $(READY) ## deliver sample webhooks, late, twice and out of order, and show the ledger
+	@$(BIN)/plexy-ledger demo
+
+run: $(READY) ## start Kafka, ingest and a worker on this machine; Ctrl-C stops them
+	@trap : INT; $(BIN)/plexy-ledger run || { code=$$?; test $$code -eq 130 || exit $$code; }
+
+test: $(READY) ## run every test; those in tests/kafka run on a real broker
+	$(PYTEST) --ignore tests/kafka
+	$(PYTEST) tests/kafka
+
+check: $(READY) ## check format, lint, types, imports, shell scripts and the repository's rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@$(CHECK_SHELL_SCRIPTS)
+	@$(CHECK_COMPOSE_FILE)
+	$(BIN)/python -m pytest --quiet tests/test_repository.py tests/test_deployment.py
+
+bench: $(READY) ## measure this ledger beside its peers
+	$(BIN)/python -m bench
+
+format: $(READY) ## format the code, and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(READY) ## lock the dependencies in requirements/; FLAGS=--upgrade takes the newest
+	$(COMPILE) $(FLAGS) --group dev pyproject.toml --output-file requirements/dev.txt
+	$(COMPILE) --constraints requirements/dev.txt pyproject.toml \
+		--output-file requirements/runtime.txt
+	$(BIN)/python -c "$(BUILD_TOOLS)" | $(COMPILE) --constraints requirements/dev.txt - \
+		--output-file requirements/build.txt
+
+clean: ## delete what the other commands made; data in .ledger stays
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An environment that does not work, as after an update of the system's Python, is made anew.
+$(READY):
+	@for python in $(PYTHONS); do \
+		if $$python -c '$(IS_PYTHON_311)' 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo 'Python 3.11 is needed and none of these is it: $(PYTHONS).' >&2; \
+		echo 'Install it, or name it: make PYTHON=/path/to/python3.11' >&2; \
+		exit 1; \
+	fi; \
+	$(BIN)/python -c 'import pip; $(IS_PYTHON_311)' 2>/dev/null || $$found -m venv --clear .venv
+	@echo 'Installing the locked dependencies into .venv, once ...'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--require-hashes --requirement requirements/build.txt
+	@$(INSTALL) --require-hashes --requirement requirements/dev.txt
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@rm -f .venv/.ready-*
+	@touch $@
+
+# What installs everything else: uv, and what builds the project, also as an editable one.
+BUILD_TOOLS := import tomllib; project = tomllib.load(open('pyproject.toml', 'rb')); \
+	print('uv', 'editables', *project['build-system']['requires'], sep='\n')
+
+# A script is a file whose first line names a shell.
+define CHECK_SHELL_SCRIPTS
+scripts=$$(git ls-files --cached --others --exclude-standard \
+	| while read -r file; do head -n 1 "$$file" 2>/dev/null | grep -q '^#!.*sh' && echo "$$file"; done); \
+shellcheck=$$(command -v $(BIN)/shellcheck shellcheck | head -n 1); \
+if [ -z "$$shellcheck" ]; then \
+	echo "shellcheck is not installed: not checked are" $$scripts; \
+else \
+	echo "$$shellcheck" $$scripts; "$$shellcheck" $$scripts; \
+fi
+endef
+
+# Only Docker's own plug-in knows all of the format; tests/test_deployment.py holds the rest.
+define CHECK_COMPOSE_FILE
+if docker compose version >/dev/null 2>&1; then \
+	echo "docker compose config"; \
+	LEDGER_WEBHOOK_SECRETS=unused LEDGER_API_TOKEN=unused docker compose config --quiet; \
+else \
+	echo "docker compose is not installed: its own check of docker-compose.yml is left out"; \
+fi
+endef

@@ -1,0 +1,118 @@
+"""One measured fold: a stage, the input, a peer, the time between two moments, the result.
+
+In: a peer and the deliveries that it is given. Out: a ``Measurement``, and whether its result is
+what the ledger's own rules, folded here in one go and in memory, make of the same deliveries. So
+peers that were given different parts of the input are checked against each other all the same.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import msgspec
+
+from bench.profile import profiled
+from bench.program import OrderTotals, Program, Report
+from bench.recording import Delivery
+from bench.stage import Place, open_stage
+from ledger.deduplication import deduplicate
+from ledger.events import FieldNames
+from ledger.orders import describe, fold_orders
+from ledger.payments import fold_payments
+
+_SHOWN_DIFFERENCES: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One run: ``events`` deliveries in ``seconds``, and how its result differs, if it does."""
+
+    peer: type[Program]
+    events: int
+    seconds: float
+    cpu_s: float
+    differences: Sequence[str]
+
+    @property
+    def rate(self) -> float:
+        """Deliveries folded per second."""
+        return self.events / self.seconds
+
+    @property
+    def cpu_us(self) -> float:
+        """Microseconds of a processor per delivery; other work on the machine disturbs it less."""
+        return self.cpu_s / self.events * 1e6
+
+
+async def measure(
+    peer: type[Program],
+    place: Place,
+    deliveries: Sequence[Delivery],
+    report: Report,
+    profile: str | None = None,
+) -> Measurement:
+    """Run one peer over the deliveries, on topics of its own; ``BenchError`` if that fails."""
+    async with open_stage(place) as stage:
+        await stage.load(deliveries)
+        program = peer(stage)
+        try:
+            began_s = await program.start()
+            cpu_before_s = program.cpu_s()
+            async with profiled(program.pid, profile):
+                ended_s = await program.wait(report)
+            cpu_s = program.cpu_s() - cpu_before_s
+        finally:
+            await program.stop()
+        totals = await program.totals()
+    return Measurement(
+        peer=peer,
+        events=len(deliveries),
+        seconds=ended_s - began_s,
+        cpu_s=cpu_s,
+        differences=differences(totals, expected_totals(deliveries)),
+    )
+
+
+class _Record(NamedTuple):
+    """A delivery as a record of the log; its place decides nothing of the totals."""
+
+    key: bytes
+    value: bytes
+    partition: int
+    offset: int
+    timestamp: int
+
+
+def expected_totals(deliveries: Sequence[Delivery]) -> dict[str, OrderTotals]:
+    """Fold the deliveries by the ledger's rules, in memory; return each order's totals."""
+    records = (
+        _Record(each.key, each.body, 0, offset, each.received_at_ms)
+        for offset, each in enumerate(deliveries)
+    )
+    events = deduplicate(records, {}, FieldNames()).events
+    orders = fold_orders(fold_payments(events, {}).snapshots, {})
+    documents = ((order_id, describe(order)) for order_id, order in orders.items())
+    return {
+        order_id: OrderTotals(
+            document.status,
+            tuple((code, sums.paid, sums.refunded) for code, sums in document.totals.items()),
+        )
+        for order_id, document in documents
+        if document is not None
+    }
+
+
+def differences(got: Mapping[str, OrderTotals], expected: Mapping[str, OrderTotals]) -> list[str]:
+    """Say which orders differ, the first few by name; nothing if none does."""
+    wrong = sorted(key for key in got.keys() | expected if got.get(key) != expected.get(key))
+    if not wrong:
+        return []
+    named = [
+        f"{order_id}: got {_shown(got.get(order_id))}, expected {_shown(expected.get(order_id))}"
+        for order_id in wrong[:_SHOWN_DIFFERENCES]
+    ]
+    return [f"{len(wrong)} of {len(expected)} orders differ", *named]
+
+
+def _shown(totals: OrderTotals | None) -> str:
+    return "no such order" if totals is None else msgspec.json.encode(totals).decode()

@@ -1,0 +1,35 @@
+"""Ours: the project's own worker, as a person starts it, with its default settings."""
+
+import sys
+from collections.abc import Mapping
+
+import msgspec
+
+from bench.program import OrderTotals, Program, totals_by_currency
+
+
+class Ours(Program):
+    """`plexy-ledger worker`."""
+
+    name = "ours"
+    title = "plexy-ledger worker"
+
+    def command(self) -> list[str]:
+        """Return the command line of its worker."""
+        return [sys.executable, "-m", "cli", "worker"]
+
+    def environment(self) -> Mapping[str, str]:
+        """Return where it runs; how it folds is left to its defaults."""
+        return {
+            "LEDGER_KAFKA_BOOTSTRAP": self.place.bootstrap,
+            "LEDGER_TOPIC_PREFIX": self.place.prefix,
+            "LEDGER_APP_ID": self.place.app_id,
+            "LEDGER_PARTITIONS": str(self.place.partitions),
+            "LEDGER_DATA_DIR": str(self.place.folder / "data"),
+            "LEDGER_WEB_PORT": str(self.place.web_port),
+        }
+
+    def order_totals(self, document: bytes) -> OrderTotals:
+        """Read one of its order documents."""
+        order = msgspec.json.decode(document)
+        return OrderTotals(order["status"], totals_by_currency(order["totals"]))

@@ -1,0 +1,194 @@
+"""A program under measurement: what every peer must be able to do, and what processes share.
+
+In: a stage that is loaded. Out: when it was ready to fold, when its last effect was written, and
+each order's totals. Never: a wait without a bound; a program that died is reported with its last
+lines.
+
+A peer that is a process of its own, with a readiness page and the topics of ``bench.stage``, needs
+no more than a command, an environment and the reading of its order documents.
+"""
+
+import asyncio
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Final, NamedTuple
+
+from bench.stage import BenchError, Stage
+
+READY_WITHIN_S: Final = 90.0
+_READY_POLL_S: Final = 0.02
+_LAG_POLL_S: Final = 0.25
+# The slowest peer commits every few seconds, and a busy machine may double that.
+_STALLED_AFTER_S: Final = 60.0
+_STOPPED_WITHIN_S: Final = 30.0
+_LAST_LINES: Final = 25
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+PROJECT: Final = Path(__file__).resolve().parent.parent
+
+
+class OrderTotals(NamedTuple):
+    """An order's status and, by currency, what was paid and refunded, in minor units."""
+
+    status: str
+    by_currency: tuple[tuple[str, int, int], ...]
+
+
+Report = Callable[[float], None]
+"""Takes how much of the fold is done, from 0 to 1."""
+
+
+class Program(ABC):
+    """One peer on one stage, from ``start`` to ``stop``."""
+
+    name: ClassVar[str]
+    """Its key in ``build/bench.json``."""
+    title: ClassVar[str]
+    """What the table calls it."""
+    an_event_at_a_time: ClassVar[bool] = False
+    """Whether it is slow, so that it is given a part of the input only (``--plain-events``)."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.place = stage.place
+        self.log_file = self.place.folder / f"{self.name}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """Return the command line of its worker."""
+
+    @abstractmethod
+    def environment(self) -> Mapping[str, str]:
+        """Return what is added to the environment."""
+
+    @abstractmethod
+    def order_totals(self, document: bytes) -> OrderTotals | None:
+        """Read one of its order documents; ``None`` if it says that the order is no more."""
+
+    @property
+    def pid(self) -> int:
+        """The worker's process id."""
+        if self._process is None:
+            raise BenchError(f"{self.name} was not started")
+        return self._process.pid
+
+    def cpu_s(self) -> float:
+        """Return the processor seconds that the worker's threads have used; 0 beyond Linux."""
+        stat = Path(f"/proc/{self.pid}/stat")
+        if not stat.exists():
+            return 0.0
+        # After the name, which may hold spaces, the 12th and 13th are user and system time.
+        fields = stat.read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    async def start(self) -> float:
+        """Start the worker; return, in Unix seconds, when it was ready to fold.
+
+        That is when the first probe was sent that the worker answered with 200: not later than the
+        truth, should the answer have waited for the first events' work.
+        """
+        self.place.folder.mkdir(parents=True, exist_ok=True)
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - once, and a known command
+                self.command(),
+                cwd=PROJECT,
+                env=os.environ | self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call
+            )
+        deadline = time.monotonic() + READY_WITHIN_S
+        while time.monotonic() < deadline:
+            self._check_alive()
+            sent_at = time.time()
+            if await asyncio.to_thread(self._answers_ready):
+                return sent_at
+            await asyncio.sleep(_READY_POLL_S)
+        raise self._failed(f"was not ready within {READY_WITHIN_S:.0f} s")
+
+    async def wait(self, report: Report) -> float:
+        """Wait until everything is folded and committed; return when it was written, Unix seconds.
+
+        All hops are watched through the broker; a worker that makes no progress fails.
+        """
+        best, moved_at = 0, time.monotonic()
+        while True:
+            self._check_alive()
+            hops = await self.stage.progress()
+            report(_share_done(hops))
+            if all(done == total for done, total in hops):
+                return await self.stage.last_written_s()
+            done = sum(done for done, _ in hops)
+            if done > best:
+                best, moved_at = done, time.monotonic()
+            if time.monotonic() - moved_at > _STALLED_AFTER_S:
+                shown = ", ".join(f"{done} of {total}" for done, total in hops)
+                raise self._failed(f"committed nothing for {_STALLED_AFTER_S:.0f} s, at {shown}")
+            await asyncio.sleep(_LAG_POLL_S)
+
+    async def stop(self) -> None:
+        """Stop the worker, by force after a while; nothing if it does not run."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.to_thread(self._process.wait, _STOPPED_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    async def totals(self) -> dict[str, OrderTotals]:
+        """Return the result: each order that is there, with its totals."""
+        documents = await self.stage.latest(self.place.names.orders)
+        return {
+            key.decode(): totals
+            for key, document in documents.items()
+            if document is not None and (totals := self.order_totals(document)) is not None
+        }
+
+    def _answers_ready(self) -> bool:
+        url = f"http://127.0.0.1:{self.place.web_port}/readyz"
+        try:
+            with urllib.request.urlopen(url, timeout=READY_WITHIN_S) as answer:
+                return bool(answer.status == 200)  # noqa: PLR2004
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def _check_alive(self) -> None:
+        code = self._process.poll() if self._process else None
+        if code is not None:
+            raise self._failed(f"ended with exit code {code}")
+
+    def _failed(self, what: str) -> BenchError:
+        lines = self.log_file.read_text(errors="replace").splitlines()[-_LAST_LINES:]
+        shown = "\n".join(f"  {line}" for line in lines)
+        return BenchError(f"{self.name} {what}. The end of its log:\n{shown}")
+
+
+def totals_by_currency(totals: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[str, int, int], ...]:
+    """Bring ``{currency: {"paid": …, "refunded": …}}`` into the form that is compared."""
+    return tuple((code, sums["paid"], sums["refunded"]) for code, sums in sorted(totals.items()))
+
+
+def _share_done(hops: list[tuple[int, int]]) -> float:
+    """Multiply the hops' shares: a later hop has only been given what the earlier one has done."""
+    share = 1.0
+    for done, total in hops:
+        share *= done / total if total else 0.0
+    return share
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,153 @@
+"""The recorded input: webhook deliveries as Plexy could have sent them, the same for a seed.
+
+In: how many, and a seed. Out: deliveries in the order in which they arrived. Never: the clock or
+another source of chance, so that every program and every run folds the same bytes.
+
+Each order has a story: perhaps a failed attempt, a success or not, perhaps refunds, of which half
+name only their payment. Deliveries are late by seconds, some by minutes, so that a refund may come
+before its payment; some come twice.
+"""
+
+import hmac
+import json
+import random
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any, Final, NamedTuple
+
+_FIRST_CREATED_S: Final = 1_750_000_000
+_ORDER_EVERY_S: Final = 0.5
+_SECRET: Final = b"whsec_bench"
+
+# Minor units differ on purpose: two decimals, none, three.
+_CURRENCIES: Final = {"KZT": 70, "USD": 12, "EUR": 8, "RUB": 6, "JPY": 3, "BHD": 1}
+_UNKNOWN_TYPES: Final = ("payout.paid", "customer.created", "dispute.opened")
+
+# Shares of orders, unless said otherwise. Chosen, not measured: nobody publishes such numbers.
+_FAILS_FIRST: Final = 0.12
+_NEVER_SUCCEEDS: Final = 0.08
+_REFUNDED: Final = 0.15
+_REFUNDED_TWICE: Final = 0.2  # of the refunded
+_REFUND_NAMES_ONLY_ITS_PAYMENT: Final = 0.5  # of the refunds
+_UNKNOWN: Final = 0.01  # events of another type, per order
+_DELIVERED_LATE: Final = 0.03  # of the deliveries
+_DELIVERED_TWICE: Final = 0.03  # of the deliveries
+
+Body = dict[str, Any]
+
+
+class Delivery(NamedTuple):
+    """One record of the log: key (the event id), body, and when it was received."""
+
+    key: bytes
+    body: bytes
+    received_at_ms: int
+
+    @property
+    def headers(self) -> list[tuple[str, bytes]]:
+        """The headers as ingress keeps them, the signature over the raw body."""
+        signature = hmac.digest(_SECRET, self.body, sha256).hex()
+        return [
+            ("plexy-signature", f"t={self.received_at_ms // 1000},v1={signature}".encode()),
+            ("received-at-ms", b"%d" % self.received_at_ms),
+            ("content-type", b"application/json"),
+        ]
+
+
+def record(events: int, seed: int) -> list[Delivery]:
+    """Return that many deliveries, in the order of their arrival."""
+    chance = random.Random(seed)  # noqa: S311 - the same input each time is what is wanted
+    deliveries: list[Delivery] = []
+    number = 0
+    # More than asked for: what arrives last is cut off, so that no order's story is favoured.
+    while len(deliveries) < events * 1.05:
+        for body in _story(chance, number):
+            deliveries.extend(_deliver(chance, body))
+        number += 1
+    deliveries.sort(key=lambda delivery: (delivery.received_at_ms, delivery.key))
+    return deliveries[:events]
+
+
+def _story(chance: random.Random, number: int) -> Iterator[Body]:
+    """Yield the events of one order, in the order in which they occurred."""
+    payment = _payment(chance, number)
+    created = _FIRST_CREATED_S + int(number * _ORDER_EVERY_S)
+    if chance.random() < _UNKNOWN:
+        yield _event(chance, chance.choice(_UNKNOWN_TYPES), created, {"id": _id(chance, "obj")})
+    never = chance.random() < _NEVER_SUCCEEDS
+    if never or chance.random() < _FAILS_FIRST:
+        yield _event(chance, "payment.failed", created, payment | {"status": "failed"})
+        if never:
+            return
+        created += chance.randint(5, 120)
+        if chance.random() < 0.5:  # noqa: PLR2004 - half of the shops try again as a new payment
+            payment = payment | {"id": _id(chance, "pay")}
+    yield _event(chance, "payment.succeeded", created, payment | {"status": "succeeded"})
+    if chance.random() < _REFUNDED:
+        yield from _refunds(chance, payment, created)
+
+
+def _payment(chance: random.Random, number: int) -> Body:
+    [currency] = chance.choices(list(_CURRENCIES), list(_CURRENCIES.values()))
+    return {
+        "id": _id(chance, "pay"),
+        "amount": chance.randint(500, 5_000_000),
+        "currency": currency,
+        "status": "",
+        **_order_reference(chance, f"ORD-{100_000 + number}"),
+        "description": f"Order {100_000 + number}",
+        "customer": {"id": _id(chance, "cus"), "email": f"buyer{number % 9973}@example.kz"},
+        "payment_method": {"type": "card", "brand": "visa", "last4": f"{number % 10_000:04d}"},
+        "livemode": True,
+    }
+
+
+def _order_reference(chance: random.Random, order: str) -> Body:
+    return chance.choices(
+        [
+            {"merchantReference": order},
+            {"orderReference": order},
+            {"metadata": {"order_id": order, "channel": "web"}},
+        ],
+        [60, 20, 20],
+    )[0]
+
+
+def _refunds(chance: random.Random, payment: Body, created: int) -> Iterator[Body]:
+    count = 2 if chance.random() < _REFUNDED_TWICE else 1
+    whole = chance.random() < 0.5  # noqa: PLR2004
+    for _ in range(count):
+        created += int(chance.expovariate(1 / 900)) + 1
+        amount = payment["amount"] // count if whole else payment["amount"] // 4
+        data = {
+            "id": _id(chance, "re"),
+            "amount": amount,
+            "currency": payment["currency"],
+            "status": "succeeded",
+            "payment_id": payment["id"],
+            "reason": "requested_by_customer",
+        }
+        if chance.random() >= _REFUND_NAMES_ONLY_ITS_PAYMENT:
+            names = ("merchantReference", "orderReference", "metadata")
+            data |= {name: payment[name] for name in names if name in payment}
+        yield _event(chance, "refund.succeeded", created, data)
+
+
+def _event(chance: random.Random, kind: str, created: int, data: Body) -> Body:
+    return {"id": _id(chance, "evt"), "type": kind, "created": created, "data": data}
+
+
+def _deliver(chance: random.Random, body: Body) -> Iterator[Delivery]:
+    key = body["id"].encode()
+    received_ms = body["created"] * 1000 + int(chance.expovariate(1 / 2000))
+    if chance.random() < _DELIVERED_LATE:
+        received_ms += chance.randint(10_000, 600_000)
+    yield Delivery(key, json.dumps(body).encode(), received_ms)
+    if chance.random() < _DELIVERED_TWICE:
+        again_ms = received_ms + chance.randint(30_000, 600_000)
+        # A sender may serialise a retry anew: the same content, other bytes.
+        yield Delivery(key, json.dumps(body, separators=(",", ":")).encode(), again_ms)
+
+
+def _id(chance: random.Random, prefix: str) -> str:
+    return f"{prefix}_{chance.getrandbits(80):020x}"

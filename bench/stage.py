@@ -1,0 +1,171 @@
+"""A stage: one run's own topics on the broker, so that every run starts from nothing.
+
+In: a broker, a name, the input. Out: the topics created and loaded, how far a consumer group has
+come, when the last records were written, what a topic holds. Never: a topic of another run.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from bench.recording import Delivery
+from cli.kafka_process import free_port
+from ledger.topics import TABLES, TopicNames, changelog_name
+from processors.batches import OutRecord, send_by_key
+from runtime.topics import TopicSettings, ensure_topics
+
+PARTITIONS: Final = 4
+_LOADED_AT_ONCE: Final = 5_000
+_READ_WITHIN_MS: Final = 5_000
+
+
+class BenchError(RuntimeError):
+    """A measurement can't be made; the message says what was waited for and what happened."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What a program must know to run on a stage."""
+
+    bootstrap: str
+    app_id: str
+    folder: Path
+    partitions: int = PARTITIONS
+    web_port: int = field(default_factory=free_port)
+
+    @property
+    def prefix(self) -> str:
+        """What stands before the name of every topic of this run."""
+        return f"{self.app_id}."
+
+    @property
+    def names(self) -> TopicNames:
+        """The topics of this run."""
+        return TopicNames(self.prefix)
+
+    @property
+    def hops(self) -> tuple[str, ...]:
+        """The topics that the worker's consumer group reads, in the path's order."""
+        return (self.names.webhooks, self.names.events, self.names.payments)
+
+    @property
+    def written_last(self) -> tuple[str, ...]:
+        """Where the last effect of a fold can be: the orders, and the tables' changelogs."""
+        return (self.names.orders, *(changelog_name(self.app_id, table) for table in TABLES))
+
+
+class Stage:
+    """A place on the broker with the clients that prepare and watch it; see ``open_stage``."""
+
+    def __init__(
+        self, place: Place, admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer
+    ) -> None:
+        self.place = place
+        self._admin = admin
+        self._consumer = consumer
+
+    async def load(self, deliveries: Sequence[Delivery]) -> None:
+        """Append the input to the log of record, as ingress does: by key, with its headers."""
+        options = {"acks": "all", "enable_idempotence": True, "max_batch_size": 512 * 1024}
+        async with AIOKafkaProducer(bootstrap_servers=self.place.bootstrap, **options) as producer:
+            for some in _parts(deliveries, _LOADED_AT_ONCE):
+                records = [OutRecord(each.key, each.body, each.headers) for each in some]
+                await send_by_key(
+                    producer, self.place.names.webhooks, records, self.place.partitions
+                )
+
+    async def progress(self) -> list[tuple[int, int]]:
+        """Return, hop by hop, how many records are committed, and how many there are.
+
+        What is committed is read before the ends. A hop's outputs are written before its input is
+        committed, so if every hop is at its end, nothing can follow: all is folded.
+        """
+        committed = await self._admin.list_consumer_group_offsets(self.place.app_id)
+        ends = await self._consumer.end_offsets(self._partitions(*self.place.hops))
+        done = dict.fromkeys(self.place.hops, 0)
+        total = dict.fromkeys(self.place.hops, 0)
+        for tp, end in ends.items():
+            done[tp.topic] += max(committed[tp].offset, 0) if tp in committed else 0
+            total[tp.topic] += end
+        return [(done[topic], total[topic]) for topic in self.place.hops]
+
+    async def last_written_s(self) -> float:
+        """Return when the last effect of the fold was written, in Unix seconds.
+
+        It is the latest of the last records' own timestamps, in milliseconds: exact, whatever the
+        pace of whoever watches.
+        """
+        partitions = self._partitions(*self.place.written_last)
+        ends = await self._consumer.end_offsets(partitions)
+        latest_ms = 0
+        for tp in partitions:
+            if ends[tp]:
+                [*_, last] = [record async for record in self._records(tp, ends[tp] - 1, ends[tp])]
+                latest_ms = max(latest_ms, last.timestamp)
+        return latest_ms / 1000
+
+    async def latest(self, topic: str) -> dict[bytes, bytes | None]:
+        """Return the last value of each key of a topic; ``None`` is a tombstone."""
+        partitions = self._partitions(topic)
+        ends = await self._consumer.end_offsets(partitions)
+        values: dict[bytes, bytes | None] = {}
+        for tp in partitions:
+            async for record in self._records(tp, 0, ends[tp]):
+                values[record.key] = record.value
+        return values
+
+    async def delete(self) -> None:
+        """Delete the run's topics: the next run's broker has as little to do as this one's had."""
+        prefixes = (self.place.prefix, f"{self.place.app_id}-")
+        topics = [t for t in await self._admin.list_topics() if t.startswith(prefixes)]
+        await self._admin.delete_topics(topics)
+
+    def _partitions(self, *topics: str) -> list[TopicPartition]:
+        return [TopicPartition(t, p) for t in topics for p in range(self.place.partitions)]
+
+    async def _records(self, tp: TopicPartition, start: int, end: int) -> AsyncIterator[Any]:
+        self._consumer.assign([tp])
+        self._consumer.seek(tp, start)
+        while await self._consumer.position(tp) < end:
+            fetched = await self._consumer.getmany(tp, timeout_ms=_READ_WITHIN_MS)
+            if not fetched:
+                raise BenchError(f"nothing came from {tp.topic}[{tp.partition}] in 5 s")
+            for record in fetched[tp]:
+                yield record
+
+
+@asynccontextmanager
+async def open_stage(place: Place) -> AsyncIterator[Stage]:
+    """Create a run's topics, with the project's own settings; delete them at the end."""
+    settings = TopicSettings(
+        kafka_bootstrap=place.bootstrap,
+        topic_prefix=place.prefix,
+        app_id=place.app_id,
+        partitions=place.partitions,
+    )
+    await ensure_topics(settings)
+    admin = AIOKafkaAdminClient(bootstrap_servers=place.bootstrap)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=place.bootstrap, auto_offset_reset="earliest", enable_auto_commit=False
+    )
+    await admin.start()
+    try:
+        await consumer.start()
+        stage = Stage(place, admin, consumer)
+        yield stage
+        await stage.delete()
+    finally:
+        await consumer.stop()
+        await admin.close()
+
+
+def _parts(items: Iterable[Delivery], size: int) -> Iterator[list[Delivery]]:
+    remaining = iter(items)
+    while part := list(islice(remaining, size)):
+        yield part

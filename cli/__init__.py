@@ -1,0 +1,1 @@
+"""The commands a person types; the embedded Kafka; the sample that the demo delivers."""

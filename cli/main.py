@@ -1,0 +1,230 @@
+"""The one command, ``plexy-ledger``: what a person types, and how errors are shown.
+
+In: arguments and the environment. Out: an exit code: 0 done, 1 failed, 2 a wrong argument or
+setting, 130 interrupted. Never: a traceback for what a person can put right, and no rule or work of
+its own: each command reads settings and calls one function.
+
+What a command needs is imported when it runs: Faust alone takes longer than ``--help`` may.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Final, NoReturn
+
+import typer
+from typer.core import TyperCommand
+
+from cli.errors import FAILED, exit_code
+
+_WIDTH_WITHOUT_TERMINAL: Final = 130
+
+
+class _Command(TyperCommand):
+    """A command whose help ends with examples and with the settings that it reads."""
+
+    def format_epilog(self, _ctx: Any, formatter: Any) -> None:
+        """Write the examples as they are, and the settings from the classes that describe them."""
+        from cli.settings_table import variables
+
+        with formatter.section("Examples" if "\n" in (self.epilog or "") else "Example"):
+            # Unwrapped: a line that is broken can't be pasted.
+            for example in (self.epilog or "").splitlines():
+                formatter.write(f"  {example}\n")
+        with formatter.section("Settings, from the environment"):
+            names = variables(self.name or "")
+            formatter.write_text(", ".join(names) if names else "none")
+        if names:
+            formatter.write_paragraph()
+            formatter.write_text("`plexy-ledger settings` says what each one means.")
+
+
+app = typer.Typer(
+    name="plexy-ledger",
+    help="An event-sourced payment ledger on Kafka: Plexy's webhooks in, provable order state out.",
+    epilog="Try it: plexy-ledger demo",
+    no_args_is_help=True,
+    add_completion=False,
+    # Plain help: examples stay on one line each, so that they can be copied.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+def _command(*examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Declare a command, with lines that can be pasted and work."""
+    return app.command(cls=_Command, epilog="\n".join(examples))
+
+
+def _width() -> int | None:
+    """Return how wide tables are: as the terminal, or enough for them in a file or a pipe."""
+    return None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL
+
+
+def main() -> NoReturn:
+    """Run the command that the arguments name; ends the process."""
+    # Kafka's client logs what it then raises, and a program without logs of its own prints it.
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
+    try:
+        app(prog_name="plexy-ledger")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        code = exit_code(error)
+        if code is None:
+            raise
+        typer.echo(f"plexy-ledger: {error}", err=True)
+        sys.exit(code)
+    sys.exit(0)
+
+
+@_command("plexy-ledger run", "LEDGER_DATA_DIR=/tmp/ledger plexy-ledger run")
+def run() -> None:
+    """Run Kafka, an ingress and a worker, until Ctrl-C.
+
+    Kafka is an embedded one, unless LEDGER_KAFKA_BOOTSTRAP names another. A program that dies is
+    started again. Prints the addresses, and a `curl` line that sends a signed event.
+    """
+    from cli.run import run as run_all
+
+    run_all(os.environ)
+
+
+@_command("plexy-ledger demo")
+def demo(
+    expected: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="compare with this file instead"),
+    ] = None,
+) -> None:
+    """Run a sample through a real Kafka, and check the outcome.
+
+    Delivers webhooks over HTTP to an ingress, lets a worker fold them, and shows each order, what
+    was refused and what was rejected. The exit code is 0 only if all of it is as written down
+    beforehand. Everything is on free ports and in a temporary folder, and is stopped at the end.
+    """
+    from rich.console import Console
+
+    from cli.demo import demo as show
+
+    if not show(os.environ, expected, Console(width=_width())):
+        raise typer.Exit(FAILED)
+
+
+@_command("LEDGER_KAFKA_PORT=29092 plexy-ledger kafka")
+def kafka() -> None:
+    """Run the embedded Kafka alone, until Ctrl-C."""
+    from cli.broker import run_broker
+    from cli.settings import RunSettings
+
+    run_broker(RunSettings.from_environment(os.environ))
+
+
+@_command("plexy-ledger topics", "plexy-ledger topics --check")
+def topics(
+    check: Annotated[bool, typer.Option("--check", help="create nothing, only check")] = False,
+) -> None:
+    """Create the missing topics, and check the others."""
+    import asyncio
+
+    from runtime.topics import TopicSettings, ensure_topics
+
+    settings = TopicSettings.from_environment(os.environ)
+    report = asyncio.run(ensure_topics(settings, create=not check))
+    for name in report.created:
+        typer.echo(f"created  {name}")
+    for name in report.found:
+        typer.echo(f"found    {name}")
+
+
+@_command("LEDGER_WEBHOOK_SECRETS=whsec_development LEDGER_INGEST_PORT=8001 plexy-ledger ingest")
+def ingest() -> None:
+    """Run an ingress: webhooks over HTTP into Kafka."""
+    from ingest.server import serve
+    from ingest.settings import IngestSettings
+
+    serve(IngestSettings.from_environment(os.environ))
+
+
+@_command("LEDGER_DATA_DIR=.ledger-2 LEDGER_WEB_PORT=6067 plexy-ledger worker")
+def worker() -> None:
+    """Run a worker: the log into tables, views and topics."""
+    import asyncio
+
+    from processors.settings import WorkerSettings
+    from runtime.topics import ensure_topics
+
+    settings = WorkerSettings.from_environment(os.environ)
+    # The worker does it too; here a Kafka that can't be had is one line, without a traceback.
+    asyncio.run(ensure_topics(settings))
+    from processors.worker import run as run_worker
+
+    run_worker(settings)
+
+
+@_command(
+    "plexy-ledger send --payment pay_1 --order ord_1 --amount 500000",
+    "plexy-ledger send --type refund.succeeded --refund re_1 --payment pay_1",
+)
+def send(  # noqa: PLR0913, PLR0917 - one option for each field
+    kind: Annotated[str, typer.Option("--type", help="the event's type")] = "payment.succeeded",
+    payment: Annotated[str, typer.Option(help="payment id")] = "pay_1",
+    order: Annotated[str | None, typer.Option(help="the shop's order reference")] = None,
+    refund: Annotated[
+        str | None, typer.Option(help="refund id; makes the payment the one that is refunded")
+    ] = None,
+    amount: Annotated[int, typer.Option(min=0, help="in minor units: cents, tiyn")] = 500000,
+    currency: Annotated[str, typer.Option(help="ISO 4217 code")] = "KZT",
+    event_id: Annotated[str | None, typer.Option(help="event id; a new one, unless given")] = None,
+    created: Annotated[
+        int | None, typer.Option(min=0, help="Unix seconds; now, unless given")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="a JSON object whose fields are put into `data`")
+    ] = None,
+    url: Annotated[
+        str, typer.Option(help="the ingress' address")
+    ] = "http://127.0.0.1:8000/webhooks/plexy",
+    secret: Annotated[
+        str | None,
+        typer.Option(
+            help="signing secret; unless given, the first of LEDGER_WEBHOOK_SECRETS, else the one "
+            "of `run`"
+        ),
+    ] = None,
+) -> None:
+    """Send one signed event, as Plexy would."""
+    from cli.send import EventOptions, send_event
+
+    options = EventOptions(kind, payment, order, refund, amount, currency, event_id, created, data)
+    if not send_event(options, url, secret, os.environ):
+        raise typer.Exit(FAILED)
+
+
+@_command("plexy-ledger settings", "plexy-ledger settings --markdown")
+def settings(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="print the table that the README has")
+    ] = False,
+) -> None:
+    """List every setting, and which commands read it."""
+    from rich.console import Console
+
+    from cli.settings_table import as_markdown, as_table
+
+    if markdown:
+        typer.echo(as_markdown())
+    else:
+        Console(width=_width()).print(as_table())
+
+
+@_command("plexy-ledger version")
+def version() -> None:
+    """Print the versions that a bug report needs."""
+    from cli.versions import versions
+
+    for name, number in versions():
+        typer.echo(f"{name:<16} {number}")

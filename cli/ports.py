@@ -1,0 +1,58 @@
+"""Ports and addresses of this machine, before a program takes them.
+
+In: the ports that the settings name. Out: nothing if all are free, else ``PortTakenError`` naming
+port and setting.
+"""
+
+import socket
+from collections.abc import Iterable
+
+import msgspec
+
+from cli.errors import PortTakenError
+
+
+class WantedPort(msgspec.Struct, frozen=True):
+    """A port that a program will listen on, and the setting that it comes from."""
+
+    program: str
+    host: str
+    port: int
+    variable: str
+
+
+def require_free(wanted: Iterable[WantedPort]) -> None:
+    """Raise ``PortTakenError`` for the first port that is taken, or that is wanted twice."""
+    variables: dict[int, str] = {}
+    for each in wanted:
+        other = variables.setdefault(each.port, each.variable)
+        if other != each.variable:
+            raise PortTakenError(
+                f"{other} and {each.variable} are both {each.port}: give each a port of its own"
+            )
+        _require_free(each)
+
+
+def base_url(host: str, port: int) -> str:
+    """Return the address under which this machine reaches a program that listens on ``host``.
+
+    >>> base_url("0.0.0.0", 8000), base_url("::1", 8000)
+    ('http://127.0.0.1:8000', 'http://[::1]:8000')
+    """
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+
+
+def _require_free(wanted: WantedPort) -> None:
+    family = socket.AF_INET6 if ":" in wanted.host else socket.AF_INET
+    with socket.socket(family) as candidate:
+        # Connections that a program left behind when it ended do not count, nor do they for the
+        # programs themselves.
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            candidate.bind((wanted.host, wanted.port))
+        except OSError as error:
+            raise PortTakenError(
+                f"{wanted.program} can't listen on {wanted.host}:{wanted.port} ({error.strerror}): "
+                f"free the port, or choose another one with {wanted.variable}"
+            ) from error

@@ -1,0 +1,130 @@
+"""How far the workers are: what is folded of what was written.
+
+In: Kafka's settings, the workers' consumer group, the topics' names. Out: nothing, once everything
+that is in the log is folded. Never: a wait without a bound, and never a wait for a program that has
+ended: a worker that crashed would leave its lag for ever.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from cli.errors import NotFoldedError
+from cli.whole_topic import partitions_of, reading
+from ledger.topics import TopicNames
+from runtime.kafka import KafkaSettings
+
+# A worker commits twice a second: asking much more often finds nothing new.
+_POLL_S: Final = 0.1
+
+
+class Lag(NamedTuple):
+    """How many records of a topic are folded, of how many that are there."""
+
+    topic: str
+    done: int
+    total: int
+
+
+Report = Callable[[Lag], None]
+"""Hears of each measurement."""
+
+
+class _Measure(msgspec.Struct, frozen=True):
+    """The two clients that it takes: group offsets from one, log ends from the other."""
+
+    admin: AIOKafkaAdminClient
+    consumer: AIOKafkaConsumer
+    group: str
+
+    async def lag(self, topic: str) -> Lag:
+        """Measure one topic; a partition without a commit counts from its beginning."""
+        partitions = await partitions_of(self.admin, topic)
+        begins = await self.consumer.beginning_offsets(partitions)
+        ends = await self.consumer.end_offsets(partitions)
+        committed = await self._committed(partitions)
+        done = total = 0
+        for partition in partitions:
+            begin = begins[partition]
+            total += ends[partition] - begin
+            done += max(committed.get(partition, begin), begin) - begin
+        return Lag(topic, done, total)
+
+    async def _committed(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        try:
+            found = await self.admin.list_consumer_group_offsets(self.group, partitions=partitions)
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            # A new broker makes the topic of the commits when it is first asked for one.
+            return {}
+        return {partition: each.offset for partition, each in found.items()}
+
+
+async def wait_until_folded(  # noqa: PLR0913 - what to watch, for how long, and whom to tell
+    settings: KafkaSettings,
+    app_id: str,
+    names: TopicNames,
+    timeout_s: float,
+    *,
+    still_alive: Callable[[], None] = lambda: None,
+    report: Report = lambda _lag: None,
+) -> None:
+    """Return once every record of the log of record is folded through all three hops.
+
+    Hop by hop: an offset is committed only after its outputs are acknowledged, so once a hop has no
+    lag, the next one's log has all that will come. Raises ``NotFoldedError`` after ``timeout_s``,
+    and whatever ``still_alive`` raises when a program has ended.
+    """
+    deadline = time.monotonic() + timeout_s
+    async with reading(settings) as (admin, consumer):
+        measure = _Measure(admin, consumer, app_id)
+        for topic in (names.webhooks, names.events, names.payments):
+            await _wait_for(measure, topic, deadline, still_alive, report)
+
+
+async def _wait_for(
+    measure: _Measure,
+    topic: str,
+    deadline: float,
+    still_alive: Callable[[], None],
+    report: Report,
+) -> None:
+    while True:
+        still_alive()
+        lag = await measure.lag(topic)
+        report(lag)
+        if lag.done >= lag.total:
+            return
+        if time.monotonic() > deadline:
+            raise NotFoldedError(
+                f"{lag.total - lag.done} of {lag.total} records of {topic} are not folded, and the "
+                "time is over; the worker's log says what it is doing"
+            )
+        await asyncio.sleep(_POLL_S)
+
+
+@contextmanager
+def progress_bar(console: Console) -> Iterator[Report]:
+    """Show a bar for each topic while the block runs; nothing where there is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal
+    ) as bars:
+        tasks = {}
+
+        def report(lag: Lag) -> None:
+            if lag.topic not in tasks:
+                tasks[lag.topic] = bars.add_task(f"folding {lag.topic}", total=lag.total)
+            bars.update(tasks[lag.topic], completed=lag.done, total=lag.total)
+
+        yield report

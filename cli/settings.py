@@ -1,0 +1,48 @@
+"""The settings of the commands that no other package has.
+
+In: the environment. Out: frozen values, like those of the other programs. A variable that another
+program reads too has the same type, default and description here; a test holds that.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from ledger.signature import SignedForm
+from runtime.settings import Port, Secret, Settings, setting
+
+
+class DemoSettings(Settings, frozen=True, kw_only=True):
+    """What ``demo`` reads: its ports are free ones, and its data is in a temporary folder."""
+
+    kafka_cache: Annotated[
+        Path | None,
+        setting(
+            "folder that the embedded Kafka is fetched into, once. Unset: `plexy-ledger` in the "
+            "user's folder for caches"
+        ),
+    ] = None
+
+
+class RunSettings(DemoSettings, frozen=True, kw_only=True):
+    """The embedded Kafka of ``run`` and ``kafka``."""
+
+    kafka_port: Annotated[Port, setting("port of the embedded Kafka, on 127.0.0.1")] = 19092
+    data_dir: Annotated[
+        Path, setting("folder for local state; each worker needs one of its own")
+    ] = Path(".ledger")
+
+
+class SendSettings(Settings, frozen=True, kw_only=True):
+    """What ``send`` signs with; its options win."""
+
+    webhook_secrets: Annotated[
+        tuple[Secret, ...],
+        setting(
+            "signing secrets of the Plexy endpoint (`whsec_…`), comma-separated; several while one "
+            "is being replaced"
+        ),
+    ] = ()
+    signed_form: Annotated[
+        SignedForm,
+        setting("what Plexy signs: `body`, `timestamped` (time and body), or `either`"),
+    ] = SignedForm.EITHER

@@ -1,0 +1,81 @@
+"""Which settings there are, and which command reads which.
+
+In: the settings classes themselves. Out: the table, as rich prints it or as the README has it.
+Never: a setting's value; only what it means and its default.
+"""
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+from rich.table import Table
+from rich.text import Text
+
+from cli.settings import DemoSettings, RunSettings, SendSettings
+from ingest.settings import IngestSettings
+from processors.settings import WorkerSettings
+from runtime.settings import Settings, describe
+from runtime.topics import TopicSettings
+
+READ_BY: Final[Mapping[str, tuple[type[Settings], ...]]] = MappingProxyType(
+    {
+        "ingest": (IngestSettings,),
+        "worker": (WorkerSettings,),
+        "topics": (TopicSettings,),
+        "kafka": (RunSettings,),
+        "run": (IngestSettings, WorkerSettings, RunSettings),
+        "demo": (DemoSettings,),
+        "send": (SendSettings,),
+    }
+)
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One setting, and the commands that read it."""
+
+    variable: str
+    default: str
+    text: str
+    commands: tuple[str, ...]
+
+
+def variables(command: str) -> list[str]:
+    """Return the names of the settings that a command reads."""
+    found = {each.variable: None for kind in READ_BY.get(command, ()) for each in describe(kind)}
+    return list(found)
+
+
+def rows() -> Iterator[Row]:
+    """Yield every setting once, in the order of the programs and of their fields."""
+    readers: dict[str, list[str]] = {}
+    first: dict[str, tuple[str, str]] = {}
+    for command, kinds in READ_BY.items():
+        for kind in kinds:
+            for variable, default, text in describe(kind):
+                first.setdefault(variable, (default, text))
+                commands = readers.setdefault(variable, [])
+                if command not in commands:
+                    commands.append(command)
+    for variable, (default, text) in first.items():
+        yield Row(variable, default, text, tuple(readers[variable]))
+
+
+def as_table() -> Table:
+    """Return the settings for a terminal."""
+    table = Table("variable", "default", "meaning", "read by")
+    for row in rows():
+        cells = (row.variable, row.default, row.text, ", ".join(row.commands))
+        table.add_row(*(Text(cell) for cell in cells))
+    table.columns[0].no_wrap = True
+    return table
+
+
+def as_markdown() -> str:
+    """Return the settings as a table in Markdown."""
+    lines = ["| Variable | Default | Meaning | Read by |", "|---|---|---|---|"]
+    for row in rows():
+        default = f"`{row.default}`" if row.default else ""
+        text = row.text.replace("|", "\\|")
+        lines.append(f"| `{row.variable}` | {default} | {text} | {', '.join(row.commands)} |")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""The commands: arguments, settings, errors, and the parts that need no Kafka."""

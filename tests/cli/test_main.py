@@ -1,0 +1,129 @@
+"""What a person sees: help, examples, errors and exit codes."""
+
+import os
+import shlex
+import subprocess
+import sys
+
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from cli.kafka_process import free_port
+from cli.main import app, main
+from cli.settings_table import variables
+
+_GROUP = typer.main.get_command(app)
+_COMMANDS = sorted(_GROUP.commands)
+_EXAMPLES = [
+    (name, example)
+    for name, command in sorted(_GROUP.commands.items())
+    for example in command.epilog.splitlines()
+]
+
+
+def _run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LEDGER_")}
+    return subprocess.run(
+        [sys.executable, "-m", "cli", *arguments],
+        env=kept | settings,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_commands_are_those_that_are_documented():
+    documented = "run demo kafka topics ingest worker send settings version"
+    assert sorted(documented.split()) == _COMMANDS
+
+
+@pytest.mark.parametrize("name", _COMMANDS)
+def test_the_help_of_each_command_has_an_example_and_names_its_settings(name):
+    result = CliRunner().invoke(app, [name, "--help"])
+    assert result.exit_code == 0
+    for example in _GROUP.commands[name].epilog.splitlines():
+        assert f"  {example}\n" in result.output
+    for variable in variables(name):
+        assert variable in result.output
+
+
+@pytest.mark.parametrize(("name", "example"), _EXAMPLES)
+def test_each_example_parses_and_sets_only_what_its_command_reads(name, example):
+    words = shlex.split(example)
+    settings = [word.partition("=")[0] for word in words[: words.index("plexy-ledger")]]
+    assert set(settings) <= set(variables(name))
+    command, *arguments = words[words.index("plexy-ledger") + 1 :]
+    assert command == name
+    _GROUP.commands[name].make_context(name, arguments)
+
+
+def test_a_wrong_setting_is_one_line_and_exit_code_2():
+    result = _run("worker", LEDGER_WEB_PORT="eighty")
+    assert result.returncode == 2
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("plexy-ledger: LEDGER_WEB_PORT: ")
+    assert "'eighty'" in line
+
+
+def test_an_ingress_without_a_secret_does_not_start():
+    result = _run("ingest")
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert "LEDGER_WEBHOOK_SECRETS" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["topics", "worker"])
+def test_without_kafka_one_line_names_the_address_and_the_remedy(name):
+    bootstrap = f"127.0.0.1:{free_port()}"
+    result = _run(name, LEDGER_KAFKA_BOOTSTRAP=bootstrap)
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert bootstrap in line
+    assert "LEDGER_KAFKA_BOOTSTRAP" in line
+
+
+def test_a_wrong_option_is_exit_code_2():
+    result = _run("send", "--amount", "much")
+    assert result.returncode == 2
+    assert "--amount" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_wrong_expected_file_is_one_line_and_exit_code_2(tmp_path):
+    file = tmp_path / "expected.json"
+    file.write_text("{}")
+    result = _run("demo", "--expected", str(file))
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"plexy-ledger: {file} is no expected outcome")
+
+
+def test_an_unexpected_error_keeps_its_traceback(monkeypatch):
+    def fail(*_arguments, **_options):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("cli.main.app", fail)
+    with pytest.raises(ZeroDivisionError):
+        main()
+
+
+def test_help_and_version_import_neither_faust_nor_aiokafka():
+    code = (
+        "import sys, cli.main\n"
+        "try: cli.main.app(['version'], prog_name='x')\n"
+        "except SystemExit: pass\n"
+        "print({'faust', 'aiokafka', 'httpx'} & set(sys.modules))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert result.stdout.splitlines()[-1] == "set()"
+
+
+def test_version_names_what_it_rests_on():
+    result = _run("version")
+    assert result.returncode == 0
+    names = [line[:16].strip() for line in result.stdout.splitlines()]
+    assert names == ["plexy-ledger", "python", "faust-streaming", "aiokafka", "embedded Kafka"]

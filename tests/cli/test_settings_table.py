@@ -1,0 +1,43 @@
+"""The table of settings is complete, and says the same of a setting wherever it is read."""
+
+from itertools import chain
+
+import msgspec
+import pytest
+
+from cli.settings_table import READ_BY, as_markdown, rows, variables
+from runtime.settings import describe
+
+_CLASSES = {kind for kinds in READ_BY.values() for kind in kinds}
+
+
+def test_a_variable_means_the_same_to_every_command():
+    meanings = {}
+    for kind in _CLASSES:
+        types = {field.name: field.type for field in msgspec.structs.fields(kind)}
+        for each in describe(kind):
+            name = each.variable.removeprefix("LEDGER_").lower()
+            meaning = (each, types[name])
+            assert meanings.setdefault(each.variable, meaning) == meaning
+
+
+def test_every_setting_says_what_it_means():
+    assert [row.variable for row in rows() if not row.text] == []
+
+
+def test_the_table_has_every_setting_once_with_all_its_commands():
+    listed = list(rows())
+    assert len({row.variable for row in listed}) == len(listed)
+    for row in listed:
+        assert set(row.commands) == {name for name in READ_BY if row.variable in variables(name)}
+    assert {row.variable for row in listed} == set(chain(*map(variables, READ_BY)))
+
+
+@pytest.mark.parametrize("row", list(rows()), ids=lambda row: row.variable)
+def test_the_markdown_has_a_line_of_four_cells_for_each(row):
+    (line,) = [ln for ln in as_markdown().splitlines() if ln.startswith(f"| `{row.variable}` |")]
+    assert line.replace("\\|", "").count("|") == 5
+
+
+def test_a_command_without_settings_lists_none():
+    assert variables("version") == []

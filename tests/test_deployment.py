@@ -1,0 +1,237 @@
+"""The container files fit the programs: settings, commands, ports, volumes and health checks.
+
+There is no Docker here. The format of docker-compose.yml as a whole is checked by Docker's own
+plug-in where `make check` finds it; what is special to this project is checked by these tests.
+"""
+
+import re
+import subprocess
+import sys
+import threading
+import tomllib
+from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+import typer.main
+import yaml
+
+from cli.kafka_distribution import KAFKA_VERSION
+from cli.main import app
+from cli.settings_table import READ_BY, variables
+from ingest.app import create_app
+from ingest.settings import IngestSettings
+from processors.settings import WorkerSettings
+from runtime.settings import SettingsError
+from runtime.topics import TopicSettings
+from tests.fakes import FakeLog
+
+ROOT = Path(__file__).parents[1]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+EXAMPLE = (ROOT / ".env.example").read_text()
+COMPOSE_TEXT = (ROOT / "docker-compose.yml").read_text()
+COMPOSE = yaml.safe_load(COMPOSE_TEXT)
+SERVICES = COMPOSE["services"]
+PROGRAMS = {name: service for name, service in SERVICES.items() if "build" in service}
+
+SECRETS = {"LEDGER_WEBHOOK_SECRETS": "whsec_of_the_test", "LEDGER_API_TOKEN": "token of the test"}
+_VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
+
+
+class UnsetError(Exception):
+    """A variable without a value; Compose shows this message and starts nothing."""
+
+
+def interpolate(text: str, given: dict[str, str]) -> str:
+    """Put variables in as Compose does: `${NAME:-default}` and `${NAME:?message}`."""
+
+    def value(match: re.Match[str]) -> str:
+        name, operator, rest = match.groups()
+        if given.get(name):
+            return given[name]
+        if operator == "-":
+            return rest
+        raise UnsetError(f"{name}: {rest}")
+
+    return _VARIABLE.sub(value, text)
+
+
+def environment(service: str, given: dict[str, str] = SECRETS) -> dict[str, str]:
+    """Return the environment of a service, as its container sees it."""
+    listed = SERVICES[service]["environment"]
+    return {name: interpolate(text, given) for name, text in listed.items()}
+
+
+def image_environment() -> dict[str, str]:
+    return dict(re.findall(r"\b(LEDGER_\w+)=(\S+)", DOCKERFILE))
+
+
+def settings_of(service: str) -> TopicSettings | IngestSettings:
+    kinds = {"topics": TopicSettings, "ingest": IngestSettings, "worker": WorkerSettings}
+    return kinds[service].from_environment(image_environment() | environment(service))
+
+
+def test_the_programs_are_the_three_of_a_running_ledger():
+    assert list(PROGRAMS) == ["topics", "ingest", "worker"]
+    assert set(SERVICES) - set(PROGRAMS) == {"kafka"}
+
+
+@pytest.mark.parametrize("service", PROGRAMS)
+def test_a_service_runs_a_command_that_there_is(service):
+    (command,) = PROGRAMS[service]["command"]
+    assert command in typer.main.get_command(app).commands
+    assert 'ENTRYPOINT ["plexy-ledger"]' in DOCKERFILE
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert "plexy-ledger" in project["scripts"]
+
+
+@pytest.mark.parametrize("text", [DOCKERFILE, EXAMPLE, COMPOSE_TEXT], ids=["image", ".env", "yml"])
+def test_every_setting_that_is_named_exists(text):
+    known = {name for command in READ_BY for name in variables(command)}
+    assert set(re.findall(r"\bLEDGER_\w+", text)) - known == set()
+
+
+@pytest.mark.parametrize("service", PROGRAMS)
+def test_a_programs_settings_pass_its_own_check(service):
+    assert settings_of(service).bootstrap_servers == ["kafka:9092"]
+
+
+def test_a_program_reads_all_that_is_set_for_it_alone():
+    shared = set(COMPOSE["x-settings"])
+    for service, program in PROGRAMS.items():
+        own = set(program["environment"]) - shared
+        assert own <= set(variables(service)), service
+
+
+def test_all_programs_agree_about_the_topics():
+    names = [name.removeprefix("LEDGER_").lower() for name in variables("topics")]
+    topics, worker = settings_of("topics"), settings_of("worker")
+    for name in names:
+        assert getattr(worker, name) == getattr(topics, name)
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_without_a_secret_nothing_starts_and_the_message_says_what_to_set(name):
+    others = {other: value for other, value in SECRETS.items() if other != name}
+    for given in (others, others | {name: ""}):
+        with pytest.raises(UnsetError, match=rf"{name}: set it in \.env to "):
+            [environment(service, given) for service in SERVICES]
+
+
+def test_the_example_lists_all_that_can_be_set_and_no_secret():
+    asked = set(_VARIABLE.findall(COMPOSE_TEXT))
+    assert {name for name, _, _ in asked} == set(re.findall(r"(?m)^#?(LEDGER_\w+)=", EXAMPLE))
+    assert re.findall(r"(?m)^LEDGER_\w+=.+", EXAMPLE) == []
+    commented = dict(re.findall(r"(?m)^#(LEDGER_\w+)=(.+)", EXAMPLE))
+    assert commented == {name: default for name, kind, default in asked if kind == "-"}
+
+
+def test_the_worker_refuses_to_serve_its_views_without_the_token():
+    given = environment("worker") | {"LEDGER_API_TOKEN": ""}
+    with pytest.raises(SettingsError, match="LEDGER_API_TOKEN"):
+        WorkerSettings.from_environment(given)
+
+
+def test_a_service_waits_for_services_that_there_are_until_a_state_that_they_reach():
+    for name, service in SERVICES.items():
+        for other, how in service.get("depends_on", {}).items():
+            ends = SERVICES[other].get("restart", "no") == "no"
+            reached = {"service_completed_successfully": ends, "service_healthy": not ends}
+            assert reached[how["condition"]], f"{name} waits for {other}"
+            assert how["condition"] != "service_healthy" or "healthcheck" in SERVICES[other]
+
+
+def test_a_volume_is_declared_and_is_where_the_data_is():
+    mounts = {
+        name: dict(mount.split(":") for mount in service.get("volumes", []))
+        for name, service in SERVICES.items()
+    }
+    assert {volume for each in mounts.values() for volume in each} == set(COMPOSE["volumes"])
+    data_dir = settings_of("worker").data_dir
+    assert list(mounts["worker"].values()) == [str(data_dir)]
+    assert list(mounts["kafka"].values()) == [environment("kafka")["KAFKA_LOG_DIRS"]]
+    assert f"--home-dir {data_dir} " in DOCKERFILE, "the image makes the folder, for its user"
+
+
+def test_the_broker_is_the_version_that_the_tests_run_on():
+    assert SERVICES["kafka"]["image"] == f"apache/kafka:{KAFKA_VERSION}"
+
+
+def test_the_broker_is_found_where_the_programs_look_for_it():
+    broker = environment("kafka")
+    assert broker["KAFKA_ADVERTISED_LISTENERS"] == "PLAINTEXT://kafka:9092"
+    assert "PLAINTEXT://:9092" in broker["KAFKA_LISTENERS"].split(",")
+    assert broker["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
+    assert "ports" not in SERVICES["kafka"], "the listener asks nobody who they are"
+
+
+@pytest.mark.parametrize("service", ["ingest", "worker"])
+def test_a_published_port_is_the_one_listened_on_and_is_on_loopback(service):
+    settings = settings_of(service)
+    ingest = isinstance(settings, IngestSettings)
+    host = settings.ingest_host if ingest else settings.web_bind
+    port = settings.ingest_port if ingest else settings.web_port
+    assert host == "0.0.0.0", "beyond the container's own loopback"  # noqa: S104
+    assert PROGRAMS[service]["ports"] == [f"127.0.0.1:{port}:{port}"]
+
+
+def test_other_workers_reach_the_workers_views_by_its_service_name():
+    assert settings_of("worker").web_host in SERVICES
+
+
+def test_a_health_check_asks_a_path_that_the_program_serves():
+    routes = {route.path for route in create_app(settings_of("ingest"), FakeLog()).routes}
+    assert "/readyz" in routes
+    for service, port in (("ingest", 8000), ("worker", 6066)):
+        assert f"http://127.0.0.1:{port}/readyz" in _health_check(service)[-1]
+
+
+@pytest.mark.parametrize("service", ["ingest", "worker"])
+@pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
+def test_a_health_check_tells_ready_from_not_ready(service, status, healthy):
+    _, *command = _health_check(service)
+    with HTTPServer(("127.0.0.1", 0), partial(_Answer, status)) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        here = re.sub(r"127\.0\.0\.1:\d+", f"127.0.0.1:{server.server_port}", command[-1])
+        ended = subprocess.run(
+            [sys.executable, *command[1:-1], here], capture_output=True, check=False, timeout=30
+        )
+    assert (ended.returncode == 0) is healthy
+
+
+def _health_check(service: str) -> list[str]:
+    test = PROGRAMS[service]["healthcheck"]["test"]
+    assert test[:2] == ["CMD", "python"], "the image has no shell tools that speak HTTP"
+    return test
+
+
+class _Answer(BaseHTTPRequestHandler):
+    """Answers every request with one status."""
+
+    def __init__(self, status: int, *args: object) -> None:
+        self._status = status
+        super().__init__(*args)
+
+    def do_GET(self):
+        self.send_response(self._status)
+        self.end_headers()
+
+    def log_message(self, *_args):
+        pass
+
+
+def test_the_image_has_every_package_and_the_build_gets_every_file_it_copies():
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    copied = set(re.findall(r"(?m)^COPY (?!--from)(.+) \S+$", DOCKERFILE))
+    sources = {source.rstrip("/") for line in copied for source in line.split()}
+    assert set(packages["targets"]["wheel"]["packages"]) <= sources
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in ignored
+    assert {line[1:].rstrip("/") for line in ignored if line.startswith("!")} == sources
+
+
+def test_the_image_runs_as_a_user_without_rights():
+    (user,) = re.findall(r"(?m)^USER (\S+)$", DOCKERFILE)
+    assert f"--uid {user} " in DOCKERFILE
+    assert DOCKERFILE.index("\nUSER ") > DOCKERFILE.rindex("\nRUN ")

@@ -1,0 +1,32 @@
+"""The README tells the truth: its settings table is the program's own, and its links lead somewhere."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+
+
+def test_the_settings_table_is_what_the_program_prints() -> None:
+    table = re.search(r"<!-- settings:.*?-->\n(.*?)<!-- /settings -->", README.read_text(), re.S)
+    assert table
+    command = [sys.executable, "-m", "cli", "settings", "--markdown"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert table[1].strip() == printed.strip()
+
+
+def test_every_link_leads_to_a_file() -> None:
+    pages = [README, *(ROOT / "docs").rglob("*.md")]
+    for page in pages:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+
+
+def test_the_readme_names_every_command() -> None:
+    command = [sys.executable, "-m", "cli", "--help"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    commands = re.findall(r"^  (\w+)  ", printed.split("Commands:")[1], re.M)
+    assert len(commands) >= 9
+    assert all(f"`{name}`" in README.read_text() for name in commands)

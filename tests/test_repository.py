@@ -1,0 +1,153 @@
+"""The repository keeps its rules: what may stand in a file, what a script is, what is locked."""
+
+import os
+import re
+import subprocess
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+LOCKS = ("build.txt", "dev.txt", "runtime.txt")
+
+# Written apart, so that this file does not name what it forbids.
+_HOSTS = (
+    ("pythonhosted", "org"),
+    ("pypi", "org"),
+    ("maven", "org"),
+    ("maven", "apache", "org"),
+    ("npmjs", "org"),
+    ("npmjs", "com"),
+    ("proxy", "golang", "org"),
+    ("crates", "io"),
+    ("debian", "org"),
+)
+REGISTRY = re.compile("|".join(rf"\b{re.escape('.'.join(host))}\b" for host in _HOSTS))
+# Homes, and the folder that the machines of this project's developers work in.
+MACHINE = re.compile(r"(?<![\w.~}-])/(?:home/[a-z]|Users/[A-Za-z]|root/|work/)")
+
+
+@cache
+def files() -> dict[str, Path]:
+    """List every file that git keeps, or would keep: name to path."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],  # noqa: S607
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split("\0")
+    return {name: ROOT / name for name in listed if name and (ROOT / name).is_file()}
+
+
+def lines_with(pattern: re.Pattern[str]) -> list[str]:
+    return [
+        f"{name}:{number}: {line.strip():.100}"
+        for name, path in files().items()
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1)
+        if pattern.search(line)
+    ]
+
+
+def shebang(path: Path) -> str:
+    with path.open("rb") as file:
+        start = file.readline(200).decode(errors="replace")
+    return start.strip() if start.startswith("#!") else ""
+
+
+def scripts() -> dict[str, Path]:
+    found = {name: path for name, path in files().items() if "sh" in shebang(path)}
+    return found | {name: path for name, path in files().items() if name.endswith(".sh")}
+
+
+def locked(lock: str) -> dict[str, tuple[str, list[str]]]:
+    """Read a lock: the name of each requirement, to its version and hashes."""
+    text = (ROOT / "requirements" / lock).read_text().replace("\\\n", " ")
+    found = {}
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            requirement, *hashes = re.split(r"\s--hash=", line)
+            parsed = Requirement(requirement)
+            found[canonicalize_name(parsed.name)] = (
+                str(parsed.specifier),
+                [each.strip() for each in hashes],
+            )
+    return found
+
+
+def wanted(lock: str) -> list[Requirement]:
+    """Read what pyproject.toml asks of a lock."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    build, runtime = project["build-system"]["requires"], project["project"]["dependencies"]
+    dev = runtime + project["dependency-groups"]["dev"]
+    return [
+        Requirement(text)
+        for text in {"build.txt": build, "runtime.txt": runtime, "dev.txt": dev}[lock]
+    ]
+
+
+def test_the_patterns_find_what_they_are_for():
+    assert REGISTRY.search("https://files." + ".".join(_HOSTS[0]) + "/packages")
+    assert MACHINE.search('open("/' + 'home/ann/x")')
+    assert MACHINE.search("cd /" + "work/there")
+    assert not MACHINE.search("https://example.com/" + "home/page")
+
+
+def test_no_file_names_the_host_of_a_package_registry():
+    assert lines_with(REGISTRY) == []
+
+
+def test_no_file_names_a_folder_of_a_developers_machine():
+    assert lines_with(MACHINE) == []
+
+
+def test_git_would_keep_no_file_of_secrets():
+    assert ".env" not in files()
+
+
+def test_a_shell_script_is_executable_and_names_its_shell():
+    assert ".ci/run" in scripts()
+    assert [name for name, path in scripts().items() if not os.access(path, os.X_OK)] == []
+    assert [name for name, path in scripts().items() if not shebang(path)] == []
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_locked_requirement_has_one_version_and_its_hashes(lock):
+    for name, (version, hashes) in locked(lock).items():
+        assert re.fullmatch(r"==[\w.!+-]+", version), name
+        assert hashes, name
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", each) for each in hashes), name
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_says_nothing_of_where_packages_come_from(lock):
+    text = (ROOT / "requirements" / lock).read_text()
+    assert re.findall(r"(?m)^\s*(?!--hash=)-.*$|\S*://\S*|\S+ @ \S+", text) == []
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_has_what_pyproject_asks_for(lock):
+    versions = locked(lock)
+    for requirement in wanted(lock):
+        version, _ = versions.get(canonicalize_name(requirement.name), ("", []))
+        # An empty specifier would be content with no version at all.
+        fits = version and requirement.specifier.contains(version.removeprefix("=="))
+        assert fits, f"{requirement} is not in {lock}, got {version!r}: run `make lock`"
+
+
+def test_the_locks_agree_with_each_other():
+    everything = locked("dev.txt")
+    for lock in LOCKS:
+        assert locked(lock).items() <= everything.items(), f"{lock} is not a part of dev.txt"
+
+
+def test_the_licence_is_the_one_that_pyproject_names():
+    text = (ROOT / "LICENSE").read_text()
+    assert "Apache License\n                           Version 2.0, January 2004" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["license"] == "Apache-2.0"
