@@ -5,6 +5,7 @@
 SHELL := /bin/sh
 
 BIN := .venv/bin
+PACKAGES := ledger ingest processors runtime cli
 
 # The environment is ready when a file with this name is there. The name holds a checksum of what
 # the environment is made from, so that a change installs anew, and a mere checkout does not.
@@ -39,8 +40,8 @@ demo: $(READY) ## deliver sample webhooks, late, twice and out of order, and sho
 run: $(READY) ## start Kafka, ingest and a worker on this machine; Ctrl-C stops them
 	@trap : INT; $(BIN)/plexy-ledger run || { code=$$?; test $$code -eq 130 || exit $$code; }
 
-test: $(READY) ## run every test; those in tests/kafka run on a real broker
-	$(PYTEST) --ignore tests/kafka
+test: $(READY) ## run every test and example; those in tests/kafka run on a real broker
+	$(PYTEST) --ignore tests/kafka --doctest-modules tests $(PACKAGES)
 	$(PYTEST) tests/kafka
 
 check: $(READY) ## check format, lint, types, imports, shell scripts and the repository's rules

@@ -23,13 +23,17 @@ _WRITTEN_WITHIN_S: Final = 60.0
 
 # A sample is charged to the first of these that its stack meets, from the innermost frame out: what
 # C code takes is charged to the Python function that called it.
-_LAYERS: Final = (
-    ("aiokafka", re.compile(r"aiokafka/")),
-    ("Faust and mode", re.compile(r"(faust|mode)/")),
-    ("ledger", re.compile(r"\bledger/")),
-    ("processors", re.compile(r"\bprocessors/")),
-    ("asyncio", re.compile(r"asyncio/|selectors")),
+_KINDS: Final = (
+    ("the ledger's rules", re.compile(r"\bledger/")),
+    ("hash keys to partitions", re.compile(r"murmur2|partition_for")),
+    ("read records out of fetches", re.compile(r"aiokafka/(consumer|record)/")),
+    ("build record batches", re.compile(r"aiokafka/producer/|processors/batches\.py")),
+    ("read and write RocksDB", re.compile(r"processors/tables\.py")),
+    ("decode and encode values", re.compile(r"processors/(dedupe|payments|orders)\.py")),
+    ("Faust, lanes, commits", re.compile(r"(faust|mode)/|processors/")),
+    ("event loop, sockets", re.compile(r"asyncio/|aiokafka/")),
 )
+_WAITING: Final = "EpollSelector.select"
 
 
 @asynccontextmanager
@@ -38,12 +42,7 @@ async def profiled(pid: int, path: str | None) -> AsyncIterator[None]:
     if path is None:
         yield
         return
-    spy = shutil.which("py-spy", path=str(Path(sys.executable).parent)) or shutil.which("py-spy")
-    if spy is None:
-        raise BenchError("--profile needs py-spy: install it into this environment")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    command = [spy, "record", "--nonblocking", "-f", "raw", "-r", _SAMPLES_PER_S]
-    command += ["-o", path, "-p", str(pid)]
+    command = _command(pid, Path(path))
     process = await asyncio.create_subprocess_exec(
         *command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -53,30 +52,48 @@ async def profiled(pid: int, path: str | None) -> AsyncIterator[None]:
         if process.returncode is None:
             process.send_signal(signal.SIGINT)
         await asyncio.wait_for(process.wait(), _WRITTEN_WITHIN_S)
+    _require_written(Path(path))
 
 
-def summarise(path: str, functions: int = 15) -> Iterator[tuple[str, float]]:
-    """Yield what took the time and its share of the samples: layers first, then functions."""
-    samples = list(_samples(Path(path).read_text().splitlines()))
+def _command(pid: int, path: Path) -> list[str]:
+    spy = shutil.which("py-spy", path=str(Path(sys.executable).parent)) or shutil.which("py-spy")
+    if spy is None:
+        raise BenchError("--profile needs py-spy: install it into this environment")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    options = ["--nonblocking", "-f", "raw", "-r", _SAMPLES_PER_S, "-o", str(path), "-p", str(pid)]
+    return [spy, "record", *options]
+
+
+def _require_written(path: Path) -> None:
+    if not path.is_file():
+        raise BenchError(f"py-spy wrote no {path}: is it allowed to look into our processes?")
+
+
+def summarise(path: str, functions: int = 12) -> Iterator[tuple[str, float]]:
+    """Yield what took the time and its share of the busy samples: kinds of work, then functions."""
+    samples = list(_busy_samples(Path(path).read_text().splitlines()))
     total = sum(count for _, count in samples)
-    layers: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
     own: Counter[str] = Counter()
     for frames, count in samples:
-        layers[_layer(frames)] += count
+        kinds[_kind(frames)] += count
         own[_without_line(frames[-1])] += count
-    for name, count in [*layers.most_common(), *own.most_common(functions)]:
+    for name, count in [*kinds.most_common(), *own.most_common(functions)]:
         yield name, count / total
 
 
-def _samples(lines: Iterable[str]) -> Iterator[tuple[list[str], int]]:
+def _busy_samples(lines: Iterable[str]) -> Iterator[tuple[list[str], int]]:
     for line in lines:
         stack, _, count = line.rpartition(" ")
-        yield stack.split(";"), int(count)
+        frames = stack.split(";")
+        if not frames[-1].startswith(_WAITING):
+            yield frames, int(count)
 
 
-def _layer(frames: list[str]) -> str:
+def _kind(frames: list[str]) -> str:
     for frame in reversed(frames):
-        for name, pattern in _LAYERS:
+        for name, pattern in _KINDS:
             if pattern.search(frame):
                 return name
     return "other"

@@ -3,13 +3,16 @@
 In: ``KafkaSettings``. Out: the keyword arguments of an aiokafka client.
 """
 
+import re
 import ssl
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from runtime.settings import Secret, Settings, SettingsError, setting
 
-DEFAULT_BOOTSTRAP = "127.0.0.1:19092"
+DEFAULT_BOOTSTRAP: Final = "127.0.0.1:19092"
+
+_HOST_AND_PORT: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/]+):[0-9]{1,5}")
 
 
 class KafkaSettings(Settings, frozen=True, kw_only=True):
@@ -19,7 +22,7 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
         str | None,
         setting(
             "Kafka brokers, `host:port`, comma-separated. Unset: `run` starts an embedded Kafka, "
-            f"the other commands look at {DEFAULT_BOOTSTRAP}"
+            f"the other commands look at {DEFAULT_BOOTSTRAP}",
         ),
     ] = None
     kafka_tls: Annotated[bool, setting("talk TLS to the brokers")] = False
@@ -37,7 +40,13 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
     ] = ""
 
     def check(self) -> None:
-        """Refuse SASL without user and password, and a CA file without TLS."""
+        """Refuse brokers without a port, SASL without a password, a CA file without TLS."""
+        for server in self.bootstrap_servers:
+            if not _HOST_AND_PORT.fullmatch(server):
+                raise SettingsError(
+                    f"LEDGER_KAFKA_BOOTSTRAP: expected `host:port`, got {server!r}; several are "
+                    "separated by commas"
+                )
         if self.kafka_sasl_mechanism and not (self.kafka_username and self.kafka_password):
             raise SettingsError(
                 "LEDGER_KAFKA_SASL_MECHANISM is set: set LEDGER_KAFKA_USERNAME and "

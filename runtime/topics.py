@@ -77,8 +77,8 @@ def unreachable(settings: KafkaSettings, error: Exception) -> str:
     """Say that Kafka does not answer, where it was looked for, and what to do."""
     brokers = ",".join(settings.bootstrap_servers)
     return (
-        f"Kafka does not answer at {brokers} ({error}); start it (`plexy-ledger kafka` runs an "
-        "embedded one) or set LEDGER_KAFKA_BOOTSTRAP to a running one"
+        f"Kafka does not answer at {brokers} ({type(error).__name__}); start it "
+        "(`plexy-ledger kafka` runs an embedded one) or set LEDGER_KAFKA_BOOTSTRAP to a running one"
     )
 
 
