@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Final, cast
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import IllegalStateError
 from aiokafka.structs import ConsumerRecord
 from faust.serializers import codecs
 from faust.transport.drivers import aiokafka as driver
@@ -102,6 +103,9 @@ class Consumer(driver.Consumer):
         self.at_work: set[asyncio.Task[Any] | None] = set()
         # Where each partition goes on; nothing is delivered of one that has no entry.
         self._next_offset: dict[TP, int] = {}
+        # Where each one starts, from the end of the recovery until the fetch loop has sought it.
+        self._starts: dict[TP, int] | None = None
+        self._starting = False
         self._hole: dict[TP, tuple[int, int]] = {}
 
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
@@ -115,7 +119,7 @@ class Consumer(driver.Consumer):
                 return
             if not fetched or not (active is None or tp in active):
                 continue
-            if tp.topic in self.app.tables.changelog_topics:
+            if self._is_changelog_tp(tp):
                 for record in fetched:
                     yield tp, self._to_message(tp, record)
             elif chunk := await self._next_chunk(tp, fetched):
@@ -125,21 +129,27 @@ class Consumer(driver.Consumer):
         """Fetch from the partitions that have room for a chunk."""
         if active_partitions is None:
             return await super()._getmany(active_partitions, timeout)
-        free = {tp for tp in active_partitions if self.offsets.in_flight(tp) < _MAX_IN_FLIGHT}
+        if self._starting:
+            await self._start_sources()
+        free = {tp for tp in active_partitions if self._has_room(tp)}
         if not free:
             await asyncio.sleep(_BUSY_POLL_S)
             return {}
         wait_s = timeout if len(free) == len(active_partitions) else _BUSY_POLL_S
         return await super()._getmany(free, wait_s)
 
+    def _has_room(self, tp: TP) -> bool:
+        if self._is_changelog_tp(tp):
+            return True
+        return tp in self._next_offset and self.offsets.in_flight(tp) < _MAX_IN_FLIGHT
+
     async def _next_chunk(
         self, tp: TP, records: list[ConsumerRecord[bytes, bytes]]
     ) -> Chunk | None:
         """Return the records as a chunk if they are the next ones of their partition.
 
-        A fetch may span a rebalance and return what it had asked for before, or Faust may drop
-        records that it fetched. A commit behind such a hole would lose what is in it: so it is
-        fetched again. One that is still there then is the log's own, and is passed.
+        Faust drops what it fetched in some states. A commit behind such a hole would lose what is
+        in it: so it is fetched again. One that is still there then is the log's own, and is passed.
         """
         expected = self._next_offset.get(tp)
         if expected is None:
@@ -162,13 +172,29 @@ class Consumer(driver.Consumer):
         """Start each partition at its committed offset, at the log's start where there is none."""
         await super().perform_seek()
         sources = {tp for tp in self.assignment() if not self._is_changelog_tp(tp)}
-        if not sources:
-            return
-        starts = await self.earliest_offsets(*sources)
-        self._next_offset = {tp: self._committed_offset[tp] or starts[tp] for tp in sources}
-        # Known before the seek: so whatever a fetch returns from now on is either what comes next,
-        # or fetched again. (Faust seeks only where there is a commit.)
-        await self._thread.seek_wait(dict(self._next_offset))
+        if sources:
+            earliest = await self.earliest_offsets(*sources)
+            self._starts = {tp: self._committed_offset[tp] or earliest[tp] for tp in sources}
+
+    def resume_flow(self) -> None:
+        """Let records pass; those of the log only after the recovery, when their start is known.
+
+        Not before: what reaches an agent's queue until then is cleared when the flow is resumed.
+        """
+        super().resume_flow()
+        self._starting = self._starts is not None
+
+    async def _start_sources(self) -> None:
+        """Seek, here in the fetch loop: so no fetch of before the seek can still be under way."""
+        starts = self._starts
+        try:
+            await self._thread.seek_wait(dict(starts or {}))
+        except IllegalStateError:
+            if self._starts is starts:
+                raise
+        # Another rebalance may have come meanwhile; its recovery finds the starts anew.
+        if starts is not None and self._starts is starts:
+            self._next_offset, self._starts, self._starting = starts, None, False
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         return iter(
@@ -206,7 +232,8 @@ class Consumer(driver.Consumer):
 
     def _forget(self) -> None:
         self.offsets.forget()
-        self._next_offset.clear()
+        self._next_offset = {}
+        self._starts, self._starting = None, False
         self._hole.clear()
 
 

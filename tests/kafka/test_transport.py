@@ -187,6 +187,34 @@ async def test_a_rebalance_forgets_what_was_in_flight_and_delivers_it_again(
             assert not any(first.consumer.offsets.in_flight(tp) for tp in partitions)
 
 
+async def test_what_is_fetched_before_the_flow_is_resumed_is_not_lost(
+    settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Faust clears the agents' queues when the recovery is over: nothing may be in them by then."""
+    seek = transport.Consumer.perform_seek
+
+    async def slow_seek(consumer: transport.Consumer) -> None:
+        await seek(consumer)
+        # The fetch loop runs all the while: it would deliver now if it were let.
+        await asyncio.sleep(1.5)
+
+    monkeypatch.setattr(transport.Consumer, "perform_seek", slow_seek)
+    partitions = [TP(f"{settings.topic_prefix}plexy.webhooks", p) for p in range(PARTITIONS)]
+    for tp in partitions:
+        await append(settings, tp.partition, f"early {tp.partition}")
+    worked: list[str] = []
+
+    async def work(chunk: Chunk) -> None:
+        worked.extend(values(chunk))
+
+    async with running(settings, work) as app:
+        await until(lambda: len(worked) == PARTITIONS)
+        await ready(app)
+        await app.consumer.wait_empty()
+        assert [await committed(settings, tp) for tp in partitions] == [1] * PARTITIONS
+    assert sorted(worked) == sorted(f"early {tp.partition}" for tp in partitions)
+
+
 def second_of(settings: WorkerSettings, folder: Path) -> WorkerSettings:
     """Return the settings of another worker of the same group."""
     env = environment(
