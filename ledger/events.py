@@ -55,11 +55,6 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """The payment that this fact is about: a refund's reference if it has one, else its id."""
         return self.payment_reference or self.data_id
 
-    @property
-    def time_order(self) -> tuple[int, str]:
-        """Sorts facts by when they occurred; the id decides between equal times."""
-        return (self.created, self.event_id)
-
 
 class Unfolded(msgspec.Struct, frozen=True):
     """An event of a type that is kept and counted by type, and never folded."""

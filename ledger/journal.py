@@ -12,7 +12,6 @@ from urllib.parse import quote
 import msgspec
 
 from ledger.events import Event
-from ledger.money import Money
 
 PLEXY: Final = "assets:plexy"
 SALES: Final = "income:sales"
@@ -32,10 +31,11 @@ class Posting(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One immutable journal entry; ``partition`` and ``offset`` are its cause's place in the log.
+    """One immutable journal entry: what one fact posts, or takes back.
 
-    ``created`` is when the cause occurred, in Unix seconds; ``reverses`` names the entry that this
-    one undoes.
+    ``event_id``, ``created`` (Unix seconds), ``partition`` and ``offset`` are the fact's, also in a
+    reversal; ``reverses`` names the entry that this one undoes. So an entry is a function of its
+    fact alone, and an entry id has the same content in whatever order the facts arrive.
     """
 
     entry_id: str
@@ -62,39 +62,33 @@ class Subject(msgspec.Struct, frozen=True, array_like=True):
     payment_id: str
     refund_id: str | None = None
 
-    def entry_id(self, generation: int) -> str:
-        """Name the entry; ids are quoted, since a shop's or Plexy's may hold slashes.
+    def entry_id(self, event_id: str) -> str:
+        """Name the entry of a fact; ids are quoted, since a shop's or Plexy's may hold slashes.
 
-        >>> Subject("pay_1").entry_id(1), Subject("pay/1", "re_1").entry_id(2)
-        ('payment/pay_1/1', 'refund/pay%2F1/re_1/2')
+        >>> Subject("pay_1").entry_id("evt_1"), Subject("pay/1", "re_1").entry_id("evt_2")
+        ('payment/pay_1/evt_1', 'refund/pay%2F1/re_1/evt_2')
         """
-        payment = quote(self.payment_id, safe="")
+        payment, event = quote(self.payment_id, safe=""), quote(event_id, safe="")
         if self.refund_id is None:
-            return f"payment/{payment}/{generation}"
-        return f"refund/{payment}/{quote(self.refund_id, safe='')}/{generation}"
+            return f"payment/{payment}/{event}"
+        return f"refund/{payment}/{quote(self.refund_id, safe='')}/{event}"
 
 
-class Posted(msgspec.Struct, frozen=True, array_like=True):
-    """The entry that stands for a subject: its amount, and how many came before it, plus one."""
+def post(subject: Subject, standing: Event, posted: Event | None) -> list[Entry]:
+    """Return the entries after which ``standing`` is posted for ``subject``: none, one or two.
 
-    generation: int
-    money: Money
-
-
-def post(subject: Subject, money: Money, before: Posted | None, cause: Event) -> list[Entry]:
-    """Return the entries after which ``money`` stands for ``subject``: none, one or two."""
-    if before is None:
-        return [_entry(subject, money, 1, cause)]
-    if before.money == money:
+    ``posted`` is the fact whose entry stands in the journal now, if there is one.
+    """
+    if posted is None:
+        return [_entry(subject, standing)]
+    if same_money(standing, posted):
         return []
-    return [_reversal(subject, before, cause), _entry(subject, money, before.generation + 1, cause)]
+    return [_reversal(subject, posted), _entry(subject, standing)]
 
 
-def posted_after(before: Posted | None, money: Money) -> Posted:
-    """Return what stands posted once the entries of ``post`` are in the journal."""
-    if before is not None and before.money == money:
-        return before
-    return Posted(1 if before is None else before.generation + 1, money)
+def same_money(one: Event, other: Event) -> bool:
+    """Tell whether two facts are about the same amount of the same currency."""
+    return (one.amount_minor, one.currency) == (other.amount_minor, other.currency)
 
 
 def balances(entries: Mapping[str, Entry]) -> dict[tuple[str, str], int]:
@@ -107,39 +101,30 @@ def balances(entries: Mapping[str, Entry]) -> dict[tuple[str, str], int]:
     return sums
 
 
-def _entry(subject: Subject, money: Money, generation: int, cause: Event) -> Entry:
-    entry_id = subject.entry_id(generation)
-    return _build(entry_id, subject, money.amount_minor, money.currency, cause, reverses=None)
+def _entry(subject: Subject, fact: Event) -> Entry:
+    return _build(subject.entry_id(fact.event_id), subject, fact, fact.amount_minor, None)
 
 
-def _reversal(subject: Subject, before: Posted, cause: Event) -> Entry:
-    entry_id = subject.entry_id(before.generation)
-    amount, currency = -before.money.amount_minor, before.money.currency
-    return _build(f"{entry_id}/reversal", subject, amount, currency, cause, reverses=entry_id)
+def _reversal(subject: Subject, fact: Event) -> Entry:
+    reversed_id = subject.entry_id(fact.event_id)
+    return _build(f"{reversed_id}/reversal", subject, fact, -fact.amount_minor, reversed_id)
 
 
-def _build(  # noqa: PLR0913 - an entry's parts
-    entry_id: str,
-    subject: Subject,
-    amount_minor: int,
-    currency: str,
-    cause: Event,
-    *,
-    reverses: str | None,
+def _build(
+    entry_id: str, subject: Subject, fact: Event, amount_minor: int, reverses: str | None
 ) -> Entry:
-    is_payment = subject.refund_id is None
-    debit, credit = (PLEXY, SALES) if is_payment else (REFUNDS, PLEXY)
+    debit, credit = (PLEXY, SALES) if subject.refund_id is None else (REFUNDS, PLEXY)
     return Entry(
         entry_id=entry_id,
         payment_id=subject.payment_id,
         refund_id=subject.refund_id,
-        event_id=cause.event_id,
-        created=cause.created,
-        partition=cause.partition,
-        offset=cause.offset,
+        event_id=fact.event_id,
+        created=fact.created,
+        partition=fact.partition,
+        offset=fact.offset,
         reverses=reverses,
         postings=(
-            Posting(debit, amount_minor, currency),
-            Posting(credit, -amount_minor, currency),
+            Posting(debit, amount_minor, fact.currency),
+            Posting(credit, -amount_minor, fact.currency),
         ),
     )

@@ -7,15 +7,17 @@ of that set, so that neither the order of arrival nor a repetition changes them.
 """
 
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from typing import Final, Literal
 
 import msgspec
 
 from ledger.events import PAYMENT_FAILED, PAYMENT_SUCCEEDED, REFUND_SUCCEEDED, Event
-from ledger.journal import Entry, Posted, Subject, post, posted_after
-from ledger.money import Money
+from ledger.journal import Entry, Subject, post
 
 PaymentStatus = Literal["succeeded", "failed", "unknown"]
+
+_by_time: Final = attrgetter("created", "event_id")
 
 # The payment's own success, among the subjects posted under it; the others are refund ids.
 _SUCCESS: Final = ""
@@ -66,14 +68,14 @@ class PlacedPayment(PaymentDocument, frozen=True):
 
 
 class Payment(msgspec.Struct, frozen=True, array_like=True):
-    """A payment's state: its facts, and what stands posted in the journal for it.
+    """A payment's state: its facts, and which of them stand posted in the journal.
 
-    ``posted`` is by refund id, the success itself under the empty one.
+    ``posted`` holds event ids by refund id; the success itself stands under the empty one.
     """
 
     payment_id: str
     facts: dict[str, Event] = {}
-    posted: dict[str, Posted] = {}
+    posted: dict[str, str] = {}
 
     @property
     def version(self) -> int:
@@ -123,8 +125,7 @@ def fold_payments(events: Iterable[Event], known: Mapping[str, Payment]) -> Fold
         orders = visited.setdefault(payment_id, set())
         if payment.facts:
             orders.add(payment.order_id)
-        payment = folded.payments[payment_id] = _add(payment, event, folded.entries)
-        orders.add(payment.order_id)
+        folded.payments[payment_id] = _add(payment, event, folded.entries)
     for payment_id, payment in folded.payments.items():
         folded.snapshots.extend(_snapshots(payment, visited[payment_id]))
     return folded
@@ -157,37 +158,34 @@ def describe_placed(payment: Payment) -> PlacedPayment:
     return PlacedPayment(**document, order_id=payment.order_id, version=payment.version)
 
 
-def _by_time(fact: Event) -> tuple[int, str]:
-    return (fact.created, fact.event_id)
-
-
 def _earliest(facts: Iterable[Event]) -> Event:
     return min(facts, key=_by_time)
 
 
 def _add(payment: Payment, event: Event, entries: list[Entry]) -> Payment:
     """Add a fact that is new, and append the entries that it posts."""
-    after = Payment(payment.payment_id, {**payment.facts, event.event_id: event}, payment.posted)
+    payment_id, posted = payment.payment_id, payment.posted
+    facts = {**payment.facts, event.event_id: event}
     if event.type == PAYMENT_FAILED:
-        return after
-    if event.type == PAYMENT_SUCCEEDED:
-        subject, refund_id = Subject(payment.payment_id), _SUCCESS
-    else:
-        refund_id = _refund_id(payment.payment_id, event)
-        subject = Subject(payment.payment_id, refund_id)
-    standing = _earliest(_same_subject(after, event, refund_id))
-    money = Money(standing.amount_minor, standing.currency)
-    before = payment.posted.get(refund_id)
-    entries.extend(post(subject, money, before, event))
-    posted = {**payment.posted, refund_id: posted_after(before, money)}
-    return Payment(payment.payment_id, after.facts, posted)
+        return Payment(payment_id, facts, posted)
+    refund_id = None if event.type == PAYMENT_SUCCEEDED else _refund_id(payment_id, event)
+    subject = refund_id or _SUCCESS
+    standing = _earliest(_same_subject(payment_id, facts.values(), event))
+    before = facts[posted[subject]] if subject in posted else None
+    new = post(Subject(payment_id, refund_id), standing, before)
+    if new:
+        entries.extend(new)
+        posted = {**posted, subject: standing.event_id}
+    return Payment(payment_id, facts, posted)
 
 
-def _same_subject(payment: Payment, event: Event, refund_id: str) -> list[Event]:
-    facts = [fact for fact in payment.facts.values() if fact.type == event.type]
+def _same_subject(payment_id: str, facts: Iterable[Event], event: Event) -> list[Event]:
+    """Return the facts that tell of the same success, or of the same refund, as ``event``."""
+    alike = [fact for fact in facts if fact.type == event.type]
     if event.type == PAYMENT_SUCCEEDED:
-        return facts
-    return [fact for fact in facts if _refund_id(payment.payment_id, fact) == refund_id]
+        return alike
+    refund_id = _refund_id(payment_id, event)
+    return [fact for fact in alike if _refund_id(payment_id, fact) == refund_id]
 
 
 def _snapshots(payment: Payment, visited: set[str]) -> Iterable[Snapshot]:

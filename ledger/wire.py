@@ -33,7 +33,8 @@ class Format(Generic[T]):
 
 
 def _msgpack(kind: type[T]) -> Format[T]:
-    return Format(msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(kind))
+    # Sorted keys: the same facts, met in another order, are the same bytes.
+    return Format(msgspec.msgpack.Encoder(order="deterministic"), msgspec.msgpack.Decoder(kind))
 
 
 def _json(kind: type[T]) -> Format[T]:

@@ -4,5 +4,9 @@ import os
 
 from processors.settings import WorkerSettings
 from processors.worker import create_app
+from runtime.settings import SettingsError
 
-app = create_app(WorkerSettings.from_environment(os.environ))
+try:
+    app = create_app(WorkerSettings.from_environment(os.environ))
+except SettingsError as error:
+    raise SystemExit(f"the worker can't start: {error}") from None

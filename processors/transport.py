@@ -211,6 +211,9 @@ class Consumer(driver.Consumer):
 
     async def wait_empty(self) -> None:
         """Let the chunks at work finish, then commit what is done; the rest comes again."""
+        if self.crashed:
+            # The thread that would commit ends with the crash, and may never answer any more.
+            return
         working = {task for task in self.at_work if task is not None}
         if working:
             _, late = await asyncio.wait(working, timeout=_FINISH_WITHIN_S)

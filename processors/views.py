@@ -44,7 +44,7 @@ def middlewares(token: Secret | None) -> list[Any]:
 
 
 def _add_order(app: LedgerApp) -> None:
-    @app.page("/orders/{order_id:.+}")
+    @app.page(r"/orders/{order_id:[\s\S]+}")
     class OrderView(View):
         """One order's document."""
 
@@ -61,7 +61,7 @@ def _add_order(app: LedgerApp) -> None:
 
 
 def _add_payment(app: LedgerApp) -> None:
-    @app.page("/payments/{payment_id:.+}")
+    @app.page(r"/payments/{payment_id:[\s\S]+}")
     class PaymentView(View):
         """One payment's document, with the order that it belongs to."""
 

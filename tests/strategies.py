@@ -41,10 +41,14 @@ def facts() -> st.SearchStrategy[dict[str, Any]]:
     return st.one_of(attempts, refunds)
 
 
+# Made once: making a strategy costs more than drawing from it.
+_FACTS = facts()
+
+
 @st.composite
 def histories(draw: st.DrawFn, max_size: int = 12) -> list[Event]:
     """Distinct events, each at a place of its own in the log."""
-    drawn = draw(st.lists(facts(), max_size=max_size))
+    drawn = draw(st.lists(_FACTS, max_size=max_size))
     return [
         Event(**fields, event_id=f"evt_{n}", partition=n % 3, offset=n)
         for n, fields in enumerate(drawn)

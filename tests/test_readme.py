@@ -10,7 +10,9 @@ README = ROOT / "README.md"
 
 
 def test_the_settings_table_is_what_the_program_prints() -> None:
-    table = re.search(r"<!-- settings:.*?-->\n(.*?)<!-- /settings -->", README.read_text(), re.S)
+    table = re.search(
+        r"<!-- settings:.*?-->\n(.*?)<!-- /settings -->", README.read_text(), re.DOTALL
+    )
     assert table
     command = [sys.executable, "-m", "cli", "settings", "--markdown"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
@@ -27,6 +29,6 @@ def test_every_link_leads_to_a_file() -> None:
 def test_the_readme_names_every_command() -> None:
     command = [sys.executable, "-m", "cli", "--help"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    commands = re.findall(r"^  (\w+)  ", printed.split("Commands:")[1], re.M)
+    commands = re.findall(r"^  (\w+)  ", printed.split("Commands:")[1], re.MULTILINE)
     assert len(commands) >= 9
     assert all(f"`{name}`" in README.read_text() for name in commands)

@@ -19,7 +19,12 @@ more = settings(max_examples=300, deadline=None)
 def test_every_permutation_gives_the_same_orders(data: st.DataObject) -> None:
     history = data.draw(histories())
     shuffled = data.draw(st.permutations(history))
-    assert documents_of(shuffled) == documents_of(history)
+    one, other = Pipeline(), Pipeline()
+    one.fold([event] for event in history)
+    other.fold([event] for event in shuffled)
+    assert other.documents() == one.documents()
+    # Corrections depend on what came first; an entry that both have is the same to the byte.
+    assert all(one.entries.get(key, entry) == entry for key, entry in other.entries.items())
 
 
 @more

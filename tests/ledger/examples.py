@@ -1,0 +1,37 @@
+"""Events written by hand: each test names what matters to it, and leaves the rest."""
+
+from ledger.events import PAYMENT_FAILED, PAYMENT_SUCCEEDED, REFUND_SUCCEEDED, Event
+
+
+def success(event_id="evt_1", created=1, amount=500, *, payment="pay_1", **more) -> Event:
+    return _event(PAYMENT_SUCCEEDED, event_id, created, amount, data_id=payment, **more)
+
+
+def failure(event_id="evt_f", created=1, amount=500, *, payment="pay_1", **more) -> Event:
+    return _event(PAYMENT_FAILED, event_id, created, amount, data_id=payment, **more)
+
+
+def refund(
+    event_id="evt_r", created=2, amount=100, *, refund_id="re_1", payment="pay_1", **more
+) -> Event:
+    """Make a refund; with ``payment=None`` its own id is the payment's key."""
+    fields = {"data_id": refund_id, "payment": payment, **more}
+    return _event(REFUND_SUCCEEDED, event_id, created, amount, **fields)
+
+
+def _event(
+    kind, event_id, created, amount, *, data_id, payment=None, currency="KZT", order=None, offset=0
+) -> Event:
+    return Event(
+        event_id=event_id,
+        type=kind,
+        created=created,
+        data_id=data_id,
+        amount_minor=amount,
+        currency=currency,
+        status=None,
+        order_reference=order,
+        payment_reference=payment,
+        partition=0,
+        offset=offset,
+    )

@@ -1,0 +1,212 @@
+"""Each event counts once: new, seen with the same content, and seen with other content."""
+
+import json
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ledger.deduplication import Seen, deduplicate
+from ledger.envelope import content_digest, decode_envelope
+from ledger.events import FieldNames
+from ledger.rejections import Reason
+from tests.strategies import chunked
+
+NAMES = FieldNames()
+GOOD = {"id": "pay_1", "amount": 500, "currency": "KZT"}
+OTHER = GOOD | {"amount": 501}
+UNUSABLE = GOOD | {"amount": -1}
+
+
+@dataclass
+class LogRecord:
+    key: bytes | None
+    value: bytes | None
+    offset: int = 0
+    partition: int = 2
+    timestamp: int = 1_700_000_000_000
+
+
+def body(event_id="evt_1", data=GOOD, kind="payment.succeeded", created=7, **how) -> bytes:
+    envelope = {"id": event_id, "type": kind, "created": created, "data": data}
+    return json.dumps(envelope, **how).encode()
+
+
+def record(event_id="evt_1", data=GOOD, offset=0, **more) -> LogRecord:
+    return LogRecord(event_id.encode(), body(event_id, data, **more), offset)
+
+
+def judge(*records, known=None):
+    return deduplicate(records, known or {}, NAMES)
+
+
+def reasons(result):
+    return [item.rejection.reason for item in result.rejected]
+
+
+def test_a_new_event_is_folded_and_remembered():
+    result = judge(record(offset=5))
+    (event,) = result.events
+    assert (event.event_id, event.partition, event.offset) == ("evt_1", 2, 5)
+    digest = content_digest(decode_envelope(body()))
+    assert result.seen == {b"evt_1": Seen(digest, 5, 1_700_000_000_000)}
+    assert (result.rejected, result.counts) == ([], {"folded": 1})
+
+
+def test_the_same_content_again_is_dropped_and_counted():
+    result = judge(record(offset=5), record(offset=6), record(offset=9))
+    assert [event.offset for event in result.events] == [5]
+    assert result.seen[b"evt_1"].offset == 5
+    assert (result.rejected, result.counts) == ([], {"folded": 1, "duplicate": 2})
+
+
+def test_the_same_content_again_in_a_later_run_is_dropped_and_not_remembered_anew():
+    known = judge(record(offset=5)).seen
+    result = judge(record(offset=6), known=known)
+    assert (result.events, result.seen, result.rejected) == ([], {}, [])
+    assert result.counts == {"duplicate": 1}
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+@pytest.mark.parametrize(
+    "changed", [{"data": OTHER}, {"created": 8}, {"kind": "payment.failed"}, {"kind": "other"}]
+)
+def test_other_content_under_a_seen_id_is_quarantined_and_the_first_stands(runs, changed):
+    first, second = record(offset=5), record(offset=6, **changed)
+    known = judge(first).seen if runs == 2 else {}
+    result = judge(*([first] if runs == 1 else []), second, known=known)
+    assert [event.offset for event in result.events] == ([5] if runs == 1 else [])
+    assert reasons(result) == [Reason.EVENT_ID_REUSED]
+    assert (result.rejected[0].record, result.rejected[0].event_id) == (second, "evt_1")
+    assert "offset 5" in result.rejected[0].rejection.detail
+    assert result.counts["rejected.event_id_reused"] == 1
+
+
+def test_after_other_content_was_quarantined_the_first_content_is_still_a_duplicate():
+    records = [record(offset=5), record(data=OTHER, offset=6), record(offset=7)]
+    result = judge(*records)
+    assert result.counts == {"folded": 1, "rejected.event_id_reused": 1, "duplicate": 1}
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        body(data=dict(reversed(GOOD.items()))),
+        body(indent=2),
+        body(separators=(",", ":")),
+        body(sort_keys=True),
+        body().replace(b"KZT", b"\\u004bZT"),
+        body()[:-1] + b', "livemode": true}',
+    ],
+    ids=["key order", "white space", "no space", "all keys sorted", "escapes", "another field"],
+)
+def test_equal_content_serialised_anew_is_a_duplicate(again):
+    assert again != body()
+    result = judge(record(offset=5), LogRecord(b"evt_1", again, 6))
+    assert result.counts == {"folded": 1, "duplicate": 1}
+
+
+def test_a_replay_of_the_offset_that_was_seen_first_publishes_nothing():
+    for first in (record(offset=5), record(data=UNUSABLE, offset=5), record(kind="x", offset=5)):
+        result = judge(first, known=judge(first).seen)
+        assert (result.events, result.seen, result.rejected) == ([], {}, [])
+        assert result.counts == {"replayed": 1}
+
+
+@pytest.mark.parametrize("key", [None, b"", b"evt_2", b"EVT_1", b"evt_1 "])
+def test_a_record_under_another_key_is_rejected_and_not_remembered(key):
+    result = judge(LogRecord(key, body(), 5))
+    assert reasons(result) == [Reason.KEY_MISMATCH]
+    assert (result.events, result.seen, result.rejected[0].event_id) == ([], {}, "evt_1")
+
+
+@pytest.mark.parametrize("value", [None, b"", b"{", b"\xff"])
+def test_a_value_that_is_no_json_is_rejected_without_an_id(value):
+    result = judge(LogRecord(b"evt_1", value, 5))
+    assert reasons(result) == [Reason.MALFORMED_JSON]
+    assert (result.seen, result.rejected[0].event_id) == ({}, None)
+    assert result.counts == {"rejected.malformed_json": 1}
+
+
+def test_an_envelope_that_lacks_a_field_is_rejected_without_an_id():
+    result = judge(LogRecord(b"evt_1", b'{"id": "evt_1"}', 5))
+    assert reasons(result) == [Reason.INVALID_ENVELOPE]
+    assert (result.seen, result.rejected[0].event_id) == ({}, None)
+
+
+def test_a_rejected_event_is_remembered_so_that_its_retry_is_a_duplicate():
+    result = judge(record(data=UNUSABLE, offset=5), record(data=UNUSABLE, offset=6))
+    assert reasons(result) == [Reason.AMOUNT_NEGATIVE]
+    assert list(result.seen) == [b"evt_1"]
+    assert result.counts == {"rejected.amount_negative": 1, "duplicate": 1}
+
+
+def test_a_rejected_event_mended_under_the_same_id_is_quarantined():
+    result = judge(record(data=UNUSABLE, offset=5), record(offset=6))
+    assert reasons(result) == [Reason.AMOUNT_NEGATIVE, Reason.EVENT_ID_REUSED]
+    assert result.events == []
+
+
+def test_an_event_that_is_not_folded_is_counted_by_type_and_remembered():
+    result = judge(record(kind="invoice.paid", offset=5), record(kind="invoice.paid", offset=6))
+    assert (result.events, result.rejected) == ([], [])
+    assert result.counts == {"unfolded.invoice.paid": 1, "duplicate": 1}
+
+
+def test_the_names_of_the_fields_are_passed_on():
+    names = FieldNames(order=("bestellung",))
+    (event,) = deduplicate([record(data=GOOD | {"bestellung": "ord_1"})], {}, names).events
+    assert event.order_reference == "ord_1"
+
+
+@st.composite
+def logs(draw):
+    """Draw a run of records in which ids, contents and defects meet."""
+    ids, data = st.sampled_from(["evt_1", "evt_2", "№"]), st.sampled_from([GOOD, OTHER, UNUSABLE])
+    kinds = st.sampled_from(["payment.succeeded", "other"])
+    bodies = st.builds(body, ids, data, kinds)
+    keyed = st.one_of(
+        st.builds(lambda i, d, k: (i.encode(), body(i, d, k)), ids, data, kinds),
+        st.tuples(ids.map(str.encode), st.one_of(bodies, st.none(), st.binary(max_size=3))),
+    )
+    drawn = draw(st.lists(keyed, max_size=10))
+    return [LogRecord(key, value, offset) for offset, (key, value) in enumerate(drawn)]
+
+
+@settings(max_examples=100)
+@given(st.data())
+def test_every_cut_into_chunks_gives_the_same_verdicts(data):
+    log = data.draw(logs())
+    whole, known, events, rejected = judge(*log), {}, [], []
+    for chunk in data.draw(chunked(log)):
+        result = judge(*chunk, known=known)
+        known |= result.seen
+        events += result.events
+        rejected += result.rejected
+    assert (events, known, rejected) == (whole.events, whole.seen, whole.rejected)
+
+
+@settings(max_examples=100)
+@given(logs())
+def test_every_record_is_counted_once(log):
+    result = judge(*log)
+    assert result.counts.total() == len(log)
+    assert result.counts["folded"] == len(result.events) <= len(result.seen)
+
+
+@settings(max_examples=100)
+@given(logs())
+def test_a_chunk_judged_again_folds_nothing_and_rejects_nothing_new(log):
+    first = judge(*log)
+    again = judge(*log, known=first.seen)
+    assert (again.events, again.seen) == ([], {})
+    assert all(item in first.rejected for item in again.rejected)
+    assert again.counts["replayed"] == len(first.seen)
+
+
+def test_what_was_known_is_not_changed():
+    known = judge(record(offset=5)).seen
+    before = dict(known)
+    judge(record("evt_2", offset=6), record(data=OTHER, offset=7), known=known)
+    assert known == before

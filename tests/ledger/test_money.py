@@ -1,0 +1,152 @@
+"""Money is an integer of minor units and a known code; anything else is refused by name."""
+
+from decimal import Decimal
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.money import (
+    MAX_AMOUNT_MINOR,
+    MINOR_UNIT_DIGITS,
+    Money,
+    MoneyError,
+    check_amount,
+    check_currency,
+    major_units,
+)
+
+amounts = st.integers(0, MAX_AMOUNT_MINOR)
+currencies = st.sampled_from(sorted(MINOR_UNIT_DIGITS))
+
+
+@given(amounts, currencies)
+def test_every_amount_in_bounds_of_every_currency_is_money(amount, currency):
+    assert Money(amount, currency).amount_minor == check_amount(amount) == amount
+    assert Money(amount, currency).currency == check_currency(currency) == currency
+
+
+def test_the_largest_amount_is_the_largest_exact_number_of_a_double():
+    assert MAX_AMOUNT_MINOR == 2**53 - 1
+    assert check_amount(2**53 - 1) == 2**53 - 1
+
+
+@given(st.floats())
+def test_every_float_is_refused_whole_ones_too(amount):
+    with pytest.raises(MoneyError) as caught:
+        Money(amount, "KZT")
+    assert caught.value.reason == "amount_not_integer"
+
+
+@given(st.integers(max_value=-1))
+def test_every_negative_amount_is_refused(amount):
+    with pytest.raises(MoneyError) as caught:
+        Money(amount, "KZT")
+    assert caught.value.reason == "amount_negative"
+
+
+@given(st.integers(min_value=2**53))
+def test_every_amount_beyond_the_largest_is_refused(amount):
+    with pytest.raises(MoneyError) as caught:
+        Money(amount, "KZT")
+    assert caught.value.reason == "amount_too_large"
+
+
+@pytest.mark.parametrize(
+    ("amount", "reason"),
+    [
+        (None, "amount_missing"),
+        (True, "amount_not_integer"),
+        (False, "amount_not_integer"),
+        ("500", "amount_not_integer"),
+        ("", "amount_not_integer"),
+        ([500], "amount_not_integer"),
+        ({}, "amount_not_integer"),
+        (Decimal(500), "amount_not_integer"),
+        (-1, "amount_negative"),
+        (2**53, "amount_too_large"),
+    ],
+)
+def test_what_is_no_amount_is_refused_by_name(amount, reason):
+    for make in (check_amount, lambda given: Money(given, "KZT")):
+        with pytest.raises(MoneyError) as caught:
+            make(amount)
+        assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("currency", "reason"),
+    [
+        (None, "currency_missing"),
+        ("", "currency_unknown"),
+        ("kzt", "currency_unknown"),
+        ("KZT ", "currency_unknown"),
+        ("BTC", "currency_unknown"),
+        (398, "currency_unknown"),
+        (True, "currency_unknown"),
+        (["KZT"], "currency_unknown"),
+        ({"code": "KZT"}, "currency_unknown"),
+    ],
+)
+def test_what_is_no_currency_is_refused_by_name(currency, reason):
+    for make in (check_currency, lambda given: Money(1, given)):
+        with pytest.raises(MoneyError) as caught:
+            make(currency)
+        assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("currency", ["XAU", "XTS", "XXX", "XDR"])
+def test_a_code_without_a_minor_unit_is_no_currency_to_count_in(currency):
+    with pytest.raises(MoneyError, match="ISO 4217"):
+        check_currency(currency)
+
+
+def test_an_error_names_the_first_characters_only_of_what_was_sent():
+    with pytest.raises(MoneyError) as caught:
+        check_currency("x" * 10_000)
+    assert len(str(caught.value)) < 100
+
+
+@given(st.integers(0, 2**52 - 1), st.integers(0, 2**52 - 1), currencies)
+def test_amounts_of_one_currency_add(one, other, currency):
+    assert Money(one, currency) + Money(other, currency) == Money(one + other, currency)
+
+
+@given(amounts, amounts, currencies, currencies)
+def test_amounts_of_two_currencies_never_add(one, other, currency, other_currency):
+    if currency != other_currency:
+        with pytest.raises(MoneyError) as caught:
+            Money(one, currency) + Money(other, other_currency)
+        assert caught.value.reason == "currency_mismatch"
+
+
+@pytest.mark.parametrize("other", [0, 1, 1.5, None, "1"])
+def test_only_money_adds_to_money(other):
+    with pytest.raises(TypeError):
+        Money(1, "KZT") + other
+
+
+def test_a_sum_beyond_the_largest_amount_is_refused():
+    with pytest.raises(MoneyError) as caught:
+        Money(MAX_AMOUNT_MINOR, "KZT") + Money(1, "KZT")
+    assert caught.value.reason == "amount_too_large"
+
+
+def test_money_has_no_order_since_currencies_have_none():
+    with pytest.raises(TypeError):
+        assert Money(1, "KZT") < Money(2, "USD")
+
+
+@pytest.mark.parametrize("stored", [[1.5, "KZT"], [-1, "KZT"], [True, "KZT"], [1, "kzt"]])
+def test_bytes_that_hold_no_money_are_not_decoded_to_money(stored):
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.msgpack.decode(msgspec.msgpack.encode(stored), type=Money)
+
+
+@given(st.integers(-MAX_AMOUNT_MINOR, MAX_AMOUNT_MINOR), currencies)
+def test_major_units_are_the_same_amount_with_the_currencys_decimals(amount, currency):
+    written = Decimal(major_units(amount, currency))
+    digits = MINOR_UNIT_DIGITS[currency]
+    assert written.scaleb(digits) == amount
+    assert -written.as_tuple().exponent == digits

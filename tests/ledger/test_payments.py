@@ -1,0 +1,258 @@
+"""A payment is its set of facts: what follows from them, in whatever order they came."""
+
+from itertools import permutations
+
+import pytest
+
+from ledger.payments import Payment, describe, describe_placed, fold_payments
+from tests.ledger.examples import failure, refund, success
+from tests.ledger.pipeline import Pipeline
+
+
+def payment_of(*events) -> Payment:
+    """Fold in every order of arrival, which must not matter, and return the payment."""
+    folded = [fold_payments(order, {}).payments for order in permutations(events)]
+    (payment,) = folded[0].values()
+    documents = [describe_placed(next(iter(payments.values()))) for payments in folded]
+    assert all(document == documents[0] for document in documents)
+    return payment
+
+
+def document_of(*events):
+    return describe(payment_of(*events))
+
+
+def anomalies_of(*events):
+    return document_of(*events).anomalies
+
+
+def published(folded):
+    """Return what each order hears of its payment: how many facts, or that it has moved away."""
+    return {
+        snapshot.order_id: len(snapshot.payment.events) if snapshot.payment else "withdrawn"
+        for snapshot in folded.snapshots
+    }
+
+
+# What is wrong with a payment, by name.
+
+
+def test_a_refund_without_a_success_is_an_anomaly_until_the_success_comes():
+    assert anomalies_of(refund()) == ("refund_without_payment",)
+    assert anomalies_of(refund(), failure()) == ("refund_without_payment",)
+    assert anomalies_of(refund(), success()) == ()
+
+
+def test_refunds_of_more_than_the_payment_are_an_anomaly_and_of_as_much_are_none():
+    first, second = refund("evt_2", amount=300), refund("evt_3", amount=200, refund_id="re_2")
+    assert anomalies_of(success(amount=500), first, second) == ()
+    assert anomalies_of(success(amount=499), first, second) == ("refund_exceeds_payment",)
+
+
+def test_the_earliest_success_is_what_refunds_may_not_exceed():
+    events = [success(amount=100), success("evt_2", 2, 900), refund(amount=101)]
+    assert anomalies_of(*events) == ("conflicting_amount", "refund_exceeds_payment")
+
+
+def test_a_refund_in_another_currency_is_an_anomaly_and_never_added():
+    events = [success(amount=500), refund("evt_2", amount=900, currency="USD")]
+    assert anomalies_of(*events) == ("currency_mismatch",)
+    exceeding = refund("evt_3", amount=501, refund_id="re_2")
+    assert anomalies_of(*events, exceeding) == ("currency_mismatch", "refund_exceeds_payment")
+
+
+@pytest.mark.parametrize("other", [{"amount": 501}, {"currency": "USD"}])
+def test_successes_that_disagree_about_the_money_are_an_anomaly(other):
+    assert anomalies_of(success(), success("evt_2", 2)) == ()
+    assert anomalies_of(success(), success("evt_2", 2, **other)) == ("conflicting_amount",)
+
+
+@pytest.mark.parametrize("other", [{"amount": 101}, {"currency": "USD"}])
+def test_facts_that_disagree_about_one_refund_are_an_anomaly(other):
+    agreeing = [success(), refund("evt_2"), refund("evt_3", 3)]
+    assert anomalies_of(*agreeing) == ()
+    assert "conflicting_refund" in anomalies_of(*agreeing, refund("evt_4", 4, **other))
+
+
+def test_two_refunds_with_different_amounts_are_no_conflict():
+    events = [success(), refund("evt_2", amount=1), refund("evt_3", amount=2, refund_id="re_2")]
+    assert anomalies_of(*events) == ()
+
+
+def test_facts_that_name_different_orders_are_an_anomaly():
+    assert anomalies_of(success(order="A"), refund(order="A"), failure()) == ()
+    assert anomalies_of(success(order="A"), refund(order="B")) == ("conflicting_order",)
+    assert anomalies_of(success(order="A"), failure(order="B")) == ("conflicting_order",)
+    assert anomalies_of(success(order="A"), failure(order="a")) == ("conflicting_order",)
+
+
+@pytest.mark.parametrize("created", [1, 2, 3])
+def test_a_failure_seen_for_a_succeeded_payment_is_no_anomaly(created):
+    document = document_of(success(created=2), failure(created=created, amount=7, currency="USD"))
+    assert (document.status, document.anomalies) == ("succeeded", ())
+    assert len(document.events) == 2
+
+
+def test_anomalies_are_each_named_once_and_sorted():
+    events = [
+        success(order="B"),
+        success("evt_2", 2, 400, order="A"),
+        refund("evt_3", amount=501),
+        refund("evt_4", amount=502),
+        refund("evt_5", refund_id="re_2", currency="USD"),
+    ]
+    assert anomalies_of(*events) == (
+        "conflicting_amount",
+        "conflicting_order",
+        "conflicting_refund",
+        "currency_mismatch",
+        "refund_exceeds_payment",
+    )
+
+
+# Status, amount and refunds.
+
+
+def test_a_payment_succeeded_if_any_attempt_did_else_failed_if_any_did_else_is_unknown():
+    assert document_of(failure(), success(), refund()).status == "succeeded"
+    assert document_of(failure(), failure("evt_2"), refund()).status == "failed"
+    assert document_of(refund()).status == "unknown"
+
+
+def test_the_money_is_that_of_the_earliest_success():
+    late, early = success("evt_1", 9, 100), success("evt_2", 3, 200, currency="USD")
+    document = document_of(late, early, failure(created=1, amount=300))
+    assert (document.amount, document.currency, document.created) == (200, "USD", 3)
+
+
+def test_of_successes_at_the_same_time_the_one_with_the_smaller_id_is_the_earliest():
+    document = document_of(success("evt_b", 3, 100), success("evt_a", 3, 200))
+    assert document.amount == 200
+
+
+def test_a_payment_without_success_has_no_money_and_is_as_old_as_its_first_fact():
+    document = document_of(failure(created=5), refund(created=4))
+    assert (document.amount, document.currency, document.created) == (None, None, 4)
+
+
+def test_a_refund_counts_once_by_its_own_id_as_its_earliest_fact_says():
+    (counted,) = document_of(success(), refund("evt_3", 3, 30), refund("evt_2", 2, 20)).refunds
+    assert (counted.refund_id, counted.amount) == ("re_1", 20)
+    assert (counted.created, counted.event_id) == (2, "evt_2")
+
+
+@pytest.mark.parametrize("reference", ["pay_1", None])
+def test_where_a_refunds_id_is_the_payments_each_event_is_a_refund_of_its_own(reference):
+    named = {"refund_id": "pay_1", "payment": reference}
+    document = document_of(success(), refund("evt_2", **named), refund("evt_3", **named))
+    assert [held.refund_id for held in document.refunds] == ["evt_2", "evt_3"]
+
+
+def test_a_refund_that_names_no_payment_is_a_payment_of_its_own():
+    payments = fold_payments([success(), refund(payment=None)], {}).payments
+    assert list(payments) == ["pay_1", "re_1"]
+    assert describe(payments["re_1"]).anomalies == ("refund_without_payment",)
+
+
+def test_the_same_refund_id_under_two_payments_is_two_refunds():
+    events = [refund("evt_1"), refund("evt_2", payment="pay_2")]
+    payments = fold_payments(events, {}).payments
+    assert [len(describe(payment).refunds) for payment in payments.values()] == [1, 1]
+
+
+def test_refunds_are_sorted_by_time_then_id_and_events_by_time_then_id():
+    events = [refund(f"evt_{n}", 9 - n // 2, refund_id=f"re_{n}") for n in range(4)]
+    document = document_of(*events)
+    assert [held.refund_id for held in document.refunds] == ["re_2", "re_3", "re_0", "re_1"]
+    assert [held.event_id for held in document.events] == ["evt_2", "evt_3", "evt_0", "evt_1"]
+
+
+def test_an_event_is_shown_with_its_place_in_the_log():
+    (shown,) = document_of(success(created=3, offset=42)).events
+    assert (shown.event_id, shown.type, shown.created) == ("evt_1", "payment.succeeded", 3)
+    assert (shown.partition, shown.offset) == (0, 42)
+
+
+# Which order it belongs to.
+
+
+def test_the_order_is_the_reference_on_the_earliest_fact_that_carries_one():
+    events = [refund(created=1), success(created=3, order="B"), failure(created=2, order="A")]
+    assert payment_of(*events).order_id == "A"
+
+
+def test_of_references_at_the_same_time_the_one_of_the_smaller_id_holds():
+    assert payment_of(success("evt_b", order="B"), failure("evt_a", order="A")).order_id == "A"
+
+
+def test_a_payment_without_a_reference_is_an_order_of_its_own():
+    assert payment_of(success(), refund()).order_id == "pay_1"
+
+
+def test_a_placed_payment_shows_its_order_and_how_many_facts_it_rests_on():
+    payment = payment_of(success(order="A"), refund())
+    placed = describe_placed(payment)
+    assert (placed.order_id, placed.version) == ("A", 2)
+    assert placed.payment_id == describe(payment).payment_id
+
+
+# What a run of events publishes.
+
+
+def test_a_fact_that_is_known_changes_and_publishes_nothing():
+    known = fold_payments([success()], {}).payments
+    again = fold_payments([success(), success(offset=9)], known)
+    assert (again.payments, again.snapshots, again.entries) == ({}, [], [])
+
+
+def test_a_late_fact_moves_the_payment_whole_from_its_old_order_to_the_new_one():
+    known = fold_payments([success("evt_1", 5, order="A")], {}).payments
+    folded = fold_payments([failure("evt_2", 4, order="B")], known)
+    assert published(folded) == {"A": "withdrawn", "B": 2}
+    assert {snapshot.version for snapshot in folded.snapshots} == {2}
+
+
+def test_a_reference_that_comes_late_moves_the_payment_out_of_the_order_of_its_own():
+    known = fold_payments([refund()], {}).payments
+    folded = fold_payments([success(order="A")], known)
+    assert published(folded) == {"pay_1": "withdrawn", "A": 2}
+
+
+def test_a_late_fact_that_names_the_same_order_withdraws_nothing():
+    known = fold_payments([success("evt_1", 5, order="A")], {}).payments
+    assert published(fold_payments([failure("evt_2", 4, order="A")], known)) == {"A": 2}
+    assert published(fold_payments([refund(created=9, order="B")], known)) == {"A": 2}
+
+
+def test_every_order_that_a_payment_only_passed_through_in_one_chunk_hears_of_it():
+    run = [success(f"evt_{n}", 9 - n, order=order) for n, order in enumerate("ABC")]
+    assert published(fold_payments(run, {})) == {"A": "withdrawn", "B": "withdrawn", "C": 3}
+
+
+def test_an_order_that_heard_of_a_payment_before_a_crash_lost_the_state_is_told_it_moved():
+    first, earlier = success("evt_1", 5, order="A"), success("evt_2", 4, order="B")
+    pipeline = Pipeline()
+    pipeline.fold([[first]], crash_before_state=True)
+    assert list(pipeline.documents()) == ["A"]
+    pipeline.fold([[first, earlier]])
+    (document,) = pipeline.documents().values()
+    assert (document.order_id, document.version) == ("B", 2)
+
+
+def test_a_crash_after_several_moves_leaves_the_payment_in_one_order_however_it_is_cut_again():
+    run = [success(f"evt_{n}", 9 - n, order=order) for n, order in enumerate("ABAC")]
+    for published_before in range(1, 5):
+        for cut in range(1, 5):
+            pipeline = Pipeline()
+            pipeline.fold([run[:published_before]], crash_before_state=True)
+            pipeline.fold([run[:cut], run[cut:]])
+            assert list(pipeline.documents()) == ["C"]
+
+
+def test_what_was_known_is_not_changed():
+    known = fold_payments([success()], {}).payments
+    before = dict(known)
+    facts = dict(known["pay_1"].facts)
+    fold_payments([refund(), success("evt_9", payment="pay_2")], known)
+    assert known == before
+    assert known["pay_1"].facts == facts

@@ -1,0 +1,62 @@
+"""The topics have the names, policies and retention that the design gives them."""
+
+import pytest
+
+from ledger.topics import MAX_RECORD_BYTES, TABLES, Topic, TopicNames, all_topics, changelog_name
+
+WEEK_MS = 7 * 24 * 3600 * 1000
+
+
+def test_the_names_are_the_designs():
+    names = TopicNames()
+    assert [names.webhooks, names.rejected] == ["plexy.webhooks", "plexy.rejected"]
+    assert [names.events, names.payments] == ["ledger.events", "ledger.payments"]
+    assert [names.entries, names.orders] == ["ledger.entries", "ledger.orders"]
+
+
+def test_a_prefix_stands_before_every_name_of_our_own_and_no_changelogs():
+    plain, prefixed = all_topics(TopicNames(), "app"), all_topics(TopicNames("shop2."), "app")
+    ours = [topic.name for topic in plain if not topic.name.endswith("-changelog")]
+    assert [topic.name for topic in prefixed][: len(ours)] == [f"shop2.{name}" for name in ours]
+    assert prefixed[len(ours) :] == plain[len(ours) :]
+
+
+def test_the_changelogs_are_named_by_fausts_rule():
+    assert changelog_name("ledger-v1", "seen") == "ledger-v1-seen-changelog"
+    names = [topic.name for topic in all_topics(TopicNames(), "ledger-v1")]
+    assert names[-3:] == [f"ledger-v1-{table}-changelog" for table in TABLES]
+    assert TABLES == ("seen", "payments", "orders")
+
+
+@pytest.mark.parametrize(
+    ("name", "policy", "retention_ms"),
+    [
+        ("plexy.webhooks", "delete", -1),
+        ("plexy.rejected", "delete", -1),
+        ("ledger.events", "delete", WEEK_MS),
+        ("ledger.payments", "delete", WEEK_MS),
+        ("ledger.entries", "delete", -1),
+        ("ledger.orders", "compact", -1),
+        ("app-seen-changelog", "compact", -1),
+        ("app-payments-changelog", "compact", -1),
+        ("app-orders-changelog", "compact", -1),
+    ],
+)
+def test_every_topic_is_kept_as_the_design_says(name, policy, retention_ms):
+    (topic,) = [topic for topic in all_topics(TopicNames(), "app") if topic.name == name]
+    assert (topic.cleanup_policy, topic.retention_ms) == (policy, retention_ms)
+
+
+def test_there_are_no_topics_but_the_designs_and_no_name_twice():
+    names = [topic.name for topic in all_topics(TopicNames(), "app")]
+    assert len(names) == len(set(names)) == 9
+
+
+def test_the_configuration_is_in_kafkas_own_words():
+    topic = Topic(name="t", cleanup_policy="compact", retention_ms=5)
+    assert topic.config == {
+        "cleanup.policy": "compact",
+        "retention.ms": "5",
+        "max.message.bytes": str(MAX_RECORD_BYTES),
+    }
+    assert Topic(name="t").config["retention.ms"] == "-1"

@@ -1,0 +1,179 @@
+"""Encode and decode are inverse, equal values are equal bytes, the documents keep their shape."""
+
+from functools import cache
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ledger import wire
+from ledger.deduplication import Seen
+from ledger.events import Event
+from ledger.orders import Order
+from ledger.payments import Payment, describe_placed, fold_payments
+from tests.ledger.examples import refund, success
+from tests.ledger.pipeline import Pipeline, documents_of
+from tests.strategies import histories
+
+NUMBERS = st.integers(0, 2**53 - 1)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+SEEN = st.builds(Seen, st.binary(min_size=16, max_size=16), NUMBERS, st.integers(-1, 2**53 - 1))
+EVENTS = st.builds(
+    Event,
+    event_id=TEXT,
+    type=TEXT,
+    created=NUMBERS,
+    data_id=TEXT,
+    amount_minor=NUMBERS,
+    currency=TEXT,
+    status=st.none() | TEXT,
+    order_reference=st.none() | TEXT,
+    payment_reference=st.none() | TEXT,
+    partition=st.integers(0, 2**31 - 1),
+    offset=NUMBERS,
+)
+
+
+def written(history):
+    """Return all that the agents would write for a history, by the name of its format."""
+    pipeline, snapshots = Pipeline(), []
+    for event in history:
+        snapshots += fold_payments([event], pipeline.payments).snapshots
+        pipeline.fold([[event]])
+    return {
+        "EVENTS": history,
+        "SNAPSHOTS": snapshots,
+        "ENTRIES": list(pipeline.entries.values()),
+        "ORDER_DOCUMENTS": list(pipeline.documents().values()),
+        "PLACED_PAYMENTS": [describe_placed(payment) for payment in pipeline.payments.values()],
+        "PAYMENTS": list(pipeline.payments.values()),
+        "ORDERS": list(pipeline.orders.values()),
+    }
+
+
+def assert_inverse(kind: wire.Format, value) -> None:
+    encoded = kind.encode(value)
+    decoded = kind.decode(encoded)
+    assert decoded == value
+    assert type(decoded) is type(value)
+    assert kind.encode(decoded) == encoded
+
+
+def test_every_format_is_among_those_that_are_tested():
+    formats = {name for name, value in vars(wire).items() if isinstance(value, wire.Format)}
+    assert formats == {*written([]), "SEEN"}
+
+
+@settings(max_examples=100)
+@given(histories(max_size=6))
+def test_what_the_agents_write_is_read_as_it_was_and_written_again_to_the_same_bytes(history):
+    for name, values in written(history).items():
+        for value in values:
+            assert_inverse(getattr(wire, name), value)
+
+
+@given(EVENTS)
+def test_any_event_is_read_as_it_was_written(event):
+    assert_inverse(wire.EVENTS, event)
+
+
+@given(SEEN)
+def test_what_is_remembered_is_read_as_it_was_written(seen):
+    assert_inverse(wire.SEEN, seen)
+
+
+@settings(max_examples=100)
+@given(st.data())
+def test_what_people_read_of_equal_sets_of_facts_is_equal_bytes(data):
+    history = data.draw(histories(max_size=6))
+    shuffled = data.draw(st.permutations(history))
+    for name in ("ORDER_DOCUMENTS", "PLACED_PAYMENTS"):
+        encode = getattr(wire, name).encode
+        assert {*map(encode, written(shuffled)[name])} == {*map(encode, written(history)[name])}
+
+
+@cache
+def two_facts():
+    pipeline = Pipeline()
+    pipeline.fold([[success(order="A"), refund(), success("e2", payment="p_2", order="A")]])
+    return pipeline
+
+
+def test_equal_payments_are_equal_bytes_whichever_fact_came_first():
+    payment = two_facts().payments["pay_1"]
+    facts, posted = (dict(reversed(held.items())) for held in (payment.facts, payment.posted))
+    other = Payment(payment.payment_id, facts, posted)
+    assert other == payment
+    assert wire.PAYMENTS.encode(other) == wire.PAYMENTS.encode(payment)
+
+
+def test_equal_orders_are_equal_bytes_whichever_payment_came_first():
+    order = two_facts().orders["A"]
+    other = Order("A", dict(reversed(order.payments.items())))
+    assert other == order
+    assert wire.ORDERS.encode(other) == wire.ORDERS.encode(order)
+
+
+def test_sums_beyond_64_bits_are_written_and_read():
+    events = [refund(f"e{n}", 1, 2**53 - 1, payment=f"p{n}", order="A") for n in range(2100)]
+    pipeline = Pipeline()
+    pipeline.fold([events])
+    (document,) = pipeline.documents().values()
+    assert document.totals["KZT"].net < -(2**64)
+    assert_inverse(wire.ORDER_DOCUMENTS, document)
+    assert_inverse(wire.ORDERS, pipeline.orders["A"])
+
+
+# The shape that people and programs downstream rely on: keys, their order, and types.
+
+PAYMENT = (
+    '"payment_id":"pay_1","status":"succeeded","amount":500,"currency":"KZT","created":1,'
+    '"refunds":[{"refund_id":"re_1","amount":100,"currency":"KZT","created":2,"event_id":"evt_r"}],'
+    '"events":[{"event_id":"evt_1","type":"payment.succeeded","created":1,"partition":0,"offset":0},'
+    '{"event_id":"evt_r","type":"refund.succeeded","created":2,"partition":0,"offset":1}],'
+    '"anomalies":[]'
+)
+ORDER = (
+    '{"order_id":"A","status":"partially_refunded","version":2,'
+    '"totals":{"KZT":{"paid":500,"refunded":100,"net":400}},'
+    f'"payments":[{{{PAYMENT}}}],"anomalies":[],"first_event":1,"last_event":2}}'
+)
+ENTRY = (
+    '{"entry_id":"payment/pay_1/evt_1","payment_id":"pay_1","refund_id":null,"event_id":"evt_1",'
+    '"created":1,"partition":0,"offset":0,"reverses":null,'
+    '"postings":[{"account":"assets:plexy","amount":500,"currency":"KZT"},'
+    '{"account":"income:sales","amount":-500,"currency":"KZT"}]}'
+)
+HISTORY = [success(order="A"), refund(offset=1)]
+
+
+def test_an_orders_document_has_exactly_this_shape():
+    (document,) = documents_of(HISTORY).values()
+    assert wire.ORDER_DOCUMENTS.encode(document).decode() == ORDER
+
+
+def test_a_payments_document_has_exactly_this_shape():
+    (payment,) = fold_payments(HISTORY, {}).payments.values()
+    placed = wire.PLACED_PAYMENTS.encode(describe_placed(payment)).decode()
+    assert placed == f'{{{PAYMENT},"order_id":"A","version":2}}'
+
+
+def test_an_entry_has_exactly_this_shape():
+    entry = fold_payments(HISTORY, {}).entries[0]
+    assert wire.ENTRIES.encode(entry).decode() == ENTRY
+
+
+def test_what_is_empty_is_an_empty_list_or_null_and_never_left_out():
+    (document,) = documents_of([refund()]).values()
+    (payment,) = msgspec.json.decode(wire.ORDER_DOCUMENTS.encode(document))["payments"]
+    assert (payment["amount"], payment["currency"]) == (None, None)
+    paid = msgspec.json.decode(wire.ORDER_DOCUMENTS.encode(documents_of([success()])["pay_1"]))
+    assert (paid["anomalies"], paid["payments"][0]["refunds"]) == ([], [])
+
+
+@pytest.mark.parametrize("name", ["EVENTS", "SNAPSHOTS", "PAYMENTS", "ORDERS", "ENTRIES", "SEEN"])
+@pytest.mark.parametrize("encoded", [b"", b"\xc1", b"{}", b"\x90"])
+def test_bytes_that_hold_no_such_value_are_an_error_of_the_decoder(name, encoded):
+    with pytest.raises(msgspec.DecodeError):
+        getattr(wire, name).decode(encoded)
