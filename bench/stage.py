@@ -120,12 +120,6 @@ class Stage:
                 values[record.key] = record.value
         return values
 
-    async def delete(self) -> None:
-        """Delete the run's topics: the next run's broker has as little to do as this one's had."""
-        prefixes = (self.place.prefix, f"{self.place.app_id}-")
-        topics = [t for t in await self._admin.list_topics() if t.startswith(prefixes)]
-        await self._admin.delete_topics(topics)
-
     def _partitions(self, *topics: str) -> list[TopicPartition]:
         return [TopicPartition(t, p) for t in topics for p in range(self.place.partitions)]
 
@@ -142,7 +136,10 @@ class Stage:
 
 @asynccontextmanager
 async def open_stage(place: Place) -> AsyncIterator[Stage]:
-    """Create a run's topics, with the project's own settings; delete them at the end."""
+    """Create a run's topics, with the project's own settings; delete them after it.
+
+    So the next run's broker has as little to do as this one's had.
+    """
     settings = TopicSettings(
         kafka_bootstrap=place.bootstrap,
         topic_prefix=place.prefix,
@@ -157,12 +154,18 @@ async def open_stage(place: Place) -> AsyncIterator[Stage]:
     await admin.start()
     try:
         await consumer.start()
-        stage = Stage(place, admin, consumer)
-        yield stage
-        await stage.delete()
+        try:
+            yield Stage(place, admin, consumer)
+        finally:
+            await consumer.stop()
+        await _delete_topics(admin, place)
     finally:
-        await consumer.stop()
         await admin.close()
+
+
+async def _delete_topics(admin: AIOKafkaAdminClient, place: Place) -> None:
+    prefixes = (place.prefix, f"{place.app_id}-")
+    await admin.delete_topics([t for t in await admin.list_topics() if t.startswith(prefixes)])
 
 
 def _parts(items: Iterable[Delivery], size: int) -> Iterator[list[Delivery]]:

@@ -9,7 +9,6 @@ later (its sender delivers it again), or a state that only a restart of the prog
 
 import asyncio
 import contextlib
-import logging
 from typing import Final, Protocol
 
 import structlog
@@ -20,6 +19,7 @@ from ingest.producer import open_producer, trouble_with
 from ingest.records import Record
 from ingest.settings import IngestSettings
 from ledger.topics import TopicNames
+from runtime.client_log import ClientLog
 from runtime.topics import unreachable
 
 _NOT_YET: Final = "Kafka is not connected yet"
@@ -53,33 +53,6 @@ class Log(Protocol):
         """Let go of every connection, in bounded time."""
 
 
-class _ClientLog(logging.Handler):
-    """Keeps aiokafka's last line, and the others from the log: it has some for every attempt.
-
-    Its last line tells a refused password from an absent broker, which its exceptions do not; so it
-    goes into the one line that is written here when the state changes.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.last_line = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.last_line = record.getMessage()
-
-    def attach(self) -> None:
-        """Take aiokafka's lines."""
-        logger = logging.getLogger("aiokafka")
-        logger.addHandler(self)
-        logger.propagate = False
-
-    def detach(self) -> None:
-        """Let them go where they went before."""
-        logger = logging.getLogger("aiokafka")
-        logger.removeHandler(self)
-        logger.propagate = not logger.handlers
-
-
 class WebhookLog:
     """A ``Log`` on Kafka, which connects in the background and connects again when it must."""
 
@@ -93,7 +66,7 @@ class WebhookLog:
         self._lost = asyncio.Event()
         self._tried = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
-        self._client_log = _ClientLog()
+        self._client_log = ClientLog()
 
     async def start(self) -> None:
         """Begin to connect, and give the first attempt a moment."""

@@ -7,8 +7,8 @@ partition count is for life and a shorter retention loses the log of record.
 
 import asyncio
 import time
-from collections.abc import Sequence
-from typing import Annotated, Final
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final
 
 import msgspec
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -21,6 +21,7 @@ from aiokafka.errors import (
 )
 
 from ledger.topics import Topic, TopicNames, all_topics
+from runtime.client_log import ClientLog
 from runtime.kafka import KafkaSettings
 from runtime.settings import setting
 
@@ -63,21 +64,23 @@ async def ensure_topics(settings: TopicSettings, *, create: bool = True) -> Topi
     """Create what is missing, check what is there; ``TopicsError`` if a topic is not as needed."""
     wanted = all_topics(TopicNames(settings.topic_prefix), settings.app_id)
     admin = AIOKafkaAdminClient(**settings.client_options(), request_timeout_ms=15_000)
-    try:
-        await admin.start()
-    except KafkaError as error:
-        raise TopicsError(unreachable(settings, error)) from error
+    with ClientLog() as said:
+        try:
+            await admin.start()
+        except KafkaError as error:
+            raise TopicsError(unreachable(settings, error, said.last_line)) from error
     try:
         return await _ensure(admin, settings, wanted, create=create)
     finally:
         await admin.close()
 
 
-def unreachable(settings: KafkaSettings, error: Exception) -> str:
+def unreachable(settings: KafkaSettings, error: Exception, said: str = "") -> str:
     """Say that Kafka does not answer, where it was looked for, and what to do."""
     brokers = ",".join(settings.bootstrap_servers)
+    why = f"{type(error).__name__}: {said}" if said else type(error).__name__
     return (
-        f"Kafka does not answer at {brokers} ({type(error).__name__}); start it "
+        f"Kafka does not answer at {brokers} ({why}); start it "
         "(`plexy-ledger kafka` runs an embedded one) or set LEDGER_KAFKA_BOOTSTRAP to a running one"
     )
 
@@ -145,22 +148,40 @@ async def _check(
     admin: AIOKafkaAdminClient, settings: TopicSettings, wanted: Sequence[Topic]
 ) -> None:
     for found in await admin.describe_topics([topic.name for topic in wanted]):
-        count = len(found["partitions"])
-        if count != settings.partitions:
-            raise TopicsError(
-                f"topic {found['topic']} has {count} partitions, expected {settings.partitions}: "
-                f"set LEDGER_PARTITIONS={count}, or start a new ledger with another "
-                "LEDGER_TOPIC_PREFIX and LEDGER_APP_ID"
-            )
+        _check_partitions(settings, found)
     configs = await _configs(admin, [topic.name for topic in wanted])
     for topic in wanted:
         for key in ("cleanup.policy", "retention.ms"):
-            expected, got = topic.config[key], configs.get((topic.name, key))
-            if got != expected:
-                raise TopicsError(
-                    f"topic {topic.name} has {key}={got}, expected {expected}: change it with "
-                    f"`kafka-configs.sh --alter --topic {topic.name} --add-config {key}={expected}`"
-                )
+            _check_config(topic.name, key, topic.config[key], configs.get((topic.name, key)))
+        key, least = "min.insync.replicas", settings.min_insync_replicas
+        got = configs.get((topic.name, key))
+        if int(got or 0) < least:
+            _check_config(topic.name, key, str(least), got)
+
+
+def _check_partitions(settings: TopicSettings, found: Mapping[str, Any]) -> None:
+    name, partitions = found["topic"], found["partitions"]
+    if len(partitions) != settings.partitions:
+        raise TopicsError(
+            f"topic {name} has {len(partitions)} partitions, expected {settings.partitions}: set "
+            f"LEDGER_PARTITIONS={len(partitions)}, or start a new ledger with another "
+            "LEDGER_TOPIC_PREFIX and LEDGER_APP_ID"
+        )
+    replicas = min(len(partition["replicas"]) for partition in partitions)
+    if replicas < settings.replication_factor:
+        raise TopicsError(
+            f"topic {name} has {replicas} replicas, expected {settings.replication_factor}: add "
+            "some with `kafka-reassign-partitions.sh`, or set "
+            f"LEDGER_REPLICATION_FACTOR={replicas}"
+        )
+
+
+def _check_config(name: str, key: str, expected: str, got: str | None) -> None:
+    if got != expected:
+        raise TopicsError(
+            f"topic {name} has {key}={got}, expected {expected}: change it with "
+            f"`kafka-configs.sh --alter --topic {name} --add-config {key}={expected}`"
+        )
 
 
 async def _configs(

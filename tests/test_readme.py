@@ -1,4 +1,4 @@
-"""The README tells the truth: its settings table is the program's own, and its links lead somewhere."""
+"""The README tells the truth: its settings table is the program's, its links lead somewhere."""
 
 import re
 import subprocess

@@ -1,0 +1,142 @@
+"""The programs as other tools start them: ``faust … worker`` and ``uvicorn ingest.app:app``.
+
+Both take their settings from the environment alone, stop on SIGTERM, and say what they lack.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+import pytest
+
+from cli.kafka import EmbeddedKafka
+from runtime.topics import TopicSettings, ensure_topics
+from tests.ingest.conftest import PATH, SECRET, event, signed
+from tests.kafka.harness import (
+    WorkerProcess,
+    deliver,
+    environment,
+    free_port,
+    lags,
+    names_of,
+    read_topic,
+    until,
+    wait_folded,
+)
+
+pytestmark = pytest.mark.timeout(240)
+
+FAUST = [sys.executable, "-m", "faust", "-A", "processors.app", "worker", "-l", "warn"]
+UVICORN = [sys.executable, "-m", "uvicorn", "ingest.app:app", "--port"]
+
+PAYMENT = {
+    "id": "evt_1",
+    "type": "payment.succeeded",
+    "created": 1,
+    "data": {"id": "pay_1", "amount": 990, "currency": "KZT", "merchantReference": "ord_1"},
+}
+
+
+@pytest.fixture
+def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
+    return environment(kafka.bootstrap, tmp_path / "ledger", webhook_secrets=SECRET)
+
+
+def end_of(command: list[str], env: Mapping[str, str]) -> tuple[int, str]:
+    """Run a program that can't start; return its exit code and all that it printed."""
+    ended = subprocess.run(
+        command,
+        env=os.environ | env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return ended.returncode, ended.stdout
+
+
+def status(port: int, path: str) -> int:
+    """Return the status of a page; 0 while nobody listens."""
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}{path}", trust_env=False, timeout=20).status_code
+    except httpx.TransportError:
+        return 0
+
+
+def test_faust_runs_the_worker_which_folds_and_stops_with_everything_committed(env):
+    with WorkerProcess(env, FAUST) as worker:
+        worker.wait_ready(90)
+        deliver(env, [PAYMENT])
+        wait_folded(env, worker)
+        code, document = worker.get("/orders/ord_1")
+        assert (code, document["totals"]) == (
+            200,
+            {"KZT": {"paid": 990, "refunded": 0, "net": 990}},
+        )
+        worker.signal(signal.SIGTERM)
+        assert worker.wait(within_s=20) == 0, worker.tail()
+    assert not any(lags(env).values())
+    assert "Traceback" not in worker.log_file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "remedy"),
+    [
+        ({"LEDGER_WEB_BIND": "0.0.0.0"}, "LEDGER_API_TOKEN"),  # noqa: S104
+        ({"LEDGER_PARTITIONS": "four"}, "LEDGER_PARTITIONS"),
+        ({"LEDGER_KAFKA_SASL_MECHANISM": "PLAIN"}, "LEDGER_KAFKA_PASSWORD"),
+    ],
+)
+def test_faust_without_a_setting_that_the_worker_needs_says_which(env, wrong, remedy):
+    code, output = end_of(FAUST, env | wrong)
+    assert code != 0
+    assert remedy in output.splitlines()[-1]
+    assert "Traceback" not in output
+
+
+def test_uvicorn_serves_ingress_which_keeps_a_delivery_and_stops(env):
+    port = free_port()
+    asyncio.run(ensure_topics(TopicSettings.from_environment(env)))
+    with WorkerProcess(env, [*UVICORN, str(port)]) as ingress:
+
+        def ready() -> bool:
+            assert ingress.process
+            assert ingress.process.poll() is None, ingress.tail()
+            return status(port, "/readyz") == 200
+
+        until(ready, within_s=60, what=f"an ingress that is ready:\n{ingress.tail()}")
+        body = event("evt_1")
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+            accepted = client.post(PATH, content=body, headers=signed(body))
+            forged = client.post(PATH, content=body, headers=signed(body, secret="whsec_no"))
+        ingress.signal(signal.SIGTERM)
+        code = ingress.wait(within_s=20)
+        output = ingress.log_file.read_text()
+    assert (accepted.status_code, forged.status_code) == (200, 401), output
+    assert code in {0, -signal.SIGTERM}, output
+    assert "Traceback" not in output
+    assert SECRET not in output
+    (record,) = read_topic(env, names_of(env).webhooks)
+    assert (record.key, record.value) == (b"evt_1", body)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "remedy"),
+    [
+        ({"LEDGER_WEBHOOK_SECRETS": ""}, "LEDGER_WEBHOOK_SECRETS is not set"),
+        ({"LEDGER_ALLOW_UNSIGNED": "true"}, "LEDGER_ALLOW_UNSIGNED"),
+        ({"LEDGER_KAFKA_BOOTSTRAP": "nowhere"}, "LEDGER_KAFKA_BOOTSTRAP"),
+    ],
+)
+def test_uvicorn_without_a_setting_that_ingress_needs_says_which(env, wrong, remedy):
+    code, output = end_of([*UVICORN, str(free_port())], env | wrong)
+    assert code != 0
+    assert remedy in output.splitlines()[-1]
+    assert "Traceback" not in output
+    assert SECRET not in output

@@ -1,0 +1,136 @@
+"""The order of arrival changes nothing: the demo's sample comes out the same, shuffled and doubled.
+
+In: the deliveries that ingress accepts, but for the one whose event id was seen with other content:
+which of the two stands is decided by the order of arrival. Out: the documents that the sample
+expects, whole, over HTTP; and a journal that has the same money in it.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from cli import sample
+from cli.kafka import EmbeddedKafka
+from ledger.envelope import Envelope, content_digest, decode_envelope
+from ledger.journal import PLEXY, REFUNDS, SALES
+from ledger.wire import ENTRIES
+from tests.kafka.harness import (
+    WorkerProcess,
+    deliver,
+    environment,
+    names_of,
+    read_topic,
+    wait_folded,
+)
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def accepted() -> list[dict[str, Any]]:
+    """Return the bodies that ingress keeps, without those that reuse an id for other content."""
+    refused = {refusal.delivery for refusal in sample.expected().refused}
+    first: dict[str, bytes] = {}
+    bodies = []
+    for delivery in sample.deliveries():
+        envelope = decode_envelope(delivery.raw)
+        if delivery.name in refused or not isinstance(envelope, Envelope):
+            continue
+        digest = content_digest(envelope)
+        if first.setdefault(envelope.id, digest) == digest:
+            assert delivery.body
+            bodies.append(delivery.body)
+    return bodies
+
+
+def unfoldable() -> Counter[str]:
+    """Return how often each event id of an accepted delivery with bad data must be rejected."""
+    ids = {body["id"] for body in accepted()}
+    rejected = sample.expected().rejected
+    reused = "event_id_reused"
+    return Counter(each.key for each in rejected if each.key in ids and each.reason != reused)
+
+
+@pytest.fixture(scope="module", params=[1, 20260101, 424242, "backwards"])
+def folded(
+    request: pytest.FixtureRequest,
+    kafka: EmbeddedKafka,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[WorkerProcess]:
+    """Run a worker until it has folded the sample, in an order of its own."""
+    env = environment(kafka.bootstrap, tmp_path_factory.mktemp("history"))
+    bodies = accepted() * 2
+    if request.param == "backwards":
+        bodies.reverse()
+    else:
+        random.Random(request.param).shuffle(bodies)  # noqa: S311 - the same order each time
+    with WorkerProcess(env) as worker:
+        worker.wait_ready(90)
+        # In two parts, so that what belongs together comes in one chunk or in several.
+        middle = len(bodies) // 3
+        deliver(env, bodies[:middle])
+        wait_folded(env, worker, within_s=90)
+        deliver(env, bodies[middle:])
+        wait_folded(env, worker, within_s=90)
+        yield worker
+
+
+def test_the_sample_has_something_to_shuffle():
+    assert len({body["id"] for body in accepted()}) < len(accepted()) < len(sample.deliveries())
+    ids = {body["id"] for body in accepted()}
+    folded = {
+        event["event_id"]
+        for order in sample.expected().orders.values()
+        for payment in order["payments"]
+        for event in payment["events"]
+    }
+    assert folded < ids
+    assert unfoldable()
+
+
+def test_every_order_has_the_expected_document_and_no_other_order_is_there(folded):
+    wanted = sample.expected().orders
+    got = {}
+    for order_id in wanted:
+        status, document = folded.get(f"/orders/{quote(order_id, safe='')}")
+        assert status == 200, document
+        got[order_id] = sample.without_places(document)
+    assert got == wanted
+    latest = {r.key.decode(): r.value for r in read_topic(folded.env, names_of(folded.env).orders)}
+    assert {order_id for order_id, value in latest.items() if value is not None} == set(wanted)
+
+
+def test_the_journal_has_the_money_of_the_orders(folded):
+    entries = {
+        record.key: ENTRIES.decode(record.value)
+        for record in read_topic(folded.env, names_of(folded.env).entries)
+    }
+    sums: Counter[tuple[str, str]] = Counter()
+    for entry in entries.values():
+        for posting in entry.postings:
+            sums[posting.currency, posting.account] += posting.amount
+    expected: Counter[tuple[str, str]] = Counter()
+    for order in sample.expected().orders.values():
+        for currency, total in order["totals"].items():
+            expected[currency, PLEXY] += total["net"]
+            expected[currency, SALES] -= total["paid"]
+            expected[currency, REFUNDS] += total["refunded"]
+    assert without_zeros(sums) == without_zeros(expected)
+    # Each entry is posted under its own key with one content, however often its event came.
+    for record in read_topic(folded.env, names_of(folded.env).entries):
+        assert ENTRIES.decode(record.value) == entries[record.key]
+    for number in {entry.reverses for entry in entries.values() if entry.reverses}:
+        assert number.encode() in entries
+
+
+def test_bad_data_is_rejected_once_and_a_duplicate_is_not_rejected(folded):
+    records = read_topic(folded.env, names_of(folded.env).rejected)
+    rejected = Counter(record.key.decode() for record in records)
+    assert rejected == unfoldable()
+
+
+def without_zeros(sums: Counter[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    return {key: amount for key, amount in sums.items() if amount}

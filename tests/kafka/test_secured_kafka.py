@@ -1,0 +1,260 @@
+"""A Kafka that asks for a password over TLS: every program gets in, or says why it doesn't.
+
+The certificates are made here, for 127.0.0.1, and the SCRAM user by Kafka's own tool.
+"""
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import httpx
+import pytest
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from cli.kafka import EmbeddedKafka, fetch
+from cli.kafka_distribution import KafkaCache
+from tests.ingest.conftest import PATH, SECRET, event, signed
+from tests.kafka.harness import WorkerProcess, environment, free_port, names_of, read_topic, until
+
+pytestmark = pytest.mark.timeout(300)
+
+USER, PASSWORD, WRONG = "ledger", "pass=word of the tests", "some other word"
+MECHANISM = "SCRAM-SHA-512"
+PROTOCOLS = {"SASL_SSL": 0, "SSL": 0, "SASL_PLAINTEXT": 0}
+# A refused login must be an error in this time, on a busy machine too.
+REFUSED_WITHIN_S = 60
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def secured(
+    kafka_cache: KafkaCache, authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EmbeddedKafka]:
+    """Run a broker with a listener for each way to get in, and one user."""
+    with EmbeddedKafka(
+        tmp_path_factory.mktemp("kafka"),
+        cache=kafka_cache,
+        listeners=PROTOCOLS,
+        properties=listener_properties(authority.issue_cert("127.0.0.1")),
+    ) as broker:
+        create_user(broker, kafka_cache)
+        yield broker
+
+
+def listener_properties(certificate: trustme.LeafCert) -> dict[str, str]:
+    chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
+    key = load_pem_private_key(certificate.private_key_pem.bytes(), password=None)
+    # Kafka reads a key in PKCS #8 only.
+    pkcs8 = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    properties = {}
+    for listener in ("sasl_ssl", "ssl"):
+        properties |= {
+            f"listener.name.{listener}.ssl.keystore.type": "PEM",
+            f"listener.name.{listener}.ssl.keystore.certificate.chain": chain.decode(),
+            f"listener.name.{listener}.ssl.keystore.key": pkcs8.decode(),
+        }
+    module = "org.apache.kafka.common.security.scram.ScramLoginModule"
+    for listener in ("sasl_ssl", "sasl_plaintext"):
+        properties |= {
+            f"listener.name.{listener}.sasl.enabled.mechanisms": MECHANISM,
+            f"listener.name.{listener}.{MECHANISM.lower()}.sasl.jaas.config": f"{module} required;",
+        }
+    return properties
+
+
+def create_user(broker: EmbeddedKafka, cache: KafkaCache) -> None:
+    config = f"{MECHANISM}=[iterations=4096,password={PASSWORD}]"
+    arguments = ["--bootstrap-server", broker.bootstrap, "--alter", "--add-config", config]
+    user = ["--entity-type", "users", "--entity-name", USER]
+    command = fetch(cache).command("kafka.admin.ConfigCommand", *arguments, *user)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def env(secured: EmbeddedKafka, authority: trustme.CA, tmp_path: Path) -> dict[str, str]:
+    return settings(secured, authority, tmp_path, "SASL_SSL")
+
+
+def settings(
+    broker: EmbeddedKafka, authority: trustme.CA, folder: Path, protocol: str
+) -> dict[str, str]:
+    """Return the settings of a fresh ledger that gets in as the protocol asks."""
+    given: dict[str, object] = {}
+    if "SSL" in protocol.split("_"):
+        given |= {"kafka_tls": "true", "kafka_ca_file": ca_file(authority, folder)}
+    if protocol.startswith("SASL"):
+        given |= {"kafka_sasl_mechanism": MECHANISM, "kafka_username": USER}
+        given |= {"kafka_password": PASSWORD}
+    return environment(
+        broker.address(protocol),
+        folder / "ledger",
+        webhook_secrets=SECRET,
+        ingest_port=free_port(),
+        answer_within_s=4,
+        **given,
+    )
+
+
+def ca_file(authority: trustme.CA, folder: Path) -> Path:
+    file = folder / "authority.pem"
+    authority.cert_pem.write_to_path(file)
+    return file
+
+
+def program(name: str, env: Mapping[str, str], *arguments: str) -> WorkerProcess:
+    """Describe one of our commands; its log is a file of its own."""
+    started = WorkerProcess(env, [sys.executable, "-m", "cli", name, *arguments])
+    started.log_file = started.log_file.with_name(f"{name}.log")
+    return started
+
+
+def ask_ingress(env: Mapping[str, str], path: str) -> tuple[int, str]:
+    """Return the status and the text of a page of ingress; (0, "") while nobody listens."""
+    url = f"http://127.0.0.1:{env['LEDGER_INGEST_PORT']}{path}"
+    try:
+        answer = httpx.get(url, trust_env=False, timeout=30)
+    except httpx.TransportError:
+        return 0, ""
+    return answer.status_code, answer.text
+
+
+def post(env: Mapping[str, str], body: bytes) -> httpx.Response:
+    url = f"http://127.0.0.1:{env['LEDGER_INGEST_PORT']}{PATH}"
+    with httpx.Client(trust_env=False, timeout=30) as client:
+        return client.post(url, content=body, headers=signed(body))
+
+
+def order(number: str) -> dict[str, object]:
+    return {
+        "id": f"pay_{number}",
+        "amount": 990,
+        "currency": "KZT",
+        "status": "succeeded",
+        "merchantReference": f"ord_{number}",
+    }
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_delivery_becomes_an_order_behind_every_kind_of_listener(
+    secured, authority, tmp_path, protocol
+):
+    env = settings(secured, authority, tmp_path, protocol)
+    with program("topics", env) as topics:
+        assert topics.wait(60) == 0, topics.tail()
+    with program("topics", env, "--check") as topics:
+        assert topics.wait(60) == 0, topics.tail()
+    with program("ingest", env) as ingress, program("worker", env) as worker:
+        worker.wait_ready(120)
+        until(lambda: ask_ingress(env, "/readyz")[0] == 200, within_s=60, what=ingress.tail())
+        answer = post(env, event("evt_1", data=order("1")))
+        assert answer.status_code == 200, answer.text
+        until(lambda: worker.get("/orders/ord_1")[0] == 200, within_s=60, what="the order")
+        assert worker.get("/orders/ord_1")[1]["totals"]["KZT"]["paid"] == 990
+        for running in (ingress, worker):
+            assert running.process
+            running.process.terminate()
+            assert running.wait(20) == 0, running.tail()
+    (record,) = read_topic(
+        {**env, "LEDGER_KAFKA_BOOTSTRAP": secured.bootstrap}, names_of(env).webhooks
+    )
+    assert record.key == b"evt_1"
+    assert_nothing_secret_in(tmp_path)
+
+
+def refused(env: dict[str, str], why: str, tmp_path: Path) -> dict[str, str]:
+    """Return settings that the broker, or we, must refuse."""
+    if why == "password":
+        return env | {"LEDGER_KAFKA_PASSWORD": WRONG}
+    if why == "user":
+        return env | {"LEDGER_KAFKA_USERNAME": "nobody"}
+    if why == "authority":
+        folder = tmp_path / "other"
+        folder.mkdir()
+        return env | {"LEDGER_KAFKA_CA_FILE": str(ca_file(trustme.CA(), folder))}
+    return {name: value for name, value in env.items() if name != "LEDGER_KAFKA_CA_FILE"}
+
+
+REASONS = {
+    "password": "(?i)authentication failed",
+    "user": "(?i)authentication failed",
+    "authority": "(?i)certificate verify failed",
+    "no authority": "(?i)certificate verify failed",
+}
+
+
+def end_of(command: str, env: Mapping[str, str]) -> tuple[int, str]:
+    """Run a command that is not let in; return its exit code and all that it printed."""
+    with program(command, env) as started:
+        code = started.wait(REFUSED_WITHIN_S)
+        return code, started.log_file.read_text()
+
+
+@pytest.mark.parametrize("why", REASONS)
+@pytest.mark.parametrize("command", ["topics", "worker"])
+def test_a_command_that_is_not_let_in_ends_with_one_line(env, tmp_path, command, why):
+    code, output = end_of(command, refused(env, why, tmp_path))
+    assert code == 1, output
+    (line,) = output.splitlines()
+    assert env["LEDGER_KAFKA_BOOTSTRAP"] in line
+    assert_nothing_secret_in(tmp_path)
+
+
+@pytest.mark.parametrize("why", REASONS)
+def test_the_line_says_why_it_is_not_let_in(env, tmp_path, why):
+    _, output = end_of("topics", refused(env, why, tmp_path))
+    assert re.search(REASONS[why], output), output
+
+
+@pytest.mark.parametrize("why", REASONS)
+def test_an_ingress_that_is_not_let_in_is_not_ready_and_logs_the_reason(env, tmp_path, why):
+    with program("ingest", refused(env, why, tmp_path)) as ingress:
+        began = time.monotonic()
+        until(
+            lambda: ask_ingress(env, "/readyz")[0] == 503, within_s=REFUSED_WITHIN_S, what="a 503"
+        )
+        assert ask_ingress(env, "/healthz")[0] == 200
+        answer = post(env, event("evt_1"))
+        assert time.monotonic() - began < REFUSED_WITHIN_S
+        assert (answer.status_code, answer.json()["code"]) == (503, "log_unavailable")
+        until(
+            lambda: re.search(REASONS[why], ingress.log_file.read_text()),
+            within_s=REFUSED_WITHIN_S,
+            what=f"a line with the reason:\n{ingress.tail()}",
+        )
+        # Its cause may be put right outside: it goes on trying, until it is told to stop.
+        assert ingress.process
+        assert ingress.process.poll() is None
+        ingress.process.terminate()
+        assert ingress.wait(20) == 0, ingress.tail()
+    assert_nothing_secret_in(tmp_path)
+
+
+def test_a_command_without_credentials_ends_in_bounded_time(env):
+    credentials = ("_SASL_MECHANISM", "_USERNAME", "_PASSWORD")
+    bare = {name: value for name, value in env.items() if not name.endswith(credentials)}
+    code, output = end_of("topics", bare)
+    assert code == 1, output
+    (line,) = output.splitlines()
+    assert env["LEDGER_KAFKA_BOOTSTRAP"] in line
+
+
+def assert_nothing_secret_in(folder: Path) -> None:
+    logs = [file for file in folder.rglob("*.log") if "tables" not in file.parts]
+    assert logs
+    for file in logs:
+        for secret in (PASSWORD, WRONG, SECRET):
+            assert secret not in file.read_text(), file

@@ -1,0 +1,279 @@
+"""Topics on a real broker: made as the ledger needs them, or a clear error; no worker idles.
+
+A partition count is for life and a shorter retention loses the log of record, so what is there is
+checked and never changed.
+"""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from cli.kafka import EmbeddedKafka
+from ledger.topics import MAX_RECORD_BYTES, TABLES, TopicNames, changelog_name
+from runtime.topics import TopicsError, TopicSettings, ensure_topics
+from tests.kafka.harness import WORKER, WorkerProcess, environment, free_port, names_of, until
+
+pytestmark = pytest.mark.timeout(240)
+
+WEEK_MS = str(7 * 24 * 3600 * 1000)
+FOR_EVER = "-1"
+FAUST = [sys.executable, "-m", "faust", "-A", "processors.app", "worker", "-l", "warn"]
+
+
+@pytest.fixture
+def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
+    return environment(kafka.bootstrap, tmp_path / "ledger")
+
+
+def settings(env: Mapping[str, str], **changes: object) -> TopicSettings:
+    """Return the settings of an environment, with changes."""
+    changed = {f"LEDGER_{name.upper()}": str(value) for name, value in changes.items()}
+    return TopicSettings.from_environment({**env, **changed})
+
+
+def needed(env: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Return what is promised: the clean-up policy and the retention of each topic."""
+    names, app_id = TopicNames(env["LEDGER_TOPIC_PREFIX"]), env["LEDGER_APP_ID"]
+    return {
+        names.webhooks: ("delete", FOR_EVER),
+        names.rejected: ("delete", FOR_EVER),
+        names.events: ("delete", WEEK_MS),
+        names.payments: ("delete", WEEK_MS),
+        names.entries: ("delete", FOR_EVER),
+        names.orders: ("compact", FOR_EVER),
+        **{changelog_name(app_id, table): ("compact", FOR_EVER) for table in TABLES},
+    }
+
+
+async def create(env: Mapping[str, str], name: str, partitions: int = 4, **config: str) -> None:
+    """Create a topic as somebody else might have."""
+    dotted = {key.replace("_", "."): value for key, value in config.items()}
+    admin = AIOKafkaAdminClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"])
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=dotted)])
+    finally:
+        await admin.close()
+
+
+async def describe(env: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return the topics of an environment: their configuration, and how many partitions."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"])
+    await admin.start()
+    try:
+        mine = [
+            name
+            for name in await admin.list_topics()
+            if name.startswith((env["LEDGER_TOPIC_PREFIX"], env["LEDGER_APP_ID"]))
+        ]
+        resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in mine]
+        found: dict[str, dict[str, str]] = {name: {} for name in mine}
+        for response in await admin.describe_configs(resources) if mine else ():
+            for _code, _message, _kind, name, entries in response.resources:
+                found[name] = {key: value for key, value, *_ in entries}
+        for topic in await admin.describe_topics(mine) if mine else ():
+            found[topic["topic"]]["partitions"] = str(len(topic["partitions"]))
+        return found
+    finally:
+        await admin.close()
+
+
+def topics_command(env: Mapping[str, str], *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "cli", "topics", *arguments],
+        env=os.environ | env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def outcome(command: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Wait for a command; return its exit code and what it printed."""
+    with command:
+        try:
+            out, err = command.communicate(timeout=90)
+        finally:
+            command.kill()
+    return command.returncode, out, err
+
+
+async def test_every_topic_is_created_as_the_ledger_needs_it(env):
+    wanted = settings(env, partitions=3, min_insync_replicas=2)
+    report = await ensure_topics(wanted)
+    topics = await describe(env)
+    assert sorted(report.created) == sorted(topics) == sorted(needed(env))
+    assert report.found == []
+    for name, (cleanup_policy, retention_ms) in needed(env).items():
+        topic = topics[name]
+        assert topic["partitions"] == "3"
+        assert (topic["cleanup.policy"], topic["retention.ms"]) == (cleanup_policy, retention_ms)
+        assert topic["min.insync.replicas"] == "2"
+        assert topic["max.message.bytes"] == str(MAX_RECORD_BYTES)
+
+
+async def test_the_second_call_finds_what_the_first_one_created(env):
+    first = await ensure_topics(settings(env))
+    before = await describe(env)
+    for create_missing in (True, False):
+        second = await ensure_topics(settings(env), create=create_missing)
+        assert (second.created, second.found) == ([], first.created)
+    assert await describe(env) == before
+
+
+async def test_only_what_is_missing_is_created(env):
+    names = names_of(env)
+    await create(env, names.webhooks, cleanup_policy="delete", retention_ms="-1")
+    report = await ensure_topics(settings(env))
+    assert report.found == [names.webhooks]
+    assert set(report.created) == set(needed(env)) - {names.webhooks}
+
+
+async def test_a_check_names_what_is_missing_and_creates_nothing(env):
+    names = names_of(env)
+    await create(env, names.webhooks, cleanup_policy="delete", retention_ms="-1")
+    with pytest.raises(TopicsError, match=r"^missing topics: .*`plexy-ledger topics`") as caught:
+        await ensure_topics(settings(env), create=False)
+    for name in needed(env):
+        assert (name in str(caught.value)) == (name != names.webhooks)
+    assert set(await describe(env)) == {names.webhooks}
+
+
+@pytest.mark.parametrize("partitions", [2, 5])
+async def test_a_wrong_partition_count_names_the_setting(env, partitions):
+    name = names_of(env).events
+    await create(env, name, partitions, cleanup_policy="delete", retention_ms=WEEK_MS)
+    with pytest.raises(TopicsError) as caught:
+        await ensure_topics(settings(env))
+    assert f"topic {name} has {partitions} partitions, expected 4" in str(caught.value)
+    assert f"LEDGER_PARTITIONS={partitions}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("topic", "config", "remedy"),
+    [
+        ("plexy.webhooks", {"retention_ms": "604800000"}, "retention.ms=-1"),
+        ("plexy.rejected", {"retention_ms": "1000"}, "retention.ms=-1"),
+        ("plexy.webhooks", {"cleanup_policy": "compact", "retention_ms": "-1"}, "=delete"),
+        ("ledger.orders", {"retention_ms": "-1"}, "cleanup.policy=compact"),
+        ("ledger.events", {"retention_ms": "-1"}, f"retention.ms={WEEK_MS}"),
+    ],
+)
+async def test_a_topic_that_would_lose_or_keep_the_wrong_records_names_the_remedy(
+    env, topic, config, remedy
+):
+    name = env["LEDGER_TOPIC_PREFIX"] + topic
+    await create(env, name, **config)
+    with pytest.raises(TopicsError) as caught:
+        await ensure_topics(settings(env))
+    assert str(caught.value).startswith(f"topic {name} has ")
+    assert f"kafka-configs.sh --alter --topic {name} --add-config" in str(caught.value)
+    assert remedy in str(caught.value)
+    got = (await describe(env))[name]
+    assert got["retention.ms"] == config["retention_ms"]
+
+
+@pytest.mark.parametrize("setting", ["replication_factor", "min_insync_replicas"])
+async def test_fewer_replicas_than_are_asked_for_name_the_setting(env, setting):
+    await ensure_topics(settings(env))
+    with pytest.raises(TopicsError, match=r"expected 2: (add|change)"):
+        await ensure_topics(settings(env, **{setting: 2}))
+
+
+async def test_more_replicas_than_brokers_are_refused_and_nothing_is_left_half_made(env):
+    with pytest.raises(TopicsError) as caught:
+        await ensure_topics(settings(env, replication_factor=3))
+    assert f"topic {names_of(env).webhooks} can't be created" in str(caught.value)
+    assert "LEDGER_REPLICATION_FACTOR" in str(caught.value)
+    assert await describe(env) == {}
+    await ensure_topics(settings(env))
+
+
+async def test_a_kafka_that_is_not_there_is_an_error_in_bounded_time(env):
+    began = time.monotonic()
+    with pytest.raises(TopicsError, match=r"Kafka does not answer at 127\.0\.0\.1:1 ") as caught:
+        await ensure_topics(settings(env, kafka_bootstrap="127.0.0.1:1"))
+    assert "LEDGER_KAFKA_BOOTSTRAP" in str(caught.value)
+    assert time.monotonic() - began < 20
+
+
+async def test_a_kafka_that_takes_connections_and_says_nothing_is_an_error_in_bounded_time(env):
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"127.0.0.1:{mute.getsockname()[1]}"
+        async with asyncio.timeout(45):
+            with pytest.raises(TopicsError, match=f"Kafka does not answer at {address}"):
+                await ensure_topics(settings(env, kafka_bootstrap=address))
+
+
+async def test_many_at_once_share_the_work(env):
+    reports = await asyncio.gather(*(ensure_topics(settings(env)) for _ in range(4)))
+    for report in reports:
+        assert set(report.created) | set(report.found) == set(needed(env))
+    assert set(await describe(env)) == set(needed(env))
+
+
+def test_two_processes_that_create_at_the_same_time_both_succeed(env):
+    commands = [topics_command(env), topics_command(env)]
+    for code, out, err in [outcome(command) for command in commands]:
+        assert (code, err) == (0, "")
+        assert {line.split()[1] for line in out.splitlines()} == set(needed(env))
+
+
+def test_the_command_creates_and_checks_with_exit_codes(env):
+    code, out, err = outcome(topics_command(env, "--check"))
+    assert (code, out) == (1, "")
+    assert err.startswith("plexy-ledger: missing topics: ")
+    code, out, err = outcome(topics_command(env))
+    assert (code, err) == (0, "")
+    assert {line.split()[0] for line in out.splitlines()} == {"created"}
+    code, out, err = outcome(topics_command(env, "--check"))
+    assert (code, err) == (0, "")
+    assert {line.split()[0] for line in out.splitlines()} == {"found"}
+    code, out, err = outcome(topics_command(env | {"LEDGER_PARTITIONS": "5"}, "--check"))
+    assert (code, out) == (1, "")
+    assert err.startswith("plexy-ledger: topic ")
+    assert "has 4 partitions, expected 5: set LEDGER_PARTITIONS=4" in err
+    assert len(err.splitlines()) == 1
+    code, out, err = outcome(topics_command(env | {"LEDGER_PARTITIONS": "none"}, "--check"))
+    assert (code, out) == (2, "")
+    assert "LEDGER_PARTITIONS" in err
+    nowhere = {"LEDGER_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}"}
+    code, out, err = outcome(topics_command(env | nowhere, "--check"))
+    assert (code, out) == (1, "")
+    assert err.startswith("plexy-ledger: Kafka does not answer at ")
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", [WORKER, FAUST], ids=["plexy-ledger worker", "faust worker"])
+def test_a_worker_whose_topic_is_wrong_ends_with_the_reason(env, command):
+    name = names_of(env).webhooks
+    asyncio.run(create(env, name, 2, cleanup_policy="delete", retention_ms="-1"))
+    with WorkerProcess(env, command) as worker:
+        assert worker.process
+        code = until_ended(worker)
+        output = worker.log_file.read_text()
+    assert code != 0
+    assert f"topic {name} has 2 partitions, expected 4: set LEDGER_PARTITIONS=2" in output
+    if command is WORKER:
+        assert len(output.splitlines()) == 1
+
+
+def until_ended(worker: WorkerProcess, within_s: float = 60) -> int:
+    """Return the exit code; a worker that is ready instead has not seen what is wrong."""
+
+    def ended() -> bool:
+        assert worker.process
+        assert worker.get("/readyz")[0] != 200
+        return worker.process.poll() is not None
+
+    until(ended, within_s=within_s, what=f"the worker's end:\n{worker.tail()}")
+    return worker.wait(1)

@@ -1,0 +1,353 @@
+"""The views of a real worker: who may read, which references can be read, and what errors say.
+
+Paths go out byte for byte (``http.client``), so that nothing on this side normalises them.
+"""
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import pytest
+
+from cli.kafka import EmbeddedKafka
+from ledger.envelope import MAX_ID_BYTES
+from tests.kafka.harness import (
+    WORKER,
+    WorkerProcess,
+    deliver,
+    environment,
+    free_port,
+    until,
+    wait_folded,
+)
+
+pytestmark = pytest.mark.timeout(240)
+
+TOKEN = "token_of_the_tests"
+PROBLEM = "application/problem+json"
+UNRESERVED = "-._~"
+
+RUSSIAN = "Заказ 7/б"  # noqa: RUF001 - as in the sample
+REFERENCES = [
+    "ord_1",
+    "a/b",
+    "/leading",
+    "trailing/",
+    "a//b",
+    "100%",
+    "a%2Fb",
+    "%",
+    "a?b=c&d",
+    "a#b",
+    "a b",
+    " around ",
+    "a+b",
+    "a;b=c,d:e@f",
+    "a\\b",
+    "\"quoted\" <and> 'so'",
+    "{braces}",
+    RUSSIAN,
+    "注文 #42?",
+    "\N{RECEIPT}",
+    "caf\u00e9",
+    "cafe\u0301",
+    ".",
+    "..",
+    "a/../b",
+    "../../etc/passwd",
+    "tab\tand\nline",
+    "healthz",
+    "x" * MAX_ID_BYTES,
+    "ю/" * (MAX_ID_BYTES // 3),
+]
+
+
+class Answer(NamedTuple):
+    """What came back."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def ask(
+    env: Mapping[str, str], path: str, *, method: str = "GET", token: str | None = TOKEN
+) -> Answer:
+    """Send one request; ``path`` goes out as it is."""
+    connection = http.client.HTTPConnection("127.0.0.1", int(env["LEDGER_WEB_PORT"]), timeout=30)
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    try:
+        connection.request(method, path, headers=headers)
+        response = connection.getresponse()
+        return Answer(response.status, response.headers, response.read())
+    finally:
+        connection.close()
+
+
+def assert_problem(answer: Answer, status: int, code: str) -> None:
+    assert answer.status == status, answer
+    assert answer.headers["Content-Type"] == PROBLEM
+    assert (answer.json["status"], answer.json["code"]) == (status, code)
+    assert answer.json["title"]
+    assert answer.json["detail"]
+
+
+def encoded(reference: str, *, keep: str = "") -> str:
+    """Percent-encode a reference; dots too where they would be a segment of their own."""
+    text = quote(reference, safe=UNRESERVED + keep)
+    return text.replace(".", "%2E") if not reference.strip("./") else text
+
+
+def payment(number: int, reference: str) -> dict[str, Any]:
+    """Return an event whose payment and order are both called ``reference``."""
+    data = {"id": reference, "amount": 100 + number, "currency": "KZT", "status": "succeeded"}
+    data["merchantReference"] = reference
+    return {"id": f"evt_{number}", "type": "payment.succeeded", "created": 1, "data": data}
+
+
+@pytest.fixture(scope="module")
+def env(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return environment(kafka.bootstrap, tmp_path_factory.mktemp("views"), api_token=TOKEN)
+
+
+@pytest.fixture(scope="module")
+def worker(env: dict[str, str]) -> Iterator[WorkerProcess]:
+    """One worker that asks for a token, with an order and a payment for each reference."""
+    with WorkerProcess(env) as started:
+        started.wait_ready(90)
+        deliver(env, [payment(n, reference) for n, reference in enumerate(REFERENCES)])
+        wait_folded(env, started, within_s=90)
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def _still_runs(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if "worker" in request.fixturenames:
+        process = request.getfixturevalue("worker").process
+        assert process.poll() is None
+
+
+@pytest.mark.usefixtures("worker")
+class TestToken:
+    @pytest.mark.parametrize("token", [None, "", "wrong", TOKEN[:-1], f"{TOKEN}x", TOKEN.upper()])
+    @pytest.mark.parametrize(
+        "path", ["/", "/orders/ord_1", "/payments/ord_1", "/orders/nobody", "/nowhere", "/healthz/"]
+    )
+    def test_without_the_right_token_every_page_is_a_401_problem(self, env, path, token):
+        answer = ask(env, path, token=token)
+        assert_problem(answer, 401, "unauthorized")
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+        assert TOKEN.encode() not in answer.body
+
+    @pytest.mark.parametrize("method", ["POST", "DELETE", "HEAD"])
+    def test_without_a_token_no_method_gets_further(self, env, method):
+        assert ask(env, "/orders/ord_1", method=method, token=None).status == 401
+
+    @pytest.mark.parametrize("token", [None, "wrong", TOKEN])
+    @pytest.mark.parametrize(
+        ("path", "document"),
+        [("/healthz", {"status": "alive"}), ("/readyz", {"status": "ready"})],
+    )
+    def test_the_probes_are_open(self, env, path, document, token):
+        answer = ask(env, path, token=token)
+        assert (answer.status, answer.json) == (200, document)
+        assert answer.headers["Content-Type"] == "application/json"
+
+    def test_an_authorization_of_another_kind_is_refused(self, env):
+        connection = http.client.HTTPConnection("127.0.0.1", int(env["LEDGER_WEB_PORT"]))
+        for value in (TOKEN, f"Basic {TOKEN}", f"bearer  {TOKEN}", "Bearer t\u00fcr".encode()):
+            connection.request("GET", "/orders/ord_1", headers={"Authorization": value})
+            response = connection.getresponse()
+            assert (response.status, json.load(response)["code"]) == (401, "unauthorized")
+        connection.close()
+
+
+@pytest.mark.usefixtures("worker")
+class TestReferences:
+    @pytest.mark.parametrize("number", range(len(REFERENCES)))
+    def test_an_order_is_found_under_any_reference(self, env, number):
+        answer = ask(env, f"/orders/{encoded(REFERENCES[number])}")
+        assert answer.status == 200, answer
+        assert answer.headers["Content-Type"] == "application/json"
+        assert answer.json["order_id"] == REFERENCES[number]
+        assert answer.json["totals"]["KZT"]["paid"] == 100 + number
+
+    @pytest.mark.parametrize("number", range(len(REFERENCES)))
+    def test_a_payment_is_found_under_any_id(self, env, number):
+        answer = ask(env, f"/payments/{encoded(REFERENCES[number])}")
+        assert answer.status == 200, answer
+        assert answer.json["payment_id"] == answer.json["order_id"] == REFERENCES[number]
+        assert answer.json["amount"] == 100 + number
+
+    @pytest.mark.parametrize("reference", ["a/b", RUSSIAN, "a//b", "trailing/", "a/../b"])
+    def test_slashes_need_no_encoding(self, env, reference):
+        answer = ask(env, f"/orders/{encoded(reference, keep='/')}")
+        assert (answer.status, answer.json["order_id"]) == (200, reference)
+
+    def test_what_is_encoded_without_need_is_the_same_reference(self, env):
+        answer = ask(env, "/orders/%6F%72%64%5f%31")
+        assert (answer.status, answer.json["order_id"]) == (200, "ord_1")
+
+    def test_a_query_is_no_part_of_the_reference(self, env):
+        answer = ask(env, "/orders/ord_1?b=c")
+        assert (answer.status, answer.json["order_id"]) == (200, "ord_1")
+
+
+@pytest.mark.usefixtures("worker")
+class TestErrors:
+    @pytest.mark.parametrize(
+        "path", ["nobody", "ord_1/", "ORD_1", "ord%5F1%20", "%FF%FE", "x" * 513, "x" * 4000]
+    )
+    @pytest.mark.parametrize(
+        ("kind", "code"), [("orders", "order_not_found"), ("payments", "payment_not_found")]
+    )
+    def test_what_is_not_there_is_a_404_problem_that_names_it(self, env, kind, code, path):
+        assert_problem(ask(env, f"/{kind}/{path}"), 404, code)
+
+    @pytest.mark.parametrize(
+        "path", ["/orders", "/orders/", "/payments", "/nowhere", "/order/ord_1", "//", "/%2E"]
+    )
+    def test_an_unknown_path_is_a_404_problem(self, env, path):
+        assert_problem(ask(env, path), 404, "not_found")
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/table",
+            "/table/",
+            "/table/orders/",
+            "/table/orders/ord_1/",
+            "/tables/",
+            "/router",
+            "/router/",
+            "/router/orders/",
+            "/router/orders/ord_1/",
+            "/graph",
+            "/graph/",
+            "/stats",
+            "/stats/",
+            "/assignment",
+            "/assignment/",
+            "/production_index",
+        ],
+    )
+    def test_the_pages_that_faust_brings_are_not_served(self, env, path):
+        assert_problem(ask(env, path), 404, "not_found")
+
+    @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "SEARCH"])
+    @pytest.mark.parametrize("path", ["/orders/ord_1", "/payments/ord_1", "/healthz", "/readyz"])
+    def test_another_method_is_a_405_problem_that_names_the_right_ones(self, env, path, method):
+        answer = ask(env, path, method=method)
+        assert_problem(answer, 405, "method_not_allowed")
+        assert answer.headers["Allow"] == "GET,HEAD"
+
+    @pytest.mark.parametrize("path", ["/orders/ord_1", "/payments/a%2Fb", "/healthz", "/readyz"])
+    def test_head_has_the_headers_of_get_and_no_body(self, env, path):
+        got, head = ask(env, path), ask(env, path, method="HEAD")
+        assert (head.status, head.body) == (200, b"")
+        for name in ("Content-Type", "Content-Length"):
+            assert head.headers[name] == got.headers[name]
+
+    def test_head_of_what_is_not_there_is_404(self, env):
+        answer = ask(env, "/orders/nobody", method="HEAD")
+        assert (answer.status, answer.body) == (404, b"")
+
+    def test_a_path_that_no_server_takes_harms_nothing(self, env):
+        assert ask(env, "/orders/" + "x" * 20_000).status in {400, 414}
+        assert ask(env, "/orders/ord_1").status == 200
+
+
+def test_either_of_two_workers_answers_for_any_reference(kafka, tmp_path):
+    env = environment(kafka.bootstrap, tmp_path / "one", api_token=TOKEN)
+    other = env | {"LEDGER_DATA_DIR": str(tmp_path / "two"), "LEDGER_WEB_PORT": str(free_port())}
+    with WorkerProcess(env) as one, WorkerProcess(other) as two:
+        one.wait_ready(90)
+        two.wait_ready(90)
+        deliver(env, [payment(n, reference) for n, reference in enumerate(REFERENCES)])
+        wait_folded(env, one, two, within_s=90)
+        one.wait_ready(90)
+        two.wait_ready(90)
+        for reference in REFERENCES:
+            for kind in ("orders", "payments"):
+                answers = [ask(each, f"/{kind}/{encoded(reference)}") for each in (env, other)]
+                assert [answer.status for answer in answers] == [200, 200], reference
+                assert answers[0].json == answers[1].json
+                assert answers[0].json["order_id"] == reference
+        for each in (env, other):
+            for n in range(8):
+                assert_problem(ask(each, f"/orders/no{n}"), 404, "order_not_found")
+            assert ask(each, "/orders/a%2Fb", token=None).status == 401
+            assert ask(each, "/orders/a%2Fb", method="HEAD").status == 200
+
+
+def test_a_worker_that_others_can_reach_does_not_start_without_a_token(kafka, tmp_path):
+    env = environment(kafka.bootstrap, tmp_path / "worker", web_bind="0.0.0.0")  # noqa: S104
+    ended = subprocess.run(
+        WORKER, env=os.environ | env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert "LEDGER_WEB_BIND=0.0.0.0" in line
+    assert "LEDGER_API_TOKEN" in line
+
+
+def test_a_worker_with_an_empty_token_is_one_without(kafka, tmp_path):
+    env = environment(kafka.bootstrap, tmp_path / "worker", web_bind="::", api_token=" ")
+    ended = subprocess.run(
+        WORKER, env=os.environ | env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 2
+    assert "LEDGER_API_TOKEN" in ended.stderr
+
+
+def test_nothing_is_answered_from_tables_that_are_not_recovered(kafka, tmp_path):
+    env = environment(kafka.bootstrap, tmp_path / "worker", api_token=TOKEN)
+    with WorkerProcess(env) as worker:
+        worker.wait_ready(90)
+        deliver(env, [payment(n, f"ord_{n}") for n in range(200)])
+        wait_folded(env, worker, within_s=90)
+        worker.signal(signal.SIGTERM)
+        assert worker.wait(20) == 0
+        worker.start()
+        probes, orders = watch_start(env, worker)
+    # From the first answer on: not ready, and then ready for good; the data likewise.
+    for answers in (probes, orders):
+        statuses = [answer.status for answer in answers]
+        assert statuses[0] == 503, statuses
+        assert statuses == sorted(statuses, reverse=True)
+        for answer in answers:
+            if answer.status == 503:
+                assert_problem(answer, 503, answer.json["code"])
+                assert answer.headers["Retry-After"]
+    assert {answer.json["code"] for answer in probes if answer.status == 503} == {"not_ready"}
+    assert orders[-1].json["totals"]["KZT"]["paid"] == 107
+
+
+def watch_start(env: dict[str, str], worker: WorkerProcess) -> tuple[list[Answer], list[Answer]]:
+    """Ask from the process' start until it is ready; return what both pages answered."""
+    probes: list[Answer] = []
+    orders: list[Answer] = []
+
+    def ready() -> bool:
+        assert worker.process
+        assert worker.process.poll() is None, worker.tail()
+        try:
+            # The order first: where it is 200, the probe that follows must be too.
+            orders.append(ask(env, "/orders/ord_7"))
+            probes.append(ask(env, "/readyz"))
+        except OSError:
+            return False
+        return probes[-1].status == orders[-1].status == 200
+
+    until(ready, within_s=90, what="a worker that is ready")
+    return probes, orders
