@@ -61,6 +61,9 @@ async def create(env: Mapping[str, str], name: str, partitions: int = 4, **confi
     await admin.start()
     try:
         await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=dotted)])
+        async with asyncio.timeout(15):
+            while name not in await admin.list_topics():  # noqa: ASYNC110 - the broker tells nobody
+                await asyncio.sleep(0.05)
     finally:
         await admin.close()
 
