@@ -50,12 +50,6 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     names = [peer.name for peer in PEERS]
     parser.add_argument("--events", type=_count, default=200_000, help="deliveries to fold")
-    parser.add_argument(
-        "--plain-events",
-        type=_count,
-        default=20_000,
-        help="of these, how many are given to the plain app, which is slow (default 20000)",
-    )
     parser.add_argument("--repeat", type=_count, default=1, help="rounds, in alternating order")
     parser.add_argument("--peers", nargs="+", choices=names, default=names, help="whom to measure")
     parser.add_argument("--seed", type=int, default=1, help="of the recorded input")
@@ -86,8 +80,7 @@ def _measure_all(options: argparse.Namespace) -> list[Measurement]:
                 app_id=f"bench-{number}-{peer.name}",
                 folder=Path(folder) / f"{number}-{peer.name}",
             )
-            given = _given(peer, deliveries, options.plain_events)
-            measurements.append(_measure_one(peer, place, given, progress, options))
+            measurements.append(_measure_one(peer, place, deliveries, progress, options))
     return measurements
 
 
@@ -98,26 +91,20 @@ def _schedule(options: argparse.Namespace) -> Iterator[type[Program]]:
         yield from reversed(chosen) if number % 2 else chosen
 
 
-def _given(
-    peer: type[Program], deliveries: Sequence[Delivery], plain_events: int
-) -> Sequence[Delivery]:
-    return deliveries[:plain_events] if peer.an_event_at_a_time else deliveries
-
-
 def _measure_one(
     peer: type[Program],
     place: Place,
-    given: Sequence[Delivery],
+    deliveries: Sequence[Delivery],
     progress: Progress,
     options: argparse.Namespace,
 ) -> Measurement:
-    bar = progress.add_task(f"{peer.title}, {len(given):,} events", total=1.0, result="")
+    bar = progress.add_task(f"{peer.title}, {len(deliveries):,} events", total=1.0, result="")
     profile = options.profile if peer.name == "ours" else None
 
     def advance(share: float) -> None:
         progress.update(bar, completed=share)
 
-    run = asyncio.run(measure(peer, place, given, advance, profile))
+    run = asyncio.run(measure(peer, place, deliveries, advance, profile))
     progress.update(bar, completed=1.0, result=f"{run.rate:,.0f} events/s")
     return run
 

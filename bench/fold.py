@@ -1,13 +1,12 @@
 """One measured fold: a stage, the input, a peer, the time between two moments, the result.
 
 In: a peer and the deliveries that it is given. Out: a ``Measurement``, and whether its result is
-what the ledger's own rules, folded here in one go and in memory, make of the same deliveries. So
-peers that were given different parts of the input are checked against each other all the same.
+what the ledger's own rules, folded here in one go and in memory, make of the same deliveries.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -73,11 +72,12 @@ async def measure(
     )
 
 
-class _Record(NamedTuple):
+@dataclass(slots=True)
+class _Record:
     """A delivery as a record of the log; its place decides nothing of the totals."""
 
-    key: bytes
-    value: bytes
+    key: bytes | None
+    value: bytes | None
     partition: int
     offset: int
     timestamp: int

@@ -53,8 +53,6 @@ class Program(ABC):
     """Its key in ``build/bench.json``."""
     title: ClassVar[str]
     """What the table calls it."""
-    an_event_at_a_time: ClassVar[bool] = False
-    """Whether it is slow, so that it is given a part of the input only (``--plain-events``)."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage

@@ -103,14 +103,12 @@ def _payment(chance: random.Random, number: int) -> Body:
 
 
 def _order_reference(chance: random.Random, order: str) -> Body:
-    return chance.choices(
-        [
-            {"merchantReference": order},
-            {"orderReference": order},
-            {"metadata": {"order_id": order, "channel": "web"}},
-        ],
-        [60, 20, 20],
-    )[0]
+    forms: list[Body] = [
+        {"merchantReference": order},
+        {"orderReference": order},
+        {"metadata": {"order_id": order, "channel": "web"}},
+    ]
+    return chance.choices(forms, [60, 20, 20])[0]
 
 
 def _refunds(chance: random.Random, payment: Body, created: int) -> Iterator[Body]:

@@ -39,12 +39,6 @@ def show(console: Console, measurements: Sequence[Measurement]) -> None:
         table.add_row(*_row(peer, runs, measurements))
     console.print(table)
     console.print(MEASURED, highlight=False)
-    if len({run.events for run in measurements}) > 1:
-        console.print(
-            "The plain app folds the first part of the same input (--plain-events): rates are "
-            "compared, not times.",
-            highlight=False,
-        )
     for run in measurements:
         for line in run.differences:
             console.print(f"[red]{run.peer.name}[/red]: {line}", highlight=False)

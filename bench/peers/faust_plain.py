@@ -232,7 +232,6 @@ class FaustPlain(Program):
 
     name = "faust_plain"
     title = "plain Faust app"
-    an_event_at_a_time = True
 
     def command(self) -> list[str]:
         """Return the command line of its worker."""
