@@ -53,7 +53,7 @@ check: $(READY) ## check format, lint, types, imports, shell scripts and the rep
 	@$(CHECK_COMPOSE_FILE)
 	$(BIN)/python -m pytest --quiet tests/test_repository.py tests/test_deployment.py
 
-bench: $(READY) ## measure this ledger beside its peers
+bench: $(READY) ## measure this ledger beside its peers; takes some six minutes
 	$(BIN)/python -m bench
 
 format: $(READY) ## format the code, and mend what the linter can mend

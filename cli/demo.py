@@ -46,7 +46,8 @@ def demo(environment: Mapping[str, str], expected: Path | None, console: Console
     rejected = tuple(row.rejected for row in rows)
     actual = sample.Outcome(refused=refused, rejected=rejected, orders=orders)
     console.print(orders_table(actual), refused_table(refused), rejected_table(rows))
-    console.print(f"{time.monotonic() - began_s:.0f} s", highlight=False)
+    took_s = time.monotonic() - began_s
+    console.print(f"From the first start to the last stop it took {took_s:.0f} s.", highlight=False)
     return _conclude(differences(wanted, actual), actual, console)
 
 
