@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from faust.types import TP
 
@@ -20,7 +21,7 @@ from processors.batches import OutRecord, send_by_key, send_to_partition
 from processors.lanes import work_in_lanes
 from processors.settings import WorkerSettings
 from processors.topology import LedgerApp, new_app
-from processors.transport import Chunk
+from processors.transport import Chunk, RevokedError
 from processors.worker import Worker
 from runtime.topics import ensure_topics
 from tests.kafka.harness import PARTITIONS, environment, producer
@@ -77,6 +78,18 @@ async def append(settings: WorkerSettings, partition: int, *keys: str) -> None:
         topic = f"{settings.topic_prefix}plexy.webhooks"
         records = [OutRecord(key.encode(), key.encode()) for key in keys]
         await send_to_partition(client, topic, partition, records)
+
+
+async def end_of(settings: WorkerSettings, tp: TP) -> int:
+    async with AIOKafkaConsumer(bootstrap_servers=settings.bootstrap_servers) as consumer:
+        partition = TopicPartition(tp.topic, tp.partition)
+        return int((await consumer.end_offsets([partition]))[partition])
+
+
+def in_flight(*apps: LedgerApp) -> int:
+    return sum(
+        app.consumer.offsets.in_flight(tp) for app in apps for tp in app.consumer.assignment()
+    )
 
 
 @pytest.fixture
@@ -152,13 +165,19 @@ async def test_a_rebalance_forgets_what_was_in_flight_and_delivers_it_again(
     monkeypatch.setattr(transport, "_FINISH_WITHIN_S", 0.3)
     old_run, new_run = asyncio.Event(), asyncio.Event()
     started: list[str] = []
+    refused: list[str] = []
     ended: list[str] = []
 
     async def work(chunk: Chunk) -> None:
-        held = old_run if chunk.generation == generation else new_run
+        old = chunk.generation == generation
         started.extend(values(chunk))
-        await held.wait()
-        ended.extend(values(chunk))
+        await (old_run if old else new_run).wait()
+        if old:
+            with pytest.raises(RevokedError):
+                await first.chunk_tables["seen"].write_chunk(chunk, {b"late": b"value"})
+            refused.extend(values(chunk))
+        else:
+            ended.extend(values(chunk))
 
     generation = 0
     partitions = [TP(f"{settings.topic_prefix}plexy.webhooks", p) for p in range(PARTITIONS)]
@@ -171,8 +190,10 @@ async def test_a_rebalance_forgets_what_was_in_flight_and_delivers_it_again(
         async with running(second_of(settings, tmp_path / "second"), work) as second:
             await until(lambda: second.tables.actives_ready and len(second.consumer.assignment()))
             await ready(first, second)
-            # The old runs end now, long after their partitions were given back.
+            await until(lambda: in_flight(first, second) == PARTITIONS)
+            # The old runs end now, when the same chunks have been delivered again.
             old_run.set()
+            await until(lambda: len(refused) == PARTITIONS)
             await until(lambda: len(started) == 2 * PARTITIONS)
             for app in (first, second):
                 await app.consumer.commit()
@@ -180,11 +201,64 @@ async def test_a_rebalance_forgets_what_was_in_flight_and_delivers_it_again(
             new_run.set()
             for tp in partitions:
                 await append(settings, tp.partition, f"later {tp.partition}")
-            await until(lambda: len(ended) == 3 * PARTITIONS)
+            await until(lambda: len(ended) == 2 * PARTITIONS)
             for app in (first, second):
                 await app.consumer.wait_empty()
             assert [await committed(settings, tp) for tp in partitions] == [2] * PARTITIONS
-            assert not any(first.consumer.offsets.in_flight(tp) for tp in partitions)
+            assert in_flight(first, second) == 0
+    changelog = first.chunk_tables["seen"].changelog_topic.get_topic_name()
+    assert not any([await end_of(settings, TP(changelog, tp.partition)) for tp in partitions])
+
+
+async def test_what_faust_dropped_after_fetching_it_is_fetched_again(
+    settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    next_chunk = transport.Consumer._next_chunk
+    dropped: list[Any] = []
+
+    async def drop_the_first(consumer: Any, tp: TP, records: list[Any]) -> Any:
+        if not dropped:
+            dropped.extend(records)
+            return None
+        return await next_chunk(consumer, tp, records)
+
+    monkeypatch.setattr(transport.Consumer, "_next_chunk", drop_the_first)
+    worked: list[str] = []
+
+    async def work(chunk: Chunk) -> None:
+        worked.extend(values(chunk))
+
+    async with running(settings, work) as app:
+        await ready(app)
+        await append(settings, 0, "dropped")
+        await until(lambda: dropped)
+        await append(settings, 0, "behind it")
+        await until(lambda: "behind it" in worked)
+        assert worked == ["dropped", "behind it"]
+        await app.consumer.wait_empty()
+        assert await committed(settings, TP(app.names.webhooks, 0)) == 2
+
+
+async def test_a_hole_that_the_log_itself_has_is_passed(settings: WorkerSettings) -> None:
+    """The end of a transaction takes an offset, and is no record."""
+    worked: list[str] = []
+
+    async def work(chunk: Chunk) -> None:
+        worked.extend(values(chunk))
+
+    async with running(settings, work) as app:
+        await ready(app)
+        client = AIOKafkaProducer(
+            bootstrap_servers=settings.bootstrap_servers, transactional_id=settings.app_id
+        )
+        async with client:
+            for value in (b"one", b"two"):
+                async with client.transaction():
+                    await client.send(app.names.webhooks, value, partition=0)
+        await until(lambda: len(worked) == 2)
+        assert worked == ["one", "two"]
+        await app.consumer.wait_empty()
+        assert await committed(settings, TP(app.names.webhooks, 0)) == 3
 
 
 async def test_what_is_fetched_before_the_flow_is_resumed_is_not_lost(
