@@ -45,6 +45,11 @@ class Place:
         return f"{self.app_id}."
 
     @property
+    def group_id(self) -> str:
+        """The consumer group of this run's worker, and the first part of its changelogs' names."""
+        return self.prefix + self.app_id
+
+    @property
     def names(self) -> TopicNames:
         """The topics of this run."""
         return TopicNames(self.prefix)
@@ -57,7 +62,7 @@ class Place:
     @property
     def written_last(self) -> tuple[str, ...]:
         """Where the last effect of a fold can be: the orders, and the tables' changelogs."""
-        return (self.names.orders, *(changelog_name(self.app_id, table) for table in TABLES))
+        return (self.names.orders, *(changelog_name(self.group_id, table) for table in TABLES))
 
 
 class Stage:
@@ -86,7 +91,7 @@ class Stage:
         What is committed is read before the ends. A hop's outputs are written before its input is
         committed, so if every hop is at its end, nothing can follow: all is folded.
         """
-        committed = await self._admin.list_consumer_group_offsets(self.place.app_id)
+        committed = await self._admin.list_consumer_group_offsets(self.place.group_id)
         ends = await self._consumer.end_offsets(self._partitions(*self.place.hops))
         done = dict.fromkeys(self.place.hops, 0)
         total = dict.fromkeys(self.place.hops, 0)
@@ -164,8 +169,8 @@ async def open_stage(place: Place) -> AsyncIterator[Stage]:
 
 
 async def _delete_topics(admin: AIOKafkaAdminClient, place: Place) -> None:
-    prefixes = (place.prefix, f"{place.app_id}-")
-    await admin.delete_topics([t for t in await admin.list_topics() if t.startswith(prefixes)])
+    mine = [topic for topic in await admin.list_topics() if topic.startswith(place.prefix)]
+    await admin.delete_topics(mine)
 
 
 def _parts(items: Iterable[Delivery], size: int) -> Iterator[list[Delivery]]:

@@ -12,12 +12,12 @@ from cli.errors import ProgramEndedError
 from cli.kafka import EmbeddedKafka
 from cli.local import kafka_cache, sigterm_as_interrupt
 from cli.programs import describe_exit
-from cli.settings import RunSettings
+from cli.settings import BrokerSettings
 
 _POLL_S: Final = 0.2
 
 
-def run_broker(settings: RunSettings) -> None:
+def run_broker(settings: BrokerSettings) -> None:
     """Run a broker until an interrupt; returns once it is stopped."""
     folder = settings.data_dir / "kafka"
     broker = EmbeddedKafka(folder, cache=kafka_cache(settings), port=settings.kafka_port)

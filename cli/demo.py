@@ -92,14 +92,12 @@ async def _collect(
     with progress_bar(console) as report:
         await wait_until_folded(
             ledger.settings,
-            ledger.settings.app_id,
-            ledger.names,
             _FOLDED_WITHIN_S,
             still_alive=ledger.check_alive,
             report=report,
         )
-    rejected = await read_topic(ledger.settings, ledger.names.rejected)
-    orders = await read_topic(ledger.settings, ledger.names.orders)
+    rejected = await read_topic(ledger.settings, ledger.settings.names.rejected)
+    orders = await read_topic(ledger.settings, ledger.settings.names.orders)
     # The topic says which orders there are, so that one that should not be there is found too.
     latest = {record.key.decode(): record.value for record in orders if record.key}
     order_ids = sorted(order_id for order_id, value in latest.items() if value is not None)

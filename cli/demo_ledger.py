@@ -19,7 +19,6 @@ from cli.kafka_process import free_port
 from cli.local import DEVELOPMENT_SECRET, WEBHOOK_PATH, running
 from cli.ports import base_url
 from cli.programs import Command
-from ledger.topics import TopicNames
 from runtime.topics import TopicSettings, ensure_topics
 
 _LOOPBACK: Final = "127.0.0.1"
@@ -32,11 +31,6 @@ class Installation(msgspec.Struct, frozen=True):
     views_url: str
     settings: TopicSettings
     commands: tuple[Command, ...]
-
-    @property
-    def names(self) -> TopicNames:
-        """The topics' names."""
-        return TopicNames(self.settings.topic_prefix)
 
     def check_alive(self) -> None:
         """Raise ``ProgramEndedError`` if a program has ended."""

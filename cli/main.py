@@ -118,9 +118,9 @@ def demo(
 def kafka() -> None:
     """Run the embedded Kafka alone, until Ctrl-C."""
     from cli.broker import run_broker
-    from cli.settings import RunSettings
+    from cli.settings import BrokerSettings
 
-    run_broker(RunSettings.from_environment(os.environ))
+    run_broker(BrokerSettings.from_environment(os.environ))
 
 
 @_command("plexy-ledger topics", "plexy-ledger topics --check")

@@ -1,6 +1,6 @@
 """How far the workers are: what is folded of what was written.
 
-In: Kafka's settings, the workers' consumer group, the topics' names. Out: nothing, once everything
+In: the settings of the topics and the workers' consumer group. Out: nothing, once everything
 that is in the log is folded. Never: a wait without a bound, and never a wait for a program that has
 ended: a worker that crashed would leave its lag for ever.
 """
@@ -20,8 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cli.errors import NotFoldedError
 from cli.whole_topic import partitions_of, reading
-from ledger.topics import TopicNames
-from runtime.kafka import KafkaSettings
+from runtime.topics import TopicSettings
 
 # A worker commits twice a second: asking much more often finds nothing new.
 _POLL_S: Final = 0.1
@@ -70,10 +69,8 @@ class _Measure(msgspec.Struct, frozen=True):
         return {partition: each.offset for partition, each in found.items()}
 
 
-async def wait_until_folded(  # noqa: PLR0913 - what to watch, for how long, and whom to tell
-    settings: KafkaSettings,
-    app_id: str,
-    names: TopicNames,
+async def wait_until_folded(
+    settings: TopicSettings,
     timeout_s: float,
     *,
     still_alive: Callable[[], None] = lambda: None,
@@ -87,7 +84,8 @@ async def wait_until_folded(  # noqa: PLR0913 - what to watch, for how long, and
     """
     deadline = time.monotonic() + timeout_s
     async with reading(settings) as (admin, consumer):
-        measure = _Measure(admin, consumer, app_id)
+        measure = _Measure(admin, consumer, settings.group_id)
+        names = settings.names
         for topic in (names.webhooks, names.events, names.payments):
             await _wait_for(measure, topic, deadline, still_alive, report)
 

@@ -75,7 +75,7 @@ def plan(environment: Mapping[str, str]) -> Plan:
     """Read all settings; ``SettingsError`` if one is wrong."""
     run = RunSettings.from_environment(environment)
     ours = dict(environment)
-    if not ours.get("LEDGER_WEBHOOK_SECRETS", "").strip():
+    if not run.allow_unsigned and not ours.get("LEDGER_WEBHOOK_SECRETS", "").strip():
         ours["LEDGER_WEBHOOK_SECRETS"] = DEVELOPMENT_SECRET
     embeds_kafka = not ours.get("LEDGER_KAFKA_BOOTSTRAP", "").strip()
     if embeds_kafka:
@@ -159,6 +159,8 @@ Look at its order:
 
 def _secret(planned: Plan, *, on_terminal: bool) -> tuple[str, str]:
     """Return the secret as a shell word, and what to say about it."""
+    if not planned.ingest.webhook_secrets:
+        return DEVELOPMENT_SECRET, "none is asked for (LEDGER_ALLOW_UNSIGNED=true)"
     secret = planned.ingest.webhook_secrets[0].reveal()
     if secret == DEVELOPMENT_SECRET:
         remark = f"{secret} (for development only: LEDGER_WEBHOOK_SECRETS is not set)"

@@ -23,13 +23,21 @@ class DemoSettings(Settings, frozen=True, kw_only=True):
     ] = None
 
 
-class RunSettings(DemoSettings, frozen=True, kw_only=True):
+class BrokerSettings(DemoSettings, frozen=True, kw_only=True):
     """The embedded Kafka of ``run`` and ``kafka``."""
 
     kafka_port: Annotated[Port, setting("port of the embedded Kafka, on 127.0.0.1")] = 19092
     data_dir: Annotated[
         Path, setting("folder for local state; each worker needs one of its own")
     ] = Path(".ledger")
+
+
+class RunSettings(BrokerSettings, frozen=True, kw_only=True):
+    """What ``run`` reads beside the settings of the programs that it starts."""
+
+    allow_unsigned: Annotated[
+        bool, setting("for development only: don't check signatures, take any delivery")
+    ] = False
 
 
 class SendSettings(Settings, frozen=True, kw_only=True):

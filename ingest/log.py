@@ -18,7 +18,6 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 from ingest.producer import open_producer, trouble_with
 from ingest.records import Record
 from ingest.settings import IngestSettings
-from ledger.topics import TopicNames
 from runtime.client_log import ClientLog
 from runtime.topics import unreachable
 
@@ -57,12 +56,12 @@ class WebhookLog:
     """A ``Log`` on Kafka, which connects in the background and connects again when it must."""
 
     def __init__(self, settings: IngestSettings) -> None:
-        names = TopicNames(settings.topic_prefix)
+        names = settings.names
         self._settings = settings
         self._topics = (names.webhooks, names.rejected)
         self._producer: AIOKafkaProducer | None = None
         # Why there is no producer, for whoever asks while there is none.
-        self._reason = "Kafka is not connected yet"
+        self._reason = _NOT_YET
         self._lost = asyncio.Event()
         self._tried = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None

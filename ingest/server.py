@@ -15,12 +15,10 @@ import structlog
 import uvicorn
 
 from ingest.app import create_app
-from ingest.settings import IngestSettings
+from ingest.settings import LONGEST_ANSWER_S, IngestSettings
 from runtime.logs import configure
 from runtime.settings import SettingsError
 
-# What is in flight at SIGTERM gets as long as any delivery may take by default.
-_GRACE_S: Final = 10
 # Longer than the 60 s for which a proxy in front usually keeps an idle connection: whoever sends
 # should be the one to close it, or a delivery meets a connection that was closed just now.
 _KEEP_ALIVE_S: Final = 75
@@ -43,7 +41,7 @@ def serve(settings: IngestSettings) -> None:
         server_header=False,
         backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=_GRACE_S,
+        timeout_graceful_shutdown=LONGEST_ANSWER_S,
     )
     with _listener(settings.ingest_host, settings.ingest_port) as listener:
         _log.info("listening", host=settings.ingest_host, port=settings.ingest_port)

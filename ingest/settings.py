@@ -14,8 +14,8 @@ from runtime.settings import Port, Secret, SettingsError, setting
 _MIB: Final = 1024 * 1024
 # The largest body there may be: `ledger.topics.MAX_RECORD_BYTES` leaves room for its headers.
 _LARGEST_BODY_BYTES: Final = 8 * _MIB
-# Plexy gives up after 30 s; the answer's own way back has to fit as well.
-_LONGEST_ANSWER_S: Final = 25.0
+# Plexy gives up after 30 s; on SIGTERM a delivery gets as long as this too (`ingest.server`).
+LONGEST_ANSWER_S: Final = 10
 
 
 class IngestSettings(KafkaSettings, frozen=True, kw_only=True):
@@ -49,9 +49,9 @@ class IngestSettings(KafkaSettings, frozen=True, kw_only=True):
     answer_within_s: Annotated[
         float,
         setting(
-            "every delivery is answered within this time, in seconds", ge=1, le=_LONGEST_ANSWER_S
+            "every delivery is answered within this time, in seconds", ge=1, le=LONGEST_ANSWER_S
         ),
-    ] = 10.0
+    ] = float(LONGEST_ANSWER_S)
     log_format: Annotated[
         LogFormat, setting("`json`, `pretty`, or `auto`: pretty on a terminal")
     ] = "auto"

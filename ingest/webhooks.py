@@ -28,7 +28,6 @@ from ingest.settings import IngestSettings
 from ledger.envelope import Envelope, decode_envelope
 from ledger.rejections import Rejection
 from ledger.signature import SignatureFault, verify
-from ledger.topics import TopicNames
 
 # Of the time until the answer is due, a slow body may take this share, so that the log always has
 # the rest: a record that isn't acknowledged by then says something about Kafka, not about a sender.
@@ -54,7 +53,7 @@ class WebhookEndpoint:
     def __init__(self, settings: IngestSettings, log: Log) -> None:
         self._settings = settings
         self._log = log
-        self._names = TopicNames(settings.topic_prefix)
+        self._names = settings.names
         self._secrets = [secret.reveal().encode() for secret in settings.webhook_secrets]
         self._load = Load(settings.max_in_flight)
         self._read_within_s = settings.answer_within_s * _READ_SHARE

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from ledger.envelope import MAX_ID_BYTES, Envelope
-from ledger.money import MoneyError, check_amount, check_currency
+from ledger.money import Money, MoneyError
 from ledger.rejections import Reason, Rejection
 
 PAYMENT_SUCCEEDED: Final = "payment.succeeded"
@@ -34,16 +34,14 @@ class FieldNames(msgspec.Struct, frozen=True):
 class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One event that counts: a fact about a payment.
 
-    ``created`` is in Unix seconds, ``amount_minor`` in minor units of ``currency``; ``partition``
-    and ``offset`` are its place in the log of record.
+    ``created`` is in Unix seconds; ``partition`` and ``offset`` are its place in the log of record.
     """
 
     event_id: str
     type: str
     created: int
     data_id: str
-    amount_minor: int
-    currency: str
+    money: Money
     status: str | None
     order_reference: str | None
     payment_reference: str | None
@@ -94,8 +92,7 @@ def _read(envelope: Envelope, partition: int, offset: int, names: FieldNames) ->
         type=envelope.type,
         created=envelope.created,
         data_id=_data_id(data),
-        amount_minor=check_amount(data.get("amount")),
-        currency=check_currency(data.get("currency")),
+        money=Money(data.get("amount"), data.get("currency")),  # type: ignore[arg-type]
         status=status if isinstance(status, str) else None,
         order_reference=_order_reference(data, names.order),
         payment_reference=_reference("data", data, names.payment) if is_refund else None,

@@ -81,14 +81,9 @@ def post(subject: Subject, standing: Event, posted: Event | None) -> list[Entry]
     """
     if posted is None:
         return [_entry(subject, standing)]
-    if same_money(standing, posted):
+    if standing.money == posted.money:
         return []
     return [_reversal(subject, posted), _entry(subject, standing)]
-
-
-def same_money(one: Event, other: Event) -> bool:
-    """Tell whether two facts are about the same amount of the same currency."""
-    return (one.amount_minor, one.currency) == (other.amount_minor, other.currency)
 
 
 def balances(entries: Mapping[str, Entry]) -> dict[tuple[str, str], int]:
@@ -102,12 +97,12 @@ def balances(entries: Mapping[str, Entry]) -> dict[tuple[str, str], int]:
 
 
 def _entry(subject: Subject, fact: Event) -> Entry:
-    return _build(subject.entry_id(fact.event_id), subject, fact, fact.amount_minor, None)
+    return _build(subject.entry_id(fact.event_id), subject, fact, fact.money.amount_minor, None)
 
 
 def _reversal(subject: Subject, fact: Event) -> Entry:
     reversed_id = subject.entry_id(fact.event_id)
-    return _build(f"{reversed_id}/reversal", subject, fact, -fact.amount_minor, reversed_id)
+    return _build(f"{reversed_id}/reversal", subject, fact, -fact.money.amount_minor, reversed_id)
 
 
 def _build(
@@ -124,7 +119,7 @@ def _build(
         offset=fact.offset,
         reverses=reverses,
         postings=(
-            Posting(debit, amount_minor, fact.currency),
-            Posting(credit, -amount_minor, fact.currency),
+            Posting(debit, amount_minor, fact.money.currency),
+            Posting(credit, -amount_minor, fact.money.currency),
         ),
     )

@@ -68,7 +68,7 @@ def check_currency(currency: object) -> str:
     return currency
 
 
-class Money(msgspec.Struct, frozen=True, array_like=True, order=False):
+class Money(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An amount in minor units (cents for USD, tiyn for KZT) and its ISO 4217 code.
 
     >>> Money(150000, "KZT") + Money(1, "KZT")

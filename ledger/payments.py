@@ -6,7 +6,7 @@ A payment *is* its set of facts; status, amounts, refunds, order and anomalies a
 of that set, so that neither the order of arrival nor a repetition changes them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from operator import attrgetter
 from typing import Final, Literal
 
@@ -14,6 +14,7 @@ import msgspec
 
 from ledger.events import PAYMENT_FAILED, PAYMENT_SUCCEEDED, REFUND_SUCCEEDED, Event
 from ledger.journal import Entry, Subject, post
+from ledger.money import Money
 
 PaymentStatus = Literal["succeeded", "failed", "unknown"]
 
@@ -86,7 +87,9 @@ class Payment(msgspec.Struct, frozen=True, array_like=True):
     def order_id(self) -> str:
         """The reference on the earliest fact that carries one, else the payment's own id."""
         carriers = [fact for fact in self.facts.values() if fact.order_reference is not None]
-        return (_earliest(carriers).order_reference if carriers else None) or self.payment_id
+        return (
+            min(carriers, key=_by_time).order_reference if carriers else None
+        ) or self.payment_id
 
 
 class Snapshot(msgspec.Struct, frozen=True, array_like=True):
@@ -115,20 +118,22 @@ def fold_payments(events: Iterable[Event], known: Mapping[str, Payment]) -> Fold
     Entries are made an event at a time, and an order that a payment only passed through hears of it
     too: so a run that is folded again after a crash, cut at another place, publishes the same.
     """
-    folded = FoldedPayments(payments={}, snapshots=[], entries=[])
-    visited: dict[str, set[str]] = {}
+    entries: list[Entry] = []
+    at_work: dict[str, _Folding] = {}
     for event in events:
         payment_id = event.payment_id
-        payment = folded.payments.get(payment_id) or known.get(payment_id) or Payment(payment_id)
-        if event.event_id in payment.facts:
-            continue
-        orders = visited.setdefault(payment_id, set())
-        if payment.facts:
-            orders.add(payment.order_id)
-        folded.payments[payment_id] = _add(payment, event, folded.entries)
-    for payment_id, payment in folded.payments.items():
-        folded.snapshots.extend(_snapshots(payment, visited[payment_id]))
-    return folded
+        folding = at_work.get(payment_id)
+        if folding is None:
+            folding = _Folding(known.get(payment_id) or Payment(payment_id))
+            at_work[payment_id] = folding
+        if event.event_id not in folding.payment.facts:
+            entries.extend(folding.add(event))
+    changed = [folding for folding in at_work.values() if folding.changed]
+    return FoldedPayments(
+        payments={folding.payment.payment_id: folding.payment for folding in changed},
+        snapshots=[snapshot for folding in changed for snapshot in folding.snapshots()],
+        entries=entries,
+    )
 
 
 def describe(payment: Payment) -> PaymentDocument:
@@ -140,8 +145,8 @@ def describe(payment: Payment) -> PaymentDocument:
     return PaymentDocument(
         payment_id=payment.payment_id,
         status=_status(facts, success),
-        amount=success.amount_minor if success else None,
-        currency=success.currency if success else None,
+        amount=success.money.amount_minor if success else None,
+        currency=success.money.currency if success else None,
         created=(success or facts[0]).created,
         refunds=tuple(sorted(refunds, key=lambda refund: (refund.created, refund.refund_id))),
         events=tuple(
@@ -158,41 +163,65 @@ def describe_placed(payment: Payment) -> PlacedPayment:
     return PlacedPayment(**document, order_id=payment.order_id, version=payment.version)
 
 
-def _earliest(facts: Iterable[Event]) -> Event:
-    return min(facts, key=_by_time)
+class _Folding:
+    """A payment while events are folded into it.
+
+    It starts with one look at every fact, so that what an event costs does not grow with them.
+    """
+
+    def __init__(self, before: Payment) -> None:
+        # Dicts of its own: the state before stays as it was.
+        self.payment = Payment(before.payment_id, dict(before.facts), dict(before.posted))
+        self.changed = False
+        self._visited: set[str] = set()
+        self._order_carrier: Event | None = None
+        self._standing: dict[str, Event] = {}
+        for fact in before.facts.values():
+            self._note(fact)
+
+    def add(self, event: Event) -> list[Entry]:
+        """Add a fact that is new; return the entries that it posts."""
+        payment_id, facts, posted = self.payment.payment_id, self.payment.facts, self.payment.posted
+        if facts:
+            self._visited.add(self._order_id)
+        self.changed = True
+        facts[event.event_id] = event
+        subject = self._note(event)
+        if subject is None:
+            return []
+        standing = self._standing[subject]
+        before = facts[posted[subject]] if subject in posted else None
+        entries = post(Subject(payment_id, subject or None), standing, before)
+        if entries:
+            posted[subject] = standing.event_id
+        return entries
+
+    def snapshots(self) -> Iterator[Snapshot]:
+        """Yield what the payment's order must hear, and every other one that it passed through."""
+        payment, current = self.payment, self._order_id
+        for order_id in sorted(self._visited - {current}):
+            yield Snapshot(order_id, payment.payment_id, payment.version, None)
+        yield Snapshot(current, payment.payment_id, payment.version, describe(payment))
+
+    @property
+    def _order_id(self) -> str:
+        carrier = self._order_carrier
+        return (carrier.order_reference if carrier else None) or self.payment.payment_id
+
+    def _note(self, fact: Event) -> str | None:
+        """Look at a fact; return what it is about, ``None`` if it posts nothing."""
+        if fact.order_reference is not None:
+            self._order_carrier = _earlier(self._order_carrier, fact)
+        if fact.type == PAYMENT_FAILED:
+            return None
+        is_success = fact.type == PAYMENT_SUCCEEDED
+        subject = _SUCCESS if is_success else _refund_id(self.payment.payment_id, fact)
+        self._standing[subject] = _earlier(self._standing.get(subject), fact)
+        return subject
 
 
-def _add(payment: Payment, event: Event, entries: list[Entry]) -> Payment:
-    """Add a fact that is new, and append the entries that it posts."""
-    payment_id, posted = payment.payment_id, payment.posted
-    facts = {**payment.facts, event.event_id: event}
-    if event.type == PAYMENT_FAILED:
-        return Payment(payment_id, facts, posted)
-    refund_id = None if event.type == PAYMENT_SUCCEEDED else _refund_id(payment_id, event)
-    subject = refund_id or _SUCCESS
-    standing = _earliest(_same_subject(payment_id, facts.values(), event))
-    before = facts[posted[subject]] if subject in posted else None
-    new = post(Subject(payment_id, refund_id), standing, before)
-    if new:
-        entries.extend(new)
-        posted = {**posted, subject: standing.event_id}
-    return Payment(payment_id, facts, posted)
-
-
-def _same_subject(payment_id: str, facts: Iterable[Event], event: Event) -> list[Event]:
-    """Return the facts that tell of the same success, or of the same refund, as ``event``."""
-    alike = [fact for fact in facts if fact.type == event.type]
-    if event.type == PAYMENT_SUCCEEDED:
-        return alike
-    refund_id = _refund_id(payment_id, event)
-    return [fact for fact in alike if _refund_id(payment_id, fact) == refund_id]
-
-
-def _snapshots(payment: Payment, visited: set[str]) -> Iterable[Snapshot]:
-    current, version = payment.order_id, payment.version
-    for order_id in sorted(visited - {current}):
-        yield Snapshot(order_id, payment.payment_id, version, None)
-    yield Snapshot(current, payment.payment_id, version, describe(payment))
+def _earlier(one: Event | None, other: Event) -> Event:
+    return one if one is not None and _by_time(one) <= _by_time(other) else other
 
 
 def _status(facts: list[Event], success: Event | None) -> PaymentStatus:
@@ -212,9 +241,8 @@ def _refunds(payment_id: str, facts: list[Event]) -> list[Refund]:
     for fact in facts:
         if fact.type == REFUND_SUCCEEDED:
             refund_id = _refund_id(payment_id, fact)
-            refund = Refund(
-                refund_id, fact.amount_minor, fact.currency, fact.created, fact.event_id
-            )
+            amount, currency = fact.money.amount_minor, fact.money.currency
+            refund = Refund(refund_id, amount, currency, fact.created, fact.event_id)
             refunds.setdefault(refund_id, refund)
     return list(refunds.values())
 
@@ -222,7 +250,7 @@ def _refunds(payment_id: str, facts: list[Event]) -> list[Refund]:
 def _anomalies(
     payment_id: str, facts: list[Event], successes: list[Event], refunds: list[Refund]
 ) -> Iterable[str]:
-    if len({(fact.amount_minor, fact.currency) for fact in successes}) > 1:
+    if len({fact.money for fact in successes}) > 1:
         yield "conflicting_amount"
     if len({ref for fact in facts if (ref := fact.order_reference) is not None}) > 1:
         yield "conflicting_order"
@@ -235,18 +263,17 @@ def _anomalies(
 
 
 def _refunds_conflict(payment_id: str, facts: list[Event]) -> bool:
-    amounts: dict[str, tuple[int, str]] = {}
-    for fact in facts:
-        if fact.type == REFUND_SUCCEEDED:
-            amount = (fact.amount_minor, fact.currency)
-            if amounts.setdefault(_refund_id(payment_id, fact), amount) != amount:
-                return True
-    return False
+    first: dict[str, Money] = {}
+    refunds = [fact for fact in facts if fact.type == REFUND_SUCCEEDED]
+    return any(
+        first.setdefault(_refund_id(payment_id, fact), fact.money) != fact.money for fact in refunds
+    )
 
 
 def _excess(success: Event, refunds: list[Refund]) -> Iterable[str]:
-    in_currency = [refund.amount for refund in refunds if refund.currency == success.currency]
+    paid = success.money
+    in_currency = [refund.amount for refund in refunds if refund.currency == paid.currency]
     if len(in_currency) != len(refunds):
         yield "currency_mismatch"
-    if sum(in_currency) > success.amount_minor:
+    if sum(in_currency) > paid.amount_minor:
         yield "refund_exceeds_payment"

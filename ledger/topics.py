@@ -31,6 +31,7 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
         return {
             "cleanup.policy": self.cleanup_policy,
             "retention.ms": str(self.retention_ms),
+            "retention.bytes": "-1",
             "max.message.bytes": str(MAX_RECORD_BYTES),
         }
 
@@ -75,12 +76,12 @@ class TopicNames(msgspec.Struct, frozen=True):
         return f"{self.prefix}ledger.orders"
 
 
-def changelog_name(app_id: str, table: str) -> str:
+def changelog_name(group_id: str, table: str) -> str:
     """Return the changelog topic of a table, by Faust's rule."""
-    return f"{app_id}-{table}-changelog"
+    return f"{group_id}-{table}-changelog"
 
 
-def all_topics(names: TopicNames, app_id: str) -> list[Topic]:
+def all_topics(names: TopicNames, group_id: str) -> list[Topic]:
     """Return every topic that must exist before a worker starts.
 
     ``ledger.events`` and ``ledger.payments`` only carry data from one agent to the next: a week is
@@ -93,5 +94,5 @@ def all_topics(names: TopicNames, app_id: str) -> list[Topic]:
         Topic(name=names.payments, retention_ms=_WEEK_MS),
         Topic(name=names.entries),
         Topic(name=names.orders, cleanup_policy="compact"),
-        *(Topic(name=changelog_name(app_id, t), cleanup_policy="compact") for t in TABLES),
+        *(Topic(name=changelog_name(group_id, t), cleanup_policy="compact") for t in TABLES),
     ]

@@ -34,7 +34,7 @@ def add_agent(app: LedgerApp) -> None:
         )
         await app.publish(app.names.rejected, (_out(app, item) for item in result.rejected))
         await seen.write_chunk(chunk, {k: SEEN.encode(v) for k, v in result.seen.items()})
-        _report(app, result)
+        _report(chunk, result)
 
     @app.agent(app.chunked(app.names.webhooks), name="dedupe")
     async def dedupe(chunks: Any) -> None:
@@ -47,8 +47,8 @@ def _out(app: LedgerApp, item: Rejected) -> OutRecord:
     return OutRecord(*rejected_record(body, item.rejection, item.event_id, source))
 
 
-def _report(app: LedgerApp, result: Deduplicated) -> None:
-    app.count(result.counts)
+def _report(chunk: Chunk, result: Deduplicated) -> None:
+    log.info("deduplicated", chunk=repr(chunk), counts=dict(result.counts))
     for item in result.rejected:
         log.warning(
             "rejected",

@@ -18,6 +18,8 @@ from processors.batches import partition_for
 from runtime.problems import MEDIA_TYPE, Problem
 
 _ANSWER_WITHIN_S: Final = 5.0
+# Set on a request that a worker passes on: nobody passes it on once more.
+_FORWARDED: Final = "Ledger-Forwarded"
 _PASSED_ON: Final = ("Content-Type", "ETag", "Cache-Control", "Retry-After", "WWW-Authenticate")
 
 
@@ -32,6 +34,8 @@ class Router(FaustRouter):
             return _unavailable("no worker has this key's partition yet")
         if self._urlident(destination) == self._urlident(self.app.conf.canonical_url):
             raise SameNode
+        if _FORWARDED in request.headers:
+            return _unavailable("the workers are not of one mind yet who has this key")
         try:
             return await self._forward(destination, request)
         except (aiohttp.ClientError, TimeoutError):
@@ -54,7 +58,10 @@ class Router(FaustRouter):
         async with self.app.http_client.request(
             request.method,
             url,
-            headers={name: value for name, value in request.headers.items() if name != "Host"},
+            headers={
+                **{name: value for name, value in request.headers.items() if name != "Host"},
+                _FORWARDED: "1",
+            },
             timeout=aiohttp.ClientTimeout(total=_ANSWER_WITHIN_S),
             allow_redirects=False,
         ) as answer:

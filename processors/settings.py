@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Annotated, Final
 
 from ledger.events import FieldNames
+from ledger.topics import TABLES
 from runtime.logs import LogFormat, LogLevel
 from runtime.settings import Port, Secret, SettingsError, setting
 from runtime.topics import TopicSettings
 
 _DEFAULT_NAMES: Final = FieldNames()
+# Below that a database would do little else than flush its write buffers.
+_LEAST_MIB_A_DATABASE: Final = 2
 
 
 class WorkerSettings(TopicSettings, frozen=True, kw_only=True):
@@ -30,16 +33,18 @@ class WorkerSettings(TopicSettings, frozen=True, kw_only=True):
         int, setting("other workers that keep a copy of each table partition ready", ge=0, le=10)
     ] = 1
     table_memory_mb: Annotated[
-        int, setting("memory for all of a worker's RocksDB caches and buffers", ge=16)
+        int, setting("MiB for all of a worker's RocksDB block caches and write buffers", ge=16)
     ] = 256
     chunk_records: Annotated[
         int, setting("most records of one fetch that are folded together", ge=1, le=100_000)
     ] = 4000
     order_fields: Annotated[
-        tuple[str, ...], setting("names of the order's reference in `data` and `data.metadata`")
+        tuple[str, ...],
+        setting("names of the order's reference in `data` and `data.metadata`", min_length=1),
     ] = _DEFAULT_NAMES.order
     payment_fields: Annotated[
-        tuple[str, ...], setting("names of the payment's reference in a refund's `data`")
+        tuple[str, ...],
+        setting("names of the payment's reference in a refund's `data`", min_length=1),
     ] = _DEFAULT_NAMES.payment
     log_format: Annotated[
         LogFormat, setting("`json`, `pretty`, or `auto`: pretty on a terminal")
@@ -47,11 +52,22 @@ class WorkerSettings(TopicSettings, frozen=True, kw_only=True):
     log_level: Annotated[LogLevel, setting("`debug`, `info`, `warning` or `error`")] = "info"
 
     def check(self) -> None:
-        """Refuse to serve an order's state to a network without a token."""
+        """Refuse views for a network without a token, and less memory than the tables take."""
         super().check()
-        if self.api_token is None and not _is_loopback(self.web_bind):
+        self.check_web_bind(self.web_bind)
+        databases = len(TABLES) * self.partitions
+        if self.table_memory_mb < _LEAST_MIB_A_DATABASE * databases:
             raise SettingsError(
-                f"LEDGER_WEB_BIND={self.web_bind} is reachable from other machines: set "
+                f"LEDGER_TABLE_MEMORY_MB={self.table_memory_mb} is too little for {databases} "
+                f"databases, one for each table and partition (LEDGER_PARTITIONS={self.partitions})"
+                f": set at least {_LEAST_MIB_A_DATABASE * databases}"
+            )
+
+    def check_web_bind(self, address: str) -> None:
+        """Refuse an address beyond loopback where no token is set."""
+        if self.api_token is None and not _is_loopback(address):
+            raise SettingsError(
+                f"LEDGER_WEB_BIND={address} is reachable from other machines: set "
                 "LEDGER_API_TOKEN, or leave the views on 127.0.0.1"
             )
 

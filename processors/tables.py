@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 import faust
 import rocksdb
 from faust.stores.rocksdb import Store
+from faust.types import TP, EventT
 
 from processors.batches import OutRecord, send_to_partition
 from processors.transport import Chunk
@@ -32,6 +33,11 @@ class ChunkTable(faust.Table[bytes, bytes]):
         value: bytes | None = self._db(partition).get(key)
         return value
 
+    def is_active(self, partition: int) -> bool:
+        """Return whether this worker folds the partition, so that its state here is the newest."""
+        tp = TP(self.changelog_topic.get_topic_name(), partition)
+        return bool(self.app.assignor.is_active(tp))
+
     async def write_chunk(self, chunk: Chunk, values: Mapping[bytes, bytes]) -> None:
         """Write a chunk's values: changelog, then RocksDB with the changelog's offset, at once."""
         if not values:
@@ -49,6 +55,17 @@ class ChunkTable(faust.Table[bytes, bytes]):
         batch.put(Store.offset_key, str(offset).encode())
         self._db(chunk.partition).write(batch)
 
+    def apply_changelog_batch(self, batch: Iterable[EventT[Any]]) -> None:
+        """Apply changelog records on recovery; one that can't be applied ends the worker.
+
+        Faust would log a warning, and go on with a hole in the table.
+        """
+        try:
+            super().apply_changelog_batch(batch)
+        except Exception as error:
+            self.add_future(self.crash(error))
+            raise
+
     def _db(self, partition: int) -> Any:
         store = cast("Store", self.data)
         return store._db_for_partition(partition)  # noqa: SLF001
@@ -59,11 +76,11 @@ def rocksdb_options(memory_mb: int, databases: int) -> dict[str, Any]:
 
     Faust's own default is 2.5 GB of cache per partition and table.
     """
-    share = max(memory_mb * _MIB // max(databases, 1), 2 * _MIB)
+    share = memory_mb * _MIB // databases
     return {
         "block_cache_size": share // 2,
         "block_cache_compressed_size": 0,
-        "write_buffer_size": max(share // 4, 1 * _MIB),
+        "write_buffer_size": share // 4,
         "max_write_buffer_number": 2,
         "bloom_filter_size": 10,
     }

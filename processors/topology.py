@@ -3,7 +3,6 @@
 In: ``WorkerSettings``. Out: an app that ``faust worker`` or ``processors.worker`` runs.
 """
 
-from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -25,7 +24,6 @@ from runtime.topics import ensure_topics
 log = structlog.get_logger(__name__)
 
 _SESSION_TIMEOUT_S: Final = 10.0
-_MAX_TYPES_COUNTED: Final = 200
 
 
 class LedgerApp(faust.App):
@@ -37,8 +35,7 @@ class LedgerApp(faust.App):
     def setup(self, settings: WorkerSettings) -> None:
         """Plug the chunked transport in and declare the tables."""
         self.settings = settings
-        self.names = TopicNames(settings.topic_prefix)
-        self.counts: Counter[str] = Counter()
+        self.names = settings.names
         self.transport = Transport(self.conf.broker_consumer, self)
         self.chunk_tables: dict[TableName, ChunkTable] = {
             name: self._new_table(name) for name in TABLES
@@ -46,8 +43,21 @@ class LedgerApp(faust.App):
 
     async def on_first_start(self) -> None:
         """Create or check the topics: where one is missing, Faust would idle for ever."""
-        await ensure_topics(self.settings)
+        # `faust worker --web-bind` may have changed what the settings said.
+        self.settings.check_web_bind(self.conf.web_bind)
+        report = await ensure_topics(self.settings)
+        self._keep_tables_of(report.cluster_id)
         await super().on_first_start()
+
+    def _keep_tables_of(self, cluster_id: str) -> None:
+        """Give the tables a folder of this cluster and group.
+
+        A table holds how far it has read its changelog; with another cluster's, or another group's,
+        changelog of the same name, what is below that offset would be passed over in silence.
+        """
+        folder = self.conf.appdir / f"{self.settings.group_id}@{cluster_id}"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.conf.tabledir = folder
 
     def on_rebalance_end(self) -> None:
         """Say that the tables are recovered, and which partitions this worker has."""
@@ -70,12 +80,6 @@ class LedgerApp(faust.App):
     async def publish(self, topic: str, records: Iterable[OutRecord]) -> None:
         """Write records by key; return when they are acknowledged."""
         await send_by_key(self.kafka_producer, topic, records, self.settings.partitions)
-
-    def count(self, counts: Counter[str]) -> None:
-        """Add a chunk's counts; event types come from outside, so there is a bound on names."""
-        for name, number in counts.items():
-            known = name in self.counts or len(self.counts) < _MAX_TYPES_COUNTED
-            self.counts[name if known else "other"] += number
 
     def _new_table(self, name: TableName) -> ChunkTable:
         settings = self.settings
@@ -100,7 +104,7 @@ def new_app(
     """Return the app with its transport and tables, and no agents yet."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     app = LedgerApp(
-        settings.app_id,
+        settings.group_id,
         broker=[f"kafka://{server}" for server in settings.bootstrap_servers],
         broker_credentials=_credentials(settings),
         broker_session_timeout=_SESSION_TIMEOUT_S,

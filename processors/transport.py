@@ -36,6 +36,10 @@ class RevokedError(Exception):
     """The partition was given back while its chunk was at work; its next owner does it again."""
 
 
+class LostRecordsError(Exception):
+    """The log no longer holds what comes after the last commit: to go on would leave a hole."""
+
+
 class Chunk:
     """Consecutive records of one partition, as one fetch returned them."""
 
@@ -173,8 +177,21 @@ class Consumer(driver.Consumer):
         await super().perform_seek()
         sources = {tp for tp in self.assignment() if not self._is_changelog_tp(tp)}
         if sources:
-            earliest = await self.earliest_offsets(*sources)
-            self._starts = {tp: self._committed_offset[tp] or earliest[tp] for tp in sources}
+            begins = await self.earliest_offsets(*sources)
+            ends = await self.highwaters(*sources)
+            self._starts = {tp: self._start_of(tp, begins[tp], ends[tp]) for tp in sources}
+
+    def _start_of(self, tp: TP, begin: int, end: int) -> int:
+        committed: int | None = self._committed_offset[tp]
+        if committed is None:
+            return begin
+        if not begin <= committed <= end:
+            raise LostRecordsError(
+                f"{tp.topic}[{tp.partition}] is folded up to offset {committed}, and holds {begin} "
+                f"to {end}: records were deleted before they were folded, or the topic was made "
+                "anew. Workers with another LEDGER_APP_ID fold the whole log of record anew"
+            )
+        return committed
 
     def resume_flow(self) -> None:
         """Let records pass; those of the log only after the recovery, when their start is known.

@@ -26,6 +26,10 @@ from runtime.settings import Secret
 log = structlog.get_logger(__name__)
 
 _OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
+_NOT_HERE: Final = (
+    "another worker has this key's partition; if this stays, two workers have the same "
+    "LEDGER_WEB_HOST and LEDGER_WEB_PORT: give each its own"
+)
 
 Get = TypeVar("Get", bound=Callable[..., Awaitable[Any]])
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -116,7 +120,11 @@ def _read(app: LedgerApp, table: TableName, identifier: str) -> bytes | Problem 
     key = identifier.encode()
     if len(key) > MAX_ID_BYTES:
         return None
-    return app.chunk_tables[table].read(partition_for(key, app.settings.partitions), key)
+    partition = partition_for(key, app.settings.partitions)
+    if not app.chunk_tables[table].is_active(partition):
+        # A standby's state may be old, and another worker's is not here at all.
+        return Problem(status=503, code="not_ready", detail=_NOT_HERE)
+    return app.chunk_tables[table].read(partition, key)
 
 
 def _not_found(kind: str, identifier: str) -> web.Response:

@@ -8,6 +8,7 @@ import ssl
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
+from ledger.topics import TopicNames
 from runtime.settings import Secret, Settings, SettingsError, setting
 
 DEFAULT_BOOTSTRAP: Final = "127.0.0.1:19092"
@@ -67,6 +68,11 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
         """The brokers to ask first, as aiokafka takes them."""
         return [part.strip() for part in (self.kafka_bootstrap or DEFAULT_BOOTSTRAP).split(",")]
 
+    @property
+    def names(self) -> TopicNames:
+        """The topics' names."""
+        return TopicNames(self.topic_prefix)
+
     def ssl_context(self) -> ssl.SSLContext | None:
         """Return a verifying TLS context, or ``None`` for plain text."""
         if not self.kafka_tls:
@@ -75,6 +81,7 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
 
     def client_options(self) -> dict[str, Any]:
         """Return what every aiokafka client takes: brokers, security protocol, credentials."""
+        # Kafka's own names: "PLAINTEXT" or "SSL" alone, or either after "SASL_".
         protocol = "SASL_" if self.kafka_sasl_mechanism else ""
         options: dict[str, Any] = {
             "bootstrap_servers": self.bootstrap_servers,
@@ -87,5 +94,4 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
                 "sasl_plain_username": self.kafka_username,
                 "sasl_plain_password": self.kafka_password.reveal(),
             }
-        # "SSL" alone when there is no SASL; "PLAINTEXT" likewise: Kafka's own names.
         return options

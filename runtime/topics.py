@@ -2,7 +2,8 @@
 
 In: settings and the topics that the ledger describes. Out: which were created, which were found.
 Never: a change to an existing topic: one that is wrong is an error that says what to do, because a
-partition count is for life and a shorter retention loses the log of record.
+partition count is for life and a shorter retention loses the log of record. Never an empty topic in
+the place of a lost one: workers that go on behind it would show a state with a hole.
 """
 
 import asyncio
@@ -14,18 +15,19 @@ import msgspec
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
-    GroupCoordinatorNotAvailableError,
     KafkaError,
     TopicAlreadyExistsError,
     for_code,
 )
 
-from ledger.topics import Topic, TopicNames, all_topics
+from ledger.topics import Topic, all_topics
 from runtime.client_log import ClientLog
 from runtime.kafka import KafkaSettings
-from runtime.settings import setting
+from runtime.settings import SettingsError, setting
 
 _VISIBLE_WITHIN_S: Final = 15.0
+# Of these a topic may have more than it needs; everything else must be exactly so.
+_AT_LEAST: Final = frozenset({"max.message.bytes", "min.insync.replicas"})
 
 
 class TopicsError(RuntimeError):
@@ -38,7 +40,8 @@ class TopicSettings(KafkaSettings, frozen=True, kw_only=True):
     app_id: Annotated[
         str,
         setting(
-            "consumer group of the workers, and the first part of the changelogs' names",
+            "after the prefix, the consumer group of the workers and the changelogs' first name; "
+            "a new one folds the whole log anew",
             pattern=r"^[a-zA-Z0-9._-]{1,100}$",
         ),
     ] = "plexy-ledger"
@@ -52,17 +55,32 @@ class TopicSettings(KafkaSettings, frozen=True, kw_only=True):
         int, setting("replicas that must have a record before it is kept", ge=1, le=10)
     ] = 1
 
+    def check(self) -> None:
+        """Refuse more in-sync replicas than there are replicas: nothing could be written."""
+        super().check()
+        if self.min_insync_replicas > self.replication_factor:
+            raise SettingsError(
+                f"LEDGER_MIN_INSYNC_REPLICAS={self.min_insync_replicas} is more than "
+                f"LEDGER_REPLICATION_FACTOR={self.replication_factor}: no record could be written"
+            )
+
+    @property
+    def group_id(self) -> str:
+        """The workers' consumer group: ledgers with different prefixes share nothing."""
+        return self.topic_prefix + self.app_id
+
 
 class TopicsReport(msgspec.Struct, frozen=True):
-    """The names of the topics that were created, and of those that were there and are right."""
+    """The cluster, the topics that were created, and those that were there and are right."""
 
+    cluster_id: str
     created: list[str]
     found: list[str]
 
 
 async def ensure_topics(settings: TopicSettings, *, create: bool = True) -> TopicsReport:
     """Create what is missing, check what is there; ``TopicsError`` if a topic is not as needed."""
-    wanted = all_topics(TopicNames(settings.topic_prefix), settings.app_id)
+    wanted = all_topics(settings.names, settings.group_id)
     admin = AIOKafkaAdminClient(**settings.client_options(), request_timeout_ms=15_000)
     with ClientLog() as said:
         try:
@@ -91,25 +109,44 @@ async def _ensure(
     existing = set(await admin.list_topics())
     missing = [topic for topic in wanted if topic.name not in existing]
     if missing and not create:
-        names = ", ".join(topic.name for topic in missing)
-        raise TopicsError(f"missing topics: {names}; create them with `plexy-ledger topics`")
-    for topic in missing:
-        await _create(admin, settings, topic)
+        raise TopicsError(
+            f"missing topics: {_listed(missing)}; create them with `plexy-ledger topics`"
+        )
+    committed = await _committed(admin, settings.group_id)
+    if missing and committed:
+        raise TopicsError(
+            f"missing topics: {_listed(missing)}. The workers of {settings.group_id} have folded "
+            "records before, so these topics were there and are lost. What follows from the log of "
+            "record is folded anew by workers with another LEDGER_APP_ID; the log itself comes "
+            "from a backup"
+        )
     if missing:
+        for topic in missing:
+            await _create(admin, settings, topic)
         await _wait_until_visible(admin, {topic.name for topic in wanted})
     await _check(admin, settings, wanted)
-    await _wait_for_coordinator(admin, settings.app_id)
     created = {topic.name for topic in missing}
     return TopicsReport(
+        cluster_id=(await admin.describe_cluster())["cluster_id"],
         created=[topic.name for topic in wanted if topic.name in created],
         found=[topic.name for topic in wanted if topic.name not in created],
     )
 
 
+def _listed(topics: Sequence[Topic]) -> str:
+    return ", ".join(topic.name for topic in topics)
+
+
+def _config(settings: TopicSettings, topic: Topic) -> dict[str, str]:
+    return topic.config | {"min.insync.replicas": str(settings.min_insync_replicas)}
+
+
 async def _create(admin: AIOKafkaAdminClient, settings: TopicSettings, topic: Topic) -> None:
-    config = topic.config | {"min.insync.replicas": str(settings.min_insync_replicas)}
     new = NewTopic(
-        topic.name, settings.partitions, settings.replication_factor, topic_configs=config
+        topic.name,
+        settings.partitions,
+        settings.replication_factor,
+        topic_configs=_config(settings, topic),
     )
     response = await admin.create_topics([new])
     for name, code, *rest in response.topic_errors:
@@ -130,18 +167,21 @@ async def _wait_until_visible(admin: AIOKafkaAdminClient, names: set[str]) -> No
         await asyncio.sleep(0.05)
 
 
-async def _wait_for_coordinator(admin: AIOKafkaAdminClient, group: str) -> None:
-    """Wait for the group's coordinator, which a new cluster makes only when it is asked for."""
+async def _committed(admin: AIOKafkaAdminClient, group: str) -> bool:
+    """Return whether the group has committed anything.
+
+    A new cluster makes the topic of the commits only when it is first asked: that is waited for.
+    """
     deadline = time.monotonic() + _VISIBLE_WITHIN_S
     while True:
         try:
-            await admin.find_coordinator(group)
-        except GroupCoordinatorNotAvailableError as error:
-            if time.monotonic() > deadline:
-                raise TopicsError(f"no broker coordinates the group {group}: {error}") from error
+            offsets = await admin.list_consumer_group_offsets(group)
+        except KafkaError as error:
+            if not error.retriable or time.monotonic() > deadline:
+                raise TopicsError(f"no broker coordinates the group {group}: {error!r}") from error
             await asyncio.sleep(0.05)
         else:
-            return
+            return any(each.offset > 0 for each in offsets.values())
 
 
 async def _check(
@@ -151,12 +191,8 @@ async def _check(
         _check_partitions(settings, found)
     configs = await _configs(admin, [topic.name for topic in wanted])
     for topic in wanted:
-        for key in ("cleanup.policy", "retention.ms"):
-            _check_config(topic.name, key, topic.config[key], configs.get((topic.name, key)))
-        key, least = "min.insync.replicas", settings.min_insync_replicas
-        got = configs.get((topic.name, key))
-        if int(got or 0) < least:
-            _check_config(topic.name, key, str(least), got)
+        for key, expected in _config(settings, topic).items():
+            _check_config(topic.name, key, expected, configs.get((topic.name, key)))
 
 
 def _check_partitions(settings: TopicSettings, found: Mapping[str, Any]) -> None:
@@ -177,7 +213,8 @@ def _check_partitions(settings: TopicSettings, found: Mapping[str, Any]) -> None
 
 
 def _check_config(name: str, key: str, expected: str, got: str | None) -> None:
-    if got != expected:
+    enough = key in _AT_LEAST and int(got or 0) >= int(expected)
+    if got != expected and not enough:
         raise TopicsError(
             f"topic {name} has {key}={got}, expected {expected}: change it with "
             f"`kafka-configs.sh --alter --topic {name} --add-config {key}={expected}`"

@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from ledger.events import PAYMENT_FAILED, PAYMENT_SUCCEEDED, REFUND_SUCCEEDED, Event
+from ledger.money import Money
 
 PAYMENTS = ("pay_1", "pay_2", "pay/3 ü")
 ORDERS = ("ord_1", "ord_2", "№ 3/b")
@@ -17,8 +18,9 @@ def facts() -> st.SearchStrategy[dict[str, Any]]:
     """One event's fields, without id and position."""
     common = {
         "created": st.integers(1, 9),
-        "amount_minor": st.one_of(st.integers(0, 5), st.just(2**53 - 1)),
-        "currency": st.sampled_from(CURRENCIES),
+        "money": st.builds(
+            Money, st.integers(0, 5) | st.just(2**53 - 1), st.sampled_from(CURRENCIES)
+        ),
         "status": st.none(),
         "order_reference": st.one_of(st.none(), st.sampled_from(ORDERS)),
     }

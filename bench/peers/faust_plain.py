@@ -242,7 +242,7 @@ class FaustPlain(Program):
         return {
             "BENCH_BOOTSTRAP": self.place.bootstrap,
             "BENCH_PREFIX": self.place.prefix,
-            "BENCH_APP_ID": self.place.app_id,
+            "BENCH_APP_ID": self.place.group_id,
             "BENCH_PARTITIONS": str(self.place.partitions),
             "BENCH_FOLDER": str(self.place.folder / "data"),
             "BENCH_WEB_PORT": str(self.place.web_port),

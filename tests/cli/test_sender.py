@@ -61,7 +61,11 @@ def test_a_signature_is_one_that_the_ledger_accepts(form):
 def test_the_default_event_is_a_payment_that_folds():
     envelope = decode_envelope(encode(event_of(_OPTIONS, now_s=7)))
     event = decode_event(envelope, 0, 0, FieldNames())
-    assert (event.payment_id, event.order_reference, event.amount_minor) == ("pay_1", "ord_1", 5)
+    assert (event.payment_id, event.order_reference, event.money.amount_minor) == (
+        "pay_1",
+        "ord_1",
+        5,
+    )
     assert event.created == 7
 
 

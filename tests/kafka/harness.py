@@ -24,6 +24,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from ledger.topics import TopicNames
 from processors.batches import OutRecord, send_by_key
+from runtime.topics import TopicSettings
 
 PARTITIONS = 4
 WORKER = [sys.executable, "-m", "cli", "worker"]
@@ -53,6 +54,10 @@ def free_port() -> int:
 
 def names_of(env: Mapping[str, str]) -> TopicNames:
     return TopicNames(env["LEDGER_TOPIC_PREFIX"])
+
+
+def group_of(env: Mapping[str, str]) -> str:
+    return TopicSettings.from_environment(env).group_id
 
 
 def until(condition: Callable[[], Any], *, within_s: float, what: str) -> Any:
@@ -159,7 +164,7 @@ async def _lags(env: Mapping[str, str]) -> dict[str, int]:
     await admin.start()
     await consumer.start()
     try:
-        committed = await admin.list_consumer_group_offsets(env["LEDGER_APP_ID"])
+        committed = await admin.list_consumer_group_offsets(group_of(env))
         partitions = [TopicPartition(t, p) for t in topics for p in range(PARTITIONS)]
         ends = await consumer.end_offsets(partitions)
     finally:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cli import sample
@@ -78,9 +79,7 @@ async def _with_topics(kafka: EmbeddedKafka) -> tuple[TopicSettings, Callable[..
     env = harness.environment(kafka.bootstrap, Path(tempfile.gettempdir()))
     settings = TopicSettings.from_environment(env)
     await ensure_topics(settings)
-    return settings, lambda **more: wait_until_folded(
-        settings, settings.app_id, harness.names_of(env), **more
-    )
+    return settings, lambda **more: wait_until_folded(settings, **more)
 
 
 async def _write_event(settings: TopicSettings, topic: str) -> None:
@@ -116,9 +115,9 @@ async def test_a_program_that_ended_ends_the_wait(kafka):
 
 async def test_a_topic_that_is_not_there_is_not_taken_for_an_empty_one(kafka):
     settings, _ = await _with_topics(kafka)
-    names = harness.names_of({"LEDGER_TOPIC_PREFIX": f"{settings.topic_prefix}other."})
+    other = msgspec.structs.replace(settings, topic_prefix=f"{settings.topic_prefix}other.")
     with pytest.raises(TopicMissingError, match=r"plexy\.webhooks"):
-        await wait_until_folded(settings, settings.app_id, names, 10)
+        await wait_until_folded(other, 10)
     with pytest.raises(TopicMissingError, match="nowhere"):
         await read_topic(settings, f"{settings.topic_prefix}nowhere")
 

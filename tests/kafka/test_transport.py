@@ -67,7 +67,7 @@ async def committed(settings: WorkerSettings, tp: TP) -> int:
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
     await admin.start()
     try:
-        offsets = await admin.list_consumer_group_offsets(settings.app_id)
+        offsets = await admin.list_consumer_group_offsets(settings.group_id)
     finally:
         await admin.close()
     return max([0, *(o.offset for t, o in offsets.items() if (t.topic, t.partition) == tp)])

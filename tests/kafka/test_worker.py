@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from cli.kafka import EmbeddedKafka
+from ledger.topics import changelog_name
 from ledger.wire import ENTRIES
 from tests.kafka.harness import (
     WorkerProcess,
     deliver,
     environment,
     free_port,
+    group_of,
     lags,
     names_of,
     read_topic,
@@ -138,7 +140,7 @@ def test_sigterm_stops_in_time_with_everything_that_was_done_committed(
         wait_lag_below(env, EVENTS * 0.9)
         worker.signal(signal.SIGTERM)
         assert worker.wait(within_s=10) == 0, worker.tail()
-        seen = {r.key for r in read_topic(env, f"{env['LEDGER_APP_ID']}-seen-changelog")}
+        seen = {r.key for r in read_topic(env, changelog_name(group_of(env), "seen"))}
         # What dedupe remembers, it has done: all of that and no more is committed.
         assert lags(env)[names_of(env).webhooks] == EVENTS - len(seen)
         worker.start()

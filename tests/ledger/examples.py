@@ -1,6 +1,7 @@
 """Events written by hand: each test names what matters to it, and leaves the rest."""
 
 from ledger.events import PAYMENT_FAILED, PAYMENT_SUCCEEDED, REFUND_SUCCEEDED, Event
+from ledger.money import Money
 
 
 def success(event_id="evt_1", created=1, amount=500, *, payment="pay_1", **more) -> Event:
@@ -27,8 +28,7 @@ def _event(
         type=kind,
         created=created,
         data_id=data_id,
-        amount_minor=amount,
-        currency=currency,
+        money=Money(amount, currency),
         status=None,
         order_reference=order,
         payment_reference=payment,

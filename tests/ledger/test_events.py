@@ -15,7 +15,7 @@ from ledger.events import (
     Unfolded,
     decode_event,
 )
-from ledger.money import MAX_AMOUNT_MINOR
+from ledger.money import MAX_AMOUNT_MINOR, Money
 from ledger.rejections import Reason, Rejection
 from tests.strategies import json_values
 
@@ -57,8 +57,8 @@ def test_no_json_under_any_name_raises(kind, is_valid_otherwise, changed):
 
 
 def _assert_in_bounds(event):
-    assert type(event.amount_minor) is int
-    assert 0 <= event.amount_minor <= MAX_AMOUNT_MINOR
+    assert type(event.money.amount_minor) is int
+    assert 0 <= event.money.amount_minor <= MAX_AMOUNT_MINOR
     assert event.data_id
     for text in (event.data_id, event.order_reference, event.payment_reference):
         assert text is None or 0 < len(text.encode()) <= MAX_ID_BYTES
@@ -82,8 +82,7 @@ def test_an_event_is_what_its_envelope_and_data_say():
         type=REFUND_SUCCEEDED,
         created=7,
         data_id="pay_1",
-        amount_minor=500,
-        currency="KZT",
+        money=Money(500, "KZT"),
         status="refunded",
         order_reference="ord_1",
         payment_reference="pay_9",

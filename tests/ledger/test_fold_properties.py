@@ -147,7 +147,7 @@ def _sums(history: list[Event]) -> tuple[dict[str, int], dict[str, int]]:
     paid: dict[str, int] = defaultdict(int)
     refunded: dict[str, int] = defaultdict(int)
     for event in success.values():
-        paid[event.currency] += event.amount_minor
+        paid[event.money.currency] += event.money.amount_minor
     for event in refunds.values():
-        refunded[event.currency] += event.amount_minor
+        refunded[event.money.currency] += event.money.amount_minor
     return paid, refunded

@@ -89,9 +89,9 @@ def test_whatever_is_posted_or_corrected_balances_and_leaves_what_stands(subject
     entries = post(subject, old, None) + post(subject, new, old)
     sums = balances({entry.entry_id: entry for entry in entries})
     side = SALES if subject.refund_id is None else PLEXY
-    assert -sums[side, new.currency] == new.amount_minor
-    if old.currency != new.currency:
-        assert sums[side, old.currency] == 0
+    assert -sums[side, new.money.currency] == new.money.amount_minor
+    if old.money.currency != new.money.currency:
+        assert sums[side, old.money.currency] == 0
 
 
 # What is posted.

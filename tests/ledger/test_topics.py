@@ -57,6 +57,7 @@ def test_the_configuration_is_in_kafkas_own_words():
     assert topic.config == {
         "cleanup.policy": "compact",
         "retention.ms": "5",
+        "retention.bytes": "-1",
         "max.message.bytes": str(MAX_RECORD_BYTES),
     }
     assert Topic(name="t").config["retention.ms"] == "-1"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ledger import wire
 from ledger.deduplication import Seen
 from ledger.events import Event
+from ledger.money import MINOR_UNIT_DIGITS, Money
 from ledger.orders import Order
 from ledger.payments import Payment, describe_placed, fold_payments
 from tests.ledger.examples import refund, success
@@ -25,8 +26,7 @@ EVENTS = st.builds(
     type=TEXT,
     created=NUMBERS,
     data_id=TEXT,
-    amount_minor=NUMBERS,
-    currency=TEXT,
+    money=st.builds(Money, NUMBERS, st.sampled_from(sorted(MINOR_UNIT_DIGITS))),
     status=st.none() | TEXT,
     order_reference=st.none() | TEXT,
     payment_reference=st.none() | TEXT,
