@@ -63,7 +63,7 @@ class ChunkTable(faust.Table[bytes, bytes]):
         try:
             super().apply_changelog_batch(batch)
         except Exception as error:
-            self.add_future(self.crash(error))
+            self.app.add_future(self.app.crash(error))
             raise
 
     def _db(self, partition: int) -> Any:

@@ -151,6 +151,18 @@ def deliver(env: Mapping[str, str], bodies: Iterable[Mapping[str, Any]]) -> None
     asyncio.run(send())
 
 
+async def commit(env: Mapping[str, str], partition: TopicPartition, offset: int) -> None:
+    """Commit an offset for the workers' group, as if they had folded that far."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"],
+        group_id=group_of(env),
+        enable_auto_commit=False,
+    )
+    async with consumer:
+        consumer.assign([partition])
+        await consumer.commit({partition: offset})
+
+
 def lags(env: Mapping[str, str]) -> dict[str, int]:
     """Return, hop by hop, how many records of a topic are not committed by the workers."""
     return asyncio.run(_lags(env))

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
@@ -25,6 +25,7 @@ from runtime.topics import TopicsError, TopicSettings, ensure_topics
 from tests.kafka.harness import (
     WORKER,
     WorkerProcess,
+    commit,
     environment,
     free_port,
     group_of,
@@ -76,18 +77,6 @@ async def create(env: Mapping[str, str], name: str, partitions: int = 4, **confi
                 await asyncio.sleep(0.05)
     finally:
         await admin.close()
-
-
-async def commit(env: Mapping[str, str], partition: TopicPartition, offset: int) -> None:
-    """Commit an offset for the workers' group, as if they had folded that far."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"],
-        group_id=group_of(env),
-        enable_auto_commit=False,
-    )
-    async with consumer:
-        consumer.assign([partition])
-        await consumer.commit({partition: offset})
 
 
 async def describe(env: Mapping[str, str]) -> dict[str, dict[str, str]]:

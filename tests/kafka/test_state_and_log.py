@@ -1,0 +1,163 @@
+"""State and log belong together: what follows from the log is folded anew, or nothing runs.
+
+A worker must never show a state with a hole in it, whoever deleted, moved or mixed up what it rests
+on: the folder of the tables, their changelogs, the topics between the agents.
+"""
+
+import asyncio
+import json
+import shutil
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+
+from cli.kafka import EmbeddedKafka
+from cli.kafka_distribution import KafkaCache
+from tests.kafka.harness import (
+    WorkerProcess,
+    commit,
+    deliver,
+    environment,
+    names_of,
+    read_topic,
+    until,
+    wait_folded,
+)
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def payments(count: int, shop: str) -> list[dict[str, Any]]:
+    """Return a payment for each of a shop's orders; ids are the same for every shop."""
+    return [
+        {
+            "id": f"evt_{n}",
+            "type": "payment.succeeded",
+            "created": 1_700_000_000 + n,
+            "data": {
+                "id": f"pay_{n}",
+                "amount": 100 + n,
+                "currency": "KZT",
+                "order": f"{shop}_{n}",
+            },
+        }
+        for n in range(count)
+    ]
+
+
+def stop(worker: WorkerProcess) -> None:
+    worker.signal(signal.SIGTERM)
+    assert worker.wait(within_s=15) == 0, worker.tail()
+
+
+def fold(env: Mapping[str, str], bodies: list[dict[str, Any]]) -> None:
+    """Deliver and fold with a worker that is stopped afterwards."""
+    with WorkerProcess(env) as worker:
+        worker.wait_ready()
+        deliver(env, bodies)
+        wait_folded(env, worker)
+        stop(worker)
+
+
+def latest(env: Mapping[str, str], topic: str) -> dict[bytes, Any]:
+    return {record.key: json.loads(record.value) for record in read_topic(env, topic)}
+
+
+@pytest.fixture
+def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
+    return environment(kafka.bootstrap, tmp_path / "ledger")
+
+
+def test_tables_that_were_kept_beside_another_kafka_are_not_taken_for_this_ones(
+    env: dict[str, str], kafka_cache: KafkaCache, tmp_path: Path
+) -> None:
+    """The other one's changelogs are as long, so that offsets alone would not tell them apart."""
+    fold(env, payments(80, "here"))
+    with EmbeddedKafka(tmp_path / "other", cache=kafka_cache) as other:
+        there = env | {"LEDGER_KAFKA_BOOTSTRAP": other.bootstrap}
+        there["LEDGER_DATA_DIR"] = str(tmp_path / "there")
+        fold(there, payments(40, "there"))
+    mixed_up = env | {"LEDGER_DATA_DIR": there["LEDGER_DATA_DIR"]}
+    with WorkerProcess(mixed_up) as worker:
+        worker.wait_ready()
+        statuses = {n: worker.get(f"/orders/here_{n}")[0] for n in range(80)}
+        assert set(statuses.values()) == {200}, statuses
+        assert worker.get("/orders/there_1")[0] == 404
+
+
+def test_another_app_id_folds_the_whole_log_anew_to_the_same_documents_and_entries(
+    env: dict[str, str],
+) -> None:
+    fold(env, payments(60, "shop"))
+    names = names_of(env)
+    before = latest(env, names.orders), latest(env, names.entries)
+    again = env | {"LEDGER_APP_ID": "again"}
+    with WorkerProcess(again) as worker:
+        worker.wait_ready()
+        wait_folded(again, worker)
+        for n in (0, 59):
+            assert worker.get(f"/orders/shop_{n}") == (200, before[0][f"shop_{n}".encode()])
+    assert len(before[0]) == len(before[1]) == 60
+    assert (latest(env, names.orders), latest(env, names.entries)) == before
+    # It did write them, and did not only leave the old ones.
+    assert len(read_topic(env, names.orders)) >= 120
+
+
+async def _delete_records(env: Mapping[str, str], partition: TopicPartition, before: int) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"])
+    await admin.start()
+    try:
+        await admin.delete_records({partition: RecordsToDelete(before)})
+    finally:
+        await admin.close()
+
+
+@pytest.mark.parametrize(("committed", "deleted_before"), [(1, 5), (1000, 0)])
+async def test_a_log_that_lost_what_comes_after_the_last_commit_ends_the_worker(
+    env: dict[str, str], committed: int, deleted_before: int
+) -> None:
+    """Records were deleted before they were folded, or the log ends before the commit."""
+    await asyncio.to_thread(fold, env, payments(40, "shop"))
+    partition = TopicPartition(names_of(env).events, 0)
+    await _delete_records(env, partition, deleted_before)
+    await commit(env, partition, committed)
+    with WorkerProcess(env) as worker:
+        assert await asyncio.to_thread(worker.wait, 60) != 0
+        log = worker.log_file.read_text()
+    assert f"{partition.topic}[0] is folded up to offset {committed}, and holds" in log
+    assert "another LEDGER_APP_ID" in log
+
+
+FAILS_IN_RECOVERY = """
+import os
+from faust.stores.rocksdb import Store
+def fails(*args, **options):
+    raise OSError("the disk says no")
+Store.apply_changelog_batch = fails
+from processors.settings import WorkerSettings
+from processors.worker import run
+run(WorkerSettings.from_environment(os.environ))
+"""
+
+
+def test_a_table_that_cannot_be_recovered_ends_the_worker(env: dict[str, str]) -> None:
+    """Faust would log a warning, and answer from a table with a hole."""
+    fold(env, payments(20, "shop"))
+    shutil.rmtree(Path(env["LEDGER_DATA_DIR"]) / "tables")
+    with WorkerProcess(env, [sys.executable, "-c", FAILS_IN_RECOVERY]) as worker:
+        statuses = set()
+
+        def ended() -> bool:
+            statuses.add(worker.get("/readyz")[0])
+            return worker.process is not None and worker.process.poll() is not None
+
+        until(ended, within_s=60, what="the end of the worker")
+        assert worker.wait(1) != 0
+    assert statuses <= {0, 503}
+    assert "the disk says no" in worker.log_file.read_text()
