@@ -24,7 +24,9 @@ from bench.program import Program
 from bench.recording import Delivery, record
 from bench.stage import BenchError, Place
 from cli.kafka import EmbeddedKafka
-from cli.kafka_distribution import EmbeddedKafkaError, KafkaCache, default_cache_folder
+from cli.kafka_distribution import EmbeddedKafkaError
+from cli.local import kafka_cache
+from cli.settings import DemoSettings
 
 Round = Sequence[type[Program]]
 
@@ -67,7 +69,7 @@ def _count(text: str) -> int:
 
 def _measure_all(options: argparse.Namespace) -> list[Measurement]:
     deliveries = record(options.events, options.seed)
-    cache = KafkaCache(folder=default_cache_folder(os.environ))
+    cache = kafka_cache(DemoSettings.from_environment(os.environ))
     measurements = []
     with (
         tempfile.TemporaryDirectory(prefix="plexy-bench-") as folder,

@@ -9,11 +9,9 @@ no more than a command, an environment and the reading of its order documents.
 """
 
 import asyncio
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -23,6 +21,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple
 
 from bench.stage import BenchError, Stage
+from cli.child import start_child
 
 READY_WITHIN_S: Final = 90.0
 _READY_POLL_S: Final = 0.02
@@ -31,7 +30,6 @@ _LAG_POLL_S: Final = 0.25
 _STALLED_AFTER_S: Final = 60.0
 _STOPPED_WITHIN_S: Final = 30.0
 _LAST_LINES: Final = 25
-_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 PROJECT: Final = Path(__file__).resolve().parent.parent
 
 
@@ -96,15 +94,12 @@ class Program(ABC):
         """
         self.place.folder.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - once, and a known command
+            self._process = start_child(
                 self.command(),
                 cwd=PROJECT,
                 env=os.environ | self.environment(),
-                stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call
             )
         deadline = time.monotonic() + READY_WITHIN_S
         while time.monotonic() < deadline:
@@ -185,8 +180,3 @@ def _share_done(hops: list[tuple[int, int]]) -> float:
     for done, total in hops:
         share *= done / total if total else 0.0
     return share
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

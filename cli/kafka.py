@@ -27,8 +27,9 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Self
 
+from cli.child import Child
 from cli.kafka_distribution import KafkaCache, KafkaDistribution, KafkaNotStartedError
-from cli.kafka_process import HOST, Child, free_port, locked_folder, require_free, spawn
+from cli.kafka_process import HOST, free_port, locked_folder, require_free, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -112,9 +112,7 @@ def progress_line() -> Iterator[Report]:
 
 
 def default_cache_folder(environ: Mapping[str, str]) -> Path:
-    """Return `LEDGER_KAFKA_CACHE`, else `plexy-ledger` in the platform's folder for caches."""
-    if chosen := environ.get("LEDGER_KAFKA_CACHE"):
-        return Path(chosen)
+    """Return `plexy-ledger` in the platform's folder for caches."""
     if xdg := environ.get("XDG_CACHE_HOME"):
         return Path(xdg) / "plexy-ledger"
     caches = "Library/Caches" if sys.platform == "darwin" else ".cache"

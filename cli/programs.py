@@ -1,11 +1,9 @@
 """Child processes: the project's own commands, each in a process of its own.
 
 In: a command and its environment. Out: its output line by line, its exit code, its last lines.
-Never: a child that outlives this process (on Linux, not even when this one is killed), and never a
-wait without a bound.
+Never: a child that outlives this process (see ``cli.child``), and never a wait without a bound.
 """
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -17,12 +15,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Final, Protocol
 
+from cli.child import start_child
 from cli.errors import ProgramEndedError
 
 STOPPED_WITHIN_S: Final = 10.0
 # As many lines as a traceback usually has.
 _LAST_LINES: Final = 40
-_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _PACKAGES: Final = Path(__file__).resolve().parent.parent
 
 Show = Callable[[str], None]
@@ -66,18 +64,14 @@ class Command:
         return list(self._lines)
 
     def start(self) -> None:
-        """Start the process; call it from the main thread, see ``_dies_with_parent``."""
+        """Start the process."""
         self._lines.clear()
-        process = subprocess.Popen(
+        process = start_child(
             # Without -P a folder named `cli`, where the user happens to stand, would be run.
             [sys.executable, "-P", "-m", "cli", self.name],
             env=self._environment,
-            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            # A terminal's Ctrl-C is for us: we stop the programs in their order.
-            start_new_session=True,
-            preexec_fn=_dies_with_parent(),  # noqa: PLW1509 - one system call, which waits for nothing
         )
         self._process = process
         self._pump = threading.Thread(target=self._read, args=(process.stdout,), daemon=True)
@@ -166,17 +160,3 @@ def _python_path(environment: Mapping[str, str]) -> str:
     """Let the child find the packages where we found them, installed or not."""
     given = environment.get("PYTHONPATH")
     return os.pathsep.join([str(_PACKAGES), *([given] if given else [])])
-
-
-def _dies_with_parent() -> Callable[[], None] | None:
-    """Return what the child does first: ask Linux to kill it when the thread that forks it ends."""
-    if sys.platform != "linux":
-        return None
-    parent, prctl = os.getpid(), ctypes.CDLL(None).prctl
-
-    def ask() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before we asked
-            os._exit(1)
-
-    return ask

@@ -63,7 +63,8 @@ class ChunkTable(faust.Table[bytes, bytes]):
         try:
             super().apply_changelog_batch(batch)
         except Exception as error:
-            self.app.add_future(self.app.crash(error))
+            app = cast("Any", self.app)
+            app.add_future(app.crash(error))
             raise
 
     def _db(self, partition: int) -> Any:

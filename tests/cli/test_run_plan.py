@@ -35,6 +35,22 @@ def test_without_a_secret_the_development_secret_is_used_and_said():
     assert "LEDGER_WEBHOOK_SECRETS is not set" in text
 
 
+def test_without_signatures_no_secret_is_asked_for_and_that_is_said():
+    planned = plan({"LEDGER_ALLOW_UNSIGNED": "true"})
+    assert planned.ingest.webhook_secrets == ()
+    assert "none is asked for" in _described(LEDGER_ALLOW_UNSIGNED="true")
+
+
+def test_a_list_without_an_entry_is_refused():
+    with pytest.raises(SettingsError, match="LEDGER_ORDER_FIELDS"):
+        plan({"LEDGER_ORDER_FIELDS": ","})
+
+
+def test_less_memory_than_the_tables_take_is_refused():
+    with pytest.raises(SettingsError, match=r"LEDGER_TABLE_MEMORY_MB=256 .* at least 384"):
+        plan({"LEDGER_PARTITIONS": "64"})
+
+
 def test_the_users_secret_is_shown_on_a_terminal_only():
     shown = _described(on_terminal=True, LEDGER_WEBHOOK_SECRETS="whsec_mine,whsec_old")
     assert "-hmac whsec_mine |" in shown

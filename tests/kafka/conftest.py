@@ -5,14 +5,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from cli import local
 from cli.kafka import EmbeddedKafka, fetch
-from cli.kafka_distribution import KafkaCache, default_cache_folder
+from cli.kafka_distribution import KafkaCache
+from cli.settings import DemoSettings
 
 
 @pytest.fixture(scope="session")
 def kafka_cache() -> KafkaCache:
     """Return the cache of this machine. The first test of all fills it, all others find it so."""
-    cache = KafkaCache(folder=default_cache_folder(os.environ))
+    cache = local.kafka_cache(DemoSettings.from_environment(os.environ))
     fetch(cache)
     return cache
 

@@ -335,6 +335,5 @@ def test_progress_is_told_while_fetching_and_never_when_cached(kafka_cache, tmp_
 
 
 def test_the_cache_folder_follows_the_environment_it_is_given():
-    assert default_cache_folder({"LEDGER_KAFKA_CACHE": "/a", "XDG_CACHE_HOME": "/b"}) == Path("/a")
     assert default_cache_folder({"XDG_CACHE_HOME": "/b"}) == Path("/b/plexy-ledger")
     assert default_cache_folder({}).is_relative_to(Path.home())

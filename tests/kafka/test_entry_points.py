@@ -100,6 +100,13 @@ def test_faust_without_a_setting_that_the_worker_needs_says_which(env, wrong, re
     assert "Traceback" not in output
 
 
+def test_an_option_of_fausts_does_not_get_past_the_token(env):
+    bound = ["--web-bind", "0.0.0.0"]  # noqa: S104
+    code, output = end_of([*FAUST, *bound], env)
+    assert code != 0
+    assert "LEDGER_API_TOKEN" in output
+
+
 def test_uvicorn_serves_ingress_which_keeps_a_delivery_and_stops(env):
     port = free_port()
     asyncio.run(ensure_topics(TopicSettings.from_environment(env)))

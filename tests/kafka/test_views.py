@@ -290,6 +290,23 @@ def test_either_of_two_workers_answers_for_any_reference(kafka, tmp_path):
             assert ask(each, "/orders/a%2Fb", method="HEAD").status == 200
 
 
+def test_of_two_workers_with_one_address_neither_denies_an_order_that_is_there(kafka, tmp_path):
+    """Neither can reach the other: the half that it does not have is a 503, and never a 404."""
+    env = environment(kafka.bootstrap, tmp_path / "one", api_token=TOKEN)
+    other = env | {"LEDGER_DATA_DIR": str(tmp_path / "two"), "LEDGER_WEB_BIND": "127.0.0.2"}
+    bodies = [payment(number, f"ord_{number}") for number in range(40)]
+    with WorkerProcess(env) as one, WorkerProcess(other) as two:
+        one.wait_ready(90)
+        until(lambda: "ready" in two.tail(), within_s=60, what="the other worker")
+        deliver(env, bodies)
+        wait_folded(env, one, two, within_s=90)
+        one.wait_ready(90)
+        answers = [ask(env, f"/orders/ord_{number}") for number in range(40)]
+    statuses = {answer.status for answer in answers}
+    assert statuses == {200, 503}
+    assert all(answer.headers["Retry-After"] for answer in answers if answer.status == 503)
+
+
 def test_a_worker_that_others_can_reach_does_not_start_without_a_token(kafka, tmp_path):
     env = environment(kafka.bootstrap, tmp_path / "worker", web_bind="0.0.0.0")  # noqa: S104
     ended = subprocess.run(
