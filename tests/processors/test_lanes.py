@@ -93,6 +93,20 @@ async def test_an_exception_ends_it_and_nothing_behind_it_in_that_partition_runs
     assert consumer.at_work == set()
 
 
+async def test_nothing_behind_a_chunk_whose_work_was_cancelled_runs():
+    consumer = FakeConsumer()
+    begun = []
+
+    async def work(chunk: Chunk) -> None:
+        begun.append(chunk.next_offset)
+        # As when a client cancels what somebody waits for.
+        raise asyncio.CancelledError
+
+    await work_in_lanes(stream(*(consumer.chunk(0, offset) for offset in range(3))), work)
+    assert begun == [1]
+    assert consumer.offsets.partitions() == []
+
+
 async def test_an_exception_ends_the_other_partitions_work_too_and_it_is_not_done():
     consumer = FakeConsumer()
     cancelled = []
