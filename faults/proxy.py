@@ -12,7 +12,6 @@ from enum import Enum
 from typing import Final, Self
 
 _READ_BYTES: Final = 64 * 1024
-_POLL_S: Final = 0.02
 
 
 class Network(Enum):
@@ -35,6 +34,8 @@ class Proxy:
         self._target_port = target_port
         self._slow_by_s = slow_by_s
         self._network = Network.GOOD
+        self._flowing = asyncio.Event()
+        self._flowing.set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
@@ -57,13 +58,20 @@ class Proxy:
 
     @network.setter
     def network(self, network: Network) -> None:
-        self._network = network
-        if network is Network.REFUSING:
-            self._call(self._cut())
+        self._call(self._change(network))
 
     def _call(self, coroutine: object) -> None:
         future: Future[None] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)  # type: ignore[arg-type]
         future.result(timeout=10)
+
+    async def _change(self, network: Network) -> None:
+        self._network = network
+        if network is Network.SILENT:
+            self._flowing.clear()
+        else:
+            self._flowing.set()
+        if network is Network.REFUSING:
+            await self._cut()
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
@@ -108,8 +116,7 @@ class Proxy:
         while data := await source.read(_READ_BYTES):
             if self._network is Network.SLOW:
                 await asyncio.sleep(self._slow_by_s)
-            while self._network is Network.SILENT:
-                await asyncio.sleep(_POLL_S)
+            await self._flowing.wait()
             sink.write(data)
             await sink.drain()
         with contextlib.suppress(OSError, RuntimeError):

@@ -10,12 +10,19 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.partitioner import murmur2
 from aiokafka.structs import RecordMetadata
+
+from ledger.topics import MAX_RECORD_BYTES
 
 # A broker's restart takes seconds, and the client retries meanwhile. After this the worker gives
 # up: it stops with an error, and does the chunk again after its restart.
 ACKNOWLEDGED_WITHIN_S: Final = 60.0
+
+
+class RecordTooLargeError(ValueError):
+    """A state or document has grown beyond what a record may hold; the message names its key."""
 
 
 class OutRecord(NamedTuple):
@@ -50,18 +57,32 @@ async def send_to_partition(
     producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[OutRecord]
 ) -> int:
     """Write records to one partition in order; return the offset of the last, acknowledged."""
-    async with asyncio.timeout(ACKNOWLEDGED_WITHIN_S):
-        futures = []
-        batch = producer.create_batch()
-        for record in records:
-            if not _append(batch, record):
-                futures.append(await producer.send_batch(batch, topic, partition=partition))
-                batch = producer.create_batch()
-                if not _append(batch, record):
-                    raise ValueError(f"record too large for {topic}: key {record.key!r:.80}")
-        count: int = batch.record_count()
-        futures.append(await producer.send_batch(batch, topic, partition=partition))
-        acknowledged: list[RecordMetadata] = await asyncio.gather(*futures)
+    written = list(records)
+    try:
+        async with asyncio.timeout(ACKNOWLEDGED_WITHIN_S):
+            return await _send(producer, topic, partition, written)
+    except MessageSizeTooLargeError as error:
+        largest = max(written, key=lambda record: len(record.value or b""))
+        raise RecordTooLargeError(
+            f"{topic} takes {MAX_RECORD_BYTES} bytes a record, and the one with key "
+            f"{largest.key!r:.80} has {len(largest.value or b'')}"
+        ) from error
+
+
+async def _send(
+    producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[OutRecord]
+) -> int:
+    futures = []
+    batch = producer.create_batch()
+    for record in records:
+        if not _append(batch, record):
+            futures.append(await producer.send_batch(batch, topic, partition=partition))
+            # The first record of a batch always has room.
+            batch = producer.create_batch()
+            _append(batch, record)
+    count: int = batch.record_count()
+    futures.append(await producer.send_batch(batch, topic, partition=partition))
+    acknowledged: list[RecordMetadata] = await asyncio.gather(*futures)
     return int(acknowledged[-1].offset) + count - 1
 
 

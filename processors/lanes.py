@@ -14,6 +14,11 @@ from processors.transport import Chunk, RevokedError
 
 log = structlog.get_logger(__name__)
 
+
+class InterruptedWorkError(Exception):
+    """Something that the work waited for was cancelled, as by a client that closes."""
+
+
 Work = Callable[[Chunk], Awaitable[None]]
 
 
@@ -37,3 +42,10 @@ async def _work_after(ahead: asyncio.Task[Any] | None, chunk: Chunk, work: Work)
             await work(chunk)
     except RevokedError:
         log.info("chunk dropped, its partition was given back", chunk=repr(chunk))
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # Nobody cancelled the lane, but what it waited for: a task group would take it for an end
+        # in order, and the partition would stand still without an error.
+        raise InterruptedWorkError(repr(chunk)) from error

@@ -3,8 +3,13 @@
 import asyncio
 import contextlib
 
+from aiokafka.structs import ConsumerRecord
+from faust.types import TP
+
 from ingest.log import LogUnavailableError
 from ingest.records import Record
+from processors.offsets import ChunkOffsets
+from processors.transport import Chunk
 
 
 class FakeLog:
@@ -58,3 +63,33 @@ async def until(condition, within_s: float = 20.0) -> None:
             while not condition():  # noqa: ASYNC110 - any condition, not one with an event
                 await asyncio.sleep(0.01)
     assert condition(), f"did not hold within {within_s} s"
+
+
+class FakeConsumer:
+    """What a ``processors.transport.Chunk`` asks of the consumer that fetched it, without Kafka."""
+
+    def __init__(self) -> None:
+        # The consumer asks its app for the generation; here both are one.
+        self.app = self
+        self.consumer_generation_id = 1
+        self.offsets = ChunkOffsets()
+        self.at_work: set[asyncio.Task | None] = set()
+
+    def chunk(self, partition: int, *offsets: int) -> Chunk:
+        """Deliver records of one partition, as one fetch would return them."""
+        tp = TP("topic", partition)
+        chunk = Chunk(self, tp, [a_record(tp, offset) for offset in offsets])
+        self.offsets.delivered(tp, chunk.next_offset)
+        return chunk
+
+    def rebalance(self) -> None:
+        """Give every partition back."""
+        self.consumer_generation_id += 1
+        self.offsets.forget()
+
+
+def a_record(tp: TP, offset: int) -> ConsumerRecord:
+    """Return a record as aiokafka does."""
+    key = value = b"%d" % offset
+    sizes = (None, len(key), len(value))
+    return ConsumerRecord(tp.topic, tp.partition, offset, 0, 0, key, value, *sizes, ())

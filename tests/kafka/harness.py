@@ -17,7 +17,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -98,6 +98,22 @@ class WorkerProcess:
         assert self.process
         self.process.send_signal(number)
 
+    def freeze(self) -> None:
+        """Stop the process where it stands, until it goes on or is killed."""
+        assert self.process
+        self.signal(signal.SIGSTOP)
+        _, status = os.waitpid(self.process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status), f"the worker died:\n{self.tail()}"
+
+    def go_on(self) -> None:
+        self.signal(signal.SIGCONT)
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """Return the lines of one event in the worker's log, which is in JSON."""
+        lines = self.log_file.read_text().splitlines() if self.log_file.exists() else []
+        told = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+        return [line for line in told if line["event"] == event]
+
     def wait(self, within_s: float) -> int:
         assert self.process
         return self.process.wait(within_s)
@@ -163,12 +179,19 @@ async def commit(env: Mapping[str, str], partition: TopicPartition, offset: int)
         await consumer.commit({partition: offset})
 
 
-def lags(env: Mapping[str, str]) -> dict[str, int]:
-    """Return, hop by hop, how many records of a topic are not committed by the workers."""
-    return asyncio.run(_lags(env))
+class Position(NamedTuple):
+    """How far the workers have come in one partition."""
+
+    committed: int
+    end: int
 
 
-async def _lags(env: Mapping[str, str]) -> dict[str, int]:
+def positions(env: Mapping[str, str]) -> dict[TopicPartition, Position]:
+    """Return the position in each partition that the workers read, hop by hop."""
+    return asyncio.run(_positions(env))
+
+
+async def _positions(env: Mapping[str, str]) -> dict[TopicPartition, Position]:
     names, bootstrap = names_of(env), env["LEDGER_KAFKA_BOOTSTRAP"]
     topics = (names.webhooks, names.events, names.payments)
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
@@ -182,10 +205,19 @@ async def _lags(env: Mapping[str, str]) -> dict[str, int]:
     finally:
         await consumer.stop()
         await admin.close()
-    lag = dict.fromkeys(topics, 0)
-    for tp in partitions:
-        done = committed[tp].offset if tp in committed else 0
-        lag[tp.topic] += ends[tp] - max(done, 0)
+    return {
+        tp: Position(max(committed[tp].offset, 0) if tp in committed else 0, ends[tp])
+        for tp in partitions
+    }
+
+
+def lags(env: Mapping[str, str], partitions: Iterable[int] = range(PARTITIONS)) -> dict[str, int]:
+    """Return, hop by hop, how many records of a topic are not committed by the workers."""
+    of = set(partitions)
+    lag: dict[str, int] = {}
+    for tp, position in positions(env).items():
+        here = position.end - position.committed if tp.partition in of else 0
+        lag[tp.topic] = lag.get(tp.topic, 0) + here
     return lag
 
 

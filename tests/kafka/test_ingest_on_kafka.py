@@ -35,6 +35,8 @@ SERVE = (
 )
 # Shorter than the default, so that an outage takes no ten seconds of everybody's time.
 ANSWER_WITHIN_S = 4.0
+# What this machine may add to it, which starts a broker meanwhile. It has two cores at least.
+SCHEDULING_S = 0.5
 
 
 class Ingress:
@@ -42,6 +44,7 @@ class Ingress:
 
     def __init__(self, env: Mapping[str, str], process: subprocess.Popen, log_file: Path) -> None:
         self.env = env
+        self.answer_within_s = IngestSettings.from_environment(env).answer_within_s
         self.process = process
         self.client = httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{env['LEDGER_INGEST_PORT']}",
@@ -54,8 +57,7 @@ class Ingress:
     async def deliver(self, body: bytes) -> httpx.Response:
         began = time.monotonic()
         answer = await self.client.post(PATH, content=body, headers=signed(body))
-        # The slack is for the machine, which starts a broker meanwhile.
-        assert time.monotonic() - began < ANSWER_WITHIN_S + 2
+        assert time.monotonic() - began < self.answer_within_s + SCHEDULING_S
         return answer
 
     async def status(self, path: str) -> int:
@@ -88,15 +90,12 @@ class Ingress:
 
 
 @contextlib.asynccontextmanager
-async def ingress(bootstrap: str, folder: Path, *, create_topics: bool = True) -> AsyncIterator:
-    """Run ingress on topics of its own."""
-    env = environment(
-        bootstrap,
-        folder,
-        webhook_secrets=SECRET,
-        ingest_port=free_port(),
-        answer_within_s=ANSWER_WITHIN_S,
-    )
+async def ingress(
+    bootstrap: str, folder: Path, *, create_topics: bool = True, own_pace: bool = False
+) -> AsyncIterator:
+    """Run ingress on topics of its own; at ``own_pace``, with its default time to answer."""
+    pace = {} if own_pace else {"answer_within_s": ANSWER_WITHIN_S}
+    env = environment(bootstrap, folder, webhook_secrets=SECRET, ingest_port=free_port(), **pace)
     if create_topics:
         await ensure_topics(TopicSettings.from_environment(env))
     log_file = folder / "ingress.log"
@@ -264,6 +263,32 @@ async def test_a_frozen_broker_is_503_in_time_and_200_once_it_goes_on(own_kafka,
         await load.stop()
         await load.assert_kept()
         assert_no_spam(started)
+
+
+async def test_by_default_503_comes_within_ten_seconds_of_arrival(own_kafka, tmp_path, monkeypatch):
+    monkeypatch.delenv("LEDGER_ANSWER_WITHIN_S", raising=False)
+    async with ingress(own_kafka.bootstrap, tmp_path, own_pace=True) as started:
+        await started.wait_status("/readyz", 200)
+        own_kafka.pause()
+        began = time.monotonic()
+        prompt = [started.deliver(event(f"evt_{n}")) for n in range(20)]
+        answers = await asyncio.gather(*prompt, deliver_slowly(started, event("evt_slow")))
+        took_s = time.monotonic() - began
+        assert {answer.status_code for answer in answers} == {503}
+        assert {answer.json()["code"] for answer in answers} == {"log_unavailable"}
+        # Kafka was waited for, and the time runs from the arrival, not from the body's end.
+        assert 5 < took_s < 10
+
+
+async def deliver_slowly(started: Ingress, body: bytes) -> httpx.Response:
+    """Deliver a body whose second half comes three seconds after its first."""
+
+    async def halves() -> AsyncIterator[bytes]:
+        yield body[:10]
+        await asyncio.sleep(3)
+        yield body[10:]
+
+    return await started.client.post(PATH, content=halves(), headers=signed(body))
 
 
 def assert_no_spam(started: Ingress) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -325,6 +326,57 @@ def test_a_worker_with_an_empty_token_is_one_without(kafka, tmp_path):
     )
     assert ended.returncode == 2
     assert "LEDGER_API_TOKEN" in ended.stderr
+
+
+HOLDS_WORK = """
+import asyncio, os, pathlib
+from processors.settings import WorkerSettings
+from processors.topology import LedgerApp
+from processors.worker import run
+folder = pathlib.Path(os.environ["LEDGER_DATA_DIR"])
+publish = LedgerApp.publish
+async def held(app, topic, records):
+    while (folder / "hold").exists():
+        (folder / "held").touch()
+        await asyncio.sleep(0.02)
+    await publish(app, topic, records)
+LedgerApp.publish = held
+run(WorkerSettings.from_environment(os.environ))
+"""
+
+
+def test_nothing_is_answered_while_partitions_are_shared_out(kafka, tmp_path):
+    """A chunk at work holds up the sharing out, and so keeps that state for the test to see."""
+    env = environment(kafka.bootstrap, tmp_path / "one", api_token=TOKEN)
+    other = env | {"LEDGER_DATA_DIR": str(tmp_path / "two"), "LEDGER_WEB_PORT": str(free_port())}
+    data = ("/orders/ord_1", "/payments/ord_1", "/orders/nobody")
+    with WorkerProcess(env, [sys.executable, "-c", HOLDS_WORK]) as one:
+        one.wait_ready(90)
+        deliver(env, [payment(1, "ord_1")])
+        wait_folded(env, one)
+        assert [ask(env, path).status for path in data] == [200, 200, 404]
+        (tmp_path / "one" / "hold").touch()
+        deliver(env, [payment(2, "ord_2")])
+        until((tmp_path / "one" / "held").exists, within_s=20, what="a chunk at work")
+        assert ask(env, "/readyz").status == 200
+        with WorkerProcess(other) as two:
+            until(lambda: ask(env, "/readyz").status == 503, within_s=60, what="a rebalance")
+            for path in ("/readyz", *data):
+                answer = ask(env, path)
+                assert_problem(answer, 503, "not_ready")
+                assert "sharing out their partitions (rebalancing)" in answer.json["detail"]
+                assert int(answer.headers["Retry-After"]) > 0
+            assert ask(env, "/healthz").status == 200
+            (tmp_path / "one" / "hold").unlink()
+            one.wait_ready()
+            two.wait_ready()
+            wait_folded(env, one, two)
+            for each in (env, other):
+                until(
+                    lambda each=each: [ask(each, path).status for path in data] == [200, 200, 404],
+                    within_s=30,
+                    what="answers after the rebalance",
+                )
 
 
 def test_nothing_is_answered_from_tables_that_are_not_recovered(kafka, tmp_path):

@@ -1,18 +1,30 @@
 """The worker as a process: killed, stopped, doubled, failing; the states are right all the same."""
 
 import json
+import shutil
 import signal
 import sys
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import rocksdb
+from aiokafka import TopicPartition
+from faust.stores.rocksdb import Store
 
 from cli.kafka import EmbeddedKafka
-from ledger.topics import changelog_name
-from ledger.wire import ENTRIES
+from ledger.deduplication import deduplicate
+from ledger.events import Event, FieldNames
+from ledger.orders import fold_orders
+from ledger.payments import fold_payments
+from ledger.topics import TABLES, TableName, changelog_name
+from ledger.wire import ENTRIES, ORDERS, PAYMENTS, SEEN, SNAPSHOTS
+from ledger.wire import EVENTS as EVENTS_WIRE
+from processors.batches import partition_for
 from tests.kafka.harness import (
+    PARTITIONS,
     WorkerProcess,
     deliver,
     environment,
@@ -20,10 +32,13 @@ from tests.kafka.harness import (
     group_of,
     lags,
     names_of,
+    positions,
     read_topic,
     until,
     wait_folded,
 )
+
+pytestmark = pytest.mark.timeout(240)
 
 EVENTS = 20_000
 
@@ -76,14 +91,38 @@ def assert_states_are_right(env: dict[str, str], count: int) -> None:
     assert sums == expected_sums
 
 
-def wait_lag_below(env: dict[str, str], records: float) -> None:
-    """Wait until dedupe is on its way."""
-    until(lambda: lags(env)[names_of(env).webhooks] < records, within_s=60, what="folding")
+def freeze_in_the_middle(
+    env: dict[str, str],
+    worker: WorkerProcess,
+    *,
+    least_done: int,
+    partitions: Iterable[int] = range(PARTITIONS),
+) -> int:
+    """Freeze a worker that has done so much, and on every hop still has work in its partitions.
+
+    Return how many records of the log are committed. A frozen worker does nothing more: what is
+    left then is left when it is killed.
+    """
+    webhooks = names_of(env).webhooks
+
+    def done() -> int:
+        return sum(p.committed for tp, p in positions(env).items() if tp.topic == webhooks)
+
+    def is_in_the_middle() -> bool:
+        worker.freeze()
+        if done() >= least_done and all(lags(env, partitions).values()):
+            return True
+        worker.go_on()
+        return False
+
+    until(is_in_the_middle, within_s=90, what=f"{least_done} done and work left: {lags(env)}")
+    return done()
 
 
 @pytest.fixture
 def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
-    return environment(kafka.bootstrap, tmp_path / "one")
+    # Many small chunks, so that there are many moments in the middle of the work.
+    return environment(kafka.bootstrap, tmp_path / "one", chunk_records=100)
 
 
 def second_of(env: dict[str, str], folder: Path) -> dict[str, str]:
@@ -96,39 +135,126 @@ def test_a_worker_killed_in_the_middle_and_restarted_ends_with_the_right_states(
     with WorkerProcess(env) as worker:
         worker.wait_ready()
         deliver(env, history(EVENTS))
-        for left in (EVENTS * 0.9, EVENTS * 0.5):
-            wait_lag_below(env, left)
+        done = 0
+        for share in (0.1, 0.5):
+            # The second time it has also done something since its restart.
+            least = max(int(EVENTS * share), done + 1)
+            done = freeze_in_the_middle(env, worker, least_done=least)
             worker.signal(signal.SIGKILL)
             worker.wait(10)
+            assert all(lags(env).values())
             worker.start()
         wait_folded(env, worker)
     assert_states_are_right(env, EVENTS)
+
+
+def partitions_of(worker: WorkerProcess) -> set[int]:
+    """Return the partitions that a worker says it has."""
+    told = worker.logged("ready")
+    return set(told[-1]["partitions"]) if told else set()
+
+
+def wait_shared_out(one: WorkerProcess, two: WorkerProcess) -> None:
+    def shared_out() -> bool:
+        first, second = partitions_of(one), partitions_of(two)
+        return bool(first and second) and sorted([*first, *second]) == list(range(PARTITIONS))
+
+    until(shared_out, within_s=60, what="each of two workers has partitions of its own")
+    one.wait_ready()
+    two.wait_ready()
 
 
 def test_two_workers_share_the_partitions_and_one_takes_over_when_the_other_is_killed(
     env: dict[str, str], tmp_path: Path
 ) -> None:
     with WorkerProcess(env) as one, WorkerProcess(second_of(env, tmp_path / "two")) as two:
-        one.wait_ready()
-        two.wait_ready()
+        wait_shared_out(one, two)
         deliver(env, history(EVENTS // 2))
         wait_folded(env, one, two)
-        # Either answers for every order, whoever has it.
-        one.wait_ready()
-        two.wait_ready()
-        for n in range(40):
-            path = f"/orders/ord%20{n}%2F%C3%BC"
-            first, second = one.get(path), two.get(path)
-            assert first == second
-            assert first[0] == 200, first
-            assert first[1]["order_id"] == f"ord {n}/ü"
+        assert_either_answers_for_every_order(one, two)
         deliver(env, list(history(EVENTS))[EVENTS // 2 :])
-        wait_lag_below(env, EVENTS // 3)
+        taken = partitions_of(two)
+        freeze_in_the_middle(env, two, least_done=EVENTS // 2 + 1, partitions=taken)
         two.signal(signal.SIGKILL)
         two.wait(10)
+        assert all(lags(env, taken).values())
         wait_folded(env, one, within_s=90)
         until(lambda: one.get("/orders/ord%200%2F%C3%BC")[0] == 200, within_s=30, what="taken over")
+        assert partitions_of(one) == set(range(PARTITIONS))
     assert_states_are_right(env, EVENTS)
+
+
+def assert_either_answers_for_every_order(one: WorkerProcess, two: WorkerProcess) -> None:
+    """Ask both for orders of each, then show that an answer comes from whoever has the order."""
+    owned: dict[int, list[str]] = {0: [], 1: []}
+    for n in range(40):
+        partition = partition_for(f"ord {n}/ü".encode(), PARTITIONS)
+        owned[partition in partitions_of(two)].append(path := f"/orders/ord%20{n}%2F%C3%BC")
+        first, second = one.get(path), two.get(path)
+        assert first == second
+        assert first[0] == 200, first
+        assert first[1]["order_id"] == f"ord {n}/ü"
+    of_one, of_two = owned[0], owned[1]
+    for asked, others, own in ((one, of_two, of_one), (two, of_one, of_two)):
+        owner = two if asked is one else one
+        owner.freeze()
+        status, problem = asked.get(others[0])
+        assert (status, problem["code"]) == (503, "unavailable")
+        assert asked.get(own[0])[0] == 200
+        owner.go_on()
+
+
+def test_a_standby_has_every_table_of_the_other_worker_on_its_own_disk(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    env["LEDGER_STANDBY_REPLICAS"] = "1"
+    with WorkerProcess(env) as one, WorkerProcess(second_of(env, tmp_path / "two")) as two:
+        wait_shared_out(one, two)
+        deliver(env, history(6000))
+        wait_folded(env, one, two)
+        for table in TABLES:
+            expected = changelog_of(env, table)
+            for worker in (one, two):
+                until(
+                    lambda table=table, worker=worker, expected=expected: has_all_but_the_last(
+                        worker, table, expected, tmp_path / "copies"
+                    ),
+                    within_s=30,
+                    what=f"{table} of every partition beside {partitions_of(worker)}",
+                )
+
+
+# Faust writes what a standby has read to its disk by so many records of a table at a time.
+STANDBY_BUFFER = 1000
+
+
+def has_all_but_the_last(
+    worker: WorkerProcess, table: TableName, expected: dict[bytes, bytes], copies: Path
+) -> bool:
+    """Tell whether a worker's own databases hold a table: what it owns, and nearly all the rest."""
+    stored = {p: stored_in(worker, table, p, copies) for p in range(PARTITIONS)}
+    own = partitions_of(worker)
+    missing = [key for key in expected if key not in stored[partition_for(key, PARTITIONS)]]
+    assert not any(partition_for(key, PARTITIONS) in own for key in missing)
+    return len(missing) < STANDBY_BUFFER and all(stored.values())
+
+
+def stored_in(
+    worker: WorkerProcess, table: TableName, partition: int, copies: Path
+) -> dict[bytes, bytes]:
+    """Return what a worker's RocksDB has of a partition: of a copy, since it is in use."""
+    folder = Path(worker.env["LEDGER_DATA_DIR"]) / "tables"
+    (database,) = folder.rglob(f"{table}-{partition}.db")
+    copy = shutil.copytree(database, copies / uuid.uuid4().hex)
+    items = rocksdb.DB(str(copy), rocksdb.Options(), read_only=True).iteritems()
+    items.seek_to_first()
+    return {key: value for key, value in items if key != Store.offset_key}
+
+
+def changelog_of(env: dict[str, str], table: TableName) -> dict[bytes, bytes]:
+    """Return the last value under each key of a table's changelog."""
+    records = read_topic(env, changelog_name(group_of(env), table))
+    return {record.key: record.value for record in records}
 
 
 def test_sigterm_stops_in_time_with_everything_that_was_done_committed(
@@ -137,15 +263,53 @@ def test_sigterm_stops_in_time_with_everything_that_was_done_committed(
     with WorkerProcess(env) as worker:
         worker.wait_ready()
         deliver(env, history(EVENTS))
-        wait_lag_below(env, EVENTS * 0.9)
+        freeze_in_the_middle(env, worker, least_done=EVENTS // 10)
         worker.signal(signal.SIGTERM)
+        worker.go_on()
         assert worker.wait(within_s=10) == 0, worker.tail()
-        seen = {r.key for r in read_topic(env, changelog_name(group_of(env), "seen"))}
-        # What dedupe remembers, it has done: all of that and no more is committed.
-        assert lags(env)[names_of(env).webhooks] == EVENTS - len(seen)
+        assert lags(env)[names_of(env).webhooks] > 0
+        assert_what_is_committed_is_what_was_done(env)
         worker.start()
         wait_folded(env, worker)
     assert_states_are_right(env, EVENTS)
+    # Nothing was done twice: each event, and what it posts, is there once.
+    for topic in (names_of(env).events, names_of(env).entries):
+        assert len(read_topic(env, topic)) == EVENTS
+
+
+def assert_what_is_committed_is_what_was_done(env: dict[str, str]) -> None:
+    """Fold what is committed, hop by hop: the tables and outputs show that, no less and no more."""
+    names = names_of(env)
+    deduplicated = deduplicate(committed_records(env, names.webhooks), {}, FieldNames())
+    assert {k: SEEN.decode(v) for k, v in changelog_of(env, "seen").items()} == deduplicated.seen
+    events = [EVENTS_WIRE.decode(record.value) for record in read_topic(env, names.events)]
+    assert sorted(events, key=place) == sorted(deduplicated.events, key=place)
+
+    events = [EVENTS_WIRE.decode(r.value) for r in committed_records(env, names.events)]
+    folded = fold_payments(events, {})
+    payments = changelog_of(env, "payments").items()
+    assert {k.decode(): PAYMENTS.decode(v) for k, v in payments} == folded.payments
+    entries = {ENTRIES.decode(record.value).entry_id for record in read_topic(env, names.entries)}
+    assert entries == {entry.entry_id for entry in folded.entries}
+
+    snapshots = [SNAPSHOTS.decode(r.value) for r in committed_records(env, names.payments)]
+    orders = fold_orders(snapshots, {})
+    stored_orders = changelog_of(env, "orders").items()
+    assert {k.decode(): ORDERS.decode(v) for k, v in stored_orders} == orders
+
+
+def place(event: Event) -> tuple[int, int]:
+    return event.partition, event.offset
+
+
+def committed_records(env: dict[str, str], topic: str) -> list[Any]:
+    """Return the records of a topic that the workers have committed."""
+    committed = positions(env)
+    return [
+        record
+        for record in read_topic(env, topic)
+        if record.offset < committed[TopicPartition(topic, record.partition)].committed
+    ]
 
 
 FAILS_ONCE = """

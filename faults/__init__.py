@@ -1,0 +1,1 @@
+"""Faults, in a run that anyone can repeat: `python -m faults`, or `make faults`."""

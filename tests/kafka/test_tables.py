@@ -1,0 +1,231 @@
+"""A chunk's values: first the changelog, then RocksDB, whatever happens in between."""
+
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiokafka.errors import KafkaError
+from faust.types import TP
+
+from processors import tables
+from processors.batches import send_to_partition
+from processors.settings import WorkerSettings
+from processors.tables import ChunkTable
+from processors.topology import LedgerApp
+from processors.transport import Chunk, RevokedError
+from tests.kafka.harness import PARTITIONS
+from tests.kafka.test_transport import append, committed, end_of, ready, running, until
+from tests.kafka.test_transport import pytestmark as warnings_of_faust
+from tests.kafka.test_transport import settings as settings  # noqa: PLC0414 - a fixture
+
+pytestmark = warnings_of_faust
+
+VALUES = {b"key %d" % n: b"value %d" % n for n in range(10)}
+PARTITION = 1
+
+Write = Callable[[ChunkTable, Chunk], Awaitable[None]]
+
+
+async def write_values(table: ChunkTable, chunk: Chunk) -> None:
+    await table.write_chunk(chunk, VALUES)
+
+
+@asynccontextmanager
+async def written(
+    settings: WorkerSettings, write: Write = write_values, values: str = "chunk"
+) -> AsyncIterator[ChunkTable]:
+    """Run an app that has written one chunk of ``PARTITION`` into the table ``seen``."""
+    worked = []
+    app: LedgerApp
+
+    async def work(chunk: Chunk) -> None:
+        await write(app.chunk_tables["seen"], chunk)
+        worked.append(chunk)
+
+    async with running(settings, work) as app:
+        await ready(app)
+        await append(settings, PARTITION, values)
+        await until(lambda: worked or app.crashed)
+        assert worked, app.crash_reason
+        yield app.chunk_tables["seen"]
+
+
+def changelog(table: ChunkTable, partition: int = PARTITION) -> TP:
+    return TP(table.changelog_topic.get_topic_name(), partition)
+
+
+def offset_of(table: ChunkTable, partition: int = PARTITION) -> int | None:
+    """Return the changelog's offset that RocksDB holds."""
+    return table.data.persisted_offset(changelog(table, partition))
+
+
+def local(table: ChunkTable, partition: int = PARTITION) -> dict[bytes, bytes]:
+    return table.read_chunk(partition, VALUES)
+
+
+async def test_the_changelog_is_acknowledged_before_anything_is_readable(
+    settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+
+    async def observed(client: Any, topic: str, partition: int, records: Any) -> int:
+        told.append((local(table), offset_of(table)))
+        offset = await send_to_partition(client, topic, partition, records)
+        told.append((local(table), offset_of(table)))
+        # Acknowledged means that it is there, for whoever recovers the table.
+        told.append(await end_of(settings, TP(topic, partition)))
+        return offset
+
+    async def write(given: ChunkTable, chunk: Chunk) -> None:
+        nonlocal table
+        table = given
+        await write_values(table, chunk)
+        told.append((local(table), offset_of(table)))
+
+    table: ChunkTable
+    monkeypatch.setattr(tables, "send_to_partition", observed)
+    async with written(settings, write):
+        last = len(VALUES) - 1
+        assert told == [({}, None), ({}, None), len(VALUES), (VALUES, last)]
+
+
+async def test_what_the_changelog_did_not_take_is_not_readable(
+    settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*_: object) -> int:
+        raise KafkaError("refused")
+
+    async def write(table: ChunkTable, chunk: Chunk) -> None:
+        with pytest.raises(KafkaError, match="refused"):
+            await write_values(table, chunk)
+
+    monkeypatch.setattr(tables, "send_to_partition", refused)
+    async with written(settings, write) as table:
+        assert (local(table), offset_of(table)) == ({}, None)
+        assert await end_of(settings, changelog(table)) == 0
+
+
+async def test_a_changelog_that_fails_ends_the_app_and_nothing_is_committed(
+    settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*_: object) -> int:
+        raise KafkaError("refused")
+
+    async def work(chunk: Chunk) -> None:
+        await write_values(app.chunk_tables["seen"], chunk)
+
+    monkeypatch.setattr(tables, "send_to_partition", refused)
+    async with running(settings, work) as app:
+        await ready(app)
+        await append(settings, PARTITION, "chunk")
+        await until(lambda: app.crashed)
+        assert "refused" in repr(app.crash_reason)
+    assert await committed(settings, TP(app.names.webhooks, PARTITION)) == 0
+
+
+async def test_what_is_given_back_while_the_changelog_takes_it_is_not_written(
+    settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its next owner recovers the values; this worker's copy would be ahead of what it applied."""
+
+    async def write(table: ChunkTable, chunk: Chunk) -> None:
+        async def given_back_meanwhile(*arguments: Any) -> int:
+            offset = await send_to_partition(*arguments)
+            chunk.generation -= 1
+            return offset
+
+        monkeypatch.setattr(tables, "send_to_partition", given_back_meanwhile)
+        with pytest.raises(RevokedError):
+            await write_values(table, chunk)
+
+    async with written(settings, write) as table:
+        assert (local(table), offset_of(table)) == ({}, None)
+        assert await end_of(settings, changelog(table)) == len(VALUES)
+
+
+class _Database:
+    """A partition's RocksDB that remembers how many entries each write held."""
+
+    def __init__(self, database: Any) -> None:
+        self.database = database
+        self.writes: list[int] = []
+
+    def write(self, batch: Any) -> None:
+        self.writes.append(batch.count())
+        self.database.write(batch)
+
+
+async def test_values_and_the_changelog_s_offset_are_one_write(
+    settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    databases = []
+
+    async def write(table: ChunkTable, chunk: Chunk) -> None:
+        databases.append(_Database(table._db(chunk.partition)))
+        monkeypatch.setattr(table, "_db", lambda _: databases[0])
+        await write_values(table, chunk)
+        monkeypatch.undo()
+
+    async with written(settings, write) as table:
+        # One more than the values: the offset.
+        assert databases[0].writes == [len(VALUES) + 1]
+        assert local(table) == VALUES
+        assert offset_of(table) == await end_of(settings, changelog(table)) - 1
+
+
+async def test_the_offset_is_that_of_the_last_record_also_of_several_batches(
+    settings: WorkerSettings,
+) -> None:
+    large = dict.fromkeys(VALUES, b"x" * 200_000)
+
+    async def write(table: ChunkTable, chunk: Chunk) -> None:
+        for values in (large, {}, VALUES, large):
+            await table.write_chunk(chunk, values)
+            end = await end_of(settings, changelog(table))
+            assert offset_of(table) == end - 1
+            assert local(table) == (values or large)
+
+    async with written(settings, write) as table:
+        assert await end_of(settings, changelog(table)) == 3 * len(VALUES)
+
+
+async def test_only_the_chunk_s_own_partition_is_written(settings: WorkerSettings) -> None:
+    async with written(settings) as table:
+        for partition in range(PARTITIONS):
+            here = partition == PARTITION
+            assert local(table, partition) == (VALUES if here else {})
+            assert offset_of(table, partition) == (len(VALUES) - 1 if here else None)
+            end = await end_of(settings, changelog(table, partition))
+            assert end == (len(VALUES) if here else 0)
+            assert table.read(partition, b"key 3") == (b"value 3" if here else None)
+
+
+async def test_a_crash_between_changelog_and_table_is_made_good_by_the_recovery(
+    settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer: Mapping[bytes, bytes] = {b"key 3": b"newer"}
+
+    async def write(table: ChunkTable, chunk: Chunk) -> None:
+        async def crashes_then(*arguments: Any) -> int:
+            await send_to_partition(*arguments)
+            raise KafkaError("crashed")
+
+        await write_values(table, chunk)
+        monkeypatch.setattr(tables, "send_to_partition", crashes_then)
+        with pytest.raises(KafkaError, match="crashed"):
+            await table.write_chunk(chunk, newer)
+
+    async with written(settings, write) as table:
+        assert (local(table), offset_of(table)) == (VALUES, len(VALUES) - 1)
+    # RocksDB's own lock on the folder goes with the last reference.
+    del table
+    gc.collect()
+
+    async def read(table: ChunkTable, _chunk: Chunk) -> None:
+        assert local(table) == VALUES | newer
+        assert offset_of(table) == len(VALUES)
+
+    async with written(settings, read, "another chunk"):
+        pass

@@ -1,0 +1,51 @@
+"""Problem documents say what RFC 9457 wants, and nothing that is not known."""
+
+import json
+from http import HTTPStatus
+
+import pytest
+
+from runtime.problems import MEDIA_TYPE, Problem
+
+
+def decoded(**fields: object) -> dict:
+    return json.loads(Problem(**{"status": 404, "code": "c", "detail": "d", **fields}).encode())
+
+
+def test_a_document_has_status_code_detail_and_the_status_s_own_title():
+    assert decoded(status=503, code="not_ready", detail="wait") == {
+        "status": 503,
+        "code": "not_ready",
+        "detail": "wait",
+        "title": "Service Unavailable",
+    }
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 405, 413, 500, 503])
+def test_every_status_has_a_title(status):
+    assert decoded(status=status)["title"] == HTTPStatus(status).phrase
+
+
+def test_a_title_of_its_own_stands():
+    assert decoded(title="Slow down")["title"] == "Slow down"
+
+
+def test_the_field_at_fault_is_named_only_where_there_is_one():
+    assert decoded(field="data.amount")["field"] == "data.amount"
+    assert "field" not in decoded()
+
+
+def test_a_detail_may_be_any_text():
+    assert decoded(detail='№ "7"\n')["detail"] == '№ "7"\n'
+
+
+def test_a_problem_itself_is_not_changed_by_encoding_it():
+    problem = Problem(status=404, code="c", detail="d")
+    problem.encode()
+    assert problem == Problem(status=404, code="c", detail="d")
+    with pytest.raises(AttributeError):
+        problem.status = 500
+
+
+def test_the_media_type_is_that_of_the_rfc():
+    assert MEDIA_TYPE == "application/problem+json"
