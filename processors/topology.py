@@ -15,6 +15,7 @@ from mode.supervisors import CrashingSupervisor
 
 from ledger.topics import MAX_RECORD_BYTES, TABLES, TableName, TopicNames
 from processors.batches import OutRecord, send_by_key
+from processors.identity import claim
 from processors.router import Router
 from processors.settings import WorkerSettings
 from processors.tables import ChunkTable, rocksdb_options
@@ -45,6 +46,9 @@ class LedgerApp(faust.App):
         """Create or check the topics: where one is missing, Faust would idle for ever."""
         # `faust worker --web-bind` may have changed what the settings said.
         self.settings.check_web_bind(self.conf.web_bind)
+        # Static membership: who comes again under its name goes on at once, and does not wait for
+        # the end of its own dead session.
+        self.conf.consumer_group_instance_id = claim(self.settings.data_dir)
         report = await ensure_topics(self.settings)
         self._keep_tables_of(report.cluster_id)
         await super().on_first_start()

@@ -1,0 +1,41 @@
+"""Which worker this is: it has a folder of its own, and its name stands there.
+
+In: the folder. Out: the name, the same after every restart. Never: two workers with one folder, and
+so never two with one name: Kafka would give each the other's partitions, in turn.
+"""
+
+import fcntl
+import uuid
+from pathlib import Path
+from typing import IO, Final
+
+from runtime.settings import SettingsError
+
+_FILE: Final = "worker-id"
+
+# A claim ends when its file is closed: with the process, however that ends.
+_held: list[IO[str]] = []
+
+
+def claim(folder: Path) -> str:
+    """Take the folder for as long as this process lives; return the name of its worker.
+
+    Raises ``SettingsError`` if another process has it.
+    """
+    file = (folder / _FILE).open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise SettingsError(
+            f"LEDGER_DATA_DIR={folder} belongs to a worker that runs: stop that one, or give this "
+            "one a folder of its own"
+        ) from None
+    _held.append(file)
+    file.seek(0)
+    name = file.read().strip()
+    if not name:
+        name = uuid.uuid4().hex
+        file.write(name)
+        file.flush()
+    return name
