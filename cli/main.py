@@ -232,7 +232,7 @@ def simulate(  # noqa: PLR0913, PLR0917 - what is sent, how, and what is done ab
         typer.Option(help="a worker's address; give several, and the next is asked if one fails"),
     ] = None,
     time_scale: Annotated[
-        float, typer.Option(min=0, help="stretches or shortens the waits between attempts")
+        float, typer.Option(min=0.001, help="stretches or shortens the waits between attempts")
     ] = 1.0,
     concurrency: Annotated[int, typer.Option(min=1, help="most requests at a time")] = 32,
     json: Annotated[Path | None, typer.Option(help="write the report to this file too")] = None,

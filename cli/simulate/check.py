@@ -25,6 +25,10 @@ _UNAUTHORIZED: Final = 401
 _NOT_FOUND: Final = 404
 
 Foretold = Mapping[str, Order | None]
+Lines = tuple[str, ...]
+"""What differs in an order, a line for each place of its document; none where all is right."""
+
+_NOT_ASKED: Final = ("it was not asked for: the time was over",)
 
 
 class Unreadable(msgspec.Struct, frozen=True):
@@ -34,10 +38,10 @@ class Unreadable(msgspec.Struct, frozen=True):
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """An order that is not as it must be; a line for each place of its document."""
+    """An order that is not as it must be."""
 
     order_id: str
-    lines: tuple[str, ...]
+    lines: Lines
 
 
 class Views:
@@ -81,6 +85,7 @@ class Check:
         self.settled = 0
         self._foretold = foretold
         self._concurrency = concurrency
+        self._last: dict[str, Lines] = {}
 
     async def run(
         self, urls: tuple[str, ...], token: str | None, within_s: float
@@ -93,7 +98,7 @@ class Check:
             found = await self._settle(views, asyncio.get_running_loop().time() + within_s)
         return [Difference(name, lines) for name, lines in sorted(found.items())]
 
-    async def _settle(self, views: Views, deadline_s: float) -> dict[str, tuple[str, ...]]:
+    async def _settle(self, views: Views, deadline_s: float) -> dict[str, Lines]:
         """Ask again for what differs; at last for all orders: one may have changed meanwhile."""
         clock = asyncio.get_running_loop().time
         while found := await self._look(views, self._foretold, deadline_s):
@@ -105,12 +110,10 @@ class Check:
                 found = await self._look(views, again, deadline_s)
         return {}
 
-    async def _look(
-        self, views: Views, foretold: Foretold, deadline_s: float
-    ) -> dict[str, tuple[str, ...]]:
-        """Compare orders, several at a time; after the deadline none is asked for."""
+    async def _look(self, views: Views, foretold: Foretold, deadline_s: float) -> dict[str, Lines]:
+        """Compare orders, several at a time; after the deadline what was found before stands."""
         self.settled = self.total - len(foretold)
-        found: dict[str, tuple[str, ...]] = {}
+        found: dict[str, Lines] = {}
         orders = iter(foretold.items())
         looks = [self._compare(views, orders, found, deadline_s) for _ in range(self._concurrency)]
         # The first error ends the check; what the others still do ends with the session.
@@ -121,20 +124,20 @@ class Check:
         self,
         views: Views,
         orders: Iterator[tuple[str, Order | None]],
-        found: dict[str, tuple[str, ...]],
+        found: dict[str, Lines],
         deadline_s: float,
     ) -> None:
         clock = asyncio.get_running_loop().time
         for order_id, expected in orders:
-            late = clock() > deadline_s
-            got = Unreadable("the time was over") if late else await views.read(order_id)
-            if lines := differences(expected, got):
+            if clock() <= deadline_s:
+                self._last[order_id] = differences(expected, await views.read(order_id))
+            if lines := self._last.get(order_id, _NOT_ASKED):
                 found[order_id] = lines
             else:
                 self.settled += 1
 
 
-def differences(expected: Order | None, got: Order | Unreadable | None) -> tuple[str, ...]:
+def differences(expected: Order | None, got: Order | Unreadable | None) -> Lines:
     """Return a line for each place where two orders differ.
 
     >>> differences(None, Unreadable("timeout"))

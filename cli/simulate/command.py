@@ -59,6 +59,9 @@ class SimulateOptions(msgspec.Struct, frozen=True, kw_only=True):
 def simulate(options: SimulateOptions, environment: Mapping[str, str], console: Console) -> int:
     """Run one simulation and show it; return the exit code."""
     settings = SimulateSettings.from_environment(environment)
+    if options.json_file:
+        # Better found out now than after an hour.
+        options.json_file.touch()
     report = asyncio.run(_run(options, settings, console))
     _show(report, console)
     if options.json_file:

@@ -137,8 +137,8 @@ def _fact(event: Mapping[str, Any]) -> _Fact:
 
 
 def _first(holder: Mapping[str, Any], names: Iterable[str]) -> str | None:
-    """Return the first of the fields that is there; a shop may number its orders."""
-    return next((str(holder[name]) for name in names if name in holder), None)
+    """Return what stands under the first name that says something; it may be a number."""
+    return next((str(holder[name]) for name in names if holder.get(name, "") != ""), None)
 
 
 def _possible_orders(payment_id: str, facts: list[_Fact]) -> set[str]:
