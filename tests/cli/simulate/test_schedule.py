@@ -81,6 +81,7 @@ def test_a_duplicate_has_the_same_content_and_sometimes_other_bytes(sent):
         assert len({content_digest(decode_envelope(body)) for body in each}) == 1
     assert any(len(set(each)) > 1 for each in repeated)
     assert any(len(set(each)) < len(each) for each in repeated)
+    assert any(len({tuple(json.loads(body)) for body in each}) > 1 for each in repeated)
 
 
 def test_everything_that_is_sent_is_an_event_that_the_ledger_can_read(sent):
