@@ -71,12 +71,19 @@ def deliver(client: httpx.Client, url: str, body: bytes, headers: Mapping[str, s
         ) from error
     except httpx.HTTPError as error:
         raise DeliveryError(f"{url} did not answer: {type(error).__name__} {error}") from error
-    return Answer(status=response.status_code, code=_code(response), text=response.text)
+    return Answer(
+        status=response.status_code, code=problem_code(response.content), text=response.text
+    )
 
 
-def _code(response: httpx.Response) -> str:
+def problem_code(content: bytes) -> str:
+    """Return the stable name in a problem document; empty if it is none.
+
+    >>> problem_code(b'{"code": "overloaded"}'), problem_code(b"<html>")
+    ('overloaded', '')
+    """
     try:
-        document = msgspec.json.decode(response.content)
+        document = msgspec.json.decode(content)
     except msgspec.DecodeError:
         return ""
     return str(document.get("code", "")) if isinstance(document, dict) else ""

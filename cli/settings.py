@@ -7,7 +7,7 @@ program reads too has the same type, default and description here; a test holds 
 from pathlib import Path
 from typing import Annotated
 
-from ledger.signature import SignedForm
+from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm
 from runtime.settings import Port, Secret, Settings, setting
 
 
@@ -54,3 +54,18 @@ class SendSettings(Settings, frozen=True, kw_only=True):
         SignedForm,
         setting("what Plexy signs: `body`, `timestamped` (time and body), or `either`"),
     ] = SignedForm.EITHER
+
+
+class SimulateSettings(SendSettings, frozen=True, kw_only=True):
+    """What ``simulate`` signs with, where it sends, and whom it asks; its options win."""
+
+    signature_tolerance_s: Annotated[
+        int, setting("how far a signature's time may be from now, in seconds", ge=1, le=86_400)
+    ] = DEFAULT_TOLERANCE_S
+    ingest_host: Annotated[str, setting("address that webhooks are received on")] = "127.0.0.1"
+    ingest_port: Annotated[Port, setting("port that webhooks are received on")] = 8000
+    api_token: Annotated[
+        Secret | None, setting("bearer token that the web views ask for; needed beyond loopback")
+    ] = None
+    web_bind: Annotated[str, setting("address that the web views listen on")] = "127.0.0.1"
+    web_port: Annotated[Port, setting("port of the web views")] = 6066

@@ -12,7 +12,13 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from cli.settings import BrokerSettings, DemoSettings, RunSettings, SendSettings
+from cli.settings import (
+    BrokerSettings,
+    DemoSettings,
+    RunSettings,
+    SendSettings,
+    SimulateSettings,
+)
 from ingest.settings import IngestSettings
 from processors.settings import WorkerSettings
 from runtime.settings import Settings, describe
@@ -27,6 +33,7 @@ READ_BY: Final[Mapping[str, tuple[type[Settings], ...]]] = MappingProxyType(
         "run": (IngestSettings, WorkerSettings, RunSettings),
         "demo": (DemoSettings,),
         "send": (SendSettings,),
+        "simulate": (SimulateSettings,),
     }
 )
 

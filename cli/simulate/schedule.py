@@ -1,0 +1,97 @@
+"""In which order deliveries are first sent: late, twice, out of order, and under which clock.
+
+In: a seed, and how many events. Out: deliveries, one by one, each with the bytes of its body.
+Never: more in memory than what waits for its turn, and never a look at any answer.
+"""
+
+import heapq
+import json
+from collections.abc import Iterator
+from random import Random
+from typing import Any, Final
+
+import msgspec
+
+from cli.sender import encode
+from cli.simulate.stories import Event, Stories
+
+# How far the signer's clock stands off, in parts of the tolerance: not at all, within it (with
+# something left for the way), and now and then beyond it.
+_SKEWS: Final = ((0.0, 0.0), (0.0, 0.8), (1.5, 20.0))
+_SKEWS_PERCENT: Final = (70, 28, 2)
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """One delivery, which is attempted until it is acknowledged.
+
+    ``events_before`` is how many events were sent for the first time before it. ``skew`` is how far
+    the signer's clock stands off at the first attempt, in parts of the tolerance.
+    """
+
+    number: int
+    event_id: str
+    body: bytes
+    events_before: int
+    skew: float
+
+
+def deliveries(seed: int, events: int) -> Iterator[Delivery]:
+    """Yield the deliveries of so many events, and of their duplicates, in order of sending."""
+    random = Random(f"schedule {seed}-{events}")
+    begun: set[str] = set()
+    for number, event in enumerate(_in_order(seed, events, random)):
+        events_before = len(begun)
+        begun.add(event["id"])
+        body = _serialised(event, random)
+        yield Delivery(number, event["id"], body, events_before, _skew(random))
+
+
+def _in_order(seed: int, events: int, random: Random) -> Iterator[Event]:
+    """Yield events, those of several orders in turn, some of them late and some of them twice."""
+    waiting: list[tuple[float, int, Event]] = []
+    taken = entered = 0
+    stories = iter(Stories(seed, events))
+    while taken < events:
+        story = next(stories)[: events - taken]
+        pause = random.choice((0, 1, 5, 50))
+        for n, event in enumerate(story):
+            # Nothing comes before its story begins: what is earlier than this one can go.
+            for place in _places(taken + n * pause, random):
+                heapq.heappush(waiting, (place, entered, event))
+                entered += 1
+        taken += len(story)
+        while waiting and waiting[0][0] < taken:
+            yield heapq.heappop(waiting)[2]
+    while waiting:
+        yield heapq.heappop(waiting)[2]
+
+
+def _places(place: float, random: Random) -> Iterator[float]:
+    """Yield when an event is sent, once for each time that it is."""
+    times = random.choices((1, 2, 4), weights=(88, 10, 2))[0]
+    for _ in range(times):
+        reach = random.choices((0.0, 10.0, 500.0), weights=(65, 25, 10))[0]
+        yield place + random.uniform(0, reach)
+
+
+def _serialised(event: Event, random: Random) -> bytes:
+    """Write the same content in one of several ways: a sender may serialise a retry anew."""
+    match random.randrange(4):
+        case 0:
+            return json.dumps(_shuffled(event, random), ensure_ascii=True).encode()
+        case 1:
+            return json.dumps(_shuffled(event, random), ensure_ascii=False, indent=1).encode()
+        case _:
+            return encode(event)
+
+
+def _shuffled(value: Any, random: Random) -> Any:
+    """Return the same JSON value with its fields in another order."""
+    if not isinstance(value, dict):
+        return value
+    return {name: _shuffled(value[name], random) for name in random.sample(list(value), len(value))}
+
+
+def _skew(random: Random) -> float:
+    least, most = random.choices(_SKEWS, _SKEWS_PERCENT)[0]
+    return random.choice((-1, 1)) * random.uniform(least, most)

@@ -1,0 +1,187 @@
+"""What happens at virtual shops: orders, attempts to pay, refunds; drawn from a seed.
+
+In: a seed, and how many events there shall be. Out: stories, each the events of one order as they
+happened. Never: a clock, or a random number that is not drawn from the seed: the same seed and
+number of events tell the same stories, and any other tell of other ids.
+"""
+
+from collections.abc import Iterator, Sequence
+from random import Random
+from typing import Any, Final
+
+import msgspec
+
+from cli.sender import build_event
+from cli.simulate.oracle import ORDER_FIELDS, PAYMENT_FIELDS
+
+Event = dict[str, Any]
+
+# Minor units without decimals, with two and with three.
+_CURRENCIES: Final = ("JPY", "KZT", "USD", "BHD", "EUR", "KWD", "KRW")
+# What the shops put at the end of their ids: whatever must survive JSON, Kafka's keys and a URL.
+_ENDINGS: Final = ("", "", "", "/7", " ж", "-ü", "/../x y", "%2F", "?a=b&c#d", "№+日本", '"\\')
+_OTHER_TYPES: Final = ("payment.pending", "refund.failed", "payout.paid", "dispute.opened", "x")
+_TEXTS: Final = ("", "Two of these", "Два чая & пирог", "line\nbreak", "🧾")
+# At this amount sums leave the integers that a double holds.
+_LARGEST_MINOR: Final = 2**53 - 1
+_FIRST_SECOND: Final = 1_767_225_600  # 2026-01-01
+_SHOPS: Final = 20
+
+
+class Shop(msgspec.Struct, frozen=True):
+    """A shop's habits: what it calls its orders, what Plexy's API calls a payment there."""
+
+    order_field: str
+    in_metadata: bool
+    payment_field: str
+    ending: str
+    numbers_orders: bool
+
+
+class Money(msgspec.Struct, frozen=True):
+    """An amount in minor units."""
+
+    amount: int
+    currency: str
+
+
+def shops() -> list[Shop]:
+    """Return shops that between them use every documented name, in every place."""
+    return [
+        Shop(
+            order_field=ORDER_FIELDS[n % len(ORDER_FIELDS)],
+            in_metadata=n // len(ORDER_FIELDS) % 2 == 1,
+            payment_field=PAYMENT_FIELDS[n % len(PAYMENT_FIELDS)],
+            ending=_ENDINGS[n % len(_ENDINGS)],
+            numbers_orders=n % 7 == 0,
+        )
+        for n in range(_SHOPS)
+    ]
+
+
+class Stories:
+    """An endless iterator of stories; ``run`` in every id tells one run's from another's."""
+
+    def __init__(self, seed: int, events: int) -> None:
+        self._run = f"{seed}-{events}"
+        self._random = Random(f"stories {self._run}")
+        self._shops = shops()
+        self._now_s = _FIRST_SECOND
+        self._ids = 0
+
+    def __iter__(self) -> Iterator[list[Event]]:
+        return self
+
+    def __next__(self) -> list[Event]:
+        """Tell of one order: its payments, one after another."""
+        shop = self._random.choice(self._shops)
+        order = self._order_reference(shop)
+        payments = self._random.choice((1, 1, 1, 1, 2, 3))
+        return [event for _ in range(payments) for event in self._payment(shop, order)]
+
+    def _payment(self, shop: Shop, order: str | int) -> list[Event]:
+        """Tell of one payment: attempts, perhaps a success, refunds, and what we don't fold."""
+        chance, money = self._chance, self._money()
+        payment_id = self._id("pay", shop)
+        failures = self._random.choice((0, 0, 0, 1, 2))
+        kinds = ["payment.failed"] * failures
+        if chance(90) or not failures:
+            kinds.append("payment.succeeded")
+        events = [self._attempt(kind, shop, payment_id, money, order) for kind in kinds]
+        if kinds[-1] == "payment.succeeded" and chance(45):
+            events += self._refunds(shop, payment_id, money, order)
+        if chance(15):
+            other = self._random.choice(_OTHER_TYPES)
+            events.append(self._attempt(other, shop, payment_id, money, order))
+        if chance(8):
+            events.append(self._surprise(shop, payment_id, money, order))
+        if chance(3):
+            # Refunds of a payment that nothing else is ever heard of.
+            events += self._refunds(shop, self._id("pay", shop), money, order)
+        return events
+
+    def _attempt(
+        self, kind: str, shop: Shop, payment_id: str, money: Money, order: str | int
+    ) -> Event:
+        data = {"id": payment_id, **self._details(kind, money)}
+        if self._chance(92):
+            data |= _reference(shop, order)
+        return self._event(shop, kind, data)
+
+    def _refunds(self, shop: Shop, payment_id: str, money: Money, order: str | int) -> list[Event]:
+        """Refund some, all, all in two parts, or too much."""
+        part = self._random.randint(0, money.amount)
+        wholes = ((part,), (money.amount,), (part, money.amount - part), (money.amount, part))
+        amounts = self._random.choices(wholes, weights=(45, 25, 20, 10))[0]
+        refunds = [
+            self._refund(shop, payment_id, Money(amount, money.currency), order)
+            for amount in amounts
+        ]
+        if self._chance(6):
+            # The same refund by another event, perhaps with another amount: it counts once.
+            again = refunds[0]["data"] | {"amount": self._random.choice((amounts[0], 7))}
+            refunds.append(self._event(shop, "refund.succeeded", again))
+        return refunds
+
+    def _refund(self, shop: Shop, payment_id: str, money: Money, order: str | int) -> Event:
+        kind = "refund.succeeded"
+        data: dict[str, Any] = self._details(kind, money)
+        if self._chance(5):
+            # Some APIs send the payment itself, with the amount that was refunded.
+            data = {"id": payment_id, **data}
+        else:
+            data = {"id": self._id("re", shop), shop.payment_field: payment_id, **data}
+        if self._chance(30):
+            data |= _reference(shop, order)
+        return self._event(shop, kind, data)
+
+    def _surprise(self, shop: Shop, payment_id: str, money: Money, order: str | int) -> Event:
+        """Tell, late, what changes or repeats what is known of a payment."""
+        match self._random.randrange(4):
+            case 0:  # the same success by another event
+                return self._attempt("payment.succeeded", shop, payment_id, money, order)
+            case 1:  # a success with another amount
+                other = self._money()
+                return self._attempt("payment.succeeded", shop, payment_id, other, order)
+            case 2:  # a refund in another currency
+                return self._refund(shop, payment_id, self._money(), order)
+            case _:  # an early attempt, under another order: the payment moves there
+                data = {"id": payment_id, **self._details("payment.failed", money)}
+                data |= _reference(shop, self._order_reference(shop))
+                return self._event(shop, "payment.failed", data, ago_s=86_400)
+
+    def _event(self, shop: Shop, kind: str, data: dict[str, Any], *, ago_s: int = 0) -> Event:
+        # Several events of one second are told apart by their ids, which are in no order.
+        self._now_s += self._random.choice((0, 0, 1, 7, 60))
+        event_id = self._id(f"evt_{self._random.getrandbits(32):08x}", shop)
+        return build_event(event_id, kind, self._now_s - ago_s, data)
+
+    def _details(self, kind: str, money: Money) -> dict[str, Any]:
+        return {
+            "amount": money.amount,
+            "currency": money.currency,
+            "status": kind.rpartition(".")[2],
+            "description": self._random.choice(_TEXTS),
+            "method": {"kind": "card", "last4": f"{self._random.randrange(10_000):04d}"},
+        }
+
+    def _money(self) -> Money:
+        limits: Sequence[int] = (0, 1, _LARGEST_MINOR)
+        ordinary = self._random.randint(1, 10_000_000)
+        amount = self._random.choice(limits) if self._chance(6) else ordinary
+        return Money(amount, self._random.choice(_CURRENCIES))
+
+    def _order_reference(self, shop: Shop) -> str | int:
+        return self._random.getrandbits(52) if shop.numbers_orders else self._id("ord", shop)
+
+    def _chance(self, percent: int) -> bool:
+        return self._random.randrange(100) < percent
+
+    def _id(self, prefix: str, shop: Shop) -> str:
+        self._ids += 1
+        return f"{prefix}_{self._run}_{self._ids}{shop.ending}"
+
+
+def _reference(shop: Shop, order: str | int) -> dict[str, Any]:
+    named = {shop.order_field: order}
+    return {"metadata": {"source": "web", **named}} if shop.in_metadata else named

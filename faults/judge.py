@@ -1,0 +1,79 @@
+"""The judgement at the end of a run: what was acknowledged is kept, and counts once.
+
+In: the stage, calm again, and what was sent. Out: every difference, a line each.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+from cli.progress import wait_until_folded
+from cli.simulate.check import Check
+from cli.simulate.simulation import Simulation
+from cli.whole_topic import read_topic
+from faults.stage import SECRETS, Stage
+
+_FOLDED_WITHIN_S: Final = 120.0
+_CHECKED_WITHIN_S: Final = 120.0
+_VERIFIED_WITHIN_S: Final = 300.0
+_CONCURRENCY: Final = 16
+
+
+async def judge(stage: Stage, simulation: Simulation) -> list[str]:
+    """Return every difference; none if nothing was lost and nothing counted twice."""
+    await wait_until_folded(stage.settings, _FOLDED_WITHIN_S)
+    return [
+        *(f"still owed: {event_id}" for event_id in sorted(simulation.owed)),
+        *await _lost(stage, simulation),
+        *await _wrong_orders(stage, simulation),
+        *await asyncio.to_thread(_verified, stage),
+    ]
+
+
+async def _lost(stage: Stage, simulation: Simulation) -> list[str]:
+    """Compare the log with what was acknowledged, body by body."""
+    records = await read_topic(stage.settings, stage.settings.names.webhooks)
+    kept = Counter((record.key, record.value) for record in records)
+    acknowledged = Counter(
+        (event_id.encode(), body)
+        for event_id, bodies in simulation.acknowledged.items()
+        for body in bodies
+    )
+    return [
+        f"acknowledged and not in the log as it was sent: {key.decode()}"
+        for key, _ in acknowledged - kept
+    ]
+
+
+async def _wrong_orders(stage: Stage, simulation: Simulation) -> Iterator[str]:
+    """Compare every order with the oracle's, over HTTP."""
+    check = Check(simulation.orders(), _CONCURRENCY)
+    urls = tuple(worker.url for worker in stage.workers)
+    found = await check.run(urls, None, _CHECKED_WITHIN_S)
+    return (f"order {each.order_id}: {line}" for each in found for line in each.lines)
+
+
+def _verified(stage: Stage) -> list[str]:
+    """Fold the log anew, and compare tables, documents and journal with it."""
+    environment = {
+        **os.environ,
+        "LEDGER_KAFKA_BOOTSTRAP": stage.broker.bootstrap,
+        "LEDGER_WEBHOOK_SECRETS": ",".join(SECRETS),
+    }
+    verify = subprocess.run(
+        [sys.executable, "-m", "cli", "verify"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=_VERIFIED_WITHIN_S,
+        check=False,
+    )
+    return [] if verify.returncode == 0 else [f"verify: {line}" for line in _lines(verify)]
+
+
+def _lines(done: "subprocess.CompletedProcess[str]") -> list[str]:
+    return (done.stdout + done.stderr).splitlines()

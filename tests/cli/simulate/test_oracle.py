@@ -1,0 +1,95 @@
+"""The oracle: right by hand, and of the ledger's opinion about whatever a simulation sends."""
+
+from random import Random
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cli.simulate import oracle
+from cli.simulate.oracle import Order, Payment, Refund, Totals
+from cli.simulate.schedule import deliveries
+from ledger.envelope import decode_envelope
+from ledger.events import Event, FieldNames, decode_event
+from ledger.wire import ORDER_DOCUMENTS
+from tests.ledger.pipeline import documents_of
+
+
+def _body(event_id, kind, created, **data):
+    return msgspec.json.encode({"id": event_id, "type": kind, "created": created, "data": data})
+
+
+_KZT = {"amount": 500, "currency": "KZT"}
+_EXAMPLE = [
+    _body("e1", "payment.failed", 10, id="pay_1", **_KZT),
+    _body("e2", "payment.succeeded", 20, id="pay_1", metadata={"orderId": 17}, **_KZT),
+    _body("e3", "refund.succeeded", 30, id="re_1", originalReference="pay_1", **_KZT),
+    _body("e4", "refund.succeeded", 5, id="pay_2", paymentId="", amount=2, currency="JPY"),
+    _body("e5", "payment.succeeded", 40, id="pay_2", order="17", amount=2**53 - 1, currency="JPY"),
+    _body("e6", "payout.paid", 1, id="pay_1", order="99", amount=9, currency="KZT"),
+]
+
+
+def test_a_small_example_comes_out_as_added_up_by_hand():
+    found = oracle.orders([*_EXAMPLE, _EXAMPLE[1], _EXAMPLE[2]])
+    assert found == {
+        "17": Order(
+            status="partially_refunded",
+            version=5,
+            totals={
+                "JPY": Totals(9007199254740991, 2, 9007199254740989),
+                "KZT": Totals(500, 500, 0),
+            },
+            payments=(
+                Payment("pay_1", "succeeded", 500, "KZT", (Refund("re_1", 500, "KZT", 30),)),
+                Payment("pay_2", "succeeded", 2**53 - 1, "JPY", (Refund("e4", 2, "JPY", 5),)),
+            ),
+        ),
+        # Where the refunds stood for as long as only they were known.
+        "pay_1": None,
+        "pay_2": None,
+    }
+
+
+def test_trial_totals_are_added_up_by_currency():
+    totals = {"KZT": Totals(5, 2, 3)}
+    order = Order(status="paid", version=1, totals=totals, payments=())
+    assert oracle.trial_totals([order, None, order]) == {"KZT": Totals(10, 4, 6)}
+
+
+def test_an_owed_event_leaves_every_order_undecided_that_it_may_change():
+    assert oracle.touched(_EXAMPLE, ["e2"]) == {"17", "pay_1"}
+    assert oracle.touched(_EXAMPLE, ["e6"]) == set()
+
+
+def _folded(bodies):
+    """Return the ledger's own documents of the bodies, as the views would show them."""
+    events = {}
+    for n, body in enumerate(bodies):
+        event = decode_event(decode_envelope(body), 0, n, FieldNames())
+        if isinstance(event, Event):
+            events.setdefault(event.event_id, event)
+    return {
+        order_id: msgspec.json.decode(ORDER_DOCUMENTS.encode(document), type=Order)
+        for order_id, document in documents_of(events.values()).items()
+    }
+
+
+@given(seed=st.integers(0, 10**9), events=st.integers(1, 120), sample=st.floats(0, 1))
+def test_the_oracle_and_the_ledger_agree_on_any_part_of_any_simulation(seed, events, sample):
+    bodies = [each.body for each in deliveries(seed, events)]
+    part = Random(seed).sample(bodies, int(len(bodies) * sample))
+    foretold = oracle.orders(part)
+    assert {name: order for name, order in foretold.items() if order} == _folded(part)
+
+
+@given(seed=st.integers(0, 10**9), owed=st.integers(1, 10), kept=st.integers(0, 10))
+def test_owed_events_change_no_order_but_the_undecided(seed, owed, kept):
+    sent = list({each.event_id: each for each in deliveries(seed, 80)}.values())
+    Random(seed).shuffle(sent)
+    unsure, sure = sent[:owed], sent[owed:]
+    undecided = oracle.touched([each.body for each in sent], [each.event_id for each in unsure])
+    without = oracle.orders(each.body for each in sure)
+    truth = oracle.orders(each.body for each in [*sure, *unsure[:kept]])
+    decided = (without.keys() | truth.keys()) - undecided
+    assert all(without.get(name) == truth.get(name) for name in decided)

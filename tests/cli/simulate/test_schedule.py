@@ -1,0 +1,136 @@
+"""What is sent: the same for the same seed, to the byte, and everything that Plexy may send."""
+
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from itertools import islice
+
+import pytest
+
+from cli.simulate.oracle import ORDER_FIELDS, PAYMENT_FIELDS
+from cli.simulate.schedule import deliveries
+from ledger.envelope import content_digest, decode_envelope
+from ledger.events import FOLDED_TYPES, Event, FieldNames, Unfolded, decode_event
+
+_MANY = 4000
+
+_PRINT_DIGEST = """
+import hashlib
+from cli.simulate.schedule import deliveries
+sent = [(each.number, each.event_id, each.body, each.skew) for each in deliveries(5, 500)]
+print(hashlib.sha256(repr(sent).encode()).hexdigest())
+"""
+
+
+@pytest.fixture(scope="module")
+def sent():
+    return list(deliveries(3, _MANY))
+
+
+@pytest.fixture(scope="module")
+def events(sent):
+    """Return each event once, in order of sending."""
+    return list({each.event_id: json.loads(each.body) for each in sent}.values())
+
+
+def test_the_same_seed_sends_the_same_bytes_in_the_same_order_in_any_process():
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", _PRINT_DIGEST],
+            env={"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("other", [(4, 500), (5, 501)])
+def test_another_run_sends_other_events(other):
+    ids = {each.event_id for each in deliveries(5, 500)}
+    assert not ids & {each.event_id for each in deliveries(*other)}
+
+
+@pytest.mark.parametrize("count", [1, 2, 500])
+def test_so_many_events_are_sent_as_are_asked_for(count):
+    assert len({each.event_id for each in deliveries(1, count)}) == count
+
+
+def test_what_is_to_be_sent_later_takes_neither_time_nor_memory():
+    assert len(list(islice(deliveries(1, 10**12), 100))) == 100
+
+
+def test_how_many_events_came_before_is_counted(sent):
+    seen = set()
+    for number, each in enumerate(sent):
+        assert (each.number, each.events_before) == (number, len(seen))
+        seen.add(each.event_id)
+
+
+def test_a_duplicate_has_the_same_content_and_sometimes_other_bytes(sent):
+    bodies = defaultdict(list)
+    for each in sent:
+        bodies[each.event_id].append(each.body)
+    repeated = [each for each in bodies.values() if len(each) > 1]
+    assert len(repeated) > _MANY / 20
+    for each in repeated:
+        assert len({content_digest(decode_envelope(body)) for body in each}) == 1
+    assert any(len(set(each)) > 1 for each in repeated)
+    assert any(len(set(each)) < len(each) for each in repeated)
+    assert any(len({tuple(json.loads(body)) for body in each}) > 1 for each in repeated)
+
+
+def test_everything_that_is_sent_is_an_event_that_the_ledger_can_read(sent):
+    kinds = {type(decode_event(decode_envelope(each.body), 0, 0, FieldNames())) for each in sent}
+    assert kinds == {Event, Unfolded}
+
+
+def test_events_arrive_out_of_order_and_some_of_them_late(events):
+    refunded_early = paid = 0
+    succeeded = {event["data"]["id"] for event in events if event["type"] == "payment.succeeded"}
+    seen = set()
+    for event in events:
+        if event["type"] == "payment.succeeded":
+            seen.add(event["data"]["id"])
+        names = [event["data"][name] for name in PAYMENT_FIELDS if name in event["data"]]
+        if event["type"] == "refund.succeeded" and names and names[0] in succeeded:
+            paid += names[0] in seen
+            refunded_early += names[0] not in seen
+    assert refunded_early > 50
+    assert paid > 50
+
+
+def test_references_are_under_every_documented_name(events):
+    of_refunds = [event["data"] for event in events if event["type"] == "refund.succeeded"]
+    for name in PAYMENT_FIELDS:
+        assert any(name in data for data in of_refunds), name
+        alone = [
+            data
+            for data in of_refunds
+            if name in data and not {*data, *data.get("metadata", {})} & {*ORDER_FIELDS}
+        ]
+        assert alone, name
+    for name in ORDER_FIELDS:
+        assert any(name in event["data"] for event in events), name
+        assert any(name in event["data"].get("metadata", {}) for event in events), name
+
+
+def test_amounts_currencies_types_and_ids_are_of_every_kind(events):
+    currencies = {event["data"]["currency"] for event in events}
+    assert {"JPY", "KZT", "BHD"} <= currencies
+    assert {0, 1, 2**53 - 1} <= {event["data"]["amount"] for event in events}
+    types = {event["type"] for event in events}
+    assert types > FOLDED_TYPES
+    ids = "".join(event["id"] for event in events)
+    assert all(each in ids for each in ("/", " ", "%", "?", "#", "ü", "日"))
+
+
+def test_some_clocks_stand_off_and_a_few_too_far(sent):
+    skews = [abs(each.skew) for each in sent]
+    assert skews.count(0.0) > len(skews) / 2
+    assert sum(0 < each < 1 for each in skews) > len(skews) / 10
+    assert 10 < sum(each > 1 for each in skews) < len(skews) / 10
