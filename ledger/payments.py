@@ -158,6 +158,33 @@ def describe_placed(payment: Payment) -> PlacedPayment:
     return PlacedPayment(**document, order_id=payment.order_id, version=payment.version)
 
 
+def subject_of(payment_id: str, fact: Event) -> Subject | None:
+    """Return what a fact's entries are about; ``None`` for a failure, which posts none."""
+    if fact.type == PAYMENT_FAILED:
+        return None
+    return Subject(
+        payment_id, None if fact.type == PAYMENT_SUCCEEDED else _refund_id(payment_id, fact)
+    )
+
+
+def standing_facts(payment: Payment) -> dict[Subject, Event]:
+    """Return the fact that holds for the success and for each refund: the earliest of each."""
+    standing: dict[Subject, Event] = {}
+    for fact in sorted(payment.facts.values(), key=_by_time):
+        subject = subject_of(payment.payment_id, fact)
+        if subject is not None:
+            standing.setdefault(subject, fact)
+    return standing
+
+
+def posted_facts(payment: Payment) -> dict[Subject, Event | None]:
+    """Return the fact whose entry stands posted, by subject; ``None`` if it is not a fact here."""
+    return {
+        Subject(payment.payment_id, refund_id or None): payment.facts.get(event_id)
+        for refund_id, event_id in payment.posted.items()
+    }
+
+
 def _earliest(facts: Iterable[Event]) -> Event:
     return min(facts, key=_by_time)
 
@@ -166,16 +193,16 @@ def _add(payment: Payment, event: Event, entries: list[Entry]) -> Payment:
     """Add a fact that is new, and append the entries that it posts."""
     payment_id, posted = payment.payment_id, payment.posted
     facts = {**payment.facts, event.event_id: event}
-    if event.type == PAYMENT_FAILED:
+    subject = subject_of(payment_id, event)
+    if subject is None:
         return Payment(payment_id, facts, posted)
-    refund_id = None if event.type == PAYMENT_SUCCEEDED else _refund_id(payment_id, event)
-    subject = refund_id or _SUCCESS
+    key = subject.refund_id or _SUCCESS
     standing = _earliest(_same_subject(payment_id, facts.values(), event))
-    before = facts[posted[subject]] if subject in posted else None
-    new = post(Subject(payment_id, refund_id), standing, before)
+    before = facts[posted[key]] if key in posted else None
+    new = post(subject, standing, before)
     if new:
         entries.extend(new)
-        posted = {**posted, subject: standing.event_id}
+        posted = {**posted, key: standing.event_id}
     return Payment(payment_id, facts, posted)
 
 
