@@ -5,10 +5,14 @@ program reads too has the same type, default and description here; a test holds 
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
-from ledger.signature import SignedForm
-from runtime.settings import Port, Secret, Settings, setting
+from ledger.events import FieldNames
+from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm
+from runtime.settings import Port, Secret, Settings, SettingsError, setting
+from runtime.topics import TopicSettings
+
+_DEFAULT_NAMES: Final = FieldNames()
 
 
 class DemoSettings(Settings, frozen=True, kw_only=True):
@@ -46,3 +50,49 @@ class SendSettings(Settings, frozen=True, kw_only=True):
         SignedForm,
         setting("what Plexy signs: `body`, `timestamped` (time and body), or `either`"),
     ] = SignedForm.EITHER
+
+
+class VerifySettings(TopicSettings, frozen=True, kw_only=True):
+    """What ``verify`` reads: which ledger, whose signatures were good, how events are read."""
+
+    webhook_secrets: Annotated[
+        tuple[Secret, ...],
+        setting(
+            "signing secrets of the Plexy endpoint (`whsec_…`), comma-separated; several while one "
+            "is being replaced"
+        ),
+    ] = ()
+    old_webhook_secrets: Annotated[
+        tuple[Secret, ...],
+        setting("signing secrets of former times, for what was delivered then; comma-separated"),
+    ] = ()
+    allow_unsigned: Annotated[
+        bool, setting("for development only: don't check signatures, take any delivery")
+    ] = False
+    signed_form: Annotated[
+        SignedForm,
+        setting("what Plexy signs: `body`, `timestamped` (time and body), or `either`"),
+    ] = SignedForm.EITHER
+    signature_tolerance_s: Annotated[
+        int, setting("how far a signature's time may be from now, in seconds", ge=1, le=86_400)
+    ] = DEFAULT_TOLERANCE_S
+    order_fields: Annotated[
+        tuple[str, ...], setting("names of the order's reference in `data` and `data.metadata`")
+    ] = _DEFAULT_NAMES.order
+    payment_fields: Annotated[
+        tuple[str, ...], setting("names of the payment's reference in a refund's `data`")
+    ] = _DEFAULT_NAMES.payment
+
+    def check(self) -> None:
+        """Refuse to pass a log whose signatures can't be checked, unless told so."""
+        super().check()
+        if not self.webhook_secrets and not self.allow_unsigned:
+            raise SettingsError(
+                "LEDGER_WEBHOOK_SECRETS is not set: without the endpoint's signing secret no "
+                "record can be checked; set it, or for development LEDGER_ALLOW_UNSIGNED=true"
+            )
+
+    @property
+    def field_names(self) -> FieldNames:
+        """Where references are looked up."""
+        return FieldNames(order=self.order_fields, payment=self.payment_fields)

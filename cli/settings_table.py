@@ -12,7 +12,7 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from cli.settings import DemoSettings, RunSettings, SendSettings
+from cli.settings import DemoSettings, RunSettings, SendSettings, VerifySettings
 from ingest.settings import IngestSettings
 from processors.settings import WorkerSettings
 from runtime.settings import Settings, describe
@@ -27,6 +27,7 @@ READ_BY: Final[Mapping[str, tuple[type[Settings], ...]]] = MappingProxyType(
         "run": (IngestSettings, WorkerSettings, RunSettings),
         "demo": (DemoSettings,),
         "send": (SendSettings,),
+        "verify": (VerifySettings,),
     }
 )
 
