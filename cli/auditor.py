@@ -104,13 +104,14 @@ class Auditor:
         await self._read_journal()
         # What came while the rest was read may be in the tables already.
         await self._read_log()
-        balances = self._journal.balances()
         differences = [
             *self._truth.faults,
-            *(found for suspect in self._suspects for found in suspect.judge(self._truth)),
+            *(found for held in self._suspects for found in held.judge(self._truth)),
             *self._journal.differences(self._truth.facts),
-            *differing(balances),
         ]
+        # Only now: the journal has judged anew what the rest of the log may explain.
+        balances = self._journal.balances()
+        differences += differing(balances)
         took_s = time.monotonic() - started
         return Findings(differences, balances, self._truth.moving(), self._records, took_s)
 

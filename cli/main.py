@@ -253,6 +253,19 @@ def verify(
         raise typer.Exit(FAILED)
 
 
+@_command("LEDGER_WEBHOOK_SECRETS=whsec_development LEDGER_AUDIT_PORT=6081 plexy-ledger audit")
+def audit() -> None:
+    """Verify without an end, beside the workers.
+
+    Folds the log as it grows, and compares with it whatever changes in tables and topics. Metrics
+    are at /metrics on 127.0.0.1. /readyz answers 503 with the reason once something differs, or
+    while the workers are too far behind to tell. It stays up until it is stopped.
+    """
+    from cli.audit import audit as audit_all
+
+    audit_all(os.environ)
+
+
 @_command("plexy-ledger settings", "plexy-ledger settings --markdown")
 def settings(
     markdown: Annotated[

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 
 from ledger.events import FieldNames
 from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm
+from runtime.logs import LogFormat, LogLevel
 from runtime.settings import Port, Secret, Settings, SettingsError, setting
 from runtime.topics import TopicSettings
 
@@ -96,3 +97,27 @@ class VerifySettings(TopicSettings, frozen=True, kw_only=True):
     def field_names(self) -> FieldNames:
         """Where references are looked up."""
         return FieldNames(order=self.order_fields, payment=self.payment_fields)
+
+
+class AuditSettings(VerifySettings, frozen=True, kw_only=True):
+    """What ``audit`` reads: the same ledger, how often, and where it says what it found."""
+
+    audit_port: Annotated[Port, setting("port of the audit's metrics and probes, on 127.0.0.1")] = (
+        6080
+    )
+    audit_every_s: Annotated[
+        float, setting("pause between two rounds of the audit, in seconds", ge=0.1, le=86_400)
+    ] = 5.0
+    audit_wait_s: Annotated[
+        float,
+        setting(
+            "how long the workers may take to fold what is in the log before the audit is not "
+            "ready, in seconds",
+            ge=1,
+            le=86_400,
+        ),
+    ] = 60.0
+    log_format: Annotated[
+        LogFormat, setting("`json`, `pretty`, or `auto`: pretty on a terminal")
+    ] = "auto"
+    log_level: Annotated[LogLevel, setting("`debug`, `info`, `warning` or `error`")] = "info"

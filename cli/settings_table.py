@@ -12,7 +12,13 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from cli.settings import DemoSettings, RunSettings, SendSettings, VerifySettings
+from cli.settings import (
+    AuditSettings,
+    DemoSettings,
+    RunSettings,
+    SendSettings,
+    VerifySettings,
+)
 from ingest.settings import IngestSettings
 from processors.settings import WorkerSettings
 from runtime.settings import Settings, describe
@@ -28,6 +34,7 @@ READ_BY: Final[Mapping[str, tuple[type[Settings], ...]]] = MappingProxyType(
         "demo": (DemoSettings,),
         "send": (SendSettings,),
         "verify": (VerifySettings,),
+        "audit": (AuditSettings,),
     }
 )
 

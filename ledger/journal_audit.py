@@ -94,7 +94,11 @@ class JournalAudit:
         follows = (reversal_of if entry.reverses else entry_of)(subject, fact)
         if entry == follows and name == entry.entry_id:
             return None
-        detail = unlike(follows, entry) or f"it says that it is {entry.entry_id}"
+        detail = f"it says that it is {entry.entry_id}"
+        if entry.postings != follows.postings:
+            detail = f"expected {_legs(follows.postings)}, got {_legs(entry.postings)}"
+        elif entry != follows:
+            detail = unlike(follows, entry)
         return _about(Kind.ENTRY_DIFFERS, name, detail, [fact], entry.payment_id)
 
     def _count(self, entry: Entry) -> None:
@@ -158,6 +162,10 @@ def _decode(value: bytes | None) -> Entry | None:
 def _add(sums: Counter[tuple[str, str]], postings: Iterable[Posting]) -> None:
     for posting in postings:
         sums[posting.account, posting.currency] += posting.amount
+
+
+def _legs(postings: Iterable[Posting]) -> str:
+    return " and ".join(f"{each.account} {each.amount} {each.currency}" for each in postings)
 
 
 def _names(facts: Iterable[Event]) -> str:

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from ledger.deduplication import Record, Seen, deduplicate
+from ledger.deduplication import Deduplicated, Record, Seen, deduplicate
 from ledger.differences import Difference, Kind
 from ledger.envelope import decode_envelope
 from ledger.events import Event, FieldNames, decode_event
@@ -84,8 +84,8 @@ class Truth:
         self._payment_of: dict[str, str] = {}
         self._indexed = 0
 
-    def read(self, partition: int, records: Sequence[SignedRecord]) -> set[str]:
-        """Take the next records of a partition; return the payments that they say something of."""
+    def read(self, partition: int, records: Sequence[SignedRecord]) -> Deduplicated:
+        """Take the next records of a partition; return what is new in them."""
         seen = self.seen.setdefault(partition, {})
         for record in records:
             self._expect(partition, record.offset)
@@ -97,7 +97,7 @@ class Truth:
         self.counts["records"] += len(records)
         for event in result.events:
             self._add(event)
-        return {event.payment_id for event in result.events}
+        return result
 
     def reached(self, partition: int, end: int) -> None:
         """Take note that the log was read to its end: what did not come until then is not there."""
@@ -176,7 +176,10 @@ class Truth:
 
     def _incomplete(self, partition: int, detail: str) -> None:
         subject = f"{_LOG}[{partition}]"
-        self.faults.append(Difference(kind=Kind.LOG_INCOMPLETE, subject=subject, detail=detail))
+        fault = Difference(kind=Kind.LOG_INCOMPLETE, subject=subject, detail=detail)
+        # A log that has lost its end has lost it whenever one looks.
+        if fault not in self.faults:
+            self.faults.append(fault)
 
     def _check(self, record: SignedRecord) -> None:
         fault = self._trust.fault(record) if self._trust else None

@@ -430,7 +430,10 @@ def test_an_entry_with_other_money_under_a_known_id_is_named():
     assert [(each.kind, each.subject) for each in found] == [
         (Kind.ENTRY_DIFFERS, "entry refund/pay_1/re_1/evt_2")
     ]
-    assert "postings: expected" in found[0].detail
+    assert found[0].detail == (
+        "expected income:refunds 100 KZT and assets:plexy -100 KZT, "
+        "got income:refunds 90 KZT and assets:elsewhere -90 KZT"
+    )
 
 
 def test_an_entry_that_does_not_balance_is_named():
