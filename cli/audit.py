@@ -1,8 +1,8 @@
 """`plexy-ledger audit`: verify without an end, in the workers' company.
 
 In: settings. Out: metrics at `/metrics`, and `/readyz`: 200 as long as nothing differs, 503 with
-the reason once something does, or while nobody can tell. Never: a write, and never an end because of a
-difference, of Kafka, or of workers that are behind: it stays up and says so.
+the reason once something does, or while nobody can tell. Never: a write, and never an end because
+of a difference, of Kafka, or of workers that are behind: it stays up and says so.
 """
 
 import asyncio
