@@ -208,7 +208,7 @@ def send(  # noqa: PLR0913, PLR0917 - one option for each field
 @_command(
     "plexy-ledger verify",
     "plexy-ledger verify --order ord_1001",
-    "plexy-ledger verify --since 2026-01-31 --old-secrets /run/secrets/plexy-old",
+    "plexy-ledger verify --since 2026-01-31",
 )
 def verify(
     since: Annotated[

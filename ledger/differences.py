@@ -57,11 +57,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def references(facts: Iterable[Event]) -> tuple[EventReference, ...]:
-    """Name facts and their places, in the order in which they occurred.
-
-    >>> references([])
-    ()
-    """
+    """Name facts and their places, in the order in which they occurred."""
     ordered = sorted(facts, key=lambda fact: (fact.created, fact.event_id))
     return tuple(
         EventReference(fact.event_id, fact.type, fact.created, fact.partition, fact.offset)
