@@ -185,7 +185,7 @@ def _show_scope(  # noqa: PLR0913, PLR0917 - all that the verdict rests on
         f"{log_s:,.0f} records of the log a second",
     }
     for name, text in lines.items():
-        console.print(Text(f"{name:<14} {text}"), soft_wrap=True)
+        _line(console, f"{name:<14} {text}")
 
 
 def _orders(truth: Truth) -> int:
@@ -198,11 +198,11 @@ def _offsets(truth: Truth) -> str:
 
 def _show_order(console: Console, truth: Truth, order_id: str) -> None:
     payments = sorted(truth.naming(order_id))
-    console.print(Text(f"order {order_id}: {len(payments)} payments named it"), soft_wrap=True)
+    _line(console, f"order {order_id}: {len(payments)} payments named it")
     for payment_id in payments:
         now = truth.payment(payment_id).order_id
         where = "" if now == order_id else f", is in order {now}"
-        console.print(Text(f"  payment {payment_id}{where}"), soft_wrap=True)
+        _line(console, f"  payment {payment_id}{where}")
         _show_events(console, references(truth.facts[payment_id].values()))
 
 
@@ -212,27 +212,40 @@ def _show_balances(console: Console, findings: Findings) -> None:
     for each in findings.balances:
         style = None if each.journal == each.log else "bold red"
         cells = (each.account, each.currency, f"{each.journal:,}", f"{each.log:,}")
-        table.add_row(*map(Text, cells), style=style)
+        table.add_row(*(Text(_plain(cell)) for cell in cells), style=style)
     console.print(table)
 
 
 def _show_differences(console: Console, differences: list[Difference]) -> None:
     for found in differences[:_MOST_SHOWN]:
-        console.print(Text(str(found)), soft_wrap=True)
+        _line(console, str(found))
         _show_events(console, found.events)
     if len(differences) > _MOST_SHOWN:
         kinds = Counter(str(found.kind) for found in differences[_MOST_SHOWN:])
         rest = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
-        console.print(Text(f"… and {len(differences) - _MOST_SHOWN} more: {rest}"), soft_wrap=True)
+        _line(console, f"… and {len(differences) - _MOST_SHOWN} more: {rest}")
     if differences:
-        console.print(Text(f"{len(differences)} differences", style="bold red"))
+        _line(console, f"{len(differences)} differences", "bold red")
     else:
-        console.print(Text("No difference", style="bold green"))
+        _line(console, "No difference", "bold green")
 
 
 def _show_events(console: Console, events: tuple[EventReference, ...]) -> None:
     for event in events[:_MOST_EVENTS_SHOWN]:
         place = f"partition {event.partition}, offset {event.offset}"
-        console.print(Text(f"    {event.event_id}  {event.type}  {place}"), soft_wrap=True)
+        _line(console, f"    {event.event_id}  {event.type}  {place}")
     if len(events) > _MOST_EVENTS_SHOWN:
-        console.print(Text(f"    … and {len(events) - _MOST_EVENTS_SHOWN} events more"))
+        _line(console, f"    … and {len(events) - _MOST_EVENTS_SHOWN} events more")
+
+
+def _line(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(_plain(text), style=style), soft_wrap=True)
+
+
+def _plain(text: str) -> str:
+    """Return a text as one line, whatever is in it: ids come from outside, and may hold anything.
+
+    >>> _plain("evt_1\\nNo difference")
+    'evt_1\\\\nNo difference'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -41,6 +41,10 @@ def body_of(event: Event) -> bytes:
     return json.dumps(envelope).encode()
 
 
+def new_truth() -> Truth:
+    return Truth(NAMES, Trust(secrets=(SECRET,)), partition_of)
+
+
 class Log:
     """A log of record in memory, signed like Plexy's."""
 
@@ -93,7 +97,7 @@ class Ledger:
         ]
 
     def truth(self, *, settled: Mapping[int, int] | None = None) -> Truth:
-        truth = Truth(NAMES, Trust(secrets=(SECRET,)), partition_of)
+        truth = new_truth()
         truth.settled = self.log.ends() if settled is None else settled
         for partition, records in self.log.partitions.items():
             truth.read(partition, records)

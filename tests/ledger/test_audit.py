@@ -189,6 +189,17 @@ def test_a_withdrawal_by_a_fact_that_does_not_exist_is_named():
     assert found.detail == "payment pay_3: it has left the order by fact 3 of 2"
 
 
+def test_a_payment_of_another_order_is_named():
+    ledger = example()
+    other = ORDERS.decode(ledger.orders[b"ord_3"]).payments["pay_3"]
+    moved = msgspec.structs.replace(other, order_id="ord_1")
+    ledger.orders[b"ord_1"] = altered(
+        ledger.orders[b"ord_1"], ORDERS, lambda o: Order("ord_1", o.payments | {"pay_3": moved})
+    )
+    (found,) = ledger.differences()
+    assert found.detail == "payment pay_3: it belongs to order ord_3"
+
+
 def test_an_order_that_holds_what_moved_away_is_named():
     ledger = example()
     stale = Ledger([success("evt_4", 5, 70, payment="pay_3", order="ord_2")])

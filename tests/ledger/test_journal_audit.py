@@ -7,8 +7,9 @@ import pytest
 
 from ledger.differences import Kind
 from ledger.journal import REFUNDS, Entry, Posting
+from ledger.journal_audit import JournalAudit, differing
 from ledger.wire import ENTRIES
-from tests.ledger.audited import Ledger, example, kinds
+from tests.ledger.audited import Ledger, example, kinds, new_truth
 from tests.ledger.examples import success
 
 
@@ -101,3 +102,17 @@ def test_money_that_is_posted_twice_is_named():
     found = ledger.differences()
     assert sorted({each.kind for each in found}) == [Kind.BALANCE_DIFFERS, Kind.ENTRY_DIFFERS]
     assert "stand posted: evt_1, evt_2" in str(found[0])
+
+
+def test_an_entry_that_was_read_before_its_event_is_judged_again():
+    ledger, truth = example(), new_truth()
+    truth.settled = ledger.log.ends()
+    journal = JournalAudit(truth)
+    for key, value in ledger.entries:
+        journal.read(key, value)
+    assert len(list(journal.differences([]))) == len(ledger.entries)
+    for partition, records in ledger.log.partitions.items():
+        truth.read(partition, records)
+    assert list(journal.differences(truth.facts)) == []
+    assert list(differing(journal.balances())) == []
+    assert journal.entries == len(ledger.entries)
