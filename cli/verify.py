@@ -243,9 +243,9 @@ def _line(console: Console, text: str, style: str = "") -> None:
 
 
 def _plain(text: str) -> str:
-    """Return a text as one line, whatever is in it: ids come from outside, and may hold anything.
+    r"""Return a text as one line, whatever is in it: ids come from outside, and may hold anything.
 
-    >>> _plain("evt_1\\nNo difference")
-    'evt_1\\\\nNo difference'
+    >>> print(_plain("evt_1\nNo difference"))
+    evt_1\nNo difference
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,5 +1,6 @@
 """`plexy-ledger audit` on a real broker: green beside a live ledger, red on drift, never gone."""
 
+import asyncio
 import os
 import re
 import signal
@@ -11,12 +12,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from cli.kafka import EmbeddedKafka
 from ledger.topics import changelog_name
 from ledger.wire import ENTRIES, PAYMENTS
 from processors.batches import OutRecord
 from tests.kafka.harness import (
+    PARTITIONS,
     WorkerProcess,
     environment,
     free_port,
@@ -24,7 +27,16 @@ from tests.kafka.harness import (
     until,
     wait_folded,
 )
-from tests.kafka.test_verify import SECRET, deliver, event, history, latest, write
+from tests.kafka.test_verify import (
+    SECRET,
+    deliver,
+    event,
+    history,
+    latest,
+    named,
+    verify,
+    write,
+)
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -141,6 +153,40 @@ def test_a_lost_key_a_forged_entry_and_a_forged_delivery_turn_it_red(worker, aud
         'differences{kind="entry_unexplained"}': 1,
         'differences{kind="signature_invalid"}': 1,
     }
+
+
+def test_an_event_that_was_committed_and_never_folded_is_named_by_audit_and_verify(worker, audit):
+    env = worker.env
+    wait_folded(env, worker)
+    audit.wait_rounds()
+    worker.signal(signal.SIGTERM)
+    worker.wait(20)
+    deliver(env, [event(300, "refund.succeeded", id="re_x", payment_id="pay_4", amount=1)])
+    asyncio.run(commit_everything(env))
+    audit.wait_for("drift")
+    kinds = ("seen_missing", "payment_differs", "order_differs", "document_differs")
+    wanted = {*kinds, "entry_missing"}
+    assert drift(audit.wait_rounds()) == {f'differences{{kind="{kind}"}}': 1 for kind in wanted}
+    code, output = verify(env)
+    assert code == 1
+    assert {line.split()[0] for line in named(output)} == wanted | {"balance_differs"}
+    assert output.count("it lacks event evt_300") == 3
+
+
+async def commit_everything(env: dict[str, str]) -> None:
+    """Commit for the workers what they have not done."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"],
+        group_id=env["LEDGER_APP_ID"],
+        enable_auto_commit=False,
+    )
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(names_of(env).webhooks, p) for p in range(PARTITIONS)]
+        consumer.assign(partitions)
+        await consumer.commit(await consumer.end_offsets(partitions))
+    finally:
+        await consumer.stop()
 
 
 def test_workers_that_are_behind_are_told_from_drift(worker, audit):
