@@ -6,6 +6,7 @@
     ├── ProgramEndedError      a program that was started ended by itself
     ├── NotReadyError          a program runs, and does not get ready
     ├── NotFoldedError         the workers did not finish in time
+    ├── NotReadError           a topic has more records, and they do not come
     ├── DeliveryError          nobody answered a delivery
     ├── TopicMissingError      a topic that is to be read is not there
     └── ViewError              an order can't be read
@@ -41,6 +42,10 @@ class NotReadyError(CommandError):
 
 class NotFoldedError(CommandError):
     """The time ran out before everything was folded; the message has what is left."""
+
+
+class NotReadError(CommandError):
+    """A topic has more records, and they do not come; the message has where it stands."""
 
 
 class DeliveryError(CommandError):

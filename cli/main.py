@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
 
@@ -264,6 +265,67 @@ def simulate(  # noqa: PLR0913, PLR0917 - what is sent, how, and what is done ab
     code = run_simulation(options, os.environ, Console(width=_width()))
     if code:
         raise typer.Exit(code)
+
+
+@_command(
+    "plexy-ledger verify",
+    "plexy-ledger verify --order ord_1001",
+    "plexy-ledger verify --since 2026-01-31",
+)
+def verify(
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            help="check signatures, and report differences, only of what arrived from this time "
+            "(UTC) on; the whole log is read all the same, since any fact may matter"
+        ),
+    ] = None,
+    order: Annotated[
+        str | None, typer.Option(help="report only what concerns this order, and show its events")
+    ] = None,
+    old_secrets: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="file of signing secrets of former times, one a line, beside "
+            "LEDGER_OLD_WEBHOOK_SECRETS",
+        ),
+    ] = None,
+    wait_s: Annotated[
+        float,
+        typer.Option("--wait", min=0, help="how long the workers may take to catch up, in seconds"),
+    ] = 60.0,
+) -> None:
+    """Fold the log of record anew, and compare everything with it.
+
+    Reads the log from the start, checks each record's signature again, folds it without the
+    workers' code or tables, and compares: every payment and order in the tables (by their
+    changelogs), every published order, every journal entry, every account's balance. Only reads,
+    beside workers that go on. The exit code is 1 if anything differs. No option takes a secret:
+    arguments are visible to everybody on the machine.
+    """
+    from rich.console import Console
+
+    from cli.verify import VerifyOptions
+    from cli.verify import verify as verify_all
+
+    options = VerifyOptions(since, order, old_secrets, wait_s)
+    if not verify_all(os.environ, options, Console(width=_width())):
+        raise typer.Exit(FAILED)
+
+
+@_command("LEDGER_WEBHOOK_SECRETS=whsec_development LEDGER_AUDIT_PORT=6081 plexy-ledger audit")
+def audit() -> None:
+    """Verify without an end, beside the workers.
+
+    Folds the log as it grows, and compares with it whatever changes in tables and topics. Metrics
+    are at /metrics on 127.0.0.1. /readyz answers 503 with the reason once something differs, or
+    while the workers are too far behind to tell. It stays up until it is stopped.
+    """
+    from cli.audit import audit as audit_all
+
+    audit_all(os.environ)
 
 
 @_command("plexy-ledger settings", "plexy-ledger settings --markdown")

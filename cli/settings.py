@@ -5,10 +5,15 @@ program reads too has the same type, default and description here; a test holds 
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
+from ledger.events import FieldNames
 from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm
-from runtime.settings import Port, Secret, Settings, setting
+from runtime.logs import LogFormat, LogLevel
+from runtime.settings import Port, Secret, Settings, SettingsError, setting
+from runtime.topics import TopicSettings
+
+_DEFAULT_NAMES: Final = FieldNames()
 
 
 class DemoSettings(Settings, frozen=True, kw_only=True):
@@ -69,3 +74,75 @@ class SimulateSettings(SendSettings, frozen=True, kw_only=True):
     ] = None
     web_bind: Annotated[str, setting("address that the web views listen on")] = "127.0.0.1"
     web_port: Annotated[Port, setting("port of the web views")] = 6066
+
+
+class VerifySettings(TopicSettings, frozen=True, kw_only=True):
+    """What ``verify`` reads: which ledger, whose signatures were good, how events are read."""
+
+    webhook_secrets: Annotated[
+        tuple[Secret, ...],
+        setting(
+            "signing secrets of the Plexy endpoint (`whsec_…`), comma-separated; several while one "
+            "is being replaced"
+        ),
+    ] = ()
+    old_webhook_secrets: Annotated[
+        tuple[Secret, ...],
+        setting("signing secrets of former times, for what was delivered then; comma-separated"),
+    ] = ()
+    allow_unsigned: Annotated[
+        bool, setting("for development only: don't check signatures, take any delivery")
+    ] = False
+    signed_form: Annotated[
+        SignedForm,
+        setting("what Plexy signs: `body`, `timestamped` (time and body), or `either`"),
+    ] = SignedForm.EITHER
+    signature_tolerance_s: Annotated[
+        int, setting("how far a signature's time may be from now, in seconds", ge=1, le=86_400)
+    ] = DEFAULT_TOLERANCE_S
+    order_fields: Annotated[
+        tuple[str, ...],
+        setting("names of the order's reference in `data` and `data.metadata`", min_length=1),
+    ] = _DEFAULT_NAMES.order
+    payment_fields: Annotated[
+        tuple[str, ...],
+        setting("names of the payment's reference in a refund's `data`", min_length=1),
+    ] = _DEFAULT_NAMES.payment
+
+    def check(self) -> None:
+        """Refuse to pass a log whose signatures can't be checked, unless told so."""
+        super().check()
+        if not self.webhook_secrets and not self.allow_unsigned:
+            raise SettingsError(
+                "LEDGER_WEBHOOK_SECRETS is not set: without the endpoint's signing secret no "
+                "record can be checked; set it, or for development LEDGER_ALLOW_UNSIGNED=true"
+            )
+
+    @property
+    def field_names(self) -> FieldNames:
+        """Where references are looked up."""
+        return FieldNames(order=self.order_fields, payment=self.payment_fields)
+
+
+class AuditSettings(VerifySettings, frozen=True, kw_only=True):
+    """What ``audit`` reads: the same ledger, how often, and where it says what it found."""
+
+    audit_port: Annotated[Port, setting("port of the audit's metrics and probes, on 127.0.0.1")] = (
+        6080
+    )
+    audit_every_s: Annotated[
+        float, setting("pause between two rounds of the audit, in seconds", ge=0.1, le=86_400)
+    ] = 5.0
+    audit_wait_s: Annotated[
+        float,
+        setting(
+            "how long the workers may take to fold what is in the log before the audit is not "
+            "ready, in seconds",
+            ge=1,
+            le=86_400,
+        ),
+    ] = 60.0
+    log_format: Annotated[
+        LogFormat, setting("`json`, `pretty`, or `auto`: pretty on a terminal")
+    ] = "auto"
+    log_level: Annotated[LogLevel, setting("`debug`, `info`, `warning` or `error`")] = "info"

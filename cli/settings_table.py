@@ -13,11 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.settings import (
+    AuditSettings,
     BrokerSettings,
     DemoSettings,
     RunSettings,
     SendSettings,
     SimulateSettings,
+    VerifySettings,
 )
 from ingest.settings import IngestSettings
 from processors.settings import WorkerSettings
@@ -34,6 +36,8 @@ READ_BY: Final[Mapping[str, tuple[type[Settings], ...]]] = MappingProxyType(
         "demo": (DemoSettings,),
         "send": (SendSettings,),
         "simulate": (SimulateSettings,),
+        "verify": (VerifySettings,),
+        "audit": (AuditSettings,),
     }
 )
 

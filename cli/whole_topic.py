@@ -22,12 +22,12 @@ _ANSWER_WITHIN_MS: Final = 15_000
 
 @asynccontextmanager
 async def reading(
-    settings: KafkaSettings,
+    settings: KafkaSettings, **consumer_options: object
 ) -> AsyncIterator[tuple[AIOKafkaAdminClient, AIOKafkaConsumer]]:
     """Connect two clients: topics from the one, records and log ends from the other."""
     options = settings.client_options()
     admin = AIOKafkaAdminClient(**options, request_timeout_ms=_ANSWER_WITHIN_MS)
-    consumer = AIOKafkaConsumer(**options, auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(**options, auto_offset_reset="earliest", **consumer_options)
     await admin.start()
     try:
         await consumer.start()

@@ -10,6 +10,7 @@ In the order of the data's path:
 ``payments``    the facts seen under one payment, and what follows from them
 ``journal``     the balanced entries that a payment's facts post
 ``orders``      an order as its payments' snapshots
+``truth``       the same from the log alone, to compare with: ``audit``, ``journal_audit``
 ``wire``        the bytes of each topic and table
 ``topics``      the topics' names and settings
 """

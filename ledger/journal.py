@@ -80,10 +80,10 @@ def post(subject: Subject, standing: Event, posted: Event | None) -> list[Entry]
     ``posted`` is the fact whose entry stands in the journal now, if there is one.
     """
     if posted is None:
-        return [_entry(subject, standing)]
+        return [entry_of(subject, standing)]
     if standing.money == posted.money:
         return []
-    return [_reversal(subject, posted), _entry(subject, standing)]
+    return [reversal_of(subject, posted), entry_of(subject, standing)]
 
 
 def balances(entries: Mapping[str, Entry]) -> dict[tuple[str, str], int]:
@@ -96,19 +96,26 @@ def balances(entries: Mapping[str, Entry]) -> dict[tuple[str, str], int]:
     return sums
 
 
-def _entry(subject: Subject, fact: Event) -> Entry:
+def entry_of(subject: Subject, fact: Event) -> Entry:
+    """Return the entry that posts a fact."""
     return _build(subject.entry_id(fact.event_id), subject, fact, fact.money.amount_minor, None)
 
 
-def _reversal(subject: Subject, fact: Event) -> Entry:
+def reversal_of(subject: Subject, fact: Event) -> Entry:
+    """Return the entry that takes a fact's entry back."""
     reversed_id = subject.entry_id(fact.event_id)
     return _build(f"{reversed_id}/reversal", subject, fact, -fact.money.amount_minor, reversed_id)
+
+
+def postings_of(subject: Subject, amount_minor: int, currency: str) -> tuple[Posting, Posting]:
+    """Return the two legs of a success or refund; a reversal has a negative amount."""
+    debit, credit = (PLEXY, SALES) if subject.refund_id is None else (REFUNDS, PLEXY)
+    return Posting(debit, amount_minor, currency), Posting(credit, -amount_minor, currency)
 
 
 def _build(
     entry_id: str, subject: Subject, fact: Event, amount_minor: int, reverses: str | None
 ) -> Entry:
-    debit, credit = (PLEXY, SALES) if subject.refund_id is None else (REFUNDS, PLEXY)
     return Entry(
         entry_id=entry_id,
         payment_id=subject.payment_id,
@@ -118,8 +125,5 @@ def _build(
         partition=fact.partition,
         offset=fact.offset,
         reverses=reverses,
-        postings=(
-            Posting(debit, amount_minor, fact.money.currency),
-            Posting(credit, -amount_minor, fact.money.currency),
-        ),
+        postings=postings_of(subject, amount_minor, fact.money.currency),
     )

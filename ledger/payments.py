@@ -163,6 +163,33 @@ def describe_placed(payment: Payment) -> PlacedPayment:
     return PlacedPayment(**document, order_id=payment.order_id, version=payment.version)
 
 
+def subject_of(payment_id: str, fact: Event) -> Subject | None:
+    """Return what a fact's entries are about; ``None`` for a failure, which posts none."""
+    if fact.type == PAYMENT_FAILED:
+        return None
+    return Subject(
+        payment_id, None if fact.type == PAYMENT_SUCCEEDED else _refund_id(payment_id, fact)
+    )
+
+
+def standing_facts(payment: Payment) -> dict[Subject, Event]:
+    """Return the fact that holds for the success and for each refund: the earliest of each."""
+    standing: dict[Subject, Event] = {}
+    for fact in sorted(payment.facts.values(), key=_by_time):
+        subject = subject_of(payment.payment_id, fact)
+        if subject is not None:
+            standing.setdefault(subject, fact)
+    return standing
+
+
+def posted_facts(payment: Payment) -> dict[Subject, Event | None]:
+    """Return the fact whose entry stands posted, by subject; ``None`` if it is not a fact here."""
+    return {
+        Subject(payment.payment_id, refund_id or None): payment.facts.get(event_id)
+        for refund_id, event_id in payment.posted.items()
+    }
+
+
 class _Folding:
     """A payment while events are folded into it.
 
@@ -175,13 +202,13 @@ class _Folding:
         self.changed = False
         self._visited: set[str] = set()
         self._order_carrier: Event | None = None
-        self._standing: dict[str, Event] = {}
+        self._standing: dict[Subject, Event] = {}
         for fact in before.facts.values():
             self._note(fact)
 
     def add(self, event: Event) -> list[Entry]:
         """Add a fact that is new; return the entries that it posts."""
-        payment_id, facts, posted = self.payment.payment_id, self.payment.facts, self.payment.posted
+        facts, posted = self.payment.facts, self.payment.posted
         if facts:
             self._visited.add(self._order_id)
         self.changed = True
@@ -189,11 +216,12 @@ class _Folding:
         subject = self._note(event)
         if subject is None:
             return []
+        key = subject.refund_id or _SUCCESS
         standing = self._standing[subject]
-        before = facts[posted[subject]] if subject in posted else None
-        entries = post(Subject(payment_id, subject or None), standing, before)
+        before = facts[posted[key]] if key in posted else None
+        entries = post(subject, standing, before)
         if entries:
-            posted[subject] = standing.event_id
+            posted[key] = standing.event_id
         return entries
 
     def snapshots(self) -> Iterator[Snapshot]:
@@ -208,15 +236,13 @@ class _Folding:
         carrier = self._order_carrier
         return (carrier.order_reference if carrier else None) or self.payment.payment_id
 
-    def _note(self, fact: Event) -> str | None:
+    def _note(self, fact: Event) -> Subject | None:
         """Look at a fact; return what it is about, ``None`` if it posts nothing."""
         if fact.order_reference is not None:
             self._order_carrier = _earlier(self._order_carrier, fact)
-        if fact.type == PAYMENT_FAILED:
-            return None
-        is_success = fact.type == PAYMENT_SUCCEEDED
-        subject = _SUCCESS if is_success else _refund_id(self.payment.payment_id, fact)
-        self._standing[subject] = _earlier(self._standing.get(subject), fact)
+        subject = subject_of(self.payment.payment_id, fact)
+        if subject is not None:
+            self._standing[subject] = _earlier(self._standing.get(subject), fact)
         return subject
 
 

@@ -35,7 +35,7 @@ def _run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_commands_are_those_that_are_documented():
-    documented = "run demo kafka topics ingest worker send simulate settings version"
+    documented = "run demo kafka topics ingest worker send simulate verify audit settings version"
     assert sorted(documented.split()) == _COMMANDS
 
 

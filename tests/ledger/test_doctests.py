@@ -9,7 +9,13 @@ import pytest
 import ledger
 
 MODULES = [f"ledger.{module.name}" for module in pkgutil.iter_modules(ledger.__path__)]
-WITH_EXAMPLES = {"ledger.envelope", "ledger.journal", "ledger.money", "ledger.topics"}
+WITH_EXAMPLES = {
+    "ledger.audit",
+    "ledger.envelope",
+    "ledger.journal",
+    "ledger.money",
+    "ledger.topics",
+}
 
 
 @pytest.mark.parametrize("name", MODULES)

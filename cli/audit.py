@@ -1,0 +1,209 @@
+"""`plexy-ledger audit`: verify without an end, in the workers' company.
+
+In: settings. Out: metrics at `/metrics`, and `/readyz`: 200 as long as nothing differs, 503 with
+the reason once something does, or while nobody can tell. Never: a write, and never an end because
+of a difference, of Kafka, or of workers that are behind: it stays up and says so.
+"""
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from types import FrameType
+from typing import Final
+
+import structlog
+import uvicorn
+from aiokafka.errors import KafkaError
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from cli.errors import CommandError, NotFoldedError
+from cli.follower import Follower
+from cli.ledger_reader import LedgerReader, open_reader
+from cli.ports import WantedPort, require_free
+from cli.settings import AuditSettings
+from cli.verify import new_truth
+from ledger.differences import Difference, Kind
+from runtime.logs import configure
+from runtime.problems import MEDIA_TYPE, Problem
+from runtime.topics import TopicsError, ensure_topics, unreachable
+
+_HOST: Final = "127.0.0.1"
+# As many are logged each round; the metrics count them all.
+_MOST_LOGGED: Final = 20
+_STOPPED_WITHIN_S: Final = 5
+
+_log = structlog.get_logger(__name__)
+
+
+class Metrics:
+    """What Prometheus is told; each audit has a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.differences = self._gauge("differences", "what differs from the log now", "kind")
+        self.lag = self._gauge("lag_records", "records that the workers have not folded yet")
+        self.audited = self._gauge("log_records", "records of the log that were audited")
+        self.read = self._gauge("read_records", "records of all topics that were read")
+        self.rounds = self._gauge("rounds", "how often everything new was compared")
+        self.last = self._gauge("last_round_timestamp_seconds", "when that was last")
+        self.took = self._gauge("last_round_seconds", "how long it took, waiting included")
+        for kind in Kind:
+            self.differences.labels(kind=str(kind)).set(0)
+
+    def show(self, differences: list[Difference]) -> None:
+        """Set the number of differences of each kind."""
+        counts = Counter(found.kind for found in differences)
+        for kind in Kind:
+            self.differences.labels(kind=str(kind)).set(counts[kind])
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"plexy_ledger_audit_{name}", text, labels, registry=self.registry)
+
+
+class Audit:
+    """The rounds, and what is known after the last of them."""
+
+    def __init__(self, settings: AuditSettings) -> None:
+        self.metrics = Metrics()
+        self.problem: Problem | None = Problem(
+            status=503, code="not_audited", detail="the first round is not over yet"
+        )
+        self._settings = settings
+        self._logged: set[Difference] = set()
+
+    async def run(self) -> None:
+        """Go round for ever; what can be put right is told, and tried again."""
+        truth = new_truth(self._settings, (), {})
+        while True:
+            with self._telling():
+                await ensure_topics(self._settings, create=False)
+                async with open_reader(self._settings) as reader:
+                    await self._rounds(reader, Follower(reader, truth))
+            await asyncio.sleep(self._settings.audit_every_s)
+
+    async def _rounds(self, reader: LedgerReader, follower: Follower) -> None:
+        while True:
+            # A round that was broken off is taken up where it stopped: clients connect anew.
+            with self._telling():
+                await self._round(reader, follower)
+            await asyncio.sleep(self._settings.audit_every_s)
+
+    async def _round(self, reader: LedgerReader, follower: Follower) -> None:
+        started = time.monotonic()
+        self.metrics.lag.set(await reader.lag())
+        settled = await reader.settle(self._settings.audit_wait_s)
+        differences = await follower.round(settled)
+        self.metrics.show(differences)
+        self.metrics.audited.set(sum(settled.values()))
+        self.metrics.read.set(follower.records)
+        self.metrics.rounds.inc()
+        self.metrics.last.set_to_current_time()
+        self.metrics.took.set(time.monotonic() - started)
+        self._judge(differences)
+
+    def _judge(self, differences: list[Difference]) -> None:
+        new = [found for found in differences if found not in self._logged]
+        for found in new[:_MOST_LOGGED]:
+            _log.error(
+                "difference",
+                kind=found.kind,
+                subject=found.subject,
+                detail=found.detail,
+                events=[f"{e.event_id} at {e.partition}@{e.offset}" for e in found.events],
+            )
+        self._logged = set(differences)
+        if differences:
+            self._tell("drift", f"{len(differences)} differences, the first: {differences[0]}")
+        else:
+            self._tell(None, "nothing differs from the log of record")
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Tell of what ends the block, and go on behind it; a bug of ours goes through."""
+        try:
+            yield
+        except KafkaError as error:
+            self._tell("kafka_unavailable", unreachable(self._settings, error))
+        except NotFoldedError as error:
+            self._tell("workers_behind", str(error))
+        except (CommandError, TopicsError) as error:
+            self._tell("cannot_audit", str(error))
+
+    def _tell(self, code: str | None, detail: str) -> None:
+        """Say how things are; a difference stays said while nobody can tell whether it is gone."""
+        was = self.problem.code if self.problem else None
+        if was != code:
+            (_log.warning if code else _log.info)("audit", state=code or "clean", detail=detail)
+        if was == "drift" and code not in {None, "drift"}:
+            return
+        self.problem = Problem(status=503, code=code, detail=detail) if code else None
+
+
+def create_app(audit: Audit) -> Starlette:
+    """Return the probes and the metrics as an application."""
+
+    async def ready(_request: Request) -> Response:
+        if audit.problem is not None:
+            return Response(audit.problem.encode(), 503, media_type=MEDIA_TYPE)
+        return Response(b'{"status":"ready"}', media_type="application/json")
+
+    async def alive(_request: Request) -> Response:
+        return Response(b'{"status":"alive"}', media_type="application/json")
+
+    async def metrics(_request: Request) -> Response:
+        text = generate_latest(audit.metrics.registry)
+        return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    routes = [Route("/readyz", ready), Route("/healthz", alive), Route("/metrics", metrics)]
+    return Starlette(routes=routes)
+
+
+def audit(environment: Mapping[str, str]) -> None:
+    """Audit until a signal ends it."""
+    settings = AuditSettings.from_environment(environment)
+    configure(settings.log_format, settings.log_level)
+    require_free([WantedPort("audit", _HOST, settings.audit_port, "LEDGER_AUDIT_PORT")])
+    # uvicorn raises the signal that stopped it once more, after it has stopped.
+    signal.signal(signal.SIGTERM, _end)
+    asyncio.run(_serve(settings))
+
+
+async def _serve(settings: AuditSettings) -> None:
+    audit = Audit(settings)
+    config = uvicorn.Config(
+        create_app(audit),
+        host=_HOST,
+        port=settings.audit_port,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_STOPPED_WITHIN_S,
+    )
+    server = uvicorn.Server(config)
+    rounds = asyncio.create_task(audit.run())
+
+    def stop(_task: object) -> None:
+        # They only end by a bug of ours, which must not look like an audit.
+        server.should_exit = True
+
+    rounds.add_done_callback(stop)
+    _log.info("listening", host=_HOST, port=settings.audit_port)
+    try:
+        await server.serve()
+    finally:
+        rounds.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await rounds
+
+
+def _end(_signal: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)

@@ -1,0 +1,192 @@
+"""The auditor: reads a ledger, and judges what its tables and topics hold by its log of record.
+
+In: a reader, a truth that grows with the log. Out: findings. Never: a look at the tables' values
+before the workers had folded the log up to offsets that are known, see ``ledger.truth``; and never
+a verdict on a difference before the rest of the log was read: what came meanwhile may explain it.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from cli.ledger_reader import LedgerNames, LedgerReader, Offsets
+from ledger.audit import Check, check_document, check_order, check_payment, check_seen
+from ledger.differences import Difference, Kind
+from ledger.journal_audit import Balance, JournalAudit, differing
+from ledger.truth import Truth
+
+Read = Callable[[str, int], None]
+"""Hears of each topic how many records more of it were read."""
+
+
+class Holding(NamedTuple):
+    """A topic whose latest value per key is judged; ``expected`` are the keys the log gives it.
+
+    ``by_key``: a key has one partition where workers look for it. The table ``seen`` has its keys
+    where the log has them.
+    """
+
+    topic: str
+    check: Check
+    expected: Callable[[Truth], Iterable[tuple[int, bytes]]]
+    by_key: bool = True
+
+
+class Held(NamedTuple):
+    """What is held under a key; ``belongs`` is the partition where workers look for the key."""
+
+    holding: Holding
+    partition: int
+    key: bytes
+    value: bytes | None
+    belongs: int
+
+    def judge(self, truth: Truth) -> Iterator[Difference]:
+        """Judge a value where it belongs; one that lies elsewhere is a difference by that."""
+        if self.belongs == self.partition:
+            yield from self.holding.check(truth, self.partition, self.key, self.value)
+            return
+        yield Difference(
+            kind=Kind.VALUE_MISPLACED,
+            subject=f"key {self.key.decode(errors='replace')} of {self.holding.topic}",
+            detail=f"it is in partition {self.partition}, and belongs into {self.belongs}",
+        )
+
+
+class Findings(msgspec.Struct, frozen=True):
+    """What an audit came to; ``moving`` payments were left out of what needs all their facts."""
+
+    differences: list[Difference]
+    balances: list[Balance]
+    moving: int
+    records: int
+    took_s: float
+
+
+def holdings(names: LedgerNames) -> tuple[Holding, ...]:
+    """Return the three tables, by their changelogs, and the published documents."""
+    return (
+        Holding(names.changelog("seen"), check_seen, _seen, by_key=False),
+        Holding(names.changelog("payments"), check_payment, _payments),
+        Holding(names.changelog("orders"), check_order, _orders),
+        Holding(names.topics.orders, check_document, _orders),
+    )
+
+
+class Auditor:
+    """One audit of a whole ledger; ``heard`` hears of what is read."""
+
+    def __init__(
+        self, reader: LedgerReader, truth: Truth, heard: Read = lambda _topic, _records: None
+    ) -> None:
+        self._reader = reader
+        self._truth = truth
+        self._heard = heard
+        self._journal = JournalAudit(truth)
+        # What differed while the log was not read to its end.
+        self._suspects: list[Held] = []
+        self._records = 0
+
+    @property
+    def entries(self) -> int:
+        """How many entries of the journal the log explains."""
+        return self._journal.entries
+
+    async def audit(self, settled: Offsets) -> Findings:
+        """Audit everything; the workers have folded the log up to ``settled``."""
+        started = time.monotonic()
+        self._truth.settled = settled
+        await self._read_log()
+        for holding in holdings(self._reader.names):
+            await self._judge(holding)
+        await self._read_journal()
+        # What came while the rest was read may be in the tables already.
+        await self._read_log()
+        differences = [
+            *self._truth.faults,
+            *(found for held in self._suspects for found in held.judge(self._truth)),
+            *self._journal.differences(self._truth.facts),
+        ]
+        # Only now: the journal has judged anew what the rest of the log may explain.
+        balances = self._journal.balances()
+        differences += differing(balances)
+        took_s = time.monotonic() - started
+        return Findings(differences, balances, self._truth.moving(), self._records, took_s)
+
+    async def _read_log(self) -> None:
+        topic = self._reader.names.topics.webhooks
+        ends = await self._reader.ends(topic)
+        starts = {number: self._truth.next_offset(number) for number in ends}
+        async for number, records in self._reader.read(topic, starts, ends):
+            self._truth.read(number, records)
+            self._count(topic, len(records))
+        for number, end in ends.items():
+            self._truth.reached(number, end)
+
+    async def _judge(self, holding: Holding) -> None:
+        """Judge a topic, one partition after another: no more than one is in memory."""
+        expected: dict[int, list[bytes]] = {}
+        for number, key in holding.expected(self._truth):
+            expected.setdefault(number, []).append(key)
+        for number in await self._reader.ends(holding.topic):
+            values = await self._latest(holding.topic, number)
+            for key in expected.pop(number, ()):
+                self._look(Held(holding, number, key, values.pop(key, None), number))
+            for key, value in values.items():
+                belongs = self._truth.partition_of(key) if holding.by_key else number
+                self._look(Held(holding, number, key, value, belongs))
+
+    def _look(self, held: Held) -> None:
+        if any(True for _ in held.judge(self._truth)):
+            self._suspects.append(held)
+
+    async def _latest(self, topic: str, number: int) -> dict[bytes, bytes]:
+        """Return the last value of each key of a partition.
+
+        Read on until nothing more has come: compaction may have taken an old value for a newer one
+        that was written after the first end.
+        """
+        values: dict[bytes, bytes] = {}
+        start, end = 0, (await self._reader.ends(topic))[number]
+        while start < end:
+            async for _, records in self._reader.read(topic, {number: start}, {number: end}):
+                for record in records:
+                    key = record.key or b""
+                    if record.value is None:
+                        values.pop(key, None)
+                    else:
+                        values[key] = record.value
+                self._count(topic, len(records))
+            start, end = end, (await self._reader.ends(topic))[number]
+        return values
+
+    async def _read_journal(self) -> None:
+        topic = self._reader.names.topics.entries
+        async for _, records in self._reader.read(topic, {}, await self._reader.ends(topic)):
+            for record in records:
+                self._journal.read(record.key or b"", record.value)
+            self._count(topic, len(records))
+
+    def _count(self, topic: str, records: int) -> None:
+        self._records += records
+        self._heard(topic, records)
+
+
+def _seen(truth: Truth) -> Iterator[tuple[int, bytes]]:
+    for number, seen in truth.seen.items():
+        for key in seen:
+            yield number, key
+
+
+def _payments(truth: Truth) -> Iterator[tuple[int, bytes]]:
+    for payment_id in truth.facts:
+        key = payment_id.encode()
+        yield truth.partition_of(key), key
+
+
+def _orders(truth: Truth) -> Iterator[tuple[int, bytes]]:
+    for order_id in {truth.payment(payment_id).order_id for payment_id in truth.facts}:
+        key = order_id.encode()
+        yield truth.partition_of(key), key

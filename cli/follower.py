@@ -1,0 +1,144 @@
+"""The follower: the auditor's work again and again, each time only for what is new.
+
+In: a reader, a truth that grows with the log. Out: after each round, everything that differs now.
+Never: a verdict before the log was read past everything else, see ``cli.auditor``.
+
+It keeps the latest value of every key: a new fact is judged against the value that should have
+taken it in, also where no new value came.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from cli.auditor import Held, Holding, holdings
+from cli.ledger_reader import LedgerReader, Offsets
+from ledger.audit import check_payment, check_seen
+from ledger.differences import Difference
+from ledger.journal_audit import JournalAudit
+from ledger.truth import Truth
+
+# So many keys are judged before somebody else, such as a probe, has its turn.
+_JUDGED_AT_ONCE = 500
+
+
+class _Place(NamedTuple):
+    holding: Holding
+    partition: int
+    key: bytes
+
+
+class Follower:
+    """Follows one ledger; ``records`` counts what was read of all topics."""
+
+    def __init__(self, reader: LedgerReader, truth: Truth) -> None:
+        self.records = 0
+        self._reader = reader
+        self._truth = truth
+        self._journal = JournalAudit(truth)
+        self._holdings = holdings(reader.names)
+        self._values: dict[_Place, bytes] = {}
+        self._positions: dict[str, dict[int, int]] = {}
+        # What has to be judged again: because it is new, was in motion, or did differ.
+        self._payments: set[str] = set()
+        self._places: set[_Place] = set()
+
+    async def round(self, settled: Offsets) -> list[Difference]:
+        """Read on, and judge what is new; the workers have folded the log up to ``settled``."""
+        self._truth.settled = settled
+        await self._read_log()
+        for holding in self._holdings:
+            await self._read_values(holding)
+        await self._read_journal()
+        # Now nothing that was read can rest on facts that are not.
+        await self._read_log()
+        found = [*self._truth.faults, *await self._judge_values(), *self._judge_journal()]
+        self._payments = {
+            payment_id
+            for payment_id in self._payments
+            if payment_id in self._truth.facts and not self._truth.is_at_rest(payment_id)
+        } | {each.payment_id for each in found if each.payment_id}
+        return found
+
+    async def _read_log(self) -> None:
+        topic = self._reader.names.topics.webhooks
+        ends = await self._reader.ends(topic)
+        starts = {number: self._truth.next_offset(number) for number in ends}
+        seen = next(each for each in self._holdings if each.check is check_seen)
+        async for number, records in self._reader.read(topic, starts, ends):
+            said = self._truth.read(number, records)
+            self.records += len(records)
+            self._payments.update(event.payment_id for event in said.events)
+            self._places.update(_Place(seen, number, key) for key in said.seen)
+        for number, end in ends.items():
+            self._truth.reached(number, end)
+
+    async def _read_values(self, holding: Holding) -> None:
+        position = self._positions.setdefault(holding.topic, {})
+        ends = await self._reader.ends(holding.topic)
+        async for number, records in self._reader.read(holding.topic, position, ends):
+            for record in records:
+                place = _Place(holding, number, record.key or b"")
+                self._places.add(place)
+                if record.value is None:
+                    self._values.pop(place, None)
+                else:
+                    self._values[place] = record.value
+            self.records += len(records)
+        position.update(ends)
+
+    async def _read_journal(self) -> None:
+        topic = self._reader.names.topics.entries
+        position, ends = self._positions.setdefault(topic, {}), await self._reader.ends(topic)
+        async for _, records in self._reader.read(topic, position, ends):
+            for record in records:
+                payment_id = self._journal.read(record.key or b"", record.value)
+                if payment_id is not None:
+                    self._payments.add(payment_id)
+            self.records += len(records)
+        position.update(ends)
+
+    async def _judge_values(self) -> list[Difference]:
+        """Judge the values that changed, and those that what changed should be in."""
+        places = self._places | set(self._places_of(self._payments))
+        found: list[Difference] = []
+        self._places = set()
+        for n, place in enumerate(places):
+            if n % _JUDGED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            differences = list(self._held(place).judge(self._truth))
+            if differences or not self._is_settled(place):
+                self._places.add(place)
+            found += differences
+        return found
+
+    def _judge_journal(self) -> list[Difference]:
+        return list(self._journal.differences(self._payments))
+
+    def _held(self, place: _Place) -> Held:
+        holding, number, key = place
+        value = self._values.get(place)
+        belongs = number
+        if holding.by_key and value is not None:
+            belongs = self._truth.partition_of(key)
+        return Held(holding, number, key, value, belongs)
+
+    def _is_settled(self, place: _Place) -> bool:
+        """Whether the log says all that it will of an event id; payments are kept by their ids."""
+        if place.holding.check is not check_seen:
+            return True
+        first = self._truth.seen.get(place.partition, {}).get(place.key)
+        return first is None or first.offset < self._truth.settled.get(place.partition, 0)
+
+    def _places_of(self, payments: Iterable[str]) -> Iterable[_Place]:
+        """Yield where a payment is held, and each order that it may be in."""
+        for payment_id in payments:
+            facts = self._truth.facts.get(payment_id, {})
+            named = {fact.order_reference for fact in facts.values()} - {None}
+            for holding in self._holdings:
+                if holding.check is check_seen:
+                    continue
+                of_payment = holding.check is check_payment
+                for name in {payment_id} if of_payment else {payment_id, *named}:
+                    key = str(name).encode()
+                    yield _Place(holding, self._truth.partition_of(key), key)

@@ -1,0 +1,294 @@
+"""The audit of the tables: each value against the facts of the log of record.
+
+In: the truth, and what a table or topic holds under a key; ``None`` if it holds nothing. Out: the
+differences, none for a state that the log explains. Pure.
+
+A value is judged by the facts that it names. They must be facts of the log; the rest of the value
+must be what follows from exactly these; and no settled fact may be missing. So a value that is
+ahead of what was read elsewhere is no difference, and one that is behind is.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from ledger.differences import Difference, Kind, references
+from ledger.events import Event
+from ledger.orders import Order, OrderDocument, describe
+from ledger.payments import Payment, Snapshot, posted_facts, standing_facts, subject_of
+from ledger.payments import describe as describe_payment
+from ledger.truth import Truth
+from ledger.wire import ORDER_DOCUMENTS, ORDERS, PAYMENTS, SEEN
+
+T = TypeVar("T")
+
+Check = Callable[[Truth, int, bytes, bytes | None], Iterable[Difference]]
+"""Judges what is held under a key of a partition."""
+
+# As much of a value as helps to find it.
+_SHOWN_CHARS: Final = 80
+
+
+def check_seen(
+    truth: Truth, partition: int, key: bytes, value: bytes | None
+) -> Iterator[Difference]:
+    """Judge what the table ``seen`` remembers of an event id."""
+    first = truth.seen.get(partition, {}).get(key)
+    held = _decode(SEEN.decode, value)
+    if value is None or first is None:
+        settled = first is not None and first.offset < truth.settled.get(partition, 0)
+        if value is None and settled and first:
+            detail = f"the table does not know it; the log has it at offset {first.offset}"
+            yield _about_event(truth, Kind.SEEN_MISSING, partition, key, detail)
+        elif value is not None:
+            detail = "the table knows it, the log does not have it"
+            yield _about_event(truth, Kind.SEEN_UNEXPLAINED, partition, key, detail)
+    elif held != first:
+        detail = "it can't be read" if held is None else unlike(first, held)
+        yield _about_event(truth, Kind.SEEN_DIFFERS, partition, key, detail)
+
+
+def check_payment(
+    truth: Truth, _partition: int, key: bytes, value: bytes | None
+) -> Iterator[Difference]:
+    """Judge a value of the table ``payments``."""
+    payment_id = _text(key)
+    known = truth.facts.get(payment_id, {})
+    kind, detail = _payment_fault(truth, payment_id, known, value)
+    if kind is not None:
+        order_id = truth.payment(payment_id).order_id if known else None
+        yield Difference(
+            kind=kind,
+            subject=f"payment {payment_id}",
+            detail=detail,
+            events=references(known.values()),
+            payment_id=payment_id,
+            order_id=order_id,
+        )
+
+
+def check_order(
+    truth: Truth, _partition: int, key: bytes, value: bytes | None
+) -> Iterator[Difference]:
+    """Judge a value of the table ``orders``."""
+    order_id = _text(key)
+    if value is None:
+        yield from _absent(truth, order_id, Kind.ORDER_MISSING, "the table does not have it")
+        return
+    order = _decode(ORDERS.decode, value)
+    if order is None or order.order_id != order_id:
+        detail = "it can't be read" if order is None else f"it says that it is {order.order_id}"
+        yield _about_order(truth, Kind.ORDER_DIFFERS, order_id, detail)
+        return
+    explained = any(truth.naming(order_id))
+    kind = Kind.ORDER_DIFFERS if explained else Kind.ORDER_UNEXPLAINED
+    yield from _judge(truth, order, kind)
+
+
+def check_document(
+    truth: Truth, _partition: int, key: bytes, value: bytes | None
+) -> Iterator[Difference]:
+    """Judge the latest document of an order in ``ledger.orders``."""
+    order_id = _text(key)
+    if value is None:
+        yield from _absent(truth, order_id, Kind.DOCUMENT_MISSING, "no document stands for it")
+        return
+    document = _decode(ORDER_DOCUMENTS.decode, value)
+    if document is None:
+        yield _about_order(truth, Kind.DOCUMENT_DIFFERS, order_id, "it can't be read")
+        return
+    explained = any(truth.naming(order_id))
+    kind = Kind.DOCUMENT_DIFFERS if explained else Kind.DOCUMENT_UNEXPLAINED
+    order = _order_of(document, order_id)
+    faults = list(_judge(truth, order, kind))
+    follows = describe(order)
+    if not faults and document != follows:
+        detail = "nothing is in it" if follows is None else unlike(follows, document)
+        faults = [_about_order(truth, kind, order_id, detail)]
+    yield from faults
+
+
+def unlike(expected: Any, got: Any) -> str:
+    """Say in which fields two values of one kind differ; empty if in none.
+
+    >>> from ledger.orders import Totals
+    >>> unlike(Totals(5, 0, 5), Totals(6, 0, 6))
+    'paid: expected 5, got 6; net: expected 5, got 6'
+    """
+    return "; ".join(
+        f"{name}: expected {_shown(getattr(expected, name))}, got {_shown(getattr(got, name))}"
+        for name in expected.__struct_fields__
+        if getattr(expected, name) != getattr(got, name)
+    )
+
+
+def _payment_fault(
+    truth: Truth, payment_id: str, known: Mapping[str, Event], value: bytes | None
+) -> tuple[Kind | None, str]:
+    if value is None:
+        settled = any(truth.is_settled(fact) for fact in known.values())
+        return (Kind.PAYMENT_MISSING if settled else None), "the table does not have it"
+    if not known:
+        return Kind.PAYMENT_UNEXPLAINED, "the log has no fact about it"
+    held = _decode(PAYMENTS.decode, value)
+    if held is None:
+        return Kind.PAYMENT_DIFFERS, "it can't be read"
+    detail = (
+        _fact_fault(held, payment_id, known)
+        or _lack(truth, known, held.facts)
+        or _posted_fault(held)
+    )
+    return (Kind.PAYMENT_DIFFERS if detail else None), detail
+
+
+def _fact_fault(held: Payment, payment_id: str, known: Mapping[str, Event]) -> str:
+    """Say which of a payment's facts is not the log's; empty if all are."""
+    if held.payment_id != payment_id:
+        return f"it says that it is {held.payment_id}"
+    for event_id, fact in held.facts.items():
+        logged = known.get(event_id)
+        if logged is None:
+            return f"the log has no event {event_id} about it"
+        if fact != logged:
+            return f"event {event_id}: {unlike(logged, fact)}"
+    return "" if held.facts else "it holds no fact"
+
+
+def _posted_fault(held: Payment) -> str:
+    """Say where what a payment takes for posted is not what its facts post."""
+    standing, posted = standing_facts(held), posted_facts(held)
+    for subject in sorted(standing.keys() | posted.keys(), key=lambda each: each.refund_id or ""):
+        name = f"refund {subject.refund_id}" if subject.refund_id else "the payment"
+        fact, holds = posted.get(subject), standing.get(subject)
+        if subject not in posted:
+            return f"nothing is posted for {name}"
+        if holds is None or fact is None or subject_of(held.payment_id, fact) != subject:
+            return f"what is posted for {name} is no fact of it"
+        if fact.money != holds.money:
+            return f"event {fact.event_id} is posted for {name}, event {holds.event_id} holds"
+    return ""
+
+
+def _lack(truth: Truth, known: Mapping[str, Event], held: Mapping[str, Any]) -> str:
+    lacking = [
+        event_id
+        for event_id, fact in known.items()
+        if event_id not in held and truth.is_settled(fact)
+    ]
+    return f"it lacks event {', '.join(sorted(lacking))}" if lacking else ""
+
+
+def _judge(truth: Truth, order: Order, kind: Kind) -> Iterator[Difference]:
+    """Judge an order by its snapshots, and by the payments that it should hold and does not."""
+    order_id = order.order_id
+    for payment_id, held in order.payments.items():
+        detail = _snapshot_fault(truth, order_id, payment_id, held)
+        if detail:
+            yield _about_order(truth, kind, order_id, detail, payment_id)
+    for payment_id in truth.residents(order_id):
+        if payment_id not in order.payments:
+            yield _about_order(truth, kind, order_id, "it is not in the order", payment_id)
+    if not order.payments:
+        yield _about_order(truth, kind, order_id, "it holds no payment")
+
+
+def _snapshot_fault(truth: Truth, order_id: str, payment_id: str, held: Snapshot) -> str:
+    known = truth.facts.get(payment_id)
+    if known is None:
+        return "the log has no fact about it"
+    if (held.order_id, held.payment_id) != (order_id, payment_id):
+        return f"its snapshot is of payment {held.payment_id} in order {held.order_id}"
+    if held.payment is None:
+        return _withdrawal_fault(truth, held)
+    facts = {}
+    for event in held.payment.events:
+        fact = known.get(event.event_id)
+        if fact is None:
+            return f"the log has no event {event.event_id} about it"
+        facts[event.event_id] = fact
+    return _lack(truth, known, facts) or _content_fault(held, Payment(payment_id, facts))
+
+
+def _content_fault(held: Snapshot, follows: Payment) -> str:
+    """Say where a snapshot is not what follows from the facts that it names."""
+    if not follows.facts:
+        return "its snapshot names no event"
+    if follows.order_id != held.order_id:
+        return f"it belongs to order {follows.order_id}"
+    if follows.version != held.version:
+        return f"version: expected {follows.version}, got {held.version}"
+    return unlike(describe_payment(follows), held.payment)
+
+
+def _withdrawal_fault(truth: Truth, held: Snapshot) -> str:
+    """Say why a payment can't have left the order as the order says.
+
+    Which facts it left with depends on the order of their arrival, so only bounds can be held.
+    """
+    payment_id, count = held.payment_id, len(truth.facts[held.payment_id])
+    if truth.is_at_rest(payment_id) and truth.payment(payment_id).order_id == held.order_id:
+        return "it has left the order, and belongs to it"
+    if payment_id not in truth.naming(held.order_id):
+        return "it has left the order, and never was in it"
+    # One fact puts it here, another one takes it away.
+    if not 2 <= held.version <= count:  # noqa: PLR2004
+        return f"it has left the order by fact {held.version} of {count}"
+    return ""
+
+
+def _absent(truth: Truth, order_id: str, kind: Kind, detail: str) -> Iterator[Difference]:
+    if any(truth.residents(order_id)):
+        yield _about_order(truth, kind, order_id, detail)
+
+
+def _order_of(document: OrderDocument, order_id: str) -> Order:
+    snapshots = (
+        Snapshot(order_id, payment.payment_id, len(payment.events), payment)
+        for payment in document.payments
+    )
+    return Order(order_id, {snapshot.payment_id: snapshot for snapshot in snapshots})
+
+
+def _about_order(
+    truth: Truth, kind: Kind, order_id: str, detail: str, payment_id: str | None = None
+) -> Difference:
+    payments = truth.naming(order_id) if payment_id is None else [payment_id]
+    facts = [fact for each in payments for fact in truth.facts.get(each, {}).values()]
+    return Difference(
+        kind=kind,
+        subject=f"order {order_id}",
+        detail=detail if payment_id is None else f"payment {payment_id}: {detail}",
+        events=references(facts),
+        payment_id=payment_id,
+        order_id=order_id,
+    )
+
+
+def _about_event(truth: Truth, kind: Kind, partition: int, key: bytes, detail: str) -> Difference:
+    event_id = _text(key)
+    fact = truth.find(partition, event_id)
+    return Difference(
+        kind=kind,
+        subject=f"event {event_id}",
+        detail=detail,
+        events=references([fact] if fact else []),
+        payment_id=fact.payment_id if fact else None,
+        order_id=truth.payment(fact.payment_id).order_id if fact else None,
+    )
+
+
+def _decode(decode: Callable[[bytes], T], value: bytes | None) -> T | None:
+    try:
+        return None if value is None else decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _text(key: bytes) -> str:
+    return key.decode(errors="replace")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"

@@ -1,0 +1,65 @@
+"""Differences: what the log of record says, against what is held somewhere else, as a value.
+
+In: nothing. Out: the kinds there are, and one difference of a kind with the events behind it.
+Their names are stable: `docs/operations.md` says what each means and what to do.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+import msgspec
+
+from ledger.events import Event
+from ledger.payments import EventReference
+
+
+class Kind(StrEnum):
+    """What differs, and how: ``missing``, ``differs`` or ``unexplained`` by the log."""
+
+    LOG_INCOMPLETE = "log_incomplete"
+    RECORD_MISPLACED = "record_misplaced"
+    SIGNATURE_INVALID = "signature_invalid"
+    SEEN_MISSING = "seen_missing"
+    SEEN_DIFFERS = "seen_differs"
+    SEEN_UNEXPLAINED = "seen_unexplained"
+    PAYMENT_MISSING = "payment_missing"
+    PAYMENT_DIFFERS = "payment_differs"
+    PAYMENT_UNEXPLAINED = "payment_unexplained"
+    ORDER_MISSING = "order_missing"
+    ORDER_DIFFERS = "order_differs"
+    ORDER_UNEXPLAINED = "order_unexplained"
+    DOCUMENT_MISSING = "document_missing"
+    DOCUMENT_DIFFERS = "document_differs"
+    DOCUMENT_UNEXPLAINED = "document_unexplained"
+    ENTRY_MISSING = "entry_missing"
+    ENTRY_DIFFERS = "entry_differs"
+    ENTRY_UNEXPLAINED = "entry_unexplained"
+    VALUE_MISPLACED = "value_misplaced"
+    BALANCE_DIFFERS = "balance_differs"
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """One difference: ``subject`` is what is wrong, ``detail`` a sentence for people.
+
+    ``events`` are those that it rests on; ``payment_id`` and ``order_id`` whom it concerns, where
+    that is known.
+    """
+
+    kind: Kind
+    subject: str
+    detail: str
+    events: tuple[EventReference, ...] = ()
+    payment_id: str | None = None
+    order_id: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.kind}  {self.subject}: {self.detail}"
+
+
+def references(facts: Iterable[Event]) -> tuple[EventReference, ...]:
+    """Name facts and their places, in the order in which they occurred."""
+    ordered = sorted(facts, key=lambda fact: (fact.created, fact.event_id))
+    return tuple(
+        EventReference(fact.event_id, fact.type, fact.created, fact.partition, fact.offset)
+        for fact in ordered
+    )

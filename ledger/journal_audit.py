@@ -1,0 +1,186 @@
+"""The audit of the journal: each entry against its fact, and the balances against the log's money.
+
+In: the truth, and the records of ``ledger.entries`` in any order, any number of times. Out: the
+differences: entries that the log does not explain, money that is posted twice or not at all,
+accounts that do not add up. Never: an explained entry that is kept, other than its event's id.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from ledger.audit import unlike
+from ledger.differences import Difference, Kind, references
+from ledger.events import Event
+from ledger.journal import Entry, Posting, Subject, entry_of, postings_of, reversal_of
+from ledger.payments import standing_facts, subject_of
+from ledger.truth import Truth
+from ledger.wire import ENTRIES
+
+
+class Balance(msgspec.Struct, frozen=True):
+    """What stands on an account in the journal, and what the log says must, in minor units."""
+
+    account: str
+    currency: str
+    journal: int
+    log: int
+
+
+class JournalAudit:
+    """Takes entries one by one, then judges what stands posted."""
+
+    def __init__(self, truth: Truth) -> None:
+        self._truth = truth
+        # The events whose entries are there, and those whose reversals are.
+        self._posted: set[str] = set()
+        self._reversed: set[str] = set()
+        self._sums: Counter[tuple[str, str]] = Counter()
+        # The log may explain them once more of it has been read.
+        self._unexplained: dict[tuple[bytes, bytes], Difference] = {}
+
+    @property
+    def entries(self) -> int:
+        """How many distinct entries the log explains."""
+        return len(self._posted) + len(self._reversed)
+
+    def read(self, key: bytes, value: bytes | None) -> str | None:
+        """Take one record; return the payment that it is about, ``None`` if it has no sense."""
+        entry = _decode(value)
+        difference = self._fault(key, entry)
+        record = (key, value or b"")
+        if difference is not None:
+            self._unexplained[record] = difference
+        else:
+            self._unexplained.pop(record, None)
+            if entry:
+                self._count(entry)
+        return entry.payment_id if entry else None
+
+    def differences(self, payments: Iterable[str]) -> Iterator[Difference]:
+        """Judge what is there: entries that are not explained, then what is posted of payments.
+
+        Payments that are not at rest are left out: their entries may still be on the way.
+        """
+        for key, value in list(self._unexplained):
+            self.read(key, value)
+        yield from self._unexplained.values()
+        for payment_id in payments:
+            if payment_id in self._truth.facts and self._truth.is_at_rest(payment_id):
+                yield from self._posted_faults(payment_id)
+
+    def balances(self) -> list[Balance]:
+        """Sum each account by currency: the journal's entries, and what the log says of them."""
+        journal, log = Counter(self._sums), Counter[tuple[str, str]]()
+        for _, value in self._unexplained:
+            entry = _decode(value)
+            _add(journal, entry.postings if entry else ())
+        for payment_id in self._truth.facts:
+            for subject, amount_minor, currency in self._due(payment_id):
+                _add(log, postings_of(subject, amount_minor, currency))
+        accounts = sorted(journal.keys() | log.keys(), key=lambda each: each[::-1])
+        return [Balance(*account, journal[account], log[account]) for account in accounts]
+
+    def _fault(self, key: bytes, entry: Entry | None) -> Difference | None:
+        name = key.decode(errors="replace")
+        if entry is None:
+            return _about(Kind.ENTRY_DIFFERS, name, "it can't be read, or does not balance")
+        fact = self._truth.facts.get(entry.payment_id, {}).get(entry.event_id)
+        subject = subject_of(entry.payment_id, fact) if fact else None
+        if fact is None or subject is None:
+            detail = f"the log has no event {entry.event_id} that posts it"
+            return _about(Kind.ENTRY_UNEXPLAINED, name, detail, payment_id=entry.payment_id)
+        follows = (reversal_of if entry.reverses else entry_of)(subject, fact)
+        if entry == follows and name == entry.entry_id:
+            return None
+        detail = f"it says that it is {entry.entry_id}"
+        if entry.postings != follows.postings:
+            detail = f"expected {_legs(follows.postings)}, got {_legs(entry.postings)}"
+        elif entry != follows:
+            detail = unlike(follows, entry)
+        return _about(Kind.ENTRY_DIFFERS, name, detail, [fact], entry.payment_id)
+
+    def _count(self, entry: Entry) -> None:
+        # The fact's own text of the id: it is in memory anyway.
+        event_id = self._truth.facts[entry.payment_id][entry.event_id].event_id
+        there = self._reversed if entry.reverses else self._posted
+        if event_id not in there:
+            there.add(event_id)
+            _add(self._sums, entry.postings)
+
+    def _posted_faults(self, payment_id: str) -> Iterator[Difference]:
+        payment = self._truth.payment(payment_id)
+        for subject, holds in standing_facts(payment).items():
+            alike = [f for f in payment.facts.values() if subject_of(payment_id, f) == subject]
+            stand = [fact for fact in alike if self._balance(fact) == 1]
+            wrong = [fact for fact in alike if self._balance(fact) < 0]
+            name = subject.entry_id(holds.event_id)
+            if not stand and not wrong:
+                detail = "the log has the event, and no entry of it stands in the journal"
+                yield _about(Kind.ENTRY_MISSING, name, detail, alike, payment_id)
+            elif wrong or len(stand) > 1 or stand[0].money != holds.money:
+                detail = (
+                    f"stand posted: {_names(stand)}; reversed without an entry: {_names(wrong)}; "
+                    f"expected one entry with the money of {holds.event_id}"
+                )
+                yield _about(Kind.ENTRY_DIFFERS, name, detail, alike, payment_id)
+
+    def _balance(self, fact: Event) -> int:
+        return (fact.event_id in self._posted) - (fact.event_id in self._reversed)
+
+    def _due(self, payment_id: str) -> Iterator[tuple[Subject, int, str]]:
+        """Yield the money that must stand; of a payment in motion, what does stand."""
+        if self._truth.is_at_rest(payment_id):
+            for subject, fact in standing_facts(self._truth.payment(payment_id)).items():
+                yield subject, fact.money.amount_minor, fact.money.currency
+            return
+        for fact in self._truth.facts[payment_id].values():
+            moving = subject_of(payment_id, fact)
+            if moving is not None:
+                amount_minor = self._balance(fact) * fact.money.amount_minor
+                yield moving, amount_minor, fact.money.currency
+
+
+def differing(balances: Iterable[Balance]) -> Iterator[Difference]:
+    """Yield a difference for each account that does not add up."""
+    for balance in balances:
+        if balance.journal != balance.log:
+            yield Difference(
+                kind=Kind.BALANCE_DIFFERS,
+                subject=f"account {balance.account} {balance.currency}",
+                detail=f"expected {balance.log} by the log, got {balance.journal} in the journal",
+            )
+
+
+def _decode(value: bytes | None) -> Entry | None:
+    try:
+        return None if value is None else ENTRIES.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _add(sums: Counter[tuple[str, str]], postings: Iterable[Posting]) -> None:
+    for posting in postings:
+        sums[posting.account, posting.currency] += posting.amount
+
+
+def _legs(postings: Iterable[Posting]) -> str:
+    return " and ".join(f"{each.account} {each.amount} {each.currency}" for each in postings)
+
+
+def _names(facts: Iterable[Event]) -> str:
+    return ", ".join(sorted(fact.event_id for fact in facts)) or "none"
+
+
+def _about(
+    kind: Kind,
+    entry_id: str,
+    detail: str,
+    facts: Iterable[Event] = (),
+    payment_id: str | None = None,
+) -> Difference:
+    subject, events = f"entry {entry_id}", references(facts)
+    return Difference(
+        kind=kind, subject=subject, detail=detail, events=events, payment_id=payment_id
+    )

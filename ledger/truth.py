@@ -1,0 +1,216 @@
+"""The truth: what follows from the log of record, folded with the ledger's rules alone.
+
+In: records of the log, each partition's in order. Out: the facts of every payment, what was seen,
+what each order holds, and what is wrong with the log itself.
+Never: a body that is kept; and never a look at a table or a derived topic.
+
+The log grows while tables are read. So facts are told apart by ``settled``: the offsets that the
+workers had folded *before* anything of theirs was read. Below them a table must have every fact;
+at or above them it may.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+from ledger.deduplication import Deduplicated, Record, Seen, deduplicate
+from ledger.differences import Difference, Kind
+from ledger.envelope import decode_envelope
+from ledger.events import Event, FieldNames, decode_event
+from ledger.payments import EventReference, Payment
+from ledger.rejections import Rejection
+from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm, verify
+
+# The log of record, in what people read.
+_LOG: Final = "plexy.webhooks"
+
+
+class SignedRecord(Record, Protocol):
+    """A record of the log with what ingress kept beside the body."""
+
+    headers: Sequence[tuple[str, bytes]]
+
+
+class Trust(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose signatures are good; ``since`` is the first offset to check, by partition."""
+
+    secrets: tuple[bytes, ...]
+    form: SignedForm = SignedForm.EITHER
+    tolerance_s: float = DEFAULT_TOLERANCE_S
+    since: Mapping[int, int] = {}
+
+    def fault(self, record: SignedRecord) -> str | None:
+        """Return why a record's signature is not good; ``None`` if it is, or is not asked for.
+
+        The tolerance is against the time at which the delivery arrived, as ingress had it.
+        """
+        if record.offset < self.since.get(record.partition, 0):
+            return None
+        headers = dict(record.headers)
+        arrived = headers.get("received-at-ms", b"")
+        if not (arrived.isdigit() and len(arrived) < 16):  # noqa: PLR2004 - as a signature's time
+            return "arrival_unknown"
+        return verify(
+            headers.get("plexy-signature", b"").decode("latin-1"),
+            record.value or b"",
+            secrets=self.secrets,
+            now_s=int(arrived) / 1000,
+            tolerance_s=self.tolerance_s,
+            form=self.form,
+        )
+
+
+class Truth:
+    """Grows with the log: ``read`` its records, then ask; ``trust`` of ``None`` checks none."""
+
+    def __init__(
+        self, names: FieldNames, trust: Trust | None, partition_of: Callable[[bytes], int]
+    ) -> None:
+        """``partition_of`` is where a key belongs, in a topic of the ledger."""
+        self.settled: Mapping[int, int] = {}
+        self.facts: dict[str, dict[str, Event]] = {}
+        self.seen: dict[int, dict[bytes, Seen]] = {}
+        self.faults: list[Difference] = []
+        self.counts: Counter[str] = Counter()
+        self.partition_of = partition_of
+        self._names = names
+        self._trust = trust
+        self._next_offset: dict[int, int] = {}
+        self._named: dict[str, tuple[str, ...]] = {}
+        self._strings: dict[str, str] = {}
+        # Made when it is first asked for, and anew when there are more facts.
+        self._payment_of: dict[str, str] = {}
+        self._indexed = 0
+
+    def read(self, partition: int, records: Sequence[SignedRecord]) -> Deduplicated:
+        """Take the next records of a partition; return what is new in them."""
+        seen = self.seen.setdefault(partition, {})
+        for record in records:
+            self._expect(partition, record.offset)
+            self._next_offset[partition] = record.offset + 1
+            self._check(record)
+        result = deduplicate(records, seen, self._names)
+        seen.update(result.seen)
+        self.counts.update(result.counts)
+        self.counts["records"] += len(records)
+        for event in result.events:
+            self._add(event)
+        return result
+
+    def reached(self, partition: int, end: int) -> None:
+        """Take note that the log was read to its end: what did not come until then is not there."""
+        self._expect(partition, end)
+        was = self.next_offset(partition)
+        if end < was:
+            self._incomplete(partition, f"it ends at offset {end}, and was read up to {was} before")
+
+    def next_offset(self, partition: int) -> int:
+        """Return how far a partition was read."""
+        return self._next_offset.get(partition, 0)
+
+    def is_settled(self, fact: Event) -> bool:
+        """Whether the workers had folded a fact before their tables were read."""
+        return fact.offset < self.settled.get(fact.partition, 0)
+
+    def is_at_rest(self, payment_id: str) -> bool:
+        """Whether all facts of a payment are settled."""
+        return all(self.is_settled(fact) for fact in self.facts[payment_id].values())
+
+    def payment(self, payment_id: str) -> Payment:
+        """Return a payment as all its facts make it, nothing posted."""
+        return Payment(payment_id, self.facts[payment_id])
+
+    def naming(self, order_id: str) -> Iterator[str]:
+        """Yield the payments that may belong to an order: those that ever named it."""
+        named = self._named.get(order_id, ())
+        yield from named
+        if order_id in self.facts and order_id not in named:
+            # A payment without a reference is an order of its own.
+            yield order_id
+
+    def residents(self, order_id: str) -> Iterator[str]:
+        """Yield the payments at rest that belong to an order."""
+        for payment_id in self.naming(order_id):
+            if self.payment(payment_id).order_id == order_id and self.is_at_rest(payment_id):
+                yield payment_id
+
+    def moving(self) -> int:
+        """Count the payments that are not at rest."""
+        return sum(not self.is_at_rest(payment_id) for payment_id in self.facts)
+
+    def find(self, partition: int, event_id: str) -> Event | None:
+        """Look an event up by its id alone: for the few that a difference names."""
+        if self._indexed != self.counts["folded"]:
+            self._payment_of = {
+                event_id: payment_id
+                for payment_id, facts in self.facts.items()
+                for event_id in facts
+            }
+            self._indexed = self.counts["folded"]
+        fact = self.facts.get(self._payment_of.get(event_id, ""), {}).get(event_id)
+        return fact if fact is not None and fact.partition == partition else None
+
+    def _add(self, event: Event) -> None:
+        # Few types and currencies, many events: one text of each is enough.
+        share = self._strings.setdefault
+        event = msgspec.structs.replace(
+            event,
+            type=share(event.type, event.type),
+            money=msgspec.structs.replace(
+                event.money, currency=share(event.money.currency, event.money.currency)
+            ),
+        )
+        payment_id, order_id = event.payment_id, event.order_reference
+        # As in the fold: an id that is known already says nothing new.
+        self.facts.setdefault(payment_id, {}).setdefault(event.event_id, event)
+        if order_id is not None:
+            named = self._named.get(order_id, ())
+            if payment_id not in named:
+                self._named[order_id] = (*named, payment_id)
+
+    def _expect(self, partition: int, offset: int) -> None:
+        expected = self.next_offset(partition)
+        if offset > expected:
+            self._next_offset[partition] = offset
+            self._incomplete(partition, f"offsets {expected} to {offset - 1} are not there")
+
+    def _incomplete(self, partition: int, detail: str) -> None:
+        subject = f"{_LOG}[{partition}]"
+        fault = Difference(kind=Kind.LOG_INCOMPLETE, subject=subject, detail=detail)
+        # A log that has lost its end has lost it whenever one looks.
+        if fault not in self.faults:
+            self.faults.append(fault)
+
+    def _check(self, record: SignedRecord) -> None:
+        fault = self._trust.fault(record) if self._trust else None
+        if fault is not None:
+            self.counts["signatures_bad"] += 1
+            self._blame(record, Kind.SIGNATURE_INVALID, fault)
+        if self.partition_of(record.key or b"") != record.partition:
+            right = self.partition_of(record.key or b"")
+            self._blame(record, Kind.RECORD_MISPLACED, f"its key belongs into partition {right}")
+
+    def _blame(self, record: SignedRecord, kind: Kind, detail: str) -> None:
+        place = f"{_LOG}[{record.partition}]@{record.offset}"
+        envelope = decode_envelope(record.value or b"")
+        if isinstance(envelope, Rejection):
+            key = (record.key or b"").decode(errors="replace")
+            subject = f"record {place}, key {key:.80}"
+            self.faults.append(Difference(kind=kind, subject=subject, detail=detail))
+            return
+        event = decode_event(envelope, record.partition, record.offset, self._names)
+        reference = EventReference(
+            envelope.id, envelope.type, envelope.created, record.partition, record.offset
+        )
+        self.faults.append(
+            Difference(
+                kind=kind,
+                subject=f"record {place}, event {envelope.id}",
+                detail=detail,
+                events=(reference,),
+                payment_id=event.payment_id if isinstance(event, Event) else None,
+                order_id=event.order_reference if isinstance(event, Event) else None,
+            )
+        )

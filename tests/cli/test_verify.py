@@ -1,0 +1,163 @@
+"""What `verify` makes of its options and settings, and how it shows what it reads."""
+
+import io
+from datetime import UTC, datetime
+
+import pytest
+from rich.console import Console
+
+from cli.errors import WrongOptionError
+from cli.settings import VerifySettings
+from cli.verify import (
+    VerifyOptions,
+    _old_secrets,
+    _progress,
+    _show_differences,
+    _since,
+    _wanted,
+    new_truth,
+)
+from ledger.differences import Difference, Kind, references
+from ledger.signature import sign
+from runtime.settings import SettingsError
+from tests.ledger.examples import refund, success
+
+_SECRET = {"LEDGER_WEBHOOK_SECRETS": "whsec_now"}
+
+
+class _Record:
+    """A record of the log, signed with a secret."""
+
+    def __init__(self, body: bytes, secret: str) -> None:
+        self.key, self.value, self.partition, self.offset, self.timestamp = b"k", body, 0, 0, 0
+        signature = sign(body, secret.encode(), 1000).encode()
+        self.headers = [("plexy-signature", signature), ("received-at-ms", b"1000000")]
+
+
+def _bad_signatures(settings: VerifySettings, old: list[bytes], *secrets: str) -> int:
+    truth = new_truth(settings, old, {})
+    for n, secret in enumerate(secrets):
+        record = _Record(b"{}", secret)
+        record.offset = n
+        truth.read(0, [record])
+    return truth.counts["signatures_bad"]
+
+
+def test_secrets_of_now_of_before_and_of_a_file_are_good_and_no_others(tmp_path):
+    environment = _SECRET | {"LEDGER_OLD_WEBHOOK_SECRETS": "whsec_1,whsec_2"}
+    settings = VerifySettings.from_environment(environment)
+    file = tmp_path / "old"
+    file.write_text("whsec_3\n\n  whsec_4  \n")
+    old = _old_secrets(VerifyOptions(old_secrets=file))
+    good = ["whsec_now", "whsec_1", "whsec_2", "whsec_3", "whsec_4"]
+    assert _bad_signatures(settings, old, *good) == 0
+    assert _bad_signatures(settings, [], *good) == 2
+    assert _bad_signatures(settings, old, "whsec_5", "", "whsec_now") == 2
+
+
+def test_without_a_secret_nothing_is_verified_unless_asked_for():
+    with pytest.raises(SettingsError, match="LEDGER_WEBHOOK_SECRETS"):
+        VerifySettings.from_environment({})
+    settings = VerifySettings.from_environment({"LEDGER_ALLOW_UNSIGNED": "true"})
+    assert _bad_signatures(settings, [], "anybody") == 0
+
+
+def test_a_file_without_a_secret_is_refused(tmp_path):
+    (tmp_path / "old").write_text(" \n")
+    with pytest.raises(WrongOptionError, match="no secret is in it"):
+        _old_secrets(VerifyOptions(old_secrets=tmp_path / "old"))
+
+
+class _Reader:
+    """Knows one topic's offsets of a time."""
+
+    class names:  # noqa: N801 - stands for an attribute
+        class topics:  # noqa: N801
+            webhooks = "log"
+
+    async def since(self, topic: str, time_ms: int) -> dict[int, int]:
+        assert topic == "log"
+        return {0: time_ms}
+
+
+async def test_a_time_is_taken_as_utc():
+    given = datetime(2026, 1, 31, 12)  # noqa: DTZ001 - as the option gives it
+    found = await _since(_Reader(), VerifyOptions(since=given))
+    assert found == {0: int(datetime(2026, 1, 31, 12, tzinfo=UTC).timestamp() * 1000)}
+    assert await _since(_Reader(), VerifyOptions()) == {}
+
+
+def _difference(subject: str, *facts, **more) -> Difference:
+    return Difference(
+        kind=Kind.ORDER_DIFFERS, subject=subject, detail="", events=references(facts), **more
+    )
+
+
+def _kept(differences: list[Difference], options: VerifyOptions, since: dict[int, int]) -> str:
+    truth = new_truth(VerifySettings.from_environment(_SECRET), (), {})
+    truth.facts["pay_1"] = {"evt_1": success(order="ord_1")}
+    truth._named["ord_1"] = ("pay_1",)
+    return " ".join(each.subject for each in _wanted(differences, truth, options, since))
+
+
+def test_since_leaves_out_only_what_rests_on_nothing_newer():
+    differences = [
+        _difference("old", success(offset=1)),
+        _difference("both", success(offset=1), refund(offset=7)),
+        _difference("new", refund(offset=5)),
+        _difference("unknown"),
+    ]
+    assert _kept(differences, VerifyOptions(), {0: 5}) == "both new unknown"
+    assert _kept(differences, VerifyOptions(), {}) == "old both new unknown"
+
+
+def test_an_order_is_concerned_by_its_name_and_by_its_payments():
+    differences = [
+        _difference("named", order_id="ord_1"),
+        _difference("paid", payment_id="pay_1"),
+        _difference("another", order_id="ord_2", payment_id="pay_2"),
+        _difference("nobody"),
+    ]
+    assert _kept(differences, VerifyOptions(order_id="ord_1"), {}) == "named paid"
+
+
+def _terminal() -> tuple[Console, io.StringIO]:
+    shown = io.StringIO()
+    return Console(file=shown, force_terminal=True, width=120, color_system=None), shown
+
+
+def test_the_bar_counts_and_says_how_fast():
+    console, shown = _terminal()
+    with _progress(console, {"log": 2, "table": 0}) as heard:
+        heard("log", 1)
+        heard("log", 2)
+    assert "reading log" in shown.getvalue()
+    assert "3/3" in shown.getvalue()
+    assert "/s" in shown.getvalue()
+
+
+def test_without_a_terminal_there_is_no_bar():
+    shown = io.StringIO()
+    with _progress(Console(file=shown), {"log": 2}) as heard:
+        heard("log", 1)
+    assert shown.getvalue().strip() == ""
+
+
+def test_very_many_differences_are_counted_and_many_events_too():
+    console, shown = _terminal()
+    events = [success(f"evt_{n}") for n in range(12)]
+    _show_differences(console, [_difference(f"order {n}", *events) for n in range(103)])
+    text = shown.getvalue()
+    assert text.count("order_differs  order") == 100
+    assert "… and 3 more: 3 order_differs" in text
+    assert "… and 2 events more" in text
+    assert text.rstrip().endswith("103 differences")
+
+
+def test_an_id_can_neither_forge_a_line_nor_move_the_cursor():
+    console, shown = _terminal()
+    evil = "evt\nNo difference\x1b[2J"
+    _show_differences(console, [_difference(f"event {evil}", success(evil))])
+    assert "evt\\nNo difference\\x1b[2J" in shown.getvalue()
+    assert "\x1b" not in shown.getvalue()
+    assert len(shown.getvalue().splitlines()) == 3

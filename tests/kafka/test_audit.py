@@ -1,0 +1,226 @@
+"""`plexy-ledger audit` on a real broker: green beside a live ledger, red on drift, never gone."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from cli.kafka import EmbeddedKafka
+from ledger.money import Money
+from ledger.topics import changelog_name
+from ledger.wire import ENTRIES, PAYMENTS
+from processors.batches import OutRecord
+from tests.kafka.harness import (
+    PARTITIONS,
+    WorkerProcess,
+    environment,
+    free_port,
+    group_of,
+    names_of,
+    until,
+    wait_folded,
+)
+from tests.kafka.test_verify import (
+    SECRET,
+    deliver,
+    event,
+    history,
+    latest,
+    named,
+    verify,
+    write,
+)
+
+pytestmark = pytest.mark.timeout(240)
+
+
+class AuditProcess(WorkerProcess):
+    """An audit in a process of its own."""
+
+    def __init__(self, env: dict[str, str], folder: Path) -> None:
+        port = free_port()
+        mine = {
+            "LEDGER_DATA_DIR": str(folder),
+            "LEDGER_WEB_PORT": str(port),
+            "LEDGER_AUDIT_PORT": str(port),
+            "LEDGER_AUDIT_EVERY_S": "0.1",
+            "LEDGER_AUDIT_WAIT_S": "3",
+        }
+        super().__init__(env | mine, [sys.executable, "-m", "cli", "audit"])
+
+    def metrics(self) -> dict[str, float]:
+        url = f"http://127.0.0.1:{self.env['LEDGER_AUDIT_PORT']}/metrics"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            text = answer.read().decode()
+        lines = re.findall(r"(?m)^plexy_ledger_audit_(\S+) (\S+)$", text)
+        return {name: float(value) for name, value in lines}
+
+    def wait_rounds(self, more: int = 2) -> dict[str, float]:
+        """Wait until everything that is there now was looked at; return the metrics then."""
+        wanted = self.metrics()["rounds"] + more
+        until(lambda: self.metrics()["rounds"] >= wanted, within_s=30, what=f"{wanted} rounds")
+        return self.metrics()
+
+    def wait_for(self, code: str) -> dict[str, Any]:
+        """Wait until readiness is refused with a code; return the problem document."""
+
+        def refused() -> dict[str, Any] | None:
+            status, problem = self.get("/readyz")
+            return problem if status == 503 and problem["code"] == code else None
+
+        document: dict[str, Any] = until(refused, within_s=30, what=f"{code}\n{self.tail()}")
+        return document
+
+
+@pytest.fixture
+def worker(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[WorkerProcess]:
+    env = environment(kafka.bootstrap, tmp_path / "worker", webhook_secrets=SECRET)
+    with WorkerProcess(env) as process:
+        process.wait_ready(90)
+        deliver(env, history())
+        yield process
+
+
+@pytest.fixture
+def audit(worker: WorkerProcess, tmp_path: Path) -> Iterator[AuditProcess]:
+    with AuditProcess(worker.env, tmp_path / "audit") as process:
+        process.wait_ready()
+        yield process
+
+
+def drift(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: n for name, n in metrics.items() if name.startswith("differences") and n}
+
+
+def test_it_is_green_while_the_ledger_grows_and_ends_on_sigterm(worker, audit):
+    for n in range(10):
+        bodies = [event(1000 + 10 * n + i, merchantReference=f"ord_{i}") for i in range(5)]
+        refund = {"id": f"re_{n}", "payment_id": "pay_1", "amount": 1}
+        deliver(worker.env, [*bodies, event(2000 + n, "refund.succeeded", **refund)])
+        # A payment that moves to another order, with every delivery.
+        moved = event(3000 + n, id="pay_9", merchantReference=f"ord_{n}")
+        deliver(worker.env, [moved | {"created": 1000 - n}])
+        assert audit.get("/readyz") == (200, {"status": "ready"}), audit.tail()
+        audit.wait_rounds(1)
+    wait_folded(worker.env, worker)
+    metrics = audit.wait_rounds()
+    assert drift(metrics) == {}
+    assert metrics["log_records"] == len(history()) + 70
+    assert metrics["lag_records"] == 0
+    assert audit.get("/healthz")[0] == 200
+    assert "difference" not in audit.tail()
+    audit.signal(signal.SIGTERM)
+    assert audit.wait(10) == 0
+
+
+def test_a_corrupted_table_turns_it_red_and_its_repair_green(worker, audit):
+    topic = changelog_name(group_of(worker.env), "payments")
+    right = latest(worker.env, topic)[b"pay_4"]
+    payment = PAYMENTS.decode(right)
+    fact = msgspec.structs.replace(payment.facts["evt_4"], money=Money(1, "KZT"))
+    wrong = msgspec.structs.replace(payment, facts=payment.facts | {"evt_4": fact})
+    write(worker.env, topic, [OutRecord(b"pay_4", PAYMENTS.encode(wrong))])
+    problem = audit.wait_for("drift")
+    assert "payment_differs  payment pay_4: event evt_4" in problem["detail"]
+    # It stays so, and up.
+    assert drift(audit.wait_rounds()) == {'differences{kind="payment_differs"}': 1}
+    assert audit.get("/readyz")[0] == 503
+    write(worker.env, topic, [OutRecord(b"pay_4", right)])
+    until(lambda: audit.get("/readyz")[0] == 200, within_s=30, what="readiness")
+    assert drift(audit.metrics()) == {}
+
+
+def test_a_lost_key_a_forged_entry_and_a_forged_delivery_turn_it_red(worker, audit):
+    env, names = worker.env, names_of(worker.env)
+    entry = ENTRIES.decode(latest(env, names.entries)[b"payment/pay_4/evt_4"])
+    forged = msgspec.structs.replace(entry, entry_id="payment/pay_4/evt_x", event_id="evt_x")
+    write(env, changelog_name(group_of(env), "orders"), [OutRecord(b"ord_1", None)])
+    write(env, names.orders, [OutRecord(b"ord_2", None)])
+    write(env, names.entries, [OutRecord(forged.entry_id.encode(), ENTRIES.encode(forged))])
+    deliver(env, [event(900)], secret="whsec_guessed")
+    wait_folded(env, worker)
+    audit.wait_for("drift")
+    assert drift(audit.wait_rounds()) == {
+        'differences{kind="order_missing"}': 1,
+        'differences{kind="document_missing"}': 1,
+        'differences{kind="entry_unexplained"}': 1,
+        'differences{kind="signature_invalid"}': 1,
+    }
+
+
+def test_an_event_that_was_committed_and_never_folded_is_named_by_audit_and_verify(worker, audit):
+    env = worker.env
+    wait_folded(env, worker)
+    audit.wait_rounds()
+    worker.signal(signal.SIGTERM)
+    worker.wait(20)
+    deliver(env, [event(300, "refund.succeeded", id="re_x", payment_id="pay_4", amount=1)])
+    asyncio.run(commit_everything(env))
+    audit.wait_for("drift")
+    kinds = ("seen_missing", "payment_differs", "order_differs", "document_differs")
+    wanted = {*kinds, "entry_missing"}
+    assert drift(audit.wait_rounds()) == {f'differences{{kind="{kind}"}}': 1 for kind in wanted}
+    code, output = verify(env)
+    assert code == 1
+    assert {line.split()[0] for line in named(output)} == wanted | {"balance_differs"}
+    assert output.count("it lacks event evt_300") == 3
+
+
+async def commit_everything(env: dict[str, str]) -> None:
+    """Commit for the workers what they have not done."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"],
+        group_id=group_of(env),
+        enable_auto_commit=False,
+    )
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(names_of(env).webhooks, p) for p in range(PARTITIONS)]
+        consumer.assign(partitions)
+        await consumer.commit(await consumer.end_offsets(partitions))
+    finally:
+        await consumer.stop()
+
+
+def test_workers_that_are_behind_are_told_from_drift(worker, audit):
+    worker.signal(signal.SIGTERM)
+    worker.wait(20)
+    deliver(worker.env, [event(300)])
+    problem = audit.wait_for("workers_behind")
+    assert "1 of 28 records" in problem["detail"]
+    assert audit.metrics()["lag_records"] == 1
+    worker.start()
+    until(lambda: audit.get("/readyz")[0] == 200, within_s=60, what="readiness")
+    assert drift(audit.wait_rounds()) == {}
+
+
+def test_without_kafka_it_stays_up_and_says_so(tmp_path):
+    env = environment(f"127.0.0.1:{free_port()}", tmp_path, webhook_secrets=SECRET)
+    with AuditProcess(env, tmp_path) as audit:
+        until(lambda: audit.get("/readyz")[0] == 503, within_s=30, what="an answer")
+        problem = audit.wait_for("cannot_audit")
+        assert "Kafka does not answer" in problem["detail"]
+        audit.signal(signal.SIGTERM)
+        assert audit.wait(15) == 0, audit.tail()
+
+
+def test_a_port_that_is_taken_is_one_line(tmp_path, kafka):
+    with AuditProcess(
+        environment(kafka.bootstrap, tmp_path, webhook_secrets=SECRET), tmp_path
+    ) as a:
+        until(lambda: a.get("/healthz")[0] == 200, within_s=30, what="an answer")
+        other = AuditProcess(a.env, tmp_path / "other")
+        other.env["LEDGER_AUDIT_PORT"] = a.env["LEDGER_AUDIT_PORT"]
+        with other:
+            assert other.wait(30) == 1
+        assert "LEDGER_AUDIT_PORT" in other.tail()
+        assert os.linesep.join(other.tail().splitlines()[1:]) == ""

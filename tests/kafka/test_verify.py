@@ -1,0 +1,303 @@
+"""`plexy-ledger verify` on a real broker: silent beside a live ledger, exact about a corruption.
+
+Each test has a history of its own, folded by a worker that goes on. What is altered is written to
+Kafka directly, as somebody with access to it could.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from cli.kafka import EmbeddedKafka
+from ledger.journal import PLEXY, SALES, Posting
+from ledger.money import Money
+from ledger.signature import sign
+from ledger.topics import changelog_name
+from ledger.wire import ENTRIES, PAYMENTS
+from processors.batches import OutRecord, partition_for, send_to_partition
+from tests.kafka.harness import (
+    PARTITIONS,
+    WorkerProcess,
+    environment,
+    group_of,
+    names_of,
+    producer,
+    read_topic,
+    until,
+    wait_folded,
+)
+
+pytestmark = pytest.mark.timeout(240)
+
+SECRET, OLD_SECRET = "whsec_now", "whsec_before"
+
+
+def event(number: int, kind: str = "payment.succeeded", **data: Any) -> dict[str, Any]:
+    content = {"id": f"pay_{number}", "amount": 500 + number, "currency": "KZT", **data}
+    return {"id": f"evt_{number}", "type": kind, "created": 1_767_225_600 + number, "data": content}
+
+
+def history() -> list[dict[str, Any]]:
+    """Orders of two payments, refunds that name only their payment, one payment that moves."""
+    paid = [event(n, merchantReference=f"ord_{n // 2}") for n in range(20)]
+    refunds = [
+        event(100 + n, "refund.succeeded", id=f"re_{n}", payment_id=f"pay_{n}", amount=9)
+        for n in range(5)
+    ]
+    moved = event(200, id="pay_7", orderReference="ord_moved") | {"created": 1}
+    return [*refunds, *paid, moved, paid[3]]
+
+
+def write(env: dict[str, str], topic: str, records: Iterable[OutRecord]) -> None:
+    """Write records to the partitions of their keys, past everything of ours that would not."""
+
+    async def send() -> None:
+        async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
+            for record in records:
+                partition = partition_for(record.key, PARTITIONS)
+                await send_to_partition(client, topic, partition, [record])
+
+    asyncio.run(send())
+
+
+def signed(body: dict[str, Any], secret: str = SECRET) -> OutRecord:
+    now_s, raw = int(time.time()), json.dumps(body).encode()
+    signature = sign(raw, secret.encode(), now_s).encode()
+    headers = [("plexy-signature", signature), ("received-at-ms", b"%d000" % now_s)]
+    return OutRecord(str(body["id"]).encode(), raw, headers)
+
+
+def deliver(env: dict[str, str], bodies: Iterable[dict[str, Any]], secret: str = SECRET) -> None:
+    write(env, names_of(env).webhooks, [signed(body, secret) for body in bodies])
+
+
+def verify(env: dict[str, str], *arguments: str, **settings: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", "verify", *arguments],
+        env=os.environ | env | settings,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout + done.stderr
+
+
+def named(output: str) -> list[str]:
+    """Return kind and subject of each difference."""
+    lines = output.splitlines()
+    kinds = ("log_", "record_", "signature_", "seen_", "payment_", "order_", "document_", "entry_")
+    found = [line for line in lines if line.startswith((*kinds, "value_", "balance_"))]
+    return sorted(line.partition(": ")[0] for line in found)
+
+
+def latest(env: dict[str, str], topic: str) -> dict[bytes, bytes]:
+    return {record.key: record.value for record in read_topic(env, topic)}
+
+
+@pytest.fixture
+def ledger(kafka: EmbeddedKafka, tmp_path) -> Iterator[WorkerProcess]:
+    """Run a worker that has folded the history."""
+    env = environment(kafka.bootstrap, tmp_path, webhook_secrets=SECRET)
+    with WorkerProcess(env) as worker:
+        worker.wait_ready(90)
+        deliver(env, history())
+        wait_folded(env, worker)
+        yield worker
+
+
+def test_a_clean_history_verifies_also_while_more_is_delivered(ledger):
+    env = ledger.env
+    code, output = verify(env)
+    assert (code, named(output)) == (0, []), output
+    assert "No difference" in output
+    assert "27 records" in output
+    stop = threading.Event()
+
+    def go_on() -> None:
+        number = 1000
+        while not stop.is_set():
+            bodies = [event(number + n, merchantReference=f"ord_{n}") for n in range(50)]
+            # To payments and orders that are there, so that they are in motion all the time.
+            bodies += [
+                event(number + 50 + n, "refund.succeeded", id=f"re_{number}", payment_id="pay_1")
+                for n in range(5)
+            ]
+            deliver(env, bodies)
+            number += 100
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    try:
+        for _ in range(3):
+            code, output = verify(env)
+            assert (code, named(output)) == (0, []), output
+    finally:
+        stop.set()
+        thread.join()
+    wait_folded(env, ledger)
+    code, output = verify(env)
+    assert (code, named(output)) == (0, []), output
+    assert "0 payments in motion" in output
+
+
+def test_a_wrong_amount_in_a_table_is_named_with_its_events(ledger):
+    env = ledger.env
+    topic = changelog_name(group_of(env), "payments")
+    payment = PAYMENTS.decode(latest(env, topic)[b"pay_4"])
+    fact = msgspec.structs.replace(payment.facts["evt_4"], money=Money(1, "KZT"))
+    wrong = msgspec.structs.replace(payment, facts=payment.facts | {"evt_4": fact})
+    write(env, topic, [OutRecord(b"pay_4", PAYMENTS.encode(wrong))])
+    code, output = verify(env)
+    assert (code, named(output)) == (1, ["payment_differs  payment pay_4"]), output
+    assert "event evt_4: amount_minor: expected 504, got 1" in output
+    place = f"partition {fact.partition}, offset {fact.offset}"
+    assert f"    evt_4  payment.succeeded  {place}" in output
+    assert "    evt_104  refund.succeeded  " in output
+    # It concerns its own order, and no other.
+    assert verify(env, "--order", "ord_2")[0] == 1
+    assert verify(env, "--order", "ord_3")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "difference"),
+    [
+        ("payments", b"pay_4", "payment_missing  payment pay_4"),
+        ("orders", b"ord_2", "order_missing  order ord_2"),
+        ("seen", b"evt_4", "seen_missing  event evt_4"),
+    ],
+)
+def test_a_table_that_lost_a_key_is_named(ledger, table, key, difference):
+    topic = changelog_name(group_of(ledger.env), table)
+    write(ledger.env, topic, [OutRecord(key, None)])
+    code, output = verify(ledger.env)
+    assert (code, named(output)) == (1, [difference]), output
+    assert "    evt_4  payment.succeeded  partition" in output
+
+
+def test_a_value_where_no_worker_looks_for_it_is_named(ledger):
+    env = ledger.env
+    topic = changelog_name(group_of(env), "payments")
+    value = latest(env, topic)[b"pay_4"]
+    elsewhere = (partition_for(b"pay_4", PARTITIONS) + 1) % PARTITIONS
+
+    async def misplace() -> None:
+        async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
+            await send_to_partition(client, topic, elsewhere, [OutRecord(b"pay_4", value)])
+
+    asyncio.run(misplace())
+    code, output = verify(env)
+    assert (code, named(output)) == (1, [f"value_misplaced  key pay_4 of {topic}"]), output
+
+
+def test_a_record_that_plexy_did_not_sign_is_named_also_where_an_id_was_known(ledger):
+    env = ledger.env
+    forged = [
+        event(900, merchantReference="ord_forged"),
+        event(4, merchantReference="ord_2", amount=1),
+    ]
+    deliver(env, forged, secret="whsec_guessed")
+    wait_folded(env, ledger)
+    code, output = verify(env)
+    found = named(output)
+    assert code == 1
+    assert [line.split(", ")[1] for line in found] == ["event evt_4", "event evt_900"], output
+    assert all(line.startswith("signature_invalid  record plexy.webhooks[") for line in found)
+    assert output.count("signature_mismatch") == 2
+    code, output = verify(env, "--order", "ord_forged")
+    assert code == 1
+    assert [line.split(", ")[1] for line in named(output)] == ["event evt_900"]
+    # What is not to be checked is not said to be good.
+    code, output = verify(env, LEDGER_WEBHOOK_SECRETS="", LEDGER_ALLOW_UNSIGNED="true")
+    assert code == 0
+    assert "not checked" in output
+
+
+def test_a_forged_entry_is_named_with_the_accounts_that_it_skews(ledger):
+    env = ledger.env
+    topic = names_of(env).entries
+    entry = ENTRIES.decode(latest(env, topic)[b"payment/pay_4/evt_4"])
+    forged = msgspec.structs.replace(entry, entry_id="payment/pay_4/evt_x", event_id="evt_x")
+    postings = (Posting(PLEXY, 1, "KZT"), Posting(SALES, -1, "KZT"))
+    altered = msgspec.structs.replace(entry, postings=postings)
+    for each in (forged, altered):
+        write(env, topic, [OutRecord(each.entry_id.encode(), ENTRIES.encode(each))])
+    code, output = verify(env)
+    assert code == 1
+    assert named(output) == [
+        "balance_differs  account assets:plexy KZT",
+        "balance_differs  account income:sales KZT",
+        "entry_differs  entry payment/pay_4/evt_4",
+        "entry_unexplained  entry payment/pay_4/evt_x",
+    ], output
+
+
+def test_a_published_order_that_is_not_what_the_log_says_is_named(ledger):
+    env = ledger.env
+    topic = names_of(env).orders
+    document = latest(env, topic)[b"ord_2"]
+    write(env, topic, [OutRecord(b"ord_2", document.replace(b'"paid":', b'"paid":1'))])
+    assert (verify(env)[0], named(verify(env)[1])) == (1, ["document_differs  order ord_2"])
+
+
+def test_old_secrets_are_taken_from_the_environment_and_from_a_file(ledger, tmp_path):
+    env = ledger.env
+    deliver(env, [event(300)], secret=OLD_SECRET)
+    wait_folded(env, ledger)
+    assert verify(env)[0] == 1
+    code, output = verify(env, LEDGER_OLD_WEBHOOK_SECRETS=f"whsec_older,{OLD_SECRET}")
+    assert code == 0, output
+    file = tmp_path / "old"
+    file.write_text(f"\n{OLD_SECRET}\n")
+    code, output = verify(env, "--old-secrets", str(file))
+    assert code == 0
+    assert OLD_SECRET not in output
+    file.write_text("\n")
+    code, output = verify(env, "--old-secrets", str(file))
+    assert code == 2
+    assert "no secret is in it" in output
+
+
+def test_since_leaves_out_what_arrived_before(ledger):
+    env = ledger.env
+    deliver(env, [event(300)], secret="whsec_guessed")
+    wait_folded(env, ledger)
+    assert verify(env, "--since", "2020-01-01")[0] == 1
+    code, output = verify(env, "--since", "2100-01-01")
+    assert (code, named(output)) == (0, []), output
+    assert "of what arrived from 2100-01-01 00:00:00 UTC on" in output
+
+
+def test_without_a_worker_verify_waits_no_longer_than_it_may_and_says_what_is_left(ledger):
+    env = ledger.env
+    ledger.process.terminate()
+    ledger.wait(20)
+    code, output = verify(env)
+    assert code == 0, output
+    deliver(env, [event(300)])
+    code, output = verify(env, "--wait", "0.5")
+    assert code == 1
+    (line,) = output.splitlines()
+    assert f"1 of 28 records of {names_of(env).webhooks} are not folded" in line
+    assert "start a worker" in line
+
+
+def test_verify_leaves_no_group_behind_and_nothing_written(ledger):
+    env = ledger.env
+    names = names_of(env)
+    tables = [changelog_name(group_of(env), t) for t in ("seen", "payments", "orders")]
+    topics = [names.webhooks, names.entries, names.orders, names.rejected, *tables]
+    before = {topic: len(read_topic(env, topic)) for topic in topics}
+    assert verify(env)[0] == 0
+    assert {topic: len(read_topic(env, topic)) for topic in topics} == before
+    until(lambda: ledger.get("/readyz")[0] == 200, within_s=10, what="a worker that is ready still")

@@ -1,0 +1,144 @@
+"""A ledger in memory: a signed log of record, and what the workers make of it, as bytes.
+
+Tests of the audit alter one part of it, and ask for the differences.
+"""
+
+import json
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+from ledger.audit import check_document, check_order, check_payment, check_seen
+from ledger.deduplication import deduplicate
+from ledger.differences import Difference, Kind
+from ledger.events import Event, FieldNames
+from ledger.journal_audit import JournalAudit, differing
+from ledger.signature import sign
+from ledger.truth import Trust, Truth
+from ledger.wire import ENTRIES, ORDER_DOCUMENTS, ORDERS, PAYMENTS, SEEN
+from tests.ledger.examples import failure, refund, success
+from tests.ledger.pipeline import Pipeline
+
+NAMES = FieldNames()
+PARTITIONS = 3
+SECRET = b"whsec_test"
+NOW_S = 1_750_000_000
+
+
+def partition_of(key: bytes) -> int:
+    return sum(key) % PARTITIONS
+
+
+def body_of(event: Event) -> bytes:
+    data: dict[str, Any] = {
+        "id": event.data_id,
+        "amount": event.money.amount_minor,
+        "currency": event.money.currency,
+    }
+    data |= {"merchantReference": event.order_reference} if event.order_reference else {}
+    data |= {"payment_id": event.payment_reference} if event.payment_reference else {}
+    envelope = {"id": event.event_id, "type": event.type, "created": event.created, "data": data}
+    return json.dumps(envelope).encode()
+
+
+def new_truth() -> Truth:
+    return Truth(NAMES, Trust(secrets=(SECRET,)), partition_of)
+
+
+class Log:
+    """A log of record in memory, signed like Plexy's."""
+
+    def __init__(self) -> None:
+        self.partitions: dict[int, list[Any]] = {p: [] for p in range(PARTITIONS)}
+
+    def append(self, body: bytes, key: bytes, *, secret: bytes = SECRET, **more: Any) -> None:
+        partition = more.get("partition", partition_of(key))
+        signature = more.get("signature", sign(body, secret, NOW_S)).encode()
+        arrived = more.get("arrived", b"%d000" % NOW_S)
+        records = self.partitions[partition]
+        records.append(
+            SimpleNamespace(
+                key=key,
+                value=body,
+                partition=partition,
+                offset=len(records),
+                timestamp=NOW_S * 1000,
+                headers=[("plexy-signature", signature), ("received-at-ms", arrived)],
+            )
+        )
+
+    def ends(self) -> dict[int, int]:
+        return {partition: len(records) for partition, records in self.partitions.items()}
+
+
+class Ledger:
+    """What the workers make of a log: the tables and topics, as bytes."""
+
+    def __init__(self, history: list[Event], cut: Any = lambda events: [events]) -> None:
+        self.log = Log()
+        for event in history:
+            self.log.append(body_of(event), event.event_id.encode())
+        self.seen: dict[tuple[int, bytes], bytes] = {}
+        events: list[Event] = []
+        for partition, records in self.log.partitions.items():
+            result = deduplicate(records, {}, NAMES)
+            events += result.events
+            self.seen |= {(partition, key): SEEN.encode(seen) for key, seen in result.seen.items()}
+        # Partitions are read side by side: what comes first in the history is folded first.
+        order = {event.event_id: n for n, event in enumerate(history)}
+        self.pipeline = Pipeline()
+        self.pipeline.fold(cut(sorted(events, key=lambda event: order[event.event_id])))
+        self.payments = _encoded(self.pipeline.payments, PAYMENTS)
+        self.orders = _encoded(self.pipeline.orders, ORDERS)
+        self.documents = _encoded(self.pipeline.documents(), ORDER_DOCUMENTS)
+        self.entries = [
+            (entry.entry_id.encode(), ENTRIES.encode(entry))
+            for entry in self.pipeline.entries.values()
+        ]
+
+    def truth(self, *, settled: Mapping[int, int] | None = None) -> Truth:
+        truth = new_truth()
+        truth.settled = self.log.ends() if settled is None else settled
+        for partition, records in self.log.partitions.items():
+            truth.read(partition, records)
+            truth.reached(partition, records[-1].offset + 1 if records else 0)
+        return truth
+
+    def differences(self, *, settled: Mapping[int, int] | None = None) -> list[Difference]:
+        truth = self.truth(settled=settled)
+        found = list(truth.faults)
+        in_log = {(p, key) for p, seen in truth.seen.items() for key in seen}
+        for partition, key in in_log | self.seen.keys():
+            found += check_seen(truth, partition, key, self.seen.get((partition, key)))
+        for key in {p.encode() for p in truth.facts} | self.payments.keys():
+            found += check_payment(truth, 0, key, self.payments.get(key))
+        named = {truth.payment(payment_id).order_id.encode() for payment_id in truth.facts}
+        for key in named | self.orders.keys():
+            found += check_order(truth, 0, key, self.orders.get(key))
+        for key in named | self.documents.keys():
+            found += check_document(truth, 0, key, self.documents.get(key))
+        journal = JournalAudit(truth)
+        for entry_key, value in self.entries:
+            journal.read(entry_key, value)
+        found += journal.differences(truth.facts)
+        return found + list(differing(journal.balances()))
+
+
+def _encoded(values: Mapping[str, Any], wire: Any) -> dict[bytes, bytes]:
+    return {key.encode(): wire.encode(value) for key, value in values.items()}
+
+
+def kinds(ledger: Ledger, **more: Any) -> list[Kind]:
+    return sorted(difference.kind for difference in ledger.differences(**more))
+
+
+def example() -> Ledger:
+    return Ledger(
+        [
+            success("evt_1", 1, 500, order="ord_1"),
+            refund("evt_2", 2, 100),
+            failure("evt_3", 1, 70, payment="pay_2", order="ord_1"),
+            success("evt_4", 5, 70, payment="pay_3", order="ord_2"),
+            success("evt_5", 4, 80, payment="pay_3", order="ord_3"),
+        ]
+    )

@@ -1,0 +1,291 @@
+"""The audit finds no difference in a state that the ledger made, and names each corruption."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.deduplication import Seen
+from ledger.differences import Kind
+from ledger.money import Money
+from ledger.orders import Order, describe
+from ledger.payments import Payment, Snapshot
+from ledger.wire import ORDER_DOCUMENTS, ORDERS, PAYMENTS, SEEN
+from tests.ledger.audited import Ledger, body_of, example, kinds, partition_of
+from tests.ledger.examples import failure, refund, success
+from tests.strategies import chunked, histories
+
+
+@given(st.data())
+def test_a_state_that_the_ledger_made_has_no_difference(data: st.DataObject) -> None:
+    history = data.draw(histories())
+    ledger = Ledger(history, lambda events: data.draw(chunked(events)))
+    assert ledger.differences() == []
+
+
+@given(st.data())
+def test_a_state_of_before_the_last_records_has_none_as_long_as_they_are_not_settled(
+    data: st.DataObject,
+) -> None:
+    history = data.draw(histories())
+    ledger = Ledger(history)
+    settled = ledger.log.ends()
+    for event in data.draw(histories(max_size=4)):
+        later = msgspec.structs.replace(event, event_id=f"{event.event_id}_later")
+        ledger.log.append(body_of(later), later.event_id.encode())
+    assert ledger.differences(settled=settled) == []
+
+
+@given(st.data())
+def test_a_state_that_is_ahead_of_what_is_settled_has_none(data: st.DataObject) -> None:
+    ledger = Ledger(data.draw(histories()))
+    settled = {p: data.draw(st.integers(0, end)) for p, end in ledger.log.ends().items()}
+    assert ledger.differences(settled=settled) == []
+
+
+@given(st.data())
+def test_a_state_that_lacks_settled_facts_differs(data: st.DataObject) -> None:
+    history = data.draw(histories())
+    ledger = Ledger(history)
+    late = msgspec.structs.replace(data.draw(st.sampled_from([success(), failure(), refund()])))
+    late = msgspec.structs.replace(late, event_id="evt_late", data_id="pay_late")
+    late = msgspec.structs.replace(late, payment_reference=None)
+    ledger.log.append(body_of(late), b"evt_late")
+    found = {difference.kind for difference in ledger.differences()}
+    assert found >= {Kind.SEEN_MISSING, Kind.PAYMENT_MISSING, Kind.ORDER_MISSING}
+
+
+def altered(value: bytes, wire: Any, alter: Any) -> bytes:
+    return bytes(wire.encode(alter(wire.decode(value))))
+
+
+def with_amount(payment: Payment) -> Payment:
+    fact = msgspec.structs.replace(payment.facts["evt_1"], money=Money(501, "KZT"))
+    return msgspec.structs.replace(payment, facts=payment.facts | {"evt_1": fact})
+
+
+def test_the_example_is_clean_and_moves_a_payment():
+    ledger = example()
+    assert ledger.differences() == []
+    assert ORDERS.decode(ledger.orders[b"ord_2"]).payments["pay_3"].payment is None
+
+
+def test_a_wrong_amount_in_the_table_is_named_with_its_events():
+    ledger = example()
+    ledger.payments[b"pay_1"] = altered(ledger.payments[b"pay_1"], PAYMENTS, with_amount)
+    (found,) = ledger.differences()
+    assert (found.kind, found.payment_id, found.order_id) == (
+        Kind.PAYMENT_DIFFERS,
+        "pay_1",
+        "ord_1",
+    )
+    wrong, right = (repr(Money(amount, "KZT")) for amount in (501, 500))
+    assert found.detail == f"event evt_1: money: expected {right}, got {wrong}"
+    assert [event.event_id for event in found.events] == ["evt_1", "evt_2"]
+
+
+@pytest.mark.parametrize(
+    ("alter", "detail"),
+    [
+        (lambda p: Payment("pay_2", p.facts, p.posted), "it says that it is pay_2"),
+        (lambda p: Payment("pay_1", {}, p.posted), "it holds no fact"),
+        (
+            lambda p: Payment("pay_1", {"evt_1": p.facts["evt_1"]}, {"": "evt_1"}),
+            "it lacks event evt_2",
+        ),
+        (
+            lambda p: Payment("pay_1", p.facts | {"evt_9": success("evt_9")}, p.posted),
+            "the log has no event evt_9 about it",
+        ),
+        (
+            lambda p: Payment("pay_1", p.facts, {"": "evt_1"}),
+            "nothing is posted for refund re_1",
+        ),
+        (
+            lambda p: Payment("pay_1", p.facts, p.posted | {"": "evt_2"}),
+            "what is posted for the payment is no fact of it",
+        ),
+        (
+            lambda p: Payment("pay_1", p.facts, p.posted | {"re_9": "evt_2"}),
+            "what is posted for refund re_9 is no fact of it",
+        ),
+    ],
+)
+def test_each_corruption_of_a_payment_is_named(alter, detail):
+    ledger = example()
+    ledger.payments[b"pay_1"] = altered(ledger.payments[b"pay_1"], PAYMENTS, alter)
+    (found,) = ledger.differences()
+    assert (found.kind, found.detail) == (Kind.PAYMENT_DIFFERS, detail)
+
+
+def test_a_wrong_fact_that_stands_posted_is_named():
+    ledger = example()
+    ledger.payments[b"pay_3"] = altered(
+        ledger.payments[b"pay_3"], PAYMENTS, lambda p: Payment("pay_3", p.facts, {"": "evt_4"})
+    )
+    (found,) = ledger.differences()
+    assert found.detail == "event evt_4 is posted for the payment, event evt_5 holds"
+
+
+def _of_order(order: Order, payment_id: str, **changes: Any) -> Order:
+    held = msgspec.structs.replace(order.payments[payment_id], **changes)
+    return Order(order.order_id, order.payments | {payment_id: held})
+
+
+def _paid(order: Order, amount: int) -> Order:
+    payment = order.payments["pay_1"].payment
+    return _of_order(order, "pay_1", payment=msgspec.structs.replace(payment, amount=amount))
+
+
+@pytest.mark.parametrize(
+    ("alter", "detail"),
+    [
+        (lambda o: Order("ord_9", o.payments), "it says that it is ord_9"),
+        (lambda o: _paid(o, 400), "payment pay_1: amount: expected 500, got 400"),
+        (
+            lambda o: _of_order(o, "pay_1", version=7),
+            "payment pay_1: version: expected 2, got 7",
+        ),
+        (
+            lambda o: _of_order(o, "pay_1", payment=None),
+            "payment pay_1: it has left the order, and belongs to it",
+        ),
+        (
+            lambda o: Order(o.order_id, {"pay_1": o.payments["pay_1"]}),
+            "payment pay_2: it is not in the order",
+        ),
+        (
+            lambda o: Order(
+                o.order_id, o.payments | {"pay_9": Snapshot("ord_1", "pay_9", 1, None)}
+            ),
+            "payment pay_9: the log has no fact about it",
+        ),
+        (
+            lambda o: Order(
+                o.order_id, o.payments | {"pay_3": Snapshot("ord_1", "pay_3", 2, None)}
+            ),
+            "payment pay_3: it has left the order, and never was in it",
+        ),
+        (
+            lambda o: _of_order(o, "pay_1", order_id="ord_2"),
+            "payment pay_1: its snapshot is of payment pay_1 in order ord_2",
+        ),
+    ],
+)
+def test_each_corruption_of_an_order_is_named(alter, detail):
+    ledger = example()
+    ledger.orders[b"ord_1"] = altered(ledger.orders[b"ord_1"], ORDERS, alter)
+    (found,) = ledger.differences()
+    assert (found.kind, found.order_id, found.detail) == (Kind.ORDER_DIFFERS, "ord_1", detail)
+    assert found.events or "pay_9" in detail
+
+
+def test_a_withdrawal_by_a_fact_that_does_not_exist_is_named():
+    ledger = example()
+    ledger.orders[b"ord_2"] = altered(
+        ledger.orders[b"ord_2"], ORDERS, lambda o: _of_order(o, "pay_3", version=3)
+    )
+    (found,) = ledger.differences()
+    assert found.detail == "payment pay_3: it has left the order by fact 3 of 2"
+
+
+def test_a_payment_of_another_order_is_named():
+    ledger = example()
+    other = ORDERS.decode(ledger.orders[b"ord_3"]).payments["pay_3"]
+    moved = msgspec.structs.replace(other, order_id="ord_1")
+    ledger.orders[b"ord_1"] = altered(
+        ledger.orders[b"ord_1"], ORDERS, lambda o: Order("ord_1", o.payments | {"pay_3": moved})
+    )
+    (found,) = ledger.differences()
+    assert found.detail == "payment pay_3: it belongs to order ord_3"
+
+
+def test_an_order_that_holds_what_moved_away_is_named():
+    ledger = example()
+    stale = Ledger([success("evt_4", 5, 70, payment="pay_3", order="ord_2")])
+    ledger.orders[b"ord_2"] = stale.orders[b"ord_2"]
+    (found,) = ledger.differences()
+    assert (found.kind, found.detail) == (Kind.ORDER_DIFFERS, "payment pay_3: it lacks event evt_5")
+
+
+def test_a_document_that_does_not_follow_from_its_payments_is_named():
+    ledger = example()
+    ledger.documents[b"ord_1"] = altered(
+        ledger.documents[b"ord_1"],
+        ORDER_DOCUMENTS,
+        lambda document: msgspec.structs.replace(document, status="paid"),
+    )
+    (found,) = ledger.differences()
+    assert found.kind == Kind.DOCUMENT_DIFFERS
+    assert found.detail == "status: expected 'partially_refunded', got 'paid'"
+
+
+def test_a_document_that_stands_for_an_order_that_all_payments_left_is_named():
+    ledger = example()
+    stale = Ledger([success("evt_4", 5, 70, payment="pay_3", order="ord_2")])
+    ledger.documents[b"ord_2"] = stale.documents[b"ord_2"]
+    assert kinds(ledger) == [Kind.DOCUMENT_DIFFERS]
+
+
+@pytest.mark.parametrize(
+    ("holder", "key", "kind"),
+    [
+        ("payments", b"pay_2", Kind.PAYMENT_MISSING),
+        ("orders", b"ord_3", Kind.ORDER_MISSING),
+        ("documents", b"ord_3", Kind.DOCUMENT_MISSING),
+    ],
+)
+def test_a_key_that_is_gone_is_missing(holder, key, kind):
+    ledger = example()
+    del getattr(ledger, holder)[key]
+    assert kinds(ledger) == [kind]
+
+
+@pytest.mark.parametrize(
+    ("holder", "kind"),
+    [
+        ("payments", Kind.PAYMENT_UNEXPLAINED),
+        ("orders", Kind.ORDER_UNEXPLAINED),
+        ("documents", Kind.DOCUMENT_UNEXPLAINED),
+    ],
+)
+def test_a_key_that_the_log_does_not_have_is_unexplained(holder, kind):
+    ledger = example()
+    other = Ledger([success("evt_9", payment="pay_9", order="ord_9")])
+    getattr(ledger, holder).update(getattr(other, holder))
+    assert kinds(ledger) == [kind]
+
+
+@pytest.mark.parametrize("holder", ["payments", "orders", "documents"])
+def test_bytes_that_nobody_can_read_are_named(holder):
+    ledger = example()
+    values = getattr(ledger, holder)
+    key = min(values)
+    values[key] = b"\xc1"
+    (found,) = ledger.differences()
+    assert found.kind.endswith("_differs")
+    assert found.detail == "it can't be read"
+
+
+def test_what_is_remembered_of_an_id_is_judged():
+    ledger = example()
+    place = (partition_of(b"evt_1"), b"evt_1")
+    first = SEEN.decode(ledger.seen[place])
+    ledger.seen[place] = SEEN.encode(Seen(b"0" * 16, first.offset, first.timestamp_ms))
+    (found,) = ledger.differences()
+    assert (found.kind, found.subject) == (Kind.SEEN_DIFFERS, "event evt_1")
+    assert (found.payment_id, found.order_id) == ("pay_1", "ord_1")
+    del ledger.seen[place]
+    assert kinds(ledger) == [Kind.SEEN_MISSING]
+    ledger = example()
+    ledger.seen[0, b"evt_9"] = SEEN.encode(first)
+    assert kinds(ledger) == [Kind.SEEN_UNEXPLAINED]
+
+
+def test_a_document_is_what_describes_the_order():
+    ledger = example()
+    for key, value in ledger.documents.items():
+        order = ORDERS.decode(ledger.orders[key])
+        assert ORDER_DOCUMENTS.decode(value) == describe(order)

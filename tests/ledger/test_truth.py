@@ -1,0 +1,103 @@
+"""The truth names each record of the log that should not be there as it is."""
+
+from typing import Any
+
+import pytest
+
+from ledger.differences import Difference, Kind
+from ledger.truth import Trust, Truth
+from tests.ledger.audited import (
+    NAMES,
+    NOW_S,
+    PARTITIONS,
+    SECRET,
+    Ledger,
+    body_of,
+    example,
+    partition_of,
+)
+from tests.ledger.examples import success
+
+
+def _append(ledger: Ledger, body: bytes, key: bytes, **more: Any) -> list[Difference]:
+    """Append a record that no fold has seen, and that none needs to have."""
+    settled = ledger.log.ends()
+    ledger.log.append(body, key, **more)
+    return ledger.differences(settled=settled)
+
+
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        ({"secret": b"whsec_other"}, "signature_mismatch"),
+        ({"signature": ""}, "signature_missing"),
+        ({"signature": "t=1"}, "signature_malformed"),
+        ({"arrived": b"%d000" % (NOW_S + 301)}, "timestamp_out_of_tolerance"),
+        ({"arrived": b""}, "arrival_unknown"),
+        ({"arrived": "²".encode()}, "arrival_unknown"),
+    ],
+)
+def test_a_record_whose_signature_is_not_good_is_named(more, fault):
+    event = success("evt_9", payment="pay_9", order="ord_9")
+    ledger = example()
+    (found,) = _append(ledger, body_of(event), b"evt_9", **more)
+    assert (found.kind, found.detail) == (Kind.SIGNATURE_INVALID, fault)
+    place = (partition_of(b"evt_9"), len(ledger.log.partitions[partition_of(b"evt_9")]) - 1)
+    assert found.subject == f"record plexy.webhooks[{place[0]}]@{place[1]}, event evt_9"
+    assert (found.payment_id, found.order_id) == ("pay_9", "ord_9")
+
+
+def test_a_record_that_is_no_event_is_named_by_its_key():
+    (found,) = _append(example(), b"{", b"evt_9", signature="")
+    assert found.subject.endswith(", key evt_9")
+
+
+def test_another_body_under_a_known_id_is_named():
+    (found,) = _append(example(), body_of(success("evt_1", amount=9)), b"evt_1", secret=b"other")
+    assert (found.kind, found.payment_id) == (Kind.SIGNATURE_INVALID, "pay_1")
+
+
+def test_a_record_in_another_partition_than_its_keys_is_named():
+    right = partition_of(b"evt_9")
+    body = body_of(success("evt_9", payment="pay_9"))
+    (found,) = _append(example(), body, b"evt_9", partition=(right + 1) % PARTITIONS)
+    assert (found.kind, found.detail) == (
+        Kind.RECORD_MISPLACED,
+        f"its key belongs into partition {right}",
+    )
+
+
+def test_signatures_of_before_an_offset_are_not_checked():
+    ledger = example()
+    ledger.log.append(body_of(success("evt_9")), b"evt_9", secret=b"other")
+    end = ledger.log.ends()[partition_of(b"evt_9")]
+    record = ledger.log.partitions[partition_of(b"evt_9")][-1]
+    assert Trust(secrets=(SECRET,)).fault(record) == "signature_mismatch"
+    since = {partition_of(b"evt_9"): end}
+    assert Trust(secrets=(SECRET,), since=since).fault(record) is None
+    since = {partition_of(b"evt_9"): end - 1}
+    assert Trust(secrets=(SECRET,), since=since).fault(record) == "signature_mismatch"
+
+
+def test_without_trust_no_signature_is_checked():
+    ledger = example()
+    ledger.log.append(b"{}", b"evt_9", signature="")
+    truth = Truth(NAMES, None, partition_of)
+    for partition, records in ledger.log.partitions.items():
+        truth.read(partition, records)
+    assert truth.faults == []
+
+
+def test_a_hole_in_the_log_is_named():
+    ledger = Ledger([success(f"evt_{n}", payment=f"pay_{n}") for n in range(9)])
+    del ledger.log.partitions[0][0]
+    (found,) = ledger.truth().faults
+    assert str(found) == "log_incomplete  plexy.webhooks[0]: offsets 0 to 0 are not there"
+
+
+def test_a_log_that_ends_before_its_end_is_named():
+    truth = example().truth()
+    truth.reached(0, 100)
+    assert [fault.kind for fault in truth.faults] == [Kind.LOG_INCOMPLETE]
+    truth.reached(0, 1)
+    assert "ends at offset 1" in truth.faults[-1].detail
