@@ -29,10 +29,11 @@ def add_agent(app: LedgerApp) -> None:
         known = {k: SEEN.decode(v) for k, v in seen.read_chunk(chunk.partition, keys).items()}
         result = deduplicate(chunk.records, known, names)
         await app.publish(
+            chunk,
             app.names.events,
             (OutRecord(event.payment_id.encode(), EVENTS.encode(event)) for event in result.events),
         )
-        await app.publish(app.names.rejected, (_out(app, item) for item in result.rejected))
+        await app.publish(chunk, app.names.rejected, (_out(app, item) for item in result.rejected))
         await seen.write_chunk(chunk, {k: SEEN.encode(v) for k, v in result.seen.items()})
         _report(chunk, result)
 

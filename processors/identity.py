@@ -14,7 +14,7 @@ from runtime.settings import SettingsError
 _FILE: Final = "worker-id"
 
 # A claim ends when its file is closed: with the process, however that ends.
-_held: list[IO[str]] = []
+_held: dict[Path, IO[str]] = {}
 
 
 def claim(folder: Path) -> str:
@@ -22,7 +22,8 @@ def claim(folder: Path) -> str:
 
     Raises ``SettingsError`` if another process has it.
     """
-    file = (folder / _FILE).open("a+")
+    path = (folder / _FILE).resolve()
+    file = _held.get(path) or path.open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -31,7 +32,7 @@ def claim(folder: Path) -> str:
             f"LEDGER_DATA_DIR={folder} belongs to a worker that runs: stop that one, or give this "
             "one a folder of its own"
         ) from None
-    _held.append(file)
+    _held[path] = file
     file.seek(0)
     name = file.read().strip()
     if not name:

@@ -23,7 +23,7 @@ def add_agent(app: LedgerApp) -> None:
         stored = orders.read_chunk(chunk.partition, (record.key for record in chunk.records))
         known = {key.decode(): ORDERS.decode(value) for key, value in stored.items()}
         changed = fold_orders(snapshots, known)
-        await app.publish(app.names.orders, (_out(order) for order in changed.values()))
+        await app.publish(chunk, app.names.orders, (_out(order) for order in changed.values()))
         await orders.write_chunk(
             chunk, {key.encode(): ORDERS.encode(value) for key, value in changed.items()}
         )

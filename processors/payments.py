@@ -24,10 +24,12 @@ def add_agent(app: LedgerApp) -> None:
         known = {key.decode(): PAYMENTS.decode(value) for key, value in stored.items()}
         folded = fold_payments(events, known)
         await app.publish(
+            chunk,
             app.names.entries,
             (OutRecord(entry.entry_id.encode(), ENTRIES.encode(entry)) for entry in folded.entries),
         )
         await app.publish(
+            chunk,
             app.names.payments,
             (
                 OutRecord(each.order_id.encode(), SNAPSHOTS.encode(each))

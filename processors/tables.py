@@ -6,7 +6,8 @@ ahead of the changelog. (Faust's own order is the other way round: after a crash
 RocksDB, be skipped as already applied, and never reach the changelog; a rebalance then loses it.)
 """
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 
 import faust
@@ -19,9 +20,16 @@ from processors.transport import Chunk
 
 _MIB: Final = 1024 * 1024
 
+Join = Callable[[bytes, bytes], bytes]
+
 
 class ChunkTable(faust.Table[bytes, bytes]):
-    """A Faust table with RocksDB, keys and values as bytes; its changelog has its name."""
+    """A Faust table with RocksDB, keys and values as bytes; its changelog has its name.
+
+    ``join_states`` makes one value of two states of a key: it holds what either of them does.
+    """
+
+    join_states: Join
 
     def read_chunk(self, partition: int, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """Return the values of those keys that the partition holds."""
@@ -42,30 +50,58 @@ class ChunkTable(faust.Table[bytes, bytes]):
         """Write a chunk's values: changelog, then RocksDB with the changelog's offset, at once."""
         if not values:
             return
-        chunk.check_ours()
+        await chunk.ensure_ours()
         records = (OutRecord(key, value) for key, value in values.items())
         changelog = self.changelog_topic.get_topic_name()
         producer = cast("Any", self.app).kafka_producer
         offset = await send_to_partition(producer, changelog, chunk.partition, records)
-        # Given back meanwhile: whoever owns it now recovers these values from the changelog.
-        chunk.check_ours()
-        batch = rocksdb.WriteBatch()
-        for key, value in values.items():
-            batch.put(key, value)
-        batch.put(Store.offset_key, str(offset).encode())
-        self._db(chunk.partition).write(batch)
+        # Given back meanwhile: whoever owns it now may have written too, and its records between
+        # ours would be passed over with this offset.
+        await chunk.ensure_ours()
+        self._write(chunk.partition, values, offset)
 
     def apply_changelog_batch(self, batch: Iterable[EventT[Any]]) -> None:
-        """Apply changelog records on recovery; one that can't be applied ends the worker.
+        """Join changelog records with what is here, in recovery and as a standby.
 
-        Faust would log a warning, and go on with a hole in the table.
+        Not the last one wins: a worker that lost its partition and did not know it yet may have
+        written an older state behind a newer one. An error ends the worker; Faust would log a
+        warning, and go on with a hole in the table.
         """
         try:
-            super().apply_changelog_batch(batch)
+            by_partition: dict[int, list[Any]] = defaultdict(list)
+            for event in batch:
+                by_partition[event.message.partition].append(event.message)
+            for partition, messages in by_partition.items():
+                self._apply(partition, messages)
         except Exception as error:
             app = cast("Any", self.app)
             app.add_future(app.crash(error))
             raise
+
+    def _apply(self, partition: int, messages: Sequence[Any]) -> None:
+        values: dict[bytes, bytes] = self.read_chunk(partition, [each.key for each in messages])
+        written: dict[bytes, bytes | None] = {}
+        for message in messages:
+            held = values.get(message.key)
+            if message.value is None:
+                values.pop(message.key, None)
+            else:
+                values[message.key] = (
+                    message.value if held is None else self.join_states(held, message.value)
+                )
+            written[message.key] = values.get(message.key)
+        self._write(partition, written, messages[-1].offset)
+
+    def _write(self, partition: int, values: Mapping[bytes, bytes | None], offset: int) -> None:
+        """Write values, and up to where the changelog is in them, at once."""
+        batch = rocksdb.WriteBatch()
+        for key, value in values.items():
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        batch.put(Store.offset_key, str(offset).encode())
+        self._db(partition).write(batch)
 
     def _db(self, partition: int) -> Any:
         store = cast("Store", self.data)

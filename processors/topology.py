@@ -13,13 +13,14 @@ from faust.auth import SASLCredentials, SSLCredentials
 from faust.types.auth import AuthProtocol
 from mode.supervisors import CrashingSupervisor
 
+from ledger.joins import JOINS
 from ledger.topics import MAX_RECORD_BYTES, TABLES, TableName, TopicNames
 from processors.batches import OutRecord, send_by_key
 from processors.identity import claim
 from processors.router import Router
 from processors.settings import WorkerSettings
 from processors.tables import ChunkTable, rocksdb_options
-from processors.transport import Transport
+from processors.transport import Chunk, Transport
 from runtime.topics import ensure_topics
 
 log = structlog.get_logger(__name__)
@@ -81,8 +82,9 @@ class LedgerApp(faust.App):
         """Declare a topic whose events are chunks, and whose offsets the transport commits."""
         return self.topic(topic, key_type=bytes, value_serializer="chunk", acks=False)
 
-    async def publish(self, topic: str, records: Iterable[OutRecord]) -> None:
-        """Write records by key; return when they are acknowledged."""
+    async def publish(self, chunk: Chunk, topic: str, records: Iterable[OutRecord]) -> None:
+        """Write what follows from a chunk, by key; return when all is acknowledged."""
+        await chunk.ensure_ours()
         await send_by_key(self.kafka_producer, topic, records, self.settings.partitions)
 
     def _new_table(self, name: TableName) -> ChunkTable:
@@ -95,6 +97,7 @@ class LedgerApp(faust.App):
             value_type=bytes,
             options=rocksdb_options(settings.table_memory_mb, len(TABLES) * settings.partitions),
         )
+        table.join_states = JOINS[name]
         self.tables.add(table)
         return table
 

@@ -82,6 +82,9 @@ class FakeConsumer:
         self.offsets.delivered(tp, chunk.next_offset)
         return chunk
 
+    async def heard_of(self) -> None:
+        """Return at once: the group hears of us."""
+
     def rebalance(self) -> None:
         """Give every partition back."""
         self.consumer_generation_id += 1
