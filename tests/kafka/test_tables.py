@@ -1,6 +1,7 @@
 """A chunk's values: first the changelog, then RocksDB, whatever happens in between."""
 
 import gc
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,20 +10,22 @@ import pytest
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
+from ledger.deduplication import Seen
+from ledger.wire import SEEN
 from processors import tables
-from processors.batches import send_to_partition
+from processors.batches import OutRecord, send_to_partition
 from processors.settings import WorkerSettings
 from processors.tables import ChunkTable
 from processors.topology import LedgerApp
 from processors.transport import Chunk, RevokedError
-from tests.kafka.harness import PARTITIONS
+from tests.kafka.harness import PARTITIONS, producer
 from tests.kafka.test_transport import append, committed, end_of, ready, running, until
 from tests.kafka.test_transport import pytestmark as warnings_of_faust
 from tests.kafka.test_transport import settings as settings  # noqa: PLC0414 - a fixture
 
 pytestmark = warnings_of_faust
 
-VALUES = {b"key %d" % n: b"value %d" % n for n in range(10)}
+VALUES = {b"key %d" % n: SEEN.encode(Seen(b"digest", 100 + n, 7)) for n in range(10)}
 PARTITION = 1
 
 Write = Callable[[ChunkTable, Chunk], Awaitable[None]]
@@ -199,13 +202,13 @@ async def test_only_the_chunk_s_own_partition_is_written(settings: WorkerSetting
             assert offset_of(table, partition) == (len(VALUES) - 1 if here else None)
             end = await end_of(settings, changelog(table, partition))
             assert end == (len(VALUES) if here else 0)
-            assert table.read(partition, b"key 3") == (b"value 3" if here else None)
+            assert table.read(partition, b"key 3") == (VALUES[b"key 3"] if here else None)
 
 
 async def test_a_crash_between_changelog_and_table_is_made_good_by_the_recovery(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    newer: Mapping[bytes, bytes] = {b"key 3": b"newer"}
+    newer: Mapping[bytes, bytes] = {b"key 3": SEEN.encode(Seen(b"digest", 1, 7))}
 
     async def write(table: ChunkTable, chunk: Chunk) -> None:
         async def crashes_then(*arguments: Any) -> int:
@@ -225,6 +228,27 @@ async def test_a_crash_between_changelog_and_table_is_made_good_by_the_recovery(
 
     async def read(table: ChunkTable, _chunk: Chunk) -> None:
         assert local(table) == VALUES | newer
+        assert offset_of(table) == len(VALUES)
+
+    async with written(settings, read, "another chunk"):
+        pass
+
+
+async def test_an_older_state_behind_a_newer_one_in_the_changelog_does_not_hide_it(
+    settings: WorkerSettings,
+) -> None:
+    """As a worker writes that was frozen, and does not know yet that others have its partitions."""
+    async with written(settings) as table:
+        topic = changelog(table).topic
+    older = SEEN.encode(Seen(b"digest", 5000, 7))
+    async with producer(settings.bootstrap_servers[0]) as client:
+        await send_to_partition(client, topic, PARTITION, [OutRecord(b"key 3", older)])
+    del table
+    gc.collect()
+    shutil.rmtree(settings.data_dir / "tables")
+
+    async def read(table: ChunkTable, _chunk: Chunk) -> None:
+        assert local(table) == VALUES
         assert offset_of(table) == len(VALUES)
 
     async with written(settings, read, "another chunk"):

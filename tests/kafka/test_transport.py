@@ -4,6 +4,7 @@ The app runs in the test's own event loop, with one agent whose work the test ho
 """
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -208,6 +209,27 @@ async def test_a_rebalance_forgets_what_was_in_flight_and_delivers_it_again(
             assert in_flight(first, second) == 0
     changelog = first.chunk_tables["seen"].changelog_topic.get_topic_name()
     assert not any([await end_of(settings, TP(changelog, tp.partition)) for tp in partitions])
+
+
+async def test_a_worker_that_the_group_may_have_forgotten_writes_nothing_until_it_is_heard(
+    settings: WorkerSettings,
+) -> None:
+    """As one that was frozen: others may have its partitions, and it is still to hear of it."""
+    waited_s: list[float] = []
+
+    async def work(chunk: Chunk) -> None:
+        chunk._consumer._lease._until_s = 0.0
+        began_s = time.monotonic()
+        await chunk.ensure_ours()
+        waited_s.append(time.monotonic() - began_s)
+        assert chunk._consumer._lease.is_valid()
+
+    async with running(settings, work) as app:
+        await ready(app)
+        await append(settings, 0, "any")
+        await until(lambda: waited_s or app.crashed)
+    # A heartbeat is sent every 2.5 s.
+    assert 0.0 < waited_s[0] < 5.0
 
 
 async def test_what_faust_dropped_after_fetching_it_is_fetched_again(
