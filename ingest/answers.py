@@ -21,6 +21,7 @@ RECEIVED: Final = Response(b'{"received": true}', media_type="application/json")
 # The one list of the codes and their statuses; what programs may rely on.
 STATUS: Final[Mapping[str, int]] = MappingProxyType(
     {
+        "malformed_request": 400,
         "malformed_json": 400,
         "invalid_envelope": 400,
         "signature_missing": 401,
@@ -32,6 +33,7 @@ STATUS: Final[Mapping[str, int]] = MappingProxyType(
         "request_timeout": 408,
         "body_too_large": 413,
         "unsupported_media_type": 415,
+        "head_too_large": 431,
         "internal_error": 500,
         "log_unavailable": 503,
         "overloaded": 503,
