@@ -11,7 +11,7 @@ than it answers them, and answers what is no HTTP in plain text. What a connecti
     ``receiving`` ──(request whole)──▶ ``answering`` ──(answer written)──▶ ``idle``
          ▲ (connected)                                                       │ (next byte)
          └───────────────────────────────────────────────────────────────────┘
-         └──(no request)──▶ ``ending``: the last words are out, what still comes is dropped
+         └──(no request)──▶ ``ending``: the last words are out, nothing more is read
 """
 
 import asyncio
@@ -31,6 +31,8 @@ _HEAD_BYTES: Final = 16 * 1024
 _HEADERS: Final = 100
 # A proxy never pipelines; whoever does gets so many answers, and then a closed connection.
 _PIPELINED: Final = 16
+# Whoever cuts a body into chunks takes kilobytes at a time, not bytes: each chunk has its cost.
+_CHUNKS: Final = 1024
 _CONNECTIONS: Final = 4096
 # Files that are not connections of senders: Kafka's, the log's, the listener's.
 _OTHER_FILES: Final = 64
@@ -52,6 +54,7 @@ class Limits:
 
     head_bytes: int = _HEAD_BYTES
     headers: int = _HEADERS
+    chunks: int = _CHUNKS
     pipelined: int = _PIPELINED
     connections: int = _most_connections()
     stalled_after_s: float = 10.0 + _SLACK_S
@@ -63,7 +66,7 @@ class Limits:
 
 
 _State = Literal["", "receiving", "answering", "idle", "ending", "lost"]
-_Fault = Literal["malformed_request", "head_too_large", "pipelined_too_far"]
+_Fault = Literal["malformed_request", "head_too_large", "too_many_chunks", "pipelined_too_far"]
 
 _LAST_WORDS: Final[Mapping[_Fault, ProblemResponse | None]] = MappingProxyType(
     {
@@ -71,6 +74,9 @@ _LAST_WORDS: Final[Mapping[_Fault, ProblemResponse | None]] = MappingProxyType(
         "head_too_large": problem(
             "head_too_large",
             f"expected a head of at most {_HEAD_BYTES} bytes and {_HEADERS} headers",
+        ),
+        "too_many_chunks": problem(
+            "body_too_large", f"expected a body of at most {_CHUNKS} chunks"
         ),
         # A close without a word: whoever pipelines has to be ready for it (RFC 9112, 9.3.2).
         "pipelined_too_far": None,
@@ -99,6 +105,7 @@ class BoundedProtocol(HttpToolsProtocol):
         # What was read of a head that isn't whole yet, and what the parser has given us of it.
         self._read_bytes = 0
         self._parsed_bytes = 0
+        self._chunks = 0
         self._unanswered = 0
         self._fault: _Fault = "malformed_request"
         # Set once nothing more is read; the last words, if any, follow the answers under way.
@@ -137,7 +144,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Begin a request."""
         super().on_message_begin()
         self._head_whole = self._whole = False
-        self._parsed_bytes = 0
+        self._parsed_bytes = self._chunks = 0
         self._state = ""
 
     def on_url(self, url: bytes) -> None:
@@ -160,6 +167,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unanswered += 1
         self._head_whole = True
         self._read_bytes = 0
+
+    def on_chunk_header(self) -> None:
+        """Take one more chunk of the body."""
+        self._chunks += 1
+        if self._chunks > self.limits.chunks:
+            self._refuse("too_many_chunks")
 
     def on_message_complete(self) -> None:
         """Note that the request is whole."""
@@ -231,7 +244,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._last_words is not None:
             self.transport.write(_encode(self._last_words, self.server_state.default_headers))
         self.transport.write_eof()
-        self.flow.resume_reading()
+        self.flow.pause_reading()
 
     def _enter(self, state: _State) -> None:
         if state == self._state:

@@ -19,7 +19,7 @@ class UndocumentedError(AssertionError):
 
 
 class Answer(NamedTuple):
-    """One answer; ``code`` is its problem's, or empty."""
+    """One answer; ``code`` is its problem's, or `accepted`."""
 
     status: int
     code: str
@@ -59,7 +59,7 @@ def _read_head(head: bytes) -> tuple[int, dict[str, str]]:
 def _judge(status: int, headers: dict[str, str], body: bytes) -> Answer:
     closes = headers.get("connection", "").lower() == "close"
     if status == 200:
-        return Answer(200, "", closes)
+        return Answer(200, "accepted", closes)
     if headers.get("content-type") != PROBLEM:
         raise UndocumentedError(f"{status} is no problem document: {headers} {body[:200]!r}")
     if not body:

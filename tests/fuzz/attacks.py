@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
 from tests.fuzz.answers import UndocumentedError, answers_in
-from tests.fuzz.target import Target
+from tests.fuzz.target import Target, connect
 
 _POST: Final = b"POST /webhooks/plexy HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 _GET: Final = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -28,7 +28,7 @@ class Attack(NamedTuple):
 
 async def _drip(target: Target, opening: bytes, drop: bytes) -> bytes:
     """Say the opening, then a drop at a time, for as long as the server listens."""
-    reader, writer = await target.connect()
+    reader, writer = await connect(target.port)
     heard = asyncio.create_task(_hear(reader))
     try:
         writer.write(opening)
@@ -43,22 +43,25 @@ async def _drip(target: Target, opening: bytes, drop: bytes) -> bytes:
 
 async def _pour(target: Target, opening: bytes, block: bytes, *, hear: bool = True) -> bytes:
     """Say the opening, then block after block, as fast as the server takes them."""
-    reader, writer = await target.connect()
+    reader, writer = await connect(target.port)
     heard = asyncio.create_task(_hear(reader) if hear else asyncio.sleep(3600, b""))
+    said = asyncio.create_task(_say(writer, opening, block))
     try:
-        writer.write(opening)
-        while not heard.done() and not writer.is_closing():
-            writer.write(block)
-            drained = asyncio.create_task(writer.drain())
-            await asyncio.wait([heard, drained], return_when=asyncio.FIRST_COMPLETED)
-            if drained.done():
-                drained.result()
-            else:
-                drained.cancel()
+        await asyncio.wait([heard, said], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([heard], timeout=_DRIP_S)
         return heard.result() if heard.done() else b""
     finally:
         heard.cancel()
+        said.cancel()
         writer.transport.abort()
+
+
+async def _say(writer: asyncio.StreamWriter, opening: bytes, block: bytes) -> None:
+    with contextlib.suppress(OSError):
+        writer.write(opening)
+        while not writer.is_closing():
+            writer.write(block)
+            await writer.drain()
 
 
 async def _hear(reader: asyncio.StreamReader) -> bytes:
@@ -75,7 +78,7 @@ async def _go_away(target: Target, raw: bytes, *, politely: bool) -> bytes:
     """Say something and be gone: half closed and listening, or by a reset."""
     if politely:
         return await target.exchange(raw, half_close=True, within_s=20)
-    _, writer = await target.connect()
+    _, writer = await connect(target.port)
     writer.write(raw)
     await asyncio.sleep(0)
     writer.transport.abort()

@@ -1,47 +1,82 @@
 """Honest deliveries, as a proxy in front sends them: what they meet while others attack.
 
-In: a target. Out: how many were answered 200, and how long each took. A kept connection that the
-server has closed meanwhile is opened anew, once, as any proxy does.
+In: a target's port. Out: how many were answered 200, and how long each took. A kept connection that
+the server has closed meanwhile is opened anew, once, as any proxy does. It is a process of its own,
+so that the time that the attackers take for themselves is not counted: `python -m
+tests.fuzz.honest PORT` delivers until its standard input ends, and prints what it came to.
 """
 
 import asyncio
+import contextlib
 import json
+import sys
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from random import Random
-from typing import Self
+
+import msgspec
 
 from ledger.signature import sign
 from tests.fuzz.answers import answers_in
 from tests.fuzz.inputs import an_event
-from tests.fuzz.target import Target
+from tests.fuzz.target import PROJECT, connect
 from tests.ingest.conftest import PATH, SECRET
 
 _PAUSE_S = 0.02
+# What still waits at the end is no delivery that was served, if it has waited for so long.
+_GIVEN_UP_S = 1.0
+
+
+class Fared(msgspec.Struct):
+    """What honest deliveries met: how long each took, and why some were not answered 200."""
+
+    took_s: list[float] = []
+    refused: list[str] = []
+
+    def percentile_ms(self, share: float) -> float:
+        """Return the time within which this share of the deliveries was answered."""
+        ordered = sorted(self.took_s) or [0.0]
+        return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000
+
+
+@contextlib.asynccontextmanager
+async def honest_deliveries(port: int) -> AsyncIterator[Fared]:
+    """Deliver while the block runs; what is yielded is filled in at its end."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.fuzz.honest", str(port)),
+        cwd=PROJECT,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin
+    assert process.stdout
+    await process.stdout.readline()
+    fared = Fared()
+    try:
+        yield fared
+    finally:
+        process.stdin.close()
+        found = msgspec.json.decode((await process.communicate())[0], type=Fared)
+        fared.took_s, fared.refused = found.took_s, found.refused
 
 
 @dataclass
-class Honest:
+class _Sender:
     """A sender with a kept connection and one that opens one for each delivery, by turns."""
 
-    target: Target
-    took_s: list[float] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
-    _task: asyncio.Task[None] | None = None
+    port: int
+    fared: Fared = field(default_factory=Fared)
+    _began: float = 0.0
     _kept: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._send())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._task
-        self._task.cancel()
-        await asyncio.wait([self._task])
-        if self._kept:
-            self._kept[1].transport.abort()
-        if not self._task.cancelled():
-            self._task.result()
+    async def until_the_end_of(self, told: asyncio.StreamReader) -> None:
+        """Deliver until there is nothing more to read."""
+        sending = asyncio.create_task(self._send())
+        await told.read()
+        if (waits_s := time.monotonic() - self._began) > _GIVEN_UP_S:
+            self.fared.refused.append(f"no answer within {waits_s:.0f} s")
+        sending.cancel()
 
     async def _send(self) -> None:
         rng = Random(0)  # noqa: S311 - numbers of events
@@ -49,26 +84,27 @@ class Honest:
         while True:
             number += 1
             body = json.dumps(an_event(rng, id=f"evt_honest_{number}")).encode()
-            began = time.monotonic()
+            self._began = began = time.monotonic()
             try:
                 async with asyncio.timeout(30):
                     status = await self._deliver(body, kept=number % 2 == 0)
             except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
                 status = repr(error)
-            self.took_s.append(time.monotonic() - began)
+            self.fared.took_s.append(time.monotonic() - began)
             if status != "200":
-                self.refused.append(status)
+                self.fared.refused.append(status)
+            self._began = time.monotonic()
             await asyncio.sleep(_PAUSE_S)
 
     async def _deliver(self, body: bytes, *, kept: bool) -> str:
         if not kept:
-            return await self._once(body, await self.target.connect(), keep=False)
+            return await self._once(body, await connect(self.port), keep=False)
         if self._kept is not None:
             try:
                 return await self._once(body, self._kept, keep=True)
             except (OSError, asyncio.IncompleteReadError):
                 pass
-        self._kept = await self.target.connect()
+        self._kept = await connect(self.port)
         return await self._once(body, self._kept, keep=True)
 
     async def _once(
@@ -92,7 +128,17 @@ class Honest:
             writer.transport.abort()
         return "200" if answer.status == 200 else answer.code
 
-    def percentile_ms(self, share: float) -> float:
-        """Return the time within which this share of the deliveries was answered."""
-        ordered = sorted(self.took_s)
-        return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000
+
+async def _main(port: int) -> None:
+    told = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(told), sys.stdin)
+    sender = _Sender(port)
+    sys.stdout.write("delivering\n")
+    sys.stdout.flush()
+    await sender.until_the_end_of(told)
+    sys.stdout.write(msgspec.json.encode(sender.fared).decode())
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(int(sys.argv[1])))

@@ -34,10 +34,7 @@ class Target:
 
     def open_sockets(self) -> int:
         """Count what the process has open."""
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
-
-    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.port)
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
     async def exchange(
         self, raw: bytes, *, half_close: bool = False, within_s: float = 30
@@ -46,7 +43,7 @@ class Target:
 
         A connection that stays open is closed from here, once an answer was quiet for a moment.
         """
-        reader, writer = await self.connect()
+        reader, writer = await connect(self.port)
         received = bytearray()
         try:
             writer.write(raw)
@@ -59,6 +56,11 @@ class Target:
         finally:
             writer.transport.abort()
         return bytes(received)
+
+
+async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Open a bare connection."""
+    return await asyncio.open_connection("127.0.0.1", port)
 
 
 async def _read(reader: asyncio.StreamReader, quiet_s: float) -> bytes:
@@ -80,7 +82,7 @@ async def running(env: Mapping[str, str], log_file: Path) -> AsyncIterator[Targe
     try:
         async with asyncio.timeout(60):
             while not await _ready(target):
-                assert process.poll() is None, log_file.read_text()
+                assert process.poll() is None, "ingress ended; its log says why"
                 await asyncio.sleep(0.05)
         yield target
     finally:
