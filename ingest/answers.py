@@ -42,7 +42,7 @@ STATUS: Final[Mapping[str, int]] = MappingProxyType(
 
 # 401: a challenge must be there (RFC 9110, 11.6.1). 408 and 413: the rest of the body is not read,
 # so the connection can't carry another request.
-_HEADERS: Final[Mapping[int, Mapping[str, str]]] = MappingProxyType(
+HEADERS: Final[Mapping[int, Mapping[str, str]]] = MappingProxyType(
     {
         401: {"www-authenticate": "Plexy-Signature"},
         408: {"connection": "close"},
@@ -91,4 +91,4 @@ def problem(
     status = STATUS[code]
     document = Problem(status=status, code=code, detail=detail, field=field)
     kind = _LingeringResponse if code == "body_too_large" else ProblemResponse
-    return kind(document, {**_HEADERS.get(status, {}), **(headers or {})})
+    return kind(document, {**HEADERS.get(status, {}), **(headers or {})})
