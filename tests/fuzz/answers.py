@@ -49,8 +49,8 @@ def answers_in(received: bytes) -> list[Answer]:
 
 def _read_head(head: bytes) -> tuple[int, dict[str, str]]:
     first, *lines = head.decode("latin-1").split("\r\n")
-    version, status, _ = first.split(" ", 2)
-    if version != "HTTP/1.1":
+    version, status, *_ = [*first.split(" ", 2), ""]
+    if version != "HTTP/1.1" or not status.isdigit():
         raise UndocumentedError(f"no answer of HTTP: {first!r}")
     pairs = [line.partition(": ") for line in lines]
     return int(status), {name.lower(): value for name, _, value in pairs}

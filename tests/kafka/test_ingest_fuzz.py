@@ -71,7 +71,7 @@ async def test_hostile_requests_get_documented_answers(target):
 
 @pytest.mark.parametrize("kind", ATTACKS, ids=lambda kind: kind.name)
 async def test_an_attack_neither_stops_honest_deliveries_nor_takes_the_memory(target, kind):
-    assert_served(await attack(target, kind, 1.5))
+    assert_served(await attack(target, kind, 1.0))
 
 
 async def test_the_honest_sender_notices_what_is_not_served(kafka, tmp_path):
