@@ -386,7 +386,7 @@ class TestLoad:
             _, writer = await started.connect()
             writer.write(
                 b"POST /webhooks/plexy HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-                b"Content-Length: 1048576\r\n\r\n" + b" " * 90_000
+                b"Content-Length: 1048576\r\n\r\n" + b" " * 99_990
             )
             await asyncio.sleep(0.2)
             assert_problem(await started.deliver(b" " * 50_000), 503, "overloaded")
