@@ -21,6 +21,7 @@ RECEIVED: Final = Response(b'{"received": true}', media_type="application/json")
 # The one list of the codes and their statuses; what programs may rely on.
 STATUS: Final[Mapping[str, int]] = MappingProxyType(
     {
+        "malformed_request": 400,
         "malformed_json": 400,
         "invalid_envelope": 400,
         "signature_missing": 401,
@@ -32,6 +33,7 @@ STATUS: Final[Mapping[str, int]] = MappingProxyType(
         "request_timeout": 408,
         "body_too_large": 413,
         "unsupported_media_type": 415,
+        "head_too_large": 431,
         "internal_error": 500,
         "log_unavailable": 503,
         "overloaded": 503,
@@ -40,7 +42,7 @@ STATUS: Final[Mapping[str, int]] = MappingProxyType(
 
 # 401: a challenge must be there (RFC 9110, 11.6.1). 408 and 413: the rest of the body is not read,
 # so the connection can't carry another request.
-_HEADERS: Final[Mapping[int, Mapping[str, str]]] = MappingProxyType(
+HEADERS: Final[Mapping[int, Mapping[str, str]]] = MappingProxyType(
     {
         401: {"www-authenticate": "Plexy-Signature"},
         408: {"connection": "close"},
@@ -89,4 +91,4 @@ def problem(
     status = STATUS[code]
     document = Problem(status=status, code=code, detail=detail, field=field)
     kind = _LingeringResponse if code == "body_too_large" else ProblemResponse
-    return kind(document, {**_HEADERS.get(status, {}), **(headers or {})})
+    return kind(document, {**HEADERS.get(status, {}), **(headers or {})})

@@ -19,6 +19,7 @@ from starlette.routing import Route
 from ingest.answers import problem
 from ingest.health import Readiness, alive
 from ingest.log import Log, WebhookLog
+from ingest.openapi import Document
 from ingest.settings import IngestSettings
 from ingest.webhooks import WebhookEndpoint
 from runtime.logs import configure
@@ -50,6 +51,7 @@ def create_app(settings: IngestSettings, log: Log | None = None) -> Starlette:
         Route(_WEBHOOKS_PATH, WebhookEndpoint(settings, kept), methods=["POST"]),
         Route("/healthz", alive),
         Route("/readyz", Readiness(kept).ready),
+        Route("/openapi.json", Document(settings).page),
     ]
     handlers = {HTTPException: _answer_http_error, Exception: _answer_bug}
     application = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)

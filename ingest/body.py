@@ -1,13 +1,17 @@
-"""Read a request's body: at most so many bytes, and only until a point in time.
+"""Read a request's body: at most so many bytes, only until a point in time, and only into room.
 
 In: ASGI's ``receive``. Out: the bytes as they came, or what went wrong. Never: more in memory than
 the limit and one chunk of the server's.
 """
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from enum import Enum, auto
 
 from starlette.types import Receive
+
+from ingest.load import BodyMemory
 
 
 class BodyFault(Enum):
@@ -15,30 +19,58 @@ class BodyFault(Enum):
 
     TOO_LARGE = auto()
     TOO_SLOW = auto()
+    NO_ROOM = auto()
     DISCONNECTED = auto()
 
 
-async def read_body(receive: Receive, *, limit_bytes: int, until: float) -> bytes | BodyFault:
-    """Return the whole body; ``until`` is a time of the event loop's clock, in seconds."""
+@contextlib.asynccontextmanager
+async def read_body(
+    receive: Receive, memory: BodyMemory, *, limit_bytes: int, until: float
+) -> AsyncIterator[bytes | BodyFault]:
+    """Yield the whole body, which has its room until the block ends.
+
+    ``until`` is a time of the event loop's clock, in seconds.
+    """
+    body = _Body(memory, limit_bytes)
     try:
-        async with asyncio.timeout_at(until):
-            return await _read(receive, limit_bytes)
-    except TimeoutError:
-        return BodyFault.TOO_SLOW
+        try:
+            async with asyncio.timeout_at(until):
+                read = await body.read(receive)
+        except TimeoutError:
+            read = BodyFault.TOO_SLOW
+        yield read
+    finally:
+        memory.release(body.size)
 
 
-async def _read(receive: Receive, limit_bytes: int) -> bytes | BodyFault:
-    chunks: list[bytes] = []
-    size = 0
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return BodyFault.DISCONNECTED
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > limit_bytes:
+class _Body:
+    """A body that is arriving; ``size`` is what it has room for."""
+
+    def __init__(self, memory: BodyMemory, limit_bytes: int) -> None:
+        self.size = 0
+        self._memory = memory
+        self._limit_bytes = limit_bytes
+        # Not a list of chunks: where each has a byte or two, the list is many times their size.
+        self._bytes = bytearray()
+
+    async def read(self, receive: Receive) -> bytes | BodyFault:
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return BodyFault.DISCONNECTED
+            fault = self._take(message.get("body", b""))
+            if fault is not None:
+                return fault
+            more = message.get("more_body", False)
+        return bytes(self._bytes)
+
+    def _take(self, chunk: bytes) -> BodyFault | None:
+        size = self.size + len(chunk)
+        if size > self._limit_bytes:
             return BodyFault.TOO_LARGE
-        chunks.append(chunk)
-        more = message.get("more_body", False)
-    return b"".join(chunks)
+        if not self._memory.grow(self.size, size):
+            return BodyFault.NO_ROOM
+        self.size = size
+        self._bytes += chunk
+        return None

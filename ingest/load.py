@@ -1,33 +1,57 @@
-"""How much is in flight: deliveries that are not answered yet, and the bytes they may hold.
+"""How much is in flight: deliveries that are not answered yet, and the bytes of their bodies.
 
-In: a delivery's size, as declared. Out: whether there is room. Never: a queue; what finds no room
-is refused at once, and its sender comes again.
+In: deliveries whose signature is good; bytes of bodies, as they arrive. Out: whether there is room.
+Never: a queue; what finds no room is refused at once, and its sender comes again. And never a place
+for a promise: who declares a large body, or sends one without end, takes nothing from the others.
 """
 
 from typing import Final
 
-# Bodies in memory at a time, whatever their number: eight of the largest that can be allowed.
+# Of all large bodies in memory at a time, whatever their number: eight of the largest there can be.
 MAX_BYTES_IN_FLIGHT: Final = 64 * 1024 * 1024
+# A body this small always finds room, however many large ones strangers send: Plexy's have some
+# hundred bytes. The number of connections bounds how many there are.
+SMALL_BYTES: Final = 16 * 1024
 
 
-class Load:
-    """Counts what was admitted and not yet released."""
+class Deliveries:
+    """Counts the deliveries that were admitted and not yet released."""
 
-    def __init__(self, max_deliveries: int, max_bytes: int = MAX_BYTES_IN_FLIGHT) -> None:
-        self._deliveries = 0
+    def __init__(self, most: int) -> None:
+        self._count = 0
+        self._most = most
+
+    def admit(self) -> bool:
+        """Take a place; ``False`` if there is none."""
+        if self._count >= self._most:
+            return False
+        self._count += 1
+        return True
+
+    def release(self) -> None:
+        """Give a place back."""
+        self._count -= 1
+
+
+class BodyMemory:
+    """Counts the bytes of the bodies that are larger than ``SMALL_BYTES``."""
+
+    def __init__(self, max_bytes: int = MAX_BYTES_IN_FLIGHT) -> None:
         self._bytes = 0
-        self._max_deliveries = max_deliveries
         self._max_bytes = max_bytes
 
-    def admit(self, size_bytes: int) -> bool:
-        """Take a place for a delivery of at most so many bytes; ``False`` if there is none."""
-        if self._deliveries >= self._max_deliveries or self._bytes + size_bytes > self._max_bytes:
+    def grow(self, before: int, after: int) -> bool:
+        """Take room for a body that has grown; ``False``, and nothing taken, if there is none."""
+        more = _counted(after) - _counted(before)
+        if more and self._bytes + more > self._max_bytes:
             return False
-        self._deliveries += 1
-        self._bytes += size_bytes
+        self._bytes += more
         return True
 
     def release(self, size_bytes: int) -> None:
-        """Give back the place of a delivery that was admitted with this size."""
-        self._deliveries -= 1
-        self._bytes -= size_bytes
+        """Give back the room of a body that had grown to this size."""
+        self._bytes -= _counted(size_bytes)
+
+
+def _counted(size_bytes: int) -> int:
+    return size_bytes if size_bytes > SMALL_BYTES else 0

@@ -13,8 +13,10 @@ from typing import Final
 
 import structlog
 import uvicorn
+from starlette.applications import Starlette
 
 from ingest.app import create_app
+from ingest.connection import Limits, bounded_protocol
 from ingest.settings import LONGEST_ANSWER_S, IngestSettings
 from runtime.logs import configure
 from runtime.settings import SettingsError
@@ -30,10 +32,21 @@ _log = structlog.get_logger(__name__)
 def serve(settings: IngestSettings) -> None:
     """Serve until a signal ends it; ``SettingsError`` if the address can't be had."""
     configure(settings.log_format, settings.log_level)
-    config = uvicorn.Config(
-        create_app(settings),
+    config = server_config(create_app(settings), Limits.of(settings.answer_within_s))
+    with _listener(settings.ingest_host, settings.ingest_port) as listener:
+        _log.info("listening", host=settings.ingest_host, port=settings.ingest_port)
+        # uvicorn raises the signal that stopped it once more, after it has stopped.
+        signal.signal(signal.SIGTERM, _end)
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listener])
+
+
+def server_config(app: Starlette, limits: Limits) -> uvicorn.Config:
+    """Return how uvicorn serves ingress, with connections that are bounded by ``limits``."""
+    return uvicorn.Config(
+        app,
         loop="uvloop",
-        http="httptools",
+        http=bounded_protocol(limits),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -43,12 +56,6 @@ def serve(settings: IngestSettings) -> None:
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=LONGEST_ANSWER_S,
     )
-    with _listener(settings.ingest_host, settings.ingest_port) as listener:
-        _log.info("listening", host=settings.ingest_host, port=settings.ingest_port)
-        # uvicorn raises the signal that stopped it once more, after it has stopped.
-        signal.signal(signal.SIGTERM, _end)
-        with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listener])
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from ingest.answers import RECEIVED, problem
 from ingest.body import BodyFault, read_body
-from ingest.load import Load
+from ingest.load import BodyMemory, Deliveries
 from ingest.log import Log, LogUnavailableError
 from ingest.records import (
     Delivery,
@@ -55,7 +55,8 @@ class WebhookEndpoint:
         self._log = log
         self._names = settings.names
         self._secrets = [secret.reveal().encode() for secret in settings.webhook_secrets]
-        self._load = Load(settings.max_in_flight)
+        self._deliveries = Deliveries(settings.max_in_flight)
+        self._memory = BodyMemory()
         self._read_within_s = settings.answer_within_s * _READ_SHARE
         self._append_within_s = settings.answer_within_s * _APPEND_SHARE
 
@@ -64,7 +65,7 @@ class WebhookEndpoint:
         arrived = asyncio.get_running_loop().time()
         started = time.perf_counter()
         delivery = Delivery.of(scope, received_at_ms=time.time_ns() // 1_000_000)
-        outcome = self._refuse_by_head(delivery) or await self._admit(delivery, receive, arrived)
+        outcome = self._refuse_by_head(delivery) or await self._read(delivery, receive, arrived)
         _report(outcome, time.perf_counter() - started)
         if outcome.answer is not None:
             await outcome.answer(scope, receive, send)
@@ -77,30 +78,32 @@ class WebhookEndpoint:
             return self._too_large()
         return None
 
-    async def _admit(self, delivery: Delivery, receive: Receive, arrived: float) -> _Outcome:
-        size = delivery.content_length
-        reserved = self._settings.max_body_bytes if size is None else size
-        if not self._load.admit(reserved):
-            return _refused(
-                "overloaded", "too many deliveries are in flight; deliver this one later"
-            )
-        try:
-            body = await read_body(
-                receive,
-                limit_bytes=self._settings.max_body_bytes,
-                until=arrived + self._read_within_s,
-            )
+    async def _read(self, delivery: Delivery, receive: Receive, arrived: float) -> _Outcome:
+        """Read the body, which has its room in memory until the delivery is decided."""
+        async with read_body(
+            receive,
+            self._memory,
+            limit_bytes=self._settings.max_body_bytes,
+            until=arrived + self._read_within_s,
+        ) as body:
             if isinstance(body, BodyFault):
                 return self._no_body(body)
-            return await self._take(delivery, body, arrived + self._append_within_s)
+            fault = self._signature_fault(delivery, body)
+            if fault is not None:
+                return _refused(fault, self._explain(fault))
+            return await self._admit(delivery, body, arrived + self._append_within_s)
+
+    async def _admit(self, delivery: Delivery, body: bytes, until: float) -> _Outcome:
+        """Give a delivery whose signature is good a place; strangers take none from it."""
+        if not self._deliveries.admit():
+            return _overloaded()
+        try:
+            return await self._take(delivery, body, until)
         finally:
-            self._load.release(reserved)
+            self._deliveries.release()
 
     async def _take(self, delivery: Delivery, body: bytes, until: float) -> _Outcome:
-        """Judge the signature, then the envelope, and keep the delivery."""
-        fault = self._signature_fault(delivery, body)
-        if fault is not None:
-            return _refused(fault, self._explain(fault))
+        """Judge the envelope, and keep the delivery."""
         envelope = decode_envelope(body)
         match envelope:
             case Envelope():
@@ -157,6 +160,8 @@ class WebhookEndpoint:
             case BodyFault.TOO_SLOW:
                 detail = f"the body was not complete within {self._read_within_s:g} s"
                 return _refused("request_timeout", detail)
+            case BodyFault.NO_ROOM:
+                return _overloaded()
             case BodyFault.DISCONNECTED:
                 return _Outcome("client_disconnected", None)
             case _:
@@ -169,6 +174,10 @@ class WebhookEndpoint:
 
 def _refused(code: str, detail: str) -> _Outcome:
     return _Outcome(code, problem(code, detail))
+
+
+def _overloaded() -> _Outcome:
+    return _refused("overloaded", "too many deliveries are in flight; deliver this one later")
 
 
 def _rejected(rejection: Rejection, event_id: str | None) -> _Outcome:

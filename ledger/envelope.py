@@ -24,6 +24,8 @@ _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_BYTES)]
 # Beyond 2**53-1 a number is no longer exact in every JSON reader; as a time it is absurd anyway.
 _UnixSeconds = Annotated[int, msgspec.Meta(ge=0, le=MAX_AMOUNT_MINOR)]
 
+# Strings are matched whole, so that a bracket in one is none.
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
 _FIELD_IN_MESSAGE = re.compile(r"`\$\.(\w+)|missing required field `(\w+)`")
 
 
@@ -63,7 +65,7 @@ def decode_envelope(body: bytes) -> Envelope | Rejection:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return Rejection(reason=Reason.MALFORMED_JSON, detail=f"the body is not JSON: {error}")
     # A body without that many brackets can't be nested that deep: nearly all end here.
-    if body.count(b"{") + body.count(b"[") > MAX_NESTING and _nesting(envelope.data) > MAX_NESTING:
+    if body.count(b"{") + body.count(b"[") > MAX_NESTING and _nesting(body) > MAX_NESTING:
         return _TOO_DEEP
     for field in ("id", "type"):
         if len(getattr(envelope, field).encode()) > MAX_ID_BYTES:
@@ -81,15 +83,18 @@ def content_digest(envelope: Envelope) -> bytes:
     return blake2b(_CANONICAL.encode(content), digest_size=16).digest()
 
 
-def _nesting(value: Any) -> int:
-    """Return how many arrays and objects stand inside each other, level by level."""
-    depth, level = 0, [value]
-    while level := [item for item in level if isinstance(item, dict | list)]:
-        depth += 1
-        level = [
-            inner for item in level for inner in (item.values() if isinstance(item, dict) else item)
-        ]
-    return depth
+def _nesting(body: bytes) -> int:
+    """Return how many arrays and objects of a well-formed body stand inside each other.
+
+    All of the body counts, also what no field of the envelope takes: the decoder steps over that,
+    and gives up at a depth of its own.
+    """
+    depth = deepest = 0
+    for bracket in _BRACKETS.findall(body):
+        depth += {b"{": 1, b"[": 1, b"}": -1, b"]": -1}.get(bracket, 0)
+        deepest = max(deepest, depth)
+    # `data` is the first level.
+    return deepest - 1
 
 
 def _invalid(error: msgspec.ValidationError) -> Rejection:

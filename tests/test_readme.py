@@ -32,3 +32,10 @@ def test_the_readme_names_every_command() -> None:
     commands = re.findall(r"^  (\w+)  ", printed.split("Commands:")[1], re.MULTILINE)
     assert len(commands) >= 9
     assert all(f"`{name}`" in README.read_text() for name in commands)
+
+
+def test_every_test_that_a_page_names_is_there() -> None:
+    tests = "".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
+    for page in [README, *(ROOT / "docs").rglob("*.md")]:
+        for name in re.findall(r"`(test_\w+|Test\w+)`", page.read_text()):
+            assert re.search(rf"(?:def|class) {name}\b", tests), f"{page.name} names {name}"

@@ -14,6 +14,8 @@ import uvicorn
 from starlette.applications import Starlette
 
 from ingest.app import create_app
+from ingest.connection import Limits
+from ingest.server import server_config
 from ingest.settings import IngestSettings
 from ledger.signature import sign
 from runtime.settings import Secret
@@ -42,12 +44,10 @@ def signed(body: bytes, *, secret: str = SECRET, age_s: int = 0) -> dict[str, st
 
 
 @contextlib.asynccontextmanager
-async def serving(app: Starlette) -> AsyncIterator[str]:
+async def serving(app: Starlette, limits: Limits = Limits()) -> AsyncIterator[str]:  # noqa: B008
     """Serve the application as `ingest.server` does; yields its address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(
-            app, http="httptools", ws="none", lifespan="on", log_config=None, access_log=False
-        )
+        config = server_config(app, limits)
         config.load()
         server = uvicorn.Server(config)
         # As `Server.serve` does, without its signal handlers and its tick of 0.1 s.

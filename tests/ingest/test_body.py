@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from ingest.body import BodyFault, read_body
+from ingest.load import SMALL_BYTES, BodyMemory
 
 
 def receiving(*messages):
@@ -23,9 +24,13 @@ def chunk(body: bytes, *, more: bool = True):
     return {"type": "http.request", "body": body, "more_body": more}
 
 
-async def read(*messages, limit_bytes=10, within_s=5.0):
+async def read(*messages, limit_bytes=10, within_s=5.0, memory=None):
     until = asyncio.get_running_loop().time() + within_s
-    return await read_body(receiving(*messages), limit_bytes=limit_bytes, until=until)
+    memory = memory or BodyMemory()
+    async with read_body(
+        receiving(*messages), memory, limit_bytes=limit_bytes, until=until
+    ) as body:
+        return body
 
 
 async def test_chunks_are_joined():
@@ -61,3 +66,11 @@ async def test_a_cancelled_request_is_cancelled_and_not_slow():
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reading
+
+
+async def test_a_body_that_finds_no_room_is_not_read_on_and_leaves_its_room():
+    memory = BodyMemory(max_bytes=2 * SMALL_BYTES)
+    large = chunk(b"x" * (2 * SMALL_BYTES))
+    no_room = await read(large, chunk(b"x"), limit_bytes=2**20, memory=memory)
+    assert no_room is BodyFault.NO_ROOM
+    assert memory.grow(0, 2 * SMALL_BYTES)

@@ -1,35 +1,52 @@
-"""What is in flight is bounded, by number and by bytes."""
+"""What is in flight is bounded, by number and by bytes that are really there."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.load import MAX_BYTES_IN_FLIGHT, Load
+from ingest.load import MAX_BYTES_IN_FLIGHT, SMALL_BYTES, BodyMemory, Deliveries
+
+KIB = 1024
 
 
-def test_the_number_is_bounded():
-    load = Load(max_deliveries=2)
-    assert [load.admit(1) for _ in range(3)] == [True, True, False]
-    load.release(1)
-    assert load.admit(1)
+def test_the_number_of_deliveries_is_bounded():
+    deliveries = Deliveries(most=2)
+    assert [deliveries.admit() for _ in range(3)] == [True, True, False]
+    deliveries.release()
+    assert deliveries.admit()
 
 
-def test_the_bytes_are_bounded():
-    load = Load(max_deliveries=100, max_bytes=10)
-    assert load.admit(8)
-    assert not load.admit(3)
-    assert load.admit(2)
-    load.release(8)
-    assert load.admit(3)
+def test_the_bytes_of_large_bodies_are_bounded():
+    memory = BodyMemory(max_bytes=100 * KIB)
+    assert memory.grow(0, 80 * KIB)
+    assert not memory.grow(0, 30 * KIB)
+    assert memory.grow(0, 20 * KIB)
+    memory.release(80 * KIB)
+    assert memory.grow(0, 30 * KIB)
+
+
+def test_a_small_body_finds_room_however_full_it_is():
+    memory = BodyMemory(max_bytes=100 * KIB)
+    assert memory.grow(0, 100 * KIB)
+    assert memory.grow(0, SMALL_BYTES)
+    assert not memory.grow(SMALL_BYTES, SMALL_BYTES + 1)
 
 
 def test_the_largest_body_always_finds_room_in_an_idle_ingress():
-    assert Load(max_deliveries=1).admit(8 * 2**20)
+    assert BodyMemory().grow(0, 8 * 2**20)
     assert MAX_BYTES_IN_FLIGHT >= 8 * 8 * 2**20
 
 
-@given(st.lists(st.integers(0, 20)))
-def test_what_is_released_leaves_no_trace(sizes):
-    load = Load(max_deliveries=5, max_bytes=50)
-    for size in [size for size in sizes if load.admit(size)]:
-        load.release(size)
-    assert [load.admit(10) for _ in range(6)] == [True] * 5 + [False]
+@given(st.lists(st.lists(st.integers(0, 20 * KIB), max_size=6)))
+def test_what_is_released_leaves_no_trace(bodies):
+    memory = BodyMemory(max_bytes=50 * KIB)
+    sizes = []
+    for chunks in bodies:
+        size = 0
+        for chunk in chunks:
+            if memory.grow(size, size + chunk):
+                size += chunk
+        sizes.append(size)
+    for size in sizes:
+        memory.release(size)
+    assert memory.grow(0, 50 * KIB)
+    assert not memory.grow(0, 17 * KIB)

@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import CapturingLogger
 
 from ingest import webhooks
+from ingest.load import BodyMemory
 from ledger.signature import SignedForm, sign
 from runtime.settings import Secret
 from tests.fakes import until
@@ -140,6 +141,39 @@ class TestSignature:
         header = signed(event(), secret=secret)["Plexy-Signature"]
         async with ingress(webhook_secrets=secrets) as started:
             assert (await started.deliver(event(), plexy_signature=header)).status_code == 200
+
+    @pytest.mark.parametrize("form", [SignedForm.BODY, SignedForm.TIMESTAMPED])
+    async def test_a_retired_secret_is_refused_in_either_form(self, form):
+        header = sign(event(), b"whsec_old", int(time.time()), form)
+        async with ingress(webhook_secrets=(Secret("whsec_new"),)) as started:
+            answer = await started.deliver(event(), plexy_signature=header)
+            assert_problem(answer, 401, "signature_mismatch")
+            assert started.log.records == []
+
+    @pytest.mark.parametrize("form", [SignedForm.BODY, SignedForm.TIMESTAMPED])
+    async def test_a_delivery_that_was_recorded_is_refused_later_in_either_form(
+        self, running, form
+    ):
+        header = sign(event(), SECRET.encode(), int(time.time()) - 310, form)
+        answer = await running.deliver(event(), plexy_signature=header)
+        assert_problem(answer, 401, "timestamp_out_of_tolerance")
+        assert running.log.records == []
+
+    async def test_a_recorded_time_that_is_signed_cannot_be_made_fresh(self, running):
+        now = int(time.time())
+        recorded = sign(event(), SECRET.encode(), now - 310, SignedForm.TIMESTAMPED)
+        fresh = recorded.replace(f"t={now - 310}", f"t={now}")
+        answer = await running.deliver(event(), plexy_signature=fresh)
+        assert_problem(answer, 401, "signature_mismatch")
+
+    async def test_one_that_is_not_signed_can_and_so_it_is_the_id_that_counts(self, running):
+        """The price of the form that Plexy's current page tells of: the delivery is kept twice."""
+        now = int(time.time())
+        recorded = sign(event(), SECRET.encode(), now - 310, SignedForm.BODY)
+        fresh = recorded.replace(f"t={now - 310}", f"t={now}")
+        answer = await running.deliver(event(), plexy_signature=fresh)
+        assert answer.status_code == 200
+        assert [record.key for record in running.log.records] == [b"evt_1"]
 
     async def test_a_header_that_is_repeated_is_judged_whole(self, running):
         right = signed(event())["Plexy-Signature"]
@@ -332,6 +366,33 @@ async def _trickle(writer: asyncio.StreamWriter) -> None:
 
 
 class TestLoad:
+    async def test_strangers_who_promise_much_take_no_place(self):
+        async with ingress(max_in_flight=1) as started:
+            head = (
+                b"POST /webhooks/plexy HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"Content-Length: 1048576\r\n\r\n{"
+            )
+            writers = [(await started.connect())[1] for _ in range(100)]
+            for writer in writers:
+                writer.write(head)
+            await asyncio.sleep(0.2)
+            assert (await started.deliver(event())).status_code == 200
+            for writer in writers:
+                writer.transport.abort()
+
+    async def test_strangers_who_send_much_leave_room_for_what_is_small(self, monkeypatch):
+        monkeypatch.setattr("ingest.webhooks.BodyMemory", lambda: BodyMemory(max_bytes=100_000))
+        async with ingress() as started:
+            _, writer = await started.connect()
+            writer.write(
+                b"POST /webhooks/plexy HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"Content-Length: 1048576\r\n\r\n" + b" " * 99_990
+            )
+            await asyncio.sleep(0.2)
+            assert_problem(await started.deliver(b" " * 50_000), 503, "overloaded")
+            assert (await started.deliver(event())).status_code == 200
+            writer.transport.abort()
+
     async def test_more_than_may_be_in_flight_is_503_and_what_is_in_flight_goes_on(self):
         async with ingress(max_in_flight=2) as started:
             started.log.acknowledging.clear()

@@ -252,6 +252,15 @@ def test_a_command_without_credentials_ends_in_bounded_time(env):
     assert env["LEDGER_KAFKA_BOOTSTRAP"] in line
 
 
+def test_nothing_secret_is_in_the_brokers_log_either(secured, env, tmp_path):
+    """It names whom it lets in and whom it doesn't; it runs after logins of both kinds."""
+    for settings in (env, refused(env, "password", tmp_path)):
+        end_of("topics", settings)
+    text = secured.log_file.read_text()
+    for secret in (PASSWORD, WRONG, SECRET):
+        assert secret not in text
+
+
 def assert_nothing_secret_in(folder: Path) -> None:
     logs = [file for file in folder.rglob("*.log") if "tables" not in file.parts]
     assert logs

@@ -164,6 +164,15 @@ class TestToken:
         assert (answer.status, answer.json) == (200, document)
         assert answer.headers["Content-Type"] == "application/json"
 
+    @pytest.mark.parametrize("token", [None, "wrong"])
+    def test_without_the_token_nobody_learns_which_orders_there_are(self, env, token):
+        there, not_there = (ask(env, f"/orders/{name}", token=token) for name in ("ord_1", "no"))
+        assert there.status == not_there.status == 401
+        assert there.body == not_there.body
+        unlike = {"Date"}
+        for name in {*there.headers, *not_there.headers} - unlike:
+            assert there.headers[name] == not_there.headers[name]
+
     def test_an_authorization_of_another_kind_is_refused(self, env):
         connection = http.client.HTTPConnection("127.0.0.1", int(env["LEDGER_WEB_PORT"]))
         for value in (TOKEN, f"Basic {TOKEN}", f"bearer  {TOKEN}", "Bearer t\u00fcr".encode()):
@@ -265,6 +274,36 @@ class TestErrors:
 
     def test_a_path_that_no_server_takes_harms_nothing(self, env):
         assert ask(env, "/orders/" + "x" * 20_000).status in {400, 414}
+        assert ask(env, "/orders/ord_1").status == 200
+
+
+@pytest.mark.usefixtures("worker")
+class TestLimits:
+    """What is too long is refused, with the token or without, and the next request is served."""
+
+    @pytest.mark.parametrize("token", [None, TOKEN])
+    @pytest.mark.parametrize(
+        "path",
+        [
+            f"/orders/{'x' * 10_000}",
+            f"/payments/{'%2F' * 5_000}",
+            f"/orders/ord_1?{'a=b&' * 5_000}",
+            f"/{'/' * 10_000}",
+        ],
+    )
+    def test_of_a_path_and_its_query(self, env, path, token):
+        assert ask(env, path, token=token).status in {400, 414}
+        assert ask(env, "/orders/ord_1").status == 200
+
+    @pytest.mark.parametrize("reference", ["x" * (MAX_ID_BYTES + 1), "\u044e" * MAX_ID_BYTES])
+    @pytest.mark.parametrize("kind", ["orders", "payments"])
+    def test_of_an_id_in_bytes(self, env, kind, reference):
+        answer = ask(env, f"/{kind}/{encoded(reference)}")
+        assert answer.status == 404
+        assert len(answer.body) < 1000
+
+    def test_of_a_header(self, env):
+        assert ask(env, "/orders/ord_1", token="x" * 10_000).status == 400
         assert ask(env, "/orders/ord_1").status == 200
 
 

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.envelope import MAX_ID_BYTES, Envelope, content_digest, decode_envelope
+from ledger.envelope import (
+    MAX_ID_BYTES,
+    MAX_NESTING,
+    Envelope,
+    content_digest,
+    decode_envelope,
+)
 from ledger.rejections import Reason, Rejection
 
 json_values = st.recursive(
@@ -58,6 +64,23 @@ def test_no_depth_of_nesting_raises(depth, opened, closed):
         assert decoded.reason is Reason.MALFORMED_JSON
     else:
         assert content_digest(decoded)
+
+
+@pytest.mark.parametrize("where", ["data", "livemode", "more"])
+@pytest.mark.parametrize(("depth", "kind"), [(MAX_NESTING, Envelope), (MAX_NESTING + 1, Rejection)])
+def test_the_bound_of_nesting_is_the_same_wherever_it_stands(where, depth, kind):
+    """The decoder's own depends on how deep its caller stands, which differs between programs."""
+    value = '{"a":' * depth + '"]]}}[[{{\\"["' + "}" * depth
+    fields = {"id": '"e"', "type": '"t"', "created": "1", "data": "{}"} | {where: value}
+    body = "{" + ",".join(f'"{name}":{text}' for name, text in fields.items()) + "}"
+    assert isinstance(decode_envelope(body.encode()), kind)
+
+
+@given(json_values)
+def test_a_bracket_in_a_string_is_none(value):
+    text = json.dumps(json.dumps([value] * 70))
+    body = b'{"id":"e","type":"t","created":1,"data":{"a":%b}}' % text.encode()
+    assert isinstance(decode_envelope(body), Envelope)
 
 
 @given(envelopes)

@@ -110,3 +110,27 @@ def test_unknown_fields_spaces_and_upper_case_digits_are_taken():
 
 def test_without_a_secret_nothing_is_accepted():
     assert faults_of(sign(b"{}", b"", NOW_S), known=()) is SignatureFault.MISMATCH
+
+
+@given(bodies, st.integers(1, 10**9), st.integers(-(10**6), 10**6))
+def test_a_time_that_was_signed_in_neither_form_is_a_mismatch(body, at_s, shift_s):
+    """Where the time is signed, another one under the same digest fits neither form."""
+    header = sign(body, SECRET, at_s, SignedForm.TIMESTAMPED)
+    moved = header.replace(f"t={at_s}", f"t={abs(at_s + shift_s)}")
+    if moved != header:
+        for form in SignedForm:
+            assert faults_of(moved, body, form=form, now_s=at_s) is SignatureFault.MISMATCH
+
+
+@given(bodies, forms)
+def test_a_retired_secret_is_a_mismatch(body, form):
+    header = sign(body, b"whsec_retired", NOW_S, form)
+    assert faults_of(header, body, known=[b"whsec_retired", SECRET]) is None
+    assert faults_of(header, body, known=[SECRET]) is SignatureFault.MISMATCH
+
+
+@given(bodies, forms, st.integers(301, 10**6))
+def test_a_recorded_delivery_is_refused_once_the_tolerance_is_over(body, form, later_s):
+    header = sign(body, SECRET, NOW_S, form)
+    assert faults_of(header, body, now_s=NOW_S + 300) is None
+    assert faults_of(header, body, now_s=NOW_S + later_s) is SignatureFault.OUT_OF_TOLERANCE

@@ -1,0 +1,141 @@
+"""``GET /openapi.json``: every path, and every answer that can come, in OpenAPI 3.1.
+
+In: the types that decode deliveries and the table of problems that answers are made from. Out: one
+document, made at the start. Never: an answer that ``answers.STATUS`` does not have, or one of it
+that is left out: the document is made from that table, not beside it.
+"""
+
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from importlib.metadata import version
+from types import MappingProxyType
+from typing import Any, Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ingest.answers import HEADERS, STATUS
+from ingest.settings import IngestSettings
+from ledger.envelope import Envelope
+from runtime.problems import MEDIA_TYPE, Problem
+
+Json = dict[str, Any]
+
+# What the server says before a request reaches a path, and what any path may say.
+_ANYWHERE: Final = ("malformed_request", "head_too_large", "method_not_allowed", "internal_error")
+_DELIVERY: Final = tuple(code for code in STATUS if code != "not_found")
+
+_MEANINGS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "Plexy-Signature": "`t=<Unix seconds>,v1=<hex HMAC-SHA256>`; the key is the endpoint's "
+        "signing secret, and what is signed the raw body, or `<t>.<raw body>`",
+        "retry-after": "seconds after which to deliver again",
+        "allow": "the methods that the path has",
+        "www-authenticate": "the header that is missing or wrong",
+        "connection": "the connection takes no further request",
+    }
+)
+
+
+class Document:
+    """The page; the document does not change while the program runs."""
+
+    def __init__(self, settings: IngestSettings) -> None:
+        document = msgspec.json.encode(describe(settings))
+        self._answer = Response(document, media_type="application/json")
+
+    async def page(self, _request: Request) -> Response:
+        """Answer with the document."""
+        return self._answer
+
+
+def describe(settings: IngestSettings) -> Json:
+    """Return the document."""
+    _, schemas = msgspec.json.schema_components(
+        (Envelope, Problem), ref_template="#/components/schemas/{name}"
+    )
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "plexy-ledger ingress",
+            "version": version("plexy-ledger"),
+            "summary": "Takes Plexy's webhooks and keeps them in Kafka.",
+            "description": "Any other path is answered 404, with the code `not_found`.",
+        },
+        "paths": {
+            "/webhooks/plexy": {"post": _delivery(settings)},
+            "/healthz": {"get": _page("The program runs", ())},
+            "/readyz": {"get": _page("A delivery could be kept now", ("log_unavailable",))},
+            "/openapi.json": {"get": _page("This document", ())},
+        },
+        "components": {
+            "schemas": dict(schemas),
+            "responses": {"NotFound": _problems(HTTPStatus.NOT_FOUND, ["not_found"])},
+        },
+    }
+
+
+def _delivery(settings: IngestSettings) -> Json:
+    kept = {"type": "object", "properties": {"received": {"const": True}}, "required": ["received"]}
+    signature = {
+        "name": "Plexy-Signature",
+        "in": "header",
+        "required": not settings.allow_unsigned,
+        "description": _MEANINGS["Plexy-Signature"],
+        "schema": {"type": "string", "maxLength": 4096},
+    }
+    body = {"schema": {"$ref": "#/components/schemas/Envelope"}}
+    return {
+        "operationId": "deliver",
+        "summary": "Take one delivery; 200 once every replica in sync has it",
+        "parameters": [signature],
+        "requestBody": {
+            "required": True,
+            "description": f"the event, of at most {settings.max_body_bytes} bytes",
+            "content": {"application/json": body},
+        },
+        "responses": {
+            "200": _json("The delivery is kept.", kept),
+            **_responses(_DELIVERY),
+        },
+    }
+
+
+def _page(summary: str, codes: Iterable[str]) -> Json:
+    return {
+        "summary": summary,
+        "responses": {
+            "200": _json("It is so.", {"type": "object"}),
+            **_responses((*codes, *_ANYWHERE)),
+        },
+    }
+
+
+def _responses(codes: Iterable[str]) -> Json:
+    by_status: dict[int, list[str]] = {}
+    for code in codes:
+        by_status.setdefault(STATUS[code], []).append(code)
+    return {str(status): _problems(status, by_status[status]) for status in sorted(by_status)}
+
+
+def _problems(status: int, codes: list[str]) -> Json:
+    """Describe the answers of one status: a problem document with one of these codes."""
+    names = ["allow"] if status == HTTPStatus.METHOD_NOT_ALLOWED else HEADERS.get(status, {})
+    schema = {
+        "allOf": [{"$ref": "#/components/schemas/Problem"}],
+        "properties": {"status": {"const": status}, "code": {"enum": codes}},
+    }
+    answer: Json = {
+        "description": f"{HTTPStatus(status).phrase}: {', '.join(f'`{code}`' for code in codes)}",
+        "content": {MEDIA_TYPE: {"schema": schema}},
+    }
+    if names:
+        answer["headers"] = {
+            name: {"description": _MEANINGS[name], "schema": {"type": "string"}} for name in names
+        }
+    return answer
+
+
+def _json(description: str, schema: Json) -> Json:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}

@@ -1,0 +1,71 @@
+"""Judge what a server sent back: whole, documented answers, or nothing and the end.
+
+In: the bytes of a connection. Out: the answers in them, or an `UndocumentedError`. The parser is
+strict and of its own: a client library would forgive what must not be forgiven here.
+"""
+
+import json
+from typing import Final, NamedTuple
+
+from ingest.answers import STATUS
+
+PROBLEM: Final = "application/problem+json"
+# What a bug is answered with is documented as well, and must not be seen.
+CODES: Final = {code for code, status in STATUS.items() if status != 500}
+
+
+class UndocumentedError(AssertionError):
+    """The server answered something that it does not document."""
+
+
+class Answer(NamedTuple):
+    """One answer; ``code`` is its problem's, or `accepted`."""
+
+    status: int
+    code: str
+    closes: bool
+
+
+def answers_in(received: bytes) -> list[Answer]:
+    """Parse everything that came on a connection; what is cut off in the middle is an error."""
+    found = []
+    while received:
+        head, separator, rest = received.partition(b"\r\n\r\n")
+        if not separator:
+            raise UndocumentedError(f"an answer's head is cut off: {received[:200]!r}")
+        status, headers = _read_head(head)
+        if status == 100:
+            received = rest
+            continue
+        length = int(headers.get("content-length", "-1"))
+        # To HEAD nothing follows the head, but we never know who asked: JSON starts with a brace.
+        body = rest[:length] if rest.startswith(b"{") else b""
+        if body and len(body) != length:
+            raise UndocumentedError(f"an answer's body is cut off: {received[:200]!r}")
+        found.append(_judge(status, headers, body))
+        received = rest[len(body) :]
+    return found
+
+
+def _read_head(head: bytes) -> tuple[int, dict[str, str]]:
+    first, *lines = head.decode("latin-1").split("\r\n")
+    version, status, *_ = [*first.split(" ", 2), ""]
+    if version != "HTTP/1.1" or not status.isdigit():
+        raise UndocumentedError(f"no answer of HTTP: {first!r}")
+    pairs = [line.partition(": ") for line in lines]
+    return int(status), {name.lower(): value for name, _, value in pairs}
+
+
+def _judge(status: int, headers: dict[str, str], body: bytes) -> Answer:
+    closes = headers.get("connection", "").lower() == "close"
+    if status == 200:
+        return Answer(200, "accepted", closes)
+    if headers.get("content-type") != PROBLEM:
+        raise UndocumentedError(f"{status} is no problem document: {headers} {body[:200]!r}")
+    if not body:
+        return Answer(status, "", closes)
+    document = json.loads(body)
+    code = document["code"]
+    if code not in CODES or STATUS[code] != status or document["status"] != status:
+        raise UndocumentedError(f"{status} with {document}")
+    return Answer(status, code, closes)

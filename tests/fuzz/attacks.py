@@ -1,0 +1,154 @@
+"""What no good client does to a server: too slow, too much, too many, too early gone.
+
+In: a target, and for how long. Out: how many connections were made; whatever was answered on them
+is judged. Every attacker comes back at once when it is thrown out.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Final, NamedTuple
+
+from tests.fuzz.answers import UndocumentedError, answers_in
+from tests.fuzz.target import Target, connect
+
+_POST: Final = b"POST /webhooks/plexy HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+_GET: Final = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+_BLOCK: Final = 64 * 1024
+_DRIP_S: Final = 0.25
+
+
+class Attack(NamedTuple):
+    """One kind of attack, by this many attackers at a time."""
+
+    name: str
+    attackers: int
+    once: Callable[[Target], Awaitable[bytes]]
+
+
+async def _drip(target: Target, opening: bytes, drop: bytes) -> bytes:
+    """Say the opening, then a drop at a time, for as long as the server listens."""
+    reader, writer = await connect(target.port)
+    heard = asyncio.create_task(_hear(reader))
+    try:
+        writer.write(opening)
+        while not heard.done() and not writer.is_closing():
+            await asyncio.wait([heard], timeout=_DRIP_S)
+            writer.write(drop)
+        return await heard
+    finally:
+        heard.cancel()
+        writer.transport.abort()
+
+
+async def _pour(target: Target, opening: bytes, block: bytes, *, hear: bool = True) -> bytes:
+    """Say the opening, then block after block, as fast as the server takes them."""
+    reader, writer = await connect(target.port)
+    heard = asyncio.create_task(_hear(reader) if hear else asyncio.sleep(3600, b""))
+    said = asyncio.create_task(_say(writer, opening, block))
+    try:
+        await asyncio.wait([heard, said], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([heard], timeout=_DRIP_S)
+        return heard.result() if heard.done() else b""
+    finally:
+        heard.cancel()
+        said.cancel()
+        writer.transport.abort()
+
+
+async def _say(writer: asyncio.StreamWriter, opening: bytes, block: bytes) -> None:
+    with contextlib.suppress(OSError):
+        writer.write(opening)
+        while not writer.is_closing():
+            writer.write(block)
+            await writer.drain()
+
+
+async def _hear(reader: asyncio.StreamReader) -> bytes:
+    """Return what the server says until it closes; after so much, only its end."""
+    received = bytearray()
+    with contextlib.suppress(OSError):
+        while chunk := await reader.read(_BLOCK):
+            if len(received) < _BLOCK:
+                received += chunk
+    return bytes(received)
+
+
+async def _go_away(target: Target, raw: bytes, *, politely: bool) -> bytes:
+    """Say something and be gone: half closed and listening, or by a reset."""
+    if politely:
+        return await target.exchange(raw, half_close=True, within_s=20)
+    _, writer = await connect(target.port)
+    writer.write(raw)
+    await asyncio.sleep(0)
+    writer.transport.abort()
+    return b""
+
+
+_MIB: Final = b" " * (1024 * 1024 - 1)
+_LARGE: Final = _POST + b"Content-Length: %d\r\n\r\n" % 2**20
+
+ATTACKS: Final = (
+    Attack("idle connections", 1500, lambda t: _drip(t, b"", b"")),
+    Attack("slow heads", 500, lambda t: _drip(t, b"", b"P")),
+    Attack("slow header lines", 500, lambda t: _drip(t, _POST, b"X")),
+    Attack("slow headers", 500, lambda t: _drip(t, _POST, b"A: b\r\n")),
+    Attack("slow bodies", 1200, lambda t: _drip(t, _POST + b"Content-Length: 9999\r\n\r\n", b" ")),
+    Attack("large bodies without end", 100, lambda t: _drip(t, _LARGE + _MIB, b"")),
+    Attack("large bodies declared", 300, lambda t: _drip(t, _LARGE, b" ")),
+    Attack(
+        "chunks without end",
+        20,
+        lambda t: _pour(t, _POST + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n" * 8192),
+    ),
+    Attack(
+        "a chunk without end",
+        50,
+        lambda t: _drip(t, _POST + b"Transfer-Encoding: chunked\r\n\r\nffff\r\n", b" "),
+    ),
+    Attack("header flood", 20, lambda t: _pour(t, _POST, b"A: b\r\n" * 8192)),
+    Attack("a header without end", 20, lambda t: _pour(t, _POST + b"A: ", b"b" * _BLOCK)),
+    Attack("a name without end", 20, lambda t: _pour(t, _POST, b"b" * _BLOCK)),
+    Attack("a path without end", 20, lambda t: _pour(t, b"GET /", b"b" * _BLOCK)),
+    Attack("pipelining", 20, lambda t: _pour(t, b"", _GET * 4096)),
+    Attack("pipelining, deaf", 20, lambda t: _pour(t, b"", _GET * 4096, hear=False)),
+    Attack("noise", 20, lambda t: _pour(t, b"", bytes(range(256)) * 256)),
+    Attack("half closed", 20, lambda t: _go_away(t, _LARGE + b"{", politely=True)),
+    Attack("gone by reset", 20, lambda t: _go_away(t, _LARGE + b"{", politely=False)),
+    Attack("half closed, whole", 20, lambda t: _go_away(t, _GET, politely=True)),
+)
+
+
+async def carry_out(attack: Attack, target: Target, seconds: float) -> int:
+    """Attack for so long; return how many connections it took."""
+    counts = [0]
+    end = asyncio.get_running_loop().time() + seconds
+    tasks = [
+        asyncio.create_task(_attacker(attack, target, counts)) for _ in range(attack.attackers)
+    ]
+    try:
+        while (left := end - asyncio.get_running_loop().time()) > 0:
+            done, _ = await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_EXCEPTION)
+            if done:
+                done.pop().result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    return counts[0]
+
+
+async def _attacker(attack: Attack, target: Target, counts: list[int]) -> None:
+    while True:
+        counts[0] += 1
+        try:
+            received = await attack.once(target)
+        except OSError:
+            await asyncio.sleep(0.05)
+            continue
+        if len(received) < _BLOCK:
+            try:
+                answers_in(received)
+            except UndocumentedError as error:
+                raise UndocumentedError(f"{attack.name}: {error}") from error
+        await asyncio.sleep(0.01)

@@ -1,0 +1,98 @@
+"""The ingress under attack: a process of its own, whose memory is watched, and a bare connection.
+
+In: settings. Out: a running `ingest.server`, with its highest memory. Never: a client library
+between an attack and the socket.
+"""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Final
+
+PROJECT: Final = Path(__file__).parents[2]
+SERVE: Final = [sys.executable, "-m", "cli", "ingest"]
+_READ_BYTES: Final = 64 * 1024
+
+
+class Target:
+    """A running ingress."""
+
+    def __init__(self, port: int, process: subprocess.Popen[bytes], log_file: Path) -> None:
+        self.port = port
+        self.process = process
+        self.log_file = log_file
+
+    def memory_mb(self, line: str = "VmRSS") -> int:
+        """Return resident memory now, or with ``VmHWM`` the highest so far."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (found,) = [text for text in status.splitlines() if text.startswith(f"{line}:")]
+        return int(found.split()[1]) // 1024
+
+    def open_sockets(self) -> int:
+        """Count what the process has open."""
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+    async def exchange(
+        self, raw: bytes, *, half_close: bool = False, within_s: float = 30
+    ) -> bytes:
+        """Send bytes on a connection of their own; return all that came until the server closed.
+
+        A connection that stays open is closed from here, once an answer was quiet for a moment.
+        """
+        reader, writer = await connect(self.port)
+        received = bytearray()
+        try:
+            writer.write(raw)
+            with contextlib.suppress(OSError):
+                if half_close:
+                    writer.write_eof()
+                async with asyncio.timeout(within_s):
+                    while chunk := await _read(reader, quiet_s=0.05 if received else within_s):
+                        received += chunk
+        finally:
+            writer.transport.abort()
+        return bytes(received)
+
+
+async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Open a bare connection."""
+    return await asyncio.open_connection("127.0.0.1", port)
+
+
+async def _read(reader: asyncio.StreamReader, quiet_s: float) -> bytes:
+    try:
+        async with asyncio.timeout(quiet_s):
+            return await reader.read(_READ_BYTES)
+    except TimeoutError:
+        return b""
+
+
+@contextlib.asynccontextmanager
+async def running(env: Mapping[str, str], log_file: Path) -> AsyncIterator[Target]:
+    """Run ingress with this environment until the block ends."""
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(  # noqa: ASYNC220 - done in a moment
+            SERVE, cwd=PROJECT, env=os.environ | env, stderr=log
+        )
+    target = Target(int(env["LEDGER_INGEST_PORT"]), process, log_file)
+    try:
+        async with asyncio.timeout(60):
+            while not await _ready(target):
+                assert process.poll() is None, "ingress ended; its log says why"
+                await asyncio.sleep(0.05)
+        yield target
+    finally:
+        process.kill()
+        await asyncio.to_thread(process.wait)
+
+
+async def _ready(target: Target) -> bool:
+    try:
+        answer = await target.exchange(b"GET /readyz HTTP/1.1\r\nConnection: close\r\n\r\n")
+    except OSError:
+        return False
+    return answer.startswith(b"HTTP/1.1 200")

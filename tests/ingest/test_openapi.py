@@ -1,0 +1,76 @@
+"""The document that ingress publishes is valid, and says what ingress does, no less and no more."""
+
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from ingest.answers import STATUS
+from ingest.app import create_app
+from ingest.openapi import describe
+from tests.fakes import FakeLog
+from tests.ingest.conftest import PATH, event, settings
+
+DOCUMENT = describe(settings())
+JSON = "application/problem+json"
+
+
+def codes_of(answer) -> set[str]:
+    return set(answer["content"][JSON]["schema"]["properties"]["code"]["enum"])
+
+
+def documented(path: str, method: str = "post") -> dict[str, set[str]]:
+    answers = DOCUMENT["paths"][path][method]["responses"]
+    return {status: codes_of(answer) for status, answer in answers.items() if status != "200"}
+
+
+def test_it_is_valid_openapi_3_1():
+    assert DOCUMENT["openapi"].startswith("3.1.")
+    assert [error.message for error in OpenAPIV31SpecValidator(DOCUMENT).iter_errors()] == []
+
+
+def test_the_validator_would_find_a_fault():
+    broken = DOCUMENT | {"paths": {"/x": {"get": {"responses": {"200": {}}}}}}
+    assert list(OpenAPIV31SpecValidator(broken).iter_errors())
+
+
+async def test_ingress_publishes_it(running):
+    answer = await running.client.get("/openapi.json")
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json() == DOCUMENT
+
+
+def test_it_has_every_path_of_the_application():
+    routes = create_app(settings(), FakeLog()).routes
+    assert {route.path for route in routes} == set(DOCUMENT["paths"])
+
+
+def test_a_delivery_may_be_answered_with_every_code_there_is_but_not_found():
+    told = documented(PATH)
+    assert {code: int(status) for status, codes in told.items() for code in codes} == {
+        code: status for code, status in STATUS.items() if code != "not_found"
+    }
+    assert codes_of(DOCUMENT["components"]["responses"]["NotFound"]) == {"not_found"}
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json"])
+def test_every_page_says_what_any_request_may_meet(path):
+    told = documented(path, "get")
+    assert {"400", "405", "431", "500"} <= set(told)
+    assert ("503" in told) == (path == "/readyz")
+
+
+def test_it_says_what_the_settings_say():
+    limited = describe(settings(max_body_bytes=77))
+    body = limited["paths"][PATH]["post"]["requestBody"]
+    assert "77 bytes" in body["description"]
+    unsigned = describe(settings(webhook_secrets=(), allow_unsigned=True))
+    (signature,) = unsigned["paths"][PATH]["post"]["parameters"]
+    assert not signature["required"]
+
+
+async def test_a_body_that_fits_its_schema_is_taken(running):
+    required = DOCUMENT["components"]["schemas"]["Envelope"]["required"]
+    assert set(required) == {"id", "type", "created", "data"}
+    for name in required:
+        answer = await running.deliver(event(**{name: None}))
+        assert answer.json()["field"] == name
+    assert (await running.deliver(event())).status_code == 200

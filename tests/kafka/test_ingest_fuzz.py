@@ -1,0 +1,100 @@
+"""Hostile requests and connections, in short; `make fuzz` is the long form, with figures.
+
+What holds: only documented answers, no failure in the log, bounded memory, no file left open, and
+honest deliveries beside it are all taken.
+"""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from cli.kafka import EmbeddedKafka
+from runtime.topics import TopicSettings, ensure_topics
+from tests.fuzz.answers import UndocumentedError, answers_in
+from tests.fuzz.attacks import ATTACKS
+from tests.fuzz.campaign import Figures, attack, send_inputs
+from tests.fuzz.honest import honest_deliveries
+from tests.fuzz.target import Target, running
+from tests.ingest.conftest import SECRET
+from tests.kafka.harness import environment, free_port
+
+pytestmark = pytest.mark.timeout(180)
+
+SEED = 20_260_101
+# Some 50 MB idle; 64 MB of bodies, as much again while they are put together, and the allocator's.
+MOST_MB = 300
+
+
+async def ingress(bootstrap: str, folder: Path, **more: object) -> AsyncIterator[Target]:
+    port = free_port()
+    env = environment(
+        bootstrap, folder, webhook_secrets=SECRET, ingest_port=port, answer_within_s=5, **more
+    )
+    await ensure_topics(TopicSettings.from_environment(env))
+    async with running(env, folder / "ingress.log") as target:
+        yield target
+
+
+@pytest.fixture
+async def target(kafka: EmbeddedKafka, tmp_path: Path) -> AsyncIterator[Target]:
+    async for started in ingress(kafka.bootstrap, tmp_path):
+        yield started
+        lines = [json.loads(line) for line in started.log_file.read_text().splitlines()]
+        assert {line["level"] for line in lines} <= {"info"}
+
+
+def assert_served(figures: Figures) -> None:
+    assert figures.honest > 10, figures
+    assert not figures.refused, figures
+    assert figures.memory_mb < MOST_MB, figures
+
+
+async def test_hostile_requests_get_documented_answers(target):
+    figures, outcomes = await send_inputs(target, 600, SEED)
+    assert_served(figures)
+    # The inputs are worth something: every kind of answer that one request can bring is there.
+    codes = {outcome.rpartition(" ")[2] for outcome in outcomes}
+    assert {
+        "accepted",
+        "malformed_request",
+        "head_too_large",
+        "malformed_json",
+        "invalid_envelope",
+        "signature_mismatch",
+        "timestamp_out_of_tolerance",
+        "not_found",
+        "method_not_allowed",
+    } <= codes, codes
+
+
+@pytest.mark.parametrize("kind", ATTACKS, ids=lambda kind: kind.name)
+async def test_an_attack_neither_stops_honest_deliveries_nor_takes_the_memory(target, kind):
+    assert_served(await attack(target, kind, 1.0))
+
+
+async def test_the_honest_sender_notices_what_is_not_served(kafka, tmp_path):
+    async for target in ingress(kafka.bootstrap, tmp_path, max_body_bytes=10):
+        async with honest_deliveries(target.port) as fared:
+            await target.exchange(b"", within_s=1)
+    assert fared.refused
+    assert set(fared.refused) == {"body_too_large"}
+
+
+@pytest.mark.parametrize(
+    "received",
+    [
+        b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nno",
+        (
+            b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: application/problem+json\r\n"
+            b'content-length: 38\r\n\r\n{"status":500,"code":"internal_error"}'
+        ),
+        b"HTTP/1.1 200 OK\r\ncontent-length",
+        b'HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{"a"',
+        b"nonsense\r\n\r\n",
+    ],
+)
+def test_an_undocumented_answer_is_noticed(received):
+    with pytest.raises(UndocumentedError):
+        answers_in(received)

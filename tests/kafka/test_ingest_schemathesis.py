@@ -1,0 +1,102 @@
+"""Ingress, on a real broker, against its own document: schemathesis draws requests from it.
+
+Whatever is drawn, the answer is a documented one, of the documented form, and never a failure of
+the server. What is signed gets past the signature, to what the document says of the body.
+"""
+
+import copy
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from cli.kafka import EmbeddedKafka
+from ingest.openapi import describe
+from ledger.signature import sign
+from tests.ingest.conftest import PATH, SECRET, settings
+from tests.kafka.harness import environment, free_port, until
+from tests.kafka.test_secured_kafka import ask_ingress, program
+
+pytestmark = pytest.mark.timeout(180)
+
+
+bounded = hypothesis_settings(
+    max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+)
+
+
+class Signed(requests.auth.AuthBase):
+    """Signs the body as it goes out, whatever was drawn for it and for the header."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        body = request.body or b""
+        raw = body.encode() if isinstance(body, str) else body
+        request.headers["Plexy-Signature"] = sign(raw, SECRET.encode(), int(time.time()))
+        return request
+
+
+@pytest.fixture(scope="module")
+def env(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    folder = tmp_path_factory.mktemp("schemathesis")
+    env = environment(kafka.bootstrap, folder, webhook_secrets=SECRET, ingest_port=free_port())
+    with program("topics", env) as topics:
+        assert topics.wait(60) == 0, topics.tail()
+    with program("ingest", env) as ingress:
+        until(lambda: ask_ingress(env, "/readyz")[0] == 200, within_s=60, what="ingress")
+        yield env
+        assert ingress.process
+        assert ingress.process.poll() is None, ingress.tail()
+        assert "Traceback" not in ingress.log_file.read_text()
+
+
+@pytest.fixture(scope="module")
+def address(env: dict[str, str]) -> str:
+    return f"http://127.0.0.1:{env['LEDGER_INGEST_PORT']}"
+
+
+@pytest.fixture(scope="module")
+def statuses() -> Iterator[Counter[int]]:
+    """Count the answers to what was signed; were nothing taken, it would have shown little."""
+    counted: Counter[int] = Counter()
+    yield counted
+    assert not counted or (counted[200] > 10 and counted[400] > 10), counted
+
+
+# A schema can neither say that 1.0 is no integer here, nor count the bytes of an id.
+NOT_FOR_SCHEMAS = [positive_data_acceptance]
+# What ingress publishes, with the settings of these tests: `tests/ingest/test_openapi.py`.
+document = describe(settings())
+schema = schemathesis.openapi.from_dict(document)
+
+
+def without_signature() -> dict[str, object]:
+    """Return the document without the header that ``Signed`` puts in, whatever was drawn."""
+    changed = copy.deepcopy(document)
+    del changed["paths"][PATH]["post"]["parameters"]
+    return changed
+
+
+signed_schema = schemathesis.openapi.from_dict(without_signature())
+
+
+@schema.parametrize()
+@bounded
+def test_whatever_is_drawn_is_answered_as_documented(case, address):
+    answer = case.call(base_url=address, timeout=30)
+    case.validate_response(answer, excluded_checks=NOT_FOR_SCHEMAS)
+
+
+@signed_schema.parametrize()
+@bounded
+def test_whatever_is_drawn_and_signed_is_answered_as_documented(case, address, statuses):
+    answer = case.call(base_url=address, auth=Signed(), timeout=30)
+    case.validate_response(answer, excluded_checks=NOT_FOR_SCHEMAS)
+    assert answer.status_code != 401
+    if case.path == PATH and case.method == "POST":
+        statuses[answer.status_code] += 1
