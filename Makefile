@@ -27,7 +27,7 @@ INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/pyth
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
-.PHONY: help setup demo run test check bench fuzz audit format lock clean
+.PHONY: help setup demo run test check bench faults fuzz audit format lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +55,9 @@ check: $(READY) ## check format, lint, types, imports, shell scripts and the rep
 
 bench: $(READY) ## measure this ledger beside its peers; takes some six minutes
 	$(BIN)/python -m bench
+
+faults: $(READY) ## break everything while deliveries go on, then judge; FLAGS="--faults 20 --seed 7"
+	$(BIN)/python -m faults $(FLAGS)
 
 fuzz: $(READY) ## attack ingress and deliver beside it; FLAGS="--count 100000 --seconds 30"
 	$(BIN)/python -m tests.fuzz $(FLAGS)
