@@ -58,9 +58,9 @@ def _run(options: argparse.Namespace, folder: Path, console: Console) -> int:
                 console.print(cost, markup=False, highlight=False, soft_wrap=True)
 
         costs, differences = asyncio.run(_judged(stage, simulation, kinds, options, report))
-        differences += [
-            f"{each.program} {each.how}, and no fault had ended it" for each in stage.unplanned
-        ]
+        for each in stage.unplanned:
+            differences.append(f"{each.program} {each.how}, and no fault had ended it:")
+            differences += [f"  {line}" for line in each.last_lines[-10:]]
     show(console, costs, simulation, differences)
     return 1 if differences or any(cost.cost_s is None for cost in costs) else 0
 
