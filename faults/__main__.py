@@ -34,7 +34,9 @@ def main() -> int:
     """Run, judge, show; return the exit code."""
     options = _options()
     console = Console()
-    console.print(f"Seed {options.seed}: `python -m faults --seed {options.seed}` runs it again.")
+    console.print(
+        f"Seed {options.seed}; with --seed {options.seed} and the same options it runs again."
+    )
     with sigterm_as_interrupt(), tempfile.TemporaryDirectory(prefix="plexy-faults-") as folder:
         try:
             return _run(options, Path(options.keep or folder), console)
