@@ -12,9 +12,9 @@ from ledger.deduplication import Deduplicated, Rejected, deduplicate
 from ledger.rejected import rejected_record
 from ledger.wire import EVENTS, SEEN
 from processors.batches import OutRecord
+from processors.chunk import Chunk
 from processors.lanes import work_in_lanes
 from processors.topology import LedgerApp
-from processors.transport import Chunk
 
 log = structlog.get_logger(__name__)
 

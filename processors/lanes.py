@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from processors.transport import Chunk, RevokedError
+from processors.chunk import Chunk, RevokedError
 
 log = structlog.get_logger(__name__)
 

@@ -9,9 +9,9 @@ from typing import Any
 from ledger.payments import fold_payments
 from ledger.wire import ENTRIES, EVENTS, PAYMENTS, SNAPSHOTS
 from processors.batches import OutRecord
+from processors.chunk import Chunk
 from processors.lanes import work_in_lanes
 from processors.topology import LedgerApp
-from processors.transport import Chunk
 
 
 def add_agent(app: LedgerApp) -> None:

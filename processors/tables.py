@@ -16,7 +16,7 @@ from faust.stores.rocksdb import Store
 from faust.types import TP, EventT
 
 from processors.batches import OutRecord, send_to_partition
-from processors.transport import Chunk
+from processors.chunk import Chunk
 
 _MIB: Final = 1024 * 1024
 

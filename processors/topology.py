@@ -16,11 +16,12 @@ from mode.supervisors import CrashingSupervisor
 from ledger.joins import JOINS
 from ledger.topics import MAX_RECORD_BYTES, TABLES, TableName, TopicNames
 from processors.batches import OutRecord, send_by_key
+from processors.chunk import Chunk
 from processors.identity import claim
 from processors.router import Router
 from processors.settings import WorkerSettings
 from processors.tables import ChunkTable, rocksdb_options
-from processors.transport import Chunk, Transport
+from processors.transport import Transport
 from runtime.topics import ensure_topics
 
 log = structlog.get_logger(__name__)

@@ -8,9 +8,7 @@ A plain Faust stream costs two tasks and a wait per message; here that cost is p
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, Final, cast
 
 from aiokafka import AIOKafkaConsumer
@@ -21,6 +19,8 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from processors.chunk import Chunk
+from processors.lease import Lease
 from processors.offsets import ChunkOffsets
 
 # One chunk that is worked on and one that waits keep a partition busy; more only adds latency.
@@ -29,92 +29,13 @@ _MAX_IN_FLIGHT: Final = 2
 _BUSY_POLL_S: Final = 0.02
 # How long the chunks at work may take to finish when partitions are taken away or the worker stops.
 _FINISH_WITHIN_S: Final = 8.0
-# A session is counted on the broker's clock, and a write is under way for a while.
-_TRUSTED_SHARE_OF_SESSION: Final = 0.8
 _LEASE_POLL_S: Final = 0.02
 # Faust fixes this at 1500: a fetch that waits on idle partitions would hold up busy ones as long.
 _FETCH_MAX_WAIT_MS: Final = 50
 
 
-class RevokedError(Exception):
-    """The partition was given back while its chunk was at work; its next owner does it again."""
-
-
 class LostRecordsError(Exception):
     """The log no longer holds what comes after the last commit: to go on would leave a hole."""
-
-
-class Chunk:
-    """Consecutive records of one partition, as one fetch returned them."""
-
-    __slots__ = ("_consumer", "generation", "records", "tp")
-
-    def __init__(
-        self, consumer: "Consumer", tp: TP, records: list[ConsumerRecord[bytes, bytes]]
-    ) -> None:
-        self._consumer = consumer
-        self.generation: int = consumer.app.consumer_generation_id
-        self.tp = tp
-        self.records = records
-
-    def __repr__(self) -> str:
-        first, last = self.records[0].offset, self.records[-1].offset
-        return f"<Chunk {self.tp.topic}[{self.tp.partition}] {first}..{last}>"
-
-    @property
-    def partition(self) -> int:
-        """The partition that all the records are from."""
-        return int(self.tp.partition)
-
-    @property
-    def next_offset(self) -> int:
-        """What to commit when the chunk is done."""
-        return int(self.records[-1].offset) + 1
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether the partition is still assigned to this worker, as it was when fetched."""
-        return self.generation == self._consumer.app.consumer_generation_id
-
-    async def ensure_ours(self) -> None:
-        """Return when the partition is known to be ours; ask before each write.
-
-        Raises ``RevokedError`` if it was given back: then nothing may be written.
-        """
-        await self._consumer.heard_of()
-        if not self.is_ours:
-            raise RevokedError(repr(self))
-
-    @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """Work on the chunk: it is done if the block ends, and is not if the block raises."""
-        task = asyncio.current_task()
-        self._consumer.at_work.add(task)
-        try:
-            yield
-            if self.is_ours:
-                self._consumer.offsets.done(self.tp, self.next_offset)
-        finally:
-            self._consumer.at_work.discard(task)
-
-
-class _Lease:
-    """How long the group can be trusted to know us: a session from the last answered heartbeat.
-
-    A worker that was frozen for longer has lost its partitions, and would learn it only with its
-    next heartbeat: until that is answered it must write nothing.
-    """
-
-    def __init__(self) -> None:
-        self._until_s = 0.0
-
-    def renew(self, sent_s: float, session_s: float) -> None:
-        """Note that a heartbeat sent then was answered; the group counts from a bit later."""
-        self._until_s = max(self._until_s, sent_s + session_s * _TRUSTED_SHARE_OF_SESSION)
-
-    def is_valid(self) -> bool:
-        """Return whether others can't have our partitions yet."""
-        return time.monotonic() < self._until_s
 
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -138,7 +59,7 @@ class Consumer(driver.Consumer):
         self._starts: dict[TP, int] | None = None
         self._starting = False
         self._hole: dict[TP, tuple[int, int]] = {}
-        self._lease = _Lease()
+        self._lease = Lease(self.app.conf.broker_session_timeout)
 
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -148,25 +69,6 @@ class Consumer(driver.Consumer):
         generation = self.app.consumer_generation_id
         while not self._lease.is_valid() and generation == self.app.consumer_generation_id:  # noqa: ASYNC110
             await asyncio.sleep(_LEASE_POLL_S)
-
-    def _renew_with_heartbeats(self) -> None:
-        """Have each answered heartbeat renew the lease; aiokafka tells nobody of them."""
-        session_s = self.app.conf.broker_session_timeout
-        self._lease.renew(time.monotonic(), session_s)
-        coordinator = self._thread._ensure_consumer()._coordinator  # noqa: SLF001
-        if getattr(coordinator, "renews_lease", False):
-            return
-        heartbeat = coordinator._do_heartbeat  # noqa: SLF001
-
-        async def renewing() -> bool:
-            sent_s = time.monotonic()
-            answered = bool(await heartbeat())
-            if answered:
-                self._lease.renew(sent_s, session_s)
-            return answered
-
-        coordinator._do_heartbeat = renewing  # noqa: SLF001
-        coordinator.renews_lease = True
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # noqa: ASYNC109
         """Yield each fetched partition's records as one message, a changelog's one by one."""
@@ -301,7 +203,8 @@ class Consumer(driver.Consumer):
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Start from nothing in flight."""
         self._forget()
-        self._renew_with_heartbeats()
+        coordinator = self._thread._ensure_consumer()._coordinator  # noqa: SLF001
+        self._lease.renew_with_heartbeats_of(coordinator)
         await super().on_partitions_assigned(assigned, generation_id)
 
     def _forget(self) -> None:

@@ -8,8 +8,8 @@ from faust.types import TP
 
 from ingest.log import LogUnavailableError
 from ingest.records import Record
+from processors.chunk import Chunk
 from processors.offsets import ChunkOffsets
-from processors.transport import Chunk
 
 
 class FakeLog:

@@ -4,6 +4,7 @@ Each test has its own topics (a prefix), consumer group and folders, so that tes
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import CommitFailedError
 
 from ledger.topics import TopicNames
 from processors.batches import OutRecord, send_by_key
@@ -168,7 +170,18 @@ def deliver(env: Mapping[str, str], bodies: Iterable[Mapping[str, Any]]) -> None
 
 
 async def commit(env: Mapping[str, str], partition: TopicPartition, offset: int) -> None:
-    """Commit an offset for the workers' group, as if they had folded that far."""
+    """Commit an offset for the workers' group, as if they had folded that far.
+
+    Waits until the group is empty: a stopped worker is a member until its session ends.
+    """
+    async with asyncio.timeout(30):
+        while True:
+            with contextlib.suppress(CommitFailedError):
+                return await _commit(env, partition, offset)
+            await asyncio.sleep(0.2)
+
+
+async def _commit(env: Mapping[str, str], partition: TopicPartition, offset: int) -> None:
     consumer = AIOKafkaConsumer(
         bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"],
         group_id=group_of(env),

@@ -22,6 +22,7 @@ from processors.batches import OutRecord
 from tests.kafka.harness import (
     PARTITIONS,
     WorkerProcess,
+    commit,
     environment,
     free_port,
     group_of,
@@ -177,18 +178,11 @@ def test_an_event_that_was_committed_and_never_folded_is_named_by_audit_and_veri
 
 async def commit_everything(env: dict[str, str]) -> None:
     """Commit for the workers what they have not done."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"],
-        group_id=group_of(env),
-        enable_auto_commit=False,
-    )
-    await consumer.start()
-    try:
-        partitions = [TopicPartition(names_of(env).webhooks, p) for p in range(PARTITIONS)]
-        consumer.assign(partitions)
-        await consumer.commit(await consumer.end_offsets(partitions))
-    finally:
-        await consumer.stop()
+    partitions = [TopicPartition(names_of(env).webhooks, p) for p in range(PARTITIONS)]
+    async with AIOKafkaConsumer(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"]) as consumer:
+        ends = await consumer.end_offsets(partitions)
+    for partition in partitions:
+        await commit(env, partition, ends[partition])
 
 
 def test_workers_that_are_behind_are_told_from_drift(worker, audit):

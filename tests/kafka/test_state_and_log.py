@@ -136,10 +136,10 @@ async def test_a_log_that_lost_what_comes_after_the_last_commit_ends_the_worker(
 
 FAILS_IN_RECOVERY = """
 import os
-from faust.stores.rocksdb import Store
+from processors.tables import ChunkTable
 def fails(*args, **options):
     raise OSError("the disk says no")
-Store.apply_changelog_batch = fails
+ChunkTable._write = fails
 from processors.settings import WorkerSettings
 from processors.worker import run
 run(WorkerSettings.from_environment(os.environ))

@@ -14,10 +14,10 @@ from ledger.deduplication import Seen
 from ledger.wire import SEEN
 from processors import tables
 from processors.batches import OutRecord, send_to_partition
+from processors.chunk import Chunk, RevokedError
 from processors.settings import WorkerSettings
 from processors.tables import ChunkTable
 from processors.topology import LedgerApp
-from processors.transport import Chunk, RevokedError
 from tests.kafka.harness import PARTITIONS, producer
 from tests.kafka.test_transport import append, committed, end_of, ready, running, until
 from tests.kafka.test_transport import pytestmark as warnings_of_faust

@@ -19,10 +19,10 @@ from faust.types import TP
 from cli.kafka import EmbeddedKafka
 from processors import transport
 from processors.batches import OutRecord, send_by_key, send_to_partition
+from processors.chunk import Chunk, RevokedError
 from processors.lanes import work_in_lanes
 from processors.settings import WorkerSettings
 from processors.topology import LedgerApp, new_app
-from processors.transport import Chunk, RevokedError
 from processors.worker import Worker
 from runtime.topics import ensure_topics
 from tests.kafka.harness import PARTITIONS, environment, producer

@@ -374,11 +374,11 @@ from processors.topology import LedgerApp
 from processors.worker import run
 folder = pathlib.Path(os.environ["LEDGER_DATA_DIR"])
 publish = LedgerApp.publish
-async def held(app, topic, records):
+async def held(app, chunk, topic, records):
     while (folder / "hold").exists():
         (folder / "held").touch()
         await asyncio.sleep(0.02)
-    await publish(app, topic, records)
+    await publish(app, chunk, topic, records)
 LedgerApp.publish = held
 run(WorkerSettings.from_environment(os.environ))
 """

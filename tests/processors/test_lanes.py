@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 from faust.types import TP
 
+from processors.chunk import Chunk, RevokedError
 from processors.lanes import InterruptedWorkError, work_in_lanes
-from processors.transport import Chunk, RevokedError
 from tests.fakes import FakeConsumer, until
 
 

@@ -1,0 +1,84 @@
+"""Chunks: what an agent is handed, and what it asks before it writes.
+
+In: the records that one fetch returned of one partition. Out: whether they are still this worker's,
+and, when its work has ended, that it is done. Never: done by a worker that had lost the partition.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from aiokafka.structs import ConsumerRecord
+from faust.types import TP
+
+from processors.offsets import ChunkOffsets
+
+
+class RevokedError(Exception):
+    """The partition was given back while its chunk was at work; its next owner does it again."""
+
+
+class ChunkConsumer(Protocol):
+    """What a chunk asks of the consumer that fetched it."""
+
+    app: Any
+    offsets: ChunkOffsets
+    at_work: set[asyncio.Task[Any] | None]
+
+    async def heard_of(self) -> None:
+        """Wait until the group has heard of us, or has taken our partitions away."""
+
+
+class Chunk:
+    """Consecutive records of one partition, as one fetch returned them."""
+
+    __slots__ = ("_consumer", "generation", "records", "tp")
+
+    def __init__(
+        self, consumer: "ChunkConsumer", tp: TP, records: list[ConsumerRecord[bytes, bytes]]
+    ) -> None:
+        self._consumer = consumer
+        self.generation: int = consumer.app.consumer_generation_id
+        self.tp = tp
+        self.records = records
+
+    def __repr__(self) -> str:
+        first, last = self.records[0].offset, self.records[-1].offset
+        return f"<Chunk {self.tp.topic}[{self.tp.partition}] {first}..{last}>"
+
+    @property
+    def partition(self) -> int:
+        """The partition that all the records are from."""
+        return int(self.tp.partition)
+
+    @property
+    def next_offset(self) -> int:
+        """What to commit when the chunk is done."""
+        return int(self.records[-1].offset) + 1
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the partition is still assigned to this worker, as it was when fetched."""
+        return bool(self.generation == self._consumer.app.consumer_generation_id)
+
+    async def ensure_ours(self) -> None:
+        """Return when the partition is known to be ours; ask before each write.
+
+        Raises ``RevokedError`` if it was given back: then nothing may be written.
+        """
+        await self._consumer.heard_of()
+        if not self.is_ours:
+            raise RevokedError(repr(self))
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Work on the chunk: it is done if the block ends, and is not if the block raises."""
+        task = asyncio.current_task()
+        self._consumer.at_work.add(task)
+        try:
+            yield
+            if self.is_ours:
+                self._consumer.offsets.done(self.tp, self.next_offset)
+        finally:
+            self._consumer.at_work.discard(task)
