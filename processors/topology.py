@@ -61,7 +61,8 @@ class LedgerApp(faust.App):
         A table holds how far it has read its changelog; with another cluster's, or another group's,
         changelog of the same name, what is below that offset would be passed over in silence.
         """
-        folder = self.conf.appdir / f"{self.settings.group_id}@{cluster_id}"
+        # Faust would put a relative folder below its own a second time.
+        folder = (self.conf.appdir / f"{self.settings.group_id}@{cluster_id}").absolute()
         folder.mkdir(parents=True, exist_ok=True)
         self.conf.tabledir = folder
 
