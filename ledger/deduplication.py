@@ -35,11 +35,6 @@ class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
     timestamp_ms: int
 
 
-def earlier(one: Seen, other: Seen) -> Seen:
-    """Return which of two was seen first."""
-    return one if one.offset <= other.offset else other
-
-
 class Rejected(msgspec.Struct, frozen=True):
     """A record that is not counted; ``event_id`` is ``None`` where none could be read."""
 

@@ -62,16 +62,6 @@ def fold_orders(snapshots: Iterable[Snapshot], known: Mapping[str, Order]) -> di
     return changed
 
 
-def join_orders(one: Order, other: Order) -> Order:
-    """Return the order with the latest snapshot of each payment that either state has."""
-    payments = dict(one.payments)
-    for payment_id, snapshot in other.payments.items():
-        held = payments.get(payment_id)
-        if held is None or snapshot.version > held.version:
-            payments[payment_id] = snapshot
-    return Order(one.order_id, payments)
-
-
 def describe(order: Order) -> OrderDocument | None:
     """Return what follows from the order's payments; ``None`` if all of them have moved away."""
     payments = [held.payment for _, held in sorted(order.payments.items()) if held.payment]

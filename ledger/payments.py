@@ -136,16 +136,6 @@ def fold_payments(events: Iterable[Event], known: Mapping[str, Payment]) -> Fold
     )
 
 
-def join_payments(one: Payment, other: Payment) -> Payment:
-    """Return the payment with the facts of both states.
-
-    Posted is what the one with more facts says: of two states that follow from the same log, it is
-    the later one.
-    """
-    older, later = sorted((one, other), key=lambda payment: payment.version)
-    return Payment(later.payment_id, older.facts | later.facts, older.posted | later.posted)
-
-
 def describe(payment: Payment) -> PaymentDocument:
     """Return what follows from the payment's facts."""
     facts = sorted(payment.facts.values(), key=_by_time)

@@ -6,12 +6,12 @@ have them acknowledged. Never: a return before that, or a record that is dropped
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import Final, NamedTuple, Protocol
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.partitioner import murmur2
+from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import RecordMetadata
 
 from ledger.topics import MAX_RECORD_BYTES
@@ -23,6 +23,18 @@ ACKNOWLEDGED_WITHIN_S: Final = 60.0
 
 class RecordTooLargeError(ValueError):
     """A state or document has grown beyond what a record may hold; the message names its key."""
+
+
+class BatchProducer(Protocol):
+    """What takes batches: a ``Writer``, or aiokafka's own producer."""
+
+    def create_batch(self) -> BatchBuilder:
+        """Return an empty batch."""
+
+    async def send_batch(
+        self, batch: BatchBuilder, topic: str, *, partition: int
+    ) -> Awaitable[RecordMetadata]:
+        """Begin to write a batch; the future holds when it is acknowledged."""
 
 
 class OutRecord(NamedTuple):
@@ -39,7 +51,7 @@ def partition_for(key: bytes, partitions: int) -> int:
 
 
 async def send_by_key(
-    producer: AIOKafkaProducer, topic: str, records: Iterable[OutRecord], partitions: int
+    producer: BatchProducer, topic: str, records: Iterable[OutRecord], partitions: int
 ) -> None:
     """Write records to the partitions of their keys, in order within each."""
     by_partition: dict[int, list[OutRecord]] = defaultdict(list)
@@ -54,7 +66,7 @@ async def send_by_key(
 
 
 async def send_to_partition(
-    producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[OutRecord]
+    producer: BatchProducer, topic: str, partition: int, records: Iterable[OutRecord]
 ) -> int:
     """Write records to one partition in order; return the offset of the last, acknowledged."""
     written = list(records)
@@ -70,7 +82,7 @@ async def send_to_partition(
 
 
 async def _send(
-    producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[OutRecord]
+    producer: BatchProducer, topic: str, partition: int, records: Iterable[OutRecord]
 ) -> int:
     futures = []
     batch = producer.create_batch()
@@ -86,8 +98,8 @@ async def _send(
     return int(acknowledged[-1].offset) + count - 1
 
 
-def _append(batch: object, record: OutRecord) -> bool:
-    appended = batch.append(  # type: ignore[attr-defined]
+def _append(batch: BatchBuilder, record: OutRecord) -> bool:
+    appended = batch.append(
         key=record.key, value=record.value, timestamp=None, headers=list(record.headers)
     )
     return appended is not None

@@ -26,8 +26,8 @@ class ChunkConsumer(Protocol):
     offsets: ChunkOffsets
     at_work: set[asyncio.Task[Any] | None]
 
-    async def heard_of(self) -> None:
-        """Wait until the group has heard of us, or has taken our partitions away."""
+    async def is_member(self, generation: int) -> bool:
+        """Ask the group whether we are a member of this generation of it, until it answers."""
 
 
 class Chunk:
@@ -62,14 +62,19 @@ class Chunk:
         """Whether the partition is still assigned to this worker, as it was when fetched."""
         return bool(self.generation == self._consumer.app.consumer_generation_id)
 
-    async def ensure_ours(self) -> None:
-        """Return when the partition is known to be ours; ask before each write.
-
-        Raises ``RevokedError`` if it was given back: then nothing may be written.
-        """
-        await self._consumer.heard_of()
+    def ensure_ours(self) -> None:
+        """Raise ``RevokedError`` if the partition was given back: then nothing may be written."""
         if not self.is_ours:
             raise RevokedError(repr(self))
+
+    async def confirm_ours(self) -> None:
+        """Ask the group itself: it may have given the partition to others, and we don't know yet.
+
+        Raises ``RevokedError`` if it has, as when this worker stood still for its whole session.
+        """
+        if not await self._consumer.is_member(self.generation):
+            raise RevokedError(repr(self))
+        self.ensure_ours()
 
     @contextmanager
     def at_work(self) -> Iterator[None]:

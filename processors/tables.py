@@ -7,7 +7,7 @@ RocksDB, be skipped as already applied, and never reach the changelog; a rebalan
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
 import faust
@@ -20,16 +20,9 @@ from processors.chunk import Chunk
 
 _MIB: Final = 1024 * 1024
 
-Join = Callable[[bytes, bytes], bytes]
-
 
 class ChunkTable(faust.Table[bytes, bytes]):
-    """A Faust table with RocksDB, keys and values as bytes; its changelog has its name.
-
-    ``join_states`` makes one value of two states of a key: it holds what either of them does.
-    """
-
-    join_states: Join
+    """A Faust table with RocksDB, keys and values as bytes; its changelog has its name."""
 
     def read_chunk(self, partition: int, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """Return the values of those keys that the partition holds."""
@@ -50,47 +43,33 @@ class ChunkTable(faust.Table[bytes, bytes]):
         """Write a chunk's values: changelog, then RocksDB with the changelog's offset, at once."""
         if not values:
             return
-        await chunk.ensure_ours()
-        records = (OutRecord(key, value) for key, value in values.items())
+        records = [OutRecord(key, value) for key, value in values.items()]
         changelog = self.changelog_topic.get_topic_name()
-        producer = cast("Any", self.app).kafka_producer
-        offset = await send_to_partition(producer, changelog, chunk.partition, records)
-        # Given back meanwhile: whoever owns it now may have written too, and its records between
-        # ours would be passed over with this offset.
-        await chunk.ensure_ours()
+        offset = await cast("Any", self.app).writers.write(
+            chunk,
+            lambda writer: send_to_partition(writer, changelog, chunk.partition, records),
+        )
+        # Given back meanwhile: the next owner's records may stand between ours and the last that
+        # are here, and would be passed over with this offset.
+        chunk.ensure_ours()
         self._write(chunk.partition, values, offset)
 
     def apply_changelog_batch(self, batch: Iterable[EventT[Any]]) -> None:
-        """Join changelog records with what is here, in recovery and as a standby.
+        """Take changelog records over, in recovery and as a standby: a key's last one holds.
 
-        Not the last one wins: a worker that lost its partition and did not know it yet may have
-        written an older state behind a newer one. An error ends the worker; Faust would log a
-        warning, and go on with a hole in the table.
+        An error ends the worker; Faust would log a warning, and go on with a hole in the table.
         """
         try:
             by_partition: dict[int, list[Any]] = defaultdict(list)
             for event in batch:
                 by_partition[event.message.partition].append(event.message)
             for partition, messages in by_partition.items():
-                self._apply(partition, messages)
+                values = {message.key: message.value for message in messages}
+                self._write(partition, values, messages[-1].offset)
         except Exception as error:
             app = cast("Any", self.app)
             app.add_future(app.crash(error))
             raise
-
-    def _apply(self, partition: int, messages: Sequence[Any]) -> None:
-        values: dict[bytes, bytes] = self.read_chunk(partition, [each.key for each in messages])
-        written: dict[bytes, bytes | None] = {}
-        for message in messages:
-            held = values.get(message.key)
-            if message.value is None:
-                values.pop(message.key, None)
-            else:
-                values[message.key] = (
-                    message.value if held is None else self.join_states(held, message.value)
-                )
-            written[message.key] = values.get(message.key)
-        self._write(partition, written, messages[-1].offset)
 
     def _write(self, partition: int, values: Mapping[bytes, bytes | None], offset: int) -> None:
         """Write values, and up to where the changelog is in them, at once."""

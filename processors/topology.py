@@ -8,12 +8,11 @@ from typing import Any, Final
 
 import faust
 import structlog
-from aiokafka import AIOKafkaProducer
+from aiokafka.client import AIOKafkaClient
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types.auth import AuthProtocol
 from mode.supervisors import CrashingSupervisor
 
-from ledger.joins import JOINS
 from ledger.topics import MAX_RECORD_BYTES, TABLES, TableName, TopicNames
 from processors.batches import OutRecord, send_by_key
 from processors.chunk import Chunk
@@ -22,6 +21,7 @@ from processors.router import Router
 from processors.settings import WorkerSettings
 from processors.tables import ChunkTable, rocksdb_options
 from processors.transport import Transport
+from processors.writers import Writers
 from runtime.topics import ensure_topics
 
 log = structlog.get_logger(__name__)
@@ -39,6 +39,7 @@ class LedgerApp(faust.App):
         """Plug the chunked transport in and declare the tables."""
         self.settings = settings
         self.names = settings.names
+        self.writers = Writers(self, settings.group_id)
         self.transport = Transport(self.conf.broker_consumer, self)
         self.chunk_tables: dict[TableName, ChunkTable] = {
             name: self._new_table(name) for name in TABLES
@@ -75,10 +76,15 @@ class LedgerApp(faust.App):
         log.info("ready", partitions=mine, views=str(self.conf.canonical_url))
 
     @property
-    def kafka_producer(self) -> AIOKafkaProducer:
-        """The client below Faust's producer: it takes whole batches, Faust's a record at a time."""
+    def kafka_client(self) -> AIOKafkaClient:
+        """The connections of Faust's producer, which writes nothing itself: see ``writers``."""
         producer: Any = self.producer
-        return producer._producer  # noqa: SLF001
+        return producer._producer.client  # noqa: SLF001
+
+    async def on_stop(self) -> None:
+        """End the writers while there are connections, and after the chunks at work have ended."""
+        await super().on_stop()
+        await self.writers.close()
 
     def chunked(self, topic: str) -> Any:
         """Declare a topic whose events are chunks, and whose offsets the transport commits."""
@@ -86,8 +92,10 @@ class LedgerApp(faust.App):
 
     async def publish(self, chunk: Chunk, topic: str, records: Iterable[OutRecord]) -> None:
         """Write what follows from a chunk, by key; return when all is acknowledged."""
-        await chunk.ensure_ours()
-        await send_by_key(self.kafka_producer, topic, records, self.settings.partitions)
+        partitions, written = self.settings.partitions, list(records)
+        await self.writers.write(
+            chunk, lambda writer: send_by_key(writer, topic, written, partitions)
+        )
 
     def _new_table(self, name: TableName) -> ChunkTable:
         settings = self.settings
@@ -99,7 +107,6 @@ class LedgerApp(faust.App):
             value_type=bytes,
             options=rocksdb_options(settings.table_memory_mb, len(TABLES) * settings.partitions),
         )
-        table.join_states = JOINS[name]
         self.tables.add(table)
         return table
 

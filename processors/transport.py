@@ -12,7 +12,17 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, Final, cast
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    IllegalStateError,
+    KafkaError,
+    NoError,
+    NotCoordinatorForGroupError,
+    RebalanceInProgressError,
+    for_code,
+)
+from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.structs import ConsumerRecord
 from faust.serializers import codecs
 from faust.transport.drivers import aiokafka as driver
@@ -20,7 +30,6 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from processors.chunk import Chunk
-from processors.lease import Lease
 from processors.offsets import ChunkOffsets
 
 # One chunk that is worked on and one that waits keep a partition busy; more only adds latency.
@@ -29,7 +38,11 @@ _MAX_IN_FLIGHT: Final = 2
 _BUSY_POLL_S: Final = 0.02
 # How long the chunks at work may take to finish when partitions are taken away or the worker stops.
 _FINISH_WITHIN_S: Final = 8.0
-_LEASE_POLL_S: Final = 0.02
+# How soon the group is asked again if it does not answer, as while its broker restarts.
+_ASK_AGAIN_S: Final = 0.2
+_NO_COORDINATOR: Final = frozenset(
+    {GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError, GroupLoadInProgressError}
+)
 # Faust fixes this at 1500: a fetch that waits on idle partitions would hold up busy ones as long.
 _FETCH_MAX_WAIT_MS: Final = 50
 
@@ -59,16 +72,22 @@ class Consumer(driver.Consumer):
         self._starts: dict[TP, int] | None = None
         self._starting = False
         self._hole: dict[TP, tuple[int, int]] = {}
-        self._lease = Lease(self.app.conf.broker_session_timeout)
 
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
-    async def heard_of(self) -> None:
-        """Wait until the group has heard of us, or has taken our partitions away."""
-        generation = self.app.consumer_generation_id
-        while not self._lease.is_valid() and generation == self.app.consumer_generation_id:  # noqa: ASYNC110
-            await asyncio.sleep(_LEASE_POLL_S)
+    async def is_member(self, generation: int) -> bool:
+        """Ask the group whether we are a member of this generation of it, until it answers.
+
+        Not by the consumer's own heartbeat, which would also act on the answer.
+        """
+        consumer = self._thread._ensure_consumer()  # noqa: SLF001
+        while generation == self.app.consumer_generation_id:
+            said = await self._thread.call_thread(_ask_group, consumer._coordinator, generation)  # noqa: SLF001
+            if said is not None:
+                return bool(said)
+            await asyncio.sleep(_ASK_AGAIN_S)
+        return False
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # noqa: ASYNC109
         """Yield each fetched partition's records as one message, a changelog's one by one."""
@@ -203,15 +222,28 @@ class Consumer(driver.Consumer):
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Start from nothing in flight."""
         self._forget()
-        coordinator = self._thread._ensure_consumer()._coordinator  # noqa: SLF001
-        self._lease.renew_with_heartbeats_of(coordinator)
         await super().on_partitions_assigned(assigned, generation_id)
 
     def _forget(self) -> None:
         self.offsets.forget()
+        cast("Any", self.app).writers.forget()
         self._next_offset = {}
         self._starts, self._starting = None, False
         self._hole.clear()
+
+
+async def _ask_group(coordinator: Any, generation: int) -> bool | None:
+    """Send a heartbeat of a generation; ``None`` if there is no answer to it."""
+    request = HeartbeatRequest(coordinator.group_id, generation, coordinator.member_id)
+    try:
+        answer = await coordinator._send_req(request)  # noqa: SLF001
+    except KafkaError:
+        return None
+    error = for_code(answer.error_code)
+    if error in _NO_COORDINATOR:
+        return None
+    # While the group waits for its members to join anew, they still have what they had.
+    return error in {NoError, RebalanceInProgressError}
 
 
 class Producer(driver.Producer):

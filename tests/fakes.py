@@ -82,8 +82,9 @@ class FakeConsumer:
         self.offsets.delivered(tp, chunk.next_offset)
         return chunk
 
-    async def heard_of(self) -> None:
-        """Return at once: the group hears of us."""
+    async def is_member(self, generation: int) -> bool:
+        """Answer as the group would."""
+        return generation == self.consumer_generation_id
 
     def rebalance(self) -> None:
         """Give every partition back."""

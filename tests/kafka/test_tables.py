@@ -1,7 +1,6 @@
 """A chunk's values: first the changelog, then RocksDB, whatever happens in between."""
 
 import gc
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,12 +12,12 @@ from faust.types import TP
 from ledger.deduplication import Seen
 from ledger.wire import SEEN
 from processors import tables
-from processors.batches import OutRecord, send_to_partition
+from processors.batches import send_to_partition
 from processors.chunk import Chunk, RevokedError
 from processors.settings import WorkerSettings
 from processors.tables import ChunkTable
 from processors.topology import LedgerApp
-from tests.kafka.harness import PARTITIONS, producer
+from tests.kafka.harness import PARTITIONS
 from tests.kafka.test_transport import append, committed, end_of, ready, running, until
 from tests.kafka.test_transport import pytestmark as warnings_of_faust
 from tests.kafka.test_transport import settings as settings  # noqa: PLC0414 - a fixture
@@ -228,27 +227,6 @@ async def test_a_crash_between_changelog_and_table_is_made_good_by_the_recovery(
 
     async def read(table: ChunkTable, _chunk: Chunk) -> None:
         assert local(table) == VALUES | newer
-        assert offset_of(table) == len(VALUES)
-
-    async with written(settings, read, "another chunk"):
-        pass
-
-
-async def test_an_older_state_behind_a_newer_one_in_the_changelog_does_not_hide_it(
-    settings: WorkerSettings,
-) -> None:
-    """As a worker writes that was frozen, and does not know yet that others have its partitions."""
-    async with written(settings) as table:
-        topic = changelog(table).topic
-    older = SEEN.encode(Seen(b"digest", 5000, 7))
-    async with producer(settings.bootstrap_servers[0]) as client:
-        await send_to_partition(client, topic, PARTITION, [OutRecord(b"key 3", older)])
-    del table
-    gc.collect()
-    shutil.rmtree(settings.data_dir / "tables")
-
-    async def read(table: ChunkTable, _chunk: Chunk) -> None:
-        assert local(table) == VALUES
         assert offset_of(table) == len(VALUES)
 
     async with written(settings, read, "another chunk"):

@@ -4,7 +4,6 @@ The app runs in the test's own event loop, with one agent whose work the test ho
 """
 
 import asyncio
-import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -211,25 +210,28 @@ async def test_a_rebalance_forgets_what_was_in_flight_and_delivers_it_again(
     assert not any([await end_of(settings, TP(changelog, tp.partition)) for tp in partitions])
 
 
-async def test_a_worker_that_the_group_may_have_forgotten_writes_nothing_until_it_is_heard(
-    settings: WorkerSettings,
-) -> None:
-    """As one that was frozen: others may have its partitions, and it is still to hear of it."""
-    waited_s: list[float] = []
+async def test_the_group_itself_says_whether_a_chunk_is_ours(settings: WorkerSettings) -> None:
+    """A worker that stood still believes in a generation of the group that is over."""
+    said: list[Any] = []
 
     async def work(chunk: Chunk) -> None:
-        chunk._consumer._lease._until_s = 0.0
-        began_s = time.monotonic()
-        await chunk.ensure_ours()
-        waited_s.append(time.monotonic() - began_s)
-        assert chunk._consumer._lease.is_valid()
+        consumer = chunk._consumer
+        said.append(await consumer.is_member(chunk.generation))
+        await chunk.confirm_ours()
+        real = app.consumer_generation_id
+        app.consumer_generation_id = chunk.generation = real + 7
+        chunk.ensure_ours()
+        said.append(await consumer.is_member(chunk.generation))
+        with pytest.raises(RevokedError):
+            await chunk.confirm_ours()
+        app.consumer_generation_id = chunk.generation = real
+        said.append(await consumer.is_member(real))
 
     async with running(settings, work) as app:
         await ready(app)
         await append(settings, 0, "any")
-        await until(lambda: waited_s or app.crashed)
-    # A heartbeat is sent every 2.5 s.
-    assert 0.0 < waited_s[0] < 5.0
+        await until(lambda: len(said) == 3 or app.crashed)
+    assert said == [True, False, True]
 
 
 async def test_what_faust_dropped_after_fetching_it_is_fetched_again(

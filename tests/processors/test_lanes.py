@@ -136,7 +136,7 @@ async def test_a_chunk_that_was_given_back_is_dropped_and_the_next_one_goes_on()
         if chunk is first:
             consumer.rebalance()
             redelivered.append(consumer.chunk(0, 0, 1))
-            await chunk.ensure_ours()
+            chunk.ensure_ours()
         ended.append(chunk)
 
     redelivered: list[Chunk] = []
@@ -169,7 +169,7 @@ async def test_a_chunk_that_ends_after_its_partition_was_given_back_is_not_done(
 async def test_whoever_asks_for_a_chunk_that_was_given_back_gets_its_name():
     consumer = FakeConsumer()
     chunk = consumer.chunk(3, 5, 6, 7)
-    await chunk.ensure_ours()
+    chunk.ensure_ours()
     consumer.rebalance()
     with pytest.raises(RevokedError, match=r"topic\[3\] 5\.\.7"):
-        await chunk.ensure_ours()
+        chunk.ensure_ours()

@@ -1,0 +1,158 @@
+"""Writers: who may write what follows from a partition, held by the broker.
+
+In: chunks, and record batches that follow from them. Out: the batches in Kafka, acknowledged.
+Never: a record of a worker that has lost the partition, behind one of the worker that has it now,
+however late it arrives.
+
+Each partition that is read has an identity, a transactional id. Whoever is given the partition asks
+the broker for the identity's next epoch and writes under it, and from a log that has seen the new
+epoch the broker refuses the old one (``ProducerFenced``). Only the fencing is used: there are no
+transactions, and so no markers in the topics, which Faust's recovery would wait on for ever.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol, TypeVar
+
+import structlog
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import ProducerFenced
+from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator
+from aiokafka.producer.sender import Sender
+from aiokafka.producer.transaction_manager import TransactionManager
+from aiokafka.structs import RecordMetadata, TopicPartition
+from faust.types import TP
+
+from processors.batches import ACKNOWLEDGED_WITHIN_S
+from processors.chunk import Chunk, RevokedError
+
+log = structlog.get_logger(__name__)
+
+# As large as the topics allow would be one batch for a chunk; several let the broker begin earlier.
+_BATCH_BYTES: Final = 512 * 1024
+_REQUEST_WITHIN_S: Final = 20.0
+_RETRY_AFTER_MS: Final = 100
+# Kafka forgets an identity that was not asked for in a week (transactional.id.expiration.ms), and
+# would begin at its first epoch again: to be forgotten, a writer must be older than this by days.
+_RENEWED_AFTER_S: Final = 24 * 3600.0
+
+T = TypeVar("T")
+
+
+class Writer:
+    """Writes batches under one epoch of an identity; the same calls as aiokafka's producer."""
+
+    def __init__(self, client: AIOKafkaClient, identity: str) -> None:
+        self.born_s = time.monotonic()
+        self._client = client
+        self._identity = TransactionManager(identity, int(_REQUEST_WITHIN_S * 1000))
+        self._accumulator = MessageAccumulator(
+            client.cluster, _BATCH_BYTES, 0, _REQUEST_WITHIN_S, txn_manager=self._identity
+        )
+        self._sender = Sender(
+            client,
+            acks=-1,
+            txn_manager=self._identity,
+            message_accumulator=self._accumulator,
+            retry_backoff_ms=_RETRY_AFTER_MS,
+            request_timeout_ms=int(_REQUEST_WITHIN_S * 1000),
+        )
+
+    async def start(self) -> None:
+        """Ask the broker for the next epoch: from now on it is ours, and any other is old."""
+        await self._sender.start()
+        # With its producer id and epoch it goes on as an idempotent producer: see the module.
+        self._identity.transactional_id = None
+
+    def create_batch(self) -> BatchBuilder:
+        """Return an empty batch."""
+        return self._accumulator.create_builder()
+
+    async def send_batch(
+        self, batch: BatchBuilder, topic: str, *, partition: int
+    ) -> Awaitable[RecordMetadata]:
+        """Begin to write a batch; the future holds when every replica in sync has it."""
+        await self._client._wait_on_metadata(topic)  # noqa: SLF001 - as aiokafka's producer does
+        tp = TopicPartition(topic, partition)
+        future: Awaitable[RecordMetadata] = await self._accumulator.add_batch(
+            batch, tp, _REQUEST_WITHIN_S
+        )
+        return future
+
+    async def close(self) -> None:
+        """Let requests that are under way end; whoever waits for others has lost the partition."""
+        await self._sender.close()
+        batches = self._accumulator._batches.values()  # noqa: SLF001
+        # A batch that is to be tried again is no longer among these, and its callback looks there.
+        self._accumulator._pending_batches.update(*batches)  # noqa: SLF001
+        self._accumulator.fail_all(RevokedError("given back while it waited for Kafka"))
+
+
+class _App(Protocol):
+    """What the writers need of the worker."""
+
+    @property
+    def kafka_client(self) -> AIOKafkaClient: ...
+
+
+class Writers:
+    """The writers of the partitions that this worker reads, one for each, from its first write."""
+
+    def __init__(self, app: _App, group: str) -> None:
+        self._app = app
+        self._group = group
+        self._writers: dict[TP, Writer] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def write(self, chunk: Chunk, send: Callable[[Writer], Awaitable[T]]) -> T:
+        """Write what follows from a chunk; ``RevokedError`` if its partition is another worker's.
+
+        ``send`` is called again if somebody else took the epoch meanwhile and the group still holds
+        the partition to be ours: a worker that stood still before its first write may do that when
+        it goes on. It will not write, and we take the epoch back.
+        """
+        while True:
+            writer = await self._writer(chunk)
+            try:
+                return await send(writer)
+            except ProducerFenced:
+                log.warning("fenced", chunk=repr(chunk))
+                self._forget(chunk.tp)
+
+    def forget(self) -> None:
+        """Give up every writer: the partitions may be others' from now on."""
+        for tp in list(self._writers):
+            self._forget(tp)
+
+    async def close(self) -> None:
+        """Give up every writer, and wait until all have ended."""
+        self.forget()
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    async def _writer(self, chunk: Chunk) -> Writer:
+        chunk.ensure_ours()
+        held = self._writers.get(chunk.tp)
+        if held is not None and time.monotonic() - held.born_s < _RENEWED_AFTER_S:
+            return held
+        self._forget(chunk.tp)
+        identity = f"{self._group}-{chunk.tp.topic}-{chunk.tp.partition}"
+        writer = self._writers[chunk.tp] = Writer(self._app.kafka_client, identity)
+        try:
+            async with asyncio.timeout(ACKNOWLEDGED_WITHIN_S):
+                await writer.start()
+                # In this order. The group holds the partition to be ours after we have the epoch:
+                # so whoever is given it next asks for an epoch later, and gets a higher one.
+                await chunk.confirm_ours()
+        except BaseException:
+            self._forget(chunk.tp)
+            raise
+        return writer
+
+    def _forget(self, tp: TP) -> None:
+        writer = self._writers.pop(tp, None)
+        if writer is not None:
+            task = asyncio.create_task(writer.close(), name=f"close the writer of {tp}")
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)

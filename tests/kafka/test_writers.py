@@ -1,0 +1,167 @@
+"""Writers: what comes too late is refused by the broker itself, on the real one."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import ProducerFenced
+
+from cli.kafka import EmbeddedKafka
+from processors import writers
+from processors.batches import OutRecord, send_to_partition
+from processors.chunk import Chunk, RevokedError
+from processors.settings import WorkerSettings
+from processors.topology import LedgerApp
+from processors.writers import Writer
+from tests.kafka.harness import read_topic
+from tests.kafka.test_transport import append, committed, ready, running, until
+from tests.kafka.test_transport import pytestmark as warnings_of_faust
+from tests.kafka.test_transport import settings as settings  # noqa: PLC0414 - a fixture
+
+pytestmark = warnings_of_faust
+
+PARTITION = 2
+
+
+@asynccontextmanager
+async def writer(bootstrap: str, identity: str) -> AsyncIterator[Writer]:
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap) as client:
+        opened = Writer(client.client, identity)
+        await opened.start()
+        try:
+            yield opened
+        finally:
+            await opened.close()
+
+
+async def write(to: Any, topic: str, *keys: str) -> int:
+    return await send_to_partition(
+        to, topic, PARTITION, [OutRecord(key.encode(), b"value") for key in keys]
+    )
+
+
+async def keys_of(settings: WorkerSettings, topic: str) -> list[str]:
+    env = {"LEDGER_KAFKA_BOOTSTRAP": settings.bootstrap_servers[0]}
+    records = await asyncio.to_thread(read_topic, env, topic)
+    return [record.key.decode() for record in records if record.partition == PARTITION]
+
+
+async def test_behind_a_new_owner_s_record_an_old_owner_s_is_refused(
+    settings: WorkerSettings,
+) -> None:
+    bootstrap, topic = settings.bootstrap_servers[0], settings.names.orders
+    async with writer(bootstrap, topic) as old:
+        assert await write(old, topic, "old 1", "old 2") == 1
+        async with writer(bootstrap, topic) as new:
+            # Harmless: the new owner has the same records before it, and will write this key anew.
+            assert await write(old, topic, "old 3") == 2
+            assert await write(new, topic, "new 1") == 3
+            with pytest.raises(ProducerFenced):
+                await write(old, topic, "old 4")
+            assert await write(new, topic, "new 2") == 4
+    assert await keys_of(settings, topic) == ["old 1", "old 2", "old 3", "new 1", "new 2"]
+
+
+async def test_whoever_waits_for_a_writer_that_is_given_up_hears_that_the_partition_is_lost(
+    settings: WorkerSettings, kafka: EmbeddedKafka
+) -> None:
+    async with writer(settings.bootstrap_servers[0], "any") as given_up:
+        await write(given_up, settings.names.orders, "there")
+        await asyncio.to_thread(kafka.kill)
+        try:
+            waiting = [
+                asyncio.create_task(write(given_up, settings.names.orders, key))
+                for key in ("tried in vain", "waits behind it")
+            ]
+            # Tried, and put back to be tried again.
+            await until(lambda: _tries(given_up) > 1)
+            await given_up.close()
+            for each in waiting:
+                with pytest.raises(RevokedError):
+                    await each
+        finally:
+            await asyncio.to_thread(kafka.start)
+    assert await keys_of(settings, settings.names.orders) == ["there"]
+
+
+async def test_an_epoch_that_was_taken_while_the_group_holds_us_for_the_owner_is_taken_back(
+    settings: WorkerSettings,
+) -> None:
+    """As by a worker that stood still before its first write, and goes on after our first one."""
+    worked: list[str] = []
+
+    async def work(chunk: Chunk) -> None:
+        topic = app.names.orders
+
+        async def send(to: Writer) -> int:
+            return await write(to, topic, f"ours {len(worked)}")
+
+        await app.writers.write(chunk, send)
+        worked.append("first")
+        async with writer(settings.bootstrap_servers[0], identity_of(app, chunk)) as other:
+            await write(other, topic, "another's")
+            await app.writers.write(chunk, send)
+            worked.append("second")
+            with pytest.raises(ProducerFenced):
+                await write(other, topic, "another's, too late")
+
+    async with running(settings, work) as app:
+        await ready(app)
+        await append(settings, PARTITION, "any")
+        await until(lambda: len(worked) == 2 or app.crashed)
+        assert not app.crashed, app.crash_reason
+        await until(app.consumer.offsets.partitions)
+    assert await keys_of(settings, settings.names.orders) == ["ours 0", "another's", "ours 1"]
+
+
+async def test_a_worker_that_the_group_has_forgotten_drops_its_chunk_and_writes_nothing(
+    settings: WorkerSettings,
+) -> None:
+    dropped: list[Chunk] = []
+
+    async def work(chunk: Chunk) -> None:
+        # It believes in a generation that the group has never had, and asks before it writes.
+        app.consumer_generation_id = chunk.generation = chunk.generation + 7
+        dropped.append(chunk)
+        await app.publish(chunk, app.names.orders, [OutRecord(b"key", b"value")])
+
+    async with running(settings, work) as app:
+        await ready(app)
+        await append(settings, PARTITION, "any")
+        await until(lambda: dropped and not app.consumer.at_work)
+        assert not app.crashed, app.crash_reason
+        assert await committed(settings, dropped[0].tp) == 0
+    assert await keys_of(settings, settings.names.orders) == []
+
+
+async def test_an_identity_is_asked_for_anew_before_kafka_forgets_it(
+    settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs: list[int] = []
+
+    async def work(chunk: Chunk) -> None:
+        async def send(to: Writer) -> None:
+            epochs.append(to._identity.producer_epoch)
+
+        await app.writers.write(chunk, send)
+        await app.writers.write(chunk, send)
+        monkeypatch.setattr(writers, "_RENEWED_AFTER_S", 0.0)
+        await app.writers.write(chunk, send)
+
+    async with running(settings, work) as app:
+        await ready(app)
+        await append(settings, PARTITION, "any")
+        await until(lambda: len(epochs) == 3 or app.crashed)
+    assert epochs == [0, 0, 1]
+
+
+def _tries(writer: Writer) -> int:
+    batches = [batch for each in writer._accumulator._batches.values() for batch in each]
+    return max((batch.retry_count for batch in batches), default=0)
+
+
+def identity_of(app: LedgerApp, chunk: Chunk) -> str:
+    return f"{app.settings.group_id}-{chunk.tp.topic}-{chunk.tp.partition}"
