@@ -45,6 +45,7 @@ _NO_COORDINATOR: Final = frozenset(
 )
 # Faust fixes this at 1500: a fetch that waits on idle partitions would hold up busy ones as long.
 _FETCH_MAX_WAIT_MS: Final = 50
+_FOLD_ANEW: Final = "Workers with another LEDGER_APP_ID fold the whole log of record anew"
 
 
 class LostRecordsError(Exception):
@@ -132,9 +133,13 @@ class Consumer(driver.Consumer):
         expected = self._next_offset.get(tp)
         if expected is None:
             return None
-        records = [record for record in records if record.offset >= expected]
-        if not records:
-            return None
+        if records[0].offset < expected:
+            # The client begins a log anew whose end was before its position. What is appended to it
+            # below that would never be folded.
+            raise LostRecordsError(
+                f"{tp.topic}[{tp.partition}] was read up to offset {expected}, and now has other "
+                f"records from {records[0].offset} on: it lost what it held. {_FOLD_ANEW}"
+            )
         hole = (expected, records[0].offset)
         if records[0].offset > expected and self._hole.get(tp) != hole:
             self.log.info("%s: got offset %d, expected %d: fetch again", tp, hole[1], expected)
@@ -163,7 +168,7 @@ class Consumer(driver.Consumer):
             raise LostRecordsError(
                 f"{tp.topic}[{tp.partition}] is folded up to offset {committed}, and holds {begin} "
                 f"to {end}: records were deleted before they were folded, or the topic was made "
-                "anew. Workers with another LEDGER_APP_ID fold the whole log of record anew"
+                f"anew. {_FOLD_ANEW}"
             )
         return committed
 

@@ -134,6 +134,26 @@ async def test_a_log_that_lost_what_comes_after_the_last_commit_ends_the_worker(
     assert "another LEDGER_APP_ID" in log
 
 
+def test_a_log_that_loses_what_it_held_under_a_running_worker_ends_the_worker(
+    env: dict[str, str], kafka_cache: KafkaCache, tmp_path: Path
+) -> None:
+    """As by a disk that fails. Else what comes to the offsets that were read is never folded."""
+    with EmbeddedKafka(tmp_path / "own", cache=kafka_cache) as broker:
+        env["LEDGER_KAFKA_BOOTSTRAP"] = broker.bootstrap
+        with WorkerProcess(env) as worker:
+            worker.wait_ready()
+            deliver(env, payments(40, "shop"))
+            wait_folded(env, worker)
+            broker.kill()
+            for partition in range(4):
+                shutil.rmtree(broker.folder / "data" / f"{names_of(env).webhooks}-{partition}")
+            broker.start()
+            until(lambda: deliver(env, payments(4, "again")) is None, within_s=60, what="a leader")
+            assert worker.wait(within_s=60) != 0
+            log = worker.log_file.read_text()
+    assert "it lost what it held" in log
+
+
 FAILS_IN_RECOVERY = """
 import os
 from processors.tables import ChunkTable
