@@ -35,7 +35,8 @@ class _Run:
         if cache := os.environ.get("LEDGER_KAFKA_CACHE"):
             kept["LEDGER_KAFKA_CACHE"] = cache
         ours = {
-            "LEDGER_DATA_DIR": folder / "data",
+            # Relative, as the default is.
+            "LEDGER_DATA_DIR": "data",
             "LEDGER_KAFKA_PORT": free_port(),
             "LEDGER_INGEST_PORT": free_port(),
             "LEDGER_WEB_PORT": free_port(),
@@ -45,6 +46,7 @@ class _Run:
         with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "cli", command],
+                cwd=folder,
                 env=kept | {name: str(value) for name, value in ours.items()},
                 stdout=out,
                 stderr=err,
