@@ -12,10 +12,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from aiokafka.record.util import calc_crc32c
 
 from cli.kafka import EmbeddedKafka
 from ledger.journal import PLEXY, SALES, Posting
@@ -221,6 +223,49 @@ def test_a_record_that_plexy_did_not_sign_is_named_also_where_an_id_was_known(le
     code, output = verify(env, LEDGER_WEBHOOK_SECRETS="", LEDGER_ALLOW_UNSIGNED="true")
     assert code == 0
     assert "not checked" in output
+
+
+def alter_on_disk(segment: Path, old: bytes, new: bytes) -> None:
+    """Alter a record where the broker keeps it, with the checksum of its batch."""
+    content = bytearray(segment.read_bytes())
+    at = content.index(old)
+    content[at : at + len(old)] = new
+    batch = 0
+    # An offset of 8 bytes, then the length of what follows it.
+    while batch + 12 + (length := int.from_bytes(content[batch + 8 : batch + 12])) <= at:
+        batch += 12 + length
+    # The checksum stands behind 5 more bytes, and is of all that follows it (KIP-98).
+    checksum = calc_crc32c(content[batch + 21 : batch + 12 + length])
+    content[batch + 17 : batch + 21] = checksum.to_bytes(4)
+    segment.write_bytes(content)
+
+
+def test_a_record_that_was_altered_in_the_log_is_named_with_what_follows_from_it(ledger, kafka):
+    env = ledger.env
+    topic, partition = names_of(env).webhooks, partition_for(b"evt_4", PARTITIONS)
+    kafka.kill()
+    try:
+        (segment,) = (kafka.folder / "data" / f"{topic}-{partition}").glob("*.log")
+        alter_on_disk(segment, b'"amount": 504', b'"amount": 904')
+    finally:
+        kafka.start()
+    code, output = verify(env)
+    (record,) = [each for each in read_topic(env, topic) if b'"amount": 904' in each.value]
+    place = f"plexy.webhooks[{partition}]@{record.offset}"
+    assert code == 1
+    # Not the journal's other accounts, no other payment, order or record.
+    assert named(output) == [
+        "balance_differs  account assets:plexy KZT",
+        "balance_differs  account income:sales KZT",
+        "document_differs  order ord_2",
+        "entry_differs  entry payment/pay_4/evt_4",
+        "entry_missing  entry payment/pay_4/evt_4",
+        "order_differs  order ord_2",
+        "payment_differs  payment pay_4",
+        "seen_differs  event evt_4",
+        f"signature_invalid  record {place}, event evt_4",
+    ], output
+    assert "expected 904, got 504" in output
 
 
 def test_a_forged_entry_is_named_with_the_accounts_that_it_skews(ledger):
