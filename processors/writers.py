@@ -48,7 +48,7 @@ class Writer:
         self._client = client
         self._identity = TransactionManager(identity, int(_REQUEST_WITHIN_S * 1000))
         self._accumulator = MessageAccumulator(
-            client.cluster, _BATCH_BYTES, 0, _REQUEST_WITHIN_S, txn_manager=self._identity
+            client.cluster, _BATCH_BYTES, 0, ACKNOWLEDGED_WITHIN_S, txn_manager=self._identity
         )
         self._sender = Sender(
             client,
