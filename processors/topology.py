@@ -142,6 +142,8 @@ def new_app(
         topic_partitions=settings.partitions,
         topic_replication_factor=settings.replication_factor,
         topic_disable_leader=True,
+        # `ensure_topics` has made them, also where a worker may not.
+        topic_allow_declare=False,
         agent_supervisor=CrashingSupervisor,
         key_serializer="raw",
         value_serializer="raw",

@@ -3,6 +3,7 @@
 The certificates are made here, for 127.0.0.1, and the SCRAM user by Kafka's own tool.
 """
 
+import asyncio
 import re
 import subprocess
 import sys
@@ -13,6 +14,10 @@ from pathlib import Path
 import httpx
 import pytest
 import trustme
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import TopicAuthorizationFailedError
+from aiokafka.protocol.admin import CreateAclsRequest
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -22,13 +27,29 @@ from cryptography.hazmat.primitives.serialization import (
 
 from cli.kafka import EmbeddedKafka, fetch
 from cli.kafka_distribution import KafkaCache
+from ledger.topics import TABLES, changelog_name
+from runtime.kafka import KafkaSettings
 from tests.ingest.conftest import PATH, SECRET, event, signed
-from tests.kafka.harness import WorkerProcess, environment, free_port, names_of, read_topic, until
+from tests.kafka.harness import (
+    WorkerProcess,
+    environment,
+    free_port,
+    group_of,
+    names_of,
+    read_topic,
+    until,
+)
 
 pytestmark = pytest.mark.timeout(300)
 
 USER, PASSWORD, WRONG = "ledger", "pass=word of the tests", "some other word"
 MECHANISM = "SCRAM-SHA-512"
+# Beside the one that may do everything, one for each program that may do no more than it must.
+INGEST, WORKER = "ingest", "worker"
+AUTHORIZED = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "super.users": f"User:ANONYMOUS;User:{USER}",
+}
 PROTOCOLS = {"SASL_SSL": 0, "SSL": 0, "SASL_PLAINTEXT": 0}
 # A refused login must be an error in this time, on a busy machine too.
 REFUSED_WITHIN_S = 60
@@ -48,9 +69,9 @@ def secured(
         tmp_path_factory.mktemp("kafka"),
         cache=kafka_cache,
         listeners=PROTOCOLS,
-        properties=listener_properties(authority.issue_cert("127.0.0.1")),
+        properties=listener_properties(authority.issue_cert("127.0.0.1")) | AUTHORIZED,
     ) as broker:
-        create_user(broker, kafka_cache)
+        create_users(broker, kafka_cache)
         yield broker
 
 
@@ -75,13 +96,14 @@ def listener_properties(certificate: trustme.LeafCert) -> dict[str, str]:
     return properties
 
 
-def create_user(broker: EmbeddedKafka, cache: KafkaCache) -> None:
+def create_users(broker: EmbeddedKafka, cache: KafkaCache) -> None:
     config = f"{MECHANISM}=[iterations=4096,password={PASSWORD}]"
     arguments = ["--bootstrap-server", broker.bootstrap, "--alter", "--add-config", config]
-    user = ["--entity-type", "users", "--entity-name", USER]
-    command = fetch(cache).command("kafka.admin.ConfigCommand", *arguments, *user)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    for user in (USER, INGEST, WORKER):
+        entity = ["--entity-type", "users", "--entity-name", user]
+        command = fetch(cache).command("kafka.admin.ConfigCommand", *arguments, *entity)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture
@@ -173,6 +195,76 @@ def test_a_delivery_becomes_an_order_behind_every_kind_of_listener(
     )
     assert record.key == b"evt_1"
     assert_nothing_secret_in(tmp_path)
+
+
+# Kafka's numbers of what a right is about, and of the rights.
+TOPIC, GROUP, TRANSACTIONAL_ID = 2, 3, 5
+LITERAL, PREFIXED = 3, 4
+READ, WRITE, DESCRIBE_CONFIGS = 3, 4, 10
+ALLOW = 3
+
+Right = tuple[int, str, int, int]
+
+
+def rights_of(env: Mapping[str, str]) -> dict[str, list[Right]]:
+    """Return what docs/operations.md tells the operator to give to each program."""
+    names, group = names_of(env), group_of(env)
+    changelogs = [changelog_name(group, table) for table in TABLES]
+    read = [names.webhooks, names.events, names.payments, *changelogs]
+    written = [names.events, names.payments, names.entries, names.orders, *changelogs]
+    written = [*written, names.rejected]
+
+    def topics(operation: int, *names: str) -> list[Right]:
+        return [(TOPIC, name, LITERAL, operation) for name in names]
+
+    return {
+        INGEST: topics(WRITE, names.webhooks, names.rejected),
+        WORKER: [
+            *topics(READ, *read),
+            *topics(WRITE, *written),
+            *topics(DESCRIBE_CONFIGS, *written, names.webhooks),
+            (GROUP, group, LITERAL, READ),
+            (TRANSACTIONAL_ID, group, PREFIXED, WRITE),
+        ],
+    }
+
+
+async def allow(broker: EmbeddedKafka, rights: Mapping[str, list[Right]]) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)
+    await admin.start()
+    try:
+        for user, given in rights.items():
+            for kind, name, pattern, operation in given:
+                request = CreateAclsRequest(
+                    kind, name, pattern, f"User:{user}", "*", operation, ALLOW
+                )
+                answer = await admin._send_to_controller(request)
+                assert [code for code, _ in answer.creation_responses] == [0]
+    finally:
+        await admin.close()
+
+
+def test_each_program_needs_no_more_rights_than_the_operator_is_told_to_give_it(secured, env):
+    names = names_of(env)
+    with program("topics", env) as made:
+        assert made.wait(60) == 0, made.tail()
+    asyncio.run(allow(secured, rights_of(env)))
+    as_ingest, as_worker = (env | {"LEDGER_KAFKA_USERNAME": user} for user in (INGEST, WORKER))
+    with program("ingest", as_ingest) as ingress, program("worker", as_worker) as worker:
+        worker.wait_ready(120)
+        until(lambda: ask_ingress(env, "/readyz")[0] == 200, within_s=60, what=ingress.tail())
+        assert post(env, event("evt_1", data=order("1"))).status_code == 200
+        until(lambda: worker.get("/orders/ord_1")[0] == 200, within_s=60, what="the order")
+    # What they were not given they can't do.
+    for settings, topic in ((as_ingest, names.orders), (as_worker, names.webhooks)):
+        with pytest.raises(TopicAuthorizationFailedError):
+            asyncio.run(write(settings, topic))
+
+
+async def write(env: Mapping[str, str], topic: str) -> None:
+    options = KafkaSettings.from_environment(env).client_options()
+    async with AIOKafkaProducer(**options) as client:
+        await client.send_and_wait(topic, b"value", b"key")
 
 
 def refused(env: dict[str, str], why: str, tmp_path: Path) -> dict[str, str]:
