@@ -8,5 +8,5 @@ from runtime.settings import SettingsError
 
 try:
     app = create_app(WorkerSettings.from_environment(os.environ))
-except SettingsError as error:
+except (SettingsError, OSError) as error:
     raise SystemExit(f"the worker can't start: {error}") from None

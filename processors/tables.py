@@ -19,6 +19,8 @@ from processors.batches import OutRecord, send_to_partition
 from processors.chunk import Chunk
 
 _MIB: Final = 1024 * 1024
+# Each database has two of them, and as much again as cache.
+_WRITE_BUFFER_SHARE: Final = 4
 
 
 class ChunkTable(faust.Table[bytes, bytes]):
@@ -87,6 +89,11 @@ class ChunkTable(faust.Table[bytes, bytes]):
         return store._db_for_partition(partition)  # noqa: SLF001
 
 
+def write_buffers_bytes(memory_mb: int) -> int:
+    """Return what all of a worker's databases write when each flushes one write buffer."""
+    return memory_mb * _MIB // _WRITE_BUFFER_SHARE
+
+
 def rocksdb_options(memory_mb: int, databases: int) -> dict[str, Any]:
     """Share ``memory_mb`` among a worker's databases: half for caches, half for write buffers.
 
@@ -96,7 +103,7 @@ def rocksdb_options(memory_mb: int, databases: int) -> dict[str, Any]:
     return {
         "block_cache_size": share // 2,
         "block_cache_compressed_size": 0,
-        "write_buffer_size": share // 4,
+        "write_buffer_size": share // _WRITE_BUFFER_SHARE,
         "max_write_buffer_number": 2,
         "bloom_filter_size": 10,
     }

@@ -16,10 +16,11 @@ from mode.supervisors import CrashingSupervisor
 from ledger.topics import MAX_RECORD_BYTES, TABLES, TableName, TopicNames
 from processors.batches import OutRecord, send_by_key
 from processors.chunk import Chunk
+from processors.disk import require_room
 from processors.identity import claim
 from processors.router import Router
 from processors.settings import WorkerSettings
-from processors.tables import ChunkTable, rocksdb_options
+from processors.tables import ChunkTable, rocksdb_options, write_buffers_bytes
 from processors.transport import Transport
 from processors.writers import Writers
 from runtime.topics import ensure_topics
@@ -119,6 +120,7 @@ def new_app(
 ) -> LedgerApp:
     """Return the app with its transport and tables, and no agents yet."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
+    require_room(settings.data_dir, write_buffers_bytes(settings.table_memory_mb))
     app = LedgerApp(
         settings.group_id,
         broker=[f"kafka://{server}" for server in settings.bootstrap_servers],

@@ -1,22 +1,33 @@
 """The worker program: the whole app, run until a signal or an error ends it.
 
 Out: exit code 0 after SIGTERM or SIGINT, with everything that was done committed; another one after
-an error, with nothing committed that was not done.
+an error, with nothing committed that was not done, and the reason in the last line of the log.
+Never: a worker that stands still and keeps its partitions.
 """
 
+import asyncio
 import faulthandler
+import os
 import signal
 from typing import Any, Final, NoReturn
 
 import faust
+import structlog
 
 from processors import dedupe, orders, payments, views
+from processors.disk import causes, explain
 from processors.settings import WorkerSettings
 from processors.topology import LedgerApp, new_app
 from runtime import logs
 
 # The chunks at work get 8 s of it.
 _STOPPED_WITHIN_S: Final = 9.5
+# RocksDB 6.14 may wait for ever when a database is closed whose disk was full, and the consumer's
+# own thread would go on to say that the worker is well.
+_STANDS_STILL_FOR_S: Final = 30.0
+_ALIVE_EVERY_S: Final = 1.0
+
+log = structlog.get_logger(__name__)
 
 
 class Worker(faust.Worker):
@@ -26,12 +37,29 @@ class Worker(faust.Worker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._ending = False
         # A spinner writes control sequences between the log's lines.
         self.spinner = None
 
+    async def on_first_start(self) -> None:
+        """Watch over the event loop from now on."""
+        self.add_future(self._show_life())
+        await super().on_first_start()
+
+    async def _show_life(self) -> None:
+        while not self._ending:
+            faulthandler.dump_traceback_later(_STANDS_STILL_FOR_S, exit=True)
+            await asyncio.sleep(_ALIVE_EVERY_S)
+
     def _crash(self, reason: BaseException) -> None:
-        self._end_in_time()
-        super()._crash(reason)
+        """Say why, and end at once, as by SIGKILL: what is not done comes again.
+
+        Faust would stop everything in order first. That saves nothing, since a crashed worker
+        commits nothing more, and a table whose disk is full can't even be closed.
+        """
+        for cause in causes(reason):
+            log.critical("the worker ends", reason=explain(cause, self.app.settings.data_dir))
+        os._exit(1)
 
     def _schedule_shutdown(self, number: signal.Signals) -> None:
         self._end_in_time()
@@ -42,6 +70,7 @@ class Worker(faust.Worker):
 
         Nothing is lost by it: whatever is not done by then comes again.
         """
+        self._ending = True
         faulthandler.dump_traceback_later(_STOPPED_WITHIN_S, exit=True)
 
     def _setup_logging(self) -> None:

@@ -1,0 +1,51 @@
+"""The disk under a worker's tables: whether there is room, and what to say when it fails.
+
+In: the folder, or an error. Out: nothing, or a message that names the folder and the remedy. Never:
+a worker that joins its group without room for its tables: it would keep its partitions from the
+others, fold nothing, and end, again and again.
+"""
+
+import errno
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import rocksdb
+
+_MIB: Final = 1024 * 1024
+_REMEDY: Final = "make room there, and start the worker again: it goes on where it was"
+
+
+class NoRoomError(OSError):
+    """The folder of the tables has too little room; the message says how much it takes."""
+
+
+def require_room(folder: Path, least_bytes: int) -> None:
+    """Raise ``NoRoomError`` where less than ``least_bytes`` are free."""
+    free = shutil.disk_usage(folder).free
+    if free < least_bytes:
+        raise NoRoomError(
+            f"LEDGER_DATA_DIR={folder} has {free / _MIB:.1f} MiB free, and the tables' write "
+            f"buffers (LEDGER_TABLE_MEMORY_MB) take {least_bytes / _MIB:.1f} MiB: {_REMEDY}"
+        )
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield what went wrong, one by one: a group's members, and theirs."""
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from causes(each)
+    else:
+        yield error
+
+
+def explain(error: BaseException, folder: Path) -> str:
+    """Return an error as one line; one of the disk's names the folder and the remedy."""
+    if isinstance(error, rocksdb.errors.RocksIOError):
+        # Its text is bytes.
+        text = error.args[0].decode(errors="replace") if error.args else ""
+        return f"the tables in LEDGER_DATA_DIR={folder} can't be used: {text}; {_REMEDY}"
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS}:
+        return f"LEDGER_DATA_DIR={folder} can't be written: {error}; {_REMEDY}"
+    return f"{type(error).__name__}: {error}"

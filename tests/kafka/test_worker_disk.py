@@ -1,0 +1,148 @@
+"""A worker whose disk is full ends with a clear message, and goes on right when there is room.
+
+It also ends when it stands still and would keep its partitions: see `processors/worker.py`.
+"""
+
+import asyncio
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.kafka import EmbeddedKafka
+from faults.disk import SmallDisk, can_mount, small_disk
+from ledger.payments import fold_payments
+from ledger.wire import ENTRIES
+from ledger.wire import EVENTS as EVENTS_WIRE
+from processors.batches import send_by_key
+from tests.kafka.harness import (
+    PARTITIONS,
+    WorkerProcess,
+    deliver,
+    environment,
+    lags,
+    names_of,
+    producer,
+    read_topic,
+    wait_folded,
+)
+from tests.kafka.test_verify import SECRET, signed, verify
+from tests.kafka.test_worker import EVENTS, assert_states_are_right, committed_records, history
+
+pytestmark = pytest.mark.timeout(240)
+
+needs_mount = pytest.mark.skipif(not can_mount(), reason="mounting a small disk takes root")
+# Room for a worker with the smallest tables, and not much more.
+DISK_MB = 96
+TABLES_MB = 24
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    with small_disk(tmp_path / "disk", DISK_MB) as mounted:
+        yield mounted
+
+
+@pytest.fixture
+def env(kafka: EmbeddedKafka, disk: SmallDisk) -> dict[str, str]:
+    return environment(
+        kafka.bootstrap, disk.folder, table_memory_mb=TABLES_MB, webhook_secrets=SECRET
+    )
+
+
+def worker_of(env: dict[str, str], tmp_path: Path) -> WorkerProcess:
+    """Return a worker whose log is kept elsewhere than its tables."""
+    worker = WorkerProcess(env)
+    worker.log_file = tmp_path / "worker.log"
+    return worker
+
+
+def deliver_signed(env: dict[str, str], bodies: Iterable[dict[str, Any]]) -> None:
+    async def send() -> None:
+        async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
+            records = [signed(body) for body in bodies]
+            await send_by_key(client, names_of(env).webhooks, records, PARTITIONS)
+
+    asyncio.run(send())
+
+
+def assert_what_is_committed_was_done(env: dict[str, str]) -> None:
+    """Look for the outputs of every committed record, hop by hop."""
+    names = names_of(env)
+    received = {record.key for record in committed_records(env, names.webhooks)}
+    events = [EVENTS_WIRE.decode(record.value) for record in read_topic(env, names.events)]
+    assert received <= {event.event_id.encode() for event in events}
+
+    committed = [EVENTS_WIRE.decode(r.value) for r in committed_records(env, names.events)]
+    entries = {ENTRIES.decode(record.value).entry_id for record in read_topic(env, names.entries)}
+    assert {entry.entry_id for entry in fold_payments(committed, {}).entries} <= entries
+
+    snapshots = committed_records(env, names.payments)
+    assert {r.key for r in snapshots} <= {r.key for r in read_topic(env, names.orders)}
+
+
+@needs_mount
+def test_a_disk_that_is_full_under_load_ends_the_worker_which_goes_on_when_there_is_room(
+    env: dict[str, str], disk: SmallDisk, tmp_path: Path
+) -> None:
+    events = list(history(EVENTS))
+    with worker_of(env, tmp_path) as worker:
+        worker.wait_ready()
+        deliver_signed(env, events[:1000])
+        wait_folded(env, worker)
+        disk.fill()
+        deliver_signed(env, events[1000:])
+        # A table whose disk is full can't be closed: a worker that tried would take until its time
+        # for stopping is over.
+        assert worker.wait(within_s=60) == 1
+        last = worker.logged("the worker ends")[-1]
+        assert f"LEDGER_DATA_DIR={disk.folder} can't be used: IO error: No space" in last["reason"]
+        assert "make room there, and start the worker again" in last["reason"]
+        assert "Timeout" not in worker.log_file.read_text()
+        assert any(lags(env).values())
+        assert_what_is_committed_was_done(env)
+        disk.make_room()
+        worker.start()
+        wait_folded(env, worker)
+        assert_states_are_right(env, EVENTS)
+        assert verify(env)[0] == 0
+
+
+@needs_mount
+def test_a_worker_does_not_start_on_a_disk_without_room_and_says_so_in_one_line(
+    env: dict[str, str], disk: SmallDisk, tmp_path: Path
+) -> None:
+    disk.fill()
+    with worker_of(env, tmp_path) as worker:
+        assert worker.wait(within_s=60) == 1
+        (line,) = worker.log_file.read_text().splitlines()
+        assert line.startswith(f"plexy-ledger: LEDGER_DATA_DIR={disk.folder} has 0.0 MiB free")
+        assert line.endswith("make room there, and start the worker again: it goes on where it was")
+        disk.make_room()
+        worker.start()
+        worker.wait_ready()
+
+
+STANDS_STILL = """
+import os, time
+import processors.payments as agent
+import processors.worker as program
+program._STANDS_STILL_FOR_S = 2.0
+agent.fold_payments = lambda events, known: time.sleep(1000)
+from processors.settings import WorkerSettings
+program.run(WorkerSettings.from_environment(os.environ))
+"""
+
+
+def test_a_worker_that_stands_still_ends_and_shows_where(
+    kafka: EmbeddedKafka, tmp_path: Path
+) -> None:
+    """Its heartbeats, which have a thread of their own, would keep its partitions for ever."""
+    env = environment(kafka.bootstrap, tmp_path)
+    with WorkerProcess(env, [sys.executable, "-c", STANDS_STILL]) as worker:
+        worker.wait_ready()
+        deliver(env, list(history(2)))
+        assert worker.wait(within_s=30) == 1
+        assert "Timeout (0:00:02)!" in worker.log_file.read_text()

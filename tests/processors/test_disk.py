@@ -1,0 +1,48 @@
+"""An error of the disk names the folder and the remedy; too little room is found at the start."""
+
+import errno
+from pathlib import Path
+
+import pytest
+import rocksdb
+
+from processors.disk import NoRoomError, causes, explain, require_room
+
+FOLDER = Path("data")
+
+
+def test_a_folder_with_too_little_room_is_named_with_what_it_takes(tmp_path):
+    with pytest.raises(NoRoomError, match=r"take 1125899906842624\.0 MiB: make room") as raised:
+        require_room(tmp_path, 2**70)
+    assert f"LEDGER_DATA_DIR={tmp_path}" in str(raised.value)
+    assert require_room(tmp_path, 1) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        rocksdb.errors.RocksIOError(b"IO error: No space left on device\xff"),
+        rocksdb.errors.RocksIOError(),
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EROFS, "Read-only file system"),
+    ],
+)
+def test_an_error_of_the_disk_names_the_folder_and_the_remedy(error):
+    told = explain(error, FOLDER)
+    assert "LEDGER_DATA_DIR=data" in told
+    assert told.endswith("make room there, and start the worker again: it goes on where it was")
+    assert "b'" not in told
+
+
+def test_another_error_is_told_as_it_is():
+    assert explain(ConnectionResetError("gone"), FOLDER) == "ConnectionResetError: gone"
+
+
+def test_of_a_group_each_cause_is_told():
+    one, two, three = ValueError("1"), OSError("2"), KeyError("3")
+    assert list(causes(ExceptionGroup("", [one, ExceptionGroup("", [two, three])]))) == [
+        one,
+        two,
+        three,
+    ]
+    assert list(causes(one)) == [one]
