@@ -28,6 +28,7 @@ from cli.simulate.report import (
     checked_of,
     conclusions,
     figures_table,
+    latency_table,
     report_of,
     totals_table,
 )
@@ -184,6 +185,7 @@ async def _lines(stage: _Sending | _Checking, console: Console) -> None:
 
 def _show(report: Report, console: Console) -> None:
     console.print(figures_table(report))
+    console.print(latency_table(report.latency))
     if report.checked:
         console.print(totals_table(report.checked))
     for line in conclusions(report):

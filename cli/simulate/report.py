@@ -4,7 +4,7 @@ In: a simulation, and the check after it, if there was one. Out: a ``Report``, w
 stands, and tables of it. Never: a secret, or a body.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.simulate.check import Difference
+from cli.simulate.latency import Latency
 from cli.simulate.oracle import Order, Totals, trial_totals
 from cli.simulate.simulation import Simulation
 from ledger.money import major_units
@@ -34,7 +35,10 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """A run in figures; ``sent`` deliveries are events and duplicates, ``owed`` are event ids."""
+    """A run in figures; ``sent`` deliveries are events and duplicates, ``owed`` are event ids.
+
+    ``latency`` is by outcome: how long the attempts took that ended so.
+    """
 
     seed: int
     events: int
@@ -45,6 +49,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     acknowledged_events: int
     refused: dict[str, int]
     unanswered: dict[str, int]
+    latency: dict[str, Latency]
     owed: tuple[str, ...]
     took_s: float
     interrupted: bool
@@ -71,6 +76,7 @@ def report_of(
         acknowledged_events=len(simulation.acknowledged),
         refused=dict(sorted(tally.refused.items())),
         unanswered=dict(sorted(tally.unanswered.items())),
+        latency=dict(simulation.latencies.summaries()),
         owed=tuple(sorted(simulation.owed)),
         took_s=round(simulation.took_s, 3),
         interrupted=interrupted,
@@ -105,6 +111,17 @@ def figures_table(report: Report) -> Table:
     ]
     for name, count in rows:
         table.add_row(Text(name), Text(str(count)))
+    return table
+
+
+def latency_table(latency: Mapping[str, Latency]) -> Table:
+    """Return how long the attempts took, from sending to the whole answer, or to none."""
+    headings = ("attempts", "p50 ms", "p99 ms", "longest ms")
+    table = _table("How long the attempts took", "outcome", *headings)
+    for outcome, times in latency.items():
+        figures = (times.p50_ms, times.p99_ms, times.longest_ms)
+        shown = (Text(f"{each:.3g}" if each < 1000 else f"{each:.0f}") for each in figures)  # noqa: PLR2004
+        table.add_row(Text(outcome), Text(str(times.attempts)), *shown)
     return table
 
 

@@ -10,7 +10,7 @@ import contextlib
 import heapq
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import aiohttp
 import msgspec
@@ -19,6 +19,7 @@ from cli.sender import Answer
 from cli.simulate import oracle
 from cli.simulate.delivery import NoAnswer, SenderOptions, client, headers, post
 from cli.simulate.interruption import until_stopped
+from cli.simulate.latency import Attempt, Latencies
 from cli.simulate.schedule import Delivery, deliveries
 
 
@@ -53,16 +54,24 @@ class Simulation:
     """One run. ``acknowledged`` has, by event id, each body that was answered with a 2xx.
 
     ``owed`` has a body of each event that was attempted and never acknowledged. Both can be read
-    while it runs.
+    while it runs. ``hear`` is told of each attempt when it is over.
     """
 
-    def __init__(self, seed: int, events: int, options: SenderOptions) -> None:
+    def __init__(
+        self,
+        seed: int,
+        events: int,
+        options: SenderOptions,
+        hear: Callable[[Attempt], None] = lambda _attempt: None,
+    ) -> None:
         self.seed = seed
         self.events = events
         self.options = options
         self.acknowledged: dict[str, list[bytes]] = {}
         self.owed: dict[str, bytes] = {}
         self.tally = Tally()
+        self.latencies = Latencies()
+        self._hear = hear
         self.took_s = 0.0
         self._fresh: Iterator[Delivery] = deliveries(seed, events)
         self._began_s = 0.0
@@ -148,7 +157,9 @@ class Simulation:
         delivery, is_retry = due.delivery, due.failures > 0
         self._note_attempt(delivery, is_retry=is_retry)
         signed = headers(delivery, self.options, secret=self._secret(), is_retry=is_retry)
+        sent_s = time.monotonic()
         answer = await post(session, self.options.url, delivery.body, signed)
+        self._note_time(Attempt(sent_s, time.monotonic() - sent_s, _outcome(answer)))
         if isinstance(answer, Answer) and answer.accepted:
             self._note_acknowledgement(delivery)
         else:
@@ -181,6 +192,17 @@ class Simulation:
 
     def _note_failure(self, answer: Answer | NoAnswer) -> None:
         if isinstance(answer, NoAnswer):
-            self.tally.unanswered[answer.reason] += 1
+            self.tally.unanswered[_outcome(answer)] += 1
         else:
-            self.tally.refused[f"{answer.status} {answer.code}".strip()] += 1
+            self.tally.refused[_outcome(answer)] += 1
+
+    def _note_time(self, attempt: Attempt) -> None:
+        self.latencies.note(attempt)
+        self._hear(attempt)
+
+
+def _outcome(answer: Answer | NoAnswer) -> str:
+    """Name what came of an attempt: status and code, or what went wrong."""
+    if isinstance(answer, NoAnswer):
+        return answer.reason
+    return f"{answer.status} {answer.code}".strip()
