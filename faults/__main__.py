@@ -7,11 +7,14 @@ temporary folder.
 
 import argparse
 import asyncio
+import logging
 import os
 import secrets
 import sys
 import tempfile
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
+from typing import Any, Final, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -19,21 +22,30 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cli.kafka_distribution import EmbeddedKafkaError
 from cli.local import kafka_cache, sigterm_as_interrupt
 from cli.settings import DemoSettings
+from cli.simulate.interruption import signals_set, until_stopped
 from cli.simulate.simulation import Simulation
+from faults.answers import Answers
 from faults.injections import KINDS, Kind
 from faults.judge import judge
-from faults.report import show
+from faults.limits import limits
+from faults.report import WIDTH, line, show
 from faults.run import Cost, plan, run, sender_options
 from faults.stage import Stage, StageError
 
 # More than any run takes: the sending ends with the last fault.
-_EVENTS = 10_000_000
+_EVENTS: Final = 10_000_000
+
+T = TypeVar("T")
 
 
 def main() -> int:
     """Run, judge, show; return the exit code."""
     options = _options()
+    # That Kafka is away is no news here.
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
     console.print(
         f"Seed {options.seed}; with --seed {options.seed} and the same options it runs again."
     )
@@ -41,6 +53,7 @@ def main() -> int:
         try:
             return _run(options, Path(options.keep or folder), console)
         except KeyboardInterrupt:
+            console.print("Interrupted; all programs are stopped.")
             return 130
         except (StageError, EmbeddedKafkaError) as error:
             console.print(str(error), markup=False, highlight=False)
@@ -48,35 +61,60 @@ def main() -> int:
 
 
 def _run(options: argparse.Namespace, folder: Path, console: Console) -> int:
-    kinds = [kind for kind in KINDS if not options.kinds or kind.name in options.kinds]
     cache = kafka_cache(DemoSettings.from_environment(os.environ))
     with Stage(folder, cache, options.workers) as stage, _progress(console) as progress:
-        simulation = Simulation(options.seed, _EVENTS, sender_options(stage, options.rate))
+        kinds = _possible(stage, options, console)
+        answers = Answers(stage.ingest)
+        sending = sender_options(stage, options.rate)
+        simulation = Simulation(options.seed, _EVENTS, sending, answers.hear)
         bar = progress.add_task("faults", total=options.faults)
 
         def report(cost: Cost) -> None:
             progress.advance(bar)
-            if not console.is_terminal:
-                console.print(cost, markup=False, highlight=False, soft_wrap=True)
+            progress.console.print(line(cost), markup=False, highlight=False, soft_wrap=True)
 
-        costs, differences = asyncio.run(_judged(stage, simulation, kinds, options, report))
-        for each in stage.unplanned:
-            differences.append(f"{each.program} {each.how}, and no fault had ended it:")
-            differences += [f"  {line}" for line in each.last_lines[-10:]]
-    show(console, costs, simulation, differences)
-    return 1 if differences or any(cost.cost_s is None for cost in costs) else 0
+        def judging() -> None:
+            progress.update(bar, description="judging")
+
+        faults = plan(kinds, options.faults, options.seed)
+        sent = run(stage, simulation, answers, faults, report)
+        costs, differences = asyncio.run(_stoppable(_judged(sent, stage, simulation, judging)))
+        kept = limits(stage, costs, answers)
+    show(console, simulation, costs, kept, differences)
+    return 1 if differences or any(limit.broken for limit in kept) else 0
 
 
 async def _judged(
-    stage: Stage,
-    simulation: Simulation,
-    kinds: list[Kind],
-    options: argparse.Namespace,
-    report: object,
+    sent: Awaitable[list[Cost]], stage: Stage, simulation: Simulation, judging: Callable[[], None]
 ) -> tuple[list[Cost], list[str]]:
-    faults = plan(kinds, options.faults, options.seed)
-    costs = await run(stage, simulation, faults, report)  # type: ignore[arg-type]
-    return costs, await judge(stage, simulation)
+    costs = await sent
+    judging()
+    return costs, [*await judge(stage, simulation), *stage.findings]
+
+
+async def _stoppable(work: Coroutine[Any, Any, T]) -> T:
+    """Await the work; Ctrl-C and SIGTERM end it in order, and then raise KeyboardInterrupt."""
+    stop = asyncio.Event()
+    with signals_set(stop):
+        done = await until_stopped(work, stop)
+    if done is None:
+        raise KeyboardInterrupt
+    return done
+
+
+def _possible(stage: Stage, options: argparse.Namespace, console: Console) -> list[Kind]:
+    """Return the kinds that are asked for and can be had; say which are left out."""
+    possible = []
+    for kind in KINDS:
+        if options.kinds and kind.name not in options.kinds:
+            continue
+        if missing := kind.missing(stage):
+            console.print(f"Left out: {kind.name}; it takes {missing}.", highlight=False)
+        else:
+            possible.append(kind)
+    if not possible:
+        raise StageError("no kind of fault is left")
+    return possible
 
 
 def _options() -> argparse.Namespace:

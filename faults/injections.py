@@ -6,6 +6,7 @@ that stays; what a block broke is whole again after it, but for what was lost me
 
 import random
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final
@@ -15,23 +16,50 @@ import msgspec
 from faults.proxy import Network
 from faults.stage import Program, Stage
 
+# So long others may take to fold a killed worker's partitions: its session, 10 s, is over before.
+TAKEN_OVER_WITHIN_S: Final = 15.0
+# More than that, so that the truth is seen.
+_DOWN_AT_MOST_S: Final = 60.0
+# How long a full disk may go unnoticed: RocksDB takes room for its log beforehand.
+_FELT_WITHIN_S: Final = 20.0
+_REFUSED_WITHIN_S: Final = 20.0
+
 
 class Injected(msgspec.Struct, frozen=True):
-    """What was hit, and for how many seconds it stays so."""
+    """What was hit, and for how many seconds it stays so.
+
+    Where the others have to ``take_over``, it stays so only until they did. ``since_s`` is when it
+    was hit, on the monotonic clock, where that is not when the injection began.
+    """
 
     target: str
     hold_s: float
+    take_over: bool = False
+    since_s: float | None = None
 
 
 Inject = Callable[[Stage, random.Random], AbstractContextManager[Injected]]
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """One kind of fault. Two faults at a time are of different ``layer``s."""
+    """One kind of fault. Two faults at a time are of different ``layer``s.
+
+    One that others ``take_over`` comes alone, as its cost is what is judged.
+    """
 
     name: str
     layer: str
     inject: Inject
+    take_over: bool = False
+    takes_disk: bool = False
+
+    def missing(self, stage: Stage) -> str | None:
+        """Say what the stage lacks for it; ``None`` if it has everything."""
+        if self.take_over and len(stage.workers) < 2:  # noqa: PLR2004 - it, and who takes over
+            return "a second worker"
+        if self.takes_disk and not any(worker.disk for worker in stage.workers):
+            return "the right to mount a small disk (root on Linux)"
+        return None
 
 
 @contextmanager
@@ -41,6 +69,49 @@ def _kill_worker(stage: Stage, chance: random.Random) -> Iterator[Injected]:
     worker.kill()
     yield Injected(worker.label, chance.choice([0.0, 0.0, 1.0, 15.0]))
     worker.start()
+
+
+@contextmanager
+def _kill_worker_for_good(stage: Stage, chance: random.Random) -> Iterator[Injected]:
+    """SIGKILL, and no restart before the others fold its partitions."""
+    worker = chance.choice(stage.workers)
+    worker.kill()
+    yield Injected(worker.label, _DOWN_AT_MOST_S, take_over=True)
+    worker.start()
+
+
+@contextmanager
+def _fill_disk(stage: Stage, chance: random.Random) -> Iterator[Injected]:
+    """Fill a worker's disk: it ends, does not start again, and others take its partitions over."""
+    worker = chance.choice([worker for worker in stage.workers if worker.disk])
+    disk = worker.disk
+    if disk is None:
+        raise ValueError(f"{worker.label} has no disk of its own")
+    worker.expect_end()
+    disk.fill()
+    if worker.wait_ended(_FELT_WITHIN_S):
+        _expect_told(stage, worker, "LEDGER_DATA_DIR")
+    else:
+        worker.kill()
+    since_s = time.monotonic()
+    worker.start_in_vain()
+    if worker.wait_ended(_REFUSED_WITHIN_S):
+        _expect_told(stage, worker, "MiB free")
+    else:
+        stage.findings.append(f"{worker.label} runs on a disk that is full")
+        worker.kill()
+    yield Injected(worker.label, _DOWN_AT_MOST_S, take_over=True, since_s=since_s)
+    disk.make_room()
+    worker.start()
+
+
+def _expect_told(stage: Stage, worker: Program, words: str) -> None:
+    """Note it if a worker that ended did not say why."""
+    if not any(words in line and "make room there" in line for line in worker.last_lines):
+        lines = "\n".join(worker.last_lines[-10:])
+        stage.findings.append(
+            f"{worker.label} {worker.ended()}, its disk full, and does not say so:\n{lines}"
+        )
 
 
 @contextmanager
@@ -55,9 +126,9 @@ def _stop_worker(stage: Stage, chance: random.Random) -> Iterator[Injected]:
 def _freeze_worker(stage: Stage, chance: random.Random) -> Iterator[Injected]:
     """Frozen for less than its session (10 s), or for longer: then others have its partitions."""
     worker = chance.choice(stage.workers)
-    worker.freeze()
     # It may be put out of the group, and end itself when it finds out.
-    worker.may_end = True
+    worker.expect_end()
+    worker.freeze()
     yield Injected(worker.label, chance.choice([2.0, 5.0, 14.0]))
     worker.go_on()
     worker.may_end = False
@@ -75,10 +146,14 @@ def _lose_tables(stage: Stage, chance: random.Random) -> Iterator[Injected]:
 
 @contextmanager
 def _join_and_leave(stage: Stage, chance: random.Random) -> Iterator[Injected]:
-    stage.extra.start()
-    stage.extra.may_end = True
-    yield Injected(stage.extra.label, chance.uniform(4.0, 12.0))
-    _end_somehow(stage.extra, chance)
+    """One more worker, or two at once; they leave one after the other, in any order."""
+    joining = chance.sample(stage.extras, chance.choice([1, 2]))
+    for each in joining:
+        each.start()
+    names = " and ".join(sorted(each.label for each in joining))
+    yield Injected(names, chance.uniform(4.0, 12.0))
+    for each in joining:
+        _end_somehow(each, chance)
 
 
 @contextmanager
@@ -142,6 +217,8 @@ def _end_somehow(program: Program, chance: random.Random) -> None:
 
 KINDS: Final[tuple[Kind, ...]] = (
     Kind("worker killed", "worker", _kill_worker),
+    Kind("worker killed for good", "worker", _kill_worker_for_good, take_over=True),
+    Kind("worker's disk full", "worker", _fill_disk, take_over=True, takes_disk=True),
     Kind("worker stopped", "worker", _stop_worker),
     Kind("worker frozen", "worker", _freeze_worker),
     Kind("worker's tables lost", "worker", _lose_tables),

@@ -14,7 +14,7 @@ from typing import Final
 from cli.progress import wait_until_folded
 from cli.simulate.check import Check
 from cli.simulate.simulation import Simulation
-from cli.whole_topic import read_topic
+from cli.whole_topic import partitions_of, read_topic, reading
 from faults.stage import SECRETS, Stage
 
 _FOLDED_WITHIN_S: Final = 120.0
@@ -29,6 +29,7 @@ async def judge(stage: Stage, simulation: Simulation) -> list[str]:
     return [
         *(f"still owed: {event_id}" for event_id in sorted(simulation.owed)),
         *await _lost(stage, simulation),
+        *await _beyond_the_end(stage),
         *await _wrong_orders(stage, simulation),
         *await asyncio.to_thread(_verified, stage),
     ]
@@ -47,6 +48,23 @@ async def _lost(stage: Stage, simulation: Simulation) -> list[str]:
         f"acknowledged and not in the log as it was sent: {key.decode()}"
         for key, _ in acknowledged - kept
     ]
+
+
+async def _beyond_the_end(stage: Stage) -> list[str]:
+    """Compare what is committed with where each partition ends, hop by hop."""
+    names, group = stage.settings.names, stage.settings.group_id
+    differences = []
+    async with reading(stage.settings) as (admin, consumer):
+        committed = await admin.list_consumer_group_offsets(group)
+        for topic in (names.webhooks, names.events, names.payments):
+            ends = await consumer.end_offsets(await partitions_of(admin, topic))
+            differences += [
+                f"{tp.topic}[{tp.partition}] is committed up to {committed[tp].offset}, and ends "
+                f"at {end}"
+                for tp, end in ends.items()
+                if tp in committed and committed[tp].offset > end
+            ]
+    return differences
 
 
 async def _wrong_orders(stage: Stage, simulation: Simulation) -> Iterator[str]:

@@ -1,50 +1,120 @@
-"""What a run shows at the end: the faults by kind with what they cost, and every difference."""
+"""What a run shows: each fault when it is over, at the end costs by kind, limits, every difference.
+
+In: costs, what the sender measured, limits, differences. Out: text of at most 100 columns; the
+differences, which may be longer, as they are.
+"""
 
 from collections.abc import Sequence
 from statistics import median
+from typing import Final
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from cli.simulate.report import latency_table
 from cli.simulate.simulation import Simulation
+from faults.limits import Limit
 from faults.run import Cost
+
+WIDTH: Final = 100
+_COMMITTED: Final = (
+    "No committed offset is beyond its partition's end, and none is past undone work: verify "
+    "folded the log anew, and tables, documents and journal hold what follows from each record."
+)
+
+
+def line(cost: Cost) -> str:
+    """Return one fault as a line: what, whom, for how long, and what it cost."""
+    ended = "" if cost.ended_s is None else f"  ended in {cost.ended_s:.1f} s"
+    folds = "never folds" if cost.cost_s is None else f"folds after {cost.cost_s:5.1f} s"
+    return (
+        f"{cost.number:4}  {cost.kind:<23} {cost.target:<19} held {cost.held_s:5.1f} s  "
+        f"{folds}{ended}"
+    )
 
 
 def show(
-    console: Console, costs: Sequence[Cost], simulation: Simulation, differences: Sequence[str]
+    console: Console,
+    simulation: Simulation,
+    costs: Sequence[Cost],
+    limits: Sequence[Limit],
+    differences: Sequence[str],
 ) -> None:
-    """Print the table, the sender's tally, and what is wrong, if anything is."""
-    table = Table(title="Faults, and the seconds until every partition folds again")
+    """Print the tables, the sender's tally, and what is wrong, if anything is."""
+    console.print(_costs_table(costs))
+    console.print(latency_table(dict(simulation.latencies.summaries())))
+    console.print(_limits_table(limits))
+    tally = simulation.tally
+    console.print(
+        f"Seed {simulation.seed}: {len(costs)} faults, {tally.sent} deliveries in "
+        f"{tally.attempts} attempts, {len(simulation.acknowledged)} events acknowledged.",
+        highlight=False,
+    )
+    wrong = [*(each for limit in limits for each in limit.broken), *differences]
+    for each in wrong:
+        console.print(each, style="red", markup=False, highlight=False, soft_wrap=True)
+    if not wrong:
+        console.print(_COMMITTED, highlight=False)
+    broken = sum(bool(limit.broken) for limit in limits)
+    verdict = (
+        f"{len(differences)} differences, {broken} limits not kept." if wrong else "No difference."
+    )
+    console.print(verdict, style="bold red" if wrong else "bold green")
+
+
+def _costs_table(costs: Sequence[Cost]) -> Table:
+    table = _table("Faults, and the seconds from each until every partition folds again")
     table.add_column("fault")
-    for heading in ("times", "held at most", "median", "longest", "never"):
-        table.add_column(heading, justify="right")
+    for heading in ("times", "held", "median", "longest", "never", "SIGTERM", "answer"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.caption = (
+        "held, SIGTERM, answer: the longest of each kind. SIGTERM: until the program had ended. "
+        "answer: of ingress, while it was neither killed nor frozen."
+    )
     by_kind: dict[str, list[Cost]] = {}
     for cost in costs:
         by_kind.setdefault(cost.kind, []).append(cost)
     for kind, each in sorted(by_kind.items()):
         table.add_row(kind, *_row(each))
-    console.print(table)
-    tally = simulation.tally
-    refused = ", ".join(f"{count} x {name}" for name, count in tally.refused.most_common())
-    unanswered = ", ".join(f"{count} x {name}" for name, count in tally.unanswered.most_common())
-    console.print(
-        f"Seed {simulation.seed}: {len(costs)} faults, {tally.sent} deliveries in "
-        f"{tally.attempts} attempts, {len(simulation.acknowledged)} events acknowledged. "
-        f"Refused: {refused or 'none'}. Unanswered: {unanswered or 'none'}.",
-        highlight=False,
-    )
-    for line in differences:
-        console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
-    verdict = f"{len(differences)} differences" if differences else "No difference."
-    console.print(verdict, style="bold red" if differences else "bold green")
+    return table
 
 
 def _row(costs: Sequence[Cost]) -> list[str]:
     known = [cost.cost_s for cost in costs if cost.cost_s is not None]
+    ended = [cost.ended_s for cost in costs if cost.ended_s is not None]
     return [
         str(len(costs)),
-        f"{max(cost.hold_s for cost in costs):.0f}",
+        f"{max(cost.held_s for cost in costs):.1f}",
         f"{median(known):.1f}" if known else "",
         f"{max(known):.1f}" if known else "",
         str(len(costs) - len(known)),
+        f"{max(ended):.1f}" if ended else "",
+        f"{max(cost.answer_s for cost in costs):.1f}",
     ]
+
+
+def _limits_table(limits: Sequence[Limit]) -> Table:
+    table = _table("Limits")
+    for heading in ("expected", "measured", ""):
+        table.add_column(heading)
+    for limit in limits:
+        table.add_row(limit.expected, limit.measured or "not measured", _verdict(limit))
+    return table
+
+
+def _verdict(limit: Limit) -> str:
+    if limit.broken:
+        return "[red]broken[/red]"
+    return "kept" if limit.measured else ""
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )

@@ -6,6 +6,7 @@ Never: the next fault before the ledger folds again; but a part of the faults co
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from typing import Final
@@ -14,6 +15,7 @@ import msgspec
 
 from cli.simulate.delivery import SenderOptions
 from cli.simulate.simulation import Simulation
+from faults.answers import Answers
 from faults.injections import Injected, Kind
 from faults.stage import SECRETS, Stage
 from faults.watch import Watch
@@ -31,14 +33,18 @@ _ALL_ACKNOWLEDGED_WITHIN_S: Final = 180.0
 class Cost(msgspec.Struct, frozen=True):
     """A fault, and the seconds from its beginning until every partition folds what came later.
 
-    ``None`` if that did not happen in time.
+    ``None`` if that did not happen in time. ``take_over``: the fault was still there then.
+    ``ended_s`` is how long a SIGTERM took, ``answer_s`` the longest that ingress took meanwhile.
     """
 
     number: int
     kind: str
     target: str
-    hold_s: float
+    held_s: float
     cost_s: float | None
+    take_over: bool
+    ended_s: float | None
+    answer_s: float
 
 
 Report = Callable[[Cost], None]
@@ -46,7 +52,11 @@ Report = Callable[[Cost], None]
 
 
 async def run(
-    stage: Stage, simulation: Simulation, plan: Iterable[tuple[Kind, ...]], report: Report
+    stage: Stage,
+    simulation: Simulation,
+    answers: Answers,
+    plan: Iterable[tuple[Kind, ...]],
+    report: Report,
 ) -> list[Cost]:
     """Deliver, break and mend until the plan is through and everything is acknowledged."""
     chance = random.Random(simulation.seed)  # noqa: S311 - the same faults for the same seed
@@ -55,12 +65,15 @@ async def run(
     costs: list[Cost] = []
     try:
         for kinds in plan:
-            for cost in await _one(stage, watch, kinds, chance, len(costs)):
-                costs.append(cost)
-                report(cost)
+            for cost in await _one(stage, watch, answers, kinds, chance):
+                costs.append(msgspec.structs.replace(cost, number=len(costs) + 1))
+                report(costs[-1])
         await asyncio.to_thread(stage.settle, _READY_AGAIN_WITHIN_S)
         simulation.finish()
         await asyncio.wait_for(sending, _ALL_ACKNOWLEDGED_WITHIN_S)
+    except asyncio.CancelledError:
+        stage.give_up()
+        raise
     finally:
         sending.cancel()
         await watch.close()
@@ -75,8 +88,9 @@ def plan(kinds: list[Kind], count: int, seed: int) -> Iterator[tuple[Kind, ...]]
         # Each kind once before any comes again.
         bag = bag or chance.sample(kinds, len(kinds))
         drawn = [bag.pop()]
-        others = [kind for kind in kinds if kind.layer != drawn[0].layer]
-        if count > 1 and others and chance.random() < _IN_PAIRS:
+        others = [kind for kind in kinds if kind.layer != drawn[0].layer and not kind.take_over]
+        in_pair = count > 1 and others and not drawn[0].take_over
+        if in_pair and chance.random() < _IN_PAIRS:
             drawn.append(chance.choice(others))
         count -= len(drawn)
         yield tuple(drawn)
@@ -90,22 +104,40 @@ def sender_options(stage: Stage, rate_per_s: float) -> SenderOptions:
 
 
 async def _one(
-    stage: Stage, watch: Watch, kinds: tuple[Kind, ...], chance: random.Random, number: int
+    stage: Stage,
+    watch: Watch,
+    answers: Answers,
+    kinds: tuple[Kind, ...],
+    chance: random.Random,
 ) -> list[Cost]:
+    stage.fault = " and ".join(kind.name for kind in kinds)
+    answers.begin_fault()
+    stops_before = len(stage.stops)
     marks = await watch.ends()
-    began_s = asyncio.get_running_loop().time()
-    injected = await asyncio.to_thread(_begin, stage, kinds, chance)
-    hit, stack = injected
-    await asyncio.sleep(max(each.hold_s for each in hit))
+    began_s = time.monotonic()
+    hit, stack = await asyncio.to_thread(_begin, stage, kinds, chance)
+    since_s = min(each.since_s or began_s for each in hit)
+    hold_s = max(each.hold_s for each in hit)
+    if take_over := any(each.take_over for each in hit):
+        # Only what comes now shows that others fold what was the worker's.
+        marks = await watch.ends()
+        folded = await watch.folded_past(marks, hold_s)
+    else:
+        await asyncio.sleep(hold_s)
+    held_s = time.monotonic() - since_s
     await asyncio.to_thread(stack.close)
-    folded = await watch.folded_past(marks, _FOLDS_AGAIN_WITHIN_S)
-    cost_s = None if folded is None else asyncio.get_running_loop().time() - began_s
+    if not take_over:
+        folded = await watch.folded_past(marks, _FOLDS_AGAIN_WITHIN_S)
+    cost_s = None if folded is None else folded - since_s
     await asyncio.to_thread(stage.settle, _READY_AGAIN_WITHIN_S)
-    await asyncio.sleep(chance.uniform(0.0, _CALM_S))
-    return [
-        Cost(number + n, kind.name, each.target, each.hold_s, cost_s)
-        for n, (kind, each) in enumerate(zip(kinds, hit, strict=True), start=1)
+    ended_s = max((stop.took_s for stop in stage.stops[stops_before:]), default=None)
+    costs = [
+        Cost(0, kind.name, each.target, held_s, cost_s, take_over, ended_s, answers.of_fault_s)
+        for kind, each in zip(kinds, hit, strict=True)
     ]
+    stage.fault = f"the calm after {stage.fault}"
+    await asyncio.sleep(chance.uniform(0.0, _CALM_S))
+    return costs
 
 
 def _begin(

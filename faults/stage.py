@@ -6,6 +6,7 @@ and told of at the end.
 """
 
 import asyncio
+import math
 import os
 import signal
 import threading
@@ -22,15 +23,22 @@ from cli.kafka_distribution import KafkaCache
 from cli.kafka_process import free_port
 from cli.local import WEBHOOK_PATH
 from cli.programs import Command, describe_exit
+from faults.disk import SmallDisk, can_mount, small_disk
 from faults.proxy import Proxy
 from runtime.topics import TopicSettings, ensure_topics
 
 SECRETS: Final = ("whsec_faults_old", "whsec_faults_new")
 _LOOPBACK: Final = "127.0.0.1"
 _READY_WITHIN_S: Final = 90.0
-_STOPPED_WITHIN_S: Final = 10.0
+STOPPED_WITHIN_S: Final = 10.0
 _LOOK_EVERY_S: Final = 0.25
+_POLL_S: Final = 0.02
 _NO_KAFKA: Final = "Kafka does not answer"
+# The least there is: a full disk is felt when the write buffers' room, which is taken beforehand,
+# is used up, and at a test's rate that lasts for a while.
+_TABLE_MEMORY_MB: Final = 24
+_DISK_MB: Final = 1024
+_EXTRA_WORKERS: Final = 2
 
 
 class StageError(RuntimeError):
@@ -42,48 +50,103 @@ class UnplannedEnd(msgspec.Struct, frozen=True):
 
     program: str
     how: str
+    during: str
     last_lines: tuple[str, ...]
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """A program was told to end by SIGTERM: how long that took, and how it ended."""
+
+    program: str
+    at_s: float
+    took_s: float
+    how: str
+    is_clean: bool
 
 
 class Program:
     """An ingress or a worker, with what a fault may do to it."""
 
-    def __init__(self, label: str, command: Command, url: str, folder: Path) -> None:
+    def __init__(self, command: Command, folder: Path, *, label: str, url: str) -> None:
         self.label = label
         self.url = url
         self.folder = folder
         # Whether a fault has ended it, or may make it end.
         self.may_end = True
+        self.disk: SmallDisk | None = None
+        self.stops: list[Stop] = []
         self._command = command
+        # What it was killed or frozen for, on the monotonic clock; the last one may go on.
+        self._away: list[tuple[float, float]] = []
+        self._restarting = threading.Lock()
 
     def start(self) -> None:
         """Start it; it is ready some seconds later."""
+        self.start_in_vain()
+        self.may_end = False
+
+    def start_in_vain(self) -> None:
+        """Start it where it can't run: that it ends is what is expected."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._command.start()
-        self.may_end = False
+        self._is_back()
+
+    def start_again(self, during: str) -> UnplannedEnd | None:
+        """Start it if it has ended and no fault had ended it; return what is to be told of that."""
+        with self._restarting:
+            how = self.ended()
+            if how is None or self.may_end:
+                return None
+            end = UnplannedEnd(self.label, how, during, self.last_lines)
+            self.start()
+            return end
 
     def kill(self) -> None:
         """End it by SIGKILL."""
-        self.may_end = True
+        self.expect_end()
+        self._is_away()
         self._command.kill()
-        self._command.join(_STOPPED_WITHIN_S)
+        self._command.join(STOPPED_WITHIN_S)
 
-    def stop(self) -> float:
-        """End it by SIGTERM; return how long that took, in seconds."""
-        self.may_end = True
+    def stop(self) -> None:
+        """End it by SIGTERM, and note how long that took."""
+        self.expect_end()
         began_s = time.monotonic()
         self._command.terminate()
         # Longer than it may take, so that the truth is seen.
-        self._command.join(2 * _STOPPED_WITHIN_S)
-        return time.monotonic() - began_s
+        self._command.join(2 * STOPPED_WITHIN_S)
+        took_s, code = time.monotonic() - began_s, self._command.exit_code()
+        self.stops.append(Stop(self.label, began_s, took_s, self.ended() or "", is_clean=code == 0))
+
+    def expect_end(self) -> None:
+        """Leave it as it is when it ends."""
+        with self._restarting:
+            self.may_end = True
 
     def freeze(self) -> None:
         """Stop it where it stands (SIGSTOP): its connections stay open."""
+        self._is_away()
         self._signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
         """Let it go on (SIGCONT)."""
         self._signal(signal.SIGCONT)
+        self._is_back()
+
+    def was_away(self, since_s: float, until_s: float) -> bool:
+        """Tell whether it was killed or frozen at any time between."""
+        return any(began <= until_s and since_s <= ended for began, ended in self._away)
+
+    def wait_ended(self, within_s: float) -> bool:
+        """Wait until it has ended; return whether it did."""
+        deadline = time.monotonic() + within_s
+        while self.ended() is None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL_S)
+        # Until all that it printed is read.
+        self._command.join(STOPPED_WITHIN_S)
+        return True
 
     def ended(self) -> str | None:
         """Say how it ended; ``None`` while it runs."""
@@ -101,6 +164,13 @@ class Program:
             return httpx.get(f"{self.url}/readyz", timeout=2.0, trust_env=False).is_success
         except httpx.HTTPError:
             return False
+
+    def _is_away(self) -> None:
+        self._away.append((time.monotonic(), math.inf))
+
+    def _is_back(self) -> None:
+        if self._away and self._away[-1][1] == math.inf:
+            self._away[-1] = (self._away[-1][0], time.monotonic())
 
     def _signal(self, number: signal.Signals) -> None:
         if self._command.pid is not None and self.ended() is None:
@@ -134,9 +204,12 @@ class Stage:
         )
         self.ingest = self._program("ingest", "ingest")
         self.workers = [self._program(f"worker {n + 1}", "worker") for n in range(workers)]
-        self.extra = self._program("one more worker", "worker")
-        self.extra.may_end = True
+        self.extras = [self._program(f"extra {n + 1}", "worker") for n in range(_EXTRA_WORKERS)]
         self.unplanned: list[UnplannedEnd] = []
+        # What a fault found wrong, a line each.
+        self.findings: list[str] = []
+        # The faults that are at work, for whoever reads of an end.
+        self.fault = "the start"
         self._stack = ExitStack()
         self._closing = threading.Event()
 
@@ -145,10 +218,11 @@ class Stage:
             stack.enter_context(self.broker)
             stack.enter_context(self.proxy)
             asyncio.run(ensure_topics(self.settings))
-            for program in (self.ingest, *self.workers):
+            self._mount_disks(stack)
+            for program in (*self.programs, *self.extras):
                 stack.callback(_end, program)
+            for program in self.programs:
                 program.start()
-            stack.callback(_end, self.extra)
             self._await_ready()
             watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
             watcher.start()
@@ -175,10 +249,27 @@ class Stage:
         deadline = time.monotonic() + within_s
         for program in self.programs:
             while not program.is_ready():
+                if self._closing.is_set():
+                    raise StageError("the run is over")
                 if time.monotonic() > deadline:
                     lines = "\n".join(program.last_lines)
                     raise StageError(f"{program.label} is not ready:\n{lines}")
                 time.sleep(_LOOK_EVERY_S)
+
+    def give_up(self) -> None:
+        """Let whoever waits for programs to be ready wait no longer."""
+        self._closing.set()
+
+    @property
+    def stops(self) -> list[Stop]:
+        """How each program ended that was told to by SIGTERM, in order."""
+        every = (*self.programs, *self.extras)
+        return sorted((stop for program in every for stop in program.stops), key=_at)
+
+    def _mount_disks(self, stack: ExitStack) -> None:
+        if can_mount():
+            for worker in self.workers:
+                worker.disk = stack.enter_context(small_disk(worker.folder, _DISK_MB))
 
     def _await_ready(self) -> None:
         self.settle(_READY_WITHIN_S)
@@ -195,18 +286,16 @@ class Stage:
                 file.write(f"{line}\n")
 
         child = Command(command, environment, write)
-        return Program(label, child, f"http://{_LOOPBACK}:{port}", folder)
+        return Program(child, folder, label=label, url=f"http://{_LOOPBACK}:{port}")
 
     def _watch(self) -> None:
         """Start again what ends, as a supervisor would; remember what no fault had ended."""
         while not self._closing.wait(_LOOK_EVERY_S):
-            for program in self.programs:
-                how = program.ended()
-                if how is not None and not program.may_end:
-                    # One that finds no Kafka when it starts says so and ends, as it should.
-                    if not any(_NO_KAFKA in line for line in program.last_lines):
-                        self.unplanned.append(UnplannedEnd(program.label, how, program.last_lines))
-                    program.start()
+            for program in (*self.programs, *self.extras):
+                end = program.start_again(self.fault)
+                # One that finds no Kafka when it starts says so and ends, as it should.
+                if end and not any(_NO_KAFKA in line for line in end.last_lines):
+                    self.unplanned.append(end)
 
 
 def _environment(bootstrap: str) -> dict[str, str]:
@@ -215,7 +304,12 @@ def _environment(bootstrap: str) -> dict[str, str]:
         "LEDGER_KAFKA_BOOTSTRAP": bootstrap,
         "LEDGER_WEBHOOK_SECRETS": ",".join(SECRETS),
         "LEDGER_LOG_FORMAT": "json",
+        "LEDGER_TABLE_MEMORY_MB": str(_TABLE_MEMORY_MB),
     }
+
+
+def _at(stop: Stop) -> float:
+    return stop.at_s
 
 
 def _end(program: Program) -> None:

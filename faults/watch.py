@@ -41,12 +41,12 @@ class Watch:
             await self._forget()
 
     async def folded_past(self, marks: Marks, within_s: float) -> float | None:
-        """Wait until each partition is committed behind its mark; return the seconds it took."""
-        began_s = time.monotonic()
-        while (took_s := time.monotonic() - began_s) < within_s:
+        """Wait until each partition is committed behind its mark; return when, monotonic clock."""
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline:
             committed = await self._committed()
             if committed and all(committed[each] > mark for each, mark in marks.items()):
-                return took_s
+                return time.monotonic()
             await asyncio.sleep(_POLL_S)
         return None
 

@@ -28,6 +28,8 @@ from runtime.topics import ensure_topics
 log = structlog.get_logger(__name__)
 
 _SESSION_TIMEOUT_S: Final = 10.0
+# By it a killed worker is missed, and the others learn that its partitions are theirs.
+_HEARTBEAT_S: Final = 1.0
 
 
 class LedgerApp(faust.App):
@@ -126,7 +128,7 @@ def new_app(
         broker=[f"kafka://{server}" for server in settings.bootstrap_servers],
         broker_credentials=_credentials(settings),
         broker_session_timeout=_SESSION_TIMEOUT_S,
-        broker_heartbeat_interval=_SESSION_TIMEOUT_S / 4,
+        broker_heartbeat_interval=_HEARTBEAT_S,
         broker_request_timeout=30.0,
         broker_rebalance_timeout=30.0,
         broker_commit_interval=0.5,

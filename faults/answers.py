@@ -1,0 +1,43 @@
+"""How long ingress took to answer, as the sender measured it while everything breaks.
+
+In: each attempt as it ends. Out: the longest of a fault, and those that came too late. Never: an
+attempt that ingress could not answer, since a fault had killed or frozen it meanwhile.
+"""
+
+from typing import Final
+
+from cli.simulate.latency import Attempt
+from faults.stage import Program
+
+LATEST_S: Final = 10.0
+
+
+class Answers:
+    """Hears every attempt; ``late`` has those that took too long, a line each."""
+
+    def __init__(self, ingest: Program) -> None:
+        self._ingest = ingest
+        self.longest_s = 0.0
+        self.late: list[str] = []
+        self._of_fault_s = 0.0
+
+    def hear(self, attempt: Attempt) -> None:
+        """Judge one attempt that is over, also one that ended without an answer."""
+        if self._ingest.was_away(attempt.sent_s, attempt.sent_s + attempt.took_s):
+            return
+        self.longest_s = max(self.longest_s, attempt.took_s)
+        self._of_fault_s = max(self._of_fault_s, attempt.took_s)
+        if attempt.took_s > LATEST_S:
+            self.late.append(
+                f"ingress was there all the time, and a delivery took {attempt.took_s:.1f} s "
+                f"({attempt.outcome}): expected an answer within {LATEST_S:g} s"
+            )
+
+    def begin_fault(self) -> None:
+        """From now on ``of_fault_s`` counts anew."""
+        self._of_fault_s = 0.0
+
+    @property
+    def of_fault_s(self) -> float:
+        """The longest attempt that ended since the fault began."""
+        return self._of_fault_s

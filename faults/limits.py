@@ -1,0 +1,95 @@
+"""The limits that a run must keep, beside losing nothing: how long things may take.
+
+In: what each fault cost, and what was measured beside it. Out: each limit with the worst that was
+measured. Never: a limit that is said to be kept where nothing was measured.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from faults.answers import LATEST_S, Answers
+from faults.injections import TAKEN_OVER_WITHIN_S
+from faults.run import Cost
+from faults.stage import STOPPED_WITHIN_S, Stage, Stop
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """What is expected, what was measured (empty: nothing), and what was beyond it, a line each."""
+
+    expected: str
+    measured: str
+    broken: tuple[str, ...] = ()
+
+
+def limits(stage: Stage, costs: Sequence[Cost], answers: Answers) -> list[Limit]:
+    """Return every limit."""
+    return [
+        _folds_again(costs),
+        _taken_over(costs),
+        _answered(answers),
+        _stopped(stage.stops),
+        _ended_by_itself(stage, costs),
+    ]
+
+
+def _folds_again(costs: Sequence[Cost]) -> Limit:
+    never = [cost for cost in costs if cost.cost_s is None]
+    return Limit(
+        "every partition folds again after each fault",
+        f"after {len(costs) - len(never)} of {len(costs)}",
+        tuple(f"fault {cost.number}, {cost.kind}: did not fold again in time" for cost in never),
+    )
+
+
+def _taken_over(costs: Sequence[Cost]) -> Limit:
+    taken = [cost for cost in costs if cost.take_over and cost.cost_s is not None]
+    return Limit(
+        f"others fold a killed worker's partitions within {TAKEN_OVER_WITHIN_S:g} s",
+        _longest([cost.cost_s for cost in taken if cost.cost_s is not None]),
+        tuple(
+            f"fault {cost.number}, {cost.kind}: others took {cost.cost_s:.1f} s to fold what was "
+            f"{cost.target}'s: expected at most {TAKEN_OVER_WITHIN_S:g} s"
+            for cost in taken
+            if cost.cost_s is not None and cost.cost_s > TAKEN_OVER_WITHIN_S
+        ),
+    )
+
+
+def _answered(answers: Answers) -> Limit:
+    return Limit(
+        f"ingress answers within {LATEST_S:g} s, killed or frozen aside",
+        f"longest {answers.longest_s:.1f} s",
+        tuple(answers.late),
+    )
+
+
+def _stopped(stops: Sequence[Stop]) -> Limit:
+    return Limit(
+        f"SIGTERM ends a program of ours within {STOPPED_WITHIN_S:g} s, with 0",
+        _longest([stop.took_s for stop in stops]),
+        tuple(
+            f"{stop.program} {stop.how} {stop.took_s:.1f} s after SIGTERM: expected exit code 0 "
+            f"within {STOPPED_WITHIN_S:g} s"
+            for stop in stops
+            if not stop.is_clean or stop.took_s > STOPPED_WITHIN_S
+        ),
+    )
+
+
+def _ended_by_itself(stage: Stage, costs: Sequence[Cost]) -> Limit:
+    restarts = sum(cost.kind in {"broker killed", "broker stopped"} for cost in costs)
+    broken = []
+    for each in stage.unplanned:
+        broken.append(f"{each.program} {each.how} during {each.during}:")
+        broken += [f"  {line}" for line in each.last_lines[-10:]]
+    return Limit(
+        "no program ends but by a fault of its own",
+        f"{len(stage.unplanned)} ends, {restarts} restarts of the broker",
+        tuple(broken),
+    )
+
+
+def _longest(times_s: Iterable[float]) -> str:
+    times = list(times_s)
+    return f"longest {max(times):.1f} s of {len(times)}" if times else ""
