@@ -141,6 +141,19 @@ class Program(ABC):
             self._process.kill()
             self._process.wait()
 
+    async def kill(self) -> None:
+        """End the worker as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            await asyncio.to_thread(self._process.wait)
+
+    def memory_bytes(self) -> int:
+        """Return how much of the worker is in memory now (RSS); 0 beyond Linux."""
+        statm = Path(f"/proc/{self.pid}/statm")
+        return (
+            int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
+        )
+
     async def totals(self) -> dict[str, OrderTotals]:
         """Return the result: each order that is there, with its totals."""
         documents = await self.stage.latest(self.place.names.orders)

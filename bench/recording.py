@@ -11,7 +11,7 @@ before its payment; some come twice.
 import hmac
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
@@ -66,6 +66,17 @@ def record(events: int, seed: int) -> list[Delivery]:
         number += 1
     deliveries.sort(key=lambda delivery: (delivery.received_at_ms, delivery.key))
     return deliveries[:events]
+
+
+def record_orders(numbers: Iterable[int], seed: int) -> list[Delivery]:
+    """Return all deliveries of these orders, in the order of their arrival."""
+    deliveries: list[Delivery] = []
+    for number in numbers:
+        # Each its own chance, so that an order is the same whatever others are recorded with it.
+        chance = random.Random(f"{seed} {number}")  # noqa: S311 - the same input each time
+        for body in _story(chance, number):
+            deliveries.extend(_deliver(chance, body))
+    return sorted(deliveries, key=lambda delivery: (delivery.received_at_ms, delivery.key))
 
 
 def _story(chance: random.Random, number: int) -> Iterator[Body]:
