@@ -64,7 +64,7 @@ def _run(options: argparse.Namespace, folder: Path, console: Console) -> int:
     cache = kafka_cache(DemoSettings.from_environment(os.environ))
     with Stage(folder, cache, options.workers) as stage, _progress(console) as progress:
         kinds = _possible(stage, options, console)
-        answers = Answers(stage.ingest)
+        answers = Answers(stage.ingest, options.slack)
         sending = sender_options(stage, options.rate)
         simulation = Simulation(options.seed, _EVENTS, sending, answers.hear)
         bar = progress.add_task("faults", total=options.faults)
@@ -79,7 +79,7 @@ def _run(options: argparse.Namespace, folder: Path, console: Console) -> int:
         faults = plan(kinds, options.faults, options.seed)
         sent = run(stage, simulation, answers, faults, report)
         costs, differences = asyncio.run(_stoppable(_judged(sent, stage, simulation, judging)))
-        kept = limits(stage, costs, answers)
+        kept = limits(stage, costs, answers, options.slack)
     show(console, simulation, costs, kept, differences)
     return 1 if differences or any(limit.broken for limit in kept) else 0
 
@@ -125,6 +125,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=100.0, help="deliveries a second")
     parser.add_argument("--workers", type=int, default=2, help="that always run (default 2)")
     parser.add_argument("--kinds", nargs="+", choices=names, default=[], help="only these")
+    parser.add_argument("--slack", type=float, default=1.0, help="multiplies the limits on times")
     parser.add_argument("--keep", metavar="FOLDER", help="keep data and logs here")
     return parser.parse_args()
 

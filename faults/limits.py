@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from faults.answers import LATEST_S, Answers
+from faults.answers import Answers
 from faults.injections import TAKEN_OVER_WITHIN_S
 from faults.run import Cost
-from faults.stage import STOPPED_WITHIN_S, Stage, Stop
+from faults.stage import STOPPED_WITHIN_S, Stage, Stop, UnplannedEnd
 
 
 class Limit(msgspec.Struct, frozen=True):
@@ -22,14 +22,16 @@ class Limit(msgspec.Struct, frozen=True):
     broken: tuple[str, ...] = ()
 
 
-def limits(stage: Stage, costs: Sequence[Cost], answers: Answers) -> list[Limit]:
-    """Return every limit."""
+def limits(
+    stage: Stage, costs: Sequence[Cost], answers: Answers, slack: float = 1.0
+) -> list[Limit]:
+    """Return every limit; ``slack`` stretches the times, for a machine that is busy otherwise."""
     return [
         _folds_again(costs),
-        _taken_over(costs),
+        _taken_over(costs, TAKEN_OVER_WITHIN_S * slack),
         _answered(answers),
-        _stopped(stage.stops),
-        _ended_by_itself(stage, costs),
+        _stopped(stage.stops, STOPPED_WITHIN_S * slack),
+        _ended_by_itself(stage.unplanned, costs),
     ]
 
 
@@ -42,50 +44,50 @@ def _folds_again(costs: Sequence[Cost]) -> Limit:
     )
 
 
-def _taken_over(costs: Sequence[Cost]) -> Limit:
+def _taken_over(costs: Sequence[Cost], within_s: float) -> Limit:
     taken = [cost for cost in costs if cost.take_over and cost.cost_s is not None]
     return Limit(
-        f"others fold a killed worker's partitions within {TAKEN_OVER_WITHIN_S:g} s",
+        f"others fold a killed worker's partitions within {within_s:g} s",
         _longest([cost.cost_s for cost in taken if cost.cost_s is not None]),
         tuple(
             f"fault {cost.number}, {cost.kind}: others took {cost.cost_s:.1f} s to fold what was "
-            f"{cost.target}'s: expected at most {TAKEN_OVER_WITHIN_S:g} s"
+            f"{cost.target}'s: expected at most {within_s:g} s"
             for cost in taken
-            if cost.cost_s is not None and cost.cost_s > TAKEN_OVER_WITHIN_S
+            if cost.cost_s is not None and cost.cost_s > within_s
         ),
     )
 
 
 def _answered(answers: Answers) -> Limit:
     return Limit(
-        f"ingress answers within {LATEST_S:g} s, killed or frozen aside",
-        f"longest {answers.longest_s:.1f} s",
+        f"ingress answers within {answers.within_s:g} s, killed or frozen aside",
+        f"longest {answers.longest_s:.1f} s of {answers.judged}" if answers.judged else "",
         tuple(answers.late),
     )
 
 
-def _stopped(stops: Sequence[Stop]) -> Limit:
+def _stopped(stops: Sequence[Stop], within_s: float) -> Limit:
     return Limit(
-        f"SIGTERM ends a program of ours within {STOPPED_WITHIN_S:g} s, with 0",
+        f"SIGTERM ends a program of ours within {within_s:g} s, with 0",
         _longest([stop.took_s for stop in stops]),
         tuple(
             f"{stop.program} {stop.how} {stop.took_s:.1f} s after SIGTERM: expected exit code 0 "
-            f"within {STOPPED_WITHIN_S:g} s"
+            f"within {within_s:g} s"
             for stop in stops
-            if not stop.is_clean or stop.took_s > STOPPED_WITHIN_S
+            if not stop.is_clean or stop.took_s > within_s
         ),
     )
 
 
-def _ended_by_itself(stage: Stage, costs: Sequence[Cost]) -> Limit:
+def _ended_by_itself(unplanned: Sequence[UnplannedEnd], costs: Sequence[Cost]) -> Limit:
     restarts = sum(cost.kind in {"broker killed", "broker stopped"} for cost in costs)
     broken = []
-    for each in stage.unplanned:
+    for each in unplanned:
         broken.append(f"{each.program} {each.how} during {each.during}:")
         broken += [f"  {line}" for line in each.last_lines[-10:]]
     return Limit(
         "no program ends but by a fault of its own",
-        f"{len(stage.unplanned)} ends, {restarts} restarts of the broker",
+        f"{len(unplanned)} ends, {restarts} restarts of the broker",
         tuple(broken),
     )
 

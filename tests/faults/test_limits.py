@@ -1,0 +1,115 @@
+"""A run is judged by its limits: each can be broken, and says by what."""
+
+import time
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+
+from cli.programs import Command
+from cli.simulate.latency import Attempt
+from faults.answers import Answers
+from faults.limits import limits
+from faults.report import WIDTH, line
+from faults.run import Cost
+from faults.stage import Program, Stop, UnplannedEnd
+
+COST = Cost(7, "worker killed for good", "worker 1", 12.0, 12.0, True, None, 0.2)
+
+
+class Away:
+    """An ingress that was killed or frozen at these times, or never."""
+
+    def __init__(self, *times: float) -> None:
+        self._times = times
+
+    def was_away(self, since_s: float, until_s: float) -> bool:
+        return any(since_s <= time_s <= until_s for time_s in self._times)
+
+
+def heard(*attempts: Attempt, away: tuple[float, ...] = ()) -> Answers:
+    answers = Answers(Away(*away))
+    for attempt in attempts:
+        answers.hear(attempt)
+    return answers
+
+
+def broken(*costs: Cost, answers: Answers | None = None, slack: float = 1.0, **stage) -> list[str]:
+    played = SimpleNamespace(**{"stops": [], "unplanned": [], **stage})
+    judged = limits(played, costs, answers or heard(), slack)
+    return [each for limit in judged for each in limit.broken]
+
+
+def test_nothing_is_broken_where_everything_is_in_time():
+    stop = Stop("worker 1", 0.0, 9.9, "ended with exit code 0", is_clean=True)
+    assert broken(COST, answers=heard(Attempt(0.0, 9.9, "503")), stops=[stop]) == []
+
+
+def test_what_was_not_measured_is_not_said_to_be_kept():
+    judged = limits(SimpleNamespace(stops=[], unplanned=[]), [], heard())
+    assert [limit.measured for limit in judged[1:4]] == ["", "", ""]
+
+
+def test_a_fault_after_which_nothing_is_folded_any_more():
+    cost = msgspec.structs.replace(COST, cost_s=None)
+    assert broken(cost) == ["fault 7, worker killed for good: did not fold again in time"]
+
+
+def test_partitions_that_others_take_over_too_late():
+    late = msgspec.structs.replace(COST, cost_s=15.5)
+    (told,) = broken(late)
+    assert "others took 15.5 s to fold what was worker 1's: expected at most 15 s" in told
+    assert broken(late, slack=2) == []
+    assert broken(msgspec.structs.replace(late, take_over=False)) == []
+
+
+def test_an_answer_that_comes_too_late_or_never_although_ingress_was_there():
+    slow, none = Attempt(5.0, 10.5, "200"), Attempt(50.0, 30.0, "timeout")
+    late = broken(answers=heard(slow, none))
+    assert [each.partition(": ")[0] for each in late] == [
+        "ingress was there all the time, and a delivery took 10.5 s (200)",
+        "ingress was there all the time, and a delivery took 30.0 s (timeout)",
+    ]
+    assert broken(answers=heard(slow, none, away=(15.0, 51.0))) == []
+
+
+@pytest.mark.parametrize(
+    "stop",
+    [
+        Stop("worker 1", 0.0, 10.1, "ended with exit code 0", is_clean=True),
+        Stop("worker 1", 0.0, 1.0, "ended with exit code 1", is_clean=False),
+    ],
+)
+def test_a_sigterm_that_takes_too_long_or_ends_with_an_error(stop):
+    (told,) = broken(stops=[stop])
+    assert stop.how in told
+
+
+def test_a_program_that_ended_by_itself_with_its_last_lines():
+    end = UnplannedEnd("worker 1", "ended with exit code 1", "broker killed", ("why",))
+    assert broken(unplanned=[end]) == [
+        "worker 1 ended with exit code 1 during broker killed:",
+        "  why",
+    ]
+
+
+@pytest.mark.parametrize("cost_s", [None, 119.9])
+def test_a_faults_line_fits_a_terminal(cost_s):
+    longest = Cost(
+        200, "worker joins and leaves", "extra 1 and extra 2", 119.9, cost_s, False, 10.1, 9.9
+    )
+    assert len(line(longest)) <= WIDTH
+
+
+def test_a_program_knows_when_it_was_killed_or_frozen(tmp_path):
+    program = Program(Command("settings", {}), tmp_path, label="ingest", url="")
+    began_s = time.monotonic()
+    assert not program.was_away(began_s, time.monotonic())
+    program.freeze()
+    frozen_s = time.monotonic()
+    # It still is, and nobody knows for how long.
+    assert program.was_away(frozen_s + 100, frozen_s + 101)
+    program.go_on()
+    gone_on_s = time.monotonic()
+    assert program.was_away(began_s, frozen_s)
+    assert not program.was_away(gone_on_s + 0.001, gone_on_s + 1)
