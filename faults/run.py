@@ -17,7 +17,7 @@ from cli.simulate.delivery import SenderOptions
 from cli.simulate.simulation import Simulation
 from faults.answers import Answers
 from faults.injections import Injected, Kind
-from faults.stage import SECRETS, Stage
+from faults.stage import SECRETS, Stage, Stop
 from faults.watch import Watch
 
 # The longest a fault may cost: a producer may wait that long for an acknowledgement.
@@ -25,16 +25,18 @@ _FOLDS_AGAIN_WITHIN_S: Final = 120.0
 _READY_AGAIN_WITHIN_S: Final = 90.0
 _CALM_S: Final = 2.0
 _IN_PAIRS: Final = 0.2
+_WAYS_TO_KAFKA: Final = {"broker", "network"}
 # Plexy waits minutes between attempts; here it takes a run's time.
 _TIME_SCALE: Final = 0.05
 _ALL_ACKNOWLEDGED_WITHIN_S: Final = 180.0
 
 
-class Cost(msgspec.Struct, frozen=True):
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """A fault, and the seconds from its beginning until every partition folds what came later.
 
     ``None`` if that did not happen in time. ``take_over``: the fault was still there then.
-    ``ended_s`` is how long a SIGTERM took, ``answer_s`` the longest that ingress took meanwhile.
+    ``stops`` are the programs that it ended by SIGTERM; if ``kafka_away``, another fault kept them
+    from reaching Kafka. ``answer_s`` is the longest that ingress took meanwhile.
     """
 
     number: int
@@ -43,8 +45,14 @@ class Cost(msgspec.Struct, frozen=True):
     held_s: float
     cost_s: float | None
     take_over: bool
-    ended_s: float | None
+    kafka_away: bool
+    stops: tuple[Stop, ...]
     answer_s: float
+
+    @property
+    def ended_s(self) -> float | None:
+        """How long the longest SIGTERM took."""
+        return max((stop.took_s for stop in self.stops), default=None)
 
 
 Report = Callable[[Cost], None]
@@ -112,7 +120,6 @@ async def _one(
 ) -> list[Cost]:
     stage.fault = " and ".join(kind.name for kind in kinds)
     answers.begin_fault()
-    stops_before = len(stage.stops)
     marks = await watch.ends()
     began_s = time.monotonic()
     hit, stack = await asyncio.to_thread(_begin, stage, kinds, chance)
@@ -130,9 +137,19 @@ async def _one(
         folded = await watch.folded_past(marks, _FOLDS_AGAIN_WITHIN_S)
     cost_s = None if folded is None else folded - since_s
     await asyncio.to_thread(stage.settle, _READY_AGAIN_WITHIN_S)
-    ended_s = max((stop.took_s for stop in stage.stops[stops_before:]), default=None)
+    kafka_away = any(kind.layer in _WAYS_TO_KAFKA for kind in kinds)
     costs = [
-        Cost(0, kind.name, each.target, held_s, cost_s, take_over, ended_s, answers.of_fault_s)
+        Cost(
+            number=0,
+            kind=kind.name,
+            target=each.target,
+            held_s=held_s,
+            cost_s=cost_s,
+            take_over=take_over,
+            kafka_away=kafka_away,
+            stops=tuple(stage.stops_since(began_s, each.target)),
+            answer_s=answers.of_fault_s,
+        )
         for kind, each in zip(kinds, hit, strict=True)
     ]
     stage.fault = f"the calm after {stage.fault}"

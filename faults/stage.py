@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, Self
@@ -111,12 +112,16 @@ class Program:
     def stop(self) -> None:
         """End it by SIGTERM, and note how long that took."""
         self.expect_end()
+        # One that is only being started has nothing in its hands, and ends by the signal itself.
+        is_up = self._answers("/healthz")
         began_s = time.monotonic()
         self._command.terminate()
         # Longer than it may take, so that the truth is seen.
         self._command.join(2 * STOPPED_WITHIN_S)
         took_s, code = time.monotonic() - began_s, self._command.exit_code()
-        self.stops.append(Stop(self.label, began_s, took_s, self.ended() or "", is_clean=code == 0))
+        if is_up:
+            how = self.ended() or ""
+            self.stops.append(Stop(self.label, began_s, took_s, how, is_clean=code == 0))
 
     def expect_end(self) -> None:
         """Leave it as it is when it ends."""
@@ -160,8 +165,11 @@ class Program:
 
     def is_ready(self) -> bool:
         """Ask its readiness probe."""
+        return self._answers("/readyz")
+
+    def _answers(self, path: str) -> bool:
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=2.0, trust_env=False).is_success
+            return httpx.get(f"{self.url}{path}", timeout=2.0, trust_env=False).is_success
         except httpx.HTTPError:
             return False
 
@@ -260,11 +268,11 @@ class Stage:
         """Let whoever waits for programs to be ready wait no longer."""
         self._closing.set()
 
-    @property
-    def stops(self) -> list[Stop]:
-        """How each program ended that was told to by SIGTERM, in order."""
-        every = (*self.programs, *self.extras)
-        return sorted((stop for program in every for stop in program.stops), key=_at)
+    def stops_since(self, since_s: float, target: str) -> Iterator[Stop]:
+        """Yield how those programs of a fault's target ended that were told to by SIGTERM."""
+        for program in (*self.programs, *self.extras):
+            if program.label in target:
+                yield from (stop for stop in program.stops if stop.at_s >= since_s)
 
     def _mount_disks(self, stack: ExitStack) -> None:
         if can_mount():
@@ -306,10 +314,6 @@ def _environment(bootstrap: str) -> dict[str, str]:
         "LEDGER_LOG_FORMAT": "json",
         "LEDGER_TABLE_MEMORY_MB": str(_TABLE_MEMORY_MB),
     }
-
-
-def _at(stop: Stop) -> float:
-    return stop.at_s
 
 
 def _end(program: Program) -> None:

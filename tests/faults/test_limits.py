@@ -14,7 +14,22 @@ from faults.report import WIDTH, line
 from faults.run import Cost
 from faults.stage import Program, Stop, UnplannedEnd
 
-COST = Cost(7, "worker killed for good", "worker 1", 12.0, 12.0, True, None, 0.2)
+COST = Cost(
+    number=7,
+    kind="worker killed for good",
+    target="worker 1",
+    held_s=12.0,
+    cost_s=12.0,
+    take_over=True,
+    kafka_away=False,
+    stops=(),
+    answer_s=0.2,
+)
+
+
+def with_stop(took_s: float, code: int = 0, **more: object) -> Cost:
+    stop = Stop("worker 1", 0.0, took_s, f"ended with exit code {code}", is_clean=code == 0)
+    return msgspec.structs.replace(COST, stops=(stop,), **more)
 
 
 class Away:
@@ -35,18 +50,17 @@ def heard(*attempts: Attempt, away: tuple[float, ...] = ()) -> Answers:
 
 
 def broken(*costs: Cost, answers: Answers | None = None, slack: float = 1.0, **stage) -> list[str]:
-    played = SimpleNamespace(**{"stops": [], "unplanned": [], **stage})
+    played = SimpleNamespace(**{"unplanned": [], **stage})
     judged = limits(played, costs, answers or heard(), slack)
     return [each for limit in judged for each in limit.broken]
 
 
 def test_nothing_is_broken_where_everything_is_in_time():
-    stop = Stop("worker 1", 0.0, 9.9, "ended with exit code 0", is_clean=True)
-    assert broken(COST, answers=heard(Attempt(0.0, 9.9, "503")), stops=[stop]) == []
+    assert broken(COST, with_stop(9.9), answers=heard(Attempt(0.0, 9.9, "503"))) == []
 
 
 def test_what_was_not_measured_is_not_said_to_be_kept():
-    judged = limits(SimpleNamespace(stops=[], unplanned=[]), [], heard())
+    judged = limits(SimpleNamespace(unplanned=[]), [], heard())
     assert [limit.measured for limit in judged[1:4]] == ["", "", ""]
 
 
@@ -73,16 +87,15 @@ def test_an_answer_that_comes_too_late_or_never_although_ingress_was_there():
     assert broken(answers=heard(slow, none, away=(15.0, 51.0))) == []
 
 
-@pytest.mark.parametrize(
-    "stop",
-    [
-        Stop("worker 1", 0.0, 10.1, "ended with exit code 0", is_clean=True),
-        Stop("worker 1", 0.0, 1.0, "ended with exit code 1", is_clean=False),
-    ],
-)
-def test_a_sigterm_that_takes_too_long_or_ends_with_an_error(stop):
-    (told,) = broken(stops=[stop])
-    assert stop.how in told
+@pytest.mark.parametrize(("took_s", "code"), [(10.1, 0), (1.0, 1)])
+def test_a_sigterm_that_takes_too_long_or_ends_with_an_error(took_s, code):
+    (told,) = broken(with_stop(took_s, code))
+    assert f"worker 1 ended with exit code {code}, {took_s} s after SIGTERM" in told
+
+
+def test_without_kafka_a_program_may_end_as_it_stands_but_in_time():
+    assert broken(with_stop(9.9, 1, kafka_away=True)) == []
+    assert len(broken(with_stop(10.1, 1, kafka_away=True))) == 1
 
 
 def test_a_program_that_ended_by_itself_with_its_last_lines():
@@ -95,9 +108,8 @@ def test_a_program_that_ended_by_itself_with_its_last_lines():
 
 @pytest.mark.parametrize("cost_s", [None, 119.9])
 def test_a_faults_line_fits_a_terminal(cost_s):
-    longest = Cost(
-        200, "worker joins and leaves", "extra 1 and extra 2", 119.9, cost_s, False, 10.1, 9.9
-    )
+    names = {"kind": "worker killed for good", "target": "extra 1 and extra 2"}
+    longest = with_stop(10.1, 0, number=200, held_s=119.9, cost_s=cost_s, **names)
     assert len(line(longest)) <= WIDTH
 
 
