@@ -12,13 +12,11 @@ from typing import NamedTuple
 import msgspec
 
 from cli.ledger_reader import LedgerNames, LedgerReader, Offsets
+from cli.printing import Heard
 from ledger.audit import Check, check_document, check_order, check_payment, check_seen
 from ledger.differences import Difference, Kind
 from ledger.journal_audit import Balance, JournalAudit, differing
 from ledger.truth import Truth
-
-Read = Callable[[str, int], None]
-"""Hears of each topic how many records more of it were read."""
 
 
 class Holding(NamedTuple):
@@ -79,7 +77,7 @@ class Auditor:
     """One audit of a whole ledger; ``heard`` hears of what is read."""
 
     def __init__(
-        self, reader: LedgerReader, truth: Truth, heard: Read = lambda _topic, _records: None
+        self, reader: LedgerReader, truth: Truth, heard: Heard = lambda _topic, _records: None
     ) -> None:
         self._reader = reader
         self._truth = truth

@@ -9,6 +9,8 @@
     ├── NotReadError           a topic has more records, and they do not come
     ├── DeliveryError          nobody answered a delivery
     ├── TopicMissingError      a topic that is to be read is not there
+    ├── LogFileError           a file of a log is damaged, or does not fit what is there
+    ├── NotWrittenError        Kafka did not take what was to be written
     └── ViewError              an order can't be read
 
 ``exit_code`` knows those of other packages too. Every other exception is a bug of ours.
@@ -54,6 +56,14 @@ class DeliveryError(CommandError):
 
 class TopicMissingError(CommandError):
     """A topic that is to be read is not there: `plexy-ledger topics` creates them."""
+
+
+class LogFileError(CommandError):
+    """A file of a log is damaged, or the topic has other records; the message says where."""
+
+
+class NotWrittenError(CommandError):
+    """Kafka did not acknowledge what was to be written, or somebody else writes there too."""
 
 
 class ViewError(CommandError):

@@ -74,6 +74,10 @@ class LedgerReader:
         self._offsets = offsets
         self._consumer = consumer
 
+    async def cluster_id(self) -> str:
+        """Return the id of the cluster that is read."""
+        return str((await self._admin.describe_cluster())["cluster_id"])
+
     async def begins(self, topic: str) -> Offsets:
         """Return each partition's first offset."""
         return _by_number(await self._offsets.beginning_offsets(await self._partitions(topic)))

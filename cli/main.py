@@ -328,6 +328,52 @@ def audit() -> None:
     audit_all(os.environ)
 
 
+@_command("plexy-ledger export-log ledger-2026-01-31.log")
+def export_log(
+    file: Annotated[Path, typer.Argument(help="a new file; its folder must be there")],
+) -> None:
+    """Write the log of record to a compressed file with checksums.
+
+    Reads `plexy.webhooks` up to what is in it now, beside a live ledger: every record with its
+    place, time, key, body and headers, byte for byte. The file has its name only once it is whole.
+    The exit code is 1 if the log has lost records, and the offsets are named; what it has is in the
+    file all the same.
+    """
+    from rich.console import Console
+
+    from cli.export_log import export_log as export
+
+    if not export(os.environ, file, Console(width=_width())):
+        raise typer.Exit(FAILED)
+
+
+@_command(
+    "plexy-ledger import-log ledger-2026-01-31.log",
+    "plexy-ledger import-log --check ledger-2026-01-31.log",
+)
+def import_log(
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="a file of `export-log`")
+    ],
+    check: Annotated[
+        bool, typer.Option("--check", help="only check the file; asks for no Kafka")
+    ] = False,
+) -> None:
+    """Bring the log of record back from a file, into a ledger that has none.
+
+    Checks the whole file first. Creates the topics, and writes every record to the partition and
+    offset that it had; workers then fold it to the same state. Run it before ingress is started: a
+    topic with other records is refused. An import that was interrupted goes on when the same
+    command is run again.
+    """
+    from rich.console import Console
+
+    from cli.import_log import import_log as import_file
+
+    if not import_file(os.environ, file, Console(width=_width()), only_check=check):
+        raise typer.Exit(FAILED)
+
+
 @_command("plexy-ledger settings", "plexy-ledger settings --markdown")
 def settings(
     markdown: Annotated[

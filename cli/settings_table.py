@@ -38,6 +38,8 @@ READ_BY: Final[Mapping[str, tuple[type[Settings], ...]]] = MappingProxyType(
         "simulate": (SimulateSettings,),
         "verify": (VerifySettings,),
         "audit": (AuditSettings,),
+        "export-log": (TopicSettings,),
+        "import-log": (TopicSettings,),
     }
 )
 

@@ -5,10 +5,8 @@ whether there is none. Never: a secret in what is printed, and never a write.
 """
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -16,13 +14,13 @@ from typing import Final
 
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from cli.auditor import Auditor, Findings, Read, holdings
+from cli.auditor import Auditor, Findings, holdings
 from cli.errors import WrongOptionError
 from cli.ledger_reader import LedgerReader, Offsets, open_reader, sizes
+from cli.printing import counting, line, plain
 from cli.progress import progress_bar
 from cli.settings import VerifySettings
 from ledger.differences import Difference, references
@@ -58,7 +56,7 @@ async def _verify(settings: VerifySettings, options: VerifyOptions, console: Con
             settled = await reader.settle(options.wait_s, report)
         since = await _since(reader, options)
         truth = new_truth(settings, _old_secrets(options), since)
-        with _progress(console, await _records(reader)) as heard:
+        with counting(console, await _records(reader)) as heard:
             auditor = Auditor(reader, truth, heard)
             findings = await auditor.audit(settled)
         differences = list(_wanted(findings.differences, truth, options, since))
@@ -132,32 +130,6 @@ def _wanted(
             yield found
 
 
-@contextmanager
-def _progress(console: Console, totals: Mapping[str, int]) -> Iterator[Read]:
-    """Show a bar for each topic while the block runs; nothing where there is no terminal."""
-    rate = TextColumn("{task.fields[rate]}")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate)
-    with Progress(
-        *columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal
-    ) as bars:
-        tasks = {
-            name: bars.add_task(f"reading {name}", total=total, start=False, rate="")
-            for name, total in totals.items()
-        }
-        read, started = Counter[str](), dict[str, float]()
-
-        def heard(topic: str, records: int) -> None:
-            since = started.setdefault(topic, time.monotonic())
-            bars.start_task(tasks[topic])
-            read[topic] += records
-            rate = f"{read[topic] / max(time.monotonic() - since, 0.001):,.0f}/s"
-            # The log may have grown meanwhile.
-            total = max(totals[topic], read[topic])
-            bars.update(tasks[topic], completed=read[topic], total=total, rate=rate)
-
-        yield heard
-
-
 def _show_scope(  # noqa: PLR0913, PLR0917 - all that the verdict rests on
     console: Console,
     settings: VerifySettings,
@@ -185,7 +157,7 @@ def _show_scope(  # noqa: PLR0913, PLR0917 - all that the verdict rests on
         f"{log_s:,.0f} records of the log a second",
     }
     for name, text in lines.items():
-        _line(console, f"{name:<14} {text}")
+        line(console, f"{name:<14} {text}")
 
 
 def _orders(truth: Truth) -> int:
@@ -198,11 +170,11 @@ def _offsets(truth: Truth) -> str:
 
 def _show_order(console: Console, truth: Truth, order_id: str) -> None:
     payments = sorted(truth.naming(order_id))
-    _line(console, f"order {order_id}: {len(payments)} payments named it")
+    line(console, f"order {order_id}: {len(payments)} payments named it")
     for payment_id in payments:
         now = truth.payment(payment_id).order_id
         where = "" if now == order_id else f", is in order {now}"
-        _line(console, f"  payment {payment_id}{where}")
+        line(console, f"  payment {payment_id}{where}")
         _show_events(console, references(truth.facts[payment_id].values()))
 
 
@@ -212,40 +184,27 @@ def _show_balances(console: Console, findings: Findings) -> None:
     for each in findings.balances:
         style = None if each.journal == each.log else "bold red"
         cells = (each.account, each.currency, f"{each.journal:,}", f"{each.log:,}")
-        table.add_row(*(Text(_plain(cell)) for cell in cells), style=style)
+        table.add_row(*(Text(plain(cell)) for cell in cells), style=style)
     console.print(table)
 
 
 def _show_differences(console: Console, differences: list[Difference]) -> None:
     for found in differences[:_MOST_SHOWN]:
-        _line(console, str(found))
+        line(console, str(found))
         _show_events(console, found.events)
     if len(differences) > _MOST_SHOWN:
         kinds = Counter(str(found.kind) for found in differences[_MOST_SHOWN:])
         rest = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
-        _line(console, f"… and {len(differences) - _MOST_SHOWN} more: {rest}")
+        line(console, f"… and {len(differences) - _MOST_SHOWN} more: {rest}")
     if differences:
-        _line(console, f"{len(differences)} differences", "bold red")
+        line(console, f"{len(differences)} differences", "bold red")
     else:
-        _line(console, "No difference", "bold green")
+        line(console, "No difference", "bold green")
 
 
 def _show_events(console: Console, events: tuple[EventReference, ...]) -> None:
     for event in events[:_MOST_EVENTS_SHOWN]:
         place = f"partition {event.partition}, offset {event.offset}"
-        _line(console, f"    {event.event_id}  {event.type}  {place}")
+        line(console, f"    {event.event_id}  {event.type}  {place}")
     if len(events) > _MOST_EVENTS_SHOWN:
-        _line(console, f"    … and {len(events) - _MOST_EVENTS_SHOWN} events more")
-
-
-def _line(console: Console, text: str, style: str = "") -> None:
-    console.print(Text(_plain(text), style=style), soft_wrap=True)
-
-
-def _plain(text: str) -> str:
-    r"""Return a text as one line, whatever is in it: ids come from outside, and may hold anything.
-
-    >>> print(_plain("evt_1\nNo difference"))
-    evt_1\nNo difference
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        line(console, f"    … and {len(events) - _MOST_EVENTS_SHOWN} events more")

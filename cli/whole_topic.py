@@ -11,10 +11,12 @@ from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from cli.errors import TopicMissingError
 from runtime.kafka import KafkaSettings
+from runtime.topics import TopicsError, unreachable
 
 _FETCH_MS: Final = 500
 _ANSWER_WITHIN_MS: Final = 15_000
@@ -24,12 +26,19 @@ _ANSWER_WITHIN_MS: Final = 15_000
 async def reading(
     settings: KafkaSettings, **consumer_options: object
 ) -> AsyncIterator[tuple[AIOKafkaAdminClient, AIOKafkaConsumer]]:
-    """Connect two clients: topics from the one, records and log ends from the other."""
+    """Connect two clients: topics from the one, records and log ends from the other.
+
+    ``TopicsError`` if Kafka does not answer.
+    """
     options = settings.client_options()
     admin = AIOKafkaAdminClient(**options, request_timeout_ms=_ANSWER_WITHIN_MS)
-    consumer = AIOKafkaConsumer(**options, auto_offset_reset="earliest", **consumer_options)
-    await admin.start()
     try:
+        await admin.start()
+    except KafkaError as error:
+        raise TopicsError(unreachable(settings, error)) from error
+    try:
+        # Only now: one that is never started complains when it is collected.
+        consumer = AIOKafkaConsumer(**options, auto_offset_reset="earliest", **consumer_options)
         await consumer.start()
         # A consumer that is stopped before its own task has run once raises CancelledError
         # (aiokafka 0.14.0, NoGroupCoordinator), which would hide the error that ends the block.

@@ -46,14 +46,23 @@ def producer_options(settings: IngestSettings) -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def open_producer(settings: IngestSettings) -> AsyncIterator[AIOKafkaProducer]:
-    """Start a producer and put it away at the end; ``KafkaError``, ``TimeoutError`` if it can't."""
+    """Start ingress' producer and put it away at the end."""
     producer = AIOKafkaProducer(**producer_options(settings))
-    try:
-        async with asyncio.timeout(settings.answer_within_s):
-            await producer.start()
+    async with started(producer, settings.answer_within_s):
         yield producer
+
+
+@contextlib.asynccontextmanager
+async def started(producer: AIOKafkaProducer, within_s: float) -> AsyncIterator[None]:
+    """Start a producer and put it away at the end; ``KafkaError``, ``TimeoutError`` if it can't."""
+    try:
+        async with asyncio.timeout(within_s):
+            await producer.start()
+        # A sender that is closed before its task has run once raises CancelledError.
+        await asyncio.sleep(0)
+        yield
     finally:
-        await _put_away(producer, settings.answer_within_s * _PUT_AWAY_SHARE)
+        await _put_away(producer, within_s * _PUT_AWAY_SHARE)
 
 
 async def trouble_with(producer: AIOKafkaProducer, topics: Sequence[str]) -> str | None:

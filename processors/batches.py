@@ -43,6 +43,28 @@ class OutRecord(NamedTuple):
     key: bytes
     value: bytes | None
     headers: Sequence[tuple[str, bytes]] = ()
+    # ``None`` is the time at which it is written.
+    timestamp_ms: int | None = None
+
+
+class Writable(Protocol):
+    """Anything that can be written to a given partition; a record of other hands may lack a key."""
+
+    @property
+    def key(self) -> bytes | None:
+        """What decides the partition, for whoever writes by key."""
+
+    @property
+    def value(self) -> bytes | None:
+        """The value; ``None`` is a tombstone."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]:
+        """What stands beside the value."""
+
+    @property
+    def timestamp_ms(self) -> int | None:
+        """When it came, if not just now."""
 
 
 def partition_for(key: bytes, partitions: int) -> int:
@@ -66,7 +88,7 @@ async def send_by_key(
 
 
 async def send_to_partition(
-    producer: BatchProducer, topic: str, partition: int, records: Iterable[OutRecord]
+    producer: BatchProducer, topic: str, partition: int, records: Iterable[Writable]
 ) -> int:
     """Write records to one partition in order; return the offset of the last, acknowledged."""
     written = list(records)
@@ -82,7 +104,7 @@ async def send_to_partition(
 
 
 async def _send(
-    producer: BatchProducer, topic: str, partition: int, records: Iterable[OutRecord]
+    producer: BatchProducer, topic: str, partition: int, records: Iterable[Writable]
 ) -> int:
     futures = []
     batch = producer.create_batch()
@@ -98,8 +120,11 @@ async def _send(
     return int(acknowledged[-1].offset) + count - 1
 
 
-def _append(batch: BatchBuilder, record: OutRecord) -> bool:
+def _append(batch: BatchBuilder, record: Writable) -> bool:
     appended = batch.append(
-        key=record.key, value=record.value, timestamp=None, headers=list(record.headers)
+        key=record.key,
+        value=record.value,
+        timestamp=record.timestamp_ms,
+        headers=list(record.headers),
     )
     return appended is not None

@@ -29,7 +29,7 @@ def test_every_link_leads_to_a_file() -> None:
 def test_the_readme_names_every_command() -> None:
     command = [sys.executable, "-m", "cli", "--help"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    commands = re.findall(r"^  (\w+)  ", printed.split("Commands:")[1], re.MULTILINE)
+    commands = re.findall(r"^  ([\w-]+)  ", printed.split("Commands:")[1], re.MULTILINE)
     assert len(commands) >= 9
     assert all(f"`{name}`" in README.read_text() for name in commands)
 

@@ -4,6 +4,7 @@ import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer.main
@@ -35,7 +36,10 @@ def _run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_commands_are_those_that_are_documented():
-    documented = "run demo kafka topics ingest worker send simulate verify audit settings version"
+    documented = (
+        "run demo kafka topics ingest worker send simulate verify audit export-log import-log "
+        "settings version"
+    )
     assert sorted(documented.split()) == _COMMANDS
 
 
@@ -50,12 +54,17 @@ def test_the_help_of_each_command_has_an_example_and_names_its_settings(name):
 
 
 @pytest.mark.parametrize(("name", "example"), _EXAMPLES)
-def test_each_example_parses_and_sets_only_what_its_command_reads(name, example):
+def test_each_example_parses_and_sets_only_what_its_command_reads(
+    name, example, monkeypatch, tmp_path
+):
     words = shlex.split(example)
     settings = [word.partition("=")[0] for word in words[: words.index("plexy-ledger")]]
     assert set(settings) <= set(variables(name))
     command, *arguments = words[words.index("plexy-ledger") + 1 :]
     assert command == name
+    # A file that is to be there already.
+    monkeypatch.chdir(tmp_path)
+    Path("ledger-2026-01-31.log").touch()
     _GROUP.commands[name].make_context(name, arguments)
 
 

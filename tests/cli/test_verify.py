@@ -11,7 +11,6 @@ from cli.settings import VerifySettings
 from cli.verify import (
     VerifyOptions,
     _old_secrets,
-    _progress,
     _show_differences,
     _since,
     _wanted,
@@ -124,23 +123,6 @@ def test_an_order_is_concerned_by_its_name_and_by_its_payments():
 def _terminal() -> tuple[Console, io.StringIO]:
     shown = io.StringIO()
     return Console(file=shown, force_terminal=True, width=120, color_system=None), shown
-
-
-def test_the_bar_counts_and_says_how_fast():
-    console, shown = _terminal()
-    with _progress(console, {"log": 2, "table": 0}) as heard:
-        heard("log", 1)
-        heard("log", 2)
-    assert "reading log" in shown.getvalue()
-    assert "3/3" in shown.getvalue()
-    assert "/s" in shown.getvalue()
-
-
-def test_without_a_terminal_there_is_no_bar():
-    shown = io.StringIO()
-    with _progress(Console(file=shown), {"log": 2}) as heard:
-        heard("log", 1)
-    assert shown.getvalue().strip() == ""
 
 
 def test_very_many_differences_are_counted_and_many_events_too():

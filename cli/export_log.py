@@ -1,0 +1,124 @@
+"""`plexy-ledger export-log`: the log of record into a file, beside a live ledger.
+
+In: settings, the name of a file. Out: the file, and what it holds. Never: a file under that name
+that is not whole: it has another name until everything is on the disk; and never another's file.
+"""
+
+import asyncio
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from aiokafka.structs import ConsumerRecord
+from rich.console import Console
+
+from cli.errors import WrongOptionError
+from cli.ledger_reader import LedgerReader, open_reader
+from cli.log_file import End, Gap, Header, LogFileWriter, LogRecord, as_blocks
+from cli.printing import counting, line
+from runtime.topics import TopicSettings
+
+
+def export_log(environment: Mapping[str, str], path: Path, console: Console) -> bool:
+    """Write the log of record to a new file; return whether no record of it was missing."""
+    settings = TopicSettings.from_environment(environment)
+    started = time.monotonic()
+    with _appears_whole(path) as file:
+        header, end, gaps = asyncio.run(_export(settings, file, console))
+    took_s = time.monotonic() - started
+    show_contents(console, path, header, end)
+    size = f"{path.stat().st_size / 1e6:,.1f} MB"
+    rate = f"{end.records / max(took_s, 0.001):,.0f} records a second"
+    line(console, f"{'wrote':<10} {size} in {took_s:.1f} s, {rate}")
+    return not show_gaps(console, gaps)
+
+
+async def _export(
+    settings: TopicSettings, file: BinaryIO, console: Console
+) -> tuple[Header, End, list[Gap]]:
+    async with open_reader(settings) as reader:
+        header = await _header(reader)
+        writer = LogFileWriter(file, header)
+        starts, ends = dict(enumerate(header.begins)), dict(enumerate(header.ends))
+        with counting(console, {header.topic: header.records}) as bar:
+            async for partition, records in reader.read(header.topic, starts, ends):
+                offsets = [record.offset for record in records]
+                for block in as_blocks(partition, offsets, map(record_of, records)):
+                    writer.write(block)
+                bar(header.topic, len(records))
+    return header, writer.end(), writer.inventory.gaps
+
+
+def record_of(record: ConsumerRecord[bytes, bytes]) -> LogRecord:
+    """Return a consumer's record as the file has it."""
+    return LogRecord(record.timestamp, record.key, record.value, tuple(record.headers))
+
+
+def show_contents(console: Console, path: Path, header: Header, end: End) -> None:
+    """Say what a file holds."""
+    line(console, f"{'file':<10} {path}")
+    line(
+        console,
+        f"{'log':<10} {header.topic} of cluster {header.cluster_id}, {header.partitions} "
+        f"partitions, as of {header.exported_at}",
+    )
+    held = ", ".join(
+        f"{number}:{each.first}-{each.last}" if each.records else f"{number}:none"
+        for number, each in enumerate(end.partitions)
+    )
+    line(console, f"{'records':<10} {end.records:,} in {end.blocks:,} blocks; offsets {held}")
+
+
+def show_gaps(console: Console, gaps: list[Gap]) -> bool:
+    """Name the offsets that the log no longer had; return whether there are any."""
+    for gap in gaps:
+        line(console, f"missing    {gap}: no record stands there", "bold red")
+    return bool(gaps)
+
+
+async def _header(reader: LedgerReader) -> Header:
+    topic = reader.names.topics.webhooks
+    begins, ends = await reader.begins(topic), await reader.ends(topic)
+    return Header(
+        topic=topic,
+        cluster_id=await reader.cluster_id(),
+        exported_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        begins=tuple(begins[number] for number in sorted(begins)),
+        ends=tuple(ends[number] for number in sorted(ends)),
+    )
+
+
+@contextmanager
+def _appears_whole(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that has its name only once it is complete and on the disk.
+
+    What is interrupted leaves nothing; what is killed, a file that ends in `.partial`.
+    """
+    if path.exists():
+        raise WrongOptionError(f"{path} is there already: name a file that is not")
+    if not path.parent.is_dir():
+        raise WrongOptionError(f"there is no folder {path.parent} to write {path.name} to")
+    number, name = tempfile.mkstemp(".partial", f"{path.name}.", path.parent)
+    partial = Path(name)
+    try:
+        with os.fdopen(number, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(number)
+        partial.rename(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

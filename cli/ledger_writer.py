@@ -1,0 +1,50 @@
+"""The producer of the commands that write to a ledger.
+
+In: Kafka's settings. Out: a started producer: idempotent, acknowledged by every replica in sync.
+Never: a wait without a bound.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from cli.errors import NotWrittenError
+from ingest.producer import started
+from ledger.topics import MAX_RECORD_BYTES
+from processors.batches import ACKNOWLEDGED_WITHIN_S
+from runtime.kafka import KafkaSettings
+
+_BATCH_BYTES: Final = 256 * 1024
+_STARTED_WITHIN_S: Final = 15.0
+
+
+@asynccontextmanager
+async def open_writer(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
+    """Connect a producer; ``NotWrittenError`` where Kafka does not take what the block writes."""
+    producer = AIOKafkaProducer(
+        **settings.client_options(),
+        client_id="plexy-ledger-cli",
+        acks="all",
+        enable_idempotence=True,
+        max_batch_size=_BATCH_BYTES,
+        max_request_size=MAX_RECORD_BYTES,
+    )
+    with _explained():
+        async with started(producer, _STARTED_WITHIN_S):
+            yield producer
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise NotWrittenError(
+            f"Kafka did not acknowledge within {ACKNOWLEDGED_WITHIN_S:.0f} s: look at the brokers, "
+            "and run the command again"
+        ) from error
+    except KafkaError as error:
+        raise NotWrittenError(f"Kafka refused what was written: {error!r}") from error

@@ -1,0 +1,208 @@
+"""The file of a log gives back what was written, byte for byte, or says where it is damaged."""
+
+import hashlib
+import io
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cli.errors import LogFileError
+from cli.log_file import (
+    MAGIC,
+    Block,
+    End,
+    Gap,
+    Header,
+    Held,
+    LogFile,
+    LogFileWriter,
+    LogRecord,
+    as_blocks,
+)
+
+_BYTES = st.none() | st.binary(max_size=20)
+_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
+_RECORDS = st.builds(
+    LogRecord,
+    timestamp_ms=st.integers(-1, 2**62),
+    key=_BYTES,
+    value=_BYTES,
+    headers=st.lists(st.tuples(_TEXT, _BYTES), max_size=3).map(tuple),
+)
+_RECORD = LogRecord(1_767_225_600_123, b"evt_1", b"{}", (("plexy-signature", b"t=1,v1=00"),))
+
+
+def header(ends: tuple[int, ...]) -> Header:
+    begins = (0,) * len(ends)
+    return Header(
+        topic="plexy.webhooks",
+        cluster_id="c",
+        exported_at="2026-01-31T00:00:00+00:00",
+        begins=begins,
+        ends=ends,
+    )
+
+
+def written(blocks: list[Block], ends: tuple[int, ...]) -> tuple[bytes, End]:
+    file = io.BytesIO()
+    writer = LogFileWriter(file, header(ends))
+    for block in blocks:
+        writer.write(block)
+    end = writer.end()
+    return file.getvalue(), end
+
+
+def read(data: bytes) -> tuple[LogFile, list[Block]]:
+    file = LogFile(io.BytesIO(data))
+    return file, list(file.blocks())
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> tuple[list[Block], tuple[int, ...]]:
+    """Blocks of up to three partitions, without a gap."""
+    ends = [0] * draw(st.integers(1, 3))
+    blocks = []
+    for _ in range(draw(st.integers(0, 5))):
+        partition = draw(st.integers(0, len(ends) - 1))
+        records = draw(st.lists(_RECORDS, min_size=1, max_size=4))
+        blocks.append(Block(partition, ends[partition], records))
+        ends[partition] += len(records)
+    return blocks, tuple(ends)
+
+
+def small() -> bytes:
+    blocks = [Block(0, 0, [_RECORD, _RECORD]), Block(1, 0, [_RECORD]), Block(0, 2, [_RECORD])]
+    return written(blocks, (3, 1))[0]
+
+
+@given(logs())
+def test_what_was_written_is_read_byte_for_byte(log):
+    blocks, ends = log
+    data, end = written(blocks, ends)
+    file, found = read(data)
+    assert found == blocks
+    assert file.header == header(ends)
+    assert (file.end, file.gaps) == (end, [])
+    assert end.records == sum(ends) == file.header.records
+
+
+def test_an_empty_and_a_missing_value_are_told_apart():
+    record = LogRecord(0, None, b"", (("", None), ("a", b"")))
+    _, (block,) = read(written([Block(0, 0, [record])], (1,))[0])
+    assert block.records == [record]
+
+
+def test_the_end_counts_what_each_partition_has():
+    _, end = written([Block(0, 0, [_RECORD] * 2), Block(0, 2, [_RECORD])], (3, 0))
+    assert end == End(blocks=2, records=3, partitions=(Held(3, 0, 2), Held()))
+
+
+def test_each_digest_is_the_sha256_of_all_that_stands_before_it():
+    data = small()
+    assert data[-32:] == hashlib.sha256(data[:-32]).digest()
+
+
+@pytest.mark.parametrize("change", [0x01, 0x80, 0xFF])
+def test_every_single_byte_that_is_altered_is_found(change):
+    data = small()
+    for place in range(len(data)):
+        damaged = bytearray(data)
+        damaged[place] ^= change
+        with pytest.raises(LogFileError):
+            read(bytes(damaged))
+
+
+def test_a_file_that_was_cut_anywhere_is_found():
+    data = small()
+    for length in range(len(data)):
+        with pytest.raises(LogFileError):
+            read(data[:length])
+
+
+def test_a_file_that_goes_on_behind_its_end_is_found():
+    with pytest.raises(LogFileError, match="goes on"):
+        read(small() + b"\n")
+
+
+def _frames(data: bytes) -> list[bytes]:
+    frames, place = [], len(MAGIC)
+    while place < len(data):
+        length = 5 + int.from_bytes(data[place + 1 : place + 5], "big") + 32
+        frames.append(data[place : place + length])
+        place += length
+    return frames
+
+
+@pytest.mark.parametrize(
+    ("order", "block"),
+    [((0, 2, 1, 3, 4), 1), ((0, 1, 3, 4), 2), ((0, 1, 1, 2, 3, 4), 2), ((0, 1, 4), 2)],
+    ids=["swapped", "missing", "doubled", "left out up to the end"],
+)
+def test_a_block_that_is_moved_missing_or_doubled_is_named(order, block):
+    frames = _frames(small())
+    assert MAGIC + b"".join(frames) == small()
+    with pytest.raises(LogFileError, match=f"block {block}: its checksum is wrong"):
+        read(MAGIC + b"".join(frames[n] for n in order))
+
+
+def test_the_damaged_block_is_named_and_none_from_it_on_is_read():
+    data = bytearray(small())
+    data[data.index(_frames(small())[2]) + 40] ^= 1
+    file = LogFile(io.BytesIO(data))
+    blocks = file.blocks()
+    assert next(blocks).partition == 0
+    with pytest.raises(LogFileError, match="damaged at block 2: its checksum is wrong"):
+        next(blocks)
+
+
+def test_a_length_that_damage_made_huge_is_not_read_into_memory():
+    data = bytearray(small())
+    place = data.index(_frames(small())[1])
+    data[place + 1 : place + 5] = b"\xff\xff\xff\xff"
+
+    class Measured(io.BytesIO):
+        def read(self, size: Any = -1) -> bytes:
+            assert size < 2**20
+            return super().read(size)
+
+    with pytest.raises(LogFileError, match="more than a frame may have"):
+        list(LogFile(Measured(data)).blocks())
+
+
+def test_another_files_first_bytes_are_named():
+    with pytest.raises(LogFileError, match="no log file of this version"):
+        read(small().replace(b"ledger log 1", b"ledger log 2"))
+
+
+@pytest.mark.parametrize(
+    ("blocks", "ends", "gaps"),
+    [
+        ([Block(0, 3, [_RECORD])], (4,), [Gap(0, 0, 2)]),
+        ([Block(0, 0, [_RECORD]), Block(0, 2, [_RECORD])], (3,), [Gap(0, 1, 1)]),
+        ([Block(0, 0, [_RECORD])], (3, 0), [Gap(0, 1, 2)]),
+        ([], (0, 2), [Gap(1, 0, 1)]),
+    ],
+    ids=["the beginning", "the middle", "the end", "all"],
+)
+def test_offsets_that_the_log_lost_are_kept_as_gaps(blocks, ends, gaps):
+    file, found = read(written(blocks, ends)[0])
+    assert found == blocks
+    assert file.gaps == gaps
+
+
+def test_records_around_a_gap_become_two_blocks():
+    assert as_blocks(1, [4, 5, 9], [_RECORD] * 3) == [
+        Block(1, 4, [_RECORD, _RECORD]),
+        Block(1, 9, [_RECORD]),
+    ]
+    assert as_blocks(1, [], []) == []
+
+
+@pytest.mark.parametrize("offset", [0, 1, -1])
+def test_a_block_that_goes_back_is_refused_when_it_is_written(offset):
+    writer = LogFileWriter(io.BytesIO(), header((9,)))
+    writer.write(Block(0, 0, [_RECORD, _RECORD]))
+    with pytest.raises(ValueError, match="was to come"):
+        writer.write(Block(0, offset, [_RECORD]))

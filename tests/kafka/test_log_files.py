@@ -1,0 +1,330 @@
+"""A backup on a real broker comes back byte for byte, with the same state.
+
+The ledger that is backed up is fed over HTTP, through a real ingress; it goes on meanwhile.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.records_to_delete import RecordsToDelete
+
+from cli.kafka import EmbeddedKafka
+from cli.local import running
+from cli.log_file import Block, Header, LogFile, LogFileWriter, LogRecord
+from cli.programs import Command
+from ledger.topics import changelog_name
+from ledger.wire import ENTRIES, PAYMENTS
+from processors.batches import OutRecord, partition_for, send_to_partition
+from runtime.topics import TopicSettings, ensure_topics
+from tests.kafka.harness import (
+    PARTITIONS,
+    WorkerProcess,
+    environment,
+    free_port,
+    group_of,
+    names_of,
+    producer,
+    read_topic,
+    until,
+    wait_folded,
+)
+
+pytestmark = pytest.mark.timeout(300)
+
+_SECRET = "whsec_now"
+
+
+def run(env: dict[str, str], *arguments: object) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", *map(str, arguments)],
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout + done.stderr
+
+
+def start(env: dict[str, str], *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "cli", *map(str, arguments)],
+        env=os.environ | env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def log_of(env: dict[str, str]) -> list[tuple[Any, ...]]:
+    """Return all that Kafka keeps of each record of the log, in the log's order."""
+    return sorted(
+        (r.partition, r.offset, r.timestamp, r.timestamp_type, r.key, r.value, tuple(r.headers))
+        for r in read_topic(env, names_of(env).webhooks)
+    )
+
+
+def log_in(path: Path) -> list[tuple[Any, ...]]:
+    """Return the same of a file."""
+    with path.open("rb") as file:
+        return sorted(
+            (block.partition, offset, r.timestamp_ms, 0, r.key, r.value, r.headers)
+            for block in LogFile(file).blocks()
+            for offset, r in enumerate(block.records, block.offset)
+        )
+
+
+def latest(env: dict[str, str], topic: str) -> dict[bytes, bytes]:
+    values: dict[bytes, bytes | None] = {r.key: r.value for r in read_topic(env, topic)}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def state_of(env: dict[str, str]) -> dict[str, Any]:
+    """Return what does not depend on how the partitions' records happened to interleave."""
+    names, group = names_of(env), group_of(env)
+    payments = latest(env, changelog_name(group, "payments"))
+    sums: Counter[tuple[str, str]] = Counter()
+    for value in latest(env, names.entries).values():
+        for posting in ENTRIES.decode(value).postings:
+            sums[posting.account, posting.currency] += posting.amount
+    return {
+        "seen": latest(env, changelog_name(group, "seen")),
+        "facts": {key: PAYMENTS.decode(value).facts for key, value in payments.items()},
+        "documents": latest(env, names.orders),
+        "balances": sums,
+    }
+
+
+def new_ledger(kafka: EmbeddedKafka, folder: Path, **more: object) -> dict[str, str]:
+    return environment(kafka.bootstrap, folder, webhook_secrets=_SECRET, **more)
+
+
+@pytest.fixture(scope="module")
+def live(
+    kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[dict[str, str], Path, Path]]:
+    """Run a ledger; yield its settings, a file of it in the middle and one of all of it."""
+    folder = tmp_path_factory.mktemp("live")
+    env = new_ledger(kafka, folder, ingest_port=free_port(), standby_replicas=0)
+    middle, whole = folder / "middle.log", folder / "whole.log"
+    asyncio.run(ensure_topics(TopicSettings.from_environment(env)))
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("LEDGER_")}
+    ingest, worker = Command("ingest", kept | env), Command("worker", kept | env)
+    probes = [
+        (ingest, f"http://127.0.0.1:{env['LEDGER_INGEST_PORT']}/readyz"),
+        (worker, f"http://127.0.0.1:{env['LEDGER_WEB_PORT']}/readyz"),
+    ]
+    simulate = ("simulate", "--seed", 5, "--events", 900, "--time-scale", 0.1, "--rate", 150)
+    with running(probes), start(env, *simulate) as sender:
+        until(lambda: len(log_of(env)) > 150, within_s=60, what="deliveries")
+        code, output = run(env, "export-log", middle)
+        assert code == 0, output
+        assert sender.poll() is None, "the simulation ended before the export did"
+        told, _ = sender.communicate(timeout=120)
+        assert sender.returncode == 0, told
+        wait_folded(env)
+        code, output = run(env, "export-log", whole)
+        assert code == 0, output
+        assert "wrote" in output
+        yield env, middle, whole
+
+
+def test_a_log_comes_back_byte_for_byte_and_folds_to_the_same_state(live, kafka, tmp_path):
+    env, _, file = live
+    other = new_ledger(kafka, tmp_path)
+    code, output = run(other, "import-log", file)
+    assert code == 0, output
+    assert "The log is as it was exported" in output
+    log = log_of(env)
+    assert log_of(other) == log == log_in(file)
+    assert len(log) > 900
+    with WorkerProcess(other) as worker:
+        worker.wait_ready(90)
+        wait_folded(other, worker)
+        state = state_of(other)
+        assert state == state_of(env)
+        assert all(state.values())
+        code, output = run(other, "verify")
+        assert code == 0, output
+        assert "No difference" in output
+    # Once more changes nothing.
+    code, output = run(other, "import-log", file)
+    assert code == 0, output
+    assert ": 0 records written" in output
+    assert log_of(other) == log
+
+
+def test_what_is_exported_in_the_middle_is_the_beginning_of_every_partition(live):
+    env, middle, _ = live
+    found, log = log_in(middle), log_of(env)
+    assert 150 < len(found) < len(log)
+    ends = Counter(record[0] for record in found)
+    assert found == [record for record in log if record[1] < ends[record[0]]]
+
+
+def test_a_later_file_of_the_same_log_goes_on_where_an_earlier_one_ended(live, kafka, tmp_path):
+    env, middle, whole = live
+    other = new_ledger(kafka, tmp_path)
+    assert run(other, "import-log", middle)[0] == 0
+    code, output = run(other, "import-log", whole)
+    assert code == 0, output
+    assert f"has {len(log_in(middle)):,} records of this file already" in output
+    assert log_of(other) == log_of(env)
+    code, output = run(other, "import-log", middle)
+    assert code == 1
+    assert "is not the beginning of this file" in output
+
+
+def _tiny_blocks(path: Path, records: int) -> None:
+    """Write a file that takes an import many round trips."""
+    ends = (records,) * PARTITIONS
+    header = Header(topic="t", cluster_id="c", exported_at="now", begins=(0,) * 4, ends=ends)
+    with path.open("wb") as file:
+        writer = LogFileWriter(file, header)
+        for offset in range(0, records, 2):
+            for partition in range(PARTITIONS):
+                names = [f"evt_{partition}_{offset + n}".encode() for n in range(2)]
+                headers = (("received-at-ms", b"1"), ("empty", None))
+                block = [LogRecord(1_000_000 - offset, name, b"{}", headers) for name in names]
+                writer.write(Block(partition, offset, block))
+        writer.end()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_import_that_was_interrupted_goes_on_where_it_ended(number, kafka, tmp_path):
+    file = tmp_path / "tiny.log"
+    _tiny_blocks(file, 3000)
+    env = new_ledger(kafka, tmp_path)
+    asyncio.run(ensure_topics(TopicSettings.from_environment(env)))
+    with start(env, "import-log", file) as importing:
+        until(lambda: len(log_of(env)) > 50, within_s=60, what="the first records")
+        importing.send_signal(number)
+        output, _ = importing.communicate(timeout=60)
+        assert importing.returncode == (130 if number is signal.SIGINT else -number), output
+        assert "Traceback" not in output
+    there = len(log_of(env))
+    assert 50 < there < 12_000
+    code, output = run(env, "import-log", file)
+    assert code == 0, output
+    assert f"has {there:,} records of this file already" in output
+    assert f": {12_000 - there:,} records written" in output
+    assert log_of(env) == log_in(file)
+
+    copy = tmp_path / "copy.log"
+    with start(env, "export-log", copy) as exporting:
+        until(lambda: list(tmp_path.glob("copy.log.*")), within_s=60, what="a file")
+        exporting.send_signal(signal.SIGINT)
+        output, _ = exporting.communicate(timeout=60)
+        assert exporting.returncode == 130, output
+    assert [path.name for path in tmp_path.glob("copy*")] == []
+
+
+def append(env: dict[str, str], records: Sequence[OutRecord]) -> None:
+    async def send() -> None:
+        async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
+            for record in records:
+                partition = partition_for(record.key, PARTITIONS)
+                await send_to_partition(client, names_of(env).webhooks, partition, [record])
+
+    asyncio.run(send())
+
+
+def test_a_topic_with_another_record_is_refused_and_nothing_is_written(live, kafka, tmp_path):
+    _, _, file = live
+    env = new_ledger(kafka, tmp_path)
+    asyncio.run(ensure_topics(TopicSettings.from_environment(env)))
+    append(env, [OutRecord(b"evt_else", b"{}")])
+    before = log_of(env)
+    code, output = run(env, "import-log", file)
+    assert code == 1
+    partition = partition_for(b"evt_else", PARTITIONS)
+    assert f"partition {partition}: offset 0 has another record there" in output
+    assert "LEDGER_TOPIC_PREFIX" in output
+    assert log_of(env) == before
+
+
+def test_another_number_of_partitions_is_refused_before_a_topic_is_made(live, kafka, tmp_path):
+    _, _, file = live
+    env = new_ledger(kafka, tmp_path) | {"LEDGER_PARTITIONS": "3"}
+    code, output = run(env, "import-log", file)
+    assert code == 2
+    assert "has 4 partitions, and LEDGER_PARTITIONS is 3: set LEDGER_PARTITIONS=4" in output
+    code, output = run(env, "topics", "--check")
+    assert "missing topics" in output
+
+
+def test_a_damaged_file_is_refused_by_its_block_and_nothing_is_made(live, kafka, tmp_path):
+    _, _, file = live
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    damaged = tmp_path / "damaged.log"
+    damaged.write_bytes(data)
+    env = new_ledger(kafka, tmp_path)
+    for options in ((), ("--check",)):
+        code, output = run(env, "import-log", *options, damaged)
+        assert code == 1
+        (line,) = output.splitlines()
+        assert "damaged.log: it is damaged at block " in line
+    assert "missing topics" in run(env, "topics", "--check")[1]
+    code, output = run({}, "import-log", "--check", file)
+    assert code == 0, output
+    assert "Every checksum is right" in output
+
+
+def test_a_log_that_lost_its_beginning_is_exported_and_said_to_lack_it(kafka, tmp_path):
+    env = new_ledger(kafka, tmp_path)
+    asyncio.run(ensure_topics(TopicSettings.from_environment(env)))
+    append(env, [OutRecord(b"evt_1", b"{}", timestamp_ms=n) for n in range(5)])
+    partition = TopicPartition(names_of(env).webhooks, partition_for(b"evt_1", PARTITIONS))
+
+    async def lose() -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+        await admin.start()
+        try:
+            await admin.delete_records({partition: RecordsToDelete(before_offset=2)})
+        finally:
+            await admin.close()
+
+    asyncio.run(lose())
+    file = tmp_path / "lost.log"
+    code, output = run(env, "export-log", file)
+    assert code == 1
+    assert f"partition {partition.partition}, offsets 0 to 1: no record stands there" in output
+    assert [record[1:3] for record in log_in(file)] == [(2, 2), (3, 3), (4, 4)]
+    other = new_ledger(kafka, tmp_path / "other")
+    code, output = run(other, "import-log", file)
+    assert code == 1
+    assert "look for an older one" in output
+    assert "missing topics" in run(other, "topics", "--check")[1]
+
+
+def test_a_file_that_is_there_is_not_replaced(kafka, tmp_path):
+    file = tmp_path / "taken.log"
+    file.write_text("somebody's")
+    code, output = run(new_ledger(kafka, tmp_path), "export-log", file)
+    assert code == 2
+    assert "is there already" in output
+    assert file.read_text() == "somebody's"
+    code, output = run(new_ledger(kafka, tmp_path), "export-log", tmp_path / "no" / "folder.log")
+    assert code == 2
+    assert "there is no folder" in output
+
+
+def test_without_kafka_one_line_says_so_and_no_file_is_left(tmp_path):
+    env = {"LEDGER_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}"}
+    code, output = run(env, "export-log", tmp_path / "x.log")
+    assert code == 1
+    (line,) = output.splitlines()
+    assert env["LEDGER_KAFKA_BOOTSTRAP"] in line
+    assert list(tmp_path.iterdir()) == []
