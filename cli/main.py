@@ -19,14 +19,22 @@ import typer
 from typer.core import TyperCommand
 
 from cli.errors import FAILED, exit_code
+from ledger.rejections import Reason
 
 _WIDTH_WITHOUT_TERMINAL: Final = 130
+
+
+def _first_word(ctx: Any) -> str:
+    """Return what follows `plexy-ledger`: the commands of a group read the same settings."""
+    while ctx.parent is not None and ctx.parent.parent is not None:
+        ctx = ctx.parent
+    return str(ctx.info_name)
 
 
 class _Command(TyperCommand):
     """A command whose help ends with examples and with the settings that it reads."""
 
-    def format_epilog(self, _ctx: Any, formatter: Any) -> None:
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Write the examples as they are, and the settings from the classes that describe them."""
         from cli.settings_table import variables
 
@@ -35,7 +43,7 @@ class _Command(TyperCommand):
             for example in (self.epilog or "").splitlines():
                 formatter.write(f"  {example}\n")
         with formatter.section("Settings, from the environment"):
-            names = variables(self.name or "")
+            names = variables(_first_word(ctx))
             formatter.write_text(", ".join(names) if names else "none")
         if names:
             formatter.write_paragraph()
@@ -55,9 +63,20 @@ app = typer.Typer(
 )
 
 
-def _command(*examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+rejected = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(rejected, name="rejected")
+
+
+def _command(
+    *examples: str, group: typer.Typer = app, name: str | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Declare a command, with lines that can be pasted and work."""
-    return app.command(cls=_Command, epilog="\n".join(examples))
+    return group.command(name, cls=_Command, epilog="\n".join(examples))
+
+
+@rejected.callback()
+def _rejected() -> None:
+    """List, show and retry what was kept and is not counted."""
 
 
 def _width() -> int | None:
@@ -326,6 +345,86 @@ def audit() -> None:
     from cli.audit import audit as audit_all
 
     audit_all(os.environ)
+
+
+@_command(
+    "plexy-ledger rejected list",
+    "plexy-ledger rejected list --all --reason currency_unknown --since 2026-01-31 --json",
+    group=rejected,
+    name="list",
+)
+def rejected_list(
+    everything: Annotated[
+        bool, typer.Option("--all", help="also what was put back already")
+    ] = False,
+    reason: Annotated[Reason | None, typer.Option(help="only of this reason")] = None,
+    since: Annotated[
+        datetime | None, typer.Option(help="only what was rejected from this time (UTC) on")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
+) -> None:
+    """List what was rejected and is not put back, the newest last."""
+    from rich.console import Console
+
+    from cli.rejected import ListOptions, list_items
+
+    options = ListOptions(everything, reason, since, json)
+    list_items(os.environ, options, Console(width=_width(), stderr=json))
+
+
+@_command(
+    "plexy-ledger rejected show plexy.webhooks/2/118",
+    "plexy-ledger rejected show --raw plexy.webhooks/2/118",
+    group=rejected,
+    name="show",
+)
+def rejected_show(
+    item: Annotated[str, typer.Argument(metavar="ID", help="as `rejected list` has it")],
+    raw: Annotated[
+        bool, typer.Option("--raw", help="write the body's bytes, and nothing else")
+    ] = False,
+) -> None:
+    """Show one rejection: why, from where, its signature, its bytes, and what a retry would do."""
+    from rich.console import Console
+
+    from cli.rejected import show_item
+
+    show_item(os.environ, item, Console(width=_width(), stderr=raw), raw=raw)
+
+
+@_command(
+    "plexy-ledger rejected retry plexy.webhooks/2/118",
+    "plexy-ledger rejected retry --reason currency_unknown --dry-run",
+    group=rejected,
+    name="retry",
+)
+def rejected_retry(
+    items: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="as `rejected list` has them")
+    ] = None,
+    reason: Annotated[Reason | None, typer.Option(help="all open ones of this reason")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="all open ones")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="also what was put back already; it changes no state")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="write nothing, only say what would be done")
+    ] = False,
+) -> None:
+    """Put back what was rejected, after a fix, once.
+
+    Judges the bytes again with the code and the settings of now. What is good is put on the path at
+    the place in the log that it always had, and is marked as put back; the rest stays, and is named
+    with the reason. Workers must run with the same fix, or what comes next is rejected again. The
+    exit code is 1 if anything that was named stays rejected.
+    """
+    from rich.console import Console
+
+    from cli.retry import RetryOptions, retry
+
+    options = RetryOptions(tuple(items or ()), reason, everything, again, dry_run)
+    if not retry(os.environ, options, Console(width=_width())):
+        raise typer.Exit(FAILED)
 
 
 @_command("plexy-ledger export-log ledger-2026-01-31.log")

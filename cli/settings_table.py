@@ -38,6 +38,7 @@ READ_BY: Final[Mapping[str, tuple[type[Settings], ...]]] = MappingProxyType(
         "simulate": (SimulateSettings,),
         "verify": (VerifySettings,),
         "audit": (AuditSettings,),
+        "rejected": (VerifySettings,),
         "export-log": (TopicSettings,),
         "import-log": (TopicSettings,),
     }

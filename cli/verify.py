@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -32,6 +33,7 @@ from runtime.topics import ensure_topics
 # More are counted, and not shown: whoever has as many has another problem than the 101st.
 _MOST_SHOWN: Final = 100
 _MOST_EVENTS_SHOWN: Final = 10
+_FROM_THE_START: Final[Offsets] = MappingProxyType({})
 
 
 class VerifyOptions(msgspec.Struct, frozen=True):
@@ -70,15 +72,23 @@ async def _verify(settings: VerifySettings, options: VerifyOptions, console: Con
 
 def new_truth(settings: VerifySettings, old_secrets: Iterable[bytes], since: Offsets) -> Truth:
     """Return a truth that has read nothing yet, with the signatures that these settings trust."""
+    partition_of = partial(partition_for, partitions=settings.partitions)
+    return Truth(settings.field_names, trust_of(settings, old_secrets, since), partition_of)
+
+
+def trust_of(
+    settings: VerifySettings, old_secrets: Iterable[bytes] = (), since: Offsets = _FROM_THE_START
+) -> Trust | None:
+    """Return whose signatures these settings trust; ``None`` where none are to be checked."""
+    if settings.allow_unsigned:
+        return None
     given = (*settings.webhook_secrets, *settings.old_webhook_secrets)
-    trust = Trust(
+    return Trust(
         secrets=(*(secret.reveal().encode() for secret in given), *old_secrets),
         form=settings.signed_form,
         tolerance_s=settings.signature_tolerance_s,
         since=since,
     )
-    partition_of = partial(partition_for, partitions=settings.partitions)
-    return Truth(settings.field_names, None if settings.allow_unsigned else trust, partition_of)
 
 
 def _old_secrets(options: VerifyOptions) -> list[bytes]:

@@ -10,7 +10,7 @@ import msgspec
 from starlette.types import Scope
 
 from ledger.envelope import MAX_ID_BYTES, Envelope
-from ledger.rejected import rejected_record
+from ledger.rejected import HTTP, rejected_record
 from ledger.rejections import Rejection
 from ledger.topics import TopicNames
 
@@ -78,7 +78,7 @@ def rejected_delivery_record(
 ) -> Record:
     """Return the record for ``plexy.rejected``; a delivery has no place in the log to point at."""
     key, value, headers = rejected_record(body, rejection, event_id, None)
-    headers = [*headers, ("source-topic", b"http"), *delivery.headers()]
+    headers = [*headers, ("source-topic", HTTP.encode()), *delivery.headers()]
     return Record(names.rejected, key, value, headers, delivery.received_at_ms)
 
 

@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,7 +25,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import CommitFailedError
 
-from ledger.topics import TopicNames
+from ledger.topics import TopicNames, changelog_name
+from ledger.wire import ENTRIES, PAYMENTS
 from processors.batches import OutRecord, send_by_key
 from runtime.topics import TopicSettings
 
@@ -269,3 +271,39 @@ def read_topic(env: Mapping[str, str], topic: str) -> list[Any]:
             await consumer.stop()
 
     return asyncio.run(read())
+
+
+def run(env: Mapping[str, str], *arguments: object) -> tuple[int, str]:
+    """Run a command to its end; return its exit code and all that it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", *map(str, arguments)],
+        env=os.environ | dict(env),
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout + done.stderr
+
+
+def latest(env: Mapping[str, str], topic: str) -> dict[bytes, bytes]:
+    """Return the last value of each key of a topic that has one."""
+    values: dict[bytes, bytes | None] = {r.key: r.value for r in read_topic(env, topic)}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def state_of(env: Mapping[str, str]) -> dict[str, Any]:
+    """Return what does not depend on how the partitions' records happened to interleave."""
+    names, group = names_of(env), group_of(env)
+    payments = latest(env, changelog_name(group, "payments"))
+    sums: Counter[tuple[str, str]] = Counter()
+    for value in latest(env, names.entries).values():
+        for posting in ENTRIES.decode(value).postings:
+            sums[posting.account, posting.currency] += posting.amount
+    return {
+        "seen": latest(env, changelog_name(group, "seen")),
+        "facts": {key: PAYMENTS.decode(value).facts for key, value in payments.items()},
+        "documents": latest(env, names.orders),
+        "balances": sums,
+    }

@@ -22,8 +22,6 @@ from cli.kafka import EmbeddedKafka
 from cli.local import running
 from cli.log_file import Block, Header, LogFile, LogFileWriter, LogRecord
 from cli.programs import Command
-from ledger.topics import changelog_name
-from ledger.wire import ENTRIES, PAYMENTS
 from processors.batches import OutRecord, partition_for, send_to_partition
 from runtime.topics import TopicSettings, ensure_topics
 from tests.kafka.harness import (
@@ -31,10 +29,11 @@ from tests.kafka.harness import (
     WorkerProcess,
     environment,
     free_port,
-    group_of,
     names_of,
     producer,
     read_topic,
+    run,
+    state_of,
     until,
     wait_folded,
 )
@@ -42,19 +41,6 @@ from tests.kafka.harness import (
 pytestmark = pytest.mark.timeout(300)
 
 _SECRET = "whsec_now"
-
-
-def run(env: dict[str, str], *arguments: object) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "cli", *map(str, arguments)],
-        env=os.environ | env,
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, done.stdout + done.stderr
 
 
 def start(env: dict[str, str], *arguments: object) -> subprocess.Popen[str]:
@@ -83,27 +69,6 @@ def log_in(path: Path) -> list[tuple[Any, ...]]:
             for block in LogFile(file).blocks()
             for offset, r in enumerate(block.records, block.offset)
         )
-
-
-def latest(env: dict[str, str], topic: str) -> dict[bytes, bytes]:
-    values: dict[bytes, bytes | None] = {r.key: r.value for r in read_topic(env, topic)}
-    return {key: value for key, value in values.items() if value is not None}
-
-
-def state_of(env: dict[str, str]) -> dict[str, Any]:
-    """Return what does not depend on how the partitions' records happened to interleave."""
-    names, group = names_of(env), group_of(env)
-    payments = latest(env, changelog_name(group, "payments"))
-    sums: Counter[tuple[str, str]] = Counter()
-    for value in latest(env, names.entries).values():
-        for posting in ENTRIES.decode(value).postings:
-            sums[posting.account, posting.currency] += posting.amount
-    return {
-        "seen": latest(env, changelog_name(group, "seen")),
-        "facts": {key: PAYMENTS.decode(value).facts for key, value in payments.items()},
-        "documents": latest(env, names.orders),
-        "balances": sums,
-    }
 
 
 def new_ledger(kafka: EmbeddedKafka, folder: Path, **more: object) -> dict[str, str]:

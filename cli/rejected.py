@@ -1,0 +1,163 @@
+"""`plexy-ledger rejected list|show`: what was rejected, and why.
+
+In: settings and options. Out: the items of the quarantine, and one with all that is known of it.
+Never: a write, or a control character of a body on the terminal (``--raw`` is for files and pipes).
+"""
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+from rich.console import Console
+
+from cli.errors import WrongOptionError
+from cli.ledger_reader import open_reader
+from cli.printing import line
+from cli.quarantine import Put, Records, judge, read_quarantine, records_of
+from cli.settings import VerifySettings
+from cli.verify import trust_of
+from ledger.quarantine import Item, Quarantine
+from ledger.rejections import Reason
+from runtime.topics import TopicSettings, ensure_topics
+
+# As much of a body as a person reads; `--raw` has all of it.
+_SHOWN_BYTES: Final = 4096
+
+
+class ListOptions(msgspec.Struct, frozen=True):
+    """Which items to list; ``since`` is in UTC."""
+
+    put_back: bool = False
+    reason: Reason | None = None
+    since: datetime | None = None
+    as_json: bool = False
+
+
+def list_items(environment: Mapping[str, str], options: ListOptions, console: Console) -> None:
+    """Print the items of the quarantine, the newest last."""
+    settings = TopicSettings.from_environment(environment)
+    quarantine = asyncio.run(_read(settings, console))
+    items = [item for item in quarantine.ordered() if _is_wanted(item, options)]
+    if options.as_json:
+        for item in items:
+            sys.stdout.write(msgspec.json.encode(_document(item)).decode() + "\n")
+        return
+    _show_items(console, items)
+    is_open = sum(item.is_open for item in quarantine.items.values())
+    line(console, f"{is_open} open, {len(quarantine.items) - is_open} put back")
+
+
+def show_item(environment: Mapping[str, str], item_id: str, console: Console, *, raw: bool) -> None:
+    """Print one item, with its body and what would become of it now."""
+    settings = VerifySettings.from_environment(environment)
+    item, records = asyncio.run(_find(settings, item_id, console))
+    if raw:
+        sys.stdout.buffer.write(records.body)
+        return
+    for name, text in _facts(item, records, settings):
+        line(console, f"{name:<10} {text}")
+    body = records.body
+    line(console, body[:_SHOWN_BYTES].decode(errors="backslashreplace"))
+    if len(body) > _SHOWN_BYTES:
+        line(console, f"… and {len(body) - _SHOWN_BYTES:,} bytes more: --raw writes all of them")
+
+
+def found(quarantine: Quarantine, item_id: str) -> Item:
+    """Return an item; ``WrongOptionError`` if there is none of this id."""
+    if item_id not in quarantine.items:
+        raise WrongOptionError(
+            f"nothing was rejected under {item_id}; `plexy-ledger rejected list --all` lists "
+            "everything"
+        )
+    return quarantine.items[item_id]
+
+
+def at(time_ms: int) -> str:
+    """Return a time as people read it, in UTC."""
+    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+async def _read(settings: TopicSettings, console: Console) -> Quarantine:
+    await ensure_topics(settings, create=False)
+    async with open_reader(settings) as reader:
+        return await read_quarantine(reader, console)
+
+
+async def _find(settings: VerifySettings, item_id: str, console: Console) -> tuple[Item, Records]:
+    await ensure_topics(settings, create=False)
+    async with open_reader(settings) as reader:
+        item = found(await read_quarantine(reader, console), item_id)
+        return item, await records_of(reader, item)
+
+
+def _is_wanted(item: Item, options: ListOptions) -> bool:
+    since_ms = options.since.replace(tzinfo=UTC).timestamp() * 1000 if options.since else 0
+    return (
+        (item.is_open or options.put_back)
+        and options.reason in {None, item.reason}
+        and item.at_ms >= since_ms
+    )
+
+
+def _show_items(console: Console, items: list[Item]) -> None:
+    rows = [_cells(item) for item in items]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for item, row in zip(items, rows, strict=True):
+        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        line(console, f"{'  '.join(cells)}  {item.detail}")
+
+
+def _cells(item: Item) -> tuple[str, str, str, str]:
+    state = f"put back to {item.put_back.to}" if item.put_back else "open"
+    return item.id, at(item.at_ms), state, item.reason
+
+
+def _document(item: Item) -> dict[str, Any]:
+    return {
+        "id": item.id,
+        "state": "open" if item.is_open else "put_back",
+        "reason": item.reason,
+        "detail": item.detail,
+        "key": item.key.decode(errors="replace"),
+        "origin": item.origin,
+        "source": item.source._asdict() if item.source else None,
+        "at_ms": item.at_ms,
+        "times": item.times,
+        "put_back": item.put_back._asdict() if item.put_back else None,
+    }
+
+
+def _facts(item: Item, records: Records, settings: VerifySettings) -> list[tuple[str, str]]:
+    state = f"put back to {item.put_back.to} on {at(item.put_back.at_ms)}" if item.put_back else ""
+    place = f"{item.source}" if item.source else f"{item.origin}: it never was in the log"
+    return [
+        ("item", item.id),
+        ("state", state or "open"),
+        ("reason", item.reason),
+        ("detail", item.detail),
+        ("key", item.key.decode(errors="backslashreplace")),
+        ("from", place),
+        ("rejected", f"{at(item.at_ms)} UTC, written {item.times} times"),
+        *(("header", f"{n}: {v.decode('latin-1')}") for n, v in records.delivered.headers),
+        ("signature", _signature(records, settings)),
+        ("now", _verdict(item, records, settings)),
+        ("body", f"{len(records.body):,} bytes"),
+    ]
+
+
+def _signature(records: Records, settings: VerifySettings) -> str:
+    trust = trust_of(settings)
+    if trust is None:
+        return "not checked (LEDGER_ALLOW_UNSIGNED=true)"
+    return trust.fault(records.delivered) or "good"
+
+
+def _verdict(item: Item, records: Records, settings: VerifySettings) -> str:
+    verdict = judge(item, records, settings)
+    if isinstance(verdict, Put):
+        key = verdict.record.key.decode(errors="backslashreplace")
+        return f"a retry would put it into {verdict.topic} under the key {key}"
+    return f"a retry would leave it: {verdict.why}"

@@ -1,0 +1,138 @@
+"""`plexy-ledger rejected retry`: after a fix, what was rejected goes back on the path, once.
+
+In: settings of now, and which items. Out: for each, a record on the path and then one in
+``plexy.rejected`` that says so; or why not. Never: the second before the first is acknowledged. A
+crash in between leaves the item open; the next retry writes the same bytes again, and a fact that
+is known changes nothing.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+import msgspec
+from aiokafka import AIOKafkaProducer
+from rich.console import Console
+
+from cli.errors import WrongOptionError
+from cli.ledger_reader import LedgerReader, open_reader
+from cli.ledger_writer import open_writer
+from cli.printing import counting, line
+from cli.quarantine import Put, Records, judge, read_quarantine, records_of
+from cli.rejected import at, found
+from cli.settings import VerifySettings
+from ledger.quarantine import Item, Place, PutBack, Quarantine, Refusal
+from ledger.rejected import put_back_record
+from ledger.rejections import Reason
+from processors.batches import OutRecord, partition_for, send_to_partition
+from runtime.topics import ensure_topics
+
+
+class RetryOptions(msgspec.Struct, frozen=True):
+    """Which items: by id, by reason, or all that are open."""
+
+    ids: tuple[str, ...] = ()
+    reason: Reason | None = None
+    everything: bool = False
+    again: bool = False
+    dry_run: bool = False
+
+    def check(self) -> None:
+        """Refuse two ways of choosing, and none."""
+        if bool(self.ids) + (self.reason is not None) + self.everything != 1:
+            raise WrongOptionError("name ids, or --reason, or --all: one of the three")
+
+
+def retry(environment: Mapping[str, str], options: RetryOptions, console: Console) -> bool:
+    """Put back what is good now; return whether all of it was."""
+    options.check()
+    settings = VerifySettings.from_environment(environment)
+    return asyncio.run(_retry(settings, options, console))
+
+
+async def _retry(settings: VerifySettings, options: RetryOptions, console: Console) -> bool:
+    await ensure_topics(settings, create=False)
+    async with open_reader(settings) as reader, open_writer(settings) as producer:
+        quarantine = await read_quarantine(reader, console)
+        items = _chosen(quarantine, options, console)
+        retrying = _Retry(settings, options, reader, producer, quarantine, console)
+        with counting(console, {"items": len(items)}, "retrying") as bar:
+            for item in items:
+                await retrying.one(item)
+                bar("items", 1)
+    done = "would be put back" if options.dry_run else "put back"
+    line(console, f"{retrying.put_back} {done}, {len(items) - retrying.put_back} left as they are")
+    return retrying.put_back == len(items)
+
+
+def _chosen(quarantine: Quarantine, options: RetryOptions, console: Console) -> list[Item]:
+    """Return the items to retry, in the log's order; those of before need not be, but are told."""
+    if options.ids:
+        items = [found(quarantine, item_id) for item_id in dict.fromkeys(options.ids)]
+        for item in items:
+            if item.put_back and not options.again:
+                when = f"{at(item.put_back.at_ms)} UTC to {item.put_back.to}"
+                line(console, f"put back   {item.id}: already, on {when}; --again repeats it")
+    else:
+        items = [
+            item
+            for item in quarantine.items.values()
+            if options.everything or item.reason == options.reason
+        ]
+    wanted = (item for item in items if item.is_open or options.again)
+    return sorted(wanted, key=lambda item: item.source or Place(item.id, 0, 0))
+
+
+class _Retry:
+    """Retries items one after another; ``put_back`` counts."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - all that a retry works with
+        self,
+        settings: VerifySettings,
+        options: RetryOptions,
+        reader: LedgerReader,
+        producer: AIOKafkaProducer,
+        quarantine: Quarantine,
+        console: Console,
+    ) -> None:
+        self.put_back = 0
+        self._settings = settings
+        self._dry_run = options.dry_run
+        self._reader = reader
+        self._producer = producer
+        self._quarantine = quarantine
+        self._console = console
+
+    async def one(self, item: Item) -> None:
+        """Put an item back, or say why not."""
+        records = await records_of(self._reader, item)
+        verdict = judge(item, records, self._settings)
+        earlier = self._quarantine.before(item)
+        if earlier is not None:
+            verdict = Refusal(f"{earlier.id} is the same event, earlier in the log: retry that too")
+        if isinstance(verdict, Refusal):
+            line(self._console, f"left       {item.id}: {verdict.why}")
+            return
+        to = verdict.topic if self._dry_run else await self._put(verdict, records)
+        line(self._console, f"put back   {item.id}: to {to}")
+        self._quarantine.items[item.id] = msgspec.structs.replace(
+            item, put_back=PutBack(to, _now_ms())
+        )
+        self.put_back += 1
+
+    async def _put(self, put: Put, records: Records) -> str:
+        """Write to the path; once that is acknowledged, say so in the quarantine."""
+        to = str(await self._write(put.topic, put.record))
+        key, headers = records.kept.key or b"", records.kept.headers
+        mark = OutRecord(*put_back_record(key, records.body, headers, to, _now_ms()))
+        await self._write(self._settings.names.rejected, mark)
+        return to
+
+    async def _write(self, topic: str, record: OutRecord) -> Place:
+        partition = partition_for(record.key, self._settings.partitions)
+        offset = await send_to_partition(self._producer, topic, partition, [record])
+        return Place(topic, partition, offset)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

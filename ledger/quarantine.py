@@ -1,0 +1,214 @@
+"""The quarantine: what stands in ``plexy.rejected``, item by item, and what may be put back.
+
+In: records of ``plexy.rejected``, each partition's in order; an item and its record, to be judged
+again. Out: items with their state; what to fold or to append now, or a ``Refusal``.
+Never: an item twice because its rejection was written twice; and never a verdict that differs from
+what a fold of the whole log with this code and these settings would come to.
+"""
+
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
+
+from ledger.deduplication import deduplicate
+from ledger.envelope import Envelope, decode_envelope
+from ledger.events import Event, FieldNames
+from ledger.rejected import HTTP
+from ledger.rejections import Reason, Rejection
+from ledger.truth import SignedRecord, Trust
+
+_UNKNOWN: Final = "unknown"
+# Sixty-four bits tell bodies apart that a person types.
+_ID_DIGITS: Final = 16
+
+_DECISIONS: Final = {
+    Reason.EVENT_ID_REUSED: "its id was seen before with other content, and the first one stands",
+    Reason.KEY_MISMATCH: (
+        "its record lies under another key than the event's id, where no duplicate would be found"
+    ),
+}
+_NOT_AN_EVENT_THEN: Final = frozenset({Reason.MALFORMED_JSON, Reason.INVALID_ENVELOPE})
+
+
+class KeptRecord(Protocol):
+    """A record of ``plexy.rejected`` as a consumer gives it; ``timestamp`` is in milliseconds."""
+
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+class Place(NamedTuple):
+    """Where a record stands."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+class PutBack(NamedTuple):
+    """Where an item was put back to, and when, in Unix milliseconds."""
+
+    to: str
+    at_ms: int
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that was rejected, however often its rejection was written.
+
+    ``source`` is its place in the log of record; what never got there has none, and ``origin`` says
+    where it came from (``http``). ``kept`` is the partition and offset of its first record in
+    ``plexy.rejected``, ``at_ms`` that record's time.
+    """
+
+    id: str
+    origin: str
+    source: Place | None
+    reason: str
+    detail: str
+    key: bytes
+    kept: tuple[int, int]
+    at_ms: int
+    times: int = 1
+    put_back: PutBack | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the last word on it is the rejection."""
+        return self.put_back is None
+
+
+class Refusal(NamedTuple):
+    """Why an item is not put back, as the end of a sentence."""
+
+    why: str
+
+
+class Quarantine:
+    """Grows with ``plexy.rejected``; ``items`` by id."""
+
+    def __init__(self) -> None:
+        self.items: dict[str, Item] = {}
+        self._ids: dict[bytes, set[str]] = {}
+
+    def read(self, records: Iterable[KeptRecord]) -> None:
+        """Take the next records of a partition. All of one item have one key, and so lie in one."""
+        for record in records:
+            self._add(record)
+
+    def ordered(self) -> list[Item]:
+        """Return all items, the newest last; those of one time in the log's order."""
+        return sorted(
+            self.items.values(), key=lambda each: (each.at_ms, each.source or (each.id, 0, 0))
+        )
+
+    def before(self, item: Item) -> Item | None:
+        """Return an open item of the same event that stands earlier in the log.
+
+        It has to be put back first: the first place of an event is the one that counts.
+        """
+        if item.source is None:
+            return None
+        for each in (self.items[item_id] for item_id in self._ids[item.key]):
+            if each.is_open and each.source is not None and each.source < item.source:
+                return each
+        return None
+
+    def _add(self, record: KeptRecord) -> None:
+        headers = {name: value.decode(errors="replace") for name, value in record.headers}
+        new = _item(record, headers)
+        known = self.items.get(new.id)
+        put_back = _put_back(headers)
+        if put_back is None:
+            if known is not None:
+                new = msgspec.structs.replace(
+                    new, kept=known.kept, at_ms=known.at_ms, times=known.times + 1
+                )
+            self.items[new.id] = new
+            self._ids.setdefault(new.key, set()).add(new.id)
+        elif known is not None:
+            self.items[new.id] = msgspec.structs.replace(known, put_back=put_back)
+
+
+def judge_logged(
+    item: Item, body: bytes, record: SignedRecord | None, names: FieldNames
+) -> Event | Refusal:
+    """Judge anew what was rejected out of the log; ``record`` is what stands at its place there.
+
+    Only what a known event lacked can be put back by itself: its id was seen then, and is known.
+    The rest would need the fold to have gone otherwise from there on.
+    """
+    if item.reason in _DECISIONS:
+        return Refusal(f"this was a decision: {_DECISIONS[Reason(item.reason)]}")
+    if record is None or (record.value or b"") != body:
+        return Refusal(f"the log does not have these bytes at {item.source}")
+    result = deduplicate([record], {}, names)
+    for rejected in result.rejected:
+        return Refusal(_still(rejected.rejection))
+    if item.reason in _NOT_AN_EVENT_THEN:
+        return Refusal(
+            "it is an event now and was none then, so that the workers do not know its id: it "
+            "counts when workers with another LEDGER_APP_ID fold the log anew"
+        )
+    for event in result.events:
+        return event
+    return Refusal("events of its type are kept, and not folded")
+
+
+def judge_delivery(record: SignedRecord, trust: Trust | None) -> Envelope | Refusal:
+    """Judge anew a delivery that ingress refused; ``trust`` of ``None`` checks no signature.
+
+    The signature is checked against the time at which the delivery arrived.
+    """
+    fault = trust.fault(record) if trust else None
+    if fault is not None:
+        return Refusal(f"its signature is not good: {fault}")
+    envelope = decode_envelope(record.value or b"")
+    return Refusal(_still(envelope)) if isinstance(envelope, Rejection) else envelope
+
+
+def _still(rejection: Rejection) -> str:
+    return f"it is rejected still: {rejection.reason}: {rejection.detail}"
+
+
+def _item(record: KeptRecord, headers: dict[str, str]) -> Item:
+    origin = headers.get("source-topic", _UNKNOWN)
+    partition, offset = headers.get("source-partition", ""), headers.get("source-offset", "")
+    source = None
+    if _is_number(partition) and _is_number(offset):
+        source = Place(origin, int(partition), int(offset))
+    # A delivery that is repeated is repeated byte for byte: it is one item.
+    digest = sha256(record.value or b"").hexdigest()[:_ID_DIGITS]
+    return Item(
+        id=str(source) if source else f"{origin}/{digest}",
+        origin=origin,
+        source=source,
+        reason=headers.get("reason", _UNKNOWN),
+        detail=headers.get("detail", ""),
+        key=record.key or b"",
+        kept=(record.partition, record.offset),
+        at_ms=record.timestamp,
+    )
+
+
+def _put_back(headers: dict[str, str]) -> PutBack | None:
+    at_ms = headers.get("put-back-at-ms", "")
+    return PutBack(headers.get("put-back-to", ""), int(at_ms)) if _is_number(at_ms) else None
+
+
+def _is_number(text: str) -> bool:
+    # As many digits as an offset has at most.
+    return text.isascii() and text.isdigit() and len(text) < 20  # noqa: PLR2004
+
+
+def is_delivery(item: Item) -> bool:
+    """Whether ingress refused it, so that the log never had it."""
+    return item.source is None and item.origin == HTTP

@@ -1,0 +1,339 @@
+"""The quarantine on a real broker: listed, shown, and after a fix put back once.
+
+The fix is one of the settings: a reference that is too long stands under a name that is no longer
+read. What must come of it is what the log of record folds to with the same settings.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.kafka import EmbeddedKafka
+from cli.local import running
+from cli.programs import Command
+from cli.sender import signed_headers
+from ingest.records import Delivery, rejected_delivery_record, webhook_record
+from ledger.envelope import Envelope, decode_envelope
+from ledger.rejections import Reason, Rejection
+from ledger.signature import sign
+from processors.batches import OutRecord, partition_for, send_to_partition
+from runtime.topics import TopicSettings, ensure_topics
+from tests.kafka.harness import (
+    PARTITIONS,
+    WorkerProcess,
+    environment,
+    free_port,
+    names_of,
+    producer,
+    read_topic,
+    run,
+    state_of,
+    wait_folded,
+)
+
+pytestmark = pytest.mark.timeout(300)
+
+SECRET = "whsec_now"
+FIX = {"LEDGER_ORDER_FIELDS": "orderReference"}
+TOO_LONG = "x" * 600
+
+
+def event(number: int, kind: str = "payment.succeeded", **data: Any) -> dict[str, Any]:
+    content = {"id": f"pay_{number}", "amount": 500 + number, "currency": "KZT", **data}
+    return {"id": f"evt_{number}", "type": kind, "created": 1_767_225_600 + number, "data": content}
+
+
+def delivery_of(raw: bytes, secret: str = SECRET) -> Delivery:
+    now_s = int(time.time())
+    signature = sign(raw, secret.encode(), now_s).encode()
+    return Delivery(signature, b"application/json", None, now_s * 1000 + 7)
+
+
+def write(env: dict[str, str], topic: str, records: Iterable[OutRecord]) -> None:
+    async def send() -> None:
+        async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
+            for record in records:
+                partition = partition_for(record.key, PARTITIONS)
+                await send_to_partition(client, topic, partition, [record])
+
+    asyncio.run(send())
+
+
+def deliver(env: dict[str, str], bodies: Iterable[dict[str, Any]]) -> None:
+    """Append bodies to the log, as ingress does."""
+    names = names_of(env)
+    records = []
+    for body in bodies:
+        raw = json.dumps(body).encode()
+        envelope = decode_envelope(raw)
+        assert isinstance(envelope, Envelope)
+        new = webhook_record(names, delivery_of(raw), raw, envelope)
+        records.append(OutRecord(new.key, new.value, new.headers, new.timestamp_ms))
+    write(env, names.webhooks, records)
+
+
+def items(env: dict[str, str], *arguments: str) -> list[dict[str, Any]]:
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", "rejected", "list", "--json", *arguments],
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def count(env: dict[str, str]) -> dict[str, int]:
+    names = names_of(env)
+    topics = (names.webhooks, names.events, names.rejected)
+    return {topic: len(read_topic(env, topic)) for topic in topics}
+
+
+def kinds(output: str) -> set[str]:
+    lines = (line.partition(": ")[0].split("  ") for line in output.splitlines())
+    return {f"{words[0]} {words[1]}" for words in lines if len(words) == 2 and "_" in words[0]}
+
+
+def history() -> list[dict[str, Any]]:
+    """Good events; three that the settings of before can't read, one of them with a refund."""
+    good = [event(n, orderReference=f"ord_{n % 3}") for n in range(12)]
+    bad = [event(n, orderReference="ord_1", merchantReference=TOO_LONG) for n in (50, 51, 52)]
+    refund = event(100, "refund.succeeded", id="re_1", payment_id="pay_50", amount=9)
+    return [*good, refund, *bad, bad[0]]
+
+
+@pytest.fixture
+def ledger(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[WorkerProcess]:
+    """Run a worker without the fix, that has folded the history."""
+    env = environment(kafka.bootstrap, tmp_path / "worker", webhook_secrets=SECRET)
+    with WorkerProcess(env) as worker:
+        worker.wait_ready(90)
+        deliver(env, history())
+        wait_folded(env, worker)
+        yield worker
+
+
+def restart_with_the_fix(worker: WorkerProcess) -> dict[str, str]:
+    assert worker.process
+    worker.process.terminate()
+    worker.wait(30)
+    worker.env |= FIX
+    worker.start()
+    worker.wait_ready(90)
+    return worker.env
+
+
+def test_after_a_fix_a_retry_makes_the_state_that_the_log_folds_to_and_once(
+    ledger, kafka, tmp_path
+):
+    env = ledger.env
+    assert run(env, "verify")[0] == 0
+    listed = items(env)
+    assert sorted(item["key"] for item in listed) == ["evt_50", "evt_51", "evt_52"]
+    assert {item["reason"] for item in listed} == {"reference_too_long"}
+    before = count(env)
+    # Without the fix nothing goes back.
+    code, output = run(env, "rejected", "retry", "--all")
+    assert code == 1
+    assert output.count("it is rejected still: reference_too_long") == 3
+    assert "0 put back, 3 left as they are" in output
+
+    env = restart_with_the_fix(ledger)
+    code, output = run(env, "verify")
+    assert code == 1
+    assert {
+        "payment_differs payment pay_50",
+        "payment_missing payment pay_51",
+        "payment_missing payment pay_52",
+        "order_differs order ord_1",
+        "document_differs order ord_1",
+        "balance_differs account income:sales KZT",
+    } <= kinds(output), output
+    assert "it lacks event evt_50" in output
+    assert ledger.get("/payments/pay_51")[0] == 404
+    code, output = run(env, "rejected", "retry", "--all", "--dry-run")
+    assert code == 0
+    assert "3 would be put back" in output
+    assert count(env) == before
+
+    one, *rest = [item["id"] for item in listed]
+    code, output = run(env, "rejected", "retry", one)
+    assert code == 0, output
+    assert f"put back   {one}: to {names_of(env).events}/" in output
+    assert [item["id"] for item in items(env)] == rest
+    code, output = run(env, "rejected", "retry", "--reason", "reference_too_long")
+    assert code == 0, output
+    assert "2 put back, 0 left" in output
+    wait_folded(env, ledger)
+    code, output = run(env, "verify")
+    assert code == 0, output
+    assert "No difference" in output
+    assert ledger.get("/payments/pay_51")[1]["amount"] == 551
+    assert items(env) == []
+
+    # Once: what is put back is left alone, and repeated by force it changes nothing.
+    state, after = state_of(env), count(env)
+    assert after[names_of(env).events] == before[names_of(env).events] + 3
+    for words in (("--all",), tuple(item["id"] for item in listed)):
+        code, output = run(env, "rejected", "retry", *words)
+        assert code == 0, output
+        assert "0 put back" in output
+    assert count(env) == after
+    code, output = run(env, "rejected", "retry", "--all", "--again")
+    assert "3 put back" in output
+    wait_folded(env, ledger)
+    assert count(env)[names_of(env).events] == after[names_of(env).events] + 3
+    assert state_of(env) == state
+    assert run(env, "verify")[0] == 0
+    assert [item["state"] for item in items(env, "--all")] == ["put_back"] * 3
+    assert_equals_a_fold_anew(env, kafka, tmp_path)
+
+
+def assert_equals_a_fold_anew(env: dict[str, str], kafka: EmbeddedKafka, folder: Path) -> None:
+    """Fold the same log from its start, elsewhere, with the fix."""
+    other = environment(kafka.bootstrap, folder / "anew", webhook_secrets=SECRET) | FIX
+    assert run(env, "export-log", folder / "file.log")[0] == 0
+    assert run(other, "import-log", folder / "file.log")[0] == 0
+    with WorkerProcess(other) as worker:
+        worker.wait_ready(90)
+        wait_folded(other, worker)
+        assert state_of(other) == state_of(env)
+        assert items(other, "--all") == []
+
+
+def test_a_decision_and_what_was_no_event_are_left_with_the_reason(ledger):
+    env = ledger.env
+    names = names_of(env)
+    deliver(env, [event(3, orderReference="ord_else")])
+    raw = json.dumps(event(70)).encode()
+    write(env, names.webhooks, [OutRecord(b"evt_other", raw), OutRecord(b"broken", b"\x1b[2J{")])
+    wait_folded(env, ledger)
+    before = count(env)
+    code, output = run(env | FIX, "rejected", "retry", "--reason", "event_id_reused")
+    assert code == 1
+    assert "this was a decision: its id was seen before with other content" in output
+    code, output = run(env | FIX, "rejected", "retry", "--reason", "key_mismatch")
+    assert code == 1
+    assert "this was a decision: its record lies under another key" in output
+    code, output = run(env | FIX, "rejected", "retry", "--reason", "malformed_json")
+    assert code == 1
+    assert "it is rejected still: malformed_json" in output
+    assert count(env) == before
+
+
+def test_list_and_show_say_what_is_known_and_print_nothing_that_moves_the_cursor(ledger):
+    env = ledger.env
+    place = partition_for(b"broken", PARTITIONS)
+    write(env, names_of(env).webhooks, [OutRecord(b"broken", b"\x1b[2J{\xff\nx")])
+    wait_folded(env, ledger)
+    code, output = run(env, "rejected", "list")
+    assert code == 0, output
+    assert "4 open, 0 put back" in output
+    (line,) = [line for line in output.splitlines() if "malformed_json" in line]
+    assert line.startswith(f"{names_of(env).webhooks}/{place}/")
+    assert line.split()[3] == "open"
+    assert items(env, "--since", "2100-01-01") == []
+    (item,) = items(env, "--reason", "malformed_json")
+    assert item["source"]["partition"] == place
+    code, output = run(env, "rejected", "show", item["id"])
+    assert code == 0, output
+    assert "\x1b" not in output
+    assert output.splitlines()[-1] == "\\x1b[2J{\\xff\\nx"
+    assert "arrival_unknown" in output
+    raw = subprocess.run(
+        [sys.executable, "-m", "cli", "rejected", "show", "--raw", item["id"]],
+        env=os.environ | env,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert raw.stdout == b"\x1b[2J{\xff\nx"
+
+    (item, *_) = items(env, "--reason", "reference_too_long")
+    code, output = run(env | FIX, "rejected", "show", item["id"])
+    assert "signature  good" in output
+    assert "header     plexy-signature: t=" in output
+    assert f"now        a retry would put it into {names_of(env).events} under the key" in output
+    assert SECRET not in output
+    code, output = run(env, "rejected", "show", "plexy.webhooks/9/9")
+    assert code == 2
+    assert "nothing was rejected under plexy.webhooks/9/9" in output
+    code, output = run(env, "rejected", "retry")
+    assert code == 2
+    assert "one of the three" in output
+
+
+@pytest.fixture
+def ingress(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[tuple[dict[str, str], str]]:
+    """Run an ingress and a worker; yield the settings and the address."""
+    env = environment(kafka.bootstrap, tmp_path, webhook_secrets=SECRET, ingest_port=free_port())
+    asyncio.run(ensure_topics(TopicSettings.from_environment(env)))
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("LEDGER_")}
+    ingest, worker = Command("ingest", kept | env), Command("worker", kept | env)
+    url = f"http://127.0.0.1:{env['LEDGER_INGEST_PORT']}"
+    views = f"http://127.0.0.1:{env['LEDGER_WEB_PORT']}"
+    with running([(ingest, f"{url}/readyz"), (worker, f"{views}/readyz")]):
+        yield env, f"{url}/webhooks/plexy"
+
+
+def post(url: str, raw: bytes) -> int:
+    request = urllib.request.Request(url, raw, signed_headers(raw, SECRET))  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_what_ingress_refused_goes_into_the_log_as_it_would_have_been_taken(ingress):
+    env, url = ingress
+    names = names_of(env)
+    assert post(url, b'{"id": "evt_1"}') == post(url, b'{"id": "evt_1"}') == 400
+    # What an ingress whose code could not read them yet would have left, signed as it came.
+    refused = Rejection(reason=Reason.INVALID_ENVELOPE, detail="of former code", field="created")
+    good, forged = (json.dumps(event(n, orderReference="ord_1")).encode() for n in (1, 2))
+    deliveries = {good: delivery_of(good), forged: delivery_of(forged, "whsec_guessed")}
+    for raw, delivery in deliveries.items():
+        new = rejected_delivery_record(names, delivery, raw, refused, None)
+        write(env, names.rejected, [OutRecord(new.key, new.value, new.headers, new.timestamp_ms)])
+
+    assert sorted(item["times"] for item in items(env)) == [1, 1, 2]
+    code, output = run(env, "rejected", "retry", "--all")
+    assert code == 1
+    assert "its signature is not good: signature_mismatch" in output
+    assert "it is rejected still: invalid_envelope" in output
+    assert "1 put back, 2 left as they are" in output
+    (logged,) = read_topic(env, names.webhooks)
+    delivery, envelope = deliveries[good], decode_envelope(good)
+    assert isinstance(envelope, Envelope)
+    expected = webhook_record(names, delivery, good, envelope)
+    found = (logged.key, logged.value, list(logged.headers), logged.timestamp)
+    assert found == (expected.key, good, expected.headers, delivery.received_at_ms)
+    place = f"{names.webhooks}/{logged.partition}/{logged.offset}"
+    assert [item["put_back"]["to"] for item in items(env, "--all") if item["put_back"]] == [place]
+    wait_folded(env)
+    state = state_of(env)
+    assert set(state["facts"]) == {b"pay_1"}
+    code, output = run(env, "verify")
+    assert code == 0, output
+
+    # A crash between the log and the mark leaves it open: it is put there again, and counts once.
+    code, output = run(env, "rejected", "retry", "--all", "--again")
+    assert "1 put back" in output
+    assert len(read_topic(env, names.webhooks)) == 2
+    wait_folded(env)
+    assert state_of(env) == state
+    code, output = run(env, "verify")
+    assert code == 0, output
+    assert "1 folded, 1 duplicates" in output

@@ -1,0 +1,224 @@
+"""An item stands once however often it was written, and what is put back is what a fold makes."""
+
+import json
+from typing import Any, NamedTuple
+
+import pytest
+
+from ledger.deduplication import deduplicate
+from ledger.envelope import Envelope, decode_envelope
+from ledger.events import Event, FieldNames
+from ledger.quarantine import (
+    Place,
+    Quarantine,
+    Refusal,
+    is_delivery,
+    judge_delivery,
+    judge_logged,
+)
+from ledger.rejected import put_back_record, rejected_record
+from ledger.rejections import Reason, Rejection
+from ledger.signature import sign
+from ledger.truth import Trust
+
+NAMES = FieldNames(order=("orderReference",))
+OLD_NAMES = FieldNames(order=("merchantReference", "orderReference"))
+
+
+class Kept(NamedTuple):
+    key: bytes
+    value: bytes
+    headers: Any
+    partition: int = 0
+    offset: int = 0
+    timestamp: int = 1000
+
+
+def rejection(reason: Reason) -> Rejection:
+    return Rejection(reason=reason, detail="why", field="data.x")
+
+
+def kept(
+    offset: int,
+    body: bytes = b"{}",
+    source: int | None = 118,
+    reason: Reason = Reason.CURRENCY_UNKNOWN,
+    **more: Any,
+) -> Kept:
+    place = ("plexy.webhooks", 2, source) if source is not None else None
+    key, value, headers = rejected_record(body, rejection(reason), "evt_1", place)
+    if source is None:
+        headers = [*headers, ("source-topic", b"http")]
+    return Kept(key, value, headers, offset=offset, **more)
+
+
+def marked(record: Kept, offset: int) -> Kept:
+    mark = put_back_record(record.key, record.value, record.headers, "ledger.events/0/7", 5000)
+    return Kept(*mark, offset=offset, timestamp=5000)
+
+
+def read(*records: Kept) -> Quarantine:
+    quarantine = Quarantine()
+    quarantine.read(records)
+    return quarantine
+
+
+def test_a_rejection_that_was_written_twice_is_one_item():
+    item = read(kept(3), kept(9, timestamp=2000)).items["plexy.webhooks/2/118"]
+    assert (item.times, item.kept, item.at_ms, item.is_open) == (2, (0, 3), 1000, True)
+    assert item.source == Place("plexy.webhooks", 2, 118)
+    assert (item.reason, item.detail, item.key) == ("currency_unknown", "why", b"evt_1")
+
+
+def test_deliveries_of_the_same_bytes_are_one_item_and_of_others_another():
+    quarantine = read(kept(0, b"x", None), kept(1, b"x", None, timestamp=2000), kept(2, b"y", None))
+    assert sorted(item.times for item in quarantine.items.values()) == [1, 2]
+    assert all(item_id.startswith("http/") for item_id in quarantine.items)
+    assert all(is_delivery(item) for item in quarantine.items.values())
+
+
+def test_an_item_is_put_back_as_long_as_that_is_the_last_word():
+    first = kept(0)
+    quarantine = read(first)
+    assert quarantine.items["plexy.webhooks/2/118"].is_open
+    quarantine.read([marked(first, 1)])
+    item = quarantine.items["plexy.webhooks/2/118"]
+    assert item.put_back == ("ledger.events/0/7", 5000)
+    assert (item.reason, item.times) == ("currency_unknown", 1)
+    # A fold of the whole log by code without the fix rejects it anew.
+    quarantine.read([kept(2, reason=Reason.ID_MISSING)])
+    item = quarantine.items["plexy.webhooks/2/118"]
+    assert (item.is_open, item.reason, item.times, item.kept) == (True, "id_missing", 2, (0, 0))
+
+
+def test_a_mark_says_the_source_and_no_reason():
+    record = kept(0)
+    key, body, headers = put_back_record(record.key, record.value, record.headers, "t/0/1", 7)
+    assert (key, body) == (record.key, record.value)
+    assert headers == [
+        ("source-topic", b"plexy.webhooks"),
+        ("source-partition", b"2"),
+        ("source-offset", b"118"),
+        ("put-back-to", b"t/0/1"),
+        ("put-back-at-ms", b"7"),
+    ]
+
+
+def test_the_newest_item_is_the_last_and_the_logs_order_holds_within_a_time():
+    quarantine = read(
+        kept(0, source=9, timestamp=3), kept(1, source=2, timestamp=3), kept(2, source=5)
+    )
+    assert [item.source.offset for item in quarantine.ordered()] == [2, 9, 5]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [("source-topic", b"\xff\n"), ("source-partition", "²".encode()), ("source-offset", b"1")],
+        [("source-topic", b"t"), ("source-partition", b"1"), ("source-offset", b"9" * 30)],
+        [("reason", b"\xff"), ("put-back-at-ms", b"soon")],
+    ],
+)
+def test_a_record_of_other_hands_is_an_item_of_no_known_place(headers):
+    quarantine = read(Kept(None, None, headers), Kept(None, b"x", headers))  # type: ignore[arg-type]
+    assert len(quarantine.items) == 2
+    assert all(item.source is None and item.is_open for item in quarantine.items.values())
+    assert not any(is_delivery(item) for item in quarantine.items.values())
+
+
+def test_the_same_event_earlier_in_the_log_comes_first_while_it_is_open():
+    first, later = kept(0, source=5), kept(1, source=9)
+    quarantine = read(later, first)
+    item = quarantine.items["plexy.webhooks/2/9"]
+    assert quarantine.before(item) == quarantine.items["plexy.webhooks/2/5"]
+    assert quarantine.before(quarantine.items["plexy.webhooks/2/5"]) is None
+    quarantine.read([marked(first, 2)])
+    assert quarantine.before(item) is None
+
+
+class Logged(NamedTuple):
+    key: bytes | None
+    value: bytes | None
+    headers: Any = ()
+    partition: int = 2
+    offset: int = 118
+    timestamp: int = 10
+
+
+def body(**data: Any) -> bytes:
+    content = {"id": "pay_1", "amount": 5, "currency": "KZT", **data}
+    event = {"id": "evt_1", "type": "payment.succeeded", "created": 1, "data": content}
+    return json.dumps(event).encode()
+
+
+TOO_LONG = body(merchantReference="x" * 600, orderReference="ord_1")
+
+
+def judged(record: Logged | None, names: FieldNames = NAMES, **more: Any) -> Event | Refusal:
+    value = record.value if record is not None else b""
+    item = read(kept(0, value or b"", **more)).items["plexy.webhooks/2/118"]
+    return judge_logged(item, value or b"", record, names)
+
+
+def test_what_is_put_back_is_the_event_that_a_fold_of_the_log_makes():
+    record = Logged(b"evt_1", TOO_LONG)
+    assert [each.rejection.reason for each in deduplicate([record], {}, OLD_NAMES).rejected] == [
+        Reason.REFERENCE_TOO_LONG
+    ]
+    event = judged(record)
+    assert [event] == deduplicate([record], {}, NAMES).events
+    assert (event.partition, event.offset, event.order_reference) == (2, 118, "ord_1")
+
+
+def test_what_is_bad_still_stays_with_the_reason_of_now():
+    assert judged(Logged(b"evt_1", TOO_LONG), OLD_NAMES).why.startswith(
+        "it is rejected still: reference_too_long: data.merchantReference"
+    )
+
+
+@pytest.mark.parametrize("reason", [Reason.EVENT_ID_REUSED, Reason.KEY_MISMATCH])
+def test_a_decision_is_not_taken_back(reason):
+    assert "this was a decision" in judged(Logged(b"evt_1", TOO_LONG), reason=reason).why
+
+
+@pytest.mark.parametrize("reason", [Reason.MALFORMED_JSON, Reason.INVALID_ENVELOPE])
+def test_what_was_no_event_then_takes_a_fold_of_the_whole_log(reason):
+    assert "LEDGER_APP_ID" in judged(Logged(b"evt_1", TOO_LONG), reason=reason).why
+
+
+def test_other_bytes_at_its_place_are_not_put_back():
+    item = read(kept(0, TOO_LONG)).items["plexy.webhooks/2/118"]
+    for record in (None, Logged(b"evt_1", body()), Logged(b"evt_1", None)):
+        verdict = judge_logged(item, TOO_LONG, record, NAMES)
+        assert verdict == Refusal("the log does not have these bytes at plexy.webhooks/2/118")
+
+
+def test_a_type_that_is_not_folded_any_more_is_not_put_back():
+    other = TOO_LONG.replace(b"payment.succeeded", b"payment.disputed")
+    assert judged(Logged(b"evt_1", other)) == Refusal("events of its type are kept, and not folded")
+
+
+def delivery(value: bytes, secret: bytes = b"whsec_now", arrived_s: int = 1000) -> Logged:
+    signature = sign(value, secret, 1000).encode()
+    arrived = b"%d" % (arrived_s * 1000)
+    headers = [("plexy-signature", signature), ("received-at-ms", arrived)]
+    return Logged(b"k", value, headers, 0, 0)
+
+
+TRUST = Trust(secrets=(b"whsec_now",))
+
+
+def test_a_delivery_is_judged_at_the_time_of_its_arrival():
+    assert judge_delivery(delivery(body()), TRUST) == decode_envelope(body())
+    late = judge_delivery(delivery(body(), arrived_s=2000), TRUST)
+    assert late == Refusal("its signature is not good: timestamp_out_of_tolerance")
+    forged = judge_delivery(delivery(body(), b"whsec_guessed"), TRUST)
+    assert forged == Refusal("its signature is not good: signature_mismatch")
+    assert isinstance(judge_delivery(delivery(body(), b"whsec_guessed"), None), Envelope)
+
+
+def test_a_delivery_that_is_no_event_still_stays():
+    assert judge_delivery(delivery(b"{}"), TRUST).why.startswith(
+        "it is rejected still: invalid_envelope"
+    )
