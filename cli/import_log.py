@@ -91,8 +91,8 @@ async def _import(settings: TopicSettings, path: Path, header: Header, console: 
             with counting(console, {topic: written}, "writing") as bar:
                 await _write(producer, path, topic, there, bar)
     took_s = time.monotonic() - started
-    rate = f"{written / max(took_s, 0.001):,.0f} records a second"
-    line(console, f"{topic}: {written:,} records written in {took_s:.1f} s, {rate}")
+    rate = f" in {took_s:.1f} s, {written / took_s:,.0f} records a second" if written else ""
+    line(console, f"{topic}: {written:,} records written{rate}")
     line(console, "The log is as it was exported", "bold green")
 
 

@@ -7,7 +7,7 @@ never a wait without a bound.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -95,7 +95,7 @@ class LedgerReader:
 
     async def read(
         self, topic: str, starts: Offsets, ends: Offsets
-    ) -> AsyncIterator[tuple[int, list[Any]]]:
+    ) -> AsyncGenerator[tuple[int, list[Any]], None]:
         """Yield each partition's records from its start up to its end, some at a time."""
         begins = await self.begins(topic)
         position = {p: max(starts.get(p, 0), begins[p]) for p in ends}

@@ -1,17 +1,18 @@
 """The quarantine in Kafka: its items, the records behind them, and what each would be put back as.
 
 In: a reader of one ledger, and settings of now. Out: items, records, a record to write or a
-refusal. Never: a write; and never more than one body in memory.
+refusal. Never: a write; and never more bodies in memory than one fetch of each partition brings.
 """
 
 from collections.abc import Mapping
+from contextlib import aclosing
 from typing import NamedTuple, TypeAlias
 
 from aiokafka.structs import ConsumerRecord
 from rich.console import Console
 
 from cli.errors import NotReadError
-from cli.ledger_reader import LedgerReader, sizes
+from cli.ledger_reader import LedgerReader, Offsets, sizes
 from cli.printing import counting
 from cli.settings import VerifySettings
 from cli.verify import trust_of
@@ -66,15 +67,44 @@ async def read_quarantine(reader: LedgerReader, console: Console) -> Quarantine:
     return quarantine
 
 
-async def records_of(reader: LedgerReader, item: Item) -> Records:
-    """Read the records behind an item."""
-    topics = reader.names.topics
-    kept = await _record(reader, topics.rejected, *item.kept)
-    if kept is None:
-        raise NotReadError(f"{topics.rejected} no longer has the record of {item.id}")
-    if item.source is None or item.source.topic != topics.webhooks:
-        return Records(kept, None)
-    return Records(kept, await _record(reader, *item.source))
+class ItemReader:
+    """Reads the records behind items; made once the items were read, whose places must be there.
+
+    A fetch brings many records: they are kept until one is asked for that is not among them. So
+    items in the log's order cost a fetch for many, and no more memory than that.
+    """
+
+    def __init__(self, reader: LedgerReader) -> None:
+        self._reader = reader
+        self._ends: dict[str, Offsets] = {}
+        self._fetched: dict[tuple[str, int], dict[int, Record]] = {}
+
+    async def records(self, item: Item) -> Records:
+        """Read the records behind an item."""
+        topics = self._reader.names.topics
+        kept = await self._record(topics.rejected, *item.kept)
+        if kept is None:
+            raise NotReadError(f"{topics.rejected} no longer has the record of {item.id}")
+        if item.source is None or item.source.topic != topics.webhooks:
+            return Records(kept, None)
+        return Records(kept, await self._record(*item.source))
+
+    async def _record(self, topic: str, partition: int, offset: int) -> Record | None:
+        place = (topic, partition)
+        if offset not in self._fetched.get(place, {}):
+            self._fetched[place] = await self._fetch(topic, partition, offset)
+        return self._fetched[place].get(offset)
+
+    async def _fetch(self, topic: str, partition: int, offset: int) -> dict[int, Record]:
+        if topic not in self._ends:
+            self._ends[topic] = await self._reader.ends(topic)
+        # What names the place came from outside: there may be no such partition.
+        end = self._ends[topic].get(partition)
+        rest = {} if end is None else {partition: end}
+        async with aclosing(self._reader.read(topic, {partition: offset}, rest)) as fetches:
+            async for _, records in fetches:
+                return {record.offset: record for record in records}
+        return {}
 
 
 def judge(item: Item, records: Records, settings: VerifySettings) -> Put | Refusal:
@@ -103,13 +133,3 @@ def _delivery(kept: Record) -> Delivery:
         content_length=None,
         received_at_ms=int(arrived) if arrived.isdigit() else kept.timestamp,
     )
-
-
-async def _record(reader: LedgerReader, topic: str, partition: int, offset: int) -> Record | None:
-    begins, ends = await reader.begins(topic), await reader.ends(topic)
-    if not begins.get(partition, 0) <= offset < ends.get(partition, 0):
-        return None
-    found: list[Record] = []
-    async for _, records in reader.read(topic, {partition: offset}, {partition: offset + 1}):
-        found += records
-    return found[0] if found else None

@@ -16,7 +16,7 @@ from rich.console import Console
 from cli.errors import WrongOptionError
 from cli.ledger_reader import open_reader
 from cli.printing import line
-from cli.quarantine import Put, Records, judge, read_quarantine, records_of
+from cli.quarantine import ItemReader, Put, Records, judge, read_quarantine
 from cli.settings import VerifySettings
 from cli.verify import trust_of
 from ledger.quarantine import Item, Quarantine
@@ -90,7 +90,7 @@ async def _find(settings: VerifySettings, item_id: str, console: Console) -> tup
     await ensure_topics(settings, create=False)
     async with open_reader(settings) as reader:
         item = found(await read_quarantine(reader, console), item_id)
-        return item, await records_of(reader, item)
+        return item, await ItemReader(reader).records(item)
 
 
 def _is_wanted(item: Item, options: ListOptions) -> bool:

@@ -18,7 +18,7 @@ from cli.errors import WrongOptionError
 from cli.ledger_reader import LedgerReader, open_reader
 from cli.ledger_writer import open_writer
 from cli.printing import counting, line
-from cli.quarantine import Put, Records, judge, read_quarantine, records_of
+from cli.quarantine import ItemReader, Put, Records, judge, read_quarantine
 from cli.rejected import at, found
 from cli.settings import VerifySettings
 from ledger.quarantine import Item, Place, PutBack, Quarantine, Refusal
@@ -98,14 +98,14 @@ class _Retry:
         self.put_back = 0
         self._settings = settings
         self._dry_run = options.dry_run
-        self._reader = reader
+        self._items = ItemReader(reader)
         self._producer = producer
         self._quarantine = quarantine
         self._console = console
 
     async def one(self, item: Item) -> None:
         """Put an item back, or say why not."""
-        records = await records_of(self._reader, item)
+        records = await self._items.records(item)
         verdict = judge(item, records, self._settings)
         earlier = self._quarantine.before(item)
         if earlier is not None:
