@@ -21,7 +21,7 @@ from cli.settings import VerifySettings
 from cli.verify import trust_of
 from ledger.quarantine import Item, Quarantine
 from ledger.rejections import Reason
-from runtime.topics import TopicSettings, ensure_topics
+from runtime.topics import TopicSettings
 
 # As much of a body as a person reads; `--raw` has all of it.
 _SHOWN_BYTES: Final = 4096
@@ -81,13 +81,11 @@ def at(time_ms: int) -> str:
 
 
 async def _read(settings: TopicSettings, console: Console) -> Quarantine:
-    await ensure_topics(settings, create=False)
     async with open_reader(settings) as reader:
         return await read_quarantine(reader, console)
 
 
 async def _find(settings: VerifySettings, item_id: str, console: Console) -> tuple[Item, Records]:
-    await ensure_topics(settings, create=False)
     async with open_reader(settings) as reader:
         item = found(await read_quarantine(reader, console), item_id)
         return item, await ItemReader(reader).records(item)

@@ -37,6 +37,7 @@ from tests.kafka.harness import (
     group_of,
     names_of,
     read_topic,
+    run,
     until,
 )
 
@@ -45,7 +46,7 @@ pytestmark = pytest.mark.timeout(300)
 USER, PASSWORD, WRONG = "ledger", "pass=word of the tests", "some other word"
 MECHANISM = "SCRAM-SHA-512"
 # Beside the one that may do everything, one for each program that may do no more than it must.
-INGEST, WORKER = "ingest", "worker"
+INGEST, WORKER, VERIFY, REJECTED, BACKUP = "ingest", "worker", "verify", "rejected", "backup"
 AUTHORIZED = {
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     "super.users": f"User:ANONYMOUS;User:{USER}",
@@ -99,7 +100,7 @@ def listener_properties(certificate: trustme.LeafCert) -> dict[str, str]:
 def create_users(broker: EmbeddedKafka, cache: KafkaCache) -> None:
     config = f"{MECHANISM}=[iterations=4096,password={PASSWORD}]"
     arguments = ["--bootstrap-server", broker.bootstrap, "--alter", "--add-config", config]
-    for user in (USER, INGEST, WORKER):
+    for user in (USER, INGEST, WORKER, VERIFY, REJECTED, BACKUP):
         entity = ["--entity-type", "users", "--entity-name", user]
         command = fetch(cache).command("kafka.admin.ConfigCommand", *arguments, *entity)
         done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
@@ -200,7 +201,7 @@ def test_a_delivery_becomes_an_order_behind_every_kind_of_listener(
 # Kafka's numbers of what a right is about, and of the rights.
 TOPIC, GROUP, TRANSACTIONAL_ID = 2, 3, 5
 LITERAL, PREFIXED = 3, 4
-READ, WRITE, DESCRIBE_CONFIGS = 3, 4, 10
+READ, WRITE, DESCRIBE, DESCRIBE_CONFIGS = 3, 4, 8, 10
 ALLOW = 3
 
 Right = tuple[int, str, int, int]
@@ -226,6 +227,19 @@ def rights_of(env: Mapping[str, str]) -> dict[str, list[Right]]:
             (GROUP, group, LITERAL, READ),
             (TRANSACTIONAL_ID, group, PREFIXED, WRITE),
         ],
+        VERIFY: [
+            *topics(READ, *written, names.webhooks),
+            *topics(DESCRIBE_CONFIGS, *written, names.webhooks),
+            (GROUP, group, LITERAL, DESCRIBE),
+        ],
+        REJECTED: [
+            *topics(READ, names.rejected, names.webhooks),
+            *topics(WRITE, names.rejected, names.webhooks, names.events),
+            *topics(DESCRIBE, *written),
+            *topics(DESCRIBE_CONFIGS, *written, names.webhooks),
+            (GROUP, group, LITERAL, DESCRIBE),
+        ],
+        BACKUP: topics(READ, names.webhooks),
     }
 
 
@@ -244,19 +258,37 @@ async def allow(broker: EmbeddedKafka, rights: Mapping[str, list[Right]]) -> Non
         await admin.close()
 
 
-def test_each_program_needs_no_more_rights_than_the_operator_is_told_to_give_it(secured, env):
+def test_each_program_needs_no_more_rights_than_the_operator_is_told_to_give_it(
+    secured, env, tmp_path
+):
     names = names_of(env)
     with program("topics", env) as made:
         assert made.wait(60) == 0, made.tail()
     asyncio.run(allow(secured, rights_of(env)))
-    as_ingest, as_worker = (env | {"LEDGER_KAFKA_USERNAME": user} for user in (INGEST, WORKER))
+    as_ingest, as_worker, as_verify, as_rejected, as_backup = (
+        env | {"LEDGER_KAFKA_USERNAME": user} for user in (INGEST, WORKER, VERIFY, REJECTED, BACKUP)
+    )
     with program("ingest", as_ingest) as ingress, program("worker", as_worker) as worker:
         worker.wait_ready(120)
         until(lambda: ask_ingress(env, "/readyz")[0] == 200, within_s=60, what=ingress.tail())
         assert post(env, event("evt_1", data=order("1"))).status_code == 200
         until(lambda: worker.get("/orders/ord_1")[0] == 200, within_s=60, what="the order")
+        unread = order("2") | {"merchantReference": "x" * 600}
+        assert post(env, event("evt_2", data=unread)).status_code == 200
+        plain = env | {"LEDGER_KAFKA_BOOTSTRAP": secured.bootstrap}
+        until(lambda: read_topic(plain, names.rejected), within_s=60, what="the rejection")
+        fix = {"LEDGER_ORDER_FIELDS": "orderReference"}
+        code, output = run(as_rejected | fix, "rejected", "retry", "--all")
+        assert (code, "1 put back" in output) == (0, True), output
+        until(lambda: worker.get("/payments/pay_2")[0] == 200, within_s=60, what="the payment")
+        code, output = run(as_verify | fix, "verify")
+        assert "payment_differs  payment pay_1" in output
+    code, output = run(as_backup, "export-log", tmp_path / "log")
+    assert (code, "2 in" in output) == (0, True), output
     # What they were not given they can't do.
-    for settings, topic in ((as_ingest, names.orders), (as_worker, names.webhooks)):
+    forbidden = {names.orders: as_ingest, names.webhooks: as_worker, names.entries: as_rejected}
+    others = [(names.rejected, as_verify), (names.webhooks, as_backup)]
+    for topic, settings in (*forbidden.items(), *others):
         with pytest.raises(TopicAuthorizationFailedError):
             asyncio.run(write(settings, topic))
 
