@@ -3,7 +3,7 @@
 Comes in: a folder that is kept between runs, a port (0: a free one), further broker properties.
 Goes out: a broker that answers at `bootstrap`, and its log file.
 Never: listens beyond 127.0.0.1, outlives the process that started it (on Linux; elsewhere, call
-`stop`), or shares its folder with a second broker.
+`stop`), or shares its folder with a second broker. Several make a cluster in `cli.kafka_cluster`.
 
     folder/server.properties   written at each start, as ports may change
     folder/broker.log          what the JVMs print, appended
@@ -18,18 +18,20 @@ from __future__ import annotations
 
 import base64
 import os
+import shutil
 import signal
-import socket
 import struct
 import subprocess
 import sys
 import time
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from cli.child import Child
 from cli.kafka_distribution import KafkaCache, KafkaDistribution, KafkaNotStartedError
 from cli.kafka_process import HOST, free_port, locked_folder, require_free, spawn
+from cli.kafka_question import ask_metadata, ask_voters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
 
 _PROPERTIES = {
     "process.roles": "broker,controller",
-    "node.id": "1",
     "controller.listener.names": "CONTROLLER",
     "inter.broker.listener.name": "PLAINTEXT",
     # A topic that nobody created is a mistake to be seen, not to be made real.
@@ -68,6 +69,32 @@ _LOGGING = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A broker's place: its number, its controller's port, and how it finds the others.
+
+    `storage` is what the storage tool is told of an empty disk.
+    """
+
+    number: int
+    controller_port: int
+    properties: Mapping[str, str]
+    storage: tuple[str, ...]
+
+    @classmethod
+    def alone(cls) -> Self:
+        """Return the place of a broker without others, on a new controller port each time."""
+        port = free_port()
+        return cls(
+            number=1,
+            controller_port=port,
+            # Voters that stand here, and not in the data (as `format --standalone` would put
+            # them), let the same data come up again on another controller port.
+            properties={"controller.quorum.voters": f"1@{HOST}:{port}"},
+            storage=("--cluster-id", new_cluster_id()),
+        )
+
+
 class EmbeddedKafka:
     """A broker with its folder. Starts, stops, pauses and dies on command; use as `with`."""
 
@@ -81,11 +108,13 @@ class EmbeddedKafka:
         properties: Mapping[str, str] | None = None,
         heap_mb: int = 512,
         jvm: tuple[str, ...] = (),
+        node: Node | None = None,
     ) -> None:
         """Describe a broker; nothing runs yet, but `bootstrap` is already settled.
 
         `listeners` adds listeners to PLAINTEXT: a security protocol (SASL_SSL, ...) to its port.
-        `properties` goes last into server.properties and so wins over what is set here.
+        `properties` goes last into server.properties and so wins over what is set here. `node` is
+        the broker's place in a cluster; without one it is alone.
         """
         self.folder = folder.absolute()
         self._cache = cache
@@ -95,6 +124,8 @@ class EmbeddedKafka:
         }
         self._properties = dict(properties or {})
         self._jvm = (f"-Xmx{heap_mb}m", *_LOGGING, *jvm)
+        self._node = node
+        self._number = node.number if node else 1
         self._process: Child | None = None
 
     def __repr__(self) -> str:
@@ -132,7 +163,32 @@ class EmbeddedKafka:
 
     def serves(self) -> bool:
         """Tell whether the broker serves clients at this moment; a paused one does not."""
-        return self.pid is not None and _serves(self._ports["PLAINTEXT"])
+        if self.pid is None:
+            return False
+        # An open port is not enough: Kafka opens it before the controller lets the broker in.
+        metadata = ask_metadata(self._ports["PLAINTEXT"], [])
+        return metadata is not None and self._number in metadata.brokers
+
+    def sees_in_sync(self, replicas: int) -> bool:
+        """Tell whether so many brokers serve, as this one knows, and no replica is behind."""
+        metadata = ask_metadata(self._ports["PLAINTEXT"], None) if self.pid else None
+        return metadata is not None and (
+            len(metadata.brokers) == replicas
+            and all(each.in_sync == each.replicas for each in metadata.partitions)
+        )
+
+    def voters(self) -> Mapping[int, str] | None:
+        """Return the nodes of the quorum with the ids of their disks, None if it can't be told."""
+        return ask_voters(self._ports["PLAINTEXT"]) if self.pid else None
+
+    @property
+    def directory_id(self) -> str | None:
+        """The id of the disk: an emptied one gets another."""
+        try:
+            lines = (self._data / "meta.properties").read_text().splitlines()
+        except FileNotFoundError:
+            return None
+        return dict(line.split("=", 1) for line in lines if "=" in line).get("directory.id")
 
     def start(self, *, timeout_s: float = 60.0) -> None:
         """Start the broker and return once it serves clients. The first time, fetch Kafka.
@@ -175,18 +231,38 @@ class EmbeddedKafka:
         self.stop()
         self.start(timeout_s=timeout_s)
 
+    def erase(self) -> None:
+        """Empty the disk of a broker that does not run, as if it had been replaced."""
+        with locked_folder(self.folder):
+            shutil.rmtree(self._data, ignore_errors=True)
+
+    def format(self, *storage: str, timeout_s: float = 60.0) -> None:
+        """Format an empty disk as the storage tool's arguments say, before the first start.
+
+        Raises KafkaNotFetchedError, KafkaFolderInUseError and KafkaNotStartedError.
+        """
+        distribution, node = fetch(self._cache), self._node or Node.alone()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with locked_folder(self.folder):
+            self._format(distribution, self._write_properties(node), storage, timeout_s)
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / "data"
+
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(number)  # does nothing to a process that has ended
 
     def _launch(self, distribution: KafkaDistribution, timeout_s: float) -> None:
+        node = self._node or Node.alone()
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked_folder(self.folder) as lock:
-            for port in self._ports.values():
+            for port in (*self._ports.values(), node.controller_port):
                 require_free(port)
-            settings = self._write_properties(controller_port=free_port())
-            if not (self.folder / "data" / "meta.properties").exists():
-                self._format(distribution, settings, timeout_s)
+            settings = self._write_properties(node)
+            if not (self._data / "meta.properties").exists():
+                self._format(distribution, settings, node.storage, timeout_s)
             command = distribution.command("kafka.Kafka", str(settings), jvm=self._jvm)
             self._process = spawn(command, log_file=self.log_file, inherit=lock)
             os.pwrite(lock, str(self._process.pid).encode(), 0)
@@ -196,18 +272,17 @@ class EmbeddedKafka:
             self.kill()
             raise
 
-    def _write_properties(self, *, controller_port: int) -> Path:
+    def _write_properties(self, node: Node) -> Path:
         """Write server.properties, readable by us alone: it may hold a listener's password."""
         listeners = [f"{name}://{HOST}:{port}" for name, port in self._ports.items()]
         protocols = [f"{name}:{name}" for name in self._ports]
         properties = _PROPERTIES | {
-            "listeners": ",".join([*listeners, f"CONTROLLER://{HOST}:{controller_port}"]),
+            "node.id": str(node.number),
+            "listeners": ",".join([*listeners, f"CONTROLLER://{HOST}:{node.controller_port}"]),
             "advertised.listeners": ",".join(listeners),
             "listener.security.protocol.map": ",".join([*protocols, "CONTROLLER:PLAINTEXT"]),
-            # Voters that stand here, and not in the data (as `format --standalone` would put
-            # them), let the same data come up again on another controller port.
-            "controller.quorum.voters": f"1@{HOST}:{controller_port}",
             "log.dirs": "data",  # within the folder: a list, in which a path's comma would split
+            **node.properties,
             **self._properties,
         }
         path = self.folder / "server.properties"
@@ -215,11 +290,15 @@ class EmbeddedKafka:
         path.write_text("".join(f"{key}={_escaped(text)}\n" for key, text in properties.items()))
         return path
 
-    def _format(self, distribution: KafkaDistribution, settings: Path, timeout_s: float) -> None:
-        arguments = ("--ignore-formatted", "--cluster-id", _new_cluster_id(), "-c", str(settings))
-        command = distribution.command(
-            "kafka.tools.StorageTool", "format", *arguments, jvm=self._jvm
-        )
+    def _format(
+        self,
+        distribution: KafkaDistribution,
+        settings: Path,
+        storage: tuple[str, ...],
+        timeout_s: float,
+    ) -> None:
+        arguments = ("format", "--ignore-formatted", "-c", str(settings), *storage)
+        command = distribution.command("kafka.tools.StorageTool", *arguments, jvm=self._jvm)
         process = spawn(command, log_file=self.log_file)
         try:
             code = process.wait(timeout_s)
@@ -267,25 +346,8 @@ def _record_start(distribution: KafkaDistribution, archive: Path) -> None:
         broker.kill()
 
 
-def _serves(port: int) -> bool:
-    """Tell whether the broker at `port` counts itself among the brokers that are in service.
-
-    One Metadata request (version 1, no topics) by hand: its answer begins with the number of
-    live brokers. An open port is not enough, as Kafka opens it before the controller lets it in;
-    and a client library would need an event loop and log each failed attempt.
-    """
-    request = struct.pack(">hhihi", 3, 1, 0, -1, 0)  # key, version, correlation, client id, topics
-    try:
-        with socket.create_connection((HOST, port), timeout=1) as connection:
-            connection.sendall(struct.pack(">i", len(request)) + request)
-            with connection.makefile("rb") as answer:
-                _length, _correlation, brokers = struct.unpack(">iii", answer.read(12))
-                return bool(brokers)
-    except (OSError, struct.error):  # nobody there yet, or gone again in mid-answer
-        return False
-
-
-def _new_cluster_id() -> str:
+def new_cluster_id() -> str:
+    """Return a random id in the form of Kafka's own."""
     while True:
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         if not cluster_id.startswith("-"):  # the tool would take it for an option

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 
+# Ports that this process has given out, whether or not anybody listens on them yet.
+_given: set[int] = set()
+
 # Nothing of our environment reaches a child: neither its secrets, nor options for another Java.
 # The locale lets a JVM read a folder's name that is not ASCII.
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
@@ -80,7 +83,7 @@ def require_free(port: int) -> None:
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on.
+    """Return a port of 127.0.0.1 that nobody listens on; each call returns another one.
 
     It lies below the range from which systems take the ports of outgoing connections: there, a
     client that keeps dialling a stopped broker can end up connected to itself, and hold the port.
@@ -89,4 +92,6 @@ def free_port() -> int:
         port = 20_000 + secrets.randbelow(12_000)
         with contextlib.suppress(KafkaPortTakenError):
             require_free(port)
-            return port
+            if port not in _given:
+                _given.add(port)
+                return port

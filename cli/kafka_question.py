@@ -1,0 +1,143 @@
+"""Questions to a broker about its cluster, asked without a client.
+
+Comes in: a port of 127.0.0.1. Goes out: what the broker there knows.
+Never: an exception because nobody answers; that is `None`. Never a retry or a cache: a client
+library has both, needs an event loop, and logs each failed attempt.
+"""
+
+from __future__ import annotations
+
+import base64
+import socket
+import struct
+from io import BytesIO
+from typing import Any, Final
+
+import msgspec
+from aiokafka.protocol.api import RequestHeader_v2, ResponseHeader_v1
+from aiokafka.protocol.metadata import MetadataRequest_v1, MetadataResponse_v1
+from aiokafka.protocol.types import (
+    CompactArray,
+    CompactString,
+    Int16,
+    Int32,
+    Int64,
+    Schema,
+    TaggedFields,
+)
+
+from cli.kafka_process import HOST
+
+_ANSWER_WITHIN_S: Final = 2.0
+_CLIENT: Final = "plexy-ledger"
+
+
+class Partition(msgspec.Struct, frozen=True):
+    """A partition, its leader (-1: none), and the brokers that have, or should have, its records.
+
+    Those `in_sync` have all of them.
+    """
+
+    topic: str
+    number: int
+    leader: int
+    replicas: frozenset[int]
+    in_sync: frozenset[int]
+
+
+class Metadata(msgspec.Struct, frozen=True):
+    """What one broker knows: the brokers in service, and the partitions that were asked for."""
+
+    brokers: frozenset[int]
+    partitions: tuple[Partition, ...]
+
+
+def ask_metadata(port: int, topics: list[str] | None) -> Metadata | None:
+    """Ask about topics (`None`: all). Without a controller, a broker tells what it knew last."""
+    request = MetadataRequest_v1(topics)
+    header = request.build_request_header(0, _CLIENT)
+    answer = _ask(port, header.encode() + request.encode())
+    if answer is None:
+        return None
+    request.parse_response_header(answer)
+    response: Any = MetadataResponse_v1.decode(answer)
+    return Metadata(
+        brokers=frozenset(number for number, *_ in response.brokers),
+        partitions=tuple(
+            Partition(topic, number, leader, frozenset(replicas), frozenset(in_sync))
+            for _error, topic, _internal, partitions in response.topics
+            for _error, number, leader, replicas, in_sync in partitions
+        ),
+    )
+
+
+def ask_voters(port: int) -> dict[int, str] | None:
+    """Ask the active controller who has a vote: each one's number, and the id of its directory."""
+    header = RequestHeader_v2(_DescribeQuorum, 0, _CLIENT)
+    question = _DescribeQuorum.QUESTION.encode([[("__cluster_metadata", [(0, {})], {})], {}])
+    answer = _ask(port, header.encode() + question)
+    if answer is None:
+        return None
+    ResponseHeader_v1.decode(answer)
+    _error, _message, topics = _DescribeQuorum.ANSWER.decode(answer)
+    return {
+        number: _directory_id(high, low)
+        for _topic, partitions, _tags in topics
+        for *_partition, voters, _observers, _more in partitions
+        for number, high, low, *_progress in voters
+    }
+
+
+class _DescribeQuorum:
+    """A request that aiokafka does not have. What follows the topics in its answer is not read."""
+
+    API_KEY: Final = 55
+    API_VERSION: Final = 2
+    _PARTITION = (("partition", Int32), ("tags", TaggedFields))
+    _TOPIC = (("topic", CompactString()), ("partitions", CompactArray(*_PARTITION)))
+    QUESTION = Schema(
+        ("topics", CompactArray(*_TOPIC, ("tags", TaggedFields))), ("tags", TaggedFields)
+    )
+    _REPLICA = (
+        ("number", Int32),
+        ("directory_high", Int64),
+        ("directory_low", Int64),
+        ("end_offset", Int64),
+        ("fetched_ms", Int64),
+        ("caught_up_ms", Int64),
+        ("tags", TaggedFields),
+    )
+    _STATE = (
+        ("partition", Int32),
+        ("error", Int16),
+        ("message", CompactString()),
+        ("leader", Int32),
+        ("leader_epoch", Int32),
+        ("high_watermark", Int64),
+        ("voters", CompactArray(*_REPLICA)),
+        ("observers", CompactArray(*_REPLICA)),
+        ("tags", TaggedFields),
+    )
+    _TOPIC_STATE = (("topic", CompactString()), ("partitions", CompactArray(*_STATE)))
+    ANSWER = Schema(
+        ("error", Int16),
+        ("message", CompactString()),
+        ("topics", CompactArray(*_TOPIC_STATE, ("tags", TaggedFields))),
+    )
+
+
+def _directory_id(high: int, low: int) -> str:
+    """Write an id as `meta.properties` has it."""
+    return base64.urlsafe_b64encode(struct.pack(">qq", high, low)).decode().rstrip("=")
+
+
+def _ask(port: int, request: bytes) -> BytesIO | None:
+    try:
+        with socket.create_connection((HOST, port), timeout=_ANSWER_WITHIN_S) as connection:
+            connection.sendall(struct.pack(">i", len(request)) + request)
+            with connection.makefile("rb") as stream:
+                (length,) = struct.unpack(">i", stream.read(4))
+                answer = stream.read(length)
+                return BytesIO(answer) if len(answer) == length else None
+    except (OSError, struct.error):  # nobody there yet, or gone again in mid-answer
+        return None
