@@ -1,0 +1,332 @@
+"""Three brokers: any one dies by SIGKILL, its disk with it, and nothing that was acknowledged is lost.
+
+The brokers, the ingress and the worker are real, each a process of its own. What is expected of the
+orders is the virtual Plexy's own sum.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from cli.kafka import EmbeddedKafka, Node
+from cli.kafka_cluster import HEAP_MB, KafkaCluster
+from cli.kafka_distribution import KafkaCache
+from cli.local import running
+from cli.programs import Command
+from cli.simulate.check import Check
+from cli.simulate.delivery import SenderOptions
+from cli.simulate.simulation import Simulation
+from faults.watch import Watch
+from ledger.topics import all_topics
+from runtime.topics import TopicSettings, ensure_topics
+from tests.fakes import until
+from tests.ingest.conftest import PATH, event, signed
+from tests.kafka import harness
+
+pytestmark = pytest.mark.timeout(300)
+
+SECRET = "whsec_of_the_cluster"
+RATE_PER_S = 100.0
+# What the ledger promises. A delivery that waits for Kafka is answered 503 at that time.
+GOES_ON_WITHIN_S = 10.0
+ANSWERED_WITHIN_S = 10.0
+# What a machine of two cores may add to it, with three brokers on it.
+SCHEDULING_S = 0.5
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    kafka_cache: KafkaCache, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[KafkaCluster]:
+    def make(folder: Path, node: Node) -> EmbeddedKafka:
+        return EmbeddedKafka(folder, cache=kafka_cache, heap_mb=HEAP_MB, node=node)
+
+    with KafkaCluster(tmp_path_factory.mktemp("cluster"), make) as started:
+        yield started
+
+
+class Ledger:
+    """An ingress and a worker on the cluster, on topics of their own."""
+
+    def __init__(self, cluster: KafkaCluster, folder: Path, min_insync_replicas: int) -> None:
+        env = harness.environment(
+            cluster.bootstrap,
+            folder,
+            replication_factor=3,
+            min_insync_replicas=min_insync_replicas,
+            webhook_secrets=SECRET,
+            ingest_port=harness.free_port(),
+            standby_replicas=0,
+        )
+        kept = {name: text for name, text in os.environ.items() if not name.startswith("LEDGER_")}
+        self.env = kept | env
+        self.settings = TopicSettings.from_environment(self.env)
+        self.ingest_url = f"http://127.0.0.1:{env['LEDGER_INGEST_PORT']}"
+        self.views_url = f"http://127.0.0.1:{env['LEDGER_WEB_PORT']}"
+        self.ingest = Command("ingest", self.env, self._show(folder / "ingest.log"))
+        self.worker = Command("worker", self.env, self._show(folder / "worker.log"))
+
+    @staticmethod
+    def _show(file: Path):
+        def show(line: str) -> None:
+            with file.open("a") as log:
+                log.write(f"{line}\n")
+
+        return show
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        asyncio.run(ensure_topics(self.settings))
+        probes = [
+            (self.ingest, f"{self.ingest_url}/readyz"),
+            (self.worker, f"{self.views_url}/readyz"),
+        ]
+        with running(probes):
+            yield
+
+    def check_alive(self) -> None:
+        """Fail if a program has ended: none is ever started again here."""
+        self.ingest.check_alive()
+        self.worker.check_alive()
+
+    def simulation(self, seed: int) -> Simulation:
+        options = SenderOptions(
+            url=self.ingest_url + PATH,
+            secrets=(SECRET,),
+            rate_per_s=RATE_PER_S,
+            time_scale=0.05,
+            # Nobody waits for a place: the rate stays what it is while answers are due.
+            concurrency=2000,
+        )
+        return Simulation(seed, 1_000_000, options)
+
+    async def lost(self, simulation: Simulation) -> list[str]:
+        """Return what was acknowledged and is not in the log of record, byte for byte."""
+        topic = self.settings.names.webhooks
+        records = await asyncio.to_thread(harness.read_topic, self.env, topic)
+        logged = Counter((record.key.decode(), record.value) for record in records)
+        sent = Counter(
+            (key, body) for key, bodies in simulation.acknowledged.items() for body in bodies
+        )
+        return [key for key, _ in sent - logged]
+
+    def verify(self) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "cli", "verify"],
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def ledger(cluster: KafkaCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+    """Run what the tests share. None of them leaves a broker behind that is not in sync."""
+    started = Ledger(cluster, tmp_path_factory.mktemp("ledger"), min_insync_replicas=2)
+    with started.running():
+        yield started
+
+
+class Silence:
+    """The longest time without a 200, while deliveries arrive without a pause."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self.longest_s = 0.0
+        self._simulation = simulation
+
+    async def listen(self) -> None:
+        last, last_s = self._simulation.tally.acknowledged, time.monotonic()
+        while True:
+            await asyncio.sleep(0.02)
+            self.longest_s = max(self.longest_s, time.monotonic() - last_s)
+            if (now := self._simulation.tally.acknowledged) != last:
+                last, last_s = now, time.monotonic()
+
+
+@asynccontextmanager
+async def delivering(ledger: Ledger, seed: int) -> AsyncIterator[tuple[Simulation, Silence]]:
+    """Deliver at a steady rate during the block; after it everything is acknowledged."""
+    simulation = ledger.simulation(seed)
+    silence = Silence(simulation)
+    sending = asyncio.create_task(simulation.run())
+    try:
+        await until(lambda: len(simulation.acknowledged) > RATE_PER_S)
+        listening = asyncio.create_task(silence.listen())
+        yield simulation, silence
+        listening.cancel()
+        simulation.finish()
+        async with asyncio.timeout(60):
+            await sending
+    finally:
+        sending.cancel()
+
+
+async def coordinator_of(ledger: Ledger, cluster: KafkaCluster) -> int:
+    """Return the place in `cluster.brokers` of the one that leads the workers' group."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=cluster.bootstrap.split(","))
+    await admin.start()
+    try:
+        return int(await admin.find_coordinator(ledger.settings.group_id)) - 1
+    finally:
+        await admin.close()
+
+
+async def folds(ledger: Ledger, watch: Watch, within_s: float) -> None:
+    """Wait until the worker has folded, in every partition, what arrives from now on."""
+    took_s = await watch.folded_past(await watch.ends(), within_s)
+    ledger.check_alive()
+    assert took_s is not None, f"nothing was folded for {within_s} s"
+
+
+async def test_every_topic_has_three_replicas_of_which_two_must_have_a_record(ledger, cluster):
+    names = {topic.name for topic in all_topics(ledger.settings.names, ledger.settings.group_id)}
+    names.add("__consumer_offsets")
+    admin = AIOKafkaAdminClient(bootstrap_servers=cluster.bootstrap.split(","))
+    await admin.start()
+    try:
+        described = await admin.describe_topics(sorted(names))
+        resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in sorted(names)]
+        answers = await admin.describe_configs(resources)
+    finally:
+        await admin.close()
+    replicas = {t["topic"]: {len(p["replicas"]) for p in t["partitions"]} for t in described}
+    assert replicas == dict.fromkeys(names, {3})
+    least, unclean = {}, {}
+    for answer in answers:
+        for _error, _message, _kind, name, entries in answer.resources:
+            values = {key: value for key, value, *_ in entries}
+            least[name] = values["min.insync.replicas"]
+            unclean[name] = values["unclean.leader.election.enable"]
+    assert least == dict.fromkeys(names, "2")
+    assert unclean == dict.fromkeys(names, "false")
+
+
+async def test_each_broker_in_turn_is_killed_and_loses_its_disk_and_nothing_else_is_lost(
+    ledger, cluster, record_property
+):
+    watch = Watch(ledger.settings)
+    left = list(range(3))
+    async with delivering(ledger, seed=41) as (simulation, silence):
+        while left:
+            coordinator = await coordinator_of(ledger, cluster)
+            broker = cluster.brokers[left.pop(left.index(coordinator) if coordinator in left else 0)]
+            lost_disk = broker.directory_id
+            broker.kill()
+            # The worker goes on without a restart of ours, before the broker is back.
+            await folds(ledger, watch, 60)
+            broker.erase()
+            await asyncio.to_thread(cluster.start_again, broker)
+            await asyncio.to_thread(cluster.await_in_sync)
+            assert broker.directory_id not in (None, lost_disk)
+            await folds(ledger, watch, 30)
+        await watch.close()
+    record_property("longest_silence_s", silence.longest_s)
+    print(f"longest time without a 200: {silence.longest_s:.2f} s; {simulation.tally}")
+    assert silence.longest_s < GOES_ON_WITHIN_S
+    assert simulation.owed == {}
+    await asyncio.to_thread(harness.wait_folded, ledger.env)
+    assert await ledger.lost(simulation) == []
+    assert await Check(simulation.orders(), 16).run((ledger.views_url,), None, 60) == []
+    code, output = await asyncio.to_thread(ledger.verify)
+    assert code == 0, output
+    ledger.check_alive()
+
+
+async def post(ledger: Ledger, client: httpx.AsyncClient, body: bytes) -> httpx.Response:
+    """Deliver once; however Kafka is, the answer comes in time."""
+    began_s = time.monotonic()
+    answer = await client.post(
+        ledger.ingest_url + PATH, content=body, headers=signed(body, secret=SECRET)
+    )
+    assert time.monotonic() - began_s < ANSWERED_WITHIN_S + SCHEDULING_S
+    return answer
+
+
+async def refusals(ledger: Ledger, name: str, count: int) -> list[httpx.Response]:
+    """Deliver events of a name side by side, a moment apart."""
+
+    async def one(client: httpx.AsyncClient, number: int) -> httpx.Response:
+        await asyncio.sleep(number * 0.1)
+        return await post(ledger, client, event(f"evt_{name}_{number}"))
+
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        return await asyncio.gather(*(one(client, number) for number in range(count)))
+
+
+def assert_refused(answers: list[httpx.Response]) -> None:
+    """Each is the documented 503, with its problem document."""
+    assert {answer.status_code for answer in answers} == {503}
+    assert {answer.headers["content-type"] for answer in answers} == {"application/problem+json"}
+    assert {answer.json()["code"] for answer in answers} == {"log_unavailable"}
+    assert all("retry-after" in answer.headers for answer in answers)
+
+
+async def test_with_two_brokers_down_it_answers_503_and_goes_on_when_the_first_one_is_back(
+    ledger, cluster
+):
+    watch = Watch(ledger.settings)
+    first, second, last = cluster.brokers
+    async with delivering(ledger, seed=42) as (simulation, _):
+        first.kill()
+        # What is acknowledged from here on, the first one does not have.
+        await folds(ledger, watch, 60)
+        second.kill()
+        # What was acknowledged before is still answered.
+        await asyncio.sleep(1)
+        before = simulation.tally.acknowledged
+        assert_refused(await refusals(ledger, "two_down", 30))
+        assert simulation.tally.acknowledged == before
+        await asyncio.to_thread(cluster.start_again, first)
+        await until(lambda: simulation.tally.acknowledged > before + RATE_PER_S, within_s=30)
+        await folds(ledger, watch, 60)
+        await asyncio.to_thread(cluster.start_again, second)
+        await asyncio.to_thread(cluster.await_in_sync)
+    await watch.close()
+    assert last.pid is not None
+    await asyncio.to_thread(harness.wait_folded, ledger.env)
+    assert await ledger.lost(simulation) == []
+    assert await Check(simulation.orders(), 16).run((ledger.views_url,), None, 60) == []
+    ledger.check_alive()
+
+
+@pytest.fixture
+def strict(cluster: KafkaCluster, tmp_path: Path) -> Iterator[Ledger]:
+    """Run a ledger that takes a record for kept only when all three brokers have it."""
+    started = Ledger(cluster, tmp_path, min_insync_replicas=3)
+    with started.running():
+        yield started
+
+
+async def test_with_fewer_replicas_in_sync_than_asked_for_it_answers_503(strict, cluster):
+    """With controllers apart, this is how two lost brokers look: the leader itself refuses."""
+    watch = Watch(strict.settings)
+    async with delivering(strict, seed=43) as (simulation, _):
+        await folds(strict, watch, 30)
+        cluster.brokers[2].kill()
+        await asyncio.sleep(1)
+        before = simulation.tally.acknowledged
+        assert_refused(await refusals(strict, "too_few", 30))
+        assert simulation.tally.acknowledged == before
+        await asyncio.to_thread(cluster.start_again, cluster.brokers[2])
+        await asyncio.to_thread(cluster.await_in_sync)
+        await until(lambda: simulation.tally.acknowledged > before + RATE_PER_S, within_s=30)
+        await folds(strict, watch, 60)
+    await watch.close()
+    assert await strict.lost(simulation) == []
+    strict.check_alive()
