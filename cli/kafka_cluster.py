@@ -22,7 +22,7 @@ from typing import Final, Self
 import msgspec
 
 from cli.kafka import EmbeddedKafka, Node, new_cluster_id
-from cli.kafka_distribution import KafkaNotStartedError
+from cli.kafka_distribution import KafkaCache, KafkaNotStartedError
 from cli.kafka_process import HOST, free_port
 
 # As many as it takes to lose one and still have each record twice.
@@ -48,6 +48,16 @@ _PROPERTIES: Final = {
 
 MakeBroker = Callable[[Path, Node], EmbeddedKafka]
 """Takes a broker's folder and its place in the cluster."""
+
+
+def plain_broker(cache: KafkaCache, first_port: int = 0) -> MakeBroker:
+    """Return how to make brokers on a port and those behind it; 0 stands for free ones."""
+
+    def make(folder: Path, node: Node) -> EmbeddedKafka:
+        port = first_port + node.number - 1 if first_port else 0
+        return EmbeddedKafka(folder, cache=cache, port=port, heap_mb=HEAP_MB, node=node)
+
+    return make
 
 
 class _Founding(msgspec.Struct, frozen=True):

@@ -134,13 +134,21 @@ def demo(
         raise typer.Exit(FAILED)
 
 
-@_command("LEDGER_KAFKA_PORT=29092 plexy-ledger kafka")
-def kafka() -> None:
-    """Run the embedded Kafka alone, until Ctrl-C."""
+@_command("LEDGER_KAFKA_PORT=29092 plexy-ledger kafka", "plexy-ledger kafka --brokers 3")
+def kafka(
+    brokers: Annotated[
+        int, typer.Option(min=1, help="1, or 3 that replicate each other, on ports in a row")
+    ] = 1,
+) -> None:
+    """Run the embedded Kafka alone, until Ctrl-C.
+
+    Of three brokers any one may be killed, and its disk emptied (its folder `data` deleted): it is
+    started again after 5 s, and gets what it lacks from the others.
+    """
     from cli.broker import run_broker
     from cli.settings import BrokerSettings
 
-    run_broker(BrokerSettings.from_environment(os.environ))
+    run_broker(BrokerSettings.from_environment(os.environ), brokers)
 
 
 @_command("plexy-ledger topics", "plexy-ledger topics --check")

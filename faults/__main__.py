@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from cli.kafka_cluster import SIZE
 from cli.kafka_distribution import EmbeddedKafkaError
 from cli.local import kafka_cache, sigterm_as_interrupt
 from cli.settings import DemoSettings
@@ -62,7 +63,10 @@ def main() -> int:
 
 def _run(options: argparse.Namespace, folder: Path, console: Console) -> int:
     cache = kafka_cache(DemoSettings.from_environment(os.environ))
-    with Stage(folder, cache, options.workers) as stage, _progress(console) as progress:
+    with (
+        Stage(folder, cache, options.workers, options.brokers) as stage,
+        _progress(console) as progress,
+    ):
         kinds = _possible(stage, options, console)
         answers = Answers(stage.ingest, options.slack)
         sending = sender_options(stage, options.rate)
@@ -124,6 +128,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--faults", type=int, default=200, help="how many (default 200)")
     parser.add_argument("--rate", type=float, default=100.0, help="deliveries a second")
     parser.add_argument("--workers", type=int, default=2, help="that always run (default 2)")
+    parser.add_argument(
+        "--brokers", type=int, choices=(1, SIZE), default=1, help="3: each has every record"
+    )
     parser.add_argument("--kinds", nargs="+", choices=names, default=[], help="only these")
     parser.add_argument("--slack", type=float, default=1.0, help="multiplies the limits on times")
     parser.add_argument("--keep", metavar="FOLDER", help="keep data and logs here")

@@ -52,6 +52,7 @@ class Kind(msgspec.Struct, frozen=True):
     inject: Inject
     take_over: bool = False
     takes_disk: bool = False
+    takes_replicas: bool = False
 
     def missing(self, stage: Stage) -> str | None:
         """Say what the stage lacks for it; ``None`` if it has everything."""
@@ -59,6 +60,8 @@ class Kind(msgspec.Struct, frozen=True):
             return "a second worker"
         if self.takes_disk and not any(worker.disk for worker in stage.workers):
             return "the right to mount a small disk (root on Linux)"
+        if self.takes_replicas and len(stage.brokers) == 1:
+            return "other brokers that have its records (--brokers 3)"
         return None
 
 
@@ -179,31 +182,45 @@ def _freeze_ingest(stage: Stage, chance: random.Random) -> Iterator[Injected]:
 
 @contextmanager
 def _kill_broker(stage: Stage, chance: random.Random) -> Iterator[Injected]:
-    stage.broker.kill()
-    yield Injected("broker", chance.uniform(0.0, 5.0))
-    stage.broker.start()
+    broker = chance.choice(stage.brokers)
+    broker.kill()
+    yield Injected(broker.folder.name, chance.uniform(0.0, 5.0))
+    stage.start_again(broker)
 
 
 @contextmanager
 def _stop_broker(stage: Stage, chance: random.Random) -> Iterator[Injected]:
-    stage.broker.stop()
-    yield Injected("broker", chance.uniform(0.0, 3.0))
-    stage.broker.start()
+    broker = chance.choice(stage.brokers)
+    broker.stop()
+    yield Injected(broker.folder.name, chance.uniform(0.0, 3.0))
+    stage.start_again(broker)
 
 
 @contextmanager
 def _freeze_broker(stage: Stage, chance: random.Random) -> Iterator[Injected]:
-    stage.broker.pause()
-    yield Injected("broker", chance.uniform(1.0, 12.0))
-    stage.broker.resume()
+    broker = chance.choice(stage.brokers)
+    broker.pause()
+    yield Injected(broker.folder.name, chance.uniform(1.0, 12.0))
+    broker.resume()
+
+
+@contextmanager
+def _lose_disk(stage: Stage, chance: random.Random) -> Iterator[Injected]:
+    """End a broker together with its disk; its records come again from the other two."""
+    broker = chance.choice(stage.brokers)
+    broker.kill()
+    broker.erase()
+    yield Injected(broker.folder.name, chance.uniform(0.0, 5.0))
+    stage.start_again(broker)
 
 
 def _network(network: Network, longest_s: float) -> Inject:
     @contextmanager
     def inject(stage: Stage, chance: random.Random) -> Iterator[Injected]:
-        stage.proxy.network = network
-        yield Injected("network", chance.uniform(1.0, longest_s))
-        stage.proxy.network = Network.GOOD
+        number = chance.randrange(len(stage.proxies))
+        stage.proxies[number].network = network
+        yield Injected(stage.brokers[number].folder.name, chance.uniform(1.0, longest_s))
+        stage.proxies[number].network = Network.GOOD
 
     return inject
 
@@ -229,6 +246,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind("broker killed", "broker", _kill_broker),
     Kind("broker stopped", "broker", _stop_broker),
     Kind("broker frozen", "broker", _freeze_broker),
+    Kind("broker's disk lost", "broker", _lose_disk, takes_replicas=True),
     Kind("network slow", "network", _network(Network.SLOW, 8.0)),
     Kind("network silent", "network", _network(Network.SILENT, 12.0)),
     Kind("network refuses", "network", _network(Network.REFUSING, 6.0)),

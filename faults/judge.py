@@ -79,7 +79,7 @@ def _verified(stage: Stage) -> list[str]:
     """Fold the log anew, and compare tables, documents and journal with it."""
     environment = {
         **os.environ,
-        "LEDGER_KAFKA_BOOTSTRAP": stage.broker.bootstrap,
+        "LEDGER_KAFKA_BOOTSTRAP": ",".join(stage.settings.bootstrap_servers),
         "LEDGER_WEBHOOK_SECRETS": ",".join(SECRETS),
     }
     verify = subprocess.run(

@@ -89,7 +89,8 @@ def _stopped(costs: Sequence[Cost], within_s: float) -> Limit:
 
 
 def _ended_by_itself(unplanned: Sequence[UnplannedEnd], costs: Sequence[Cost]) -> Limit:
-    restarts = sum(cost.kind in {"broker killed", "broker stopped"} for cost in costs)
+    restarted = {"broker killed", "broker stopped", "broker's disk lost"}
+    restarts = sum(cost.kind in restarted for cost in costs)
     broken = []
     for each in unplanned:
         broken.append(f"{each.program} {each.how} during {each.during}:")

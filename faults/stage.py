@@ -1,6 +1,7 @@
-"""The stage of a run with faults: a real Kafka behind a proxy, an ingress and workers.
+"""The stage of a run with faults: a real Kafka, an ingress and workers, a proxy before each broker.
 
-In: a folder, and how many workers. Out: programs that can be killed, frozen, stopped and started.
+In: a folder, how many workers, one broker or three. Out: programs that can be killed, frozen,
+stopped and started.
 Never: a program that ends by itself and is not noticed; it is started again, as a supervisor would,
 and told of at the end.
 """
@@ -19,7 +20,8 @@ from typing import Final, Self
 import httpx
 import msgspec
 
-from cli.kafka import EmbeddedKafka
+from cli.kafka import EmbeddedKafka, Node
+from cli.kafka_cluster import HEAP_MB, SIZE, KafkaCluster
 from cli.kafka_distribution import KafkaCache
 from cli.kafka_process import free_port
 from cli.local import WEBHOOK_PATH
@@ -188,27 +190,17 @@ class Program:
 class Stage:
     """Everything that runs; use as ``with``. Who watches asks the broker past the proxy."""
 
-    def __init__(self, folder: Path, cache: KafkaCache, workers: int) -> None:
+    def __init__(self, folder: Path, cache: KafkaCache, workers: int, brokers: int = 1) -> None:
         self.folder = folder
-        direct, proxied, advertised = free_port(), free_port(), free_port()
-        self.broker = EmbeddedKafka(
-            folder / "kafka",
-            cache=cache,
-            port=direct,
-            listeners={"PROXIED": proxied},
-            properties={
-                "listener.security.protocol.map": (
-                    "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT"
-                ),
-                "advertised.listeners": (
-                    f"PLAINTEXT://{_LOOPBACK}:{direct},PROXIED://{_LOOPBACK}:{advertised}"
-                ),
-            },
-        )
-        self.proxy = Proxy(advertised, proxied)
-        self._shared = _environment(f"{_LOOPBACK}:{advertised}")
+        self.proxies: list[Proxy] = []
+        self._cache = cache
+        kafka = folder / "kafka"
+        self._cluster = KafkaCluster(kafka, self._broker) if brokers > 1 else None
+        self.brokers = self._cluster.brokers if self._cluster else [self._broker(kafka, None)]
+        self._shared = _environment([f"{_LOOPBACK}:{proxy.port}" for proxy in self.proxies])
+        direct = ",".join(broker.bootstrap for broker in self.brokers)
         self.settings = TopicSettings.from_environment(
-            self._shared | {"LEDGER_KAFKA_BOOTSTRAP": self.broker.bootstrap}
+            self._shared | {"LEDGER_KAFKA_BOOTSTRAP": direct}
         )
         self.ingest = self._program("ingest", "ingest")
         self.workers = [self._program(f"worker {n + 1}", "worker") for n in range(workers)]
@@ -223,8 +215,9 @@ class Stage:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            stack.enter_context(self.broker)
-            stack.enter_context(self.proxy)
+            stack.enter_context(self._cluster or self.brokers[0])
+            for proxy in self.proxies:
+                stack.enter_context(proxy)
             asyncio.run(ensure_topics(self.settings))
             self._mount_disks(stack)
             for program in (*self.programs, *self.extras):
@@ -252,9 +245,21 @@ class Stage:
         """The programs that should always run."""
         return [self.ingest, *self.workers]
 
+    def start_again(self, broker: EmbeddedKafka) -> None:
+        """Start a broker that was away."""
+        if self._cluster:
+            self._cluster.start_again(broker)
+        else:
+            broker.start()
+
     def settle(self, within_s: float) -> None:
         """Wait until everything that should run is ready; ``StageError`` after ``within_s``."""
         deadline = time.monotonic() + within_s
+        # What a broker lacks is on two others only: the next fault must not find it so.
+        while self._cluster and not self._cluster.in_sync():
+            if time.monotonic() > deadline:
+                raise StageError(f"the brokers are not in sync after {within_s:.0f} s")
+            time.sleep(_LOOK_EVERY_S)
         for program in self.programs:
             while not program.is_ready():
                 if self._closing.is_set():
@@ -282,6 +287,27 @@ class Stage:
     def _await_ready(self) -> None:
         self.settle(_READY_WITHIN_S)
 
+    def _broker(self, folder: Path, node: Node | None) -> EmbeddedKafka:
+        """Describe a broker with a listener that is advertised as the port of a proxy."""
+        direct, proxied, advertised = free_port(), free_port(), free_port()
+        self.proxies.append(Proxy(advertised, proxied))
+        return EmbeddedKafka(
+            folder,
+            cache=self._cache,
+            port=direct,
+            listeners={"PROXIED": proxied},
+            properties={
+                "listener.security.protocol.map": (
+                    "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT"
+                ),
+                "advertised.listeners": (
+                    f"PLAINTEXT://{_LOOPBACK}:{direct},PROXIED://{_LOOPBACK}:{advertised}"
+                ),
+            },
+            heap_mb=HEAP_MB,
+            node=node,
+        )
+
     def _program(self, label: str, command: str) -> Program:
         folder = self.folder / label.replace(" ", "-")
         port = free_port()
@@ -306,10 +332,13 @@ class Stage:
                     self.unplanned.append(end)
 
 
-def _environment(bootstrap: str) -> dict[str, str]:
+def _environment(servers: list[str]) -> dict[str, str]:
     kept = {name: text for name, text in os.environ.items() if not name.startswith("LEDGER_")}
+    replicas = SIZE if len(servers) > 1 else 1
     return kept | {
-        "LEDGER_KAFKA_BOOTSTRAP": bootstrap,
+        "LEDGER_KAFKA_BOOTSTRAP": ",".join(servers),
+        "LEDGER_REPLICATION_FACTOR": str(replicas),
+        "LEDGER_MIN_INSYNC_REPLICAS": str((replicas + 1) // 2),
         "LEDGER_WEBHOOK_SECRETS": ",".join(SECRETS),
         "LEDGER_LOG_FORMAT": "json",
         "LEDGER_TABLE_MEMORY_MB": str(_TABLE_MEMORY_MB),
