@@ -8,15 +8,17 @@ the place of a lost one: workers that go on behind it would show a state with a 
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     KafkaError,
+    LeaderNotAvailableError,
     TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
     for_code,
 )
 
@@ -25,9 +27,12 @@ from runtime.client_log import ClientLog
 from runtime.kafka import KafkaSettings
 from runtime.settings import SettingsError, setting
 
-_VISIBLE_WITHIN_S: Final = 15.0
+# Longer than it takes to find new leaders when a broker dies.
+_ANSWERED_WITHIN_S: Final = 15.0
 # Of these a topic may have more than it needs; everything else must be exactly so.
 _AT_LEAST: Final = frozenset({"max.message.bytes", "min.insync.replicas"})
+
+T = TypeVar("T")
 
 
 class TopicsError(RuntimeError):
@@ -106,7 +111,7 @@ def unreachable(settings: KafkaSettings, error: Exception, said: str = "") -> st
 async def _ensure(
     admin: AIOKafkaAdminClient, settings: TopicSettings, wanted: Sequence[Topic], *, create: bool
 ) -> TopicsReport:
-    existing = set(await admin.list_topics())
+    existing = set(await _answer(admin.list_topics, "the topics can't be listed"))
     missing = [topic for topic in wanted if topic.name not in existing]
     if missing and not create:
         raise TopicsError(
@@ -123,11 +128,11 @@ async def _ensure(
     if missing:
         for topic in missing:
             await _create(admin, settings, topic)
-        await _wait_until_visible(admin, {topic.name for topic in wanted})
     await _check(admin, settings, wanted)
     created = {topic.name for topic in missing}
+    cluster = await _answer(admin.describe_cluster, "the cluster can't be described")
     return TopicsReport(
-        cluster_id=(await admin.describe_cluster())["cluster_id"],
+        cluster_id=cluster["cluster_id"],
         created=[topic.name for topic in wanted if topic.name in created],
         found=[topic.name for topic in wanted if topic.name not in created],
     )
@@ -159,11 +164,24 @@ async def _create(admin: AIOKafkaAdminClient, settings: TopicSettings, topic: To
             )
 
 
-async def _wait_until_visible(admin: AIOKafkaAdminClient, names: set[str]) -> None:
-    deadline = time.monotonic() + _VISIBLE_WITHIN_S
-    while not names <= set(await admin.list_topics()):
+async def _answer(ask: Callable[[], Awaitable[T | None]], what: str) -> T:
+    """Ask until there is an answer; ``TopicsError`` if none comes.
+
+    Each question goes to any of the brokers. That one may be away, or new to its task, or may not
+    know yet (``None``) of what was made by way of another.
+    """
+    deadline = time.monotonic() + _ANSWERED_WITHIN_S
+    while True:
+        reason = f"no broker knew it within {_ANSWERED_WITHIN_S:.0f} s"
+        try:
+            if (answer := await ask()) is not None:
+                return answer
+        except KafkaError as error:
+            reason = repr(error)
+            if not error.retriable:
+                raise TopicsError(f"{what}: {reason}") from error
         if time.monotonic() > deadline:
-            raise TopicsError(f"created topics are not visible after {_VISIBLE_WITHIN_S:.0f} s")
+            raise TopicsError(f"{what}: {reason}")
         await asyncio.sleep(0.05)
 
 
@@ -172,27 +190,40 @@ async def _committed(admin: AIOKafkaAdminClient, group: str) -> bool:
 
     A new cluster makes the topic of the commits only when it is first asked: that is waited for.
     """
-    deadline = time.monotonic() + _VISIBLE_WITHIN_S
-    while True:
-        try:
-            offsets = await admin.list_consumer_group_offsets(group)
-        except KafkaError as error:
-            if not error.retriable or time.monotonic() > deadline:
-                raise TopicsError(f"no broker coordinates the group {group}: {error!r}") from error
-            await asyncio.sleep(0.05)
-        else:
-            return any(each.offset > 0 for each in offsets.values())
+    offsets = await _answer(
+        lambda: admin.list_consumer_group_offsets(group),
+        f"no broker coordinates the group {group}",
+    )
+    return any(each.offset > 0 for each in offsets.values())
 
 
 async def _check(
     admin: AIOKafkaAdminClient, settings: TopicSettings, wanted: Sequence[Topic]
 ) -> None:
-    for found in await admin.describe_topics([topic.name for topic in wanted]):
+    names = [topic.name for topic in wanted]
+    what = f"the topics {', '.join(names)} can't be described"
+    for found in await _answer(lambda: _described(admin, names), what):
         _check_partitions(settings, found)
-    configs = await _configs(admin, [topic.name for topic in wanted])
+    configs = await _answer(lambda: _configs(admin, names), what)
     for topic in wanted:
         for key, expected in _config(settings, topic).items():
             _check_config(topic.name, key, expected, configs.get((topic.name, key)))
+
+
+async def _described(
+    admin: AIOKafkaAdminClient, names: Sequence[str]
+) -> list[Mapping[str, Any]] | None:
+    """Return the topics; ``None`` if the broker that was asked does not know all of them."""
+    found = await admin.describe_topics(list(names))
+    known = [_known(topic["topic"], topic["error_code"]) for topic in found]
+    return found if all(known) else None
+
+
+def _known(name: str, code: int) -> bool:
+    """Return whether a broker knows a topic; ``TopicsError`` if it won't say."""
+    if code in {0, UnknownTopicOrPartitionError.errno, LeaderNotAvailableError.errno}:
+        return code == 0
+    raise TopicsError(f"the topic {name} can't be described: {for_code(code).__name__}")
 
 
 def _check_partitions(settings: TopicSettings, found: Mapping[str, Any]) -> None:
@@ -223,11 +254,14 @@ def _check_config(name: str, key: str, expected: str, got: str | None) -> None:
 
 async def _configs(
     admin: AIOKafkaAdminClient, names: Sequence[str]
-) -> dict[tuple[str, str], str | None]:
+) -> dict[tuple[str, str], str | None] | None:
+    """Return what each topic is set to; ``None`` as in ``_described``."""
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     configs = {}
     for response in await admin.describe_configs(resources):
-        for _code, _message, _kind, name, entries in response.resources:
+        for code, _message, _kind, name, entries in response.resources:
+            if not _known(name, code):
+                return None
             for key, value, *_ in entries:
                 configs[name, key] = value
     return configs

@@ -16,8 +16,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import NotCoordinatorForGroupError
 
 from cli.kafka_cluster import KafkaCluster, plain_broker
 from cli.kafka_distribution import KafkaCache
@@ -214,6 +216,31 @@ async def test_every_topic_has_three_replicas_of_which_two_must_have_a_record(le
             unclean[name] = values["unclean.leader.election.enable"]
     assert least == dict.fromkeys(names, "2")
     assert unclean == dict.fromkeys(names, "false")
+
+
+async def test_who_asks_a_broker_that_coordinates_others_is_not_told_that_nothing_is_committed(
+    ledger, cluster
+):
+    """So it is for anybody who knew the coordinator before it moved."""
+    partition, group = TopicPartition(ledger.settings.names.webhooks, 0), "some-reader"
+    options = ledger.settings.client_options()
+    reader = AIOKafkaConsumer(**options, group_id=group, enable_auto_commit=False)
+    admin = AIOKafkaAdminClient(**options)
+    await reader.start()
+    await admin.start()
+    try:
+        reader.assign([partition])
+        await reader.commit({partition: 7})
+        coordinator = await admin.find_coordinator(group)
+        wrong = coordinator % len(cluster.brokers) + 1
+        with pytest.raises(NotCoordinatorForGroupError):
+            await admin.list_consumer_group_offsets(group, wrong)
+        reader._coordinator.coordinator_id = wrong
+        assert await reader.committed(partition) == 7
+        assert reader._coordinator.coordinator_id == coordinator
+    finally:
+        await reader.stop()
+        await admin.close()
 
 
 async def test_each_broker_in_turn_is_killed_and_loses_its_disk_and_nothing_else_is_lost(

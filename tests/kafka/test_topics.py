@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from aiokafka import TopicPartition
@@ -319,3 +320,34 @@ def until_ended(worker: WorkerProcess, within_s: float = 60) -> int:
 
     until(ended, within_s=within_s, what=f"the worker's end:\n{worker.tail()}")
     return worker.wait(1)
+
+
+class LateAdmin(AIOKafkaAdminClient):
+    """A client whose first questions go to a broker that does not know of the topics yet.
+
+    Such is any broker of a cluster, for a moment. Asked for names that nobody made, a real one
+    answers the same.
+    """
+
+    unknowing: ClassVar[dict[str, int]] = {}
+
+    async def describe_topics(self, topics=None):
+        return await super().describe_topics([*map(self._named("topics"), topics)])
+
+    async def describe_configs(self, config_resources, *_options):
+        named = self._named("configs")
+        asked = [ConfigResource(each.resource_type, named(each.name)) for each in config_resources]
+        return await super().describe_configs(asked)
+
+    def _named(self, question: str) -> Callable[[str], str]:
+        left = self.unknowing[question]
+        self.unknowing[question] = left - 1
+        return lambda topic: f"{topic}.unknown" if left > 0 else topic
+
+
+def test_a_broker_that_does_not_know_of_the_new_topics_yet_is_asked_again(env, monkeypatch):
+    LateAdmin.unknowing.update(topics=2, configs=2)
+    monkeypatch.setattr("runtime.topics.AIOKafkaAdminClient", LateAdmin)
+    report = asyncio.run(ensure_topics(settings(env)))
+    assert sorted(report.created) == sorted(needed(env))
+    assert max(LateAdmin.unknowing.values()) < 0
