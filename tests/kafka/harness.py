@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import CommitFailedError
+from aiokafka.errors import CommitFailedError, KafkaError
 
 from ledger.topics import TopicNames, changelog_name
 from ledger.wire import ENTRIES, PAYMENTS
@@ -214,7 +214,7 @@ async def _positions(env: Mapping[str, str]) -> dict[TopicPartition, Position]:
     await admin.start()
     await consumer.start()
     try:
-        committed = await admin.list_consumer_group_offsets(group_of(env))
+        committed = await _committed(admin, group_of(env))
         partitions = [TopicPartition(t, p) for t in topics for p in range(PARTITIONS)]
         ends = await consumer.end_offsets(partitions)
     finally:
@@ -224,6 +224,18 @@ async def _positions(env: Mapping[str, str]) -> dict[TopicPartition, Position]:
         tp: Position(max(committed[tp].offset, 0) if tp in committed else 0, ends[tp])
         for tp in partitions
     }
+
+
+async def _committed(admin: AIOKafkaAdminClient, group: str) -> dict[TopicPartition, Any]:
+    """Return a group's offsets; a coordinator that has just been started is asked again."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                return await admin.list_consumer_group_offsets(group)
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+            await asyncio.sleep(0.1)
 
 
 def lags(env: Mapping[str, str], partitions: Iterable[int] = range(PARTITIONS)) -> dict[str, int]:
