@@ -17,7 +17,7 @@ from typing import Final, Protocol, TypeVar
 
 import structlog
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import ProducerFenced
+from aiokafka.errors import KafkaConnectionError, KafkaError, ProducerFenced
 from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator
 from aiokafka.producer.sender import Sender
 from aiokafka.producer.transaction_manager import TransactionManager
@@ -60,8 +60,20 @@ class Writer:
         )
 
     async def start(self) -> None:
-        """Ask the broker for the next epoch: from now on it is ours, and any other is old."""
-        await self._sender.start()
+        """Ask the broker for the next epoch: from now on it is ours, and any other is old.
+
+        Where the broker that is asked dies meanwhile, others are asked; the caller bounds the time.
+        """
+        while True:
+            try:
+                await self._sender.start()
+                break
+            except KafkaError as error:
+                # aiokafka tries again by itself, but not where a connection ends in the middle of
+                # the question who is to be asked; and it hides that error in another one.
+                if not isinstance(error.__cause__, KafkaConnectionError):
+                    raise
+                await asyncio.sleep(_RETRY_AFTER_MS / 1000)
         # With its producer id and epoch it goes on as an idempotent producer: see the module.
         self._identity.transactional_id = None
 

@@ -184,6 +184,13 @@ async def coordinator_of(ledger: Ledger, cluster: KafkaCluster) -> int:
         await admin.close()
 
 
+@pytest.fixture
+async def watch(ledger: Ledger) -> AsyncIterator[Watch]:
+    watching = Watch(ledger.settings)
+    yield watching
+    await watching.close()
+
+
 async def folds(ledger: Ledger, watch: Watch, within_s: float) -> None:
     """Wait until the worker has folded, in every partition, what arrives from now on."""
     took_s = await watch.folded_past(await watch.ends(), within_s)
@@ -244,9 +251,8 @@ async def test_who_asks_a_broker_that_coordinates_others_is_not_told_that_nothin
 
 
 async def test_each_broker_in_turn_is_killed_and_loses_its_disk_and_nothing_else_is_lost(
-    ledger, cluster, record_property
+    ledger, cluster, watch, record_property
 ):
-    watch = Watch(ledger.settings)
     left = list(range(3))
     async with delivering(ledger, seed=41) as (simulation, silence):
         while left:
@@ -263,7 +269,6 @@ async def test_each_broker_in_turn_is_killed_and_loses_its_disk_and_nothing_else
             await asyncio.to_thread(cluster.await_in_sync)
             assert broker.directory_id not in (None, lost_disk)
             await folds(ledger, watch, 30)
-        await watch.close()
     # Shown by `--junitxml`.
     record_property("longest_silence_s", silence.longest_s)
     assert silence.longest_s < GOES_ON_WITHIN_S, simulation.tally
@@ -306,9 +311,8 @@ def assert_refused(answers: list[httpx.Response]) -> None:
 
 
 async def test_with_two_brokers_down_it_answers_503_and_goes_on_when_the_first_one_is_back(
-    ledger, cluster
+    ledger, cluster, watch
 ):
-    watch = Watch(ledger.settings)
     first, second, last = cluster.brokers
     async with delivering(ledger, seed=42) as (simulation, _):
         first.kill()
@@ -325,7 +329,6 @@ async def test_with_two_brokers_down_it_answers_503_and_goes_on_when_the_first_o
         await folds(ledger, watch, 60)
         await asyncio.to_thread(cluster.start_again, second)
         await asyncio.to_thread(cluster.await_in_sync)
-    await watch.close()
     assert last.pid is not None
     await asyncio.to_thread(harness.wait_folded, ledger.env)
     assert await ledger.lost(simulation) == []

@@ -165,3 +165,23 @@ def _tries(writer: Writer) -> int:
 
 def identity_of(app: LedgerApp, chunk: Chunk) -> str:
     return f"{app.settings.group_id}-{chunk.tp.topic}-{chunk.tp.partition}"
+
+
+async def test_a_writer_whose_broker_dies_while_it_asks_for_its_epoch_asks_again(
+    settings: WorkerSettings, kafka: EmbeddedKafka
+) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers) as client:
+        opened = Writer(client.client, "any")
+        assert await client.client.ready(client.client.get_random_node())
+        kafka.pause()
+        starting = asyncio.create_task(opened.start())
+        try:
+            # The question is under way, and will not be answered.
+            await until(lambda: any(each._requests for each in client.client._conns.values()))
+        finally:
+            await asyncio.to_thread(kafka.kill)
+            await asyncio.to_thread(kafka.start)
+        async with asyncio.timeout(60):
+            await starting
+        await write(opened, settings.names.orders, "there")
+        await opened.close()
