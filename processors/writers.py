@@ -85,6 +85,10 @@ class Writer:
         self, batch: BatchBuilder, topic: str, *, partition: int
     ) -> Awaitable[RecordMetadata]:
         """Begin to write a batch; the future holds when every replica in sync has it."""
+        # From here on each refresh of the metadata asks for it too. aiokafka asks for what it once
+        # had to wait for: a topic that was known by chance would be gone with the next refresh, and
+        # with it the leader that a batch waits for, until somebody writes to that topic again.
+        self._client.add_topic(topic)
         await self._client._wait_on_metadata(topic)  # noqa: SLF001 - as aiokafka's producer does
         tp = TopicPartition(topic, partition)
         future: Awaitable[RecordMetadata] = await self._accumulator.add_batch(

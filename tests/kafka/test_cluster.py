@@ -35,7 +35,7 @@ from tests.fakes import until
 from tests.ingest.conftest import PATH, event, signed
 from tests.kafka import harness
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(420)
 
 SECRET = "whsec_of_the_cluster"
 RATE_PER_S = 100.0

@@ -185,3 +185,19 @@ async def test_a_writer_whose_broker_dies_while_it_asks_for_its_epoch_asks_again
             await starting
         await write(opened, settings.names.orders, "there")
         await opened.close()
+
+
+async def test_the_leaders_of_a_topic_stay_known_whatever_other_topic_is_asked_for(
+    settings: WorkerSettings,
+) -> None:
+    """A batch that waited for a leader that nobody asked for any more once ended a worker."""
+    names = settings.names
+    async with AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers) as client:
+        opened = Writer(client.client, "any")
+        await opened.start()
+        # Any trouble before the first write does so; as nothing was asked for yet, it asks for all.
+        await client.client.force_metadata_update()
+        await write(opened, names.orders, "one")
+        await client.client.add_topic(names.entries)
+        assert client.client.cluster.available_partitions_for_topic(names.orders)
+        await opened.close()
