@@ -8,8 +8,9 @@ the place of a lost one: workers that go on behind it would show a state with a 
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, Final, NamedTuple, Self
 
 import msgspec
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -20,7 +21,7 @@ from aiokafka.errors import (
     for_code,
 )
 
-from ledger.topics import Topic, all_topics
+from ledger.topics import Topic, TopicNames, all_topics
 from runtime.client_log import ClientLog
 from runtime.kafka import KafkaSettings
 from runtime.settings import SettingsError, setting
@@ -45,6 +46,14 @@ class TopicSettings(KafkaSettings, frozen=True, kw_only=True):
             pattern=r"^[a-zA-Z0-9._-]{1,100}$",
         ),
     ] = "plexy-ledger"
+    version: Annotated[
+        int,
+        setting(
+            "which version of what follows from the log of record; `rebuild` makes the next one",
+            ge=1,
+            le=1000,
+        ),
+    ] = 1
     partitions: Annotated[
         int, setting("partitions of every topic; can't be changed later", ge=1, le=1000)
     ] = 4
@@ -65,9 +74,22 @@ class TopicSettings(KafkaSettings, frozen=True, kw_only=True):
             )
 
     @property
+    def names(self) -> TopicNames:
+        """The topics' names."""
+        return TopicNames(self.topic_prefix, self.version)
+
+    @property
     def group_id(self) -> str:
-        """The workers' consumer group: ledgers with different prefixes share nothing."""
-        return self.topic_prefix + self.app_id
+        """The consumer group of this version's workers, and the changelogs' first name.
+
+        Ledgers with different prefixes share nothing, and versions of one only the log of record.
+        """
+        version = f"-v{self.version}" if self.version > 1 else ""
+        return self.topic_prefix + self.app_id + version
+
+    def of_version(self, version: int) -> Self:
+        """Return the settings of another version of the same ledger."""
+        return msgspec.structs.replace(self, version=version)
 
 
 class TopicsReport(msgspec.Struct, frozen=True):
@@ -81,6 +103,29 @@ class TopicsReport(msgspec.Struct, frozen=True):
 async def ensure_topics(settings: TopicSettings, *, create: bool = True) -> TopicsReport:
     """Create what is missing, check what is there; ``TopicsError`` if a topic is not as needed."""
     wanted = all_topics(settings.names, settings.group_id)
+    async with _administration(settings) as admin:
+        return await _ensure(admin, settings, wanted, create=create)
+
+
+class Traces(msgspec.Struct, frozen=True):
+    """What is there of a version: the log that it follows from, and something of its own."""
+
+    log: bool
+    own: bool
+
+
+async def find_traces(settings: TopicSettings) -> Traces:
+    """Look for the log of record, and for topics or commits of the settings' version."""
+    wanted = {topic.name for topic in all_topics(settings.names, settings.group_id)}
+    own = wanted - set(settings.names.shared)
+    async with _administration(settings) as admin:
+        existing = set(await admin.list_topics())
+        begun = bool(own & existing) or await _committed(admin, settings.group_id)
+    return Traces(log=settings.names.webhooks in existing, own=begun)
+
+
+@asynccontextmanager
+async def _administration(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(**settings.client_options(), request_timeout_ms=15_000)
     with ClientLog() as said:
         try:
@@ -88,7 +133,7 @@ async def ensure_topics(settings: TopicSettings, *, create: bool = True) -> Topi
         except KafkaError as error:
             raise TopicsError(unreachable(settings, error, said.last_line)) from error
     try:
-        return await _ensure(admin, settings, wanted, create=create)
+        yield admin
     finally:
         await admin.close()
 
@@ -112,13 +157,12 @@ async def _ensure(
         raise TopicsError(
             f"missing topics: {_listed(missing)}; create them with `plexy-ledger topics`"
         )
-    committed = await _committed(admin, settings.group_id)
-    if missing and committed:
+    lost = await _lost(admin, settings, missing)
+    if lost:
         raise TopicsError(
-            f"missing topics: {_listed(missing)}. The workers of {settings.group_id} have folded "
+            f"missing topics: {_listed(lost.topics)}. The workers of {lost.group} have folded "
             "records before, so these topics were there and are lost. What follows from the log of "
-            "record is folded anew by workers with another LEDGER_APP_ID; the log itself comes "
-            "from a backup"
+            "record is folded anew by `plexy-ledger rebuild`; the log itself comes from a backup"
         )
     if missing:
         for topic in missing:
@@ -131,6 +175,29 @@ async def _ensure(
         created=[topic.name for topic in wanted if topic.name in created],
         found=[topic.name for topic in wanted if topic.name not in created],
     )
+
+
+class _Lost(NamedTuple):
+    """Topics that were there once, and the group that can't have committed without them."""
+
+    topics: list[Topic]
+    group: str
+
+
+async def _lost(
+    admin: AIOKafkaAdminClient, settings: TopicSettings, missing: Sequence[Topic]
+) -> _Lost | None:
+    """Return what of that which is missing was there once; ``None`` if nothing was.
+
+    A version's own topics are judged by its own group, those that all share by every one so far.
+    """
+    shared = [topic for topic in missing if topic.name in settings.names.shared]
+    for version in range(settings.version, 0, -1):
+        lost = list(missing) if version == settings.version else shared
+        group = settings.of_version(version).group_id
+        if lost and await _committed(admin, group):
+            return _Lost(lost, group)
+    return None
 
 
 def _listed(topics: Sequence[Topic]) -> str:
