@@ -115,7 +115,7 @@ class LedgerReader:
         that was written after the first end.
         """
         values: dict[bytes, bytes] = {}
-        start, end = 0, (await self.ends(topic))[number]
+        start, end = 0, (await self.ends(topic)).get(number, 0)
         while start < end:
             async for _, records in self.read(topic, {number: start}, {number: end}):
                 for record in records:
@@ -125,7 +125,7 @@ class LedgerReader:
                     else:
                         values[key] = record.value
                 heard(topic, len(records))
-            start, end = end, (await self.ends(topic))[number]
+            start, end = end, (await self.ends(topic)).get(number, 0)
         return values
 
     async def settle(self, timeout_s: float, report: Report = lambda _lag: None) -> Offsets:
@@ -146,7 +146,7 @@ class LedgerReader:
 
         That is nowhere while a later hop has something to do: it may be of any record.
         """
-        committed = await self._committed(self.names.topics.webhooks)
+        committed = await self.committed(self.names.topics.webhooks)
         for topic in self.names.hops[1:]:
             lag = await self._lag(topic, await self.ends(topic))
             if lag.done < lag.total:
@@ -175,7 +175,7 @@ class LedgerReader:
             await asyncio.sleep(_POLL_S)
 
     async def _lag(self, topic: str, ends: Offsets) -> Lag:
-        begins, committed = await self.begins(topic), await self._committed(topic)
+        begins, committed = await self.begins(topic), await self.committed(topic)
         done = total = 0
         for number, end in ends.items():
             begin = begins[number]
@@ -184,7 +184,8 @@ class LedgerReader:
             done += max(min(committed.get(number, begin), end) - begin, 0)
         return Lag(topic, done, total)
 
-    async def _committed(self, topic: str) -> Offsets:
+    async def committed(self, topic: str) -> Offsets:
+        """Return up to where the workers have committed; partitions without a commit are absent."""
         partitions = await self._partitions(topic)
         try:
             found = await self._admin.list_consumer_group_offsets(

@@ -108,20 +108,20 @@ async def ensure_topics(settings: TopicSettings, *, create: bool = True) -> Topi
 
 
 class Traces(msgspec.Struct, frozen=True):
-    """What is there of a version: the log that it follows from, and something of its own."""
+    """Which topics of a version are missing, and whether anybody has begun with it."""
 
-    log: bool
-    own: bool
+    missing: tuple[str, ...]
+    begun: bool
 
 
 async def find_traces(settings: TopicSettings) -> Traces:
-    """Look for the log of record, and for topics or commits of the settings' version."""
-    wanted = {topic.name for topic in all_topics(settings.names, settings.group_id)}
-    own = wanted - set(settings.names.shared)
+    """Look for a version: it is begun if a topic of its own is there, or a commit of its group."""
+    wanted = [topic.name for topic in all_topics(settings.names, settings.group_id)]
     async with _administration(settings) as admin:
         existing = set(await admin.list_topics())
+        own = set(wanted) - set(settings.names.shared)
         begun = bool(own & existing) or await _committed(admin, settings.group_id)
-    return Traces(log=settings.names.webhooks in existing, own=begun)
+    return Traces(tuple(name for name in wanted if name not in existing), begun)
 
 
 @asynccontextmanager

@@ -57,7 +57,7 @@ def free_port() -> int:
 
 
 def names_of(env: Mapping[str, str]) -> TopicNames:
-    return TopicNames(env["LEDGER_TOPIC_PREFIX"])
+    return TopicSettings.from_environment(env).names
 
 
 def group_of(env: Mapping[str, str]) -> str:
