@@ -109,4 +109,4 @@ def how_to_switch(old: WorkerSettings, new: WorkerSettings) -> Iterator[str]:
         if topic.name not in kept:
             brokers = ",".join(new.bootstrap_servers)
             yield f"  kafka-topics.sh --bootstrap-server {brokers} --delete --topic {topic.name}"
-    yield f"and its tables, {old.group_id}@… below each worker's LEDGER_DATA_DIR."
+    yield f"and with them its tables, {old.group_id}@…, below each worker's LEDGER_DATA_DIR."

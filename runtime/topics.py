@@ -26,6 +26,7 @@ from runtime.client_log import ClientLog
 from runtime.kafka import KafkaSettings
 from runtime.settings import SettingsError, setting
 
+_GROUP: Final = "plexy-ledger"
 _VISIBLE_WITHIN_S: Final = 15.0
 # Of these a topic may have more than it needs; everything else must be exactly so.
 _AT_LEAST: Final = frozenset({"max.message.bytes", "min.insync.replicas"})
@@ -38,14 +39,6 @@ class TopicsError(RuntimeError):
 class TopicSettings(KafkaSettings, frozen=True, kw_only=True):
     """How topics are created; ``partitions`` is for life."""
 
-    app_id: Annotated[
-        str,
-        setting(
-            "after the prefix, the consumer group of the workers and the changelogs' first name; "
-            "a new one folds the whole log anew",
-            pattern=r"^[a-zA-Z0-9._-]{1,100}$",
-        ),
-    ] = "plexy-ledger"
     version: Annotated[
         int,
         setting(
@@ -85,7 +78,7 @@ class TopicSettings(KafkaSettings, frozen=True, kw_only=True):
         Ledgers with different prefixes share nothing, and versions of one only the log of record.
         """
         version = f"-v{self.version}" if self.version > 1 else ""
-        return self.topic_prefix + self.app_id + version
+        return self.topic_prefix + _GROUP + version
 
     def of_version(self, version: int) -> Self:
         """Return the settings of another version of the same ledger."""
@@ -268,7 +261,7 @@ def _check_partitions(settings: TopicSettings, found: Mapping[str, Any]) -> None
         raise TopicsError(
             f"topic {name} has {len(partitions)} partitions, expected {settings.partitions}: set "
             f"LEDGER_PARTITIONS={len(partitions)}, or start a new ledger with another "
-            "LEDGER_TOPIC_PREFIX and LEDGER_APP_ID"
+            "LEDGER_TOPIC_PREFIX"
         )
     replicas = min(len(partition["replicas"]) for partition in partitions)
     if replicas < settings.replication_factor:

@@ -40,7 +40,6 @@ def environment(bootstrap: str, folder: Path, **more: object) -> dict[str, str]:
     settings = {
         "kafka_bootstrap": bootstrap,
         "topic_prefix": f"{name}.",
-        "app_id": name,
         "partitions": PARTITIONS,
         "data_dir": folder,
         "web_port": free_port(),
