@@ -36,7 +36,8 @@ from tests.kafka.harness import (
 )
 from tests.kafka.test_verify import deliver, event, history, latest, named, verify, write
 
-pytestmark = pytest.mark.timeout(240)
+# The longest is four worker starts, three rebuilds and some thousand events.
+pytestmark = pytest.mark.timeout(480)
 
 SECRET = "whsec_now"
 
@@ -254,6 +255,8 @@ def test_an_old_version_that_is_behind_or_has_lost_a_topic_is_no_hindrance(ledge
     assert code == 1
     assert named(output) == [], output
     assert "version 1 is behind: 1 of " in output
+    # All else of it is compared.
+    assert "Version 1 against the log of record (1 payments in motion)" in output
     assert "Version 2 is whole all the same" in output
     lost = changelog_name(group_of(env), "orders")
     delete_topic(env, lost)
