@@ -42,22 +42,25 @@ pytestmark = pytest.mark.timeout(480)
 SECRET = "whsec_now"
 
 
-def command(env: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextmanager
+def rebuilding(env: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a rebuild; end it after the block, however the block ends."""
+    with subprocess.Popen(
         [sys.executable, "-m", "cli", "rebuild", *arguments],
         env=os.environ | env,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def rebuild(env: dict[str, str], *arguments: str) -> tuple[int, str]:
-    process = command(env, *arguments)
-    try:
-        output, _ = process.communicate(timeout=150)
-    finally:
-        process.kill()
+    with rebuilding(env, *arguments) as process:
+        output, _ = process.communicate(timeout=200)
     assert "Traceback" not in output, output
     return process.returncode, output
 
@@ -197,29 +200,25 @@ def test_a_rebuild_that_is_killed_goes_on_where_it_stopped(ledger):
     wait_folded(env, ledger)
     # Chunks of few records: so that it is killed in the middle of them.
     slow = env | {"LEDGER_CHUNK_RECORDS": "2"}
-    process = command(slow)
-    # It says so when the topics are there.
-    assert process.stdout
-    assert process.stdout.readline().startswith("Making version 2")
-    children: list[int] = []
-
-    def begun() -> bool:
-        children[:] = children_of(process.pid) or children
-        assert process.poll() is None, process.communicate()[0]
-        return any(each.committed for each in positions(new).values())
-
-    until(begun, within_s=90, what="commits of the new version")
-    process.kill()
-    process.communicate()
-    # The worker does not outlive it.
+    with rebuilding(slow) as process:
+        # It says so when the topics are there.
+        assert process.stdout
+        assert process.stdout.readline().startswith("Making version 2")
+        until(
+            lambda: any(each.committed for each in positions(new).values()),
+            within_s=120,
+            what="commits of the new version",
+        )
+        children = children_of(process.pid)
+    # It was killed, and its worker does not outlive it.
     until(lambda: not any(is_running(each) for each in children), within_s=10, what="its end")
     assert children
     folded = len(read_topic(new, changelog_name(group_of(new), "seen")))
     assert 0 < folded < 5000
-    process = command(slow)
-    until(lambda: children_of(process.pid), within_s=60, what="a worker")
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    with rebuilding(slow) as process:
+        until(lambda: children_of(process.pid), within_s=60, what="a worker")
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
     assert "the same command goes on from here" in output
     assert "Traceback" not in output, output
