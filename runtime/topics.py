@@ -93,11 +93,17 @@ class TopicsReport(msgspec.Struct, frozen=True):
     found: list[str]
 
 
-async def ensure_topics(settings: TopicSettings, *, create: bool = True) -> TopicsReport:
-    """Create what is missing, check what is there; ``TopicsError`` if a topic is not as needed."""
+async def ensure_topics(
+    settings: TopicSettings, *, create: bool = True, restores_log: bool = False
+) -> TopicsReport:
+    """Create what is missing, check what is there; ``TopicsError`` if a topic is not as needed.
+
+    ``restores_log``: a log that older versions have folded is made anew, by who brings it back.
+    """
     wanted = all_topics(settings.names, settings.group_id)
     async with _administration(settings) as admin:
-        return await _ensure(admin, settings, wanted, create=create)
+        oldest = settings.version if restores_log else 1
+        return await _ensure(admin, settings, wanted, create=create, oldest=oldest)
 
 
 class Traces(msgspec.Struct, frozen=True):
@@ -142,7 +148,12 @@ def unreachable(settings: KafkaSettings, error: Exception, said: str = "") -> st
 
 
 async def _ensure(
-    admin: AIOKafkaAdminClient, settings: TopicSettings, wanted: Sequence[Topic], *, create: bool
+    admin: AIOKafkaAdminClient,
+    settings: TopicSettings,
+    wanted: Sequence[Topic],
+    *,
+    create: bool,
+    oldest: int,
 ) -> TopicsReport:
     existing = set(await admin.list_topics())
     missing = [topic for topic in wanted if topic.name not in existing]
@@ -150,7 +161,7 @@ async def _ensure(
         raise TopicsError(
             f"missing topics: {_listed(missing)}; create them with `plexy-ledger topics`"
         )
-    lost = await _lost(admin, settings, missing)
+    lost = await _lost(admin, settings, missing, oldest)
     if lost:
         raise TopicsError(
             f"missing topics: {_listed(lost.topics)}. The workers of {lost.group} have folded "
@@ -178,14 +189,15 @@ class _Lost(NamedTuple):
 
 
 async def _lost(
-    admin: AIOKafkaAdminClient, settings: TopicSettings, missing: Sequence[Topic]
+    admin: AIOKafkaAdminClient, settings: TopicSettings, missing: Sequence[Topic], oldest: int
 ) -> _Lost | None:
     """Return what of that which is missing was there once; ``None`` if nothing was.
 
-    A version's own topics are judged by its own group, those that all share by every one so far.
+    A version's own topics are judged by its own group, those that all share by every one from the
+    ``oldest`` version on.
     """
     shared = [topic for topic in missing if topic.name in settings.names.shared]
-    for version in range(settings.version, 0, -1):
+    for version in range(settings.version, oldest - 1, -1):
         lost = list(missing) if version == settings.version else shared
         group = settings.of_version(version).group_id
         if lost and await _committed(admin, group):
