@@ -79,7 +79,7 @@ def _measure_all(options: argparse.Namespace) -> list[Measurement]:
         for number, peer in enumerate(_schedule(options)):
             place = Place(
                 bootstrap=kafka.bootstrap,
-                app_id=f"bench-{number}-{peer.name}",
+                name=f"bench-{number}-{peer.name}",
                 folder=Path(folder) / f"{number}-{peer.name}",
             )
             measurements.append(_measure_one(peer, place, deliveries, progress, options))

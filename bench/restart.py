@@ -56,9 +56,7 @@ def main() -> int:
             tempfile.TemporaryDirectory(prefix="plexy-restart-") as folder,
             EmbeddedKafka(Path(folder) / "kafka", cache=cache) as kafka,
         ):
-            place = Place(
-                bootstrap=kafka.bootstrap, app_id="restart", folder=Path(folder) / "worker"
-            )
+            place = Place(bootstrap=kafka.bootstrap, name="restart", folder=Path(folder) / "worker")
             restarts, size = asyncio.run(_measure(place, options))
     except KeyboardInterrupt:
         return 130

@@ -34,7 +34,7 @@ class Place:
     """What a program must know to run on a stage."""
 
     bootstrap: str
-    app_id: str
+    name: str
     folder: Path
     partitions: int = PARTITIONS
     web_port: int = field(default_factory=free_port)
@@ -42,17 +42,24 @@ class Place:
     @property
     def prefix(self) -> str:
         """What stands before the name of every topic of this run."""
-        return f"{self.app_id}."
+        return f"{self.name}."
 
     @property
     def group_id(self) -> str:
         """The consumer group of this run's worker, and the first part of its changelogs' names."""
-        return self.prefix + self.app_id
+        return self.settings.group_id
 
     @property
     def names(self) -> TopicNames:
         """The topics of this run."""
-        return TopicNames(self.prefix)
+        return self.settings.names
+
+    @property
+    def settings(self) -> TopicSettings:
+        """The settings of our own programs for this run."""
+        return TopicSettings(
+            kafka_bootstrap=self.bootstrap, topic_prefix=self.prefix, partitions=self.partitions
+        )
 
     @property
     def hops(self) -> tuple[str, ...]:
@@ -145,13 +152,7 @@ async def open_stage(place: Place) -> AsyncIterator[Stage]:
 
     So the next run's broker has as little to do as this one's had.
     """
-    settings = TopicSettings(
-        kafka_bootstrap=place.bootstrap,
-        topic_prefix=place.prefix,
-        app_id=place.app_id,
-        partitions=place.partitions,
-    )
-    await ensure_topics(settings)
+    await ensure_topics(place.settings)
     admin = AIOKafkaAdminClient(bootstrap_servers=place.bootstrap)
     consumer = AIOKafkaConsumer(
         bootstrap_servers=place.bootstrap, auto_offset_reset="earliest", enable_auto_commit=False

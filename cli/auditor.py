@@ -73,6 +73,18 @@ def holdings(names: LedgerNames) -> tuple[Holding, ...]:
     )
 
 
+async def read_log(reader: LedgerReader, truth: Truth, heard: Heard) -> None:
+    """Let a truth take what has come to the log since it was last read."""
+    topic = reader.names.topics.webhooks
+    ends = await reader.ends(topic)
+    starts = {number: truth.next_offset(number) for number in ends}
+    async for number, records in reader.read(topic, starts, ends):
+        truth.read(number, records)
+        heard(topic, len(records))
+    for number, end in ends.items():
+        truth.reached(number, end)
+
+
 class Auditor:
     """One audit of a whole ledger; ``heard`` hears of what is read."""
 
@@ -96,12 +108,12 @@ class Auditor:
         """Audit everything; the workers have folded the log up to ``settled``."""
         started = time.monotonic()
         self._truth.settled = settled
-        await self._read_log()
+        await read_log(self._reader, self._truth, self._count)
         for holding in holdings(self._reader.names):
             await self._judge(holding)
         await self._read_journal()
         # What came while the rest was read may be in the tables already.
-        await self._read_log()
+        await read_log(self._reader, self._truth, self._count)
         differences = [
             *self._truth.faults,
             *(found for held in self._suspects for found in held.judge(self._truth)),
@@ -113,23 +125,13 @@ class Auditor:
         took_s = time.monotonic() - started
         return Findings(differences, balances, self._truth.moving(), self._records, took_s)
 
-    async def _read_log(self) -> None:
-        topic = self._reader.names.topics.webhooks
-        ends = await self._reader.ends(topic)
-        starts = {number: self._truth.next_offset(number) for number in ends}
-        async for number, records in self._reader.read(topic, starts, ends):
-            self._truth.read(number, records)
-            self._count(topic, len(records))
-        for number, end in ends.items():
-            self._truth.reached(number, end)
-
     async def _judge(self, holding: Holding) -> None:
         """Judge a topic, one partition after another: no more than one is in memory."""
         expected: dict[int, list[bytes]] = {}
         for number, key in holding.expected(self._truth):
             expected.setdefault(number, []).append(key)
         for number in await self._reader.ends(holding.topic):
-            values = await self._latest(holding.topic, number)
+            values = await self._reader.latest(holding.topic, number, self._count)
             for key in expected.pop(number, ()):
                 self._look(Held(holding, number, key, values.pop(key, None), number))
             for key, value in values.items():
@@ -139,26 +141,6 @@ class Auditor:
     def _look(self, held: Held) -> None:
         if any(True for _ in held.judge(self._truth)):
             self._suspects.append(held)
-
-    async def _latest(self, topic: str, number: int) -> dict[bytes, bytes]:
-        """Return the last value of each key of a partition.
-
-        Read on until nothing more has come: compaction may have taken an old value for a newer one
-        that was written after the first end.
-        """
-        values: dict[bytes, bytes] = {}
-        start, end = 0, (await self._reader.ends(topic))[number]
-        while start < end:
-            async for _, records in self._reader.read(topic, {number: start}, {number: end}):
-                for record in records:
-                    key = record.key or b""
-                    if record.value is None:
-                        values.pop(key, None)
-                    else:
-                        values[key] = record.value
-                self._count(topic, len(records))
-            start, end = end, (await self._reader.ends(topic))[number]
-        return values
 
     async def _read_journal(self) -> None:
         topic = self._reader.names.topics.entries

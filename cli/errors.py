@@ -11,6 +11,7 @@
     ├── TopicMissingError      a topic that is to be read is not there
     ├── LogFileError           a file of a log is damaged, or does not fit what is there
     ├── NotWrittenError        Kafka did not take what was to be written
+    ├── NotRebuiltError        there is nothing to rebuild, or it is rebuilt already
     └── ViewError              an order can't be read
 
 ``exit_code`` knows those of other packages too. Every other exception is a bug of ours.
@@ -64,6 +65,10 @@ class LogFileError(CommandError):
 
 class NotWrittenError(CommandError):
     """Kafka did not acknowledge what was to be written, or somebody else writes there too."""
+
+
+class NotRebuiltError(CommandError):
+    """A version can't be made: there is no log, or the version is there; the message says which."""
 
 
 class ViewError(CommandError):

@@ -77,7 +77,7 @@ async def _import(settings: TopicSettings, path: Path, header: Header, console: 
             f"{settings.partitions}: set LEDGER_PARTITIONS={header.partitions}, since a record's "
             "partition is a part of its place"
         )
-    await ensure_topics(settings)
+    await ensure_topics(settings, restores_log=True)
     started = time.monotonic()
     async with open_reader(settings) as reader:
         topic = reader.names.topics.webhooks

@@ -17,6 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from cli.errors import NotFoldedError, NotReadError
+from cli.printing import Heard
 from cli.progress import Lag, Report
 from cli.whole_topic import partitions_of, reading
 from ledger.topics import TableName, TopicNames, changelog_name
@@ -107,6 +108,26 @@ class LedgerReader:
             async for number, records in self._fetch(topic, position, ends):
                 yield number, records
 
+    async def latest(self, topic: str, number: int, heard: Heard) -> dict[bytes, bytes]:
+        """Return the last value of each key of a partition.
+
+        Read on until nothing more has come: compaction may have taken an old value for a newer one
+        that was written after the first end.
+        """
+        values: dict[bytes, bytes] = {}
+        start, end = 0, (await self.ends(topic)).get(number, 0)
+        while start < end:
+            async for _, records in self.read(topic, {number: start}, {number: end}):
+                for record in records:
+                    key = record.key or b""
+                    if record.value is None:
+                        values.pop(key, None)
+                    else:
+                        values[key] = record.value
+                heard(topic, len(records))
+            start, end = end, (await self.ends(topic)).get(number, 0)
+        return values
+
     async def settle(self, timeout_s: float, report: Report = lambda _lag: None) -> Offsets:
         """Wait until the workers have folded all that is in the log now; return its ends.
 
@@ -119,6 +140,18 @@ class LedgerReader:
         for topic in self.names.hops:
             await self._wait_for(topic, await self.ends(topic), deadline, report)
         return settled
+
+    async def folded(self) -> Offsets:
+        """Return up to where the log is folded, without a wait.
+
+        That is nowhere while a later hop has something to do: it may be of any record.
+        """
+        committed = await self.committed(self.names.topics.webhooks)
+        for topic in self.names.hops[1:]:
+            lag = await self._lag(topic, await self.ends(topic))
+            if lag.done < lag.total:
+                return {}
+        return committed
 
     async def lag(self) -> int:
         """Count the records of the three hops that the workers have not folded."""
@@ -142,7 +175,7 @@ class LedgerReader:
             await asyncio.sleep(_POLL_S)
 
     async def _lag(self, topic: str, ends: Offsets) -> Lag:
-        begins, committed = await self.begins(topic), await self._committed(topic)
+        begins, committed = await self.begins(topic), await self.committed(topic)
         done = total = 0
         for number, end in ends.items():
             begin = begins[number]
@@ -151,7 +184,8 @@ class LedgerReader:
             done += max(min(committed.get(number, begin), end) - begin, 0)
         return Lag(topic, done, total)
 
-    async def _committed(self, topic: str) -> Offsets:
+    async def committed(self, topic: str) -> Offsets:
+        """Return up to where the workers have committed; partitions without a commit are absent."""
         partitions = await self._partitions(topic)
         try:
             found = await self._admin.list_consumer_group_offsets(

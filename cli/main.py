@@ -481,6 +481,35 @@ def import_log(
         raise typer.Exit(FAILED)
 
 
+@_command("plexy-ledger rebuild", "LEDGER_VERSION=2 plexy-ledger rebuild --to 3 --wait 0")
+def rebuild(
+    to: Annotated[
+        int | None,
+        typer.Option(min=2, max=1000, help="version to make; the next one, unless given"),
+    ] = None,
+    wait_s: Annotated[
+        float,
+        typer.Option(
+            "--wait", min=0, help="how long the old version's workers may take to catch up, seconds"
+        ),
+    ] = 60.0,
+) -> None:
+    """Make everything that follows from the log anew, as another version.
+
+    A worker of its own folds the log of record into new tables and topics, beside the workers that
+    run and the deliveries that come. Then both versions are compared with the log, and with each
+    other. The exit code is 1 if anything differs; a rebuild says how to switch if the new version
+    is what follows from the log. One that was interrupted goes on where it stopped: type it again.
+    """
+    from rich.console import Console
+
+    from cli.rebuild import RebuildOptions
+    from cli.rebuild import rebuild as rebuild_all
+
+    if not rebuild_all(os.environ, RebuildOptions(to, wait_s), Console(width=_width())):
+        raise typer.Exit(FAILED)
+
+
 @_command("plexy-ledger settings", "plexy-ledger settings --markdown")
 def settings(
     markdown: Annotated[

@@ -41,6 +41,7 @@ READ_BY: Final[Mapping[str, tuple[type[Settings], ...]]] = MappingProxyType(
         "rejected": (VerifySettings,),
         "export-log": (TopicSettings,),
         "import-log": (TopicSettings,),
+        "rebuild": (WorkerSettings,),
     }
 )
 

@@ -5,7 +5,6 @@ whether there is none. Never: a secret in what is printed, and never a write.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -15,24 +14,19 @@ from typing import Final
 
 import msgspec
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from cli.auditor import Auditor, Findings, holdings
 from cli.errors import WrongOptionError
+from cli.findings import show_balances, show_differences, show_events
 from cli.ledger_reader import LedgerReader, Offsets, open_reader, sizes
-from cli.printing import counting, line, plain
+from cli.printing import counting, line
 from cli.progress import progress_bar
 from cli.settings import VerifySettings
 from ledger.differences import Difference, references
-from ledger.payments import EventReference
 from ledger.truth import Trust, Truth
 from processors.batches import partition_for
 from runtime.topics import ensure_topics
 
-# More are counted, and not shown: whoever has as many has another problem than the 101st.
-_MOST_SHOWN: Final = 100
-_MOST_EVENTS_SHOWN: Final = 10
 _FROM_THE_START: Final[Offsets] = MappingProxyType({})
 
 
@@ -65,8 +59,8 @@ async def _verify(settings: VerifySettings, options: VerifyOptions, console: Con
         _show_scope(console, settings, options, truth, findings, auditor.entries)
         if options.order_id is not None:
             _show_order(console, truth, options.order_id)
-        _show_balances(console, findings)
-        _show_differences(console, differences)
+        show_balances(console, findings.balances)
+        show_differences(console, differences)
     return not differences
 
 
@@ -185,36 +179,4 @@ def _show_order(console: Console, truth: Truth, order_id: str) -> None:
         now = truth.payment(payment_id).order_id
         where = "" if now == order_id else f", is in order {now}"
         line(console, f"  payment {payment_id}{where}")
-        _show_events(console, references(truth.facts[payment_id].values()))
-
-
-def _show_balances(console: Console, findings: Findings) -> None:
-    table = Table("account", "currency", "journal", "log", title="Trial balance, in minor units")
-    table.columns[2].justify = table.columns[3].justify = "right"
-    for each in findings.balances:
-        style = None if each.journal == each.log else "bold red"
-        cells = (each.account, each.currency, f"{each.journal:,}", f"{each.log:,}")
-        table.add_row(*(Text(plain(cell)) for cell in cells), style=style)
-    console.print(table)
-
-
-def _show_differences(console: Console, differences: list[Difference]) -> None:
-    for found in differences[:_MOST_SHOWN]:
-        line(console, str(found))
-        _show_events(console, found.events)
-    if len(differences) > _MOST_SHOWN:
-        kinds = Counter(str(found.kind) for found in differences[_MOST_SHOWN:])
-        rest = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
-        line(console, f"… and {len(differences) - _MOST_SHOWN} more: {rest}")
-    if differences:
-        line(console, f"{len(differences)} differences", "bold red")
-    else:
-        line(console, "No difference", "bold green")
-
-
-def _show_events(console: Console, events: tuple[EventReference, ...]) -> None:
-    for event in events[:_MOST_EVENTS_SHOWN]:
-        place = f"partition {event.partition}, offset {event.offset}"
-        line(console, f"    {event.event_id}  {event.type}  {place}")
-    if len(events) > _MOST_EVENTS_SHOWN:
-        line(console, f"    … and {len(events) - _MOST_EVENTS_SHOWN} events more")
+        show_events(console, references(truth.facts[payment_id].values()))

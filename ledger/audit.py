@@ -16,7 +16,7 @@ import msgspec
 from ledger.differences import Difference, Kind, references
 from ledger.events import Event
 from ledger.orders import Order, OrderDocument, describe
-from ledger.payments import Payment, Snapshot, posted_facts, standing_facts, subject_of
+from ledger.payments import Payment, Snapshot
 from ledger.payments import describe as describe_payment
 from ledger.truth import Truth
 from ledger.wire import ORDER_DOCUMENTS, ORDERS, PAYMENTS, SEEN
@@ -134,11 +134,7 @@ def _payment_fault(
     held = _decode(PAYMENTS.decode, value)
     if held is None:
         return Kind.PAYMENT_DIFFERS, "it can't be read"
-    detail = (
-        _fact_fault(held, payment_id, known)
-        or _lack(truth, known, held.facts)
-        or _posted_fault(held)
-    )
+    detail = _fact_fault(held, payment_id, known) or _lack(truth, known, held.facts)
     return (Kind.PAYMENT_DIFFERS if detail else None), detail
 
 
@@ -153,21 +149,6 @@ def _fact_fault(held: Payment, payment_id: str, known: Mapping[str, Event]) -> s
         if fact != logged:
             return f"event {event_id}: {unlike(logged, fact)}"
     return "" if held.facts else "it holds no fact"
-
-
-def _posted_fault(held: Payment) -> str:
-    """Say where what a payment takes for posted is not what its facts post."""
-    standing, posted = standing_facts(held), posted_facts(held)
-    for subject in sorted(standing.keys() | posted.keys(), key=lambda each: each.refund_id or ""):
-        name = f"refund {subject.refund_id}" if subject.refund_id else "the payment"
-        fact, holds = posted.get(subject), standing.get(subject)
-        if subject not in posted:
-            return f"nothing is posted for {name}"
-        if holds is None or fact is None or subject_of(held.payment_id, fact) != subject:
-            return f"what is posted for {name} is no fact of it"
-        if fact.money != holds.money:
-            return f"event {fact.event_id} is posted for {name}, event {holds.event_id} holds"
-    return ""
 
 
 def _lack(truth: Truth, known: Mapping[str, Event], held: Mapping[str, Any]) -> str:

@@ -14,7 +14,10 @@ from ledger.payments import EventReference
 
 
 class Kind(StrEnum):
-    """What differs, and how: ``missing``, ``differs`` or ``unexplained`` by the log."""
+    """What differs, and how: ``missing``, ``differs`` or ``unexplained`` by the log.
+
+    ``versions_differ`` is between two versions of a ledger.
+    """
 
     LOG_INCOMPLETE = "log_incomplete"
     RECORD_MISPLACED = "record_misplaced"
@@ -36,6 +39,7 @@ class Kind(StrEnum):
     ENTRY_UNEXPLAINED = "entry_unexplained"
     VALUE_MISPLACED = "value_misplaced"
     BALANCE_DIFFERS = "balance_differs"
+    VERSIONS_DIFFER = "versions_differ"
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):

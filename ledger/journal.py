@@ -1,7 +1,8 @@
 """The journal: balanced double-entry postings, one entry a success or refund.
 
-In: what stands under a payment, and what was posted before. Out: the entries that post the
-difference. What was posted is never changed: a correction is a reversal and a new entry.
+In: the fact that stands for a success or refund, and the one that stood before. Out: the entries
+that post the difference. What was posted is never changed: a correction is a reversal and a new
+entry. What stands is always the standing fact's own entry: so it is a function of the facts alone.
 Never: an entry that does not sum to zero in each currency; it can't be constructed.
 """
 
@@ -74,16 +75,17 @@ class Subject(msgspec.Struct, frozen=True, array_like=True):
         return f"refund/{payment}/{quote(self.refund_id, safe='')}/{event}"
 
 
-def post(subject: Subject, standing: Event, posted: Event | None) -> list[Entry]:
+def post(subject: Subject, standing: Event, before: Event | None) -> list[Entry]:
     """Return the entries after which ``standing`` is posted for ``subject``: none, one or two.
 
-    ``posted`` is the fact whose entry stands in the journal now, if there is one.
+    ``before`` is the fact that stood until now, if there is one. A correction is made also where
+    both have the same money: whoever folds the facts in another order leaves the same entry.
     """
-    if posted is None:
+    if before is None:
         return [entry_of(subject, standing)]
-    if standing.money == posted.money:
+    if standing.event_id == before.event_id:
         return []
-    return [reversal_of(subject, posted), entry_of(subject, standing)]
+    return [reversal_of(subject, before), entry_of(subject, standing)]
 
 
 def balances(entries: Mapping[str, Entry]) -> dict[tuple[str, str], int]:

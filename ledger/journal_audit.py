@@ -119,10 +119,10 @@ class JournalAudit:
             if not stand and not wrong:
                 detail = "the log has the event, and no entry of it stands in the journal"
                 yield _about(Kind.ENTRY_MISSING, name, detail, alike, payment_id)
-            elif wrong or len(stand) > 1 or stand[0].money != holds.money:
+            elif wrong or stand != [holds]:
                 detail = (
                     f"stand posted: {_names(stand)}; reversed without an entry: {_names(wrong)}; "
-                    f"expected one entry with the money of {holds.event_id}"
+                    f"expected the entry of {holds.event_id} alone"
                 )
                 yield _about(Kind.ENTRY_DIFFERS, name, detail, alike, payment_id)
 

@@ -20,9 +20,6 @@ PaymentStatus = Literal["succeeded", "failed", "unknown"]
 
 _by_time: Final = attrgetter("created", "event_id")
 
-# The payment's own success, among the subjects posted under it; the others are refund ids.
-_SUCCESS: Final = ""
-
 
 class Refund(msgspec.Struct, frozen=True):
     """One refund, counted once: ``amount`` in minor units, ``created`` in Unix seconds."""
@@ -69,14 +66,13 @@ class PlacedPayment(PaymentDocument, frozen=True):
 
 
 class Payment(msgspec.Struct, frozen=True, array_like=True):
-    """A payment's state: its facts, and which of them stand posted in the journal.
+    """A payment's state: its facts, by event id.
 
-    ``posted`` holds event ids by refund id; the success itself stands under the empty one.
+    What stands posted in the journal follows from them: see ``standing_facts``.
     """
 
     payment_id: str
     facts: dict[str, Event] = {}
-    posted: dict[str, str] = {}
 
     @property
     def version(self) -> int:
@@ -182,14 +178,6 @@ def standing_facts(payment: Payment) -> dict[Subject, Event]:
     return standing
 
 
-def posted_facts(payment: Payment) -> dict[Subject, Event | None]:
-    """Return the fact whose entry stands posted, by subject; ``None`` if it is not a fact here."""
-    return {
-        Subject(payment.payment_id, refund_id or None): payment.facts.get(event_id)
-        for refund_id, event_id in payment.posted.items()
-    }
-
-
 class _Folding:
     """A payment while events are folded into it.
 
@@ -197,8 +185,8 @@ class _Folding:
     """
 
     def __init__(self, before: Payment) -> None:
-        # Dicts of its own: the state before stays as it was.
-        self.payment = Payment(before.payment_id, dict(before.facts), dict(before.posted))
+        # A dict of its own: the state before stays as it was.
+        self.payment = Payment(before.payment_id, dict(before.facts))
         self.changed = False
         self._visited: set[str] = set()
         self._order_carrier: Event | None = None
@@ -208,21 +196,14 @@ class _Folding:
 
     def add(self, event: Event) -> list[Entry]:
         """Add a fact that is new; return the entries that it posts."""
-        facts, posted = self.payment.facts, self.payment.posted
-        if facts:
+        if self.payment.facts:
             self._visited.add(self._order_id)
         self.changed = True
-        facts[event.event_id] = event
-        subject = self._note(event)
-        if subject is None:
-            return []
-        key = subject.refund_id or _SUCCESS
-        standing = self._standing[subject]
-        before = facts[posted[key]] if key in posted else None
-        entries = post(subject, standing, before)
-        if entries:
-            posted[key] = standing.event_id
-        return entries
+        self.payment.facts[event.event_id] = event
+        subject = subject_of(self.payment.payment_id, event)
+        before = self._standing.get(subject) if subject else None
+        self._note(event)
+        return post(subject, self._standing[subject], before) if subject else []
 
     def snapshots(self) -> Iterator[Snapshot]:
         """Yield what the payment's order must hear, and every other one that it passed through."""
@@ -236,14 +217,12 @@ class _Folding:
         carrier = self._order_carrier
         return (carrier.order_reference if carrier else None) or self.payment.payment_id
 
-    def _note(self, fact: Event) -> Subject | None:
-        """Look at a fact; return what it is about, ``None`` if it posts nothing."""
+    def _note(self, fact: Event) -> None:
         if fact.order_reference is not None:
             self._order_carrier = _earlier(self._order_carrier, fact)
         subject = subject_of(self.payment.payment_id, fact)
         if subject is not None:
             self._standing[subject] = _earlier(self._standing.get(subject), fact)
-        return subject
 
 
 def _earlier(one: Event | None, other: Event) -> Event:

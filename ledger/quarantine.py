@@ -156,7 +156,7 @@ def judge_logged(
     if item.reason in _NOT_AN_EVENT_THEN:
         return Refusal(
             "it is an event now and was none then, so that the workers do not know its id: it "
-            "counts when workers with another LEDGER_APP_ID fold the log anew"
+            "counts when `plexy-ledger rebuild` folds the log anew"
         )
     for event in result.events:
         return event

@@ -1,7 +1,8 @@
 """The topics: their names and the settings that the guarantees rest on.
 
-In: a prefix for the names (several ledgers may share a cluster). Out: names and ``Topic`` values.
-Never: a connection; ``runtime.topics`` creates and checks what is described here.
+In: a prefix for the names (several ledgers may share a cluster), and a ledger's version. Out: names
+and ``Topic`` values. Never: a connection; ``runtime.topics`` creates and checks what is described
+here. Never two versions that write to one derived topic: the older one's state would come last.
 """
 
 from typing import Final, Literal
@@ -39,11 +40,17 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
 class TopicNames(msgspec.Struct, frozen=True):
     """The name of every topic, by what it is for.
 
+    Versions of a ledger share the log of record, and what is kept beside it; all that follows from
+    the log is each version's own.
+
     >>> TopicNames().webhooks, TopicNames("shop2.").orders
     ('plexy.webhooks', 'shop2.ledger.orders')
+    >>> TopicNames(version=2).webhooks, TopicNames(version=2).orders
+    ('plexy.webhooks', 'ledger.orders.v2')
     """
 
     prefix: str = ""
+    version: int = 1
 
     @property
     def webhooks(self) -> str:
@@ -52,28 +59,40 @@ class TopicNames(msgspec.Struct, frozen=True):
 
     @property
     def rejected(self) -> str:
-        """What was kept but is not counted, with the reason."""
+        """What was kept but is not counted, with the reason.
+
+        Shared: it has what ingress refused, and no log to make it anew from; a version that folds
+        the log anew writes the rejections of the fold again, the same bytes under the same keys.
+        """
         return f"{self.prefix}plexy.rejected"
 
     @property
     def events(self) -> str:
         """Each event once, keyed by payment id."""
-        return f"{self.prefix}ledger.events"
+        return self._derived("ledger.events")
 
     @property
     def payments(self) -> str:
         """Payment snapshots, keyed by order id."""
-        return f"{self.prefix}ledger.payments"
+        return self._derived("ledger.payments")
 
     @property
     def entries(self) -> str:
         """Balanced journal entries, keyed by entry id."""
-        return f"{self.prefix}ledger.entries"
+        return self._derived("ledger.entries")
 
     @property
     def orders(self) -> str:
         """Order documents, keyed by order id."""
-        return f"{self.prefix}ledger.orders"
+        return self._derived("ledger.orders")
+
+    @property
+    def shared(self) -> tuple[str, str]:
+        """The topics that every version of the ledger has."""
+        return (self.webhooks, self.rejected)
+
+    def _derived(self, name: str) -> str:
+        return f"{self.prefix}{name}" + (f".v{self.version}" if self.version > 1 else "")
 
 
 def changelog_name(group_id: str, table: str) -> str:

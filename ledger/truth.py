@@ -119,7 +119,7 @@ class Truth:
         return all(self.is_settled(fact) for fact in self.facts[payment_id].values())
 
     def payment(self, payment_id: str) -> Payment:
-        """Return a payment as all its facts make it, nothing posted."""
+        """Return a payment as all its facts make it."""
         return Payment(payment_id, self.facts[payment_id])
 
     def naming(self, order_id: str) -> Iterator[str]:

@@ -45,7 +45,7 @@ _NO_COORDINATOR: Final = frozenset(
 )
 # Faust fixes this at 1500: a fetch that waits on idle partitions would hold up busy ones as long.
 _FETCH_MAX_WAIT_MS: Final = 50
-_FOLD_ANEW: Final = "Workers with another LEDGER_APP_ID fold the whole log of record anew"
+_FOLD_ANEW: Final = "`plexy-ledger rebuild` folds the whole log of record anew"
 
 
 class LostRecordsError(Exception):

@@ -8,8 +8,9 @@ the place of a lost one: workers that go on behind it would show a state with a 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Annotated, Any, Final, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, Final, NamedTuple, Self, TypeVar
 
 import msgspec
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -22,11 +23,12 @@ from aiokafka.errors import (
     for_code,
 )
 
-from ledger.topics import Topic, all_topics
+from ledger.topics import Topic, TopicNames, all_topics
 from runtime.client_log import ClientLog
 from runtime.kafka import KafkaSettings
 from runtime.settings import SettingsError, setting
 
+_GROUP: Final = "plexy-ledger"
 # Longer than it takes to find new leaders when a broker dies.
 _ANSWERED_WITHIN_S: Final = 15.0
 # Of these a topic may have more than it needs; everything else must be exactly so.
@@ -42,14 +44,14 @@ class TopicsError(RuntimeError):
 class TopicSettings(KafkaSettings, frozen=True, kw_only=True):
     """How topics are created; ``partitions`` is for life."""
 
-    app_id: Annotated[
-        str,
+    version: Annotated[
+        int,
         setting(
-            "after the prefix, the consumer group of the workers and the changelogs' first name; "
-            "a new one folds the whole log anew",
-            pattern=r"^[a-zA-Z0-9._-]{1,100}$",
+            "which version of what follows from the log of record; `rebuild` makes the next one",
+            ge=1,
+            le=1000,
         ),
-    ] = "plexy-ledger"
+    ] = 1
     partitions: Annotated[
         int, setting("partitions of every topic; can't be changed later", ge=1, le=1000)
     ] = 4
@@ -70,9 +72,22 @@ class TopicSettings(KafkaSettings, frozen=True, kw_only=True):
             )
 
     @property
+    def names(self) -> TopicNames:
+        """The topics' names."""
+        return TopicNames(self.topic_prefix, self.version)
+
+    @property
     def group_id(self) -> str:
-        """The workers' consumer group: ledgers with different prefixes share nothing."""
-        return self.topic_prefix + self.app_id
+        """The consumer group of this version's workers, and the changelogs' first name.
+
+        Ledgers with different prefixes share nothing, and versions of one only the log of record.
+        """
+        version = f"-v{self.version}" if self.version > 1 else ""
+        return self.topic_prefix + _GROUP + version
+
+    def of_version(self, version: int) -> Self:
+        """Return the settings of another version of the same ledger."""
+        return msgspec.structs.replace(self, version=version)
 
 
 class TopicsReport(msgspec.Struct, frozen=True):
@@ -83,9 +98,38 @@ class TopicsReport(msgspec.Struct, frozen=True):
     found: list[str]
 
 
-async def ensure_topics(settings: TopicSettings, *, create: bool = True) -> TopicsReport:
-    """Create what is missing, check what is there; ``TopicsError`` if a topic is not as needed."""
+async def ensure_topics(
+    settings: TopicSettings, *, create: bool = True, restores_log: bool = False
+) -> TopicsReport:
+    """Create what is missing, check what is there; ``TopicsError`` if a topic is not as needed.
+
+    ``restores_log``: a log that older versions have folded is made anew, by who brings it back.
+    """
     wanted = all_topics(settings.names, settings.group_id)
+    async with _administration(settings) as admin:
+        oldest = settings.version if restores_log else 1
+        return await _ensure(admin, settings, wanted, create=create, oldest=oldest)
+
+
+class Traces(msgspec.Struct, frozen=True):
+    """Which topics of a version are missing, and whether anybody has begun with it."""
+
+    missing: tuple[str, ...]
+    begun: bool
+
+
+async def find_traces(settings: TopicSettings) -> Traces:
+    """Look for a version: it is begun if a topic of its own is there, or a commit of its group."""
+    wanted = [topic.name for topic in all_topics(settings.names, settings.group_id)]
+    async with _administration(settings) as admin:
+        existing = set(await _answer(admin.list_topics, "the topics can't be listed"))
+        own = set(wanted) - set(settings.names.shared)
+        begun = bool(own & existing) or await _committed(admin, settings.group_id)
+    return Traces(tuple(name for name in wanted if name not in existing), begun)
+
+
+@asynccontextmanager
+async def _administration(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(**settings.client_options(), request_timeout_ms=15_000)
     with ClientLog() as said:
         try:
@@ -93,7 +137,7 @@ async def ensure_topics(settings: TopicSettings, *, create: bool = True) -> Topi
         except KafkaError as error:
             raise TopicsError(unreachable(settings, error, said.last_line)) from error
     try:
-        return await _ensure(admin, settings, wanted, create=create)
+        yield admin
     finally:
         await admin.close()
 
@@ -109,7 +153,12 @@ def unreachable(settings: KafkaSettings, error: Exception, said: str = "") -> st
 
 
 async def _ensure(
-    admin: AIOKafkaAdminClient, settings: TopicSettings, wanted: Sequence[Topic], *, create: bool
+    admin: AIOKafkaAdminClient,
+    settings: TopicSettings,
+    wanted: Sequence[Topic],
+    *,
+    create: bool,
+    oldest: int,
 ) -> TopicsReport:
     existing = set(await _answer(admin.list_topics, "the topics can't be listed"))
     missing = [topic for topic in wanted if topic.name not in existing]
@@ -117,13 +166,12 @@ async def _ensure(
         raise TopicsError(
             f"missing topics: {_listed(missing)}; create them with `plexy-ledger topics`"
         )
-    committed = await _committed(admin, settings.group_id)
-    if missing and committed:
+    lost = await _lost(admin, settings, missing, oldest)
+    if lost:
         raise TopicsError(
-            f"missing topics: {_listed(missing)}. The workers of {settings.group_id} have folded "
+            f"missing topics: {_listed(lost.topics)}. The workers of {lost.group} have folded "
             "records before, so these topics were there and are lost. What follows from the log of "
-            "record is folded anew by workers with another LEDGER_APP_ID; the log itself comes "
-            "from a backup"
+            "record is folded anew by `plexy-ledger rebuild`; the log itself comes from a backup"
         )
     if missing:
         for topic in missing:
@@ -136,6 +184,30 @@ async def _ensure(
         created=[topic.name for topic in wanted if topic.name in created],
         found=[topic.name for topic in wanted if topic.name not in created],
     )
+
+
+class _Lost(NamedTuple):
+    """Topics that were there once, and the group that can't have committed without them."""
+
+    topics: list[Topic]
+    group: str
+
+
+async def _lost(
+    admin: AIOKafkaAdminClient, settings: TopicSettings, missing: Sequence[Topic], oldest: int
+) -> _Lost | None:
+    """Return what of that which is missing was there once; ``None`` if nothing was.
+
+    A version's own topics are judged by its own group, those that all share by every one from the
+    ``oldest`` version on.
+    """
+    shared = [topic for topic in missing if topic.name in settings.names.shared]
+    for version in range(settings.version, oldest - 1, -1):
+        lost = list(missing) if version == settings.version else shared
+        group = settings.of_version(version).group_id
+        if lost and await _committed(admin, group):
+            return _Lost(lost, group)
+    return None
 
 
 def _listed(topics: Sequence[Topic]) -> str:
@@ -232,7 +304,7 @@ def _check_partitions(settings: TopicSettings, found: Mapping[str, Any]) -> None
         raise TopicsError(
             f"topic {name} has {len(partitions)} partitions, expected {settings.partitions}: set "
             f"LEDGER_PARTITIONS={len(partitions)}, or start a new ledger with another "
-            "LEDGER_TOPIC_PREFIX and LEDGER_APP_ID"
+            "LEDGER_TOPIC_PREFIX"
         )
     replicas = min(len(partition["replicas"]) for partition in partitions)
     if replicas < settings.replication_factor:

@@ -23,7 +23,6 @@ class Ours(Program):
         return {
             "LEDGER_KAFKA_BOOTSTRAP": self.place.bootstrap,
             "LEDGER_TOPIC_PREFIX": self.place.prefix,
-            "LEDGER_APP_ID": self.place.app_id,
             "LEDGER_PARTITIONS": str(self.place.partitions),
             "LEDGER_DATA_DIR": str(self.place.folder / "data"),
             "LEDGER_WEB_PORT": str(self.place.web_port),

@@ -1,17 +1,14 @@
-"""What `verify` makes of its options and settings, and how it shows what it reads."""
+"""What `verify` makes of its options and settings."""
 
-import io
 from datetime import UTC, datetime
 
 import pytest
-from rich.console import Console
 
 from cli.errors import WrongOptionError
 from cli.settings import VerifySettings
 from cli.verify import (
     VerifyOptions,
     _old_secrets,
-    _show_differences,
     _since,
     _wanted,
     new_truth,
@@ -118,28 +115,3 @@ def test_an_order_is_concerned_by_its_name_and_by_its_payments():
         _difference("nobody"),
     ]
     assert _kept(differences, VerifyOptions(order_id="ord_1"), {}) == "named paid"
-
-
-def _terminal() -> tuple[Console, io.StringIO]:
-    shown = io.StringIO()
-    return Console(file=shown, force_terminal=True, width=120, color_system=None), shown
-
-
-def test_very_many_differences_are_counted_and_many_events_too():
-    console, shown = _terminal()
-    events = [success(f"evt_{n}") for n in range(12)]
-    _show_differences(console, [_difference(f"order {n}", *events) for n in range(103)])
-    text = shown.getvalue()
-    assert text.count("order_differs  order") == 100
-    assert "… and 3 more: 3 order_differs" in text
-    assert "… and 2 events more" in text
-    assert text.rstrip().endswith("103 differences")
-
-
-def test_an_id_can_neither_forge_a_line_nor_move_the_cursor():
-    console, shown = _terminal()
-    evil = "evt\nNo difference\x1b[2J"
-    _show_differences(console, [_difference(f"event {evil}", success(evil))])
-    assert "evt\\nNo difference\\x1b[2J" in shown.getvalue()
-    assert "\x1b" not in shown.getvalue()
-    assert len(shown.getvalue().splitlines()) == 3

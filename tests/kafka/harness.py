@@ -40,7 +40,6 @@ def environment(bootstrap: str, folder: Path, **more: object) -> dict[str, str]:
     settings = {
         "kafka_bootstrap": bootstrap,
         "topic_prefix": f"{name}.",
-        "app_id": name,
         "partitions": PARTITIONS,
         "data_dir": folder,
         "web_port": free_port(),
@@ -57,7 +56,7 @@ def free_port() -> int:
 
 
 def names_of(env: Mapping[str, str]) -> TopicNames:
-    return TopicNames(env["LEDGER_TOPIC_PREFIX"])
+    return TopicSettings.from_environment(env).names
 
 
 def group_of(env: Mapping[str, str]) -> str:

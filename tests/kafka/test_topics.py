@@ -211,25 +211,47 @@ async def test_more_replicas_in_sync_than_there_are_replicas_are_refused(env):
         settings(env, min_insync_replicas=2)
 
 
-async def test_a_lost_topic_is_not_replaced_by_an_empty_one(env):
-    """Workers that went on behind it would show a state with a hole; a new group folds it anew."""
-    await ensure_topics(settings(env))
-    lost = changelog_name(group_of(env), "orders")
-    await commit(env, TopicPartition(names_of(env).webhooks, 0), 5)
+async def delete(env, topic):
     admin = AIOKafkaAdminClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"])
     await admin.start()
     try:
-        await admin.delete_topics([lost])
+        await admin.delete_topics([topic])
         async with asyncio.timeout(15):
-            while lost in await admin.list_topics():  # noqa: ASYNC110 - the broker tells nobody
+            while topic in await admin.list_topics():  # noqa: ASYNC110 - the broker tells nobody
                 await asyncio.sleep(0.05)
     finally:
         await admin.close()
-    with pytest.raises(TopicsError, match=f"missing topics: {lost}.* another LEDGER_APP_ID"):
+
+
+async def test_a_lost_topic_is_not_replaced_by_an_empty_one(env):
+    """Workers that went on behind it would show a state with a hole; a new version has none."""
+    await ensure_topics(settings(env))
+    lost = changelog_name(group_of(env), "orders")
+    await commit(env, TopicPartition(names_of(env).webhooks, 0), 5)
+    await delete(env, lost)
+    with pytest.raises(TopicsError, match=rf"missing topics: {lost}\. .*plexy-ledger rebuild"):
         await ensure_topics(settings(env))
     assert lost not in await describe(env)
-    again = await ensure_topics(settings(env, app_id="again"))
-    assert len(again.created) == len(TABLES)
+    # Another version has topics of its own, and the log that it needs is there.
+    again = await ensure_topics(settings(env, version=2))
+    names = names_of(env)
+    assert again.found == [names.webhooks, names.rejected]
+    assert len(again.created) == 4 + len(TABLES)
+
+
+async def test_a_lost_log_is_not_replaced_by_an_empty_one_for_a_new_version_either(env):
+    await ensure_topics(settings(env))
+    lost = names_of(env).webhooks
+    await commit(env, TopicPartition(names_of(env).events, 0), 5)
+    await delete(env, lost)
+    for version in (1, 2, 7):
+        with pytest.raises(TopicsError, match=rf"missing topics: {lost}\. .*comes from a backup"):
+            await ensure_topics(settings(env, version=version))
+    assert lost not in await describe(env)
+    # But who brings it back may make it, for a version that has folded nothing yet.
+    with pytest.raises(TopicsError, match=f"missing topics: {lost}"):
+        await ensure_topics(settings(env), restores_log=True)
+    assert lost in (await ensure_topics(settings(env, version=2), restores_log=True)).created
 
 
 async def test_more_replicas_than_brokers_are_refused_and_nothing_is_left_half_made(env):

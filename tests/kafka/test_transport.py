@@ -273,7 +273,7 @@ async def test_a_hole_that_the_log_itself_has_is_passed(settings: WorkerSettings
     async with running(settings, work) as app:
         await ready(app)
         client = AIOKafkaProducer(
-            bootstrap_servers=settings.bootstrap_servers, transactional_id=settings.app_id
+            bootstrap_servers=settings.bootstrap_servers, transactional_id=settings.group_id
         )
         async with client:
             for value in (b"one", b"two"):
@@ -319,7 +319,6 @@ def second_of(settings: WorkerSettings, folder: Path) -> WorkerSettings:
         settings.bootstrap_servers[0],
         folder,
         topic_prefix=settings.topic_prefix,
-        app_id=settings.app_id,
         standby_replicas=0,
     )
     return WorkerSettings.from_environment(env)

@@ -86,8 +86,12 @@ class Ledger:
             self.seen |= {(partition, key): SEEN.encode(seen) for key, seen in result.seen.items()}
         # Partitions are read side by side: what comes first in the history is folded first.
         order = {event.event_id: n for n, event in enumerate(history)}
+        self.refold(sorted(events, key=lambda event: order[event.event_id]), cut)
+
+    def refold(self, events: list[Event], cut: Any = lambda events: [events]) -> None:
+        """Make everything but ``seen`` anew, of the log's events in another order."""
         self.pipeline = Pipeline()
-        self.pipeline.fold(cut(sorted(events, key=lambda event: order[event.event_id])))
+        self.pipeline.fold(cut(events))
         self.payments = _encoded(self.pipeline.payments, PAYMENTS)
         self.orders = _encoded(self.pipeline.orders, ORDERS)
         self.documents = _encoded(self.pipeline.documents(), ORDER_DOCUMENTS)
@@ -95,6 +99,10 @@ class Ledger:
             (entry.entry_id.encode(), ENTRIES.encode(entry))
             for entry in self.pipeline.entries.values()
         ]
+
+    def events(self) -> list[Event]:
+        """Return the log's events with their places in it."""
+        return [fact for facts in self.truth().facts.values() for fact in facts.values()]
 
     def truth(self, *, settled: Mapping[int, int] | None = None) -> Truth:
         truth = new_truth()

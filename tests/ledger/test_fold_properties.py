@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.events import PAYMENT_SUCCEEDED, REFUND_SUCCEEDED, Event
-from ledger.journal import PLEXY, REFUNDS, SALES, balances
+from ledger.journal import PLEXY, REFUNDS, SALES, Entry, Subject, balances
 from ledger.orders import OrderDocument
+from ledger.payments import standing_facts
 from tests.ledger.pipeline import Pipeline, documents_of
 from tests.strategies import chunked, histories
 
@@ -25,6 +26,43 @@ def test_every_permutation_gives_the_same_orders(data: st.DataObject) -> None:
     assert other.documents() == one.documents()
     # Corrections depend on what came first; an entry that both have is the same to the byte.
     assert all(one.entries.get(key, entry) == entry for key, entry in other.entries.items())
+
+
+@more
+@given(st.data())
+def test_two_folds_in_any_orders_leave_one_entry_standing_for_each_subject(
+    data: st.DataObject,
+) -> None:
+    """In each journal alone, and in both together: who has booked one may go on with the other."""
+    history = data.draw(histories())
+    one, other = Pipeline(), Pipeline()
+    one.fold([event] for event in history)
+    other.fold([event] for event in data.draw(st.permutations(history)))
+    due = {
+        subject: fact.event_id
+        for payment in one.payments.values()
+        for subject, fact in standing_facts(payment).items()
+    }
+    for entries in (one.entries, other.entries, one.entries | other.entries):
+        assert _standing(entries) == due
+        assert _money(entries) == _money(one.entries)
+
+
+def _money(entries: dict[str, Entry]) -> dict[tuple[str, str], int]:
+    """Return the balances that are not zero: an account that was corrected to nothing is as new."""
+    return {account: amount for account, amount in balances(entries).items() if amount}
+
+
+def _standing(entries: dict[str, Entry]) -> dict[Subject, str]:
+    """Return the event whose entry stands, by subject; there must be one of each."""
+    reversed_ids = {entry.reverses for entry in entries.values() if entry.reverses}
+    assert reversed_ids <= entries.keys()
+    standing: dict[Subject, str] = {}
+    for entry_id, entry in entries.items():
+        if entry.reverses is None and entry_id not in reversed_ids:
+            subject = Subject(entry.payment_id, entry.refund_id)
+            assert standing.setdefault(subject, entry.event_id) == entry.event_id
+    return standing
 
 
 @more

@@ -87,6 +87,7 @@ def test_bytes_of_an_entry_that_does_not_balance_are_not_decoded():
 def test_whatever_is_posted_or_corrected_balances_and_leaves_what_stands(subject, a, b, c, d):
     old, new = success("evt_1", 2, a, currency=c), success("evt_2", 1, b, currency=d)
     entries = post(subject, old, None) + post(subject, new, old)
+    assert post(subject, new, new) == []
     sums = balances({entry.entry_id: entry for entry in entries})
     side = SALES if subject.refund_id is None else PLEXY
     assert -sums[side, new.money.currency] == new.money.amount_minor
@@ -120,13 +121,17 @@ def test_a_failure_posts_nothing():
     assert entries_of(failure(), failure("evt_2")) == {}
 
 
-def test_a_second_fact_about_the_same_money_posts_nothing():
-    events = [success(), success("evt_2", 0), refund("evt_3"), refund("evt_4", 1)]
-    assert list(entries_of(*events)) == ["payment/pay_1/evt_1", "refund/pay_1/re_1/evt_3"]
-
-
-def test_a_later_fact_about_other_money_posts_nothing_for_the_earliest_stands():
+def test_a_later_fact_posts_nothing_for_the_earliest_stands():
     assert list(entries_of(success(), success("evt_2", 2, 400))) == ["payment/pay_1/evt_1"]
+    assert list(entries_of(refund(), refund("evt_s", 3))) == ["refund/pay_1/re_1/evt_r"]
+
+
+def test_an_earlier_fact_about_the_same_money_takes_its_place():
+    """Else it would depend on the order of arrival which of two entries stands."""
+    entries = entries_of(success("evt_1", 5), success("evt_2", 4))
+    base = "payment/pay_1"
+    assert list(entries) == [f"{base}/evt_1", f"{base}/evt_1/reversal", f"{base}/evt_2"]
+    assert balances(entries) == {(PLEXY, "KZT"): 500, (SALES, "KZT"): -500}
 
 
 def test_an_earlier_fact_about_other_money_reverses_what_was_posted_and_posts_anew():

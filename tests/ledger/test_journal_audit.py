@@ -104,6 +104,18 @@ def test_money_that_is_posted_twice_is_named():
     assert "stand posted: evt_1, evt_2" in str(found[0])
 
 
+def test_a_fact_that_stands_in_the_earliest_ones_place_is_named_also_with_the_same_money():
+    """Another fold would leave the other entry, and both together two."""
+    late_first = [success("evt_1", 2, 5), success("evt_2", 1, 5)]
+    ledger = Ledger(late_first)
+    stays = ledger.entries[0][1]
+    ledger.entries = [each for each in ledger.entries if each[1] == stays]
+    (found,) = ledger.differences()
+    assert found.kind is Kind.ENTRY_DIFFERS
+    assert "stand posted: evt_1; reversed" in found.detail
+    assert "expected the entry of evt_2 alone" in found.detail
+
+
 def test_an_entry_that_was_read_before_its_event_is_judged_again():
     ledger, truth = example(), new_truth()
     truth.settled = ledger.log.ends()

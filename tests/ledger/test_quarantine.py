@@ -184,7 +184,7 @@ def test_a_decision_is_not_taken_back(reason):
 
 @pytest.mark.parametrize("reason", [Reason.MALFORMED_JSON, Reason.INVALID_ENVELOPE])
 def test_what_was_no_event_then_takes_a_fold_of_the_whole_log(reason):
-    assert "LEDGER_APP_ID" in judged(Logged(b"evt_1", TOO_LONG), reason=reason).why
+    assert "plexy-ledger rebuild" in judged(Logged(b"evt_1", TOO_LONG), reason=reason).why
 
 
 def test_other_bytes_at_its_place_are_not_put_back():

@@ -21,6 +21,14 @@ def test_a_prefix_stands_before_every_name_of_our_own_and_no_changelogs():
     assert prefixed[len(ours) :] == plain[len(ours) :]
 
 
+def test_a_version_has_names_of_its_own_for_all_that_follows_from_the_log():
+    first, second = all_topics(TopicNames(), "g"), all_topics(TopicNames("", 2), "g-v2")
+    both = {topic.name for topic in first} & {topic.name for topic in second}
+    assert both == {"plexy.webhooks", "plexy.rejected"} == set(TopicNames().shared)
+    assert TopicNames("a.", 12).entries == "a.ledger.entries.v12"
+    assert [topic.config for topic in first] == [topic.config for topic in second]
+
+
 def test_the_changelogs_are_named_by_fausts_rule():
     assert changelog_name("ledger-v1", "seen") == "ledger-v1-seen-changelog"
     names = [topic.name for topic in all_topics(TopicNames(), "ledger-v1")]

@@ -1,0 +1,59 @@
+"""Shows people what an audit finds.
+
+In: balances, differences, events. Out: a table and lines on a console. Never: more than a person
+reads: the rest is counted.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cli.printing import line, plain
+from ledger.differences import Difference
+from ledger.journal_audit import Balance
+from ledger.payments import EventReference
+
+# More are counted, and not shown: whoever has as many has another problem than the 101st.
+_MOST_SHOWN: Final = 100
+_MOST_EVENTS_SHOWN: Final = 10
+
+
+def show_balances(
+    console: Console, balances: Sequence[Balance], title: str = "Trial balance"
+) -> None:
+    """Print the accounts; those that do not add up stand out."""
+    table = Table("account", "currency", "journal", "log", title=f"{title}, in minor units")
+    table.columns[2].justify = table.columns[3].justify = "right"
+    for each in balances:
+        style = None if each.journal == each.log else "bold red"
+        cells = (each.account, each.currency, f"{each.journal:,}", f"{each.log:,}")
+        table.add_row(*(Text(plain(cell)) for cell in cells), style=style)
+    console.print(table)
+
+
+def show_differences(console: Console, differences: Sequence[Difference]) -> None:
+    """Print each difference with the events behind it, and how many there are."""
+    for found in differences[:_MOST_SHOWN]:
+        line(console, str(found))
+        show_events(console, found.events)
+    if len(differences) > _MOST_SHOWN:
+        kinds = Counter(str(found.kind) for found in differences[_MOST_SHOWN:])
+        rest = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
+        line(console, f"… and {len(differences) - _MOST_SHOWN} more: {rest}")
+    if differences:
+        line(console, f"{len(differences)} differences", "bold red")
+    else:
+        line(console, "No difference", "bold green")
+
+
+def show_events(console: Console, events: Sequence[EventReference]) -> None:
+    """Print events with their places in the log."""
+    for event in events[:_MOST_EVENTS_SHOWN]:
+        place = f"partition {event.partition}, offset {event.offset}"
+        line(console, f"    {event.event_id}  {event.type}  {place}")
+    if len(events) > _MOST_EVENTS_SHOWN:
+        line(console, f"    … and {len(events) - _MOST_EVENTS_SHOWN} events more")

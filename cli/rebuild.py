@@ -1,0 +1,225 @@
+"""`plexy-ledger rebuild`: another version of all that follows from the log of record.
+
+In: settings and options. Out: the new version's topics and tables, made by a worker of its own
+beside those that run; what of it differs from the old version, and from the log; how to switch.
+Never: a write to what the old version has, and never a half-made version that is taken for a whole
+one: its folder is there as long as it is not finished, and the same command goes on from it.
+"""
+
+import asyncio
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from rich.console import Console
+
+from cli.auditor import Auditor, holdings
+from cli.comparer import Comparer
+from cli.errors import NotFoldedError, NotRebuiltError, WrongOptionError
+from cli.kafka_process import free_port
+from cli.ledger_reader import LedgerReader, Offsets, open_reader, sizes
+from cli.local import sigterm_as_interrupt
+from cli.printing import counting, line
+from cli.programs import Command, stop_all
+from cli.progress import Lag, Report, progress_bar
+from cli.rebuilt import Outcome, show_outcome
+from ledger.truth import Truth
+from processors.batches import partition_for
+from processors.settings import WorkerSettings
+from runtime.topics import ensure_topics, find_traces
+
+# A broker's restart takes seconds, and tables are recovered before anything is folded.
+_STALLED_AFTER_S: Final = 300.0
+_FOR_EVER_S: Final = float("inf")
+
+
+class RebuildOptions(msgspec.Struct, frozen=True):
+    """Which version to make; ``wait_s`` is how long the old one's workers may take to catch up."""
+
+    to: int | None = None
+    wait_s: float = 60.0
+
+
+class _Plan(msgspec.Struct, frozen=True):
+    """From which version to which, and where the new one's worker keeps what it has."""
+
+    old: WorkerSettings
+    new: WorkerSettings
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the worker that rebuilds; it is gone once the version is whole."""
+        return self.old.data_dir / f"rebuild-v{self.new.version}"
+
+
+def rebuild(environment: Mapping[str, str], options: RebuildOptions, console: Console) -> bool:
+    """Make another version; return whether it is whole, and equal to the one that was there."""
+    plan = _plan(WorkerSettings.from_environment(environment), options)
+    asyncio.run(_prepare(plan, console))
+    with sigterm_as_interrupt():
+        try:
+            with _worker(plan, environment) as worker:
+                asyncio.run(_fold(plan, worker, console))
+                outcome = asyncio.run(_compare(plan, worker, options, console))
+        except KeyboardInterrupt:
+            line(console, "Interrupted. Nothing is lost: the same command goes on from here.")
+            raise
+    _keep_tables(plan)
+    show_outcome(plan.old, plan.new, outcome, console)
+    return outcome.is_equal
+
+
+def _plan(old: WorkerSettings, options: RebuildOptions) -> _Plan:
+    to = old.version + 1 if options.to is None else options.to
+    if to <= old.version:
+        raise WrongOptionError(
+            f"--to {to} is not above the version that is in use, LEDGER_VERSION={old.version}: a "
+            "version is never made over another one"
+        )
+    return _Plan(old, old.of_version(to))
+
+
+async def _prepare(plan: _Plan, console: Console) -> None:
+    """Refuse what can't be made; make the folder, then the topics."""
+    traces, log, number = await find_traces(plan.new), plan.new.names.webhooks, plan.new.version
+    if log in traces.missing:
+        raise NotRebuiltError(
+            f"there is no log of record {log}: nothing can follow from it. Is LEDGER_TOPIC_PREFIX "
+            "right? A log that was lost comes from a backup"
+        )
+    resumes = plan.folder.exists()
+    if traces.begun and not resumes:
+        raise NotRebuiltError(
+            f"version {number} is there already. Switch to it with LEDGER_VERSION={number}, or "
+            f"make another one with `--to {number + 1}`. (A rebuild that was interrupted goes on "
+            f"where it has its folder, and there is no {plan.folder})"
+        )
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    await ensure_topics(plan.new)
+    verb = "Going on with" if resumes else "Making"
+    line(console, f"{verb} version {number}, by the group {plan.new.group_id}")
+
+
+@contextmanager
+def _worker(plan: _Plan, environment: Mapping[str, str]) -> Iterator[Command]:
+    """Run a worker of the new version; stop it after the block."""
+    ours = {
+        "LEDGER_VERSION": str(plan.new.version),
+        "LEDGER_DATA_DIR": str(plan.folder.absolute()),
+        "LEDGER_WEB_BIND": "127.0.0.1",
+        "LEDGER_WEB_HOST": "127.0.0.1",
+        "LEDGER_WEB_PORT": str(free_port()),
+        "LEDGER_LOG_FORMAT": "json",
+    }
+    with (plan.folder / "worker.log").open("a", buffering=1) as log:
+        command = Command("worker", {**environment, **ours}, lambda line: print(line, file=log))
+        try:
+            command.start()
+            yield command
+        finally:
+            stop_all([command])
+
+
+def _watching(worker: Command, report: Report) -> Report:
+    """Report each measurement, as long as the worker lives and comes on.
+
+    ``ProgramEndedError`` if it has ended, ``NotFoldedError`` if it stands still.
+    """
+    last, since_s = Lag("", 0, 0), time.monotonic()
+
+    def watch(lag: Lag) -> None:
+        nonlocal last, since_s
+        worker.check_alive()
+        report(lag)
+        if (lag.topic, lag.done) != (last.topic, last.done):
+            last, since_s = lag, time.monotonic()
+        elif time.monotonic() - since_s > _STALLED_AFTER_S:
+            lines = "\n".join(f"  {each}" for each in worker.last_lines)
+            raise NotFoldedError(
+                f"the worker has folded nothing for {_STALLED_AFTER_S:.0f} s, and stands at "
+                f"{lag.done} of {lag.total} records of {lag.topic}. Its last lines:\n{lines}"
+            )
+
+    return watch
+
+
+async def _fold(plan: _Plan, worker: Command, console: Console) -> None:
+    """Wait until the new version has folded the log up to its ends as of now."""
+    began_s = time.monotonic()
+    async with open_reader(plan.new) as reader:
+        before = sum((await reader.committed(plan.new.names.webhooks)).values())
+        with progress_bar(console) as report:
+            settled = await reader.settle(_FOR_EVER_S, _watching(worker, report))
+    took_s, records = time.monotonic() - began_s, sum(settled.values()) - before
+    rate = records / max(took_s, 0.001)
+    line(console, f"Folded {records:,} records of the log in {took_s:.1f} s ({rate:,.0f}/s)")
+
+
+async def _compare(
+    plan: _Plan, worker: Command, options: RebuildOptions, console: Console
+) -> Outcome:
+    """Judge both versions by the log, then one by the other, while both go on."""
+    partition_of = partial(partition_for, partitions=plan.new.partitions)
+    truth = Truth(plan.new.field_names, None, partition_of)
+    watch = _watching(worker, lambda _lag: None)
+    async with AsyncExitStack() as stack:
+        new = await stack.enter_async_context(open_reader(plan.new))
+        lost = (await find_traces(plan.old)).missing
+        if lost:
+            settled = await new.settle(_FOR_EVER_S, watch)
+            with counting(console, await _records(new)) as heard:
+                findings = await Auditor(new, truth, heard).audit(settled)
+            lacking = f"version {plan.old.version} can't be compared: it has no {', '.join(lost)}"
+            return Outcome(log=tuple(truth.faults), new=findings, lacking=lacking)
+        old = await stack.enter_async_context(open_reader(plan.old))
+        old_settled, lacking = await _settle_old(old, options.wait_s, console)
+        settled = await new.settle(_FOR_EVER_S, watch)
+        with counting(console, await _records(new, old)) as heard:
+            findings = await Auditor(new, truth, heard).audit(settled)
+            old_findings = await Auditor(old, truth, heard).audit(old_settled)
+            both = {p: min(end, old_settled.get(p, 0)) for p, end in settled.items()}
+            comparison = await Comparer(old, new, truth, heard).compare(both)
+        return Outcome(
+            log=tuple(truth.faults),
+            new=findings,
+            old=old_findings,
+            comparison=comparison,
+            lacking=lacking,
+        )
+
+
+async def _settle_old(reader: LedgerReader, wait_s: float, console: Console) -> tuple[Offsets, str]:
+    """Return how far the old version has folded, and why that is not the whole log, if it isn't."""
+    try:
+        with progress_bar(console) as report:
+            return await reader.settle(wait_s, report), ""
+    except NotFoldedError as error:
+        return await reader.folded(), f"version {reader.names.topics.version} is behind: {error}"
+
+
+async def _records(*readers: LedgerReader) -> dict[str, int]:
+    """Count what is to be read of each topic: where there are two versions, most of it twice."""
+    log = readers[0].names.topics.webhooks
+    totals = {log: sizes(await readers[0].begins(log), await readers[0].ends(log))}
+    for reader in readers:
+        names = [holding.topic for holding in holdings(reader.names)]
+        for name in (*names, reader.names.topics.entries):
+            size = sizes(await reader.begins(name), await reader.ends(name))
+            totals[name] = len(readers) * size
+    return totals
+
+
+def _keep_tables(plan: _Plan) -> None:
+    """Put the new tables where a worker with these settings looks for them; the rest can go."""
+    for tables in (plan.folder / "tables").glob("*/*@*"):
+        home = plan.old.data_dir / tables.relative_to(plan.folder)
+        # What is there is a worker's own: it may be at work on it.
+        if not home.exists():
+            home.parent.mkdir(parents=True, exist_ok=True)
+            tables.rename(home)
+    shutil.rmtree(plan.folder)

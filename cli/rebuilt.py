@@ -1,0 +1,112 @@
+"""What a rebuild came to: what it says of the two versions, and how to go from one to the other.
+
+In: findings and the settings of both versions. Out: lines for people, that can be followed as they
+stand. Never: the advice to switch to a version that does not follow from the log.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+from rich.console import Console
+
+from cli.auditor import Findings
+from cli.comparer import Comparison
+from cli.findings import show_balances, show_differences
+from cli.printing import line
+from ledger.differences import Difference
+from ledger.topics import all_topics
+from processors.settings import WorkerSettings
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of both versions; ``None`` where the old one can't be read.
+
+    ``log`` are the faults of the log itself; ``lacking`` says why the old version could not be
+    compared, or not as a whole.
+    """
+
+    log: tuple[Difference, ...]
+    new: Findings
+    old: Findings | None = None
+    comparison: Comparison | None = None
+    lacking: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the new version is what follows from the log."""
+        return not self.of(self.new)
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether all was compared, and nothing is wrong: with either version, or the log."""
+        if self.log or self.lacking or self.old is None or self.comparison is None:
+            return False
+        return self.is_whole and not self.of(self.old) and not self.comparison.differences
+
+    def of(self, findings: Findings) -> list[Difference]:
+        """Return what differs in a version, without what is wrong with the log."""
+        log = set(self.log)
+        return [found for found in findings.differences if found not in log]
+
+
+def show_outcome(
+    old: WorkerSettings, new: WorkerSettings, outcome: Outcome, console: Console
+) -> None:
+    """Print what was compared, each difference, and what to do now."""
+    if outcome.log:
+        line(console, "The log of record itself:", "bold")
+        show_differences(console, outcome.log)
+    show_balances(console, outcome.new.balances, f"Trial balance of version {new.version}")
+    for version, findings in ((new.version, outcome.new), (old.version, outcome.old)):
+        if findings is not None:
+            moving = f"{findings.moving:,} payments in motion"
+            line(console, f"Version {version} against the log of record ({moving}):", "bold")
+            show_differences(console, outcome.of(findings))
+    if outcome.comparison is not None:
+        _show_comparison(old.version, new.version, outcome.comparison, console)
+    if outcome.lacking:
+        line(console, outcome.lacking, "bold red")
+    if outcome.is_whole:
+        if not outcome.is_equal:
+            text = f"Version {new.version} is whole all the same: it is what follows from the log."
+            line(console, text, "bold green")
+        line(console, "")
+        for text in how_to_switch(old, new):
+            line(console, text)
+    else:
+        text = f"Version {new.version} is not what follows from the log: stay with {old.version}."
+        line(console, text, "bold red")
+
+
+def _show_comparison(old: int, new: int, comparison: Comparison, console: Console) -> None:
+    alike = f"{comparison.values:,} values and {comparison.entries:,} entries are alike"
+    line(console, f"Version {old} against version {new} ({alike}):", "bold")
+    if comparison.moving:
+        line(console, f"{comparison.moving:,} values and entries in motion were left out")
+    if comparison.cancelled:
+        count = f"{comparison.cancelled:,} entries"
+        line(console, f"{count} are in one journal only, and cancel each other there")
+    show_differences(console, comparison.differences)
+
+
+def how_to_switch(old: WorkerSettings, new: WorkerSettings) -> Iterator[str]:
+    """Yield, line by line, how to go over to the new version, back, and on without the old one."""
+    version = new.version
+    kept = {topic.name for topic in all_topics(new.names, new.group_id)}
+    yield f"To switch to version {version}:"
+    yield f"  workers    stop them, set LEDGER_VERSION={version}, start them; nothing else changes."
+    yield f"             With LEDGER_DATA_DIR={old.data_dir} the tables are in place; elsewhere a"
+    yield "             worker recovers them from their changelogs."
+    yield "  commands   run, topics, verify and audit: LEDGER_VERSION too. Ingress needs nothing."
+    for one, other in (
+        (old.names.orders, new.names.orders),
+        (old.names.entries, new.names.entries),
+    ):
+        yield f"  consumers  {one} is {other} now, to be read from its start"
+    yield f"To go back, set LEDGER_VERSION={old.version} again: it stays as it is."
+    yield f"Once nobody needs version {old.version} any more, its topics can be deleted:"
+    for topic in all_topics(old.names, old.group_id):
+        if topic.name not in kept:
+            brokers = ",".join(new.bootstrap_servers)
+            yield f"  kafka-topics.sh --bootstrap-server {brokers} --delete --topic {topic.name}"
+    yield f"and with them its tables, {old.group_id}@…, below each worker's LEDGER_DATA_DIR."

@@ -1,0 +1,237 @@
+"""The comparison of two versions of a ledger: value against value, journal against journal.
+
+In: what each version holds, and the truth of the log that both follow from. Out: the differences,
+each with the events behind it. Pure.
+
+Two folds of one log meet its partitions interleaved in other ways, so that they pass through other
+states. What a payment or an order *is* does not depend on it; which orders a payment once left, and
+which entries were taken back again, does. Never compared: a value whose facts are in motion, since
+one version may be ahead of the other.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from ledger.differences import Difference, Kind, references
+from ledger.events import Event
+from ledger.journal import Entry
+from ledger.orders import describe
+from ledger.truth import Truth
+from ledger.wire import ENTRIES, ORDER_DOCUMENTS, ORDERS, PAYMENTS, SEEN
+
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+# As much of a value, and as many fields, as help to find what is wrong.
+_SHOWN_CHARS: Final = 80
+_MOST_FIELDS: Final = 5
+
+Record = tuple[bytes, bytes | None]
+
+
+class View(NamedTuple):
+    """How the values of a table or topic are compared: what they say, and the facts behind a key.
+
+    ``by_log``: where only one version has a key, the log alone says which of them is wrong.
+    """
+
+    name: str
+    says: Callable[[bytes], Any]
+    facts: Callable[[Truth, int, str], Iterable[Event]]
+    by_log: bool = False
+
+
+class Held(NamedTuple):
+    """What two versions hold under a key of a partition; ``None`` for nothing."""
+
+    view: View
+    partition: int
+    key: bytes
+    old: bytes | None
+    new: bytes | None
+
+
+class Versions(NamedTuple):
+    """The numbers of the two versions."""
+
+    old: int
+    new: int
+
+    def say(self, old: Any, new: Any) -> str:
+        """Say what each has."""
+        return f"version {self.old} has {_shown(old)}, version {self.new} has {_shown(new)}"
+
+
+def is_equal(held: Held) -> bool:
+    """Whether both versions say the same; what is not there says nothing."""
+    return held.old == held.new or _says(held.view, held.old) == _says(held.view, held.new)
+
+
+def is_moving(truth: Truth, held: Held) -> bool:
+    """Whether some of the facts behind a key are not settled."""
+    facts = held.view.facts(truth, held.partition, _text(held.key))
+    return not all(truth.is_settled(fact) for fact in facts)
+
+
+def differences(truth: Truth, held: Held, versions: Versions) -> Iterator[Difference]:
+    """Yield a difference if two versions do not say the same under a key."""
+    if is_equal(held) or (held.view.by_log and None in {held.old, held.new}):
+        return
+    key = _text(held.key)
+    yield Difference(
+        kind=Kind.VERSIONS_DIFFER,
+        subject=f"{held.view.name} {key}",
+        detail=_detail(held, versions),
+        events=references(held.view.facts(truth, held.partition, key)),
+    )
+
+
+class JournalComparison:
+    """Takes two journals' records, a partition at a time, then judges what only one of them has."""
+
+    def __init__(self) -> None:
+        self.same = 0
+        self.cancelled = 0
+        self.moving = 0
+        self._only: dict[int, dict[str, list[Record]]] = {}
+
+    def read(self, versions: Versions, old: set[Record], new: set[Record]) -> None:
+        """Take a partition of both; the records that both have are alike to the byte."""
+        self.same += len(old & new)
+        for version, records in ((versions.old, old - new), (versions.new, new - old)):
+            by_fact = self._only.setdefault(version, defaultdict(list))
+            for record in records:
+                by_fact[_fact_of(record)].append(record)
+
+    def differences(self, truth: Truth) -> Iterator[Difference]:
+        """Yield a difference for each entry that only one has, unless it was taken back there."""
+        for version, by_fact in self._only.items():
+            for records in by_fact.values():
+                entries = [_entry(value) for _, value in records]
+                facts = _facts_of(truth, entries)
+                if not all(truth.is_settled(fact) for fact in facts):
+                    self.moving += len(records)
+                elif _cancel_out(entries):
+                    self.cancelled += len(records)
+                else:
+                    yield from (_only_in(version, record, facts) for record in records)
+
+
+def _only_in(version: int, record: Record, facts: list[Event]) -> Difference:
+    key, value = record
+    what = "has it, or has it so" if _entry(value) else "has it, and it can't be read"
+    return Difference(
+        kind=Kind.VERSIONS_DIFFER,
+        subject=f"entry {_text(key)}",
+        detail=f"only version {version} {what}",
+        events=references(facts),
+    )
+
+
+def _cancel_out(entries: Iterable[Entry | None]) -> bool:
+    """Whether entries of one fact sum to nothing on every account: an entry and its reversal."""
+    sums = Counter[tuple[str, str]]()
+    for entry in entries:
+        if entry is None:
+            return False
+        for posting in entry.postings:
+            sums[posting.account, posting.currency] += posting.amount
+    return not any(sums.values())
+
+
+def _fact_of(record: Record) -> str:
+    """Name the entry that a record is, or takes back."""
+    entry = _entry(record[1])
+    return _text(record[0]) if entry is None else entry.reverses or entry.entry_id
+
+
+def _facts_of(truth: Truth, entries: Iterable[Entry | None]) -> list[Event]:
+    payments = {entry.payment_id for entry in entries if entry is not None}
+    return [fact for each in payments for fact in truth.facts.get(each, {}).values()]
+
+
+def _entry(value: bytes | None) -> Entry | None:
+    try:
+        return None if value is None else ENTRIES.decode(value)
+    except _UNREADABLE:
+        return None
+
+
+def _detail(held: Held, versions: Versions) -> str:
+    if held.old is None or held.new is None:
+        only = versions.old if held.new is None else versions.new
+        return f"only version {only} has it"
+    old, new = (_says(held.view, value) for value in (held.old, held.new))
+    fields = [(path, old.get(path, "nothing"), new.get(path, "nothing")) for path in {**old, **new}]
+    unlike = [f"{path}: {versions.say(one, other)}" for path, one, other in fields if one != other]
+    more = [f"and {len(unlike) - _MOST_FIELDS} fields more"] if unlike[_MOST_FIELDS:] else []
+    return "; ".join(unlike[:_MOST_FIELDS] + more)
+
+
+def _says(view: View, value: bytes | None) -> dict[str, Any]:
+    """Return what a value says, field by field."""
+    if value is None:
+        return {}
+    try:
+        return dict(_leaves(view.says(value)))
+    except _UNREADABLE:
+        return {"value": "what can't be read"}
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each field of a value, however deep, with the path to it.
+
+    >>> from ledger.money import Money
+    >>> dict(_leaves({"evt_1": Money(5, "KZT"), "evt_2": None}))
+    {'evt_1.amount_minor': 5, 'evt_1.currency': 'KZT', 'evt_2': None}
+    """
+    inner = _inner(value)
+    if inner is None:
+        yield path, value
+        return
+    for name, each in inner.items():
+        yield from _leaves(each, f"{path}.{name}" if path else str(name))
+
+
+def _inner(value: Any) -> Mapping[Any, Any] | None:
+    if isinstance(value, msgspec.Struct):
+        return {name: getattr(value, name) for name in value.__struct_fields__}
+    if isinstance(value, list | tuple):
+        return dict(enumerate(value))
+    return value if isinstance(value, Mapping) else None
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
+
+
+def _text(key: bytes) -> str:
+    return key.decode(errors="replace")
+
+
+def _order_says(value: bytes) -> Any:
+    """Say what an order is: nothing, if all its payments have left it."""
+    document = describe(ORDERS.decode(value))
+    return {} if document is None else document
+
+
+def _event(truth: Truth, partition: int, event_id: str) -> Iterable[Event]:
+    fact = truth.find(partition, event_id)
+    return [] if fact is None else [fact]
+
+
+def _payment_facts(truth: Truth, _partition: int, payment_id: str) -> Iterable[Event]:
+    return truth.facts.get(payment_id, {}).values()
+
+
+def _order_facts(truth: Truth, _partition: int, order_id: str) -> Iterable[Event]:
+    payments = list(truth.naming(order_id))
+    return [fact for each in payments for fact in truth.facts[each].values()]
+
+
+SEEN_VIEW: Final = View("event", SEEN.decode, _event, by_log=True)
+PAYMENT_VIEW: Final = View("payment", PAYMENTS.decode, _payment_facts)
+ORDER_VIEW: Final = View("order", _order_says, _order_facts)
+DOCUMENT_VIEW: Final = View("document of order", ORDER_DOCUMENTS.decode, _order_facts)

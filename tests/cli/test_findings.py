@@ -1,0 +1,38 @@
+"""What an audit finds, as people see it."""
+
+import io
+
+from rich.console import Console
+
+from cli.findings import show_differences
+from ledger.differences import Difference, Kind, references
+from tests.ledger.examples import success
+
+
+def _difference(subject: str, *facts) -> Difference:
+    return Difference(kind=Kind.ORDER_DIFFERS, subject=subject, detail="", events=references(facts))
+
+
+def _terminal() -> tuple[Console, io.StringIO]:
+    shown = io.StringIO()
+    return Console(file=shown, force_terminal=True, width=120, color_system=None), shown
+
+
+def test_very_many_differences_are_counted_and_many_events_too():
+    console, shown = _terminal()
+    events = [success(f"evt_{n}") for n in range(12)]
+    show_differences(console, [_difference(f"order {n}", *events) for n in range(103)])
+    text = shown.getvalue()
+    assert text.count("order_differs  order") == 100
+    assert "… and 3 more: 3 order_differs" in text
+    assert "… and 2 events more" in text
+    assert text.rstrip().endswith("103 differences")
+
+
+def test_an_id_can_neither_forge_a_line_nor_move_the_cursor():
+    console, shown = _terminal()
+    evil = "evt\nNo difference\x1b[2J"
+    show_differences(console, [_difference(f"event {evil}", success(evil))])
+    assert "evt\\nNo difference\\x1b[2J" in shown.getvalue()
+    assert "\x1b" not in shown.getvalue()
+    assert len(shown.getvalue().splitlines()) == 3

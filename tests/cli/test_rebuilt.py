@@ -1,0 +1,92 @@
+"""What a rebuild says at its end: only what follows from the log is there to be switched to."""
+
+import io
+from pathlib import Path
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from cli.auditor import Findings
+from cli.comparer import Comparison
+from cli.rebuilt import Outcome, how_to_switch, show_outcome
+from ledger.differences import Difference, Kind
+from processors.settings import WorkerSettings
+
+OLD = WorkerSettings(topic_prefix="shop.", data_dir=Path("data"))
+NEW = OLD.of_version(2)
+WRONG = Difference(kind=Kind.PAYMENT_DIFFERS, subject="payment pay_1", detail="it can't be read")
+MISPLACED = Difference(kind=Kind.RECORD_MISPLACED, subject="record", detail="elsewhere")
+
+
+def findings(*differences: Difference) -> Findings:
+    return Findings(list(differences), balances=[], moving=0, records=0, took_s=0.0)
+
+
+def comparison(*differences: Difference) -> Comparison:
+    return Comparison(list(differences), values=9, entries=3, moving=0, cancelled=2)
+
+
+EQUAL = Outcome(log=(), new=findings(), old=findings(), comparison=comparison())
+
+
+def printed(outcome: Outcome) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    show_outcome(OLD, NEW, outcome, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_equal_versions_end_with_the_way_to_switch():
+    text = printed(EQUAL)
+    assert EQUAL.is_equal
+    assert text.count("No difference") == 3
+    assert "whole all the same" not in text
+    assert "set LEDGER_VERSION=2" in text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"old": findings(WRONG)},
+        {"comparison": comparison(WRONG)},
+        {"lacking": "version 1 is behind"},
+        {"old": None, "comparison": None, "lacking": "version 1 can't be compared"},
+        {"log": (MISPLACED,), "old": findings(MISPLACED), "new": findings(MISPLACED)},
+    ],
+)
+def test_what_is_wrong_elsewhere_is_shown_and_hinders_no_switch_to_what_follows_from_the_log(
+    changes,
+):
+    outcome = msgspec.structs.replace(EQUAL, **changes)
+    text = printed(outcome)
+    assert (outcome.is_whole, outcome.is_equal) == (True, False)
+    assert "Version 2 is whole all the same" in text
+    assert "set LEDGER_VERSION=2" in text
+    assert str(changes.get("lacking", "1 differences")) in text
+
+
+def test_nobody_is_told_to_switch_to_a_version_that_does_not_follow_from_the_log():
+    outcome = msgspec.structs.replace(EQUAL, new=findings(WRONG))
+    text = printed(outcome)
+    assert (outcome.is_whole, outcome.is_equal) == (False, False)
+    assert "stay with 1" in text
+    assert "LEDGER_VERSION=2" not in text
+
+
+def test_what_is_to_be_deleted_is_the_old_versions_own_and_nothing_else():
+    lines = list(how_to_switch(OLD, NEW))
+    deleted = [line.rpartition(" ")[2] for line in lines if "--delete" in line]
+    assert deleted == [
+        "shop.ledger.events",
+        "shop.ledger.payments",
+        "shop.ledger.entries",
+        "shop.ledger.orders",
+        "shop.plexy-ledger-seen-changelog",
+        "shop.plexy-ledger-payments-changelog",
+        "shop.plexy-ledger-orders-changelog",
+    ]
+    assert (
+        "  consumers  shop.ledger.orders is shop.ledger.orders.v2 now, to be read from its start"
+        in (lines)
+    )

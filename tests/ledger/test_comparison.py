@@ -1,0 +1,179 @@
+"""Versions of a ledger differ where they say something else, not in what the order decides."""
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ledger.comparison import (
+    DOCUMENT_VIEW,
+    ORDER_VIEW,
+    PAYMENT_VIEW,
+    SEEN_VIEW,
+    Held,
+    JournalComparison,
+    Versions,
+    differences,
+    is_equal,
+    is_moving,
+)
+from ledger.deduplication import Seen
+from ledger.differences import Difference, Kind
+from ledger.money import Money
+from ledger.truth import Truth
+from ledger.wire import ENTRIES, PAYMENTS, SEEN
+from tests.ledger.audited import Ledger, example
+from tests.ledger.examples import success
+from tests.strategies import histories
+
+VERSIONS = Versions(1, 2)
+
+
+def compare(old: Ledger, new: Ledger, truth: Truth | None = None) -> list[Difference]:
+    """Compare what two ledgers hold, all of it at rest unless a truth is given."""
+    truth = truth or new.truth()
+    found = []
+    for view, before, after in (
+        (PAYMENT_VIEW, old.payments, new.payments),
+        (ORDER_VIEW, old.orders, new.orders),
+        (DOCUMENT_VIEW, old.documents, new.documents),
+    ):
+        for key in sorted(before.keys() | after.keys()):
+            held = Held(view, 0, key, before.get(key), after.get(key))
+            if not is_moving(truth, held):
+                found += differences(truth, held, VERSIONS)
+    journal = JournalComparison()
+    journal.read(VERSIONS, set(old.entries), set(new.entries))
+    return found + list(journal.differences(truth))
+
+
+def alter(ledger: Ledger) -> None:
+    """Make the amount of a payment another one."""
+    payment = PAYMENTS.decode(ledger.payments[b"pay_1"])
+    fact = msgspec.structs.replace(payment.facts["evt_1"], money=Money(501, "KZT"))
+    facts = payment.facts | {"evt_1": fact}
+    ledger.payments[b"pay_1"] = PAYMENTS.encode(msgspec.structs.replace(payment, facts=facts))
+
+
+def test_equal_versions_have_no_difference():
+    assert compare(example(), example()) == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_two_folds_of_one_log_in_any_orders_have_no_difference(data: st.DataObject) -> None:
+    history = data.draw(histories())
+    one, other = Ledger(history), Ledger(history)
+    order = {event.event_id: n for n, event in enumerate(data.draw(st.permutations(history)))}
+    # The same places in the log: only the order in which its partitions were met is another one.
+    other.refold(sorted(other.events(), key=lambda event: order[event.event_id]))
+    assert compare(one, other) == []
+
+
+def test_a_value_that_says_something_else_is_named_with_field_values_and_events():
+    old = example()
+    alter(old)
+    (found,) = compare(old, example())
+    assert str(found) == (
+        "versions_differ  payment pay_1: facts.evt_1.money.amount_minor: "
+        "version 1 has 501, version 2 has 500"
+    )
+    assert [event.event_id for event in found.events] == ["evt_1", "evt_2"]
+
+
+def test_of_many_fields_the_first_are_shown_and_the_others_counted():
+    old = example()
+    del old.orders[b"ord_1"]
+    del old.documents[b"ord_1"]
+    lost, document = compare(old, example())
+    assert (lost.subject, lost.detail) == ("order ord_1", "only version 2 has it")
+    assert document.subject == "document of order ord_1"
+    old.orders[b"ord_1"] = example().orders[b"ord_3"]
+    (found, _) = compare(old, example())
+    assert found.detail.startswith("order_id: version 1 has ord_3, version 2 has ord_1; ")
+    assert found.detail.endswith(" fields more")
+
+
+def test_a_value_that_cannot_be_read_is_a_difference():
+    old = example()
+    old.payments[b"pay_1"] = b"\xc1"
+    (found,) = compare(old, example())
+    assert found.detail.startswith("value: version 1 has what can't be read, version 2 has nothing")
+
+
+def test_what_the_log_does_not_know_is_a_difference():
+    old = example()
+    other = Ledger([success("evt_9", payment="pay_9", order="ord_9")])
+    old.payments |= other.payments
+    (found,) = compare(old, example())
+    assert (found.subject, found.detail, found.events) == (
+        "payment pay_9",
+        "only version 1 has it",
+        (),
+    )
+
+
+def test_an_order_that_every_payment_has_left_is_as_one_that_is_not_there():
+    """Whether a payment was ever in it depends on what came first."""
+    old, new = example(), example()
+    assert b"ord_2" in old.orders
+    del new.orders[b"ord_2"]
+    assert compare(old, new) == []
+
+
+def test_values_in_motion_are_left_out():
+    old, new = example(), example()
+    alter(old)
+    assert len(compare(old, new)) == 1
+    truth = new.truth(settled={})
+    assert compare(old, new, truth) == []
+
+
+def test_sightings_are_compared_where_both_versions_have_one():
+    truth = example().truth()
+    (partition, key), value = next(iter(example().seen.items()))
+    wrong = SEEN.encode(Seen(b"x" * 16, 7, 7))
+    for old, count in ((value, 0), (wrong, 1), (None, 0)):
+        held = Held(SEEN_VIEW, partition, key, old, value)
+        assert len(list(differences(truth, held, VERSIONS))) == count
+        assert is_equal(held) is (old == value)
+
+
+@pytest.mark.parametrize("which", [0, 1, 2, 3, 4])
+def test_an_entry_that_only_one_journal_has_is_named(which):
+    old = example()
+    key, _ = old.entries.pop(which)
+    (found,) = compare(old, example())
+    assert (found.kind, found.subject) == (Kind.VERSIONS_DIFFER, f"entry {key.decode()}")
+    assert found.detail == "only version 2 has it, or has it so"
+    assert found.events
+
+
+def test_an_entry_with_other_money_is_named_and_one_that_cannot_be_read():
+    old = example()
+    key, value = old.entries[0]
+    entry = ENTRIES.decode(value)
+    postings = tuple(
+        msgspec.structs.replace(posting, amount=posting.amount * 2) for posting in entry.postings
+    )
+    old.entries += [(key, ENTRIES.encode(msgspec.structs.replace(entry, postings=postings)))]
+    old.entries += [(b"odd", b"{}")]
+    found = compare(old, example())
+    assert sorted(str(each) for each in found) == [
+        "versions_differ  entry odd: only version 1 has it, and it can't be read",
+        f"versions_differ  entry {key.decode()}: only version 1 has it, or has it so",
+    ]
+
+
+def test_entries_that_are_in_one_journal_only_and_taken_back_there_are_counted():
+    events = [success("evt_1", 2, 5), success("evt_2", 1, 5)]
+    old, new = Ledger(events), Ledger(events)
+    new.refold(sorted(new.events(), key=lambda event: event.created))
+    journal = JournalComparison()
+    journal.read(VERSIONS, set(old.entries), set(new.entries))
+    assert list(journal.differences(new.truth())) == []
+    assert (journal.same, journal.cancelled, journal.moving) == (1, 2, 0)
+    moving = JournalComparison()
+    moving.read(VERSIONS, set(old.entries[:1]), set(new.entries))
+    assert list(moving.differences(new.truth(settled={}))) == []
+    assert moving.moving == 2
