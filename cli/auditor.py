@@ -14,6 +14,7 @@ import msgspec
 from cli.ledger_reader import LedgerNames, LedgerReader, Offsets
 from cli.printing import Heard
 from ledger.audit import Check, check_document, check_order, check_payment, check_seen
+from ledger.deduplication import PROGRESS_KEY
 from ledger.differences import Difference, Kind
 from ledger.journal_audit import Balance, JournalAudit, differing
 from ledger.truth import Truth
@@ -156,6 +157,7 @@ class Auditor:
 
 def _seen(truth: Truth) -> Iterator[tuple[int, bytes]]:
     for number, seen in truth.seen.items():
+        yield number, PROGRESS_KEY
         for key in seen:
             yield number, key
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from cli.auditor import Held, Holding, holdings
 from cli.ledger_reader import LedgerReader, Offsets
 from ledger.audit import check_payment, check_seen
+from ledger.deduplication import PROGRESS_KEY
 from ledger.differences import Difference
 from ledger.journal_audit import JournalAudit
 from ledger.truth import Truth
@@ -69,7 +70,7 @@ class Follower:
             said = self._truth.read(number, records)
             self.records += len(records)
             self._payments.update(event.payment_id for event in said.events)
-            self._places.update(_Place(seen, number, key) for key in said.seen)
+            self._places.update(_Place(seen, number, key) for key in (PROGRESS_KEY, *said.seen))
         for number, end in ends.items():
             self._truth.reached(number, end)
 
@@ -127,7 +128,8 @@ class Follower:
         """Whether the log says all that it will of an event id; payments are kept by their ids."""
         if place.holding.check is not check_seen:
             return True
-        first = self._truth.seen.get(place.partition, {}).get(place.key)
+        last = self._truth.progress.get(place.partition) if place.key == PROGRESS_KEY else None
+        first = last or self._truth.seen.get(place.partition, {}).get(place.key)
         return first is None or first.offset < self._truth.settled.get(place.partition, 0)
 
     def _places_of(self, payments: Iterable[str]) -> Iterable[_Place]:

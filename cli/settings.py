@@ -5,15 +5,12 @@ program reads too has the same type, default and description here; a test holds 
 """
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
-from ledger.events import FieldNames
 from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm
 from runtime.logs import LogFormat, LogLevel
+from runtime.rules import RuleSettings
 from runtime.settings import Port, Secret, Settings, SettingsError, setting
-from runtime.topics import TopicSettings
-
-_DEFAULT_NAMES: Final = FieldNames()
 
 
 class DemoSettings(Settings, frozen=True, kw_only=True):
@@ -76,7 +73,7 @@ class SimulateSettings(SendSettings, frozen=True, kw_only=True):
     web_port: Annotated[Port, setting("port of the web views")] = 6066
 
 
-class VerifySettings(TopicSettings, frozen=True, kw_only=True):
+class VerifySettings(RuleSettings, frozen=True, kw_only=True):
     """What ``verify`` reads: which ledger, whose signatures were good, how events are read."""
 
     webhook_secrets: Annotated[
@@ -100,14 +97,6 @@ class VerifySettings(TopicSettings, frozen=True, kw_only=True):
     signature_tolerance_s: Annotated[
         int, setting("how far a signature's time may be from now, in seconds", ge=1, le=86_400)
     ] = DEFAULT_TOLERANCE_S
-    order_fields: Annotated[
-        tuple[str, ...],
-        setting("names of the order's reference in `data` and `data.metadata`", min_length=1),
-    ] = _DEFAULT_NAMES.order
-    payment_fields: Annotated[
-        tuple[str, ...],
-        setting("names of the payment's reference in a refund's `data`", min_length=1),
-    ] = _DEFAULT_NAMES.payment
 
     def check(self) -> None:
         """Refuse to pass a log whose signatures can't be checked, unless told so."""
@@ -117,11 +106,6 @@ class VerifySettings(TopicSettings, frozen=True, kw_only=True):
                 "LEDGER_WEBHOOK_SECRETS is not set: without the endpoint's signing secret no "
                 "record can be checked; set it, or for development LEDGER_ALLOW_UNSIGNED=true"
             )
-
-    @property
-    def field_names(self) -> FieldNames:
-        """Where references are looked up."""
-        return FieldNames(order=self.order_fields, payment=self.payment_fields)
 
 
 class AuditSettings(VerifySettings, frozen=True, kw_only=True):

@@ -67,7 +67,8 @@ async def _verify(settings: VerifySettings, options: VerifyOptions, console: Con
 def new_truth(settings: VerifySettings, old_secrets: Iterable[bytes], since: Offsets) -> Truth:
     """Return a truth that has read nothing yet, with the signatures that these settings trust."""
     partition_of = partial(partition_for, partitions=settings.partitions)
-    return Truth(settings.field_names, trust_of(settings, old_secrets, since), partition_of)
+    trust = trust_of(settings, old_secrets, since)
+    return Truth(settings.field_names, trust, partition_of, settings.forget_after_ms)
 
 
 def trust_of(

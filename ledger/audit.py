@@ -13,13 +13,14 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from ledger.deduplication import PROGRESS_KEY, START, Progress
 from ledger.differences import Difference, Kind, references
 from ledger.events import Event
 from ledger.orders import Order, OrderDocument, describe
 from ledger.payments import Payment, Snapshot
 from ledger.payments import describe as describe_payment
 from ledger.truth import Truth
-from ledger.wire import ORDER_DOCUMENTS, ORDERS, PAYMENTS, SEEN
+from ledger.wire import ORDER_DOCUMENTS, ORDERS, PAYMENTS, PROGRESS, SEEN
 
 T = TypeVar("T")
 
@@ -33,20 +34,55 @@ _SHOWN_CHARS: Final = 80
 def check_seen(
     truth: Truth, partition: int, key: bytes, value: bytes | None
 ) -> Iterator[Difference]:
-    """Judge what the table ``seen`` remembers of an event id."""
+    """Judge what the table ``seen`` remembers of an event id, or how far it says that it is.
+
+    What is forgotten may be there, or gone, or still be as it was before it was seen once more.
+    """
+    if key == PROGRESS_KEY:
+        yield from _check_progress(truth, partition, value)
+        return
     first = truth.seen.get(partition, {}).get(key)
     held = _decode(SEEN.decode, value)
-    if value is None or first is None:
-        settled = first is not None and first.offset < truth.settled.get(partition, 0)
-        if value is None and settled and first:
+    settled = first is not None and first.offset < truth.settled.get(partition, 0)
+    if value is not None and held is None:
+        yield _about_event(truth, Kind.SEEN_DIFFERS, partition, key, "it can't be read")
+    elif held is None:
+        if first is not None and settled and not truth.is_forgotten(partition, first):
             detail = f"the table does not know it; the log has it at offset {first.offset}"
             yield _about_event(truth, Kind.SEEN_MISSING, partition, key, detail)
-        elif value is not None:
-            detail = "the table knows it, the log does not have it"
-            yield _about_event(truth, Kind.SEEN_UNEXPLAINED, partition, key, detail)
+    elif truth.is_forgotten(partition, held) and not settled:
+        return
+    elif first is None:
+        detail = "the table knows it, the log does not have it"
+        yield _about_event(truth, Kind.SEEN_UNEXPLAINED, partition, key, detail)
     elif held != first:
-        detail = "it can't be read" if held is None else unlike(first, held)
-        yield _about_event(truth, Kind.SEEN_DIFFERS, partition, key, detail)
+        yield _about_event(truth, Kind.SEEN_DIFFERS, partition, key, unlike(first, held))
+
+
+def _check_progress(truth: Truth, partition: int, value: bytes | None) -> Iterator[Difference]:
+    """Judge how far ``dedupe`` says that it is: it passes over what is up to there."""
+    reached = truth.progress.get(partition, START)
+    least = truth.settled.get(partition, 0) - 1
+    held = START if value is None else _decode(PROGRESS.decode, value)
+    if held is None:
+        kind, detail = Kind.SEEN_DIFFERS, "how far it was folded can't be read"
+    elif value is None:
+        kind, detail = Kind.SEEN_MISSING, f"it was folded up to offset {least}, and does not say so"
+    else:
+        kind = Kind.SEEN_DIFFERS
+        detail = (
+            f"it says that it was folded up to offset {held.offset}, at {held.timestamp_ms} ms; "
+            f"expected {least} to {reached.offset}, at {reached.timestamp_ms} ms there"
+        )
+    if held is None or not least <= held.offset <= reached.offset or _is_off(held, reached):
+        yield Difference(kind=kind, subject=f"partition {partition} of seen", detail=detail)
+
+
+def _is_off(held: Progress, reached: Progress) -> bool:
+    """Return whether the log's time can't be what is held."""
+    if held.offset == reached.offset:
+        return held.timestamp_ms != reached.timestamp_ms
+    return held.timestamp_ms > reached.timestamp_ms
 
 
 def check_payment(

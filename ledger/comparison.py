@@ -20,7 +20,7 @@ from ledger.events import Event
 from ledger.journal import Entry
 from ledger.orders import describe
 from ledger.truth import Truth
-from ledger.wire import ENTRIES, ORDER_DOCUMENTS, ORDERS, PAYMENTS, SEEN
+from ledger.wire import ENTRIES, ORDER_DOCUMENTS, ORDERS, PAYMENTS
 
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 # As much of a value, and as many fields, as help to find what is wrong.
@@ -31,22 +31,17 @@ Record = tuple[bytes, bytes | None]
 
 
 class View(NamedTuple):
-    """How the values of a table or topic are compared: what they say, and the facts behind a key.
-
-    ``by_log``: where only one version has a key, the log alone says which of them is wrong.
-    """
+    """How values are compared: what they say, and which facts are behind a key."""
 
     name: str
     says: Callable[[bytes], Any]
-    facts: Callable[[Truth, int, str], Iterable[Event]]
-    by_log: bool = False
+    facts: Callable[[Truth, str], Iterable[Event]]
 
 
 class Held(NamedTuple):
-    """What two versions hold under a key of a partition; ``None`` for nothing."""
+    """What two versions hold under a key; ``None`` for nothing."""
 
     view: View
-    partition: int
     key: bytes
     old: bytes | None
     new: bytes | None
@@ -70,20 +65,20 @@ def is_equal(held: Held) -> bool:
 
 def is_moving(truth: Truth, held: Held) -> bool:
     """Whether some of the facts behind a key are not settled."""
-    facts = held.view.facts(truth, held.partition, _text(held.key))
+    facts = held.view.facts(truth, _text(held.key))
     return not all(truth.is_settled(fact) for fact in facts)
 
 
 def differences(truth: Truth, held: Held, versions: Versions) -> Iterator[Difference]:
     """Yield a difference if two versions do not say the same under a key."""
-    if is_equal(held) or (held.view.by_log and None in {held.old, held.new}):
+    if is_equal(held):
         return
     key = _text(held.key)
     yield Difference(
         kind=Kind.VERSIONS_DIFFER,
         subject=f"{held.view.name} {key}",
         detail=_detail(held, versions),
-        events=references(held.view.facts(truth, held.partition, key)),
+        events=references(held.view.facts(truth, key)),
     )
 
 
@@ -217,21 +212,15 @@ def _order_says(value: bytes) -> Any:
     return {} if document is None else document
 
 
-def _event(truth: Truth, partition: int, event_id: str) -> Iterable[Event]:
-    fact = truth.find(partition, event_id)
-    return [] if fact is None else [fact]
-
-
-def _payment_facts(truth: Truth, _partition: int, payment_id: str) -> Iterable[Event]:
+def _payment_facts(truth: Truth, payment_id: str) -> Iterable[Event]:
     return truth.facts.get(payment_id, {}).values()
 
 
-def _order_facts(truth: Truth, _partition: int, order_id: str) -> Iterable[Event]:
+def _order_facts(truth: Truth, order_id: str) -> Iterable[Event]:
     payments = list(truth.naming(order_id))
     return [fact for each in payments for fact in truth.facts[each].values()]
 
 
-SEEN_VIEW: Final = View("event", SEEN.decode, _event, by_log=True)
 PAYMENT_VIEW: Final = View("payment", PAYMENTS.decode, _payment_facts)
 ORDER_VIEW: Final = View("order", _order_says, _order_facts)
 DOCUMENT_VIEW: Final = View("document of order", ORDER_DOCUMENTS.decode, _order_facts)

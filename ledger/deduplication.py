@@ -4,17 +4,34 @@ In: records of the log of record, and what was seen before under their keys. Out
 fold, what was newly seen, the rejections, and counts.
 Tells three cases apart: new; seen with the same content; seen with *other* content, which is
 quarantined: the first in the log's order stands.
+
+An event id is forgotten once the log's time has gone on by more than the horizon: then its next
+record is new. The log's time is the latest timestamp of a partition's records so far, so that it
+never goes back: what is forgotten stays forgotten, and may be deleted from the table at any moment,
+or never. Never: a verdict that depends on a clock, or on what has been deleted already.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Protocol, assert_never
+from typing import Final, Protocol, assert_never
 
 import msgspec
 
 from ledger.envelope import Envelope, content_digest, decode_envelope
 from ledger.events import Event, FieldNames, Unfolded, decode_event
 from ledger.rejections import Reason, Rejection
+
+DAY_MS: Final = 24 * 3600 * 1000
+# Plexy may try for 75 hours; three months leave room for a log that is folded late, or by hand.
+FORGET_AFTER_DAYS: Final = 90
+FORGET_AFTER_MS: Final = FORGET_AFTER_DAYS * DAY_MS
+
+# Where the table keeps a partition's progress: no event has this id.
+PROGRESS_KEY: Final = b""
+
+
+class AnotherLogError(RuntimeError):
+    """What is remembered is of another log than the one that is read."""
 
 
 class Record(Protocol):
@@ -28,11 +45,32 @@ class Record(Protocol):
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What is remembered of an event id: its content, and where and when it was first seen."""
+    """What is remembered of an event id: its content, and where and when it was first seen.
+
+    ``timestamp_ms`` is the log's time there. After it was forgotten, it is first seen once more.
+    """
 
     digest: bytes
     offset: int
     timestamp_ms: int
+
+
+class Progress(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How far a partition was judged: the last record's ``offset``, and the log's time there.
+
+    ``swept_to`` is the key up to which the table was searched for what is forgotten.
+    """
+
+    swept_to: bytes = b""
+    offset: int = -1
+    timestamp_ms: int = 0
+
+    def forgets(self, seen: Seen, forget_after_ms: int) -> bool:
+        """Return whether no record behind this point is compared with what was seen any more."""
+        return self.timestamp_ms - seen.timestamp_ms > forget_after_ms
+
+
+START: Final = Progress()
 
 
 class Rejected(msgspec.Struct, frozen=True):
@@ -46,6 +84,7 @@ class Rejected(msgspec.Struct, frozen=True):
 class Deduplicated(msgspec.Struct):
     """What a run of records amounts to; ``counts`` is by outcome, for logs and metrics."""
 
+    progress: Progress
     events: list[Event]
     seen: dict[bytes, Seen]
     rejected: list[Rejected]
@@ -53,17 +92,52 @@ class Deduplicated(msgspec.Struct):
 
 
 def deduplicate(
-    records: Iterable[Record], known: Mapping[bytes, Seen], names: FieldNames
+    records: Iterable[Record],
+    known: Mapping[bytes, Seen],
+    names: FieldNames,
+    progress: Progress = START,
+    forget_after_ms: int = FORGET_AFTER_MS,
 ) -> Deduplicated:
-    """Judge records in the log's order; ``known`` holds what was seen under their keys before."""
-    result = Deduplicated(events=[], seen={}, rejected=[], counts=Counter())
+    """Judge a partition's records in their order.
+
+    ``known`` holds what was seen under their keys before, forgotten or not, and ``progress`` how
+    far the log was judged with it: what is up to there was published, and is passed over.
+    """
+    result = Deduplicated(progress=progress, events=[], seen={}, rejected=[], counts=Counter())
     for record in records:
-        _judge(record, known, names, result)
+        if record.offset <= progress.offset:
+            _pass_over(record, progress, result)
+            continue
+        now_ms = max(result.progress.timestamp_ms, record.timestamp)
+        result.progress = Progress(progress.swept_to, record.offset, now_ms)
+        _judge(record, known, names, forget_after_ms, result)
     return result
 
 
+def forgettable(
+    remembered: Mapping[bytes, Seen], progress: Progress, forget_after_ms: int
+) -> list[bytes]:
+    """Return the keys of what may be deleted: no record behind ``progress`` needs it."""
+    return [key for key, seen in remembered.items() if progress.forgets(seen, forget_after_ms)]
+
+
+def _pass_over(record: Record, progress: Progress, result: Deduplicated) -> None:
+    """Pass over what was judged before the worker stopped, its offset not committed yet."""
+    if record.timestamp > progress.timestamp_ms:
+        raise AnotherLogError(
+            f"partition {record.partition} has, at offset {record.offset}, a record of later than "
+            f"all that was judged up to offset {progress.offset}: the log was made anew. "
+            "`plexy-ledger rebuild` folds the whole log of record anew"
+        )
+    result.counts["replayed"] += 1
+
+
 def _judge(
-    record: Record, known: Mapping[bytes, Seen], names: FieldNames, result: Deduplicated
+    record: Record,
+    known: Mapping[bytes, Seen],
+    names: FieldNames,
+    forget_after_ms: int,
+    result: Deduplicated,
 ) -> None:
     envelope = decode_envelope(record.value or b"")
     if isinstance(envelope, Rejection):
@@ -78,12 +152,12 @@ def _judge(
         return
     first = result.seen.get(key) or known.get(key)
     digest = content_digest(envelope)
-    if first is None:
-        result.seen[key] = Seen(digest, record.offset, record.timestamp)
-        _take(record, envelope, names, result)
-    elif first.offset == record.offset:
-        # The worker stopped after this record was done and before its offset was committed.
+    if first is not None and first.offset >= record.offset:
+        # Only a part of what was seen reached the table; all of it was published before.
         result.counts["replayed"] += 1
+    elif first is None or result.progress.forgets(first, forget_after_ms):
+        result.seen[key] = Seen(digest, record.offset, result.progress.timestamp_ms)
+        _take(record, envelope, names, result)
     elif first.digest == digest:
         result.counts["duplicate"] += 1
     else:

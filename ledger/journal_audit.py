@@ -33,9 +33,10 @@ class JournalAudit:
 
     def __init__(self, truth: Truth) -> None:
         self._truth = truth
-        # The events whose entries are there, and those whose reversals are.
-        self._posted: set[str] = set()
-        self._reversed: set[str] = set()
+        # The facts whose entries are there, and those whose reversals are, by payment and event:
+        # an id that was forgotten may have come again about another payment.
+        self._posted: set[tuple[str, str]] = set()
+        self._reversed: set[tuple[str, str]] = set()
         self._sums: Counter[tuple[str, str]] = Counter()
         # The log may explain them once more of it has been read.
         self._unexplained: dict[tuple[bytes, bytes], Difference] = {}
@@ -102,11 +103,11 @@ class JournalAudit:
         return _about(Kind.ENTRY_DIFFERS, name, detail, [fact], entry.payment_id)
 
     def _count(self, entry: Entry) -> None:
-        # The fact's own text of the id: it is in memory anyway.
-        event_id = self._truth.facts[entry.payment_id][entry.event_id].event_id
+        # The fact's own texts of the ids: they are in memory anyway.
+        name = _name(self._truth.facts[entry.payment_id][entry.event_id])
         there = self._reversed if entry.reverses else self._posted
-        if event_id not in there:
-            there.add(event_id)
+        if name not in there:
+            there.add(name)
             _add(self._sums, entry.postings)
 
     def _posted_faults(self, payment_id: str) -> Iterator[Difference]:
@@ -127,7 +128,8 @@ class JournalAudit:
                 yield _about(Kind.ENTRY_DIFFERS, name, detail, alike, payment_id)
 
     def _balance(self, fact: Event) -> int:
-        return (fact.event_id in self._posted) - (fact.event_id in self._reversed)
+        name = _name(fact)
+        return (name in self._posted) - (name in self._reversed)
 
     def _due(self, payment_id: str) -> Iterator[tuple[Subject, int, str]]:
         """Yield the money that must stand; of a payment in motion, what does stand."""
@@ -151,6 +153,10 @@ def differing(balances: Iterable[Balance]) -> Iterator[Difference]:
                 subject=f"account {balance.account} {balance.currency}",
                 detail=f"expected {balance.log} by the log, got {balance.journal} in the journal",
             )
+
+
+def _name(fact: Event) -> tuple[str, str]:
+    return fact.payment_id, fact.event_id
 
 
 def _decode(value: bytes | None) -> Entry | None:

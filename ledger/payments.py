@@ -101,11 +101,16 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True):
 
 
 class FoldedPayments(msgspec.Struct):
-    """What a run of events did: the payments that changed, and what must be published for it."""
+    """What a run of events did: the payments that changed, and what must be published for it.
+
+    ``reused`` are events that say other things than the fact with their id does, which stands:
+    deduplication lets them pass once it has forgotten the id.
+    """
 
     payments: dict[str, Payment]
     snapshots: list[Snapshot]
     entries: list[Entry]
+    reused: list[Event]
 
 
 def fold_payments(events: Iterable[Event], known: Mapping[str, Payment]) -> FoldedPayments:
@@ -115,6 +120,7 @@ def fold_payments(events: Iterable[Event], known: Mapping[str, Payment]) -> Fold
     too: so a run that is folded again after a crash, cut at another place, publishes the same.
     """
     entries: list[Entry] = []
+    reused: list[Event] = []
     at_work: dict[str, _Folding] = {}
     for event in events:
         payment_id = event.payment_id
@@ -122,13 +128,17 @@ def fold_payments(events: Iterable[Event], known: Mapping[str, Payment]) -> Fold
         if folding is None:
             folding = _Folding(known.get(payment_id) or Payment(payment_id))
             at_work[payment_id] = folding
-        if event.event_id not in folding.payment.facts:
+        fact = folding.payment.facts.get(event.event_id)
+        if fact is None:
             entries.extend(folding.add(event))
+        elif not _says_the_same(fact, event):
+            reused.append(event)
     changed = [folding for folding in at_work.values() if folding.changed]
     return FoldedPayments(
         payments={folding.payment.payment_id: folding.payment for folding in changed},
         snapshots=[snapshot for folding in changed for snapshot in folding.snapshots()],
         entries=entries,
+        reused=reused,
     )
 
 
@@ -223,6 +233,11 @@ class _Folding:
         subject = subject_of(self.payment.payment_id, fact)
         if subject is not None:
             self._standing[subject] = _earlier(self._standing.get(subject), fact)
+
+
+def _says_the_same(fact: Event, event: Event) -> bool:
+    """Whether two events differ by their places in the log at most."""
+    return msgspec.structs.replace(event, partition=fact.partition, offset=fact.offset) == fact
 
 
 def _earlier(one: Event | None, other: Event) -> Event:

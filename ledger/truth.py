@@ -11,11 +11,20 @@ at or above them it may.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import Final, Protocol
 
 import msgspec
 
-from ledger.deduplication import Deduplicated, Record, Seen, deduplicate
+from ledger.deduplication import (
+    FORGET_AFTER_MS,
+    START,
+    Deduplicated,
+    Progress,
+    Record,
+    Seen,
+    deduplicate,
+)
 from ledger.differences import Difference, Kind
 from ledger.envelope import decode_envelope
 from ledger.events import Event, FieldNames, decode_event
@@ -66,16 +75,23 @@ class Truth:
     """Grows with the log: ``read`` its records, then ask; ``trust`` of ``None`` checks none."""
 
     def __init__(
-        self, names: FieldNames, trust: Trust | None, partition_of: Callable[[bytes], int]
+        self,
+        names: FieldNames,
+        trust: Trust | None,
+        partition_of: Callable[[bytes], int],
+        forget_after_ms: int = FORGET_AFTER_MS,
     ) -> None:
         """``partition_of`` is where a key belongs, in a topic of the ledger."""
         self.settled: Mapping[int, int] = {}
         self.facts: dict[str, dict[str, Event]] = {}
+        # What is not forgotten, as it was seen; and how far each partition was judged.
         self.seen: dict[int, dict[bytes, Seen]] = {}
+        self.progress: dict[int, Progress] = {}
         self.faults: list[Difference] = []
         self.counts: Counter[str] = Counter()
         self.partition_of = partition_of
         self._names = names
+        self._forget_after_ms = forget_after_ms
         self._trust = trust
         self._next_offset: dict[int, int] = {}
         self._named: dict[str, tuple[str, ...]] = {}
@@ -91,8 +107,10 @@ class Truth:
             self._expect(partition, record.offset)
             self._next_offset[partition] = record.offset + 1
             self._check(record)
-        result = deduplicate(records, seen, self._names)
-        seen.update(result.seen)
+        progress = self.progress.get(partition, START)
+        result = deduplicate(records, seen, self._names, progress, self._forget_after_ms)
+        self.progress[partition] = result.progress
+        self._remember(partition, result.seen)
         self.counts.update(result.counts)
         self.counts["records"] += len(records)
         for event in result.events:
@@ -113,6 +131,11 @@ class Truth:
     def is_settled(self, fact: Event) -> bool:
         """Whether the workers had folded a fact before their tables were read."""
         return fact.offset < self.settled.get(fact.partition, 0)
+
+    def is_forgotten(self, partition: int, seen: Seen) -> bool:
+        """Whether what was seen is compared with nothing any more, so that it may be gone."""
+        progress = self.progress.get(partition, START)
+        return progress.forgets(seen, self._forget_after_ms)
 
     def is_at_rest(self, payment_id: str) -> bool:
         """Whether all facts of a payment are settled."""
@@ -151,6 +174,16 @@ class Truth:
             self._indexed = self.counts["folded"]
         fact = self.facts.get(self._payment_of.get(event_id, ""), {}).get(event_id)
         return fact if fact is not None and fact.partition == partition else None
+
+    def _remember(self, partition: int, new: Mapping[bytes, Seen]) -> None:
+        """Keep what was seen in the order of the log's time, and only what is not forgotten."""
+        seen = self.seen[partition]
+        for key in new:
+            seen.pop(key, None)
+        seen.update(new)
+        forgotten = takewhile(lambda key: self.is_forgotten(partition, seen[key]), seen)
+        for key in list(forgotten):
+            del seen[key]
 
     def _add(self, event: Event) -> None:
         # Few types and currencies, many events: one text of each is enough.

@@ -10,7 +10,7 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from ledger.deduplication import Seen
+from ledger.deduplication import Progress, Seen
 from ledger.events import Event
 from ledger.journal import Entry
 from ledger.orders import Order, OrderDocument
@@ -51,5 +51,6 @@ PLACED_PAYMENTS: Final = _json(PlacedPayment)
 
 # Tables, and so their changelogs.
 SEEN: Final = _msgpack(Seen)
+PROGRESS: Final = _msgpack(Progress)
 PAYMENTS: Final = _msgpack(Payment)
 ORDERS: Final = _msgpack(Order)

@@ -1,45 +1,88 @@
 """The agent ``dedupe``: from the log of record, each event once.
 
 In: chunks of ``plexy.webhooks``. Out: events to ``ledger.events`` by payment id, bad data to
-``plexy.rejected``; state: the table ``seen``, by event id.
+``plexy.rejected``; state: the table ``seen``, by event id, with the partition's progress under a
+key that is none. Never: an id that is deleted before it is forgotten.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import structlog
+from msgspec.structs import replace
 
-from ledger.deduplication import Deduplicated, Rejected, deduplicate
+from ledger.deduplication import (
+    PROGRESS_KEY,
+    START,
+    Deduplicated,
+    Progress,
+    Rejected,
+    deduplicate,
+    forgettable,
+)
 from ledger.rejected import rejected_record
-from ledger.wire import EVENTS, SEEN
+from ledger.wire import EVENTS, PROGRESS, SEEN
 from processors.batches import OutRecord
 from processors.chunk import Chunk
 from processors.lanes import work_in_lanes
+from processors.tables import ChunkTable
 from processors.topology import LedgerApp
 
 log = structlog.get_logger(__name__)
+
+# A record adds one key at most: with two searched for each, the table is searched through faster
+# than it grows. A small chunk costs a round trip anyway.
+_SEARCHED_PER_RECORD: Final = 2
+_LEAST_SEARCHED: Final = 200
 
 
 def add_agent(app: LedgerApp) -> None:
     """Declare the agent."""
     seen = app.chunk_tables["seen"]
-    names = app.settings.field_names
+    names, forget_after_ms = app.settings.field_names, app.settings.forget_after_ms
 
     async def work(chunk: Chunk) -> None:
-        keys = [record.key for record in chunk.records if record.key]
-        known = {k: SEEN.decode(v) for k, v in seen.read_chunk(chunk.partition, keys).items()}
-        result = deduplicate(chunk.records, known, names)
+        keys = [PROGRESS_KEY, *(record.key for record in chunk.records if record.key)]
+        stored = seen.read_chunk(chunk.partition, keys)
+        held = stored.pop(PROGRESS_KEY, None)
+        progress = PROGRESS.decode(held) if held else START
+        known = {key: SEEN.decode(value) for key, value in stored.items()}
+        result = deduplicate(chunk.records, known, names, progress, forget_after_ms)
         await app.publish(
             chunk,
             app.names.events,
             (OutRecord(event.payment_id.encode(), EVENTS.encode(event)) for event in result.events),
         )
         await app.publish(chunk, app.names.rejected, (_out(app, item) for item in result.rejected))
-        await seen.write_chunk(chunk, {k: SEEN.encode(v) for k, v in result.seen.items()})
-        _report(chunk, result)
+        forgotten, swept_to = _sweep(seen, chunk, progress, forget_after_ms)
+        await seen.write_chunk(
+            chunk,
+            {
+                **dict.fromkeys(forgotten),
+                **{key: SEEN.encode(value) for key, value in result.seen.items()},
+                PROGRESS_KEY: PROGRESS.encode(replace(result.progress, swept_to=swept_to)),
+            },
+        )
+        _report(chunk, result, len(forgotten))
 
     @app.agent(app.chunked(app.names.webhooks), name="dedupe")
     async def dedupe(chunks: Any) -> None:
         await work_in_lanes(chunks, work)
+
+
+def _sweep(
+    seen: ChunkTable, chunk: Chunk, progress: Progress, forget_after_ms: int
+) -> tuple[list[bytes], bytes]:
+    """Search some of the table for what is forgotten; return that, and where to go on.
+
+    By the progress of *before* the chunk: so it is forgotten for all of the chunk, and for what a
+    worker judges again that has only a part of what is written here.
+    """
+    limit = max(_LEAST_SEARCHED, _SEARCHED_PER_RECORD * len(chunk.records))
+    found = seen.scan(chunk.partition, progress.swept_to, limit)
+    remembered = {key: SEEN.decode(value) for key, value in found.items()}
+    at_end = len(found) < limit
+    swept_to = PROGRESS_KEY if at_end else next(reversed(found))
+    return forgettable(remembered, progress, forget_after_ms), swept_to
 
 
 def _out(app: LedgerApp, item: Rejected) -> OutRecord:
@@ -48,8 +91,9 @@ def _out(app: LedgerApp, item: Rejected) -> OutRecord:
     return OutRecord(*rejected_record(body, item.rejection, item.event_id, source))
 
 
-def _report(chunk: Chunk, result: Deduplicated) -> None:
-    log.info("deduplicated", chunk=repr(chunk), counts=dict(result.counts))
+def _report(chunk: Chunk, result: Deduplicated, forgotten: int) -> None:
+    counts = dict(result.counts) | ({"forgotten": forgotten} if forgotten else {})
+    log.info("deduplicated", chunk=repr(chunk), counts=counts)
     for item in result.rejected:
         log.warning(
             "rejected",

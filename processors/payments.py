@@ -6,12 +6,16 @@ In: chunks of ``ledger.events``. Out: journal entries to ``ledger.entries``, sna
 
 from typing import Any
 
+import structlog
+
 from ledger.payments import fold_payments
 from ledger.wire import ENTRIES, EVENTS, PAYMENTS, SNAPSHOTS
 from processors.batches import OutRecord
 from processors.chunk import Chunk
 from processors.lanes import work_in_lanes
 from processors.topology import LedgerApp
+
+log = structlog.get_logger(__name__)
 
 
 def add_agent(app: LedgerApp) -> None:
@@ -39,6 +43,15 @@ def add_agent(app: LedgerApp) -> None:
         await payments.write_chunk(
             chunk, {key.encode(): PAYMENTS.encode(value) for key, value in folded.payments.items()}
         )
+
+        for event in folded.reused:
+            log.warning(
+                "event_id_reused",
+                event_id=event.event_id,
+                payment_id=event.payment_id,
+                partition=event.partition,
+                offset=event.offset,
+            )
 
     @app.agent(app.chunked(app.names.events), name="payments")
     async def fold(chunks: Any) -> None:

@@ -4,18 +4,16 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final
 
-from ledger.events import FieldNames
 from ledger.topics import TABLES
 from runtime.logs import LogFormat, LogLevel
+from runtime.rules import RuleSettings
 from runtime.settings import Port, Secret, SettingsError, setting
-from runtime.topics import TopicSettings
 
-_DEFAULT_NAMES: Final = FieldNames()
 # Below that a database would do little else than flush its write buffers.
 _LEAST_MIB_A_DATABASE: Final = 2
 
 
-class WorkerSettings(TopicSettings, frozen=True, kw_only=True):
+class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
     """One worker: where it keeps its tables, what it serves, how it folds."""
 
     data_dir: Annotated[
@@ -38,14 +36,6 @@ class WorkerSettings(TopicSettings, frozen=True, kw_only=True):
     chunk_records: Annotated[
         int, setting("most records of one fetch that are folded together", ge=1, le=100_000)
     ] = 4000
-    order_fields: Annotated[
-        tuple[str, ...],
-        setting("names of the order's reference in `data` and `data.metadata`", min_length=1),
-    ] = _DEFAULT_NAMES.order
-    payment_fields: Annotated[
-        tuple[str, ...],
-        setting("names of the payment's reference in a refund's `data`", min_length=1),
-    ] = _DEFAULT_NAMES.payment
     log_format: Annotated[
         LogFormat, setting("`json`, `pretty`, or `auto`: pretty on a terminal")
     ] = "auto"
@@ -70,11 +60,6 @@ class WorkerSettings(TopicSettings, frozen=True, kw_only=True):
                 f"LEDGER_WEB_BIND={address} is reachable from other machines: set "
                 "LEDGER_API_TOKEN, or leave the views on 127.0.0.1"
             )
-
-    @property
-    def field_names(self) -> FieldNames:
-        """Where references are looked up."""
-        return FieldNames(order=self.order_fields, payment=self.payment_fields)
 
 
 def _is_loopback(host: str) -> bool:

@@ -8,6 +8,7 @@ RocksDB, be skipped as already applied, and never reach the changelog; a rebalan
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, Final, cast
 
 import faust
@@ -36,13 +37,25 @@ class ChunkTable(faust.Table[bytes, bytes]):
         value: bytes | None = self._db(partition).get(key)
         return value
 
+    def scan(self, partition: int, after: bytes, limit: int) -> dict[bytes, bytes]:
+        """Return what the partition holds under the next keys after one, in their order."""
+        items = self._db(partition).iteritems()
+        items.seek(after)
+        # Faust keeps its offset among the values.
+        others = {after, Store.offset_key}
+        return dict(islice((item for item in items if item[0] not in others), limit))
+
     def is_active(self, partition: int) -> bool:
         """Return whether this worker folds the partition, so that its state here is the newest."""
         tp = TP(self.changelog_topic.get_topic_name(), partition)
         return bool(self.app.assignor.is_active(tp))
 
-    async def write_chunk(self, chunk: Chunk, values: Mapping[bytes, bytes]) -> None:
-        """Write a chunk's values: changelog, then RocksDB with the changelog's offset, at once."""
+    async def write_chunk(self, chunk: Chunk, values: Mapping[bytes, bytes | None]) -> None:
+        """Write a chunk's values: changelog, then RocksDB with the changelog's offset, at once.
+
+        A key whose value is ``None`` is deleted. In the changelog everything has its place in the
+        mapping's order; end it with a value: a tombstone is taken away some day.
+        """
         if not values:
             return
         records = [OutRecord(key, value) for key, value in values.items()]

@@ -29,6 +29,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from processors.changelogs import ends_of_records
 from processors.chunk import Chunk
 from processors.offsets import ChunkOffsets
 
@@ -46,6 +47,8 @@ _NO_COORDINATOR: Final = frozenset(
 # Faust fixes this at 1500: a fetch that waits on idle partitions would hold up busy ones as long.
 _FETCH_MAX_WAIT_MS: Final = 50
 _FOLD_ANEW: Final = "`plexy-ledger rebuild` folds the whole log of record anew"
+# Less than Faust waits for it.
+_ENDS_KNOWN_WITHIN_S: Final = 25.0
 
 
 class LostRecordsError(Exception):
@@ -150,6 +153,27 @@ class Consumer(driver.Consumer):
         self._next_offset[tp] = chunk.next_offset
         self.offsets.delivered(tp, chunk.next_offset)
         return chunk
+
+    async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
+        """Return where each partition ends; a changelog behind its last record: see there."""
+        ends: Mapping[TP, int] = await super().highwaters(*partitions)
+        held = {tp: self._held(tp) for tp in partitions if self._is_changelog_tp(tp)}
+        unread = {tp: ends[tp] for tp in held if held[tp] < ends[tp]}
+        if not unread:
+            return ends
+        begins = await self.earliest_offsets(*unread)
+        # Faust would take silence for an answer, and go on without the changelogs.
+        async with asyncio.timeout(_ENDS_KNOWN_WITHIN_S):
+            found = await ends_of_records(cast("Any", self.app).settings, begins, unread)
+        return {**ends, **{tp: max(end, held[tp]) for tp, end in found.items()}}
+
+    def _held(self, changelog: TP) -> int:
+        """Return up to where a changelog is in its table here."""
+        for table in cast("Any", self.app).chunk_tables.values():
+            if table.changelog_topic.get_topic_name() == changelog.topic:
+                offset = table.persisted_offset(changelog)
+                return 0 if offset is None else int(offset) + 1
+        return 0
 
     async def perform_seek(self) -> None:
         """Start each partition at its committed offset, at the log's start where there is none."""

@@ -328,7 +328,7 @@ class TestTime:
             trickle = asyncio.create_task(_trickle(writer))
             answer = await reader.read()
             trickle.cancel()
-            assert time.monotonic() - began < 1.0
+            assert time.monotonic() - began < 5
             head, _, body = answer.partition(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 408 ")
             assert json.loads(body)["code"] == "request_timeout"
@@ -339,7 +339,7 @@ class TestTime:
             started.log.acknowledging.clear()
             began = time.monotonic()
             answer = await started.deliver(event())
-            assert time.monotonic() - began < 1.0
+            assert time.monotonic() - began < 5
             assert_problem(answer, 503, "log_unavailable")
             assert int(answer.headers["retry-after"]) > 0
 

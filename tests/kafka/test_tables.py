@@ -1,6 +1,7 @@
 """A chunk's values: first the changelog, then RocksDB, whatever happens in between."""
 
 import gc
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -191,6 +192,45 @@ async def test_the_offset_is_that_of_the_last_record_also_of_several_batches(
 
     async with written(settings, write) as table:
         assert await end_of(settings, changelog(table)) == 3 * len(VALUES)
+
+
+async def test_a_scan_goes_on_where_another_ended_and_sees_values_alone(
+    settings: WorkerSettings,
+) -> None:
+    async with written(settings) as table:
+        keys, after = [], b""
+        while found := table.scan(PARTITION, after, 4):
+            assert found == {key: VALUES[key] for key in found}
+            keys.append(list(found))
+            after = keys[-1][-1]
+        in_order = sorted(VALUES)
+        assert keys == [in_order[:4], in_order[4:8], in_order[8:]]
+        assert table.scan(0, b"", 4) == {}
+
+
+async def test_what_is_deleted_here_is_a_tombstone_in_the_changelog_and_is_not_recovered(
+    settings: WorkerSettings,
+) -> None:
+    deleted = dict.fromkeys([b"key 3", b"key 4"])
+
+    async def write(table: ChunkTable, chunk: Chunk) -> None:
+        await write_values(table, chunk)
+        await table.write_chunk(chunk, {**deleted, b"key 5": b"live"})
+
+    left = {key: value for key, value in VALUES.items() if key not in deleted}
+    left[b"key 5"] = b"live"
+    async with written(settings, write) as table:
+        assert local(table) == left
+        assert await end_of(settings, changelog(table)) == len(VALUES) + 3
+    del table
+    gc.collect()
+    shutil.rmtree(settings.data_dir / "tables")
+
+    async def read(table: ChunkTable, _chunk: Chunk) -> None:
+        assert local(table) == left
+
+    async with written(settings, read, "another chunk"):
+        pass
 
 
 async def test_only_the_chunk_s_own_partition_is_written(settings: WorkerSettings) -> None:

@@ -4,18 +4,19 @@ Tests of the audit alter one part of it, and ask for the differences.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from types import SimpleNamespace
 from typing import Any
 
 from ledger.audit import check_document, check_order, check_payment, check_seen
-from ledger.deduplication import deduplicate
+from ledger.deduplication import DAY_MS, PROGRESS_KEY, deduplicate
 from ledger.differences import Difference, Kind
 from ledger.events import Event, FieldNames
 from ledger.journal_audit import JournalAudit, differing
 from ledger.signature import sign
 from ledger.truth import Trust, Truth
-from ledger.wire import ENTRIES, ORDER_DOCUMENTS, ORDERS, PAYMENTS, SEEN
+from ledger.wire import ENTRIES, ORDER_DOCUMENTS, ORDERS, PAYMENTS, PROGRESS, SEEN
 from tests.ledger.examples import failure, refund, success
 from tests.ledger.pipeline import Pipeline
 
@@ -62,7 +63,7 @@ class Log:
                 value=body,
                 partition=partition,
                 offset=len(records),
-                timestamp=NOW_S * 1000,
+                timestamp=more.get("timestamp", NOW_S * 1000),
                 headers=[("plexy-signature", signature), ("received-at-ms", arrived)],
             )
         )
@@ -72,18 +73,29 @@ class Log:
 
 
 class Ledger:
-    """What the workers make of a log: the tables and topics, as bytes."""
+    """What the workers make of a log: the tables and topics, as bytes; nothing is deleted yet.
 
-    def __init__(self, history: list[Event], cut: Any = lambda events: [events]) -> None:
+    ``days`` is when each event of the history arrived; all at once unless told.
+    """
+
+    def __init__(
+        self,
+        history: list[Event],
+        cut: Any = lambda events: [events],
+        days: Sequence[int] = (),
+    ) -> None:
         self.log = Log()
-        for event in history:
-            self.log.append(body_of(event), event.event_id.encode())
+        for event, day in zip_longest(history, days, fillvalue=0):
+            timestamp = NOW_S * 1000 + day * DAY_MS
+            self.log.append(body_of(event), event.event_id.encode(), timestamp=timestamp)
         self.seen: dict[tuple[int, bytes], bytes] = {}
         events: list[Event] = []
         for partition, records in self.log.partitions.items():
             result = deduplicate(records, {}, NAMES)
             events += result.events
             self.seen |= {(partition, key): SEEN.encode(seen) for key, seen in result.seen.items()}
+            if records:
+                self.seen[partition, PROGRESS_KEY] = PROGRESS.encode(result.progress)
         # Partitions are read side by side: what comes first in the history is folded first.
         order = {event.event_id: n for n, event in enumerate(history)}
         self.refold(sorted(events, key=lambda event: order[event.event_id]), cut)
@@ -115,7 +127,7 @@ class Ledger:
     def differences(self, *, settled: Mapping[int, int] | None = None) -> list[Difference]:
         truth = self.truth(settled=settled)
         found = list(truth.faults)
-        in_log = {(p, key) for p, seen in truth.seen.items() for key in seen}
+        in_log = {(p, key) for p, seen in truth.seen.items() for key in (PROGRESS_KEY, *seen)}
         for partition, key in in_log | self.seen.keys():
             found += check_seen(truth, partition, key, self.seen.get((partition, key)))
         for key in {p.encode() for p in truth.facts} | self.payments.keys():

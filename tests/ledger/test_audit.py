@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.deduplication import Seen
+from ledger.deduplication import DAY_MS, PROGRESS_KEY, Seen
 from ledger.differences import Kind
 from ledger.money import Money
 from ledger.orders import Order, describe
 from ledger.payments import Payment, Snapshot
-from ledger.wire import ORDER_DOCUMENTS, ORDERS, PAYMENTS, SEEN
+from ledger.wire import ORDER_DOCUMENTS, ORDERS, PAYMENTS, PROGRESS, SEEN
 from tests.ledger.audited import Ledger, body_of, example, kinds, partition_of
 from tests.ledger.examples import failure, refund, success
 from tests.strategies import chunked, histories
@@ -258,6 +258,107 @@ def test_what_is_remembered_of_an_id_is_judged():
     ledger = example()
     ledger.seen[0, b"evt_9"] = SEEN.encode(first)
     assert kinds(ledger) == [Kind.SEEN_UNEXPLAINED]
+
+
+def _forgetful(*days: int) -> Ledger:
+    """Return a ledger of one event that came again, each time on another day, and of a later one.
+
+    The later one is in the same partition, so that its day is the log's time there.
+    """
+    events = [success("evt_1", payment="pay_1")] * (len(days) - 1)
+    return Ledger([*events, success("evt_4", payment="pay_2")], days=days)
+
+
+EVT_1 = (partition_of(b"evt_1"), b"evt_1")
+
+
+def test_the_event_that_comes_later_is_in_the_same_partition():
+    assert partition_of(b"evt_1") == partition_of(b"evt_4")
+
+
+def test_an_id_that_is_forgotten_may_be_deleted_and_one_that_is_not_may_not():
+    for days, found in (((0, 90), [Kind.SEEN_MISSING]), ((0, 91), []), ((0, 50, 91), [])):
+        ledger = _forgetful(*days)
+        assert ledger.differences() == []
+        del ledger.seen[EVT_1]
+        assert kinds(ledger) == found
+
+
+def test_an_id_that_came_again_after_it_was_forgotten_is_held_with_its_last_sighting():
+    ledger = _forgetful(0, 100, 150)
+    assert SEEN.decode(ledger.seen[EVT_1]).offset == 1
+    assert ledger.differences() == []
+    before = _forgetful(0, 0).seen[EVT_1]
+    ledger.seen[EVT_1] = before
+    assert kinds(ledger) == [Kind.SEEN_DIFFERS]
+    del ledger.seen[EVT_1]
+    assert kinds(ledger) == [Kind.SEEN_MISSING]
+    # The workers may not have come to its second sighting yet.
+    settled = ledger.log.ends() | {partition_of(b"evt_1"): 1}
+    for held in ({}, {EVT_1: before}):
+        ledger.seen.pop(EVT_1, None)
+        ledger.seen |= held
+        assert kinds(ledger, settled=settled) == []
+
+
+def test_what_nobody_knows_of_is_a_difference_unless_it_is_forgotten_and_so_decides_nothing():
+    ledger = _forgetful(0, 100)
+    partition = partition_of(b"evt_1")
+    first = SEEN.decode(ledger.seen[EVT_1])
+    ledger.seen[partition, b"evt_9"] = SEEN.encode(first)
+    assert ledger.differences() == []
+    now = msgspec.structs.replace(first, timestamp_ms=first.timestamp_ms + 10 * DAY_MS)
+    ledger.seen[partition, b"evt_9"] = SEEN.encode(now)
+    assert kinds(ledger) == [Kind.SEEN_UNEXPLAINED]
+
+
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [
+        ({}, []),
+        ({"swept_to": b"evt_1"}, []),
+        ({"offset": 0}, [Kind.SEEN_DIFFERS]),
+        ({"offset": 2}, [Kind.SEEN_DIFFERS]),
+        ({"timestamp_ms": 1}, [Kind.SEEN_DIFFERS]),
+        ({"timestamp_ms": 2**53}, [Kind.SEEN_DIFFERS]),
+    ],
+)
+def test_how_far_the_log_was_judged_is_judged(more, found):
+    ledger = _forgetful(0, 1)
+    place = (partition_of(b"evt_1"), PROGRESS_KEY)
+    progress = PROGRESS.decode(ledger.seen[place])
+    assert progress.offset == 1
+    ledger.seen[place] = PROGRESS.encode(msgspec.structs.replace(progress, **more))
+    assert kinds(ledger) == found
+
+
+def test_a_partition_without_its_progress_is_named_once_it_was_folded():
+    ledger = _forgetful(0, 1)
+    place = (partition_of(b"evt_1"), PROGRESS_KEY)
+    ledger.seen[place] = b"\xc1"
+    assert kinds(ledger) == [Kind.SEEN_DIFFERS]
+    del ledger.seen[place]
+    (found,) = ledger.differences()
+    assert (found.kind, found.subject) == (Kind.SEEN_MISSING, f"partition {place[0]} of seen")
+    ledger.seen = {}
+    assert ledger.differences(settled={}) == []
+
+
+@given(st.data())
+def test_a_state_of_many_months_has_no_difference_with_or_without_what_is_forgotten(
+    data: st.DataObject,
+) -> None:
+    history = data.draw(histories(max_size=8))
+    history += data.draw(st.lists(st.sampled_from(history), max_size=8)) if history else []
+    days = data.draw(st.lists(st.integers(0, 300), min_size=len(history), max_size=len(history)))
+    ledger = Ledger(history, lambda events: data.draw(chunked(events)), days)
+    assert ledger.differences() == []
+    truth = ledger.truth()
+    for (partition, key), value in list(ledger.seen.items()):
+        forgotten = key != PROGRESS_KEY and truth.is_forgotten(partition, SEEN.decode(value))
+        if forgotten and data.draw(st.booleans()):
+            del ledger.seen[partition, key]
+    assert ledger.differences() == []
 
 
 def test_a_document_is_what_describes_the_order():

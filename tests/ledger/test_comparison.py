@@ -9,19 +9,16 @@ from ledger.comparison import (
     DOCUMENT_VIEW,
     ORDER_VIEW,
     PAYMENT_VIEW,
-    SEEN_VIEW,
     Held,
     JournalComparison,
     Versions,
     differences,
-    is_equal,
     is_moving,
 )
-from ledger.deduplication import Seen
 from ledger.differences import Difference, Kind
 from ledger.money import Money
 from ledger.truth import Truth
-from ledger.wire import ENTRIES, PAYMENTS, SEEN
+from ledger.wire import ENTRIES, PAYMENTS
 from tests.ledger.audited import Ledger, example
 from tests.ledger.examples import success
 from tests.strategies import histories
@@ -39,7 +36,7 @@ def compare(old: Ledger, new: Ledger, truth: Truth | None = None) -> list[Differ
         (DOCUMENT_VIEW, old.documents, new.documents),
     ):
         for key in sorted(before.keys() | after.keys()):
-            held = Held(view, 0, key, before.get(key), after.get(key))
+            held = Held(view, key, before.get(key), after.get(key))
             if not is_moving(truth, held):
                 found += differences(truth, held, VERSIONS)
     journal = JournalComparison()
@@ -127,16 +124,6 @@ def test_values_in_motion_are_left_out():
     assert len(compare(old, new)) == 1
     truth = new.truth(settled={})
     assert compare(old, new, truth) == []
-
-
-def test_sightings_are_compared_where_both_versions_have_one():
-    truth = example().truth()
-    (partition, key), value = next(iter(example().seen.items()))
-    wrong = SEEN.encode(Seen(b"x" * 16, 7, 7))
-    for old, count in ((value, 0), (wrong, 1), (None, 0)):
-        held = Held(SEEN_VIEW, partition, key, old, value)
-        assert len(list(differences(truth, held, VERSIONS))) == count
-        assert is_equal(held) is (old == value)
 
 
 @pytest.mark.parametrize("which", [0, 1, 2, 3, 4])

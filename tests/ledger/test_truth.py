@@ -14,6 +14,7 @@ from tests.ledger.audited import (
     Ledger,
     body_of,
     example,
+    new_truth,
     partition_of,
 )
 from tests.ledger.examples import success
@@ -101,3 +102,18 @@ def test_a_log_that_ends_before_its_end_is_named():
     assert [fault.kind for fault in truth.faults] == [Kind.LOG_INCOMPLETE]
     truth.reached(0, 1)
     assert "ends at offset 1" in truth.faults[-1].detail
+
+
+def test_only_what_is_not_forgotten_is_kept_in_memory():
+    """A sighting after it was forgotten stands behind what was seen before it."""
+    ids = ["evt_1", "evt_4", "evt_1", "evt_7", "evt_10"]
+    ledger = Ledger([success(each) for each in ids], days=[0, 20, 100, 120, 150])
+    partition = partition_of(b"evt_1")
+    assert {partition_of(each.encode()) for each in ids} == {partition}
+    truth, records = new_truth(), ledger.log.partitions[partition]
+    kept = []
+    for record in records:
+        truth.read(partition, [record])
+        kept.append(list(truth.seen[partition]))
+    assert kept[:3] == [[b"evt_1"], [b"evt_1", b"evt_4"], [b"evt_4", b"evt_1"]]
+    assert kept[3:] == [[b"evt_1", b"evt_7"], [b"evt_1", b"evt_7", b"evt_10"]]

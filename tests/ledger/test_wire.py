@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger import wire
-from ledger.deduplication import Seen
+from ledger.deduplication import Progress, Seen
 from ledger.events import Event
 from ledger.money import MINOR_UNIT_DIGITS, Money
 from ledger.orders import Order
@@ -20,6 +20,7 @@ from tests.strategies import histories
 NUMBERS = st.integers(0, 2**53 - 1)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 SEEN = st.builds(Seen, st.binary(min_size=16, max_size=16), NUMBERS, st.integers(-1, 2**53 - 1))
+PROGRESS = st.builds(Progress, st.binary(max_size=9), st.integers(-1, 2**53 - 1), NUMBERS)
 EVENTS = st.builds(
     Event,
     event_id=TEXT,
@@ -62,7 +63,7 @@ def assert_inverse(kind: wire.Format, value) -> None:
 
 def test_every_format_is_among_those_that_are_tested():
     formats = {name for name, value in vars(wire).items() if isinstance(value, wire.Format)}
-    assert formats == {*written([]), "SEEN"}
+    assert formats == {*written([]), "SEEN", "PROGRESS"}
 
 
 @settings(max_examples=100)
@@ -78,9 +79,10 @@ def test_any_event_is_read_as_it_was_written(event):
     assert_inverse(wire.EVENTS, event)
 
 
-@given(SEEN)
-def test_what_is_remembered_is_read_as_it_was_written(seen):
+@given(SEEN, PROGRESS)
+def test_what_is_remembered_is_read_as_it_was_written(seen, progress):
     assert_inverse(wire.SEEN, seen)
+    assert_inverse(wire.PROGRESS, progress)
 
 
 @settings(max_examples=100)

@@ -1,0 +1,47 @@
+"""How the log of record is read: the settings that all who fold it must have alike.
+
+In: the environment. Out: what ``ledger`` asks for. A ledger that was folded with other settings
+than it is verified with differs from its log; with new ones, it has to be folded anew.
+"""
+
+from typing import Annotated, Final
+
+from ledger.deduplication import DAY_MS, FORGET_AFTER_DAYS
+from ledger.events import FieldNames
+from runtime.settings import setting
+from runtime.topics import TopicSettings
+
+_DEFAULT_NAMES: Final = FieldNames()
+
+
+class RuleSettings(TopicSettings, frozen=True, kw_only=True):
+    """Where an event's references are, and for how long its id is remembered."""
+
+    order_fields: Annotated[
+        tuple[str, ...],
+        setting("names of the order's reference in `data` and `data.metadata`", min_length=1),
+    ] = _DEFAULT_NAMES.order
+    payment_fields: Annotated[
+        tuple[str, ...],
+        setting("names of the payment's reference in a refund's `data`", min_length=1),
+    ] = _DEFAULT_NAMES.payment
+    # Plexy may try for 75 hours: less would forget what is still on its way.
+    forget_after_days: Annotated[
+        int,
+        setting(
+            "days after which an event id is forgotten, longer than Plexy retries (75 hours); "
+            "with another value the log has to be folded anew",
+            ge=4,
+            le=36_500,
+        ),
+    ] = FORGET_AFTER_DAYS
+
+    @property
+    def field_names(self) -> FieldNames:
+        """Where references are looked up."""
+        return FieldNames(order=self.order_fields, payment=self.payment_fields)
+
+    @property
+    def forget_after_ms(self) -> int:
+        """For how long an event id is remembered, in milliseconds of the log's time."""
+        return self.forget_after_days * DAY_MS

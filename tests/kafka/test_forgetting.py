@@ -1,0 +1,227 @@
+"""Ids are forgotten and deleted on a real broker; what comes again after that changes no state.
+
+Deliveries of months are written to the log with the times at which they would have arrived.
+"""
+
+import asyncio
+import json
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.kafka import EmbeddedKafka
+from ledger.deduplication import PROGRESS_KEY
+from ledger.signature import sign
+from ledger.topics import changelog_name
+from ledger.wire import ENTRIES, EVENTS, PROGRESS
+from processors.batches import partition_for
+from tests.kafka.harness import (
+    PARTITIONS,
+    WorkerProcess,
+    environment,
+    free_port,
+    group_of,
+    names_of,
+    producer,
+    read_topic,
+    until,
+    wait_folded,
+)
+from tests.kafka.test_verify import named, verify
+
+pytestmark = pytest.mark.timeout(400)
+
+SECRET = "whsec_test"
+DAY_S = 24 * 3600
+NOW_S = int(time.time())
+OLD = 400
+
+
+def event(number: int, **data: Any) -> dict[str, Any]:
+    content = {"id": f"pay_{number}", "amount": 500 + number, "currency": "KZT", **data}
+    content.setdefault("merchantReference", f"ord_{number}")
+    return {"id": f"evt_{number}", "type": "payment.succeeded", "created": 7, "data": content}
+
+
+def deliver(env: dict[str, str], days_ago: int, bodies: Iterable[dict[str, Any]]) -> None:
+    """Append to the log what ingress would have kept then."""
+    at_s = NOW_S - days_ago * DAY_S
+
+    async def send() -> None:
+        async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
+            for body in bodies:
+                raw, key = json.dumps(body).encode(), str(body["id"]).encode()
+                signature = sign(raw, SECRET.encode(), at_s).encode()
+                await client.send(
+                    names_of(env).webhooks,
+                    raw,
+                    key,
+                    partition_for(key, PARTITIONS),
+                    timestamp_ms=at_s * 1000,
+                    headers=[
+                        ("plexy-signature", signature),
+                        ("received-at-ms", b"%d000" % at_s),
+                    ],
+                )
+            await client.flush()
+
+    asyncio.run(send())
+
+
+def one_in_each_partition(first: int) -> list[dict[str, Any]]:
+    """Return an event for each partition: they carry the log's time on."""
+    found: dict[int, dict[str, Any]] = {}
+    number = first
+    while len(found) < PARTITIONS:
+        body = event(number)
+        found.setdefault(partition_for(str(body["id"]).encode(), PARTITIONS), body)
+        number += 1
+    return list(found.values())
+
+
+def seen(env: dict[str, str]) -> list[Any]:
+    return read_topic(env, changelog_name(group_of(env), "seen"))
+
+
+def remembered(env: dict[str, str]) -> set[bytes]:
+    """Return the event ids that stand in the table."""
+    latest = {record.key: record.value for record in seen(env) if record.key != PROGRESS_KEY}
+    return {key for key, value in latest.items() if value is not None}
+
+
+def states(env: dict[str, str]) -> tuple[dict[bytes, Any], dict[bytes, Any]]:
+    names = names_of(env)
+    orders = {record.key: json.loads(record.value) for record in read_topic(env, names.orders)}
+    entries = {r.key: ENTRIES.decode(r.value) for r in read_topic(env, names.entries)}
+    return orders, entries
+
+
+class Worker(WorkerProcess):
+    """A worker, and the states that it made before anything came again."""
+
+    before: tuple[dict[bytes, Any], dict[bytes, Any]]
+
+
+@pytest.fixture(scope="module")
+def ledger(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """Run a worker that has folded deliveries of 200 days ago, and of 100 days later.
+
+    Of those, the first carry the log's time on, and the next come after the old ids were deleted.
+    """
+    folder = tmp_path_factory.mktemp("forgetting")
+    env = environment(kafka.bootstrap, folder, webhook_secrets=SECRET)
+    with Worker(env) as worker:
+        worker.wait_ready(120)
+        deliver(env, 200, map(event, range(OLD)))
+        wait_folded(env, worker, within_s=120)
+        deliver(env, 100, one_in_each_partition(1000))
+        wait_folded(env, worker, within_s=120)
+        worker.before = states(env)
+        deliver(env, 100, one_in_each_partition(2000))
+        wait_folded(env, worker, within_s=120)
+        assert remembered(env).isdisjoint({b"evt_%d" % n for n in range(OLD)})
+        deliver(
+            env,
+            99,
+            [
+                *map(event, range(20)),
+                # The same ids with other content: about the same payment, and about another one.
+                event(20, amount=1, merchantReference="ord_other"),
+                event(21, id="pay_other", merchantReference="ord_other"),
+            ],
+        )
+        wait_folded(env, worker, within_s=120)
+        yield worker
+
+
+def test_what_is_forgotten_is_deleted_by_records_that_are_never_a_changelogs_last(ledger):
+    env = ledger.env
+    old = {b"evt_%d" % n for n in range(OLD)}
+    again = {b"evt_%d" % n for n in range(22)}
+    assert remembered(env) & old == again
+    records = seen(env)
+    tombstones = [record for record in records if record.value is None]
+    assert {record.key for record in tombstones} == old
+    # Once, and not in each chunk again.
+    assert len(tombstones) == OLD
+    for partition in range(PARTITIONS):
+        *_, last = (record for record in records if record.partition == partition)
+        assert (last.key, last.value is None) == (PROGRESS_KEY, False)
+        assert PROGRESS.decode(last.value).timestamp_ms >= (NOW_S - 100 * DAY_S) * 1000
+
+
+def test_what_came_again_passed_once_more_and_changed_only_what_another_payment_says(ledger):
+    env = ledger.env
+    events = [EVENTS.decode(record.value) for record in read_topic(env, names_of(env).events)]
+    assert sorted(e.event_id for e in events if e.event_id == "evt_3") == ["evt_3", "evt_3"]
+    (orders, entries), (orders_before, entries_before) = states(env), ledger.before
+    for n in range(OLD):
+        key = b"ord_%d" % n
+        assert orders[key] == orders_before[key]
+    for n in range(30):
+        assert ledger.get(f"/orders/ord_{n}") == (200, orders_before[b"ord_%d" % n])
+    assert {key: entries[key] for key in entries_before} == entries_before
+    new = {entry.payment_id for key, entry in entries.items() if key not in entries_before}
+    assert new == {"pay_other", *(body["data"]["id"] for body in one_in_each_partition(2000))}
+    assert orders[b"ord_other"]["totals"]["KZT"]["paid"] == 521
+    (told,) = ledger.logged("event_id_reused")
+    assert (told["event_id"], told["payment_id"]) == ("evt_20", "pay_20")
+
+
+def test_verify_and_audit_find_nothing(ledger):
+    env = ledger.env
+    code, output = verify(env)
+    assert (code, named(output)) == (0, []), output
+    port = free_port()
+    settings = env | {"LEDGER_AUDIT_PORT": str(port), "LEDGER_WEB_PORT": str(port)}
+    settings["LEDGER_DATA_DIR"] = str(Path(env["LEDGER_DATA_DIR"]) / "audit")
+    command = [*ledger.command[:-1], "audit"]
+    with WorkerProcess(settings, command) as audit:
+        until(lambda: audit.get("/readyz")[0] == 200, within_s=120, what=audit.tail())
+        assert audit.logged("difference") == []
+
+
+def test_verify_with_another_horizon_names_what_was_decided_otherwise(ledger):
+    """So it is no setting that one changes without folding the log anew."""
+    code, output = verify(ledger.env, LEDGER_FORGET_AFTER_DAYS="200")
+    assert code == 1
+    for kind in ("seen_differs", "seen_missing", "payment_unexplained"):
+        assert kind in output
+
+
+def test_a_worker_with_an_empty_folder_has_the_same_states_and_forgets_on(ledger):
+    env, before = ledger.env, states(ledger.env)
+    ledger.process.terminate()
+    assert ledger.wait(30) == 0, ledger.tail()
+    shutil.rmtree(Path(env["LEDGER_DATA_DIR"]) / "tables")
+    ledger.start()
+    ledger.wait_ready(120)
+    assert ledger.get("/orders/ord_other") == (200, before[0][b"ord_other"])
+    deliver(env, 0, one_in_each_partition(3000))
+    wait_folded(env, ledger, within_s=120)
+    deliver(env, 0, [*one_in_each_partition(4000), event(5)])
+    wait_folded(env, ledger, within_s=120)
+    kept = {str(body["id"]).encode() for n in (3000, 4000) for body in one_in_each_partition(n)}
+    assert remembered(env) == {*kept, b"evt_5"}
+    orders, entries = states(env)
+    assert {key: orders[key] for key in before[0]} == before[0]
+    assert {key: entries[key] for key in before[1]} == before[1]
+    code, output = verify(env)
+    assert (code, named(output)) == (0, []), output
+
+
+def test_folded_anew_by_other_workers_the_log_gives_the_same(ledger, tmp_path):
+    before = states(ledger.env)
+    ledger.process.terminate()
+    assert ledger.wait(30) == 0, ledger.tail()
+    env = ledger.env | {"LEDGER_VERSION": "2", "LEDGER_DATA_DIR": str(tmp_path)}
+    with WorkerProcess(env) as worker:
+        worker.wait_ready(120)
+        wait_folded(env, worker, within_s=180)
+        assert states(env) == before
+        code, output = verify(env)
+        assert (code, named(output)) == (0, []), output

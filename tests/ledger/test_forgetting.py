@@ -1,0 +1,256 @@
+"""An event id is forgotten by the log's time, and it makes no difference when it is deleted."""
+
+import json
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ledger.deduplication import (
+    DAY_MS,
+    FORGET_AFTER_MS,
+    PROGRESS_KEY,
+    START,
+    AnotherLogError,
+    Deduplicated,
+    Progress,
+    Seen,
+    deduplicate,
+    forgettable,
+)
+from ledger.events import Event, FieldNames
+from ledger.payments import fold_payments
+from ledger.rejections import Reason
+from tests.ledger.audited import Ledger
+from tests.ledger.examples import refund, success
+from tests.ledger.pipeline import Pipeline
+from tests.strategies import chunked, histories
+
+NAMES = FieldNames()
+FIRST_MS = 1_700_000_000_000
+
+
+def record(offset: int, day: float, event_id: str = "evt_1", amount: int = 500) -> Any:
+    data = {"id": "pay_1", "amount": amount, "currency": "KZT"}
+    body = {"id": event_id, "type": "payment.succeeded", "created": 7, "data": data}
+    return SimpleNamespace(
+        key=event_id.encode(),
+        value=json.dumps(body).encode(),
+        partition=0,
+        offset=offset,
+        timestamp=FIRST_MS + int(day * DAY_MS),
+    )
+
+
+def judge(*records: Any, **more: Any) -> Deduplicated:
+    return deduplicate(records, more.pop("known", {}), NAMES, **more)
+
+
+def taken(result: Deduplicated) -> list[int]:
+    return [event.offset for event in result.events]
+
+
+@pytest.mark.parametrize(
+    ("day", "offsets"), [(89.9, [0]), (90, [0]), (90.1, [0, 1]), (400, [0, 1])]
+)
+def test_an_id_is_new_again_once_more_than_the_horizon_has_gone_by(day, offsets):
+    assert taken(judge(record(0, 0), record(1, day))) == offsets
+    first = judge(record(0, 0))
+    again = judge(record(1, day), known=first.seen, progress=first.progress)
+    assert taken(again) == offsets[1:]
+
+
+def test_what_was_forgotten_is_remembered_from_then_on_with_its_new_content():
+    result = judge(record(0, 0), record(1, 100, amount=7), record(2, 150, amount=7), record(3, 150))
+    assert taken(result) == [0, 1]
+    assert result.seen[b"evt_1"].offset == 1
+    assert result.counts == {"folded": 2, "duplicate": 1, "rejected.event_id_reused": 1}
+
+
+def test_a_duplicate_does_not_make_it_younger():
+    assert taken(judge(record(0, 0), record(1, 80), record(2, 100))) == [0, 2]
+
+
+def test_the_horizon_is_what_the_settings_say():
+    assert taken(judge(record(0, 0), record(1, 5), forget_after_ms=4 * DAY_MS)) == [0, 1]
+    assert taken(judge(record(0, 0), record(1, 100), forget_after_ms=100 * DAY_MS)) == [0]
+
+
+def test_time_is_that_of_the_log_and_does_not_go_back():
+    """Records of several ingresses stand in no strict order; one may have a wrong clock."""
+    result = judge(record(0, 0), record(1, 100, "evt_2"), record(2, 1), record(3, 2))
+    # Forgotten when the other one came, and new behind it, at the time of that one.
+    assert taken(result) == [0, 1, 2]
+    assert result.seen[b"evt_1"].timestamp_ms == FIRST_MS + 100 * DAY_MS
+    assert result.progress == Progress(b"", 3, FIRST_MS + 100 * DAY_MS)
+
+
+def test_a_clock_that_runs_years_ahead_forgets_once_and_then_remembers():
+    result = judge(record(0, 0), record(1, 9999, "evt_2"), *(record(n, n) for n in (2, 3, 4)))
+    assert taken(result) == [0, 1, 2]
+    assert result.counts["duplicate"] == 2
+
+
+def test_only_what_is_forgotten_for_good_may_be_deleted():
+    seen = judge(record(0, 0), record(1, 50, "evt_2"), record(2, 90, "evt_3"))
+    assert forgettable(seen.seen, seen.progress, FORGET_AFTER_MS) == []
+    later = judge(record(3, 140, "evt_4"), known=seen.seen, progress=seen.progress)
+    assert forgettable(seen.seen, later.progress, FORGET_AFTER_MS) == [b"evt_1"]
+    last = judge(record(4, 140.1, "evt_5"), progress=later.progress)
+    assert forgettable(seen.seen, last.progress, FORGET_AFTER_MS) == [b"evt_1", b"evt_2"]
+
+
+def test_what_was_judged_is_passed_over_also_where_its_id_was_deleted_or_seen_once_more():
+    log = [record(0, 0), record(1, 1, amount=7), record(2, 100), record(3, 101, "evt_2")]
+    first = judge(*log)
+    for known in (first.seen, {}):
+        again = judge(*log, known=known, progress=first.progress)
+        assert (again.events, again.rejected, again.seen) == ([], [], {})
+        assert again.counts == {"replayed": 4}
+
+
+def test_a_log_that_was_made_anew_is_not_passed_over():
+    """Its offsets begin anew as well: new deliveries would be taken for what was judged."""
+    progress = judge(record(0, 0), record(1, 1, "evt_2")).progress
+    with pytest.raises(AnotherLogError, match="plexy-ledger rebuild"):
+        judge(record(0, 2, "evt_3"), progress=progress)
+
+
+class Table:
+    """A partition's table as the agent writes it, with what a crash may leave undone."""
+
+    def __init__(self) -> None:
+        self.values: dict[bytes, Seen | Progress] = {}
+
+    @property
+    def progress(self) -> Progress:
+        held = self.values.get(PROGRESS_KEY, START)
+        assert isinstance(held, Progress)
+        return held
+
+    @property
+    def seen(self) -> dict[bytes, Seen]:
+        return {key: held for key, held in self.values.items() if isinstance(held, Seen)}
+
+    def lasting(self) -> dict[bytes, Seen]:
+        gone = forgettable(self.seen, self.progress, FORGET_AFTER_MS)
+        return {key: held for key, held in self.seen.items() if key not in gone}
+
+    def write(self, writes: list[tuple[bytes, Any]]) -> None:
+        for key, value in writes:
+            if value is None:
+                self.values.pop(key, None)
+            else:
+                self.values[key] = value
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> list[Any]:
+    """Draw records over many months, by clocks that do not agree."""
+    days = st.sampled_from([-120, -1, 0, 0, 0, 1, 30, 89, 91, 200])
+    ids, amounts = st.sampled_from(["evt_1", "evt_2", "evt_3"]), st.sampled_from([5, 5, 6, -1])
+    drawn = draw(st.lists(st.tuples(days, ids, amounts), max_size=14))
+    day, records = 0, []
+    for offset, (step, event_id, amount) in enumerate(drawn):
+        day += max(step, 0)
+        records.append(record(offset, day + min(step, 0), event_id, amount))
+    return records
+
+
+@settings(max_examples=500)
+@given(st.data())
+def test_deletions_at_any_moment_and_crashes_at_any_point_change_no_verdict(data):
+    log = data.draw(logs())
+    whole = judge(*log)
+    table, events, rejected = Table(), {}, {}
+    committed = crashes = 0
+    while committed < len(log):
+        position = committed
+        for chunk in data.draw(chunked(log[committed:])):
+            before = table.progress
+            known = {r.key: table.seen[r.key] for r in chunk if r.key in table.seen}
+            result = judge(*chunk, known=known, progress=before)
+            # What is published twice, is published as it was.
+            for event in result.events:
+                assert events.setdefault(event.offset, event) == event
+            for item in result.rejected:
+                assert rejected.setdefault(item.record.offset, item) == item
+            deleted = [
+                key
+                for key in forgettable(table.seen, before, FORGET_AFTER_MS)
+                if data.draw(st.booleans())
+            ]
+            writes = [*dict.fromkeys(deleted).items(), *result.seen.items()]
+            writes.append((PROGRESS_KEY, result.progress))
+            crash = crashes < 3 and data.draw(st.integers(0, 3)) == 0
+            kept = data.draw(st.integers(0, len(writes))) if crash else len(writes)
+            table.write(writes[:kept])
+            if crash:
+                crashes += 1
+                break
+            position += len(chunk)
+            if data.draw(st.booleans()):
+                committed = position
+        else:
+            committed = len(log)
+    assert list(dict(sorted(events.items())).values()) == whole.events
+    assert [item for _, item in sorted(rejected.items())] == whole.rejected
+    undeleted = Table()
+    undeleted.write([*whole.seen.items(), (PROGRESS_KEY, whole.progress)])
+    assert table.lasting() == undeleted.lasting()
+    assert not log or table.progress == whole.progress
+
+
+def moved(event: Event, **more: Any) -> Event:
+    """Return an event as it comes again: at another place of the log."""
+    return msgspec.structs.replace(event, offset=event.offset + 1000, **more)
+
+
+@given(st.data())
+def test_events_that_come_again_after_they_were_forgotten_change_nothing(data):
+    history = data.draw(histories())
+    pipeline = Pipeline()
+    pipeline.fold([history])
+    before = (dict(pipeline.payments), dict(pipeline.orders), dict(pipeline.entries))
+    drawn = data.draw(st.lists(st.sampled_from(history))) if history else []
+    again = [moved(event) for event in drawn]
+    folded = fold_payments(again, pipeline.payments)
+    assert (folded.payments, folded.snapshots, folded.entries, folded.reused) == ({}, [], [], [])
+    pipeline.fold(data.draw(chunked(again)))
+    assert (pipeline.payments, pipeline.orders, pipeline.entries) == before
+
+
+def test_other_content_about_the_same_payment_changes_nothing_and_is_told():
+    pipeline = Pipeline()
+    pipeline.fold([[success(), refund()]])
+    other = moved(success(amount=1, order="ord_9"))
+    folded = fold_payments([other, moved(refund())], pipeline.payments)
+    assert (folded.payments, folded.snapshots, folded.entries) == ({}, [], [])
+    assert folded.reused == [other]
+
+
+def test_other_content_about_another_payment_is_a_fact_of_that_payment():
+    """A sender that uses an id twice says two things; each has entries and an order of its own."""
+    history = [success("evt_1", payment="pay_1", order="ord_1")]
+    history.append(success("evt_1", payment="pay_2", order="ord_2", amount=7))
+    ledger = Ledger(history, days=[0, 100])
+    assert ledger.differences() == []
+    assert sorted(ledger.pipeline.entries) == ["payment/pay_1/evt_1", "payment/pay_2/evt_1"]
+    assert {key: each.totals["KZT"].paid for key, each in ledger.pipeline.documents().items()} == {
+        "ord_1": 500,
+        "ord_2": 7,
+    }
+    del ledger.entries[1]
+    assert Counter(str(found.kind) for found in ledger.differences()) == {
+        "entry_missing": 1,
+        "balance_differs": 2,
+    }
+    # As long as it is remembered it is refused.
+    ledger = Ledger(history, days=[0, 80])
+    assert ledger.differences() == []
+    assert list(ledger.payments) == [b"pay_1"]
+    assert Reason.EVENT_ID_REUSED in str(ledger.truth().counts)
