@@ -53,7 +53,7 @@ def add_agent(app: LedgerApp) -> None:
             (OutRecord(event.payment_id.encode(), EVENTS.encode(event)) for event in result.events),
         )
         await app.publish(chunk, app.names.rejected, (_out(app, item) for item in result.rejected))
-        forgotten, swept_to = _sweep(seen, chunk, progress, forget_after_ms)
+        forgotten, swept_to = sweep(seen, chunk, progress, forget_after_ms)
         await seen.write_chunk(
             chunk,
             {
@@ -69,7 +69,7 @@ def add_agent(app: LedgerApp) -> None:
         await work_in_lanes(chunks, work)
 
 
-def _sweep(
+def sweep(
     seen: ChunkTable, chunk: Chunk, progress: Progress, forget_after_ms: int
 ) -> tuple[list[bytes], bytes]:
     """Search some of the table for what is forgotten; return that, and where to go on.

@@ -1,4 +1,4 @@
-"""Settings of all properties here: how long an example takes says nothing about the ledger."""
+"""Settings of all properties: how long an example takes says nothing about the ledger."""
 
 from hypothesis import settings
 

@@ -1,0 +1,105 @@
+"""`python -m bench.sweep`: what forgetting costs `dedupe`, with and without, in turns in one run.
+
+In: a number of records. Out: microseconds of a processor for each record of all that `dedupe` does
+between two calls to Kafka (read, judge, search the table, encode, write), on RocksDB, in a table of
+the records of 90 days that forgets as many as come.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from bench.recording import Delivery, record
+from ledger.deduplication import DAY_MS, FORGET_AFTER_DAYS, PROGRESS_KEY, START, Progress
+from ledger.deduplication import deduplicate as judge
+from ledger.wire import EVENTS, PROGRESS, SEEN
+from processors.dedupe import sweep
+from processors.settings import WorkerSettings
+from processors.worker import create_app
+
+_CHUNK: Final = 4000
+_PARTITION: Final = 0
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(prog="python -m bench.sweep", description=__doc__)
+    parser.add_argument("--records", type=int, default=200_000, help="records in 90 days")
+    deliveries = record(parser.parse_args().records, seed=1)
+    with tempfile.TemporaryDirectory(prefix="plexy-sweep-") as folder:
+        sides = {name: _Side(Path(folder) / name) for name in ("without", "with")}
+        # The first 90 days fill the tables, the next 90 are measured: as many go as come.
+        for period in (0, 1):
+            for first in range(0, len(deliveries), _CHUNK):
+                chunk = _chunk(deliveries, first, period)
+                for name, side in sides.items():
+                    side.fold(chunk, swept=name == "with", measured=period == 1)
+        for name, side in sides.items():
+            us = side.cpu_s / len(deliveries) * 1e6
+            print(f"{name:>8} {us:6.1f} µs a record, {side.keys():>9,} ids in the table")
+
+
+def _chunk(deliveries: list[Delivery], first: int, period: int) -> Any:
+    """Return some records of a period: the same deliveries, their ids new in each of them."""
+    records = []
+    for offset, each in enumerate(deliveries[first : first + _CHUNK], first):
+        new = b"%s_%d" % (each.key, period)
+        share = period + offset / len(deliveries)
+        records.append(
+            SimpleNamespace(
+                key=new,
+                value=each.body.replace(b'"%s"' % each.key, b'"%s"' % new, 1),
+                partition=_PARTITION,
+                offset=period * len(deliveries) + offset,
+                timestamp=int(share * FORGET_AFTER_DAYS * DAY_MS),
+            )
+        )
+    return SimpleNamespace(partition=_PARTITION, records=records)
+
+
+class _Side:
+    """A table of its own, and the time that its chunks took."""
+
+    def __init__(self, folder: Path) -> None:
+        settings = WorkerSettings(data_dir=folder, partitions=1)
+        self._settings = settings
+        self._table = create_app(settings).chunk_tables["seen"]
+        self.cpu_s = 0.0
+
+    def fold(self, chunk: Any, *, swept: bool, measured: bool) -> None:
+        """Do what the agent does for a chunk, but for Kafka."""
+        began_s = time.process_time()
+        keys = [PROGRESS_KEY, *(record.key for record in chunk.records)]
+        stored = self._table.read_chunk(_PARTITION, keys)
+        held = stored.pop(PROGRESS_KEY, None)
+        progress: Progress = PROGRESS.decode(held) if held else START
+        known = {key: SEEN.decode(value) for key, value in stored.items()}
+        result = judge(chunk.records, known, self._settings.field_names, progress)
+        for event in result.events:
+            EVENTS.encode(event)
+        forgotten, swept_to = (
+            sweep(self._table, chunk, progress, self._settings.forget_after_ms)
+            if swept
+            else ([], b"")
+        )
+        values: dict[bytes, bytes | None] = {
+            **dict.fromkeys(forgotten),
+            **{key: SEEN.encode(seen) for key, seen in result.seen.items()},
+            PROGRESS_KEY: PROGRESS.encode(replace(result.progress, swept_to=swept_to)),
+        }
+        self._table._write(_PARTITION, values, result.progress.offset)  # noqa: SLF001
+        if measured:
+            self.cpu_s += time.process_time() - began_s
+
+    def keys(self) -> int:
+        """Count what the table holds."""
+        return len(self._table.scan(_PARTITION, PROGRESS_KEY, 10**9))
+
+
+if __name__ == "__main__":
+    main()
