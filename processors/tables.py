@@ -20,6 +20,9 @@ from processors.batches import OutRecord, send_to_partition
 from processors.chunk import Chunk
 
 _MIB: Final = 1024 * 1024
+# Where a database keeps up to where its changelog is in it. Faust's own key for it is text, and so
+# may be an id from outside; this is none.
+OFFSET_KEY: Final = b"\xff"
 # Each database has two of them, and as much again as cache.
 _WRITE_BUFFER_SHARE: Final = 4
 
@@ -29,7 +32,7 @@ class ChunkTable(faust.Table[bytes, bytes]):
 
     def read_chunk(self, partition: int, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """Return the values of those keys that the partition holds."""
-        found = self._db(partition).multi_get(list(set(keys)))
+        found = self._db(partition).multi_get(list(set(keys) - {OFFSET_KEY}))
         return {key: value for key, value in found.items() if value is not None}
 
     def read(self, partition: int, key: bytes) -> bytes | None:
@@ -41,8 +44,7 @@ class ChunkTable(faust.Table[bytes, bytes]):
         """Return what the partition holds under the next keys after one, in their order."""
         items = self._db(partition).iteritems()
         items.seek(after)
-        # Faust keeps its offset among the values.
-        others = {after, Store.offset_key}
+        others = {after, OFFSET_KEY}
         return dict(islice((item for item in items if item[0] not in others), limit))
 
     def is_active(self, partition: int) -> bool:
@@ -94,8 +96,13 @@ class ChunkTable(faust.Table[bytes, bytes]):
                 batch.delete(key)
             else:
                 batch.put(key, value)
-        batch.put(Store.offset_key, str(offset).encode())
+        batch.put(OFFSET_KEY, str(offset).encode())
         self._db(partition).write(batch)
+
+    def _new_store(self) -> Any:
+        store: Any = super()._new_store()
+        store.offset_key = OFFSET_KEY
+        return store
 
     def _db(self, partition: int) -> Any:
         store = cast("Store", self.data)

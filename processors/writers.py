@@ -11,6 +11,7 @@ transactions, and so no markers in the topics, which Faust's recovery would wait
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol, TypeVar
@@ -92,13 +93,15 @@ class Writer:
         await self._client._wait_on_metadata(topic)  # noqa: SLF001 - as aiokafka's producer does
         tp = TopicPartition(topic, partition)
         future: Awaitable[RecordMetadata] = await self._accumulator.add_batch(
-            batch, tp, _REQUEST_WITHIN_S
+            batch, tp, ACKNOWLEDGED_WITHIN_S
         )
         return future
 
     async def close(self) -> None:
         """Let requests that are under way end; whoever waits for others has lost the partition."""
-        await self._sender.close()
+        # A sender's task that has not run yet ends so when it is cancelled.
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._sender.close()
         batches = self._accumulator._batches.values()  # noqa: SLF001
         # A batch that is to be tried again is no longer among these, and its callback looks there.
         self._accumulator._pending_batches.update(*batches)  # noqa: SLF001
@@ -154,7 +157,7 @@ class Writers:
             return held
         self._forget(chunk.tp)
         identity = f"{self._group}-{chunk.tp.topic}-{chunk.tp.partition}"
-        writer = self._writers[chunk.tp] = Writer(self._app.kafka_client, identity)
+        writer = Writer(self._app.kafka_client, identity)
         try:
             async with asyncio.timeout(ACKNOWLEDGED_WITHIN_S):
                 await writer.start()
@@ -162,13 +165,18 @@ class Writers:
                 # so whoever is given it next asks for an epoch later, and gets a higher one.
                 await chunk.confirm_ours()
         except BaseException:
-            self._forget(chunk.tp)
+            self._end(writer)
             raise
+        # Not before: one that is given up while it starts would start all the same.
+        self._writers[chunk.tp] = writer
         return writer
 
     def _forget(self, tp: TP) -> None:
         writer = self._writers.pop(tp, None)
         if writer is not None:
-            task = asyncio.create_task(writer.close(), name=f"close the writer of {tp}")
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self._end(writer)
+
+    def _end(self, writer: Writer) -> None:
+        task = asyncio.create_task(writer.close(), name=f"close {writer}")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)

@@ -19,12 +19,16 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from cli.kafka import EmbeddedKafka
 from cli.kafka_distribution import KafkaCache
+from processors.batches import OutRecord, send_to_partition
+from runtime.topics import TopicSettings, ensure_topics
 from tests.kafka.harness import (
     WorkerProcess,
     commit,
     deliver,
     environment,
     names_of,
+    positions,
+    producer,
     read_topic,
     until,
     wait_folded,
@@ -133,6 +137,39 @@ async def test_a_log_that_lost_what_comes_after_the_last_commit_ends_the_worker(
         log = worker.log_file.read_text()
     assert f"{partition.topic}[0] is folded up to offset {committed}, and holds" in log
     assert "`plexy-ledger rebuild` folds the whole log of record anew" in log
+
+
+async def test_without_a_commit_a_topic_between_the_agents_must_begin_at_its_start(
+    env: dict[str, str],
+) -> None:
+    """Kafka forgets a group's commits when it was empty for a week, and deletes these records."""
+    await ensure_topics(TopicSettings.from_environment(env))
+    partition = TopicPartition(names_of(env).events, 2)
+    async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
+        records = [OutRecord(b"key", b"value")] * 3
+        await send_to_partition(client, partition.topic, partition.partition, records)
+    await _delete_records(env, partition, 2)
+    with WorkerProcess(env) as worker:
+        assert await asyncio.to_thread(worker.wait, 60) != 0
+        assert "nobody knows any more whether what was before it is folded" in worker.tail()
+
+
+def test_records_that_are_deleted_before_a_running_worker_folded_them_end_it(
+    env: dict[str, str],
+) -> None:
+    with WorkerProcess(env) as worker:
+        worker.wait_ready()
+        deliver(env, payments(40, "shop"))
+        wait_folded(env, worker)
+        worker.freeze()
+        more = [body | {"id": f"more_{body['id']}"} for body in payments(40, "shop")]
+        deliver(env, more)
+        for tp, position in positions(env).items():
+            if tp.topic == names_of(env).webhooks and position.committed < position.end - 1:
+                asyncio.run(_delete_records(env, tp, position.end - 1))
+        worker.go_on()
+        assert worker.wait(60) != 0
+        assert "records were deleted before they were folded" in worker.tail()
 
 
 def test_a_log_that_loses_what_it_held_under_a_running_worker_ends_the_worker(

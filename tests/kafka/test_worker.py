@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import rocksdb
@@ -23,6 +24,7 @@ from ledger.topics import TABLES, TableName, changelog_name
 from ledger.wire import ENTRIES, ORDERS, PAYMENTS, SEEN, SNAPSHOTS
 from ledger.wire import EVENTS as EVENTS_WIRE
 from processors.batches import partition_for
+from processors.tables import OFFSET_KEY
 from tests.kafka.harness import (
     PARTITIONS,
     WorkerProcess,
@@ -248,7 +250,7 @@ def stored_in(
     copy = shutil.copytree(database, copies / uuid.uuid4().hex)
     items = rocksdb.DB(str(copy), rocksdb.Options(), read_only=True).iteritems()
     items.seek_to_first()
-    return {key: value for key, value in items if key != Store.offset_key}
+    return {key: value for key, value in items if key != OFFSET_KEY}
 
 
 def changelog_of(env: dict[str, str], table: TableName) -> dict[bytes, bytes]:
@@ -368,6 +370,35 @@ def test_an_event_id_that_comes_with_another_body_is_quarantined_and_the_first_s
     assert json.loads(rejected.value) == other
     assert headers["source-topic"].decode() == names_of(env).webhooks
     assert headers["source-offset"] == b"2"
+
+
+def test_no_id_from_outside_is_taken_for_a_key_of_the_tables_own(
+    kafka: EmbeddedKafka, tmp_path: Path
+) -> None:
+    """Faust keeps a changelog's offset among a table's values, under a key that is a text."""
+    env = environment(kafka.bootstrap, tmp_path)
+    odd = Store.offset_key.decode()
+    bodies = [
+        {
+            "id": event_id,
+            "type": kind,
+            "created": 1_700_000_000,
+            "data": {"id": data_id, "payment": odd, "amount": 9, "currency": "KZT", "order": odd},
+        }
+        for event_id, kind, data_id in (
+            (odd, "payment.succeeded", odd),
+            ("evt_2", "refund.succeeded", "re_1"),
+            (odd, "payment.succeeded", odd),
+            ("evt_3", "refund.succeeded", "re_2"),
+        )
+    ]
+    with WorkerProcess(env) as worker:
+        worker.wait_ready()
+        for body in bodies:
+            deliver(env, [body])
+            wait_folded(env, worker)
+        status, order = worker.get(f"/orders/{quote(odd)}")
+    assert (status, order["totals"]) == (200, {"KZT": {"paid": 9, "refunded": 18, "net": -9}})
 
 
 def test_bad_data_of_a_known_type_is_rejected_with_a_reason_and_harms_nothing(
