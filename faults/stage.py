@@ -181,6 +181,11 @@ class Program:
         """Whether somebody has seen it ready since its start."""
         return self._ready_pid is not None and self._ready_pid == self._command.pid
 
+    def note_if_ready(self) -> None:
+        """Ask its readiness probe, if it runs and was not seen ready yet."""
+        if self._command.pid is not None and self.ended() is None and not self.was_ready:
+            self.not_ready()
+
     def not_ready(self) -> str | None:
         """Ask its readiness probe; return what it answered, or ``None`` if it is ready."""
         pid = self._command.pid
@@ -354,8 +359,7 @@ class Stage:
                 end = program.start_again(self.fault)
                 if end and not end.is_excused:
                     self.unplanned.append(end)
-                if program.ended() is None and not program.was_ready:
-                    program.not_ready()
+                program.note_if_ready()
 
 
 def _environment(servers: list[str]) -> dict[str, str]:
