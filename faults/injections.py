@@ -19,7 +19,7 @@ from faults.stage import Program, Stage
 # So long others may take to fold a killed worker's partitions: its session, 10 s, is over before.
 TAKEN_OVER_WITHIN_S: Final = 15.0
 # More than that, so that the truth is seen.
-_DOWN_AT_MOST_S: Final = 60.0
+DOWN_AT_MOST_S: Final = 60.0
 # How long a full disk may go unnoticed: RocksDB takes room for its log beforehand.
 _FELT_WITHIN_S: Final = 20.0
 _REFUSED_WITHIN_S: Final = 20.0
@@ -32,7 +32,7 @@ class Injected(msgspec.Struct, frozen=True):
     was hit, on the monotonic clock, where that is not when the injection began.
     """
 
-    target: str
+    targets: tuple[str, ...]
     hold_s: float
     take_over: bool = False
     since_s: float | None = None
@@ -70,7 +70,7 @@ def _kill_worker(stage: Stage, chance: random.Random) -> Iterator[Injected]:
     """SIGKILL, and a restart at once or after the others had to take over."""
     worker = chance.choice(stage.workers)
     worker.kill()
-    yield Injected(worker.label, chance.choice([0.0, 0.0, 1.0, 15.0]))
+    yield Injected((worker.label,), chance.choice([0.0, 0.0, 1.0, 15.0]))
     worker.start()
 
 
@@ -79,7 +79,7 @@ def _kill_worker_for_good(stage: Stage, chance: random.Random) -> Iterator[Injec
     """SIGKILL, and no restart before the others fold its partitions."""
     worker = chance.choice(stage.workers)
     worker.kill()
-    yield Injected(worker.label, _DOWN_AT_MOST_S, take_over=True)
+    yield Injected((worker.label,), DOWN_AT_MOST_S, take_over=True)
     worker.start()
 
 
@@ -103,7 +103,7 @@ def _fill_disk(stage: Stage, chance: random.Random) -> Iterator[Injected]:
     else:
         stage.findings.append(f"{worker.label} runs on a disk that is full")
         worker.kill()
-    yield Injected(worker.label, _DOWN_AT_MOST_S, take_over=True, since_s=since_s)
+    yield Injected((worker.label,), DOWN_AT_MOST_S, take_over=True, since_s=since_s)
     disk.make_room()
     worker.start()
 
@@ -121,20 +121,20 @@ def _expect_told(stage: Stage, worker: Program, words: str) -> None:
 def _stop_worker(stage: Stage, chance: random.Random) -> Iterator[Injected]:
     worker = chance.choice(stage.workers)
     worker.stop()
-    yield Injected(worker.label, chance.choice([0.0, 0.0, 5.0]))
+    yield Injected((worker.label,), chance.choice([0.0, 0.0, 5.0]))
     worker.start()
 
 
 @contextmanager
 def _freeze_worker(stage: Stage, chance: random.Random) -> Iterator[Injected]:
-    """Frozen for less than its session (10 s), or for longer: then others have its partitions."""
+    """Frozen for less than its session (10 s), or for longer: then others have its partitions.
+
+    It need not end in either case: what it still writes is refused, and its chunks are dropped.
+    """
     worker = chance.choice(stage.workers)
-    # It may be put out of the group, and end itself when it finds out.
-    worker.expect_end()
     worker.freeze()
-    yield Injected(worker.label, chance.choice([2.0, 5.0, 14.0]))
+    yield Injected((worker.label,), chance.choice([2.0, 5.0, 14.0]))
     worker.go_on()
-    worker.may_end = False
 
 
 @contextmanager
@@ -143,7 +143,7 @@ def _lose_tables(stage: Stage, chance: random.Random) -> Iterator[Injected]:
     worker = chance.choice(stage.workers)
     worker.kill()
     shutil.rmtree(worker.folder / "tables", ignore_errors=True)
-    yield Injected(worker.label, 0.0)
+    yield Injected((worker.label,), 0.0)
     worker.start()
 
 
@@ -153,8 +153,7 @@ def _join_and_leave(stage: Stage, chance: random.Random) -> Iterator[Injected]:
     joining = chance.sample(stage.extras, chance.choice([1, 2]))
     for each in joining:
         each.start()
-    names = " and ".join(sorted(each.label for each in joining))
-    yield Injected(names, chance.uniform(4.0, 12.0))
+    yield Injected(tuple(sorted(each.label for each in joining)), chance.uniform(4.0, 12.0))
     for each in joining:
         _end_somehow(each, chance)
 
@@ -162,21 +161,21 @@ def _join_and_leave(stage: Stage, chance: random.Random) -> Iterator[Injected]:
 @contextmanager
 def _kill_ingest(stage: Stage, chance: random.Random) -> Iterator[Injected]:
     stage.ingest.kill()
-    yield Injected(stage.ingest.label, chance.uniform(0.0, 2.0))
+    yield Injected((stage.ingest.label,), chance.uniform(0.0, 2.0))
     stage.ingest.start()
 
 
 @contextmanager
 def _stop_ingest(stage: Stage, chance: random.Random) -> Iterator[Injected]:
     stage.ingest.stop()
-    yield Injected(stage.ingest.label, chance.uniform(0.0, 1.0))
+    yield Injected((stage.ingest.label,), chance.uniform(0.0, 1.0))
     stage.ingest.start()
 
 
 @contextmanager
 def _freeze_ingest(stage: Stage, chance: random.Random) -> Iterator[Injected]:
     stage.ingest.freeze()
-    yield Injected(stage.ingest.label, chance.uniform(1.0, 6.0))
+    yield Injected((stage.ingest.label,), chance.uniform(1.0, 6.0))
     stage.ingest.go_on()
 
 
@@ -184,7 +183,7 @@ def _freeze_ingest(stage: Stage, chance: random.Random) -> Iterator[Injected]:
 def _kill_broker(stage: Stage, chance: random.Random) -> Iterator[Injected]:
     broker = chance.choice(stage.brokers)
     broker.kill()
-    yield Injected(broker.folder.name, chance.uniform(0.0, 5.0))
+    yield Injected((broker.folder.name,), chance.uniform(0.0, 5.0))
     stage.start_again(broker)
 
 
@@ -192,7 +191,7 @@ def _kill_broker(stage: Stage, chance: random.Random) -> Iterator[Injected]:
 def _stop_broker(stage: Stage, chance: random.Random) -> Iterator[Injected]:
     broker = chance.choice(stage.brokers)
     broker.stop()
-    yield Injected(broker.folder.name, chance.uniform(0.0, 3.0))
+    yield Injected((broker.folder.name,), chance.uniform(0.0, 3.0))
     stage.start_again(broker)
 
 
@@ -200,7 +199,7 @@ def _stop_broker(stage: Stage, chance: random.Random) -> Iterator[Injected]:
 def _freeze_broker(stage: Stage, chance: random.Random) -> Iterator[Injected]:
     broker = chance.choice(stage.brokers)
     broker.pause()
-    yield Injected(broker.folder.name, chance.uniform(1.0, 12.0))
+    yield Injected((broker.folder.name,), chance.uniform(1.0, 12.0))
     broker.resume()
 
 
@@ -210,7 +209,7 @@ def _lose_disk(stage: Stage, chance: random.Random) -> Iterator[Injected]:
     broker = chance.choice(stage.brokers)
     broker.kill()
     broker.erase()
-    yield Injected(broker.folder.name, chance.uniform(0.0, 5.0))
+    yield Injected((broker.folder.name,), chance.uniform(0.0, 5.0))
     stage.start_again(broker)
 
 
@@ -219,7 +218,7 @@ def _network(network: Network, longest_s: float) -> Inject:
     def inject(stage: Stage, chance: random.Random) -> Iterator[Injected]:
         number = chance.randrange(len(stage.proxies))
         stage.proxies[number].network = network
-        yield Injected(stage.brokers[number].folder.name, chance.uniform(1.0, longest_s))
+        yield Injected((stage.brokers[number].folder.name,), chance.uniform(1.0, longest_s))
         stage.proxies[number].network = Network.GOOD
 
     return inject

@@ -19,8 +19,8 @@ from faults.run import Cost
 
 WIDTH: Final = 100
 _COMMITTED: Final = (
-    "No committed offset is beyond its partition's end, and none is past undone work: verify "
-    "folded the log anew, and tables, documents and journal hold what follows from each record."
+    "No committed offset is beyond its partition's end. That none passed undone work for good is "
+    "what verify shows: it folded the log anew, and tables, documents and journal agree with it."
 )
 
 

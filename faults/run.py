@@ -78,7 +78,7 @@ async def run(
                 report(costs[-1])
         await asyncio.to_thread(stage.settle, _READY_AGAIN_WITHIN_S)
         simulation.finish()
-        await asyncio.wait_for(sending, _ALL_ACKNOWLEDGED_WITHIN_S)
+        await _all_acknowledged(stage, sending)
     except asyncio.CancelledError:
         stage.give_up()
         raise
@@ -109,6 +109,16 @@ def sender_options(stage: Stage, rate_per_s: float) -> SenderOptions:
     return SenderOptions(
         url=stage.webhook_url, secrets=SECRETS, rate_per_s=rate_per_s, time_scale=_TIME_SCALE
     )
+
+
+async def _all_acknowledged(stage: Stage, sending: asyncio.Task[None]) -> None:
+    """Wait for the sender; in vain is a finding, and the judge names what is still owed."""
+    try:
+        await asyncio.wait_for(sending, _ALL_ACKNOWLEDGED_WITHIN_S)
+    except TimeoutError:
+        stage.findings.append(
+            f"not everything is acknowledged {_ALL_ACKNOWLEDGED_WITHIN_S:g} s after the last fault"
+        )
 
 
 async def _one(
@@ -142,12 +152,12 @@ async def _one(
         Cost(
             number=0,
             kind=kind.name,
-            target=each.target,
+            target=" and ".join(each.targets),
             held_s=held_s,
             cost_s=cost_s,
             take_over=take_over,
             kafka_away=kafka_away,
-            stops=tuple(stage.stops_since(began_s, each.target)),
+            stops=tuple(stage.stops_since(began_s, each.targets)),
             answer_s=answers.of_fault_s,
         )
         for kind, each in zip(kinds, hit, strict=True)

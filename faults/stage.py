@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, Self
@@ -49,12 +49,21 @@ class StageError(RuntimeError):
 
 
 class UnplannedEnd(msgspec.Struct, frozen=True):
-    """A program ended, and no fault had ended it; ``last_lines`` are what it printed."""
+    """A program ended, and no fault had ended it; ``last_lines`` are what it printed.
+
+    ``was_ready``: it had been, since its start.
+    """
 
     program: str
     how: str
     during: str
     last_lines: tuple[str, ...]
+    was_ready: bool = True
+
+    @property
+    def is_excused(self) -> bool:
+        """Whether it found no Kafka when it started: then it says so and ends, as it should."""
+        return not self.was_ready and any(_NO_KAFKA in line for line in self.last_lines)
 
 
 class Stop(msgspec.Struct, frozen=True):
@@ -82,6 +91,8 @@ class Program:
         # What it was killed or frozen for, on the monotonic clock; the last one may go on.
         self._away: list[tuple[float, float]] = []
         self._restarting = threading.Lock()
+        # The process that was ready at some time.
+        self._ready_pid: int | None = None
 
     def start(self) -> None:
         """Start it; it is ready some seconds later."""
@@ -100,7 +111,7 @@ class Program:
             how = self.ended()
             if how is None or self.may_end:
                 return None
-            end = UnplannedEnd(self.label, how, during, self.last_lines)
+            end = UnplannedEnd(self.label, how, during, self.last_lines, self.was_ready)
             self.start()
             return end
 
@@ -115,7 +126,7 @@ class Program:
         """End it by SIGTERM, and note how long that took."""
         self.expect_end()
         # One that is only being started has nothing in its hands, and ends by the signal itself.
-        is_up = self._answers("/healthz")
+        is_up = self._trouble("/healthz") is None
         began_s = time.monotonic()
         self._command.terminate()
         # Longer than it may take, so that the truth is seen.
@@ -165,15 +176,31 @@ class Program:
         """What it printed last."""
         return tuple(self._command.last_lines)
 
-    def is_ready(self) -> bool:
-        """Ask its readiness probe."""
-        return self._answers("/readyz")
+    @property
+    def was_ready(self) -> bool:
+        """Whether somebody has seen it ready since its start."""
+        return self._ready_pid is not None and self._ready_pid == self._command.pid
 
-    def _answers(self, path: str) -> bool:
+    def note_if_ready(self) -> None:
+        """Ask its readiness probe, if it runs and was not seen ready yet."""
+        if self._command.pid is not None and self.ended() is None and not self.was_ready:
+            self.not_ready()
+
+    def not_ready(self) -> str | None:
+        """Ask its readiness probe; return what it answered, or ``None`` if it is ready."""
+        pid = self._command.pid
+        trouble = self._trouble("/readyz")
+        if trouble is None:
+            self._ready_pid = pid
+        return trouble
+
+    def _trouble(self, path: str) -> str | None:
+        """Ask one of its probes; return the bad answer, or why there is none."""
         try:
-            return httpx.get(f"{self.url}{path}", timeout=2.0, trust_env=False).is_success
-        except httpx.HTTPError:
-            return False
+            answer = httpx.get(f"{self.url}{path}", timeout=2.0, trust_env=False)
+        except httpx.HTTPError as error:
+            return f"no answer: {error!r}"
+        return None if answer.is_success else f"{answer.status_code} {answer.text}"
 
     def _is_away(self) -> None:
         self._away.append((time.monotonic(), math.inf))
@@ -199,14 +226,14 @@ class Stage:
         self.brokers = self._cluster.brokers if self._cluster else [self._broker(kafka, None)]
         self._shared = _environment([f"{_LOOPBACK}:{proxy.port}" for proxy in self.proxies])
         direct = ",".join(broker.bootstrap for broker in self.brokers)
-        self.settings = TopicSettings.from_environment(
-            self._shared | {"LEDGER_KAFKA_BOOTSTRAP": direct}
-        )
+        # Of whoever watches and judges.
+        self.environment = self._shared | {"LEDGER_KAFKA_BOOTSTRAP": direct}
+        self.settings = TopicSettings.from_environment(self.environment)
         self.ingest = self._program("ingest", "ingest")
         self.workers = [self._program(f"worker {n + 1}", "worker") for n in range(workers)]
         self.extras = [self._program(f"extra {n + 1}", "worker") for n in range(_EXTRA_WORKERS)]
         self.unplanned: list[UnplannedEnd] = []
-        # What a fault found wrong, a line each.
+        # What a fault found wrong, or the end of the sending, a line each.
         self.findings: list[str] = []
         # The faults that are at work, for whoever reads of an end.
         self.fault = "the start"
@@ -261,22 +288,25 @@ class Stage:
                 raise StageError(f"the brokers are not in sync after {within_s:.0f} s")
             time.sleep(_LOOK_EVERY_S)
         for program in self.programs:
-            while not program.is_ready():
+            while trouble := program.not_ready():
                 if self._closing.is_set():
                     raise StageError("the run is over")
                 if time.monotonic() > deadline:
                     lines = "\n".join(program.last_lines)
-                    raise StageError(f"{program.label} is not ready:\n{lines}")
+                    raise StageError(
+                        f"{program.label} is not ready after {within_s:g} s (readiness probe: "
+                        f"{trouble}). Its last lines:\n{lines}"
+                    )
                 time.sleep(_LOOK_EVERY_S)
 
     def give_up(self) -> None:
         """Let whoever waits for programs to be ready wait no longer."""
         self._closing.set()
 
-    def stops_since(self, since_s: float, target: str) -> Iterator[Stop]:
-        """Yield how those programs of a fault's target ended that were told to by SIGTERM."""
+    def stops_since(self, since_s: float, targets: Collection[str]) -> Iterator[Stop]:
+        """Yield how those of a fault's targets ended that were told to by SIGTERM."""
         for program in (*self.programs, *self.extras):
-            if program.label in target:
+            if program.label in targets:
                 yield from (stop for stop in program.stops if stop.at_s >= since_s)
 
     def _mount_disks(self, stack: ExitStack) -> None:
@@ -327,9 +357,9 @@ class Stage:
         while not self._closing.wait(_LOOK_EVERY_S):
             for program in (*self.programs, *self.extras):
                 end = program.start_again(self.fault)
-                # One that finds no Kafka when it starts says so and ends, as it should.
-                if end and not any(_NO_KAFKA in line for line in end.last_lines):
+                if end and not end.is_excused:
                     self.unplanned.append(end)
+                program.note_if_ready()
 
 
 def _environment(servers: list[str]) -> dict[str, str]:

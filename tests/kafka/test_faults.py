@@ -5,31 +5,78 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
-from cli.kafka_process import free_port
-from faults.injections import KINDS
+from cli.simulate.delivery import SenderOptions
+from cli.simulate.simulation import Simulation
+from faults import judge as judging
+from faults import run as running
+from faults.answers import Answers
+from faults.injections import DOWN_AT_MOST_S, KINDS, TAKEN_OVER_WITHIN_S
+from faults.judge import judge
 from faults.proxy import Network, Proxy
 from faults.report import WIDTH
-from faults.run import plan
+from faults.run import plan, run
+from runtime.topics import TopicSettings, ensure_topics
+from tests.kafka.harness import environment, free_port, until
 
 pytestmark = pytest.mark.timeout(420)
 
 
 def test_nothing_is_lost_and_nothing_counted_twice_while_everything_breaks():
-    """A fault or two of each layer; the first found what `docs/decisions/0008` tells of."""
+    """A fault or two of each layer, the first of which found what `docs/decisions/0008` tells of.
+
+    It was found with seed 3. As kinds were added since, and here are fewer, the seed draws others.
+    """
     # Of the disk it says without root that it is left out.
     kinds = ["worker frozen", "worker killed for good", "worker's disk full", "ingress killed"]
     kinds += ["broker killed", "network refuses"]
-    # Other tests run beside it, and how long things take is not what is asked here.
-    command = [sys.executable, "-m", "faults", "--seed", "1", "--faults", "6", "--rate", "60"]
-    command += ["--slack", "4", "--kinds", *kinds]
+    # Other tests run beside it. More would stretch a limit beyond what is measured at all.
+    slack = 2
+    assert slack * TAKEN_OVER_WITHIN_S < DOWN_AT_MOST_S
+    command = [sys.executable, "-m", "faults", "--seed", "3", "--faults", "6", "--rate", "60"]
+    command += ["--slack", str(slack), "--kinds", *kinds]
     done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert "No difference." in done.stdout
     assert all(kind in done.stdout for kind in kinds)
     assert max(map(len, done.stdout.splitlines())) <= WIDTH
+
+
+async def test_what_does_not_come_to_its_end_is_told_of_and_all_else_is_judged(
+    kafka, tmp_path, monkeypatch
+):
+    """Nobody answers, nobody folds, and ``verify`` takes too long: no exception, and no silence."""
+    env = environment(kafka.bootstrap, tmp_path)
+    settings = TopicSettings.from_environment(env)
+    await ensure_topics(settings)
+    await append(settings, "never folded")
+    options = SenderOptions(url=f"http://127.0.0.1:{free_port()}", secrets=("whsec_any",))
+    simulation = Simulation(1, 100, options)
+    stage = SimpleNamespace(settings=settings, environment=env, workers=[], findings=[])
+    stage.settle = lambda _s: until(lambda: simulation.owed, within_s=30, what="an attempt")
+    monkeypatch.setattr(running, "_ALL_ACKNOWLEDGED_WITHIN_S", 0.5)
+    monkeypatch.setattr(judging, "_FOLDED_WITHIN_S", 0.5)
+    monkeypatch.setattr(judging, "_VERIFIED_WITHIN_S", 0.5)
+
+    costs = await run(stage, simulation, Answers(stage), [], lambda _cost: None)
+    differences = await judge(stage, simulation)
+
+    assert costs == []
+    assert stage.findings == ["not everything is acknowledged 0.5 s after the last fault"]
+    assert simulation.owed
+    not_folded, *owed, verify = differences
+    assert not_folded.startswith(f"1 of 1 records of {settings.names.webhooks} are not folded")
+    assert owed == [f"still owed: {event_id}" for event_id in sorted(simulation.owed)]
+    assert verify == "verify: it had not ended after 0.5 s"
+
+
+async def append(settings: TopicSettings, value: str) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers) as producer:
+        await producer.send_and_wait(settings.names.webhooks, value.encode(), partition=0)
 
 
 def test_the_same_seed_plans_the_same_faults_and_each_kind_comes_before_any_comes_again():

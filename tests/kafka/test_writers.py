@@ -201,3 +201,19 @@ async def test_the_leaders_of_a_topic_stay_known_whatever_other_topic_is_asked_f
         await client.client.add_topic(names.entries)
         assert client.client.cluster.available_partitions_for_topic(names.orders)
         await opened.close()
+
+
+async def test_a_batch_outlives_a_time_without_a_leader_that_is_longer_than_a_request(
+    settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that was away for longer than that names no leader at first: it ended a worker."""
+    monkeypatch.setattr(writers, "_REQUEST_WITHIN_S", 1.0)
+    async with writer(settings.bootstrap_servers[0], "any") as opened:
+        await write(opened, settings.names.orders, "known")
+        with monkeypatch.context() as leaderless:
+            leaderless.setattr(opened._client.cluster, "leader_for_partition", lambda _tp: -1)
+            writing = asyncio.create_task(write(opened, settings.names.orders, "late"))
+            await asyncio.wait({writing}, timeout=2 * writers._REQUEST_WITHIN_S)
+            assert not writing.done(), writing.exception()
+        await writing
+    assert await keys_of(settings, settings.names.orders) == ["known", "late"]
