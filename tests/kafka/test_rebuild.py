@@ -233,6 +233,33 @@ def test_a_rebuild_that_is_killed_goes_on_where_it_stopped(ledger):
     assert "version 2 is there already" in output
 
 
+def test_a_version_that_does_not_follow_from_the_log_keeps_its_folder_and_is_looked_at_again(
+    ledger,
+):
+    env, new = ledger.env, of_version(ledger.env, 2)
+    folder = Path(env["LEDGER_DATA_DIR"]) / "rebuild-v2"
+    with rebuilding(env) as process:
+        assert process.stdout
+        assert process.stdout.readline().startswith("Making version 2")
+    # Somebody else writes to what is being made.
+    topic = changelog_name(group_of(new), "payments")
+    value = latest(env, changelog_name(group_of(env), "payments"))[b"pay_4"]
+    write(new, topic, [OutRecord(b"pay_forged", value)])
+    code, output = rebuild(env)
+    assert code == 1
+    assert "payment_differs  payment pay_forged" in named(output), output
+    assert "Version 2 is not what follows from the log: stay with 1." in output
+    assert f"Its worker's tables and log are in {folder}" in output.replace("\n", " ")
+    assert (folder / "worker.log").stat().st_size > 0
+    assert list((folder / "tables").glob("*/*@*"))
+    # It is not said to be there, and once it is mended it is whole.
+    write(new, topic, [OutRecord(b"pay_forged", None)])
+    code, output = rebuild(env)
+    assert output.startswith("Going on with version 2"), output
+    assert (code, named(output)) == (0, []), output
+    assert not folder.exists()
+
+
 def children_of(pid: int) -> list[int]:
     """Return the processes that a process has started."""
     text = Path(f"/proc/{pid}/task").glob("*/children")
