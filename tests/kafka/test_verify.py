@@ -30,22 +30,19 @@ from tests.kafka.harness import (
     PARTITIONS,
     WorkerProcess,
     environment,
+    event,
     group_of,
     names_of,
     producer,
     read_topic,
     until,
     wait_folded,
+    write,
 )
 
 pytestmark = pytest.mark.timeout(240)
 
 SECRET, OLD_SECRET = "whsec_now", "whsec_before"
-
-
-def event(number: int, kind: str = "payment.succeeded", **data: Any) -> dict[str, Any]:
-    content = {"id": f"pay_{number}", "amount": 500 + number, "currency": "KZT", **data}
-    return {"id": f"evt_{number}", "type": kind, "created": 1_767_225_600 + number, "data": content}
 
 
 def history() -> list[dict[str, Any]]:
@@ -57,18 +54,6 @@ def history() -> list[dict[str, Any]]:
     ]
     moved = event(200, id="pay_7", orderReference="ord_moved") | {"created": 1}
     return [*refunds, *paid, moved, paid[3]]
-
-
-def write(env: dict[str, str], topic: str, records: Iterable[OutRecord]) -> None:
-    """Write records to the partitions of their keys, past everything of ours that would not."""
-
-    async def send() -> None:
-        async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
-            for record in records:
-                partition = partition_for(record.key, PARTITIONS)
-                await send_to_partition(client, topic, partition, [record])
-
-    asyncio.run(send())
 
 
 def signed(body: dict[str, Any], secret: str = SECRET) -> OutRecord:
