@@ -3,7 +3,7 @@
 Comes in: a folder that is kept between runs, and how one broker is made.
 Goes out: brokers that serve as one cluster, each of which can be killed, emptied, started again.
 Never: a broker with an empty disk that votes as the one it was. It comes as a new member of the
-quorum, and gets metadata and records from the others (`docs/decisions/0010`).
+quorum, and gets metadata and records from the others (`docs/decisions/0009`).
 
     folder/cluster.json     the cluster's id and its controllers' ports, for life
     folder/broker-1/ …      the brokers' folders, as in `cli.kafka`

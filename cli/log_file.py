@@ -72,7 +72,7 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
         return self.offset + len(self.records)
 
 
-class Held(msgspec.Struct, frozen=True):
+class Extent(msgspec.Struct, frozen=True):
     """What a file holds of a partition; ``first`` and ``last`` are ``None`` where it is empty."""
 
     records: int = 0
@@ -85,7 +85,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
 
     blocks: int
     records: int
-    partitions: tuple[Held, ...]
+    partitions: tuple[Extent, ...]
 
 
 class Gap(NamedTuple):
@@ -106,7 +106,7 @@ class Inventory:
         self.gaps: list[Gap] = []
         self._header = header
         self._blocks = 0
-        self._held = [Held()] * header.partitions
+        self._held = [Extent()] * header.partitions
         # The log of record begins at 0: whatever is before its first record was there once.
         self._next = [0] * header.partitions
 
@@ -122,7 +122,7 @@ class Inventory:
         self._blocks += 1
         held = self._held[partition]
         first = block.offset if held.first is None else held.first
-        self._held[partition] = Held(held.records + len(block.records), first, last)
+        self._held[partition] = Extent(held.records + len(block.records), first, last)
 
     def end(self) -> End:
         """Return what was counted, after the last block."""

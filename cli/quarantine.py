@@ -57,9 +57,10 @@ class Records(NamedTuple):
 
 async def read_quarantine(reader: LedgerReader, console: Console) -> Quarantine:
     """Read all of ``plexy.rejected``, and keep no body of it."""
-    topic = reader.names.topics.rejected
+    names = reader.names.topics
+    topic = names.rejected
     begins, ends = await reader.begins(topic), await reader.ends(topic)
-    quarantine = Quarantine()
+    quarantine = Quarantine(names)
     with counting(console, {topic: sizes(begins, ends)}) as bar:
         async for _, records in reader.read(topic, begins, ends):
             quarantine.read(records)

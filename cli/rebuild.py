@@ -69,8 +69,13 @@ def rebuild(environment: Mapping[str, str], options: RebuildOptions, console: Co
         except KeyboardInterrupt:
             line(console, "Interrupted. Nothing is lost: the same command goes on from here.")
             raise
-    _keep_tables(plan)
+    # As long as it is not whole, the folder stays: the same command goes on from there.
+    if outcome.is_whole:
+        _keep_tables(plan)
     show_outcome(plan.old, plan.new, outcome, console)
+    if not outcome.is_whole:
+        text = f"Its worker's tables and log are in {plan.folder}; the same command looks again."
+        line(console, text)
     return outcome.is_equal
 
 
@@ -165,7 +170,7 @@ async def _compare(
 ) -> Outcome:
     """Judge both versions by the log, then one by the other, while both go on."""
     partition_of = partial(partition_for, partitions=plan.new.partitions)
-    truth = Truth(plan.new.field_names, None, partition_of)
+    truth = Truth(plan.new.field_names, None, partition_of, plan.new.forget_after_ms)
     watch = _watching(worker, lambda _lag: None)
     async with AsyncExitStack() as stack:
         new = await stack.enter_async_context(open_reader(plan.new))

@@ -2,8 +2,9 @@
 
 In: records of ``plexy.rejected``, each partition's in order; an item and its record, to be judged
 again. Out: items with their state; what to fold or to append now, or a ``Refusal``.
-Never: an item twice because its rejection was written twice; and never a verdict that differs from
-what a fold of the whole log with this code and these settings would come to.
+Never: an item twice because its rejection was written twice; never one that is closed for a version
+because it was put back for another; and never a verdict that differs from what a fold of the whole
+log with this code and these settings would come to.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,7 @@ from ledger.envelope import Envelope, decode_envelope
 from ledger.events import Event, FieldNames
 from ledger.rejected import HTTP
 from ledger.rejections import Reason, Rejection
+from ledger.topics import TopicNames
 from ledger.truth import SignedRecord, Trust
 
 _UNKNOWN: Final = "unknown"
@@ -93,10 +95,15 @@ class Refusal(NamedTuple):
 
 
 class Quarantine:
-    """Grows with ``plexy.rejected``; ``items`` by id."""
+    """Grows with ``plexy.rejected``, as one version of the ledger sees it; ``items`` by id.
 
-    def __init__(self) -> None:
+    All versions share that topic. What went to the log is there for each of them; what went to the
+    events of another one is lacking here.
+    """
+
+    def __init__(self, names: TopicNames) -> None:
         self.items: dict[str, Item] = {}
+        self._ways_back = {names.webhooks, names.events}
         self._ids: dict[bytes, set[str]] = {}
 
     def read(self, records: Iterable[KeptRecord]) -> None:
@@ -134,7 +141,7 @@ class Quarantine:
                 )
             self.items[new.id] = new
             self._ids.setdefault(new.key, set()).add(new.id)
-        elif known is not None:
+        elif known is not None and put_back.to.partition("/")[0] in self._ways_back:
             self.items[new.id] = msgspec.structs.replace(known, put_back=put_back)
 
 

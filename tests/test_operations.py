@@ -1,13 +1,38 @@
-"""docs/operations.md says of each difference and each rejection what it means and what to do."""
+"""docs/operations.md says of all that an operator may be told what it means and what to do."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from ingest.answers import STATUS
 from ledger.differences import Kind
 from ledger.rejections import Reason
 
-_PAGE = (Path(__file__).parent.parent / "docs" / "operations.md").read_text()
+_ROOT = Path(__file__).parent.parent
+_PAGE = (_ROOT / "docs" / "operations.md").read_text()
+_PROGRAMS = "".join(
+    file.read_text()
+    for folder in ("processors", "ingest")
+    for file in (_ROOT / folder).glob("*.py")
+)
+# What programs raise to end; what they only pass from one part to another is not shown.
+_ENDINGS = {*re.findall(r"class (\w+Error)\(", _PROGRAMS), "TopicsError", "AnotherLogError"} - {
+    "LogUnavailableError",
+    "RevokedError",
+    "_RefusedError",
+}
+_LINES = r'log\.(?:warning|critical|exception)\(\s*"(?:%d )?([^";]+)'
+# The last line of every worker that ends has one of these endings for its reason.
+_LOGGED = {*re.findall(_LINES, _PROGRAMS)} - {"the worker ends"}
+_OTHERS = {
+    "not_ready",
+    "rebalancing",
+    "being recovered from their changelogs",
+    "another worker has this key's partition",
+    "chunk dropped, its partition was given back",
+    *(code for code, status in STATUS.items() if status == 503),
+}
 
 
 @pytest.mark.parametrize("kind", [*Kind, *Reason])
@@ -15,3 +40,20 @@ def test_every_difference_and_reason_has_a_line_with_its_remedy(kind):
     rows = [line.split("|") for line in _PAGE.splitlines() if line.startswith("| `")]
     (row,) = [row for row in rows if f"`{kind}`" in row[1]]
     assert all(cell.strip() for cell in row[1:4])
+
+
+@pytest.mark.parametrize("said", sorted(_ENDINGS | _LOGGED | _OTHERS))
+def test_all_that_a_worker_or_ingress_says_has_a_line_with_its_remedy(said):
+    (section,) = re.findall(
+        r"^## What a worker or ingress says\n(.*?)^## ", _PAGE, re.DOTALL | re.MULTILINE
+    )
+    rows = [line.split("|") for line in section.splitlines() if line.startswith("| ")]
+    told = [row for row in rows if said in row[1]]
+    assert told
+    assert all(cell.strip() for row in told for cell in row[1:4])
+
+
+def test_what_is_looked_for_is_what_the_programs_say():
+    assert {"LostRecordsError", "RecordTooLargeError", "InterruptedWorkError"} <= _ENDINGS
+    assert {"fenced", "rejected", "chunks did not finish in time"} <= _LOGGED
+    assert all(said in _PROGRAMS for said in _OTHERS)

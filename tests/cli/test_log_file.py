@@ -13,9 +13,9 @@ from cli.log_file import (
     MAGIC,
     Block,
     End,
+    Extent,
     Gap,
     Header,
-    Held,
     LogFile,
     LogFileWriter,
     LogRecord,
@@ -96,7 +96,7 @@ def test_an_empty_and_a_missing_value_are_told_apart():
 
 def test_the_end_counts_what_each_partition_has():
     _, end = written([Block(0, 0, [_RECORD] * 2), Block(0, 2, [_RECORD])], (3, 0))
-    assert end == End(blocks=2, records=3, partitions=(Held(3, 0, 2), Held()))
+    assert end == End(blocks=2, records=3, partitions=(Extent(3, 0, 2), Extent()))
 
 
 def test_each_digest_is_the_sha256_of_all_that_stands_before_it():

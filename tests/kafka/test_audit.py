@@ -24,21 +24,21 @@ from tests.kafka.harness import (
     WorkerProcess,
     commit,
     environment,
+    event,
     free_port,
     group_of,
     names_of,
     until,
     wait_folded,
+    write,
 )
 from tests.kafka.test_verify import (
     SECRET,
     deliver,
-    event,
     history,
     latest,
     named,
     verify,
-    write,
 )
 
 pytestmark = pytest.mark.timeout(240)

@@ -28,6 +28,7 @@ from tests.kafka.harness import (
     names_of,
     producer,
     read_topic,
+    run,
     until,
     wait_folded,
 )
@@ -191,6 +192,14 @@ def test_verify_with_another_horizon_names_what_was_decided_otherwise(ledger):
     assert code == 1
     for kind in ("seen_differs", "seen_missing", "payment_unexplained"):
         assert kind in output
+
+
+def test_a_rebuild_with_another_horizon_is_whole_by_that_one(ledger):
+    code, output = run(ledger.env | {"LEDGER_FORGET_AFTER_DAYS": "200"}, "rebuild", "--to", "3")
+    assert code == 1
+    assert "Version 3 is whole all the same" in output
+    # It is the old one that differs now.
+    assert "seen_missing" in output
 
 
 def test_a_worker_with_an_empty_folder_has_the_same_states_and_forgets_on(ledger):

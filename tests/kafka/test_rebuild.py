@@ -27,14 +27,16 @@ from processors.batches import OutRecord
 from tests.kafka.harness import (
     WorkerProcess,
     environment,
+    event,
     group_of,
     names_of,
     positions,
     read_topic,
     until,
     wait_folded,
+    write,
 )
-from tests.kafka.test_verify import deliver, event, history, latest, named, verify, write
+from tests.kafka.test_verify import deliver, history, latest, named, verify
 
 # The longest is four worker starts, three rebuilds and some thousand events.
 pytestmark = pytest.mark.timeout(480)
@@ -231,6 +233,33 @@ def test_a_rebuild_that_is_killed_goes_on_where_it_stopped(ledger):
     code, output = rebuild(env)
     assert code == 1
     assert "version 2 is there already" in output
+
+
+def test_a_version_that_does_not_follow_from_the_log_keeps_its_folder_and_is_looked_at_again(
+    ledger,
+):
+    env, new = ledger.env, of_version(ledger.env, 2)
+    folder = Path(env["LEDGER_DATA_DIR"]) / "rebuild-v2"
+    with rebuilding(env) as process:
+        assert process.stdout
+        assert process.stdout.readline().startswith("Making version 2")
+    # Somebody else writes to what is being made.
+    topic = changelog_name(group_of(new), "payments")
+    value = latest(env, changelog_name(group_of(env), "payments"))[b"pay_4"]
+    write(new, topic, [OutRecord(b"pay_forged", value)])
+    code, output = rebuild(env)
+    assert code == 1
+    assert named(output) == ["payment_unexplained  payment pay_forged"], output
+    assert "Version 2 is not what follows from the log: stay with 1." in output
+    assert f"Its worker's tables and log are in {folder}" in output.replace("\n", " ")
+    assert (folder / "worker.log").stat().st_size > 0
+    assert list((folder / "tables").glob("*/*@*"))
+    # It is not said to be there, and once it is mended it is whole.
+    write(new, topic, [OutRecord(b"pay_forged", None)])
+    code, output = rebuild(env)
+    assert output.startswith("Going on with version 2"), output
+    assert (code, named(output)) == (0, []), output
+    assert not folder.exists()
 
 
 def children_of(pid: int) -> list[int]:

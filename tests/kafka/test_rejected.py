@@ -26,19 +26,20 @@ from ingest.records import Delivery, rejected_delivery_record, webhook_record
 from ledger.envelope import Envelope, decode_envelope
 from ledger.rejections import Reason, Rejection
 from ledger.signature import sign
-from processors.batches import OutRecord, partition_for, send_to_partition
+from processors.batches import OutRecord, partition_for
 from runtime.topics import TopicSettings, ensure_topics
 from tests.kafka.harness import (
     PARTITIONS,
     WorkerProcess,
     environment,
+    event,
     free_port,
     names_of,
-    producer,
     read_topic,
     run,
     state_of,
     wait_folded,
+    write,
 )
 
 pytestmark = pytest.mark.timeout(300)
@@ -48,25 +49,10 @@ FIX = {"LEDGER_ORDER_FIELDS": "orderReference"}
 TOO_LONG = "x" * 600
 
 
-def event(number: int, kind: str = "payment.succeeded", **data: Any) -> dict[str, Any]:
-    content = {"id": f"pay_{number}", "amount": 500 + number, "currency": "KZT", **data}
-    return {"id": f"evt_{number}", "type": kind, "created": 1_767_225_600 + number, "data": content}
-
-
 def delivery_of(raw: bytes, secret: str = SECRET) -> Delivery:
     now_s = int(time.time())
     signature = sign(raw, secret.encode(), now_s).encode()
     return Delivery(signature, b"application/json", None, now_s * 1000 + 7)
-
-
-def write(env: dict[str, str], topic: str, records: Iterable[OutRecord]) -> None:
-    async def send() -> None:
-        async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
-            for record in records:
-                partition = partition_for(record.key, PARTITIONS)
-                await send_to_partition(client, topic, partition, [record])
-
-    asyncio.run(send())
 
 
 def deliver(env: dict[str, str], bodies: Iterable[dict[str, Any]]) -> None:

@@ -30,22 +30,19 @@ from tests.kafka.harness import (
     PARTITIONS,
     WorkerProcess,
     environment,
+    event,
     group_of,
     names_of,
     producer,
     read_topic,
     until,
     wait_folded,
+    write,
 )
 
 pytestmark = pytest.mark.timeout(240)
 
 SECRET, OLD_SECRET = "whsec_now", "whsec_before"
-
-
-def event(number: int, kind: str = "payment.succeeded", **data: Any) -> dict[str, Any]:
-    content = {"id": f"pay_{number}", "amount": 500 + number, "currency": "KZT", **data}
-    return {"id": f"evt_{number}", "type": kind, "created": 1_767_225_600 + number, "data": content}
 
 
 def history() -> list[dict[str, Any]]:
@@ -57,18 +54,6 @@ def history() -> list[dict[str, Any]]:
     ]
     moved = event(200, id="pay_7", orderReference="ord_moved") | {"created": 1}
     return [*refunds, *paid, moved, paid[3]]
-
-
-def write(env: dict[str, str], topic: str, records: Iterable[OutRecord]) -> None:
-    """Write records to the partitions of their keys, past everything of ours that would not."""
-
-    async def send() -> None:
-        async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
-            for record in records:
-                partition = partition_for(record.key, PARTITIONS)
-                await send_to_partition(client, topic, partition, [record])
-
-    asyncio.run(send())
 
 
 def signed(body: dict[str, Any], secret: str = SECRET) -> OutRecord:
@@ -187,6 +172,43 @@ def test_a_table_that_lost_a_key_is_named(ledger, table, key, difference):
     assert "    evt_4  payment.succeeded  partition" in output
 
 
+def test_a_record_that_a_changelog_lost_is_named_where_an_older_value_comes_back(ledger, kafka):
+    env = ledger.env
+    topic, partition = (
+        changelog_name(group_of(env), "payments"),
+        partition_for(b"pay_4", PARTITIONS),
+    )
+    neighbour = next(
+        n for n in range(1000, 2000) if partition_for(b"pay_%d" % n, PARTITIONS) == partition
+    )
+    older = latest(env, topic)[b"pay_4"]
+    # One after the other, so that each is a batch of its own, and a record follows the lost one.
+    for body in (
+        event(300, "refund.succeeded", id="re_late", payment_id="pay_4", amount=7),
+        event(neighbour, merchantReference="ord_after"),
+    ):
+        deliver(env, [body])
+        wait_folded(env, ledger)
+    before = [record for record in read_topic(env, topic) if record.partition == partition]
+    lost, last = before[-2:]
+    assert (lost.key, last.key) == (b"pay_4", b"pay_%d" % neighbour)
+    kafka.kill()
+    try:
+        (segment,) = (kafka.folder / "data" / f"{topic}-{partition}").glob("*.log")
+        drop_on_disk(segment, lost.offset)
+    finally:
+        kafka.start()
+    code, output = verify(env)
+    after = [record for record in read_topic(env, topic) if record.partition == partition]
+    assert [record.offset for record in after] == [
+        record.offset for record in before if record is not lost
+    ]
+    assert latest(env, topic)[b"pay_4"] == older
+    assert (code, named(output)) == (1, ["payment_differs  payment pay_4"]), output
+    assert "it lacks event evt_300" in output
+    assert "    evt_300  refund.succeeded  partition" in output
+
+
 def test_a_value_where_no_worker_looks_for_it_is_named(ledger):
     env = ledger.env
     topic = changelog_name(group_of(env), "payments")
@@ -225,19 +247,43 @@ def test_a_record_that_plexy_did_not_sign_is_named_also_where_an_id_was_known(le
     assert "not checked" in output
 
 
+def batches(content: bytes) -> Iterator[slice]:
+    """Yield where each batch of a segment stands."""
+    batch = 0
+    while batch < len(content):
+        # An offset of 8 bytes, then the length of what follows it.
+        end = batch + 12 + int.from_bytes(content[batch + 8 : batch + 12])
+        yield slice(batch, end)
+        batch = end
+
+
 def alter_on_disk(segment: Path, old: bytes, new: bytes) -> None:
     """Alter a record where the broker keeps it, with the checksum of its batch."""
     content = bytearray(segment.read_bytes())
     at = content.index(old)
     content[at : at + len(old)] = new
-    batch = 0
-    # An offset of 8 bytes, then the length of what follows it.
-    while batch + 12 + (length := int.from_bytes(content[batch + 8 : batch + 12])) <= at:
-        batch += 12 + length
+    (batch,) = (each for each in batches(content) if each.start <= at < each.stop)
     # The checksum stands behind 5 more bytes, and is of all that follows it (KIP-98).
-    checksum = calc_crc32c(content[batch + 21 : batch + 12 + length])
-    content[batch + 17 : batch + 21] = checksum.to_bytes(4)
+    checksum = calc_crc32c(content[batch.start + 21 : batch.stop])
+    content[batch.start + 17 : batch.start + 21] = checksum.to_bytes(4)
     segment.write_bytes(content)
+
+
+def drop_on_disk(segment: Path, offset: int) -> None:
+    """Take a record away where the broker keeps it; it must be alone in its batch."""
+    content = bytearray(segment.read_bytes())
+    (batch,) = (
+        each
+        for each in batches(content)
+        if int.from_bytes(content[each.start : each.start + 8]) == offset
+    )
+    last_offset_delta = int.from_bytes(content[batch.start + 23 : batch.start + 27])
+    assert last_offset_delta == 0
+    del content[batch]
+    segment.write_bytes(content)
+    # The broker makes them anew: where a batch stands is no longer true.
+    for index in ("index", "timeindex"):
+        segment.with_suffix(f".{index}").unlink()
 
 
 def test_a_record_that_was_altered_in_the_log_is_named_with_what_follows_from_it(ledger, kafka):

@@ -19,6 +19,7 @@ from ledger.quarantine import (
 from ledger.rejected import put_back_record, rejected_record
 from ledger.rejections import Reason, Rejection
 from ledger.signature import sign
+from ledger.topics import TopicNames
 from ledger.truth import Trust
 
 NAMES = FieldNames(order=("orderReference",))
@@ -52,13 +53,13 @@ def kept(
     return Kept(key, value, headers, offset=offset, **more)
 
 
-def marked(record: Kept, offset: int) -> Kept:
-    mark = put_back_record(record.key, record.value, record.headers, "ledger.events/0/7", 5000)
+def marked(record: Kept, offset: int, to: str = "ledger.events/0/7") -> Kept:
+    mark = put_back_record(record.key, record.value, record.headers, to, 5000)
     return Kept(*mark, offset=offset, timestamp=5000)
 
 
-def read(*records: Kept) -> Quarantine:
-    quarantine = Quarantine()
+def read(*records: Kept, version: int = 1) -> Quarantine:
+    quarantine = Quarantine(TopicNames(version=version))
     quarantine.read(records)
     return quarantine
 
@@ -89,6 +90,26 @@ def test_an_item_is_put_back_as_long_as_that_is_the_last_word():
     quarantine.read([kept(2, reason=Reason.ID_MISSING)])
     item = quarantine.items["plexy.webhooks/2/118"]
     assert (item.is_open, item.reason, item.times, item.kept) == (True, "id_missing", 2, (0, 0))
+
+
+def test_what_was_put_back_for_one_version_is_open_for_another_until_it_goes_there_too():
+    first = kept(0)
+    for_one, for_two = marked(first, 1), marked(first, 2, "ledger.events.v2/1/3")
+
+    def is_open(version: int, *marks: Kept) -> bool:
+        return read(first, *marks, version=version).items["plexy.webhooks/2/118"].is_open
+
+    assert [is_open(version, for_one) for version in (1, 2)] == [False, True]
+    assert [is_open(version, for_two) for version in (1, 2)] == [True, False]
+    assert [is_open(version, for_one, for_two) for version in (1, 2, 3)] == [False, False, True]
+
+
+def test_what_was_put_back_into_the_log_is_so_for_every_version():
+    refused = kept(0, b"x", None)
+    mark = marked(refused, 1, "plexy.webhooks/2/118")
+    for version in (1, 2):
+        (item,) = read(refused, mark, version=version).items.values()
+        assert item.put_back == ("plexy.webhooks/2/118", 5000)
 
 
 def test_a_mark_says_the_source_and_no_reason():
