@@ -25,6 +25,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import CommitFailedError, KafkaError
 
+from ledger.deduplication import PROGRESS_KEY
 from ledger.topics import TopicNames, changelog_name
 from ledger.wire import ENTRIES, PAYMENTS
 from processors.batches import OutRecord, partition_for, send_by_key, send_to_partition
@@ -326,12 +327,15 @@ def state_of(env: Mapping[str, str]) -> dict[str, Any]:
     """Return what does not depend on how the partitions' records happened to interleave."""
     names, group = names_of(env), group_of(env)
     payments = latest(env, changelog_name(group, "payments"))
+    seen = latest(env, changelog_name(group, "seen"))
+    # Each partition has its own progress under this one key, and a duplicate carries it on.
+    seen.pop(PROGRESS_KEY, None)
     sums: Counter[tuple[str, str]] = Counter()
     for value in latest(env, names.entries).values():
         for posting in ENTRIES.decode(value).postings:
             sums[posting.account, posting.currency] += posting.amount
     return {
-        "seen": latest(env, changelog_name(group, "seen")),
+        "seen": seen,
         "facts": {key: PAYMENTS.decode(value).facts for key, value in payments.items()},
         "documents": latest(env, names.orders),
         "balances": sums,
