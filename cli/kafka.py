@@ -47,6 +47,8 @@ _PROPERTIES = {
     # One broker holds every replica; four partitions instead of fifty keep starts short.
     "offsets.topic.replication.factor": "1",
     "offsets.topic.num.partitions": "4",
+    # The commits of workers that were away for a week are still there: for ever, nearly.
+    "offsets.retention.minutes": str(2**31 - 1),
     "transaction.state.log.replication.factor": "1",
     "transaction.state.log.min.isr": "1",
     "transaction.state.log.num.partitions": "4",
