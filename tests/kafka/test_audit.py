@@ -167,7 +167,8 @@ def test_an_event_that_was_committed_and_never_folded_is_named_by_audit_and_veri
     deliver(env, [event(300, "refund.succeeded", id="re_x", payment_id="pay_4", amount=1)])
     asyncio.run(commit_everything(env))
     audit.wait_for("drift")
-    kinds = ("seen_missing", "payment_differs", "order_differs", "document_differs")
+    # Of the event, and of how far `dedupe` is.
+    kinds = ("seen_missing", "seen_differs", "payment_differs", "order_differs", "document_differs")
     wanted = {*kinds, "entry_missing"}
     assert drift(audit.wait_rounds()) == {f'differences{{kind="{kind}"}}': 1 for kind in wanted}
     code, output = verify(env)
