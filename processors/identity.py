@@ -17,6 +17,15 @@ _FILE: Final = "worker-id"
 _held: dict[Path, IO[str]] = {}
 
 
+def member(name: str, address: str) -> str:
+    """Return what a worker is called in its group: at another address it is another member.
+
+    Kafka gives a member that comes again the assignment that it had, and Faust's has the address in
+    it: on another one than its own, Faust's coordinator ends, in silence, and nothing is folded.
+    """
+    return f"{name}-{uuid.uuid5(uuid.NAMESPACE_URL, address).hex[:8]}"
+
+
 def claim(folder: Path) -> str:
     """Take the folder for as long as this process lives; return the name of its worker.
 

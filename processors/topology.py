@@ -17,7 +17,7 @@ from ledger.topics import MAX_RECORD_BYTES, TABLES, TableName, TopicNames
 from processors.batches import OutRecord, send_by_key
 from processors.chunk import Chunk
 from processors.disk import require_room
-from processors.identity import claim
+from processors.identity import claim, member
 from processors.router import Router
 from processors.settings import WorkerSettings
 from processors.tables import ChunkTable, rocksdb_options, write_buffers_bytes
@@ -54,7 +54,8 @@ class LedgerApp(faust.App):
         self.settings.check_web_bind(self.conf.web_bind)
         # Static membership: who comes again under its name goes on at once, and does not wait for
         # the end of its own dead session.
-        self.conf.consumer_group_instance_id = claim(self.settings.data_dir)
+        name, address = claim(self.settings.data_dir), str(self.conf.canonical_url)
+        self.conf.consumer_group_instance_id = member(name, address)
         report = await ensure_topics(self.settings)
         self._keep_tables_of(report.cluster_id)
         await super().on_first_start()

@@ -166,6 +166,21 @@ def wait_shared_out(one: WorkerProcess, two: WorkerProcess) -> None:
     two.wait_ready()
 
 
+def test_a_worker_that_comes_again_at_once_at_another_address_goes_on(
+    env: dict[str, str],
+) -> None:
+    """Before its session is over, Kafka would give its name what it had, with the old address."""
+    with WorkerProcess(env) as worker:
+        worker.wait_ready()
+        worker.signal(signal.SIGKILL)
+        worker.wait(10)
+    moved = env | {"LEDGER_WEB_PORT": str(free_port())}
+    with WorkerProcess(moved) as worker:
+        worker.wait_ready()
+        deliver(moved, history(20))
+        wait_folded(moved, worker)
+
+
 def test_two_workers_share_the_partitions_and_one_takes_over_when_the_other_is_killed(
     env: dict[str, str], tmp_path: Path
 ) -> None:
