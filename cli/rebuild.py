@@ -29,8 +29,8 @@ from cli.programs import Command, stop_all
 from cli.progress import Lag, Report, progress_bar
 from cli.rebuilt import Outcome, show_outcome
 from ledger.truth import Truth
-from processors.batches import partition_for
 from processors.settings import WorkerSettings
+from runtime.partitions import partition_for
 from runtime.topics import ensure_topics, find_traces
 
 # A broker's restart takes seconds, and tables are recovered before anything is folded.

@@ -24,7 +24,8 @@ from cli.settings import VerifySettings
 from ledger.quarantine import Item, Place, PutBack, Quarantine, Refusal
 from ledger.rejected import put_back_record
 from ledger.rejections import Reason
-from processors.batches import OutRecord, partition_for, send_to_partition
+from processors.batches import OutRecord, send_to_partition
+from runtime.partitions import partition_for
 from runtime.topics import ensure_topics
 
 

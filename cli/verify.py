@@ -24,7 +24,7 @@ from cli.progress import progress_bar
 from cli.settings import VerifySettings
 from ledger.differences import Difference, references
 from ledger.truth import Trust, Truth
-from processors.batches import partition_for
+from runtime.partitions import partition_for
 from runtime.topics import ensure_topics
 
 _FROM_THE_START: Final[Offsets] = MappingProxyType({})

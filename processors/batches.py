@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from aiokafka.errors import MessageSizeTooLargeError
-from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import RecordMetadata
 
 from ledger.topics import MAX_RECORD_BYTES
+from runtime.partitions import partition_for
 
 # A broker's restart takes seconds, and the client retries meanwhile. After this the worker gives
 # up: it stops with an error, and does the chunk again after its restart.
@@ -65,11 +65,6 @@ class Writable(Protocol):
     @property
     def timestamp_ms(self) -> int | None:
         """When it came, if not just now."""
-
-
-def partition_for(key: bytes, partitions: int) -> int:
-    """Return the partition of a key, as Kafka's default partitioner does (murmur2)."""
-    return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 async def send_by_key(

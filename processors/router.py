@@ -14,7 +14,7 @@ from faust.types.core import K
 from faust.types.web import Request, Response, Web
 from yarl import URL
 
-from processors.batches import partition_for
+from runtime.partitions import partition_for
 from runtime.problems import MEDIA_TYPE, Problem
 
 _ANSWER_WITHIN_S: Final = 5.0

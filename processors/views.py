@@ -18,8 +18,8 @@ from ledger.orders import describe as describe_order
 from ledger.payments import describe_placed
 from ledger.topics import TableName
 from ledger.wire import ORDER_DOCUMENTS, ORDERS, PAYMENTS, PLACED_PAYMENTS
-from processors.batches import partition_for
 from processors.topology import LedgerApp
+from runtime.partitions import partition_for
 from runtime.problems import MEDIA_TYPE, Problem
 from runtime.settings import Secret
 

@@ -28,7 +28,8 @@ from aiokafka.errors import CommitFailedError, KafkaError
 from ledger.deduplication import PROGRESS_KEY
 from ledger.topics import TopicNames, changelog_name
 from ledger.wire import ENTRIES, PAYMENTS
-from processors.batches import OutRecord, partition_for, send_by_key, send_to_partition
+from processors.batches import OutRecord, send_by_key, send_to_partition
+from runtime.partitions import partition_for
 from runtime.topics import TopicSettings
 
 PARTITIONS = 4

@@ -9,13 +9,8 @@ from aiokafka.structs import ConsumerRecord
 
 from cli.kafka import EmbeddedKafka
 from ledger.topics import MAX_RECORD_BYTES
-from processors.batches import (
-    OutRecord,
-    RecordTooLargeError,
-    partition_for,
-    send_by_key,
-    send_to_partition,
-)
+from processors.batches import OutRecord, RecordTooLargeError, send_by_key, send_to_partition
+from runtime.partitions import partition_for
 from runtime.topics import TopicSettings, ensure_topics
 from tests.kafka.harness import PARTITIONS, environment, names_of, producer
 

@@ -18,7 +18,7 @@ from ledger.deduplication import PROGRESS_KEY
 from ledger.signature import sign
 from ledger.topics import changelog_name
 from ledger.wire import ENTRIES, EVENTS, PROGRESS
-from processors.batches import partition_for
+from runtime.partitions import partition_for
 from tests.kafka.harness import (
     PARTITIONS,
     WorkerProcess,

@@ -25,7 +25,8 @@ from ledger.money import Money
 from ledger.signature import sign
 from ledger.topics import changelog_name
 from ledger.wire import ENTRIES, PAYMENTS
-from processors.batches import OutRecord, partition_for, send_to_partition
+from processors.batches import OutRecord, send_to_partition
+from runtime.partitions import partition_for
 from tests.kafka.harness import (
     PARTITIONS,
     WorkerProcess,

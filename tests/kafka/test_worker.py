@@ -23,8 +23,8 @@ from ledger.payments import fold_payments
 from ledger.topics import TABLES, TableName, changelog_name
 from ledger.wire import ENTRIES, ORDERS, PAYMENTS, SEEN, SNAPSHOTS
 from ledger.wire import EVENTS as EVENTS_WIRE
-from processors.batches import partition_for
 from processors.tables import OFFSET_KEY
+from runtime.partitions import partition_for
 from tests.kafka.harness import (
     PARTITIONS,
     WorkerProcess,

@@ -17,10 +17,10 @@ from faust.types import TP
 from yarl import URL
 
 from processors import router
-from processors.batches import partition_for
 from processors.settings import WorkerSettings
 from processors.topology import LedgerApp, new_app
 from processors.worker import Worker
+from runtime.partitions import partition_for
 from tests.fakes import until
 
 PARTITIONS = 4

@@ -1,10 +1,11 @@
 """Which partition a key goes to: where Kafka's own clients would put it."""
 
 import pytest
+from aiokafka.partitioner import murmur2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.batches import partition_for
+from runtime.partitions import partition_for
 
 # Kafka's own vectors: `testMurmur2` in its `UtilsTest.java`, hashes as Java's signed integers.
 MURMUR2 = {
@@ -17,14 +18,19 @@ MURMUR2 = {
 }
 
 
-@pytest.mark.parametrize(("key", "murmur2"), MURMUR2.items())
+@pytest.mark.parametrize(("key", "hashed"), MURMUR2.items())
 @pytest.mark.parametrize("partitions", [1, 3, 4, 12, 1000])
-def test_a_key_goes_where_kafka_s_default_partitioner_puts_it(key, murmur2, partitions):
+def test_a_key_goes_where_kafka_s_default_partitioner_puts_it(key, hashed, partitions):
     # `toPositive` there clears the sign; `abs` would send a negative hash elsewhere.
-    assert partition_for(key, partitions) == (murmur2 & 0x7FFFFFFF) % partitions
+    assert partition_for(key, partitions) == (hashed & 0x7FFFFFFF) % partitions
 
 
 @given(st.binary(max_size=40), st.integers(1, 1000))
 def test_every_key_has_one_of_the_partitions(key, partitions):
     assert 0 <= partition_for(key, partitions) < partitions
     assert partition_for(key, partitions) == partition_for(bytes(key), partitions)
+
+
+@given(st.binary(max_size=200))
+def test_it_is_the_partition_that_aiokafka_s_own_partitioner_takes(key):
+    assert partition_for(key, 2**31 - 1) == (murmur2(key) & 0x7FFFFFFF) % (2**31 - 1)
