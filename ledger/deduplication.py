@@ -35,13 +35,27 @@ class AnotherLogError(RuntimeError):
 
 
 class Record(Protocol):
-    """A record of the log as a consumer gives it; ``timestamp`` is in milliseconds."""
+    """A record of the log as a consumer gives it."""
 
-    key: bytes | None
-    value: bytes | None
-    partition: int
-    offset: int
-    timestamp: int
+    @property
+    def key(self) -> bytes | None:
+        """An event's id, if whoever wrote it did as ingress does."""
+
+    @property
+    def value(self) -> bytes | None:
+        """The body of a delivery."""
+
+    @property
+    def partition(self) -> int:
+        """The partition that it is in."""
+
+    @property
+    def offset(self) -> int:
+        """Its place in there."""
+
+    @property
+    def timestamp(self) -> int:
+        """When the delivery was received, in Unix milliseconds."""
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):

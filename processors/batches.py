@@ -6,9 +6,10 @@ have them acknowledged. Never: a return before that, or a record that is dropped
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Iterable, Sequence
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from typing import Final, Protocol
 
+import msgspec
 from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import RecordMetadata
@@ -19,6 +20,7 @@ from runtime.partitions import partition_for
 # A broker's restart takes seconds, and the client retries meanwhile. After this the worker gives
 # up: it stops with an error, and does the chunk again after its restart.
 ACKNOWLEDGED_WITHIN_S: Final = 60.0
+_NO_HEADERS: Final[list[tuple[str, bytes | None]]] = []
 
 
 class RecordTooLargeError(ValueError):
@@ -37,7 +39,7 @@ class BatchProducer(Protocol):
         """Begin to write a batch; the future holds when it is acknowledged."""
 
 
-class OutRecord(NamedTuple):
+class OutRecord(msgspec.Struct, frozen=True, gc=False):
     """A record to write: ``value`` is ``None`` for a tombstone."""
 
     key: bytes
@@ -99,27 +101,34 @@ async def send_to_partition(
 
 
 async def _send(
-    producer: BatchProducer, topic: str, partition: int, records: Iterable[Writable]
+    producer: BatchProducer, topic: str, partition: int, records: Sequence[Writable]
 ) -> int:
     futures = []
-    batch = producer.create_batch()
-    for record in records:
-        if not _append(batch, record):
-            futures.append(await producer.send_batch(batch, topic, partition=partition))
-            # The first record of a batch always has room.
-            batch = producer.create_batch()
-            _append(batch, record)
-    count: int = batch.record_count()
-    futures.append(await producer.send_batch(batch, topic, partition=partition))
+    count = 0
+    for batch in _batches(producer, records):
+        count = batch.record_count()
+        futures.append(await producer.send_batch(batch, topic, partition=partition))
     acknowledged: list[RecordMetadata] = await asyncio.gather(*futures)
     return int(acknowledged[-1].offset) + count - 1
 
 
-def _append(batch: BatchBuilder, record: Writable) -> bool:
-    appended = batch.append(
-        key=record.key,
-        value=record.value,
-        timestamp=record.timestamp_ms,
-        headers=list(record.headers),
-    )
-    return appended is not None
+def _batches(producer: BatchProducer, records: Sequence[Writable]) -> Iterator[BatchBuilder]:
+    """Yield batches that hold the records, in order.
+
+    The builder's own ``append`` calls two functions in Python for each record, and there are seven
+    records for each event: what it calls in the end is called here (2.0 µs, now 0.6).
+    """
+    first = 0
+    while first < len(records):
+        batch = producer.create_batch()
+        append = batch._builder.append  # noqa: SLF001
+        count = 0
+        for record in records[first:] if first else records:
+            headers = list(record.headers) if record.headers else _NO_HEADERS
+            # The first record of a batch always has room.
+            if append(count, record.timestamp_ms, record.key, record.value, headers) is None:
+                break
+            count += 1
+        batch._relative_offset = count  # noqa: SLF001 - its number of records
+        first += count
+        yield batch

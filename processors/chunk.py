@@ -1,4 +1,4 @@
-"""Chunks: what an agent is handed, and what it asks before it writes.
+"""Chunks: what an agent or a table is handed, and what an agent asks before it writes.
 
 In: the records that one fetch returned of one partition. Out: whether they are still this worker's,
 and, when its work has ended, that it is done. Never: done by a worker that had lost the partition.
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from aiokafka.structs import ConsumerRecord
+import msgspec
 from faust.types import TP
 
 from processors.offsets import ChunkOffsets
@@ -17,6 +17,19 @@ from processors.offsets import ChunkOffsets
 
 class RevokedError(Exception):
     """The partition was given back while its chunk was at work; its next owner does it again."""
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """What a worker needs of a record; ``timestamp`` is in Unix milliseconds.
+
+    aiokafka's own has twelve fields in a frozen dataclass, and takes 3 µs to make, this one 0.3.
+    """
+
+    key: bytes | None
+    value: bytes | None
+    partition: int
+    offset: int
+    timestamp: int
 
 
 class ChunkConsumer(Protocol):
@@ -35,9 +48,7 @@ class Chunk:
 
     __slots__ = ("_consumer", "generation", "records", "tp")
 
-    def __init__(
-        self, consumer: "ChunkConsumer", tp: TP, records: list[ConsumerRecord[bytes, bytes]]
-    ) -> None:
+    def __init__(self, consumer: "ChunkConsumer", tp: TP, records: list[Record]) -> None:
         self._consumer = consumer
         self.generation: int = consumer.app.consumer_generation_id
         self.tp = tp
@@ -51,6 +62,11 @@ class Chunk:
     def partition(self) -> int:
         """The partition that all the records are from."""
         return int(self.tp.partition)
+
+    @property
+    def keys(self) -> set[bytes]:
+        """The records' keys, each once."""
+        return {record.key for record in self.records if record.key is not None}
 
     @property
     def next_offset(self) -> int:

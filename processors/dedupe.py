@@ -41,18 +41,21 @@ def add_agent(app: LedgerApp) -> None:
     names, forget_after_ms = app.settings.field_names, app.settings.forget_after_ms
 
     async def work(chunk: Chunk) -> None:
-        keys = [PROGRESS_KEY, *(record.key for record in chunk.records if record.key)]
-        stored = seen.read_chunk(chunk.partition, keys)
+        stored = seen.read_chunk(chunk.partition, {PROGRESS_KEY, *chunk.keys})
         held = stored.pop(PROGRESS_KEY, None)
         progress = PROGRESS.decode(held) if held else START
         known = {key: SEEN.decode(value) for key, value in stored.items()}
         result = deduplicate(chunk.records, known, names, progress, forget_after_ms)
         await app.publish(
             chunk,
-            app.names.events,
-            (OutRecord(event.payment_id.encode(), EVENTS.encode(event)) for event in result.events),
+            {
+                app.names.events: [
+                    OutRecord(event.payment_id.encode(), EVENTS.encode(event))
+                    for event in result.events
+                ],
+                app.names.rejected: [_rejected(app, item) for item in result.rejected],
+            },
         )
-        await app.publish(chunk, app.names.rejected, (_out(app, item) for item in result.rejected))
         forgotten, swept_to = sweep(seen, chunk, progress, forget_after_ms)
         await seen.write_chunk(
             chunk,
@@ -85,7 +88,7 @@ def sweep(
     return forgettable(remembered, progress, forget_after_ms), swept_to
 
 
-def _out(app: LedgerApp, item: Rejected) -> OutRecord:
+def _rejected(app: LedgerApp, item: Rejected) -> OutRecord:
     source = (app.names.webhooks, item.record.partition, item.record.offset)
     body = item.record.value or b""
     return OutRecord(*rejected_record(body, item.rejection, item.event_id, source))

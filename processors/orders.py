@@ -19,11 +19,13 @@ def add_agent(app: LedgerApp) -> None:
     orders = app.chunk_tables["orders"]
 
     async def work(chunk: Chunk) -> None:
-        snapshots = [SNAPSHOTS.decode(record.value) for record in chunk.records]
-        stored = orders.read_chunk(chunk.partition, (record.key for record in chunk.records))
+        snapshots = [SNAPSHOTS.decode(record.value or b"") for record in chunk.records]
+        stored = orders.read_chunk(chunk.partition, chunk.keys)
         known = {key.decode(): ORDERS.decode(value) for key, value in stored.items()}
         changed = fold_orders(snapshots, known)
-        await app.publish(chunk, app.names.orders, (_out(order) for order in changed.values()))
+        await app.publish(
+            chunk, {app.names.orders: [_document(order) for order in changed.values()]}
+        )
         await orders.write_chunk(
             chunk, {key.encode(): ORDERS.encode(value) for key, value in changed.items()}
         )
@@ -33,7 +35,7 @@ def add_agent(app: LedgerApp) -> None:
         await work_in_lanes(chunks, work)
 
 
-def _out(order: Order) -> OutRecord:
+def _document(order: Order) -> OutRecord:
     document = describe(order)
     value = None if document is None else ORDER_DOCUMENTS.encode(document)
     return OutRecord(order.order_id.encode(), value)

@@ -23,22 +23,22 @@ def add_agent(app: LedgerApp) -> None:
     payments = app.chunk_tables["payments"]
 
     async def work(chunk: Chunk) -> None:
-        events = [EVENTS.decode(record.value) for record in chunk.records]
-        stored = payments.read_chunk(chunk.partition, (record.key for record in chunk.records))
+        events = [EVENTS.decode(record.value or b"") for record in chunk.records]
+        stored = payments.read_chunk(chunk.partition, chunk.keys)
         known = {key.decode(): PAYMENTS.decode(value) for key, value in stored.items()}
         folded = fold_payments(events, known)
         await app.publish(
             chunk,
-            app.names.entries,
-            (OutRecord(entry.entry_id.encode(), ENTRIES.encode(entry)) for entry in folded.entries),
-        )
-        await app.publish(
-            chunk,
-            app.names.payments,
-            (
-                OutRecord(each.order_id.encode(), SNAPSHOTS.encode(each))
-                for each in folded.snapshots
-            ),
+            {
+                app.names.entries: [
+                    OutRecord(entry.entry_id.encode(), ENTRIES.encode(entry))
+                    for entry in folded.entries
+                ],
+                app.names.payments: [
+                    OutRecord(snapshot.order_id.encode(), SNAPSHOTS.encode(snapshot))
+                    for snapshot in folded.snapshots
+                ],
+            },
         )
         await payments.write_chunk(
             chunk, {key.encode(): PAYMENTS.encode(value) for key, value in folded.payments.items()}

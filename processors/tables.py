@@ -6,7 +6,6 @@ ahead of the changelog. (Faust's own order is the other way round: after a crash
 RocksDB, be skipped as already applied, and never reach the changelog; a rebalance then loses it.)
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any, Final, cast
@@ -72,17 +71,15 @@ class ChunkTable(faust.Table[bytes, bytes]):
         self._write(chunk.partition, values, offset)
 
     def apply_changelog_batch(self, batch: Iterable[EventT[Any]]) -> None:
-        """Take changelog records over, in recovery and as a standby: a key's last one holds.
+        """Take chunks of the changelog over, in recovery and as a standby: a key's last one holds.
 
         An error ends the worker; Faust would log a warning, and go on with a hole in the table.
         """
         try:
-            by_partition: dict[int, list[Any]] = defaultdict(list)
             for event in batch:
-                by_partition[event.message.partition].append(event.message)
-            for partition, messages in by_partition.items():
-                values = {message.key: message.value for message in messages}
-                self._write(partition, values, messages[-1].offset)
+                chunk = cast("Chunk", event.value)
+                values = {cast("bytes", each.key): each.value for each in chunk.records}
+                self._write(chunk.partition, values, chunk.next_offset - 1)
         except Exception as error:
             app = cast("Any", self.app)
             app.add_future(app.crash(error))
@@ -98,6 +95,10 @@ class ChunkTable(faust.Table[bytes, bytes]):
                 batch.put(key, value)
         batch.put(OFFSET_KEY, str(offset).encode())
         self._db(partition).write(batch)
+
+    def _new_changelog_topic(self, **_kwargs: Any) -> Any:
+        """Declare the changelog as a topic that is read in chunks, as those of the agents are."""
+        return cast("Any", self.app).chunked(self._changelog_topic_name())
 
     def _new_store(self) -> Any:
         store: Any = super()._new_store()

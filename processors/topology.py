@@ -3,7 +3,8 @@
 In: ``WorkerSettings``. Out: an app that ``faust worker`` or ``processors.worker`` runs.
 """
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import faust
@@ -22,7 +23,7 @@ from processors.router import Router
 from processors.settings import WorkerSettings
 from processors.tables import ChunkTable, rocksdb_options, write_buffers_bytes
 from processors.transport import Transport
-from processors.writers import Writers
+from processors.writers import Writer, Writers
 from runtime.topics import ensure_topics
 
 log = structlog.get_logger(__name__)
@@ -94,12 +95,22 @@ class LedgerApp(faust.App):
         """Declare a topic whose events are chunks, and whose offsets the transport commits."""
         return self.topic(topic, key_type=bytes, value_serializer="chunk", acks=False)
 
-    async def publish(self, chunk: Chunk, topic: str, records: Iterable[OutRecord]) -> None:
-        """Write what follows from a chunk, by key; return when all is acknowledged."""
-        partitions, written = self.settings.partitions, list(records)
-        await self.writers.write(
-            chunk, lambda writer: send_by_key(writer, topic, written, partitions)
-        )
+    async def publish(self, chunk: Chunk, outputs: Mapping[str, Sequence[OutRecord]]) -> None:
+        """Write what follows from a chunk, topic by topic, by key; return when all is acknowledged.
+
+        The topics' batches are on their way together.
+        """
+        partitions = self.settings.partitions
+
+        async def send(writer: Writer) -> None:
+            await asyncio.gather(
+                *(
+                    send_by_key(writer, topic, records, partitions)
+                    for topic, records in outputs.items()
+                )
+            )
+
+        await self.writers.write(chunk, send)
 
     def _new_table(self, name: TableName) -> ChunkTable:
         settings = self.settings
@@ -109,6 +120,10 @@ class LedgerApp(faust.App):
             partitions=settings.partitions,
             key_type=bytes,
             value_type=bytes,
+            # In chunks: one is applied when the next one is there, or recovery ends. With 1, Faust
+            # would go on to read the changelogs of what this worker folds itself.
+            recovery_buffer_size=2,
+            standby_buffer_size=1,
             options=rocksdb_options(settings.table_memory_mb, len(TABLES) * settings.partitions),
         )
         self.tables.add(table)

@@ -1,6 +1,7 @@
 """The chunked transport: Faust's Kafka transport, one Faust event for a chunk of one partition.
 
-In: what the fetcher got from Kafka. Out: ``Chunk`` values to agents, offsets to Kafka.
+In: what the fetcher got from Kafka. Out: ``Chunk`` values to agents, and of changelogs to the
+tables' recovery; offsets to Kafka.
 Never: a commit past a chunk that the agent has not declared done. The topics are declared with
 ``acks=False``, so Faust's own acks move nothing (0.15.3 also acks what raised).
 
@@ -12,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, Final, cast
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
     GroupLoadInProgressError,
@@ -23,18 +25,20 @@ from aiokafka.errors import (
     for_code,
 )
 from aiokafka.protocol.group import HeartbeatRequest
-from aiokafka.structs import ConsumerRecord
+from aiokafka.structs import TopicPartition
 from faust.serializers import codecs
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from processors.changelogs import ends_of_records
-from processors.chunk import Chunk
+from processors.chunk import Chunk, Record
 from processors.offsets import ChunkOffsets
 
 # One chunk that is worked on and one that waits keep a partition busy; more only adds latency.
 _MAX_IN_FLIGHT: Final = 2
+# So many chunks of changelogs may wait for the tables: enough to keep them busy.
+_MAX_UNRESTORED: Final = 8
 # How soon a partition that was busy is asked for again, while others have nothing to deliver.
 _BUSY_POLL_S: Final = 0.02
 # How long the chunks at work may take to finish when partitions are taken away or the worker stops.
@@ -62,9 +66,40 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = _FETCH_MAX_WAIT_MS  # noqa: SLF001
         return consumer
 
+    async def _fetch_records(
+        self,
+        consumer: AIOKafkaConsumer,
+        active_partitions: set[TP],
+        timeout: float | None = None,  # noqa: ASYNC109 - Faust's signature
+        max_records: int | None = None,
+    ) -> dict[TopicPartition, list[Record]]:
+        """Return what was fetched, as our own kind of record; wait for it as aiokafka does.
+
+        aiokafka makes its records only when they are asked for. It is asked without a wait each
+        time, so that whatever has come meanwhile is told first how to make them.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + (timeout or 0)
+        fetcher = consumer._fetcher  # noqa: SLF001
+        while True:
+            for result in fetcher._records.values():  # noqa: SLF001
+                if isinstance(result, FetchResult) and result.has_more():
+                    result._partition_records._consumer_record = _record  # noqa: SLF001
+            fetched = await super()._fetch_records(consumer, active_partitions, 0, max_records)
+            remaining_s = until - loop.time()
+            if fetched or remaining_s <= 0:
+                return cast("dict[TopicPartition, list[Record]]", fetched)
+            waiter = fetcher._create_fetch_waiter()  # noqa: SLF001
+            await asyncio.wait([waiter], timeout=remaining_s)
+            if not waiter.done():
+                waiter.cancel()
+                return {}
+            # Raises what the group's coordinator found, such as a lack of rights.
+            waiter.result()
+
 
 class Consumer(driver.Consumer):
-    """Faust's consumer, with chunks for the topics that agents read; changelogs as they were."""
+    """Faust's consumer, with chunks in place of records."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -94,7 +129,7 @@ class Consumer(driver.Consumer):
         return False
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # noqa: ASYNC109
-        """Yield each fetched partition's records as one message, a changelog's one by one."""
+        """Yield each fetched partition's records as one message."""
         records, active = await self._wait_next_records(timeout)
         for tp, fetched in (records or {}).items():
             if self.should_stop or not self.flow_active:
@@ -102,8 +137,7 @@ class Consumer(driver.Consumer):
             if not fetched or not (active is None or tp in active):
                 continue
             if self._is_changelog_tp(tp):
-                for record in fetched:
-                    yield tp, self._to_message(tp, record)
+                yield tp, _message(Chunk(self, tp, fetched))
             elif chunk := await self._next_chunk(tp, fetched):
                 yield tp, _message(chunk)
 
@@ -122,12 +156,10 @@ class Consumer(driver.Consumer):
 
     def _has_room(self, tp: TP) -> bool:
         if self._is_changelog_tp(tp):
-            return True
+            return bool(cast("Any", self.app.tables).changelog_queue.qsize() < _MAX_UNRESTORED)
         return tp in self._next_offset and self.offsets.in_flight(tp) < _MAX_IN_FLIGHT
 
-    async def _next_chunk(
-        self, tp: TP, records: list[ConsumerRecord[bytes, bytes]]
-    ) -> Chunk | None:
+    async def _next_chunk(self, tp: TP, records: list[Record]) -> Chunk | None:
         """Return the records as a chunk if they are the next ones of their partition.
 
         Faust drops what it fetched in some states. A commit behind such a hole would lose what is
@@ -314,6 +346,11 @@ class _PassThrough(codecs.Codec):
 codecs.register("chunk", _PassThrough())
 
 
+def _record(tp: TopicPartition, record: Any) -> Record:
+    """Make a record of what aiokafka read; called for each, so by position."""
+    return Record(record.key, record.value, tp.partition, record.offset, record.timestamp)
+
+
 def _message(chunk: Chunk) -> ConsumerMessage:
     last = chunk.records[-1]
     return ConsumerMessage(
@@ -321,7 +358,7 @@ def _message(chunk: Chunk) -> ConsumerMessage:
         partition=chunk.tp.partition,
         offset=last.offset,
         timestamp=last.timestamp / 1000.0,
-        timestamp_type=last.timestamp_type,
+        timestamp_type=0,
         headers=None,
         key=None,
         value=cast("Any", chunk),
