@@ -29,7 +29,7 @@ _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
 _FIELD_IN_MESSAGE = re.compile(r"`\$\.(\w+)|missing required field `(\w+)`")
 
 
-class Envelope(msgspec.Struct, frozen=True):
+class Envelope(msgspec.Struct, frozen=True, gc=False):
     """A Plexy event as its envelope shows it; ``created`` is in Unix seconds.
 
     Source: Plexy's webhook reference (``id``, ``type``, ``created``, ``data``).

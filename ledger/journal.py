@@ -23,7 +23,7 @@ class UnbalancedEntryError(ValueError):
     """An entry's postings don't sum to zero in some currency: a bug of ours, never bad data."""
 
 
-class Posting(msgspec.Struct, frozen=True):
+class Posting(msgspec.Struct, frozen=True, gc=False):
     """One leg: ``amount`` is in minor units, positive for a debit, negative for a credit."""
 
     account: str
@@ -31,7 +31,7 @@ class Posting(msgspec.Struct, frozen=True):
     currency: str
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One immutable journal entry: what one fact posts, or takes back.
 
     ``event_id``, ``created`` (Unix seconds), ``partition`` and ``offset`` are the fact's, also in a
@@ -57,7 +57,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
             raise UnbalancedEntryError(f"entry {self.entry_id} does not balance: {sums}")
 
 
-class Subject(msgspec.Struct, frozen=True, array_like=True):
+class Subject(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What an entry is about: a payment's success, or one refund of it."""
 
     payment_id: str
@@ -69,10 +69,10 @@ class Subject(msgspec.Struct, frozen=True, array_like=True):
         >>> Subject("pay_1").entry_id("evt_1"), Subject("pay/1", "re_1").entry_id("evt_2")
         ('payment/pay_1/evt_1', 'refund/pay%2F1/re_1/evt_2')
         """
-        payment, event = quote(self.payment_id, safe=""), quote(event_id, safe="")
+        payment, event = _quoted(self.payment_id), _quoted(event_id)
         if self.refund_id is None:
             return f"payment/{payment}/{event}"
-        return f"refund/{payment}/{quote(self.refund_id, safe='')}/{event}"
+        return f"refund/{payment}/{_quoted(self.refund_id)}/{event}"
 
 
 def post(subject: Subject, standing: Event, before: Event | None) -> list[Entry]:
@@ -113,6 +113,11 @@ def postings_of(subject: Subject, amount_minor: int, currency: str) -> tuple[Pos
     """Return the two legs of a success or refund; a reversal has a negative amount."""
     debit, credit = (PLEXY, SALES) if subject.refund_id is None else (REFUNDS, PLEXY)
     return Posting(debit, amount_minor, currency), Posting(credit, -amount_minor, currency)
+
+
+def _quoted(text: str) -> str:
+    # Letters, digits and underscores, as in Plexy's own ids: nothing to quote, found out at once.
+    return text if text.isascii() and text.isidentifier() else quote(text, safe="")
 
 
 def _build(

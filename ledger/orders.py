@@ -13,7 +13,7 @@ from ledger.payments import PaymentDocument, Snapshot
 OrderStatus = Literal["over_refunded", "refunded", "partially_refunded", "paid", "failed"]
 
 
-class Totals(msgspec.Struct, frozen=True):
+class Totals(msgspec.Struct, frozen=True, gc=False):
     """One currency's sums, in minor units; ``net`` is ``paid - refunded``."""
 
     paid: int
@@ -21,7 +21,7 @@ class Totals(msgspec.Struct, frozen=True):
     net: int
 
 
-class OrderDocument(msgspec.Struct, frozen=True):
+class OrderDocument(msgspec.Struct, frozen=True, gc=False):
     """An order as people and programs downstream see it; times are in Unix seconds.
 
     ``version`` is how many distinct facts it rests on. Lists and totals are sorted, so that equal
@@ -38,7 +38,7 @@ class OrderDocument(msgspec.Struct, frozen=True):
     last_event: int
 
 
-class Order(msgspec.Struct, frozen=True, array_like=True):
+class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An order's state: the latest snapshot of every payment that ever named it.
 
     A payment that moved to another order stays as a withdrawn snapshot: an older one that comes

@@ -21,7 +21,7 @@ PaymentStatus = Literal["succeeded", "failed", "unknown"]
 _by_time: Final = attrgetter("created", "event_id")
 
 
-class Refund(msgspec.Struct, frozen=True):
+class Refund(msgspec.Struct, frozen=True, gc=False):
     """One refund, counted once: ``amount`` in minor units, ``created`` in Unix seconds."""
 
     refund_id: str
@@ -31,7 +31,7 @@ class Refund(msgspec.Struct, frozen=True):
     event_id: str
 
 
-class EventReference(msgspec.Struct, frozen=True):
+class EventReference(msgspec.Struct, frozen=True, gc=False):
     """A fact's event and its place in the log of record."""
 
     event_id: str
@@ -41,7 +41,7 @@ class EventReference(msgspec.Struct, frozen=True):
     offset: int
 
 
-class PaymentDocument(msgspec.Struct, frozen=True):
+class PaymentDocument(msgspec.Struct, frozen=True, gc=False):
     """What follows from a payment's facts, as people and programs downstream see it.
 
     ``amount`` and ``currency`` are of the earliest success, ``None`` where nothing succeeded.
@@ -58,14 +58,14 @@ class PaymentDocument(msgspec.Struct, frozen=True):
     anomalies: tuple[str, ...]
 
 
-class PlacedPayment(PaymentDocument, frozen=True):
+class PlacedPayment(PaymentDocument, frozen=True, gc=False):
     """A payment's document with the order that it belongs to, and how many facts it rests on."""
 
     order_id: str
     version: int
 
 
-class Payment(msgspec.Struct, frozen=True, array_like=True):
+class Payment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A payment's state: its facts, by event id.
 
     What stands posted in the journal follows from them: see ``standing_facts``.
@@ -88,7 +88,7 @@ class Payment(msgspec.Struct, frozen=True, array_like=True):
         ) or self.payment_id
 
 
-class Snapshot(msgspec.Struct, frozen=True, array_like=True):
+class Snapshot(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What an order hears of one of its payments; ``payment`` is ``None`` when it has moved away.
 
     Of two snapshots of the same payment, the one with the higher ``version`` holds.
@@ -274,12 +274,13 @@ def _anomalies(
         yield "conflicting_amount"
     if len({ref for fact in facts if (ref := fact.order_reference) is not None}) > 1:
         yield "conflicting_order"
-    if _refunds_conflict(payment_id, facts):
-        yield "conflicting_refund"
-    if refunds and not successes:
-        yield "refund_without_payment"
-    if refunds and successes:
-        yield from _excess(successes[0], refunds)
+    if refunds:
+        if _refunds_conflict(payment_id, facts):
+            yield "conflicting_refund"
+        if successes:
+            yield from _excess(successes[0], refunds)
+        else:
+            yield "refund_without_payment"
 
 
 def _refunds_conflict(payment_id: str, facts: list[Event]) -> bool:

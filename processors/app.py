@@ -3,9 +3,10 @@
 import os
 
 from processors.settings import WorkerSettings
-from processors.worker import create_app
+from processors.worker import create_app, prepare_process
 from runtime.settings import SettingsError
 
+prepare_process()
 try:
     app = create_app(WorkerSettings.from_environment(os.environ))
 except (SettingsError, OSError) as error:

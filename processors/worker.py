@@ -7,11 +7,14 @@ Never: a worker that stands still and keeps its partitions.
 
 import asyncio
 import faulthandler
+import gc
 import os
 import signal
+import sys
 from typing import Any, Final, NoReturn
 
 import faust
+import mode.loop
 import structlog
 
 from processors import dedupe, orders, payments, views
@@ -26,6 +29,12 @@ _STOPPED_WITHIN_S: Final = 9.5
 # own thread would go on to say that the worker is well.
 _STANDS_STILL_FOR_S: Final = 30.0
 _ALIVE_EVERY_S: Final = 1.0
+# A chunk makes some ten thousand objects that live until it is done, and none of them is in a
+# cycle. By default the collector would look at all of them once for every 700: a sixth of the time.
+_COLLECTED_EVERY: Final = (100_000, 20, 20)
+# The thread that fetches waits this long for a main thread that computes, at each step of its own;
+# Python's 5 ms would be most of an event's way through the three hops.
+_SWITCH_EVERY_S: Final = 0.0005
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +51,8 @@ class Worker(faust.Worker):
         self.spinner = None
 
     async def on_first_start(self) -> None:
-        """Watch over the event loop from now on."""
+        """Watch over the event loop from now on; what is there by now is never collected."""
+        gc.freeze()
         self.add_future(self._show_life())
         await super().on_first_start()
 
@@ -77,6 +87,16 @@ class Worker(faust.Worker):
         logs.configure(self.app.settings.log_format, self.app.settings.log_level)
 
 
+def prepare_process() -> None:
+    """Set this process up for a worker, before its event loop is made.
+
+    uvloop, in C, takes the work of sockets and callbacks: a tenth of the time for a chunk.
+    """
+    mode.loop.use("uvloop")
+    gc.set_threshold(*_COLLECTED_EVERY)
+    sys.setswitchinterval(_SWITCH_EVERY_S)
+
+
 def create_app(settings: WorkerSettings) -> LedgerApp:
     """Return the worker's app: topics, tables, agents and views."""
     app = new_app(settings, worker_class=Worker, middlewares=views.middlewares(settings.api_token))
@@ -89,5 +109,6 @@ def create_app(settings: WorkerSettings) -> LedgerApp:
 
 def run(settings: WorkerSettings, **options: Any) -> NoReturn:
     """Run a worker in this process until it is told to stop; ends the process."""
+    prepare_process()
     worker = create_app(settings).Worker(quiet=True, **options)
     worker.execute_from_commandline()

@@ -3,12 +3,11 @@
 import asyncio
 import contextlib
 
-from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
 from ingest.log import LogUnavailableError
 from ingest.records import Record
-from processors.chunk import Chunk
+from processors.chunk import Chunk, Record
 from processors.offsets import ChunkOffsets
 
 
@@ -92,8 +91,7 @@ class FakeConsumer:
         self.offsets.forget()
 
 
-def a_record(tp: TP, offset: int) -> ConsumerRecord:
-    """Return a record as aiokafka does."""
+def a_record(tp: TP, offset: int) -> Record:
+    """Return a record as the transport hands it on."""
     key = value = b"%d" % offset
-    sizes = (None, len(key), len(value))
-    return ConsumerRecord(tp.topic, tp.partition, offset, 0, 0, key, value, *sizes, ())
+    return Record(key, value, tp.partition, offset, 0)

@@ -126,7 +126,7 @@ async def test_a_worker_that_the_group_has_forgotten_drops_its_chunk_and_writes_
         # It believes in a generation that the group has never had, and asks before it writes.
         app.consumer_generation_id = chunk.generation = chunk.generation + 7
         dropped.append(chunk)
-        await app.publish(chunk, app.names.orders, [OutRecord(b"key", b"value")])
+        await app.publish(chunk, {app.names.orders: [OutRecord(b"key", b"value")]})
 
     async with running(settings, work) as app:
         await ready(app)
