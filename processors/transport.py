@@ -32,7 +32,7 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from processors.changelogs import ends_of_records
-from processors.chunk import Chunk, Record
+from processors.chunk import Chunk, FetchedRecord
 from processors.offsets import ChunkOffsets
 
 # One chunk that is worked on and one that waits keep a partition busy; more only adds latency.
@@ -72,7 +72,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         active_partitions: set[TP],
         timeout: float | None = None,  # noqa: ASYNC109 - Faust's signature
         max_records: int | None = None,
-    ) -> dict[TopicPartition, list[Record]]:
+    ) -> dict[TopicPartition, list[FetchedRecord]]:
         """Return what was fetched, as our own kind of record; wait for it as aiokafka does.
 
         aiokafka makes its records only when they are asked for. It is asked without a wait each
@@ -88,7 +88,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
             fetched = await super()._fetch_records(consumer, active_partitions, 0, max_records)
             remaining_s = until - loop.time()
             if fetched or remaining_s <= 0:
-                return cast("dict[TopicPartition, list[Record]]", fetched)
+                return cast("dict[TopicPartition, list[FetchedRecord]]", fetched)
             waiter = fetcher._create_fetch_waiter()  # noqa: SLF001
             await asyncio.wait([waiter], timeout=remaining_s)
             if not waiter.done():
@@ -159,7 +159,7 @@ class Consumer(driver.Consumer):
             return bool(cast("Any", self.app.tables).changelog_queue.qsize() < _MAX_UNRESTORED)
         return tp in self._next_offset and self.offsets.in_flight(tp) < _MAX_IN_FLIGHT
 
-    async def _next_chunk(self, tp: TP, records: list[Record]) -> Chunk | None:
+    async def _next_chunk(self, tp: TP, records: list[FetchedRecord]) -> Chunk | None:
         """Return the records as a chunk if they are the next ones of their partition.
 
         Faust drops what it fetched in some states. A commit behind such a hole would lose what is
@@ -346,9 +346,9 @@ class _PassThrough(codecs.Codec):
 codecs.register("chunk", _PassThrough())
 
 
-def _record(tp: TopicPartition, record: Any) -> Record:
+def _record(tp: TopicPartition, record: Any) -> FetchedRecord:
     """Make a record of what aiokafka read; called for each, so by position."""
-    return Record(record.key, record.value, tp.partition, record.offset, record.timestamp)
+    return FetchedRecord(record.key, record.value, tp.partition, record.offset, record.timestamp)
 
 
 def _message(chunk: Chunk) -> ConsumerMessage:

@@ -7,7 +7,7 @@ from faust.types import TP
 
 from ingest.log import LogUnavailableError
 from ingest.records import Record
-from processors.chunk import Chunk, Record
+from processors.chunk import Chunk, FetchedRecord
 from processors.offsets import ChunkOffsets
 
 
@@ -91,7 +91,7 @@ class FakeConsumer:
         self.offsets.forget()
 
 
-def a_record(tp: TP, offset: int) -> Record:
+def a_record(tp: TP, offset: int) -> FetchedRecord:
     """Return a record as the transport hands it on."""
     key = value = b"%d" % offset
-    return Record(key, value, tp.partition, offset, 0)
+    return FetchedRecord(key, value, tp.partition, offset, 0)
