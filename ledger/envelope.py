@@ -67,8 +67,9 @@ def decode_envelope(body: bytes) -> Envelope | Rejection:
     # A body without that many brackets can't be nested that deep: nearly all end here.
     if body.count(b"{") + body.count(b"[") > MAX_NESTING and _nesting(body) > MAX_NESTING:
         return _TOO_DEEP
-    for field in ("id", "type"):
-        if len(getattr(envelope, field).encode()) > MAX_ID_BYTES:
+    for field, text in (("id", envelope.id), ("type", envelope.type)):
+        # A character has at most four bytes: short texts need no encoding to be measured.
+        if len(text) * 4 > MAX_ID_BYTES and len(text.encode()) > MAX_ID_BYTES:
             detail = f"expected `{field}` of at most {MAX_ID_BYTES} bytes"
             return Rejection(reason=Reason.INVALID_ENVELOPE, detail=detail, field=field)
     return envelope

@@ -148,17 +148,18 @@ def describe(payment: Payment) -> PaymentDocument:
     successes = [fact for fact in facts if fact.type == PAYMENT_SUCCEEDED]
     success = successes[0] if successes else None
     refunds = _refunds(payment.payment_id, facts)
+    events = [
+        EventReference(fact.event_id, fact.type, fact.created, fact.partition, fact.offset)
+        for fact in facts
+    ]
     return PaymentDocument(
         payment_id=payment.payment_id,
         status=_status(facts, success),
         amount=success.money.amount_minor if success else None,
         currency=success.money.currency if success else None,
         created=(success or facts[0]).created,
-        refunds=tuple(sorted(refunds, key=lambda refund: (refund.created, refund.refund_id))),
-        events=tuple(
-            EventReference(fact.event_id, fact.type, fact.created, fact.partition, fact.offset)
-            for fact in facts
-        ),
+        refunds=tuple(sorted(refunds, key=attrgetter("created", "refund_id"))),
+        events=tuple(events),
         anomalies=tuple(sorted(_anomalies(payment.payment_id, facts, successes, refunds))),
     )
 
@@ -210,9 +211,7 @@ class _Folding:
             self._visited.add(self._order_id)
         self.changed = True
         self.payment.facts[event.event_id] = event
-        subject = subject_of(self.payment.payment_id, event)
-        before = self._standing.get(subject) if subject else None
-        self._note(event)
+        subject, before = self._note(event)
         return post(subject, self._standing[subject], before) if subject else []
 
     def snapshots(self) -> Iterator[Snapshot]:
@@ -227,12 +226,16 @@ class _Folding:
         carrier = self._order_carrier
         return (carrier.order_reference if carrier else None) or self.payment.payment_id
 
-    def _note(self, fact: Event) -> None:
+    def _note(self, fact: Event) -> tuple[Subject | None, Event | None]:
+        """Take a fact into account; return its subject, and the fact that stood for it before."""
         if fact.order_reference is not None:
             self._order_carrier = _earlier(self._order_carrier, fact)
         subject = subject_of(self.payment.payment_id, fact)
-        if subject is not None:
-            self._standing[subject] = _earlier(self._standing.get(subject), fact)
+        if subject is None:
+            return None, None
+        before = self._standing.get(subject)
+        self._standing[subject] = _earlier(before, fact)
+        return subject, before
 
 
 def _says_the_same(fact: Event, event: Event) -> bool:
