@@ -1,0 +1,21 @@
+"""``build/bench.json``: the rates that were measured last, each half by whoever measures it.
+
+In: a half's name (``fold``, ``ingest``), its rates per second by program, and what else a reader
+may ask about them. Out: the file, with the other half as it was. Never: another half's figures.
+
+    {"fold": {"ours": …}, "ingest": {"ours": …}, "details": {"fold": {…}, "ingest": {…}}}
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def keep(path: Path, half: str, rates: Mapping[str, float], **details: Any) -> None:
+    """Replace one half of the file, and its details; what else stands in it stays."""
+    document: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    document[half] = {name: round(rate, 1) for name, rate in rates.items()}
+    document.setdefault("details", {})[half] = details
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=2) + "\n")
