@@ -2,7 +2,9 @@
 
 In: the options below. Out: a table, and ``build/bench.json``. Exit code 1 if a peer's result
 differs from the ledger's, 2 if a measurement failed. It runs on a Kafka of its own, in a temporary
-folder.
+folder. A peer that this machine can't run is skipped, with the reason.
+
+    python -m bench --peers ours kafka_streams --events 100000 --repeat 1
 """
 
 import argparse
@@ -10,25 +12,23 @@ import asyncio
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench import report
-from bench.fold import Measurement, measure
-from bench.peers import PEERS
+from bench.fold import Input, Measurement, measure, warm_up_of
+from bench.peers.table import PROGRAMS
 from bench.profile import summarise
 from bench.program import Program
-from bench.recording import Delivery, record
-from bench.stage import BenchError, Place
+from bench.recording import record
+from bench.stage import BROKER, BenchError, Place
 from cli.kafka import EmbeddedKafka
 from cli.kafka_distribution import EmbeddedKafkaError
-from cli.local import kafka_cache
+from cli.local import kafka_cache, sigterm_as_interrupt
 from cli.settings import DemoSettings
-
-Round = Sequence[type[Program]]
 
 
 def main() -> int:
@@ -36,12 +36,15 @@ def main() -> int:
     options = _options()
     console = Console()
     try:
-        measurements = _measure_all(options)
+        with sigterm_as_interrupt():
+            measurements = _measure_all(_runnable(options.peers), options)
+    except KeyboardInterrupt:
+        return 130
     except (BenchError, EmbeddedKafkaError) as error:
         print(error, file=sys.stderr)
         return 2
     report.show(console, measurements)
-    report.write_json(options.out, measurements)
+    report.write(options.out, measurements)
     if options.profile:
         for name, share in summarise(options.profile):
             console.print(f"{share:6.1%}  {name}", highlight=False)
@@ -49,11 +52,14 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    names = [peer.name for peer in PEERS]
-    parser.add_argument("--events", type=_count, default=200_000, help="deliveries to fold")
-    parser.add_argument("--repeat", type=_count, default=1, help="rounds, in alternating order")
-    parser.add_argument("--peers", nargs="+", choices=names, default=names, help="whom to measure")
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=formatter
+    )
+    peers = list(dict.fromkeys(program.peer for program in PROGRAMS))
+    parser.add_argument("--events", type=_count, default=200_000, help="events to fold")
+    parser.add_argument("--repeat", type=_count, default=3, help="rounds, in alternating order")
+    parser.add_argument("--peers", nargs="+", choices=peers, default=peers, help="whom to measure")
     parser.add_argument("--seed", type=int, default=1, help="of the recorded input")
     parser.add_argument("--profile", metavar="FILE", help="write our worker's stacks, by py-spy")
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"), help="the result")
@@ -67,46 +73,79 @@ def _count(text: str) -> int:
     return number
 
 
-def _measure_all(options: argparse.Namespace) -> list[Measurement]:
-    deliveries = record(options.events, options.seed)
+def _runnable(peers: Sequence[str]) -> list[type[Program]]:
+    """Return the peers' programs, ready to be run; say which are skipped, and why."""
+    programs = [program for program in PROGRAMS if program.peer in peers]
+    for reason in dict.fromkeys(program.lacks() for program in programs):
+        if reason is not None:
+            print(f"Skipped: {reason}", file=sys.stderr)
+    runnable = [program for program in programs if program.lacks() is None]
+    for program in runnable:
+        program.prepare()
+    return runnable
+
+
+def _measure_all(
+    programs: Sequence[type[Program]], options: argparse.Namespace
+) -> list[Measurement]:
+    inputs = _inputs(programs, options)
     cache = kafka_cache(DemoSettings.from_environment(os.environ))
-    measurements = []
+    measurements: list[Measurement] = []
     with (
         tempfile.TemporaryDirectory(prefix="plexy-bench-") as folder,
-        EmbeddedKafka(Path(folder) / "kafka", cache=cache) as kafka,
+        EmbeddedKafka(Path(folder) / "kafka", cache=cache, properties=BROKER) as kafka,
         _progress() as progress,
     ):
-        for number, peer in enumerate(_schedule(options)):
+        for program in _schedule(programs, measurements, options.repeat):
+            name = f"{len(measurements)}-{program.name}"
             place = Place(
-                bootstrap=kafka.bootstrap,
-                name=f"bench-{number}-{peer.name}",
-                folder=Path(folder) / f"{number}-{peer.name}",
+                bootstrap=kafka.bootstrap, name=f"bench-{name}", folder=Path(folder) / name
             )
-            measurements.append(_measure_one(peer, place, deliveries, progress, options))
+            given = inputs[program.share]
+            measurements.append(_measure_one(program, place, given, progress, options))
     return measurements
 
 
-def _schedule(options: argparse.Namespace) -> Iterator[type[Program]]:
-    """Yield the peers of each round, every other round backwards."""
-    chosen = [peer for peer in PEERS if peer.name in options.peers]
-    for number in range(options.repeat):
+def _inputs(
+    programs: Sequence[type[Program]], options: argparse.Namespace
+) -> Mapping[float, Input]:
+    """Record once; return what each share of the events is."""
+    deliveries = record(options.events + warm_up_of(options.events), options.seed)
+    return {
+        program.share: Input.of(deliveries, max(1, int(options.events * program.share)))
+        for program in programs
+    }
+
+
+def _schedule(
+    programs: Sequence[type[Program]], measurements: Sequence[Measurement], rounds: int
+) -> Iterator[type[Program]]:
+    """Yield the programs of each round, every other round backwards.
+
+    All take part in the first; then, of each peer's, only the fastest so far.
+    """
+    chosen = list(programs)
+    for number in range(rounds):
         yield from reversed(chosen) if number % 2 else chosen
+        best = report.fastest(measurements)
+        chosen = [each for each in chosen if each in best and number + 1 < each.rounds]
 
 
 def _measure_one(
-    peer: type[Program],
+    program: type[Program],
     place: Place,
-    deliveries: Sequence[Delivery],
+    given: Input,
     progress: Progress,
     options: argparse.Namespace,
 ) -> Measurement:
-    bar = progress.add_task(f"{peer.title}, {len(deliveries):,} events", total=1.0, result="")
-    profile = options.profile if peer.name == "ours" else None
+    events = f"{len(given.measured):,} events"
+    bar = progress.add_task(f"{program.title}, {events}", total=1.0, result="warming up")
+    profile = options.profile if program.peer == "ours" else None
 
     def advance(share: float) -> None:
-        progress.update(bar, completed=share)
+        progress.update(bar, completed=share, result="")
 
-    run = asyncio.run(measure(peer, place, deliveries, advance, profile))
+    run = asyncio.run(measure(program, place, given, advance, profile))
     progress.update(bar, completed=1.0, result=f"{run.rate:,.0f} events/s")
     return run
 

@@ -2,10 +2,16 @@
 
 In: a peer and the deliveries that it is given. Out: a ``Measurement``, and whether its result is
 what the ledger's own rules, folded here in one go and in memory, make of the same deliveries.
+
+Every peer first folds a part that is not measured, so that its code is compiled (Java), its
+connections are open and its files are there. Then it is stopped where it stands, the rest is
+appended to the log, and it goes on: that is the first moment. Nothing else works beside it then.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import msgspec
@@ -22,11 +28,38 @@ from ledger.payments import fold_payments
 _SHOWN_DIFFERENCES: Final = 5
 
 
+WARM_UP_SHARE: Final = 0.2
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a peer is given: ``warm_up`` of it first, then what is measured."""
+
+    warm_up: Sequence[Delivery]
+    measured: Sequence[Delivery]
+
+    @classmethod
+    def of(cls, deliveries: Sequence[Delivery], events: int) -> "Input":
+        """Take so many to measure, and a share of them before."""
+        first = warm_up_of(events)
+        return cls(deliveries[:first], deliveries[first : first + events])
+
+    @cached_property
+    def expected(self) -> Mapping[str, OrderTotals]:
+        """What the ledger's rules make of it."""
+        return expected_totals([*self.warm_up, *self.measured])
+
+
+def warm_up_of(events: int) -> int:
+    """Return how many deliveries are folded before so many are measured."""
+    return int(events * WARM_UP_SHARE)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
     """One run: ``events`` deliveries in ``seconds``, and how its result differs, if it does."""
 
-    peer: type[Program]
+    program: type[Program]
     events: int
     seconds: float
     cpu_s: float
@@ -46,17 +79,21 @@ class Measurement:
 async def measure(
     peer: type[Program],
     place: Place,
-    deliveries: Sequence[Delivery],
+    given: Input,
     report: Report,
     profile: str | None = None,
 ) -> Measurement:
-    """Run one peer over the deliveries, on topics of its own; ``BenchError`` if that fails."""
+    """Run one peer over its input, on topics of its own; ``BenchError`` if that fails."""
     async with open_stage(place) as stage:
-        await stage.load(deliveries)
+        await stage.load(given.warm_up)
         program = peer(stage)
         try:
-            began_s = await program.start()
+            await program.start()
+            await program.wait(lambda _share: None)
             cpu_before_s = program.cpu_s()
+            with program.paused():
+                await stage.load(given.measured)
+                began_s = time.time()
             async with profiled(program.pid, profile):
                 ended_s = await program.wait(report)
             cpu_s = program.cpu_s() - cpu_before_s
@@ -64,11 +101,11 @@ async def measure(
             await program.stop()
         totals = await program.totals()
     return Measurement(
-        peer=peer,
-        events=len(deliveries),
+        program=peer,
+        events=len(given.measured),
         seconds=ended_s - began_s,
         cpu_s=cpu_s,
-        differences=differences(totals, expected_totals(deliveries)),
+        differences=differences(totals, given.expected),
     )
 
 

@@ -5,7 +5,8 @@ each order's totals. Never: a wait without a bound; a program that died is repor
 lines.
 
 A peer that is a process of its own, with a readiness page and the topics of ``bench.stage``, needs
-no more than a command, an environment and the reading of its order documents.
+no more than a command, an environment and the reading of its order documents; one that must be
+built first says so.
 """
 
 import asyncio
@@ -16,7 +17,8 @@ import time
 import urllib.error
 import urllib.request
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -29,6 +31,8 @@ _LAG_POLL_S: Final = 0.25
 # The slowest peer commits every few seconds, and a busy machine may double that.
 _STALLED_AFTER_S: Final = 60.0
 _STOPPED_WITHIN_S: Final = 30.0
+# The shortest session that a worker has with the broker is 10 s.
+_PAUSED_WITHIN_S: Final = 9.0
 _LAST_LINES: Final = 25
 PROJECT: Final = Path(__file__).resolve().parent.parent
 
@@ -48,15 +52,30 @@ class Program(ABC):
     """One peer on one stage, from ``start`` to ``stop``."""
 
     name: ClassVar[str]
-    """Its key in ``build/bench.json``."""
+    """What its topics and files are called by."""
+    peer: ClassVar[str]
+    """Its key in ``build/bench.json``; of several programs with one, the fastest counts."""
     title: ClassVar[str]
     """What the table calls it."""
+    share: ClassVar[float] = 1.0
+    """How much of the input a slow one is given: a rate is a rate."""
+    rounds: ClassVar[int] = 100
+    """At most so often is a slow one measured."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
         self.place = stage.place
         self.log_file = self.place.folder / f"{self.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def lacks(cls) -> str | None:
+        """Say what this machine lacks to run it; ``None`` if nothing."""
+        return None
+
+    @classmethod  # noqa: B027 - most need nothing
+    def prepare(cls) -> None:
+        """Build what it runs from, unless that is there."""
 
     @abstractmethod
     def command(self) -> list[str]:
@@ -86,11 +105,19 @@ class Program(ABC):
         fields = stat.read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def answers_ready(self) -> bool:
+        """Ask its readiness page."""
+        url = f"http://127.0.0.1:{self.place.web_port}/readyz"
+        try:
+            with urllib.request.urlopen(url, timeout=READY_WITHIN_S) as answer:
+                return bool(answer.status == 200)  # noqa: PLR2004
+        except (urllib.error.URLError, OSError):
+            return False
+
     async def start(self) -> float:
         """Start the worker; return, in Unix seconds, when it was ready to fold.
 
-        That is when the first probe was sent that the worker answered with 200: not later than the
-        truth, should the answer have waited for the first events' work.
+        That is when the first probe was sent that the worker answered with 200.
         """
         self.place.folder.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("ab") as log:
@@ -105,7 +132,7 @@ class Program(ABC):
         while time.monotonic() < deadline:
             self._check_alive()
             sent_at = time.time()
-            if await asyncio.to_thread(self._answers_ready):
+            if await asyncio.to_thread(self.answers_ready):
                 return sent_at
             await asyncio.sleep(_READY_POLL_S)
         raise self._failed(f"was not ready within {READY_WITHIN_S:.0f} s")
@@ -129,6 +156,23 @@ class Program(ABC):
                 shown = ", ".join(f"{done} of {total}" for done, total in hops)
                 raise self._failed(f"committed nothing for {_STALLED_AFTER_S:.0f} s, at {shown}")
             await asyncio.sleep(_LAG_POLL_S)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop the worker where it stands; it goes on when the block ends."""
+        began_s = time.monotonic()
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            yield
+            stood_still_s = time.monotonic() - began_s
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
+        if stood_still_s > _PAUSED_WITHIN_S:
+            raise BenchError(
+                f"{self.name} stood still for {stood_still_s:.0f} s while its input was loaded: in "
+                f"more than {_PAUSED_WITHIN_S:.0f} s a worker loses its partitions, and the rate "
+                "would be another. Take fewer --events, or a quieter machine"
+            )
 
     async def stop(self) -> None:
         """Stop the worker, by force after a while; nothing if it does not run."""
@@ -162,14 +206,6 @@ class Program(ABC):
             for key, document in documents.items()
             if document is not None and (totals := self.order_totals(document)) is not None
         }
-
-    def _answers_ready(self) -> bool:
-        url = f"http://127.0.0.1:{self.place.web_port}/readyz"
-        try:
-            with urllib.request.urlopen(url, timeout=READY_WITHIN_S) as answer:
-                return bool(answer.status == 200)  # noqa: PLR2004
-        except (urllib.error.URLError, OSError):
-            return False
 
     def _check_alive(self) -> None:
         code = self._process.poll() if self._process else None

@@ -11,7 +11,7 @@ from bench.program import OrderTotals, Program, totals_by_currency
 class Ours(Program):
     """`plexy-ledger worker`."""
 
-    name = "ours"
+    name = peer = "ours"
     title = "plexy-ledger worker"
 
     def command(self) -> list[str]:

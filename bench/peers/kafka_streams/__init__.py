@@ -1,0 +1,97 @@
+"""The peer: a Kafka Streams application in Java; its source is beside, its rules in ``Rules.java``.
+
+The same topology as ours: dedupe by event id and content, fold by payment, fold by order; the same
+topics and state. It is written with the Processor API as Kafka's developer guide has it: RocksDB
+stores with changelogs and a cache, JSON by Jackson's data binding, at least once, acks of all
+in-sync replicas. Where there is a choice it is the cheaper one: the rules of ``plain_rules`` (no
+anomalies, no reversals, no check of the fields), and all other settings at their defaults but those
+that are said here.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Final
+
+from bench.builds import BUILD, build_once
+from bench.program import OrderTotals, Program, totals_by_currency
+
+_SOURCE: Final = Path(__file__).parent
+_BUILT: Final = BUILD / "kafka_streams"
+# Not the default of 30 s: the benchmark waits for the last commit.
+_COMMIT_MS: Final = "5000"
+
+
+class KafkaStreams(Program):
+    """`java peer.App`, by how many threads it folds with."""
+
+    peer = "kafka_streams"
+    threads: ClassVar[int]
+
+    @classmethod
+    def lacks(cls) -> str | None:
+        """Say what this machine lacks to build it."""
+        absent = [name for name in ("java", "javac", "mvn") if shutil.which(name) is None]
+        if not absent:
+            return None
+        return f"Kafka Streams needs a JDK (17 or newer) and Maven: there is no {absent[0]}"
+
+    @classmethod
+    def prepare(cls) -> None:
+        """Compile it, and fetch its libraries."""
+        pom = _SOURCE / "pom.xml"
+        build_once(
+            "the Kafka Streams application",
+            _BUILT,
+            [pom, *_SOURCE.rglob("*.java")],
+            ["mvn", "-q", "-B", "-f", str(pom), f"-Dout={_BUILT}", "package"],
+        )
+
+    def command(self) -> list[str]:
+        """Return the command line of its worker."""
+        jars = f"{_BUILT / 'peer.jar'}:{_BUILT / 'lib'}/*"
+        quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
+        return ["java", quiet, "-cp", jars, "peer.App"]
+
+    def environment(self) -> Mapping[str, str]:
+        """Return where it runs."""
+        return {
+            "BENCH_BOOTSTRAP": self.place.bootstrap,
+            "BENCH_PREFIX": self.place.prefix,
+            "BENCH_APP_ID": self.place.group_id,
+            "BENCH_PARTITIONS": str(self.place.partitions),
+            "BENCH_FOLDER": str(self.place.folder / "data"),
+            "BENCH_WEB_PORT": str(self.place.web_port),
+            "BENCH_THREADS": str(self.threads),
+            "BENCH_COMMIT_MS": _COMMIT_MS,
+        }
+
+    def order_totals(self, document: bytes) -> OrderTotals:
+        """Read one of its order documents."""
+        order = json.loads(document)
+        return OrderTotals(order["status"], totals_by_currency(order["totals"]))
+
+
+class OneThread(KafkaStreams):
+    """Its default."""
+
+    name = "kafka_streams-1"
+    title = "Kafka Streams, 1 thread"
+    threads = 1
+
+
+class TwoThreads(KafkaStreams):
+    """As many as the machine of the project's figures has cores."""
+
+    name = "kafka_streams-2"
+    title = "Kafka Streams, 2 threads"
+    threads = 2
+
+
+class FourThreads(KafkaStreams):
+    """One for each partition."""
+
+    name = "kafka_streams-4"
+    title = "Kafka Streams, 4 threads"
+    threads = 4

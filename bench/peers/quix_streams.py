@@ -1,0 +1,60 @@
+"""The peer: Quix Streams, in an environment of its own under ``build/``: see ``quix_app``.
+
+Its dependencies are locked in ``requirements/quix.txt``, and are none of the project's.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from bench.builds import BUILD, build_once
+from bench.program import PROJECT, OrderTotals, Program, totals_by_currency
+
+_VENV: Final = BUILD / "quix_streams"
+_LOCK: Final = PROJECT / "requirements" / "quix.txt"
+
+
+class QuixStreams(Program):
+    """`python -m bench.peers.quix_app`."""
+
+    name = peer = "quix_streams"
+    title = "Quix Streams"
+    # A third of our rate: half of the events take long enough.
+    share = 0.5
+
+    @classmethod
+    def prepare(cls) -> None:
+        """Make its environment."""
+        uv = str(Path(sys.executable).with_name("uv"))
+        install = [uv, "pip", "install", "--require-hashes", "--compile-bytecode", "--python"]
+        build_once(
+            "the environment of Quix Streams",
+            _VENV,
+            [_LOCK],
+            [uv, "venv", "--clear", "--python", sys.executable, str(_VENV)],
+            [*install, str(_VENV / "bin" / "python"), "--requirement", str(_LOCK)],
+        )
+
+    def command(self) -> list[str]:
+        """Return the command line of its worker."""
+        return [str(_VENV / "bin" / "python"), "-m", "bench.peers.quix_app"]
+
+    def environment(self) -> Mapping[str, str]:
+        """Return where it runs."""
+        return {
+            "BENCH_BOOTSTRAP": self.place.bootstrap,
+            "BENCH_PREFIX": self.place.prefix,
+            "BENCH_APP_ID": self.place.group_id,
+            "BENCH_FOLDER": str(self.place.folder / "data"),
+        }
+
+    def answers_ready(self) -> bool:
+        """Return at once: it has no page. That it folds is seen when it has folded the warm-up."""
+        return True
+
+    def order_totals(self, document: bytes) -> OrderTotals | None:
+        """Read one of its order documents; ``null`` where ours has a tombstone."""
+        order = json.loads(document)
+        return order and OrderTotals(order["status"], totals_by_currency(order["totals"]))

@@ -1,0 +1,21 @@
+"""The table of the programs that are measured.
+
+A new one is a subclass of ``bench.program.Program`` in a module of its own, and a line here.
+"""
+
+from typing import Final
+
+from bench.peers.faust_plain import FaustPlain
+from bench.peers.kafka_streams import FourThreads, OneThread, TwoThreads
+from bench.peers.ours import Ours
+from bench.peers.quix_streams import QuixStreams
+from bench.program import Program
+
+PROGRAMS: Final[tuple[type[Program], ...]] = (
+    Ours,
+    OneThread,
+    TwoThreads,
+    FourThreads,
+    QuixStreams,
+    FaustPlain,
+)
