@@ -53,7 +53,7 @@ check: $(READY) ## check format, lint, types, imports, shell scripts and the rep
 	@$(CHECK_COMPOSE_FILE)
 	$(BIN)/python -m pytest --quiet tests/test_repository.py tests/test_deployment.py
 
-bench: $(READY) ## measure this ledger beside its peers; takes some six minutes
+bench: $(READY) ## measure this ledger beside its peers; takes some ten minutes
 	$(BIN)/python -m bench
 
 faults: $(READY) ## break everything while deliveries go on, then judge; FLAGS="--faults 20 --seed 7"
@@ -81,6 +81,7 @@ lock: $(READY) ## lock the dependencies in requirements/; FLAGS=--upgrade takes 
 		--output-file requirements/runtime.txt
 	$(BIN)/python -c "$(BUILD_TOOLS)" | $(COMPILE) --constraints requirements/dev.txt - \
 		--output-file requirements/build.txt
+	$(COMPILE) $(FLAGS) --group quix --output-file requirements/quix.txt
 
 clean: ## delete what the other commands made; data in .ledger stays
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

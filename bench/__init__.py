@@ -2,8 +2,11 @@
 
 ``recording``     the input: the deliveries that Plexy could have sent, from a seed
 ``stage``         a run's own topics on the broker: loaded, watched, read, deleted
-``peers``         the programs that are measured, one module each, and their table
+``program``       what every program that is measured must be able to do
+``peers``         the programs, one module each, and their table
+``builds``        what some of them run from: built at the first use
 ``fold``          one measured run, and what each run's result must equal
-``report``        the table on the terminal, and ``build/bench.json``
+``report``        the table on the terminal
+``results``       ``build/bench.json``
 ``profile``       where a worker's time goes, by py-spy
 """

@@ -13,7 +13,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-LOCKS = ("build.txt", "dev.txt", "runtime.txt")
+OURS = ("build.txt", "dev.txt", "runtime.txt")
+LOCKS = (*OURS, "quix.txt")
 
 # Written apart, so that this file does not name what it forbids.
 _HOSTS = (
@@ -86,11 +87,14 @@ def wanted(lock: str) -> list[Requirement]:
     """Read what pyproject.toml asks of a lock."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     build, runtime = project["build-system"]["requires"], project["project"]["dependencies"]
-    dev = runtime + project["dependency-groups"]["dev"]
-    return [
-        Requirement(text)
-        for text in {"build.txt": build, "runtime.txt": runtime, "dev.txt": dev}[lock]
-    ]
+    groups = project["dependency-groups"]
+    asked = {
+        "build.txt": build,
+        "runtime.txt": runtime,
+        "dev.txt": runtime + groups["dev"],
+        "quix.txt": groups["quix"],
+    }
+    return [Requirement(text) for text in asked[lock]]
 
 
 def test_the_patterns_find_what_they_are_for():
@@ -144,7 +148,7 @@ def test_a_lock_has_what_pyproject_asks_for(lock):
 
 def test_the_locks_agree_with_each_other():
     everything = locked("dev.txt")
-    for lock in LOCKS:
+    for lock in OURS:
         assert locked(lock).items() <= everything.items(), f"{lock} is not a part of dev.txt"
 
 

@@ -1,0 +1,49 @@
+"""What peers run from is built once, of the very files that are there."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.builds import build_once
+from bench.stage import BenchError
+
+
+def build(folder: Path, source: Path, code: str) -> None:
+    build_once("the thing", folder, [source], [sys.executable, "-c", code, str(folder)])
+
+
+MAKES = "import sys, pathlib; p = pathlib.Path(sys.argv[1]); p.mkdir(); (p / 'thing').touch()"
+FAILS = f"{MAKES}; sys.exit('no such library')"
+
+
+@pytest.fixture
+def source(tmp_path):
+    file = tmp_path / "source"
+    file.write_text("1")
+    return file
+
+
+def test_it_is_built_once_and_says_so(tmp_path, source, capsys):
+    folder = tmp_path / "build" / "thing"
+    build(folder, source, MAKES)
+    build(folder, source, MAKES)  # would fail: the folder is there
+    assert (folder / "thing").exists()
+    assert capsys.readouterr().err == "Building the thing, once …\n"
+
+
+def test_a_change_of_its_source_builds_it_anew(tmp_path, source):
+    folder = tmp_path / "thing"
+    build(folder, source, MAKES)
+    (folder / "thing").unlink()
+    source.write_text("2")
+    build(folder, source, MAKES)
+    assert (folder / "thing").exists()
+
+
+def test_a_build_that_failed_says_why_and_is_not_taken_for_a_whole_one(tmp_path, source):
+    folder = tmp_path / "thing"
+    with pytest.raises(BenchError, match=r"the thing can't be built(?s:.*)no such library"):
+        build(folder, source, FAILS)
+    build(folder, source, MAKES)
+    assert (folder / "thing").exists()

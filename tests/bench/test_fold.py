@@ -1,0 +1,30 @@
+"""Each peer's orders are held against the ledger's own rules, and a wrong one is seen."""
+
+from bench.fold import Input, differences
+from bench.program import OrderTotals
+from bench.recording import record
+
+
+def test_a_peer_is_given_a_warm_up_and_then_what_is_measured():
+    deliveries = record(120, seed=1)
+    given = Input.of(deliveries, 50)
+    assert [*given.warm_up, *given.measured] == deliveries[:60]
+    assert len(given.measured) == 50
+
+
+def test_what_is_expected_counts_the_warm_up_too():
+    deliveries = record(120, seed=1)
+    whole, without = Input.of(deliveries, 100), Input([], deliveries[20:])
+    assert len(whole.expected) > len(without.expected)
+
+
+def test_equal_orders_have_no_differences_and_others_are_named():
+    paid = OrderTotals("paid", (("KZT", 500, 0),))
+    less = OrderTotals("paid", (("KZT", 499, 0),))
+    assert differences({"A": paid}, {"A": paid}) == []
+    assert differences({"A": less, "C": paid}, {"A": paid, "B": paid}) == [
+        "3 of 2 orders differ",
+        'A: got ["paid",[["KZT",499,0]]], expected ["paid",[["KZT",500,0]]]',
+        'B: got no such order, expected ["paid",[["KZT",500,0]]]',
+        'C: got ["paid",[["KZT",500,0]]], expected no such order',
+    ]

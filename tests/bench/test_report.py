@@ -1,0 +1,65 @@
+"""Of several runs the median counts, of several settings the fastest; slow ones run less often."""
+
+import io
+import json
+
+from rich.console import Console
+
+from bench.__main__ import _schedule
+from bench.fold import Measurement
+from bench.peers.faust_plain import FaustPlain
+from bench.peers.kafka_streams import FourThreads, OneThread
+from bench.peers.ours import Ours
+from bench.program import Program
+from bench.report import rates, show, write
+
+
+def run(program: type[Program], rate: float, *differences: str) -> Measurement:
+    return Measurement(
+        program=program, events=1_000, seconds=1_000 / rate, cpu_s=0.1, differences=differences
+    )
+
+
+RUNS = [
+    run(Ours, 14_000.0),
+    run(OneThread, 9_000.0),
+    run(FourThreads, 8_000.0),
+    run(Ours, 10_000.0),
+    run(Ours, 12_000.0),
+    run(OneThread, 7_000.0),
+    run(OneThread, 7_500.0),
+]
+
+
+def test_a_peers_rate_is_the_median_of_its_fastest_setting():
+    assert dict(rates(RUNS)) == {"ours": 12_000.0, "kafka_streams": 8_000.0}
+
+
+def test_the_table_shows_the_spread_the_ratio_and_what_differs():
+    file = io.StringIO()
+    show(Console(file=file, width=200), [*RUNS, run(FaustPlain, 600.0, "2 of 9 orders differ")])
+    text = file.getvalue()
+    assert "10,000 to 14,000" in text
+    assert "1.6x" in text
+    assert "20.0x" in text
+    assert "faust_plain: 2 of 9 orders differ" in text
+
+
+def test_the_file_has_the_rates_and_every_run(tmp_path):
+    path = tmp_path / "bench.json"
+    write(path, [run(Ours, 14_000.0), run(FaustPlain, 700.0, "1 of 9 orders differ")])
+    document = json.loads(path.read_text())
+    assert document["fold"] == {"ours": 14_000.0, "faust_plain": 700.0}
+    told = [(each["program"], each["equal"]) for each in document["details"]["fold"]["runs"]]
+    assert told == [("ours", True), ("faust_plain", False)]
+
+
+def test_rounds_alternate_and_only_the_fastest_setting_of_a_quick_peer_goes_on():
+    done: list[Measurement] = []
+    rate = {Ours: 14_000.0, OneThread: 8_000.0, FourThreads: 9_000.0, FaustPlain: 700.0}
+    order = []
+    for program in _schedule(list(rate), done, 3):
+        done.append(run(program, rate[program]))
+        order.append(program)
+    first = [Ours, OneThread, FourThreads, FaustPlain]
+    assert order == [*first, FourThreads, Ours, Ours, FourThreads]
