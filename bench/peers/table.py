@@ -6,7 +6,7 @@ A new one is a subclass of ``bench.program.Program`` in a module of its own, and
 from typing import Final
 
 from bench.peers.faust_plain import FaustPlain
-from bench.peers.kafka_streams import FourThreads, OneThread, TwoThreads
+from bench.peers.kafka_streams import FourThreads, OneThread, Tuned, TwoThreads
 from bench.peers.ours import Ours
 from bench.peers.quix_streams import QuixStreams
 from bench.program import Program
@@ -16,6 +16,7 @@ PROGRAMS: Final[tuple[type[Program], ...]] = (
     OneThread,
     TwoThreads,
     FourThreads,
+    Tuned,
     QuixStreams,
     FaustPlain,
 )

@@ -8,13 +8,13 @@ from bench.recording import record
 def test_a_peer_is_given_a_warm_up_and_then_what_is_measured():
     deliveries = record(120, seed=1)
     given = Input.of(deliveries, 50)
-    assert [*given.warm_up, *given.measured] == deliveries[:60]
+    assert [*given.warm_up, *given.measured] == deliveries[:65]
     assert len(given.measured) == 50
 
 
 def test_what_is_expected_counts_the_warm_up_too():
     deliveries = record(120, seed=1)
-    whole, without = Input.of(deliveries, 100), Input([], deliveries[20:])
+    whole, without = Input.of(deliveries, 100), Input([], deliveries[20:120])
     assert len(whole.expected) > len(without.expected)
 
 

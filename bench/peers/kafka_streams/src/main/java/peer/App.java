@@ -104,10 +104,9 @@ public final class App {
         settings.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, setting("BENCH_COMMIT_MS"));
         settings.put(ConsumerConfig.AUTO_OFFSET_RESET_CONFIG, "earliest");
         settings.put(StreamsConfig.producerPrefix(ProducerConfig.ACKS_CONFIG), "all");
-        String batchBytes = System.getenv("BENCH_BATCH_BYTES");
-        if (batchBytes != null) {
-            settings.put(StreamsConfig.producerPrefix(ProducerConfig.BATCH_SIZE_CONFIG), batchBytes);
-        }
+        settings.put(
+                StreamsConfig.producerPrefix(ProducerConfig.BATCH_SIZE_CONFIG),
+                setting("BENCH_BATCH_BYTES"));
         return settings;
     }
 
