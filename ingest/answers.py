@@ -15,6 +15,8 @@ from starlette.types import Receive, Scope, Send
 
 from runtime.problems import MEDIA_TYPE, Problem
 
+Headers = list[tuple[bytes, bytes]]
+
 # Built once: every accepted delivery is answered with this same object.
 RECEIVED: Final = Response(b'{"received": true}', media_type="application/json")
 
@@ -92,3 +94,7 @@ def problem(
     document = Problem(status=status, code=code, detail=detail, field=field)
     kind = _LingeringResponse if code == "body_too_large" else ProblemResponse
     return kind(document, {**HEADERS.get(status, {}), **(headers or {})})
+
+
+# What is answered where we failed: the server logs how, the sender reads none of it.
+BUG: Final = problem("internal_error", "ingress failed unexpectedly; deliver it again")

@@ -5,6 +5,12 @@ Never: more of a head in memory than ``Limits`` allows, a request that takes for
 answer that takes for ever to be fetched, or more connections than the process can have: where one
 too many comes, the one that has kept us waiting longest goes.
 
+A request that arrived whole in one read, as nearly every delivery does, goes to the ``Direct``
+handler, if the server has one: a call with headers and body, and an answer that is written at once.
+ASGI's part in it (scope, events, messages, a cycle that takes an answer in pieces) and the
+application's routing take longer than all else that ingress does. Whatever is not that simple goes
+the way of any ASGI application, and so does everything where there is no direct handler.
+
 uvicorn 0.54 with httptools has no limit on a head's size or time, reads pipelined requests faster
 than it answers them, and answers what is no HTTP in plain text. What a connection is waiting for::
 
@@ -19,12 +25,14 @@ import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, Literal, NoReturn, Self
+from typing import Any, ClassVar, Final, Literal, NoReturn, Protocol, Self
 
 import httptools
+from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from ingest.answers import ProblemResponse, problem
+from ingest.answers import BUG, Headers, ProblemResponse, problem
+from ingest.load import SMALL_BYTES
 
 # What a proxy in front usually allows as well; Plexy's own heads have some 500 bytes.
 _HEAD_BYTES: Final = 16 * 1024
@@ -84,6 +92,34 @@ _LAST_WORDS: Final[Mapping[_Fault, ProblemResponse | None]] = MappingProxyType(
 )
 
 
+class Direct(Protocol):
+    """What takes the requests of one path that arrived whole."""
+
+    @property
+    def path(self) -> bytes:
+        """The path, as it stands in a request; the method is POST."""
+
+    async def take(self, headers: Headers, body: bytes) -> Response:
+        """Return the answer; names of headers are lower case, the body has no more than 16 KiB."""
+
+
+class _Exchange:
+    """What uvicorn asks of a request's cycle, for a request that goes to the direct handler."""
+
+    __slots__ = ("disconnected", "keep_alive", "message_event", "response_complete")
+    response_started = False
+
+    def __init__(self, *, keep_alive: bool) -> None:
+        self.keep_alive = keep_alive
+        self.response_complete = False
+        self.disconnected = False
+        self.message_event = _NOBODY_WAITS
+
+
+# uvicorn tells a cycle of its connection's end by this; a direct handler does not ask.
+_NOBODY_WAITS: Final = asyncio.Event()
+
+
 class _RefusedError(Exception):
     """Leaves the parser, which has to be left by an exception."""
 
@@ -92,13 +128,17 @@ class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's connection, bounded; ``bounded_protocol`` makes the class for one server."""
 
     limits: ClassVar[Limits] = Limits()
+    direct: ClassVar[Direct | None] = None
     # The connections that owe us something, those first that have for longest.
     waiting: ClassVar[dict["BoundedProtocol", None]] = {}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._state: _State = ""
-        self._stalled: asyncio.TimerHandle | None = None
+        # When we lose patience, by the loop's clock, and the timer that looks whether we have.
+        self._patient_until = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         # Of the request that is arriving: whether its head is here, and all of it.
         self._head_whole = False
         self._whole = False
@@ -106,6 +146,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._read_bytes = 0
         self._parsed_bytes = 0
         self._chunks = 0
+        # What is here of the body of a request that may go to the direct handler.
+        self._held: bytes | None = None
         self._unanswered = 0
         self._fault: _Fault = "malformed_request"
         # Set once nothing more is read; the last words, if any, follow the answers under way.
@@ -137,36 +179,56 @@ class BoundedProtocol(HttpToolsProtocol):
             # To answer in HTTP is right (RFC 9110, 7.8), but what follows may be something else.
             self._end(None)
         except (httptools.HttpParserError, _RefusedError):
+            self._hold_no_longer()
             self._end_by_fault()
+        self._hold_no_longer()
         self._watch()
 
     def on_message_begin(self) -> None:
-        """Begin a request."""
-        super().on_message_begin()
+        """Begin a request; `_hand_over` does the rest for one that goes to the application."""
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
         self._head_whole = self._whole = False
         self._parsed_bytes = self._chunks = 0
         self._state = ""
 
     def on_url(self, url: bytes) -> None:
         """Take a piece of the path."""
-        super().on_url(url)
+        self.url += url
         self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header."""
-        super().on_header(name, value)
+        # As uvicorn does, without a call for each.
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
         self._count(len(name) + len(value))
         if len(self.headers) > self.limits.headers:
             self._refuse("head_too_large")
 
     def on_headers_complete(self) -> None:
-        """Hand the request to the application, or queue it behind others of this connection."""
+        """Hold the request until the end of this read, or hand it to the application."""
         if self._unanswered >= self.limits.pipelined:
             self._refuse("pipelined_too_far")
-        super().on_headers_complete()
+        if self._may_be_direct():
+            self._held = b""
+        else:
+            self._hand_over(b"")
         self._unanswered += 1
         self._head_whole = True
         self._read_bytes = 0
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        if self._held is not None:
+            self._held += body
+            if len(self._held) > SMALL_BYTES:
+                self._hand_over(self._held)
+        else:
+            super().on_body(body)
 
     def on_chunk_header(self) -> None:
         """Take one more chunk of the body."""
@@ -176,9 +238,12 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note that the request is whole."""
-        super().on_message_complete()
         self._whole = True
         self._head_whole = False
+        if self._held is not None:
+            self._take(self._held)
+        else:
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Go on with the next request; read more only when none is left."""
@@ -193,6 +258,61 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             self.flow.resume_reading()
         self._watch()
+
+    def _may_be_direct(self) -> bool:
+        """Say whether this is for the direct handler, and what is answered is fetched at once."""
+        return (
+            self.direct is not None
+            and self.url == self.direct.path
+            and self.parser.get_method() == b"POST"
+            and self._unanswered == 0
+            and not self.expect_100_continue
+            and not self.flow.write_paused
+            and not self.parser.should_upgrade()
+        )
+
+    def _hold_no_longer(self) -> None:
+        """Give up hope of a request that is not whole at the end of a read."""
+        if self._held is not None:
+            self._hand_over(self._held)
+
+    def _hand_over(self, body: bytes) -> None:
+        """Give a request to the application, as uvicorn does, with what is here of its body."""
+        self._held = None
+        begun = (self.url, self.headers, self.expect_100_continue)
+        # It makes the scope, and begins anew what was read since.
+        super().on_message_begin()
+        self.url, headers, self.expect_100_continue = begun
+        self.headers += headers
+        super().on_headers_complete()
+        if body:
+            super().on_body(body)
+
+    def _take(self, body: bytes) -> None:
+        """Give a whole request to the direct handler."""
+        self._held = None
+        keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+        exchange = _Exchange(keep_alive=keep_alive)
+        self.cycle = exchange  # type: ignore[assignment]
+        task = self.loop.create_task(self._answer(exchange, self.headers, body))
+        # The server waits for these before it ends.
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _answer(self, exchange: _Exchange, headers: Headers, body: bytes) -> None:
+        assert self.direct is not None  # noqa: S101 - for mypy: only then a request is held
+        try:
+            answer = await self.direct.take(headers, body)
+        except Exception as error:
+            self.logger.exception("Exception in the direct handler\n", exc_info=error)
+            answer = BUG
+        exchange.response_complete = True
+        if not self.transport.is_closing():
+            closes = not exchange.keep_alive or answer.headers.get("connection") == "close"
+            self.transport.write(_encode(answer, self.server_state.default_headers, closes=closes))
+            if closes:
+                self.transport.close()
+        self.on_response_complete()
 
     def _count(self, size_bytes: int) -> None:
         self._parsed_bytes += size_bytes
@@ -242,7 +362,8 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._enter("ending")
         if self._last_words is not None:
-            self.transport.write(_encode(self._last_words, self.server_state.default_headers))
+            default_headers = self.server_state.default_headers
+            self.transport.write(_encode(self._last_words, default_headers, closes=True))
         self.transport.write_eof()
         self.flow.pause_reading()
 
@@ -250,15 +371,33 @@ class BoundedProtocol(HttpToolsProtocol):
         if state == self._state:
             return
         self._state = state
-        if self._stalled is not None:
-            self._stalled.cancel()
-            self._stalled = None
         self.waiting.pop(self, None)
         if state == "lost":
+            self._stop_timer()
             return
         if state != "answering":
             self.waiting[self] = None
-        self._stalled = self.loop.call_later(self._patience_s(state), self.transport.abort)
+        self._patient_until = self.loop.time() + self._patience_s(state)
+        # A timer for each state would be two for each request, made and cancelled again: the one
+        # that runs is kept, unless it comes too late, and looks again if it comes too early.
+        if self._timer is None or self._timer_at > self._patient_until:
+            self._look_at(self._patient_until)
+
+    def _look_at(self, time: float) -> None:
+        self._stop_timer()
+        self._timer_at = time
+        self._timer = self.loop.call_at(time, self._look)
+
+    def _look(self) -> None:
+        if self.loop.time() < self._patient_until:
+            self._look_at(self._patient_until)
+        else:
+            self.transport.abort()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _patience_s(self, state: _State) -> float:
         if state == "idle":
@@ -266,12 +405,16 @@ class BoundedProtocol(HttpToolsProtocol):
         return _LINGER_S if state == "ending" else self.limits.stalled_after_s
 
 
-def bounded_protocol(limits: Limits) -> type[BoundedProtocol]:
+def bounded_protocol(limits: Limits, direct: Direct | None = None) -> type[BoundedProtocol]:
     """Return the class of one server's connections, which are counted by themselves."""
-    return type("ServersProtocol", (BoundedProtocol,), {"limits": limits, "waiting": {}})
+    members: dict[str, Any] = {"limits": limits, "direct": direct, "waiting": {}}
+    return type("ServersProtocol", (BoundedProtocol,), members)
 
 
-def _encode(answer: ProblemResponse, default_headers: list[tuple[bytes, bytes]]) -> bytes:
-    headers = [*default_headers, *answer.raw_headers, (b"connection", b"close")]
-    lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+def _encode(answer: Response, default_headers: Headers, *, closes: bool) -> bytes:
+    """Return an answer as the bytes of HTTP/1.1."""
+    headers = [*default_headers, *answer.raw_headers]
+    if closes and (b"connection", b"close") not in headers:
+        headers.append((b"connection", b"close"))
+    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
     return b"%b%b\r\n%b" % (STATUS_LINE[answer.status_code], lines, bytes(answer.body))

@@ -46,12 +46,14 @@ def server_config(app: Starlette, limits: Limits) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http=bounded_protocol(limits),
+        http=bounded_protocol(limits, app.state.direct),
         ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
+        # Nobody asks who sent a request: its signature says more than its address.
+        proxy_headers=False,
         backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=LONGEST_ANSWER_S,

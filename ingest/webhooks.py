@@ -9,14 +9,14 @@ import asyncio
 import time
 from typing import Final, NamedTuple, assert_never
 
-import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ingest.answers import RECEIVED, problem
+from ingest.answers import RECEIVED, Headers, problem
+from ingest.appends import LogUnavailableError
 from ingest.body import BodyFault, read_body
 from ingest.load import BodyMemory, Deliveries
-from ingest.log import Log, LogUnavailableError
+from ingest.log import Log
 from ingest.records import (
     Delivery,
     Record,
@@ -28,6 +28,9 @@ from ingest.settings import IngestSettings
 from ledger.envelope import Envelope, decode_envelope
 from ledger.rejections import Rejection
 from ledger.signature import SignatureFault, verify
+from runtime.lines import FrequentLog
+
+WEBHOOKS_PATH: Final = "/webhooks/plexy"
 
 # Of the time until the answer is due, a slow body may take this share, so that the log always has
 # the rest: a record that isn't acknowledged by then says something about Kafka, not about a sender.
@@ -35,7 +38,7 @@ _READ_SHARE: Final = 0.6
 # The last tenth is for the answer's own way.
 _APPEND_SHARE: Final = 0.9
 
-_log = structlog.get_logger(__name__)
+_log = FrequentLog()
 
 
 class _Outcome(NamedTuple):
@@ -48,7 +51,9 @@ class _Outcome(NamedTuple):
 
 
 class WebhookEndpoint:
-    """The endpoint, as an ASGI application: nothing stands between the server and this."""
+    """The endpoint: an ASGI application, and what takes whole requests from the connection."""
+
+    path = WEBHOOKS_PATH.encode()
 
     def __init__(self, settings: IngestSettings, log: Log) -> None:
         self._settings = settings
@@ -61,7 +66,7 @@ class WebhookEndpoint:
         self._append_within_s = settings.answer_within_s * _APPEND_SHARE
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Take one delivery."""
+        """Take one delivery, whose body may still be arriving."""
         arrived = asyncio.get_running_loop().time()
         started = time.perf_counter()
         delivery = Delivery.of(scope, received_at_ms=time.time_ns() // 1_000_000)
@@ -69,6 +74,19 @@ class WebhookEndpoint:
         _report(outcome, time.perf_counter() - started)
         if outcome.answer is not None:
             await outcome.answer(scope, receive, send)
+
+    async def take(self, headers: Headers, body: bytes) -> Response:
+        """Take one delivery that arrived whole, and is so small that it finds room in any case."""
+        arrived = asyncio.get_running_loop().time()
+        started = time.perf_counter()
+        delivery = Delivery.of({"headers": headers}, received_at_ms=time.time_ns() // 1_000_000)
+        if len(body) > self._settings.max_body_bytes:
+            outcome = self._too_large()
+        else:
+            outcome = self._refuse_by_head(delivery) or await self._judge(delivery, body, arrived)
+        _report(outcome, time.perf_counter() - started)
+        assert outcome.answer is not None  # noqa: S101 - only without a body there is none
+        return outcome.answer
 
     def _refuse_by_head(self, delivery: Delivery) -> _Outcome | None:
         """Refuse what need not be read."""
@@ -88,21 +106,21 @@ class WebhookEndpoint:
         ) as body:
             if isinstance(body, BodyFault):
                 return self._no_body(body)
-            fault = self._signature_fault(delivery, body)
-            if fault is not None:
-                return _refused(fault, self._explain(fault))
-            return await self._admit(delivery, body, arrived + self._append_within_s)
+            return await self._judge(delivery, body, arrived)
 
-    async def _admit(self, delivery: Delivery, body: bytes, until: float) -> _Outcome:
+    async def _judge(self, delivery: Delivery, body: bytes, arrived: float) -> _Outcome:
         """Give a delivery whose signature is good a place; strangers take none from it."""
+        fault = self._signature_fault(delivery, body)
+        if fault is not None:
+            return _refused(fault, self._explain(fault))
         if not self._deliveries.admit():
             return _overloaded()
         try:
-            return await self._take(delivery, body, until)
+            return await self._admit(delivery, body, arrived + self._append_within_s)
         finally:
             self._deliveries.release()
 
-    async def _take(self, delivery: Delivery, body: bytes, until: float) -> _Outcome:
+    async def _admit(self, delivery: Delivery, body: bytes, until: float) -> _Outcome:
         """Judge the envelope, and keep the delivery."""
         envelope = decode_envelope(body)
         match envelope:

@@ -59,7 +59,9 @@ def _options() -> argparse.Namespace:
         prog="python -m bench.ingest", description=__doc__, formatter_class=formatter
     )
     names = [server.name for server in SERVERS]
-    parser.add_argument("--servers", nargs="+", choices=names, default=names, help="whom to measure")
+    parser.add_argument(
+        "--servers", nargs="+", choices=names, default=names, help="whom to measure"
+    )
     parser.add_argument("--repeat", type=int, default=3, help="rounds, in alternating order")
     parser.add_argument("--seconds", type=int, default=8, help="of each run, after its warm-up")
     parser.add_argument("--warm-up", type=int, default=2, help="seconds")
@@ -82,9 +84,7 @@ def _able(names: Sequence[str], console: Console) -> list[type[Server]]:
     return able
 
 
-def _measure_all(
-    options: argparse.Namespace, servers: Sequence[type[Server]]
-) -> list[Measurement]:
+def _measure_all(options: argparse.Namespace, servers: Sequence[type[Server]]) -> list[Measurement]:
     cache = kafka_cache(DemoSettings.from_environment(os.environ))
     measurements = []
     with (

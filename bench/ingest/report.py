@@ -1,8 +1,8 @@
 """What was measured, for people: a table. For programs: the rates of ``build/bench.json``.
 
 In: measurements, in the order in which they were made. Out: text and numbers. A rate is the median
-of a server's rounds; a ratio is the median of the rounds' own ratios, since what ran side by side is
-compared.
+of a server's rounds; a ratio is the median of the rounds' own ratios, since what ran side by side
+is compared.
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ from bench.ingest.run import Measurement
 from bench.ingest.servers import Ours, Server
 
 MEASURED = """\
-Measured: answers per second that wrk counts, each connection sending its next delivery once answered, \
-after a warm-up on the same process. Server, broker and wrk share the machine's processors. Ratio: ours \
-to it, the median over rounds."""
+Measured: answers per second that wrk counts, each connection sending its next delivery once \
+answered, after a warm-up on the same process. Server, broker and wrk share the machine's \
+processors. The ratio is the median over rounds."""
 
 
 def show(console: Console, measurements: Sequence[Measurement], connections: int) -> None:
@@ -75,8 +75,7 @@ def ratio(server: type[Server], measurements: Sequence[Measurement]) -> float | 
     if Ours not in grouped:
         return None
     return median(
-        ours.rate / other.rate
-        for ours, other in zip(grouped[Ours], grouped[server], strict=True)
+        ours.rate / other.rate for ours, other in zip(grouped[Ours], grouped[server], strict=True)
     )
 
 

@@ -1,7 +1,7 @@
-"""The servers that are measured, each as a process of its own on a port of its own, and their table.
+"""The servers that are measured, each a process on a port of its own, and their table.
 
-In: a place on the broker, with its topics made. Out: a server that answers, until ``stop``. Never: a
-wait without a bound; a server that died is reported with its last lines.
+In: a place on the broker, with its topics made. Out: a server that answers, until ``stop``. Never:
+a wait without a bound; a server that died is reported with its last lines.
 """
 
 import os
@@ -191,9 +191,10 @@ class GoHandler(Server):
         built = subprocess.run(  # noqa: S603 - the command is ours
             command, cwd=_GO_SOURCE, capture_output=True, text=True, check=False
         )
-        return f"Go's handler is left out, it can't be built: {built.stderr}" * bool(
-            built.returncode
-        ) or None
+        return (
+            f"Go's handler is left out, it can't be built: {built.stderr}" * bool(built.returncode)
+            or None
+        )
 
     def command(self) -> list[str]:
         """Return its command line."""

@@ -1,0 +1,79 @@
+"""Log lines of what happens thousands of times a second, such as a delivery.
+
+In: an event and its fields, from the event loop's thread. Out: the same line that structlog would
+write, in JSON at a tenth of the time: rendered by msgspec, and written once per turn of the loop.
+Never: a line that is left behind: what a full buffer or the program's end finds is written at once.
+
+Where lines are for people, or nobody has called ``runtime.logs.configure``, structlog writes them.
+"""
+
+import asyncio
+import atexit
+from datetime import UTC, datetime
+from typing import Any, BinaryIO, Final
+
+import msgspec
+import structlog
+
+# A turn of the loop has some ten kilobytes of lines, if it is a busy one.
+_MOST_BYTES: Final = 64 * 1024
+
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+class FrequentLog:
+    """What is told often, at level ``info``."""
+
+    def info(self, event: str, **fields: Any) -> None:
+        """Tell of an event."""
+        if _buffer is None:
+            structlog.get_logger().info(event, **fields)
+        else:
+            _buffer.add(_render(event, fields))
+
+
+class _Buffer:
+    """Lines of this turn of the event loop."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._lines = bytearray()
+
+    def add(self, line: bytes) -> None:
+        """Take a line; without an event loop, or with a full buffer, it is written at once."""
+        first = not self._lines
+        self._lines += line
+        if len(self._lines) > _MOST_BYTES:
+            self.flush()
+        elif first:
+            try:
+                asyncio.get_running_loop().call_soon(self.flush)
+            except RuntimeError:
+                self.flush()
+
+    def flush(self) -> None:
+        """Write what is there."""
+        # Forgotten first: a stream that is closed must not make the buffer grow.
+        lines, self._lines = self._lines, bytearray()
+        self._stream.write(lines)
+        self._stream.flush()
+
+
+_buffer: _Buffer | None = None
+
+
+def write_to(stream: BinaryIO | None) -> None:
+    """Write JSON lines to this stream from now on; ``None`` leaves them to structlog."""
+    global _buffer  # noqa: PLW0603 - as structlog's own configuration, one for the process
+    if _buffer is not None:
+        atexit.unregister(_buffer.flush)
+    _buffer = None if stream is None else _Buffer(stream)
+    if _buffer is not None:
+        atexit.register(_buffer.flush)
+
+
+def _render(event: str, fields: dict[str, Any]) -> bytes:
+    """Return the line as structlog's ``JSONRenderer`` writes it, spaces included."""
+    now = datetime.now(UTC).isoformat()[: -len("+00:00")]
+    line = fields | {"event": event, "level": "info", "timestamp": f"{now}Z"}
+    return msgspec.json.format(_ENCODER.encode(line), indent=0) + b"\n"
