@@ -22,8 +22,9 @@ than it answers them, and answers what is no HTTP in plain text. What a connecti
 
 import asyncio
 import resource
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Literal, NoReturn, Protocol, Self
 
@@ -31,7 +32,7 @@ import httptools
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from ingest.answers import BUG, Headers, ProblemResponse, problem
+from ingest.answers import BUG, RECEIVED, Headers, ProblemResponse, Waiting, problem
 from ingest.load import SMALL_BYTES
 
 # What a proxy in front usually allows as well; Plexy's own heads have some 500 bytes.
@@ -99,7 +100,7 @@ class Direct(Protocol):
     def path(self) -> bytes:
         """The path, as it stands in a request; the method is POST."""
 
-    async def take(self, headers: Headers, body: bytes) -> Response:
+    def take(self, headers: Headers, body: bytes) -> Response | Waiting:
         """Return the answer; names of headers are lower case, the body has no more than 16 KiB."""
 
 
@@ -199,8 +200,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header."""
-        # As uvicorn does, without a call for each.
+        """Take a header, as uvicorn does, without a call for each."""
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
@@ -294,22 +294,30 @@ class BoundedProtocol(HttpToolsProtocol):
         keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
         exchange = _Exchange(keep_alive=keep_alive)
         self.cycle = exchange  # type: ignore[assignment]
-        task = self.loop.create_task(self._answer(exchange, self.headers, body))
-        # The server waits for these before it ends.
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        self._go_on(exchange, partial(self.direct.take, self.headers, body))  # type: ignore[union-attr]
 
-    async def _answer(self, exchange: _Exchange, headers: Headers, body: bytes) -> None:
-        assert self.direct is not None  # noqa: S101 - for mypy: only then a request is held
+    def _go_on(self, exchange: _Exchange, step: Callable[[], Response | Waiting]) -> None:
+        """Take a step of the direct handler towards its answer; a bug is answered as one."""
         try:
-            answer = await self.direct.take(headers, body)
+            answer = step()
         except Exception as error:
             self.logger.exception("Exception in the direct handler\n", exc_info=error)
             answer = BUG
+        if isinstance(answer, Waiting):
+            settle = answer.settle
+            answer.done.add_done_callback(lambda _done: self._go_on(exchange, settle))
+        else:
+            self._answer(exchange, answer)
+
+    def _answer(self, exchange: _Exchange, answer: Response) -> None:
         exchange.response_complete = True
         if not self.transport.is_closing():
-            closes = not exchange.keep_alive or answer.headers.get("connection") == "close"
-            self.transport.write(_encode(answer, self.server_state.default_headers, closes=closes))
+            closes = not exchange.keep_alive or (b"connection", b"close") in answer.raw_headers
+            headers = self.server_state.default_headers
+            if answer is RECEIVED and not closes:
+                self.transport.write(_received(headers))
+            else:
+                self.transport.write(_encode(answer, headers, closes=closes))
             if closes:
                 self.transport.close()
         self.on_response_complete()
@@ -409,6 +417,24 @@ def bounded_protocol(limits: Limits, direct: Direct | None = None) -> type[Bound
     """Return the class of one server's connections, which are counted by themselves."""
     members: dict[str, Any] = {"limits": limits, "direct": direct, "waiting": {}}
     return type("ServersProtocol", (BoundedProtocol,), members)
+
+
+class _Received:
+    """The bytes of the answer that nearly every delivery gets; uvicorn's clock is in its head."""
+
+    def __init__(self) -> None:
+        self._headers: Headers | None = None
+        self._encoded = b""
+
+    def __call__(self, default_headers: Headers) -> bytes:
+        # uvicorn makes a new list each second, with the new date.
+        if default_headers is not self._headers:
+            self._headers = default_headers
+            self._encoded = _encode(RECEIVED, default_headers, closes=False)
+        return self._encoded
+
+
+_received = _Received()
 
 
 def _encode(answer: Response, default_headers: Headers, *, closes: bool) -> bytes:

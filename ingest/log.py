@@ -9,6 +9,7 @@ later (its sender delivers it again), or a state that only a restart of the prog
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable
 from typing import Final, Protocol
 
 import structlog
@@ -36,8 +37,8 @@ _log = structlog.get_logger(__name__)
 class Log(Protocol):
     """What the endpoints need of a log."""
 
-    async def append(self, record: Record, until: float) -> None:
-        """Return once the record is kept; ``LogUnavailableError`` otherwise, by ``until``."""
+    def append(self, record: Record, until: float) -> Awaitable[None]:
+        """Be done once the record is kept; ``LogUnavailableError`` otherwise, by ``until``."""
 
     async def trouble(self) -> str | None:
         """Find out why nothing can be appended at this moment; ``None`` if something can."""
@@ -84,15 +85,17 @@ class WebhookLog:
             await asyncio.wait([self._keeper])
         self._client_log.detach()
 
-    async def append(self, record: Record, until: float) -> None:
-        """Return once Kafka has acknowledged; ``until`` is a time of the event loop's clock.
+    def append(self, record: Record, until: float) -> asyncio.Future[None]:
+        """Be done once Kafka has acknowledged; ``until`` is a time of the event loop's clock.
 
         A record that was given up may still be delivered later. It is then there twice, since its
         sender delivers it again, and counts once.
         """
         if self._appends is None:
-            raise LogUnavailableError(self._reason)
-        await self._appends.append(record, until)
+            refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            refused.set_exception(LogUnavailableError(self._reason))
+            return refused
+        return self._appends.append(record, until)
 
     async def trouble(self) -> str | None:
         """Ask Kafka itself: what was true a while ago is no answer."""

@@ -36,6 +36,8 @@ _MAX_HEADER_CHARS: Final = 4096
 # ASCII digits only: \d would take other scripts' digits, and int() would read them.
 _TIMESTAMP: Final = re.compile(r"[0-9]{1,15}")
 _HEX_SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
+# What nearly every header is: one match, where taking it apart by its commas is fourteen calls.
+_PLAIN: Final = re.compile(r"t=([0-9]{1,15}),v1=([0-9a-fA-F]{64})")
 
 
 def verify(  # noqa: PLR0913 - all that the answer depends on
@@ -73,6 +75,9 @@ def sign(body: bytes, secret: bytes, timestamp_s: int, form: SignedForm = Signed
 
 def _parse(header: str) -> tuple[str, list[bytes]] | None:
     """Return the timestamp's digits and the ``v1`` digests, or ``None`` for anything else."""
+    plain = _PLAIN.fullmatch(header)
+    if plain is not None:
+        return plain[1], [bytes.fromhex(plain[2])]
     if len(header) > _MAX_HEADER_CHARS:
         return None
     pairs = [part.strip().partition("=") for part in header.split(",")]
@@ -93,14 +98,15 @@ def _matches(
         messages.append(body)
     if form is not SignedForm.BODY:
         messages.append(_timestamped(timestamp, body))
-    # No early exit: how long it takes says nothing about which secret or form nearly matched.
-    matched = False
+    # The first match ends it: whoever sent that learns nothing that he did not know. What does not
+    # match is compared whole and with all, so that the time says nothing of which nearly matched.
     for secret in secrets:
         for message in messages:
             expected = hmac.digest(secret, message, "sha256")
             for digest in given:
-                matched |= hmac.compare_digest(expected, digest)
-    return matched
+                if hmac.compare_digest(expected, digest):
+                    return True
+    return False
 
 
 def _timestamped(timestamp: str, body: bytes) -> bytes:
