@@ -4,6 +4,8 @@
 ``stage``         a run's own topics on the broker: loaded, watched, read, deleted
 ``peers``         the programs that are measured, one module each, and their table
 ``fold``          one measured run, and what each run's result must equal
-``report``        the table on the terminal, and ``build/bench.json``
+``report``        the table on the terminal, and the fold's half of ``build/bench.json``
+``results``       that file, of which ``ingest`` writes the other half
+``ingest``        the same for ingress: `python -m bench.ingest`
 ``profile``       where a worker's time goes, by py-spy
 """

@@ -1,7 +1,9 @@
-"""``build/bench.json``: what the benchmarks measured, each its half, for programs.
+"""``build/bench.json``: the rates that were measured last, each half by whoever measures it.
 
-In: a half's name, its rates per second, and what else it has to say. Out: the file, in which the
-other half stands as it was: each is measured by a command of its own.
+In: a half's name (``fold``, ``ingest``), its rates per second by program, and what else a reader
+may ask about them. Out: the file, with the other half as it was. Never: another half's figures.
+
+    {"fold": {"ours": …}, "ingest": {"ours": …}, "details": {"fold": {…}, "ingest": {…}}}
 """
 
 import json
@@ -11,8 +13,8 @@ from typing import Any
 
 
 def keep(path: Path, half: str, rates: Mapping[str, float], **details: Any) -> None:
-    """Write one half (``fold``, ``ingest``); the rates are medians per second."""
-    document = json.loads(path.read_text()) if path.exists() else {}
+    """Replace one half of the file, and its details; what else stands in it stays."""
+    document: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     document[half] = {name: round(rate, 1) for name, rate in rates.items()}
     document.setdefault("details", {})[half] = details
     path.parent.mkdir(parents=True, exist_ok=True)

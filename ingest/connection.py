@@ -197,7 +197,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_url(self, url: bytes) -> None:
         """Take a piece of the path."""
         self.url += url
-        self._count(len(url))
+        self._parsed_bytes += len(url)
+        if self._parsed_bytes > self.limits.head_bytes:
+            self._refuse("head_too_large")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header, as uvicorn does, without a call for each."""
@@ -205,8 +207,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
         self.headers.append((name, value))
-        self._count(len(name) + len(value))
-        if len(self.headers) > self.limits.headers:
+        self._parsed_bytes += len(name) + len(value)
+        limits = self.limits
+        if self._parsed_bytes > limits.head_bytes or len(self.headers) > limits.headers:
             self._refuse("head_too_large")
 
     def on_headers_complete(self) -> None:
@@ -321,11 +324,6 @@ class BoundedProtocol(HttpToolsProtocol):
             if closes:
                 self.transport.close()
         self.on_response_complete()
-
-    def _count(self, size_bytes: int) -> None:
-        self._parsed_bytes += size_bytes
-        if self._parsed_bytes > self.limits.head_bytes:
-            self._refuse("head_too_large")
 
     def _refuse(self, fault: _Fault) -> NoReturn:
         self._fault = fault

@@ -90,10 +90,10 @@ class WebhookEndpoint:
         outcome = self._refuse_by_head(delivery) or self._judge(delivery, body)
         if outcome.record is None:
             return _answer(outcome, started)
-        if not self._deliveries.admit():
-            return _answer(_overloaded(), started)
         until = asyncio.get_running_loop().time() + self._append_within_s
-        kept = asyncio.ensure_future(self._log.append(outcome.record, until))
+        kept = self._append(outcome.record, until)
+        if kept is None:
+            return _answer(_overloaded(), started)
 
         def settle() -> Response:
             self._deliveries.release()
@@ -123,20 +123,30 @@ class WebhookEndpoint:
             return await self._keep(outcome, arrived + self._append_within_s)
 
     async def _keep(self, outcome: _Outcome, until: float) -> _Outcome:
-        """Wait until the log has what the outcome rests on.
+        """Wait until the log has what the outcome rests on."""
+        if outcome.record is None:
+            return outcome
+        kept = self._append(outcome.record, until)
+        if kept is None:
+            return _overloaded()
+        try:
+            await asyncio.wait([kept])
+        finally:
+            self._deliveries.release()
+        return _settled(outcome, kept)
+
+    def _append(self, record: Record, until: float) -> asyncio.Future[None] | None:
+        """Begin to keep a record, which takes a place until ``release``; ``None`` without one.
 
         Only what is to be kept takes a place, and so only what has a good signature.
         """
-        if outcome.record is None:
-            return outcome
         if not self._deliveries.admit():
-            return _overloaded()
+            return None
         try:
-            kept = asyncio.ensure_future(self._log.append(outcome.record, until))
-            await asyncio.wait([kept])
-            return _settled(outcome, kept)
-        finally:
+            return asyncio.ensure_future(self._log.append(record, until))
+        except BaseException:
             self._deliveries.release()
+            raise
 
     def _judge(self, delivery: Delivery, body: bytes) -> _Outcome:
         """Judge a whole delivery: size, signature, envelope."""
