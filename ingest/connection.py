@@ -5,11 +5,9 @@ Never: more of a head in memory than ``Limits`` allows, a request that takes for
 answer that takes for ever to be fetched, or more connections than the process can have: where one
 too many comes, the one that has kept us waiting longest goes.
 
-A request that arrived whole in one read, as nearly every delivery does, goes to the ``Direct``
-handler, if the server has one: a call with headers and body, and an answer that is written at once.
-ASGI's part in it (scope, events, messages, a cycle that takes an answer in pieces) and the
-application's routing take longer than all else that ingress does. Whatever is not that simple goes
-the way of any ASGI application, and so does everything where there is no direct handler.
+A request that arrived whole in one read, as nearly every delivery does, goes to the ``direct``
+handler, if the server has one for its path. Whatever is not that simple goes to the application, as
+with uvicorn.
 
 uvicorn 0.54 with httptools has no limit on a head's size or time, reads pipelined requests faster
 than it answers them, and answers what is no HTTP in plain text. What a connection is waiting for::
@@ -26,14 +24,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, Literal, NoReturn, Protocol, Self
+from typing import Any, ClassVar, Final, Literal, NoReturn, Self
 
 import httptools
 from starlette.responses import Response
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from ingest.answers import BUG, RECEIVED, Headers, ProblemResponse, Waiting, problem
+from ingest.answers import BUG, RECEIVED, ProblemResponse, Waiting, problem
+from ingest.direct import Direct, Exchange, encode, encode_received
 from ingest.load import SMALL_BYTES
+from ingest.patience import Patience
 
 # What a proxy in front usually allows as well; Plexy's own heads have some 500 bytes.
 _HEAD_BYTES: Final = 16 * 1024
@@ -93,34 +93,6 @@ _LAST_WORDS: Final[Mapping[_Fault, ProblemResponse | None]] = MappingProxyType(
 )
 
 
-class Direct(Protocol):
-    """What takes the requests of one path that arrived whole."""
-
-    @property
-    def path(self) -> bytes:
-        """The path, as it stands in a request; the method is POST."""
-
-    def take(self, headers: Headers, body: bytes) -> Response | Waiting:
-        """Return the answer; names of headers are lower case, the body has no more than 16 KiB."""
-
-
-class _Exchange:
-    """What uvicorn asks of a request's cycle, for a request that goes to the direct handler."""
-
-    __slots__ = ("disconnected", "keep_alive", "message_event", "response_complete")
-    response_started = False
-
-    def __init__(self, *, keep_alive: bool) -> None:
-        self.keep_alive = keep_alive
-        self.response_complete = False
-        self.disconnected = False
-        self.message_event = _NOBODY_WAITS
-
-
-# uvicorn tells a cycle of its connection's end by this; a direct handler does not ask.
-_NOBODY_WAITS: Final = asyncio.Event()
-
-
 class _RefusedError(Exception):
     """Leaves the parser, which has to be left by an exception."""
 
@@ -136,10 +108,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._state: _State = ""
-        # When we lose patience, by the loop's clock, and the timer that looks whether we have.
-        self._patient_until = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._patience = Patience(self.loop, self._abort)
         # Of the request that is arriving: whether its head is here, and all of it.
         self._head_whole = False
         self._whole = False
@@ -149,6 +118,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._chunks = 0
         # What is here of the body of a request that may go to the direct handler.
         self._held: bytes | None = None
+        self._first_of_read = False
         self._unanswered = 0
         self._fault: _Fault = "malformed_request"
         # Set once nothing more is read; the last words, if any, follow the answers under way.
@@ -172,6 +142,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._ending:
             return
         self._read_bytes += 0 if self._head_whole else len(data)
+        self._first_of_read = True
         try:
             self.parser.feed_data(data)
             if self._read_bytes > self.limits.head_bytes:
@@ -220,6 +191,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._held = b""
         else:
             self._hand_over(b"")
+        self._first_of_read = False
         self._unanswered += 1
         self._head_whole = True
         self._read_bytes = 0
@@ -263,11 +235,15 @@ class BoundedProtocol(HttpToolsProtocol):
         self._watch()
 
     def _may_be_direct(self) -> bool:
-        """Say whether this is for the direct handler, and what is answered is fetched at once."""
+        """Say whether this is for the direct handler, if it is whole at the end of this read.
+
+        Of whoever pipelines, or does not fetch his answers, the application takes care.
+        """
         return (
             self.direct is not None
             and self.url == self.direct.path
             and self.parser.get_method() == b"POST"
+            and self._first_of_read
             and self._unanswered == 0
             and not self.expect_100_continue
             and not self.flow.write_paused
@@ -295,11 +271,11 @@ class BoundedProtocol(HttpToolsProtocol):
         """Give a whole request to the direct handler."""
         self._held = None
         keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
-        exchange = _Exchange(keep_alive=keep_alive)
+        exchange = Exchange(keep_alive=keep_alive)
         self.cycle = exchange  # type: ignore[assignment]
         self._go_on(exchange, partial(self.direct.take, self.headers, body))  # type: ignore[union-attr]
 
-    def _go_on(self, exchange: _Exchange, step: Callable[[], Response | Waiting]) -> None:
+    def _go_on(self, exchange: Exchange, step: Callable[[], Response | Waiting]) -> None:
         """Take a step of the direct handler towards its answer; a bug is answered as one."""
         try:
             answer = step()
@@ -312,15 +288,15 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             self._answer(exchange, answer)
 
-    def _answer(self, exchange: _Exchange, answer: Response) -> None:
+    def _answer(self, exchange: Exchange, answer: Response) -> None:
         exchange.response_complete = True
         if not self.transport.is_closing():
             closes = not exchange.keep_alive or (b"connection", b"close") in answer.raw_headers
             headers = self.server_state.default_headers
             if answer is RECEIVED and not closes:
-                self.transport.write(_received(headers))
+                self.transport.write(encode_received(headers))
             else:
-                self.transport.write(_encode(answer, headers, closes=closes))
+                self.transport.write(encode(answer, headers, closes=closes))
             if closes:
                 self.transport.close()
         self.on_response_complete()
@@ -369,7 +345,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._enter("ending")
         if self._last_words is not None:
             default_headers = self.server_state.default_headers
-            self.transport.write(_encode(self._last_words, default_headers, closes=True))
+            self.transport.write(encode(self._last_words, default_headers, closes=True))
         self.transport.write_eof()
         self.flow.pause_reading()
 
@@ -379,31 +355,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self._state = state
         self.waiting.pop(self, None)
         if state == "lost":
-            self._stop_timer()
+            self._patience.end()
             return
         if state != "answering":
             self.waiting[self] = None
-        self._patient_until = self.loop.time() + self._patience_s(state)
-        # A timer for each state would be two for each request, made and cancelled again: the one
-        # that runs is kept, unless it comes too late, and looks again if it comes too early.
-        if self._timer is None or self._timer_at > self._patient_until:
-            self._look_at(self._patient_until)
+        self._patience.last(self._patience_s(state))
 
-    def _look_at(self, time: float) -> None:
-        self._stop_timer()
-        self._timer_at = time
-        self._timer = self.loop.call_at(time, self._look)
-
-    def _look(self) -> None:
-        if self.loop.time() < self._patient_until:
-            self._look_at(self._patient_until)
-        else:
-            self.transport.abort()
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _abort(self) -> None:
+        self.transport.abort()
 
     def _patience_s(self, state: _State) -> float:
         if state == "idle":
@@ -415,30 +374,3 @@ def bounded_protocol(limits: Limits, direct: Direct | None = None) -> type[Bound
     """Return the class of one server's connections, which are counted by themselves."""
     members: dict[str, Any] = {"limits": limits, "direct": direct, "waiting": {}}
     return type("ServersProtocol", (BoundedProtocol,), members)
-
-
-class _Received:
-    """The bytes of the answer that nearly every delivery gets; uvicorn's clock is in its head."""
-
-    def __init__(self) -> None:
-        self._headers: Headers | None = None
-        self._encoded = b""
-
-    def __call__(self, default_headers: Headers) -> bytes:
-        # uvicorn makes a new list each second, with the new date.
-        if default_headers is not self._headers:
-            self._headers = default_headers
-            self._encoded = _encode(RECEIVED, default_headers, closes=False)
-        return self._encoded
-
-
-_received = _Received()
-
-
-def _encode(answer: Response, default_headers: Headers, *, closes: bool) -> bytes:
-    """Return an answer as the bytes of HTTP/1.1."""
-    headers = [*default_headers, *answer.raw_headers]
-    if closes and (b"connection", b"close") not in headers:
-        headers.append((b"connection", b"close"))
-    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
-    return b"%b%b\r\n%b" % (STATUS_LINE[answer.status_code], lines, bytes(answer.body))

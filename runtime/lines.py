@@ -9,7 +9,9 @@ Where lines are for people, or nobody has called ``runtime.logs.configure``, str
 
 import asyncio
 import atexit
+import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, BinaryIO, Final
 
 import msgspec
@@ -74,6 +76,13 @@ def write_to(stream: BinaryIO | None) -> None:
 
 def _render(event: str, fields: dict[str, Any]) -> bytes:
     """Return the line as structlog's ``JSONRenderer`` writes it, spaces included."""
-    now = datetime.now(UTC).isoformat()[: -len("+00:00")]
-    line = fields | {"event": event, "level": "info", "timestamp": f"{now}Z"}
+    second, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    timestamp = f"{_date_and_time(second)}.{nanoseconds // 1000:06d}Z"
+    line = fields | {"event": event, "level": "info", "timestamp": timestamp}
     return msgspec.json.format(_ENCODER.encode(line), indent=0) + b"\n"
+
+
+@lru_cache(maxsize=1)
+def _date_and_time(second: int) -> str:
+    """Return a Unix time as ISO 8601 has it; the lines of a second share it."""
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -193,3 +193,14 @@ async def test_whoever_delivers_and_does_not_fetch_the_answers_is_cut_off():
                 while not writer.is_closing():
                     writer.write(delivery(event()) + GET * 2000)
                     await writer.drain()
+
+
+async def test_whoever_pipelines_what_is_refused_at_once_is_bounded_as_others_are():
+    refused = delivery(event()).replace(b"v1=", b"v1=00")
+    async with connecting(pipelined=4) as connect:
+        reader, writer = await connect()
+        writer.write(refused * 100)
+        async with asyncio.timeout(10):
+            answers = await reader.read()
+    # The first was answered before the others were looked at.
+    assert answers.count(b"HTTP/1.1 401 ") == 5
