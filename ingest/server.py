@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 
 from ingest.app import create_app
 from ingest.connection import Limits, bounded_protocol
+from ingest.processes import split
 from ingest.settings import LONGEST_ANSWER_S, IngestSettings
 from runtime.logs import configure
 from runtime.settings import SettingsError
@@ -35,8 +36,14 @@ _log = structlog.get_logger(__name__)
 def serve(settings: IngestSettings) -> None:
     """Serve until a signal ends it; ``SettingsError`` if the address can't be had."""
     configure(settings.log_format, settings.log_level)
+    several = settings.ingest_processes > 1
+    if several:
+        # Shared among ours, the port would be shared with another ingress too: so first, alone.
+        with _listener(settings.ingest_host, settings.ingest_port):
+            pass
+        split(settings.ingest_processes)
     config = server_config(create_app(settings), Limits.of(settings.answer_within_s))
-    with _listener(settings.ingest_host, settings.ingest_port) as listener:
+    with _listener(settings.ingest_host, settings.ingest_port, shared=several) as listener:
         _log.info("listening", host=settings.ingest_host, port=settings.ingest_port)
         # What is there now stays: left out of its rounds, the collector has nearly nothing to look
         # at, and a delivery leaves no cycle behind that it would have to find soon.
@@ -69,11 +76,13 @@ def server_config(app: Starlette, limits: Limits) -> uvicorn.Config:
 
 
 @contextlib.contextmanager
-def _listener(host: str, port: int) -> Iterator[socket.socket]:
-    """Bind the address before anything else is started."""
+def _listener(host: str, port: int, *, shared: bool = False) -> Iterator[socket.socket]:
+    """Bind the address before anything else is started; ``shared`` among our own processes."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        listener = socket.create_server(
+            (host, port), family=family, backlog=_BACKLOG, reuse_port=shared
+        )
     except OSError as error:
         raise SettingsError(
             f"LEDGER_INGEST_HOST={host}, LEDGER_INGEST_PORT={port}: can't listen there "

@@ -1,14 +1,15 @@
 """Log lines of what happens thousands of times a second, such as a delivery.
 
 In: an event and its fields, from the event loop's thread. Out: the same line that structlog would
-write, in JSON at a tenth of the time: rendered by msgspec, and written once per turn of the loop.
-Never: a line that is left behind: what a full buffer or the program's end finds is written at once.
+write, in JSON at a tenth of the time: rendered by msgspec, and written together at the end of
+a turn of the loop. Never: a line that is left behind, or torn by those of other processes.
 
 Where lines are for people, or nobody has called ``runtime.logs.configure``, structlog writes them.
 """
 
 import asyncio
 import atexit
+import select
 import time
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -17,8 +18,8 @@ from typing import Any, BinaryIO, Final
 import msgspec
 import structlog
 
-# A turn of the loop has some ten kilobytes of lines, if it is a busy one.
-_MOST_BYTES: Final = 64 * 1024
+# So much is written to a pipe as one piece, whoever else writes to it: no line is torn.
+_MOST_BYTES: Final = select.PIPE_BUF
 
 _ENCODER: Final = msgspec.json.Encoder()
 
@@ -42,12 +43,12 @@ class _Buffer:
         self._lines = bytearray()
 
     def add(self, line: bytes) -> None:
-        """Take a line; without an event loop, or with a full buffer, it is written at once."""
+        """Take a line; without an event loop it is written at once."""
+        if len(self._lines) + len(line) > _MOST_BYTES:
+            self.flush()
         first = not self._lines
         self._lines += line
-        if len(self._lines) > _MOST_BYTES:
-            self.flush()
-        elif first:
+        if first:
             try:
                 asyncio.get_running_loop().call_soon(self.flush)
             except RuntimeError:
@@ -55,6 +56,8 @@ class _Buffer:
 
     def flush(self) -> None:
         """Write what is there."""
+        if not self._lines:
+            return
         # Forgotten first: a stream that is closed must not make the buffer grow.
         lines, self._lines = self._lines, bytearray()
         self._stream.write(lines)
