@@ -10,6 +10,7 @@ from starlette.responses import Response
 from ingest.answers import Waiting
 from ingest.app import create_app
 from ingest.connection import Limits
+from ingest.direct import encode_received
 from tests.fakes import FakeLog, until
 from tests.ingest.conftest import PATH, event, serving, settings
 from tests.ingest.test_connection import ALIVE, GET, delivery
@@ -204,3 +205,29 @@ async def test_whoever_pipelines_what_is_refused_at_once_is_bounded_as_others_ar
             answers = await reader.read()
     # The first was answered before the others were looked at.
     assert answers.count(b"HTTP/1.1 401 ") == 5
+
+
+async def test_answers_that_are_not_fetched_are_not_gathered():
+    calls = 0
+
+    def large() -> Response:
+        nonlocal calls
+        calls += 1
+        return Response(b"x" * 1_000_000)
+
+    async with connecting(handler=Handler(large)) as connect:
+        reader, writer = await connect()
+        reader._transport.pause_reading()
+        for _ in range(100):
+            writer.write(delivery(event()))
+            await asyncio.sleep(0.005)
+    # As many as the system's own buffers take.
+    assert 0 < calls < 50
+
+
+def test_the_answer_is_made_anew_when_the_date_is_another():
+    dates = [[(b"date", b"Mon")], [(b"date", b"Tue")]]
+    for date in (dates[0], dates[1], dates[0]):
+        answer = encode_received(date)
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\ndate: " + date[0][1])
+        assert answer.endswith(b'\r\n\r\n{"received": true}')
