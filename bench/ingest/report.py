@@ -18,14 +18,14 @@ from bench.ingest.servers import Ours, Server
 MEASURED = """\
 Measured: answers per second that wrk counts, each connection sending its next delivery once \
 answered, after a warm-up on the same process. Server, broker and wrk share the machine's \
-processors. The ratio is the median over rounds."""
+processors. The ratio is ours to it, the median over rounds."""
 
 
 def show(console: Console, measurements: Sequence[Measurement], connections: int) -> None:
     """Print the table, and what is wrong with a run."""
-    table = Table(title=f"Ingress, {connections} connections", title_justify="left")
+    table = Table(title=f"Ingress, deliveries at {connections} connections", title_justify="left")
     table.add_column("server")
-    for heading in ("deliveries/s", "spread", "p50 ms", "p99 ms", "CPU µs", "ours to it"):
+    for heading in ("per second", "spread", "p50 ms", "p99 ms", "CPU µs", "ratio"):
         table.add_column(heading, justify="right")
     for server, runs in by_server(measurements).items():
         table.add_row(*_row(server, runs, measurements))

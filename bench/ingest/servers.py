@@ -161,7 +161,7 @@ class EmptyHandler(_OnUvicorn):
     """``empty``: what the server and the framework take."""
 
     name = "empty_handler"
-    title = "Starlette, empty handler"
+    title = "empty handler"
     module = "empty"
     keeps = False
 
@@ -170,7 +170,7 @@ class PlainHandler(_OnUvicorn):
     """``plain``: what one writes from the documentation."""
 
     name = "plain_handler"
-    title = "Starlette + aiokafka"
+    title = "plain handler"
     module = "plain"
 
 
@@ -178,7 +178,7 @@ class GoHandler(Server):
     """``go_handler``: another language, with a client that has its own threads."""
 
     name = "go"
-    title = "Go net/http + franz-go"
+    title = "Go, franz-go"
 
     @classmethod
     def prepare(cls) -> str | None:
@@ -186,15 +186,16 @@ class GoHandler(Server):
         go = shutil.which("go")
         if go is None:
             return "Go is not installed: its handler is left out"
+        if not _GO_PROGRAM.exists():
+            print("building the Go handler, once ...", file=sys.stderr)
         _GO_PROGRAM.parent.mkdir(parents=True, exist_ok=True)
         command = [go, "build", "-o", str(_GO_PROGRAM), "."]
         built = subprocess.run(  # noqa: S603 - the command is ours
             command, cwd=_GO_SOURCE, capture_output=True, text=True, check=False
         )
-        return (
-            f"Go's handler is left out, it can't be built: {built.stderr}" * bool(built.returncode)
-            or None
-        )
+        if built.returncode:
+            return f"Go's handler is left out, since it can't be built: {built.stderr}"
+        return None
 
     def command(self) -> list[str]:
         """Return its command line."""
