@@ -27,10 +27,10 @@ INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/pyth
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
-.PHONY: help setup demo run test check bench faults fuzz audit format lock clean
+.PHONY: help setup demo run test check bench bench-ingest faults fuzz audit format lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) ## make .venv with the locked dependencies; every other command does it too
 
@@ -53,8 +53,12 @@ check: $(READY) ## check format, lint, types, imports, shell scripts and the rep
 	@$(CHECK_COMPOSE_FILE)
 	$(BIN)/python -m pytest --quiet tests/test_repository.py tests/test_deployment.py
 
-bench: $(READY) ## measure this ledger beside its peers; takes some ten minutes
+bench: $(READY) ## measure this ledger beside its peers; takes some twelve minutes
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.ingest
+
+bench-ingest: $(READY) ## measure ingress alone beside its peers; some three minutes, needs wrk
+	$(BIN)/python -m bench.ingest $(FLAGS)
 
 faults: $(READY) ## break everything while deliveries go on, then judge; FLAGS="--faults 20 --seed 7"
 	$(BIN)/python -m faults $(FLAGS)

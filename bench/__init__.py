@@ -7,6 +7,7 @@
 ``builds``        what some of them run from: built at the first use
 ``fold``          one measured run, and what each run's result must equal
 ``report``        the table on the terminal
-``results``       ``build/bench.json``
+``results``       ``build/bench.json``, half by half
+``ingest``        the same for ingress: `python -m bench.ingest`
 ``profile``       where a worker's time goes, by py-spy
 """

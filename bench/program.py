@@ -98,12 +98,7 @@ class Program(ABC):
 
     def cpu_s(self) -> float:
         """Return the processor seconds that the worker's threads have used; 0 beyond Linux."""
-        stat = Path(f"/proc/{self.pid}/stat")
-        if not stat.exists():
-            return 0.0
-        # After the name, which may hold spaces, the 12th and 13th are user and system time.
-        fields = stat.read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_s(self.pid)
 
     def answers_ready(self) -> bool:
         """Ask its readiness page."""
@@ -216,6 +211,16 @@ class Program(ABC):
         lines = self.log_file.read_text(errors="replace").splitlines()[-_LAST_LINES:]
         shown = "\n".join(f"  {line}" for line in lines)
         return BenchError(f"{self.name} {what}. The end of its log:\n{shown}")
+
+
+def cpu_s(pid: int) -> float:
+    """Return the processor seconds that a process's threads have used; 0 beyond Linux."""
+    stat = Path(f"/proc/{pid}/stat")
+    if not stat.exists():
+        return 0.0
+    # After the name, which may hold spaces, the 12th and 13th are user and system time.
+    fields = stat.read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def totals_by_currency(totals: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[str, int, int], ...]:

@@ -104,6 +104,10 @@ class Stage:
             total[tp.topic] += end
         return [(done[topic], total[topic]) for topic in self.place.hops]
 
+    async def count(self, topic: str) -> int:
+        """Return how many records were written to a topic."""
+        return sum((await self._consumer.end_offsets(self._partitions(topic))).values())
+
     async def last_written_s(self) -> float:
         """Return when the last order document was written, in Unix seconds.
 

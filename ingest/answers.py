@@ -6,14 +6,24 @@ address of a broker: Plexy's dashboard keeps these documents, and any sender rea
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from runtime.problems import MEDIA_TYPE, Problem
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Waiting(NamedTuple):
+    """An answer that ``settle`` gives once ``done`` is done, however that ended."""
+
+    done: asyncio.Future[None]
+    settle: Callable[[], Response]
+
 
 # Built once: every accepted delivery is answered with this same object.
 RECEIVED: Final = Response(b'{"received": true}', media_type="application/json")
@@ -92,3 +102,7 @@ def problem(
     document = Problem(status=status, code=code, detail=detail, field=field)
     kind = _LingeringResponse if code == "body_too_large" else ProblemResponse
     return kind(document, {**HEADERS.get(status, {}), **(headers or {})})
+
+
+# What is answered where we failed: the server logs how, the sender reads none of it.
+BUG: Final = problem("internal_error", "ingress failed unexpectedly; deliver it again")

@@ -16,19 +16,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ingest.answers import problem
+from ingest.answers import BUG, problem
 from ingest.health import Readiness, alive
 from ingest.log import Log, WebhookLog
 from ingest.openapi import Document
 from ingest.settings import IngestSettings
-from ingest.webhooks import WebhookEndpoint
+from ingest.webhooks import WEBHOOKS_PATH, WebhookEndpoint
 from runtime.logs import configure
 from runtime.settings import SettingsError
 
 if TYPE_CHECKING:
     app: Starlette
-
-_WEBHOOKS_PATH = "/webhooks/plexy"
 
 _log = structlog.get_logger(__name__)
 
@@ -47,8 +45,9 @@ def create_app(settings: IngestSettings, log: Log | None = None) -> Starlette:
         finally:
             await kept.close()
 
+    webhooks = WebhookEndpoint(settings, kept)
     routes = [
-        Route(_WEBHOOKS_PATH, WebhookEndpoint(settings, kept), methods=["POST"]),
+        Route(WEBHOOKS_PATH, webhooks, methods=["POST"]),
         Route("/healthz", alive),
         Route("/readyz", Readiness(kept).ready),
         Route("/openapi.json", Document(settings).page),
@@ -57,6 +56,8 @@ def create_app(settings: IngestSettings, log: Log | None = None) -> Starlette:
     application = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
     # A redirect would answer a delivery 307 where 404 says what is wrong.
     application.router.redirect_slashes = False
+    # `ingest.server` gives it whole requests past the router, which costs as much as a delivery.
+    application.state.direct = webhooks
     return application
 
 
@@ -81,9 +82,9 @@ async def _answer_http_error(_request: Request, error: Exception) -> Response:
         allowed = ", ".join(sorted((error.headers or {})["Allow"].split(", ")))
         detail = f"this path answers to {allowed}"
         return problem("method_not_allowed", detail, headers={"Allow": allowed})
-    return problem("not_found", f"nothing is here; Plexy delivers to {_WEBHOOKS_PATH}")
+    return problem("not_found", f"nothing is here; Plexy delivers to {WEBHOOKS_PATH}")
 
 
 async def _answer_bug(_request: Request, _error: Exception) -> Response:
     """Answer a bug; the server logs it, with its traceback, after this."""
-    return problem("internal_error", "ingress failed unexpectedly; deliver it again")
+    return BUG

@@ -5,6 +5,10 @@ Never: more of a head in memory than ``Limits`` allows, a request that takes for
 answer that takes for ever to be fetched, or more connections than the process can have: where one
 too many comes, the one that has kept us waiting longest goes.
 
+A request that arrived whole in one read, as nearly every delivery does, goes to the ``direct``
+handler, if the server has one for its path. Whatever is not that simple goes to the application, as
+with uvicorn.
+
 uvicorn 0.54 with httptools has no limit on a head's size or time, reads pipelined requests faster
 than it answers them, and answers what is no HTTP in plain text. What a connection is waiting for::
 
@@ -16,15 +20,20 @@ than it answers them, and answers what is no HTTP in plain text. What a connecti
 
 import asyncio
 import resource
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Literal, NoReturn, Self
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from starlette.responses import Response
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from ingest.answers import ProblemResponse, problem
+from ingest.answers import BUG, RECEIVED, ProblemResponse, Waiting, problem
+from ingest.direct import Direct, Exchange, encode, encode_received
+from ingest.load import SMALL_BYTES
+from ingest.patience import Patience
 
 # What a proxy in front usually allows as well; Plexy's own heads have some 500 bytes.
 _HEAD_BYTES: Final = 16 * 1024
@@ -92,13 +101,14 @@ class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's connection, bounded; ``bounded_protocol`` makes the class for one server."""
 
     limits: ClassVar[Limits] = Limits()
+    direct: ClassVar[Direct | None] = None
     # The connections that owe us something, those first that have for longest.
     waiting: ClassVar[dict["BoundedProtocol", None]] = {}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._state: _State = ""
-        self._stalled: asyncio.TimerHandle | None = None
+        self._patience = Patience(self.loop, self._abort)
         # Of the request that is arriving: whether its head is here, and all of it.
         self._head_whole = False
         self._whole = False
@@ -106,6 +116,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._read_bytes = 0
         self._parsed_bytes = 0
         self._chunks = 0
+        # What is here of the body of a request that may go to the direct handler.
+        self._held: bytes | None = None
+        self._first_of_read = False
         self._unanswered = 0
         self._fault: _Fault = "malformed_request"
         # Set once nothing more is read; the last words, if any, follow the answers under way.
@@ -129,6 +142,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._ending:
             return
         self._read_bytes += 0 if self._head_whole else len(data)
+        self._first_of_read = True
         try:
             self.parser.feed_data(data)
             if self._read_bytes > self.limits.head_bytes:
@@ -137,36 +151,59 @@ class BoundedProtocol(HttpToolsProtocol):
             # To answer in HTTP is right (RFC 9110, 7.8), but what follows may be something else.
             self._end(None)
         except (httptools.HttpParserError, _RefusedError):
+            self._hold_no_longer()
             self._end_by_fault()
+        self._hold_no_longer()
         self._watch()
 
     def on_message_begin(self) -> None:
-        """Begin a request."""
-        super().on_message_begin()
+        """Begin a request; `_hand_over` does the rest for one that goes to the application."""
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
         self._head_whole = self._whole = False
         self._parsed_bytes = self._chunks = 0
         self._state = ""
 
     def on_url(self, url: bytes) -> None:
         """Take a piece of the path."""
-        super().on_url(url)
-        self._count(len(url))
+        self.url += url
+        self._parsed_bytes += len(url)
+        if self._parsed_bytes > self.limits.head_bytes:
+            self._refuse("head_too_large")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header."""
-        super().on_header(name, value)
-        self._count(len(name) + len(value))
-        if len(self.headers) > self.limits.headers:
+        """Take a header, as uvicorn does, without a call for each."""
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+        self._parsed_bytes += len(name) + len(value)
+        limits = self.limits
+        if self._parsed_bytes > limits.head_bytes or len(self.headers) > limits.headers:
             self._refuse("head_too_large")
 
     def on_headers_complete(self) -> None:
-        """Hand the request to the application, or queue it behind others of this connection."""
+        """Hold the request until the end of this read, or hand it to the application."""
         if self._unanswered >= self.limits.pipelined:
             self._refuse("pipelined_too_far")
-        super().on_headers_complete()
+        if self._may_be_direct():
+            self._held = b""
+        else:
+            self._hand_over(b"")
+        self._first_of_read = False
         self._unanswered += 1
         self._head_whole = True
         self._read_bytes = 0
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        if self._held is not None:
+            self._held += body
+            if len(self._held) > SMALL_BYTES:
+                self._hand_over(self._held)
+        else:
+            super().on_body(body)
 
     def on_chunk_header(self) -> None:
         """Take one more chunk of the body."""
@@ -176,9 +213,12 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note that the request is whole."""
-        super().on_message_complete()
         self._whole = True
         self._head_whole = False
+        if self._held is not None:
+            self._take(self._held)
+        else:
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Go on with the next request; read more only when none is left."""
@@ -194,10 +234,72 @@ class BoundedProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
         self._watch()
 
-    def _count(self, size_bytes: int) -> None:
-        self._parsed_bytes += size_bytes
-        if self._parsed_bytes > self.limits.head_bytes:
-            self._refuse("head_too_large")
+    def _may_be_direct(self) -> bool:
+        """Say whether this is for the direct handler, if it is whole at the end of this read.
+
+        Of whoever pipelines, or does not fetch his answers, the application takes care.
+        """
+        return (
+            self.direct is not None
+            and self.url == self.direct.path
+            and self.parser.get_method() == b"POST"
+            and self._first_of_read
+            and self._unanswered == 0
+            and not self.expect_100_continue
+            and not self.flow.write_paused
+            and not self.parser.should_upgrade()
+        )
+
+    def _hold_no_longer(self) -> None:
+        """Give up hope of a request that is not whole at the end of a read."""
+        if self._held is not None:
+            self._hand_over(self._held)
+
+    def _hand_over(self, body: bytes) -> None:
+        """Give a request to the application, as uvicorn does, with what is here of its body."""
+        self._held = None
+        begun = (self.url, self.headers, self.expect_100_continue)
+        # It makes the scope, and begins anew what was read since.
+        super().on_message_begin()
+        self.url, headers, self.expect_100_continue = begun
+        self.headers += headers
+        super().on_headers_complete()
+        if body:
+            super().on_body(body)
+
+    def _take(self, body: bytes) -> None:
+        """Give a whole request to the direct handler."""
+        self._held = None
+        keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+        exchange = Exchange(keep_alive=keep_alive)
+        self.cycle = exchange  # type: ignore[assignment]
+        self._go_on(exchange, partial(self.direct.take, self.headers, body))  # type: ignore[union-attr]
+
+    def _go_on(self, exchange: Exchange, step: Callable[[], Response | Waiting]) -> None:
+        """Take a step of the direct handler towards its answer; a bug is answered as one."""
+        try:
+            answer = step()
+        except Exception as error:
+            self.logger.exception("Exception in the direct handler\n", exc_info=error)
+            answer = BUG
+        if isinstance(answer, Waiting):
+            settle = answer.settle
+            answer.done.add_done_callback(lambda _done: self._go_on(exchange, settle))
+        else:
+            self._answer(exchange, answer)
+
+    def _answer(self, exchange: Exchange, answer: Response) -> None:
+        exchange.response_complete = True
+        if not self.transport.is_closing():
+            closes = not exchange.keep_alive or (b"connection", b"close") in answer.raw_headers
+            headers = self.server_state.default_headers
+            if answer is RECEIVED and not closes:
+                self.transport.write(encode_received(headers))
+            else:
+                self.transport.write(encode(answer, headers, closes=closes))
+            if closes:
+                self.transport.close()
+        self.on_response_complete()
 
     def _refuse(self, fault: _Fault) -> NoReturn:
         self._fault = fault
@@ -242,7 +344,8 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._enter("ending")
         if self._last_words is not None:
-            self.transport.write(_encode(self._last_words, self.server_state.default_headers))
+            default_headers = self.server_state.default_headers
+            self.transport.write(encode(self._last_words, default_headers, closes=True))
         self.transport.write_eof()
         self.flow.pause_reading()
 
@@ -250,15 +353,16 @@ class BoundedProtocol(HttpToolsProtocol):
         if state == self._state:
             return
         self._state = state
-        if self._stalled is not None:
-            self._stalled.cancel()
-            self._stalled = None
         self.waiting.pop(self, None)
         if state == "lost":
+            self._patience.end()
             return
         if state != "answering":
             self.waiting[self] = None
-        self._stalled = self.loop.call_later(self._patience_s(state), self.transport.abort)
+        self._patience.last(self._patience_s(state))
+
+    def _abort(self) -> None:
+        self.transport.abort()
 
     def _patience_s(self, state: _State) -> float:
         if state == "idle":
@@ -266,12 +370,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return _LINGER_S if state == "ending" else self.limits.stalled_after_s
 
 
-def bounded_protocol(limits: Limits) -> type[BoundedProtocol]:
+def bounded_protocol(limits: Limits, direct: Direct | None = None) -> type[BoundedProtocol]:
     """Return the class of one server's connections, which are counted by themselves."""
-    return type("ServersProtocol", (BoundedProtocol,), {"limits": limits, "waiting": {}})
-
-
-def _encode(answer: ProblemResponse, default_headers: list[tuple[bytes, bytes]]) -> bytes:
-    headers = [*default_headers, *answer.raw_headers, (b"connection", b"close")]
-    lines = b"".join(b"%b: %b\r\n" % header for header in headers)
-    return b"%b%b\r\n%b" % (STATUS_LINE[answer.status_code], lines, bytes(answer.body))
+    members: dict[str, Any] = {"limits": limits, "direct": direct, "waiting": {}}
+    return type("ServersProtocol", (BoundedProtocol,), members)

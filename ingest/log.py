@@ -9,12 +9,14 @@ later (its sender delivers it again), or a state that only a restart of the prog
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable
 from typing import Final, Protocol
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, KafkaTimeoutError
+from aiokafka.errors import KafkaError
 
+from ingest.appends import Appends, LogUnavailableError
 from ingest.producer import open_producer, trouble_with
 from ingest.records import Record
 from ingest.settings import IngestSettings
@@ -32,15 +34,11 @@ _FLUSH_S: Final = 1.0
 _log = structlog.get_logger(__name__)
 
 
-class LogUnavailableError(Exception):
-    """The log did not acknowledge a record; the text says why, to whoever sent the delivery."""
-
-
 class Log(Protocol):
     """What the endpoints need of a log."""
 
-    async def append(self, record: Record, until: float) -> None:
-        """Return once the record is kept; ``LogUnavailableError`` otherwise, by ``until``."""
+    def append(self, record: Record, until: float) -> Awaitable[None]:
+        """Be done once the record is kept; ``LogUnavailableError`` otherwise, by ``until``."""
 
     async def trouble(self) -> str | None:
         """Find out why nothing can be appended at this moment; ``None`` if something can."""
@@ -60,6 +58,7 @@ class WebhookLog:
         self._settings = settings
         self._topics = (names.webhooks, names.rejected)
         self._producer: AIOKafkaProducer | None = None
+        self._appends: Appends | None = None
         # Why there is no producer, for whoever asks while there is none.
         self._reason = _NOT_YET
         self._lost = asyncio.Event()
@@ -86,47 +85,23 @@ class WebhookLog:
             await asyncio.wait([self._keeper])
         self._client_log.detach()
 
-    async def append(self, record: Record, until: float) -> None:
-        """Return once Kafka has acknowledged; ``until`` is a time of the event loop's clock.
+    def append(self, record: Record, until: float) -> asyncio.Future[None]:
+        """Be done once Kafka has acknowledged; ``until`` is a time of the event loop's clock.
 
         A record that was given up may still be delivered later. It is then there twice, since its
         sender delivers it again, and counts once.
         """
-        producer = self._producer
-        if producer is None:
-            raise LogUnavailableError(self._reason)
-        try:
-            async with asyncio.timeout_at(until):
-                acknowledged = await producer.send(
-                    record.topic,
-                    record.value,
-                    record.key,
-                    timestamp_ms=record.timestamp_ms,
-                    headers=record.headers,
-                )
-                await acknowledged
-        except TimeoutError:
-            raise self._lose(producer, "Kafka did not acknowledge in time") from None
-        except KafkaTimeoutError:
-            # This one found no room behind those that wait; whether they fail is for them to find.
-            raise LogUnavailableError("Kafka is too slow") from None
-        except Exception as error:
-            # Not only KafkaError, since aiokafka also fails by assertions: whatever it was, the
-            # record is not acknowledged, and a new producer is the remedy.
-            raise self._lose(producer, f"Kafka failed: {type(error).__name__}") from error
+        if self._appends is None:
+            refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            refused.set_exception(LogUnavailableError(self._reason))
+            return refused
+        return self._appends.append(record, until)
 
     async def trouble(self) -> str | None:
         """Ask Kafka itself: what was true a while ago is no answer."""
         if self._producer is None:
             return self._reason
         return await trouble_with(self._producer, self._topics)
-
-    def _lose(self, producer: AIOKafkaProducer, reason: str) -> LogUnavailableError:
-        # The first failure ends the producer, and so the records of the others that wait for it.
-        if producer is self._producer:
-            self._disconnect(reason)
-            self._lost.set()
-        return LogUnavailableError(self._reason if self._producer is None else reason)
 
     async def _keep_connected(self) -> None:
         while True:
@@ -148,6 +123,8 @@ class WebhookLog:
             self._disconnect(trouble)
             return
         self._lost.clear()
+        partitions = {topic: len(await producer.partitions_for(topic)) for topic in self._topics}
+        self._appends = appends = Appends(producer, partitions, self._lose)
         self._producer = producer
         self._client_log.last_line = ""
         _log.info("log_connected", topics=self._topics)
@@ -155,12 +132,18 @@ class WebhookLog:
         try:
             await self._lost.wait()
         finally:
-            self._producer = None
+            self._producer = self._appends = None
+            appends.fail(self._reason)
+
+    def _lose(self, reason: str) -> None:
+        """Give the producer up: it failed for one record, and so all that wait for it."""
+        self._disconnect(reason)
+        self._lost.set()
 
     def _disconnect(self, reason: str, detail: str = "") -> None:
         """Note why nothing can be appended; logged once, however often it is found to be so."""
         if self._producer is not None or self._reason != reason:
             client = self._client_log.last_line
             _log.warning("log_unavailable", reason=reason, detail=detail, aiokafka=client)
-        self._producer = None
+        self._producer = self._appends = None
         self._reason = reason

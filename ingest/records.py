@@ -54,6 +54,8 @@ class Delivery(NamedTuple):
     @property
     def is_json(self) -> bool:
         """Whether the body is declared as JSON; parameters such as a charset don't matter."""
+        if self.content_type == b"application/json":
+            return True
         return self.content_type.partition(b";")[0].strip().lower() == b"application/json"
 
     def headers(self) -> list[tuple[str, bytes]]:

@@ -5,6 +5,7 @@ Never: a start beside another program on the same port.
 """
 
 import contextlib
+import gc
 import signal
 import socket
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from starlette.applications import Starlette
 
 from ingest.app import create_app
 from ingest.connection import Limits, bounded_protocol
+from ingest.processes import split
 from ingest.settings import LONGEST_ANSWER_S, IngestSettings
 from runtime.logs import configure
 from runtime.settings import SettingsError
@@ -25,6 +27,8 @@ from runtime.settings import SettingsError
 # should be the one to close it, or a delivery meets a connection that was closed just now.
 _KEEP_ALIVE_S: Final = 75
 _BACKLOG: Final = 2048
+# So many more objects that may be part of a cycle; Python's own is 700, some twenty deliveries.
+_COLLECT_AFTER: Final = 20_000
 
 _log = structlog.get_logger(__name__)
 
@@ -32,9 +36,20 @@ _log = structlog.get_logger(__name__)
 def serve(settings: IngestSettings) -> None:
     """Serve until a signal ends it; ``SettingsError`` if the address can't be had."""
     configure(settings.log_format, settings.log_level)
+    several = settings.ingest_processes > 1
+    if several:
+        # Shared among ours, the port would be shared with another ingress too: so first, alone.
+        with _listener(settings.ingest_host, settings.ingest_port):
+            pass
+        split(settings.ingest_processes)
     config = server_config(create_app(settings), Limits.of(settings.answer_within_s))
-    with _listener(settings.ingest_host, settings.ingest_port) as listener:
+    with _listener(settings.ingest_host, settings.ingest_port, shared=several) as listener:
         _log.info("listening", host=settings.ingest_host, port=settings.ingest_port)
+        # What is there now stays: left out of its rounds, the collector has nearly nothing to look
+        # at, and a delivery leaves no cycle behind that it would have to find soon.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(_COLLECT_AFTER)
         # uvicorn raises the signal that stopped it once more, after it has stopped.
         signal.signal(signal.SIGTERM, _end)
         with contextlib.suppress(KeyboardInterrupt):
@@ -46,12 +61,14 @@ def server_config(app: Starlette, limits: Limits) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http=bounded_protocol(limits),
+        http=bounded_protocol(limits, app.state.direct),
         ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
+        # Nobody asks who sent a request: its signature says more than its address.
+        proxy_headers=False,
         backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=LONGEST_ANSWER_S,
@@ -59,11 +76,13 @@ def server_config(app: Starlette, limits: Limits) -> uvicorn.Config:
 
 
 @contextlib.contextmanager
-def _listener(host: str, port: int) -> Iterator[socket.socket]:
-    """Bind the address before anything else is started."""
+def _listener(host: str, port: int, *, shared: bool = False) -> Iterator[socket.socket]:
+    """Bind the address before anything else is started; ``shared`` among our own processes."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        listener = socket.create_server(
+            (host, port), family=family, backlog=_BACKLOG, reuse_port=shared
+        )
     except OSError as error:
         raise SettingsError(
             f"LEDGER_INGEST_HOST={host}, LEDGER_INGEST_PORT={port}: can't listen there "

@@ -40,6 +40,14 @@ class IngestSettings(KafkaSettings, frozen=True, kw_only=True):
     ] = DEFAULT_TOLERANCE_S
     ingest_host: Annotated[str, setting("address that webhooks are received on")] = "127.0.0.1"
     ingest_port: Annotated[Port, setting("port that webhooks are received on")] = 8000
+    ingest_processes: Annotated[
+        int,
+        setting(
+            "processes that receive webhooks on the one port, each with its own bounds",
+            ge=1,
+            le=64,
+        ),
+    ] = 1
     max_body_bytes: Annotated[
         int, setting("largest body that is accepted, in bytes", ge=1, le=_LARGEST_BODY_BYTES)
     ] = _MIB

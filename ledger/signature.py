@@ -7,7 +7,7 @@ Source: Plexy's webhook reference; its pages differ on what is signed, hence ``S
 
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -36,6 +36,8 @@ _MAX_HEADER_CHARS: Final = 4096
 # ASCII digits only: \d would take other scripts' digits, and int() would read them.
 _TIMESTAMP: Final = re.compile(r"[0-9]{1,15}")
 _HEX_SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
+# What nearly every header is: one match, where taking it apart by its commas is fourteen calls.
+_PLAIN: Final = re.compile(r"t=([0-9]{1,15}),v1=([0-9a-fA-F]{64})")
 
 
 def verify(  # noqa: PLR0913 - all that the answer depends on
@@ -73,6 +75,9 @@ def sign(body: bytes, secret: bytes, timestamp_s: int, form: SignedForm = Signed
 
 def _parse(header: str) -> tuple[str, list[bytes]] | None:
     """Return the timestamp's digits and the ``v1`` digests, or ``None`` for anything else."""
+    plain = _PLAIN.fullmatch(header)
+    if plain is not None:
+        return plain[1], [bytes.fromhex(plain[2])]
     if len(header) > _MAX_HEADER_CHARS:
         return None
     pairs = [part.strip().partition("=") for part in header.split(",")]
@@ -88,19 +93,23 @@ def _parse(header: str) -> tuple[str, list[bytes]] | None:
 def _matches(
     timestamp: str, given: list[bytes], body: bytes, secrets: Sequence[bytes], form: SignedForm
 ) -> bool:
-    messages = []
-    if form is not SignedForm.TIMESTAMPED:
-        messages.append(body)
-    if form is not SignedForm.BODY:
-        messages.append(_timestamped(timestamp, body))
-    # No early exit: how long it takes says nothing about which secret or form nearly matched.
-    matched = False
+    # The first match ends it: whoever sent that learns nothing that he did not know. What does not
+    # match is compared whole and with all, so that the time says nothing of which nearly matched.
     for secret in secrets:
-        for message in messages:
+        for message in _signed(timestamp, body, form):
             expected = hmac.digest(secret, message, "sha256")
             for digest in given:
-                matched |= hmac.compare_digest(expected, digest)
-    return matched
+                if hmac.compare_digest(expected, digest):
+                    return True
+    return False
+
+
+def _signed(timestamp: str, body: bytes, form: SignedForm) -> Iterator[bytes]:
+    """Yield what the sender may have signed, the form of Plexy's current page first."""
+    if form is not SignedForm.TIMESTAMPED:
+        yield body
+    if form is not SignedForm.BODY:
+        yield _timestamped(timestamp, body)
 
 
 def _timestamped(timestamp: str, body: bytes) -> bytes:

@@ -9,6 +9,8 @@ from typing import Literal
 
 import structlog
 
+from runtime import lines
+
 LogFormat = Literal["json", "pretty", "auto"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -36,6 +38,7 @@ def configure(log_format: LogFormat = "auto", level: LogLevel = "info") -> None:
         cache_logger_on_first_use=True,
     )
     _send_stdlib_through_structlog(shared, renderer, threshold)
+    lines.write_to(None if pretty or threshold > logging.INFO else sys.stderr.buffer)
 
 
 def _send_stdlib_through_structlog(

@@ -1,11 +1,13 @@
 """The server as a process: it takes its port or says why not, and ends when it is told to."""
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -24,8 +26,9 @@ SERVE = (
 UVICORN = ["-m", "uvicorn", "ingest.app:app", "--port"]
 
 
-def started(command: list[str], port: int) -> subprocess.Popen:
+def started(command: list[str], port: int, **more: str) -> subprocess.Popen:
     environment = {
+        **more,
         "LEDGER_WEBHOOK_SECRETS": SECRET,
         "LEDGER_INGEST_PORT": str(port),
         # Nobody is there.
@@ -95,3 +98,73 @@ def test_an_address_that_is_not_ours_is_refused_by_name(host, monkeypatch):
     monkeypatch.setattr("ingest.server.configure", lambda *_: None)
     with pytest.raises(SettingsError, match=f"LEDGER_INGEST_HOST={host}"):
         serve(settings(ingest_host=host, ingest_port=free_port()))
+
+
+@contextlib.contextmanager
+def several() -> Iterator[tuple[subprocess.Popen, int, set[int]]]:
+    """Start an ingress of two processes; yields the first, their port, and the two."""
+    port = free_port()
+    with started(["-c", SERVE], port, LEDGER_INGEST_PROCESSES="2") as process:
+        try:
+            children = eventually(lambda: listeners(process.pid, port, count=2))
+            yield process, port, children
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def listeners(parent: int, port: int, count: int) -> set[int]:
+    """Return the children once so many serve; each new connection is dealt to one of them."""
+    children = set(map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split()))
+    table = Path("/proc/net/tcp").read_text()
+    return children if table.count(f"0100007F:{port:04X} 00000000:0000 0A") == count else set()
+
+
+def eventually(found, within_s: float = 30):
+    deadline = time.monotonic() + within_s
+    while not (it := found()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return it
+
+
+def gone(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+class TestSeveralProcesses:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_they_serve_one_port_and_end_with_0_when_told_to(self, number):
+        with several() as (process, port, children):
+            assert len(children) == 2
+            assert all(get(port, "/healthz").status_code == 200 for _ in range(20))
+            process.send_signal(number)
+            _, told = process.communicate(timeout=20)
+            assert process.returncode == 0
+            assert all(map(gone, children))
+        assert "Traceback" not in told
+
+    def test_where_one_ends_by_itself_all_do(self):
+        with several() as (process, port, children):
+            os.kill(min(children), signal.SIGKILL)
+            _, told = process.communicate(timeout=20)
+            assert process.returncode == 1
+            assert all(map(gone, children))
+            assert get(port, "/healthz") is None
+        assert "process_ended" in told
+
+    def test_none_outlives_the_first(self):
+        with several() as (process, _, children):
+            process.kill()
+            eventually(lambda: all(map(gone, children)))
+
+    def test_another_ingress_does_not_share_their_port(self):
+        with (
+            several() as (_, port, _),
+            started(["-c", SERVE], port, LEDGER_INGEST_PROCESSES="2") as second,
+        ):
+            _, told = second.communicate(timeout=30)
+            assert second.returncode == 1
+            assert f"LEDGER_INGEST_PORT={port}: can't listen there" in told

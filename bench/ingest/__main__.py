@@ -1,0 +1,120 @@
+"""`python -m bench.ingest`: ingress beside an empty, a plain and a Go handler, in one run.
+
+In: the options below. Out: a table, and the half `ingest` of `build/bench.json`. Exit code 1 if an
+answer was no 2xx or the log lacks what was acknowledged, 2 if a measurement failed. It runs on a
+Kafka of its own, in a temporary folder, and needs `wrk`; where there is no Go, its handler is left
+out.
+
+  python -m bench.ingest                                  three rounds, some three minutes
+  python -m bench.ingest --servers ours go --repeat 1     two of them, once
+  python -m bench.ingest --servers ours --repeat 1 --profile build/ingest.folded
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.progress import Progress
+
+from bench.ingest import report
+from bench.ingest.load import require_wrk, write_bodies
+from bench.ingest.run import Measurement, Plan, measure
+from bench.ingest.servers import SERVERS, Server
+from bench.recording import record
+from bench.results import keep
+from bench.stage import BenchError, Place
+from cli.kafka import EmbeddedKafka
+from cli.kafka_distribution import EmbeddedKafkaError
+from cli.local import kafka_cache
+from cli.settings import DemoSettings
+
+# So many different bodies: more than the server's or wrk's caches hold would change nothing.
+_BODIES: Final = 5_000
+
+
+def main() -> int:
+    """Measure, show, write; return the exit code."""
+    options = _options()
+    console = Console()
+    try:
+        require_wrk()
+        measurements = _measure_all(options, _able(options.servers, console))
+    except (BenchError, EmbeddedKafkaError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    report.show(console, measurements, options.connections)
+    keep(options.out, "ingest", report.rates(measurements), runs=report.details(measurements))
+    return 1 if any(run.faults for run in measurements) else 0
+
+
+def _options() -> argparse.Namespace:
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.ingest", description=__doc__, formatter_class=formatter
+    )
+    names = [server.name for server in SERVERS]
+    parser.add_argument(
+        "--servers", nargs="+", choices=names, default=names, help="whom to measure"
+    )
+    parser.add_argument("--repeat", type=int, default=3, help="rounds, in alternating order")
+    parser.add_argument("--seconds", type=int, default=8, help="of each run, after its warm-up")
+    parser.add_argument("--warm-up", type=int, default=2, help="seconds")
+    parser.add_argument("--connections", type=int, default=256, help="at a time")
+    parser.add_argument("--seed", type=int, default=1, help="of the recorded input")
+    parser.add_argument("--profile", metavar="FILE", help="write our server's stacks, by py-spy")
+    parser.add_argument("--out", type=Path, default=Path("build/bench.json"), help="the result")
+    return parser.parse_args()
+
+
+def _able(names: Sequence[str], console: Console) -> list[type[Server]]:
+    """Return the servers that can be measured here; say of the others why not."""
+    able = []
+    for server in SERVERS:
+        reason = server.prepare() if server.name in names else None
+        if reason:
+            console.print(reason, highlight=False)
+        elif server.name in names:
+            able.append(server)
+    return able
+
+
+def _measure_all(options: argparse.Namespace, servers: Sequence[type[Server]]) -> list[Measurement]:
+    cache = kafka_cache(DemoSettings.from_environment(os.environ))
+    measurements = []
+    with (
+        tempfile.TemporaryDirectory(prefix="plexy-bench-") as folder,
+        EmbeddedKafka(Path(folder) / "kafka", cache=cache) as kafka,
+        Progress(console=Console(stderr=True)) as progress,
+    ):
+        plan = Plan(
+            bodies=Path(folder) / "bodies",
+            connections=options.connections,
+            seconds=options.seconds,
+            warm_up_s=options.warm_up,
+        )
+        write_bodies(plan.bodies, record(_BODIES, options.seed))
+        bar = progress.add_task("", total=len(servers) * options.repeat)
+        for number, server in enumerate(_schedule(servers, options.repeat)):
+            progress.update(bar, description=server.title)
+            name = f"ingest-{number}-{server.name.replace('_', '-')}"
+            place = Place(bootstrap=kafka.bootstrap, name=name, folder=Path(folder) / name)
+            profile = options.profile if server.name == "ours" else None
+            measurements.append(asyncio.run(measure(server, place, plan, profile)))
+            progress.advance(bar)
+    return measurements
+
+
+def _schedule(servers: Sequence[type[Server]], repeat: int) -> Iterator[type[Server]]:
+    """Yield the servers of each round, every other round backwards."""
+    for number in range(repeat):
+        yield from reversed(servers) if number % 2 else servers
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""What was measured, for people: a table. For programs: the rates of ``build/bench.json``.
+
+In: measurements, in the order in which they were made. Out: text and numbers. A rate is the median
+of a server's rounds; a ratio is the median of the rounds' own ratios, since what ran side by side
+is compared.
+"""
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.ingest.run import Measurement
+from bench.ingest.servers import Ours, Server
+
+MEASURED = """\
+Measured: answers per second that wrk counts, each connection sending its next delivery once \
+answered, after a warm-up on the same process. Server, broker and wrk share the machine's \
+processors. The ratio is ours to it, the median over rounds."""
+
+
+def show(console: Console, measurements: Sequence[Measurement], connections: int) -> None:
+    """Print the table, and what is wrong with a run."""
+    table = Table(title=f"Ingress, deliveries at {connections} connections", title_justify="left")
+    table.add_column("server")
+    for heading in ("per second", "spread", "p50 ms", "p99 ms", "CPU µs", "ratio"):
+        table.add_column(heading, justify="right")
+    for server, runs in by_server(measurements).items():
+        table.add_row(*_row(server, runs, measurements))
+    console.print(table)
+    console.print(MEASURED, highlight=False)
+    for run in measurements:
+        for fault in run.faults:
+            console.print(f"[red]{run.server.name}[/red]: {fault}", highlight=False)
+
+
+def by_server(measurements: Sequence[Measurement]) -> dict[type[Server], list[Measurement]]:
+    """Group the runs by server, in the order of each server's first run."""
+    grouped: dict[type[Server], list[Measurement]] = {}
+    for run in measurements:
+        grouped.setdefault(run.server, []).append(run)
+    return grouped
+
+
+def rates(measurements: Sequence[Measurement]) -> dict[str, float]:
+    """Return each server's rate, deliveries per second."""
+    grouped = by_server(measurements)
+    return {
+        server.name: round(median(run.rate for run in runs), 1) for server, runs in grouped.items()
+    }
+
+
+def details(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
+    """Return each run."""
+    return [
+        {
+            "server": run.server.name,
+            "deliveries_per_s": round(run.rate, 1),
+            "answered": run.load.answered,
+            "seconds": round(run.load.took_us / 1e6, 3),
+            "p50_ms": run.load.p50_us / 1000,
+            "p99_ms": run.load.p99_us / 1000,
+            "cpu_us_per_delivery": round(run.cpu_us, 1),
+            "faults": run.faults,
+        }
+        for run in measurements
+    ]
+
+
+def ratio(server: type[Server], measurements: Sequence[Measurement]) -> float | None:
+    """Return how many times a server's rate ours is; ``None`` if ours was not measured."""
+    grouped = by_server(measurements)
+    if Ours not in grouped:
+        return None
+    return median(
+        ours.rate / other.rate for ours, other in zip(grouped[Ours], grouped[server], strict=True)
+    )
+
+
+def _row(
+    server: type[Server], runs: Sequence[Measurement], measurements: Sequence[Measurement]
+) -> list[str]:
+    each = [run.rate for run in runs]
+    of_ours = ratio(server, measurements)
+    return [
+        server.title,
+        f"{median(each):,.0f}",
+        f"{min(each):,.0f} to {max(each):,.0f}" if len(runs) > 1 else "",
+        f"{median(run.load.p50_us for run in runs) / 1000:,.1f}",
+        f"{median(run.load.p99_us for run in runs) / 1000:,.1f}",
+        f"{median(run.cpu_us for run in runs):,.0f}",
+        f"{of_ours:.2f}" if of_ours is not None else "",
+    ]

@@ -1,0 +1,88 @@
+"""One measured run: a stage, a server, a load that warms it up, the load that counts, the log.
+
+In: a server's class and a place. Out: a ``Measurement``, and whether the log holds what was
+acknowledged. Never: a figure of a run in which anything was refused or lost without saying so.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.ingest.load import Load, deliver
+from bench.ingest.servers import Server
+from bench.profile import profiled
+from bench.stage import Place, open_stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What every server is measured with; times in seconds."""
+
+    bodies: Path
+    connections: int
+    seconds: int
+    warm_up_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One run of one server; ``kept`` is how many records the log has after it."""
+
+    server: type[Server]
+    load: Load
+    warm_up: Load
+    cpu_s: float
+    kept: int
+
+    @property
+    def rate(self) -> float:
+        """Deliveries answered per second."""
+        return self.load.rate
+
+    @property
+    def cpu_us(self) -> float:
+        """Microseconds of a processor per delivery; other work on the machine disturbs it less."""
+        return self.cpu_s / self.load.answered * 1e6
+
+    @property
+    def faults(self) -> list[str]:
+        """Say what is wrong with this run; nothing if it counts."""
+        faults = []
+        acknowledged = 0
+        for load in (self.warm_up, self.load):
+            acknowledged += load.answered - load.refused
+            if load.refused or load.lost:
+                faults.append(f"{load.refused} deliveries were refused, {load.lost} got no answer")
+        if self.server.keeps and self.kept < acknowledged:
+            faults.append(f"acknowledged {acknowledged} deliveries, the log has {self.kept}")
+        return faults
+
+
+async def measure(
+    server: type[Server], place: Place, plan: Plan, profile: str | None = None
+) -> Measurement:
+    """Measure one server, on topics of its own; ``BenchError`` if that fails."""
+    async with open_stage(place) as stage:
+        started = server(place)
+        try:
+            await asyncio.to_thread(started.start)
+            warm_up = await _load(started, plan, plan.warm_up_s, run=1)
+            cpu_before_s = started.cpu_s()
+            async with profiled(started.pid, profile):
+                load = await _load(started, plan, plan.seconds, run=2)
+            cpu_s = started.cpu_s() - cpu_before_s
+        finally:
+            await asyncio.to_thread(started.stop)
+        kept = await stage.count(place.names.webhooks)
+    return Measurement(server=server, load=load, warm_up=warm_up, cpu_s=cpu_s, kept=kept)
+
+
+async def _load(server: Server, plan: Plan, seconds: int, run: int) -> Load:
+    return await asyncio.to_thread(
+        deliver,
+        server.port,
+        plan.bodies,
+        seconds=seconds,
+        connections=plan.connections,
+        run=run,
+    )

@@ -1,0 +1,205 @@
+"""The servers that are measured, each a process on a port of its own, and their table.
+
+In: a place on the broker, with its topics made. Out: a server that answers, until ``stop``. Never:
+a wait without a bound; a server that died is reported with its last lines.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import ClassVar, Final
+
+from bench.ingest.load import SECRET
+from bench.program import PROJECT, cpu_s
+from bench.stage import BenchError, Place
+from cli.child import start_child
+
+_READY_WITHIN_S: Final = 30.0
+_READY_POLL_S: Final = 0.05
+_STOPPED_WITHIN_S: Final = 20.0
+_LAST_LINES: Final = 25
+_GO_SOURCE: Final = Path(__file__).parent / "go_handler"
+_GO_PROGRAM: Final = PROJECT / "build" / "bench" / "go-handler"
+
+
+class Server(ABC):
+    """One server in one place, from ``start`` to ``stop``."""
+
+    name: ClassVar[str]
+    """Its key in ``build/bench.json``."""
+    title: ClassVar[str]
+    """What the table calls it."""
+    keeps: ClassVar[bool] = True
+    """Whether what it acknowledges must be in the log."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.port = place.web_port
+        self._log_file = place.folder / f"{self.name}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def prepare(cls) -> str | None:
+        """Make ready what it is started from; return why it can't be measured, if it can't."""
+        return None
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """Return its command line."""
+
+    def environment(self) -> Mapping[str, str]:
+        """Return what is added to the environment; a peer knows no more than this."""
+        return {
+            "BENCH_BOOTSTRAP": self.place.bootstrap,
+            "BENCH_TOPIC": self.place.names.webhooks,
+            "BENCH_SECRET": SECRET,
+            "BENCH_PORT": str(self.port),
+        }
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        if self._process is None:
+            raise BenchError(f"{self.name} was not started")
+        return self._process.pid
+
+    def cpu_s(self) -> float:
+        """Return the processor seconds that the server has used; 0 beyond Linux."""
+        return cpu_s(self.pid)
+
+    def start(self) -> None:
+        """Start it, and return once it answers."""
+        self.place.folder.mkdir(parents=True, exist_ok=True)
+        with self._log_file.open("ab") as log:
+            self._process = start_child(
+                self.command(),
+                cwd=PROJECT,
+                env=os.environ | self.environment(),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        deadline = time.monotonic() + _READY_WITHIN_S
+        while not self._answers():
+            if self._process.poll() is not None:
+                raise self._failed(f"ended with exit code {self._process.returncode}")
+            if time.monotonic() > deadline:
+                raise self._failed(f"did not answer within {_READY_WITHIN_S:.0f} s")
+            time.sleep(_READY_POLL_S)
+
+    def stop(self) -> None:
+        """Stop it, by force after a while; nothing if it does not run."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(_STOPPED_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _answers(self) -> bool:
+        """Ask for the readiness page; a peer that has none says so only once it serves."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5):
+                return True
+        except urllib.error.HTTPError as error:
+            return error.code == HTTPStatus.NOT_FOUND
+        except OSError:
+            return False
+
+    def _failed(self, what: str) -> BenchError:
+        lines = self._log_file.read_text(errors="replace").splitlines()[-_LAST_LINES:]
+        shown = "\n".join(f"  {line}" for line in lines)
+        return BenchError(f"{self.name} {what}. The end of its log:\n{shown}")
+
+
+class Ours(Server):
+    """`plexy-ledger ingest`, as a person starts it, with its default settings."""
+
+    name = "ours"
+    title = "plexy-ledger ingest"
+
+    def command(self) -> list[str]:
+        """Return its command line."""
+        return [sys.executable, "-m", "cli", "ingest"]
+
+    def environment(self) -> Mapping[str, str]:
+        """Return where it runs; how it works is left to its defaults."""
+        return {
+            "LEDGER_KAFKA_BOOTSTRAP": self.place.bootstrap,
+            "LEDGER_TOPIC_PREFIX": self.place.prefix,
+            "LEDGER_INGEST_PORT": str(self.port),
+            "LEDGER_WEBHOOK_SECRETS": SECRET,
+        }
+
+
+class _OnUvicorn(Server):
+    """A module of this package on the server, the loop and the parser that ingress has."""
+
+    module: ClassVar[str]
+
+    def command(self) -> list[str]:
+        """Return its command line."""
+        return [
+            *(sys.executable, "-m", "uvicorn", f"bench.ingest.{self.module}:app"),
+            *("--port", str(self.port), "--loop", "uvloop", "--http", "httptools"),
+            *("--ws", "none", "--log-level", "warning", "--no-access-log"),
+            *("--no-server-header", "--timeout-keep-alive", "75"),
+        ]
+
+
+class EmptyHandler(_OnUvicorn):
+    """``empty``: what the server and the framework take."""
+
+    name = "empty_handler"
+    title = "empty handler"
+    module = "empty"
+    keeps = False
+
+
+class PlainHandler(_OnUvicorn):
+    """``plain``: what one writes from the documentation."""
+
+    name = "plain_handler"
+    title = "plain handler"
+    module = "plain"
+
+
+class GoHandler(Server):
+    """``go_handler``: another language, with a client that has its own threads."""
+
+    name = "go"
+    title = "Go, franz-go"
+
+    @classmethod
+    def prepare(cls) -> str | None:
+        """Build it, which is quick where nothing has changed."""
+        go = shutil.which("go")
+        if go is None:
+            return "Go is not installed: its handler is left out"
+        if not _GO_PROGRAM.exists():
+            print("building the Go handler, once ...", file=sys.stderr)
+        _GO_PROGRAM.parent.mkdir(parents=True, exist_ok=True)
+        command = [go, "build", "-o", str(_GO_PROGRAM), "."]
+        built = subprocess.run(  # noqa: S603 - the command is ours
+            command, cwd=_GO_SOURCE, capture_output=True, text=True, check=False
+        )
+        if built.returncode:
+            return f"Go's handler is left out, since it can't be built: {built.stderr}"
+        return None
+
+    def command(self) -> list[str]:
+        """Return its command line."""
+        return [str(_GO_PROGRAM)]
+
+
+SERVERS: Final[tuple[type[Server], ...]] = (Ours, EmptyHandler, PlainHandler, GoHandler)

@@ -1,0 +1,79 @@
+"""Several processes on one port, for a machine that has processors to spare.
+
+In: how many. Out: the program goes on in each of them; the first process only waits for them, and
+ends as they do. Never: a port of which a part is served: where one ends by itself, all do, with a
+code that tells whoever supervises them; or a process that goes on without its parent.
+
+Each takes a listener of its own on the port (SO_REUSEPORT): Linux deals new connections out among
+them. They share nothing, so the bounds of one hold for each.
+"""
+
+import os
+import signal
+import threading
+from types import FrameType
+
+import structlog
+
+_log = structlog.get_logger(__name__)
+
+
+def split(count: int) -> None:
+    """Go on in so many new processes; in this one, wait for them and raise ``SystemExit``."""
+    children: set[int] = set()
+    alive, held = os.pipe()
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        ending.set()
+        _terminate(children)
+
+    ending = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    for _ in range(count):
+        pid = os.fork()
+        if pid == 0:
+            _begin(alive, held)
+            return
+        children.add(pid)
+    # A signal that came meanwhile has reached those only that were there.
+    if ending.is_set():
+        _terminate(children)
+    raise SystemExit(_wait(children, ending))
+
+
+def _begin(alive: int, held: int) -> None:
+    """Begin a new process: a Ctrl-C is its parent's, and so is its life."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    os.setsid()
+    os.close(held)
+
+    def end_with_parent() -> None:
+        # Only the parent holds the other end: this returns when it has ended, in whatever way.
+        os.read(alive, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=end_with_parent, name="parent", daemon=True).start()
+
+
+def _wait(children: set[int], ending: threading.Event) -> int:
+    """Wait until all have ended; return 0 if they were told to and did."""
+    result = 0
+    while children:
+        pid, status = os.wait()
+        children.discard(pid)
+        code = os.waitstatus_to_exitcode(status)
+        if not ending.is_set():
+            _log.error("process_ended", pid=pid, exit_code=code, remedy="all end; start it again")
+            ending.set()
+            _terminate(children)
+            result = 1
+        elif code:
+            result = 1
+    return result
+
+
+def _terminate(children: set[int]) -> None:
+    for pid in children:
+        os.kill(pid, signal.SIGTERM)

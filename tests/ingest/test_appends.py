@@ -1,0 +1,161 @@
+"""Records of a turn go out together, one batch of a partition at a time, and fail together."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+from aiokafka.producer.message_accumulator import BatchBuilder
+
+from ingest.appends import Appends, LogUnavailableError
+from ingest.records import Record
+from runtime.partitions import partition_for
+from tests.fakes import until
+
+PARTITIONS = 4
+
+
+class Producer:
+    """The batch side of aiokafka's producer: it acknowledges, or fails, what it is told to."""
+
+    def __init__(self, batch_bytes: int = 10_000) -> None:
+        self.batches: list[tuple[int, int, asyncio.Future]] = []
+        self._batch_bytes = batch_bytes
+
+    def create_batch(self) -> BatchBuilder:
+        return BatchBuilder(self._batch_bytes, 0)
+
+    async def send_batch(self, batch, topic, *, partition):
+        assert topic == "log"
+        future = asyncio.get_running_loop().create_future()
+        self.batches.append((partition, batch.record_count(), future))
+        return future
+
+    @property
+    def records(self) -> list[int]:
+        """How many records each batch so far had."""
+        return [count for _, count, _ in self.batches]
+
+    def acknowledge(self) -> None:
+        for _, _, future in self.batches:
+            if not future.done():
+                future.set_result(None)
+
+
+class Lost(list):
+    """Hears why a producer was given up."""
+
+    def __call__(self, reason: str) -> None:
+        self.append(reason)
+
+
+def started(producer: Producer) -> tuple[Appends, Lost]:
+    lost = Lost()
+    return Appends(producer, {"log": PARTITIONS}, lost), lost
+
+
+def a_record(key: bytes = b"evt_1", size: int = 10) -> Record:
+    return Record("log", key, b"x" * size, [("a-header", b"")], 1)
+
+
+def in_time() -> float:
+    return asyncio.get_running_loop().time() + 60
+
+
+async def test_the_records_of_a_turn_are_one_batch_for_each_partition():
+    producer = Producer()
+    appends, _ = started(producer)
+    keys = [b"evt_%d" % n for n in range(100)]
+    kept = [appends.append(a_record(key), in_time()) for key in keys]
+    await until(lambda: len(producer.batches) == PARTITIONS)
+    expected = Counter(partition_for(key, PARTITIONS) for key in keys)
+    assert {partition: count for partition, count, _ in producer.batches} == expected
+    assert not any(each.done() for each in kept)
+    producer.acknowledge()
+    await asyncio.gather(*kept)
+
+
+async def test_what_comes_while_a_batch_is_under_way_is_the_next_batch():
+    producer = Producer()
+    appends, _ = started(producer)
+    first = appends.append(a_record(), in_time())
+    await until(lambda: producer.records == [1])
+    later = [appends.append(a_record(), in_time()) for _ in range(7)]
+    await asyncio.sleep(0.01)
+    assert producer.records == [1]
+    producer.acknowledge()
+    await first
+    await until(lambda: producer.records == [1, 7])
+    assert not any(each.done() for each in later)
+    producer.acknowledge()
+    await asyncio.gather(*later)
+
+
+async def test_what_does_not_fit_into_a_batch_goes_with_the_next_one_and_the_largest_alone():
+    producer = Producer(batch_bytes=1000)
+    appends, _ = started(producer)
+    kept = [appends.append(a_record(size=size), in_time()) for size in (400, 400, 400, 5000, 10)]
+    while not all(each.done() for each in kept):
+        producer.acknowledge()
+        await asyncio.sleep(0)
+    assert producer.records == [2, 1, 1, 1]
+
+
+async def test_a_record_that_is_not_acknowledged_in_time_fails_all_and_gives_the_producer_up():
+    producer = Producer()
+    appends, lost = started(producer)
+    now = asyncio.get_running_loop().time()
+    under_way = appends.append(a_record(), now + 60)
+    await until(lambda: producer.records == [1])
+    waiting = [appends.append(a_record(key), now + 0.05) for key in (b"evt_1", b"evt_other")]
+    for each in (under_way, *waiting, appends.append(a_record(), now + 60)):
+        with pytest.raises(LogUnavailableError, match="did not acknowledge in time"):
+            await each
+    assert lost == ["Kafka did not acknowledge in time"]
+    with pytest.raises(LogUnavailableError, match="did not acknowledge in time"):
+        await appends.append(a_record(), now + 60)
+
+
+async def test_records_that_are_acknowledged_in_time_keep_the_producer():
+    producer = Producer()
+    appends, lost = started(producer)
+    now = asyncio.get_running_loop().time()
+    kept = appends.append(a_record(), now + 0.05)
+    await until(lambda: producer.records == [1])
+    producer.acknowledge()
+    await kept
+    later = appends.append(a_record(), now + 60)
+    await asyncio.sleep(0.1)
+    assert not later.done()
+    producer.acknowledge()
+    await later
+    assert lost == []
+
+
+@pytest.mark.parametrize(
+    "end", [lambda batch: batch.set_exception(AssertionError()), lambda batch: batch.cancel()]
+)
+async def test_a_batch_that_fails_or_is_dropped_is_never_an_acknowledgement(end):
+    producer = Producer()
+    appends, lost = started(producer)
+    kept = [appends.append(a_record(key), in_time()) for key in (b"evt_1", b"evt_other")]
+    await until(lambda: producer.records == [1, 1])
+    end(producer.batches[0][2])
+    for each in kept:
+        with pytest.raises(LogUnavailableError, match="Kafka failed"):
+            await each
+    assert len(lost) == 1
+    # What comes late, for the other partition, finds nobody.
+    producer.acknowledge()
+    await asyncio.sleep(0.01)
+    assert len(producer.batches) == 2
+
+
+async def test_whoever_waits_no_longer_costs_the_others_nothing():
+    producer = Producer()
+    appends, lost = started(producer)
+    gone, kept = [appends.append(a_record(), in_time()) for _ in range(2)]
+    gone.cancel()
+    await until(lambda: producer.records == [2])
+    producer.acknowledge()
+    await kept
+    assert lost == []

@@ -1,0 +1,233 @@
+"""A delivery that arrives whole goes past the application, and nobody can tell from its answer."""
+
+import asyncio
+import contextlib
+import json
+
+import pytest
+from starlette.responses import Response
+
+from ingest.answers import Waiting
+from ingest.app import create_app
+from ingest.connection import Limits
+from ingest.direct import encode_received
+from tests.fakes import FakeLog, until
+from tests.ingest.conftest import PATH, event, serving, settings
+from tests.ingest.test_connection import ALIVE, GET, delivery
+
+DIRECT = b"from the direct handler"
+
+
+class Handler:
+    """A direct handler that does what it is told to."""
+
+    path = PATH.encode()
+
+    def __init__(self, take=lambda: Response(DIRECT)) -> None:
+        self._take = take
+
+    def take(self, _headers, _body):
+        return self._take()
+
+
+@contextlib.asynccontextmanager
+async def connecting(log=None, handler=None, **limits):
+    """Serve, with another direct handler if one is given; yields a function that connects."""
+    app = create_app(settings(), log or FakeLog())
+    if handler is not None:
+        app.state.direct = handler
+    writers = []
+
+    async def connect():
+        reader, writer = await asyncio.open_connection("127.0.0.1", address.rpartition(":")[2])
+        writers.append(writer)
+        return reader, writer
+
+    async with serving(app, Limits(**limits)) as address:
+        try:
+            yield connect
+        finally:
+            for writer in writers:
+                writer.transport.abort()
+
+
+async def answer_to(reader, writer, *pieces: bytes) -> bytes:
+    """Send a request in so many reads; return its answer's head and body."""
+    for piece in pieces:
+        writer.write(piece)
+        await writer.drain()
+        # Long enough for the server to have read it by itself.
+        await asyncio.sleep(0.05)
+    async with asyncio.timeout(5):
+        head = await reader.readuntil(b"\r\n\r\n")
+        [length] = [
+            int(line.partition(b":")[2])
+            for line in head.splitlines()
+            if line.lower().startswith(b"content-length:")
+        ]
+        return head + await reader.readexactly(length)
+
+
+async def test_what_arrives_whole_goes_to_the_handler_and_what_does_not_to_the_application():
+    whole = delivery(event())
+    head, _, body = whole.partition(b"\r\n\r\n")
+    async with connecting(handler=Handler()) as connect:
+        connection = await connect()
+        for pieces, direct in (
+            ([whole], True),
+            ([head, b"\r\n\r\n" + body], True),
+            ([head + b"\r\n\r\n", body], False),
+            ([whole[:-1], whole[-1:]], False),
+            ([whole], True),
+            ([whole.replace(b"POST", b"PUT")], False),
+            ([whole.replace(PATH.encode(), b"/elsewhere")], False),
+        ):
+            answer = await answer_to(*connection, *pieces)
+            assert answer.endswith(DIRECT) == direct, pieces
+
+
+async def test_a_large_delivery_goes_to_the_application():
+    async with connecting(handler=Handler()) as connect:
+        answer = await answer_to(*await connect(), delivery(event(padding="x" * 16_384)))
+    assert answer.endswith(b'{"received": true}')
+
+
+async def test_both_ways_give_the_same_answers():
+    log = FakeLog()
+    refused = delivery(event()).replace(b"Plexy-Signature: t=", b"Plexy-Signature: t=1")
+    async with connecting(log) as connect:
+        for request, status in (
+            (delivery(event()), 200),
+            (delivery(b"[]"), 400),
+            (refused, 401),
+            (delivery(event()).replace(b"application/json", b"text/plain"), 415),
+        ):
+            connection = await connect()
+            whole = await answer_to(*connection, request)
+            in_pieces = await answer_to(*connection, request[:-1], request[-1:])
+            assert whole.startswith(b"HTTP/1.1 %d " % status), whole
+            assert without_date(whole) == without_date(in_pieces)
+        log.reason = "down"
+        whole = await answer_to(*connection, delivery(event()))
+        assert whole.startswith(b"HTTP/1.1 503 ")
+    assert [len(log.records), log.waiting] == [4, 0]
+
+
+def without_date(answer: bytes) -> list[bytes]:
+    return sorted(line for line in answer.splitlines() if not line.startswith(b"date:"))
+
+
+def broken():
+    raise ZeroDivisionError("a secret")
+
+
+def broken_later():
+    done = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(done.set_result, None)
+    return Waiting(done, broken)
+
+
+@pytest.mark.parametrize("take", [broken, broken_later])
+async def test_a_bug_is_500_and_never_an_acknowledgement(take, caplog):
+    async with connecting(handler=Handler(take)) as connect:
+        connection = await connect()
+        for _ in range(2):
+            answer = await answer_to(*connection, delivery(event()))
+            assert answer.startswith(b"HTTP/1.1 500 ")
+            assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "internal_error"
+            assert b"secret" not in answer
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_requests_behind_a_waiting_delivery_are_answered_after_it_in_their_order():
+    log = FakeLog()
+    log.acknowledging.clear()
+    async with connecting(log) as connect:
+        reader, writer = await connect()
+        writer.write(delivery(event("evt_1")) + GET + delivery(event("evt_2")) + GET)
+        await until(lambda: log.waiting)
+        await asyncio.sleep(0.05)
+        assert log.waiting == 1
+        log.acknowledging.set()
+        told = b""
+        async with asyncio.timeout(5):
+            while told.count(ALIVE) < 2:
+                told += await reader.read(65_536)
+    received, alive = (told.find(b'{"received": true}'), told.find(ALIVE))
+    assert 0 < received < alive < told.rfind(b'{"received": true}') < told.rfind(ALIVE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(b"Host: x", b"Connection: close\r\nHost: x"), (b"HTTP/1.1", b"HTTP/1.0")]
+)
+async def test_a_connection_that_is_not_to_be_kept_is_closed_behind_the_answer(old, new):
+    async with connecting() as connect:
+        reader, writer = await connect()
+        writer.write(delivery(event()).replace(old, new))
+        async with asyncio.timeout(5):
+            answer = await reader.read()
+    assert answer.endswith(b'{"received": true}')
+    assert b"connection: close" in answer
+
+
+async def test_a_sender_that_goes_away_while_kafka_is_asked_is_no_error(caplog):
+    log = FakeLog()
+    log.acknowledging.clear()
+    async with connecting(log) as connect:
+        _, writer = await connect()
+        writer.write(delivery(event()))
+        await until(lambda: log.waiting)
+        writer.close()
+        await asyncio.sleep(0.05)
+        log.acknowledging.set()
+        await until(lambda: not log.waiting)
+        reader, writer = await connect()
+        assert (await answer_to(reader, writer, GET)).endswith(ALIVE)
+    assert [r for r in caplog.records if r.levelname not in ("INFO", "DEBUG")] == []
+
+
+async def test_whoever_delivers_and_does_not_fetch_the_answers_is_cut_off():
+    async with connecting(stalled_after_s=0.5, pipelined=10_000_000) as connect:
+        _, writer = await connect()
+        async with asyncio.timeout(30):
+            with contextlib.suppress(ConnectionError):
+                while not writer.is_closing():
+                    writer.write(delivery(event()) + GET * 2000)
+                    await writer.drain()
+
+
+async def test_whoever_pipelines_what_is_refused_at_once_is_bounded_as_others_are():
+    refused = delivery(event()).replace(b"v1=", b"v1=00")
+    async with connecting(pipelined=4) as connect:
+        reader, writer = await connect()
+        writer.write(refused * 100)
+        async with asyncio.timeout(10):
+            answers = await reader.read()
+    # The first was answered before the others were looked at.
+    assert answers.count(b"HTTP/1.1 401 ") == 5
+
+
+async def test_answers_that_are_not_fetched_are_not_gathered():
+    calls = 0
+
+    def large() -> Response:
+        nonlocal calls
+        calls += 1
+        return Response(b"x" * 1_000_000)
+
+    async with connecting(handler=Handler(large)) as connect:
+        reader, writer = await connect()
+        reader._transport.pause_reading()
+        for _ in range(100):
+            writer.write(delivery(event()))
+            await asyncio.sleep(0.005)
+    # As many as the system's own buffers take.
+    assert 0 < calls < 50
+
+
+def test_the_answer_is_made_anew_when_the_date_is_another():
+    dates = [[(b"date", b"Mon")], [(b"date", b"Tue")]]
+    for date in (dates[0], dates[1], dates[0]):
+        answer = encode_received(date)
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\ndate: " + date[0][1])
+        assert answer.endswith(b'\r\n\r\n{"received": true}')
