@@ -27,10 +27,10 @@ INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/pyth
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
-.PHONY: help setup demo run test check bench bench-ingest faults fuzz audit format lock clean
+.PHONY: help setup demo run test check bench bench-ingest bench-latency bench-scale faults fuzz audit format lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) ## make .venv with the locked dependencies; every other command does it too
 
@@ -59,6 +59,12 @@ bench: $(READY) ## measure this ledger beside its peers; takes some twelve minut
 
 bench-ingest: $(READY) ## measure ingress alone beside its peers; some three minutes, needs wrk
 	$(BIN)/python -m bench.ingest $(FLAGS)
+
+bench-latency: $(READY) ## measure how soon a delivery is acknowledged, and seen; some three minutes
+	$(BIN)/python -m bench.latency $(FLAGS)
+
+bench-scale: $(READY) ## measure a worker as its state grows; long; FLAGS="--orders 10000 100000"
+	$(BIN)/python -m bench.scale $(FLAGS)
 
 faults: $(READY) ## break everything while deliveries go on, then judge; FLAGS="--faults 20 --seed 7"
 	$(BIN)/python -m faults $(FLAGS)

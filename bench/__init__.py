@@ -10,4 +10,9 @@
 ``results``       ``build/bench.json``, half by half
 ``ingest``        the same for ingress: `python -m bench.ingest`
 ``profile``       where a worker's time goes, by py-spy
+``latency``       `make bench-latency`: from a POST to its answer and to the view;
+                  its ``latency_report``
+``open_load``     the load for it, each delivery sent when it is due; on ``keep_alive``
+``scale``         `make bench-scale`: a worker as its state grows (``growth``), and several of them
+                  (``together``); a ``burst`` is their input; its ``scale_report``
 """

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple
 
-from bench.stage import BenchError, Stage
+from bench.stage import BenchError, Place, Stage
 from cli.child import start_child
 
 READY_WITHIN_S: Final = 90.0
@@ -62,9 +62,10 @@ class Program(ABC):
     rounds: ClassVar[int] = 100
     """At most so often is a slow one measured."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, place: Place | None = None) -> None:
+        """``place`` sets one of several workers on a stage apart: its folder and its port."""
         self.stage = stage
-        self.place = stage.place
+        self.place = place or stage.place
         self.log_file = self.place.folder / f"{self.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -109,7 +110,7 @@ class Program(ABC):
         except (urllib.error.URLError, OSError):
             return False
 
-    async def start(self) -> float:
+    async def start(self, within_s: float = READY_WITHIN_S) -> float:
         """Start the worker; return, in Unix seconds, when it was ready to fold.
 
         That is when the first probe was sent that the worker answered with 200.
@@ -123,14 +124,14 @@ class Program(ABC):
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        deadline = time.monotonic() + READY_WITHIN_S
+        deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             self._check_alive()
             sent_at = time.time()
             if await asyncio.to_thread(self.answers_ready):
                 return sent_at
             await asyncio.sleep(_READY_POLL_S)
-        raise self._failed(f"was not ready within {READY_WITHIN_S:.0f} s")
+        raise self._failed(f"was not ready within {within_s:.0f} s")
 
     async def wait(self, report: Report) -> float:
         """Wait until everything is folded and committed; return when it was written, Unix seconds.
@@ -192,6 +193,18 @@ class Program(ABC):
         return (
             int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
         )
+
+    def peak_memory_bytes(self) -> int:
+        """Return how much of the worker was in memory at most, since its start; 0 beyond Linux."""
+        status = Path(f"/proc/{self.pid}/status")
+        if not status.exists():
+            return 0
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(lines["VmHWM"].split()[0]) * 1024
+
+    async def is_ready(self) -> bool:
+        """Ask the worker whether it is ready to fold."""
+        return await asyncio.to_thread(self.answers_ready)
 
     async def totals(self) -> dict[str, OrderTotals]:
         """Return the result: each order that is there, with its totals."""

@@ -16,13 +16,19 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from bench.recording import Delivery
 from cli.kafka_process import free_port
-from ledger.topics import TopicNames
+from ledger.topics import TABLES, TopicNames, changelog_name
 from processors.batches import OutRecord, send_by_key
 from runtime.topics import TopicSettings, ensure_topics
 
 PARTITIONS: Final = 4
 # A record's time is when the broker appended it: some programs give an output their input's time.
 BROKER: Final = {"log.message.timestamp.type": "LogAppendTime"}
+# As ingress writes, in larger batches.
+LOAD_OPTIONS: Final[dict[str, Any]] = {
+    "acks": "all",
+    "enable_idempotence": True,
+    "max_batch_size": 512 * 1024,
+}
 _LOADED_AT_ONCE: Final = 5_000
 _READ_WITHIN_MS: Final = 5_000
 
@@ -68,6 +74,11 @@ class Place:
         """The topics that the worker's consumer group reads, in the path's order."""
         return (self.names.webhooks, self.names.events, self.names.payments)
 
+    @property
+    def changelogs(self) -> tuple[str, ...]:
+        """The tables' changelogs."""
+        return tuple(changelog_name(self.group_id, table) for table in TABLES)
+
 
 class Stage:
     """A place on the broker with the clients that prepare and watch it; see ``open_stage``."""
@@ -81,8 +92,8 @@ class Stage:
 
     async def load(self, deliveries: Sequence[Delivery]) -> None:
         """Append the input to the log of record, as ingress does: by key, with its headers."""
-        options = {"acks": "all", "enable_idempotence": True, "max_batch_size": 512 * 1024}
-        async with AIOKafkaProducer(bootstrap_servers=self.place.bootstrap, **options) as producer:
+        bootstrap = self.place.bootstrap
+        async with AIOKafkaProducer(bootstrap_servers=bootstrap, **LOAD_OPTIONS) as producer:
             for some in _parts(deliveries, _LOADED_AT_ONCE):
                 records = [OutRecord(each.key, each.body, each.headers) for each in some]
                 await send_by_key(
@@ -104,9 +115,9 @@ class Stage:
             total[tp.topic] += end
         return [(done[topic], total[topic]) for topic in self.place.hops]
 
-    async def count(self, topic: str) -> int:
-        """Return how many records were written to a topic."""
-        return sum((await self._consumer.end_offsets(self._partitions(topic))).values())
+    async def count(self, *topics: str) -> int:
+        """Return how many records were written to topics."""
+        return sum((await self._consumer.end_offsets(self._partitions(*topics))).values())
 
     async def last_written_s(self) -> float:
         """Return when the last order document was written, in Unix seconds.
@@ -132,6 +143,12 @@ class Stage:
             async for record in self._records(tp, 0, ends[tp]):
                 values[record.key] = record.value
         return values
+
+    async def members(self) -> int:
+        """Return how many workers the group has if it is at rest, 0 while it shares out anew."""
+        [answer] = await self._admin.describe_consumer_groups([self.place.group_id])
+        [(_, _, state, _, _, members, *_)] = answer.groups
+        return len(members) if state == "Stable" else 0
 
     def _partitions(self, *topics: str) -> list[TopicPartition]:
         return [TopicPartition(t, p) for t in topics for p in range(self.place.partitions)]

@@ -1,0 +1,1 @@
+"""The measurements: their arithmetic, and the load that they send."""

@@ -1,0 +1,182 @@
+"""What growing costs: one worker whose state becomes larger and larger, looked at at some sizes.
+
+In: a stage, sizes in orders. Out: at each size, how fast the next events are folded, the worker's
+memory, its databases, the log's bytes; how soon it is ready again with its tables in place, and
+with nothing but the changelogs. Never: a rate in which the making of the input is.
+"""
+
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from bench.burst import prepared
+from bench.peers.ours import Ours
+from bench.recording import Delivery, record_orders
+from bench.stage import Stage
+
+_ORDERS_AT_ONCE: Final = 10_000
+# As `bench.recording` has it: of the deliveries of an order, and those that come twice.
+DELIVERIES_PER_ORDER: Final = 1.33
+# A restore is waited for at a pace of some hundred records a second.
+_RESTORED_WITHIN_S: Final = 3600.0
+
+Report = Callable[[str, float], None]
+"""Takes what is being done, and how much of it, from 0 to 1."""
+
+
+class Start(NamedTuple):
+    """One start of the worker: after what, ready after so long, with how much work and memory."""
+
+    after: str
+    seconds: float
+    cpu_s: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """What was seen at a size: the fold of ``burst`` deliveries from there on, then the rest.
+
+    So memory, databases, topics and starts are of ``orders``, those of the burst among them.
+    """
+
+    size: int
+    orders: int
+    deliveries: int
+    event_ids: int
+    burst: int
+    burst_s: float
+    memory_bytes: int
+    peak_memory_bytes: int
+    databases_bytes: int
+    topics_bytes: Mapping[str, int]
+    restarts: Sequence[Start]
+    restored_records: int
+    restore: Start
+
+    @property
+    def rate(self) -> float:
+        """Deliveries folded per second."""
+        return self.burst / self.burst_s
+
+    @property
+    def restore_rate(self) -> float:
+        """Changelog records per second, from the start of the process until it was ready."""
+        return self.restored_records / self.restore.seconds
+
+
+class Growth:
+    """One worker on one stage, with what was delivered to it so far."""
+
+    def __init__(self, stage: Stage, kafka_folder: Path, seed: int) -> None:
+        self._stage = stage
+        self._kafka_folder = kafka_folder
+        self._seed = seed
+        self._worker = Ours(stage)
+        self._orders = 0
+        self._deliveries = 0
+        self._event_ids = 0
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run the worker while the block does."""
+        try:
+            await self._worker.start()
+            yield
+        finally:
+            await self._worker.stop()
+
+    async def look(self, size: int, burst: int, repeat: int, report: Report) -> Size:
+        """Grow to a size, in orders, and look at what it is like there."""
+        await self._grow(size, report)
+        burst_s, sent = await self._fold_burst(burst, report)
+        memory, peak = self._worker.memory_bytes(), self._worker.peak_memory_bytes()
+        report("restarting", 0.0)
+        restarts = [await self._restart(after) for _ in range(repeat) for after in _ENDS]
+        report("restoring from the changelogs", 0.0)
+        records = await self._stage.count(*self._stage.place.changelogs)
+        restore = await self._restore()
+        return Size(
+            size=size,
+            orders=self._orders,
+            deliveries=self._deliveries,
+            event_ids=self._event_ids,
+            burst=sent,
+            burst_s=burst_s,
+            memory_bytes=memory,
+            peak_memory_bytes=peak,
+            databases_bytes=_size(self._stage.place.folder / "data", "*"),
+            topics_bytes=self._topics_bytes(),
+            restarts=restarts,
+            restored_records=records,
+            restore=restore,
+        )
+
+    async def _grow(self, size: int, report: Report) -> None:
+        began = self._orders
+        while self._orders < size:
+            deliveries = self._record(min(_ORDERS_AT_ONCE, size - self._orders))
+            await self._stage.load(deliveries)
+            report(f"delivering {size:,} orders", (self._orders - began) / (size - began))
+        await self._worker.wait(lambda share: report(f"folding {size:,} orders", share))
+
+    async def _fold_burst(self, burst: int, report: Report) -> tuple[float, int]:
+        """Fold some events more; return how long it took, in seconds, and how many there were."""
+        deliveries = self._record(round(burst / DELIVERIES_PER_ORDER))
+        async with prepared(self._stage.place, deliveries) as ready:
+            began_s = await ready.write()
+            ended_s = await self._worker.wait(lambda share: report("measuring the fold", share))
+        return ended_s - began_s, len(deliveries)
+
+    def _record(self, orders: int) -> list[Delivery]:
+        """Return the deliveries of the next orders, all new."""
+        deliveries = record_orders(range(self._orders, self._orders + orders), self._seed)
+        self._orders += orders
+        self._deliveries += len(deliveries)
+        self._event_ids += len({each.key for each in deliveries})
+        return deliveries
+
+    async def _restart(self, after: str) -> Start:
+        await _ENDS[after](self._worker)
+        return await self._start(after)
+
+    async def _restore(self) -> Start:
+        await self._worker.stop()
+        shutil.rmtree(self._stage.place.folder / "data" / "tables")
+        return await self._start("deleted tables")
+
+    async def _start(self, after: str) -> Start:
+        began_s = time.time()
+        ready_s = await self._worker.start(_RESTORED_WITHIN_S)
+        return Start(
+            after, ready_s - began_s, self._worker.cpu_s(), self._worker.peak_memory_bytes()
+        )
+
+    def _topics_bytes(self) -> dict[str, int]:
+        """Return what each topic's records take on the broker's disk."""
+        place = self._stage.place
+        topics = (
+            *place.hops,
+            place.names.entries,
+            place.names.rejected,
+            place.names.orders,
+            *place.changelogs,
+        )
+        return {
+            topic.removeprefix(place.prefix): sum(
+                _size(self._kafka_folder / "data" / f"{topic}-{partition}", "*.log")
+                for partition in range(place.partitions)
+            )
+            for topic in topics
+        }
+
+
+_ENDS: Final = {"SIGTERM": Ours.stop, "SIGKILL": Ours.kill}
+
+
+def _size(folder: Path, pattern: str) -> int:
+    return sum(file.stat().st_size for file in folder.rglob(pattern) if file.is_file())

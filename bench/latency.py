@@ -1,0 +1,228 @@
+"""`python -m bench.latency`, or `make bench-latency`: from a POST to its answer, and to the view.
+
+In: rates, in deliveries a second. Out: a table, and ``build/bench-latency.json``: half and 99 % of
+the acknowledgements, and of the samples from the scheduled POST until `GET /orders/{id}` shows the
+event, at each rate. Ingress and one worker run as people start them, on a Kafka of their own.
+Exit code 1 if a delivery was refused, an event not seen or a schedule not kept, 2 if a measurement
+failed.
+
+    python -m bench.latency
+    python -m bench.latency --rates 500 --seconds 60
+"""
+
+import argparse
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from bench.latency_report import Latency, show, write_json
+from bench.open_load import Order, Outcome
+from bench.program import PROJECT, cpu_s
+from bench.stage import BenchError
+from cli.child import start_child
+from cli.errors import CommandError
+from cli.kafka import EmbeddedKafka
+from cli.kafka_distribution import EmbeddedKafkaError
+from cli.kafka_process import free_port
+from cli.local import DEVELOPMENT_SECRET, kafka_cache, running, sigterm_as_interrupt
+from cli.ports import base_url
+from cli.programs import Command
+from cli.settings import DemoSettings
+from runtime.topics import TopicSettings, ensure_topics
+
+_LOOPBACK: Final = "127.0.0.1"
+# A broker compiles its own code while it runs: that takes a core half of a minute, once.
+_WARM_UP_PER_S: Final = 500.0
+# What a change of the rate stirs up is over by then.
+_SETTLED_S: Final = 5.0
+_SAMPLES_PER_S: Final = 20.0
+# Far more than any rate has orders, so that no two runs share one.
+_ORDERS_APART: Final = 1_000_000
+_PREPARED_WITHIN_S: Final = 120.0
+_LOOK_EVERY_S: Final = 0.2
+# Where nobody looks on, the table stands as wide as it is.
+_FILE_WIDTH: Final = 120
+
+
+def main() -> int:
+    """Measure, show, write; return the exit code."""
+    options = _options()
+    console = Console()
+    if not console.is_terminal:
+        console.width = _FILE_WIDTH
+    cache = kafka_cache(DemoSettings.from_environment(os.environ))
+    try:
+        with (
+            sigterm_as_interrupt(),
+            tempfile.TemporaryDirectory(prefix="plexy-latency-") as folder,
+            EmbeddedKafka(Path(folder) / "kafka", cache=cache) as kafka,
+            _progress() as progress,
+        ):
+            measured = list(_measure_all(kafka.bootstrap, Path(folder), options, progress))
+    except KeyboardInterrupt:
+        return 130
+    except (BenchError, CommandError, EmbeddedKafkaError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    show(console, measured)
+    write_json(options.out, measured, options.seconds)
+    return 0 if all(each.is_sound for each in measured) else 1
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.latency",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    rates = (100.0, 500.0, 1000.0)
+    parser.add_argument(
+        "--rates", nargs="+", type=float, default=rates, help="a second; default 100 500 1000"
+    )
+    parser.add_argument("--seconds", type=float, default=20.0, help="at each rate, default 20")
+    parser.add_argument(
+        "--warm-up", type=float, default=30.0, help="seconds before the first, default 30"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of the recorded input")
+    parser.add_argument(
+        "--out", type=Path, default=Path("build/bench-latency.json"), help="the result"
+    )
+    return parser.parse_args()
+
+
+def _measure_all(
+    bootstrap: str, folder: Path, options: argparse.Namespace, progress: Progress
+) -> Iterator[Latency]:
+    with installed(bootstrap, folder) as ledger:
+        if options.warm_up:
+            warm_up = _order(ledger, 0, _WARM_UP_PER_S, 0.0, options)
+            _with_bar(progress, "warming up", ledger, replace(warm_up, seconds=options.warm_up))
+        for number, rate_per_s in enumerate(options.rates, 1):
+            order = _order(ledger, number, rate_per_s, _SETTLED_S, options)
+            yield _with_bar(progress, f"{rate_per_s:,.0f} deliveries/s", ledger, order)
+
+
+def _order(
+    ledger: "Ledger", number: int, rate_per_s: float, warm_up_s: float, options: argparse.Namespace
+) -> Order:
+    return Order(
+        ingest_port=ledger.ingest_port,
+        views_port=ledger.views_port,
+        secret=DEVELOPMENT_SECRET,
+        rate_per_s=rate_per_s,
+        warm_up_s=warm_up_s,
+        seconds=options.seconds,
+        samples_per_s=_SAMPLES_PER_S,
+        first_order=number * _ORDERS_APART,
+        seed=options.seed,
+    )
+
+
+def _with_bar(progress: Progress, title: str, ledger: "Ledger", order: Order) -> Latency:
+    bar = progress.add_task(title, total=1.0)
+    latency = measure(ledger, order, lambda share: progress.update(bar, completed=share))
+    progress.update(bar, completed=1.0)
+    return latency
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """An ingress and a worker that run."""
+
+    ingest: Command
+    worker: Command
+    ingest_port: int
+    views_port: int
+
+    def cpu_s(self) -> tuple[float, float]:
+        """Return the processor seconds that ingress and the worker have used."""
+        return cpu_s(self.ingest.pid or 0), cpu_s(self.worker.pid or 0)
+
+
+@contextmanager
+def installed(bootstrap: str, folder: Path, prefix: str = "") -> Iterator[Ledger]:
+    """Start an ingress and a worker with their default settings, ready; stop them afterwards."""
+    ports = free_port(), free_port()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LEDGER_")}
+    environment = kept | {
+        "LEDGER_KAFKA_BOOTSTRAP": bootstrap,
+        "LEDGER_TOPIC_PREFIX": prefix,
+        "LEDGER_DATA_DIR": str(folder / "worker"),
+        "LEDGER_INGEST_PORT": str(ports[0]),
+        "LEDGER_WEB_PORT": str(ports[1]),
+        "LEDGER_WEBHOOK_SECRETS": DEVELOPMENT_SECRET,
+    }
+    asyncio.run(ensure_topics(TopicSettings.from_environment(environment)))
+    ingest, worker = Command("ingest", environment), Command("worker", environment)
+    probes = [
+        (program, f"{base_url(_LOOPBACK, port)}/readyz")
+        for program, port in zip((ingest, worker), ports, strict=True)
+    ]
+    with running(probes):
+        yield Ledger(ingest=ingest, worker=worker, ingest_port=ports[0], views_port=ports[1])
+
+
+def measure(ledger: Ledger, order: Order, report: Callable[[float], None]) -> Latency:
+    """Send one load, in a process of its own; return what came of it."""
+    ingest_before_s, worker_before_s = ledger.cpu_s()
+    outcome = _send(order, report)
+    ingest_s, worker_s = ledger.cpu_s()
+    sent_for_s = order.warm_up_s + order.seconds
+    return Latency(
+        rate_per_s=order.rate_per_s,
+        outcome=outcome,
+        ingest_cpu=(ingest_s - ingest_before_s) / sent_for_s,
+        worker_cpu=(worker_s - worker_before_s) / sent_for_s,
+    )
+
+
+def _send(order: Order, report: Callable[[float], None]) -> Outcome:
+    child = start_child(
+        [sys.executable, "-m", "bench.open_load", msgspec.json.encode(order).decode()],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    began_s, planned_s = time.monotonic(), order.warm_up_s + order.seconds
+    try:
+        while True:
+            try:
+                output, errors = child.communicate(timeout=_LOOK_EVERY_S)
+                break
+            except subprocess.TimeoutExpired:
+                passed_s = time.monotonic() - began_s
+                if passed_s > planned_s + _PREPARED_WITHIN_S:
+                    raise BenchError(f"the load did not end within {passed_s:.0f} s") from None
+                report(min(passed_s / planned_s, 1.0))
+    finally:
+        child.kill()
+        child.wait()
+    if child.returncode:
+        raise BenchError(f"the load failed:\n{errors.decode(errors='replace')}")
+    return msgspec.json.decode(output, type=Outcome)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

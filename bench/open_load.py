@@ -1,0 +1,252 @@
+"""An open-loop load, in a process of its own: `python -m bench.open_load`, by ``bench.latency``.
+
+In: an ``Order`` as JSON, the only argument. Out: an ``Outcome`` as JSON on standard output.
+Each delivery is sent at its scheduled time, whatever has been answered by then, and its latency is
+counted from that time: what waits because the system stands still is counted as waiting.
+Never: a schedule that was not kept and is not told of. ``late_s`` says how late each was sent.
+
+When an event can be queried is asked of the worker's view itself, for some deliveries a second:
+each one is the first of its order, whose document is asked for again and again from the
+acknowledgement on, until it is there. It appeared between the sending of the last question that was
+answered with 404 and the answer that had it: both are told.
+"""
+
+import asyncio
+import gc
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import msgspec
+import uvloop
+
+from bench.keep_alive import Client
+from bench.recording import Delivery, record_orders
+from cli.local import WEBHOOK_PATH
+from ledger.envelope import Envelope, decode_envelope
+from ledger.events import Event, FieldNames, decode_event
+from ledger.signature import sign
+
+_OK: Final = 200
+_NOT_FOUND: Final = 404
+_CONNECTIONS: Final = 32
+# Fewer orders than deliveries come of a recording, so that it always has enough of them.
+_ORDERS_PER_DELIVERY: Final = 0.85
+# Each question costs the worker a third of a millisecond: this pause bounds the error to about
+# as much as it is itself, and 20 samples a second to some 150 questions a second.
+_ASK_AGAIN_S: Final = 0.005
+_SEEN_WITHIN_S: Final = 10.0
+_ANSWERED_WITHIN_S: Final = 30.0
+_BEGIN_AFTER_S: Final = 0.5
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What to send: so many deliveries a second, for so long, and where to.
+
+    ``first_order`` keeps runs apart: each one's orders are numbered from there.
+    """
+
+    ingest_port: int
+    views_port: int
+    secret: str
+    rate_per_s: float
+    warm_up_s: float
+    seconds: float
+    samples_per_s: float
+    first_order: int
+    seed: int
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """When an event was seen first, and when it surely had not been there; after its schedule."""
+
+    seen_s: float
+    not_before_s: float
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of the deliveries after the warm-up, in seconds after each one's schedule."""
+
+    sent: int
+    refused: int
+    ack_s: list[float]
+    late_s: list[float]
+    samples: list[Sample]
+    unseen: int
+
+
+class _Planned(msgspec.Struct, frozen=True):
+    """One delivery: its request, and the question for its order if it is a sample."""
+
+    request: bytes
+    question: bytes | None
+
+
+def schedule(rate_per_s: float, seconds: float) -> list[float]:
+    """Return when each delivery is due, in seconds from the beginning, evenly."""
+    return [number / rate_per_s for number in range(round(rate_per_s * seconds))]
+
+
+def plan(order: Order, due_s: Sequence[float]) -> list[_Planned]:
+    """Prepare every request, so that nothing but sending is left to do."""
+    orders = range(
+        order.first_order, order.first_order + round(len(due_s) * _ORDERS_PER_DELIVERY) + 20
+    )
+    deliveries = record_orders(orders, order.seed)[: len(due_s)]
+    if len(deliveries) < len(due_s):
+        raise ValueError(f"{len(orders)} orders have {len(deliveries)} deliveries, not enough")
+    sampled = dict(choose_samples(deliveries, due_s, order))
+    now_s = int(time.time())
+    return [
+        _Planned(
+            _post(order, each.body, now_s),
+            _question(order, sampled[number]) if number in sampled else None,
+        )
+        for number, each in enumerate(deliveries)
+    ]
+
+
+def choose_samples(
+    deliveries: Sequence[Delivery], due_s: Sequence[float], order: Order
+) -> Iterator[tuple[int, str]]:
+    """Yield which deliveries to look for, evenly after the warm-up, and the order of each.
+
+    Each is the first that names its order, so that the order is not there without it.
+    """
+    known: set[str] = set()
+    next_s = order.warm_up_s
+    for number, (delivery, at_s) in enumerate(zip(deliveries, due_s, strict=True)):
+        name = order_named_in(delivery.body)
+        if name is None or name in known:
+            continue
+        known.add(name)
+        if at_s >= next_s:
+            yield number, name
+            next_s = max(next_s + 1 / order.samples_per_s, at_s)
+
+
+def order_named_in(body: bytes) -> str | None:
+    """Return the order that a delivery names, by the ledger's own reading."""
+    envelope = decode_envelope(body)
+    if not isinstance(envelope, Envelope):
+        return None
+    event = decode_event(envelope, 0, 0, FieldNames())
+    return event.order_reference if isinstance(event, Event) else None
+
+
+def _post(order: Order, body: bytes, now_s: int) -> bytes:
+    head = (
+        f"POST {WEBHOOK_PATH} HTTP/1.1\r\nHost: 127.0.0.1:{order.ingest_port}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        f"Plexy-Signature: {sign(body, order.secret.encode(), now_s)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def _question(order: Order, order_id: str) -> bytes:
+    return f"GET /orders/{order_id} HTTP/1.1\r\nHost: 127.0.0.1:{order.views_port}\r\n\r\n".encode()
+
+
+class _Run:
+    """The sending of one plan. Times are by ``perf_counter``: the loop's has whole milliseconds."""
+
+    def __init__(self, order: Order, due_s: Sequence[float], planned: Sequence[_Planned]) -> None:
+        self._order = order
+        self._due_s = due_s
+        self._planned = planned
+        self._loop = asyncio.get_running_loop()
+        self._ingest = Client(order.ingest_port)
+        self._views = Client(order.views_port)
+        self._unanswered = len(planned)
+        self._all_answered = asyncio.Event()
+        self._looking: list[asyncio.Task[Sample | None]] = []
+        self._ack_s: list[float] = []
+        self._late_s: list[float] = []
+        self._refused = 0
+
+    async def run(self) -> Outcome:
+        await self._ingest.open(_CONNECTIONS)
+        await self._views.open(_CONNECTIONS)
+        await self._send_all(time.perf_counter() + _BEGIN_AFTER_S)
+        async with asyncio.timeout(_ANSWERED_WITHIN_S):
+            await self._all_answered.wait()
+        samples = await asyncio.gather(*self._looking)
+        self._ingest.close()
+        self._views.close()
+        seen = [sample for sample in samples if sample is not None]
+        return Outcome(
+            sent=len(self._late_s),
+            refused=self._refused,
+            ack_s=self._ack_s,
+            late_s=self._late_s,
+            samples=seen,
+            unseen=len(samples) - len(seen),
+        )
+
+    async def _send_all(self, begin_s: float) -> None:
+        for after_s, planned in zip(self._due_s, self._planned, strict=True):
+            due_s = begin_s + after_s
+            now_s = await _wait_until(due_s)
+            measured = after_s >= self._order.warm_up_s
+            if measured:
+                self._late_s.append(now_s - due_s)
+            self._send(planned, due_s, measured=measured)
+
+    def _send(self, planned: _Planned, due_s: float, *, measured: bool) -> None:
+        def answered(status: int, now_s: float) -> None:
+            self._unanswered -= 1
+            if not self._unanswered:
+                self._all_answered.set()
+            if status != _OK:
+                self._refused += 1
+                return
+            if measured:
+                self._ack_s.append(now_s - due_s)
+            if planned.question is not None:
+                looking = self._look(planned.question, due_s)
+                self._looking.append(self._loop.create_task(looking))
+
+        self._ingest.send(planned.request, answered)
+
+    async def _look(self, question: bytes, due_s: float) -> Sample | None:
+        """Ask until the order is there; ``None`` if it does not come, or can't be asked for."""
+        not_before_s = due_s
+        while True:
+            asked_s = time.perf_counter()
+            status, answered_s = await self._views.ask(question)
+            if status == _OK:
+                return Sample(answered_s - due_s, not_before_s - due_s)
+            if status != _NOT_FOUND or answered_s - due_s > _SEEN_WITHIN_S:
+                return None
+            not_before_s = asked_s
+            await asyncio.sleep(_ASK_AGAIN_S)
+
+
+async def _wait_until(due_s: float) -> float:
+    """Wait for a moment; return the time, which is the loop's millisecond later, or more."""
+    while (now_s := time.perf_counter()) < due_s:  # noqa: ASYNC110 - nobody else knows the time
+        await asyncio.sleep(due_s - now_s)
+    return now_s
+
+
+async def send(order: Order) -> Outcome:
+    """Prepare, send, look; return what came of it."""
+    due_s = schedule(order.rate_per_s, order.warm_up_s + order.seconds)
+    planned = plan(order, due_s)
+    # What is there stays there: a collection would stop the sending for milliseconds.
+    gc.collect()
+    gc.freeze()
+    return await _Run(order, due_s, planned).run()
+
+
+def main() -> None:
+    """Do what the argument says, and print what came of it."""
+    order = msgspec.json.decode(sys.argv[1].encode(), type=Order)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        outcome = runner.run(send(order))
+    sys.stdout.buffer.write(msgspec.json.encode(outcome))
+
+
+if __name__ == "__main__":
+    main()

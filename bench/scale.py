@@ -1,0 +1,193 @@
+"""`python -m bench.scale`, or `make bench-scale`: what becomes of a worker as its state grows.
+
+In: sizes in orders, numbers of workers. Out: a table, and ``build/bench-scale.json``: at each size
+the rate of the fold, the worker's memory, its databases, how soon it is ready again with its tables
+in place, and with nothing but the changelogs; then how fast one, two and four workers fold the same
+log. It runs on a Kafka of its own, in a temporary folder. Exit code 1 if a restart with the tables
+in place took longer than 5 s or a result is wrong, 2 if a measurement failed.
+
+    python -m bench.scale
+    python -m bench.scale --orders 10000 100000 --workers
+    python -m bench.scale --orders --workers 1 2 4 --partitions 8 --events 200000
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from bench.growth import DELIVERIES_PER_ORDER, Growth, Size
+from bench.recording import record
+from bench.scale_report import Result, counted, show, write_json
+from bench.stage import BROKER, PARTITIONS, BenchError, Place, open_stage
+from bench.together import fold_together
+from cli.kafka import EmbeddedKafka
+from cli.kafka_distribution import EmbeddedKafkaError
+from cli.local import kafka_cache, sigterm_as_interrupt
+from cli.settings import DemoSettings
+
+_SIZES: Final = (10_000, 100_000, 1_000_000, 3_000_000)
+_WORKERS: Final = (1, 2, 4)
+# Where nobody looks on, the table stands as wide as it is.
+_FILE_WIDTH: Final = 120
+
+# For what is said beforehand: as measured on two cores, the input made and folded beside a broker.
+_GROWN_PER_S: Final = 8_000
+_RESTORED_PER_S: Final = 80_000
+_RECORDS_PER_ORDER: Final = 3.6
+_BYTES_PER_ORDER: Final = 3_700
+_ONE_START_S: Final = 4.0
+_ONE_FLEET_S: Final = 20.0
+
+
+def main() -> int:
+    """Measure, show, write; return the exit code."""
+    options = _options()
+    console = Console()
+    if not console.is_terminal:
+        console.width = _FILE_WIDTH
+    print(
+        f"It takes about {_minutes(options)} minutes, and {_gigabytes(options):.0f} GB in "
+        f"{tempfile.gettempdir()}.",
+        file=sys.stderr,
+    )
+    cache = kafka_cache(DemoSettings.from_environment(os.environ))
+    try:
+        with (
+            sigterm_as_interrupt(),
+            tempfile.TemporaryDirectory(prefix="plexy-scale-") as folder,
+            EmbeddedKafka(Path(folder) / "kafka", cache=cache, properties=BROKER) as kafka,
+            _progress() as progress,
+        ):
+            result = asyncio.run(_measure(kafka.bootstrap, Path(folder), options, progress))
+    except KeyboardInterrupt:
+        return 130
+    except (BenchError, EmbeddedKafkaError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    show(console, result)
+    write_json(options.out, result)
+    return 0 if result.is_good else 1
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.scale",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--orders", nargs="*", type=int, default=_SIZES, help="default: 10 k, 100 k, 1 M, 3 M")
+    add("--workers", nargs="*", type=int, default=_WORKERS, help="default: 1 2 4")
+    add("--burst", type=int, default=50_000, help="events that a rate is of, default 50000")
+    add("--events", type=int, default=100_000, help="for the workers to fold, default 100000")
+    add("--partitions", type=int, default=PARTITIONS, help="of every topic, default 4")
+    add("--repeat", type=int, default=1, help="restarts of each kind at each size, default 1")
+    add("--seed", type=int, default=1, help="of the recorded input")
+    add("--out", type=Path, default=Path("build/bench-scale.json"), help="the result")
+    options = parser.parse_args()
+    options.orders = sorted(options.orders)
+    return options
+
+
+def _minutes(options: argparse.Namespace) -> int:
+    orders: int = max(options.orders, default=0)
+    grown_s = orders * DELIVERIES_PER_ORDER / _GROWN_PER_S
+    restored_s = sum(options.orders) * _RECORDS_PER_ORDER / _RESTORED_PER_S
+    starts_s = len(options.orders) * (2 * options.repeat + 1) * _ONE_START_S
+    bursts_s = len(options.orders) * options.burst / _GROWN_PER_S
+    seconds = grown_s + restored_s + starts_s + bursts_s + len(options.workers) * _ONE_FLEET_S
+    return max(int(seconds / 60), 1)
+
+
+def _gigabytes(options: argparse.Namespace) -> float:
+    """Return what Kafka and the tables take at the largest size: 1 at least."""
+    orders: int = max(options.orders, default=0)
+    return max(orders * _BYTES_PER_ORDER / 1e9, 1.0)
+
+
+async def _measure(
+    bootstrap: str, folder: Path, options: argparse.Namespace, progress: Progress
+) -> Result:
+    def place(name: str) -> Place:
+        return Place(
+            bootstrap=bootstrap, name=name, folder=folder / name, partitions=options.partitions
+        )
+
+    sizes = []
+    if options.orders:
+        async with open_stage(place("growth")) as stage:
+            growth = Growth(stage, folder / "kafka", options.seed)
+            sizes = await _grow(growth, options, progress)
+    fleets = []
+    deliveries = record(options.events, options.seed) if options.workers else []
+    for count in options.workers:
+        with _bar(progress, counted(count)) as bar:
+            async with open_stage(place(f"workers-{count}")) as stage:
+                fleets.append(
+                    await fold_together(
+                        stage, count, deliveries, partial(bar.show, "measuring the fold")
+                    )
+                )
+            bar.result = f"{fleets[-1].rate:,.0f} events/s"
+    return Result(options.partitions, sizes, fleets)
+
+
+async def _grow(growth: Growth, options: argparse.Namespace, progress: Progress) -> list[Size]:
+    sizes: list[Size] = []
+    async with growth.running():
+        for orders in options.orders:
+            with _bar(progress, f"{orders:,} orders") as bar:
+                size = await growth.look(orders, options.burst, options.repeat, bar.show)
+                bar.result = f"{size.rate:,.0f} events/s"
+            sizes.append(size)
+    return sizes
+
+
+class _Bar:
+    """One line of the progress: what is measured, what is being done for it, and what came out."""
+
+    def __init__(self, progress: Progress, title: str) -> None:
+        self._progress = progress
+        self._title = title
+        self._task = progress.add_task(title, total=1.0)
+        self.result = ""
+
+    def show(self, doing: str, share: float) -> None:
+        self._progress.update(
+            self._task, description=f"{self._title}: {doing}", completed=min(share, 0.99)
+        )
+
+    def end(self) -> None:
+        self._progress.update(
+            self._task, description=f"{self._title}: {self.result}", completed=1.0
+        )
+
+
+@contextmanager
+def _bar(progress: Progress, title: str) -> Iterator[_Bar]:
+    bar = _Bar(progress, title)
+    yield bar
+    bar.end()
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

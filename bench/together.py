@@ -1,0 +1,79 @@
+"""Several workers on one log: how fast they fold it together.
+
+In: a stage, how many workers, deliveries. Out: the seconds from the first delivery's writing to the
+last effect. Never: a measurement that begins while the group still shares out its partitions.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from bench.burst import prepared
+from bench.fold import differences, expected_totals
+from bench.peers.ours import Ours
+from bench.recording import Delivery
+from bench.stage import BenchError, Stage
+from cli.kafka_process import free_port
+
+_SHARED_OUT_WITHIN_S: Final = 90.0
+_LOOK_EVERY_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Together:
+    """How so many workers folded so many deliveries, and where the result differs, if it does."""
+
+    workers: int
+    events: int
+    seconds: float
+    cpu_s: float
+    differences: Sequence[str]
+
+    @property
+    def rate(self) -> float:
+        """Deliveries folded per second, by all of them."""
+        return self.events / self.seconds
+
+
+async def fold_together(
+    stage: Stage, count: int, deliveries: Sequence[Delivery], report: Callable[[float], None]
+) -> Together:
+    """Start the workers, let them fold the deliveries, stop them."""
+    workers = [_worker(stage, number) for number in range(count)]
+    try:
+        for worker in workers:
+            await worker.start()
+        await _shared_out(stage, workers)
+        before_s = sum(worker.cpu_s() for worker in workers)
+        async with prepared(stage.place, deliveries) as burst:
+            began_s = await burst.write()
+            ended_s = await workers[0].wait(report)
+        cpu_s = sum(worker.cpu_s() for worker in workers) - before_s
+    finally:
+        await asyncio.gather(*(worker.stop() for worker in workers))
+    totals = await workers[0].totals()
+    return Together(
+        workers=count,
+        events=len(deliveries),
+        seconds=ended_s - began_s,
+        cpu_s=cpu_s,
+        differences=differences(totals, expected_totals(deliveries)),
+    )
+
+
+def _worker(stage: Stage, number: int) -> Ours:
+    folder = stage.place.folder / f"worker-{number}"
+    return Ours(stage, replace(stage.place, folder=folder, web_port=free_port()))
+
+
+async def _shared_out(stage: Stage, workers: Sequence[Ours]) -> None:
+    """Wait until the group has all of the workers and each of them is ready."""
+    deadline = time.monotonic() + _SHARED_OUT_WITHIN_S
+    while time.monotonic() < deadline:
+        ready = await asyncio.gather(*(worker.is_ready() for worker in workers))
+        if all(ready) and await stage.members() == len(workers):
+            return
+        await asyncio.sleep(_LOOK_EVERY_S)
+    raise BenchError(f"{len(workers)} workers were not ready within {_SHARED_OUT_WITHIN_S:.0f} s")

@@ -1,0 +1,15 @@
+"""HTTP on connections that are kept open: when an answer is whole."""
+
+from bench.keep_alive import whole_answer
+
+_ANSWER = b"HTTP/1.1 404 Not Found\r\ncontent-length: 3\r\nServer: x\r\n\r\nabc"
+
+
+def test_an_answer_is_whole_with_its_last_byte_and_not_before():
+    for length in range(len(_ANSWER)):
+        assert whole_answer(_ANSWER[:length]) is None
+    assert whole_answer(_ANSWER) == 404
+
+
+def test_an_answer_without_a_length_has_no_body():
+    assert whole_answer(b"HTTP/1.1 204 No Content\r\n\r\n") == 204
