@@ -82,15 +82,15 @@ class _Side:
         result = judge(chunk.records, known, self._settings.field_names, progress)
         for event in result.events:
             EVENTS.encode(event)
-        forgotten, swept_to = (
+        forgotten, search = (
             sweep(self._table, chunk, progress, self._settings.forget_after_ms)
             if swept
-            else ([], b"")
+            else ([], {})
         )
         values: dict[bytes, bytes | None] = {
             **dict.fromkeys(forgotten),
             **{key: SEEN.encode(seen) for key, seen in result.seen.items()},
-            PROGRESS_KEY: PROGRESS.encode(replace(result.progress, swept_to=swept_to)),
+            PROGRESS_KEY: PROGRESS.encode(replace(result.progress, **search)),
         }
         self._table._write(_PARTITION, values, result.progress.offset)  # noqa: SLF001
         if measured:

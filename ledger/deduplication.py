@@ -72,16 +72,22 @@ class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Progress(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How far a partition was judged: the last record's ``offset``, and the log's time there.
 
-    ``swept_to`` is the key up to which the table was searched for what is forgotten.
+    ``swept_to`` is the key up to which the table was searched for what is forgotten, the empty one
+    between two searches; ``oldest_ms`` is the earliest log's time that the search left there.
     """
 
     swept_to: bytes = b""
     offset: int = -1
     timestamp_ms: int = 0
+    oldest_ms: int = 0
 
     def forgets(self, seen: Seen, forget_after_ms: int) -> bool:
         """Return whether no record behind this point is compared with what was seen any more."""
         return self.timestamp_ms - seen.timestamp_ms > forget_after_ms
+
+    def searches(self, forget_after_ms: int) -> bool:
+        """Return whether the table is being searched, or may hold something that is forgotten."""
+        return self.swept_to != b"" or self.timestamp_ms - self.oldest_ms > forget_after_ms
 
 
 START: Final = Progress()
@@ -123,9 +129,19 @@ def deduplicate(
             _pass_over(record, progress, result)
             continue
         now_ms = max(result.progress.timestamp_ms, record.timestamp)
-        result.progress = Progress(progress.swept_to, record.offset, now_ms)
+        result.progress = Progress(progress.swept_to, record.offset, now_ms, progress.oldest_ms)
         _judge(record, known, names, forget_after_ms, result)
     return result
+
+
+def oldest_left(remembered: Mapping[bytes, Seen], progress: Progress, forget_after_ms: int) -> int:
+    """Return the earliest log's time of what the search, with these keys, has left in the table.
+
+    What is remembered from the search's begin on is no earlier than that begin.
+    """
+    begun_ms = progress.oldest_ms if progress.swept_to else progress.timestamp_ms
+    left = (each for each in remembered.values() if not progress.forgets(each, forget_after_ms))
+    return min([begun_ms, *(each.timestamp_ms for each in left)])
 
 
 def forgettable(

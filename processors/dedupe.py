@@ -18,6 +18,7 @@ from ledger.deduplication import (
     Rejected,
     deduplicate,
     forgettable,
+    oldest_left,
 )
 from ledger.rejected import rejected_record
 from ledger.wire import EVENTS, PROGRESS, SEEN
@@ -56,13 +57,13 @@ def add_agent(app: LedgerApp) -> None:
                 app.names.rejected: [_rejected(app, item) for item in result.rejected],
             },
         )
-        forgotten, swept_to = sweep(seen, chunk, progress, forget_after_ms)
+        forgotten, search = sweep(seen, chunk, progress, forget_after_ms)
         await seen.write_chunk(
             chunk,
             {
                 **dict.fromkeys(forgotten),
                 **{key: SEEN.encode(value) for key, value in result.seen.items()},
-                PROGRESS_KEY: PROGRESS.encode(replace(result.progress, swept_to=swept_to)),
+                PROGRESS_KEY: PROGRESS.encode(replace(result.progress, **search)),
             },
         )
         _report(chunk, result, len(forgotten))
@@ -74,18 +75,23 @@ def add_agent(app: LedgerApp) -> None:
 
 def sweep(
     seen: ChunkTable, chunk: Chunk, progress: Progress, forget_after_ms: int
-) -> tuple[list[bytes], bytes]:
-    """Search some of the table for what is forgotten; return that, and where to go on.
+) -> tuple[list[bytes], dict[str, Any]]:
+    """Search some of the table for what is forgotten; return that, and what the progress notes.
 
     By the progress of *before* the chunk: so it is forgotten for all of the chunk, and for what a
     worker judges again that has only a part of what is written here.
     """
+    if not progress.searches(forget_after_ms):
+        return [], {}
     limit = max(_LEAST_SEARCHED, _SEARCHED_PER_RECORD * len(chunk.records))
     found = seen.scan(chunk.partition, progress.swept_to, limit)
     remembered = {key: SEEN.decode(value) for key, value in found.items()}
     at_end = len(found) < limit
-    swept_to = PROGRESS_KEY if at_end else next(reversed(found))
-    return forgettable(remembered, progress, forget_after_ms), swept_to
+    search = {
+        "swept_to": PROGRESS_KEY if at_end else next(reversed(found)),
+        "oldest_ms": oldest_left(remembered, progress, forget_after_ms),
+    }
+    return forgettable(remembered, progress, forget_after_ms), search
 
 
 def _rejected(app: LedgerApp, item: Rejected) -> OutRecord:

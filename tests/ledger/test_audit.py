@@ -317,6 +317,7 @@ def test_what_nobody_knows_of_is_a_difference_unless_it_is_forgotten_and_so_deci
     [
         ({}, []),
         ({"swept_to": b"evt_1"}, []),
+        ({"oldest_ms": 1}, []),
         ({"offset": 0}, [Kind.SEEN_DIFFERS]),
         ({"offset": 2}, [Kind.SEEN_DIFFERS]),
         ({"timestamp_ms": 1}, [Kind.SEEN_DIFFERS]),

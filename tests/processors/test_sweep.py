@@ -1,0 +1,80 @@
+"""The search for forgotten ids: bounded, only while there may be some, and none stays behind."""
+
+import random
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from msgspec.structs import replace
+
+from ledger.deduplication import DAY_MS, PROGRESS_KEY, START, Progress, Seen, forgettable
+from ledger.wire import SEEN
+from processors.dedupe import sweep
+from processors.settings import WorkerSettings
+from processors.tables import ChunkTable
+from processors.worker import create_app
+
+FORGET_AFTER_MS = 90 * DAY_MS
+PARTITION = 0
+SMALL_CHUNK = 5
+# Twice as many keys are searched as the chunk has records, but at least 200.
+SEARCHED = 200
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> ChunkTable:
+    return create_app(WorkerSettings(data_dir=tmp_path, partitions=1)).chunk_tables["seen"]
+
+
+def held(table: ChunkTable) -> dict[bytes, Seen]:
+    values = table.scan(PARTITION, PROGRESS_KEY, 10**9)
+    return {key: SEEN.decode(value) for key, value in values.items()}
+
+
+def fold(table: ChunkTable, progress: Progress, ids: list[bytes], day: float) -> Progress:
+    """Write a chunk of new ids as the agent does, and what it forgets; return the progress."""
+    now_ms = max(progress.timestamp_ms, int(day * DAY_MS))
+    chunk = SimpleNamespace(partition=PARTITION, records=ids)
+    forgotten, search = sweep(table, chunk, progress, FORGET_AFTER_MS)
+    after = replace(progress, offset=progress.offset + len(ids), timestamp_ms=now_ms, **search)
+    seen = {key: SEEN.encode(Seen(b"", after.offset, now_ms)) for key in ids}
+    table._write(PARTITION, {**dict.fromkeys(forgotten), **seen}, 0)
+    return after
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_where_no_search_is_due_nothing_in_the_table_is_forgotten(table, seed):
+    chance, progress, day = random.Random(seed), START, 20_000.0  # noqa: S311
+    idle = 0
+    for number in range(60):
+        count = chance.choice([1, SMALL_CHUNK, 300])
+        # At any place among the keys: also behind a search that is under way.
+        ids = [b"%016x-%d" % (chance.getrandbits(64), number) for _ in range(count)]
+        progress = fold(table, progress, ids, day)
+        if not progress.searches(FORGET_AFTER_MS):
+            idle += 1
+            assert forgettable(held(table), progress, FORGET_AFTER_MS) == []
+        day += chance.choice([0, 0, 1, 10, 40, 100])
+    assert idle
+
+
+def test_a_table_whose_oldest_id_is_remembered_is_not_searched(table, monkeypatch):
+    progress = fold(table, START, [b"first"], 20_000)
+    progress = fold(table, progress, [b"second"], 20_001)
+    assert not progress.searches(FORGET_AFTER_MS)
+    monkeypatch.setattr(table, "scan", None)
+    progress = fold(table, progress, [b"third"], 20_080)
+    monkeypatch.undo()
+    progress = fold(table, fold(table, progress, [b"fourth"], 20_091), [b"fifth"], 20_091)
+    assert set(held(table)) == {b"second", b"third", b"fourth", b"fifth"}
+
+
+def test_a_search_goes_on_where_it_stopped_until_the_table_s_end(table):
+    ids = [b"%04d" % number for number in range(3 * SEARCHED)]
+    progress = fold(table, fold(table, START, ids, 20_000), [b"new"], 20_200)
+    left = []
+    while progress.searches(FORGET_AFTER_MS):
+        progress = fold(table, progress, [], 20_200)
+        left.append(len(held(table)) - 1)
+    # The search had passed the first ones while they were remembered: the next one finds them.
+    assert left == [2 * SEARCHED, SEARCHED, SEARCHED, 0, 0]
