@@ -69,13 +69,14 @@ def describe(order: Order) -> OrderDocument | None:
         return None
     totals = _totals(payments)
     times = [event.created for payment in payments for event in payment.events]
+    anomalies = {name for payment in payments for name in payment.anomalies}
     return OrderDocument(
         order_id=order.order_id,
         status=_status(payments, totals),
         version=len(times),
         totals=totals,
         payments=tuple(payments),
-        anomalies=tuple(sorted({name for payment in payments for name in payment.anomalies})),
+        anomalies=tuple(sorted(anomalies)),
         first_event=min(times),
         last_event=max(times),
     )
@@ -89,21 +90,19 @@ def _totals(payments: Iterable[PaymentDocument]) -> dict[str, Totals]:
             paid[payment.currency] = paid.get(payment.currency, 0) + payment.amount
         for refund in payment.refunds:
             refunded[refund.currency] = refunded.get(refund.currency, 0) + refund.amount
-    return {
-        currency: Totals(
-            (came := paid.get(currency, 0)), (went := refunded.get(currency, 0)), came - went
-        )
-        for currency in sorted(paid.keys() | refunded.keys())
-    }
+    totals = {}
+    for currency in sorted(paid.keys() | refunded.keys()):
+        came, went = paid.get(currency, 0), refunded.get(currency, 0)
+        totals[currency] = Totals(came, went, came - went)
+    return totals
 
 
 def _status(payments: Iterable[PaymentDocument], totals: Mapping[str, Totals]) -> OrderStatus:
-    succeeded = any(payment.status == "succeeded" for payment in payments)
-    something_refunded = any(total.refunded for total in totals.values())
-    if any(total.net < 0 for total in totals.values()):
+    succeeded = "succeeded" in [payment.status for payment in payments]
+    refunded = [total.refunded for total in totals.values()]
+    net = [total.net for total in totals.values()]
+    if net and min(net) < 0:
         return "over_refunded"
-    if succeeded and something_refunded and all(total.net == 0 for total in totals.values()):
-        return "refunded"
-    if something_refunded:
-        return "partially_refunded"
+    if any(refunded):
+        return "partially_refunded" if any(net) or not succeeded else "refunded"
     return "paid" if succeeded else "failed"

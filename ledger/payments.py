@@ -19,6 +19,7 @@ from ledger.money import Money
 PaymentStatus = Literal["succeeded", "failed", "unknown"]
 
 _by_time: Final = attrgetter("created", "event_id")
+_by_time_of_refund: Final = attrgetter("created", "refund_id")
 
 
 class Refund(msgspec.Struct, frozen=True, gc=False):
@@ -158,9 +159,9 @@ def describe(payment: Payment) -> PaymentDocument:
         amount=success.money.amount_minor if success else None,
         currency=success.money.currency if success else None,
         created=(success or facts[0]).created,
-        refunds=tuple(sorted(refunds, key=attrgetter("created", "refund_id"))),
+        refunds=tuple(sorted(refunds, key=_by_time_of_refund)) if refunds else (),
         events=tuple(events),
-        anomalies=tuple(sorted(_anomalies(payment.payment_id, facts, successes, refunds))),
+        anomalies=_anomalies(payment.payment_id, facts, successes, refunds),
     )
 
 
@@ -272,18 +273,23 @@ def _refunds(payment_id: str, facts: list[Event]) -> list[Refund]:
 
 def _anomalies(
     payment_id: str, facts: list[Event], successes: list[Event], refunds: list[Refund]
-) -> Iterable[str]:
+) -> tuple[str, ...]:
+    """Return the names of what does not fit together, sorted."""
+    if len(facts) == 1 and not refunds:
+        # As nearly every payment is: one fact has nothing to disagree with.
+        return ()
+    names: list[str] = []
     if len({fact.money for fact in successes}) > 1:
-        yield "conflicting_amount"
+        names.append("conflicting_amount")
     if len({ref for fact in facts if (ref := fact.order_reference) is not None}) > 1:
-        yield "conflicting_order"
-    if refunds:
-        if _refunds_conflict(payment_id, facts):
-            yield "conflicting_refund"
-        if successes:
-            yield from _excess(successes[0], refunds)
-        else:
-            yield "refund_without_payment"
+        names.append("conflicting_order")
+    if _refunds_conflict(payment_id, facts):
+        names.append("conflicting_refund")
+    if refunds and not successes:
+        names.append("refund_without_payment")
+    if refunds and successes:
+        names.extend(_excess(successes[0], refunds))
+    return tuple(sorted(names))
 
 
 def _refunds_conflict(payment_id: str, facts: list[Event]) -> bool:

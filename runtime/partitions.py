@@ -16,4 +16,5 @@ _POSITIVE: Final = 0x7FFFFFFF
 
 def partition_for(key: bytes, partitions: int) -> int:
     """Return the partition of a key, as Kafka's default partitioner does (murmur2)."""
-    return int(murmurhash2(key, _SEED) & _POSITIVE) % partitions
+    hashed: int = murmurhash2(key, _SEED)
+    return (hashed & _POSITIVE) % partitions
