@@ -110,7 +110,8 @@ async def test_a_server_that_stands_still_is_sent_the_next_deliveries_all_the_sa
     assert not outcome.refused
     # One after another they would come 0.4 s apart.
     assert server.posted[-1] - server.posted[0] < 10
-    assert min(outcome.ack_s) >= 0.4
+    # A timer may be early by the clock's resolution.
+    assert min(outcome.ack_s) > 0.39
 
 
 async def test_a_load_that_stood_still_says_so_and_counts_it_as_waiting():
