@@ -5,6 +5,7 @@ memory, its databases, the log's bytes; how soon it is ready again with its tabl
 with nothing but the changelogs. Never: a rate in which the making of the input is.
 """
 
+import random
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Final, NamedTuple
 
 from bench.burst import prepared
 from bench.peers.ours import Ours
-from bench.recording import Delivery, record_orders
+from bench.recording import Delivery, record_late_refunds, record_orders
 from bench.stage import Stage
 
 _ORDERS_AT_ONCE: Final = 10_000
@@ -80,6 +81,7 @@ class Growth:
         self._orders = 0
         self._deliveries = 0
         self._event_ids = 0
+        self._refunded: set[int] = set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -125,8 +127,19 @@ class Growth:
         await self._worker.wait(lambda share: report(f"folding {size:,} orders", share))
 
     async def _fold_burst(self, burst: int, report: Report) -> tuple[float, int]:
-        """Fold some events more; return how long it took, in seconds, and how many there were."""
-        deliveries = self._record(round(burst / DELIVERIES_PER_ORDER))
+        """Fold some events more; return how long it took, in seconds, and how many there were.
+
+        Half of them are of new orders. The others are about orders from all that there are, so that
+        what was written long ago is read and written once more: refunds, and deliveries again.
+        """
+        old = random.Random(self._orders)  # noqa: S311 - the same orders each time
+        numbers = old.choices(range(self._orders), k=burst // 2)
+        deliveries = [
+            *self._record(round(burst / 2 / DELIVERIES_PER_ORDER)),
+            *self._again(numbers[: round(burst / 4 / DELIVERIES_PER_ORDER)]),
+            *self._refunds(numbers[-burst // 4 :]),
+        ]
+        old.shuffle(deliveries)
         async with prepared(self._stage.place, deliveries) as ready:
             began_s = await ready.write()
             ended_s = await self._worker.wait(lambda share: report("measuring the fold", share))
@@ -136,6 +149,21 @@ class Growth:
         """Return the deliveries of the next orders, all new."""
         deliveries = record_orders(range(self._orders, self._orders + orders), self._seed)
         self._orders += orders
+        return self._counted(deliveries)
+
+    def _again(self, numbers: Sequence[int]) -> list[Delivery]:
+        """Return deliveries of old orders once more."""
+        deliveries = record_orders(numbers, self._seed)
+        self._deliveries += len(deliveries)
+        return deliveries
+
+    def _refunds(self, numbers: Sequence[int]) -> list[Delivery]:
+        """Return a refund for each of these orders that had none so late."""
+        new = set(numbers) - self._refunded
+        self._refunded |= new
+        return self._counted(record_late_refunds(new, self._seed))
+
+    def _counted(self, deliveries: list[Delivery]) -> list[Delivery]:
         self._deliveries += len(deliveries)
         self._event_ids += len({each.key for each in deliveries})
         return deliveries

@@ -17,6 +17,8 @@ from typing import Any, Final, NamedTuple
 
 _FIRST_CREATED_S: Final = 1_750_000_000
 _ORDER_EVERY_S: Final = 0.5
+# Behind the story of every order there is, and well within what a worker remembers.
+_LATE_S: Final = 60 * 24 * 3600
 _SECRET: Final = b"whsec_bench"
 
 # Minor units differ on purpose: two decimals, none, three.
@@ -77,6 +79,18 @@ def record_orders(numbers: Iterable[int], seed: int) -> list[Delivery]:
         for body in _story(chance, number):
             deliveries.extend(_deliver(chance, body))
     return sorted(deliveries, key=lambda delivery: (delivery.received_at_ms, delivery.key))
+
+
+def record_late_refunds(numbers: Iterable[int], seed: int) -> list[Delivery]:
+    """Return a refund for each of these orders, long after its own deliveries, in any order."""
+    deliveries: list[Delivery] = []
+    for number in numbers:
+        # An order's story begins with its payment: so this one is the same.
+        payment = _payment(random.Random(f"{seed} {number}"), number)  # noqa: S311
+        chance = random.Random(f"{seed} {number} late")  # noqa: S311
+        body = next(_refunds(chance, payment, _FIRST_CREATED_S + _LATE_S))
+        deliveries.extend(_deliver(chance, body))
+    return deliveries
 
 
 def _story(chance: random.Random, number: int) -> Iterator[Body]:

@@ -12,8 +12,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
-from msgspec.structs import replace
-
 from bench.recording import Delivery, record
 from ledger.deduplication import DAY_MS, FORGET_AFTER_DAYS, PROGRESS_KEY, START, Progress
 from ledger.deduplication import deduplicate as judge
@@ -78,19 +76,19 @@ class _Side:
         stored = self._table.read_chunk(_PARTITION, keys)
         held = stored.pop(PROGRESS_KEY, None)
         progress: Progress = PROGRESS.decode(held) if held else START
+        forgotten: list[bytes] = []
+        if swept:
+            forgotten, progress = sweep(
+                self._table, chunk, progress, self._settings.forget_after_ms
+            )
         known = {key: SEEN.decode(value) for key, value in stored.items()}
         result = judge(chunk.records, known, self._settings.field_names, progress)
         for event in result.events:
             EVENTS.encode(event)
-        forgotten, search = (
-            sweep(self._table, chunk, progress, self._settings.forget_after_ms)
-            if swept
-            else ([], {})
-        )
         values: dict[bytes, bytes | None] = {
             **dict.fromkeys(forgotten),
             **{key: SEEN.encode(seen) for key, seen in result.seen.items()},
-            PROGRESS_KEY: PROGRESS.encode(replace(result.progress, **search)),
+            PROGRESS_KEY: PROGRESS.encode(result.progress),
         }
         self._table._write(_PARTITION, values, result.progress.offset)  # noqa: SLF001
         if measured:

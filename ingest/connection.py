@@ -279,7 +279,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Take a step of the direct handler towards its answer; a bug is answered as one."""
         try:
             answer = step()
-        except Exception as error:
+        # Also where what it waited for was cancelled: that is no word of the log.
+        except (Exception, asyncio.CancelledError) as error:
             self.logger.exception("Exception in the direct handler\n", exc_info=error)
             answer = BUG
         if isinstance(answer, Waiting):

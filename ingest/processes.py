@@ -8,12 +8,18 @@ Each takes a listener of its own on the port (SO_REUSEPORT): Linux deals new con
 them. They share nothing, so the bounds of one hold for each.
 """
 
+import contextlib
 import os
 import signal
 import threading
 from types import FrameType
+from typing import Final
 
 import structlog
+
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+# By the signal itself ends who gets it before its server has begun.
+_AS_TOLD: Final = (0, -signal.SIGTERM)
 
 _log = structlog.get_logger(__name__)
 
@@ -28,7 +34,10 @@ def split(count: int) -> None:
         _terminate(children)
 
     ending = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    # A signal waits until all are there: before, it would reach some of them, or meet in a new one
+    # the handler of this one.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    for number in _ENDING:
         signal.signal(number, end)
     for _ in range(count):
         pid = os.fork()
@@ -36,16 +45,15 @@ def split(count: int) -> None:
             _begin(alive, held)
             return
         children.add(pid)
-    # A signal that came meanwhile has reached those only that were there.
-    if ending.is_set():
-        _terminate(children)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     raise SystemExit(_wait(children, ending))
 
 
 def _begin(alive: int, held: int) -> None:
     """Begin a new process: a Ctrl-C is its parent's, and so is its life."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ENDING:
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     os.setsid()
     os.close(held)
 
@@ -69,11 +77,13 @@ def _wait(children: set[int], ending: threading.Event) -> int:
             ending.set()
             _terminate(children)
             result = 1
-        elif code:
+        elif code not in _AS_TOLD:
             result = 1
     return result
 
 
 def _terminate(children: set[int]) -> None:
-    for pid in children:
-        os.kill(pid, signal.SIGTERM)
+    for pid in list(children):
+        # One that has just ended may not have been waited for yet.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)

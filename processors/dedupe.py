@@ -45,6 +45,7 @@ def add_agent(app: LedgerApp) -> None:
         stored = seen.read_chunk(chunk.partition, {PROGRESS_KEY, *chunk.keys})
         held = stored.pop(PROGRESS_KEY, None)
         progress = PROGRESS.decode(held) if held else START
+        forgotten, progress = sweep(seen, chunk, progress, forget_after_ms)
         known = {key: SEEN.decode(value) for key, value in stored.items()}
         result = deduplicate(chunk.records, known, names, progress, forget_after_ms)
         await app.publish(
@@ -57,13 +58,12 @@ def add_agent(app: LedgerApp) -> None:
                 app.names.rejected: [_rejected(app, item) for item in result.rejected],
             },
         )
-        forgotten, search = sweep(seen, chunk, progress, forget_after_ms)
         await seen.write_chunk(
             chunk,
             {
                 **dict.fromkeys(forgotten),
                 **{key: SEEN.encode(value) for key, value in result.seen.items()},
-                PROGRESS_KEY: PROGRESS.encode(replace(result.progress, **search)),
+                PROGRESS_KEY: PROGRESS.encode(result.progress),
             },
         )
         _report(chunk, result, len(forgotten))
@@ -75,23 +75,24 @@ def add_agent(app: LedgerApp) -> None:
 
 def sweep(
     seen: ChunkTable, chunk: Chunk, progress: Progress, forget_after_ms: int
-) -> tuple[list[bytes], dict[str, Any]]:
-    """Search some of the table for what is forgotten; return that, and what the progress notes.
+) -> tuple[list[bytes], Progress]:
+    """Search some of the table for what is forgotten; return that, and how far it is searched now.
 
     By the progress of *before* the chunk: so it is forgotten for all of the chunk, and for what a
     worker judges again that has only a part of what is written here.
     """
     if not progress.searches(forget_after_ms):
-        return [], {}
+        return [], progress
     limit = max(_LEAST_SEARCHED, _SEARCHED_PER_RECORD * len(chunk.records))
     found = seen.scan(chunk.partition, progress.swept_to, limit)
     remembered = {key: SEEN.decode(value) for key, value in found.items()}
     at_end = len(found) < limit
-    search = {
-        "swept_to": PROGRESS_KEY if at_end else next(reversed(found)),
-        "oldest_ms": oldest_left(remembered, progress, forget_after_ms),
-    }
-    return forgettable(remembered, progress, forget_after_ms), search
+    searched = replace(
+        progress,
+        swept_to=PROGRESS_KEY if at_end else next(reversed(found)),
+        oldest_ms=oldest_left(remembered, progress, forget_after_ms),
+    )
+    return forgettable(remembered, progress, forget_after_ms), searched
 
 
 def _rejected(app: LedgerApp, item: Rejected) -> OutRecord:

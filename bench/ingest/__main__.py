@@ -1,8 +1,8 @@
 """`python -m bench.ingest`: ingress beside an empty, a plain and a Go handler, in one run.
 
 In: the options below. Out: a table, and the half `ingest` of `build/bench.json`. Exit code 1 if an
-answer was no 2xx or the log lacks what was acknowledged, 2 if a measurement failed. It runs on a
-Kafka of its own, in a temporary folder, and needs `wrk`; where there is no Go, its handler is left
+answer was 400 or more or the log lacks what was acknowledged, 2 if a measurement failed. It runs on
+a Kafka of its own, in a temporary folder, and needs `wrk`; where there is no Go, its handler is left
 out.
 
   python -m bench.ingest                                  three rounds, some three minutes

@@ -153,7 +153,7 @@ class _OnUvicorn(Server):
             *(sys.executable, "-m", "uvicorn", f"bench.ingest.{self.module}:app"),
             *("--port", str(self.port), "--loop", "uvloop", "--http", "httptools"),
             *("--ws", "none", "--log-level", "warning", "--no-access-log"),
-            *("--no-server-header", "--timeout-keep-alive", "75"),
+            *("--no-server-header", "--no-proxy-headers", "--timeout-keep-alive", "75"),
         ]
 
 

@@ -35,8 +35,8 @@ def fold(table: ChunkTable, progress: Progress, ids: list[bytes], day: float) ->
     """Write a chunk of new ids as the agent does, and what it forgets; return the progress."""
     now_ms = max(progress.timestamp_ms, int(day * DAY_MS))
     chunk = SimpleNamespace(partition=PARTITION, records=ids)
-    forgotten, search = sweep(table, chunk, progress, FORGET_AFTER_MS)
-    after = replace(progress, offset=progress.offset + len(ids), timestamp_ms=now_ms, **search)
+    forgotten, progress = sweep(table, chunk, progress, FORGET_AFTER_MS)
+    after = replace(progress, offset=progress.offset + len(ids), timestamp_ms=now_ms)
     seen = {key: SEEN.encode(Seen(b"", after.offset, now_ms)) for key in ids}
     table._write(PARTITION, {**dict.fromkeys(forgotten), **seen}, 0)
     return after
