@@ -2,8 +2,8 @@
 
 In: the options below. Out: a table, and the half `ingest` of `build/bench.json`. Exit code 1 if an
 answer was 400 or more or the log lacks what was acknowledged, 2 if a measurement failed. It runs on
-a Kafka of its own, in a temporary folder, and needs `wrk`; where there is no Go, its handler is left
-out.
+a Kafka of its own, in a temporary folder, and needs `wrk`; where there is no Go, its handler is
+left out.
 
   python -m bench.ingest                                  three rounds, some three minutes
   python -m bench.ingest --servers ours go --repeat 1     two of them, once
