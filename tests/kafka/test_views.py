@@ -373,11 +373,11 @@ from processors.topology import LedgerApp
 from processors.worker import run
 folder = pathlib.Path(os.environ["LEDGER_DATA_DIR"])
 publish = LedgerApp.publish
-async def held(app, chunk, topic, records):
+async def held(app, chunk, outputs):
     while (folder / "hold").exists():
         (folder / "held").touch()
         await asyncio.sleep(0.02)
-    await publish(app, chunk, topic, records)
+    await publish(app, chunk, outputs)
 LedgerApp.publish = held
 run(WorkerSettings.from_environment(os.environ))
 """
