@@ -6,7 +6,6 @@ Never: a worker that stands still and keeps its partitions.
 """
 
 import asyncio
-import ctypes
 import faulthandler
 import gc
 import os
@@ -36,12 +35,6 @@ _COLLECTED_EVERY: Final = (100_000, 20, 20)
 # The thread that fetches waits this long for a main thread that computes, at each step of its own;
 # Python's 5 ms would be most of an event's way through the three hops.
 _SWITCH_EVERY_S: Final = 0.0005
-
-# glibc's `mallopt`: how many arenas there are, and from what size on memory is given back at once.
-# By default each thread has an arena of its own, and buffers of up to 32 MiB stay in the heap: with
-# RocksDB's and the fetches' a worker grew with the hours.
-_ARENAS: Final = (-8, 2)
-_GIVEN_BACK_FROM: Final = (-3, 256 * 1024)
 
 log = structlog.get_logger(__name__)
 
@@ -102,11 +95,6 @@ def prepare_process() -> None:
     mode.loop.use("uvloop")
     gc.set_threshold(*_COLLECTED_EVERY)
     sys.setswitchinterval(_SWITCH_EVERY_S)
-    # Other C libraries have no such function, and do without.
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(*_ARENAS)
-        mallopt(*_GIVEN_BACK_FROM)
 
 
 def create_app(settings: WorkerSettings) -> LedgerApp:
