@@ -67,11 +67,12 @@ def decode_envelope(body: bytes) -> Envelope | Rejection:
     # A body without that many brackets can't be nested that deep: nearly all end here.
     if body.count(b"{") + body.count(b"[") > MAX_NESTING and _nesting(body) > MAX_NESTING:
         return _TOO_DEEP
-    for field, text in (("id", envelope.id), ("type", envelope.type)):
-        # A character has at most four bytes: short texts need no encoding to be measured.
-        if len(text) * 4 > MAX_ID_BYTES and len(text.encode()) > MAX_ID_BYTES:
-            detail = f"expected `{field}` of at most {MAX_ID_BYTES} bytes"
-            return Rejection(reason=Reason.INVALID_ENVELOPE, detail=detail, field=field)
+    # A character has at most four bytes: short texts need no encoding to be measured.
+    if len(envelope.id) + len(envelope.type) > MAX_ID_BYTES // 4:
+        for field, text in (("id", envelope.id), ("type", envelope.type)):
+            if len(text.encode()) > MAX_ID_BYTES:
+                detail = f"expected `{field}` of at most {MAX_ID_BYTES} bytes"
+                return Rejection(reason=Reason.INVALID_ENVELOPE, detail=detail, field=field)
     return envelope
 
 

@@ -72,7 +72,7 @@ def describe(order: Order) -> OrderDocument | None:
     anomalies = {name for payment in payments for name in payment.anomalies}
     return OrderDocument(
         order_id=order.order_id,
-        status=_status(payments, totals),
+        status=_status(payments, totals.values()),
         version=len(times),
         totals=totals,
         payments=tuple(payments),
@@ -83,26 +83,26 @@ def describe(order: Order) -> OrderDocument | None:
 
 
 def _totals(payments: Iterable[PaymentDocument]) -> dict[str, Totals]:
-    paid: dict[str, int] = {}
-    refunded: dict[str, int] = {}
+    sums: dict[str, list[int]] = {}
     for payment in payments:
         if payment.amount is not None and payment.currency is not None:
-            paid[payment.currency] = paid.get(payment.currency, 0) + payment.amount
+            sums.setdefault(payment.currency, [0, 0])[0] += payment.amount
         for refund in payment.refunds:
-            refunded[refund.currency] = refunded.get(refund.currency, 0) + refund.amount
-    totals = {}
-    for currency in sorted(paid.keys() | refunded.keys()):
-        came, went = paid.get(currency, 0), refunded.get(currency, 0)
-        totals[currency] = Totals(came, went, came - went)
-    return totals
+            sums.setdefault(refund.currency, [0, 0])[1] += refund.amount
+    return {
+        currency: Totals(paid, refunded, paid - refunded)
+        for currency, (paid, refunded) in sorted(sums.items())
+    }
 
 
-def _status(payments: Iterable[PaymentDocument], totals: Mapping[str, Totals]) -> OrderStatus:
+def _status(payments: Iterable[PaymentDocument], totals: Iterable[Totals]) -> OrderStatus:
+    is_refunded = has_net = False
+    for total in totals:
+        if total.net < 0:
+            return "over_refunded"
+        is_refunded = is_refunded or total.refunded > 0
+        has_net = has_net or total.net > 0
     succeeded = "succeeded" in [payment.status for payment in payments]
-    refunded = [total.refunded for total in totals.values()]
-    net = [total.net for total in totals.values()]
-    if net and min(net) < 0:
-        return "over_refunded"
-    if any(refunded):
-        return "partially_refunded" if any(net) or not succeeded else "refunded"
+    if is_refunded:
+        return "partially_refunded" if has_net or not succeeded else "refunded"
     return "paid" if succeeded else "failed"

@@ -5,14 +5,13 @@ have them acknowledged. Never: a return before that, or a record that is dropped
 """
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 import msgspec
 from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.producer.message_accumulator import BatchBuilder
-from aiokafka.structs import RecordMetadata
+from aiokafka.structs import RecordMetadata, TopicPartition
 
 from ledger.topics import MAX_RECORD_BYTES
 from runtime.partitions import partition_for
@@ -73,43 +72,58 @@ async def send_by_key(
     producer: BatchProducer, topic: str, records: Iterable[OutRecord], partitions: int
 ) -> None:
     """Write records to the partitions of their keys, in order within each."""
-    by_partition: dict[int, list[OutRecord]] = defaultdict(list)
-    for record in records:
-        by_partition[partition_for(record.key, partitions)].append(record)
-    await asyncio.gather(
-        *(
-            send_to_partition(producer, topic, partition, group)
-            for partition, group in by_partition.items()
-        )
-    )
+    await send(producer, by_key(topic, records, partitions))
 
 
 async def send_to_partition(
     producer: BatchProducer, topic: str, partition: int, records: Iterable[Writable]
 ) -> int:
     """Write records to one partition in order; return the offset of the last, acknowledged."""
-    written = list(records)
+    tp = TopicPartition(topic, partition)
+    return (await send(producer, {tp: list(records)}))[tp]
+
+
+def by_key(
+    topic: str, records: Iterable[OutRecord], partitions: int
+) -> dict[TopicPartition, list[OutRecord]]:
+    """Sort records into the partitions of their keys."""
+    groups: list[list[OutRecord]] = [[] for _ in range(partitions)]
+    for record in records:
+        groups[partition_for(record.key, partitions)].append(record)
+    return {TopicPartition(topic, number): group for number, group in enumerate(groups) if group}
+
+
+async def send(
+    producer: BatchProducer, outputs: Mapping[TopicPartition, Sequence[Writable]]
+) -> dict[TopicPartition, int]:
+    """Write records to partitions, in order within each; return the last offset of each.
+
+    All batches are on their way together, without a task for any, and all are acknowledged.
+    """
+    last: dict[TopicPartition, tuple[int, int]] = {}
+    futures: list[Awaitable[RecordMetadata]] = []
     try:
         async with asyncio.timeout(ACKNOWLEDGED_WITHIN_S):
-            return await _send(producer, topic, partition, written)
+            for tp, records in outputs.items():
+                for batch in _batches(producer, records):
+                    last[tp] = (len(futures), batch.record_count())
+                    futures.append(
+                        await producer.send_batch(batch, tp.topic, partition=tp.partition)
+                    )
+            acknowledged: list[RecordMetadata] = await asyncio.gather(*futures)
     except MessageSizeTooLargeError as error:
-        largest = max(written, key=lambda record: len(record.value or b""))
-        raise RecordTooLargeError(
-            f"{topic} takes {MAX_RECORD_BYTES} bytes a record, and the one with key "
-            f"{largest.key!r:.80} has {len(largest.value or b'')}"
-        ) from error
+        raise _too_large(outputs) from error
+    return {tp: int(acknowledged[at].offset) + count - 1 for tp, (at, count) in last.items()}
 
 
-async def _send(
-    producer: BatchProducer, topic: str, partition: int, records: Sequence[Writable]
-) -> int:
-    futures = []
-    count = 0
-    for batch in _batches(producer, records):
-        count = batch.record_count()
-        futures.append(await producer.send_batch(batch, topic, partition=partition))
-    acknowledged: list[RecordMetadata] = await asyncio.gather(*futures)
-    return int(acknowledged[-1].offset) + count - 1
+def _too_large(outputs: Mapping[TopicPartition, Sequence[Writable]]) -> RecordTooLargeError:
+    # Every topic takes records of the same size: what was refused is the largest of all.
+    each = ((tp, record) for tp, records in outputs.items() for record in records)
+    tp, largest = max(each, key=lambda item: len(item[1].value or b""))
+    return RecordTooLargeError(
+        f"{tp.topic} takes {MAX_RECORD_BYTES} bytes a record, and the one with key "
+        f"{largest.key!r:.80} has {len(largest.value or b'')}"
+    )
 
 
 def _batches(producer: BatchProducer, records: Sequence[Writable]) -> Iterator[BatchBuilder]:

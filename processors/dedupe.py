@@ -5,6 +5,7 @@ In: chunks of ``plexy.webhooks``. Out: events to ``ledger.events`` by payment id
 key that is none. Never: an id that is deleted before it is forgotten.
 """
 
+from collections import Counter
 from typing import Any, Final
 
 import structlog
@@ -13,7 +14,6 @@ from msgspec.structs import replace
 from ledger.deduplication import (
     PROGRESS_KEY,
     START,
-    Deduplicated,
     Progress,
     Rejected,
     deduplicate,
@@ -34,11 +34,13 @@ log = structlog.get_logger(__name__)
 # than it grows. A small chunk costs a round trip anyway.
 _SEARCHED_PER_RECORD: Final = 2
 _LEAST_SEARCHED: Final = 200
+_TOLD_EVERY_S: Final = 1.0
 
 
 def add_agent(app: LedgerApp) -> None:
     """Declare the agent."""
     seen = app.chunk_tables["seen"]
+    counts: Counter[str] = Counter()
     names, forget_after_ms = app.settings.field_names, app.settings.forget_after_ms
 
     async def work(chunk: Chunk) -> None:
@@ -66,11 +68,23 @@ def add_agent(app: LedgerApp) -> None:
                 PROGRESS_KEY: PROGRESS.encode(result.progress),
             },
         )
-        _report(chunk, result, len(forgotten))
+        counts.update(result.counts, forgotten=len(forgotten))
+        for item in result.rejected:
+            _warn(item)
 
     @app.agent(app.chunked(app.names.webhooks), name="dedupe")
     async def dedupe(chunks: Any) -> None:
         await work_in_lanes(chunks, work)
+
+    async def tell_counts() -> None:
+        """Log what became of the records: a line for each chunk would be a hundred a second."""
+        while not app.should_stop:
+            await app.sleep(_TOLD_EVERY_S)
+            if told := {outcome: count for outcome, count in counts.items() if count}:
+                log.info("deduplicated", counts=told)
+                counts.clear()
+
+    app.task(tell_counts)
 
 
 def sweep(
@@ -101,15 +115,12 @@ def _rejected(app: LedgerApp, item: Rejected) -> OutRecord:
     return OutRecord(*rejected_record(body, item.rejection, item.event_id, source))
 
 
-def _report(chunk: Chunk, result: Deduplicated, forgotten: int) -> None:
-    counts = dict(result.counts) | ({"forgotten": forgotten} if forgotten else {})
-    log.info("deduplicated", chunk=repr(chunk), counts=counts)
-    for item in result.rejected:
-        log.warning(
-            "rejected",
-            event_id=item.event_id,
-            reason=item.rejection.reason,
-            field=item.rejection.field,
-            partition=item.record.partition,
-            offset=item.record.offset,
-        )
+def _warn(item: Rejected) -> None:
+    log.warning(
+        "rejected",
+        event_id=item.event_id,
+        reason=item.rejection.reason,
+        field=item.rejection.field,
+        partition=item.record.partition,
+        offset=item.record.offset,
+    )

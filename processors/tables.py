@@ -31,8 +31,11 @@ class ChunkTable(faust.Table[bytes, bytes]):
 
     def read_chunk(self, partition: int, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """Return the values of those keys that the partition holds."""
-        found = self._db(partition).multi_get(list(set(keys) - {OFFSET_KEY}))
-        return {key: value for key, value in found.items() if value is not None}
+        wanted = list(set(keys) - {OFFSET_KEY})
+        found = self._db(partition).multi_get(wanted, as_dict=False)
+        return {
+            key: value for key, value in zip(wanted, found, strict=True) if value is not None
+        }
 
     def read(self, partition: int, key: bytes) -> bytes | None:
         """Return one key's value; ``None`` if the partition does not hold it."""

@@ -3,19 +3,19 @@
 In: ``WorkerSettings``. Out: an app that ``faust worker`` or ``processors.worker`` runs.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import faust
 import structlog
 from aiokafka.client import AIOKafkaClient
+from aiokafka.structs import TopicPartition
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types.auth import AuthProtocol
 from mode.supervisors import CrashingSupervisor
 
 from ledger.topics import MAX_RECORD_BYTES, TABLES, TableName, TopicNames
-from processors.batches import OutRecord, send_by_key
+from processors.batches import OutRecord, by_key, send
 from processors.chunk import Chunk
 from processors.disk import require_room
 from processors.identity import claim, member
@@ -23,7 +23,7 @@ from processors.router import Router
 from processors.settings import WorkerSettings
 from processors.tables import ChunkTable, rocksdb_options, write_buffers_bytes
 from processors.transport import Transport
-from processors.writers import Writer, Writers
+from processors.writers import Writers
 from runtime.topics import ensure_topics
 
 log = structlog.get_logger(__name__)
@@ -100,17 +100,10 @@ class LedgerApp(faust.App):
 
         The topics' batches are on their way together.
         """
-        partitions = self.settings.partitions
-
-        async def send(writer: Writer) -> None:
-            await asyncio.gather(
-                *(
-                    send_by_key(writer, topic, records, partitions)
-                    for topic, records in outputs.items()
-                )
-            )
-
-        await self.writers.write(chunk, send)
+        placed: dict[TopicPartition, list[OutRecord]] = {}
+        for topic, records in outputs.items():
+            placed |= by_key(topic, records, self.settings.partitions)
+        await self.writers.write(chunk, lambda writer: send(writer, placed))
 
     def _new_table(self, name: TableName) -> ChunkTable:
         settings = self.settings
@@ -150,7 +143,6 @@ def new_app(
         broker_commit_interval=0.5,
         broker_max_poll_records=settings.chunk_records,
         consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=MAX_RECORD_BYTES,
         producer_acks=-1,
         producer_linger=0.0,
         producer_max_batch_size=512 * 1024,
