@@ -18,6 +18,7 @@ from ledger.deduplication import deduplicate as judge
 from ledger.wire import EVENTS, PROGRESS, SEEN
 from processors.dedupe import sweep
 from processors.settings import WorkerSettings
+from processors.tables import Rows
 from processors.worker import create_app
 
 _CHUNK: Final = 4000
@@ -90,7 +91,7 @@ class _Side:
             **{key: SEEN.encode(seen) for key, seen in result.seen.items()},
             PROGRESS_KEY: PROGRESS.encode(result.progress),
         }
-        self._table._write(_PARTITION, values, result.progress.offset)  # noqa: SLF001
+        self._table.write(_PARTITION, Rows(values.items()), result.progress.offset)
         if measured:
             self.cpu_s += time.process_time() - began_s
 

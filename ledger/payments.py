@@ -127,8 +127,7 @@ def fold_payments(events: Iterable[Event], known: Mapping[str, Payment]) -> Fold
         payment_id = event.payment_id
         folding = at_work.get(payment_id)
         if folding is None:
-            folding = _Folding(known.get(payment_id) or Payment(payment_id))
-            at_work[payment_id] = folding
+            folding = at_work[payment_id] = _Folding(payment_id, known.get(payment_id))
         fact = folding.payment.facts.get(event.event_id)
         if fact is None:
             entries.extend(folding.add(event))
@@ -196,29 +195,32 @@ class _Folding:
     It starts with one look at every fact, so that what an event costs does not grow with them.
     """
 
-    def __init__(self, before: Payment) -> None:
+    def __init__(self, payment_id: str, before: Payment | None) -> None:
         # A dict of its own: the state before stays as it was.
-        self.payment = Payment(before.payment_id, dict(before.facts))
+        facts = dict(before.facts) if before else {}
+        self.payment = Payment(payment_id, facts)
         self.changed = False
-        self._visited: set[str] = set()
+        self._visited: list[str] = []
         self._order_carrier: Event | None = None
         self._standing: dict[Subject, Event] = {}
-        for fact in before.facts.values():
+        for fact in facts.values():
             self._note(fact)
 
     def add(self, event: Event) -> list[Entry]:
         """Add a fact that is new; return the entries that it posts."""
         if self.payment.facts:
-            self._visited.add(self._order_id)
+            self._visited.append(self._order_id)
         self.changed = True
         self.payment.facts[event.event_id] = event
         subject, before = self._note(event)
-        return post(subject, self._standing[subject], before) if subject else []
+        if subject is None:
+            return []
+        return post(subject, _earlier(before, event), before)
 
     def snapshots(self) -> Iterator[Snapshot]:
         """Yield what the payment's order must hear, and every other one that it passed through."""
         payment, current = self.payment, self._order_id
-        for order_id in sorted(self._visited - {current}):
+        for order_id in sorted(set(self._visited) - {current}) if self._visited else ():
             yield Snapshot(order_id, payment.payment_id, payment.version, None)
         yield Snapshot(current, payment.payment_id, payment.version, describe(payment))
 

@@ -6,7 +6,7 @@ key that is none. Never: an id that is deleted before it is forgotten.
 """
 
 from collections import Counter
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from msgspec.structs import replace
@@ -24,7 +24,7 @@ from ledger.rejected import rejected_record
 from ledger.wire import EVENTS, PROGRESS, SEEN
 from processors.batches import OutRecord
 from processors.chunk import Chunk
-from processors.lanes import work_in_lanes
+from processors.effects import Effects
 from processors.tables import ChunkTable
 from processors.topology import LedgerApp
 
@@ -43,38 +43,26 @@ def add_agent(app: LedgerApp) -> None:
     counts: Counter[str] = Counter()
     names, forget_after_ms = app.settings.field_names, app.settings.forget_after_ms
 
-    async def work(chunk: Chunk) -> None:
+    def fold(chunk: Chunk, effects: Effects) -> None:
         stored = seen.read_chunk(chunk.partition, {PROGRESS_KEY, *chunk.keys})
         held = stored.pop(PROGRESS_KEY, None)
         progress = PROGRESS.decode(held) if held else START
         forgotten, progress = sweep(seen, chunk, progress, forget_after_ms)
         known = {key: SEEN.decode(value) for key, value in stored.items()}
         result = deduplicate(chunk.records, known, names, progress, forget_after_ms)
-        await app.publish(
-            chunk,
-            {
-                app.names.events: [
-                    OutRecord(event.payment_id.encode(), EVENTS.encode(event))
-                    for event in result.events
-                ],
-                app.names.rejected: [_rejected(app, item) for item in result.rejected],
-            },
+        effects.publish(
+            app.names.events,
+            (OutRecord(event.payment_id.encode(), EVENTS.encode(event)) for event in result.events),
         )
-        await seen.write_chunk(
-            chunk,
-            {
-                **dict.fromkeys(forgotten),
-                **{key: SEEN.encode(value) for key, value in result.seen.items()},
-                PROGRESS_KEY: PROGRESS.encode(result.progress),
-            },
-        )
+        effects.publish(app.names.rejected, (_rejected(app, item) for item in result.rejected))
+        effects.keep((key, None) for key in forgotten if key not in result.seen)
+        effects.keep((key, SEEN.encode(value)) for key, value in result.seen.items())
+        effects.keep([(PROGRESS_KEY, PROGRESS.encode(result.progress))])
         counts.update(result.counts, forgotten=len(forgotten))
         for item in result.rejected:
             _warn(item)
 
-    @app.agent(app.chunked(app.names.webhooks), name="dedupe")
-    async def dedupe(chunks: Any) -> None:
-        await work_in_lanes(chunks, work)
+    app.add_hop("dedupe", app.names.webhooks, "seen", fold)
 
     async def tell_counts() -> None:
         """Log what became of the records: a line for each chunk would be a hundred a second."""

@@ -4,13 +4,11 @@ In: chunks of ``ledger.payments``. Out: order documents to ``ledger.orders`` by 
 tombstone for an order that all payments have left; state: the table ``orders``, by order id.
 """
 
-from typing import Any
-
 from ledger.orders import Order, describe, fold_orders
 from ledger.wire import ORDER_DOCUMENTS, ORDERS, SNAPSHOTS
 from processors.batches import OutRecord
 from processors.chunk import Chunk
-from processors.lanes import work_in_lanes
+from processors.effects import Effects
 from processors.topology import LedgerApp
 
 
@@ -18,21 +16,15 @@ def add_agent(app: LedgerApp) -> None:
     """Declare the agent."""
     orders = app.chunk_tables["orders"]
 
-    async def work(chunk: Chunk) -> None:
+    def fold(chunk: Chunk, effects: Effects) -> None:
         snapshots = [SNAPSHOTS.decode(record.value or b"") for record in chunk.records]
         stored = orders.read_chunk(chunk.partition, chunk.keys)
         known = {key.decode(): ORDERS.decode(value) for key, value in stored.items()}
         changed = fold_orders(snapshots, known)
-        await app.publish(
-            chunk, {app.names.orders: [_document(order) for order in changed.values()]}
-        )
-        await orders.write_chunk(
-            chunk, {key.encode(): ORDERS.encode(value) for key, value in changed.items()}
-        )
+        effects.publish(app.names.orders, map(_document, changed.values()))
+        effects.keep((key.encode(), ORDERS.encode(value)) for key, value in changed.items())
 
-    @app.agent(app.chunked(app.names.payments), name="orders")
-    async def fold(chunks: Any) -> None:
-        await work_in_lanes(chunks, work)
+    app.add_hop("orders", app.names.payments, "orders", fold)
 
 
 def _document(order: Order) -> OutRecord:

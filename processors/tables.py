@@ -1,12 +1,11 @@
-"""Tables that are written a chunk at a time, the changelog first.
+"""Tables that are read and written a chunk at a time.
 
-In: a chunk's new values, as bytes. Out: the changelog acknowledged, then one RocksDB write that
-holds the values *and* the offset of the changelog that they came with. Never: local state that is
-ahead of the changelog. (Faust's own order is the other way round: after a crash a key can sit in
-RocksDB, be skipped as already applied, and never reach the changelog; a rebalance then loses it.)
+In: keys; rows to write, and the offset of the changelog that they came with. Out: values, as bytes.
+Rows and offset are one write of RocksDB's: all of it is there after a crash, or none. Who writes a
+table's changelog, and when, is told in ``processors.effects``.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any, Final, cast
 
@@ -15,7 +14,6 @@ import rocksdb
 from faust.stores.rocksdb import Store
 from faust.types import TP, EventT
 
-from processors.batches import OutRecord, send_to_partition
 from processors.chunk import Chunk
 
 _MIB: Final = 1024 * 1024
@@ -33,9 +31,7 @@ class ChunkTable(faust.Table[bytes, bytes]):
         """Return the values of those keys that the partition holds."""
         wanted = list(set(keys) - {OFFSET_KEY})
         found = self._db(partition).multi_get(wanted, as_dict=False)
-        return {
-            key: value for key, value in zip(wanted, found, strict=True) if value is not None
-        }
+        return {key: value for key, value in zip(wanted, found, strict=True) if value is not None}
 
     def read(self, partition: int, key: bytes) -> bytes | None:
         """Return one key's value; ``None`` if the partition does not hold it."""
@@ -51,27 +47,18 @@ class ChunkTable(faust.Table[bytes, bytes]):
 
     def is_active(self, partition: int) -> bool:
         """Return whether this worker folds the partition, so that its state here is the newest."""
-        tp = TP(self.changelog_topic.get_topic_name(), partition)
+        tp = TP(self.changelog_name, partition)
         return bool(self.app.assignor.is_active(tp))
 
-    async def write_chunk(self, chunk: Chunk, values: Mapping[bytes, bytes | None]) -> None:
-        """Write a chunk's values: changelog, then RocksDB with the changelog's offset, at once.
+    @property
+    def changelog_name(self) -> str:
+        """The topic that holds what the table holds."""
+        return str(self.changelog_topic.get_topic_name())
 
-        A key whose value is ``None`` is deleted. In the changelog everything has its place in the
-        mapping's order; end it with a value: a tombstone is taken away some day.
-        """
-        if not values:
-            return
-        records = [OutRecord(key, value) for key, value in values.items()]
-        changelog = self.changelog_topic.get_topic_name()
-        offset = await cast("Any", self.app).writers.write(
-            chunk,
-            lambda writer: send_to_partition(writer, changelog, chunk.partition, records),
-        )
-        # Given back meanwhile: the next owner's records may stand between ours and the last that
-        # are here, and would be passed over with this offset.
-        chunk.ensure_ours()
-        self._write(chunk.partition, values, offset)
+    def write(self, partition: int, rows: "Rows", offset: int) -> None:
+        """Write rows, and up to where the changelog is in them, at once."""
+        rows.put(OFFSET_KEY, str(offset).encode())
+        self._db(partition).write(rows.batch)
 
     def apply_changelog_batch(self, batch: Iterable[EventT[Any]]) -> None:
         """Take chunks of the changelog over, in recovery and as a standby: a key's last one holds.
@@ -81,23 +68,12 @@ class ChunkTable(faust.Table[bytes, bytes]):
         try:
             for event in batch:
                 chunk = cast("Chunk", event.value)
-                values = {cast("bytes", each.key): each.value for each in chunk.records}
-                self._write(chunk.partition, values, chunk.next_offset - 1)
+                rows = Rows((cast("bytes", each.key), each.value) for each in chunk.records)
+                self.write(chunk.partition, rows, chunk.next_offset - 1)
         except Exception as error:
             app = cast("Any", self.app)
             app.add_future(app.crash(error))
             raise
-
-    def _write(self, partition: int, values: Mapping[bytes, bytes | None], offset: int) -> None:
-        """Write values, and up to where the changelog is in them, at once."""
-        batch = rocksdb.WriteBatch()
-        for key, value in values.items():
-            if value is None:
-                batch.delete(key)
-            else:
-                batch.put(key, value)
-        batch.put(OFFSET_KEY, str(offset).encode())
-        self._db(partition).write(batch)
 
     def _new_changelog_topic(self, **_kwargs: Any) -> Any:
         """Declare the changelog as a topic that is read in chunks, as those of the agents are."""
@@ -111,6 +87,27 @@ class ChunkTable(faust.Table[bytes, bytes]):
     def _db(self, partition: int) -> Any:
         store = cast("Store", self.data)
         return store._db_for_partition(partition)  # noqa: SLF001
+
+
+class Rows:
+    """New values of a table, to be written at once, and all or none."""
+
+    __slots__ = ("batch",)
+
+    def __init__(self, values: Iterable[tuple[bytes, bytes | None]] = ()) -> None:
+        self.batch: Any = rocksdb.WriteBatch()
+        for key, value in values:
+            self.put(key, value)
+
+    def __bool__(self) -> bool:
+        return bool(self.batch.count())
+
+    def put(self, key: bytes, value: bytes | None) -> None:
+        """Set a key's value; ``None`` deletes it."""
+        if value is None:
+            self.batch.delete(key)
+        else:
+            self.batch.put(key, value)
 
 
 def write_buffers_bytes(memory_mb: int) -> int:

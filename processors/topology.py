@@ -3,22 +3,20 @@
 In: ``WorkerSettings``. Out: an app that ``faust worker`` or ``processors.worker`` runs.
 """
 
-from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import faust
 import structlog
 from aiokafka.client import AIOKafkaClient
-from aiokafka.structs import TopicPartition
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types.auth import AuthProtocol
 from mode.supervisors import CrashingSupervisor
 
 from ledger.topics import MAX_RECORD_BYTES, TABLES, TableName, TopicNames
-from processors.batches import OutRecord, by_key, send
-from processors.chunk import Chunk
 from processors.disk import require_room
+from processors.effects import Fold, folding
 from processors.identity import claim, member
+from processors.lanes import work_in_lanes
 from processors.router import Router
 from processors.settings import WorkerSettings
 from processors.tables import ChunkTable, rocksdb_options, write_buffers_bytes
@@ -95,15 +93,14 @@ class LedgerApp(faust.App):
         """Declare a topic whose events are chunks, and whose offsets the transport commits."""
         return self.topic(topic, key_type=bytes, value_serializer="chunk", acks=False)
 
-    async def publish(self, chunk: Chunk, outputs: Mapping[str, Sequence[OutRecord]]) -> None:
-        """Write what follows from a chunk, topic by topic, by key; return when all is acknowledged.
+    def add_hop(self, name: str, topic: str, table: TableName, fold: Fold) -> None:
+        """Declare an agent that folds a topic's chunks into a table."""
+        work = folding(self, self.chunk_tables[table], self.settings.partitions, fold)
 
-        The topics' batches are on their way together.
-        """
-        placed: dict[TopicPartition, list[OutRecord]] = {}
-        for topic, records in outputs.items():
-            placed |= by_key(topic, records, self.settings.partitions)
-        await self.writers.write(chunk, lambda writer: send(writer, placed))
+        async def agent(chunks: Any) -> None:
+            await work_in_lanes(chunks, work)
+
+        self.agent(self.chunked(topic), name=name)(agent)
 
     def _new_table(self, name: TableName) -> ChunkTable:
         settings = self.settings

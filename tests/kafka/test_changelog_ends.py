@@ -26,7 +26,7 @@ from processors.settings import WorkerSettings
 from processors.topology import LedgerApp
 from runtime.topics import ensure_topics
 from tests.kafka.harness import environment, free_port, producer
-from tests.kafka.test_transport import append, end_of, ready, running, until
+from tests.kafka.test_transport import append, end_of, keep, ready, running, until
 from tests.kafka.test_transport import pytestmark as warnings_of_faust
 
 pytestmark = [*warnings_of_faust, pytest.mark.timeout(300)]
@@ -121,7 +121,7 @@ async def folding(settings: WorkerSettings) -> AsyncIterator[LedgerApp]:
     """Run an app that writes a key for each chunk."""
 
     async def work(chunk: Chunk) -> None:
-        await app.chunk_tables["seen"].write_chunk(chunk, {b"%d" % chunk.next_offset: b"value"})
+        await keep(app.chunk_tables["seen"], chunk, {b"%d" % chunk.next_offset: b"value"})
 
     async with running(settings, work) as app:
         await ready(app)

@@ -8,18 +8,19 @@ from typing import Any
 
 import pytest
 from aiokafka.errors import KafkaError
+from aiokafka.structs import TopicPartition
 from faust.types import TP
 
 from ledger.deduplication import Seen
 from ledger.wire import SEEN
-from processors import tables
-from processors.batches import send_to_partition
+from processors import effects
+from processors.batches import PartitionBatches, send
 from processors.chunk import Chunk, RevokedError
 from processors.settings import WorkerSettings
 from processors.tables import ChunkTable
 from processors.topology import LedgerApp
 from tests.kafka.harness import PARTITIONS
-from tests.kafka.test_transport import append, committed, end_of, ready, running, until
+from tests.kafka.test_transport import append, committed, end_of, keep, ready, running, until
 from tests.kafka.test_transport import pytestmark as warnings_of_faust
 from tests.kafka.test_transport import settings as settings  # noqa: PLC0414 - a fixture
 
@@ -29,10 +30,11 @@ VALUES = {b"key %d" % n: SEEN.encode(Seen(b"digest", 100 + n, 7)) for n in range
 PARTITION = 1
 
 Write = Callable[[ChunkTable, Chunk], Awaitable[None]]
+Outputs = Mapping[TopicPartition, PartitionBatches]
 
 
 async def write_values(table: ChunkTable, chunk: Chunk) -> None:
-    await table.write_chunk(chunk, VALUES)
+    await keep(table, chunk, VALUES)
 
 
 @asynccontextmanager
@@ -73,13 +75,13 @@ async def test_the_changelog_is_acknowledged_before_anything_is_readable(
 ) -> None:
     told: list[Any] = []
 
-    async def observed(client: Any, topic: str, partition: int, records: Any) -> int:
+    async def observed(client: Any, outputs: Outputs) -> Any:
         told.append((local(table), offset_of(table)))
-        offset = await send_to_partition(client, topic, partition, records)
+        offsets = await send(client, outputs)
         told.append((local(table), offset_of(table)))
         # Acknowledged means that it is there, for whoever recovers the table.
-        told.append(await end_of(settings, TP(topic, partition)))
-        return offset
+        told.extend([await end_of(settings, TP(*tp)) for tp in outputs])
+        return offsets
 
     async def write(given: ChunkTable, chunk: Chunk) -> None:
         nonlocal table
@@ -88,7 +90,7 @@ async def test_the_changelog_is_acknowledged_before_anything_is_readable(
         told.append((local(table), offset_of(table)))
 
     table: ChunkTable
-    monkeypatch.setattr(tables, "send_to_partition", observed)
+    monkeypatch.setattr(effects, "send", observed)
     async with written(settings, write):
         last = len(VALUES) - 1
         assert told == [({}, None), ({}, None), len(VALUES), (VALUES, last)]
@@ -104,7 +106,7 @@ async def test_what_the_changelog_did_not_take_is_not_readable(
         with pytest.raises(KafkaError, match="refused"):
             await write_values(table, chunk)
 
-    monkeypatch.setattr(tables, "send_to_partition", refused)
+    monkeypatch.setattr(effects, "send", refused)
     async with written(settings, write) as table:
         assert (local(table), offset_of(table)) == ({}, None)
         assert await end_of(settings, changelog(table)) == 0
@@ -119,7 +121,7 @@ async def test_a_changelog_that_fails_ends_the_app_and_nothing_is_committed(
     async def work(chunk: Chunk) -> None:
         await write_values(app.chunk_tables["seen"], chunk)
 
-    monkeypatch.setattr(tables, "send_to_partition", refused)
+    monkeypatch.setattr(effects, "send", refused)
     async with running(settings, work) as app:
         await ready(app)
         await append(settings, PARTITION, "chunk")
@@ -134,12 +136,12 @@ async def test_what_is_given_back_while_the_changelog_takes_it_is_not_written(
     """Its next owner recovers the values; this worker's copy would be ahead of what it applied."""
 
     async def write(table: ChunkTable, chunk: Chunk) -> None:
-        async def given_back_meanwhile(*arguments: Any) -> int:
-            offset = await send_to_partition(*arguments)
+        async def given_back_meanwhile(client: Any, outputs: Outputs) -> Any:
+            offsets = await send(client, outputs)
             chunk.generation -= 1
-            return offset
+            return offsets
 
-        monkeypatch.setattr(tables, "send_to_partition", given_back_meanwhile)
+        monkeypatch.setattr(effects, "send", given_back_meanwhile)
         with pytest.raises(RevokedError):
             await write_values(table, chunk)
 
@@ -185,7 +187,7 @@ async def test_the_offset_is_that_of_the_last_record_also_of_several_batches(
 
     async def write(table: ChunkTable, chunk: Chunk) -> None:
         for values in (large, {}, VALUES, large):
-            await table.write_chunk(chunk, values)
+            await keep(table, chunk, values)
             end = await end_of(settings, changelog(table))
             assert offset_of(table) == end - 1
             assert local(table) == (values or large)
@@ -215,7 +217,7 @@ async def test_what_is_deleted_here_is_a_tombstone_in_the_changelog_and_is_not_r
 
     async def write(table: ChunkTable, chunk: Chunk) -> None:
         await write_values(table, chunk)
-        await table.write_chunk(chunk, {**deleted, b"key 5": b"live"})
+        await keep(table, chunk, {**deleted, b"key 5": b"live"})
 
     left = {key: value for key, value in VALUES.items() if key not in deleted}
     left[b"key 5"] = b"live"
@@ -250,14 +252,14 @@ async def test_a_crash_between_changelog_and_table_is_made_good_by_the_recovery(
     newer: Mapping[bytes, bytes] = {b"key 3": SEEN.encode(Seen(b"digest", 1, 7))}
 
     async def write(table: ChunkTable, chunk: Chunk) -> None:
-        async def crashes_then(*arguments: Any) -> int:
-            await send_to_partition(*arguments)
+        async def crashes_then(client: Any, outputs: Outputs) -> Any:
+            await send(client, outputs)
             raise KafkaError("crashed")
 
         await write_values(table, chunk)
-        monkeypatch.setattr(tables, "send_to_partition", crashes_then)
+        monkeypatch.setattr(effects, "send", crashes_then)
         with pytest.raises(KafkaError, match="crashed"):
-            await table.write_chunk(chunk, newer)
+            await keep(table, chunk, newer)
 
     async with written(settings, write) as table:
         assert (local(table), offset_of(table)) == (VALUES, len(VALUES) - 1)

@@ -368,17 +368,17 @@ def test_a_worker_with_an_empty_token_is_one_without(kafka, tmp_path):
 
 HOLDS_WORK = """
 import asyncio, os, pathlib
+from processors.effects import Effects
 from processors.settings import WorkerSettings
-from processors.topology import LedgerApp
 from processors.worker import run
 folder = pathlib.Path(os.environ["LEDGER_DATA_DIR"])
-publish = LedgerApp.publish
-async def held(app, chunk, outputs):
+write = Effects.write
+async def held(effects):
     while (folder / "hold").exists():
         (folder / "held").touch()
         await asyncio.sleep(0.02)
-    await publish(app, chunk, outputs)
-LedgerApp.publish = held
+    await write(effects)
+Effects.write = held
 run(WorkerSettings.from_environment(os.environ))
 """
 

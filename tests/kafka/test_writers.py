@@ -13,10 +13,11 @@ from cli.kafka import EmbeddedKafka
 from processors import writers
 from processors.batches import OutRecord, send_to_partition
 from processors.chunk import Chunk, RevokedError
+from processors.effects import Effects, folding
 from processors.settings import WorkerSettings
 from processors.topology import LedgerApp
 from processors.writers import Writer
-from tests.kafka.harness import read_topic
+from tests.kafka.harness import PARTITIONS, read_topic
 from tests.kafka.test_transport import append, committed, ready, running, until
 from tests.kafka.test_transport import pytestmark as warnings_of_faust
 from tests.kafka.test_transport import settings as settings  # noqa: PLC0414 - a fixture
@@ -122,11 +123,14 @@ async def test_a_worker_that_the_group_has_forgotten_drops_its_chunk_and_writes_
 ) -> None:
     dropped: list[Chunk] = []
 
+    def fold(_: Chunk, effects: Effects) -> None:
+        effects.publish(app.names.orders, [OutRecord(b"key", b"value")])
+
     async def work(chunk: Chunk) -> None:
         # It believes in a generation that the group has never had, and asks before it writes.
         app.consumer_generation_id = chunk.generation = chunk.generation + 7
         dropped.append(chunk)
-        await app.publish(chunk, {app.names.orders: [OutRecord(b"key", b"value")]})
+        await folding(app, app.chunk_tables["seen"], PARTITIONS, fold)(chunk)
 
     async with running(settings, work) as app:
         await ready(app)

@@ -11,7 +11,7 @@ from ledger.deduplication import DAY_MS, PROGRESS_KEY, START, Progress, Seen, fo
 from ledger.wire import SEEN
 from processors.dedupe import sweep
 from processors.settings import WorkerSettings
-from processors.tables import ChunkTable
+from processors.tables import ChunkTable, Rows
 from processors.worker import create_app
 
 FORGET_AFTER_MS = 90 * DAY_MS
@@ -38,7 +38,7 @@ def fold(table: ChunkTable, progress: Progress, ids: list[bytes], day: float) ->
     forgotten, progress = sweep(table, chunk, progress, FORGET_AFTER_MS)
     after = replace(progress, offset=progress.offset + len(ids), timestamp_ms=now_ms)
     seen = {key: SEEN.encode(Seen(b"", after.offset, now_ms)) for key in ids}
-    table._write(PARTITION, {**dict.fromkeys(forgotten), **seen}, 0)
+    table.write(PARTITION, Rows({**dict.fromkeys(forgotten), **seen}.items()), 0)
     return after
 
 

@@ -1,0 +1,95 @@
+"""Effects: what follows from a chunk, and the order in which it is written.
+
+In: what a fold makes of a chunk: records for topics, and new values of its table. Out: all of it in
+Kafka and in the table. The order makes a crash at any point harmless, since the chunk comes again:
+outputs, until they are acknowledged; the table's changelog, until it is acknowledged; the table
+itself, with the changelog's offset. Never: a state that is written before what follows from it, or
+a table that is ahead of its changelog. (Faust's own order is the other way round: after a crash a
+key can sit in RocksDB, be skipped as already applied, and never reach the changelog; a rebalance
+then loses it.)
+
+A fold is a plain function, and each record that it yields is copied into its batch at once: so the
+objects of a chunk come and go one after another, and none waits for the broker's answer in memory
+that the processor's caches have given up by then.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Protocol
+
+from aiokafka.structs import TopicPartition
+
+from processors.batches import BatchProducer, OutRecord, PartitionBatches, by_key, send
+from processors.chunk import Chunk
+from processors.lanes import Work
+from processors.tables import ChunkTable, Rows
+from processors.writers import Writer, Writers
+
+
+class Effects:
+    """What follows from one chunk."""
+
+    def __init__(
+        self, producer: BatchProducer, chunk: Chunk, table: ChunkTable, partitions: int
+    ) -> None:
+        self._producer = producer
+        self._chunk = chunk
+        self._table = table
+        self._partitions = partitions
+        self._outputs: dict[TopicPartition, PartitionBatches] = {}
+        self._changelog = PartitionBatches(producer.create_batch)
+        self._rows = Rows()
+
+    def publish(self, topic: str, records: Iterable[OutRecord]) -> None:
+        """Add records to a topic, each to the partition of its key."""
+        by_key(self._outputs, self._producer, topic, records, self._partitions)
+
+    def keep(self, values: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Add new values of the table; a key whose value is ``None`` is deleted.
+
+        In the changelog everything has its place in their order; end it with a value: a tombstone
+        is taken away some day.
+        """
+        for key, value in values:
+            self._changelog.append(OutRecord(key, value))
+            self._rows.put(key, value)
+
+    async def write(self) -> None:
+        """Write everything; raises ``RevokedError`` once the partition was given back."""
+        await send(self._producer, self._outputs)
+        if not self._rows:
+            return
+        self._chunk.ensure_ours()
+        changelog = TopicPartition(self._table.changelog_name, self._chunk.partition)
+        offsets = await send(self._producer, {changelog: self._changelog})
+        # Given back meanwhile: the next owner's records may stand between ours and the last that
+        # are here, and would be passed over with this offset.
+        self._chunk.ensure_ours()
+        self._table.write(self._chunk.partition, self._rows, offsets[changelog])
+
+
+Fold = Callable[[Chunk, Effects], None]
+
+
+class _App(Protocol):
+    """What is needed of the worker."""
+
+    writers: Writers
+
+
+def folding(app: _App, table: ChunkTable, partitions: int, fold: Fold) -> Work:
+    """Return the work for a chunk: fold it, then write what follows from it.
+
+    Where the right to write had to be taken back meanwhile it is folded once more: the table is
+    written last, so it says the same.
+    """
+
+    async def fold_and_write(chunk: Chunk, writer: Writer) -> None:
+        effects = Effects(writer, chunk, table, partitions)
+        fold(chunk, effects)
+        await effects.write()
+
+    async def work(chunk: Chunk) -> None:
+        await app.writers.write(chunk, partial(fold_and_write, chunk))
+
+    return work
