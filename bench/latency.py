@@ -48,7 +48,7 @@ _LOOPBACK: Final = "127.0.0.1"
 _WARM_UP_PER_S: Final = 500.0
 # What a change of the rate stirs up is over by then.
 _SETTLED_S: Final = 5.0
-_SAMPLES_PER_S: Final = 20.0
+_SAMPLES_PER_S: Final = 10.0
 # Far more than any rate has orders, so that no two runs share one.
 _ORDERS_APART: Final = 1_000_000
 _PREPARED_WITHIN_S: Final = 120.0
@@ -92,7 +92,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--rates", nargs="+", type=float, default=rates, help="a second; default 100 500 1000"
     )
-    parser.add_argument("--seconds", type=float, default=20.0, help="at each rate, default 20")
+    parser.add_argument("--seconds", type=float, default=30.0, help="at each rate, default 20")
     parser.add_argument(
         "--warm-up", type=float, default=30.0, help="seconds before the first, default 30"
     )

@@ -34,7 +34,7 @@ _CONNECTIONS: Final = 32
 # Fewer orders than deliveries come of a recording, so that it always has enough of them.
 _ORDERS_PER_DELIVERY: Final = 0.85
 # Each question costs the worker a third of a millisecond: this pause bounds the error to about
-# as much as it is itself, and 20 samples a second to some 150 questions a second.
+# as much as it is itself, and 10 samples a second to some 80 questions a second.
 _ASK_AGAIN_S: Final = 0.005
 _SEEN_WITHIN_S: Final = 10.0
 _ANSWERED_WITHIN_S: Final = 30.0

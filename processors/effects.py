@@ -56,7 +56,8 @@ class Effects:
 
     async def write(self) -> None:
         """Write everything; raises ``RevokedError`` once the partition was given back."""
-        await send(self._producer, self._outputs)
+        if self._outputs:
+            await send(self._producer, self._outputs)
         if not self._rows:
             return
         self._chunk.ensure_ours()
