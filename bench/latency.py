@@ -92,7 +92,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--rates", nargs="+", type=float, default=rates, help="a second; default 100 500 1000"
     )
-    parser.add_argument("--seconds", type=float, default=30.0, help="at each rate, default 20")
+    parser.add_argument("--seconds", type=float, default=30.0, help="at each rate, default 30")
     parser.add_argument(
         "--warm-up", type=float, default=30.0, help="seconds before the first, default 30"
     )

@@ -16,6 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from faust.types import TP
 
 from cli.kafka import EmbeddedKafka
+from ledger.topics import MAX_RECORD_BYTES
 from processors import transport
 from processors.batches import OutRecord, send_by_key, send_to_partition
 from processors.chunk import Chunk, RevokedError
@@ -167,6 +168,33 @@ async def test_chunks_of_one_partition_stay_in_order_and_those_of_others_overlap
     for offsets in seen.values():
         assert offsets == list(range(len(offsets)))
     assert together > 1
+
+
+async def test_records_larger_than_a_fetch_are_delivered_while_other_partitions_are_busy(
+    settings: WorkerSettings,
+) -> None:
+    """Kafka sends the first batch of a fetch whole; whose it is, is drawn for each fetch anew."""
+    large = b"x" * (MAX_RECORD_BYTES - 1024)
+    sizes: dict[int, list[int]] = defaultdict(list)
+
+    async def work(chunk: Chunk) -> None:
+        sizes[chunk.partition].extend(len(record.value) for record in chunk.records)
+
+    async def busy(client: AIOKafkaProducer, topic: str) -> None:
+        while True:
+            for partition in (2, 3):
+                await send_to_partition(client, topic, partition, [OutRecord(b"k", b"v")] * 100)
+
+    async with running(settings, work) as app, producer(settings.bootstrap_servers[0]) as client:
+        await ready(app)
+        others = asyncio.create_task(busy(client, app.names.webhooks))
+        await until(lambda: sizes[2] and sizes[3])
+        for partition in (0, 1):
+            records = [OutRecord(b"k", large), OutRecord(b"k", b"v"), OutRecord(b"k", large)]
+            await send_to_partition(client, app.names.webhooks, partition, records)
+        await until(lambda: [len(large), 1, len(large)] == sizes[0] == sizes[1] or others.done())
+        assert not app.crashed, app.crash_reason
+        assert others.cancel()
 
 
 async def test_a_rebalance_forgets_what_was_in_flight_and_delivers_it_again(
