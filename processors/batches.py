@@ -6,6 +6,7 @@ have them acknowledged. Never: a return before that, or a record that is dropped
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -74,13 +75,13 @@ class PartitionBatches:
     A record is copied into its batch at once, so that its bytes need not live any longer.
     """
 
-    __slots__ = ("_append", "_count", "_create", "batches", "largest")
+    __slots__ = ("_append", "_batches", "_count", "_create", "largest")
 
     def __init__(self, create: Callable[[], BatchBuilder]) -> None:
         self._create = create
         self._append: Any = None
         self._count = 0
-        self.batches: list[BatchBuilder] = []
+        self._batches: list[BatchBuilder] = []
         # Of the records that begin a batch, as every one does that is as large as a batch.
         self.largest: Writable | None = None
 
@@ -102,17 +103,20 @@ class PartitionBatches:
 
     def close(self) -> list[BatchBuilder]:
         """Return the batches; nothing is added any more."""
-        if self.batches:
-            self.batches[-1]._relative_offset = self._count  # noqa: SLF001 - its number of records
-        return self.batches
+        self._seal()
+        return self._batches
 
     def _begin(self, record: Writable) -> None:
-        self.close()
-        self.batches.append(self._create())
-        self._append = self.batches[-1]._builder.append  # noqa: SLF001
+        self._seal()
+        self._batches.append(self._create())
+        self._append = self._batches[-1]._builder.append  # noqa: SLF001
         self._count = 0
         if self.largest is None or _size(record) > _size(self.largest):
             self.largest = record
+
+    def _seal(self) -> None:
+        if self._batches:
+            self._batches[-1]._relative_offset = self._count  # noqa: SLF001 - its number of records
 
 
 async def send_by_key(
@@ -143,10 +147,16 @@ def by_key(
     partitions: int,
 ) -> None:
     """Add a topic's records to the outputs, each to the partition of its key."""
-    tps = [TopicPartition(topic, number) for number in range(partitions)]
-    appends = [outputs.setdefault(tp, PartitionBatches(producer.create_batch)).append for tp in tps]
+    # By number: to name each record's topic anew would take longer than to add the record.
+    appends: dict[int, Callable[[Writable], None]] = {}
     for record in records:
-        appends[partition_for(record.key, partitions)](record)
+        partition = partition_for(record.key, partitions)
+        append = appends.get(partition)
+        if append is None:
+            batches = PartitionBatches(producer.create_batch)
+            batches = outputs.setdefault(TopicPartition(topic, partition), batches)
+            append = appends[partition] = batches.append
+        append(record)
 
 
 async def send(
@@ -154,31 +164,35 @@ async def send(
 ) -> dict[TopicPartition, int]:
     """Write batches, in order within each partition; return the last record's offset in each.
 
-    They are all on their way together, without a task for any, and all are acknowledged.
+    The partitions' first batches are on their way together, then their second ones; there is no
+    task and no timer for each. All of them are acknowledged.
     """
-    last: dict[TopicPartition, tuple[int, int]] = {}
+    begun: list[tuple[TopicPartition, BatchBuilder]] = []
     futures: list[Awaitable[RecordMetadata]] = []
-    try:
-        async with asyncio.timeout(ACKNOWLEDGED_WITHIN_S):
-            for tp, batches in outputs.items():
-                for batch in batches.close():
-                    last[tp] = (len(futures), batch.record_count())
+    async with asyncio.timeout(ACKNOWLEDGED_WITHIN_S):
+        for batches in zip_longest(*(batches.close() for batches in outputs.values())):
+            for tp, batch in zip(outputs, batches, strict=True):
+                if batch is not None:
+                    # Waits until the partition's batch before it is on its way.
                     futures.append(
                         await producer.send_batch(batch, tp.topic, partition=tp.partition)
                     )
-            acknowledged: list[RecordMetadata] = await asyncio.gather(*futures)
-    except MessageSizeTooLargeError as error:
-        raise _too_large(outputs) from error
-    return {tp: int(acknowledged[at].offset) + count - 1 for tp, (at, count) in last.items()}
+                    begun.append((tp, batch))
+        ended = await asyncio.gather(*futures, return_exceptions=True)
+    last: dict[TopicPartition, int] = {}
+    for (tp, batch), written in zip(begun, ended, strict=True):
+        if isinstance(written, MessageSizeTooLargeError):
+            raise _too_large(tp.topic, outputs[tp].largest) from written
+        if isinstance(written, BaseException):
+            raise written
+        last[tp] = int(written.offset) + batch.record_count() - 1
+    return last
 
 
-def _too_large(outputs: Mapping[TopicPartition, PartitionBatches]) -> RecordTooLargeError:
-    # Every topic takes records of the same size: what was refused is the largest of all.
-    each = ((tp, batches.largest) for tp, batches in outputs.items())
-    tp, largest = max(each, key=lambda item: _size(item[1]))
+def _too_large(topic: str, record: Writable | None) -> RecordTooLargeError:
     return RecordTooLargeError(
-        f"{tp.topic} takes {MAX_RECORD_BYTES} bytes a record, and the one with key "
-        f"{largest.key if largest else None!r:.80} has {_size(largest)}"
+        f"{topic} takes {MAX_RECORD_BYTES} bytes a record, and the one with key "
+        f"{record.key if record else None!r:.80} has {_size(record)}"
     )
 
 

@@ -6,6 +6,8 @@ key that is none. Never: an id that is deleted before it is forgotten.
 """
 
 from collections import Counter
+from collections.abc import Iterable
+from functools import partial
 from typing import Final
 
 import structlog
@@ -58,8 +60,12 @@ def add_agent(app: LedgerApp) -> None:
         effects.keep((key, None) for key in forgotten if key not in result.seen)
         effects.keep((key, SEEN.encode(value)) for key, value in result.seen.items())
         effects.keep([(PROGRESS_KEY, PROGRESS.encode(result.progress))])
-        counts.update(result.counts, forgotten=len(forgotten))
-        for item in result.rejected:
+        told = result.counts + Counter(forgotten=len(forgotten))
+        effects.then(partial(tell, told, result.rejected))
+
+    def tell(told: Counter[str], rejected: Iterable[Rejected]) -> None:
+        counts.update(told)
+        for item in rejected:
             _warn(item)
 
     app.add_hop("dedupe", app.names.webhooks, "seen", fold)
@@ -68,8 +74,8 @@ def add_agent(app: LedgerApp) -> None:
         """Log what became of the records: a line for each chunk would be a hundred a second."""
         while not app.should_stop:
             await app.sleep(_TOLD_EVERY_S)
-            if told := {outcome: count for outcome, count in counts.items() if count}:
-                log.info("deduplicated", counts=told)
+            if counts:
+                log.info("deduplicated", counts=dict(counts))
                 counts.clear()
 
     app.task(tell_counts)

@@ -39,6 +39,7 @@ class Effects:
         self._outputs: dict[TopicPartition, PartitionBatches] = {}
         self._changelog = PartitionBatches(producer.create_batch)
         self._rows = Rows()
+        self._then: list[Callable[[], None]] = []
 
     def publish(self, topic: str, records: Iterable[OutRecord]) -> None:
         """Add records to a topic, each to the partition of its key."""
@@ -54,12 +55,20 @@ class Effects:
             self._changelog.append(OutRecord(key, value))
             self._rows.put(key, value)
 
+    def then(self, function: Callable[[], None]) -> None:
+        """Call a function, to tell of the chunk, once all is written."""
+        self._then.append(function)
+
     async def write(self) -> None:
         """Write everything; raises ``RevokedError`` once the partition was given back."""
         if self._outputs:
             await send(self._producer, self._outputs)
-        if not self._rows:
-            return
+        if self._rows:
+            await self._write_table()
+        for function in self._then:
+            function()
+
+    async def _write_table(self) -> None:
         self._chunk.ensure_ours()
         changelog = TopicPartition(self._table.changelog_name, self._chunk.partition)
         offsets = await send(self._producer, {changelog: self._changelog})

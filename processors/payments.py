@@ -4,6 +4,9 @@ In: chunks of ``ledger.events``. Out: journal entries to ``ledger.entries``, sna
 ``ledger.payments`` by order id; state: the table ``payments``, by payment id.
 """
 
+from collections.abc import Iterable
+from functools import partial
+
 import structlog
 
 from ledger.events import Event
@@ -40,17 +43,17 @@ def add_agent(app: LedgerApp) -> None:
         effects.keep(
             (key.encode(), PAYMENTS.encode(value)) for key, value in folded.payments.items()
         )
-        for event in folded.reused:
-            _warn(event)
+        effects.then(partial(_warn, folded.reused))
 
     app.add_hop("payments", app.names.events, "payments", fold)
 
 
-def _warn(event: Event) -> None:
-    log.warning(
-        "event_id_reused",
-        event_id=event.event_id,
-        payment_id=event.payment_id,
-        partition=event.partition,
-        offset=event.offset,
-    )
+def _warn(reused: Iterable[Event]) -> None:
+    for event in reused:
+        log.warning(
+            "event_id_reused",
+            event_id=event.event_id,
+            payment_id=event.payment_id,
+            partition=event.partition,
+            offset=event.offset,
+        )

@@ -29,6 +29,10 @@ log = structlog.get_logger(__name__)
 _SESSION_TIMEOUT_S: Final = 10.0
 # By it a killed worker is missed, and the others learn that its partitions are theirs.
 _HEARTBEAT_S: Final = 1.0
+# Of one partition. A backlog is fetched for all of them at once, so that with the 10 MiB that a
+# record may have it was most of a worker's memory. A larger record comes whole all the same: Kafka
+# always sends the first batch.
+_FETCH_BYTES: Final = 1024 * 1024
 
 
 class LedgerApp(faust.App):
@@ -140,6 +144,7 @@ def new_app(
         broker_commit_interval=0.5,
         broker_max_poll_records=settings.chunk_records,
         consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=_FETCH_BYTES,
         producer_acks=-1,
         producer_linger=0.0,
         producer_max_batch_size=512 * 1024,

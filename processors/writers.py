@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 import structlog
 from aiokafka.client import AIOKafkaClient
@@ -37,8 +37,6 @@ _RETRY_AFTER_MS: Final = 100
 # Kafka forgets an identity that was not asked for in a week (transactional.id.expiration.ms), and
 # would begin at its first epoch again: to be forgotten, a writer must be older than this by days.
 _RENEWED_AFTER_S: Final = 24 * 3600.0
-
-T = TypeVar("T")
 
 
 class Writer:
@@ -124,20 +122,22 @@ class Writers:
         self._writers: dict[TP, Writer] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def write(self, chunk: Chunk, send: Callable[[Writer], Awaitable[T]]) -> T:
+    async def write(self, chunk: Chunk, work: Callable[[Writer], Awaitable[object]]) -> None:
         """Write what follows from a chunk; ``RevokedError`` if its partition is another worker's.
 
-        ``send`` is called again if somebody else took the epoch meanwhile and the group still holds
+        ``work`` is done again if somebody else took the epoch meanwhile and the group still holds
         the partition to be ours: a worker that stood still before its first write may do that when
         it goes on. It will not write, and we take the epoch back.
         """
         while True:
             writer = await self._writer(chunk)
             try:
-                return await send(writer)
+                await work(writer)
             except ProducerFenced:
                 log.warning("fenced", chunk=repr(chunk))
                 self._forget(chunk.tp)
+            else:
+                return
 
     def forget(self) -> None:
         """Give up every writer: the partitions may be others' from now on."""

@@ -10,8 +10,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import ProducerFenced
 
 from cli.kafka import EmbeddedKafka
-from processors import writers
-from processors.batches import OutRecord, send_to_partition
+from processors import effects, writers
+from processors.batches import OutRecord, send, send_to_partition
 from processors.chunk import Chunk, RevokedError
 from processors.effects import Effects, folding
 from processors.settings import WorkerSettings
@@ -116,6 +116,43 @@ async def test_an_epoch_that_was_taken_while_the_group_holds_us_for_the_owner_is
         assert not app.crashed, app.crash_reason
         await until(app.consumer.offsets.partitions)
     assert await keys_of(settings, settings.names.orders) == ["ours 0", "another's", "ours 1"]
+
+
+async def test_a_chunk_that_is_fenced_behind_its_outputs_is_folded_once_more(
+    settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folds: list[Chunk] = []
+    told: list[int] = []
+
+    def fold(chunk: Chunk, effects: Effects) -> None:
+        folds.append(chunk)
+        effects.publish(app.names.orders, [OutRecord(b"key", b"fold %d" % len(folds))])
+        effects.keep([(b"key", b"fold %d" % len(folds))])
+        effects.then(lambda: told.append(len(folds)))
+
+    async def fenced_in_the_changelog(producer: Any, outputs: Any) -> Any:
+        table = app.chunk_tables["seen"]
+        if len(folds) == 1 and table.changelog_name in {tp.topic for tp in outputs}:
+            identity = identity_of(app, folds[0])
+            async with writer(settings.bootstrap_servers[0], identity) as other:
+                await write(other, table.changelog_name, "another's")
+        return await send(producer, outputs)
+
+    async def work(chunk: Chunk) -> None:
+        await folding(app, app.chunk_tables["seen"], PARTITIONS, fold)(chunk)
+
+    monkeypatch.setattr(effects, "send", fenced_in_the_changelog)
+    async with running(settings, work) as app:
+        await ready(app)
+        await append(settings, PARTITION, "any")
+        await until(lambda: told or app.crashed)
+        assert not app.crashed, app.crash_reason
+        assert (len(folds), told) == (2, [2])
+        assert app.chunk_tables["seen"].read(PARTITION, b"key") == b"fold 2"
+        await until(app.consumer.offsets.partitions)
+    env = {"LEDGER_KAFKA_BOOTSTRAP": settings.bootstrap_servers[0]}
+    orders = await asyncio.to_thread(read_topic, env, settings.names.orders)
+    assert [record.value for record in orders] == [b"fold 1", b"fold 2"]
 
 
 async def test_a_worker_that_the_group_has_forgotten_drops_its_chunk_and_writes_nothing(
