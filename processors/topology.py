@@ -30,8 +30,8 @@ _SESSION_TIMEOUT_S: Final = 10.0
 # By it a killed worker is missed, and the others learn that its partitions are theirs.
 _HEARTBEAT_S: Final = 1.0
 # Of one partition. A backlog is fetched for all of them at once, so that with the 10 MiB that a
-# record may have it was most of a worker's memory. A larger record comes whole all the same: Kafka
-# always sends the first batch.
+# record may have it was a third of a worker's memory. A larger record comes whole all the same:
+# Kafka always sends the first batch.
 _FETCH_BYTES: Final = 1024 * 1024
 
 
