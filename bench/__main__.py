@@ -9,68 +9,50 @@ folder. A peer that this machine can't run is skipped, with the reason.
 
 import argparse
 import asyncio
-import os
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, TextColumn
 
 from bench import report
+from bench.command import count, exit_code_of, kafka_in_a_folder, parser_of, progress_bars
 from bench.fold import Input, Measurement, measure, warm_up_of
 from bench.peers.table import PROGRAMS
 from bench.profile import summarise
 from bench.program import Program
 from bench.recording import record
-from bench.stage import BROKER, BenchError, Place
-from cli.kafka import EmbeddedKafka
-from cli.kafka_distribution import EmbeddedKafkaError
-from cli.local import kafka_cache, sigterm_as_interrupt
-from cli.settings import DemoSettings
+from bench.stage import BROKER, Place
 
 
 def main() -> int:
     """Measure, show, write; return the exit code."""
     options = _options()
-    console = Console()
-    try:
-        with sigterm_as_interrupt():
-            measurements = _measure_all(_runnable(options.peers), options)
-    except KeyboardInterrupt:
-        return 130
-    except (BenchError, EmbeddedKafkaError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    return exit_code_of(partial(_run, options))
+
+
+def _run(options: argparse.Namespace, console: Console) -> bool:
+    measurements = _measure_all(_runnable(options.peers), options)
     report.show(console, measurements)
     report.write(options.out, measurements)
     if options.profile:
         for name, share in summarise(options.profile):
             console.print(f"{share:6.1%}  {name}", highlight=False)
-    return 1 if any(run.differences for run in measurements) else 0
+    return not any(run.differences for run in measurements)
 
 
 def _options() -> argparse.Namespace:
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        prog="python -m bench", description=__doc__, formatter_class=formatter
-    )
+    parser = parser_of("bench", __doc__)
     peers = list(dict.fromkeys(program.peer for program in PROGRAMS))
-    parser.add_argument("--events", type=_count, default=200_000, help="events to fold")
-    parser.add_argument("--repeat", type=_count, default=3, help="rounds, in alternating order")
+    parser.add_argument("--events", type=count, default=200_000, help="events to fold")
+    parser.add_argument("--repeat", type=count, default=3, help="rounds, in alternating order")
     parser.add_argument("--peers", nargs="+", choices=peers, default=peers, help="whom to measure")
     parser.add_argument("--seed", type=int, default=1, help="of the recorded input")
     parser.add_argument("--profile", metavar="FILE", help="write our worker's stacks, by py-spy")
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"), help="the result")
     return parser.parse_args()
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 1, got {text}")
-    return number
 
 
 def _runnable(peers: Sequence[str]) -> list[type[Program]]:
@@ -89,18 +71,12 @@ def _measure_all(
     programs: Sequence[type[Program]], options: argparse.Namespace
 ) -> list[Measurement]:
     inputs = _inputs(programs, options)
-    cache = kafka_cache(DemoSettings.from_environment(os.environ))
     measurements: list[Measurement] = []
-    with (
-        tempfile.TemporaryDirectory(prefix="plexy-bench-") as folder,
-        EmbeddedKafka(Path(folder) / "kafka", cache=cache, properties=BROKER) as kafka,
-        _progress() as progress,
-    ):
+    result = TextColumn("{task.fields[result]}")
+    with kafka_in_a_folder(BROKER) as (kafka, folder), progress_bars(result) as progress:
         for program in _schedule(programs, measurements, options.repeat):
             name = f"{len(measurements)}-{program.name}"
-            place = Place(
-                bootstrap=kafka.bootstrap, name=f"bench-{name}", folder=Path(folder) / name
-            )
+            place = Place(bootstrap=kafka.bootstrap, name=f"bench-{name}", folder=folder / name)
             given = inputs[program.share]
             measurements.append(_measure_one(program, place, given, progress, options))
     return measurements
@@ -148,16 +124,6 @@ def _measure_one(
     run = asyncio.run(measure(program, place, given, advance, profile))
     progress.update(bar, completed=1.0, result=f"{run.rate:,.0f} events/s")
     return run
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[result]}"),
-        console=Console(stderr=True),
-    )
 
 
 if __name__ == "__main__":

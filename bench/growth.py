@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Final, NamedTuple
 
 from bench.burst import prepared
@@ -40,17 +41,16 @@ class Start(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """What was seen at a size: the fold of ``burst`` deliveries from there on, then the rest.
+    """What was seen at a size: how fast each burst from there on was folded, then the rest.
 
-    So memory, databases, topics and starts are of ``orders``, those of the burst among them.
+    So memory, databases, topics and starts are of ``orders``, those of the bursts among them.
     """
 
     size: int
     orders: int
     deliveries: int
     event_ids: int
-    burst: int
-    burst_s: float
+    rates: Sequence[float]
     memory_bytes: int
     peak_memory_bytes: int
     databases_bytes: int
@@ -61,8 +61,8 @@ class Size:
 
     @property
     def rate(self) -> float:
-        """Deliveries folded per second."""
-        return self.burst / self.burst_s
+        """Deliveries folded per second: the median of the bursts."""
+        return median(self.rates)
 
     @property
     def restore_rate(self) -> float:
@@ -92,10 +92,12 @@ class Growth:
         finally:
             await self._worker.stop()
 
-    async def look(self, size: int, burst: int, repeat: int, report: Report) -> Size:
+    async def look(
+        self, size: int, *, burst: int, bursts: int, repeat: int, report: Report
+    ) -> Size:
         """Grow to a size, in orders, and look at what it is like there."""
         await self._grow(size, report)
-        burst_s, sent = await self._fold_burst(burst, report)
+        rates = [await self._fold_burst(burst, report) for _ in range(bursts)]
         memory, peak = self._worker.memory_bytes(), self._worker.peak_memory_bytes()
         report("restarting", 0.0)
         restarts = [await self._restart(after) for _ in range(repeat) for after in _ENDS]
@@ -107,8 +109,7 @@ class Growth:
             orders=self._orders,
             deliveries=self._deliveries,
             event_ids=self._event_ids,
-            burst=sent,
-            burst_s=burst_s,
+            rates=rates,
             memory_bytes=memory,
             peak_memory_bytes=peak,
             databases_bytes=_size(self._stage.place.folder / "data", "*"),
@@ -126,8 +127,8 @@ class Growth:
             report(f"delivering {size:,} orders", (self._orders - began) / (size - began))
         await self._worker.wait(lambda share: report(f"folding {size:,} orders", share))
 
-    async def _fold_burst(self, burst: int, report: Report) -> tuple[float, int]:
-        """Fold some events more; return how long it took, in seconds, and how many there were.
+    async def _fold_burst(self, burst: int, report: Report) -> float:
+        """Fold some events more; return how many of them a second.
 
         Half of them are of new orders. The others are about orders from all that there are, so that
         what was written long ago is read and written once more: refunds, and deliveries again.
@@ -143,7 +144,7 @@ class Growth:
         async with prepared(self._stage.place, deliveries) as ready:
             began_s = await ready.write()
             ended_s = await self._worker.wait(lambda share: report("measuring the fold", share))
-        return ended_s - began_s, len(deliveries)
+        return len(deliveries) / (ended_s - began_s)
 
     def _record(self, orders: int) -> list[Delivery]:
         """Return the deliveries of the next orders, all new."""

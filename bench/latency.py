@@ -15,32 +15,29 @@ import asyncio
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import msgspec
 from msgspec.structs import replace
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
+from bench.command import exit_code_of, kafka_in_a_folder, parser_of, progress_bars
 from bench.latency_report import Latency, show, write_json
 from bench.open_load import Order, Outcome
 from bench.program import PROJECT, cpu_s
 from bench.stage import BenchError
 from cli.child import start_child
-from cli.errors import CommandError
-from cli.kafka import EmbeddedKafka
-from cli.kafka_distribution import EmbeddedKafkaError
 from cli.kafka_process import free_port
-from cli.local import DEVELOPMENT_SECRET, kafka_cache, running, sigterm_as_interrupt
+from cli.local import DEVELOPMENT_SECRET, running
 from cli.ports import base_url
 from cli.programs import Command
-from cli.settings import DemoSettings
 from runtime.topics import TopicSettings, ensure_topics
 
 _LOOPBACK: Final = "127.0.0.1"
@@ -53,41 +50,24 @@ _SAMPLES_PER_S: Final = 10.0
 _ORDERS_APART: Final = 1_000_000
 _PREPARED_WITHIN_S: Final = 120.0
 _LOOK_EVERY_S: Final = 0.2
-# Where nobody looks on, the table stands as wide as it is.
-_FILE_WIDTH: Final = 120
 
 
 def main() -> int:
     """Measure, show, write; return the exit code."""
     options = _options()
-    console = Console()
-    if not console.is_terminal:
-        console.width = _FILE_WIDTH
-    cache = kafka_cache(DemoSettings.from_environment(os.environ))
-    try:
-        with (
-            sigterm_as_interrupt(),
-            tempfile.TemporaryDirectory(prefix="plexy-latency-") as folder,
-            EmbeddedKafka(Path(folder) / "kafka", cache=cache) as kafka,
-            _progress() as progress,
-        ):
-            measured = list(_measure_all(kafka.bootstrap, Path(folder), options, progress))
-    except KeyboardInterrupt:
-        return 130
-    except (BenchError, CommandError, EmbeddedKafkaError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    return exit_code_of(partial(_run, options))
+
+
+def _run(options: argparse.Namespace, console: Console) -> bool:
+    with kafka_in_a_folder() as (kafka, folder), progress_bars() as progress:
+        measured = list(_measure_all(kafka.bootstrap, folder, options, progress))
     show(console, measured)
     write_json(options.out, measured, options.seconds)
-    return 0 if all(each.is_sound for each in measured) else 1
+    return all(each.is_sound for each in measured)
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.latency",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("bench.latency", __doc__)
     rates = (100.0, 500.0, 1000.0)
     parser.add_argument(
         "--rates", nargs="+", type=float, default=rates, help="a second; default 100 500 1000"
@@ -210,18 +190,10 @@ def _send(order: Order, report: Callable[[float], None]) -> Outcome:
     finally:
         child.kill()
         child.wait()
-    if child.returncode:
-        raise BenchError(f"the load failed:\n{errors.decode(errors='replace')}")
+    if child.returncode or not output:
+        told = errors.decode(errors="replace")
+        raise BenchError(f"the load ended with {child.returncode}, and no outcome:\n{told}")
     return msgspec.json.decode(output, type=Outcome)
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-    )
 
 
 if __name__ == "__main__":

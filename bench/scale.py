@@ -13,7 +13,6 @@ in place took longer than 5 s or a result is wrong, 2 if a measurement failed.
 
 import argparse
 import asyncio
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -23,22 +22,17 @@ from pathlib import Path
 from typing import Final
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
+from bench.command import count, exit_code_of, kafka_in_a_folder, parser_of, progress_bars
 from bench.growth import DELIVERIES_PER_ORDER, Growth, Size
 from bench.recording import record
 from bench.scale_report import Result, counted, show, write_json
-from bench.stage import BROKER, PARTITIONS, BenchError, Place, open_stage
+from bench.stage import BROKER, PARTITIONS, Place, open_stage
 from bench.together import fold_together
-from cli.kafka import EmbeddedKafka
-from cli.kafka_distribution import EmbeddedKafkaError
-from cli.local import kafka_cache, sigterm_as_interrupt
-from cli.settings import DemoSettings
 
 _SIZES: Final = (10_000, 100_000, 1_000_000, 3_000_000)
 _WORKERS: Final = (1, 2, 4)
-# Where nobody looks on, the table stands as wide as it is.
-_FILE_WIDTH: Final = 120
 
 # For what is said beforehand: as measured on two cores, the input made and folded beside a broker.
 _GROWN_PER_S: Final = 8_000
@@ -52,46 +46,32 @@ _ONE_FLEET_S: Final = 20.0
 def main() -> int:
     """Measure, show, write; return the exit code."""
     options = _options()
-    console = Console()
-    if not console.is_terminal:
-        console.width = _FILE_WIDTH
+    return exit_code_of(partial(_run, options))
+
+
+def _run(options: argparse.Namespace, console: Console) -> bool:
     print(
         f"It takes about {_minutes(options)} minutes, and {_gigabytes(options):.0f} GB in "
         f"{tempfile.gettempdir()}.",
         file=sys.stderr,
     )
-    cache = kafka_cache(DemoSettings.from_environment(os.environ))
-    try:
-        with (
-            sigterm_as_interrupt(),
-            tempfile.TemporaryDirectory(prefix="plexy-scale-") as folder,
-            EmbeddedKafka(Path(folder) / "kafka", cache=cache, properties=BROKER) as kafka,
-            _progress() as progress,
-        ):
-            result = asyncio.run(_measure(kafka.bootstrap, Path(folder), options, progress))
-    except KeyboardInterrupt:
-        return 130
-    except (BenchError, EmbeddedKafkaError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    with kafka_in_a_folder(BROKER) as (kafka, folder), progress_bars() as progress:
+        result = asyncio.run(_measure(kafka.bootstrap, folder, options, progress))
     show(console, result)
     write_json(options.out, result)
-    return 0 if result.is_good else 1
+    return result.is_good
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.scale",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("bench.scale", __doc__)
     add = parser.add_argument
-    add("--orders", nargs="*", type=int, default=_SIZES, help="default: 10 k, 100 k, 1 M, 3 M")
-    add("--workers", nargs="*", type=int, default=_WORKERS, help="default: 1 2 4")
-    add("--burst", type=int, default=50_000, help="events that a rate is of, default 50000")
-    add("--events", type=int, default=100_000, help="for the workers to fold, default 100000")
-    add("--partitions", type=int, default=PARTITIONS, help="of every topic, default 4")
-    add("--repeat", type=int, default=1, help="restarts of each kind at each size, default 1")
+    add("--orders", nargs="*", type=count, default=_SIZES, help="default: 10 k, 100 k, 1 M, 3 M")
+    add("--workers", nargs="*", type=count, default=_WORKERS, help="default: 1 2 4")
+    add("--burst", type=count, default=50_000, help="events that a rate is of, default 50000")
+    add("--bursts", type=count, default=3, help="rates of each size, default 3")
+    add("--events", type=count, default=100_000, help="for the workers to fold, default 100000")
+    add("--partitions", type=count, default=PARTITIONS, help="of every topic, default 4")
+    add("--repeat", type=count, default=1, help="restarts of each kind at each size, default 1")
     add("--seed", type=int, default=1, help="of the recorded input")
     add("--out", type=Path, default=Path("build/bench-scale.json"), help="the result")
     options = parser.parse_args()
@@ -104,7 +84,7 @@ def _minutes(options: argparse.Namespace) -> int:
     grown_s = orders * DELIVERIES_PER_ORDER / _GROWN_PER_S
     restored_s = sum(options.orders) * _RECORDS_PER_ORDER / _RESTORED_PER_S
     starts_s = len(options.orders) * (2 * options.repeat + 1) * _ONE_START_S
-    bursts_s = len(options.orders) * options.burst / _GROWN_PER_S
+    bursts_s = len(options.orders) * options.bursts * options.burst / _GROWN_PER_S
     seconds = grown_s + restored_s + starts_s + bursts_s + len(options.workers) * _ONE_FLEET_S
     return max(int(seconds / 60), 1)
 
@@ -130,12 +110,12 @@ async def _measure(
             sizes = await _grow(growth, options, progress)
     fleets = []
     deliveries = record(options.events, options.seed) if options.workers else []
-    for count in options.workers:
-        with _bar(progress, counted(count)) as bar:
-            async with open_stage(place(f"workers-{count}")) as stage:
+    for workers in options.workers:
+        with _bar(progress, counted(workers)) as bar:
+            async with open_stage(place(f"workers-{workers}")) as stage:
                 fleets.append(
                     await fold_together(
-                        stage, count, deliveries, partial(bar.show, "measuring the fold")
+                        stage, workers, deliveries, partial(bar.show, "measuring the fold")
                     )
                 )
             bar.result = f"{fleets[-1].rate:,.0f} events/s"
@@ -147,7 +127,13 @@ async def _grow(growth: Growth, options: argparse.Namespace, progress: Progress)
     async with growth.running():
         for orders in options.orders:
             with _bar(progress, f"{orders:,} orders") as bar:
-                size = await growth.look(orders, options.burst, options.repeat, bar.show)
+                size = await growth.look(
+                    orders,
+                    burst=options.burst,
+                    bursts=options.bursts,
+                    repeat=options.repeat,
+                    report=bar.show,
+                )
                 bar.result = f"{size.rate:,.0f} events/s"
             sizes.append(size)
     return sizes
@@ -178,15 +164,6 @@ def _bar(progress: Progress, title: str) -> Iterator[_Bar]:
     bar = _Bar(progress, title)
     yield bar
     bar.end()
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-    )
 
 
 if __name__ == "__main__":

@@ -59,10 +59,10 @@ def show(console: Console, result: Result) -> None:
 
 _MEANING: Final = """\
 Folded/s: the events that come when there are so many orders, through all three hops; their input \
-was ready beforehand. All else is after them. Ready again: seconds from the start of the process \
-until /readyz says 200, the median after SIGTERM and SIGKILL; restored: the same without the \
-tables, from the changelogs alone, and all their records by all of these seconds. Memory: RSS, now \
-and at most since the start of the process."""
+was ready beforehand; the median of the bursts, and their spread. All else is after them. Ready \
+again: seconds from the start of the process until /readyz says 200, the median after SIGTERM and \
+SIGKILL; restored: the same without the tables, from the changelogs alone, and all their records \
+by all of these seconds. Memory: RSS, now and at most since the start of the process."""
 
 
 def _grown(sizes: Sequence[Size]) -> Table:
@@ -71,6 +71,7 @@ def _grown(sizes: Sequence[Size]) -> Table:
         "orders",
         "ids seen",
         "folded/s",
+        "spread",
         "MB now",
         "MB at most",
         "databases MB",
@@ -79,12 +80,13 @@ def _grown(sizes: Sequence[Size]) -> Table:
         "records/s",
         "MB at most",
     ):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=heading == "spread")
     for each in sizes:
         table.add_row(
             f"{each.size:,}",
             f"{each.event_ids:,}",
             f"{each.rate:,.0f}",
+            f"{min(each.rates):,.0f} to {max(each.rates):,.0f}",
             f"{each.memory_bytes / _MB:,.0f}",
             f"{each.peak_memory_bytes / _MB:,.0f}",
             f"{each.databases_bytes / _MB:,.0f}",
@@ -127,6 +129,7 @@ def _size(each: Size) -> dict[str, Any]:
         "deliveries": each.deliveries,
         "event_ids": each.event_ids,
         "events_per_s": round(each.rate, 1),
+        "events_per_s_of_each_burst": [round(rate, 1) for rate in each.rates],
         "memory_mb": round(each.memory_bytes / _MB, 1),
         "peak_memory_mb": round(each.peak_memory_bytes / _MB, 1),
         "databases_mb": round(each.databases_bytes / _MB, 1),

@@ -12,27 +12,22 @@ left out.
 
 import argparse
 import asyncio
-import os
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from rich.console import Console
-from rich.progress import Progress
 
+from bench.command import count, exit_code_of, kafka_in_a_folder, parser_of, progress_bars
 from bench.ingest import report
 from bench.ingest.load import require_wrk, write_bodies
 from bench.ingest.run import Measurement, Plan, measure
 from bench.ingest.servers import SERVERS, Server
 from bench.recording import record
 from bench.results import keep
-from bench.stage import BenchError, Place
-from cli.kafka import EmbeddedKafka
-from cli.kafka_distribution import EmbeddedKafkaError
-from cli.local import kafka_cache
-from cli.settings import DemoSettings
+from bench.stage import Place
 
 # So many different bodies: more than the server's or wrk's caches hold would change nothing.
 _BODIES: Final = 5_000
@@ -41,31 +36,27 @@ _BODIES: Final = 5_000
 def main() -> int:
     """Measure, show, write; return the exit code."""
     options = _options()
-    console = Console()
-    try:
-        require_wrk()
-        measurements = _measure_all(options, _able(options.servers, console))
-    except (BenchError, EmbeddedKafkaError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    return exit_code_of(partial(_run, options))
+
+
+def _run(options: argparse.Namespace, console: Console) -> bool:
+    require_wrk()
+    measurements = _measure_all(options, _able(options.servers, console))
     report.show(console, measurements, options.connections)
     keep(options.out, "ingest", report.rates(measurements), runs=report.details(measurements))
-    return 1 if any(run.faults for run in measurements) else 0
+    return not any(run.faults for run in measurements)
 
 
 def _options() -> argparse.Namespace:
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.ingest", description=__doc__, formatter_class=formatter
-    )
+    parser = parser_of("bench.ingest", __doc__)
     names = [server.name for server in SERVERS]
     parser.add_argument(
         "--servers", nargs="+", choices=names, default=names, help="whom to measure"
     )
-    parser.add_argument("--repeat", type=int, default=3, help="rounds, in alternating order")
-    parser.add_argument("--seconds", type=int, default=8, help="of each run, after its warm-up")
+    parser.add_argument("--repeat", type=count, default=3, help="rounds, in alternating order")
+    parser.add_argument("--seconds", type=count, default=8, help="of each run, after its warm-up")
     parser.add_argument("--warm-up", type=int, default=2, help="seconds")
-    parser.add_argument("--connections", type=int, default=256, help="at a time")
+    parser.add_argument("--connections", type=count, default=256, help="at a time")
     parser.add_argument("--seed", type=int, default=1, help="of the recorded input")
     parser.add_argument("--profile", metavar="FILE", help="write our server's stacks, by py-spy")
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"), help="the result")
@@ -85,15 +76,10 @@ def _able(names: Sequence[str], console: Console) -> list[type[Server]]:
 
 
 def _measure_all(options: argparse.Namespace, servers: Sequence[type[Server]]) -> list[Measurement]:
-    cache = kafka_cache(DemoSettings.from_environment(os.environ))
     measurements = []
-    with (
-        tempfile.TemporaryDirectory(prefix="plexy-bench-") as folder,
-        EmbeddedKafka(Path(folder) / "kafka", cache=cache) as kafka,
-        Progress(console=Console(stderr=True)) as progress,
-    ):
+    with kafka_in_a_folder() as (kafka, folder), progress_bars() as progress:
         plan = Plan(
-            bodies=Path(folder) / "bodies",
+            bodies=folder / "bodies",
             connections=options.connections,
             seconds=options.seconds,
             warm_up_s=options.warm_up,
@@ -103,7 +89,7 @@ def _measure_all(options: argparse.Namespace, servers: Sequence[type[Server]]) -
         for number, server in enumerate(_schedule(servers, options.repeat)):
             progress.update(bar, description=server.title)
             name = f"ingest-{number}-{server.name.replace('_', '-')}"
-            place = Place(bootstrap=kafka.bootstrap, name=name, folder=Path(folder) / name)
+            place = Place(bootstrap=kafka.bootstrap, name=name, folder=folder / name)
             profile = options.profile if server.name == "ours" else None
             measurements.append(asyncio.run(measure(server, place, plan, profile)))
             progress.advance(bar)

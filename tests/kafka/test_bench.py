@@ -47,20 +47,21 @@ async def test_a_worker_that_grows_is_looked_at_at_each_size(kafka: EmbeddedKafk
         growth = Growth(stage, kafka.folder, seed=1)
         async with growth.running():
             sizes = [
-                await growth.look(orders, burst=40, repeat=1, report=lambda *_: None)
+                await growth.look(orders, burst=40, bursts=2, repeat=1, report=lambda *_: None)
                 for orders in (20, 100)
             ]
         webhooks = await stage.count(stage.place.names.webhooks)
         seen = await stage.count(stage.place.changelogs[0])
     assert [size.size for size in sizes] == [20, 100]
-    assert [size.orders for size in sizes] == [35, 115]
+    assert [size.orders for size in sizes] == [50, 130]
     assert sizes[-1].deliveries == webhooks
     assert sizes[-1].event_ids < sizes[-1].deliveries
     # Each chunk adds how far it was judged to the ids that it has seen.
     assert sizes[-1].restored_records > seen >= sizes[-1].event_ids
     for size in sizes:
         assert [start.after for start in size.restarts] == ["SIGTERM", "SIGKILL"]
-        assert size.rate > 0
+        assert len(size.rates) == 2
+        assert 0 < min(size.rates) <= size.rate <= max(size.rates)
         assert min(size.topics_bytes["plexy.webhooks"], size.topics_bytes["ledger.orders"]) > 0
 
 

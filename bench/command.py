@@ -1,0 +1,78 @@
+"""What the benchmarks' commands share: their options, a Kafka of their own, and how they end."""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+
+from bench.stage import BenchError
+from cli.errors import CommandError
+from cli.kafka import EmbeddedKafka
+from cli.kafka_distribution import EmbeddedKafkaError
+from cli.local import kafka_cache, sigterm_as_interrupt
+from cli.settings import DemoSettings
+
+# Where nobody looks on, a table stands as wide as it is.
+_FILE_WIDTH: Final = 120
+
+
+def parser_of(name: str, description: str | None) -> argparse.ArgumentParser:
+    """Return a parser for a module's command; its description stands as it is written."""
+    return argparse.ArgumentParser(
+        prog=f"python -m {name}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def count(text: str) -> int:
+    """Read an option that is a number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1, got {text}")
+    return int(text)
+
+
+def exit_code_of(measure: Callable[[Console], bool]) -> int:
+    """Measure: 0 if that says that the result is good, else 1; 2 if it failed, 130 if stopped."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = _FILE_WIDTH
+    try:
+        with sigterm_as_interrupt():
+            return 0 if measure(console) else 1
+    except KeyboardInterrupt:
+        return 130
+    except (BenchError, CommandError, EmbeddedKafkaError) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+@contextmanager
+def kafka_in_a_folder(
+    properties: Mapping[str, str] | None = None,
+) -> Iterator[tuple[EmbeddedKafka, Path]]:
+    """Run a Kafka in a temporary folder, which is the block's too; both are gone afterwards."""
+    cache = kafka_cache(DemoSettings.from_environment(os.environ))
+    with (
+        tempfile.TemporaryDirectory(prefix="plexy-bench-") as folder,
+        EmbeddedKafka(Path(folder) / "kafka", cache=cache, properties=properties) as kafka,
+    ):
+        yield kafka, Path(folder)
+
+
+def progress_bars(*more: ProgressColumn) -> Progress:
+    """Return the bars, on standard error, that tell how far a long measurement is."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        *more,
+        console=Console(stderr=True),
+    )
