@@ -29,10 +29,13 @@ _KINDS: Final = (
     ("the ledger's rules", re.compile(r"\bledger/")),
     ("hash keys to partitions", re.compile(r"partition_for")),
     ("read records out of fetches", re.compile(r"aiokafka/(consumer|record)/")),
-    ("build record batches", re.compile(r"aiokafka/producer/|processors/batches\.py")),
+    (
+        "build record batches",
+        re.compile(r"aiokafka/producer/|processors/batches\.py|Effects\.keep"),
+    ),
     ("read and write RocksDB", re.compile(r"processors/tables\.py")),
     ("decode and encode values", re.compile(r"processors/(dedupe|payments|orders)\.py")),
-    ("free what a chunk was made of", re.compile(r"processors/lanes\.py")),
+    ("free what a chunk was made of", re.compile(r"fold_and_write")),
     # uvloop has no frames of its own: what it does is charged to whoever runs it.
     ("event loop, sockets", re.compile(r"asyncio/|aiokafka/|mode/(worker|threads)\.py")),
     ("Faust, commits", re.compile(r"(faust|mode)/|processors/")),
