@@ -57,8 +57,8 @@ check: $(READY) ## check format, lint, types, imports, shell scripts and the rep
 	$(BIN)/python -m pytest --quiet tests/test_repository.py tests/test_deployment.py
 
 bench: $(READY) ## measure this ledger beside its peers; takes some twelve minutes
-	$(BIN)/python -m bench.ingest
-	$(BIN)/python -m bench
+	@$(BIN)/python -m bench.ingest; ingest=$$?; $(BIN)/python -m bench; fold=$$?; \
+	exit $$((ingest > fold ? ingest : fold))
 
 bench-ingest: $(READY) ## measure ingress alone beside its peers; some three minutes, needs wrk
 	$(BIN)/python -m bench.ingest $(FLAGS)

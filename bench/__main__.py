@@ -24,7 +24,7 @@ from bench.peers.table import PROGRAMS
 from bench.profile import summarise
 from bench.program import Program
 from bench.recording import record
-from bench.stage import BROKER, Place
+from bench.stage import BROKER, BenchError, Place
 
 
 def main() -> int:
@@ -36,8 +36,9 @@ def main() -> int:
 def _run(options: argparse.Namespace, console: Console) -> bool:
     measurements = _measure_all(_runnable(options.peers), options)
     report.show(console, measurements)
-    report.write(options.out, measurements)
-    if options.profile:
+    if not options.profile:
+        report.write(options.out, measurements)
+    else:
         for name, share in summarise(options.profile):
             console.print(f"{share:6.1%}  {name}", highlight=False)
     return not any(run.differences for run in measurements)
@@ -50,7 +51,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--repeat", type=count, default=3, help="rounds, in alternating order")
     parser.add_argument("--peers", nargs="+", choices=peers, default=peers, help="whom to measure")
     parser.add_argument("--seed", type=int, default=1, help="of the recorded input")
-    parser.add_argument("--profile", metavar="FILE", help="write our worker's stacks, by py-spy")
+    parser.add_argument(
+        "--profile",
+        metavar="FILE",
+        help="write our worker's stacks, by py-spy, and no result: it is slower so",
+    )
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"), help="the result")
     return parser.parse_args()
 
@@ -61,9 +66,15 @@ def _runnable(peers: Sequence[str]) -> list[type[Program]]:
     for reason in dict.fromkeys(program.lacks() for program in programs):
         if reason is not None:
             print(f"Skipped: {reason}", file=sys.stderr)
-    runnable = [program for program in programs if program.lacks() is None]
-    for program in runnable:
-        program.prepare()
+    runnable = []
+    for program in programs:
+        if program.lacks() is None:
+            try:
+                program.prepare()
+            except BenchError as error:
+                print(f"Skipped: {error}", file=sys.stderr)
+            else:
+                runnable.append(program)
     return runnable
 
 

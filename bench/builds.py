@@ -1,7 +1,8 @@
 """What a peer runs from and the project does not ship: built at the first use, under ``build/``.
 
 In: a folder, the files that it is made from, the commands that make it. Out: the folder, made of
-these very files. Never: a half-made one that passes for a whole; two builds of it at once.
+these very files, by these commands and this Python. Never: a half-made one that passes for a whole;
+two builds of it at once.
 """
 
 import fcntl
@@ -21,8 +22,13 @@ _LAST_LINES: Final = 25
 
 
 def build_once(what: str, folder: Path, sources: Iterable[Path], *commands: Sequence[str]) -> None:
-    """Run the commands if the folder was not made of these sources; ``BenchError`` if one fails."""
-    made_of = sha256(b"\0".join(path.read_bytes() for path in sorted(sources))).hexdigest()
+    """Run the commands if the folder was not made so; ``BenchError`` if one fails."""
+    # A Python of another version, or compiled in another way, is another peer.
+    by = [repr(commands).encode(), str(Path(sys.executable).resolve()).encode()]
+    by.append(sys.version.encode())
+    made_of = sha256(
+        b"\0".join([*by, *(path.read_bytes() for path in sorted(sources))])
+    ).hexdigest()
     mark = folder / ".made-of"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _exclusive(folder.with_name(f"{folder.name}.lock")):

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from aiokafka.errors import KafkaError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 
@@ -49,7 +50,7 @@ def exit_code_of(measure: Callable[[Console], bool]) -> int:
             return 0 if measure(console) else 1
     except KeyboardInterrupt:
         return 130
-    except (BenchError, CommandError, EmbeddedKafkaError) as error:
+    except (BenchError, CommandError, EmbeddedKafkaError, KafkaError) as error:
         print(error, file=sys.stderr)
         return 2
 

@@ -134,11 +134,12 @@ class Growth:
         what was written long ago is read and written once more: refunds, and deliveries again.
         """
         old = random.Random(self._orders)  # noqa: S311 - the same orders each time
-        numbers = old.choices(range(self._orders), k=burst // 2)
+        again = old.choices(range(self._orders), k=round(burst / 4 / DELIVERIES_PER_ORDER))
+        refunded = self._unrefunded(old, burst // 4)
         deliveries = [
             *self._record(round(burst / 2 / DELIVERIES_PER_ORDER)),
-            *self._again(numbers[: round(burst / 4 / DELIVERIES_PER_ORDER)]),
-            *self._refunds(numbers[-burst // 4 :]),
+            *self._again(again),
+            *self._counted(record_late_refunds(refunded, self._seed)),
         ]
         old.shuffle(deliveries)
         async with prepared(self._stage.place, deliveries) as ready:
@@ -158,11 +159,16 @@ class Growth:
         self._deliveries += len(deliveries)
         return deliveries
 
-    def _refunds(self, numbers: Sequence[int]) -> list[Delivery]:
-        """Return a refund for each of these orders that had none so late."""
-        new = set(numbers) - self._refunded
-        self._refunded |= new
-        return self._counted(record_late_refunds(new, self._seed))
+    def _unrefunded(self, chance: random.Random, count: int) -> Sequence[int]:
+        """Draw orders that had no refund so late, and will have one now: each once."""
+        count = min(count, self._orders - len(self._refunded))
+        drawn: list[int] = []
+        while len(drawn) < count:
+            number = chance.randrange(self._orders)
+            if number not in self._refunded:
+                self._refunded.add(number)
+                drawn.append(number)
+        return drawn
 
     def _counted(self, deliveries: list[Delivery]) -> list[Delivery]:
         self._deliveries += len(deliveries)

@@ -126,7 +126,7 @@ class Program(ABC):
             )
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
-            self._check_alive()
+            self.ensure_runs()
             sent_at = time.time()
             if await asyncio.to_thread(self.answers_ready):
                 return sent_at
@@ -140,7 +140,7 @@ class Program(ABC):
         """
         best, moved_at = 0, time.monotonic()
         while True:
-            self._check_alive()
+            self.ensure_runs()
             hops = await self.stage.progress()
             report(_share_done(hops))
             if all(done == total for done, total in hops):
@@ -215,7 +215,8 @@ class Program(ABC):
             if document is not None and (totals := self.order_totals(document)) is not None
         }
 
-    def _check_alive(self) -> None:
+    def ensure_runs(self) -> None:
+        """Raise ``BenchError`` if it has ended."""
         code = self._process.poll() if self._process else None
         if code is not None:
             raise self._failed(f"ended with exit code {code}")

@@ -14,7 +14,9 @@ from typing import Any
 
 def keep(path: Path, half: str, rates: Mapping[str, float], **details: Any) -> None:
     """Replace one half of the file, and its details; what else stands in it stays."""
-    document: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    before: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    halves = ("fold", "ingest", "details")
+    document: dict[str, Any] = {name: before[name] for name in halves if name in before}
     document[half] = {name: round(rate, 1) for name, rate in rates.items()}
     document.setdefault("details", {})[half] = details
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -50,6 +50,8 @@ async def fold_together(
         async with prepared(stage.place, deliveries) as burst:
             began_s = await burst.write()
             ended_s = await workers[0].wait(report)
+        for worker in workers:
+            worker.ensure_runs()
         cpu_s = sum(worker.cpu_s() for worker in workers) - before_s
     finally:
         await asyncio.gather(*(worker.stop() for worker in workers))
