@@ -115,7 +115,7 @@ class FaustPlain(Program):
     title = "plain Faust app"
     # It takes more than ten times as long as the others.
     share = 0.15
-    rounds = 2
+    rounds = 1
 
     def command(self) -> list[str]:
         """Return the command line of its worker."""
