@@ -97,6 +97,17 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
             # Raises what the group's coordinator found, such as a lack of rights.
             waiter.result()
 
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Look whether a partition stands still; one that has no position yet can't.
+
+        It has none while the client finds it anew, as after a log lost what it held. Faust would
+        crash on that, and the worker end before it can say what happened.
+        """
+        assignment = self._ensure_consumer()._fetcher._subscriptions.subscription.assignment  # noqa: SLF001
+        state = assignment and assignment.state_value(TopicPartition(tp.topic, tp.partition))
+        if state and state.has_valid_position:
+            super().verify_event_path(now, tp)
+
 
 class Consumer(driver.Consumer):
     """Faust's consumer, with chunks in place of records."""

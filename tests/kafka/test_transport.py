@@ -4,6 +4,7 @@ The app runs in the test's own event loop, with one agent whose work the test ho
 """
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.consumer.fetcher import OffsetResetStrategy
 from faust.types import TP
 
 from cli.kafka import EmbeddedKafka
@@ -322,6 +324,28 @@ async def test_a_hole_that_the_log_itself_has_is_passed(settings: WorkerSettings
         assert worked == ["one", "two"]
         await app.consumer.wait_empty()
         assert await committed(settings, TP(app.names.webhooks, 0)) == 3
+
+
+async def test_a_partition_whose_position_is_sought_anew_does_not_crash_the_worker(
+    settings: WorkerSettings,
+) -> None:
+    """Faust looks every few seconds whether one stands still, and asks for its position."""
+
+    async def work(chunk: Chunk) -> None:
+        """Nothing comes."""
+
+    async with running(settings, work) as app:
+        await ready(app)
+        tp = TP(app.names.webhooks, 0)
+        thread = app.consumer._thread
+
+        async def look() -> None:
+            consumer = thread._ensure_consumer()
+            assignment = consumer._subscription.subscription.assignment
+            assignment.state_value(TopicPartition(*tp)).await_reset(OffsetResetStrategy.EARLIEST)
+            thread.verify_event_path(time.monotonic(), tp)
+
+        await thread.call_thread(look)
 
 
 async def test_what_is_fetched_before_the_flow_is_resumed_is_not_lost(
