@@ -178,9 +178,11 @@ class Truth:
     def _remember(self, partition: int, new: Mapping[bytes, Seen]) -> None:
         """Keep what was seen in the order of the log's time, and only what is not forgotten."""
         seen = self.seen[partition]
-        for key in new:
-            seen.pop(key, None)
-        seen.update(new)
+        for key, value in new.items():
+            # What came again keeps its place: it was first seen when it was.
+            if key in seen and seen[key].offset != value.offset:
+                del seen[key]
+            seen[key] = value
         forgotten = takewhile(lambda key: self.is_forgotten(partition, seen[key]), seen)
         for key in list(forgotten):
             del seen[key]
