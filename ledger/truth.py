@@ -39,7 +39,9 @@ _LOG: Final = "plexy.webhooks"
 class SignedRecord(Record, Protocol):
     """A record of the log with what ingress kept beside the body."""
 
-    headers: Sequence[tuple[str, bytes]]
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """The signature, and when and as what the body arrived."""
 
 
 class Trust(msgspec.Struct, frozen=True, kw_only=True):
