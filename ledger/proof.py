@@ -8,8 +8,9 @@ verify``. Every signature, every sum, and what follows from these events, it doe
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice, permutations
-from random import Random
+from functools import partial
+from hashlib import blake2b
+from itertools import count, islice, permutations
 from typing import Final
 
 import msgspec
@@ -179,17 +180,21 @@ def _sum_faults(told: Iterable[Step], order: OrderDocument | None, order_id: str
 
 def _sequences(events: Sequence[Event]) -> Iterator[list[Event]]:
     """Yield the events in other orders, some of them twice: all orders of a few, else some."""
-    random = Random(len(events))  # noqa: S311 - which orders are tried is no secret
-    if len(events) <= 6:  # noqa: PLR2004 - 720 orders
-        orders: Iterable[Sequence[Event]] = permutations(events)
-    else:
-        orders = (random.sample(events, len(events)) for _ in iter(int, 1))
-    for order in orders:
-        again = random.choices(order, k=random.randint(0, len(order))) if order else []
-        sequence = list(order)
-        for event in again:
-            sequence.insert(random.randint(0, len(sequence)), event)
-        yield sequence
+    few = len(events) <= 6  # noqa: PLR2004 - 720 orders
+    orders: Iterable[Sequence[Event]] = permutations(events) if few else _shuffled(events)
+    for number, order in enumerate(orders):
+        again = [event for event in order if _digest(number, event)[0] % 2]
+        yield [*order[: number % 5], *again, *order[number % 5 :]]
+
+
+def _shuffled(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
+    """Yield orders without an end, the same ones each time: a check that fails fails again."""
+    for number in count():
+        yield sorted(events, key=partial(_digest, number))
+
+
+def _digest(number: int, event: Event) -> bytes:
+    return blake2b(f"{number} {event.event_id}".encode()).digest()
 
 
 def _shown(value: OrderDocument | Step | None) -> str:
