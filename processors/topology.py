@@ -17,6 +17,7 @@ from processors.disk import require_room
 from processors.effects import Fold, folding
 from processors.identity import claim, member
 from processors.lanes import work_in_lanes
+from processors.rejections import Rejections
 from processors.router import Router
 from processors.settings import WorkerSettings
 from processors.sums import Sums
@@ -54,6 +55,7 @@ class LedgerApp(faust.App):
         }
         # For the views.
         self.reader = TopicReader(settings)
+        self.rejections = Rejections(self.reader, self.names, settings.partitions)
         self.sums = Sums(self, self.chunk_tables["payments"], settings.partitions)
         self.task(self.sums.keep)
 

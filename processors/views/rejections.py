@@ -1,10 +1,5 @@
-"""The list of what was rejected: ``plexy.rejected``, item by item, the newest first.
+"""The page of what was rejected: ``plexy.rejected``, item by item, the newest first."""
 
-The topic is read once, and from then on only what is new: what stands in it stays, and whether an
-item was put back is said by a later record.
-"""
-
-import asyncio
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +12,6 @@ from processors.views import parameters
 from processors.views.answers import json_answer
 
 STATES: Final = ("open", "put_back")
-_AT_A_TIME: Final = 2_000
 
 
 class RejectedItem(msgspec.Struct, omit_defaults=True, kw_only=True):
@@ -46,35 +40,8 @@ class RejectedList(msgspec.Struct):
     cursor: str | None
 
 
-class Rejections:
-    """The quarantine as far as its topic was read."""
-
-    def __init__(self, app: LedgerApp) -> None:
-        self._app = app
-        self._quarantine = Quarantine(app.names)
-        self._read: dict[int, int] = {}
-        self._lock = asyncio.Lock()
-
-    async def now(self) -> Quarantine:
-        """Read what is new, and return all of it."""
-        topic, partitions = self._app.names.rejected, self._app.settings.partitions
-        async with self._lock:
-            ends = await self._app.reader.ends(topic, partitions)
-            if not self._read:
-                self._read = dict(await self._app.reader.begins(topic, partitions))
-            for partition, end in ends.items():
-                while self._read[partition] < end:
-                    start = self._read[partition]
-                    upto = min(start + _AT_A_TIME, end)
-                    window = {partition: start}, {partition: upto}
-                    self._quarantine.read(await self._app.reader.between(topic, *window))
-                    self._read[partition] = upto
-            return self._quarantine
-
-
 def add_pages(app: LedgerApp) -> None:
     """Declare the page."""
-    rejections = Rejections(app)
 
     @app.page("/rejected")
     class RejectedView(View):
@@ -84,7 +51,7 @@ def add_pages(app: LedgerApp) -> None:
             wanted = parameters.one_of(request, "state", STATES)
             reason = parameters.one_of(request, "reason", tuple(map(str, Reason)))
             limit, start = parameters.limit(request), _start(request)
-            quarantine = await rejections.now()
+            quarantine = await app.rejections.now()
             items = [
                 item
                 for item in reversed(quarantine.ordered())

@@ -12,7 +12,8 @@ class Story(msgspec.Struct, omit_defaults=True, kw_only=True):
     """An event: its first delivery's outcome, and every delivery of it in the order of arrival.
 
     ``payment_id`` and ``order_id`` are what it was folded into; there is no ``order_id`` yet while
-    the payment's hop has not met it.
+    the payment's hop has not met it. What ingress refused was never in the log: there are no
+    deliveries of it, and ``outcome`` is the reason.
     """
 
     event_id: str
@@ -24,9 +25,9 @@ class Story(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 
 async def story_of(app: LedgerApp, event_id: str, *, raw: bool = False) -> Story | None:
-    """Tell an event's story; ``None`` if no worker remembers its id."""
+    """Tell an event's story; ``None`` if nobody remembers its id."""
     if await state.any_event(app, event_id) is None:
-        return None
+        return await _refused(app, event_id)
     told = deliveries(await of_event(app, event_id), rules_of(app), app.settings.trust, raw=raw)
     # What was in the log before under the id, and is forgotten, is not among them.
     first = told[0]
@@ -43,3 +44,12 @@ async def story_of(app: LedgerApp, event_id: str, *, raw: bool = False) -> Story
         order_id=order_id,
         deliveries=told,
     )
+
+
+async def _refused(app: LedgerApp, event_id: str) -> Story | None:
+    """Tell the story of what never got into the log, and is in quarantine."""
+    items = await app.rejections.of(event_id.encode())
+    if not items:
+        return None
+    detail = f"ingress refused it: {items[-1].detail}"
+    return Story(event_id=event_id, outcome=items[-1].reason, detail=detail, deliveries=[])

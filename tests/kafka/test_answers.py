@@ -15,7 +15,10 @@ import msgspec
 import pytest
 
 from cli.kafka import EmbeddedKafka
+from ingest.records import Delivery, readable_event_id, rejected_delivery_record
+from ledger.envelope import decode_envelope
 from ledger.proof import Proof, check
+from ledger.rejections import Rejection
 from ledger.signature import sign
 from ledger.truth import Trust
 from processors.batches import OutRecord, send_by_key
@@ -75,6 +78,23 @@ def deliver(
         ]
         event_id = key if isinstance(body, bytes) else str(body["id"])
         return OutRecord(str(event_id).encode(), raw, headers, int(arrived * 1000))
+
+    asyncio.run(send())
+
+
+def refuse(env: Mapping[str, str], body: bytes) -> None:
+    """Keep a body that is no envelope, as ingress does."""
+    names = names_of(env)
+    arrived = Delivery(b"t=1,v1=0", b"application/json", len(body), int(time.time() * 1000))
+    rejection = decode_envelope(body)
+    assert isinstance(rejection, Rejection)
+    event_id = readable_event_id(body)
+    kept = rejected_delivery_record(names, arrived, body, rejection, event_id)
+
+    async def send() -> None:
+        async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
+            record = OutRecord(kept.key, kept.value, kept.headers, kept.timestamp_ms)
+            await send_by_key(client, names.rejected, [record], PARTITIONS)
 
     asyncio.run(send())
 
@@ -208,6 +228,13 @@ class TestHistory:
         told = get(env, "/events/evt_bad")
         assert (told["outcome"], "data.amount" in told["detail"]) == ("amount_negative", True)
         assert "order_id" not in told
+
+    def test_an_event_that_ingress_refused_says_why(self, envs, env):
+        name = f"refused_{env['LEDGER_WEB_PORT']}"
+        refuse(envs[0], json.dumps({"id": name, "type": "t"}).encode())
+        told = get(env, f"/events/{name}")
+        assert (told["outcome"], told["deliveries"]) == ("invalid_envelope", [])
+        assert "created" in told["detail"]
 
     def test_an_event_that_never_came_is_not_there(self, env):
         assert_problem(ask(env, "/events/evt_never"), 404, "event_not_found")
