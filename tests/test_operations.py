@@ -14,11 +14,13 @@ _PAGE = (_ROOT / "docs" / "operations.md").read_text()
 _PROGRAMS = "".join(
     file.read_text()
     for folder in ("processors", "ingest")
-    for file in (_ROOT / folder).glob("*.py")
+    for file in (_ROOT / folder).rglob("*.py")
 )
 # What programs raise to end; what they only pass from one part to another is not shown.
 _ENDINGS = {*re.findall(r"class (\w+Error)\(", _PROGRAMS), "TopicsError", "AnotherLogError"} - {
     "LogUnavailableError",
+    "LogUnreadableError",
+    "ProblemError",
     "RevokedError",
     "_RefusedError",
 }
@@ -30,6 +32,8 @@ _OTHERS = {
     "rebalancing",
     "being recovered from their changelogs",
     "another worker has this key's partition",
+    "being_summed",
+    "order_too_large",
     "chunk dropped, its partition was given back",
     *(code for code, status in STATUS.items() if status == 503),
 }
