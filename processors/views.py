@@ -18,7 +18,9 @@ from ledger.orders import describe as describe_order
 from ledger.payments import describe_placed
 from ledger.topics import TableName
 from ledger.wire import ORDER_DOCUMENTS, ORDERS, PAYMENTS, PLACED_PAYMENTS
+from processors.readings import Readings
 from processors.topology import LedgerApp
+from runtime.metrics import CONTENT_TYPE
 from runtime.partitions import partition_for
 from runtime.problems import MEDIA_TYPE, Problem
 from runtime.settings import Secret
@@ -40,6 +42,7 @@ def add_views(app: LedgerApp) -> None:
     _add_health(app)
     _add_order(app)
     _add_payment(app)
+    _add_metrics(app)
 
 
 def middlewares(token: Secret | None) -> list[Any]:
@@ -97,6 +100,18 @@ def _add_health(app: LedgerApp) -> None:
             if reason:
                 return _problem(Problem(status=503, code="not_ready", detail=reason))
             return _json(b'{"status":"ready"}')
+
+
+def _add_metrics(app: LedgerApp) -> None:
+    readings = Readings(app)
+
+    @app.page("/metrics")
+    class Metrics(View):
+        """What Prometheus reads; it asks with the token, as readers of orders do."""
+
+        async def get(self, _request: Request) -> Any:
+            body = await readings.page(ready=unready(app) is None)
+            return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
 
 def _routed(app: LedgerApp, table: TableName, part: str) -> Callable[[Get], Get]:
