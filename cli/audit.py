@@ -17,6 +17,7 @@ from typing import Final
 import structlog
 import uvicorn
 from aiokafka.errors import KafkaError
+from prometheus_client import ProcessCollector
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -56,6 +57,7 @@ class AuditMetrics(Metrics):
         self.took = self.gauge("last_round_seconds", "how long it took, waiting included")
         for kind in Kind:
             self.differences.labels(kind=str(kind)).set(0)
+        ProcessCollector(registry=self.registry)
 
     def show(self, differences: list[Difference]) -> None:
         """Set the number of differences of each kind."""

@@ -19,6 +19,7 @@ from cli.settings import (
     RunSettings,
     SendSettings,
     SimulateSettings,
+    StatusSettings,
     VerifySettings,
 )
 from ingest.settings import IngestSettings
@@ -36,6 +37,7 @@ READ_BY: Final[Mapping[str, tuple[type[Settings], ...]]] = MappingProxyType(
         "demo": (DemoSettings,),
         "send": (SendSettings,),
         "simulate": (SimulateSettings,),
+        "status": (StatusSettings,),
         "verify": (VerifySettings,),
         "audit": (AuditSettings,),
         "rejected": (VerifySettings,),

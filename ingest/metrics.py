@@ -16,7 +16,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
-from prometheus_client import start_http_server
+from prometheus_client import ProcessCollector, start_http_server
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -158,6 +158,9 @@ class IngressMetrics(Metrics, Collector):
             "process",
         )
         self.registry.register(self)
+        if len(rows) == 1:
+            # Of several, the one that serves this page does nothing else.
+            ProcessCollector(registry=self.registry)
 
     def collect(self) -> Iterator[Metric]:
         """Yield everything, as it is now."""
