@@ -47,7 +47,9 @@ def serve(settings: IngestSettings) -> None:
         number = split(settings.ingest_processes, lambda: _serve_metrics(settings, rows))
     else:
         _serve_metrics(settings, rows)
-    app = create_app(settings, tally=Tally(rows[number]))
+    # Where nobody asks for metrics, nothing looks at Kafka each second for them.
+    tally = None if settings.ingest_metrics_port is None else Tally(rows[number])
+    app = create_app(settings, tally=tally)
     config = server_config(app, Limits.of(settings.answer_within_s))
     with _listener(settings.ingest_host, settings.ingest_port, shared=several) as listener:
         _log.info("listening", host=settings.ingest_host, port=settings.ingest_port)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import ConsumerStoppedError, KafkaError
 from aiokafka.structs import TopicPartition
 from faust.exceptions import ConsumerNotStarted
 from faust.types import TP
@@ -63,7 +63,7 @@ class Readings:
             # The second bound is for a thread that stands still.
             async with asyncio.timeout(2 * _ANSWER_WITHIN_S):
                 return cast("Mapping[TP, int]", await asked)
-        except (KafkaError, OSError, TimeoutError, ConsumerNotStarted):
+        except (KafkaError, OSError, TimeoutError, ConsumerNotStarted, ConsumerStoppedError):
             return {}
 
     def _show_lags(self, sources: Sequence[TP], lags: Mapping[TP, int], *, ready: bool) -> None:
