@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 import uvicorn
 from aiokafka.errors import KafkaError
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from prometheus_client import ProcessCollector
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -31,6 +31,7 @@ from cli.settings import AuditSettings
 from cli.verify import new_truth
 from ledger.differences import Difference, Kind
 from runtime.logs import configure
+from runtime.metrics import CONTENT_TYPE, Metrics
 from runtime.problems import MEDIA_TYPE, Problem
 from runtime.topics import TopicsError, ensure_topics, unreachable
 
@@ -42,20 +43,21 @@ _STOPPED_WITHIN_S: Final = 5
 _log = structlog.get_logger(__name__)
 
 
-class Metrics:
-    """What Prometheus is told; each audit has a registry of its own."""
+class AuditMetrics(Metrics):
+    """What Prometheus is told."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.differences = self._gauge("differences", "what differs from the log now", "kind")
-        self.lag = self._gauge("lag_records", "records that the workers have not folded yet")
-        self.audited = self._gauge("log_records", "records of the log that were audited")
-        self.read = self._gauge("read_records", "records of all topics that were read")
-        self.rounds = self._gauge("rounds", "how often everything new was compared")
-        self.last = self._gauge("last_round_timestamp_seconds", "when that was last")
-        self.took = self._gauge("last_round_seconds", "how long it took, waiting included")
+        super().__init__("audit")
+        self.differences = self.gauge("differences", "what differs from the log now", "kind")
+        self.lag = self.gauge("lag_records", "records that the workers have not folded yet")
+        self.audited = self.gauge("log_records", "records of the log that were audited")
+        self.read = self.gauge("read_records", "records of all topics that were read")
+        self.rounds = self.gauge("rounds", "how often everything new was compared")
+        self.last = self.gauge("last_round_timestamp_seconds", "when that was last")
+        self.took = self.gauge("last_round_seconds", "how long it took, waiting included")
         for kind in Kind:
             self.differences.labels(kind=str(kind)).set(0)
+        ProcessCollector(registry=self.registry)
 
     def show(self, differences: list[Difference]) -> None:
         """Set the number of differences of each kind."""
@@ -63,15 +65,12 @@ class Metrics:
         for kind in Kind:
             self.differences.labels(kind=str(kind)).set(counts[kind])
 
-    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(f"plexy_ledger_audit_{name}", text, labels, registry=self.registry)
-
 
 class Audit:
     """The rounds, and what is known after the last of them."""
 
     def __init__(self, settings: AuditSettings) -> None:
-        self.metrics = Metrics()
+        self.metrics = AuditMetrics()
         self.problem: Problem | None = Problem(
             status=503, code="not_audited", detail="the first round is not over yet"
         )
@@ -158,8 +157,7 @@ def create_app(audit: Audit) -> Starlette:
         return Response(b'{"status":"alive"}', media_type="application/json")
 
     async def metrics(_request: Request) -> Response:
-        text = generate_latest(audit.metrics.registry)
-        return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return Response(audit.metrics.page(), headers={"Content-Type": CONTENT_TYPE})
 
     routes = [Route("/readyz", ready), Route("/healthz", alive), Route("/metrics", metrics)]
     return Starlette(routes=routes)

@@ -295,6 +295,48 @@ def simulate(  # noqa: PLR0913, PLR0917 - what is sent, how, and what is done ab
 
 
 @_command(
+    "plexy-ledger status",
+    "plexy-ledger status --watch",
+    "plexy-ledger status --json --worker http://127.0.0.1:6066 --worker http://127.0.0.1:6067",
+)
+def status(  # noqa: PLR0913, PLR0917 - where to look, for how long, and how to show it
+    ingest: Annotated[
+        str | None, typer.Option(help="the ingress' address; unless given, from the settings")
+    ] = None,
+    ingest_metrics: Annotated[
+        str | None,
+        typer.Option(help="address of the ingress' metrics; unless given, from the settings"),
+    ] = None,
+    worker: Annotated[
+        list[str] | None,
+        typer.Option(help="a worker's address; give one for each; unless given, from the settings"),
+    ] = None,
+    within: Annotated[
+        float,
+        typer.Option(min=0, help="seconds in which the workers must fold what is there now"),
+    ] = 5.0,
+    watch: Annotated[bool, typer.Option("--watch", help="look again until Ctrl-C")] = False,
+    every: Annotated[float, typer.Option(min=0.1, help="seconds between two looks")] = 2.0,
+    json: Annotated[bool, typer.Option("--json", help="one JSON object for each look")] = False,
+) -> None:
+    """Show at a glance whether all is well: lag by hop, and what each program says.
+
+    Asks Kafka how many records each hop has not folded, and ingress and workers whether they are
+    ready. The exit code is 0 if all is well, and 1 if something is not, which is then named: Kafka
+    or a program does not answer or is not ready, or records that were there stay unfolded. Whether
+    the ledger is right, `verify` and `audit` tell.
+    """
+    from rich.console import Console
+
+    from cli.status import StatusOptions
+    from cli.status import status as show_status
+
+    options = StatusOptions(ingest, ingest_metrics, tuple(worker or ()), within, watch, every, json)
+    if not show_status(os.environ, options, Console(width=_width(), stderr=json)):
+        raise typer.Exit(FAILED)
+
+
+@_command(
     "plexy-ledger verify",
     "plexy-ledger verify --order ord_1001",
     "plexy-ledger verify --since 2026-01-31",

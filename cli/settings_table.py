@@ -20,6 +20,7 @@ from cli.settings import (
     RunSettings,
     SendSettings,
     SimulateSettings,
+    StatusSettings,
     VerifySettings,
 )
 from ingest.settings import IngestSettings
@@ -37,6 +38,7 @@ READ_BY: Final[Mapping[str, tuple[type[Settings], ...]]] = MappingProxyType(
         "demo": (DemoSettings,),
         "send": (SendSettings,),
         "simulate": (SimulateSettings,),
+        "status": (StatusSettings,),
         "verify": (VerifySettings,),
         "prove": (ProveSettings,),
         "audit": (AuditSettings,),

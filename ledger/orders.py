@@ -62,6 +62,16 @@ def fold_orders(snapshots: Iterable[Snapshot], known: Mapping[str, Order]) -> di
     return changed
 
 
+def new_anomalies(document: OrderDocument, before: Order | None) -> set[str]:
+    """Return the anomalies that an order's document has now, and had not before."""
+    if not document.anomalies:
+        return set()
+    held = before.payments.values() if before else ()
+    return set(document.anomalies) - {
+        name for each in held if each.payment for name in each.payment.anomalies
+    }
+
+
 def describe(order: Order) -> OrderDocument | None:
     """Return what follows from the order's payments; ``None`` if all of them have moved away."""
     payments = [held.payment for _, held in sorted(order.payments.items()) if held.payment]

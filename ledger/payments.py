@@ -18,6 +18,16 @@ from ledger.money import Money
 
 PaymentStatus = Literal["succeeded", "failed", "unknown"]
 
+Anomaly = Literal[
+    "conflicting_amount",
+    "conflicting_order",
+    "conflicting_refund",
+    "currency_mismatch",
+    "refund_exceeds_payment",
+    "refund_without_payment",
+]
+"""What does not fit together in a payment's facts, and is shown in its documents."""
+
 _by_time: Final = attrgetter("created", "event_id")
 _by_time_of_refund: Final = attrgetter("created", "refund_id")
 
@@ -280,7 +290,7 @@ def _anomalies(
     if len(facts) == 1 and not refunds:
         # As nearly every payment is: one fact has nothing to disagree with.
         return ()
-    names: list[str] = []
+    names: list[Anomaly] = []
     if len({fact.money for fact in successes}) > 1:
         names.append("conflicting_amount")
     if len({ref for fact in facts if (ref := fact.order_reference) is not None}) > 1:
@@ -302,7 +312,7 @@ def _refunds_conflict(payment_id: str, facts: list[Event]) -> bool:
     )
 
 
-def _excess(success: Event, refunds: list[Refund]) -> Iterable[str]:
+def _excess(success: Event, refunds: list[Refund]) -> Iterable[Anomaly]:
     paid = success.money
     in_currency = [refund.amount for refund in refunds if refund.currency == paid.currency]
     if len(in_currency) != len(refunds):

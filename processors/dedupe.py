@@ -65,6 +65,7 @@ def add_agent(app: LedgerApp) -> None:
 
     def tell(told: Counter[str], rejected: Iterable[Rejected]) -> None:
         counts.update(told)
+        app.metrics.judged(told)
         for item in rejected:
             _warn(item)
 

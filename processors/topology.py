@@ -17,6 +17,7 @@ from processors.disk import require_room
 from processors.effects import Fold, folding
 from processors.identity import claim, member
 from processors.lanes import work_in_lanes
+from processors.metrics import WorkerMetrics
 from processors.rejections import Rejections
 from processors.router import Router
 from processors.settings import WorkerSettings
@@ -39,7 +40,10 @@ _FETCH_BYTES: Final = 1024 * 1024
 
 
 class LedgerApp(faust.App):
-    """A Faust app with the ledger's settings, topic names and tables."""
+    """A Faust app with the ledger's settings, topic names, metrics and tables.
+
+    ``hops`` are the agents' names by the topics that they fold.
+    """
 
     settings: WorkerSettings
     names: TopicNames
@@ -48,6 +52,8 @@ class LedgerApp(faust.App):
         """Plug the chunked transport in and declare the tables."""
         self.settings = settings
         self.names = settings.names
+        self.metrics = WorkerMetrics()
+        self.hops: dict[str, str] = {}
         self.writers = Writers(self, settings.group_id)
         self.transport = Transport(self.conf.broker_consumer, self)
         self.chunk_tables: dict[TableName, ChunkTable] = {
@@ -82,6 +88,11 @@ class LedgerApp(faust.App):
         folder.mkdir(parents=True, exist_ok=True)
         self.conf.tabledir = folder
 
+    def on_rebalance_start(self) -> None:
+        """Count it."""
+        super().on_rebalance_start()
+        self.metrics.rebalances.inc()
+
     def on_rebalance_end(self) -> None:
         """Say that the tables are recovered, and which partitions this worker has."""
         super().on_rebalance_end()
@@ -108,7 +119,9 @@ class LedgerApp(faust.App):
 
     def add_hop(self, name: str, topic: str, table: TableName, fold: Fold) -> None:
         """Declare an agent that folds a topic's chunks into a table."""
-        work = folding(self, self.chunk_tables[table], self.settings.partitions, fold)
+        self.hops[topic] = name
+        folds = folding(self, self.chunk_tables[table], self.settings.partitions, fold)
+        work = self.metrics.timed(name, folds)
 
         async def agent(chunks: Any) -> None:
             await work_in_lanes(chunks, work)

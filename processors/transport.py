@@ -202,7 +202,7 @@ class Consumer(driver.Consumer):
                 )
         chunk = Chunk(self, tp, records)
         self._next_offset[tp] = chunk.next_offset
-        self.offsets.delivered(tp, chunk.next_offset)
+        self.offsets.delivered(tp, chunk.next_offset, records[0].timestamp)
         return chunk
 
     async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:

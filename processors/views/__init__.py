@@ -5,12 +5,15 @@ record (``deliveries``). Out: JSON documents, and problem documents (RFC 9457). 
 the bearer token where one is configured, and never a table's state that is not recovered yet.
 """
 
+from typing import Final
+
 from processors.topology import LedgerApp
 from processors.views import (
     balances,
     events,
     health,
     listing,
+    metrics,
     openapi,
     orders,
     payments,
@@ -21,7 +24,20 @@ from processors.views.access import middlewares
 __all__ = ["add_views", "middlewares"]
 
 
+_PAGES: Final = (
+    health,
+    metrics,
+    listing,
+    orders,
+    payments,
+    events,
+    balances,
+    rejections,
+    openapi,
+)
+
+
 def add_views(app: LedgerApp) -> None:
     """Declare the views; ``app``'s web server serves them."""
-    for pages in (health, listing, orders, payments, events, balances, rejections, openapi):
+    for pages in _PAGES:
         pages.add_pages(app)

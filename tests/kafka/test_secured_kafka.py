@@ -47,6 +47,7 @@ USER, PASSWORD, WRONG = "ledger", "pass=word of the tests", "some other word"
 MECHANISM = "SCRAM-SHA-512"
 # Beside the one that may do everything, one for each program that may do no more than it must.
 INGEST, WORKER, VERIFY, REJECTED, BACKUP = "ingest", "worker", "verify", "rejected", "backup"
+STATUS = "status"
 AUTHORIZED = {
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     "super.users": f"User:ANONYMOUS;User:{USER}",
@@ -100,7 +101,7 @@ def listener_properties(certificate: trustme.LeafCert) -> dict[str, str]:
 def create_users(broker: EmbeddedKafka, cache: KafkaCache) -> None:
     config = f"{MECHANISM}=[iterations=4096,password={PASSWORD}]"
     arguments = ["--bootstrap-server", broker.bootstrap, "--alter", "--add-config", config]
-    for user in (USER, INGEST, WORKER, VERIFY, REJECTED, BACKUP):
+    for user in (USER, INGEST, WORKER, VERIFY, REJECTED, BACKUP, STATUS):
         entity = ["--entity-type", "users", "--entity-name", user]
         command = fetch(cache).command("kafka.admin.ConfigCommand", *arguments, *entity)
         done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
@@ -240,6 +241,10 @@ def rights_of(env: Mapping[str, str]) -> dict[str, list[Right]]:
             (GROUP, group, LITERAL, DESCRIBE),
         ],
         BACKUP: topics(READ, names.webhooks),
+        STATUS: [
+            *topics(DESCRIBE, names.webhooks, names.events, names.payments),
+            (GROUP, group, LITERAL, DESCRIBE),
+        ],
     }
 
 
@@ -281,6 +286,11 @@ def test_each_program_needs_no_more_rights_than_the_operator_is_told_to_give_it(
         code, output = run(as_rejected | fix, "rejected", "retry", "--all")
         assert (code, "1 put back" in output) == (0, True), output
         until(lambda: worker.get("/payments/pay_2")[0] == 200, within_s=60, what="the payment")
+        as_status = env | {"LEDGER_KAFKA_USERNAME": STATUS}
+        code, output = run(as_status, "status")
+        assert (code, "all is well" in output) == (0, True), output
+        page = httpx.get(f"http://127.0.0.1:{env['LEDGER_WEB_PORT']}/metrics", trust_env=False)
+        assert "plexy_ledger_worker_lag_records{" in page.text
         code, output = run(as_verify | fix, "verify")
         assert "payment_differs  payment pay_1" in output
     code, output = run(as_backup, "export-log", tmp_path / "log")
