@@ -147,7 +147,7 @@ def _document(options: ReconcileOptions, journal: Journal, found: Reconciliation
         "from": first and f"{first:%Y-%m-%d}",
         "to": last and f"{last:%Y-%m-%d}",
         "topic": journal.topic,
-        "ends": journal.ends,
+        "ends": dict(sorted(journal.ends.items())),
         "matched": found.matched,
         "differences": [_as_json(each) for each in found.mismatches],
         "totals": found.totals,
