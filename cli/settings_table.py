@@ -45,6 +45,8 @@ READ_BY: Final[Mapping[str, tuple[type[Settings], ...]]] = MappingProxyType(
         "rejected": (VerifySettings,),
         "export-log": (TopicSettings,),
         "import-log": (TopicSettings,),
+        "export": (TopicSettings,),
+        "reconcile": (TopicSettings,),
         "rebuild": (WorkerSettings,),
     }
 )

@@ -48,6 +48,7 @@ MECHANISM = "SCRAM-SHA-512"
 # Beside the one that may do everything, one for each program that may do no more than it must.
 INGEST, WORKER, VERIFY, REJECTED, BACKUP = "ingest", "worker", "verify", "rejected", "backup"
 STATUS = "status"
+ACCOUNTS = "accounts"
 AUTHORIZED = {
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     "super.users": f"User:ANONYMOUS;User:{USER}",
@@ -101,7 +102,7 @@ def listener_properties(certificate: trustme.LeafCert) -> dict[str, str]:
 def create_users(broker: EmbeddedKafka, cache: KafkaCache) -> None:
     config = f"{MECHANISM}=[iterations=4096,password={PASSWORD}]"
     arguments = ["--bootstrap-server", broker.bootstrap, "--alter", "--add-config", config]
-    for user in (USER, INGEST, WORKER, VERIFY, REJECTED, BACKUP, STATUS):
+    for user in (USER, INGEST, WORKER, VERIFY, REJECTED, BACKUP, STATUS, ACCOUNTS):
         entity = ["--entity-type", "users", "--entity-name", user]
         command = fetch(cache).command("kafka.admin.ConfigCommand", *arguments, *entity)
         done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
@@ -222,7 +223,7 @@ def rights_of(env: Mapping[str, str]) -> dict[str, list[Right]]:
     return {
         INGEST: topics(WRITE, names.webhooks, names.rejected),
         WORKER: [
-            *topics(READ, *read),
+            *topics(READ, *read, names.orders, names.rejected),
             *topics(WRITE, *written),
             *topics(DESCRIBE_CONFIGS, *written, names.webhooks),
             (GROUP, group, LITERAL, READ),
@@ -242,6 +243,11 @@ def rights_of(env: Mapping[str, str]) -> dict[str, list[Right]]:
         ],
         BACKUP: topics(READ, names.webhooks),
         STATUS: [
+            *topics(DESCRIBE, names.webhooks, names.events, names.payments),
+            (GROUP, group, LITERAL, DESCRIBE),
+        ],
+        ACCOUNTS: [
+            *topics(READ, names.entries),
             *topics(DESCRIBE, names.webhooks, names.events, names.payments),
             (GROUP, group, LITERAL, DESCRIBE),
         ],
@@ -270,8 +276,9 @@ def test_each_program_needs_no_more_rights_than_the_operator_is_told_to_give_it(
     with program("topics", env) as made:
         assert made.wait(60) == 0, made.tail()
     asyncio.run(allow(secured, rights_of(env)))
-    as_ingest, as_worker, as_verify, as_rejected, as_backup = (
-        env | {"LEDGER_KAFKA_USERNAME": user} for user in (INGEST, WORKER, VERIFY, REJECTED, BACKUP)
+    as_ingest, as_worker, as_verify, as_rejected, as_backup, as_accounts = (
+        env | {"LEDGER_KAFKA_USERNAME": user}
+        for user in (INGEST, WORKER, VERIFY, REJECTED, BACKUP, ACCOUNTS)
     )
     with program("ingest", as_ingest) as ingress, program("worker", as_worker) as worker:
         worker.wait_ready(120)
@@ -295,9 +302,12 @@ def test_each_program_needs_no_more_rights_than_the_operator_is_told_to_give_it(
         assert "payment_differs  payment pay_1" in output
     code, output = run(as_backup, "export-log", tmp_path / "log")
     assert (code, "2 in" in output) == (0, True), output
+    code, output = run(as_accounts, "export", "--format", "csv")
+    assert (code, "2 entries of" in output) == (0, True), output
     # What they were not given they can't do.
     forbidden = {names.orders: as_ingest, names.webhooks: as_worker, names.entries: as_rejected}
     others = [(names.rejected, as_verify), (names.webhooks, as_backup)]
+    others += [(names.entries, as_accounts)]
     for topic, settings in (*forbidden.items(), *others):
         with pytest.raises(TopicAuthorizationFailedError):
             asyncio.run(write(settings, topic))
