@@ -12,7 +12,7 @@ import typer
 
 from cli.contract.asyncapi import FILE, document
 from cli.contract.compatibility import breaking_changes
-from cli.contract.schemas import schemas
+from cli.contract.schemas import VERSIONS, schemas
 
 FOLDER: Final = Path(__file__).parents[2] / "docs" / "events"
 RELEASED: Final = "released"
@@ -24,15 +24,23 @@ def contract() -> dict[str, bytes]:
 
 
 def broken(folder: Path) -> list[str]:
-    """Return what the schemas of now break of those in the folder that were released."""
+    """Return what the schemas of now break of those in the folder that were released.
+
+    One of an earlier version stays there as it was: releases before write it still.
+    """
     now, found = schemas(), []
     for file in sorted((folder / RELEASED).glob("*.json")):
-        if file.name not in now:
+        if file.name in now:
+            released = msgspec.json.decode(file.read_bytes())
+            found += [f"{file.name}: {each}" for each in breaking_changes(released, now[file.name])]
+        elif not _is_superseded(file.name):
             found.append(f"{file.name}: it was released and is gone")
-            continue
-        released = msgspec.json.decode(file.read_bytes())
-        found += [f"{file.name}: {each}" for each in breaking_changes(released, now[file.name])]
     return found
+
+
+def _is_superseded(name: str) -> bool:
+    topic, _, rest = name.rpartition(".v")
+    return topic in VERSIONS and int(rest.partition(".")[0]) < VERSIONS[topic]
 
 
 def main(
@@ -52,13 +60,17 @@ def main(
             typer.echo(each, err=True)
         raise typer.Exit(1)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in contract().items():
+    files = contract()
+    for file in folder.glob("*.json"):
+        if file.name not in files:
+            file.unlink()
+    for name, content in files.items():
         (folder / name).write_bytes(content)
         typer.echo(folder / name)
     if release:
         (folder / RELEASED).mkdir(exist_ok=True)
-        for name, content in schemas().items():
-            (folder / RELEASED / name).write_bytes(_written(content))
+        for name in schemas():
+            (folder / RELEASED / name).write_bytes(files[name])
             typer.echo(folder / RELEASED / name)
 
 

@@ -214,4 +214,9 @@ def _key(description: str, **keywords: Any) -> Json:
 
 
 def _example(name: str, summary: str, value: msgspec.Struct) -> Json:
-    return {"name": name, "summary": summary, "payload": msgspec.to_builtins(value)}
+    return {"name": name, "summary": summary, "payload": _as_read(value)}
+
+
+def _as_read(value: msgspec.Struct) -> Json:
+    decoded: Json = msgspec.json.decode(msgspec.json.encode(value))
+    return decoded

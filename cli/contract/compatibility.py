@@ -8,7 +8,7 @@ left is an optional field more, and other words.
 """
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 Json = dict[str, Any]
 
@@ -61,7 +61,7 @@ def _fields(path: str, released: Json, now: Json) -> Iterator[str]:
             yield f"{path}.{name} is gone"
 
 
-def _are_schemas(value: Any) -> bool:
+def _are_schemas(value: Any) -> TypeGuard[list[Json]]:
     return isinstance(value, list) and all(isinstance(each, dict) for each in value)
 
 

@@ -31,7 +31,7 @@ def test_it_is_valid_asyncapi_3_0(official):
     "fault",
     [
         {"channels": {"orders": {"adress": "ledger.orders"}}},
-        {"operations": {"publish": {"action": "publish", "channel": {"$ref": "#/channels/orders"}}}},
+        {"operations": {"publish": {"action": "publish", "channel": {"$ref": "#/"}}}},
         {"channels": {"orders": {"bindings": {"kafka": {"topicConfiguration": {
             "cleanup.policy": "compact"}}}}}},
     ],

@@ -1,6 +1,8 @@
 """What may change in a released schema, and what may not: the rule of docs/events/README.md."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 
@@ -34,10 +36,34 @@ def test_nothing_that_was_released_is_broken():
     assert {file.name for file in RELEASED_ONES} == set(schemas())
 
 
-def test_a_released_schema_that_is_gone_is_broken(tmp_path):
+def test_a_released_schema_may_be_superseded_and_never_gone(tmp_path):
     (tmp_path / RELEASED).mkdir()
-    (tmp_path / RELEASED / "ledger.orders.v0.schema.json").write_text("{}")
-    assert broken(tmp_path) == ["ledger.orders.v0.schema.json: it was released and is gone"]
+    for name in ("ledger.orders.v0", "ledger.orders.v99", "ledger.refunds.v1"):
+        (tmp_path / RELEASED / f"{name}.schema.json").write_text("{}")
+    assert broken(tmp_path) == [
+        "ledger.orders.v99.schema.json: it was released and is gone",
+        "ledger.refunds.v1.schema.json: it was released and is gone",
+    ]
+
+
+def test_a_release_is_refused_that_would_break_a_reader_and_writes_nothing(tmp_path):
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "cli.contract", "--folder", str(tmp_path), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert command("--release").returncode == 0
+    file = tmp_path / RELEASED / "ledger.entries.v1.schema.json"
+    assert file.read_bytes() == (tmp_path / file.name).read_bytes()
+    file.write_text(file.read_text().replace('"created"', '"made"'))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+    done = command("--release")
+    assert done.returncode == 1
+    assert "ledger.entries.v1.schema.json: $.made is gone" in done.stderr
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before
 
 
 FIELD = {"type": "string", "description": "new"}
