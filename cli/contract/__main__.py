@@ -48,7 +48,9 @@ def main(
         bool,
         typer.Option("--release", help="keep the schemas as released: from now on they hold"),
     ] = False,
-    folder: Annotated[Path, typer.Option(file_okay=False, help="where the files are")] = FOLDER,
+    folder: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="where the files are")
+    ] = FOLDER,
 ) -> None:
     """Write the schemas and the AsyncAPI document of the published topics.
 
@@ -59,7 +61,6 @@ def main(
         for each in found:
             typer.echo(each, err=True)
         raise typer.Exit(1)
-    folder.mkdir(parents=True, exist_ok=True)
     files = contract()
     for file in folder.glob("*.json"):
         if file.name not in files:

@@ -17,6 +17,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -100,7 +101,8 @@ def ledger(
         worker.wait_ready(90)
         with httpx.Client(trust_env=False) as client:
             for raw, headers in bodies():
-                deliver(client, f"{url}/webhooks/plexy", raw, headers)
+                answer = deliver(client, f"{url}/webhooks/plexy", raw, headers)
+                assert answer.status in {200, 400}, answer
         wait_folded(env, worker)
         _, output = run(env, "rejected", "retry", "--reason", "reference_too_long")
         assert "put back   " in output, output
@@ -161,6 +163,13 @@ def test_every_entry_validates_and_balances_and_says_its_key(entries):
     assert known.issuperset(reversals)
 
 
+def event_id(body: bytes) -> bytes | None:
+    try:
+        return str(json.loads(body)["id"]).encode()
+    except (ValueError, KeyError):
+        return None
+
+
 def test_the_headers_of_everything_rejected_validate(rejected):
     validator, reasons, sources, put_back = writer("plexy.rejected"), set(), set(), 0
     for record in rejected:
@@ -169,6 +178,7 @@ def test_the_headers_of_everything_rejected_validate(rejected):
         reasons.add(headers.get("reason"))
         sources.add(headers["source-topic"].rpartition(".")[2])
         put_back += "put-back-to" in headers
+        assert record.key in {sha256(record.value).hexdigest().encode(), event_id(record.value)}
     assert put_back == 1
     assert sources == {"http", "webhooks"}
     assert reasons >= {"malformed_json", "invalid_envelope", "event_id_reused", "amount_negative"}
