@@ -30,7 +30,7 @@ INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/pyth
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
-.PHONY: help setup demo run test check bench bench-ingest bench-latency bench-scale faults fuzz audit format lock clean
+.PHONY: help setup demo run test check bench bench-ingest bench-latency bench-scale faults fuzz audit contract format lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,7 @@ check: $(READY) ## check format, lint, types, imports, shell scripts and the rep
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy examples
 	$(BIN)/lint-imports
 	@$(CHECK_SHELL_SCRIPTS)
 	@$(CHECK_COMPOSE_FILE)
@@ -83,6 +84,9 @@ audit: $(READY) ## ask the advisory database about every locked dependency; need
 			'is known.' >&2; \
 		exit 1; \
 	}
+
+contract: $(READY) ## make docs/events from the types; FLAGS=--release keeps it as released
+	$(BIN)/python -m cli.contract $(FLAGS)
 
 format: $(READY) ## format the code, and mend what the linter can mend
 	$(BIN)/ruff format .
