@@ -403,3 +403,15 @@ def test_the_page_names_every_file_and_only_objects_that_there_are():
     assert set(re.findall(r"\bplexy-ledger-[a-z0-9-]+\b", PAGE)) <= known
     for command in re.findall(r"-- plexy-ledger (\w+)", PAGE):
         assert command in typer.main.get_command(app).commands
+
+
+def test_the_overlay_of_the_page_changes_what_there_is():
+    (text,) = re.findall(r"(?s)   ```yaml\n(.*?)   ```", PAGE)
+    overlay = yaml.safe_load(text)
+    assert overlay["resources"] == ["<this repository>/deploy/kubernetes"]
+    assert (ROOT / overlay["resources"][0].removeprefix("<this repository>/")) == FOLDER
+    assert [image["name"] for image in overlay["images"]] == ["plexy-ledger"]
+    (patch,) = (yaml.safe_load(each["patch"]) for each in overlay["patches"])
+    patched = OBJECTS[f"{patch['kind']} {patch['metadata']['name']}"]
+    assert patch["metadata"]["namespace"] == KUSTOMIZATION["namespace"]
+    assert patch["data"].keys() <= patched["data"].keys()

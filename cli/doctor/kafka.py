@@ -67,9 +67,6 @@ async def _look(settings: KafkaSettings, patient: Patient) -> list[Finding]:
     with ClientLog() as said:
         try:
             await client.bootstrap()
-        except KafkaError as error:
-            return [_silent(settings, patient, unreachable(settings, error, said.last_line))]
-        try:
             return await _ask(client, settings, patient)
         except KafkaError as error:
             return [_silent(settings, patient, unreachable(settings, error, said.last_line))]
