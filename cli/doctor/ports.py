@@ -110,7 +110,8 @@ def _holder(wanted: WantedPort) -> str:
     except (psutil.Error, OSError):
         return ""
     for each in connections:
-        if each.status == psutil.CONN_LISTEN and each.laddr.port == wanted.port and each.pid:
+        here = each.laddr and each.laddr.port == wanted.port
+        if here and each.status == psutil.CONN_LISTEN and each.pid:
             try:
                 return f", {psutil.Process(each.pid).name()} (pid {each.pid}) has it"
             except psutil.Error:
