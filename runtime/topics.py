@@ -120,6 +120,13 @@ async def find_traces(settings: TopicSettings) -> Traces:
     return Traces(tuple(name for name in wanted if name not in existing), begun)
 
 
+async def missing_topics(settings: KafkaSettings, names: Sequence[str]) -> list[str]:
+    """Return which of the names no topic has, by what this user may see."""
+    async with _administration(settings) as admin:
+        existing = set(await _answer(admin.list_topics, "the topics can't be listed"))
+    return [name for name in names if name not in existing]
+
+
 class Examination(msgspec.Struct, frozen=True):
     """What is missing or wrong, and how each topic is that is there.
 

@@ -7,27 +7,49 @@ import asyncio
 from collections.abc import Iterator, Sequence
 
 from cli.doctor.findings import Finding, Patient, ok, problem, warning
+from runtime.kafka import KafkaSettings
 from runtime.topic_states import TopicState
-from runtime.topics import Examination, TopicsError, TopicSettings, examine_topics
-
-# Which program's rights it takes: `ingest` alone may not list what is not its own.
-_READER = "LEDGER_PARTITIONS"
+from runtime.topics import (
+    Examination,
+    TopicsError,
+    TopicSettings,
+    examine_topics,
+    missing_topics,
+)
 
 
 def check_topics(patient: Patient) -> Iterator[Finding]:
     """Look at every topic of the ledger, if Kafka has answered."""
-    if not patient.readers(_READER):
+    if not patient.readers("LEDGER_TOPIC_PREFIX"):
         return
     if patient.cluster is None:
         yield warning("the topics were not looked at", "bring Kafka up first, then look again")
         return
-    settings = TopicSettings.from_environment(patient.environment)
     try:
-        examination = asyncio.run(examine_topics(settings))
+        yield from _all(patient) if patient.readers("LEDGER_PARTITIONS") else _shared(patient)
     except TopicsError as error:
         yield problem(str(error), "give the user the rights that docs/operations.md lists")
-        return
-    yield from judge(examination, settings.min_insync_replicas)
+
+
+def _all(patient: Patient) -> Iterator[Finding]:
+    settings = TopicSettings.from_environment(patient.environment)
+    yield from judge(asyncio.run(examine_topics(settings)), settings.min_insync_replicas)
+
+
+def _shared(patient: Patient) -> Iterator[Finding]:
+    """Look for what ingress writes to; more it has no right to see."""
+    settings = KafkaSettings.from_environment(patient.environment)
+    names = settings.names.shared
+    if missing := asyncio.run(missing_topics(settings, names)):
+        yield _missing(missing)
+    else:
+        yield ok(f"{', '.join(names)} are there")
+
+
+def _missing(names: Sequence[str]) -> Finding:
+    return problem(
+        f"topics are missing: {', '.join(names)}", "create them with `plexy-ledger topics`"
+    )
 
 
 def judge(examination: Examination, min_insync_replicas: int) -> Iterator[Finding]:
@@ -40,9 +62,7 @@ def judge(examination: Examination, min_insync_replicas: int) -> Iterator[Findin
         )
     never = [name for name in examination.missing if name not in examination.lost]
     if never:
-        yield problem(
-            f"topics are missing: {', '.join(never)}", "create them with `plexy-ledger topics`"
-        )
+        yield _missing(never)
     for fault in examination.faults:
         yield problem(fault.what, fault.remedy)
     behind = list(_behind(examination.states, min_insync_replicas))

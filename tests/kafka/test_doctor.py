@@ -112,6 +112,10 @@ def test_a_machine_without_topics_is_told_to_create_them_and_has_none_afterwards
     assert problem.startswith("topics: topics are missing: ")
     assert names_of(env).webhooks in problem
     assert "create them with `plexy-ledger topics`" in problem
+    # Ingress has no right to see more than what it writes to.
+    _, told = doctor(env, "ingest")
+    (problem,) = told["problem"]
+    assert f"topics: topics are missing: {', '.join(names_of(env).shared)} →" in problem
     assert asyncio.run(describe(env)) == {}
 
 

@@ -415,3 +415,6 @@ def test_without_the_right_to_describe_the_cluster_the_doctor_warns_of_the_clock
     assert code == 0, printed
     assert "the brokers' clock can't be read (ClusterAuthorizationFailedError" in printed
     assert "all 9 topics are as they must be" in printed
+    code, printed = run({**env, "LEDGER_KAFKA_USERNAME": INGEST}, "doctor", "ingest")
+    assert code == 0, printed
+    assert f"{names_of(env).webhooks}, {names_of(env).rejected} are there" in printed

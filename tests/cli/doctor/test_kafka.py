@@ -117,4 +117,4 @@ def test_a_file_without_certificates_is_named(patient, tmp_path):
 
 def test_what_talks_to_no_kafka_has_none_to_look_at(patient):
     assert list(check_kafka(with_settings(patient, "send"))) == []
-    assert list(check_topics(with_settings(patient, "ingest"))) == []
+    assert list(check_topics(with_settings(patient, "send"))) == []
