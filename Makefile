@@ -55,7 +55,7 @@ check: $(READY) ## check format, lint, types, imports, shell scripts and the rep
 	$(BIN)/lint-imports
 	@$(CHECK_SHELL_SCRIPTS)
 	@$(CHECK_COMPOSE_FILE)
-	$(BIN)/python -m pytest --quiet tests/test_repository.py tests/test_deployment.py
+	$(BIN)/python -m pytest --quiet tests/test_repository.py tests/test_deployment.py tests/test_kubernetes.py
 
 bench: $(READY) ## measure this ledger beside its peers; takes some twelve minutes
 	@$(BIN)/python -m bench.ingest; ingest=$$?; $(BIN)/python -m bench; fold=$$?; \

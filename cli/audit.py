@@ -35,7 +35,6 @@ from runtime.metrics import CONTENT_TYPE, Metrics
 from runtime.problems import MEDIA_TYPE, Problem
 from runtime.topics import TopicsError, ensure_topics, unreachable
 
-_HOST: Final = "127.0.0.1"
 # As many are logged each round; the metrics count them all.
 _MOST_LOGGED: Final = 20
 _STOPPED_WITHIN_S: Final = 5
@@ -167,7 +166,9 @@ def audit(environment: Mapping[str, str]) -> None:
     """Audit until a signal ends it."""
     settings = AuditSettings.from_environment(environment)
     configure(settings.log_format, settings.log_level)
-    require_free([WantedPort("audit", _HOST, settings.audit_port, "LEDGER_AUDIT_PORT")])
+    require_free(
+        [WantedPort("audit", settings.audit_host, settings.audit_port, "LEDGER_AUDIT_PORT")]
+    )
     # uvicorn raises the signal that stopped it once more, after it has stopped.
     signal.signal(signal.SIGTERM, _end)
     asyncio.run(_serve(settings))
@@ -177,7 +178,7 @@ async def _serve(settings: AuditSettings) -> None:
     audit = Audit(settings)
     config = uvicorn.Config(
         create_app(audit),
-        host=_HOST,
+        host=settings.audit_host,
         port=settings.audit_port,
         ws="none",
         lifespan="off",
@@ -194,7 +195,7 @@ async def _serve(settings: AuditSettings) -> None:
         server.should_exit = True
 
     rounds.add_done_callback(stop)
-    _log.info("listening", host=_HOST, port=settings.audit_port)
+    _log.info("listening", host=settings.audit_host, port=settings.audit_port)
     try:
         await server.serve()
     finally:

@@ -418,8 +418,8 @@ def audit() -> None:
     """Verify without an end, beside the workers.
 
     Folds the log as it grows, and compares with it whatever changes in tables and topics. Metrics
-    are at /metrics on 127.0.0.1. /readyz answers 503 with the reason once something differs, or
-    while the workers are too far behind to tell. It stays up until it is stopped.
+    are at /metrics. /readyz answers 503 with the reason once something differs, or while the
+    workers are too far behind to tell. It stays up until it is stopped.
     """
     from cli.audit import audit as audit_all
 
@@ -674,6 +674,29 @@ def rebuild(
     from cli.rebuild import rebuild as rebuild_all
 
     if not rebuild_all(os.environ, RebuildOptions(to, wait_s), Console(width=_width())):
+        raise typer.Exit(FAILED)
+
+
+@_command("plexy-ledger doctor", "plexy-ledger doctor ingest worker --json")
+def doctor(
+    programs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PROGRAM]...", help="only what these commands need; else all"),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="one JSON object, for programs")] = False,
+) -> None:
+    """Check whether this machine, with these settings, can run the ledger.
+
+    Looks at settings, versions, Kafka and its clock, topics, the worker's folder, and ports, and
+    says what to do about each thing that is not right. Only reads: it creates nothing, and writes
+    nothing to Kafka. The exit code is 1 if there is a problem; a warning is none.
+    """
+    from rich.console import Console
+
+    from cli.doctor.command import doctor as look
+
+    console = Console(width=_width(), stderr=json)
+    if not look(os.environ, tuple(programs or ()), console, as_json=json):
         raise typer.Exit(FAILED)
 
 

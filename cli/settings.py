@@ -131,9 +131,11 @@ class VerifySettings(RuleSettings, frozen=True, kw_only=True):
 class AuditSettings(VerifySettings, frozen=True, kw_only=True):
     """What ``audit`` reads: the same ledger, how often, and where it says what it found."""
 
-    audit_port: Annotated[Port, setting("port of the audit's metrics and probes, on 127.0.0.1")] = (
-        6080
-    )
+    audit_host: Annotated[
+        str,
+        setting("address of the audit's metrics and probes, which ask for no token"),
+    ] = "127.0.0.1"
+    audit_port: Annotated[Port, setting("port of the audit's metrics and probes")] = 6080
     audit_every_s: Annotated[
         float, setting("pause between two rounds of the audit, in seconds", ge=0.1, le=86_400)
     ] = 5.0

@@ -5,6 +5,7 @@ Never: a setting's value; only what it means and its default.
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from types import MappingProxyType
 from typing import Final
 
@@ -62,8 +63,9 @@ class Row(msgspec.Struct, frozen=True):
 
 
 def variables(command: str) -> list[str]:
-    """Return the names of the settings that a command reads."""
-    found = {each.variable: None for kind in READ_BY.get(command, ()) for each in describe(kind)}
+    """Return the names of the settings that a command reads; ``doctor`` looks at all of them."""
+    kinds = chain(*READ_BY.values()) if command == "doctor" else READ_BY.get(command, ())
+    found = {each.variable: None for kind in kinds for each in describe(kind)}
     return list(found)
 
 

@@ -51,7 +51,7 @@ def _run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
 def test_the_commands_are_those_that_are_documented():
     documented = (
         "run demo kafka topics ingest worker send simulate status verify prove audit rebuild "
-        "rejected export-log import-log export reconcile settings version"
+        "rejected export-log import-log export reconcile doctor settings version"
     )
     assert sorted(documented.split()) == sorted(_GROUP.commands)
 

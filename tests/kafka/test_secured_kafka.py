@@ -411,3 +411,30 @@ def assert_nothing_secret_in(folder: Path) -> None:
     for file in logs:
         for secret in (PASSWORD, WRONG, SECRET):
             assert secret not in file.read_text(), file
+
+
+def test_the_doctor_gets_in_over_tls_and_names_what_a_refusal_may_be_about(env):
+    with program("topics", env) as topics:
+        assert topics.wait(60) == 0, topics.tail()
+    code, printed = run(env, "doctor", "ingest", "worker")
+    assert code == 0, printed
+    assert "the brokers' clock is " in printed
+    code, printed = run({**env, "LEDGER_KAFKA_PASSWORD": WRONG}, "doctor", "ingest", "worker")
+    assert code == 1
+    assert "Authentication failed" in printed
+    assert "look at LEDGER_KAFKA_TLS, _CA_FILE, _SASL_MECHANISM, _USERNAME and _PASSWORD" in printed
+    for secret in (PASSWORD, WRONG):
+        assert secret not in printed
+
+
+def test_without_the_right_to_describe_the_cluster_the_doctor_warns_of_the_clock(secured, env):
+    with program("topics", env) as topics:
+        assert topics.wait(60) == 0, topics.tail()
+    asyncio.run(allow(secured, rights_of(env)))
+    code, printed = run({**env, "LEDGER_KAFKA_USERNAME": VERIFY}, "doctor", "worker")
+    assert code == 0, printed
+    assert "the brokers' clock can't be read (ClusterAuthorizationFailedError" in printed
+    assert "all 9 topics are as they must be" in printed
+    code, printed = run({**env, "LEDGER_KAFKA_USERNAME": INGEST}, "doctor", "ingest")
+    assert code == 0, printed
+    assert f"{names_of(env).webhooks}, {names_of(env).rejected} are there" in printed
