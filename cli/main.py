@@ -223,8 +223,8 @@ def send(  # noqa: PLR0913, PLR0917 - one option for each field
         str | None, typer.Option(help="a JSON object whose fields are put into `data`")
     ] = None,
     url: Annotated[
-        str, typer.Option(help="the ingress' address")
-    ] = "http://127.0.0.1:8000/webhooks/plexy",
+        str | None, typer.Option(help="the ingress' address; unless given, from the settings")
+    ] = None,
     secret: Annotated[
         str | None,
         typer.Option(
