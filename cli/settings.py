@@ -11,6 +11,7 @@ from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm
 from runtime.logs import LogFormat, LogLevel
 from runtime.rules import RuleSettings
 from runtime.settings import Port, Secret, Settings, SettingsError, setting
+from runtime.trust import Form, OldWebhookSecrets, ToleranceSeconds, WebhookSecrets
 
 
 class DemoSettings(Settings, frozen=True, kw_only=True):
@@ -45,17 +46,8 @@ class RunSettings(BrokerSettings, frozen=True, kw_only=True):
 class SendSettings(Settings, frozen=True, kw_only=True):
     """What ``send`` signs with, and where it sends; its options win."""
 
-    webhook_secrets: Annotated[
-        tuple[Secret, ...],
-        setting(
-            "signing secrets of the Plexy endpoint (`whsec_…`), comma-separated; several while one "
-            "is being replaced"
-        ),
-    ] = ()
-    signed_form: Annotated[
-        SignedForm,
-        setting("what Plexy signs: `body`, `timestamped` (time and body), or `either`"),
-    ] = SignedForm.EITHER
+    webhook_secrets: WebhookSecrets = ()
+    signed_form: Form = SignedForm.EITHER
     ingest_host: Annotated[str, setting("address that webhooks are received on")] = "127.0.0.1"
     ingest_port: Annotated[Port, setting("port that webhooks are received on")] = 8000
 
@@ -63,9 +55,7 @@ class SendSettings(Settings, frozen=True, kw_only=True):
 class SimulateSettings(SendSettings, frozen=True, kw_only=True):
     """What ``simulate`` reads beside that: how long signatures hold, and whom it asks."""
 
-    signature_tolerance_s: Annotated[
-        int, setting("how far a signature's time may be from now, in seconds", ge=1, le=86_400)
-    ] = DEFAULT_TOLERANCE_S
+    signature_tolerance_s: ToleranceSeconds = DEFAULT_TOLERANCE_S
     api_token: Annotated[
         Secret | None, setting("bearer token that the web views ask for; needed beyond loopback")
     ] = None
@@ -76,27 +66,13 @@ class SimulateSettings(SendSettings, frozen=True, kw_only=True):
 class VerifySettings(RuleSettings, frozen=True, kw_only=True):
     """What ``verify`` reads: which ledger, whose signatures were good, how events are read."""
 
-    webhook_secrets: Annotated[
-        tuple[Secret, ...],
-        setting(
-            "signing secrets of the Plexy endpoint (`whsec_…`), comma-separated; several while one "
-            "is being replaced"
-        ),
-    ] = ()
-    old_webhook_secrets: Annotated[
-        tuple[Secret, ...],
-        setting("signing secrets of former times, for what was delivered then; comma-separated"),
-    ] = ()
+    webhook_secrets: WebhookSecrets = ()
+    old_webhook_secrets: OldWebhookSecrets = ()
     allow_unsigned: Annotated[
         bool, setting("for development only: don't check signatures, take any delivery")
     ] = False
-    signed_form: Annotated[
-        SignedForm,
-        setting("what Plexy signs: `body`, `timestamped` (time and body), or `either`"),
-    ] = SignedForm.EITHER
-    signature_tolerance_s: Annotated[
-        int, setting("how far a signature's time may be from now, in seconds", ge=1, le=86_400)
-    ] = DEFAULT_TOLERANCE_S
+    signed_form: Form = SignedForm.EITHER
+    signature_tolerance_s: ToleranceSeconds = DEFAULT_TOLERANCE_S
 
     def check(self) -> None:
         """Refuse to pass a log whose signatures can't be checked, unless told so."""

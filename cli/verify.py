@@ -24,6 +24,7 @@ from cli.progress import progress_bar
 from cli.settings import VerifySettings
 from ledger.differences import Difference, references
 from ledger.truth import Trust, Truth
+from runtime import trust
 from runtime.partitions import partition_for
 from runtime.topics import ensure_topics
 
@@ -67,23 +68,15 @@ async def _verify(settings: VerifySettings, options: VerifyOptions, console: Con
 def new_truth(settings: VerifySettings, old_secrets: Iterable[bytes], since: Offsets) -> Truth:
     """Return a truth that has read nothing yet, with the signatures that these settings trust."""
     partition_of = partial(partition_for, partitions=settings.partitions)
-    trust = trust_of(settings, old_secrets, since)
-    return Truth(settings.field_names, trust, partition_of, settings.forget_after_ms)
+    trusted = trust_of(settings, old_secrets, since)
+    return Truth(settings.field_names, trusted, partition_of, settings.forget_after_ms)
 
 
 def trust_of(
     settings: VerifySettings, old_secrets: Iterable[bytes] = (), since: Offsets = _FROM_THE_START
 ) -> Trust | None:
     """Return whose signatures these settings trust; ``None`` where none are to be checked."""
-    if settings.allow_unsigned:
-        return None
-    given = (*settings.webhook_secrets, *settings.old_webhook_secrets)
-    return Trust(
-        secrets=(*(secret.reveal().encode() for secret in given), *old_secrets),
-        form=settings.signed_form,
-        tolerance_s=settings.signature_tolerance_s,
-        since=since,
-    )
+    return None if settings.allow_unsigned else trust.trust_of(settings, old_secrets, since)
 
 
 def _old_secrets(options: VerifyOptions) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""What deliveries are answered with: one shared 200, and problem documents.
+"""What deliveries are answered with: 200 with the place in the log, and problem documents.
 
 In: a problem's code and a sentence. Out: Starlette responses. Never: a secret, a body, or the
 address of a broker: Plexy's dashboard keeps these documents, and any sender reads them.
@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from ingest.appends import Place
 from runtime.problems import MEDIA_TYPE, Problem
 
 Headers = list[tuple[bytes, bytes]]
@@ -21,12 +22,26 @@ Headers = list[tuple[bytes, bytes]]
 class Waiting(NamedTuple):
     """An answer that ``settle`` gives once ``done`` is done, however that ended."""
 
-    done: asyncio.Future[None]
+    done: asyncio.Future[Place]
     settle: Callable[[], Response]
 
 
-# Built once: every accepted delivery is answered with this same object.
-RECEIVED: Final = Response(b'{"received": true}', media_type="application/json")
+class Received(Response):
+    """The answer to a delivery that is kept, with its event's place in the log of record."""
+
+    body = b'{"received": true}'
+    status_code = 200
+    background = None
+
+    def __init__(self, place: Place) -> None:
+        """Set what differs; Starlette's own ``__init__`` would take longer than the rest."""
+        self.place = place
+        self.raw_headers = [
+            (b"content-length", b"%d" % len(self.body)),
+            (b"content-type", b"application/json"),
+            (b"ledger-position", b"%d:%d" % place),
+        ]
+
 
 # The one list of the codes and their statuses; what programs may rely on.
 STATUS: Final[Mapping[str, int]] = MappingProxyType(

@@ -1,13 +1,12 @@
 """Appends through one producer: what arrives while a batch is under way goes out in the next one.
 
-In: records, each with the time by which it must be acknowledged. Out: for each a future, done once
-every replica in sync has the record, or failed with ``LogUnavailableError``. Never: a record that
-waits beyond its time, or two batches of one partition at a time, which is what keeps its records in
-the order of their arrival.
+In: records, each with the time by which it must be acknowledged. Out: for each a future, done with
+the record's place once every replica in sync has it, or failed with ``LogUnavailableError``. Never:
+a record that waits beyond its time, or two batches of one partition at a time, which is what keeps
+its records in the order of their arrival.
 
 aiokafka's own ``send`` does for each record what has to be done once for a batch: a look for the
-topic, a queue, a future that holds the record's place in the log. Here a loop turn's records of a
-partition become one batch, and a record's future holds nothing.
+topic, a queue, a task and timers. Here a loop turn's records of a partition become one batch.
 """
 
 import asyncio
@@ -16,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from ingest.records import Record
@@ -28,12 +28,19 @@ class LogUnavailableError(Exception):
     """The log did not acknowledge a record; the text says why, to whoever sent the delivery."""
 
 
+class Place(NamedTuple):
+    """Where a record stands in its topic."""
+
+    partition: int
+    offset: int
+
+
 class _Append(NamedTuple):
     """A record on its way; ``until`` is a time of the event loop's clock."""
 
     record: Record
     until: float
-    kept: asyncio.Future[None]
+    kept: asyncio.Future[Place]
 
 
 class Appends:
@@ -59,9 +66,9 @@ class Appends:
         self._timer: asyncio.TimerHandle | None = None
         self._look_at = float("inf")
 
-    def append(self, record: Record, until: float) -> asyncio.Future[None]:
+    def append(self, record: Record, until: float) -> asyncio.Future[Place]:
         """Take a record; the future is done once it is acknowledged, by ``until`` at the latest."""
-        kept: asyncio.Future[None] = self._loop.create_future()
+        kept: asyncio.Future[Place] = self._loop.create_future()
         if self._failed is not None:
             kept.set_exception(LogUnavailableError(self._failed))
             return kept
@@ -156,8 +163,7 @@ class _Lane:
                 acknowledged = await self._producer.send_batch(
                     self._fill(), self._topic, partition=self._partition
                 )
-                await acknowledged
-                self._keep()
+                self._keep(int((await acknowledged).offset))
         except BaseException as error:
             # Not only KafkaError, since aiokafka also fails by assertions, and cancels what waits:
             # whatever it was, the records are not acknowledged, and a new producer is the remedy.
@@ -174,11 +180,14 @@ class _Lane:
             self._under_way.append(self._waiting.popleft())
         return batch
 
-    def _keep(self) -> None:
+    def _keep(self, first_offset: int) -> None:
         """Tell those whose records are acknowledged; some may have been cancelled meanwhile."""
-        for each in self._under_way:
+        if first_offset < 0:
+            # A broker that has a batch twice may not say where; a sender that asks again is told.
+            raise KafkaError("the batch is kept, and nobody says where")
+        for offset, each in enumerate(self._under_way, first_offset):
             if not each.kept.done():
-                each.kept.set_result(None)
+                each.kept.set_result(Place(self._partition, offset))
         self._under_way = []
 
 

@@ -30,7 +30,7 @@ import httptools
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from ingest.answers import BUG, RECEIVED, ProblemResponse, Waiting, problem
+from ingest.answers import BUG, ProblemResponse, Received, Waiting, problem
 from ingest.direct import Direct, Exchange, encode, encode_received
 from ingest.load import SMALL_BYTES
 from ingest.patience import Patience
@@ -294,8 +294,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self.transport.is_closing():
             closes = not exchange.keep_alive or (b"connection", b"close") in answer.raw_headers
             headers = self.server_state.default_headers
-            if answer is RECEIVED and not closes:
-                self.transport.write(encode_received(headers))
+            if type(answer) is Received and not closes:
+                self.transport.write(encode_received(headers, answer))
             else:
                 self.transport.write(encode(answer, headers, closes=closes))
             if closes:

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from ingest.answers import RECEIVED, Headers, Waiting
+from ingest.answers import Headers, Received, Waiting
 
 
 class Direct(Protocol):
@@ -53,20 +53,23 @@ def encode(answer: Response, default_headers: Headers, *, closes: bool) -> bytes
     return b"%b%b\r\n%b" % (STATUS_LINE[answer.status_code], lines, bytes(answer.body))
 
 
-class _Received:
-    """The bytes of the answer that nearly every delivery gets; the server's clock is in them."""
+class _ReceivedHead:
+    """What the answers to accepted deliveries have alike; the server's clock is in it."""
 
     def __init__(self) -> None:
         self._headers: Headers | None = None
         self._encoded = b""
 
-    def __call__(self, default_headers: Headers) -> bytes:
-        """Return the answer ``RECEIVED`` on a connection that is kept."""
+    def __call__(self, default_headers: Headers, answer: Received) -> bytes:
+        """Return the answer on a connection that is kept."""
         # uvicorn makes a new list each second, with the new date.
         if default_headers is not self._headers:
             self._headers = default_headers
-            self._encoded = encode(RECEIVED, default_headers, closes=False)
-        return self._encoded
+            head, _, _ = encode(answer, default_headers, closes=False).partition(_PLACE)
+            self._encoded = head
+        return b"%b%b%d:%d\r\n\r\n%b" % (self._encoded, _PLACE, *answer.place, answer.body)
 
 
-encode_received: Final = _Received()
+# It comes last of an answer's headers, and before its place everything is the same.
+_PLACE: Final = b"ledger-position: "
+encode_received: Final = _ReceivedHead()

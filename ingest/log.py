@@ -16,7 +16,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from ingest.appends import Appends, LogUnavailableError
+from ingest.appends import Appends, LogUnavailableError, Place
 from ingest.producer import open_producer, trouble_with
 from ingest.records import Record
 from ingest.settings import IngestSettings
@@ -37,8 +37,8 @@ _log = structlog.get_logger(__name__)
 class Log(Protocol):
     """What the endpoints need of a log."""
 
-    def append(self, record: Record, until: float) -> Awaitable[None]:
-        """Be done once the record is kept; ``LogUnavailableError`` otherwise, by ``until``."""
+    def append(self, record: Record, until: float) -> Awaitable[Place]:
+        """Return its place once the record is kept; ``LogUnavailableError`` else, by ``until``."""
 
     async def trouble(self) -> str | None:
         """Find out why nothing can be appended at this moment; ``None`` if something can."""
@@ -85,14 +85,14 @@ class WebhookLog:
             await asyncio.wait([self._keeper])
         self._client_log.detach()
 
-    def append(self, record: Record, until: float) -> asyncio.Future[None]:
-        """Be done once Kafka has acknowledged; ``until`` is a time of the event loop's clock.
+    def append(self, record: Record, until: float) -> asyncio.Future[Place]:
+        """Return its place once Kafka acknowledged; ``until`` is a time of the event loop's clock.
 
         A record that was given up may still be delivered later. It is then there twice, since its
         sender delivers it again, and counts once.
         """
         if self._appends is None:
-            refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            refused: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
             refused.set_exception(LogUnavailableError(self._reason))
             return refused
         return self._appends.append(record, until)

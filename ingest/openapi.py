@@ -78,6 +78,11 @@ def describe(settings: IngestSettings) -> Json:
 
 def _delivery(settings: IngestSettings) -> Json:
     kept = {"type": "object", "properties": {"received": {"const": True}}, "required": ["received"]}
+    place = {
+        "description": "where the event stands in the log of record: `<partition>:<offset>`",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[0-9]+:[0-9]+$"},
+    }
     signature = {
         "name": "Plexy-Signature",
         "in": "header",
@@ -96,7 +101,7 @@ def _delivery(settings: IngestSettings) -> Json:
             "content": {"application/json": body},
         },
         "responses": {
-            "200": _json("The delivery is kept.", kept),
+            "200": _json("The delivery is kept.", kept) | {"headers": {"ledger-position": place}},
             **_responses(_DELIVERY),
         },
     }

@@ -9,7 +9,8 @@ from typing import Annotated, Final
 from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm
 from runtime.kafka import KafkaSettings
 from runtime.logs import LogFormat, LogLevel
-from runtime.settings import Port, Secret, SettingsError, setting
+from runtime.settings import Port, SettingsError, setting
+from runtime.trust import Form, ToleranceSeconds, WebhookSecrets
 
 _MIB: Final = 1024 * 1024
 # The largest body there may be: `ledger.topics.MAX_RECORD_BYTES` leaves room for its headers.
@@ -21,23 +22,12 @@ LONGEST_ANSWER_S: Final = 10
 class IngestSettings(KafkaSettings, frozen=True, kw_only=True):
     """One ingress: whom it trusts, where it listens, how much it takes at a time."""
 
-    webhook_secrets: Annotated[
-        tuple[Secret, ...],
-        setting(
-            "signing secrets of the Plexy endpoint (`whsec_…`), comma-separated; several while one "
-            "is being replaced"
-        ),
-    ] = ()
+    webhook_secrets: WebhookSecrets = ()
     allow_unsigned: Annotated[
         bool, setting("for development only: don't check signatures, take any delivery")
     ] = False
-    signed_form: Annotated[
-        SignedForm,
-        setting("what Plexy signs: `body`, `timestamped` (time and body), or `either`"),
-    ] = SignedForm.EITHER
-    signature_tolerance_s: Annotated[
-        int, setting("how far a signature's time may be from now, in seconds", ge=1, le=86_400)
-    ] = DEFAULT_TOLERANCE_S
+    signed_form: Form = SignedForm.EITHER
+    signature_tolerance_s: ToleranceSeconds = DEFAULT_TOLERANCE_S
     ingest_host: Annotated[str, setting("address that webhooks are received on")] = "127.0.0.1"
     ingest_port: Annotated[Port, setting("port that webhooks are received on")] = 8000
     ingest_processes: Annotated[

@@ -12,8 +12,8 @@ from typing import Final, NamedTuple, assert_never
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ingest.answers import RECEIVED, Headers, Waiting, problem
-from ingest.appends import LogUnavailableError
+from ingest.answers import Headers, Received, Waiting, problem
+from ingest.appends import LogUnavailableError, Place
 from ingest.body import BodyFault, read_body
 from ingest.load import BodyMemory, Deliveries
 from ingest.log import Log
@@ -38,11 +38,13 @@ _READ_SHARE: Final = 0.6
 # The last tenth is for the answer's own way.
 _APPEND_SHARE: Final = 0.9
 
+_ACCEPTED: Final = "accepted"
+
 _log = FrequentLog()
 
 
 class _Outcome(NamedTuple):
-    """What became of a delivery; without ``answer``, its sender has gone.
+    """What becomes of a delivery; without ``answer``, its sender has gone, or will hear its place.
 
     With ``record``, it holds only once the log has that.
     """
@@ -135,7 +137,7 @@ class WebhookEndpoint:
             self._deliveries.release()
         return _settled(outcome, kept)
 
-    def _append(self, record: Record, until: float) -> asyncio.Future[None] | None:
+    def _append(self, record: Record, until: float) -> asyncio.Future[Place] | None:
         """Begin to keep a record, which takes a place until ``release``; ``None`` without one.
 
         Only what is to be kept takes a place, and so only what has a good signature.
@@ -159,7 +161,7 @@ class WebhookEndpoint:
         match envelope:
             case Envelope():
                 record = webhook_record(self._names, delivery, body, envelope)
-                return _Outcome("accepted", RECEIVED, envelope.id, envelope.type, record)
+                return _Outcome(_ACCEPTED, None, envelope.id, envelope.type, record)
             case Rejection():
                 event_id = readable_event_id(body)
                 record = rejected_delivery_record(self._names, delivery, body, envelope, event_id)
@@ -226,10 +228,12 @@ def _rejected(rejection: Rejection, event_id: str | None, record: Record) -> _Ou
     return _Outcome(code, answer, event_id, record=record)
 
 
-def _settled(outcome: _Outcome, kept: asyncio.Future[None]) -> _Outcome:
+def _settled(outcome: _Outcome, kept: asyncio.Future[Place]) -> _Outcome:
     """Return what became of a delivery whose record is kept, or is not."""
     error = kept.exception()
     if error is None:
+        if outcome.name is _ACCEPTED:
+            return outcome._replace(answer=Received(kept.result()))
         return outcome
     if not isinstance(error, LogUnavailableError):
         raise error

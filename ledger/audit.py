@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
-from ledger.deduplication import PROGRESS_KEY, START, Progress
+from ledger.deduplication import PROGRESS_KEY, START, Progress, Seen
 from ledger.differences import Difference, Kind, references
 from ledger.events import Event
 from ledger.orders import Order, OrderDocument, describe
@@ -55,8 +56,15 @@ def check_seen(
     elif first is None:
         detail = "the table knows it, the log does not have it"
         yield _about_event(truth, Kind.SEEN_UNEXPLAINED, partition, key, detail)
-    elif held != first:
-        yield _about_event(truth, Kind.SEEN_DIFFERS, partition, key, unlike(first, held))
+    elif (due := _as_far_as(held, first, truth.settled.get(partition, 0))) != held:
+        yield _about_event(truth, Kind.SEEN_DIFFERS, partition, key, unlike(due, held))
+
+
+def _as_far_as(held: Seen, first: Seen, settled: int) -> Seen:
+    """Return what a table may remember that was read before the log: not yet all repeats."""
+    least = sum(offset < settled for offset in first.repeats)
+    reached = max(least, min(len(held.repeats), len(first.repeats)))
+    return replace(first, repeats=first.repeats[:reached])
 
 
 def _check_progress(truth: Truth, partition: int, value: bytes | None) -> Iterator[Difference]:

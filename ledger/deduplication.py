@@ -26,6 +26,10 @@ DAY_MS: Final = 24 * 3600 * 1000
 FORGET_AFTER_DAYS: Final = 90
 FORGET_AFTER_MS: Final = FORGET_AFTER_DAYS * DAY_MS
 
+# Of an event that comes more often, the later places are in the log alone: a bound for the value,
+# and more than Plexy's retries within 75 hours.
+MOST_REPEATS: Final = 64
+
 # Where the table keeps a partition's progress: no event has this id.
 PROGRESS_KEY: Final = b""
 
@@ -62,11 +66,24 @@ class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What is remembered of an event id: its content, and where and when it was first seen.
 
     ``timestamp_ms`` is the log's time there. After it was forgotten, it is first seen once more.
+    ``repeats`` are the first offsets at which it came again, whatever its content.
     """
 
     digest: bytes
     offset: int
     timestamp_ms: int
+    repeats: tuple[int, ...] = ()
+
+    @property
+    def last_offset(self) -> int:
+        """Where the id was seen last, as far as that is remembered."""
+        return self.repeats[-1] if self.repeats else self.offset
+
+    def repeated(self, offset: int) -> "Seen":
+        """Return what is remembered after the id came once more."""
+        if len(self.repeats) >= MOST_REPEATS:
+            return self
+        return msgspec.structs.replace(self, repeats=(*self.repeats, offset))
 
 
 class Progress(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -121,7 +138,8 @@ def deduplicate(
     """Judge a partition's records in their order.
 
     ``known`` holds what was seen under their keys before, forgotten or not, and ``progress`` how
-    far the log was judged with it: what is up to there was published, and is passed over.
+    far the log was judged with it: what is up to there was published, and is passed over. ``seen``
+    of the result is what is remembered now of each id that was new or came again.
     """
     result = Deduplicated(progress=progress, events=[], seen={}, rejected=[], counts=Counter())
     for record in records:
@@ -182,13 +200,16 @@ def _judge(
         return
     first = result.seen.get(key) or known.get(key)
     digest = content_digest(envelope)
-    if first is not None and first.offset >= record.offset:
+    if first is not None and first.last_offset >= record.offset:
         # Only a part of what was seen reached the table; all of it was published before.
         result.counts["replayed"] += 1
-    elif first is None or result.progress.forgets(first, forget_after_ms):
+        return
+    if first is None or result.progress.forgets(first, forget_after_ms):
         result.seen[key] = Seen(digest, record.offset, result.progress.timestamp_ms)
         _take(record, envelope, names, result)
-    elif first.digest == digest:
+        return
+    result.seen[key] = first.repeated(record.offset)
+    if first.digest == digest:
         result.counts["duplicate"] += 1
     else:
         detail = f"the id was first seen at offset {first.offset} with other content"

@@ -7,9 +7,9 @@ because it was put back for another; and never a verdict that differs from what 
 log with this code and these settings would come to.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from hashlib import sha256
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -32,17 +32,6 @@ _DECISIONS: Final = {
     ),
 }
 _NOT_AN_EVENT_THEN: Final = frozenset({Reason.MALFORMED_JSON, Reason.INVALID_ENVELOPE})
-
-
-class KeptRecord(Protocol):
-    """A record of ``plexy.rejected`` as a consumer gives it; ``timestamp`` is in milliseconds."""
-
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
 
 
 class Place(NamedTuple):
@@ -106,7 +95,7 @@ class Quarantine:
         self._ways_back = {names.webhooks, names.events}
         self._ids: dict[bytes, set[str]] = {}
 
-    def read(self, records: Iterable[KeptRecord]) -> None:
+    def read(self, records: Iterable[SignedRecord]) -> None:
         """Take the next records of a partition. All of one item have one key, and so lie in one."""
         for record in records:
             self._add(record)
@@ -129,7 +118,7 @@ class Quarantine:
                 return each
         return None
 
-    def _add(self, record: KeptRecord) -> None:
+    def _add(self, record: SignedRecord) -> None:
         headers = {name: value.decode(errors="replace") for name, value in record.headers}
         new = _item(record, headers)
         known = self.items.get(new.id)
@@ -186,7 +175,7 @@ def _still(rejection: Rejection) -> str:
     return f"it is rejected still: {rejection.reason}: {rejection.detail}"
 
 
-def _item(record: KeptRecord, headers: dict[str, str]) -> Item:
+def _item(record: SignedRecord, headers: dict[str, str]) -> Item:
     origin = headers.get("source-topic", _UNKNOWN)
     partition, offset = headers.get("source-partition", ""), headers.get("source-offset", "")
     source = None

@@ -39,7 +39,9 @@ _LOG: Final = "plexy.webhooks"
 class SignedRecord(Record, Protocol):
     """A record of the log with what ingress kept beside the body."""
 
-    headers: Sequence[tuple[str, bytes]]
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """The signature, and when and as what the body arrived."""
 
 
 class Trust(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,9 +180,11 @@ class Truth:
     def _remember(self, partition: int, new: Mapping[bytes, Seen]) -> None:
         """Keep what was seen in the order of the log's time, and only what is not forgotten."""
         seen = self.seen[partition]
-        for key in new:
-            seen.pop(key, None)
-        seen.update(new)
+        for key, value in new.items():
+            # What came again keeps its place: it was first seen when it was.
+            if key in seen and seen[key].offset != value.offset:
+                del seen[key]
+            seen[key] = value
         forgotten = takewhile(lambda key: self.is_forgotten(partition, seen[key]), seen)
         for key in list(forgotten):
             del seen[key]

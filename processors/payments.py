@@ -9,6 +9,7 @@ from functools import partial
 
 import structlog
 
+from ledger.activity import activity_of
 from ledger.events import Event
 from ledger.payments import fold_payments
 from ledger.wire import ENTRIES, EVENTS, PAYMENTS, SNAPSHOTS
@@ -44,6 +45,7 @@ def add_agent(app: LedgerApp) -> None:
             (key.encode(), PAYMENTS.encode(value)) for key, value in folded.payments.items()
         )
         effects.then(partial(_warn, folded.reused))
+        effects.then(partial(app.sums.posted, chunk.partition, activity_of(folded.entries)))
 
     app.add_hop("payments", app.names.events, "payments", fold)
 

@@ -17,10 +17,19 @@ from yarl import URL
 from runtime.partitions import partition_for
 from runtime.problems import MEDIA_TYPE, Problem
 
-_ANSWER_WITHIN_S: Final = 5.0
+# A view may wait for an event for 20 s, and read the log for 8.
+_ANSWER_WITHIN_S: Final = 30.0
+_CONNECT_WITHIN_S: Final = 5.0
 # Set on a request that a worker passes on: nobody passes it on once more.
 _FORWARDED: Final = "Ledger-Forwarded"
-_PASSED_ON: Final = ("Content-Type", "ETag", "Cache-Control", "Retry-After", "WWW-Authenticate")
+_PASSED_ON: Final = (
+    "Content-Type",
+    "Content-Disposition",
+    "ETag",
+    "Cache-Control",
+    "Retry-After",
+    "WWW-Authenticate",
+)
 
 
 class Router(FaustRouter):
@@ -62,7 +71,7 @@ class Router(FaustRouter):
                 **{name: value for name, value in request.headers.items() if name != "Host"},
                 _FORWARDED: "1",
             },
-            timeout=aiohttp.ClientTimeout(total=_ANSWER_WITHIN_S),
+            timeout=aiohttp.ClientTimeout(total=_ANSWER_WITHIN_S, sock_connect=_CONNECT_WITHIN_S),
             allow_redirects=False,
         ) as answer:
             headers = {name: answer.headers[name] for name in _PASSED_ON if name in answer.headers}

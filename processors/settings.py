@@ -4,17 +4,23 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final
 
+from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm
 from ledger.topics import TABLES
+from ledger.truth import Trust
 from runtime.logs import LogFormat, LogLevel
 from runtime.rules import RuleSettings
 from runtime.settings import Port, Secret, SettingsError, setting
+from runtime.trust import Form, OldWebhookSecrets, ToleranceSeconds, WebhookSecrets, trust_of
 
 # Below that a database would do little else than flush its write buffers.
 _LEAST_MIB_A_DATABASE: Final = 2
 
 
 class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
-    """One worker: where it keeps its tables, what it serves, how it folds."""
+    """One worker: where it keeps its tables, what it serves, how it folds.
+
+    With the endpoint's secrets its views say of each delivery whether its signature is good.
+    """
 
     data_dir: Annotated[
         Path, setting("folder for local state; each worker needs one of its own")
@@ -22,6 +28,10 @@ class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
     api_token: Annotated[
         Secret | None, setting("bearer token that the web views ask for; needed beyond loopback")
     ] = None
+    webhook_secrets: WebhookSecrets = ()
+    old_webhook_secrets: OldWebhookSecrets = ()
+    signed_form: Form = SignedForm.EITHER
+    signature_tolerance_s: ToleranceSeconds = DEFAULT_TOLERANCE_S
     web_bind: Annotated[str, setting("address that the web views listen on")] = "127.0.0.1"
     web_host: Annotated[
         str, setting("host name under which the other workers reach this one's views")
@@ -52,6 +62,11 @@ class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
                 f"databases, one for each table and partition (LEDGER_PARTITIONS={self.partitions})"
                 f": set at least {_LEAST_MIB_A_DATABASE * databases}"
             )
+
+    @property
+    def trust(self) -> Trust | None:
+        """Whose signatures are good; ``None`` where no secret is set."""
+        return trust_of(self) if self.webhook_secrets or self.old_webhook_secrets else None
 
     def check_web_bind(self, address: str) -> None:
         """Refuse an address beyond loopback where no token is set."""

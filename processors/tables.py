@@ -5,7 +5,7 @@ Rows and offset are one write of RocksDB's: all of it is there after a crash, or
 table's changelog, and when, is told in ``processors.effects``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Final, cast
 
@@ -44,6 +44,12 @@ class ChunkTable(faust.Table[bytes, bytes]):
         items.seek(after)
         others = {after, OFFSET_KEY}
         return dict(islice((item for item in items if item[0] not in others), limit))
+
+    def values_now(self, partition: int) -> Iterator[bytes]:
+        """Return all values that the partition holds at this moment, whatever is written later."""
+        items = self._db(partition).iteritems()
+        items.seek_to_first()
+        return (value for key, value in items if key != OFFSET_KEY)
 
     def is_active(self, partition: int) -> bool:
         """Return whether this worker folds the partition, so that its state here is the newest."""

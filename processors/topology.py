@@ -19,7 +19,9 @@ from processors.identity import claim, member
 from processors.lanes import work_in_lanes
 from processors.router import Router
 from processors.settings import WorkerSettings
+from processors.sums import Sums
 from processors.tables import ChunkTable, rocksdb_options, write_buffers_bytes
+from processors.topic_reader import TopicReader
 from processors.transport import Transport
 from processors.writers import Writers
 from runtime.topics import ensure_topics
@@ -50,6 +52,10 @@ class LedgerApp(faust.App):
         self.chunk_tables: dict[TableName, ChunkTable] = {
             name: self._new_table(name) for name in TABLES
         }
+        # For the views.
+        self.reader = TopicReader(settings)
+        self.sums = Sums(self, self.chunk_tables["payments"], settings.partitions)
+        self.task(self.sums.keep)
 
     async def on_first_start(self) -> None:
         """Create or check the topics: where one is missing, Faust would idle for ever."""
@@ -92,6 +98,7 @@ class LedgerApp(faust.App):
         """End the writers while there are connections, and after the chunks at work have ended."""
         await super().on_stop()
         await self.writers.close()
+        await self.reader.close()
 
     def chunked(self, topic: str) -> Any:
         """Declare a topic whose events are chunks, and whose offsets the transport commits."""

@@ -5,7 +5,7 @@ import contextlib
 
 from faust.types import TP
 
-from ingest.log import LogUnavailableError
+from ingest.appends import LogUnavailableError, Place
 from ingest.records import Record
 from processors.chunk import Chunk, FetchedRecord
 from processors.offsets import ChunkOffsets
@@ -27,7 +27,7 @@ class FakeLog:
         self.asked = 0
         self.running = False
 
-    async def append(self, record: Record, until: float) -> None:
+    async def append(self, record: Record, until: float) -> Place:
         """Keep the record, and wait for the acknowledgement until then at most."""
         if self.reason is not None:
             raise LogUnavailableError(self.reason)
@@ -40,6 +40,7 @@ class FakeLog:
             raise LogUnavailableError("the fake did not acknowledge in time") from None
         finally:
             self.waiting -= 1
+        return Place(0, len(self.records) - 1)
 
     async def trouble(self) -> str | None:
         """Say why it is unavailable."""

@@ -5,8 +5,9 @@ from collections import Counter
 
 import pytest
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.structs import RecordMetadata, TopicPartition
 
-from ingest.appends import Appends, LogUnavailableError
+from ingest.appends import Appends, LogUnavailableError, Place
 from ingest.records import Record
 from runtime.partitions import partition_for
 from tests.fakes import until
@@ -14,11 +15,16 @@ from tests.fakes import until
 PARTITIONS = 4
 
 
+def written(partition: int, offset: int) -> RecordMetadata:
+    return RecordMetadata("log", partition, TopicPartition("log", partition), offset, 0, 0, 0)
+
+
 class Producer:
     """The batch side of aiokafka's producer: it acknowledges, or fails, what it is told to."""
 
     def __init__(self, batch_bytes: int = 10_000) -> None:
         self.batches: list[tuple[int, int, asyncio.Future]] = []
+        self.ends: Counter[int] = Counter()
         self._batch_bytes = batch_bytes
 
     def create_batch(self) -> BatchBuilder:
@@ -36,9 +42,13 @@ class Producer:
         return [count for _, count, _ in self.batches]
 
     def acknowledge(self) -> None:
-        for _, _, future in self.batches:
+        for partition, count, future in self.batches:
             if not future.done():
-                future.set_result(None)
+                tp = TopicPartition("log", partition)
+                future.set_result(
+                    RecordMetadata("log", partition, tp, self.ends[partition], 0, 0, 0)
+                )
+                self.ends[partition] += count
 
 
 class Lost(list):
@@ -55,6 +65,13 @@ def started(producer: Producer) -> tuple[Appends, Lost]:
 
 def a_record(key: bytes = b"evt_1", size: int = 10) -> Record:
     return Record("log", key, b"x" * size, [("a-header", b"")], 1)
+
+
+async def acknowledged(producer: Producer, kept: list[asyncio.Future]) -> list[Place]:
+    done = sum(producer.records)
+    await until(lambda: sum(producer.records) == done + len(kept))
+    producer.acknowledge()
+    return await asyncio.gather(*kept)
 
 
 def in_time() -> float:
@@ -131,8 +148,26 @@ async def test_records_that_are_acknowledged_in_time_keep_the_producer():
     assert lost == []
 
 
+async def test_each_record_is_told_its_place():
+    producer = Producer()
+    appends, _ = started(producer)
+    keys = [b"evt_%d" % n for n in range(20)]
+    told = []
+    for some in (keys[:10], keys[10:]):
+        told += await acknowledged(producer, [appends.append(a_record(k), in_time()) for k in some])
+    for partition in range(PARTITIONS):
+        mine = [key for key in keys if partition_for(key, PARTITIONS) == partition]
+        places = [told[keys.index(key)] for key in mine]
+        assert places == [(partition, offset) for offset in range(len(mine))]
+
+
 @pytest.mark.parametrize(
-    "end", [lambda batch: batch.set_exception(AssertionError()), lambda batch: batch.cancel()]
+    "end",
+    [
+        lambda batch: batch.set_exception(AssertionError()),
+        lambda batch: batch.cancel(),
+        lambda batch: batch.set_result(written(0, -1)),
+    ],
 )
 async def test_a_batch_that_fails_or_is_dropped_is_never_an_acknowledgement(end):
     producer = Producer()

@@ -33,6 +33,7 @@ async def test_a_signed_delivery_is_answered_200_and_kept_byte_for_byte(running)
     before_ms = int(time.time() * 1000)
     answer = await running.deliver(body, content_type="application/json; charset=utf-8")
     assert (answer.status_code, answer.content) == (200, b'{"received": true}')
+    assert answer.headers["ledger-position"] == "0:0"
     assert answer.headers["content-type"] == "application/json"
     [record] = running.log.records
     headers = dict(record.headers)

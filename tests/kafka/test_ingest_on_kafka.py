@@ -180,6 +180,7 @@ async def test_an_acknowledged_delivery_is_in_the_log_byte_for_byte(running):
     answer = await running.deliver(body)
     assert (answer.status_code, answer.content) == (200, b'{"received": true}')
     [record] = await running.log_of_record()
+    assert answer.headers["Ledger-Position"] == f"{record.partition}:{record.offset}"
     assert (record.key, record.value) == ("evt_ü".encode(), body)
     assert [name for name, _ in record.headers] == [
         "plexy-signature",

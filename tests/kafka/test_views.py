@@ -81,11 +81,16 @@ class Answer(NamedTuple):
 
 
 def ask(
-    env: Mapping[str, str], path: str, *, method: str = "GET", token: str | None = TOKEN
+    env: Mapping[str, str],
+    path: str,
+    *,
+    method: str = "GET",
+    token: str | None = TOKEN,
+    headers: Mapping[str, str] | None = None,
 ) -> Answer:
     """Send one request; ``path`` goes out as it is."""
     connection = http.client.HTTPConnection("127.0.0.1", int(env["LEDGER_WEB_PORT"]), timeout=30)
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    headers = {**(headers or {}), **({} if token is None else {"Authorization": f"Bearer {token}"})}
     try:
         connection.request(method, path, headers=headers)
         response = connection.getresponse()
@@ -225,7 +230,7 @@ class TestErrors:
         assert_problem(ask(env, f"/{kind}/{path}"), 404, code)
 
     @pytest.mark.parametrize(
-        "path", ["/orders", "/orders/", "/payments", "/nowhere", "/order/ord_1", "//", "/%2E"]
+        "path", ["/orders/", "/events", "/payments", "/nowhere", "/order/ord_1", "//", "/%2E"]
     )
     def test_an_unknown_path_is_a_404_problem(self, env, path):
         assert_problem(ask(env, path), 404, "not_found")

@@ -6,16 +6,20 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from ledger.audit import check_seen
 from ledger.deduplication import DAY_MS, PROGRESS_KEY, Seen
 from ledger.differences import Kind
 from ledger.money import Money
 from ledger.orders import Order, describe
 from ledger.payments import Payment, Snapshot
 from ledger.wire import ORDER_DOCUMENTS, ORDERS, PAYMENTS, PROGRESS, SEEN
-from tests.ledger.audited import Ledger, body_of, example, kinds, partition_of
+from tests.ledger.audited import PARTITIONS, Ledger, body_of, example, kinds, partition_of
 from tests.ledger.examples import failure, refund, success
 from tests.strategies import chunked, histories
+
+EVT_1 = (partition_of(b"evt_1"), b"evt_1")
 
 
 @given(st.data())
@@ -260,6 +264,28 @@ def test_what_is_remembered_of_an_id_is_judged():
     assert kinds(ledger) == [Kind.SEEN_UNEXPLAINED]
 
 
+@pytest.mark.parametrize(
+    ("held", "settled", "right"),
+    [
+        ((), 0, True),
+        ((), 100, False),
+        ((1,), 0, True),
+        ((1, 2), 100, True),
+        ((2,), 0, False),
+        ((1, 2, 3), 100, False),
+    ],
+)
+def test_a_table_may_lack_the_repeats_that_came_while_it_was_read(held, settled, right):
+    ledger = Ledger([success("evt_1", payment="pay_1")] * 3)
+    first = SEEN.decode(ledger.seen[EVT_1])
+    assert first.repeats == (1, 2)
+    ledger.seen[EVT_1] = SEEN.encode(replace(first, repeats=held))
+    truth = ledger.truth()
+    truth.settled = dict.fromkeys(range(PARTITIONS), settled)
+    found = list(check_seen(truth, *EVT_1, ledger.seen[EVT_1]))
+    assert [each.kind for each in found] == ([] if right else [Kind.SEEN_DIFFERS])
+
+
 def _forgetful(*days: int) -> Ledger:
     """Return a ledger of one event that came again, each time on another day, and of a later one.
 
@@ -267,9 +293,6 @@ def _forgetful(*days: int) -> Ledger:
     """
     events = [success("evt_1", payment="pay_1")] * (len(days) - 1)
     return Ledger([*events, success("evt_4", payment="pay_2")], days=days)
-
-
-EVT_1 = (partition_of(b"evt_1"), b"evt_1")
 
 
 def test_the_event_that_comes_later_is_in_the_same_partition():

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from ledger.deduplication import START, Seen, deduplicate
+from ledger.deduplication import MOST_REPEATS, START, Seen, deduplicate
 from ledger.envelope import content_digest, decode_envelope
 from ledger.events import FieldNames
 from ledger.rejections import Reason
@@ -57,15 +58,30 @@ def test_a_new_event_is_folded_and_remembered():
 def test_the_same_content_again_is_dropped_and_counted():
     result = judge(record(offset=5), record(offset=6), record(offset=9))
     assert [event.offset for event in result.events] == [5]
-    assert result.seen[b"evt_1"].offset == 5
+    assert (result.seen[b"evt_1"].offset, result.seen[b"evt_1"].repeats) == (5, (6, 9))
     assert (result.rejected, result.counts) == ([], {"folded": 1, "duplicate": 2})
 
 
-def test_the_same_content_again_in_a_later_run_is_dropped_and_not_remembered_anew():
+def test_the_same_content_again_in_a_later_run_is_dropped_and_its_place_remembered():
     known = judge(record(offset=5)).seen
     result = judge(record(offset=6), known=known)
-    assert (result.events, result.seen, result.rejected) == ([], {}, [])
+    assert (result.events, result.rejected) == ([], [])
+    assert result.seen == {b"evt_1": replace(known[b"evt_1"], repeats=(6,))}
     assert result.counts == {"duplicate": 1}
+
+
+def test_of_what_comes_again_and_again_the_first_places_are_remembered():
+    result = judge(*(record(offset=n) for n in range(MOST_REPEATS + 10)))
+    assert result.seen[b"evt_1"].repeats == tuple(range(1, MOST_REPEATS + 1))
+    assert result.counts["duplicate"] == MOST_REPEATS + 9
+
+
+def test_a_replay_of_what_came_again_adds_nothing():
+    records = [record(offset=5), record(offset=6), record(data=OTHER, offset=7)]
+    known = judge(*records).seen
+    result = judge(*records, known=known)
+    assert (result.events, result.seen, result.rejected) == ([], {}, [])
+    assert result.counts == {"replayed": 3}
 
 
 @pytest.mark.parametrize("runs", [1, 2])

@@ -1,0 +1,38 @@
+"""Activity: what was posted to each account, by currency and day.
+
+In: entries, payments. Out: sums in minor units; those of all days are the trial balance. A day is
+that of the fact, in UTC. An entry and its reversal have one day, so that they leave nothing there.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from ledger.journal import Entry, entry_of
+from ledger.payments import Payment, standing_facts
+
+DAY_S: Final = 24 * 3600
+
+Activity = Mapping[tuple[str, str, int], int]
+"""Minor units by account, currency and day, in days since 1970-01-01."""
+
+
+def activity_of(entries: Iterable[Entry]) -> dict[tuple[str, str, int], int]:
+    """Sum entries, each of which is posted once."""
+    sums: dict[tuple[str, str, int], int] = defaultdict(int)
+    for entry in entries:
+        day = entry.created // DAY_S
+        for posting in entry.postings:
+            sums[posting.account, posting.currency, day] += posting.amount
+    return sums
+
+
+def standing_activity(payment: Payment) -> dict[tuple[str, str, int], int]:
+    """Sum what stands posted for a payment, whatever was posted and taken back on the way."""
+    return activity_of(entry_of(subject, fact) for subject, fact in standing_facts(payment).items())
+
+
+def add(sums: dict[tuple[str, str, int], int], more: Activity) -> None:
+    """Add sums to others."""
+    for key, amount in more.items():
+        sums[key] = sums.get(key, 0) + amount

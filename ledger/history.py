@@ -1,0 +1,225 @@
+"""History: what became of each delivery of an order's events, and what the order was at any time.
+
+In: the records of the log of record that hold every delivery of some events; nothing else is asked.
+Out: each delivery with its outcome, and the order as its deliveries up to a time make it. All of it
+is the fold itself, done again: so it says what the ledger knew then, and not what it might have.
+
+A delivery's time is the one of its arrival. What *occurred* earlier may have arrived later, and
+counts from then on.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from ledger.deduplication import FORGET_AFTER_MS, Seen, deduplicate
+from ledger.envelope import Envelope, decode_envelope
+from ledger.events import Event, FieldNames
+from ledger.journal import Entry
+from ledger.orders import Order, OrderDocument, Totals, describe, fold_orders
+from ledger.payments import Payment, fold_payments
+from ledger.truth import SignedRecord, Trust
+
+FOLDED: Final = "folded"
+UNFOLDED: Final = "unfolded"
+DUPLICATE: Final = "duplicate"
+GOOD: Final = "good"
+NOT_CHECKED: Final = "not_checked"
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """What the log is folded with, beside the rules that are the same everywhere."""
+
+    names: FieldNames = FieldNames()
+    forget_after_ms: int = FORGET_AFTER_MS
+
+
+class Place(msgspec.Struct, frozen=True, order=True):
+    """Where a record stands in the log of record."""
+
+    partition: int
+    offset: int
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One delivery, and what became of it.
+
+    ``outcome`` is ``folded`` (it counts), ``duplicate``, ``unfolded`` (a type that is kept and not
+    folded), or the reason for which it was rejected; ``detail`` says it in a sentence. ``created``
+    is when it occurred, in Unix seconds, as Plexy says; ``received_at_ms`` when it arrived, in Unix
+    milliseconds. ``signature`` is ``good``, ``not_checked``, or what is wrong with it now.
+    ``headers`` and ``body`` are as they came, base64 in JSON, where they were asked for.
+    """
+
+    event_id: str
+    place: Place
+    received_at_ms: int
+    outcome: str
+    detail: str = ""
+    type: str | None = None
+    created: int | None = None
+    payment_id: str | None = None
+    order_reference: str | None = None
+    signature: str = NOT_CHECKED
+    headers: dict[str, bytes] | None = None
+    body: bytes | None = None
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The order after one delivery; ``version`` 0 and no status while it has no payment.
+
+    ``entries`` are what the delivery posted to the journal.
+    """
+
+    place: Place
+    event_id: str
+    outcome: str
+    version: int
+    status: str | None = None
+    totals: dict[str, Totals] = {}
+    anomalies: tuple[str, ...] = ()
+    entries: tuple[Entry, ...] = ()
+
+
+class _Judged(msgspec.Struct, frozen=True):
+    """A record with its verdict; ``event`` where it counts."""
+
+    record: SignedRecord
+    event_id: str
+    outcome: str
+    detail: str
+    event: Event | None
+
+
+def deliveries(
+    records: Iterable[SignedRecord],
+    rules: Rules,
+    trust: Trust | None,
+    *,
+    raw: bool = False,
+) -> list[Delivery]:
+    """Return what became of each delivery, in the order of arrival; ``trust`` checks signatures."""
+    return [_describe(judged, trust, raw=raw) for judged in _judge(records, rules)]
+
+
+def steps(records: Iterable[SignedRecord], rules: Rules, order_id: str) -> list[Step]:
+    """Return the order after each delivery, in the order of arrival."""
+    fold = _Fold()
+    told: list[Step] = []
+    for judged in _judge(records, rules):
+        entries = fold.add(judged.event) if judged.event else ()
+        order = fold.order(order_id)
+        told.append(
+            Step(
+                place=Place(judged.record.partition, judged.record.offset),
+                event_id=judged.event_id,
+                outcome=judged.outcome,
+                version=order.version if order else 0,
+                status=order.status if order else None,
+                totals=order.totals if order else {},
+                anomalies=order.anomalies if order else (),
+                entries=tuple(entries),
+            )
+        )
+    return told
+
+
+def events_of(records: Iterable[SignedRecord], rules: Rules) -> list[Event]:
+    """Return the events that count, in the order of arrival."""
+    return [judged.event for judged in _judge(records, rules) if judged.event]
+
+
+def order_of(events: Iterable[Event], order_id: str) -> OrderDocument | None:
+    """Return what an order is once these events are folded, each a chunk of its own."""
+    fold = _Fold()
+    for event in events:
+        fold.add(event)
+    return fold.order(order_id)
+
+
+def as_of(
+    records: Iterable[SignedRecord], rules: Rules, order_id: str, at_ms: int
+) -> OrderDocument | None:
+    """Return the order as what had arrived by a time makes it; ``None`` if it was not there yet."""
+    by_then = [record for record in records if record.timestamp <= at_ms]
+    return order_of(events_of(by_then, rules), order_id)
+
+
+class _Fold:
+    """The two hops behind deduplication, in memory."""
+
+    def __init__(self) -> None:
+        self._payments: dict[str, Payment] = {}
+        self._orders: dict[str, Order] = {}
+
+    def add(self, event: Event) -> list[Entry]:
+        folded = fold_payments([event], self._payments)
+        self._payments.update(folded.payments)
+        self._orders.update(fold_orders(folded.snapshots, self._orders))
+        return folded.entries
+
+    def order(self, order_id: str) -> OrderDocument | None:
+        order = self._orders.get(order_id)
+        return describe(order) if order else None
+
+
+def _judge(records: Iterable[SignedRecord], rules: Rules) -> list[_Judged]:
+    """Judge records as ``dedupe`` does, one at a time, each partition's in its order."""
+    known: dict[tuple[int, bytes], Seen] = {}
+    judged: list[_Judged] = []
+    for record in _by_arrival(records):
+        key = record.key or b""
+        place = (record.partition, key)
+        first = {key: known[place]} if place in known else {}
+        result = deduplicate([record], first, rules.names, forget_after_ms=rules.forget_after_ms)
+        for seen in result.seen.values():
+            known[place] = seen
+        event = result.events[0] if result.events else None
+        outcome, detail = _outcome(result.counts), ""
+        if result.rejected:
+            rejection = result.rejected[0].rejection
+            outcome, detail = str(rejection.reason), rejection.detail
+        elif outcome == DUPLICATE:
+            detail = f"the event came first at offset {known[place].offset}"
+        judged.append(_Judged(record, key.decode(errors="replace"), outcome, detail, event))
+    return judged
+
+
+def _outcome(counts: Mapping[str, int]) -> str:
+    """Return the name under which the one record was counted, without its type or reason."""
+    (name,) = counts
+    return name.partition(".")[0]
+
+
+def _by_arrival(records: Iterable[SignedRecord]) -> Sequence[SignedRecord]:
+    """Sort by the log's time, which never goes back within a partition, though clocks may."""
+    placed = sorted(records, key=lambda record: (record.partition, record.offset))
+    latest: dict[int, int] = {}
+    keyed = []
+    for record in placed:
+        at = latest[record.partition] = max(latest.get(record.partition, 0), record.timestamp)
+        keyed.append((at, record.partition, record.offset, record))
+    return [record for *_, record in sorted(keyed, key=lambda each: each[:3])]
+
+
+def _describe(judged: _Judged, trust: Trust | None, *, raw: bool) -> Delivery:
+    record, event = judged.record, judged.event
+    body = record.value or b""
+    envelope = decode_envelope(body)
+    known: dict[str, Any] = {}
+    if isinstance(envelope, Envelope):
+        known |= {"type": envelope.type, "created": envelope.created}
+    if event is not None:
+        known |= {"payment_id": event.payment_id, "order_reference": event.order_reference}
+    if raw:
+        known |= {"headers": dict(record.headers), "body": body}
+    return Delivery(
+        event_id=judged.event_id,
+        place=Place(record.partition, record.offset),
+        received_at_ms=record.timestamp,
+        outcome=judged.outcome,
+        detail=judged.detail,
+        signature=(trust.fault(record) or GOOD) if trust else NOT_CHECKED,
+        **known,
+    )

@@ -1,0 +1,205 @@
+"""Proofs: one file that lets anybody check an order without the ledger that made it.
+
+In: the records of the log of record behind an order. Out: a ``Proof``, and of a proof each thing
+that does not hold. Pure: a proof is checked with nothing but itself and the endpoint's secrets.
+
+What it can't show is that nothing is left out: that takes the whole log, and ``plexy-ledger
+verify``. Every signature, every sum, and what follows from these events, it does.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from hashlib import blake2b
+from itertools import count, islice, permutations
+from typing import Final
+
+import msgspec
+
+from ledger.events import Event
+from ledger.history import Place, Rules, Step, events_of, order_of, steps
+from ledger.journal import PLEXY, Entry, balances
+from ledger.orders import OrderDocument
+from ledger.truth import SignedRecord, Trust
+from ledger.wire import ORDER_DOCUMENTS
+
+FORMAT: Final = "plexy-ledger-proof/1"
+# All orders of six events are 720: more are drawn.
+_MOST_ORDERS: Final = 720
+
+
+class LoggedRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A record of the log as it stands there; bytes are base64 in JSON, times in milliseconds."""
+
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+    @classmethod
+    def of(cls, record: SignedRecord) -> "LoggedRecord":
+        """Copy a record as a consumer gave it."""
+        return cls(
+            partition=record.partition,
+            offset=record.offset,
+            timestamp=record.timestamp,
+            key=record.key,
+            value=record.value,
+            headers=tuple((name, value) for name, value in record.headers),
+        )
+
+
+class Proof(msgspec.Struct, frozen=True, kw_only=True):
+    """An order, and all that it follows from.
+
+    ``records`` are all deliveries of its events, and of those of payments that have moved away;
+    ``rules`` what they were read with; ``steps`` the order after each; ``order``
+    what it is now, ``None`` if all its payments have moved away.
+    """
+
+    format: str
+    order_id: str
+    rules: Rules
+    records: tuple[LoggedRecord, ...]
+    steps: tuple[Step, ...]
+    order: OrderDocument | None
+
+
+class Checked(msgspec.Struct, frozen=True, kw_only=True):
+    """What a check of a proof came to: ``faults`` is empty if all of it holds.
+
+    ``signatures`` counts those that were found good, ``sequences`` in how many orders the events
+    were folded.
+    """
+
+    faults: tuple[str, ...]
+    deliveries: int
+    events: int
+    signatures: int
+    sequences: int
+
+
+def make(records: Sequence[SignedRecord], rules: Rules, order_id: str) -> Proof:
+    """Return the proof of an order from the deliveries of its events."""
+    kept = tuple(
+        LoggedRecord.of(each) for each in sorted(records, key=lambda r: (r.partition, r.offset))
+    )
+    return Proof(
+        format=FORMAT,
+        order_id=order_id,
+        rules=rules,
+        records=kept,
+        steps=tuple(steps(kept, rules, order_id)),
+        order=order_of(events_of(kept, rules), order_id),
+    )
+
+
+def check(proof: Proof, trust: Trust | None, sequences: int = _MOST_ORDERS) -> Checked:
+    """Check all of a proof; ``trust`` of ``None`` checks no signature.
+
+    The events are folded in up to ``sequences`` other orders, each with some of them twice.
+    """
+    faults = list(_place_faults(proof))
+    signature_faults = list(_signature_faults(proof, trust))
+    events = events_of(proof.records, proof.rules)
+    order = order_of(events, proof.order_id)
+    if order != proof.order:
+        faults.append(
+            f"the order is not what follows from these events: {_shown(proof.order)} is stated, "
+            f"{_shown(order)} follows"
+        )
+    told = tuple(steps(proof.records, proof.rules, proof.order_id))
+    faults += _step_faults(proof.steps, told)
+    faults += _sum_faults(told, order, proof.order_id)
+    folded = 0
+    for sequence in islice(_sequences(events), sequences):
+        folded += 1
+        if order_of(sequence, proof.order_id) != order:
+            names = ", ".join(event.event_id for event in sequence)
+            faults.append(f"in another order the same events come to another state: {names:.500}")
+            break
+    return Checked(
+        faults=(*signature_faults, *faults),
+        deliveries=len(proof.records),
+        events=len(events),
+        signatures=len(proof.records) - len(signature_faults) if trust else 0,
+        sequences=folded,
+    )
+
+
+def _place_faults(proof: Proof) -> Iterator[str]:
+    if proof.format != FORMAT:
+        yield f"the format is {proof.format!r:.80}, expected {FORMAT!r}"
+    places = [Place(each.partition, each.offset) for each in proof.records]
+    for place in {place for place in places if places.count(place) > 1}:
+        yield f"two records stand at partition {place.partition}, offset {place.offset}"
+
+
+def _signature_faults(proof: Proof, trust: Trust | None) -> Iterator[str]:
+    for record in proof.records if trust else ():
+        fault = trust.fault(record) if trust else None
+        if fault is not None:
+            key = (record.key or b"").decode(errors="replace")
+            yield (
+                f"the signature of {key!r:.80}, at partition {record.partition}, offset "
+                f"{record.offset}, is not good: {fault}"
+            )
+
+
+def _step_faults(stated: Sequence[Step], follow: Sequence[Step]) -> Iterator[str]:
+    if len(stated) != len(follow):
+        yield f"{len(stated)} steps are stated, and there are {len(follow)} deliveries"
+        return
+    for number, (one, other) in enumerate(zip(stated, follow, strict=True), 1):
+        if one != other:
+            yield (
+                f"step {number} ({other.event_id!r:.80}) is not what follows: {_shown(one)} is "
+                f"stated, {_shown(other)} follows"
+            )
+
+
+def _sum_faults(told: Iterable[Step], order: OrderDocument | None, order_id: str) -> Iterator[str]:
+    """Compare the journal with the order: what lies with Plexy is what is paid and not refunded."""
+    payments = {payment.payment_id for payment in order.payments} if order else set()
+    entries: dict[str, Entry] = {
+        entry.entry_id: entry
+        for step in told
+        for entry in step.entries
+        if entry.payment_id in payments
+    }
+    held = {c: amount for (account, c), amount in balances(entries).items() if account == PLEXY}
+    net = {currency: totals.net for currency, totals in order.totals.items()} if order else {}
+    for currency in sorted(held.keys() | net.keys()):
+        if held.get(currency, 0) != net.get(currency, 0):
+            yield (
+                f"the journal has {held.get(currency, 0)} {currency} of order {order_id!r:.80} "
+                f"with Plexy, and the order a net of {net.get(currency, 0)}"
+            )
+
+
+def _sequences(events: Sequence[Event]) -> Iterator[list[Event]]:
+    """Yield the events in other orders, some of them twice: all orders of a few, else some."""
+    few = len(events) <= 6  # noqa: PLR2004 - 720 orders
+    orders: Iterable[Sequence[Event]] = permutations(events) if few else _shuffled(events)
+    for number, order in enumerate(orders):
+        again = [event for event in order if _digest(number, event)[0] % 2]
+        yield [*order[: number % 5], *again, *order[number % 5 :]]
+
+
+def _shuffled(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
+    """Yield orders without an end, the same ones each time: a check that fails fails again."""
+    for number in count():
+        yield sorted(events, key=partial(_digest, number))
+
+
+def _digest(number: int, event: Event) -> bytes:
+    return blake2b(f"{number} {event.event_id}".encode()).digest()
+
+
+def _shown(value: OrderDocument | Step | None) -> str:
+    if value is None:
+        return "no order"
+    if isinstance(value, OrderDocument):
+        return ORDER_DOCUMENTS.encode(value).decode()[:300]
+    return msgspec.json.encode(value).decode()[:300]

@@ -1,0 +1,18 @@
+"""The web views: what became of an order, a payment or an event, from whichever worker is asked.
+
+In: HTTP requests; the tables of this worker, or another worker's answer (``state``); the log of
+record (``deliveries``). Out: JSON documents, and problem documents (RFC 9457). Never: data without
+the bearer token where one is configured, and never a table's state that is not recovered yet.
+"""
+
+from processors.topology import LedgerApp
+from processors.views import balances, events, health, listing, orders, payments, rejections
+from processors.views.access import middlewares
+
+__all__ = ["add_views", "middlewares"]
+
+
+def add_views(app: LedgerApp) -> None:
+    """Declare the views; ``app``'s web server serves them."""
+    for pages in (health, listing, orders, payments, events, balances, rejections):
+        pages.add_pages(app)

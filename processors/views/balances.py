@@ -1,0 +1,126 @@
+"""The trial balance and the activity by day, of all workers' payments."""
+
+import asyncio
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+from faust.web import Request, View
+from yarl import URL
+
+from ledger.activity import DAY_S, Activity, add
+from processors.topology import LedgerApp
+from processors.views import parameters, state
+from processors.views.answers import ProblemError, json_answer
+
+_SCOPES: Final = ("all", "worker")
+
+
+class Posted(msgspec.Struct):
+    """What was posted to one account in one currency on one day (``2026-01-31``, UTC)."""
+
+    account: str
+    currency: str
+    day: str
+    amount: int
+
+
+class Balance(msgspec.Struct):
+    """One account in one currency: minor units, positive for a debit."""
+
+    account: str
+    currency: str
+    amount: int
+
+
+class Balances(msgspec.Struct):
+    """The trial balance; ``partitions`` are those whose payments it sums, and ``days`` where asked.
+
+    The balances of each currency sum to zero.
+    """
+
+    partitions: list[int]
+    balances: list[Balance]
+    days: list[Posted] = []
+
+
+def add_pages(app: LedgerApp) -> None:
+    """Declare the page."""
+
+    @app.page("/balances")
+    class BalancesView(View):
+        """Every account's balance, by currency; with ``days=true`` what was posted each day."""
+
+        async def get(self, request: Request) -> Any:
+            state.require_ready(app)
+            days = parameters.flag(request, "days")
+            if parameters.one_of(request, "scope", _SCOPES) == "worker":
+                return json_answer(msgspec.json.encode(_document(*_here(app), days=True)))
+            partitions, activity = await _everywhere(app)
+            return json_answer(msgspec.json.encode(_document(partitions, activity, days=days)))
+
+
+def _here(app: LedgerApp) -> tuple[list[int], dict[tuple[str, str, int], int]]:
+    """Return this worker's partitions, and their sums."""
+    partitions, total = app.sums.active, dict[tuple[str, str, int], int]()
+    for partition in partitions:
+        sums = app.sums.of(partition)
+        if sums is None:
+            raise ProblemError(503, "being_summed", f"partition {partition} is being summed up")
+        add(total, sums)
+    return partitions, total
+
+
+async def _everywhere(app: LedgerApp) -> tuple[list[int], Activity]:
+    partitions, total = _here(app)
+    others = (_there(app, worker) for worker in other_workers(app))
+    for document in await asyncio.gather(*others):
+        partitions = [*partitions, *document.partitions]
+        add(total, {(p.account, p.currency, _number(p.day)): p.amount for p in document.days})
+    if sorted(partitions) != list(range(app.settings.partitions)):
+        raise ProblemError(
+            503, "not_ready", f"of {app.settings.partitions} partitions these answer: {partitions}"
+        )
+    return sorted(partitions), total
+
+
+async def _there(app: LedgerApp, worker: URL) -> Balances:
+    answer = await state.fetch(app, worker, "/balances?scope=worker")
+    if answer is None:
+        raise ProblemError(503, "unavailable", f"the worker at {worker} has no balances")
+    return msgspec.json.decode(answer, type=Balances)
+
+
+def other_workers(app: LedgerApp) -> list[URL]:
+    """Return the addresses of the group's other workers, as the last rebalance told them."""
+    assignor: Any = app.assignor
+    mine = str(app.conf.canonical_url)
+    return sorted({URL(url) for url in assignor._tps_url.values() if str(url) != mine})  # noqa: SLF001
+
+
+def _document(partitions: list[int], activity: Activity, *, days: bool) -> Balances:
+    sums: dict[tuple[str, str], int] = {}
+    for (account, currency, _), amount in activity.items():
+        sums[account, currency] = sums.get((account, currency), 0) + amount
+    return Balances(
+        partitions=partitions,
+        balances=[
+            Balance(account, currency, sums[account, currency])
+            for account, currency in sorted(sums)
+        ],
+        days=list(_days(activity)) if days else [],
+    )
+
+
+def _days(activity: Activity) -> Iterable[Posted]:
+    for account, currency, day in sorted(activity, key=lambda each: (each[2], each[0], each[1])):
+        yield Posted(account, currency, _date(day), activity[account, currency, day])
+
+
+def _date(day: int) -> str:
+    return datetime.fromtimestamp(day * DAY_S, UTC).strftime("%Y-%m-%d")
+
+
+def _number(day: str) -> int:
+    return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()) // DAY_S

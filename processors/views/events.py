@@ -1,0 +1,40 @@
+"""The pages of one event: its story, and where its deliveries stand in the log of record."""
+
+from typing import Any, Final
+
+import msgspec
+from faust.web import Request, View
+
+from processors.topology import LedgerApp
+from processors.views import parameters, state
+from processors.views.answers import json_answer, not_found
+from processors.views.stories import story_of
+
+_ID: Final = r"{event_id:[\s\S]+}"
+
+
+def add_pages(app: LedgerApp) -> None:
+    """Declare the pages; the one below an event first, since an id may hold slashes."""
+
+    @app.page(f"/events/{_ID}/places")
+    class PlacesView(View):
+        """Where an event is in the log: what the workers ask each other."""
+
+        @state.routed(app, "seen", "event_id")
+        async def get(self, _request: Request, *_args: Any, **path: Any) -> Any:
+            found = await state.any_event(app, path["event_id"])
+            if found is None:
+                raise not_found("event", path["event_id"])
+            return json_answer(msgspec.json.encode(found))
+
+    @app.page(f"/events/{_ID}")
+    class EventView(View):
+        """What became of an event, and every delivery of it."""
+
+        @state.routed(app, "seen", "event_id")
+        async def get(self, request: Request, *_args: Any, **path: Any) -> Any:
+            state.require_ready(app)
+            story = await story_of(app, path["event_id"], raw=parameters.flag(request, "raw"))
+            if story is None:
+                raise not_found("event", path["event_id"])
+            return json_answer(msgspec.json.encode(story))

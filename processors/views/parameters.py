@@ -1,0 +1,75 @@
+"""The parameters of a request's query, read and bounded; what is wrong is a 400 that names it."""
+
+import re
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from processors.views.answers import ProblemError
+
+LONGEST_WAIT_S: Final = 20.0
+MOST_ITEMS: Final = 200
+_DEFAULT_ITEMS: Final = 50
+_DURATION: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)(ms|s)?")
+_UNIX_SECONDS: Final = re.compile(r"[0-9]{1,11}(\.[0-9]{1,3})?")
+
+
+def invalid(name: str, given: str, expected: str) -> ProblemError:
+    """Return the error for a parameter that is wrong."""
+    detail = f"expected `{name}` to be {expected}, got {given!r:.80}"
+    return ProblemError(400, "invalid_parameter", detail, name)
+
+
+def wait_s(request: Any) -> float:
+    """Return how long to wait, in seconds: ``5``, ``5s`` or ``500ms``; 0 where nothing is said."""
+    given = request.query.get("wait", "")
+    if not given:
+        return 0.0
+    matched = _DURATION.fullmatch(given)
+    seconds = float(matched[1]) / (1000 if matched[2] == "ms" else 1) if matched else -1.0
+    if not 0 <= seconds <= LONGEST_WAIT_S:
+        raise invalid("wait", given, f"a time such as 5s or 500ms, of at most {LONGEST_WAIT_S:g} s")
+    return seconds
+
+
+def time_ms(request: Any, name: str) -> int | None:
+    """Return a time in Unix milliseconds: RFC 3339, in UTC unless it says, or Unix seconds."""
+    given = request.query.get(name, "").strip()
+    if not given:
+        return None
+    if _UNIX_SECONDS.fullmatch(given):
+        return int(float(given) * 1000)
+    try:
+        # A plus sign in a query is a blank.
+        at = datetime.fromisoformat(given.replace(" ", "+") if "T" in given else given)
+    except ValueError:
+        raise invalid(name, given, "a time such as 2026-01-31T12:00:00Z, or Unix seconds") from None
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return round(at.timestamp() * 1000)
+
+
+def limit(request: Any) -> int:
+    """Return how many items to list."""
+    given = request.query.get("limit", "")
+    if not given:
+        return _DEFAULT_ITEMS
+    if not (given.isascii() and given.isdigit() and 1 <= int(given[:9]) <= MOST_ITEMS):
+        raise invalid("limit", given, f"a number from 1 to {MOST_ITEMS}")
+    return int(given)
+
+
+def flag(request: Any, name: str) -> bool:
+    """Return whether a parameter is ``true``."""
+    given: str = request.query.get(name, "false")
+    if given not in {"true", "false"}:
+        raise invalid(name, given, "true or false")
+    return given == "true"
+
+
+def one_of(request: Any, name: str, allowed: tuple[str, ...]) -> str | None:
+    """Return a parameter that is one of a few words; ``None`` where it is not given."""
+    given: str = request.query.get(name, "")
+    if not given:
+        return None
+    if given not in allowed:
+        raise invalid(name, given, f"one of {', '.join(allowed)}")
+    return given

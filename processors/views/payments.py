@@ -1,0 +1,29 @@
+"""The page of one payment."""
+
+from typing import Any
+
+from faust.web import Request, View
+
+from ledger.wire import PLACED_PAYMENTS
+from processors.topology import LedgerApp
+from processors.views import state
+from processors.views.answers import not_found, tagged_answer
+from processors.views.waiting import until_folded
+
+
+def add_pages(app: LedgerApp) -> None:
+    """Declare the page."""
+
+    @app.page(r"/payments/{payment_id:[\s\S]+}")
+    class PaymentView(View):
+        """One payment's document, with the order that it belongs to."""
+
+        @state.routed(app, "payments", "payment_id")
+        async def get(self, request: Request, *_args: Any, **path: Any) -> Any:
+            payment_id: str = path["payment_id"]
+            document = await until_folded(
+                app, request, lambda: state.placed_payment(app, payment_id)
+            )
+            if document is None:
+                raise not_found("payment", payment_id)
+            return tagged_answer(request, PLACED_PAYMENTS.encode(document), document.version)

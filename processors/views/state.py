@@ -1,0 +1,148 @@
+"""The ledger's state, from this worker's tables or from the worker that has the key.
+
+In: ids. Out: values. Never: a state that may be old (of a table that is being recovered, or of a
+standby), and never "not there" for what another worker has: ``ProblemError`` with a 503 instead.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar, cast
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from ledger.deduplication import Seen
+from ledger.envelope import MAX_ID_BYTES
+from ledger.orders import Order
+from ledger.payments import PlacedPayment, describe_placed
+from ledger.topics import TableName
+from ledger.wire import ORDERS, PAYMENTS, PLACED_PAYMENTS, SEEN
+from processors.topology import LedgerApp
+from processors.views.answers import ProblemError
+from runtime.partitions import partition_for
+
+_NOT_HERE: Final = (
+    "another worker has this key's partition; if this stays, two workers have the same "
+    "LEDGER_WEB_HOST and LEDGER_WEB_PORT: give each its own"
+)
+
+Get = TypeVar("Get", bound=Callable[..., Awaitable[Any]])
+
+
+class EventPlaces(msgspec.Struct):
+    """Of another worker's answer about an event, what is asked for here."""
+
+    partition: int
+    first: int
+    repeats: tuple[int, ...]
+
+
+def routed(app: LedgerApp, table: TableName, part: str) -> Callable[[Get], Get]:
+    """Let the worker that has the key's partition answer; ``part`` of the path is the key."""
+    return cast("Callable[[Get], Get]", app.table_route(app.chunk_tables[table], match_info=part))
+
+
+def unready(app: LedgerApp) -> str | None:
+    """Return why the tables can't be read now; ``None`` if they can."""
+    if app.rebalancing and not app.in_recovery:
+        return "the workers are sharing out their partitions (rebalancing)"
+    if app.in_recovery or not app.tables.actives_ready:
+        return "the tables are being recovered from their changelogs"
+    return None
+
+
+def require_ready(app: LedgerApp) -> None:
+    """Raise a 503 while the tables can't be read."""
+    reason = unready(app)
+    if reason:
+        raise ProblemError(503, "not_ready", reason)
+
+
+def order(app: LedgerApp, order_id: str) -> Order | None:
+    """Return an order of a partition that is here."""
+    stored = _read(app, "orders", order_id)
+    return ORDERS.decode(stored) if stored else None
+
+
+def placed_payment(app: LedgerApp, payment_id: str) -> PlacedPayment | None:
+    """Return a payment of a partition that is here."""
+    stored = _read(app, "payments", payment_id)
+    return describe_placed(PAYMENTS.decode(stored)) if stored else None
+
+
+def seen(app: LedgerApp, event_id: str) -> Seen | None:
+    """Return what is remembered of an event whose partition is here."""
+    stored = _read(app, "seen", event_id)
+    return SEEN.decode(stored) if stored else None
+
+
+async def any_payment(app: LedgerApp, payment_id: str) -> PlacedPayment | None:
+    """Return a payment, whoever has it."""
+    if is_here(app, "payments", payment_id):
+        return placed_payment(app, payment_id)
+    answer = await ask(app, "payments", payment_id, f"/payments/{encoded(payment_id)}")
+    return PLACED_PAYMENTS.decode(answer) if answer else None
+
+
+async def any_event(app: LedgerApp, event_id: str) -> EventPlaces | None:
+    """Return where an event is in the log of record, whoever remembers it."""
+    partition = partition_for(event_id.encode(), app.settings.partitions)
+    if is_here(app, "seen", event_id):
+        held = seen(app, event_id)
+        return EventPlaces(partition, held.offset, held.repeats) if held else None
+    answer = await ask(app, "seen", event_id, f"/events/{encoded(event_id)}/places")
+    return msgspec.json.decode(answer, type=EventPlaces) if answer else None
+
+
+def is_here(app: LedgerApp, table: TableName, identifier: str) -> bool:
+    """Return whether this worker folds the partition of an id."""
+    partition = partition_for(identifier.encode(), app.settings.partitions)
+    return app.chunk_tables[table].is_active(partition)
+
+
+async def ask(app: LedgerApp, table: TableName, identifier: str, path: str) -> bytes | None:
+    """Ask the worker that has an id; ``None`` where it says 404."""
+    try:
+        owner = cast("Any", app.router).key_store(table, identifier.encode())
+    except KeyError:
+        raise ProblemError(503, "unavailable", "no worker has this key's partition yet") from None
+    return await fetch(app, owner, path)
+
+
+async def fetch(app: LedgerApp, worker: URL, path: str) -> bytes | None:
+    """Get a page of another worker; ``None`` where it says 404, 503 where it does not answer."""
+    url = URL(f"{worker.origin()}{path}", encoded=True)
+    token = app.settings.api_token
+    headers = {"Authorization": f"Bearer {token.reveal()}"} if token else {}
+    try:
+        async with app.http_client.get(
+            url, headers=headers, timeout=aiohttp.ClientTimeout(total=10), allow_redirects=False
+        ) as answer:
+            if answer.status == 404:  # noqa: PLR2004
+                return None
+            if answer.status != 200:  # noqa: PLR2004
+                raise ProblemError(
+                    503, "unavailable", f"the worker at {worker} answered {answer.status}"
+                )
+            return await answer.read()
+    except (aiohttp.ClientError, TimeoutError):
+        detail = f"the worker at {worker} has a part of this and does not answer"
+        raise ProblemError(503, "unavailable", detail) from None
+
+
+def encoded(identifier: str) -> str:
+    """Encode an id for a path; dots too, since a segment of dots alone is none."""
+    return quote(identifier, safe="").replace(".", "%2E")
+
+
+def _read(app: LedgerApp, table: TableName, identifier: str) -> bytes | None:
+    require_ready(app)
+    key = identifier.encode()
+    if not key or len(key) > MAX_ID_BYTES:
+        return None
+    partition = partition_for(key, app.settings.partitions)
+    if not app.chunk_tables[table].is_active(partition):
+        # A standby's state may be old, and another worker's is not here at all.
+        raise ProblemError(503, "not_ready", _NOT_HERE)
+    return app.chunk_tables[table].read(partition, key)

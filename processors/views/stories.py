@@ -1,0 +1,45 @@
+"""What became of one event, whatever that was."""
+
+import msgspec
+
+from ledger.history import FOLDED, Delivery, deliveries
+from processors.topology import LedgerApp
+from processors.views import state
+from processors.views.deliveries import of_event, rules_of
+
+
+class Story(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """An event: its first delivery's outcome, and every delivery of it in the order of arrival.
+
+    ``payment_id`` and ``order_id`` are what it was folded into; there is no ``order_id`` yet while
+    the payment's hop has not met it.
+    """
+
+    event_id: str
+    outcome: str
+    detail: str = ""
+    payment_id: str | None = None
+    order_id: str | None = None
+    deliveries: list[Delivery]
+
+
+async def story_of(app: LedgerApp, event_id: str, *, raw: bool = False) -> Story | None:
+    """Tell an event's story; ``None`` if no worker remembers its id."""
+    if await state.any_event(app, event_id) is None:
+        return None
+    told = deliveries(await of_event(app, event_id), rules_of(app), app.settings.trust, raw=raw)
+    # What was in the log before under the id, and is forgotten, is not among them.
+    first = told[0]
+    payment_id, order_id = first.payment_id, None
+    if first.outcome == FOLDED and payment_id is not None:
+        payment = await state.any_payment(app, payment_id)
+        if payment and event_id in {event.event_id for event in payment.events}:
+            order_id = payment.order_id
+    return Story(
+        event_id=event_id,
+        outcome=first.outcome,
+        detail=first.detail,
+        payment_id=payment_id,
+        order_id=order_id,
+        deliveries=told,
+    )

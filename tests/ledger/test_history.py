@@ -1,0 +1,150 @@
+"""What became of each delivery, and what an order was at any time, are the fold done again."""
+
+from typing import Any
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.deduplication import DAY_MS
+from ledger.events import Event
+from ledger.history import (
+    GOOD,
+    NOT_CHECKED,
+    Place,
+    Rules,
+    as_of,
+    deliveries,
+    events_of,
+    order_of,
+    steps,
+)
+from ledger.signature import SignatureFault
+from ledger.truth import Trust
+from tests.ledger.audited import SECRET, Log, body_of, partition_of
+from tests.ledger.examples import refund, success
+from tests.ledger.pipeline import documents_of
+from tests.strategies import histories
+
+RULES = Rules()
+TRUST = Trust(secrets=(SECRET,))
+SECOND_MS = 1000
+
+
+def logged(events: list[Event], times: list[int] | None = None, **more: Any) -> list[Any]:
+    """Return the records of a log that these events are delivered to, a second apart."""
+    log = Log()
+    for number, event in enumerate(events):
+        at = times[number] if times else number * SECOND_MS
+        log.append(body_of(event), event.event_id.encode(), timestamp=at, **more)
+    return [record for records in log.partitions.values() for record in records]
+
+
+def outcomes(records: list[Any]) -> list[tuple[str, str]]:
+    return [(each.event_id, each.outcome) for each in deliveries(records, RULES, TRUST)]
+
+
+def test_each_delivery_has_its_outcome_in_the_order_of_arrival():
+    paid = success("evt_1", order="ord_1")
+    records = logged([paid, refund("evt_2"), paid, msgspec.structs.replace(paid, created=9), paid])
+    assert outcomes(records) == [
+        ("evt_1", "folded"),
+        ("evt_2", "folded"),
+        ("evt_1", "duplicate"),
+        ("evt_1", "event_id_reused"),
+        ("evt_1", "duplicate"),
+    ]
+
+
+def test_a_delivery_tells_what_it_says_and_where_it_is():
+    (record,) = logged([success("evt_1", created=7, order="ord_1")])
+    (told,) = deliveries([record], RULES, TRUST)
+    assert (told.type, told.created, told.received_at_ms) == ("payment.succeeded", 7, 0)
+    assert (told.payment_id, told.order_reference) == ("pay_1", "ord_1")
+    assert told.place == Place(partition_of(b"evt_1"), 0)
+    assert (told.signature, told.body, told.headers) == (GOOD, None, None)
+
+
+def test_raw_is_what_arrived_byte_for_byte():
+    (record,) = logged([success("evt_1")])
+    (told,) = deliveries([record], RULES, None, raw=True)
+    assert (told.body, told.headers) == (record.value, dict(record.headers))
+    assert told.signature == NOT_CHECKED
+    assert msgspec.json.decode(msgspec.json.encode(told), type=type(told)) == told
+
+
+def test_a_signature_that_is_not_good_any_more_is_said():
+    records = logged([success("evt_1")], secret=b"whsec_another")
+    (told,) = deliveries(records, RULES, TRUST)
+    assert (told.outcome, told.signature) == ("folded", SignatureFault.MISMATCH)
+
+
+def test_a_body_that_is_no_event_is_told_with_its_reason():
+    log = Log()
+    log.append(b"{", b"evt_1")
+    (told,) = deliveries(log.partitions[partition_of(b"evt_1")], RULES, None)
+    assert (told.event_id, told.outcome, told.type) == ("evt_1", "malformed_json", None)
+    assert told.detail
+
+
+def test_what_came_after_a_time_does_not_count_then_though_it_occurred_before():
+    late = success("evt_2", created=1, amount=70, payment="pay_2", order="ord_1")
+    records = logged([success("evt_1", created=5, order="ord_1"), late])
+    before = as_of(records, RULES, "ord_1", SECOND_MS - 1)
+    after = as_of(records, RULES, "ord_1", SECOND_MS)
+    assert before is not None
+    assert after is not None
+    assert before.totals["KZT"].paid == 500
+    assert after.totals["KZT"].paid == 570
+    assert as_of(records, RULES, "ord_1", -1) is None
+
+
+def test_an_order_that_its_payment_left_is_there_as_of_before():
+    """A fact that occurred earlier, and arrived later, names another order."""
+    moves = [
+        success("evt_1", created=5, order="ord_1"),
+        success("evt_2", created=4, order="ord_2"),
+    ]
+    records = logged(moves)
+    assert as_of(records, RULES, "ord_1", 0) is not None
+    assert as_of(records, RULES, "ord_1", SECOND_MS) is None
+    assert as_of(records, RULES, "ord_2", SECOND_MS) is not None
+
+
+def test_an_id_that_was_forgotten_is_new_again():
+    paid = success("evt_1")
+    records = logged([paid, paid], [0, 91 * DAY_MS])
+    assert outcomes(records) == [("evt_1", "folded"), ("evt_1", "folded")]
+
+
+def test_clocks_that_go_back_do_not_turn_a_partition_round():
+    paid = success("evt_1")
+    records = logged([paid, paid], [5_000, 1_000])
+    told = deliveries(records, RULES, None)
+    assert [(each.place.offset, each.outcome) for each in told] == [
+        (0, "folded"),
+        (1, "duplicate"),
+    ]
+
+
+@given(st.data())
+def test_every_order_is_what_its_deliveries_make_it(data: st.DataObject) -> None:
+    history = data.draw(histories())
+    again = data.draw(st.lists(st.sampled_from(history), max_size=4)) if history else []
+    records = logged([*history, *again])
+    events = events_of(records, RULES)
+    for order_id, document in documents_of(events).items():
+        assert order_of(events, order_id) == document
+        assert as_of(records, RULES, order_id, 10**15) == document
+
+
+@given(st.data())
+def test_the_last_step_is_the_order_and_each_one_the_order_as_of_then(data: st.DataObject) -> None:
+    history = data.draw(histories(max_size=6))
+    records = logged(history)
+    for order_id in documents_of(events_of(records, RULES)):
+        for number, step in enumerate(steps(records, RULES, order_id)):
+            then = as_of(records, RULES, order_id, number * SECOND_MS)
+            assert step.version == (then.version if then else 0)
+            assert step.status == (then.status if then else None)
+            assert step.totals == (then.totals if then else {})

@@ -1,0 +1,116 @@
+"""A proof that the ledger makes holds, and one that was altered does not."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from ledger.history import Rules, events_of
+from ledger.proof import Proof, check, make
+from ledger.truth import Trust
+from tests.ledger.audited import SECRET
+from tests.ledger.examples import failure, refund, success
+from tests.ledger.pipeline import documents_of
+from tests.ledger.test_history import RULES, logged
+from tests.strategies import histories
+
+TRUST = Trust(secrets=(SECRET,))
+
+
+def example() -> Proof:
+    """Return a proof as it comes out of its file."""
+    paid = success("evt_1", 1, 500, order="ord_1")
+    events = [failure("evt_0", order="ord_1"), paid, refund("evt_2", 2, 100), paid]
+    return msgspec.json.decode(
+        msgspec.json.encode(make(logged(events), RULES, "ord_1")), type=Proof
+    )
+
+
+def test_a_proof_holds_and_says_what_was_checked():
+    checked = check(example(), TRUST)
+    assert checked.faults == ()
+    assert (checked.deliveries, checked.events, checked.signatures) == (4, 3, 4)
+    assert checked.sequences == 6
+
+
+def test_without_secrets_no_signature_is_checked_and_the_rest_holds():
+    assert check(example(), None).faults == ()
+    assert check(example(), None).signatures == 0
+
+
+@given(st.data())
+def test_whatever_arrived_the_proof_of_every_order_holds(data: st.DataObject) -> None:
+    history = data.draw(histories(max_size=8))
+    records = logged(history)
+    for order_id in documents_of(events_of(records, RULES)):
+        checked = check(make(records, RULES, order_id), TRUST, sequences=20)
+        assert checked.faults == ()
+
+
+def _altered(proof: Proof, number: int, **more: Any) -> Proof:
+    records = list(proof.records)
+    records[number] = replace(records[number], **more)
+    return replace(proof, records=tuple(records))
+
+
+def test_a_body_that_was_altered_has_no_good_signature_and_another_state():
+    proof = example()
+    number = next(n for n, each in enumerate(proof.records) if each.key == b"evt_2")
+    body = (proof.records[number].value or b"").replace(b"100", b"900")
+    faults = check(_altered(proof, number, value=body), TRUST).faults
+    assert any("signature_mismatch" in fault for fault in faults)
+    assert any("order is not what follows" in fault for fault in faults)
+    assert any("step" in fault for fault in faults)
+
+
+def test_a_delivery_that_was_left_out_is_missed():
+    proof = example()
+    (fault, *more) = check(replace(proof, records=proof.records[1:]), TRUST).faults
+    assert "order is not what follows" in fault
+    assert any("steps are stated" in each for each in more)
+
+
+@pytest.mark.parametrize("part", ["totals", "status"])
+def test_a_state_that_was_altered_is_named(part):
+    proof = example()
+    assert proof.order is not None
+    wrong = {"totals": {}, "status": "paid"}[part]
+    (fault,) = check(replace(proof, order=replace(proof.order, **{part: wrong})), TRUST).faults
+    assert "order is not what follows" in fault
+
+
+def test_a_step_that_was_altered_is_named_by_its_number():
+    proof = example()
+    wrong = (*proof.steps[:2], replace(proof.steps[2], version=9), *proof.steps[3:])
+    (fault,) = check(replace(proof, steps=wrong), TRUST).faults
+    assert fault.startswith("step 3")
+
+
+def test_two_records_at_one_place_are_named():
+    proof = example()
+    (fault, *_) = check(replace(proof, records=(*proof.records, proof.records[0])), TRUST).faults
+    assert "two records stand at" in fault
+
+
+def test_another_format_is_named():
+    (fault,) = check(replace(example(), format="another"), TRUST).faults
+    assert "another" in fault
+
+
+def test_the_rules_of_the_ledger_are_part_of_the_proof():
+    events = [success("evt_1", order="ord_1")]
+    names = replace(RULES.names, order=("shopOrder",))
+    proof = make(logged(events), Rules(names=names), "pay_1")
+    assert proof.order is not None
+    assert check(proof, TRUST).faults == ()
+    assert check(replace(proof, rules=RULES), TRUST).faults
+
+
+def test_of_many_events_some_sequences_are_drawn():
+    events = [success("evt_1", order="ord_1")]
+    events += [refund(f"evt_r{n}", n, 1, refund_id=f"re_{n}") for n in range(20)]
+    checked = check(make(logged(events), RULES, "ord_1"), TRUST, sequences=50)
+    assert (checked.faults, checked.sequences) == ((), 50)
