@@ -77,7 +77,8 @@ class _Site:
 
     @cached_property
     def searched(self) -> list[dict[str, Any]]:
-        return json.loads((self.folder / "search" / "search_index.json").read_text())["docs"]
+        script = (self.folder / "search" / "search_index.js").read_text()
+        return json.loads(script.partition("=")[2])["docs"]
 
     def broken(self, page: _Page) -> Iterator[str]:
         """Yield the links of a page within the site that lead nowhere."""
@@ -155,6 +156,13 @@ def test_the_search_finds_words_of_pages_and_of_generated_ones(site):
     texts = {entry["location"]: entry["text"] for entry in site.searched}
     assert any("partially_refunded" in text for text in texts.values())
     assert any(location.startswith("reference/settings.html") for location in texts)
+
+
+def test_the_search_has_its_worker_and_its_index_before_its_script(site):
+    for name, page in site.pages.items():
+        names = [Path(urlsplit(url).path).name.split(".")[0] for url in page.fetched]
+        order = [names.index(each) for each in ("iframe-worker", "search_index", "bundle")]
+        assert order == sorted(order), name
 
 
 def test_no_table_or_block_of_code_is_left_as_text(site):
