@@ -13,8 +13,8 @@ failed.
 import argparse
 import asyncio
 import os
-import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,7 +33,7 @@ from bench.latency_report import Latency, show, write_json
 from bench.open_load import Order, Outcome
 from bench.program import PROJECT, cpu_s
 from bench.stage import BenchError
-from cli.child import start_child
+from cli.child import Child, start_child
 from cli.kafka_process import free_port
 from cli.local import DEVELOPMENT_SECRET, running
 from cli.ports import base_url
@@ -170,30 +170,38 @@ def measure(ledger: Ledger, order: Order, report: Callable[[float], None]) -> La
 
 
 def _send(order: Order, report: Callable[[float], None]) -> Outcome:
-    child = start_child(
-        [sys.executable, "-m", "bench.open_load", msgspec.json.encode(order).decode()],
-        cwd=PROJECT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    began_s, planned_s = time.monotonic(), order.warm_up_s + order.seconds
-    try:
-        while True:
-            try:
-                output, errors = child.communicate(timeout=_LOOK_EVERY_S)
-                break
-            except subprocess.TimeoutExpired:
-                passed_s = time.monotonic() - began_s
-                if passed_s > planned_s + _PREPARED_WITHIN_S:
-                    raise BenchError(f"the load did not end within {passed_s:.0f} s") from None
-                report(min(passed_s / planned_s, 1.0))
-    finally:
-        child.kill()
-        child.wait()
-    if child.returncode or not output:
-        told = errors.decode(errors="replace")
-        raise BenchError(f"the load ended with {child.returncode}, and no outcome:\n{told}")
-    return msgspec.json.decode(output, type=Outcome)
+    """Send as ordered, in a process of its own; files take what it says, and never hold it up."""
+    with tempfile.TemporaryFile() as outcome, tempfile.TemporaryFile() as errors:
+        child = start_child(
+            [sys.executable, "-m", "bench.open_load", msgspec.json.encode(order).decode()],
+            cwd=PROJECT,
+            stdout=outcome,
+            stderr=errors,
+        )
+        try:
+            _wait(child, order.warm_up_s + order.seconds, report)
+        finally:
+            child.kill()
+            child.wait()
+        outcome.seek(0)
+        errors.seek(0)
+        try:
+            return msgspec.json.decode(outcome.read(), type=Outcome)
+        except msgspec.DecodeError:
+            told = errors.read().decode(errors="replace")
+            raise BenchError(
+                f"the load ended with {child.returncode}, and no outcome:\n{told}"
+            ) from None
+
+
+def _wait(child: Child, planned_s: float, report: Callable[[float], None]) -> None:
+    began_s = time.monotonic()
+    while child.poll() is None:
+        passed_s = time.monotonic() - began_s
+        if passed_s > planned_s + _PREPARED_WITHIN_S:
+            raise BenchError(f"the load did not end within {passed_s:.0f} s")
+        report(min(passed_s / planned_s, 1.0))
+        time.sleep(_LOOK_EVERY_S)
 
 
 if __name__ == "__main__":

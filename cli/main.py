@@ -351,6 +351,34 @@ def verify(
         raise typer.Exit(FAILED)
 
 
+@_command(
+    "LEDGER_WEBHOOK_SECRETS=whsec_development plexy-ledger prove proof.json",
+    "LEDGER_ALLOW_UNSIGNED=true plexy-ledger prove proof.json --sequences 5000 --json",
+)
+def prove(
+    file: Annotated[
+        Path, typer.Argument(help="what GET /orders/{id}/proof of a worker's views answered")
+    ],
+    sequences: Annotated[
+        int, typer.Option(help="most sequences in which the events are folded", min=1)
+    ] = 720,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
+) -> None:
+    """Check an order's proof offline: signatures, the fold, the sums.
+
+    The events are folded in other sequences too, some of them twice: each must come to the same
+    state. Exit code 0 if all of it holds, 1 if not; each thing that does not hold is named. That no
+    event is left out a proof can't show: `verify` reads the whole log.
+    """
+    from rich.console import Console
+
+    from cli import prove as proving
+
+    console = Console(width=_width())
+    if not proving.prove(os.environ, file, sequences, console, as_json=as_json):
+        raise typer.Exit(FAILED)
+
+
 @_command("LEDGER_WEBHOOK_SECRETS=whsec_development LEDGER_AUDIT_PORT=6081 plexy-ledger audit")
 def audit() -> None:
     """Verify without an end, beside the workers.

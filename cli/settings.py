@@ -63,6 +63,26 @@ class SimulateSettings(SendSettings, frozen=True, kw_only=True):
     web_port: Annotated[Port, setting("port of the web views")] = 6066
 
 
+class ProveSettings(Settings, frozen=True, kw_only=True):
+    """What ``prove`` reads: whose signatures were good. The rest is in the proof."""
+
+    webhook_secrets: WebhookSecrets = ()
+    old_webhook_secrets: OldWebhookSecrets = ()
+    allow_unsigned: Annotated[
+        bool, setting("for development only: don't check signatures, take any delivery")
+    ] = False
+    signed_form: Form = SignedForm.EITHER
+    signature_tolerance_s: ToleranceSeconds = DEFAULT_TOLERANCE_S
+
+    def check(self) -> None:
+        """Refuse to pass deliveries whose signatures can't be checked, unless told so."""
+        if not self.webhook_secrets and not self.old_webhook_secrets and not self.allow_unsigned:
+            raise SettingsError(
+                "LEDGER_WEBHOOK_SECRETS is not set: without the endpoint's signing secret no "
+                "signature can be checked; set it, or LEDGER_ALLOW_UNSIGNED=true to check the rest"
+            )
+
+
 class VerifySettings(RuleSettings, frozen=True, kw_only=True):
     """What ``verify`` reads: which ledger, whose signatures were good, how events are read."""
 

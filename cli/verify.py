@@ -21,7 +21,7 @@ from cli.findings import show_balances, show_differences, show_events
 from cli.ledger_reader import LedgerReader, Offsets, open_reader, sizes
 from cli.printing import counting, line
 from cli.progress import progress_bar
-from cli.settings import VerifySettings
+from cli.settings import ProveSettings, VerifySettings
 from ledger.differences import Difference, references
 from ledger.truth import Trust, Truth
 from runtime import trust
@@ -73,7 +73,9 @@ def new_truth(settings: VerifySettings, old_secrets: Iterable[bytes], since: Off
 
 
 def trust_of(
-    settings: VerifySettings, old_secrets: Iterable[bytes] = (), since: Offsets = _FROM_THE_START
+    settings: VerifySettings | ProveSettings,
+    old_secrets: Iterable[bytes] = (),
+    since: Offsets = _FROM_THE_START,
 ) -> Trust | None:
     """Return whose signatures these settings trust; ``None`` where none are to be checked."""
     return None if settings.allow_unsigned else trust.trust_of(settings, old_secrets, since)

@@ -36,10 +36,14 @@ class Received(Response):
     def __init__(self, place: Place) -> None:
         """Set what differs; Starlette's own ``__init__`` would take longer than the rest."""
         self.place = place
-        self.raw_headers = [
+
+    @property
+    def raw_headers(self) -> Headers:  # type: ignore[override]
+        """The headers, for whoever does not know them: ``direct`` writes the bytes itself."""
+        return [
             (b"content-length", b"%d" % len(self.body)),
             (b"content-type", b"application/json"),
-            (b"ledger-position", b"%d:%d" % place),
+            (b"ledger-position", b"%d:%d" % self.place),
         ]
 
 

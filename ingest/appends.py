@@ -174,10 +174,19 @@ class _Lane:
             self._writing = None
 
     def _fill(self) -> BatchBuilder:
-        """Make a batch of what waits, as far as it fits; the first record always does."""
+        """Make a batch of what waits, as far as it fits; the first record always does.
+
+        aiokafka's own ``append`` calls two functions in Python for each record; what it calls in
+        the end is called here.
+        """
         batch = self._producer.create_batch()
-        while self._waiting and _append(batch, self._waiting[0].record):
-            self._under_way.append(self._waiting.popleft())
+        append, waiting, under_way = batch._builder.append, self._waiting, self._under_way  # noqa: SLF001
+        while waiting:
+            _, key, value, headers, timestamp_ms = waiting[0].record
+            if append(len(under_way), timestamp_ms, key, value, headers) is None:
+                break
+            under_way.append(waiting.popleft())
+        batch._relative_offset = len(under_way)  # noqa: SLF001 - its number of records
         return batch
 
     def _keep(self, first_offset: int) -> None:
@@ -189,13 +198,3 @@ class _Lane:
             if not each.kept.done():
                 each.kept.set_result(Place(self._partition, offset))
         self._under_way = []
-
-
-def _append(batch: BatchBuilder, record: Record) -> bool:
-    appended = batch.append(
-        key=record.key,
-        value=record.value,
-        timestamp=record.timestamp_ms,
-        headers=record.headers,
-    )
-    return appended is not None

@@ -292,11 +292,12 @@ class BoundedProtocol(HttpToolsProtocol):
     def _answer(self, exchange: Exchange, answer: Response) -> None:
         exchange.response_complete = True
         if not self.transport.is_closing():
-            closes = not exchange.keep_alive or (b"connection", b"close") in answer.raw_headers
             headers = self.server_state.default_headers
+            closes = not exchange.keep_alive
             if type(answer) is Received and not closes:
                 self.transport.write(encode_received(headers, answer))
             else:
+                closes = closes or (b"connection", b"close") in answer.raw_headers
                 self.transport.write(encode(answer, headers, closes=closes))
             if closes:
                 self.transport.close()

@@ -233,7 +233,8 @@ def _settled(outcome: _Outcome, kept: asyncio.Future[Place]) -> _Outcome:
     error = kept.exception()
     if error is None:
         if outcome.name is _ACCEPTED:
-            return outcome._replace(answer=Received(kept.result()))
+            told = Received(kept.result())
+            return _Outcome(_ACCEPTED, told, outcome.event_id, outcome.event_type)
         return outcome
     if not isinstance(error, LogUnavailableError):
         raise error

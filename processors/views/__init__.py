@@ -6,7 +6,16 @@ the bearer token where one is configured, and never a table's state that is not 
 """
 
 from processors.topology import LedgerApp
-from processors.views import balances, events, health, listing, orders, payments, rejections
+from processors.views import (
+    balances,
+    events,
+    health,
+    listing,
+    openapi,
+    orders,
+    payments,
+    rejections,
+)
 from processors.views.access import middlewares
 
 __all__ = ["add_views", "middlewares"]
@@ -14,5 +23,5 @@ __all__ = ["add_views", "middlewares"]
 
 def add_views(app: LedgerApp) -> None:
     """Declare the views; ``app``'s web server serves them."""
-    for pages in (health, listing, orders, payments, events, balances, rejections):
+    for pages in (health, listing, orders, payments, events, balances, rejections, openapi):
         pages.add_pages(app)

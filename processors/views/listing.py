@@ -24,7 +24,7 @@ from processors.topology import LedgerApp
 from processors.views import parameters, state
 from processors.views.answers import json_answer
 
-_STATUSES: Final = get_args(OrderStatus)
+STATUSES: Final = get_args(OrderStatus)
 ANOMALIES: Final = (
     "conflicting_amount",
     "conflicting_order",
@@ -90,7 +90,7 @@ def add_pages(app: LedgerApp) -> None:
         async def get(self, request: Request) -> Any:
             state.require_ready(app)
             wanted = _Filter(
-                parameters.one_of(request, "status", _STATUSES),
+                parameters.one_of(request, "status", STATUSES),
                 parameters.one_of(request, "anomaly", (ANY, *ANOMALIES)),
                 parameters.time_ms(request, "since") or 0,
             )

@@ -16,7 +16,7 @@ from processors.topology import LedgerApp
 from processors.views import parameters
 from processors.views.answers import json_answer
 
-_STATES: Final = ("open", "put_back")
+STATES: Final = ("open", "put_back")
 _AT_A_TIME: Final = 2_000
 
 
@@ -81,7 +81,7 @@ def add_pages(app: LedgerApp) -> None:
         """What was kept and is not counted, and why; the newest first."""
 
         async def get(self, request: Request) -> Any:
-            wanted = parameters.one_of(request, "state", _STATES)
+            wanted = parameters.one_of(request, "state", STATES)
             reason = parameters.one_of(request, "reason", tuple(map(str, Reason)))
             limit, start = parameters.limit(request), _start(request)
             quarantine = await rejections.now()

@@ -50,7 +50,7 @@ def _run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_commands_are_those_that_are_documented():
     documented = (
-        "run demo kafka topics ingest worker send simulate verify audit rebuild rejected "
+        "run demo kafka topics ingest worker send simulate verify prove audit rebuild rejected "
         "export-log import-log settings version"
     )
     assert sorted(documented.split()) == sorted(_GROUP.commands)

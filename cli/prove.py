@@ -1,0 +1,69 @@
+"""`plexy-ledger prove`: check an order's proof, without the ledger that made it.
+
+In: a file of ``GET /orders/{id}/proof``, and the endpoint's secrets. Out: what was checked, and
+each thing that does not hold. Never: a connection to anything.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from cli.errors import WrongOptionError
+from cli.printing import line
+from cli.settings import ProveSettings
+from cli.verify import trust_of
+from ledger.proof import Checked, Proof, check
+
+
+def prove(
+    environment: Mapping[str, str], file: Path, sequences: int, console: Console, *, as_json: bool
+) -> bool:
+    """Print what a proof comes to; return whether all of it holds."""
+    settings = ProveSettings.from_environment(environment)
+    proof = _read(file)
+    checked = check(proof, trust_of(settings), sequences)
+    if as_json:
+        document = {"order_id": proof.order_id, **msgspec.to_builtins(checked)}
+        sys.stdout.write(json.dumps(document) + "\n")
+    else:
+        _show(console, proof, checked)
+    return not checked.faults
+
+
+def _read(file: Path) -> Proof:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Proof)
+    except OSError as error:
+        raise WrongOptionError(f"{file}: {error.strerror}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise WrongOptionError(
+            f"{file} is no proof: {error}; `GET /orders/{{id}}/proof` of a worker's views gives one"
+        ) from None
+
+
+def _show(console: Console, proof: Proof, checked: Checked) -> None:
+    for fault in checked.faults:
+        line(console, f"✗ {fault}", style="red")
+    order = proof.order
+    state = "no order (its payments have moved away)" if order is None else order.status
+    line(console, f"order {proof.order_id}: {state}")
+    for currency, totals in (order.totals if order else {}).items():
+        line(
+            console,
+            f"  {currency}: paid {totals.paid}, refunded {totals.refunded}, net {totals.net} "
+            "(minor units)",
+        )
+    line(console, f"{checked.deliveries} deliveries of {checked.events} events that count")
+    if checked.signatures:
+        line(console, f"{checked.signatures} signatures are good")
+    else:
+        line(console, "no signature was found good, or none was checked")
+    line(console, f"folded in {checked.sequences} other sequences, some events twice")
+    if checked.faults:
+        line(console, f"{len(checked.faults)} things do not hold", style="bold red")
+    else:
+        line(console, "All of it holds.", style="bold green")

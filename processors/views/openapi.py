@@ -1,0 +1,209 @@
+"""``GET /openapi.json``: every view with its parameters and answers, in OpenAPI 3.1.
+
+In: the types that answers are made of. Out: one document, made at the start. A test asks a worker
+for all of it, and compares.
+"""
+
+from importlib.metadata import version
+from typing import Any, Final
+
+import msgspec
+from faust.web import Request, View
+
+from ledger.orders import OrderDocument
+from ledger.payments import PlacedPayment
+from ledger.proof import Proof
+from ledger.rejections import Reason
+from processors.topology import LedgerApp
+from processors.views import parameters
+from processors.views.answers import json_answer
+from processors.views.balances import Balances
+from processors.views.listing import ANOMALIES, ANY, STATUSES, OrderList
+from processors.views.orders import OrderEvents
+from processors.views.rejections import STATES, RejectedList
+from processors.views.state import EventPlaces
+from processors.views.stories import Story
+from runtime.problems import MEDIA_TYPE, Problem
+
+Json = dict[str, Any]
+
+_TYPES: Final = (
+    OrderDocument,
+    PlacedPayment,
+    OrderEvents,
+    Proof,
+    Story,
+    EventPlaces,
+    OrderList,
+    RejectedList,
+    Balances,
+    Problem,
+)
+
+
+def add_pages(app: LedgerApp) -> None:
+    """Declare the page."""
+    document = msgspec.json.encode(describe())
+
+    @app.page("/openapi.json")
+    class OpenapiView(View):
+        """This description."""
+
+        async def get(self, _request: Request) -> Any:
+            return json_answer(document)
+
+
+def describe() -> Json:
+    """Return the document."""
+    _, schemas = msgspec.json.schema_components(_TYPES, ref_template="#/components/schemas/{name}")
+    security = {"type": "http", "scheme": "bearer", "description": "LEDGER_API_TOKEN, if it is set"}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "plexy-ledger views",
+            "version": version("plexy-ledger"),
+            "summary": "What became of orders, payments and events, from any worker.",
+            "description": "Ids may hold any character; a slash in one may stay as it is, but "
+            "before `events`, `proof` and `places` it is encoded (`%2F`). Amounts are in minor "
+            "units. A 503 is of a moment: `Retry-After` says when to ask again.",
+        },
+        "security": [{"token": []}, {}],
+        "paths": _paths(),
+        "components": {"schemas": dict(schemas), "securitySchemes": {"token": security}},
+    }
+
+
+def _paths() -> Json:
+    tagged = (_header("If-None-Match", "the entity tag of what is known; 304 if it is still so"),)
+    waits = (
+        _text("event", "wait until this event is folded, and answer then"),
+        _text("wait", f"how long, as 5s or 500ms; {parameters.LONGEST_WAIT_S:g} s at most"),
+    )
+    raw = _choice("raw", ("true", "false"), "whether the bytes of each delivery are among it")
+    cursor = _text("cursor", "the `cursor` of the page before")
+    limit: Json = _text("limit", "how many to list")
+    limit["schema"] = {"type": "integer", "minimum": 1, "maximum": parameters.MOST_ITEMS}
+    return {
+        "/orders": _get(
+            "The orders of all workers, the latest change first",
+            OrderList,
+            _choice("status", STATUSES, "orders of this status alone"),
+            _choice("anomaly", (ANY, *ANOMALIES), "orders with this anomaly alone"),
+            _text("since", "orders that changed since a time: RFC 3339, or Unix seconds"),
+            cursor,
+            limit,
+        ),
+        "/orders/{order_id}": _get(
+            "One order, now or as of a time",
+            OrderDocument,
+            _path("order_id"),
+            _text("as_of", "as what had arrived by then: RFC 3339, or Unix seconds"),
+            *waits,
+            *tagged,
+            missing=True,
+            waits=True,
+        ),
+        "/orders/{order_id}/events": _get(
+            "Every delivery of an order's events, and what became of it",
+            OrderEvents,
+            _path("order_id"),
+            raw,
+            missing=True,
+        ),
+        "/orders/{order_id}/proof": _get(
+            "One file with all that an order follows from, for `plexy-ledger prove`",
+            Proof,
+            _path("order_id"),
+            missing=True,
+        ),
+        "/payments/{payment_id}": _get(
+            "One payment, with the order that it belongs to",
+            PlacedPayment,
+            _path("payment_id"),
+            *waits,
+            *tagged,
+            missing=True,
+            waits=True,
+        ),
+        "/events/{event_id}": _get(
+            "What became of an event, and every delivery of it",
+            Story,
+            _path("event_id"),
+            raw,
+            missing=True,
+        ),
+        "/events/{event_id}/places": _get(
+            "Where an event's deliveries are in the log of record",
+            EventPlaces,
+            _path("event_id"),
+            missing=True,
+        ),
+        "/balances": _get(
+            "Every account's balance, by currency",
+            Balances,
+            _choice("days", ("true", "false"), "whether what was posted each day is among it"),
+            _choice("scope", ("all", "worker"), "`worker`: the partitions of the one asked"),
+        ),
+        "/rejected": _get(
+            "What was kept and is not counted, the newest first",
+            RejectedList,
+            _choice("state", STATES, "items in this state alone"),
+            _choice("reason", tuple(map(str, Reason)), "items of this reason alone"),
+            cursor,
+            limit,
+        ),
+        "/openapi.json": _get("This description", None),
+        "/healthz": {"get": _open("The process is alive")},
+        "/readyz": {"get": _open("The tables are recovered, and the partitions are the worker's")},
+    }
+
+
+def _get(
+    summary: str, kind: type | None, *given: Json, missing: bool = False, waits: bool = False
+) -> Json:
+    schema: Json = {"$ref": f"#/components/schemas/{kind.__name__}"} if kind else {"type": "object"}
+    answers: Json = {
+        "200": {"description": "It is so.", "content": {"application/json": {"schema": schema}}},
+        "400": _problem("A parameter is wrong: `field` names it"),
+        "401": _problem("The bearer token is missing or wrong"),
+        "503": _problem("Not now: partitions move, tables are recovered, Kafka does not answer"),
+    }
+    if any(each["name"] == "If-None-Match" for each in given):
+        answers["304"] = {"description": "It is still what `If-None-Match` names."}
+    if missing:
+        answers["404"] = _problem("There is none of this id")
+    if waits:
+        answers["504"] = _problem("The event was not folded in time; `detail` says where it is")
+    return {"get": {"summary": summary, "parameters": list(given), "responses": answers}}
+
+
+def _open(summary: str) -> Json:
+    """Describe a probe: it needs no token."""
+    page: Json = _get(summary, None)["get"]
+    return {**page, "security": [{}]}
+
+
+def _problem(description: str) -> Json:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
+
+
+def _path(name: str) -> Json:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+def _header(name: str, description: str) -> Json:
+    return {
+        "name": name,
+        "in": "header",
+        "description": description,
+        "schema": {"type": "string"},
+    }
+
+
+def _text(name: str, description: str) -> Json:
+    return {"name": name, "in": "query", "description": description, "schema": {"type": "string"}}
+
+
+def _choice(name: str, allowed: tuple[str, ...], description: str) -> Json:
+    return {**_text(name, description), "schema": {"enum": list(allowed)}}

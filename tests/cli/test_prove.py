@@ -1,0 +1,75 @@
+"""`plexy-ledger prove` says what a file comes to, and exits so that scripts know."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from cli.errors import WrongOptionError
+from cli.prove import prove
+from ledger.proof import Proof, make
+from runtime.settings import SettingsError
+from tests.ledger.audited import SECRET
+from tests.ledger.examples import refund, success
+from tests.ledger.test_history import RULES, logged
+
+SECRETS = {"LEDGER_WEBHOOK_SECRETS": SECRET.decode()}
+
+
+@pytest.fixture
+def proof() -> Proof:
+    events = [success("evt_1", order="ord_1"), refund("evt_2", 2, 100)]
+    return make(logged(events), RULES, "ord_1")
+
+
+@pytest.fixture
+def file(proof: Proof, tmp_path: Path) -> Path:
+    path = tmp_path / "proof.json"
+    path.write_bytes(msgspec.json.encode(proof))
+    return path
+
+
+def test_a_proof_that_holds_says_what_was_checked(file, capsys):
+    assert prove(SECRETS, file, 720, Console(width=100), as_json=False)
+    told = capsys.readouterr().out
+    assert "order ord_1: partially_refunded" in told
+    assert "KZT: paid 500, refunded 100, net 400" in told
+    assert "2 signatures are good" in told
+    assert "All of it holds." in told
+
+
+def test_what_does_not_hold_is_named(file, capsys):
+    assert not prove(
+        {"LEDGER_WEBHOOK_SECRETS": "another"}, file, 720, Console(width=200), as_json=False
+    )
+    told = capsys.readouterr().out
+    assert told.count("signature_mismatch") == 2
+    assert "2 things do not hold" in told
+
+
+def test_for_scripts_it_is_one_document(file, capsys):
+    assert prove({"LEDGER_ALLOW_UNSIGNED": "true"}, file, 2, Console(), as_json=True)
+    assert json.loads(capsys.readouterr().out) == {
+        "order_id": "ord_1",
+        "faults": [],
+        "deliveries": 2,
+        "events": 2,
+        "signatures": 0,
+        "sequences": 2,
+    }
+
+
+def test_without_a_secret_nothing_is_passed(file):
+    with pytest.raises(SettingsError, match="LEDGER_WEBHOOK_SECRETS"):
+        prove({}, file, 720, Console(), as_json=False)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff", b"[]", b'{"format": 1}'])
+def test_a_file_that_is_none_is_named(tmp_path, content):
+    path = tmp_path / "x.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(WrongOptionError, match=r"x\.json"):
+        prove(SECRETS, path, 720, Console(), as_json=False)

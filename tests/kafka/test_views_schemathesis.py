@@ -1,0 +1,93 @@
+"""The views of a real worker, against their own document: schemathesis draws requests from it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from jsonschema import Draft202012Validator
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    negative_data_rejection,
+    positive_data_acceptance,
+    unsupported_method,
+)
+
+from cli.kafka import EmbeddedKafka
+from processors.views.openapi import describe
+from tests.kafka.harness import WorkerProcess, environment, wait_folded
+from tests.kafka.test_answers import deliver, paid, refunded
+from tests.kafka.test_views import TOKEN, ask, assert_problem
+
+pytestmark = pytest.mark.timeout(180)
+
+bounded = hypothesis_settings(
+    max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+)
+# A schema can't say what a time or a duration is, what is not declared is passed over, and an event
+# that does not come is a 504 that is meant.
+NOT_FOR_SCHEMAS = [
+    positive_data_acceptance,
+    negative_data_rejection,
+    unsupported_method,
+    not_a_server_error,
+]
+
+DOCUMENT = describe()
+schema = schemathesis.openapi.from_dict(DOCUMENT)
+
+
+@pytest.fixture(scope="module")
+def env(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    folder = tmp_path_factory.mktemp("schemathesis")
+    env = environment(kafka.bootstrap, folder, api_token=TOKEN)
+    with WorkerProcess(env) as worker:
+        worker.wait_ready(90)
+        deliver(env, paid("0", "0", "0"), refunded("1", "1", "0"))
+        wait_folded(env, worker)
+        yield env
+        assert worker.process
+        assert worker.process.poll() is None, worker.tail()
+        assert "Traceback" not in worker.log_file.read_text()
+
+
+@schema.parametrize()
+@bounded
+def test_whatever_is_drawn_is_answered_as_documented(case: Any, env: dict[str, str]) -> None:
+    # A wait of seconds, drawn again and again, would be all that this test does.
+    if case.query and "wait" in case.query:
+        case.query["wait"] = "1ms"
+    address = f"http://127.0.0.1:{env['LEDGER_WEB_PORT']}"
+    answer = case.call(base_url=address, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30)
+    case.validate_response(answer, excluded_checks=NOT_FOR_SCHEMAS)
+    assert answer.status_code not in {401, 500, 503}
+
+
+@pytest.mark.parametrize(
+    ("path", "documented"),
+    [
+        ("/orders/0", "/orders/{order_id}"),
+        ("/orders/0/events?raw=true", "/orders/{order_id}/events"),
+        ("/orders/0/proof", "/orders/{order_id}/proof"),
+        ("/payments/0", "/payments/{payment_id}"),
+        ("/events/1", "/events/{event_id}"),
+        ("/events/1/places", "/events/{event_id}/places"),
+        ("/orders", "/orders"),
+        ("/balances?days=true", "/balances"),
+        ("/rejected", "/rejected"),
+    ],
+)
+def test_what_is_there_is_as_documented(env: dict[str, str], path: str, documented: str) -> None:
+    """Ids are drawn that are seldom there: here they are."""
+    answer = ask(env, path)
+    assert answer.status == 200
+    answers = DOCUMENT["paths"][documented]["get"]["responses"]
+    form = answers["200"]["content"]["application/json"]["schema"]
+    validator = Draft202012Validator({**form, "components": DOCUMENT["components"]})
+    assert [error.message for error in validator.iter_errors(answer.json)] == []
+
+
+def test_the_document_asks_for_the_token(env: dict[str, str]) -> None:
+    assert_problem(ask(env, "/openapi.json", token=None), 401, "unauthorized")
