@@ -58,10 +58,10 @@ check: $(READY) ## check format, lint, types, imports, shell scripts and the rep
 	$(BIN)/python -m pytest --quiet tests/test_repository.py tests/test_deployment.py
 
 docs: $(READY) ## build the site of the documentation in build/site; a warning is an error
-	@$(BIN)/python -m mkdocs build --strict --quiet && echo 'build/site/index.html is built'
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet && echo 'build/site/index.html is built'
 
 docs-serve: $(READY) ## show the site on 127.0.0.1:8080, and again whenever a page changes
-	@$(BIN)/python -m mkdocs serve --dev-addr 127.0.0.1:8080
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve --dev-addr 127.0.0.1:8080
 
 bench: $(READY) ## measure this ledger beside its peers; takes some twelve minutes
 	@$(BIN)/python -m bench.ingest; ingest=$$?; $(BIN)/python -m bench; fold=$$?; \

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.kafka.harness import until
+
 ROOT = Path(__file__).parents[2]
 PROMPT = "ready> "
 # What a person has before the installation: here only a prompt that can be waited for.
@@ -77,14 +79,18 @@ class _Terminal:
 def home(tmp_path: Path) -> Path:
     """Return a home with `bin/plexy-ledger`, which notes what it is asked to do.
 
-    It is the program itself wherever completion is concerned.
+    It is the program itself wherever completion is concerned, and notes that it answered.
     """
     program = tmp_path / "bin" / "plexy-ledger"
     program.parent.mkdir()
     program.write_text(
         "#!/bin/sh\n"
+        f'export PYTHONPATH="{ROOT}"\n'
         'case "$_PLEXY_LEDGER_COMPLETE$*" in\n'
-        f'*complet*) PYTHONPATH="{ROOT}" exec "{sys.executable}" -P -m cli "$@" ;;\n'
+        # In the shell's place: the program looks at whose child it is.
+        f'--install*) exec "{sys.executable}" -P -m cli "$@" ;;\n'
+        f'complete*) "{sys.executable}" -P -m cli "$@"; code=$?\n'
+        '  echo "$_TYPER_COMPLETE_FISH_ACTION $code" >> "$HOME/completed"; exit $code ;;\n'
         '*) echo "$*" >> "$HOME/asked" ;;\n'
         "esac\n"
     )
@@ -117,12 +123,30 @@ def test_after_the_installation_tab_completes_commands_options_values_and_files(
         terminal.type("plexy-ledger --install-completion\n")
         terminal.until(f"{shell} completion installed in")
     with _terminal(shell, home) as terminal:
+        if shell == "zsh":
+            # The first Tab of all only loads what is autoloaded.
+            terminal.type("plexy-ledger \t\n")
+            until(lambda: _asked(home), within_s=30, what="the first command")
         for typed in TYPED:
+            asked, completed = _asked(home), _completed(home)
             terminal.type(f"plexy-ledger {typed}\t")
+            # What is typed before the answer is there would count as a part of the word.
+            until(lambda: _completed(home) > completed, within_s=30, what=f"an answer: {typed}")  # noqa: B023
             terminal.type("\n")
-            terminal.until(PROMPT)
-    asked = (home / "asked").read_text().splitlines()
-    assert [line.rstrip() for line in asked] == list(TYPED.values())
+            until(lambda: len(_asked(home)) > len(asked), within_s=30, what=f"a command: {typed}")  # noqa: B023
+    assert _asked(home)[-len(TYPED) :] == list(TYPED.values())
+
+
+def _asked(home: Path) -> list[str]:
+    file = home / "asked"
+    return [line.rstrip() for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def _completed(home: Path) -> int:
+    """Count the answers; fish asks first whether there is any, and then for it."""
+    file = home / "completed"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return len([line for line in lines if line != "is-args 0"])
 
 
 def test_a_completion_imports_nothing_that_only_a_command_needs():
