@@ -18,6 +18,7 @@ from typing import Annotated, Any, Final, NoReturn, TextIO
 import typer
 from typer.core import TyperCommand
 
+from cli import completion
 from cli.accounting import Format
 from cli.errors import FAILED, exit_code
 from ledger.rejections import Reason
@@ -56,7 +57,6 @@ app = typer.Typer(
     help="An event-sourced payment ledger on Kafka: Plexy's webhooks in, provable order state out.",
     epilog="Try it: plexy-ledger demo",
     no_args_is_help=True,
-    add_completion=False,
     # Plain help: examples stay on one line each, so that they can be copied.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -138,7 +138,12 @@ def demo(
 @_command("LEDGER_KAFKA_PORT=29092 plexy-ledger kafka", "plexy-ledger kafka --brokers 3")
 def kafka(
     brokers: Annotated[
-        int, typer.Option(min=1, help="1, or 3 that replicate each other, on ports in a row")
+        int,
+        typer.Option(
+            min=1,
+            help="1, or 3 that replicate each other, on ports in a row",
+            autocompletion=completion.brokers,
+        ),
     ] = 1,
 ) -> None:
     """Run the embedded Kafka alone, until Ctrl-C.
@@ -199,14 +204,18 @@ def worker() -> None:
     "plexy-ledger send --type refund.succeeded --refund re_1 --payment pay_1",
 )
 def send(  # noqa: PLR0913, PLR0917 - one option for each field
-    kind: Annotated[str, typer.Option("--type", help="the event's type")] = "payment.succeeded",
+    kind: Annotated[
+        str, typer.Option("--type", help="the event's type", autocompletion=completion.event_types)
+    ] = "payment.succeeded",
     payment: Annotated[str, typer.Option(help="payment id")] = "pay_1",
     order: Annotated[str | None, typer.Option(help="the shop's order reference")] = None,
     refund: Annotated[
         str | None, typer.Option(help="refund id; makes the payment the one that is refunded")
     ] = None,
     amount: Annotated[int, typer.Option(min=0, help="in minor units: cents, tiyn")] = 500000,
-    currency: Annotated[str, typer.Option(help="ISO 4217 code")] = "KZT",
+    currency: Annotated[
+        str, typer.Option(help="ISO 4217 code", autocompletion=completion.currencies)
+    ] = "KZT",
     event_id: Annotated[str | None, typer.Option(help="event id; a new one, unless given")] = None,
     created: Annotated[
         int | None, typer.Option(min=0, help="Unix seconds; now, unless given")
@@ -215,8 +224,8 @@ def send(  # noqa: PLR0913, PLR0917 - one option for each field
         str | None, typer.Option(help="a JSON object whose fields are put into `data`")
     ] = None,
     url: Annotated[
-        str, typer.Option(help="the ingress' address")
-    ] = "http://127.0.0.1:8000/webhooks/plexy",
+        str | None, typer.Option(help="the ingress' address; unless given, from the settings")
+    ] = None,
     secret: Annotated[
         str | None,
         typer.Option(

@@ -46,18 +46,18 @@ class RunSettings(BrokerSettings, frozen=True, kw_only=True):
 
 
 class SendSettings(Settings, frozen=True, kw_only=True):
-    """What ``send`` signs with; its options win."""
+    """What ``send`` signs with, and where it sends; its options win."""
 
     webhook_secrets: WebhookSecrets = ()
     signed_form: Form = SignedForm.EITHER
+    ingest_host: Annotated[str, setting("address that webhooks are received on")] = "127.0.0.1"
+    ingest_port: Annotated[Port, setting("port that webhooks are received on")] = 8000
 
 
 class SimulateSettings(SendSettings, frozen=True, kw_only=True):
-    """What ``simulate`` signs with, where it sends, and whom it asks; its options win."""
+    """What ``simulate`` reads beside that: how long signatures hold, and whom it asks."""
 
     signature_tolerance_s: ToleranceSeconds = DEFAULT_TOLERANCE_S
-    ingest_host: Annotated[str, setting("address that webhooks are received on")] = "127.0.0.1"
-    ingest_port: Annotated[Port, setting("port that webhooks are received on")] = 8000
     api_token: Annotated[
         Secret | None, setting("bearer token that the web views ask for; needed beyond loopback")
     ] = None
