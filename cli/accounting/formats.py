@@ -85,7 +85,7 @@ def beancount(entries: Sequence[Entry], origin: str) -> Iterator[str]:
 
 def hledger(entries: Sequence[Entry], origin: str) -> Iterator[str]:
     """Write transactions with tags, after the accounts and commodities, as strict checks want."""
-    # Without it, 1.000 of a currency with three decimals could as well be a thousand.
+    # The mark is named, and not left to be guessed: 1.000 BHD is one, and not a thousand.
     yield f"; {origin}\n\ndecimal-mark .\n"
     for account in _accounts(entries):
         yield f"account {account}\n"
