@@ -24,6 +24,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.partitioner import murmur2
 
 from cli import sample
@@ -32,6 +33,7 @@ from cli.local import running
 from cli.programs import Command
 from cli.sender import deliver, encode, signed_headers
 from cli.simulate.schedule import deliveries
+from cli.whole_topic import reading
 from ledger.wire import ENTRIES, ORDER_DOCUMENTS
 from runtime.rules import RuleSettings
 from runtime.topics import TopicSettings, ensure_topics
@@ -50,7 +52,8 @@ from tests.kafka.harness import (
     wait_folded,
 )
 
-pytestmark = pytest.mark.timeout(300)
+# The first one waits for a broker, an ingress and a worker, and posts some 500 deliveries.
+pytestmark = pytest.mark.timeout(480)
 
 SECRET = "whsec_now"
 ROOT = Path(__file__).parents[2]
@@ -192,18 +195,41 @@ def test_each_record_is_in_the_partition_of_its_key_by_kafkas_own_rule(orders, e
 # The example.
 
 
-def consumer(ledger: WorkerProcess, database: Path, *more: str) -> subprocess.Popen[str]:
+def consumer(
+    ledger: WorkerProcess, database: Path, *more: str, group: str = ""
+) -> subprocess.Popen[str]:
     names, bootstrap = names_of(ledger.env), ledger.env["LEDGER_KAFKA_BOOTSTRAP"]
     return subprocess.Popen(
         [
             *(sys.executable, CONSUMER, "--bootstrap", bootstrap, "--database", database),
-            *("--group", f"{names.prefix}{database.stem}"),
+            *("--group", group or group_for(ledger, database)),
             *("--orders", names.orders, "--entries", names.entries, *more),
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def group_for(ledger: WorkerProcess, database: Path) -> str:
+    return f"{names_of(ledger.env).prefix}{database.stem}"
+
+
+def has_committed_everything(ledger: WorkerProcess, group: str) -> bool:
+    """Whether a group has committed the end of each partition of what the example reads."""
+    names = names_of(ledger.env)
+
+    async def ask() -> bool:
+        settings = TopicSettings.from_environment(ledger.env)
+        async with reading(settings) as (admin, client):
+            topics = (names.orders, names.entries)
+            ends = await client.end_offsets(
+                [TopicPartition(topic, p) for topic in topics for p in range(PARTITIONS)]
+            )
+            committed = await admin.list_consumer_group_offsets(group)
+        return all(tp in committed and committed[tp].offset == ends[tp] for tp in ends if ends[tp])
+
+    return asyncio.run(ask())
 
 
 def kept(database: Path, table: str) -> dict[str, Any]:
@@ -222,21 +248,23 @@ def wanted(ledger: WorkerProcess, table: str) -> dict[str, Any]:
     return {key.decode(): json.loads(value) for key, value in latest(ledger.env, topic).items()}
 
 
-def ends_right(ledger: WorkerProcess, database: Path) -> None:
+def ends_right(ledger: WorkerProcess, database: Path, group: str = "") -> None:
     """Let the example catch up and be interrupted; compare it with the views and the journal."""
     known = {table: wanted(ledger, table) for table in ("orders", "entries")}
-    with consumer(ledger, database) as process:
+    group = group or group_for(ledger, database)
+    with consumer(ledger, database, group=group) as process:
         try:
             until(
-                lambda: all(kept(database, table) == known[table] for table in known),
+                lambda: has_committed_everything(ledger, group),
                 within_s=60,
-                what="the example has everything",
+                what="the example has committed everything",
             )
             process.send_signal(signal.SIGINT)
             output, _ = process.communicate(timeout=30)
         finally:
             process.kill()
     assert process.returncode == 0, output
+    assert {table: kept(database, table) for table in known} == known
     for order_id, document in kept(database, "orders").items():
         assert ledger.get(f"/orders/{quote(order_id, safe='')}") == (200, document)
     sums: Counter[str] = Counter()
@@ -259,6 +287,8 @@ def test_the_example_consumer_ends_with_what_the_views_say_and_the_journal_sums_
     # Deleted orders were there once: the example has seen their documents and their tombstones.
     tombstones = {r.key.decode() for r in read_topic(ledger.env, names_of(ledger.env).orders)}
     assert tombstones - kept(database, "orders").keys()
+    # All of it once more, into the same file.
+    ends_right(ledger, database, group=f"{group_for(ledger, database)}-again")
 
 
 def test_the_example_killed_in_the_middle_again_and_again_ends_the_same(ledger, tmp_path):
@@ -277,6 +307,25 @@ def test_the_example_killed_in_the_middle_again_and_again_ends_the_same(ledger, 
                 process.kill()
         had = len(kept(database, "entries"))
         assert had < total
+    ends_right(ledger, database)
+
+
+def test_the_example_commits_no_offset_for_what_is_not_in_its_file(ledger, tmp_path):
+    database = tmp_path / "locked.sqlite"
+    with consumer(ledger, database, "--batch", "3") as process:
+        try:
+            until(lambda: kept(database, "entries"), within_s=60, what="the example is at work")
+            with closing(sqlite3.connect(database, isolation_level=None, timeout=30)) as holder:
+                holder.execute("BEGIN EXCLUSIVE")
+                # It waits for the file as long as SQLite does, and then gives up.
+                output, _ = process.communicate(timeout=60)
+                holder.execute("ROLLBACK")
+        finally:
+            process.kill()
+    assert process.returncode == 1
+    assert "database is locked" in output
+    assert "Traceback" not in output
+    assert len(kept(database, "entries")) < len(wanted(ledger, "entries"))
     ends_right(ledger, database)
 
 
