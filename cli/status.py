@@ -79,25 +79,23 @@ class Behind:
 def status(environment: Mapping[str, str], options: StatusOptions, console: Console) -> bool:
     """Look once, or until Ctrl-C; return whether all was well at the last look."""
     settings = StatusSettings.from_environment(environment)
-    addresses = list(_addresses(settings, options))
+    asked = list(addresses(settings, options))
     if not options.watch:
-        seen = asyncio.run(_look_once(settings, addresses, options.within_s))
+        seen = asyncio.run(_look_once(settings, asked, options.within_s))
         _show(seen, options, console)
         return seen.well
     last: list[Look] = []
     # Ctrl-C is how a watch ends.
     with contextlib.suppress(KeyboardInterrupt), _showing(options, console) as show:
-        asyncio.run(_watch(settings, addresses, options, show, last))
+        asyncio.run(_watch(settings, asked, options, show, last))
     return bool(last) and last[-1].well
 
 
-async def _look_once(
-    settings: StatusSettings, addresses: Sequence[Address], within_s: float
-) -> Look:
+async def _look_once(settings: StatusSettings, asked: Sequence[Address], within_s: float) -> Look:
     """Look again while records may or may not be behind."""
     behind = Behind(within_s)
     while True:
-        seen = await look(settings, addresses)
+        seen = await look(settings, asked)
         problems, undecided = behind.judge(seen.hops, time.monotonic())
         if problems or not undecided:
             return Look(seen.hops, seen.programs, [*seen.problems, *problems])
@@ -106,7 +104,7 @@ async def _look_once(
 
 async def _watch(
     settings: StatusSettings,
-    addresses: Sequence[Address],
+    asked: Sequence[Address],
     options: StatusOptions,
     show: Callable[[Look], None],
     last: list[Look],
@@ -114,14 +112,15 @@ async def _watch(
     """Look without an end; the ``last`` look stays when this is interrupted."""
     behind = Behind(options.within_s)
     while True:
-        seen = await look(settings, addresses)
+        seen = await look(settings, asked)
         problems, _ = behind.judge(seen.hops, time.monotonic())
         last[:] = [Look(seen.hops, seen.programs, [*seen.problems, *problems])]
         show(last[0])
         await asyncio.sleep(options.every_s)
 
 
-def _addresses(settings: StatusSettings, options: StatusOptions) -> Iterator[Address]:
+def addresses(settings: StatusSettings, options: StatusOptions) -> Iterator[Address]:
+    """Yield where each program is asked, by the options, else by the settings."""
     ingest = options.ingest_url or base_url(settings.ingest_host, settings.ingest_port)
     port = settings.ingest_metrics_port or RUN_METRICS_PORT
     metrics = options.metrics_url or f"{base_url(settings.ingest_metrics_host, port)}/metrics"

@@ -6,7 +6,9 @@ from rich.console import Console
 
 from cli.lag import PartitionLag, summed
 from cli.looks import HopLag, Look, Problem, Program, numbers_of
-from cli.status import Behind, encode, render
+from cli.run import plan
+from cli.settings import StatusSettings
+from cli.status import Behind, StatusOptions, addresses, encode, render
 from ingest.metrics import IngressMetrics, Tally, new_rows
 from processors.metrics import WorkerMetrics
 
@@ -22,6 +24,29 @@ def shown(look: Look) -> str:
         console.quiet = False
         console.print(render(look))
     return captured.get()
+
+
+def test_without_options_it_looks_where_run_has_everything():
+    planned = plan({})
+    ingest, worker = addresses(StatusSettings.from_environment({}), StatusOptions())
+    assert planned.webhook_url.startswith(f"{ingest.url}/")
+    assert worker.url == planned.views_url
+    assert (ingest.metrics_url, worker.metrics_url) == planned.metrics_urls
+
+
+def test_an_option_wins_and_the_token_goes_to_workers_alone():
+    settings = StatusSettings.from_environment({"LEDGER_API_TOKEN": "secret"})
+    options = StatusOptions("http://i:1/", "http://m:2/metrics", ("http://w:3", "http://w:4/"))
+    ingest, *workers = addresses(settings, options)
+    assert (ingest.url, ingest.metrics_url, ingest.token) == (
+        "http://i:1",
+        "http://m:2/metrics",
+        "",
+    )
+    assert [(each.url, each.token) for each in workers] == [
+        ("http://w:3", "secret"),
+        ("http://w:4", "secret"),
+    ]
 
 
 def test_what_has_just_come_is_not_behind():
