@@ -34,7 +34,7 @@ def claim(folder: Path) -> str:
 
     Raises ``SettingsError`` if another process has it.
     """
-    path = (folder / _FILE).resolve()
+    path = claim_file(folder)
     file = _held.get(path) or path.open("a+")
     if not _lock(file):
         file.close()
@@ -52,10 +52,15 @@ def claim(folder: Path) -> str:
     return name
 
 
+def claim_file(folder: Path) -> Path:
+    """Return the file that the worker which has the folder holds open."""
+    return (folder / _FILE).resolve()
+
+
 def is_claimed(folder: Path) -> bool:
     """Return whether a worker that runs has the folder; writes nothing there."""
     try:
-        with (folder / _FILE).open() as file:
+        with claim_file(folder).open() as file:
             # Shared: others may look at the same time. Closing the file gives it back.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -3,9 +3,12 @@
 In: the worker's settings. Out: findings. Never: a file or folder that is made to find out.
 """
 
+import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import psutil
 
@@ -13,13 +16,13 @@ from cli.doctor.findings import Finding, Patient, ok, problem, warning
 from cli.doctor.ports import answers
 from cli.ports import base_url
 from processors.disk import NoRoomError, require_room
-from processors.identity import is_claimed
+from processors.identity import claim_file, is_claimed
 from processors.settings import WorkerSettings
 from processors.tables import write_buffers_bytes
 
-_MIB = 1024 * 1024
+_MIB: Final = 1024 * 1024
 # Faust's own folder for version 1 of an app: see `LedgerApp`.
-_TABLES = Path("tables") / "v1"
+_TABLES: Final = Path("tables") / "v1"
 
 
 def check_folders(patient: Patient) -> Iterator[Finding]:
@@ -44,12 +47,12 @@ def _writable(settings: WorkerSettings) -> Iterator[Finding]:
         )
         return
     try:
-        require_room(there, write_buffers_bytes(settings.table_memory_mb))
+        require_room(folder, write_buffers_bytes(settings.table_memory_mb), made_in=there)
     except NoRoomError as error:
         what, _, remedy = str(error).partition(": ")
         yield problem(what, remedy)
     else:
-        free = os.statvfs(there).f_bavail * os.statvfs(there).f_frsize / _MIB
+        free = shutil.disk_usage(there).free / _MIB
         made = "" if there == folder else ", will be made"
         yield ok(f"LEDGER_DATA_DIR={folder} can be written{made}, {free:,.0f} MiB are free")
 
@@ -70,14 +73,14 @@ def _owner(settings: WorkerSettings) -> Iterator[Finding]:
 
 
 def _pid(folder: Path) -> str:
-    """Return who has the folder's file open, as far as this user may know."""
+    """Return who has the folder, as far as this user may know."""
+    held = str(claim_file(folder))
     for process in psutil.process_iter():
         try:
-            files = {file.path for file in process.open_files()}
+            if any(file.path == held for file in process.open_files()):
+                return f" (pid {process.pid})"
         except (psutil.Error, OSError):
-            continue
-        if any(Path(file).parent == folder.resolve() for file in files):
-            return f" (pid {process.pid})"
+            continue  # another user's, or it has just ended
     return ""
 
 
@@ -98,8 +101,16 @@ def _others(settings: WorkerSettings, patient: Patient) -> Iterator[Finding]:
 
 
 def _lying_about(folder: Path, whose: str) -> Finding:
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / _MIB
     return warning(
-        f"{folder} has {size:,.1f} MiB of tables of {whose}",
+        f"{folder} has {_bytes(folder) / _MIB:,.1f} MiB of tables of {whose}",
         "if these settings are right, and that ledger is gone, delete the folder: nobody reads it",
     )
+
+
+def _bytes(folder: Path) -> int:
+    total = 0
+    for file in folder.rglob("*"):
+        # Somebody may be at work there after all.
+        with contextlib.suppress(FileNotFoundError):
+            total += file.lstat().st_size
+    return total

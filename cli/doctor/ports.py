@@ -5,6 +5,7 @@ which may hold a secret: its name and its id are enough.
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 import httpx
 import psutil
@@ -18,8 +19,8 @@ from ingest.settings import IngestSettings
 from processors.settings import WorkerSettings
 from runtime.settings import SettingsError
 
-_ANSWER_WITHIN_S = 2.0
-_LOOPBACK = "127.0.0.1"
+_ANSWER_WITHIN_S: Final = 2.0
+_LOOPBACK: Final = "127.0.0.1"
 
 
 def check_ports(patient: Patient) -> Iterator[Finding]:

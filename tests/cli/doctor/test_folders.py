@@ -73,6 +73,7 @@ def test_too_little_room_is_named_with_what_it_takes(patient):
         Level.PROBLEM, check_folders(with_settings(patient, table_memory_mb=10_000_000_000))
     )
     assert "take 2500000000.0 MiB" in finding.what
+    assert f"LEDGER_DATA_DIR={patient.environment['LEDGER_DATA_DIR']} has " in finding.what
     assert "make room there" in finding.remedy
 
 
