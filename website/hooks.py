@@ -39,13 +39,15 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Leave of a link to a file of the repository its text, where the site does not have it."""
+    """Leave its text of a link to what the site has not: a repository's file, a mere folder."""
     del files
     folder = Path(config.docs_dir, page.file.src_uri).parent
 
     def shown(link: re.Match[str]) -> str:
         text, path, anchor = link.groups()
         target = (folder / path).resolve()
+        if target.is_dir() and not (target / "README.md").exists():
+            return text
         if target.is_relative_to(config.docs_dir) or not target.exists():
             return link[0]
         own = _OWN_PAGES.get(f"{target.relative_to(_ROOT)}{anchor}")
