@@ -8,9 +8,10 @@ A page that the navigation names and that is not there yet is left out; one that
 place in it fails the build (``validation`` in mkdocs.yml).
 """
 
+import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -20,7 +21,12 @@ from mkdocs.structure.pages import Page
 from website.reference import commands, settings, topics
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
-_RELATIVE_LINK: Final = re.compile(r"\[([^\]]*)\]\(((?!\w+:)[^)#\s]+)[^)]*\)")
+_RELATIVE_LINK: Final = re.compile(r"\[([^\]]*)\]\(((?!\w+:)[^)#\s]+)([^)]*)\)")
+# What of the repository's own pages stands here too, under another name.
+_OWN_PAGES: Final = {
+    "CHANGELOG.md": "changelog.md",
+    "README.md#settings": "reference/settings.md",
+}
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
@@ -33,14 +39,20 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Leave of a link to a file of the repository its text: the site does not have the file."""
+    """Leave its text of a link to what the site has not: a repository's file, a mere folder."""
     del files
     folder = Path(config.docs_dir, page.file.src_uri).parent
 
     def shown(link: re.Match[str]) -> str:
-        target = (folder / link[2]).resolve()
-        outside = not target.is_relative_to(config.docs_dir) and target.exists()
-        return link[1] if outside else link[0]
+        text, path, anchor = link.groups()
+        target = (folder / path).resolve()
+        if target.is_dir() and not (target / "README.md").exists():
+            return text
+        if target.is_relative_to(config.docs_dir) or not target.exists():
+            return link[0]
+        own = _OWN_PAGES.get(f"{target.relative_to(_ROOT)}{anchor}")
+        here = PurePosixPath(page.file.src_uri).parent
+        return f"[{text}]({os.path.relpath(own, here)})" if own else text
 
     return _RELATIVE_LINK.sub(shown, markdown)
 

@@ -37,8 +37,8 @@ have `LEDGER_PARTITIONS` partitions, for life, and `LEDGER_TOPIC_PREFIX` before 
 their records hold, and what a second version's names are: [how it
 works](../architecture.md#topics).
 
-| Topic | What it is | Kept | Configuration |
-|---|---|---|---|
+| Topic | What it is | Kept | `cleanup.policy` | `retention.ms` |
+|---|---|---|---|---|
 """
 
 
@@ -64,21 +64,21 @@ def topics() -> str:
     for attribute, kind in vars(TopicNames).items():
         if isinstance(kind, property):
             meanings[getattr(names, attribute)] = (kind.__doc__ or "").partition("\n")[0]
+    described = all_topics(names, _GROUP)
     rows = [
-        f"| `{topic.name}` | {meanings[topic.name]} | {_kept(topic)} | {_configuration(topic)} |\n"
-        for topic in all_topics(names, _GROUP)
+        f"| `{topic.name}` | {meanings[topic.name]} | {_kept(topic)} | {topic.cleanup_policy} "
+        f"| {topic.retention_ms} |\n"
+        for topic in described
     ]
-    return _TOPICS + "".join(rows)
+    common = set.intersection(*(set(topic.config.items()) for topic in described))
+    shared = ", ".join(f"`{name}={value}`" for name, value in sorted(common))
+    return f"{_TOPICS}{''.join(rows)}\nEach of them also has {shared}.\n"
 
 
 def _kept(topic: Topic) -> str:
     if topic.cleanup_policy == "compact":
         return "the last record of each key"
     return "for ever" if topic.retention_ms < 0 else f"{topic.retention_ms // _DAY_MS} days"
-
-
-def _configuration(topic: Topic) -> str:
-    return "<br>".join(f"`{name}={value}`" for name, value in topic.config.items())
 
 
 def _leaves(group: Any, *before: str) -> Iterator[tuple[str, Any]]:
