@@ -24,7 +24,7 @@ from cli.settings_table import READ_BY, variables
 from ingest.app import create_app
 from ingest.settings import LONGEST_ANSWER_S, IngestSettings
 from processors.settings import WorkerSettings
-from processors.views import _OPEN_PATHS
+from processors.views.access import _OPEN_PATHS
 from processors.worker import _STOPPED_WITHIN_S
 from runtime.settings import Settings, SettingsError
 from runtime.topics import TopicSettings
@@ -233,13 +233,16 @@ def test_no_file_has_a_secret_and_only_who_checks_signatures_gets_theirs():
 @pytest.mark.parametrize("program", SERVING)
 def test_a_container_declares_the_port_that_it_listens_on_beyond_loopback(program, tmp_path):
     own = settings(program, tmp_path)
-    host, port = {
-        "ingest": lambda: (own.ingest_host, own.ingest_port),
-        "worker": lambda: (own.web_bind, own.web_port),
-        "audit": lambda: (own.audit_host, own.audit_port),
+    listens = {
+        "ingest": lambda: {
+            own.ingest_port: own.ingest_host,
+            own.ingest_metrics_port: own.ingest_metrics_host,
+        },
+        "worker": lambda: {own.web_port: own.web_bind},
+        "audit": lambda: {own.audit_port: own.audit_host},
     }[program]()
-    assert host == "0.0.0.0"  # noqa: S104
-    assert [each["containerPort"] for each in container(program)["ports"]] == [port]
+    assert set(listens.values()) == {"0.0.0.0"}  # noqa: S104
+    assert [each["containerPort"] for each in container(program)["ports"]] == list(listens)
 
 
 @pytest.mark.parametrize("program", SERVING)
@@ -252,7 +255,7 @@ def test_probes_ask_paths_that_the_program_serves_and_only_readiness_asks_for_ka
         "worker": lambda: set(_OPEN_PATHS),
         "audit": lambda: {route.path for route in create_audit(Audit(own)).routes},
     }[program]()
-    (port,) = container(program)["ports"]
+    port, *_metrics = container(program)["ports"]
     for probe, path in (
         ("startupProbe", "/healthz"),
         ("livenessProbe", "/healthz"),
@@ -270,7 +273,7 @@ def test_probes_ask_paths_that_the_program_serves_and_only_readiness_asks_for_ka
 def test_a_service_leads_to_a_named_port_of_one_program(service):
     (program,) = selected(service["spec"]["selector"])
     names = {port["name"] for port in container(program)["ports"]}
-    assert {port["targetPort"] for port in service["spec"]["ports"]} == names
+    assert {port["targetPort"] for port in service["spec"]["ports"]} <= names
 
 
 @pytest.mark.parametrize("program", SERVING)
@@ -376,7 +379,7 @@ def test_a_network_policy_opens_ports_that_its_pods_have():
         for rule in policy["spec"].get("ingress", []):
             (program,) = programs
             names = {port["name"] for port in container(program)["ports"]}
-            assert {port["port"] for port in rule["ports"]} == names
+            assert {port["port"] for port in rule["ports"]} <= names
             for source in rule["from"]:
                 inside = source.get("podSelector", {}).get("matchLabels", {})
                 assert not inside or selected(inside) == ["worker"]

@@ -64,7 +64,11 @@ def _of(program: str, patient: Patient) -> list[WantedPort]:
         case "ingest":
             ingest = IngestSettings.from_environment(environment)
             host, port = ingest.ingest_host, ingest.ingest_port
-            return [WantedPort("ingest", host, port, "LEDGER_INGEST_PORT")]
+            ports = [WantedPort("ingest", host, port, "LEDGER_INGEST_PORT")]
+            if metrics := ingest.ingest_metrics_port:
+                host, variable = ingest.ingest_metrics_host, "LEDGER_INGEST_METRICS_PORT"
+                ports.append(WantedPort("ingest", host, metrics, variable))
+            return ports
         case "worker":
             worker = WorkerSettings.from_environment(environment)
             return [WantedPort("worker", worker.web_bind, worker.web_port, "LEDGER_WEB_PORT")]

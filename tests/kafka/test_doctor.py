@@ -43,6 +43,7 @@ def settings(kafka: EmbeddedKafka, folder: Path) -> dict[str, str]:
         webhook_secrets="whsec_of_the_test",
         api_token="token of the test",
         ingest_port=free_port(),
+        ingest_metrics_port=free_port(),
         audit_port=free_port(),
         kafka_port=free_port(),
     )

@@ -22,6 +22,7 @@ def patient(tmp_path: Path) -> Patient:
             "LEDGER_API_TOKEN": "token of the test",
             "LEDGER_DATA_DIR": str(tmp_path / "ledger"),
             "LEDGER_INGEST_PORT": str(free_port()),
+            "LEDGER_INGEST_METRICS_PORT": str(free_port()),
             "LEDGER_WEB_PORT": str(free_port()),
             "LEDGER_AUDIT_PORT": str(free_port()),
             "LEDGER_KAFKA_PORT": str(free_port()),

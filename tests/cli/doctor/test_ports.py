@@ -45,7 +45,12 @@ def test_free_ports_are_listed_with_their_programs(patient):
 
 @pytest.mark.parametrize(
     ("variable", "program"),
-    [("ingest_port", "ingest"), ("web_port", "worker"), ("audit_port", "audit")],
+    [
+        ("ingest_port", "ingest"),
+        ("ingest_metrics_port", "ingest"),
+        ("web_port", "worker"),
+        ("audit_port", "audit"),
+    ],
 )
 def test_a_taken_port_is_named_with_who_has_it_and_the_setting(patient, variable, program):
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -66,8 +71,8 @@ def test_a_port_that_a_program_of_the_ledger_has_is_a_warning(patient):
 
 def test_one_port_for_two_programs_is_named_once(patient):
     port = patient.environment["LEDGER_WEB_PORT"]
-    finding = one(Level.PROBLEM, check_ports(with_settings(patient, ingest_port=port)))
-    assert finding.what == f"LEDGER_INGEST_PORT and LEDGER_WEB_PORT are both {port}"
+    finding = one(Level.PROBLEM, check_ports(with_settings(patient, audit_port=port)))
+    assert finding.what == f"LEDGER_AUDIT_PORT and LEDGER_WEB_PORT are both {port}"
 
 
 def test_only_the_ports_of_the_named_programs_are_looked_at(patient):
