@@ -232,6 +232,7 @@ class _Folding:
         self.changed = False
         self._visited: list[str] = []
         self._order_carrier: Event | None = None
+        self._names_several = False
         self._standing: dict[Subject, Event] = {}
         for fact in facts.values():
             self._note(fact)
@@ -248,11 +249,22 @@ class _Folding:
         return post(subject, _earlier(before, event), before)
 
     def snapshots(self) -> Iterator[Snapshot]:
-        """Yield what the payment's order must hear, and every other one that it passed through."""
+        """Yield what the payment's order must hear, and every other one that may have it.
+
+        Those are the ones that it passed through, and those that its facts name: so every order
+        knows all payments that ever named it, whatever the facts' order of arrival was.
+        """
         payment, current = self.payment, self._order_id
-        for order_id in sorted(set(self._visited) - {current}) if self._visited else ():
+        for order_id in self._others() if self._visited else ():
             yield Snapshot(order_id, payment.payment_id, payment.version, None)
         yield Snapshot(current, payment.payment_id, payment.version, describe(payment))
+
+    def _others(self) -> list[str]:
+        others = set(self._visited)
+        if self._names_several:
+            references = (fact.order_reference for fact in self.payment.facts.values())
+            others.update(each for each in references if each is not None)
+        return sorted(others - {self._order_id})
 
     @property
     def _order_id(self) -> str:
@@ -262,7 +274,10 @@ class _Folding:
     def _note(self, fact: Event) -> tuple[Subject | None, Event | None]:
         """Take a fact into account; return its subject, and the fact that stood for it before."""
         if fact.order_reference is not None:
-            self._order_carrier = _earlier(self._order_carrier, fact)
+            carrier = self._order_carrier
+            if carrier is not None and carrier.order_reference != fact.order_reference:
+                self._names_several = True
+            self._order_carrier = _earlier(carrier, fact)
         subject = subject_of(self.payment.payment_id, fact)
         if subject is None:
             return None, None

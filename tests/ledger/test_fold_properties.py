@@ -30,6 +30,18 @@ def test_every_permutation_gives_the_same_orders(data: st.DataObject) -> None:
 
 @more
 @given(st.data())
+def test_every_order_knows_the_payments_that_ever_named_it(data: st.DataObject) -> None:
+    """So its history can be told, whatever the fold met first."""
+    history = data.draw(histories())
+    pipeline = Pipeline()
+    pipeline.fold(data.draw(chunked(data.draw(st.permutations(history)))))
+    for event in history:
+        if event.order_reference is not None:
+            assert event.payment_id in pipeline.orders[event.order_reference].payments
+
+
+@more
+@given(st.data())
 def test_two_folds_in_any_orders_leave_one_entry_standing_for_each_subject(
     data: st.DataObject,
 ) -> None:

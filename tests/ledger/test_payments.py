@@ -221,7 +221,12 @@ def test_a_reference_that_comes_late_moves_the_payment_out_of_the_order_of_its_o
 def test_a_late_fact_that_names_the_same_order_withdraws_nothing():
     known = fold_payments([success("evt_1", 5, order="A")], {}).payments
     assert published(fold_payments([failure("evt_2", 4, order="A")], known)) == {"A": 2}
-    assert published(fold_payments([refund(created=9, order="B")], known)) == {"A": 2}
+
+
+def test_an_order_that_a_later_fact_names_in_vain_hears_that_the_payment_is_not_there():
+    known = fold_payments([success("evt_1", 5, order="A")], {}).payments
+    named = fold_payments([refund(created=9, order="B")], known)
+    assert published(named) == {"A": 2, "B": "withdrawn"}
 
 
 def test_every_order_that_a_payment_only_passed_through_in_one_chunk_hears_of_it():
