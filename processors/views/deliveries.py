@@ -27,8 +27,11 @@ def rules_of(app: LedgerApp) -> Rules:
 async def of_order(app: LedgerApp, order: Order) -> list[SignedRecord]:
     """Return the deliveries of all payments that are, or once were, in an order."""
     facts: dict[str, tuple[int, int]] = {}
-    for payment_id, snapshot in order.payments.items():
-        document = snapshot.payment or await state.any_payment(app, payment_id)
+    # A payment that no fact had named an order for was one of its own, and may have left it.
+    for payment_id in {order.order_id: None, **order.payments}:
+        held = order.payments.get(payment_id)
+        document = held.payment if held else None
+        document = document or await state.any_payment(app, payment_id)
         for event in document.events if document else ():
             facts[event.event_id] = (event.partition, event.offset)
     if len(facts) > MOST_EVENTS:
