@@ -62,6 +62,12 @@ def fold_orders(snapshots: Iterable[Snapshot], known: Mapping[str, Order]) -> di
     return changed
 
 
+def anomalies_of(order: Order | None) -> set[str]:
+    """Return the names of what does not fit together in an order's payments."""
+    payments = order.payments.values() if order else ()
+    return {name for each in payments if each.payment for name in each.payment.anomalies}
+
+
 def describe(order: Order) -> OrderDocument | None:
     """Return what follows from the order's payments; ``None`` if all of them have moved away."""
     payments = [held.payment for _, held in sorted(order.payments.items()) if held.payment]
@@ -69,14 +75,13 @@ def describe(order: Order) -> OrderDocument | None:
         return None
     totals = _totals(payments)
     times = [event.created for payment in payments for event in payment.events]
-    anomalies = {name for payment in payments for name in payment.anomalies}
     return OrderDocument(
         order_id=order.order_id,
         status=_status(payments, totals.values()),
         version=len(times),
         totals=totals,
         payments=tuple(payments),
-        anomalies=tuple(sorted(anomalies)),
+        anomalies=tuple(sorted(anomalies_of(order))),
         first_event=min(times),
         last_event=max(times),
     )

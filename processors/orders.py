@@ -4,11 +4,16 @@ In: chunks of ``ledger.payments``. Out: order documents to ``ledger.orders`` by 
 tombstone for an order that all payments have left; state: the table ``orders``, by order id.
 """
 
+from collections.abc import Mapping
+from functools import partial
+
+from ledger.activity import add
 from ledger.orders import Order, describe, fold_orders
 from ledger.wire import ORDER_DOCUMENTS, ORDERS, SNAPSHOTS
 from processors.batches import OutRecord
 from processors.chunk import Chunk
 from processors.effects import Effects
+from processors.sums import counted
 from processors.topology import LedgerApp
 
 
@@ -23,6 +28,8 @@ def add_agent(app: LedgerApp) -> None:
         changed = fold_orders(snapshots, known)
         effects.publish(app.names.orders, map(_document, changed.values()))
         effects.keep((key.encode(), ORDERS.encode(value)) for key, value in changed.items())
+        more = _more_anomalies(changed, known)
+        effects.then(partial(app.anomalies.changed, chunk.partition, more))
 
     app.add_hop("orders", app.names.payments, "orders", fold)
 
@@ -31,3 +38,13 @@ def _document(order: Order) -> OutRecord:
     document = describe(order)
     value = None if document is None else ORDER_DOCUMENTS.encode(document)
     return OutRecord(order.order_id.encode(), value)
+
+
+def _more_anomalies(changed: Mapping[str, Order], known: Mapping[str, Order]) -> dict[str, int]:
+    """Return how many more orders than before have each anomaly."""
+    more: dict[str, int] = {}
+    for order_id, order in changed.items():
+        add(more, counted(order))
+        for name, number in counted(known.get(order_id)).items():
+            add(more, {name: -number})
+    return more

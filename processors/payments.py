@@ -45,7 +45,7 @@ def add_agent(app: LedgerApp) -> None:
             (key.encode(), PAYMENTS.encode(value)) for key, value in folded.payments.items()
         )
         effects.then(partial(_warn, folded.reused))
-        effects.then(partial(app.sums.posted, chunk.partition, activity_of(folded.entries)))
+        effects.then(partial(app.sums.changed, chunk.partition, activity_of(folded.entries)))
 
     app.add_hop("payments", app.names.events, "payments", fold)
 

@@ -13,6 +13,7 @@ from faust.types.auth import AuthProtocol
 from mode.supervisors import CrashingSupervisor
 
 from ledger.topics import MAX_RECORD_BYTES, TABLES, TableName, TopicNames
+from processors.counts import Counts
 from processors.disk import require_room
 from processors.effects import Fold, folding
 from processors.identity import claim, member
@@ -20,7 +21,7 @@ from processors.lanes import work_in_lanes
 from processors.rejections import Rejections
 from processors.router import Router
 from processors.settings import WorkerSettings
-from processors.sums import Sums
+from processors.sums import Sums, activity, anomalies
 from processors.tables import ChunkTable, rocksdb_options, write_buffers_bytes
 from processors.topic_reader import TopicReader
 from processors.transport import Transport
@@ -39,7 +40,10 @@ _FETCH_BYTES: Final = 1024 * 1024
 
 
 class LedgerApp(faust.App):
-    """A Faust app with the ledger's settings, topic names and tables."""
+    """A Faust app with the ledger's settings, topic names and tables.
+
+    ``hops`` are the agents' names by the topics that they fold.
+    """
 
     settings: WorkerSettings
     names: TopicNames
@@ -48,6 +52,8 @@ class LedgerApp(faust.App):
         """Plug the chunked transport in and declare the tables."""
         self.settings = settings
         self.names = settings.names
+        self.counts = Counts()
+        self.hops: dict[str, str] = {}
         self.writers = Writers(self, settings.group_id)
         self.transport = Transport(self.conf.broker_consumer, self)
         self.chunk_tables: dict[TableName, ChunkTable] = {
@@ -56,8 +62,10 @@ class LedgerApp(faust.App):
         # For the views.
         self.reader = TopicReader(settings)
         self.rejections = Rejections(self.reader, self.names, settings.partitions)
-        self.sums = Sums(self, self.chunk_tables["payments"], settings.partitions)
-        self.task(self.sums.keep)
+        self.sums = Sums(self, self.chunk_tables["payments"], settings.partitions, activity)
+        self.anomalies = Sums(self, self.chunk_tables["orders"], settings.partitions, anomalies)
+        for each in (self.sums.keep, self.anomalies.keep, self._count_seconds):
+            self.task(each)
 
     async def on_first_start(self) -> None:
         """Create or check the topics: where one is missing, Faust would idle for ever."""
@@ -90,6 +98,11 @@ class LedgerApp(faust.App):
         )
         log.info("ready", partitions=mine, views=str(self.conf.canonical_url))
 
+    async def _count_seconds(self) -> None:
+        while not self.should_stop:
+            await self.sleep(1.0)
+            self.counts.second_is_over()
+
     @property
     def kafka_client(self) -> AIOKafkaClient:
         """The connections of Faust's producer, which writes nothing itself: see ``writers``."""
@@ -108,6 +121,7 @@ class LedgerApp(faust.App):
 
     def add_hop(self, name: str, topic: str, table: TableName, fold: Fold) -> None:
         """Declare an agent that folds a topic's chunks into a table."""
+        self.hops[topic] = name
         work = folding(self, self.chunk_tables[table], self.settings.partitions, fold)
 
         async def agent(chunks: Any) -> None:

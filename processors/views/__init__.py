@@ -1,7 +1,8 @@
 """The web views: what became of an order, a payment or an event, from whichever worker is asked.
 
 In: HTTP requests; the tables of this worker, or another worker's answer (``state``); the log of
-record (``deliveries``). Out: JSON documents, and problem documents (RFC 9457). Never: data without
+record (``deliveries``). Out: JSON documents, problem documents (RFC 9457), and a page for people
+that is made of them (``page``). Never: data without
 the bearer token where one is configured, and never a table's state that is not recovered yet.
 """
 
@@ -13,6 +14,8 @@ from processors.views import (
     listing,
     openapi,
     orders,
+    overview,
+    page,
     payments,
     rejections,
 )
@@ -23,5 +26,6 @@ __all__ = ["add_views", "middlewares"]
 
 def add_views(app: LedgerApp) -> None:
     """Declare the views; ``app``'s web server serves them."""
-    for pages in (health, listing, orders, payments, events, balances, rejections, openapi):
+    answers = (health, listing, orders, payments, events, balances, rejections, overview)
+    for pages in (*answers, openapi, page):
         pages.add_pages(app)
