@@ -8,6 +8,7 @@ import json
 import signal
 import time
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -102,14 +103,18 @@ def test_it_counts_what_all_workers_judged_and_sums_what_they_hold(workers, env)
         "JPY": {"paid": 7, "refunded": 0, "net": 7},
         "KZT": {"paid": 20_000, "refunded": 1306, "net": 18_694},
     }
-    assert found["anomalies"] == {"any": 2, "refund_exceeds_payment": 1, "refund_without_payment": 1}
+    assert found["anomalies"] == {
+        "any": 2,
+        "refund_exceeds_payment": 1,
+        "refund_without_payment": 1,
+    }
     assert found["lag"] == {"dedupe": 0, "payments": 0, "orders": 0}
     assert sum(found["per_second"]) <= 29
     alone = [get(worker.env, "/overview?scope=worker") for worker in workers]
     assert all(each["outcomes"] for each in alone), "each has a part of it"
     assert sum(sum(each["outcomes"].values()) for each in alone) == 29
     parts = [each["workers"][0]["partitions"] for each in alone]
-    assert sorted(sum(parts, [])) == list(range(PARTITIONS))
+    assert sorted(chain.from_iterable(parts)) == list(range(PARTITIONS))
 
 
 def test_an_anomaly_that_has_gone_is_not_counted_any_more(env):
