@@ -90,7 +90,8 @@ function scale(up, down) {
   const step = [1, 2, 5, 10].map((each) => each * unit).find((each) => each >= rough);
   const ticks = [];
   for (let tick = -Math.ceil(down / step); tick <= Math.max(1, Math.ceil(up / step)); tick += 1) {
-    ticks.push(tick * step);
+    // Zero without a sign.
+    ticks.push(tick * step + 0);
   }
   return ticks;
 }

@@ -36,6 +36,21 @@ export function replace(element, ...children) {
   return element;
 }
 
+/** Fill an element anew if its value changed; the link in it that had the focus has it again. */
+export function refill(element, value, ...children) {
+  const text = JSON.stringify(value, (_key, each) => (typeof each === "bigint" ? `${each}` : each));
+  if (shown.get(element) === text) return;
+  shown.set(element, text);
+  const focused = element.contains(document.activeElement)
+    ? document.activeElement.getAttribute("href")
+    : null;
+  replace(element, ...children);
+  const links = focused === null ? [] : [...element.querySelectorAll("a[href]")];
+  links.find((each) => each.getAttribute("href") === focused)?.focus({ preventScroll: true });
+}
+
+const shown = new WeakMap();
+
 /** Say something to those who listen to the page rather than look at it. */
 export function say(text) {
   document.getElementById("said").textContent = text;
@@ -44,7 +59,7 @@ export function say(text) {
 /** A table with a caption that is read out; numbers stand right where `numeric` names the column. */
 export function table(caption, columns, rows, numeric = []) {
   const kind = (index) => (numeric.includes(index) ? "number" : null);
-  return h(
+  const around = h(
     "div",
     { class: "scroll" },
     h(
@@ -73,4 +88,21 @@ export function table(caption, columns, rows, numeric = []) {
       ),
     ),
   );
+  widths.observe(around);
+  return around;
 }
+
+// What scrolls sideways on a narrow screen can be scrolled by keyboard too, and has a name.
+const widths = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    const attributes = {
+      tabindex: "0",
+      role: "region",
+      "aria-label": target.querySelector("caption").textContent,
+    };
+    for (const [name, value] of Object.entries(attributes)) {
+      if (target.scrollWidth > target.clientWidth) target.setAttribute(name, value);
+      else target.removeAttribute(name);
+    }
+  }
+});

@@ -37,6 +37,7 @@ async function show({ parts, query }) {
   const [view, title] = known ?? [nowhere, "Not found"];
   document.title = `${title} · plexy-ledger`;
   markCurrent(section);
+  if (section !== "search") document.getElementById("wanted").value = "";
   const place = h("div", { class: `view ${view.name}` });
   replace(content, place);
   // Who navigates by keyboard or listens goes on at the new page's beginning.

@@ -74,9 +74,10 @@ class Overview(msgspec.Struct, kw_only=True):
 
 
 class Overviews:
-    """Makes the document, once a second at most however many ask."""
+    """Makes the document, once a second at most however many ask; ``watchers`` follow it."""
 
     def __init__(self, app: LedgerApp) -> None:
+        self.watchers = 0
         self._app = app
         self._lock = asyncio.Lock()
         self._made: bytes = b""
@@ -153,7 +154,6 @@ def merged(each: list[Overview], partitions: int) -> Overview:
 def add_pages(app: LedgerApp) -> None:
     """Declare the pages."""
     overviews = Overviews(app)
-    watchers: set[Any] = set()
 
     @app.page("/overview")
     class OverviewView(View):
@@ -169,7 +169,7 @@ def add_pages(app: LedgerApp) -> None:
         """The same, each second, until one side ends it."""
 
         async def get(self, request: Any) -> Any:
-            if len(watchers) >= _MOST_WATCHERS:
+            if overviews.watchers >= _MOST_WATCHERS:
                 detail = f"{_MOST_WATCHERS} others follow this worker already; ask another one"
                 raise ProblemError(503, "too_many_watchers", detail)
             # Not said before the stream begins: an error would have no place in it.
@@ -182,7 +182,7 @@ def add_pages(app: LedgerApp) -> None:
                     "X-Accel-Buffering": "no",
                 }
             )
-            watchers.add(request)
+            overviews.watchers += 1
             try:
                 await stream.prepare(request)
                 while not app.should_stop:
@@ -192,7 +192,7 @@ def add_pages(app: LedgerApp) -> None:
             except ConnectionError:
                 log.debug("nobody follows any more", client=request.remote)
             finally:
-                watchers.discard(request)
+                overviews.watchers -= 1
             return stream
 
 

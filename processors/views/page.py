@@ -54,6 +54,14 @@ def add_pages(app: LedgerApp) -> None:
     served = dict(_read(files("processors") / "page"))
     served["currencies.json"] = _file("json", msgspec.json.encode(MINOR_UNIT_DIGITS))
 
+    # Before others: where it were the last, Faust's own front page would clash with it.
+    @app.page("/")
+    class FrontView(View):
+        """Leads to the page."""
+
+        async def get(self, _request: Request) -> Any:
+            return web.Response(status=302, headers={"Location": "/ui/"})
+
     @app.page("/ui/{file:.*}")
     class FileView(View):
         """One file of the page."""
@@ -72,13 +80,6 @@ def add_pages(app: LedgerApp) -> None:
 
         async def get(self, _request: Request) -> Any:
             return web.Response(status=308, headers={"Location": "/ui/"})
-
-    @app.page("/")
-    class FrontView(View):
-        """Leads to the page."""
-
-        async def get(self, _request: Request) -> Any:
-            return web.Response(status=302, headers={"Location": "/ui/"})
 
 
 def _read(folder: Traversable, above: str = "") -> Any:

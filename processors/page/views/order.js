@@ -10,7 +10,7 @@ import { anomalyNotes, facts, heading, idLink, several, status, totalsTable } fr
 
 const LOOK_EVERY_MS = 2_000;
 // A duplicate changes no order, so that its tag says nothing of it; the log is asked less often.
-const LOOK_AT_LOG_EVERY = 5;
+const LOOK_AT_LOG_EVERY = 3;
 
 export async function order(place, { id, signal }) {
   replace(place, heading("Order", id), h("p", { class: "quiet" }, "Reading the order…"));

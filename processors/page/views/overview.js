@@ -3,7 +3,7 @@
 
 import { get } from "../api.js";
 import { bars, sparkline } from "../chart.js";
-import { h, replace, table } from "../dom.js";
+import { h, refill, replace, table } from "../dom.js";
 import { amount, compact, duration, integer, money, time } from "../format.js";
 import { follow } from "../live.js";
 import { link } from "../router.js";
@@ -79,14 +79,16 @@ function show(parts, document) {
   const now = rates.at(-1) ?? 0;
   const most = Math.max(0, ...rates);
   const told = `${integer(now)} per second now, at most ${integer(most)} in the last two minutes`;
-  replace(
+  refill(
     parts.rate,
+    rates,
     h("p", { class: "figure" }, integer(now)),
     sparkline(rates, SECONDS, told),
     h("p", { class: "quiet" }, `At most ${integer(most)} in the last two minutes`),
   );
-  replace(
+  refill(
     parts.lag,
+    document.lag,
     h(
       "dl",
       { class: "figures" },
@@ -96,7 +98,7 @@ function show(parts, document) {
     ),
     h("p", { class: "quiet" }, "Records that each step still has before it"),
   );
-  replace(parts.ready, readiness(document));
+  refill(parts.ready, [document.ready, document.missing, document.workers.length], readiness(document));
   showTotals(parts.totals, document.totals);
   countTable(parts.outcomes, "Deliveries by outcome", "Outcome", document.outcomes, (name) => OUTCOMES[name]?.title ?? name);
   countTable(parts.types, "Events by type", "Type", document.types, (name) => name);
@@ -104,7 +106,8 @@ function show(parts, document) {
     h("a", { href: link(["quarantine"], { reason: name }), title: REASONS[name] }, name),
   );
   showAnomalies(parts.anomalies, document.anomalies);
-  replace(parts.workers, workers(document));
+  const rows = workerRows(document);
+  refill(parts.workers, rows, workersTable(rows));
 }
 
 function readiness(document) {
@@ -121,15 +124,17 @@ function readiness(document) {
 }
 
 function showTotals(element, totals) {
-  if (totals === null) replace(element, h("p", { class: "quiet" }, "The workers are summing up…"));
-  else if (!Object.keys(totals).length) replace(element, h("p", { class: "empty" }, "Nothing was paid yet."));
-  else replace(element, totalsTable(totals, "Totals by currency"));
+  const told = (text) => refill(element, text, h("p", { class: "quiet" }, text));
+  if (totals === null) told("The workers are summing up…");
+  else if (!Object.keys(totals).length) told("Nothing was paid yet.");
+  else refill(element, totals, totalsTable(totals, "Totals by currency"));
 }
 
 function countTable(element, caption, kind, counts, name) {
   const rows = Object.entries(counts).sort(([, one], [, other]) => other - one);
-  replace(
+  refill(
     element,
+    rows,
     rows.length
       ? table(caption, [kind, "Count"], rows.map(([key, count]) => [name(key), integer(count)]), [1])
       : h("p", { class: "quiet" }, "None"),
@@ -138,10 +143,14 @@ function countTable(element, caption, kind, counts, name) {
 }
 
 function showAnomalies(element, counts) {
-  if (counts === null) return replace(element, h("p", { class: "quiet" }, "The workers are counting…"));
+  if (counts === null) {
+    refill(element, null, h("p", { class: "quiet" }, "The workers are counting…"));
+    return;
+  }
   const { any = 0, ...names } = counts;
-  return replace(
+  refill(
     element,
+    counts,
     h("p", { class: `figure ${any ? "bad" : "good"}` }, integer(any)),
     Object.keys(names).length > 0 &&
       table(
@@ -156,17 +165,21 @@ function showAnomalies(element, counts) {
   );
 }
 
-function workers(document) {
+function workerRows(document) {
+  return document.workers.map((worker) => [
+    worker.address,
+    worker.ready ? "ready" : `not ready: ${worker.reason}`,
+    worker.partitions.join(", ") || "none",
+    worker.standbys.join(", ") || "none",
+    worker.since_ms === null ? "—" : duration(document.at_ms - worker.since_ms),
+  ]);
+}
+
+function workersTable(rows) {
   return table(
     "Workers and their partitions",
     ["Worker", "State", "Folds", "Copies", "Up for"],
-    document.workers.map((worker) => [
-      h("code", {}, worker.address),
-      worker.ready ? "ready" : `not ready: ${worker.reason}`,
-      worker.partitions.join(", ") || "none",
-      worker.standbys.join(", ") || "none",
-      worker.since_ms === null ? "—" : duration(document.at_ms - worker.since_ms),
-    ]),
+    rows.map(([address, ...rest]) => [h("code", {}, address), ...rest]),
   );
 }
 
@@ -226,7 +239,9 @@ class Days extends Changing {
   draw() {
     const currencies = [...this.posted.keys()].sort();
     if (!currencies.length) return replace(this.element);
-    if (!this.posted.has(this.currency)) [this.currency] = currencies;
+    // At first the one with the most days.
+    const size = (name) => this.posted.get(name).size;
+    if (!this.posted.has(this.currency)) [this.currency] = currencies.toSorted((a, b) => size(b) - size(a));
     const { currency } = this;
     const days = lastDays(this.posted.get(currency), this.range, currency);
     const told = `${currency} by day, from ${days[0].day} to ${days.at(-1).day}: paid, refunded and net`;

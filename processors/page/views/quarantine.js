@@ -72,7 +72,8 @@ function item(each) {
       h("span", { class: "badge outcome-rejected" }, each.reason),
       each.state === "put_back" && h("span", { class: "badge" }, "Put back"),
     ),
-    h("p", {}, REASONS[each.reason] ?? each.reason, each.detail && ` ${each.detail}`),
+    h("p", {}, REASONS[each.reason] ?? each.reason),
+    each.detail && h("p", { class: "quiet" }, each.detail),
     h(
       "p",
       { class: "quiet" },
