@@ -9,8 +9,8 @@ PACKAGES := ledger ingest processors runtime cli
 
 # The environment is ready when a file with this name is there. The name holds a checksum of what
 # the environment is made from, so that a change installs anew, and a mere checkout does not.
-READY := .venv/.ready-$(shell cat requirements/build.txt requirements/dev.txt pyproject.toml \
-	| cksum | cut -d ' ' -f 1)
+READY := .venv/.ready-$(shell cat requirements/build.txt requirements/dev.txt \
+	requirements/docs.txt pyproject.toml | cksum | cut -d ' ' -f 1)
 
 # `make PYTHON=/path/to/python3.11` decides which Python the environment is made with. A
 # distribution's own comes first: it is compiled with a profile (PGO), and a worker folds a fifth
@@ -30,7 +30,8 @@ INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/pyth
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
-.PHONY: help setup demo run test check bench bench-ingest bench-latency bench-scale faults fuzz audit format lock clean
+.PHONY: help setup demo run test check docs docs-serve bench bench-ingest bench-latency bench-scale \
+	faults fuzz audit contract format lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -51,10 +52,17 @@ check: $(READY) ## check format, lint, types, imports, shell scripts and the rep
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy examples
 	$(BIN)/lint-imports
 	@$(CHECK_SHELL_SCRIPTS)
 	@$(CHECK_COMPOSE_FILE)
-	$(BIN)/python -m pytest --quiet tests/test_repository.py tests/test_deployment.py
+	$(BIN)/python -m pytest --quiet tests/test_repository.py tests/test_deployment.py tests/test_kubernetes.py
+
+docs: $(READY) ## build the site of the documentation in build/site; a warning is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet && echo 'build/site/index.html is built'
+
+docs-serve: $(READY) ## show the site on 127.0.0.1:8080, and again whenever a page changes
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve --dev-addr 127.0.0.1:8080
 
 bench: $(READY) ## measure this ledger beside its peers; takes some twelve minutes
 	@$(BIN)/python -m bench.ingest; ingest=$$?; $(BIN)/python -m bench; fold=$$?; \
@@ -77,12 +85,15 @@ fuzz: $(READY) ## attack ingress and deliver beside it; FLAGS="--count 100000 --
 
 audit: $(READY) ## ask the advisory database about every locked dependency; needs the internet
 	@$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off \
-		--requirement requirements/dev.txt || { \
+		--requirement requirements/dev.txt --requirement requirements/docs.txt || { \
 		echo 'audit: failed. Either an advisory stands above, or the database did not know a' \
 			'package or did not answer, as behind a mirror without advisories: then nothing' \
 			'is known.' >&2; \
 		exit 1; \
 	}
+
+contract: $(READY) ## make docs/events from the types; FLAGS=--release keeps it as released
+	$(BIN)/python -m cli.contract $(FLAGS)
 
 format: $(READY) ## format the code, and mend what the linter can mend
 	$(BIN)/ruff format .
@@ -94,6 +105,8 @@ lock: $(READY) ## lock the dependencies in requirements/; FLAGS=--upgrade takes 
 		--output-file requirements/runtime.txt
 	$(BIN)/python -c "$(BUILD_TOOLS)" | $(COMPILE) --constraints requirements/dev.txt - \
 		--output-file requirements/build.txt
+	$(COMPILE) $(FLAGS) --constraints requirements/dev.txt --group docs \
+		--output-file requirements/docs.txt
 	$(COMPILE) $(FLAGS) --group quix --output-file requirements/quix.txt
 
 clean: ## delete what the other commands made; data in .ledger stays
@@ -114,7 +127,8 @@ $(READY):
 	@echo 'Installing the locked dependencies into .venv, once ...'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--require-hashes --requirement requirements/build.txt
-	@$(INSTALL) --require-hashes --requirement requirements/dev.txt
+	@$(INSTALL) --require-hashes --requirement requirements/dev.txt \
+		--requirement requirements/docs.txt
 	@$(INSTALL) --no-deps --no-build-isolation --editable .
 	@rm -f .venv/.ready-*
 	@touch $@

@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 import uvicorn
 from aiokafka.errors import KafkaError
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from prometheus_client import ProcessCollector
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -31,10 +31,10 @@ from cli.settings import AuditSettings
 from cli.verify import new_truth
 from ledger.differences import Difference, Kind
 from runtime.logs import configure
+from runtime.metrics import CONTENT_TYPE, Metrics
 from runtime.problems import MEDIA_TYPE, Problem
 from runtime.topics import TopicsError, ensure_topics, unreachable
 
-_HOST: Final = "127.0.0.1"
 # As many are logged each round; the metrics count them all.
 _MOST_LOGGED: Final = 20
 _STOPPED_WITHIN_S: Final = 5
@@ -42,20 +42,21 @@ _STOPPED_WITHIN_S: Final = 5
 _log = structlog.get_logger(__name__)
 
 
-class Metrics:
-    """What Prometheus is told; each audit has a registry of its own."""
+class AuditMetrics(Metrics):
+    """What Prometheus is told."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.differences = self._gauge("differences", "what differs from the log now", "kind")
-        self.lag = self._gauge("lag_records", "records that the workers have not folded yet")
-        self.audited = self._gauge("log_records", "records of the log that were audited")
-        self.read = self._gauge("read_records", "records of all topics that were read")
-        self.rounds = self._gauge("rounds", "how often everything new was compared")
-        self.last = self._gauge("last_round_timestamp_seconds", "when that was last")
-        self.took = self._gauge("last_round_seconds", "how long it took, waiting included")
+        super().__init__("audit")
+        self.differences = self.gauge("differences", "what differs from the log now", "kind")
+        self.lag = self.gauge("lag_records", "records that the workers have not folded yet")
+        self.audited = self.gauge("log_records", "records of the log that were audited")
+        self.read = self.gauge("read_records", "records of all topics that were read")
+        self.rounds = self.gauge("rounds", "how often everything new was compared")
+        self.last = self.gauge("last_round_timestamp_seconds", "when that was last")
+        self.took = self.gauge("last_round_seconds", "how long it took, waiting included")
         for kind in Kind:
             self.differences.labels(kind=str(kind)).set(0)
+        ProcessCollector(registry=self.registry)
 
     def show(self, differences: list[Difference]) -> None:
         """Set the number of differences of each kind."""
@@ -63,15 +64,12 @@ class Metrics:
         for kind in Kind:
             self.differences.labels(kind=str(kind)).set(counts[kind])
 
-    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(f"plexy_ledger_audit_{name}", text, labels, registry=self.registry)
-
 
 class Audit:
     """The rounds, and what is known after the last of them."""
 
     def __init__(self, settings: AuditSettings) -> None:
-        self.metrics = Metrics()
+        self.metrics = AuditMetrics()
         self.problem: Problem | None = Problem(
             status=503, code="not_audited", detail="the first round is not over yet"
         )
@@ -158,8 +156,7 @@ def create_app(audit: Audit) -> Starlette:
         return Response(b'{"status":"alive"}', media_type="application/json")
 
     async def metrics(_request: Request) -> Response:
-        text = generate_latest(audit.metrics.registry)
-        return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return Response(audit.metrics.page(), headers={"Content-Type": CONTENT_TYPE})
 
     routes = [Route("/readyz", ready), Route("/healthz", alive), Route("/metrics", metrics)]
     return Starlette(routes=routes)
@@ -169,7 +166,9 @@ def audit(environment: Mapping[str, str]) -> None:
     """Audit until a signal ends it."""
     settings = AuditSettings.from_environment(environment)
     configure(settings.log_format, settings.log_level)
-    require_free([WantedPort("audit", _HOST, settings.audit_port, "LEDGER_AUDIT_PORT")])
+    require_free(
+        [WantedPort("audit", settings.audit_host, settings.audit_port, "LEDGER_AUDIT_PORT")]
+    )
     # uvicorn raises the signal that stopped it once more, after it has stopped.
     signal.signal(signal.SIGTERM, _end)
     asyncio.run(_serve(settings))
@@ -179,7 +178,7 @@ async def _serve(settings: AuditSettings) -> None:
     audit = Audit(settings)
     config = uvicorn.Config(
         create_app(audit),
-        host=_HOST,
+        host=settings.audit_host,
         port=settings.audit_port,
         ws="none",
         lifespan="off",
@@ -196,7 +195,7 @@ async def _serve(settings: AuditSettings) -> None:
         server.should_exit = True
 
     rounds.add_done_callback(stop)
-    _log.info("listening", host=_HOST, port=settings.audit_port)
+    _log.info("listening", host=settings.audit_host, port=settings.audit_port)
     try:
         await server.serve()
     finally:

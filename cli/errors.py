@@ -9,6 +9,7 @@
     ├── NotReadError           a topic has more records, and they do not come
     ├── DeliveryError          nobody answered a delivery
     ├── TopicMissingError      a topic that is to be read is not there
+    ├── JournalError           the journal has a fault, so that no account can be made of it
     ├── LogFileError           a file of a log is damaged, or does not fit what is there
     ├── NotWrittenError        Kafka did not take what was to be written
     ├── NotRebuiltError        there is nothing to rebuild, or it is rebuilt already
@@ -57,6 +58,10 @@ class DeliveryError(CommandError):
 
 class TopicMissingError(CommandError):
     """A topic that is to be read is not there: `plexy-ledger topics` creates them."""
+
+
+class JournalError(CommandError):
+    """No account can be made of the journal; the message names the record, and what to do."""
 
 
 class LogFileError(CommandError):

@@ -5,11 +5,8 @@ that is not whole: it has another name until everything is on the disk; and neve
 """
 
 import asyncio
-import os
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -17,10 +14,10 @@ from typing import BinaryIO
 from aiokafka.structs import ConsumerRecord
 from rich.console import Console
 
-from cli.errors import WrongOptionError
 from cli.ledger_reader import LedgerReader, open_reader
 from cli.log_file import End, Gap, Header, LogFileWriter, LogRecord, as_blocks
 from cli.printing import counting, line
+from cli.whole_file import appears_whole
 from runtime.topics import TopicSettings
 
 
@@ -28,7 +25,7 @@ def export_log(environment: Mapping[str, str], path: Path, console: Console) -> 
     """Write the log of record to a new file; return whether no record of it was missing."""
     settings = TopicSettings.from_environment(environment)
     started = time.monotonic()
-    with _appears_whole(path) as file:
+    with appears_whole(path) as file:
         header, end, gaps = asyncio.run(_export(settings, file, console))
     took_s = time.monotonic() - started
     show_contents(console, path, header, end)
@@ -91,34 +88,3 @@ async def _header(reader: LedgerReader) -> Header:
         begins=tuple(begins[number] for number in sorted(begins)),
         ends=tuple(ends[number] for number in sorted(ends)),
     )
-
-
-@contextmanager
-def _appears_whole(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that has its name only once it is complete and on the disk.
-
-    What is interrupted leaves nothing; what is killed, a file that ends in `.partial`.
-    """
-    if path.exists():
-        raise WrongOptionError(f"{path} is there already: name a file that is not")
-    if not path.parent.is_dir():
-        raise WrongOptionError(f"there is no folder {path.parent} to write {path.name} to")
-    number, name = tempfile.mkstemp(".partial", f"{path.name}.", path.parent)
-    partial = Path(name)
-    try:
-        with os.fdopen(number, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(number)
-        partial.rename(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

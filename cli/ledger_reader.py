@@ -14,11 +14,11 @@ from typing import Any, Final
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
 
 from cli.errors import NotFoldedError, NotReadError
+from cli.lag import Lag, committed, lags, summed
 from cli.printing import Heard
-from cli.progress import Lag, Report
+from cli.progress import Report
 from cli.whole_topic import partitions_of, reading
 from ledger.topics import TableName, TopicNames, changelog_name
 from runtime.topics import TopicSettings
@@ -146,12 +146,12 @@ class LedgerReader:
 
         That is nowhere while a later hop has something to do: it may be of any record.
         """
-        committed = await self.committed(self.names.topics.webhooks)
+        at = await self.committed(self.names.topics.webhooks)
         for topic in self.names.hops[1:]:
             lag = await self._lag(topic, await self.ends(topic))
             if lag.done < lag.total:
                 return {}
-        return committed
+        return at
 
     async def lag(self) -> int:
         """Count the records of the three hops that the workers have not folded."""
@@ -175,28 +175,12 @@ class LedgerReader:
             await asyncio.sleep(_POLL_S)
 
     async def _lag(self, topic: str, ends: Offsets) -> Lag:
-        begins, committed = await self.begins(topic), await self.committed(topic)
-        done = total = 0
-        for number, end in ends.items():
-            begin = begins[number]
-            # What is gone for its age can't be folded any more, and need not be.
-            total += max(end - begin, 0)
-            done += max(min(committed.get(number, begin), end) - begin, 0)
-        return Lag(topic, done, total)
+        found = await lags(self._admin, self._offsets, self.names.group, topic, ends)
+        return summed(topic, found)
 
     async def committed(self, topic: str) -> Offsets:
         """Return up to where the workers have committed; partitions without a commit are absent."""
-        partitions = await self._partitions(topic)
-        try:
-            found = await self._admin.list_consumer_group_offsets(
-                self.names.group, partitions=partitions
-            )
-        except KafkaError as error:
-            if not error.retriable:
-                raise
-            # A new broker makes the topic of the commits when it is first asked for one.
-            return {}
-        return {tp.partition: each.offset for tp, each in found.items() if each.offset >= 0}
+        return await committed(self._admin, self.names.group, await self._partitions(topic))
 
     async def _fetch(
         self, topic: str, position: dict[int, int], ends: Offsets

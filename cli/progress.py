@@ -9,29 +9,21 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cli.errors import NotFoldedError
-from cli.whole_topic import partitions_of, reading
+from cli.lag import Lag, lags, summed
+from cli.whole_topic import reading
 from runtime.topics import TopicSettings
 
 # A worker commits twice a second: asking much more often finds nothing new.
 _POLL_S: Final = 0.1
-
-
-class Lag(NamedTuple):
-    """How many records of a topic are folded, of how many that are there."""
-
-    topic: str
-    done: int
-    total: int
 
 
 Report = Callable[[Lag], None]
@@ -47,26 +39,7 @@ class _Measure(msgspec.Struct, frozen=True):
 
     async def lag(self, topic: str) -> Lag:
         """Measure one topic; a partition without a commit counts from its beginning."""
-        partitions = await partitions_of(self.admin, topic)
-        begins = await self.consumer.beginning_offsets(partitions)
-        ends = await self.consumer.end_offsets(partitions)
-        committed = await self._committed(partitions)
-        done = total = 0
-        for partition in partitions:
-            begin = begins[partition]
-            total += ends[partition] - begin
-            done += max(committed.get(partition, begin), begin) - begin
-        return Lag(topic, done, total)
-
-    async def _committed(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
-        try:
-            found = await self.admin.list_consumer_group_offsets(self.group, partitions=partitions)
-        except KafkaError as error:
-            if not error.retriable:
-                raise
-            # A new broker makes the topic of the commits when it is first asked for one.
-            return {}
-        return {partition: each.offset for partition, each in found.items()}
+        return summed(topic, await lags(self.admin, self.consumer, self.group, topic))
 
 
 async def wait_until_folded(

@@ -30,7 +30,7 @@ from cli.programs import Command, Program, Show
 from cli.sender import build_event, encode
 from cli.settings import RunSettings
 from cli.supervisor import Supervisor
-from ingest.settings import IngestSettings
+from ingest.settings import RUN_METRICS_PORT, IngestSettings
 from ledger.events import PAYMENT_SUCCEEDED
 from ledger.signature import SignedForm
 from processors.settings import WorkerSettings
@@ -59,11 +59,23 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         """Where orders and payments are read."""
         return base_url(self.worker.web_bind, self.worker.web_port)
 
+    @property
+    def metrics_urls(self) -> tuple[str, str]:
+        """Where the metrics of ingress and of the worker are read."""
+        host, port = self.ingest.ingest_metrics_host, self.ingest.ingest_metrics_port
+        return f"{base_url(host, port or RUN_METRICS_PORT)}/metrics", f"{self.views_url}/metrics"
+
     def ports(self) -> list[WantedPort]:
         """Return the ports that must be free."""
         run, ingest, worker = self.run, self.ingest, self.worker
         ports = [
             WantedPort("ingest", ingest.ingest_host, ingest.ingest_port, "LEDGER_INGEST_PORT"),
+            WantedPort(
+                "ingest",
+                ingest.ingest_metrics_host,
+                ingest.ingest_metrics_port or RUN_METRICS_PORT,
+                "LEDGER_INGEST_METRICS_PORT",
+            ),
             WantedPort("worker", worker.web_bind, worker.web_port, "LEDGER_WEB_PORT"),
         ]
         if self.embeds_kafka:
@@ -82,6 +94,8 @@ def plan(environment: Mapping[str, str]) -> Plan:
         ours["LEDGER_KAFKA_BOOTSTRAP"] = f"127.0.0.1:{run.kafka_port}"
     if "LEDGER_LOG_FORMAT" not in ours and sys.stderr.isatty():
         ours["LEDGER_LOG_FORMAT"] = "pretty"
+    if not ours.get("LEDGER_INGEST_METRICS_PORT", "").strip():
+        ours["LEDGER_INGEST_METRICS_PORT"] = str(RUN_METRICS_PORT)
     worker = WorkerSettings.from_environment(ours)
     if embeds_kafka and (worker.kafka_tls or worker.kafka_sasl_mechanism):
         raise SettingsError(
@@ -144,6 +158,7 @@ The ledger is running; Ctrl-C stops it.
   webhooks  {planned.webhook_url}
   orders    {planned.views_url}/orders/<order id>
   payments  {planned.views_url}/payments/<payment id>
+  metrics   {"  ".join(planned.metrics_urls)}
   Kafka     {",".join(planned.worker.bootstrap_servers)}
   data      {planned.run.data_dir.absolute()}
   secret    {remark}

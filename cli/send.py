@@ -14,7 +14,8 @@ import msgspec
 import typer
 
 from cli.errors import WrongOptionError
-from cli.local import DEVELOPMENT_SECRET
+from cli.local import DEVELOPMENT_SECRET, WEBHOOK_PATH
+from cli.ports import base_url
 from cli.sender import build_event, deliver, encode, signed_headers
 from cli.settings import SendSettings
 from ledger.signature import SignedForm
@@ -35,7 +36,7 @@ class EventOptions(msgspec.Struct, frozen=True):
 
 
 def send_event(
-    options: EventOptions, url: str, secret: str | None, environment: Mapping[str, str]
+    options: EventOptions, url: str | None, secret: str | None, environment: Mapping[str, str]
 ) -> bool:
     """Send one event and print the answer; return whether it was accepted."""
     settings = SendSettings.from_environment(environment)
@@ -44,6 +45,8 @@ def send_event(
     form = SignedForm.TIMESTAMPED if timestamped else SignedForm.BODY
     headers = signed_headers(body, secret or _default_secret(settings), form=form)
     typer.echo(body.decode())
+    if url is None:
+        url = base_url(settings.ingest_host, settings.ingest_port) + WEBHOOK_PATH
     with httpx.Client(trust_env=False) as client:
         answer = deliver(client, url, body, headers)
     typer.echo(f"{answer.status} {answer.text}")

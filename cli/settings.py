@@ -7,10 +7,12 @@ program reads too has the same type, default and description here; a test holds 
 from pathlib import Path
 from typing import Annotated
 
+from ingest.settings import RUN_METRICS_PORT
 from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm
 from runtime.logs import LogFormat, LogLevel
 from runtime.rules import RuleSettings
 from runtime.settings import Port, Secret, Settings, SettingsError, setting
+from runtime.topics import TopicSettings
 from runtime.trust import Form, OldWebhookSecrets, ToleranceSeconds, WebhookSecrets
 
 
@@ -44,18 +46,40 @@ class RunSettings(BrokerSettings, frozen=True, kw_only=True):
 
 
 class SendSettings(Settings, frozen=True, kw_only=True):
-    """What ``send`` signs with; its options win."""
+    """What ``send`` signs with, and where it sends; its options win."""
 
     webhook_secrets: WebhookSecrets = ()
     signed_form: Form = SignedForm.EITHER
+    ingest_host: Annotated[str, setting("address that webhooks are received on")] = "127.0.0.1"
+    ingest_port: Annotated[Port, setting("port that webhooks are received on")] = 8000
 
 
 class SimulateSettings(SendSettings, frozen=True, kw_only=True):
-    """What ``simulate`` signs with, where it sends, and whom it asks; its options win."""
+    """What ``simulate`` reads beside that: how long signatures hold, and whom it asks."""
 
     signature_tolerance_s: ToleranceSeconds = DEFAULT_TOLERANCE_S
+    api_token: Annotated[
+        Secret | None, setting("bearer token that the web views ask for; needed beyond loopback")
+    ] = None
+    web_bind: Annotated[str, setting("address that the web views listen on")] = "127.0.0.1"
+    web_port: Annotated[Port, setting("port of the web views")] = 6066
+
+
+class StatusSettings(TopicSettings, frozen=True, kw_only=True):
+    """What ``status`` reads: which ledger, and where its programs are; its options win."""
+
     ingest_host: Annotated[str, setting("address that webhooks are received on")] = "127.0.0.1"
     ingest_port: Annotated[Port, setting("port that webhooks are received on")] = 8000
+    ingest_metrics_host: Annotated[
+        str, setting("address that ingress' metrics are served on, to whoever asks")
+    ] = "127.0.0.1"
+    ingest_metrics_port: Annotated[
+        Port | None,
+        setting(
+            "port of ingress' metrics, of all its processes. Unset: `run` takes "
+            f"{RUN_METRICS_PORT}, `ingest` serves none"
+        ),
+    ] = None
     api_token: Annotated[
         Secret | None, setting("bearer token that the web views ask for; needed beyond loopback")
     ] = None
@@ -107,9 +131,11 @@ class VerifySettings(RuleSettings, frozen=True, kw_only=True):
 class AuditSettings(VerifySettings, frozen=True, kw_only=True):
     """What ``audit`` reads: the same ledger, how often, and where it says what it found."""
 
-    audit_port: Annotated[Port, setting("port of the audit's metrics and probes, on 127.0.0.1")] = (
-        6080
-    )
+    audit_host: Annotated[
+        str,
+        setting("address of the audit's metrics and probes, which ask for no token"),
+    ] = "127.0.0.1"
+    audit_port: Annotated[Port, setting("port of the audit's metrics and probes")] = 6080
     audit_every_s: Annotated[
         float, setting("pause between two rounds of the audit, in seconds", ge=0.1, le=86_400)
     ] = 5.0

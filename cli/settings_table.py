@@ -5,6 +5,7 @@ Never: a setting's value; only what it means and its default.
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from types import MappingProxyType
 from typing import Final
 
@@ -20,6 +21,7 @@ from cli.settings import (
     RunSettings,
     SendSettings,
     SimulateSettings,
+    StatusSettings,
     VerifySettings,
 )
 from ingest.settings import IngestSettings
@@ -37,12 +39,15 @@ READ_BY: Final[Mapping[str, tuple[type[Settings], ...]]] = MappingProxyType(
         "demo": (DemoSettings,),
         "send": (SendSettings,),
         "simulate": (SimulateSettings,),
+        "status": (StatusSettings,),
         "verify": (VerifySettings,),
         "prove": (ProveSettings,),
         "audit": (AuditSettings,),
         "rejected": (VerifySettings,),
         "export-log": (TopicSettings,),
         "import-log": (TopicSettings,),
+        "export": (TopicSettings,),
+        "reconcile": (TopicSettings,),
         "rebuild": (WorkerSettings,),
     }
 )
@@ -58,8 +63,9 @@ class Row(msgspec.Struct, frozen=True):
 
 
 def variables(command: str) -> list[str]:
-    """Return the names of the settings that a command reads."""
-    found = {each.variable: None for kind in READ_BY.get(command, ()) for each in describe(kind)}
+    """Return the names of the settings that a command reads; ``doctor`` looks at all of them."""
+    kinds = chain(*READ_BY.values()) if command == "doctor" else READ_BY.get(command, ())
+    found = {each.variable: None for kind in kinds for each in describe(kind)}
     return list(found)
 
 

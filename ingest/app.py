@@ -4,6 +4,7 @@ In: settings. Out: a Starlette application; ``uvicorn ingest.app:app`` serves th
 environment describes. Never: middleware; a delivery goes from the router to its endpoint.
 """
 
+import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ from starlette.routing import Route
 from ingest.answers import BUG, problem
 from ingest.health import Readiness, alive
 from ingest.log import Log, WebhookLog
+from ingest.metrics import Tally
 from ingest.openapi import Document
 from ingest.settings import IngestSettings
 from ingest.webhooks import WEBHOOKS_PATH, WebhookEndpoint
@@ -31,28 +33,43 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 
-def create_app(settings: IngestSettings, log: Log | None = None) -> Starlette:
-    """Return ingress for these settings; ``log`` is Kafka unless a test brings its own."""
+def create_app(
+    settings: IngestSettings, log: Log | None = None, tally: Tally | None = None
+) -> Starlette:
+    """Return ingress for these settings; ``log`` is Kafka unless a test brings its own.
+
+    ``tally`` counts what becomes of deliveries, for whoever serves the metrics.
+    """
     kept = WebhookLog(settings) if log is None else log
+    counted = Tally() if tally is None else tally
+    readiness = Readiness(kept)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         if settings.allow_unsigned:
             _log.warning("signatures_not_checked", because="LEDGER_ALLOW_UNSIGNED=true")
         await kept.start()
+        looking = tally and asyncio.create_task(tally.keep_looking(readiness, webhooks.load))
         try:
             yield
         finally:
+            if looking:
+                looking.cancel()
             await kept.close()
 
-    webhooks = WebhookEndpoint(settings, kept)
+    async def answer_bug(_request: Request, _error: Exception) -> Response:
+        """Answer a bug; the server logs it, with its traceback, after this."""
+        counted.failed()
+        return BUG
+
+    webhooks = WebhookEndpoint(settings, kept, counted)
     routes = [
         Route(WEBHOOKS_PATH, webhooks, methods=["POST"]),
         Route("/healthz", alive),
-        Route("/readyz", Readiness(kept).ready),
+        Route("/readyz", readiness.ready),
         Route("/openapi.json", Document(settings).page),
     ]
-    handlers = {HTTPException: _answer_http_error, Exception: _answer_bug}
+    handlers = {HTTPException: _answer_http_error, Exception: answer_bug}
     application = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
     # A redirect would answer a delivery 307 where 404 says what is wrong.
     application.router.redirect_slashes = False
@@ -83,8 +100,3 @@ async def _answer_http_error(_request: Request, error: Exception) -> Response:
         detail = f"this path answers to {allowed}"
         return problem("method_not_allowed", detail, headers={"Allow": allowed})
     return problem("not_found", f"nothing is here; Plexy delivers to {WEBHOOKS_PATH}")
-
-
-async def _answer_bug(_request: Request, _error: Exception) -> Response:
-    """Answer a bug; the server logs it, with its traceback, after this."""
-    return BUG

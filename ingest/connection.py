@@ -282,6 +282,7 @@ class BoundedProtocol(HttpToolsProtocol):
         # Also where what it waited for was cancelled: that is no word of the log.
         except (Exception, asyncio.CancelledError) as error:
             self.logger.exception("Exception in the direct handler\n", exc_info=error)
+            self.direct.failed()  # type: ignore[union-attr]
             answer = BUG
         if isinstance(answer, Waiting):
             settle = answer.settle

@@ -26,6 +26,9 @@ class Direct(Protocol):
     def take(self, headers: Headers, body: bytes) -> Response | Waiting:
         """Return the answer; names of headers are lower case, the body has no more than 16 KiB."""
 
+    def failed(self) -> None:
+        """Hear that a step towards an answer met a bug."""
+
 
 # uvicorn tells a cycle of its connection's end by this; a direct handler does not ask.
 _NOBODY_WAITS: Final = asyncio.Event()

@@ -37,8 +37,13 @@ class Readiness:
 
     async def ready(self, _request: Request) -> Response:
         """Answer 200 only if Kafka says so itself."""
+        trouble = await self.trouble()
+        return problem("log_unavailable", trouble) if trouble else _READY
+
+    async def trouble(self) -> str | None:
+        """Return why no delivery could be kept; ``None`` if one could, by Kafka's own word."""
         async with self._asking:
             if time.monotonic() - self._asked_at_s > _FRESH_S:
                 self._trouble = await self._log.trouble()
                 self._asked_at_s = time.monotonic()
-        return problem("log_unavailable", self._trouble) if self._trouble else _READY
+        return self._trouble

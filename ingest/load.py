@@ -32,6 +32,11 @@ class Deliveries:
         """Give a place back."""
         self._count -= 1
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self._count
+
 
 class BodyMemory:
     """Counts the bytes of the bodies that are larger than ``SMALL_BYTES``."""
@@ -51,6 +56,11 @@ class BodyMemory:
     def release(self, size_bytes: int) -> None:
         """Give back the room of a body that had grown to this size."""
         self._bytes -= _counted(size_bytes)
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes there are."""
+        return self._bytes
 
 
 def _counted(size_bytes: int) -> int:

@@ -1,8 +1,9 @@
 """Several processes on one port, for a machine that has processors to spare.
 
-In: how many. Out: the program goes on in each of them; the first process only waits for them, and
-ends as they do. Never: a port of which a part is served: where one ends by itself, all do, with a
-code that tells whoever supervises them; or a process that goes on without its parent.
+In: how many. Out: the program goes on in each of them, which is told its number; the first process
+serves the metrics of all, waits for them, and ends as they do. Never: a port of which a part is
+served: where one ends by itself, all do, with a code that tells whoever supervises them; or a
+process that goes on without its parent.
 
 Each takes a listener of its own on the port (SO_REUSEPORT): Linux deals new connections out among
 them. They share nothing, so the bounds of one hold for each.
@@ -12,6 +13,7 @@ import contextlib
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Final
 
@@ -24,8 +26,11 @@ _AS_TOLD: Final = (0, -signal.SIGTERM)
 _log = structlog.get_logger(__name__)
 
 
-def split(count: int) -> None:
-    """Go on in so many new processes; in this one, wait for them and raise ``SystemExit``."""
+def split(count: int, beside: Callable[[], None]) -> int:
+    """Go on in so many new processes, and return the number of each, from 0.
+
+    In this one, do what is to be done ``beside`` them, wait for them, and raise ``SystemExit``.
+    """
     children: set[int] = set()
     alive, held = os.pipe()
 
@@ -39,13 +44,15 @@ def split(count: int) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     for number in _ENDING:
         signal.signal(number, end)
-    for _ in range(count):
+    for child in range(count):
         pid = os.fork()
         if pid == 0:
             _begin(alive, held)
-            return
+            return child
         children.add(pid)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+    # Only now: a thread of before would not be in them. If it raises, they end with this process.
+    beside()
     raise SystemExit(_wait(children, ending))
 
 

@@ -8,7 +8,7 @@ import contextlib
 import gc
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Final
 
@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 
 from ingest.app import create_app
 from ingest.connection import Limits, bounded_protocol
+from ingest.metrics import IngressMetrics, Numbers, Tally, new_rows, serve_metrics
 from ingest.processes import split
 from ingest.settings import LONGEST_ANSWER_S, IngestSettings
 from runtime.logs import configure
@@ -37,12 +38,19 @@ def serve(settings: IngestSettings) -> None:
     """Serve until a signal ends it; ``SettingsError`` if the address can't be had."""
     configure(settings.log_format, settings.log_level)
     several = settings.ingest_processes > 1
+    rows = new_rows(settings.ingest_processes)
+    number = 0
     if several:
         # Shared among ours, the port would be shared with another ingress too: so first, alone.
         with _listener(settings.ingest_host, settings.ingest_port):
             pass
-        split(settings.ingest_processes)
-    config = server_config(create_app(settings), Limits.of(settings.answer_within_s))
+        number = split(settings.ingest_processes, lambda: _serve_metrics(settings, rows))
+    else:
+        _serve_metrics(settings, rows)
+    # Where nobody asks for metrics, nothing looks at Kafka each second for them.
+    tally = None if settings.ingest_metrics_port is None else Tally(rows[number])
+    app = create_app(settings, tally=tally)
+    config = server_config(app, Limits.of(settings.answer_within_s))
     with _listener(settings.ingest_host, settings.ingest_port, shared=several) as listener:
         _log.info("listening", host=settings.ingest_host, port=settings.ingest_port)
         # What is there now stays: left out of its rounds, the collector has nearly nothing to look
@@ -54,6 +62,14 @@ def serve(settings: IngestSettings) -> None:
         signal.signal(signal.SIGTERM, _end)
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listener])
+
+
+def _serve_metrics(settings: IngestSettings, rows: Sequence[Numbers]) -> None:
+    port = settings.ingest_metrics_port
+    if port is not None:
+        metrics = IngressMetrics(rows, settings.max_in_flight)
+        serve_metrics(metrics, settings.ingest_metrics_host, port)
+        _log.info("metrics", host=settings.ingest_metrics_host, port=port)
 
 
 def server_config(app: Starlette, limits: Limits) -> uvicorn.Config:

@@ -15,6 +15,8 @@ from runtime.trust import Form, ToleranceSeconds, WebhookSecrets
 _MIB: Final = 1024 * 1024
 # The largest body there may be: `ledger.topics.MAX_RECORD_BYTES` leaves room for its headers.
 _LARGEST_BODY_BYTES: Final = 8 * _MIB
+# Where `plexy-ledger run` serves the metrics; `plexy-ledger status` looks there as well.
+RUN_METRICS_PORT: Final = 8100
 # Plexy gives up after 30 s; on SIGTERM a delivery gets as long as this too (`ingest.server`).
 LONGEST_ANSWER_S: Final = 10
 
@@ -38,6 +40,16 @@ class IngestSettings(KafkaSettings, frozen=True, kw_only=True):
             le=64,
         ),
     ] = 1
+    ingest_metrics_host: Annotated[
+        str, setting("address that ingress' metrics are served on, to whoever asks")
+    ] = "127.0.0.1"
+    ingest_metrics_port: Annotated[
+        Port | None,
+        setting(
+            "port of ingress' metrics, of all its processes. Unset: `run` takes "
+            f"{RUN_METRICS_PORT}, `ingest` serves none"
+        ),
+    ] = None
     max_body_bytes: Annotated[
         int, setting("largest body that is accepted, in bytes", ge=1, le=_LARGEST_BODY_BYTES)
     ] = _MIB
@@ -58,6 +70,11 @@ class IngestSettings(KafkaSettings, frozen=True, kw_only=True):
     def check(self) -> None:
         """Refuse to start where nobody's signature could be checked, unless told so."""
         super().check()
+        if self.ingest_metrics_port == self.ingest_port:
+            raise SettingsError(
+                f"LEDGER_INGEST_METRICS_PORT={self.ingest_metrics_port} is LEDGER_INGEST_PORT, "
+                "which the internet reaches: give the metrics a port of their own"
+            )
         if self.webhook_secrets and self.allow_unsigned:
             raise SettingsError(
                 "LEDGER_ALLOW_UNSIGNED=true and LEDGER_WEBHOOK_SECRETS contradict each other: "

@@ -17,6 +17,7 @@ from ingest.appends import LogUnavailableError, Place
 from ingest.body import BodyFault, read_body
 from ingest.load import BodyMemory, Deliveries
 from ingest.log import Log
+from ingest.metrics import Tally
 from ingest.records import (
     Delivery,
     Record,
@@ -61,8 +62,11 @@ class WebhookEndpoint:
 
     path = WEBHOOKS_PATH.encode()
 
-    def __init__(self, settings: IngestSettings, log: Log) -> None:
+    def __init__(self, settings: IngestSettings, log: Log, tally: Tally) -> None:
         self._settings = settings
+        self._tally = tally
+        # What hears of a bug on the way of whole requests.
+        self.failed = tally.failed
         self._log = log
         self._names = settings.names
         self._secrets = [secret.reveal().encode() for secret in settings.webhook_secrets]
@@ -77,7 +81,7 @@ class WebhookEndpoint:
         started = time.perf_counter()
         delivery = Delivery.of(scope, received_at_ms=time.time_ns() // 1_000_000)
         outcome = self._refuse_by_head(delivery) or await self._read(delivery, receive, arrived)
-        _report(outcome, time.perf_counter() - started)
+        self._report(outcome, time.perf_counter() - started)
         if outcome.answer is not None:
             await outcome.answer(scope, receive, send)
 
@@ -91,17 +95,21 @@ class WebhookEndpoint:
         delivery = Delivery.of({"headers": headers}, received_at_ms=time.time_ns() // 1_000_000)
         outcome = self._refuse_by_head(delivery) or self._judge(delivery, body)
         if outcome.record is None:
-            return _answer(outcome, started)
+            return self._answer(outcome, started)
         until = asyncio.get_running_loop().time() + self._append_within_s
         kept = self._append(outcome.record, until)
         if kept is None:
-            return _answer(_overloaded(), started)
+            return self._answer(_overloaded(), started)
 
         def settle() -> Response:
             self._deliveries.release()
-            return _answer(_settled(outcome, kept), started)
+            return self._answer(_settled(outcome, kept), started)
 
         return Waiting(kept, settle)
+
+    def load(self) -> tuple[int, int]:
+        """Return the deliveries in flight, and the bytes of large bodies in memory."""
+        return self._deliveries.count, self._memory.size_bytes
 
     def _refuse_by_head(self, delivery: Delivery) -> _Outcome | None:
         """Refuse what need not be read."""
@@ -213,6 +221,24 @@ class WebhookEndpoint:
         limit = self._settings.max_body_bytes
         return _refused("body_too_large", f"expected a body of at most {limit} bytes")
 
+    def _answer(self, outcome: _Outcome, started: float) -> Response:
+        self._report(outcome, time.perf_counter() - started)
+        if outcome.answer is None:
+            raise AssertionError("a delivery that arrived whole has a sender")
+        return outcome.answer
+
+    def _report(self, outcome: _Outcome, took_s: float) -> None:
+        """Count a delivery, and log its one line."""
+        record = outcome.record
+        self._tally.delivered(outcome.name, took_s, len(record.value) if record else 0)
+        _log.info(
+            "delivery",
+            event_id=outcome.event_id,
+            type=outcome.event_type,
+            outcome=outcome.name,
+            ms=round(took_s * 1000, 1),
+        )
+
 
 def _refused(code: str, detail: str) -> _Outcome:
     return _Outcome(code, problem(code, detail))
@@ -233,28 +259,10 @@ def _settled(outcome: _Outcome, kept: asyncio.Future[Place]) -> _Outcome:
     error = kept.exception()
     if error is None:
         if outcome.name is _ACCEPTED:
-            told = Received(kept.result())
-            return _Outcome(_ACCEPTED, told, outcome.event_id, outcome.event_type)
+            return outcome._replace(answer=Received(kept.result()))
         return outcome
     if not isinstance(error, LogUnavailableError):
         raise error
     detail = f"{error}; the delivery is not kept, deliver it again"
-    return outcome._replace(name="log_unavailable", answer=problem("log_unavailable", detail))
-
-
-def _answer(outcome: _Outcome, started: float) -> Response:
-    _report(outcome, time.perf_counter() - started)
-    if outcome.answer is None:
-        raise AssertionError("a delivery that arrived whole has a sender")
-    return outcome.answer
-
-
-def _report(outcome: _Outcome, took_s: float) -> None:
-    """Log the one line of a delivery."""
-    _log.info(
-        "delivery",
-        event_id=outcome.event_id,
-        type=outcome.event_type,
-        outcome=outcome.name,
-        ms=round(took_s * 1000, 1),
-    )
+    answer = problem("log_unavailable", detail)
+    return outcome._replace(name="log_unavailable", answer=answer, record=None)

@@ -11,6 +11,7 @@ In the order of the data's path:
 ``journal``     the balanced entries that a payment's facts post
 ``orders``      an order as its payments' snapshots
 ``truth``       the same from the log alone, to compare with: ``audit``, ``journal_audit``
+``published``   what the schemas of published records say of their fields
 ``wire``        the bytes of each topic and table
 ``topics``      the topics' names and settings
 """

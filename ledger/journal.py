@@ -7,12 +7,14 @@ Never: an entry that does not sum to zero in each currency; it can't be construc
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Annotated, Final
 from urllib.parse import quote
 
 import msgspec
 
 from ledger.events import Event
+from ledger.money import MAX_AMOUNT_MINOR
+from ledger.published import Currency, Id, Position, UnixSeconds, meaning
 
 PLEXY: Final = "assets:plexy"
 SALES: Final = "income:sales"
@@ -26,9 +28,18 @@ class UnbalancedEntryError(ValueError):
 class Posting(msgspec.Struct, frozen=True, gc=False):
     """One leg: ``amount`` is in minor units, positive for a debit, negative for a credit."""
 
-    account: str
-    amount: int
-    currency: str
+    account: Annotated[
+        str, meaning("the account's name", minLength=1, examples=[PLEXY, SALES, REFUNDS])
+    ]
+    amount: Annotated[
+        int,
+        meaning(
+            "minor units: positive is a debit, negative a credit",
+            minimum=-MAX_AMOUNT_MINOR,
+            maximum=MAX_AMOUNT_MINOR,
+        ),
+    ]
+    currency: Annotated[Currency, meaning("ISO 4217 code")]
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -39,15 +50,22 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     fact alone, and an entry id has the same content in whatever order the facts arrive.
     """
 
-    entry_id: str
-    payment_id: str
-    refund_id: str | None
-    event_id: str
-    created: int
-    partition: int
-    offset: int
-    reverses: str | None
-    postings: tuple[Posting, ...]
+    entry_id: Annotated[
+        str, meaning("the entry's id and its record's key; not to be taken apart", minLength=1)
+    ]
+    payment_id: Annotated[Id, meaning("the payment that it is about")]
+    refund_id: Annotated[Id | None, meaning("the refund that it is about; null for a payment's")]
+    event_id: Annotated[Id, meaning("the event that it posts or takes back")]
+    created: Annotated[UnixSeconds, meaning("when that event was created")]
+    partition: Annotated[Position, meaning("that event's partition of `plexy.webhooks`")]
+    offset: Annotated[Position, meaning("that event's offset in the partition")]
+    reverses: Annotated[
+        str | None, meaning("the entry_id that it takes back; null unless it is a reversal")
+    ]
+    postings: Annotated[
+        tuple[Posting, ...],
+        meaning("its legs; they sum to zero in each currency", minItems=2),
+    ]
 
     def __post_init__(self) -> None:
         sums: dict[str, int] = {}

@@ -4,6 +4,7 @@ In: numbers and codes as somebody sent them. Out: ``Money``, or a ``MoneyError``
 Never: a float, and never a sum across currencies.
 """
 
+import re
 from typing import Any, Final
 
 import iso4217
@@ -18,6 +19,9 @@ MINOR_UNIT_DIGITS: Final[dict[str, int]] = {
     for currency in iso4217.Currency
     if currency.exponent is not None
 }
+
+# No amount needs more digits, and what has thousands of them costs time to read.
+_DECIMAL: Final = re.compile(r"([0-9]{1,30})(?:\.([0-9]{1,30}))?")
 
 
 class MoneyError(ValueError):
@@ -104,3 +108,30 @@ def major_units(amount_minor: int, currency: str) -> str:
     sign = "-" if amount_minor < 0 else ""
     whole, part = divmod(abs(amount_minor), 10**digits)
     return f"{sign}{whole}.{part:0{digits}d}" if digits else f"{sign}{whole}"
+
+
+def minor_units(text: str, currency: str) -> int:
+    """Read an amount that is written in major units; the inverse of ``major_units``, from 0 on.
+
+    Digits, and perhaps a point and decimals: as many as the currency has, or zeros after them.
+    Raises ``MoneyError`` with reason ``currency_unknown``, ``amount_not_decimal``,
+    ``amount_too_precise`` or ``amount_too_large``.
+
+    >>> minor_units("1500.50", "KZT"), minor_units("7.00", "JPY"), minor_units("0.005", "BHD")
+    (150050, 7, 5)
+    """
+    digits = MINOR_UNIT_DIGITS[check_currency(currency)]
+    found = _DECIMAL.fullmatch(text)
+    if found is None:
+        raise MoneyError(
+            "amount_not_decimal",
+            f"expected digits, with a point before decimals, such as 1500.50, got {text!r:.40}",
+        )
+    whole, part = found[1], found[2] or ""
+    if part[digits:].strip("0"):
+        raise MoneyError("amount_too_precise", f"{currency} has {digits} decimals, got {text!r}")
+    amount_minor = int(whole + part[:digits].ljust(digits, "0"))
+    if amount_minor > MAX_AMOUNT_MINOR:
+        most = major_units(MAX_AMOUNT_MINOR, currency)
+        raise MoneyError("amount_too_large", f"expected at most {most} {currency}, got {text!r}")
+    return amount_minor

@@ -4,11 +4,12 @@ In: snapshots of payments, in any order, any number of times. Out: the order's s
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
-from ledger.payments import PaymentDocument, Snapshot
+from ledger.payments import ANOMALIES, PaymentDocument, Snapshot
+from ledger.published import BY_CURRENCY, NOT_EMPTY, Count, Id, SumMinor, UnixSeconds, meaning
 
 OrderStatus = Literal["over_refunded", "refunded", "partially_refunded", "paid", "failed"]
 
@@ -16,9 +17,9 @@ OrderStatus = Literal["over_refunded", "refunded", "partially_refunded", "paid",
 class Totals(msgspec.Struct, frozen=True, gc=False):
     """One currency's sums, in minor units; ``net`` is ``paid - refunded``."""
 
-    paid: int
-    refunded: int
-    net: int
+    paid: Annotated[SumMinor, meaning("amounts of the payments that succeeded, in minor units")]
+    refunded: Annotated[SumMinor, meaning("amounts of the refunds, in minor units")]
+    net: Annotated[int, meaning("paid - refunded, in minor units; negative if over-refunded")]
 
 
 class OrderDocument(msgspec.Struct, frozen=True, gc=False):
@@ -28,14 +29,34 @@ class OrderDocument(msgspec.Struct, frozen=True, gc=False):
     states are equal documents.
     """
 
-    order_id: str
-    status: OrderStatus
-    version: int
-    totals: dict[str, Totals]
-    payments: tuple[PaymentDocument, ...]
-    anomalies: tuple[str, ...]
-    first_event: int
-    last_event: int
+    order_id: Annotated[
+        Id, meaning("the shop's reference; a payment's own id where none was ever named")
+    ]
+    status: Annotated[
+        OrderStatus,
+        meaning(
+            "the first that holds of over_refunded (in some currency more refunded than paid), "
+            "refunded, partially_refunded, paid, failed"
+        ),
+    ]
+    version: Annotated[
+        Count,
+        meaning(
+            "how many distinct facts the order rests on; it goes back when a payment moves away"
+        ),
+    ]
+    totals: Annotated[
+        dict[str, Totals],
+        meaning("sums by ISO 4217 code, sorted; none where nothing was paid", **BY_CURRENCY),
+    ]
+    payments: Annotated[
+        tuple[PaymentDocument, ...], meaning("the order's payments, by payment_id", **NOT_EMPTY)
+    ]
+    anomalies: Annotated[
+        tuple[str, ...], meaning("the names of all its payments' anomalies, sorted", **ANOMALIES)
+    ]
+    first_event: Annotated[UnixSeconds, meaning("when its earliest event was created")]
+    last_event: Annotated[UnixSeconds, meaning("when its latest event was created")]
 
 
 class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -60,6 +81,13 @@ def fold_orders(snapshots: Iterable[Snapshot], known: Mapping[str, Order]) -> di
             payments = {**order.payments, snapshot.payment_id: snapshot}
             changed[order_id] = Order(order_id, payments)
     return changed
+
+
+def new_anomalies(document: OrderDocument, before: Order | None) -> set[str]:
+    """Return the anomalies that an order's document has now, and had not before."""
+    if not document.anomalies:
+        return set()
+    return set(document.anomalies) - anomalies_of(before)
 
 
 def anomalies_of(order: Order | None) -> set[str]:

@@ -8,15 +8,37 @@ of that set, so that neither the order of arrival nor a repetition changes them.
 
 from collections.abc import Iterable, Iterator, Mapping
 from operator import attrgetter
-from typing import Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 
-from ledger.events import PAYMENT_FAILED, PAYMENT_SUCCEEDED, REFUND_SUCCEEDED, Event
+from ledger.events import FOLDED_TYPES, PAYMENT_FAILED, PAYMENT_SUCCEEDED, REFUND_SUCCEEDED, Event
 from ledger.journal import Entry, Subject, post
 from ledger.money import Money
+from ledger.published import (
+    NOT_EMPTY,
+    AmountMinor,
+    Currency,
+    Id,
+    Position,
+    UnixSeconds,
+    meaning,
+)
 
 PaymentStatus = Literal["succeeded", "failed", "unknown"]
+
+Anomaly = Literal[
+    "conflicting_amount",
+    "conflicting_order",
+    "conflicting_refund",
+    "currency_mismatch",
+    "refund_exceeds_payment",
+    "refund_without_payment",
+]
+"""What does not fit together in a payment's facts, and is shown in its documents."""
+
+# No closed list: a program downstream must expect further names.
+ANOMALIES: Final[dict[str, Any]] = {"uniqueItems": True, "examples": [list(get_args(Anomaly))]}
 
 _by_time: Final = attrgetter("created", "event_id")
 _by_time_of_refund: Final = attrgetter("created", "refund_id")
@@ -25,21 +47,21 @@ _by_time_of_refund: Final = attrgetter("created", "refund_id")
 class Refund(msgspec.Struct, frozen=True, gc=False):
     """One refund, counted once: ``amount`` in minor units, ``created`` in Unix seconds."""
 
-    refund_id: str
-    amount: int
-    currency: str
-    created: int
-    event_id: str
+    refund_id: Annotated[Id, meaning("the refund's id, or its event's where it is the payment's")]
+    amount: Annotated[AmountMinor, meaning("refunded, in minor units")]
+    currency: Annotated[Currency, meaning("ISO 4217 code")]
+    created: Annotated[UnixSeconds, meaning("when its earliest event was created")]
+    event_id: Annotated[Id, meaning("its earliest event")]
 
 
 class EventReference(msgspec.Struct, frozen=True, gc=False):
     """A fact's event and its place in the log of record."""
 
-    event_id: str
-    type: str
-    created: int
-    partition: int
-    offset: int
+    event_id: Annotated[Id, meaning("the event's id")]
+    type: Annotated[Id, meaning("the event's type", examples=sorted(FOLDED_TYPES))]
+    created: Annotated[UnixSeconds, meaning("when the event was created")]
+    partition: Annotated[Position, meaning("the counted record's partition of `plexy.webhooks`")]
+    offset: Annotated[Position, meaning("that record's offset in the partition")]
 
 
 class PaymentDocument(msgspec.Struct, frozen=True, gc=False):
@@ -49,14 +71,22 @@ class PaymentDocument(msgspec.Struct, frozen=True, gc=False):
     Lists are sorted, so that equal states are equal documents.
     """
 
-    payment_id: str
-    status: PaymentStatus
-    amount: int | None
-    currency: str | None
-    created: int
-    refunds: tuple[Refund, ...]
-    events: tuple[EventReference, ...]
-    anomalies: tuple[str, ...]
+    payment_id: Annotated[Id, meaning("the payment's id")]
+    status: Annotated[PaymentStatus, meaning("`unknown` where only refunds named the payment")]
+    amount: Annotated[AmountMinor | None, meaning("paid, in minor units; null unless it succeeded")]
+    currency: Annotated[Currency | None, meaning("ISO 4217 code; null unless it succeeded")]
+    created: Annotated[
+        UnixSeconds, meaning("when its earliest success, else its earliest event, was created")
+    ]
+    refunds: Annotated[
+        tuple[Refund, ...], meaning("each refund once, by the time of its earliest event")
+    ]
+    events: Annotated[
+        tuple[EventReference, ...], meaning("every event it rests on, by time", **NOT_EMPTY)
+    ]
+    anomalies: Annotated[
+        tuple[str, ...], meaning("names of what does not fit together, sorted", **ANOMALIES)
+    ]
 
 
 class PlacedPayment(PaymentDocument, frozen=True, gc=False):
@@ -280,7 +310,7 @@ def _anomalies(
     if len(facts) == 1 and not refunds:
         # As nearly every payment is: one fact has nothing to disagree with.
         return ()
-    names: list[str] = []
+    names: list[Anomaly] = []
     if len({fact.money for fact in successes}) > 1:
         names.append("conflicting_amount")
     if len({ref for fact in facts if (ref := fact.order_reference) is not None}) > 1:
@@ -302,7 +332,7 @@ def _refunds_conflict(payment_id: str, facts: list[Event]) -> bool:
     )
 
 
-def _excess(success: Event, refunds: list[Refund]) -> Iterable[str]:
+def _excess(success: Event, refunds: list[Refund]) -> Iterable[Anomaly]:
     paid = success.money
     in_currency = [refund.amount for refund in refunds if refund.currency == paid.currency]
     if len(in_currency) != len(refunds):

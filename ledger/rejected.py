@@ -6,14 +6,51 @@ Nothing is ever taken out of ``plexy.rejected``: what is put back is said by a r
 
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Final
+from typing import Annotated, Final
 
-from ledger.rejections import Rejection
+import msgspec
+from msgspec import UNSET
+
+from ledger.published import Digits, NotEmpty, meaning
+from ledger.rejections import Reason, Rejection
 
 # The source of a delivery that ingress refused: it has no place in the log.
 HTTP: Final = "http"
 
 RejectedRecord = tuple[bytes, bytes, Sequence[tuple[str, bytes]]]
+_Absent = msgspec.UnsetType
+
+
+class RejectionHeaders(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
+    """What stands beside the bytes of a rejection; every value is UTF-8 text."""
+
+    # No closed list: a program downstream must expect further reasons.
+    reason: Annotated[NotEmpty, meaning("why it is not counted", examples=[str(r) for r in Reason])]
+    detail: Annotated[str, meaning("a sentence for people; it names the field")]
+    source_topic: Annotated[
+        NotEmpty, meaning("the topic that has the record; `http` if ingress refused the delivery")
+    ]
+    source_partition: Annotated[Digits | _Absent, meaning("the record's partition")] = UNSET
+    source_offset: Annotated[Digits | _Absent, meaning("the record's offset")] = UNSET
+    plexy_signature: Annotated[str | _Absent, meaning("the delivery's signature, as it came")] = (
+        UNSET
+    )
+    received_at_ms: Annotated[
+        Digits | _Absent, meaning("when the delivery arrived, in Unix milliseconds")
+    ] = UNSET
+    content_type: Annotated[str | _Absent, meaning("the delivery's content type, as it came")] = (
+        UNSET
+    )
+
+
+class PutBackHeaders(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
+    """What says of an earlier rejection, of the same key and bytes, that it was put back."""
+
+    source_topic: Annotated[NotEmpty, meaning("as in the rejection")]
+    source_partition: Annotated[Digits | _Absent, meaning("as in the rejection")] = UNSET
+    source_offset: Annotated[Digits | _Absent, meaning("as in the rejection")] = UNSET
+    put_back_to: Annotated[NotEmpty, meaning("where it went: topic/partition/offset")]
+    put_back_at_ms: Annotated[Digits, meaning("when it went there, in Unix milliseconds")]
 
 
 def rejected_record(

@@ -1,9 +1,9 @@
 """The wire format of every topic and table.
 
 In: the ledger's values. Out: bytes, the same for equal values; and back. Topics that others read
-(``ledger.orders``, ``ledger.entries``) are JSON; what only the workers read is MessagePack, fields
-by position: within a version of the ledger a field may be added at the end with a default, and
-never taken away or moved.
+(``ledger.orders``, ``ledger.entries``) are JSON: docs/events says what may change in them. What
+only the workers read is MessagePack, fields by position: within a version of the ledger a field may
+be added at the end with a default, and never taken away or moved.
 """
 
 from typing import Final, Generic, TypeVar

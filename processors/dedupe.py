@@ -65,7 +65,7 @@ def add_agent(app: LedgerApp) -> None:
         told = result.counts + Counter(forgotten=len(forgotten))
         effects.then(partial(tell, told, result.rejected))
         types = Counter(map(_type_of, result.events))
-        effects.then(partial(app.counts.judged, result.counts, types))
+        effects.then(partial(app.metrics.judged, told, types))
 
     def tell(told: Counter[str], rejected: Iterable[Rejected]) -> None:
         counts.update(told)

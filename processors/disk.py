@@ -21,9 +21,12 @@ class NoRoomError(OSError):
     """The folder of the tables has too little room; the message says how much it takes."""
 
 
-def require_room(folder: Path, least_bytes: int) -> None:
-    """Raise ``NoRoomError`` where less than ``least_bytes`` are free."""
-    free = shutil.disk_usage(folder).free
+def require_room(folder: Path, least_bytes: int, *, made_in: Path | None = None) -> None:
+    """Raise ``NoRoomError`` where less than ``least_bytes`` are free.
+
+    A folder that is not there yet has the room of the one that it will be ``made_in``.
+    """
+    free = shutil.disk_usage(made_in or folder).free
     if free < least_bytes:
         raise NoRoomError(
             f"LEDGER_DATA_DIR={folder} has {free / _MIB:.1f} MiB free, and the tables' write "

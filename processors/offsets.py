@@ -4,8 +4,6 @@ In: chunks as they are delivered and as they are done. Out: the offset to commit
 past a chunk that was delivered and is not done, whatever happened to the chunks behind it.
 """
 
-from collections import deque
-
 from faust.types import TP
 
 
@@ -17,13 +15,14 @@ class ChunkOffsets:
     """
 
     def __init__(self) -> None:
-        self._in_flight: dict[TP, deque[int]] = {}
+        # In order: the time of each chunk's first record, by its ``next_offset``.
+        self._in_flight: dict[TP, dict[int, int]] = {}
         self._done: dict[TP, set[int]] = {}
         self._committable: dict[TP, int] = {}
 
-    def delivered(self, tp: TP, next_offset: int) -> None:
-        """Remember that a chunk was handed to an agent."""
-        self._in_flight.setdefault(tp, deque()).append(next_offset)
+    def delivered(self, tp: TP, next_offset: int, oldest_ms: int = 0) -> None:
+        """Remember that a chunk, whose first record is of that time, was handed to an agent."""
+        self._in_flight.setdefault(tp, {})[next_offset] = oldest_ms
 
     def done(self, tp: TP, next_offset: int) -> None:
         """Remember that the agent has finished a chunk: outputs, then state, are kept."""
@@ -33,9 +32,10 @@ class ChunkOffsets:
             return
         done = self._done.setdefault(tp, set())
         done.add(next_offset)
-        while in_flight and in_flight[0] in done:
-            self._committable[tp] = in_flight.popleft()
-            done.discard(self._committable[tp])
+        while in_flight and (first := next(iter(in_flight))) in done:
+            self._committable[tp] = first
+            del in_flight[first]
+            done.discard(first)
 
     def committable(self, tp: TP) -> int | None:
         """Return the offset up to which all chunks are done; ``None`` if none is."""
@@ -44,6 +44,10 @@ class ChunkOffsets:
     def in_flight(self, tp: TP) -> int:
         """Return how many chunks were delivered and can't be committed yet."""
         return len(self._in_flight.get(tp, ()))
+
+    def oldest_ms(self, tp: TP) -> int | None:
+        """Return the time of the first record that is in flight; ``None`` if none is."""
+        return next(iter(self._in_flight.get(tp, {}).values()), None)
 
     def partitions(self) -> list[TP]:
         """Return the partitions that have something to commit, committed already or not."""

@@ -4,11 +4,12 @@ In: chunks of ``ledger.payments``. Out: order documents to ``ledger.orders`` by 
 tombstone for an order that all payments have left; state: the table ``orders``, by order id.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 from ledger.activity import add
-from ledger.orders import Order, describe, fold_orders
+from ledger.orders import Order, describe, fold_orders, new_anomalies
 from ledger.wire import ORDER_DOCUMENTS, ORDERS, SNAPSHOTS
 from processors.batches import OutRecord
 from processors.chunk import Chunk
@@ -26,18 +27,27 @@ def add_agent(app: LedgerApp) -> None:
         stored = orders.read_chunk(chunk.partition, chunk.keys)
         known = {key.decode(): ORDERS.decode(value) for key, value in stored.items()}
         changed = fold_orders(snapshots, known)
-        effects.publish(app.names.orders, map(_document, changed.values()))
+        appeared: Counter[str] = Counter()
+        effects.publish(app.names.orders, _documents(changed, known, appeared))
         effects.keep((key.encode(), ORDERS.encode(value)) for key, value in changed.items())
+        effects.then(partial(app.metrics.appeared, appeared))
         more = _more_anomalies(changed, known)
         effects.then(partial(app.anomalies.changed, chunk.partition, more))
 
     app.add_hop("orders", app.names.payments, "orders", fold)
 
 
-def _document(order: Order) -> OutRecord:
-    document = describe(order)
-    value = None if document is None else ORDER_DOCUMENTS.encode(document)
-    return OutRecord(order.order_id.encode(), value)
+def _documents(
+    changed: Mapping[str, Order], known: Mapping[str, Order], appeared: Counter[str]
+) -> Iterator[OutRecord]:
+    """Yield the documents of orders that changed, and count the anomalies that are new to them."""
+    for order_id, order in changed.items():
+        document = describe(order)
+        value = None
+        if document is not None:
+            value = ORDER_DOCUMENTS.encode(document)
+            appeared.update(new_anomalies(document, known.get(order_id)))
+        yield OutRecord(order_id.encode(), value)
 
 
 def _more_anomalies(changed: Mapping[str, Order], known: Mapping[str, Order]) -> dict[str, int]:

@@ -4,7 +4,7 @@ In: chunks of ``ledger.events``. Out: journal entries to ``ledger.entries``, sna
 ``ledger.payments`` by order id; state: the table ``payments``, by payment id.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import partial
 
 import structlog
@@ -16,6 +16,7 @@ from ledger.wire import ENTRIES, EVENTS, PAYMENTS, SNAPSHOTS
 from processors.batches import OutRecord
 from processors.chunk import Chunk
 from processors.effects import Effects
+from processors.metrics import WorkerMetrics
 from processors.topology import LedgerApp
 
 log = structlog.get_logger(__name__)
@@ -44,13 +45,14 @@ def add_agent(app: LedgerApp) -> None:
         effects.keep(
             (key.encode(), PAYMENTS.encode(value)) for key, value in folded.payments.items()
         )
-        effects.then(partial(_warn, folded.reused))
         effects.then(partial(app.sums.changed, chunk.partition, activity_of(folded.entries)))
+        effects.then(partial(_tell, app.metrics, folded.reused))
 
     app.add_hop("payments", app.names.events, "payments", fold)
 
 
-def _warn(reused: Iterable[Event]) -> None:
+def _tell(metrics: WorkerMetrics, reused: Sequence[Event]) -> None:
+    metrics.reused.inc(len(reused))
     for event in reused:
         log.warning(
             "event_id_reused",

@@ -20,6 +20,8 @@ _MIB: Final = 1024 * 1024
 # Where a database keeps up to where its changelog is in it. Faust's own key for it is text, and so
 # may be an id from outside; this is none.
 OFFSET_KEY: Final = b"\xff"
+# Of a database: its files, and what is not in one yet.
+_SIZES: Final = ("live-sst-files-size", "cur-size-all-mem-tables")
 # Each database has two of them, and as much again as cache.
 _WRITE_BUFFER_SHARE: Final = 4
 
@@ -55,6 +57,12 @@ class ChunkTable(faust.Table[bytes, bytes]):
         """Return whether this worker folds the partition, so that its state here is the newest."""
         tp = TP(self.changelog_name, partition)
         return bool(self.app.assignor.is_active(tp))
+
+    def sizes(self) -> tuple[int, int]:
+        """Return how many keys RocksDB takes its open partitions to hold, and in how many bytes."""
+        dbs = list(cast("Store", self.data)._dbs.values())  # noqa: SLF001 - opens no other one
+        keys = sum(_property(db, "estimate-num-keys") for db in dbs)
+        return keys, sum(_property(db, each) for db in dbs for each in _SIZES)
 
     @property
     def changelog_name(self) -> str:
@@ -93,6 +101,10 @@ class ChunkTable(faust.Table[bytes, bytes]):
     def _db(self, partition: int) -> Any:
         store = cast("Store", self.data)
         return store._db_for_partition(partition)  # noqa: SLF001
+
+
+def _property(db: Any, name: str) -> int:
+    return int(db.get_property(f"rocksdb.{name}".encode()))
 
 
 class Rows:

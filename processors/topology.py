@@ -13,11 +13,12 @@ from faust.types.auth import AuthProtocol
 from mode.supervisors import CrashingSupervisor
 
 from ledger.topics import MAX_RECORD_BYTES, TABLES, TableName, TopicNames
-from processors.counts import Counts
 from processors.disk import require_room
 from processors.effects import Fold, folding
 from processors.identity import claim, member
 from processors.lanes import work_in_lanes
+from processors.metrics import WorkerMetrics, values
+from processors.recent import LastSeconds
 from processors.rejections import Rejections
 from processors.router import Router
 from processors.settings import WorkerSettings
@@ -40,7 +41,7 @@ _FETCH_BYTES: Final = 1024 * 1024
 
 
 class LedgerApp(faust.App):
-    """A Faust app with the ledger's settings, topic names and tables.
+    """A Faust app with the ledger's settings, topic names, metrics and tables.
 
     ``hops`` are the agents' names by the topics that they fold.
     """
@@ -52,7 +53,8 @@ class LedgerApp(faust.App):
         """Plug the chunked transport in and declare the tables."""
         self.settings = settings
         self.names = settings.names
-        self.counts = Counts()
+        self.metrics = WorkerMetrics()
+        self.recent = LastSeconds()
         self.hops: dict[str, str] = {}
         self.writers = Writers(self, settings.group_id)
         self.transport = Transport(self.conf.broker_consumer, self)
@@ -90,6 +92,11 @@ class LedgerApp(faust.App):
         folder.mkdir(parents=True, exist_ok=True)
         self.conf.tabledir = folder
 
+    def on_rebalance_start(self) -> None:
+        """Count it."""
+        super().on_rebalance_start()
+        self.metrics.rebalances.inc()
+
     def on_rebalance_end(self) -> None:
         """Say that the tables are recovered, and which partitions this worker has."""
         super().on_rebalance_end()
@@ -101,7 +108,7 @@ class LedgerApp(faust.App):
     async def _count_seconds(self) -> None:
         while not self.should_stop:
             await self.sleep(1.0)
-            self.counts.second_is_over()
+            self.recent.second_is_over(sum(values(self.metrics.records).values()))
 
     @property
     def kafka_client(self) -> AIOKafkaClient:
@@ -122,7 +129,8 @@ class LedgerApp(faust.App):
     def add_hop(self, name: str, topic: str, table: TableName, fold: Fold) -> None:
         """Declare an agent that folds a topic's chunks into a table."""
         self.hops[topic] = name
-        work = folding(self, self.chunk_tables[table], self.settings.partitions, fold)
+        folds = folding(self, self.chunk_tables[table], self.settings.partitions, fold)
+        work = self.metrics.timed(name, folds)
 
         async def agent(chunks: Any) -> None:
             await work_in_lanes(chunks, work)

@@ -204,7 +204,7 @@ class Consumer(driver.Consumer):
                 )
         chunk = Chunk(self, tp, records)
         self._next_offset[tp] = chunk.next_offset
-        self.offsets.delivered(tp, chunk.next_offset)
+        self.offsets.delivered(tp, chunk.next_offset, records[0].timestamp)
         return chunk
 
     def lag(self, tp: TP) -> int | None:

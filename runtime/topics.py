@@ -8,31 +8,23 @@ the place of a lost one: workers that go on behind it would show a state with a 
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Final, NamedTuple, Self, TypeVar
+from typing import Annotated, Final, NamedTuple, Self, TypeVar
 
 import msgspec
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import (
-    KafkaError,
-    LeaderNotAvailableError,
-    TopicAlreadyExistsError,
-    UnknownTopicOrPartitionError,
-    for_code,
-)
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from ledger.topics import Topic, TopicNames, all_topics
 from runtime.client_log import ClientLog
 from runtime.kafka import KafkaSettings
 from runtime.settings import SettingsError, setting
+from runtime.topic_states import Fault, TopicState, faults, read_states
 
 _GROUP: Final = "plexy-ledger"
 # Longer than it takes to find new leaders when a broker dies.
 _ANSWERED_WITHIN_S: Final = 15.0
-# Of these a topic may have more than it needs; everything else must be exactly so.
-_AT_LEAST: Final = frozenset({"max.message.bytes", "min.insync.replicas"})
 
 T = TypeVar("T")
 
@@ -128,6 +120,45 @@ async def find_traces(settings: TopicSettings) -> Traces:
     return Traces(tuple(name for name in wanted if name not in existing), begun)
 
 
+async def missing_topics(settings: KafkaSettings, names: Sequence[str]) -> list[str]:
+    """Return which of the names no topic has, by what this user may see."""
+    async with _administration(settings) as admin:
+        existing = set(await _answer(admin.list_topics, "the topics can't be listed"))
+    return [name for name in names if name not in existing]
+
+
+class Examination(msgspec.Struct, frozen=True):
+    """What is missing or wrong, and how each topic is that is there.
+
+    ``lost`` is what of the ``missing`` was there once: it is not to be created anew, empty.
+    """
+
+    missing: tuple[str, ...]
+    lost: tuple[str, ...]
+    faults: tuple[Fault, ...]
+    states: tuple[TopicState, ...]
+
+
+async def examine_topics(settings: TopicSettings) -> Examination:
+    """Look at every topic, and name all that is not as needed; creates nothing.
+
+    ``TopicsError`` if Kafka does not answer, or does not tell.
+    """
+    wanted = all_topics(settings.names, settings.group_id)
+    async with _administration(settings) as admin:
+        existing = set(await _answer(admin.list_topics, "the topics can't be listed"))
+        missing = [topic for topic in wanted if topic.name not in existing]
+        lost = await _lost(admin, settings, missing, oldest=1)
+        names = [topic.name for topic in wanted if topic.name in existing]
+        states = await _states(admin, names) if names else []
+    return Examination(
+        missing=tuple(topic.name for topic in missing),
+        lost=tuple(topic.name for topic in lost.topics) if lost else (),
+        faults=tuple(_faults(settings, wanted, states)),
+        states=tuple(states),
+    )
+
+
 @asynccontextmanager
 async def _administration(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(**settings.client_options(), request_timeout_ms=15_000)
@@ -176,7 +207,9 @@ async def _ensure(
     if missing:
         for topic in missing:
             await _create(admin, settings, topic)
-    await _check(admin, settings, wanted)
+    states = await _states(admin, [topic.name for topic in wanted])
+    for fault in _faults(settings, wanted, states):
+        raise TopicsError(str(fault))
     created = {topic.name for topic in missing}
     cluster = await _answer(admin.describe_cluster, "the cluster can't be described")
     return TopicsReport(
@@ -269,71 +302,20 @@ async def _committed(admin: AIOKafkaAdminClient, group: str) -> bool:
     return any(each.offset > 0 for each in offsets.values())
 
 
-async def _check(
-    admin: AIOKafkaAdminClient, settings: TopicSettings, wanted: Sequence[Topic]
-) -> None:
-    names = [topic.name for topic in wanted]
-    what = f"the topics {', '.join(names)} can't be described"
-    for found in await _answer(lambda: _described(admin, names), what):
-        _check_partitions(settings, found)
-    configs = await _answer(lambda: _configs(admin, names), what)
-    for topic in wanted:
-        for key, expected in _config(settings, topic).items():
-            _check_config(topic.name, key, expected, configs.get((topic.name, key)))
+async def _states(admin: AIOKafkaAdminClient, names: Sequence[str]) -> list[TopicState]:
+    return await _answer(
+        lambda: read_states(admin, names), f"the topics {', '.join(names)} can't be described"
+    )
 
 
-async def _described(
-    admin: AIOKafkaAdminClient, names: Sequence[str]
-) -> list[Mapping[str, Any]] | None:
-    """Return the topics; ``None`` if the broker that was asked does not know all of them."""
-    found = await admin.describe_topics(list(names))
-    known = [_known(topic["topic"], topic["error_code"]) for topic in found]
-    return found if all(known) else None
-
-
-def _known(name: str, code: int) -> bool:
-    """Return whether a broker knows a topic; ``TopicsError`` if it won't say."""
-    if code in {0, UnknownTopicOrPartitionError.errno, LeaderNotAvailableError.errno}:
-        return code == 0
-    raise TopicsError(f"the topic {name} can't be described: {for_code(code).__name__}")
-
-
-def _check_partitions(settings: TopicSettings, found: Mapping[str, Any]) -> None:
-    name, partitions = found["topic"], found["partitions"]
-    if len(partitions) != settings.partitions:
-        raise TopicsError(
-            f"topic {name} has {len(partitions)} partitions, expected {settings.partitions}: set "
-            f"LEDGER_PARTITIONS={len(partitions)}, or start a new ledger with another "
-            "LEDGER_TOPIC_PREFIX"
+def _faults(
+    settings: TopicSettings, wanted: Sequence[Topic], states: Sequence[TopicState]
+) -> Iterator[Fault]:
+    topics = {topic.name: topic for topic in wanted}
+    for state in states:
+        yield from faults(
+            state,
+            partitions=settings.partitions,
+            replication_factor=settings.replication_factor,
+            config=_config(settings, topics[state.name]),
         )
-    replicas = min(len(partition["replicas"]) for partition in partitions)
-    if replicas < settings.replication_factor:
-        raise TopicsError(
-            f"topic {name} has {replicas} replicas, expected {settings.replication_factor}: add "
-            "some with `kafka-reassign-partitions.sh`, or set "
-            f"LEDGER_REPLICATION_FACTOR={replicas}"
-        )
-
-
-def _check_config(name: str, key: str, expected: str, got: str | None) -> None:
-    enough = key in _AT_LEAST and int(got or 0) >= int(expected)
-    if got != expected and not enough:
-        raise TopicsError(
-            f"topic {name} has {key}={got}, expected {expected}: change it with "
-            f"`kafka-configs.sh --alter --topic {name} --add-config {key}={expected}`"
-        )
-
-
-async def _configs(
-    admin: AIOKafkaAdminClient, names: Sequence[str]
-) -> dict[tuple[str, str], str | None] | None:
-    """Return what each topic is set to; ``None`` as in ``_described``."""
-    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-    configs = {}
-    for response in await admin.describe_configs(resources):
-        for code, _message, _kind, name, entries in response.resources:
-            if not _known(name, code):
-                return None
-            for key, value, *_ in entries:
-                configs[name, key] = value
-    return configs

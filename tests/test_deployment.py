@@ -173,7 +173,11 @@ def test_a_published_port_is_the_one_listened_on_and_is_on_loopback(service):
     host = settings.ingest_host if ingest else settings.web_bind
     port = settings.ingest_port if ingest else settings.web_port
     assert host == "0.0.0.0", "beyond the container's own loopback"  # noqa: S104
-    assert PROGRAMS[service]["ports"] == [f"127.0.0.1:{port}:{port}"]
+    ports = [port]
+    if isinstance(settings, IngestSettings):
+        assert settings.ingest_metrics_host == host
+        ports.append(settings.ingest_metrics_port)
+    assert PROGRAMS[service]["ports"] == [f"127.0.0.1:{each}:{each}" for each in ports]
 
 
 def test_other_workers_reach_the_workers_views_by_its_service_name():

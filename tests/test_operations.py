@@ -2,11 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from ingest.answers import STATUS
 from ledger.differences import Kind
+from ledger.payments import Anomaly
 from ledger.rejections import Reason
 
 _ROOT = Path(__file__).parent.parent
@@ -14,22 +16,28 @@ _PAGE = (_ROOT / "docs" / "operations.md").read_text()
 _PROGRAMS = "".join(
     file.read_text()
     for folder in ("processors", "ingest")
-    for file in (_ROOT / folder).glob("*.py")
+    for file in (_ROOT / folder).rglob("*.py")
 )
 # What programs raise to end; what they only pass from one part to another is not shown.
 _ENDINGS = {*re.findall(r"class (\w+Error)\(", _PROGRAMS), "TopicsError", "AnotherLogError"} - {
     "LogUnavailableError",
+    "LogUnreadableError",
+    "ProblemError",
     "RevokedError",
     "_RefusedError",
 }
 _LINES = r'log\.(?:warning|critical|exception)\(\s*"(?:%d )?([^";]+)'
 # The last line of every worker that ends has one of these endings for its reason.
 _LOGGED = {*re.findall(_LINES, _PROGRAMS)} - {"the worker ends"}
+_LOOKING = "".join((_ROOT / "cli" / name).read_text() for name in ("looks.py", "status.py"))
+_PROBLEMS = sorted({*re.findall(r'Problem\("(\w+)"', _LOOKING)})
 _OTHERS = {
     "not_ready",
     "rebalancing",
     "being recovered from their changelogs",
     "another worker has this key's partition",
+    "being_summed",
+    "order_too_large",
     "chunk dropped, its partition was given back",
     *(code for code, status in STATUS.items() if status == 503),
 }
@@ -40,6 +48,12 @@ def test_every_difference_and_reason_has_a_line_with_its_remedy(kind):
     rows = [line.split("|") for line in _PAGE.splitlines() if line.startswith("| `")]
     (row,) = [row for row in rows if f"`{kind}`" in row[1]]
     assert all(cell.strip() for cell in row[1:4])
+
+
+@pytest.mark.parametrize("name", [*get_args(Anomaly), *_PROBLEMS])
+def test_every_anomaly_and_every_problem_of_status_has_a_line_with_its_remedy(name):
+    (row,) = [line for line in _PAGE.splitlines() if line.startswith(f"| `{name}` |")]
+    assert all(cell.strip() for cell in row.split("|")[1:4])
 
 
 @pytest.mark.parametrize("said", sorted(_ENDINGS | _LOGGED | _OTHERS))
@@ -54,6 +68,7 @@ def test_all_that_a_worker_or_ingress_says_has_a_line_with_its_remedy(said):
 
 
 def test_what_is_looked_for_is_what_the_programs_say():
+    assert {"behind", "no_answer"} <= {*_PROBLEMS}
     assert {"LostRecordsError", "RecordTooLargeError", "InterruptedWorkError"} <= _ENDINGS
     assert {"fenced", "rejected", "chunks did not finish in time"} <= _LOGGED
     assert all(said in _PROGRAMS for said in _OTHERS)

@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 OURS = ("build.txt", "dev.txt", "runtime.txt")
-LOCKS = (*OURS, "quix.txt")
+LOCKS = (*OURS, "docs.txt", "quix.txt")
 
 # Written apart, so that this file does not name what it forbids.
 _HOSTS = (
@@ -92,6 +92,7 @@ def wanted(lock: str) -> list[Requirement]:
         "build.txt": build,
         "runtime.txt": runtime,
         "dev.txt": runtime + groups["dev"],
+        "docs.txt": groups["docs"],
         "quix.txt": groups["quix"],
     }
     return [Requirement(text) for text in asked[lock]]
@@ -150,6 +151,9 @@ def test_the_locks_agree_with_each_other():
     everything = locked("dev.txt")
     for lock in OURS:
         assert locked(lock).items() <= everything.items(), f"{lock} is not a part of dev.txt"
+    # One environment has both.
+    for name, version in locked("docs.txt").items():
+        assert everything.get(name, version) == version, name
 
 
 def test_the_licence_is_the_one_that_pyproject_names():

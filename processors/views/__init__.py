@@ -1,10 +1,11 @@
 """The web views: what became of an order, a payment or an event, from whichever worker is asked.
 
 In: HTTP requests; the tables of this worker, or another worker's answer (``state``); the log of
-record (``deliveries``). Out: JSON documents, problem documents (RFC 9457), and a page for people
-that is made of them (``page``). Never: data without
+record (``deliveries``). Out: JSON documents, and problem documents (RFC 9457). Never: data without
 the bearer token where one is configured, and never a table's state that is not recovered yet.
 """
+
+from typing import Final
 
 from processors.topology import LedgerApp
 from processors.views import (
@@ -12,6 +13,7 @@ from processors.views import (
     events,
     health,
     listing,
+    metrics,
     openapi,
     orders,
     overview,
@@ -24,8 +26,22 @@ from processors.views.access import middlewares
 __all__ = ["add_views", "middlewares"]
 
 
+_PAGES: Final = (
+    health,
+    metrics,
+    listing,
+    orders,
+    payments,
+    events,
+    balances,
+    rejections,
+    overview,
+    openapi,
+    page,
+)
+
+
 def add_views(app: LedgerApp) -> None:
     """Declare the views; ``app``'s web server serves them."""
-    answers = (health, listing, orders, payments, events, balances, rejections, overview)
-    for pages in (*answers, openapi, page):
+    for pages in _PAGES:
         pages.add_pages(app)

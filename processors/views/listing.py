@@ -17,6 +17,7 @@ import msgspec
 from faust.web import Request, View
 
 from ledger.orders import OrderDocument, OrderStatus, Totals, describe
+from ledger.payments import Anomaly
 from ledger.truth import SignedRecord
 from ledger.wire import ORDER_DOCUMENTS
 from processors.topic_reader import Offsets
@@ -25,14 +26,7 @@ from processors.views import parameters, state
 from processors.views.answers import json_answer
 
 STATUSES: Final = get_args(OrderStatus)
-ANOMALIES: Final = (
-    "conflicting_amount",
-    "conflicting_order",
-    "conflicting_refund",
-    "currency_mismatch",
-    "refund_exceeds_payment",
-    "refund_without_payment",
-)
+ANOMALIES: Final = get_args(Anomaly)
 ANY: Final = "any"
 # Read from each partition at a time; and looked through for one page, however few match.
 _WINDOW: Final = 200

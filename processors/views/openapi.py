@@ -161,6 +161,7 @@ def _paths() -> Json:
         ),
         "/live": _live(),
         "/openapi.json": _get("This description", None),
+        "/metrics": _metrics(),
         "/healthz": {"get": _open("The process is alive")},
         "/readyz": {"get": _open("The tables are recovered, and the partitions are the worker's")},
     }
@@ -197,6 +198,12 @@ def _open(summary: str) -> Json:
     """Describe a probe: it needs no token."""
     page: Json = _get(summary, None)["get"]
     return {**page, "security": [{}]}
+
+
+def _metrics() -> Json:
+    page: Json = _get("What Prometheus reads", None)["get"]
+    text = {"description": "Metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    return {"get": {**page, "responses": {**page["responses"], "200": text}}}
 
 
 def _problem(description: str) -> Json:

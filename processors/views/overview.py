@@ -20,7 +20,8 @@ from yarl import URL
 from ledger.activity import add
 from ledger.journal import PLEXY, REFUNDS, SALES
 from ledger.orders import Totals
-from processors.counts import SECONDS
+from processors.metrics import values
+from processors.recent import SECONDS
 from processors.topology import LedgerApp
 from processors.views import parameters, state
 from processors.views.answers import ProblemError, json_answer
@@ -99,7 +100,7 @@ class Overviews:
             address=str(app.conf.canonical_url),
             ready=reason is None,
             reason=reason,
-            since_ms=app.counts.since_ms,
+            since_ms=app.recent.since_ms,
             partitions=app.sums.active,
             standbys=_standbys(app),
         )
@@ -109,10 +110,10 @@ class Overviews:
             ready=worker.ready,
             missing=[],
             workers=[worker],
-            outcomes=dict(app.counts.outcomes),
-            types=dict(app.counts.types),
-            rejected=dict(app.counts.rejected),
-            per_second=app.counts.per_second,
+            outcomes=values(app.metrics.records),
+            types=values(app.metrics.folded) | values(app.metrics.unfolded),
+            rejected=values(app.metrics.rejected),
+            per_second=app.recent.counts,
             lag=_lag(app) if worker.ready else {},
             totals=None if posted is None else _totals(posted),
             anomalies=app.anomalies.here() if worker.ready else None,

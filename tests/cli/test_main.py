@@ -50,8 +50,8 @@ def _run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_commands_are_those_that_are_documented():
     documented = (
-        "run demo kafka topics ingest worker send simulate verify prove audit rebuild rejected "
-        "export-log import-log settings version"
+        "run demo kafka topics ingest worker send simulate status verify prove audit rebuild "
+        "rejected export-log import-log export reconcile doctor settings version"
     )
     assert sorted(documented.split()) == sorted(_GROUP.commands)
 
@@ -76,9 +76,10 @@ def test_each_example_parses_and_sets_only_what_its_command_reads(
     arguments = words[words.index("plexy-ledger") + 1 :]
     depth = len(name.split())
     assert arguments[:depth] == name.split()
-    # A file that is to be there already.
+    # Files that are to be there already.
     monkeypatch.chdir(tmp_path)
     Path("ledger-2026-01-31.log").touch()
+    Path("settlement.csv").touch()
     _COMMANDS[name].make_context(name, arguments[depth:])
 
 

@@ -18,6 +18,7 @@ def test_without_settings_the_ports_are_the_fixed_ones():
     assert ports == [
         ("LEDGER_KAFKA_PORT", 19092),
         ("LEDGER_INGEST_PORT", 8000),
+        ("LEDGER_INGEST_METRICS_PORT", 8100),
         ("LEDGER_WEB_PORT", 6066),
     ]
 

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -109,6 +110,12 @@ def test_send_tells_whether_the_ingress_accepted(ingress, capsys):
     output = capsys.readouterr().out
     assert '401 {"code":"signature_mismatch"}' in output
     assert DEVELOPMENT_SECRET not in output
+
+
+def test_unless_an_address_is_given_the_settings_say_where_the_ingress_is(ingress, capsys):
+    port = str(urlsplit(ingress).port)
+    assert send_event(_OPTIONS, None, "whsec_right", {"LEDGER_INGEST_PORT": port})
+    assert "\n200 {}" in capsys.readouterr().out
 
 
 def test_the_code_of_a_refusal_is_read_from_the_answer(ingress):

@@ -26,9 +26,13 @@ class Handler:
 
     def __init__(self, take=lambda: Response(DIRECT)) -> None:
         self._take = take
+        self.failures = 0
 
     def take(self, _headers, _body):
         return self._take()
+
+    def failed(self):
+        self.failures += 1
 
 
 @contextlib.asynccontextmanager
@@ -132,11 +136,13 @@ def broken_later():
 
 @pytest.mark.parametrize("take", [broken, broken_later])
 async def test_a_bug_is_500_and_never_an_acknowledgement(take, caplog):
-    async with connecting(handler=Handler(take)) as connect:
+    handler = Handler(take)
+    async with connecting(handler=handler) as connect:
         connection = await connect()
-        for _ in range(2):
+        for n in range(2):
             answer = await answer_to(*connection, delivery(event()))
             assert answer.startswith(b"HTTP/1.1 500 ")
+            assert handler.failures == n + 1
             assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "internal_error"
             assert b"secret" not in answer
     assert "ZeroDivisionError" in caplog.text

@@ -16,7 +16,8 @@ import pytest
 from cli.kafka_process import free_port
 from ingest.server import serve
 from runtime.settings import SettingsError
-from tests.ingest.conftest import SECRET, settings
+from tests.ingest.conftest import PATH, SECRET, event, settings, signed
+from tests.scraped import Scraped
 
 PROJECT = Path(__file__).parents[2]
 SERVE = (
@@ -100,11 +101,26 @@ def test_an_address_that_is_not_ours_is_refused_by_name(host, monkeypatch):
         serve(settings(ingest_host=host, ingest_port=free_port()))
 
 
+def test_without_a_port_of_their_own_there_are_no_metrics_and_never_on_the_public_one():
+    port, metrics = free_port(), free_port()
+    with started(["-c", SERVE], port, LEDGER_INGEST_METRICS_PORT=str(metrics)) as process:
+        eventually(lambda: get(port, "/healthz"))
+        assert b"plexy_ledger_ingress_deliveries_total" in get(metrics, "/metrics").content
+        assert get(port, "/metrics").status_code == 404
+        process.terminate()
+        process.communicate(timeout=20)
+    with started(["-c", SERVE], port) as process:
+        eventually(lambda: get(port, "/healthz"))
+        assert get(metrics, "/metrics") is None
+        process.terminate()
+        process.communicate(timeout=20)
+
+
 @contextlib.contextmanager
-def several() -> Iterator[tuple[subprocess.Popen, int, set[int]]]:
+def several(**more: str) -> Iterator[tuple[subprocess.Popen, int, set[int]]]:
     """Start an ingress of two processes; yields the first, their port, and the two."""
     port = free_port()
-    with started(["-c", SERVE], port, LEDGER_INGEST_PROCESSES="2") as process:
+    with started(["-c", SERVE], port, LEDGER_INGEST_PROCESSES="2", **more) as process:
         try:
             children = eventually(lambda: listeners(process.pid, port, count=2))
             yield process, port, children
@@ -154,6 +170,35 @@ class TestSeveralProcesses:
             assert all(map(gone, children))
             assert get(port, "/healthz") is None
         assert "process_ended" in told
+
+    def test_one_page_has_the_metrics_of_both(self):
+        metrics = free_port()
+        with several(LEDGER_INGEST_METRICS_PORT=str(metrics)) as (_, port, _):
+            url, count = f"http://127.0.0.1:{port}{PATH}", 40
+            # Each on a connection of its own, which either of the two is given.
+            for n in range(count):
+                body = event(f"evt_{n}")
+                answer = httpx.post(url, content=body, headers=signed(body), trust_env=False)
+                assert answer.status_code == 503
+            page = Scraped.of(f"http://127.0.0.1:{metrics}/metrics", "ingress")
+            assert page.by("outcome", "deliveries_total") == {"log_unavailable": count}
+            assert page.by("answer", "answer_seconds_count") == {"5xx": count}
+
+            def looked() -> bool:
+                page = Scraped.of(f"http://127.0.0.1:{metrics}/metrics", "ingress")
+                return set(page.by("process", "looked_timestamp_seconds")) == {"0", "1"}
+
+            eventually(looked)
+
+    def test_they_end_where_their_metrics_have_no_port(self):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            metrics, port = taken.getsockname()[1], free_port()
+            settings_ = {"LEDGER_INGEST_METRICS_PORT": str(metrics)}
+            with started(["-c", SERVE], port, LEDGER_INGEST_PROCESSES="2", **settings_) as process:
+                _, told = process.communicate(timeout=30)
+                assert process.returncode == 1
+                assert f"LEDGER_INGEST_METRICS_PORT={metrics}: can't listen there" in told
+            eventually(lambda: get(port, "/healthz") is None)
 
     def test_none_outlives_the_first(self):
         with several() as (process, _, children):

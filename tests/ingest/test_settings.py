@@ -51,6 +51,13 @@ def test_a_value_out_of_bounds_is_refused_by_name(name, value):
         IngestSettings.from_environment({"LEDGER_WEBHOOK_SECRETS": "s", f"LEDGER_{name}": value})
 
 
+def test_the_metrics_never_share_the_port_that_the_internet_reaches():
+    given = {"LEDGER_WEBHOOK_SECRETS": "s", "LEDGER_INGEST_PORT": "8100"}
+    with pytest.raises(SettingsError, match="LEDGER_INGEST_METRICS_PORT=8100 is LEDGER_INGEST"):
+        IngestSettings.from_environment({**given, "LEDGER_INGEST_METRICS_PORT": "8100"})
+    assert IngestSettings.from_environment(given).ingest_metrics_port is None
+
+
 def test_what_the_connection_to_kafka_needs_is_checked_too():
     with pytest.raises(SettingsError, match="LEDGER_KAFKA_USERNAME"):
         IngestSettings.from_environment(

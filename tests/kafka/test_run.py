@@ -39,6 +39,7 @@ class _Run:
             "LEDGER_DATA_DIR": "data",
             "LEDGER_KAFKA_PORT": free_port(),
             "LEDGER_INGEST_PORT": free_port(),
+            "LEDGER_INGEST_METRICS_PORT": free_port(),
             "LEDGER_WEB_PORT": free_port(),
             **settings,
         }

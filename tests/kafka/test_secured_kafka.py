@@ -47,6 +47,8 @@ USER, PASSWORD, WRONG = "ledger", "pass=word of the tests", "some other word"
 MECHANISM = "SCRAM-SHA-512"
 # Beside the one that may do everything, one for each program that may do no more than it must.
 INGEST, WORKER, VERIFY, REJECTED, BACKUP = "ingest", "worker", "verify", "rejected", "backup"
+STATUS = "status"
+ACCOUNTS = "accounts"
 AUTHORIZED = {
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     "super.users": f"User:ANONYMOUS;User:{USER}",
@@ -100,7 +102,7 @@ def listener_properties(certificate: trustme.LeafCert) -> dict[str, str]:
 def create_users(broker: EmbeddedKafka, cache: KafkaCache) -> None:
     config = f"{MECHANISM}=[iterations=4096,password={PASSWORD}]"
     arguments = ["--bootstrap-server", broker.bootstrap, "--alter", "--add-config", config]
-    for user in (USER, INGEST, WORKER, VERIFY, REJECTED, BACKUP):
+    for user in (USER, INGEST, WORKER, VERIFY, REJECTED, BACKUP, STATUS, ACCOUNTS):
         entity = ["--entity-type", "users", "--entity-name", user]
         command = fetch(cache).command("kafka.admin.ConfigCommand", *arguments, *entity)
         done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
@@ -221,7 +223,7 @@ def rights_of(env: Mapping[str, str]) -> dict[str, list[Right]]:
     return {
         INGEST: topics(WRITE, names.webhooks, names.rejected),
         WORKER: [
-            *topics(READ, *read),
+            *topics(READ, *read, names.orders, names.rejected),
             *topics(WRITE, *written),
             *topics(DESCRIBE_CONFIGS, *written, names.webhooks),
             (GROUP, group, LITERAL, READ),
@@ -240,6 +242,15 @@ def rights_of(env: Mapping[str, str]) -> dict[str, list[Right]]:
             (GROUP, group, LITERAL, DESCRIBE),
         ],
         BACKUP: topics(READ, names.webhooks),
+        STATUS: [
+            *topics(DESCRIBE, names.webhooks, names.events, names.payments),
+            (GROUP, group, LITERAL, DESCRIBE),
+        ],
+        ACCOUNTS: [
+            *topics(READ, names.entries),
+            *topics(DESCRIBE, names.webhooks, names.events, names.payments),
+            (GROUP, group, LITERAL, DESCRIBE),
+        ],
     }
 
 
@@ -265,8 +276,9 @@ def test_each_program_needs_no_more_rights_than_the_operator_is_told_to_give_it(
     with program("topics", env) as made:
         assert made.wait(60) == 0, made.tail()
     asyncio.run(allow(secured, rights_of(env)))
-    as_ingest, as_worker, as_verify, as_rejected, as_backup = (
-        env | {"LEDGER_KAFKA_USERNAME": user} for user in (INGEST, WORKER, VERIFY, REJECTED, BACKUP)
+    as_ingest, as_worker, as_verify, as_rejected, as_backup, as_accounts = (
+        env | {"LEDGER_KAFKA_USERNAME": user}
+        for user in (INGEST, WORKER, VERIFY, REJECTED, BACKUP, ACCOUNTS)
     )
     with program("ingest", as_ingest) as ingress, program("worker", as_worker) as worker:
         worker.wait_ready(120)
@@ -281,13 +293,21 @@ def test_each_program_needs_no_more_rights_than_the_operator_is_told_to_give_it(
         code, output = run(as_rejected | fix, "rejected", "retry", "--all")
         assert (code, "1 put back" in output) == (0, True), output
         until(lambda: worker.get("/payments/pay_2")[0] == 200, within_s=60, what="the payment")
+        as_status = env | {"LEDGER_KAFKA_USERNAME": STATUS}
+        code, output = run(as_status, "status")
+        assert (code, "all is well" in output) == (0, True), output
+        page = httpx.get(f"http://127.0.0.1:{env['LEDGER_WEB_PORT']}/metrics", trust_env=False)
+        assert "plexy_ledger_worker_lag_records{" in page.text
         code, output = run(as_verify | fix, "verify")
         assert "payment_differs  payment pay_1" in output
     code, output = run(as_backup, "export-log", tmp_path / "log")
     assert (code, "2 in" in output) == (0, True), output
+    code, output = run(as_accounts, "export", "--format", "csv")
+    assert (code, "2 entries of" in output) == (0, True), output
     # What they were not given they can't do.
     forbidden = {names.orders: as_ingest, names.webhooks: as_worker, names.entries: as_rejected}
     others = [(names.rejected, as_verify), (names.webhooks, as_backup)]
+    others += [(names.entries, as_accounts)]
     for topic, settings in (*forbidden.items(), *others):
         with pytest.raises(TopicAuthorizationFailedError):
             asyncio.run(write(settings, topic))
@@ -391,3 +411,30 @@ def assert_nothing_secret_in(folder: Path) -> None:
     for file in logs:
         for secret in (PASSWORD, WRONG, SECRET):
             assert secret not in file.read_text(), file
+
+
+def test_the_doctor_gets_in_over_tls_and_names_what_a_refusal_may_be_about(env):
+    with program("topics", env) as topics:
+        assert topics.wait(60) == 0, topics.tail()
+    code, printed = run(env, "doctor", "ingest", "worker")
+    assert code == 0, printed
+    assert "the brokers' clock is " in printed
+    code, printed = run({**env, "LEDGER_KAFKA_PASSWORD": WRONG}, "doctor", "ingest", "worker")
+    assert code == 1
+    assert "Authentication failed" in printed
+    assert "look at LEDGER_KAFKA_TLS, _CA_FILE, _SASL_MECHANISM, _USERNAME and _PASSWORD" in printed
+    for secret in (PASSWORD, WRONG):
+        assert secret not in printed
+
+
+def test_without_the_right_to_describe_the_cluster_the_doctor_warns_of_the_clock(secured, env):
+    with program("topics", env) as topics:
+        assert topics.wait(60) == 0, topics.tail()
+    asyncio.run(allow(secured, rights_of(env)))
+    code, printed = run({**env, "LEDGER_KAFKA_USERNAME": VERIFY}, "doctor", "worker")
+    assert code == 0, printed
+    assert "the brokers' clock can't be read (ClusterAuthorizationFailedError" in printed
+    assert "all 9 topics are as they must be" in printed
+    code, printed = run({**env, "LEDGER_KAFKA_USERNAME": INGEST}, "doctor", "ingest")
+    assert code == 0, printed
+    assert f"{names_of(env).webhooks}, {names_of(env).rejected} are there" in printed

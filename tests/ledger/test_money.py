@@ -15,6 +15,7 @@ from ledger.money import (
     check_amount,
     check_currency,
     major_units,
+    minor_units,
 )
 
 amounts = st.integers(0, MAX_AMOUNT_MINOR)
@@ -150,3 +151,49 @@ def test_major_units_are_the_same_amount_with_the_currencys_decimals(amount, cur
     digits = MINOR_UNIT_DIGITS[currency]
     assert written.scaleb(digits) == amount
     assert -written.as_tuple().exponent == digits
+
+
+@given(amounts, currencies)
+def test_an_amount_in_major_units_is_read_back_exactly(amount, currency):
+    assert minor_units(major_units(amount, currency), currency) == amount
+
+
+@given(amounts, currencies, st.integers(0, 5))
+def test_zeros_after_the_last_decimal_and_decimals_left_out_change_nothing(amount, currency, zeros):
+    text = major_units(amount, currency)
+    if "." in text:
+        assert minor_units(text.rstrip("0").rstrip("."), currency) == amount
+    longer = text + "0" * zeros if "." in text else f"{text}.0{'0' * zeros}"
+    assert minor_units(longer, currency) == amount
+
+
+@given(amounts, currencies, st.integers(1, 9))
+def test_more_decimals_than_the_currency_has_are_refused_and_not_rounded(amount, currency, digit):
+    text = major_units(amount, currency)
+    with pytest.raises(MoneyError) as caught:
+        minor_units(f"{text if '.' in text else f'{text}.'}{digit}", currency)
+    assert caught.value.reason == "amount_too_precise"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", " 1", "1 ", "+1", "-1", ".5", "5.", "1.5.0", "1\n", "NaN", "inf"),
+        *("1,5", "1.500,00", "1 500", "1_000", "1e3", "0x1", "\u0661", "9" * 31, f"1.{'0' * 31}"),
+    ],
+)
+def test_what_is_no_plain_decimal_is_refused(text):
+    with pytest.raises(MoneyError) as caught:
+        minor_units(text, "KZT")
+    assert caught.value.reason == "amount_not_decimal"
+    assert repr(text)[:40] in str(caught.value)
+
+
+def test_an_amount_beyond_the_largest_is_refused_in_major_units_too():
+    assert minor_units("90071992547409.91", "KZT") == MAX_AMOUNT_MINOR
+    with pytest.raises(MoneyError) as caught:
+        minor_units("90071992547409.92", "KZT")
+    assert caught.value.reason == "amount_too_large"
+    with pytest.raises(MoneyError) as caught:
+        minor_units("1", "kzt")
+    assert caught.value.reason == "currency_unknown"

@@ -4,7 +4,7 @@ from itertools import permutations
 
 import pytest
 
-from ledger.orders import Order, Totals, describe, fold_orders
+from ledger.orders import Order, Totals, describe, fold_orders, new_anomalies
 from ledger.payments import Snapshot, fold_payments
 from tests.ledger.examples import failure, refund, success
 from tests.ledger.pipeline import documents_of
@@ -165,3 +165,30 @@ def test_what_was_known_is_not_changed():
     payments = dict(known["A"].payments)
     fold_orders([snapshot(success("e2", payment="p_2", order="A"))], known)
     assert known["A"].payments == payments
+
+
+# Anomalies that are new.
+
+
+def order_before(*events):
+    """Return the state of the only order that the events make."""
+    (order,) = fold_orders(fold_payments(events, {}).snapshots, {}).values()
+    return order
+
+
+def test_an_anomaly_is_new_once_to_the_order_that_has_it():
+    first, second = back(300), back(201, event_id="evt_s")
+    good, bad = order_before(paid(500), first), order_before(paid(500), first, second)
+    worse = order_before(paid(500), first, second, back(1, event_id="evt_t"))
+    assert new_anomalies(describe(good), None) == set()
+    assert new_anomalies(describe(bad), None) == {"refund_exceeds_payment"}
+    assert new_anomalies(describe(bad), good) == {"refund_exceeds_payment"}
+    assert new_anomalies(describe(worse), bad) == set()
+    assert new_anomalies(describe(bad), bad) == set()
+
+
+def test_an_anomaly_that_went_and_comes_again_is_new_again():
+    alone, whole = order_before(back(1)), order_before(paid(500), back(1))
+    assert new_anomalies(describe(alone), None) == {"refund_without_payment"}
+    assert new_anomalies(describe(whole), alone) == set()
+    assert new_anomalies(describe(alone), whole) == {"refund_without_payment"}

@@ -36,6 +36,22 @@ def test_what_was_in_flight_is_forgotten_on_a_rebalance() -> None:
     assert offsets.committable(TP0) is None
 
 
+def test_the_oldest_record_in_flight_is_the_first_of_the_first_chunk_that_is_not_done() -> None:
+    offsets = ChunkOffsets()
+    assert offsets.oldest_ms(TP0) is None
+    for end, oldest_ms in ((10, 100), (20, 300), (30, 200)):
+        offsets.delivered(TP0, end, oldest_ms)
+    offsets.done(TP0, 20)
+    assert offsets.oldest_ms(TP0) == 100
+    offsets.done(TP0, 10)
+    assert offsets.oldest_ms(TP0) == 200
+    offsets.done(TP0, 30)
+    assert offsets.oldest_ms(TP0) is None
+    offsets.delivered(TP0, 40, 400)
+    offsets.forget()
+    assert offsets.oldest_ms(TP0) is None
+
+
 def test_a_chunk_that_was_never_delivered_moves_nothing() -> None:
     offsets = ChunkOffsets()
     offsets.delivered(TP0, 10)

@@ -1,0 +1,18 @@
+"""The journal for those who keep the books: for their own programs, and against settlements.
+
+``formats``          the journal as Beancount, hledger and CSV have it
+``journal``          reads the journal from Kafka, whole
+``export``           the command ``export``
+``settlement_file``  reads what a processor says that it settled
+``reconcile``        the command ``reconcile``
+"""
+
+from enum import StrEnum
+
+
+class Format(StrEnum):
+    """What the journal can be written as. Here, since the command's help names them at once."""
+
+    BEANCOUNT = "beancount"
+    HLEDGER = "hledger"
+    CSV = "csv"

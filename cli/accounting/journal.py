@@ -1,0 +1,88 @@
+"""Reads the journal as it is now, whole, beside a live ledger.
+
+In: Kafka's settings. Out: every entry that follows from what was in the log when the reading began,
+and where the reading ended. Never: half of a correction, an entry that can't be read, or a journal
+that has lost its beginning: ``JournalError`` says what is wrong.
+
+A correction is two records in two partitions, which are written one a moment before the other.
+Where an end lies between them, what the workers had in hand is waited for, and read as well.
+"""
+
+import msgspec
+from rich.console import Console
+
+from cli.errors import JournalError
+from cli.ledger_reader import LedgerReader, Offsets, open_reader, sizes
+from cli.printing import counting
+from cli.progress import progress_bar
+from ledger.journal_snapshot import JournalFaultError, JournalSnapshot
+from runtime.topics import TopicSettings
+
+_REMEDY = "`plexy-ledger verify` names all that is wrong, and `rebuild` makes the journal anew"
+
+
+class Journal(msgspec.Struct, frozen=True):
+    """The entries, and the topic that they were read from, up to which offset of each partition."""
+
+    snapshot: JournalSnapshot
+    topic: str
+    ends: Offsets
+
+    @property
+    def origin(self) -> str:
+        """Where the entries are from, in words."""
+        ends = ", ".join(f"{number}:{end}" for number, end in sorted(self.ends.items()))
+        return f"{len(self.snapshot.entries)} entries of {self.topic}, up to offsets {ends}"
+
+
+async def read_journal(settings: TopicSettings, wait_s: float, console: Console) -> Journal:
+    """Read the journal once the workers have folded what is in the log now.
+
+    ``NotFoldedError`` if that takes longer than ``wait_s``.
+    """
+    async with open_reader(settings) as reader:
+        return await whole_journal(reader, wait_s, console)
+
+
+async def whole_journal(reader: LedgerReader, wait_s: float, console: Console) -> Journal:
+    """Read the journal from its first record, on until every correction is there as a whole."""
+    topic = reader.names.topics.entries
+    if any((await reader.begins(topic)).values()):
+        raise JournalError(f"the first entries of {topic} are deleted: {_REMEDY}")
+    snapshot = JournalSnapshot()
+    starts: Offsets = {}
+    while True:
+        with progress_bar(console) as report:
+            await reader.settle(wait_s, report)
+        ends = await reader.ends(topic)
+        await _read(reader, snapshot, starts, ends, console)
+        cut = snapshot.cut_corrections()
+        if not cut:
+            return Journal(snapshot, topic, ends)
+        if ends == starts:
+            # All that was in hand is written, and the rest of the correction is not among it.
+            payment_id = min(subject.payment_id for subject in cut)
+            raise JournalError(
+                f"{topic} has a correction of payment {payment_id!r} only in part: {_REMEDY}"
+            )
+        starts = ends
+
+
+async def _read(
+    reader: LedgerReader,
+    snapshot: JournalSnapshot,
+    starts: Offsets,
+    ends: Offsets,
+    console: Console,
+) -> None:
+    topic = reader.names.topics.entries
+    total = sizes(starts or dict.fromkeys(ends, 0), ends)
+    with counting(console, {topic: total}) as heard:
+        async for partition, records in reader.read(topic, starts, ends):
+            for record in records:
+                try:
+                    snapshot.read(record.key, record.value)
+                except JournalFaultError as error:
+                    place = f"partition {partition}, offset {record.offset}"
+                    raise JournalError(f"{topic}, {place}: {error}: {_REMEDY}") from None
+            heard(topic, len(records))

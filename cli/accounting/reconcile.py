@@ -1,0 +1,174 @@
+"""`plexy-ledger reconcile`: a processor's settlement file against what stands in the journal.
+
+In: settings, a file, a period. Out: what does not match, on either side, and the totals; as tables
+or as JSON. Never: a write, or a control character of an id on the terminal.
+"""
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cli.accounting.formats import day
+from cli.accounting.journal import Journal, read_journal
+from cli.accounting.settlement_file import read_settlement
+from cli.errors import WrongOptionError
+from cli.printing import line, plain
+from ledger.journal import Entry
+from ledger.money import Money, major_units
+from ledger.settlement import Mismatch, Period, Reconciliation, Total, money_of, reconcile
+from runtime.topics import TopicSettings
+
+_DAY_S: Final = 24 * 3600
+
+
+class ReconcileOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Which file, of which days in UTC (both are of the period), and how it is written."""
+
+    path: Path
+    minor: bool = False
+    first_day: datetime | None = None
+    last_day: datetime | None = None
+    as_json: bool = False
+    wait_s: float = 60.0
+
+    @property
+    def period(self) -> Period:
+        """The days in Unix seconds; ``WrongOptionError`` if the last is before the first."""
+        first, last = self.first_day, self.last_day
+        if first and last and last < first:
+            raise WrongOptionError(f"--to {last:%Y-%m-%d} is before --from {first:%Y-%m-%d}")
+        return Period(
+            None if first is None else _seconds(first),
+            None if last is None else _seconds(last) + _DAY_S,
+        )
+
+
+def reconcile_file(
+    environment: Mapping[str, str], options: ReconcileOptions, console: Console, progress: Console
+) -> bool:
+    """Reconcile a file; return whether everything matches."""
+    settings = TopicSettings.from_environment(environment)
+    period = options.period
+    lines = read_settlement(options.path, minor=options.minor)
+    journal = asyncio.run(read_journal(settings, options.wait_s, progress))
+    found = reconcile(lines, journal.snapshot.standing().values(), period)
+    if options.as_json:
+        document = _document(options, journal, found)
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(document)).decode() + "\n")
+    else:
+        _show(options, journal, found, console)
+    return not found.mismatches
+
+
+def _seconds(day_in_utc: datetime) -> int:
+    return int(day_in_utc.replace(tzinfo=UTC).timestamp())
+
+
+def _show(
+    options: ReconcileOptions, journal: Journal, found: Reconciliation, console: Console
+) -> None:
+    line(console, f"{'file':<10} {options.path}")
+    line(console, f"{'ledger':<10} {journal.origin}; {_days(options)}")
+    if found.mismatches:
+        console.print(_mismatches_table(found.mismatches))
+    console.print(_totals_table(found.totals))
+    if found.mismatches:
+        counted = f"{len(found.mismatches):,} differences"
+        line(console, f"{found.matched:,} matched, {counted}", "bold red")
+    else:
+        line(console, f"{found.matched:,} matched, no difference", "bold green")
+
+
+def _days(options: ReconcileOptions) -> str:
+    first, last = options.first_day, options.last_day
+    bounds = [f"from {first:%Y-%m-%d}"] if first else []
+    bounds += [f"to {last:%Y-%m-%d}"] if last else []
+    return " ".join(bounds) or "all days"
+
+
+def _mismatches_table(mismatches: list[Mismatch]) -> Table:
+    table = Table("difference", "payment", "kind", "line", "file", "ledger", "refund", "day")
+    for column in table.columns:
+        # An id that was cut off could not be looked up.
+        column.overflow = "fold"
+        column.justify = "right" if column.header in {"line", "file", "ledger"} else "left"
+    for each in mismatches:
+        there, here = each.line, each.entry
+        cells = (
+            each.finding.replace("_", " "),
+            each.payment_id,
+            each.kind,
+            str(there.number) if there else "",
+            _shown(there.money) if there else "",
+            _shown(money_of(here)) if here else "",
+            (here and here.refund_id) or "",
+            day(here.created) if here else "",
+        )
+        table.add_row(*(Text(plain(cell)) for cell in cells))
+    return table
+
+
+def _totals_table(totals: list[Total]) -> Table:
+    table = Table("kind", "currency", "lines", "file", "entries", "ledger", "more in file")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for each in totals:
+        amounts = (each.lines_minor, each.entries_minor, each.lines_minor - each.entries_minor)
+        file, ledger, difference = (major_units(amount, each.currency) for amount in amounts)
+        cells = (
+            each.kind,
+            each.currency,
+            f"{each.lines:,}",
+            file,
+            f"{each.entries:,}",
+            ledger,
+            difference,
+        )
+        is_alike = (each.lines, each.lines_minor) == (each.entries, each.entries_minor)
+        table.add_row(*map(Text, cells), style=None if is_alike else "bold red")
+    return table
+
+
+def _shown(money: Money) -> str:
+    return f"{major_units(money.amount_minor, money.currency)} {money.currency}"
+
+
+def _document(options: ReconcileOptions, journal: Journal, found: Reconciliation) -> dict[str, Any]:
+    first, last = options.first_day, options.last_day
+    return {
+        "from": first and f"{first:%Y-%m-%d}",
+        "to": last and f"{last:%Y-%m-%d}",
+        "topic": journal.topic,
+        "ends": dict(sorted(journal.ends.items())),
+        "matched": found.matched,
+        "differences": [_as_json(each) for each in found.mismatches],
+        "totals": found.totals,
+    }
+
+
+def _as_json(mismatch: Mismatch) -> dict[str, Any]:
+    there = mismatch.line
+    return {
+        "difference": mismatch.finding,
+        "payment_id": mismatch.payment_id,
+        "kind": mismatch.kind,
+        "file": {"line": there.number, **_money(there.money)} if there else None,
+        "ledger": _ours(mismatch.entry) if mismatch.entry else None,
+    }
+
+
+def _ours(entry: Entry) -> dict[str, Any]:
+    names = ("entry_id", "event_id", "refund_id", "created", "partition", "offset")
+    return {**_money(money_of(entry)), **{name: getattr(entry, name) for name in names}}
+
+
+def _money(money: Money) -> dict[str, Any]:
+    return {"amount_minor": money.amount_minor, "currency": money.currency}

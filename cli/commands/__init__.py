@@ -1,0 +1,13 @@
+"""The commands of ``plexy-ledger``, by what they are about."""
+
+from cli.commands import (  # noqa: I001 - in the order in which `--help` lists them
+    programs,
+    deliveries,
+    checks,
+    quarantine,
+    files,
+    about,
+)
+from cli.commands.declare import app
+
+__all__ = ["about", "app", "checks", "deliveries", "files", "programs", "quarantine"]

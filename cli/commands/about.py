@@ -1,0 +1,33 @@
+"""The commands that tell of the program itself."""
+
+from typing import Annotated
+
+import typer
+
+from cli.commands.declare import command, width
+
+
+@command("plexy-ledger settings", "plexy-ledger settings --markdown")
+def settings(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="print the table that the README has")
+    ] = False,
+) -> None:
+    """List every setting, and which commands read it."""
+    from rich.console import Console
+
+    from cli.settings_table import as_markdown, as_table
+
+    if markdown:
+        typer.echo(as_markdown())
+    else:
+        Console(width=width()).print(as_table())
+
+
+@command("plexy-ledger version")
+def version() -> None:
+    """Print the versions that a bug report needs."""
+    from cli.versions import versions
+
+    for name, number in versions():
+        typer.echo(f"{name:<16} {number}")

@@ -1,0 +1,194 @@
+"""The commands that tell whether all is well, and right."""
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.commands.declare import command, width
+from cli.errors import FAILED
+
+
+@command(
+    "plexy-ledger status",
+    "plexy-ledger status --watch",
+    "plexy-ledger status --json --worker http://127.0.0.1:6066 --worker http://127.0.0.1:6067",
+)
+def status(  # noqa: PLR0913, PLR0917 - where to look, for how long, and how to show it
+    ingest: Annotated[
+        str | None, typer.Option(help="the ingress' address; unless given, from the settings")
+    ] = None,
+    ingest_metrics: Annotated[
+        str | None,
+        typer.Option(help="address of the ingress' metrics; unless given, from the settings"),
+    ] = None,
+    worker: Annotated[
+        list[str] | None,
+        typer.Option(help="a worker's address; give one for each; unless given, from the settings"),
+    ] = None,
+    within: Annotated[
+        float,
+        typer.Option(min=0, help="seconds in which the workers must fold what is there now"),
+    ] = 5.0,
+    watch: Annotated[bool, typer.Option("--watch", help="look again until Ctrl-C")] = False,
+    every: Annotated[float, typer.Option(min=0.1, help="seconds between two looks")] = 2.0,
+    json: Annotated[bool, typer.Option("--json", help="one JSON object for each look")] = False,
+) -> None:
+    """Show at a glance whether all is well: lag by hop, and what each program says.
+
+    Asks Kafka how many records each hop has not folded, and ingress and workers whether they are
+    ready. The exit code is 0 if all is well, and 1 if something is not, which is then named: Kafka
+    or a program does not answer or is not ready, or records that were there stay unfolded. Whether
+    the ledger is right, `verify` and `audit` tell.
+    """
+    from rich.console import Console
+
+    from cli.status import StatusOptions
+    from cli.status import status as show_status
+
+    options = StatusOptions(ingest, ingest_metrics, tuple(worker or ()), within, watch, every, json)
+    if not show_status(os.environ, options, Console(width=width(), stderr=json)):
+        raise typer.Exit(FAILED)
+
+
+@command("plexy-ledger doctor", "plexy-ledger doctor ingest worker --json")
+def doctor(
+    programs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PROGRAM]...", help="only what these commands need; else all"),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="one JSON object, for programs")] = False,
+) -> None:
+    """Check whether this machine, with these settings, can run the ledger.
+
+    Looks at settings, versions, Kafka and its clock, topics, the worker's folder, and ports, and
+    says what to do about each thing that is not right. Only reads: it creates nothing, and writes
+    nothing to Kafka. The exit code is 1 if there is a problem; a warning is none.
+    """
+    from rich.console import Console
+
+    from cli.doctor.command import doctor as look
+
+    console = Console(width=width(), stderr=json)
+    if not look(os.environ, tuple(programs or ()), console, as_json=json):
+        raise typer.Exit(FAILED)
+
+
+@command(
+    "plexy-ledger verify",
+    "plexy-ledger verify --order ord_1001",
+    "plexy-ledger verify --since 2026-01-31",
+)
+def verify(
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            help="check signatures, and report differences, only of what arrived from this time "
+            "(UTC) on; the whole log is read all the same, since any fact may matter"
+        ),
+    ] = None,
+    order: Annotated[
+        str | None, typer.Option(help="report only what concerns this order, and show its events")
+    ] = None,
+    old_secrets: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="file of signing secrets of former times, one a line, beside "
+            "LEDGER_OLD_WEBHOOK_SECRETS",
+        ),
+    ] = None,
+    wait_s: Annotated[
+        float,
+        typer.Option("--wait", min=0, help="how long the workers may take to catch up, in seconds"),
+    ] = 60.0,
+) -> None:
+    """Fold the log of record anew, and compare everything with it.
+
+    Reads the log from the start, checks each record's signature again, folds it without the
+    workers' code or tables, and compares: every payment and order in the tables (by their
+    changelogs), every published order, every journal entry, every account's balance. Only reads,
+    beside workers that go on. The exit code is 1 if anything differs. No option takes a secret:
+    arguments are visible to everybody on the machine.
+    """
+    from rich.console import Console
+
+    from cli.verify import VerifyOptions
+    from cli.verify import verify as verify_all
+
+    options = VerifyOptions(since, order, old_secrets, wait_s)
+    if not verify_all(os.environ, options, Console(width=width())):
+        raise typer.Exit(FAILED)
+
+
+@command(
+    "LEDGER_WEBHOOK_SECRETS=whsec_development plexy-ledger prove proof.json",
+    "LEDGER_ALLOW_UNSIGNED=true plexy-ledger prove proof.json --sequences 5000 --json",
+)
+def prove(
+    file: Annotated[
+        Path, typer.Argument(help="what GET /orders/{id}/proof of a worker's views answered")
+    ],
+    sequences: Annotated[
+        int, typer.Option(help="most sequences in which the events are folded", min=1)
+    ] = 720,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
+) -> None:
+    """Check an order's proof offline: signatures, the fold, the sums.
+
+    The events are folded in other sequences too, some of them twice: each must come to the same
+    state. Exit code 0 if all of it holds, 1 if not; each thing that does not hold is named. That no
+    event is left out a proof can't show: `verify` reads the whole log.
+    """
+    from rich.console import Console
+
+    from cli import prove as proving
+
+    console = Console(width=width())
+    if not proving.prove(os.environ, file, sequences, console, as_json=as_json):
+        raise typer.Exit(FAILED)
+
+
+@command("LEDGER_WEBHOOK_SECRETS=whsec_development LEDGER_AUDIT_PORT=6081 plexy-ledger audit")
+def audit() -> None:
+    """Verify without an end, beside the workers.
+
+    Folds the log as it grows, and compares with it whatever changes in tables and topics. Metrics
+    are at /metrics. /readyz answers 503 with the reason once something differs, or while the
+    workers are too far behind to tell. It stays up until it is stopped.
+    """
+    from cli.audit import audit as audit_all
+
+    audit_all(os.environ)
+
+
+@command("plexy-ledger rebuild", "LEDGER_VERSION=2 plexy-ledger rebuild --to 3 --wait 0")
+def rebuild(
+    to: Annotated[
+        int | None,
+        typer.Option(min=2, max=1000, help="version to make; the next one, unless given"),
+    ] = None,
+    wait_s: Annotated[
+        float,
+        typer.Option(
+            "--wait", min=0, help="how long the old version's workers may take to catch up, seconds"
+        ),
+    ] = 60.0,
+) -> None:
+    """Make everything that follows from the log anew, as another version.
+
+    A worker of its own folds the log of record into new tables and topics, beside the workers that
+    run and the deliveries that come. Then both versions are compared with the log, and with each
+    other. The exit code is 1 if anything differs; a rebuild says how to switch if the new version
+    is what follows from the log. One that was interrupted goes on where it stopped: type it again.
+    """
+    from rich.console import Console
+
+    from cli.rebuild import RebuildOptions
+    from cli.rebuild import rebuild as rebuild_all
+
+    if not rebuild_all(os.environ, RebuildOptions(to, wait_s), Console(width=width())):
+        raise typer.Exit(FAILED)

@@ -1,0 +1,116 @@
+"""The commands that deliver events, as Plexy would."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import completion
+from cli.commands.declare import command, width
+from cli.errors import FAILED
+
+
+@command(
+    "plexy-ledger send --payment pay_1 --order ord_1 --amount 500000",
+    "plexy-ledger send --type refund.succeeded --refund re_1 --payment pay_1",
+)
+def send(  # noqa: PLR0913, PLR0917 - one option for each field
+    kind: Annotated[
+        str, typer.Option("--type", help="the event's type", autocompletion=completion.event_types)
+    ] = "payment.succeeded",
+    payment: Annotated[str, typer.Option(help="payment id")] = "pay_1",
+    order: Annotated[str | None, typer.Option(help="the shop's order reference")] = None,
+    refund: Annotated[
+        str | None, typer.Option(help="refund id; makes the payment the one that is refunded")
+    ] = None,
+    amount: Annotated[int, typer.Option(min=0, help="in minor units: cents, tiyn")] = 500000,
+    currency: Annotated[
+        str, typer.Option(help="ISO 4217 code", autocompletion=completion.currencies)
+    ] = "KZT",
+    event_id: Annotated[str | None, typer.Option(help="event id; a new one, unless given")] = None,
+    created: Annotated[
+        int | None, typer.Option(min=0, help="Unix seconds; now, unless given")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="a JSON object whose fields are put into `data`")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="the ingress' address; unless given, from the settings")
+    ] = None,
+    secret: Annotated[
+        str | None,
+        typer.Option(
+            help="signing secret; unless given, the first of LEDGER_WEBHOOK_SECRETS, else the one "
+            "of `run`"
+        ),
+    ] = None,
+) -> None:
+    """Send one signed event, as Plexy would."""
+    from cli.send import EventOptions, send_event
+
+    options = EventOptions(kind, payment, order, refund, amount, currency, event_id, created, data)
+    if not send_event(options, url, secret, os.environ):
+        raise typer.Exit(FAILED)
+
+
+@command(
+    "plexy-ledger simulate --check",
+    "plexy-ledger simulate --seed 7 --events 20000 --rate 500 --check --json report.json",
+)
+def simulate(  # noqa: PLR0913, PLR0917 - what is sent, how, and what is done about it
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="decides what is sent; a new one, unless given")
+    ] = None,
+    events: Annotated[
+        int, typer.Option(min=1, help="how many events; duplicates come on top")
+    ] = 1000,
+    rate: Annotated[
+        float, typer.Option(min=0, help="deliveries a second; 0: as fast as they are answered")
+    ] = 0.0,
+    check: Annotated[
+        bool, typer.Option("--check", help="compare every order with what was sent")
+    ] = False,
+    check_within: Annotated[
+        float, typer.Option(min=0, help="seconds in which the orders must become right")
+    ] = 60.0,
+    url: Annotated[
+        str | None, typer.Option(help="the ingress' address; unless given, from the settings")
+    ] = None,
+    views_url: Annotated[
+        list[str] | None,
+        typer.Option(help="a worker's address; give several, and the next is asked if one fails"),
+    ] = None,
+    time_scale: Annotated[
+        float, typer.Option(min=0.001, help="stretches or shortens the waits between attempts")
+    ] = 1.0,
+    concurrency: Annotated[int, typer.Option(min=1, help="most requests at a time")] = 32,
+    json: Annotated[Path | None, typer.Option(help="write the report to this file too")] = None,
+) -> None:
+    """Send what virtual shops cause, as Plexy would, and check what comes of it.
+
+    Orders with several attempts, refunds in every form, odd ids, amounts at the limits, late, twice
+    and out of order, signed with each of LEDGER_WEBHOOK_SECRETS in turn. What is sent follows from
+    the seed and the number of events. Each delivery is retried until it is acknowledged; Ctrl-C
+    ends it and says what is still owed. The orders stay in the ledger: don't aim it at a shop's.
+    """
+    from rich.console import Console
+
+    from cli.simulate.command import SimulateOptions
+    from cli.simulate.command import simulate as run_simulation
+
+    options = SimulateOptions(
+        seed=seed,
+        events=events,
+        rate_per_s=rate,
+        check=check,
+        check_within_s=check_within,
+        url=url,
+        views_urls=tuple(views_url or ()),
+        time_scale=time_scale,
+        concurrency=concurrency,
+        json_file=json,
+    )
+    code = run_simulation(options, os.environ, Console(width=width()))
+    if code:
+        raise typer.Exit(code)

@@ -1,0 +1,155 @@
+"""The commands that write files, or read them."""
+
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.accounting import Format
+from cli.commands.declare import command, width
+from cli.errors import FAILED
+
+
+@command("plexy-ledger export-log ledger-2026-01-31.log")
+def export_log(
+    file: Annotated[Path, typer.Argument(help="a new file; its folder must be there")],
+) -> None:
+    """Write the log of record to a compressed file with checksums.
+
+    Reads `plexy.webhooks` up to what is in it now, beside a live ledger: every record with its
+    place, time, key, body and headers, byte for byte. The file has its name only once it is whole.
+    The exit code is 1 if the log has lost records, and the offsets are named; what it has is in the
+    file all the same.
+    """
+    from rich.console import Console
+
+    from cli.export_log import export_log as export
+
+    if not export(os.environ, file, Console(width=width())):
+        raise typer.Exit(FAILED)
+
+
+@command(
+    "plexy-ledger import-log ledger-2026-01-31.log",
+    "plexy-ledger import-log --check ledger-2026-01-31.log",
+)
+def import_log(
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="a file of `export-log`")
+    ],
+    check: Annotated[
+        bool, typer.Option("--check", help="only check the file; asks for no Kafka")
+    ] = False,
+) -> None:
+    """Bring the log of record back from a file, into a ledger that has none.
+
+    Checks the whole file first. Creates the topics, and writes every record to the partition and
+    offset that it had; workers then fold it to the same state. Run it before ingress is started: a
+    topic with other records is refused. An import that was interrupted goes on when the same
+    command is run again.
+    """
+    from rich.console import Console
+
+    from cli.import_log import import_log as import_file
+
+    if not import_file(os.environ, file, Console(width=width()), only_check=check):
+        raise typer.Exit(FAILED)
+
+
+@command(
+    "plexy-ledger export --format beancount --out plexy.beancount",
+    "plexy-ledger export --format hledger --out plexy.journal",
+    "plexy-ledger export --format csv",
+)
+def export(
+    kind: Annotated[
+        Format, typer.Option("--format", help="the program that shall read it, or a plain table")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="a new file; its folder must be there. Unless given, standard output"),
+    ] = None,
+    wait_s: Annotated[
+        float,
+        typer.Option("--wait", min=0, help="how long the workers may take to catch up, in seconds"),
+    ] = 60.0,
+) -> None:
+    """Write the journal for Beancount, for hledger, or as CSV.
+
+    Waits until all that is in the log now is posted, and reads `ledger.entries` up to what is in it
+    then: every entry once, by time (UTC), then by its fact's place in the log. Amounts are in major
+    units, exact. The payment, the refund, the event, its place in the log and the entry that a
+    reversal takes back stand beside each entry, percent-quoted. A file has its name only once it is
+    whole. What the accounts come to is shown on standard error. Takes about 1 KB of memory for each
+    entry.
+    """
+    from rich.console import Console
+
+    from cli.accounting.export import ExportOptions
+    from cli.accounting.export import export as export_journal
+
+    console = Console(width=width(sys.stderr), stderr=True)
+    export_journal(os.environ, ExportOptions(kind, out, wait_s), console)
+
+
+@command(
+    "plexy-ledger reconcile settlement.csv",
+    "plexy-ledger reconcile --from 2026-01-01 --to 2026-01-31 --json settlement.csv",
+)
+def reconcile(  # noqa: PLR0913, PLR0917 - the file, how it is written, and of which days
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="CSV in UTF-8, with a header")
+    ],
+    minor: Annotated[
+        bool, typer.Option("--minor", help="amounts are integers of minor units: cents, tiyn")
+    ] = False,
+    first_day: Annotated[
+        datetime | None,
+        typer.Option("--from", formats=["%Y-%m-%d"], help="the period's first day, in UTC"),
+    ] = None,
+    last_day: Annotated[
+        datetime | None,
+        typer.Option("--to", formats=["%Y-%m-%d"], help="the period's last day, in UTC"),
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="one JSON object, amounts in minor units")
+    ] = False,
+    wait_s: Annotated[
+        float,
+        typer.Option("--wait", min=0, help="how long the workers may take to catch up, in seconds"),
+    ] = 60.0,
+) -> None:
+    r"""Compare a settlement file with what stands in the journal.
+
+    The header names the columns, in any order; others are passed over:
+
+    \b
+      payment_id  as Plexy sends it
+      amount      1500.50, in major units: digits, and a point before decimals;
+                  a refund's may have a minus. With --minor: digits only
+      currency    ISO 4217 code, such as KZT
+      kind        payment or refund
+
+    The refunds of a payment match as a multiset of amounts. With --from or --to, what the ledger
+    has of other days is not missing in the file, and still matches what the file has. The exit code
+    is 0 if all match, 1 if anything differs, and 2 if the file can't be read: then the line and the
+    value are named.
+    """
+    from rich.console import Console
+
+    from cli.accounting.reconcile import ReconcileOptions, reconcile_file
+
+    options = ReconcileOptions(
+        path=file,
+        minor=minor,
+        first_day=first_day,
+        last_day=last_day,
+        as_json=json,
+        wait_s=wait_s,
+    )
+    progress = Console(width=width(sys.stderr), stderr=True)
+    if not reconcile_file(os.environ, options, Console(width=width()), progress):
+        raise typer.Exit(FAILED)

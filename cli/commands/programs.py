@@ -1,0 +1,108 @@
+"""The commands that start programs, and what they need."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import completion
+from cli.commands.declare import command, width
+from cli.errors import FAILED
+
+
+@command("plexy-ledger run", "LEDGER_DATA_DIR=/tmp/ledger plexy-ledger run")
+def run() -> None:
+    """Run Kafka, an ingress and a worker, until Ctrl-C.
+
+    Kafka is an embedded one, unless LEDGER_KAFKA_BOOTSTRAP names another. A program that dies is
+    started again. Prints the addresses, and a `curl` line that sends a signed event.
+    """
+    from cli.run import run as run_all
+
+    run_all(os.environ)
+
+
+@command("plexy-ledger demo")
+def demo(
+    expected: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="compare with this file instead"),
+    ] = None,
+) -> None:
+    """Run a sample through a real Kafka, and check the outcome.
+
+    Delivers webhooks over HTTP to an ingress, lets a worker fold them, and shows each order, what
+    was refused and what was rejected. The exit code is 0 only if all of it is as written down
+    beforehand. Everything is on free ports and in a temporary folder, and is stopped at the end.
+    """
+    from rich.console import Console
+
+    from cli.demo import demo as show
+
+    if not show(os.environ, expected, Console(width=width())):
+        raise typer.Exit(FAILED)
+
+
+@command("LEDGER_KAFKA_PORT=29092 plexy-ledger kafka", "plexy-ledger kafka --brokers 3")
+def kafka(
+    brokers: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="1, or 3 that replicate each other, on ports in a row",
+            autocompletion=completion.brokers,
+        ),
+    ] = 1,
+) -> None:
+    """Run the embedded Kafka alone, until Ctrl-C.
+
+    Of three brokers any one may be killed, and its disk emptied (its folder `data` deleted): it is
+    started again after 5 s, and gets what it lacks from the others.
+    """
+    from cli.broker import run_broker
+    from cli.settings import BrokerSettings
+
+    run_broker(BrokerSettings.from_environment(os.environ), brokers)
+
+
+@command("plexy-ledger topics", "plexy-ledger topics --check")
+def topics(
+    check: Annotated[bool, typer.Option("--check", help="create nothing, only check")] = False,
+) -> None:
+    """Create the missing topics, and check the others."""
+    import asyncio
+
+    from runtime.topics import TopicSettings, ensure_topics
+
+    settings = TopicSettings.from_environment(os.environ)
+    report = asyncio.run(ensure_topics(settings, create=not check))
+    for name in report.created:
+        typer.echo(f"created  {name}")
+    for name in report.found:
+        typer.echo(f"found    {name}")
+
+
+@command("LEDGER_WEBHOOK_SECRETS=whsec_development LEDGER_INGEST_PORT=8001 plexy-ledger ingest")
+def ingest() -> None:
+    """Run an ingress: webhooks over HTTP into Kafka."""
+    from ingest.server import serve
+    from ingest.settings import IngestSettings
+
+    serve(IngestSettings.from_environment(os.environ))
+
+
+@command("LEDGER_DATA_DIR=.ledger-2 LEDGER_WEB_PORT=6067 plexy-ledger worker")
+def worker() -> None:
+    """Run a worker: the log into tables, views and topics."""
+    import asyncio
+
+    from processors.settings import WorkerSettings
+    from runtime.topics import ensure_topics
+
+    settings = WorkerSettings.from_environment(os.environ)
+    # The worker does it too; here a Kafka that can't be had is one line, without a traceback.
+    asyncio.run(ensure_topics(settings))
+    from processors.worker import run as run_worker
+
+    run_worker(settings)

@@ -1,0 +1,83 @@
+"""``python -m cli.contract``: write the contract's files, or check that they are as they must be.
+
+In: the types, and the schemas as they were released. Out: the files of ``docs/events``. Never: a
+released schema that is overwritten by one that would break a reader of it.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+import typer
+
+from cli.contract.asyncapi import FILE, document
+from cli.contract.compatibility import breaking_changes
+from cli.contract.schemas import VERSIONS, schemas
+
+FOLDER: Final = Path(__file__).parents[2] / "docs" / "events"
+RELEASED: Final = "released"
+
+
+def contract() -> dict[str, bytes]:
+    """Return the content of every file, by its name."""
+    return {name: _written(content) for name, content in {**schemas(), FILE: document()}.items()}
+
+
+def broken(folder: Path) -> list[str]:
+    """Return what the schemas of now break of those in the folder that were released.
+
+    One of an earlier version stays there as it was: releases before write it still.
+    """
+    now, found = schemas(), []
+    for file in sorted((folder / RELEASED).glob("*.json")):
+        if file.name in now:
+            released = msgspec.json.decode(file.read_bytes())
+            found += [f"{file.name}: {each}" for each in breaking_changes(released, now[file.name])]
+        elif not _is_superseded(file.name):
+            found.append(f"{file.name}: it was released and is gone")
+    return found
+
+
+def _is_superseded(name: str) -> bool:
+    topic, _, rest = name.rpartition(".v")
+    return topic in VERSIONS and int(rest.partition(".")[0]) < VERSIONS[topic]
+
+
+def main(
+    release: Annotated[
+        bool,
+        typer.Option("--release", help="keep the schemas as released: from now on they hold"),
+    ] = False,
+    folder: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="where the files are")
+    ] = FOLDER,
+) -> None:
+    """Write the schemas and the AsyncAPI document of the published topics.
+
+    The exit code is 1, and nothing is written, if they would break a reader of a released schema:
+    docs/events/README.md says what a new version of a schema takes.
+    """
+    if found := broken(folder):
+        for each in found:
+            typer.echo(each, err=True)
+        raise typer.Exit(1)
+    files = contract()
+    for file in folder.glob("*.json"):
+        if file.name not in files:
+            file.unlink()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+        typer.echo(folder / name)
+    if release:
+        (folder / RELEASED).mkdir(exist_ok=True)
+        for name in schemas():
+            (folder / RELEASED / name).write_bytes(files[name])
+            typer.echo(folder / RELEASED / name)
+
+
+def _written(content: Any) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,222 @@
+"""The AsyncAPI document: each topic with its key, headers, settings, guarantee and real examples.
+
+In: the topics that ``ledger.topics`` describes, the schemas, the examples. Out: one document, which
+refers to the schemas' files beside it. Never: a setting of a topic that is written here again.
+"""
+
+from importlib.metadata import version
+from typing import Any, Final
+
+import msgspec
+
+from cli.contract.examples import examples
+from cli.contract.schemas import VERSIONS, Json, schema_file
+from ledger.envelope import MAX_ID_BYTES
+from ledger.rejected import RejectedRecord
+from ledger.topics import Topic, TopicNames, all_topics
+
+FILE: Final = "asyncapi.json"
+
+_BINDING: Final = "0.5.0"
+_DELIVERY: Final = (
+    "**At least once.** After a crash records may come again, the same bytes under the same key, "
+    "and for a moment an older document after a newer one: what comes last under a key holds. "
+    "**In order by key.** All records of a key are in one partition, chosen from the key's bytes "
+    "by Kafka's default partitioner (murmur2). There are no transactions: "
+    "`isolation.level` does not matter."
+)
+_NAMES: Final = (
+    "The names are those of a ledger of version 1 without `LEDGER_TOPIC_PREFIX`. The prefix stands "
+    "before every name; `ledger.orders` and `ledger.entries` of `LEDGER_VERSION` 2 end in `.v2`, "
+    "whatever the version of their schemas."
+)
+
+
+def document() -> Json:
+    """Return the document."""
+    names = TopicNames()
+    topics = {topic.name: topic for topic in all_topics(names, "")}
+    return {
+        "asyncapi": "3.0.0",
+        "id": "urn:plexy-ledger",
+        "info": {
+            "title": "plexy-ledger events",
+            "version": version("plexy-ledger"),
+            "description": f"What the ledger publishes in Kafka.\n\n{_DELIVERY}\n\n{_NAMES}",
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": "application/json",
+        "servers": {
+            "local": {
+                "host": "127.0.0.1:19092",
+                "protocol": "kafka",
+                "description": "The embedded Kafka of `plexy-ledger run`.",
+            },
+            "production": {
+                "host": "kafka.example.com:9093",
+                "protocol": "kafka-secure",
+                "description": "An example: TLS and SASL, as `LEDGER_KAFKA_TLS` and "
+                "`LEDGER_KAFKA_SASL_MECHANISM` say.",
+                "security": [{"$ref": "#/components/securitySchemes/scram"}],
+            },
+        },
+        "channels": {
+            "orders": _channel(
+                topics[names.orders],
+                "Each order's document, whenever it changes. A record without a value (a "
+                "tombstone) says that all payments have moved away: there is no such order.",
+                ("orderDocument", "orderTombstone"),
+            ),
+            "entries": _channel(
+                topics[names.entries],
+                "Balanced double-entry postings. An entry never changes and is never taken out; a "
+                "correction is a reversal and a new entry. Count each entry once, by its id.",
+                ("entry",),
+            ),
+            "rejected": _channel(
+                topics[names.rejected],
+                "Bytes that were kept and are not counted, with the reason; later, that they were "
+                "put back. One rejection may be written several times.",
+                ("rejection", "putBack"),
+            ),
+        },
+        "operations": {
+            "publishOrders": _operation("orders", ("orderDocument", "orderTombstone")),
+            "publishEntries": _operation("entries", ("entry",)),
+            "publishRejected": _operation("rejected", ("rejection", "putBack")),
+        },
+        "components": {
+            "messages": _messages(names),
+            "securitySchemes": {"scram": {"type": "scramSha512"}},
+        },
+    }
+
+
+def _channel(topic: Topic, description: str, messages: tuple[str, ...]) -> Json:
+    config = topic.config
+    return {
+        "address": topic.name,
+        "description": description,
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
+        "bindings": {
+            "kafka": {
+                "topicConfiguration": {
+                    "cleanup.policy": [config["cleanup.policy"]],
+                    "retention.ms": int(config["retention.ms"]),
+                    "retention.bytes": int(config["retention.bytes"]),
+                    "max.message.bytes": int(config["max.message.bytes"]),
+                },
+                "bindingVersion": _BINDING,
+            }
+        },
+    }
+
+
+def _operation(channel: str, messages: tuple[str, ...]) -> Json:
+    path = f"#/channels/{channel}"
+    return {
+        "action": "send",
+        "channel": {"$ref": path},
+        "description": "At least once, the same bytes under the same key.",
+        "messages": [{"$ref": f"{path}/messages/{name}"} for name in messages],
+    }
+
+
+def _messages(names: TopicNames) -> Json:
+    made = examples()
+    chosen = {order.status: order for order in reversed(made.orders)}
+    order_key = _key("the order's id, UTF-8", maxLength=MAX_ID_BYTES)
+    rejected_key = _key("the event's id where one could be read, else the bytes' SHA-256 in hex")
+    reversals = [entry for entry in made.entries if entry.reverses]
+    return {
+        "orderDocument": {
+            **_valued("An order as it is now", names.orders, order_key),
+            "examples": [
+                _example(status, f"key {order.order_id}", order)
+                for status, order in sorted(chosen.items())
+            ],
+        },
+        "orderTombstone": {
+            "summary": "There is no such order any more",
+            "payload": {"type": "null", "description": "no value at all, not the text `null`"},
+            "bindings": order_key,
+        },
+        "entry": {
+            **_valued(
+                "What one event posts, or takes back",
+                names.entries,
+                _key("`entry_id`, UTF-8"),
+            ),
+            "examples": [
+                _example(name, f"key {entry.entry_id}", entry)
+                for name, entry in [
+                    ("success", next(each for each in made.entries if each.refund_id is None)),
+                    ("refund", next(each for each in made.entries if each.refund_id)),
+                    *[("reversal", each) for each in reversals[:1]],
+                ]
+            ],
+        },
+        "rejection": _raw(
+            "Bytes that are not counted",
+            _header_schema(names, "RejectionHeaders"),
+            rejected_key,
+            made.rejection,
+        ),
+        "putBack": _raw(
+            "An earlier rejection, of the same key and bytes, was put back",
+            _header_schema(names, "PutBackHeaders"),
+            rejected_key,
+            made.put_back,
+        ),
+    }
+
+
+def _valued(summary: str, topic: str, key: Json) -> Json:
+    return {
+        "summary": summary,
+        "description": "JSON in UTF-8, without headers.",
+        "payload": {"$ref": f"./{schema_file(topic)}"},
+        "bindings": key,
+        "x-schema-version": VERSIONS[topic],
+    }
+
+
+def _header_schema(names: TopicNames, kind: str) -> Json:
+    return {"$ref": f"./{schema_file(names.rejected)}#/$defs/{kind}"}
+
+
+def _raw(summary: str, headers: Json, key: Json, record: RejectedRecord) -> Json:
+    record_key, body, texts = record
+    return {
+        "summary": summary,
+        "contentType": "application/octet-stream",
+        "headers": headers,
+        "payload": {
+            "type": "string",
+            "format": "binary",
+            "description": "the bytes as they came; they need not be JSON, or UTF-8",
+        },
+        "bindings": key,
+        "examples": [
+            {
+                "name": "sample",
+                "summary": f"key {record_key.decode()}",
+                "headers": {name: value.decode() for name, value in texts},
+                "payload": body.decode(),
+            }
+        ],
+    }
+
+
+def _key(description: str, **keywords: Any) -> Json:
+    key = {"type": "string", "minLength": 1, **keywords, "description": description}
+    return {"kafka": {"key": key, "bindingVersion": _BINDING}}
+
+
+def _example(name: str, summary: str, value: msgspec.Struct) -> Json:
+    return {"name": name, "summary": summary, "payload": _as_read(value)}
+
+
+def _as_read(value: msgspec.Struct) -> Json:
+    decoded: Json = msgspec.json.decode(msgspec.json.encode(value))
+    return decoded

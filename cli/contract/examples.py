@@ -1,0 +1,98 @@
+"""Examples of published records: what the rules make of the demo's sample.
+
+In: the deliveries of ``cli.sample``. Out: keys, values and headers, as a worker would write them if
+each delivery were the next in the log of record. Never: an example that is written by hand.
+"""
+
+from collections import Counter, defaultdict
+from typing import Final, NamedTuple
+
+from cli import sample
+from ledger.deduplication import deduplicate
+from ledger.envelope import Envelope, decode_envelope
+from ledger.events import Event, FieldNames
+from ledger.journal import Entry
+from ledger.orders import OrderDocument, describe, fold_orders
+from ledger.payments import Payment, Snapshot, fold_payments
+from ledger.rejected import RejectedRecord, put_back_record, rejected_record
+from ledger.rejections import Reason
+from ledger.topics import TopicNames
+from runtime.partitions import partition_for
+
+_PARTITIONS: Final = 4
+# Once the list of currencies has it.
+_CAN_GO_BACK: Final = Reason.CURRENCY_UNKNOWN.encode()
+_TIME_MS: Final = 1_767_225_600_000
+
+
+class _Logged(NamedTuple):
+    """A record of the log of record."""
+
+    key: bytes
+    value: bytes
+    partition: int
+    offset: int
+    timestamp: int = _TIME_MS
+
+
+class Examples(NamedTuple):
+    """What is published: each order's document, every entry, a rejection, and that it went back."""
+
+    orders: list[OrderDocument]
+    entries: list[Entry]
+    rejection: RejectedRecord
+    put_back: RejectedRecord
+
+
+def examples() -> Examples:
+    """Fold the sample's deliveries."""
+    names = TopicNames()
+    events: list[Event] = []
+    rejected: list[RejectedRecord] = []
+    for partition, records in sorted(_log().items()):
+        result = deduplicate(records, {}, FieldNames())
+        events += result.events
+        for each in result.rejected:
+            place = (names.webhooks, partition, each.record.offset)
+            body = each.record.value or b""
+            rejected.append(rejected_record(body, each.rejection, each.event_id, place))
+    payments: dict[str, Payment] = {}
+    snapshots: list[Snapshot] = []
+    entries: list[Entry] = []
+    for event in events:
+        folded = fold_payments([event], payments)
+        payments |= folded.payments
+        snapshots += folded.snapshots
+        entries += folded.entries
+    documents = map(describe, fold_orders(snapshots, {}).values())
+    rejection = next(each for each in rejected if dict(each[2])["reason"] == _CAN_GO_BACK)
+    key, body, headers = rejection
+    went_to = f"{names.events}/{partition_for(_payment_id(body), _PARTITIONS)}/0"
+    return Examples(
+        orders=[document for document in documents if document is not None],
+        entries=entries,
+        rejection=rejection,
+        put_back=put_back_record(key, body, headers, went_to, _TIME_MS),
+    )
+
+
+def _payment_id(body: bytes) -> bytes:
+    envelope = decode_envelope(body)
+    if not isinstance(envelope, Envelope):
+        raise TypeError(f"the sample's rejection is no event: {envelope}")
+    return str(envelope.data["id"]).encode()
+
+
+def _log() -> dict[int, list[_Logged]]:
+    """Return the log of record, by partition, as ingress would write it."""
+    refused = {refusal.delivery for refusal in sample.expected().refused}
+    log: dict[int, list[_Logged]] = defaultdict(list)
+    ends: Counter[int] = Counter()
+    for delivery in sample.deliveries():
+        envelope = decode_envelope(delivery.raw)
+        if delivery.name not in refused and isinstance(envelope, Envelope):
+            key = envelope.id.encode()
+            partition = partition_for(key, _PARTITIONS)
+            log[partition].append(_Logged(key, delivery.raw, partition, ends[partition]))
+            ends[partition] += 1
+    return log

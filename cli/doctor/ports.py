@@ -1,0 +1,124 @@
+"""The ports that the programs listen on: free, or whose.
+
+In: the settings of the programs. Out: findings. Never: the command line of somebody else's program,
+which may hold a secret: its name and its id are enough.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import httpx
+import psutil
+
+from cli.doctor.findings import Finding, Patient, ok, problem, warning
+from cli.errors import PortTakenError
+from cli.ports import WantedPort, base_url, require_free
+from cli.run import plan
+from cli.settings import AuditSettings, BrokerSettings
+from ingest.settings import IngestSettings
+from processors.settings import WorkerSettings
+from runtime.settings import SettingsError
+
+_ANSWER_WITHIN_S: Final = 2.0
+_LOOPBACK: Final = "127.0.0.1"
+
+
+def check_ports(patient: Patient) -> Iterator[Finding]:
+    """Look at each port once, whichever programs want it."""
+    wanted = list(wanted_ports(patient))
+    free = []
+    for each in wanted:
+        try:
+            require_free([each])
+        except PortTakenError as error:
+            yield _not_free(each, error, patient)
+        else:
+            free.append(f"{each.port} ({each.program})")
+    for one, two in ((one, two) for one in wanted for two in wanted if one.variable < two.variable):
+        if one.port == two.port:
+            yield problem(
+                f"{one.variable} and {two.variable} are both {one.port}",
+                "give each a port of its own, unless they run on different machines",
+            )
+    if free:
+        yield ok(f"free ports: {', '.join(free)}")
+
+
+def wanted_ports(patient: Patient) -> Iterator[WantedPort]:
+    """Yield the ports of the programs whose settings can be read."""
+    found: dict[str, WantedPort] = {}
+    for program in patient.programs:
+        try:
+            for each in _of(program, patient):
+                found.setdefault(each.variable, each)
+        except SettingsError:
+            continue  # named by the check of the settings
+    yield from found.values()
+
+
+def _of(program: str, patient: Patient) -> list[WantedPort]:
+    environment = patient.environment
+    match program:
+        case "run":
+            return plan(environment).ports()
+        case "ingest":
+            ingest = IngestSettings.from_environment(environment)
+            host, port = ingest.ingest_host, ingest.ingest_port
+            ports = [WantedPort("ingest", host, port, "LEDGER_INGEST_PORT")]
+            if metrics := ingest.ingest_metrics_port:
+                host, variable = ingest.ingest_metrics_host, "LEDGER_INGEST_METRICS_PORT"
+                ports.append(WantedPort("ingest", host, metrics, variable))
+            return ports
+        case "worker":
+            worker = WorkerSettings.from_environment(environment)
+            return [WantedPort("worker", worker.web_bind, worker.web_port, "LEDGER_WEB_PORT")]
+        case "audit":
+            audit = AuditSettings.from_environment(environment)
+            return [WantedPort("audit", audit.audit_host, audit.audit_port, "LEDGER_AUDIT_PORT")]
+        case "kafka":
+            port = BrokerSettings.from_environment(environment).kafka_port
+            return [WantedPort("kafka", _LOOPBACK, port, "LEDGER_KAFKA_PORT")]
+        case _:
+            return []
+
+
+def answers(url: str) -> bool:
+    """Return whether one of the ledger's programs answers at an address."""
+    try:
+        response = httpx.get(f"{url}/healthz", timeout=_ANSWER_WITHIN_S, trust_env=False)
+        return bool(response.json() == {"status": "alive"})
+    except (httpx.HTTPError, ValueError):
+        return False
+
+
+def _not_free(wanted: WantedPort, error: PortTakenError, patient: Patient) -> Finding:
+    """Say whose a port is; one that the ledger's own program has may be as it should."""
+    what, _, remedy = str(error).rpartition(": ")
+    what += _holder(wanted)
+    runs = patient.cluster if wanted.program == "kafka" else answers(_url(wanted))
+    if not runs:
+        return problem(what, remedy)
+    return warning(
+        f"{what}, and a program of the ledger answers there",
+        f"nothing, if that is this one; else {remedy}",
+    )
+
+
+def _url(wanted: WantedPort) -> str:
+    return base_url(wanted.host, wanted.port)
+
+
+def _holder(wanted: WantedPort) -> str:
+    """Return who listens there, as far as this user may know."""
+    try:
+        connections = psutil.net_connections("tcp")
+    except (psutil.Error, OSError):
+        return ""
+    for each in connections:
+        here = each.laddr and each.laddr.port == wanted.port
+        if here and each.status == psutil.CONN_LISTEN and each.pid:
+            try:
+                return f", {psutil.Process(each.pid).name()} (pid {each.pid}) has it"
+            except psutil.Error:
+                return f", pid {each.pid} has it"
+    return ""

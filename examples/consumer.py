@@ -1,0 +1,116 @@
+"""An example of a consumer: the ledger's orders and entries, in a SQLite file of its own.
+
+    python examples/consumer.py --bootstrap 127.0.0.1:19092 --database orders.sqlite
+
+In: `ledger.orders` and `ledger.entries`, whose records come at least once. Out: the last document
+of each order by its key, and each entry once by its id; at the end, the balance of each account.
+Never: an offset that is committed before its records are in the file. Killed in between, it takes
+them once more at its next start, which changes nothing.
+
+It needs aiokafka and nothing else of this repository, and follows the ledger until Ctrl-C.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import signal
+import sqlite3
+import sys
+from collections import Counter
+from itertools import chain
+from pathlib import Path
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka.errors import KafkaError
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS orders (order_id TEXT PRIMARY KEY, document TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS entries (entry_id TEXT PRIMARY KEY, entry TEXT NOT NULL);
+"""
+
+
+def apply_order(database: sqlite3.Connection, record: ConsumerRecord) -> None:
+    """Keep what comes last under a key; without a value (a tombstone) there is no such order."""
+    order_id = record.key.decode()
+    if record.value is None:
+        database.execute("DELETE FROM orders WHERE order_id = ?", (order_id,))
+    else:
+        new = (order_id, record.value.decode())
+        database.execute("INSERT OR REPLACE INTO orders VALUES (?, ?)", new)
+
+
+def apply_entry(database: sqlite3.Connection, record: ConsumerRecord) -> None:
+    """Keep an entry when it comes for the first time; it never changes."""
+    new = (record.key.decode(), record.value.decode())
+    database.execute("INSERT OR IGNORE INTO entries VALUES (?, ?)", new)
+
+
+async def follow(options: argparse.Namespace, database: sqlite3.Connection) -> None:
+    """Take what comes, some records at a time, until cancelled."""
+    apply = {options.orders: apply_order, options.entries: apply_entry}
+    consumer = AIOKafkaConsumer(
+        *apply,
+        bootstrap_servers=options.bootstrap,
+        group_id=options.group,
+        # A name in the group: killed and started again it goes on at once, as the same member.
+        group_instance_id=options.group,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+    )
+    try:
+        await consumer.start()
+        while True:
+            fetched = await consumer.getmany(timeout_ms=1000, max_records=options.batch)
+            # One transaction: all of these records are in the file, or none.
+            with database:
+                for record in chain.from_iterable(fetched.values()):
+                    apply[record.topic](database, record)
+            if fetched:
+                await consumer.commit()
+    finally:
+        await consumer.stop()
+
+
+def balances(database: sqlite3.Connection) -> Counter[tuple[str, str]]:
+    """Sum the entries by account and currency, in minor units; a sum may exceed 64 bits."""
+    sums: Counter[tuple[str, str]] = Counter()
+    for (entry,) in database.execute("SELECT entry FROM entries"):
+        for posting in json.loads(entry)["postings"]:
+            sums[posting["account"], posting["currency"]] += posting["amount"]
+    return sums
+
+
+async def main(options: argparse.Namespace) -> None:
+    """Follow until SIGINT or SIGTERM, then print the balances."""
+    with contextlib.closing(sqlite3.connect(options.database)) as database:
+        database.executescript(TABLES)
+        following = asyncio.ensure_future(follow(options, database))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, following.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await following
+        for (account, currency), amount_minor in sorted(balances(database).items()):
+            print(account, currency, amount_minor)
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description="Keep the ledger's orders and entries in a SQLite file, until Ctrl-C.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--bootstrap", default="127.0.0.1:19092", help="brokers, host:port")
+    parser.add_argument("--group", default="orders-example", help="this program's consumer group")
+    parser.add_argument("--database", type=Path, default="orders.sqlite", help="the SQLite file")
+    parser.add_argument("--orders", default="ledger.orders", help="topic of the documents")
+    parser.add_argument("--entries", default="ledger.entries", help="topic of the entries")
+    parser.add_argument("--batch", type=int, default=500, help="most records in a transaction")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main(arguments()))
+    except (KafkaError, sqlite3.Error) as error:
+        sys.exit(f"consumer.py: {error!r}; is Kafka at --bootstrap, and the file --database ours?")

@@ -1,0 +1,212 @@
+"""What ingress tells Prometheus: deliveries by outcome, how long they took, what is in flight.
+
+In: each delivery's outcome, from the hot path. Out: ``GET /metrics`` on an address of its own.
+Never: on the one that the internet reaches; and never a lock, or an object that is made, for a
+delivery: it is counted in numbers of its process' own, which become metrics when somebody asks.
+
+Several processes share one port, so a scrape of it would meet any of them. Their numbers stand in
+one piece of memory that they share: a row for each, written by it alone, and read by the process
+that started them, which serves all of them together.
+"""
+
+import asyncio
+import mmap
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, Protocol
+
+from prometheus_client import ProcessCollector, start_http_server
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from ingest.answers import STATUS
+from ingest.health import Readiness
+from runtime.metrics import Metrics
+from runtime.settings import SettingsError
+
+# The codes that answer what is no delivery, or is none yet.
+_NO_DELIVERY: Final = frozenset(
+    {"malformed_request", "head_too_large", "not_found", "method_not_allowed", "internal_error"}
+)
+_STATUS: Final[Mapping[str, int | None]] = {
+    "accepted": 200,
+    **{code: status for code, status in STATUS.items() if code not in _NO_DELIVERY},
+    "client_disconnected": None,
+}
+OUTCOMES: Final = tuple(_STATUS)
+
+# Upper bounds in seconds: Kafka acknowledges within milliseconds, and 10 s is the longest answer.
+BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_ANSWERS: Final = ("2xx", "4xx", "5xx")
+
+# The places in a row: counts by outcome, then for each class of answers its buckets and its sum.
+_BUCKETS: Final = len(BOUNDS_S) + 1
+_HISTOGRAMS: Final = {
+    answer: len(OUTCOMES) + n * (_BUCKETS + 1) for n, answer in enumerate(_ANSWERS)
+}
+_REST: Final = len(OUTCOMES) + len(_ANSWERS) * (_BUCKETS + 1)
+_KEPT_BYTES, _ERRORS, _IN_FLIGHT, _BODY_BYTES, _AVAILABLE, _LOOKED_AT = range(_REST, _REST + 6)
+_ROW: Final = _REST + 6
+# Of an outcome: where it is counted, and where its histogram begins.
+_PLACES: Final[Mapping[str, tuple[int, int | None]]] = {
+    outcome: (n, None if status is None else _HISTOGRAMS[f"{status // 100}xx"])
+    for n, (outcome, status) in enumerate(_STATUS.items())
+}
+
+# How old what is looked at, instead of counted, may be.
+_LOOK_EVERY_S: Final = 1.0
+
+
+class Numbers(Protocol):
+    """A row: a list, or memory that processes share."""
+
+    def __getitem__(self, place: int, /) -> float: ...
+    def __setitem__(self, place: int, number: float, /) -> None: ...
+
+
+def new_rows(processes: int) -> Sequence[Numbers]:
+    """Return a row for each process, to be made before they are."""
+    if processes == 1:
+        return [[0.0] * _ROW]
+    # Eight bytes at their place are written as one, so that no reader sees half of a number.
+    memory = memoryview(mmap.mmap(-1, processes * _ROW * 8)).cast("d")
+    return [memory[n * _ROW : (n + 1) * _ROW] for n in range(processes)]
+
+
+class Tally:
+    """What one process counts."""
+
+    __slots__ = ("_row",)
+
+    def __init__(self, row: Numbers | None = None) -> None:
+        self._row = new_rows(1)[0] if row is None else row
+
+    def delivered(self, outcome: str, took_s: float, kept_bytes: int) -> None:
+        """Count a delivery: what became of it, in how long, and the bytes that the log has now."""
+        row = self._row
+        count, histogram = _PLACES[outcome]
+        row[count] += 1
+        if kept_bytes:
+            row[_KEPT_BYTES] += kept_bytes
+        if histogram is not None:
+            row[histogram + bisect_left(BOUNDS_S, took_s)] += 1
+            row[histogram + _BUCKETS] += took_s
+
+    def failed(self) -> None:
+        """Count a request that met a bug of ours."""
+        self._row[_ERRORS] += 1
+
+    async def keep_looking(self, readiness: Readiness, load: Callable[[], tuple[int, int]]) -> None:
+        """Look every second whether the log is available, and at the load, until cancelled.
+
+        ``load`` tells the deliveries in flight, and the bytes of large bodies in memory.
+        """
+        while True:
+            available = await readiness.trouble() is None
+            self._row[_IN_FLIGHT], self._row[_BODY_BYTES] = load()
+            self._row[_AVAILABLE], self._row[_LOOKED_AT] = available, time.time()
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+
+class IngressMetrics(Metrics, Collector):
+    """The rows of all processes, as metrics."""
+
+    def __init__(self, rows: Sequence[Numbers], max_in_flight: int) -> None:
+        super().__init__("ingress")
+        self._rows = rows
+        self._max_in_flight = max_in_flight
+        self._deliveries = self.declare(
+            "counter", "deliveries", "deliveries by what became of them", "outcome"
+        )
+        self._seconds = self.declare(
+            "histogram",
+            "answer_seconds",
+            "time from a delivery's head to its answer, by the answer's class of status",
+            "answer",
+        )
+        self._kept_bytes = self.declare(
+            "counter", "kept_bytes", "bytes of the bodies that the log has acknowledged"
+        )
+        self._errors = self.declare(
+            "counter", "internal_errors", "requests answered 500, whatever their path: bugs"
+        )
+        self._in_flight = self.declare(
+            "gauge", "in_flight", "deliveries that wait for the log, a second ago", "process"
+        )
+        self._limit = self.declare(
+            "gauge", "in_flight_limit", "the most deliveries that may wait in one process"
+        )
+        self._body_bytes = self.declare(
+            "gauge",
+            "large_body_bytes",
+            "bytes of bodies over 16 KiB in memory, a second ago; the limit is 64 MiB",
+            "process",
+        )
+        self._available = self.declare(
+            "gauge", "log_available", "1 if Kafka could keep a delivery, else 0", "process"
+        )
+        self._looked_at = self.declare(
+            "gauge",
+            "looked_timestamp_seconds",
+            "when the process last looked whether Kafka could; it does each second",
+            "process",
+        )
+        self.registry.register(self)
+        if len(rows) == 1:
+            # Of several, the one that serves this page does nothing else.
+            ProcessCollector(registry=self.registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield everything, as it is now."""
+        deliveries = CounterMetricFamily(
+            self._deliveries.name, self._deliveries.text, labels=self._deliveries.labels
+        )
+        for outcome, (place, _) in _PLACES.items():
+            deliveries.add_metric([outcome], self._sum(place))
+        yield deliveries
+        yield self._histogram()
+        for metric, place in ((self._kept_bytes, _KEPT_BYTES), (self._errors, _ERRORS)):
+            yield CounterMetricFamily(metric.name, metric.text, value=self._sum(place))
+        yield GaugeMetricFamily(self._limit.name, self._limit.text, value=self._max_in_flight)
+        for metric, place in (
+            (self._in_flight, _IN_FLIGHT),
+            (self._body_bytes, _BODY_BYTES),
+            (self._available, _AVAILABLE),
+            (self._looked_at, _LOOKED_AT),
+        ):
+            gauge = GaugeMetricFamily(metric.name, metric.text, labels=metric.labels)
+            for n, row in enumerate(self._rows):
+                gauge.add_metric([str(n)], row[place])
+            yield gauge
+
+    def _histogram(self) -> HistogramMetricFamily:
+        metric = self._seconds
+        family = HistogramMetricFamily(metric.name, metric.text, labels=metric.labels)
+        bounds = [*map(str, BOUNDS_S), "+Inf"]
+        for answer, begin in _HISTOGRAMS.items():
+            total, buckets = 0.0, []
+            for n, bound in enumerate(bounds):
+                total += self._sum(begin + n)
+                buckets.append((bound, total))
+            family.add_metric([answer], buckets, self._sum(begin + _BUCKETS))
+        return family
+
+    def _sum(self, place: int) -> float:
+        return sum(row[place] for row in self._rows)
+
+
+def serve_metrics(metrics: Metrics, host: str, port: int) -> None:
+    """Serve the page from a thread of its own; ``SettingsError`` if the address can't be had."""
+    try:
+        start_http_server(port, host, metrics.registry)
+    except OSError as error:
+        raise SettingsError(
+            f"LEDGER_INGEST_METRICS_HOST={host}, LEDGER_INGEST_METRICS_PORT={port}: can't listen "
+            f"there ({error.strerror}); stop the program that does, or choose another port"
+        ) from None

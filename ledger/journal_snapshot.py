@@ -1,0 +1,90 @@
+"""The journal as it is at one moment: each entry once, in an order of its own, and what stands.
+
+In: the records of ``ledger.entries`` up to some end of each partition, in any order, any number of
+times. Out: the entries by id; in the order of their facts; those that stand; and which corrections
+were cut by the end. Never: an entry that was not read as it is: ``JournalFaultError`` says why.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from ledger.journal import Entry, Subject
+from ledger.wire import ENTRIES
+
+
+class JournalFaultError(ValueError):
+    """A record can't be an entry of this journal; the message says why, and names its key."""
+
+
+class JournalSnapshot:
+    """Takes the journal's records, in any order."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+
+    def read(self, key: bytes | None, value: bytes | None) -> None:
+        """Take one record; ``JournalFaultError`` if it is no entry, or contradicts one."""
+        entry = _decode(key, value)
+        if self.entries.setdefault(entry.entry_id, entry) != entry:
+            raise JournalFaultError(f"entry {entry.entry_id!r} was there before, and differs")
+
+    def ordered(self) -> list[Entry]:
+        """Return each entry once, by time, then by the fact's place in the log of record.
+
+        A fact's own entry comes before its reversal. The order follows from the entries alone: not
+        from how the partitions were read, nor from when a correction was made.
+        """
+        return sorted(self.entries.values(), key=_place)
+
+    def standing(self) -> dict[Subject, Entry]:
+        """Return the entry that stands for each success and each refund: what was not reversed."""
+        return {_subject(entry): entry for entry in self._unreversed()}
+
+    def cut_corrections(self) -> set[Subject]:
+        """Return whose correction is there only in part.
+
+        A correction is a reversal and a new entry, in two partitions: an end may lie before one and
+        after the other. Where all is there, one entry stands for each subject, and each reversal
+        has its entry.
+        """
+        cut: set[Subject] = set()
+        standing: set[Subject] = set()
+        for entry in self._unreversed():
+            subject = _subject(entry)
+            if subject in standing:
+                cut.add(subject)
+            standing.add(subject)
+        for entry in self.entries.values():
+            subject = _subject(entry)
+            if subject not in standing or (entry.reverses or entry.entry_id) not in self.entries:
+                cut.add(subject)
+        return cut
+
+    def _unreversed(self) -> Iterator[Entry]:
+        reversed_ids = {entry.reverses for entry in self.entries.values()}
+        for entry in self.entries.values():
+            if entry.reverses is None and entry.entry_id not in reversed_ids:
+                yield entry
+
+
+def _decode(key: bytes | None, value: bytes | None) -> Entry:
+    name = (key or b"").decode(errors="replace")
+    try:
+        entry = ENTRIES.decode(value or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise JournalFaultError(
+            f"what stands under the key {name!r} is no entry: {error}"
+        ) from None
+    if entry.entry_id.encode() != key:
+        raise JournalFaultError(f"entry {entry.entry_id!r} stands under another key, {name!r}")
+    return entry
+
+
+def _subject(entry: Entry) -> Subject:
+    return Subject(entry.payment_id, entry.refund_id)
+
+
+def _place(entry: Entry) -> tuple[int, int, int, bool, str]:
+    is_reversal = entry.reverses is not None
+    return entry.created, entry.partition, entry.offset, is_reversal, entry.entry_id

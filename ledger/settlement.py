@@ -1,0 +1,205 @@
+"""Reconciliation: the lines of a settlement file against the entries that stand in the journal.
+
+In: the file's lines, the standing entries, and the period that the file is of. Out: how many match,
+each line or entry that does not, and totals of both sides. Pure. Never: a sum across currencies,
+or a line or an entry of the period that is counted twice or not at all.
+
+A payment is told by its id. The refunds of a payment are a multiset of amounts: the file has no
+refund ids. An entry outside of the period is only looked at where a line asks for it.
+"""
+
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Hashable, Iterable
+from enum import StrEnum
+from operator import itemgetter
+from typing import Literal
+
+import msgspec
+
+from ledger.journal import Entry
+from ledger.money import Money
+
+Kind = Literal["payment", "refund"]
+
+
+class Finding(StrEnum):
+    """What is wrong: *here* is the ledger, *there* is the file."""
+
+    MISSING_HERE = "missing_here"
+    MISSING_THERE = "missing_there"
+    AMOUNT_DIFFERS = "amount_differs"
+    CURRENCY_DIFFERS = "currency_differs"
+
+
+class Line(msgspec.Struct, frozen=True, gc=False):
+    """What the file says of one payment or refund, and in which line."""
+
+    number: int
+    payment_id: str
+    kind: Kind
+    money: Money
+
+
+class Period(msgspec.Struct, frozen=True):
+    """From when and before when facts are of the period, in Unix seconds; ``None`` is no bound."""
+
+    since: int | None = None
+    before: int | None = None
+
+    def __contains__(self, entry: Entry) -> bool:
+        return (self.since is None or self.since <= entry.created) and (
+            self.before is None or entry.created < self.before
+        )
+
+
+class Mismatch(msgspec.Struct, frozen=True):
+    """A line, an entry, or a pair of both that should be alike and is not."""
+
+    finding: Finding
+    payment_id: str
+    kind: Kind
+    line: Line | None = None
+    entry: Entry | None = None
+
+
+class Total(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind and currency on both sides: how many, and their sum in minor units."""
+
+    kind: Kind
+    currency: str
+    lines: int
+    lines_minor: int
+    entries: int
+    entries_minor: int
+
+
+class Reconciliation(msgspec.Struct, frozen=True):
+    """What a reconciliation comes to; ``mismatches`` are by payment, ``totals`` by currency."""
+
+    matched: int
+    mismatches: list[Mismatch]
+    totals: list[Total]
+
+
+def reconcile(lines: Iterable[Line], entries: Iterable[Entry], period: Period) -> Reconciliation:
+    """Match a file's lines with standing entries; the order of neither matters."""
+    groups: defaultdict[tuple[str, Kind], _Group] = defaultdict(_Group)
+    for each in lines:
+        groups[each.payment_id, each.kind].lines.append(each)
+    for posted in entries:
+        groups[posted.payment_id, kind_of(posted)].entries.append(posted)
+    matched = 0
+    mismatches: list[Mismatch] = []
+    totals = _Totals()
+    for (payment_id, kind), group in sorted(groups.items(), key=itemgetter(0)):
+        for line, entry in group.pairs(kind, period):
+            totals.count(kind, line, entry)
+            finding = _finding(line, entry)
+            if finding is None:
+                matched += 1
+            else:
+                mismatches.append(Mismatch(finding, payment_id, kind, line, entry))
+    return Reconciliation(matched, mismatches, totals.all())
+
+
+def kind_of(entry: Entry) -> Kind:
+    """Return whether an entry is of a payment's success or of a refund."""
+    return "payment" if entry.refund_id is None else "refund"
+
+
+def money_of(entry: Entry) -> Money:
+    """Return what a standing entry posts: its first leg is the debit."""
+    debit = entry.postings[0]
+    return Money(debit.amount, debit.currency)
+
+
+Pair = tuple[Line | None, Entry | None]
+
+
+class _Group:
+    """The lines and entries of one payment and kind."""
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+        self.entries: list[Entry] = []
+
+    def pairs(self, kind: Kind, period: Period) -> list[Pair]:
+        """Return each line, and each entry of the period, once: with what is nearest to it."""
+        # Entries of the period come first: a line whose amount is there twice means them.
+        self.lines.sort(key=lambda line: line.number)
+        self.entries.sort(key=lambda entry: (entry not in period, *_place(entry)))
+        found = self._take(lambda money: money)
+        if kind == "refund":
+            # A refund of another amount and another period is another refund.
+            self.entries = [entry for entry in self.entries if entry in period]
+        self.lines.sort(key=lambda line: line.money.amount_minor)
+        self.entries.sort(key=lambda entry: money_of(entry).amount_minor)
+        found += self._take(lambda money: money.currency)
+        found += self._take(lambda _money: None)
+        found += [(line, None) for line in self.lines]
+        return found + [(None, entry) for entry in self.entries if entry in period]
+
+    def _take(self, what: Callable[[Money], Hashable]) -> list[Pair]:
+        """Take out pairs that are alike in something, the first of each with the first."""
+        waiting: defaultdict[Hashable, deque[Entry]] = defaultdict(deque)
+        for entry in self.entries:
+            waiting[what(money_of(entry))].append(entry)
+        found: list[Pair] = []
+        unmatched: list[Line] = []
+        for line in self.lines:
+            alike = waiting[what(line.money)]
+            if alike:
+                found.append((line, alike.popleft()))
+            else:
+                unmatched.append(line)
+        self.lines = unmatched
+        self.entries = [entry for queue in waiting.values() for entry in queue]
+        return found
+
+
+class _Totals:
+    """Counts and sums both sides, by currency and kind."""
+
+    def __init__(self) -> None:
+        self._numbers = Counter[tuple[str, Kind, str]]()
+        self._sums = Counter[tuple[str, Kind, str]]()
+
+    def count(self, kind: Kind, line: Line | None, entry: Entry | None) -> None:
+        """Take a pair, or one of two."""
+        if line is not None:
+            self._add(kind, line.money, "lines")
+        if entry is not None:
+            self._add(kind, money_of(entry), "entries")
+
+    def all(self) -> list[Total]:
+        """Return a total for each currency and kind that is on any side."""
+        return [
+            Total(
+                kind=kind,
+                currency=currency,
+                lines=self._numbers[currency, kind, "lines"],
+                lines_minor=self._sums[currency, kind, "lines"],
+                entries=self._numbers[currency, kind, "entries"],
+                entries_minor=self._sums[currency, kind, "entries"],
+            )
+            for currency, kind in sorted({(each[0], each[1]) for each in self._numbers})
+        ]
+
+    def _add(self, kind: Kind, money: Money, side: str) -> None:
+        self._numbers[money.currency, kind, side] += 1
+        self._sums[money.currency, kind, side] += money.amount_minor
+
+
+def _finding(line: Line | None, entry: Entry | None) -> Finding | None:
+    if line is None:
+        return Finding.MISSING_THERE
+    if entry is None:
+        return Finding.MISSING_HERE
+    money = money_of(entry)
+    if line.money.currency != money.currency:
+        return Finding.CURRENCY_DIFFERS
+    return None if line.money == money else Finding.AMOUNT_DIFFERS
+
+
+def _place(entry: Entry) -> tuple[int, int, int]:
+    return entry.created, entry.partition, entry.offset

@@ -1,0 +1,67 @@
+"""The bookkeepers' programs, as the tests of the exports use them: run, and asked for balances."""
+
+import csv
+import io
+import os
+import shutil
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from beancount import loader
+from beancount.core import realization
+
+from ledger.money import MINOR_UNIT_DIGITS
+
+BEAN_CHECK = Path(sys.executable).parent / "bean-check"
+
+Balances = dict[tuple[str, str], Decimal]
+"""What stands on an account in a currency, in major units; without those that are zero."""
+
+
+def in_major_units(sums: dict[tuple[str, str], int]) -> Balances:
+    """Return balances of ours in the form of the others."""
+    return {
+        (account, currency): Decimal(amount).scaleb(-MINOR_UNIT_DIGITS[currency])
+        for (account, currency), amount in sums.items()
+        if amount
+    }
+
+
+def hledger(*arguments: str | Path, text: str | None = None) -> str:
+    """Run hledger, where no locale helps it; return what it printed. It must succeed."""
+    if shutil.which("hledger") is None:
+        pytest.skip("hledger is not installed (Debian: apt-get install hledger)")
+    done = subprocess.run(
+        ["hledger", *map(str, arguments)],  # noqa: S607
+        input=text,
+        env=os.environ | {"LC_ALL": "C"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def hledger_balances(file: Path) -> Balances:
+    """Return what hledger sums up."""
+    options = ("--no-total", "--layout", "bare", "--output-format", "csv")
+    rows = csv.DictReader(io.StringIO(hledger("--file", file, "balance", *options)))
+    sums = {(row["account"], row["commodity"]): Decimal(row["balance"]) for row in rows}
+    return {key: amount for key, amount in sums.items() if amount}
+
+
+def beancount_balances(file: Path) -> Balances:
+    """Return what Beancount sums up, with the accounts in our letters."""
+    entries, complaints, _ = loader.load_file(str(file))
+    assert complaints == []
+    return {
+        (account.account.lower(), position.units.currency): position.units.number
+        for account in realization.iter_children(realization.realize(entries))
+        for position in account.balance
+        if position.units.number
+    }

@@ -1,0 +1,52 @@
+"""What the tests of the doctor's checks share: a patient, and a look at what is found."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from cli.doctor.findings import Finding, Level, Patient
+from cli.kafka_process import free_port
+from cli.settings_table import READ_BY
+
+SECRET = "whsec_of_the_test"
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Patient:
+    """Return an environment in which all is well, and every program."""
+    return Patient(
+        {
+            "LEDGER_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}",
+            "LEDGER_WEBHOOK_SECRETS": SECRET,
+            "LEDGER_API_TOKEN": "token of the test",
+            "LEDGER_DATA_DIR": str(tmp_path / "ledger"),
+            "LEDGER_INGEST_PORT": str(free_port()),
+            "LEDGER_INGEST_METRICS_PORT": str(free_port()),
+            "LEDGER_WEB_PORT": str(free_port()),
+            "LEDGER_AUDIT_PORT": str(free_port()),
+            "LEDGER_KAFKA_PORT": str(free_port()),
+        },
+        tuple(READ_BY),
+    )
+
+
+def with_settings(patient: Patient, *programs: str, **settings: object) -> Patient:
+    """Return a patient with other settings; an empty text takes one away."""
+    given = {f"LEDGER_{name.upper()}": str(value) for name, value in settings.items()}
+    return Patient({**patient.environment, **given}, programs or patient.programs, patient.cluster)
+
+
+def only(level: Level, findings: Iterable[Finding]) -> list[Finding]:
+    """Return the findings of one level; each that is not well must say what to do."""
+    found = list(findings)
+    assert all(each.remedy for each in found if each.level is not Level.OK)
+    return [each for each in found if each.level is level]
+
+
+def one(level: Level, findings: Iterable[Finding]) -> Finding:
+    """Return the only finding of a level, where nothing is worse."""
+    found = list(findings)
+    (single,) = only(level, found)
+    assert level is Level.PROBLEM or not only(Level.PROBLEM, found)
+    return single

@@ -1,0 +1,120 @@
+"""What is said of brokers, clocks, versions and replicas; on a real Kafka: tests/kafka."""
+
+import socket
+
+import pytest
+
+from cli.doctor.clock import Clock
+from cli.doctor.findings import Level
+from cli.doctor.kafka import check_kafka, clock, protocol, replication
+from cli.doctor.topics import check_topics, judge
+from runtime.topic_states import Fault, PartitionState, TopicState
+from runtime.topics import Examination, TopicSettings
+from tests.cli.doctor.conftest import one, only, with_settings
+
+TOLERANCE_S = 300
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "within_s", "level"),
+    [
+        (0.0, 0.01, Level.OK),
+        (-29.0, 0.01, Level.OK),
+        (31.0, 0.5, Level.WARNING),
+        (-299.0, 0.01, Level.WARNING),
+        (301.0, 0.5, Level.PROBLEM),
+        (-301.0, 0.5, Level.PROBLEM),
+        # An answer that was long on its way proves nothing.
+        (301.0, 5.0, Level.WARNING),
+    ],
+)
+def test_clocks_that_are_apart_are_judged_by_the_tolerance_of_signatures(ahead_s, within_s, level):
+    finding = one(level, [clock(Clock(ahead_s, within_s), TOLERANCE_S)])
+    assert f"{abs(ahead_s):.1f} s" in finding.what
+    assert ("behind ours" in finding.what) == (ahead_s <= 0)
+    if level is Level.PROBLEM:
+        assert "LEDGER_SIGNATURE_TOLERANCE_S=300" in finding.what
+
+
+@pytest.mark.parametrize(
+    ("brokers", "replicas", "least", "level", "told"),
+    [
+        (1, 1, 1, Level.OK, ""),
+        (3, 3, 2, Level.OK, ""),
+        (2, 3, 2, Level.PROBLEM, "LEDGER_REPLICATION_FACTOR=3, and there are 2 brokers"),
+        (3, 1, 1, Level.WARNING, "though there are 3 brokers"),
+        (3, 3, 3, Level.WARNING, "with one broker away nothing is acknowledged"),
+        (3, 3, 1, Level.WARNING, "what only one broker has is acknowledged"),
+    ],
+)
+def test_replicas_are_judged_by_the_number_of_brokers(brokers, replicas, least, level, told):
+    settings = TopicSettings(replication_factor=replicas, min_insync_replicas=least)
+    found = list(replication(brokers, settings))
+    assert [told in each.what for each in found] == ([True] if told else [])
+    assert all(each.level is level for each in found)
+
+
+def test_a_broker_that_takes_none_of_our_requests_is_named():
+    versions = {0: (3, 13), 1: (4, 17), 3: (0, 13), 10: (0, 6), 11: (2, 9), 22: (0, 6)}
+    one(Level.OK, protocol(versions))
+    assert "no version of Produce" in one(Level.PROBLEM, protocol({**versions, 0: (90, 99)})).what
+    assert "no static members" in one(Level.PROBLEM, protocol({**versions, 11: (0, 2)})).what
+
+
+def state(name: str, *in_sync: int) -> TopicState:
+    return TopicState(name, tuple(PartitionState(n, 3, each) for n, each in enumerate(in_sync)), {})
+
+
+def test_all_that_is_wrong_with_topics_is_named_and_not_only_the_first():
+    examination = Examination(
+        missing=("gone", "never"),
+        lost=("gone",),
+        faults=(Fault("topic a has x=1, expected 2", "change it"),),
+        states=(state("a", 3, 3), state("b", 3, 2), state("c", 3, 1)),
+    )
+    found = list(judge(examination, 2))
+    problems = [each.what for each in only(Level.PROBLEM, found)]
+    assert [each.split(":")[0] for each in problems] == [
+        "topics that were there are lost",
+        "topics are missing",
+        "topic a has x=1, expected 2",
+        "topic c, partition 1",
+    ]
+    assert "gone" not in problems[1]
+    (behind,) = only(Level.WARNING, found)
+    assert behind.what == "topic b, partition 1: 2 of 3 replicas are in sync"
+    assert only(Level.OK, found) == []
+
+
+def test_topics_as_they_must_be_are_counted():
+    examination = Examination((), (), (), (state("a", 3), state("b", 3)))
+    assert one(Level.OK, judge(examination, 2)).what == "all 2 topics are as they must be"
+
+
+def test_a_kafka_that_is_not_there_is_named_and_the_topics_are_not_looked_at(patient):
+    bootstrap = patient.environment["LEDGER_KAFKA_BOOTSTRAP"]
+    finding = one(Level.PROBLEM, check_kafka(patient))
+    assert f"Kafka does not answer at {bootstrap}" in finding.what
+    assert "LEDGER_KAFKA_BOOTSTRAP" in finding.remedy
+    assert patient.cluster is None
+    assert "were not looked at" in one(Level.WARNING, check_topics(patient)).what
+
+
+def test_who_listens_and_is_no_kafka_that_lets_us_in_is_told_from_nobody(patient):
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        at = f"127.0.0.1:{mute.getsockname()[1]}"
+        finding = one(Level.PROBLEM, check_kafka(with_settings(patient, kafka_bootstrap=at)))
+    assert "somebody listens there" in finding.remedy
+    assert "LEDGER_KAFKA_TLS" in finding.remedy
+
+
+def test_a_file_without_certificates_is_named(patient, tmp_path):
+    file = tmp_path / "ca.pem"
+    file.write_text("none")
+    secured = with_settings(patient, kafka_tls="true", kafka_ca_file=file)
+    assert f"LEDGER_KAFKA_CA_FILE={file}" in one(Level.PROBLEM, check_kafka(secured)).what
+
+
+def test_what_talks_to_no_kafka_has_none_to_look_at(patient):
+    assert list(check_kafka(with_settings(patient, "send"))) == []
+    assert list(check_topics(with_settings(patient, "send"))) == []

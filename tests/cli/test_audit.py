@@ -1,0 +1,39 @@
+"""The audit listens where it is told to, also while Kafka is away; the rest: tests/kafka."""
+
+import os
+import subprocess
+import sys
+
+import httpx
+import pytest
+
+from cli.kafka_process import free_port
+from tests.kafka.harness import until
+
+
+def get(host: str, port: int) -> int:
+    """Return the status of the probe; 0 while nobody listens."""
+    try:
+        return httpx.get(f"http://{host}:{port}/healthz", trust_env=False).status_code
+    except httpx.TransportError:
+        return 0
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has one loopback address")
+def test_it_listens_on_the_address_that_is_set_and_on_no_other():
+    port = free_port()
+    settings = {
+        "LEDGER_AUDIT_HOST": "127.0.0.2",
+        "LEDGER_AUDIT_PORT": str(port),
+        "LEDGER_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}",
+        "LEDGER_WEBHOOK_SECRETS": "whsec_of_the_test",
+    }
+    with subprocess.Popen(
+        [sys.executable, "-m", "cli", "audit"], env=os.environ | settings
+    ) as audit:
+        try:
+            until(lambda: get("127.0.0.2", port) == 200, within_s=30, what="an answer")
+            assert get("127.0.0.1", port) == 0
+        finally:
+            audit.terminate()
+    assert audit.returncode == 0

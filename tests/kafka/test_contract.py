@@ -1,0 +1,418 @@
+"""What is promised downstream holds on a real broker: schemas, bytes, the example, the kcat line.
+
+One ledger for all: the stories of the virtual Plexy, the demo's sample and broken bodies, over HTTP
+to an ingress; then one rejection is put back. The worker's settings read one name more than those
+of everybody else, so that there is something that a fix can put back.
+"""
+
+import asyncio
+import json
+import re
+import shlex
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.partitioner import murmur2
+
+from cli import sample
+from cli.kafka import EmbeddedKafka
+from cli.local import running
+from cli.programs import Command
+from cli.sender import deliver, encode, signed_headers
+from cli.simulate.schedule import deliveries
+from cli.whole_topic import reading
+from ledger.wire import ENTRIES, ORDER_DOCUMENTS
+from runtime.rules import RuleSettings
+from runtime.topics import TopicSettings, ensure_topics
+from tests.cli.contract.validation import texts, writer
+from tests.kafka.harness import (
+    PARTITIONS,
+    WorkerProcess,
+    environment,
+    event,
+    free_port,
+    latest,
+    names_of,
+    read_topic,
+    run,
+    until,
+    wait_folded,
+)
+
+# The first one waits for a broker, an ingress and a worker, and posts some 500 deliveries.
+pytestmark = pytest.mark.timeout(480)
+
+SECRET = "whsec_now"
+ROOT = Path(__file__).parents[2]
+CONSUMER = ROOT / "examples" / "consumer.py"
+PAGE = (ROOT / "docs" / "events" / "README.md").read_text()
+
+# A name that only the worker reads, and what stands under it once.
+WRONG_NAME = "wrongReference"
+ORDER_FIELDS = ",".join([WRONG_NAME, *RuleSettings().order_fields])
+TOO_LONG = encode(event(1, id="pay_1", merchantReference="ord_1", **{WRONG_NAME: "x" * 600}))
+
+BROKEN = [
+    b"",
+    b"not JSON",
+    b"\xff\xfe",
+    b'{"id":"evt_no_data","type":"payment.succeeded","created":1}',
+    encode(event(2, amount="5") | {"id": "evt_text"}),
+    encode(event(2, amount=-5) | {"id": "evt_negative"}),
+    encode(event(2, amount=2**60) | {"id": "evt_large"}),
+    encode(event(2, currency=None) | {"id": "evt_no_currency"}),
+    encode(event(2, id=7) | {"id": "evt_number"}),
+]
+
+
+def bodies() -> list[tuple[bytes, dict[str, str]]]:
+    """Return what is posted, each with its headers."""
+    raws = [each.body for each in deliveries(7, 400)]
+    raws += [each.raw for each in sample.deliveries() if each.signature == "good"]
+    raws += [TOO_LONG, *BROKEN]
+    return [(raw, signed_headers(raw, SECRET)) for raw in raws]
+
+
+@pytest.fixture(scope="module")
+def ledger(
+    kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[WorkerProcess]:
+    """Run a worker that has folded all of it; its settings are then those of everybody else."""
+    folder = tmp_path_factory.mktemp("contract")
+    env = environment(
+        kafka.bootstrap, folder, ingest_port=free_port(), webhook_secrets=SECRET, data_dir=folder
+    )
+    asyncio.run(ensure_topics(TopicSettings.from_environment(env)))
+    url = f"http://127.0.0.1:{env['LEDGER_INGEST_PORT']}"
+    with (
+        running([(Command("ingest", env), f"{url}/readyz")]),
+        WorkerProcess(env | {"LEDGER_ORDER_FIELDS": ORDER_FIELDS}) as worker,
+    ):
+        worker.wait_ready(90)
+        with httpx.Client(trust_env=False) as client:
+            for raw, headers in bodies():
+                answer = deliver(client, f"{url}/webhooks/plexy", raw, headers)
+                assert answer.status in {200, 400}, answer
+        wait_folded(env, worker)
+        _, output = run(env, "rejected", "retry", "--reason", "reference_too_long")
+        assert "put back   " in output, output
+        wait_folded(env, worker)
+        worker.env = env
+        yield worker
+
+
+@pytest.fixture(scope="module")
+def orders(ledger: WorkerProcess) -> list[Any]:
+    return read_topic(ledger.env, names_of(ledger.env).orders)
+
+
+@pytest.fixture(scope="module")
+def entries(ledger: WorkerProcess) -> list[Any]:
+    return read_topic(ledger.env, names_of(ledger.env).entries)
+
+
+@pytest.fixture(scope="module")
+def rejected(ledger: WorkerProcess) -> list[Any]:
+    return read_topic(ledger.env, names_of(ledger.env).rejected)
+
+
+def test_every_order_document_validates_and_says_its_key(orders):
+    validator, statuses, tombstones = writer("ledger.orders"), set(), 0
+    for record in orders:
+        assert not record.headers
+        if record.value is None:
+            tombstones += 1
+            continue
+        document = json.loads(record.value)
+        validator.validate(document)
+        assert document["order_id"].encode() == record.key
+        assert document["version"] == sum(len(p["events"]) for p in document["payments"])
+        assert ORDER_DOCUMENTS.encode(ORDER_DOCUMENTS.decode(record.value)) == record.value
+        statuses.add(document["status"])
+    assert tombstones
+    assert statuses == {"over_refunded", "refunded", "partially_refunded", "paid", "failed"}
+
+
+def test_every_entry_validates_and_balances_and_says_its_key(entries):
+    validator = writer("ledger.entries")
+    for record in entries:
+        assert not record.headers
+        entry = json.loads(record.value)
+        validator.validate(entry)
+        assert entry["entry_id"].encode() == record.key
+        sums: Counter[str] = Counter()
+        for posting in entry["postings"]:
+            sums[posting["currency"]] += posting["amount"]
+        assert not any(sums.values())
+        assert ENTRIES.encode(ENTRIES.decode(record.value)) == record.value
+    known = {record.key.decode() for record in entries}
+    reversals = [
+        e["reverses"] for e in map(json.loads, (r.value for r in entries)) if e["reverses"]
+    ]
+    assert reversals
+    assert known.issuperset(reversals)
+
+
+def event_id(body: bytes) -> bytes | None:
+    try:
+        return str(json.loads(body)["id"]).encode()
+    except (ValueError, KeyError):
+        return None
+
+
+def test_the_headers_of_everything_rejected_validate(rejected):
+    validator, reasons, sources, put_back = writer("plexy.rejected"), set(), set(), 0
+    for record in rejected:
+        headers = texts(record.headers)
+        validator.validate(headers)
+        reasons.add(headers.get("reason"))
+        sources.add(headers["source-topic"].rpartition(".")[2])
+        put_back += "put-back-to" in headers
+        assert record.key in {sha256(record.value).hexdigest().encode(), event_id(record.value)}
+    assert put_back == 1
+    assert sources == {"http", "webhooks"}
+    assert reasons >= {"malformed_json", "invalid_envelope", "event_id_reused", "amount_negative"}
+
+
+def test_each_record_is_in_the_partition_of_its_key_by_kafkas_own_rule(orders, entries, rejected):
+    for record in [*orders, *entries, *rejected]:
+        assert record.partition == (murmur2(record.key) & 0x7FFFFFFF) % PARTITIONS
+
+
+# The example.
+
+
+def consumer(
+    ledger: WorkerProcess, database: Path, *more: str, group: str = ""
+) -> subprocess.Popen[str]:
+    names, bootstrap = names_of(ledger.env), ledger.env["LEDGER_KAFKA_BOOTSTRAP"]
+    return subprocess.Popen(
+        [
+            *(sys.executable, CONSUMER, "--bootstrap", bootstrap, "--database", database),
+            *("--group", group or group_for(ledger, database)),
+            *("--orders", names.orders, "--entries", names.entries, *more),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def group_for(ledger: WorkerProcess, database: Path) -> str:
+    return f"{names_of(ledger.env).prefix}{database.stem}"
+
+
+def has_committed_everything(ledger: WorkerProcess, group: str) -> bool:
+    """Whether a group has committed the end of each partition of what the example reads."""
+    names = names_of(ledger.env)
+
+    async def ask() -> bool:
+        settings = TopicSettings.from_environment(ledger.env)
+        async with reading(settings) as (admin, client):
+            topics = (names.orders, names.entries)
+            ends = await client.end_offsets(
+                [TopicPartition(topic, p) for topic in topics for p in range(PARTITIONS)]
+            )
+            committed = await admin.list_consumer_group_offsets(group)
+        return all(tp in committed and committed[tp].offset == ends[tp] for tp in ends if ends[tp])
+
+    return asyncio.run(ask())
+
+
+def kept(database: Path, table: str) -> dict[str, Any]:
+    """Return what the example has in its file so far."""
+    with closing(sqlite3.connect(database)) as connection:
+        try:
+            rows = connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608
+        except sqlite3.OperationalError:
+            return {}
+    return {key: json.loads(value) for key, value in rows}
+
+
+def wanted(ledger: WorkerProcess, table: str) -> dict[str, Any]:
+    """Return what it must have in the end: what stands in the topic."""
+    topic = getattr(names_of(ledger.env), table)
+    return {key.decode(): json.loads(value) for key, value in latest(ledger.env, topic).items()}
+
+
+def ends_right(ledger: WorkerProcess, database: Path, group: str = "") -> None:
+    """Let the example catch up and be interrupted; compare it with the views and the journal."""
+    known = {table: wanted(ledger, table) for table in ("orders", "entries")}
+    group = group or group_for(ledger, database)
+    with consumer(ledger, database, group=group) as process:
+        try:
+            until(
+                lambda: has_committed_everything(ledger, group),
+                within_s=60,
+                what="the example has committed everything",
+            )
+            process.send_signal(signal.SIGINT)
+            output, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 0, output
+    assert {table: kept(database, table) for table in known} == known
+    for order_id, document in kept(database, "orders").items():
+        assert ledger.get(f"/orders/{quote(order_id, safe='')}") == (200, document)
+    sums: Counter[str] = Counter()
+    for document in known["orders"].values():
+        for currency, totals in document["totals"].items():
+            sums[f"assets:plexy {currency}"] += totals["net"]
+            sums[f"income:sales {currency}"] -= totals["paid"]
+            sums[f"income:refunds {currency}"] += totals["refunded"]
+    printed = dict(line.rsplit(" ", 1) for line in output.splitlines())
+    assert {account: int(amount) for account, amount in printed.items() if int(amount)} == {
+        account: amount for account, amount in sums.items() if amount
+    }
+
+
+def test_the_example_consumer_ends_with_what_the_views_say_and_the_journal_sums_to(
+    ledger, tmp_path
+):
+    database = tmp_path / "whole.sqlite"
+    ends_right(ledger, database)
+    # Deleted orders were there once: the example has seen their documents and their tombstones.
+    tombstones = {r.key.decode() for r in read_topic(ledger.env, names_of(ledger.env).orders)}
+    assert tombstones - kept(database, "orders").keys()
+    # All of it once more, into the same file.
+    ends_right(ledger, database, group=f"{group_for(ledger, database)}-again")
+
+
+def test_the_example_killed_in_the_middle_again_and_again_ends_the_same(ledger, tmp_path):
+    database = tmp_path / "killed.sqlite"
+    total = len(wanted(ledger, "entries"))
+    had = 0
+    for _ in range(3):
+        with consumer(ledger, database, "--batch", "3") as process:
+            try:
+                until(
+                    lambda had=had: len(kept(database, "entries")) > had + 5,
+                    within_s=60,
+                    what="the example is at work",
+                )
+            finally:
+                process.kill()
+        had = len(kept(database, "entries"))
+        assert had < total
+    ends_right(ledger, database)
+
+
+def test_the_example_commits_no_offset_for_what_is_not_in_its_file(ledger, tmp_path):
+    database = tmp_path / "locked.sqlite"
+    with consumer(ledger, database, "--batch", "3") as process:
+        try:
+            until(lambda: kept(database, "entries"), within_s=60, what="the example is at work")
+            with closing(sqlite3.connect(database, isolation_level=None, timeout=30)) as holder:
+                holder.execute("BEGIN EXCLUSIVE")
+                # It waits for the file as long as SQLite does, and then gives up.
+                output, _ = process.communicate(timeout=60)
+                holder.execute("ROLLBACK")
+        finally:
+            process.kill()
+    assert process.returncode == 1
+    assert "database is locked" in output
+    assert "Traceback" not in output
+    assert len(kept(database, "entries")) < len(wanted(ledger, "entries"))
+    ends_right(ledger, database)
+
+
+def test_the_example_says_where_it_looked_for_a_kafka_that_is_not_there(tmp_path):
+    done = subprocess.run(
+        [sys.executable, CONSUMER, "--bootstrap", f"127.0.0.1:{free_port()}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("consumer.py: KafkaConnectionError")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("kcat") is None, reason="kcat is not installed")
+def test_the_kcat_line_prints_every_document(ledger, orders):
+    (line,) = re.findall(r"^\$ (kcat .* -t ledger\.orders .*)$", PAGE, re.MULTILINE)
+    words = shlex.split(line)
+    words[words.index("-b") + 1] = ledger.env["LEDGER_KAFKA_BOOTSTRAP"]
+    words[words.index("-t") + 1] = names_of(ledger.env).orders
+    printed = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
+    wanted_lines = [
+        f"{record.key.decode()} {record.value.decode() if record.value else 'NULL'}"
+        for record in orders
+    ]
+    assert Counter(printed.splitlines()) == Counter(wanted_lines)
+
+
+# Replays.
+
+
+def by_key(records: list[Any]) -> dict[bytes, set[bytes]]:
+    values: dict[bytes, set[bytes]] = defaultdict(set)
+    for record in records:
+        values[record.key].add(record.value)
+    return values
+
+
+def standing(records: list[Any]) -> dict[bytes, bytes]:
+    """Return the entries that are neither taken back nor take one back."""
+    values = {record.key.decode(): record.value for record in records}
+    back = {ENTRIES.decode(value).reverses for value in values.values()}
+    return {
+        key.encode(): value
+        for key, value in values.items()
+        if key not in back and ENTRIES.decode(value).reverses is None
+    }
+
+
+def test_a_second_fold_of_the_log_publishes_the_same_bytes_under_the_same_keys(
+    ledger, entries, rejected, tmp_path
+):
+    env = ledger.env
+    again = env | {
+        "LEDGER_VERSION": "2",
+        "LEDGER_DATA_DIR": str(tmp_path),
+        "LEDGER_WEB_PORT": str(free_port()),
+    }
+    names = names_of(again)
+    asyncio.run(ensure_topics(TopicSettings.from_environment(again)))
+    with WorkerProcess(again) as worker:
+        # Killed as soon as something is published, so that some of it is published twice.
+        until(lambda: read_topic(again, names.entries), within_s=90, what="an entry of version 2")
+        worker.signal(signal.SIGKILL)
+        worker.wait(10)
+        worker.start()
+        worker.wait_ready(90)
+        wait_folded(again, worker)
+    assert latest(again, names.orders) == latest(env, names_of(env).orders)
+
+    entries_again = read_topic(again, names.entries)
+    one, other = by_key(entries), by_key(entries_again)
+    # The log's partitions are met interleaved in another way: what was posted and taken back again
+    # on the way may differ, but never the bytes of an entry that both have.
+    assert all(len(values) == 1 for values in [*one.values(), *other.values()])
+    assert {key: one[key] for key in one.keys() & other} == {
+        key: other[key] for key in one.keys() & other
+    }
+    assert standing(entries_again) == standing(entries)
+
+    def rejections(records: list[Any]) -> set[Any]:
+        found = {(r.key, r.value, tuple(r.headers)) for r in records}
+        return {each for each in found if dict(each[2]).get("reason")}
+
+    rejected_again = read_topic(again, names.rejected)
+    assert len(rejected_again) > len(rejected)
+    assert rejections(rejected_again) == rejections(rejected)

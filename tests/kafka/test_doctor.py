@@ -1,0 +1,225 @@
+"""The doctor at a real ledger: a good one has nothing, what was broken is named with the remedy."""
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from cli.doctor.findings import Finding, Level, Patient
+from cli.doctor.kafka import check_kafka
+from cli.kafka import EmbeddedKafka
+from cli.settings_table import READ_BY
+from faults.disk import can_mount, small_disk
+from runtime.topics import TopicSettings, ensure_topics
+from tests.kafka.harness import (
+    WorkerProcess,
+    deliver,
+    environment,
+    event,
+    free_port,
+    group_of,
+    names_of,
+    run,
+    wait_folded,
+)
+from tests.kafka.test_topics import delete, describe
+
+pytestmark = pytest.mark.timeout(240)
+
+needs_mount = pytest.mark.skipif(not can_mount(), reason="mounting a small disk takes root")
+
+
+def settings(kafka: EmbeddedKafka, folder: Path) -> dict[str, str]:
+    """Return the settings of a ledger that has all it needs, before its first start."""
+    return environment(
+        kafka.bootstrap,
+        folder,
+        webhook_secrets="whsec_of_the_test",
+        api_token="token of the test",
+        ingest_port=free_port(),
+        ingest_metrics_port=free_port(),
+        audit_port=free_port(),
+        kafka_port=free_port(),
+    )
+
+
+@pytest.fixture
+def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
+    """Return the settings of a good ledger, whose topics are there."""
+    good = settings(kafka, tmp_path / "ledger")
+    asyncio.run(ensure_topics(TopicSettings.from_environment(good)))
+    return good
+
+
+def doctor(env: Mapping[str, str], *arguments: str) -> tuple[int, dict[str, list[str]]]:
+    """Return the exit code, and `check: what → remedy` of all that is not well, by level."""
+    code, printed = run(env, "doctor", "--json", *arguments)
+    document = json.loads(printed)
+    told: dict[str, list[str]] = {"ok": [], "warning": [], "problem": []}
+    for each in document["findings"]:
+        told[each["level"]].append(f"{each['check']}: {each['what']} → {each['remedy']}")
+    assert document["problems"] == len(told["problem"])
+    assert document["warnings"] == len(told["warning"])
+    assert code == (1 if told["problem"] else 0)
+    return code, told
+
+
+async def groups(env: Mapping[str, str]) -> set[str]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"])
+    await admin.start()
+    try:
+        return {name for name, *_ in await admin.list_consumer_groups()}
+    finally:
+        await admin.close()
+
+
+async def alter(env: Mapping[str, str], topic: str, **config: str) -> None:
+    """Change what is given of a topic, and take the rest of its own settings away."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"])
+    dotted = {key.replace("_", "."): value for key, value in config.items()}
+    await admin.start()
+    try:
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, dotted)])
+        async with asyncio.timeout(15):
+            while (await describe(env))[topic]["retention.ms"] != config["retention_ms"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+    finally:
+        await admin.close()
+
+
+def test_a_good_ledger_has_neither_a_problem_nor_a_warning_and_is_as_it_was(env):
+    before = asyncio.run(describe(env))
+    code, printed = run(env, "doctor")
+    assert code == 0, printed
+    assert printed.endswith("No problem, no warning\n")
+    for check in ("settings", "versions", "kafka", "topics", "folders", "ports"):
+        assert re.search(rf"^ok +{check} ", printed, re.MULTILINE), check
+    assert "all 9 topics are as they must be" in printed
+    assert asyncio.run(describe(env)) == before
+    assert group_of(env) not in asyncio.run(groups(env))
+    assert not Path(env["LEDGER_DATA_DIR"]).exists()
+
+
+def test_a_machine_without_topics_is_told_to_create_them_and_has_none_afterwards(kafka, tmp_path):
+    env = settings(kafka, tmp_path / "ledger")
+    _, told = doctor(env)
+    (problem,) = told["problem"]
+    assert problem.startswith("topics: topics are missing: ")
+    assert names_of(env).webhooks in problem
+    assert "create them with `plexy-ledger topics`" in problem
+    # Ingress has no right to see more than what it writes to.
+    _, told = doctor(env, "ingest")
+    (problem,) = told["problem"]
+    assert f"topics: topics are missing: {', '.join(names_of(env).shared)} →" in problem
+    assert asyncio.run(describe(env)) == {}
+
+
+def test_a_retention_that_would_lose_the_log_and_a_missing_topic_are_both_named(env):
+    names = names_of(env)
+    asyncio.run(alter(env, names.webhooks, retention_ms="604800000"))
+    asyncio.run(delete(env, names.orders))
+    _, told = doctor(env)
+    assert any(f"topics are missing: {names.orders} →" in each for each in told["problem"])
+    (retention,) = [each for each in told["problem"] if "retention.ms=604800000" in each]
+    assert f"topic {names.webhooks} has retention.ms=604800000, expected -1" in retention
+    assert f"--alter --topic {names.webhooks} --add-config retention.ms=-1" in retention
+
+
+def test_another_number_of_partitions_is_named_for_every_topic(env):
+    _, told = doctor(env | {"LEDGER_PARTITIONS": "5"}, "topics")
+    assert len(told["problem"]) == 9
+    assert all("has 4 partitions, expected 5" in each for each in told["problem"])
+    assert all("LEDGER_PARTITIONS=4" in each for each in told["problem"])
+
+
+def test_more_replicas_than_brokers_are_named(env):
+    _, told = doctor(env | {"LEDGER_REPLICATION_FACTOR": "3"}, "topics")
+    assert told["problem"][0].startswith(
+        "kafka: LEDGER_REPLICATION_FACTOR=3, and there are 1 broker"
+    )
+
+
+def test_a_broker_that_is_down_is_named_and_what_needs_none_is_looked_at_all_the_same(env):
+    down = f"127.0.0.1:{free_port()}"
+    _, told = doctor(env | {"LEDGER_KAFKA_BOOTSTRAP": down})
+    (problem,) = told["problem"]
+    assert problem.startswith(f"kafka: Kafka does not answer at {down} ")
+    assert "set LEDGER_KAFKA_BOOTSTRAP to a running one" in problem
+    assert any(each.startswith("topics: ") for each in told["warning"])
+    for check in ("settings", "versions", "folders", "ports"):
+        assert any(each.startswith(f"{check}: ") for each in told["ok"])
+    both = f"{env['LEDGER_KAFKA_BOOTSTRAP']},{down}"
+    code, told = doctor(env | {"LEDGER_KAFKA_BOOTSTRAP": both})
+    assert code == 0
+    (warning,) = told["warning"]
+    assert f"{down}, of LEDGER_KAFKA_BOOTSTRAP, does not answer" in warning
+
+
+def test_a_folder_of_a_running_worker_is_named_and_the_worker_goes_on(env):
+    with WorkerProcess(env) as worker:
+        worker.wait_ready()
+        assert worker.process
+        # What a second worker would meet that was given everything but a folder of its own.
+        second = env | {"LEDGER_WEB_PORT": str(free_port())}
+        _, told = doctor(second)
+        (problem,) = told["problem"]
+        assert problem.startswith(f"folders: LEDGER_DATA_DIR={env['LEDGER_DATA_DIR']} belongs to")
+        assert f"(pid {worker.process.pid})" in problem
+        assert "give this one a folder of its own" in problem
+        # Beside the worker of these very settings, all is as it should be.
+        code, told = doctor(env)
+        assert code == 0
+        ports, folders = sorted(told["warning"], reverse=True)
+        assert ports.startswith("ports: worker can't listen on ")
+        assert f"(pid {worker.process.pid}) has it" in ports
+        assert folders.startswith("folders: ")
+        deliver(env, [event(1, merchantReference="ord_1")])
+        wait_folded(env, worker)
+    _, told = doctor(env)
+    assert told["problem"] == told["warning"] == []
+
+
+def test_tables_of_another_kafka_are_named(env):
+    lying = Path(env["LEDGER_DATA_DIR"]) / "tables" / "v1" / f"{group_of(env)}@another-cluster"
+    lying.mkdir(parents=True)
+    code, told = doctor(env, "worker")
+    assert code == 0
+    (warning,) = told["warning"]
+    assert f"folders: {lying} has 0.0 MiB of tables of the Kafka another-cluster" in warning
+
+
+@needs_mount
+def test_a_folder_that_is_too_full_is_named(kafka, tmp_path):
+    with small_disk(tmp_path / "disk", 96) as disk:
+        env = settings(kafka, disk.folder)
+        asyncio.run(ensure_topics(TopicSettings.from_environment(env)))
+        disk.fill()
+        _, told = doctor(env)
+        (problem,) = told["problem"]
+        assert problem.startswith(f"folders: LEDGER_DATA_DIR={disk.folder} has 0.0 MiB free")
+        assert "make room there" in problem
+
+
+def look_at_kafka(env: Mapping[str, str]) -> list[Finding]:
+    return list(check_kafka(Patient(env, tuple(READ_BY))))
+
+
+def test_the_brokers_clock_is_read_and_one_of_ours_that_is_off_is_named(env, monkeypatch):
+    (seen,) = [each for each in look_at_kafka(env) if "clock" in each.what]
+    # The broker runs on this machine.
+    assert seen.level is Level.OK
+    apart_s = re.search(r"clock is ([\d.]+) s", seen.what)
+    assert apart_s
+    assert float(apart_s[1]) < 10
+    now = time.time
+    monkeypatch.setattr("cli.doctor.clock.time.time", lambda: now() + 1000)
+    (seen,) = [each for each in look_at_kafka(env) if "clock" in each.what]
+    assert seen.level is Level.PROBLEM
+    assert re.match(r"the brokers' clock is (1000|99\d)\.\d s .* behind ours, more than", seen.what)
+    assert "NTP" in seen.remedy

@@ -1,0 +1,395 @@
+"""What is exported from a real ledger is summed up by others to the same, and settled the same.
+
+The ledger is fed with what the virtual Plexy sends, late, twice and out of order, and with events
+that contradict each other in several currencies. What must stand is the opinion of its oracle.
+"""
+
+import asyncio
+import csv
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from rich.console import Console
+
+from cli.accounting.journal import whole_journal
+from cli.kafka import EmbeddedKafka
+from cli.ledger_reader import open_reader
+from cli.simulate import oracle
+from cli.simulate.schedule import deliveries
+from ledger.journal import Subject, balances
+from ledger.money import MINOR_UNIT_DIGITS, major_units
+from ledger.payments import fold_payments
+from ledger.wire import ENTRIES
+from processors.batches import OutRecord
+from runtime.topics import TopicSettings, ensure_topics
+from tests import bookkeeping
+from tests.kafka.harness import (
+    WorkerProcess,
+    environment,
+    event,
+    free_port,
+    names_of,
+    read_topic,
+    run,
+    until,
+    wait_folded,
+    write,
+)
+from tests.ledger.examples import success
+
+pytestmark = pytest.mark.timeout(240)
+
+CURRENCIES = ("JPY", "KZT", "BHD", "USD")
+
+
+def contradicting() -> list[bytes]:
+    """Return successes of payments whose earlier ones come later, with other money."""
+    bodies = []
+    for number in range(40):
+        payment = {"id": f'pay "{number}"; a,b\n', "merchantReference": f"ord_{number}"}
+        for again in range(3):
+            currency = CURRENCIES[(number + again) % len(CURRENCIES)]
+            money = {"amount": 1000 * again + number, "currency": currency}
+            # Days apart: the earliest, which stands, is of the second of January.
+            late = event(100_000 * (3 - again) + number, **payment, **money)
+            bodies.append(late)
+        bodies.append(
+            event(number, "refund.succeeded", id="re", payment_id=payment["id"], amount=7)
+        )
+    return [json.dumps(body).encode() for body in bodies]
+
+
+def as_record(body: bytes) -> OutRecord:
+    return OutRecord(json.loads(body)["id"].encode(), body)
+
+
+def is_plain(payment_id: str) -> bool:
+    """Whether an id needs no quotes anywhere."""
+    return re.fullmatch(r"[\w-]+", payment_id, re.ASCII) is not None
+
+
+BODIES = [*contradicting(), *(each.body for each in deliveries(21, 700))]
+
+
+@pytest.fixture(scope="module")
+def env(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return the settings of a ledger that has folded everything, and has some of it twice."""
+    settings = environment(kafka.bootstrap, tmp_path_factory.mktemp("export"))
+    with WorkerProcess(settings) as worker:
+        worker.wait_ready(90)
+        write(settings, names_of(settings).webhooks, map(as_record, BODIES))
+        wait_folded(settings, worker)
+        worker.signal(signal.SIGTERM)
+        worker.wait(60)
+    entries = names_of(settings).entries
+    # As a worker does that was killed before its commit.
+    again = [OutRecord(r.key, r.value) for r in read_topic(settings, entries)[::3]]
+    write(settings, entries, again)
+    return settings
+
+
+def entries_in(env: Mapping[str, str]) -> dict[str, Any]:
+    found = [ENTRIES.decode(record.value) for record in read_topic(env, names_of(env).entries)]
+    assert len(found) > len({entry.entry_id for entry in found}), "nothing is there twice"
+    return {entry.entry_id: entry for entry in found}
+
+
+def ours(env: Mapping[str, str]) -> bookkeeping.Balances:
+    return bookkeeping.in_major_units(balances(entries_in(env)))
+
+
+def export(env: Mapping[str, str], kind: str, file: Path) -> str:
+    code, output = run(env, "export", "--format", kind, "--out", file)
+    assert code == 0, output
+    return output
+
+
+def test_what_is_exported_has_reversals_in_several_currencies(env):
+    entries = entries_in(env)
+    reversed_in = Counter(e.postings[0].currency for e in entries.values() if e.reverses)
+    assert len(reversed_in) >= 3
+    assert {MINOR_UNIT_DIGITS[currency] for _, currency in ours(env)} == {0, 2, 3}
+
+
+def test_beancount_accepts_the_journal_and_sums_up_the_same(env, tmp_path):
+    file = tmp_path / "plexy.beancount"
+    output = export(env, "beancount", file)
+    assert f"{len(entries_in(env))} entries of {names_of(env).entries}" in output
+    checked = subprocess.run(
+        [bookkeeping.BEAN_CHECK, file], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+    assert bookkeeping.beancount_balances(file) == ours(env)
+
+
+def test_a_beancount_file_that_was_altered_by_one_minor_unit_is_refused(env, tmp_path):
+    file = tmp_path / "plexy.beancount"
+    export(env, "beancount", file)
+    before, amount, after = file.read_text().partition(" KZT\n")
+    file.write_text(f"{before[:-1]}{(int(before[-1]) + 1) % 10}{amount}{after}")
+    checked = subprocess.run(
+        [bookkeeping.BEAN_CHECK, file], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert checked.returncode == 1
+    assert "does not balance" in checked.stderr
+
+
+def test_hledger_accepts_the_journal_in_its_strict_checks_and_sums_up_the_same(env, tmp_path):
+    file = tmp_path / "plexy.journal"
+    export(env, "hledger", file)
+    bookkeeping.hledger("--file", file, "check", "--strict", "ordereddates")
+    assert bookkeeping.hledger_balances(file) == ours(env)
+    # What a payment posted is found by its tag.
+    payment = next(e.payment_id for e in entries_in(env).values() if is_plain(e.payment_id))
+    of_it = {e.entry_id: e for e in entries_in(env).values() if e.payment_id == payment}
+    listed = bookkeeping.hledger(
+        *("--file", file, "print", f"tag:payment=^{payment}$", "--output-format", "json")
+    )
+    assert len(json.loads(listed)) == len(of_it)
+
+
+def test_csv_on_standard_output_has_each_entry_once_and_leads_to_its_record_in_the_log(env):
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", "export", "--format", "csv"],
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    rows = list(csv.DictReader(io.StringIO(done.stdout, newline=""), strict=True))
+    entries = entries_in(env)
+    assert Counter(unquote(row["entry"]) for row in rows) == dict.fromkeys(entries, 2)
+    assert [row["date"] for row in rows] == sorted(row["date"] for row in rows)
+    log = {(r.partition, r.offset): r.key for r in read_topic(env, names_of(env).webhooks)}
+    for row in rows:
+        entry = entries[unquote(row["entry"])]
+        assert unquote(row["payment"]) == entry.payment_id
+        assert unquote(row["refund"]) == (entry.refund_id or "")
+        place = int(row["partition"]), int(row["offset"])
+        assert log[place].decode() == unquote(row["event"]) == entry.event_id
+        (leg,) = [each for each in entry.postings if each.account == row["account"]]
+        assert (row["amount"], row["currency"]) == (
+            major_units(leg.amount, leg.currency),
+            leg.currency,
+        )
+
+
+def test_an_export_is_the_same_bytes_again_and_is_not_written_over_another_file(env, tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    export(env, "beancount", one)
+    export(env, "beancount", other)
+    assert one.read_bytes() == other.read_bytes()
+    code, output = run(env, "export", "--format", "hledger", "--out", one)
+    assert code == 2
+    assert "is there already" in output
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_an_export_that_is_interrupted_leaves_nothing(env, tmp_path):
+    arguments = ("export", "--format", "csv", "--out", tmp_path / "plexy.csv")
+    with subprocess.Popen(
+        [sys.executable, "-m", "cli", *map(str, arguments)],
+        env=os.environ | env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as exporting:
+        until(lambda: list(tmp_path.iterdir()), within_s=60, what="a file")
+        exporting.send_signal(signal.SIGINT)
+        output, _ = exporting.communicate(timeout=60)
+    assert exporting.returncode == 130, output
+    assert "Traceback" not in output
+    assert list(tmp_path.iterdir()) == []
+
+
+# A journal that is not whole.
+
+
+@pytest.fixture
+def idle(kafka: EmbeddedKafka, tmp_path) -> dict[str, str]:
+    """Return the settings of a ledger whose topics are there, without a worker."""
+    settings = environment(kafka.bootstrap, tmp_path)
+    asyncio.run(ensure_topics(TopicSettings.from_environment(settings)))
+    return settings
+
+
+def corrected() -> list[OutRecord]:
+    """Return the entries of a payment whose earliest success came last: three records."""
+    facts = [success("evt_2", 2, 700, offset=1), success("evt_1", 1, 500, offset=2)]
+    entries = fold_payments(facts, {}).entries
+    assert len(entries) == 3
+    return [OutRecord(entry.entry_id.encode(), ENTRIES.encode(entry)) for entry in entries]
+
+
+def test_nothing_is_exported_while_deliveries_are_not_posted(idle, tmp_path):
+    write(idle, names_of(idle).webhooks, [as_record(BODIES[0])])
+    file = tmp_path / "plexy.csv"
+    code, output = run(idle, "export", "--format", "csv", "--out", file, "--wait", "0.5")
+    assert code == 1
+    assert "1 of 1 records" in output
+    assert "start a worker, or give it more time" in output
+    assert not file.exists()
+
+
+def test_a_record_that_is_no_entry_is_named_and_nothing_is_exported(idle, tmp_path):
+    write(idle, names_of(idle).entries, [OutRecord(b"payment/pay_1/evt_1", b"{}")])
+    file = tmp_path / "plexy.csv"
+    code, output = run(idle, "export", "--format", "csv", "--out", file)
+    assert code == 1
+    assert f"{names_of(idle).entries}, partition " in output
+    assert "offset 0: what stands under the key" in output
+    assert "`plexy-ledger verify` names all that is wrong" in output
+    assert not file.exists()
+
+
+def test_a_correction_that_stays_half_is_no_journal(idle):
+    write(idle, names_of(idle).entries, corrected()[:2])
+    code, output = run(idle, "export", "--format", "csv")
+    assert code == 1
+    assert "has a correction of payment 'pay_1' only in part" in output
+
+
+async def test_a_correction_that_the_end_cuts_is_read_to_its_end(idle):
+    topic = names_of(idle).entries
+    await asyncio.to_thread(write, idle, topic, corrected()[:2])
+    async with open_reader(TopicSettings.from_environment(idle)) as reader:
+        ends_now, asked = reader.ends, Counter()
+
+        async def ends(name: str) -> Any:
+            """Return the ends as they are; the second half is written after the first time."""
+            found = await ends_now(name)
+            asked[name] += 1
+            if name == topic and asked[name] == 1:
+                await asyncio.to_thread(write, idle, topic, corrected()[2:])
+            return found
+
+        reader.ends = ends
+        journal = await whole_journal(reader, 10, Console(quiet=True))
+    assert asked[topic] == 2
+    assert sum(journal.ends.values()) == 3
+    assert journal.snapshot.standing()[Subject("pay_1")].event_id == "evt_1"
+
+
+def test_without_kafka_one_line_says_so_and_no_file_is_left(tmp_path):
+    env = {"LEDGER_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}"}
+    code, output = run(env, "export", "--format", "csv", "--out", tmp_path / "x.csv")
+    assert code == 1
+    (line,) = output.splitlines()
+    assert env["LEDGER_KAFKA_BOOTSTRAP"] in line
+    assert list(tmp_path.iterdir()) == []
+
+
+# Settlement.
+
+
+def settled() -> list[list[str]]:
+    """Return what the processor settled, as the oracle has it."""
+    rows = []
+    for order in oracle.orders(BODIES).values():
+        for payment in order.payments if order else ():
+            if payment.amount is not None:
+                money = major_units(payment.amount, payment.currency), payment.currency
+                rows.append([payment.payment_id, *money, "payment"])
+            for refund in payment.refunds:
+                money = major_units(refund.amount, refund.currency), refund.currency
+                rows.append([payment.payment_id, *money, "refund"])
+    return rows
+
+
+def settlement(folder: Path, rows: list[list[str]]) -> Path:
+    file = folder / "settlement.csv"
+    with file.open("w", encoding="utf-8", newline="") as opened:
+        csv.writer(opened).writerows([["payment_id", "amount", "currency", "kind"], *rows])
+    return file
+
+
+def test_a_settlement_of_all_that_the_oracle_knows_matches_whole(env, tmp_path):
+    rows = settled()
+    assert len(rows) > 300
+    code, output = run(env, "reconcile", settlement(tmp_path, rows))
+    assert code == 0, output
+    assert f"{len(rows):,} matched, no difference" in output
+
+
+def test_each_difference_is_named_and_no_other_and_the_totals_show_it(env, tmp_path):
+    rows = settled()
+    less, other, lost = [
+        n for n, row in enumerate(rows) if is_plain(row[0]) and row[2:] == ["KZT", "payment"]
+    ][:3]
+    in_full = rows[less][1]
+    rows[less][1] = in_full[:-1] + str((int(in_full[-1]) + 1) % 10)
+    rows[other][2] = "USD"
+    names = [rows[n][0] for n in (less, other, lost)]
+    rows.append(["pay_unheard_of", "1", "JPY", "refund"])
+    del rows[lost]
+    file = settlement(tmp_path, rows)
+    code, output = run(env, "reconcile", "--json", file)
+    assert code == 1
+    document = json.loads(output)
+    found = {each["payment_id"]: each for each in document["differences"]}
+    assert {name: each["difference"] for name, each in found.items()} == {
+        names[0]: "amount_differs",
+        names[1]: "currency_differs",
+        names[2]: "missing_there",
+        "pay_unheard_of": "missing_here",
+    }
+    assert document["matched"] == len(rows) - 3
+    assert found["pay_unheard_of"]["file"] == {
+        "line": file.read_bytes().count(b"\n"),
+        "amount_minor": 1,
+        "currency": "JPY",
+    }
+    missing = found[names[2]]["ledger"]
+    assert entries_in(env)[missing["entry_id"]].payment_id == names[2]
+    totals = {(each["currency"], each["kind"]): each for each in document["totals"]}
+    assert totals["JPY", "refund"]["lines"] == totals["JPY", "refund"]["entries"] + 1
+    assert totals["KZT", "payment"]["lines"] == totals["KZT", "payment"]["entries"] - 2
+    code, output = run(env, "reconcile", file)
+    assert code == 1
+    assert f"{len(rows) - 3:,} matched, 4 differences" in output
+    for name in (*names, "missing here", "missing there", "amount differs", "currency differs"):
+        assert name in output
+
+
+def test_days_bound_what_is_missing_in_the_file(env, tmp_path):
+    file = settlement(tmp_path, [])
+    entries = entries_in(env).values()
+    reversed_ids = {entry.reverses for entry in entries}
+    day = 1_767_225_600  # 2026-01-01
+    on_it = [
+        entry
+        for entry in entries
+        if not entry.reverses
+        and entry.entry_id not in reversed_ids
+        and day <= entry.created < day + 86_400
+    ]
+    days = ("--from", "2026-01-01", "--to", "2026-01-01")
+    code, output = run(env, "reconcile", "--json", *days, file)
+    assert (code, len(json.loads(output)["differences"])) == (1, len(on_it))
+    assert 0 < len(on_it) < len(settled())
+    code, output = run(env, "reconcile", "--to", "2025-12-31", file)
+    assert code == 0, output
+    code, output = run(env, "reconcile", "--from", "2026-01-02", "--to", "2026-01-01", file)
+    assert (code, "--to 2026-01-01 is before --from 2026-01-02" in output) == (2, True)
+
+
+def test_a_bad_file_is_exit_code_2_before_kafka_is_asked(tmp_path):
+    file = settlement(tmp_path, [["pay_1", "12,50", "KZT", "payment"]])
+    env = {"LEDGER_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}"}
+    code, output = run(env, "reconcile", file)
+    assert code == 2
+    (line,) = output.splitlines()
+    assert f"{file}, line 2: amount: " in line
+    assert "'12,50'" in line

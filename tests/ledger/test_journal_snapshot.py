@@ -1,0 +1,110 @@
+"""A snapshot has each entry once, in one order, and knows where a correction was cut."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.journal import Subject, balances
+from ledger.journal_snapshot import JournalFaultError, JournalSnapshot
+from ledger.payments import Payment, fold_payments, standing_facts
+from ledger.wire import ENTRIES
+from tests.ledger.examples import refund, success
+from tests.strategies import histories
+
+
+def records_of(events):
+    """Return the records that a worker writes for these events, in the order that they arrived."""
+    entries = fold_payments(events, {}).entries
+    return [(entry.entry_id.encode(), ENTRIES.encode(entry)) for entry in entries]
+
+
+def snapshot_of(records):
+    snapshot = JournalSnapshot()
+    for key, value in records:
+        snapshot.read(key, value)
+    return snapshot
+
+
+# Two corrections: the earliest of three successes stands, and they came in the wrong order.
+LATE, EARLIER, EARLIEST = (success(f"evt_{n}", n, amount=n, offset=9 - n) for n in (3, 2, 1))
+CORRECTED = records_of([LATE, EARLIER, refund(), EARLIEST])
+
+
+@given(histories(), st.data())
+def test_neither_order_nor_repetition_of_the_records_changes_anything(events, data):
+    records = records_of(events)
+    again = data.draw(st.lists(st.sampled_from(records))) if records else []
+    shuffled = data.draw(st.permutations(records + again))
+    one, other = snapshot_of(records), snapshot_of(shuffled)
+    assert other.ordered() == one.ordered()
+    assert other.standing() == one.standing()
+    assert len(one.ordered()) == len(records)
+
+
+@given(histories())
+def test_days_never_go_back_and_a_reversal_comes_after_its_entry(events):
+    ordered = snapshot_of(records_of(events)).ordered()
+    assert [entry.created for entry in ordered] == sorted(entry.created for entry in ordered)
+    places = {entry.entry_id: place for place, entry in enumerate(ordered)}
+    reversals = [entry for entry in ordered if entry.reverses]
+    assert all(places[each.reverses] == places[each.entry_id] - 1 for each in reversals)
+
+
+@given(histories())
+def test_what_stands_is_the_entry_of_each_standing_fact_and_sums_to_the_same(events):
+    snapshot = snapshot_of(records_of(events))
+    facts: dict[str, dict] = {}
+    for event in events:
+        facts.setdefault(event.payment_id, {})[event.event_id] = event
+    expected = {}
+    for payment_id, each in facts.items():
+        expected |= standing_facts(Payment(payment_id, each))
+    standing = snapshot.standing()
+    assert {subject: entry.event_id for subject, entry in standing.items()} == {
+        subject: fact.event_id for subject, fact in expected.items()
+    }
+    money = {key: amount for key, amount in balances(snapshot.entries).items() if amount}
+    stood = balances({entry.entry_id: entry for entry in standing.values()})
+    assert money == {key: amount for key, amount in stood.items() if amount}
+
+
+@given(histories())
+def test_a_whole_journal_has_no_cut_correction(events):
+    assert snapshot_of(records_of(events)).cut_corrections() == set()
+
+
+def test_each_part_of_a_correction_that_is_not_there_is_missed():
+    assert len(CORRECTED) == 6
+    whole = snapshot_of(CORRECTED)
+    assert whole.standing()[Subject("pay_1")].event_id == "evt_1"
+    refund_key = b"refund/pay_1/re_1/evt_r"
+    for cut_key, _ in CORRECTED:
+        snapshot = snapshot_of(record for record in CORRECTED if record[0] != cut_key)
+        # A refund without a correction has no other part that could miss it.
+        expected = set() if cut_key == refund_key else {Subject("pay_1")}
+        assert snapshot.cut_corrections() == expected, cut_key
+        snapshot.read(*next(record for record in CORRECTED if record[0] == cut_key))
+        assert snapshot.cut_corrections() == set()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        (CORRECTED[0][0], None, "is no entry"),
+        (CORRECTED[0][0], b"{", "is no entry"),
+        (CORRECTED[0][0], CORRECTED[0][1].replace(b":-3,", b":-4,"), "does not balance"),
+        (b"payment/pay_1/evt_9", CORRECTED[0][1], "another key, 'payment/pay_1/evt_9'"),
+        (None, CORRECTED[0][1], "another key, ''"),
+    ],
+)
+def test_what_is_no_entry_under_its_own_id_is_refused(key, value, why):
+    with pytest.raises(JournalFaultError, match="payment/pay_1/evt_") as caught:
+        JournalSnapshot().read(key, value)
+    assert why in str(caught.value)
+
+
+def test_an_entry_that_comes_again_with_other_money_is_refused():
+    snapshot = snapshot_of(CORRECTED)
+    key, value = CORRECTED[0]
+    with pytest.raises(JournalFaultError, match="was there before, and differs"):
+        snapshot.read(key, value.replace(b":3,", b":4,").replace(b":-3,", b":-4,"))

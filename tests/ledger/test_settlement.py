@@ -1,0 +1,201 @@
+"""A settlement file is matched line by line, and nothing is counted twice or not at all."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.journal import Subject, entry_of
+from ledger.money import Money
+from ledger.settlement import Finding, Line, Period, kind_of, money_of, reconcile
+from tests.ledger.examples import refund, success
+
+ALWAYS = Period()
+
+
+def paid(payment="pay_1", amount=500, currency="KZT", created=1, offset=0):
+    fields = {"payment": payment, "currency": currency, "offset": offset}
+    fact = success(f"evt_{payment}", created, amount, **fields)
+    return entry_of(Subject(payment), fact)
+
+
+def refunded(refund_id="re_1", amount=100, currency="KZT", created=2, *, payment="pay_1", offset=0):
+    fields = {"payment": payment, "currency": currency, "offset": offset}
+    fact = refund(f"evt_{refund_id}", created, amount, **fields)
+    return entry_of(Subject(payment, refund_id), fact)
+
+
+def line(number, kind="payment", amount=500, currency="KZT", payment="pay_1"):
+    return Line(number, payment, kind, Money(amount, currency))
+
+
+def found(lines, entries, period=ALWAYS):
+    """Return how many match, and of each mismatch its name, line number and refund or payment."""
+    result = reconcile(lines, entries, period)
+    return result.matched, [
+        (
+            each.finding,
+            each.line and each.line.number,
+            each.entry and (each.entry.refund_id or each.entry.payment_id),
+        )
+        for each in result.mismatches
+    ]
+
+
+def test_what_is_alike_on_both_sides_matches():
+    lines = [line(2), line(3, "refund", 100)]
+    assert found(lines, [refunded(), paid()]) == (2, [])
+
+
+@pytest.mark.parametrize(
+    ("lines", "entries", "expected"),
+    [
+        ([line(2)], [], (Finding.MISSING_HERE, 2, None)),
+        ([], [paid()], (Finding.MISSING_THERE, None, "pay_1")),
+        ([line(2, amount=499)], [paid()], (Finding.AMOUNT_DIFFERS, 2, "pay_1")),
+        ([line(2, currency="USD")], [paid()], (Finding.CURRENCY_DIFFERS, 2, "pay_1")),
+    ],
+)
+def test_each_way_to_differ_has_its_name(lines, entries, expected):
+    assert found(lines, entries) == (0, [expected])
+
+
+def test_a_refund_is_no_payment():
+    assert found([line(2, "refund", 500)], [paid()]) == (
+        0,
+        [(Finding.MISSING_THERE, None, "pay_1"), (Finding.MISSING_HERE, 2, None)],
+    )
+
+
+def test_a_line_that_is_there_twice_matches_once():
+    assert found([line(2), line(3)], [paid()]) == (1, [(Finding.MISSING_HERE, 3, None)])
+
+
+def test_refunds_of_a_payment_match_as_a_multiset():
+    entries = [refunded("re_1", 10), refunded("re_2", 10), refunded("re_3", 30)]
+    lines = [line(2, "refund", 30), line(3, "refund", 10), line(4, "refund", 10)]
+    assert found(lines, entries) == (3, [])
+    assert found(lines[:2], entries) == (2, [(Finding.MISSING_THERE, None, "re_2")])
+    lines[2] = line(4, "refund", 11)
+    assert found(lines, entries) == (2, [(Finding.AMOUNT_DIFFERS, 4, "re_2")])
+
+
+def test_a_pair_of_one_currency_is_nearer_than_one_of_two():
+    entries = [refunded("re_1", 10, "USD"), refunded("re_2", 20)]
+    lines = [line(2, "refund", 21), line(3, "refund", 20, "EUR")]
+    assert found(lines, entries) == (
+        0,
+        [(Finding.AMOUNT_DIFFERS, 2, "re_2"), (Finding.CURRENCY_DIFFERS, 3, "re_1")],
+    )
+
+
+def test_what_the_ledger_has_of_other_days_is_not_missing_in_the_file():
+    entries = [paid("pay_1", created=9), paid("pay_2", created=10), paid("pay_3", created=20)]
+    period = Period(10, 20)
+    assert found([], entries, period) == (0, [(Finding.MISSING_THERE, None, "pay_2")])
+    # What the file has of other days is found all the same.
+    assert found([line(2), line(3, payment="pay_2")], entries, period) == (2, [])
+    assert found([line(2, amount=1), line(3, payment="pay_2")], entries, period) == (
+        1,
+        [(Finding.AMOUNT_DIFFERS, 2, "pay_1")],
+    )
+
+
+def test_a_refund_of_another_amount_and_period_is_another_refund():
+    entries = [refunded("re_1", 10, created=1), refunded("re_2", 15, created=11)]
+    period = Period(10, None)
+    # Alike twice: that of the period is meant, so that it is not missing in the file.
+    twice = [*entries, refunded("re_3", 15, created=2)]
+    assert found([line(2, "refund", 15)], twice, period) == (1, [])
+    assert found([line(2, "refund", 10), line(3, "refund", 15)], entries, period) == (2, [])
+    assert found([line(2, "refund", 15), line(3, "refund", 11)], entries, period) == (
+        1,
+        [(Finding.MISSING_HERE, 3, None)],
+    )
+
+
+# Few of everything, so that they meet.
+payments = st.sampled_from(["pay_1", "pay_2"])
+kinds = st.sampled_from(["payment", "refund"])
+monies = st.builds(Money, st.integers(0, 3), st.sampled_from(["KZT", "JPY"]))
+times = st.integers(0, 9)
+periods = st.builds(Period, st.none() | st.integers(0, 9), st.none() | st.integers(0, 9))
+
+
+@st.composite
+def books(draw):
+    """Entries that stand: at most one of each payment, any number of refunds, each at its place."""
+    entries = []
+    for number, payment in enumerate(("pay_1", "pay_2", "pay_3")):
+        if draw(st.booleans()):
+            money, created = draw(monies), draw(times)
+            fields = (money.amount_minor, money.currency, created)
+            entries.append(paid(payment, *fields, offset=len(entries)))
+        for money, created in draw(st.lists(st.tuples(monies, times), max_size=4)):
+            fields = (money.amount_minor, money.currency, created)
+            refund_id, offset = f"re_{number}_{len(entries)}", len(entries)
+            entries.append(refunded(refund_id, *fields, payment=payment, offset=offset))
+    return entries
+
+
+@st.composite
+def files(draw):
+    drawn = draw(st.lists(st.tuples(payments, kinds, monies), max_size=8))
+    return [Line(number, *each) for number, each in enumerate(drawn, 2)]
+
+
+@given(files(), books(), periods, st.randoms(use_true_random=False))
+def test_the_order_of_lines_and_entries_changes_nothing(lines, entries, period, random):
+    result = reconcile(lines, entries, period)
+    random.shuffle(lines)
+    random.shuffle(entries)
+    assert reconcile(lines, entries, period) == result
+
+
+@given(files(), books(), periods)
+def test_every_line_and_every_entry_of_the_period_is_counted_once(lines, entries, period):
+    result = reconcile(lines, entries, period)
+    told = Counter(each.line for each in result.mismatches if each.line)
+    held = Counter(each.entry.entry_id for each in result.mismatches if each.entry)
+    assert max([*told.values(), *held.values()], default=1) == 1
+    assert sum(total.lines for total in result.totals) == len(lines)
+    assert result.matched + len(told) == len(lines)
+    counted = sum(total.entries for total in result.totals)
+    assert counted == result.matched + len(held)
+    inside = [entry for entry in entries if entry in period]
+    assert counted >= len(inside)
+    if period == ALWAYS:
+        assert counted == len(entries)
+
+
+@given(files(), books())
+def test_as_many_match_as_two_multisets_have_in_common(lines, entries):
+    there = Counter((each.payment_id, each.kind, each.money) for each in lines)
+    here = Counter((each.payment_id, kind_of(each), money_of(each)) for each in entries)
+    assert reconcile(lines, entries, ALWAYS).matched == (there & here).total()
+
+
+@given(files(), books())
+def test_totals_are_the_sums_of_each_side_by_currency_and_kind(lines, entries):
+    result = reconcile(lines, entries, ALWAYS)
+    there: Counter = Counter()
+    here: Counter = Counter()
+    for each in lines:
+        there[each.money.currency, each.kind] += each.money.amount_minor
+    for entry in entries:
+        here[money_of(entry).currency, kind_of(entry)] += money_of(entry).amount_minor
+    assert {(t.currency, t.kind): t.lines_minor for t in result.totals if t.lines} == there
+    assert {(t.currency, t.kind): t.entries_minor for t in result.totals if t.entries} == here
+
+
+@given(books(), periods)
+def test_a_file_of_what_stands_in_the_period_matches_whole(entries, period):
+    inside = [entry for entry in entries if entry in period]
+    lines = [
+        Line(number, each.payment_id, kind_of(each), money_of(each))
+        for number, each in enumerate(inside, 2)
+    ]
+    result = reconcile(lines, entries, period)
+    assert (result.matched, result.mismatches) == (len(inside), [])
+    assert all(total.lines_minor == total.entries_minor for total in result.totals)

@@ -1,0 +1,88 @@
+"""What a worker counts: chunks as a whole, once they are written, under a bounded set of names."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from ledger.payments import Anomaly
+from ledger.rejections import Reason
+from processors.metrics import HOPS, WorkerMetrics
+from processors.settings import WorkerSettings
+from processors.tables import Rows
+from processors.worker import create_app
+from tests.fakes import FakeConsumer
+from tests.scraped import Scraped
+
+
+def scraped(metrics: WorkerMetrics) -> Scraped:
+    return Scraped(metrics.page().decode(), "worker")
+
+
+def test_each_outcome_of_a_chunk_is_counted_by_what_it_is():
+    metrics = WorkerMetrics()
+    chunk = {"folded": 5, "duplicate": 2, "rejected.currency_unknown": 3, "forgotten": 7}
+    metrics.judged(
+        Counter(chunk | {"unfolded.payout.created": 4, "replayed": 6}), {"payment.succeeded": 5}
+    )
+    metrics.judged(Counter({"folded": 1, "rejected.id_missing": 1}))
+    page = scraped(metrics)
+    assert page.by("outcome", "records_total") == {
+        "folded": 6,
+        "duplicate": 2,
+        "rejected": 4,
+        "unfolded": 4,
+        "replayed": 6,
+    }
+    assert page.by("reason", "rejected_total") == {"currency_unknown": 3, "id_missing": 1}
+    assert page.by("type", "unfolded_total") == {"payout.created": 4}
+    assert page.by("type", "folded_total") == {"payment.succeeded": 5}
+    assert page.value("forgotten_total") == 7
+
+
+def test_types_that_come_from_outside_have_no_more_than_twenty_series():
+    metrics = WorkerMetrics()
+    for n in range(1000):
+        metrics.judged(Counter({f'unfolded.made_up{{"{n}"}}\n': 1}))
+    metrics.judged(Counter({'unfolded.made_up{"0"}\n': 1}))
+    types = scraped(metrics).by("type", "unfolded_total")
+    assert len(types) == 21
+    assert types["other"] == 980
+    assert types['made_up{"0"}\n'] == 2
+
+
+def test_what_may_be_counted_is_there_before_it_is():
+    page = scraped(WorkerMetrics())
+    assert all(page.value("rejected_total", reason=reason) == 0 for reason in Reason)
+    assert all(page.value("order_anomalies_total", anomaly=name) == 0 for name in Anomaly.__args__)
+    assert all(page.value("chunk_records_count", hop=hop) == 0 for hop in HOPS)
+
+
+async def test_a_chunk_is_timed_and_counted_if_its_work_comes_to_its_end():
+    metrics, consumer = WorkerMetrics(), FakeConsumer()
+
+    async def work(chunk):
+        if chunk.records[0].offset == 5:
+            raise ZeroDivisionError
+
+    timed = metrics.timed("payments", work)
+    await timed(consumer.chunk(0, 0, 1, 2))
+    with pytest.raises(ZeroDivisionError):
+        await timed(consumer.chunk(0, 5, 6))
+    page = scraped(metrics)
+    assert page.by("hop", "chunk_records_count") == {"payments": 1}
+    assert page.by("hop", "chunk_records_sum") == {"payments": 3}
+    assert page.by("hop", "chunk_seconds_count") == {"payments": 1}
+
+
+def test_a_table_tells_its_size_and_opens_nothing_for_it(tmp_path: Path):
+    table = create_app(WorkerSettings(data_dir=tmp_path, partitions=4)).chunk_tables["payments"]
+    assert table.sizes() == (0, 0)
+    table.write(2, Rows((b"pay_%d" % n, b"x" * 1000) for n in range(100)), 0)
+    keys, size_bytes = table.sizes()
+    # The offset of the changelog is one more.
+    assert keys == 101
+    assert size_bytes > 100_000
+    assert [folder.name for folder in (tmp_path / "tables").rglob("payments-*.db")] == [
+        "payments-2.db"
+    ]

@@ -1,0 +1,18 @@
+"""docs/http.md says of the views' errors what they are."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs" / "http.md").read_text()
+VIEWS = "".join(file.read_text() for file in (ROOT / "processors" / "views").glob("*.py"))
+
+
+def test_every_error_of_a_view_stands_beside_its_status():
+    section = PAGE.partition("\nOf the views:\n")[2]
+    raised = re.findall(
+        r'(?:ProblemError\(|Problem\(status=)\s*(\d{3}),\s*(?:code=)?"(\w+)"', VIEWS
+    )
+    assert len(raised) >= 10
+    for status, code in raised:
+        assert re.search(rf"^\| {status} \|.*`{code}`", section, re.MULTILINE), code

@@ -1,0 +1,193 @@
+"""What watches the ledger fits it: alarms and dashboard name metrics that there are, and pages."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cli.metrics_table import PAGE, programs, with_tables
+
+ROOT = Path(__file__).parents[1]
+PROMETHEUS = ROOT / "deploy" / "prometheus"
+RULES = yaml.safe_load((PROMETHEUS / "alerts.yaml").read_text())
+SCRAPES = yaml.safe_load((PROMETHEUS / "prometheus.yaml").read_text())
+DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "plexy-ledger.json").read_text())
+TESTS = yaml.safe_load((PROMETHEUS / "alerts_test.yaml").read_text())
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+
+ALARMS = {rule["alert"]: rule for group in RULES["groups"] for rule in group["rules"]}
+QUERIES = {
+    f"{panel['title']} {target['refId']}": target["expr"]
+    for panel in DASHBOARD["panels"]
+    for target in panel.get("targets", ())
+}
+EXPRESSIONS = {name: rule["expr"] for name, rule in ALARMS.items()} | QUERIES
+
+# `.ci/run` puts it into build/tools.
+PROMTOOL = shutil.which("promtool") or shutil.which(str(ROOT / "build" / "tools" / "promtool"))
+
+_GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
+_RANGE = re.compile(r"\[[^]]*\]")
+_WORDS = frozenset({"and", "or", "unless", "bool", "offset"})
+# A name with its selector; a bracket behind it makes it a function. Numbers are taken whole.
+_NAME = re.compile(r"\d[\w.]*|([a-zA-Z_:][\w:]*)\s*(?:\{([^}]*)\})?\s*(\()?")
+_MATCHER = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*""')
+
+
+def selected(expression: str) -> Iterator[tuple[str, set[str]]]:
+    """Yield each metric that a PromQL expression names, with the labels that it asks of it.
+
+    >>> sorted(selected('sum by (job) (rate(a_total{b!~"c(d"}[5m])) / 2e3 > on (h) i'))
+    [('a_total', {'b'}), ('i', set())]
+    """
+    text = re.sub(r'"(?:[^"\\]|\\.)*"', '""', expression)
+    text = _RANGE.sub("", _GROUPING.sub(" ", text))
+    for name, matchers, bracket in _NAME.findall(text):
+        if name and not bracket and name not in _WORDS:
+            yield name, set(_MATCHER.findall(matchers))
+
+
+def grouped(expression: str) -> set[str]:
+    """Return the labels that an expression groups by."""
+    return {
+        label.strip()
+        for labels in _GROUPING.findall(expression)
+        for label in labels.split(",")
+        if label.strip()
+    }
+
+
+def known() -> dict[str, set[str]]:
+    """Return the labels of every series that a scrape may bring, by its name."""
+    found = {"up": set[str]()}
+    for metrics in programs().values():
+        for metric in metrics.declared:
+            labels = set(metric.labels)
+            if metric.kind == "histogram":
+                found[f"{metric.name}_bucket"] = labels | {"le"}
+                found |= {f"{metric.name}_{suffix}": labels for suffix in ("sum", "count")}
+            else:
+                found[metric.name] = labels
+        for family in metrics.registry.collect():
+            if family.name.startswith("process_"):
+                found |= {sample.name: set() for sample in family.samples}
+    return {name: labels | {"job", "instance"} for name, labels in found.items()}
+
+
+KNOWN = known()
+
+
+@pytest.mark.parametrize("name", EXPRESSIONS)
+def test_every_metric_and_label_that_an_alarm_or_a_panel_names_is_one_that_a_program_has(name):
+    found = list(selected(EXPRESSIONS[name]))
+    assert found
+    for metric, labels in found:
+        assert metric in KNOWN
+        assert labels <= KNOWN[metric]
+    assert grouped(EXPRESSIONS[name]) <= set.union(*(KNOWN[metric] for metric, _ in found))
+
+
+@pytest.mark.parametrize("program", programs())
+def test_what_is_declared_is_what_a_scrape_brings(program):
+    metrics = programs()[program]
+    families = {
+        (f"{f.name}_total" if f.type == "counter" else f.name): f
+        for f in metrics.registry.collect()
+        if f.name.startswith("plexy_ledger_")
+    }
+    assert {name: (f.type, f.documentation) for name, f in families.items()} == {
+        each.name: (each.kind, each.text) for each in metrics.declared
+    }
+    labels = {each.name: set(each.labels) for each in metrics.declared}
+    for name, family in families.items():
+        assert all(set(sample.labels) - {"le"} == labels[name] for sample in family.samples)
+
+
+def test_the_page_of_metrics_is_what_the_programs_declare():
+    stale = "docs/metrics.md is old: run `python -m cli.metrics_table`"
+    assert PAGE.read_text() == with_tables(PAGE.read_text()), stale
+
+
+def test_a_name_is_not_passed_over():
+    expression = 'histogram_quantile(0.99, sum by (le) (rate(x_bucket{a="2"}[5m]))) > 1e3 unless y'
+    assert list(selected(expression)) == [("x_bucket", {"a"}), ("y", set())]
+    assert list(selected('time() - z{job=~"a(b|c)"} * on (job) group_left () 0.8')) == [
+        ("z", {"job"})
+    ]
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_an_alarm_says_how_urgent_it_is_and_leads_to_a_section_that_there_is(name):
+    rule = ALARMS[name]
+    assert rule["labels"]["severity"] in {"page", "ticket"}
+    page, _, anchor = rule["annotations"]["runbook"].partition("#")
+    headings = re.findall(r"(?m)^#+ (.+)$", (ROOT / page).read_text())
+    assert anchor in {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
+    assert rule["annotations"]["summary"]
+    (row,) = [line for line in OPERATIONS.splitlines() if line.startswith(f"| `{name}` |")]
+    assert all(cell.strip() for cell in row.split("|")[1:4])
+
+
+def test_what_wakes_somebody_is_tested():
+    tested = {
+        each["alertname"]
+        for test in TESTS["tests"]
+        for each in test["alert_rule_test"]
+        if each.get("exp_alerts")
+    }
+    assert {name for name, rule in ALARMS.items() if rule["labels"]["severity"] == "page"} <= tested
+
+
+def test_the_jobs_that_alarms_ask_for_are_scraped():
+    jobs = {scrape["job_name"] for scrape in SCRAPES["scrape_configs"]}
+    asked = {job for text in EXPRESSIONS.values() for job in re.findall(r'job="([^"]+)"', text)}
+    assert asked
+    assert asked <= jobs
+
+
+def test_panels_have_their_data_from_the_source_that_is_chosen_and_do_not_overlap():
+    places: set[tuple[int, int]] = set()
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+    for panel in DASHBOARD["panels"]:
+        at = panel["gridPos"]
+        taken = {(at["x"] + i, at["y"] + j) for i in range(at["w"]) for j in range(at["h"])}
+        assert not taken & places, panel["title"]
+        assert at["x"] + at["w"] <= 24
+        places |= taken
+        for target in panel.get("targets", ()):
+            assert target["datasource"]["uid"] == "${datasource}"
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
+@pytest.mark.parametrize(
+    "check",
+    [
+        ["check", "rules", "alerts.yaml"],
+        ["test", "rules", "alerts_test.yaml"],
+        ["check", "config", "prometheus.yaml"],
+    ],
+    ids=" ".join,
+)
+def test_prometheus_own_tool_finds_nothing_wrong(check):
+    done = subprocess.run(
+        [PROMTOOL, *check], cwd=PROMETHEUS, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
+@pytest.mark.parametrize("name", QUERIES)
+def test_prometheus_parses_each_query_of_the_dashboard(name, tmp_path):
+    # Grafana puts the interval in.
+    rule = {"record": "panel", "expr": QUERIES[name].replace("$__rate_interval", "1m")}
+    file = tmp_path / "rules.yaml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": [rule]}]}))
+    done = subprocess.run(
+        [PROMTOOL, "check", "rules", str(file)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,196 @@
+"""The site of the documentation, built as `make docs` builds it: whole, linked, and by itself."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from cli.settings_table import rows
+from ledger.topics import TopicNames, all_topics
+from website.hooks import _entries
+from website.reference import commands
+
+ROOT = Path(__file__).parents[2]
+# What a browser fetches by itself when it shows a page; an <a> waits for a person.
+FETCHED = {
+    "script": "src",
+    "link": "href",
+    "img": "src",
+    "iframe": "src",
+    "source": "src",
+    "video": "src",
+    "audio": "src",
+    "object": "data",
+    "embed": "src",
+}
+# Of these links of a page's head nothing is fetched.
+NAMED_ONLY = {"canonical", "next", "prev", "alternate"}
+
+
+class _Page(HTMLParser):
+    """What a page fetches, links to, and can be linked to."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.file = file
+        self.fetched: list[str] = []
+        self.links: list[str] = []
+        self.anchors: set[str] = set()
+        self.paragraphs: list[str] = []
+        self._in: list[str] = []
+        self.feed(file.read_text())
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attributes}
+        self.anchors |= {values[name] for name in ("id", "name") if name in values}
+        if tag == "p":
+            self.paragraphs.append("")
+        if tag == "a" and "href" in values:
+            self.links.append(values["href"])
+        elif tag in FETCHED and values.get("rel", "") not in NAMED_ONLY:
+            self.fetched.append(values.get(FETCHED[tag], ""))
+
+    def handle_data(self, data: str) -> None:
+        if self.paragraphs:
+            self.paragraphs[-1] += data
+
+
+class _Site:
+    """The built site."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def pages(self) -> dict[str, _Page]:
+        files = sorted(self.folder.rglob("*.html"))
+        return {str(file.relative_to(self.folder)): _Page(file) for file in files}
+
+    @cached_property
+    def searched(self) -> list[dict[str, Any]]:
+        script = (self.folder / "search" / "search_index.js").read_text()
+        return json.loads(script.partition("=")[2])["docs"]
+
+    def broken(self, page: _Page) -> Iterator[str]:
+        """Yield the links of a page within the site that lead nowhere."""
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            path = unquote(parts.path)
+            target = (page.file.parent / path).resolve() if path else page.file
+            name = str(target.relative_to(self.folder)) if target != self.folder else "index.html"
+            if name not in self.pages:
+                if not target.is_file():
+                    yield link
+            elif parts.fragment and unquote(parts.fragment) not in self.pages[name].anchors:
+                yield link
+
+
+def _build(folder: Path, environment: Mapping[str, str] = os.environ) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder],
+        cwd=ROOT,
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> _Site:
+    folder = tmp_path_factory.mktemp("site").resolve()
+    _build(folder)
+    return _Site(folder)
+
+
+def test_every_page_of_the_documentation_is_in_the_site(site):
+    sources = {file.relative_to(ROOT / "docs") for file in (ROOT / "docs").rglob("*.md")}
+    wanted = {str(path.with_suffix(".html")).replace("README", "index") for path in sources}
+    made = {f"reference/{name}.html" for name in ("commands", "settings", "topics")}
+    assert set(site.pages) == wanted | made | {"changelog.html", "404.html"}
+
+
+def test_every_page_is_in_the_navigation_of_the_first(site):
+    first = site.pages["index.html"]
+    linked = {str(Path(unquote(urlsplit(link).path))) for link in first.links}
+    assert set(site.pages) - {"index.html", "404.html"} <= linked
+
+
+def test_no_page_fetches_anything_from_elsewhere(site):
+    for name, page in site.pages.items():
+        assert len(page.fetched) > 3, name
+        outside = [url for url in page.fetched if urlsplit(url).scheme or urlsplit(url).netloc]
+        assert outside == [], name
+
+
+def test_no_style_fetches_anything_from_elsewhere(site):
+    styles = list(site.folder.rglob("*.css"))
+    assert styles
+    for style in styles:
+        assert re.findall(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", style.read_text()) == []
+
+
+def test_every_link_within_the_site_leads_somewhere(site):
+    broken = {
+        name: found
+        for name, page in site.pages.items()
+        if name != "404.html" and (found := list(site.broken(page)))
+    }
+    assert broken == {}
+
+
+def test_the_search_finds_words_of_pages_and_of_generated_ones(site):
+    texts = {entry["location"]: entry["text"] for entry in site.searched}
+    assert any("partially_refunded" in text for text in texts.values())
+    assert any(location.startswith("reference/settings.html") for location in texts)
+
+
+def test_the_search_finds_its_worker_before_its_script_also_in_a_page_from_a_folder(site):
+    for name, page in site.pages.items():
+        names = [Path(urlsplit(url).path).name.split(".")[0] for url in page.fetched]
+        assert names.index("iframe-worker") < names.index("bundle"), name
+
+
+def test_no_table_or_block_of_code_is_left_as_text(site):
+    for name, page in site.pages.items():
+        left = [text for text in page.paragraphs if re.match(r"\s*(\||```)", text)]
+        assert left == [], name
+
+
+def test_there_is_a_light_and_a_dark_form(site):
+    text = (site.folder / "index.html").read_text()
+    assert {"default", "slate"} <= set(re.findall(r'data-md-color-scheme="(\w+)"', text))
+
+
+def test_the_reference_has_every_setting_and_every_topic(site):
+    settings = (site.folder / "reference" / "settings.html").read_text()
+    assert [row.variable for row in rows() if f"<code>{row.variable}</code>" not in settings] == []
+    topics = (site.folder / "reference" / "topics.html").read_text()
+    names = [topic.name for topic in all_topics(TopicNames(), "plexy-ledger")]
+    assert [name for name in names if f"<code>{name}</code>" not in topics] == []
+
+
+def test_the_page_of_commands_has_each_command_with_its_options_and_an_example():
+    page = commands()
+    assert "\n## rejected retry\n" in page
+    assert "| `--wait <float range>` |" in page
+    assert "\n$ plexy-ledger verify --order ord_1001\n" in page
+
+
+def test_a_place_in_the_navigation_without_a_page_is_left_out_and_a_folder_is_its_pages():
+    pages = ["a.md", "b/1.md", "b/README.md"]
+    nav = [{"A": "a.md"}, {"B": "b/"}, {"C": [{"D": "d.md"}]}]
+    assert list(_entries(nav, pages)) == [{"A": "a.md"}, {"B": ["b/README.md", "b/1.md"]}]

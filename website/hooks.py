@@ -1,0 +1,89 @@
+"""What mkdocs does beside its own: pages that are made from the program, navigation, links.
+
+In: the pages in docs/ and the navigation in mkdocs.yml. Out: the same with the generated pages, and
+with each folder of the navigation as its pages. Never: a file in docs/: what is made from the
+program is made anew with each build, and so can't be out of date.
+
+A page that the navigation names and that is not there yet is left out; one that is there and has no
+place in it fails the build (``validation`` in mkdocs.yml).
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+from website.reference import commands, settings, topics
+
+_ROOT: Final = Path(__file__).resolve().parent.parent
+_RELATIVE_LINK: Final = re.compile(r"\[([^\]]*)\]\(((?!\w+:)[^)#\s]+)([^)]*)\)")
+# What of the repository's own pages stands here too, under another name.
+_OWN_PAGES: Final = {
+    "CHANGELOG.md": "changelog.md",
+    "README.md#settings": "reference/settings.md",
+}
+
+
+def on_files(files: Files, *, config: MkDocsConfig) -> Files:
+    """Add the generated pages, and write out the navigation."""
+    for name, content in _generated().items():
+        files.append(File.generated(config, name, content=content))
+    pages = sorted(file.src_uri for file in files.documentation_pages())
+    config.nav = list(_entries(config.nav or [], pages))
+    return files
+
+
+def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Leave its text of a link to what the site has not: a repository's file, a mere folder."""
+    del files
+    folder = Path(config.docs_dir, page.file.src_uri).parent
+
+    def shown(link: re.Match[str]) -> str:
+        text, path, anchor = link.groups()
+        target = (folder / path).resolve()
+        if target.is_dir() and not (target / "README.md").exists():
+            return text
+        if target.is_relative_to(config.docs_dir) or not target.exists():
+            return link[0]
+        own = _OWN_PAGES.get(f"{target.relative_to(_ROOT)}{anchor}")
+        here = PurePosixPath(page.file.src_uri).parent
+        return f"[{text}]({os.path.relpath(own, here)})" if own else text
+
+    return _RELATIVE_LINK.sub(shown, markdown)
+
+
+def _generated() -> dict[str, str]:
+    changelog = (_ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    return {
+        "reference/commands.md": commands(),
+        "reference/settings.md": settings(),
+        "reference/topics.md": topics(),
+        "changelog.md": changelog.replace("](docs/", "]("),
+    }
+
+
+def _entries(nav: list[Any], pages: list[str]) -> Iterator[Any]:
+    """Yield the navigation's entries: those with a page, folders as their pages.
+
+    >>> pages = ["a.md", "b/1.md", "b/README.md"]
+    >>> list(_entries([{"A": "a.md"}, {"B": "b/"}, {"C": [{"D": "d.md"}]}], pages))
+    [{'A': 'a.md'}, {'B': ['b/README.md', 'b/1.md']}]
+    """
+    for entry in nav:
+        ((title, target),) = entry.items()
+        if isinstance(target, list):
+            below = list(_entries(target, pages))
+        elif target.endswith("/"):
+            below = sorted(
+                (page for page in pages if page.startswith(target)),
+                key=lambda page: (not page.endswith("README.md"), page),
+            )
+        else:
+            below = target if target in pages else []
+        if below:
+            yield {title: below}

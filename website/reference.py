@@ -1,0 +1,113 @@
+"""The reference pages that are made from the program: commands, settings, topics.
+
+In: the typer application, the settings classes, the topics that the ledger describes. Out: pages in
+Markdown. Never: a sentence that the program does not say itself, but for the page's first lines.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import typer.main
+
+from cli.main import app
+from cli.settings_table import as_markdown, variables
+from ledger.topics import TABLES, Topic, TopicNames, all_topics, changelog_name
+
+_GROUP: Final = "plexy-ledger"
+_DAY_MS: Final = 24 * 3600 * 1000
+
+_COMMANDS: Final = """\
+# Commands
+
+What `plexy-ledger COMMAND --help` says. Exit codes are the same for all: 0 done, 1 failed or
+different, 2 a wrong argument or setting, 130 interrupted.
+"""
+_SETTINGS: Final = """\
+# Settings
+
+All are environment variables. Each program reads those that name it, checks them once when it
+starts, and ends with exit code 2 and one line where one can't be used.
+
+"""
+_TOPICS: Final = """\
+# Topics
+
+`plexy-ledger topics` creates them, and `plexy-ledger topics --check` compares them with this. All
+have `LEDGER_PARTITIONS` partitions, for life, and `LEDGER_TOPIC_PREFIX` before their names. What
+their records hold, and what a second version's names are: [how it
+works](../architecture.md#topics).
+
+| Topic | What it is | Kept | `cleanup.policy` | `retention.ms` |
+|---|---|---|---|---|
+"""
+
+
+def commands() -> str:
+    """Return the page of the commands: what `--help` says of each."""
+    group = typer.main.get_command(app)
+    sections = (f"\n## {name}\n\n{_command(name, each)}\n" for name, each in _leaves(group))
+    return _COMMANDS + "".join(sections)
+
+
+def settings() -> str:
+    """Return the page of the settings: the table of `plexy-ledger settings`."""
+    return f"{_SETTINGS}{as_markdown()}\n"
+
+
+def topics() -> str:
+    """Return the page of the topics: their names in version 1, and how each must be set."""
+    names = TopicNames()
+    meanings = {
+        changelog_name(_GROUP, table): f"What the table `{table}` is recovered from."
+        for table in TABLES
+    }
+    for attribute, kind in vars(TopicNames).items():
+        if isinstance(kind, property):
+            meanings[getattr(names, attribute)] = (kind.__doc__ or "").partition("\n")[0]
+    described = all_topics(names, _GROUP)
+    rows = [
+        f"| `{topic.name}` | {meanings[topic.name]} | {_kept(topic)} | {topic.cleanup_policy} "
+        f"| {topic.retention_ms} |\n"
+        for topic in described
+    ]
+    common = set.intersection(*(set(topic.config.items()) for topic in described))
+    shared = ", ".join(f"`{name}={value}`" for name, value in sorted(common))
+    return f"{_TOPICS}{''.join(rows)}\nEach of them also has {shared}.\n"
+
+
+def _kept(topic: Topic) -> str:
+    if topic.cleanup_policy == "compact":
+        return "the last record of each key"
+    return "for ever" if topic.retention_ms < 0 else f"{topic.retention_ms // _DAY_MS} days"
+
+
+def _leaves(group: Any, *before: str) -> Iterator[tuple[str, Any]]:
+    """Yield each command with its name in full, those of groups too."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _leaves(command, *before, name)
+        else:
+            yield " ".join([*before, name]), command
+
+
+def _command(name: str, command: Any) -> str:
+    context = command.make_context(
+        f"plexy-ledger {name}", [], resilient_parsing=True, help_option_names=["--help", "-h"]
+    )
+    usage = " ".join(command.get_usage(context).split())
+    records = [param.get_help_record(context) for param in command.get_params(context)]
+    rows = [f"| `{_cell(record[0])}` | {_cell(record[1])} |" for record in records if record]
+    read = ", ".join(f"`{variable}`" for variable in variables(name.partition(" ")[0]))
+    lines = [
+        *(command.help or "").splitlines(),
+        *("", "```text", usage, "```"),
+        *("", "| Argument or option | Meaning |", "|---|---|", *rows),
+        *("", "```console", *(f"$ {line}" for line in command.epilog.splitlines()), "```"),
+        *("", f"[Settings](settings.md): {read or 'none'}."),
+    ]
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """Return a text as one line of a table."""
+    return " ".join(text.split()).replace("|", "\\|")
