@@ -54,7 +54,8 @@ def _more_anomalies(changed: Mapping[str, Order], known: Mapping[str, Order]) ->
     """Return how many more orders than before have each anomaly."""
     more: dict[str, int] = {}
     for order_id, order in changed.items():
-        add(more, counted(order))
-        for name, number in counted(known.get(order_id)).items():
-            add(more, {name: -number})
+        before, now = counted(known.get(order_id)), counted(order)
+        if before != now:
+            add(more, now)
+            add(more, {name: -number for name, number in before.items()})
     return more

@@ -65,11 +65,15 @@ function failure(error, again) {
     "section",
     { class: "empty", role: "alert" },
     h("h1", {}, isMissing ? "Not in the ledger" : "That did not work"),
-    h("p", {}, error.message),
+    h("p", {}, sentence(error.message)),
     isMissing &&
       h("p", {}, "What was delivered a moment ago may need a second. Is the id complete?"),
     h("button", { type: "button", onclick: again }, "Try again"),
   );
+}
+
+function sentence(text) {
+  return `${text.slice(0, 1).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
 }
 
 function nowhere(place) {

@@ -107,7 +107,7 @@ class OrderPage {
     this.slider.setAttribute("aria-valuetext", text);
     this.now.disabled = this.isNow;
     this.timeline.mark(this.deliveries, this.isNow ? null : at);
-    replace(this.asOf, this.isNow ? "Now" : [time(at), `, ${text}`]);
+    replace(this.asOf, this.isNow ? "With all that has arrived" : [time(at), `, ${text}`]);
     if (this.isNow) return replace(this.state, stateOf(this.document));
     const as_of = new Date(at).toISOString();
     let shown;
