@@ -144,7 +144,8 @@ async def test_a_connection_that_stalls_is_closed(begun):
         with contextlib.suppress(ConnectionResetError):
             async with asyncio.timeout(5):
                 assert await reader.read() == b""
-        assert time.monotonic() - began >= 0.3
+        # The loop's clock has whole milliseconds.
+        assert time.monotonic() - began >= 0.298
 
 
 async def test_a_trickle_does_not_keep_a_connection():
