@@ -154,6 +154,7 @@ def describe(planned: Plan, *, now_s: int, on_terminal: bool) -> str:
     return f"""
 The ledger is running; Ctrl-C stops it.
 
+  page      {planned.views_url}/
   webhooks  {planned.webhook_url}
   orders    {planned.views_url}/orders/<order id>
   payments  {planned.views_url}/payments/<payment id>

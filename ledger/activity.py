@@ -6,12 +6,14 @@ that of the fact, in UTC. An entry and its reversal have one day, so that they l
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, TypeVar
 
 from ledger.journal import Entry, entry_of
 from ledger.payments import Payment, standing_facts
 
 DAY_S: Final = 24 * 3600
+
+Key = TypeVar("Key")
 
 Activity = Mapping[tuple[str, str, int], int]
 """Minor units by account, currency and day, in days since 1970-01-01."""
@@ -32,7 +34,7 @@ def standing_activity(payment: Payment) -> dict[tuple[str, str, int], int]:
     return activity_of(entry_of(subject, fact) for subject, fact in standing_facts(payment).items())
 
 
-def add(sums: dict[tuple[str, str, int], int], more: Activity) -> None:
+def add(sums: dict[Key, int], more: Mapping[Key, int]) -> None:
     """Add sums to others."""
     for key, amount in more.items():
         sums[key] = sums.get(key, 0) + amount

@@ -87,10 +87,13 @@ def new_anomalies(document: OrderDocument, before: Order | None) -> set[str]:
     """Return the anomalies that an order's document has now, and had not before."""
     if not document.anomalies:
         return set()
-    held = before.payments.values() if before else ()
-    return set(document.anomalies) - {
-        name for each in held if each.payment for name in each.payment.anomalies
-    }
+    return set(document.anomalies) - anomalies_of(before)
+
+
+def anomalies_of(order: Order | None) -> set[str]:
+    """Return the names of what does not fit together in an order's payments."""
+    payments = order.payments.values() if order else ()
+    return {name for each in payments if each.payment for name in each.payment.anomalies}
 
 
 def describe(order: Order) -> OrderDocument | None:
@@ -100,14 +103,13 @@ def describe(order: Order) -> OrderDocument | None:
         return None
     totals = _totals(payments)
     times = [event.created for payment in payments for event in payment.events]
-    anomalies = {name for payment in payments for name in payment.anomalies}
     return OrderDocument(
         order_id=order.order_id,
         status=_status(payments, totals.values()),
         version=len(times),
         totals=totals,
         payments=tuple(payments),
-        anomalies=tuple(sorted(anomalies)),
+        anomalies=tuple(sorted(anomalies_of(order))),
         first_event=min(times),
         last_event=max(times),
     )

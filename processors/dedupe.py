@@ -8,6 +8,7 @@ key that is none. Never: an id that is deleted before it is forgotten.
 from collections import Counter
 from collections.abc import Iterable
 from functools import partial
+from operator import attrgetter
 from typing import Final
 
 import structlog
@@ -37,6 +38,7 @@ log = structlog.get_logger(__name__)
 _SEARCHED_PER_RECORD: Final = 2
 _LEAST_SEARCHED: Final = 200
 _TOLD_EVERY_S: Final = 1.0
+_type_of: Final = attrgetter("type")
 
 
 def add_agent(app: LedgerApp) -> None:
@@ -62,10 +64,11 @@ def add_agent(app: LedgerApp) -> None:
         effects.keep([(PROGRESS_KEY, PROGRESS.encode(result.progress))])
         told = result.counts + Counter(forgotten=len(forgotten))
         effects.then(partial(tell, told, result.rejected))
+        types = Counter(map(_type_of, result.events))
+        effects.then(partial(app.metrics.judged, told, types))
 
     def tell(told: Counter[str], rejected: Iterable[Rejected]) -> None:
         counts.update(told)
-        app.metrics.judged(told)
         for item in rejected:
             _warn(item)
 

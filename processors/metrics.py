@@ -51,6 +51,7 @@ class WorkerMetrics(Metrics):
             f"all others are `{_OTHER}`",
             "type",
         )
+        self.folded = self.counter("folded", "events that count, by type", "type")
         self.forgotten = self.counter("forgotten", "event ids that were deleted for their age")
         self.reused = self.counter(
             "event_ids_reused", "events under an id that was forgotten, which say other things"
@@ -100,8 +101,13 @@ class WorkerMetrics(Metrics):
         self._begin_at_zero()
         ProcessCollector(registry=self.registry)
 
-    def judged(self, counts: Mapping[str, int]) -> None:
-        """Count what `dedupe` made of a chunk, by outcome as ``ledger.deduplication`` names it."""
+    def judged(self, counts: Mapping[str, int], folded: Mapping[str, int] | None = None) -> None:
+        """Count what `dedupe` made of a chunk, by outcome as ``ledger.deduplication`` names it.
+
+        ``folded`` are the events that count, by type: there are few types that do.
+        """
+        for name, number in (folded or {}).items():
+            self.folded.labels(name).inc(number)
         for name, number in counts.items():
             outcome, _, detail = name.partition(".")
             if outcome == "forgotten":
@@ -152,3 +158,13 @@ class WorkerMetrics(Metrics):
         for metric, values in known:
             for value in values:
                 metric.labels(value)
+
+
+def values(counter: Counter) -> dict[str, int]:
+    """Return what a counter with one label has counted, by the label's value."""
+    return {
+        next(iter(sample.labels.values())): int(sample.value)
+        for metric in counter.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_total") and sample.value
+    }

@@ -17,11 +17,12 @@ from processors.disk import require_room
 from processors.effects import Fold, folding
 from processors.identity import claim, member
 from processors.lanes import work_in_lanes
-from processors.metrics import WorkerMetrics
+from processors.metrics import WorkerMetrics, values
+from processors.recent import LastSeconds
 from processors.rejections import Rejections
 from processors.router import Router
 from processors.settings import WorkerSettings
-from processors.sums import Sums
+from processors.sums import Sums, activity, anomalies
 from processors.tables import ChunkTable, rocksdb_options, write_buffers_bytes
 from processors.topic_reader import TopicReader
 from processors.transport import Transport
@@ -53,6 +54,7 @@ class LedgerApp(faust.App):
         self.settings = settings
         self.names = settings.names
         self.metrics = WorkerMetrics()
+        self.recent = LastSeconds()
         self.hops: dict[str, str] = {}
         self.writers = Writers(self, settings.group_id)
         self.transport = Transport(self.conf.broker_consumer, self)
@@ -62,8 +64,10 @@ class LedgerApp(faust.App):
         # For the views.
         self.reader = TopicReader(settings)
         self.rejections = Rejections(self.reader, self.names, settings.partitions)
-        self.sums = Sums(self, self.chunk_tables["payments"], settings.partitions)
-        self.task(self.sums.keep)
+        self.sums = Sums(self, self.chunk_tables["payments"], settings.partitions, activity)
+        self.anomalies = Sums(self, self.chunk_tables["orders"], settings.partitions, anomalies)
+        for each in (self.sums.keep, self.anomalies.keep, self._count_seconds):
+            self.task(each)
 
     async def on_first_start(self) -> None:
         """Create or check the topics: where one is missing, Faust would idle for ever."""
@@ -100,6 +104,11 @@ class LedgerApp(faust.App):
             tp.partition for tp in self.consumer.assignment() if tp.topic == self.names.webhooks
         )
         log.info("ready", partitions=mine, views=str(self.conf.canonical_url))
+
+    async def _count_seconds(self) -> None:
+        while not self.should_stop:
+            await self.sleep(1.0)
+            self.recent.second_is_over(sum(values(self.metrics.records).values()))
 
     @property
     def kafka_client(self) -> AIOKafkaClient:

@@ -121,6 +121,8 @@ class Consumer(driver.Consumer):
         # Where each one starts, from the end of the recovery until the fetch loop has sought it.
         self._starts: dict[TP, int] | None = None
         self._starting = False
+        # Where each one started: so far it was folded before anything of it was done here.
+        self._folded_before: dict[TP, int] = {}
         self._hole: dict[TP, tuple[int, int]] = {}
 
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
@@ -205,6 +207,19 @@ class Consumer(driver.Consumer):
         self.offsets.delivered(tp, chunk.next_offset, records[0].timestamp)
         return chunk
 
+    def lag(self, tp: TP) -> int | None:
+        """Return how many records of a partition are not folded; ``None`` before its first fetch.
+
+        By the end that the last fetch told: Kafka is not asked for it.
+        """
+        folded = self.offsets.committable(tp)
+        if folded is None:
+            folded = self._folded_before.get(tp)
+        if folded is None or tp not in self.assignment():
+            return None
+        end: int | None = self.highwater(tp)
+        return None if end is None else max(end - folded, 0)
+
     async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
         """Return where each partition ends; a changelog behind its last record: see there."""
         ends: Mapping[TP, int] = await super().highwaters(*partitions)
@@ -273,6 +288,7 @@ class Consumer(driver.Consumer):
         # Another rebalance may have come meanwhile; its recovery finds the starts anew.
         if starts is not None and self._starts is starts:
             self._next_offset, self._starts, self._starting = starts, None, False
+            self._folded_before = dict(starts)
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         return iter(
@@ -314,7 +330,7 @@ class Consumer(driver.Consumer):
     def _forget(self) -> None:
         self.offsets.forget()
         cast("Any", self.app).writers.forget()
-        self._next_offset = {}
+        self._next_offset, self._folded_before = {}, {}
         self._starts, self._starting = None, False
         self._hole.clear()
 

@@ -24,7 +24,7 @@ from cli.settings_table import READ_BY, variables
 from ingest.app import create_app
 from ingest.settings import LONGEST_ANSWER_S, IngestSettings
 from processors.settings import WorkerSettings
-from processors.views.access import _OPEN_PATHS
+from processors.views.access import _OPEN_ROUTES
 from processors.worker import _STOPPED_WITHIN_S
 from runtime.settings import Settings, SettingsError
 from runtime.topics import TopicSettings
@@ -252,7 +252,7 @@ def test_probes_ask_paths_that_the_program_serves_and_only_readiness_asks_for_ka
     own = settings(program, tmp_path)
     served = {
         "ingest": lambda: {route.path for route in create_app(own, FakeLog()).routes},
-        "worker": lambda: set(_OPEN_PATHS),
+        "worker": lambda: set(_OPEN_ROUTES),
         "audit": lambda: {route.path for route in create_audit(Audit(own)).routes},
     }[program]()
     port, *_metrics = container(program)["ports"]

@@ -16,6 +16,8 @@ from processors.views import (
     metrics,
     openapi,
     orders,
+    overview,
+    page,
     payments,
     rejections,
 )
@@ -33,7 +35,9 @@ _PAGES: Final = (
     events,
     balances,
     rejections,
+    overview,
     openapi,
+    page,
 )
 
 

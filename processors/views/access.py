@@ -1,7 +1,8 @@
 """Who may read, and what becomes of errors: the two middlewares of all views.
 
 In: requests. Out: the view's answer, or a problem document. Never: an answer without the bearer
-token where one is configured, but for the probes; and never an unexpected error's text.
+token where one is configured, but for the probes and the page's files, which hold no data; and
+never an unexpected error's text.
 """
 
 import hmac
@@ -13,12 +14,14 @@ from aiohttp import web
 
 from processors.topic_reader import LogUnreadableError
 from processors.views.answers import ProblemError, problem_answer
+from processors.views.page import OPEN_PAGES
 from runtime.problems import Problem
 from runtime.settings import Secret
 
 log = structlog.get_logger(__name__)
 
-_OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
+# As the router calls them: what is asked for never decides by itself that it is open.
+_OPEN_ROUTES: Final = frozenset({"/healthz", "/readyz", *OPEN_PAGES})
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -56,8 +59,9 @@ def _authorization(token: Secret | None) -> Any:
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Ask for the bearer token, compared in constant time, but for the probes."""
-        if expected is None or request.path in _OPEN_PATHS:
+        """Ask for the bearer token, compared in constant time, but where it is open."""
+        route = request.match_info.route.resource
+        if expected is None or (route is not None and route.canonical in _OPEN_ROUTES):
             return await handler(request)
         given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
         if hmac.compare_digest(given, expected):

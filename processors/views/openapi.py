@@ -20,6 +20,7 @@ from processors.views.answers import json_answer
 from processors.views.balances import Balances
 from processors.views.listing import ANOMALIES, ANY, STATUSES, OrderList
 from processors.views.orders import OrderEvents
+from processors.views.overview import SCOPES, Overview
 from processors.views.rejections import STATES, RejectedList
 from processors.views.state import EventPlaces
 from processors.views.stories import Story
@@ -37,6 +38,7 @@ _TYPES: Final = (
     OrderList,
     RejectedList,
     Balances,
+    Overview,
     Problem,
 )
 
@@ -152,6 +154,12 @@ def _paths() -> Json:
             cursor,
             limit,
         ),
+        "/overview": _get(
+            "How the ledger is: workers, counts, lag, totals, anomalies",
+            Overview,
+            _choice("scope", SCOPES, "`worker`: what the one asked has"),
+        ),
+        "/live": _live(),
         "/openapi.json": _get("This description", None),
         "/metrics": _metrics(),
         "/healthz": {"get": _open("The process is alive")},
@@ -176,6 +184,14 @@ def _get(
     if waits:
         answers["504"] = _problem("The event was not folded in time; `detail` says where it is")
     return {"get": {"summary": summary, "parameters": list(given), "responses": answers}}
+
+
+def _live() -> Json:
+    """Describe the stream: each event's data is an overview."""
+    page = _get("The overview each second, as server-sent events", Overview)
+    answer = page["get"]["responses"]["200"]
+    answer["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+    return page
 
 
 def _open(summary: str) -> Json:

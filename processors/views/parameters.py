@@ -37,7 +37,7 @@ def time_ms(request: Any, name: str) -> int | None:
     if not given:
         return None
     if _UNIX_SECONDS.fullmatch(given):
-        return int(float(given) * 1000)
+        return round(float(given) * 1000)
     try:
         # A plus sign in a query is a blank.
         at = datetime.fromisoformat(given.replace(" ", "+") if "T" in given else given)

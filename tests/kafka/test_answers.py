@@ -312,6 +312,7 @@ class TestLists:
         prefix = f"list_{env['LEDGER_WEB_PORT']}_"
         for number in range(30):
             deliver(envs[0], paid(f"{prefix}{number}", f"{prefix}p{number}", f"{prefix}{number}"))
+        wait_folded(env)
         for number in range(5):
             deliver(envs[0], refunded(f"{prefix}r{number}", f"{prefix}r", f"{prefix}p{number}"))
         wait_folded(env)

@@ -147,7 +147,16 @@ def _still_runs(request: pytest.FixtureRequest) -> Iterator[None]:
 class TestToken:
     @pytest.mark.parametrize("token", [None, "", "wrong", TOKEN[:-1], f"{TOKEN}x", TOKEN.upper()])
     @pytest.mark.parametrize(
-        "path", ["/", "/orders/ord_1", "/payments/ord_1", "/orders/nobody", "/nowhere", "/healthz/"]
+        "path",
+        [
+            "/overview",
+            "/live",
+            "/orders/ord_1",
+            "/payments/ord_1",
+            "/orders/nobody",
+            "/nowhere",
+            "/healthz/",
+        ],
     )
     def test_without_the_right_token_every_page_is_a_401_problem(self, env, path, token):
         answer = ask(env, path, token=token)

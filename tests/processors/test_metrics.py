@@ -22,7 +22,9 @@ def scraped(metrics: WorkerMetrics) -> Scraped:
 def test_each_outcome_of_a_chunk_is_counted_by_what_it_is():
     metrics = WorkerMetrics()
     chunk = {"folded": 5, "duplicate": 2, "rejected.currency_unknown": 3, "forgotten": 7}
-    metrics.judged(Counter(chunk | {"unfolded.payout.created": 4, "replayed": 6}))
+    metrics.judged(
+        Counter(chunk | {"unfolded.payout.created": 4, "replayed": 6}), {"payment.succeeded": 5}
+    )
     metrics.judged(Counter({"folded": 1, "rejected.id_missing": 1}))
     page = scraped(metrics)
     assert page.by("outcome", "records_total") == {
@@ -34,6 +36,7 @@ def test_each_outcome_of_a_chunk_is_counted_by_what_it_is():
     }
     assert page.by("reason", "rejected_total") == {"currency_unknown": 3, "id_missing": 1}
     assert page.by("type", "unfolded_total") == {"payout.created": 4}
+    assert page.by("type", "folded_total") == {"payment.succeeded": 5}
     assert page.value("forgotten_total") == 7
 
 

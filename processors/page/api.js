@@ -1,0 +1,81 @@
+// Asks the worker that served this page. In: a path. Out: its JSON, or a Problem with the worker's
+// own words. Integers that a double can't hold come as BigInt, so that no amount loses a digit.
+
+import { ask, authorization, kept } from "./token.js";
+
+/** What went wrong: `status` 0 if there was no answer at all. */
+export class Problem extends Error {
+  constructor(status, code, detail) {
+    super(detail);
+    this.status = status;
+    this.code = code;
+  }
+}
+
+/** Return the worker's answer; the token is asked for where it is needed. */
+export async function request(path, options = {}) {
+  for (;;) {
+    const token = kept();
+    const headers = token ? { Authorization: authorization(token) } : {};
+    let answer;
+    try {
+      answer = await fetch(path, { ...options, headers });
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new Problem(0, "unreachable", "The worker does not answer. It may be restarting.");
+    }
+    if (answer.status !== 401) return answer;
+    if (!(await ask(token))) {
+      throw new Problem(401, "unauthorized", "Without the token the ledger shows nothing.");
+    }
+  }
+}
+
+/** Return a document and its entity tag; throw a Problem for every other answer. */
+export async function get(path, options = {}) {
+  const answer = await request(path, options);
+  const body = parse(await answer.text());
+  if (!answer.ok) {
+    throw new Problem(answer.status, body?.code ?? "error", body?.detail ?? answer.statusText);
+  }
+  if (body === undefined) throw new Problem(answer.status, "error", "The answer is no JSON.");
+  return { body, tag: answer.headers.get("ETag") };
+}
+
+/** Return a document, or null where the worker says that there is none. */
+export async function find(path, options = {}) {
+  try {
+    return (await get(path, options)).body;
+  } catch (error) {
+    if (error.status === 404) return null;
+    throw error;
+  }
+}
+
+/** Return the path of one order, payment or event. */
+export function pathOf(kind, id, below = "", query = {}) {
+  if (id === "." || id === "..") {
+    throw new Problem(404, "not_askable", "A browser can't ask for an id of dots alone; curl can.");
+  }
+  const given = Object.entries(query).filter(([, value]) => value !== "" && value !== undefined);
+  const search = given.length ? `?${new URLSearchParams(given)}` : "";
+  return `/${kind}/${encodeURIComponent(wellFormed(id))}${below}${search}`;
+}
+
+/** Return JSON as values, exact however large an integer is; undefined if it is none. */
+export function parse(text) {
+  try {
+    return JSON.parse(text, (_key, value, context) =>
+      typeof value === "number" && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source)
+        ? BigInt(context.source)
+        : value,
+    );
+  } catch {
+    return undefined;
+  }
+}
+
+/** Half a surrogate pair can't be encoded, and no id has one. */
+export function wellFormed(text) {
+  return text.toWellFormed?.() ?? text;
+}

@@ -1,0 +1,112 @@
+// The timeline: every delivery, when it occurred and when it arrived, what became of it, and its
+// bytes when somebody wants to see them.
+
+import { get, pathOf } from "../api.js";
+import { h, replace } from "../dom.js";
+import { decoded, eventTime, time } from "../format.js";
+import { SIGNATURES, outcome } from "../words.js";
+import { idLink, outcomeBadge } from "./parts.js";
+
+/** Return a list that can be told new deliveries; what is open in it stays open. */
+export function timeline() {
+  const list = h("ol", { class: "timeline" });
+  const known = new Map();
+
+  function update(deliveries) {
+    const items = deliveries.map((delivery) => {
+      const key = `${delivery.place.partition}/${delivery.place.offset}`;
+      const text = JSON.stringify(delivery);
+      if (known.get(key)?.text !== text) known.set(key, { text, item: itemOf(delivery) });
+      return known.get(key).item;
+    });
+    replace(list, items);
+  }
+
+  /** Mark what had not arrived by a time, in Unix milliseconds; null for now. */
+  function mark(deliveries, asOfMs) {
+    for (const delivery of deliveries) {
+      const key = `${delivery.place.partition}/${delivery.place.offset}`;
+      const isLater = asOfMs !== null && delivery.received_at_ms > asOfMs;
+      known.get(key)?.item.classList.toggle("later", isLater);
+      known.get(key)?.item.querySelector(".not-yet").toggleAttribute("hidden", !isLater);
+    }
+  }
+
+  return { list, update, mark };
+}
+
+function itemOf(delivery) {
+  const { place, signature = "not_checked" } = delivery;
+  const isGood = signature === "good";
+  return h(
+    "li",
+    { class: delivery.outcome === "folded" ? "counts" : "dropped" },
+    h(
+      "div",
+      { class: "line" },
+      h("strong", {}, delivery.type ?? "no event"),
+      " ",
+      idLink("events", delivery.event_id),
+      " ",
+      outcomeBadge(delivery.outcome),
+      h("span", { class: "badge not-yet", hidden: true }, "Had not arrived"),
+    ),
+    h(
+      "dl",
+      { class: "times" },
+      h("div", {}, h("dt", {}, "Arrived"), h("dd", {}, time(delivery.received_at_ms))),
+      delivery.created !== undefined &&
+        h("div", {}, h("dt", {}, "Occurred"), h("dd", {}, eventTime(delivery.created))),
+      delivery.payment_id !== undefined &&
+        h("div", {}, h("dt", {}, "Payment"), h("dd", {}, idLink("payments", delivery.payment_id))),
+    ),
+    delivery.outcome !== "folded" &&
+      h("p", { class: "why" }, outcome(delivery.outcome).means, delivery.detail && ` (${delivery.detail})`),
+    h("p", { class: isGood ? "signature good" : `signature ${signature}` }, SIGNATURES[signature] ?? signature),
+    rawBody(delivery, place),
+  );
+}
+
+function rawBody(delivery, place) {
+  const where = h("div", { class: "raw" });
+  let isAsked = false;
+  const details = h(
+    "details",
+    {
+      ontoggle: async () => {
+        if (!details.open || isAsked) return;
+        isAsked = true;
+        replace(where, h("p", { class: "quiet" }, "Reading the log…"));
+        try {
+          replace(where, await raw(delivery, place));
+        } catch (error) {
+          isAsked = false;
+          replace(where, h("p", { class: "wrong", role: "alert" }, error.message));
+        }
+      },
+    },
+    h("summary", {}, "Raw body"),
+    where,
+  );
+  return details;
+}
+
+async function raw(delivery, place) {
+  const { body } = await get(pathOf("events", delivery.event_id, "", { raw: "true" }));
+  const found = body.deliveries.find(
+    (each) => each.place.partition === place.partition && each.place.offset === place.offset,
+  );
+  if (!found) return [h("p", {}, "This delivery is not remembered under its event any more.")];
+  const text = decoded(found.body ?? "");
+  return [
+    h("pre", { class: "body", tabindex: "0", role: "region", "aria-label": `Raw body of ${delivery.event_id}` }, text ?? `no text; in base64:\n${found.body}`),
+    h(
+      "dl",
+      { class: "headers" },
+      h("div", {}, h("dt", {}, "place in the log"), h("dd", {}, `partition ${place.partition}, offset ${place.offset}`)),
+      Object.entries(found.headers ?? {}).map(([name, value]) =>
+        h("div", {}, h("dt", {}, name), h("dd", {}, decoded(value) ?? value)),
+      ),
+    ),
+  ];
+}

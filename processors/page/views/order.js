@@ -1,0 +1,214 @@
+// One order: what it is now, or what it was when any of its deliveries had arrived; what it rests
+// on; and a file that proves it. It follows the order while it is shown.
+
+import { get, pathOf, request } from "../api.js";
+import { h, replace, say, table } from "../dom.js";
+import { amount, eventTime, money, time } from "../format.js";
+import { STATUSES } from "../words.js";
+import { timeline } from "./deliveries.js";
+import { anomalyNotes, facts, heading, idLink, several, status, totalsTable } from "./parts.js";
+
+const LOOK_EVERY_MS = 2_000;
+// A duplicate changes no order, so that its tag says nothing of it; the log is asked less often.
+const LOOK_AT_LOG_EVERY = 3;
+
+export async function order(place, { id, signal }) {
+  replace(place, heading("Order", id), h("p", { class: "quiet" }, "Reading the order…"));
+  const seen = await look(id, signal);
+  const page = new OrderPage(id, signal, seen);
+  replace(place, page.elements());
+  page.follow();
+}
+
+async function look(id, signal) {
+  const { body: document, tag } = await get(pathOf("orders", id), { signal });
+  return { document, tag, deliveries: await deliveriesOf(id, signal) };
+}
+
+async function deliveriesOf(id, signal) {
+  return (await get(pathOf("orders", id, "/events"), { signal })).body.deliveries;
+}
+
+class OrderPage {
+  constructor(id, signal, { document, tag, deliveries }) {
+    Object.assign(this, { id, signal, document, tag, deliveries });
+    this.timeline = timeline();
+    this.state = h("div", { class: "state" });
+    this.count = h("p", { class: "quiet" });
+    this.slider = h("input", {
+      type: "range",
+      id: "as-of",
+      min: 1,
+      step: 1,
+      oninput: () => this.showAsOf(),
+    });
+    this.asOf = h("output", { for: "as-of" });
+    this.now = h("button", { type: "button", class: "quiet", onclick: () => this.toNow() }, "Now");
+    this.proofWord = h("p", { class: "quiet", role: "status" });
+    this.wanted = 0;
+    this.showDeliveries();
+    this.toNow();
+  }
+
+  elements() {
+    return [
+      h(
+        "div",
+        { class: "title" },
+        heading("Order", this.id),
+        h("button", { type: "button", onclick: () => this.download() }, "Download proof"),
+      ),
+      this.proofWord,
+      h(
+        "section",
+        { class: "as-of", "aria-label": "As of" },
+        h("label", { for: "as-of" }, "As of"),
+        this.slider,
+        this.now,
+        this.asOf,
+      ),
+      this.state,
+      h("section", {}, h("h2", {}, "Deliveries"), this.count, this.timeline.list),
+    ];
+  }
+
+  /** The times at which something arrived, each once. */
+  get times() {
+    return [...new Set(this.deliveries.map((each) => each.received_at_ms))];
+  }
+
+  showDeliveries() {
+    const dropped = this.deliveries.filter((each) => each.outcome !== "folded").length;
+    this.timeline.update(this.deliveries);
+    this.slider.max = String(this.times.length);
+    this.slider.disabled = this.times.length < 2;
+    replace(
+      this.count,
+      `${several(this.deliveries.length, "delivery", "deliveries")} in the order of arrival, ${
+        dropped ? `${dropped} of them not counted` : "all of them counted"
+      }.`,
+    );
+  }
+
+  toNow() {
+    this.slider.value = this.slider.max;
+    this.showAsOf();
+  }
+
+  get isNow() {
+    return this.slider.value === this.slider.max;
+  }
+
+  async showAsOf() {
+    const asking = ++this.wanted;
+    const at = this.times[Number(this.slider.value) - 1] ?? 0;
+    const by = this.deliveries.filter((each) => each.received_at_ms <= at).length;
+    const text = this.isNow ? "now" : `after ${by} of ${this.deliveries.length} deliveries`;
+    this.slider.setAttribute("aria-valuetext", text);
+    this.now.disabled = this.isNow;
+    this.timeline.mark(this.deliveries, this.isNow ? null : at);
+    replace(this.asOf, this.isNow ? "With all that has arrived" : [time(at), `, ${text}`]);
+    if (this.isNow) return replace(this.state, stateOf(this.document));
+    const as_of = new Date(at).toISOString();
+    let shown;
+    try {
+      shown = stateOf((await get(pathOf("orders", this.id, "", { as_of }), { signal: this.signal })).body);
+    } catch (error) {
+      if (error.name === "AbortError") return null;
+      const text = error.status === 404 ? "The order was not there yet." : error.message;
+      shown = h("p", { class: "quiet" }, text);
+    }
+    // The reader may have moved on meanwhile.
+    return asking === this.wanted ? replace(this.state, shown) : null;
+  }
+
+  async follow() {
+    for (let looks = 1; !this.signal.aborted; looks += 1) {
+      await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
+      if (this.signal.aborted || globalThis.document.hidden) continue;
+      try {
+        await this.lookAgain(looks % LOOK_AT_LOG_EVERY === 0);
+      } catch {
+        // It is asked again in a moment; what is shown stays, and was true.
+      }
+    }
+  }
+
+  async lookAgain(alsoAtLog) {
+    const { body, tag } = await get(pathOf("orders", this.id), { signal: this.signal });
+    if (tag === this.tag && !alsoAtLog) return;
+    const deliveries = await deliveriesOf(this.id, this.signal);
+    const isNews = tag !== this.tag;
+    const wasNow = this.isNow;
+    const at = Number(this.slider.value);
+    Object.assign(this, { document: body, tag, deliveries });
+    this.showDeliveries();
+    if (wasNow) this.toNow();
+    else this.slider.value = String(at);
+    if (isNews) say(`The order changed: ${STATUSES[body.status] ?? body.status}`);
+  }
+
+  async download() {
+    replace(this.proofWord, "Reading the log…");
+    try {
+      const answer = await request(pathOf("orders", this.id, "/proof"), { signal: this.signal });
+      if (!answer.ok) throw new Error((await answer.json()).detail);
+      const address = URL.createObjectURL(await answer.blob());
+      h("a", { href: address, download: "proof.json" }).click();
+      setTimeout(() => URL.revokeObjectURL(address), 60_000);
+      replace(this.proofWord, "Saved. Check it anywhere: ", h("code", {}, "plexy-ledger prove proof.json"));
+    } catch (error) {
+      if (error.name !== "AbortError") replace(this.proofWord, error.message);
+    }
+  }
+}
+
+function stateOf(document) {
+  return [
+    h("p", { class: "headline" }, status(document.status), " ", headline(document)),
+    document.anomalies.length > 0 &&
+      h("section", { class: "warning" }, h("h2", {}, "Does not fit together"), anomalyNotes(document.anomalies)),
+    h("section", {}, h("h2", {}, "Totals"), totalsTable(document.totals, "Totals by currency")),
+    facts([
+      ["Rests on", several(document.version, "fact")],
+      ["First event", eventTime(document.first_event)],
+      ["Last event", eventTime(document.last_event)],
+    ]),
+    h("section", {}, h("h2", {}, "Payments"), document.payments.map(paymentOf)),
+  ];
+}
+
+function headline({ totals }) {
+  return Object.entries(totals)
+    .map(([currency, { net }]) => money(net, currency))
+    .join(" + ");
+}
+
+function paymentOf(payment) {
+  const { currency } = payment;
+  return h(
+    "article",
+    { class: "payment" },
+    h("h3", {}, idLink("payments", payment.payment_id), " ", status(payment.status)),
+    payment.amount === null
+      ? h("p", { class: "quiet" }, "Nothing was paid.")
+      : h("p", { class: "sum" }, money(payment.amount, currency), " paid ", eventTime(payment.created)),
+    payment.refunds.length > 0 && refundsOf(payment.refunds),
+  );
+}
+
+/** The refunds of a payment as a table. */
+export function refundsOf(refunds) {
+  return table(
+    "Refunds",
+    ["Refund", "Amount", "Currency", "Occurred", "Event"],
+    refunds.map((refund) => [
+      h("span", { class: "id" }, refund.refund_id),
+      amount(refund.amount, refund.currency),
+      refund.currency,
+      eventTime(refund.created),
+      idLink("events", refund.event_id),
+    ]),
+    [1],
+  );
+}

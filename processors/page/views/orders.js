@@ -1,0 +1,77 @@
+// Lists of orders, the latest change first: all of them, or those with something that does not fit.
+
+import { get } from "../api.js";
+import { h, replace } from "../dom.js";
+import { duration, eventTime, money, time } from "../format.js";
+import { ANOMALIES, STATUSES } from "../words.js";
+import { filter, idLink, pager, several, status } from "./parts.js";
+
+const ORDER_STATUSES = ["paid", "partially_refunded", "refunded", "over_refunded", "failed"];
+
+export async function orders(place, { query, signal }) {
+  const choices = ORDER_STATUSES.map((name) => [name, STATUSES[name]]);
+  await list(place, signal, {
+    title: "Orders",
+    parts: ["orders"],
+    query,
+    asked: { status: query.status },
+    choice: filter("Status", ["orders"], query, "status", [["", "All"], ...choices]),
+    none: "No order yet. Plexy’s first delivery makes one.",
+  });
+}
+
+export async function anomalies(place, { query, signal }) {
+  const choices = Object.entries(ANOMALIES).map(([name, { title }]) => [name, title]);
+  const words = ANOMALIES[query.anomaly];
+  await list(place, signal, {
+    title: "Orders with anomalies",
+    parts: ["anomalies"],
+    query,
+    asked: { anomaly: query.anomaly || "any" },
+    choice: [
+      filter("Anomaly", ["anomalies"], query, "anomaly", [["", "Any"], ...choices]),
+      words && h("p", {}, words.means, " ", h("strong", {}, "What to do: "), words.todo),
+    ],
+    none: "None: everything fits together.",
+  });
+}
+
+async function list(place, signal, { title, parts, query, asked, choice, none }) {
+  const above = [h("h1", {}, title), choice];
+  replace(place, above, h("p", { class: "quiet" }, "Reading the orders…"));
+  const given = Object.entries({ ...asked, cursor: query.cursor }).filter(([, value]) => value);
+  const { body } = await get(`/orders?${new URLSearchParams(given)}`, { signal });
+  replace(
+    place,
+    above,
+    body.orders.length
+      ? h("ul", { class: "list" }, body.orders.map(listed))
+      : h("p", { class: "empty" }, body.cursor ? "None on this page; older ones may be." : none),
+    pager(parts, query, body.cursor),
+  );
+}
+
+/** One order of a list. */
+export function listed(order) {
+  const isWaiting = order.anomalies.includes("refund_without_payment");
+  const since = Date.now() - Number(order.first_event) * 1000;
+  return h(
+    "li",
+    {},
+    h("p", { class: "first" }, idLink("orders", order.order_id), " ", status(order.status)),
+    h(
+      "p",
+      { class: "sums" },
+      Object.entries(order.totals).map(([currency, { net }]) => h("span", {}, money(net, currency))),
+    ),
+    h("p", { class: "quiet" }, several(order.payments, "payment"), ", changed ", time(order.changed_at_ms)),
+    order.anomalies.length > 0 &&
+      h(
+        "p",
+        { class: "flags" },
+        order.anomalies.map((name) => h("span", { class: "badge anomaly" }, ANOMALIES[name]?.title ?? name)),
+      ),
+    isWaiting &&
+      h("p", { class: "quiet" }, `The payment has been missing for ${duration(since)}, since `, eventTime(order.first_event)),
+  );
+}

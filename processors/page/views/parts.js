@@ -1,0 +1,105 @@
+// Pieces that several views show: a status, a total, anomalies in words, links to what has an id.
+
+import { h, table } from "../dom.js";
+import { amount, integer } from "../format.js";
+import { link } from "../router.js";
+import { ANOMALIES, STATUSES, outcome } from "../words.js";
+
+/** An id as a link to its page. */
+export function idLink(kind, id) {
+  return h("a", { class: "id", href: link([kind, id]) }, id);
+}
+
+/** A view's title: what it is, and its id. */
+export function heading(kind, id) {
+  return h("h1", {}, h("span", { class: "kind" }, kind), " ", h("span", { class: "id" }, id));
+}
+
+/** A status as a word with a mark of its colour. */
+export function status(name) {
+  return h("span", { class: `badge ${name}` }, STATUSES[name] ?? name);
+}
+
+/** What became of a delivery. */
+export function outcomeBadge(name) {
+  const { title, means } = outcome(name);
+  return h("span", { class: `badge outcome-${name in { folded: 1, duplicate: 1, unfolded: 1 } ? name : "rejected"}`, title: means }, title);
+}
+
+/** Totals by currency. */
+export function totalsTable(totals, caption) {
+  return table(
+    caption,
+    ["Currency", "Paid", "Refunded", "Net"],
+    Object.entries(totals).map(([currency, total]) => [
+      currency,
+      amount(total.paid, currency),
+      amount(total.refunded, currency),
+      amount(total.net, currency),
+    ]),
+    [1, 2, 3],
+  );
+}
+
+/** Anomalies, each with what it means and what to do. */
+export function anomalyNotes(names) {
+  if (!names.length) return null;
+  return h(
+    "ul",
+    { class: "notes" },
+    names.map((name) => {
+      const words = ANOMALIES[name] ?? { title: name, means: "", todo: "" };
+      return h(
+        "li",
+        {},
+        h("h3", {}, words.title, " ", h("code", {}, name)),
+        h("p", {}, words.means),
+        h("p", {}, h("strong", {}, "What to do: "), words.todo),
+      );
+    }),
+  );
+}
+
+/** A list of terms and what they are. */
+export function facts(pairs) {
+  return h(
+    "dl",
+    { class: "facts" },
+    pairs.filter(Boolean).map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value))),
+  );
+}
+
+/** "3 payments". */
+export function several(count, one, many = `${one}s`) {
+  return `${integer(count)} ${count === 1 ? one : many}`;
+}
+
+/** Links to the next page of a list, and back to its beginning. */
+export function pager(parts, query, cursor) {
+  if (!cursor && !query.cursor) return null;
+  const { cursor: _, ...rest } = query;
+  return h(
+    "nav",
+    { class: "pager", "aria-label": "Pages of the list" },
+    query.cursor && h("a", { href: link(parts, rest) }, "Back to the newest"),
+    cursor && h("a", { href: link(parts, { ...rest, cursor }) }, "Older ones"),
+  );
+}
+
+/** A choice among a few values of a list's query, which goes to the list's address. */
+export function filter(label, parts, query, name, choices) {
+  const select = h(
+    "select",
+    {
+      id: `filter-${name}`,
+      onchange: () => {
+        const { cursor: _, ...rest } = query;
+        location.hash = link(parts, { ...rest, [name]: select.value });
+      },
+    },
+    choices.map(([value, text]) =>
+      h("option", { value, selected: value === (query[name] ?? "") }, text),
+    ),
+  );
+  return h("p", { class: "filter" }, h("label", { for: `filter-${name}` }, label), select);
+}

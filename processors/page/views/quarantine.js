@@ -1,0 +1,86 @@
+// What was kept and is not counted, with the reason; the newest first.
+
+import { get } from "../api.js";
+import { h, replace, table } from "../dom.js";
+import { integer, time } from "../format.js";
+import { link } from "../router.js";
+import { REASONS } from "../words.js";
+import { filter, idLink, pager } from "./parts.js";
+
+const PARTS = ["quarantine"];
+const STATES = [["", "All"], ["open", "Open"], ["put_back", "Put back"]];
+
+export async function quarantine(place, { query, signal }) {
+  const reasons = Object.keys(REASONS).map((name) => [name, name]);
+  const above = [
+    h("h1", {}, "Quarantine"),
+    h(
+      "p",
+      {},
+      "Deliveries that were kept and are not counted. After a fix, ",
+      h("code", {}, "plexy-ledger rejected retry"),
+      " puts them back.",
+    ),
+    h(
+      "div",
+      { class: "filters" },
+      filter("State", PARTS, query, "state", STATES),
+      filter("Reason", PARTS, query, "reason", [["", "All"], ...reasons]),
+    ),
+  ];
+  replace(place, above, h("p", { class: "quiet" }, "Reading the quarantine…"));
+  const given = ["state", "reason", "cursor"].filter((name) => query[name]);
+  const search = new URLSearchParams(given.map((name) => [name, query[name]]));
+  const { body } = await get(`/rejected?${search}`, { signal });
+  const counts = Object.entries(body.counts);
+  replace(
+    place,
+    above,
+    counts.length > 0 &&
+      h(
+        "details",
+        { class: "counts" },
+        h("summary", {}, `Open by reason: ${integer(counts.reduce((sum, [, n]) => sum + n, 0))} in all`),
+        table(
+          "Open items by reason",
+          ["Reason", "Meaning", "Open"],
+          counts.map(([reason, count]) => [reasonLink(reason), REASONS[reason] ?? "", integer(count)]),
+          [2],
+        ),
+      ),
+    body.items.length
+      ? h("ul", { class: "list" }, body.items.map(item))
+      : h("p", { class: "empty" }, "Nothing here: every delivery that was kept is counted."),
+    pager(PARTS, query, body.cursor),
+  );
+}
+
+function reasonLink(reason) {
+  return h("a", { href: link(PARTS, { reason }) }, reason);
+}
+
+function item(each) {
+  const times = each.times ?? 1;
+  return h(
+    "li",
+    {},
+    h(
+      "p",
+      { class: "first" },
+      idLink("events", each.event_id),
+      " ",
+      h("span", { class: "badge outcome-rejected" }, each.reason),
+      each.state === "put_back" && h("span", { class: "badge" }, "Put back"),
+    ),
+    h("p", {}, REASONS[each.reason] ?? each.reason),
+    each.detail && h("p", { class: "quiet" }, each.detail),
+    h(
+      "p",
+      { class: "quiet" },
+      time(each.rejected_at_ms),
+      each.source === "http" ? " · refused by ingress" : ` · ${each.source}`,
+      times > 1 && ` · came ${integer(times)} times`,
+      each.put_back_at_ms && [" · put back ", time(each.put_back_at_ms)],
+    ),
+  );
+}

@@ -1,0 +1,89 @@
+// What the ledger's names mean to somebody who did not build it, and what to do about each.
+
+export const STATUSES = {
+  paid: "Paid",
+  partially_refunded: "Partially refunded",
+  refunded: "Refunded",
+  over_refunded: "Over-refunded",
+  failed: "Failed",
+  succeeded: "Succeeded",
+  unknown: "No payment yet",
+};
+
+export const ANOMALIES = {
+  conflicting_amount: {
+    title: "Conflicting amounts",
+    means: "Plexy reported the same payment as successful with different amounts; the earliest one counts here.",
+    todo: "Look the payment up in Plexy’s dashboard, and ask Plexy which amount was charged.",
+  },
+  conflicting_order: {
+    title: "Conflicting orders",
+    means: "Events of one payment name different orders; the payment is counted in the order that its earliest event names.",
+    todo: "Find out which order the customer paid, and have the shop stop sending two references for one payment.",
+  },
+  conflicting_refund: {
+    title: "Conflicting refund",
+    means: "One refund was reported with different amounts or currencies; the earliest report counts here.",
+    todo: "Look the refund up in Plexy’s dashboard, and ask Plexy which report is right.",
+  },
+  currency_mismatch: {
+    title: "Refund in another currency",
+    means: "A refund is in another currency than its payment, so the two can’t be set off against each other.",
+    todo: "Ask Plexy what was paid back in the payment’s own currency, and correct it in the books by hand until then.",
+  },
+  refund_exceeds_payment: {
+    title: "Refunded more than paid",
+    means: "The refunds of a payment add up to more than was paid.",
+    todo: "Check in Plexy’s dashboard whether a refund was made twice, and claim the difference back.",
+  },
+  refund_without_payment: {
+    title: "Refund without a payment",
+    means: "A refund arrived, and no successful payment that it belongs to.",
+    todo: "Wait for three days, as long as Plexy delivers again; after that ask Plexy for the payment’s event.",
+  },
+};
+
+export const OUTCOMES = {
+  folded: { title: "Counts", means: "The event is part of its order." },
+  duplicate: { title: "Duplicate", means: "The same event was there before: dropped, counted once." },
+  event_id_reused: {
+    title: "Id used again",
+    means: "Another event came under an id that was there before: in quarantine, the first one stands.",
+  },
+  unfolded: { title: "Kept only", means: "A type of event that changes no order: kept, and not counted." },
+  rejected: { title: "Rejected", means: "In quarantine, and not counted." },
+  replayed: { title: "Passed over", means: "Judged before a restart: it was counted then." },
+};
+
+export const REASONS = {
+  malformed_json: "The body is no JSON.",
+  invalid_envelope: "The body lacks what every event has: id, type, created, data.",
+  key_mismatch: "The log has it under another id than its own.",
+  event_id_reused: "Another event came under an id that was there before.",
+  id_missing: "It does not say which payment or refund it is about.",
+  id_invalid: "The id of its payment or refund can’t be one.",
+  reference_too_long: "A reference is longer than any id may be.",
+  amount_missing: "It names no amount.",
+  amount_not_integer: "Its amount is no whole number of minor units.",
+  amount_negative: "Its amount is below zero.",
+  amount_too_large: "Its amount is larger than can be exact.",
+  currency_missing: "It names no currency.",
+  currency_unknown: "Its currency is not in ISO 4217.",
+};
+
+export const SIGNATURES = {
+  good: "Signature good",
+  not_checked: "Signature not checked: this worker has no secret",
+  signature_missing: "Signature missing",
+  signature_malformed: "Signature malformed",
+  signature_mismatch: "Signature does not match",
+  timestamp_out_of_tolerance: "Signed too long before it arrived",
+  arrival_unknown: "No time of arrival to check the signature against",
+};
+
+export const HOPS = { dedupe: "Deduplicate", payments: "Payments", orders: "Orders" };
+
+/** What became of a delivery; a reason that is not among the outcomes is a rejection. */
+export function outcome(name) {
+  return OUTCOMES[name] ?? { title: "Rejected", means: REASONS[name] ?? name };
+}

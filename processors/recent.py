@@ -1,0 +1,36 @@
+"""How many records were judged in each of the last seconds, for people who watch.
+
+In: a count that only grows, looked at once a second. Out: by how much it grew each time.
+"""
+
+import time
+from collections import deque
+from typing import Final
+
+SECONDS: Final = 120
+
+
+class LastSeconds:
+    """The last seconds; ``since_ms`` is when it began, in Unix milliseconds."""
+
+    def __init__(self) -> None:
+        self.since_ms = int(time.time() * 1000)
+        self._before = 0
+        self._counts: deque[int] = deque(maxlen=SECONDS)
+
+    def second_is_over(self, total: int) -> None:
+        """Take note of the count at the end of a second.
+
+        >>> seconds = LastSeconds()
+        >>> for total in (3, 3, 10):
+        ...     seconds.second_is_over(total)
+        >>> seconds.counts
+        [3, 0, 7]
+        """
+        self._counts.append(total - self._before)
+        self._before = total
+
+    @property
+    def counts(self) -> list[int]:
+        """How many there were in each of the last seconds, the latest one last."""
+        return list(self._counts)

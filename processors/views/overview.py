@@ -1,0 +1,280 @@
+"""How the ledger is: one document of all workers, asked for or followed.
+
+In: what each worker has counted since its start, its tables' sums, how far it has folded. Out:
+``GET /overview``, and ``GET /live``, which sends it each second (server-sent events). Never: a 503
+because one worker is not ready or does not answer: that is what somebody wants to see here; and
+never a question to Kafka, nor a cost that grows with the number of those who watch.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+import structlog
+from aiohttp import web
+from faust.web import Request, View
+from yarl import URL
+
+from ledger.activity import add
+from ledger.journal import PLEXY, REFUNDS, SALES
+from ledger.orders import Totals
+from processors.metrics import values
+from processors.recent import SECONDS
+from processors.topology import LedgerApp
+from processors.views import parameters, state
+from processors.views.answers import ProblemError, json_answer
+from processors.views.balances import other_workers
+
+log = structlog.get_logger(__name__)
+
+SCOPES: Final = ("all", "worker")
+_EVERY_S: Final = 1.0
+_ANSWER_WITHIN_S: Final = 2.0
+# Each of them costs a write a second, and a connection.
+_MOST_WATCHERS: Final = 100
+
+
+class WorkerState(msgspec.Struct, kw_only=True):
+    """One worker; ``reason`` says why it is not ready, ``since_ms`` is when it was started.
+
+    ``standbys`` are the partitions whose tables it keeps a copy of.
+    """
+
+    address: str
+    ready: bool
+    reason: str | None = None
+    since_ms: int | None = None
+    partitions: list[int] = []
+    standbys: list[int] = []
+
+
+class Overview(msgspec.Struct, kw_only=True):
+    """All workers, and what they have together.
+
+    ``ready`` if every partition is folded by a worker that is ready; ``missing`` are the others.
+    ``outcomes``, ``types`` and ``rejected`` count records since each worker was started;
+    ``per_second`` is how many there were in each of the last seconds, the latest one last. ``lag``
+    is how many records are not folded, by hop. ``totals`` by currency and ``anomalies`` (orders,
+    by name, and under ``any`` each once) are of all that was ever folded; ``None`` while a worker
+    still sums them up.
+    """
+
+    at_ms: int
+    ready: bool
+    missing: list[int]
+    workers: list[WorkerState]
+    outcomes: dict[str, int]
+    types: dict[str, int]
+    rejected: dict[str, int]
+    per_second: list[int]
+    lag: dict[str, int]
+    totals: dict[str, Totals] | None
+    anomalies: dict[str, int] | None
+
+
+class Overviews:
+    """Makes the document, once a second at most however many ask; ``watchers`` follow it."""
+
+    def __init__(self, app: LedgerApp) -> None:
+        self.watchers = 0
+        self._app = app
+        self._lock = asyncio.Lock()
+        self._made: bytes = b""
+        self._made_at_s = float("-inf")
+
+    async def now(self) -> bytes:
+        """Return the document of all workers."""
+        async with self._lock:
+            if time.monotonic() - self._made_at_s > _EVERY_S / 2:
+                self._made = msgspec.json.encode(await self._everywhere())
+                self._made_at_s = time.monotonic()
+            return self._made
+
+    def here(self) -> Overview:
+        """Return what this worker has."""
+        app = self._app
+        reason = state.unready(app)
+        worker = WorkerState(
+            address=str(app.conf.canonical_url),
+            ready=reason is None,
+            reason=reason,
+            since_ms=app.recent.since_ms,
+            partitions=app.sums.active,
+            standbys=_standbys(app),
+        )
+        posted = app.sums.here() if worker.ready else None
+        return Overview(
+            at_ms=int(time.time() * 1000),
+            ready=worker.ready,
+            missing=[],
+            workers=[worker],
+            outcomes=values(app.metrics.records),
+            types=values(app.metrics.folded) | values(app.metrics.unfolded),
+            rejected=values(app.metrics.rejected),
+            per_second=app.recent.counts,
+            lag=_lag(app) if worker.ready else {},
+            totals=None if posted is None else _totals(posted),
+            anomalies=app.anomalies.here() if worker.ready else None,
+        )
+
+    async def _everywhere(self) -> Overview:
+        others = await asyncio.gather(*map(self._there, other_workers(self._app)))
+        return merged([self.here(), *others], self._app.settings.partitions)
+
+    async def _there(self, worker: URL) -> Overview:
+        try:
+            async with asyncio.timeout(_ANSWER_WITHIN_S):
+                answer = await state.fetch(self._app, worker, "/overview?scope=worker")
+                return msgspec.json.decode(answer or b"", type=Overview)
+        except (ProblemError, TimeoutError, msgspec.DecodeError):
+            return _silent(worker)
+
+
+def merged(each: list[Overview], partitions: int) -> Overview:
+    """Return what workers have together; ``partitions`` is how many there must be."""
+    workers = sorted((w for one in each for w in one.workers), key=lambda worker: worker.address)
+    served = {p for worker in workers if worker.ready for p in worker.partitions}
+    missing = sorted(set(range(partitions)) - served)
+    return Overview(
+        at_ms=max(one.at_ms for one in each),
+        ready=not missing,
+        missing=missing,
+        workers=workers,
+        outcomes=_summed(one.outcomes for one in each),
+        types=_summed(one.types for one in each),
+        rejected=_summed(one.rejected for one in each),
+        per_second=_side_by_side([one.per_second for one in each]),
+        lag=_summed(one.lag for one in each),
+        totals=_summed_totals([one.totals for one in each]),
+        anomalies=_all_summed([one.anomalies for one in each]),
+    )
+
+
+def add_pages(app: LedgerApp) -> None:
+    """Declare the pages."""
+    overviews = Overviews(app)
+
+    @app.page("/overview")
+    class OverviewView(View):
+        """Everything at once: workers, counts, lag, totals, anomalies."""
+
+        async def get(self, request: Request) -> Any:
+            if parameters.one_of(request, "scope", SCOPES) == "worker":
+                return json_answer(msgspec.json.encode(overviews.here()))
+            return json_answer(await overviews.now())
+
+    @app.page("/live")
+    class LiveView(View):
+        """The same, each second, until one side ends it."""
+
+        async def get(self, request: Any) -> Any:
+            if overviews.watchers >= _MOST_WATCHERS:
+                detail = f"{_MOST_WATCHERS} others follow this worker already; ask another one"
+                raise ProblemError(503, "too_many_watchers", detail)
+            # Not said before the stream begins: an error would have no place in it.
+            document = await overviews.now()
+            stream = web.StreamResponse(
+                headers={
+                    "Content-Type": "text/event-stream",
+                    "Cache-Control": "no-store",
+                    # A proxy that gathers what it passes on would gather for ever.
+                    "X-Accel-Buffering": "no",
+                }
+            )
+            overviews.watchers += 1
+            try:
+                await stream.prepare(request)
+                while not app.should_stop:
+                    await stream.write(b"data: " + document + b"\n\n")
+                    await app.sleep(_EVERY_S)
+                    document = await overviews.now()
+            except ConnectionError:
+                log.debug("nobody follows any more", client=request.remote)
+            finally:
+                overviews.watchers -= 1
+            return stream
+
+
+def _standbys(app: LedgerApp) -> list[int]:
+    assignor: Any = app.assignor
+    changelog = app.chunk_tables["seen"].changelog_name
+    return sorted(tp.partition for tp in assignor.assigned_standbys() if tp.topic == changelog)
+
+
+def _lag(app: LedgerApp) -> dict[str, int]:
+    consumer: Any = app.consumer
+    lag = dict.fromkeys(app.hops.values(), 0)
+    for tp in consumer.assignment():
+        if tp.topic in app.hops:
+            lag[app.hops[tp.topic]] += consumer.lag(tp) or 0
+    return lag
+
+
+def _totals(posted: dict[tuple[str, str, int], int]) -> dict[str, Totals]:
+    sums: dict[tuple[str, str], int] = {}
+    for (account, currency, _), amount in posted.items():
+        add(sums, {(account, currency): amount})
+    return {
+        currency: Totals(
+            # Income is credited, and a credit is negative.
+            paid=-sums.get((SALES, currency), 0),
+            refunded=sums.get((REFUNDS, currency), 0),
+            net=sums.get((PLEXY, currency), 0),
+        )
+        for currency in sorted({currency for _, currency in sums})
+    }
+
+
+def _silent(worker: URL) -> Overview:
+    """Return what is known of a worker that does not answer."""
+    reason = "it does not answer"
+    return Overview(
+        at_ms=0,
+        ready=False,
+        missing=[],
+        workers=[WorkerState(address=str(worker.origin()), ready=False, reason=reason)],
+        outcomes={},
+        types={},
+        rejected={},
+        per_second=[],
+        lag={},
+        totals=None,
+        anomalies=None,
+    )
+
+
+def _summed(each: Iterable[dict[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for one in each:
+        add(total, one)
+    return dict(sorted(total.items()))
+
+
+def _all_summed(each: list[dict[str, int] | None]) -> dict[str, int] | None:
+    known = [one for one in each if one is not None]
+    if len(known) < len(each):
+        return None
+    return {name: number for name, number in _summed(known).items() if number}
+
+
+def _summed_totals(each: list[dict[str, Totals] | None]) -> dict[str, Totals] | None:
+    known = [one for one in each if one is not None]
+    if len(known) < len(each):
+        return None
+    total: dict[str, Totals] = {}
+    for one in known:
+        for currency, more in one.items():
+            had = total.get(currency, Totals(0, 0, 0))
+            total[currency] = Totals(
+                had.paid + more.paid, had.refunded + more.refunded, had.net + more.net
+            )
+    return dict(sorted(total.items()))
+
+
+def _side_by_side(each: list[list[int]]) -> list[int]:
+    """Add up the same seconds: the last ones are of now, however long each worker has counted."""
+    length = min(max(map(len, each)), SECONDS)
+    padded = [[0] * (length - len(one)) + one for one in each]
+    return [sum(second) for second in zip(*padded, strict=True)]

@@ -1,0 +1,96 @@
+"""The page for people: ``/ui/``, static files that ask the other views.
+
+In: the files in ``processors/page/``, read once at the start, and the currencies' decimals. Out:
+each file with its type, an entity tag and strict rules for the browser. Never: data of the ledger,
+which is why these are open without the token; and never a file that is not one of those.
+"""
+
+from hashlib import blake2b
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+from faust.web import Request, View
+
+from ledger.money import MINOR_UNIT_DIGITS
+from processors.topology import LedgerApp
+from processors.views.answers import ProblemError
+
+OPEN_PAGES: Final = ("/", "/ui", "/ui/{file}")
+"""The routes of this module, as the router calls them."""
+
+_INDEX: Final = "index.html"
+_TYPES: Final = {
+    "html": "text/html; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "json": "application/json",
+    "svg": "image/svg+xml",
+}
+_RULES: Final = {
+    "Content-Security-Policy": (
+        "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "object-src 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    # A link to somewhere else must not tell an order's id.
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    # With the tag it is asked each time whether a file is still so: all of them are of one version.
+    "Cache-Control": "no-cache",
+}
+
+
+class _File(msgspec.Struct, frozen=True):
+    body: bytes
+    headers: dict[str, str]
+
+
+def add_pages(app: LedgerApp) -> None:
+    """Declare the page."""
+    served = dict(_read(files("processors") / "page"))
+    served["currencies.json"] = _file("json", msgspec.json.encode(MINOR_UNIT_DIGITS))
+
+    # Before others: where it were the last, Faust's own front page would clash with it.
+    @app.page("/")
+    class FrontView(View):
+        """Leads to the page."""
+
+        async def get(self, _request: Request) -> Any:
+            return web.Response(status=302, headers={"Location": "/ui/"})
+
+    @app.page("/ui/{file:.*}")
+    class FileView(View):
+        """One file of the page."""
+
+        async def get(self, request: Request, file: str) -> Any:
+            found = served.get(file or _INDEX)
+            if found is None:
+                raise ProblemError(404, "file_not_found", f"the page has no file {file!r:.80}")
+            if request.headers.get("If-None-Match") == found.headers["ETag"]:
+                return web.Response(status=304, headers=found.headers)
+            return web.Response(body=found.body, headers=found.headers)
+
+    @app.page("/ui")
+    class UiView(View):
+        """Leads to the page."""
+
+        async def get(self, _request: Request) -> Any:
+            return web.Response(status=308, headers={"Location": "/ui/"})
+
+
+def _read(folder: Traversable, above: str = "") -> Any:
+    for each in folder.iterdir():
+        name = f"{above}{each.name}"
+        if each.is_dir():
+            yield from _read(each, f"{name}/")
+        else:
+            yield name, _file(name.rpartition(".")[2], each.read_bytes())
+
+
+def _file(kind: str, body: bytes) -> _File:
+    tag = f'"{blake2b(body, digest_size=12).hexdigest()}"'
+    return _File(body, {"Content-Type": _TYPES[kind], "ETag": tag, **_RULES})

@@ -1,0 +1,262 @@
+"""The overview of two workers, asked for and followed; and the page's files, open and strict.
+
+The page itself, in a browser, is in ``test_page.py``.
+"""
+
+import http.client
+import json
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Any
+
+import pytest
+
+from cli.kafka import EmbeddedKafka
+from processors.views.page import OPEN_PAGES
+from tests.kafka.harness import PARTITIONS, WorkerProcess, environment, free_port, until
+from tests.kafka.test_answers import deliver, event, folded, get, paid, refunded
+from tests.kafka.test_views import TOKEN, ask, assert_problem
+
+pytestmark = pytest.mark.timeout(180)
+
+FILES = ["/ui/", "/ui/style.css", "/ui/main.js", "/ui/views/order.js", "/ui/currencies.json"]
+
+
+@pytest.fixture(scope="module")
+def workers(
+    kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[WorkerProcess, WorkerProcess]]:
+    """Run two workers of one ledger."""
+    one = environment(kafka.bootstrap, tmp_path_factory.mktemp("overview"), api_token=TOKEN)
+    other = one | {
+        "LEDGER_DATA_DIR": str(tmp_path_factory.mktemp("other")),
+        "LEDGER_WEB_PORT": str(free_port()),
+    }
+    with WorkerProcess(one) as first, WorkerProcess(other) as second:
+        first.wait_ready(90)
+        second.wait_ready(90)
+        yield first, second
+
+
+@pytest.fixture(scope="module")
+def env(workers: tuple[WorkerProcess, WorkerProcess]) -> dict[str, str]:
+    return workers[0].env
+
+
+def overview(env: Mapping[str, str]) -> Any:
+    """Return the overview once both workers share the partitions and have summed them up."""
+
+    def settled() -> Any:
+        found = get(env, "/overview")
+        shares = [worker["partitions"] for worker in found["workers"]]
+        is_shared = len(shares) == 2 and all(shares) and found["ready"]
+        return found if is_shared and found["totals"] is not None else None
+
+    return until(settled, within_s=60, what="two workers at work")
+
+
+def follow(env: Mapping[str, str], count: int) -> list[tuple[float, Any]]:
+    """Return so many documents of the stream, each with the time at which it came."""
+    connection = http.client.HTTPConnection("127.0.0.1", int(env["LEDGER_WEB_PORT"]), timeout=30)
+    connection.request("GET", "/live", headers={"Authorization": f"Bearer {TOKEN}"})
+    answer = connection.getresponse()
+    assert answer.headers["Content-Type"] == "text/event-stream"
+    found = []
+    while len(found) < count:
+        line = answer.readline()
+        if line.startswith(b"data: "):
+            found.append((time.monotonic(), json.loads(line.removeprefix(b"data: "))))
+    connection.close()
+    return found
+
+
+def test_it_counts_what_all_workers_judged_and_sums_what_they_hold(workers, env):
+    before = overview(env)
+    folded(
+        env,
+        *(paid(f"evt_{n}", f"pay_{n}", f"ord_{n}", 1000) for n in range(20)),
+        paid("evt_yen", "pay_yen", "ord_yen", 7, currency="JPY"),
+        refunded("evt_refund", "re_1", "pay_1", 300),
+        refunded("evt_lone", "re_lone", "pay_lone", 5),
+        refunded("evt_much", "re_much", "pay_2", 1001),
+        event("evt_kept", "dispute.opened", "dp_1", 5),
+        event("evt_bad", "payment.succeeded", "pay_bad", -5),
+    )
+    folded(env, *(paid(f"evt_{n}", f"pay_{n}", f"ord_{n}", 1000) for n in range(3)))
+
+    def counted() -> Any:
+        found = get(env, "/overview")
+        return found if found["outcomes"].get("duplicate") == 3 else None
+
+    found = until(counted, within_s=30, what="three duplicates")
+    assert before["outcomes"] == {}
+    assert found["outcomes"] == {"duplicate": 3, "folded": 24, "rejected": 1, "unfolded": 1}
+    assert found["types"] == {
+        "dispute.opened": 1,
+        "payment.succeeded": 21,
+        "refund.succeeded": 3,
+    }
+    assert found["rejected"] == {"amount_negative": 1}
+    assert found["totals"] == {
+        "JPY": {"paid": 7, "refunded": 0, "net": 7},
+        "KZT": {"paid": 20_000, "refunded": 1306, "net": 18_694},
+    }
+    assert found["anomalies"] == {
+        "any": 2,
+        "refund_exceeds_payment": 1,
+        "refund_without_payment": 1,
+    }
+    assert found["lag"] == {"dedupe": 0, "payments": 0, "orders": 0}
+    assert sum(found["per_second"]) <= 29
+    alone = [get(worker.env, "/overview?scope=worker") for worker in workers]
+    assert all(each["outcomes"] for each in alone), "each has a part of it"
+    assert sum(sum(each["outcomes"].values()) for each in alone) == 29
+    parts = [each["workers"][0]["partitions"] for each in alone]
+    assert sorted(chain.from_iterable(parts)) == list(range(PARTITIONS))
+
+
+def test_an_anomaly_that_has_gone_is_not_counted_any_more(env):
+    before = overview(env)["anomalies"].get("any", 0)
+    folded(env, refunded("evt_early", "re_early", "pay_early", 5))
+    until(
+        lambda: get(env, "/overview")["anomalies"].get("any", 0) == before + 1,
+        within_s=20,
+        what="one more order with an anomaly",
+    )
+    folded(env, paid("evt_late", "pay_early", "ord_early"))
+    until(
+        lambda: get(env, "/overview")["anomalies"].get("any", 0) == before,
+        within_s=20,
+        what="as many as before",
+    )
+
+
+def test_whoever_follows_gets_a_document_each_second_until_he_goes(env):
+    overview(env)
+    documents = follow(env, 3)
+    assert 1 < documents[-1][0] - documents[0][0] < 10
+    assert documents[0][1]["at_ms"] < documents[-1][1]["at_ms"]
+    assert documents[0][1].keys() == get(env, "/overview").keys()
+    deliver(env, paid("evt_followed", "pay_followed", "ord_followed", 1, currency="EUR"))
+    until(
+        lambda: follow(env, 1)[0][1]["totals"].get("EUR") == {"paid": 1, "refunded": 0, "net": 1},
+        within_s=20,
+        what="the delivery in the stream",
+    )
+
+
+def test_a_worker_that_stands_still_is_named_and_the_other_one_answers(workers, env):
+    overview(env)
+    other = workers[1]
+    address = f"http://127.0.0.1:{other.env['LEDGER_WEB_PORT']}"
+    other.freeze()
+    try:
+        # The document of a moment ago may still be answered.
+        found = until(
+            lambda: next((o for o in [get(env, "/overview")] if not o["ready"]), None),
+            within_s=8,
+            what="the other one's silence",
+        )
+        (silent,) = [worker for worker in found["workers"] if not worker["ready"]]
+        assert (silent["address"], silent["reason"]) == (address, "it does not answer")
+        assert found["totals"] is None
+        assert found["missing"]
+    finally:
+        other.go_on()
+    overview(env)
+
+
+def test_a_worker_that_is_followed_stops_in_order(kafka, tmp_path):
+    env = environment(kafka.bootstrap, tmp_path, api_token=TOKEN)
+    with WorkerProcess(env) as worker:
+        worker.wait_ready(60)
+        connection = http.client.HTTPConnection("127.0.0.1", int(env["LEDGER_WEB_PORT"]))
+        connection.request("GET", "/live", headers={"Authorization": f"Bearer {TOKEN}"})
+        answer = connection.getresponse()
+        assert answer.readline().startswith(b"data: ")
+        worker.signal(signal.SIGTERM)
+        assert worker.wait(20) == 0, worker.tail()
+        connection.close()
+        assert "Traceback" not in worker.log_file.read_text()
+
+
+def test_what_is_not_folded_yet_is_told_by_hop_without_asking_kafka(kafka, tmp_path):
+    # So small chunks take their time.
+    env = environment(kafka.bootstrap, tmp_path, api_token=TOKEN, chunk_records=2)
+    with WorkerProcess(env) as worker:
+        worker.wait_ready(60)
+        folded(env, paid("evt_first", "pay_first", "ord_first"))
+        worker.signal(signal.SIGTERM)
+        assert worker.wait(20) == 0
+    deliver(env, *(paid(f"evt_{n}", f"pay_{n}", f"ord_{n}") for n in range(600)))
+    with WorkerProcess(env) as worker:
+        worker.wait_ready(60)
+        lags = []
+
+        def caught_up() -> bool:
+            lags.append(get(env, "/overview?scope=worker"))
+            return bool(lags[-1]["outcomes"].get("folded") == 600) and not any(
+                lags[-1]["lag"].values()
+            )
+
+        until(caught_up, within_s=90, what="nothing left to fold")
+    seen = [each["lag"]["dedupe"] for each in lags if each["lag"]]
+    assert max(seen) > 0
+    assert all(lag <= 600 for lag in seen)
+
+
+class TestFiles:
+    @pytest.mark.parametrize("path", FILES)
+    @pytest.mark.parametrize("token", [None, "wrong"])
+    def test_the_page_s_files_are_open_and_the_browser_is_told_to_be_strict(self, env, path, token):
+        answer = ask(env, path, token=token)
+        assert answer.status == 200
+        policy = answer.headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'self'; ")
+        assert "unsafe" not in policy
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        again = ask(env, path, token=token, headers={"If-None-Match": answer.headers["ETag"]})
+        assert (again.status, again.body) == (304, b"")
+
+    def test_each_has_its_type(self, env):
+        types = [ask(env, path).headers["Content-Type"].partition(";")[0] for path in FILES]
+        javascript = "text/javascript"
+        assert types == ["text/html", "text/css", javascript, javascript, "application/json"]
+
+    def test_the_decimals_are_those_that_the_ledger_counts_in(self, env):
+        decimals = ask(env, "/ui/currencies.json").json
+        assert (decimals["KZT"], decimals["JPY"], decimals["BHD"]) == (2, 0, 3)
+
+    @pytest.mark.parametrize(
+        ("path", "location"), [("/", "/ui/"), ("/ui", "/ui/")], ids=["front", "no slash"]
+    )
+    def test_the_front_leads_to_it(self, env, path, location):
+        answer = ask(env, path, token=None)
+        assert (answer.status // 100, answer.headers["Location"]) == (3, location)
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/ui/nothing.js",
+            "/ui/__init__.py",
+            "/ui/../worker.py",
+            "/ui/..%2Fworker.py",
+            "/ui/%2e%2e/worker.py",
+            "/ui//etc/passwd",
+            "/ui/views",
+        ],
+    )
+    def test_there_is_no_other_file(self, env, path):
+        assert_problem(ask(env, path), 404, "file_not_found")
+
+    @pytest.mark.parametrize(
+        "path", ["/ui/../orders", "/ui/%2e%2e/orders/ord_1", "/ui/..%2forders", "/uix", "//ui/"]
+    )
+    def test_no_path_that_begins_as_an_open_one_shows_data(self, env, path):
+        answer = ask(env, path, token=None)
+        assert answer.status in {401, 404}, answer
+
+    def test_what_is_open_is_no_answer_of_the_ledger(self):
+        assert set(OPEN_PAGES) == {"/", "/ui", "/ui/{file}"}

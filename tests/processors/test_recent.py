@@ -1,0 +1,12 @@
+"""The last seconds of a count."""
+
+from processors.recent import SECONDS, LastSeconds
+
+
+def test_the_last_seconds_are_kept_and_no_more():
+    seconds = LastSeconds()
+    total = 0
+    for number in range(SECONDS + 5):
+        total += number
+        seconds.second_is_over(total)
+    assert seconds.counts == list(range(5, SECONDS + 5))

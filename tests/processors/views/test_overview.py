@@ -1,0 +1,74 @@
+"""What workers have together, whoever of them is ready."""
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from ledger.orders import Totals
+from processors.views.overview import Overview, WorkerState, merged
+
+
+def one(address: str, partitions: list[int], **more: Any) -> Overview:
+    """Return what one worker has."""
+    given: dict[str, Any] = {
+        "at_ms": 1,
+        "ready": True,
+        "missing": [],
+        "workers": [WorkerState(address=address, ready=True, partitions=partitions)],
+        "outcomes": {},
+        "types": {},
+        "rejected": {},
+        "per_second": [],
+        "lag": {},
+        "totals": {},
+        "anomalies": {},
+    }
+    return Overview(**(given | more))
+
+
+def test_counts_lags_totals_and_anomalies_add_up():
+    both = merged(
+        [
+            one(
+                "b",
+                [0, 1],
+                outcomes={"folded": 2},
+                lag={"dedupe": 5, "orders": 0},
+                totals={"KZT": Totals(10, 4, 6), "USD": Totals(1, 0, 1)},
+                anomalies={"any": 1, "currency_mismatch": 0},
+            ),
+            one(
+                "a",
+                [2, 3],
+                outcomes={"folded": 1, "duplicate": 1},
+                lag={"dedupe": 1, "orders": 2},
+                totals={"KZT": Totals(2**60, 0, 2**60)},
+                anomalies={"any": 2},
+            ),
+        ],
+        4,
+    )
+    assert [worker.address for worker in both.workers] == ["a", "b"]
+    assert (both.ready, both.missing) == (True, [])
+    assert both.outcomes == {"duplicate": 1, "folded": 3}
+    assert both.lag == {"dedupe": 6, "orders": 2}
+    assert both.totals == {"KZT": Totals(2**60 + 10, 4, 2**60 + 6), "USD": Totals(1, 0, 1)}
+    assert both.anomalies == {"any": 3}, "what no order has is left out"
+
+
+def test_the_same_seconds_are_added_however_long_each_worker_has_counted():
+    both = merged([one("a", [0], per_second=[1, 2, 3]), one("b", [1], per_second=[10])], 2)
+    assert both.per_second == [1, 2, 13]
+
+
+def test_a_partition_that_no_ready_worker_has_is_missing():
+    down = one("b", [1])
+    down = replace(down, workers=[replace(down.workers[0], ready=False, reason="recovering")])
+    both = merged([one("a", [0]), down], 3)
+    assert (both.ready, both.missing) == (False, [1, 2])
+
+
+def test_a_total_without_one_worker_s_part_is_none():
+    both = merged([one("a", [0], totals={"KZT": Totals(1, 0, 1)}), one("b", [1], totals=None)], 2)
+    assert both.totals is None
+    assert both.anomalies == {}
