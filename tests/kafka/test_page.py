@@ -509,7 +509,7 @@ class TestHostileText:
             f"#/payments/{encoded}",
             f"#/events/{encoded}",
             f"#/search?q={encoded}",
-            "#/orders",
+            "#/orders?status=over_refunded",
             "#/anomalies",
             "#/quarantine",
             "#/",

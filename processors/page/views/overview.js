@@ -1,20 +1,16 @@
 // How the ledger is, each second: how much arrives, how far it is folded, what is in it, what needs
 // a look, and who works.
 
-import { get } from "../api.js";
-import { bars, sparkline } from "../chart.js";
+import { sparkline } from "../chart.js";
 import { h, refill, replace, table } from "../dom.js";
-import { amount, compact, duration, integer, money, time } from "../format.js";
+import { duration, integer, time } from "../format.js";
 import { follow } from "../live.js";
 import { link } from "../router.js";
 import { ANOMALIES, HOPS, OUTCOMES, REASONS } from "../words.js";
-import { listed } from "./orders.js";
+import { Days, Latest } from "./changing.js";
 import { several, totalsTable } from "./parts.js";
 
 const SECONDS = 120;
-const AGAIN_MS = 5_000;
-const DAY_MS = 86_400_000;
-const LATEST = 5;
 
 export async function overview(place, { signal }) {
   const parts = Object.fromEntries(
@@ -181,157 +177,4 @@ function workersTable(rows) {
     ["Worker", "State", "Folds", "Copies", "Up for"],
     rows.map(([address, ...rest]) => [h("code", {}, address), ...rest]),
   );
-}
-
-/** Something that is asked for again when a part of the live document changed, and not too often. */
-class Changing {
-  constructor(signal) {
-    this.signal = signal;
-    this.element = h("div");
-    this.seen = "";
-    this.askedAt = 0;
-  }
-
-  async look(value) {
-    const text = JSON.stringify(value, (_key, each) => (typeof each === "bigint" ? `${each}` : each));
-    if (value === null || text === this.seen || Date.now() - this.askedAt < AGAIN_MS) return;
-    this.askedAt = Date.now();
-    try {
-      await this.ask();
-      this.seen = text;
-    } catch (error) {
-      if (error.name !== "AbortError") replace(this.element, h("p", { class: "quiet" }, error.message));
-    }
-  }
-}
-
-/** The latest orders with anomalies. */
-class Latest extends Changing {
-  async ask() {
-    const { body } = await get(`/orders?anomaly=any&limit=${LATEST}`, { signal: this.signal });
-    replace(
-      this.element,
-      body.orders.length > 0 && [
-        h("h3", {}, "The latest"),
-        h("ul", { class: "list" }, body.orders.map(listed)),
-        h("p", {}, h("a", { href: link(["anomalies"]) }, "All orders with anomalies")),
-      ],
-    );
-  }
-}
-
-/** What was paid and refunded by day, as a drawing and as a table. */
-class Days extends Changing {
-  constructor(signal) {
-    super(signal);
-    this.currency = null;
-    this.range = 30;
-    this.posted = new Map();
-    addEventListener("resize", () => this.posted.size && this.draw(), { signal });
-  }
-
-  async ask() {
-    const { body } = await get("/balances?days=true", { signal: this.signal });
-    this.posted = byCurrency(body.days);
-    this.draw();
-  }
-
-  draw() {
-    const currencies = [...this.posted.keys()].sort();
-    if (!currencies.length) return replace(this.element);
-    // At first the one with the most days.
-    const size = (name) => this.posted.get(name).size;
-    if (!this.posted.has(this.currency)) [this.currency] = currencies.toSorted((a, b) => size(b) - size(a));
-    const { currency } = this;
-    const days = lastDays(this.posted.get(currency), this.range, currency);
-    const told = `${currency} by day, from ${days[0].day} to ${days.at(-1).day}: paid, refunded and net`;
-    return replace(
-      this.element,
-      h(
-        "div",
-        { class: "filters" },
-        this.choice("currency", "Currency", currencies.map((name) => [name, name]), (value) => value),
-        this.choice("range", "Days", [["30", "30"], ["90", "90"], ["365", "365"]], Number),
-      ),
-      h(
-        "figure",
-        {},
-        bars(days, told, (tick) => compact(tick, currency), this.width),
-        h(
-          "figcaption",
-          { class: "legend" },
-          h("span", { class: "key paid" }, "Paid"),
-          h("span", { class: "key refunded" }, "Refunded"),
-          h("span", { class: "key net" }, "Net"),
-          h("span", { class: "quiet" }, "by the day of the event, in UTC"),
-        ),
-      ),
-      h(
-        "details",
-        {},
-        h("summary", {}, "As a table"),
-        table(
-          told,
-          ["Day", "Paid", "Refunded", "Net"],
-          days
-            .filter((day) => day.paid || day.refunded || day.net)
-            .reverse()
-            .map((day) => [day.day, ...[day.paid, day.refunded, day.net].map((each) => amount(each, currency))]),
-          [1, 2, 3],
-        ),
-      ),
-    );
-  }
-
-  get width() {
-    return Math.max(this.element.clientWidth, 280);
-  }
-
-  choice(name, label, choices, read) {
-    const select = h(
-      "select",
-      {
-        id: `days-${name}`,
-        onchange: () => {
-          this[name] = read(select.value);
-          this.draw();
-          document.getElementById(`days-${name}`).focus();
-        },
-      },
-      choices.map(([value, text]) => h("option", { value, selected: value === String(this[name]) }, text)),
-    );
-    return h("p", { class: "filter" }, h("label", { for: `days-${name}` }, label), select);
-  }
-}
-
-const COLUMNS = { "income:sales": ["paid", -1n], "income:refunds": ["refunded", 1n], "assets:plexy": ["net", 1n] };
-
-function byCurrency(posted) {
-  const found = new Map();
-  for (const { account, currency, day, amount: minor } of posted) {
-    if (!Object.hasOwn(COLUMNS, account)) continue;
-    const [column, sign] = COLUMNS[account];
-    if (!found.has(currency)) found.set(currency, new Map());
-    const days = found.get(currency);
-    if (!days.has(day)) days.set(day, { paid: 0n, refunded: 0n, net: 0n });
-    // Income is credited, and a credit is negative.
-    days.get(day)[column] += sign * BigInt(minor);
-  }
-  return found;
-}
-
-/** Return the last days up to the latest one with anything posted, those without it too. */
-function lastDays(days, range, currency) {
-  const posted = [...days.keys()].sort();
-  // One event with a time far ahead must not hide all the others.
-  const tomorrow = new Date(Date.now() + DAY_MS).toISOString().slice(0, 10);
-  const last = Date.parse(posted.findLast((day) => day <= tomorrow) ?? posted[0]);
-  const format = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", timeZone: "UTC" });
-  return Array.from({ length: range }, (_, index) => {
-    const at = last - (range - 1 - index) * DAY_MS;
-    const day = new Date(at).toISOString().slice(0, 10);
-    const sums = days.get(day) ?? { paid: 0n, refunded: 0n, net: 0n };
-    const title = `${day}: ${money(sums.paid, currency)} paid, ${money(sums.refunded, currency)} refunded, ${money(sums.net, currency)} net`;
-    return { day, label: format.format(at), title, ...sums };
-  });
 }
