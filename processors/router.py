@@ -17,9 +17,11 @@ from yarl import URL
 from runtime.partitions import partition_for
 from runtime.problems import MEDIA_TYPE, Problem
 
-# A view may wait for an event for 20 s, and read the log for 8.
-_ANSWER_WITHIN_S: Final = 30.0
-_CONNECT_WITHIN_S: Final = 5.0
+_ANSWER_WITHIN_S: Final = 5.0
+# What reads the log may take 8 s for it, and who waits for an event 20.
+_SLOW_ANSWER_WITHIN_S: Final = 12.0
+_LONGEST_WAIT_S: Final = 20.0
+_READS_THE_LOG: Final = ("/events", "/proof")
 # Set on a request that a worker passes on: nobody passes it on once more.
 _FORWARDED: Final = "Ledger-Forwarded"
 _PASSED_ON: Final = (
@@ -71,13 +73,23 @@ class Router(FaustRouter):
                 **{name: value for name, value in request.headers.items() if name != "Host"},
                 _FORWARDED: "1",
             },
-            timeout=aiohttp.ClientTimeout(total=_ANSWER_WITHIN_S, sock_connect=_CONNECT_WITHIN_S),
+            timeout=aiohttp.ClientTimeout(total=_within_s(request)),
             allow_redirects=False,
         ) as answer:
             headers = {name: answer.headers[name] for name in _PASSED_ON if name in answer.headers}
             return aiohttp.web.Response(  # type: ignore[return-value]
                 body=await answer.read(), status=answer.status, headers=headers
             )
+
+
+def _within_s(request: Any) -> float:
+    """Return how long another worker may take for an answer."""
+    if "wait" in request.query:
+        return _ANSWER_WITHIN_S + _LONGEST_WAIT_S
+    path: str = request.path
+    if "as_of" in request.query or path.startswith("/events/") or path.endswith(_READS_THE_LOG):
+        return _SLOW_ANSWER_WITHIN_S
+    return _ANSWER_WITHIN_S
 
 
 def _unavailable(detail: str) -> Response:
