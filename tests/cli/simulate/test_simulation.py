@@ -125,7 +125,8 @@ async def test_a_stop_leaves_what_was_not_acknowledged_owed_and_its_orders_undec
     async with asyncio.timeout(5):
         await running
     attempted = {json.loads(body)["id"] for body in ingress.bodies}
-    assert attempted == simulation.owed.keys() | simulation.acknowledged.keys()
+    # A request that had not got to ingress when it was stopped is owed, too.
+    assert attempted <= simulation.owed.keys() | simulation.acknowledged.keys()
     assert not simulation.owed.keys() & simulation.acknowledged.keys()
     undecided = simulation.undecided()
     assert undecided
