@@ -8,9 +8,16 @@ from pathlib import Path
 from typing import Annotated
 
 from ingest.settings import RUN_METRICS_PORT
+from ledger.deduplication import FORGET_AFTER_DAYS
 from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm
 from runtime.logs import LogFormat, LogLevel
-from runtime.rules import RuleSettings
+from runtime.rules import (
+    DEFAULT_NAMES,
+    ForgetAfterDays,
+    OrderFields,
+    PaymentFields,
+    RuleSettings,
+)
 from runtime.settings import Port, Secret, Settings, SettingsError, setting
 from runtime.topics import TopicSettings
 from runtime.trust import Form, OldWebhookSecrets, ToleranceSeconds, WebhookSecrets
@@ -88,8 +95,11 @@ class StatusSettings(TopicSettings, frozen=True, kw_only=True):
 
 
 class ProveSettings(Settings, frozen=True, kw_only=True):
-    """What ``prove`` reads: whose signatures were good. The rest is in the proof."""
+    """What ``prove`` reads: whose signatures were good, and how the ledger reads events."""
 
+    order_fields: OrderFields = DEFAULT_NAMES.order
+    payment_fields: PaymentFields = DEFAULT_NAMES.payment
+    forget_after_days: ForgetAfterDays = FORGET_AFTER_DAYS
     webhook_secrets: WebhookSecrets = ()
     old_webhook_secrets: OldWebhookSecrets = ()
     allow_unsigned: Annotated[

@@ -131,11 +131,9 @@ def events_of(records: Iterable[SignedRecord], rules: Rules) -> list[Event]:
 
 
 def order_of(events: Iterable[Event], order_id: str) -> OrderDocument | None:
-    """Return what an order is once these events are folded, each a chunk of its own."""
-    fold = _Fold()
-    for event in events:
-        fold.add(event)
-    return fold.order(order_id)
+    """Return what an order is once these events are folded, however they are cut into chunks."""
+    order = fold_orders(fold_payments(events, {}).snapshots, {}).get(order_id)
+    return describe(order) if order else None
 
 
 def as_of(

@@ -95,15 +95,28 @@ def make(records: Sequence[SignedRecord], rules: Rules, order_id: str) -> Proof:
     )
 
 
-def check(proof: Proof, trust: Trust | None, sequences: int = _MOST_ORDERS) -> Checked:
+def check(
+    proof: Proof,
+    trust: Trust | None,
+    rules: Rules | None = None,
+    sequences: int = _MOST_ORDERS,
+) -> Checked:
     """Check all of a proof; ``trust`` of ``None`` checks no signature.
 
-    The events are folded in up to ``sequences`` other orders, each with some of them twice.
+    ``rules`` are those of the ledger: read by others, the same deliveries say other things. The
+    events are folded in up to ``sequences`` other orders, each with some of them twice.
     """
     faults = list(_place_faults(proof))
+    if proof.rules != (rules or Rules()):
+        faults.append(
+            f"the proof was made with other rules than this ledger's: {_rules(proof.rules)}, "
+            f"and not {_rules(rules or Rules())}"
+        )
     signature_faults = list(_signature_faults(proof, trust))
     events = events_of(proof.records, proof.rules)
     order = order_of(events, proof.order_id)
+    # Of an id that was used again once it was forgotten, the first one stands, whatever it says.
+    facts = list({(each.payment_id, each.event_id): each for each in reversed(events)}.values())
     if order != proof.order:
         faults.append(
             f"the order is not what follows from these events: {_shown(proof.order)} is stated, "
@@ -113,7 +126,7 @@ def check(proof: Proof, trust: Trust | None, sequences: int = _MOST_ORDERS) -> C
     faults += _step_faults(proof.steps, told)
     faults += _sum_faults(told, order, proof.order_id)
     folded = 0
-    for sequence in islice(_sequences(events), sequences):
+    for sequence in islice(_sequences(facts), sequences):
         folded += 1
         if order_of(sequence, proof.order_id) != order:
             names = ", ".join(event.event_id for event in sequence)
@@ -125,6 +138,14 @@ def check(proof: Proof, trust: Trust | None, sequences: int = _MOST_ORDERS) -> C
         events=len(events),
         signatures=len(proof.records) - len(signature_faults) if trust else 0,
         sequences=folded,
+    )
+
+
+def _rules(rules: Rules) -> str:
+    names = rules.names
+    return (
+        f"order in {','.join(names.order)}; payment in {','.join(names.payment)}; "
+        f"forgotten after {rules.forget_after_ms} ms"
     )
 
 

@@ -106,6 +106,11 @@ class Quarantine:
             self.items.values(), key=lambda each: (each.at_ms, each.source or (each.id, 0, 0))
         )
 
+    def of(self, key: bytes) -> list[Item]:
+        """Return what was rejected under an event's id, the newest last."""
+        items = [self.items[item_id] for item_id in self._ids.get(key, ())]
+        return sorted(items, key=lambda each: each.at_ms)
+
     def before(self, item: Item) -> Item | None:
         """Return an open item of the same event that stands earlier in the log.
 

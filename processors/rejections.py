@@ -43,5 +43,4 @@ class Rejections:
 
     async def of(self, key: bytes) -> list[Item]:
         """Return what was rejected under an event's id, the newest last."""
-        quarantine = await self.now()
-        return [item for item in quarantine.ordered() if item.key == key]
+        return (await self.now()).of(key)

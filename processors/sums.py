@@ -58,7 +58,8 @@ class Sums(Generic[Key]):
 
     def of(self, partition: int) -> Mapping[Key, int] | None:
         """Return a partition's sums; ``None`` while its values are still being summed."""
-        return self._sums[partition] if partition in self._summed else None
+        is_of_now = self._generation == self._app.consumer_generation_id
+        return self._sums[partition] if is_of_now and partition in self._summed else None
 
     def here(self) -> dict[Key, int] | None:
         """Return the sums of all partitions that this worker folds; ``None`` if one is missing."""

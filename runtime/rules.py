@@ -11,30 +11,35 @@ from ledger.events import FieldNames
 from runtime.settings import setting
 from runtime.topics import TopicSettings
 
-_DEFAULT_NAMES: Final = FieldNames()
+DEFAULT_NAMES: Final = FieldNames()
+
+
+OrderFields = Annotated[
+    tuple[str, ...],
+    setting("names of the order's reference in `data` and `data.metadata`", min_length=1),
+]
+PaymentFields = Annotated[
+    tuple[str, ...],
+    setting("names of the payment's reference in a refund's `data`", min_length=1),
+]
+# Plexy may try for 75 hours: less would forget what is still on its way.
+ForgetAfterDays = Annotated[
+    int,
+    setting(
+        "days after which an event id is forgotten, longer than Plexy retries (75 hours); "
+        "with another value the log has to be folded anew",
+        ge=4,
+        le=36_500,
+    ),
+]
 
 
 class RuleSettings(TopicSettings, frozen=True, kw_only=True):
     """Where an event's references are, and for how long its id is remembered."""
 
-    order_fields: Annotated[
-        tuple[str, ...],
-        setting("names of the order's reference in `data` and `data.metadata`", min_length=1),
-    ] = _DEFAULT_NAMES.order
-    payment_fields: Annotated[
-        tuple[str, ...],
-        setting("names of the payment's reference in a refund's `data`", min_length=1),
-    ] = _DEFAULT_NAMES.payment
-    # Plexy may try for 75 hours: less would forget what is still on its way.
-    forget_after_days: Annotated[
-        int,
-        setting(
-            "days after which an event id is forgotten, longer than Plexy retries (75 hours); "
-            "with another value the log has to be folded anew",
-            ge=4,
-            le=36_500,
-        ),
-    ] = FORGET_AFTER_DAYS
+    order_fields: OrderFields = DEFAULT_NAMES.order
+    payment_fields: PaymentFields = DEFAULT_NAMES.payment
+    forget_after_days: ForgetAfterDays = FORGET_AFTER_DAYS
 
     @property
     def field_names(self) -> FieldNames:

@@ -19,6 +19,8 @@ export async function follow(signal, onDocument, onState) {
     } catch (error) {
       if (signal.aborted) return;
       onState("stale", error);
+      // Whoever gives no token is not asked for it again and again.
+      if (error.status === 401) return;
     }
     await pause(AGAIN_MS[Math.min(failures, AGAIN_MS.length - 1)], signal);
   }

@@ -2,27 +2,34 @@
 
 import asyncio
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import date, timedelta
 from typing import Any, Final
 
 import msgspec
 from faust.web import Request, View
 from yarl import URL
 
-from ledger.activity import DAY_S, Activity, add
+from ledger.activity import Activity, add
 from processors.topology import LedgerApp
 from processors.views import parameters, state
 from processors.views.answers import ProblemError, json_answer
 
 _SCOPES: Final = ("all", "worker")
+_EPOCH: Final = date(1970, 1, 1)
+_LAST_DAY: Final = (date.max - _EPOCH).days
 
 
 class Posted(msgspec.Struct):
-    """What was posted to one account in one currency on one day (``2026-01-31``, UTC)."""
+    """What was posted to one account in one currency on one day (``2026-01-31``, UTC).
+
+    ``number`` is the day's, from 1970-01-01. An event may say that it occurred at any time: what is
+    beyond the year 9999 stands under its last day, each day with its number.
+    """
 
     account: str
     currency: str
     day: str
+    number: int
     amount: int
 
 
@@ -77,7 +84,7 @@ async def _everywhere(app: LedgerApp) -> tuple[list[int], Activity]:
     others = (_there(app, worker) for worker in other_workers(app))
     for document in await asyncio.gather(*others):
         partitions = [*partitions, *document.partitions]
-        add(total, {(p.account, p.currency, _number(p.day)): p.amount for p in document.days})
+        add(total, {(p.account, p.currency, p.number): p.amount for p in document.days})
     if sorted(partitions) != list(range(app.settings.partitions)):
         raise ProblemError(
             503, "not_ready", f"of {app.settings.partitions} partitions these answer: {partitions}"
@@ -115,12 +122,8 @@ def _document(partitions: list[int], activity: Activity, *, days: bool) -> Balan
 
 def _days(activity: Activity) -> Iterable[Posted]:
     for account, currency, day in sorted(activity, key=lambda each: (each[2], each[0], each[1])):
-        yield Posted(account, currency, _date(day), activity[account, currency, day])
+        yield Posted(account, currency, _date(day), day, activity[account, currency, day])
 
 
 def _date(day: int) -> str:
-    return datetime.fromtimestamp(day * DAY_S, UTC).strftime("%Y-%m-%d")
-
-
-def _number(day: str) -> int:
-    return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()) // DAY_S
+    return (_EPOCH + timedelta(days=min(day, _LAST_DAY))).isoformat()

@@ -44,15 +44,13 @@ async def of_order(app: LedgerApp, order: Order) -> list[SignedRecord]:
     return await _read(app, facts)
 
 
-async def of_event(app: LedgerApp, event_id: str) -> list[SignedRecord]:
+async def of_event(app: LedgerApp, known: state.EventPlaces) -> list[SignedRecord]:
     """Return the deliveries of one event."""
-    return await _read(app, {event_id: None})
+    return await app.reader.at(app.names.webhooks, _places(known))
 
 
-async def _read(
-    app: LedgerApp, facts: dict[str, tuple[int, int]] | dict[str, None]
-) -> list[SignedRecord]:
-    places = {place for place in facts.values() if place is not None}
+async def _read(app: LedgerApp, facts: dict[str, tuple[int, int]]) -> list[SignedRecord]:
+    places = set(facts.values())
     for known in await asyncio.gather(*(state.any_event(app, each) for each in facts)):
         # Of an event that is forgotten only the fact's own place is known.
         if known is not None:

@@ -28,13 +28,17 @@ from processors.views.answers import json_answer
 STATUSES: Final = get_args(OrderStatus)
 ANOMALIES: Final = get_args(Anomaly)
 ANY: Final = "any"
+_WAITS: Final = "refund_without_payment"
 # Read from each partition at a time; and looked through for one page, however few match.
 _WINDOW: Final = 200
 _MOST_SEARCHED: Final = 5_000
 
 
 class ListedOrder(msgspec.Struct):
-    """An order in a list; ``changed_at_ms`` is when the ledger last published it."""
+    """An order in a list; ``changed_at_ms`` is when the ledger last published it.
+
+    ``waiting_since`` is the time of the first refund whose payment has not come, in Unix seconds.
+    """
 
     order_id: str
     status: OrderStatus
@@ -45,6 +49,7 @@ class ListedOrder(msgspec.Struct):
     first_event: int
     last_event: int
     changed_at_ms: int
+    waiting_since: int | None
 
 
 class OrderList(msgspec.Struct):
@@ -95,7 +100,10 @@ def add_pages(app: LedgerApp) -> None:
 
 async def _page(app: LedgerApp, wanted: _Filter, cursor: Offsets | None, limit: int) -> OrderList:
     topic, partitions = app.names.orders, app.settings.partitions
-    ends = dict(cursor if cursor is not None else await app.reader.ends(topic, partitions))
+    ends = dict(await app.reader.ends(topic, partitions))
+    if cursor is not None:
+        # Beyond the end there is nothing to wait for.
+        ends = {partition: min(cursor[partition], end) for partition, end in ends.items()}
     found: list[ListedOrder] = []
     met: set[bytes] = set()
     searched = 0
@@ -163,6 +171,7 @@ def _listed(document: OrderDocument, changed_at_ms: int) -> ListedOrder:
         document.first_event,
         document.last_event,
         changed_at_ms,
+        min((each.created for each in document.payments if _WAITS in each.anomalies), default=None),
     )
 
 

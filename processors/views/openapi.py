@@ -103,6 +103,7 @@ def _paths() -> Json:
             *waits,
             *tagged,
             missing=True,
+            reads_log=True,
             waits=True,
         ),
         "/orders/{order_id}/events": _get(
@@ -111,12 +112,14 @@ def _paths() -> Json:
             _path("order_id"),
             raw,
             missing=True,
+            reads_log=True,
         ),
         "/orders/{order_id}/proof": _get(
             "One file with all that an order follows from, for `plexy-ledger prove`",
             Proof,
             _path("order_id"),
             missing=True,
+            reads_log=True,
         ),
         "/payments/{payment_id}": _get(
             "One payment, with the order that it belongs to",
@@ -168,7 +171,12 @@ def _paths() -> Json:
 
 
 def _get(
-    summary: str, kind: type | None, *given: Json, missing: bool = False, waits: bool = False
+    summary: str,
+    kind: type | None,
+    *given: Json,
+    missing: bool = False,
+    waits: bool = False,
+    reads_log: bool = False,
 ) -> Json:
     schema: Json = {"$ref": f"#/components/schemas/{kind.__name__}"} if kind else {"type": "object"}
     answers: Json = {
@@ -181,6 +189,8 @@ def _get(
         answers["304"] = {"description": "It is still what `If-None-Match` names."}
     if missing:
         answers["404"] = _problem("There is none of this id")
+    if reads_log:
+        answers["413"] = _problem("The order has more events than one answer holds")
     if waits:
         answers["504"] = _problem("The event was not folded in time; `detail` says where it is")
     return {"get": {"summary": summary, "parameters": list(given), "responses": answers}}

@@ -1,5 +1,6 @@
 """The pages of one order: its state now or at a time, its deliveries, its proof."""
 
+import asyncio
 from typing import Any, Final
 
 import msgspec
@@ -62,7 +63,7 @@ def _add_order(app: LedgerApp) -> None:
 
 async def _as_of(app: LedgerApp, order_id: str, at_ms: int) -> OrderDocument | None:
     records = await of_order(app, _existing(app, order_id))
-    return as_of(records, rules_of(app), order_id, at_ms)
+    return await asyncio.to_thread(as_of, records, rules_of(app), order_id, at_ms)
 
 
 def _add_events(app: LedgerApp) -> None:
@@ -75,7 +76,8 @@ def _add_events(app: LedgerApp) -> None:
             order_id: str = path["order_id"]
             raw = parameters.flag(request, "raw")
             records = await of_order(app, _existing(app, order_id))
-            found = deliveries(records, rules_of(app), app.settings.trust, raw=raw)
+            rules, trust = rules_of(app), app.settings.trust
+            found = await asyncio.to_thread(deliveries, records, rules, trust, raw=raw)
             return json_answer(msgspec.json.encode(OrderEvents(order_id, found)))
 
 
@@ -88,7 +90,8 @@ def _add_proof(app: LedgerApp) -> None:
         async def get(self, _request: Request, *_args: Any, **path: Any) -> Any:
             order_id: str = path["order_id"]
             order = _existing(app, order_id)
-            proof = make(await of_order(app, order), rules_of(app), order_id)
+            records = await of_order(app, order)
+            proof = await asyncio.to_thread(make, records, rules_of(app), order_id)
             if proof.order != describe(order):
                 # It goes on while the log is read: the next answer is of one moment again.
                 raise ProblemError(503, "changing", "the order changed meanwhile; ask again")

@@ -75,7 +75,7 @@ class Overview(msgspec.Struct, kw_only=True):
 
 
 class Overviews:
-    """Makes the document, once a second at most however many ask; ``watchers`` follow it."""
+    """Makes the document, twice a second at most however many ask; ``watchers`` follow it."""
 
     def __init__(self, app: LedgerApp) -> None:
         self.watchers = 0
@@ -173,6 +173,13 @@ def add_pages(app: LedgerApp) -> None:
             if overviews.watchers >= _MOST_WATCHERS:
                 detail = f"{_MOST_WATCHERS} others follow this worker already; ask another one"
                 raise ProblemError(503, "too_many_watchers", detail)
+            overviews.watchers += 1
+            try:
+                return await self._follow(request)
+            finally:
+                overviews.watchers -= 1
+
+        async def _follow(self, request: Any) -> Any:
             # Not said before the stream begins: an error would have no place in it.
             document = await overviews.now()
             stream = web.StreamResponse(
@@ -183,17 +190,16 @@ def add_pages(app: LedgerApp) -> None:
                     "X-Accel-Buffering": "no",
                 }
             )
-            overviews.watchers += 1
             try:
                 await stream.prepare(request)
+                if request.method == "HEAD":
+                    return stream
                 while not app.should_stop:
                     await stream.write(b"data: " + document + b"\n\n")
                     await app.sleep(_EVERY_S)
                     document = await overviews.now()
             except ConnectionError:
                 log.debug("nobody follows any more", client=request.remote)
-            finally:
-                overviews.watchers -= 1
             return stream
 
 

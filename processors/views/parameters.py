@@ -9,6 +9,7 @@ from processors.views.answers import ProblemError
 LONGEST_WAIT_S: Final = 20.0
 MOST_ITEMS: Final = 200
 _DEFAULT_ITEMS: Final = 50
+_NUMBER: Final = re.compile(r"[0-9]{1,3}")
 _DURATION: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)(ms|s)?")
 _UNIX_SECONDS: Final = re.compile(r"[0-9]{1,11}(\.[0-9]{1,3})?")
 
@@ -52,7 +53,7 @@ def limit(request: Any) -> int:
     given = request.query.get("limit", "")
     if not given:
         return _DEFAULT_ITEMS
-    if not (given.isascii() and given.isdigit() and 1 <= int(given[:9]) <= MOST_ITEMS):
+    if not _NUMBER.fullmatch(given) or not 1 <= int(given) <= MOST_ITEMS:
         raise invalid("limit", given, f"a number from 1 to {MOST_ITEMS}")
     return int(given)
 

@@ -1,5 +1,7 @@
 """What became of one event, whatever that was."""
 
+import asyncio
+
 import msgspec
 
 from ledger.history import FOLDED, Delivery, deliveries
@@ -26,9 +28,11 @@ class Story(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 async def story_of(app: LedgerApp, event_id: str, *, raw: bool = False) -> Story | None:
     """Tell an event's story; ``None`` if nobody remembers its id."""
-    if await state.any_event(app, event_id) is None:
+    places = await state.any_event(app, event_id)
+    if places is None:
         return await _refused(app, event_id)
-    told = deliveries(await of_event(app, event_id), rules_of(app), app.settings.trust, raw=raw)
+    records = await of_event(app, places)
+    told = await asyncio.to_thread(deliveries, records, rules_of(app), app.settings.trust, raw=raw)
     # What was in the log before under the id, and is forgotten, is not among them.
     first = told[0]
     payment_id, order_id = first.payment_id, None
@@ -51,5 +55,7 @@ async def _refused(app: LedgerApp, event_id: str) -> Story | None:
     items = await app.rejections.of(event_id.encode())
     if not items:
         return None
-    detail = f"ingress refused it: {items[-1].detail}"
-    return Story(event_id=event_id, outcome=items[-1].reason, detail=detail, deliveries=[])
+    last = items[-1]
+    where = f"it stands in the log at {last.source}" if last.source else "ingress refused it"
+    detail = f"{where}: {last.detail}"
+    return Story(event_id=event_id, outcome=last.reason, detail=detail, deliveries=[])

@@ -61,6 +61,19 @@ def test_for_scripts_it_is_one_document(file, capsys):
     }
 
 
+def test_where_no_signature_is_checked_it_says_so(file, capsys):
+    unsigned = {"LEDGER_ALLOW_UNSIGNED": "true"}
+    assert prove(unsigned, file, 2, Console(width=100), as_json=False)
+    assert "All but the signatures holds; they were not checked." in capsys.readouterr().out
+
+
+def test_a_ledger_with_other_rules_gives_its_own(proof, tmp_path):
+    path = tmp_path / "proof.json"
+    path.write_bytes(msgspec.json.encode(proof))
+    others = SECRETS | {"LEDGER_ORDER_FIELDS": "shopOrder"}
+    assert not prove(others, path, 2, Console(), as_json=False)
+
+
 def test_without_a_secret_nothing_is_passed(file):
     with pytest.raises(SettingsError, match="LEDGER_WEBHOOK_SECRETS"):
         prove({}, file, 720, Console(), as_json=False)

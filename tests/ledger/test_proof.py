@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from ledger.deduplication import DAY_MS
 from ledger.history import Rules, events_of
 from ledger.proof import Proof, check, make
 from ledger.truth import Trust
@@ -103,10 +104,30 @@ def test_another_format_is_named():
 def test_the_rules_of_the_ledger_are_part_of_the_proof():
     events = [success("evt_1", order="ord_1")]
     names = replace(RULES.names, order=("shopOrder",))
-    proof = make(logged(events), Rules(names=names), "pay_1")
+    rules = Rules(names=names)
+    proof = make(logged(events), rules, "pay_1")
     assert proof.order is not None
-    assert check(proof, TRUST).faults == ()
-    assert check(replace(proof, rules=RULES), TRUST).faults
+    assert check(proof, TRUST, rules).faults == ()
+    assert check(replace(proof, rules=RULES), TRUST, RULES).faults
+
+
+def test_deliveries_that_are_read_by_other_rules_than_the_ledger_s_are_named():
+    """Else whoever makes a proof could let a refund go unseen, with every signature good."""
+    names = replace(RULES.names, payment=("nowhere",))
+    events = [success("evt_1", order="ord_1"), refund("evt_2", 2, 500)]
+    forged = make(logged(events), Rules(names=names), "ord_1")
+    assert forged.order is not None
+    assert forged.order.status == "paid"
+    (fault,) = check(forged, TRUST).faults
+    assert "other rules" in fault
+    assert "nowhere" in fault
+
+
+def test_where_an_id_was_used_again_once_it_was_forgotten_the_first_one_stands():
+    again = [success("evt_1", order="ord_1"), success("evt_1", amount=7, order="ord_1")]
+    proof = make(logged(again, [0, 91 * DAY_MS]), RULES, "ord_1")
+    checked = check(proof, TRUST)
+    assert (checked.faults, checked.events) == ((), 2)
 
 
 def test_of_many_events_some_sequences_are_drawn():

@@ -9,6 +9,8 @@ import { timeline } from "./deliveries.js";
 import { anomalyNotes, facts, heading, idLink, several, status, totalsTable } from "./parts.js";
 
 const LOOK_EVERY_MS = 2_000;
+// While the slider moves, only where it rests is asked for.
+const REST_MS = 150;
 // A duplicate changes no order, so that its tag says nothing of it; the log is asked less often.
 const LOOK_AT_LOG_EVERY = 3;
 
@@ -22,16 +24,23 @@ export async function order(place, { id, signal }) {
 
 async function look(id, signal) {
   const { body: document, tag } = await get(pathOf("orders", id), { signal });
-  return { document, tag, deliveries: await deliveriesOf(id, signal) };
+  return { document, tag, ...(await deliveriesOf(id, signal)) };
 }
 
 async function deliveriesOf(id, signal) {
-  return (await get(pathOf("orders", id, "/events"), { signal })).body.deliveries;
+  try {
+    const { body } = await get(pathOf("orders", id, "/events"), { signal });
+    return { deliveries: body.deliveries, problem: null };
+  } catch (error) {
+    if (error.name === "AbortError" || error.status === 401) throw error;
+    // The state is there, also where the log can't be read, or holds more than an answer does.
+    return { deliveries: [], problem: error };
+  }
 }
 
 class OrderPage {
-  constructor(id, signal, { document, tag, deliveries }) {
-    Object.assign(this, { id, signal, document, tag, deliveries });
+  constructor(id, signal, { document, tag, deliveries, problem }) {
+    Object.assign(this, { id, signal, document, tag, deliveries, problem });
     this.timeline = timeline();
     this.state = h("div", { class: "state" });
     this.count = h("p", { class: "quiet" });
@@ -82,6 +91,10 @@ class OrderPage {
     this.timeline.update(this.deliveries);
     this.slider.max = String(this.times.length);
     this.slider.disabled = this.times.length < 2;
+    if (this.problem) {
+      replace(this.count, `The deliveries can't be shown now: ${this.problem.message}`);
+      return;
+    }
     replace(
       this.count,
       `${several(this.deliveries.length, "delivery", "deliveries")} in the order of arrival, ${
@@ -109,6 +122,8 @@ class OrderPage {
     this.timeline.mark(this.deliveries, this.isNow ? null : at);
     replace(this.asOf, this.isNow ? "With all that has arrived" : [time(at), `, ${text}`]);
     if (this.isNow) return replace(this.state, stateOf(this.document));
+    await new Promise((resolve) => setTimeout(resolve, REST_MS));
+    if (asking !== this.wanted) return null;
     const as_of = new Date(at).toISOString();
     let shown;
     try {
@@ -128,7 +143,8 @@ class OrderPage {
       if (this.signal.aborted || globalThis.document.hidden) continue;
       try {
         await this.lookAgain(looks % LOOK_AT_LOG_EVERY === 0);
-      } catch {
+      } catch (error) {
+        if (error.status === 401) return;
         // It is asked again in a moment; what is shown stays, and was true.
       }
     }
@@ -137,11 +153,11 @@ class OrderPage {
   async lookAgain(alsoAtLog) {
     const { body, tag } = await get(pathOf("orders", this.id), { signal: this.signal });
     if (tag === this.tag && !alsoAtLog) return;
-    const deliveries = await deliveriesOf(this.id, this.signal);
+    const read = await deliveriesOf(this.id, this.signal);
     const isNews = tag !== this.tag;
     const wasNow = this.isNow;
     const at = Number(this.slider.value);
-    Object.assign(this, { document: body, tag, deliveries });
+    Object.assign(this, { document: body, tag, ...read });
     this.showDeliveries();
     if (wasNow) this.toNow();
     else this.slider.value = String(at);

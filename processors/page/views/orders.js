@@ -53,8 +53,7 @@ async function list(place, signal, { title, parts, query, asked, choice, none })
 
 /** One order of a list. */
 export function listed(order) {
-  const isWaiting = order.anomalies.includes("refund_without_payment");
-  const since = Date.now() - Number(order.first_event) * 1000;
+  const waiting = order.waiting_since;
   return h(
     "li",
     {},
@@ -71,7 +70,7 @@ export function listed(order) {
         { class: "flags" },
         order.anomalies.map((name) => h("span", { class: "badge anomaly" }, ANOMALIES[name]?.title ?? name)),
       ),
-    isWaiting &&
-      h("p", { class: "quiet" }, `The payment has been missing for ${duration(since)}, since `, eventTime(order.first_event)),
+    waiting !== null &&
+      h("p", { class: "quiet" }, `A payment has been missing for ${duration(Date.now() - Number(waiting) * 1000)}, since `, eventTime(waiting)),
   );
 }

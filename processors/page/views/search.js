@@ -16,8 +16,11 @@ export async function search(place, { query, signal }) {
   document.getElementById("wanted").value = wanted;
   const title = h("h1", {}, "Search: ", h("span", { class: "id" }, wanted));
   replace(place, title, h("p", { class: "quiet" }, "Looking for an order, a payment and an event…"));
-  const answers = await Promise.all(KINDS.map(([kind]) => find(pathOf(kind, wanted), { signal })));
-  const found = KINDS.map((kind, index) => [...kind, answers[index]]).filter(([, , , body]) => body);
+  const answers = await Promise.allSettled(KINDS.map(([kind]) => find(pathOf(kind, wanted), { signal })));
+  const problems = answers.map(({ reason }) => reason).filter(Boolean);
+  const fatal = problems.find(({ name, status }) => name === "AbortError" || status === 401);
+  if (fatal || problems.length === KINDS.length) throw fatal ?? problems[0];
+  const found = KINDS.map((kind, index) => [...kind, answers[index].value]).filter(([, , , body]) => body);
   const names = found.map(([, name]) => name.toLowerCase());
   const told = names.length ? `Found: ${names.join(", ")}.` : "Nothing has this id.";
   say(told);
@@ -25,6 +28,7 @@ export async function search(place, { query, signal }) {
     place,
     title,
     h("p", {}, told),
+    problems.map((problem) => h("p", { class: "quiet" }, `Not all could be looked up: ${problem.message}`)),
     found.length
       ? found.map(([kind, name, card, body]) =>
           h("article", { class: "card" }, h("h2", {}, `${name} `, idLink(kind, wanted)), card(body)),
