@@ -21,6 +21,8 @@ from mkdocs.structure.pages import Page
 from website.reference import commands, settings, topics
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
+_PICTURES: Final = _ROOT / "build" / "page"
+_IMAGES: Final = "images/page"
 _RELATIVE_LINK: Final = re.compile(r"\[([^\]]*)\]\(((?!\w+:)[^)#\s]+)([^)]*)\)")
 # What of the repository's own pages stands here too, under another name.
 _OWN_PAGES: Final = {
@@ -33,6 +35,9 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     """Add the generated pages, and write out the navigation."""
     for name, content in _generated().items():
         files.append(File.generated(config, name, content=content))
+    for picture in pictures(_PICTURES):
+        name = f"{_IMAGES}/{picture.name}"
+        files.append(File.generated(config, name, abs_src_path=str(picture)))
     pages = sorted(file.src_uri for file in files.documentation_pages())
     config.nav = list(_entries(config.nav or [], pages))
     return files
@@ -41,6 +46,8 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Leave its text of a link to what the site has not: a repository's file, a mere folder."""
     del files
+    if page.file.src_uri == "page.md":
+        markdown += gallery(pictures(_PICTURES))
     folder = Path(config.docs_dir, page.file.src_uri).parent
 
     def shown(link: re.Match[str]) -> str:
@@ -55,6 +62,21 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
         return f"[{text}]({os.path.relpath(own, here)})" if own else text
 
     return _RELATIVE_LINK.sub(shown, markdown)
+
+
+def pictures(folder: Path) -> list[Path]:
+    """Return the pictures of the page that its test has made, if it has run here."""
+    return sorted(folder.glob("*-*-*.png"))
+
+
+def gallery(found: list[Path]) -> str:
+    """Return Markdown that shows pictures named ``<page>-<scheme>-<width>.png``."""
+    lines = []
+    for picture in found:
+        name, scheme, width = picture.stem.split("-")
+        text = f"{name}, {scheme}, {width} pixels wide"
+        lines.append(f"\n\n![{text}]({_IMAGES}/{picture.name})")
+    return "".join(lines)
 
 
 def _generated() -> dict[str, str]:
