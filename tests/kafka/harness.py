@@ -24,10 +24,11 @@ from typing import Any, NamedTuple, Self
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import CommitFailedError, KafkaError
+from msgspec.structs import replace
 
 from ledger.deduplication import PROGRESS_KEY
 from ledger.topics import TopicNames, changelog_name
-from ledger.wire import ENTRIES, PAYMENTS
+from ledger.wire import ENTRIES, PAYMENTS, SEEN
 from processors.batches import OutRecord, send_by_key, send_to_partition
 from runtime.partitions import partition_for
 from runtime.topics import TopicSettings
@@ -328,9 +329,11 @@ def state_of(env: Mapping[str, str]) -> dict[str, Any]:
     """Return what does not depend on how the partitions' records happened to interleave."""
     names, group = names_of(env), group_of(env)
     payments = latest(env, changelog_name(group, "payments"))
-    seen = latest(env, changelog_name(group, "seen"))
+    stored = latest(env, changelog_name(group, "seen"))
     # Each partition has its own progress under this one key, and a duplicate carries it on.
-    seen.pop(PROGRESS_KEY, None)
+    stored.pop(PROGRESS_KEY, None)
+    # A duplicate leaves its place, and nothing else.
+    seen = {key: replace(SEEN.decode(value), repeats=()) for key, value in stored.items()}
     sums: Counter[tuple[str, str]] = Counter()
     for value in latest(env, names.entries).values():
         for posting in ENTRIES.decode(value).postings:
