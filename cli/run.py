@@ -30,10 +30,11 @@ from cli.programs import Command, Program, Show
 from cli.sender import build_event, encode
 from cli.settings import RunSettings
 from cli.supervisor import Supervisor
-from ingest.settings import RUN_METRICS_PORT, IngestSettings
+from ingest.settings import IngestSettings
 from ledger.events import PAYMENT_SUCCEEDED
 from ledger.signature import SignedForm
 from processors.settings import WorkerSettings
+from runtime.addresses import RUN_METRICS_PORT
 from runtime.settings import SettingsError
 from runtime.topics import ensure_topics
 

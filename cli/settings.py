@@ -7,9 +7,18 @@ program reads too has the same type, default and description here; a test holds 
 from pathlib import Path
 from typing import Annotated
 
-from ingest.settings import RUN_METRICS_PORT
 from ledger.deduplication import FORGET_AFTER_DAYS
 from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm
+from runtime.addresses import (
+    LOOPBACK,
+    ApiToken,
+    IngestHost,
+    IngestMetricsHost,
+    IngestMetricsPort,
+    IngestPort,
+    WebBind,
+    WebPort,
+)
 from runtime.logs import LogFormat, LogLevel
 from runtime.rules import (
     DEFAULT_NAMES,
@@ -18,9 +27,16 @@ from runtime.rules import (
     PaymentFields,
     RuleSettings,
 )
-from runtime.settings import Port, Secret, Settings, SettingsError, setting
+from runtime.settings import Port, Settings, SettingsError, setting
 from runtime.topics import TopicSettings
-from runtime.trust import Form, OldWebhookSecrets, ToleranceSeconds, WebhookSecrets
+from runtime.trust import (
+    AllowUnsigned,
+    Form,
+    OldWebhookSecrets,
+    ToleranceSeconds,
+    WebhookSecrets,
+    trust_of,
+)
 
 
 class DemoSettings(Settings, frozen=True, kw_only=True):
@@ -47,9 +63,7 @@ class BrokerSettings(DemoSettings, frozen=True, kw_only=True):
 class RunSettings(BrokerSettings, frozen=True, kw_only=True):
     """What ``run`` reads beside the settings of the programs that it starts."""
 
-    allow_unsigned: Annotated[
-        bool, setting("for development only: don't check signatures, take any delivery")
-    ] = False
+    allow_unsigned: AllowUnsigned = False
 
 
 class SendSettings(Settings, frozen=True, kw_only=True):
@@ -57,41 +71,29 @@ class SendSettings(Settings, frozen=True, kw_only=True):
 
     webhook_secrets: WebhookSecrets = ()
     signed_form: Form = SignedForm.EITHER
-    ingest_host: Annotated[str, setting("address that webhooks are received on")] = "127.0.0.1"
-    ingest_port: Annotated[Port, setting("port that webhooks are received on")] = 8000
+    ingest_host: IngestHost = LOOPBACK
+    ingest_port: IngestPort = 8000
 
 
 class SimulateSettings(SendSettings, frozen=True, kw_only=True):
     """What ``simulate`` reads beside that: how long signatures hold, and whom it asks."""
 
     signature_tolerance_s: ToleranceSeconds = DEFAULT_TOLERANCE_S
-    api_token: Annotated[
-        Secret | None, setting("bearer token that the web views ask for; needed beyond loopback")
-    ] = None
-    web_bind: Annotated[str, setting("address that the web views listen on")] = "127.0.0.1"
-    web_port: Annotated[Port, setting("port of the web views")] = 6066
+    api_token: ApiToken = None
+    web_bind: WebBind = LOOPBACK
+    web_port: WebPort = 6066
 
 
 class StatusSettings(TopicSettings, frozen=True, kw_only=True):
     """What ``status`` reads: which ledger, and where its programs are; its options win."""
 
-    ingest_host: Annotated[str, setting("address that webhooks are received on")] = "127.0.0.1"
-    ingest_port: Annotated[Port, setting("port that webhooks are received on")] = 8000
-    ingest_metrics_host: Annotated[
-        str, setting("address that ingress' metrics are served on, to whoever asks")
-    ] = "127.0.0.1"
-    ingest_metrics_port: Annotated[
-        Port | None,
-        setting(
-            "port of ingress' metrics, of all its processes. Unset: `run` takes "
-            f"{RUN_METRICS_PORT}, `ingest` serves none"
-        ),
-    ] = None
-    api_token: Annotated[
-        Secret | None, setting("bearer token that the web views ask for; needed beyond loopback")
-    ] = None
-    web_bind: Annotated[str, setting("address that the web views listen on")] = "127.0.0.1"
-    web_port: Annotated[Port, setting("port of the web views")] = 6066
+    ingest_host: IngestHost = LOOPBACK
+    ingest_port: IngestPort = 8000
+    ingest_metrics_host: IngestMetricsHost = LOOPBACK
+    ingest_metrics_port: IngestMetricsPort = None
+    api_token: ApiToken = None
+    web_bind: WebBind = LOOPBACK
+    web_port: WebPort = 6066
 
 
 class ProveSettings(Settings, frozen=True, kw_only=True):
@@ -102,19 +104,13 @@ class ProveSettings(Settings, frozen=True, kw_only=True):
     forget_after_days: ForgetAfterDays = FORGET_AFTER_DAYS
     webhook_secrets: WebhookSecrets = ()
     old_webhook_secrets: OldWebhookSecrets = ()
-    allow_unsigned: Annotated[
-        bool, setting("for development only: don't check signatures, take any delivery")
-    ] = False
+    allow_unsigned: AllowUnsigned = False
     signed_form: Form = SignedForm.EITHER
     signature_tolerance_s: ToleranceSeconds = DEFAULT_TOLERANCE_S
 
     def check(self) -> None:
         """Refuse to pass deliveries whose signatures can't be checked, unless told so."""
-        if not self.webhook_secrets and not self.old_webhook_secrets and not self.allow_unsigned:
-            raise SettingsError(
-                "LEDGER_WEBHOOK_SECRETS is not set: without the endpoint's signing secret no "
-                "signature can be checked; set it, or LEDGER_ALLOW_UNSIGNED=true to check the rest"
-            )
+        require_secrets(self)
 
 
 class VerifySettings(RuleSettings, frozen=True, kw_only=True):
@@ -122,20 +118,14 @@ class VerifySettings(RuleSettings, frozen=True, kw_only=True):
 
     webhook_secrets: WebhookSecrets = ()
     old_webhook_secrets: OldWebhookSecrets = ()
-    allow_unsigned: Annotated[
-        bool, setting("for development only: don't check signatures, take any delivery")
-    ] = False
+    allow_unsigned: AllowUnsigned = False
     signed_form: Form = SignedForm.EITHER
     signature_tolerance_s: ToleranceSeconds = DEFAULT_TOLERANCE_S
 
     def check(self) -> None:
         """Refuse to pass a log whose signatures can't be checked, unless told so."""
         super().check()
-        if not self.webhook_secrets and not self.allow_unsigned:
-            raise SettingsError(
-                "LEDGER_WEBHOOK_SECRETS is not set: without the endpoint's signing secret no "
-                "record can be checked; set it, or for development LEDGER_ALLOW_UNSIGNED=true"
-            )
+        require_secrets(self)
 
 
 class AuditSettings(VerifySettings, frozen=True, kw_only=True):
@@ -144,7 +134,7 @@ class AuditSettings(VerifySettings, frozen=True, kw_only=True):
     audit_host: Annotated[
         str,
         setting("address of the audit's metrics and probes, which ask for no token"),
-    ] = "127.0.0.1"
+    ] = LOOPBACK
     audit_port: Annotated[Port, setting("port of the audit's metrics and probes")] = 6080
     audit_every_s: Annotated[
         float, setting("pause between two rounds of the audit, in seconds", ge=0.1, le=86_400)
@@ -158,7 +148,15 @@ class AuditSettings(VerifySettings, frozen=True, kw_only=True):
             le=86_400,
         ),
     ] = 60.0
-    log_format: Annotated[
-        LogFormat, setting("`json`, `pretty`, or `auto`: pretty on a terminal")
-    ] = "auto"
-    log_level: Annotated[LogLevel, setting("`debug`, `info`, `warning` or `error`")] = "info"
+    log_format: LogFormat = "auto"
+    log_level: LogLevel = "info"
+
+
+def require_secrets(settings: "ProveSettings | VerifySettings") -> None:
+    """Raise ``SettingsError`` where no signature could be checked, and nobody asked for that."""
+    if trust_of(settings).secrets or settings.allow_unsigned:
+        return
+    raise SettingsError(
+        "LEDGER_WEBHOOK_SECRETS is not set: without the endpoint's signing secret no signature can "
+        "be checked; set it, or LEDGER_ALLOW_UNSIGNED=true to check only the rest"
+    )

@@ -23,7 +23,7 @@ from cli.looks import Address, HopLag, Look, Problem, Program, look
 from cli.ports import base_url
 from cli.printing import plain
 from cli.settings import StatusSettings
-from ingest.settings import RUN_METRICS_PORT
+from runtime.addresses import RUN_METRICS_PORT
 
 _LOOK_AGAIN_S: Final = 0.5
 _MOST_PARTITIONS: Final = 4

@@ -7,16 +7,15 @@ program that takes anybody's word because a secret was forgotten.
 from typing import Annotated, Final
 
 from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm
+from runtime.addresses import LOOPBACK, IngestHost, IngestMetricsHost, IngestMetricsPort, IngestPort
 from runtime.kafka import KafkaSettings
 from runtime.logs import LogFormat, LogLevel
-from runtime.settings import Port, SettingsError, setting
-from runtime.trust import Form, ToleranceSeconds, WebhookSecrets
+from runtime.settings import SettingsError, setting
+from runtime.trust import AllowUnsigned, Form, ToleranceSeconds, WebhookSecrets
 
 _MIB: Final = 1024 * 1024
 # The largest body there may be: `ledger.topics.MAX_RECORD_BYTES` leaves room for its headers.
 _LARGEST_BODY_BYTES: Final = 8 * _MIB
-# Where `plexy-ledger run` serves the metrics; `plexy-ledger status` looks there as well.
-RUN_METRICS_PORT: Final = 8100
 # Plexy gives up after 30 s; on SIGTERM a delivery gets as long as this too (`ingest.server`).
 LONGEST_ANSWER_S: Final = 10
 
@@ -25,13 +24,11 @@ class IngestSettings(KafkaSettings, frozen=True, kw_only=True):
     """One ingress: whom it trusts, where it listens, how much it takes at a time."""
 
     webhook_secrets: WebhookSecrets = ()
-    allow_unsigned: Annotated[
-        bool, setting("for development only: don't check signatures, take any delivery")
-    ] = False
+    allow_unsigned: AllowUnsigned = False
     signed_form: Form = SignedForm.EITHER
     signature_tolerance_s: ToleranceSeconds = DEFAULT_TOLERANCE_S
-    ingest_host: Annotated[str, setting("address that webhooks are received on")] = "127.0.0.1"
-    ingest_port: Annotated[Port, setting("port that webhooks are received on")] = 8000
+    ingest_host: IngestHost = LOOPBACK
+    ingest_port: IngestPort = 8000
     ingest_processes: Annotated[
         int,
         setting(
@@ -40,16 +37,8 @@ class IngestSettings(KafkaSettings, frozen=True, kw_only=True):
             le=64,
         ),
     ] = 1
-    ingest_metrics_host: Annotated[
-        str, setting("address that ingress' metrics are served on, to whoever asks")
-    ] = "127.0.0.1"
-    ingest_metrics_port: Annotated[
-        Port | None,
-        setting(
-            "port of ingress' metrics, of all its processes. Unset: `run` takes "
-            f"{RUN_METRICS_PORT}, `ingest` serves none"
-        ),
-    ] = None
+    ingest_metrics_host: IngestMetricsHost = LOOPBACK
+    ingest_metrics_port: IngestMetricsPort = None
     max_body_bytes: Annotated[
         int, setting("largest body that is accepted, in bytes", ge=1, le=_LARGEST_BODY_BYTES)
     ] = _MIB
@@ -62,10 +51,8 @@ class IngestSettings(KafkaSettings, frozen=True, kw_only=True):
             "every delivery is answered within this time, in seconds", ge=1, le=LONGEST_ANSWER_S
         ),
     ] = float(LONGEST_ANSWER_S)
-    log_format: Annotated[
-        LogFormat, setting("`json`, `pretty`, or `auto`: pretty on a terminal")
-    ] = "auto"
-    log_level: Annotated[LogLevel, setting("`debug`, `info`, `warning` or `error`")] = "info"
+    log_format: LogFormat = "auto"
+    log_level: LogLevel = "info"
 
     def check(self) -> None:
         """Refuse to start where nobody's signature could be checked, unless told so."""

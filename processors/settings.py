@@ -7,9 +7,10 @@ from typing import Annotated, Final
 from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm
 from ledger.topics import TABLES
 from ledger.truth import Trust
+from runtime.addresses import LOOPBACK, ApiToken, WebBind, WebPort
 from runtime.logs import LogFormat, LogLevel
 from runtime.rules import RuleSettings
-from runtime.settings import Port, Secret, SettingsError, setting
+from runtime.settings import SettingsError, setting
 from runtime.trust import Form, OldWebhookSecrets, ToleranceSeconds, WebhookSecrets, trust_of
 
 # Below that a database would do little else than flush its write buffers.
@@ -25,18 +26,16 @@ class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
     data_dir: Annotated[
         Path, setting("folder for local state; each worker needs one of its own")
     ] = Path(".ledger")
-    api_token: Annotated[
-        Secret | None, setting("bearer token that the web views ask for; needed beyond loopback")
-    ] = None
+    api_token: ApiToken = None
     webhook_secrets: WebhookSecrets = ()
     old_webhook_secrets: OldWebhookSecrets = ()
     signed_form: Form = SignedForm.EITHER
     signature_tolerance_s: ToleranceSeconds = DEFAULT_TOLERANCE_S
-    web_bind: Annotated[str, setting("address that the web views listen on")] = "127.0.0.1"
+    web_bind: WebBind = LOOPBACK
     web_host: Annotated[
         str, setting("host name under which the other workers reach this one's views")
-    ] = "127.0.0.1"
-    web_port: Annotated[Port, setting("port of the web views")] = 6066
+    ] = LOOPBACK
+    web_port: WebPort = 6066
     standby_replicas: Annotated[
         int, setting("other workers that keep a copy of each table partition ready", ge=0, le=10)
     ] = 1
@@ -46,10 +45,8 @@ class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
     chunk_records: Annotated[
         int, setting("most records of one fetch that are folded together", ge=1, le=100_000)
     ] = 4000
-    log_format: Annotated[
-        LogFormat, setting("`json`, `pretty`, or `auto`: pretty on a terminal")
-    ] = "auto"
-    log_level: Annotated[LogLevel, setting("`debug`, `info`, `warning` or `error`")] = "info"
+    log_format: LogFormat = "auto"
+    log_level: LogLevel = "info"
 
     def check(self) -> None:
         """Refuse views for a network without a token, and less memory than the tables take."""

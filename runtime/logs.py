@@ -5,14 +5,21 @@ Never: a secret, a request body or a record's value in a log line.
 
 import logging
 import sys
-from typing import Literal
+from typing import Annotated, Literal
 
 import structlog
 
 from runtime import lines
+from runtime.settings import setting
 
-LogFormat = Literal["json", "pretty", "auto"]
-LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Annotated[
+    Literal["json", "pretty", "auto"],
+    setting("`json`, `pretty`, or `auto`: pretty on a terminal"),
+]
+LogLevel = Annotated[
+    Literal["debug", "info", "warning", "error"],
+    setting("`debug`, `info`, `warning` or `error`"),
+]
 
 
 def configure(log_format: LogFormat = "auto", level: LogLevel = "info") -> None:

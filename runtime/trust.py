@@ -24,6 +24,9 @@ OldWebhookSecrets = Annotated[
 Form = Annotated[
     SignedForm, setting("what Plexy signs: `body`, `timestamped` (time and body), or `either`")
 ]
+AllowUnsigned = Annotated[
+    bool, setting("for development only: don't check signatures, take any delivery")
+]
 ToleranceSeconds = Annotated[
     int, setting("how far a signature's time may be from now, in seconds", ge=1, le=86_400)
 ]
