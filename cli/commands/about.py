@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli.commands.declare import command, width
+from cli.commands.declare import command, console
 
 
 @command("plexy-ledger settings", "plexy-ledger settings --markdown")
@@ -14,14 +14,12 @@ def settings(
     ] = False,
 ) -> None:
     """List every setting, and which commands read it."""
-    from rich.console import Console
-
     from cli.settings_table import as_markdown, as_table
 
     if markdown:
         typer.echo(as_markdown())
     else:
-        Console(width=width()).print(as_table())
+        console().print(as_table())
 
 
 @command("plexy-ledger version")

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.commands.declare import command, width
-from cli.errors import FAILED
+from cli.commands.declare import command, console
 
 
 @command(
@@ -35,7 +34,7 @@ def status(  # noqa: PLR0913, PLR0917 - where to look, for how long, and how to 
     watch: Annotated[bool, typer.Option("--watch", help="look again until Ctrl-C")] = False,
     every: Annotated[float, typer.Option(min=0.1, help="seconds between two looks")] = 2.0,
     json: Annotated[bool, typer.Option("--json", help="one JSON object for each look")] = False,
-) -> None:
+) -> bool:
     """Show at a glance whether all is well: lag by hop, and what each program says.
 
     Asks Kafka how many records each hop has not folded, and ingress and workers whether they are
@@ -43,14 +42,11 @@ def status(  # noqa: PLR0913, PLR0917 - where to look, for how long, and how to 
     or a program does not answer or is not ready, or records that were there stay unfolded. Whether
     the ledger is right, `verify` and `audit` tell.
     """
-    from rich.console import Console
-
     from cli.status import StatusOptions
     from cli.status import status as show_status
 
     options = StatusOptions(ingest, ingest_metrics, tuple(worker or ()), within, watch, every, json)
-    if not show_status(os.environ, options, Console(width=width(), stderr=json)):
-        raise typer.Exit(FAILED)
+    return show_status(os.environ, options, console(stderr=json))
 
 
 @command("plexy-ledger doctor", "plexy-ledger doctor ingest worker --json")
@@ -60,20 +56,17 @@ def doctor(
         typer.Argument(metavar="[PROGRAM]...", help="only what these commands need; else all"),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="one JSON object, for programs")] = False,
-) -> None:
+) -> bool:
     """Check whether this machine, with these settings, can run the ledger.
 
     Looks at settings, versions, Kafka and its clock, topics, the worker's folder, and ports, and
     says what to do about each thing that is not right. Only reads: it creates nothing, and writes
     nothing to Kafka. The exit code is 1 if there is a problem; a warning is none.
     """
-    from rich.console import Console
-
     from cli.doctor.command import doctor as look
 
-    console = Console(width=width(), stderr=json)
-    if not look(os.environ, tuple(programs or ()), console, as_json=json):
-        raise typer.Exit(FAILED)
+    shown = console(stderr=json)
+    return look(os.environ, tuple(programs or ()), shown, as_json=json)
 
 
 @command(
@@ -105,7 +98,7 @@ def verify(
         float,
         typer.Option("--wait", min=0, help="how long the workers may take to catch up, in seconds"),
     ] = 60.0,
-) -> None:
+) -> bool:
     """Fold the log of record anew, and compare everything with it.
 
     Reads the log from the start, checks each record's signature again, folds it without the
@@ -114,14 +107,11 @@ def verify(
     beside workers that go on. The exit code is 1 if anything differs. No option takes a secret:
     arguments are visible to everybody on the machine.
     """
-    from rich.console import Console
-
     from cli.verify import VerifyOptions
     from cli.verify import verify as verify_all
 
     options = VerifyOptions(since, order, old_secrets, wait_s)
-    if not verify_all(os.environ, options, Console(width=width())):
-        raise typer.Exit(FAILED)
+    return verify_all(os.environ, options, console())
 
 
 @command(
@@ -136,20 +126,16 @@ def prove(
         int, typer.Option(help="most sequences in which the events are folded", min=1)
     ] = 720,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
-) -> None:
+) -> bool:
     """Check an order's proof offline: signatures, the fold, the sums.
 
     The events are folded in other sequences too, some of them twice: each must come to the same
     state. Exit code 0 if all of it holds, 1 if not; each thing that does not hold is named. That no
     event is left out a proof can't show: `verify` reads the whole log.
     """
-    from rich.console import Console
-
     from cli import prove as proving
 
-    console = Console(width=width())
-    if not proving.prove(os.environ, file, sequences, console, as_json=as_json):
-        raise typer.Exit(FAILED)
+    return proving.prove(os.environ, file, sequences, console(), as_json=as_json)
 
 
 @command("LEDGER_WEBHOOK_SECRETS=whsec_development LEDGER_AUDIT_PORT=6081 plexy-ledger audit")
@@ -177,7 +163,7 @@ def rebuild(
             "--wait", min=0, help="how long the old version's workers may take to catch up, seconds"
         ),
     ] = 60.0,
-) -> None:
+) -> bool:
     """Make everything that follows from the log anew, as another version.
 
     A worker of its own folds the log of record into new tables and topics, beside the workers that
@@ -185,10 +171,7 @@ def rebuild(
     other. The exit code is 1 if anything differs; a rebuild says how to switch if the new version
     is what follows from the log. One that was interrupted goes on where it stopped: type it again.
     """
-    from rich.console import Console
-
     from cli.rebuild import RebuildOptions
     from cli.rebuild import rebuild as rebuild_all
 
-    if not rebuild_all(os.environ, RebuildOptions(to, wait_s), Console(width=width())):
-        raise typer.Exit(FAILED)
+    return rebuild_all(os.environ, RebuildOptions(to, wait_s), console())

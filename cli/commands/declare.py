@@ -7,10 +7,16 @@ Faust alone takes longer than ``--help`` may.
 
 import sys
 from collections.abc import Callable
-from typing import Any, Final, TextIO
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 from typer.core import TyperCommand
+
+from cli.errors import FAILED
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _WIDTH_WITHOUT_TERMINAL: Final = 130
 
@@ -62,11 +68,27 @@ def group(name: str, text: str) -> typer.Typer:
 
 def command(
     *examples: str, within: typer.Typer = app, name: str | None = None
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Declare a command, with lines that can be pasted and work."""
-    return within.command(name, cls=_Command, epilog="\n".join(examples))
+) -> Callable[[Callable[..., bool | None]], Callable[..., None]]:
+    """Declare a command, with lines that can be pasted and work.
+
+    One that returns ``False`` has done its work and found that something is not right: exit code 1.
+    """
+
+    def declare(run: Callable[..., bool | None]) -> Callable[..., None]:
+        @wraps(run)
+        def run_and_exit(*args: Any, **options: Any) -> None:
+            if run(*args, **options) is False:
+                raise typer.Exit(FAILED)
+
+        epilog = "\n".join(examples)
+        return within.command(name, cls=_Command, epilog=epilog)(run_and_exit)
+
+    return declare
 
 
-def width(stream: TextIO | None = None) -> int | None:
-    """Return how wide tables are: as the terminal, or enough for them in a file or a pipe."""
-    return None if (stream or sys.stdout).isatty() else _WIDTH_WITHOUT_TERMINAL
+def console(*, stderr: bool = False) -> "Console":
+    """Return where a command writes; tables are as wide as the terminal, or enough for a file."""
+    from rich.console import Console
+
+    is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(width=None if is_terminal else _WIDTH_WITHOUT_TERMINAL, stderr=stderr)

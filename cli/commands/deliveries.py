@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from cli import completion
-from cli.commands.declare import command, width
-from cli.errors import FAILED
+from cli.commands.declare import command, console
 
 
 @command(
@@ -45,13 +44,12 @@ def send(  # noqa: PLR0913, PLR0917 - one option for each field
             "of `run`"
         ),
     ] = None,
-) -> None:
+) -> bool:
     """Send one signed event, as Plexy would."""
     from cli.send import EventOptions, send_event
 
     options = EventOptions(kind, payment, order, refund, amount, currency, event_id, created, data)
-    if not send_event(options, url, secret, os.environ):
-        raise typer.Exit(FAILED)
+    return send_event(options, url, secret, os.environ)
 
 
 @command(
@@ -94,8 +92,6 @@ def simulate(  # noqa: PLR0913, PLR0917 - what is sent, how, and what is done ab
     the seed and the number of events. Each delivery is retried until it is acknowledged; Ctrl-C
     ends it and says what is still owed. The orders stay in the ledger: don't aim it at a shop's.
     """
-    from rich.console import Console
-
     from cli.simulate.command import SimulateOptions
     from cli.simulate.command import simulate as run_simulation
 
@@ -111,6 +107,6 @@ def simulate(  # noqa: PLR0913, PLR0917 - what is sent, how, and what is done ab
         concurrency=concurrency,
         json_file=json,
     )
-    code = run_simulation(options, os.environ, Console(width=width()))
+    code = run_simulation(options, os.environ, console())
     if code:
         raise typer.Exit(code)

@@ -1,7 +1,6 @@
 """The commands that write files, or read them."""
 
 import os
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -9,14 +8,13 @@ from typing import Annotated
 import typer
 
 from cli.accounting import Format
-from cli.commands.declare import command, width
-from cli.errors import FAILED
+from cli.commands.declare import command, console
 
 
 @command("plexy-ledger export-log ledger-2026-01-31.log")
 def export_log(
     file: Annotated[Path, typer.Argument(help="a new file; its folder must be there")],
-) -> None:
+) -> bool:
     """Write the log of record to a compressed file with checksums.
 
     Reads `plexy.webhooks` up to what is in it now, beside a live ledger: every record with its
@@ -24,12 +22,9 @@ def export_log(
     The exit code is 1 if the log has lost records, and the offsets are named; what it has is in the
     file all the same.
     """
-    from rich.console import Console
-
     from cli.export_log import export_log as export
 
-    if not export(os.environ, file, Console(width=width())):
-        raise typer.Exit(FAILED)
+    return export(os.environ, file, console())
 
 
 @command(
@@ -43,7 +38,7 @@ def import_log(
     check: Annotated[
         bool, typer.Option("--check", help="only check the file; asks for no Kafka")
     ] = False,
-) -> None:
+) -> bool:
     """Bring the log of record back from a file, into a ledger that has none.
 
     Checks the whole file first. Creates the topics, and writes every record to the partition and
@@ -51,12 +46,9 @@ def import_log(
     topic with other records is refused. An import that was interrupted goes on when the same
     command is run again.
     """
-    from rich.console import Console
-
     from cli.import_log import import_log as import_file
 
-    if not import_file(os.environ, file, Console(width=width()), only_check=check):
-        raise typer.Exit(FAILED)
+    return import_file(os.environ, file, console(), only_check=check)
 
 
 @command(
@@ -86,13 +78,10 @@ def export(
     whole. What the accounts come to is shown on standard error. Takes about 1 KB of memory for each
     entry.
     """
-    from rich.console import Console
-
     from cli.accounting.export import ExportOptions
     from cli.accounting.export import export as export_journal
 
-    console = Console(width=width(sys.stderr), stderr=True)
-    export_journal(os.environ, ExportOptions(kind, out, wait_s), console)
+    export_journal(os.environ, ExportOptions(kind, out, wait_s), console(stderr=True))
 
 
 @command(
@@ -121,7 +110,7 @@ def reconcile(  # noqa: PLR0913, PLR0917 - the file, how it is written, and of w
         float,
         typer.Option("--wait", min=0, help="how long the workers may take to catch up, in seconds"),
     ] = 60.0,
-) -> None:
+) -> bool:
     r"""Compare a settlement file with what stands in the journal.
 
     The header names the columns, in any order; others are passed over:
@@ -138,8 +127,6 @@ def reconcile(  # noqa: PLR0913, PLR0917 - the file, how it is written, and of w
     is 0 if all match, 1 if anything differs, and 2 if the file can't be read: then the line and the
     value are named.
     """
-    from rich.console import Console
-
     from cli.accounting.reconcile import ReconcileOptions, reconcile_file
 
     options = ReconcileOptions(
@@ -150,6 +137,5 @@ def reconcile(  # noqa: PLR0913, PLR0917 - the file, how it is written, and of w
         as_json=json,
         wait_s=wait_s,
     )
-    progress = Console(width=width(sys.stderr), stderr=True)
-    if not reconcile_file(os.environ, options, Console(width=width()), progress):
-        raise typer.Exit(FAILED)
+    progress = console(stderr=True)
+    return reconcile_file(os.environ, options, console(), progress)

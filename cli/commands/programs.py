@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from cli import completion
-from cli.commands.declare import command, width
-from cli.errors import FAILED
+from cli.commands.declare import command, console
 
 
 @command("plexy-ledger run", "LEDGER_DATA_DIR=/tmp/ledger plexy-ledger run")
@@ -29,19 +28,16 @@ def demo(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="compare with this file instead"),
     ] = None,
-) -> None:
+) -> bool:
     """Run a sample through a real Kafka, and check the outcome.
 
     Delivers webhooks over HTTP to an ingress, lets a worker fold them, and shows each order, what
     was refused and what was rejected. The exit code is 0 only if all of it is as written down
     beforehand. Everything is on free ports and in a temporary folder, and is stopped at the end.
     """
-    from rich.console import Console
-
     from cli.demo import demo as show
 
-    if not show(os.environ, expected, Console(width=width())):
-        raise typer.Exit(FAILED)
+    return show(os.environ, expected, console())
 
 
 @command("LEDGER_KAFKA_PORT=29092 plexy-ledger kafka", "plexy-ledger kafka --brokers 3")

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.commands.declare import command, group, width
-from cli.errors import FAILED
+from cli.commands.declare import command, console, group
 from ledger.rejections import Reason
 
 rejected = group("rejected", "List, show and retry what was kept and is not counted.")
@@ -30,12 +29,10 @@ def rejected_list(
     json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
 ) -> None:
     """List what was rejected and is not put back, the newest last."""
-    from rich.console import Console
-
     from cli.rejected import ListOptions, list_items
 
     options = ListOptions(everything, reason, since, json)
-    list_items(os.environ, options, Console(width=width(), stderr=json))
+    list_items(os.environ, options, console(stderr=json))
 
 
 @command(
@@ -51,11 +48,9 @@ def rejected_show(
     ] = False,
 ) -> None:
     """Show one rejection: why, from where, its signature, its bytes, and what a retry would do."""
-    from rich.console import Console
-
     from cli.rejected import show_item
 
-    show_item(os.environ, item, Console(width=width(), stderr=raw), raw=raw)
+    show_item(os.environ, item, console(stderr=raw), raw=raw)
 
 
 @command(
@@ -76,7 +71,7 @@ def rejected_retry(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="write nothing, only say what would be done")
     ] = False,
-) -> None:
+) -> bool:
     """Put back what was rejected, after a fix, once.
 
     Judges the bytes again with the code and the settings of now. What is good is put on the path at
@@ -84,10 +79,7 @@ def rejected_retry(
     with the reason. Workers must run with the same fix, or what comes next is rejected again. The
     exit code is 1 if anything that was named stays rejected.
     """
-    from rich.console import Console
-
     from cli.retry import RetryOptions, retry
 
     options = RetryOptions(tuple(items or ()), reason, everything, again, dry_run)
-    if not retry(os.environ, options, Console(width=width())):
-        raise typer.Exit(FAILED)
+    return retry(os.environ, options, console())
