@@ -30,8 +30,8 @@ from rich.progress import Progress
 
 from bench.command import exit_code_of, kafka_in_a_folder, parser_of, progress_bars
 from bench.latency_report import Latency, show, write_json
+from bench.measured import PROJECT, cpu_s
 from bench.open_load import Order, Outcome
-from bench.program import PROJECT, cpu_s
 from bench.stage import BenchError
 from cli.child import Child, start_child
 from cli.kafka_process import free_port

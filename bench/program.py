@@ -12,29 +12,25 @@ built first says so.
 import asyncio
 import os
 import signal
-import subprocess
 import time
 import urllib.error
 import urllib.request
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple
 
+from bench.measured import Measured
 from bench.stage import BenchError, Place, Stage
-from cli.child import start_child
 
 READY_WITHIN_S: Final = 90.0
 _READY_POLL_S: Final = 0.02
 _LAG_POLL_S: Final = 0.25
 # The slowest peer commits every few seconds, and a busy machine may double that.
 _STALLED_AFTER_S: Final = 60.0
-_STOPPED_WITHIN_S: Final = 30.0
 # The shortest session that a worker has with the broker is 10 s.
 _PAUSED_WITHIN_S: Final = 9.0
-_LAST_LINES: Final = 25
-PROJECT: Final = Path(__file__).resolve().parent.parent
 
 
 class OrderTotals(NamedTuple):
@@ -48,7 +44,7 @@ Report = Callable[[float], None]
 """Takes how much of the fold is done, from 0 to 1."""
 
 
-class Program(ABC):
+class Program(Measured):
     """One peer on one stage, from ``start`` to ``stop``."""
 
     name: ClassVar[str]
@@ -65,41 +61,20 @@ class Program(ABC):
     def __init__(self, stage: Stage, place: Place | None = None) -> None:
         """``place`` sets one of several workers on a stage apart: its folder and its port."""
         self.stage = stage
-        self.place = place or stage.place
-        self.log_file = self.place.folder / f"{self.name}.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__(place or stage.place)
 
     @classmethod
     def lacks(cls) -> str | None:
         """Say what this machine lacks to run it; ``None`` if nothing."""
         return None
 
-    @classmethod  # noqa: B027 - most need nothing
+    @classmethod
     def prepare(cls) -> None:
         """Build what it runs from, unless that is there."""
 
     @abstractmethod
-    def command(self) -> list[str]:
-        """Return the command line of its worker."""
-
-    @abstractmethod
-    def environment(self) -> Mapping[str, str]:
-        """Return what is added to the environment."""
-
-    @abstractmethod
     def order_totals(self, document: bytes) -> OrderTotals | None:
         """Read one of its order documents; ``None`` if it says that the order is no more."""
-
-    @property
-    def pid(self) -> int:
-        """The worker's process id."""
-        if self._process is None:
-            raise BenchError(f"{self.name} was not started")
-        return self._process.pid
-
-    def cpu_s(self) -> float:
-        """Return the processor seconds that the worker's threads have used; 0 beyond Linux."""
-        return cpu_s(self.pid)
 
     def answers_ready(self) -> bool:
         """Ask its readiness page."""
@@ -115,15 +90,7 @@ class Program(ABC):
 
         That is when the first probe was sent that the worker answered with 200.
         """
-        self.place.folder.mkdir(parents=True, exist_ok=True)
-        with self.log_file.open("ab") as log:
-            self._process = start_child(
-                self.command(),
-                cwd=PROJECT,
-                env=os.environ | self.environment(),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+        self.launch()
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             self.ensure_runs()
@@ -131,7 +98,7 @@ class Program(ABC):
             if await asyncio.to_thread(self.answers_ready):
                 return sent_at
             await asyncio.sleep(_READY_POLL_S)
-        raise self._failed(f"was not ready within {within_s:.0f} s")
+        raise self.failed(f"was not ready within {within_s:.0f} s")
 
     async def wait(self, report: Report) -> float:
         """Wait until everything is folded and committed; return when it was written, Unix seconds.
@@ -150,7 +117,7 @@ class Program(ABC):
                 best, moved_at = done, time.monotonic()
             if time.monotonic() - moved_at > _STALLED_AFTER_S:
                 shown = ", ".join(f"{done} of {total}" for done, total in hops)
-                raise self._failed(f"committed nothing for {_STALLED_AFTER_S:.0f} s, at {shown}")
+                raise self.failed(f"committed nothing for {_STALLED_AFTER_S:.0f} s, at {shown}")
             await asyncio.sleep(_LAG_POLL_S)
 
     @contextmanager
@@ -172,20 +139,11 @@ class Program(ABC):
 
     async def stop(self) -> None:
         """Stop the worker, by force after a while; nothing if it does not run."""
-        if self._process is None or self._process.poll() is not None:
-            return
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            await asyncio.to_thread(self._process.wait, _STOPPED_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        await asyncio.to_thread(self.end)
 
     async def kill(self) -> None:
         """End the worker as a crash would."""
-        if self._process is not None:
-            self._process.kill()
-            await asyncio.to_thread(self._process.wait)
+        await asyncio.to_thread(self.end_at_once)
 
     def memory_bytes(self) -> int:
         """Return how much of the worker is in memory now (RSS); 0 beyond Linux."""
@@ -214,27 +172,6 @@ class Program(ABC):
             for key, document in documents.items()
             if document is not None and (totals := self.order_totals(document)) is not None
         }
-
-    def ensure_runs(self) -> None:
-        """Raise ``BenchError`` if it has ended."""
-        code = self._process.poll() if self._process else None
-        if code is not None:
-            raise self._failed(f"ended with exit code {code}")
-
-    def _failed(self, what: str) -> BenchError:
-        lines = self.log_file.read_text(errors="replace").splitlines()[-_LAST_LINES:]
-        shown = "\n".join(f"  {line}" for line in lines)
-        return BenchError(f"{self.name} {what}. The end of its log:\n{shown}")
-
-
-def cpu_s(pid: int) -> float:
-    """Return the processor seconds that a process's threads have used; 0 beyond Linux."""
-    stat = Path(f"/proc/{pid}/stat")
-    if not stat.exists():
-        return 0.0
-    # After the name, which may hold spaces, the 12th and 13th are user and system time.
-    fields = stat.read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def totals_by_currency(totals: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[str, int, int], ...]:

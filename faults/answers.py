@@ -7,7 +7,7 @@ attempt that ingress could not answer, since a fault had killed or frozen it mea
 from typing import Final
 
 from cli.simulate.latency import Attempt
-from faults.stage import Program
+from faults.program import Program
 
 _WITHIN_S: Final = 10.0
 

@@ -13,8 +13,9 @@ from typing import Final
 
 import msgspec
 
+from faults.program import Program
 from faults.proxy import Network
-from faults.stage import Program, Stage
+from faults.stage import Stage
 
 # So long others may take to fold a killed worker's partitions: its session, 10 s, is over before.
 TAKEN_OVER_WITHIN_S: Final = 15.0

@@ -11,8 +11,9 @@ import msgspec
 
 from faults.answers import Answers
 from faults.injections import TAKEN_OVER_WITHIN_S
+from faults.program import STOPPED_WITHIN_S, UnplannedEnd
 from faults.run import Cost
-from faults.stage import STOPPED_WITHIN_S, Stage, UnplannedEnd
+from faults.stage import Stage
 
 # Of a line of a log, which may hold a whole traceback.
 _SHOWN: Final = 300

@@ -17,7 +17,8 @@ from cli.simulate.delivery import SenderOptions
 from cli.simulate.simulation import Simulation
 from faults.answers import Answers
 from faults.injections import Injected, Kind
-from faults.stage import SECRETS, Stage, Stop
+from faults.program import Stop
+from faults.stage import SECRETS, Stage
 from faults.watch import Watch
 
 # The longest a fault may cost: a producer may wait that long for an acknowledgement.

@@ -72,7 +72,7 @@ async def measure(
                 load = await _load(started, plan, plan.seconds, run=2)
             cpu_s = started.cpu_s() - cpu_before_s
         finally:
-            await asyncio.to_thread(started.stop)
+            await asyncio.to_thread(started.end)
         kept = await stage.count(place.names.webhooks)
     return Measurement(server=server, load=load, warm_up=warm_up, cpu_s=cpu_s, kept=kept)
 

@@ -4,34 +4,28 @@ In: a place on the broker, with its topics made. Out: a server that answers, unt
 a wait without a bound; a server that died is reported with its last lines.
 """
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import ClassVar, Final
 
 from bench.ingest.load import SECRET
-from bench.program import PROJECT, cpu_s
-from bench.stage import BenchError, Place
-from cli.child import start_child
+from bench.measured import PROJECT, Measured
+from bench.stage import Place
 
 _READY_WITHIN_S: Final = 30.0
 _READY_POLL_S: Final = 0.05
-_STOPPED_WITHIN_S: Final = 20.0
-_LAST_LINES: Final = 25
 _GO_SOURCE: Final = Path(__file__).parent / "go_handler"
 _GO_PROGRAM: Final = PROJECT / "build" / "bench" / "go-handler"
 
 
-class Server(ABC):
+class Server(Measured):
     """One server in one place, from ``start`` to ``stop``."""
 
     name: ClassVar[str]
@@ -42,19 +36,13 @@ class Server(ABC):
     """Whether what it acknowledges must be in the log."""
 
     def __init__(self, place: Place) -> None:
-        self.place = place
+        super().__init__(place)
         self.port = place.web_port
-        self._log_file = place.folder / f"{self.name}.log"
-        self._process: subprocess.Popen[bytes] | None = None
 
     @classmethod
     def prepare(cls) -> str | None:
         """Make ready what it is started from; return why it can't be measured, if it can't."""
         return None
-
-    @abstractmethod
-    def command(self) -> list[str]:
-        """Return its command line."""
 
     def environment(self) -> Mapping[str, str]:
         """Return what is added to the environment; a peer knows no more than this."""
@@ -65,46 +53,15 @@ class Server(ABC):
             "BENCH_PORT": str(self.port),
         }
 
-    @property
-    def pid(self) -> int:
-        """The server's process id."""
-        if self._process is None:
-            raise BenchError(f"{self.name} was not started")
-        return self._process.pid
-
-    def cpu_s(self) -> float:
-        """Return the processor seconds that the server has used; 0 beyond Linux."""
-        return cpu_s(self.pid)
-
     def start(self) -> None:
         """Start it, and return once it answers."""
-        self.place.folder.mkdir(parents=True, exist_ok=True)
-        with self._log_file.open("ab") as log:
-            self._process = start_child(
-                self.command(),
-                cwd=PROJECT,
-                env=os.environ | self.environment(),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+        self.launch()
         deadline = time.monotonic() + _READY_WITHIN_S
         while not self._answers():
-            if self._process.poll() is not None:
-                raise self._failed(f"ended with exit code {self._process.returncode}")
+            self.ensure_runs()
             if time.monotonic() > deadline:
-                raise self._failed(f"did not answer within {_READY_WITHIN_S:.0f} s")
+                raise self.failed(f"did not answer within {_READY_WITHIN_S:.0f} s")
             time.sleep(_READY_POLL_S)
-
-    def stop(self) -> None:
-        """Stop it, by force after a while; nothing if it does not run."""
-        if self._process is None or self._process.poll() is not None:
-            return
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(_STOPPED_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
 
     def _answers(self) -> bool:
         """Ask for the readiness page; a peer that has none says so only once it serves."""
@@ -115,11 +72,6 @@ class Server(ABC):
             return error.code == HTTPStatus.NOT_FOUND
         except OSError:
             return False
-
-    def _failed(self, what: str) -> BenchError:
-        lines = self._log_file.read_text(errors="replace").splitlines()[-_LAST_LINES:]
-        shown = "\n".join(f"  {line}" for line in lines)
-        return BenchError(f"{self.name} {what}. The end of its log:\n{shown}")
 
 
 class Ours(Server):

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from bench.builds import BUILD, build_once
-from bench.program import PROJECT, OrderTotals, Program, totals_by_currency
+from bench.measured import PROJECT
+from bench.program import OrderTotals, Program, totals_by_currency
 
 _VENV: Final = BUILD / "quix_streams"
 _LOCK: Final = PROJECT / "requirements" / "quix.txt"

@@ -109,6 +109,12 @@ def test_without_kafka_one_line_names_the_address_and_the_remedy(name):
     assert "LEDGER_KAFKA_BOOTSTRAP" in line
 
 
+def test_a_command_that_finds_something_wrong_has_exit_code_1():
+    result = _run("doctor", "topics", LEDGER_KAFKA_BOOTSTRAP=f"127.0.0.1:{free_port()}")
+    assert result.returncode == 1
+    assert "problem" in result.stdout
+
+
 def test_a_wrong_option_is_exit_code_2():
     result = _run("send", "--amount", "much")
     assert result.returncode == 2

@@ -10,9 +10,9 @@ from cli.programs import Command
 from cli.simulate.latency import Attempt
 from faults.answers import Answers
 from faults.limits import limits
+from faults.program import Program, Stop, UnplannedEnd
 from faults.report import WIDTH, line
 from faults.run import Cost
-from faults.stage import Program, Stop, UnplannedEnd
 
 COST = Cost(
     number=7,

@@ -9,7 +9,8 @@ import pytest
 
 from cli.kafka_distribution import KafkaCache
 from faults.injections import KINDS
-from faults.stage import Program, Stage, StageError, Stop
+from faults.program import Program, Stop
+from faults.stage import Stage, StageError
 
 
 class Ended:

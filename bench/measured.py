@@ -1,0 +1,101 @@
+"""A process that is measured: started, watched, stopped, and what it took.
+
+In: its command line and environment. Out: a process that runs until ``stop``. Never: a wait without
+a bound; one that died is reported with its last lines.
+"""
+
+import os
+import signal
+import subprocess
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Final
+
+from bench.stage import BenchError, Place
+from cli.child import start_child
+
+_STOPPED_WITHIN_S: Final = 30.0
+_LAST_LINES: Final = 25
+PROJECT: Final = Path(__file__).resolve().parent.parent
+
+
+class Measured(ABC):
+    """One process in one place."""
+
+    name: ClassVar[str]
+    """What its files are called by."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.log_file = place.folder / f"{self.name}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """Return its command line."""
+
+    @abstractmethod
+    def environment(self) -> Mapping[str, str]:
+        """Return what is added to the environment."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        if self._process is None:
+            raise BenchError(f"{self.name} was not started")
+        return self._process.pid
+
+    def launch(self) -> None:
+        """Start it; what it prints goes to ``log_file``."""
+        self.place.folder.mkdir(parents=True, exist_ok=True)
+        with self.log_file.open("ab") as log:
+            self._process = start_child(
+                self.command(),
+                cwd=PROJECT,
+                env=os.environ | self.environment(),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def ensure_runs(self) -> None:
+        """Raise ``BenchError`` if it has ended."""
+        code = self._process.poll() if self._process else None
+        if code is not None:
+            raise self.failed(f"ended with exit code {code}")
+
+    def failed(self, what: str) -> BenchError:
+        """Return an error that says what happened to it, with the end of its log."""
+        lines = self.log_file.read_text(errors="replace").splitlines()[-_LAST_LINES:]
+        shown = "\n".join(f"  {line}" for line in lines)
+        return BenchError(f"{self.name} {what}. The end of its log:\n{shown}")
+
+    def end(self) -> None:
+        """Stop it, by force after a while; nothing if it does not run."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(_STOPPED_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self.end_at_once()
+
+    def end_at_once(self) -> None:
+        """End it as a crash would, and wait until it is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def cpu_s(self) -> float:
+        """Return the processor seconds that its threads have used; 0 beyond Linux."""
+        return cpu_s(self.pid)
+
+
+def cpu_s(pid: int) -> float:
+    """Return the processor seconds that a process's threads have used; 0 beyond Linux."""
+    stat = Path(f"/proc/{pid}/stat")
+    if not stat.exists():
+        return 0.0
+    # After the name, which may hold spaces, the 12th and 13th are user and system time.
+    fields = stat.read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
