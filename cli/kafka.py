@@ -16,85 +16,29 @@ Every method blocks and may be called from any thread, so asynchronous code uses
 
 from __future__ import annotations
 
-import base64
 import os
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import time
-import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from cli.child import Child
 from cli.kafka_distribution import KafkaCache, KafkaDistribution, KafkaNotStartedError
 from cli.kafka_process import HOST, free_port, locked_folder, require_free, spawn
+from cli.kafka_properties import Node, server_properties
 from cli.kafka_question import ask_metadata, ask_voters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-_PROPERTIES = {
-    "process.roles": "broker,controller",
-    "controller.listener.names": "CONTROLLER",
-    "inter.broker.listener.name": "PLAINTEXT",
-    # A topic that nobody created is a mistake to be seen, not to be made real.
-    "auto.create.topics.enable": "false",
-    "group.initial.rebalance.delay.ms": "0",
-    # One broker holds every replica; four partitions instead of fifty keep starts short.
-    "offsets.topic.replication.factor": "1",
-    "offsets.topic.num.partitions": "4",
-    # The commits of workers that were away for a week are still there: for ever, nearly.
-    "offsets.retention.minutes": str(2**31 - 1),
-    "transaction.state.log.replication.factor": "1",
-    "transaction.state.log.min.isr": "1",
-    "transaction.state.log.num.partitions": "4",
-    "share.coordinator.state.topic.replication.factor": "1",
-    "share.coordinator.state.topic.min.isr": "1",
-    "share.coordinator.state.topic.num.partitions": "4",
-    # After a kill, the broker may register again only once its old session has run out: with
-    # Kafka's 9 s such a start takes 13 s. Four heartbeats fit into one session.
-    "broker.session.timeout.ms": "2000",
-    "broker.heartbeat.interval.ms": "500",
-    # Kafka would take a quarter of our heap (128 MB) at once; this still compacts 600,000 keys
-    # in one pass.
-    "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
-}
-
 _LOGGING = (
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """A broker's place: its number, its controller's port, and how it finds the others.
-
-    `storage` is what the storage tool is told of an empty disk.
-    """
-
-    number: int
-    controller_port: int
-    properties: Mapping[str, str]
-    storage: tuple[str, ...]
-
-    @classmethod
-    def alone(cls) -> Self:
-        """Return the place of a broker without others, on a new controller port each time."""
-        port = free_port()
-        return cls(
-            number=1,
-            controller_port=port,
-            # Voters that stand here, and not in the data (as `format --standalone` would put
-            # them), let the same data come up again on another controller port.
-            properties={"controller.quorum.voters": f"1@{HOST}:{port}"},
-            storage=("--cluster-id", new_cluster_id()),
-        )
 
 
 class EmbeddedKafka:
@@ -276,20 +220,9 @@ class EmbeddedKafka:
 
     def _write_properties(self, node: Node) -> Path:
         """Write server.properties, readable by us alone: it may hold a listener's password."""
-        listeners = [f"{name}://{HOST}:{port}" for name, port in self._ports.items()]
-        protocols = [f"{name}:{name}" for name in self._ports]
-        properties = _PROPERTIES | {
-            "node.id": str(node.number),
-            "listeners": ",".join([*listeners, f"CONTROLLER://{HOST}:{node.controller_port}"]),
-            "advertised.listeners": ",".join(listeners),
-            "listener.security.protocol.map": ",".join([*protocols, "CONTROLLER:PLAINTEXT"]),
-            "log.dirs": "data",  # within the folder: a list, in which a path's comma would split
-            **node.properties,
-            **self._properties,
-        }
         path = self.folder / "server.properties"
         path.touch(mode=0o600)
-        path.write_text("".join(f"{key}={_escaped(text)}\n" for key, text in properties.items()))
+        path.write_text(server_properties(node, self._ports, self._properties))
         return path
 
     def _format(
@@ -346,18 +279,3 @@ def _record_start(distribution: KafkaDistribution, archive: Path) -> None:
         broker.stop(timeout_s=120)
     finally:
         broker.kill()
-
-
-def new_cluster_id() -> str:
-    """Return a random id in the form of Kafka's own."""
-    while True:
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        if not cluster_id.startswith("-"):  # the tool would take it for an option
-            return cluster_id
-
-
-def _escaped(text: str) -> str:
-    """Write `text` as the value of a Java properties file, which is Latin-1."""
-    units = text.replace("\\", "\\\\").encode("utf-16-be")
-    codes = struct.unpack(f">{len(units) // 2}H", units)
-    return "".join(chr(code) if 0x20 <= code < 0x7F else f"\\u{code:04x}" for code in codes)  # noqa: PLR2004

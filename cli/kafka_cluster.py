@@ -21,9 +21,10 @@ from typing import Final, Self
 
 import msgspec
 
-from cli.kafka import EmbeddedKafka, Node, new_cluster_id
+from cli.kafka import EmbeddedKafka
 from cli.kafka_distribution import KafkaCache, KafkaNotStartedError
 from cli.kafka_process import HOST, free_port
+from cli.kafka_properties import Node, new_cluster_id
 
 # As many as it takes to lose one and still have each record twice.
 SIZE: Final = 3
