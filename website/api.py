@@ -80,10 +80,10 @@ def _meaning(parameter: Json) -> str:
 
 
 def _answer_meaning(answer: Json) -> str:
-    headers = "; ".join(
+    headers = [
         f"`{name}`: {header['description']}" for name, header in answer.get("headers", {}).items()
-    )
-    return f"{answer['description']}{'; ' if headers else ''}{headers}"
+    ]
+    return "; ".join([answer["description"].removesuffix("."), *headers])
 
 
 def _content(answer: Json) -> str:
