@@ -6,20 +6,26 @@ each thing that does not hold. Never: a connection to anything.
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 import msgspec
 from rich.console import Console
 
 from cli.errors import WrongOptionError
-from cli.printing import line
+from cli.printing import counting, line
 from cli.settings import ProveSettings
 from cli.verify import trust_of
 from ledger.deduplication import DAY_MS
 from ledger.events import FieldNames
 from ledger.history import Rules
 from ledger.proof import Checked, Proof, check
+
+# So many deliveries take 720 sequences a second or so.
+_MANY: Final = 200
 
 
 def prove(
@@ -30,13 +36,24 @@ def prove(
     proof = _read(file)
     names = FieldNames(order=settings.order_fields, payment=settings.payment_fields)
     rules = Rules(names=names, forget_after_ms=settings.forget_after_days * DAY_MS)
-    checked = check(proof, trust_of(settings), rules, sequences)
+    with _progress(proof, sequences, Console(stderr=True) if as_json else console) as heard:
+        checked = check(proof, trust_of(settings), rules, sequences, heard)
     if as_json:
         document = {"order_id": proof.order_id, **msgspec.to_builtins(checked)}
         sys.stdout.write(json.dumps(document) + "\n")
     else:
         _show(console, proof, checked)
     return not checked.faults
+
+
+@contextmanager
+def _progress(proof: Proof, sequences: int, console: Console) -> Iterator[Callable[[int], None]]:
+    """Show how many sequences are folded, where that takes long enough to be seen."""
+    if len(proof.records) < _MANY:
+        yield lambda _sequences: None
+        return
+    with counting(console, {"sequences": sequences}, "folding") as heard:
+        yield partial(heard, "sequences")
 
 
 def _read(file: Path) -> Proof:

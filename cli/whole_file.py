@@ -31,10 +31,27 @@ def appears_whole(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(number)
-        partial.rename(path)
+        _take_name(path, partial)
     finally:
         partial.unlink(missing_ok=True)
     _sync_folder(path.parent)
+
+
+def _take_name(path: Path, partial: Path) -> None:
+    """Give a file its name, unless another has taken it meanwhile."""
+    try:
+        try:
+            path.hardlink_to(partial)
+        except FileExistsError:
+            raise
+        except OSError:
+            # A file system without links, such as FAT: a file of ours is there first, for a moment.
+            path.touch(exist_ok=False)
+            partial.replace(path)
+    except FileExistsError:
+        raise WrongOptionError(
+            f"{path} has appeared meanwhile, and stays as it is: name a file that is not there"
+        ) from None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -18,7 +18,7 @@ from ledger.envelope import Envelope, decode_envelope
 from ledger.events import Event, FieldNames
 from ledger.journal import Entry
 from ledger.orders import Order, OrderDocument, Totals, describe, fold_orders
-from ledger.payments import Payment, fold_payments
+from ledger.payments import PaymentFold, fold_payments
 from ledger.truth import SignedRecord, Trust
 
 FOLDED: Final = "folded"
@@ -107,9 +107,12 @@ def steps(records: Iterable[SignedRecord], rules: Rules, order_id: str) -> list[
     """Return the order after each delivery, in the order of arrival."""
     fold = _Fold()
     told: list[Step] = []
+    order: OrderDocument | None = None
     for judged in _judge(records, rules):
-        entries = fold.add(judged.event) if judged.event else ()
-        order = fold.order(order_id)
+        entries: list[Entry] = []
+        if judged.event:
+            entries = fold.add(judged.event)
+            order = fold.order(order_id)
         told.append(
             Step(
                 place=Place(judged.record.partition, judged.record.offset),
@@ -148,14 +151,19 @@ class _Fold:
     """The two hops behind deduplication, in memory."""
 
     def __init__(self) -> None:
-        self._payments: dict[str, Payment] = {}
+        self._payments: dict[str, PaymentFold] = {}
         self._orders: dict[str, Order] = {}
 
     def add(self, event: Event) -> list[Entry]:
-        folded = fold_payments([event], self._payments)
-        self._payments.update(folded.payments)
-        self._orders.update(fold_orders(folded.snapshots, self._orders))
-        return folded.entries
+        """Fold an event; return the entries that it posts."""
+        payment = self._payments.get(event.payment_id)
+        if payment is None:
+            payment = self._payments[event.payment_id] = PaymentFold(event.payment_id, None)
+        if event.event_id in payment.payment.facts:
+            return []
+        entries = payment.add(event)
+        self._orders.update(fold_orders(payment.snapshots(), self._orders))
+        return entries
 
     def order(self, order_id: str) -> OrderDocument | None:
         order = self._orders.get(order_id)

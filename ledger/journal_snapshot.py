@@ -23,9 +23,16 @@ class JournalSnapshot:
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
 
-    def read(self, key: bytes | None, value: bytes | None) -> None:
-        """Take one record; ``JournalFaultError`` if it is no entry, or contradicts one."""
+    def read(
+        self, key: bytes | None, value: bytes | None, subjects: set[Subject] | None = None
+    ) -> None:
+        """Take one record, if it is of these subjects; ``None`` takes all.
+
+        ``JournalFaultError`` if it is no entry, or contradicts one.
+        """
         entry = _decode(key, value)
+        if subjects is not None and _subject(entry) not in subjects:
+            return
         if self.entries.setdefault(entry.entry_id, entry) != entry:
             raise JournalFaultError(f"entry {entry.entry_id!r} was there before, and differs")
 

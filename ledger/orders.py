@@ -78,8 +78,10 @@ def fold_orders(snapshots: Iterable[Snapshot], known: Mapping[str, Order]) -> di
         order = changed.get(order_id) or known.get(order_id) or Order(order_id)
         held = order.payments.get(snapshot.payment_id)
         if held is None or snapshot.version > held.version:
-            payments = {**order.payments, snapshot.payment_id: snapshot}
-            changed[order_id] = Order(order_id, payments)
+            if order_id not in changed:
+                # A dict of its own: the state before stays as it was.
+                order = changed[order_id] = Order(order_id, dict(order.payments))
+            order.payments[snapshot.payment_id] = snapshot
     return changed
 
 

@@ -14,7 +14,6 @@ import msgspec
 
 from ledger.events import FOLDED_TYPES, PAYMENT_FAILED, PAYMENT_SUCCEEDED, REFUND_SUCCEEDED, Event
 from ledger.journal import Entry, Subject, post
-from ledger.money import Money
 from ledger.published import (
     NOT_EMPTY,
     AmountMinor,
@@ -152,12 +151,12 @@ def fold_payments(events: Iterable[Event], known: Mapping[str, Payment]) -> Fold
     """
     entries: list[Entry] = []
     reused: list[Event] = []
-    at_work: dict[str, _Folding] = {}
+    at_work: dict[str, PaymentFold] = {}
     for event in events:
         payment_id = event.payment_id
         folding = at_work.get(payment_id)
         if folding is None:
-            folding = at_work[payment_id] = _Folding(payment_id, known.get(payment_id))
+            folding = at_work[payment_id] = PaymentFold(payment_id, known.get(payment_id))
         fact = folding.payment.facts.get(event.event_id)
         if fact is None:
             entries.extend(folding.add(event))
@@ -177,7 +176,7 @@ def describe(payment: Payment) -> PaymentDocument:
     facts = sorted(payment.facts.values(), key=_by_time)
     successes = [fact for fact in facts if fact.type == PAYMENT_SUCCEEDED]
     success = successes[0] if successes else None
-    refunds = _refunds(payment.payment_id, facts)
+    refunds, conflict = _refunds(payment.payment_id, facts)
     events = [
         EventReference(fact.event_id, fact.type, fact.created, fact.partition, fact.offset)
         for fact in facts
@@ -190,7 +189,7 @@ def describe(payment: Payment) -> PaymentDocument:
         created=(success or facts[0]).created,
         refunds=tuple(sorted(refunds, key=_by_time_of_refund)) if refunds else (),
         events=tuple(events),
-        anomalies=_anomalies(payment.payment_id, facts, successes, refunds),
+        anomalies=_anomalies(facts, successes, refunds, conflict=conflict),
     )
 
 
@@ -219,8 +218,8 @@ def standing_facts(payment: Payment) -> dict[Subject, Event]:
     return standing
 
 
-class _Folding:
-    """A payment while events are folded into it.
+class PaymentFold:
+    """A payment while events are folded into it, each fact once.
 
     It starts with one look at every fact, so that what an event costs does not grow with them.
     """
@@ -306,20 +305,29 @@ def _refund_id(payment_id: str, fact: Event) -> str:
     return fact.data_id if fact.data_id != payment_id else fact.event_id
 
 
-def _refunds(payment_id: str, facts: list[Event]) -> list[Refund]:
-    """Return each refund once, by its earliest fact; ``facts`` are sorted by time."""
+def _refunds(payment_id: str, facts: list[Event]) -> tuple[list[Refund], bool]:
+    """Return each refund once, by its earliest fact, and whether a later one says another amount.
+
+    ``facts`` are sorted by time.
+    """
     refunds: dict[str, Refund] = {}
+    conflict = False
     for fact in facts:
         if fact.type == REFUND_SUCCEEDED:
             refund_id = _refund_id(payment_id, fact)
             amount, currency = fact.money.amount_minor, fact.money.currency
-            refund = Refund(refund_id, amount, currency, fact.created, fact.event_id)
-            refunds.setdefault(refund_id, refund)
-    return list(refunds.values())
+            first = refunds.get(refund_id)
+            if first is None:
+                refunds[refund_id] = Refund(
+                    refund_id, amount, currency, fact.created, fact.event_id
+                )
+            elif (first.amount, first.currency) != (amount, currency):
+                conflict = True
+    return list(refunds.values()), conflict
 
 
 def _anomalies(
-    payment_id: str, facts: list[Event], successes: list[Event], refunds: list[Refund]
+    facts: list[Event], successes: list[Event], refunds: list[Refund], *, conflict: bool
 ) -> tuple[str, ...]:
     """Return the names of what does not fit together, sorted."""
     if len(facts) == 1 and not refunds:
@@ -330,21 +338,13 @@ def _anomalies(
         names.append("conflicting_amount")
     if len({ref for fact in facts if (ref := fact.order_reference) is not None}) > 1:
         names.append("conflicting_order")
-    if _refunds_conflict(payment_id, facts):
+    if conflict:
         names.append("conflicting_refund")
     if refunds and not successes:
         names.append("refund_without_payment")
     if refunds and successes:
         names.extend(_excess(successes[0], refunds))
     return tuple(sorted(names))
-
-
-def _refunds_conflict(payment_id: str, facts: list[Event]) -> bool:
-    first: dict[str, Money] = {}
-    refunds = [fact for fact in facts if fact.type == REFUND_SUCCEEDED]
-    return any(
-        first.setdefault(_refund_id(payment_id, fact), fact.money) != fact.money for fact in refunds
-    )
 
 
 def _excess(success: Event, refunds: list[Refund]) -> Iterable[Anomaly]:

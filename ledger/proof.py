@@ -7,7 +7,8 @@ What it can't show is that nothing is left out: that takes the whole log, and ``
 verify``. Every signature, every sum, and what follows from these events, it does.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from hashlib import blake2b
 from itertools import count, islice, permutations
@@ -100,11 +101,13 @@ def check(
     trust: Trust | None,
     rules: Rules | None = None,
     sequences: int = _MOST_ORDERS,
+    heard: Callable[[int], None] = lambda _sequences: None,
 ) -> Checked:
     """Check all of a proof; ``trust`` of ``None`` checks no signature.
 
     ``rules`` are those of the ledger: read by others, the same deliveries say other things. The
-    events are folded in up to ``sequences`` other orders, each with some of them twice.
+    events are folded in up to ``sequences`` other orders, each with some of them twice; ``heard``
+    is called after each with how many there are more.
     """
     faults = list(_place_faults(proof))
     if proof.rules != (rules or Rules()):
@@ -128,6 +131,7 @@ def check(
     folded = 0
     for sequence in islice(_sequences(facts), sequences):
         folded += 1
+        heard(1)
         if order_of(sequence, proof.order_id) != order:
             names = ", ".join(event.event_id for event in sequence)
             faults.append(f"in another order the same events come to another state: {names:.500}")
@@ -152,9 +156,10 @@ def _rules(rules: Rules) -> str:
 def _place_faults(proof: Proof) -> Iterator[str]:
     if proof.format != FORMAT:
         yield f"the format is {proof.format!r:.80}, expected {FORMAT!r}"
-    places = [Place(each.partition, each.offset) for each in proof.records]
-    for place in {place for place in places if places.count(place) > 1}:
-        yield f"two records stand at partition {place.partition}, offset {place.offset}"
+    places = Counter(Place(each.partition, each.offset) for each in proof.records)
+    for place, number in places.items():
+        if number > 1:
+            yield f"{number} records stand at partition {place.partition}, offset {place.offset}"
 
 
 def _signature_faults(proof: Proof, trust: Trust | None) -> Iterator[str]:

@@ -133,6 +133,16 @@ def test_the_worker_refuses_to_serve_its_views_without_the_token():
         WorkerSettings.from_environment(given)
 
 
+def test_the_worker_checks_signatures_once_its_line_is_no_comment_and_not_before():
+    text, lines = re.subn(r"(?m)^( +)# (LEDGER_WEBHOOK_SECRETS: )", r"\1\2", COMPOSE_TEXT)
+    assert lines == 1
+    listed = yaml.safe_load(text)["services"]["worker"]["environment"]
+    for given, checks in ((SERVICES["worker"]["environment"], False), (listed, True)):
+        values = {name: interpolate(value, SECRETS) for name, value in given.items()}
+        settings = WorkerSettings.from_environment(image_environment() | values)
+        assert (settings.trust is not None) is checks
+
+
 def test_a_service_waits_for_services_that_there_are_until_a_state_that_they_reach():
     for name, service in SERVICES.items():
         for other, how in service.get("depends_on", {}).items():

@@ -230,6 +230,20 @@ def test_no_file_has_a_secret_and_only_who_checks_signatures_gets_theirs():
     assert {f"Secret {name}" for name in SECRETS} <= used
 
 
+def test_a_worker_checks_signatures_once_its_line_is_no_comment_and_not_before(tmp_path):
+    text = (FOLDER / "secrets.example.yaml").read_text()
+    text, lines = re.subn(r"(?m)^  # (LEDGER_WEBHOOK_SECRETS: )", r"  \1", text)
+    assert lines == 1
+    (own,) = [
+        each["stringData"]
+        for each in yaml.safe_load_all(text)
+        if each["metadata"]["name"] == "plexy-ledger-worker"
+    ]
+    assert settings("worker", tmp_path).trust is None
+    filled = environment("worker", tmp_path) | {name: f"secret of {name}" for name in own}
+    assert WorkerSettings.from_environment(filled).trust is not None
+
+
 @pytest.mark.parametrize("program", SERVING)
 def test_a_container_declares_the_port_that_it_listens_on_beyond_loopback(program, tmp_path):
     own = settings(program, tmp_path)

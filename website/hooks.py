@@ -18,16 +18,19 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+from website import api
 from website.reference import commands, settings, topics
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _PICTURES: Final = _ROOT / "build" / "page"
 _IMAGES: Final = "images/page"
 _RELATIVE_LINK: Final = re.compile(r"\[([^\]]*)\]\(((?!\w+:)[^)#\s]+)([^)]*)\)")
-# What of the repository's own pages stands here too, under another name.
+# What of the repository's own files stands here too, under another name.
 _OWN_PAGES: Final = {
     "CHANGELOG.md": "changelog.md",
     "README.md#settings": "reference/settings.md",
+    "ingest/openapi.py": "reference/ingress.md",
+    "processors/views/openapi.py": "reference/views.md",
 }
 
 
@@ -83,6 +86,8 @@ def _generated() -> dict[str, str]:
     changelog = (_ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     return {
         "reference/commands.md": commands(),
+        "reference/ingress.md": api.ingress(),
+        "reference/views.md": api.views(),
         "reference/settings.md": settings(),
         "reference/topics.md": topics(),
         "changelog.md": changelog.replace("](docs/", "]("),

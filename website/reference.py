@@ -12,6 +12,7 @@ import typer.main
 from cli.main import app
 from cli.settings_table import as_markdown, variables
 from ledger.topics import TABLES, Topic, TopicNames, all_topics, changelog_name
+from website.markdown import table
 
 _GROUP: Final = "plexy-ledger"
 _DAY_MS: Final = 24 * 3600 * 1000
@@ -36,9 +37,6 @@ _TOPICS: Final = """\
 have `LEDGER_PARTITIONS` partitions, for life, and `LEDGER_TOPIC_PREFIX` before their names. What
 their records hold, and what a second version's names are: [how it
 works](../architecture.md#topics).
-
-| Topic | What it is | Kept | `cleanup.policy` | `retention.ms` |
-|---|---|---|---|---|
 """
 
 
@@ -66,13 +64,20 @@ def topics() -> str:
             meanings[getattr(names, attribute)] = (kind.__doc__ or "").partition("\n")[0]
     described = all_topics(names, _GROUP)
     rows = [
-        f"| `{topic.name}` | {meanings[topic.name]} | {_kept(topic)} | {topic.cleanup_policy} "
-        f"| {topic.retention_ms} |\n"
+        (
+            f"`{topic.name}`",
+            meanings[topic.name],
+            _kept(topic),
+            topic.cleanup_policy,
+            str(topic.retention_ms),
+        )
         for topic in described
     ]
+    head = ("Topic", "What it is", "Kept", "`cleanup.policy`", "`retention.ms`")
+    lines = "\n".join(table(head, rows))
     common = set.intersection(*(set(topic.config.items()) for topic in described))
     shared = ", ".join(f"`{name}={value}`" for name, value in sorted(common))
-    return f"{_TOPICS}{''.join(rows)}\nEach of them also has {shared}.\n"
+    return f"{_TOPICS}{lines}\n\nEach of them also has {shared}.\n"
 
 
 def _kept(topic: Topic) -> str:
@@ -96,18 +101,13 @@ def _command(name: str, command: Any) -> str:
     )
     usage = " ".join(command.get_usage(context).split())
     records = [param.get_help_record(context) for param in command.get_params(context)]
-    rows = [f"| `{_cell(record[0])}` | {_cell(record[1])} |" for record in records if record]
+    rows = [(f"`{record[0]}`", record[1]) for record in records if record]
     read = ", ".join(f"`{variable}`" for variable in variables(name.partition(" ")[0]))
     lines = [
         *(command.help or "").splitlines(),
         *("", "```text", usage, "```"),
-        *("", "| Argument or option | Meaning |", "|---|---|", *rows),
+        *table(("Argument or option", "Meaning"), rows),
         *("", "```console", *(f"$ {line}" for line in command.epilog.splitlines()), "```"),
         *("", f"[Settings](settings.md): {read or 'none'}."),
     ]
     return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    """Return a text as one line of a table."""
-    return " ".join(text.split()).replace("|", "\\|")

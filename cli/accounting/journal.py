@@ -5,8 +5,12 @@ and where the reading ended. Never: half of a correction, an entry that can't be
 that has lost its beginning: ``JournalError`` says what is wrong.
 
 A correction is two records in two partitions, which are written one a moment before the other.
-Where an end lies between them, what the workers had in hand is waited for, and read as well.
+Where an end lies between them, what the workers had in hand is waited for, and the rest of that
+correction is read from it. Nothing else is: what goes on behind the ends can't keep a reader busy.
 """
+
+from collections.abc import Callable
+from functools import partial
 
 import msgspec
 from rich.console import Console
@@ -22,7 +26,10 @@ _REMEDY = "`plexy-ledger verify` names all that is wrong, and `rebuild` makes th
 
 
 class Journal(msgspec.Struct, frozen=True):
-    """The entries, and the topic that they were read from, up to which offset of each partition."""
+    """The entries, and the topic that they were read from, up to which offset of each partition.
+
+    Of a correction that these ends cut the rest is there too.
+    """
 
     snapshot: JournalSnapshot
     topic: str
@@ -45,43 +52,51 @@ async def read_journal(settings: TopicSettings, wait_s: float, console: Console)
 
 
 async def whole_journal(reader: LedgerReader, wait_s: float, console: Console) -> Journal:
-    """Read the journal from its first record, on until every correction is there as a whole."""
+    """Read the journal from its first record to its ends, and on where a correction is cut there.
+
+    What the workers had in hand is written once they have folded what was in the log after that:
+    a correction of which nothing came by then stays half, which is a ``JournalError``.
+    """
     topic = reader.names.topics.entries
     if any((await reader.begins(topic)).values()):
         raise JournalError(f"the first entries of {topic} are deleted: {_REMEDY}")
     snapshot = JournalSnapshot()
-    starts: Offsets = {}
-    while True:
-        with progress_bar(console) as report:
-            await reader.settle(wait_s, report)
-        ends = await reader.ends(topic)
-        await _read(reader, snapshot, starts, ends, console)
+    first = at = await _ends(reader, wait_s, console)
+    await _read(reader, dict.fromkeys(first, 0), first, snapshot.read, console)
+    cut = snapshot.cut_corrections()
+    while cut:
+        starts, known = at, len(snapshot.entries)
+        at = await _ends(reader, wait_s, console)
+        await _read(reader, starts, at, partial(snapshot.read, subjects=cut), console)
         cut = snapshot.cut_corrections()
-        if not cut:
-            return Journal(snapshot, topic, ends)
-        if ends == starts:
-            # All that was in hand is written, and the rest of the correction is not among it.
+        if cut and len(snapshot.entries) == known:
             payment_id = min(subject.payment_id for subject in cut)
             raise JournalError(
                 f"{topic} has a correction of payment {payment_id!r} only in part: {_REMEDY}"
             )
-        starts = ends
+    return Journal(snapshot, topic, first)
+
+
+async def _ends(reader: LedgerReader, wait_s: float, console: Console) -> Offsets:
+    """Return the journal's ends once all that is in the log now is folded."""
+    with progress_bar(console) as report:
+        await reader.settle(wait_s, report)
+    return await reader.ends(reader.names.topics.entries)
 
 
 async def _read(
     reader: LedgerReader,
-    snapshot: JournalSnapshot,
     starts: Offsets,
     ends: Offsets,
+    take: Callable[[bytes | None, bytes | None], None],
     console: Console,
 ) -> None:
     topic = reader.names.topics.entries
-    total = sizes(starts or dict.fromkeys(ends, 0), ends)
-    with counting(console, {topic: total}) as heard:
+    with counting(console, {topic: sizes(starts, ends)}) as heard:
         async for partition, records in reader.read(topic, starts, ends):
             for record in records:
                 try:
-                    snapshot.read(record.key, record.value)
+                    take(record.key, record.value)
                 except JournalFaultError as error:
                     place = f"partition {partition}, offset {record.offset}"
                     raise JournalError(f"{topic}, {place}: {error}: {_REMEDY}") from None

@@ -22,7 +22,10 @@ from cli.settings import DemoSettings
 
 _PACKAGE: Final = "plexy-ledger"
 _EMBEDDING: Final = frozenset({"run", "kafka", "demo"})
-_REMEDY: Final = "install the ledger anew, with what its lock has: `make clean setup`"
+_REMEDY: Final = (
+    "install plexy-ledger into a new environment, with the versions in requirements/runtime.txt "
+    "(docs/install.md)"
+)
 _JAVA_WITHIN_S: Final = 30.0
 
 
@@ -44,7 +47,8 @@ def python_version(found: str, needed: str) -> Iterator[Finding]:
     else:
         yield problem(
             f"Python {found}, expected {needed}",
-            "make the environment with that one: `make clean`, `make setup PYTHON=/path/to/it`",
+            "make a new environment with that one, `/path/to/it -m venv FOLDER`, and install "
+            "plexy-ledger into it (docs/install.md)",
         )
 
 

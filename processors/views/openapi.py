@@ -20,7 +20,7 @@ from processors.views.answers import json_answer
 from processors.views.balances import Balances
 from processors.views.listing import ANOMALIES, ANY, STATUSES, OrderList
 from processors.views.orders import OrderEvents
-from processors.views.overview import SCOPES, Overview
+from processors.views.overview import MOST_WATCHERS, SCOPES, Overview
 from processors.views.rejections import STATES, RejectedList
 from processors.views.state import EventPlaces
 from processors.views.stories import Story
@@ -81,7 +81,9 @@ def _paths() -> Json:
         _text("event", "wait until this event is folded, and answer then"),
         _text("wait", f"how long, as 5s or 500ms; {parameters.LONGEST_WAIT_S:g} s at most"),
     )
-    raw = _choice("raw", ("true", "false"), "whether the bytes of each delivery are among it")
+    raw = _choice(
+        "raw", ("true", "false"), "whether each delivery's headers and bytes are among it"
+    )
     cursor = _text("cursor", "the `cursor` of the page before")
     limit: Json = _text("limit", "how many to list")
     limit["schema"] = {"type": "integer", "minimum": 1, "maximum": parameters.MOST_ITEMS}
@@ -198,7 +200,10 @@ def _get(
 
 def _live() -> Json:
     """Describe the stream: each event's data is an overview."""
-    page = _get("The overview each second, as server-sent events", Overview)
+    summary = (
+        f"The overview each second, as server-sent events, for {MOST_WATCHERS} readers at most"
+    )
+    page = _get(summary, Overview)
     answer = page["get"]["responses"]["200"]
     answer["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
     return page

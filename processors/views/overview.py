@@ -33,7 +33,7 @@ SCOPES: Final = ("all", "worker")
 _EVERY_S: Final = 1.0
 _ANSWER_WITHIN_S: Final = 2.0
 # Each of them costs a write a second, and a connection.
-_MOST_WATCHERS: Final = 100
+MOST_WATCHERS: Final = 100
 
 
 class WorkerState(msgspec.Struct, kw_only=True):
@@ -170,8 +170,8 @@ def add_pages(app: LedgerApp) -> None:
         """The same, each second, until one side ends it."""
 
         async def get(self, request: Any) -> Any:
-            if overviews.watchers >= _MOST_WATCHERS:
-                detail = f"{_MOST_WATCHERS} others follow this worker already; ask another one"
+            if overviews.watchers >= MOST_WATCHERS:
+                detail = f"{MOST_WATCHERS} others follow this worker already; ask another one"
                 raise ProblemError(503, "too_many_watchers", detail)
             overviews.watchers += 1
             try:

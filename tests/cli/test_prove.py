@@ -1,5 +1,6 @@
 """`plexy-ledger prove` says what a file comes to, and exits so that scripts know."""
 
+import io
 import json
 from pathlib import Path
 
@@ -47,6 +48,18 @@ def test_what_does_not_hold_is_named(file, capsys):
     told = capsys.readouterr().out
     assert told.count("signature_mismatch") == 2
     assert "2 things do not hold" in told
+
+
+@pytest.mark.parametrize(("deliveries", "shown"), [(10, False), (200, True)])
+def test_in_a_terminal_a_bar_counts_the_sequences_of_a_large_proof(deliveries, shown, tmp_path):
+    events = [success(f"evt_{n}", payment=f"pay_{n}", order="ord_1") for n in range(deliveries)]
+    path = tmp_path / "proof.json"
+    path.write_bytes(msgspec.json.encode(make(logged(events), RULES, "ord_1")))
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=120)
+    assert prove(SECRETS, path, 3, console, as_json=False)
+    assert ("folding sequences" in screen.getvalue()) is shown
+    assert ("3/3" in screen.getvalue()) is shown
 
 
 def test_for_scripts_it_is_one_document(file, capsys):

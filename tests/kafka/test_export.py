@@ -23,8 +23,9 @@ import pytest
 from rich.console import Console
 
 from cli.accounting.journal import whole_journal
+from cli.errors import JournalError
 from cli.kafka import EmbeddedKafka
-from cli.ledger_reader import open_reader
+from cli.ledger_reader import LedgerReader, open_reader
 from cli.simulate import oracle
 from cli.simulate.schedule import deliveries
 from ledger.journal import Subject, balances
@@ -225,9 +226,12 @@ def idle(kafka: EmbeddedKafka, tmp_path) -> dict[str, str]:
     return settings
 
 
-def corrected() -> list[OutRecord]:
+def corrected(payment: str = "pay_1") -> list[OutRecord]:
     """Return the entries of a payment whose earliest success came last: three records."""
-    facts = [success("evt_2", 2, 700, offset=1), success("evt_1", 1, 500, offset=2)]
+    facts = [
+        success("evt_2", 2, 700, payment=payment, offset=1),
+        success("evt_1", 1, 500, payment=payment, offset=2),
+    ]
     entries = fold_payments(facts, {}).entries
     assert len(entries) == 3
     return [OutRecord(entry.entry_id.encode(), ENTRIES.encode(entry)) for entry in entries]
@@ -261,25 +265,44 @@ def test_a_correction_that_stays_half_is_no_journal(idle):
     assert "has a correction of payment 'pay_1' only in part" in output
 
 
-async def test_a_correction_that_the_end_cuts_is_read_to_its_end(idle):
-    topic = names_of(idle).entries
-    await asyncio.to_thread(write, idle, topic, corrected()[:2])
+def written_before(reader: LedgerReader, env: Mapping[str, str], chunks: list[list[OutRecord]]):
+    """Have entries written each time before the journal's ends are asked for, the last for ever."""
+    ends_now, topic = reader.ends, names_of(env).entries
+    asked = Counter[str]()
+
+    async def ends(name: str) -> Any:
+        if name == topic:
+            records = chunks[min(asked[topic], len(chunks) - 1)]
+            await asyncio.to_thread(write, env, topic, records)
+            asked[topic] += 1
+        return await ends_now(name)
+
+    reader.ends = ends
+    return asked
+
+
+async def test_a_correction_that_the_end_cuts_is_read_to_its_end_and_nothing_else_of_it(idle):
+    """However many corrections are on their way behind the ends."""
+    half, rest = corrected()[:2], corrected()[2:]
+    others = [corrected(f"pay_{number}")[:2] for number in (2, 3, 4)]
     async with open_reader(TopicSettings.from_environment(idle)) as reader:
-        ends_now, asked = reader.ends, Counter()
-
-        async def ends(name: str) -> Any:
-            """Return the ends as they are; the second half is written after the first time."""
-            found = await ends_now(name)
-            asked[name] += 1
-            if name == topic and asked[name] == 1:
-                await asyncio.to_thread(write, idle, topic, corrected()[2:])
-            return found
-
-        reader.ends = ends
+        asked = written_before(reader, idle, [half, rest + others[0], others[1], others[2]])
         journal = await whole_journal(reader, 10, Console(quiet=True))
-    assert asked[topic] == 2
-    assert sum(journal.ends.values()) == 3
+    assert asked.total() == 2
+    assert sum(journal.ends.values()) == 2
+    assert {entry.payment_id for entry in journal.snapshot.entries.values()} == {"pay_1"}
     assert journal.snapshot.standing()[Subject("pay_1")].event_id == "evt_1"
+
+
+async def test_a_correction_that_stays_half_is_no_journal_though_others_are_posted_all_the_time(
+    idle,
+):
+    others = [corrected(f"pay_{number}") for number in range(2, 30)]
+    async with open_reader(TopicSettings.from_environment(idle)) as reader:
+        asked = written_before(reader, idle, [corrected()[:2], *others])
+        with pytest.raises(JournalError, match="correction of payment 'pay_1' only in part"):
+            await whole_journal(reader, 10, Console(quiet=True))
+    assert asked.total() == 2
 
 
 def test_without_kafka_one_line_says_so_and_no_file_is_left(tmp_path):

@@ -1,5 +1,7 @@
 """What became of each delivery, and what an order was at any time, are the fold done again."""
 
+import sys
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -22,7 +24,7 @@ from ledger.history import (
 from ledger.signature import SignatureFault
 from ledger.truth import Trust
 from tests.ledger.audited import SECRET, Log, body_of, partition_of
-from tests.ledger.examples import refund, success
+from tests.ledger.examples import failure, refund, success
 from tests.ledger.pipeline import documents_of
 from tests.strategies import histories
 
@@ -148,3 +150,20 @@ def test_the_last_step_is_the_order_and_each_one_the_order_as_of_then(data: st.D
             assert step.version == (then.version if then else 0)
             assert step.status == (then.status if then else None)
             assert step.totals == (then.totals if then else {})
+
+
+def _calls_of_steps(events: list[Event]) -> int:
+    """Count the calls in Python that it takes to say the order after each delivery."""
+    records, calls = logged(events), Counter[str]()
+    sys.setprofile(lambda _frame, event, _of: calls.update([event]))
+    try:
+        steps(records, RULES, "ord_1")
+    finally:
+        sys.setprofile(None)
+    return calls["call"]
+
+
+def test_a_step_does_not_look_at_each_earlier_event_again():
+    paid = success("evt_1", order="ord_1")
+    many = [paid, *(failure(f"evt_f{n}", n, order="ord_1") for n in range(400))]
+    assert _calls_of_steps(many) < 2.5 * _calls_of_steps(many[:200])

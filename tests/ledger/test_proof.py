@@ -93,7 +93,7 @@ def test_a_step_that_was_altered_is_named_by_its_number():
 def test_two_records_at_one_place_are_named():
     proof = example()
     (fault, *_) = check(replace(proof, records=(*proof.records, proof.records[0])), TRUST).faults
-    assert "two records stand at" in fault
+    assert "2 records stand at" in fault
 
 
 def test_another_format_is_named():

@@ -15,7 +15,11 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from cli.settings_table import rows
+from ingest.openapi import describe as describe_ingress
 from ledger.topics import TopicNames, all_topics
+from processors.views.openapi import describe as describe_views
+from tests.ingest.conftest import settings as ingress_settings
+from website.api import _value
 from website.hooks import _entries
 from website.reference import commands
 
@@ -37,7 +41,7 @@ NAMED_ONLY = {"canonical", "next", "prev", "alternate"}
 
 
 class _Page(HTMLParser):
-    """What a page fetches, links to, and can be linked to."""
+    """What a page fetches, links to, can be linked to, and what its tables have in their cells."""
 
     def __init__(self, file: Path) -> None:
         super().__init__()
@@ -46,11 +50,14 @@ class _Page(HTMLParser):
         self.links: list[str] = []
         self.anchors: set[str] = set()
         self.paragraphs: list[str] = []
-        self._in: list[str] = []
+        self.headings: list[str] = []
+        self.tables: dict[str, set[str]] = {}
+        self._in = ""
         self.feed(file.read_text())
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         values = {name: value or "" for name, value in attributes}
+        self._in = tag if tag in {"h1", "h2", "h3", "td", "code"} else ""
         self.anchors |= {values[name] for name in ("id", "name") if name in values}
         if tag == "p":
             self.paragraphs.append("")
@@ -60,6 +67,11 @@ class _Page(HTMLParser):
             self.fetched.append(values.get(FETCHED[tag], ""))
 
     def handle_data(self, data: str) -> None:
+        if self._in in {"h1", "h2", "h3"}:
+            self.headings.append(data)
+        elif self._in and self.headings:
+            self.tables.setdefault(self.headings[-1], set()).add(data)
+        self._in = ""
         if self.paragraphs:
             self.paragraphs[-1] += data
 
@@ -119,7 +131,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> _Site:
 def test_every_page_of_the_documentation_is_in_the_site(site):
     sources = {file.relative_to(ROOT / "docs") for file in (ROOT / "docs").rglob("*.md")}
     wanted = {str(path.with_suffix(".html")).replace("README", "index") for path in sources}
-    made = {f"reference/{name}.html" for name in ("commands", "settings", "topics")}
+    generated = ("commands", "ingress", "settings", "topics", "views")
+    made = {f"reference/{name}.html" for name in generated}
     assert set(site.pages) == wanted | made | {"changelog.html", "404.html"}
 
 
@@ -181,6 +194,39 @@ def test_the_reference_has_every_setting_and_every_topic(site):
     topics = (site.folder / "reference" / "topics.html").read_text()
     names = [topic.name for topic in all_topics(TopicNames(), "plexy-ledger")]
     assert [name for name in names if f"<code>{name}</code>" not in topics] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "document"),
+    [("ingress", describe_ingress(ingress_settings())), ("views", describe_views())],
+)
+def test_the_reference_of_a_service_has_each_operation_parameter_and_field(site, name, document):
+    page = site.pages[f"reference/{name}.html"]
+    operations = {
+        f"{method.upper()} {path}": operation
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+    types = document["components"]["schemas"]
+    assert [title for title in page.headings if title[0].isupper() and " /" in title] == [
+        *operations
+    ]
+    assert set(types) <= set(page.headings)
+    for title, operation in operations.items():
+        cells = page.tables[title]
+        wanted = {each["name"] for each in operation.get("parameters", ())}
+        assert wanted | set(operation["responses"]) <= cells, title
+    for title, schema in types.items():
+        assert set(schema["properties"]) <= page.tables[title], title
+
+
+def test_links_to_the_documents_source_lead_to_the_generated_pages(site):
+    assert {"reference/ingress.html", "reference/views.html"} <= set(site.pages["http.html"].links)
+
+
+def test_a_schema_without_words_fails_the_build():
+    with pytest.raises(ValueError, match="no words for the schema"):
+        _value({"not": {}})
 
 
 def test_the_page_of_commands_has_each_command_with_its_options_and_an_example():

@@ -1,5 +1,7 @@
 """Python and the libraries: what is asked for against what is installed."""
 
+from pathlib import Path
+
 import pytest
 
 from cli.doctor.findings import Level
@@ -30,7 +32,14 @@ def test_where_the_embedded_kafka_would_run_its_java_is_started(patient, tmp_pat
 def test_another_python_is_named_with_the_one_that_is_needed(version):
     finding = one(Level.PROBLEM, python_version(version, ">=3.11,<3.12"))
     assert finding.what == f"Python {version}, expected >=3.11,<3.12"
-    assert "make setup PYTHON=" in finding.remedy
+    assert "-m venv FOLDER" in finding.remedy
+
+
+@pytest.mark.parametrize("package", ["ledger", "ingest", "processors", "runtime", "cli"])
+def test_no_installed_program_tells_to_make_what_only_a_checkout_has(package):
+    files = list((Path(__file__).parents[3] / package).rglob("*.py"))
+    assert files
+    assert [file for file in files if "`make " in file.read_text()] == []
 
 
 @pytest.mark.parametrize(

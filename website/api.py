@@ -1,0 +1,141 @@
+"""The reference of the HTTP interfaces: one page for each service, made from its OpenAPI document.
+
+In: an OpenAPI 3.1 document, as the service publishes it. Out: a page in Markdown, with a section
+for each operation and a table for each type. Never: a word about an answer that the document lacks.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from ingest.openapi import describe as describe_ingress
+from ingest.settings import IngestSettings
+from processors.views.openapi import describe as describe_views
+from website.markdown import table
+
+Json = Mapping[str, Any]
+
+_GUIDE: Final = "How to ask, and what to do about errors: [HTTP](../http.md)."
+
+
+def ingress() -> str:
+    """Return the page of ingress, as it is with default settings."""
+    return page(describe_ingress(IngestSettings.from_environment({"LEDGER_WEBHOOK_SECRETS": "-"})))
+
+
+def views() -> str:
+    """Return the page of the views."""
+    return page(describe_views())
+
+
+def page(document: Json) -> str:
+    """Return the page of a document."""
+    info = document["info"]
+    title = info["title"].removeprefix("plexy-ledger ").capitalize()
+    operations = [
+        line
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        for line in _operation(f"{method.upper()} {path}", operation)
+    ]
+    types = [
+        line
+        for name, schema in document["components"]["schemas"].items()
+        for line in _type(name, schema)
+    ]
+    lines = [
+        *(f"# {title} over HTTP", "", f"{info['summary']} {info['description']}"),
+        *("", f"{_GUIDE} The same for programs, in OpenAPI 3.1: `GET /openapi.json`."),
+        *operations,
+        *("", "## Types", *types),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _operation(title: str, operation: Json) -> Iterator[str]:
+    # A probe's one way in is to need nothing.
+    open_to_all = " Needs no token." if operation.get("security") == [{}] else ""
+    yield from ("", f"## {title}", "", f"{operation['summary']}.{open_to_all}")
+    if given := operation.get("parameters"):
+        yield from table(
+            ("Parameter", "In", "Value", "Meaning"),
+            [
+                (f"`{each['name']}`", each["in"], _value(each["schema"]), _meaning(each))
+                for each in given
+            ],
+        )
+    if body := operation.get("requestBody"):
+        yield from ("", f"Body: {_content(body)}: {body['description']}.")
+    yield from table(
+        ("Status", "Answer", "Meaning"),
+        [
+            (status, _content(answer), _answer_meaning(answer))
+            for status, answer in sorted(operation["responses"].items())
+        ],
+    )
+
+
+def _meaning(parameter: Json) -> str:
+    required = "; required" if parameter.get("required") else ""
+    return f"{parameter.get('description', 'the id')}{required}"
+
+
+def _answer_meaning(answer: Json) -> str:
+    headers = [
+        f"`{name}`: {header['description']}" for name, header in answer.get("headers", {}).items()
+    ]
+    return "; ".join([answer["description"].removesuffix("."), *headers])
+
+
+def _content(answer: Json) -> str:
+    """Return what a body is; what is of the service's usual type needs no mention of it."""
+    return ", ".join(
+        _value(content["schema"]) if kind.endswith("json") else f"`{kind}`"
+        for kind, content in answer.get("content", {}).items()
+    )
+
+
+def _type(name: str, schema: Json) -> Iterator[str]:
+    yield from ("", f"### {name}", "", " ".join(schema["description"].split()))
+    required = schema.get("required", ())
+    yield from table(
+        ("Field", "Value", "Meaning"),
+        [
+            (
+                f"`{field}`",
+                _value(value) + ("" if field in required else ", may be absent"),
+                value.get("description", ""),
+            )
+            for field, value in schema["properties"].items()
+        ],
+    )
+
+
+def _value(schema: Json) -> str:  # noqa: C901, PLR0911 - a case for each form of schema
+    """Return what a schema allows, in words; a type by its name leads to its table."""
+    match schema:
+        case {"$ref": str(reference)}:
+            name = reference.rpartition("/")[2]
+            return f"[{name}](#{name.lower()})"
+        case {"allOf": [one]}:
+            return _value(one)
+        case {"anyOf": kinds}:
+            return " or ".join(map(_value, kinds))
+        case {"enum": values}:
+            return ", ".join(f"`{value}`" for value in values)
+        case {"const": value}:
+            return f"`{str(value).lower()}`"
+        case {"prefixItems": kinds}:
+            return f"list of {', '.join(map(_value, kinds))}"
+        case {"type": "array", "items": items}:
+            return f"list of {_value(items)}"
+        case {"type": "object", "properties": fields}:
+            return ", ".join(f"`{name}`: {_value(value)}" for name, value in fields.items())
+        case {"type": "object", "additionalProperties": dict(value)}:
+            return f"object, each value: {_value(value)}"
+        case {"type": "integer", "minimum": least, "maximum": most}:
+            return f"integer, {least} to {most}"
+        case {"contentEncoding": encoding}:
+            return f"string, {encoding}"
+        case {"type": str(kind)}:
+            return kind
+    raise ValueError(f"no words for the schema {schema!r:.200}: add them to website/api.py")
