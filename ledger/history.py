@@ -8,7 +8,7 @@ A delivery's time is the one of its arrival. What *occurred* earlier may have ar
 counts from then on.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +22,7 @@ from ledger.payments import PaymentFold, fold_payments
 from ledger.truth import SignedRecord, Trust
 
 FOLDED: Final = "folded"
+ACCEPTED: Final = "accepted"
 UNFOLDED: Final = "unfolded"
 DUPLICATE: Final = "duplicate"
 GOOD: Final = "good"
@@ -46,10 +47,11 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One delivery, and what became of it.
 
     ``outcome`` is ``folded`` (it counts), ``duplicate``, ``unfolded`` (a type that is kept and not
-    folded), or the reason for which it was rejected; ``detail`` says it in a sentence. ``created``
-    is when it occurred, in Unix seconds, as Plexy says; ``received_at_ms`` when it arrived, in Unix
-    milliseconds. ``signature`` is ``good``, ``not_checked``, or what is wrong with it now.
-    ``headers`` and ``body`` are as they came, base64 in JSON, where they were asked for.
+    folded), ``accepted`` (in the log, and not judged yet), or the reason for which it was rejected;
+    ``detail`` says it in a sentence. ``created`` is when it occurred, in Unix seconds, as Plexy
+    says; ``received_at_ms`` when it arrived, in Unix milliseconds. ``signature`` is ``good``,
+    ``not_checked``, or what is wrong with it now. ``headers`` and ``body`` are as they came, base64
+    in JSON, where they were asked for.
     """
 
     event_id: str
@@ -103,6 +105,17 @@ def deliveries(
     return [_describe(judged, trust, raw=raw) for judged in _judge(records, rules)]
 
 
+def accepted(
+    records: Iterable[SignedRecord], trust: Trust | None, *, raw: bool = False
+) -> list[Delivery]:
+    """Return deliveries that are in the log, and that no worker has judged yet."""
+    judged = (
+        _Judged(each, (each.key or b"").decode(errors="replace"), ACCEPTED, "", None)
+        for _, each in _by_arrival(records)
+    )
+    return [_describe(each, trust, raw=raw) for each in judged]
+
+
 def steps(records: Iterable[SignedRecord], rules: Rules, order_id: str) -> list[Step]:
     """Return the order after each delivery, in the order of arrival."""
     fold = _Fold()
@@ -143,7 +156,7 @@ def as_of(
     records: Iterable[SignedRecord], rules: Rules, order_id: str, at_ms: int
 ) -> OrderDocument | None:
     """Return the order as what had arrived by a time makes it; ``None`` if it was not there yet."""
-    by_then = [record for record in records if record.timestamp <= at_ms]
+    by_then = [record for arrived_ms, record in _by_arrival(records) if arrived_ms <= at_ms]
     return order_of(events_of(by_then, rules), order_id)
 
 
@@ -174,7 +187,7 @@ def _judge(records: Iterable[SignedRecord], rules: Rules) -> list[_Judged]:
     """Judge records as ``dedupe`` does, one at a time, each partition's in its order."""
     known: dict[tuple[int, bytes], Seen] = {}
     judged: list[_Judged] = []
-    for record in _by_arrival(records):
+    for _, record in _by_arrival(records):
         key = record.key or b""
         place = (record.partition, key)
         first = {key: known[place]} if place in known else {}
@@ -198,15 +211,18 @@ def _outcome(counts: Mapping[str, int]) -> str:
     return name.partition(".")[0]
 
 
-def _by_arrival(records: Iterable[SignedRecord]) -> Sequence[SignedRecord]:
-    """Sort by the log's time, which never goes back within a partition, though clocks may."""
-    placed = sorted(records, key=lambda record: (record.partition, record.offset))
+def _by_arrival(records: Iterable[SignedRecord]) -> list[tuple[int, SignedRecord]]:
+    """Sort by the log's time, which never goes back within a partition, though clocks may.
+
+    Returns it beside each record, in Unix milliseconds.
+    """
     latest: dict[int, int] = {}
-    keyed = []
-    for record in placed:
+    timed = []
+    for record in sorted(records, key=lambda record: (record.partition, record.offset)):
         at = latest[record.partition] = max(latest.get(record.partition, 0), record.timestamp)
-        keyed.append((at, record.partition, record.offset, record))
-    return [record for *_, record in sorted(keyed, key=lambda each: each[:3])]
+        timed.append((at, record))
+    # A stable sort: at one time, what stands earlier in the log stays first.
+    return sorted(timed, key=lambda each: each[0])
 
 
 def _describe(judged: _Judged, trust: Trust | None, *, raw: bool) -> Delivery:

@@ -17,11 +17,8 @@ from yarl import URL
 from runtime.partitions import partition_for
 from runtime.problems import MEDIA_TYPE, Problem
 
+# By it a worker that stands still is missed.
 _ANSWER_WITHIN_S: Final = 5.0
-# What reads the log may take 8 s for it, and who waits for an event 20.
-_SLOW_ANSWER_WITHIN_S: Final = 12.0
-_LONGEST_WAIT_S: Final = 20.0
-_READS_THE_LOG: Final = ("/events", "/proof")
 # Set on a request that a worker passes on: nobody passes it on once more.
 _FORWARDED: Final = "Ledger-Forwarded"
 _PASSED_ON: Final = (
@@ -34,11 +31,25 @@ _PASSED_ON: Final = (
 )
 
 
+def client() -> aiohttp.ClientSession:
+    """Return the client for other workers; plug with the Faust setting ``HttpClient``.
+
+    Whoever waits for an event there holds a connection: aiohttp's own bound of 100 would keep all
+    other requests from that worker.
+    """
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+
+
 class Router(FaustRouter):
     """Plug with the Faust setting ``Router``."""
 
-    async def route_req(self, table_name: str, key: K, _web: Web, request: Request) -> Response:
-        """Return the answer of the worker that has ``key``; ``SameNode`` if it is this one."""
+    async def route_req(
+        self, table_name: str, key: K, _web: Web, request: Request, more_s: float = 0.0
+    ) -> Response:
+        """Return the answer of the worker that has ``key``; ``SameNode`` if it is this one.
+
+        ``more_s`` is how much longer than usual the answer may take, in seconds.
+        """
         try:
             destination = self.key_store(table_name, key)
         except KeyError:
@@ -48,7 +59,7 @@ class Router(FaustRouter):
         if _FORWARDED in request.headers:
             return _unavailable("the workers are not of one mind yet who has this key")
         try:
-            return await self._forward(destination, request)
+            return await self._forward(destination, request, _ANSWER_WITHIN_S + more_s)
         except (aiohttp.ClientError, TimeoutError):
             return _unavailable(f"the worker at {destination} has this key and does not answer")
 
@@ -63,7 +74,7 @@ class Router(FaustRouter):
         assignor: Any = self._assignor
         return URL(assignor._tps_url[TP(self._get_table_topic(table), partition)])  # noqa: SLF001
 
-    async def _forward(self, destination: URL, request: Any) -> Response:
+    async def _forward(self, destination: URL, request: Any, within_s: float) -> Response:
         url = request.url.with_scheme(destination.scheme)
         url = url.with_host(destination.host).with_port(destination.port)
         async with self.app.http_client.request(
@@ -73,23 +84,13 @@ class Router(FaustRouter):
                 **{name: value for name, value in request.headers.items() if name != "Host"},
                 _FORWARDED: "1",
             },
-            timeout=aiohttp.ClientTimeout(total=_within_s(request)),
+            timeout=aiohttp.ClientTimeout(total=within_s),
             allow_redirects=False,
         ) as answer:
             headers = {name: answer.headers[name] for name in _PASSED_ON if name in answer.headers}
             return aiohttp.web.Response(  # type: ignore[return-value]
                 body=await answer.read(), status=answer.status, headers=headers
             )
-
-
-def _within_s(request: Any) -> float:
-    """Return how long another worker may take for an answer."""
-    if "wait" in request.query:
-        return _ANSWER_WITHIN_S + _LONGEST_WAIT_S
-    path: str = request.path
-    if "as_of" in request.query or path.startswith("/events/") or path.endswith(_READS_THE_LOG):
-        return _SLOW_ANSWER_WITHIN_S
-    return _ANSWER_WITHIN_S
 
 
 def _unavailable(detail: str) -> Response:

@@ -14,6 +14,7 @@ import rocksdb
 from faust.stores.rocksdb import Store
 from faust.types import TP, EventT
 
+from processors.changes import Changes
 from processors.chunk import Chunk
 
 _MIB: Final = 1024 * 1024
@@ -28,6 +29,10 @@ _WRITE_BUFFER_SHARE: Final = 4
 
 class ChunkTable(faust.Table[bytes, bytes]):
     """A Faust table with RocksDB, keys and values as bytes; its changelog has its name."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.changes = Changes()
 
     def read_chunk(self, partition: int, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """Return the values of those keys that the partition holds."""

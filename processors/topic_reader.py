@@ -1,16 +1,17 @@
 """Reads records of a topic by their places, or backwards from its end, for the views.
 
 In: places; offsets to read back from. Out: records, as they stand there. Never: a consumer group, a
-commit, or a wait without a bound; and never more than one reading at a time: readers wait for each
-other, the agents for none of them.
+commit, or a wait without a bound; and never more than a few readings at a time: a bounded number of
+others waits for them, and the agents for none.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import ConsumerStoppedError, KafkaError
 
 from ledger.truth import SignedRecord
 from runtime.kafka import KafkaSettings
@@ -18,29 +19,50 @@ from runtime.kafka import KafkaSettings
 Offsets = Mapping[int, int]
 """An offset for each partition."""
 
-_READ_WITHIN_S: Final = 8.0
+READ_WITHIN_S: Final = 8.0
+"""The longest that one reading takes, with its wait for a client, in seconds."""
+
+# One that reads a large order leaves the others to those that read a little.
+_CLIENTS: Final = 3
+_MOST_READINGS: Final = 64
+_STOPS_WITHIN_S: Final = 2.0
 _FETCH_MS: Final = 200
 # A reading wants few records: what a fetch brings beyond them is thrown away.
 _FETCH_BYTES: Final = 128 * 1024
 _FETCH_MAX_WAIT_MS: Final = 20
+# As many records of a webhook's size as one fetch brings.
+_NEAR: Final = 100
 
 
 class LogUnreadableError(Exception):
     """Kafka did not answer in time; the text says what was asked for."""
 
+    code = "log_unavailable"
+
+
+class TooManyReadingsError(LogUnreadableError):
+    """As many readings as there may be are under way or wait."""
+
+    code = "overloaded"
+
 
 class TopicReader:
-    """One client for all readings, from the first one on."""
+    """A few clients for all readings, each from the first one on that finds no other idle."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        self._lock = asyncio.Lock()
-        self._consumer: AIOKafkaConsumer | None = None
+        self._readings = 0
+        self._free = asyncio.Semaphore(_CLIENTS)
+        self._idle: list[AIOKafkaConsumer] = []
+        self._clients: set[AIOKafkaConsumer] = set()
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
-        """Give up the client, if there is one."""
-        async with self._lock:
-            await self._disconnect()
+        """Give up the clients; what is being read ends with an error."""
+        for client in list(self._clients):
+            self._end(client)
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=_STOPS_WITHIN_S)
 
     async def ends(self, topic: str, partitions: int) -> Offsets:
         """Return, for each partition, the offset after its last record."""
@@ -68,10 +90,12 @@ class TopicReader:
             for partition, offsets in sorted(wanted.items()):
                 tp = TopicPartition(topic, partition)
                 client.assign([tp])
-                for offset in sorted(offsets):
-                    if found and (found[-1].partition, found[-1].offset) >= (partition, offset):
-                        continue
-                    found += await _records(client, tp, offset, offset + 1)
+                for start, end in ranges(offsets):
+                    found += [
+                        each
+                        async for each in _records(client, tp, start, end)
+                        if each.offset in offsets
+                    ]
             return found
 
         records: list[SignedRecord] = await self._ask(topic, read)
@@ -82,8 +106,10 @@ class TopicReader:
             raise LogUnreadableError(f"{topic} has no record at {partition}/{offset} any more")
         return records
 
-    async def between(self, topic: str, starts: Offsets, ends: Offsets) -> list[SignedRecord]:
-        """Return the records of each partition from its start up to its end."""
+    async def between(
+        self, topic: str, starts: Offsets, ends: Offsets, key: bytes | None = None
+    ) -> list[SignedRecord]:
+        """Return the records, or those of one key, of each partition from its start to its end."""
 
         async def read(client: AIOKafkaConsumer) -> list[SignedRecord]:
             found: list[SignedRecord] = []
@@ -91,54 +117,89 @@ class TopicReader:
                 if starts[partition] < end:
                     tp = TopicPartition(topic, partition)
                     client.assign([tp])
-                    found += await _records(client, tp, starts[partition], end)
+                    found += [
+                        each
+                        async for each in _records(client, tp, starts[partition], end)
+                        if key is None or each.key == key
+                    ]
             return found
 
         records: list[SignedRecord] = await self._ask(topic, read)
         return records
 
-    async def _ask(self, topic: str, question: Any) -> Any:
-        """Ask with the client, made anew after whatever went wrong with it."""
-        async with self._lock:
-            try:
-                async with asyncio.timeout(_READ_WITHIN_S):
-                    return await question(await self._connected())
-            except (KafkaError, TimeoutError) as error:
-                await self._disconnect()
-                text = f"Kafka did not answer for {topic}: {type(error).__name__}"
-                raise LogUnreadableError(text) from error
+    async def _ask(self, topic: str, question: Callable[[AIOKafkaConsumer], Any]) -> Any:
+        """Ask with a client, as soon as one is free."""
+        if self._readings >= _MOST_READINGS:
+            raise TooManyReadingsError(f"{self._readings} others read from Kafka, or wait for it")
+        self._readings += 1
+        try:
+            async with asyncio.timeout(READ_WITHIN_S), self._free, self._client() as client:
+                return await question(client)
+        except (KafkaError, ConsumerStoppedError, TimeoutError) as error:
+            text = f"Kafka did not answer for {topic}: {type(error).__name__}"
+            raise LogUnreadableError(text) from error
+        finally:
+            self._readings -= 1
 
-    async def _connected(self) -> AIOKafkaConsumer:
-        if self._consumer is None:
-            consumer = AIOKafkaConsumer(
-                **self._settings.client_options(),
-                auto_offset_reset="none",
-                fetch_max_wait_ms=_FETCH_MAX_WAIT_MS,
-                max_partition_fetch_bytes=_FETCH_BYTES,
-            )
-            await consumer.start()
-            self._consumer = consumer
-        return self._consumer
+    @asynccontextmanager
+    async def _client(self) -> AsyncIterator[AIOKafkaConsumer]:
+        """Lend a client; whatever goes wrong with it, it is another one next time."""
+        client = self._idle.pop() if self._idle else self._new_client()
+        try:
+            if client not in self._clients:
+                self._clients.add(client)
+                await client.start()
+            yield client
+        except BaseException:
+            self._end(client)
+            raise
+        self._idle.append(client)
 
-    async def _disconnect(self) -> None:
-        consumer, self._consumer = self._consumer, None
-        if consumer is not None:
-            await consumer.stop()
+    def _new_client(self) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
+            **self._settings.client_options(),
+            auto_offset_reset="none",
+            fetch_max_wait_ms=_FETCH_MAX_WAIT_MS,
+            max_partition_fetch_bytes=_FETCH_BYTES,
+        )
+
+    def _end(self, client: AIOKafkaConsumer) -> None:
+        """Stop a client, without a wait for it: whoever reads has waited long enough."""
+        self._clients.discard(client)
+        task = asyncio.create_task(client.stop())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+
+def ranges(offsets: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Yield the ranges, each with its end behind it, to read for some offsets.
+
+    >>> list(ranges([7, 5, 6, 90, 1000]))
+    [(5, 91), (1000, 1001)]
+    """
+    first = last = -1
+    for offset in sorted(offsets):
+        if first >= 0 and offset - last > _NEAR:
+            yield first, last + 1
+            first = -1
+        first, last = offset if first < 0 else first, offset
+    if first >= 0:
+        yield first, last + 1
 
 
 async def _records(
     client: AIOKafkaConsumer, tp: TopicPartition, start: int, end: int
-) -> list[SignedRecord]:
-    """Return a partition's records from an offset up to another one, however few there are."""
+) -> AsyncIterator[SignedRecord]:
+    """Yield a partition's records from an offset up to another one, however few there are."""
     client.seek(tp, start)
-    found: list[SignedRecord] = []
     while await client.position(tp) < end:
         fetched = await client.getmany(tp, timeout_ms=_FETCH_MS)
-        found += [record for record in fetched.get(tp, []) if start <= record.offset < end]
+        for record in fetched.get(tp, []):
+            if start <= record.offset < end:
+                yield record
         if not fetched:
             # A compacted topic may end with offsets and no record; the end bounds the wait.
             await asyncio.sleep(0)
-    return found
 
 
 def _partitions(topic: str, partitions: int) -> list[TopicPartition]:

@@ -207,14 +207,17 @@ class Consumer(driver.Consumer):
         self.offsets.delivered(tp, chunk.next_offset, records[0].timestamp)
         return chunk
 
+    def folded(self, tp: TP) -> int | None:
+        """Return up to where a partition is folded; ``None`` of one that is not read here."""
+        done = self.offsets.committable(tp)
+        return self._folded_before.get(tp) if done is None else done
+
     def lag(self, tp: TP) -> int | None:
         """Return how many records of a partition are not folded; ``None`` before its first fetch.
 
         By the end that the last fetch told: Kafka is not asked for it.
         """
-        folded = self.offsets.committable(tp)
-        if folded is None:
-            folded = self._folded_before.get(tp)
+        folded = self.folded(tp)
         if folded is None or tp not in self.assignment():
             return None
         end: int | None = self.highwater(tp)

@@ -24,9 +24,10 @@ _ENDINGS = {*re.findall(r"class (\w+Error)\(", _PROGRAMS), "TopicsError", "Anoth
     "LogUnreadableError",
     "ProblemError",
     "RevokedError",
+    "TooManyReadingsError",
     "_RefusedError",
 }
-_LINES = r'log\.(?:warning|critical|exception)\(\s*"(?:%d )?([^";]+)'
+_LINES = r'log\.(?:warning|error|critical|exception)\(\s*"(?:%d )?([^";]+)'
 # The last line of every worker that ends has one of these endings for its reason.
 _LOGGED = {*re.findall(_LINES, _PROGRAMS)} - {"the worker ends"}
 _LOOKING = "".join((_ROOT / "cli" / name).read_text() for name in ("looks.py", "status.py"))
@@ -38,6 +39,9 @@ _OTHERS = {
     "another worker has this key's partition",
     "being_summed",
     "order_too_large",
+    "behind",
+    "too_many_waiters",
+    "contradicts_log",
     "chunk dropped, its partition was given back",
     *(code for code, status in STATUS.items() if status == 503),
 }

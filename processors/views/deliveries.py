@@ -6,7 +6,8 @@ log are remembered under its id.
 """
 
 import asyncio
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final, TypeVar
 
 from ledger.history import Rules
 from ledger.orders import Order
@@ -14,9 +15,16 @@ from ledger.truth import SignedRecord
 from processors.topology import LedgerApp
 from processors.views import state
 from processors.views.answers import ProblemError
+from runtime.partitions import partition_for
 
-# A page of an order of thousands of payments would keep the worker from its work.
-MOST_EVENTS: Final = 2_000
+MOST_DELIVERIES: Final = 2_000
+"""A page of an order of thousands of payments would keep the worker from its work."""
+
+_AT_A_TIME: Final = 50
+# Of one partition, with bodies of two kilobytes some 2 MB: the lag is a few records, mostly.
+_MOST_UNJUDGED: Final = 1_000
+
+Found = TypeVar("Found")
 
 
 def rules_of(app: LedgerApp) -> Rules:
@@ -26,22 +34,25 @@ def rules_of(app: LedgerApp) -> Rules:
 
 async def of_order(app: LedgerApp, order: Order) -> list[SignedRecord]:
     """Return the deliveries of all payments that are, or once were, in an order."""
-    facts: dict[str, tuple[int, int]] = {}
+    # Each payment has an event.
+    _require_few(len(order.payments))
+    held = {name: placed.payment for name, placed in order.payments.items() if placed.payment}
     # A payment that no fact had named an order for was one of its own, and may have left it.
-    for payment_id in {order.order_id: None, **order.payments}:
-        held = order.payments.get(payment_id)
-        document = held.payment if held else None
-        document = document or await state.any_payment(app, payment_id)
-        for event in document.events if document else ():
-            facts[event.event_id] = (event.partition, event.offset)
-    if len(facts) > MOST_EVENTS:
-        raise ProblemError(
-            413,
-            "order_too_large",
-            f"the order has {len(facts)} events, more than the {MOST_EVENTS} that one answer "
-            "holds; `plexy-ledger verify --order` reads them all",
-        )
-    return await _read(app, facts)
+    left = {order.order_id: None, **order.payments}.keys() - held.keys()
+    payments = [*held.values(), *await _each(state.any_payment, app, left)]
+    facts = {
+        event.event_id: (event.partition, event.offset)
+        for payment in payments
+        for event in (payment.events if payment else ())
+    }
+    _require_few(len(facts))
+    places = set(facts.values())
+    for known in await _each(state.any_event, app, facts):
+        # Of an event that is forgotten only the fact's own place is known.
+        if known is not None:
+            places |= _places(known)
+    _require_few(len(places))
+    return await app.reader.at(app.names.webhooks, places)
 
 
 async def of_event(app: LedgerApp, known: state.EventPlaces) -> list[SignedRecord]:
@@ -49,13 +60,45 @@ async def of_event(app: LedgerApp, known: state.EventPlaces) -> list[SignedRecor
     return await app.reader.at(app.names.webhooks, _places(known))
 
 
-async def _read(app: LedgerApp, facts: dict[str, tuple[int, int]]) -> list[SignedRecord]:
-    places = set(facts.values())
-    for known in await asyncio.gather(*(state.any_event(app, each) for each in facts)):
-        # Of an event that is forgotten only the fact's own place is known.
-        if known is not None:
-            places |= _places(known)
-    return await app.reader.at(app.names.webhooks, places)
+async def unjudged(app: LedgerApp, event_id: str) -> list[SignedRecord]:
+    """Return the deliveries of an event of a partition that is here, that are not judged yet."""
+    topic, key = app.names.webhooks, event_id.encode()
+    partition = partition_for(key, app.settings.partitions)
+    judged = state.judged_to(app, partition)
+    end = (await app.reader.ends(topic, app.settings.partitions))[partition]
+    start = max(judged, end - _MOST_UNJUDGED)
+    found = await app.reader.between(topic, {partition: start}, {partition: end}, key)
+    if not found and start > judged:
+        raise ProblemError(
+            503,
+            "behind",
+            f"{end - judged} records of the event's partition are not judged yet, more than one "
+            "answer looks through; ask again",
+        )
+    return found
+
+
+def _require_few(deliveries: int) -> None:
+    if deliveries > MOST_DELIVERIES:
+        raise ProblemError(
+            413,
+            "order_too_large",
+            f"the order has more than the {MOST_DELIVERIES} deliveries that one answer holds; "
+            "`plexy-ledger verify --order` reads them all",
+        )
+
+
+async def _each(
+    ask: Callable[[LedgerApp, str], Awaitable[Found]], app: LedgerApp, identifiers: Iterable[str]
+) -> list[Found]:
+    """Ask for each of them, a few at a time."""
+    free = asyncio.Semaphore(_AT_A_TIME)
+
+    async def one(identifier: str) -> Found:
+        async with free:
+            return await ask(app, identifier)
+
+    return await asyncio.gather(*map(one, identifiers))
 
 
 def _places(known: state.EventPlaces) -> set[tuple[int, int]]:

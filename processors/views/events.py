@@ -31,7 +31,7 @@ def add_pages(app: LedgerApp) -> None:
     class EventView(View):
         """What became of an event, and every delivery of it."""
 
-        @state.routed(app, "seen", "event_id")
+        @state.routed(app, "seen", "event_id", state.reads_log)
         async def get(self, request: Request, *_args: Any, **path: Any) -> Any:
             state.require_ready(app)
             story = await story_of(app, path["event_id"], raw=parameters.flag(request, "raw"))

@@ -185,6 +185,7 @@ def _get(
         "200": {"description": "It is so.", "content": {"application/json": {"schema": schema}}},
         "400": _problem("A parameter is wrong: `field` names it"),
         "401": _problem("The bearer token is missing or wrong"),
+        "500": _problem("A bug; of a proof, that the order is not what follows from the log"),
         "503": _problem("Not now: partitions move, tables are recovered, Kafka does not answer"),
     }
     if any(each["name"] == "If-None-Match" for each in given):
@@ -192,8 +193,9 @@ def _get(
     if missing:
         answers["404"] = _problem("There is none of this id")
     if reads_log:
-        answers["413"] = _problem("The order has more events than one answer holds")
+        answers["413"] = _problem("The order has more deliveries than one answer holds")
     if waits:
+        answers["409"] = _problem("The event will never be in this; `detail` says why")
         answers["504"] = _problem("The event was not folded in time; `detail` says where it is")
     return {"get": {"summary": summary, "parameters": list(given), "responses": answers}}
 

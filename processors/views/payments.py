@@ -4,11 +4,11 @@ from typing import Any
 
 from faust.web import Request, View
 
+from ledger.payments import PlacedPayment
 from ledger.wire import PLACED_PAYMENTS
 from processors.topology import LedgerApp
-from processors.views import state
+from processors.views import state, waiting
 from processors.views.answers import not_found, tagged_answer
-from processors.views.waiting import until_folded
 
 
 def add_pages(app: LedgerApp) -> None:
@@ -18,12 +18,14 @@ def add_pages(app: LedgerApp) -> None:
     class PaymentView(View):
         """One payment's document, with the order that it belongs to."""
 
-        @state.routed(app, "payments", "payment_id")
+        @state.routed(app, "payments", "payment_id", waiting.more_s)
         async def get(self, request: Request, *_args: Any, **path: Any) -> Any:
             payment_id: str = path["payment_id"]
-            document = await until_folded(
-                app, request, lambda: state.placed_payment(app, payment_id)
-            )
+
+            def folded() -> PlacedPayment | None:
+                return state.placed_payment(app, payment_id)
+
+            document = await waiting.until_folded(app, request, "payments", payment_id, folded)
             if document is None:
                 raise not_found("payment", payment_id)
             return tagged_answer(request, PLACED_PAYMENTS.encode(document), document.version)

@@ -5,21 +5,24 @@ standby), and never "not there" for what another worker has: ``ProblemError`` wi
 """
 
 from collections.abc import Awaitable, Callable
+from functools import wraps
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import quote
 
 import aiohttp
 import msgspec
+from faust.exceptions import SameNode
 from yarl import URL
 
-from ledger.deduplication import Seen
+from ledger.deduplication import PROGRESS_KEY, START, Seen
 from ledger.envelope import MAX_ID_BYTES
 from ledger.orders import Order
 from ledger.payments import PlacedPayment, describe_placed
 from ledger.topics import TableName
-from ledger.wire import ORDERS, PAYMENTS, PLACED_PAYMENTS, SEEN
+from ledger.wire import ORDERS, PAYMENTS, PLACED_PAYMENTS, PROGRESS, SEEN
+from processors.topic_reader import READ_WITHIN_S
 from processors.topology import LedgerApp
-from processors.views.answers import ProblemError
+from processors.views.answers import ProblemError, not_found
 from runtime.partitions import partition_for
 
 _NOT_HERE: Final = (
@@ -38,9 +41,35 @@ class EventPlaces(msgspec.Struct):
     repeats: tuple[int, ...]
 
 
-def routed(app: LedgerApp, table: TableName, part: str) -> Callable[[Get], Get]:
-    """Let the worker that has the key's partition answer; ``part`` of the path is the key."""
-    return cast("Callable[[Get], Get]", app.table_route(app.chunk_tables[table], match_info=part))
+def reads_log(_request: Any) -> float:
+    """Return how much longer an answer takes that reads the log once, in seconds."""
+    return READ_WITHIN_S
+
+
+def routed(
+    app: LedgerApp,
+    table: TableName,
+    part: str,
+    more_s: Callable[[Any], float] = lambda _request: 0.0,
+) -> Callable[[Get], Get]:
+    """Let the worker that has the key's partition answer; ``part`` of the path is the key.
+
+    ``more_s`` says how much longer than usual a request may take: see ``Router``.
+    """
+
+    def routed_view(get: Get) -> Get:
+        @wraps(get)
+        async def answer(view: Any, request: Any, *args: Any, **path: Any) -> Any:
+            router = cast("Any", app.router)
+            name = app.chunk_tables[table].name
+            try:
+                return await router.route_req(name, path[part], view.web, request, more_s(request))
+            except SameNode:
+                return await get(view, request, *args, **path)
+
+        return cast("Get", answer)
+
+    return routed_view
 
 
 def unready(app: LedgerApp) -> str | None:
@@ -65,6 +94,14 @@ def order(app: LedgerApp, order_id: str) -> Order | None:
     return ORDERS.decode(stored) if stored else None
 
 
+def existing_order(app: LedgerApp, order_id: str) -> Order:
+    """Return an order of a partition that is here; 404 if there is none."""
+    found = order(app, order_id)
+    if found is None:
+        raise not_found("order", order_id)
+    return found
+
+
 def placed_payment(app: LedgerApp, payment_id: str) -> PlacedPayment | None:
     """Return a payment of a partition that is here."""
     stored = _read(app, "payments", payment_id)
@@ -75,6 +112,13 @@ def seen(app: LedgerApp, event_id: str) -> Seen | None:
     """Return what is remembered of an event whose partition is here."""
     stored = _read(app, "seen", event_id)
     return SEEN.decode(stored) if stored else None
+
+
+def judged_to(app: LedgerApp, partition: int) -> int:
+    """Return the offset up to which the log's partition, which is here, was judged."""
+    require_ready(app)
+    stored = app.chunk_tables["seen"].read(partition, PROGRESS_KEY)
+    return (PROGRESS.decode(stored) if stored else START).offset + 1
 
 
 async def any_payment(app: LedgerApp, payment_id: str) -> PlacedPayment | None:

@@ -4,18 +4,19 @@ import asyncio
 
 import msgspec
 
-from ledger.history import FOLDED, Delivery, deliveries
+from ledger.history import ACCEPTED, FOLDED, Delivery, accepted, deliveries
 from processors.topology import LedgerApp
 from processors.views import state
-from processors.views.deliveries import of_event, rules_of
+from processors.views.deliveries import of_event, rules_of, unjudged
 
 
 class Story(msgspec.Struct, omit_defaults=True, kw_only=True):
     """An event: its first delivery's outcome, and every delivery of it in the order of arrival.
 
     ``payment_id`` and ``order_id`` are what it was folded into; there is no ``order_id`` yet while
-    the payment's hop has not met it. What ingress refused was never in the log: there are no
-    deliveries of it, and ``outcome`` is the reason.
+    the payment's hop has not met it. ``accepted`` is what is in the log and was not judged yet.
+    What ingress refused was never in the log: there are no deliveries of it, and ``outcome`` is the
+    reason.
     """
 
     event_id: str
@@ -26,9 +27,24 @@ class Story(msgspec.Struct, omit_defaults=True, kw_only=True):
     deliveries: list[Delivery]
 
 
+async def any_story(app: LedgerApp, event_id: str) -> Story | None:
+    """Return an event's story, whoever remembers its id."""
+    if state.is_here(app, "seen", event_id):
+        return await story_of(app, event_id)
+    answer = await state.ask(app, "seen", event_id, f"/events/{state.encoded(event_id)}")
+    return msgspec.json.decode(answer, type=Story) if answer else None
+
+
 async def story_of(app: LedgerApp, event_id: str, *, raw: bool = False) -> Story | None:
-    """Tell an event's story; ``None`` if nobody remembers its id."""
+    """Tell the story of an event whose partition is here; ``None`` if nobody knows its id."""
     places = await state.any_event(app, event_id)
+    if places is None:
+        waiting = await unjudged(app, event_id)
+        # It may have been judged while the log was read.
+        places = await state.any_event(app, event_id)
+        if places is None and waiting:
+            told = await asyncio.to_thread(accepted, waiting, app.settings.trust, raw=raw)
+            return Story(event_id=event_id, outcome=ACCEPTED, deliveries=told)
     if places is None:
         return await _refused(app, event_id)
     records = await of_event(app, places)

@@ -1,61 +1,104 @@
 """Read your own write: an answer that waits until an event is folded.
 
-In: ``?event=<id>&wait=5s``. Out: the first state that rests on the event; or 504, which says where
-the event is instead. Whoever delivered knows its id: ingress acknowledged it when the log had it.
+In: ``?event=<id>&wait=5s``. Out: the first state that rests on the event; 409 as soon as it is
+known that none will; or 504, which says where the event is. Whoever delivered knows its id: ingress
+acknowledged it when the log had it.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
+from ledger.history import ACCEPTED, FOLDED
 from ledger.orders import OrderDocument
 from ledger.payments import PlacedPayment
+from processors.topic_reader import READ_WITHIN_S, LogUnreadableError
 from processors.topology import LedgerApp
 from processors.views import parameters
 from processors.views.answers import ProblemError
-from processors.views.stories import story_of
+from processors.views.stories import any_story
 
-# An event takes some tens of milliseconds through the three hops.
-_LOOK_EVERY_S: Final = 0.02
+# Each of them holds a connection.
+MOST_WAITERS: Final = 200
+# An event takes some tens of milliseconds through the three hops: one that takes longer is looked
+# for, which reads the log, and then after twice the time again.
+_LOOK_AFTER_S: Final = 1.0
 
 Document = TypeVar("Document", OrderDocument, PlacedPayment)
 
 
+def more_s(request: Any) -> float:
+    """Return how much longer an answer that waits takes: so long, and a look for the event."""
+    return parameters.wait_s(request) + READ_WITHIN_S if "event" in request.query else 0.0
+
+
 async def until_folded(
-    app: LedgerApp, request: Any, read: Callable[[], Document | None]
+    app: LedgerApp,
+    request: Any,
+    table: Literal["orders", "payments"],
+    identifier: str,
+    read: Callable[[], Document | None],
 ) -> Document | None:
-    """Return what ``read`` returns, once it rests on the event that the request names, if any."""
+    """Return what ``read`` returns, once it rests on the event that the request names, if any.
+
+    ``read`` reads what ``table`` has under the identifier.
+    """
     event_id: str = request.query.get("event", "")
     wait_s = parameters.wait_s(request)
     if not event_id:
         return read()
-    until = asyncio.get_running_loop().time() + wait_s
-    while True:
-        document = read()
-        if document is not None and event_id in _events(document):
-            return document
-        if asyncio.get_running_loop().time() >= until:
-            raise ProblemError(
-                504,
-                "event_not_folded",
-                f"after {wait_s:g} s this does not rest on {event_id!r:.80}: "
-                f"{await _where(app, event_id)}",
-            )
-        await asyncio.sleep(_LOOK_EVERY_S)
+    changes = app.chunk_tables[table].changes
+    if changes.watchers >= MOST_WAITERS:
+        detail = f"{changes.watchers} requests wait for events here already; ask again"
+        raise ProblemError(503, "too_many_waiters", detail)
+    clock = asyncio.get_running_loop().time
+    until, pause_s = clock() + wait_s, _LOOK_AFTER_S
+    look_at = min(clock() + pause_s, until)
+    with changes.watch(identifier.encode()) as changed:
+        while not _rests_on(document := read(), event_id):
+            changed.clear()
+            if clock() >= look_at:
+                is_last = look_at == until
+                where = await _where(app, event_id, table, identifier)
+                # It may have come while the log was read.
+                if is_last and not _rests_on(read(), event_id):
+                    detail = f"after {wait_s:g} s this does not rest on {event_id!r:.80}: {where}"
+                    raise ProblemError(504, "event_not_folded", detail)
+                pause_s *= 2
+                look_at = min(clock() + pause_s, until)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(look_at):
+                    await changed.wait()
+    return document
 
 
-def _events(document: OrderDocument | PlacedPayment) -> set[str]:
+def _rests_on(document: OrderDocument | PlacedPayment | None, event_id: str) -> bool:
+    if document is None:
+        return False
     payments = document.payments if isinstance(document, OrderDocument) else (document,)
-    return {event.event_id for payment in payments for event in payment.events}
+    return any(event.event_id == event_id for payment in payments for event in payment.events)
 
 
-async def _where(app: LedgerApp, event_id: str) -> str:
-    """Say in half a sentence what the ledger knows of an event."""
-    story = await story_of(app, event_id)
+async def _where(app: LedgerApp, event_id: str, table: str, identifier: str) -> str:
+    """Say in half a sentence where an event is that may still come; 409 if it never will."""
+    try:
+        story = await any_story(app, event_id)
+    except (LogUnreadableError, ProblemError) as error:
+        return f"where it is can't be told now, {error}"
     if story is None:
-        return "the workers have not met it in the log, or Plexy never delivered it"
-    if story.outcome != "folded":
-        return f"it is in the log and does not count ({story.outcome})"
-    if story.order_id is None:
-        return "it is on its way"
-    return f"it belongs to payment {story.payment_id!r:.80} of order {story.order_id!r:.80}"
+        return "it is not in the log, or Plexy never delivered it"
+    if story.outcome == ACCEPTED:
+        return "it is in the log, and no worker has judged it yet"
+    if story.outcome != FOLDED:
+        raise _not_here(event_id, f"it is in the log and does not count ({story.outcome})")
+    belongs_to = story.order_id if table == "orders" else story.payment_id
+    if belongs_to not in {None, identifier}:
+        place = f"payment {story.payment_id!r:.80}"
+        place += f" of order {story.order_id!r:.80}" if story.order_id else ""
+        raise _not_here(event_id, f"it belongs to {place}")
+    return "it is on its way"
+
+
+def _not_here(event_id: str, why: str) -> ProblemError:
+    return ProblemError(409, "event_not_here", f"{event_id!r:.80} will not be in this: {why}")

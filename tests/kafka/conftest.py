@@ -1,7 +1,12 @@
-"""The real broker of these tests: one per session, and so one per worker of pytest-xdist."""
+"""The real broker of these tests: one per session, and so one per worker of pytest-xdist.
+
+And for those of the views two workers of one ledger for each module, which share the partitions:
+half of what each is asked for is the other one's.
+"""
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -9,6 +14,9 @@ from cli import local
 from cli.kafka import EmbeddedKafka, fetch
 from cli.kafka_distribution import KafkaCache
 from cli.settings import DemoSettings
+from tests.kafka.answers import NOW_S, SECRET, deliver, event, paid, refunded
+from tests.kafka.harness import WorkerProcess, environment, free_port, wait_folded
+from tests.kafka.test_views import TOKEN
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +34,48 @@ def kafka(
     """Share one running broker. Tests tell their topics apart; who kills it starts it again."""
     with EmbeddedKafka(tmp_path_factory.mktemp("kafka"), cache=kafka_cache) as broker:
         yield broker
+
+
+@pytest.fixture(scope="module")
+def envs(
+    kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
+    """Run two workers of one ledger; yield the environment of each."""
+    one = environment(
+        kafka.bootstrap,
+        tmp_path_factory.mktemp("answers"),
+        api_token=TOKEN,
+        webhook_secrets=SECRET,
+    )
+    other = one | {
+        "LEDGER_DATA_DIR": str(tmp_path_factory.mktemp("other")),
+        "LEDGER_WEB_PORT": str(free_port()),
+    }
+    with WorkerProcess(one) as first, WorkerProcess(other) as second:
+        first.wait_ready(90)
+        second.wait_ready(90)
+        yield one, other
+
+
+@pytest.fixture(params=[0, 1], ids=["one worker", "the other"])
+def env(envs: tuple[dict[str, str], dict[str, str]], request: pytest.FixtureRequest) -> Any:
+    return envs[request.param]
+
+
+@pytest.fixture(scope="module")
+def story(envs: tuple[dict[str, str], dict[str, str]]) -> dict[str, str]:
+    """Deliver an order: failure, payment, refunds, a duplicate, and a payment that leaves it."""
+    env = envs[0]
+    failed = event(
+        "evt_failed", "payment.failed", "pay_1", 500, created=NOW_S - 9, merchantReference="ord/1"
+    )
+    deliver(env, failed, at_s=NOW_S - 600)
+    deliver(env, paid("evt_paid", "pay_1", "ord/1"), at_s=NOW_S - 500)
+    deliver(env, refunded("evt_refund", "re_1", "pay_1"), at_s=NOW_S - 400)
+    deliver(env, paid("evt_left", "pay_2", "ord/1", 70, created=NOW_S - 5), at_s=NOW_S - 350)
+    deliver(env, paid("evt_moves", "pay_2", "ord 2", 70, created=NOW_S - 8), at_s=NOW_S - 320)
+    deliver(env, paid("evt_paid", "pay_1", "ord/1"), at_s=NOW_S - 300)
+    deliver(env, paid("evt_paid", "pay_1", "ord/1", 999), at_s=NOW_S - 250)
+    deliver(env, refunded("evt_more", "re_2", "pay_1", 450), at_s=NOW_S - 200)
+    wait_folded(env)
+    return env

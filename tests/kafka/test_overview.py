@@ -15,8 +15,8 @@ import pytest
 
 from cli.kafka import EmbeddedKafka
 from processors.views.page import OPEN_PAGES
+from tests.kafka.answers import deliver, event, folded, get, paid, refunded
 from tests.kafka.harness import PARTITIONS, WorkerProcess, environment, free_port, until
-from tests.kafka.test_answers import deliver, event, folded, get, paid, refunded
 from tests.kafka.test_views import TOKEN, ask, assert_problem
 
 pytestmark = pytest.mark.timeout(180)

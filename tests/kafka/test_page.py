@@ -37,8 +37,8 @@ from ledger.rejections import Reason
 from ledger.truth import Trust
 from processors.views.listing import ANOMALIES
 from tests.ingest.conftest import PATH, signed
+from tests.kafka.answers import NOW_S, SECRET, event, paid, refunded
 from tests.kafka.harness import WorkerProcess, environment, free_port, until, wait_folded
-from tests.kafka.test_answers import NOW_S, SECRET, event, paid, refunded
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [

@@ -15,6 +15,7 @@ from ledger.history import (
     NOT_CHECKED,
     Place,
     Rules,
+    accepted,
     as_of,
     deliveries,
     events_of,
@@ -111,6 +112,33 @@ def test_an_order_that_its_payment_left_is_there_as_of_before():
     assert as_of(records, RULES, "ord_1", 0) is not None
     assert as_of(records, RULES, "ord_1", SECOND_MS) is None
     assert as_of(records, RULES, "ord_2", SECOND_MS) is not None
+
+
+def test_as_of_a_time_what_stands_behind_later_deliveries_had_not_arrived():
+    """A clock that went back: the log says in which order they came, and its time goes on."""
+    names = [name for name in (f"evt_{n}" for n in range(99)) if partition_of(name.encode()) == 0]
+    events = [
+        success(name, payment=f"pay_{n}", amount=1, order="ord_1")
+        for n, name in enumerate(names[:3])
+    ]
+    records = logged(events, [5_000, 1_000, 6_000])
+    paid = [
+        order.totals["KZT"].paid if order else 0
+        for order in (as_of(records, RULES, "ord_1", at) for at in (1_000, 4_999, 5_000, 6_000))
+    ]
+    assert paid == [0, 0, 2, 3]
+
+
+def test_what_is_not_judged_yet_is_told_as_it_came():
+    paid = success("evt_1", order="ord_1")
+    told = accepted(logged([paid, paid]), TRUST, raw=True)
+    assert [(each.event_id, each.outcome, each.place.offset) for each in told] == [
+        ("evt_1", "accepted", 0),
+        ("evt_1", "accepted", 1),
+    ]
+    assert {(each.signature, each.type, each.payment_id) for each in told} == {
+        (GOOD, "payment.succeeded", None)
+    }
 
 
 def test_an_id_that_was_forgotten_is_new_again():

@@ -3,6 +3,7 @@
 The worker that is asked is real as far as its router goes; the other one is a small web server.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -64,11 +65,13 @@ class Answer(NamedTuple):
         return json.loads(self.body)
 
 
-async def ask(app: LedgerApp, path: str = "/orders/1", **headers: str) -> Answer:
+async def ask(
+    app: LedgerApp, path: str = "/orders/1", more_s: float = 0.0, **headers: str
+) -> Answer:
     """Send a request to a server that routes it as the worker's views do."""
 
     async def route(incoming: web.Request) -> web.StreamResponse:
-        return await app.router.route_req("orders", KEY, None, incoming)
+        return await app.router.route_req("orders", KEY, None, incoming, more_s)
 
     async with served(route) as here, ClientSession() as client:
         url = URL(f"{here.origin()}{path}", encoded=True)
@@ -174,3 +177,34 @@ async def test_a_worker_that_does_not_answer_in_time_is_a_503(app, monkeypatch):
         answer = await ask(app)
     assert answer.status == 503
     assert answer.json["code"] == "unavailable"
+
+
+async def test_an_answer_that_its_view_says_takes_longer_is_waited_for(app, monkeypatch):
+    monkeypatch.setattr(router, "_ANSWER_WITHIN_S", 0.0001)
+
+    async def answers(_request: web.Request) -> web.Response:
+        await asyncio.sleep(0.05)
+        return web.Response(text="{}")
+
+    async with served(answers) as other:
+        assign(app, other)
+        assert (await ask(app)).status == 503
+        assert (await ask(app, more_s=30)).status == 200
+
+
+async def test_more_requests_than_aiohttp_s_own_bound_may_wait_at_another_worker(tmp_path):
+    settings = WorkerSettings(data_dir=tmp_path, partitions=PARTITIONS, web_port=unused_port())
+    app = new_app(settings, worker_class=Worker, middlewares=[])
+    arrived, goes_on = 0, asyncio.Event()
+
+    async def answers(_request: web.Request) -> web.Response:
+        nonlocal arrived
+        arrived += 1
+        await goes_on.wait()
+        return web.Response()
+
+    async with served(answers) as other, app.http_client as client, asyncio.TaskGroup() as asking:
+        for _ in range(150):
+            asking.create_task(client.get(other))
+        await until(lambda: arrived == 150)
+        goes_on.set()

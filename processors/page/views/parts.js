@@ -23,7 +23,7 @@ export function status(name) {
 /** What became of a delivery. */
 export function outcomeBadge(name) {
   const { title, means } = outcome(name);
-  return h("span", { class: `badge outcome-${name in { folded: 1, duplicate: 1, unfolded: 1 } ? name : "rejected"}`, title: means }, title);
+  return h("span", { class: `badge outcome-${name in { accepted: 1, folded: 1, duplicate: 1, unfolded: 1 } ? name : "rejected"}`, title: means }, title);
 }
 
 /** Totals by currency. */

@@ -1,0 +1,87 @@
+"""The proof of an order: its state here, beside what follows from the log.
+
+In: an order's id. Out: a proof whose state is the worker's. Never: a proof of another state than
+the order's page shows; where the two differ to stay, the ledger contradicts its log, which is an
+error that is logged.
+"""
+
+import asyncio
+from typing import Any, Final, cast
+
+import msgspec
+import structlog
+from faust.types import TP
+
+from ledger.orders import Order, OrderDocument, describe
+from ledger.proof import Proof, make
+from processors.topic_reader import READ_WITHIN_S
+from processors.topology import LedgerApp
+from processors.views import state
+from processors.views.answers import ProblemError
+from processors.views.deliveries import of_order, rules_of
+from runtime.partitions import partition_for
+
+log = structlog.get_logger(__name__)
+
+_TRIES: Final = 3
+_LOOK_EVERY_S: Final = 0.05
+_MOST_SHOWN: Final = 10
+
+
+async def proof_of(app: LedgerApp, order_id: str) -> Proof:
+    """Return the proof of an order whose partition is here."""
+    compared: list[tuple[Order, Proof]] = []
+    try:
+        async with asyncio.timeout(READ_WITHIN_S):
+            for _ in range(_TRIES):
+                order = state.existing_order(app, order_id)
+                records = await of_order(app, order)
+                proof = await asyncio.to_thread(make, records, rules_of(app), order_id)
+                if proof.order == describe(order):
+                    return proof
+                compared.append((order, proof))
+                await _until_caught_up(app, order_id)
+    except TimeoutError:
+        pass
+    if len(compared) < _TRIES or any(each != compared[0] for each in compared):
+        # It goes on while the log is read: the next answer is of one moment again.
+        raise ProblemError(503, "changing", "the order changed meanwhile; ask again")
+    raise _contradiction(*compared[0])
+
+
+async def _until_caught_up(app: LedgerApp, order_id: str) -> None:
+    """Wait until the order has all that was published for it by now.
+
+    A payment's state, and so its events, may be here before the order has it.
+    """
+    partitions = app.settings.partitions
+    tp = TP(app.names.payments, partition_for(order_id.encode(), partitions))
+    end = (await app.reader.ends(tp.topic, partitions))[tp.partition]
+    consumer = cast("Any", app.consumer)
+    while (consumer.folded(tp) or 0) < end:
+        state.require_ready(app)
+        await asyncio.sleep(_LOOK_EVERY_S)
+
+
+def _contradiction(order: Order, proof: Proof) -> ProblemError:
+    stands, follows = _fields(describe(order)), _fields(proof.order)
+    names = [name for name in {**stands, **follows} if stands.get(name) != follows.get(name)]
+    differences = "; ".join(
+        f"{name}: {stands.get(name, '-'):.100} stands, {follows.get(name, '-'):.100} follows"
+        for name in names[:_MOST_SHOWN]
+    )
+    log.error("an order contradicts the log", order_id=order.order_id, differences=differences)
+    return ProblemError(
+        500,
+        "contradicts_log",
+        f"the order is not what follows from its {len(proof.records)} deliveries: {differences}",
+    )
+
+
+def _fields(document: OrderDocument | None) -> dict[str, str]:
+    """Return an order's fields as JSON, each payment for itself; none where there is no order."""
+    if document is None:
+        return {}
+    fields = msgspec.structs.asdict(document)
+    fields |= {f"payment {each.payment_id:.80}": each for each in fields.pop("payments")}
+    return {name: msgspec.json.encode(value).decode() for name, value in fields.items()}

@@ -1,0 +1,100 @@
+"""What the tests of the views share: signed deliveries as ingress keeps them, and questions."""
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ingest.records import Delivery, readable_event_id, rejected_delivery_record
+from ledger.envelope import decode_envelope
+from ledger.rejections import Rejection
+from ledger.signature import sign
+from processors.batches import OutRecord, send_by_key
+from tests.kafka.harness import PARTITIONS, names_of, producer, wait_folded
+from tests.kafka.test_views import ask
+
+SECRET = "whsec_of_the_tests"
+NOW_S = int(time.time())
+
+
+def event(
+    event_id: str, kind: str, payment: str, amount: int, *, created: int = NOW_S, **more: Any
+) -> dict[str, Any]:
+    data = {"id": payment, "amount": amount, "currency": "KZT", **more}
+    return {"id": event_id, "type": kind, "created": created, "data": data}
+
+
+def paid(event_id: str, payment: str, order: str, amount: int = 500, **more: Any) -> dict[str, Any]:
+    more = {"merchantReference": order, **more}
+    return event(event_id, "payment.succeeded", payment, amount, **more)
+
+
+def refunded(event_id: str, refund: str, payment: str, amount: int = 100) -> dict[str, Any]:
+    return event(event_id, "refund.succeeded", refund, amount, payment_id=payment)
+
+
+def deliver(
+    env: Mapping[str, str],
+    *bodies: Mapping[str, Any] | bytes,
+    key: str | None = None,
+    at_s: float | None = None,
+) -> None:
+    """Append signed bodies to the log of record, as ingress does."""
+
+    async def send() -> None:
+        async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
+            await send_by_key(client, names_of(env).webhooks, map(record, bodies), PARTITIONS)
+
+    def record(body: Mapping[str, Any] | bytes) -> OutRecord:
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        arrived = at_s or time.time()
+        headers = [
+            ("plexy-signature", sign(raw, SECRET.encode(), int(arrived)).encode()),
+            ("received-at-ms", b"%d" % (arrived * 1000)),
+            ("content-type", b"application/json"),
+        ]
+        event_id = key if isinstance(body, bytes) else str(body["id"])
+        return OutRecord(str(event_id).encode(), raw, headers, int(arrived * 1000))
+
+    asyncio.run(send())
+
+
+def refuse(env: Mapping[str, str], body: bytes) -> None:
+    """Keep a body that is no envelope, as ingress does."""
+    names = names_of(env)
+    arrived = Delivery(b"t=1,v1=0", b"application/json", len(body), int(time.time() * 1000))
+    rejection = decode_envelope(body)
+    assert isinstance(rejection, Rejection)
+    event_id = readable_event_id(body)
+    kept = rejected_delivery_record(names, arrived, body, rejection, event_id)
+
+    async def send() -> None:
+        async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
+            record = OutRecord(kept.key, kept.value, kept.headers, kept.timestamp_ms)
+            await send_by_key(client, names.rejected, [record], PARTITIONS)
+
+    asyncio.run(send())
+
+
+def get(env: Mapping[str, str], path: str) -> Any:
+    answer = ask(env, path)
+    assert answer.status == 200, answer
+    return answer.json
+
+
+def folded(env: Mapping[str, str], *bodies: Any, **more: Any) -> None:
+    deliver(env, *bodies, **more)
+    wait_folded(env)
+
+
+def listed(env: Mapping[str, str], query: str) -> list[dict[str, Any]]:
+    """Return all pages of a list."""
+    orders: list[dict[str, Any]] = []
+    cursor = ""
+    while True:
+        page = get(env, f"/orders?{query}{cursor}")
+        orders += page["orders"]
+        if page["cursor"] is None:
+            return orders
+        cursor = f"&cursor={page['cursor']}"

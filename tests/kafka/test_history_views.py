@@ -1,0 +1,192 @@
+"""What the views answer about an order's and an event's history, and the proof of an order."""
+
+import json
+import shutil
+import signal
+import sys
+from collections.abc import Mapping
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from ledger.orders import Order
+from ledger.proof import Proof, check
+from ledger.topics import changelog_name
+from ledger.truth import Trust
+from ledger.wire import ORDERS
+from processors.batches import OutRecord
+from tests.kafka.answers import NOW_S, SECRET, event, folded, get, paid, refunded, refuse
+from tests.kafka.harness import WorkerProcess, environment, group_of, latest, write
+from tests.kafka.test_views import TOKEN, Answer, ask, assert_problem
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.mark.usefixtures("story")
+class TestHistory:
+    def test_an_order_s_deliveries_are_told_with_what_became_of_each(self, env):
+        told = get(env, "/orders/ord%2F1/events")["deliveries"]
+        assert [(each["event_id"], each["outcome"]) for each in told] == [
+            ("evt_failed", "folded"),
+            ("evt_paid", "folded"),
+            ("evt_refund", "folded"),
+            ("evt_left", "folded"),
+            ("evt_moves", "folded"),
+            ("evt_paid", "duplicate"),
+            ("evt_paid", "event_id_reused"),
+            ("evt_more", "folded"),
+        ]
+        assert {each["signature"] for each in told} == {"good"}
+        assert "body" not in told[0]
+        assert [each["received_at_ms"] for each in told] == sorted(
+            each["received_at_ms"] for each in told
+        )
+
+    def test_with_raw_the_bytes_are_those_of_the_log(self, env):
+        told = get(env, "/orders/ord%2F1/events?raw=true")["deliveries"]
+        bodies = [json.loads(msgspec.convert(each["body"], bytes)) for each in told]
+        assert [body["id"] for body in bodies] == [each["event_id"] for each in told]
+        assert bodies[1]["data"]["merchantReference"] == "ord/1"
+
+    @pytest.mark.parametrize(
+        ("ago_s", "status", "refunds"),
+        [(550, "failed", 0), (450, "paid", 0), (390, "partially_refunded", 100)],
+    )
+    def test_as_of_a_time_an_order_is_what_had_arrived_by_then(self, env, ago_s, status, refunds):
+        order = get(env, f"/orders/ord%2F1?as_of={NOW_S - ago_s}")
+        assert order["status"] == status
+        assert sum(total["refunded"] for total in order["totals"].values()) == refunds
+
+    def test_as_of_before_it_left_a_payment_is_in_its_old_order(self, env):
+        then = get(env, f"/orders/ord%2F1?as_of={NOW_S - 330}")
+        now = get(env, "/orders/ord%2F1")
+        assert [payment["payment_id"] for payment in then["payments"]] == ["pay_1", "pay_2"]
+        assert [payment["payment_id"] for payment in now["payments"]] == ["pay_1"]
+
+    def test_as_of_before_everything_there_is_no_order(self, env):
+        assert_problem(ask(env, "/orders/ord%2F1?as_of=2001-01-01"), 404, "order_not_found")
+
+    def test_as_of_now_is_the_order_to_the_byte(self, env):
+        now = ask(env, "/orders/ord%2F1")
+        then = ask(env, "/orders/ord%2F1?as_of=2100-01-01T00:00:00%2B02:00")
+        assert then.body == now.body
+
+    def test_an_order_that_is_not_there_has_no_history(self, env):
+        for path in ("/orders/nobody/events", "/orders/nobody/proof", "/orders/nobody?as_of=1"):
+            assert_problem(ask(env, path), 404, "order_not_found")
+
+    def test_an_event_tells_what_it_was_folded_into_and_when_it_came_again(self, env):
+        told = get(env, "/events/evt_paid")
+        assert (told["outcome"], told["payment_id"], told["order_id"]) == (
+            "folded",
+            "pay_1",
+            "ord/1",
+        )
+        outcomes = [each["outcome"] for each in told["deliveries"]]
+        assert outcomes == ["folded", "duplicate", "event_id_reused"]
+
+    def test_an_event_of_a_type_that_is_not_folded_and_one_with_bad_data_say_so(self, envs, env):
+        folded(
+            envs[0],
+            event("evt_kept", "dispute.opened", "dp_1", 5),
+            event("evt_bad", "payment.succeeded", "pay_bad", -5),
+        )
+        assert get(env, "/events/evt_kept")["outcome"] == "unfolded"
+        told = get(env, "/events/evt_bad")
+        assert (told["outcome"], "data.amount" in told["detail"]) == ("amount_negative", True)
+        assert "order_id" not in told
+
+    def test_an_event_that_ingress_refused_says_why(self, envs, env):
+        name = f"refused_{env['LEDGER_WEB_PORT']}"
+        refuse(envs[0], json.dumps({"id": name, "type": "t"}).encode())
+        told = get(env, f"/events/{name}")
+        assert (told["outcome"], told["deliveries"]) == ("invalid_envelope", [])
+        assert "created" in told["detail"]
+
+    def test_an_event_that_never_came_is_not_there(self, env):
+        assert_problem(ask(env, "/events/evt_never"), 404, "event_not_found")
+
+    def test_a_proof_holds_offline_and_its_state_is_the_view_s(self, env):
+        answer = ask(env, "/orders/ord%2F1/proof")
+        assert 'filename="proof.json"' in answer.headers["Content-Disposition"]
+        proof = msgspec.json.decode(answer.body, type=Proof)
+        checked = check(proof, Trust(secrets=(SECRET.encode(),)))
+        assert checked.faults == ()
+        assert (checked.deliveries, checked.events, checked.signatures) == (8, 6, 8)
+        assert answer.json["order"] == get(env, "/orders/ord%2F1")
+
+
+@pytest.mark.usefixtures("story")
+class TestConditionalRequests:
+    @pytest.mark.parametrize("path", ["/orders/ord%2F1", "/payments/pay_1"])
+    def test_whoever_has_the_document_is_told_so(self, env, path):
+        first = ask(env, path)
+        tag = first.headers["ETag"]
+        assert tag.startswith(f'"{first.json["version"]}-')
+        for known in (tag, f'W/{tag}, "other"', "*"):
+            answer = conditional(env, path, known)
+            assert (answer.status, answer.body, answer.headers["ETag"]) == (304, b"", tag)
+        assert conditional(env, path, '"other"').status == 200
+
+
+def conditional(env: Mapping[str, str], path: str, tag: str) -> Answer:
+    return ask(env, path, headers={"If-None-Match": tag})
+
+
+def test_an_order_that_is_not_what_follows_from_the_log_is_an_error_that_names_the_difference(
+    kafka, tmp_path
+):
+    """The changelog is altered, and the worker's own copy deleted: it comes back wrong."""
+    env = environment(kafka.bootstrap, tmp_path, api_token=TOKEN, webhook_secrets=SECRET)
+    with WorkerProcess(env) as worker:
+        worker.wait_ready(90)
+        folded(env, paid("evt_1", "pay_1", "ord_1"), paid("evt_2", "pay_2", "ord_2"))
+        worker.signal(signal.SIGTERM)
+        assert worker.wait(20) == 0
+        changelog = changelog_name(group_of(env), "orders")
+        held = ORDERS.decode(latest(env, changelog)[b"ord_1"])
+        snapshot = held.payments["pay_1"]
+        assert snapshot.payment
+        wrong = replace(snapshot, payment=replace(snapshot.payment, amount=501))
+        altered = ORDERS.encode(Order("ord_1", {"pay_1": wrong}))
+        write(env, changelog, [OutRecord(b"ord_1", altered)])
+        shutil.rmtree(tmp_path / "tables")
+        worker.start()
+        worker.wait_ready(90)
+        assert get(env, "/orders/ord_1")["totals"]["KZT"]["paid"] == 501
+        for _ in range(2):
+            answer = ask(env, "/orders/ord_1/proof")
+            assert_problem(answer, 500, "contradicts_log")
+            assert 'totals: {"KZT":{"paid":501' in answer.json["detail"]
+            assert "follows; payment pay_1: " in answer.json["detail"]
+        assert len(worker.logged("an order contradicts the log")) == 2
+        assert ask(env, "/orders/ord_2/proof").status == 200
+
+
+HOLDS_FIVE = """
+import os
+from processors.settings import WorkerSettings
+from processors.views import deliveries
+from processors.worker import run
+deliveries.MOST_DELIVERIES = 5
+run(WorkerSettings.from_environment(os.environ))
+"""
+
+
+def test_an_order_of_more_deliveries_than_an_answer_holds_is_told_so(kafka, tmp_path):
+    env = environment(kafka.bootstrap, tmp_path, api_token=TOKEN)
+    with WorkerProcess(env, [sys.executable, "-c", HOLDS_FIVE]) as worker:
+        worker.wait_ready(90)
+        of_many = [refunded(f"evt_{n}", f"re_{n}", "pay_1", 1) for n in range(5)]
+        folded(env, paid("evt_1_", "pay_1", "ord_1"), *of_many[:4])
+        assert len(get(env, "/orders/ord_1/events")["deliveries"]) == 5
+        # One event comes again: more places, as many events.
+        folded(env, of_many[0])
+        for path in (
+            "/orders/ord_1/events",
+            "/orders/ord_1/proof",
+            "/orders/ord_1?as_of=2999-01-01",
+        ):
+            assert_problem(ask(env, path), 413, "order_too_large")
+        assert ask(env, "/orders/ord_1").status == 200

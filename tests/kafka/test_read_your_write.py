@@ -1,0 +1,159 @@
+"""An answer that waits for an event, and what is said of one that has not come."""
+
+import contextlib
+import http.client
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from processors.views.waiting import MOST_WAITERS
+from tests.kafka.answers import SECRET, deliver, event, get, paid
+from tests.kafka.harness import PARTITIONS, WorkerProcess, environment, until, wait_folded
+from tests.kafka.test_views import HOLDS_WORK, TOKEN, ask, assert_problem
+
+pytestmark = pytest.mark.timeout(240)
+
+
+class TestReadYourWrite:
+    def test_an_answer_that_waits_for_an_event_has_it(self, env):
+        number = env["LEDGER_WEB_PORT"]
+        for n in range(5):
+            deliver(env, paid(f"evt_{number}_{n}", f"pay_{number}_{n}", f"wait_{number}", 1))
+            path = f"/orders/wait_{number}?event=evt_{number}_{n}&wait=15s"
+            assert get(env, path)["totals"]["KZT"]["paid"] == n + 1
+            path = f"/payments/pay_{number}_{n}?event=evt_{number}_{n}&wait=15s"
+            assert get(env, path)["order_id"] == f"wait_{number}"
+
+    def test_an_event_that_does_not_come_is_a_504_that_says_so(self, env):
+        for path in ("/orders/nobody?event=evt_never", "/payments/no?event=evt_never&wait=100ms"):
+            answer = ask(env, path)
+            assert_problem(answer, 504, "event_not_folded")
+            assert "not in the log" in answer.json["detail"]
+
+    @pytest.mark.usefixtures("story")
+    @pytest.mark.parametrize(
+        ("path", "where"),
+        [
+            ("/orders/ord%2F1?event=evt_moves", "order 'ord 2'"),
+            ("/orders/ord%2F1?event=evt_moves&wait=20s", "order 'ord 2'"),
+            ("/payments/pay_1?event=evt_left&wait=20s", "payment 'pay_2'"),
+        ],
+    )
+    def test_an_event_that_belongs_elsewhere_is_a_409_that_says_where_long_before_the_time(
+        self, env, path, where
+    ):
+        began_s = time.monotonic()
+        answer = ask(env, path)
+        assert time.monotonic() - began_s < 15
+        assert_problem(answer, 409, "event_not_here")
+        assert where in answer.json["detail"]
+
+    def test_an_event_that_does_not_count_is_a_409_that_says_why(self, envs, env):
+        name = f"bad_{env['LEDGER_WEB_PORT']}"
+        deliver(envs[0], event(name, "payment.succeeded", name, -1))
+        deliver(envs[0], event(f"kept_{name}", "dispute.opened", name, 1))
+        for event_id, why in ((name, "amount_negative"), (f"kept_{name}", "unfolded")):
+            answer = ask(env, f"/orders/{name}?event={event_id}&wait=20s")
+            assert_problem(answer, 409, "event_not_here")
+            assert why in answer.json["detail"]
+
+    def test_as_many_as_may_wait_and_one_more_who_is_refused_and_no_other_request_waits(self, env):
+        """Where the order is another worker's, each of them takes a connection to that one too."""
+        name = f"crowd_{env['LEDGER_WEB_PORT']}"
+        path = f"/orders/{name}?event=evt_never_{name}&wait=20s"
+        with contextlib.ExitStack() as held:
+            for _ in range(MOST_WAITERS + 1):
+                connection = held.enter_context(
+                    contextlib.closing(
+                        http.client.HTTPConnection("127.0.0.1", int(env["LEDGER_WEB_PORT"]))
+                    )
+                )
+                connection.request("GET", path, headers={"Authorization": f"Bearer {TOKEN}"})
+
+            def refused() -> bool:
+                answer = ask(env, path.replace("20s", "0s"))
+                return answer.status == 503 and answer.json["code"] == "too_many_waiters"
+
+            until(refused, within_s=15, what="as many as may wait")
+            # Whosever this is.
+            assert [ask(env, f"/orders/no_{n}").status for n in range(12)] == [404] * 12
+
+    @pytest.mark.parametrize("wait", ["-1s", "5m", "21", "soon", "1e3", "5 s"])
+    def test_a_wait_that_is_none_is_refused_by_name(self, env, wait):
+        answer = ask(env, f"/orders/ord_1?event=evt_1&wait={quote(wait)}")
+        assert_problem(answer, 400, "invalid_parameter")
+        assert answer.json["field"] == "wait"
+
+
+# It never looks for an event that somebody waits for, and through few records of the log.
+HOLDS_WORK_AND_LOOKS_LITTLE = f"""
+from processors.views import deliveries, waiting
+waiting._LOOK_AFTER_S = 60.0
+deliveries._MOST_UNJUDGED = 3
+{HOLDS_WORK}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("holds")
+
+
+@pytest.fixture(scope="module")
+def ledger(kafka, folder) -> Iterator[dict[str, str]]:
+    env = environment(kafka.bootstrap, folder, api_token=TOKEN, webhook_secrets=SECRET)
+    with WorkerProcess(env, [sys.executable, "-c", HOLDS_WORK_AND_LOOKS_LITTLE]) as worker:
+        worker.wait_ready(90)
+        yield env
+
+
+@pytest.fixture
+def held(ledger, folder: Path) -> Iterator[Path]:
+    hold = folder / "hold"
+    hold.touch()
+    yield hold
+    hold.unlink(missing_ok=True)
+    wait_folded(ledger)
+
+
+class TestBeforeItIsJudged:
+    """One worker, which does not write what it has read while a file is there."""
+
+    def test_an_event_that_is_in_the_log_alone_is_accepted_until_it_is_judged(self, ledger, held):
+        body = paid("evt_new", "pay_new", "ord_new")
+        deliver(ledger, body, body)
+        told = get(ledger, "/events/evt_new")
+        assert told["outcome"] == "accepted"
+        assert [each["outcome"] for each in told["deliveries"]] == ["accepted"] * 2
+        assert {each["signature"] for each in told["deliveries"]} == {"good"}
+        assert_problem(ask(ledger, "/events/evt_not"), 404, "event_not_found")
+        answer = ask(ledger, "/orders/ord_new?event=evt_new&wait=100ms")
+        assert_problem(answer, 504, "event_not_folded")
+        assert "no worker has judged it yet" in answer.json["detail"]
+        held.unlink()
+        wait_folded(ledger)
+        told = get(ledger, "/events/evt_new")
+        assert (told["outcome"], told["order_id"]) == ("folded", "ord_new")
+
+    def test_whoever_waits_is_woken_up_when_the_event_is_folded(self, ledger, held):
+        deliver(ledger, paid("evt_wake", "pay_wake", "ord_wake"))
+        with ThreadPoolExecutor() as threads:
+            waiting = threads.submit(ask, ledger, "/orders/ord_wake?event=evt_wake&wait=20s")
+            began_s = time.monotonic()
+            until((held.parent / "held").exists, within_s=20, what="a chunk at work")
+            assert not waiting.done()
+            held.unlink()
+            assert waiting.result().status == 200
+            assert time.monotonic() - began_s < 15
+
+    @pytest.mark.usefixtures("held")
+    def test_where_too_much_is_not_judged_an_unknown_event_may_be_among_it(self, ledger):
+        deliver(ledger, *(paid(f"evt_{n}", f"pay_{n}", "ord_many") for n in range(8 * PARTITIONS)))
+        answer = ask(ledger, "/events/evt_among_these")
+        assert_problem(answer, 503, "behind")
+        assert "not judged yet" in answer.json["detail"]

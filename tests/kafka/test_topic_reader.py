@@ -1,0 +1,90 @@
+"""Readings of a real topic: by places, by key, and beside one that takes long."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer
+
+from processors import topic_reader
+from processors.batches import OutRecord, send_to_partition
+from processors.settings import WorkerSettings
+from processors.topic_reader import LogUnreadableError, TopicReader
+from runtime.topics import ensure_topics
+from tests.fakes import until
+from tests.kafka.harness import environment, names_of, producer
+
+pytestmark = pytest.mark.timeout(120)
+
+RECORDS = 600
+
+
+@pytest.fixture
+async def log(kafka, tmp_path) -> AsyncIterator[tuple[TopicReader, str]]:
+    """Fill a partition of a log, with every third record under one key."""
+    env = environment(kafka.bootstrap, tmp_path)
+    settings, topic = WorkerSettings.from_environment(env), names_of(env).webhooks
+    await ensure_topics(settings)
+    records = [OutRecord(b"third" if n % 3 == 0 else b"other", b"%d" % n) for n in range(RECORDS)]
+    async with producer(kafka.bootstrap) as client:
+        await send_to_partition(client, topic, 1, records)
+    reader = TopicReader(settings)
+    yield reader, topic
+    await reader.close()
+
+
+async def test_places_near_each_other_are_one_range_and_no_other_record_is_returned(
+    log, monkeypatch
+):
+    reader, topic = log
+    sought: list[int] = []
+    seek = AIOKafkaConsumer.seek
+
+    def counted(client: Any, tp: Any, offset: int) -> None:
+        sought.append(offset)
+        seek(client, tp, offset)
+
+    monkeypatch.setattr(AIOKafkaConsumer, "seek", counted)
+    offsets = [*range(3, 200, 7), 580, 599]
+    found = await reader.at(topic, [(1, offset) for offset in reversed(offsets)])
+    assert [int(record.value or b"") for record in found] == offsets
+    assert sought == [3, 580]
+
+
+async def test_a_place_that_holds_nothing_is_an_error_that_names_it(log):
+    reader, topic = log
+    with pytest.raises(LogUnreadableError):
+        await reader.at(topic, [(1, 0), (1, RECORDS + 5)])
+    assert len(await reader.at(topic, [(1, 0)])) == 1
+
+
+async def test_of_a_range_only_one_key_may_be_asked_for(log):
+    reader, topic = log
+    found = await reader.between(topic, {1: 100}, {1: 200}, b"third")
+    assert [record.offset for record in found] == list(range(102, 200, 3))
+
+
+async def test_a_reading_that_takes_long_keeps_no_other_one_waiting(log):
+    reader, topic = log
+    goes_on = asyncio.Event()
+    slow = [
+        asyncio.create_task(reader._ask(topic, lambda _client: goes_on.wait()))
+        for _ in range(topic_reader._CLIENTS - 1)
+    ]
+    found = await reader.at(topic, [(1, 5)])
+    assert [record.offset for record in found] == [5]
+    assert not any(each.done() for each in slow)
+    goes_on.set()
+    await asyncio.gather(*slow)
+
+
+async def test_when_a_reader_is_closed_what_is_being_read_ends(log):
+    reader, topic = log
+    # Up to an offset that is not there yet.
+    reading = asyncio.create_task(reader.between(topic, {1: 0}, {1: RECORDS + 1}))
+    await until(lambda: reader._clients)
+    await reader.close()
+    done, _ = await asyncio.wait([reading], timeout=5)
+    assert done
+    assert isinstance(reading.exception(), LogUnreadableError)

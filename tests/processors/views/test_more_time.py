@@ -1,0 +1,35 @@
+"""Each view says how much longer than usual its answer may take: as long as what it does."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from processors.topic_reader import READ_WITHIN_S
+from processors.views import orders, waiting
+from processors.views.answers import ProblemError
+
+
+def request(**query: str) -> Any:
+    return SimpleNamespace(query=query)
+
+
+@pytest.mark.parametrize(
+    ("query", "more_s"),
+    [
+        ({}, 0),
+        ({"wait": "20s"}, 0),
+        ({"event": "evt_1"}, READ_WITHIN_S),
+        ({"event": "evt_1", "wait": "20s"}, READ_WITHIN_S + 20),
+        ({"as_of": "2026-01-01"}, READ_WITHIN_S),
+    ],
+)
+def test_an_order_takes_as_long_as_it_waits_and_reads_the_log(query, more_s):
+    assert orders.more_s(request(**query)) == more_s
+    if "as_of" not in query:
+        assert waiting.more_s(request(**query)) == more_s
+
+
+def test_a_wait_that_is_none_is_refused_by_the_worker_that_is_asked():
+    with pytest.raises(ProblemError, match="`wait`"):
+        orders.more_s(request(event="evt_1", wait="soon"))
