@@ -14,7 +14,7 @@ import msgspec
 from aiokafka.errors import KafkaError
 from prometheus_client.parser import text_string_to_metric_families
 
-from cli.errors import CommandError
+from cli.errors import TopicMissingError
 from cli.lag import PartitionLag, lags
 from cli.settings import StatusSettings
 from cli.whole_topic import reading
@@ -108,7 +108,7 @@ async def _look_at_kafka(settings: StatusSettings) -> tuple[list[HopLag], list[P
         return hops, [Problem("kafka_unavailable", "Kafka", str(error))]
     except KafkaError as error:
         return hops, [Problem("kafka_unavailable", "Kafka", unreachable(settings, error))]
-    except CommandError as error:
+    except TopicMissingError as error:
         return hops, [Problem("topic_missing", "Kafka", str(error))]
     return hops, []
 

@@ -98,13 +98,18 @@ def anomalies_of(order: Order | None) -> set[str]:
     return {name for each in payments if each.payment for name in each.payment.anomalies}
 
 
+def last_event_of(order: Order) -> int:
+    """Return when the latest event of an order's payments was created, in Unix seconds."""
+    return max(_times(order), default=0)
+
+
 def describe(order: Order) -> OrderDocument | None:
     """Return what follows from the order's payments; ``None`` if all of them have moved away."""
     payments = [held.payment for _, held in sorted(order.payments.items()) if held.payment]
     if not payments:
         return None
     totals = _totals(payments)
-    times = [event.created for payment in payments for event in payment.events]
+    times = _times(order)
     return OrderDocument(
         order_id=order.order_id,
         status=_status(payments, totals.values()),
@@ -115,6 +120,11 @@ def describe(order: Order) -> OrderDocument | None:
         first_event=min(times),
         last_event=max(times),
     )
+
+
+def _times(order: Order) -> list[int]:
+    payments = [held.payment for held in order.payments.values() if held.payment]
+    return [event.created for payment in payments for event in payment.events]
 
 
 def _totals(payments: Iterable[PaymentDocument]) -> dict[str, Totals]:

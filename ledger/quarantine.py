@@ -9,6 +9,7 @@ log with this code and these settings would come to.
 
 from collections.abc import Iterable
 from hashlib import sha256
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 import msgspec
@@ -72,6 +73,11 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     put_back: PutBack | None = None
 
     @property
+    def position(self) -> tuple[int, str, int, int]:
+        """Where it stands among all items: by its time, those of one time in the log's order."""
+        return (self.at_ms, *(self.source or (self.id, 0, 0)))
+
+    @property
     def is_open(self) -> bool:
         """Whether the last word on it is the rejection."""
         return self.put_back is None
@@ -101,10 +107,8 @@ class Quarantine:
             self._add(record)
 
     def ordered(self) -> list[Item]:
-        """Return all items, the newest last; those of one time in the log's order."""
-        return sorted(
-            self.items.values(), key=lambda each: (each.at_ms, each.source or (each.id, 0, 0))
-        )
+        """Return all items, the newest last; see ``Item.position``."""
+        return sorted(self.items.values(), key=attrgetter("position"))
 
     def of(self, key: bytes) -> list[Item]:
         """Return what was rejected under an event's id, the newest last."""

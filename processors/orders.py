@@ -8,13 +8,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-from ledger.activity import add
 from ledger.orders import Order, describe, fold_orders, new_anomalies
 from ledger.wire import ORDER_DOCUMENTS, ORDERS, SNAPSHOTS
+from processors.anomalies import changes_of
 from processors.batches import OutRecord
 from processors.chunk import Chunk
 from processors.effects import Effects
-from processors.sums import counted
 from processors.topology import LedgerApp
 
 
@@ -31,8 +30,7 @@ def add_agent(app: LedgerApp) -> None:
         effects.publish(app.names.orders, _documents(changed, known, appeared))
         effects.keep((key.encode(), ORDERS.encode(value)) for key, value in changed.items())
         effects.then(partial(app.metrics.appeared, appeared))
-        more = _more_anomalies(changed, known)
-        effects.then(partial(app.anomalies.changed, chunk.partition, more))
+        effects.then(partial(app.anomalies.changed, chunk.partition, changes_of(changed, known)))
 
     app.add_hop("orders", app.names.payments, "orders", fold)
 
@@ -48,14 +46,3 @@ def _documents(
             value = ORDER_DOCUMENTS.encode(document)
             appeared.update(new_anomalies(document, known.get(order_id)))
         yield OutRecord(order_id.encode(), value)
-
-
-def _more_anomalies(changed: Mapping[str, Order], known: Mapping[str, Order]) -> dict[str, int]:
-    """Return how many more orders than before have each anomaly."""
-    more: dict[str, int] = {}
-    for order_id, order in changed.items():
-        before, now = counted(known.get(order_id)), counted(order)
-        if before != now:
-            add(more, now)
-            add(more, {name: -number for name, number in before.items()})
-    return more

@@ -1,19 +1,20 @@
 """Sums over a table of this worker, kept while it folds: what was posted, which anomalies stand.
 
 In: a table, once for each partition that this worker is given; what each chunk changes from then
-on. Out: sums by key. Never: a sum that is ahead of the table or behind it: both change in one step
-of the event loop. Never a store of its own: it could differ.
+on. Out: a summary of each partition. Never: one that is ahead of the table or behind it: both
+change in one step of the event loop, and a partition that takes over what another worker wrote is
+summed anew. Never a store of its own: it could differ.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import Any, Final, Generic
+from collections.abc import Callable
+from typing import Any, Final, Generic, Protocol, TypeVar
 
+import msgspec
 import structlog
 
-from ledger.activity import Activity, Key, add, standing_activity
-from ledger.orders import Order, anomalies_of
-from ledger.wire import ORDERS, PAYMENTS
+from ledger.activity import Activity, add, standing_activity
+from ledger.wire import PAYMENTS
 from processors.tables import ChunkTable
 
 log = structlog.get_logger(__name__)
@@ -25,51 +26,62 @@ _AT_A_TIME: Final = 200
 _PAUSE_S: Final = 0.004
 _LOOK_EVERY_S: Final = 0.5
 
-ANY_ANOMALY: Final = "any"
-"""Under it stand the orders that have any anomaly, each once."""
+
+class Summary(Protocol):
+    """What a partition's values come to."""
+
+    def take(self, value: bytes) -> None:
+        """Take in a value that the table holds."""
+
+    def change(self, change: Any) -> None:
+        """Take in what a chunk changed."""
 
 
-class Sums(Generic[Key]):
-    """The sums of each partition that this worker folds; see ``of`` for when they are there.
+S = TypeVar("S", bound=Summary)
 
-    ``amounts`` says what one value of the table adds.
+
+class _Partition(msgspec.Struct, Generic[S]):
+    """``meanwhile`` is what chunks changed while the values are read; ``None`` once all are."""
+
+    summary: S
+    meanwhile: list[Any] | None
+
+
+class Sums(Generic[S]):
+    """The summaries of the partitions that this worker folds, each begun as ``new()``.
+
+    They outlive a rebalance: a partition that stays has the values that it had.
     """
 
-    def __init__(
-        self,
-        app: Any,
-        table: ChunkTable,
-        partitions: int,
-        amounts: Callable[[bytes], Mapping[Key, int]],
-    ) -> None:
+    def __init__(self, app: Any, table: ChunkTable, partitions: int, new: Callable[[], S]) -> None:
         self._app = app
         self._table = table
         self._partitions = partitions
-        self._amounts = amounts
-        self._sums: dict[int, dict[Key, int]] = {}
-        self._summed: set[int] = set()
-        self._generation = -1
+        self._new = new
+        self._known: dict[int, _Partition[S]] = {}
+        table.when_taken_over(self._forget)
 
-    def changed(self, partition: int, more: Mapping[Key, int]) -> None:
-        """Add what a chunk changed, right after its values are in the table."""
-        # What is not being summed yet will be found in the table.
-        if partition in self._sums:
-            add(self._sums[partition], more)
+    def changed(self, partition: int, change: Any) -> None:
+        """Take in what a chunk changed, right after its values are in the table."""
+        known = self._known.get(partition)
+        if known is None:
+            # It will be found in the table.
+            return
+        if known.meanwhile is None:
+            known.summary.change(change)
+        else:
+            known.meanwhile.append(change)
 
-    def of(self, partition: int) -> Mapping[Key, int] | None:
-        """Return a partition's sums; ``None`` while its values are still being summed."""
-        is_of_now = self._generation == self._app.consumer_generation_id
-        return self._sums[partition] if is_of_now and partition in self._summed else None
+    def of(self, partition: int) -> S | None:
+        """Return a partition's summary; ``None`` while its values are still being summed."""
+        known = self._known.get(partition)
+        return known.summary if known is not None and known.meanwhile is None else None
 
-    def here(self) -> dict[Key, int] | None:
-        """Return the sums of all partitions that this worker folds; ``None`` if one is missing."""
-        total: dict[Key, int] = {}
-        for partition in self.active:
-            sums = self.of(partition)
-            if sums is None:
-                return None
-            add(total, sums)
-        return total
+    def here(self) -> list[S] | None:
+        """Return those of all partitions that this worker folds; ``None`` if one is missing."""
+        found = [self.of(partition) for partition in self.active]
+        known = [each for each in found if each is not None]
+        return known if len(known) == len(found) else None
 
     @property
     def active(self) -> list[int]:
@@ -79,46 +91,54 @@ class Sums(Generic[Key]):
     async def keep(self) -> None:
         """Sum each partition that this worker is given, until the app stops."""
         while not self._app.should_stop:
-            await self._look()
+            await self.look()
             await asyncio.sleep(_LOOK_EVERY_S)
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """Sum what is not summed yet, and forget what is another worker's."""
         if self._app.rebalancing or self._app.in_recovery or not self._app.tables.actives_ready:
             return
-        if self._generation != self._app.consumer_generation_id:
-            self._generation = self._app.consumer_generation_id
-            self._sums.clear()
-            self._summed.clear()
-        for partition in self.active:
-            if partition not in self._sums:
-                await self._sum(partition, self._generation)
+        active = self.active
+        for partition in self._known.keys() - set(active):
+            self._forget(partition)
+        for partition in active:
+            if partition not in self._known:
+                await self._sum(partition)
 
-    async def _sum(self, partition: int, generation: int) -> None:
-        """Sum a partition's values as they are now; what comes meanwhile is added beside."""
-        sums = self._sums[partition] = {}
+    async def _sum(self, partition: int) -> None:
+        """Sum a partition's values as they are now, and then what chunks changed meanwhile."""
+        generation = self._app.consumer_generation_id
+        known = self._known[partition] = _Partition(self._new(), [])
         count = 0
         for value in self._table.values_now(partition):
-            add(sums, self._amounts(value))
+            known.summary.take(value)
             count += 1
             if count % _AT_A_TIME == 0:
                 await asyncio.sleep(_PAUSE_S)
+                # What reads a database keeps it open; it may be another worker's now.
                 if generation != self._app.consumer_generation_id:
+                    self._forget(partition)
+                if self._known.get(partition) is not known:
                     return
-        self._summed.add(partition)
+        for change in known.meanwhile or ():
+            known.summary.change(change)
+        known.meanwhile = None
         log.debug("summed", table=self._table.name, partition=partition, values=count)
 
-
-def activity(payment: bytes) -> Activity:
-    """Return what stands posted for a payment as it is stored."""
-    return standing_activity(PAYMENTS.decode(payment))
+    def _forget(self, partition: int) -> None:
+        self._known.pop(partition, None)
 
 
-def anomalies(order: bytes) -> Mapping[str, int]:
-    """Return what an order as it is stored adds to the orders by anomaly."""
-    return counted(ORDERS.decode(order))
+class Posted:
+    """What stands posted for the payments of a partition: ``activity``, see ``ledger.activity``."""
 
+    def __init__(self) -> None:
+        self.activity: dict[tuple[str, str, int], int] = {}
 
-def counted(order: Order | None) -> dict[str, int]:
-    """Return 1 under each anomaly that an order has, and under ``ANY_ANOMALY`` if it has one."""
-    names = anomalies_of(order)
-    return dict.fromkeys((ANY_ANOMALY, *names), 1) if names else {}
+    def take(self, value: bytes) -> None:
+        """Add what stands posted for a payment as it is stored."""
+        add(self.activity, standing_activity(PAYMENTS.decode(value)))
+
+    def change(self, change: Activity) -> None:
+        """Add what was posted."""
+        add(self.activity, change)

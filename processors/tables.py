@@ -5,7 +5,7 @@ Rows and offset are one write of RocksDB's: all of it is there after a crash, or
 table's changelog, and when, is told in ``processors.effects``.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, Final, cast
 
@@ -33,6 +33,11 @@ class ChunkTable(faust.Table[bytes, bytes]):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.changes = Changes()
+        self._when_taken_over: list[Callable[[int], None]] = []
+
+    def when_taken_over(self, function: Callable[[int], None]) -> None:
+        """Call a function with each partition that takes over what other workers wrote."""
+        self._when_taken_over.append(function)
 
     def read_chunk(self, partition: int, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """Return the values of those keys that the partition holds."""
@@ -89,6 +94,8 @@ class ChunkTable(faust.Table[bytes, bytes]):
                 chunk = cast("Chunk", event.value)
                 rows = Rows((cast("bytes", each.key), each.value) for each in chunk.records)
                 self.write(chunk.partition, rows, chunk.next_offset - 1)
+                for function in self._when_taken_over:
+                    function(chunk.partition)
         except Exception as error:
             app = cast("Any", self.app)
             app.add_future(app.crash(error))

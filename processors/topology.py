@@ -13,6 +13,7 @@ from faust.types.auth import AuthProtocol
 from mode.supervisors import CrashingSupervisor
 
 from ledger.topics import MAX_RECORD_BYTES, TABLES, TableName, TopicNames
+from processors.anomalies import AnomalousOrders
 from processors.disk import require_room
 from processors.effects import Fold, folding
 from processors.identity import claim, member
@@ -22,7 +23,7 @@ from processors.recent import LastSeconds
 from processors.rejections import Rejections
 from processors.router import Router, client
 from processors.settings import WorkerSettings
-from processors.sums import Sums, activity, anomalies
+from processors.sums import Posted, Sums
 from processors.tables import ChunkTable, rocksdb_options, write_buffers_bytes
 from processors.topic_reader import TopicReader
 from processors.transport import Transport
@@ -64,8 +65,10 @@ class LedgerApp(faust.App):
         # For the views.
         self.reader = TopicReader(settings)
         self.rejections = Rejections(self.reader, self.names, settings.partitions)
-        self.sums = Sums(self, self.chunk_tables["payments"], settings.partitions, activity)
-        self.anomalies = Sums(self, self.chunk_tables["orders"], settings.partitions, anomalies)
+        self.sums = Sums(self, self.chunk_tables["payments"], settings.partitions, Posted)
+        self.anomalies = Sums(
+            self, self.chunk_tables["orders"], settings.partitions, AnomalousOrders
+        )
         for each in (self.sums.keep, self.anomalies.keep, self._count_seconds):
             self.task(each)
 

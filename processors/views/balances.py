@@ -13,8 +13,8 @@ from ledger.activity import Activity, add
 from processors.topology import LedgerApp
 from processors.views import parameters, state
 from processors.views.answers import ProblemError, json_answer
+from processors.views.workers import asks_this_one, other_workers, require_whole
 
-_SCOPES: Final = ("all", "worker")
 _EPOCH: Final = date(1970, 1, 1)
 _LAST_DAY: Final = (date.max - _EPOCH).days
 
@@ -62,33 +62,30 @@ def add_pages(app: LedgerApp) -> None:
         async def get(self, request: Request) -> Any:
             state.require_ready(app)
             days = parameters.flag(request, "days")
-            if parameters.one_of(request, "scope", _SCOPES) == "worker":
+            if asks_this_one(request):
                 return json_answer(msgspec.json.encode(_document(*_here(app), days=True)))
             partitions, activity = await _everywhere(app)
             return json_answer(msgspec.json.encode(_document(partitions, activity, days=days)))
 
 
-def _here(app: LedgerApp) -> tuple[list[int], dict[tuple[str, str, int], int]]:
+def _here(app: LedgerApp) -> tuple[list[int], Activity]:
     """Return this worker's partitions, and their sums."""
-    partitions, total = app.sums.active, dict[tuple[str, str, int], int]()
-    for partition in partitions:
-        sums = app.sums.of(partition)
-        if sums is None:
-            raise ProblemError(503, "being_summed", f"partition {partition} is being summed up")
-        add(total, sums)
+    partitions, posted = app.sums.active, app.sums.here()
+    if posted is None:
+        raise ProblemError(503, "being_summed", "this worker's payments are still being summed up")
+    total: dict[tuple[str, str, int], int] = {}
+    for each in posted:
+        add(total, each.activity)
     return partitions, total
 
 
 async def _everywhere(app: LedgerApp) -> tuple[list[int], Activity]:
-    partitions, total = _here(app)
-    others = (_there(app, worker) for worker in other_workers(app))
-    for document in await asyncio.gather(*others):
+    partitions, activity = _here(app)
+    total = dict(activity)
+    for document in await asyncio.gather(*(_there(app, worker) for worker in other_workers(app))):
         partitions = [*partitions, *document.partitions]
         add(total, {(p.account, p.currency, p.number): p.amount for p in document.days})
-    if sorted(partitions) != list(range(app.settings.partitions)):
-        raise ProblemError(
-            503, "not_ready", f"of {app.settings.partitions} partitions these answer: {partitions}"
-        )
+    require_whole(partitions, app.settings.partitions)
     return sorted(partitions), total
 
 
@@ -97,13 +94,6 @@ async def _there(app: LedgerApp, worker: URL) -> Balances:
     if answer is None:
         raise ProblemError(503, "unavailable", f"the worker at {worker} has no balances")
     return msgspec.json.decode(answer, type=Balances)
-
-
-def other_workers(app: LedgerApp) -> list[URL]:
-    """Return the addresses of the group's other workers, as the last rebalance told them."""
-    assignor: Any = app.assignor
-    mine = str(app.conf.canonical_url)
-    return sorted({URL(url) for url in assignor._tps_url.values() if str(url) != mine})  # noqa: SLF001
 
 
 def _document(partitions: list[int], activity: Activity, *, days: bool) -> Balances:

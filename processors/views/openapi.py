@@ -14,16 +14,18 @@ from ledger.orders import OrderDocument
 from ledger.payments import PlacedPayment
 from ledger.proof import Proof
 from ledger.rejections import Reason
+from processors.anomalies import ANY_ANOMALY
 from processors.topology import LedgerApp
 from processors.views import parameters
 from processors.views.answers import json_answer
 from processors.views.balances import Balances
-from processors.views.listing import ANOMALIES, ANY, STATUSES, OrderList
+from processors.views.listed import ANOMALIES, STATUSES, OrderList
 from processors.views.orders import OrderEvents
-from processors.views.overview import MOST_WATCHERS, SCOPES, Overview
+from processors.views.overview import MOST_WATCHERS, Overview
 from processors.views.rejections import STATES, RejectedList
 from processors.views.state import EventPlaces
 from processors.views.stories import Story
+from processors.views.workers import SCOPES
 from runtime.problems import MEDIA_TYPE, Problem
 
 Json = dict[str, Any]
@@ -89,11 +91,16 @@ def _paths() -> Json:
     limit["schema"] = {"type": "integer", "minimum": 1, "maximum": parameters.MOST_ITEMS}
     return {
         "/orders": _get(
-            "The orders of all workers, the latest change first",
+            "The orders of all workers, the latest change first; by anomaly, the latest event",
             OrderList,
             _choice("status", STATUSES, "orders of this status alone"),
-            _choice("anomaly", (ANY, *ANOMALIES), "orders with this anomaly alone"),
-            _text("since", "orders that changed since a time: RFC 3339, or Unix seconds"),
+            _choice("anomaly", (ANY_ANOMALY, *ANOMALIES), "orders with this anomaly alone"),
+            _text(
+                "since",
+                "orders that changed, by anomaly those whose latest event was, since a time: "
+                "RFC 3339, or Unix seconds",
+            ),
+            _choice("scope", SCOPES, "`worker`: with `anomaly`, orders of the one asked"),
             cursor,
             limit,
         ),
@@ -149,7 +156,7 @@ def _paths() -> Json:
             "Every account's balance, by currency",
             Balances,
             _choice("days", ("true", "false"), "whether what was posted each day is among it"),
-            _choice("scope", ("all", "worker"), "`worker`: the partitions of the one asked"),
+            _choice("scope", SCOPES, "`worker`: the partitions of the one asked"),
         ),
         "/rejected": _get(
             "What was kept and is not counted, the newest first",

@@ -17,19 +17,18 @@ from aiohttp import web
 from faust.web import Request, View
 from yarl import URL
 
-from ledger.activity import add
+from ledger.activity import Activity, add
 from ledger.journal import PLEXY, REFUNDS, SALES
 from ledger.orders import Totals
 from processors.metrics import values
 from processors.recent import SECONDS
 from processors.topology import LedgerApp
-from processors.views import parameters, state
+from processors.views import state
 from processors.views.answers import ProblemError, json_answer
-from processors.views.balances import other_workers
+from processors.views.workers import asks_this_one, is_whole, other_workers
 
 log = structlog.get_logger(__name__)
 
-SCOPES: Final = ("all", "worker")
 _EVERY_S: Final = 1.0
 _ANSWER_WITHIN_S: Final = 2.0
 # Each of them costs a write a second, and a connection.
@@ -58,7 +57,7 @@ class Overview(msgspec.Struct, kw_only=True):
     ``per_second`` is how many there were in each of the last seconds, the latest one last. ``lag``
     is how many records are not folded, by hop. ``totals`` by currency and ``anomalies`` (orders,
     by name, and under ``any`` each once) are of all that was ever folded; ``None`` while a worker
-    still sums them up.
+    still sums them up, and unless each partition is folded by one worker.
     """
 
     at_ms: int
@@ -105,6 +104,7 @@ class Overviews:
             standbys=_standbys(app),
         )
         posted = app.sums.here() if worker.ready else None
+        anomalies = app.anomalies.here() if worker.ready else None
         return Overview(
             at_ms=int(time.time() * 1000),
             ready=worker.ready,
@@ -115,8 +115,8 @@ class Overviews:
             rejected=values(app.metrics.rejected),
             per_second=app.recent.counts,
             lag=_lag(app) if worker.ready else {},
-            totals=None if posted is None else _totals(posted),
-            anomalies=app.anomalies.here() if worker.ready else None,
+            totals=None if posted is None else _totals([each.activity for each in posted]),
+            anomalies=None if anomalies is None else _summed(each.counts() for each in anomalies),
         )
 
     async def _everywhere(self) -> Overview:
@@ -135,8 +135,9 @@ class Overviews:
 def merged(each: list[Overview], partitions: int) -> Overview:
     """Return what workers have together; ``partitions`` is how many there must be."""
     workers = sorted((w for one in each for w in one.workers), key=lambda worker: worker.address)
-    served = {p for worker in workers if worker.ready for p in worker.partitions}
-    missing = sorted(set(range(partitions)) - served)
+    served = [p for worker in workers if worker.ready for p in worker.partitions]
+    whole = is_whole(served, partitions)
+    missing = sorted(set(range(partitions)) - set(served))
     return Overview(
         at_ms=max(one.at_ms for one in each),
         ready=not missing,
@@ -147,8 +148,8 @@ def merged(each: list[Overview], partitions: int) -> Overview:
         rejected=_summed(one.rejected for one in each),
         per_second=_side_by_side([one.per_second for one in each]),
         lag=_summed(one.lag for one in each),
-        totals=_summed_totals([one.totals for one in each]),
-        anomalies=_all_summed([one.anomalies for one in each]),
+        totals=_summed_totals([one.totals for one in each]) if whole else None,
+        anomalies=_all_summed([one.anomalies for one in each]) if whole else None,
     )
 
 
@@ -161,7 +162,7 @@ def add_pages(app: LedgerApp) -> None:
         """Everything at once: workers, counts, lag, totals, anomalies."""
 
         async def get(self, request: Request) -> Any:
-            if parameters.one_of(request, "scope", SCOPES) == "worker":
+            if asks_this_one(request):
                 return json_answer(msgspec.json.encode(overviews.here()))
             return json_answer(await overviews.now())
 
@@ -218,10 +219,11 @@ def _lag(app: LedgerApp) -> dict[str, int]:
     return lag
 
 
-def _totals(posted: dict[tuple[str, str, int], int]) -> dict[str, Totals]:
+def _totals(posted: list[Activity]) -> dict[str, Totals]:
     sums: dict[tuple[str, str], int] = {}
-    for (account, currency, _), amount in posted.items():
-        add(sums, {(account, currency): amount})
+    for activity in posted:
+        for (account, currency, _), amount in activity.items():
+            add(sums, {(account, currency): amount})
     return {
         currency: Totals(
             # Income is credited, and a credit is negative.
@@ -262,7 +264,7 @@ def _all_summed(each: list[dict[str, int] | None]) -> dict[str, int] | None:
     known = [one for one in each if one is not None]
     if len(known) < len(each):
         return None
-    return {name: number for name, number in _summed(known).items() if number}
+    return _summed(known)
 
 
 def _summed_totals(each: list[dict[str, Totals] | None]) -> dict[str, Totals] | None:

@@ -1,17 +1,25 @@
 """The parameters of a request's query, read and bounded; what is wrong is a 400 that names it."""
 
+import base64
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+import msgspec
 
 from processors.views.answers import ProblemError
 
 LONGEST_WAIT_S: Final = 20.0
 MOST_ITEMS: Final = 200
 _DEFAULT_ITEMS: Final = 50
+_LONGEST_CURSOR: Final = 4096
+_CURSOR: Final = "the `cursor` of the page before"
 _NUMBER: Final = re.compile(r"[0-9]{1,3}")
 _DURATION: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)(ms|s)?")
 _UNIX_SECONDS: Final = re.compile(r"[0-9]{1,11}(\.[0-9]{1,3})?")
+
+Position = TypeVar("Position")
 
 
 def invalid(name: str, given: str, expected: str) -> ProblemError:
@@ -56,6 +64,33 @@ def limit(request: Any) -> int:
     if not _NUMBER.fullmatch(given) or not 1 <= int(given) <= MOST_ITEMS:
         raise invalid("limit", given, f"a number from 1 to {MOST_ITEMS}")
     return int(given)
+
+
+def cursor(
+    request: Any, kind: type[Position], fits: Callable[[Position], bool] = lambda _: True
+) -> Position | None:
+    """Return where the page before ended; ``None`` for the first page."""
+    given: str = request.query.get("cursor", "")
+    if not given:
+        return None
+    try:
+        position = read_cursor(given, kind)
+    except ValueError:
+        raise invalid("cursor", given, _CURSOR) from None
+    if not fits(position):
+        raise invalid("cursor", given, _CURSOR)
+    return position
+
+
+def read_cursor(given: str, kind: type[Position]) -> Position:
+    """Return the position that a cursor stands for; ``ValueError`` if it is none of the kind."""
+    packed = base64.urlsafe_b64decode(given[:_LONGEST_CURSOR] + "=" * (-len(given) % 4))
+    return msgspec.msgpack.decode(packed, type=kind)
+
+
+def written_cursor(position: object) -> str:
+    """Return the cursor that stands for a position."""
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode(position)).decode().rstrip("=")
 
 
 def flag(request: Any, name: str) -> bool:

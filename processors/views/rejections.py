@@ -1,4 +1,7 @@
-"""The page of what was rejected: ``plexy.rejected``, item by item, the newest first."""
+"""The page of what was rejected: ``plexy.rejected``, item by item, the newest first.
+
+A page ends at an item's place, by time: what is rejected meanwhile stands above it.
+"""
 
 from typing import Any, Final
 
@@ -50,26 +53,26 @@ def add_pages(app: LedgerApp) -> None:
         async def get(self, request: Request) -> Any:
             wanted = parameters.one_of(request, "state", STATES)
             reason = parameters.one_of(request, "reason", tuple(map(str, Reason)))
-            limit, start = parameters.limit(request), _start(request)
+            below = parameters.cursor(request, tuple[int, str, int, int])
+            limit = parameters.limit(request)
             quarantine = await app.rejections.now()
             items = [
                 item
                 for item in reversed(quarantine.ordered())
-                if wanted in {None, _state(item)} and reason in {None, item.reason}
+                if (below is None or item.position < below)
+                and wanted in {None, _state(item)}
+                and reason in {None, item.reason}
             ]
             page = RejectedList(
-                items=[_listed(item) for item in items[start : start + limit]],
+                items=[_listed(item) for item in items[:limit]],
                 counts=_counts(quarantine),
-                cursor=str(start + limit) if start + limit < len(items) else None,
+                cursor=(
+                    parameters.written_cursor(items[limit - 1].position)
+                    if len(items) > limit
+                    else None
+                ),
             )
             return json_answer(msgspec.json.encode(page))
-
-
-def _start(request: Any) -> int:
-    given: str = request.query.get("cursor", "")
-    if given and not (given.isascii() and given.isdigit() and len(given) < 10):  # noqa: PLR2004
-        raise parameters.invalid("cursor", given, "the `cursor` of the page before")
-    return int(given or 0)
 
 
 def _counts(quarantine: Quarantine) -> dict[str, int]:

@@ -24,6 +24,7 @@ from processors.topic_reader import READ_WITHIN_S
 from processors.topology import LedgerApp
 from processors.views.answers import ProblemError, not_found
 from runtime.partitions import partition_for
+from runtime.problems import Problem
 
 _NOT_HERE: Final = (
     "another worker has this key's partition; if this stays, two workers have the same "
@@ -165,14 +166,22 @@ async def fetch(app: LedgerApp, worker: URL, path: str) -> bytes | None:
         ) as answer:
             if answer.status == 404:  # noqa: PLR2004
                 return None
-            if answer.status != 200:  # noqa: PLR2004
-                raise ProblemError(
-                    503, "unavailable", f"the worker at {worker} answered {answer.status}"
-                )
-            return await answer.read()
+            if answer.status == 200:  # noqa: PLR2004
+                return await answer.read()
+            code, said = _problem(answer.status, await answer.read())
+            raise ProblemError(503, code, f"the worker at {worker} answered {answer.status}{said}")
     except (aiohttp.ClientError, TimeoutError):
         detail = f"the worker at {worker} has a part of this and does not answer"
         raise ProblemError(503, "unavailable", detail) from None
+
+
+def _problem(status: int, body: bytes) -> tuple[str, str]:
+    """Return what another worker says is wrong: of a moment, as a 503 is, by its own code."""
+    try:
+        problem = msgspec.json.decode(body, type=Problem)
+    except msgspec.DecodeError:
+        return "unavailable", ""
+    return problem.code if status == 503 else "unavailable", f": {problem.detail}"  # noqa: PLR2004
 
 
 def encoded(identifier: str) -> str:

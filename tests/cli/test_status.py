@@ -1,9 +1,14 @@
 """What `status` makes of a look: what is behind and what has only just come, numbers, JSON."""
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+import pytest
 from rich.console import Console
 
+from cli import looks
+from cli.errors import NotReadError, TopicMissingError
 from cli.lag import PartitionLag, summed
 from cli.looks import HopLag, Look, Problem, Program, numbers_of
 from cli.run import plan
@@ -11,6 +16,7 @@ from cli.settings import StatusSettings
 from cli.status import Behind, StatusOptions, addresses, encode, render
 from ingest.metrics import IngressMetrics, Tally, new_rows
 from processors.metrics import WorkerMetrics
+from runtime.topics import TopicsError
 
 
 def hop(committed: int, end: int, partition: int = 0) -> list[HopLag]:
@@ -134,3 +140,29 @@ def test_people_see_the_same_and_no_control_characters():
     assert "\x1b[2J" not in text
     assert "all is well" not in text
     assert "all is well" in shown(Look(hop(10, 10), [program], []))
+
+
+@pytest.mark.parametrize(
+    ("error", "codes"),
+    [
+        (TopicMissingError("there is no topic x"), ["topic_missing"]),
+        (TopicsError("Kafka does not answer"), ["kafka_unavailable"]),
+        (NotReadError("the records do not come"), None),
+    ],
+)
+async def test_only_a_topic_that_is_missing_is_called_so(monkeypatch, error, codes):
+    async def fails(*_: object) -> None:
+        raise error
+
+    @asynccontextmanager
+    async def connected(_: object) -> AsyncIterator[tuple[None, None]]:
+        yield None, None
+
+    monkeypatch.setattr(looks, "reading", connected)
+    monkeypatch.setattr(looks, "lags", fails)
+    look = looks.look(StatusSettings.from_environment({}), [])
+    if codes is None:
+        with pytest.raises(NotReadError):
+            await look
+    else:
+        assert [problem.code for problem in (await look).problems] == codes

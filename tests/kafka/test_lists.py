@@ -1,13 +1,14 @@
 """Lists of orders, and of what was rejected, over all workers."""
 
-import base64
 import time
+from itertools import chain
 
-import msgspec
 import pytest
 
-from tests.kafka.answers import deliver, event, folded, get, listed, paid, refunded
-from tests.kafka.harness import PARTITIONS, names_of, wait_folded
+from processors.batches import OutRecord
+from processors.views import parameters
+from tests.kafka.answers import NOW_S, deliver, event, folded, get, listed, paid, refunded
+from tests.kafka.harness import PARTITIONS, names_of, read_topic, wait_folded, write
 from tests.kafka.test_views import ask, assert_problem
 
 pytestmark = pytest.mark.timeout(240)
@@ -37,12 +38,64 @@ class TestLists:
         name = f"lone_{env['LEDGER_WEB_PORT']}"
         folded(envs[0], refunded(f"evt_{name}", f"re_{name}", name))
         orders = listed(env, "anomaly=refund_without_payment")
-        assert name in [each["order_id"] for each in orders]
+        (lone,) = [each for each in orders if each["order_id"] == name]
+        assert (lone["waiting_since"], lone["changed_at_ms"]) == (NOW_S, None)
         assert all("refund_without_payment" in each["anomalies"] for each in orders)
         assert name in [each["order_id"] for each in listed(env, "anomaly=any")]
         folded(envs[0], paid(f"evt_p_{name}", name, name))
         orders = listed(env, "anomaly=refund_without_payment")
         assert name not in [each["order_id"] for each in orders]
+
+    def test_by_anomaly_the_latest_event_is_first_and_what_changes_shifts_no_page(self, envs, env):
+        prefix = f"old_{env['LEDGER_WEB_PORT']}_"
+        # What is delivered first happened last, and all of it long ago.
+        orders = [f"{prefix}{number:02}" for number in range(12)]
+        for number, name in enumerate(orders):
+            at = (1000 - number) * 86_400
+            pays = paid(f"{name}p", name, name, 10, created=at)
+            back = event(f"{name}r", "refund.succeeded", f"{name}re", 11, created=at)
+            back["data"]["payment_id"] = name
+            deliver(envs[0], pays, back)
+        wait_folded(env)
+        asked = "/orders?anomaly=refund_exceeds_payment&status=over_refunded&limit=5"
+        found: list[str] = []
+        cursor, has_changed = "", False
+        while cursor is not None:
+            page = get(env, f"{asked}&cursor={cursor}")
+            found += [each["order_id"] for each in page["orders"] if each["order_id"] in orders]
+            cursor = page["cursor"]
+            if found and not has_changed:
+                # One that was listed goes to the front.
+                folded(envs[0], refunded(f"{prefix}more", f"{prefix}more", found[0], 1))
+                has_changed = True
+        assert found == orders
+        assert next(iter(listed(env, "anomaly=any")))["order_id"] == orders[0]
+        since = 992 * 86_400
+        told = [each["order_id"] for each in listed(env, f"anomaly=any&since={since}")]
+        assert [name for name in told if name in orders] == orders[:9]
+        assert listed(env, f"anomaly=any&since={since}&status=failed") == []
+
+    def test_an_order_that_is_published_again_is_listed_once(self, envs, env):
+        """As after a crash: what a chunk had published stands there a second time."""
+        prefix = f"twice_{env['LEDGER_WEB_PORT']}_"
+        names = [f"{prefix}{number}" for number in range(9)]
+        folded(envs[0], *(paid(name, name, name) for name in names))
+        topic = names_of(env).orders
+        published = [r for r in read_topic(env, topic) if r.key.decode().startswith(prefix)]
+        write(env, topic, [OutRecord(r.key, r.value) for r in published])
+        for limit in (1, 2, 5):
+            orders = [each["order_id"] for each in listed(env, f"limit={limit}&since={NOW_S - 60}")]
+            assert sorted(name for name in orders if name in names) == names
+
+    def test_an_order_that_is_again_what_it_was_is_listed_once(self, envs, env):
+        name = f"again_{env['LEDGER_WEB_PORT']}"
+        folded(envs[0], paid(name, name, name))
+        folded(envs[0], paid(f"{name}_next", f"{name}_next", f"{name}_next"))
+        folded(envs[0], paid(f"{name}_in", f"{name}_in", name, created=NOW_S - 3))
+        folded(envs[0], paid(f"{name}_out", f"{name}_in", f"{name}_elsewhere", created=NOW_S - 6))
+        for limit in (1, 2):
+            orders = [each["order_id"] for each in listed(env, f"limit={limit}&since={NOW_S - 60}")]
+            assert orders.count(name) == 1
 
     def test_what_changed_since_a_time(self, envs, env):
         name = f"since_{env['LEDGER_WEB_PORT']}"
@@ -64,6 +117,8 @@ class TestLists:
             ("limit=0000001009", "limit"),
             ("cursor=AAAA", "cursor"),
             ("cursor=%FF", "cursor"),
+            ("anomaly=any&cursor=AAAA", "cursor"),
+            ("scope=mine", "scope"),
         ],
     )
     def test_a_parameter_that_is_wrong_is_named(self, env, query, field):
@@ -72,11 +127,31 @@ class TestLists:
         assert answer.json["field"] == field
 
     def test_a_cursor_beyond_the_end_begins_there(self, env):
-        beyond = base64.urlsafe_b64encode(msgspec.msgpack.encode([10**9] * PARTITIONS)).decode()
-        assert (
-            get(env, f"/orders?cursor={beyond.rstrip('=')}")["orders"]
-            == get(env, "/orders")["orders"]
-        )
+        beyond = parameters.written_cursor([(10**9, 10**9)] * PARTITIONS)
+        assert get(env, f"/orders?cursor={beyond}")["orders"] == get(env, "/orders")["orders"]
+
+    def test_a_worker_s_part_alone_is_for_lists_by_anomaly(self, envs, env):
+        parts = [get(each, "/orders?scope=worker&anomaly=any")["partitions"] for each in envs]
+        assert sorted(chain.from_iterable(parts)) == list(range(PARTITIONS))
+        assert "partitions" not in get(env, "/orders?anomaly=any")
+        answer = ask(env, "/orders?scope=worker")
+        assert_problem(answer, 400, "invalid_parameter")
+        assert answer.json["field"] == "scope"
+
+    def test_what_is_rejected_between_two_pages_shifts_none(self, envs, env):
+        prefix = f"shift_{env['LEDGER_WEB_PORT']}_"
+        for number in range(5):
+            folded(envs[0], event(f"{prefix}{number}", "payment.succeeded", "pay", -1))
+        found, cursor = [], ""
+        while cursor is not None:
+            page = get(env, f"/rejected?limit=2&cursor={cursor}")
+            found += [item["event_id"] for item in page["items"]]
+            cursor = page["cursor"]
+            folded(envs[0], event(f"{prefix}new{len(found)}", "payment.succeeded", "pay", -1))
+        assert len(found) == len(set(found))
+        assert [name for name in found if name.startswith(prefix)] == [
+            f"{prefix}{number}" for number in (4, 3, 2, 1, 0)
+        ]
 
     def test_what_was_rejected_is_listed_with_its_reason(self, envs, env):
         name = f"bad_{env['LEDGER_WEB_PORT']}"

@@ -35,7 +35,7 @@ from ledger.orders import OrderStatus
 from ledger.proof import Proof, check
 from ledger.rejections import Reason
 from ledger.truth import Trust
-from processors.views.listing import ANOMALIES
+from processors.views.listed import ANOMALIES
 from tests.ingest.conftest import PATH, signed
 from tests.kafka.answers import NOW_S, SECRET, event, paid, refunded
 from tests.kafka.harness import WorkerProcess, environment, free_port, until, wait_folded

@@ -18,7 +18,7 @@ from schemathesis.specs.openapi.checks import (
 from cli.kafka import EmbeddedKafka
 from processors.views.openapi import describe
 from tests.kafka.answers import deliver, paid, refunded
-from tests.kafka.harness import WorkerProcess, environment, wait_folded
+from tests.kafka.harness import WorkerProcess, environment, until, wait_folded
 from tests.kafka.test_views import TOKEN, ask, assert_problem
 
 pytestmark = pytest.mark.timeout(180)
@@ -46,8 +46,11 @@ def env(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Itera
     env = environment(kafka.bootstrap, folder, api_token=TOKEN)
     with WorkerProcess(env) as worker:
         worker.wait_ready(90)
-        deliver(env, paid("0", "0", "0"), refunded("1", "1", "0"))
+        deliver(env, paid("0", "0", "0"), refunded("1", "1", "0"), refunded("2", "2", "lone"))
         wait_folded(env, worker)
+        # Both need what a worker has summed up.
+        for path in ("/balances", "/orders?anomaly=any"):
+            until(lambda path=path: ask(env, path).status == 200, within_s=30, what=path)
         yield env
         assert worker.process
         assert worker.process.poll() is None, worker.tail()
@@ -76,6 +79,8 @@ def test_whatever_is_drawn_is_answered_as_documented(case: Any, env: dict[str, s
         ("/events/1", "/events/{event_id}"),
         ("/events/1/places", "/events/{event_id}/places"),
         ("/orders", "/orders"),
+        ("/orders?anomaly=any", "/orders"),
+        ("/orders?anomaly=any&scope=worker", "/orders"),
         ("/balances?days=true", "/balances"),
         ("/rejected", "/rejected"),
         ("/overview", "/overview"),

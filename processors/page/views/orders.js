@@ -1,4 +1,4 @@
-// Lists of orders, the latest change first: all of them, or those with something that does not fit.
+// Lists of orders: all of them, the latest change first, or those with something that does not fit.
 
 import { get } from "../api.js";
 import { h, replace } from "../dom.js";
@@ -51,6 +51,12 @@ async function list(place, signal, { title, parts, query, asked, choice, none })
   );
 }
 
+/** When an order changed; a list by anomaly knows the latest event's own time alone. */
+function changed(order) {
+  if (order.changed_at_ms === null) return [", latest event ", eventTime(order.last_event)];
+  return [", changed ", time(order.changed_at_ms)];
+}
+
 /** One order of a list. */
 export function listed(order) {
   const waiting = order.waiting_since;
@@ -63,7 +69,7 @@ export function listed(order) {
       { class: "sums" },
       Object.entries(order.totals).map(([currency, { net }]) => h("span", {}, money(net, currency))),
     ),
-    h("p", { class: "quiet" }, several(order.payments, "payment"), ", changed ", time(order.changed_at_ms)),
+    h("p", { class: "quiet" }, several(order.payments, "payment"), changed(order)),
     order.anomalies.length > 0 &&
       h(
         "p",

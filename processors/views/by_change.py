@@ -1,0 +1,115 @@
+"""Orders, the latest change first: ``ledger.orders`` read backwards.
+
+In: filters and a cursor. Out: a page of orders as they are now, of all workers, and the next page's
+cursor. The topic is the index: it is in the order of change, and its end is what changed last. So a
+list costs what it reads, and the fold nothing.
+
+Never: an order as it no longer is: a document that a newer one replaced is passed over. After a
+crash the newer one may be equal, and only its place tells: so a page knows the keys above it again,
+up to where the first page began, or as far as one chunk reaches.
+"""
+
+import heapq
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+from ledger.orders import OrderDocument, describe
+from ledger.truth import SignedRecord
+from ledger.wire import ORDER_DOCUMENTS
+from processors.topic_reader import Offsets
+from processors.topology import LedgerApp
+from processors.views import parameters, state
+from processors.views.listed import Filter, ListedOrder, OrderList, listed
+
+# Read from each partition at a time; and looked through for one page, however few match.
+_WINDOW: Final = 200
+_MOST_SEARCHED: Final = 5_000
+# Of what is above a page, only the keys stay.
+_AT_A_TIME: Final = 2_000
+
+
+async def page(app: LedgerApp, request: Any, wanted: Filter) -> OrderList:
+    """Return a page; its cursor has, by partition, where it ends and where the first page began."""
+    limit = parameters.limit(request)
+    given = parameters.cursor(request, list[tuple[int, int]], _fits(app.settings.partitions))
+    now = await app.reader.ends(app.names.orders, app.settings.partitions)
+    # Beyond the end there is nothing to wait for.
+    ends = {p: min(given[p][0], end) if given else end for p, end in now.items()}
+    firsts = {p: min(given[p][1], end) if given else end for p, end in now.items()}
+    met = await _keys_between(app, ends, firsts)
+    found: list[ListedOrder] = []
+    searched = 0
+    async for record in _backwards(app, ends):
+        if record.timestamp < wanted.since_ms:
+            break
+        if len(found) == limit or searched == _MOST_SEARCHED:
+            position = [(ends[p], firsts[p]) for p in sorted(ends)]
+            return OrderList(found, parameters.written_cursor(position))
+        ends[record.partition] = record.offset
+        searched += 1
+        key = record.key or b""
+        if key in met or record.value is None:
+            met.add(key)
+            continue
+        met.add(key)
+        document = ORDER_DOCUMENTS.decode(record.value)
+        if wanted.status in {None, document.status} and await _is_current(app, document):
+            found.append(listed(document, record.timestamp))
+    return OrderList(found, None)
+
+
+def _fits(partitions: int) -> Callable[[list[tuple[int, int]]], bool]:
+    return lambda given: len(given) == partitions and all(0 <= end <= first for end, first in given)
+
+
+async def _keys_between(app: LedgerApp, starts: Offsets, ends: Offsets) -> set[bytes]:
+    """Return the keys of each partition's documents from a start to an end.
+
+    Or to as many further as a chunk has records: what a crash leaves written and not kept is one
+    chunk, and it is written again right behind.
+    """
+    begins = await app.reader.begins(app.names.orders, app.settings.partitions)
+    keys: set[bytes] = set()
+    for partition, start in starts.items():
+        end = min(ends[partition], start + app.settings.chunk_records)
+        for at in range(max(start, begins[partition]), end, _AT_A_TIME):
+            window = {partition: at}, {partition: min(at + _AT_A_TIME, end)}
+            keys.update(
+                record.key or b"" for record in await app.reader.between(app.names.orders, *window)
+            )
+    return keys
+
+
+async def _backwards(app: LedgerApp, ends: Offsets) -> AsyncIterator[SignedRecord]:
+    """Yield the topic's records below ``ends``, the latest first, the partitions merged by time."""
+    topic = app.names.orders
+    begins = await app.reader.begins(topic, app.settings.partitions)
+    unread = dict(ends)
+    waiting: dict[int, list[SignedRecord]] = {}
+    heap: list[tuple[int, int]] = []
+
+    async def refill(partition: int) -> None:
+        while not waiting.get(partition) and unread[partition] > begins[partition]:
+            start = max(begins[partition], unread[partition] - _WINDOW)
+            window = {partition: start}, {partition: unread[partition]}
+            waiting[partition] = await app.reader.between(topic, *window)
+            unread[partition] = start
+        if waiting.get(partition):
+            heapq.heappush(heap, (-waiting[partition][-1].timestamp, partition))
+
+    for partition in ends:
+        await refill(partition)
+    while heap:
+        _, partition = heapq.heappop(heap)
+        yield waiting[partition].pop()
+        await refill(partition)
+
+
+async def _is_current(app: LedgerApp, document: OrderDocument) -> bool:
+    """Return whether an order is still as a document has it."""
+    if state.is_here(app, "orders", document.order_id):
+        order = state.order(app, document.order_id)
+        return order is not None and describe(order) == document
+    path = f"/orders/{state.encoded(document.order_id)}"
+    answer = await state.ask(app, "orders", document.order_id, path)
+    return answer is not None and ORDER_DOCUMENTS.decode(answer) == document

@@ -1,0 +1,81 @@
+"""Lists of orders: what they are made of, whatever index they are found by.
+
+In: filters of a request; documents of orders. Out: pages. Never: an order as it no longer is.
+"""
+
+from typing import Any, Final, get_args
+
+import msgspec
+
+from ledger.orders import OrderDocument, OrderStatus, Totals
+from ledger.payments import Anomaly
+from processors.anomalies import ANY_ANOMALY
+from processors.views import parameters
+
+STATUSES: Final = get_args(OrderStatus)
+ANOMALIES: Final = get_args(Anomaly)
+_WAITS: Final = "refund_without_payment"
+
+
+class ListedOrder(msgspec.Struct):
+    """An order in a list; ``changed_at_ms`` is when the ledger last published it.
+
+    That is ``None`` in a list by anomaly, which does not know it. ``waiting_since`` is the time of
+    the first refund whose payment has not come, in Unix seconds, as all times of events.
+    """
+
+    order_id: str
+    status: OrderStatus
+    version: int
+    totals: dict[str, Totals]
+    anomalies: tuple[str, ...]
+    payments: int
+    first_event: int
+    last_event: int
+    changed_at_ms: int | None
+    waiting_since: int | None
+
+
+class OrderList(msgspec.Struct, omit_defaults=True):
+    """A page of orders; ``cursor`` is of the next page, ``None`` at the end of what there is.
+
+    A page may hold fewer than were asked for, or none, and go on: one answer looks through a
+    bounded number of orders. With ``scope=worker``, ``partitions`` are those that it has orders of.
+    """
+
+    orders: list[ListedOrder]
+    cursor: str | None
+    partitions: list[int] = []
+
+
+class Filter(msgspec.Struct, frozen=True):
+    """Which orders are to be listed."""
+
+    status: str | None
+    anomaly: str | None
+    since_ms: int
+
+
+def wanted(request: Any) -> Filter:
+    """Return what a request asks for."""
+    return Filter(
+        parameters.one_of(request, "status", STATUSES),
+        parameters.one_of(request, "anomaly", (ANY_ANOMALY, *ANOMALIES)),
+        parameters.time_ms(request, "since") or 0,
+    )
+
+
+def listed(document: OrderDocument, changed_at_ms: int | None) -> ListedOrder:
+    """Return an order as a list shows it."""
+    return ListedOrder(
+        document.order_id,
+        document.status,
+        document.version,
+        document.totals,
+        document.anomalies,
+        len(document.payments),
+        document.first_event,
+        document.last_event,
+        changed_at_ms,
+        min((each.created for each in document.payments if _WAITS in each.anomalies), default=None),
+    )

@@ -1,0 +1,41 @@
+"""The group's workers, where an answer is put together from the parts of all of them.
+
+In: the app; which partitions each part is of. Out: the others' addresses; whether the parts are a
+whole. Never: a worker that is left out because it folds no partition.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from yarl import URL
+
+from processors.topology import LedgerApp
+from processors.views import parameters
+from processors.views.answers import ProblemError
+
+SCOPES: Final = ("all", "worker")
+
+
+def asks_this_one(request: Any) -> bool:
+    """Return whether a request asks for this worker's part alone (``scope=worker``)."""
+    return parameters.one_of(request, "scope", SCOPES) == "worker"
+
+
+def other_workers(app: LedgerApp) -> list[URL]:
+    """Return the addresses of the group's other workers, as the last rebalance told them."""
+    assignor: Any = app.assignor
+    mine = str(app.conf.canonical_url)
+    return [URL(url) for url in sorted(assignor.tables_metadata()) if url != mine]
+
+
+def is_whole(served: Iterable[int], partitions: int) -> bool:
+    """Return whether each partition is served once: in a rebalance two may claim one."""
+    return sorted(served) == list(range(partitions))
+
+
+def require_whole(served: Iterable[int], partitions: int) -> None:
+    """Raise a 503 unless each partition is served once."""
+    served = sorted(served)
+    if not is_whole(served, partitions):
+        detail = f"of {partitions} partitions these answer, each as often as it is named: {served}"
+        raise ProblemError(503, "not_ready", detail)

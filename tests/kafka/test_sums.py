@@ -1,0 +1,102 @@
+"""What a worker has summed up outlives a rebalance, partition by partition, and stays right."""
+
+import contextlib
+import signal
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from cli.kafka import EmbeddedKafka
+from tests.kafka.harness import PARTITIONS, WorkerProcess, environment, free_port, until
+from tests.kafka.test_answers import folded, get, listed, paid, refunded
+from tests.kafka.test_views import TOKEN, ask
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def summed(worker: WorkerProcess) -> Counter[tuple[str, int]]:
+    """Return how often a worker has summed each partition of each table."""
+    return Counter((line["table"], line["partition"]) for line in worker.logged("summed"))
+
+
+def whole(env: Mapping[str, str], workers: int) -> Any:
+    """Return the overview once so many workers share the partitions and have summed them up."""
+
+    def settled() -> Any:
+        found = get(env, "/overview")
+        shares = [worker["partitions"] for worker in found["workers"]]
+        is_shared = len(shares) == workers and all(shares) and found["ready"]
+        return found if is_shared and found["totals"] and found["anomalies"] else None
+
+    return until(settled, within_s=90, what=f"{workers} workers at work")
+
+
+def test_partitions_that_stay_are_not_summed_again_and_others_are(
+    kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    one = environment(
+        kafka.bootstrap, tmp_path_factory.mktemp("sums"), api_token=TOKEN, log_level="debug"
+    )
+    other = one | {
+        "LEDGER_DATA_DIR": str(tmp_path_factory.mktemp("other")),
+        "LEDGER_WEB_PORT": str(free_port()),
+    }
+    second = WorkerProcess(other)
+    with WorkerProcess(one) as first, contextlib.ExitStack() as stack:
+        first.wait_ready(90)
+        folded(one, *(paid(f"e{n}", f"p{n}", f"o{n}", 10) for n in range(40)))
+        folded(one, *(refunded(f"r{n}", f"r{n}", f"p{n}", 11) for n in range(20)))
+        whole(one, 1)
+        everything = {(name, p) for name in ("payments", "orders") for p in range(PARTITIONS)}
+        assert summed(first) == dict.fromkeys(everything, 1)
+
+        stack.enter_context(second)
+        second.wait_ready(90)
+        shared = {w["address"]: w["partitions"] for w in whole(one, 2)["workers"]}
+        kept = shared[f"http://127.0.0.1:{one['LEDGER_WEB_PORT']}"]
+        assert 0 < len(kept) < PARTITIONS
+        assert summed(first) == dict.fromkeys(everything, 1)
+        # Both workers change what they have.
+        folded(one, *(paid(f"f{n}", f"q{n}", f"o{n}", 5) for n in range(40)))
+        folded(one, *(refunded(f"s{n}", f"s{n}", f"q{n}", 6) for n in range(20, 40)))
+
+        second.signal(signal.SIGTERM)
+        assert second.wait(30) == 0
+        found = whole(one, 1)
+        assert summed(first) == {(name, p): 1 if p in kept else 2 for name, p in everything}
+        assert found["totals"] == {"KZT": {"paid": 600, "refunded": 340, "net": 260}}
+        assert found["anomalies"] == {"any": 40, "refund_exceeds_payment": 40}
+        assert len(listed(one, "anomaly=refund_exceeds_payment&limit=7")) == 40
+        assert ask(one, "/balances").status == 200
+        balances = {b["account"]: b["amount"] for b in get(one, "/balances")["balances"]}
+        assert balances["assets:plexy"] == 260
+
+
+def test_a_worker_that_has_standbys_alone_is_shown(
+    kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    one = environment(
+        kafka.bootstrap, tmp_path_factory.mktemp("active"), api_token=TOKEN, partitions=1
+    )
+    other = one | {
+        "LEDGER_DATA_DIR": str(tmp_path_factory.mktemp("standby")),
+        "LEDGER_WEB_PORT": str(free_port()),
+    }
+    with WorkerProcess(one) as first, WorkerProcess(other) as second:
+        first.wait_ready(90)
+        second.wait_ready(90)
+
+        def shares(env: Mapping[str, str]) -> list[tuple[list[int], list[int]]]:
+            workers = get(env, "/overview")["workers"]
+            return sorted((worker["partitions"], worker["standbys"]) for worker in workers)
+
+        for env in (one, other):
+            until(
+                lambda env=env: shares(env) == [([], [0]), ([0], [])],
+                within_s=60,
+                what="both workers",
+            )
+        until(lambda: ask(other, "/balances").status == 200, within_s=30, what="balances")
+        assert get(other, "/orders?anomaly=any") == {"orders": [], "cursor": None}

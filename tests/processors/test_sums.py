@@ -1,0 +1,208 @@
+"""A summary is what the table's values come to at each moment, whoever has written them."""
+
+import asyncio
+import random
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from faust.types import TP
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.orders import describe
+from ledger.wire import ORDERS
+from processors import sums
+from processors.anomalies import ANY_ANOMALY, AnomalousOrders, changes_of, key_of
+from processors.settings import WorkerSettings
+from processors.sums import Sums
+from processors.tables import ChunkTable, Rows
+from processors.worker import create_app
+from tests.ledger.examples import refund, success
+from tests.ledger.pipeline import Pipeline
+from tests.strategies import chunked, histories
+
+PARTITIONS = 2
+
+
+class Numbers:
+    """A summary for tests: the sum of numbers, and how many were read from the table."""
+
+    def __init__(self) -> None:
+        self.total = self.taken = 0
+
+    def take(self, value: bytes) -> None:
+        self.total += int(value)
+        self.taken += 1
+
+    def change(self, change: int) -> None:
+        self.total += change
+
+
+class Ledger:
+    """A real table, and a worker as far as sums look at it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.app = create_app(WorkerSettings(data_dir=folder, partitions=PARTITIONS))
+        self.table: ChunkTable = self.app.chunk_tables["payments"]
+        self.worker = SimpleNamespace(
+            rebalancing=False,
+            in_recovery=False,
+            tables=SimpleNamespace(actives_ready=True),
+            consumer_generation_id=1,
+        )
+        self.sums = Sums(self.worker, self.table, PARTITIONS, Numbers)
+        self.give(0, 1)
+
+    def give(self, *partitions: int) -> None:
+        """Give the worker these partitions, in a generation of their own."""
+        changelog = self.table.changelog_name
+        self.app.assignor._active_tps = {TP(changelog, number) for number in partitions}
+        self.worker.consumer_generation_id += 1
+
+    def fold(self, partition: int, values: dict[bytes, int]) -> None:
+        """Write values and tell the sums, as the effects of a chunk do in one step."""
+        held = self.table.read_chunk(partition, values)
+        self.write(partition, values)
+        more = sum(values.values()) - sum(map(int, held.values()))
+        self.sums.changed(partition, more)
+
+    def write(self, partition: int, values: dict[bytes, int]) -> None:
+        rows = Rows((key, b"%d" % value) for key, value in values.items())
+        self.table.write(partition, rows, 0)
+
+    def take_over(self, partition: int, values: dict[bytes, int]) -> None:
+        """Read what another worker has written to the changelog."""
+        records = [SimpleNamespace(key=key, value=b"%d" % n) for key, n in values.items()]
+        chunk: Any = SimpleNamespace(partition=partition, records=records, next_offset=9)
+        self.table.apply_changelog_batch([SimpleNamespace(value=chunk)])  # type: ignore[list-item]
+
+    def total(self, partition: int) -> int | None:
+        found = self.sums.of(partition)
+        return found.total if found else None
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path)
+
+
+async def test_what_is_there_is_summed_and_what_chunks_change_is_added(ledger):
+    ledger.write(0, {b"a": 1, b"b": 2})
+    assert ledger.sums.here() is None
+    await ledger.sums.look()
+    ledger.fold(0, {b"a": 10, b"c": 100})
+    ledger.fold(1, {b"d": 1000})
+    assert [ledger.total(0), ledger.total(1)] == [112, 1000]
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_what_changes_while_the_values_are_read_counts_once(ledger, seed, monkeypatch):
+    monkeypatch.setattr(sums, "_AT_A_TIME", 3)
+    monkeypatch.setattr(sums, "_PAUSE_S", 0)
+    chance = random.Random(seed)  # noqa: S311
+    ledger.write(0, {b"%03d" % n: n for n in range(100)})
+    looking = asyncio.create_task(ledger.sums.look())
+    folded = 0
+    while not looking.done():
+        await asyncio.sleep(0)
+        ledger.fold(0, {b"%03d" % chance.randrange(120): chance.randrange(50) for _ in range(3)})
+        folded += 1
+    await looking
+    assert folded > 10
+    assert ledger.total(0) == sum(map(int, ledger.table.values_now(0)))
+
+
+async def test_a_partition_that_stays_in_a_rebalance_is_not_summed_again(ledger):
+    ledger.write(0, {b"a": 1})
+    await ledger.sums.look()
+    before = ledger.sums.of(0)
+    ledger.give(0)
+    assert ledger.sums.of(0) is before
+    await ledger.sums.look()
+    ledger.fold(0, {b"b": 2})
+    assert (ledger.sums.of(0), ledger.total(0)) == (before, 3)
+
+
+async def test_a_partition_that_another_worker_wrote_to_is_summed_again(ledger):
+    ledger.write(0, {b"a": 1})
+    await ledger.sums.look()
+    ledger.give(1)
+    # It comes back before anybody has looked.
+    ledger.take_over(0, {b"a": 5, b"b": 7})
+    ledger.give(0, 1)
+    assert ledger.total(0) is None
+    assert ledger.total(1) == 0
+    await ledger.sums.look()
+    assert ledger.total(0) == 12
+
+
+async def test_what_is_another_worker_s_is_forgotten(ledger):
+    await ledger.sums.look()
+    ledger.give(1)
+    await ledger.sums.look()
+    assert ledger.sums.of(0) is None
+    assert [each.total for each in ledger.sums.here() or ()] == [0]
+
+
+@pytest.mark.parametrize("what", ["rebalance", "changelog"])
+async def test_a_sum_that_is_cut_short_is_made_anew(ledger, what, monkeypatch):
+    monkeypatch.setattr(sums, "_AT_A_TIME", 1)
+    ledger.write(0, {b"%03d" % n: 1 for n in range(100)})
+    looking = asyncio.create_task(ledger.sums.look())
+    await asyncio.sleep(0.01)
+    if what == "rebalance":
+        ledger.give(0, 1)
+    else:
+        ledger.take_over(0, {b"000": 11})
+    await looking
+    assert ledger.total(0) is None
+    await ledger.sums.look()
+    assert ledger.total(0) == sum(map(int, ledger.table.values_now(0)))
+    assert ledger.sums.of(0).taken == 100
+
+
+@given(st.data())
+def test_lists_of_anomalies_that_follow_the_fold_are_those_of_all_orders(data: st.DataObject):
+    pipeline, followed = Pipeline(), AnomalousOrders()
+    for chunk in data.draw(chunked(data.draw(histories()))):
+        before = dict(pipeline.orders)
+        pipeline.fold([chunk])
+        now = {name: order for name, order in pipeline.orders.items() if before.get(name) != order}
+        followed.change(changes_of(now, before))
+    anew = AnomalousOrders()
+    for order in pipeline.orders.values():
+        anew.take(ORDERS.encode(order))
+    documents = [document for order in pipeline.orders.values() if (document := describe(order))]
+    for name in {ANY_ANOMALY, *(name for each in documents for name in each.anomalies)}:
+        keys = [
+            key_of(each.last_event, each.order_id)
+            for each in documents
+            if each.anomalies and name in {ANY_ANOMALY, *each.anomalies}
+        ]
+        assert list(followed.latest(name, None)) == sorted(keys, reverse=True)
+        assert followed.counts().get(name, 0) == len(keys)
+        assert list(anew.latest(name, None)) == list(followed.latest(name, None))
+    assert followed.counts() == anew.counts()
+
+
+def test_a_list_goes_on_below_the_key_where_a_page_ended():
+    pipeline, orders = Pipeline(), AnomalousOrders()
+    lone = [refund(f"evt_{n}", n, 5, refund_id=f"re_{n}", payment=None) for n in (3, 1, 2)]
+    pipeline.fold([lone])
+    orders.change(changes_of(pipeline.orders, {}))
+    keys = list(orders.latest("refund_without_payment", None))
+    assert len(keys) == 3
+    assert list(orders.latest("refund_without_payment", keys[0])) == keys[1:]
+    assert list(orders.latest("refund_without_payment", keys[2])) == []
+    assert list(orders.latest("currency_mismatch", None)) == []
+
+
+def test_an_order_that_should_be_listed_and_is_not_is_an_error():
+    pipeline = Pipeline()
+    pipeline.fold([[success("evt_1", 1, 5), refund("evt_2", 2, 9)]])
+    before = dict(pipeline.orders)
+    pipeline.fold([[refund("evt_3", 3, 1, refund_id="re_2")]])
+    with pytest.raises(ValueError, match="not among the orders with"):
+        AnomalousOrders().change(changes_of(pipeline.orders, before))
