@@ -9,7 +9,7 @@ from typing import Final
 
 from ledger.quarantine import Item, Quarantine
 from ledger.topics import TopicNames
-from processors.topic_reader import TopicReader
+from processors.topic_reader import READ_WITHIN_S, LogUnreadableError, TopicReader
 
 _AT_A_TIME: Final = 2_000
 
@@ -26,20 +26,27 @@ class Rejections:
         self._lock = asyncio.Lock()
 
     async def now(self) -> Quarantine:
-        """Read what is new, and return all of it."""
+        """Read what is new, and return all of it; where time is short, the next one goes on."""
+        try:
+            # With the wait for those who came first.
+            async with asyncio.timeout(READ_WITHIN_S), self._lock:
+                return await self._read_on()
+        except TimeoutError:
+            raise LogUnreadableError(f"{self._topic} was not read to its end in time") from None
+
+    async def _read_on(self) -> Quarantine:
         topic, partitions = self._topic, self._partitions
-        async with self._lock:
-            ends = await self._reader.ends(topic, partitions)
-            if not self._read:
-                self._read = dict(await self._reader.begins(topic, partitions))
-            for partition, end in ends.items():
-                while self._read[partition] < end:
-                    start = self._read[partition]
-                    upto = min(start + _AT_A_TIME, end)
-                    window = {partition: start}, {partition: upto}
-                    self._quarantine.read(await self._reader.between(topic, *window))
-                    self._read[partition] = upto
-            return self._quarantine
+        ends = await self._reader.ends(topic, partitions)
+        if not self._read:
+            self._read = dict(await self._reader.begins(topic, partitions))
+        for partition, end in ends.items():
+            while self._read[partition] < end:
+                start = self._read[partition]
+                upto = min(start + _AT_A_TIME, end)
+                window = {partition: start}, {partition: upto}
+                self._quarantine.read(await self._reader.between(topic, *window))
+                self._read[partition] = upto
+        return self._quarantine
 
     async def of(self, key: bytes) -> list[Item]:
         """Return what was rejected under an event's id, the newest last."""

@@ -31,7 +31,7 @@ _PASSED_ON: Final = (
 )
 
 
-def client() -> aiohttp.ClientSession:
+def worker_client() -> aiohttp.ClientSession:
     """Return the client for other workers; plug with the Faust setting ``HttpClient``.
 
     Whoever waits for an event there holds a connection: aiohttp's own bound of 100 would keep all

@@ -22,7 +22,8 @@ Offsets = Mapping[int, int]
 READ_WITHIN_S: Final = 8.0
 """The longest that one reading takes, with its wait for a client, in seconds."""
 
-# One that reads a large order leaves the others to those that read a little.
+# Beside two readings of 500 places each, without an end, one of a single place took 1.2 s with one
+# client, 1.0 s with two, and 5 ms with three.
 _CLIENTS: Final = 3
 _MOST_READINGS: Final = 64
 _STOPS_WITHIN_S: Final = 2.0

@@ -21,7 +21,7 @@ from processors.lanes import work_in_lanes
 from processors.metrics import WorkerMetrics, values
 from processors.recent import LastSeconds
 from processors.rejections import Rejections
-from processors.router import Router, client
+from processors.router import Router, worker_client
 from processors.settings import WorkerSettings
 from processors.sums import Posted, Sums
 from processors.tables import ChunkTable, rocksdb_options, write_buffers_bytes
@@ -196,7 +196,7 @@ def new_app(
         key_serializer="raw",
         value_serializer="raw",
         Router=Router,
-        HttpClient=client,
+        HttpClient=worker_client,
         Worker=worker_class,
         web_bind=settings.web_bind,
         web_host=settings.web_host,

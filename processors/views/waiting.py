@@ -54,23 +54,30 @@ async def until_folded(
         raise ProblemError(503, "too_many_waiters", detail)
     clock = asyncio.get_running_loop().time
     until, pause_s = clock() + wait_s, _LOOK_AFTER_S
-    look_at = min(clock() + pause_s, until)
     with changes.watch(identifier.encode()) as changed:
-        while not _rests_on(document := read(), event_id):
-            changed.clear()
-            if clock() >= look_at:
-                is_last = look_at == until
-                where = await _where(app, event_id, table, identifier)
-                # It may have come while the log was read.
-                if is_last and not _rests_on(read(), event_id):
-                    detail = f"after {wait_s:g} s this does not rest on {event_id!r:.80}: {where}"
-                    raise ProblemError(504, "event_not_folded", detail)
-                pause_s *= 2
-                look_at = min(clock() + pause_s, until)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(look_at):
-                    await changed.wait()
-    return document
+        while True:
+            look_at = min(clock() + pause_s, until)
+            document = await _until_changed(read, event_id, changed, look_at)
+            if _rests_on(document, event_id):
+                return document
+            where = await _where(app, event_id, table, identifier)
+            # It may have come while the log was read.
+            if look_at == until and not _rests_on(read(), event_id):
+                detail = f"after {wait_s:g} s this does not rest on {event_id!r:.80}: {where}"
+                raise ProblemError(504, "event_not_folded", detail)
+            pause_s *= 2
+
+
+async def _until_changed(
+    read: Callable[[], Document | None], event_id: str, changed: asyncio.Event, until: float
+) -> Document | None:
+    """Read again after each change, until the event is in it or the time has come."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout_at(until):
+            while not _rests_on(read(), event_id):
+                changed.clear()
+                await changed.wait()
+    return read()
 
 
 def _rests_on(document: OrderDocument | PlacedPayment | None, event_id: str) -> bool:
@@ -93,11 +100,14 @@ async def _where(app: LedgerApp, event_id: str, table: str, identifier: str) -> 
     if story.outcome != FOLDED:
         raise _not_here(event_id, f"it is in the log and does not count ({story.outcome})")
     belongs_to = story.order_id if table == "orders" else story.payment_id
-    if belongs_to not in {None, identifier}:
-        place = f"payment {story.payment_id!r:.80}"
-        place += f" of order {story.order_id!r:.80}" if story.order_id else ""
-        raise _not_here(event_id, f"it belongs to {place}")
-    return "it is on its way"
+    if belongs_to in {None, identifier}:
+        return "it is on its way"
+    payment = f"payment {story.payment_id!r:.80}"
+    if table == "orders" and story.order_id == story.payment_id:
+        # As a refund before its payment: the one that names the order may still come.
+        return f"it belongs to {payment}, for which no order was named yet"
+    of_order = f" of order {story.order_id!r:.80}" if story.order_id else ""
+    raise _not_here(event_id, f"it belongs to {payment}{of_order}")
 
 
 def _not_here(event_id: str, why: str) -> ProblemError:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from processors.views.waiting import MOST_WAITERS
-from tests.kafka.answers import SECRET, deliver, event, get, paid
+from tests.kafka.answers import SECRET, deliver, event, get, paid, refunded
 from tests.kafka.harness import PARTITIONS, WorkerProcess, environment, until, wait_folded
 from tests.kafka.test_views import HOLDS_WORK, TOKEN, ask, assert_problem
 
@@ -61,6 +61,19 @@ class TestReadYourWrite:
             answer = ask(env, f"/orders/{name}?event={event_id}&wait=20s")
             assert_problem(answer, 409, "event_not_here")
             assert why in answer.json["detail"]
+
+    def test_a_refund_whose_payment_may_still_name_the_order_is_waited_for(self, envs, env):
+        name = f"late_{env['LEDGER_WEB_PORT']}"
+        deliver(envs[0], refunded(f"evt_{name}", f"re_{name}", f"pay_{name}", 5))
+        wait_folded(env)
+        path = f"/orders/{name}?event=evt_{name}&wait="
+        answer = ask(env, f"{path}100ms")
+        assert_problem(answer, 504, "event_not_folded")
+        assert "no order was named yet" in answer.json["detail"]
+        with ThreadPoolExecutor() as threads:
+            waiting = threads.submit(ask, env, f"{path}20s")
+            deliver(envs[0], paid(f"evt_paid_{name}", f"pay_{name}", name))
+            assert waiting.result().json["totals"]["KZT"]["refunded"] == 5
 
     def test_as_many_as_may_wait_and_one_more_who_is_refused_and_no_other_request_waits(self, env):
         """Where the order is another worker's, each of them takes a connection to that one too."""

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from processors import topic_reader
+from ledger.topics import TopicNames
+from processors import rejections, topic_reader
 from processors.topic_reader import LogUnreadableError, TooManyReadingsError, TopicReader
 from runtime.kafka import KafkaSettings
 
@@ -78,3 +79,16 @@ async def test_a_client_that_does_not_get_through_is_given_up(silent, monkeypatc
     RecordedConsumer.made.clear()
     # What was left open would be told of now, and a warning fails a test.
     gc.collect()
+
+
+async def test_a_wait_for_others_who_read_what_was_rejected_is_bounded_too(silent, monkeypatch):
+    monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 1.0)
+    monkeypatch.setattr(rejections, "READ_WITHIN_S", 1.0)
+    reader = TopicReader(silent)
+    rejected = rejections.Rejections(reader, TopicNames(), 1)
+    done, late = await asyncio.wait(
+        [asyncio.create_task(rejected.now()) for _ in range(20)], timeout=5
+    )
+    assert not late
+    assert {type(each.exception()) for each in done} == {LogUnreadableError}
+    await reader.close()

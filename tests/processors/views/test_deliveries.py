@@ -1,0 +1,81 @@
+"""What an order's deliveries cost is bounded before it is paid: payments, events and places."""
+
+import asyncio
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ledger.orders import Order
+from ledger.payments import Snapshot
+from processors.views import deliveries, state
+from processors.views.answers import ProblemError
+from processors.views.deliveries import MOST_DELIVERIES, of_order
+
+
+class Workers:
+    """Stands for all workers: each payment has an event at its own offset."""
+
+    def __init__(self, repeats: int = 0) -> None:
+        self.asked = self.at_a_time = self.most_at_a_time = 0
+        self.repeats = repeats
+        self.places: set[tuple[int, int]] = set()
+        self.app: Any = SimpleNamespace(reader=self, names=SimpleNamespace(webhooks="log"))
+
+    async def payment(self, _app: Any, payment_id: str) -> Any:
+        self.asked += 1
+        self.at_a_time += 1
+        self.most_at_a_time = max(self.most_at_a_time, self.at_a_time)
+        await asyncio.sleep(0)
+        self.at_a_time -= 1
+        if not payment_id.isdigit():
+            return None
+        return SimpleNamespace(
+            events=[SimpleNamespace(event_id=payment_id, partition=0, offset=int(payment_id))]
+        )
+
+    async def event(self, _app: Any, event_id: str) -> Any:
+        again = tuple(int(event_id) + 10_000 * (n + 1) for n in range(self.repeats))
+        return state.EventPlaces(0, int(event_id), again)
+
+    async def at(self, _topic: str, places: Iterable[tuple[int, int]]) -> Any:
+        self.places = set(places)
+        return []
+
+
+@pytest.fixture
+def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Workers:
+    made = Workers(getattr(request, "param", 0))
+    monkeypatch.setattr(state, "any_payment", made.payment)
+    monkeypatch.setattr(state, "any_event", made.event)
+    return made
+
+
+def left_by(payments: int) -> Order:
+    """Return an order that so many payments have left."""
+    snapshots = {
+        str(n): Snapshot(order_id="ord_1", payment_id=str(n), version=1, payment=None)
+        for n in range(payments)
+    }
+    return Order("ord_1", snapshots)
+
+
+async def test_payments_that_left_an_order_are_asked_for_side_by_side_and_not_all_at_once(workers):
+    await of_order(workers.app, left_by(300))
+    assert workers.asked == 301
+    assert workers.most_at_a_time == deliveries._AT_A_TIME
+    assert workers.places == {(0, n) for n in range(300)}
+
+
+async def test_an_order_of_too_many_payments_is_refused_before_anybody_is_asked(workers):
+    with pytest.raises(ProblemError, match="more than the 2000 deliveries"):
+        await of_order(workers.app, left_by(MOST_DELIVERIES + 1))
+    assert workers.asked == 0
+
+
+@pytest.mark.parametrize("workers", [64], indirect=True)
+async def test_events_that_came_again_too_often_are_refused_before_the_log_is_read(workers):
+    with pytest.raises(ProblemError, match="more than the 2000 deliveries"):
+        await of_order(workers.app, left_by(40))
+    assert workers.places == set()

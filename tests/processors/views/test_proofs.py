@@ -1,0 +1,100 @@
+"""A proof is of an order as it is: one that goes on is read again, one that contradicts is loud."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ledger.history import Rules, events_of
+from ledger.orders import Order, fold_orders
+from ledger.payments import fold_payments
+from processors.views import proofs, state
+from processors.views.answers import ProblemError
+from tests.ledger.audited import Log, body_of
+from tests.ledger.examples import refund, success
+
+EVENTS = [
+    success("evt_1", order="ord_1"),
+    refund("evt_2", amount=100),
+    refund("evt_3", amount=50),
+    refund("evt_4", amount=25),
+]
+
+
+def logged(events: int) -> list[Any]:
+    log = Log()
+    for event in EVENTS[:events]:
+        log.append(body_of(event), event.event_id.encode())
+    return [record for records in log.partitions.values() for record in records]
+
+
+def order_after(events: int) -> Order:
+    told = events_of(logged(events), Rules())
+    return fold_orders(fold_payments(told, {}).snapshots, {})["ord_1"]
+
+
+class Worker:
+    """A worker whose order rests on more events each time it is read, up to a last number."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, rests_on: list[int], in_log: int) -> None:
+        self.read: list[int] = []
+        self.folded_to = 7
+
+        def order(_app: Any, _order_id: str) -> Order:
+            number = rests_on[min(len(self.read), len(rests_on) - 1)]
+            self.read.append(number)
+            return order_after(number)
+
+        async def of_order(_app: Any, _order: Order) -> Any:
+            return logged(in_log)
+
+        monkeypatch.setattr(state, "existing_order", order)
+        monkeypatch.setattr(state, "require_ready", lambda _app: None)
+        monkeypatch.setattr(proofs, "of_order", of_order)
+        monkeypatch.setattr(proofs, "rules_of", lambda _app: Rules())
+        self.app: Any = SimpleNamespace(
+            settings=SimpleNamespace(partitions=1),
+            names=SimpleNamespace(payments="ledger.payments"),
+            reader=self,
+            consumer=SimpleNamespace(folded=lambda _tp: self.folded_to),
+        )
+
+    async def ends(self, _topic: str, _partitions: int) -> dict[int, int]:
+        return {0: 7}
+
+
+async def test_an_order_that_went_on_while_the_log_was_read_is_read_again(monkeypatch):
+    worker = Worker(monkeypatch, [1, 2], in_log=2)
+    proof = await proofs.proof_of(worker.app, "ord_1")
+    assert proof.order
+    assert proof.order.totals["KZT"].refunded == 100
+    assert worker.read == [1, 2]
+
+
+async def test_an_order_that_goes_on_and_on_is_a_503(monkeypatch):
+    worker = Worker(monkeypatch, [1, 2, 3], in_log=4)
+    with pytest.raises(ProblemError) as raised:
+        await proofs.proof_of(worker.app, "ord_1")
+    assert (raised.value.problem.status, raised.value.problem.code) == (503, "changing")
+    assert len(worker.read) == proofs._TRIES
+
+
+async def test_an_order_that_lacks_what_was_published_for_it_contradicts_nothing(monkeypatch):
+    monkeypatch.setattr(proofs, "READ_WITHIN_S", 0.2)
+    worker = Worker(monkeypatch, [1], in_log=2)
+    worker.folded_to = 6
+    with pytest.raises(ProblemError) as raised:
+        await proofs.proof_of(worker.app, "ord_1")
+    assert raised.value.problem.code == "changing"
+
+
+async def test_an_order_that_has_all_and_differs_contradicts_and_the_difference_is_named(
+    monkeypatch,
+):
+    worker = Worker(monkeypatch, [1], in_log=2)
+    with pytest.raises(ProblemError) as raised:
+        await proofs.proof_of(worker.app, "ord_1")
+    problem = raised.value.problem
+    assert (problem.status, problem.code) == (500, "contradicts_log")
+    assert 'status: "paid" stands, "partially_refunded" follows' in problem.detail
+    assert "payment pay_1" in problem.detail
