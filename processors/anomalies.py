@@ -6,7 +6,7 @@ key, and a place in the list of each anomaly that it has.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from ledger.orders import Order, anomalies_of, last_event_of
@@ -33,25 +33,31 @@ class Changed(NamedTuple):
 
 
 class AnomalousOrders:
-    """The keys of orders with anomalies, sorted, by anomaly."""
+    """The keys of orders with anomalies, by anomaly, each list sorted when it is first needed."""
 
     def __init__(self) -> None:
         self._keys: dict[str, list[bytes]] = {}
+        self._is_sorted = True
 
     def take(self, value: bytes) -> None:
         """Take in an order as it is stored."""
-        self._add(_anomalous(ORDERS.decode(value)))
+        for key, names in _anomalous(ORDERS.decode(value)):
+            for name in names:
+                self._keys.setdefault(name, []).append(key)
+            self._is_sorted = False
 
     def change(self, change: Changed) -> None:
         """Take in what a chunk changed; ``ValueError`` for a key that is not there."""
-        for each in change.before:
-            for name in each.names:
-                keys = self._keys.get(name, [])
-                at = bisect_left(keys, each.key)
-                if keys[at : at + 1] != [each.key]:
-                    raise ValueError(f"{each.key!r} is not among the orders with {name}")
+        for key, names in change.before:
+            for name in names:
+                keys = self._sorted(name)
+                at = bisect_left(keys, key)
+                if keys[at : at + 1] != [key]:
+                    raise ValueError(f"{key!r} is not among the orders with {name}")
                 del keys[at]
-        self._add(change.now)
+        for key, names in change.now:
+            for name in names:
+                insort(self._sorted(name), key)
 
     def counts(self) -> dict[str, int]:
         """Return how many orders have each anomaly, and under ``any`` each once."""
@@ -59,14 +65,16 @@ class AnomalousOrders:
 
     def latest(self, name: str, below: bytes | None) -> Iterator[bytes]:
         """Yield the keys of orders with an anomaly, the latest first, from below a key on."""
-        keys = self._keys.get(name, [])
+        keys = self._sorted(name)
         end = len(keys) if below is None else bisect_left(keys, below)
         return (keys[at] for at in range(end - 1, -1, -1))
 
-    def _add(self, orders: Iterable[Anomalous]) -> None:
-        for each in orders:
-            for name in each.names:
-                insort(self._keys.setdefault(name, []), each.key)
+    def _sorted(self, name: str) -> list[bytes]:
+        if not self._is_sorted:
+            for keys in self._keys.values():
+                keys.sort()
+            self._is_sorted = True
+        return self._keys.setdefault(name, [])
 
 
 def changes_of(now: Mapping[str, Order], before: Mapping[str, Order]) -> Changed:

@@ -29,21 +29,24 @@ _AT_A_TIME: Final = 2_000
 
 
 async def page(app: LedgerApp, request: Any, wanted: Filter) -> OrderList:
-    """Return a page; its cursor has, by partition, where it ends and where the first page began."""
+    """Return a page; its cursor is each partition's end here, and how far above it lists began."""
     limit = parameters.limit(request)
     given = parameters.cursor(request, list[tuple[int, int]], _fits(app.settings.partitions))
-    now = await app.reader.ends(app.names.orders, app.settings.partitions)
-    # Beyond the end there is nothing to wait for.
-    ends = {p: min(given[p][0], end) if given else end for p, end in now.items()}
-    firsts = {p: min(given[p][1], end) if given else end for p, end in now.items()}
-    met = await _keys_between(app, ends, firsts)
+    begins = await app.reader.begins(app.names.orders, app.settings.partitions)
+    tops = await app.reader.ends(app.names.orders, app.settings.partitions)
+    ends = dict(tops)
+    if given:
+        # Beyond the end there is nothing to wait for, and before the beginning nothing is any more.
+        ends = {p: max(begins[p], min(given[p][0], top)) for p, top in tops.items()}
+        tops = {p: max(begins[p], min(sum(given[p]), top)) for p, top in tops.items()}
+    met = await _keys_between(app, ends, tops)
     found: list[ListedOrder] = []
     searched = 0
-    async for record in _backwards(app, ends):
+    async for record in _backwards(app, begins, ends):
         if record.timestamp < wanted.since_ms:
             break
         if len(found) == limit or searched == _MOST_SEARCHED:
-            position = [(ends[p], firsts[p]) for p in sorted(ends)]
+            position = [(ends[p], tops[p] - ends[p]) for p in sorted(ends)]
             return OrderList(found, parameters.written_cursor(position))
         ends[record.partition] = record.offset
         searched += 1
@@ -59,7 +62,7 @@ async def page(app: LedgerApp, request: Any, wanted: Filter) -> OrderList:
 
 
 def _fits(partitions: int) -> Callable[[list[tuple[int, int]]], bool]:
-    return lambda given: len(given) == partitions and all(0 <= end <= first for end, first in given)
+    return lambda given: len(given) == partitions and min(min(pair) for pair in given) >= 0
 
 
 async def _keys_between(app: LedgerApp, starts: Offsets, ends: Offsets) -> set[bytes]:
@@ -68,11 +71,10 @@ async def _keys_between(app: LedgerApp, starts: Offsets, ends: Offsets) -> set[b
     Or to as many further as a chunk has records: what a crash leaves written and not kept is one
     chunk, and it is written again right behind.
     """
-    begins = await app.reader.begins(app.names.orders, app.settings.partitions)
     keys: set[bytes] = set()
     for partition, start in starts.items():
         end = min(ends[partition], start + app.settings.chunk_records)
-        for at in range(max(start, begins[partition]), end, _AT_A_TIME):
+        for at in range(start, end, _AT_A_TIME):
             window = {partition: at}, {partition: min(at + _AT_A_TIME, end)}
             keys.update(
                 record.key or b"" for record in await app.reader.between(app.names.orders, *window)
@@ -80,10 +82,8 @@ async def _keys_between(app: LedgerApp, starts: Offsets, ends: Offsets) -> set[b
     return keys
 
 
-async def _backwards(app: LedgerApp, ends: Offsets) -> AsyncIterator[SignedRecord]:
+async def _backwards(app: LedgerApp, begins: Offsets, ends: Offsets) -> AsyncIterator[SignedRecord]:
     """Yield the topic's records below ``ends``, the latest first, the partitions merged by time."""
-    topic = app.names.orders
-    begins = await app.reader.begins(topic, app.settings.partitions)
     unread = dict(ends)
     waiting: dict[int, list[SignedRecord]] = {}
     heap: list[tuple[int, int]] = []
@@ -92,7 +92,7 @@ async def _backwards(app: LedgerApp, ends: Offsets) -> AsyncIterator[SignedRecor
         while not waiting.get(partition) and unread[partition] > begins[partition]:
             start = max(begins[partition], unread[partition] - _WINDOW)
             window = {partition: start}, {partition: unread[partition]}
-            waiting[partition] = await app.reader.between(topic, *window)
+            waiting[partition] = await app.reader.between(app.names.orders, *window)
             unread[partition] = start
         if waiting.get(partition):
             heapq.heappush(heap, (-waiting[partition][-1].timestamp, partition))

@@ -13,7 +13,8 @@ from processors.views.answers import ProblemError
 LONGEST_WAIT_S: Final = 20.0
 MOST_ITEMS: Final = 200
 _DEFAULT_ITEMS: Final = 50
-_LONGEST_CURSOR: Final = 4096
+# A request line has 8,190 bytes at most.
+_LONGEST_CURSOR: Final = 8_000
 _CURSOR: Final = "the `cursor` of the page before"
 _NUMBER: Final = re.compile(r"[0-9]{1,3}")
 _DURATION: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)(ms|s)?")

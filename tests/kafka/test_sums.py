@@ -9,8 +9,15 @@ from typing import Any
 import pytest
 
 from cli.kafka import EmbeddedKafka
-from tests.kafka.harness import PARTITIONS, WorkerProcess, environment, free_port, until
-from tests.kafka.test_answers import folded, get, listed, paid, refunded
+from tests.kafka.harness import (
+    PARTITIONS,
+    WorkerProcess,
+    environment,
+    free_port,
+    until,
+    wait_folded,
+)
+from tests.kafka.test_answers import deliver, folded, get, listed, paid, refunded
 from tests.kafka.test_views import TOKEN, ask
 
 pytestmark = pytest.mark.timeout(240)
@@ -72,6 +79,37 @@ def test_partitions_that_stay_are_not_summed_again_and_others_are(
         assert ask(one, "/balances").status == 200
         balances = {b["account"]: b["amount"] for b in get(one, "/balances")["balances"]}
         assert balances["assets:plexy"] == 260
+
+
+def test_sums_are_right_after_a_worker_was_killed_again_and_again_under_load(
+    kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    one = environment(
+        kafka.bootstrap, tmp_path_factory.mktemp("stays"), api_token=TOKEN, chunk_records=20
+    )
+    other = one | {
+        "LEDGER_DATA_DIR": str(tmp_path_factory.mktemp("killed")),
+        "LEDGER_WEB_PORT": str(free_port()),
+    }
+    with WorkerProcess(one) as first:
+        first.wait_ready(90)
+        for turn in range(3):
+            with WorkerProcess(other) as second:
+                second.wait_ready(90)
+                names = [f"{turn}_{n}" for n in range(400)]
+                deliver(one, *(paid(f"e{name}", f"p{name}", f"o{name}", 10) for name in names))
+                late = [refunded(f"r{name}", f"r{name}", f"p{name}", 11) for name in names]
+                deliver(one, *late[:200])
+                # With chunks at work: what it wrote and did not keep, the first one takes over.
+                assert second.process
+                second.process.kill()
+                second.process.wait()
+            deliver(one, *late[200:])
+        wait_folded(one, first, within_s=90)
+        found = whole(one, 1)
+        assert found["totals"] == {"KZT": {"paid": 12_000, "refunded": 13_200, "net": -1_200}}
+        assert found["anomalies"] == {"any": 1200, "refund_exceeds_payment": 1200}
+        assert len({each["order_id"] for each in listed(one, "anomaly=any&limit=200")}) == 1200
 
 
 def test_a_worker_that_has_standbys_alone_is_shown(

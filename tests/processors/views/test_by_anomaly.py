@@ -1,12 +1,27 @@
-"""Pages out of several workers' lists: whatever each has searched, nothing is lost or repeated."""
+"""Pages out of workers' lists: however much each has searched, nothing is lost or repeated."""
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger.wire import ORDERS
 from processors.anomalies import key_of
-from processors.views import parameters
-from processors.views.by_anomaly import merged
-from processors.views.listed import ListedOrder, OrderList
+from processors.settings import WorkerSettings
+from processors.tables import Rows
+from processors.topology import LedgerApp
+from processors.views import by_anomaly, parameters
+from processors.views.answers import ProblemError
+from processors.views.by_anomaly import merged, page_here
+from processors.views.listed import ListedOrder, OrderList, wanted
+from processors.worker import create_app
+from runtime.partitions import partition_for
+from tests.ledger.examples import refund, success
+from tests.ledger.pipeline import Pipeline
 
 Orders = dict[str, int]
 
@@ -50,3 +65,60 @@ def test_all_pages_together_are_all_orders_in_their_sequence(drawn, limit, most_
     assert [(each.last_event, each.order_id) for each in seen] == sorted(
         wanted, key=lambda pair: key_of(*pair), reverse=True
     )
+
+
+PARTITIONS = 2
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> LedgerApp:
+    """Return a worker that holds twelve orders with anomalies, paid and over-refunded by turns.
+
+    The first one's last event is the latest. It was never started: it is told that it is ready.
+    """
+    made = create_app(WorkerSettings(data_dir=tmp_path, partitions=PARTITIONS))
+    table = made.chunk_tables["orders"]
+    made.assignor._active_tps = {TP(table.changelog_name, p) for p in range(PARTITIONS)}
+    made.tables.actives_ready = True
+    pipeline = Pipeline()
+    for n in range(12):
+        about = {"payment": f"ord_{n:02}"}
+        odd = refund(f"evt_{n}", 100 - n, 9, refund_id=f"re_{n}", **about)
+        even = success(f"evt_{n}", 100 - n, 6, **about)
+        pipeline.fold([[success(f"evt_p{n}", 1, 5, **about), odd if n % 2 else even]])
+    for name, order in pipeline.orders.items():
+        partition = partition_for(name.encode(), PARTITIONS)
+        table.write(partition, Rows([(name.encode(), ORDERS.encode(order))]), 0)
+    return made
+
+
+def page(app: LedgerApp, **query: Any) -> OrderList:
+    request = SimpleNamespace(query={name: str(value) for name, value in query.items()})
+    return page_here(app, request, wanted(request))
+
+
+async def test_a_worker_lists_its_orders_a_bounded_search_at_a_time(app, monkeypatch):
+    monkeypatch.setattr(by_anomaly, "_MOST_SEARCHED", 1)
+    await app.anomalies.look()
+    pages: list[list[str]] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        answer = page(app, anomaly="any", status="over_refunded", limit=3, cursor=cursor)
+        pages.append([each.order_id for each in answer.orders])
+        cursor = answer.cursor
+    assert pages == [[f"ord_{n:02}"] if n % 2 else [] for n in range(12)]
+
+
+async def test_a_worker_lists_all_its_orders_with_the_partitions_that_they_are_of(app):
+    await app.anomalies.look()
+    answer = page(app, anomaly="any")
+    assert [each.order_id for each in answer.orders] == [f"ord_{n:02}" for n in range(12)]
+    assert (answer.cursor, answer.partitions) == (None, [0, 1])
+    assert len(page(app, anomaly="conflicting_amount").orders) == 6
+    assert len(page(app, anomaly="any", since=95).orders) == 6
+
+
+async def test_a_worker_that_still_searches_its_orders_says_so(app):
+    with pytest.raises(ProblemError) as raised:
+        page(app, anomaly="any")
+    assert (raised.value.problem.status, raised.value.problem.code) == (503, "being_summed")
