@@ -49,9 +49,10 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``outcome`` is ``folded`` (it counts), ``duplicate``, ``unfolded`` (a type that is kept and not
     folded), ``accepted`` (in the log, and not judged yet), or the reason for which it was rejected;
     ``detail`` says it in a sentence. ``created`` is when it occurred, in Unix seconds, as Plexy
-    says; ``received_at_ms`` when it arrived, in Unix milliseconds. ``signature`` is ``good``,
-    ``not_checked``, or what is wrong with it now. ``headers`` and ``body`` are as they came, base64
-    in JSON, where they were asked for.
+    says; ``received_at_ms`` when it arrived, in Unix milliseconds. Where it counts there are
+    ``amount``, in minor units, and ``currency``. ``signature`` is ``good``, ``not_checked``, or
+    what is wrong with it now. ``headers`` and ``body`` are as they came, base64 in JSON, where they
+    were asked for.
     """
 
     event_id: str
@@ -63,6 +64,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     created: int | None = None
     payment_id: str | None = None
     order_reference: str | None = None
+    amount: int | None = None
+    currency: str | None = None
     signature: str = NOT_CHECKED
     headers: dict[str, bytes] | None = None
     body: bytes | None = None
@@ -234,6 +237,7 @@ def _describe(judged: _Judged, trust: Trust | None, *, raw: bool) -> Delivery:
         known |= {"type": envelope.type, "created": envelope.created}
     if event is not None:
         known |= {"payment_id": event.payment_id, "order_reference": event.order_reference}
+        known |= {"amount": event.money.amount_minor, "currency": event.money.currency}
     if raw:
         known |= {"headers": dict(record.headers), "body": body}
     return Delivery(

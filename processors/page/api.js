@@ -3,6 +3,9 @@
 
 import { ask, authorization, kept } from "./token.js";
 
+// Longer than any question takes to which the worker still answers.
+const SILENT_MS = 30_000;
+
 /** What went wrong: `status` 0 if there was no answer at all. */
 export class Problem extends Error {
   constructor(status, code, detail) {
@@ -19,15 +22,26 @@ export async function request(path, options = {}) {
     const headers = token ? { Authorization: authorization(token) } : {};
     let answer;
     try {
-      answer = await fetch(path, { ...options, headers });
+      answer = await patient(path, { ...options, headers });
     } catch (error) {
-      if (error.name === "AbortError") throw error;
+      if (options.signal?.aborted) throw error;
       throw new Problem(0, "unreachable", "The worker does not answer. It may be restarting.");
     }
     if (answer.status !== 401) return answer;
     if (!(await ask(token))) {
       throw new Problem(401, "unauthorized", "Without the token the ledger shows nothing.");
     }
+  }
+}
+
+async function patient(path, options) {
+  const silence = new AbortController();
+  const timer = setTimeout(() => silence.abort(), SILENT_MS);
+  const signal = AbortSignal.any([silence.signal, options.signal ?? silence.signal]);
+  try {
+    return await fetch(path, { ...options, signal });
+  } finally {
+    clearTimeout(timer);
   }
 }
 

@@ -73,7 +73,10 @@ export function bars(days, label, axis, width) {
         (day.paid > 0n || day.refunded > 0n) &&
           s("line", { class: "net", x1: x - bar / 2 - 2, x2: x + bar / 2 + 2, y1: y(day.net), y2: y(day.net) }),
         (days.length - 1 - index) % every === 0 &&
-          s("text", { class: "tick", x, y: height - 6, "text-anchor": "middle" }, day.label),
+          // The last one would not fit below its bar.
+          (index === days.length - 1
+            ? s("text", { class: "tick", x: width - right, y: height - 6, "text-anchor": "end" }, day.label)
+            : s("text", { class: "tick", x, y: height - 6, "text-anchor": "middle" }, day.label)),
       );
     }),
   );

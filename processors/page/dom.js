@@ -36,17 +36,32 @@ export function replace(element, ...children) {
   return element;
 }
 
-/** Fill an element anew if its value changed; the link in it that had the focus has it again. */
+/** Make these an element's children; those that stay are not touched, and keep the focus. */
+export function arrange(element, children) {
+  const staying = new Set(children);
+  for (const child of [...element.children]) if (!staying.has(child)) child.remove();
+  children.forEach((child, index) => {
+    const there = element.children[index] ?? null;
+    if (there !== child) element.insertBefore(child, there);
+  });
+}
+
+/** Fill an element anew if its value changed; what had the focus in it has it again. */
 export function refill(element, value, ...children) {
-  const text = JSON.stringify(value, (_key, each) => (typeof each === "bigint" ? `${each}` : each));
+  const text = fingerprint(value);
   if (shown.get(element) === text) return;
   shown.set(element, text);
-  const focused = element.contains(document.activeElement)
-    ? document.activeElement.getAttribute("href")
-    : null;
+  const nameOf = (each) => each.getAttribute("href") ?? each.id;
+  const { activeElement } = document;
+  const focused = element.contains(activeElement) ? nameOf(activeElement) : "";
   replace(element, ...children);
-  const links = focused === null ? [] : [...element.querySelectorAll("a[href]")];
-  links.find((each) => each.getAttribute("href") === focused)?.focus({ preventScroll: true });
+  const others = focused ? [...element.querySelectorAll("a[href], [id]")] : [];
+  others.find((each) => nameOf(each) === focused)?.focus({ preventScroll: true });
+}
+
+/** A value as text, by which it is told whether it changed. */
+export function fingerprint(value) {
+  return JSON.stringify(value, (_key, each) => (typeof each === "bigint" ? `${each}` : each));
 }
 
 const shown = new WeakMap();
@@ -56,7 +71,10 @@ export function say(text) {
   document.getElementById("said").textContent = text;
 }
 
-/** A table with a caption that is read out; numbers stand right where `numeric` names the column. */
+/**
+ * A table with a caption that is read out; numbers stand right where `numeric` names the column. On a
+ * narrow screen the cells of a row stand below its head, each with its column's name.
+ */
 export function table(caption, columns, rows, numeric = []) {
   const kind = (index) => (numeric.includes(index) ? "number" : null);
   const around = h(
@@ -64,7 +82,7 @@ export function table(caption, columns, rows, numeric = []) {
     { class: "scroll" },
     h(
       "table",
-      {},
+      { class: columns.length > 2 ? "wide" : null },
       h("caption", { class: "unseen" }, caption),
       h(
         "thead",
@@ -81,7 +99,7 @@ export function table(caption, columns, rows, numeric = []) {
             row.map((cell, index) =>
               index === 0
                 ? h("th", { scope: "row" }, cell)
-                : h("td", { class: kind(index) }, cell),
+                : h("td", { class: kind(index), "data-column": columns[index] }, cell),
             ),
           ),
         ),

@@ -37,7 +37,7 @@ export function money(minor, currency) {
 /** A short form for an axis: 1.2M. */
 export function compact(minor, currency) {
   const value = Number(minor) / 10 ** (decimals[currency] ?? 0);
-  return new Intl.NumberFormat(undefined, { notation: "compact" }).format(value);
+  return new Intl.NumberFormat(undefined, { notation: "compact" }).format(value).replace("-", "−");
 }
 
 /** An integer with its groups. */

@@ -6,7 +6,10 @@ import { parse, request } from "./api.js";
 const SILENT_MS = 5_000;
 const AGAIN_MS = [500, 1_000, 2_000, 5_000];
 
-/** Follow until `signal` aborts; `onState` is told "live" or "stale", and the problem if there is one. */
+/**
+ * Follow until `signal` aborts; `onState` is told "live" or "stale", and what the problem is if there
+ * is one. Throws the Problem of a reader who gives no token.
+ */
 export async function follow(signal, onDocument, onState) {
   for (let failures = 0; !signal.aborted; failures += 1) {
     try {
@@ -18,9 +21,9 @@ export async function follow(signal, onDocument, onState) {
       if (!signal.aborted) onState("stale");
     } catch (error) {
       if (signal.aborted) return;
-      onState("stale", error);
       // Whoever gives no token is not asked for it again and again.
-      if (error.status === 401) return;
+      if (error.status === 401) throw error;
+      onState("stale", error.name === "AbortError" ? "The worker is silent." : error.message);
     }
     await pause(AGAIN_MS[Math.min(failures, AGAIN_MS.length - 1)], signal);
   }

@@ -105,5 +105,9 @@ document.getElementById("search").addEventListener("submit", (submitted) => {
 });
 
 start();
-setDecimals((await get("currencies.json")).body);
-route(show);
+const { timeZone } = Intl.DateTimeFormat().resolvedOptions();
+document.getElementById("zone").textContent = `Times are those of your own zone, ${timeZone}; point at one for UTC.`;
+await attempt(content, left.signal, async () => {
+  setDecimals((await get("currencies.json")).body);
+  route(show);
+});

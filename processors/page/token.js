@@ -1,11 +1,22 @@
-// The token: asked for once, kept in this browser, asked for again when the worker refuses it.
+// The token: asked for once, and again when the worker refuses it. It lasts as long as the tab, or,
+// if the reader wants that, in this browser until it is forgotten. It stands in no address.
 
 const KEY = "plexy-ledger.token";
 let asking = null;
 
 /** Return the token that is kept, or "". */
 export function kept() {
-  return localStorage.getItem(KEY) ?? "";
+  return sessionStorage.getItem(KEY) ?? localStorage.getItem(KEY) ?? "";
+}
+
+function keep(token, isForLong) {
+  (isForLong ? localStorage : sessionStorage).setItem(KEY, token);
+  showForget();
+}
+
+function forget() {
+  for (const storage of [sessionStorage, localStorage]) storage.removeItem(KEY);
+  showForget();
 }
 
 /** Return the header that carries a token: the bytes of its UTF-8, one character each. */
@@ -27,8 +38,7 @@ function show(refused) {
   const dialog = document.getElementById("token-dialog");
   const input = document.getElementById("token");
   document.getElementById("token-wrong").hidden = refused === "";
-  localStorage.removeItem(KEY);
-  showForget();
+  forget();
   input.value = "";
   dialog.showModal();
   input.focus();
@@ -46,12 +56,11 @@ export function start() {
   showForget();
   document.getElementById("token-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    localStorage.setItem(KEY, document.getElementById("token").value.trim());
-    showForget();
+    keep(document.getElementById("token").value.trim(), document.getElementById("keep").checked);
     document.getElementById("token-dialog").close();
   });
   document.getElementById("forget").addEventListener("click", () => {
-    localStorage.removeItem(KEY);
+    forget();
     location.reload();
   });
 }

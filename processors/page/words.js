@@ -45,7 +45,7 @@ export const ANOMALIES = {
 
 export const OUTCOMES = {
   accepted: { title: "Accepted", means: "Kept in the log, and not judged yet: look again in a moment." },
-  folded: { title: "Counts", means: "The event is part of its order." },
+  folded: { title: "Counted", means: "The event is part of its order." },
   duplicate: { title: "Duplicate", means: "The same event was there before: dropped, counted once." },
   event_id_reused: {
     title: "Id used again",

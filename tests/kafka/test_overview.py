@@ -1,6 +1,6 @@
 """The overview of two workers, asked for and followed; and the page's files, open and strict.
 
-The page itself, in a browser, is in ``test_page.py``.
+The page itself, in a browser, is in ``page/``.
 """
 
 import http.client

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cli.kafka import EmbeddedKafka
+from tests.kafka.answers import deliver, folded, get, listed, paid, refunded
 from tests.kafka.harness import (
     PARTITIONS,
     WorkerProcess,
@@ -17,7 +18,6 @@ from tests.kafka.harness import (
     until,
     wait_folded,
 )
-from tests.kafka.test_answers import deliver, folded, get, listed, paid, refunded
 from tests.kafka.test_views import TOKEN, ask
 
 pytestmark = pytest.mark.timeout(240)

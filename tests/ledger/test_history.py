@@ -64,6 +64,7 @@ def test_a_delivery_tells_what_it_says_and_where_it_is():
     (told,) = deliveries([record], RULES, TRUST)
     assert (told.type, told.created, told.received_at_ms) == ("payment.succeeded", 7, 0)
     assert (told.payment_id, told.order_reference) == ("pay_1", "ord_1")
+    assert (told.amount, told.currency) == (500, "KZT")
     assert told.place == Place(partition_of(b"evt_1"), 0)
     assert (told.signature, told.body, told.headers) == (GOOD, None, None)
 

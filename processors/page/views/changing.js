@@ -3,7 +3,7 @@
 
 import { get } from "../api.js";
 import { bars } from "../chart.js";
-import { h, replace, table } from "../dom.js";
+import { fingerprint, h, refill, replace, table } from "../dom.js";
 import { amount, compact, money } from "../format.js";
 import { link } from "../router.js";
 import { listed } from "./orders.js";
@@ -16,20 +16,23 @@ const LATEST = 5;
 class Changing {
   constructor(signal) {
     this.signal = signal;
-    this.element = h("div");
+    this.content = h("div");
+    this.problem = h("p", { class: "quiet" });
+    this.element = h("div", {}, this.content, this.problem);
     this.seen = "";
     this.askedAt = 0;
   }
 
   async look(value) {
-    const text = JSON.stringify(value, (_key, each) => (typeof each === "bigint" ? `${each}` : each));
+    const text = fingerprint(value);
     if (value === null || text === this.seen || Date.now() - this.askedAt < AGAIN_MS) return;
     this.askedAt = Date.now();
     try {
       await this.ask();
       this.seen = text;
+      replace(this.problem);
     } catch (error) {
-      if (error.name !== "AbortError") replace(this.element, h("p", { class: "quiet" }, error.message));
+      if (error.name !== "AbortError") replace(this.problem, error.message);
     }
   }
 }
@@ -38,8 +41,9 @@ class Changing {
 export class Latest extends Changing {
   async ask() {
     const { body } = await get(`/orders?anomaly=any&limit=${LATEST}`, { signal: this.signal });
-    replace(
-      this.element,
+    refill(
+      this.content,
+      body,
       body.orders.length > 0 && [
         h("h3", {}, "The latest"),
         h("ul", { class: "list" }, body.orders.map(listed)),
@@ -49,67 +53,47 @@ export class Latest extends Changing {
   }
 }
 
-/** What was paid and refunded by day, as a drawing and as a table. */
+/** What was paid and refunded by day, as a drawing and as a table; what the reader chose or opened stays. */
 export class Days extends Changing {
   constructor(signal) {
     super(signal);
     this.currency = null;
     this.range = 30;
     this.posted = new Map();
+    this.choices = h("div", { class: "filters" });
+    this.figure = h("figure");
+    this.sums = h("p");
+    this.table = h("div");
     addEventListener("resize", () => this.posted.size && this.draw(), { signal });
   }
 
   async ask() {
     const { body } = await get("/balances?days=true", { signal: this.signal });
     this.posted = byCurrency(body.days);
-    this.draw();
+    if (this.posted.size) this.draw();
   }
 
   draw() {
+    if (!this.content.hasChildNodes()) {
+      const details = h("details", {}, h("summary", {}, "As a table"), this.table);
+      replace(this.content, this.choices, this.figure, this.sums, details);
+    }
     const currencies = [...this.posted.keys()].sort();
-    if (!currencies.length) return replace(this.element);
     // At first the one with the most days.
     const size = (name) => this.posted.get(name).size;
     if (!this.posted.has(this.currency)) [this.currency] = currencies.toSorted((a, b) => size(b) - size(a));
     const { currency } = this;
     const days = lastDays(this.posted.get(currency), this.range, currency);
     const told = `${currency} by day, from ${days[0].day} to ${days.at(-1).day}: paid, refunded and net`;
-    return replace(
-      this.element,
-      h(
-        "div",
-        { class: "filters" },
-        this.choice("currency", "Currency", currencies.map((name) => [name, name]), (value) => value),
-        this.choice("range", "Days", [["30", "30"], ["90", "90"], ["365", "365"]], Number),
-      ),
-      h(
-        "figure",
-        {},
-        bars(days, told, (tick) => compact(tick, currency), this.width),
-        h(
-          "figcaption",
-          { class: "legend" },
-          h("span", { class: "key paid" }, "Paid"),
-          h("span", { class: "key refunded" }, "Refunded"),
-          h("span", { class: "key net" }, "Net"),
-          h("span", { class: "quiet" }, "by the day of the event, in UTC"),
-        ),
-      ),
-      h(
-        "details",
-        {},
-        h("summary", {}, "As a table"),
-        table(
-          told,
-          ["Day", "Paid", "Refunded", "Net"],
-          days
-            .filter((day) => day.paid || day.refunded || day.net)
-            .reverse()
-            .map((day) => [day.day, ...[day.paid, day.refunded, day.net].map((each) => amount(each, currency))]),
-          [1, 2, 3],
-        ),
-      ),
+    refill(
+      this.choices,
+      currencies,
+      this.choice("currency", "Currency", currencies.map((name) => [name, name]), (value) => value),
+      this.choice("range", "Days", [["30", "30"], ["90", "90"], ["365", "365"]], Number),
     );
+    replace(this.figure, bars(days, told, (tick) => compact(tick, currency), this.width), LEGEND.cloneNode(true));
+    replace(this.sums, `In these ${this.range} days: ${inWords(summed(days), currency)}.`);
+    refill(this.table, days, daysTable(days, told, currency));
   }
 
   get width() {
@@ -124,7 +108,6 @@ export class Days extends Changing {
         onchange: () => {
           this[name] = read(select.value);
           this.draw();
-          document.getElementById(`days-${name}`).focus();
         },
       },
       choices.map(([value, text]) => h("option", { value, selected: value === String(this[name]) }, text)),
@@ -133,6 +116,32 @@ export class Days extends Changing {
   }
 }
 
+const LEGEND = h(
+  "figcaption",
+  { class: "legend" },
+  h("span", { class: "key paid" }, "Paid"),
+  h("span", { class: "key refunded" }, "Refunded"),
+  h("span", { class: "key net" }, "Net"),
+  h("span", { class: "quiet" }, "by the day of the event, in UTC"),
+);
+
+function daysTable(days, caption, currency) {
+  const posted = days.filter((day) => day.paid || day.refunded || day.net).reverse();
+  const cells = (day) => [day.paid, day.refunded, day.net].map((each) => amount(each, currency));
+  return table(caption, ["Day", "Paid", "Refunded", "Net"], posted.map((day) => [day.day, ...cells(day)]), [1, 2, 3]);
+}
+
+function inWords(sums, currency) {
+  return Object.keys(NOTHING).map((name) => `${money(sums[name], currency)} ${name}`).join(", ");
+}
+
+function summed(days) {
+  const sums = { ...NOTHING };
+  for (const day of days) for (const name of Object.keys(sums)) sums[name] += day[name];
+  return sums;
+}
+
+const NOTHING = { paid: 0n, refunded: 0n, net: 0n };
 const COLUMNS = { "income:sales": ["paid", -1n], "income:refunds": ["refunded", 1n], "assets:plexy": ["net", 1n] };
 
 function byCurrency(posted) {
@@ -142,7 +151,7 @@ function byCurrency(posted) {
     const [column, sign] = COLUMNS[account];
     if (!found.has(currency)) found.set(currency, new Map());
     const days = found.get(currency);
-    if (!days.has(day)) days.set(day, { paid: 0n, refunded: 0n, net: 0n });
+    if (!days.has(day)) days.set(day, { ...NOTHING });
     // Income is credited, and a credit is negative.
     days.get(day)[column] += sign * BigInt(minor);
   }
@@ -159,8 +168,7 @@ function lastDays(days, range, currency) {
   return Array.from({ length: range }, (_, index) => {
     const at = last - (range - 1 - index) * DAY_MS;
     const day = new Date(at).toISOString().slice(0, 10);
-    const sums = days.get(day) ?? { paid: 0n, refunded: 0n, net: 0n };
-    const title = `${day}: ${money(sums.paid, currency)} paid, ${money(sums.refunded, currency)} refunded, ${money(sums.net, currency)} net`;
-    return { day, label: format.format(at), title, ...sums };
+    const sums = days.get(day) ?? NOTHING;
+    return { day, label: format.format(at), title: `${day}: ${inWords(sums, currency)}`, ...sums };
   });
 }

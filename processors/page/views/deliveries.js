@@ -2,37 +2,63 @@
 // bytes when somebody wants to see them.
 
 import { get, pathOf } from "../api.js";
-import { h, replace } from "../dom.js";
-import { decoded, eventTime, time } from "../format.js";
+import { arrange, fingerprint, h, replace } from "../dom.js";
+import { decoded, eventTime, money, time } from "../format.js";
 import { SIGNATURES, outcome } from "../words.js";
-import { idLink, outcomeBadge } from "./parts.js";
+import { idLink, idText, outcomeBadge } from "./parts.js";
 
-/** Return a list that can be told new deliveries; what is open in it stays open. */
+// The latest ones of an order with hundreds.
+const MOST = 50;
+
+/**
+ * Return a list that can be told new deliveries, and to mark what had not arrived by a time, in Unix
+ * milliseconds (null for now). What is open in it stays open.
+ */
 export function timeline() {
   const list = h("ol", { class: "timeline" });
+  const earlier = h("button", { type: "button", class: "quiet", onclick: showAll });
   const known = new Map();
+  let deliveries = [];
+  let asOfMs = null;
+  let isWhole = false;
 
-  function update(deliveries) {
-    const items = deliveries.map((delivery) => {
-      const key = `${delivery.place.partition}/${delivery.place.offset}`;
-      const text = JSON.stringify(delivery);
-      if (known.get(key)?.text !== text) known.set(key, { text, item: itemOf(delivery) });
-      return known.get(key).item;
-    });
-    replace(list, items);
+  function draw() {
+    const from = isWhole ? 0 : Math.max(0, deliveries.length - MOST);
+    earlier.hidden = from === 0;
+    replace(earlier, `Show ${from} earlier ones`);
+    arrange(list, deliveries.slice(from).map(marked));
   }
 
-  /** Mark what had not arrived by a time, in Unix milliseconds; null for now. */
-  function mark(deliveries, asOfMs) {
-    for (const delivery of deliveries) {
-      const key = `${delivery.place.partition}/${delivery.place.offset}`;
-      const isLater = asOfMs !== null && delivery.received_at_ms > asOfMs;
-      known.get(key)?.item.classList.toggle("later", isLater);
-      known.get(key)?.item.querySelector(".not-yet").toggleAttribute("hidden", !isLater);
-    }
+  function marked(delivery) {
+    const key = `${delivery.place.partition}/${delivery.place.offset}`;
+    const text = fingerprint(delivery);
+    if (known.get(key)?.text !== text) known.set(key, { text, item: itemOf(delivery) });
+    const { item } = known.get(key);
+    const isLater = asOfMs !== null && delivery.received_at_ms > asOfMs;
+    item.classList.toggle("later", isLater);
+    item.querySelector(".not-yet").hidden = !isLater;
+    return item;
   }
 
-  return { list, update, mark };
+  function showAll() {
+    isWhole = true;
+    draw();
+    list.querySelector("a").focus();
+  }
+
+  return {
+    element: h("div", {}, earlier, list),
+    update(told) {
+      deliveries = told;
+      draw();
+    },
+    mark(ms) {
+      // At an early time only earlier ones had arrived.
+      isWhole ||= ms !== null;
+      asOfMs = ms;
+      draw();
+    },
+  };
 }
 
 function itemOf(delivery) {
@@ -44,7 +70,8 @@ function itemOf(delivery) {
     h(
       "div",
       { class: "line" },
-      h("strong", {}, delivery.type ?? "no event"),
+      h("strong", {}, delivery.type === undefined ? "no event" : idText(delivery.type)),
+      delivery.amount !== undefined && h("span", {}, money(delivery.amount, delivery.currency)),
       " ",
       idLink("events", delivery.event_id),
       " ",

@@ -32,7 +32,7 @@ export async function event(place, { id, signal }) {
           ? `It was delivered ${several(body.deliveries.length, "time")}.`
           : "None is in the log: ingress refused it.",
       ),
-      deliveries.list,
+      deliveries.element,
     ),
   );
 }

@@ -2,17 +2,19 @@
 // on; and a file that proves it. It follows the order while it is shown.
 
 import { get, pathOf, request } from "../api.js";
-import { h, replace, say, table } from "../dom.js";
+import { h, refill, replace, say, table } from "../dom.js";
 import { amount, eventTime, money, time } from "../format.js";
 import { STATUSES } from "../words.js";
 import { timeline } from "./deliveries.js";
-import { anomalyNotes, facts, heading, idLink, several, status, totalsTable } from "./parts.js";
+import { anomalyNotes, beginning, facts, heading, idLink, idText, several, status, totalsTable } from "./parts.js";
 
 const LOOK_EVERY_MS = 2_000;
 // While the slider moves, only where it rests is asked for.
 const REST_MS = 150;
 // A duplicate changes no order, so that its tag says nothing of it; the log is asked less often.
 const LOOK_AT_LOG_EVERY = 3;
+// Of an order with hundreds, these come before its deliveries.
+const MOST_PAYMENTS = 20;
 
 export async function order(place, { id, signal }) {
   replace(place, heading("Order", id), h("p", { class: "quiet" }, "Reading the order…"));
@@ -54,7 +56,18 @@ class OrderPage {
     this.asOf = h("output", { for: "as-of" });
     this.now = h("button", { type: "button", class: "quiet", onclick: () => this.toNow() }, "Now");
     this.proofWord = h("p", { class: "quiet", role: "status" });
+    this.staleWord = h("p", { class: "live stale", role: "status", hidden: true });
+    this.section = h(
+      "section",
+      { class: "as-of", "aria-label": "As of" },
+      h("label", { for: "as-of" }, "As of"),
+      this.slider,
+      this.now,
+      this.asOf,
+    );
+    this.opened = new Set();
     this.wanted = 0;
+    this.seenAt = Date.now();
     this.showDeliveries();
     this.toNow();
   }
@@ -67,17 +80,11 @@ class OrderPage {
         heading("Order", this.id),
         h("button", { type: "button", onclick: () => this.download() }, "Download proof"),
       ),
+      this.staleWord,
       this.proofWord,
-      h(
-        "section",
-        { class: "as-of", "aria-label": "As of" },
-        h("label", { for: "as-of" }, "As of"),
-        this.slider,
-        this.now,
-        this.asOf,
-      ),
+      this.section,
       this.state,
-      h("section", {}, h("h2", {}, "Deliveries"), this.count, this.timeline.list),
+      h("section", {}, h("h2", {}, "Deliveries"), this.count, this.timeline.element),
     ];
   }
 
@@ -90,7 +97,8 @@ class OrderPage {
     const dropped = this.deliveries.filter((each) => each.outcome !== "folded").length;
     this.timeline.update(this.deliveries);
     this.slider.max = String(this.times.length);
-    this.slider.disabled = this.times.length < 2;
+    // With one time of arrival there is nothing but now.
+    this.section.hidden = this.times.length < 2;
     if (this.problem) {
       replace(this.count, `The deliveries can't be shown now: ${this.problem.message}`);
       return;
@@ -98,7 +106,7 @@ class OrderPage {
     replace(
       this.count,
       `${several(this.deliveries.length, "delivery", "deliveries")} in the order of arrival, ${
-        dropped ? `${dropped} of them not counted` : "all of them counted"
+        dropped ? `${dropped} of them not counted` : "each of them counted"
       }.`,
     );
   }
@@ -119,22 +127,23 @@ class OrderPage {
     const text = this.isNow ? "now" : `after ${by} of ${this.deliveries.length} deliveries`;
     this.slider.setAttribute("aria-valuetext", text);
     this.now.disabled = this.isNow;
-    this.timeline.mark(this.deliveries, this.isNow ? null : at);
+    this.timeline.mark(this.isNow ? null : at);
     replace(this.asOf, this.isNow ? "With all that has arrived" : [time(at), `, ${text}`]);
-    if (this.isNow) return replace(this.state, stateOf(this.document));
+    if (this.isNow) return refill(this.state, this.document, this.stateOf(this.document));
     await new Promise((resolve) => setTimeout(resolve, REST_MS));
     if (asking !== this.wanted) return null;
     const as_of = new Date(at).toISOString();
     let shown;
     try {
-      shown = stateOf((await get(pathOf("orders", this.id, "", { as_of }), { signal: this.signal })).body);
+      const { body } = await get(pathOf("orders", this.id, "", { as_of }), { signal: this.signal });
+      shown = [body, this.stateOf(body)];
     } catch (error) {
       if (error.name === "AbortError") return null;
       const text = error.status === 404 ? "The order was not there yet." : error.message;
-      shown = h("p", { class: "quiet" }, text);
+      shown = [text, h("p", { class: "quiet" }, text)];
     }
     // The reader may have moved on meanwhile.
-    return asking === this.wanted ? replace(this.state, shown) : null;
+    return asking === this.wanted ? refill(this.state, ...shown) : null;
   }
 
   async follow() {
@@ -143,9 +152,14 @@ class OrderPage {
       if (this.signal.aborted || globalThis.document.hidden) continue;
       try {
         await this.lookAgain(looks % LOOK_AT_LOG_EVERY === 0);
+        this.seenAt = Date.now();
+        this.staleWord.hidden = true;
       } catch (error) {
-        if (error.status === 401) return;
+        if (this.signal.aborted) return;
         // It is asked again in a moment; what is shown stays, and was true.
+        if (this.staleWord.hidden) replace(this.staleWord, "Stale since ", time(this.seenAt), `: ${error.message}`);
+        this.staleWord.hidden = false;
+        if (error.status === 401) return;
       }
     }
   }
@@ -177,21 +191,21 @@ class OrderPage {
       if (error.name !== "AbortError") replace(this.proofWord, error.message);
     }
   }
-}
 
-function stateOf(document) {
-  return [
-    h("p", { class: "headline" }, status(document.status), " ", headline(document)),
-    document.anomalies.length > 0 &&
-      h("section", { class: "warning" }, h("h2", {}, "Does not fit together"), anomalyNotes(document.anomalies)),
-    h("section", {}, h("h2", {}, "Totals"), totalsTable(document.totals, "Totals by currency")),
-    facts([
-      ["Rests on", several(document.version, "fact")],
-      ["First event", eventTime(document.first_event)],
-      ["Last event", eventTime(document.last_event)],
-    ]),
-    h("section", {}, h("h2", {}, "Payments"), document.payments.map(paymentOf)),
-  ];
+  stateOf(document) {
+    return [
+      h("p", { class: "headline" }, status(document.status), " ", headline(document)),
+      document.anomalies.length > 0 &&
+        h("section", { class: "warning" }, h("h2", {}, "Does not fit together"), anomalyNotes(document.anomalies)),
+      h("section", {}, h("h2", {}, "Totals"), totalsTable(document.totals, "Totals by currency")),
+      facts([
+        ["Rests on", several(document.version, "fact")],
+        ["First event", eventTime(document.first_event)],
+        ["Last event", eventTime(document.last_event)],
+      ]),
+      h("section", {}, h("h2", {}, "Payments"), beginning(document.payments, MOST_PAYMENTS, paymentOf, "payment", this.opened)),
+    ];
+  }
 }
 
 function headline({ totals }) {
@@ -219,7 +233,7 @@ export function refundsOf(refunds) {
     "Refunds",
     ["Refund", "Amount", "Currency", "Occurred", "Event"],
     refunds.map((refund) => [
-      h("span", { class: "id" }, refund.refund_id),
+      h("span", { class: "id" }, idText(refund.refund_id)),
       amount(refund.amount, refund.currency),
       refund.currency,
       eventTime(refund.created),

@@ -30,7 +30,12 @@ export async function overview(place, { signal }) {
       days.look(document.totals);
       latest.look(document.anomalies);
     },
-    (state, error) => showState(parts.state, state, lastAt, error),
+    (state, problem) => {
+      // What is shown then was true, and may be so no longer.
+      place.classList.toggle("stale", state === "stale");
+      if (state === "stale") refill(parts.ready, state, unknown());
+      showState(parts.state, state, lastAt, problem);
+    },
   );
 }
 
@@ -55,7 +60,11 @@ function layout(parts, days, latest) {
   ];
 }
 
-function showState(element, state, lastAt, error) {
+function unknown() {
+  return [h("p", { class: "figure" }, "Unknown"), h("p", { class: "quiet" }, "The worker says nothing")];
+}
+
+function showState(element, state, lastAt, problem) {
   const isLive = state === "live";
   if (isLive && element.dataset.state === "live") return;
   element.dataset.state = state;
@@ -65,7 +74,7 @@ function showState(element, state, lastAt, error) {
     h(
       "p",
       { class: `live ${state}`, role: "status" },
-      isLive ? "Live" : [since, ": connecting again.", error?.message ? ` ${error.message}` : ""],
+      isLive ? "Live" : [since, ": connecting again.", problem && ` ${problem}`],
     ),
   );
 }

@@ -5,14 +5,40 @@ import { amount, integer } from "../format.js";
 import { link } from "../router.js";
 import { ANOMALIES, STATUSES, outcome } from "../words.js";
 
+// In an id, which somebody else chose: what can't be seen, or what turns the text around it.
+const UNSEEN = /([\p{C}\p{Zl}\p{Zp}]|(?! )\p{Zs})/u;
+
+/** An id's text, in which nothing hides: U+202E stands there as \u{202e}. */
+export function idText(id) {
+  return id.split(UNSEEN).map((part, index) => {
+    if (index % 2 === 0) return part;
+    const code = part.codePointAt(0).toString(16);
+    return h("span", { class: "escaped", title: `U+${code.toUpperCase().padStart(4, "0")}` }, `\\u{${code}}`);
+  });
+}
+
 /** An id as a link to its page. */
 export function idLink(kind, id) {
-  return h("a", { class: "id", href: link([kind, id]) }, id);
+  return h("a", { class: "id", href: link([kind, id]) }, idText(id));
+}
+
+/** The beginning of many things, and a button that shows the others; `opened` remembers what was. */
+export function beginning(things, most, made, name, opened) {
+  if (things.length <= most || opened.has(name)) return things.map(made);
+  const others = things.slice(most);
+  const showOthers = () => {
+    opened.add(name);
+    const added = others.map(made);
+    button.replaceWith(...added);
+    added[0].querySelector("a")?.focus();
+  };
+  const button = h("button", { type: "button", class: "quiet", onclick: showOthers }, `Show ${several(others.length, `more ${name}`)}`);
+  return [...things.slice(0, most).map(made), button];
 }
 
 /** A view's title: what it is, and its id. */
 export function heading(kind, id) {
-  return h("h1", {}, h("span", { class: "kind" }, kind), " ", h("span", { class: "id" }, id));
+  return h("h1", {}, h("span", { class: "kind" }, kind), " ", h("span", { class: "id" }, idText(id)));
 }
 
 /** A status as a word with a mark of its colour. */

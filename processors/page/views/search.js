@@ -3,7 +3,7 @@
 import { find, pathOf } from "../api.js";
 import { h, replace, say } from "../dom.js";
 import { money } from "../format.js";
-import { idLink, outcomeBadge, several, status, totalsTable } from "./parts.js";
+import { idLink, idText, outcomeBadge, several, status, totalsTable } from "./parts.js";
 
 const KINDS = [
   ["orders", "Order", orderCard],
@@ -14,7 +14,7 @@ const KINDS = [
 export async function search(place, { query, signal }) {
   const wanted = query.q ?? "";
   document.getElementById("wanted").value = wanted;
-  const title = h("h1", {}, "Search: ", h("span", { class: "id" }, wanted));
+  const title = h("h1", {}, "Search: ", h("span", { class: "id" }, idText(wanted)));
   replace(place, title, h("p", { class: "quiet" }, "Looking for an order, a payment and an event…"));
   const answers = await Promise.allSettled(KINDS.map(([kind]) => find(pathOf(kind, wanted), { signal })));
   const problems = answers.map(({ reason }) => reason).filter(Boolean);

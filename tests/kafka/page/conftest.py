@@ -1,0 +1,43 @@
+"""One ledger, one browser and one window for all tests of the page."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from cli.kafka import EmbeddedKafka
+from tests.kafka.page.stage import CHROMIUM, Ledger, Watch, told, watched
+
+
+@pytest.fixture(scope="session")
+def ledger(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+    with told(kafka.bootstrap, tmp_path_factory.mktemp("page")) as ledger:
+        yield ledger
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    assert CHROMIUM, "install chromium: apt-get install --no-install-recommends chromium"
+    # In a container there is no sandbox to be had, nor much of /dev/shm. There is no other host.
+    flags = ["--no-sandbox", "--disable-dev-shm-usage"]
+    offline = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=[*flags, offline])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="session")
+def window(browser: Browser, ledger: Ledger) -> Iterator[tuple[Page, Watch]]:
+    with watched(browser, ledger.address) as found:
+        yield found
+
+
+@pytest.fixture
+def page(window: tuple[Page, Watch], ledger: Ledger) -> Iterator[Page]:
+    """Yield the page, loaded anew, at the overview."""
+    page, watch = window
+    page.goto("about:blank")
+    page.goto(f"{ledger.address}/ui/")
+    yield page
+    watch.check()

@@ -1,0 +1,152 @@
+"""The page for everybody: by keyboard, light and dark, narrow and wide, and as pictures."""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from tests.kafka.page.stage import IN_A_BROWSER, LONG, TURNED, ends, go, opened, watched
+
+pytestmark = IN_A_BROWSER
+
+PICTURES = Path("build/page")
+VIEWS = {
+    "overview": ("#/", "Live"),
+    "search": ("#/search?q=pay_lone", "Found: order, payment."),
+    "order": ("#/orders/ord%2F1", "4 deliveries"),
+    "anomaly": ("#/orders/ord_less", "What to do"),
+    "payment": ("#/payments/pay_1", "re_1"),
+    "event": ("#/events/evt_paid", "It was delivered 2 times"),
+    "orders": ("#/orders", "ord"),
+    "anomalies": ("#/anomalies", "missing for"),
+    "quarantine": ("#/quarantine", "amount_negative"),
+    "missing": ("#/orders/nobody", "Not in the ledger"),
+}
+# What is no picture for the docs.
+ODD = {
+    "nothing": ("#/search?q=nobody", "Nothing has this id."),
+    "huge": ("#/orders/ord_huge", "180,143,985,094,819.81"),
+    "long": (f"#/orders/ord_{LONG}", "2 deliveries"),
+    "turned": (f"#/orders/{quote(TURNED)}", "1 delivery"),
+}
+# A phone, a window at 200 % zoom, a tablet, a desktop; the last one is pictured.
+WIDTHS = {"light": (640, 768, 1280), "dark": (320, 360)}
+# What can be moved sideways: the page itself, a table in its box, the word in the search field.
+TOO_WIDE = """() => {
+    const wanted = document.getElementById("wanted");
+    // Typed text has the room of a placeholder, but for the cross that clears a search.
+    const word = wanted.cloneNode();
+    word.type = "text";
+    word.value = word.placeholder;
+    wanted.replaceWith(word);
+    word.style.fontSize = getComputedStyle(word, "::placeholder").fontSize;
+    const looked = [document.documentElement, word, ...document.querySelectorAll(".scroll")];
+    const found = looked.filter((each) => each.scrollWidth > each.clientWidth);
+    word.replaceWith(wanted);
+    return found.map((each) => `${each.localName} ${each.className} ${each.id}`);
+}"""
+MOVING = """() => [...document.querySelectorAll("*")].filter((each) => {
+    const { transitionDuration, animationName } = getComputedStyle(each);
+    return transitionDuration !== "0s" || animationName !== "none";
+}).length"""
+
+
+class TestKeyboard:
+    def test_from_the_search_to_a_raw_body(self, page):
+        expect(page.get_by_text("Live", exact=True)).to_be_visible()
+        _tab_to(page, "wanted")
+        page.keyboard.type("ord/1")
+        page.keyboard.press("Enter")
+        expect(page.locator("main")).to_contain_text("Found: order.")
+        expect(page.locator("main")).to_be_focused()
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        expect(page.locator(".headline")).to_contain_text("Partially refunded")
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement.tagName") == "SUMMARY":
+                break
+        page.keyboard.press("Enter")
+        expect(page.locator("pre")).to_contain_text("evt_failed")
+
+    def test_the_first_tab_skips_to_the_content(self, page):
+        expect(page.get_by_text("Live", exact=True)).to_be_visible()
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.locator("main")).to_be_focused()
+        expect(page).to_have_url(ends("/ui/"))
+
+
+def test_the_theme_is_chosen_and_kept(browser, ledger):
+    with opened(browser, ledger.address) as page:
+        light = _background(page)
+        page.get_by_role("button", name="Theme: system").click()
+        page.get_by_role("button", name="Theme: light").click()
+        page.get_by_role("button", name="Theme: dark").wait_for()
+        assert _background(page) != light
+        page.reload()
+        page.get_by_role("button", name="Theme: dark").wait_for()
+        assert _background(page) != light
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 360)])
+def test_every_view_is_accessible_fits_and_is_pictured(browser, ledger, scheme, width):
+    """Nothing scrolls sideways at any width; axe finds nothing, the contrast of all text among it.
+
+    All of it comes from one host: the browser knows no other.
+    """
+    size = {"width": width, "height": 800}
+    look = {"color_scheme": scheme, "viewport": size, "reduced_motion": "reduce"}
+    with watched(browser, ledger.address, **look) as (page, watch):
+        for name, (at, shown) in (VIEWS | ODD).items():
+            go(page, at)
+            expect(page.locator("main")).to_contain_text(shown)
+            if name == "overview":
+                expect(page.get_by_role("img", name="by day")).to_be_visible()
+            if name == "order":
+                page.get_by_text("Raw body").nth(1).click()
+                expect(page.locator("pre")).to_be_visible()
+            for other in WIDTHS[scheme]:
+                page.set_viewport_size({**size, "width": other})
+                assert page.evaluate(TOO_WIDE) == [], f"{name} at {other}"
+            assert page.evaluate(MOVING) == 0, name
+            assert _violations(page) == [], name
+            if name in VIEWS:
+                PICTURES.mkdir(parents=True, exist_ok=True)
+                page.screenshot(path=PICTURES / f"{name}-{scheme}-{width}.png", full_page=True)
+        assert watch.hosts == {ledger.address.removeprefix("http://")}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_question_for_the_token_is_accessible(browser, ledger, scheme):
+    size = {"width": 360, "height": 640}
+    with opened(browser, ledger.address, token="", color_scheme=scheme, viewport=size) as page:
+        page.get_by_label("Token", exact=True).fill("wrong")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("dialog").get_by_role("alert")).to_be_visible()
+        assert _violations(page) == []
+        assert page.evaluate(TOO_WIDE) == []
+
+
+def _violations(page: Page) -> list[tuple[str, list[str]]]:
+    found = Axe().run(page).response["violations"]
+    return [
+        (each["id"], [node["html"][:200] + node["failureSummary"] for node in each["nodes"]])
+        for each in found
+    ]
+
+
+def _tab_to(page: Page, element_id: str) -> None:
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == element_id:
+            return
+    raise AssertionError(f"no Tab leads to {element_id}")
+
+
+def _background(page: Page) -> Any:
+    return page.evaluate("getComputedStyle(document.documentElement).backgroundColor")

@@ -1,0 +1,134 @@
+"""What guards the ledger and its reader: the token, and text that somebody else chose."""
+
+from urllib.parse import quote
+
+from playwright.sync_api import Page, expect
+
+from tests.kafka.page.stage import ATTACK, IN_A_BROWSER, TOKEN, TURNED, go, opened, search
+
+pytestmark = IN_A_BROWSER
+
+# Where a page could keep something: in this tab, in this browser, in what is sent along.
+KEPT = """() => [
+    Object.values(sessionStorage), Object.values(localStorage), document.cookie && [document.cookie]
+].map((values) => (values || []).length)"""
+
+
+class TestToken:
+    def test_it_is_asked_once_and_a_wrong_one_is_asked_again_with_a_word(self, browser, ledger):
+        with opened(browser, ledger.address, "#/orders/ord%2F1", token="") as page:
+            dialog = page.get_by_role("dialog", name="The ledger asks for its token")
+            expect(page.get_by_label("Token", exact=True)).to_be_focused()
+            expect(dialog.get_by_role("alert")).to_be_hidden()
+            _enter(page, "wrong")
+            expect(dialog.get_by_role("alert")).to_contain_text("refused this token")
+            _enter(page, TOKEN)
+            expect(page.locator(".headline")).to_contain_text("Partially refunded")
+            expect(dialog).to_be_hidden()
+            page.reload()
+            expect(page.locator(".headline")).to_contain_text("Partially refunded")
+
+    def test_it_goes_with_the_tab_unless_the_reader_wants_it_kept(self, browser, ledger):
+        with opened(browser, ledger.address, "#/orders/ord%2F1", token="") as page:
+            _enter(page, TOKEN)
+            expect(page.locator(".headline")).to_be_visible()
+            assert page.evaluate(KEPT) == [1, 0, 0]
+            other = page.context.new_page()
+            other.goto(page.url)
+            other.get_by_label("Keep it after this tab is closed").check()
+            other.get_by_label("Token", exact=True).focus()
+            _enter(other, TOKEN)
+            expect(other.locator(".headline")).to_be_visible()
+            assert other.evaluate(KEPT) == [0, 1, 0]
+            third = page.context.new_page()
+            third.goto(page.url)
+            expect(third.locator(".headline")).to_be_visible()
+            # Where both have it, neither keeps it.
+            page.get_by_role("button", name="Forget token").click()
+            expect(page.get_by_role("dialog")).to_be_visible()
+            assert page.evaluate(KEPT) == [0, 0, 0]
+
+    def test_whoever_gives_none_sees_nothing_and_is_not_asked_again_and_again(
+        self, browser, ledger
+    ):
+        for at in ("#/", "#/orders"):
+            with opened(browser, ledger.address, at, token="") as page:
+                expect(page.get_by_role("dialog")).to_be_visible()
+                page.keyboard.press("Escape")
+                expect(page.get_by_role("alert")).to_contain_text("Without the token")
+                page.get_by_role("button", name="Try again").click()
+                _enter(page, TOKEN)
+                expect(page.locator("main")).to_contain_text("Over-refunded")
+
+    def test_it_goes_to_no_address(self, page):
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        search(page, "pay_1")
+        expect(page.locator("main")).to_contain_text("Found: payment.")
+        assert len(asked) >= 3
+        assert not [url for url in asked if "token" in url.lower() or quote(TOKEN) in url]
+
+
+class TestHostileText:
+    def test_what_comes_from_outside_is_shown_and_never_run(self, page):
+        encoded = quote(ATTACK, safe="")
+        for at in (
+            f"#/orders/{encoded}",
+            f"#/payments/{encoded}",
+            f"#/events/{encoded}",
+            f"#/search?q={encoded}",
+            "#/orders?status=over_refunded",
+            "#/anomalies",
+            "#/quarantine",
+            "#/",
+        ):
+            go(page, at)
+            expect(page.locator("main")).to_contain_text(ATTACK)
+            assert page.locator("main img").count() == 0
+            assert page.title() != "run"
+        go(page, f"#/events/{encoded}")
+        page.get_by_text("Raw body").click()
+        expect(page.locator("pre")).to_contain_text(ATTACK)
+        assert page.locator("main img").count() == 0
+
+    def test_an_id_hides_nothing_and_turns_nothing_beside_it(self, page):
+        at = f"#/orders/{quote(TURNED)}"
+        for shown in (at, f"#/search?q={quote(TURNED)}", "#/orders"):
+            go(page, shown)
+            expect(page.locator("main")).to_contain_text(r"ord_\u{202e}evil\u{202c}_x")
+        link = page.get_by_role("link", name=r"ord_\u{202e}evil")
+        assert link.get_attribute("href") == at
+        hebrew = page.locator("main .list > li").filter(has_text="הזמנה/7")
+        order, badge = hebrew.get_by_role("link").bounding_box(), hebrew.locator(".badge")
+        beside = badge.bounding_box()
+        assert order
+        assert beside
+        assert order["x"] + order["width"] < beside["x"]
+
+    def test_the_browser_itself_refuses_markup_and_scripts(self, browser, ledger):
+        with opened(browser, ledger.address, meant="'Trusted") as page:
+            refused = page.evaluate(
+                """() => {
+                    const script = document.createElement("script");
+                    const tries = {
+                        markup: () => { document.body.innerHTML = "<b>x</b>"; },
+                        code: () => { script.text = "document.title = 'run'"; },
+                        address: () => { script.src = "data:,document.title='run'"; },
+                    };
+                    return Object.entries(tries).map(([name, attempt]) => {
+                        try { attempt(); return `${name} passed`; } catch { return name; }
+                    });
+                }"""
+            )
+            assert refused == ["markup", "code", "address"]
+
+    def test_an_address_that_is_no_page_says_so(self, page):
+        for at in ("#/constructor", "#/orders/a/b", "#/%FF", "#/payments"):
+            go(page, at)
+            expect(page.locator("main")).to_contain_text("There is no such page")
+
+
+def _enter(page: Page, token: str) -> None:
+    expect(page.get_by_label("Token", exact=True)).to_be_focused()
+    page.keyboard.type(token)
+    page.keyboard.press("Enter")

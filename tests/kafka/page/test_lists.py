@@ -1,0 +1,100 @@
+"""Search, the lists, and the pages of a payment and of an event."""
+
+from typing import get_args
+
+from playwright.sync_api import expect
+
+from ledger.orders import OrderStatus
+from ledger.rejections import Reason
+from processors.views.listed import ANOMALIES
+from tests.kafka.answers import NOW_S, paid, refunded
+from tests.kafka.page.stage import ATTACK, IN_A_BROWSER, TOKEN, go, row, search
+
+pytestmark = IN_A_BROWSER
+
+
+class TestSearch:
+    def test_one_field_finds_orders_payments_and_events(self, page):
+        for wanted, found in {
+            "ord/1": "Found: order.",
+            "pay_1": "Found: payment.",
+            "evt_paid": "Found: event.",
+            "pay_lone": "Found: order, payment.",
+            ATTACK: "Found: order, payment, event.",
+            "nobody": "Nothing has this id.",
+            "..": "dots alone",
+        }.items():
+            search(page, wanted)
+            expect(page.locator("main")).to_contain_text(found)
+
+    def test_what_was_found_leads_on(self, page):
+        search(page, "evt_paid")
+        page.get_by_role("link", name="ord/1").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Order ord/1")
+        page.go_back()
+        expect(page.locator("main")).to_contain_text("Found: event.")
+
+
+class TestLists:
+    def test_they_turn_pages_and_filter(self, page, ledger):
+        ledger.fold(*(paid(f"evt_l{n}", f"pay_l{n}", f"ord_l{n}", 1) for n in range(40)))
+        go(page, "#/orders")
+        items = page.locator("main .list > li")
+        expect(items).to_have_count(50)
+        first = items.first.inner_text()
+        page.get_by_role("link", name="Older ones").click()
+        expect(items.first).not_to_have_text(first)
+        page.get_by_role("link", name="Back to the newest").click()
+        expect(items).to_have_count(50)
+        page.get_by_label("Status").select_option("over_refunded")
+        expect(items.filter(has_text="ord_less")).to_have_count(1)
+        expect(items.filter(has_not_text="Over-refunded")).to_have_count(0)
+
+    def test_refunds_that_still_lack_their_payment_are_listed_with_their_age(self, page, ledger):
+        lone = refunded("evt_old", "re_old", "pay_old", 9)
+        ledger.fold({**lone, "created": NOW_S - 3 * 86_400 - 60})
+        go(page, "#/anomalies")
+        page.get_by_label("Anomaly").select_option("refund_without_payment")
+        expect(page.locator("main")).to_contain_text("Wait for three days")
+        item = page.locator("main .list > li").filter(has_text="pay_old")
+        expect(item).to_contain_text("missing for 3 days")
+
+    def test_the_quarantine_says_why(self, page):
+        go(page, "#/quarantine")
+        items = page.locator("main .list > li")
+        bad = items.filter(has_text="evt_bad")
+        expect(bad).to_contain_text("amount_negative")
+        expect(bad).to_contain_text("Its amount is below zero.")
+        expect(items.filter(has_text="refused by ingress")).to_have_count(1)
+        page.get_by_label("Reason").select_option("amount_negative")
+        expect(items).to_have_count(1)
+        items.get_by_role("link", name="evt_bad").click()
+        expect(page.locator(".headline")).to_have_text("Rejected")
+
+
+def test_a_payment_s_and_an_event_s_page(page):
+    go(page, "#/payments/pay_1")
+    expect(page.locator(".headline")).to_have_text("Succeeded 5,000.00\u00a0KZT")
+    expect(row(page.get_by_role("table", name="Refunds"), "re_1")).to_contain_text("1,500.00")
+    page.get_by_role("table", name="Events").get_by_role("link", name="evt_paid").click()
+    expect(page.locator(".headline")).to_have_text("Counted")
+    expect(page.locator(".timeline > li")).to_have_count(2)
+    expect(page.get_by_role("link", name="ord/1")).to_be_visible()
+
+
+def test_every_name_of_the_ledger_has_words(page, ledger):
+    words = page.evaluate(
+        """async () => {
+            const words = await import("/ui/words.js");
+            return Object.entries(words).filter(([, value]) => typeof value === "object")
+                .map(([name, value]) => [name, Object.keys(value)]);
+        }"""
+    )
+    known = {name: set(keys) for name, keys in words}
+    assert known["ANOMALIES"] == set(ANOMALIES)
+    assert known["REASONS"] == set(map(str, Reason))
+    assert known["STATUSES"] >= set(get_args(OrderStatus))
+    header = f"Bearer {TOKEN}".encode().decode("latin-1")
+    _, overview = ledger.worker.get("/overview", Authorization=header)
+    assert known["OUTCOMES"] >= set(overview["outcomes"])
+    assert known["HOPS"] == set(overview["lag"])

@@ -1,0 +1,201 @@
+"""The overview: what it shows, that it follows the ledger, and what it says when it can't."""
+
+import re
+import signal
+import time
+
+from playwright.sync_api import Page, expect
+
+from tests.kafka.answers import NOW_S, event, paid, refunded
+from tests.kafka.harness import WorkerProcess, environment
+from tests.kafka.page.stage import IN_A_BROWSER, LOOK_MS, card, ends, go, opened, row, wind_on
+
+pytestmark = IN_A_BROWSER
+
+# As long as the page waits for a word, and between two questions for the days; and then some.
+SILENT_MS = AGAIN_MS = 5_100
+
+
+class TestWhatItShows:
+    def test_it_shows_what_the_ledger_has_and_follows_it(self, page, ledger):
+        expect(page.get_by_text("Live", exact=True)).to_be_visible()
+        totals = page.get_by_role("table", name="Totals by currency")
+        # 2 * (2**53 - 1) - 1 cents: no double holds it.
+        expect(row(totals, "USD")).to_contain_text("180,143,985,094,819.81")
+        expect(row(totals, "IQD")).to_contain_text("1,234.567")
+        expect(row(totals, "JPY")).to_contain_text("1,234")
+        expect(card(page, "Readiness")).to_contain_text("Ready")
+        expect(card(page, "Workers")).to_contain_text("0, 1, 2, 3")
+        lag = card(page, "Not folded yet")
+        expect(lag).to_contain_text("Deduplicate0Payments0Orders0")
+        counts = [
+            ("By outcome", "Counted"),
+            ("By outcome", "Duplicate"),
+            ("By outcome", "Rejected"),
+            ("By type", "dispute.opened"),
+            ("Rejected", "amount_negative"),
+        ]
+        before = [_count(page, *each) for each in counts]
+        seen = paid("evt_seen", "pay_seen", "ord_seen", 1, currency="CHF")
+        ledger.deliver(
+            seen,
+            seen,
+            event("evt_seen_kept", "dispute.opened", "dp_seen", 5),
+            event("evt_seen_bad", "payment.succeeded", "pay_seen_bad", -5),
+        )
+        for (title, name), count in zip(counts, before, strict=True):
+            expect(row(card(page, title), name).get_by_role("cell")).to_have_text(f"{count + 1}")
+        expect(row(totals, "CHF")).to_contain_text("0.010.000.01")
+        rate = card(page, "Deliveries per second").get_by_role("img")
+        expect(rate).to_have_accessible_name(re.compile("per second now, at most [1-9]"))
+
+    def test_orders_with_anomalies_are_counted_and_the_latest_are_linked(self, page, ledger):
+        what = ("Orders with anomalies", "Refund without a payment")
+        expect(row(card(page, what[0]), what[1])).to_be_visible()
+        before = _count(page, *what)
+        ledger.deliver(refunded("evt_latest", "re_latest", "pay_latest", 7))
+        anomalies = card(page, what[0])
+        expect(row(anomalies, what[1]).get_by_role("cell")).to_have_text(f"{before + 1}")
+        latest = anomalies.get_by_role("link", name="pay_latest")
+        wind_on(page, AGAIN_MS, latest.is_visible)
+        latest.click()
+        expect(page).to_have_url(ends("#/orders/pay_latest"))
+
+
+class TestDays:
+    def test_they_are_a_drawing_a_sum_and_a_table_with_the_same_numbers(self, page, ledger):
+        ledger.fold(
+            paid("evt_day_1", "pay_day_1", "ord_day_1", 1_000, created=_ago(40), currency="SEK"),
+            paid("evt_day_2", "pay_day_2", "ord_day_2", 500, created=_ago(2), currency="SEK"),
+            event(
+                "evt_day_3",
+                "refund.succeeded",
+                "re_day",
+                100,
+                created=_ago(1),
+                payment_id="pay_day_2",
+                currency="SEK",
+            ),
+        )
+        # They come from the ledger, and not from what this page has seen.
+        page.reload()
+        drawing = page.get_by_role("img", name="by day")
+        page.get_by_label("Currency").select_option("SEK")
+        expect(drawing.locator("rect.paid")).to_have_count(1)
+        expect(drawing.locator("rect.refunded")).to_have_count(1)
+        totals = card(page, "Totals")
+        expect(totals).to_contain_text(
+            "In these 30 days: 5.00\u00a0SEK paid, 1.00\u00a0SEK refunded, 4.00\u00a0SEK net."
+        )
+        page.get_by_text("As a table").click()
+        days = page.get_by_role("table", name="SEK by day")
+        expect(row(days, _day(2))).to_contain_text("5.000.005.00")
+        expect(row(days, _day(1))).to_contain_text("0.001.00\N{MINUS SIGN}1.00")
+        page.get_by_label("Days").select_option("90")
+        expect(drawing.locator("rect.paid")).to_have_count(2)
+        expect(totals).to_contain_text("In these 90 days: 15.00\u00a0SEK paid")
+
+    def test_what_the_reader_chose_and_opened_stays_while_more_arrives(self, page, ledger):
+        page.get_by_label("Currency").select_option("KZT")
+        page.get_by_text("As a table").click()
+        days = page.get_by_role("table", name="KZT by day")
+        page.get_by_label("Days").select_option("90")
+        expect(row(days, _day(12))).to_be_visible()
+        page.get_by_label("Days").focus()
+        ledger.deliver(paid("evt_stay", "pay_stay", "ord_stay", 4_321, created=_ago(25)))
+        wind_on(page, AGAIN_MS, row(days, _day(25)).is_visible)
+        expect(page.get_by_label("Days")).to_have_value("90")
+        expect(page.get_by_label("Days")).to_be_focused()
+
+
+class TestWithoutAWord:
+    def test_a_worker_that_stands_still_makes_it_stale_and_it_comes_back(self, browser, ledger):
+        with opened(browser, ledger.address) as page:
+            live = page.get_by_text("Live", exact=True)
+            stale = page.get_by_text("Stale since")
+            expect(live).to_be_visible()
+            ledger.worker.freeze()
+            try:
+                wind_on(page, SILENT_MS, stale.is_visible)
+                expect(stale).to_contain_text("The worker is silent.")
+            finally:
+                ledger.worker.go_on()
+            wind_on(page, 500, live.is_visible)
+            go(page, "#/orders")
+            expect(page.locator("main .list > li").first).to_be_visible()
+        ledger.wait_folded()
+
+    def test_a_worker_that_is_gone_leaves_nothing_that_looks_true_and_comes_back(
+        self, browser, ledger
+    ):
+        with (
+            opened(browser, ledger.address) as page,
+            opened(browser, ledger.address, "#/orders/ord%2F1") as order,
+        ):
+            expect(card(page, "Readiness")).to_contain_text("Ready")
+            expect(order.locator(".headline")).to_contain_text("Partially refunded")
+            ledger.worker.signal(signal.SIGTERM)
+            ledger.worker.wait(20)
+            expect(card(page, "Readiness")).to_contain_text("Unknown")
+            expect(page.get_by_text("Stale since")).to_contain_text("It may be restarting.")
+            wind_on(order, LOOK_MS, order.get_by_text("Stale since").is_visible)
+            expect(order.get_by_text("Stale since")).to_contain_text("It may be restarting.")
+            expect(order.locator(".headline")).to_contain_text("Partially refunded")
+            ledger.worker.start()
+            expect(card(page, "Readiness")).to_contain_text("Ready", timeout=60_000)
+            expect(page.get_by_text("Live", exact=True)).to_be_visible()
+            wind_on(order, LOOK_MS, order.get_by_text("Stale since").is_hidden)
+        ledger.wait_folded()
+
+    def test_a_question_that_is_never_answered_ends_with_a_word(self, browser, ledger):
+        with opened(browser, ledger.address, "#/orders/ord%2F1") as page:
+            expect(page.locator(".headline")).to_be_visible()
+            ledger.worker.freeze()
+            try:
+                go(page, "#/quarantine")
+                expect(page.locator("main")).to_contain_text("Reading the quarantine")
+                wind_on(page, 31_000, page.get_by_text("The worker does not answer").is_visible)
+            finally:
+                ledger.worker.go_on()
+            page.get_by_role("button", name="Try again").click()
+            expect(page.locator("main")).to_contain_text("amount_negative")
+        ledger.wait_folded()
+
+    def test_a_page_that_did_not_come_whole_says_so_and_can_be_tried_again(self, browser, ledger):
+        with opened(browser, ledger.address) as page:
+            page.route("**/currencies.json", lambda route: route.abort(), times=1)
+            page.reload()
+            expect(page.get_by_role("alert")).to_contain_text("The worker does not answer")
+            page.get_by_role("button", name="Try again").click()
+            expect(page.get_by_text("Live", exact=True)).to_be_visible()
+
+
+def test_an_empty_ledger_says_so_on_each_page(browser, kafka, tmp_path):
+    env = environment(kafka.bootstrap, tmp_path)
+    with WorkerProcess(env) as worker:
+        worker.wait_ready(90)
+        address = f"http://127.0.0.1:{env['LEDGER_WEB_PORT']}"
+        with opened(browser, address, token="") as page:
+            expect(page.locator("main")).to_contain_text("Nothing was paid yet.")
+            for at, word in {
+                "#/orders": "No order yet.",
+                "#/anomalies": "None: everything fits together.",
+                "#/quarantine": "Nothing here",
+                "#/search?q=nobody": "Nothing has this id.",
+            }.items():
+                go(page, at)
+                expect(page.locator("main")).to_contain_text(word)
+
+
+def _count(page: Page, title: str, name: str) -> int:
+    """Return what the overview counts; it shows nothing of what there was none."""
+    counts = row(card(page, title), name).get_by_role("cell").all_inner_texts()
+    return int(counts[0].replace(",", "")) if counts else 0
+
+
+def _ago(days: int) -> int:
+    return NOW_S - days * 86_400
+
+
+def _day(ago: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(_ago(ago)))
