@@ -6,9 +6,13 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from cli.metrics_table import PAGE, programs, with_tables
 
@@ -161,6 +165,42 @@ def test_panels_have_their_data_from_the_source_that_is_chosen_and_do_not_overla
         places |= taken
         for target in panel.get("targets", ()):
             assert target["datasource"]["uid"] == "${datasource}"
+
+
+def lost(given: Any, kept: Any, path: str = "") -> Iterator[str]:
+    """Yield where a document has something that is not in the other."""
+    if isinstance(given, dict) and isinstance(kept, dict):
+        for name, value in given.items():
+            if name in kept:
+                yield from lost(value, kept[name], f"{path}/{name}")
+            else:
+                yield f"{path}/{name}"
+    elif isinstance(given, list) and isinstance(kept, list) and len(given) == len(kept):
+        for number, pair in enumerate(zip(given, kept, strict=True)):
+            yield from lost(*pair, f"{path}/{number}")
+    elif given != kept:
+        yield path
+
+
+def unknown_to_grafana(dashboard: dict[str, Any]) -> list[str]:
+    """Return what Grafana's own types for a dashboard, its panels and queries have no place for."""
+    register_default_plugins()
+    kept = JSONEncoder(sort_keys=True).encode(Dashboard.from_json(dashboard))
+    return list(lost(dashboard, json.loads(kept)))
+
+
+def test_grafana_s_own_types_have_a_place_for_all_of_the_dashboard():
+    assert unknown_to_grafana(DASHBOARD) == []
+
+
+def test_they_have_none_for_a_misspelt_field_wherever_it_is():
+    wrong = json.loads(json.dumps(DASHBOARD))
+    panel = next(each for each in wrong["panels"] if each["type"] == "timeseries")
+    wrong["refesh"] = "30s"
+    panel["options"]["legnd"] = panel["fieldConfig"]["defaults"]["unti"] = {}
+    panel["targets"][0]["exrp"] = "up"
+    found = {path.rpartition("/")[2] for path in unknown_to_grafana(wrong)}
+    assert found == {"refesh", "legnd", "unti", "exrp"}
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
