@@ -10,6 +10,7 @@ from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm
 from runtime.kafka import KafkaSettings
 from runtime.logs import LogFormat, LogLevel
 from runtime.settings import Port, SettingsError, setting
+from runtime.traces import Traces, check_traces
 from runtime.trust import Form, ToleranceSeconds, WebhookSecrets
 
 _MIB: Final = 1024 * 1024
@@ -66,10 +67,12 @@ class IngestSettings(KafkaSettings, frozen=True, kw_only=True):
         LogFormat, setting("`json`, `pretty`, or `auto`: pretty on a terminal")
     ] = "auto"
     log_level: Annotated[LogLevel, setting("`debug`, `info`, `warning` or `error`")] = "info"
+    traces: Traces = "off"
 
     def check(self) -> None:
         """Refuse to start where nobody's signature could be checked, unless told so."""
         super().check()
+        check_traces(self.traces)
         if self.ingest_metrics_port == self.ingest_port:
             raise SettingsError(
                 f"LEDGER_INGEST_METRICS_PORT={self.ingest_metrics_port} is LEDGER_INGEST_PORT, "

@@ -10,6 +10,7 @@ from ledger.truth import Trust
 from runtime.logs import LogFormat, LogLevel
 from runtime.rules import RuleSettings
 from runtime.settings import Port, Secret, SettingsError, setting
+from runtime.traces import Traces, check_traces
 from runtime.trust import Form, OldWebhookSecrets, ToleranceSeconds, WebhookSecrets, trust_of
 
 # Below that a database would do little else than flush its write buffers.
@@ -50,10 +51,12 @@ class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
         LogFormat, setting("`json`, `pretty`, or `auto`: pretty on a terminal")
     ] = "auto"
     log_level: Annotated[LogLevel, setting("`debug`, `info`, `warning` or `error`")] = "info"
+    traces: Traces = "off"
 
     def check(self) -> None:
         """Refuse views for a network without a token, and less memory than the tables take."""
         super().check()
+        check_traces(self.traces)
         self.check_web_bind(self.web_bind)
         databases = len(TABLES) * self.partitions
         if self.table_memory_mb < _LEAST_MIB_A_DATABASE * databases:
