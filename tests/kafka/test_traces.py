@@ -4,6 +4,7 @@ What ingress says of a delivery is in tests/ingest/test_spans.py.
 """
 
 import asyncio
+import base64
 import contextlib
 import json
 import signal
@@ -20,6 +21,7 @@ from cli.kafka import EmbeddedKafka
 from cli.sender import signed_headers
 from runtime.partitions import partition_for
 from runtime.topics import TopicSettings, ensure_topics
+from runtime.traces import TRACEPARENT
 from tests.kafka.harness import (
     PARTITIONS,
     WorkerProcess,
@@ -28,6 +30,7 @@ from tests.kafka.harness import (
     group_of,
     names_of,
     read_topic,
+    run,
     until,
     wait_folded,
 )
@@ -216,6 +219,25 @@ def test_what_is_folded_together_goes_on_as_the_last_one_s_trace_with_links(kafk
         assert last[-1].attributes["ledger.order.version"] == 2
         (document,) = running.records(names_of(running.env).orders)
         assert dict(document.headers)["traceparent"] == last[0].traceparent
+
+
+def test_what_is_proven_and_verified_has_the_header_and_does_not_mind(traced, tmp_path):
+    assert traced.deliver(paid("evt_8", payment="pay_8", order="ord_8")) == 200
+    wait_folded(traced.env, traced.worker)
+    code, said = run(traced.env, "verify")
+    assert code == 0, said
+    status, proof = traced.worker.get("/orders/ord_8/proof")
+    assert status == 200
+    ((_, traceparent),) = [
+        each for each in proof["records"][0]["headers"] if each[0] == TRACEPARENT
+    ]
+    assert base64.b64decode(traceparent).startswith(b"00-")
+    (tmp_path / "proof.json").write_text(json.dumps(proof))
+    code, said = run(traced.env, "prove", tmp_path / "proof.json")
+    assert code == 0, said
+    status, told = traced.worker.get("/orders/ord_8/events?raw=true")
+    assert status == 200
+    assert TRACEPARENT in told["deliveries"][0]["headers"]
 
 
 @pytest.mark.parametrize("trouble", ["away", "silent"])
