@@ -100,8 +100,9 @@ format: $(READY) ## format the code, and mend what the linter can mend
 	$(BIN)/ruff check --fix .
 
 lock: $(READY) ## lock the dependencies in requirements/; FLAGS=--upgrade takes the newest
-	$(COMPILE) $(FLAGS) --group dev pyproject.toml --output-file requirements/dev.txt
-	$(COMPILE) --constraints requirements/dev.txt pyproject.toml \
+	$(COMPILE) $(FLAGS) --group dev --extra tracing pyproject.toml \
+		--output-file requirements/dev.txt
+	$(COMPILE) --constraints requirements/dev.txt --extra tracing pyproject.toml \
 		--output-file requirements/runtime.txt
 	$(BIN)/python -c "$(BUILD_TOOLS)" | $(COMPILE) --constraints requirements/dev.txt - \
 		--output-file requirements/build.txt

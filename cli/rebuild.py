@@ -121,6 +121,8 @@ def _worker(plan: _Plan, environment: Mapping[str, str]) -> Iterator[Command]:
         "LEDGER_WEB_HOST": "127.0.0.1",
         "LEDGER_WEB_PORT": str(free_port()),
         "LEDGER_LOG_FORMAT": "json",
+        # What it folds was traced when it came.
+        "LEDGER_TRACES": "off",
     }
     with (plan.folder / "worker.log").open("a", buffering=1) as log:
         command = Command("worker", {**environment, **ours}, lambda line: print(line, file=log))

@@ -28,6 +28,8 @@ from runtime.logs import configure
 from runtime.settings import SettingsError
 
 if TYPE_CHECKING:
+    from ingest.spans import Spans
+
     app: Starlette
 
 _log = structlog.get_logger(__name__)
@@ -38,11 +40,13 @@ def create_app(
 ) -> Starlette:
     """Return ingress for these settings; ``log`` is Kafka unless a test brings its own.
 
-    ``tally`` counts what becomes of deliveries, for whoever serves the metrics.
+    ``tally`` counts what becomes of deliveries, for whoever serves the metrics. Call it in the
+    process that serves: what sends spans has a thread.
     """
     kept = WebhookLog(settings) if log is None else log
     counted = Tally() if tally is None else tally
     readiness = Readiness(kept)
+    spans = _new_spans(settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -56,13 +60,15 @@ def create_app(
             if looking:
                 looking.cancel()
             await kept.close()
+            if spans is not None:
+                await asyncio.to_thread(spans.close)
 
     async def answer_bug(_request: Request, _error: Exception) -> Response:
         """Answer a bug; the server logs it, with its traceback, after this."""
         counted.failed()
         return BUG
 
-    webhooks = WebhookEndpoint(settings, kept, counted)
+    webhooks = WebhookEndpoint(settings, kept, counted, spans)
     routes = [
         Route(WEBHOOKS_PATH, webhooks, methods=["POST"]),
         Route("/healthz", alive),
@@ -78,16 +84,26 @@ def create_app(
     return application
 
 
+def _new_spans(settings: IngestSettings) -> "Spans | None":
+    if settings.traces == "off":
+        return None
+    # OpenTelemetry takes time to import, and memory.
+    from ingest.spans import Spans  # noqa: PLC0415
+    from runtime.tracing import Tracing  # noqa: PLC0415
+
+    return Spans(Tracing("plexy-ledger-ingest"))
+
+
 def __getattr__(name: str) -> Starlette:
     """Make ``app`` when a server asks for it: to import this module takes no settings."""
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
         settings = IngestSettings.from_environment(os.environ)
+        configure(settings.log_format, settings.log_level)
+        return create_app(settings)
     except SettingsError as error:
         raise SystemExit(f"ingest can't start: {error}") from None
-    configure(settings.log_format, settings.log_level)
-    return create_app(settings)
 
 
 async def _answer_http_error(_request: Request, error: Exception) -> Response:

@@ -4,7 +4,7 @@ In: a request's headers and body. Out: the record for the log of record, or for 
 Never: a change to the body; the log keeps what Plexy sent and signed, byte for byte.
 """
 
-from typing import Annotated, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Self
 
 import msgspec
 from starlette.types import Scope
@@ -13,6 +13,9 @@ from ledger.envelope import MAX_ID_BYTES, Envelope
 from ledger.rejected import HTTP, rejected_record
 from ledger.rejections import Rejection
 from ledger.topics import TopicNames
+
+if TYPE_CHECKING:
+    from ingest.spans import DeliverySpan
 
 
 class Record(NamedTuple):
@@ -28,16 +31,18 @@ class Record(NamedTuple):
 class Delivery(NamedTuple):
     """What a request's head says, and when it arrived, in Unix milliseconds.
 
-    ``content_length`` is ``None`` where the body comes in chunks of unknown number.
+    ``content_length`` is ``None`` where the body comes in chunks of unknown number, ``span`` where
+    deliveries are not traced.
     """
 
     signature: bytes
     content_type: bytes
     content_length: int | None
     received_at_ms: int
+    span: "DeliverySpan | None" = None
 
     @classmethod
-    def of(cls, scope: Scope, received_at_ms: int) -> Self:
+    def of(cls, scope: Scope, received_at_ms: int, span: "DeliverySpan | None" = None) -> Self:
         """Read an ASGI request's headers; a repeated one is joined by commas (RFC 9110, 5.3)."""
         signatures: list[bytes] = []
         content_types: list[bytes] = []
@@ -49,7 +54,8 @@ class Delivery(NamedTuple):
                 content_types.append(value)
             elif name == b"content-length" and value.isdigit():
                 content_length = int(value)
-        return cls(b",".join(signatures), b",".join(content_types), content_length, received_at_ms)
+        signature, content_type = b",".join(signatures), b",".join(content_types)
+        return cls(signature, content_type, content_length, received_at_ms, span)
 
     @property
     def is_json(self) -> bool:
@@ -58,13 +64,19 @@ class Delivery(NamedTuple):
             return True
         return self.content_type.partition(b";")[0].strip().lower() == b"application/json"
 
+    def fail(self, error: BaseException) -> None:
+        """End its span with a bug."""
+        if self.span is not None:
+            self.span.fail(error)
+
     def headers(self) -> list[tuple[str, bytes]]:
         """Return what is kept beside the body: the whole log can be checked again later."""
-        return [
+        kept = [
             ("plexy-signature", self.signature),
             ("received-at-ms", b"%d" % self.received_at_ms),
             ("content-type", self.content_type),
         ]
+        return kept if self.span is None else kept + self.span.headers()
 
 
 def webhook_record(

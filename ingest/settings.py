@@ -11,6 +11,7 @@ from runtime.addresses import LOOPBACK, IngestHost, IngestMetricsHost, IngestMet
 from runtime.kafka import KafkaSettings
 from runtime.logs import LogFormat, LogLevel
 from runtime.settings import SettingsError, setting
+from runtime.traces import Traces, check_traces
 from runtime.trust import AllowUnsigned, Form, ToleranceSeconds, WebhookSecrets
 
 _MIB: Final = 1024 * 1024
@@ -53,10 +54,12 @@ class IngestSettings(KafkaSettings, frozen=True, kw_only=True):
     ] = float(LONGEST_ANSWER_S)
     log_format: LogFormat = "auto"
     log_level: LogLevel = "info"
+    traces: Traces = "off"
 
     def check(self) -> None:
         """Refuse to start where nobody's signature could be checked, unless told so."""
         super().check()
+        check_traces(self.traces)
         if self.ingest_metrics_port == self.ingest_port:
             raise SettingsError(
                 f"LEDGER_INGEST_METRICS_PORT={self.ingest_metrics_port} is LEDGER_INGEST_PORT, "

@@ -7,7 +7,7 @@ judgement of what the event says, or any other work: whatever is made of it is m
 
 import asyncio
 import time
-from typing import Final, NamedTuple, assert_never
+from typing import TYPE_CHECKING, Final, NamedTuple, assert_never
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -31,6 +31,9 @@ from ledger.rejections import Rejection
 from ledger.signature import SignatureFault, verify
 from runtime.lines import FrequentLog
 
+if TYPE_CHECKING:
+    from ingest.spans import Spans
+
 WEBHOOKS_PATH: Final = "/webhooks/plexy"
 
 # Of the time until the answer is due, a slow body may take this share, so that the log always has
@@ -47,7 +50,7 @@ _log = FrequentLog()
 class _Outcome(NamedTuple):
     """What becomes of a delivery; without ``answer``, its sender has gone, or will hear its place.
 
-    With ``record``, it holds only once the log has that.
+    With ``record``, it holds only once the log has that, at ``place``.
     """
 
     name: str
@@ -55,6 +58,7 @@ class _Outcome(NamedTuple):
     event_id: str | None = None
     event_type: str | None = None
     record: Record | None = None
+    place: Place | None = None
 
 
 class WebhookEndpoint:
@@ -62,12 +66,15 @@ class WebhookEndpoint:
 
     path = WEBHOOKS_PATH.encode()
 
-    def __init__(self, settings: IngestSettings, log: Log, tally: Tally) -> None:
+    def __init__(
+        self, settings: IngestSettings, log: Log, tally: Tally, spans: "Spans | None" = None
+    ) -> None:
         self._settings = settings
         self._tally = tally
         # What hears of a bug on the way of whole requests.
         self.failed = tally.failed
         self._log = log
+        self._spans = spans
         self._names = settings.names
         self._secrets = [secret.reveal().encode() for secret in settings.webhook_secrets]
         self._deliveries = Deliveries(settings.max_in_flight)
@@ -79,9 +86,14 @@ class WebhookEndpoint:
         """Take one delivery, whose body may still be arriving."""
         arrived = asyncio.get_running_loop().time()
         started = time.perf_counter()
-        delivery = Delivery.of(scope, received_at_ms=time.time_ns() // 1_000_000)
-        outcome = self._refuse_by_head(delivery) or await self._read(delivery, receive, arrived)
-        self._report(outcome, time.perf_counter() - started)
+        span = None if self._spans is None else self._spans.arrived(scope["headers"])
+        delivery = Delivery.of(scope, time.time_ns() // 1_000_000, span)
+        try:
+            outcome = self._refuse_by_head(delivery) or await self._read(delivery, receive, arrived)
+        except BaseException as error:
+            delivery.fail(error)
+            raise
+        self._report(delivery, outcome, time.perf_counter() - started)
         if outcome.answer is not None:
             await outcome.answer(scope, receive, send)
 
@@ -92,18 +104,30 @@ class WebhookEndpoint:
         time that a delivery takes.
         """
         started = time.perf_counter()
-        delivery = Delivery.of({"headers": headers}, received_at_ms=time.time_ns() // 1_000_000)
+        span = None if self._spans is None else self._spans.arrived(headers)
+        delivery = Delivery.of({"headers": headers}, time.time_ns() // 1_000_000, span)
+        try:
+            return self._take(delivery, body, started)
+        except BaseException as error:
+            delivery.fail(error)
+            raise
+
+    def _take(self, delivery: Delivery, body: bytes, started: float) -> Response | Waiting:
         outcome = self._refuse_by_head(delivery) or self._judge(delivery, body)
         if outcome.record is None:
-            return self._answer(outcome, started)
+            return self._answer(delivery, outcome, started)
         until = asyncio.get_running_loop().time() + self._append_within_s
         kept = self._append(outcome.record, until)
         if kept is None:
-            return self._answer(_overloaded(), started)
+            return self._answer(delivery, _overloaded(), started)
 
         def settle() -> Response:
             self._deliveries.release()
-            return self._answer(_settled(outcome, kept), started)
+            try:
+                return self._answer(delivery, _settled(outcome, kept), started)
+            except BaseException as error:
+                delivery.fail(error)
+                raise
 
         return Waiting(kept, settle)
 
@@ -165,6 +189,8 @@ class WebhookEndpoint:
         fault = self._signature_fault(delivery, body)
         if fault is not None:
             return _refused(fault, self._explain(fault))
+        if delivery.span is not None:
+            delivery.span.go_on()
         envelope = decode_envelope(body)
         match envelope:
             case Envelope():
@@ -221,14 +247,14 @@ class WebhookEndpoint:
         limit = self._settings.max_body_bytes
         return _refused("body_too_large", f"expected a body of at most {limit} bytes")
 
-    def _answer(self, outcome: _Outcome, started: float) -> Response:
-        self._report(outcome, time.perf_counter() - started)
+    def _answer(self, delivery: Delivery, outcome: _Outcome, started: float) -> Response:
+        self._report(delivery, outcome, time.perf_counter() - started)
         if outcome.answer is None:
             raise AssertionError("a delivery that arrived whole has a sender")
         return outcome.answer
 
-    def _report(self, outcome: _Outcome, took_s: float) -> None:
-        """Count a delivery, and log its one line."""
+    def _report(self, delivery: Delivery, outcome: _Outcome, took_s: float) -> None:
+        """Count a delivery, log its one line, and end its span."""
         record = outcome.record
         self._tally.delivered(outcome.name, took_s, len(record.value) if record else 0)
         _log.info(
@@ -238,6 +264,10 @@ class WebhookEndpoint:
             outcome=outcome.name,
             ms=round(took_s * 1000, 1),
         )
+        if delivery.span is not None:
+            status = outcome.answer.status_code if outcome.answer else None
+            topic = record.topic if record else None
+            delivery.span.end(outcome.name, status, outcome.event_id, topic, outcome.place)
 
 
 def _refused(code: str, detail: str) -> _Outcome:
@@ -258,9 +288,9 @@ def _settled(outcome: _Outcome, kept: asyncio.Future[Place]) -> _Outcome:
     """Return what became of a delivery whose record is kept, or is not."""
     error = kept.exception()
     if error is None:
-        if outcome.name is _ACCEPTED:
-            return outcome._replace(answer=Received(kept.result()))
-        return outcome
+        place = kept.result()
+        answer = Received(place) if outcome.name is _ACCEPTED else outcome.answer
+        return outcome._replace(answer=answer, place=place)
     if not isinstance(error, LogUnavailableError):
         raise error
     detail = f"{error}; the delivery is not kept, deliver it again"

@@ -119,13 +119,18 @@ class Rejected(msgspec.Struct, frozen=True):
 
 
 class Deduplicated(msgspec.Struct):
-    """What a run of records amounts to; ``counts`` is by outcome, for logs and metrics."""
+    """What a run of records amounts to; ``outcomes`` has a name for each record, in their order."""
 
     progress: Progress
     events: list[Event]
     seen: dict[bytes, Seen]
     rejected: list[Rejected]
-    counts: Counter[str]
+    outcomes: list[str]
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many records came to each outcome, for logs and metrics."""
+        return Counter(self.outcomes)
 
 
 def deduplicate(
@@ -141,7 +146,7 @@ def deduplicate(
     far the log was judged with it: what is up to there was published, and is passed over. ``seen``
     of the result is what is remembered now of each id that was new or came again.
     """
-    result = Deduplicated(progress=progress, events=[], seen={}, rejected=[], counts=Counter())
+    result = Deduplicated(progress=progress, events=[], seen={}, rejected=[], outcomes=[])
     for record in records:
         if record.offset <= progress.offset:
             _pass_over(record, progress, result)
@@ -177,7 +182,7 @@ def _pass_over(record: Record, progress: Progress, result: Deduplicated) -> None
             f"all that was judged up to offset {progress.offset}: the log was made anew. "
             "`plexy-ledger rebuild` folds the whole log of record anew"
         )
-    result.counts["replayed"] += 1
+    result.outcomes.append("replayed")
 
 
 def _judge(
@@ -202,7 +207,7 @@ def _judge(
     digest = content_digest(envelope)
     if first is not None and first.last_offset >= record.offset:
         # Only a part of what was seen reached the table; all of it was published before.
-        result.counts["replayed"] += 1
+        result.outcomes.append("replayed")
         return
     if first is None or result.progress.forgets(first, forget_after_ms):
         result.seen[key] = Seen(digest, record.offset, result.progress.timestamp_ms)
@@ -210,7 +215,7 @@ def _judge(
         return
     result.seen[key] = first.repeated(record.offset)
     if first.digest == digest:
-        result.counts["duplicate"] += 1
+        result.outcomes.append("duplicate")
     else:
         detail = f"the id was first seen at offset {first.offset} with other content"
         rejection = Rejection(reason=Reason.EVENT_ID_REUSED, detail=detail, field="id")
@@ -222,9 +227,9 @@ def _take(record: Record, envelope: Envelope, names: FieldNames, result: Dedupli
     match event:
         case Event():
             result.events.append(event)
-            result.counts["folded"] += 1
+            result.outcomes.append("folded")
         case Unfolded():
-            result.counts[f"unfolded.{event.type}"] += 1
+            result.outcomes.append(f"unfolded.{event.type}")
         case Rejection():
             _reject(record, envelope.id, event, result)
         case _:
@@ -235,4 +240,4 @@ def _reject(
     record: Record, event_id: str | None, rejection: Rejection, result: Deduplicated
 ) -> None:
     result.rejected.append(Rejected(record, event_id, rejection))
-    result.counts[f"rejected.{rejection.reason}"] += 1
+    result.outcomes.append(f"rejected.{rejection.reason}")

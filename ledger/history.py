@@ -8,7 +8,7 @@ A delivery's time is the one of its arrival. What *occurred* earlier may have ar
 counts from then on.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -198,7 +198,7 @@ def _judge(records: Iterable[SignedRecord], rules: Rules) -> list[_Judged]:
         for seen in result.seen.values():
             known[place] = seen
         event = result.events[0] if result.events else None
-        outcome, detail = _outcome(result.counts), ""
+        outcome, detail = _outcome(result.outcomes), ""
         if result.rejected:
             rejection = result.rejected[0].rejection
             outcome, detail = str(rejection.reason), rejection.detail
@@ -208,9 +208,9 @@ def _judge(records: Iterable[SignedRecord], rules: Rules) -> list[_Judged]:
     return judged
 
 
-def _outcome(counts: Mapping[str, int]) -> str:
-    """Return the name under which the one record was counted, without its type or reason."""
-    (name,) = counts
+def _outcome(outcomes: list[str]) -> str:
+    """Return the outcome of the one record, without its type or reason."""
+    (name,) = outcomes
     return name.partition(".")[0]
 
 

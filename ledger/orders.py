@@ -69,6 +69,11 @@ class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
     order_id: str
     payments: dict[str, Snapshot] = {}
 
+    @property
+    def version(self) -> int:
+        """How many distinct facts it rests on: its document's version, 0 without a document."""
+        return sum(len(held.payment.events) for held in self.payments.values() if held.payment)
+
 
 def fold_orders(snapshots: Iterable[Snapshot], known: Mapping[str, Order]) -> dict[str, Order]:
     """Return the orders that changed; ``known`` are their states before."""
@@ -76,8 +81,7 @@ def fold_orders(snapshots: Iterable[Snapshot], known: Mapping[str, Order]) -> di
     for snapshot in snapshots:
         order_id = snapshot.order_id
         order = changed.get(order_id) or known.get(order_id) or Order(order_id)
-        held = order.payments.get(snapshot.payment_id)
-        if held is None or snapshot.version > held.version:
+        if snapshot.is_newer_than(order.payments.get(snapshot.payment_id)):
             if order_id not in changed:
                 # A dict of its own: the state before stays as it was.
                 order = changed[order_id] = Order(order_id, dict(order.payments))

@@ -129,6 +129,10 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True, gc=False):
     version: int
     payment: PaymentDocument | None
 
+    def is_newer_than(self, held: "Snapshot | None") -> bool:
+        """Return whether it says more of its payment than what is held of that."""
+        return held is None or self.version > held.version
+
 
 class FoldedPayments(msgspec.Struct):
     """What a run of events did: the payments that changed, and what must be published for it.

@@ -41,6 +41,9 @@ class RejectionHeaders(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"
     content_type: Annotated[str | _Absent, meaning("the delivery's content type, as it came")] = (
         UNSET
     )
+    traceparent: Annotated[
+        str | _Absent, meaning("the delivery's trace, if it was traced (W3C Trace Context)")
+    ] = UNSET
 
 
 class PutBackHeaders(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):

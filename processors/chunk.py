@@ -5,7 +5,7 @@ and, when its work has ended, that it is done. Never: done by a worker that had 
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -13,6 +13,9 @@ import msgspec
 from faust.types import TP
 
 from processors.offsets import ChunkOffsets
+from runtime.traces import TRACEPARENT
+
+Headers = Sequence[tuple[str, bytes]]
 
 
 class RevokedError(Exception):
@@ -22,6 +25,8 @@ class RevokedError(Exception):
 class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
     """What a worker needs of a record; ``timestamp`` is in Unix milliseconds.
 
+    ``traceparent`` is the header that names its trace, where this worker traces.
+
     aiokafka's own has twelve fields in a frozen dataclass, and takes 3 µs to make, this one 0.3.
     """
 
@@ -30,6 +35,12 @@ class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
     partition: int
     offset: int
     timestamp: int
+    traceparent: bytes | None = None
+
+    @property
+    def passed_on(self) -> Headers:
+        """The headers of what follows from it."""
+        return () if self.traceparent is None else ((TRACEPARENT, self.traceparent),)
 
 
 class ChunkConsumer(Protocol):
@@ -46,13 +57,15 @@ class ChunkConsumer(Protocol):
 class Chunk:
     """Consecutive records of one partition, as one fetch returned them."""
 
-    __slots__ = ("_consumer", "generation", "records", "tp")
+    __slots__ = ("_consumer", "generation", "records", "tp", "traced")
 
     def __init__(self, consumer: "ChunkConsumer", tp: TP, records: list[FetchedRecord]) -> None:
         self._consumer = consumer
         self.generation: int = consumer.app.consumer_generation_id
         self.tp = tp
         self.records = records
+        # Those that belong to a trace: mostly none.
+        self.traced = [record for record in records if record.traceparent is not None]
 
     def __repr__(self) -> str:
         first, last = self.records[0].offset, self.records[-1].offset

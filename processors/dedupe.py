@@ -6,7 +6,7 @@ key that is none. Never: an id that is deleted before it is forgotten.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from operator import attrgetter
 from typing import Final
@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from ledger.deduplication import (
     PROGRESS_KEY,
     START,
+    Deduplicated,
     Progress,
     Rejected,
     deduplicate,
@@ -26,8 +27,8 @@ from ledger.deduplication import (
 from ledger.rejected import rejected_record
 from ledger.wire import EVENTS, PROGRESS, SEEN
 from processors.batches import OutRecord
-from processors.chunk import Chunk
-from processors.effects import Effects
+from processors.chunk import Chunk, FetchedRecord, Headers
+from processors.effects import Effects, Told
 from processors.tables import ChunkTable
 from processors.topology import LedgerApp
 
@@ -54,11 +55,23 @@ def add_agent(app: LedgerApp) -> None:
         forgotten, progress = sweep(seen, chunk, progress, forget_after_ms)
         known = {key: SEEN.decode(value) for key, value in stored.items()}
         result = deduplicate(chunk.records, known, names, progress, forget_after_ms)
+        passed_on = {record.offset: record.passed_on for record in chunk.traced}
         effects.publish(
             app.names.events,
-            (OutRecord(event.payment_id.encode(), EVENTS.encode(event)) for event in result.events),
+            (
+                OutRecord(
+                    event.payment_id.encode(), EVENTS.encode(event), passed_on.get(event.offset, ())
+                )
+                for event in result.events
+            ),
         )
-        effects.publish(app.names.rejected, (_rejected(app, item) for item in result.rejected))
+        effects.publish(
+            app.names.rejected,
+            (
+                _rejected(app, item, passed_on.get(item.record.offset, ()))
+                for item in result.rejected
+            ),
+        )
         effects.keep((key, None) for key in forgotten if key not in result.seen)
         effects.keep((key, SEEN.encode(value)) for key, value in result.seen.items())
         effects.keep([(PROGRESS_KEY, PROGRESS.encode(result.progress))])
@@ -66,6 +79,7 @@ def add_agent(app: LedgerApp) -> None:
         effects.then(partial(tell, told, result.rejected))
         types = Counter(map(_type_of, result.events))
         effects.then(partial(app.metrics.judged, told, types))
+        effects.trace(_told(chunk, result))
 
     def tell(told: Counter[str], rejected: Iterable[Rejected]) -> None:
         counts.update(told)
@@ -107,10 +121,20 @@ def sweep(
     return forgettable(remembered, progress, forget_after_ms), searched
 
 
-def _rejected(app: LedgerApp, item: Rejected) -> OutRecord:
+def _told(chunk: Chunk, result: Deduplicated) -> Iterator[tuple[FetchedRecord, Told]]:
+    for record, outcome in zip(chunk.records, result.outcomes, strict=True):
+        if record.traceparent is not None:
+            event_id = (record.key or b"").decode(errors="replace")
+            # A type that nobody knows may be any text.
+            told = "unfolded" if outcome.startswith("unfolded") else outcome
+            yield record, {"ledger.event.id": event_id, "ledger.outcome": told}
+
+
+def _rejected(app: LedgerApp, item: Rejected, passed_on: Headers) -> OutRecord:
     source = (app.names.webhooks, item.record.partition, item.record.offset)
     body = item.record.value or b""
-    return OutRecord(*rejected_record(body, item.rejection, item.event_id, source))
+    key, body, headers = rejected_record(body, item.rejection, item.event_id, source)
+    return OutRecord(key, body, [*headers, *passed_on])
 
 
 def _warn(item: Rejected) -> None:

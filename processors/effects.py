@@ -13,17 +13,23 @@ objects of a chunk come and go one after another, and none waits for the broker'
 that the processor's caches have given up by then.
 """
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from aiokafka.structs import TopicPartition
 
 from processors.batches import BatchProducer, OutRecord, PartitionBatches, by_key, send
-from processors.chunk import Chunk
+from processors.chunk import Chunk, FetchedRecord
 from processors.lanes import Work
 from processors.tables import ChunkTable, Rows
 from processors.writers import Writer, Writers
+
+if TYPE_CHECKING:
+    from processors.spans import Spans
+
+Told = Mapping[str, str | int]
 
 
 class Effects:
@@ -40,6 +46,7 @@ class Effects:
         self._changelog = PartitionBatches(producer.create_batch)
         self._rows = Rows()
         self._then: list[Callable[[], None]] = []
+        self.told: list[tuple[FetchedRecord, Told]] = []
 
     def publish(self, topic: str, records: Iterable[OutRecord]) -> None:
         """Add records to a topic, each to the partition of its key."""
@@ -54,6 +61,14 @@ class Effects:
         for key, value in values:
             self._changelog.append(OutRecord(key, value))
             self._rows.put(key, value)
+
+    def trace(self, told: Iterable[tuple[FetchedRecord, Told]]) -> None:
+        """Say what became of each traced record, as attributes of its span.
+
+        Where none is, which is mostly so, nothing is asked, and so nothing of the fold is kept.
+        """
+        if self._chunk.traced:
+            self.told = list(told)
 
     def then(self, function: Callable[[], None]) -> None:
         """Call a function, to tell of the chunk, once all is written."""
@@ -86,9 +101,10 @@ class _App(Protocol):
     """What is needed of the worker."""
 
     writers: Writers
+    spans: "Spans | None"
 
 
-def folding(app: _App, table: ChunkTable, partitions: int, fold: Fold) -> Work:
+def folding(app: _App, hop: str, table: ChunkTable, partitions: int, fold: Fold) -> Work:
     """Return the work for a chunk: fold it, then write what follows from it.
 
     Where the right to write had to be taken back meanwhile it is folded once more: the table is
@@ -96,9 +112,12 @@ def folding(app: _App, table: ChunkTable, partitions: int, fold: Fold) -> Work:
     """
 
     async def fold_and_write(chunk: Chunk, writer: Writer) -> None:
+        begun_ns = time.time_ns()
         effects = Effects(writer, chunk, table, partitions)
         fold(chunk, effects)
         await effects.write()
+        if app.spans is not None and effects.told:
+            app.spans.tell(hop, chunk, begun_ns, effects.told)
 
     async def work(chunk: Chunk) -> None:
         await app.writers.write(chunk, partial(fold_and_write, chunk))

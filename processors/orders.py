@@ -5,15 +5,16 @@ tombstone for an order that all payments have left; state: the table ``orders``,
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from ledger.orders import Order, describe, fold_orders, new_anomalies
+from ledger.payments import Snapshot
 from ledger.wire import ORDER_DOCUMENTS, ORDERS, SNAPSHOTS
 from processors.anomalies import changes_of
 from processors.batches import OutRecord
-from processors.chunk import Chunk
-from processors.effects import Effects
+from processors.chunk import Chunk, FetchedRecord, Headers
+from processors.effects import Effects, Told
 from processors.topology import LedgerApp
 
 
@@ -27,16 +28,46 @@ def add_agent(app: LedgerApp) -> None:
         known = {key.decode(): ORDERS.decode(value) for key, value in stored.items()}
         changed = fold_orders(snapshots, known)
         appeared: Counter[str] = Counter()
-        effects.publish(app.names.orders, _documents(changed, known, appeared))
+        # Of several records of an order, its document names the last one's trace.
+        passed_on = {(each.key or b"").decode(): each.passed_on for each in chunk.traced}
+        effects.publish(app.names.orders, _documents(changed, known, appeared, passed_on))
         effects.keep((key.encode(), ORDERS.encode(value)) for key, value in changed.items())
         effects.then(partial(app.metrics.appeared, appeared))
         effects.then(partial(app.anomalies.changed, chunk.partition, changes_of(changed, known)))
+        effects.trace(_told(chunk, snapshots, changed, known))
 
     app.add_hop("orders", app.names.payments, "orders", fold)
 
 
+def _told(
+    chunk: Chunk,
+    snapshots: Sequence[Snapshot],
+    changed: Mapping[str, Order],
+    known: Mapping[str, Order],
+) -> Iterator[tuple[FetchedRecord, Told]]:
+    for record, snapshot in zip(chunk.records, snapshots, strict=True):
+        if record.traceparent is None:
+            continue
+        order_id, payment_id = snapshot.order_id, snapshot.payment_id
+        before = known.get(order_id)
+        order = changed.get(order_id) or before
+        is_new = before is None or snapshot.is_newer_than(before.payments.get(payment_id))
+        yield (
+            record,
+            {
+                "ledger.payment.id": payment_id,
+                "ledger.order.id": order_id,
+                "ledger.order.version": order.version if order else 0,
+                "ledger.outcome": "folded" if is_new else "known",
+            },
+        )
+
+
 def _documents(
-    changed: Mapping[str, Order], known: Mapping[str, Order], appeared: Counter[str]
+    changed: Mapping[str, Order],
+    known: Mapping[str, Order],
+    appeared: Counter[str],
+    passed_on: Mapping[str, Headers],
 ) -> Iterator[OutRecord]:
     """Yield the documents of orders that changed, and count the anomalies that are new to them."""
     for order_id, order in changed.items():
@@ -45,4 +76,4 @@ def _documents(
         if document is not None:
             value = ORDER_DOCUMENTS.encode(document)
             appeared.update(new_anomalies(document, known.get(order_id)))
-        yield OutRecord(order_id.encode(), value)
+        yield OutRecord(order_id.encode(), value, passed_on.get(order_id, ()))

@@ -4,18 +4,18 @@ In: chunks of ``ledger.events``. Out: journal entries to ``ledger.entries``, sna
 ``ledger.payments`` by order id; state: the table ``payments``, by payment id.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import structlog
 
 from ledger.activity import activity_of
 from ledger.events import Event
-from ledger.payments import fold_payments
+from ledger.payments import FoldedPayments, fold_payments
 from ledger.wire import ENTRIES, EVENTS, PAYMENTS, SNAPSHOTS
 from processors.batches import OutRecord
-from processors.chunk import Chunk
-from processors.effects import Effects
+from processors.chunk import Chunk, FetchedRecord
+from processors.effects import Effects, Told
 from processors.metrics import WorkerMetrics
 from processors.topology import LedgerApp
 
@@ -31,14 +31,27 @@ def add_agent(app: LedgerApp) -> None:
         stored = payments.read_chunk(chunk.partition, chunk.keys)
         known = {key.decode(): PAYMENTS.decode(value) for key, value in stored.items()}
         folded = fold_payments(events, known)
+        # Of several records of a payment, what follows from them names the last one's trace.
+        passed_on = {(each.key or b"").decode(): each.passed_on for each in chunk.traced}
         effects.publish(
             app.names.entries,
-            (OutRecord(entry.entry_id.encode(), ENTRIES.encode(entry)) for entry in folded.entries),
+            (
+                OutRecord(
+                    entry.entry_id.encode(),
+                    ENTRIES.encode(entry),
+                    passed_on.get(entry.payment_id, ()),
+                )
+                for entry in folded.entries
+            ),
         )
         effects.publish(
             app.names.payments,
             (
-                OutRecord(snapshot.order_id.encode(), SNAPSHOTS.encode(snapshot))
+                OutRecord(
+                    snapshot.order_id.encode(),
+                    SNAPSHOTS.encode(snapshot),
+                    passed_on.get(snapshot.payment_id, ()),
+                )
                 for snapshot in folded.snapshots
             ),
         )
@@ -47,8 +60,31 @@ def add_agent(app: LedgerApp) -> None:
         )
         effects.then(partial(app.sums.changed, chunk.partition, activity_of(folded.entries)))
         effects.then(partial(_tell, app.metrics, folded.reused))
+        effects.trace(_told(chunk, events, folded))
 
     app.add_hop("payments", app.names.events, "payments", fold)
+
+
+def _told(
+    chunk: Chunk, events: Sequence[Event], folded: FoldedPayments
+) -> Iterator[tuple[FetchedRecord, Told]]:
+    reused = {event.event_id for event in folded.reused}
+    for record, event in zip(chunk.records, events, strict=True):
+        if record.traceparent is None:
+            continue
+        payment = folded.payments.get(event.payment_id)
+        if payment is not None and payment.facts[event.event_id] is event:
+            outcome = "folded"
+        else:
+            outcome = "event_id_reused" if event.event_id in reused else "known"
+        yield (
+            record,
+            {
+                "ledger.event.id": event.event_id,
+                "ledger.payment.id": event.payment_id,
+                "ledger.outcome": outcome,
+            },
+        )
 
 
 def _tell(metrics: WorkerMetrics, reused: Sequence[Event]) -> None:

@@ -11,6 +11,7 @@ from runtime.addresses import LOOPBACK, ApiToken, WebBind, WebPort
 from runtime.logs import LogFormat, LogLevel
 from runtime.rules import RuleSettings
 from runtime.settings import SettingsError, setting
+from runtime.traces import Traces, check_traces
 from runtime.trust import Form, OldWebhookSecrets, ToleranceSeconds, WebhookSecrets, trust_of
 
 # Below that a database would do little else than flush its write buffers.
@@ -47,10 +48,12 @@ class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
     ] = 4000
     log_format: LogFormat = "auto"
     log_level: LogLevel = "info"
+    traces: Traces = "off"
 
     def check(self) -> None:
         """Refuse views for a network without a token, and less memory than the tables take."""
         super().check()
+        check_traces(self.traces)
         self.check_web_bind(self.web_bind)
         databases = len(TABLES) * self.partitions
         if self.table_memory_mb < _LEAST_MIB_A_DATABASE * databases:

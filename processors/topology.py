@@ -3,7 +3,8 @@
 In: ``WorkerSettings``. Out: an app that ``faust worker`` or ``processors.worker`` runs.
 """
 
-from typing import Any, Final
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
 
 import faust
 import structlog
@@ -29,6 +30,9 @@ from processors.topic_reader import TopicReader
 from processors.transport import Transport
 from processors.writers import Writers
 from runtime.topics import ensure_topics
+
+if TYPE_CHECKING:
+    from processors.spans import Spans
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +60,7 @@ class LedgerApp(faust.App):
         self.names = settings.names
         self.metrics = WorkerMetrics()
         self.recent = LastSeconds()
+        self.spans = _new_spans(settings)
         self.hops: dict[str, str] = {}
         self.writers = Writers(self, settings.group_id)
         self.transport = Transport(self.conf.broker_consumer, self)
@@ -124,6 +129,8 @@ class LedgerApp(faust.App):
         await super().on_stop()
         await self.writers.close()
         await self.reader.close()
+        if self.spans is not None:
+            await asyncio.to_thread(self.spans.close)
 
     def chunked(self, topic: str) -> Any:
         """Declare a topic whose events are chunks, and whose offsets the transport commits."""
@@ -132,7 +139,7 @@ class LedgerApp(faust.App):
     def add_hop(self, name: str, topic: str, table: TableName, fold: Fold) -> None:
         """Declare an agent that folds a topic's chunks into a table."""
         self.hops[topic] = name
-        folds = folding(self, self.chunk_tables[table], self.settings.partitions, fold)
+        folds = folding(self, name, self.chunk_tables[table], self.settings.partitions, fold)
         work = self.metrics.timed(name, folds)
 
         async def agent(chunks: Any) -> None:
@@ -210,6 +217,16 @@ def new_app(
     )
     app.setup(settings)
     return app
+
+
+def _new_spans(settings: WorkerSettings) -> "Spans | None":
+    if settings.traces == "off":
+        return None
+    # OpenTelemetry takes time to import, and memory.
+    from processors.spans import Spans  # noqa: PLC0415
+    from runtime.tracing import Tracing  # noqa: PLC0415
+
+    return Spans(Tracing("plexy-ledger-worker"), settings.group_id)
 
 
 def _credentials(settings: WorkerSettings) -> Any:

@@ -34,6 +34,7 @@ from faust.types.tuples import ConsumerMessage
 from processors.changelogs import ends_of_records
 from processors.chunk import Chunk, FetchedRecord
 from processors.offsets import ChunkOffsets
+from runtime.traces import TRACEPARENT
 
 # One chunk that is worked on and one that waits keep a partition busy; more only adds latency.
 _MAX_IN_FLIGHT: Final = 2
@@ -81,10 +82,11 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         loop = asyncio.get_running_loop()
         until = loop.time() + (timeout or 0)
         fetcher = consumer._fetcher  # noqa: SLF001
+        make = _record if cast("Any", self.app).spans is None else _traced_record
         while True:
             for result in fetcher._records.values():  # noqa: SLF001
                 if isinstance(result, FetchResult) and result.has_more():
-                    result._partition_records._consumer_record = _record  # noqa: SLF001
+                    result._partition_records._consumer_record = make  # noqa: SLF001
             fetched = await super()._fetch_records(consumer, active_partitions, 0, max_records)
             remaining_s = until - loop.time()
             if fetched or remaining_s <= 0:
@@ -379,6 +381,15 @@ codecs.register("chunk", _PassThrough())
 def _record(tp: TopicPartition, record: Any) -> FetchedRecord:
     """Make a record of what aiokafka read; called for each, so by position."""
     return FetchedRecord(record.key, record.value, tp.partition, record.offset, record.timestamp)
+
+
+def _traced_record(tp: TopicPartition, record: Any) -> FetchedRecord:
+    """Make a record with the header that names its trace, if it has one."""
+    for name, value in record.headers:
+        if name == TRACEPARENT:
+            place = (tp.partition, record.offset, record.timestamp)
+            return FetchedRecord(record.key, record.value, *place, value)
+    return _record(tp, record)
 
 
 def _message(chunk: Chunk) -> ConsumerMessage:

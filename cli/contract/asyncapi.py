@@ -171,10 +171,24 @@ def _messages(names: TopicNames) -> Json:
     }
 
 
+# Of all headers, the one that a value may have; nobody needs it to read the value.
+_TRACED: Final[Json] = {
+    "type": "object",
+    "properties": {
+        "traceparent": {
+            "type": "string",
+            "description": "the trace of the delivery that it follows from, the last one's of "
+            "several, if it was traced (W3C Trace Context)",
+        }
+    },
+}
+
+
 def _valued(summary: str, topic: str, key: Json) -> Json:
     return {
         "summary": summary,
-        "description": "JSON in UTF-8, without headers.",
+        "description": "JSON in UTF-8.",
+        "headers": _TRACED,
         "payload": {"$ref": f"./{schema_file(topic)}"},
         "bindings": key,
         "x-schema-version": VERSIONS[topic],

@@ -126,6 +126,13 @@ def test_the_wheel_says_what_it_is(wheel):
     assert told.get_payload() == (ROOT / "README.md").read_text()
 
 
+def test_what_traces_take_is_an_extra(wheel):
+    required = _metadata(wheel).get_all("Requires-Dist")
+    tracing = [each for each in required if "opentelemetry" in each]
+    assert tracing
+    assert all(each.endswith("; extra == 'tracing'") for each in tracing)
+
+
 def test_the_sdist_is_enough_to_build_the_same_wheel(built, wheel, tmp_path):
     name = f"plexy_ledger-{VERSION}"
     with tarfile.open(built / f"{name}.tar.gz") as archive:

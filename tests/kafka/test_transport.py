@@ -47,7 +47,7 @@ async def keep(table: ChunkTable, chunk: Chunk, values: Mapping[bytes, bytes | N
     def fold(_: Chunk, effects: Effects) -> None:
         effects.keep(values.items())
 
-    await folding(table.app, table, PARTITIONS, fold)(chunk)
+    await folding(table.app, "hop", table, PARTITIONS, fold)(chunk)
 
 
 @asynccontextmanager

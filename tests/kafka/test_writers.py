@@ -139,7 +139,7 @@ async def test_a_chunk_that_is_fenced_behind_its_outputs_is_folded_once_more(
         return await send(producer, outputs)
 
     async def work(chunk: Chunk) -> None:
-        await folding(app, app.chunk_tables["seen"], PARTITIONS, fold)(chunk)
+        await folding(app, "hop", app.chunk_tables["seen"], PARTITIONS, fold)(chunk)
 
     monkeypatch.setattr(effects, "send", fenced_in_the_changelog)
     async with running(settings, work) as app:
@@ -167,7 +167,7 @@ async def test_a_worker_that_the_group_has_forgotten_drops_its_chunk_and_writes_
         # It believes in a generation that the group has never had, and asks before it writes.
         app.consumer_generation_id = chunk.generation = chunk.generation + 7
         dropped.append(chunk)
-        await folding(app, app.chunk_tables["seen"], PARTITIONS, fold)(chunk)
+        await folding(app, "hop", app.chunk_tables["seen"], PARTITIONS, fold)(chunk)
 
     async with running(settings, work) as app:
         await ready(app)

@@ -102,6 +102,7 @@ def test_other_content_under_a_seen_id_is_quarantined_and_the_first_stands(runs,
 def test_after_other_content_was_quarantined_the_first_content_is_still_a_duplicate():
     records = [record(offset=5), record(data=OTHER, offset=6), record(offset=7)]
     result = judge(*records)
+    assert result.outcomes == ["folded", "rejected.event_id_reused", "duplicate"]
     assert result.counts == {"folded": 1, "rejected.event_id_reused": 1, "duplicate": 1}
 
 

@@ -142,6 +142,15 @@ def test_an_order_whose_payments_all_moved_away_has_no_document():
     assert describe(Order("A")) is None
 
 
+def test_an_order_s_version_is_its_document_s_and_zero_without_one():
+    one, other = snapshot(success(order="A")), snapshot(success("evt_2", payment="p_2", order="A"))
+    order = fold_orders([one, other], {})["A"]
+    assert order.version == describe(order).version == 2
+    gone = fold_orders([Snapshot("A", "p_2", 2, None)], {"A": order})["A"]
+    assert gone.version == describe(gone).version == 1
+    assert Order("A").version == 0
+
+
 def test_an_old_snapshot_does_not_bring_a_withdrawn_payment_back():
     there, gone = snapshot(success(order="A")), Snapshot("A", "pay_1", 2, None)
     assert describe(fold_orders([gone, there], {})["A"]) is None

@@ -1,0 +1,201 @@
+"""Spans to an OpenTelemetry receiver, over OTLP/HTTP.
+
+In: OpenTelemetry's own environment variables: where to, how many, what the program is called. Out:
+a ``Tracing``, whose spans are sent by a thread of their own. Never: a program that waits for the
+receiver: its queue is bounded, and what finds no place in it is dropped, and logged.
+
+Import it only where ``LEDGER_TRACES`` says so: OpenTelemetry takes time to import, and memory.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Final
+
+import structlog
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import Decision
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import (
+    Link,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    get_current_span,
+)
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from runtime.settings import SettingsError
+from runtime.traces import TRACEPARENT
+
+log = structlog.get_logger(__name__)
+
+# What is left of the time that a program has to end.
+_FLUSHED_WITHIN_S: Final = 1.0
+_TOLD_AGAIN_AFTER_S: Final = 60.0
+_PROTOCOL: Final = "http/protobuf"
+_SENDING: Final = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
+
+_UNSET: Final = Status(StatusCode.UNSET)
+_ERROR: Final = Status(StatusCode.ERROR)
+NO_CONTEXT: Final = Context()
+_NO_SPAN: Final = get_current_span(NO_CONTEXT).get_span_context()
+_W3C: Final = TraceContextTextMapPropagator()
+
+
+class Tracing:
+    """A program's spans on their way; make it after a fork, since it has a thread."""
+
+    def __init__(self, program: str, environment: Mapping[str, str] = os.environ) -> None:
+        """Begin; ``SettingsError`` if OpenTelemetry's variables ask for what can't be."""
+        _check(environment)
+        self._exporter = OTLPSpanExporter()
+        self._waiting = BatchSpanProcessor(self._exporter)
+        self._queue = self._waiting._batch_processor._queue  # noqa: SLF001
+        self._dropped = 0
+        self._told_dropped_s = -_TOLD_AGAIN_AFTER_S
+        self._provider = TracerProvider(resource=_resource(program), shutdown_on_exit=False)
+        self._provider.add_span_processor(self._waiting)
+        self._scope = InstrumentationScope("plexy-ledger", version("plexy-ledger"))
+        sending = logging.getLogger(_SENDING)
+        if not any(isinstance(each, _SeldomTold) for each in sending.filters):
+            sending.addFilter(_SeldomTold())
+
+    def begin(self, name: str, kind: SpanKind, parent: Context) -> SpanContext | None:
+        """Return the ids of a new span; ``None`` if it is not sampled, or would find no place."""
+        ids = self._provider.id_generator
+        above = _NO_SPAN if parent is NO_CONTEXT else span_context_of(parent)
+        is_part = above.is_valid
+        trace_id = above.trace_id if is_part else ids.generate_trace_id()
+        sampled = self._provider.sampler.should_sample(parent, trace_id, name, kind)
+        if sampled.decision is not Decision.RECORD_AND_SAMPLE:
+            return None
+        # OpenTelemetry would drop it as well, and log each one.
+        if len(self._queue) == self._queue.maxlen:
+            self._drop()
+            return None
+        flags = above.trace_flags if is_part else TraceFlags.RANDOM_TRACE_ID
+        return SpanContext(
+            trace_id,
+            ids.generate_span_id(),
+            is_remote=False,
+            trace_flags=TraceFlags(flags | TraceFlags.SAMPLED),
+            trace_state=sampled.trace_state,
+        )
+
+    def tell(  # noqa: PLR0913 - what a span is
+        self,
+        name: str,
+        kind: SpanKind,
+        span: SpanContext,
+        *,
+        parent: Context,
+        attributes: Mapping[str, str | int],
+        times_ns: tuple[int, int],
+        links: Sequence[SpanContext] = (),
+        is_error: bool = False,
+    ) -> None:
+        """Send a span that has begun and ended.
+
+        OpenTelemetry's own span is begun, changed and ended under a lock, which takes three times
+        as long as to make it when all of it is known.
+        """
+        above = span_context_of(parent)
+        self._waiting.on_end(
+            ReadableSpan(
+                name,
+                context=span,
+                parent=above if above.is_valid else None,
+                resource=self._provider.resource,
+                attributes=attributes,
+                links=[Link(each) for each in links],
+                kind=kind,
+                status=_ERROR if is_error else _UNSET,
+                start_time=times_ns[0],
+                end_time=times_ns[1],
+                instrumentation_scope=self._scope,
+            )
+        )
+
+    def _drop(self) -> None:
+        self._dropped += 1
+        now_s = time.monotonic()
+        if now_s - self._told_dropped_s >= _TOLD_AGAIN_AFTER_S:
+            self._told_dropped_s = now_s
+            log.warning("spans_dropped", so_far=self._dropped)
+
+    def close(self) -> None:
+        """Send what waits, for a second at most: blocks, and what is left then is lost."""
+        # OpenTelemetry's own waits 30 s for a receiver that does not answer.
+        closing = threading.Thread(target=self._provider.shutdown, daemon=True)
+        closing.start()
+        closing.join(_FLUSHED_WITHIN_S)
+        if closing.is_alive():
+            self._exporter.shutdown()  # type: ignore[no-untyped-call]
+
+
+def context_of(traceparent: bytes) -> Context:
+    """Return the context that a header names; one without a span if it is not valid."""
+    return _W3C.extract({TRACEPARENT: traceparent.decode("latin-1")}, Context())
+
+
+def span_context_of(context: Context) -> SpanContext:
+    """Return which span a context names; its ``is_valid`` is false for one without."""
+    return get_current_span(context).get_span_context()
+
+
+def traceparent_of(span: SpanContext) -> bytes:
+    """Return the header that names a span.
+
+    >>> traceparent_of(SpanContext(0xA, 0xB, is_remote=False))
+    b'00-0000000000000000000000000000000a-000000000000000b-00'
+    """
+    return b"00-%032x-%016x-%02x" % (span.trace_id, span.span_id, span.trace_flags)
+
+
+def _resource(program: str) -> Resource:
+    """Return what the spans are told to be of; what the environment says wins."""
+    given = OTELResourceDetector().detect().attributes
+    ours = {"service.name": program, "service.version": version("plexy-ledger")}
+    return Resource.create({**ours, **given})
+
+
+def _check(environment: Mapping[str, str]) -> None:
+    """Refuse what OpenTelemetry would only find out with each span, or not at all."""
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        protocol = environment.get(name, "") or _PROTOCOL
+        if protocol != _PROTOCOL:
+            raise SettingsError(
+                f"{name}={protocol}: traces are sent as {_PROTOCOL} only; unset it, and name the "
+                "receiver's port for that (mostly 4318) in OTEL_EXPORTER_OTLP_ENDPOINT"
+            )
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"):
+        endpoint = environment.get(name, "")
+        if endpoint and not endpoint.startswith(("http://", "https://")):
+            raise SettingsError(f"{name}={endpoint}: expected a URL such as http://127.0.0.1:4318")
+
+
+class _SeldomTold(logging.Filter):
+    """Lets each kind of line pass once a minute: a receiver that is away says it all the time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told_at: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether the line is told; by its text before anything is put into it."""
+        now = time.monotonic()
+        kind = str(record.msg)
+        if now - self._told_at.get(kind, -_TOLD_AGAIN_AFTER_S) < _TOLD_AGAIN_AFTER_S:
+            return False
+        self._told_at[kind] = now
+        return True

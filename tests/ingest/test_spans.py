@@ -1,0 +1,176 @@
+"""What an OpenTelemetry receiver is told of a delivery, on both of its ways."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ingest.app import create_app
+from ingest.records import Record
+from ingest.webhooks import WebhookEndpoint
+from tests.fakes import FakeLog
+from tests.ingest.conftest import PATH, event, serving, settings, signed
+from tests.ingest.test_direct import answer_to
+from tests.otlp import Received, Receiver, receiving
+
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+SAMPLED, NOT_SAMPLED = f"00-{TRACE}-{PARENT}-01", f"00-{TRACE}-{PARENT}-00"
+
+pytestmark = pytest.mark.parametrize("in_pieces", [False, True], ids=["whole", "in pieces"])
+
+
+@pytest.fixture
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    with receiving() as started:
+        for name, value in started.environment.items():
+            monkeypatch.setenv(name, value)
+        # So what arrives was sent when ingress ended.
+        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "60000")
+        yield started
+
+
+class ShortWayOnly(WebhookEndpoint):
+    """Fails if a request goes by ASGI."""
+
+    async def __call__(self, *_: Any) -> None:
+        raise AssertionError("it was to go past ASGI")
+
+
+async def deliver(
+    body: bytes, *, in_pieces: bool, log: FakeLog | None = None, **headers: str
+) -> list[Record]:
+    """Deliver once to an ingress that traces, and end it; return what it kept."""
+    log = log or FakeLog()
+    app = create_app(settings(traces="otlp"), log)
+    if not in_pieces:
+        app.state.direct.__class__ = ShortWayOnly
+    changed = {name.replace("_", "-"): value for name, value in headers.items()}
+    given = {**{name.lower(): value for name, value in signed(body).items()}, **changed}
+    lines = [f"POST {PATH} HTTP/1.1", "host: x", f"content-length: {len(body)}"]
+    head = "\r\n".join([*lines, *(f"{n}: {v}" for n, v in given.items()), "", ""])
+    async with serving(app) as address:
+        reader, writer = await asyncio.open_connection("127.0.0.1", address.rpartition(":")[2])
+        pieces = [head.encode(), body] if in_pieces else [head.encode() + body]
+        await answer_to(reader, writer, *pieces)
+        writer.close()
+    return log.records
+
+
+def only(receiver: Receiver) -> Received:
+    (span,) = receiver.spans
+    return span
+
+
+def traceparents(record: Record) -> list[bytes]:
+    return [value for name, value in record.headers if name == "traceparent"]
+
+
+async def test_an_accepted_delivery_is_a_span_that_its_record_names(receiver, in_pieces):
+    before_ns = time.time_ns()
+    (record,) = await deliver(event("evt_7"), in_pieces=in_pieces)
+    span = only(receiver)
+    assert (span.name, span.kind, span.parent_id) == ("POST /webhooks/plexy", "SERVER", "")
+    assert span.attributes == {
+        "http.request.method": "POST",
+        "http.route": "/webhooks/plexy",
+        "url.path": "/webhooks/plexy",
+        "url.scheme": "http",
+        "http.response.status_code": 200,
+        "messaging.system": "kafka",
+        "messaging.destination.name": "plexy.webhooks",
+        "messaging.destination.partition.id": "0",
+        "messaging.kafka.offset": 0,
+        "ledger.event.id": "evt_7",
+        "ledger.outcome": "accepted",
+    }
+    assert before_ns < span.start_ns < span.end_ns < time.time_ns()
+    assert not span.is_error
+    assert span.resource["service.name"] == "plexy-ledger-ingest"
+    assert traceparents(record) == [span.traceparent]
+
+
+async def test_it_is_a_part_of_the_trace_that_its_sender_names(receiver, in_pieces):
+    (record,) = await deliver(event(), in_pieces=in_pieces, traceparent=SAMPLED)
+    span = only(receiver)
+    assert (span.trace_id, span.parent_id) == (TRACE, PARENT)
+    (kept,) = traceparents(record)
+    assert kept.startswith(f"00-{TRACE}-{span.span_id}-".encode())
+
+
+async def test_what_its_sender_does_not_sample_is_not(receiver, in_pieces):
+    (record,) = await deliver(event(), in_pieces=in_pieces, traceparent=NOT_SAMPLED)
+    assert (receiver.spans, traceparents(record)) == ([], [])
+
+
+@pytest.mark.parametrize("named", ["", "x", f"00-{'0' * 32}-{PARENT}-01", SAMPLED + "-more"])
+async def test_what_is_no_traceparent_begins_a_trace(receiver, in_pieces, named):
+    (record,) = await deliver(event(), in_pieces=in_pieces, traceparent=named)
+    span = only(receiver)
+    assert (span.parent_id, span.links) == ("", [])
+    assert traceparents(record) == [span.traceparent]
+
+
+async def test_a_stranger_s_trace_is_linked_and_decides_nothing(receiver, in_pieces):
+    stranger = {"plexy_signature": f"t={int(time.time())},v1={'0' * 64}"}
+    await deliver(event(), in_pieces=in_pieces, traceparent=NOT_SAMPLED, **stranger)
+    span = only(receiver)
+    assert (span.parent_id, span.links) == ("", [PARENT])
+    assert span.trace_id != TRACE
+    assert span.attributes["ledger.outcome"] == "signature_mismatch"
+    assert span.attributes["http.response.status_code"] == 401
+    assert "ledger.event.id" not in span.attributes
+    # The sender's fault, so not an error of the server's.
+    assert not span.is_error
+
+
+async def test_one_that_is_rejected_says_where_it_is_kept(receiver, in_pieces):
+    (record,) = await deliver(event("evt_8", created="now"), in_pieces=in_pieces)
+    span = only(receiver)
+    assert span.attributes["ledger.outcome"] == "invalid_envelope"
+    assert span.attributes["ledger.event.id"] == "evt_8"
+    assert span.attributes["messaging.destination.name"] == "plexy.rejected"
+    assert span.attributes["messaging.kafka.offset"] == 0
+    assert traceparents(record) == [span.traceparent]
+
+
+async def test_one_that_cannot_be_kept_is_an_error(receiver, in_pieces):
+    log = FakeLog()
+    log.reason = "Kafka is away"
+    await deliver(event(), in_pieces=in_pieces, log=log)
+    span = only(receiver)
+    assert span.is_error
+    assert span.attributes["error.type"] == span.attributes["ledger.outcome"] == "log_unavailable"
+    assert span.attributes["http.response.status_code"] == 503
+    assert "messaging.kafka.offset" not in span.attributes
+
+
+async def test_a_bug_is_an_error_of_which_the_name_is_told(receiver, in_pieces):
+    class Broken(FakeLog):
+        async def append(self, *_: Any) -> Any:
+            raise ZeroDivisionError("somebody@example.com")
+
+    await deliver(event(), in_pieces=in_pieces, log=Broken())
+    span = only(receiver)
+    assert span.is_error
+    assert span.attributes["error.type"] == "ZeroDivisionError"
+    assert span.attributes["http.response.status_code"] == 500
+    assert b"somebody@example.com" not in receiver.raw
+
+
+async def test_nothing_of_a_body_but_ids_is_told_and_no_signature(receiver, in_pieces):
+    data = {"id": "pay_1", "amount": 12345678, "email": "somebody@example.com"}
+    body = event("evt_9", type="type.of.nobody", data=data)
+    (record,) = await deliver(body, in_pieces=in_pieces)
+    assert b"evt_9" in receiver.raw
+    signature = dict(record.headers)["plexy-signature"]
+    for secret in (b"12345678", b"somebody", b"type.of.nobody", b"pay_1", signature[-64:]):
+        assert secret not in receiver.raw
+
+
+async def test_the_sampler_is_opentelemetry_s(receiver, in_pieces, monkeypatch):
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0")
+    (record,) = await deliver(event(), in_pieces=in_pieces)
+    assert (receiver.spans, traceparents(record)) == ([], [])
