@@ -45,8 +45,10 @@ class Spans:
         for record, attributes in told:
             parent = context_of(record.traceparent or b"")
             sender = span_context_of(parent)
+            if not sender.is_valid:
+                continue
             span = self._tracing.begin(name, SpanKind.CONSUMER, parent)
-            if not sender.is_valid or span is None:
+            if span is None:
                 continue
             others = merged.setdefault(record.key, [])
             self._tracing.tell(

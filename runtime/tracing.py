@@ -21,7 +21,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import Decision
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     Link,
@@ -58,12 +58,20 @@ class Tracing:
     def __init__(self, program: str, environment: Mapping[str, str] = os.environ) -> None:
         """Begin; ``SettingsError`` if OpenTelemetry's variables ask for what can't be."""
         _check(environment)
-        self._exporter = OTLPSpanExporter()
-        self._waiting = BatchSpanProcessor(self._exporter)
+        try:
+            self._exporter = OTLPSpanExporter()
+            self._waiting = BatchSpanProcessor(self._exporter)
+        except ValueError as error:
+            raise SettingsError(f"one of OpenTelemetry's variables can't be: {error}") from None
         self._queue = self._waiting._batch_processor._queue  # noqa: SLF001
         self._dropped = 0
         self._told_dropped_s = -_TOLD_AGAIN_AFTER_S
-        self._provider = TracerProvider(resource=_resource(program), shutdown_on_exit=False)
+        disabled = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
+        self._provider = TracerProvider(
+            sampler=ALWAYS_OFF if disabled else None,
+            resource=_resource(program),
+            shutdown_on_exit=False,
+        )
         self._provider.add_span_processor(self._waiting)
         self._scope = InstrumentationScope("plexy-ledger", version("plexy-ledger"))
         sending = logging.getLogger(_SENDING)

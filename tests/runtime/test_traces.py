@@ -6,12 +6,13 @@ import sys
 from collections.abc import Mapping
 
 import pytest
+from opentelemetry.trace import SpanKind
 
 from ingest.settings import IngestSettings
 from processors.settings import WorkerSettings
 from runtime import traces
 from runtime.settings import SettingsError
-from runtime.tracing import Tracing
+from runtime.tracing import NO_CONTEXT, Tracing
 
 ALL = {"LEDGER_WEBHOOK_SECRETS": "whsec_1", "LEDGER_DATA_DIR": ".", "LEDGER_TRACES": "otlp"}
 KINDS = pytest.mark.parametrize("kind", [IngestSettings, WorkerSettings])
@@ -67,6 +68,20 @@ def test_what_is_neither_off_nor_otlp_is_named(kind):
 def test_what_opentelemetry_would_not_find_out_is_refused(name, value):
     with pytest.raises(SettingsError, match=f"{name}={value}: .*http"):
         Tracing("program", {name: value})
+
+
+def test_a_queue_that_is_smaller_than_what_is_sent_of_it_is_refused(monkeypatch):
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "8")
+    with pytest.raises(SettingsError, match=r"OpenTelemetry.*max_export_batch_size"):
+        Tracing("program", {})
+
+
+def test_opentelemetry_s_own_switch_is_heeded():
+    for disabled in ("true", "false"):
+        tracing = Tracing("program", {"OTEL_SDK_DISABLED": disabled})
+        span = tracing.begin("span", SpanKind.SERVER, NO_CONTEXT)
+        assert (span is None) == (disabled == "true")
+        tracing.close()
 
 
 @pytest.mark.parametrize("chosen", ["off", "otlp"])
