@@ -118,7 +118,7 @@ def seen(app: LedgerApp, event_id: str) -> Seen | None:
 def judged_to(app: LedgerApp, partition: int) -> int:
     """Return the offset up to which the log's partition, which is here, was judged."""
     require_ready(app)
-    stored = app.chunk_tables["seen"].read(partition, PROGRESS_KEY)
+    stored = _stored(app, "seen", partition, PROGRESS_KEY)
     return (PROGRESS.decode(stored) if stored else START).offset + 1
 
 
@@ -194,7 +194,10 @@ def _read(app: LedgerApp, table: TableName, identifier: str) -> bytes | None:
     key = identifier.encode()
     if not key or len(key) > MAX_ID_BYTES:
         return None
-    partition = partition_for(key, app.settings.partitions)
+    return _stored(app, table, partition_for(key, app.settings.partitions), key)
+
+
+def _stored(app: LedgerApp, table: TableName, partition: int, key: bytes) -> bytes | None:
     if not app.chunk_tables[table].is_active(partition):
         # A standby's state may be old, and another worker's is not here at all.
         raise ProblemError(503, "not_ready", _NOT_HERE)

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer
 
-from processors import topic_reader
 from processors.batches import OutRecord, send_to_partition
 from processors.settings import WorkerSettings
 from processors.topic_reader import LogUnreadableError, TopicReader
@@ -65,12 +64,11 @@ async def test_of_a_range_only_one_key_may_be_asked_for(log):
     assert [record.offset for record in found] == list(range(102, 200, 3))
 
 
-async def test_a_reading_that_takes_long_keeps_no_other_one_waiting(log):
+async def test_two_readings_that_take_long_keep_no_other_one_waiting(log):
     reader, topic = log
     goes_on = asyncio.Event()
     slow = [
-        asyncio.create_task(reader._ask(topic, lambda _client: goes_on.wait()))
-        for _ in range(topic_reader._CLIENTS - 1)
+        asyncio.create_task(reader._ask(topic, lambda _client: goes_on.wait())) for _ in range(2)
     ]
     found = await reader.at(topic, [(1, 5)])
     assert [record.offset for record in found] == [5]
