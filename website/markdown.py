@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Return a table's lines, with an empty one before it; none without rows."""
-    lines = [_row(map(cell, row)) for row in rows]
+    lines = [_row(map(_cell, row)) for row in rows]
     return ["", _row(head), "|---" * len(head) + "|", *lines] if lines else []
 
 
-def cell(text: str) -> str:
+def _cell(text: str) -> str:
     """Return a text as one line of a table."""
     return " ".join(text.split()).replace("|", "\\|")
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import sync_playwright
 
 from cli.settings_table import rows
 from ingest.openapi import describe as describe_ingress
@@ -186,6 +189,29 @@ def test_no_table_or_block_of_code_is_left_as_text(site):
 def test_there_is_a_light_and_a_dark_form(site):
     text = (site.folder / "index.html").read_text()
     assert {"default", "slate"} <= set(re.findall(r'data-md-color-scheme="(\w+)"', text))
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here (apt-get install chromium)")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_its_text_can_be_read_and_a_page_is_no_wider_than_a_phone(site, scheme):
+    wrong = {}
+    rules = {"runOnly": ["color-contrast", "link-in-text-block"]}
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(color_scheme=scheme)
+        for name in ("index.html", "tutorial.html", "http.html", "reference/views.html"):
+            page.set_viewport_size({"width": 1280, "height": 900})
+            page.goto((site.folder / name).as_uri())
+            found = Axe().run(page, options=rules).response["violations"]
+            wrong |= {f"{name} {each['id']}": each["nodes"] for each in found}
+            page.set_viewport_size({"width": 360, "height": 800})
+            width = page.evaluate("document.documentElement.scrollWidth")
+            wrong |= {f"{name} width": width} if width > 360 else {}
+        browser.close()
+    assert wrong == {}
 
 
 def test_the_reference_has_every_setting_and_every_topic(site):
