@@ -56,7 +56,7 @@ class OrderPage {
     this.asOf = h("output", { for: "as-of" });
     this.now = h("button", { type: "button", class: "quiet", onclick: () => this.toNow() }, "Now");
     this.proofWord = h("p", { class: "quiet", role: "status" });
-    this.staleWord = h("p", { class: "live stale", role: "status", hidden: true });
+    this.staleWord = h("p", { class: "live stale", hidden: true });
     this.section = h(
       "section",
       { class: "as-of", "aria-label": "As of" },
@@ -103,12 +103,8 @@ class OrderPage {
       replace(this.count, `The deliveries can't be shown now: ${this.problem.message}`);
       return;
     }
-    replace(
-      this.count,
-      `${several(this.deliveries.length, "delivery", "deliveries")} in the order of arrival, ${
-        dropped ? `${dropped} of them not counted` : "each of them counted"
-      }.`,
-    );
+    const count = several(this.deliveries.length, "delivery", "deliveries");
+    replace(this.count, `${count}, in the order of arrival; ${dropped ? `${dropped} not counted` : "all counted"}.`);
   }
 
   toNow() {
@@ -157,8 +153,11 @@ class OrderPage {
       } catch (error) {
         if (this.signal.aborted) return;
         // It is asked again in a moment; what is shown stays, and was true.
-        if (this.staleWord.hidden) replace(this.staleWord, "Stale since ", time(this.seenAt), `: ${error.message}`);
-        this.staleWord.hidden = false;
+        if (this.staleWord.hidden) {
+          replace(this.staleWord, "Stale since ", time(this.seenAt), `: ${error.message}`);
+          this.staleWord.hidden = false;
+          say(this.staleWord.textContent);
+        }
         if (error.status === 401) return;
       }
     }
@@ -184,9 +183,11 @@ class OrderPage {
       const answer = await request(pathOf("orders", this.id, "/proof"), { signal: this.signal });
       if (!answer.ok) throw new Error((await answer.json()).detail);
       const address = URL.createObjectURL(await answer.blob());
-      h("a", { href: address, download: "proof.json" }).click();
+      // Of each order another name: an auditor saves more than one.
+      const name = `proof-${this.id.replace(/[^\w.-]+/g, "_").slice(0, 80)}.json`;
+      h("a", { href: address, download: name }).click();
       setTimeout(() => URL.revokeObjectURL(address), 60_000);
-      replace(this.proofWord, "Saved. Check it anywhere: ", h("code", {}, "plexy-ledger prove proof.json"));
+      replace(this.proofWord, "Saved. Check it anywhere: ", h("code", {}, `plexy-ledger prove ${name}`));
     } catch (error) {
       if (error.name !== "AbortError") replace(this.proofWord, error.message);
     }

@@ -18,6 +18,8 @@ export async function overview(place, { signal }) {
       (name) => [name, h("div", { class: `part ${name}` })],
     ),
   );
+  // It is there before there is something to say, so that it is read out.
+  parts.state.setAttribute("role", "status");
   const days = new Days(signal);
   const latest = new Latest(signal);
   replace(place, layout(parts, days, latest));
@@ -73,7 +75,7 @@ function showState(element, state, lastAt, problem) {
     element,
     h(
       "p",
-      { class: `live ${state}`, role: "status" },
+      { class: `live ${state}` },
       isLive ? "Live" : [since, ": connecting again.", problem && ` ${problem}`],
     ),
   );

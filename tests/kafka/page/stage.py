@@ -19,9 +19,18 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Request, expect
 
+from processors.batches import OutRecord
 from tests.ingest.conftest import PATH, signed
 from tests.kafka.answers import NOW_S, SECRET, event, paid, refunded
-from tests.kafka.harness import WorkerProcess, environment, free_port, until, wait_folded
+from tests.kafka.harness import (
+    WorkerProcess,
+    environment,
+    free_port,
+    names_of,
+    until,
+    wait_folded,
+    write,
+)
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 IN_A_BROWSER = [
@@ -65,6 +74,13 @@ class Ledger(NamedTuple):
         """Wait in a thread: in this one the browser's event loop runs."""
         with ThreadPoolExecutor(1) as thread:
             thread.submit(wait_folded, self.env, self.worker).result()
+
+    def write(self, *records: OutRecord) -> None:
+        """Write to the log of record past ingress, and wait until it is folded."""
+        topic = names_of(self.env).webhooks
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(write, self.env, topic, records).result()
+        self.wait_folded()
 
     def fold(self, *bodies: dict[str, Any] | bytes) -> None:
         """Deliver, and wait until it is folded."""

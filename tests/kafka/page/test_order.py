@@ -6,7 +6,9 @@ import msgspec
 from playwright.sync_api import expect
 
 from ledger.proof import Proof, check
+from ledger.signature import sign
 from ledger.truth import Trust
+from processors.batches import OutRecord
 from tests.kafka.answers import SECRET, paid, refunded
 from tests.kafka.page.stage import IN_A_BROWSER, LOOK_MS, go, row, wind_on
 
@@ -27,7 +29,7 @@ class TestStory:
         expect(items.nth(2)).to_contain_text("dropped, counted once")
         expect(items.nth(3)).to_contain_text("refund.succeeded1,500.00\u00a0KZT")
         expect(main.get_by_text("Signature good")).to_have_count(4)
-        expect(main).to_contain_text("4 deliveries in the order of arrival, 1 of them not counted")
+        expect(main).to_contain_text("4 deliveries, in the order of arrival; 1 not counted")
         arrived = items.nth(0).locator("time").first
         title = arrived.get_attribute("title") or ""
         assert title.endswith(" UTC")
@@ -42,6 +44,15 @@ class TestStory:
         body = json.dumps(paid("evt_paid", "pay_1", "ord/1", 500_000))
         expect(item.locator("pre")).to_have_text(body)
         expect(item).to_contain_text("plexy-signature")
+
+    def test_a_delivery_that_plexy_did_not_sign_says_so(self, page, ledger):
+        body = json.dumps(paid("evt_forged", "pay_forged", "ord_forged", 1)).encode()
+        signature = sign(body, b"whsec_of_somebody_else", 1).encode()
+        headers = [("plexy-signature", signature), ("received-at-ms", b"1000")]
+        ledger.write(OutRecord(b"evt_forged", body, headers))
+        go(page, "#/orders/ord_forged")
+        expect(page.locator("main")).to_contain_text("Signature does not match")
+        expect(page.get_by_text("Signature good")).to_have_count(0)
 
     def test_an_anomaly_is_told_in_words_with_what_to_do(self, page):
         go(page, "#/orders/ord_less")
@@ -133,7 +144,8 @@ def test_the_proof_is_saved_and_holds(page, tmp_path):
     go(page, "#/orders/ord%2F1")
     with page.expect_download() as download:
         page.get_by_role("button", name="Download proof").click()
-    assert download.value.suggested_filename == "proof.json"
+    assert download.value.suggested_filename == "proof-ord_1.json"
+    expect(page.get_by_text("plexy-ledger prove proof-ord_1.json")).to_be_visible()
     download.value.save_as(tmp_path / "proof.json")
     proof = msgspec.json.decode((tmp_path / "proof.json").read_bytes(), type=Proof)
     assert check(proof, Trust(secrets=(SECRET.encode(),))).faults == ()

@@ -3,11 +3,14 @@
 import re
 import signal
 import time
+from collections.abc import Iterator
 
+import pytest
 from playwright.sync_api import Page, expect
 
+from cli.kafka import EmbeddedKafka
 from tests.kafka.answers import NOW_S, event, paid, refunded
-from tests.kafka.harness import WorkerProcess, environment
+from tests.kafka.harness import WorkerProcess, environment, free_port
 from tests.kafka.page.stage import IN_A_BROWSER, LOOK_MS, card, ends, go, opened, row, wind_on
 
 pytestmark = IN_A_BROWSER
@@ -114,10 +117,12 @@ class TestWithoutAWord:
             live = page.get_by_text("Live", exact=True)
             stale = page.get_by_text("Stale since")
             expect(live).to_be_visible()
+            read_out = page.get_by_role("status").filter(has=live).element_handle()
             ledger.worker.freeze()
             try:
                 wind_on(page, SILENT_MS, stale.is_visible)
                 expect(stale).to_contain_text("The worker is silent.")
+                assert "Stale since" in read_out.inner_text()
             finally:
                 ledger.worker.go_on()
             wind_on(page, 500, live.is_visible)
@@ -138,13 +143,15 @@ class TestWithoutAWord:
             ledger.worker.wait(20)
             expect(card(page, "Readiness")).to_contain_text("Unknown")
             expect(page.get_by_text("Stale since")).to_contain_text("It may be restarting.")
-            wind_on(order, LOOK_MS, order.get_by_text("Stale since").is_visible)
-            expect(order.get_by_text("Stale since")).to_contain_text("It may be restarting.")
+            stale = order.locator("main").get_by_text("Stale since")
+            wind_on(order, LOOK_MS, stale.is_visible)
+            expect(stale).to_contain_text("It may be restarting.")
+            expect(order.get_by_role("status").filter(has_text="Stale since")).to_have_count(1)
             expect(order.locator(".headline")).to_contain_text("Partially refunded")
             ledger.worker.start()
             expect(card(page, "Readiness")).to_contain_text("Ready", timeout=60_000)
             expect(page.get_by_text("Live", exact=True)).to_be_visible()
-            wind_on(order, LOOK_MS, order.get_by_text("Stale since").is_hidden)
+            wind_on(order, LOOK_MS, stale.is_hidden)
         ledger.wait_folded()
 
     def test_a_question_that_is_never_answered_ends_with_a_word(self, browser, ledger):
@@ -170,21 +177,51 @@ class TestWithoutAWord:
             expect(page.get_by_text("Live", exact=True)).to_be_visible()
 
 
-def test_an_empty_ledger_says_so_on_each_page(browser, kafka, tmp_path):
-    env = environment(kafka.bootstrap, tmp_path)
-    with WorkerProcess(env) as worker:
-        worker.wait_ready(90)
-        address = f"http://127.0.0.1:{env['LEDGER_WEB_PORT']}"
+@pytest.fixture(scope="module")
+def workers(
+    kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[WorkerProcess, WorkerProcess]]:
+    """Run two workers of an empty ledger, which ask for no token."""
+    one = environment(kafka.bootstrap, tmp_path_factory.mktemp("empty"))
+    other = {"LEDGER_DATA_DIR": str(tmp_path_factory.mktemp("other"))}
+    other["LEDGER_WEB_PORT"] = str(free_port())
+    with WorkerProcess(one) as first, WorkerProcess(one | other) as second:
+        first.wait_ready(90)
+        second.wait_ready(90)
+        yield first, second
+
+
+class TestTwoWorkers:
+    @pytest.fixture
+    def page(self, browser, workers):
+        address = f"http://127.0.0.1:{workers[0].env['LEDGER_WEB_PORT']}"
         with opened(browser, address, token="") as page:
-            expect(page.locator("main")).to_contain_text("Nothing was paid yet.")
-            for at, word in {
-                "#/orders": "No order yet.",
-                "#/anomalies": "None: everything fits together.",
-                "#/quarantine": "Nothing here",
-                "#/search?q=nobody": "Nothing has this id.",
-            }.items():
-                go(page, at)
-                expect(page.locator("main")).to_contain_text(word)
+            yield page
+
+    def test_an_empty_ledger_says_so_on_each_page(self, page):
+        expect(page.locator("main")).to_contain_text("Nothing was paid yet.")
+        for at, word in {
+            "#/orders": "No order yet.",
+            "#/anomalies": "None: everything fits together.",
+            "#/quarantine": "Nothing here",
+            "#/search?q=nobody": "Nothing has this id.",
+        }.items():
+            go(page, at)
+            expect(page.locator("main")).to_contain_text(word)
+
+    def test_one_that_is_away_is_named_and_so_are_its_partitions(self, page, workers):
+        away = f"http://127.0.0.1:{workers[1].env['LEDGER_WEB_PORT']}"
+        readiness = card(page, "Readiness")
+        expect(readiness).to_contain_text("2 workers, every partition is folded", timeout=60_000)
+        folds = row(card(page, "Workers"), away).get_by_role("cell").nth(1).inner_text()
+        workers[1].freeze()
+        try:
+            expect(row(card(page, "Workers"), away)).to_contain_text("it does not answer")
+            expect(readiness).to_contain_text(f"No ready worker has partition {folds}")
+            expect(page.locator("main")).to_contain_text("The workers are summing up")
+        finally:
+            workers[1].go_on()
+        expect(readiness).to_contain_text("2 workers, every partition is folded", timeout=60_000)
 
 
 def _count(page: Page, title: str, name: str) -> int:
