@@ -82,7 +82,7 @@ export function table(caption, columns, rows, numeric = []) {
     { class: "scroll" },
     h(
       "table",
-      { class: columns.length > 2 ? "wide" : null },
+      { class: columns.length > 2 ? "stacking" : null },
       h("caption", { class: "unseen" }, caption),
       h(
         "thead",

@@ -1,5 +1,6 @@
 """The page for everybody: by keyboard, light and dark, narrow and wide, and as pictures."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -121,6 +122,17 @@ def test_every_view_is_accessible_fits_and_is_pictured(browser, ledger, scheme, 
         assert watch.hosts == {ledger.address.removeprefix("http://")}
 
 
+def test_a_table_whose_rows_stand_one_below_the_other_is_still_one_for_who_listens(browser, ledger):
+    with opened(browser, ledger.address, "#/payments/pay_1") as page:
+        cell = page.get_by_role("cell", name="1,500.00")
+        expect(cell).to_have_css("display", "table-cell")
+        wide = _read_out(page)
+        assert wide["cell"] > wide["rowheader"] > wide["table"] == 2
+        page.set_viewport_size({"width": 360, "height": 800})
+        expect(cell).to_have_css("display", "flex")
+        assert _read_out(page) == wide
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_question_for_the_token_is_accessible(browser, ledger, scheme):
     size = {"width": 360, "height": 640}
@@ -130,6 +142,13 @@ def test_the_question_for_the_token_is_accessible(browser, ledger, scheme):
         expect(page.get_by_role("dialog").get_by_role("alert")).to_be_visible()
         assert _violations(page) == []
         assert page.evaluate(TOO_WIDE) == []
+
+
+def _read_out(page: Page) -> Counter[str]:
+    """Return how many tables, rows and cells there are for a screen reader."""
+    nodes = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    parts = ("table", "row", "columnheader", "rowheader", "cell")
+    return Counter(node["role"]["value"] for node in nodes if node["role"]["value"] in parts)
 
 
 def _violations(page: Page) -> list[tuple[str, list[str]]]:
