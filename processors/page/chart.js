@@ -35,10 +35,12 @@ export function sparkline(values, length, label) {
  * `days` are `{ label, title, paid, refunded, net }` in minor units, as BigInt; `width` is in pixels.
  */
 export function bars(days, label, axis, width) {
-  const [height, left, right, top, bottom] = [240, 52, 4, 12, 24];
+  const [height, right, top, bottom] = [240, 4, 12, 24];
   const up = largest(days.map((day) => day.paid), days.map((day) => day.net));
   const down = largest(days.map((day) => day.refunded), days.map((day) => -day.net));
   const ticks = scale(up, down);
+  // Some languages write a tick at length, and a minus that is cut off would be missed.
+  const left = 14 + 7 * Math.max(...ticks.map((tick) => axis(tick).length));
   const [highest, lowest] = [ticks.at(-1), ticks[0]];
   const y = (value) =>
     top + ((highest - Number(value)) / (highest - lowest || 1)) * (height - top - bottom);

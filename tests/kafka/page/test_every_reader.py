@@ -49,6 +49,15 @@ TOO_WIDE = """() => {
     word.replaceWith(wanted);
     return found.map((each) => `${each.localName} ${each.className} ${each.id}`);
 }"""
+CUT_OFF = """(drawing) => {
+    const { left, right } = drawing.getBoundingClientRect();
+    const words = [...drawing.querySelectorAll("text")].filter((word) => {
+        const place = word.getBoundingClientRect();
+        return place.left < left || place.right > right;
+    });
+    return words.map((word) => word.textContent);
+}"""
+COLOURS = """(keys) => keys.map((key) => getComputedStyle(key, "::before").backgroundColor)"""
 MOVING = """() => [...document.querySelectorAll("*")].filter((each) => {
     const { transitionDuration, animationName } = getComputedStyle(each);
     return transitionDuration !== "0s" || animationName !== "none";
@@ -131,6 +140,19 @@ def test_a_table_whose_rows_stand_one_below_the_other_is_still_one_for_who_liste
         page.set_viewport_size({"width": 360, "height": 800})
         expect(cell).to_have_css("display", "flex")
         assert _read_out(page) == wide
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_no_word_of_the_chart_is_cut_off_in_a_language_that_needs_more_room(browser, ledger, width):
+    """A German axis has no short form for thousands; forced colours leave the key its own."""
+    size = {"width": width, "height": 800}
+    look = {"locale": "de-DE", "viewport": size, "forced_colors": "active"}
+    with opened(browser, ledger.address, **look) as page:
+        drawing = page.get_by_role("img", name="by day")
+        page.get_by_label("Currency").select_option("KZT")
+        expect(drawing.locator("text", has_text="\N{MINUS SIGN}").first).to_be_visible()
+        assert drawing.evaluate(CUT_OFF) == []
+        assert len(set(page.locator(".key").evaluate_all(COLOURS))) == 3
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
