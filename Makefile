@@ -19,7 +19,8 @@ PYTHONS := $(if $(PYTHON),$(PYTHON),/usr/bin/python3.11 python3.11 python3 pytho
 # Debian has a Python without what makes environments: that one will not do.
 IS_PYTHON_311 := import sys, ensurepip, venv; sys.exit(sys.version_info[:2] != (3, 11))
 
-# Two processes: that many brokers fit into memory, and most of a test's time is waiting.
+# Two processes: that many brokers fit into memory, and most of a test's time is waiting. Tests on a
+# broker stay together file by file: those of one share workers that take seconds to be ready.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2
 
 # pip brings uv, and uv the rest: 30 to 45 s on a busy machine, where pip alone took 146 s.
@@ -46,7 +47,7 @@ run: $(READY) ## start Kafka, ingest and a worker on this machine; Ctrl-C stops 
 
 test: $(READY) ## run every test and example; those in tests/kafka run on a real broker
 	$(PYTEST) --ignore tests/kafka --doctest-modules tests $(PACKAGES)
-	$(PYTEST) tests/kafka
+	$(PYTEST) --dist loadfile tests/kafka
 
 check: $(READY) ## check format, lint, types, imports, shell scripts and the repository's rules
 	$(BIN)/ruff format --check .

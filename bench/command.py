@@ -15,8 +15,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeE
 
 from bench.stage import BenchError
 from cli.errors import CommandError
-from cli.kafka import EmbeddedKafka
-from cli.kafka_distribution import EmbeddedKafkaError
+from cli.kafka.broker import EmbeddedKafka
+from cli.kafka.distribution import EmbeddedKafkaError
 from cli.local import kafka_cache, sigterm_as_interrupt
 from cli.settings import DemoSettings
 

@@ -34,7 +34,7 @@ from bench.measured import PROJECT, cpu_s
 from bench.open_load import Order, Outcome
 from bench.stage import BenchError
 from cli.child import Child, start_child
-from cli.kafka_process import free_port
+from cli.kafka.process import free_port
 from cli.local import DEVELOPMENT_SECRET, running
 from cli.ports import base_url
 from cli.programs import Command

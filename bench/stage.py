@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from bench.recording import Delivery
-from cli.kafka_process import free_port
+from cli.kafka.process import free_port
 from ledger.topics import TABLES, TopicNames, changelog_name
 from processors.batches import OutRecord, send_by_key
 from runtime.topics import TopicSettings, ensure_topics

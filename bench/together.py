@@ -15,7 +15,7 @@ from bench.fold import differences, expected_totals
 from bench.peers.ours import Ours
 from bench.recording import Delivery
 from bench.stage import BenchError, Stage
-from cli.kafka_process import free_port
+from cli.kafka.process import free_port
 
 _SHARED_OUT_WITHIN_S: Final = 90.0
 _LOOK_EVERY_S: Final = 0.5

@@ -13,9 +13,9 @@ from typing import Final
 import msgspec
 from rich.console import Console
 
-from cli.kafka import EmbeddedKafka
-from cli.kafka_distribution import KafkaCache
-from cli.kafka_process import free_port
+from cli.kafka.broker import EmbeddedKafka
+from cli.kafka.distribution import KafkaCache
+from cli.kafka.process import free_port
 from cli.local import DEVELOPMENT_SECRET, WEBHOOK_PATH, running
 from cli.ports import base_url
 from cli.programs import Command

@@ -85,7 +85,7 @@ def exit_code(error: Exception) -> int | None:
     # Only now: what raised the error is loaded already, and `--help` needs none of it.
     from aiokafka.errors import KafkaError  # noqa: PLC0415
 
-    from cli.kafka_distribution import EmbeddedKafkaError  # noqa: PLC0415
+    from cli.kafka.distribution import EmbeddedKafkaError  # noqa: PLC0415
     from runtime.settings import SettingsError  # noqa: PLC0415
     from runtime.topics import TopicsError  # noqa: PLC0415
 

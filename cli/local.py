@@ -15,8 +15,8 @@ from typing import Final
 import httpx
 
 from cli.errors import NotReadyError
-from cli.kafka import EmbeddedKafka
-from cli.kafka_distribution import KafkaCache, default_cache_folder
+from cli.kafka.broker import EmbeddedKafka
+from cli.kafka.distribution import KafkaCache, default_cache_folder
 from cli.programs import Command, stop_all
 from cli.settings import DemoSettings
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from cli.audit import AuditMetrics
+from cli.verification.audit import AuditMetrics
 from ingest.metrics import IngressMetrics, new_rows
 from processors.metrics import WorkerMetrics
 from runtime.metrics import Metrics

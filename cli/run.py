@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 import typer
 
-from cli.kafka import EmbeddedKafka
+from cli.kafka.broker import EmbeddedKafka
 from cli.local import (
     DEVELOPMENT_SECRET,
     WEBHOOK_PATH,

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from cli.kafka_distribution import EmbeddedKafkaError
+from cli.kafka.distribution import EmbeddedKafkaError
 from cli.programs import Program, describe_exit
 
 Announce = Callable[[str], None]

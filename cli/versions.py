@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 
-from cli.kafka_distribution import KAFKA_VERSION
+from cli.kafka.distribution import KAFKA_VERSION
 
 
 def versions() -> Iterator[tuple[str, str]]:

@@ -19,8 +19,8 @@ from typing import Any, Final, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli.kafka_cluster import SIZE
-from cli.kafka_distribution import EmbeddedKafkaError
+from cli.kafka.cluster import SIZE
+from cli.kafka.distribution import EmbeddedKafkaError
 from cli.local import kafka_cache, sigterm_as_interrupt
 from cli.settings import DemoSettings
 from cli.simulate.interruption import signals_set, until_stopped

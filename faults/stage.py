@@ -15,11 +15,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, Self
 
-from cli.kafka import EmbeddedKafka
-from cli.kafka_cluster import HEAP_MB, SIZE, KafkaCluster
-from cli.kafka_distribution import KafkaCache
-from cli.kafka_process import free_port
-from cli.kafka_properties import Node
+from cli.kafka.broker import EmbeddedKafka
+from cli.kafka.cluster import HEAP_MB, SIZE, KafkaCluster
+from cli.kafka.distribution import KafkaCache
+from cli.kafka.process import free_port
+from cli.kafka.properties import Node
 from cli.local import WEBHOOK_PATH
 from cli.programs import Command
 from faults.disk import can_mount, small_disk

@@ -17,7 +17,7 @@ import pytest
 import typer.main
 import yaml
 
-from cli.kafka_distribution import KAFKA_VERSION
+from cli.kafka.distribution import KAFKA_VERSION
 from cli.main import app
 from cli.settings_table import READ_BY, variables
 from ingest.app import create_app

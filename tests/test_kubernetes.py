@@ -16,11 +16,11 @@ import pytest
 import typer.main
 import yaml
 
-from cli.audit import Audit
-from cli.audit import create_app as create_audit
 from cli.main import app
 from cli.settings import AuditSettings
 from cli.settings_table import READ_BY, variables
+from cli.verification.audit import Audit
+from cli.verification.audit import create_app as create_audit
 from ingest.app import create_app
 from ingest.settings import LONGEST_ANSWER_S, IngestSettings
 from processors.settings import WorkerSettings

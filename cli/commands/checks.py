@@ -107,8 +107,8 @@ def verify(
     beside workers that go on. The exit code is 1 if anything differs. No option takes a secret:
     arguments are visible to everybody on the machine.
     """
-    from cli.verify import VerifyOptions
-    from cli.verify import verify as verify_all
+    from cli.verification.verify import VerifyOptions
+    from cli.verification.verify import verify as verify_all
 
     options = VerifyOptions(since, order, old_secrets, wait_s)
     return verify_all(os.environ, options, console())
@@ -133,7 +133,7 @@ def prove(
     state. Exit code 0 if all of it holds, 1 if not; each thing that does not hold is named. That no
     event is left out a proof can't show: `verify` reads the whole log.
     """
-    from cli import prove as proving
+    from cli.verification import prove as proving
 
     return proving.prove(os.environ, file, sequences, console(), as_json=as_json)
 
@@ -146,7 +146,7 @@ def audit() -> None:
     are at /metrics. /readyz answers 503 with the reason once something differs, or while the
     workers are too far behind to tell. It stays up until it is stopped.
     """
-    from cli.audit import audit as audit_all
+    from cli.verification.audit import audit as audit_all
 
     audit_all(os.environ)
 
@@ -171,7 +171,7 @@ def rebuild(
     other. The exit code is 1 if anything differs; a rebuild says how to switch if the new version
     is what follows from the log. One that was interrupted goes on where it stopped: type it again.
     """
-    from cli.rebuild import RebuildOptions
-    from cli.rebuild import rebuild as rebuild_all
+    from cli.verification.rebuild import RebuildOptions
+    from cli.verification.rebuild import rebuild as rebuild_all
 
     return rebuild_all(os.environ, RebuildOptions(to, wait_s), console())

@@ -29,7 +29,7 @@ def rejected_list(
     json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
 ) -> None:
     """List what was rejected and is not put back, the newest last."""
-    from cli.rejected import ListOptions, list_items
+    from cli.quarantine.rejected import ListOptions, list_items
 
     options = ListOptions(everything, reason, since, json)
     list_items(os.environ, options, console(stderr=json))
@@ -48,7 +48,7 @@ def rejected_show(
     ] = False,
 ) -> None:
     """Show one rejection: why, from where, its signature, its bytes, and what a retry would do."""
-    from cli.rejected import show_item
+    from cli.quarantine.rejected import show_item
 
     show_item(os.environ, item, console(stderr=raw), raw=raw)
 
@@ -79,7 +79,7 @@ def rejected_retry(
     with the reason. Workers must run with the same fix, or what comes next is rejected again. The
     exit code is 1 if anything that was named stays rejected.
     """
-    from cli.retry import RetryOptions, retry
+    from cli.quarantine.retry import RetryOptions, retry
 
     options = RetryOptions(tuple(items or ()), reason, everything, again, dry_run)
     return retry(os.environ, options, console())

@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from cli.doctor.findings import Finding, Patient, ok, problem, warning
-from cli.kafka_distribution import KAFKA_VERSION
+from cli.kafka.distribution import KAFKA_VERSION
 from cli.local import kafka_cache
 from cli.settings import DemoSettings
 

@@ -12,7 +12,7 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from cli.kafka_process import free_port
+from cli.kafka.process import free_port
 from cli.main import app, main
 from cli.settings_table import variables
 

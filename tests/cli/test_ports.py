@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from cli.errors import PortTakenError
-from cli.kafka_process import free_port
+from cli.kafka.process import free_port
 from cli.ports import WantedPort, require_free
 
 

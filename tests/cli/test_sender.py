@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from cli.errors import DeliveryError, WrongOptionError
-from cli.kafka_process import free_port
+from cli.kafka.process import free_port
 from cli.local import DEVELOPMENT_SECRET
 from cli.send import EventOptions, event_of, send_event
 from cli.sender import build_event, deliver, encode, signed_headers

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.kafka_distribution import KafkaNotStartedError
+from cli.kafka.distribution import KafkaNotStartedError
 from cli.supervisor import Backoff, Supervisor
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from cli.kafka_distribution import KafkaCache
+from cli.kafka.distribution import KafkaCache
 from faults.injections import KINDS
 from faults.program import Program, Stop
 from faults.stage import Stage, StageError

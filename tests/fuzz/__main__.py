@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from cli.kafka import EmbeddedKafka
-from cli.kafka_distribution import KafkaCache, default_cache_folder
+from cli.kafka.broker import EmbeddedKafka
+from cli.kafka.distribution import KafkaCache, default_cache_folder
 from runtime.topics import TopicSettings, ensure_topics
 from tests.fuzz.answers import UndocumentedError
 from tests.fuzz.campaign import Figures, attack_in_every_way, send_inputs

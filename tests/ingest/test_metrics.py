@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from cli.kafka_process import free_port
+from cli.kafka.process import free_port
 from ingest.app import create_app
 from ingest.metrics import BOUNDS_S, OUTCOMES, IngressMetrics, Tally, new_rows, serve_metrics
 from runtime.settings import SettingsError

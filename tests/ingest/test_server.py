@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cli.kafka_process import free_port
+from cli.kafka.process import free_port
 from ingest.server import serve
 from runtime.settings import SettingsError
 from tests.ingest.conftest import PATH, SECRET, event, settings, signed

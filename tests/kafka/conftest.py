@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from cli import local
-from cli.kafka import EmbeddedKafka, fetch
-from cli.kafka_distribution import KafkaCache
+from cli.kafka.broker import EmbeddedKafka, fetch
+from cli.kafka.distribution import KafkaCache
 from cli.settings import DemoSettings
 from tests.kafka.answers import NOW_S, SECRET, deliver, event, paid, refunded
 from tests.kafka.harness import WorkerProcess, environment, free_port, wait_folded

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from cli.kafka import EmbeddedKafka
+from cli.kafka.broker import EmbeddedKafka
 from ledger.money import Money
 from ledger.topics import changelog_name
 from ledger.wire import ENTRIES, PAYMENTS

@@ -7,7 +7,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
-from cli.kafka import EmbeddedKafka
+from cli.kafka.broker import EmbeddedKafka
 from ledger.topics import MAX_RECORD_BYTES
 from processors.batches import OutRecord, RecordTooLargeError, send_by_key, send_to_partition
 from runtime.partitions import partition_for

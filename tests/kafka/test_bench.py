@@ -11,7 +11,7 @@ from bench.open_load import Order
 from bench.recording import record
 from bench.stage import Place, open_stage
 from bench.together import fold_together
-from cli.kafka import EmbeddedKafka
+from cli.kafka.broker import EmbeddedKafka
 from cli.local import DEVELOPMENT_SECRET
 
 pytestmark = pytest.mark.timeout(240)

@@ -16,8 +16,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from cli.kafka import EmbeddedKafka
-from cli.kafka_distribution import KafkaCache
+from cli.kafka.broker import EmbeddedKafka
+from cli.kafka.distribution import KafkaCache
 from ledger.topics import all_topics
 from processors.batches import OutRecord, send_to_partition
 from processors.changelogs import ends_of_records

@@ -21,8 +21,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import NotCoordinatorForGroupError
 
-from cli.kafka_cluster import KafkaCluster, plain_broker
-from cli.kafka_distribution import KafkaCache
+from cli.kafka.cluster import KafkaCluster, plain_broker
+from cli.kafka.distribution import KafkaCache
 from cli.local import running
 from cli.programs import Command
 from cli.simulate.check import Check

@@ -28,7 +28,7 @@ from aiokafka import TopicPartition
 from aiokafka.partitioner import murmur2
 
 from cli import sample
-from cli.kafka import EmbeddedKafka
+from cli.kafka.broker import EmbeddedKafka
 from cli.local import running
 from cli.programs import Command
 from cli.sender import deliver, encode, signed_headers

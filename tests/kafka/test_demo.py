@@ -14,7 +14,7 @@ import pytest
 
 from cli import sample
 from cli.errors import NotFoldedError, ProgramEndedError, TopicMissingError
-from cli.kafka import EmbeddedKafka
+from cli.kafka.broker import EmbeddedKafka
 from cli.progress import Lag, wait_until_folded
 from cli.whole_topic import read_topic
 from processors.batches import OutRecord, send_by_key

@@ -13,7 +13,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from cli.doctor.findings import Finding, Level, Patient
 from cli.doctor.kafka import check_kafka
-from cli.kafka import EmbeddedKafka
+from cli.kafka.broker import EmbeddedKafka
 from cli.settings_table import READ_BY
 from faults.disk import can_mount, small_disk
 from runtime.topics import TopicSettings, ensure_topics

@@ -18,8 +18,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from cli.kafka import EmbeddedKafka
-from cli.kafka_distribution import (
+from cli.kafka.broker import EmbeddedKafka
+from cli.kafka.distribution import (
     EmbeddedKafkaError,
     KafkaCache,
     KafkaDistribution,
@@ -29,7 +29,7 @@ from cli.kafka_distribution import (
     KafkaPortTakenError,
     default_cache_folder,
 )
-from cli.kafka_process import free_port, require_free
+from cli.kafka.process import free_port, require_free
 
 PROJECT = Path(__file__).parents[2]
 
@@ -208,8 +208,8 @@ def test_an_added_listener_asks_for_a_password(kafka_cache, tmp_path):
 def test_a_broker_dies_with_a_parent_that_is_killed(kafka_cache, tmp_path):
     program = f"""if True:
         import asyncio, pathlib, sys
-        from cli.kafka import EmbeddedKafka
-        from cli.kafka_distribution import KafkaCache
+        from cli.kafka.broker import EmbeddedKafka
+        from cli.kafka.distribution import KafkaCache
         cache = KafkaCache(folder=pathlib.Path({str(kafka_cache.folder)!r}))
         broker = EmbeddedKafka(pathlib.Path({str(tmp_path)!r}), cache=cache)
         asyncio.run(asyncio.to_thread(broker.start))

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cli.kafka import EmbeddedKafka
+from cli.kafka.broker import EmbeddedKafka
 from runtime.topics import TopicSettings, ensure_topics
 from tests.ingest.conftest import PATH, SECRET, event, signed
 from tests.kafka.harness import (

@@ -24,7 +24,7 @@ from rich.console import Console
 
 from cli.accounting.journal import whole_journal
 from cli.errors import JournalError
-from cli.kafka import EmbeddedKafka
+from cli.kafka.broker import EmbeddedKafka
 from cli.ledger_reader import LedgerReader, open_reader
 from cli.simulate import oracle
 from cli.simulate.schedule import deliveries

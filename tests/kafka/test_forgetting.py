@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cli.kafka import EmbeddedKafka
+from cli.kafka.broker import EmbeddedKafka
 from ledger.deduplication import PROGRESS_KEY
 from ledger.signature import sign
 from ledger.topics import changelog_name

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.kafka import EmbeddedKafka
+from cli.kafka.broker import EmbeddedKafka
 from runtime.topics import TopicSettings, ensure_topics
 from tests.fuzz.answers import UndocumentedError, answers_in
 from tests.fuzz.attacks import ATTACKS

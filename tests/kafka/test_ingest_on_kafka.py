@@ -17,8 +17,8 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.producer.message_accumulator import MessageBatch
 
-from cli.kafka import EmbeddedKafka
-from cli.kafka_process import free_port
+from cli.kafka.broker import EmbeddedKafka
+from cli.kafka.process import free_port
 from ingest.log import LogUnavailableError, WebhookLog
 from ingest.records import Record
 from ingest.settings import IngestSettings

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import httpx
 import pytest
 
-from cli.kafka import EmbeddedKafka
+from cli.kafka.broker import EmbeddedKafka
 from ledger.topics import changelog_name
 from processors.metrics import HOPS
 from tests.ingest.conftest import PATH, SECRET, signed

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cli.kafka import EmbeddedKafka
+from cli.kafka.broker import EmbeddedKafka
 from processors.views.page import OPEN_PAGES
 from tests.kafka.answers import deliver, event, folded, get, paid, refunded
 from tests.kafka.harness import PARTITIONS, WorkerProcess, environment, free_port, until

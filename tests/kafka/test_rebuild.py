@@ -19,7 +19,7 @@ import msgspec
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
-from cli.kafka import EmbeddedKafka
+from cli.kafka.broker import EmbeddedKafka
 from ledger.money import Money
 from ledger.topics import changelog_name
 from ledger.wire import PAYMENTS

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from cli.kafka import EmbeddedKafka
+from cli.kafka.broker import EmbeddedKafka
 from cli.local import running
 from cli.programs import Command
 from cli.sender import signed_headers

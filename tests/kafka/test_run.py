@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cli.kafka_process import free_port
+from cli.kafka.process import free_port
 from tests.kafka.harness import until
 
 pytestmark = [

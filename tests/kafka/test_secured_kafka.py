@@ -25,8 +25,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from cli.kafka import EmbeddedKafka, fetch
-from cli.kafka_distribution import KafkaCache
+from cli.kafka.broker import EmbeddedKafka, fetch
+from cli.kafka.distribution import KafkaCache
 from ledger.topics import TABLES, changelog_name
 from runtime.kafka import KafkaSettings
 from tests.ingest.conftest import PATH, SECRET, event, signed

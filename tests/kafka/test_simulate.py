@@ -17,7 +17,7 @@ import httpx
 import msgspec
 import pytest
 
-from cli.kafka import EmbeddedKafka
+from cli.kafka.broker import EmbeddedKafka
 from cli.local import running
 from cli.programs import Command
 from cli.sender import build_event, deliver, encode, signed_headers

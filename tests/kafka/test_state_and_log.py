@@ -17,8 +17,8 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from cli.kafka import EmbeddedKafka
-from cli.kafka_distribution import KafkaCache
+from cli.kafka.broker import EmbeddedKafka
+from cli.kafka.distribution import KafkaCache
 from processors.batches import OutRecord, send_to_partition
 from runtime.topics import TopicSettings, ensure_topics
 from tests.kafka.harness import (

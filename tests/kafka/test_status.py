@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cli.kafka import EmbeddedKafka
+from cli.kafka.broker import EmbeddedKafka
 from tests.ingest.conftest import SECRET
 from tests.kafka.harness import (
     WorkerProcess,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cli.kafka import EmbeddedKafka
+from cli.kafka.broker import EmbeddedKafka
 from tests.kafka.answers import deliver, folded, get, listed, paid, refunded
 from tests.kafka.harness import (
     PARTITIONS,

@@ -19,7 +19,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from cli.kafka import EmbeddedKafka
+from cli.kafka.broker import EmbeddedKafka
 from ledger.topics import MAX_RECORD_BYTES, TABLES, changelog_name
 from runtime.settings import SettingsError
 from runtime.topics import TopicsError, TopicSettings, ensure_topics

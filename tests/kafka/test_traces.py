@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cli.kafka import EmbeddedKafka
+from cli.kafka.broker import EmbeddedKafka
 from cli.sender import signed_headers
 from runtime.partitions import partition_for
 from runtime.topics import TopicSettings, ensure_topics

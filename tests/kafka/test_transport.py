@@ -17,7 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.consumer.fetcher import OffsetResetStrategy
 from faust.types import TP
 
-from cli.kafka import EmbeddedKafka
+from cli.kafka.broker import EmbeddedKafka
 from ledger.topics import MAX_RECORD_BYTES
 from processors import transport
 from processors.batches import OutRecord, send_by_key, send_to_partition

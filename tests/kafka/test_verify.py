@@ -19,7 +19,7 @@ import msgspec
 import pytest
 from aiokafka.record.util import calc_crc32c
 
-from cli.kafka import EmbeddedKafka
+from cli.kafka.broker import EmbeddedKafka
 from ledger.journal import PLEXY, SALES, Posting
 from ledger.money import Money
 from ledger.signature import sign

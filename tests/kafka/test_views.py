@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import pytest
 
-from cli.kafka import EmbeddedKafka
+from cli.kafka.broker import EmbeddedKafka
 from ledger.envelope import MAX_ID_BYTES
 from tests.kafka.harness import (
     WORKER,

@@ -15,7 +15,7 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from cli.kafka import EmbeddedKafka
+from cli.kafka.broker import EmbeddedKafka
 from processors.views.openapi import describe
 from tests.kafka.answers import deliver, paid, refunded
 from tests.kafka.harness import WorkerProcess, environment, until, wait_folded

@@ -16,7 +16,7 @@ import rocksdb
 from aiokafka import TopicPartition
 from faust.stores.rocksdb import Store
 
-from cli.kafka import EmbeddedKafka
+from cli.kafka.broker import EmbeddedKafka
 from ledger.deduplication import PROGRESS_KEY, deduplicate
 from ledger.events import Event, FieldNames
 from ledger.orders import fold_orders

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cli.kafka import EmbeddedKafka
+from cli.kafka.broker import EmbeddedKafka
 from faults.disk import SmallDisk, can_mount, small_disk
 from ledger.payments import fold_payments
 from ledger.wire import ENTRIES

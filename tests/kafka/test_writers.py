@@ -9,7 +9,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import ProducerFenced
 
-from cli.kafka import EmbeddedKafka
+from cli.kafka.broker import EmbeddedKafka
 from processors import effects, writers
 from processors.batches import OutRecord, send, send_to_partition
 from processors.chunk import Chunk, RevokedError

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cli.doctor.findings import Finding, Level, Patient
-from cli.kafka_process import free_port
+from cli.kafka.process import free_port
 from cli.settings_table import READ_BY
 
 SECRET = "whsec_of_the_test"

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from cli.errors import ViewError
-from cli.kafka_process import free_port
+from cli.kafka.process import free_port
 from cli.simulate import oracle
 from cli.simulate.check import Check
 from cli.simulate.schedule import deliveries

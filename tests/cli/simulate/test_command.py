@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from cli.errors import WrongOptionError
-from cli.kafka_process import free_port
+from cli.kafka.process import free_port
 from cli.simulate import oracle
 from cli.simulate.command import SimulateOptions, simulate
 from cli.simulate.schedule import deliveries

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from cli.errors import WrongOptionError
-from cli.kafka_process import free_port
+from cli.kafka.process import free_port
 from cli.simulate import oracle
 from cli.simulate.delivery import SenderOptions
 from cli.simulate.schedule import deliveries

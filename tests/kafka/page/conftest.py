@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from cli.kafka import EmbeddedKafka
+from cli.kafka.broker import EmbeddedKafka
 from tests.kafka.page.stage import CHROMIUM, Ledger, Watch, told, watched
 
 

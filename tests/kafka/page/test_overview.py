@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from cli.kafka import EmbeddedKafka
+from cli.kafka.broker import EmbeddedKafka
 from tests.kafka.answers import NOW_S, event, paid, refunded
 from tests.kafka.harness import WorkerProcess, environment, free_port
 from tests.kafka.page.stage import IN_A_BROWSER, LOOK_MS, card, ends, go, opened, row, wind_on

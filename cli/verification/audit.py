@@ -24,11 +24,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from cli.errors import CommandError, NotFoldedError
-from cli.follower import Follower
 from cli.ledger_reader import LedgerReader, open_reader
 from cli.ports import WantedPort, require_free
 from cli.settings import AuditSettings
-from cli.verify import new_truth
+from cli.verification.follower import Follower
+from cli.verification.verify import new_truth
 from ledger.differences import Difference, Kind
 from runtime.logs import configure
 from runtime.metrics import CONTENT_TYPE, Metrics

@@ -40,7 +40,7 @@ COORDINATES = (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.slf4j:slf4j-
 
 
 class EmbeddedKafkaError(Exception):
-    """The embedded Kafka cannot be had; the root of every error of `cli.kafka*`."""
+    """The embedded Kafka cannot be had; the root of every error of `cli.kafka.broker*`."""
 
 
 class KafkaNotFetchedError(EmbeddedKafkaError):

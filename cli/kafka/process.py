@@ -16,7 +16,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from cli.child import Child, start_child
-from cli.kafka_distribution import KafkaFolderInUseError, KafkaPortTakenError
+from cli.kafka.distribution import KafkaFolderInUseError, KafkaPortTakenError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,8 +18,8 @@ from cli.errors import WrongOptionError
 from cli.ledger_reader import LedgerReader, open_reader
 from cli.ledger_writer import open_writer
 from cli.printing import counting, line
-from cli.quarantine import ItemReader, Put, Records, judge, read_quarantine
-from cli.rejected import at, found
+from cli.quarantine.items import ItemReader, Put, Records, judge, read_quarantine
+from cli.quarantine.rejected import at, found
 from cli.settings import VerifySettings
 from ledger.quarantine import Item, Place, PutBack, Quarantine, Refusal
 from ledger.rejected import put_back_record

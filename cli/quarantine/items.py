@@ -15,7 +15,7 @@ from cli.errors import NotReadError
 from cli.ledger_reader import LedgerReader, Offsets, sizes
 from cli.printing import counting
 from cli.settings import VerifySettings
-from cli.verify import trust_of
+from cli.verification.verify import trust_of
 from ingest.records import Delivery, webhook_record
 from ledger.quarantine import (
     Item,

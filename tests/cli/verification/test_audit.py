@@ -7,7 +7,7 @@ import sys
 import httpx
 import pytest
 
-from cli.kafka_process import free_port
+from cli.kafka.process import free_port
 from tests.kafka.harness import until
 
 

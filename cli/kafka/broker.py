@@ -3,7 +3,7 @@
 Comes in: a folder that is kept between runs, a port (0: a free one), further broker properties.
 Goes out: a broker that answers at `bootstrap`, and its log file.
 Never: listens beyond 127.0.0.1, outlives the process that started it (on Linux; elsewhere, call
-`stop`), or shares its folder with a second broker. Several make a cluster in `cli.kafka_cluster`.
+`stop`), or shares its folder with a second broker. Several make a cluster in `cli.kafka.cluster`.
 
     folder/server.properties   written at each start, as ports may change
     folder/broker.log          what the JVMs print, appended
@@ -11,7 +11,7 @@ Never: listens beyond 127.0.0.1, outlives the process that started it (on Linux;
     folder/data/               the records; `meta.properties` in it holds the cluster's id
 
 Every method blocks and may be called from any thread, so asynchronous code uses
-`asyncio.to_thread`. The tree of errors is in `cli.kafka_distribution`.
+`asyncio.to_thread`. The tree of errors is in `cli.kafka.distribution`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from cli.child import Child
-from cli.kafka_distribution import KafkaCache, KafkaDistribution, KafkaNotStartedError
-from cli.kafka_process import HOST, free_port, locked_folder, require_free, spawn
-from cli.kafka_properties import Node, server_properties
-from cli.kafka_question import ask_metadata, ask_voters
+from cli.kafka.distribution import KafkaCache, KafkaDistribution, KafkaNotStartedError
+from cli.kafka.process import HOST, free_port, locked_folder, require_free, spawn
+from cli.kafka.properties import Node, server_properties
+from cli.kafka.question import ask_metadata, ask_voters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

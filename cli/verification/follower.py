@@ -1,7 +1,7 @@
 """The follower: the auditor's work again and again, each time only for what is new.
 
 In: a reader, a truth that grows with the log. Out: after each round, everything that differs now.
-Never: a verdict before the log was read past everything else, see ``cli.auditor``.
+Never: a verdict before the log was read past everything else, see ``cli.verification.auditor``.
 
 It keeps the latest value of every key: a new fact is judged against the value that should have
 taken it in, also where no new value came.
@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from cli.auditor import Held, Holding, holdings
 from cli.ledger_reader import LedgerReader, Offsets
+from cli.verification.auditor import Held, Holding, holdings
 from ledger.audit import check_payment, check_seen
 from ledger.deduplication import PROGRESS_KEY
 from ledger.differences import Difference

@@ -6,9 +6,9 @@ Never: a verdict before the log was read past everything else: what came meanwhi
 
 import msgspec
 
-from cli.auditor import read_log
 from cli.ledger_reader import LedgerReader, Offsets
 from cli.printing import Heard
+from cli.verification.auditor import read_log
 from ledger.comparison import (
     DOCUMENT_VIEW,
     ORDER_VIEW,

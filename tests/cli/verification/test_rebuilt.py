@@ -7,9 +7,9 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from cli.auditor import Findings
-from cli.comparer import Comparison
-from cli.rebuilt import Outcome, how_to_switch, show_outcome
+from cli.verification.auditor import Findings
+from cli.verification.comparer import Comparison
+from cli.verification.rebuilt import Outcome, how_to_switch, show_outcome
 from ledger.differences import Difference, Kind
 from processors.settings import WorkerSettings
 

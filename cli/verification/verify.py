@@ -15,13 +15,13 @@ from typing import Final
 import msgspec
 from rich.console import Console
 
-from cli.auditor import Auditor, Findings, holdings
 from cli.errors import WrongOptionError
-from cli.findings import show_balances, show_differences, show_events
 from cli.ledger_reader import LedgerReader, Offsets, open_reader, sizes
 from cli.printing import counting, line
 from cli.progress import progress_bar
 from cli.settings import ProveSettings, VerifySettings
+from cli.verification.auditor import Auditor, Findings, holdings
+from cli.verification.findings import show_balances, show_differences, show_events
 from ledger.differences import Difference, references
 from ledger.truth import Trust, Truth
 from runtime import trust

@@ -6,7 +6,7 @@ Never: a broker with an empty disk that votes as the one it was. It comes as a n
 quorum, and gets metadata and records from the others (`docs/decisions/0009`).
 
     folder/cluster.json     the cluster's id and its controllers' ports, for life
-    folder/broker-1/ …      the brokers' folders, as in `cli.kafka`
+    folder/broker-1/ …      the brokers' folders, as in `cli.kafka.broker`
 
 Every method blocks, and may be called from any thread.
 """
@@ -21,10 +21,10 @@ from typing import Final, Self
 
 import msgspec
 
-from cli.kafka import EmbeddedKafka
-from cli.kafka_distribution import KafkaCache, KafkaNotStartedError
-from cli.kafka_process import HOST, free_port
-from cli.kafka_properties import Node, new_cluster_id
+from cli.kafka.broker import EmbeddedKafka
+from cli.kafka.distribution import KafkaCache, KafkaNotStartedError
+from cli.kafka.process import HOST, free_port
+from cli.kafka.properties import Node, new_cluster_id
 
 # As many as it takes to lose one and still have each record twice.
 SIZE: Final = 3

@@ -16,9 +16,9 @@ from rich.console import Console
 from cli.errors import WrongOptionError
 from cli.ledger_reader import open_reader
 from cli.printing import line
-from cli.quarantine import ItemReader, Put, Records, judge, read_quarantine
+from cli.quarantine.items import ItemReader, Put, Records, judge, read_quarantine
 from cli.settings import VerifySettings
-from cli.verify import trust_of
+from cli.verification.verify import trust_of
 from ledger.quarantine import Item, Quarantine
 from ledger.rejections import Reason
 from runtime.topics import TopicSettings

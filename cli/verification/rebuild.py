@@ -18,17 +18,17 @@ from typing import Final
 import msgspec
 from rich.console import Console
 
-from cli.auditor import Auditor, holdings
-from cli.comparer import Comparer
 from cli.errors import NotFoldedError, NotRebuiltError, WrongOptionError
-from cli.kafka_process import free_port
+from cli.kafka.process import free_port
 from cli.lag import Lag
 from cli.ledger_reader import LedgerReader, Offsets, open_reader, sizes
 from cli.local import sigterm_as_interrupt
 from cli.printing import counting, line
 from cli.programs import Command, stop_all
 from cli.progress import Report, progress_bar
-from cli.rebuilt import Outcome, show_outcome
+from cli.verification.auditor import Auditor, holdings
+from cli.verification.comparer import Comparer
+from cli.verification.rebuilt import Outcome, show_outcome
 from ledger.truth import Truth
 from processors.settings import WorkerSettings
 from runtime.partitions import partition_for

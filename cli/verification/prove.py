@@ -18,7 +18,7 @@ from rich.console import Console
 from cli.errors import WrongOptionError
 from cli.printing import counting, line
 from cli.settings import ProveSettings
-from cli.verify import trust_of
+from cli.verification.verify import trust_of
 from ledger.deduplication import DAY_MS
 from ledger.events import FieldNames
 from ledger.history import Rules

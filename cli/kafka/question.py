@@ -26,7 +26,7 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
-from cli.kafka_process import HOST
+from cli.kafka.process import HOST
 
 _ANSWER_WITHIN_S: Final = 2.0
 _CLIENT: Final = "plexy-ledger"

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import msgspec
 from rich.console import Console
 
-from cli.auditor import Findings
-from cli.comparer import Comparison
-from cli.findings import show_balances, show_differences
 from cli.printing import line
+from cli.verification.auditor import Findings
+from cli.verification.comparer import Comparison
+from cli.verification.findings import show_balances, show_differences
 from ledger.differences import Difference
 from ledger.topics import all_topics
 from processors.settings import WorkerSettings

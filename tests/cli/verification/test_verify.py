@@ -6,7 +6,7 @@ import pytest
 
 from cli.errors import WrongOptionError
 from cli.settings import VerifySettings
-from cli.verify import (
+from cli.verification.verify import (
     VerifyOptions,
     _old_secrets,
     _since,

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from cli.findings import show_differences
+from cli.verification.findings import show_differences
 from ledger.differences import Difference, Kind, references
 from tests.ledger.examples import success
 

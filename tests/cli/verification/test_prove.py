@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from cli.errors import WrongOptionError
-from cli.prove import prove
+from cli.verification.prove import prove
 from ledger.proof import Proof, make
 from runtime.settings import SettingsError
 from tests.ledger.audited import SECRET

@@ -10,8 +10,8 @@ from typing import Final
 import typer
 
 from cli.errors import ProgramEndedError, WrongOptionError
-from cli.kafka import EmbeddedKafka
-from cli.kafka_cluster import SIZE, KafkaCluster, plain_broker
+from cli.kafka.broker import EmbeddedKafka
+from cli.kafka.cluster import SIZE, KafkaCluster, plain_broker
 from cli.local import kafka_cache, sigterm_as_interrupt
 from cli.programs import describe_exit
 from cli.settings import BrokerSettings

@@ -12,7 +12,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from cli.kafka_process import HOST, free_port
+from cli.kafka.process import HOST, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
