@@ -18,7 +18,8 @@ from cli.errors import WrongOptionError
 def appears_whole(path: Path) -> Iterator[BinaryIO]:
     """Open a file that has its name only once it is complete and on the disk.
 
-    What is interrupted leaves nothing; what is killed, a file that ends in `.partial`.
+    What is interrupted leaves nothing; what is killed, a file that ends in `.partial`, and, on a
+    file system without links, in one moment an empty one.
     """
     if path.exists():
         raise WrongOptionError(f"{path} is there already: name a file that is not")
@@ -40,18 +41,33 @@ def appears_whole(path: Path) -> Iterator[BinaryIO]:
 def _take_name(path: Path, partial: Path) -> None:
     """Give a file its name, unless another has taken it meanwhile."""
     try:
-        try:
-            path.hardlink_to(partial)
-        except FileExistsError:
-            raise
-        except OSError:
-            # A file system without links, such as FAT: a file of ours is there first, for a moment.
+        if not _linked(path, partial):
             path.touch(exist_ok=False)
-            partial.replace(path)
+            _replace_ours(path, partial)
     except FileExistsError:
         raise WrongOptionError(
             f"{path} has appeared meanwhile, and stays as it is: name a file that is not there"
         ) from None
+
+
+def _linked(path: Path, partial: Path) -> bool:
+    """Give a file a second name; return whether the file system, unlike FAT, can do that."""
+    try:
+        path.hardlink_to(partial)
+    except FileExistsError:
+        raise
+    except OSError:
+        return False
+    return True
+
+
+def _replace_ours(path: Path, partial: Path) -> None:
+    """Put a file in the place of an empty one that keeps its name free."""
+    try:
+        partial.replace(path)
+    except BaseException:
+        path.unlink()
+        raise
 
 
 def _sync_folder(folder: Path) -> None:

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
+from ledger.anomalies import changes_of
 from ledger.orders import Order, describe, fold_orders, new_anomalies
 from ledger.payments import Snapshot
 from ledger.wire import ORDER_DOCUMENTS, ORDERS, SNAPSHOTS
-from processors.anomalies import changes_of
 from processors.batches import OutRecord
 from processors.chunk import Chunk, FetchedRecord, Headers
 from processors.effects import Effects, Told

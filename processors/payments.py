@@ -58,7 +58,7 @@ def add_agent(app: LedgerApp) -> None:
         effects.keep(
             (key.encode(), PAYMENTS.encode(value)) for key, value in folded.payments.items()
         )
-        effects.then(partial(app.sums.changed, chunk.partition, activity_of(folded.entries)))
+        effects.then(partial(app.posted.changed, chunk.partition, activity_of(folded.entries)))
         effects.then(partial(_tell, app.metrics, folded.reused))
         effects.trace(_told(chunk, events, folded))
 

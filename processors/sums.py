@@ -102,11 +102,15 @@ class Sums(Generic[S]):
         for partition in self._known.keys() - set(active):
             self._forget(partition)
         for partition in active:
-            if partition not in self._known:
-                await self._sum(partition)
+            # After a rebalance this worker may have others: their databases must not be opened.
+            if partition not in self._known and not await self._sum(partition):
+                return
 
-    async def _sum(self, partition: int) -> None:
-        """Sum a partition's values as they are now, and then what chunks changed meanwhile."""
+    async def _sum(self, partition: int) -> bool:
+        """Sum a partition's values as they are now, and then what chunks changed meanwhile.
+
+        Return whether it could be done before a rebalance.
+        """
         generation = self._app.consumer_generation_id
         known = self._known[partition] = _Partition(self._new(), [])
         count = 0
@@ -116,14 +120,15 @@ class Sums(Generic[S]):
             if count % _AT_A_TIME == 0:
                 await asyncio.sleep(_PAUSE_S)
                 # What reads a database keeps it open; it may be another worker's now.
-                if generation != self._app.consumer_generation_id:
+                if generation != self._app.consumer_generation_id or self._app.rebalancing:
                     self._forget(partition)
                 if self._known.get(partition) is not known:
-                    return
+                    return False
         for change in known.meanwhile or ():
             known.summary.change(change)
         known.meanwhile = None
         log.debug("summed", table=self._table.name, partition=partition, values=count)
+        return True
 
     def _forget(self, partition: int) -> None:
         self._known.pop(partition, None)

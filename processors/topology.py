@@ -13,8 +13,8 @@ from faust.auth import SASLCredentials, SSLCredentials
 from faust.types.auth import AuthProtocol
 from mode.supervisors import CrashingSupervisor
 
+from ledger.anomalies import AnomalousOrders
 from ledger.topics import MAX_RECORD_BYTES, TABLES, TableName, TopicNames
-from processors.anomalies import AnomalousOrders
 from processors.disk import require_room
 from processors.effects import Fold, folding
 from processors.identity import claim, member
@@ -70,11 +70,11 @@ class LedgerApp(faust.App):
         # For the views.
         self.reader = TopicReader(settings)
         self.rejections = Rejections(self.reader, self.names, settings.partitions)
-        self.sums = Sums(self, self.chunk_tables["payments"], settings.partitions, Posted)
+        self.posted = Sums(self, self.chunk_tables["payments"], settings.partitions, Posted)
         self.anomalies = Sums(
             self, self.chunk_tables["orders"], settings.partitions, AnomalousOrders
         )
-        for each in (self.sums.keep, self.anomalies.keep, self._count_seconds):
+        for each in (self.posted.keep, self.anomalies.keep, self._count_seconds):
             self.task(each)
 
     async def on_first_start(self) -> None:

@@ -70,7 +70,7 @@ def add_pages(app: LedgerApp) -> None:
 
 def _here(app: LedgerApp) -> tuple[list[int], Activity]:
     """Return this worker's partitions, and their sums."""
-    partitions, posted = app.sums.active, app.sums.here()
+    partitions, posted = app.posted.active, app.posted.here()
     if posted is None:
         raise ProblemError(503, "being_summed", "this worker's payments are still being summed up")
     total: dict[tuple[str, str, int], int] = {}

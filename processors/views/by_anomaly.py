@@ -12,8 +12,8 @@ from typing import Any, Final
 import msgspec
 from yarl import URL
 
+from ledger.anomalies import ANY_ANOMALY, key_of, read_key
 from ledger.orders import describe
-from processors.anomalies import ANY_ANOMALY, key_of, read_key
 from processors.topology import LedgerApp
 from processors.views import parameters, state
 from processors.views.answers import ProblemError

@@ -7,9 +7,9 @@ from typing import Any, Final, get_args
 
 import msgspec
 
+from ledger.anomalies import ANY_ANOMALY
 from ledger.orders import OrderDocument, OrderStatus, Totals
 from ledger.payments import Anomaly
-from processors.anomalies import ANY_ANOMALY
 from processors.views import parameters
 
 STATUSES: Final = get_args(OrderStatus)

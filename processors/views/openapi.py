@@ -10,11 +10,11 @@ from typing import Any, Final
 import msgspec
 from faust.web import Request, View
 
+from ledger.anomalies import ANY_ANOMALY
 from ledger.orders import OrderDocument
 from ledger.payments import PlacedPayment
 from ledger.proof import Proof
 from ledger.rejections import Reason
-from processors.anomalies import ANY_ANOMALY
 from processors.topology import LedgerApp
 from processors.views import parameters
 from processors.views.answers import json_answer

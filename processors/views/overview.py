@@ -100,10 +100,10 @@ class Overviews:
             ready=reason is None,
             reason=reason,
             since_ms=app.recent.since_ms,
-            partitions=app.sums.active,
+            partitions=app.posted.active,
             standbys=_standbys(app),
         )
-        posted = app.sums.here() if worker.ready else None
+        posted = app.posted.here() if worker.ready else None
         anomalies = app.anomalies.here() if worker.ready else None
         return Overview(
             at_ms=int(time.time() * 1000),

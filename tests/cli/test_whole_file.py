@@ -51,6 +51,17 @@ def test_what_is_interrupted_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_where_it_can_t_be_named_nothing_has_the_name(tmp_path, monkeypatch):
+    def refuse(_self: Path, _target: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OSError, match="Input/output"), appears_whole(tmp_path / "file"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with (
         pytest.raises(WrongOptionError, match="there is no folder"),

@@ -11,10 +11,10 @@ from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger.anomalies import ANY_ANOMALY, AnomalousOrders, changes_of, key_of
 from ledger.orders import describe
 from ledger.wire import ORDERS
 from processors import sums
-from processors.anomalies import ANY_ANOMALY, AnomalousOrders, changes_of, key_of
 from processors.settings import WorkerSettings
 from processors.sums import Sums
 from processors.tables import ChunkTable, Rows
@@ -163,6 +163,18 @@ async def test_a_sum_that_is_cut_short_is_made_anew(ledger, what, monkeypatch):
     assert ledger.sums.of(0).taken == 100
 
 
+async def test_what_is_lost_while_a_sum_is_made_is_not_opened(ledger, monkeypatch):
+    monkeypatch.setattr(sums, "_AT_A_TIME", 1)
+    ledger.write(0, {b"%03d" % n: 1 for n in range(100)})
+    looking = asyncio.create_task(ledger.sums.look())
+    await asyncio.sleep(0.01)
+    ledger.give(0)
+    await looking
+    assert ledger.sums.of(1) is None
+    await ledger.sums.look()
+    assert [each.total for each in ledger.sums.here() or ()] == [100]
+
+
 @given(st.data())
 def test_lists_of_anomalies_that_follow_the_fold_are_those_of_all_orders(data: st.DataObject):
     pipeline, followed = Pipeline(), AnomalousOrders()
@@ -171,6 +183,9 @@ def test_lists_of_anomalies_that_follow_the_fold_are_those_of_all_orders(data: s
         pipeline.fold([chunk])
         now = {name: order for name, order in pipeline.orders.items() if before.get(name) != order}
         followed.change(changes_of(now, before))
+        if data.draw(st.booleans()):
+            # Whoever reads brings the keys into their order.
+            list(followed.latest(ANY_ANOMALY, None))
     anew = AnomalousOrders()
     for order in pipeline.orders.values():
         anew.take(ORDERS.encode(order))

@@ -9,8 +9,8 @@ from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger.anomalies import key_of
 from ledger.wire import ORDERS
-from processors.anomalies import key_of
 from processors.settings import WorkerSettings
 from processors.tables import Rows
 from processors.topology import LedgerApp

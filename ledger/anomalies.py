@@ -5,8 +5,8 @@ which, the one with the latest event first. Never: the orders themselves: an ord
 key, and a place in the list of each anomaly that it has.
 """
 
-from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from ledger.orders import Order, anomalies_of, last_event_of
@@ -33,48 +33,79 @@ class Changed(NamedTuple):
 
 
 class AnomalousOrders:
-    """The keys of orders with anomalies, by anomaly, each list sorted when it is first needed."""
+    """The keys of orders with anomalies, by anomaly."""
 
     def __init__(self) -> None:
-        self._keys: dict[str, list[bytes]] = {}
-        self._is_sorted = True
+        self._keys: dict[str, _SortedKeys] = {}
 
     def take(self, value: bytes) -> None:
         """Take in an order as it is stored."""
-        for key, names in _anomalous(ORDERS.decode(value)):
-            for name in names:
-                self._keys.setdefault(name, []).append(key)
-            self._is_sorted = False
+        self._add(_anomalous(ORDERS.decode(value)))
 
     def change(self, change: Changed) -> None:
         """Take in what a chunk changed; ``ValueError`` for a key that is not there."""
         for key, names in change.before:
             for name in names:
-                keys = self._sorted(name)
-                at = bisect_left(keys, key)
-                if keys[at : at + 1] != [key]:
-                    raise ValueError(f"{key!r} is not among the orders with {name}")
-                del keys[at]
-        for key, names in change.now:
-            for name in names:
-                insort(self._sorted(name), key)
+                self._keys.setdefault(name, _SortedKeys()).remove(key)
+        self._add(change.now)
 
     def counts(self) -> dict[str, int]:
         """Return how many orders have each anomaly, and under ``any`` each once."""
-        return {name: len(keys) for name, keys in self._keys.items() if keys}
+        return {name: len(keys) for name, keys in self._keys.items() if len(keys)}
 
     def latest(self, name: str, below: bytes | None) -> Iterator[bytes]:
         """Yield the keys of orders with an anomaly, the latest first, from below a key on."""
-        keys = self._sorted(name)
+        keys = self._keys[name].all() if name in self._keys else []
         end = len(keys) if below is None else bisect_left(keys, below)
         return (keys[at] for at in range(end - 1, -1, -1))
 
-    def _sorted(self, name: str) -> list[bytes]:
-        if not self._is_sorted:
-            for keys in self._keys.values():
-                keys.sort()
-            self._is_sorted = True
-        return self._keys.setdefault(name, [])
+    def _add(self, orders: Iterable[Anomalous]) -> None:
+        for key, names in orders:
+            for name in names:
+                self._keys.setdefault(name, _SortedKeys()).add(key)
+
+
+class _SortedKeys:
+    """Keys that are brought into their order when somebody asks, and not when a chunk changes them.
+
+    So a change costs the fold the same however many there are: to move a million keys up by one for
+    each of a chunk's thousands would take seconds.
+    """
+
+    def __init__(self) -> None:
+        self._sorted: list[bytes] = []
+        self._new: set[bytes] = set()
+        self._gone: set[bytes] = set()
+
+    def __len__(self) -> int:
+        return len(self._sorted) + len(self._new) - len(self._gone)
+
+    def add(self, key: bytes) -> None:
+        """Add a key that is not there."""
+        if key in self._gone:
+            self._gone.discard(key)
+        else:
+            self._new.add(key)
+
+    def remove(self, key: bytes) -> None:
+        """Remove a key; ``ValueError`` if it is not there."""
+        if key in self._new:
+            self._new.discard(key)
+            return
+        at = bisect_left(self._sorted, key)
+        if key in self._gone or self._sorted[at : at + 1] != [key]:
+            raise ValueError(f"{key!r} is not among the orders with this anomaly")
+        self._gone.add(key)
+
+    def all(self) -> list[bytes]:
+        """Return all keys, sorted."""
+        if self._new or self._gone:
+            kept = [key for key in self._sorted if key not in self._gone]
+            # Two runs, each in order, which sort merges; what a reader has is not touched.
+            self._sorted = sorted(kept + sorted(self._new))
+            self._new.clear()
+            self._gone.clear()
+        return self._sorted
 
 
 def changes_of(now: Mapping[str, Order], before: Mapping[str, Order]) -> Changed:
