@@ -87,6 +87,8 @@ def wanted(lock: str) -> list[Requirement]:
     """Read what pyproject.toml asks of a lock."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     build, runtime = project["build-system"]["requires"], project["project"]["dependencies"]
+    # The image has what traces take.
+    runtime = runtime + project["project"]["optional-dependencies"]["tracing"]
     groups = project["dependency-groups"]
     asked = {
         "build.txt": build,
@@ -115,6 +117,10 @@ def test_no_file_names_a_folder_of_a_developers_machine():
 
 def test_git_would_keep_no_file_of_secrets():
     assert ".env" not in files()
+
+
+def test_nothing_that_a_merge_leaves_behind_is_kept():
+    assert [name for name in files() if name.endswith((".orig", ".rej"))] == []
 
 
 def test_a_shell_script_is_executable_and_names_its_shell():

@@ -39,7 +39,7 @@ export const ANOMALIES = {
   refund_without_payment: {
     title: "Refund without a payment",
     means: "A refund arrived, and no successful payment that it belongs to.",
-    todo: "Wait for three days, as long as Plexy delivers again; after that ask Plexy for the payment’s event.",
+    todo: "Mostly it comes within minutes. Plexy delivers again for three days; after that ask Plexy for the payment’s event.",
   },
 };
 

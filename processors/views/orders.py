@@ -11,7 +11,7 @@ from ledger.orders import OrderDocument, describe
 from ledger.wire import ORDER_DOCUMENTS
 from processors.topology import LedgerApp
 from processors.views import parameters, state, waiting
-from processors.views.answers import json_answer, not_found, tagged_answer
+from processors.views.answers import ProblemError, json_answer, not_found, tagged_answer
 from processors.views.deliveries import of_order, rules_of
 from processors.views.proofs import proof_of
 
@@ -50,6 +50,10 @@ def _add_order(app: LedgerApp) -> None:
                 document = await _as_of(app, order_id, at_ms)
             else:
                 document = await waiting.until_folded(app, request, "orders", order_id, folded)
+            if document is None and at_ms is not None:
+                given = request.query["as_of"]
+                detail = f"nothing of order {order_id!r:.80} had arrived by {given!r:.80}"
+                raise ProblemError(404, "order_not_found", detail)
             if document is None:
                 raise not_found("order", order_id)
             return tagged_answer(request, ORDER_DOCUMENTS.encode(document), document.version)

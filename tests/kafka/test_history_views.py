@@ -65,7 +65,9 @@ class TestHistory:
         assert [payment["payment_id"] for payment in now["payments"]] == ["pay_1"]
 
     def test_as_of_before_everything_there_is_no_order(self, env):
-        assert_problem(ask(env, "/orders/ord%2F1?as_of=2001-01-01"), 404, "order_not_found")
+        answer = ask(env, "/orders/ord%2F1?as_of=2001-01-01")
+        assert_problem(answer, 404, "order_not_found")
+        assert answer.json["detail"] == "nothing of order 'ord/1' had arrived by '2001-01-01'"
 
     def test_as_of_now_is_the_order_to_the_byte(self, env):
         now = ask(env, "/orders/ord%2F1")

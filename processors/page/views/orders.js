@@ -16,7 +16,7 @@ export async function orders(place, { query, signal }) {
     query,
     asked: { status: query.status },
     choice: filter("Status", ["orders"], query, "status", [["", "All"], ...choices]),
-    none: "No order yet. Plexy’s first delivery makes one.",
+    none: query.status ? "No order has this status." : "No order yet. Plexy’s first delivery makes one.",
   });
 }
 
@@ -32,7 +32,7 @@ export async function anomalies(place, { query, signal }) {
       filter("Anomaly", ["anomalies"], query, "anomaly", [["", "Any"], ...choices]),
       words && h("p", {}, words.means, " ", h("strong", {}, "What to do: "), words.todo),
     ],
-    none: "None: everything fits together.",
+    none: query.anomaly ? "No order has this anomaly." : "None: everything fits together.",
   });
 }
 

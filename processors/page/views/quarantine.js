@@ -17,9 +17,9 @@ export async function quarantine(place, { query, signal }) {
     h(
       "p",
       {},
-      "Deliveries that were kept and are not counted. After a fix, ",
+      "Deliveries that were rejected: kept, and not counted. What is good after a fix, ",
       h("code", {}, "plexy-ledger rejected retry"),
-      " puts them back.",
+      " puts back. An id that was used again stays here: the first event under it counts.",
     ),
     h(
       "div",
@@ -50,9 +50,14 @@ export async function quarantine(place, { query, signal }) {
       ),
     body.items.length
       ? h("ul", { class: "list" }, body.items.map(item))
-      : h("p", { class: "empty" }, "Nothing here: every delivery that was kept is counted."),
+      : h("p", { class: "empty" }, none(query)),
     pager(PARTS, query, body.cursor),
   );
+}
+
+function none({ state, reason, cursor }) {
+  if (state || reason || cursor) return "None that these filters let through.";
+  return "Nothing here: nothing was rejected.";
 }
 
 function reasonLink(reason) {

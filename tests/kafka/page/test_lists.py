@@ -55,7 +55,7 @@ class TestLists:
         ledger.fold({**lone, "created": NOW_S - 3 * 86_400 - 60})
         go(page, "#/anomalies")
         page.get_by_label("Anomaly").select_option("refund_without_payment")
-        expect(page.locator("main")).to_contain_text("Wait for three days")
+        expect(page.locator("main")).to_contain_text("after that ask Plexy")
         item = page.locator("main .list > li").filter(has_text="pay_old")
         expect(item).to_contain_text("missing for 3 days")
 
@@ -70,6 +70,15 @@ class TestLists:
         expect(items).to_have_count(1)
         items.get_by_role("link", name="evt_bad").click()
         expect(page.locator(".headline")).to_have_text("Rejected")
+
+    def test_a_filter_that_finds_none_does_not_say_that_all_is_well(self, page):
+        for at, word in {
+            "#/orders?status=failed": "No order has this status.",
+            "#/anomalies?anomaly=conflicting_refund": "No order has this anomaly.",
+            "#/quarantine?state=put_back": "None that these filters let through.",
+        }.items():
+            go(page, at)
+            expect(page.locator("main .empty")).to_have_text(word)
 
 
 def test_a_payment_s_and_an_event_s_page(page):
