@@ -1,4 +1,8 @@
-"""One ledger, one browser and one window for all tests of the page."""
+"""One ledger, one browser and one window for all tests of the page.
+
+Of the package, not of the session: while Playwright is at work, its event loop is the thread's, and
+no other test could have one.
+"""
 
 from collections.abc import Iterator
 
@@ -9,13 +13,13 @@ from cli.kafka.broker import EmbeddedKafka
 from tests.kafka.page.stage import CHROMIUM, Ledger, Watch, told, watched
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ledger(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
     with told(kafka.bootstrap, tmp_path_factory.mktemp("page")) as ledger:
         yield ledger
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     assert CHROMIUM, "install chromium: apt-get install --no-install-recommends chromium"
     # In a container there is no sandbox to be had, nor much of /dev/shm. There is no other host.
@@ -27,7 +31,7 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def window(browser: Browser, ledger: Ledger) -> Iterator[tuple[Page, Watch]]:
     with watched(browser, ledger.address) as found:
         yield found
