@@ -48,13 +48,13 @@ async def until_folded(
     wait_s = parameters.wait_s(request)
     if not event_id:
         return read()
-    changes = app.chunk_tables[table].changes
-    if changes.watchers >= MOST_WAITERS:
-        detail = f"{changes.watchers} requests wait for events here already; ask again"
+    watchers = app.chunk_tables[table].watchers
+    if len(watchers) >= MOST_WAITERS:
+        detail = f"{len(watchers)} requests wait for events here already; ask again"
         raise ProblemError(503, "too_many_waiters", detail)
     clock = asyncio.get_running_loop().time
     until, pause_s = clock() + wait_s, _LOOK_AFTER_S
-    with changes.watch(identifier.encode()) as changed:
+    with watchers.watch(identifier.encode()) as changed:
         while True:
             look_at = min(clock() + pause_s, until)
             document = await _until_changed(read, event_id, changed, look_at)
