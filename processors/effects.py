@@ -82,7 +82,7 @@ class Effects:
             await self._write_table()
         for function in self._then:
             function()
-        self._table.changes.folded(self._chunk)
+        self._table.watchers.folded(self._chunk)
 
     async def _write_table(self) -> None:
         self._chunk.ensure_ours()

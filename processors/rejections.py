@@ -9,7 +9,7 @@ from typing import Final
 
 from ledger.quarantine import Item, Quarantine
 from ledger.topics import TopicNames
-from processors.topic_reader import READ_WITHIN_S, LogUnreadableError, TopicReader
+from processors.topic_reader import TopicReader, in_time
 
 _AT_A_TIME: Final = 2_000
 
@@ -27,12 +27,9 @@ class Rejections:
 
     async def now(self) -> Quarantine:
         """Read what is new, and return all of it; where time is short, the next one goes on."""
-        try:
-            # With the wait for those who came first.
-            async with asyncio.timeout(READ_WITHIN_S), self._lock:
-                return await self._read_on()
-        except TimeoutError:
-            raise LogUnreadableError(f"{self._topic} was not read to its end in time") from None
+        # With the wait for those who came first.
+        async with in_time(f"{self._topic} up to its end"), self._lock:
+            return await self._read_on()
 
     async def _read_on(self) -> Quarantine:
         topic, partitions = self._topic, self._partitions

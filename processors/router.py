@@ -17,8 +17,9 @@ from yarl import URL
 from runtime.partitions import partition_for
 from runtime.problems import MEDIA_TYPE, Problem
 
-# By it a worker that stands still is missed.
-_ANSWER_WITHIN_S: Final = 5.0
+ANSWER_WITHIN_S: Final = 5.0
+"""By it a worker that stands still is missed, in seconds."""
+
 # Set on a request that a worker passes on: nobody passes it on once more.
 _FORWARDED: Final = "Ledger-Forwarded"
 _PASSED_ON: Final = (
@@ -59,7 +60,7 @@ class Router(FaustRouter):
         if _FORWARDED in request.headers:
             return _unavailable("the workers are not of one mind yet who has this key")
         try:
-            return await self._forward(destination, request, _ANSWER_WITHIN_S + more_s)
+            return await self._forward(destination, request, ANSWER_WITHIN_S + more_s)
         except (aiohttp.ClientError, TimeoutError):
             return _unavailable(f"the worker at {destination} has this key and does not answer")
 

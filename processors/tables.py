@@ -14,8 +14,8 @@ import rocksdb
 from faust.stores.rocksdb import Store
 from faust.types import TP, EventT
 
-from processors.changes import Changes
 from processors.chunk import Chunk
+from processors.watchers import Watchers
 
 _MIB: Final = 1024 * 1024
 # Where a database keeps up to where its changelog is in it. Faust's own key for it is text, and so
@@ -32,7 +32,7 @@ class ChunkTable(faust.Table[bytes, bytes]):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.changes = Changes()
+        self.watchers = Watchers()
         self._when_taken_over: list[Callable[[int], None]] = []
 
     def when_taken_over(self, function: Callable[[int], None]) -> None:

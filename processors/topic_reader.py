@@ -20,7 +20,10 @@ Offsets = Mapping[int, int]
 """An offset for each partition."""
 
 READ_WITHIN_S: Final = 8.0
-"""The longest that one reading takes, with its wait for a client, in seconds."""
+"""The longest that one reading takes, with its wait for a client, in seconds.
+
+And the longest that one answer reads, however often: see ``in_time``.
+"""
 
 # Beside two that read 500 places again and again, a reading of one place took 1.2 s with one
 # client, 1.0 s with two, and 5 ms with three (medians).
@@ -48,6 +51,20 @@ class TooManyReadingsError(LogUnreadableError):
     code = "overloaded"
 
 
+@asynccontextmanager
+async def in_time(what: str) -> AsyncIterator[None]:
+    """Bound several readings, and what is asked of other workers between them, as one is bounded.
+
+    ``LogUnreadableError`` where the time is over; it says what was to be read.
+    """
+    try:
+        async with asyncio.timeout(READ_WITHIN_S):
+            yield
+    except TimeoutError:
+        text = f"{what}: not read within {READ_WITHIN_S:g} s; Kafka, or another worker, is slow"
+        raise LogUnreadableError(text) from None
+
+
 class TopicReader:
     """A few clients for all readings, each from the first one on that finds no other idle."""
 
@@ -58,9 +75,11 @@ class TopicReader:
         self._idle: list[AIOKafkaConsumer] = []
         self._clients: set[AIOKafkaConsumer] = set()
         self._closing: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
     async def close(self) -> None:
-        """Give up the clients; what is being read ends with an error."""
+        """Give up the clients; what is being read, or comes later, ends with an error."""
+        self._is_closed = True
         for client in list(self._clients):
             self._end(client)
         if self._closing:
@@ -146,6 +165,8 @@ class TopicReader:
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[AIOKafkaConsumer]:
         """Lend a client; whatever goes wrong with it, it is another one next time."""
+        if self._is_closed:
+            raise ConsumerStoppedError
         client = self._idle.pop() if self._idle else self._new_client()
         try:
             if client not in self._clients:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from ledger.orders import OrderDocument, describe
 from ledger.truth import SignedRecord
 from ledger.wire import ORDER_DOCUMENTS
-from processors.topic_reader import Offsets
+from processors.topic_reader import Offsets, in_time
 from processors.topology import LedgerApp
 from processors.views import parameters, state
 from processors.views.listed import Filter, ListedOrder, OrderList, listed
@@ -28,6 +28,7 @@ _MOST_SEARCHED: Final = 5_000
 _AT_A_TIME: Final = 2_000
 
 
+@in_time("a page of the orders")
 async def page(app: LedgerApp, request: Any, wanted: Filter) -> OrderList:
     """Return a page; its cursor is each partition's end here, and how far above it lists began."""
     limit = parameters.limit(request)

@@ -6,11 +6,12 @@ log are remembered under its id.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final, TypeVar
 
 from ledger.history import Rules
 from ledger.orders import Order
+from ledger.payments import PlacedPayment
 from ledger.truth import SignedRecord
 from processors.topology import LedgerApp
 from processors.views import state
@@ -38,8 +39,10 @@ async def of_order(app: LedgerApp, order: Order) -> list[SignedRecord]:
     _require_few(len(order.payments))
     held = {name: placed.payment for name, placed in order.payments.items() if placed.payment}
     # A payment that no fact had named an order for was one of its own, and may have left it.
-    left = {order.order_id: None, **order.payments}.keys() - held.keys()
-    payments = [*held.values(), *await _each(state.any_payment, app, left)]
+    left = [*({order.order_id, *order.payments} - held.keys())]
+    states = dict(zip(left, await _each(state.any_payment, app, left), strict=True))
+    _require_written(order, states)
+    payments = [*held.values(), *states.values()]
     facts = {
         event.event_id: (event.partition, event.offset)
         for payment in payments
@@ -88,17 +91,34 @@ def _require_few(deliveries: int) -> None:
         )
 
 
+def _require_written(order: Order, left: Mapping[str, PlacedPayment | None]) -> None:
+    """Raise a 503 unless each payment that has left is here as the order knows it, or newer.
+
+    Its hop publishes what it says before it writes its table.
+    """
+    for name, payment in left.items():
+        known = order.payments.get(name)
+        if known and (payment.version if payment else 0) < known.version:
+            detail = f"payment {name!r:.80} has left the order and is not written yet; ask again"
+            raise ProblemError(503, "changing", detail)
+
+
 async def _each(
     ask: Callable[[LedgerApp, str], Awaitable[Found]], app: LedgerApp, identifiers: Iterable[str]
 ) -> list[Found]:
-    """Ask for each of them, a few at a time."""
+    """Ask for each of them, a few at a time; with the first error the others are given up."""
     free = asyncio.Semaphore(_AT_A_TIME)
 
     async def one(identifier: str) -> Found:
         async with free:
             return await ask(app, identifier)
 
-    return await asyncio.gather(*map(one, identifiers))
+    try:
+        async with asyncio.TaskGroup() as group:
+            asking = [group.create_task(one(identifier)) for identifier in identifiers]
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [each.result() for each in asking]
 
 
 def _places(known: state.EventPlaces) -> set[tuple[int, int]]:

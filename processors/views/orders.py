@@ -8,7 +8,9 @@ from faust.web import Request, View
 
 from ledger.history import Delivery, as_of, deliveries
 from ledger.orders import OrderDocument, describe
+from ledger.truth import SignedRecord
 from ledger.wire import ORDER_DOCUMENTS
+from processors.topic_reader import in_time
 from processors.topology import LedgerApp
 from processors.views import parameters, state, waiting
 from processors.views.answers import ProblemError, json_answer, not_found, tagged_answer
@@ -65,8 +67,13 @@ def more_s(request: Any) -> float:
 
 
 async def _as_of(app: LedgerApp, order_id: str, at_ms: int) -> OrderDocument | None:
-    records = await of_order(app, state.existing_order(app, order_id))
+    records = await _deliveries(app, order_id)
     return await asyncio.to_thread(as_of, records, rules_of(app), order_id, at_ms)
+
+
+async def _deliveries(app: LedgerApp, order_id: str) -> list[SignedRecord]:
+    async with in_time(f"the deliveries of order {order_id!r:.80}"):
+        return await of_order(app, state.existing_order(app, order_id))
 
 
 def _add_events(app: LedgerApp) -> None:
@@ -78,7 +85,7 @@ def _add_events(app: LedgerApp) -> None:
         async def get(self, request: Request, *_args: Any, **path: Any) -> Any:
             order_id: str = path["order_id"]
             raw = parameters.flag(request, "raw")
-            records = await of_order(app, state.existing_order(app, order_id))
+            records = await _deliveries(app, order_id)
             rules, trust = rules_of(app), app.settings.trust
             found = await asyncio.to_thread(deliveries, records, rules, trust, raw=raw)
             return json_answer(msgspec.json.encode(OrderEvents(order_id, found)))

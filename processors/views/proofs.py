@@ -14,7 +14,7 @@ from faust.types import TP
 
 from ledger.orders import Order, OrderDocument, describe
 from ledger.proof import Proof, make
-from processors.topic_reader import READ_WITHIN_S
+from processors.topic_reader import LogUnreadableError, in_time
 from processors.topology import LedgerApp
 from processors.views import state
 from processors.views.answers import ProblemError
@@ -32,7 +32,7 @@ async def proof_of(app: LedgerApp, order_id: str) -> Proof:
     """Return the proof of an order whose partition is here."""
     compared: list[tuple[Order, Proof]] = []
     try:
-        async with asyncio.timeout(READ_WITHIN_S):
+        async with in_time(f"the deliveries of order {order_id!r:.80}"):
             for _ in range(_TRIES):
                 order = state.existing_order(app, order_id)
                 records = await of_order(app, order)
@@ -41,8 +41,9 @@ async def proof_of(app: LedgerApp, order_id: str) -> Proof:
                     return proof
                 compared.append((order, proof))
                 await _until_caught_up(app, order_id)
-    except TimeoutError:
-        pass
+    except LogUnreadableError:
+        if not compared:
+            raise
     if len(compared) < _TRIES or any(each != compared[0] for each in compared):
         # It goes on while the log is read: the next answer is of one moment again.
         raise ProblemError(503, "changing", "the order changed meanwhile; ask again")

@@ -20,12 +20,15 @@ from ledger.orders import Order
 from ledger.payments import PlacedPayment, describe_placed
 from ledger.topics import TableName
 from ledger.wire import ORDERS, PAYMENTS, PLACED_PAYMENTS, PROGRESS, SEEN
+from processors.router import ANSWER_WITHIN_S
 from processors.topic_reader import READ_WITHIN_S
 from processors.topology import LedgerApp
 from processors.views.answers import ProblemError, not_found
 from runtime.partitions import partition_for
 from runtime.problems import Problem
 
+# A worker's part of a list or a sum.
+_PART_WITHIN_S: Final = 10.0
 _NOT_HERE: Final = (
     "another worker has this key's partition; if this stays, two workers have the same "
     "LEDGER_WEB_HOST and LEDGER_WEB_PORT: give each its own"
@@ -43,7 +46,7 @@ class EventPlaces(msgspec.Struct):
 
 
 def reads_log(_request: Any) -> float:
-    """Return how much longer an answer takes that reads the log once, in seconds."""
+    """Return how much longer an answer takes that reads the log, however often, in seconds."""
     return READ_WITHIN_S
 
 
@@ -146,23 +149,30 @@ def is_here(app: LedgerApp, table: TableName, identifier: str) -> bool:
     return app.chunk_tables[table].is_active(partition)
 
 
-async def ask(app: LedgerApp, table: TableName, identifier: str, path: str) -> bytes | None:
-    """Ask the worker that has an id; ``None`` where it says 404."""
+async def ask(
+    app: LedgerApp, table: TableName, identifier: str, path: str, more_s: float = 0.0
+) -> bytes | None:
+    """Ask the worker that has an id; ``None`` where it says 404. ``more_s`` is as in ``routed``."""
     try:
         owner = cast("Any", app.router).key_store(table, identifier.encode())
     except KeyError:
         raise ProblemError(503, "unavailable", "no worker has this key's partition yet") from None
-    return await fetch(app, owner, path)
+    return await fetch(app, owner, path, ANSWER_WITHIN_S + more_s)
 
 
-async def fetch(app: LedgerApp, worker: URL, path: str) -> bytes | None:
+async def fetch(
+    app: LedgerApp, worker: URL, path: str, within_s: float = _PART_WITHIN_S
+) -> bytes | None:
     """Get a page of another worker; ``None`` where it says 404, 503 where it does not answer."""
     url = URL(f"{worker.origin()}{path}", encoded=True)
     token = app.settings.api_token
     headers = {"Authorization": f"Bearer {token.reveal()}"} if token else {}
     try:
         async with app.http_client.get(
-            url, headers=headers, timeout=aiohttp.ClientTimeout(total=10), allow_redirects=False
+            url,
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(total=within_s),
+            allow_redirects=False,
         ) as answer:
             if answer.status == 404:  # noqa: PLR2004
                 return None

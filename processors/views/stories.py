@@ -5,6 +5,7 @@ import asyncio
 import msgspec
 
 from ledger.history import ACCEPTED, FOLDED, Delivery, accepted, deliveries
+from processors.topic_reader import READ_WITHIN_S, in_time
 from processors.topology import LedgerApp
 from processors.views import state
 from processors.views.deliveries import of_event, rules_of, unjudged
@@ -31,12 +32,18 @@ async def any_story(app: LedgerApp, event_id: str) -> Story | None:
     """Return an event's story, whoever remembers its id."""
     if state.is_here(app, "seen", event_id):
         return await story_of(app, event_id)
-    answer = await state.ask(app, "seen", event_id, f"/events/{state.encoded(event_id)}")
+    path = f"/events/{state.encoded(event_id)}"
+    answer = await state.ask(app, "seen", event_id, path, READ_WITHIN_S)
     return msgspec.json.decode(answer, type=Story) if answer else None
 
 
 async def story_of(app: LedgerApp, event_id: str, *, raw: bool = False) -> Story | None:
     """Tell the story of an event whose partition is here; ``None`` if nobody knows its id."""
+    async with in_time(f"the deliveries of event {event_id!r:.80}"):
+        return await _story_of(app, event_id, raw=raw)
+
+
+async def _story_of(app: LedgerApp, event_id: str, *, raw: bool) -> Story | None:
     places = await state.any_event(app, event_id)
     if places is None:
         waiting = await unjudged(app, event_id)

@@ -19,8 +19,9 @@ from processors.views import parameters
 from processors.views.answers import ProblemError
 from processors.views.stories import any_story
 
-# Each of them holds a connection.
 MOST_WAITERS: Final = 200
+"""For each table: orders, payments. Each waiter holds a connection."""
+
 # An event takes some tens of milliseconds through the three hops: one that takes longer is looked
 # for, which reads the log, and then after twice the time again.
 _LOOK_AFTER_S: Final = 1.0
@@ -48,21 +49,21 @@ async def until_folded(
     wait_s = parameters.wait_s(request)
     if not event_id:
         return read()
-    changes = app.chunk_tables[table].changes
-    if changes.watchers >= MOST_WAITERS:
-        detail = f"{changes.watchers} requests wait for events here already; ask again"
+    watchers = app.chunk_tables[table].watchers
+    if len(watchers) >= MOST_WAITERS:
+        detail = f"{len(watchers)} requests wait for events of {table} here already; ask again"
         raise ProblemError(503, "too_many_waiters", detail)
     clock = asyncio.get_running_loop().time
     until, pause_s = clock() + wait_s, _LOOK_AFTER_S
-    with changes.watch(identifier.encode()) as changed:
+    with watchers.watch(identifier.encode()) as changed:
         while True:
             look_at = min(clock() + pause_s, until)
             document = await _until_changed(read, event_id, changed, look_at)
             if _rests_on(document, event_id):
                 return document
-            where = await _where(app, event_id, table, identifier)
+            where = await _where(app, event_id, table, identifier, until + READ_WITHIN_S)
             # It may have come while the log was read.
-            if look_at == until and not _rests_on(read(), event_id):
+            if clock() >= until and not _rests_on(read(), event_id):
                 detail = f"after {wait_s:g} s this does not rest on {event_id!r:.80}: {where}"
                 raise ProblemError(504, "event_not_folded", detail)
             pause_s *= 2
@@ -87,10 +88,13 @@ def _rests_on(document: OrderDocument | PlacedPayment | None, event_id: str) -> 
     return any(event.event_id == event_id for payment in payments for event in payment.events)
 
 
-async def _where(app: LedgerApp, event_id: str, table: str, identifier: str) -> str:
+async def _where(app: LedgerApp, event_id: str, table: str, identifier: str, until: float) -> str:
     """Say in half a sentence where an event is that may still come; 409 if it never will."""
     try:
-        story = await any_story(app, event_id)
+        async with asyncio.timeout_at(until):
+            story = await any_story(app, event_id)
+    except TimeoutError:
+        return "where it is can't be told now, Kafka or another worker is slow"
     except (LogUnreadableError, ProblemError) as error:
         return f"where it is can't be told now, {error}"
     if story is None:

@@ -16,8 +16,16 @@ from ledger.topics import changelog_name
 from ledger.truth import Trust
 from ledger.wire import ORDERS
 from processors.batches import OutRecord
-from tests.kafka.answers import NOW_S, SECRET, event, folded, get, paid, refunded, refuse
-from tests.kafka.harness import WorkerProcess, environment, group_of, latest, write
+from tests.kafka.answers import NOW_S, SECRET, deliver, event, folded, get, paid, refunded, refuse
+from tests.kafka.harness import (
+    WorkerProcess,
+    environment,
+    group_of,
+    latest,
+    until,
+    wait_folded,
+    write,
+)
 from tests.kafka.test_views import TOKEN, Answer, ask, assert_problem
 
 pytestmark = pytest.mark.timeout(240)
@@ -164,6 +172,41 @@ def test_an_order_that_is_not_what_follows_from_the_log_is_an_error_that_names_t
             assert "follows; payment pay_1: " in answer.json["detail"]
         assert len(worker.logged("an order contradicts the log")) == 2
         assert ask(env, "/orders/ord_2/proof").status == 200
+
+
+HOLDS_PAYMENTS = """
+import asyncio, os, pathlib
+from processors.effects import Effects
+from processors.settings import WorkerSettings
+from processors.worker import run
+hold = pathlib.Path(os.environ["LEDGER_DATA_DIR"]) / "hold"
+write_table = Effects._write_table
+async def held(effects):
+    while effects._table.name == "payments" and hold.exists():
+        await asyncio.sleep(0.02)
+    await write_table(effects)
+Effects._write_table = held
+run(WorkerSettings.from_environment(os.environ))
+"""
+
+
+def test_an_order_that_a_payment_has_just_left_contradicts_nothing(kafka, tmp_path):
+    """What the payment's hop has published is in the order, and not yet in the hop's own table."""
+    env = environment(kafka.bootstrap, tmp_path, api_token=TOKEN)
+    with WorkerProcess(env, [sys.executable, "-c", HOLDS_PAYMENTS]) as worker:
+        worker.wait_ready(90)
+        folded(env, paid("evt_1", "pay_1", "ord_1"), paid("evt_2", "pay_2", "ord_1"))
+        (tmp_path / "hold").touch()
+        deliver(env, paid("evt_3", "pay_2", "ord_2", created=NOW_S - 5))
+        until(lambda: get(env, "/orders/ord_1")["version"] == 1, within_s=20, what="a payment left")
+        for path in ("/orders/ord_1/proof", "/orders/ord_1/events"):
+            answer = ask(env, path)
+            assert_problem(answer, 503, "changing")
+            assert "payment 'pay_2' has left the order" in answer.json["detail"]
+        (tmp_path / "hold").unlink()
+        wait_folded(env)
+        assert ask(env, "/orders/ord_1/proof").status == 200
+        assert not worker.logged("an order contradicts the log")
 
 
 HOLDS_FIVE = """

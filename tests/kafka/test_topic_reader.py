@@ -12,7 +12,7 @@ from processors.settings import WorkerSettings
 from processors.topic_reader import LogUnreadableError, TopicReader
 from runtime.topics import ensure_topics
 from tests.fakes import until
-from tests.kafka.harness import environment, names_of, producer
+from tests.kafka.harness import PARTITIONS, environment, names_of, producer
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -86,3 +86,12 @@ async def test_when_a_reader_is_closed_what_is_being_read_ends(log):
     done, _ = await asyncio.wait([reading], timeout=5)
     assert done
     assert isinstance(reading.exception(), LogUnreadableError)
+
+
+async def test_a_closed_reader_starts_no_client_again(log):
+    reader, topic = log
+    assert (await reader.ends(topic, PARTITIONS))[1] == RECORDS
+    await reader.close()
+    with pytest.raises(LogUnreadableError):
+        await reader.ends(topic, PARTITIONS)
+    assert not reader._clients

@@ -165,7 +165,7 @@ async def test_a_worker_that_is_gone_is_a_503_that_names_it(app):
 
 
 async def test_a_worker_that_does_not_answer_in_time_is_a_503(app, monkeypatch):
-    monkeypatch.setattr(router, "_ANSWER_WITHIN_S", 0.05)
+    monkeypatch.setattr(router, "ANSWER_WITHIN_S", 0.05)
 
     async def answers(request: web.Request) -> web.Response:
         # Until whoever asked has gone.
@@ -180,7 +180,7 @@ async def test_a_worker_that_does_not_answer_in_time_is_a_503(app, monkeypatch):
 
 
 async def test_an_answer_that_its_view_says_takes_longer_is_waited_for(app, monkeypatch):
-    monkeypatch.setattr(router, "_ANSWER_WITHIN_S", 0.0001)
+    monkeypatch.setattr(router, "ANSWER_WITHIN_S", 0.0001)
 
     async def answers(_request: web.Request) -> web.Response:
         await asyncio.sleep(0.05)

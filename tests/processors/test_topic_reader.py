@@ -83,7 +83,6 @@ async def test_a_client_that_does_not_get_through_is_given_up(silent, monkeypatc
 
 async def test_a_wait_for_others_who_read_what_was_rejected_is_bounded_too(silent, monkeypatch):
     monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 1.0)
-    monkeypatch.setattr(rejections, "READ_WITHIN_S", 1.0)
     reader = TopicReader(silent)
     rejected = rejections.Rejections(reader, TopicNames(), 1)
     done, late = await asyncio.wait(

@@ -20,6 +20,7 @@ class Workers:
     def __init__(self, repeats: int = 0) -> None:
         self.asked = self.at_a_time = self.most_at_a_time = 0
         self.repeats = repeats
+        self.version = 1
         self.places: set[tuple[int, int]] = set()
         self.app: Any = SimpleNamespace(reader=self, names=SimpleNamespace(webhooks="log"))
 
@@ -32,7 +33,8 @@ class Workers:
         if not payment_id.isdigit():
             return None
         return SimpleNamespace(
-            events=[SimpleNamespace(event_id=payment_id, partition=0, offset=int(payment_id))]
+            version=self.version,
+            events=[SimpleNamespace(event_id=payment_id, partition=0, offset=int(payment_id))],
         )
 
     async def event(self, _app: Any, event_id: str) -> Any:
@@ -66,6 +68,39 @@ async def test_payments_that_left_an_order_are_asked_for_side_by_side_and_not_al
     assert workers.asked == 301
     assert workers.most_at_a_time == deliveries._AT_A_TIME
     assert workers.places == {(0, n) for n in range(300)}
+
+
+@pytest.mark.parametrize("name", ["0", "pay_1"], ids=["as it was before", "not there"])
+async def test_a_payment_that_left_and_is_not_written_yet_is_a_503_and_no_answer_without_it(
+    workers, name
+):
+    left = Snapshot(order_id="ord_1", payment_id=name, version=2, payment=None)
+    with pytest.raises(ProblemError, match=f"payment '{name}' has left") as raised:
+        await of_order(workers.app, Order("ord_1", {name: left}))
+    assert (raised.value.problem.status, raised.value.problem.code) == (503, "changing")
+    assert workers.places == set()
+    workers.version = 2
+    if name == "0":
+        await of_order(workers.app, Order("ord_1", {name: left}))
+        assert workers.places == {(0, 0)}
+
+
+async def test_with_the_first_error_nobody_else_is_asked(workers, monkeypatch):
+    never = asyncio.Event()
+    asked: list[str] = []
+
+    async def payment(_app: Any, payment_id: str) -> Any:
+        asked.append(payment_id)
+        if len(asked) == 1:
+            await asyncio.sleep(0)
+            raise ProblemError(503, "unavailable", "the worker does not answer")
+        await never.wait()
+
+    monkeypatch.setattr(state, "any_payment", payment)
+    with pytest.raises(ProblemError, match="does not answer"):
+        await of_order(workers.app, left_by(300))
+    assert len(asked) <= deliveries._AT_A_TIME + 1
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_an_order_of_too_many_payments_is_refused_before_anybody_is_asked(workers):

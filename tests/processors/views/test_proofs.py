@@ -1,5 +1,6 @@
 """A proof is of an order as it is: one that goes on is read again, one that contradicts is loud."""
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,6 +9,8 @@ import pytest
 from ledger.history import Rules, events_of
 from ledger.orders import Order, fold_orders
 from ledger.payments import fold_payments
+from processors import topic_reader
+from processors.topic_reader import LogUnreadableError
 from processors.views import proofs, state
 from processors.views.answers import ProblemError
 from tests.ledger.audited import Log, body_of
@@ -80,12 +83,22 @@ async def test_an_order_that_goes_on_and_on_is_a_503(monkeypatch):
 
 
 async def test_an_order_that_lacks_what_was_published_for_it_contradicts_nothing(monkeypatch):
-    monkeypatch.setattr(proofs, "READ_WITHIN_S", 0.2)
+    monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 0.2)
     worker = Worker(monkeypatch, [1], in_log=2)
     worker.folded_to = 6
     with pytest.raises(ProblemError) as raised:
         await proofs.proof_of(worker.app, "ord_1")
     assert raised.value.problem.code == "changing"
+
+
+async def test_where_nothing_could_be_read_in_time_that_is_said_and_not_that_the_order_changed(
+    monkeypatch,
+):
+    monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 0.1)
+    worker = Worker(monkeypatch, [1], in_log=1)
+    monkeypatch.setattr(proofs, "of_order", lambda _app, _order: asyncio.Event().wait())
+    with pytest.raises(LogUnreadableError, match="deliveries of order 'ord_1': not read within"):
+        await proofs.proof_of(worker.app, "ord_1")
 
 
 async def test_an_order_that_has_all_and_differs_contradicts_and_the_difference_is_named(

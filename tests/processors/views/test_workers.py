@@ -1,5 +1,7 @@
 """Who is asked for a part of an answer, and when the parts are a whole."""
 
+import asyncio
+
 import msgspec
 import pytest
 from aiohttp import web
@@ -9,8 +11,9 @@ from processors.views import balances, state
 from processors.views.answers import ProblemError
 from processors.views.balances import Balance, Balances
 from processors.views.workers import is_whole, other_workers, require_whole
+from tests.fakes import until
+from tests.processors.test_router import KEY, assign, served
 from tests.processors.test_router import app as app  # noqa: PLC0414 - a fixture
-from tests.processors.test_router import served
 
 
 def tell(app, others: dict[str, list[int]]) -> None:
@@ -66,6 +69,23 @@ async def test_why_another_worker_can_not_answer_now_is_told(app):
     problem = raised.value.problem
     assert (problem.status, problem.code) == (503, "being_summed")
     assert problem.detail == f"the worker at {other} answered 503: ask again"
+
+
+async def test_a_worker_that_does_not_answer_for_a_key_is_named_before_the_answer_s_own_time(
+    app, monkeypatch
+):
+    monkeypatch.setattr(state, "ANSWER_WITHIN_S", 0.05)
+
+    async def answers(request: web.Request) -> web.Response:
+        # Until whoever asked has gone.
+        await until(lambda: request.transport is None)
+        return web.Response()
+
+    async with served(answers) as other:
+        assign(app, other)
+        with pytest.raises(ProblemError, match=f"the worker at {other} has a part of this"):
+            async with asyncio.timeout(5):
+                await state.ask(app, "orders", KEY.decode(), "/orders/1")
 
 
 async def test_an_answer_that_is_no_document_is_unavailable(app):

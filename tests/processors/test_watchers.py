@@ -3,8 +3,8 @@
 import pytest
 from faust.types import TP
 
-from processors.changes import Changes
 from processors.chunk import Chunk, FetchedRecord
+from processors.watchers import Watchers
 from tests.fakes import FakeConsumer
 
 
@@ -14,21 +14,21 @@ def chunk(*keys: bytes) -> Chunk:
 
 
 async def test_a_chunk_is_told_to_all_who_watch_one_of_its_keys_and_to_nobody_else():
-    changes = Changes()
-    with changes.watch(b"one") as first, changes.watch(b"one") as second:
-        with changes.watch(b"other") as other:
-            assert changes.watchers == 3
-            changes.folded(chunk(b"some", b"one", b"one"))
+    watchers = Watchers()
+    with watchers.watch(b"one") as first, watchers.watch(b"one") as second:
+        with watchers.watch(b"other") as other:
+            assert len(watchers) == 3
+            watchers.folded(chunk(b"some", b"one", b"one"))
             assert (first.is_set(), second.is_set(), other.is_set()) == (True, True, False)
-            changes.folded(chunk(b"other"))
+            watchers.folded(chunk(b"other"))
             assert other.is_set()
-        assert changes.watchers == 2
-    assert changes.watchers == 0
-    changes.folded(chunk(b"one"))
+        assert len(watchers) == 2
+    assert len(watchers) == 0
+    watchers.folded(chunk(b"one"))
 
 
 async def test_a_watch_that_ends_with_an_error_is_forgotten():
-    changes = Changes()
-    with pytest.raises(ValueError, match="gone"), changes.watch(b"one"):
+    watchers = Watchers()
+    with pytest.raises(ValueError, match="gone"), watchers.watch(b"one"):
         raise ValueError("gone")
-    assert changes.watchers == 0
+    assert len(watchers) == 0

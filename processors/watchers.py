@@ -11,15 +11,14 @@ from contextlib import contextmanager
 from processors.chunk import Chunk
 
 
-class Changes:
-    """The changes of one table's partitions that this worker folds."""
+class Watchers:
+    """Who watches keys of one table."""
 
     def __init__(self) -> None:
         self._watched: dict[bytes, set[asyncio.Event]] = {}
 
-    @property
-    def watchers(self) -> int:
-        """How many watch."""
+    def __len__(self) -> int:
+        """Return how many watch."""
         return sum(map(len, self._watched.values()))
 
     @contextmanager

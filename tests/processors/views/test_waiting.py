@@ -1,0 +1,67 @@
+"""A wait for an event ends in its time, however slow it is to find out where the event is."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from processors.views import waiting
+from processors.views.answers import ProblemError
+from processors.views.waiting import MOST_WAITERS, until_folded
+from processors.watchers import Watchers
+
+
+@pytest.fixture
+def app() -> Any:
+    tables = {name: SimpleNamespace(watchers=Watchers()) for name in ("orders", "payments")}
+    return SimpleNamespace(chunk_tables=tables)
+
+
+async def wait(app: Any, table: Any = "orders", wait: str = "100ms") -> Any:
+    request = SimpleNamespace(query={"event": "evt_1", "wait": wait})
+    async with asyncio.timeout(10):
+        return await until_folded(app, request, table, "ord_1", lambda: None)
+
+
+async def test_a_look_that_takes_too_long_is_given_up(app, monkeypatch):
+    async def never(_app: Any, _event_id: str) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(waiting, "any_story", never)
+    monkeypatch.setattr(waiting, "READ_WITHIN_S", 0.1)
+    with pytest.raises(ProblemError, match="it is can't be told now, Kafka or") as raised:
+        await wait(app)
+    assert raised.value.problem.code == "event_not_folded"
+
+
+async def test_a_look_that_ends_after_the_time_is_the_last_one(app, monkeypatch):
+    looks = 0
+
+    async def slow(_app: Any, _event_id: str) -> None:
+        nonlocal looks
+        looks += 1
+        await asyncio.sleep(0.2)
+
+    monkeypatch.setattr(waiting, "any_story", slow)
+    monkeypatch.setattr(waiting, "_LOOK_AFTER_S", 0.01)
+    with pytest.raises(ProblemError, match="it is not in the log"):
+        await wait(app)
+    assert looks == 1
+
+
+async def test_who_waits_for_orders_keeps_nobody_from_waiting_for_a_payment(app, monkeypatch):
+    async def nowhere(_app: Any, _event_id: str) -> None:
+        return None
+
+    monkeypatch.setattr(waiting, "any_story", nowhere)
+    waiters = [asyncio.create_task(wait(app, wait="20s")) for _ in range(MOST_WAITERS)]
+    await asyncio.sleep(0)
+    with pytest.raises(ProblemError, match=f"{MOST_WAITERS} requests wait for events of orders"):
+        await wait(app)
+    with pytest.raises(ProblemError) as raised:
+        await wait(app, "payments", "0s")
+    assert raised.value.problem.code == "event_not_folded"
+    for each in waiters:
+        each.cancel()
+    await asyncio.wait(waiters)
