@@ -78,7 +78,7 @@ class DeliverySpan:
         """End with what became of it; ``status`` is ``None`` if its sender has gone."""
         if self._begun and self._span is None:
             return
-        told: dict[str, str | int | None] = {
+        attributes: dict[str, str | int | None] = {
             "ledger.outcome": outcome,
             "ledger.event.id": event_id,
             "http.response.status_code": status,
@@ -88,24 +88,24 @@ class DeliverySpan:
             "messaging.kafka.offset": place.offset if place else None,
             "error.type": outcome if status is not None and status >= _FAILED else None,
         }
-        self._tell({name: value for name, value in told.items() if value is not None})
+        self._end({name: value for name, value in attributes.items() if value is not None})
 
     def fail(self, error: BaseException) -> None:
         """End with a bug, of which nothing but its name is told: its text may have any content."""
-        self._tell({"http.response.status_code": _FAILED, "error.type": type(error).__name__})
+        self._end({"http.response.status_code": _FAILED, "error.type": type(error).__name__})
 
     def _begin(self) -> None:
         self._begun = True
         self._span = self._tracing.begin(_NAME, SpanKind.SERVER, self._parent)
 
-    def _tell(self, attributes: dict[str, str | int]) -> None:
+    def _end(self, attributes: dict[str, str | int]) -> None:
         if not self._begun:
             # The trace that was named may be anybody's: it decides nothing, and is only linked.
             named = span_context_of(self._named())
             self._links = [named] if named.is_valid else []
             self._begin()
         if self._span is not None:
-            self._tracing.tell(
+            self._tracing.end(
                 _NAME,
                 SpanKind.SERVER,
                 self._span,

@@ -100,7 +100,7 @@ class Tracing:
             trace_state=sampled.trace_state,
         )
 
-    def tell(  # noqa: PLR0913 - what a span is
+    def end(  # noqa: PLR0913 - what a span is
         self,
         name: str,
         kind: SpanKind,
