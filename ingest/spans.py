@@ -22,7 +22,6 @@ _REQUEST: Final = {
     "http.request.method": "POST",
     "http.route": WEBHOOKS_PATH,
     "url.path": WEBHOOKS_PATH,
-    "url.scheme": "http",
 }
 _HEADER: Final = TRACEPARENT.encode()
 _FAILED: Final = 500
@@ -58,24 +57,24 @@ class DeliverySpan:
         # Without one it is not sampled.
         self._span: SpanContext | None = None
 
-    def go_on(self) -> None:
-        """Begin as a part of the trace that the sender named, whose signature is good."""
+    def go_on(self) -> list[tuple[str, bytes]]:
+        """Begin as a part of the trace that the sender named, whose signature is good.
+
+        Returns the headers that name it beside the record; none if it is not sampled.
+        """
         self._parent = self._named()
         self._begin()
-
-    def headers(self) -> list[tuple[str, bytes]]:
-        """Return what names it beside the record; nothing if it is not sampled."""
         return [] if self._span is None else [(TRACEPARENT, traceparent_of(self._span))]
 
     def end(
         self,
         outcome: str,
-        status: int | None,
-        event_id: str | None,
-        topic: str | None,
-        place: Place | None,
+        status: int | None = None,
+        event_id: str | None = None,
+        topic: str | None = None,
+        place: Place | None = None,
     ) -> None:
-        """End with what became of it; ``status`` is ``None`` if its sender has gone."""
+        """End with what became of it; ``status`` is ``None`` if it is not answered."""
         if self._begun and self._span is None:
             return
         attributes: dict[str, str | int | None] = {
