@@ -4,7 +4,8 @@ In: a request's headers and body. Out: the record for the log of record, or for 
 Never: a change to the body; the log keeps what Plexy sent and signed, byte for byte.
 """
 
-from typing import TYPE_CHECKING, Annotated, NamedTuple, Self
+from collections.abc import Sequence
+from typing import Annotated, NamedTuple, Self
 
 import msgspec
 from starlette.types import Scope
@@ -13,9 +14,6 @@ from ledger.envelope import MAX_ID_BYTES, Envelope
 from ledger.rejected import HTTP, rejected_record
 from ledger.rejections import Rejection
 from ledger.topics import TopicNames
-
-if TYPE_CHECKING:
-    from ingest.spans import DeliverySpan
 
 
 class Record(NamedTuple):
@@ -31,18 +29,18 @@ class Record(NamedTuple):
 class Delivery(NamedTuple):
     """What a request's head says, and when it arrived, in Unix milliseconds.
 
-    ``content_length`` is ``None`` where the body comes in chunks of unknown number, ``span`` where
-    deliveries are not traced.
+    ``content_length`` is ``None`` where the body comes in chunks of unknown number; ``trace`` is
+    the header that names its trace, if it has one.
     """
 
     signature: bytes
     content_type: bytes
     content_length: int | None
     received_at_ms: int
-    span: "DeliverySpan | None" = None
+    trace: Sequence[tuple[str, bytes]] = ()
 
     @classmethod
-    def of(cls, scope: Scope, received_at_ms: int, span: "DeliverySpan | None" = None) -> Self:
+    def of(cls, scope: Scope, received_at_ms: int) -> Self:
         """Read an ASGI request's headers; a repeated one is joined by commas (RFC 9110, 5.3)."""
         signatures: list[bytes] = []
         content_types: list[bytes] = []
@@ -55,7 +53,7 @@ class Delivery(NamedTuple):
             elif name == b"content-length" and value.isdigit():
                 content_length = int(value)
         signature, content_type = b",".join(signatures), b",".join(content_types)
-        return cls(signature, content_type, content_length, received_at_ms, span)
+        return cls(signature, content_type, content_length, received_at_ms)
 
     @property
     def is_json(self) -> bool:
@@ -64,19 +62,14 @@ class Delivery(NamedTuple):
             return True
         return self.content_type.partition(b";")[0].strip().lower() == b"application/json"
 
-    def fail(self, error: BaseException) -> None:
-        """End its span with a bug."""
-        if self.span is not None:
-            self.span.fail(error)
-
     def headers(self) -> list[tuple[str, bytes]]:
         """Return what is kept beside the body: the whole log can be checked again later."""
-        kept = [
+        return [
             ("plexy-signature", self.signature),
             ("received-at-ms", b"%d" % self.received_at_ms),
             ("content-type", self.content_type),
+            *self.trace,
         ]
-        return kept if self.span is None else kept + self.span.headers()
 
 
 def webhook_record(

@@ -22,7 +22,6 @@ _REQUEST: Final = {
     "http.request.method": "POST",
     "http.route": WEBHOOKS_PATH,
     "url.path": WEBHOOKS_PATH,
-    "url.scheme": "http",
 }
 _HEADER: Final = TRACEPARENT.encode()
 _FAILED: Final = 500
@@ -58,27 +57,27 @@ class DeliverySpan:
         # Without one it is not sampled.
         self._span: SpanContext | None = None
 
-    def go_on(self) -> None:
-        """Begin as a part of the trace that the sender named, whose signature is good."""
+    def go_on(self) -> list[tuple[str, bytes]]:
+        """Begin as a part of the trace that the sender named, whose signature is good.
+
+        Returns the headers that name it beside the record; none if it is not sampled.
+        """
         self._parent = self._named()
         self._begin()
-
-    def headers(self) -> list[tuple[str, bytes]]:
-        """Return what names it beside the record; nothing if it is not sampled."""
         return [] if self._span is None else [(TRACEPARENT, traceparent_of(self._span))]
 
     def end(
         self,
         outcome: str,
-        status: int | None,
-        event_id: str | None,
-        topic: str | None,
-        place: Place | None,
+        status: int | None = None,
+        event_id: str | None = None,
+        topic: str | None = None,
+        place: Place | None = None,
     ) -> None:
-        """End with what became of it; ``status`` is ``None`` if its sender has gone."""
+        """End with what became of it; ``status`` is ``None`` if it is not answered."""
         if self._begun and self._span is None:
             return
-        told: dict[str, str | int | None] = {
+        attributes: dict[str, str | int | None] = {
             "ledger.outcome": outcome,
             "ledger.event.id": event_id,
             "http.response.status_code": status,
@@ -88,24 +87,24 @@ class DeliverySpan:
             "messaging.kafka.offset": place.offset if place else None,
             "error.type": outcome if status is not None and status >= _FAILED else None,
         }
-        self._tell({name: value for name, value in told.items() if value is not None})
+        self._end({name: value for name, value in attributes.items() if value is not None})
 
     def fail(self, error: BaseException) -> None:
         """End with a bug, of which nothing but its name is told: its text may have any content."""
-        self._tell({"http.response.status_code": _FAILED, "error.type": type(error).__name__})
+        self._end({"http.response.status_code": _FAILED, "error.type": type(error).__name__})
 
     def _begin(self) -> None:
         self._begun = True
         self._span = self._tracing.begin(_NAME, SpanKind.SERVER, self._parent)
 
-    def _tell(self, attributes: dict[str, str | int]) -> None:
+    def _end(self, attributes: dict[str, str | int]) -> None:
         if not self._begun:
             # The trace that was named may be anybody's: it decides nothing, and is only linked.
             named = span_context_of(self._named())
             self._links = [named] if named.is_valid else []
             self._begin()
         if self._span is not None:
-            self._tracing.tell(
+            self._tracing.end(
                 _NAME,
                 SpanKind.SERVER,
                 self._span,

@@ -32,7 +32,7 @@ from ledger.signature import SignatureFault, verify
 from runtime.lines import FrequentLog
 
 if TYPE_CHECKING:
-    from ingest.spans import Spans
+    from ingest.spans import DeliverySpan, Spans
 
 WEBHOOKS_PATH: Final = "/webhooks/plexy"
 
@@ -87,13 +87,21 @@ class WebhookEndpoint:
         arrived = asyncio.get_running_loop().time()
         started = time.perf_counter()
         span = None if self._spans is None else self._spans.arrived(scope["headers"])
-        delivery = Delivery.of(scope, time.time_ns() // 1_000_000, span)
+        delivery = Delivery.of(scope, time.time_ns() // 1_000_000)
         try:
-            outcome = self._refuse_by_head(delivery) or await self._read(delivery, receive, arrived)
-        except BaseException as error:
-            delivery.fail(error)
+            outcome = self._refuse_by_head(delivery) or await self._read(
+                delivery, span, receive, arrived
+            )
+        except asyncio.CancelledError:
+            # The server ends, and waits no longer: no bug.
+            if span is not None:
+                span.end("cancelled")
             raise
-        self._report(delivery, outcome, time.perf_counter() - started)
+        except Exception as error:
+            if span is not None:
+                span.fail(error)
+            raise
+        self._report(span, outcome, time.perf_counter() - started)
         if outcome.answer is not None:
             await outcome.answer(scope, receive, send)
 
@@ -105,28 +113,32 @@ class WebhookEndpoint:
         """
         started = time.perf_counter()
         span = None if self._spans is None else self._spans.arrived(headers)
-        delivery = Delivery.of({"headers": headers}, time.time_ns() // 1_000_000, span)
+        delivery = Delivery.of({"headers": headers}, time.time_ns() // 1_000_000)
         try:
-            return self._take(delivery, body, started)
+            return self._take(delivery, span, body, started)
         except BaseException as error:
-            delivery.fail(error)
+            if span is not None:
+                span.fail(error)
             raise
 
-    def _take(self, delivery: Delivery, body: bytes, started: float) -> Response | Waiting:
-        outcome = self._refuse_by_head(delivery) or self._judge(delivery, body)
+    def _take(
+        self, delivery: Delivery, span: "DeliverySpan | None", body: bytes, started: float
+    ) -> Response | Waiting:
+        outcome = self._refuse_by_head(delivery) or self._judge(delivery, span, body)
         if outcome.record is None:
-            return self._answer(delivery, outcome, started)
+            return self._answer(span, outcome, started)
         until = asyncio.get_running_loop().time() + self._append_within_s
         kept = self._append(outcome.record, until)
         if kept is None:
-            return self._answer(delivery, _overloaded(), started)
+            return self._answer(span, _overloaded(), started)
 
         def settle() -> Response:
             self._deliveries.release()
             try:
-                return self._answer(delivery, _settled(outcome, kept), started)
+                return self._answer(span, _settled(outcome, kept), started)
             except BaseException as error:
-                delivery.fail(error)
+                if span is not None:
+                    span.fail(error)
                 raise
 
         return Waiting(kept, settle)
@@ -143,7 +155,9 @@ class WebhookEndpoint:
             return self._too_large()
         return None
 
-    async def _read(self, delivery: Delivery, receive: Receive, arrived: float) -> _Outcome:
+    async def _read(
+        self, delivery: Delivery, span: "DeliverySpan | None", receive: Receive, arrived: float
+    ) -> _Outcome:
         """Read the body, which has its room in memory until the delivery is decided."""
         async with read_body(
             receive,
@@ -153,7 +167,7 @@ class WebhookEndpoint:
         ) as body:
             if isinstance(body, BodyFault):
                 return self._no_body(body)
-            outcome = self._judge(delivery, body)
+            outcome = self._judge(delivery, span, body)
             return await self._keep(outcome, arrived + self._append_within_s)
 
     async def _keep(self, outcome: _Outcome, until: float) -> _Outcome:
@@ -182,15 +196,15 @@ class WebhookEndpoint:
             self._deliveries.release()
             raise
 
-    def _judge(self, delivery: Delivery, body: bytes) -> _Outcome:
+    def _judge(self, delivery: Delivery, span: "DeliverySpan | None", body: bytes) -> _Outcome:
         """Judge a whole delivery: size, signature, envelope."""
         if len(body) > self._settings.max_body_bytes:
             return self._too_large()
         fault = self._signature_fault(delivery, body)
         if fault is not None:
             return _refused(fault, self._explain(fault))
-        if delivery.span is not None:
-            delivery.span.go_on()
+        if span is not None:
+            delivery = delivery._replace(trace=span.go_on())
         envelope = decode_envelope(body)
         match envelope:
             case Envelope():
@@ -247,13 +261,13 @@ class WebhookEndpoint:
         limit = self._settings.max_body_bytes
         return _refused("body_too_large", f"expected a body of at most {limit} bytes")
 
-    def _answer(self, delivery: Delivery, outcome: _Outcome, started: float) -> Response:
-        self._report(delivery, outcome, time.perf_counter() - started)
+    def _answer(self, span: "DeliverySpan | None", outcome: _Outcome, started: float) -> Response:
+        self._report(span, outcome, time.perf_counter() - started)
         if outcome.answer is None:
             raise AssertionError("a delivery that arrived whole has a sender")
         return outcome.answer
 
-    def _report(self, delivery: Delivery, outcome: _Outcome, took_s: float) -> None:
+    def _report(self, span: "DeliverySpan | None", outcome: _Outcome, took_s: float) -> None:
         """Count a delivery, log its one line, and end its span."""
         record = outcome.record
         self._tally.delivered(outcome.name, took_s, len(record.value) if record else 0)
@@ -264,10 +278,10 @@ class WebhookEndpoint:
             outcome=outcome.name,
             ms=round(took_s * 1000, 1),
         )
-        if delivery.span is not None:
+        if span is not None:
             status = outcome.answer.status_code if outcome.answer else None
             topic = record.topic if record else None
-            delivery.span.end(outcome.name, status, outcome.event_id, topic, outcome.place)
+            span.end(outcome.name, status, outcome.event_id, topic, outcome.place)
 
 
 def _refused(code: str, detail: str) -> _Outcome:

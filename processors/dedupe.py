@@ -28,7 +28,7 @@ from ledger.rejected import rejected_record
 from ledger.wire import EVENTS, PROGRESS, SEEN
 from processors.batches import OutRecord
 from processors.chunk import Chunk, FetchedRecord, Headers
-from processors.effects import Effects, Told
+from processors.effects import Attributes, Effects
 from processors.tables import ChunkTable
 from processors.topology import LedgerApp
 
@@ -79,7 +79,7 @@ def add_agent(app: LedgerApp) -> None:
         effects.then(partial(tell, told, result.rejected))
         types = Counter(map(_type_of, result.events))
         effects.then(partial(app.metrics.judged, told, types))
-        effects.trace(_told(chunk, result))
+        effects.trace(_attributes(chunk, result))
 
     def tell(told: Counter[str], rejected: Iterable[Rejected]) -> None:
         counts.update(told)
@@ -121,13 +121,13 @@ def sweep(
     return forgettable(remembered, progress, forget_after_ms), searched
 
 
-def _told(chunk: Chunk, result: Deduplicated) -> Iterator[tuple[FetchedRecord, Told]]:
+def _attributes(chunk: Chunk, result: Deduplicated) -> Iterator[tuple[FetchedRecord, Attributes]]:
     for record, outcome in zip(chunk.records, result.outcomes, strict=True):
         if record.traceparent is not None:
             event_id = (record.key or b"").decode(errors="replace")
             # A type that nobody knows may be any text.
-            told = "unfolded" if outcome.startswith("unfolded") else outcome
-            yield record, {"ledger.event.id": event_id, "ledger.outcome": told}
+            known = "unfolded" if outcome.startswith("unfolded") else outcome
+            yield record, {"ledger.event.id": event_id, "ledger.outcome": known}
 
 
 def _rejected(app: LedgerApp, item: Rejected, passed_on: Headers) -> OutRecord:

@@ -29,7 +29,7 @@ from processors.writers import Writer, Writers
 if TYPE_CHECKING:
     from processors.spans import Spans
 
-Told = Mapping[str, str | int]
+Attributes = Mapping[str, str | int]
 
 
 class Effects:
@@ -46,7 +46,7 @@ class Effects:
         self._changelog = PartitionBatches(producer.create_batch)
         self._rows = Rows()
         self._then: list[Callable[[], None]] = []
-        self.told: list[tuple[FetchedRecord, Told]] = []
+        self.traced: list[tuple[FetchedRecord, Attributes]] = []
 
     def publish(self, topic: str, records: Iterable[OutRecord]) -> None:
         """Add records to a topic, each to the partition of its key."""
@@ -62,13 +62,13 @@ class Effects:
             self._changelog.append(OutRecord(key, value))
             self._rows.put(key, value)
 
-    def trace(self, told: Iterable[tuple[FetchedRecord, Told]]) -> None:
-        """Say what became of each traced record, as attributes of its span.
+    def trace(self, traced: Iterable[tuple[FetchedRecord, Attributes]]) -> None:
+        """Add the attributes of each traced record's span: what became of it.
 
         Where none is, which is mostly so, nothing is asked, and so nothing of the fold is kept.
         """
         if self._chunk.traced:
-            self.told = list(told)
+            self.traced = list(traced)
 
     def then(self, function: Callable[[], None]) -> None:
         """Call a function, to tell of the chunk, once all is written."""
@@ -116,8 +116,8 @@ def folding(app: _App, hop: str, table: ChunkTable, partitions: int, fold: Fold)
         effects = Effects(writer, chunk, table, partitions)
         fold(chunk, effects)
         await effects.write()
-        if app.spans is not None and effects.told:
-            app.spans.tell(hop, chunk, begun_ns, effects.told)
+        if app.spans is not None and effects.traced:
+            app.spans.end(hop, chunk, begun_ns, effects.traced)
 
     async def work(chunk: Chunk) -> None:
         await app.writers.write(chunk, partial(fold_and_write, chunk))

@@ -14,7 +14,7 @@ from ledger.payments import Snapshot
 from ledger.wire import ORDER_DOCUMENTS, ORDERS, SNAPSHOTS
 from processors.batches import OutRecord
 from processors.chunk import Chunk, FetchedRecord, Headers
-from processors.effects import Effects, Told
+from processors.effects import Attributes, Effects
 from processors.topology import LedgerApp
 
 
@@ -34,17 +34,17 @@ def add_agent(app: LedgerApp) -> None:
         effects.keep((key.encode(), ORDERS.encode(value)) for key, value in changed.items())
         effects.then(partial(app.metrics.appeared, appeared))
         effects.then(partial(app.anomalies.changed, chunk.partition, changes_of(changed, known)))
-        effects.trace(_told(chunk, snapshots, changed, known))
+        effects.trace(_attributes(chunk, snapshots, changed, known))
 
     app.add_hop("orders", app.names.payments, "orders", fold)
 
 
-def _told(
+def _attributes(
     chunk: Chunk,
     snapshots: Sequence[Snapshot],
     changed: Mapping[str, Order],
     known: Mapping[str, Order],
-) -> Iterator[tuple[FetchedRecord, Told]]:
+) -> Iterator[tuple[FetchedRecord, Attributes]]:
     for record, snapshot in zip(chunk.records, snapshots, strict=True):
         if record.traceparent is None:
             continue

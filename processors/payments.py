@@ -15,7 +15,7 @@ from ledger.payments import FoldedPayments, fold_payments
 from ledger.wire import ENTRIES, EVENTS, PAYMENTS, SNAPSHOTS
 from processors.batches import OutRecord
 from processors.chunk import Chunk, FetchedRecord
-from processors.effects import Effects, Told
+from processors.effects import Attributes, Effects
 from processors.metrics import WorkerMetrics
 from processors.topology import LedgerApp
 
@@ -60,14 +60,14 @@ def add_agent(app: LedgerApp) -> None:
         )
         effects.then(partial(app.posted.changed, chunk.partition, activity_of(folded.entries)))
         effects.then(partial(_tell, app.metrics, folded.reused))
-        effects.trace(_told(chunk, events, folded))
+        effects.trace(_attributes(chunk, events, folded))
 
     app.add_hop("payments", app.names.events, "payments", fold)
 
 
-def _told(
+def _attributes(
     chunk: Chunk, events: Sequence[Event], folded: FoldedPayments
-) -> Iterator[tuple[FetchedRecord, Told]]:
+) -> Iterator[tuple[FetchedRecord, Attributes]]:
     reused = {event.event_id for event in folded.reused}
     for record, event in zip(chunk.records, events, strict=True):
         if record.traceparent is None:

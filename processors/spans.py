@@ -12,7 +12,7 @@ from typing import Final
 from opentelemetry.trace import SpanContext, SpanKind
 
 from processors.chunk import Chunk, FetchedRecord
-from processors.effects import Told
+from processors.effects import Attributes
 from runtime.tracing import Tracing, context_of, span_context_of
 
 # As many as OpenTelemetry keeps of a span by default.
@@ -26,14 +26,14 @@ class Spans:
         self._tracing = tracing
         self._group_id = group_id
 
-    def tell(
+    def end(
         self,
         hop: str,
         chunk: Chunk,
         begun_ns: int,
-        told: Iterable[tuple[FetchedRecord, Told]],
+        traced: Iterable[tuple[FetchedRecord, Attributes]],
     ) -> None:
-        """Make the spans of a chunk that is written just now; ``told`` has its traced records.
+        """Make the spans of a chunk that is written just now, one for each traced record.
 
         What follows from several records of a key names the trace of the last one: its span has
         links to the others.
@@ -42,7 +42,7 @@ class Spans:
         name, common = f"{hop} {chunk.tp.topic}", self._common(hop, chunk)
         last = {record.key: record for record in chunk.traced}
         merged: dict[bytes | None, list[SpanContext]] = {}
-        for record, attributes in told:
+        for record, attributes in traced:
             parent = context_of(record.traceparent or b"")
             sender = span_context_of(parent)
             if not sender.is_valid:
@@ -51,7 +51,7 @@ class Spans:
             if span is None:
                 continue
             others = merged.setdefault(record.key, [])
-            self._tracing.tell(
+            self._tracing.end(
                 name,
                 SpanKind.CONSUMER,
                 span,

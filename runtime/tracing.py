@@ -9,11 +9,13 @@ Import it only where ``LEDGER_TRACES`` says so: OpenTelemetry takes time to impo
 
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Final
+from urllib.parse import unquote
 
 import structlog
 from opentelemetry.context import Context
@@ -45,6 +47,21 @@ _TOLD_AGAIN_AFTER_S: Final = 60.0
 _PROTOCOL: Final = "http/protobuf"
 _SENDING: Final = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 
+# OpenTelemetry's own, the default first.
+_SAMPLERS: Final = (
+    "parentbased_always_on",
+    "parentbased_always_off",
+    "parentbased_traceidratio",
+    "always_on",
+    "always_off",
+    "traceidratio",
+)
+_URL: Final = re.compile(r"https?://([^/?#]*@)?[^/?#@]+([/?#].*)?")
+# As in ``opentelemetry.util.re``, which logs what is no header, with its secret.
+_HEADER: Final = re.compile(
+    r"[\w!#$%&'*+.^`|~-]+ *= *[\x20\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*", re.ASCII
+)
+
 _UNSET: Final = Status(StatusCode.UNSET)
 _ERROR: Final = Status(StatusCode.ERROR)
 NO_CONTEXT: Final = Context()
@@ -58,21 +75,21 @@ class Tracing:
     def __init__(self, program: str, environment: Mapping[str, str] = os.environ) -> None:
         """Begin; ``SettingsError`` if OpenTelemetry's variables ask for what can't be."""
         _check(environment)
+        disabled = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
         try:
+            self._provider = TracerProvider(
+                sampler=ALWAYS_OFF if disabled else None,
+                resource=_resource(program),
+                shutdown_on_exit=False,
+            )
             self._exporter = OTLPSpanExporter()
             self._waiting = BatchSpanProcessor(self._exporter)
         except ValueError as error:
             raise SettingsError(f"one of OpenTelemetry's variables can't be: {error}") from None
+        self._provider.add_span_processor(self._waiting)
         self._queue = self._waiting._batch_processor._queue  # noqa: SLF001
         self._dropped = 0
         self._told_dropped_s = -_TOLD_AGAIN_AFTER_S
-        disabled = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
-        self._provider = TracerProvider(
-            sampler=ALWAYS_OFF if disabled else None,
-            resource=_resource(program),
-            shutdown_on_exit=False,
-        )
-        self._provider.add_span_processor(self._waiting)
         self._scope = InstrumentationScope("plexy-ledger", version("plexy-ledger"))
         sending = logging.getLogger(_SENDING)
         if not any(isinstance(each, _SeldomTold) for each in sending.filters):
@@ -87,8 +104,7 @@ class Tracing:
         sampled = self._provider.sampler.should_sample(parent, trace_id, name, kind)
         if sampled.decision is not Decision.RECORD_AND_SAMPLE:
             return None
-        # OpenTelemetry would drop it as well, and log each one.
-        if len(self._queue) == self._queue.maxlen:
+        if self._is_full():
             self._drop()
             return None
         flags = above.trace_flags if is_part else TraceFlags.RANDOM_TRACE_ID
@@ -100,7 +116,7 @@ class Tracing:
             trace_state=sampled.trace_state,
         )
 
-    def tell(  # noqa: PLR0913 - what a span is
+    def end(  # noqa: PLR0913 - what a span is
         self,
         name: str,
         kind: SpanKind,
@@ -112,11 +128,14 @@ class Tracing:
         links: Sequence[SpanContext] = (),
         is_error: bool = False,
     ) -> None:
-        """Send a span that has begun and ended.
+        """Send a span that has begun, unless the queue has filled up meanwhile.
 
         OpenTelemetry's own span is begun, changed and ended under a lock, which takes three times
         as long as to make it when all of it is known.
         """
+        if self._is_full():
+            self._drop()
+            return
         above = span_context_of(parent)
         self._waiting.on_end(
             ReadableSpan(
@@ -133,6 +152,10 @@ class Tracing:
                 instrumentation_scope=self._scope,
             )
         )
+
+    def _is_full(self) -> bool:
+        """Say whether OpenTelemetry would drop a span for one more, and log each."""
+        return len(self._queue) == self._queue.maxlen
 
     def _drop(self) -> None:
         self._dropped += 1
@@ -178,7 +201,11 @@ def _resource(program: str) -> Resource:
 
 
 def _check(environment: Mapping[str, str]) -> None:
-    """Refuse what OpenTelemetry would only find out with each span, or not at all."""
+    """Refuse what OpenTelemetry would only find out with each span, or not at all.
+
+    An endpoint and headers may hold a password: they are in no message, and what OpenTelemetry
+    would log of them is refused.
+    """
     for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
         protocol = environment.get(name, "") or _PROTOCOL
         if protocol != _PROTOCOL:
@@ -188,8 +215,43 @@ def _check(environment: Mapping[str, str]) -> None:
             )
     for name in ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"):
         endpoint = environment.get(name, "")
-        if endpoint and not endpoint.startswith(("http://", "https://")):
-            raise SettingsError(f"{name}={endpoint}: expected a URL such as http://127.0.0.1:4318")
+        if endpoint and not _URL.fullmatch(endpoint):
+            raise SettingsError(f"{name}: expected a URL such as http://127.0.0.1:4318")
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"):
+        if not all(map(_is_header, environment.get(name, "").split(","))):
+            raise SettingsError(
+                f"{name}: expected name=value,name=value with percent-encoded values, "
+                "such as authorization=Bearer%20…"
+            )
+    _check_sampler(environment)
+
+
+def _is_header(text: str) -> bool:
+    """Say whether OpenTelemetry takes this, and HTTP what it makes of it; nothing is no header."""
+    text = text.strip(" \t")
+    return not text or (_HEADER.fullmatch(text) is not None and unquote(text).isprintable())
+
+
+def _check_sampler(environment: Mapping[str, str]) -> None:
+    """Refuse what OpenTelemetry would warn of, and then trace everything."""
+    sampler = environment.get("OTEL_TRACES_SAMPLER", "") or _SAMPLERS[0]
+    if sampler.lower() not in _SAMPLERS:
+        raise SettingsError(
+            f"OTEL_TRACES_SAMPLER={sampler}: expected one of {', '.join(_SAMPLERS)}"
+        )
+    share = environment.get("OTEL_TRACES_SAMPLER_ARG", "") or "1"
+    if sampler.lower().endswith("traceidratio") and not _is_share(share):
+        raise SettingsError(
+            f"OTEL_TRACES_SAMPLER_ARG={share}: expected which share of the traces {sampler} takes, "
+            "from 0 to 1"
+        )
+
+
+def _is_share(text: str) -> bool:
+    try:
+        return 0 <= float(text) <= 1
+    except ValueError:
+        return False
 
 
 class _SeldomTold(logging.Filter):

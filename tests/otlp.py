@@ -2,7 +2,7 @@
 
 import gzip
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
@@ -36,10 +36,11 @@ class Received(NamedTuple):
 
 
 class Receiver:
-    """What has arrived; ``raw`` is all of it as bytes."""
+    """What has arrived; ``raw`` is all of it as bytes, ``headers`` are the last request's."""
 
     def __init__(self) -> None:
         self.raw = b""
+        self.headers: Mapping[str, str] = {}
         self.spans: list[Received] = []
         self.port = 0
 
@@ -71,6 +72,7 @@ def receiving() -> Iterator[Receiver]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             assert self.path == "/v1/traces"
+            receiver.headers = self.headers
             body = self.rfile.read(int(self.headers["Content-Length"]))
             packed = self.headers.get("Content-Encoding") == "gzip"
             receiver.take(gzip.decompress(body) if packed else body)

@@ -1,8 +1,9 @@
 """What an OpenTelemetry receiver is told of a delivery, on both of its ways."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -10,13 +11,15 @@ import pytest
 from ingest.app import create_app
 from ingest.records import Record
 from ingest.webhooks import WebhookEndpoint
-from tests.fakes import FakeLog
+from tests.fakes import FakeLog, until
 from tests.ingest.conftest import PATH, event, serving, settings, signed
 from tests.ingest.test_direct import answer_to
 from tests.otlp import Received, Receiver, receiving
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED, NOT_SAMPLED = f"00-{TRACE}-{PARENT}-01", f"00-{TRACE}-{PARENT}-00"
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 pytestmark = pytest.mark.parametrize("in_pieces", [False, True], ids=["whole", "in pieces"])
 
@@ -43,19 +46,30 @@ async def deliver(
 ) -> list[Record]:
     """Deliver once to an ingress that traces, and end it; return what it kept."""
     log = log or FakeLog()
+    async with tracing(log, in_pieces=in_pieces) as (reader, writer):
+        await answer_to(reader, writer, *request(body, in_pieces=in_pieces, **headers))
+    return log.records
+
+
+@contextlib.asynccontextmanager
+async def tracing(log: FakeLog, *, in_pieces: bool) -> AsyncIterator[Connection]:
+    """Run an ingress that traces; yields a connection to it."""
     app = create_app(settings(traces="otlp"), log)
     if not in_pieces:
         app.state.direct.__class__ = ShortWayOnly
+    async with serving(app) as address:
+        reader, writer = await asyncio.open_connection("127.0.0.1", address.rpartition(":")[2])
+        with contextlib.closing(writer):
+            yield reader, writer
+
+
+def request(body: bytes, *, in_pieces: bool, **headers: str) -> list[bytes]:
+    """Return a delivery as what is to be sent at a time; ``headers`` replace or add."""
     changed = {name.replace("_", "-"): value for name, value in headers.items()}
     given = {**{name.lower(): value for name, value in signed(body).items()}, **changed}
     lines = [f"POST {PATH} HTTP/1.1", "host: x", f"content-length: {len(body)}"]
     head = "\r\n".join([*lines, *(f"{n}: {v}" for n, v in given.items()), "", ""])
-    async with serving(app) as address:
-        reader, writer = await asyncio.open_connection("127.0.0.1", address.rpartition(":")[2])
-        pieces = [head.encode(), body] if in_pieces else [head.encode() + body]
-        await answer_to(reader, writer, *pieces)
-        writer.close()
-    return log.records
+    return [head.encode(), body] if in_pieces else [head.encode() + body]
 
 
 def only(receiver: Receiver) -> Received:
@@ -76,7 +90,6 @@ async def test_an_accepted_delivery_is_a_span_that_its_record_names(receiver, in
         "http.request.method": "POST",
         "http.route": "/webhooks/plexy",
         "url.path": "/webhooks/plexy",
-        "url.scheme": "http",
         "http.response.status_code": 200,
         "messaging.system": "kafka",
         "messaging.destination.name": "plexy.webhooks",
@@ -157,6 +170,26 @@ async def test_a_bug_is_an_error_of_which_the_name_is_told(receiver, in_pieces):
     assert span.attributes["error.type"] == "ZeroDivisionError"
     assert span.attributes["http.response.status_code"] == 500
     assert b"somebody@example.com" not in receiver.raw
+
+
+async def test_one_that_is_cut_off_by_the_end_is_no_bug(receiver, in_pieces, monkeypatch):
+    monkeypatch.setattr("ingest.server.LONGEST_ANSWER_S", 0)
+    log = FakeLog()
+    log.acknowledging.clear()
+    async with tracing(log, in_pieces=in_pieces) as (_, writer):
+        for piece in request(event(), in_pieces=in_pieces):
+            writer.write(piece)
+            # Long enough for the server to have read it by itself.
+            await asyncio.sleep(0.05)
+        await until(lambda: log.waiting)
+    # By the short way there is nothing to cut off: what is not decided then has no span.
+    if in_pieces:
+        span = only(receiver)
+        assert span.attributes["ledger.outcome"] == "cancelled"
+        assert not {"http.response.status_code", "error.type"} & span.attributes.keys()
+        assert not span.is_error
+    else:
+        assert receiver.spans == []
 
 
 async def test_nothing_of_a_body_but_ids_is_told_and_no_signature(receiver, in_pieces):

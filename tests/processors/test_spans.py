@@ -40,7 +40,7 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Chunk], Receiver
         def told(of: Chunk) -> Receiver:
             spans = Spans(Tracing("worker", os.environ), "group")
             each = [(record, {"ledger.outcome": "folded"}) for record in of.traced]
-            spans.tell("payments", of, 1000, each)
+            spans.end("payments", of, 1000, each)
             spans.close()
             return receiver
 
