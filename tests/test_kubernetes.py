@@ -430,7 +430,7 @@ def test_the_page_names_every_file_and_only_objects_that_there_are():
 
 
 def test_the_page_names_the_jobs_that_alarms_ask_for_and_where_each_finds_its_program():
-    rows = dict(re.findall(r"(?m)^  \| `([\w-]+)` \| `([\w.:-]+)` \|", PAGE))
+    rows = dict(re.findall(r"(?m)^    \| `([\w-]+)` \| `([\w.:-]+)` \|", PAGE))
     assert set(rows) == JOBS
     for where in rows.values():
         service, namespace, port = re.split("[.:]", where)
