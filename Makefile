@@ -59,7 +59,7 @@ check: $(READY) ## check format, lint, types, imports, shell scripts and the rep
 	@$(CHECK_COMPOSE_FILE)
 	$(BIN)/python -m pytest --quiet tests/test_repository.py tests/test_deployment.py tests/test_kubernetes.py
 
-docs: $(READY) ## build the site of the documentation in build/site; a warning is an error
+docs: $(READY) ## build the site in build/site; DOCS_PICTURES=required: not without the page's pictures
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet && echo 'build/site/index.html is built'
 
 docs-serve: $(READY) ## show the site on 127.0.0.1:8080, and again whenever a page changes

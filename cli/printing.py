@@ -31,6 +31,15 @@ def line(console: Console, text: str, style: str = "") -> None:
     console.print(Text(plain(text), style=style), soft_wrap=True)
 
 
+def counted(number: int, one: str, several: str = "") -> str:
+    """Say how many there are; several of most things end with an s.
+
+    >>> counted(1, "payment"), counted(1200, "payment"), counted(0, "entry", "entries")
+    ('1 payment', '1,200 payments', '0 entries')
+    """
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
 @contextmanager
 def counting(
     console: Console, totals: Mapping[str, int], doing: str = "reading"

@@ -10,22 +10,20 @@ one version may be ahead of the other.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from ledger.differences import Difference, Kind, references
 from ledger.events import Event
+from ledger.fields import Fields, fields, unlike
 from ledger.journal import Entry
 from ledger.orders import describe
 from ledger.truth import Truth
 from ledger.wire import ENTRIES, ORDER_DOCUMENTS, ORDERS, PAYMENTS
 
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-# As much of a value, and as many fields, as help to find what is wrong.
-_SHOWN_CHARS: Final = 80
-_MOST_FIELDS: Final = 5
 
 Record = tuple[bytes, bytes | None]
 
@@ -53,9 +51,9 @@ class Versions(NamedTuple):
     old: int
     new: int
 
-    def say(self, old: Any, new: Any) -> str:
+    def say(self, old: str, new: str) -> str:
         """Say what each has."""
-        return f"version {self.old} has {_shown(old)}, version {self.new} has {_shown(new)}"
+        return f"version {self.old} has {old}, version {self.new} has {new}"
 
 
 def is_equal(held: Held) -> bool:
@@ -157,49 +155,17 @@ def _detail(held: Held, versions: Versions) -> str:
     if held.old is None or held.new is None:
         only = versions.old if held.new is None else versions.new
         return f"only version {only} has it"
-    old, new = (_says(held.view, value) for value in (held.old, held.new))
-    fields = [(path, old.get(path, "nothing"), new.get(path, "nothing")) for path in {**old, **new}]
-    unlike = [f"{path}: {versions.say(one, other)}" for path, one, other in fields if one != other]
-    more = [f"and {len(unlike) - _MOST_FIELDS} fields more"] if unlike[_MOST_FIELDS:] else []
-    return "; ".join(unlike[:_MOST_FIELDS] + more)
+    return unlike(_says(held.view, held.old), _says(held.view, held.new), versions.say)
 
 
-def _says(view: View, value: bytes | None) -> dict[str, Any]:
+def _says(view: View, value: bytes | None) -> Fields:
     """Return what a value says, field by field."""
     if value is None:
         return {}
     try:
-        return dict(_leaves(view.says(value)))
+        return fields(view.says(value))
     except _UNREADABLE:
         return {"value": "what can't be read"}
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each field of a value, however deep, with the path to it.
-
-    >>> from ledger.money import Money
-    >>> dict(_leaves({"evt_1": Money(5, "KZT"), "evt_2": None}))
-    {'evt_1.amount_minor': 5, 'evt_1.currency': 'KZT', 'evt_2': None}
-    """
-    inner = _inner(value)
-    if inner is None:
-        yield path, value
-        return
-    for name, each in inner.items():
-        yield from _leaves(each, f"{path}.{name}" if path else str(name))
-
-
-def _inner(value: Any) -> Mapping[Any, Any] | None:
-    if isinstance(value, msgspec.Struct):
-        return {name: getattr(value, name) for name in value.__struct_fields__}
-    if isinstance(value, list | tuple):
-        return dict(enumerate(value))
-    return value if isinstance(value, Mapping) else None
-
-
-def _shown(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
 
 
 def _text(key: bytes) -> str:

@@ -17,11 +17,11 @@ from typing import Final
 import msgspec
 
 from ledger.events import Event
+from ledger.fields import fields, unlike
 from ledger.history import Place, Rules, Step, events_of, order_of, steps
 from ledger.journal import PLEXY, Entry, balances
 from ledger.orders import OrderDocument
 from ledger.truth import SignedRecord, Trust
-from ledger.wire import ORDER_DOCUMENTS
 
 FORMAT: Final = "plexy-ledger-proof/1"
 # All orders of six events are 720: more are drawn.
@@ -70,14 +70,14 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
     """What a check of a proof came to: ``faults`` is empty if all of it holds.
 
-    ``signatures`` counts those that were found good, ``sequences`` in how many orders the events
-    were folded.
+    ``signatures`` counts those that were found good, and is ``None`` if none was checked;
+    ``sequences`` says in how many orders the events were folded.
     """
 
     faults: tuple[str, ...]
     deliveries: int
     events: int
-    signatures: int
+    signatures: int | None
     sequences: int
 
 
@@ -122,8 +122,7 @@ def check(
     facts = list({(each.payment_id, each.event_id): each for each in reversed(events)}.values())
     if order != proof.order:
         faults.append(
-            f"the order is not what follows from these events: {_shown(proof.order)} is stated, "
-            f"{_shown(order)} follows"
+            f"the order is not what follows from these events: {_unlike(proof.order, order)}"
         )
     told = tuple(steps(proof.records, proof.rules, proof.order_id))
     faults += _step_faults(proof.steps, told)
@@ -140,7 +139,7 @@ def check(
         faults=(*signature_faults, *faults),
         deliveries=len(proof.records),
         events=len(events),
-        signatures=len(proof.records) - len(signature_faults) if trust else 0,
+        signatures=len(proof.records) - len(signature_faults) if trust else None,
         sequences=folded,
     )
 
@@ -180,8 +179,7 @@ def _step_faults(stated: Sequence[Step], follow: Sequence[Step]) -> Iterator[str
     for number, (one, other) in enumerate(zip(stated, follow, strict=True), 1):
         if one != other:
             yield (
-                f"step {number} ({other.event_id!r:.80}) is not what follows: {_shown(one)} is "
-                f"stated, {_shown(other)} follows"
+                f"step {number} ({other.event_id!r:.80}) is not what follows: {_unlike(one, other)}"
             )
 
 
@@ -223,9 +221,7 @@ def _digest(number: int, event: Event) -> bytes:
     return blake2b(f"{number} {event.event_id}".encode()).digest()
 
 
-def _shown(value: OrderDocument | Step | None) -> str:
-    if value is None:
-        return "no order"
-    if isinstance(value, OrderDocument):
-        return ORDER_DOCUMENTS.encode(value).decode()[:300]
-    return msgspec.json.encode(value).decode()[:300]
+def _unlike(stated: OrderDocument | Step | None, follows: OrderDocument | Step | None) -> str:
+    if stated is None or follows is None:
+        return "none is stated" if stated is None else "one is stated, and none follows"
+    return unlike(fields(stated), fields(follows), "{} is stated, {} follows".format)

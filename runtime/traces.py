@@ -35,5 +35,5 @@ def check_traces(traces: Traces) -> None:
     if not found:
         raise SettingsError(
             f"LEDGER_TRACES={traces} takes the extra `tracing`: "
-            "pip install 'plexy-ledger[tracing]', or unset it"
+            "pip install '.[tracing]' in a checkout, or unset it"
         )

@@ -49,6 +49,12 @@ def read(file: str) -> list[Object]:
 OBJECTS = {
     f"{o['kind']} {o['metadata']['name']}": o for f in KUSTOMIZATION["resources"] for o in read(f)
 }
+JOBS = {
+    scrape["job_name"]
+    for scrape in yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yaml").read_text())[
+        "scrape_configs"
+    ]
+}
 SECRETS = {
     secret["metadata"]["name"]: secret["stringData"] for secret in read("secrets.example.yaml")
 }
@@ -417,9 +423,21 @@ def test_the_page_names_every_file_and_only_objects_that_there_are():
     for path in FOLDER.glob("*.yaml"):
         assert path.name in PAGE
     known = {name.split()[1] for name in OBJECTS} | {"plexy-ledger-worker-0", "plexy-ledger-kafka"}
+    known |= JOBS
     assert set(re.findall(r"\bplexy-ledger-[a-z0-9-]+\b", PAGE)) <= known
     for command in re.findall(r"-- plexy-ledger (\w+)", PAGE):
         assert command in typer.main.get_command(app).commands
+
+
+def test_the_page_names_the_jobs_that_alarms_ask_for_and_where_each_finds_its_program():
+    rows = dict(re.findall(r"(?m)^    \| `([\w-]+)` \| `([\w.:-]+)` \|", PAGE))
+    assert set(rows) == JOBS
+    for where in rows.values():
+        service, namespace, port = re.split("[.:]", where)
+        spec = OBJECTS[f"Service {service}"]["spec"]
+        assert namespace == KUSTOMIZATION["namespace"]
+        assert int(port) in {each["port"] for each in spec["ports"]}
+        assert spec["publishNotReadyAddresses"]
 
 
 def test_the_overlay_of_the_page_changes_what_there_is():

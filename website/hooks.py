@@ -4,17 +4,22 @@ In: the pages in docs/ and the navigation in mkdocs.yml. Out: the same with the 
 with each folder of the navigation as its pages. Never: a file in docs/: what is made from the
 program is made anew with each build, and so can't be out of date.
 
+The pictures of the page are made by its test. Where they are lacking, a line on standard error says
+so; with ``DOCS_PICTURES=required`` it is an error.
+
 A page that the navigation names and that is not there yet is left out; one that is there and has no
 place in it fails the build (``validation`` in mkdocs.yml).
 """
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -22,7 +27,9 @@ from website import api
 from website.reference import commands, settings, topics
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
+_PAGE: Final = _ROOT / "processors" / "page"
 _PICTURES: Final = _ROOT / "build" / "page"
+_HOW: Final = "`.venv/bin/python -m pytest tests/kafka/page` makes them, with Debian's chromium"
 _IMAGES: Final = "images/page"
 _RELATIVE_LINK: Final = re.compile(r"\[([^\]]*)\]\(((?!\w+:)[^)#\s]+)([^)]*)\)")
 # What of the repository's own files stands here too, under another name.
@@ -38,7 +45,10 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     """Add the generated pages, and write out the navigation."""
     for name, content in _generated().items():
         files.append(File.generated(config, name, content=content))
-    for picture in pictures(_PICTURES):
+    current, lacking = pictures(_PICTURES, _PAGE)
+    if lacking:
+        tell(lacking)
+    for picture in current:
         name = f"{_IMAGES}/{picture.name}"
         files.append(File.generated(config, name, abs_src_path=str(picture)))
     pages = sorted(file.src_uri for file in files.documentation_pages())
@@ -48,9 +58,9 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Leave its text of a link to what the site has not: a repository's file, a mere folder."""
-    del files
     if page.file.src_uri == "page.md":
-        markdown += gallery(pictures(_PICTURES))
+        images = (file.src_uri for file in files if file.src_uri.startswith(_IMAGES))
+        markdown += gallery(sorted(images))
     folder = Path(config.docs_dir, page.file.src_uri).parent
 
     def shown(link: re.Match[str]) -> str:
@@ -67,18 +77,38 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     return _RELATIVE_LINK.sub(shown, markdown)
 
 
-def pictures(folder: Path) -> list[Path]:
-    """Return the pictures of the page that its test has made, if it has run here."""
-    return sorted(folder.glob("*-*-*.png"))
+def pictures(folder: Path, page: Path) -> tuple[list[Path], str]:
+    """Return the pictures of the page as it is now, and in a sentence what of them is lacking.
+
+    Its test makes them; one that is older than a file in the folder ``page`` shows another page.
+    """
+    found = sorted(folder.glob("*-*-*.png"))
+    changed = max(file.stat().st_mtime for file in page.rglob("*") if file.is_file())
+    current = [picture for picture in found if picture.stat().st_mtime >= changed]
+    if not found:
+        return [], f"pictures of the page are left out, there are none: {_HOW}"
+    old = len(found) - len(current)
+    return (
+        current,
+        f"pictures of the page are left out, {old} of {len(found)} are out of date: {_HOW}"
+        if old
+        else "",
+    )
 
 
-def gallery(found: list[Path]) -> str:
-    """Return Markdown that shows pictures named ``<page>-<scheme>-<width>.png``."""
+def tell(lacking: str) -> None:
+    """Say what is lacking; ``PluginError`` ends the build where nothing may be."""
+    if os.environ.get("DOCS_PICTURES") == "required":
+        raise PluginError(lacking)
+    sys.stderr.write(f"docs: {lacking}\n")
+
+
+def gallery(shown: list[str]) -> str:
+    """Return Markdown that shows pictures named ``…/<page>-<scheme>-<width>.png``."""
     lines = []
-    for picture in found:
-        name, scheme, width = picture.stem.split("-")
-        text = f"{name}, {scheme}, {width} pixels wide"
-        lines.append(f"\n\n![{text}]({_IMAGES}/{picture.name})")
+    for path in shown:
+        name, scheme, width = PurePosixPath(path).stem.split("-")
+        lines.append(f"\n\n![{name}, {scheme}, {width} pixels wide]({path})")
     return "".join(lines)
 
 

@@ -20,7 +20,7 @@ from cli.accounting.formats import day
 from cli.accounting.journal import Journal, read_journal
 from cli.accounting.settlement_file import read_settlement
 from cli.errors import WrongOptionError
-from cli.printing import line, plain
+from cli.printing import counted, line, plain
 from ledger.journal import Entry
 from ledger.money import Money, major_units
 from ledger.settlement import Mismatch, Period, Reconciliation, Total, money_of, reconcile
@@ -81,8 +81,8 @@ def _show(
         console.print(_mismatches_table(found.mismatches))
     console.print(_totals_table(found.totals))
     if found.mismatches:
-        counted = f"{len(found.mismatches):,} differences"
-        line(console, f"{found.matched:,} matched, {counted}", "bold red")
+        differences = counted(len(found.mismatches), "difference")
+        line(console, f"{found.matched:,} matched, {differences}", "bold red")
     else:
         line(console, f"{found.matched:,} matched, no difference", "bold green")
 

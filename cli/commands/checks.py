@@ -35,7 +35,7 @@ def status(  # noqa: PLR0913, PLR0917 - where to look, for how long, and how to 
     every: Annotated[float, typer.Option(min=0.1, help="seconds between two looks")] = 2.0,
     json: Annotated[bool, typer.Option("--json", help="one JSON object for each look")] = False,
 ) -> bool:
-    """Show at a glance whether all is well: lag by hop, and what each program says.
+    """Show at a glance whether all is well.
 
     Asks Kafka how many records each hop has not folded, and ingress and workers whether they are
     ready. The exit code is 0 if all is well, and 1 if something is not, which is then named: Kafka
@@ -49,15 +49,17 @@ def status(  # noqa: PLR0913, PLR0917 - where to look, for how long, and how to 
     return show_status(os.environ, options, console(stderr=json))
 
 
-@command("plexy-ledger doctor", "plexy-ledger doctor ingest worker --json")
+@command(
+    "plexy-ledger doctor", "plexy-ledger doctor run", "plexy-ledger doctor ingest worker --json"
+)
 def doctor(
     programs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PROGRAM]...", help="only what these commands need; else all"),
+        typer.Argument(metavar="PROGRAM", help="only what these commands need; else all"),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="one JSON object, for programs")] = False,
 ) -> bool:
-    """Check whether this machine, with these settings, can run the ledger.
+    """Check whether the ledger can run here, with these settings.
 
     Looks at settings, versions, Kafka and its clock, topics, the worker's folder, and ports, and
     says what to do about each thing that is not right. Only reads: it creates nothing, and writes
@@ -127,11 +129,12 @@ def prove(
     ] = 720,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
 ) -> bool:
-    """Check an order's proof offline: signatures, the fold, the sums.
+    """Check an order's proof, without the ledger that made it.
 
-    The events are folded in other sequences too, some of them twice: each must come to the same
-    state. Exit code 0 if all of it holds, 1 if not; each thing that does not hold is named. That no
-    event is left out a proof can't show: `verify` reads the whole log.
+    Its signatures, the fold and the sums, from the file alone. The events are folded in other
+    sequences too, some of them twice: each must come to the same state. Exit code 0 if all of it
+    holds, 1 if not; each thing that does not hold is named. That no event is left out a proof can't
+    show: `verify` reads the whole log.
     """
     from cli.verification import prove as proving
 
@@ -164,7 +167,7 @@ def rebuild(
         ),
     ] = 60.0,
 ) -> bool:
-    """Make everything that follows from the log anew, as another version.
+    """Make all that follows from the log anew, as another version.
 
     A worker of its own folds the log of record into new tables and topics, beside the workers that
     run and the deliveries that come. Then both versions are compared with the log, and with each

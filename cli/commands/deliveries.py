@@ -85,7 +85,7 @@ def simulate(  # noqa: PLR0913, PLR0917 - what is sent, how, and what is done ab
     concurrency: Annotated[int, typer.Option(min=1, help="most requests at a time")] = 32,
     json: Annotated[Path | None, typer.Option(help="write the report to this file too")] = None,
 ) -> None:
-    """Send what virtual shops cause, as Plexy would, and check what comes of it.
+    """Send what virtual shops cause, and check what comes of it.
 
     Orders with several attempts, refunds in every form, odd ids, amounts at the limits, late, twice
     and out of order, signed with each of LEDGER_WEBHOOK_SECRETS in turn. What is sent follows from

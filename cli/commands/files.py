@@ -39,12 +39,12 @@ def import_log(
         bool, typer.Option("--check", help="only check the file; asks for no Kafka")
     ] = False,
 ) -> bool:
-    """Bring the log of record back from a file, into a ledger that has none.
+    """Bring the log of record back from a file of `export-log`.
 
-    Checks the whole file first. Creates the topics, and writes every record to the partition and
-    offset that it had; workers then fold it to the same state. Run it before ingress is started: a
-    topic with other records is refused. An import that was interrupted goes on when the same
-    command is run again.
+    Into a ledger that has none. Checks the whole file first. Creates the topics, and writes every
+    record to the partition and offset that it had; workers then fold it to the same state. Run it
+    before ingress is started: a topic with other records is refused. An import that was interrupted
+    goes on when the same command is run again.
     """
     from cli.import_log import import_log as import_file
 
@@ -111,16 +111,12 @@ def reconcile(  # noqa: PLR0913, PLR0917 - the file, how it is written, and of w
         typer.Option("--wait", min=0, help="how long the workers may take to catch up, in seconds"),
     ] = 60.0,
 ) -> bool:
-    r"""Compare a settlement file with what stands in the journal.
+    """Compare a settlement file with what stands in the journal.
 
-    The header names the columns, in any order; others are passed over:
-
-    \b
-      payment_id  as Plexy sends it
-      amount      1500.50, in major units: digits, and a point before decimals;
-                  a refund's may have a minus. With --minor: digits only
-      currency    ISO 4217 code, such as KZT
-      kind        payment or refund
+    The header names the columns, in any order; others are passed over: `payment_id` as Plexy sends
+    it; `amount` in major units, digits and a point before decimals, such as 1500.50 (a refund's may
+    have a minus; with --minor: digits only); `currency`, an ISO 4217 code such as KZT; `kind`,
+    payment or refund.
 
     The refunds of a payment match as a multiset of amounts. With --from or --to, what the ledger
     has of other days is not missing in the file, and still matches what the file has. The exit code

@@ -47,7 +47,10 @@ def rejected_show(
         bool, typer.Option("--raw", help="write the body's bytes, and nothing else")
     ] = False,
 ) -> None:
-    """Show one rejection: why, from where, its signature, its bytes, and what a retry would do."""
+    """Show one rejection: why it is one, and what a retry would do.
+
+    With where it came from, whether its signature is good, and its bytes.
+    """
     from cli.quarantine.rejected import show_item
 
     show_item(os.environ, item, console(stderr=raw), raw=raw)
@@ -61,7 +64,7 @@ def rejected_show(
 )
 def rejected_retry(
     items: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]...", help="as `rejected list` has them")
+        list[str] | None, typer.Argument(metavar="ID", help="as `rejected list` has them")
     ] = None,
     reason: Annotated[Reason | None, typer.Option(help="all open ones of this reason")] = None,
     everything: Annotated[bool, typer.Option("--all", help="all open ones")] = False,

@@ -20,13 +20,14 @@ from cli.doctor.settings import check_settings
 from cli.doctor.topics import check_topics
 from cli.doctor.versions import check_versions
 from cli.errors import WrongOptionError
-from cli.printing import plain
+from cli.printing import counted, line, plain
 from cli.settings_table import READ_BY
 from runtime.settings import SettingsError
 
 _STYLES: Final = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "bold red"}
 _NAME_WIDTH: Final = 9
 _LEVEL_WIDTH: Final = 8
+_EXAMPLE: Final = "`plexy-ledger doctor run` looks at what `run` needs, and at no more."
 
 
 def check_folders(patient: Patient) -> Iterable[Finding]:
@@ -73,6 +74,8 @@ def doctor(
         typer.echo(_json(found))
     else:
         console.print(Text(_verdict(problems, warnings), style="bold"))
+        if problems and not programs:
+            line(console, "Not all of the commands are used here? Name those that are: " + _EXAMPLE)
     return problems == 0
 
 
@@ -107,12 +110,8 @@ def _verdict(problems: int, warnings: int) -> str:
     """
     if not problems and not warnings:
         return "No problem, no warning"
-    told = [_counted(problems, "problem") if problems else "No problem"]
-    return ", ".join([*told, *([_counted(warnings, "warning")] if warnings else [])])
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
+    told = [counted(problems, "problem") if problems else "No problem"]
+    return ", ".join([*told, *([counted(warnings, "warning")] if warnings else [])])
 
 
 def _json(found: list[tuple[str, Finding]]) -> str:

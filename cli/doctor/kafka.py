@@ -21,6 +21,7 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from cli.doctor.clock import Clock, ask_clock
 from cli.doctor.findings import Cluster, Finding, Patient, ok, problem, warning
+from cli.printing import counted
 from ledger.signature import DEFAULT_TOLERANCE_S
 from runtime.client_log import ClientLog
 from runtime.kafka import KafkaSettings
@@ -92,7 +93,8 @@ async def _ask(client: AIOKafkaClient, settings: KafkaSettings, patient: Patient
     metadata = (await client.send(node, MetadataRequest([]))).to_object()
     brokers = metadata["brokers"]
     patient.cluster = Cluster(metadata["cluster_id"], len(brokers))
-    found = [ok(f"Kafka {metadata['cluster_id']} answers, with {_counted(len(brokers))}")]
+    known = counted(len(brokers), "broker")
+    found = [ok(f"Kafka {metadata['cluster_id']} answers, with {known}")]
     found += [
         warning(
             f"{server}, of LEDGER_KAFKA_BOOTSTRAP, does not answer",
@@ -177,13 +179,13 @@ def replication(brokers: int, settings: TopicSettings) -> Iterator[Finding]:
     replicas, least = settings.replication_factor, settings.min_insync_replicas
     if replicas > brokers:
         yield problem(
-            f"LEDGER_REPLICATION_FACTOR={replicas}, and there are {_counted(brokers)}",
+            f"LEDGER_REPLICATION_FACTOR={replicas}, and there are {counted(brokers, 'broker')}",
             "start more brokers, or set it to no more than there are",
         )
     elif replicas < _REPLICAS_IN_PRODUCTION <= brokers:
         yield warning(
-            f"LEDGER_REPLICATION_FACTOR={replicas}, though there are {_counted(brokers)}: a disk "
-            "that dies may take acknowledged records along",
+            f"LEDGER_REPLICATION_FACTOR={replicas}, though there are "
+            f"{counted(brokers, 'broker')}: a disk that dies may take acknowledged records along",
             "set LEDGER_REPLICATION_FACTOR=3 and LEDGER_MIN_INSYNC_REPLICAS=2",
         )
     if 1 < replicas == least:
@@ -198,10 +200,6 @@ def replication(brokers: int, settings: TopicSettings) -> Iterator[Finding]:
             "that one is",
             "set it to 2",
         )
-
-
-def _counted(brokers: int) -> str:
-    return "1 broker" if brokers == 1 else f"{brokers} brokers"
 
 
 def _connects(server: str) -> bool:

@@ -17,10 +17,12 @@ from cli.run import plan
 from cli.settings import AuditSettings, BrokerSettings
 from ingest.settings import IngestSettings
 from processors.settings import WorkerSettings
+from runtime.metrics import PREFIX
 from runtime.settings import SettingsError
 
 _ANSWER_WITHIN_S: Final = 2.0
 _LOOPBACK: Final = "127.0.0.1"
+_METRIC: Final = f"# TYPE {PREFIX}_"
 
 
 def check_ports(patient: Patient) -> Iterator[Finding]:
@@ -83,10 +85,14 @@ def _of(program: str, patient: Patient) -> list[WantedPort]:
 
 
 def answers(url: str) -> bool:
-    """Return whether one of the ledger's programs answers at an address."""
+    """Return whether one of the ledger's programs answers at an address.
+
+    Where ingress serves its metrics it serves nothing else, so those tell it as well.
+    """
     try:
-        response = httpx.get(f"{url}/healthz", timeout=_ANSWER_WITHIN_S, trust_env=False)
-        return bool(response.json() == {"status": "alive"})
+        with httpx.Client(base_url=url, timeout=_ANSWER_WITHIN_S, trust_env=False) as client:
+            metrics = client.get("/metrics").text
+            return _METRIC in metrics or client.get("/healthz").json() == {"status": "alive"}
     except (httpx.HTTPError, ValueError):
         return False
 

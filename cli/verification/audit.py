@@ -26,6 +26,7 @@ from starlette.routing import Route
 from cli.errors import CommandError, NotFoldedError
 from cli.ledger_reader import LedgerReader, open_reader
 from cli.ports import WantedPort, require_free
+from cli.printing import counted
 from cli.settings import AuditSettings
 from cli.verification.follower import Follower
 from cli.verification.verify import new_truth
@@ -118,7 +119,8 @@ class Audit:
             )
         self._logged = set(differences)
         if differences:
-            self._tell("drift", f"{len(differences)} differences, the first: {differences[0]}")
+            told = counted(len(differences), "difference")
+            self._tell("drift", f"{told}, the first: {differences[0]}")
         else:
             self._tell(None, "nothing differs from the log of record")
 

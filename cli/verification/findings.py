@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cli.printing import line, plain
+from cli.printing import counted, line, plain
 from ledger.differences import Difference
 from ledger.journal_audit import Balance
 from ledger.payments import EventReference
@@ -45,7 +45,7 @@ def show_differences(console: Console, differences: Sequence[Difference]) -> Non
         rest = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
         line(console, f"… and {len(differences) - _MOST_SHOWN} more: {rest}")
     if differences:
-        line(console, f"{len(differences)} differences", "bold red")
+        line(console, counted(len(differences), "difference"), "bold red")
     else:
         line(console, "No difference", "bold green")
 

@@ -16,7 +16,7 @@ import msgspec
 from rich.console import Console
 
 from cli.errors import WrongOptionError
-from cli.printing import counting, line
+from cli.printing import counted, counting, line
 from cli.settings import ProveSettings
 from cli.verification.verify import trust_of
 from ledger.deduplication import DAY_MS
@@ -79,14 +79,19 @@ def _show(console: Console, proof: Proof, checked: Checked) -> None:
             f"  {currency}: paid {totals.paid}, refunded {totals.refunded}, net {totals.net} "
             "(minor units)",
         )
-    line(console, f"{checked.deliveries} deliveries of {checked.events} events that count")
-    if checked.signatures:
-        line(console, f"{checked.signatures} signatures are good")
+    deliveries = counted(checked.deliveries, "delivery", "deliveries")
+    events = counted(checked.events, "event")
+    line(console, f"{deliveries}, {events} counted")
+    if checked.signatures is None:
+        line(console, "no signature was checked (LEDGER_ALLOW_UNSIGNED=true)", style="yellow")
     else:
-        line(console, "no signature was checked, or none is good", style="yellow")
+        bad = checked.signatures < checked.deliveries
+        told = f"{checked.signatures} of {counted(checked.deliveries, 'signature')} good"
+        line(console, told, style="red" if bad else "")
     line(console, f"folded in {checked.sequences} other sequences, some events twice")
     if checked.faults:
-        line(console, f"{len(checked.faults)} things do not hold", style="bold red")
+        faults = counted(len(checked.faults), "thing that does", "things that do")
+        line(console, f"{faults} not hold", style="bold red")
     elif checked.signatures:
         line(console, "All of it holds.", style="bold green")
     else:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import msgspec
 from rich.console import Console
 
-from cli.printing import line
+from cli.printing import counted, line
 from cli.verification.auditor import Findings
 from cli.verification.comparer import Comparison
 from cli.verification.findings import show_balances, show_differences
@@ -59,7 +59,7 @@ def show_outcome(
     show_balances(console, outcome.new.balances, f"Trial balance of version {new.version}")
     for version, findings in ((new.version, outcome.new), (old.version, outcome.old)):
         if findings is not None:
-            moving = f"{findings.moving:,} payments in motion"
+            moving = f"{counted(findings.moving, 'payment')} in motion"
             line(console, f"Version {version} against the log of record ({moving}):", "bold")
             show_differences(console, outcome.of(findings))
     if outcome.comparison is not None:
@@ -84,8 +84,8 @@ def _show_comparison(old: int, new: int, comparison: Comparison, console: Consol
     if comparison.moving:
         line(console, f"{comparison.moving:,} values and entries in motion were left out")
     if comparison.cancelled:
-        count = f"{comparison.cancelled:,} entries"
-        line(console, f"{count} are in one journal only, and cancel each other there")
+        count = counted(comparison.cancelled, "entry", "entries")
+        line(console, f"in one journal only, where they cancel each other: {count}")
     show_differences(console, comparison.differences)
 
 

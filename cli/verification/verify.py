@@ -17,7 +17,7 @@ from rich.console import Console
 
 from cli.errors import WrongOptionError
 from cli.ledger_reader import LedgerReader, Offsets, open_reader, sizes
-from cli.printing import counting, line
+from cli.printing import counted, counting, line
 from cli.progress import progress_bar
 from cli.settings import ProveSettings, VerifySettings
 from cli.verification.auditor import Auditor, Findings, holdings
@@ -147,13 +147,14 @@ def _show_scope(  # noqa: PLR0913, PLR0917 - all that the verdict rests on
             signatures += f" (of what arrived from {options.since:%Y-%m-%d %H:%M:%S} UTC on)"
     log_s = counts["records"] / max(findings.took_s, 0.001)
     lines = {
-        "log of record": f"{counts['records']:,} records, up to offsets {_offsets(truth)}",
+        "log of record": f"{counted(counts['records'], 'record')}, up to offsets {_offsets(truth)}",
         "signatures": signatures,
-        "events": f"{counts['folded']:,} folded, {counts['duplicate']:,} duplicates, "
+        "events": f"{counts['folded']:,} folded, {counted(counts['duplicate'], 'duplicate')}, "
         f"{rejected:,} rejected",
-        "compared": f"{len(truth.facts):,} payments, {_orders(truth):,} orders, "
-        f"{entries:,} entries; {findings.moving:,} payments in motion",
-        "took": f"{findings.took_s:.1f} s for {findings.records:,} records of all topics, "
+        "compared": f"{counted(len(truth.facts), 'payment')}, "
+        f"{counted(_orders(truth), 'order')}, {counted(entries, 'entry', 'entries')}; "
+        f"{counted(findings.moving, 'payment')} in motion",
+        "took": f"{findings.took_s:.1f} s for {counted(findings.records, 'record')} of all topics, "
         f"{log_s:,.0f} records of the log a second",
     }
     for name, text in lines.items():
@@ -170,7 +171,7 @@ def _offsets(truth: Truth) -> str:
 
 def _show_order(console: Console, truth: Truth, order_id: str) -> None:
     payments = sorted(truth.naming(order_id))
-    line(console, f"order {order_id}: {len(payments)} payments named it")
+    line(console, f"order {order_id}: {counted(len(payments), 'payment')} named it")
     for payment_id in payments:
         now = truth.payment(payment_id).order_id
         where = "" if now == order_id else f", is in order {now}"

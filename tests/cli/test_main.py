@@ -64,6 +64,18 @@ def test_the_help_of_each_command_has_an_example_and_names_its_settings(name):
         assert f"  {example}\n" in result.output
     for variable in variables(name.split()[0]):
         assert variable in result.output
+    # What tells click to leave a paragraph as it is, typer prints.
+    assert "\\b" not in result.output
+    assert "\b" not in result.output
+    assert "[[" not in result.output.partition("\n")[0]
+
+
+@pytest.mark.parametrize("group", [[], ["rejected"]], ids=str)
+def test_each_command_is_summed_up_in_a_line_of_80_columns(group):
+    listed = CliRunner().invoke(app, [*group, "--help"], env={"COLUMNS": "80"}).output
+    _, _, commands = listed.partition("Commands:\n")
+    assert commands
+    assert "..." not in commands
 
 
 @pytest.mark.parametrize(("name", "example"), _EXAMPLES)

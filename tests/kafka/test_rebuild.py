@@ -284,7 +284,7 @@ def test_an_old_version_that_is_behind_or_has_lost_a_topic_is_no_hindrance(ledge
     assert named(output) == [], output
     assert "version 1 is behind: 1 of " in output
     # All else of it is compared.
-    assert "Version 1 against the log of record (1 payments in motion)" in output
+    assert "Version 1 against the log of record (1 payment in motion)" in output
     assert "Version 2 is whole all the same" in output
     lost = changelog_name(group_of(env), "orders")
     delete_topic(env, lost)

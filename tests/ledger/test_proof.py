@@ -39,7 +39,7 @@ def test_a_proof_holds_and_says_what_was_checked():
 
 def test_without_secrets_no_signature_is_checked_and_the_rest_holds():
     assert check(example(), None).faults == ()
-    assert check(example(), None).signatures == 0
+    assert check(example(), None).signatures is None
 
 
 @given(st.data())
@@ -78,16 +78,18 @@ def test_a_delivery_that_was_left_out_is_missed():
 def test_a_state_that_was_altered_is_named(part):
     proof = example()
     assert proof.order is not None
-    wrong = {"totals": {}, "status": "paid"}[part]
+    wrong: Any = {"totals": {}, "status": "paid"}[part]
     (fault,) = check(replace(proof, order=replace(proof.order, **{part: wrong})), TRUST).faults
-    assert "order is not what follows" in fault
+    what, _, fields = fault.partition(": ")
+    assert "order is not what follows" in what
+    assert all(field.startswith(part) for field in fields.split("; "))
 
 
 def test_a_step_that_was_altered_is_named_by_its_number():
     proof = example()
     wrong = (*proof.steps[:2], replace(proof.steps[2], version=9), *proof.steps[3:])
     (fault,) = check(replace(proof, steps=wrong), TRUST).faults
-    assert fault.startswith("step 3")
+    assert fault == "step 3 ('evt_2') is not what follows: version: 9 is stated, 3 follows"
 
 
 def test_two_records_at_one_place_are_named():

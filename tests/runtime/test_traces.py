@@ -40,7 +40,7 @@ def end(tracing: Tracing, span: SpanContext | None) -> None:
 @KINDS
 def test_without_the_extra_its_name_is_told(kind, monkeypatch):
     monkeypatch.setattr(traces, "find_spec", lambda _name: None)
-    with pytest.raises(SettingsError, match=r"LEDGER_TRACES=otlp.*plexy-ledger\[tracing\]"):
+    with pytest.raises(SettingsError, match=r"LEDGER_TRACES=otlp.*pip install '\.\[tracing\]'"):
         kind.from_environment(ALL)
 
 
@@ -55,7 +55,7 @@ def test_a_program_without_opentelemetry_ends_with_that(command, tmp_path):
     )
     done = run(code, ALL | {"LEDGER_DATA_DIR": str(tmp_path)})
     assert done.returncode == 2
-    assert "plexy-ledger[tracing]" in done.stderr.replace("\n", "")
+    assert "pip install '.[tracing]'" in done.stderr.replace("\n", "")
     assert "Traceback" not in done.stderr
 
 

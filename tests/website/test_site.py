@@ -260,6 +260,7 @@ def test_the_page_of_commands_has_each_command_with_its_options_and_an_example()
     assert "\n## rejected retry\n" in page
     assert "| `--wait <float range>` |" in page
     assert "\n$ plexy-ledger verify --order ord_1001\n" in page
+    assert "\\b" not in page
 
 
 def test_a_place_in_the_navigation_without_a_page_is_left_out_and_a_folder_is_its_pages():

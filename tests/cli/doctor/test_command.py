@@ -59,6 +59,16 @@ def test_only_a_problem_makes_it_fail(patient, monkeypatch, findings, good):
     assert look(patient, monkeypatch, only=lambda _: findings)[0] is good
 
 
+def test_who_named_no_command_is_told_that_it_can_be_done_and_one_who_did_is_not(
+    patient, monkeypatch, capsys
+):
+    monkeypatch.setattr("cli.doctor.command.CHECKS", {"only": lambda _: [problem("a", "b")]})
+    doctor(patient.environment, (), Console(width=80), as_json=False)
+    assert "`plexy-ledger doctor run`" in capsys.readouterr().out
+    doctor(patient.environment, ("run",), Console(width=80), as_json=False)
+    assert "plexy-ledger doctor" not in capsys.readouterr().out
+
+
 def test_a_remedy_is_one_line_however_narrow_the_terminal_is(patient, monkeypatch):
     remedy = "change it with `" + "x" * 200 + "`"
     _, printed = look(patient, monkeypatch, only=lambda _: [problem("a", remedy)])

@@ -8,9 +8,12 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from prometheus_client import CollectorRegistry, start_http_server
 
 from cli.doctor.findings import Level
 from cli.doctor.ports import check_ports
+from cli.kafka.process import free_port
+from ingest.metrics import IngressMetrics, new_rows, serve_metrics
 from tests.cli.doctor.conftest import one, only, with_settings
 
 
@@ -67,6 +70,22 @@ def test_a_port_that_a_program_of_the_ledger_has_is_a_warning(patient):
         finding = one(Level.WARNING, check_ports(with_settings(patient, web_port=port)))
     assert "a program of the ledger answers there" in finding.what
     assert "nothing, if that is this one" in finding.remedy
+
+
+def test_the_metrics_of_a_running_ingress_are_told_from_those_of_another_program(patient):
+    ours = free_port()
+    serve_metrics(IngressMetrics(new_rows(1), 1), "127.0.0.1", ours)
+    finding = one(Level.WARNING, check_ports(with_settings(patient, ingest_metrics_port=ours)))
+    assert f"ingest can't listen on 127.0.0.1:{ours}" in finding.what
+    assert "a program of the ledger answers there" in finding.what
+    server, thread = start_http_server(0, "127.0.0.1", CollectorRegistry())
+    try:
+        theirs = with_settings(patient, ingest_metrics_port=server.server_port)
+        one(Level.PROBLEM, check_ports(theirs))
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def test_one_port_for_two_programs_is_named_once(patient):

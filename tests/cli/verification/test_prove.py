@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from cli.errors import WrongOptionError
@@ -37,7 +38,7 @@ def test_a_proof_that_holds_says_what_was_checked(file, capsys):
     told = capsys.readouterr().out
     assert "order ord_1: partially_refunded" in told
     assert "KZT: paid 500, refunded 100, net 400" in told
-    assert "2 signatures are good" in told
+    assert "2 of 2 signatures good" in told
     assert "All of it holds." in told
 
 
@@ -47,7 +48,9 @@ def test_what_does_not_hold_is_named(file, capsys):
     )
     told = capsys.readouterr().out
     assert told.count("signature_mismatch") == 2
-    assert "2 things do not hold" in told
+    assert "0 of 2 signatures good" in told
+    assert "2 things that do not hold" in told
+    assert "checked" not in told
 
 
 @pytest.mark.parametrize(("deliveries", "shown"), [(10, False), (200, True)])
@@ -69,7 +72,7 @@ def test_for_scripts_it_is_one_document(file, capsys):
         "faults": [],
         "deliveries": 2,
         "events": 2,
-        "signatures": 0,
+        "signatures": None,
         "sequences": 2,
     }
 
@@ -77,7 +80,20 @@ def test_for_scripts_it_is_one_document(file, capsys):
 def test_where_no_signature_is_checked_it_says_so(file, capsys):
     unsigned = {"LEDGER_ALLOW_UNSIGNED": "true"}
     assert prove(unsigned, file, 2, Console(width=100), as_json=False)
-    assert "All but the signatures holds; they were not checked." in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "no signature was checked" in told
+    assert "good" not in told
+    assert "All but the signatures holds; they were not checked." in told
+
+
+def test_one_thing_that_does_not_hold_is_one(proof, tmp_path, capsys):
+    assert proof.order is not None
+    path = tmp_path / "proof.json"
+    path.write_bytes(msgspec.json.encode(replace(proof, order=replace(proof.order, version=9))))
+    assert not prove(SECRETS, path, 2, Console(width=200), as_json=False)
+    told = capsys.readouterr().out
+    assert "✗ the order is not what follows from these events: version: 9 is stated, 2 fo" in told
+    assert "1 thing that does not hold" in told
 
 
 def test_a_ledger_with_other_rules_gives_its_own(proof, tmp_path):

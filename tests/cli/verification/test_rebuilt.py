@@ -63,7 +63,7 @@ def test_what_is_wrong_elsewhere_is_shown_and_hinders_no_switch_to_what_follows_
     assert (outcome.is_whole, outcome.is_equal) == (True, False)
     assert "Version 2 is whole all the same" in text
     assert "set LEDGER_VERSION=2" in text
-    assert str(changes.get("lacking", "1 differences")) in text
+    assert str(changes.get("lacking", "1 difference\n")) in text
 
 
 def test_nobody_is_told_to_switch_to_a_version_that_does_not_follow_from_the_log():
