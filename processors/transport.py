@@ -1,7 +1,7 @@
 """The chunked transport: Faust's Kafka transport, one Faust event for a chunk of one partition.
 
-In: what the fetcher got from Kafka. Out: ``Chunk`` values to agents, and of changelogs to the
-tables' recovery; offsets to Kafka.
+In: what the fetcher (``processors.fetcher``) got from Kafka. Out: ``Chunk`` values to agents, and of
+changelogs to the tables' recovery; offsets to Kafka.
 Never: a commit past a chunk that the agent has not declared done. The topics are declared with
 ``acks=False``, so Faust's own acks move nothing (0.15.3 also acks what raised).
 
@@ -12,20 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, Final, cast
 
-from aiokafka import AIOKafkaConsumer
-from aiokafka.consumer.fetcher import FetchResult
-from aiokafka.errors import (
-    GroupCoordinatorNotAvailableError,
-    GroupLoadInProgressError,
-    IllegalStateError,
-    KafkaError,
-    NoError,
-    NotCoordinatorForGroupError,
-    RebalanceInProgressError,
-    for_code,
-)
-from aiokafka.protocol.group import HeartbeatRequest
-from aiokafka.structs import TopicPartition
+from aiokafka.errors import IllegalStateError
 from faust.serializers import codecs
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -33,8 +20,9 @@ from faust.types.tuples import ConsumerMessage
 
 from processors.changelogs import ends_of_records
 from processors.chunk import Chunk, FetchedRecord
+from processors.fetcher import ConsumerThread
+from processors.membership import ask_group
 from processors.offsets import ChunkOffsets
-from runtime.traces import TRACEPARENT
 
 # One chunk that is worked on and one that waits keep a partition busy; more only adds latency.
 _MAX_IN_FLIGHT: Final = 2
@@ -46,11 +34,6 @@ _BUSY_POLL_S: Final = 0.02
 _FINISH_WITHIN_S: Final = 8.0
 # How soon the group is asked again if it does not answer, as while its broker restarts.
 _ASK_AGAIN_S: Final = 0.2
-_NO_COORDINATOR: Final = frozenset(
-    {GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError, GroupLoadInProgressError}
-)
-# Faust fixes this at 1500: a fetch that waits on idle partitions would hold up busy ones as long.
-_FETCH_MAX_WAIT_MS: Final = 50
 _FOLD_ANEW: Final = "`plexy-ledger rebuild` folds the whole log of record anew"
 # Less than Faust waits for it.
 _ENDS_KNOWN_WITHIN_S: Final = 25.0
@@ -58,57 +41,6 @@ _ENDS_KNOWN_WITHIN_S: Final = 25.0
 
 class LostRecordsError(Exception):
     """The log no longer holds what comes after the last commit: to go on would leave a hole."""
-
-
-class _ConsumerThread(driver.AIOKafkaConsumerThread):
-    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
-        consumer = super()._create_worker_consumer(transport)
-        # There is no setting for it; the fetcher reads it when the consumer starts, later.
-        consumer._fetch_max_wait_ms = _FETCH_MAX_WAIT_MS  # noqa: SLF001
-        return consumer
-
-    async def _fetch_records(
-        self,
-        consumer: AIOKafkaConsumer,
-        active_partitions: set[TP],
-        timeout: float | None = None,  # noqa: ASYNC109 - Faust's signature
-        max_records: int | None = None,
-    ) -> dict[TopicPartition, list[FetchedRecord]]:
-        """Return what was fetched, as our own kind of record; wait for it as aiokafka does.
-
-        aiokafka makes its records only when they are asked for. It is asked without a wait each
-        time, so that whatever has come meanwhile is told first how to make them.
-        """
-        loop = asyncio.get_running_loop()
-        until = loop.time() + (timeout or 0)
-        fetcher = consumer._fetcher  # noqa: SLF001
-        make = _record if cast("Any", self.app).spans is None else _traced_record
-        while True:
-            for result in fetcher._records.values():  # noqa: SLF001
-                if isinstance(result, FetchResult) and result.has_more():
-                    result._partition_records._consumer_record = make  # noqa: SLF001
-            fetched = await super()._fetch_records(consumer, active_partitions, 0, max_records)
-            remaining_s = until - loop.time()
-            if fetched or remaining_s <= 0:
-                return cast("dict[TopicPartition, list[FetchedRecord]]", fetched)
-            waiter = fetcher._create_fetch_waiter()  # noqa: SLF001
-            await asyncio.wait([waiter], timeout=remaining_s)
-            if not waiter.done():
-                waiter.cancel()
-                return {}
-            # Raises what the group's coordinator found, such as a lack of rights.
-            waiter.result()
-
-    def verify_event_path(self, now: float, tp: TP) -> None:
-        """Look whether a partition stands still; one that has no position yet can't.
-
-        It has none while the client finds it anew, as after a log lost what it held. Faust would
-        crash on that, and the worker end before it can say what happened.
-        """
-        assignment = self._ensure_consumer()._fetcher._subscriptions.subscription.assignment  # noqa: SLF001
-        state = assignment and assignment.state_value(TopicPartition(tp.topic, tp.partition))
-        if state and state.has_valid_position:
-            super().verify_event_path(now, tp)
 
 
 class Consumer(driver.Consumer):
@@ -128,7 +60,7 @@ class Consumer(driver.Consumer):
         self._hole: dict[TP, tuple[int, int]] = {}
 
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
-        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def is_member(self, generation: int) -> bool:
         """Ask the group whether we are a member of this generation of it, until it answers.
@@ -137,7 +69,7 @@ class Consumer(driver.Consumer):
         """
         consumer = self._thread._ensure_consumer()  # noqa: SLF001
         while generation == self.app.consumer_generation_id:
-            said = await self._thread.call_thread(_ask_group, consumer._coordinator, generation)  # noqa: SLF001
+            said = await self._thread.call_thread(ask_group, consumer._coordinator, generation)  # noqa: SLF001
             if said is not None:
                 return bool(said)
             await asyncio.sleep(_ASK_AGAIN_S)
@@ -340,20 +272,6 @@ class Consumer(driver.Consumer):
         self._hole.clear()
 
 
-async def _ask_group(coordinator: Any, generation: int) -> bool | None:
-    """Send a heartbeat of a generation; ``None`` if there is no answer to it."""
-    request = HeartbeatRequest(coordinator.group_id, generation, coordinator.member_id)
-    try:
-        answer = await coordinator._send_req(request)  # noqa: SLF001
-    except KafkaError:
-        return None
-    error = for_code(answer.error_code)
-    if error in _NO_COORDINATOR:
-        return None
-    # While the group waits for its members to join anew, they still have what they had.
-    return error in {NoError, RebalanceInProgressError}
-
-
 class Producer(driver.Producer):
     """Faust's producer, idempotent also without transactions: a retry never doubles or reorders."""
 
@@ -376,20 +294,6 @@ class _PassThrough(codecs.Codec):
 
 
 codecs.register("chunk", _PassThrough())
-
-
-def _record(tp: TopicPartition, record: Any) -> FetchedRecord:
-    """Make a record of what aiokafka read; called for each, so by position."""
-    return FetchedRecord(record.key, record.value, tp.partition, record.offset, record.timestamp)
-
-
-def _traced_record(tp: TopicPartition, record: Any) -> FetchedRecord:
-    """Make a record with the header that names its trace, if it has one."""
-    for name, value in record.headers:
-        if name == TRACEPARENT:
-            place = (tp.partition, record.offset, record.timestamp)
-            return FetchedRecord(record.key, record.value, *place, value)
-    return _record(tp, record)
 
 
 def _message(chunk: Chunk) -> ConsumerMessage:
