@@ -1,6 +1,6 @@
 """The chunked transport: Faust's Kafka transport, one Faust event for a chunk of one partition.
 
-In: what the fetcher (``processors.fetcher``) got from Kafka. Out: ``Chunk`` values to agents, and of
+In: what ``processors.fetcher`` got from Kafka. Out: ``Chunk`` values to agents, and of
 changelogs to the tables' recovery; offsets to Kafka.
 Never: a commit past a chunk that the agent has not declared done. The topics are declared with
 ``acks=False``, so Faust's own acks move nothing (0.15.3 also acks what raised).
