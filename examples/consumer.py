@@ -7,6 +7,9 @@ of each order by its key, and each entry once by its id; at the end, the balance
 Never: an offset that is committed before its records are in the file. Killed in between, it takes
 them once more at its next start, which changes nothing.
 
+One program for each group, and for each file: of two in one group each takes the other's place
+again and again, until both end with an error. For another file give another `--group`.
+
 It needs aiokafka and nothing else of this repository, and follows the ledger until Ctrl-C.
 """
 
@@ -28,6 +31,7 @@ TABLES = """
 CREATE TABLE IF NOT EXISTS orders (order_id TEXT PRIMARY KEY, document TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS entries (entry_id TEXT PRIMARY KEY, entry TEXT NOT NULL);
 """
+REMEDY = "is Kafka at --bootstrap, the file --database ours, and no other program in --group?"
 
 
 def apply_order(database: sqlite3.Connection, record: ConsumerRecord) -> None:
@@ -53,7 +57,7 @@ async def follow(options: argparse.Namespace, database: sqlite3.Connection) -> N
         *apply,
         bootstrap_servers=options.bootstrap,
         group_id=options.group,
-        # A name in the group: killed and started again it goes on at once, as the same member.
+        # The group's only member has its name: killed and started again it goes on at once.
         group_instance_id=options.group,
         auto_offset_reset="earliest",
         enable_auto_commit=False,
@@ -101,7 +105,7 @@ def arguments() -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--bootstrap", default="127.0.0.1:19092", help="brokers, host:port")
-    parser.add_argument("--group", default="orders-example", help="this program's consumer group")
+    parser.add_argument("--group", default="orders-example", help="consumer group, of one program")
     parser.add_argument("--database", type=Path, default="orders.sqlite", help="the SQLite file")
     parser.add_argument("--orders", default="ledger.orders", help="topic of the documents")
     parser.add_argument("--entries", default="ledger.entries", help="topic of the entries")
@@ -113,4 +117,4 @@ if __name__ == "__main__":
     try:
         asyncio.run(main(arguments()))
     except (KafkaError, sqlite3.Error) as error:
-        sys.exit(f"consumer.py: {error!r}; is Kafka at --bootstrap, and the file --database ours?")
+        sys.exit(f"consumer.py: {error!r}; {REMEDY}")

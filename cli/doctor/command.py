@@ -27,7 +27,10 @@ from runtime.settings import SettingsError
 _STYLES: Final = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "bold red"}
 _NAME_WIDTH: Final = 9
 _LEVEL_WIDTH: Final = 8
-_EXAMPLE: Final = "`plexy-ledger doctor run` looks at what `run` needs, and at no more."
+_NAME_SOME: Final = (
+    "Not all commands are used here? Name those that are: `plexy-ledger doctor run` looks at what "
+    "`run` needs, and at no more."
+)
 
 
 def check_folders(patient: Patient) -> Iterable[Finding]:
@@ -75,7 +78,7 @@ def doctor(
     else:
         console.print(Text(_verdict(problems, warnings), style="bold"))
         if problems and not programs:
-            line(console, "Not all of the commands are used here? Name those that are: " + _EXAMPLE)
+            line(console, _NAME_SOME)
     return problems == 0
 
 

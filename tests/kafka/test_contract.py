@@ -343,18 +343,41 @@ def test_the_example_says_where_it_looked_for_a_kafka_that_is_not_there(tmp_path
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.skipif(shutil.which("kcat") is None, reason="kcat is not installed")
-def test_the_kcat_line_prints_every_document(ledger, orders):
-    (line,) = re.findall(r"^\$ (kcat .* -t ledger\.orders .*)$", PAGE, re.MULTILINE)
+def printed_by_kcat(ledger: WorkerProcess, table: str) -> bytes:
+    """Return what the page's line for a topic prints of ours."""
+    names = names_of(ledger.env)
+    topic = getattr(names, table)
+    shown = topic.removeprefix(names.prefix)
+    (line,) = re.findall(rf"^\$ (kcat .* -t {re.escape(shown)} .*)$", PAGE, re.MULTILINE)
     words = shlex.split(line)
     words[words.index("-b") + 1] = ledger.env["LEDGER_KAFKA_BOOTSTRAP"]
-    words[words.index("-t") + 1] = names_of(ledger.env).orders
-    printed = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
-    wanted_lines = [
+    words[words.index("-t") + 1] = topic
+    return subprocess.run(words, capture_output=True, timeout=60, check=True).stdout
+
+
+needs_kcat = pytest.mark.skipif(shutil.which("kcat") is None, reason="kcat is not installed")
+
+
+@needs_kcat
+@pytest.mark.parametrize("table", ["orders", "entries"])
+def test_the_kcat_line_prints_every_record(table, ledger, request):
+    lines = [
         f"{record.key.decode()} {record.value.decode() if record.value else 'NULL'}"
-        for record in orders
+        for record in request.getfixturevalue(table)
     ]
-    assert Counter(printed.splitlines()) == Counter(wanted_lines)
+    assert lines
+    assert Counter(printed_by_kcat(ledger, table).decode().splitlines()) == Counter(lines)
+
+
+@needs_kcat
+def test_the_kcat_line_of_what_is_rejected_prints_the_bytes_and_the_reasons(ledger, rejected):
+    printed = printed_by_kcat(ledger, "rejected")
+    told = [reason for record in rejected for key, reason in record.headers if key == "reason"]
+    assert told
+    for reason in told:
+        assert b"reason=" + reason in printed
+    for record in rejected:
+        assert b"\n" + record.value + b"\n" in printed
 
 
 # Replays.
