@@ -155,6 +155,8 @@ def _rules(rules: Rules) -> str:
 def _place_faults(proof: Proof) -> Iterator[str]:
     if proof.format != FORMAT:
         yield f"the format is {proof.format!r:.80}, expected {FORMAT!r}"
+    if not proof.records:
+        yield "it holds no delivery, and so proves nothing"
     places = Counter(Place(each.partition, each.offset) for each in proof.records)
     for place, number in places.items():
         if number > 1:

@@ -98,6 +98,11 @@ def test_two_records_at_one_place_are_named():
     assert "2 records stand at" in fault
 
 
+def test_a_proof_of_nothing_does_not_hold():
+    empty = replace(example(), records=(), steps=(), order=None)
+    assert check(empty, TRUST).faults == ("it holds no delivery, and so proves nothing",)
+
+
 def test_another_format_is_named():
     (fault,) = check(replace(example(), format="another"), TRUST).faults
     assert "another" in fault
