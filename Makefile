@@ -47,7 +47,7 @@ run: $(READY) ## start Kafka, ingest and a worker on this machine; Ctrl-C stops 
 
 test: $(READY) ## run every test and example; those in tests/kafka run on a real broker
 	$(PYTEST) --ignore tests/kafka --doctest-modules tests $(PACKAGES)
-	$(PYTEST) --dist loadfile tests/kafka
+	$(PYTEST) --dist loadfile --durations 12 tests/kafka
 
 check: $(READY) ## check format, lint, types, imports, shell scripts and the repository's rules
 	$(BIN)/ruff format --check .

@@ -322,4 +322,4 @@ def test_what_ingress_refused_goes_into_the_log_as_it_would_have_been_taken(ingr
     assert state_of(env) == state
     code, output = run(env, "verify")
     assert code == 0, output
-    assert "1 folded, 1 duplicates" in output
+    assert "1 folded, 1 duplicate" in output
