@@ -151,7 +151,10 @@ async def test_a_sum_that_is_cut_short_is_made_anew(ledger, what, monkeypatch):
     monkeypatch.setattr(sums, "_AT_A_TIME", 1)
     ledger.write(0, {b"%03d" % n: 1 for n in range(100)})
     looking = asyncio.create_task(ledger.sums.look())
-    await asyncio.sleep(0.01)
+    # One turn of the loop: it stands in its first pause.
+    await asyncio.sleep(0)
+    assert ledger.sums.of(0) is None
+    assert not looking.done()
     if what == "rebalance":
         ledger.give(0, 1)
     else:
@@ -167,7 +170,10 @@ async def test_what_is_lost_while_a_sum_is_made_is_not_opened(ledger, monkeypatc
     monkeypatch.setattr(sums, "_AT_A_TIME", 1)
     ledger.write(0, {b"%03d" % n: 1 for n in range(100)})
     looking = asyncio.create_task(ledger.sums.look())
-    await asyncio.sleep(0.01)
+    # One turn of the loop: it stands in its first pause.
+    await asyncio.sleep(0)
+    assert ledger.sums.of(0) is None
+    assert not looking.done()
     ledger.give(0)
     await looking
     assert ledger.sums.of(1) is None
