@@ -15,7 +15,7 @@ from cli.kafka.broker import EmbeddedKafka, fetch
 from cli.kafka.distribution import KafkaCache
 from cli.settings import DemoSettings
 from tests.kafka.answers import NOW_S, SECRET, deliver, event, paid, refunded
-from tests.kafka.harness import WorkerProcess, environment, free_port, wait_folded
+from tests.kafka.harness import environment, two_workers, wait_folded
 from tests.kafka.test_views import TOKEN
 
 
@@ -47,14 +47,8 @@ def envs(
         api_token=TOKEN,
         webhook_secrets=SECRET,
     )
-    other = one | {
-        "LEDGER_DATA_DIR": str(tmp_path_factory.mktemp("other")),
-        "LEDGER_WEB_PORT": str(free_port()),
-    }
-    with WorkerProcess(one) as first, WorkerProcess(other) as second:
-        first.wait_ready(90)
-        second.wait_ready(90)
-        yield one, other
+    with two_workers(one, tmp_path_factory.mktemp("other")) as (first, second):
+        yield first.env, second.env
 
 
 @pytest.fixture(params=[0, 1], ids=["one worker", "the other"])

@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -146,6 +146,18 @@ class WorkerProcess:
 
     def tail(self) -> str:
         return self.log_file.read_text()[-3000:] if self.log_file.exists() else ""
+
+
+@contextlib.contextmanager
+def two_workers(
+    one: dict[str, str], folder: Path
+) -> Iterator[tuple["WorkerProcess", "WorkerProcess"]]:
+    """Run two workers of one ledger; the other one has a data folder and a port of its own."""
+    own = {"LEDGER_DATA_DIR": str(folder), "LEDGER_WEB_PORT": str(free_port())}
+    with WorkerProcess(one) as first, WorkerProcess(one | own) as second:
+        first.wait_ready(90)
+        second.wait_ready(90)
+        yield first, second
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ import pytest
 from cli.kafka.broker import EmbeddedKafka
 from processors.views.page import OPEN_PAGES
 from tests.kafka.answers import deliver, event, folded, get, paid, refunded
-from tests.kafka.harness import PARTITIONS, WorkerProcess, environment, free_port, until
+from tests.kafka.harness import PARTITIONS, WorkerProcess, environment, two_workers, until
 from tests.kafka.test_views import TOKEN, ask, assert_problem
 
 pytestmark = pytest.mark.timeout(180)
@@ -30,14 +30,8 @@ def workers(
 ) -> Iterator[tuple[WorkerProcess, WorkerProcess]]:
     """Run two workers of one ledger."""
     one = environment(kafka.bootstrap, tmp_path_factory.mktemp("overview"), api_token=TOKEN)
-    other = one | {
-        "LEDGER_DATA_DIR": str(tmp_path_factory.mktemp("other")),
-        "LEDGER_WEB_PORT": str(free_port()),
-    }
-    with WorkerProcess(one) as first, WorkerProcess(other) as second:
-        first.wait_ready(90)
-        second.wait_ready(90)
-        yield first, second
+    with two_workers(one, tmp_path_factory.mktemp("other")) as both:
+        yield both
 
 
 @pytest.fixture(scope="module")

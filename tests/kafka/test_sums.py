@@ -15,6 +15,7 @@ from tests.kafka.harness import (
     WorkerProcess,
     environment,
     free_port,
+    two_workers,
     until,
     wait_folded,
 )
@@ -118,13 +119,8 @@ def test_a_worker_that_has_standbys_alone_is_shown(
     one = environment(
         kafka.bootstrap, tmp_path_factory.mktemp("active"), api_token=TOKEN, partitions=1
     )
-    other = one | {
-        "LEDGER_DATA_DIR": str(tmp_path_factory.mktemp("standby")),
-        "LEDGER_WEB_PORT": str(free_port()),
-    }
-    with WorkerProcess(one) as first, WorkerProcess(other) as second:
-        first.wait_ready(90)
-        second.wait_ready(90)
+    with two_workers(one, tmp_path_factory.mktemp("standby")) as (_, second):
+        other = second.env
 
         def shares(env: Mapping[str, str]) -> list[tuple[list[int], list[int]]]:
             workers = get(env, "/overview")["workers"]

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from cli.kafka.broker import EmbeddedKafka
 from tests.kafka.answers import NOW_S, event, paid, refunded
-from tests.kafka.harness import WorkerProcess, environment, free_port
+from tests.kafka.harness import WorkerProcess, environment, two_workers
 from tests.kafka.page.stage import IN_A_BROWSER, LOOK_MS, card, ends, go, opened, row, wind_on
 
 pytestmark = IN_A_BROWSER
@@ -183,12 +183,8 @@ def workers(
 ) -> Iterator[tuple[WorkerProcess, WorkerProcess]]:
     """Run two workers of an empty ledger, which ask for no token."""
     one = environment(kafka.bootstrap, tmp_path_factory.mktemp("empty"))
-    other = {"LEDGER_DATA_DIR": str(tmp_path_factory.mktemp("other"))}
-    other["LEDGER_WEB_PORT"] = str(free_port())
-    with WorkerProcess(one) as first, WorkerProcess(one | other) as second:
-        first.wait_ready(90)
-        second.wait_ready(90)
-        yield first, second
+    with two_workers(one, tmp_path_factory.mktemp("other")) as both:
+        yield both
 
 
 class TestTwoWorkers:
