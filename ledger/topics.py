@@ -87,6 +87,11 @@ class TopicNames(msgspec.Struct, frozen=True):
         return self._derived("ledger.orders")
 
     @property
+    def sources(self) -> dict[TableName, str]:
+        """The topic that each table is folded from, in the order of the path."""
+        return {"seen": self.webhooks, "payments": self.events, "orders": self.payments}
+
+    @property
     def shared(self) -> tuple[str, str]:
         """The topics that every version of the ledger has."""
         return (self.webhooks, self.rejected)

@@ -16,7 +16,7 @@ that the processor's caches have given up by then.
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiokafka.structs import TopicPartition
 
@@ -45,22 +45,37 @@ class Effects:
         self._outputs: dict[TopicPartition, PartitionBatches] = {}
         self._changelog = PartitionBatches(producer.create_batch)
         self._rows = Rows()
+        # What the table holds under the keys that were read.
+        self._before: dict[bytes, bytes | None] = {}
         self._then: list[Callable[[], None]] = []
         self.traced: list[tuple[FetchedRecord, Attributes]] = []
+
+    def read(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Return the values of those keys that the table holds in the chunk's partition."""
+        wanted = set(keys)
+        found = self._table.read_chunk(self._chunk.partition, wanted)
+        self._before.update(dict.fromkeys(wanted) | found)
+        return found
+
+    def scan(self, after: bytes, limit: int) -> dict[bytes, bytes]:
+        """Return the rows of the table with the next keys after a key, in their order."""
+        found = self._table.scan(self._chunk.partition, after, limit)
+        self._before.update(found)
+        return found
 
     def publish(self, topic: str, records: Iterable[OutRecord]) -> None:
         """Add records to a topic, each to the partition of its key."""
         by_key(self._outputs, self._producer, topic, records, self._partitions)
 
     def keep(self, values: Iterable[tuple[bytes, bytes | None]]) -> None:
-        """Add new values of the table; a key whose value is ``None`` is deleted.
-
-        In the changelog everything has its place in their order; end it with a value: a tombstone
-        is taken away some day.
-        """
+        """Add new values of the table; a key whose value is ``None`` is deleted."""
+        unread = object()
         for key, value in values:
             self._changelog.append(OutRecord(key, value))
-            self._rows.put(key, value)
+            before: Any = self._before.get(key, unread)
+            if before is unread:
+                before = self._table.read(self._chunk.partition, key)
+            self._rows.put(key, value, before)
 
     def trace(self, traced: Iterable[tuple[FetchedRecord, Attributes]]) -> None:
         """Add the attributes of each traced record's span: what became of it.
@@ -87,11 +102,10 @@ class Effects:
     async def _write_table(self) -> None:
         self._chunk.ensure_ours()
         changelog = TopicPartition(self._table.changelog_name, self._chunk.partition)
-        offsets = await send(self._producer, {changelog: self._changelog})
-        # Given back meanwhile: the next owner's records may stand between ours and the last that
-        # are here, and would be passed over with this offset.
+        written = await send(self._producer, {changelog: self._changelog})
+        # If the partition was given back meanwhile, the next owner's records may stand before ours.
         self._chunk.ensure_ours()
-        self._table.write(self._chunk.partition, self._rows, offsets[changelog])
+        self._table.write(self._chunk.partition, self._rows, written[changelog])
 
 
 Fold = Callable[[Chunk, Effects], None]

@@ -20,11 +20,10 @@ from processors.topology import LedgerApp
 
 def add_agent(app: LedgerApp) -> None:
     """Declare the agent."""
-    orders = app.chunk_tables["orders"]
 
     def fold(chunk: Chunk, effects: Effects) -> None:
         snapshots = [SNAPSHOTS.decode(record.value or b"") for record in chunk.records]
-        stored = orders.read_chunk(chunk.partition, chunk.keys)
+        stored = effects.read(chunk.keys)
         known = {key.decode(): ORDERS.decode(value) for key, value in stored.items()}
         changed = fold_orders(snapshots, known)
         appeared: Counter[str] = Counter()
@@ -36,7 +35,7 @@ def add_agent(app: LedgerApp) -> None:
         effects.then(partial(app.anomalies.changed, chunk.partition, changes_of(changed, known)))
         effects.trace(_attributes(chunk, snapshots, changed, known))
 
-    app.add_hop("orders", app.names.payments, "orders", fold)
+    app.add_hop("orders", "orders", fold)
 
 
 def _attributes(

@@ -21,6 +21,7 @@ from processors.identity import claim, member
 from processors.lanes import work_in_lanes
 from processors.metrics import WorkerMetrics, values
 from processors.recent import LastSeconds
+from processors.recovery import Tables
 from processors.rejections import Rejections
 from processors.router import Router, worker_client
 from processors.settings import WorkerSettings
@@ -48,7 +49,8 @@ _FETCH_BYTES: Final = 1024 * 1024
 class LedgerApp(faust.App):
     """A Faust app with the ledger's settings, topic names, metrics and tables.
 
-    ``hops`` are the agents' names by the topics that they fold.
+    ``hops`` are the agents' names by the topics that they fold, ``sources`` those topics by the
+    tables that they are folded into.
     """
 
     settings: WorkerSettings
@@ -62,6 +64,7 @@ class LedgerApp(faust.App):
         self.recent = LastSeconds()
         self.spans = _new_spans(settings)
         self.hops: dict[str, str] = {}
+        self.sources = self.names.sources
         self.writers = Writers(self, settings.group_id)
         self.transport = Transport(self.conf.broker_consumer, self)
         self.chunk_tables: dict[TableName, ChunkTable] = {
@@ -136,8 +139,9 @@ class LedgerApp(faust.App):
         """Declare a topic whose events are chunks, and whose offsets the transport commits."""
         return self.topic(topic, key_type=bytes, value_serializer="chunk", acks=False)
 
-    def add_hop(self, name: str, topic: str, table: TableName, fold: Fold) -> None:
-        """Declare an agent that folds a topic's chunks into a table."""
+    def add_hop(self, name: str, table: TableName, fold: Fold) -> None:
+        """Declare an agent that folds the chunks of a table's source topic into the table."""
+        topic = self.sources[table]
         self.hops[topic] = name
         folds = folding(self, name, self.chunk_tables[table], self.settings.partitions, fold)
         work = self.metrics.timed(name, folds)
@@ -155,10 +159,6 @@ class LedgerApp(faust.App):
             partitions=settings.partitions,
             key_type=bytes,
             value_type=bytes,
-            # In chunks: one is applied when the next one is there, or recovery ends. With 1, Faust
-            # would go on to read the changelogs of what this worker folds itself.
-            recovery_buffer_size=2,
-            standby_buffer_size=1,
             options=rocksdb_options(settings.table_memory_mb, len(TABLES) * settings.partitions),
         )
         self.tables.add(table)
@@ -203,6 +203,7 @@ def new_app(
         key_serializer="raw",
         value_serializer="raw",
         Router=Router,
+        TableManager=Tables,
         HttpClient=worker_client,
         Worker=worker_class,
         web_bind=settings.web_bind,
