@@ -1,9 +1,13 @@
 """Routes a request to the worker that has the key's partition.
 
-Faust's own router re-reads the answer as text and drops its headers; this one passes status, body,
-type and caching headers on as they are, and answers 503 when that worker can't be reached.
+Faust's own router re-reads the answer as text and drops its headers; this one returns status, body,
+type and caching headers as they are, and answers 503 when the other worker can't be reached.
+
+The other worker receives the headers that the views read and no others: after a ``Content-Length``
+without its body, it would read the next request on the same connection as that body.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import aiohttp
@@ -22,7 +26,8 @@ ANSWER_WITHIN_S: Final = 5.0
 
 # Set on a request that a worker passes on: nobody passes it on once more.
 _FORWARDED: Final = "Ledger-Forwarded"
-_PASSED_ON: Final = (
+_ASKED_WITH: Final = ("Authorization", "If-None-Match")
+_ANSWERED_WITH: Final = (
     "Content-Type",
     "Content-Disposition",
     "ETag",
@@ -76,22 +81,23 @@ class Router(FaustRouter):
         return URL(assignor._tps_url[TP(self._get_table_topic(table), partition)])  # noqa: SLF001
 
     async def _forward(self, destination: URL, request: Any, within_s: float) -> Response:
-        url = request.url.with_scheme(destination.scheme)
-        url = url.with_host(destination.host).with_port(destination.port)
+        path = request.rel_url.raw_path_qs
         async with self.app.http_client.request(
             request.method,
-            url,
-            headers={
-                **{name: value for name, value in request.headers.items() if name != "Host"},
-                _FORWARDED: "1",
-            },
+            URL(f"{destination.origin()}{path}", encoded=True),
+            headers=_only(_ASKED_WITH, request.headers) | {_FORWARDED: "1"},
             timeout=aiohttp.ClientTimeout(total=within_s),
             allow_redirects=False,
         ) as answer:
-            headers = {name: answer.headers[name] for name in _PASSED_ON if name in answer.headers}
             return aiohttp.web.Response(  # type: ignore[return-value]
-                body=await answer.read(), status=answer.status, headers=headers
+                body=await answer.read(),
+                status=answer.status,
+                headers=_only(_ANSWERED_WITH, answer.headers),
             )
+
+
+def _only(names: Iterable[str], headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: headers[name] for name in names if name in headers}
 
 
 def _unavailable(detail: str) -> Response:

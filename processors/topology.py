@@ -29,6 +29,7 @@ from processors.tables import ChunkTable, rocksdb_options, write_buffers_bytes
 from processors.topic_reader import TopicReader
 from processors.transport import Transport
 from processors.writers import Writers
+from runtime.access import require_token
 from runtime.topics import ensure_topics
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class LedgerApp(faust.App):
     async def on_first_start(self) -> None:
         """Create or check the topics: where one is missing, Faust would idle for ever."""
         # `faust worker --web-bind` may have changed what the settings said.
-        self.settings.check_web_bind(self.conf.web_bind)
+        require_token("LEDGER_WEB_BIND", self.conf.web_bind, self.settings.api_token)
         # Static membership: who comes again under its name goes on at once, and does not wait for
         # the end of its own dead session.
         name, address = claim(self.settings.data_dir), str(self.conf.canonical_url)
