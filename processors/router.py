@@ -40,10 +40,12 @@ _ANSWERED_WITH: Final = (
 def worker_client() -> aiohttp.ClientSession:
     """Return the client for other workers; plug with the Faust setting ``HttpClient``.
 
-    Whoever waits for an event there holds a connection: aiohttp's own bound of 100 would keep all
-    other requests from that worker.
+    A request that waits for an event holds a connection: aiohttp's own bound of 100 would keep all
+    other requests from that worker. Workers never compress an answer, so none is unpacked: a few
+    bytes from a server that poses as a worker could unpack to gigabytes.
     """
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+    connector = aiohttp.TCPConnector(limit=0)
+    return aiohttp.ClientSession(connector=connector, auto_decompress=False)
 
 
 class Router(FaustRouter):
