@@ -237,8 +237,7 @@ class LogFile:
                 break
             if kind != _BLOCK:
                 raise self._damaged(f"expected a frame {_BLOCK!r} or {_END!r}, got {kind!r}")
-            block = self._block(payload)
-            yield block
+            yield self._block(payload)
             number += 1
         self._where = "its end"
         self.end = self._decoded(payload, End)
