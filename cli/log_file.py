@@ -225,9 +225,9 @@ class LogFile:
         return self._inventory.gaps
 
     def blocks(self) -> Iterator[Block]:
-        """Yield each block, checked; ``LogFileError`` at the first that is not as it was written.
+        """Yield each block after its check; ``LogFileError`` at the first that was altered.
 
-        Only a file that is read up to its end is whole.
+        A file is whole only if it can be read up to its end.
         """
         number = 1
         while True:
@@ -284,7 +284,7 @@ class LogFile:
 
 
 def _unpacked(payload: bytes) -> bytes:
-    """Unpack a block; ``ValueError`` if it is too large, of which no more than that is unpacked."""
+    """Unpack a block; ``ValueError`` as soon as it turns out to be too large."""
     unpacking = zlib.decompressobj()
     # One byte more than the limit tells a block of just that size from a larger one.
     encoded = unpacking.decompress(payload, MAX_BLOCK_BYTES + 1)

@@ -22,9 +22,9 @@ from runtime.partitions import partition_for
 from runtime.problems import MEDIA_TYPE, Problem
 
 ANSWER_WITHIN_S: Final = 5.0
-"""By it a worker that stands still is missed, in seconds."""
+"""A worker that takes longer to answer counts as unreachable."""
 
-# Set on a request that a worker passes on: nobody passes it on once more.
+# The header of a request that was passed on once already, and is not passed on again.
 _FORWARDED: Final = "Ledger-Forwarded"
 _ASKED_WITH: Final = ("Authorization", "If-None-Match")
 _ANSWERED_WITH: Final = (

@@ -44,7 +44,7 @@ from runtime.metrics import CONTENT_TYPE, Metrics
 from runtime.problems import MEDIA_TYPE, Problem
 from runtime.topics import TopicsError, ensure_topics, unreachable
 
-# As many are logged each round; the metrics count them all.
+# The log names this many differences of a round; the metrics count all of them.
 _MOST_LOGGED: Final = 20
 _STOPPED_WITHIN_S: Final = 5
 _NOT_SHOWN: Final = "the reason is in the audit's log, and here for readers with LEDGER_API_TOKEN"
@@ -88,7 +88,7 @@ class Audit:
         self._logged: set[Difference] = set()
 
     async def run(self) -> None:
-        """Go round for ever; what can be put right is told, and tried again."""
+        """Audit forever; a failure that may pass is reported, and the round is tried again."""
         truth = new_truth(self._settings, (), {})
         while True:
             with self._telling():
@@ -99,7 +99,7 @@ class Audit:
 
     async def _rounds(self, reader: LedgerReader, follower: Follower) -> None:
         while True:
-            # A round that was broken off is taken up where it stopped: clients connect anew.
+            # An interrupted round continues where it stopped, since the clients reconnect.
             with self._telling():
                 await self._round(reader, follower)
             await asyncio.sleep(self._settings.audit_every_s)
@@ -136,7 +136,7 @@ class Audit:
 
     @contextlib.contextmanager
     def _telling(self) -> Iterator[None]:
-        """Tell of what ends the block, and go on behind it; a bug of ours goes through."""
+        """Report a known failure of the block and go on after it; other errors are bugs of ours."""
         try:
             yield
         except KafkaError as error:
@@ -147,7 +147,7 @@ class Audit:
             self._tell("cannot_audit", str(error))
 
     def _tell(self, code: str | None, detail: str) -> None:
-        """Say how things are; a difference stays said while nobody can tell whether it is gone."""
+        """Set the state; a difference stays reported until a round shows that it is gone."""
         was = self.problem.code if self.problem else None
         if was != code:
             (_log.warning if code else _log.info)("audit", state=code or "clean", detail=detail)
