@@ -30,6 +30,8 @@ from processors.tables import ChunkTable, rocksdb_options, write_buffers_bytes
 from processors.topic_reader import TopicReader
 from processors.transport import Transport
 from processors.writers import Writers
+from runtime.access import require_token
+from runtime.folders import private_folder
 from runtime.topics import ensure_topics
 
 if TYPE_CHECKING:
@@ -83,7 +85,7 @@ class LedgerApp(faust.App):
     async def on_first_start(self) -> None:
         """Create or check the topics: where one is missing, Faust would idle for ever."""
         # `faust worker --web-bind` may have changed what the settings said.
-        self.settings.check_web_bind(self.conf.web_bind)
+        require_token("LEDGER_WEB_BIND", self.conf.web_bind, self.settings.api_token)
         # Static membership: who comes again under its name goes on at once, and does not wait for
         # the end of its own dead session.
         name, address = claim(self.settings.data_dir), str(self.conf.canonical_url)
@@ -172,7 +174,7 @@ def new_app(
     middlewares: list[Any],
 ) -> LedgerApp:
     """Return the app with its transport and tables, and no agents yet."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    tables = private_folder(settings.data_dir / "tables")
     require_room(settings.data_dir, write_buffers_bytes(settings.table_memory_mb))
     app = LedgerApp(
         settings.group_id,
@@ -192,7 +194,7 @@ def new_app(
         producer_max_request_size=MAX_RECORD_BYTES,
         producer_request_timeout=20.0,
         store="rocksdb://",
-        datadir=str(settings.data_dir / "tables"),
+        datadir=str(tables),
         table_standby_replicas=settings.standby_replicas,
         topic_partitions=settings.partitions,
         topic_replication_factor=settings.replication_factor,
