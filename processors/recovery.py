@@ -105,7 +105,7 @@ class Recovery(Service):
             log.info("recovery broken off: the partitions were given back")
         except* Exception as error:
             log.exception("recovery failed")
-            await self.app.crash(error)
+            await self.crash(error)
 
     async def _take_over(self, actives: set[TP]) -> None:
         """Claim the changelogs, and restore their tables up to the claims."""

@@ -25,8 +25,7 @@ from processors.changelogs import ChangelogReader
 from processors.chunk import Chunk
 from processors.settings import WorkerSettings
 from processors.tables import ChangelogChunk
-from processors.topology import LedgerApp, new_app
-from processors.worker import Worker
+from processors.topology import LedgerApp
 from runtime.topics import ensure_topics
 from tests.kafka.harness import environment, free_port, producer, writer
 from tests.kafka.test_transport import append, end_of, keep, ready, running, until
@@ -250,13 +249,12 @@ async def test_a_changelog_whose_records_were_deleted_ends_the_worker_with_the_r
     finally:
         await admin.close()
     await configure(settings)
-    app = new_app(settings, worker_class=Worker, middlewares=[])
-    app.finalize()
-    await app.start()
-    try:
+
+    async def nothing(chunk: Chunk) -> None:
+        raise AssertionError(f"{chunk!r} was folded")
+
+    async with running(settings, nothing) as app:
         await until(lambda: app.crashed)
-    finally:
-        await app.stop()
     reason = repr(app.crash_reason)
     assert f"holds offsets {end} to {end + 1}, and the table here stands at 11" in reason
     assert "plexy-ledger rebuild" in reason
