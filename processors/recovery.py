@@ -17,6 +17,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
+import rocksdb
 import structlog
 from aiokafka.errors import IllegalStateError
 from faust.tables.manager import TableManager
@@ -37,6 +38,9 @@ _READ_WAIT_S: Final = 0.5
 _FOLLOW_EVERY_S: Final = 0.1
 # Longer than Kafka's clients retry by themselves.
 _SOUGHT_WITHIN_S: Final = 60.0
+# A reader of all rows lets go of a database that was given back at its next pause.
+_FILES_FREE_WITHIN_S: Final = 30.0
+_FILES_FREE_EVERY_S: Final = 0.1
 # A rebalance takes partitions away before it names the new ones.
 _NEXT_REBALANCE_WITHIN_S: Final = 60.0
 
@@ -183,8 +187,19 @@ class Recovery(Service):
     async def _open(self, tps: set[TP]) -> None:
         for tp in sorted(tps):
             table = self._table(tp)
-            if not table.open(tp.partition):
+            if not await self._opened(table, tp.partition):
                 await table.measure(tp.partition, _let_others_go)
+
+    async def _opened(self, table: ChunkTable, partition: int) -> bool:
+        """Open a partition once nothing else in this process has its files open any more."""
+        async with asyncio.timeout(_FILES_FREE_WITHIN_S):
+            while True:
+                try:
+                    return table.open(partition)
+                except rocksdb.errors.RocksIOError as error:
+                    if b"lock" not in error.args[0]:
+                        raise
+                    await asyncio.sleep(_FILES_FREE_EVERY_S)
 
     def _starts(self, tps: set[TP]) -> Mapping[TP, int]:
         return {tp: self._table(tp).end(tp.partition) for tp in tps}

@@ -24,6 +24,7 @@ from processors.recent import LastSeconds
 from processors.recovery import Tables
 from processors.rejections import Rejections
 from processors.router import Router, worker_client
+from processors.scrub import Scrubber
 from processors.settings import WorkerSettings
 from processors.sums import Posted, Sums
 from processors.tables import ChunkTable, rocksdb_options, write_buffers_bytes
@@ -79,7 +80,13 @@ class LedgerApp(faust.App):
         self.anomalies = Sums(
             self, self.chunk_tables["orders"], settings.partitions, AnomalousOrders
         )
-        for each in (self.posted.keep, self.anomalies.keep, self._count_seconds):
+        self.scrubber = Scrubber(self, self.chunk_tables.values(), settings.data_dir)
+        for each in (
+            self.posted.keep,
+            self.anomalies.keep,
+            self.scrubber.keep,
+            self._count_seconds,
+        ):
             self.task(each)
 
     async def on_first_start(self) -> None:

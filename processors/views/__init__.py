@@ -20,6 +20,7 @@ from processors.views import (
     page,
     payments,
     rejections,
+    tables,
 )
 from processors.views.access import middlewares
 
@@ -36,6 +37,7 @@ _PAGES: Final = (
     balances,
     rejections,
     overview,
+    tables,
     openapi,
     page,
 )
