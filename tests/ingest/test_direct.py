@@ -10,8 +10,8 @@ from starlette.responses import Response
 from ingest.answers import Received, Waiting
 from ingest.app import create_app
 from ingest.appends import Place
-from ingest.connection import Limits
 from ingest.direct import encode_received
+from ingest.limits import Limits
 from tests.fakes import FakeLog, until
 from tests.ingest.conftest import PATH, event, serving, settings
 from tests.ingest.test_connection import ALIVE, GET, delivery
