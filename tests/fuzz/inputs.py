@@ -30,7 +30,7 @@ class Case(NamedTuple):
 
 
 TAKEN: Final = frozenset({"accepted"})
-BODY_REFUSED: Final = frozenset({"malformed_json", "invalid_envelope"})
+BODY_REFUSED: Final = frozenset({"malformed_json", "invalid_envelope", "control_characters"})
 HEAD_REFUSED: Final = frozenset({"malformed_request", "head_too_large"})
 FORGERY_REFUSED: Final = HEAD_REFUSED | {
     "signature_missing",

@@ -103,6 +103,7 @@ async def test_both_ways_give_the_same_answers():
     async with connecting(log) as connect:
         for request, status in (
             (delivery(event()), 200),
+            (delivery(b"{}"), 400),
             (delivery(b"[]"), 400),
             (refused, 401),
             (delivery(event()).replace(b"application/json", b"text/plain"), 415),

@@ -62,6 +62,7 @@ async def test_hostile_requests_get_documented_answers(target):
         "head_too_large",
         "malformed_json",
         "invalid_envelope",
+        "control_characters",
         "signature_mismatch",
         "timestamp_out_of_tolerance",
         "not_found",

@@ -431,6 +431,7 @@ def test_bad_data_of_a_known_type_is_rejected_with_a_reason_and_harms_nothing(
         "currency_unknown": {**good, "id": "evt_d", "data": {**good["data"], "currency": "ZZZ"}},
         "id_missing": event("evt_e", "payment.failed", "", 5),
         "reference_too_long": event("evt_f", "payment.succeeded", "pay_4", 5, order="x" * 513),
+        "control_characters": event("evt_g", "payment.succeeded", "pay_5", 5, order="ord_\0"),
     }
     with WorkerProcess(env) as worker:
         worker.wait_ready()
