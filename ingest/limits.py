@@ -20,8 +20,9 @@ _HEADERS: Final = 100
 _PIPELINED: Final = 16
 # A sender that cuts a body into chunks sends kilobytes at a time: each chunk has its own cost.
 _CHUNKS: Final = 1024
-# A body that is refused is read on for a moment, so that its sender reads the answer: this much.
-_DROPPED_BYTES: Final = 1024 * 1024
+# A refused body is read a little further, so that its sender gets to read the answer. Senders of
+# larger bodies read it too, unless they first fill the buffers of the system.
+_DROPPED_BYTES: Final = 64 * 1024
 _CONNECTIONS: Final = 4096
 # Open files that are not connections of senders: Kafka's, the log's, the listener's.
 _OTHER_FILES: Final = 64

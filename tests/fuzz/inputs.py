@@ -149,6 +149,13 @@ def _wrong_types(rng: Random) -> bytes:
     return json.dumps(an_event(rng, **{field: rng.choice(values)})).encode()
 
 
+def _control(rng: Random) -> bytes:
+    """Return an event whose id or type has a control character, escaped or as it is."""
+    character = chr(rng.choice([0x00, 0x0A, 0x1B, 0x1F, 0x7F, 0x85, 0x9F]))
+    changes = {rng.choice(["id", "type"]): f"evt_{character}{rng.randrange(10**9)}"}
+    return json.dumps(an_event(rng, **changes), ensure_ascii=rng.random() < 0.5).encode()
+
+
 def _noise(rng: Random) -> bytes:
     return rng.randbytes(rng.choice([1, 10, 1000, 100_000]))
 
@@ -162,6 +169,7 @@ BODIES: Final = (
     _encoded,
     _flipped,
     _wrong_types,
+    _control,
     _noise,
 )
 
