@@ -16,6 +16,9 @@ from ledger.rejections import Rejection
 from ledger.topics import TopicNames
 
 
+_LENGTH_DIGITS: Final = 20
+
+
 class Record(NamedTuple):
     """One record to append; ``timestamp_ms`` is when its delivery arrived."""
 
@@ -51,7 +54,9 @@ class Delivery(NamedTuple):
             elif name == b"content-type":
                 content_types.append(value)
             elif name == b"content-length" and value.isdigit():
-                content_length = int(value)
+                # A length fits 64 bits, or the parser refuses it; but it takes any number of zeros
+                # before the length, and `int` refuses more than 4,300 digits.
+                content_length = int(value[-_LENGTH_DIGITS:])
         signature, content_type = b",".join(signatures), b",".join(content_types)
         return cls(signature, content_type, content_length, received_at_ms)
 

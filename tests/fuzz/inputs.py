@@ -297,6 +297,7 @@ def bad_framing(rng: Random) -> Case:
         b"Content-Length: -1",
         b"Content-Length: +%d" % size,
         b"Content-Length: 0x%x" % size,
+        b"Content-Length: " + b"0" * rng.choice([1, 5000]) + b"%d" % size,
         b"Content-Length: " + b"9" * rng.choice([19, 20, 5000]),
         b"Content-Length: %d, %d" % (size, size),
         b"Content-Length: %d" % (size - rng.randrange(1, size)),

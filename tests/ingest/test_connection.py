@@ -303,6 +303,16 @@ async def test_a_host_is_a_name_or_an_address_and_optionally_a_port(host):
         assert (await said(connect, CLOSING.replace(b"Host: x", b"Host: " + host))).endswith(ALIVE)
 
 
+@BOTH_WAYS
+async def test_zeros_before_a_length_are_no_failure(before):
+    """The parser takes any number of them, and `int` no more than 4,300 digits."""
+    raw = delivery(event()).replace(b"Content-Length: ", b"Content-Length: " + b"0" * 5000)
+    log = FakeLog()
+    async with connecting(log) as connect:
+        assert b'{"received": true}' in await said(connect, before + raw + CLOSING)
+    assert [record.value for record in log.records] == [event()]
+
+
 async def test_http_1_0_needs_no_host():
     async with connecting() as connect:
         assert (await said(connect, b"GET /healthz HTTP/1.0\r\n\r\n")).endswith(ALIVE)
