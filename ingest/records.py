@@ -15,7 +15,6 @@ from ledger.rejected import HTTP, rejected_record
 from ledger.rejections import Rejection
 from ledger.topics import TopicNames
 
-
 _LENGTH_DIGITS: Final = 20
 
 
