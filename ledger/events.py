@@ -101,7 +101,7 @@ def _read(envelope: Envelope, partition: int, offset: int, names: FieldNames) ->
 
 
 def _status(data: Mapping[str, Any]) -> str | None:
-    """Return the status, which nothing follows from; a longer text than an id would bloat tables."""
+    """Return the status, from which nothing follows; a text longer than an id is not kept."""
     status = data.get("status")
     if not isinstance(status, str) or len(status.encode()) > MAX_ID_BYTES:
         return None
