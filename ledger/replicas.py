@@ -12,9 +12,9 @@ from ledger.topics import TableName
 class Replica(msgspec.Struct, frozen=True, kw_only=True):
     """One partition of a table on one worker's disk.
 
-    It holds the changelog below offset ``end``: ``rows`` rows, whose digest (``ledger.digest``) is
-    ``digest`` in hex. ``scrubbed_at_ms`` is when the disk was last read as a whole, in Unix
-    milliseconds; ``None`` before the first time.
+    Below changelog offset ``end`` it holds ``rows`` rows, whose digest (``ledger.digest``) is
+    ``digest`` in hex. For a partition that the worker folds, ``end`` is its end now, else the end
+    when the disk was last read as a whole: at ``scrubbed_at_ms``, in Unix milliseconds.
     """
 
     table: TableName

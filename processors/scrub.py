@@ -1,9 +1,10 @@
 """Scrubbing: reads a worker's tables from disk, and compares them with their digests.
 
-Input: the tables. Output: when each partition was last found to hold what was written to it.
-Where a partition does not, a wrong value may be served and folded on: the worker notes the damage,
-deletes the partition's files and ends at once. Its next start restores the partition from the
-changelog.
+Input: the tables. Output: for each partition, the digest of its rows on disk at a changelog offset.
+A partition that is folded has a digest that is kept up with the writes, from the first scrub on.
+Where the disk holds other rows than that, a wrong value may be served and folded on: the worker
+notes the damage, deletes the partition's files and ends at once. Its next start restores the
+partition from the changelog.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ import msgspec
 import rocksdb
 import structlog
 
+from ledger.digest import Digest
 from ledger.replicas import Damage
 from ledger.topics import TableName
 from processors.chunk import RevokedError
@@ -35,6 +37,14 @@ class DamagedTableError(Exception):
     """A partition's rows are not the ones written to it; the text says which, and what happens."""
 
 
+class Reading(msgspec.Struct, frozen=True):
+    """The digest of all rows that the disk held below changelog offset ``end``."""
+
+    end: int
+    digest: Digest
+    at_ms: int
+
+
 class Scrubber:
     """Reads the partitions of some tables, one after the other, in rounds."""
 
@@ -43,15 +53,15 @@ class Scrubber:
         self._tables = list(tables)
         self._file = folder / "damages.json"
         self._wanted = asyncio.Event()
-        self._scrubbed_ms: dict[tuple[str, int], int] = {}
+        self._readings: dict[tuple[str, int], Reading] = {}
 
     def want(self) -> None:
         """Ask for a round to begin now, or right after the one that is under way."""
         self._wanted.set()
 
-    def scrubbed_at_ms(self, table: str, partition: int) -> int | None:
-        """Return when a partition was last read as a whole, in Unix milliseconds."""
-        return self._scrubbed_ms.get((table, partition))
+    def reading(self, table: str, partition: int) -> "Reading | None":
+        """Return what a partition's rows came to when they were last read as a whole."""
+        return self._readings.get((table, partition))
 
     def damages(self) -> list[Damage]:
         """Return the damages that were found in this worker's folder, the newest last."""
@@ -93,18 +103,20 @@ class Scrubber:
 
         if self._app.rebalancing or partition not in table.held:
             raise RevokedError(f"{table.name}[{partition}]")
-        end, expected, rows = table.snapshot(partition)
+        snapshot = table.snapshot(partition)
+        expected = snapshot.digest
         try:
-            found = await digest_slowly(rows, pause)
+            found = await digest_slowly(snapshot.rows, pause)
         except rocksdb.errors.Corruption as error:
             raise self._damaged(table, partition, f"RocksDB can't read it: {error}") from error
-        if found != expected:
+        if expected is not None and found != expected:
             detail = (
                 f"it holds {found.rows} rows with digest {found}, and {expected.rows} rows with "
-                f"digest {expected} were written below changelog offset {end}"
+                f"digest {expected} were written below changelog offset {snapshot.end}"
             )
             raise self._damaged(table, partition, detail)
-        self._scrubbed_ms[str(table.name), partition] = _now_ms()
+        table.learn(partition, snapshot, found)
+        self._readings[str(table.name), partition] = Reading(snapshot.end, found, _now_ms())
 
     def _damaged(self, table: ChunkTable, partition: int, detail: str) -> DamagedTableError:
         """Note a damage, and delete the partition's files."""
