@@ -13,13 +13,15 @@ or never. Never: a verdict that depends on a clock, or on what has been deleted 
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Final, Protocol, assert_never
+from typing import Final, assert_never
 
 import msgspec
 
 from ledger.envelope import Envelope, content_digest, decode_envelope
 from ledger.events import Event, FieldNames, Unfolded, decode_event
 from ledger.rejections import Reason, Rejection
+from ledger.trust import Record
+from ledger.unread import unread_or
 
 DAY_MS: Final = 24 * 3600 * 1000
 # Plexy may try for 75 hours; three months leave room for a log that is folded late, or by hand.
@@ -36,30 +38,6 @@ PROGRESS_KEY: Final = b""
 
 class AnotherLogError(RuntimeError):
     """What is remembered is of another log than the one that is read."""
-
-
-class Record(Protocol):
-    """A record of the log as a consumer gives it."""
-
-    @property
-    def key(self) -> bytes | None:
-        """An event's id, if whoever wrote it did as ingress does."""
-
-    @property
-    def value(self) -> bytes | None:
-        """The body of a delivery."""
-
-    @property
-    def partition(self) -> int:
-        """The partition that it is in."""
-
-    @property
-    def offset(self) -> int:
-        """Its place in there."""
-
-    @property
-    def timestamp(self) -> int:
-        """When the delivery was received, in Unix milliseconds."""
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -194,7 +172,7 @@ def _judge(
 ) -> None:
     envelope = decode_envelope(record.value or b"")
     if isinstance(envelope, Rejection):
-        _reject(record, None, envelope, result)
+        _reject(record, None, unread_or(envelope, record.value), result)
         return
     key = envelope.id.encode()
     if key != record.key:

@@ -19,7 +19,7 @@ from ledger.events import Event, FieldNames
 from ledger.journal import Entry
 from ledger.orders import Order, OrderDocument, Totals, describe, fold_orders
 from ledger.payments import PaymentFold, fold_payments
-from ledger.truth import SignedRecord, Trust
+from ledger.trust import SignedRecord, Trust
 
 FOLDED: Final = "folded"
 ACCEPTED: Final = "accepted"

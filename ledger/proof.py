@@ -21,7 +21,7 @@ from ledger.fields import fields, unlike
 from ledger.history import Place, Rules, Step, events_of, order_of, steps
 from ledger.journal import PLEXY, Entry, balances
 from ledger.orders import OrderDocument
-from ledger.truth import SignedRecord, Trust
+from ledger.trust import SignedRecord, Trust
 
 FORMAT: Final = "plexy-ledger-proof/1"
 # All orders of six events are 720: more are drawn.

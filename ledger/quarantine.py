@@ -20,7 +20,7 @@ from ledger.events import Event, FieldNames
 from ledger.rejected import HTTP, Unkept, is_number, unkept
 from ledger.rejections import Reason, Rejection
 from ledger.topics import TopicNames
-from ledger.truth import SignedRecord, Trust
+from ledger.trust import SignedRecord, Trust
 
 _UNKNOWN: Final = "unknown"
 # Sixty-four bits tell bodies apart that a person types.

@@ -12,7 +12,7 @@ at or above them it may.
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import takewhile
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
@@ -21,7 +21,6 @@ from ledger.deduplication import (
     START,
     Deduplicated,
     Progress,
-    Record,
     Seen,
     deduplicate,
 )
@@ -30,47 +29,11 @@ from ledger.envelope import decode_envelope
 from ledger.events import Event, FieldNames, decode_event
 from ledger.payments import EventReference, Payment
 from ledger.rejections import Rejection
-from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm, verify
+from ledger.trust import SignedRecord, Trust
+from ledger.unread import UnreadBatch, first_offset_of
 
 # The log of record, in what people read.
 _LOG: Final = "plexy.webhooks"
-
-
-class SignedRecord(Record, Protocol):
-    """A record of the log with what ingress kept beside the body."""
-
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes]]:
-        """The signature, and when and as what the body arrived."""
-
-
-class Trust(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose signatures are good; ``since`` is the first offset to check, by partition."""
-
-    secrets: tuple[bytes, ...]
-    form: SignedForm = SignedForm.EITHER
-    tolerance_s: float = DEFAULT_TOLERANCE_S
-    since: Mapping[int, int] = {}
-
-    def fault(self, record: SignedRecord) -> str | None:
-        """Return why a record's signature is not good; ``None`` if it is, or is not asked for.
-
-        The tolerance is against the time at which the delivery arrived, as ingress had it.
-        """
-        if record.offset < self.since.get(record.partition, 0):
-            return None
-        headers = dict(record.headers)
-        arrived = headers.get("received-at-ms", b"")
-        if not (arrived.isdigit() and len(arrived) < 16):  # noqa: PLR2004 - as a signature's time
-            return "arrival_unknown"
-        return verify(
-            headers.get("plexy-signature", b"").decode("latin-1"),
-            record.value or b"",
-            secrets=self.secrets,
-            now_s=int(arrived) / 1000,
-            tolerance_s=self.tolerance_s,
-            form=self.form,
-        )
 
 
 class Truth:
@@ -106,7 +69,7 @@ class Truth:
         """Take the next records of a partition; return what is new in them."""
         seen = self.seen.setdefault(partition, {})
         for record in records:
-            self._expect(partition, record.offset)
+            self._expect(partition, first_offset_of(record.offset, record.value))
             self._next_offset[partition] = record.offset + 1
             self._check(record)
         progress = self.progress.get(partition, START)
@@ -225,7 +188,9 @@ class Truth:
         if fault is not None:
             self.counts["signatures_bad"] += 1
             self._blame(record, Kind.SIGNATURE_INVALID, fault)
-        if self.partition_of(record.key or b"") != record.partition:
+        # Nobody knows the keys of a batch that was not read.
+        is_read = not isinstance(record.value, UnreadBatch)
+        if is_read and self.partition_of(record.key or b"") != record.partition:
             right = self.partition_of(record.key or b"")
             self._blame(record, Kind.RECORD_MISPLACED, f"its key belongs into partition {right}")
 

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm
 from ledger.topics import TABLES
-from ledger.truth import Trust
+from ledger.trust import Trust
 from runtime.addresses import LOOPBACK, ApiToken, WebBind, WebPort
 from runtime.logs import LogFormat, LogLevel
 from runtime.rules import RuleSettings

@@ -13,7 +13,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import ConsumerStoppedError, KafkaError
 
-from ledger.truth import SignedRecord
+from ledger.trust import SignedRecord
 from runtime.kafka import KafkaSettings
 
 Offsets = Mapping[int, int]
@@ -34,6 +34,8 @@ _FETCH_MS: Final = 200
 # A reading wants few records: what a fetch brings beyond them is thrown away.
 _FETCH_BYTES: Final = 128 * 1024
 _FETCH_MAX_WAIT_MS: Final = 20
+# A batch that was packed may hold millions of records.
+_MOST_AT_ONCE: Final = 10_000
 # As many records of a webhook's size as one fetch brings: 500 places, three records apart, took 2 s
 # one by one, and 12 ms as ranges.
 _NEAR: Final = 100
@@ -216,7 +218,7 @@ async def _records(
     """Yield a partition's records from an offset up to another one, however few there are."""
     client.seek(tp, start)
     while await client.position(tp) < end:
-        fetched = await client.getmany(tp, timeout_ms=_FETCH_MS)
+        fetched = await client.getmany(tp, timeout_ms=_FETCH_MS, max_records=_MOST_AT_ONCE)
         for record in fetched.get(tp, []):
             if start <= record.offset < end:
                 yield record

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Protocol
 
 from ledger.signature import SignedForm
-from ledger.truth import Trust
+from ledger.trust import Trust
 from runtime.settings import Secret, setting
 
 WebhookSecrets = Annotated[

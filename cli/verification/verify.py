@@ -23,7 +23,8 @@ from cli.settings import ProveSettings, VerifySettings
 from cli.verification.auditor import Auditor, Findings, holdings
 from cli.verification.findings import show_balances, show_differences, show_events
 from ledger.differences import Difference, references
-from ledger.truth import Trust, Truth
+from ledger.trust import Trust
+from ledger.truth import Truth
 from runtime import trust
 from runtime.partitions import partition_for
 from runtime.topics import ensure_topics

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from ledger.history import Rules
 from ledger.orders import Order
 from ledger.payments import PlacedPayment
-from ledger.truth import SignedRecord
+from ledger.trust import SignedRecord
 from processors.topology import LedgerApp
 from processors.views import state
 from processors.views.answers import ProblemError

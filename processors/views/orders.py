@@ -8,7 +8,7 @@ from faust.web import Request, View
 
 from ledger.history import Delivery, as_of, deliveries
 from ledger.orders import OrderDocument, describe
-from ledger.truth import SignedRecord
+from ledger.trust import SignedRecord
 from ledger.wire import ORDER_DOCUMENTS
 from processors.topic_reader import in_time
 from processors.topology import LedgerApp

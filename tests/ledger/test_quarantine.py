@@ -20,7 +20,7 @@ from ledger.rejected import put_back_record, rejected_record
 from ledger.rejections import Reason, Rejection
 from ledger.signature import sign
 from ledger.topics import TopicNames
-from ledger.truth import Trust
+from ledger.trust import Trust
 
 NAMES = FieldNames(order=("orderReference",))
 OLD_NAMES = FieldNames(order=("merchantReference", "orderReference"))
