@@ -18,6 +18,8 @@ from runtime.traces import TRACEPARENT
 
 # Faust fixes this at 1500: a fetch that waits on idle partitions would hold up busy ones as long.
 _FETCH_MAX_WAIT_MS: Final = 50
+# A version, two ids and flags, in hex: W3C Trace Context.
+_TRACEPARENT_BYTES: Final = 55
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -81,7 +83,8 @@ def _record(tp: TopicPartition, record: Any) -> FetchedRecord:
 def _traced_record(tp: TopicPartition, record: Any) -> FetchedRecord:
     """Make a record with the header that names its trace, if it has one."""
     for name, value in record.headers:
-        if name == TRACEPARENT:
+        # Anybody may have written the record, and a value of the header's own length is passed on.
+        if name == TRACEPARENT and value and len(value) <= _TRACEPARENT_BYTES:
             place = (tp.partition, record.offset, record.timestamp)
             return FetchedRecord(record.key, record.value, *place, value)
     return _record(tp, record)

@@ -14,7 +14,7 @@ import rocksdb
 from faust.stores.rocksdb import Store
 from faust.types import TP, EventT
 
-from processors.chunk import Chunk
+from processors.chunk import Chunk, FetchedRecord
 from processors.watchers import Watchers
 
 _MIB: Final = 1024 * 1024
@@ -92,7 +92,7 @@ class ChunkTable(faust.Table[bytes, bytes]):
         try:
             for event in batch:
                 chunk = cast("Chunk", event.value)
-                rows = Rows((cast("bytes", each.key), each.value) for each in chunk.records)
+                rows = Rows((_key_of(chunk, each), each.value) for each in chunk.records)
                 self.write(chunk.partition, rows, chunk.next_offset - 1)
                 for function in self._when_taken_over:
                     function(chunk.partition)
@@ -117,6 +117,20 @@ class ChunkTable(faust.Table[bytes, bytes]):
 
 def _property(db: Any, name: str) -> int:
     return int(db.get_property(f"rocksdb.{name}".encode()))
+
+
+class UnreadChangelogError(RuntimeError):
+    """A changelog holds a record without a key, so that a table would lack something."""
+
+
+def _key_of(chunk: Chunk, record: FetchedRecord) -> bytes:
+    if record.key is None:
+        raise UnreadChangelogError(
+            f"{chunk.tp.topic}[{chunk.partition}] can't be applied at offset {record.offset}: "
+            f"{(record.value or b'')[:500].decode(errors='replace')!r} has no key. `plexy-ledger "
+            "rebuild` folds the log of record into new tables"
+        )
+    return record.key
 
 
 class Rows:

@@ -222,8 +222,8 @@ def test_a_reference_over_the_bound_in_bytes_is_rejected(text, data, field):
     assert (rejection.reason, rejection.field) == (Reason.REFERENCE_TOO_LONG, field)
 
 
-@pytest.mark.parametrize("status", [None, 7, {}, True])
-def test_a_status_that_is_no_text_is_none(status):
+@pytest.mark.parametrize("status", [None, 7, {}, True, "ü" * 257])
+def test_a_status_that_is_no_short_text_is_none(status):
     assert decode(VALID | {"status": status}).status is None
 
 

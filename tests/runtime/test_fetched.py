@@ -7,10 +7,9 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
-from aiokafka.record.default_records import DefaultRecordBase, DefaultRecordBatchBuilder
+from aiokafka.record.default_records import DefaultRecordBase
 from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
-from aiokafka.record.util import calc_crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,38 +18,7 @@ from ledger.trust import MAX_HEADERS
 from ledger.unread import UnreadBatch
 from runtime import kafka  # noqa: F401 - it has consumers read with a bound
 from runtime.fetched import MAX_UNPACKED_BYTES, Batches, PartitionRecords
-from tests.runtime.test_unpacking import packed_zeros
-
-HEADER = DefaultRecordBase.HEADER_STRUCT
-ATTRIBUTES, BASE_OFFSET, CHECKSUM = 5, 0, 4
-MIB = 1024 * 1024
-Headers = list[tuple[str, bytes | None]]
-
-
-def batch(
-    *records: tuple[bytes | None, bytes | None, Headers], at: int = 0, codec: int = 0
-) -> bytes:
-    """Return a batch as a broker sends it, the first record at an offset."""
-    builder = DefaultRecordBatchBuilder(2, codec, 0, -1, -1, -1, 1 << 30)
-    for number, (key, value, headers) in enumerate(records):
-        assert builder.append(number, 1000 + number, key, value, headers)
-    return placed(bytes(builder.build()), at)
-
-
-def placed(built: bytes, at: int) -> bytes:
-    """Return a batch with another first offset, and with the checksum of what it holds now."""
-    header = list(HEADER.unpack_from(built))
-    header[BASE_OFFSET] = at
-    header[CHECKSUM] = calc_crc32c(built[DefaultRecordBase.ATTRIBUTES_OFFSET :])
-    return HEADER.pack(*header) + built[HEADER.size :]
-
-
-def packed_as(built: bytes, body: bytes, codec: int = DefaultRecordBase.CODEC_GZIP) -> bytes:
-    """Return the batch with other bytes in the place of its records."""
-    header = list(HEADER.unpack_from(built))
-    header[1] = HEADER.size - 12 + len(body)
-    header[ATTRIBUTES] = codec
-    return placed(HEADER.pack(*header) + body, header[BASE_OFFSET])
+from tests.record_batches import HEADER, MIB, Headers, batch, bomb, packed_zeros, placed, with_body
 
 
 def fetched(data: bytes, start: int = 0, kind: Any = Batches) -> Any:
@@ -97,18 +65,22 @@ def test_a_batch_that_the_broker_cut_off_is_left_for_the_next_fetch(batches):
 
 def test_a_batch_that_unpacks_to_too_much_is_one_record_at_its_last_offset():
     ordinary = batch((b"k", b"v", []))
-    bomb = packed_as(batch(*[(b"", b"", [])] * 5, at=1), packed_zeros(300 * MIB))
-    (before, stands) = fetched(ordinary + bomb)
+    many = with_body(batch(*[(b"", b"", [])] * 5, at=1), packed_zeros(300 * MIB))
+    (before, stands) = fetched(ordinary + many)
     assert (before.offset, before.value) == (0, b"v")
     assert (stands.offset, stands.key, stands.timestamp) == (5, None, 1004)
     assert isinstance(stands.value, UnreadBatch)
     assert (stands.value.reason, stands.value.first_offset) == (Reason.BATCH_TOO_LARGE, 1)
     assert stands.value.startswith(
         b"the batch of offsets 1 to 5 unpacks to more than 16777216 bytes (%d bytes, SHA-256 "
-        % len(bomb)
+        % len(many)
     )
-    # Whoever starts to read within it sees the same.
-    assert [each.value for each in fetched(bomb, start=3)] == [stands.value]
+    # A reader that starts within it sees the same.
+    assert [each.value for each in fetched(many, start=3)] == [stands.value]
+    (stands,) = fetched(bomb(300 * MIB))
+    assert stands.value.reason is Reason.BATCH_TOO_LARGE
+    (whole,) = fetched(bomb(MIB))
+    assert (whole.key, whole.value, whole.headers) == (b"k", bytes(MIB), ())
 
 
 def test_a_batch_that_the_bound_leaves_no_room_for_is_fetched_again():
@@ -131,7 +103,7 @@ def test_a_header_whose_name_is_no_text_is_read_with_its_bytes_named(codec):
     plain = batch(first, second, first, at=7)
     broken = placed(plain.replace(b"hx", b"\xff\xfe"), 7)
     if codec:
-        broken = packed_as(broken, gzip.compress(broken[HEADER.size :]))
+        broken = with_body(broken, gzip.compress(broken[HEADER.size :]))
     records = [*fetched(broken, start=7)]
     assert [(each.offset, each.value) for each in records] == [(7, b"v"), (8, b"v"), (9, b"v")]
     assert records[1].headers == (("\\xff\\xfe", b"2"), ("h", None))
@@ -151,7 +123,7 @@ def test_of_a_million_headers_the_first_are_read():
 @given(st.binary(max_size=80), st.sampled_from([0, 1]))
 def test_bytes_that_are_no_records_are_one_record_for_all_of_them(body, codec):
     plain = batch(*[(b"k", b"v", [])] * 3, at=4)
-    data = packed_as(plain, gzip.compress(body) if codec else body, codec)
+    data = with_body(plain, gzip.compress(body) if codec else body, codec)
     after = batch((b"k", b"after", []), at=7)
     *read, stands, last = fetched(data + after, start=4)
     assert (last.offset, last.value) == (7, b"after")
@@ -165,7 +137,7 @@ def test_what_follows_a_record_that_can_not_be_read_is_named_from_there_on():
     plain = batch(*[(b"k", b"v", [])] * 3, at=4)
     records = plain[HEADER.size :]
     size = len(records) // 3
-    data = packed_as(plain, records[:size] + b"\x02" + records[size + 1 :], codec=0)
+    data = with_body(plain, records[:size] + b"\x02" + records[size + 1 :], codec=0)
     first, stands = fetched(data, start=4)
     assert (first.offset, stands.offset, stands.value.first_offset) == (4, 6, 5)
     assert [each.value for each in fetched(data, start=5)] == [stands.value]
@@ -194,7 +166,7 @@ def test_a_length_that_no_batch_can_have_is_such_an_error_too():
 
 def test_a_codec_that_is_not_installed_is_told_by_aiokafka(monkeypatch):
     monkeypatch.setattr("aiokafka.codec.cramjam", None)
-    data = packed_as(batch((b"k", b"v", [])), b"x", DefaultRecordBase.CODEC_ZSTD)
+    data = with_body(batch((b"k", b"v", [])), b"x", DefaultRecordBase.CODEC_ZSTD)
     with pytest.raises(UnsupportedCodecError, match="zstd"):
         next(fetched(data))
 

@@ -4,7 +4,6 @@ import contextlib
 import gzip
 import resource
 import struct
-import zlib
 
 import pytest
 from aiokafka import codec
@@ -13,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.unpacking import TooMuchError, UnpackError, unpack
+from tests.record_batches import packed_zeros
 
 BOUND = 100_000
 PACKERS = {Base.CODEC_GZIP: codec.gzip_encode}
@@ -22,13 +22,6 @@ if codec.cramjam is not None:
         Base.CODEC_LZ4: codec.lz4_encode,
         Base.CODEC_ZSTD: codec.zstd_encode,
     }
-
-
-def packed_zeros(size: int) -> bytes:
-    """Return a gzip stream of that many zeros, made piece by piece."""
-    stream = zlib.compressobj(9, wbits=31)
-    piece = bytes(1 << 20)
-    return b"".join(stream.compress(piece) for _ in range(size >> 20)) + stream.flush()
 
 
 @pytest.mark.parametrize("number", PACKERS)
