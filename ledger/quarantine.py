@@ -34,7 +34,9 @@ _DECISIONS: Final = {
         "its record lies under another key than the event's id, where no duplicate would be found"
     ),
 }
-_NOT_AN_EVENT_THEN: Final = frozenset({Reason.MALFORMED_JSON, Reason.INVALID_ENVELOPE})
+_NOT_AN_EVENT_THEN: Final = frozenset(
+    {Reason.MALFORMED_JSON, Reason.INVALID_ENVELOPE, Reason.SIGNATURE_INVALID}
+)
 
 
 class Place(NamedTuple):
@@ -148,11 +150,16 @@ class Quarantine:
 
 
 def judge_logged(
-    item: Item, kept: bytes, record: SignedRecord | None, names: FieldNames
+    item: Item,
+    kept: bytes,
+    record: SignedRecord | None,
+    names: FieldNames,
+    trust: Trust | None = None,
 ) -> Event | Refusal:
     """Judge again what was rejected out of the log.
 
-    ``kept`` is the value of the rejection, and ``record`` the record of the log that it names.
+    ``kept`` is the value of the rejection, ``record`` the record of the log that it names, and
+    ``trust`` whose signatures count, where the workers check them.
 
     Only what a known event lacked can be put back by itself: its id was seen then, and is known.
     The rest would need the fold to have gone otherwise from there on.
@@ -161,7 +168,7 @@ def judge_logged(
         return Refusal(f"this was a decision: {_DECISIONS[Reason(item.reason)]}")
     if record is None or not _holds(item, kept, record.value or b""):
         return Refusal(f"the log does not have these bytes at {item.source}")
-    result = deduplicate([record], {}, names)
+    result = deduplicate([record], {}, names, trust=trust)
     for rejected in result.rejected:
         return Refusal(_still(rejected.rejection))
     if item.reason in _NOT_AN_EVENT_THEN:

@@ -64,11 +64,12 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
         if record.offset < self.since.get(record.partition, 0):
             return None
         headers = dict(record.headers[:MAX_HEADERS])
-        arrived = headers.get("received-at-ms", b"")
+        # A header that a stranger wrote may have no value.
+        arrived = headers.get("received-at-ms") or b""
         if not (arrived.isdigit() and len(arrived) < 16):  # noqa: PLR2004 - as a signature's time
             return "arrival_unknown"
         return verify(
-            headers.get("plexy-signature", b"").decode("latin-1"),
+            (headers.get("plexy-signature") or b"").decode("latin-1"),
             record.value or b"",
             secrets=self.secrets,
             now_s=int(arrived) / 1000,

@@ -45,8 +45,14 @@ class Truth:
         trust: Trust | None,
         partition_of: Callable[[bytes], int],
         forget_after_ms: int = FORGET_AFTER_MS,
+        enforced: Trust | None = None,
     ) -> None:
-        """``partition_of`` is where a key belongs, in a topic of the ledger."""
+        """Begin with nothing.
+
+        ``partition_of`` says where a key belongs, in a topic of the ledger. Where the workers check
+        signatures, ``enforced`` is whom they trust: a bad signature is then no fault of the log,
+        since the record is set aside.
+        """
         self.settled: Mapping[int, int] = {}
         self.facts: dict[str, dict[str, Event]] = {}
         # What is not forgotten, as it was seen; and how far each partition was judged.
@@ -58,6 +64,7 @@ class Truth:
         self._names = names
         self._forget_after_ms = forget_after_ms
         self._trust = trust
+        self._enforced = enforced
         self._next_offset: dict[int, int] = {}
         self._named: dict[str, tuple[str, ...]] = {}
         self._strings: dict[str, str] = {}
@@ -73,7 +80,9 @@ class Truth:
             self._next_offset[partition] = record.offset + 1
             self._check(record)
         progress = self.progress.get(partition, START)
-        result = deduplicate(records, seen, self._names, progress, self._forget_after_ms)
+        result = deduplicate(
+            records, seen, self._names, progress, self._forget_after_ms, self._enforced
+        )
         self.progress[partition] = result.progress
         self._remember(partition, result.seen)
         self.counts.update(result.counts)
@@ -187,6 +196,7 @@ class Truth:
         fault = self._trust.fault(record) if self._trust else None
         if fault is not None:
             self.counts["signatures_bad"] += 1
+        if fault is not None and self._enforced is None:
             self._blame(record, Kind.SIGNATURE_INVALID, fault)
         # Nobody knows the keys of a batch that was not read.
         is_read = not isinstance(record.value, UnreadBatch)

@@ -48,6 +48,7 @@ def add_agent(app: LedgerApp) -> None:
     seen = app.chunk_tables["seen"]
     counts: Counter[str] = Counter()
     names, forget_after_ms = app.settings.field_names, app.settings.forget_after_ms
+    trust = app.settings.enforced_trust
 
     def fold(chunk: Chunk, effects: Effects) -> None:
         stored = seen.read_chunk(chunk.partition, {PROGRESS_KEY, *chunk.keys})
@@ -58,7 +59,7 @@ def add_agent(app: LedgerApp) -> None:
             progress = decode_row(seen, *place, held, PROGRESS.decode)
         forgotten, progress = sweep(seen, chunk, progress, forget_after_ms)
         known = decode_rows(seen, chunk.partition, stored, SEEN.decode)
-        result = deduplicate(chunk.records, known, names, progress, forget_after_ms)
+        result = deduplicate(chunk.records, known, names, progress, forget_after_ms, trust)
         passed_on = {record.offset: record.passed_on for record in chunk.traced}
         effects.publish(
             app.names.events,

@@ -5,6 +5,7 @@ which takes ten times as long to make; nor a wait on idle partitions that holds 
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 from aiokafka import AIOKafkaConsumer
@@ -12,7 +13,9 @@ from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from msgspec.structs import replace
 
+from ledger.trust import MAX_HEADERS
 from processors.chunk import FetchedRecord
 from runtime.traces import TRACEPARENT
 
@@ -46,11 +49,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         loop = asyncio.get_running_loop()
         until = loop.time() + (timeout or 0)
         fetcher = consumer._fetcher  # noqa: SLF001
-        make = _record if cast("Any", self.app).spans is None else _traced_record
         while True:
-            for result in fetcher._records.values():  # noqa: SLF001
+            for tp, result in fetcher._records.items():  # noqa: SLF001
                 if isinstance(result, FetchResult) and result.has_more():
-                    result._partition_records._consumer_record = make  # noqa: SLF001
+                    result._partition_records._consumer_record = self._maker(tp)  # noqa: SLF001
             fetched = await super()._fetch_records(consumer, active_partitions, 0, max_records)
             remaining_s = until - loop.time()
             if fetched or remaining_s <= 0:
@@ -62,6 +64,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 return {}
             # Raises what the group's coordinator found, such as a lack of rights.
             waiter.result()
+
+    def _maker(self, tp: TopicPartition) -> Callable[[TopicPartition, Any], FetchedRecord]:
+        """Return what makes a record of a partition, with the headers that this worker reads."""
+        app = cast("Any", self.app)
+        if app.settings.enforced_trust is not None and tp.topic == app.names.webhooks:
+            return _signed_record
+        return _record if app.spans is None else _traced_record
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Look whether a partition stands still; one that has no position yet can't.
@@ -78,6 +87,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 def _record(tp: TopicPartition, record: Any) -> FetchedRecord:
     """Make a record of what aiokafka read; called for each, so by position."""
     return FetchedRecord(record.key, record.value, tp.partition, record.offset, record.timestamp)
+
+
+def _signed_record(tp: TopicPartition, record: Any) -> FetchedRecord:
+    """Make a record with its headers, for its signature to be checked."""
+    made = _traced_record(tp, record)
+    return replace(made, headers=record.headers[:MAX_HEADERS])
 
 
 def _traced_record(tp: TopicPartition, record: Any) -> FetchedRecord:

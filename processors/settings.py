@@ -12,7 +12,14 @@ from runtime.logs import LogFormat, LogLevel
 from runtime.rules import RuleSettings
 from runtime.settings import SettingsError, setting
 from runtime.traces import Traces, check_traces
-from runtime.trust import Form, OldWebhookSecrets, ToleranceSeconds, WebhookSecrets, trust_of
+from runtime.trust import (
+    Form,
+    OldWebhookSecrets,
+    ToleranceSeconds,
+    WebhookSecrets,
+    enforced_trust,
+    trust_of,
+)
 
 # Below that a database would do little else than flush its write buffers.
 _LEAST_MIB_A_DATABASE: Final = 2
@@ -55,6 +62,7 @@ class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
         super().check()
         check_traces(self.traces)
         self.check_web_bind(self.web_bind)
+        enforced_trust(self)
         databases = len(TABLES) * self.partitions
         if self.table_memory_mb < _LEAST_MIB_A_DATABASE * databases:
             raise SettingsError(
@@ -67,6 +75,11 @@ class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
     def trust(self) -> Trust | None:
         """Whose signatures are good; ``None`` where no secret is set."""
         return trust_of(self) if self.webhook_secrets or self.old_webhook_secrets else None
+
+    @property
+    def enforced_trust(self) -> Trust | None:
+        """Whose records alone are folded; ``None`` where ingress' own check is enough."""
+        return enforced_trust(self)
 
     def check_web_bind(self, address: str) -> None:
         """Refuse an address beyond loopback where no token is set."""

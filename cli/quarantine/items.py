@@ -27,6 +27,7 @@ from ledger.quarantine import (
 )
 from ledger.wire import EVENTS
 from processors.batches import OutRecord
+from runtime.trust import enforced_trust
 
 Record: TypeAlias = ConsumerRecord[bytes, bytes]
 
@@ -124,7 +125,7 @@ def judge(item: Item, records: Records, settings: VerifySettings) -> Put | Refus
         return Put(new.topic, OutRecord(new.key, new.value, new.headers, new.timestamp_ms))
     if item.source is None or item.source.topic != names.webhooks:
         return Refusal(f"it does not come from {names.webhooks}, but from {item.origin}")
-    event = judge_logged(item, kept, records.source, settings.field_names)
+    event = judge_logged(item, kept, records.source, settings.field_names, enforced_trust(settings))
     if isinstance(event, Refusal):
         return event
     return Put(names.events, OutRecord(event.payment_id.encode(), EVENTS.encode(event)))

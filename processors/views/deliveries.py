@@ -30,7 +30,12 @@ Found = TypeVar("Found")
 
 def rules_of(app: LedgerApp) -> Rules:
     """Return what this ledger's log is folded with."""
-    return Rules(names=app.settings.field_names, forget_after_ms=app.settings.forget_after_ms)
+    settings = app.settings
+    return Rules(
+        names=settings.field_names,
+        forget_after_ms=settings.forget_after_ms,
+        signed_only=settings.enforced_trust is not None,
+    )
 
 
 async def of_order(app: LedgerApp, order: Order) -> list[SignedRecord]:
