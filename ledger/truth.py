@@ -30,7 +30,7 @@ from ledger.events import Event, FieldNames, decode_event
 from ledger.payments import EventReference, Payment
 from ledger.rejections import Rejection
 from ledger.trust import SignedRecord, Trust
-from ledger.unread import UnreadBatch, first_offset_of
+from ledger.unread import first_offset_of
 
 # The log of record, in what people read.
 _LOG: Final = "plexy.webhooks"
@@ -198,10 +198,9 @@ class Truth:
             self.counts["signatures_bad"] += 1
         if fault is not None and self._enforced is None:
             self._blame(record, Kind.SIGNATURE_INVALID, fault)
-        # Nobody knows the keys of a batch that was not read.
-        is_read = not isinstance(record.value, UnreadBatch)
-        if is_read and self.partition_of(record.key or b"") != record.partition:
-            right = self.partition_of(record.key or b"")
+        # A record without a key belongs nowhere, and never counts.
+        right = record.partition if record.key is None else self.partition_of(record.key)
+        if right != record.partition:
             self._blame(record, Kind.RECORD_MISPLACED, f"its key belongs into partition {right}")
 
     def _blame(self, record: SignedRecord, kind: Kind, detail: str) -> None:

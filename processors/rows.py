@@ -32,7 +32,7 @@ def decode_row(
     try:
         return decode(row)
     except UNDECODABLE as error:
-        where = "a row" if key is None else f"the row of key {key!r:.80}"
+        where = "a row, which `verify` names," if key is None else f"the row of key {key!r:.80}"
         raise CorruptRowError(
             f"{where} in partition {partition} of the table {table.name} can't be decoded "
             f"({error}): something else has written to {table.changelog_name}. `plexy-ledger "

@@ -31,6 +31,7 @@ from tests.kafka.harness import (
     produce_batch,
     read_topic,
     run,
+    state_of,
     wait_folded,
     write,
 )
@@ -222,6 +223,26 @@ def test_what_follows_from_the_log_is_right_and_a_rebuild_sets_the_same_aside(le
     assert {tuple(sorted(each.items())) for each in again} == {
         tuple(sorted(each.items())) for each in of_log
     }
+
+
+def test_a_backup_of_such_a_log_comes_back_and_folds_to_the_same(ledger, kafka, tmp_path):
+    env, file = ledger.env, tmp_path / "poison.log"
+    for name in ("a value of the largest size", "a batch that unpacks to 300 MiB"):
+        POISONS[name].write(env, names_of(env).webhooks)
+    fold_more(ledger)
+    code, output = run(env, "export-log", file)
+    assert code == 0, output
+    other = environment(kafka.bootstrap, tmp_path / "other", allow_unsigned="true")
+    code, output = run(other, "import-log", file)
+    assert code == 0, output
+    with WorkerProcess(other) as worker:
+        worker.wait_ready(90)
+        wait_folded(other, worker, within_s=90)
+        state, expected = state_of(other), state_of(env)
+        assert state["facts"] == expected["facts"]
+        assert state["documents"] == expected["documents"]
+        code, output = run(other, "verify")
+        assert code == 0, output
 
 
 def test_the_bytes_of_a_large_rejection_are_shown_out_of_the_log(ledger):
