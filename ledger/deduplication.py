@@ -178,7 +178,7 @@ def _envelope(record: SignedRecord, trust: Trust | None, result: Deduplicated) -
     fault = trust.fault(record) if trust else None
     if fault is not None:
         detail = f"the signature of the record is not good: {fault}"
-        rejection = Rejection(reason=Reason.SIGNATURE_INVALID, detail=detail)
+        rejection = Rejection(reason=Reason.SIGNATURE_REFUSED, detail=detail)
         _reject(record, envelope.id, rejection, result)
         return None
     if envelope.id.encode() != record.key:

@@ -35,7 +35,7 @@ _DECISIONS: Final = {
     ),
 }
 _NOT_AN_EVENT_THEN: Final = frozenset(
-    {Reason.MALFORMED_JSON, Reason.INVALID_ENVELOPE, Reason.SIGNATURE_INVALID}
+    {Reason.MALFORMED_JSON, Reason.INVALID_ENVELOPE, Reason.SIGNATURE_REFUSED}
 )
 
 

@@ -28,7 +28,7 @@ class Reason(StrEnum):
     BATCH_TOO_LARGE = "batch_too_large"
     BATCH_UNREADABLE = "batch_unreadable"
     UNREADABLE = "unreadable"
-    SIGNATURE_INVALID = "signature_invalid"
+    SIGNATURE_REFUSED = "signature_refused"
 
 
 class Rejection(msgspec.Struct, frozen=True, kw_only=True):

@@ -148,3 +148,26 @@ def test_a_changelog_with_a_batch_that_nobody_reads_ends_the_worker_with_its_pla
     assert f"{changelog}[2] can't be applied at offset " in reason
     assert "unpacks to more than" in reason
     assert "`plexy-ledger rebuild`" in reason
+
+
+def test_a_batch_that_the_disk_has_damaged_ends_the_worker_with_its_place(ledger, kafka, tmp_path):
+    env = ledger.env
+    topic, partition = names_of(env).webhooks, partition_for(b"evt_4", PARTITIONS)
+    ledger.signal(signal.SIGTERM)
+    assert ledger.wait(within_s=30) == 0, ledger.tail()
+    kafka.stop()
+    try:
+        (segment,) = (kafka.folder / "data" / f"{topic}-{partition}").glob("*.log")
+        segment.write_bytes(segment.read_bytes().replace(b'"amount": 504', b'"amount": 904'))
+    finally:
+        kafka.start()
+    # Another version folds the log from its start.
+    other = {"LEDGER_VERSION": "2", "LEDGER_DATA_DIR": str(tmp_path / "other")}
+    with WorkerProcess(env | other) as worker:
+        assert worker.wait(within_s=120) == 1
+    reason = worker.logged("the worker ends")[0]["reason"]
+    assert reason.startswith("CorruptRecordException")
+    assert f"{topic}[{partition}] is damaged at offset " in reason
+    code, output = run(env, "verify")
+    assert code == 1
+    assert f"{topic}[{partition}] is damaged at offset " in output

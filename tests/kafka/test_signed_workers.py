@@ -68,7 +68,7 @@ def test_forged_records_are_set_aside_and_verify_and_a_rebuild_agree(ledger):
         for fact in facts.values()
     }
     assert amounts == {body["data"]["amount"] for body in HONEST}
-    assert reasons(env) == ["signature_invalid"] * 8
+    assert reasons(env) == ["signature_refused"] * 8
     code, output = verify(env)
     assert code == 0, output
     assert "checked again, 8 not good, and set aside by the workers" in output
@@ -89,11 +89,11 @@ def test_forged_records_are_set_aside_and_verify_and_a_rebuild_agree(ledger):
     code, output = run(env, "rejected", "retry", "--all")
     assert code == 1
     assert "0 put back, 8 left as they are" in output
-    assert "it is rejected still: signature_invalid" in output
+    assert "it is rejected still: signature_refused" in output
 
     code, output = run(env, "rebuild")
     assert code == 0, output
-    assert reasons(env) == ["signature_invalid"] * 16
+    assert reasons(env) == ["signature_refused"] * 16
 
 
 def test_a_ledger_that_was_folded_by_the_other_rule_differs_from_the_log(ledger):

@@ -33,9 +33,9 @@ def forged_first() -> list[Any]:
 def test_a_forged_record_is_rejected_and_does_not_take_the_events_place():
     result = deduplicate(forged_first(), {}, NAMES, trust=TRUST)
     assert [event.money.amount_minor for event in result.events] == [500]
-    assert result.outcomes == ["rejected.signature_invalid", "folded"]
+    assert result.outcomes == ["rejected.signature_refused", "folded"]
     (rejected,) = result.rejected
-    assert (rejected.event_id, rejected.rejection.reason) == ("evt_1", Reason.SIGNATURE_INVALID)
+    assert (rejected.event_id, rejected.rejection.reason) == ("evt_1", Reason.SIGNATURE_REFUSED)
     assert "signature_mismatch" in rejected.rejection.detail
 
 
@@ -59,7 +59,7 @@ def test_the_history_and_the_proof_of_an_order_follow_the_same_rule():
     records = forged_first()
     assert events_of(records, SIGNED_ONLY, TRUST) == events_of(records[1:], SIGNED_ONLY, TRUST)
     outcomes = [each.outcome for each in deliveries(records, SIGNED_ONLY, TRUST)]
-    assert outcomes == ["signature_invalid", "folded"]
+    assert outcomes == ["signature_refused", "folded"]
     assert [each.version for each in steps(records, SIGNED_ONLY, "ord_1", TRUST)] == [0, 1]
     order = as_of(records, SIGNED_ONLY, "ord_1", 10**15, TRUST)
     assert order is not None
