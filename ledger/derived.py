@@ -41,51 +41,56 @@ class Readings(msgspec.Struct, Generic[R, T]):
 
 def read_events(records: Iterable[R]) -> Readings[R, Event]:
     """Read records of ``ledger.events``."""
-    return _read(records, _event)
+    return _read(records, EVENTS.decode, _event_fault)
 
 
 def read_snapshots(records: Iterable[R]) -> Readings[R, Snapshot]:
     """Read records of ``ledger.payments``."""
-    return _read(records, _snapshot)
+    return _read(records, SNAPSHOTS.decode, _snapshot_fault)
 
 
-def _read(records: Iterable[R], decode: Callable[[Record], T | Rejection]) -> Readings[R, T]:
+def _read(
+    records: Iterable[R],
+    decode: Callable[[bytes], T],
+    fault_of: Callable[[Record, T], Rejection | None],
+) -> Readings[R, T]:
     readings: Readings[R, T] = Readings([], [], [])
+    keep, keep_value = readings.records.append, readings.values.append
     for record in records:
-        value = decode(record)
-        if isinstance(value, Rejection):
-            rejection = unread_or(value, record.value)
-            readings.rejected.append(Rejected(record, None, rejection))
+        try:
+            value = decode(record.value or b"")
+        except UNDECODABLE as error:
+            undecodable = _unreadable(f"no worker writes such a value: {error}")
+            fault: Rejection | None = unread_or(undecodable, record.value)
         else:
-            readings.records.append(record)
-            readings.values.append(value)
+            fault = fault_of(record, value)
+        if fault is None:
+            keep(record)
+            keep_value(value)
+        else:
+            readings.rejected.append(Rejected(record, None, fault))
     return readings
 
 
-def _event(record: Record) -> Event | Rejection:
-    value = record.value or b""
-    if len(value) > MAX_EVENT_BYTES:
-        return _unreadable(f"an event has at most {MAX_EVENT_BYTES} bytes, got {len(value)}")
-    try:
-        event = EVENTS.decode(value)
-    except UNDECODABLE as error:
-        return _unreadable(f"the value is not an event: {error}")
+def _event_fault(record: Record, event: Event) -> Rejection | None:
     if event.type not in FOLDED_TYPES:
         return _unreadable(f"events of type {event.type!r:.80} are not folded")
-    return event if event.payment_id.encode() == record.key else _misplaced("payment's")
+    size = len(record.value or b"")
+    if size > MAX_EVENT_BYTES:
+        return _unreadable(f"an event has at most {MAX_EVENT_BYTES} bytes, got {size}")
+    return None if event.payment_id.encode() == record.key else _misplaced("payment's")
 
 
-def _snapshot(record: Record) -> Snapshot | Rejection:
-    try:
-        snapshot = SNAPSHOTS.decode(record.value or b"")
-    except UNDECODABLE as error:
-        return _unreadable(f"the value is not a payment's snapshot: {error}")
-    order_id = snapshot.order_id.encode()
-    if max(len(order_id), len(snapshot.payment_id.encode())) > MAX_ID_BYTES:
-        return _unreadable(f"an id has at most {MAX_ID_BYTES} bytes")
+def _snapshot_fault(record: Record, snapshot: Snapshot) -> Rejection | None:
+    # A character has at most four bytes: short ids need no encoding to be measured.
+    order_id, payment_id = snapshot.order_id, snapshot.payment_id
+    if len(order_id) + len(payment_id) > MAX_ID_BYTES // 4:
+        longest = max(len(order_id.encode()), len(payment_id.encode()))
+        if longest > MAX_ID_BYTES:
+            return _unreadable(f"an id has at most {MAX_ID_BYTES} bytes")
     if snapshot.payment is not None and not snapshot.payment.events:
         return _unreadable("the payment rests on no event")
-    return snapshot if order_id == record.key else _misplaced("order's")
+    return None if order_id.encode() == record.key else _misplaced("order's")
 
 
 def _unreadable(detail: str) -> Rejection:

@@ -58,12 +58,12 @@ class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
     """The records that one fetch brought of one partition."""
 
     _records: "Batches"
-    _records_iterator: Iterator[Any] | None
+    _records_iterator: Any
 
     def __next__(self) -> Any:
         """Return the next record; an error names the place of what is damaged."""
         try:
-            return next(self._records_iterator or iter(()))
+            return next(self._records_iterator)
         except StopIteration:
             self._records_iterator = None
             raise

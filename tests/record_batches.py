@@ -2,12 +2,19 @@
 
 import zlib
 
+from aiokafka.codec import gzip_encode, lz4_encode, snappy_encode, zstd_encode
 from aiokafka.record.default_records import DefaultRecordBase, DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 
 HEADER = DefaultRecordBase.HEADER_STRUCT
 GZIP = DefaultRecordBase.CODEC_GZIP
 MIB = 1024 * 1024
+PACKERS = {
+    GZIP: gzip_encode,
+    DefaultRecordBase.CODEC_SNAPPY: snappy_encode,
+    DefaultRecordBase.CODEC_LZ4: lz4_encode,
+    DefaultRecordBase.CODEC_ZSTD: zstd_encode,
+}
 _BASE_OFFSET, _LENGTH, _CHECKSUM, _ATTRIBUTES = 0, 1, 4, 5
 # The first offset and the length stand before the bytes that the length counts.
 _BEFORE_LENGTH_COUNTS = 12
@@ -49,13 +56,17 @@ def packed_zeros(size: int, before: bytes = b"", after: bytes = b"") -> bytes:
     return b"".join([*pieces, stream.compress(after), stream.flush()])
 
 
-def bomb(size: int, at: int = 0, timestamp_ms: int = 1000) -> bytes:
+def bomb(size: int, at: int = 0, timestamp_ms: int = 1000, codec: int = GZIP) -> bytes:
     """Return a batch of one record whose value is that many zeros, as a broker takes it."""
     small = batch((b"k", b"", []), timestamp_ms=timestamp_ms)
     # Attributes, the two deltas, and a key of one byte; then the value, and no headers.
     before = b"\x00\x00\x00" + varint(1) + b"k" + varint(size)
     record = varint(len(before) + size + 1) + before
-    return placed(with_body(small, packed_zeros(size, record, b"\x00")), at)
+    if codec == GZIP:
+        body = packed_zeros(size, record, b"\x00")
+    else:
+        body = PACKERS[codec](record + bytes(size) + b"\x00")
+    return placed(with_body(small, body, codec), at)
 
 
 def varint(number: int) -> bytes:

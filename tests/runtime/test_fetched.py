@@ -18,7 +18,17 @@ from ledger.trust import MAX_HEADERS
 from ledger.unread import UnreadBatch
 from runtime import kafka  # noqa: F401 - it has consumers read with a bound
 from runtime.fetched import MAX_UNPACKED_BYTES, Batches, PartitionRecords
-from tests.record_batches import HEADER, MIB, Headers, batch, bomb, packed_zeros, placed, with_body
+from tests.record_batches import (
+    HEADER,
+    MIB,
+    PACKERS,
+    Headers,
+    batch,
+    bomb,
+    packed_zeros,
+    placed,
+    with_body,
+)
 
 
 def fetched(data: bytes, start: int = 0, kind: Any = Batches) -> Any:
@@ -41,7 +51,7 @@ def test_every_consumer_of_this_process_reads_so():
     assert (fetcher.MemoryRecords, fetcher.PartitionRecords) == (Batches, PartitionRecords)
 
 
-@given(st.lists(written, min_size=1, max_size=4), st.sampled_from([0, 1]), st.integers(0, 20))
+@given(st.lists(written, min_size=1, max_size=4), st.integers(0, 4), st.integers(0, 20))
 def test_records_come_as_aiokafka_reads_them_packed_or_not(batches, codec, start):
     data, at = b"", 0
     for records in batches:
@@ -79,7 +89,13 @@ def test_a_batch_that_unpacks_to_too_much_is_one_record_at_its_last_offset():
     assert [each.value for each in fetched(many, start=3)] == [stands.value]
     (stands,) = fetched(bomb(300 * MIB))
     assert stands.value.reason is Reason.BATCH_TOO_LARGE
-    (whole,) = fetched(bomb(MIB))
+
+
+@pytest.mark.parametrize("codec", PACKERS)
+def test_every_codec_has_the_bound(codec):
+    (stands,) = fetched(bomb(64 * MIB, codec=codec))
+    assert stands.value.reason is Reason.BATCH_TOO_LARGE
+    (whole,) = fetched(bomb(MIB, codec=codec))
     assert (whole.key, whole.value, whole.headers) == (b"k", bytes(MIB), ())
 
 

@@ -12,16 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.unpacking import TooMuchError, UnpackError, unpack
-from tests.record_batches import packed_zeros
+from tests.record_batches import PACKERS, packed_zeros
 
 BOUND = 100_000
-PACKERS = {Base.CODEC_GZIP: codec.gzip_encode}
-if codec.cramjam is not None:
-    PACKERS |= {
-        Base.CODEC_SNAPPY: codec.snappy_encode,
-        Base.CODEC_LZ4: codec.lz4_encode,
-        Base.CODEC_ZSTD: codec.zstd_encode,
-    }
 
 
 @pytest.mark.parametrize("number", PACKERS)
