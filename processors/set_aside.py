@@ -49,7 +49,6 @@ def _tell(metrics: WorkerMetrics, topic: str, rejected: Sequence[Rejected]) -> N
             event_id=item.event_id,
             reason=item.rejection.reason,
             field=item.rejection.field,
-            detail=item.rejection.detail,
             topic=topic,
             partition=item.record.partition,
             offset=item.record.offset,

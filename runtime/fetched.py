@@ -29,15 +29,15 @@ from runtime.unpacking import TooMuchError, UnpackError, unpack
 # The topics take batches of 10 MiB. A compressed batch may unpack to somewhat more: producers guess
 # how far a batch will be compressed while they fill it.
 MAX_UNPACKED_BYTES: Final = 16 * 1024 * 1024
-# aiokafka makes two objects of each header, 36 bytes for one of theirs where both texts are empty.
-# A batch of this size is safe. Those of our own programs are smaller, or have a single record.
+# aiokafka makes objects of every header, so that a record of empty headers takes 36 times its size
+# in memory. It reads batches up to this size; larger ones of our own programs have a single record.
 _MAX_TRUSTED_BYTES: Final = 1024 * 1024
 
 _LENGTH: Final = struct.Struct(">i")
 _LENGTH_AT: Final = struct.calcsize(">q")
 _BEFORE_LENGTH_COUNTS: Final = struct.calcsize(">qi")
 _MAGIC_AT: Final = struct.calcsize(">qii")
-# Up to Kafka 0.11 a batch was a record: its codec stands after its checksum and its magic byte.
+# Before Kafka 0.11 every record had a header of its own, with the codec after the magic byte.
 _LEGACY_CODEC_AT: Final = struct.calcsize(">qiiB")
 _LEGACY_BYTES: Final = struct.calcsize(">qiiBBii")
 _HEADER: Final = DefaultRecordBase.HEADER_STRUCT
@@ -49,7 +49,7 @@ _REPLACED: Final = (fetcher.MemoryRecords, fetcher.PartitionRecords._unpack_reco
 
 
 def read_bounded() -> None:
-    """Have every consumer of this process read so; doing it again changes nothing."""
+    """Have every consumer of this process read with these bounds; a second call changes nothing."""
     fetcher.MemoryRecords = Batches
     fetcher.PartitionRecords = PartitionRecords
 
@@ -156,7 +156,7 @@ class Batches:
 
 
 class _Batch:
-    """A batch with records from elsewhere: what aiokafka asks of a batch."""
+    """What aiokafka asks of a batch, for a batch whose records this module reads."""
 
     def __init__(self, batch: Any, records: Iterator["_Record"]) -> None:
         self.base_offset = batch.base_offset
