@@ -101,7 +101,10 @@ def _read(envelope: Envelope, partition: int, offset: int, names: FieldNames) ->
 
 
 def _status(data: Mapping[str, Any]) -> str | None:
-    """Return the status, from which nothing follows; a text longer than an id is not kept."""
+    """Return the status, from which nothing follows; a text longer than an id is not kept.
+
+    A fact is written again with every later one of its payment, and so has a bound in size.
+    """
     status = data.get("status")
     if not isinstance(status, str) or len(status.encode()) > MAX_ID_BYTES:
         return None

@@ -217,9 +217,10 @@ class ChunkTable(faust.Table[bytes, bytes]):
             return
         # Of several records of a key the last one holds.
         new = {
-            record.key: record.value
+            key: record.value
             for record in chunk.records
-            if record.offset >= held.end and not cast("bytes", record.key).startswith(RESERVED)
+            if record.offset >= held.end
+            and not (key := _key_of(chunk, record)).startswith(RESERVED)
         }
         batch = rocksdb.WriteBatch()
         for key, value in new.items():
@@ -309,6 +310,20 @@ def stored_digest(stored: bytes | None, end: int) -> Digest | None:
         return None
     at, value, rows = map(int, stored.split())
     return Digest(value, rows) if at == end else None
+
+
+class UnreadChangelogError(RuntimeError):
+    """A changelog holds a record without a key, so that a table would lack something."""
+
+
+def _key_of(chunk: ChangelogChunk, record: FetchedRecord) -> bytes:
+    if record.key is None:
+        raise UnreadChangelogError(
+            f"{chunk.tp.topic}[{chunk.tp.partition}] can't be applied at offset {record.offset}: "
+            f"{(record.value or b'')[:500].decode(errors='replace')!r} has no key. `plexy-ledger "
+            "rebuild` folds the log of record into new tables"
+        )
+    return record.key
 
 
 class Rows:

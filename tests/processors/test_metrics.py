@@ -26,6 +26,8 @@ def test_each_outcome_of_a_chunk_is_counted_by_what_it_is():
         Counter(chunk | {"unfolded.payout.created": 4, "replayed": 6}), {"payment.succeeded": 5}
     )
     metrics.judged(Counter({"folded": 1, "rejected.id_missing": 1}))
+    for reason, number in {"currency_unknown": 3, "id_missing": 1}.items():
+        metrics.set_aside({reason: number})
     page = scraped(metrics)
     assert page.by("outcome", "records_total") == {
         "folded": 6,
