@@ -85,7 +85,6 @@ class _UnusableError(Exception):
 
 def _read(envelope: Envelope, partition: int, offset: int, names: FieldNames) -> Event:
     data = envelope.data
-    status = data.get("status")
     is_refund = envelope.type == REFUND_SUCCEEDED
     return Event(
         event_id=envelope.id,
@@ -93,12 +92,23 @@ def _read(envelope: Envelope, partition: int, offset: int, names: FieldNames) ->
         created=envelope.created,
         data_id=_data_id(data),
         money=Money(data.get("amount"), data.get("currency")),  # type: ignore[arg-type]
-        status=status if isinstance(status, str) else None,
+        status=_status(data.get("status")),
         order_reference=_order_reference(data, names.order),
         payment_reference=_reference("data", data, names.payment) if is_refund else None,
         partition=partition,
         offset=offset,
     )
+
+
+def _status(given: Any) -> str | None:
+    """Return the status; nothing is derived from it, and a longer text than an id is none."""
+    if not isinstance(given, str):
+        return None
+    return given if len(given) * 4 <= MAX_ID_BYTES or _fits(given) else None
+
+
+def _fits(text: str) -> bool:
+    return len(text.encode()) <= MAX_ID_BYTES
 
 
 def _data_id(data: Mapping[str, Any]) -> str:
@@ -137,7 +147,7 @@ def _reference(path: str, holder: Mapping[str, Any], names: Iterable[str]) -> st
 
 def _bounded(field: str, text: str) -> str:
     # A character has at most four bytes: short texts need no encoding to be measured.
-    if len(text) * 4 > MAX_ID_BYTES and len(text.encode()) > MAX_ID_BYTES:
+    if len(text) * 4 > MAX_ID_BYTES and not _fits(text):
         detail = f"expected at most {MAX_ID_BYTES} bytes, got {len(text.encode())}"
         raise _UnusableError(Reason.REFERENCE_TOO_LONG, field, detail)
     return text

@@ -25,6 +25,7 @@ class Reason(StrEnum):
     AMOUNT_TOO_LARGE = "amount_too_large"
     CURRENCY_MISSING = "currency_missing"
     CURRENCY_UNKNOWN = "currency_unknown"
+    PAYMENT_TOO_LARGE = "payment_too_large"
 
 
 class Rejection(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,8 +30,8 @@ _LOOK_EVERY_S: Final = 0.5
 class Summary(Protocol):
     """What a partition's values come to."""
 
-    def take(self, value: bytes) -> None:
-        """Take in a value that the table holds."""
+    def take(self, key: bytes, value: bytes) -> None:
+        """Take in a row that the table holds."""
 
     def change(self, change: Any) -> None:
         """Take in what a chunk changed."""
@@ -114,8 +114,8 @@ class Sums(Generic[S]):
         generation = self._app.consumer_generation_id
         known = self._known[partition] = _Partition(self._new(), [])
         count = 0
-        for value in self._table.values_now(partition):
-            known.summary.take(value)
+        for key, value in self._table.rows_now(partition):
+            known.summary.take(key, value)
             count += 1
             if count % _AT_A_TIME == 0:
                 await asyncio.sleep(_PAUSE_S)
@@ -140,7 +140,7 @@ class Posted:
     def __init__(self) -> None:
         self.activity: dict[tuple[str, str, int], int] = {}
 
-    def take(self, value: bytes) -> None:
+    def take(self, _key: bytes, value: bytes) -> None:
         """Add what stands posted for a payment as it is stored."""
         add(self.activity, standing_activity(PAYMENTS.decode(value)))
 

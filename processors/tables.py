@@ -6,7 +6,7 @@ table's changelog, and when, is told in ``processors.effects``.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any, Final, cast
 
 import faust
@@ -57,11 +57,22 @@ class ChunkTable(faust.Table[bytes, bytes]):
         others = {after, OFFSET_KEY}
         return dict(islice((item for item in items if item[0] not in others), limit))
 
-    def values_now(self, partition: int) -> Iterator[bytes]:
-        """Return all values that the partition holds at this moment, whatever is written later."""
+    def rows_now(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
+        """Return all rows that the partition holds at this moment, whatever is written later."""
         items = self._db(partition).iteritems()
         items.seek_to_first()
-        return (value for key, value in items if key != OFFSET_KEY)
+        return (item for item in items if item[0] != OFFSET_KEY)
+
+    def keys_between(
+        self, partition: int, start: bytes, end: bytes, *, backwards: bool = False
+    ) -> Iterator[bytes]:
+        """Yield the keys from ``start`` on and below ``end``, in their order or from the last."""
+        keys = self._db(partition).iterkeys()
+        if backwards:
+            keys.seek_for_prev(end)
+            return takewhile(start.__le__, (key for key in reversed(keys) if key != end))
+        keys.seek(start)
+        return takewhile(end.__gt__, keys)
 
     def is_active(self, partition: int) -> bool:
         """Return whether this worker folds the partition, so that its state here is the newest."""
@@ -158,3 +169,19 @@ def rocksdb_options(memory_mb: int, databases: int) -> dict[str, Any]:
         "max_write_buffer_number": 2,
         "bloom_filter_size": 10,
     }
+
+
+class PartitionRows:
+    """The rows of one partition of a table, as ``ledger.large_orders`` reads them."""
+
+    def __init__(self, table: ChunkTable, partition: int) -> None:
+        self._table = table
+        self._partition = partition
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return a row."""
+        return self._table.read(self._partition, key)
+
+    def keys(self, start: bytes, end: bytes, *, backwards: bool) -> Iterator[bytes]:
+        """Yield the keys from ``start`` on and below ``end``, in their order or from the last."""
+        return self._table.keys_between(self._partition, start, end, backwards=backwards)
