@@ -18,8 +18,8 @@ import msgspec
 from ledger.differences import Difference, Kind, references
 from ledger.events import Event
 from ledger.fields import Fields, fields, unlike
-from ledger.journal import Entry
 from ledger.gathered_orders import gather, whole_order
+from ledger.journal import Entry
 from ledger.orders import describe_whole
 from ledger.truth import Truth
 from ledger.wire import ENTRIES, ORDER_DOCUMENTS, ORDERS, PAYMENTS

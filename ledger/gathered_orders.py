@@ -45,8 +45,7 @@ def whole_order(order: OrderState) -> Order:
     if isinstance(order, Order):
         return order
     snapshots = {
-        payment_id: held.counted_at(order.at)
-        for payment_id, held in _rows_of(order).all_held()
+        payment_id: held.counted_at(order.at) for payment_id, held in _rows_of(order).all_held()
     }
     return Order(order.order_id, {key: each for key, each in snapshots.items() if each})
 

@@ -39,9 +39,7 @@ class OrderSummary(msgspec.Struct, frozen=True, gc=False):
     """What a document says of all payments of an order that has too many to list them."""
 
     payments: Annotated[Count, meaning("how many payments the order has")]
-    statuses: Annotated[
-        dict[str, Count], meaning("how many payments have each status, sorted")
-    ]
+    statuses: Annotated[dict[str, Count], meaning("how many payments have each status, sorted")]
     anomalies: Annotated[dict[str, Count], meaning("how many payments have each anomaly, sorted")]
 
 

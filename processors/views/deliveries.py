@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final, TypeVar
 
 from ledger.history import Rules
+from ledger.large_orders import LargeOrder
 from ledger.orders import Order
 from ledger.payments import PlacedPayment
 from ledger.truth import SignedRecord
@@ -31,6 +32,26 @@ Found = TypeVar("Found")
 def rules_of(app: LedgerApp) -> Rules:
     """Return what this ledger's log is folded with."""
     return Rules(names=app.settings.field_names, forget_after_ms=app.settings.forget_after_ms)
+
+
+def whole_order(app: LedgerApp, order_id: str) -> Order:
+    """Return an order that is here; 413 if its deliveries are more than are looked for."""
+    order = state.existing_order(app, order_id)
+    if isinstance(order, LargeOrder):
+        raise too_large("the order has too many payments")
+    if any(held.first_aside for held in order.payments.values()):
+        raise too_large("a payment of the order has more events than it keeps")
+    return order
+
+
+def too_large(why: str) -> ProblemError:
+    """Return the error for an order with too much in it for an answer; ``why`` says so."""
+    return ProblemError(
+        413,
+        "order_too_large",
+        f"{why}: ask for its payments one by one (/orders/<id>/payments, /payments/<id>), or let "
+        "`plexy-ledger verify --order` read all of its deliveries",
+    )
 
 
 async def of_order(app: LedgerApp, order: Order) -> list[SignedRecord]:
@@ -83,12 +104,7 @@ async def unjudged(app: LedgerApp, event_id: str) -> list[SignedRecord]:
 
 def _require_few(deliveries: int) -> None:
     if deliveries > MOST_DELIVERIES:
-        raise ProblemError(
-            413,
-            "order_too_large",
-            f"the order has more than the {MOST_DELIVERIES} deliveries that one answer holds; "
-            "`plexy-ledger verify --order` reads them all",
-        )
+        raise too_large(f"the order has more than the {MOST_DELIVERIES} deliveries of one answer")
 
 
 def _require_written(order: Order, left: Mapping[str, PlacedPayment | None]) -> None:
