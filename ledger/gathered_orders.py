@@ -17,7 +17,7 @@ from ledger.large_orders import (
     is_order_key,
     order_key_of,
 )
-from ledger.orders import Order, tally_of
+from ledger.orders import Order, present_in, tally_of
 from ledger.wire import ORDERS
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -52,8 +52,7 @@ def whole_order(order: OrderState) -> Order:
 
 def faults(order: LargeOrder, whole: Order) -> Iterator[str]:
     """Say what does not fit together in the rows of a large order."""
-    present = [held.payment for held in whole.payments.values() if held.payment]
-    follows = fields(tally_of(order.order_id, present))
+    follows = fields(tally_of(order.order_id, present_in(whole)))
     if follows != (got := fields(order.tally)):
         yield f"its head: {unlike(follows, got, 'expected {}, got {}'.format)}"
     rows = _rows_of(order)

@@ -21,7 +21,7 @@ MOST_FACT_BYTES: Final = 128 * 1024
 
 # A fact has five texts of at most 512 bytes, each of which JSON may write with six characters:
 # eight facts always fit, and nearly every payment has fewer.
-_ALWAYS_FIT: Final = 8
+ALWAYS_FIT: Final = 8
 
 FactKey = tuple[int, str]
 """What facts are sorted by: the time at which the event was created, then the event's id."""
@@ -53,7 +53,7 @@ class KeptFacts:
             return [fact]
         facts = self.facts
         facts[fact.event_id] = fact
-        if len(facts) <= _ALWAYS_FIT:
+        if len(facts) <= ALWAYS_FIT:
             return []
         if self._keys:
             insort(self._keys, key_of(fact))
@@ -71,7 +71,7 @@ class KeptFacts:
 
 def kept_of(facts: Mapping[str, Event]) -> tuple[Mapping[str, Event], FactKey | None]:
     """Return which of all facts a payment keeps, and the key of the first that it does not."""
-    if len(facts) <= _ALWAYS_FIT:
+    if len(facts) <= ALWAYS_FIT:
         return facts, None
     kept: dict[str, Event] = {}
     used = 0

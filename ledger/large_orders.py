@@ -34,6 +34,7 @@ from ledger.orders import (
     OrderDocument,
     Tally,
     describe,
+    present_in,
     summarise,
     tally_of,
 )
@@ -167,7 +168,7 @@ class OrderRows:
         return next(self._moments(backwards=True), None)
 
     def payments(self) -> Iterator[PaymentDocument]:
-        """Yield the payments that have not moved away; finding them costs nothing for the others."""
+        """Yield the payments that have not moved away; those that have are not read."""
         for payment_id in {self.moment(key)[1] for key in self.calendar()}:
             payment = self.payment(payment_id)
             if payment is not None:
@@ -254,8 +255,7 @@ def split(order: Order, at: int, rows: Rows) -> tuple[LargeOrder, OrderRows]:
 
     Rows that a crash left behind, from an attempt that wrote no head, are deleted.
     """
-    payments = (held.payment for held in order.payments.values() if held.payment)
-    head = LargeOrder(order.order_id, at, tally_of(order.order_id, payments))
+    head = LargeOrder(order.order_id, at, tally_of(order.order_id, present_in(order)))
     order_rows = OrderRows(head, rows)
     order_rows.clear()
     for snapshot in order.payments.values():

@@ -5,6 +5,7 @@ the orders that change, their documents, and the rows to write. Pure: the rows a
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, cast
 
 from ledger.large_orders import (
     MOST_ROW_BYTES,
@@ -22,22 +23,36 @@ from ledger.payments import Snapshot
 from ledger.wire import ORDERS
 
 
+class Placed(Protocol):
+    """A record of ``ledger.payments``."""
+
+    @property
+    def offset(self) -> int:
+        """Its place in the partition."""
+
+
 class FoldedOrders:
     """The orders that a chunk changes: ``changed`` are their new states, by id."""
 
     def __init__(
-        self, arrived: Sequence[Arrived], known: Mapping[str, OrderState], rows: Rows
+        self,
+        snapshots: Sequence[Snapshot],
+        records: Sequence[Placed],
+        known: Mapping[str, OrderState],
+        rows: Rows,
     ) -> None:
+        """Fold ``snapshots``, which are those of ``records``; ``known`` are the orders before."""
         self._known = known
         self._rows = rows
-        self._last_offset = arrived[-1].at if arrived else -1
         self._large: dict[str, OrderRows] = {}
-        small = {order_id: each for order_id, each in known.items() if isinstance(each, Order)}
-        large = {order_id: each for order_id, each in known.items() if isinstance(each, LargeOrder)}
-        snapshots = [each.snapshot for each in arrived if each.snapshot.order_id not in large]
-        self.changed: dict[str, OrderState] = {**fold_orders(snapshots, small)}
+        self._last_offset = records[-1].offset
+        large = {order_id: each for order_id, each in known.items() if type(each) is LargeOrder}
         if large:
-            self._fold_large(large, arrived)
+            self.changed: dict[str, OrderState] = {**self._fold_small(snapshots, large)}
+            self._fold_large(large, snapshots, records)
+        else:
+            # Nearly every chunk has none.
+            self.changed = cast("Any", fold_orders(snapshots, cast("Any", known)))
 
     def is_new(self, snapshot: Snapshot) -> bool:
         """Return whether a snapshot of the chunk says more than what was known before."""
@@ -66,13 +81,25 @@ class FoldedOrders:
                 row = ORDERS.encode(head)
             yield order_id.encode(), row
 
-    def _fold_large(self, large: Mapping[str, LargeOrder], arrived: Sequence[Arrived]) -> None:
-        by_order: dict[str, list[Arrived]] = {}
-        for each in arrived:
-            by_order.setdefault(each.snapshot.order_id, []).append(each)
+    def _fold_small(
+        self, snapshots: Sequence[Snapshot], large: Mapping[str, LargeOrder]
+    ) -> dict[str, Order]:
+        small = {name: each for name, each in self._known.items() if isinstance(each, Order)}
+        return fold_orders((each for each in snapshots if each.order_id not in large), small)
+
+    def _fold_large(
+        self,
+        large: Mapping[str, LargeOrder],
+        snapshots: Sequence[Snapshot],
+        records: Sequence[Placed],
+    ) -> None:
+        arrived: dict[str, list[Arrived]] = {order_id: [] for order_id in large}
+        for snapshot, record in zip(snapshots, records, strict=True):
+            if snapshot.order_id in large:
+                arrived[snapshot.order_id].append(Arrived(record.offset, snapshot))
         for order_id, order in large.items():
             rows = OrderRows(order, self._rows)
-            new = fold_large(order, by_order[order_id], rows)
+            new = fold_large(order, arrived[order_id], rows)
             if new is not None:
                 self.changed[order_id] = new
                 self._large[order_id] = rows

@@ -4,7 +4,7 @@ In: snapshots of payments, in any order, any number of times. Out: the order's s
 A document that would list more than ``MOST_PAYMENT_BYTES`` of payments is a summary instead.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Annotated, Final, Literal
 
@@ -111,18 +111,12 @@ class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @property
     def last_event(self) -> int:
         """When the latest event of its payments was created, in Unix seconds; 0 without one."""
-        return max(_times(_present(self)), default=0)
+        return max(_times(present_in(self)), default=0)
 
     @property
     def anomalies(self) -> set[str]:
         """The names of what does not fit together in the order and its payments."""
-        present = _present(self)
-        names = {name for each in present for name in each.anomalies}
-        if len(present) > 1 and self.order_id in self.payments:
-            names |= own_anomalies(
-                len(present), is_payment=bool(self.payments[self.order_id].payment)
-            )
-        return names
+        return _anomalies(self, present_in(self))
 
 
 def own_anomalies(payments: int, *, is_payment: bool) -> set[str]:
@@ -208,6 +202,7 @@ def fold_orders(snapshots: Iterable[Snapshot], known: Mapping[str, Order]) -> di
 
 def describe(order: Order) -> OrderDocument | None:
     """Return what follows from the order's payments; ``None`` if all of them have moved away."""
+    # Nearly every order has few events, and its payments need not be measured.
     whole = describe_whole(order)
     if whole is None or whole.version <= _ALWAYS_FIT_EVENTS:
         return whole
@@ -221,18 +216,20 @@ def describe(order: Order) -> OrderDocument | None:
 
 def describe_whole(order: Order) -> OrderDocument | None:
     """Return the order with all its payments, however many there are."""
-    payments = sorted(_present(order), key=_payment_id)
+    payments = present_in(order)
     if not payments:
         return None
+    if len(payments) > 1:
+        payments.sort(key=_payment_id)
     totals = _totals(payments)
     times = _times(payments)
     return OrderDocument(
         order_id=order.order_id,
-        status=_status("succeeded" in [each.status for each in payments], totals.values()),
+        status=_status(totals.values(), paid="succeeded" in [each.status for each in payments]),
         version=len(times),
         totals=totals,
         payments=tuple(payments),
-        anomalies=tuple(sorted(order.anomalies)),
+        anomalies=tuple(sorted(_anomalies(order, payments))),
         first_event=min(times),
         last_event=max(times),
     )
@@ -254,7 +251,7 @@ def summarise(
     shown = [payment(each) for each in sorted({first[1], last[1]})]
     return OrderDocument(
         order_id=order_id,
-        status=_status("succeeded" in tally.statuses, totals.values()),
+        status=_status(totals.values(), paid="succeeded" in tally.statuses),
         version=tally.events,
         totals=totals,
         payments=tuple(each for each in shown if each is not None),
@@ -277,8 +274,17 @@ def tally_of(order_id: str, payments: Iterable[PaymentDocument]) -> Tally:
     return tally
 
 
-def _present(order: Order) -> list[PaymentDocument]:
+def present_in(order: Order) -> list[PaymentDocument]:
+    """Return the payments that have not moved away."""
     return [held.payment for held in order.payments.values() if held.payment]
+
+
+def _anomalies(order: Order, present: Sequence[PaymentDocument]) -> set[str]:
+    names = {name for each in present for name in each.anomalies}
+    if len(present) > 1 and order.order_id in order.payments:
+        is_payment = order.payments[order.order_id].payment is not None
+        names |= own_anomalies(len(present), is_payment=is_payment)
+    return names
 
 
 def _times(payments: Iterable[PaymentDocument]) -> list[int]:
@@ -304,7 +310,7 @@ def _totals(payments: Iterable[PaymentDocument]) -> dict[str, Totals]:
     }
 
 
-def _status(has_success: bool, totals: Iterable[Totals]) -> OrderStatus:
+def _status(totals: Iterable[Totals], *, paid: bool) -> OrderStatus:
     is_refunded = has_net = False
     for total in totals:
         if total.net < 0:
@@ -312,5 +318,5 @@ def _status(has_success: bool, totals: Iterable[Totals]) -> OrderStatus:
         is_refunded = is_refunded or total.refunded > 0
         has_net = has_net or total.net > 0
     if is_refunded:
-        return "partially_refunded" if has_net or not has_success else "refunded"
-    return "paid" if has_success else "failed"
+        return "partially_refunded" if has_net or not paid else "refunded"
+    return "paid" if paid else "failed"

@@ -15,7 +15,7 @@ import msgspec
 
 from ledger.events import FOLDED_TYPES, PAYMENT_FAILED, PAYMENT_SUCCEEDED, REFUND_SUCCEEDED, Event
 from ledger.journal import Entry, Subject, post, reversal_of
-from ledger.kept_facts import FactKey, KeptFacts, kept_of
+from ledger.kept_facts import ALWAYS_FIT, FactKey, KeptFacts, kept_of
 from ledger.kept_facts import key_of as _by_time
 from ledger.published import (
     NOT_EMPTY,
@@ -257,9 +257,11 @@ class PaymentFold:
         # A dict of its own: the state before stays as it was.
         facts = dict(before.facts) if before else {}
         self.payment_id = payment_id
+        self.facts = facts
+        self.first_aside = before.first_aside if before else None
         self.changed = False
         self.aside: list[Event] = []
-        self._kept = KeptFacts(facts, before.first_aside if before else None)
+        self._kept: KeptFacts | None = None
         self._visited: list[str] = []
         self._order_carrier: Event | None = None
         self._names_several = False
@@ -268,32 +270,19 @@ class PaymentFold:
             self._note(fact)
 
     @property
-    def facts(self) -> Mapping[str, Event]:
-        """The facts that the payment keeps by now."""
-        return self._kept.facts
-
-    @property
     def payment(self) -> Payment:
         """The payment as it is by now."""
-        return Payment(self.payment_id, self._kept.facts, self._kept.first_aside)
+        return Payment(self.payment_id, self.facts, self.first_aside)
 
     def add(self, event: Event) -> list[Entry]:
         """Add a fact that is new; return the entries that it posts."""
-        order_id = self._order_id if self.facts else None
-        first_aside = self._kept.first_aside
-        aside = self._kept.add(event)
-        if aside:
-            self.aside += aside
-            if self._kept.first_aside == first_aside:
-                # There was no room for a fact as late as this one.
-                return []
+        if len(self.facts) >= ALWAYS_FIT:
+            return self._add_where_it_fits(event)
+        if self.facts:
+            self._visited.append(self._order_id)
         self.changed = True
-        if order_id is not None:
-            self._visited.append(order_id)
-        entries = self._post(event) if event.event_id in self.facts else []
-        for fact in aside:
-            entries += self._take_back(fact)
-        return entries
+        self.facts[event.event_id] = event
+        return self._post(event)
 
     def snapshots(self) -> Iterator[Snapshot]:
         """Yield what the payment's order must hear, and every other one that may have it.
@@ -301,11 +290,11 @@ class PaymentFold:
         Those are the ones that it passed through, and those that its facts name: so every order
         knows all payments that ever named it, whatever the facts' order of arrival was.
         """
-        payment = self.payment
-        told = payment.payment_id, payment.version
+        payment_id, version, first_aside = self.payment_id, len(self.facts), self.first_aside
         for order_id in self._others() if self._visited else ():
-            yield Snapshot(order_id, *told, None, payment.first_aside)
-        yield Snapshot(self._order_id, *told, describe(payment), payment.first_aside)
+            yield Snapshot(order_id, payment_id, version, None, first_aside)
+        document = describe(self.payment)
+        yield Snapshot(self._order_id, payment_id, version, document, first_aside)
 
     def _others(self) -> list[str]:
         others = set(self._visited)
@@ -318,6 +307,23 @@ class PaymentFold:
     def _order_id(self) -> str:
         carrier = self._order_carrier
         return (carrier.order_reference if carrier else None) or self.payment_id
+
+    def _add_where_it_fits(self, event: Event) -> list[Entry]:
+        """Add a fact to many, if there is room, and take back those that lose their room to it."""
+        kept = self._kept = self._kept or KeptFacts(self.facts, self.first_aside)
+        order_id = self._order_id
+        aside = kept.add(event)
+        self.aside += aside
+        if aside and kept.first_aside == self.first_aside:
+            # There was no room for a fact as late as this one.
+            return []
+        self.first_aside = kept.first_aside
+        self.changed = True
+        self._visited.append(order_id)
+        entries = self._post(event) if event.event_id in self.facts else []
+        for fact in aside:
+            entries += self._take_back(fact)
+        return entries
 
     def _post(self, event: Event) -> list[Entry]:
         subject, before = self._note(event)

@@ -63,7 +63,7 @@ def _order_format() -> Format[OrderState]:
 
     def decode(row: bytes) -> OrderState:
         # MessagePack begins an array of two with another byte than an object in JSON.
-        return large.decode(row) if row.startswith(b"{") else small.decode(row)
+        return large.decode(row) if row[:1] == b"{" else small.decode(row)
 
     return Format(encode, decode)
 

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from ledger.anomalies import changes_of, new_anomalies
-from ledger.large_orders import Arrived, OrderState
+from ledger.large_orders import OrderState
 from ledger.order_chunks import FoldedOrders
+from ledger.payments import Snapshot
 from ledger.wire import ORDER_DOCUMENTS, ORDERS, SNAPSHOTS
 from processors.batches import OutRecord
 from processors.chunk import Chunk, FetchedRecord, Headers
@@ -25,13 +26,11 @@ def add_agent(app: LedgerApp) -> None:
     orders = app.chunk_tables["orders"]
 
     def fold(chunk: Chunk, effects: Effects) -> None:
-        arrived = [
-            Arrived(record.offset, SNAPSHOTS.decode(record.value or b""))
-            for record in chunk.records
-        ]
+        snapshots = [SNAPSHOTS.decode(record.value or b"") for record in chunk.records]
         stored = orders.read_chunk(chunk.partition, chunk.keys)
         known = {key.decode(): ORDERS.decode(value) for key, value in stored.items()}
-        folded = FoldedOrders(arrived, known, PartitionRows(orders, chunk.partition))
+        rows = PartitionRows(orders, chunk.partition)
+        folded = FoldedOrders(snapshots, chunk.records, known, rows)
         changed = folded.changed
         appeared: Counter[str] = Counter()
         # Of several records of an order, its document names the last one's trace.
@@ -40,18 +39,18 @@ def add_agent(app: LedgerApp) -> None:
         effects.keep(folded.rows())
         effects.then(partial(app.metrics.appeared, appeared))
         effects.then(partial(app.anomalies.changed, chunk.partition, changes_of(changed, known)))
-        effects.trace(_attributes(chunk, arrived, folded, known))
+        effects.trace(_attributes(chunk, snapshots, folded, known))
 
     app.add_hop("orders", app.names.payments, "orders", fold)
 
 
 def _attributes(
     chunk: Chunk,
-    arrived: Sequence[Arrived],
+    snapshots: Sequence[Snapshot],
     folded: FoldedOrders,
     known: Mapping[str, OrderState],
 ) -> Iterator[tuple[FetchedRecord, Attributes]]:
-    for record, (_, snapshot) in zip(chunk.records, arrived, strict=True):
+    for record, snapshot in zip(chunk.records, snapshots, strict=True):
         if record.traceparent is None:
             continue
         order_id, payment_id = snapshot.order_id, snapshot.payment_id

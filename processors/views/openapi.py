@@ -70,8 +70,8 @@ def describe() -> Json:
             "version": version("plexy-ledger"),
             "summary": "What became of orders, payments and events, from any worker.",
             "description": "Ids may hold any character; a slash in one may stay as it is, but "
-            "before `events`, `payments`, `proof` and `places` it is encoded (`%2F`). Amounts are in minor "
-            "units. A 503 is of a moment: `Retry-After` says when to ask again.",
+            "before `events`, `payments`, `proof` and `places` it is encoded (`%2F`). Amounts are "
+            "in minor units. A 503 is of a moment: `Retry-After` says when to ask again.",
         },
         "security": [{"token": []}, {}],
         "paths": _paths(),

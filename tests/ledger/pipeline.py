@@ -1,6 +1,7 @@
 """The three folds in a row, in memory: what the agents do, without Kafka."""
 
 from collections.abc import Iterable, Iterator
+from types import SimpleNamespace
 
 from ledger.events import Event
 from ledger.journal import Entry
@@ -47,7 +48,10 @@ class OrdersHop:
             for name in {each.snapshot.order_id for each in arrived}
             if (row := self.rows.get(name.encode()))
         }
-        folded = FoldedOrders(arrived, known, self.rows)
+        if not arrived:
+            return 0
+        places = [SimpleNamespace(offset=each.at) for each in arrived]
+        folded = FoldedOrders([each.snapshot for each in arrived], places, known, self.rows)
         for order_id in folded.changed:
             document = folded.document(order_id)
             if document is None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger import kept_facts
+from ledger import kept_facts, payments
 from ledger.events import Event
 from ledger.journal import balances
 from ledger.kept_facts import MOST_FACT_BYTES, kept_of, key_of
@@ -29,7 +29,8 @@ more = settings(max_examples=200, deadline=None)
 def _little_room():
     """Let a payment keep some six facts."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kept_facts, "_ALWAYS_FIT", 1)
+        for module in (kept_facts, payments):
+            patch.setattr(module, "ALWAYS_FIT", 1)
         patch.setattr(kept_facts, "MOST_FACT_BYTES", 480)
         yield
 
