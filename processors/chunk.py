@@ -91,6 +91,16 @@ class Chunk:
         """Whether the partition is still assigned to this worker, as it was when fetched."""
         return bool(self.generation == self._consumer.app.consumer_generation_id)
 
+    def halves(self) -> tuple["Chunk", "Chunk"]:
+        """Return the chunk in two parts; ``ValueError`` for a single record."""
+        middle = len(self.records) // 2
+        if not middle:
+            raise ValueError(f"{self!r} can't be halved")
+        parts = self.records[:middle], self.records[middle:]
+        first, second = (Chunk(self._consumer, self.tp, part) for part in parts)
+        first.generation = second.generation = self.generation
+        return first, second
+
     def ensure_ours(self) -> None:
         """Raise ``RevokedError`` if the partition was given back: then nothing may be written."""
         if not self.is_ours:

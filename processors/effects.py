@@ -23,7 +23,7 @@ from aiokafka.structs import TopicPartition
 from processors.batches import BatchProducer, OutRecord, PartitionBatches, by_key, send
 from processors.chunk import Chunk, FetchedRecord
 from processors.lanes import Work
-from processors.tables import ChunkTable, Rows
+from processors.tables import ChunkTable, ChunkTooLargeError, Rows
 from processors.writers import Writer, Writers
 
 if TYPE_CHECKING:
@@ -120,6 +120,12 @@ def folding(app: _App, hop: str, table: ChunkTable, partitions: int, fold: Fold)
             app.spans.end(hop, chunk, begun_ns, effects.traced)
 
     async def work(chunk: Chunk) -> None:
-        await app.writers.write(chunk, partial(fold_and_write, chunk))
+        try:
+            await app.writers.write(chunk, partial(fold_and_write, chunk))
+        except ChunkTooLargeError:
+            # Nothing was written. It does not matter where a chunk is cut, only that all of it is
+            # folded in its order.
+            for half in chunk.halves():
+                await work(half)
 
     return work

@@ -27,6 +27,16 @@ _SIZES: Final = ("live-sst-files-size", "cur-size-all-mem-tables")
 _WRITE_BUFFER_SHARE: Final = 4
 
 
+# A row is 256 KiB at most, and a chunk may be of thousands of them: decoded, they take some ten
+# times their bytes. So a chunk of many long rows is folded in parts.
+_READ_AT_A_TIME: Final = 64
+_MOST_READ_BYTES: Final = 16 * _MIB
+
+
+class ChunkTooLargeError(Exception):
+    """The rows that a chunk is about are too many bytes to be held at once."""
+
+
 class ChunkTable(faust.Table[bytes, bytes]):
     """A Faust table with RocksDB, keys and values as bytes; its changelog has its name."""
 
@@ -40,10 +50,21 @@ class ChunkTable(faust.Table[bytes, bytes]):
         self._when_taken_over.append(function)
 
     def read_chunk(self, partition: int, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        """Return the values of those keys that the partition holds."""
+        """Return the values of those keys that the partition holds.
+
+        ``ChunkTooLargeError`` if they are more than a worker has memory for, and of several keys.
+        """
         wanted = list(set(keys) - {OFFSET_KEY})
-        found = self._db(partition).multi_get(wanted, as_dict=False)
-        return {key: value for key, value in zip(wanted, found, strict=True) if value is not None}
+        database, found, size = self._db(partition), dict[bytes, bytes](), 0
+        for start in range(0, len(wanted), _READ_AT_A_TIME):
+            if size > _MOST_READ_BYTES:
+                raise ChunkTooLargeError(f"{size} bytes of {self.name}[{partition}]")
+            some = wanted[start : start + _READ_AT_A_TIME]
+            values = database.multi_get(some, as_dict=False)
+            held = {k: value for k, value in zip(some, values, strict=True) if value is not None}
+            found |= held
+            size += sum(map(len, held.values()))
+        return found
 
     def read(self, partition: int, key: bytes) -> bytes | None:
         """Return one key's value; ``None`` if the partition does not hold it."""
