@@ -10,7 +10,8 @@ from ledger.events import Event
 from ledger.gathered_orders import faults, gather, whole_order
 from ledger.large_orders import LargeOrder, OrderRows, is_order_key, order_of
 from ledger.orders import MOST_PAYMENT_BYTES, Order, describe, describe_whole, tally_of
-from ledger.payments import Snapshot, describe_placed, fold_payments
+from ledger.payments import Snapshot, describe_placed, fold_payments, payment_of
+from ledger.payments import describe as describe_payment
 from ledger.wire import ORDERS
 from tests.ledger.examples import failure, refund, success
 from tests.ledger.pipeline import MemoryRows, OrdersHop, Pipeline
@@ -200,6 +201,22 @@ def test_the_longest_document_of_an_order_with_few_events_lists_its_payments():
         tally_of("", [each.payment]).payment_bytes for each in (one, two) if each.payment
     )
     assert 16 * max(alone, both - alone) <= MOST_PAYMENT_BYTES
+
+
+@pytest.mark.parametrize(
+    ("event_id", "payment_id"),
+    [("{}", "p"), ("{:\0>512}", "p"), ("{:a>512}", "p"), ("{:a>50}", "p")],
+)
+def test_the_two_payments_of_a_summary_are_less_than_a_mebibyte(event_id, payment_id):
+    """Whatever ids a payment has: as many facts as it keeps are some 390 KiB in its document."""
+    numbers = range(3_000)
+    facts = {
+        event_id.format(n): refund(event_id.format(n), n, 1, refund_id=payment_id, payment=None)
+        for n in numbers
+    }
+    payment = payment_of(payment_id, facts)
+    assert payment.first_aside
+    assert len(msgspec.json.encode(describe_payment(payment))) < 500_000
 
 
 def test_no_row_of_an_order_is_taken_for_another_order_s():
