@@ -297,7 +297,7 @@ def _withdrawal_fault(truth: Truth, held: Snapshot) -> str:
     payment_id, count = held.payment_id, len(truth.facts[held.payment_id])
     if truth.is_at_rest(payment_id) and truth.payment(payment_id).order_id == held.order_id:
         return "it has left the order, and belongs to it"
-    if payment_id not in truth.naming(held.order_id):
+    if not truth.has_named(held.order_id, payment_id):
         return "it has left the order, and never was in it"
     # One fact puts it here, another one takes it away.
     if not 2 <= held.version <= count:  # noqa: PLR2004

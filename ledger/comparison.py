@@ -11,6 +11,7 @@ one version may be ahead of the other.
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -24,6 +25,8 @@ from ledger.orders import describe_whole
 from ledger.truth import Truth
 from ledger.wire import ENTRIES, ORDER_DOCUMENTS, ORDERS, PAYMENTS
 
+# A difference of a large order names the first of its events.
+_MOST_NAMED: Final = 1_000
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 Record = tuple[bytes, bytes | None]
@@ -81,7 +84,7 @@ def differences(truth: Truth, held: Held, versions: Versions) -> Iterator[Differ
         kind=Kind.VERSIONS_DIFFER,
         subject=f"{held.view.name} {key}",
         detail=_detail(held, versions),
-        events=references(held.view.facts(truth, key)),
+        events=references(islice(held.view.facts(truth, key), _MOST_NAMED)),
     )
 
 

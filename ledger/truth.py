@@ -165,6 +165,12 @@ class Truth:
             # A payment without a reference is an order of its own.
             yield order_id
 
+    def has_named(self, order_id: str, payment_id: str) -> bool:
+        """Return whether a payment is one of those that ``naming`` yields."""
+        named = self._named.get(order_id, {})
+        is_named = payment_id == named if isinstance(named, str) else payment_id in named
+        return is_named or (payment_id == order_id and payment_id in self.facts)
+
     def residents(self, order_id: str) -> Iterator[str]:
         """Yield the payments at rest that belong to an order."""
         for payment_id in self.naming(order_id):

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from ledger.history import Rules
 from ledger.large_orders import LargeOrder
 from ledger.orders import Order
-from ledger.payments import PlacedPayment
+from ledger.payments import TOO_LARGE, PlacedPayment
 from ledger.truth import SignedRecord
 from processors.topology import LedgerApp
 from processors.views import state
@@ -110,9 +110,11 @@ def _require_few(deliveries: int) -> None:
 def _require_written(order: Order, left: Mapping[str, PlacedPayment | None]) -> None:
     """Raise a 503 unless each payment that has left is here as the order knows it, or newer.
 
-    Its hop publishes what it says before it writes its table.
+    The hop ``payments`` publishes a snapshot before it writes its table.
     """
     for name, payment in left.items():
+        if payment and TOO_LARGE in payment.anomalies:
+            raise too_large("a payment that was in the order has more events than it keeps")
         known = order.payments.get(name)
         if known and (payment.version if payment else 0) < known.version:
             detail = f"payment {name!r:.80} has left the order and is not written yet; ask again"

@@ -1,6 +1,7 @@
 """Orders and payments of any size: the worker goes on, and says what it lists and what it keeps."""
 
 import random
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tests.kafka.harness import (
     names_of,
     read_topic,
     run,
+    until,
     wait_folded,
 )
 
@@ -167,3 +169,43 @@ def test_a_payment_with_too_many_facts_keeps_the_earliest_and_says_which_are_asi
     assert code == 0, output[-2000:]
     code, output = run(env, "rebuild")
     assert code == 0, output
+
+
+def test_a_worker_killed_while_it_folds_a_large_order_again_and_again_ends_with_the_right_one(
+    kafka, tmp_path
+):
+    more = {"allow_unsigned": "true", "chunk_records": 40}
+    env = environment(kafka.bootstrap, tmp_path, **more)
+    moments = random.Random(2)  # noqa: S311
+    with WorkerProcess(env) as worker:
+        worker.wait_ready(90)
+        for start in range(0, 4_000, 1_000):
+            bodies = [event(n, merchantReference="ord_1") for n in range(start, start + 1_000)]
+            # Some of those that are there move away again.
+            moved = [
+                event(10_000 + n, id=f"pay_{n}", merchantReference="ord_2") | {"created": n}
+                for n in range(start, start + 1_000, 50)
+            ]
+            deliver(env, [*bodies, *moved])
+            folded = moments.randrange(1, 900)
+            until(
+                lambda wanted=start + folded: version_of(worker) >= wanted - 300,
+                within_s=60,
+                what="a part of it is folded",
+            )
+            worker.signal(signal.SIGKILL)
+            worker.wait(10)
+            worker.start()
+            worker.wait_ready(90)
+        wait_folded(env, worker, within_s=120)
+        document = worker.get("/orders/ord_1")[1]
+        assert document["summary"]["payments"] == 4_000 - 80
+        assert document["first_event"] == 1_767_225_600 + 1
+        assert worker.get("/orders/ord_2")[1]["version"] == 160
+        code, output = run(env, "verify")
+        assert code == 0, output
+
+
+def version_of(worker: WorkerProcess) -> int:
+    status, document = worker.get("/orders/ord_1")
+    return int(document["version"]) if status == 200 else 0
