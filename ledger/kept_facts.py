@@ -19,8 +19,9 @@ from ledger.events import Event
 MOST_FACT_BYTES: Final = 128 * 1024
 """The most bytes of JSON that a payment's facts have: some 900 facts with ids of Plexy's length."""
 
-# A fact has five texts of at most 512 bytes, each of which JSON may write with six characters:
-# eight facts always fit, and nearly every payment has fewer.
+# A fact has five texts of at most 512 bytes, each of which JSON may write with six times as many
+# bytes: eight facts always fit, and nearly every payment has fewer. They are kept whatever their
+# size is, so that no payment is without a fact, even if a row of an earlier release is longer.
 ALWAYS_FIT: Final = 8
 
 FactKey = tuple[int, str]
@@ -62,7 +63,7 @@ class KeptFacts:
             self._keys = sorted(map(key_of, facts.values()))
             self._bytes = sum(map(_size, facts.values()))
         aside: list[Event] = []
-        while self._bytes > MOST_FACT_BYTES:
+        while self._bytes > MOST_FACT_BYTES and len(facts) > ALWAYS_FIT:
             self.first_aside = self._keys.pop()
             aside.append(facts.pop(self.first_aside[1]))
             self._bytes -= _size(aside[-1])
@@ -75,9 +76,9 @@ def kept_of(facts: Mapping[str, Event]) -> tuple[Mapping[str, Event], FactKey | 
         return facts, None
     kept: dict[str, Event] = {}
     used = 0
-    for fact in sorted(facts.values(), key=key_of):
+    for number, fact in enumerate(sorted(facts.values(), key=key_of)):
         used += _size(fact)
-        if used > MOST_FACT_BYTES:
+        if used > MOST_FACT_BYTES and number >= ALWAYS_FIT:
             return kept, key_of(fact)
         kept[fact.event_id] = fact
     return facts, None
