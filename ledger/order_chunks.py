@@ -5,7 +5,7 @@ the orders that change, their documents, and the rows to write. Pure: the rows a
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from ledger.large_orders import (
     MOST_ROW_BYTES,
@@ -46,13 +46,12 @@ class FoldedOrders:
         self._rows = rows
         self._large: dict[str, OrderRows] = {}
         self._last_offset = records[-1].offset
-        large = {order_id: each for order_id, each in known.items() if type(each) is LargeOrder}
-        if large:
-            self.changed: dict[str, OrderState] = {**self._fold_small(snapshots, large)}
-            self._fold_large(large, snapshots, records)
-        else:
-            # Nearly every chunk has none.
-            self.changed = cast("Any", fold_orders(snapshots, cast("Any", known)))
+        large = {name: each for name, each in known.items() if isinstance(each, LargeOrder)}
+        # Snapshots of a large order are no concern of the others, and nearly no chunk has any.
+        others = [each for each in snapshots if each.order_id not in large] if large else snapshots
+        small = cast("Mapping[str, Order]", known)
+        self.changed: dict[str, OrderState] = {**fold_orders(others, small)}
+        self._fold_large(large, snapshots, records)
 
     def is_new(self, snapshot: Snapshot) -> bool:
         """Return whether a snapshot of the chunk says more than what was known before."""
@@ -81,18 +80,14 @@ class FoldedOrders:
                 row = ORDERS.encode(head)
             yield order_id.encode(), row
 
-    def _fold_small(
-        self, snapshots: Sequence[Snapshot], large: Mapping[str, LargeOrder]
-    ) -> dict[str, Order]:
-        small = {name: each for name, each in self._known.items() if isinstance(each, Order)}
-        return fold_orders((each for each in snapshots if each.order_id not in large), small)
-
     def _fold_large(
         self,
         large: Mapping[str, LargeOrder],
         snapshots: Sequence[Snapshot],
         records: Sequence[Placed],
     ) -> None:
+        if not large:
+            return
         arrived: dict[str, list[Arrived]] = {order_id: [] for order_id in large}
         for snapshot, record in zip(snapshots, records, strict=True):
             if snapshot.order_id in large:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger import large_orders, order_chunks, orders
+from ledger.anomalies import ANY_ANOMALY, AnomalousOrders, changes_of, read_key
 from ledger.events import Event
 from ledger.gathered_orders import faults, gather, whole_order
 from ledger.large_orders import LargeOrder, OrderRows, is_order_key, order_of
@@ -121,6 +122,25 @@ def test_old_snapshots_that_come_again_change_no_row(
     if told:
         hop.fold(hop.publish(data.draw(st.lists(st.sampled_from(told)))))
     assert (dict(hop.rows), hop.documents) == (rows, documents)
+
+
+@settings(max_examples=100, deadline=None)
+@given(histories(), st.data())
+def test_lists_of_anomalies_are_the_same_from_the_rows_and_from_the_changes(
+    history: list[Event], data: st.DataObject
+) -> None:
+    pipeline, followed, taken = Pipeline(), AnomalousOrders(), AnomalousOrders()
+    for chunk in data.draw(chunked(history)):
+        before = dict(pipeline.orders)
+        pipeline.fold([chunk])
+        now = {name: order for name, order in pipeline.orders.items() if before.get(name) != order}
+        followed.change(changes_of(now, before))
+    for key, row in pipeline.hop.rows.items():
+        taken.take(key, row)
+    assert taken.counts() == followed.counts()
+    assert list(taken.latest(ANY_ANOMALY, None)) == list(followed.latest(ANY_ANOMALY, None))
+    listed = {each.order_id for each in pipeline.documents().values() if each.anomalies}
+    assert {read_key(key)[1] for key in taken.latest(ANY_ANOMALY, None)} == listed
 
 
 def many(number: int, order: str = "ord_1", created: int = 5) -> list[Event]:

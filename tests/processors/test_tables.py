@@ -1,10 +1,17 @@
-"""A worker's memory is shared among its databases, and Faust's generous defaults are not used."""
+"""A worker's memory is shared among its databases, and Faust's generous defaults are not used.
+
+Keys of a table are read in their order, from either end of a range.
+"""
+
+from pathlib import Path
 
 import pytest
 from faust.stores.rocksdb import RocksDBOptions
 
 from ledger.topics import TABLES
-from processors.tables import rocksdb_options
+from processors.settings import WorkerSettings
+from processors.tables import PartitionRows, Rows, rocksdb_options
+from processors.worker import create_app
 
 MIB = 1024 * 1024
 
@@ -36,3 +43,23 @@ def test_faust_takes_every_option_and_keeps_none_of_its_own_caches():
     assert options.block_cache_size < 11 * MIB
     assert options.block_cache_compressed_size == 0
     assert options.max_write_buffer_number == 2
+
+
+def test_keys_are_read_in_their_order_from_either_end_of_a_range(tmp_path: Path):
+    table = create_app(WorkerSettings(data_dir=tmp_path, partitions=1)).chunk_tables["orders"]
+    keys = [b"a", b"a\xffp1", b"a\xfft1", b"a\xfft2", b"a\xfft3", b"a\xffu", b"b"]
+    table.write(0, Rows((key, b"row") for key in keys), 0)
+    rows = PartitionRows(table, 0)
+    for start, end in [
+        (b"a\xfft", b"a\xffu"),
+        (b"a\xfft1", b"a\xfft3"),
+        (b"", b"\xfe"),
+        (b"b", b"c"),
+        (b"c", b"d"),
+        (b"", b"a"),
+    ]:
+        expected = [key for key in keys if start <= key < end]
+        assert list(rows.keys(start, end, backwards=False)) == expected
+        assert list(rows.keys(start, end, backwards=True)) == expected[::-1]
+    assert rows.get(b"a\xfft1") == b"row"
+    assert rows.get(b"a\xfft4") is None
