@@ -1,7 +1,7 @@
 # One image for every program; the command chooses which: `ingest`, `worker`, `topics`, ...
 
 # The first stage has a C compiler, as `faust-streaming` has no wheel for Linux on ARM.
-FROM python:3.11 AS build
+FROM python:3.11.16-bookworm@sha256:b99029c95d3d37fb1e4e76d287f7984373dca77c665885986e31b2c95260c13c AS build
 
 WORKDIR /src
 COPY requirements/build.txt requirements/
@@ -25,7 +25,7 @@ RUN python -m hatchling build --target wheel \
     && uv pip install --no-cache --compile-bytecode --no-deps dist/*.whl
 
 
-FROM python:3.11-slim
+FROM python:3.11.16-slim-bookworm@sha256:528257d48c1da0dcecc2e725d1ae34498d60c965f1241e39cd6a85a8859bdf84
 
 # A worker's tables are in the user's home, which is a volume: the user must own it.
 RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/plexy-ledger ledger

@@ -14,13 +14,14 @@ from statistics import median
 from types import SimpleNamespace
 from typing import Final, NamedTuple
 
+from bench.table import write_rows
 from ledger.events import PAYMENT_SUCCEEDED, Event
 from ledger.money import Money
 from ledger.order_chunks import FoldedOrders
 from ledger.payments import Snapshot, fold_payments
 from ledger.wire import ORDER_DOCUMENTS, ORDERS
 from processors.settings import WorkerSettings
-from processors.tables import PartitionRows, Rows
+from processors.tables import PartitionRows
 from processors.worker import create_app
 
 _ORDER: Final = "order-2026-000123"
@@ -54,13 +55,14 @@ class Hop:
         ]
         self._offset += len(records)
         began_s = time.process_time()
+        self._table.open(_PARTITION)
         stored = self._table.read_chunk(_PARTITION, [_ORDER.encode()])
         known = {key.decode(): ORDERS.decode(row) for key, row in stored.items()}
         folded = FoldedOrders(snapshots, records, known, PartitionRows(self._table, _PARTITION))
         document = folded.document(_ORDER)
         published = len(ORDER_DOCUMENTS.encode(document)) if document else 0
         rows = list(folded.rows())
-        self._table.write(_PARTITION, Rows(rows), self._offset)
+        write_rows(self._table, _PARTITION, dict(rows))
         cpu_ms = (time.process_time() - began_s) * 1000
         row_bytes = sum(len(key) + len(row or b"") for key, row in rows)
         return Cost(cpu_ms, len(rows), row_bytes, published)

@@ -8,17 +8,18 @@ the records of 90 days that forgets as many as come.
 import argparse
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
 from bench.recording import Delivery, record
+from bench.table import write_rows
 from ledger.deduplication import DAY_MS, FORGET_AFTER_DAYS, PROGRESS_KEY, START, Progress
 from ledger.deduplication import deduplicate as judge
 from ledger.wire import EVENTS, PROGRESS, SEEN
 from processors.dedupe import sweep
 from processors.settings import WorkerSettings
-from processors.tables import Rows
 from processors.worker import create_app
 
 _CHUNK: Final = 4000
@@ -79,8 +80,9 @@ class _Side:
         progress: Progress = PROGRESS.decode(held) if held else START
         forgotten: list[bytes] = []
         if swept:
+            scan = partial(self._table.scan, _PARTITION)
             forgotten, progress = sweep(
-                self._table, chunk, progress, self._settings.forget_after_ms
+                scan, len(chunk.records), progress, self._settings.forget_after_ms
             )
         known = {key: SEEN.decode(value) for key, value in stored.items()}
         result = judge(chunk.records, known, self._settings.field_names, progress)
@@ -91,7 +93,7 @@ class _Side:
             **{key: SEEN.encode(seen) for key, seen in result.seen.items()},
             PROGRESS_KEY: PROGRESS.encode(result.progress),
         }
-        self._table.write(_PARTITION, Rows(values.items()), result.progress.offset)
+        write_rows(self._table, _PARTITION, values)
         if measured:
             self.cpu_s += time.process_time() - began_s
 

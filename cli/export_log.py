@@ -15,7 +15,7 @@ from aiokafka.structs import ConsumerRecord
 from rich.console import Console
 
 from cli.ledger_reader import LedgerReader, open_reader
-from cli.log_file import End, Gap, Header, LogFileWriter, LogRecord, as_blocks
+from cli.log_file import MAX_BLOCK_BYTES, End, Gap, Header, LogFileWriter, LogRecord, as_blocks
 from cli.printing import counting, line
 from cli.whole_file import appears_whole
 from runtime.topics import TopicSettings
@@ -26,18 +26,22 @@ def export_log(environment: Mapping[str, str], path: Path, console: Console) -> 
     settings = TopicSettings.from_environment(environment)
     started = time.monotonic()
     with appears_whole(path) as file:
-        header, end, gaps = asyncio.run(_export(settings, file, console))
+        header, writer = asyncio.run(_export(settings, file, console))
+        end = writer.end()
     took_s = time.monotonic() - started
     show_contents(console, path, header, end)
     size = f"{path.stat().st_size / 1e6:,.1f} MB"
     rate = f"{end.records / max(took_s, 0.001):,.0f} records a second"
     line(console, f"{'wrote':<10} {size} in {took_s:.1f} s, {rate}")
-    return not show_gaps(console, gaps)
+    for each in writer.left_out:
+        limit = f"more than the {MAX_BLOCK_BYTES:,} that a file takes of one record"
+        line(console, f"left out   {each}: {limit}", "bold red")
+    return not show_gaps(console, writer.inventory.gaps)
 
 
 async def _export(
     settings: TopicSettings, file: BinaryIO, console: Console
-) -> tuple[Header, End, list[Gap]]:
+) -> tuple[Header, LogFileWriter]:
     async with open_reader(settings) as reader:
         header = await _header(reader)
         writer = LogFileWriter(file, header)
@@ -48,7 +52,7 @@ async def _export(
                 for block in as_blocks(partition, offsets, map(record_of, records)):
                     writer.write(block)
                 bar(header.topic, len(records))
-    return header, writer.end(), writer.inventory.gaps
+    return header, writer
 
 
 def record_of(record: ConsumerRecord[bytes, bytes]) -> LogRecord:
@@ -72,9 +76,9 @@ def show_contents(console: Console, path: Path, header: Header, end: End) -> Non
 
 
 def show_gaps(console: Console, gaps: list[Gap]) -> bool:
-    """Name the offsets that the log no longer had; return whether there are any."""
+    """Name the offsets that the file has no record of; return whether there are any."""
     for gap in gaps:
-        line(console, f"missing    {gap}: no record stands there", "bold red")
+        line(console, f"missing    {gap}: the file has no record there", "bold red")
     return bool(gaps)
 
 

@@ -1,11 +1,11 @@
 """`plexy-ledger import-log`: the log of record out of a file, into an empty topic.
 
-In: settings, a file of `export-log`. Out: the same records at the same partitions and offsets.
-Never: a byte written of a file that is not whole, a record at another offset than it had (facts
-carry their places: equal states need equal offsets), or a topic that has other records touched.
+In: settings, a file of `export-log`. Out: the same records at the same partitions and offsets,
+since facts carry their places: equal states need equal offsets.
 
-The file is read through and checked before anything is written. What the topic has already must be
-the file's beginning: so an import that was interrupted goes on where it ended.
+The whole file is read and checked before anything is written. The records that the topic has
+already must be the beginning of the file, so an interrupted import continues where it ended, and a
+topic with other records is not touched. Memory holds one block of the file at a time.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from cli.errors import LogFileError, NotWrittenError, WrongOptionError
 from cli.export_log import record_of, show_contents, show_gaps
 from cli.ledger_reader import LedgerReader, Offsets, open_reader
 from cli.ledger_writer import open_writer
-from cli.log_file import End, Gap, Header, LogFile, LogRecord
+from cli.log_file import Block, End, Gap, Header, LogFile, LogRecord
 from cli.printing import Heard, counting, line
 from processors.batches import send_to_partition
 from runtime.topics import TopicSettings, ensure_topics
@@ -58,6 +58,7 @@ def _checked(path: Path, bar: Heard) -> tuple[Header, End, list[Gap]]:
     with _opened(path) as file:
         for block in file.blocks():
             bar(path.name, len(block.records))
+            del block  # The next one is read before the loop would let this one go.
         return file.header, file.end, file.gaps
 
 
@@ -115,16 +116,22 @@ async def _compare(reader: LedgerReader, path: Path, there: Offsets, bar: Heard)
     topic = reader.names.topics.webhooks
     with _opened(path) as file:
         for block in file.blocks():
-            partition, end = block.partition, min(block.next_offset, there[block.partition])
-            if block.offset >= end:
-                continue
-            found: dict[int, LogRecord] = {}
-            async for _, records in reader.read(topic, {partition: block.offset}, {partition: end}):
-                found |= {record.offset: record_of(record) for record in records}
-            for offset, record in enumerate(block.records[: end - block.offset], block.offset):
-                if found.get(offset) != record:
-                    raise _not_ours(topic, partition, f"offset {offset} has another record there")
-            bar(topic, end - block.offset)
+            bar(topic, await _compare_block(reader, topic, block, there[block.partition]))
+            del block
+
+
+async def _compare_block(reader: LedgerReader, topic: str, block: Block, there: int) -> int:
+    """Compare the records of a block that the topic has; return how many they are."""
+    partition, end = block.partition, min(block.next_offset, there)
+    if block.offset >= end:
+        return 0
+    found: dict[int, LogRecord] = {}
+    async for _, records in reader.read(topic, {partition: block.offset}, {partition: end}):
+        found |= {record.offset: record_of(record) for record in records}
+    for offset, record in enumerate(block.records[: end - block.offset], block.offset):
+        if found.get(offset) != record:
+            raise _not_ours(topic, partition, f"offset {offset} has another record there")
+    return end - block.offset
 
 
 def _not_ours(topic: str, partition: int, why: str) -> LogFileError:
@@ -139,15 +146,20 @@ async def _write(
 ) -> None:
     with _opened(path) as file:
         for block in file.blocks():
-            partition, start = block.partition, max(block.offset, there[block.partition])
-            if start >= block.next_offset:
-                continue
-            rest = block.records[start - block.offset :]
-            last = await send_to_partition(producer, topic, partition, rest)
-            if last != block.next_offset - 1:
-                raise NotWrittenError(
-                    f"somebody else writes to {topic}: in partition {partition} a record of the "
-                    f"file came to offset {last}, and belongs to {block.next_offset - 1}. Stop "
-                    "ingress, delete the topic, and import again"
-                )
-            bar(topic, len(rest))
+            bar(topic, await _write_block(producer, topic, block, there[block.partition]))
+            del block
+
+
+async def _write_block(producer: AIOKafkaProducer, topic: str, block: Block, there: int) -> int:
+    """Write the records of a block that the topic does not have; return how many they are."""
+    rest = block.records[max(there - block.offset, 0) :]
+    if not rest:
+        return 0
+    last = await send_to_partition(producer, topic, block.partition, rest)
+    if last != block.next_offset - 1:
+        raise NotWrittenError(
+            f"somebody else writes to {topic}: in partition {block.partition} a record of the "
+            f"file came to offset {last}, and belongs to {block.next_offset - 1}. Stop ingress, "
+            "delete the topic, and import again"
+        )
+    return len(rest)

@@ -1,8 +1,11 @@
 """The file of a log of record: frames with checksums, in a format of its own (`docs/log-file.md`).
 
 In: blocks of records, and a binary file to write to; or such a file. Out: the file; or its blocks,
-byte for byte as they were. Never: a block whose checksum is wrong, or the end of a file that has
-lost its end: ``LogFileError`` says at which block. Never more than one block in memory.
+byte for byte as they were. A block whose checksum is wrong, and the end of a file that has lost its
+end, are a ``LogFileError`` that names the block.
+
+Memory holds one block at a time, and the size of a block is bounded while it is unpacked: a file of
+one megabyte could otherwise unpack to a gigabyte.
 
 A frame is its kind, the length of its payload, the payload, and the SHA-256 of *all* that stands in
 the file before the digest. So a block that is altered, missing, doubled or moved is found there.
@@ -12,7 +15,7 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import BinaryIO, Final, NamedTuple, TypeVar
+from typing import Annotated, BinaryIO, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -23,9 +26,17 @@ MAGIC: Final = b"plexy-ledger log 1\n"
 _HEADER, _BLOCK, _END = b"H", b"B", b"E"
 _FRAME: Final = struct.Struct(">cI")
 _DIGEST_BYTES: Final = hashlib.sha256().digest_size
-# A fetch of one partition is 1 MiB, or one record of at most 10 MiB. A longer frame is damage, and
-# is not to be read into memory.
-_MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
+# The largest record of a ledger's log, 10 MiB in Kafka, takes 15 MiB here if it is nothing but
+# headers: an empty one has two bytes in Kafka and three in MessagePack. As objects, 16 MiB
+# take 0.5 GB of memory at most.
+MAX_BLOCK_BYTES: Final = 16 * 1024 * 1024
+# zlib adds five bytes to each 16 KiB that it can't compress.
+_MAX_PACKED_BYTES: Final = MAX_BLOCK_BYTES + 64 * 1024
+# The header and the end have some 50 bytes for each partition, of which a topic has 1,000 at most.
+_MAX_JSON_BYTES: Final = 1024 * 1024
+
+# The errors of msgspec: for another type, for text that is not UTF-8, and for deep nesting.
+_UNREADABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
 
 T = TypeVar("T")
 
@@ -48,6 +59,11 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     begins: tuple[int, ...]
     ends: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        """Refuse a header that has not two offsets for each partition."""
+        if len(self.begins) != len(self.ends):
+            raise ValueError(f"{len(self.begins)} `begins` and {len(self.ends)} `ends`")
+
     @property
     def partitions(self) -> int:
         """The topic's number of partitions."""
@@ -62,8 +78,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
 class Block(msgspec.Struct, frozen=True, array_like=True):
     """Consecutive records of one partition, the first at ``offset``."""
 
-    partition: int
-    offset: int
+    partition: Annotated[int, msgspec.Meta(ge=0)]
+    offset: Annotated[int, msgspec.Meta(ge=0)]
     records: list[LogRecord]
 
     @property
@@ -97,6 +113,17 @@ class Gap(NamedTuple):
 
     def __str__(self) -> str:
         return f"partition {self.partition}, offsets {self.first} to {self.last}"
+
+
+class LeftOut(NamedTuple):
+    """A record that is too large for a file, and its size in MessagePack."""
+
+    partition: int
+    offset: int
+    size_bytes: int
+
+    def __str__(self) -> str:
+        return f"partition {self.partition}, offset {self.offset}, {self.size_bytes:,} bytes"
 
 
 class Inventory:
@@ -138,15 +165,24 @@ class LogFileWriter:
 
     def __init__(self, file: BinaryIO, header: Header) -> None:
         self.inventory = Inventory(header)
+        self.left_out: list[LeftOut] = []
         self._file = file
         self._digest = hashlib.sha256()
         self._put(MAGIC)
         self._frame(_HEADER, msgspec.json.encode(header))
 
     def write(self, block: Block) -> None:
-        """Write a block."""
-        self.inventory.count(block)
-        self._frame(_BLOCK, zlib.compress(msgspec.msgpack.encode(block)))
+        """Write a block, in parts if it is too large; a record that is, is left out."""
+        encoded = msgspec.msgpack.encode(block)
+        if len(encoded) <= MAX_BLOCK_BYTES:
+            self.inventory.count(block)
+            self._frame(_BLOCK, zlib.compress(encoded))
+        elif len(block.records) == 1:
+            self.left_out.append(LeftOut(block.partition, block.offset, len(encoded)))
+        else:
+            half = len(block.records) // 2
+            self.write(Block(block.partition, block.offset, block.records[:half]))
+            self.write(Block(block.partition, block.offset + half, block.records[half:]))
 
     def end(self) -> End:
         """Write the end, without which a file is not whole."""
@@ -189,9 +225,9 @@ class LogFile:
         return self._inventory.gaps
 
     def blocks(self) -> Iterator[Block]:
-        """Yield each block, checked; ``LogFileError`` at the first that is not as it was written.
+        """Yield each block after its check; ``LogFileError`` at the first that was altered.
 
-        Only a file that is read up to its end is whole.
+        A file is whole only if it can be read up to its end.
         """
         number = 1
         while True:
@@ -201,29 +237,29 @@ class LogFile:
                 break
             if kind != _BLOCK:
                 raise self._damaged(f"expected a frame {_BLOCK!r} or {_END!r}, got {kind!r}")
-            block = self._block(payload)
-            yield block
+            yield self._block(payload)
             number += 1
         self._where = "its end"
         self.end = self._decoded(payload, End)
         found = self._inventory.end()
         if found != self.end:
-            raise self._damaged(f"it says {self.end}, and there are {found}")
+            raise self._damaged(f"it says {self.end!s:.300}, and there are {found!s:.300}")
         if self._file.read(1):
             raise self._damaged("the file goes on behind it")
 
     def _block(self, payload: bytes) -> Block:
         try:
-            block = msgspec.msgpack.decode(zlib.decompress(payload), type=Block)
+            block = msgspec.msgpack.decode(_unpacked(payload), type=Block)
             self._inventory.count(block)
-        except (zlib.error, msgspec.DecodeError, ValueError, IndexError) as error:
+        except (*_UNREADABLE, zlib.error, IndexError) as error:
             raise self._damaged(str(error)) from None
         return block
 
     def _frame(self) -> tuple[bytes, bytes]:
         kind, length = _FRAME.unpack(self._take(_FRAME.size))
-        if length > _MAX_FRAME_BYTES:
-            raise self._damaged(f"{length} bytes are more than a frame may have")
+        limit = _MAX_PACKED_BYTES if kind == _BLOCK else _MAX_JSON_BYTES
+        if length > limit:
+            raise self._damaged(f"{length} bytes are more than a frame may have ({limit})")
         payload = self._take(length)
         expected = self._digest.digest()
         if self._take(_DIGEST_BYTES) != expected:
@@ -240,11 +276,23 @@ class LogFile:
     def _decoded(self, payload: bytes, kind: type[T]) -> T:
         try:
             return msgspec.json.decode(payload, type=kind)
-        except msgspec.DecodeError as error:
+        except _UNREADABLE as error:
             raise self._damaged(str(error)) from None
 
     def _damaged(self, why: str) -> LogFileError:
         return LogFileError(f"it is damaged at {self._where}: {why}")
+
+
+def _unpacked(payload: bytes) -> bytes:
+    """Unpack a block; ``ValueError`` as soon as it turns out to be too large."""
+    unpacking = zlib.decompressobj()
+    # One byte more than the limit tells a block of just that size from a larger one.
+    encoded = unpacking.decompress(payload, MAX_BLOCK_BYTES + 1)
+    if len(encoded) > MAX_BLOCK_BYTES:
+        raise ValueError(f"it unpacks to more than the {MAX_BLOCK_BYTES} bytes that it may have")
+    if not unpacking.eof or unpacking.unused_data:
+        raise ValueError("it is not one whole zlib stream")
+    return encoded
 
 
 def as_blocks(partition: int, offsets: Sequence[int], records: Iterable[LogRecord]) -> list[Block]:

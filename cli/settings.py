@@ -9,6 +9,7 @@ from typing import Annotated
 
 from ledger.deduplication import FORGET_AFTER_DAYS
 from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm
+from runtime.access import require_token
 from runtime.addresses import (
     LOOPBACK,
     ApiToken,
@@ -133,7 +134,7 @@ class AuditSettings(VerifySettings, frozen=True, kw_only=True):
 
     audit_host: Annotated[
         str,
-        setting("address of the audit's metrics and probes, which ask for no token"),
+        setting("address that the audit's metrics and probes listen on"),
     ] = LOOPBACK
     audit_port: Annotated[Port, setting("port of the audit's metrics and probes")] = 6080
     audit_every_s: Annotated[
@@ -148,8 +149,14 @@ class AuditSettings(VerifySettings, frozen=True, kw_only=True):
             le=86_400,
         ),
     ] = 60.0
+    api_token: ApiToken = None
     log_format: LogFormat = "auto"
     log_level: LogLevel = "info"
+
+    def check(self) -> None:
+        """Refuse an address beyond loopback where no token is set."""
+        super().check()
+        require_token("LEDGER_AUDIT_HOST", self.audit_host, self.api_token)
 
 
 def _require_secrets(secrets: tuple[Secret, ...], unless: bool) -> None:

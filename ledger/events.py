@@ -1,8 +1,8 @@
-"""Events: what a Plexy delivery says, in the ledger's terms.
+"""Read a Plexy event in the ledger's terms.
 
-In: an ``Envelope`` and its place in the log. Out: an ``Event`` to fold, ``Unfolded`` for a type
-that the ledger only keeps, or a ``Rejection`` for data that a known type needs and lacks.
-Never: an exception for anything that Plexy, or somebody with its secret, may send.
+Input: an ``Envelope`` and its place in the log. Output: an ``Event`` to fold, ``Unfolded`` for a
+type that the ledger only keeps, or a ``Rejection`` for data that a known type can't be folded with.
+Invariant: nothing that Plexy, or somebody with its secret, may send raises an exception.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ledger.envelope import MAX_ID_BYTES, Envelope
+from ledger.envelope import MAX_ID_BYTES, Envelope, has_control_characters, is_too_long
 from ledger.money import Money, MoneyError
 from ledger.rejections import Reason, Rejection
 
@@ -92,7 +92,7 @@ def _read(envelope: Envelope, partition: int, offset: int, names: FieldNames) ->
         created=envelope.created,
         data_id=_data_id(data),
         money=Money(data.get("amount"), data.get("currency")),  # type: ignore[arg-type]
-        status=_status(data.get("status")),
+        status=_status(data),
         order_reference=_order_reference(data, names.order),
         payment_reference=_reference("data", data, names.payment) if is_refund else None,
         partition=partition,
@@ -100,15 +100,12 @@ def _read(envelope: Envelope, partition: int, offset: int, names: FieldNames) ->
     )
 
 
-def _status(given: Any) -> str | None:
-    """Return the status; nothing is derived from it, and a longer text than an id is none."""
-    if not isinstance(given, str):
+def _status(data: Mapping[str, Any]) -> str | None:
+    """Return the status, from which nothing follows; a text longer than an id is not kept."""
+    status = data.get("status")
+    if not isinstance(status, str) or len(status.encode()) > MAX_ID_BYTES:
         return None
-    return given if len(given) * 4 <= MAX_ID_BYTES or _fits(given) else None
-
-
-def _fits(text: str) -> bool:
-    return len(text.encode()) <= MAX_ID_BYTES
+    return status
 
 
 def _data_id(data: Mapping[str, Any]) -> str:
@@ -119,7 +116,7 @@ def _data_id(data: Mapping[str, Any]) -> str:
         raise _UnusableError(
             Reason.ID_INVALID, "data.id", f"expected text, got {type(data_id).__name__}"
         )
-    return _bounded("data.id", data_id)
+    return _usable("data.id", data_id)
 
 
 def _order_reference(data: Mapping[str, Any], names: Iterable[str]) -> str | None:
@@ -141,13 +138,15 @@ def _reference(path: str, holder: Mapping[str, Any], names: Iterable[str]) -> st
         if type(value) is int:
             value = str(value)
         if isinstance(value, str) and value:
-            return _bounded(f"{path}.{name}", value)
+            return _usable(f"{path}.{name}", value)
     return None
 
 
-def _bounded(field: str, text: str) -> str:
-    # A character has at most four bytes: short texts need no encoding to be measured.
-    if len(text) * 4 > MAX_ID_BYTES and not _fits(text):
+def _usable(field: str, text: str) -> str:
+    if is_too_long(text):
         detail = f"expected at most {MAX_ID_BYTES} bytes, got {len(text.encode())}"
         raise _UnusableError(Reason.REFERENCE_TOO_LONG, field, detail)
+    if has_control_characters(text):
+        detail = "expected an id without control characters"
+        raise _UnusableError(Reason.CONTROL_CHARACTERS, field, detail)
     return text

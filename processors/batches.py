@@ -27,6 +27,23 @@ class RecordTooLargeError(ValueError):
     """A state or document has grown beyond what a record may hold; the message names its key."""
 
 
+class Written(msgspec.Struct, frozen=True, gc=False):
+    """The offsets of the first and the last of ``count`` records that one partition took."""
+
+    first: int
+    last: int
+    count: int
+
+    @property
+    def is_contiguous(self) -> bool:
+        """Whether no other record stands between them."""
+        return self.last - self.first + 1 == self.count
+
+    def then(self, first: int, count: int) -> "Written":
+        """Return what was written together with the partition's next batch."""
+        return Written(self.first, first + count - 1, self.count + count)
+
+
 class BatchProducer(Protocol):
     """What takes batches: a ``Writer``, or aiokafka's own producer."""
 
@@ -136,7 +153,7 @@ async def send_to_partition(
     for record in records:
         batches.append(record)
     tp = TopicPartition(topic, partition)
-    return (await send(producer, {tp: batches}))[tp]
+    return (await send(producer, {tp: batches}))[tp].last
 
 
 def by_key(
@@ -161,8 +178,8 @@ def by_key(
 
 async def send(
     producer: BatchProducer, outputs: Mapping[TopicPartition, PartitionBatches]
-) -> dict[TopicPartition, int]:
-    """Write batches, in order within each partition; return the last record's offset in each.
+) -> dict[TopicPartition, Written]:
+    """Write batches, in order within each partition; return the offsets that each one took.
 
     The partitions' first batches are on their way together, then their second ones; there is no
     task and no timer for each. All of them are acknowledged.
@@ -179,14 +196,18 @@ async def send(
                     )
                     begun.append((tp, batch))
         ended = await asyncio.gather(*futures, return_exceptions=True)
-    last: dict[TopicPartition, int] = {}
+    taken: dict[TopicPartition, Written] = {}
     for (tp, batch), written in zip(begun, ended, strict=True):
         if isinstance(written, MessageSizeTooLargeError):
             raise _too_large(tp.topic, outputs[tp].largest) from written
         if isinstance(written, BaseException):
             raise written
-        last[tp] = int(written.offset) + batch.record_count() - 1
-    return last
+        first, count = int(written.offset), batch.record_count()
+        before = taken.get(tp)
+        taken[tp] = (
+            before.then(first, count) if before else Written(first, first + count - 1, count)
+        )
+    return taken
 
 
 def _too_large(topic: str, record: Writable | None) -> RecordTooLargeError:

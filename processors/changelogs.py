@@ -1,80 +1,101 @@
-"""Where a changelog ends: behind its last record, which may stand before its last offset.
+"""Reads changelogs with a client of its own, from the offsets at which the tables stand.
 
-In: partitions, with the offsets between which their records are. Out: the offset after the last
-record of each. Never: a guess from silence: that nothing is there is what the broker answered.
-
-Faust's recovery waits for the last offset. Kafka may have an offset that no record has there: of a
-transaction's marker, or of a tombstone that compaction has taken away.
+Input: the first offset to read of each partition. Output: chunks, each with the offset from which
+it was fetched, so that a table can tell a hole in its changelog from a gap that compaction left.
+The client has no group, and nothing but this reader moves it. So no rebalance, no pause and no
+queue of Faust's can drop a chunk between the client and the tables.
 """
 
-import asyncio
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.structs import TopicPartition
 from faust.types import TP
 
+from processors.fetcher import fetch_light, record_of
+from processors.tables import ChangelogChunk
 from runtime.kafka import KafkaSettings
 
-_FETCH_MS: Final = 100
-_FETCH_MAX_WAIT_MS: Final = 50
-# The last offset has a record nearly always. If not, look back this many times further each time.
-_FURTHER: Final = 100
+# One fetch of one partition; a larger record comes whole all the same.
+_FETCH_BYTES: Final = 1024 * 1024
+# How long a broker holds a fetch back that finds nothing new.
+_FETCH_MAX_WAIT_MS: Final = 500
+# The records that are decoded and applied before anything else has its turn: about 10 ms.
+_MOST_RECORDS: Final = 2000
 
 
-async def ends_of_records(
-    settings: KafkaSettings,
-    begins: Mapping[TP, int],
-    ends: Mapping[TP, int],
-) -> dict[TP, int]:
-    """Return the offset after the last record before ``ends``; ``begins`` where there is none."""
-    found: dict[TP, int] = {}
-    back = 1
-    async with AIOKafkaConsumer(
-        **settings.client_options(), fetch_max_wait_ms=_FETCH_MAX_WAIT_MS
-    ) as consumer:
-        # Stopped before its own task has run once, it would raise CancelledError (aiokafka 0.14.0).
-        await asyncio.sleep(0)
-        while unknown := [tp for tp in ends if tp not in found]:
-            starts = {tp: max(begins[tp], ends[tp] - back) for tp in unknown}
-            last = await _last_offsets(consumer, starts, ends)
-            found |= {tp: offset + 1 for tp, offset in last.items()}
-            found |= {
-                tp: begins[tp] for tp in unknown if tp not in last and starts[tp] == begins[tp]
-            }
-            back *= _FURTHER
-    return found
+class ChangelogLostError(Exception):
+    """A changelog does not reach to where a table stands; the text names both offsets."""
 
 
-async def _last_offsets(
-    consumer: AIOKafkaConsumer,
-    starts: Mapping[TP, int],
-    ends: Mapping[TP, int],
-) -> dict[TP, int]:
-    """Read from the starts to the ends; return the last record's offset, where there is one."""
-    last: dict[TP, int] = {}
-    consumer.assign([TopicPartition(*tp) for tp in starts])
-    for tp, start in starts.items():
-        consumer.seek(TopicPartition(*tp), start)
-    # When the broker had last answered as a look found nothing, and whether it has since.
-    asked: dict[TP, int | None] = dict.fromkeys(starts)
-    answered: set[TP] = set()
-    # The two clients' partitions are equal, and each takes only its own.
-    unread = {TopicPartition(*tp) for tp in starts}
-    while unread:
-        fetched = await consumer.getmany(*unread, timeout_ms=_FETCH_MS)
-        for tp in list(unread):
-            records = [record for record in fetched.get(tp, ()) if record.offset < ends[tp]]
-            if records:
-                last[tp] = records[-1].offset
-            if await consumer.position(tp) >= ends[tp]:
-                unread.discard(tp)
-            elif tp in fetched:
-                asked[tp] = consumer.last_poll_timestamp(tp)
-                answered.discard(tp)
-            elif tp in answered:
-                # What an answer brings is there at the next look, and nothing was.
-                unread.discard(tp)
-            elif consumer.last_poll_timestamp(tp) != asked[tp]:
-                answered.add(tp)
-    return last
+class ChangelogReader:
+    """Reads some changelog partitions; ``start`` first, ``close`` at last."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._consumer = AIOKafkaConsumer(
+            **settings.client_options(),
+            auto_offset_reset="none",
+            enable_auto_commit=False,
+            fetch_max_wait_ms=_FETCH_MAX_WAIT_MS,
+            max_partition_fetch_bytes=_FETCH_BYTES,
+        )
+        self._positions: dict[TopicPartition, int] = {}
+
+    async def start(self) -> None:
+        """Connect."""
+        await self._consumer.start()
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self._consumer.stop()
+
+    def follow(self, starts: Mapping[TP, int]) -> None:
+        """Read these partitions from now on, each from its offset, and no others."""
+        self._positions = {TopicPartition(*tp): start for tp, start in starts.items()}
+        self._consumer.assign(list(self._positions))
+        for tp, start in self._positions.items():
+            self._consumer.seek(tp, start)
+
+    async def ends(self) -> dict[TP, int]:
+        """Return the offset after the last record of each partition, as of now."""
+        ends = await self._consumer.end_offsets(list(self._positions))
+        return {TP(*tp): end for tp, end in ends.items()}
+
+    async def read(self, wait_s: float) -> list[ChangelogChunk]:
+        """Return what has come, at most one chunk of each partition; wait up to ``wait_s`` for it.
+
+        ``ChangelogLostError`` if a partition holds no records at its offset.
+        """
+
+        async def fetch_now() -> Any:
+            return await self._consumer.getmany(timeout_ms=0, max_records=_MOST_RECORDS)
+
+        try:
+            fetched = await fetch_light(self._consumer, fetch_now, wait_s, record_of)
+        except OffsetOutOfRangeError as error:
+            raise ChangelogLostError(await self._lost(error)) from error
+        chunks = []
+        for tp, begin in self._positions.items():
+            # Beyond the last record where compaction has left nothing after it.
+            end = await self._consumer.position(tp)
+            if end > begin:
+                chunks.append(ChangelogChunk(TP(*tp), begin, end, fetched.get(tp, [])))
+                self._positions[tp] = end
+        return chunks
+
+    async def _lost(self, error: OffsetOutOfRangeError) -> str:
+        """Say which tables stand where their changelog has nothing."""
+        begins = await self._consumer.beginning_offsets(list(self._positions))
+        ends = await self._consumer.end_offsets(list(self._positions))
+        lost = [
+            f"{tp.topic}[{tp.partition}] holds offsets {begins[tp]} to {ends[tp]}, and the table "
+            f"here stands at {at}"
+            for tp, at in self._positions.items()
+            if not begins[tp] <= at <= ends[tp]
+        ]
+        return (
+            f"{'; '.join(lost) or error}: records of the changelog were deleted, or the topic was "
+            "made anew. `plexy-ledger rebuild` folds the whole log of record from scratch"
+        )

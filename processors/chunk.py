@@ -1,7 +1,8 @@
-"""Chunks: what an agent or a table is handed, and what an agent asks before it writes.
+"""Chunks: the records that an agent is handed, and whether this worker still holds the partition.
 
-In: the records that one fetch returned of one partition. Out: whether they are still this worker's,
-and, when its work has ended, that it is done. Never: done by a worker that had lost the partition.
+Input: the records that one fetch returned of one partition. Output: whether the partition is still
+this worker's, and, when the work on the chunk has ended, that the chunk is done. A chunk is never
+done by a worker that had lost the partition.
 """
 
 import asyncio
@@ -54,52 +55,28 @@ class ChunkConsumer(Protocol):
         """Ask the group whether we are a member of this generation of it, until it answers."""
 
 
-class Chunk:
-    """Consecutive records of one partition, as one fetch returned them."""
+class Tenure:
+    """One partition as this worker holds it, from one rebalance to the next."""
 
-    __slots__ = ("_consumer", "generation", "records", "tp", "traced")
+    __slots__ = ("_consumer", "generation", "tp")
 
-    def __init__(self, consumer: "ChunkConsumer", tp: TP, records: list[FetchedRecord]) -> None:
+    def __init__(self, consumer: "ChunkConsumer", tp: TP) -> None:
         self._consumer = consumer
         self.generation: int = consumer.app.consumer_generation_id
         self.tp = tp
-        self.records = records
-        # Those that belong to a trace: mostly none.
-        self.traced = [record for record in records if record.traceparent is not None]
 
     def __repr__(self) -> str:
-        first, last = self.records[0].offset, self.records[-1].offset
-        return f"<Chunk {self.tp.topic}[{self.tp.partition}] {first}..{last}>"
+        return f"<{type(self).__name__} {self.tp.topic}[{self.tp.partition}]>"
 
     @property
     def partition(self) -> int:
-        """The partition that all the records are from."""
+        """The partition's number."""
         return int(self.tp.partition)
 
     @property
-    def keys(self) -> set[bytes]:
-        """The records' keys, each once."""
-        return {record.key for record in self.records if record.key is not None}
-
-    @property
-    def next_offset(self) -> int:
-        """What to commit when the chunk is done."""
-        return int(self.records[-1].offset) + 1
-
-    @property
     def is_ours(self) -> bool:
-        """Whether the partition is still assigned to this worker, as it was when fetched."""
+        """Whether the partition is still assigned to this worker, as it was at the start."""
         return bool(self.generation == self._consumer.app.consumer_generation_id)
-
-    def halves(self) -> tuple["Chunk", "Chunk"]:
-        """Return the chunk in two parts; ``ValueError`` for a single record."""
-        middle = len(self.records) // 2
-        if not middle:
-            raise ValueError(f"{self!r} can't be halved")
-        parts = self.records[:middle], self.records[middle:]
-        first, second = (Chunk(self._consumer, self.tp, part) for part in parts)
-        first.generation = second.generation = self.generation
-        return first, second
 
     def ensure_ours(self) -> None:
         """Raise ``RevokedError`` if the partition was given back: then nothing may be written."""
@@ -114,6 +91,42 @@ class Chunk:
         if not await self._consumer.is_member(self.generation):
             raise RevokedError(repr(self))
         self.ensure_ours()
+
+
+class Chunk(Tenure):
+    """Consecutive records of one partition, as one fetch returned them."""
+
+    __slots__ = ("records", "traced")
+
+    def __init__(self, consumer: "ChunkConsumer", tp: TP, records: list[FetchedRecord]) -> None:
+        super().__init__(consumer, tp)
+        self.records = records
+        # Those that belong to a trace: mostly none.
+        self.traced = [record for record in records if record.traceparent is not None]
+
+    def __repr__(self) -> str:
+        first, last = self.records[0].offset, self.records[-1].offset
+        return f"<Chunk {self.tp.topic}[{self.tp.partition}] {first}..{last}>"
+
+    @property
+    def keys(self) -> set[bytes]:
+        """The records' keys, each once."""
+        return {record.key for record in self.records if record.key is not None}
+
+    @property
+    def next_offset(self) -> int:
+        """What to commit when the chunk is done."""
+        return int(self.records[-1].offset) + 1
+
+    def halves(self) -> tuple["Chunk", "Chunk"]:
+        """Return the chunk in two parts; ``ValueError`` for a single record."""
+        middle = len(self.records) // 2
+        if not middle:
+            raise ValueError(f"{self!r} can't be halved")
+        parts = self.records[:middle], self.records[middle:]
+        first, second = (Chunk(self._consumer, self.tp, part) for part in parts)
+        first.generation = second.generation = self.generation
+        return first, second
 
     @contextmanager
     def at_work(self) -> Iterator[None]:

@@ -6,7 +6,7 @@ key that is none. Never: an id that is deleted before it is forgotten.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from operator import attrgetter
 from typing import Final
@@ -29,7 +29,6 @@ from ledger.wire import EVENTS, PROGRESS, SEEN
 from processors.batches import OutRecord
 from processors.chunk import Chunk, FetchedRecord, Headers
 from processors.effects import Attributes, Effects
-from processors.tables import ChunkTable
 from processors.topology import LedgerApp
 
 log = structlog.get_logger(__name__)
@@ -44,15 +43,14 @@ _type_of: Final = attrgetter("type")
 
 def add_agent(app: LedgerApp) -> None:
     """Declare the agent."""
-    seen = app.chunk_tables["seen"]
     counts: Counter[str] = Counter()
     names, forget_after_ms = app.settings.field_names, app.settings.forget_after_ms
 
     def fold(chunk: Chunk, effects: Effects) -> None:
-        stored = seen.read_chunk(chunk.partition, {PROGRESS_KEY, *chunk.keys})
+        stored = effects.read({PROGRESS_KEY, *chunk.keys})
         held = stored.pop(PROGRESS_KEY, None)
         progress = PROGRESS.decode(held) if held else START
-        forgotten, progress = sweep(seen, chunk, progress, forget_after_ms)
+        forgotten, progress = sweep(effects.scan, len(chunk.records), progress, forget_after_ms)
         known = {key: SEEN.decode(value) for key, value in stored.items()}
         result = deduplicate(chunk.records, known, names, progress, forget_after_ms)
         passed_on = {record.offset: record.passed_on for record in chunk.traced}
@@ -86,7 +84,7 @@ def add_agent(app: LedgerApp) -> None:
         for item in rejected:
             _warn(item)
 
-    app.add_hop("dedupe", app.names.webhooks, "seen", fold)
+    app.add_hop("dedupe", "seen", fold)
 
     async def tell_counts() -> None:
         """Log what became of the records: a line for each chunk would be a hundred a second."""
@@ -100,17 +98,22 @@ def add_agent(app: LedgerApp) -> None:
 
 
 def sweep(
-    seen: ChunkTable, chunk: Chunk, progress: Progress, forget_after_ms: int
+    scan: Callable[[bytes, int], dict[bytes, bytes]],
+    records: int,
+    progress: Progress,
+    forget_after_ms: int,
 ) -> tuple[list[bytes], Progress]:
-    """Search some of the table for what is forgotten; return that, and how far it is searched now.
+    """Search some rows of the table ``seen`` for ids that are forgotten.
 
-    By the progress of *before* the chunk: so it is forgotten for all of the chunk, and for what a
-    worker judges again that has only a part of what is written here.
+    ``scan`` returns the next rows after a key; ``records`` is the number of records in the chunk.
+    Return the forgotten ids, and the progress with how far the table is searched now. What is
+    forgotten is decided by the progress *before* the chunk: so an id is forgotten for the whole
+    chunk, and also for a worker that judges the chunk again with only a part of its rows written.
     """
     if not progress.searches(forget_after_ms):
         return [], progress
-    limit = max(_LEAST_SEARCHED, _SEARCHED_PER_RECORD * len(chunk.records))
-    found = seen.scan(chunk.partition, progress.swept_to, limit)
+    limit = max(_LEAST_SEARCHED, _SEARCHED_PER_RECORD * records)
+    found = scan(progress.swept_to, limit)
     remembered = {key: SEEN.decode(value) for key, value in found.items()}
     at_end = len(found) < limit
     searched = replace(

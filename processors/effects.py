@@ -16,20 +16,29 @@ that the processor's caches have given up by then.
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiokafka.structs import TopicPartition
 
 from processors.batches import BatchProducer, OutRecord, PartitionBatches, by_key, send
 from processors.chunk import Chunk, FetchedRecord
 from processors.lanes import Work
-from processors.tables import ChunkTable, ChunkTooLargeError, Rows
+from processors.tables import ChunkTable, Rows
 from processors.writers import Writer, Writers
 
 if TYPE_CHECKING:
     from processors.spans import Spans
 
 Attributes = Mapping[str, str | int]
+
+# A row is 256 KiB at most, and a chunk may be about thousands of them: decoded, they take some ten
+# times their bytes. So a chunk of many long rows is folded in parts.
+_READ_AT_A_TIME: Final = 64
+_MOST_READ_BYTES: Final = 16 * 1024 * 1024
+
+
+class ChunkTooLargeError(Exception):
+    """The rows that a chunk is about are too many bytes to be held at once."""
 
 
 class Effects:
@@ -45,22 +54,48 @@ class Effects:
         self._outputs: dict[TopicPartition, PartitionBatches] = {}
         self._changelog = PartitionBatches(producer.create_batch)
         self._rows = Rows()
+        # What the table holds under the keys that were read.
+        self._before: dict[bytes, bytes | None] = {}
         self._then: list[Callable[[], None]] = []
         self.traced: list[tuple[FetchedRecord, Attributes]] = []
+
+    def read(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Return the values of those keys that the table holds in the chunk's partition.
+
+        ``ChunkTooLargeError`` if they are more than a worker has memory for, and of many keys.
+        """
+        wanted = list(set(keys))
+        found: dict[bytes, bytes] = {}
+        size = 0
+        for start in range(0, len(wanted), _READ_AT_A_TIME):
+            if size > _MOST_READ_BYTES:
+                raise ChunkTooLargeError(f"{self._chunk!r} is about rows of over {size} bytes")
+            some = wanted[start : start + _READ_AT_A_TIME]
+            held = self._table.read_chunk(self._chunk.partition, some)
+            found |= held
+            size += sum(map(len, held.values()))
+        self._before.update(dict.fromkeys(wanted) | found)
+        return found
+
+    def scan(self, after: bytes, limit: int) -> dict[bytes, bytes]:
+        """Return the rows of the table with the next keys after a key, in their order."""
+        found = self._table.scan(self._chunk.partition, after, limit)
+        self._before.update(found)
+        return found
 
     def publish(self, topic: str, records: Iterable[OutRecord]) -> None:
         """Add records to a topic, each to the partition of its key."""
         by_key(self._outputs, self._producer, topic, records, self._partitions)
 
     def keep(self, values: Iterable[tuple[bytes, bytes | None]]) -> None:
-        """Add new values of the table; a key whose value is ``None`` is deleted.
-
-        In the changelog everything has its place in their order; end it with a value: a tombstone
-        is taken away some day.
-        """
+        """Add new values of the table; a key whose value is ``None`` is deleted."""
+        unread = object()
         for key, value in values:
             self._changelog.append(OutRecord(key, value))
-            self._rows.put(key, value)
+            before: Any = self._before.get(key, unread)
+            if before is unread:
+                before = self._table.read(self._chunk.partition, key)
+            self._rows.put(key, value, before)
 
     def trace(self, traced: Iterable[tuple[FetchedRecord, Attributes]]) -> None:
         """Add the attributes of each traced record's span: what became of it.
@@ -87,11 +122,10 @@ class Effects:
     async def _write_table(self) -> None:
         self._chunk.ensure_ours()
         changelog = TopicPartition(self._table.changelog_name, self._chunk.partition)
-        offsets = await send(self._producer, {changelog: self._changelog})
-        # Given back meanwhile: the next owner's records may stand between ours and the last that
-        # are here, and would be passed over with this offset.
+        written = await send(self._producer, {changelog: self._changelog})
+        # If the partition was given back meanwhile, the next owner's records may stand before ours.
         self._chunk.ensure_ours()
-        self._table.write(self._chunk.partition, self._rows, offsets[changelog])
+        self._table.write(self._chunk.partition, self._rows, written[changelog])
 
 
 Fold = Callable[[Chunk, Effects], None]

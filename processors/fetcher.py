@@ -1,10 +1,12 @@
-"""The thread that fetches: Faust's, with records of our own kind.
+"""Fetching: aiokafka's records, made as our own light kind, and Faust's thread that fetches them.
 
-In: partitions that have room. Out: what aiokafka has fetched of them. Never: aiokafka's own record,
-which takes ten times as long to make; nor a wait on idle partitions that holds up busy ones.
+Input: an aiokafka consumer, and the partitions that have room. Output: the fetched records. They
+are never made as aiokafka's own kind, which takes ten times as long, and a wait for idle partitions
+never holds up busy ones.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, cast
 
 from aiokafka import AIOKafkaConsumer
@@ -16,12 +18,16 @@ from faust.types import TP
 from processors.chunk import FetchedRecord
 from runtime.traces import TRACEPARENT
 
-# Faust fixes this at 1500: a fetch that waits on idle partitions would hold up busy ones as long.
+# Faust fixes the wait at 1500 ms: a fetch that waits for idle partitions would hold up busy ones.
 _FETCH_MAX_WAIT_MS: Final = 50
 
 
+Fetched = Mapping[TopicPartition, list[FetchedRecord]]
+Make = Callable[[TopicPartition, Any], FetchedRecord]
+
+
 class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """Runs the consumer in a loop of its own."""
+    """Runs the group's consumer in a loop of its own."""
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -35,46 +41,72 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         active_partitions: set[TP],
         timeout: float | None = None,  # noqa: ASYNC109 - Faust's signature
         max_records: int | None = None,
-    ) -> dict[TopicPartition, list[FetchedRecord]]:
-        """Return what was fetched, as our own kind of record; wait for it as aiokafka does.
+    ) -> Fetched:
+        """Return the next records of the given partitions, as our own kind of record."""
+        fetch = super()._fetch_records
 
-        aiokafka makes its records only when they are asked for. It is asked without a wait each
-        time, so that whatever has come meanwhile is told first how to make them.
+        async def fetch_now() -> Any:
+            return await fetch(consumer, active_partitions, 0, max_records)
+
+        make = record_of if cast("Any", self.app).spans is None else _traced_record
+        return await fetch_light(consumer, fetch_now, timeout or 0, make)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Keep aiokafka from fetching changelogs, which ``processors.recovery`` reads by itself.
+
+        The group's assignment names them so that Faust can share the tables out.
         """
-        loop = asyncio.get_running_loop()
-        until = loop.time() + (timeout or 0)
-        fetcher = consumer._fetcher  # noqa: SLF001
-        make = _record if cast("Any", self.app).spans is None else _traced_record
-        while True:
-            for result in fetcher._records.values():  # noqa: SLF001
-                if isinstance(result, FetchResult) and result.has_more():
-                    result._partition_records._consumer_record = make  # noqa: SLF001
-            fetched = await super()._fetch_records(consumer, active_partitions, 0, max_records)
-            remaining_s = until - loop.time()
-            if fetched or remaining_s <= 0:
-                return cast("dict[TopicPartition, list[FetchedRecord]]", fetched)
-            waiter = fetcher._create_fetch_waiter()  # noqa: SLF001
-            await asyncio.wait([waiter], timeout=remaining_s)
-            if not waiter.done():
-                waiter.cancel()
-                return {}
-            # Raises what the group's coordinator found, such as a lack of rights.
-            waiter.result()
+        changelogs = self.app.tables.changelog_topics
+        paused = (TopicPartition(*tp) for tp in assigned if tp.topic in changelogs)
+        self._ensure_consumer().pause(*paused)
+        await super().on_partitions_assigned(assigned, generation_id)
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Look whether a partition stands still; one that has no position yet can't.
+        """Check whether a partition stands still, unless it has no position yet.
 
-        It has none while the client finds it anew, as after a log lost what it held. Faust would
-        crash on that, and the worker end before it can say what happened.
+        A partition has no position while the client looks for it, as after a log lost its records.
+        Faust would crash then, and the worker would end before it can name the cause. A changelog
+        is not fetched by this client at all.
         """
         assignment = self._ensure_consumer()._fetcher._subscriptions.subscription.assignment  # noqa: SLF001
         state = assignment and assignment.state_value(TopicPartition(tp.topic, tp.partition))
-        if state and state.has_valid_position:
+        if state and state.has_valid_position and not state.paused:
             super().verify_event_path(now, tp)
 
 
-def _record(tp: TopicPartition, record: Any) -> FetchedRecord:
-    """Make a record of what aiokafka read; called for each, so by position."""
+async def fetch_light(
+    consumer: AIOKafkaConsumer,
+    fetch_now: Callable[[], Awaitable[Fetched]],
+    wait_s: float,
+    make: Make,
+) -> Fetched:
+    """Return what ``fetch_now`` returns, each record made by ``make``; wait for it for ``wait_s``.
+
+    aiokafka makes its records when they are asked for. So ``fetch_now`` never waits: before each
+    call the batches that have arrived are told how to make their records.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + wait_s
+    fetcher = consumer._fetcher  # noqa: SLF001
+    while True:
+        for result in fetcher._records.values():  # noqa: SLF001
+            if isinstance(result, FetchResult) and result.has_more():
+                result._partition_records._consumer_record = make  # noqa: SLF001
+        fetched = await fetch_now()
+        remaining_s = until - loop.time()
+        if fetched or remaining_s <= 0:
+            return fetched
+        waiter = fetcher._create_fetch_waiter()  # noqa: SLF001
+        await asyncio.wait([waiter], timeout=remaining_s)
+        if not waiter.done():
+            waiter.cancel()
+            return {}
+        # Raises what the group's coordinator found, such as a lack of rights.
+        waiter.result()
+
+
+def record_of(tp: TopicPartition, record: Any) -> FetchedRecord:
+    """Make a record from aiokafka's parsed one; called for each record, hence by position."""
     return FetchedRecord(record.key, record.value, tp.partition, record.offset, record.timestamp)
 
 
@@ -84,4 +116,4 @@ def _traced_record(tp: TopicPartition, record: Any) -> FetchedRecord:
         if name == TRACEPARENT:
             place = (tp.partition, record.offset, record.timestamp)
             return FetchedRecord(record.key, record.value, *place, value)
-    return _record(tp, record)
+    return record_of(tp, record)

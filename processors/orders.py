@@ -27,7 +27,7 @@ def add_agent(app: LedgerApp) -> None:
 
     def fold(chunk: Chunk, effects: Effects) -> None:
         snapshots = [SNAPSHOTS.decode(record.value or b"") for record in chunk.records]
-        stored = orders.read_chunk(chunk.partition, chunk.keys)
+        stored = effects.read(chunk.keys)
         known = {key.decode(): ORDERS.decode(value) for key, value in stored.items()}
         rows = PartitionRows(orders, chunk.partition)
         folded = FoldedOrders(snapshots, chunk.records, known, rows)
@@ -41,7 +41,7 @@ def add_agent(app: LedgerApp) -> None:
         effects.then(partial(app.anomalies.changed, chunk.partition, changes_of(changed, known)))
         effects.trace(_attributes(chunk, snapshots, folded, known))
 
-    app.add_hop("orders", app.names.payments, "orders", fold)
+    app.add_hop("orders", "orders", fold)
 
 
 def _attributes(

@@ -27,11 +27,10 @@ log = structlog.get_logger(__name__)
 
 def add_agent(app: LedgerApp) -> None:
     """Declare the agent."""
-    payments = app.chunk_tables["payments"]
 
     def fold(chunk: Chunk, effects: Effects) -> None:
         events = [EVENTS.decode(record.value or b"") for record in chunk.records]
-        stored = payments.read_chunk(chunk.partition, chunk.keys)
+        stored = effects.read(chunk.keys)
         known = {key.decode(): PAYMENTS.decode(value) for key, value in stored.items()}
         folded = fold_payments(events, known)
         # Of several records of a payment, what follows from them names the last one's trace.
@@ -69,7 +68,7 @@ def add_agent(app: LedgerApp) -> None:
         effects.then(partial(_tell, app.metrics, folded.reused, folded.aside))
         effects.trace(_attributes(chunk, events, folded))
 
-    app.add_hop("payments", app.names.events, "payments", fold)
+    app.add_hop("payments", "payments", fold)
 
 
 def _attributes(

@@ -83,8 +83,7 @@ class Readings:
                 seconds.labels(*labels).set(max(age_s, 0.0))
 
     def _recovery(self) -> int:
-        remaining = cast("Any", self._app.tables).recovery.active_remaining()
-        return sum(max(number, 0) for number in remaining.values())
+        return int(cast("Any", self._app.tables).recovery.remaining())
 
     def _partitions(self) -> dict[str, int]:
         changelog = self._app.chunk_tables["seen"].changelog_name

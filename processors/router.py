@@ -1,9 +1,13 @@
 """Routes a request to the worker that has the key's partition.
 
-Faust's own router re-reads the answer as text and drops its headers; this one passes status, body,
-type and caching headers on as they are, and answers 503 when that worker can't be reached.
+Faust's own router re-reads the answer as text and drops its headers; this one returns status, body,
+type and caching headers as they are, and answers 503 when the other worker can't be reached.
+
+The other worker receives the headers that the views read and no others: after a ``Content-Length``
+without its body, it would read the next request on the same connection as that body.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import aiohttp
@@ -18,11 +22,12 @@ from runtime.partitions import partition_for
 from runtime.problems import MEDIA_TYPE, Problem
 
 ANSWER_WITHIN_S: Final = 5.0
-"""By it a worker that stands still is missed, in seconds."""
+"""A worker that takes longer to answer counts as unreachable."""
 
-# Set on a request that a worker passes on: nobody passes it on once more.
+# The header of a request that was passed on once already, and is not passed on again.
 _FORWARDED: Final = "Ledger-Forwarded"
-_PASSED_ON: Final = (
+_ASKED_WITH: Final = ("Authorization", "If-None-Match")
+_ANSWERED_WITH: Final = (
     "Content-Type",
     "Content-Disposition",
     "ETag",
@@ -35,10 +40,12 @@ _PASSED_ON: Final = (
 def worker_client() -> aiohttp.ClientSession:
     """Return the client for other workers; plug with the Faust setting ``HttpClient``.
 
-    Whoever waits for an event there holds a connection: aiohttp's own bound of 100 would keep all
-    other requests from that worker.
+    A request that waits for an event holds a connection: aiohttp's own bound of 100 would keep all
+    other requests from that worker. Workers never compress an answer, so none is unpacked: a few
+    bytes from a server that poses as a worker could unpack to gigabytes.
     """
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+    connector = aiohttp.TCPConnector(limit=0)
+    return aiohttp.ClientSession(connector=connector, auto_decompress=False)
 
 
 class Router(FaustRouter):
@@ -76,22 +83,23 @@ class Router(FaustRouter):
         return URL(assignor._tps_url[TP(self._get_table_topic(table), partition)])  # noqa: SLF001
 
     async def _forward(self, destination: URL, request: Any, within_s: float) -> Response:
-        url = request.url.with_scheme(destination.scheme)
-        url = url.with_host(destination.host).with_port(destination.port)
+        path = request.rel_url.raw_path_qs
         async with self.app.http_client.request(
             request.method,
-            url,
-            headers={
-                **{name: value for name, value in request.headers.items() if name != "Host"},
-                _FORWARDED: "1",
-            },
+            URL(f"{destination.origin()}{path}", encoded=True),
+            headers=_only(_ASKED_WITH, request.headers) | {_FORWARDED: "1"},
             timeout=aiohttp.ClientTimeout(total=within_s),
             allow_redirects=False,
         ) as answer:
-            headers = {name: answer.headers[name] for name in _PASSED_ON if name in answer.headers}
             return aiohttp.web.Response(  # type: ignore[return-value]
-                body=await answer.read(), status=answer.status, headers=headers
+                body=await answer.read(),
+                status=answer.status,
+                headers=_only(_ANSWERED_WITH, answer.headers),
             )
+
+
+def _only(names: Iterable[str], headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: headers[name] for name in names if name in headers}
 
 
 def _unavailable(detail: str) -> Response:

@@ -1,12 +1,12 @@
 """The worker's settings."""
 
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final
 
 from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm
 from ledger.topics import TABLES
 from ledger.truth import Trust
+from runtime.access import require_token
 from runtime.addresses import LOOPBACK, ApiToken, WebBind, WebPort
 from runtime.logs import LogFormat, LogLevel
 from runtime.rules import RuleSettings
@@ -54,7 +54,8 @@ class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
         """Refuse views for a network without a token, and less memory than the tables take."""
         super().check()
         check_traces(self.traces)
-        self.check_web_bind(self.web_bind)
+        require_token("LEDGER_WEB_BIND", self.web_bind, self.api_token)
+        require_token("LEDGER_WEB_HOST", self.web_host, self.api_token)
         databases = len(TABLES) * self.partitions
         if self.table_memory_mb < _LEAST_MIB_A_DATABASE * databases:
             raise SettingsError(
@@ -67,18 +68,3 @@ class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
     def trust(self) -> Trust | None:
         """Whose signatures are good; ``None`` where no secret is set."""
         return trust_of(self) if self.webhook_secrets or self.old_webhook_secrets else None
-
-    def check_web_bind(self, address: str) -> None:
-        """Refuse an address beyond loopback where no token is set."""
-        if self.api_token is None and not _is_loopback(address):
-            raise SettingsError(
-                f"LEDGER_WEB_BIND={address} is reachable from other machines: set "
-                "LEDGER_API_TOKEN, or leave the views on 127.0.0.1"
-            )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

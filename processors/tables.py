@@ -1,40 +1,80 @@
-"""Tables that are read and written a chunk at a time.
+"""Tables that are read and written a chunk at a time, and that check what they are asked to apply.
 
-In: keys; rows to write, and the offset of the changelog that they came with. Out: values, as bytes.
-Rows and offset are one write of RocksDB's: all of it is there after a crash, or none. Who writes a
-table's changelog, and when, is told in ``processors.effects``.
+A table's changelog is its write-ahead log: the broker acknowledges the records first, then one
+RocksDB write holds the rows, the changelog offset up to which they reach, and the digest of all
+rows. So a table never lacks a record below its own offset, whatever the caller does:
+
+- What a worker folds is written only where the changelog records begin at the table's own end.
+- What is read from the changelog is applied only if it is this table's, is fetched from an offset
+  that is not beyond the table's end, and is not of a partition that is being folded. Records below
+  the table's end are passed over.
+
+Everything else raises ``ChangelogMismatchError``, which ends the worker. Who writes a changelog,
+and when, is told in ``processors.effects``; who reads it, in ``processors.recovery``.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import shutil
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from itertools import islice, takewhile
+from pathlib import Path
 from typing import Any, Final, cast
 
 import faust
+import msgspec
 import rocksdb
 from faust.stores.rocksdb import Store
-from faust.types import TP, EventT
+from faust.types import TP
 
-from processors.chunk import Chunk
+from ledger.digest import Digest, RunningDigest, row_hash
+from processors.batches import Written
+from processors.chunk import FetchedRecord
 from processors.watchers import Watchers
 
 _MIB: Final = 1024 * 1024
-# Where a database keeps up to where its changelog is in it. Faust's own key for it is text, and so
-# may be an id from outside; this is none.
-OFFSET_KEY: Final = b"\xff"
-# Of a database: its files, and what is not in one yet.
+# Keys of a database that are no rows. Faust uses a text key for the offset, which an id from
+# outside could equal; no UTF-8 text starts with this byte, and no other key sorts after it.
+RESERVED: Final = b"\xff"
+OFFSET_KEY: Final = RESERVED
+DIGEST_KEY: Final = RESERVED + b"digest"
+CLAIM_KEY: Final = RESERVED + b"claim"
+"""The key of the changelog record by which a worker takes a partition over; see ``recovery``."""
+
+# The files of a database, and the write buffers that are not in a file yet.
 _SIZES: Final = ("live-sst-files-size", "cur-size-all-mem-tables")
-# Each database has two of them, and as much again as cache.
+# Each database has two write buffers, and as much again as cache.
 _WRITE_BUFFER_SHARE: Final = 4
+# Rows that are read for a digest before anything else has its turn: about a millisecond.
+_READ_AT_ONCE: Final = 1000
+_REMEDY: Final = (
+    "the worker ends; start it again, and it reads the changelog from where the table stands"
+)
 
 
-# A row is 256 KiB at most, and a chunk may be of thousands of them: decoded, they take some ten
-# times their bytes. So a chunk of many long rows is folded in parts.
-_READ_AT_A_TIME: Final = 64
-_MOST_READ_BYTES: Final = 16 * _MIB
+class ChangelogMismatchError(Exception):
+    """A table was asked to apply what does not follow on what it holds; the text says both."""
 
 
-class ChunkTooLargeError(Exception):
-    """The rows that a chunk is about are too many bytes to be held at once."""
+class ChangelogChunk(msgspec.Struct, frozen=True, gc=False):
+    """Records of one changelog partition, fetched from offset ``begin`` up to before ``end``.
+
+    Compaction leaves gaps, so that the first record may lie after ``begin``, and the last before
+    ``end - 1``: between the two offsets there are no other records.
+    """
+
+    tp: TP
+    begin: int
+    end: int
+    records: list[FetchedRecord]
+
+    def __repr__(self) -> str:
+        return f"{self.tp.topic}[{self.tp.partition}] {self.begin} to {self.end}"
+
+
+class _Held(msgspec.Struct):
+    """What a partition's database holds: its changelog below ``end``, as rows with a digest."""
+
+    end: int
+    digest: Digest
 
 
 class ChunkTable(faust.Table[bytes, bytes]):
@@ -44,27 +84,19 @@ class ChunkTable(faust.Table[bytes, bytes]):
         super().__init__(*args, **options)
         self.watchers = Watchers()
         self._when_taken_over: list[Callable[[int], None]] = []
+        self._held: dict[int, _Held] = {}
+        # The partitions that this worker folds, whose rows are the newest.
+        self._folded: set[int] = set()
 
     def when_taken_over(self, function: Callable[[int], None]) -> None:
         """Call a function with each partition that takes over what other workers wrote."""
         self._when_taken_over.append(function)
 
     def read_chunk(self, partition: int, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        """Return the values of those keys that the partition holds.
-
-        ``ChunkTooLargeError`` if they are more than a worker has memory for, and of several keys.
-        """
-        wanted = list(set(keys) - {OFFSET_KEY})
-        database, found, size = self._db(partition), dict[bytes, bytes](), 0
-        for start in range(0, len(wanted), _READ_AT_A_TIME):
-            if size > _MOST_READ_BYTES:
-                raise ChunkTooLargeError(f"{size} bytes of {self.name}[{partition}]")
-            some = wanted[start : start + _READ_AT_A_TIME]
-            values = database.multi_get(some, as_dict=False)
-            held = {k: value for k, value in zip(some, values, strict=True) if value is not None}
-            found |= held
-            size += sum(map(len, held.values()))
-        return found
+        """Return the values of those keys that the partition holds."""
+        wanted = [key for key in set(keys) if not key.startswith(RESERVED)]
+        found = self._db(partition).multi_get(wanted, as_dict=False)
+        return {key: value for key, value in zip(wanted, found, strict=True) if value is not None}
 
     def read(self, partition: int, key: bytes) -> bytes | None:
         """Return one key's value; ``None`` if the partition does not hold it."""
@@ -72,17 +104,12 @@ class ChunkTable(faust.Table[bytes, bytes]):
         return value
 
     def scan(self, partition: int, after: bytes, limit: int) -> dict[bytes, bytes]:
-        """Return what the partition holds under the next keys after one, in their order."""
-        items = self._db(partition).iteritems()
-        items.seek(after)
-        others = {after, OFFSET_KEY}
-        return dict(islice((item for item in items if item[0] not in others), limit))
+        """Return the rows with the next keys after a key, in their order."""
+        return dict(islice((row for row in self._rows(partition, after) if row[0] != after), limit))
 
     def rows_now(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
         """Return all rows that the partition holds at this moment, whatever is written later."""
-        items = self._db(partition).iteritems()
-        items.seek_to_first()
-        return (item for item in items if item[0] != OFFSET_KEY)
+        return self._rows(partition)
 
     def keys_between(
         self, partition: int, start: bytes, end: bytes, *, backwards: bool = False
@@ -95,46 +122,143 @@ class ChunkTable(faust.Table[bytes, bytes]):
         keys.seek(start)
         return takewhile(end.__gt__, keys)
 
+    def snapshot(self, partition: int) -> tuple[int, Digest, Iterator[tuple[bytes, bytes]]]:
+        """Return the partition's end, its digest, and its rows at this moment.
+
+        The rows stay as they are, whatever is written later.
+        """
+        held = self._held[partition]
+        return held.end, held.digest, self._rows(partition)
+
     def is_active(self, partition: int) -> bool:
         """Return whether this worker folds the partition, so that its state here is the newest."""
         tp = TP(self.changelog_name, partition)
         return bool(self.app.assignor.is_active(tp))
 
     def sizes(self) -> tuple[int, int]:
-        """Return how many keys RocksDB takes its open partitions to hold, and in how many bytes."""
+        """Return how many rows the open partitions hold, and the bytes that they take."""
         dbs = list(cast("Store", self.data)._dbs.values())  # noqa: SLF001 - opens no other one
-        keys = sum(_property(db, "estimate-num-keys") for db in dbs)
-        return keys, sum(_property(db, each) for db in dbs for each in _SIZES)
+        rows = sum(held.digest.rows for held in self._held.values())
+        return rows, sum(_property(db, each) for db in dbs for each in _SIZES)
 
     @property
     def changelog_name(self) -> str:
         """The topic that holds what the table holds."""
         return str(self.changelog_topic.get_topic_name())
 
-    def write(self, partition: int, rows: "Rows", offset: int) -> None:
-        """Write rows, and up to where the changelog is in them, at once."""
-        rows.put(OFFSET_KEY, str(offset).encode())
-        self._db(partition).write(rows.batch)
+    @property
+    def held(self) -> Mapping[int, tuple[int, Digest]]:
+        """The end and the digest of each partition that is open here, active or standby."""
+        return {number: (held.end, held.digest) for number, held in self._held.items()}
 
-    def apply_changelog_batch(self, batch: Iterable[EventT[Any]]) -> None:
-        """Take chunks of the changelog over, in recovery and as a standby: a key's last one holds.
+    def end(self, partition: int) -> int:
+        """Return the changelog offset below which the partition holds everything."""
+        return self._held[partition].end
 
-        An error ends the worker; Faust would log a warning, and go on with a hole in the table.
+    def open(self, partition: int) -> bool:
+        """Find out what a partition holds, before it is read or written.
+
+        Return ``False`` where its digest is not known, as in a database that an earlier version of
+        this program wrote: then ``measure`` it.
         """
-        try:
-            for event in batch:
-                chunk = cast("Chunk", event.value)
-                rows = Rows((cast("bytes", each.key), each.value) for each in chunk.records)
-                self.write(chunk.partition, rows, chunk.next_offset - 1)
-                for function in self._when_taken_over:
-                    function(chunk.partition)
-        except Exception as error:
-            app = cast("Any", self.app)
-            app.add_future(app.crash(error))
-            raise
+        if partition not in self._held:
+            db = self._db(partition)
+            offset = db.get(OFFSET_KEY)
+            end = 0 if offset is None else int(offset) + 1
+            digest = stored_digest(db.get(DIGEST_KEY), end) if end else Digest()
+            if digest is None:
+                return False
+            self._held[partition] = _Held(end, digest)
+        return True
+
+    async def measure(self, partition: int, pause: Callable[[], Awaitable[None]]) -> None:
+        """Open a partition whose digest is not known: read all rows, pausing now and then."""
+        end = int(self._db(partition).get(OFFSET_KEY)) + 1
+        self._held[partition] = _Held(end, await digest_slowly(self._rows(partition), pause))
+
+    def fold(self, partition: int) -> None:
+        """Note that the partition is folded here from now on: its changelog is only written."""
+        self._folded.add(partition)
+
+    def fold_none(self) -> None:
+        """Note that no partition is folded here, as after a rebalance."""
+        self._folded.clear()
+
+    def write(self, partition: int, rows: "Rows", written: Written) -> None:
+        """Write the rows of a folded chunk, whose changelog records were ``written``."""
+        held = self._held[partition]
+        if partition not in self._folded:
+            raise ChangelogMismatchError(
+                f"{self.changelog_name}[{partition}] is not folded by this worker: {_REMEDY}"
+            )
+        if not written.is_contiguous or written.first != held.end:
+            raise ChangelogMismatchError(
+                f"{written.count} records were written to {self.changelog_name}[{partition}] as "
+                f"offsets {written.first} to {written.last}, and the table ends at {held.end}: "
+                f"another program writes there; {_REMEDY}"
+            )
+        self._put(partition, held, rows, written.last + 1)
+
+    def apply(self, chunk: ChangelogChunk) -> None:
+        """Take records of the changelog over, in recovery or as a standby."""
+        partition = chunk.tp.partition
+        held = self._held[partition]
+        if chunk.tp.topic != self.changelog_name:
+            raise ChangelogMismatchError(f"{chunk!r} is not of {self.changelog_name}: {_REMEDY}")
+        if partition in self._folded:
+            raise ChangelogMismatchError(f"{chunk!r} is of a partition that is folded: {_REMEDY}")
+        if chunk.begin > held.end:
+            raise ChangelogMismatchError(
+                f"{chunk!r} was fetched from beyond the table's end, {held.end}: {_REMEDY}"
+            )
+        if chunk.end <= held.end:
+            return
+        # Of several records of a key the last one holds.
+        new = {record.key: record.value for record in chunk.records if record.offset >= held.end}
+        before = self.read_chunk(partition, cast("Iterable[bytes]", new))
+        rows = Rows()
+        for key, value in cast("dict[bytes, bytes | None]", new).items():
+            if not key.startswith(RESERVED):
+                rows.put(key, value, before.get(key))
+        self._put(partition, held, rows, chunk.end)
+        for function in self._when_taken_over:
+            function(partition)
+
+    def drop(self, partition: int) -> Path:
+        """Delete a partition's files, so that the next start restores it from its changelog.
+
+        The worker must end right after: the open database goes on without its files.
+        """
+        folder = Path(str(cast("Store", self.data).partition_path(partition)))
+        shutil.rmtree(folder)
+        return folder
+
+    async def on_rebalance(
+        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
+    ) -> None:
+        """Forget what closed databases held: another worker may write the same changelog."""
+        self.fold_none()
+        await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
+        for tp in revoked:
+            if tp.topic == self.changelog_name:
+                self._held.pop(tp.partition, None)
+
+    def _put(self, partition: int, held: _Held, rows: "Rows", end: int) -> None:
+        """Write rows, the new end and the digest, all or none."""
+        digest = rows.digest_after(held.digest)
+        rows.batch.put(OFFSET_KEY, b"%d" % (end - 1))
+        rows.batch.put(DIGEST_KEY, _encode_digest(end, digest))
+        self._db(partition).write(rows.batch)
+        held.end, held.digest = end, digest
+
+    def _rows(self, partition: int, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Return the rows from a key on, as they are now."""
+        items = self._db(partition).iteritems()
+        items.seek(start)
+        return takewhile(lambda row: row[0] < RESERVED, items)
 
     def _new_changelog_topic(self, **_kwargs: Any) -> Any:
-        """Declare the changelog as a topic that is read in chunks, as those of the agents are."""
+        """Declare the changelog as a topic like those of the agents: its keys are bytes."""
         return cast("Any", self.app).chunked(self._changelog_topic_name())
 
     def _new_store(self) -> Any:
@@ -147,29 +271,62 @@ class ChunkTable(faust.Table[bytes, bytes]):
         return store._db_for_partition(partition)  # noqa: SLF001
 
 
+async def digest_slowly(
+    rows: Iterator[tuple[bytes, bytes]], pause: Callable[[], Awaitable[None]]
+) -> Digest:
+    """Return the digest of rows; ``pause`` is awaited after each thousand of them."""
+    digest = Digest()
+    while hashes := [row_hash(key, value) for key, value in islice(rows, _READ_AT_ONCE)]:
+        digest = digest.changed(sum(hashes), len(hashes))
+        await pause()
+    return digest
+
+
 def _property(db: Any, name: str) -> int:
     return int(db.get_property(f"rocksdb.{name}".encode()))
+
+
+def _encode_digest(end: int, digest: Digest) -> bytes:
+    return b"%d %d %d" % (end, digest.value, digest.rows)
+
+
+def stored_digest(stored: bytes | None, end: int) -> Digest | None:
+    """Decode what is stored as ``DIGEST_KEY``; ``None`` where it is not of this end.
+
+    An earlier version of this program writes rows and leaves the digest as it is.
+    """
+    if stored is None:
+        return None
+    at, value, rows = map(int, stored.split())
+    return Digest(value, rows) if at == end else None
 
 
 class Rows:
     """New values of a table, to be written at once, and all or none."""
 
-    __slots__ = ("batch",)
+    __slots__ = ("_change", "_values", "batch")
 
-    def __init__(self, values: Iterable[tuple[bytes, bytes | None]] = ()) -> None:
+    def __init__(self) -> None:
         self.batch: Any = rocksdb.WriteBatch()
-        for key, value in values:
-            self.put(key, value)
+        self._values: dict[bytes, bytes | None] = {}
+        self._change = RunningDigest()
 
     def __bool__(self) -> bool:
         return bool(self.batch.count())
 
-    def put(self, key: bytes, value: bytes | None) -> None:
-        """Set a key's value; ``None`` deletes it."""
+    def put(self, key: bytes, value: bytes | None, before: bytes | None) -> None:
+        """Set a key's value, where the table holds ``before``; ``None`` is no value."""
         if value is None:
             self.batch.delete(key)
         else:
             self.batch.put(key, value)
+        # An earlier value for the key in this batch is what the table will hold by then.
+        self._change.replace(key, self._values.get(key, before), value)
+        self._values[key] = value
+
+    def digest_after(self, digest: Digest) -> Digest:
+        """Return the digest of a table once these rows are written to it."""
+        return digest.changed(self._change.value, self._change.rows)
 
 
 def write_buffers_bytes(memory_mb: int) -> int:

@@ -21,14 +21,18 @@ from processors.identity import claim, member
 from processors.lanes import work_in_lanes
 from processors.metrics import WorkerMetrics, values
 from processors.recent import LastSeconds
+from processors.recovery import Tables
 from processors.rejections import Rejections
 from processors.router import Router, worker_client
+from processors.scrub import Scrubber
 from processors.settings import WorkerSettings
 from processors.sums import Posted, Sums
 from processors.tables import ChunkTable, rocksdb_options, write_buffers_bytes
 from processors.topic_reader import TopicReader
 from processors.transport import Transport
 from processors.writers import Writers
+from runtime.access import require_token
+from runtime.folders import private_folder
 from runtime.topics import ensure_topics
 
 if TYPE_CHECKING:
@@ -74,13 +78,19 @@ class LedgerApp(faust.App):
         self.anomalies = Sums(
             self, self.chunk_tables["orders"], settings.partitions, AnomalousOrders
         )
-        for each in (self.posted.keep, self.anomalies.keep, self._count_seconds):
+        self.scrubber = Scrubber(self, self.chunk_tables.values(), settings.data_dir)
+        for each in (
+            self.posted.keep,
+            self.anomalies.keep,
+            self.scrubber.keep,
+            self._count_seconds,
+        ):
             self.task(each)
 
     async def on_first_start(self) -> None:
         """Create or check the topics: where one is missing, Faust would idle for ever."""
         # `faust worker --web-bind` may have changed what the settings said.
-        self.settings.check_web_bind(self.conf.web_bind)
+        require_token("LEDGER_WEB_BIND", self.conf.web_bind, self.settings.api_token)
         # Static membership: who comes again under its name goes on at once, and does not wait for
         # the end of its own dead session.
         name, address = claim(self.settings.data_dir), str(self.conf.canonical_url)
@@ -136,8 +146,9 @@ class LedgerApp(faust.App):
         """Declare a topic whose events are chunks, and whose offsets the transport commits."""
         return self.topic(topic, key_type=bytes, value_serializer="chunk", acks=False)
 
-    def add_hop(self, name: str, topic: str, table: TableName, fold: Fold) -> None:
-        """Declare an agent that folds a topic's chunks into a table."""
+    def add_hop(self, name: str, table: TableName, fold: Fold) -> None:
+        """Declare an agent that folds the chunks of a table's source topic into the table."""
+        topic = self.names.source_of(table)
         self.hops[topic] = name
         folds = folding(self, name, self.chunk_tables[table], self.settings.partitions, fold)
         work = self.metrics.timed(name, folds)
@@ -155,10 +166,6 @@ class LedgerApp(faust.App):
             partitions=settings.partitions,
             key_type=bytes,
             value_type=bytes,
-            # In chunks: one is applied when the next one is there, or recovery ends. With 1, Faust
-            # would go on to read the changelogs of what this worker folds itself.
-            recovery_buffer_size=2,
-            standby_buffer_size=1,
             options=rocksdb_options(settings.table_memory_mb, len(TABLES) * settings.partitions),
         )
         self.tables.add(table)
@@ -172,7 +179,7 @@ def new_app(
     middlewares: list[Any],
 ) -> LedgerApp:
     """Return the app with its transport and tables, and no agents yet."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    tables = private_folder(settings.data_dir / "tables")
     require_room(settings.data_dir, write_buffers_bytes(settings.table_memory_mb))
     app = LedgerApp(
         settings.group_id,
@@ -192,7 +199,7 @@ def new_app(
         producer_max_request_size=MAX_RECORD_BYTES,
         producer_request_timeout=20.0,
         store="rocksdb://",
-        datadir=str(settings.data_dir / "tables"),
+        datadir=str(tables),
         table_standby_replicas=settings.standby_replicas,
         topic_partitions=settings.partitions,
         topic_replication_factor=settings.replication_factor,
@@ -203,6 +210,7 @@ def new_app(
         key_serializer="raw",
         value_serializer="raw",
         Router=Router,
+        TableManager=Tables,
         HttpClient=worker_client,
         Worker=worker_class,
         web_bind=settings.web_bind,

@@ -1,9 +1,9 @@
 """The chunked transport: Faust's Kafka transport, one Faust event for a chunk of one partition.
 
-In: what ``processors.fetcher`` got from Kafka. Out: ``Chunk`` values to agents, and of
-changelogs to the tables' recovery; offsets to Kafka.
-Never: a commit past a chunk that the agent has not declared done. The topics are declared with
-``acks=False``, so Faust's own acks move nothing (0.15.3 also acks what raised).
+Input: the records that ``processors.fetcher`` got from Kafka. Output: ``Chunk`` values to agents,
+and offsets to Kafka. An offset is never committed past a chunk that the agent has not declared
+done: the topics are declared with ``acks=False``, so that Faust's own acks move nothing (0.15.3
+also acks an event whose agent raised). Changelogs are not read here: see ``processors.recovery``.
 
 A plain Faust stream costs two tasks and a wait per message; here that cost is paid once per chunk.
 """
@@ -18,7 +18,6 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from processors.changelogs import ends_of_records
 from processors.chunk import Chunk, FetchedRecord
 from processors.fetcher import ConsumerThread
 from processors.membership import ask_group
@@ -26,8 +25,6 @@ from processors.offsets import ChunkOffsets
 
 # One chunk that is worked on and one that waits keep a partition busy; more only adds latency.
 _MAX_IN_FLIGHT: Final = 2
-# So many chunks of changelogs may wait for the tables: enough to keep them busy.
-_MAX_UNRESTORED: Final = 8
 # How soon a partition that was busy is asked for again, while others have nothing to deliver.
 _BUSY_POLL_S: Final = 0.02
 # How long the chunks at work may take to finish when partitions are taken away or the worker stops.
@@ -35,8 +32,6 @@ _FINISH_WITHIN_S: Final = 8.0
 # How soon the group is asked again if it does not answer, as while its broker restarts.
 _ASK_AGAIN_S: Final = 0.2
 _FOLD_ANEW: Final = "`plexy-ledger rebuild` folds the whole log of record anew"
-# Less than Faust waits for it.
-_ENDS_KNOWN_WITHIN_S: Final = 25.0
 
 
 class LostRecordsError(Exception):
@@ -83,9 +78,7 @@ class Consumer(driver.Consumer):
                 return
             if not fetched or not (active is None or tp in active):
                 continue
-            if self._is_changelog_tp(tp):
-                yield tp, _message(Chunk(self, tp, fetched))
-            elif chunk := await self._next_chunk(tp, fetched):
+            if chunk := await self._next_chunk(tp, fetched):
                 yield tp, _message(chunk)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109
@@ -102,8 +95,6 @@ class Consumer(driver.Consumer):
         return await super()._getmany(free, wait_s)
 
     def _has_room(self, tp: TP) -> bool:
-        if self._is_changelog_tp(tp):
-            return bool(cast("Any", self.app.tables).changelog_queue.qsize() < _MAX_UNRESTORED)
         return tp in self._next_offset and self.offsets.in_flight(tp) < _MAX_IN_FLIGHT
 
     async def _next_chunk(self, tp: TP, records: list[FetchedRecord]) -> Chunk | None:
@@ -156,27 +147,6 @@ class Consumer(driver.Consumer):
             return None
         end: int | None = self.highwater(tp)
         return None if end is None else max(end - folded, 0)
-
-    async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
-        """Return where each partition ends; a changelog behind its last record: see there."""
-        ends: Mapping[TP, int] = await super().highwaters(*partitions)
-        held = {tp: self._held(tp) for tp in partitions if self._is_changelog_tp(tp)}
-        unread = {tp: ends[tp] for tp in held if held[tp] < ends[tp]}
-        if not unread:
-            return ends
-        begins = await self.earliest_offsets(*unread)
-        # Faust would take silence for an answer, and go on without the changelogs.
-        async with asyncio.timeout(_ENDS_KNOWN_WITHIN_S):
-            found = await ends_of_records(cast("Any", self.app).settings, begins, unread)
-        return {**ends, **{tp: max(end, held[tp]) for tp, end in found.items()}}
-
-    def _held(self, changelog: TP) -> int:
-        """Return up to where a changelog is in its table here."""
-        for table in cast("Any", self.app).chunk_tables.values():
-            if table.changelog_topic.get_topic_name() == changelog.topic:
-                offset = table.persisted_offset(changelog)
-                return 0 if offset is None else int(offset) + 1
-        return 0
 
     async def perform_seek(self) -> None:
         """Start each partition at its committed offset, at the log's start where there is none."""

@@ -21,6 +21,7 @@ from processors import dedupe, orders, payments, views
 from processors.disk import causes, explain
 from processors.settings import WorkerSettings
 from processors.topology import LedgerApp, new_app
+from processors.views.unreadable import hide_unreadable_requests
 from runtime import logs
 
 # The chunks at work get 8 s of it.
@@ -93,6 +94,7 @@ def prepare_process() -> None:
     uvloop, in C, takes the work of sockets and callbacks: a tenth of the time for a chunk.
     """
     mode.loop.use("uvloop")
+    hide_unreadable_requests()
     gc.set_threshold(*_COLLECTED_EVERY)
     sys.setswitchinterval(_SWITCH_EVERY_S)
 

@@ -7,7 +7,7 @@ however late it arrives.
 Each partition that is read has an identity, a transactional id. Whoever is given the partition asks
 the broker for the identity's next epoch and writes under it, and from a log that has seen the new
 epoch the broker refuses the old one (``ProducerFenced``). Only the fencing is used: there are no
-transactions, and so no markers in the topics, which Faust's recovery would wait on for ever.
+transactions, and so no markers in the topics.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from aiokafka.structs import RecordMetadata, TopicPartition
 from faust.types import TP
 
 from processors.batches import ACKNOWLEDGED_WITHIN_S
-from processors.chunk import Chunk, RevokedError
+from processors.chunk import RevokedError, Tenure
 
 log = structlog.get_logger(__name__)
 
@@ -122,20 +122,20 @@ class Writers:
         self._writers: dict[TP, Writer] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def write(self, chunk: Chunk, work: Callable[[Writer], Awaitable[object]]) -> None:
-        """Write what follows from a chunk; ``RevokedError`` if its partition is another worker's.
+    async def write(self, tenure: Tenure, work: Callable[[Writer], Awaitable[object]]) -> None:
+        """Write what follows from a partition; ``RevokedError`` if it is another worker's.
 
         ``work`` is done again if somebody else took the epoch meanwhile and the group still holds
         the partition to be ours: a worker that stood still before its first write may do that when
         it goes on. It will not write, and we take the epoch back.
         """
         while True:
-            writer = await self._writer(chunk)
+            writer = await self._writer(tenure)
             try:
                 await work(writer)
             except ProducerFenced:
-                log.warning("fenced", chunk=repr(chunk))
-                self._forget(chunk.tp)
+                log.warning("fenced", partition=repr(tenure))
+                self._forget(tenure.tp)
             else:
                 return
 
@@ -150,25 +150,25 @@ class Writers:
         if self._closing:
             await asyncio.wait(self._closing)
 
-    async def _writer(self, chunk: Chunk) -> Writer:
-        chunk.ensure_ours()
-        held = self._writers.get(chunk.tp)
+    async def _writer(self, tenure: Tenure) -> Writer:
+        tenure.ensure_ours()
+        held = self._writers.get(tenure.tp)
         if held is not None and time.monotonic() - held.born_s < _RENEWED_AFTER_S:
             return held
-        self._forget(chunk.tp)
-        identity = f"{self._group}-{chunk.tp.topic}-{chunk.tp.partition}"
+        self._forget(tenure.tp)
+        identity = f"{self._group}-{tenure.tp.topic}-{tenure.tp.partition}"
         writer = Writer(self._app.kafka_client, identity)
         try:
             async with asyncio.timeout(ACKNOWLEDGED_WITHIN_S):
                 await writer.start()
                 # In this order. The group holds the partition to be ours after we have the epoch:
                 # so whoever is given it next asks for an epoch later, and gets a higher one.
-                await chunk.confirm_ours()
+                await tenure.confirm_ours()
         except BaseException:
             self._end(writer)
             raise
         # Not before: one that is given up while it starts would start all the same.
-        self._writers[chunk.tp] = writer
+        self._writers[tenure.tp] = writer
         return writer
 
     def _forget(self, tp: TP) -> None:

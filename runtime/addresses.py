@@ -5,7 +5,8 @@ In: the environment. Out: addresses, for the program that listens there and for 
 
 from typing import Annotated, Final
 
-from runtime.settings import Port, Secret, setting
+from runtime.access import Token
+from runtime.settings import Port, setting
 
 LOOPBACK: Final = "127.0.0.1"
 # Where `plexy-ledger run` serves ingress' metrics; `plexy-ledger status` looks there as well.
@@ -26,5 +27,9 @@ IngestMetricsPort = Annotated[
 WebBind = Annotated[str, setting("address that the web views listen on")]
 WebPort = Annotated[Port, setting("port of the web views")]
 ApiToken = Annotated[
-    Secret | None, setting("bearer token that the web views ask for; needed beyond loopback")
+    Token | None,
+    setting(
+        "bearer token of at least 16 characters that the web views and the audit ask for; needed "
+        "beyond loopback"
+    ),
 ]

@@ -19,7 +19,7 @@ DEFAULT_BOOTSTRAP: Final = "127.0.0.1:19092"
 committed.heed_errors()
 connections.heed_closing()
 
-_HOST_AND_PORT: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/]+):[0-9]{1,5}")
+_HOST_AND_PORT: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/@;=?&#]+):[0-9]{1,5}")
 
 
 class KafkaSettings(Settings, frozen=True, kw_only=True):
@@ -48,11 +48,14 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
 
     def check(self) -> None:
         """Refuse brokers without a port, SASL without a password, a CA file without TLS."""
-        for server in self.bootstrap_servers:
+        servers = self.bootstrap_servers
+        for number, server in enumerate(servers, 1):
             if not _HOST_AND_PORT.fullmatch(server):
+                # The value itself is not shown: it may hold a password.
                 raise SettingsError(
-                    f"LEDGER_KAFKA_BOOTSTRAP: expected `host:port`, got {server!r}; several are "
-                    "separated by commas"
+                    f"LEDGER_KAFKA_BOOTSTRAP: expected `host:port`, separated by commas; entry "
+                    f"{number} of {len(servers)} is something else. A user and a password go into "
+                    "LEDGER_KAFKA_USERNAME and LEDGER_KAFKA_PASSWORD"
                 )
         if self.kafka_sasl_mechanism and not (self.kafka_username and self.kafka_password):
             raise SettingsError(

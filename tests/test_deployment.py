@@ -36,6 +36,7 @@ SERVICES = COMPOSE["services"]
 PROGRAMS = {name: service for name, service in SERVICES.items() if "build" in service}
 
 SECRETS = {"LEDGER_WEBHOOK_SECRETS": "whsec_of_the_test", "LEDGER_API_TOKEN": "token of the test"}
+_DOCKER_RUN = r"\$ docker run (?:[^\n]*\\\n)*[^\n]*"
 _VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 
 
@@ -165,7 +166,52 @@ def test_a_volume_is_declared_and_is_where_the_data_is():
 
 
 def test_the_broker_is_the_version_that_the_tests_run_on():
-    assert SERVICES["kafka"]["image"] == f"apache/kafka:{KAFKA_VERSION}"
+    assert SERVICES["kafka"]["image"].startswith(f"apache/kafka:{KAFKA_VERSION}@sha256:")
+
+
+def foreign_images() -> list[str]:
+    """Return every image of somebody else that the repository names for people to run."""
+    stages = re.findall(r"(?m)^FROM (\S+)", DOCKERFILE)
+    services = [each["image"] for each in SERVICES.values() if "build" not in each]
+    pages = [path.read_text() for path in (ROOT / "docs").rglob("*.md")]
+    commands = [
+        text.replace("\\\n", " ") for page in pages for text in re.findall(_DOCKER_RUN, page)
+    ]
+    return [*stages, *services, *(command.split()[-1] for command in commands)]
+
+
+def test_every_image_of_somebody_else_is_named_with_its_digest():
+    """A tag can be moved to other contents by whoever has the account; a digest can't."""
+    images = foreign_images()
+    assert len(images) >= 4
+    for image in images:
+        assert re.fullmatch(r"[a-z/]+:[0-9][\w.-]+@sha256:[0-9a-f]{64}", image), image
+
+
+def test_both_stages_of_the_image_have_the_same_python_and_system():
+    build, run = re.findall(r"(?m)^FROM python:(\S+)@", DOCKERFILE)
+    assert run.replace("-slim", "") == build
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_container_writes_only_to_its_volumes_and_has_no_rights(service):
+    confined = SERVICES[service]
+    assert confined["read_only"] is True
+    assert confined["cap_drop"] == ["ALL"]
+    assert confined["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in confined
+    assert "tmpfs" not in confined or service == "kafka", "our programs need no more than volumes"
+
+
+def test_only_what_has_a_published_port_has_a_way_out_of_the_internal_network():
+    networks = COMPOSE["networks"]
+    assert networks["inside"] == {"internal": True}
+    for name, service in SERVICES.items():
+        inside, *others = service["networks"]
+        assert inside == "inside"
+        assert bool(others) == ("ports" in service), name
+    outward = [other for service in SERVICES.values() for other in service["networks"][1:]]
+    assert sorted(outward) == sorted(networks.keys() - {"inside"}), "each is one service's own"
 
 
 def test_the_broker_is_found_where_the_programs_look_for_it():

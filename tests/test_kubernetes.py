@@ -214,6 +214,7 @@ def test_as_the_example_stands_nothing_starts_and_the_message_says_what_to_set(p
         ("ingest", "LEDGER_WEBHOOK_SECRETS"),
         ("audit", "LEDGER_WEBHOOK_SECRETS"),
         ("worker", "LEDGER_API_TOKEN"),
+        ("audit", "LEDGER_API_TOKEN"),
     ],
 )
 def test_without_its_own_secret_a_program_does_not_start(program, variable, tmp_path):
@@ -231,7 +232,7 @@ def test_no_file_has_a_secret_and_only_who_checks_signatures_gets_theirs():
         "ingest",
         "audit",
     }
-    assert {p for p, keys in given.items() if "LEDGER_API_TOKEN" in keys} == {"worker"}
+    assert {p for p, keys in given.items() if "LEDGER_API_TOKEN" in keys} == {"worker", "audit"}
     used = {name for p in WORKLOADS for name, _ in from_objects(p)}
     assert {f"Secret {name}" for name in SECRETS} <= used
 

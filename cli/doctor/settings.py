@@ -7,13 +7,13 @@ import contextlib
 import socket
 from collections.abc import Iterator
 from difflib import get_close_matches
-from ipaddress import ip_address
 
 from cli.doctor.findings import Finding, Patient, ok, problem, warning
 from cli.local import DEVELOPMENT_SECRET
 from cli.run import plan
 from cli.settings_table import READ_BY, rows
 from processors.settings import WorkerSettings
+from runtime.access import is_loopback
 from runtime.settings import PREFIX, SettingsError
 
 
@@ -102,7 +102,7 @@ def _views(patient: Patient) -> Iterator[Finding]:
 
 def _reachable(worker: WorkerSettings) -> Iterator[Finding]:
     """Look at the name under which other workers ask this one for what it has."""
-    if _is_loopback(worker.web_host) and not _is_loopback(worker.web_bind):
+    if is_loopback(worker.web_host) and not is_loopback(worker.web_bind):
         yield warning(
             f"LEDGER_WEB_HOST={worker.web_host}: workers on other machines would look for this "
             "one's views on their own",
@@ -115,13 +115,6 @@ def _reachable(worker: WorkerSettings) -> Iterator[Finding]:
             f"LEDGER_WEB_HOST={worker.web_host} is no host that this machine knows ({error})",
             "set it to a name, or an address, under which other workers reach this one",
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _listed(names: list[str]) -> str:

@@ -29,6 +29,7 @@ from cli.kafka.distribution import KafkaCache, KafkaDistribution, KafkaNotStarte
 from cli.kafka.process import HOST, free_port, locked_folder, require_free, spawn
 from cli.kafka.properties import Node, server_properties
 from cli.kafka.question import ask_metadata, ask_voters
+from runtime.folders import private_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -188,7 +189,7 @@ class EmbeddedKafka:
         Raises KafkaNotFetchedError, KafkaFolderInUseError and KafkaNotStartedError.
         """
         distribution, node = fetch(self._cache), self._node or Node.alone()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private_folder(self.folder)
         with locked_folder(self.folder):
             self._format(distribution, self._write_properties(node), storage, timeout_s)
 
@@ -202,7 +203,7 @@ class EmbeddedKafka:
 
     def _launch(self, distribution: KafkaDistribution, timeout_s: float) -> None:
         node = self._node or Node.alone()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private_folder(self.folder)
         with locked_folder(self.folder) as lock:
             for port in (*self._ports.values(), node.controller_port):
                 require_free(port)

@@ -25,6 +25,7 @@ from cli.kafka.broker import EmbeddedKafka
 from cli.kafka.distribution import KafkaCache, KafkaNotStartedError
 from cli.kafka.process import HOST, free_port
 from cli.kafka.properties import Node, new_cluster_id
+from runtime.folders import private_folder
 
 # As many as it takes to lose one and still have each record twice.
 SIZE: Final = 3
@@ -144,7 +145,7 @@ class KafkaCluster:
 
     def _found(self) -> None:
         """Give the first node a disk with a vote; all others, and all later ones, join it."""
-        self._file.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(self._file.parent)
         # Written before as well: with the same id, doing it again after an interruption is nothing.
         self._write(self._founding)
         self.brokers[0].format("--cluster-id", self._founding.cluster_id, "--standalone")

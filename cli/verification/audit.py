@@ -1,8 +1,11 @@
 """`plexy-ledger audit`: verify without an end, in the workers' company.
 
 In: settings. Out: metrics at `/metrics`, and `/readyz`: 200 as long as nothing differs, 503 with
-the reason once something does, or while nobody can tell. Never: a write, and never an end because
-of a difference, of Kafka, or of workers that are behind: it stays up and says so.
+the reason once something does, or while nobody can tell. The metrics and the reason are for readers
+with the token, where one is set.
+
+The audit never writes. Neither a difference, nor Kafka, nor workers that lag behind end it: it
+stays up and reports them.
 """
 
 import asyncio
@@ -14,14 +17,18 @@ from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Final
 
+import msgspec
 import structlog
 import uvicorn
 from aiokafka.errors import KafkaError
 from prometheus_client import ProcessCollector
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cli.errors import CommandError, NotFoldedError
 from cli.ledger_reader import LedgerReader, open_reader
@@ -31,14 +38,16 @@ from cli.settings import AuditSettings
 from cli.verification.follower import Follower
 from cli.verification.verify import new_truth
 from ledger.differences import Difference, Kind
+from runtime.access import Token, wrong_host, wrong_token
 from runtime.logs import configure
 from runtime.metrics import CONTENT_TYPE, Metrics
 from runtime.problems import MEDIA_TYPE, Problem
 from runtime.topics import TopicsError, ensure_topics, unreachable
 
-# As many are logged each round; the metrics count them all.
+# The log names this many differences of a round; the metrics count all of them.
 _MOST_LOGGED: Final = 20
 _STOPPED_WITHIN_S: Final = 5
+_NOT_SHOWN: Final = "the reason is in the audit's log, and here for readers with LEDGER_API_TOKEN"
 
 _log = structlog.get_logger(__name__)
 
@@ -74,11 +83,12 @@ class Audit:
         self.problem: Problem | None = Problem(
             status=503, code="not_audited", detail="the first round is not over yet"
         )
+        self.token = settings.api_token
         self._settings = settings
         self._logged: set[Difference] = set()
 
     async def run(self) -> None:
-        """Go round for ever; what can be put right is told, and tried again."""
+        """Audit forever; a failure that may pass is reported, and the round is tried again."""
         truth = new_truth(self._settings, (), {})
         while True:
             with self._telling():
@@ -89,7 +99,7 @@ class Audit:
 
     async def _rounds(self, reader: LedgerReader, follower: Follower) -> None:
         while True:
-            # A round that was broken off is taken up where it stopped: clients connect anew.
+            # An interrupted round continues where it stopped, since the clients reconnect.
             with self._telling():
                 await self._round(reader, follower)
             await asyncio.sleep(self._settings.audit_every_s)
@@ -126,7 +136,7 @@ class Audit:
 
     @contextlib.contextmanager
     def _telling(self) -> Iterator[None]:
-        """Tell of what ends the block, and go on behind it; a bug of ours goes through."""
+        """Report a known failure of the block and go on after it; other errors are bugs of ours."""
         try:
             yield
         except KafkaError as error:
@@ -137,7 +147,7 @@ class Audit:
             self._tell("cannot_audit", str(error))
 
     def _tell(self, code: str | None, detail: str) -> None:
-        """Say how things are; a difference stays said while nobody can tell whether it is gone."""
+        """Set the state; a difference stays reported until a round shows that it is gone."""
         was = self.problem.code if self.problem else None
         if was != code:
             (_log.warning if code else _log.info)("audit", state=code or "clean", detail=detail)
@@ -149,19 +159,45 @@ class Audit:
 def create_app(audit: Audit) -> Starlette:
     """Return the probes and the metrics as an application."""
 
-    async def ready(_request: Request) -> Response:
-        if audit.problem is not None:
-            return Response(audit.problem.encode(), 503, media_type=MEDIA_TYPE)
-        return Response(b'{"status":"ready"}', media_type="application/json")
+    async def ready(request: Request) -> Response:
+        if audit.problem is None:
+            return Response(b'{"status":"ready"}', media_type="application/json")
+        if _wrong_token(request, audit.token):
+            # The detail may name orders and amounts, and a probe has no token.
+            return _answer(msgspec.structs.replace(audit.problem, detail=_NOT_SHOWN))
+        return _answer(audit.problem)
 
     async def alive(_request: Request) -> Response:
         return Response(b'{"status":"alive"}', media_type="application/json")
 
-    async def metrics(_request: Request) -> Response:
+    async def metrics(request: Request) -> Response:
+        problem = _wrong_token(request, audit.token)
+        if problem:
+            return _answer(problem, {"WWW-Authenticate": "Bearer"})
         return Response(audit.metrics.page(), headers={"Content-Type": CONTENT_TYPE})
 
     routes = [Route("/readyz", ready), Route("/healthz", alive), Route("/metrics", metrics)]
-    return Starlette(routes=routes)
+    return Starlette(routes=routes, middleware=[Middleware(_Door, token=audit.token)])
+
+
+class _Door:
+    """Answers nothing under a wrong ``Host``: see ``runtime.access``."""
+
+    def __init__(self, app: ASGIApp, token: Token | None) -> None:
+        self._app = app
+        self._token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        problem = wrong_host(Headers(scope=scope).getlist("host"), self._token)
+        await (_answer(problem) if problem else self._app)(scope, receive, send)
+
+
+def _wrong_token(request: Request, token: Token | None) -> Problem | None:
+    return wrong_token(request.headers.get("authorization", ""), token)
+
+
+def _answer(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(problem.encode(), problem.status, headers, media_type=MEDIA_TYPE)
 
 
 def audit(environment: Mapping[str, str]) -> None:

@@ -31,6 +31,7 @@ from cli.verification.comparer import Comparer
 from cli.verification.rebuilt import Outcome, show_outcome
 from ledger.truth import Truth
 from processors.settings import WorkerSettings
+from runtime.folders import private_folder
 from runtime.partitions import partition_for
 from runtime.topics import ensure_topics, find_traces
 
@@ -105,7 +106,7 @@ async def _prepare(plan: _Plan, console: Console) -> None:
             f"make another one with `--to {number + 1}`. (A rebuild that was interrupted goes on "
             f"where it has its folder, and there is no {plan.folder})"
         )
-    plan.folder.mkdir(parents=True, exist_ok=True)
+    private_folder(plan.folder)
     await ensure_topics(plan.new)
     verb = "Going on with" if resumes else "Making"
     line(console, f"{verb} version {number}, by the group {plan.new.group_id}")
@@ -228,6 +229,6 @@ def _keep_tables(plan: _Plan) -> None:
         home = plan.old.data_dir / tables.relative_to(plan.folder)
         # What is there is a worker's own: it may be at work on it.
         if not home.exists():
-            home.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(home.parent)
             tables.rename(home)
     shutil.rmtree(plan.folder)

@@ -21,6 +21,7 @@ from processors.views import (
     page,
     payments,
     rejections,
+    tables,
 )
 from processors.views.access import middlewares
 
@@ -38,6 +39,7 @@ _PAGES: Final = (
     balances,
     rejections,
     overview,
+    tables,
     openapi,
     page,
 )

@@ -1,12 +1,14 @@
-"""Who may read, and what becomes of errors: the two middlewares of all views.
+"""The middlewares of all views: errors become documents, and the host and the token are checked.
 
-In: requests. Out: the view's answer, or a problem document. Never: an answer without the bearer
-token where one is configured, but for the probes and the page's files, which hold no data; and
-never an unexpected error's text.
+In: requests. Out: the view's answer, or a problem document.
+
+Where a token is configured, only the probes and the page's files are answered without it, since
+they hold no data. Where none is configured, everything is answered, to loopback names in ``Host``
+alone: see ``runtime.access``. The text of an unexpected error is never shown.
 """
 
-import hmac
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any, Final
 
 import structlog
@@ -15,20 +17,20 @@ from aiohttp import web
 from processors.topic_reader import LogUnreadableError
 from processors.views.answers import ProblemError, problem_answer
 from processors.views.page import OPEN_PAGES
+from runtime.access import Token, wrong_host, wrong_token
 from runtime.problems import Problem
-from runtime.settings import Secret
 
 log = structlog.get_logger(__name__)
 
-# As the router calls them: what is asked for never decides by itself that it is open.
+# Routes as the router names them, not paths: a request's own path can't make it open.
 _OPEN_ROUTES: Final = frozenset({"/healthz", "/readyz", *OPEN_PAGES})
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def middlewares(token: Secret | None) -> list[Any]:
-    """Return the aiohttp middlewares: problem documents for errors, then the token."""
-    return [_problems, _authorization(token)]
+def middlewares(token: Token | None) -> list[Any]:
+    """Return the aiohttp middlewares: problem documents for errors, then who may read."""
+    return [_problems, _door(token)]
 
 
 @web.middleware
@@ -54,21 +56,19 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
         return problem_answer(Problem(status=500, code="internal_error", detail=detail))
 
 
-def _authorization(token: Secret | None) -> Any:
-    expected = f"Bearer {token.reveal()}".encode() if token else None
-
+def _door(token: Token | None) -> Any:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Ask for the bearer token, compared in constant time, but where it is open."""
+        """Check the host, and the bearer token except on the open routes."""
+        problem = wrong_host(request.headers.getall("Host", []), token)
         route = request.match_info.route.resource
-        if expected is None or (route is not None and route.canonical in _OPEN_ROUTES):
+        if problem is None and (route is None or route.canonical not in _OPEN_ROUTES):
+            problem = wrong_token(request.headers.get("Authorization", ""), token)
+        if problem is None:
             return await handler(request)
-        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-        if hmac.compare_digest(given, expected):
-            return await handler(request)
-        problem = Problem(
-            status=401, code="unauthorized", detail="expected `Authorization: Bearer …`"
+        headers = (
+            {"WWW-Authenticate": "Bearer"} if problem.status == HTTPStatus.UNAUTHORIZED else {}
         )
-        return problem_answer(problem, {"WWW-Authenticate": "Bearer"})
+        return problem_answer(problem, headers)
 
     return check

@@ -15,6 +15,7 @@ from ledger.orders import OrderDocument
 from ledger.payments import PlacedPayment
 from ledger.proof import Proof
 from ledger.rejections import Reason
+from ledger.replicas import AllTables
 from processors.topology import LedgerApp
 from processors.views import parameters
 from processors.views.answers import json_answer
@@ -42,6 +43,7 @@ _TYPES: Final = (
     OrderList,
     RejectedList,
     Balances,
+    AllTables,
     Overview,
     Problem,
 )
@@ -180,6 +182,14 @@ def _paths() -> Json:
             "How the ledger is: workers, counts, lag, totals, anomalies",
             Overview,
             _choice("scope", SCOPES, "`worker`: what the one asked has"),
+        ),
+        "/tables": _get(
+            "What each worker's disk holds of the tables, with a digest of its rows",
+            AllTables,
+            _choice("scope", SCOPES, "`worker`: what the one asked has, as its entry alone"),
+            _choice(
+                "scrub", ("true", "false"), "whether the disks are read as a whole, soon after"
+            ),
         ),
         "/live": _live(),
         "/openapi.json": _get("This description", None),

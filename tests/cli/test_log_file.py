@@ -2,8 +2,14 @@
 
 import hashlib
 import io
+import os
+import subprocess
+import sys
+import zlib
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +17,7 @@ from hypothesis import strategies as st
 from cli.errors import LogFileError
 from cli.log_file import (
     MAGIC,
+    MAX_BLOCK_BYTES,
     Block,
     End,
     Extent,
@@ -21,6 +28,7 @@ from cli.log_file import (
     LogRecord,
     as_blocks,
 )
+from ledger.topics import MAX_RECORD_BYTES
 
 _BYTES = st.none() | st.binary(max_size=20)
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
@@ -169,6 +177,131 @@ def test_a_length_that_damage_made_huge_is_not_read_into_memory():
 
     with pytest.raises(LogFileError, match="more than a frame may have"):
         list(LogFile(Measured(data)).blocks())
+
+
+def _zeros(size_bytes: int) -> bytes:
+    """Return the zlib stream of a block with one record, whose value is so many zeros."""
+    packing = zlib.compressobj()
+    start = b"\x93\x00\x00\x91\x94\x00\xc0\xc6" + size_bytes.to_bytes(4, "big")
+    chunk = bytes(2**20)
+    parts = [packing.compress(start), *(packing.compress(chunk) for _ in range(size_bytes >> 20))]
+    return b"".join([*parts, packing.compress(b"\x90"), packing.flush()])
+
+
+def _with_block(payload: bytes) -> bytes:
+    """Return a file with right checksums whose one block has this payload."""
+    file = io.BytesIO()
+    writer = LogFileWriter(file, header((1,)))
+    writer._frame(b"B", payload)
+    writer.inventory.count(Block(0, 0, [_RECORD]))
+    writer.end()
+    return file.getvalue()
+
+
+def _checked(file: Path) -> tuple[int, str, float]:
+    """Run `import-log --check` as a process; return its exit code, output and memory in bytes."""
+    output = file.with_suffix(".txt")
+    with output.open("wb") as said:
+        command = [sys.executable, "-m", "cli", "import-log", "--check", str(file)]
+        process = subprocess.Popen(command, stdout=said, stderr=said)
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return process.returncode, output.read_text(), usage.ru_maxrss * unit
+
+
+def test_a_small_file_that_unpacks_to_half_a_gigabyte_is_refused_in_little_memory(tmp_path):
+    """At rest the command has some 100 MB."""
+    bomb = tmp_path / "bomb.log"
+    bomb.write_bytes(_with_block(_zeros(512 * 2**20)))
+    assert bomb.stat().st_size < 2**20
+    code, said, memory = _checked(bomb)
+    assert code == 1
+    assert "damaged at block 1: it unpacks to more than the 16777216 bytes" in said
+    assert memory < 300e6
+
+
+def test_of_blocks_that_take_most_memory_as_objects_only_one_is_held(tmp_path):
+    """An empty header has three bytes in the file, and some eighty in memory."""
+    headers = MAX_BLOCK_BYTES // 3 - 20
+    several = b"\xdd" + headers.to_bytes(4, "big") + b"\x92\xa0\xc0" * headers
+    file = tmp_path / "dense.log"
+    with file.open("wb") as opened:
+        writer = LogFileWriter(opened, header((3,)))
+        for offset in range(3):
+            block = b"\x93\x00" + bytes([offset]) + b"\x91\x94\x00\xc0\xc0" + several
+            writer._frame(b"B", zlib.compress(block))
+            writer.inventory.count(Block(0, offset, [_RECORD]))
+        writer.end()
+    code, said, memory = _checked(file)
+    assert code == 0, said
+    assert memory < 700e6
+
+
+def test_a_block_of_just_the_largest_size_is_read_and_one_byte_more_is_not():
+    most = MAX_BLOCK_BYTES - 13
+    value = bytes(most)
+    _, (block,) = read(written([Block(0, 0, [LogRecord(0, None, value, ())])], (1,))[0])
+    assert block.records[0].value == value
+    larger = msgspec.msgpack.encode(Block(0, 0, [LogRecord(0, None, value + b"0", ())]))
+    assert len(larger) == MAX_BLOCK_BYTES + 1
+    with pytest.raises(LogFileError, match="block 1: it unpacks to more"):
+        read(_with_block(zlib.compress(larger)))
+
+
+@pytest.mark.parametrize("damage", [slice(None, -1), slice(None, None)], ids=["cut", "followed"])
+def test_a_payload_is_one_whole_zlib_stream(damage):
+    payload = zlib.compress(msgspec.msgpack.encode(Block(0, 0, [_RECORD])))
+    wrong = payload[damage] if damage.stop else payload + b"x"
+    with pytest.raises(LogFileError, match="block 1: it is not one whole zlib stream"):
+        read(_with_block(wrong))
+
+
+def test_a_block_too_large_for_a_frame_is_written_in_parts():
+    records = [LogRecord(n, None, bytes(MAX_BLOCK_BYTES // 3), ()) for n in range(7)]
+    data, end = written([Block(0, 0, records)], (7,))
+    _, blocks = read(data)
+    assert end.blocks == len(blocks) > 2
+    assert [record for block in blocks for record in block.records] == records
+
+
+def test_a_record_too_large_for_a_frame_is_left_out_and_named():
+    file = io.BytesIO()
+    writer = LogFileWriter(file, header((3,)))
+    large = LogRecord(0, None, bytes(MAX_BLOCK_BYTES), ())
+    writer.write(Block(0, 0, [_RECORD, large, _RECORD]))
+    writer.end()
+    assert [str(each)[:30] for each in writer.left_out] == ["partition 0, offset 1, 16,777,"]
+    found, blocks = read(file.getvalue())
+    assert found.gaps == [Gap(0, 1, 1)]
+    assert [block.offset for block in blocks] == [0, 2]
+
+
+def test_headers_as_large_as_a_record_of_kafka_may_have_fit():
+    """A record of 10 MiB in Kafka that is nothing but empty headers, each of two bytes."""
+    headers = (("", None),) * (MAX_RECORD_BYTES // 2)
+    _, (block,) = read(written([Block(0, 0, [LogRecord(0, None, None, headers)])], (1,))[0])
+    assert len(block.records[0].headers) == MAX_RECORD_BYTES // 2
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"topic":"t","cluster_id":"c","exported_at":"","begins":[0],"ends":[0,0]}',
+        b'{"topic":"t\xff"}',
+        b'{"a":' + b"[" * 100_000,
+        b"[]",
+    ],
+)
+def test_a_header_that_is_none_is_damage(payload):
+    file = io.BytesIO()
+    writer = LogFileWriter(file, header(()))
+    file.seek(len(MAGIC))
+    file.truncate()
+    writer._digest = hashlib.sha256(MAGIC)
+    writer._frame(b"H", payload)
+    with pytest.raises(LogFileError, match="damaged at its header"):
+        LogFile(io.BytesIO(file.getvalue()))
 
 
 def test_another_files_first_bytes_are_named():

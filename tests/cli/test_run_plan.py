@@ -70,7 +70,7 @@ def test_the_line_names_the_order_as_the_worker_looks_it_up():
 
 
 def test_a_token_is_taken_from_the_shell_and_not_shown():
-    text = _described(LEDGER_API_TOKEN="hidden")
+    text = _described(LEDGER_API_TOKEN="a hidden, long token")
     assert '-H "Authorization: Bearer $LEDGER_API_TOKEN"' in text
     assert "hidden" not in text
 

@@ -6,9 +6,11 @@ import msgspec
 import pytest
 
 from cli.settings_table import READ_BY, as_markdown, rows, variables
-from runtime.settings import describe
+from runtime.settings import SettingsError, describe
 
-_CLASSES = {kind for kinds in READ_BY.values() for kind in kinds}
+_CLASSES = sorted(
+    {kind for kinds in READ_BY.values() for kind in kinds}, key=lambda kind: kind.__name__
+)
 
 
 def test_a_variable_means_the_same_to_every_command():
@@ -41,3 +43,23 @@ def test_the_markdown_has_a_line_of_four_cells_for_each(row):
 
 def test_a_command_without_settings_lists_none():
     assert variables("version") == []
+
+
+@pytest.mark.parametrize("kind", _CLASSES, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LEDGER_API_TOKEN", "hidden"),
+        ("LEDGER_KAFKA_BOOTSTRAP", "user:hidden@kafka:9092"),
+        ("LEDGER_KAFKA_BOOTSTRAP", "kafka:9092,user:hid,hidden@kafka:9092"),
+        ("LEDGER_KAFKA_BOOTSTRAP", "hidden@kafka:9092"),
+        ("LEDGER_KAFKA_BOOTSTRAP", "kafka://user:hidden@kafka:9092"),
+        ("LEDGER_KAFKA_BOOTSTRAP", "kafka:9092;password=hidden"),
+    ],
+)
+def test_a_short_token_or_a_password_among_the_brokers_is_refused_and_not_shown(kind, name, value):
+    if name not in {each.variable for each in describe(kind)}:
+        return
+    with pytest.raises(SettingsError, match=f"^{name}: expected") as caught:
+        kind.from_environment({name: value, "LEDGER_ALLOW_UNSIGNED": "true"})
+    assert "hid" not in str(caught.value)

@@ -41,7 +41,7 @@ def test_without_options_it_looks_where_run_has_everything():
 
 
 def test_an_option_wins_and_the_token_goes_to_workers_alone():
-    settings = StatusSettings.from_environment({"LEDGER_API_TOKEN": "secret"})
+    settings = StatusSettings.from_environment({"LEDGER_API_TOKEN": "token of the test"})
     options = StatusOptions("http://i:1/", "http://m:2/metrics", ("http://w:3", "http://w:4/"))
     ingest, *workers = addresses(settings, options)
     assert (ingest.url, ingest.metrics_url, ingest.token) == (
@@ -50,8 +50,8 @@ def test_an_option_wins_and_the_token_goes_to_workers_alone():
         "",
     )
     assert [(each.url, each.token) for each in workers] == [
-        ("http://w:3", "secret"),
-        ("http://w:4", "secret"),
+        ("http://w:3", "token of the test"),
+        ("http://w:4", "token of the test"),
     ]
 
 

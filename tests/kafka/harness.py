@@ -30,6 +30,7 @@ from ledger.deduplication import PROGRESS_KEY
 from ledger.topics import TopicNames, changelog_name
 from ledger.wire import ENTRIES, PAYMENTS, SEEN
 from processors.batches import OutRecord, send_by_key, send_to_partition
+from processors.writers import Writer
 from runtime.partitions import partition_for
 from runtime.topics import TopicSettings
 
@@ -170,6 +171,18 @@ async def producer(bootstrap: str) -> AsyncIterator[AIOKafkaProducer]:
         yield client
     finally:
         await client.stop()
+
+
+@asynccontextmanager
+async def writer(bootstrap: str, identity: str) -> AsyncIterator[Writer]:
+    """Open a writer under the next epoch of an identity."""
+    async with producer(bootstrap) as client:
+        opened = Writer(client.client, identity)
+        await opened.start()
+        try:
+            yield opened
+        finally:
+            await opened.close()
 
 
 def event(number: int, kind: str = "payment.succeeded", **data: Any) -> dict[str, Any]:

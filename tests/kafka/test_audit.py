@@ -4,6 +4,8 @@ import asyncio
 import os
 import re
 import signal
+import socket
+import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -42,6 +44,7 @@ from tests.kafka.test_verify import (
     named,
     verify,
 )
+from tests.kafka.test_views import TOKEN, ask, assert_problem
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -146,6 +149,50 @@ def test_it_is_green_beside_a_large_order_that_grows_and_names_a_row_that_is_los
     asyncio.run(lose())
     problem = audit.wait_for("drift")
     assert "order ord_big: payment pay_1234: it is not in the order" in problem["detail"]
+
+
+def test_without_a_token_it_answers_only_to_loopback_names(audit):
+    for path in ("/metrics", "/readyz", "/healthz", "/metrics/"):
+        for host in ("rebound.example", "10.0.0.1:6080"):
+            answer = ask(audit.env, path, token=None, headers={"Host": host})
+            assert_problem(answer, 421, "host_not_allowed")
+        answer = ask(audit.env, path, token=None, headers={"Host": "a:b:c"})
+        assert_problem(answer, 400, "invalid_host")
+    for host in ("localhost", "127.0.0.1:1", "[::1]"):
+        assert ask(audit.env, "/metrics", token=None, headers={"Host": host}).status == 200
+
+
+def test_with_a_token_a_stranger_learns_that_it_is_not_ready_and_not_why(worker, tmp_path):
+    """There are no topics of this version, so the audit has a reason that it could name."""
+    env = worker.env | {"LEDGER_API_TOKEN": TOKEN, "LEDGER_VERSION": "2"}
+    with AuditProcess(env, tmp_path / "audit") as audit:
+        until(lambda: audit.get("/healthz")[0] == 200, within_s=30, what="the audit")
+        hidden = audit.wait_for("cannot_audit")
+        told = ask(audit.env, "/readyz").json
+        assert told["code"] == hidden["code"]
+        assert names_of(env).orders in told["detail"]
+        assert "LEDGER_API_TOKEN" in hidden["detail"]
+        assert_problem(ask(audit.env, "/metrics", token=None), 401, "unauthorized")
+        assert ask(audit.env, "/metrics", headers={"Host": "audit.example"}).status == 200
+
+
+def test_a_request_that_can_not_be_parsed_is_not_repeated_by_it(audit):
+    with socket.create_connection(("127.0.0.1", int(audit.env["LEDGER_AUDIT_PORT"])), 10) as client:
+        client.sendall(b"Authorization: Bearer " + TOKEN.encode() + b"\r\n\r\n")
+        with client.makefile("rb") as answer:
+            assert TOKEN not in answer.read().decode()
+    assert TOKEN not in audit.tail()
+
+
+def test_it_does_not_listen_for_other_machines_without_a_token(tmp_path):
+    env = environment("127.0.0.1:9", tmp_path, webhook_secrets=SECRET, audit_host="0.0.0.0")  # noqa: S104
+    command = [sys.executable, "-m", "cli", "audit"]
+    ended = subprocess.run(
+        command, env=os.environ | env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 2
+    assert "LEDGER_AUDIT_HOST=0.0.0.0" in ended.stderr
+    assert "LEDGER_API_TOKEN" in ended.stderr
 
 
 def test_a_corrupted_table_turns_it_red_and_its_repair_green(worker, audit):

@@ -204,6 +204,14 @@ def test_an_added_listener_asks_for_a_password(kafka_cache, tmp_path):
     assert (tmp_path / "server.properties").stat().st_mode & 0o077 == 0
 
 
+def test_only_this_user_may_enter_the_folder_of_a_broker(kafka_cache, tmp_path):
+    folder = tmp_path / "data" / "kafka"
+    folder.mkdir(0o755, parents=True)
+    with EmbeddedKafka(folder, cache=kafka_cache) as broker:
+        assert broker.poll() is None
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a child to its parent")
 def test_a_broker_dies_with_a_parent_that_is_killed(kafka_cache, tmp_path):
     program = f"""if True:

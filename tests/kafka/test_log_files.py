@@ -265,7 +265,9 @@ def test_a_log_that_lost_its_beginning_is_exported_and_said_to_lack_it(kafka, tm
     file = tmp_path / "lost.log"
     code, output = run(env, "export-log", file)
     assert code == 1
-    assert f"partition {partition.partition}, offsets 0 to 1: no record stands there" in output
+    assert (
+        f"partition {partition.partition}, offsets 0 to 1: the file has no record there" in output
+    )
     assert [record[1:3] for record in log_in(file)] == [(2, 2), (3, 3), (4, 4)]
     other = new_ledger(kafka, tmp_path / "other")
     code, output = run(other, "import-log", file)

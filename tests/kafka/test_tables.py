@@ -28,6 +28,8 @@ pytestmark = warnings_of_faust
 
 VALUES = {b"key %d" % n: SEEN.encode(Seen(b"digest", 100 + n, 7)) for n in range(10)}
 PARTITION = 1
+# The first record of each changelog is the claim of the worker that folds the partition.
+CLAIM = 1
 
 Write = Callable[[ChunkTable, Chunk], Awaitable[None]]
 Outputs = Mapping[TopicPartition, PartitionBatches]
@@ -61,9 +63,9 @@ def changelog(table: ChunkTable, partition: int = PARTITION) -> TP:
     return TP(table.changelog_topic.get_topic_name(), partition)
 
 
-def offset_of(table: ChunkTable, partition: int = PARTITION) -> int | None:
-    """Return the changelog's offset that RocksDB holds."""
-    return table.data.persisted_offset(changelog(table, partition))
+def end_of_table(table: ChunkTable, partition: int = PARTITION) -> int:
+    """Return the changelog offset that RocksDB holds: the table has everything below it."""
+    return table.data.persisted_offset(changelog(table, partition)) + 1
 
 
 def local(table: ChunkTable, partition: int = PARTITION) -> dict[bytes, bytes]:
@@ -76,9 +78,9 @@ async def test_the_changelog_is_acknowledged_before_anything_is_readable(
     told: list[Any] = []
 
     async def observed(client: Any, outputs: Outputs) -> Any:
-        told.append((local(table), offset_of(table)))
+        told.append((local(table), end_of_table(table)))
         offsets = await send(client, outputs)
-        told.append((local(table), offset_of(table)))
+        told.append((local(table), end_of_table(table)))
         # Acknowledged means that it is there, for whoever recovers the table.
         told.extend([await end_of(settings, TP(*tp)) for tp in outputs])
         return offsets
@@ -87,13 +89,13 @@ async def test_the_changelog_is_acknowledged_before_anything_is_readable(
         nonlocal table
         table = given
         await write_values(table, chunk)
-        told.append((local(table), offset_of(table)))
+        told.append((local(table), end_of_table(table)))
 
     table: ChunkTable
     monkeypatch.setattr(effects, "send", observed)
     async with written(settings, write):
-        last = len(VALUES) - 1
-        assert told == [({}, None), ({}, None), len(VALUES), (VALUES, last)]
+        end = CLAIM + len(VALUES)
+        assert told == [({}, CLAIM), ({}, CLAIM), end, (VALUES, end)]
 
 
 async def test_what_the_changelog_did_not_take_is_not_readable(
@@ -108,8 +110,8 @@ async def test_what_the_changelog_did_not_take_is_not_readable(
 
     monkeypatch.setattr(effects, "send", refused)
     async with written(settings, write) as table:
-        assert (local(table), offset_of(table)) == ({}, None)
-        assert await end_of(settings, changelog(table)) == 0
+        assert (local(table), end_of_table(table)) == ({}, CLAIM)
+        assert await end_of(settings, changelog(table)) == CLAIM
 
 
 async def test_a_changelog_that_fails_ends_the_app_and_nothing_is_committed(
@@ -146,8 +148,8 @@ async def test_what_is_given_back_while_the_changelog_takes_it_is_not_written(
             await write_values(table, chunk)
 
     async with written(settings, write) as table:
-        assert (local(table), offset_of(table)) == ({}, None)
-        assert await end_of(settings, changelog(table)) == len(VALUES)
+        assert (local(table), end_of_table(table)) == ({}, CLAIM)
+        assert await end_of(settings, changelog(table)) == CLAIM + len(VALUES)
 
 
 class _Database:
@@ -155,6 +157,7 @@ class _Database:
 
     def __init__(self, database: Any) -> None:
         self.database = database
+        self.get = database.get
         self.writes: list[int] = []
 
     def write(self, batch: Any) -> None:
@@ -174,10 +177,10 @@ async def test_values_and_the_changelog_s_offset_are_one_write(
         monkeypatch.undo()
 
     async with written(settings, write) as table:
-        # One more than the values: the offset.
-        assert databases[0].writes == [len(VALUES) + 1]
+        # Two more than the values: the offset, and the digest.
+        assert databases[0].writes == [len(VALUES) + 2]
         assert local(table) == VALUES
-        assert offset_of(table) == await end_of(settings, changelog(table)) - 1
+        assert end_of_table(table) == await end_of(settings, changelog(table))
 
 
 async def test_the_offset_is_that_of_the_last_record_also_of_several_batches(
@@ -188,12 +191,11 @@ async def test_the_offset_is_that_of_the_last_record_also_of_several_batches(
     async def write(table: ChunkTable, chunk: Chunk) -> None:
         for values in (large, {}, VALUES, large):
             await keep(table, chunk, values)
-            end = await end_of(settings, changelog(table))
-            assert offset_of(table) == end - 1
+            assert end_of_table(table) == await end_of(settings, changelog(table))
             assert local(table) == (values or large)
 
     async with written(settings, write) as table:
-        assert await end_of(settings, changelog(table)) == 3 * len(VALUES)
+        assert await end_of(settings, changelog(table)) == CLAIM + 3 * len(VALUES)
 
 
 async def test_a_scan_goes_on_where_another_ended_and_sees_values_alone(
@@ -223,7 +225,7 @@ async def test_what_is_deleted_here_is_a_tombstone_in_the_changelog_and_is_not_r
     left[b"key 5"] = b"live"
     async with written(settings, write) as table:
         assert local(table) == left
-        assert await end_of(settings, changelog(table)) == len(VALUES) + 3
+        assert await end_of(settings, changelog(table)) == CLAIM + len(VALUES) + 3
     del table
     gc.collect()
     shutil.rmtree(settings.data_dir / "tables")
@@ -240,9 +242,8 @@ async def test_only_the_chunk_s_own_partition_is_written(settings: WorkerSetting
         for partition in range(PARTITIONS):
             here = partition == PARTITION
             assert local(table, partition) == (VALUES if here else {})
-            assert offset_of(table, partition) == (len(VALUES) - 1 if here else None)
             end = await end_of(settings, changelog(table, partition))
-            assert end == (len(VALUES) if here else 0)
+            assert end_of_table(table, partition) == end == CLAIM + (len(VALUES) if here else 0)
             assert table.read(partition, b"key 3") == (VALUES[b"key 3"] if here else None)
 
 
@@ -262,14 +263,14 @@ async def test_a_crash_between_changelog_and_table_is_made_good_by_the_recovery(
             await keep(table, chunk, newer)
 
     async with written(settings, write) as table:
-        assert (local(table), offset_of(table)) == (VALUES, len(VALUES) - 1)
+        assert (local(table), end_of_table(table)) == (VALUES, CLAIM + len(VALUES))
     # RocksDB's own lock on the folder goes with the last reference.
     del table
     gc.collect()
 
     async def read(table: ChunkTable, _chunk: Chunk) -> None:
         assert local(table) == VALUES | newer
-        assert offset_of(table) == len(VALUES)
+        assert end_of_table(table) == CLAIM + len(VALUES) + 1 + CLAIM
 
     async with written(settings, read, "another chunk"):
         pass

@@ -7,23 +7,25 @@ from typing import Any
 import pytest
 from faust.types import TP
 
-from processors import tables
+from bench.table import write_rows
+from processors import effects
 from processors.chunk import Chunk, FetchedRecord
-from processors.effects import Effects, folding
+from processors.effects import ChunkTooLargeError, Effects, folding
 from processors.settings import WorkerSettings
-from processors.tables import ChunkTable, ChunkTooLargeError, Rows
+from processors.tables import ChunkTable
 from processors.worker import create_app
 
 RECORDS = 600
+KEYS = [b"%d" % n for n in range(RECORDS)]
 
 
 @pytest.fixture
 def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ChunkTable:
     """Return a table with rows of 1,000 bytes, of which 100,000 bytes may be read at once."""
-    monkeypatch.setattr(tables, "_MOST_READ_BYTES", 100_000)
+    monkeypatch.setattr(effects, "_MOST_READ_BYTES", 100_000)
     app = create_app(WorkerSettings(data_dir=tmp_path, partitions=1))
     table: ChunkTable = app.chunk_tables["orders"]
-    table.write(0, Rows((b"%d" % n, bytes(1000)) for n in range(RECORDS)), 0)
+    write_rows(table, 0, {b"%d" % n: bytes(1000) for n in range(RECORDS)})
     return table
 
 
@@ -31,6 +33,11 @@ def chunk_of(numbers: range) -> Chunk:
     consumer: Any = SimpleNamespace(app=SimpleNamespace(consumer_generation_id=1))
     records = [FetchedRecord(b"%d" % n, b"", 0, n, 0) for n in numbers]
     return Chunk(consumer, TP("ledger.payments", 0), records)
+
+
+def effects_of(table: ChunkTable, numbers: range) -> Effects:
+    producer: Any = SimpleNamespace(create_batch=None)
+    return Effects(producer, chunk_of(numbers), table, 1)
 
 
 class Writers:
@@ -45,8 +52,8 @@ async def test_all_records_are_folded_once_and_in_order_with_a_bounded_number_of
     folded: list[int] = []
     parts: list[int] = []
 
-    def fold(chunk: Chunk, _effects: Effects) -> None:
-        held = table.read_chunk(chunk.partition, chunk.keys)
+    def fold(chunk: Chunk, effects: Effects) -> None:
+        held = effects.read(chunk.keys)
         parts.append(sum(map(len, held.values())))
         folded.extend(record.offset for record in chunk.records)
 
@@ -57,11 +64,11 @@ async def test_all_records_are_folded_once_and_in_order_with_a_bounded_number_of
 
 
 def test_what_fits_is_read_at_once_and_one_record_always_is(table, monkeypatch):
-    assert len(table.read_chunk(0, chunk_of(range(100)).keys)) == 100
-    with pytest.raises(ChunkTooLargeError):
-        table.read_chunk(0, chunk_of(range(RECORDS)).keys)
-    monkeypatch.setattr(tables, "_MOST_READ_BYTES", 0)
-    assert len(table.read_chunk(0, chunk_of(range(1)).keys)) == 1
+    assert len(effects_of(table, range(100)).read(KEYS[:100])) == 100
+    with pytest.raises(ChunkTooLargeError, match="rows of over"):
+        effects_of(table, range(RECORDS)).read(KEYS)
+    monkeypatch.setattr(effects, "_MOST_READ_BYTES", 0)
+    assert len(effects_of(table, range(1)).read(KEYS[:1])) == 1
 
 
 def test_the_halves_of_a_chunk_are_of_its_generation():

@@ -7,6 +7,9 @@ import pytest
 import rocksdb
 
 from processors.disk import NoRoomError, causes, explain, require_room
+from processors.settings import WorkerSettings
+from processors.topology import new_app
+from processors.worker import Worker
 
 FOLDER = Path("data")
 
@@ -36,6 +39,15 @@ def test_an_error_of_the_disk_names_the_folder_and_the_remedy(error):
 
 def test_another_error_is_told_as_it_is():
     assert explain(ConnectionResetError("gone"), FOLDER) == "ConnectionResetError: gone"
+
+
+def test_only_this_user_may_enter_the_folders_of_a_worker(tmp_path):
+    data = tmp_path / "data"
+    (data / "tables").mkdir(0o755, parents=True)
+    new_app(WorkerSettings(data_dir=data), worker_class=Worker, middlewares=[])
+    assert (data / "tables").stat().st_mode & 0o777 == 0o700
+    new_app(WorkerSettings(data_dir=tmp_path / "new"), worker_class=Worker, middlewares=[])
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
 
 
 def test_of_a_group_each_cause_is_told():

@@ -5,6 +5,7 @@ The worker that is asked is real as far as its router goes; the other one is a s
 
 import asyncio
 import json
+import zlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -33,7 +34,7 @@ async def app(tmp_path: Path) -> AsyncIterator[LedgerApp]:
     """Return a worker's app that was never started: nobody has told it who has which partition."""
     settings = WorkerSettings(data_dir=tmp_path, partitions=PARTITIONS, web_port=unused_port())
     made = new_app(settings, worker_class=Worker, middlewares=[])
-    made.http_client = ClientSession()
+    made.http_client = router.worker_client()
     yield made
     await made.http_client.close()
 
@@ -143,6 +144,44 @@ async def test_the_other_worker_is_asked_for_the_same_path_with_the_same_token(a
     assert raw_path.startswith("/orders/a%2Fb%20%25?x=")
     assert headers["Authorization"] == "Bearer t"
     assert headers["Host"] == f"{other.host}:{other.port}"
+
+
+async def test_of_a_request_only_what_the_views_read_goes_to_the_other_worker(app):
+    asked = []
+
+    async def answers(request: web.Request) -> web.Response:
+        asked.append(request.headers)
+        return web.Response(text="{}")
+
+    given = {
+        "Authorization": "Bearer t",
+        "If-None-Match": '"7"',
+        "Content-Length": "0",
+        "Cookie": "a=b",
+        "Connection": "close",
+        "X-Forwarded-For": "10.0.0.1",
+    }
+    async with served(answers) as other:
+        assign(app, other)
+        assert (await ask(app, **given)).status == 200
+    [headers] = asked
+    assert {name: headers.get(name) for name in given} == dict.fromkeys(given) | {
+        "Authorization": "Bearer t",
+        "If-None-Match": '"7"',
+    }
+
+
+async def test_an_answer_that_says_that_it_is_compressed_is_not_unpacked(app):
+    packed = zlib.compress(bytes(1_000_000))
+
+    async def answers(_request: web.Request) -> web.Response:
+        return web.Response(body=packed, headers={"Content-Encoding": "deflate"})
+
+    async with served(answers) as other:
+        assign(app, other)
+        answer = await ask(app)
+    assert answer.body == packed
+    assert "Content-Encoding" not in answer.headers
 
 
 async def test_a_redirect_is_an_answer_and_is_not_followed(app):

@@ -4,20 +4,21 @@ import asyncio
 import random
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.table import write_rows
 from ledger.anomalies import ANY_ANOMALY, AnomalousOrders, changes_of, key_of
 from ledger.orders import describe
 from ledger.wire import ORDERS
 from processors import sums
+from processors.chunk import FetchedRecord
 from processors.settings import WorkerSettings
 from processors.sums import Sums
-from processors.tables import ChunkTable, Rows
+from processors.tables import ChangelogChunk, ChunkTable
 from processors.worker import create_app
 from tests.ledger.examples import refund, success
 from tests.ledger.pipeline import Pipeline
@@ -69,14 +70,18 @@ class Ledger:
         self.sums.changed(partition, more)
 
     def write(self, partition: int, values: dict[bytes, int]) -> None:
-        rows = Rows((key, b"%d" % value) for key, value in values.items())
-        self.table.write(partition, rows, 0)
+        write_rows(self.table, partition, {key: b"%d" % value for key, value in values.items()})
 
     def take_over(self, partition: int, values: dict[bytes, int]) -> None:
         """Read what another worker has written to the changelog."""
-        records = [SimpleNamespace(key=key, value=b"%d" % n) for key, n in values.items()]
-        chunk: Any = SimpleNamespace(partition=partition, records=records, next_offset=9)
-        self.table.apply_changelog_batch([SimpleNamespace(value=chunk)])  # type: ignore[list-item]
+        self.table.fold_none()
+        begin = self.table.end(partition)
+        records = [
+            FetchedRecord(key, b"%d" % value, partition, begin + n, 0)
+            for n, (key, value) in enumerate(values.items())
+        ]
+        tp = TP(self.table.changelog_name, partition)
+        self.table.apply(ChangelogChunk(tp, begin, begin + len(records), records))
 
     def total(self, partition: int) -> int | None:
         found = self.sums.of(partition)

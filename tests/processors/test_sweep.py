@@ -2,16 +2,16 @@
 
 import random
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from msgspec.structs import replace
 
+from bench.table import write_rows
 from ledger.deduplication import DAY_MS, PROGRESS_KEY, START, Progress, Seen, forgettable
 from ledger.wire import SEEN
 from processors.dedupe import sweep
 from processors.settings import WorkerSettings
-from processors.tables import ChunkTable, Rows
+from processors.tables import ChunkTable
 from processors.worker import create_app
 
 FORGET_AFTER_MS = 90 * DAY_MS
@@ -34,11 +34,12 @@ def held(table: ChunkTable) -> dict[bytes, Seen]:
 def fold(table: ChunkTable, progress: Progress, ids: list[bytes], day: float) -> Progress:
     """Write a chunk of new ids as the agent does, and what it forgets; return the progress."""
     now_ms = max(progress.timestamp_ms, int(day * DAY_MS))
-    chunk = SimpleNamespace(partition=PARTITION, records=ids)
-    forgotten, progress = sweep(table, chunk, progress, FORGET_AFTER_MS)
+    forgotten, progress = sweep(
+        lambda *args: table.scan(PARTITION, *args), len(ids), progress, FORGET_AFTER_MS
+    )
     after = replace(progress, offset=progress.offset + len(ids), timestamp_ms=now_ms)
     seen = {key: SEEN.encode(Seen(b"", after.offset, now_ms)) for key in ids}
-    table.write(PARTITION, Rows({**dict.fromkeys(forgotten), **seen}.items()), 0)
+    write_rows(table, PARTITION, {**dict.fromkeys(forgotten), **seen})
     return after
 
 

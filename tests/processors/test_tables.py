@@ -1,16 +1,28 @@
-"""A worker's memory is shared among its databases, and Faust's generous defaults are not used.
-
-Keys of a table are read in their order, from either end of a range.
-"""
+"""Tables apply only what follows on what they hold, and share the memory that is set."""
 
 from pathlib import Path
 
 import pytest
 from faust.stores.rocksdb import RocksDBOptions
+from faust.types import TP
 
+from bench.table import write_rows
+from ledger.digest import digest_of
 from ledger.topics import TABLES
+from processors.batches import Written
+from processors.chunk import FetchedRecord
 from processors.settings import WorkerSettings
-from processors.tables import PartitionRows, Rows, rocksdb_options
+from processors.tables import (
+    CLAIM_KEY,
+    DIGEST_KEY,
+    OFFSET_KEY,
+    ChangelogChunk,
+    ChangelogMismatchError,
+    ChunkTable,
+    PartitionRows,
+    Rows,
+    rocksdb_options,
+)
 from processors.worker import create_app
 
 MIB = 1024 * 1024
@@ -45,10 +57,160 @@ def test_faust_takes_every_option_and_keeps_none_of_its_own_caches():
     assert options.max_write_buffer_number == 2
 
 
+PARTITION = 1
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> ChunkTable:
+    table = create_app(WorkerSettings(data_dir=tmp_path, partitions=2)).chunk_tables["payments"]
+    table.open(PARTITION)
+    return table
+
+
+def rows_of(table: ChunkTable) -> dict[bytes, bytes]:
+    return table.scan(PARTITION, b"", 1000)
+
+
+def chunk(
+    table: ChunkTable, begin: int, end: int, *rows: tuple[int, bytes, bytes | None]
+) -> ChangelogChunk:
+    """Make a chunk of a table's changelog; a row has its offset first."""
+    records = [FetchedRecord(key, value, PARTITION, offset, 0) for offset, key, value in rows]
+    return ChangelogChunk(TP(table.changelog_name, PARTITION), begin, end, records)
+
+
+def assert_holds(table: ChunkTable, end: int, rows: dict[bytes, bytes]) -> None:
+    assert rows_of(table) == rows
+    assert table.held[PARTITION] == (end, digest_of(rows))
+
+
+def test_what_follows_on_the_table_s_end_is_applied(table):
+    table.apply(chunk(table, 0, 2, (0, b"a", b"1"), (1, b"b", b"2")))
+    table.apply(chunk(table, 2, 5, (2, b"a", b"3"), (3, b"c", b"4"), (4, b"b", None)))
+    assert_holds(table, 5, {b"a": b"3", b"c": b"4"})
+
+
+def test_a_gap_that_compaction_left_is_no_hole(table):
+    table.apply(chunk(table, 0, 20, (7, b"a", b"1"), (12, b"b", b"2")))
+    assert_holds(table, 20, {b"a": b"1", b"b": b"2"})
+    table.apply(chunk(table, 20, 30))
+    assert_holds(table, 30, {b"a": b"1", b"b": b"2"})
+
+
+def test_a_chunk_that_was_fetched_from_beyond_the_end_is_refused(table):
+    table.apply(chunk(table, 0, 1, (0, b"a", b"1")))
+    with pytest.raises(ChangelogMismatchError, match=r"fetched from beyond the table's end, 1: "):
+        table.apply(chunk(table, 2, 3, (2, b"b", b"2")))
+    assert_holds(table, 1, {b"a": b"1"})
+
+
+def test_records_below_the_end_are_passed_over(table):
+    """A chunk that was fetched before a seek may be applied after it."""
+    table.apply(chunk(table, 0, 2, (0, b"a", b"1"), (1, b"a", b"2")))
+    table.apply(chunk(table, 0, 1, (0, b"a", b"1")))
+    assert_holds(table, 2, {b"a": b"2"})
+    table.apply(chunk(table, 0, 3, (0, b"a", b"1"), (1, b"a", b"2"), (2, b"b", b"3")))
+    assert_holds(table, 3, {b"a": b"2", b"b": b"3"})
+
+
+def test_a_chunk_of_another_table_is_refused(table):
+    foreign = ChangelogChunk(TP("plexy-ledger-seen-changelog", PARTITION), 0, 1, [])
+    with pytest.raises(ChangelogMismatchError, match="is not of plexy-ledger-payments-changelog"):
+        table.apply(foreign)
+
+
+def test_a_partition_that_is_folded_takes_nothing_from_its_changelog(table):
+    write_rows(table, PARTITION, {b"a": b"1"})
+    with pytest.raises(ChangelogMismatchError, match="is of a partition that is folded"):
+        table.apply(chunk(table, 1, 2, (1, b"a", b"0")))
+    assert_holds(table, 1, {b"a": b"1"})
+
+
+def test_what_is_not_folded_here_is_not_written(table):
+    with pytest.raises(ChangelogMismatchError, match="is not folded by this worker"):
+        table.write(PARTITION, Rows(), Written(0, 0, 1))
+
+
+@pytest.mark.parametrize(
+    "written",
+    [Written(2, 2, 1), Written(0, 0, 1), Written(1, 3, 2), Written(-1, -1, 1)],
+    ids=["after a stranger's record", "again", "around a stranger's record", "without an offset"],
+)
+def test_a_fold_writes_only_what_its_changelog_took_at_the_table_s_end(table, written):
+    write_rows(table, PARTITION, {b"a": b"1"})
+    with pytest.raises(ChangelogMismatchError, match="and the table ends at 1: another program"):
+        table.write(PARTITION, Rows(), written)
+    assert_holds(table, 1, {b"a": b"1"})
+
+
+def test_the_last_of_several_values_of_one_write_holds_and_the_digest_follows(table):
+    table.fold(PARTITION)
+    rows = Rows()
+    for value in (b"1", None, b"2"):
+        rows.put(b"a", value, None)
+    rows.put(b"b", b"3", None)
+    rows.put(b"b", None, None)
+    table.write(PARTITION, rows, Written(0, 4, 5))
+    assert_holds(table, 5, {b"a": b"2"})
+
+
+def test_a_claim_is_no_row(table):
+    table.apply(chunk(table, 0, 2, (0, CLAIM_KEY, None), (1, b"a", b"1")))
+    assert_holds(table, 2, {b"a": b"1"})
+    table.apply(chunk(table, 2, 3, (2, OFFSET_KEY, b"99")))
+    assert_holds(table, 3, {b"a": b"1"})
+
+
+def test_what_is_held_is_known_again_after_a_restart(table):
+    write_rows(table, PARTITION, {b"a": b"1", b"b": b"2"})
+    table._held.clear()
+    assert table.open(PARTITION)
+    assert_holds(table, 2, {b"a": b"1", b"b": b"2"})
+
+
+@pytest.mark.parametrize("stale", [None, b"1 12345 1"], ids=["without", "with an older one"])
+async def test_a_database_of_an_earlier_version_is_measured(table, stale):
+    """Such a version writes rows and the offset, and leaves a digest as it is."""
+    rows = {b"%d" % n: b"value" for n in range(2500)}
+    write_rows(table, PARTITION, rows)
+    db = table._db(PARTITION)
+    db.delete(DIGEST_KEY) if stale is None else db.put(DIGEST_KEY, stale)
+    table._held.clear()
+    assert not table.open(PARTITION)
+    pauses = []
+
+    async def pause() -> None:
+        pauses.append(1)
+
+    await table.measure(PARTITION, pause)
+    assert len(pauses) == 3
+    assert table.held[PARTITION] == (2500, digest_of(rows))
+
+
+async def test_a_rebalance_ends_folding_and_forgets_partitions_that_have_gone(table):
+    table.open(0)
+    write_rows(table, PARTITION, {b"a": b"1"})
+    gone = {TP(table.changelog_name, PARTITION)}
+    table.app.assignor._standby_tps = set()
+    await table.on_rebalance({TP(table.changelog_name, 0)}, gone, set())
+    assert set(table.held) == {0}
+    table.open(PARTITION)
+    with pytest.raises(ChangelogMismatchError, match="is not folded by this worker"):
+        table.write(PARTITION, Rows(), Written(1, 1, 1))
+
+
+def test_a_dropped_partition_is_empty_after_the_restart(table, tmp_path):
+    write_rows(table, PARTITION, {b"a": b"1"})
+    folder = table.drop(PARTITION)
+    assert not folder.exists()
+    assert folder.name == "payments-1.db"
+    assert tmp_path in folder.parents
+
+
 def test_keys_are_read_in_their_order_from_either_end_of_a_range(tmp_path: Path):
     table = create_app(WorkerSettings(data_dir=tmp_path, partitions=1)).chunk_tables["orders"]
     keys = [b"a", b"a\xffp1", b"a\xfft1", b"a\xfft2", b"a\xfft3", b"a\xffu", b"b"]
-    table.write(0, Rows((key, b"row") for key in keys), 0)
+    write_rows(table, 0, dict.fromkeys(keys, b"row"))
     rows = PartitionRows(table, 0)
     for start, end in [
         (b"a\xfft", b"a\xffu"),

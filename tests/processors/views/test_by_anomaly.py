@@ -9,10 +9,10 @@ from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.table import write_rows
 from ledger.anomalies import key_of
 from ledger.wire import ORDERS
 from processors.settings import WorkerSettings
-from processors.tables import Rows
 from processors.topology import LedgerApp
 from processors.views import by_anomaly, parameters
 from processors.views.answers import ProblemError
@@ -88,7 +88,7 @@ def app(tmp_path: Path) -> LedgerApp:
         pipeline.fold([[success(f"evt_p{n}", 1, 5, **about), odd if n % 2 else even]])
     for name, order in pipeline.orders.items():
         partition = partition_for(name.encode(), PARTITIONS)
-        table.write(partition, Rows([(name.encode(), ORDERS.encode(order))]), 0)
+        write_rows(table, partition, {name.encode(): ORDERS.encode(order)})
     return made
 
 

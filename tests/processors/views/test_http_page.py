@@ -5,7 +5,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "http.md").read_text()
-VIEWS = "".join(file.read_text() for file in (ROOT / "processors" / "views").glob("*.py"))
+FILES = [*(ROOT / "processors" / "views").glob("*.py"), ROOT / "runtime" / "access.py"]
+VIEWS = "".join(file.read_text() for file in FILES)
 
 
 def test_every_error_of_a_view_stands_beside_its_status():

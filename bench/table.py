@@ -1,0 +1,18 @@
+"""Tables that are written without Kafka, as if their changelogs had been written."""
+
+from collections.abc import Mapping
+
+from processors.batches import Written
+from processors.tables import ChunkTable, Rows
+
+
+def write_rows(table: ChunkTable, partition: int, values: Mapping[bytes, bytes | None]) -> None:
+    """Write values as a fold does, as if the changelog had taken them at the table's end."""
+    table.open(partition)
+    table.fold(partition)
+    rows = Rows()
+    before = table.read_chunk(partition, values)
+    for key, value in values.items():
+        rows.put(key, value, before.get(key))
+    first = table.end(partition)
+    table.write(partition, rows, Written(first, first + len(values) - 1, len(values)))

@@ -1,0 +1,226 @@
+"""Recovery: brings this worker's tables up to date with their changelogs after a rebalance.
+
+Input: the partitions that a rebalance gave to this worker. Output: tables that hold all of their
+changelogs, and the flow of records to the agents, resumed. Then the standby tables follow their
+changelogs until the next rebalance.
+
+It takes the place of Faust's own recovery, which can lose a fetch between the client and a table,
+or apply it to another one, without a word (`docs/decisions/0018-own-recovery.md`).
+
+Where a changelog ends is not asked for but made: for each partition that it will fold, the worker
+takes the writer's next epoch and appends a record, the claim. From then on the broker refuses the
+records of every earlier owner. So a table that holds everything below the claim holds everything
+that will ever stand there, whatever compaction or a transaction has left before it.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, cast
+
+import rocksdb
+import structlog
+from aiokafka.errors import IllegalStateError
+from faust.tables.manager import TableManager
+from faust.types import TP
+from mode import Service
+from mode.utils.locks import Event
+
+from processors.batches import OutRecord, send_to_partition
+from processors.changelogs import ChangelogReader
+from processors.chunk import RevokedError, Tenure
+from processors.tables import CLAIM_KEY, ChunkTable
+from processors.writers import Writer
+
+log = structlog.get_logger(__name__)
+
+_READ_WAIT_S: Final = 0.5
+# A standby that reads less often makes fewer requests, and is this much further behind.
+_FOLLOW_EVERY_S: Final = 0.1
+# Longer than Kafka's clients retry by themselves.
+_SOUGHT_WITHIN_S: Final = 60.0
+# A reader of all rows lets go of a database that was given back at its next pause.
+_FILES_FREE_WITHIN_S: Final = 30.0
+_FILES_FREE_EVERY_S: Final = 0.1
+# A rebalance takes partitions away before it names the new ones.
+_NEXT_REBALANCE_WITHIN_S: Final = 60.0
+
+
+class Recovery(Service):
+    """The recovery service of one worker, with the names that Faust's table manager uses."""
+
+    def __init__(self, app: Any, tables: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.app = app
+        self.tables = tables
+        self.completed = Event()
+        self._reader: ChangelogReader | None = None
+        self._cycle: asyncio.Task[None] | None = None
+        # The changelog partitions that are being restored, and the end that each one has.
+        self._ends: dict[TP, int] = {}
+
+    def remaining(self) -> int:
+        """Return how many changelog records are missing until this worker can fold."""
+        return sum(
+            max(end - self._table(tp).end(tp.partition), 0) for tp, end in self._ends.items()
+        )
+
+    def on_partitions_revoked(self, _revoked: set[TP]) -> None:
+        """Do nothing: a table that follows its changelog stays right until the next assignment."""
+
+    async def on_rebalance(
+        self, _assigned: set[TP], _revoked: set[TP], _new: set[TP], generation_id: int = 0
+    ) -> None:
+        """Begin again with the partitions that this worker has now."""
+        before, self._cycle = self._cycle, None
+        if before is not None:
+            before.cancel()
+            await asyncio.wait([before])
+        if generation_id != self.app.consumer_generation_id:
+            log.info("rebalanced again", generation=generation_id)
+            return
+        self.app.in_recovery = True
+        actives = self._changelogs(self.app.assignor.assigned_actives())
+        standbys = self._changelogs(self.app.assignor.assigned_standbys()) - actives
+        self._cycle = asyncio.create_task(
+            self._guarded(actives, standbys, generation_id), name="recovery"
+        )
+
+    async def on_stop(self) -> None:
+        """Stop following."""
+        if self._cycle is not None:
+            self._cycle.cancel()
+            await asyncio.wait([self._cycle])
+        if self._reader is not None:
+            await self._reader.close()
+
+    def _changelogs(self, tps: Iterable[TP]) -> set[TP]:
+        return {tp for tp in tps if tp.topic in self.tables.changelog_topics}
+
+    def _table(self, tp: TP) -> ChunkTable:
+        return cast("ChunkTable", self.tables._changelogs[tp.topic])  # noqa: SLF001
+
+    async def _guarded(self, actives: set[TP], standbys: set[TP], generation: int) -> None:
+        """Recover, then follow; an error ends the worker."""
+        try:
+            await self._take_over(actives)
+            await self._resume(actives, standbys, generation)
+            await self._follow(standbys)
+        except* RevokedError:
+            log.info("recovery broken off: the partitions were given back")
+        except* Exception as error:  # noqa: BLE001 - ends the worker
+            await self.crash(error)
+
+    async def _take_over(self, actives: set[TP]) -> None:
+        """Claim the changelogs, and restore their tables up to the claims."""
+        await self._open(actives)
+        async with asyncio.TaskGroup() as group:
+            claims = {tp: group.create_task(self._claim(tp)) for tp in sorted(actives)}
+        self._ends = {tp: claim.result() for tp, claim in claims.items()}
+        reader = await self._connected()
+        reader.follow(self._starts(actives))
+        while self.remaining():
+            for chunk in await reader.read(_READ_WAIT_S):
+                self._table(chunk.tp).apply(chunk)
+            await asyncio.sleep(0)
+        self._ends = {}
+
+    async def _claim(self, changelog: TP) -> int:
+        """Append the claim to a changelog, as its only writer; return the end after it."""
+        source = TP(self.app.names.source_of(self._table(changelog).name), changelog.partition)
+        offset = 0
+
+        async def write(writer: Writer) -> None:
+            nonlocal offset
+            claim = [OutRecord(CLAIM_KEY, None)]
+            offset = await send_to_partition(writer, *changelog, claim)
+
+        await self.app.writers.write(Tenure(self.app.consumer, source), write)
+        return offset + 1
+
+    async def _resume(self, actives: set[TP], standbys: set[TP], generation: int) -> None:
+        """Let records pass to the agents; the steps, and their order, are Faust's own."""
+        app, consumer = self.app, self.app.consumer
+        await app.on_rebalance_complete.send()
+        if app.consumer_generation_id != generation:
+            return
+        app.in_recovery = False
+        assignment = consumer.assignment()
+        consumer.resume_partitions(assignment - self._changelogs(assignment))
+        if assignment:
+            await self._seek(consumer)
+        for tp in actives:
+            self._table(tp).fold(tp.partition)
+        self.completed.set()
+        app.flow_control.resume()
+        consumer.resume_flow()
+        await app._fetcher.maybe_start()  # noqa: SLF001
+        self.tables.on_actives_ready()
+        if not standbys:
+            self.tables.on_standbys_ready()
+        app.on_rebalance_end()
+
+    async def _seek(self, consumer: Any) -> None:
+        try:
+            async with asyncio.timeout(_SOUGHT_WITHIN_S):
+                await consumer.perform_seek()
+        except IllegalStateError:
+            # A rebalance has taken partitions away; the next assignment cancels this task.
+            await asyncio.sleep(_NEXT_REBALANCE_WITHIN_S)
+            raise
+
+    async def _follow(self, standbys: set[TP]) -> None:
+        """Keep the standby tables up to date until the next rebalance."""
+        await self._open(standbys)
+        reader = await self._connected()
+        reader.follow(self._starts(standbys))
+        ends = await reader.ends() if standbys else {}
+        while standbys:
+            for chunk in await reader.read(_READ_WAIT_S):
+                self._table(chunk.tp).apply(chunk)
+                await asyncio.sleep(0)
+            if ends and all(self._table(tp).end(tp.partition) >= end for tp, end in ends.items()):
+                self.tables.on_standbys_ready()
+                ends = {}
+            await asyncio.sleep(_FOLLOW_EVERY_S)
+
+    async def _open(self, tps: set[TP]) -> None:
+        for tp in sorted(tps):
+            table = self._table(tp)
+            if not await self._opened(table, tp.partition):
+                await table.measure(tp.partition, _let_others_go)
+
+    async def _opened(self, table: ChunkTable, partition: int) -> bool:
+        """Open a partition once nothing else in this process has its files open any more."""
+        async with asyncio.timeout(_FILES_FREE_WITHIN_S):
+            while True:
+                try:
+                    return table.open(partition)
+                except rocksdb.errors.RocksIOError as error:
+                    if b"lock" not in error.args[0]:
+                        raise
+                    await asyncio.sleep(_FILES_FREE_EVERY_S)
+
+    def _starts(self, tps: set[TP]) -> Mapping[TP, int]:
+        return {tp: self._table(tp).end(tp.partition) for tp in tps}
+
+    async def _connected(self) -> ChangelogReader:
+        if self._reader is None:
+            reader = ChangelogReader(self.app.settings)
+            await reader.start()
+            self._reader = reader
+        return self._reader
+
+
+class Tables(TableManager):
+    """Faust's table manager with this recovery; plug with the Faust setting ``TableManager``."""
+
+    @property
+    def recovery(self) -> Any:
+        """The recovery service."""
+        if self._recovery is None:
+            self._recovery = cast("Any", Recovery(self.app, self, beacon=self.beacon))
+        return self._recovery
+
+
+async def _let_others_go() -> None:
+    await asyncio.sleep(0)

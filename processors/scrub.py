@@ -1,0 +1,126 @@
+"""Scrubbing: reads a worker's tables from disk, and compares them with their digests.
+
+Input: the tables. Output: when each partition was last found to hold what was written to it.
+Where a partition does not, a wrong value may be served and folded on: the worker notes the damage,
+deletes the partition's files and ends at once. Its next start restores the partition from the
+changelog.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final, cast
+
+import msgspec
+import rocksdb
+import structlog
+
+from ledger.replicas import Damage
+from ledger.topics import TableName
+from processors.chunk import RevokedError
+from processors.tables import ChunkTable, digest_slowly
+
+log = structlog.get_logger(__name__)
+
+# A round that nobody asks for; a round takes a second per million rows of the processor's time.
+_EVERY_S: Final = 600.0
+# The pause after each thousand rows, which take 1 to 2 ms: 2 % of the time while chunks are folded.
+_PAUSE_S: Final = 0.008
+_PAUSE_BUSY_S: Final = 0.1
+_MOST_DAMAGES: Final = 20
+
+
+class DamagedTableError(Exception):
+    """A partition's rows are not the ones written to it; the text says which, and what happens."""
+
+
+class Scrubber:
+    """Reads the partitions of some tables, one after the other, in rounds."""
+
+    def __init__(self, app: Any, tables: Iterable[ChunkTable], folder: Path) -> None:
+        self._app = app
+        self._tables = list(tables)
+        self._file = folder / "damages.json"
+        self._wanted = asyncio.Event()
+        self._scrubbed_ms: dict[tuple[str, int], int] = {}
+
+    def want(self) -> None:
+        """Ask for a round to begin now, or right after the one that is under way."""
+        self._wanted.set()
+
+    def scrubbed_at_ms(self, table: str, partition: int) -> int | None:
+        """Return when a partition was last read as a whole, in Unix milliseconds."""
+        return self._scrubbed_ms.get((table, partition))
+
+    def damages(self) -> list[Damage]:
+        """Return the damages that were found in this worker's folder, the newest last."""
+        try:
+            return msgspec.json.decode(self._file.read_bytes(), type=list[Damage])
+        except FileNotFoundError:
+            return []
+
+    async def keep(self) -> None:
+        """Read everything again and again, until the app stops."""
+        while not self._app.should_stop:
+            try:
+                async with asyncio.timeout(_EVERY_S):
+                    await self._wanted.wait()
+            except TimeoutError:
+                pass
+            self._wanted.clear()
+            await self.round()
+
+    async def round(self) -> None:
+        """Read each partition that is open here once."""
+        for table in self._tables:
+            for partition in sorted(table.held):
+                try:
+                    await self._scrub(table, partition)
+                except RevokedError:
+                    # A rebalance took the partition away while it was read.
+                    return
+
+    async def _scrub(self, table: ChunkTable, partition: int) -> None:
+        generation = self._app.consumer_generation_id
+
+        async def pause() -> None:
+            busy = self._app.consumer.at_work
+            await asyncio.sleep(_PAUSE_BUSY_S if busy else _PAUSE_S)
+            # An iterator keeps its database open, which may be another worker's now.
+            if self._app.rebalancing or generation != self._app.consumer_generation_id:
+                raise RevokedError(f"{table.name}[{partition}]")
+
+        if self._app.rebalancing or partition not in table.held:
+            raise RevokedError(f"{table.name}[{partition}]")
+        end, expected, rows = table.snapshot(partition)
+        try:
+            found = await digest_slowly(rows, pause)
+        except rocksdb.errors.Corruption as error:
+            raise self._damaged(table, partition, f"RocksDB can't read it: {error}") from error
+        if found != expected:
+            detail = (
+                f"it holds {found.rows} rows with digest {found}, and {expected.rows} rows with "
+                f"digest {expected} were written below changelog offset {end}"
+            )
+            raise self._damaged(table, partition, detail)
+        self._scrubbed_ms[str(table.name), partition] = _now_ms()
+
+    def _damaged(self, table: ChunkTable, partition: int, detail: str) -> DamagedTableError:
+        """Note a damage, and delete the partition's files."""
+        damage = Damage(
+            table=cast("TableName", table.name),
+            partition=partition,
+            found_at_ms=_now_ms(),
+            detail=detail,
+        )
+        self._file.write_bytes(msgspec.json.encode([*self.damages(), damage][-_MOST_DAMAGES:]))
+        folder = table.drop(partition)
+        return DamagedTableError(
+            f"partition {partition} of the table {table.name} is damaged: {detail}. {folder} is "
+            "deleted, and the next start restores it from the changelog; check the disk"
+        )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

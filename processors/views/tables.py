@@ -1,0 +1,67 @@
+"""What the workers' disks hold of the tables, for `audit` and `verify` to compare."""
+
+import asyncio
+from typing import Any, cast
+
+import msgspec
+from faust.web import Request, View
+from yarl import URL
+
+from ledger.replicas import AllTables, Replica, WorkerTables
+from processors.topology import LedgerApp
+from processors.views import parameters, state
+from processors.views.answers import ProblemError, json_answer
+from processors.views.workers import asks_this_one, other_workers
+
+
+def add_pages(app: LedgerApp) -> None:
+    """Declare the page."""
+
+    @app.page("/tables")
+    class TablesView(View):
+        """Every partition that is open on a worker's disk; with ``scrub=true`` it is read anew."""
+
+        async def get(self, request: Request) -> Any:
+            scrub = parameters.flag(request, "scrub")
+            if scrub:
+                app.scrubber.want()
+            if asks_this_one(request):
+                return json_answer(msgspec.json.encode(_here(app)))
+            return json_answer(msgspec.json.encode(await _everywhere(app, scrub=scrub)))
+
+
+def _here(app: LedgerApp) -> WorkerTables:
+    replicas = [
+        Replica(
+            table=name,
+            changelog=table.changelog_name,
+            partition=partition,
+            is_active=table.is_active(partition),
+            end=end,
+            rows=digest.rows,
+            digest=str(digest),
+            scrubbed_at_ms=app.scrubber.scrubbed_at_ms(name, partition),
+        )
+        for name, table in app.chunk_tables.items()
+        for partition, (end, digest) in sorted(table.held.items())
+    ]
+    worker = str(cast("Any", app.conf).canonical_url)
+    return WorkerTables(worker=worker, replicas=replicas, damages=app.scrubber.damages())
+
+
+async def _everywhere(app: LedgerApp, *, scrub: bool) -> AllTables:
+    others = other_workers(app)
+    found = await asyncio.gather(*(_there(app, worker, scrub=scrub) for worker in others))
+    return AllTables(
+        workers=[_here(app), *(each for each in found if each is not None)],
+        unreachable=[str(url) for url, each in zip(others, found, strict=True) if each is None],
+    )
+
+
+async def _there(app: LedgerApp, worker: URL, *, scrub: bool) -> WorkerTables | None:
+    path = "/tables?scope=worker" + ("&scrub=true" if scrub else "")
+    try:
+        answer = await state.fetch(app, worker, path)
+    except ProblemError:
+        return None
+    return None if answer is None else msgspec.json.decode(answer, type=WorkerTables)

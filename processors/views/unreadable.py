@@ -1,0 +1,47 @@
+"""Requests that aiohttp can't parse: nothing of them appears in an answer or in the log.
+
+aiohttp quotes the bytes that it can't parse. These bytes may be a token: where the end of a request
+is misread, the next request on the same connection seems to begin in its middle.
+
+In: aiohttp's parse error, of a request's head or of its body. Out: a 400 that names the kind of
+error, after which aiohttp closes the connection, and no log line. All other errors go to aiohttp.
+"""
+
+from typing import Any, Final
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from processors.views.answers import problem_answer
+from runtime.problems import Problem
+
+_UNREADABLE: Final = (HttpProcessingError, web.RequestPayloadError)
+
+_handle_error = web.RequestHandler.handle_error
+_log_exception = web.RequestHandler.log_exception
+
+
+def hide_unreadable_requests() -> None:
+    """Change all aiohttp servers of this process; a second call changes nothing."""
+    web.RequestHandler.handle_error = _answer_without_quoting  # type: ignore[method-assign]
+    web.RequestHandler.log_exception = _log_other_errors  # type: ignore[method-assign]
+
+
+def _answer_without_quoting(
+    self: web.RequestHandler,
+    request: web.BaseRequest,
+    status: int = 500,
+    exc: BaseException | None = None,
+    message: str | None = None,
+) -> web.StreamResponse:
+    if not isinstance(exc, _UNREADABLE):
+        return _handle_error(self, request, status, exc, message)
+    detail = f"the request is not HTTP that this server reads ({type(exc).__name__})"
+    answer = problem_answer(Problem(status=400, code="malformed_request", detail=detail))
+    answer.force_close()
+    return answer
+
+
+def _log_other_errors(self: web.RequestHandler, *args: Any, **kw: Any) -> None:
+    if not isinstance(kw.get("exc_info"), _UNREADABLE):
+        _log_exception(self, *args, **kw)

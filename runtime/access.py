@@ -1,0 +1,91 @@
+"""Who may read a server of this project: the token, and without one the ``Host`` of a request.
+
+A server that asks for no token listens on loopback only. That alone does not keep web pages out: a
+page can point its own name at 127.0.0.1 (DNS rebinding), and the reader's browser then lets the
+page's scripts read a server on the reader's machine. Such requests carry the page's name in
+``Host``, so a server without a token answers only to names that always mean its own machine.
+
+In: the headers of a request, and the token if one is set. Out: the problem to answer with, or
+``None``. A problem never repeats a malformed header.
+"""
+
+import hmac
+import re
+from collections.abc import Sequence
+from ipaddress import ip_address
+from typing import Final
+
+from runtime.problems import Problem
+from runtime.settings import Secret, SettingsError
+
+_HOST: Final = re.compile(
+    r"(?:(?P<name>[\w.~-]+)|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])(?::\d{0,5})?", re.ASCII
+)
+_LEAST_CHARACTERS: Final = 16
+
+
+class Token(Secret):
+    """A bearer token, of a length that nobody guesses."""
+
+    __slots__ = ()
+
+    def __init__(self, value: str) -> None:
+        if len(value) < _LEAST_CHARACTERS:
+            raise ValueError(
+                f"expected at least {_LEAST_CHARACTERS} characters, got {len(value)}; "
+                "`openssl rand -hex 32` makes a token"
+            )
+        super().__init__(value)
+
+
+def wrong_host(hosts: Sequence[str], token: Token | None) -> Problem | None:
+    """Judge the values of a request's ``Host`` headers."""
+    host = _name(hosts[0]) if len(hosts) == 1 else None
+    if host is None:
+        detail = "expected one `Host` header with a name or an address, and maybe a port"
+        return Problem(status=400, code="invalid_host", detail=detail)
+    if token is not None or is_loopback(host):
+        return None
+    detail = (
+        f"the host {host:.80} is not answered: without LEDGER_API_TOKEN only localhost, 127.0.0.1 "
+        "and [::1] are; use one of these, or set the token"
+    )
+    return Problem(status=421, code="host_not_allowed", detail=detail)
+
+
+def wrong_token(authorization: str, token: Token | None) -> Problem | None:
+    """Judge the value of ``Authorization``, in constant time."""
+    if token is None:
+        return None
+    given = authorization.encode("utf-8", "surrogateescape")
+    if hmac.compare_digest(given, f"Bearer {token.reveal()}".encode()):
+        return None
+    return Problem(status=401, code="unauthorized", detail="expected `Authorization: Bearer …`")
+
+
+def require_token(variable: str, address: str, token: Token | None) -> None:
+    """Raise ``SettingsError`` where a server without a token would be for other machines."""
+    if token is None and not is_loopback(address):
+        raise SettingsError(
+            f"{variable}={address} is for other machines too: set LEDGER_API_TOKEN, or leave "
+            f"{variable} on 127.0.0.1"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a name or an address always means the machine that uses it."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _name(host: str) -> str | None:
+    """Return the name in a ``Host`` header, without its port; ``None`` if it is malformed."""
+    found = _HOST.fullmatch(host)
+    if found is None or not found["ipv6"]:
+        return found and found["name"]
+    try:
+        return str(ip_address(found["ipv6"]))
+    except ValueError:
+        return None
