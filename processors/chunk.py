@@ -120,6 +120,16 @@ class Chunk(Tenure):
         """What to commit when the chunk is done."""
         return int(self.records[-1].offset) + 1
 
+    def halves(self) -> tuple["Chunk", "Chunk"]:
+        """Return the chunk in two parts; ``ValueError`` for a single record."""
+        middle = len(self.records) // 2
+        if not middle:
+            raise ValueError(f"{self!r} can't be halved")
+        parts = self.records[:middle], self.records[middle:]
+        first, second = (Chunk(self._consumer, self.tp, part) for part in parts)
+        first.generation = second.generation = self.generation
+        return first, second
+
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """Work on the chunk: it is done if the block ends, and is not if the block raises."""

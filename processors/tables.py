@@ -121,9 +121,20 @@ class ChunkTable(faust.Table[bytes, bytes]):
         """Return the rows with the next keys after a key, in their order."""
         return dict(islice((row for row in self._rows(partition, after) if row[0] != after), limit))
 
-    def values_now(self, partition: int) -> Iterator[bytes]:
-        """Return all values that the partition holds at this moment, whatever is written later."""
-        return (value for _, value in self._rows(partition))
+    def rows_now(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
+        """Return all rows that the partition holds at this moment, whatever is written later."""
+        return self._rows(partition)
+
+    def keys_between(
+        self, partition: int, start: bytes, end: bytes, *, backwards: bool = False
+    ) -> Iterator[bytes]:
+        """Yield the keys from ``start`` on and below ``end``, in their order or from the last."""
+        keys = self._db(partition).iterkeys()
+        if backwards:
+            keys.seek_for_prev(end)
+            return takewhile(start.__le__, (key for key in reversed(keys) if key != end))
+        keys.seek(start)
+        return takewhile(end.__gt__, keys)
 
     def snapshot(self, partition: int) -> Snapshot:
         """Return the partition as it is at this moment."""
@@ -376,3 +387,19 @@ def rocksdb_options(memory_mb: int, databases: int) -> dict[str, Any]:
         "max_write_buffer_number": 2,
         "bloom_filter_size": 10,
     }
+
+
+class PartitionRows:
+    """The rows of one partition of a table, as ``ledger.large_orders`` reads them."""
+
+    def __init__(self, table: ChunkTable, partition: int) -> None:
+        self._table = table
+        self._partition = partition
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return a row."""
+        return self._table.read(self._partition, key)
+
+    def keys(self, start: bytes, end: bytes, *, backwards: bool) -> Iterator[bytes]:
+        """Yield the keys from ``start`` on and below ``end``, in their order or from the last."""
+        return self._table.keys_between(self._partition, start, end, backwards=backwards)

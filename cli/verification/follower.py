@@ -9,14 +9,16 @@ taken it in, also where no new value came.
 
 import asyncio
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cli.ledger_reader import LedgerReader, Offsets
 from cli.verification.auditor import Held, Holding, holdings
 from ledger.audit import check_payment, check_seen
 from ledger.deduplication import PROGRESS_KEY
 from ledger.differences import Difference
+from ledger.gathered_orders import gather
 from ledger.journal_audit import JournalAudit
+from ledger.large_orders import is_order_key, order_key_of
 from ledger.truth import Truth
 
 # So many keys are judged before somebody else, such as a probe, has its turn.
@@ -39,6 +41,8 @@ class Follower:
         self._journal = JournalAudit(truth)
         self._holdings = holdings(reader.names)
         self._values: dict[_Place, bytes] = {}
+        # The other rows of a large order, by the place of its head.
+        self._rows: dict[_Place, dict[bytes, bytes]] = {}
         self._positions: dict[str, dict[int, int]] = {}
         # What has to be judged again: because it is new, was in motion, or did differ.
         self._payments: set[str] = set()
@@ -79,14 +83,23 @@ class Follower:
         ends = await self._reader.ends(holding.topic)
         async for number, records in self._reader.read(holding.topic, position, ends):
             for record in records:
-                place = _Place(holding, number, record.key or b"")
-                self._places.add(place)
-                if record.value is None:
-                    self._values.pop(place, None)
-                else:
-                    self._values[place] = record.value
+                self._places.add(self._keep(holding, number, record.key or b"", record.value))
             self.records += len(records)
         position.update(ends)
+
+    def _keep(self, holding: Holding, number: int, key: bytes, value: bytes | None) -> _Place:
+        """Keep what a record says; return the place that is to be judged by it."""
+        place = _Place(holding, number, key)
+        held: dict[Any, bytes] = self._values
+        name: Any = place
+        if holding.in_rows and not is_order_key(key):
+            place = _Place(holding, number, order_key_of(key))
+            held, name = self._rows.setdefault(place, {}), key
+        if value is None:
+            held.pop(name, None)
+        else:
+            held[name] = value
+        return place
 
     async def _read_journal(self) -> None:
         topic = self._reader.names.topics.entries
@@ -119,6 +132,8 @@ class Follower:
     def _held(self, place: _Place) -> Held:
         holding, number, key = place
         value = self._values.get(place)
+        if value is not None and place in self._rows:
+            value = gather({key: value, **self._rows[place]})[key]
         belongs = number
         if holding.by_key and value is not None:
             belongs = self._truth.partition_of(key)
