@@ -52,6 +52,8 @@ class ChunkConsumer(Protocol):
     app: Any
     offsets: ChunkOffsets
     at_work: set[asyncio.Task[Any] | None]
+    # Whether partitions are being given back, as in a rebalance or at the worker's end.
+    gives_back: bool
 
     async def is_member(self, generation: int) -> bool:
         """Ask the group whether we are a member of this generation of it, until it answers."""
@@ -132,7 +134,14 @@ class Chunk(Tenure):
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Work on the chunk: it is done if the block ends, and is not if the block raises."""
+        """Work on the chunk: it is done if the block ends, and is not if the block raises.
+
+        Raises ``RevokedError`` if the partition was, or is being, given back: nobody waits for work
+        that begins then, and its tables may be closed.
+        """
+        self.ensure_ours()
+        if self._consumer.gives_back:
+            raise RevokedError(repr(self))
         task = asyncio.current_task()
         self._consumer.at_work.add(task)
         try:
