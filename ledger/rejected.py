@@ -134,7 +134,7 @@ def set_aside_record(event: Event, topic: str) -> RejectedRecord:
         f"payment {event.payment_id!r:.80} keeps its earliest facts, up to {MOST_FACT_BYTES} bytes "
         "of them, and this event is later than all of those"
     )
-    rejection = Rejection(reason=Reason.PAYMENT_TOO_LARGE, detail=detail)
+    rejection = Rejection(reason=Reason.TOO_MANY_EVENTS, detail=detail)
     source = (topic, event.partition, event.offset)
     return rejected_record(b"", rejection, event.event_id, source)
 

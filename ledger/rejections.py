@@ -30,7 +30,7 @@ class Reason(StrEnum):
     BATCH_UNREADABLE = "batch_unreadable"
     UNREADABLE = "unreadable"
     SIGNATURE_REFUSED = "signature_refused"
-    PAYMENT_TOO_LARGE = "payment_too_large"
+    TOO_MANY_EVENTS = "too_many_events"
 
 
 class Rejection(msgspec.Struct, frozen=True, kw_only=True):

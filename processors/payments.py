@@ -92,7 +92,7 @@ def _attributes(
             continue
         payment = folded.payments.get(event.payment_id)
         if event.event_id in aside:
-            outcome = "payment_too_large"
+            outcome = "too_many_events"
         elif payment is not None and payment.facts[event.event_id] is event:
             outcome = "folded"
         else:
@@ -110,8 +110,8 @@ def _attributes(
 def _tell(metrics: WorkerMetrics, reused: Sequence[Event], aside: Sequence[Event]) -> None:
     metrics.reused.inc(len(reused))
     if aside:
-        metrics.rejected.labels(str(Reason.PAYMENT_TOO_LARGE)).inc(len(aside))
-    for outcome, events in (("event_id_reused", reused), ("payment_too_large", aside)):
+        metrics.rejected.labels(str(Reason.TOO_MANY_EVENTS)).inc(len(aside))
+    for outcome, events in (("event_id_reused", reused), ("too_many_events", aside)):
         for event in events:
             log.warning(
                 outcome,

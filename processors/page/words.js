@@ -85,7 +85,7 @@ export const REASONS = {
   batch_too_large: "It is a batch that unpacks to more than is read.",
   batch_unreadable: "It is a batch that can’t be read.",
   unreadable: "No worker wrote it where one worker hands on to the next.",
-  payment_too_large: "Its payment has more events than it keeps, and this one is later than those.",
+  too_many_events: "Its payment has more events than it keeps, and this one is later than those.",
 };
 
 export const SIGNATURES = {

@@ -157,10 +157,10 @@ def test_a_payment_with_too_many_facts_keeps_the_earliest_and_says_which_are_asi
     aside = {record.key: record for record in read_topic(env, names.rejected)}
     assert aside.keys() == {each["id"].encode() for each in facts} - {k.encode() for k in kept}
     headers = dict(aside[b"evt_2999"].headers)
-    assert headers["reason"] == b"payment_too_large"
+    assert headers["reason"] == b"too_many_events"
     assert headers["source-topic"].decode() == names.webhooks
     status, story = worker.get("/events/evt_2999")
-    assert (status, story["outcome"]) == (200, "payment_too_large")
+    assert (status, story["outcome"]) == (200, "too_many_events")
     assert worker.get("/orders/ord_1/proof")[0] == 413
 
     code, output = run(env, "verify")
