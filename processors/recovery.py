@@ -19,7 +19,7 @@ from typing import Any, Final, cast
 
 import rocksdb
 import structlog
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, KafkaConnectionError
 from faust.tables.manager import TableManager
 from faust.types import TP
 from mode import Service
@@ -36,8 +36,9 @@ log = structlog.get_logger(__name__)
 _READ_WAIT_S: Final = 0.5
 # A standby that reads less often makes fewer requests, and is this much further behind.
 _FOLLOW_EVERY_S: Final = 0.1
-# Longer than Kafka's clients retry by themselves.
-_SOUGHT_WITHIN_S: Final = 60.0
+# A broker's restart takes seconds; after this the worker ends, and its supervisor tries again.
+_ANSWERED_WITHIN_S: Final = 60.0
+_CONNECT_AGAIN_S: Final = 0.5
 # A reader of all rows lets go of a database that was given back at its next pause.
 _FILES_FREE_WITHIN_S: Final = 30.0
 _FILES_FREE_EVERY_S: Final = 0.1
@@ -161,7 +162,7 @@ class Recovery(Service):
 
     async def _seek(self, consumer: Any) -> None:
         try:
-            async with asyncio.timeout(_SOUGHT_WITHIN_S):
+            async with asyncio.timeout(_ANSWERED_WITHIN_S):
                 await consumer.perform_seek()
         except IllegalStateError:
             # A rebalance has taken partitions away; the next assignment cancels this task.
@@ -205,10 +206,17 @@ class Recovery(Service):
         return {tp: self._table(tp).end(tp.partition) for tp in tps}
 
     async def _connected(self) -> ChangelogReader:
-        if self._reader is None:
-            reader = ChangelogReader(self.app.settings)
-            await reader.start()
-            self._reader = reader
+        """Return the reader; where no broker answers yet, as in its restart, try again."""
+        async with asyncio.timeout(_ANSWERED_WITHIN_S):
+            while self._reader is None:
+                reader = ChangelogReader(self.app.settings)
+                try:
+                    await reader.start()
+                except KafkaConnectionError:
+                    await reader.close()
+                    await asyncio.sleep(_CONNECT_AGAIN_S)
+                else:
+                    self._reader = reader
         return self._reader
 
 
