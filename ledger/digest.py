@@ -1,6 +1,6 @@
 """The digest of a table: one number for all of its rows, whatever their order.
 
-Input: rows, as a key and a value. Output: a number of 64 bits.
+Input: rows, as a key and a value. Output: a number of 64 bits, and the number of rows.
 A digest is the sum of its rows' hashes, so a row is added and taken away without a look at the
 other rows, and two tables with the same rows have the same digest. A flipped bit, a lost row and a
 row too many change the sum; the chance that they do not is 1 in 2^64. It does not protect against
@@ -12,6 +12,9 @@ from typing import Final
 
 import msgspec
 from xxhash import xxh3_64_intdigest
+
+RESERVED: Final = b"\xff"
+"""Keys that start with this byte are no rows; no UTF-8 text starts with it."""
 
 _MODULUS: Final = 1 << 64
 
@@ -73,3 +76,37 @@ class RunningDigest:
     def now(self) -> Digest:
         """The digest after all changes so far."""
         return Digest().changed(self.value, self.rows)
+
+
+class ChangelogDigest:
+    """The digest of one changelog partition's rows, at chosen offsets, while the records are read.
+
+    ``position`` is the offset below which every record was read. ``at`` holds the digest of the
+    rows below each chosen offset that the reading has reached.
+    """
+
+    __slots__ = ("_chosen", "_running", "at", "position")
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.at: dict[int, Digest] = {}
+        self._running = RunningDigest()
+        self._chosen: list[int] = []
+
+    def choose(self, offsets: Iterable[int]) -> None:
+        """Choose offsets in place of the earlier ones; those below ``position`` come too late."""
+        self.at = {}
+        self._chosen = sorted(offset for offset in set(offsets) if offset >= self.position)
+
+    def take(self, offset: int, key: bytes, before: bytes | None, after: bytes | None) -> None:
+        """Take the next record: the key had the value ``before``, and has ``after`` from now on."""
+        self.reach(offset)
+        if not key.startswith(RESERVED):
+            self._running.replace(key, before, after)
+        self.position = max(self.position, offset + 1)
+
+    def reach(self, end: int) -> None:
+        """Note that every record below an offset was taken."""
+        while self._chosen and self._chosen[0] <= end:
+            self.at[self._chosen.pop(0)] = self._running.now
+        self.position = max(self.position, end)

@@ -25,15 +25,14 @@ import rocksdb
 from faust.stores.rocksdb import Store
 from faust.types import TP
 
-from ledger.digest import Digest, RunningDigest, row_hash
+from ledger.digest import RESERVED, Digest, RunningDigest, row_hash
 from processors.batches import Written
 from processors.chunk import FetchedRecord
 from processors.watchers import Watchers
 
 _MIB: Final = 1024 * 1024
-# Keys of a database that are no rows. Faust uses a text key for the offset, which an id from
-# outside could equal; no UTF-8 text starts with this byte, and no other key sorts after it.
-RESERVED: Final = b"\xff"
+# Keys of a database that are no rows, and sort after all rows. Faust uses a text key for the
+# offset, which an id from outside could equal.
 OFFSET_KEY: Final = RESERVED
 DIGEST_KEY: Final = RESERVED + b"digest"
 CLAIM_KEY: Final = RESERVED + b"claim"

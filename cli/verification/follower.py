@@ -1,25 +1,29 @@
-"""The follower: the auditor's work again and again, each time only for what is new.
+"""The follower: repeats the auditor's work in rounds, each time only for new records.
 
-In: a reader, a truth that grows with the log. Out: after each round, everything that differs now.
-Never: a verdict before the log was read past everything else, see ``cli.verification.auditor``.
+Input: a reader, a truth that grows with the log, and what the workers' disks hold. Output: after
+each round, everything that differs now. The follower judges a value only after it has read the log
+past that value, see ``cli.verification.auditor``.
 
-It keeps the latest value of every key: a new fact is judged against the value that should have
-taken it in, also where no new value came.
+The follower keeps the latest value of every key. So it can judge a new fact against the value that
+should contain that fact, even where no new value came.
 """
 
 import asyncio
+import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from cli.ledger_reader import LedgerReader, Offsets
 from cli.verification.auditor import Held, Holding, holdings
+from cli.verification.replicas import DiskWatch
 from ledger.audit import check_payment, check_seen
 from ledger.deduplication import PROGRESS_KEY
 from ledger.differences import Difference
 from ledger.journal_audit import JournalAudit
+from ledger.replicas import AllTables, Place, Replicas
 from ledger.truth import Truth
 
-# So many keys are judged before somebody else, such as a probe, has its turn.
+# The number of keys that are judged before another task, such as a probe, has its turn.
 _JUDGED_AT_ONCE = 500
 
 
@@ -30,23 +34,35 @@ class _Place(NamedTuple):
 
 
 class Follower:
-    """Follows one ledger; ``records`` counts what was read of all topics."""
+    """Follows one ledger.
+
+    ``records`` counts what was read of all topics. ``compared`` are the replicas on the workers'
+    disks that the last round compared with their changelogs.
+    """
 
     def __init__(self, reader: LedgerReader, truth: Truth) -> None:
         self.records = 0
+        self.compared: frozenset[Place] = frozenset()
         self._reader = reader
         self._truth = truth
         self._journal = JournalAudit(truth)
         self._holdings = holdings(reader.names)
         self._values: dict[_Place, bytes] = {}
         self._positions: dict[str, dict[int, int]] = {}
+        self._replicas = Replicas(reader.names.changelogs)
+        self._disks = DiskWatch()
         # What has to be judged again: because it is new, was in motion, or did differ.
         self._payments: set[str] = set()
         self._places: set[_Place] = set()
 
-    async def round(self, settled: Offsets) -> list[Difference]:
-        """Read on, and judge what is new; the workers have folded the log up to ``settled``."""
+    async def round(self, settled: Offsets, tables: AllTables | None = None) -> list[Difference]:
+        """Read on, and judge what is new; the workers have folded the log up to ``settled``.
+
+        ``tables`` is what the workers' disks hold; ``None`` where no worker answered.
+        """
         self._truth.settled = settled
+        if tables is not None:
+            self._replicas.expect(tables)
         await self._read_log()
         for holding in self._holdings:
             await self._read_values(holding)
@@ -54,6 +70,8 @@ class Follower:
         # Now nothing that was read can rest on facts that are not.
         await self._read_log()
         found = [*self._truth.faults, *await self._judge_values(), *self._judge_journal()]
+        self._compare_disks(tables)
+        found += self._disks.differences
         self._payments = {
             payment_id
             for payment_id in self._payments
@@ -78,15 +96,30 @@ class Follower:
         position = self._positions.setdefault(holding.topic, {})
         ends = await self._reader.ends(holding.topic)
         async for number, records in self._reader.read(holding.topic, position, ends):
+            digest = self._replicas.digest(holding.topic, number)
             for record in records:
                 place = _Place(holding, number, record.key or b"")
                 self._places.add(place)
+                if digest is not None:
+                    digest.take(record.offset, place.key, self._values.get(place), record.value)
                 if record.value is None:
                     self._values.pop(place, None)
                 else:
                     self._values[place] = record.value
             self.records += len(records)
         position.update(ends)
+        for number, end in ends.items():
+            digest = self._replicas.digest(holding.topic, number)
+            if digest is not None:
+                digest.reach(end)
+
+    def _compare_disks(self, tables: AllTables | None) -> None:
+        """Compare the replicas; what was found stays where no worker answered."""
+        self.compared = frozenset()
+        if tables is not None:
+            found = self._replicas.compare()
+            self.compared = found.equal | found.differing.keys()
+            self._disks.judge(found, tables.unreachable, time.monotonic())
 
     async def _read_journal(self) -> None:
         topic = self._reader.names.topics.entries
