@@ -20,6 +20,8 @@ from cli.errors import ProgramEndedError
 
 STOPPED_WITHIN_S: Final = 10.0
 # As many lines as a traceback usually has.
+# A program has ended long before all that it printed is read, where the machine is busy.
+_LAST_WORDS_WITHIN_S: Final = 10.0
 _LAST_LINES: Final = 40
 _PACKAGES: Final = Path(__file__).resolve().parent.parent
 
@@ -113,7 +115,7 @@ class Command:
     def _join(self) -> None:
         # The pipe may stay open in somebody whom the child started: no wait without a bound.
         if self._pump is not None:
-            self._pump.join(timeout=1.0)
+            self._pump.join(timeout=_LAST_WORDS_WITHIN_S)
 
     def _read(self, output: IO[bytes]) -> None:
         with output:

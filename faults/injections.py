@@ -160,6 +160,24 @@ def _join_and_leave(stage: Stage, chance: random.Random) -> Iterator[Injected]:
 
 
 @contextmanager
+def _rebalance_again_and_again(stage: Stage, chance: random.Random) -> Iterator[Injected]:
+    """Several changes of the group, each before the one before it is digested."""
+    hit = set()
+    for _ in range(chance.randint(3, 5)):
+        each = chance.choice(stage.extras)
+        each.start()
+        time.sleep(chance.uniform(0.2, 5.0))
+        # A worker may stand still just while the partitions are shared out.
+        frozen = chance.choice(stage.workers)
+        frozen.freeze()
+        time.sleep(chance.choice([0.1, 0.5, 1.5]))
+        frozen.go_on()
+        _end_somehow(each, chance)
+        hit |= {each.label, frozen.label}
+    yield Injected(tuple(sorted(hit)), chance.uniform(0.0, 0.5))
+
+
+@contextmanager
 def _kill_ingest(stage: Stage, chance: random.Random) -> Iterator[Injected]:
     stage.ingest.kill()
     yield Injected((stage.ingest.label,), chance.uniform(0.0, 2.0))
@@ -240,6 +258,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind("worker frozen", "worker", _freeze_worker),
     Kind("worker's tables lost", "worker", _lose_tables),
     Kind("worker joins and leaves", "worker", _join_and_leave),
+    Kind("rebalances in a row", "worker", _rebalance_again_and_again),
     Kind("ingress killed", "ingress", _kill_ingest),
     Kind("ingress stopped", "ingress", _stop_ingest),
     Kind("ingress frozen", "ingress", _freeze_ingest),

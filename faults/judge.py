@@ -20,6 +20,7 @@ from cli.simulate.check import Check
 from cli.simulate.simulation import Simulation
 from cli.whole_topic import partitions_of, read_topic, reading
 from faults.stage import Stage
+from faults.tables import disk_differences
 
 _FOLDED_WITHIN_S: Final = 120.0
 _CHECKED_WITHIN_S: Final = 120.0
@@ -36,6 +37,7 @@ async def judge(stage: Stage, simulation: Simulation) -> list[str]:
         *await _beyond_the_end(stage),
         *await _wrong_orders(stage, simulation),
         *await asyncio.to_thread(_verified, stage),
+        *await _wrong_disks(stage),
     ]
 
 
@@ -88,6 +90,15 @@ async def _wrong_orders(stage: Stage, simulation: Simulation) -> Iterator[str]:
     urls = tuple(worker.url for worker in stage.workers)
     found = await check.run(urls, None, _CHECKED_WITHIN_S)
     return (f"order {each.order_id}: {line}" for each in found for line in each.lines)
+
+
+async def _wrong_disks(stage: Stage) -> list[str]:
+    """End all workers, and compare what their disks hold with the changelogs, key by key."""
+    workers = [*stage.workers, *stage.extras]
+    await asyncio.to_thread(stage.end_workers)
+    return await disk_differences(
+        stage.settings, {worker.label: worker.folder for worker in workers}
+    )
 
 
 def _verified(stage: Stage) -> list[str]:

@@ -86,6 +86,8 @@ class Program:
             how = self.ended()
             if how is None or self.may_end:
                 return None
+            # Until all that it printed is read.
+            self._command.join(STOPPED_WITHIN_S)
             end = UnplannedEnd(self.label, how, during, self.last_lines, self.was_ready)
             self.start()
             return end

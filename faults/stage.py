@@ -127,6 +127,11 @@ class Stage:
                     )
                 time.sleep(_LOOK_EVERY_S)
 
+    def end_workers(self) -> None:
+        """End every worker for good, so that its tables can be opened."""
+        for worker in (*self.workers, *self.extras):
+            worker.end()
+
     def give_up(self) -> None:
         """Let whoever waits for programs to be ready wait no longer."""
         self._closing.set()

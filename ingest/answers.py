@@ -53,6 +53,7 @@ STATUS: Final[Mapping[str, int]] = MappingProxyType(
         "malformed_request": 400,
         "malformed_json": 400,
         "invalid_envelope": 400,
+        "control_characters": 400,
         "signature_missing": 401,
         "signature_malformed": 401,
         "signature_mismatch": 401,

@@ -1,100 +1,51 @@
-"""One connection of the server's, with bounds: uvicorn's own has few.
+"""One connection to ingress, within limits: uvicorn's own connection has few.
 
-In: bytes from anyone. Out: requests for the application; a problem document for what is no request.
-Never: more of a head in memory than ``Limits`` allows, a request that takes for ever to arrive, an
-answer that takes for ever to be fetched, or more connections than the process can have: where one
-too many comes, the one that has kept us waiting longest goes.
+Input: bytes from anyone. Output: requests for the application, and a problem document for bytes
+that are not a request.
 
-A request that arrived whole in one read, as nearly every delivery does, goes to the ``direct``
-handler, if the server has one for its path. Whatever is not that simple goes to the application, as
-with uvicorn.
+Invariants: a request's bytes that are not body never fill the memory, wherever they stand, and
+trailers never count as headers. A request that arrives too slowly, or an answer that is fetched too
+slowly, ends the connection. When a process has more connections than it may have, the one that has
+kept it waiting longest is closed.
 
-uvicorn 0.54 with httptools has no limit on a head's size or time, reads pipelined requests faster
-than it answers them, and answers what is no HTTP in plain text. What a connection is waiting for::
+A request that arrives whole in one read, as nearly every delivery does, goes to the ``direct``
+handler, if the server has one for its path. Every other request goes to the application, as with
+uvicorn.
+
+uvicorn 0.54 with httptools limits neither the size nor the time of a request's head, chunk
+extensions and trailers, takes trailers for headers if they arrive early enough, does not look at
+Host, reads pipelined requests faster than it answers them, and answers malformed requests in plain
+text. What a connection is waiting for::
 
     ``receiving`` ──(request whole)──▶ ``answering`` ──(answer written)──▶ ``idle``
          ▲ (connected)                                                       │ (next byte)
          └───────────────────────────────────────────────────────────────────┘
-         └──(no request)──▶ ``ending``: the last words are out, nothing more is read
+         └──(refused)──▶ ``ending``: the last answer is written, and nothing more is read
 """
 
 import asyncio
-import resource
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
-from types import MappingProxyType
-from typing import Any, ClassVar, Final, Literal, NoReturn, Self
+from typing import Any, ClassVar, Final, Literal, NoReturn
 
 import httptools
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from ingest.answers import BUG, ProblemResponse, Received, Waiting, problem
+from ingest.answers import BUG, ProblemResponse, Received, Waiting
 from ingest.direct import Direct, Exchange, encode, encode_received
+from ingest.limits import LAST_WORDS, Fault, Limits, names_one_host
 from ingest.load import SMALL_BYTES
 from ingest.patience import Patience
 
-# What a proxy in front usually allows as well; Plexy's own heads have some 500 bytes.
-_HEAD_BYTES: Final = 16 * 1024
-_HEADERS: Final = 100
-# A proxy never pipelines; whoever does gets so many answers, and then a closed connection.
-_PIPELINED: Final = 16
-# Whoever cuts a body into chunks takes kilobytes at a time, not bytes: each chunk has its cost.
-_CHUNKS: Final = 1024
-_CONNECTIONS: Final = 4096
-# Files that are not connections of senders: Kafka's, the log's, the listener's.
-_OTHER_FILES: Final = 64
-# Beyond the application's own time for a request, which answers in words.
-_SLACK_S: Final = 10
 # Closing at once would reset the connection, and the sender would see the reset, not the answer.
 _LINGER_S: Final = 1.0
 
-
-def _most_connections() -> int:
-    """Return how many connections this process can have."""
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(1, min(_CONNECTIONS, files - _OTHER_FILES))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What one connection may cost; ``stalled_after_s`` bounds a request, and then its answer."""
-
-    head_bytes: int = _HEAD_BYTES
-    headers: int = _HEADERS
-    chunks: int = _CHUNKS
-    pipelined: int = _PIPELINED
-    connections: int = _most_connections()
-    stalled_after_s: float = 10.0 + _SLACK_S
-
-    @classmethod
-    def of(cls, answer_within_s: float) -> Self:
-        """Return the limits of an ingress that answers within this time."""
-        return cls(stalled_after_s=answer_within_s + _SLACK_S)
-
-
 _State = Literal["", "receiving", "answering", "idle", "ending", "lost"]
-_Fault = Literal["malformed_request", "head_too_large", "too_many_chunks", "pipelined_too_far"]
-
-_LAST_WORDS: Final[Mapping[_Fault, ProblemResponse | None]] = MappingProxyType(
-    {
-        "malformed_request": problem("malformed_request", "this is no request of HTTP/1.1"),
-        "head_too_large": problem(
-            "head_too_large",
-            f"expected a head of at most {_HEAD_BYTES} bytes and {_HEADERS} headers",
-        ),
-        "too_many_chunks": problem(
-            "body_too_large", f"expected a body of at most {_CHUNKS} chunks"
-        ),
-        # A close without a word: whoever pipelines has to be ready for it (RFC 9112, 9.3.2).
-        "pipelined_too_far": None,
-    }
-)
 
 
 class _RefusedError(Exception):
-    """Leaves the parser, which has to be left by an exception."""
+    """Ends the parsing of a read: only an exception can leave the parser."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -102,31 +53,34 @@ class BoundedProtocol(HttpToolsProtocol):
 
     limits: ClassVar[Limits] = Limits()
     direct: ClassVar[Direct | None] = None
-    # The connections that owe us something, those first that have for longest.
+    # The connections that keep us waiting, the one that has done so for longest first.
     waiting: ClassVar[dict["BoundedProtocol", None]] = {}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._state: _State = ""
         self._patience = Patience(self.loop, self._abort)
-        # Of the request that is arriving: whether its head is here, and all of it.
+        # Whether the head of the arriving request is here, and whether all of the request is.
         self._head_whole = False
         self._whole = False
-        # What was read of a head that isn't whole yet, and what the parser has given us of it.
-        self._read_bytes = 0
+        # The bytes read that are not body, since the last request ended or this one's head did.
+        self._overhead_bytes = 0
+        # The parsed bytes of the head: path, names and values.
         self._parsed_bytes = 0
+        self._hosts: list[bytes] = []
         self._chunks = 0
-        # What is here of the body of a request that may go to the direct handler.
+        self._dropped_bytes = 0
+        # The body, as far as it is here, of a request that may go to the direct handler.
         self._held: bytes | None = None
         self._first_of_read = False
         self._unanswered = 0
-        self._fault: _Fault = "malformed_request"
-        # Set once nothing more is read; the last words, if any, follow the answers under way.
+        self._fault: Fault = "malformed_request"
+        # Once this is set, nothing more is read; the last words follow the answers under way.
         self._ending = False
         self._last_words: ProblemResponse | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection, in place of the one that waits longest if there are too many."""
+        """Take the connection; if there are too many, close the one that waits longest."""
         super().connection_made(transport)
         self._enter("receiving")
         if len(self.connections) > self.limits.connections:
@@ -138,17 +92,15 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came; what is no request ends the connection."""
-        if self._ending:
-            return
-        self._read_bytes += 0 if self._head_whole else len(data)
+        """Parse a read; bytes that are not a request end the connection."""
         self._first_of_read = True
         try:
-            self.parser.feed_data(data)
-            if self._read_bytes > self.limits.head_bytes:
-                self._refuse("head_too_large")
+            # The parser does not say where in a piece a request ends, so the count of a request's
+            # bytes may be too low by one piece: the pieces are short.
+            for begin in range(0, len(data), self.limits.head_bytes):
+                self._feed(data[begin : begin + self.limits.head_bytes])
         except httptools.HttpParserUpgrade:
-            # To answer in HTTP is right (RFC 9110, 7.8), but what follows may be something else.
+            # An answer in HTTP is right (RFC 9110, 7.8), but the next bytes may not be HTTP.
             self._end(None)
         except (httptools.HttpParserError, _RefusedError):
             self._hold_no_longer()
@@ -156,37 +108,56 @@ class BoundedProtocol(HttpToolsProtocol):
         self._hold_no_longer()
         self._watch()
 
+    def _feed(self, piece: bytes) -> None:
+        """Parse a piece of a read, unless the connection ends; count its bytes that are not body.
+
+        The parser gathers a name or a value until it is whole, and skips zeros before a chunk's
+        size, chunk extensions and line ends before a request: only this count sees all of them.
+        """
+        if self._ending:
+            return
+        self._overhead_bytes += len(piece)
+        self.parser.feed_data(piece)
+        if self._overhead_bytes > self.limits.head_bytes:
+            self._refuse("framing_too_large" if self._head_whole else "head_too_large")
+
     def on_message_begin(self) -> None:
         """Begin a request; `_hand_over` does the rest for one that goes to the application."""
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
         self._head_whole = self._whole = False
-        self._parsed_bytes = self._chunks = 0
+        self._parsed_bytes = self._chunks = self._dropped_bytes = 0
+        self._hosts = []
         self._state = ""
 
     def on_url(self, url: bytes) -> None:
         """Take a piece of the path."""
         self.url += url
         self._parsed_bytes += len(url)
-        if self._parsed_bytes > self.limits.head_bytes:
-            self._refuse("head_too_large")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, as uvicorn does, without a call for each."""
+        """Take a header, as uvicorn does; drop a trailer, which the parser reports like one."""
+        if self._head_whole:
+            return
         name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
+        if name == b"host":
+            self._hosts.append(value)
+        elif name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
         self.headers.append((name, value))
         self._parsed_bytes += len(name) + len(value)
-        limits = self.limits
-        if self._parsed_bytes > limits.head_bytes or len(self.headers) > limits.headers:
+        if len(self.headers) > self.limits.headers:
             self._refuse("head_too_large")
 
     def on_headers_complete(self) -> None:
         """Hold the request until the end of this read, or hand it to the application."""
+        if self._parsed_bytes > self.limits.head_bytes:
+            self._refuse("head_too_large")
         if self._unanswered >= self.limits.pipelined:
             self._refuse("pipelined_too_far")
+        if not names_one_host(self._hosts, self.parser.get_http_version()):
+            self._refuse("wrong_host")
         if self._may_be_direct():
             self._held = b""
         else:
@@ -194,14 +165,19 @@ class BoundedProtocol(HttpToolsProtocol):
         self._first_of_read = False
         self._unanswered += 1
         self._head_whole = True
-        self._read_bytes = 0
+        self._overhead_bytes = 0
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of the body."""
+        """Take a piece of the body, or drop it if its request is answered already."""
+        self._overhead_bytes -= len(body)
         if self._held is not None:
             self._held += body
             if len(self._held) > SMALL_BYTES:
                 self._hand_over(self._held)
+        elif self.cycle.response_started:
+            self._dropped_bytes += len(body)
+            if self._dropped_bytes > self.limits.dropped_bytes:
+                self._refuse("too_much_dropped")
         else:
             super().on_body(body)
 
@@ -212,13 +188,19 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse("too_many_chunks")
 
     def on_message_complete(self) -> None:
-        """Note that the request is whole."""
+        """Answer a whole request, or tell the application that it is whole."""
         self._whole = True
         self._head_whole = False
+        self._overhead_bytes = 0
+        keep_alive = self.parser.should_keep_alive()
         if self._held is not None:
-            self._take(self._held)
+            self._take(self._held, keep_alive=keep_alive)
         else:
+            self.cycle.keep_alive &= keep_alive
             super().on_message_complete()
+        if not keep_alive:
+            # The parser skips the rest of the connection, also where a trailer said `close`.
+            self._end(None)
 
     def on_response_complete(self) -> None:
         """Go on with the next request; read more only when none is left."""
@@ -235,9 +217,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._watch()
 
     def _may_be_direct(self) -> bool:
-        """Say whether this is for the direct handler, if it is whole at the end of this read.
+        """Return whether the direct handler takes this request if it is whole in this read.
 
-        Of whoever pipelines, or does not fetch his answers, the application takes care.
+        The application takes it if the sender pipelines, or does not fetch its answers.
         """
         return (
             self.direct is not None
@@ -251,15 +233,15 @@ class BoundedProtocol(HttpToolsProtocol):
         )
 
     def _hold_no_longer(self) -> None:
-        """Give up hope of a request that is not whole at the end of a read."""
+        """Hand over the request that is still held at the end of a read, as it is not whole."""
         if self._held is not None:
             self._hand_over(self._held)
 
     def _hand_over(self, body: bytes) -> None:
-        """Give a request to the application, as uvicorn does, with what is here of its body."""
+        """Give a request to the application, as uvicorn does, with the body read so far."""
         self._held = None
         begun = (self.url, self.headers, self.expect_100_continue)
-        # It makes the scope, and begins anew what was read since.
+        # This call makes the scope, and forgets the head that was read.
         super().on_message_begin()
         self.url, headers, self.expect_100_continue = begun
         self.headers += headers
@@ -267,19 +249,18 @@ class BoundedProtocol(HttpToolsProtocol):
         if body:
             super().on_body(body)
 
-    def _take(self, body: bytes) -> None:
+    def _take(self, body: bytes, *, keep_alive: bool) -> None:
         """Give a whole request to the direct handler."""
         self._held = None
-        keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
-        exchange = Exchange(keep_alive=keep_alive)
+        exchange = Exchange(keep_alive=keep_alive and self.parser.get_http_version() != "1.0")
         self.cycle = exchange  # type: ignore[assignment]
         self._go_on(exchange, partial(self.direct.take, self.headers, body))  # type: ignore[union-attr]
 
     def _go_on(self, exchange: Exchange, step: Callable[[], Response | Waiting]) -> None:
-        """Take a step of the direct handler towards its answer; a bug is answered as one."""
+        """Take a step of the direct handler towards its answer; a bug is answered with 500."""
         try:
             answer = step()
-        # Also where what it waited for was cancelled: that is no word of the log.
+        # A cancelled append is a bug too: it says nothing about the log.
         except (Exception, asyncio.CancelledError) as error:
             self.logger.exception("Exception in the direct handler\n", exc_info=error)
             self.direct.failed()  # type: ignore[union-attr]
@@ -304,13 +285,13 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.transport.close()
         self.on_response_complete()
 
-    def _refuse(self, fault: _Fault) -> NoReturn:
+    def _refuse(self, fault: Fault) -> NoReturn:
         self._fault = fault
         raise _RefusedError
 
     def _end_by_fault(self) -> None:
-        """End for what arrived last; a request whose body is broken gets no other answer."""
-        words = _LAST_WORDS[self._fault]
+        """End with the fault's answer, which also answers a request that is not whole yet."""
+        words = LAST_WORDS[self._fault]
         if self._head_whole and not self._whole:
             if self.cycle.response_started:
                 words = None
@@ -328,11 +309,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle.message_event.set()
 
     def _end(self, last_words: ProblemResponse | None) -> None:
+        """Read nothing more; the last words follow the answers under way."""
         self._ending = True
         self._last_words = last_words
+        self.flow.pause_reading()
 
     def _watch(self) -> None:
-        """Find out what the connection waits for, and see to it that it does not wait for ever."""
+        """Find out what the connection waits for, and bound the time of that."""
         if self._ending and not self._unanswered:
             self._say_last_words()
         elif self._unanswered and (self._whole or self._ending):
@@ -350,6 +333,7 @@ class BoundedProtocol(HttpToolsProtocol):
             default_headers = self.server_state.default_headers
             self.transport.write(encode(self._last_words, default_headers, closes=True))
         self.transport.write_eof()
+        # An answer under way has resumed the reading.
         self.flow.pause_reading()
 
     def _enter(self, state: _State) -> None:

@@ -1,19 +1,21 @@
-"""From a delivery to the records that keep it.
+"""Make the records that keep a delivery.
 
-In: a request's headers and body. Out: the record for the log of record, or for ``plexy.rejected``.
-Never: a change to the body; the log keeps what Plexy sent and signed, byte for byte.
+Input: a request's headers and body. Output: the record for the log of record, or for
+``plexy.rejected``. Invariant: both keep the body byte for byte, as Plexy sent and signed it.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 import msgspec
 from starlette.types import Scope
 
-from ledger.envelope import MAX_ID_BYTES, Envelope
+from ledger.envelope import Envelope, has_control_characters, is_too_long
 from ledger.rejected import HTTP, rejected_record
 from ledger.rejections import Rejection
 from ledger.topics import TopicNames
+
+_LENGTH_DIGITS: Final = 20
 
 
 class Record(NamedTuple):
@@ -51,7 +53,9 @@ class Delivery(NamedTuple):
             elif name == b"content-type":
                 content_types.append(value)
             elif name == b"content-length" and value.isdigit():
-                content_length = int(value)
+                # A length fits 64 bits, or the parser refuses it; but it takes any number of zeros
+                # before the length, and `int` refuses more than 4,300 digits.
+                content_length = int(value[-_LENGTH_DIGITS:])
         signature, content_type = b",".join(signatures), b",".join(content_types)
         return cls(signature, content_type, content_length, received_at_ms)
 
@@ -89,23 +93,28 @@ def rejected_delivery_record(
     return Record(names.rejected, key, value, headers, delivery.received_at_ms)
 
 
-class _Identified(msgspec.Struct):
-    """A body of which nothing but the id is asked."""
-
-    id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_BYTES)]
+_OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 
 
-_IDENTIFIED = msgspec.json.Decoder(_Identified)
+def json_object(body: bytes) -> dict[str, Any] | None:
+    """Return a body that is a JSON object, else ``None``; never raises.
 
-
-def readable_event_id(body: bytes) -> str | None:
-    """Return the id of a body that is no valid envelope, where it has one; never raises.
-
-    >>> readable_event_id(b'{"id": "evt_1", "created": "yesterday"}')
-    'evt_1'
+    >>> json_object(b'{"id": 1}'), json_object(b'[]'), json_object(b'1700000000.{"id": 1}')
+    ({'id': 1}, None, None)
     """
     try:
-        event_id = _IDENTIFIED.decode(body).id
+        return _OBJECT.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return event_id if len(event_id.encode()) <= MAX_ID_BYTES else None
+
+
+def readable_event_id(fields: dict[str, Any]) -> str | None:
+    """Return the id of a JSON object that is not a valid envelope, if the id is usable.
+
+    >>> readable_event_id({"id": "evt_1", "created": "yesterday"})
+    'evt_1'
+    """
+    event_id = fields.get("id")
+    if not isinstance(event_id, str) or is_too_long(event_id) or has_control_characters(event_id):
+        return None
+    return event_id or None

@@ -17,7 +17,8 @@ import uvicorn
 from starlette.applications import Starlette
 
 from ingest.app import create_app
-from ingest.connection import Limits, bounded_protocol
+from ingest.connection import bounded_protocol
+from ingest.limits import Limits
 from ingest.metrics import IngressMetrics, Numbers, Tally, new_rows, serve_metrics
 from ingest.processes import split
 from ingest.settings import LONGEST_ANSWER_S, IngestSettings

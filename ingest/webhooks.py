@@ -21,6 +21,7 @@ from ingest.metrics import Tally
 from ingest.records import (
     Delivery,
     Record,
+    json_object,
     readable_event_id,
     rejected_delivery_record,
     webhook_record,
@@ -211,11 +212,22 @@ class WebhookEndpoint:
                 record = webhook_record(self._names, delivery, body, envelope)
                 return _Outcome(_ACCEPTED, None, envelope.id, envelope.type, record)
             case Rejection():
-                event_id = readable_event_id(body)
-                record = rejected_delivery_record(self._names, delivery, body, envelope, event_id)
-                return _rejected(envelope, event_id, record)
+                return self._reject(delivery, body, envelope)
             case _:
                 assert_never(envelope)
+
+    def _reject(self, delivery: Delivery, body: bytes, rejection: Rejection) -> _Outcome:
+        """Refuse a signed body that is not an event, and keep it if it is a JSON object.
+
+        Other bodies are not kept, as their signature may be a replay: where both forms are
+        accepted, the signature over a recorded ``t.body`` also fits those bytes as a raw body.
+        """
+        fields = json_object(body)
+        if fields is None:
+            return _rejected(rejection)
+        event_id = readable_event_id(fields)
+        record = rejected_delivery_record(self._names, delivery, body, rejection, event_id)
+        return _rejected(rejection, event_id, record)
 
     def _signature_fault(self, delivery: Delivery, body: bytes) -> SignatureFault | None:
         if self._settings.allow_unsigned:
@@ -292,7 +304,9 @@ def _overloaded() -> _Outcome:
     return _refused("overloaded", "too many deliveries are in flight; deliver this one later")
 
 
-def _rejected(rejection: Rejection, event_id: str | None, record: Record) -> _Outcome:
+def _rejected(
+    rejection: Rejection, event_id: str | None = None, record: Record | None = None
+) -> _Outcome:
     code = rejection.reason.value
     answer = problem(code, rejection.detail, field=rejection.field)
     return _Outcome(code, answer, event_id, record=record)

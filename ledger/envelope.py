@@ -1,7 +1,8 @@
-"""The envelope of a Plexy event: what every delivery must have, whatever its type.
+"""Decode the envelope of a Plexy event: the fields that every delivery has, whatever its type.
 
-In: the raw body of a delivery. Out: an ``Envelope``, or a ``Rejection`` that names the field.
-Never: a judgement of ``data``; that is ``ledger.events``' work, after the body has been kept.
+Input: the raw body of a delivery. Output: an ``Envelope``, or a ``Rejection`` that names the field.
+Invariant: the same bytes get the same verdict in every program. ``ledger.events`` judges ``data``
+later, after ingress has kept the body.
 """
 
 import re
@@ -20,7 +21,19 @@ MAX_NESTING: Final = 64
 # Ids and references are record keys and parts of addresses: a bound keeps both small.
 MAX_ID_BYTES: Final = 512
 
-_Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_BYTES)]
+# Unicode's category Cc. JSON escapes such a character sixfold, and a terminal obeys it.
+_CONTROL_CHARACTERS: Final = r"\u0000-\u001f\u007f-\u009f"
+_CONTROL: Final = re.compile(f"[{_CONTROL_CHARACTERS}]")
+
+_Id = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        max_length=MAX_ID_BYTES,
+        # For the schema alone: the refusal of a control character has a reason of its own.
+        extra_json_schema={"pattern": f"^[^{_CONTROL_CHARACTERS}]*$"},
+    ),
+]
 # Beyond 2**53-1 a number is no longer exact in every JSON reader; as a time it is absurd anyway.
 _UnixSeconds = Annotated[int, msgspec.Meta(ge=0, le=MAX_AMOUNT_MINOR)]
 
@@ -67,13 +80,23 @@ def decode_envelope(body: bytes) -> Envelope | Rejection:
     # A body without that many brackets can't be nested that deep: nearly all end here.
     if body.count(b"{") + body.count(b"[") > MAX_NESTING and _nesting(body) > MAX_NESTING:
         return _TOO_DEEP
+    return _fault_of("id", envelope.id) or _fault_of("type", envelope.type) or envelope
+
+
+def is_too_long(text: str) -> bool:
+    """Return whether an id has more than ``MAX_ID_BYTES``."""
     # A character has at most four bytes: short texts need no encoding to be measured.
-    if len(envelope.id) + len(envelope.type) > MAX_ID_BYTES // 4:
-        for field, text in (("id", envelope.id), ("type", envelope.type)):
-            if len(text.encode()) > MAX_ID_BYTES:
-                detail = f"expected `{field}` of at most {MAX_ID_BYTES} bytes"
-                return Rejection(reason=Reason.INVALID_ENVELOPE, detail=detail, field=field)
-    return envelope
+    return len(text) * 4 > MAX_ID_BYTES and len(text.encode()) > MAX_ID_BYTES
+
+
+def has_control_characters(text: str) -> bool:
+    r"""Return whether an id has characters of Unicode's category Cc.
+
+    >>> [has_control_characters(text) for text in ("ord 1/\u00fc", "ord\n1", "ord\x85")]
+    [False, True, True]
+    """
+    # Nearly all ids are printable, which takes less time to find out.
+    return not text.isprintable() and _CONTROL.search(text) is not None
 
 
 def content_digest(envelope: Envelope) -> bytes:
@@ -85,11 +108,21 @@ def content_digest(envelope: Envelope) -> bytes:
     return blake2b(_CANONICAL.encode(content), digest_size=16).digest()
 
 
+def _fault_of(field: str, text: str) -> Rejection | None:
+    if is_too_long(text):
+        detail = f"expected `{field}` of at most {MAX_ID_BYTES} bytes"
+        return Rejection(reason=Reason.INVALID_ENVELOPE, detail=detail, field=field)
+    if has_control_characters(text):
+        detail = f"expected `{field}` without control characters"
+        return Rejection(reason=Reason.CONTROL_CHARACTERS, detail=detail, field=field)
+    return None
+
+
 def _nesting(body: bytes) -> int:
     """Return how many arrays and objects of a well-formed body stand inside each other.
 
-    All of the body counts, also what no field of the envelope takes: the decoder steps over that,
-    and gives up at a depth of its own.
+    All of the body counts, also the parts that no field of the envelope takes: the decoder skips
+    those, and gives up at a depth of its own.
     """
     depth = deepest = 0
     for bracket in _BRACKETS.findall(body):

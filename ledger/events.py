@@ -1,8 +1,8 @@
-"""Events: what a Plexy delivery says, in the ledger's terms.
+"""Read a Plexy event in the ledger's terms.
 
-In: an ``Envelope`` and its place in the log. Out: an ``Event`` to fold, ``Unfolded`` for a type
-that the ledger only keeps, or a ``Rejection`` for data that a known type needs and lacks.
-Never: an exception for anything that Plexy, or somebody with its secret, may send.
+Input: an ``Envelope`` and its place in the log. Output: an ``Event`` to fold, ``Unfolded`` for a
+type that the ledger only keeps, or a ``Rejection`` for data that a known type can't be folded with.
+Invariant: nothing that Plexy, or somebody with its secret, may send raises an exception.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ledger.envelope import MAX_ID_BYTES, Envelope
+from ledger.envelope import MAX_ID_BYTES, Envelope, has_control_characters, is_too_long
 from ledger.money import Money, MoneyError
 from ledger.rejections import Reason, Rejection
 
@@ -109,7 +109,7 @@ def _data_id(data: Mapping[str, Any]) -> str:
         raise _UnusableError(
             Reason.ID_INVALID, "data.id", f"expected text, got {type(data_id).__name__}"
         )
-    return _bounded("data.id", data_id)
+    return _usable("data.id", data_id)
 
 
 def _order_reference(data: Mapping[str, Any], names: Iterable[str]) -> str | None:
@@ -131,13 +131,15 @@ def _reference(path: str, holder: Mapping[str, Any], names: Iterable[str]) -> st
         if type(value) is int:
             value = str(value)
         if isinstance(value, str) and value:
-            return _bounded(f"{path}.{name}", value)
+            return _usable(f"{path}.{name}", value)
     return None
 
 
-def _bounded(field: str, text: str) -> str:
-    # A character has at most four bytes: short texts need no encoding to be measured.
-    if len(text) * 4 > MAX_ID_BYTES and len(text.encode()) > MAX_ID_BYTES:
+def _usable(field: str, text: str) -> str:
+    if is_too_long(text):
         detail = f"expected at most {MAX_ID_BYTES} bytes, got {len(text.encode())}"
         raise _UnusableError(Reason.REFERENCE_TOO_LONG, field, detail)
+    if has_control_characters(text):
+        detail = "expected an id without control characters"
+        raise _UnusableError(Reason.CONTROL_CHARACTERS, field, detail)
     return text

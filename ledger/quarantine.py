@@ -17,7 +17,7 @@ import msgspec
 from ledger.deduplication import deduplicate
 from ledger.envelope import Envelope, decode_envelope
 from ledger.events import Event, FieldNames
-from ledger.rejected import HTTP
+from ledger.rejected import HTTP, key_without_id
 from ledger.rejections import Reason, Rejection
 from ledger.topics import TopicNames
 from ledger.truth import SignedRecord, Trust
@@ -32,7 +32,6 @@ _DECISIONS: Final = {
         "its record lies under another key than the event's id, where no duplicate would be found"
     ),
 }
-_NOT_AN_EVENT_THEN: Final = frozenset({Reason.MALFORMED_JSON, Reason.INVALID_ENVELOPE})
 
 
 class Place(NamedTuple):
@@ -158,7 +157,7 @@ def judge_logged(
     result = deduplicate([record], {}, names)
     for rejected in result.rejected:
         return Refusal(_still(rejected.rejection))
-    if item.reason in _NOT_AN_EVENT_THEN:
+    if item.key == key_without_id(body):
         return Refusal(
             "it is an event now and was none then, so that the workers do not know its id: it "
             "counts when `plexy-ledger rebuild` folds the log anew"

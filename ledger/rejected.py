@@ -56,6 +56,11 @@ class PutBackHeaders(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     put_back_at_ms: Annotated[Digits, meaning("when it went there, in Unix milliseconds")]
 
 
+def key_without_id(body: bytes) -> bytes:
+    """Return the key of a body that has no usable event id: the SHA-256 of the bytes, in hex."""
+    return sha256(body).hexdigest().encode()
+
+
 def rejected_record(
     body: bytes,
     rejection: Rejection,
@@ -64,10 +69,10 @@ def rejected_record(
 ) -> RejectedRecord:
     """Return key, value and headers; ``source`` is topic, partition and offset, where there is one.
 
-    The key is the event's id where one could be read, else the SHA-256 of the bytes in hex: the
-    same rejection, written again after a crash, has the same key and the same bytes.
+    The key is the event's id where one could be read, else ``key_without_id``: the same rejection,
+    written again after a crash, has the same key and the same bytes.
     """
-    key = event_id.encode() if event_id else sha256(body).hexdigest().encode()
+    key = event_id.encode() if event_id else key_without_id(body)
     headers = [("reason", str(rejection.reason).encode()), ("detail", rejection.detail.encode())]
     if source is not None:
         topic, partition, offset = source

@@ -14,6 +14,7 @@ class Reason(StrEnum):
 
     MALFORMED_JSON = "malformed_json"
     INVALID_ENVELOPE = "invalid_envelope"
+    CONTROL_CHARACTERS = "control_characters"
     KEY_MISMATCH = "key_mismatch"
     EVENT_ID_REUSED = "event_id_reused"
     ID_MISSING = "id_missing"

@@ -87,14 +87,14 @@ class TopicNames(msgspec.Struct, frozen=True):
         return self._derived("ledger.orders")
 
     @property
-    def sources(self) -> dict[TableName, str]:
-        """The topic that each table is folded from, in the order of the path."""
-        return {"seen": self.webhooks, "payments": self.events, "orders": self.payments}
-
-    @property
     def shared(self) -> tuple[str, str]:
         """The topics that every version of the ledger has."""
         return (self.webhooks, self.rejected)
+
+    def source_of(self, table: TableName) -> str:
+        """Return the topic that a table is folded from."""
+        sources = {"seen": self.webhooks, "payments": self.events, "orders": self.payments}
+        return sources[table]
 
     def _derived(self, name: str) -> str:
         return f"{self.prefix}{name}" + (f".v{self.version}" if self.version > 1 else "")

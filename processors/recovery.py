@@ -107,8 +107,7 @@ class Recovery(Service):
             await self._follow(standbys)
         except* RevokedError:
             log.info("recovery broken off: the partitions were given back")
-        except* Exception as error:
-            log.exception("recovery failed")
+        except* Exception as error:  # noqa: BLE001 - ends the worker
             await self.crash(error)
 
     async def _take_over(self, actives: set[TP]) -> None:
@@ -127,7 +126,7 @@ class Recovery(Service):
 
     async def _claim(self, changelog: TP) -> int:
         """Append the claim to a changelog, as its only writer; return the end after it."""
-        source = TP(self.app.sources[self._table(changelog).name], changelog.partition)
+        source = TP(self.app.names.source_of(self._table(changelog).name), changelog.partition)
         offset = 0
 
         async def write(writer: Writer) -> None:

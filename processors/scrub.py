@@ -18,6 +18,7 @@ import structlog
 
 from ledger.replicas import Damage
 from ledger.topics import TableName
+from processors.chunk import RevokedError
 from processors.tables import ChunkTable, digest_slowly
 
 log = structlog.get_logger(__name__)
@@ -32,10 +33,6 @@ _MOST_DAMAGES: Final = 20
 
 class DamagedTableError(Exception):
     """A partition's rows are not the ones written to it; the text says which, and what happens."""
-
-
-class _GoneError(Exception):
-    """A rebalance took the partition away while it was read."""
 
 
 class Scrubber:
@@ -80,7 +77,8 @@ class Scrubber:
             for partition in sorted(table.held):
                 try:
                     await self._scrub(table, partition)
-                except _GoneError:
+                except RevokedError:
+                    # A rebalance took the partition away while it was read.
                     return
 
     async def _scrub(self, table: ChunkTable, partition: int) -> None:
@@ -91,10 +89,10 @@ class Scrubber:
             await asyncio.sleep(_PAUSE_BUSY_S if busy else _PAUSE_S)
             # An iterator keeps its database open, which may be another worker's now.
             if self._app.rebalancing or generation != self._app.consumer_generation_id:
-                raise _GoneError
+                raise RevokedError(f"{table.name}[{partition}]")
 
         if self._app.rebalancing or partition not in table.held:
-            raise _GoneError
+            raise RevokedError(f"{table.name}[{partition}]")
         end, expected, rows = table.snapshot(partition)
         try:
             found = await digest_slowly(rows, pause)

@@ -153,7 +153,7 @@ class ChunkTable(faust.Table[bytes, bytes]):
             db = self._db(partition)
             offset = db.get(OFFSET_KEY)
             end = 0 if offset is None else int(offset) + 1
-            digest = _decode_digest(db.get(DIGEST_KEY), end) if end else Digest()
+            digest = stored_digest(db.get(DIGEST_KEY), end) if end else Digest()
             if digest is None:
                 return False
             self._held[partition] = _Held(end, digest)
@@ -278,8 +278,8 @@ def _encode_digest(end: int, digest: Digest) -> bytes:
     return b"%d %d %d" % (end, digest.value, digest.rows)
 
 
-def _decode_digest(stored: bytes | None, end: int) -> Digest | None:
-    """Return the stored digest; ``None`` where it is not of this end.
+def stored_digest(stored: bytes | None, end: int) -> Digest | None:
+    """Decode what is stored as ``DIGEST_KEY``; ``None`` where it is not of this end.
 
     An earlier version of this program writes rows and leaves the digest as it is.
     """

@@ -52,8 +52,7 @@ _FETCH_BYTES: Final = 1024 * 1024
 class LedgerApp(faust.App):
     """A Faust app with the ledger's settings, topic names, metrics and tables.
 
-    ``hops`` are the agents' names by the topics that they fold, ``sources`` those topics by the
-    tables that they are folded into.
+    ``hops`` are the agents' names by the topics that they fold.
     """
 
     settings: WorkerSettings
@@ -67,7 +66,6 @@ class LedgerApp(faust.App):
         self.recent = LastSeconds()
         self.spans = _new_spans(settings)
         self.hops: dict[str, str] = {}
-        self.sources = self.names.sources
         self.writers = Writers(self, settings.group_id)
         self.transport = Transport(self.conf.broker_consumer, self)
         self.chunk_tables: dict[TableName, ChunkTable] = {
@@ -150,7 +148,7 @@ class LedgerApp(faust.App):
 
     def add_hop(self, name: str, table: TableName, fold: Fold) -> None:
         """Declare an agent that folds the chunks of a table's source topic into the table."""
-        topic = self.sources[table]
+        topic = self.names.source_of(table)
         self.hops[topic] = name
         folds = folding(self, name, self.chunk_tables[table], self.settings.partitions, fold)
         work = self.metrics.timed(name, folds)

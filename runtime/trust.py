@@ -22,7 +22,11 @@ OldWebhookSecrets = Annotated[
     setting("signing secrets of former times, for what was delivered then; comma-separated"),
 ]
 Form = Annotated[
-    SignedForm, setting("what Plexy signs: `body`, `timestamped` (time and body), or `either`")
+    SignedForm,
+    setting(
+        "what Plexy signs: `body`, `timestamped` (time and body), or `either`; in production set "
+        "the one that fits"
+    ),
 ]
 AllowUnsigned = Annotated[
     bool, setting("for development only: don't check signatures, take any delivery")

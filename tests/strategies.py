@@ -12,6 +12,8 @@ PAYMENTS = ("pay_1", "pay_2", "pay/3 ü")
 ORDERS = ("ord_1", "ord_2", "№ 3/b")
 REFUNDS = ("re_1", "re_2", *PAYMENTS)
 CURRENCIES = ("KZT", "USD")
+# Unicode's category Cc, which no id may have.
+CONTROL_CHARACTERS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))]
 
 
 def facts() -> st.SearchStrategy[dict[str, Any]]:

@@ -59,6 +59,7 @@ export const OUTCOMES = {
 export const REASONS = {
   malformed_json: "The body is no JSON.",
   invalid_envelope: "The body lacks what every event has: id, type, created, data.",
+  control_characters: "An id, a type or a reference holds control characters.",
   key_mismatch: "The log has it under another id than its own.",
   event_id_reused: "Another event came under an id that was there before.",
   id_missing: "It does not say which payment or refund it is about.",

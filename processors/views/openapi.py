@@ -41,6 +41,7 @@ _TYPES: Final = (
     OrderList,
     RejectedList,
     Balances,
+    AllTables,
     Overview,
     Problem,
 )

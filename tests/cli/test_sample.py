@@ -73,9 +73,10 @@ def test_what_is_refused_and_rejected_is_as_expected():
             refused.append(verdict)
         elif isinstance(verdict, Rejection):
             refused.append(sample.Refusal(delivery.name, 400, verdict.reason))
-            event_id = (delivery.body or {}).get("id")
-            key, _, _ = rejected_record(delivery.raw, verdict, event_id, None)
-            rejected.append(sample.Rejected(key.decode(), verdict.reason))
+            # Ingress does not keep what is no JSON object.
+            if delivery.body is not None:
+                key, _, _ = rejected_record(delivery.raw, verdict, delivery.body.get("id"), None)
+                rejected.append(sample.Rejected(key.decode(), verdict.reason))
     rejected += [
         sample.Rejected(item.event_id or "", item.rejection.reason)
         for item in deduplicate(_accepted(deliveries), {}, FieldNames()).rejected

@@ -13,17 +13,23 @@ from tests.fuzz.answers import UndocumentedError, answers_in
 from tests.fuzz.target import Target, connect
 
 _POST: Final = b"POST /webhooks/plexy HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+_CHUNKED: Final = _POST + b"Transfer-Encoding: chunked\r\n\r\n"
+_LAST_CHUNK: Final = _CHUNKED + b"2\r\n{}\r\n0\r\n"
 _GET: Final = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 _BLOCK: Final = 64 * 1024
 _DRIP_S: Final = 0.25
 
 
 class Attack(NamedTuple):
-    """One kind of attack, by this many attackers at a time."""
+    """One kind of attack, by this many attackers at a time.
+
+    ``most_mb`` is what an ingress under it may take at most; idle, it takes some 55 MB.
+    """
 
     name: str
     attackers: int
     once: Callable[[Target], Awaitable[bytes]]
+    most_mb: int = 120
 
 
 async def _drip(target: Target, opening: bytes, drop: bytes) -> bytes:
@@ -87,6 +93,9 @@ async def _go_away(target: Target, raw: bytes, *, politely: bool) -> bytes:
 
 _MIB: Final = b" " * (1024 * 1024 - 1)
 _LARGE: Final = _POST + b"Content-Length: %d\r\n\r\n" % 2**20
+_ENDLESS: Final = _POST + b"Content-Length: %d\r\n\r\n" % 2**40
+_NOWHERE: Final = _ENDLESS.replace(b"/webhooks/plexy", b"/elsewhere")
+_NO_JSON: Final = _ENDLESS.replace(b"application/json", b"text/plain")
 
 ATTACKS: Final = (
     Attack("idle connections", 1500, lambda t: _drip(t, b"", b"")),
@@ -94,21 +103,27 @@ ATTACKS: Final = (
     Attack("slow header lines", 500, lambda t: _drip(t, _POST, b"X")),
     Attack("slow headers", 500, lambda t: _drip(t, _POST, b"A: b\r\n")),
     Attack("slow bodies", 1200, lambda t: _drip(t, _POST + b"Content-Length: 9999\r\n\r\n", b" ")),
-    Attack("large bodies without end", 100, lambda t: _drip(t, _LARGE + _MIB, b"")),
+    # 64 MB of bodies, as much again while they are put together, and the allocator's share.
+    Attack("large bodies without end", 100, lambda t: _drip(t, _LARGE + _MIB, b""), most_mb=300),
     Attack("large bodies declared", 300, lambda t: _drip(t, _LARGE, b" ")),
+    Attack("chunks without end", 20, lambda t: _pour(t, _CHUNKED, b"1\r\n \r\n" * 8192)),
+    Attack("a chunk without end", 50, lambda t: _drip(t, _CHUNKED + b"ffff\r\n", b" ")),
+    Attack("a chunk size without end", 20, lambda t: _pour(t, _CHUNKED, b"0" * _BLOCK)),
+    Attack("an extension without end", 20, lambda t: _pour(t, _CHUNKED + b"2;", b"a" * _BLOCK)),
+    Attack("a trailer name, one sender", 1, lambda t: _pour(t, _LAST_CHUNK, b"a" * _BLOCK)),
+    Attack("a trailer name without end", 20, lambda t: _pour(t, _LAST_CHUNK, b"a" * _BLOCK)),
     Attack(
-        "chunks without end",
-        20,
-        lambda t: _pour(t, _POST + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n" * 8192),
+        "a trailer value without end", 20, lambda t: _pour(t, _LAST_CHUNK + b"A: ", b"b" * _BLOCK)
     ),
-    Attack(
-        "a chunk without end",
-        50,
-        lambda t: _drip(t, _POST + b"Transfer-Encoding: chunked\r\n\r\nffff\r\n", b" "),
-    ),
+    Attack("trailers without end", 20, lambda t: _pour(t, _LAST_CHUNK, b"A: b\r\n" * 8192)),
+    Attack("slow trailers", 500, lambda t: _drip(t, _LAST_CHUNK, b"A: b\r\n")),
+    Attack("a body to no path", 20, lambda t: _pour(t, _NOWHERE, b" " * _BLOCK)),
+    Attack("a body too large", 20, lambda t: _pour(t, _ENDLESS, b" " * _BLOCK)),
+    Attack("a body of no JSON", 20, lambda t: _pour(t, _NO_JSON, b" " * _BLOCK)),
     Attack("header flood", 20, lambda t: _pour(t, _POST, b"A: b\r\n" * 8192)),
     Attack("a header without end", 20, lambda t: _pour(t, _POST + b"A: ", b"b" * _BLOCK)),
     Attack("a name without end", 20, lambda t: _pour(t, _POST, b"b" * _BLOCK)),
+    Attack("line ends without end", 20, lambda t: _pour(t, b"", b"\r\n" * 8192)),
     Attack("a path without end", 20, lambda t: _pour(t, b"GET /", b"b" * _BLOCK)),
     Attack("pipelining", 20, lambda t: _pour(t, b"", _GET * 4096)),
     Attack("pipelining, deaf", 20, lambda t: _pour(t, b"", _GET * 4096, hear=False)),

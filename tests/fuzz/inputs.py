@@ -30,7 +30,7 @@ class Case(NamedTuple):
 
 
 TAKEN: Final = frozenset({"accepted"})
-BODY_REFUSED: Final = frozenset({"malformed_json", "invalid_envelope"})
+BODY_REFUSED: Final = frozenset({"malformed_json", "invalid_envelope", "control_characters"})
 HEAD_REFUSED: Final = frozenset({"malformed_request", "head_too_large"})
 FORGERY_REFUSED: Final = HEAD_REFUSED | {
     "signature_missing",
@@ -149,6 +149,13 @@ def _wrong_types(rng: Random) -> bytes:
     return json.dumps(an_event(rng, **{field: rng.choice(values)})).encode()
 
 
+def _control(rng: Random) -> bytes:
+    """Return an event whose id or type has a control character, escaped or as it is."""
+    character = chr(rng.choice([0x00, 0x0A, 0x1B, 0x1F, 0x7F, 0x85, 0x9F]))
+    changes = {rng.choice(["id", "type"]): f"evt_{character}{rng.randrange(10**9)}"}
+    return json.dumps(an_event(rng, **changes), ensure_ascii=rng.random() < 0.5).encode()
+
+
 def _noise(rng: Random) -> bytes:
     return rng.randbytes(rng.choice([1, 10, 1000, 100_000]))
 
@@ -162,6 +169,7 @@ BODIES: Final = (
     _encoded,
     _flipped,
     _wrong_types,
+    _control,
     _noise,
 )
 
@@ -257,6 +265,25 @@ def chunked(rng: Random) -> Case:
     return Case("chunked_broken", raw, ends=True)
 
 
+def trailers(rng: Random) -> Case:
+    """Draw a chunked delivery with trailers that name what only a header may say."""
+    body = json.dumps(an_event(rng)).encode()
+    good = _good(body, rng)
+    names = [
+        b"Content-Type: text/plain",
+        b"Plexy-Signature: t=1,v1=00",
+        b"Plexy-Signature: " + good,
+        b"Host: a:b:c",
+        b"Expect: 100-continue",
+        b"X: " + b"y" * rng.choice([0, 1000, 16_000]),
+    ]
+    lines = b"".join(name + b"\r\n" for name in rng.sample(names, rng.choice([1, 2])))
+    sent = b"%x\r\n%b\r\n0\r\n%b\r\n" % (len(body), body, lines)
+    signed = rng.random() < 0.7
+    raw = _post(b"", good if signed else b"", framing=b"Transfer-Encoding: chunked") + sent
+    return Case("trailers", raw, TAKEN if signed else frozenset({"signature_missing"}))
+
+
 def bad_framing(rng: Random) -> Case:
     """Lengths that lie, twice told or told in two ways: what request smuggling is made of."""
     body = json.dumps(an_event(rng)).encode()
@@ -270,6 +297,7 @@ def bad_framing(rng: Random) -> Case:
         b"Content-Length: -1",
         b"Content-Length: +%d" % size,
         b"Content-Length: 0x%x" % size,
+        b"Content-Length: " + b"0" * rng.choice([1, 5000]) + b"%d" % size,
         b"Content-Length: " + b"9" * rng.choice([19, 20, 5000]),
         b"Content-Length: %d, %d" % (size, size),
         b"Content-Length: %d" % (size - rng.randrange(1, size)),
@@ -313,10 +341,44 @@ def bad_head(rng: Random) -> Case:
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + rng.randbytes(200),
         rng.randbytes(rng.choice([1, 100, 10_000])),
     ]
-    return Case("head", rng.choice(heads), ends=True)
+    raw = rng.choice(heads)
+    if b"Host:" not in raw:
+        # Else nearly all of them would be refused for the missing header.
+        raw = raw.replace(b" HTTP/1.1\r\n", b" HTTP/1.1\r\nHost: x\r\n", 1)
+    return Case("head", raw, ends=True)
 
 
-KINDS: Final = (signed_body, forged_signature, good_delivery, chunked, bad_framing, bad_head)
+def bad_host(rng: Random) -> Case:
+    """Draw a good delivery whose Host headers are not one host."""
+    hosts = [
+        b"",
+        b"Host:\r\n",
+        b"Host: a:b:c\r\n",
+        b"Host: x:99999999999999999999\r\n",
+        b"Host: [::1\r\n",
+        b"Host: a b\r\n",
+        b"Host: x/webhooks\r\n",
+        b"Host: u:p@x\r\n",
+        b"Host: \xff\xfe\r\n",
+        b"Host: " + b"[" * rng.choice([1, 10_000]) + b"\r\n",
+        b"Host: x\r\nHost: x\r\n",
+        b"Host: x\r\nHOST: a:b:c\r\n",
+    ]
+    body = json.dumps(an_event(rng)).encode()
+    raw = _post(body, _good(body, rng)).replace(b"Host: x\r\n", rng.choice(hosts), 1)
+    return Case("host", raw, frozenset({"malformed_request"}))
+
+
+KINDS: Final = (
+    signed_body,
+    forged_signature,
+    good_delivery,
+    chunked,
+    trailers,
+    bad_framing,
+    bad_host,
+    bad_head,
+)
 
 
 def draw(rng: Random) -> Case:

@@ -92,7 +92,8 @@ async def running(env: Mapping[str, str], log_file: Path) -> AsyncIterator[Targe
 
 async def _ready(target: Target) -> bool:
     try:
-        answer = await target.exchange(b"GET /readyz HTTP/1.1\r\nConnection: close\r\n\r\n")
+        request = b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        answer = await target.exchange(request)
     except OSError:
         return False
     return answer.startswith(b"HTTP/1.1 200")

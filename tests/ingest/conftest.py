@@ -14,7 +14,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from ingest.app import create_app
-from ingest.connection import Limits
+from ingest.limits import Limits
 from ingest.server import server_config
 from ingest.settings import IngestSettings
 from ledger.signature import sign

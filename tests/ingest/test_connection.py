@@ -8,11 +8,12 @@ import time
 import pytest
 
 from ingest.app import create_app
-from ingest.connection import Limits
+from ingest.limits import Limits
 from tests.fakes import FakeLog, until
 from tests.ingest.conftest import PATH, event, serving, settings, signed
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+CLOSING = GET[:-2] + b"Connection: close\r\n\r\n"
 ALIVE = b'{"status":"alive"}'
 POST = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n".encode()
 
@@ -40,8 +41,12 @@ async def said(connect, raw: bytes, within_s: float = 10) -> bytes:
     """Send these bytes; return all that comes until the server closes."""
     reader, writer = await connect()
     writer.write(raw)
-    async with asyncio.timeout(within_s):
-        return await reader.read()
+    try:
+        async with asyncio.timeout(within_s):
+            return await reader.read()
+    finally:
+        # The server waits a second for a sender that does not close its end.
+        writer.transport.abort()
 
 
 def delivery(body: bytes) -> bytes:
@@ -75,7 +80,7 @@ def assert_refused(answer: bytes, status: int, code: str) -> None:
 async def test_what_is_no_request_is_a_problem_document_and_the_end(raw):
     async with connecting() as connect:
         assert_refused(await said(connect, raw), 400, "malformed_request")
-        assert await said(connect, GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        assert await said(connect, CLOSING)
 
 
 @pytest.mark.parametrize(
@@ -83,10 +88,10 @@ async def test_what_is_no_request_is_a_problem_document_and_the_end(raw):
     [
         b"GET /" + b"x" * 16_500 + b" HTTP/1.1\r\n\r\n",
         b"GET /" + b"x" * 16_500,
-        b"GET /healthz HTTP/1.1\r\n" + b"A: b\r\n" * 101 + b"\r\n",
+        GET[:-2] + b"A: b\r\n" * 100 + b"\r\n",
         b"GET /healthz HTTP/1.1\r\nA: " + b"b" * 16_500 + b"\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nA: " + b"b" * 400_000,
-        b"GET /healthz HTTP/1.1\r\n" + b"a" * 400_000,
+        GET[:-2] + b"a" * 400_000,
     ],
 )
 async def test_too_large_a_head_is_431_before_it_is_whole(raw):
@@ -95,11 +100,9 @@ async def test_too_large_a_head_is_431_before_it_is_whole(raw):
 
 
 async def test_a_large_head_within_the_limits_is_taken():
-    headers = b"".join(b"A%d: %b\r\n" % (n, b"b" * 140) for n in range(99))
+    headers = b"".join(b"A%d: %b\r\n" % (n, b"b" * 140) for n in range(98))
     async with connecting() as connect:
-        answer = await said(
-            connect, b"GET /healthz HTTP/1.1\r\n" + headers + b"Connection: close\r\n\r\n"
-        )
+        answer = await said(connect, GET[:-2] + headers + b"Connection: close\r\n\r\n")
     assert answer.endswith(ALIVE)
 
 
@@ -107,6 +110,212 @@ async def test_a_body_in_too_many_chunks_is_413():
     async with connecting(chunks=10) as connect:
         raw = POST + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 11
         assert_refused(await said(connect, raw), 413, "body_too_large")
+
+
+# Behind a request that is not answered yet, a delivery goes to the application, else past it.
+BOTH_WAYS = pytest.mark.parametrize("before", [b"", GET], ids=["direct", "application"])
+OPENING = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+LAST_CHUNK = OPENING + b"2\r\n{}\r\n0\r\n"
+
+
+def chunked(body: bytes, *headers: bytes, trailers: bytes = b"") -> bytes:
+    """Return a delivery whose body is one chunk, with these headers and trailers."""
+    lines = b"".join(line + b"\r\n" for line in (*headers, b"Transfer-Encoding: chunked"))
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\n".encode() + lines
+    return head + b"\r\n%x\r\n%b\r\n0\r\n%b\r\n" % (len(body), body, trailers)
+
+
+def signature(body: bytes) -> bytes:
+    return b"Plexy-Signature: " + signed(body)["Plexy-Signature"].encode()
+
+
+JSON = b"Content-Type: application/json"
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize(
+    ("begun", "more"),
+    [
+        (LAST_CHUNK, b"a"),
+        (LAST_CHUNK + b"A: ", b"a"),
+        (LAST_CHUNK, b"A: b\r\n"),
+        (OPENING + b"2;", b"a"),
+        (OPENING + b"2;a=", b"a"),
+        (OPENING, b"0"),
+        (OPENING, b"1;" + b"a" * 500 + b"\r\n \r\n"),
+        (b"", b"\r\n"),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nA:", b" "),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\n", b"a"),
+    ],
+    ids=[
+        "trailer name",
+        "trailer value",
+        "trailers",
+        "extension name",
+        "extension value",
+        "chunk size",
+        "many extensions",
+        "line ends before a request",
+        "space before a value",
+        "header name",
+    ],
+)
+async def test_bytes_that_are_not_body_end_the_connection_before_they_pile_up(before, begun, more):
+    """The request is never whole: only the count of its bytes can end it."""
+    async with connecting(stalled_after_s=60) as connect:
+        answer = await said(connect, before + begun + more * (40_000 // len(more)))
+        rest = answer.partition(ALIVE)[2] if before else answer
+        assert_refused(rest, 431, "head_too_large")
+        assert (await said(connect, CLOSING)).endswith(ALIVE)
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (POST.replace(PATH.encode(), b"/elsewhere"), 404),
+        (POST.replace(b"application/json", b"text/plain"), 415),
+    ],
+)
+async def test_a_body_that_goes_on_after_the_answer_ends_the_connection(head, status):
+    async with connecting(stalled_after_s=60, dropped_bytes=50_000) as connect:
+        reader, writer = await connect()
+        writer.write(head + b"Content-Length: %d\r\n\r\n" % 2**40)
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 %d " % status)
+        writer.write(b" " * 60_000)
+        async with asyncio.timeout(10):
+            assert await reader.read() == b""
+
+
+async def test_a_short_rest_of_a_refused_body_leaves_the_connection_open():
+    async with connecting(dropped_bytes=50_000) as connect:
+        reader, writer = await connect()
+        writer.write(POST.replace(b"json", b"xml") + b"Content-Length: 40000\r\n\r\n")
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 415 ")
+        writer.write(b" " * 40_000 + GET)
+        async with asyncio.timeout(10):
+            await reader.readuntil(ALIVE)
+
+
+@BOTH_WAYS
+async def test_chunks_with_extensions_and_trailers_within_the_limit_are_taken(before):
+    body = event(padding="x" * 700)
+    pieces = b"".join(b"1;a=b\r\n%c\r\n" % byte for byte in body)
+    raw = chunked(body, JSON, signature(body), trailers=b"X-Sum: 1\r\n" * 100)
+    log = FakeLog()
+    async with connecting(log) as connect:
+        head, _, last = raw.partition(b"\r\n\r\n")
+        last = last[last.index(b"0\r\nX-Sum") :]
+        reader, writer = await connect()
+        writer.write(before + head + b"\r\n\r\n" + pieces + last)
+        async with asyncio.timeout(5):
+            await reader.readuntil(b'{"received": true}')
+    assert [record.value for record in log.records] == [body]
+
+
+@BOTH_WAYS
+async def test_a_signature_in_a_trailer_is_none(before):
+    """A proxy passes trailers on that it does not look at."""
+    log = FakeLog()
+    raw = chunked(event(), JSON, trailers=signature(event()) + b"\r\n")
+    async with connecting(log) as connect:
+        answer = await said(connect, before + raw + CLOSING)
+    assert b'"code":"signature_missing"' in answer
+    assert answer.endswith(ALIVE)
+    assert log.records == []
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize(
+    "trailer",
+    [
+        b"Content-Type: text/plain",
+        b"Plexy-Signature: t=1,v1=00",
+        b"Host: a:b:c",
+        b"Expect: 100-continue",
+        b"Upgrade: websocket\r\nConnection: upgrade",
+        b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    ],
+)
+async def test_a_trailer_changes_nothing_of_a_delivery(before, trailer):
+    log = FakeLog()
+    raw = chunked(event(), JSON, signature(event()))
+    with_trailer = chunked(event(), JSON, signature(event()), trailers=trailer + b"\r\n")
+    async with connecting(log) as connect:
+        answers = [await said(connect, before + each + CLOSING) for each in (raw, with_trailer)]
+    plain, other = [without_what_varies(answer) for answer in answers]
+    assert other == plain
+    assert answers[1].count(b"HTTP/1.1 200 ") == (3 if before else 2)
+    headers = [[h for h in record.headers if h[0] != "received-at-ms"] for record in log.records]
+    assert headers[0] == headers[1]
+
+
+def without_what_varies(answer: bytes) -> list[bytes]:
+    """Return an answer's lines without those that differ from one delivery to the next."""
+    varying = (b"date:", b"ledger-position:")
+    return [line for line in answer.splitlines() if not line.startswith(varying)]
+
+
+@BOTH_WAYS
+async def test_a_trailer_that_closes_the_connection_closes_it_after_the_answer(before):
+    """The parser skips all bytes behind it: a kept connection would swallow the next delivery."""
+    raw = chunked(event(), JSON, signature(event()), trailers=b"Connection: close\r\n")
+    async with connecting() as connect:
+        answer = await said(connect, before + raw + GET)
+    delivered = answer.partition(ALIVE)[2] if before else answer
+    assert delivered.endswith(b'{"received": true}')
+    assert b"connection: close" in delivered
+
+
+HOSTS = [
+    b"Host: a:b:c",
+    b"Host:",
+    b"Host: a b",
+    b"Host: a/b",
+    b"Host: a@b",
+    b"Host: a,b",
+    b"Host: [::1",
+    b"Host: a:-1",
+    b"Host: a:123456",
+    b"Host: \xff",
+    b"Host: x\r\nHost: x",
+    b"Host: x\r\nhost: y",
+    b"A: b",
+]
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("host", HOSTS)
+async def test_a_host_that_is_none_is_400(before, host):
+    """RFC 9112, 3.2: none at all, or several, are refused as well."""
+    log = FakeLog()
+    async with connecting(log) as connect:
+        for raw in (delivery(event()), GET, GET.replace(b"healthz", b"elsewhere")):
+            answer = await said(connect, before + raw.replace(b"Host: x", host))
+            rest = answer.partition(ALIVE)[2] if before else answer
+            assert_refused(rest, 400, "malformed_request")
+            assert b"Host" in rest
+    assert log.records == []
+
+
+@pytest.mark.parametrize("host", [b"x", b"a_b-c.example", b"127.0.0.1:8000", b"[::1]:80", b"x:"])
+async def test_a_host_is_a_name_or_an_address_and_optionally_a_port(host):
+    async with connecting() as connect:
+        assert (await said(connect, CLOSING.replace(b"Host: x", b"Host: " + host))).endswith(ALIVE)
+
+
+@BOTH_WAYS
+async def test_zeros_before_a_length_are_no_failure(before):
+    """The parser takes any number of them, and `int` no more than 4,300 digits."""
+    raw = delivery(event()).replace(b"Content-Length: ", b"Content-Length: " + b"0" * 5000)
+    log = FakeLog()
+    async with connecting(log) as connect:
+        assert b'{"received": true}' in await said(connect, before + raw + CLOSING)
+    assert [record.value for record in log.records] == [event()]
+
+
+async def test_http_1_0_needs_no_host():
+    async with connecting() as connect:
+        assert (await said(connect, b"GET /healthz HTTP/1.0\r\n\r\n")).endswith(ALIVE)
 
 
 async def test_what_follows_a_delivery_and_is_no_request_costs_it_nothing():
@@ -180,7 +389,7 @@ async def test_whoever_does_not_fetch_the_answers_is_cut_off():
 async def test_pipelined_requests_are_answered_in_order_up_to_the_limit():
     async with connecting(pipelined=16) as connect:
         reader, writer = await connect()
-        writer.write(GET * 15 + b"GET /readyz HTTP/1.1\r\nConnection: close\r\n\r\n")
+        writer.write(GET * 15 + CLOSING.replace(b"healthz", b"readyz"))
         async with asyncio.timeout(5):
             answers = await reader.read()
         assert answers.count(ALIVE) == 15
@@ -197,14 +406,14 @@ async def test_one_connection_too_many_takes_the_place_of_the_one_that_waits_lon
     async with connecting(connections=3) as connect:
         oldest, second, third = [await connect() for _ in range(3)]
         # It is not the oldest any more: a request is on its way.
-        oldest[1].write(b"GET /healthz")
+        oldest[1].write(GET[:12])
         await asyncio.sleep(0.1)
         newest = await connect()
         newest[1].write(GET)
         await newest[0].readuntil(ALIVE)
         with contextlib.suppress(ConnectionResetError):
             assert await second[0].read() == b""
-        for reader, writer, rest in ((*oldest, b" HTTP/1.1\r\n\r\n"), (*third, GET)):
+        for reader, writer, rest in ((*oldest, GET[12:]), (*third, GET)):
             writer.write(rest)
             await reader.readuntil(ALIVE)
 
@@ -224,5 +433,5 @@ async def test_a_delivery_that_waits_for_kafka_is_never_thrown_out():
 
 async def test_an_upgrade_is_answered_in_http_and_ends_the_connection():
     async with connecting() as connect:
-        raw = b"GET /healthz HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n\x00\x01"
+        raw = GET[:-2] + b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n\x00\x01"
         assert (await said(connect, raw)).endswith(ALIVE)

@@ -10,8 +10,8 @@ from starlette.responses import Response
 from ingest.answers import Received, Waiting
 from ingest.app import create_app
 from ingest.appends import Place
-from ingest.connection import Limits
 from ingest.direct import encode_received
+from ingest.limits import Limits
 from tests.fakes import FakeLog, until
 from tests.ingest.conftest import PATH, event, serving, settings
 from tests.ingest.test_connection import ALIVE, GET, delivery
@@ -103,6 +103,7 @@ async def test_both_ways_give_the_same_answers():
     async with connecting(log) as connect:
         for request, status in (
             (delivery(event()), 200),
+            (delivery(b"{}"), 400),
             (delivery(b"[]"), 400),
             (refused, 401),
             (delivery(event()).replace(b"application/json", b"text/plain"), 415),
@@ -177,6 +178,22 @@ async def test_a_connection_that_is_not_to_be_kept_is_closed_behind_the_answer(o
             answer = await reader.read()
     assert answer.endswith(b'{"received": true}')
     assert b"connection: close" in answer
+
+
+async def test_nothing_behind_a_request_that_closes_the_connection_is_read(caplog):
+    """Neither behind an answer that was given at once, nor behind one that waits for the log."""
+    closing = delivery(event()).replace(b"Host: x", b"Connection: close\r\nHost: x")
+    log = FakeLog()
+    async with connecting(log) as connect:
+        for first, status in ((closing, 200), (closing.replace(b"v1=", b"v1=00"), 401)):
+            reader, writer = await connect()
+            writer.write(first + delivery(event("evt_2")) + b"nonsense\r\n\r\n" * 5000)
+            async with asyncio.timeout(5):
+                answers = await reader.read()
+            assert answers.startswith(b"HTTP/1.1 %d " % status)
+            assert answers.count(b"HTTP/1.1 ") == 1
+    assert [record.key for record in log.records] == [b"evt_1"]
+    assert [r for r in caplog.records if r.levelname not in ("INFO", "DEBUG")] == []
 
 
 async def test_a_sender_that_goes_away_while_kafka_is_asked_is_no_error(caplog):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.records import Delivery, readable_event_id, rejected_delivery_record
+from ingest.records import Delivery, json_object, readable_event_id, rejected_delivery_record
 from ledger.rejections import Reason, Rejection
 from ledger.topics import TopicNames
 
@@ -78,12 +78,32 @@ def test_a_rejected_delivery_is_kept_with_the_reason_and_where_it_came_from():
         (json.dumps({"id": "x" * 512}).encode(), "x" * 512),
         (json.dumps({"id": "x" * 513}).encode(), None),
         (json.dumps({"id": "ü" * 257}).encode(), None),
+        (b'{"id": "evt_\\u0000"}', None),
     ],
 )
 def test_an_id_is_read_where_one_can_be(body, event_id):
-    assert readable_event_id(body) == event_id
+    assert readable_event_id(json_object(body) or {}) == event_id
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"1",
+        b'"{}"',
+        b"{} {}",
+        b"1700000000.{}",
+        b'{"a":\xff}',
+        b"\xef\xbb\xbf{}",
+    ],
+)
+def test_what_is_no_json_object_is_none(body):
+    assert json_object(body) is None
 
 
 @given(st.binary())
-def test_reading_an_id_never_raises(body):
-    readable_event_id(body)
+def test_reading_a_body_never_raises(body):
+    json_object(body)

@@ -78,7 +78,7 @@ async def test_the_same_delivery_twice_is_kept_twice(running):
 async def test_topics_carry_the_prefix():
     async with ingress(topic_prefix="shop2.") as started:
         await started.deliver(event())
-        await started.deliver(b"[]")
+        await started.deliver(b"{}")
         topics = [record.topic for record in started.log.records]
     assert topics == ["shop2.plexy.webhooks", "shop2.plexy.rejected"]
 
@@ -176,6 +176,27 @@ class TestSignature:
         assert answer.status_code == 200
         assert [record.key for record in running.log.records] == [b"evt_1"]
 
+    @pytest.mark.parametrize("form", [SignedForm.EITHER, SignedForm.BODY])
+    async def test_a_recorded_time_and_body_replayed_as_a_raw_body_is_not_kept(self, form):
+        """The signature over `t.body` fits those bytes as a raw body too, under any fresh `t`."""
+        now = int(time.time())
+        recorded = sign(event(), SECRET.encode(), now - 10_000, SignedForm.TIMESTAMPED)
+        body = b"%d.%b" % (now - 10_000, event())
+        fresh = recorded.replace(f"t={now - 10_000}", f"t={now}")
+        async with ingress(signed_form=form) as started:
+            answer = await started.deliver(body, plexy_signature=fresh)
+            # The signature is good: 401 would say that it is not.
+            assert_problem(answer, 400, "malformed_json")
+            assert started.log.records == []
+
+    async def test_the_form_with_the_time_alone_takes_no_replayed_body(self):
+        now = int(time.time())
+        recorded = sign(event(), SECRET.encode(), now, SignedForm.TIMESTAMPED)
+        async with ingress(signed_form=SignedForm.TIMESTAMPED) as started:
+            body = b"%d.%b" % (now, event())
+            answer = await started.deliver(body, plexy_signature=recorded)
+            assert_problem(answer, 401, "signature_mismatch")
+
     async def test_a_header_that_is_repeated_is_judged_whole(self, running):
         right = signed(event())["Plexy-Signature"]
         headers = [("content-type", "application/json"), *2 * [("plexy-signature", right)]]
@@ -201,12 +222,7 @@ class TestEnvelope:
     @pytest.mark.parametrize(
         ("body", "code", "field"),
         [
-            (b"", "malformed_json", None),
-            (b"{", "malformed_json", None),
-            (b"\xff\xfe", "malformed_json", None),
-            (b'{"a":' * 100_000, "malformed_json", None),
-            (b"[]", "invalid_envelope", None),
-            (b"null", "invalid_envelope", None),
+            (event(nested=json.loads("[" * 70 + "]" * 70)), "malformed_json", None),
             (b'{"type": "t", "created": 1, "data": {}}', "invalid_envelope", "id"),
             (event(id=1), "invalid_envelope", "id"),
             (event(id=""), "invalid_envelope", "id"),
@@ -215,12 +231,39 @@ class TestEnvelope:
             (event(created="now"), "invalid_envelope", "created"),
             (event(created=1.5), "invalid_envelope", "created"),
             (event(data=[]), "invalid_envelope", "data"),
+            (event("evt_\0"), "control_characters", "id"),
+            (event("evt_\x9b"), "control_characters", "id"),
+            (event(type="payment\n"), "control_characters", "type"),
         ],
     )
     async def test_a_bad_one_is_400_and_names_the_field(self, running, body, code, field):
         document = assert_problem(await running.deliver(body), 400, code)
         assert document.get("field") == field
         assert [record.topic for record in running.log.records] == ["plexy.rejected"]
+
+    @pytest.mark.parametrize(
+        ("body", "code"),
+        [
+            (b"", "malformed_json"),
+            (b"{", "malformed_json"),
+            (b"\xff\xfe", "malformed_json"),
+            (b'{"id": "\\ud800"}', "malformed_json"),
+            (b'{"a":' * 100_000, "malformed_json"),
+            (b'{"id": 1, broken', "invalid_envelope"),
+            (b"[]", "invalid_envelope"),
+            (b"null", "invalid_envelope"),
+        ],
+    )
+    async def test_what_is_no_json_object_is_400_and_not_kept(self, running, body, code):
+        assert_problem(await running.deliver(body), 400, code)
+        assert running.log.records == []
+
+    async def test_an_id_with_control_characters_is_neither_key_nor_logged(self, running):
+        body = event("evt_\x1b[2J")
+        await running.deliver(body)
+        [record] = running.log.records
+        assert record.key == hashlib.sha256(body).hexdigest().encode()
+        assert dict(record.headers)["reason"] == b"control_characters"
 
     async def test_a_bad_one_is_kept_with_the_reason_under_its_id(self, running):
         body = event("evt_9", created="yesterday")
@@ -233,7 +276,7 @@ class TestEnvelope:
         assert headers["source-topic"] == b"http"
         assert {"plexy-signature", "received-at-ms", "content-type"} <= set(headers)
 
-    @pytest.mark.parametrize("body", [b"{", b'{"id": 3}', event(id="x" * 513), event(id="")])
+    @pytest.mark.parametrize("body", [b"{}", b'{"id": 3}', event(id="x" * 513), event(id="")])
     async def test_a_bad_one_without_a_readable_id_is_kept_under_its_hash(self, running, body):
         await running.deliver(body)
         [record] = running.log.records
@@ -241,7 +284,7 @@ class TestEnvelope:
 
     async def test_a_bad_one_that_cannot_be_kept_is_503_so_that_it_comes_again(self, running):
         running.log.reason = "Kafka does not answer"
-        assert_problem(await running.deliver(b"{"), 503, "log_unavailable")
+        assert_problem(await running.deliver(b"{}"), 503, "log_unavailable")
 
     async def test_a_compressed_body_is_no_json(self, running):
         body = gzip.compress(event())

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ingest.records import Delivery, readable_event_id, rejected_delivery_record
+from ingest.records import Delivery, json_object, readable_event_id, rejected_delivery_record
 from ledger.envelope import decode_envelope
 from ledger.rejections import Rejection
 from ledger.signature import sign
@@ -66,7 +66,7 @@ def refuse(env: Mapping[str, str], body: bytes) -> None:
     arrived = Delivery(b"t=1,v1=0", b"application/json", len(body), int(time.time() * 1000))
     rejection = decode_envelope(body)
     assert isinstance(rejection, Rejection)
-    event_id = readable_event_id(body)
+    event_id = readable_event_id(json_object(body) or {})
     kept = rejected_delivery_record(names, arrived, body, rejection, event_id)
 
     async def send() -> None:

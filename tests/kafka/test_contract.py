@@ -75,6 +75,8 @@ BROKEN = [
     encode(event(2, amount=2**60) | {"id": "evt_large"}),
     encode(event(2, currency=None) | {"id": "evt_no_currency"}),
     encode(event(2, id=7) | {"id": "evt_number"}),
+    encode(event(2) | {"id": "evt_\n"}),
+    encode(event(2, id="pay_\0") | {"id": "evt_control"}),
 ]
 
 
@@ -184,7 +186,12 @@ def test_the_headers_of_everything_rejected_validate(rejected):
         assert record.key in {sha256(record.value).hexdigest().encode(), event_id(record.value)}
     assert put_back == 1
     assert sources == {"http", "webhooks"}
-    assert reasons >= {"malformed_json", "invalid_envelope", "event_id_reused", "amount_negative"}
+    assert reasons >= {
+        "control_characters",
+        "invalid_envelope",
+        "event_id_reused",
+        "amount_negative",
+    }
 
 
 def test_each_record_is_in_the_partition_of_its_key_by_kafkas_own_rule(orders, entries, rejected):

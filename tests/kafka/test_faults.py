@@ -1,13 +1,18 @@
 """A short run with faults, and its parts: the long one is `make faults`."""
 
+import asyncio
+import gc
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
+import rocksdb
 from aiokafka import AIOKafkaProducer
 
 from cli.simulate.delivery import SenderOptions
@@ -20,8 +25,19 @@ from faults.judge import judge
 from faults.proxy import Network, Proxy
 from faults.report import WIDTH
 from faults.run import plan, run
+from faults.tables import disk_differences
+from processors.tables import OFFSET_KEY, RESERVED
 from runtime.topics import TopicSettings, ensure_topics
-from tests.kafka.harness import environment, free_port, until
+from tests.kafka.harness import (
+    WorkerProcess,
+    deliver,
+    environment,
+    event,
+    free_port,
+    two_workers,
+    until,
+    wait_folded,
+)
 
 pytestmark = pytest.mark.timeout(420)
 
@@ -56,7 +72,9 @@ async def test_what_does_not_come_to_its_end_is_told_of_and_all_else_is_judged(
     await append(settings, "never folded")
     options = SenderOptions(url=f"http://127.0.0.1:{free_port()}", secrets=("whsec_any",))
     simulation = Simulation(1, 100, options)
-    stage = SimpleNamespace(settings=settings, environment=env, workers=[], findings=[])
+    stage = SimpleNamespace(settings=settings, environment=env, findings=[])
+    stage.workers = stage.extras = []
+    stage.end_workers = lambda: None
     stage.settle = lambda _s: until(lambda: simulation.owed, within_s=30, what="an attempt")
     monkeypatch.setattr(running, "_ALL_ACKNOWLEDGED_WITHIN_S", 0.5)
     monkeypatch.setattr(judging, "_FOLDED_WITHIN_S", 0.5)
@@ -73,6 +91,51 @@ async def test_what_does_not_come_to_its_end_is_told_of_and_all_else_is_judged(
     assert not_folded.startswith(f"1 of 1 records of {settings.names.webhooks} are not folded")
     assert owed == [f"still owed: {event_id}" for event_id in sorted(simulation.owed)]
     assert verify == "verify: it had not ended after 0.01 s"
+
+
+def test_every_row_of_a_worker_s_disk_that_is_not_its_changelog_s_is_named(kafka, tmp_path):
+    """Two workers, of which one stopped long ago: its disk is compared as of then."""
+    env = environment(kafka.bootstrap, tmp_path / "one")
+    settings = TopicSettings.from_environment(env)
+    folders = {"first": tmp_path / "one", "second": tmp_path / "two"}
+    with two_workers(env, folders["second"]) as (first, second):
+        deliver(env, [event(number) for number in range(40)])
+        wait_folded(env, first, second)
+        stop(second)
+        deliver(env, [event(number) for number in range(40, 80)])
+        wait_folded(env, first)
+        stop(first)
+    assert asyncio.run(disk_differences(settings, folders)) == []
+
+    (path,) = folders["first"].rglob("payments-1.db")
+    db = rocksdb.DB(str(path), rocksdb.Options())
+    keys = db.iterkeys()
+    keys.seek_to_first()
+    changed, lost = list(keys)[:2]
+    db.put(changed, b"another value")
+    db.delete(lost)
+    db.put(b"unknown", b"value")
+    end, count = int(db.get(OFFSET_KEY)) + 1, len(list(_rows(db)))
+    del db, keys
+    gc.collect()
+    place = f"first: payments-1.db at offset {end}"
+    assert asyncio.run(disk_differences(settings, folders)) == [
+        f"{place}: its digest is not that of its rows",
+        f"{place}: it lacks 1 of {count} keys: {lost!r}",
+        f"{place}: it should not have 1 of {count} keys: b'unknown'",
+        f"{place}: it has another value for 1 of {count} keys: {changed!r}",
+    ]
+
+
+def stop(worker: WorkerProcess) -> None:
+    worker.signal(signal.SIGTERM)
+    assert worker.wait(30) == 0, worker.tail()
+
+
+def _rows(db: rocksdb.DB) -> Iterator[bytes]:
+    keys = db.iterkeys()
+    keys.seek_to_first()
+    return (key for key in keys if not key.startswith(RESERVED))
 
 
 async def append(settings: TopicSettings, value: str) -> None:

@@ -103,7 +103,7 @@ def refund(number: int, of: int, amount: int) -> bytes:
 
 def test_both_pages_count_exactly_what_was_delivered_and_what_became_of_it(ledger: Ledger):
     good = [payment(n, merchantReference=f"ord_{n}") for n in range(8)]
-    broken = [b"{", b'{"id": "evt_broken"}']
+    incomplete = b'{"id": "evt_incomplete"}'
     kept = [
         *good,
         good[0],
@@ -118,7 +118,7 @@ def test_both_pages_count_exactly_what_was_delivered_and_what_became_of_it(ledge
     ]
     for body in kept:
         assert ledger.send(body) == 200
-    for body in broken:
+    for body in (b"{", incomplete):
         assert ledger.send(body) == 400
     for _ in range(3):
         assert ledger.send(good[0], Plexy_Signature="t=1,v1=" + "0" * 64) == 401
@@ -131,7 +131,7 @@ def test_both_pages_count_exactly_what_was_delivered_and_what_became_of_it(ledge
         "signature_mismatch": 3,
     }
     assert ingress.by("answer", "answer_seconds_count") == {"2xx": len(kept), "4xx": 5}
-    assert ingress.value("kept_bytes_total") == sum(map(len, [*kept, *broken]))
+    assert ingress.value("kept_bytes_total") == sum(map(len, [*kept, incomplete]))
     assert ingress.value("internal_errors_total") == 0
 
     def available() -> bool:

@@ -394,30 +394,25 @@ def test_an_event_id_that_comes_with_another_body_is_quarantined_and_the_first_s
 def test_no_id_from_outside_is_taken_for_a_key_of_the_tables_own(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
-    """Faust keeps a changelog's offset among a table's values, under a key that is a text."""
+    """Faust's own key for a changelog's offset is a text, but with a control character."""
     env = environment(kafka.bootstrap, tmp_path)
     odd = Store.offset_key.decode()
     bodies = [
-        {
-            "id": event_id,
-            "type": kind,
-            "created": 1_700_000_000,
-            "data": {"id": data_id, "payment": odd, "amount": 9, "currency": "KZT", "order": odd},
-        }
-        for event_id, kind, data_id in (
-            (odd, "payment.succeeded", odd),
-            ("evt_2", "refund.succeeded", "re_1"),
-            (odd, "payment.succeeded", odd),
-            ("evt_3", "refund.succeeded", "re_2"),
-        )
+        event(odd, "payment.succeeded", "pay_1", 9, order="ord_1"),
+        event("evt_2", "payment.succeeded", odd, 9, order="ord_1"),
+        event("evt_3", "payment.succeeded", "pay_3", 9, order=odd),
+        event("evt_4", "refund.succeeded", "re_1", 9, payment=odd),
+        event("evt_5", "payment.succeeded", "pay_5", 9, order="ord_1"),
     ]
     with WorkerProcess(env) as worker:
         worker.wait_ready()
-        for body in bodies:
-            deliver(env, [body])
-            wait_folded(env, worker)
-        status, order = worker.get(f"/orders/{quote(odd)}")
-    assert (status, order["totals"]) == (200, {"KZT": {"paid": 9, "refunded": 18, "net": -9}})
+        deliver(env, bodies)
+        wait_folded(env, worker)
+        assert worker.get(f"/orders/{quote(odd)}")[0] == 404
+        assert worker.get("/orders/ord_1")[1]["totals"]["KZT"]["paid"] == 9
+    rejected = read_topic(env, names_of(env).rejected)
+    reasons = [dict(record.headers)["reason"] for record in rejected]
+    assert reasons == 4 * [b"control_characters"]
 
 
 def test_bad_data_of_a_known_type_is_rejected_with_a_reason_and_harms_nothing(
@@ -431,6 +426,7 @@ def test_bad_data_of_a_known_type_is_rejected_with_a_reason_and_harms_nothing(
         "currency_unknown": {**good, "id": "evt_d", "data": {**good["data"], "currency": "ZZZ"}},
         "id_missing": event("evt_e", "payment.failed", "", 5),
         "reference_too_long": event("evt_f", "payment.succeeded", "pay_4", 5, order="x" * 513),
+        "control_characters": event("evt_g", "payment.succeeded", "pay_5", 5, order="ord_\0"),
     }
     with WorkerProcess(env) as worker:
         worker.wait_ready()

@@ -146,6 +146,29 @@ def test_a_value_that_is_no_json_is_rejected_without_an_id(value):
     assert result.counts == {"rejected.malformed_json": 1}
 
 
+def test_ids_with_control_characters_that_the_log_holds_are_rejected_however_it_is_read():
+    """Former versions of ingress took them: a rebuild meets them, in chunks of its own."""
+    odd = "evt_\0\x9b"
+    records = [
+        record(odd, offset=0),
+        record("evt_1", GOOD | {"id": "pay_\x7f"}, offset=1),
+        record("evt_2", GOOD | {"order_id": "ord_\n"}, offset=2),
+        record("evt_3", offset=3),
+        record(odd, offset=4),
+    ]
+    whole = judge(*records)
+    assert [item.rejection.reason for item in whole.rejected] == 4 * [Reason.CONTROL_CHARACTERS]
+    assert [item.event_id for item in whole.rejected] == [None, "evt_1", "evt_2", None]
+    assert [event.event_id for event in whole.events] == ["evt_3"]
+    assert list(whole.seen) == [b"evt_1", b"evt_2", b"evt_3"]
+    one_by_one, known, progress = [], {}, START
+    for each in records:
+        result = judge(each, known=known, progress=progress)
+        one_by_one += result.rejected
+        known, progress = known | result.seen, result.progress
+    assert (one_by_one, known) == (whole.rejected, whole.seen)
+
+
 def test_an_envelope_that_lacks_a_field_is_rejected_without_an_id():
     result = judge(LogRecord(b"evt_1", b'{"id": "evt_1"}', 5))
     assert reasons(result) == [Reason.INVALID_ENVELOPE]

@@ -12,8 +12,10 @@ from ledger.envelope import (
     Envelope,
     content_digest,
     decode_envelope,
+    has_control_characters,
 )
 from ledger.rejections import Reason, Rejection
+from tests.strategies import CONTROL_CHARACTERS
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
@@ -22,7 +24,9 @@ json_values = st.recursive(
 objects = st.dictionaries(st.text(max_size=5), json_values, max_size=4)
 envelopes = st.builds(
     Envelope,
-    id=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=MAX_ID_BYTES // 4),
+    id=st.text(
+        st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=MAX_ID_BYTES // 4
+    ),
     type=st.sampled_from(["payment.succeeded", "other"]),
     created=st.integers(0, 2**53 - 1),
     data=st.dictionaries(
@@ -136,6 +140,24 @@ def test_a_wrong_field_is_named(field, value):
     whole = {"id": "evt_1", "type": "t", "created": 1, "data": {}}
     rejection = decode_envelope(json.dumps(whole | {field: value}).encode())
     assert (rejection.reason, rejection.field) == (Reason.INVALID_ENVELOPE, field)
+
+
+@pytest.mark.parametrize("field", ["id", "type"])
+@pytest.mark.parametrize("ensure_ascii", [True, False], ids=["escaped", "as bytes"])
+def test_every_control_character_in_an_id_or_a_type_is_refused_by_name(field, ensure_ascii):
+    whole = {"id": "evt_1", "type": "t", "created": 1, "data": {}}
+    for character in CONTROL_CHARACTERS:
+        for text in (f"evt_{character}1", character, "x" * 500 + character):
+            body = json.dumps(whole | {field: text}, ensure_ascii=ensure_ascii).encode()
+            rejection = decode_envelope(body)
+            assert (rejection.reason, rejection.field) == (Reason.CONTROL_CHARACTERS, field), body
+            assert rejection.detail.isprintable()
+
+
+def test_no_other_character_is_a_control_character():
+    """Neighbours, spaces of all kinds, and characters that are invisible or turn the text."""
+    for character in " ~\xa0\xad\u200b\u200e\u2028\u2029\u202e\ufeff\ufffe\ue000\U0010ffff":
+        assert not has_control_characters(f"evt_{character}1")
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"\xef\xbb\xbf{}", b'{"id": "\\ud800"}'])

@@ -17,7 +17,7 @@ from ledger.events import (
 )
 from ledger.money import MAX_AMOUNT_MINOR, Money
 from ledger.rejections import Reason, Rejection
-from tests.strategies import json_values
+from tests.strategies import CONTROL_CHARACTERS, json_values
 
 NAMES = FieldNames()
 FIELDS = ("id", "amount", "currency", "status", "metadata", *NAMES.order, *NAMES.payment)
@@ -220,6 +220,23 @@ def test_a_reference_is_any_text_up_to_the_bound_and_is_kept_as_it_is(text):
 def test_a_reference_over_the_bound_in_bytes_is_rejected(text, data, field):
     rejection = decode(VALID | data(text), REFUND_SUCCEEDED)
     assert (rejection.reason, rejection.field) == (Reason.REFERENCE_TOO_LONG, field)
+
+
+@pytest.mark.parametrize(
+    ("data", "field"),
+    [
+        (lambda text: {"id": text}, "data.id"),
+        (lambda text: {"order_id": text}, "data.order_id"),
+        (lambda text: {"metadata": {"order": text}}, "data.metadata.order"),
+        (lambda text: {"originalReference": text}, "data.originalReference"),
+    ],
+)
+def test_a_control_character_in_an_id_or_a_reference_is_rejected(data, field):
+    for character in CONTROL_CHARACTERS:
+        for text in (character, f"ord_{character}1", "x" * 500 + character):
+            rejection = decode(VALID | data(text), REFUND_SUCCEEDED)
+            assert (rejection.reason, rejection.field) == (Reason.CONTROL_CHARACTERS, field)
+            assert rejection.detail.isprintable()
 
 
 @pytest.mark.parametrize("status", [None, 7, {}, True])

@@ -44,10 +44,11 @@ def kept(
     body: bytes = b"{}",
     source: int | None = 118,
     reason: Reason = Reason.CURRENCY_UNKNOWN,
+    event_id: str | None = "evt_1",
     **more: Any,
 ) -> Kept:
     place = ("plexy.webhooks", 2, source) if source is not None else None
-    key, value, headers = rejected_record(body, rejection(reason), "evt_1", place)
+    key, value, headers = rejected_record(body, rejection(reason), event_id, place)
     if source is None:
         headers = [*headers, ("source-topic", b"http")]
     return Kept(key, value, headers, offset=offset, **more)
@@ -203,9 +204,22 @@ def test_a_decision_is_not_taken_back(reason):
     assert "this was a decision" in judged(Logged(b"evt_1", TOO_LONG), reason=reason).why
 
 
-@pytest.mark.parametrize("reason", [Reason.MALFORMED_JSON, Reason.INVALID_ENVELOPE])
+@pytest.mark.parametrize(
+    "reason", [Reason.MALFORMED_JSON, Reason.INVALID_ENVELOPE, Reason.CONTROL_CHARACTERS]
+)
 def test_what_was_no_event_then_takes_a_fold_of_the_whole_log(reason):
-    assert "plexy-ledger rebuild" in judged(Logged(b"evt_1", TOO_LONG), reason=reason).why
+    verdict = judged(Logged(b"evt_1", TOO_LONG), reason=reason, event_id=None)
+    assert "plexy-ledger rebuild" in verdict.why
+
+
+def test_a_reference_with_control_characters_goes_back_once_it_is_not_read_any_more():
+    """The same reason as for an event's id, but here the id was seen."""
+    odd = body(merchantReference="ord_\0", orderReference="ord_1")
+    record = Logged(b"evt_1", odd)
+    (rejected,) = deduplicate([record], {}, OLD_NAMES).rejected
+    assert rejected.rejection.reason is Reason.CONTROL_CHARACTERS
+    event = judged(record, reason=Reason.CONTROL_CHARACTERS)
+    assert [event] == deduplicate([record], {}, NAMES).events
 
 
 def test_other_bytes_at_its_place_are_not_put_back():

@@ -1,0 +1,114 @@
+"""Compares every worker's tables on disk with their changelogs, key by key.
+
+Input: the folders of workers that have ended, and Kafka. Output: the differences, a line each. A
+table holds its changelog below an offset that its database names: so a folder of a worker that left
+long ago is compared with the changelog as it was then. The changelogs of a run are too small to be
+compacted, so every value that a key ever had is still in them.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import rocksdb
+
+from cli.ledger_reader import LedgerReader, open_reader
+from ledger.digest import digest_of
+from ledger.topics import TABLES, TableName
+from processors.tables import DIGEST_KEY, OFFSET_KEY, RESERVED, stored_digest
+from runtime.topics import TopicSettings
+
+_MOST_NAMED: Final = 5
+
+
+class Database(msgspec.Struct):
+    """One partition of a table in one worker's folder."""
+
+    path: Path
+    end: int
+    rows: dict[bytes, bytes]
+    is_digest_right: bool
+
+
+async def disk_differences(settings: TopicSettings, folders: Mapping[str, Path]) -> list[str]:
+    """Return every row that a worker's disk lacks, or has otherwise than its changelog."""
+    differences: list[str] = []
+    async with open_reader(settings) as reader:
+        for table in TABLES:
+            for partition in range(settings.partitions):
+                databases = {
+                    label: found
+                    for label, folder in folders.items()
+                    if (found := _read(folder, table, partition)) is not None
+                }
+                if not databases:
+                    differences.append(f"no worker has partition {partition} of {table} on disk")
+                differences += await _compare(reader, table, partition, databases)
+    return differences
+
+
+def _read(folder: Path, table: TableName, partition: int) -> Database | None:
+    """Return what a folder holds; ``None`` if that worker never had the partition."""
+    found = sorted((folder / "tables").rglob(f"{table}-{partition}.db"))
+    if not found:
+        return None
+    (path,) = found
+    db = rocksdb.DB(str(path), rocksdb.Options(create_if_missing=False), read_only=True)
+    items = db.iteritems()
+    items.seek_to_first()
+    rows = {key: value for key, value in items if not key.startswith(RESERVED)}
+    offset = db.get(OFFSET_KEY)
+    end = 0 if offset is None else int(offset) + 1
+    digest = stored_digest(db.get(DIGEST_KEY), end)
+    return Database(path, end, rows, digest is None or digest == digest_of(rows))
+
+
+async def _compare(
+    reader: LedgerReader, table: TableName, partition: int, databases: Mapping[str, Database]
+) -> list[str]:
+    """Read a changelog once, and compare each database when its end is reached."""
+    topic = reader.names.changelog(table)
+    waiting = sorted(databases.items(), key=lambda each: each[1].end)
+    rows: dict[bytes, bytes] = {}
+    differences: list[str] = []
+    ends = {partition: (await reader.ends(topic))[partition]}
+
+    def reached(offset: int) -> None:
+        while waiting and waiting[0][1].end <= offset:
+            label, database = waiting.pop(0)
+            differences.extend(f"{label}: {each}" for each in _differing(database, rows))
+
+    async for _, records in reader.read(topic, {partition: 0}, ends):
+        for record in records:
+            reached(record.offset)
+            if record.value is None:
+                rows.pop(record.key, None)
+            else:
+                rows[record.key] = record.value
+    reached(ends[partition])
+    return [
+        *differences,
+        *(
+            f"{label}: {each.path} ends at {each.end}, and {topic}[{partition}] at "
+            f"{ends[partition]}"
+            for label, each in waiting
+        ),
+    ]
+
+
+def _differing(database: Database, rows: Mapping[bytes, bytes]) -> Iterator[str]:
+    place = f"{database.path.name} at offset {database.end}"
+    if not database.is_digest_right:
+        yield f"{place}: its digest is not that of its rows"
+    held = database.rows
+    wrong = {
+        "lacks": [key for key in rows if key not in held],
+        "should not have": [key for key in held if key not in rows],
+        "has another value for": [key for key in rows if held.get(key, rows[key]) != rows[key]],
+    }
+    counts = Counter({what: len(keys) for what, keys in wrong.items() if keys})
+    for what, number in counts.items():
+        named = ", ".join(repr(key) for key in sorted(wrong[what])[:_MOST_NAMED])
+        yield f"{place}: it {what} {number} of {len(rows)} keys: {named}"

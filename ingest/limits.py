@@ -1,0 +1,115 @@
+"""The limits of one connection, and the answers to a sender that exceeds them.
+
+Input: numbers, and the values of a request's Host headers. Output: the limits, the reasons for
+which a connection ends, and a problem document for each reason.
+"""
+
+import re
+import resource
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal, Self
+
+from ingest.answers import ProblemResponse, problem
+
+# Proxies usually allow a head of this size as well; Plexy's own heads have some 500 bytes.
+_HEAD_BYTES: Final = 16 * 1024
+_HEADERS: Final = 100
+# A proxy never pipelines. A sender that does gets this many answers, and then a closed connection.
+_PIPELINED: Final = 16
+# A sender that cuts a body into chunks sends kilobytes at a time: each chunk has its own cost.
+_CHUNKS: Final = 1024
+# A refused body is read a little further, so that its sender gets to read the answer. Senders of
+# larger bodies read it too, unless they first fill the buffers of the system.
+_DROPPED_BYTES: Final = 64 * 1024
+_CONNECTIONS: Final = 4096
+# Open files that are not connections of senders: Kafka's, the log's, the listener's.
+_OTHER_FILES: Final = 64
+# This time comes on top of the application's own time for a request, which ends with an answer.
+_SLACK_S: Final = 10
+
+
+def _most_connections() -> int:
+    """Return how many connections this process can have."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, min(_CONNECTIONS, files - _OTHER_FILES))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one connection may cost.
+
+    ``head_bytes`` limits a request's head, and once more all other bytes of the request that are
+    not body: chunk sizes, chunk extensions and trailers. ``dropped_bytes`` limits what is read of a
+    body after its request was answered. ``stalled_after_s`` limits the time of a request, and then
+    of its answer.
+    """
+
+    head_bytes: int = _HEAD_BYTES
+    headers: int = _HEADERS
+    chunks: int = _CHUNKS
+    dropped_bytes: int = _DROPPED_BYTES
+    pipelined: int = _PIPELINED
+    connections: int = _most_connections()
+    stalled_after_s: float = 10.0 + _SLACK_S
+
+    @classmethod
+    def of(cls, answer_within_s: float) -> Self:
+        """Return the limits of an ingress that answers within this time."""
+        return cls(stalled_after_s=answer_within_s + _SLACK_S)
+
+
+Fault = Literal[
+    "malformed_request",
+    "wrong_host",
+    "head_too_large",
+    "framing_too_large",
+    "too_many_chunks",
+    "too_much_dropped",
+    "pipelined_too_far",
+]
+
+# What the sender reads before the connection closes; ``None`` closes it without an answer.
+LAST_WORDS: Final[Mapping[Fault, ProblemResponse | None]] = MappingProxyType(
+    {
+        "malformed_request": problem("malformed_request", "this is not a request of HTTP/1.1"),
+        "wrong_host": problem(
+            "malformed_request", "expected one Host header, with a host and optionally a port"
+        ),
+        "head_too_large": problem(
+            "head_too_large",
+            f"expected a head of at most {_HEAD_BYTES} bytes and {_HEADERS} headers",
+        ),
+        "framing_too_large": problem(
+            "head_too_large",
+            f"expected chunk sizes, extensions and trailers of at most {_HEAD_BYTES} bytes",
+        ),
+        "too_many_chunks": problem(
+            "body_too_large", f"expected a body of at most {_CHUNKS} chunks"
+        ),
+        # The request was answered, and its sender goes on with the body all the same.
+        "too_much_dropped": None,
+        # A sender that pipelines has to be ready for a close without an answer (RFC 9112, 9.3.2).
+        "pipelined_too_far": None,
+    }
+)
+
+# An IP literal, an IPv4 address or a name, and then the port. RFC 3986, 3.2.2 allows a name to have
+# punctuation too, as the comma that joins two headers; no name of a host has any.
+_HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[\w.~%-]+)(?::[0-9]{0,5})?")
+
+
+def names_one_host(hosts: Sequence[bytes], http_version: str) -> bool:
+    """Return whether a request has the Host headers that RFC 9112, 3.2 asks for.
+
+    >>> names_one_host([b"ledger.example:8000"], "1.1"), names_one_host([b"[::1]"], "1.1")
+    (True, True)
+    >>> names_one_host([b"a:b:c"], "1.1"), names_one_host([b"a", b"a"], "1.1")
+    (False, False)
+    >>> names_one_host([], "1.1"), names_one_host([], "1.0")
+    (False, True)
+    """
+    if not hosts:
+        return http_version == "1.0"
+    return len(hosts) == 1 and _HOST.fullmatch(hosts[0]) is not None
