@@ -1,9 +1,9 @@
 """Scrubbing: reads a worker's tables from disk, and compares them with their digests.
 
 Input: the tables. Output: when each partition was last found to hold what was written to it.
-Where a partition does not, a wrong value may be served and folded on: the worker notes the damage,
-deletes the partition's files and ends at once. Its next start restores the partition from the
-changelog.
+A wrong value on disk may be served and folded, so a worker with a damaged partition ends at once.
+``discard`` deletes the partition's files and notes the damage for `audit`. The next start restores
+the partition from the changelog.
 """
 
 import asyncio
@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import msgspec
-import rocksdb
 import structlog
 
 from ledger.replicas import Damage
 from ledger.topics import TableName
 from processors.chunk import RevokedError
+from processors.disk import DamagedTableError
 from processors.tables import ChunkTable, digest_slowly
 
 log = structlog.get_logger(__name__)
@@ -29,10 +29,6 @@ _EVERY_S: Final = 600.0
 _PAUSE_S: Final = 0.008
 _PAUSE_BUSY_S: Final = 0.1
 _MOST_DAMAGES: Final = 20
-
-
-class DamagedTableError(Exception):
-    """A partition's rows are not the ones written to it; the text says which, and what happens."""
 
 
 class Scrubber:
@@ -94,32 +90,30 @@ class Scrubber:
         if self._app.rebalancing or partition not in table.held:
             raise RevokedError(f"{table.name}[{partition}]")
         end, expected, rows = table.snapshot(partition)
-        try:
-            found = await digest_slowly(rows, pause)
-        except rocksdb.errors.Corruption as error:
-            raise self._damaged(table, partition, f"RocksDB can't read it: {error}") from error
+        found = await digest_slowly(rows, pause)
         if found != expected:
             detail = (
                 f"it holds {found.rows} rows with digest {found}, and {expected.rows} rows with "
                 f"digest {expected} were written below changelog offset {end}"
             )
-            raise self._damaged(table, partition, detail)
+            raise DamagedTableError(table, partition, detail)
         self._scrubbed_ms[str(table.name), partition] = _now_ms()
 
-    def _damaged(self, table: ChunkTable, partition: int, detail: str) -> DamagedTableError:
-        """Note a damage, and delete the partition's files."""
+    def discard(self, damaged: DamagedTableError) -> None:
+        """Delete a damaged partition's files, and note the damage."""
         damage = Damage(
-            table=cast("TableName", table.name),
-            partition=partition,
+            table=cast("TableName", damaged.table.name),
+            partition=damaged.partition,
             found_at_ms=_now_ms(),
-            detail=detail,
+            detail=damaged.detail,
         )
-        self._file.write_bytes(msgspec.json.encode([*self.damages(), damage][-_MOST_DAMAGES:]))
-        folder = table.drop(partition)
-        return DamagedTableError(
-            f"partition {partition} of the table {table.name} is damaged: {detail}. {folder} is "
-            "deleted, and the next start restores it from the changelog; check the disk"
-        )
+        new = self._file.with_suffix(".new")
+        try:
+            damaged.table.drop(damaged.partition)
+            new.write_bytes(msgspec.json.encode([*self.damages(), damage][-_MOST_DAMAGES:]))
+            new.replace(self._file)
+        except OSError as error:
+            log.critical("the damaged files can't be deleted: delete them", reason=str(error))
 
 
 def _now_ms() -> int:

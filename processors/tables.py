@@ -9,12 +9,15 @@ rows. So a table never lacks a record below its own offset, whatever the caller 
   that is not beyond the table's end, and is not of a partition that is being folded. Records below
   the table's end are passed over.
 
-Everything else raises ``ChangelogMismatchError``, which ends the worker. Who writes a changelog,
+Everything else raises ``ChangelogMismatchError``, which ends the worker. Files that RocksDB finds
+damaged raise ``DamagedTableError``: each block is compared with its checksum when it is read from
+disk, so that a flipped bit is never served or folded. Who writes a changelog,
 and when, is told in ``processors.effects``; who reads it, in ``processors.recovery``.
 """
 
 import shutil
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, Final, cast
@@ -28,6 +31,7 @@ from faust.types import TP
 from ledger.digest import RESERVED, Digest, RunningDigest, row_hash
 from processors.batches import Written
 from processors.chunk import FetchedRecord
+from processors.disk import DamagedTableError
 from processors.watchers import Watchers
 
 _MIB: Final = 1024 * 1024
@@ -94,12 +98,14 @@ class ChunkTable(faust.Table[bytes, bytes]):
     def read_chunk(self, partition: int, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """Return the values of those keys that the partition holds."""
         wanted = [key for key in set(keys) if not key.startswith(RESERVED)]
-        found = self._db(partition).multi_get(wanted, as_dict=False)
+        with self._intact(partition):
+            found = self._db(partition).multi_get(wanted, as_dict=False, verify_checksums=True)
         return {key: value for key, value in zip(wanted, found, strict=True) if value is not None}
 
     def read(self, partition: int, key: bytes) -> bytes | None:
         """Return one key's value; ``None`` if the partition does not hold it."""
-        value: bytes | None = self._db(partition).get(key)
+        with self._intact(partition):
+            value: bytes | None = self._db(partition).get(key, verify_checksums=True)
         return value
 
     def scan(self, partition: int, after: bytes, limit: int) -> dict[bytes, bytes]:
@@ -150,10 +156,9 @@ class ChunkTable(faust.Table[bytes, bytes]):
         this program wrote: then ``measure`` it.
         """
         if partition not in self._held:
-            db = self._db(partition)
-            offset = db.get(OFFSET_KEY)
+            offset = self.read(partition, OFFSET_KEY)
             end = 0 if offset is None else int(offset) + 1
-            digest = stored_digest(db.get(DIGEST_KEY), end) if end else Digest()
+            digest = stored_digest(self.read(partition, DIGEST_KEY), end) if end else Digest()
             if digest is None:
                 return False
             self._held[partition] = _Held(end, digest)
@@ -161,7 +166,7 @@ class ChunkTable(faust.Table[bytes, bytes]):
 
     async def measure(self, partition: int, pause: Callable[[], Awaitable[None]]) -> None:
         """Open a partition whose digest is not known: read all rows, pausing now and then."""
-        end = int(self._db(partition).get(OFFSET_KEY)) + 1
+        end = int(self.read(partition, OFFSET_KEY) or b"-1") + 1
         self._held[partition] = _Held(end, await digest_slowly(self._rows(partition), pause))
 
     def fold(self, partition: int) -> None:
@@ -236,14 +241,31 @@ class ChunkTable(faust.Table[bytes, bytes]):
         digest = rows.digest_after(held.digest)
         rows.batch.put(OFFSET_KEY, b"%d" % (end - 1))
         rows.batch.put(DIGEST_KEY, _encode_digest(end, digest))
-        self._db(partition).write(rows.batch)
+        with self._intact(partition):
+            self._db(partition).write(rows.batch)
         held.end, held.digest = end, digest
 
     def _rows(self, partition: int, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Return the rows from a key on, as they are now."""
-        items = self._db(partition).iteritems()
-        items.seek(start)
-        return takewhile(lambda row: row[0] < RESERVED, items)
+        with self._intact(partition):
+            items = self._db(partition).iteritems(verify_checksums=True)
+            items.seek(start)
+        return self._intact_rows(partition, items)
+
+    def _intact_rows(
+        self, partition: int, items: Iterator[tuple[bytes, bytes]]
+    ) -> Iterator[tuple[bytes, bytes]]:
+        with self._intact(partition):
+            yield from takewhile(lambda row: row[0] < RESERVED, items)
+
+    @contextmanager
+    def _intact(self, partition: int) -> Iterator[None]:
+        """Raise ``DamagedTableError`` where RocksDB finds the partition's files damaged."""
+        try:
+            yield
+        except rocksdb.errors.Corruption as error:
+            text = error.args[0].decode(errors="replace")
+            raise DamagedTableError(self, partition, f"RocksDB can't read it: {text}") from error
 
     def _new_changelog_topic(self, **_kwargs: Any) -> Any:
         """Declare the changelog as a topic like those of the agents: its keys are bytes."""
@@ -252,6 +274,14 @@ class ChunkTable(faust.Table[bytes, bytes]):
     def _new_store(self) -> Any:
         store: Any = super()._new_store()
         store.offset_key = OFFSET_KEY
+        # Faust opens databases by itself when partitions are assigned.
+        open_database = store._open_for_partition  # noqa: SLF001
+
+        def open_intact(partition: int) -> Any:
+            with self._intact(partition):
+                return open_database(partition)
+
+        store._open_for_partition = open_intact  # noqa: SLF001
         return store
 
     def _db(self, partition: int) -> Any:

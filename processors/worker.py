@@ -18,7 +18,7 @@ import mode.loop
 import structlog
 
 from processors import dedupe, orders, payments, views
-from processors.disk import causes, explain
+from processors.disk import DamagedTableError, causes, explain
 from processors.settings import WorkerSettings
 from processors.topology import LedgerApp, new_app
 from processors.views.unreadable import hide_unreadable_requests
@@ -70,6 +70,8 @@ class Worker(faust.Worker):
         """
         for cause in causes(reason):
             log.critical("the worker ends", reason=explain(cause, self.app.settings.data_dir))
+            if isinstance(cause, DamagedTableError):
+                self.app.scrubber.discard(cause)
         os._exit(1)
 
     def _schedule_shutdown(self, number: signal.Signals) -> None:

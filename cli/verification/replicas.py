@@ -54,7 +54,7 @@ class Workers:
         path = "/tables?scrub=true" if scrub else "/tables"
         reasons = []
         async with httpx.AsyncClient(
-            headers=self._headers, trust_env=False, timeout=None
+            headers=self._headers, trust_env=False, timeout=_ANSWER_WITHIN_S
         ) as client:
             for url in self._urls:
                 answer = await _ask(client, url, path)
