@@ -70,7 +70,7 @@ async def damage_found_by(scrubber: Scrubber) -> DamagedTableError:
         await scrubber.round()
     except DamagedTableError as error:
         # The frames would keep the database open.
-        error.__cause__ = None
+        error.__cause__ = error.__context__ = None
         return error.with_traceback(None)
     raise AssertionError("no damage was found")
 
