@@ -50,8 +50,10 @@ def digest_of(rows: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]]) -> Di
     True
     """
     pairs = rows.items() if isinstance(rows, Mapping) else rows
-    hashes = [row_hash(key, value) for key, value in pairs]
-    return Digest().changed(sum(hashes), len(hashes))
+    running = RunningDigest()
+    for key, value in pairs:
+        running.replace(key, None, value)
+    return running.now
 
 
 class RunningDigest:

@@ -8,13 +8,14 @@ the partition from the changelog.
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, cast
 
 import msgspec
 import structlog
 
+from ledger.digest import Digest, digest_of
 from ledger.replicas import Damage
 from ledger.topics import TableName
 from processors.chunk import RevokedError
@@ -90,14 +91,22 @@ class Scrubber:
         if self._app.rebalancing or partition not in table.held:
             raise RevokedError(f"{table.name}[{partition}]")
         end, expected, rows = table.snapshot(partition)
-        found = await digest_slowly(rows, pause)
-        if found != expected:
-            detail = (
-                f"it holds {found.rows} rows with digest {found}, and {expected.rows} rows with "
-                f"digest {expected} were written below changelog offset {end}"
-            )
-            raise DamagedTableError(table, partition, detail)
+        _require(table, partition, end, expected, await digest_slowly(rows, pause))
         self._scrubbed_ms[str(table.name), partition] = _now_ms()
+
+    def search(self) -> Iterator[DamagedTableError]:
+        """Yield the damages that a reading of all rows finds, without a pause.
+
+        A worker that ends by an error reads its tables first: a damaged row may be the cause, and
+        would end the worker again after each start.
+        """
+        for table in self._tables:
+            for partition in sorted(table.held):
+                try:
+                    end, expected, rows = table.snapshot(partition)
+                    _require(table, partition, end, expected, digest_of(rows))
+                except DamagedTableError as damaged:
+                    yield damaged
 
     def discard(self, damaged: DamagedTableError) -> None:
         """Delete a damaged partition's files, and note the damage."""
@@ -114,6 +123,17 @@ class Scrubber:
             new.replace(self._file)
         except OSError as error:
             log.critical("the damaged files can't be deleted: delete them", reason=str(error))
+
+
+def _require(table: ChunkTable, partition: int, end: int, expected: Digest, found: Digest) -> None:
+    """Raise ``DamagedTableError`` unless the rows found are the rows written."""
+    if found != expected:
+        raise DamagedTableError(
+            table,
+            partition,
+            f"it holds {found.rows} rows with digest {found}, and {expected.rows} rows with "
+            f"digest {expected} were written below changelog offset {end}",
+        )
 
 
 def _now_ms() -> int:

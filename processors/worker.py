@@ -11,10 +11,12 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from typing import Any, Final, NoReturn
 
 import faust
 import mode.loop
+import rocksdb
 import structlog
 
 from processors import dedupe, orders, payments, views
@@ -36,6 +38,9 @@ _COLLECTED_EVERY: Final = (100_000, 20, 20)
 # The thread that fetches waits this long for a main thread that computes, at each step of its own;
 # Python's 5 ms would be most of an event's way through the three hops.
 _SWITCH_EVERY_S: Final = 0.0005
+
+# Errors that name their cause themselves.
+_OF_THE_DISK: Final = (OSError, rocksdb.errors.RocksIOError)
 
 log = structlog.get_logger(__name__)
 
@@ -63,16 +68,33 @@ class Worker(faust.Worker):
             await asyncio.sleep(_ALIVE_EVERY_S)
 
     def _crash(self, reason: BaseException) -> None:
-        """Say why, and end at once, as by SIGKILL: what is not done comes again.
+        """Say why, and end at once, as by SIGKILL: unfinished work is done again after the restart.
 
         Faust would stop everything in order first. That saves nothing, since a crashed worker
         commits nothing more, and a table whose disk is full can't even be closed.
         """
-        for cause in causes(reason):
+        found = list(causes(reason))
+        for cause in found:
             log.critical("the worker ends", reason=explain(cause, self.app.settings.data_dir))
-            if isinstance(cause, DamagedTableError):
-                self.app.scrubber.discard(cause)
+        try:
+            self._discard_damages(found)
+        except Exception:
+            log.exception("the tables can't be read")
         os._exit(1)
+
+    def _discard_damages(self, found: Iterable[BaseException]) -> None:
+        """Delete damaged partitions, so that the next start restores them from their changelogs.
+
+        Where nothing explains the error, a damaged row may. The reading takes a second for a
+        million rows; after ``_STANDS_STILL_FOR_S`` the process ends all the same.
+        """
+        damages = [cause for cause in found if isinstance(cause, DamagedTableError)]
+        if not damages and not any(isinstance(cause, _OF_THE_DISK) for cause in found):
+            damages = list(self.app.scrubber.search())
+            for damaged in damages:
+                log.critical("the worker ends", reason=str(damaged))
+        for damaged in damages:
+            self.app.scrubber.discard(damaged)
 
     def _schedule_shutdown(self, number: signal.Signals) -> None:
         self._end_in_time()

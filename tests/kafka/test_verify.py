@@ -85,7 +85,7 @@ def named(output: str) -> list[str]:
     """Return kind and subject of each difference."""
     lines = output.splitlines()
     kinds = ("log_", "record_", "signature_", "seen_", "payment_", "order_", "document_", "entry_")
-    found = [line for line in lines if line.startswith((*kinds, "value_", "balance_"))]
+    found = [line for line in lines if line.startswith((*kinds, "value_", "balance_", "replica_"))]
     return sorted(line.partition(": ")[0] for line in found)
 
 

@@ -153,6 +153,16 @@ def test_a_database_that_can_not_be_opened_is_a_damage_too(table):
     assert table.open(PARTITION)
 
 
+@pytest.mark.parametrize("damage", [change_a_row, lose_a_row, flip_a_bit_of_a_file])
+def test_a_worker_that_ends_by_an_error_finds_the_damage_that_may_be_its_cause(
+    table, scrubber, damage
+):
+    assert list(scrubber.search()) == []
+    damage(table)
+    (found,) = scrubber.search()
+    assert (found.table, found.partition) == (table, PARTITION)
+
+
 async def test_a_rebalance_in_the_middle_ends_the_round_without_a_verdict(
     table, app, scrubber, monkeypatch
 ):
