@@ -65,8 +65,6 @@ def explain(error: BaseException, folder: Path) -> str:
         # Its text is bytes.
         text = error.args[0].decode(errors="replace") if error.args else ""
         return f"the tables in LEDGER_DATA_DIR={folder} can't be used: {text}; {_REMEDY}"
-    if isinstance(error, DamagedTableError):
-        return str(error)
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS}:
         return f"LEDGER_DATA_DIR={folder} can't be written: {error}; {_REMEDY}"
     return f"{type(error).__name__}: {error}"

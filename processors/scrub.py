@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import msgspec
-import structlog
 
 from ledger.digest import Digest, digest_of
 from ledger.replicas import Damage
@@ -21,8 +20,6 @@ from ledger.topics import TableName
 from processors.chunk import RevokedError
 from processors.disk import DamagedTableError
 from processors.tables import ChunkTable, digest_slowly
-
-log = structlog.get_logger(__name__)
 
 # A round that nobody asks for; a round takes a second per million rows of the processor's time.
 _EVERY_S: Final = 600.0
@@ -116,13 +113,10 @@ class Scrubber:
             found_at_ms=_now_ms(),
             detail=damaged.detail,
         )
+        damaged.table.drop(damaged.partition)
         new = self._file.with_suffix(".new")
-        try:
-            damaged.table.drop(damaged.partition)
-            new.write_bytes(msgspec.json.encode([*self.damages(), damage][-_MOST_DAMAGES:]))
-            new.replace(self._file)
-        except OSError as error:
-            log.critical("the damaged files can't be deleted: delete them", reason=str(error))
+        new.write_bytes(msgspec.json.encode([*self.damages(), damage][-_MOST_DAMAGES:]))
+        new.replace(self._file)
 
 
 def _require(table: ChunkTable, partition: int, end: int, expected: Digest, found: Digest) -> None:

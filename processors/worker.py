@@ -79,7 +79,7 @@ class Worker(faust.Worker):
         try:
             self._discard_damages(found)
         except Exception:
-            log.exception("the tables can't be read")
+            log.exception("damage not repaired")
         os._exit(1)
 
     def _discard_damages(self, found: Iterable[BaseException]) -> None:
@@ -92,7 +92,7 @@ class Worker(faust.Worker):
         if not damages and not any(isinstance(cause, _OF_THE_DISK) for cause in found):
             damages = list(self.app.scrubber.search())
             for damaged in damages:
-                log.critical("the worker ends", reason=str(damaged))
+                log.critical("the worker ends", reason=explain(damaged, self.app.settings.data_dir))
         for damaged in damages:
             self.app.scrubber.discard(damaged)
 

@@ -110,7 +110,7 @@ def verify(
     ] = 60.0,
     worker: _Workers = None,
 ) -> bool:
-    """Fold the log of record from scratch, and compare everything with it.
+    """Fold the log from scratch, and compare everything with it.
 
     Reads the log from the start, checks each record's signature again, folds it without the
     workers' code or tables, and compares: every payment and order in the tables (by their

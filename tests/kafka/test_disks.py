@@ -231,7 +231,9 @@ def test_a_damage_under_an_active_table_ends_the_worker_which_restores_it_and_is
     assert said in found["detail"]
     # A damaged value may end the worker by another error, before the disk is read as a whole.
     last = worker.logged("the worker ends")[-1]
-    assert last["reason"].startswith(f"partition {partition} of the table {TABLE} is damaged: ")
+    assert last["reason"].startswith(
+        f"DamagedTableError: partition {partition} of the table {TABLE} is damaged: "
+    )
     assert last["reason"].endswith("the next start restores it from the changelog; check the disk")
     worker.wait_ready()
     wait_folded(worker.env, *workers)

@@ -108,7 +108,7 @@ async def test_a_damage_is_named_noted_and_made_good(table, scrubber, damage, sa
     found = await damage_found_by(scrubber)
     assert scrubber.scrubbed_at_ms("payments", PARTITION) is None
     told = explain(found, Path("data"))
-    assert told.startswith("partition 1 of the table payments is damaged: ")
+    assert told.startswith("DamagedTableError: partition 1 of the table payments is damaged: ")
     assert said in told
     assert told.endswith("the next start restores it from the changelog; check the disk")
     scrubber.discard(found)
