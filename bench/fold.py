@@ -119,6 +119,7 @@ class _Record:
     partition: int
     offset: int
     timestamp: int
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 def expected_totals(deliveries: Sequence[Delivery]) -> dict[str, OrderTotals]:

@@ -15,11 +15,12 @@ from typing import Any, Final
 
 from bench.recording import Delivery, record
 from bench.table import write_rows
-from ledger.deduplication import DAY_MS, FORGET_AFTER_DAYS, PROGRESS_KEY, START, Progress
+from ledger.deduplication import DAY_MS, FORGET_AFTER_DAYS, PROGRESS_KEY, START, Progress, Seen
 from ledger.deduplication import deduplicate as judge
 from ledger.wire import EVENTS, PROGRESS, SEEN
 from processors.dedupe import sweep
 from processors.settings import WorkerSettings
+from processors.tables import ChunkTable
 from processors.worker import create_app
 
 _CHUNK: Final = 4000
@@ -80,7 +81,7 @@ class _Side:
         progress: Progress = PROGRESS.decode(held) if held else START
         forgotten: list[bytes] = []
         if swept:
-            scan = partial(self._table.scan, _PARTITION)
+            scan = partial(_remembered, self._table)
             forgotten, progress = sweep(
                 scan, len(chunk.records), progress, self._settings.forget_after_ms
             )
@@ -100,6 +101,11 @@ class _Side:
     def keys(self) -> int:
         """Count what the table holds."""
         return len(self._table.scan(_PARTITION, PROGRESS_KEY, 10**9))
+
+
+def _remembered(table: ChunkTable, after: bytes, limit: int) -> dict[bytes, Seen]:
+    rows = table.scan(_PARTITION, after, limit)
+    return {key: SEEN.decode(value) for key, value in rows.items()}
 
 
 if __name__ == "__main__":

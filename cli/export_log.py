@@ -6,19 +6,32 @@ that is not whole: it has another name until everything is on the disk; and neve
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from aiokafka.structs import ConsumerRecord
 from rich.console import Console
 
 from cli.ledger_reader import LedgerReader, open_reader
-from cli.log_file import MAX_BLOCK_BYTES, End, Gap, Header, LogFileWriter, LogRecord, as_blocks
+from cli.log_file import (
+    MAX_BLOCK_BYTES,
+    Block,
+    End,
+    Gap,
+    Header,
+    LogFileWriter,
+    LogRecord,
+    as_blocks,
+)
 from cli.printing import counting, line
 from cli.whole_file import appears_whole
+from ledger.unread import first_offset_of
 from runtime.topics import TopicSettings
+
+# Of the empty records that stand for a batch.
+_MOST_IN_BLOCK: Final = 10_000
 
 
 def export_log(environment: Mapping[str, str], path: Path, console: Console) -> bool:
@@ -48,8 +61,7 @@ async def _export(
         starts, ends = dict(enumerate(header.begins)), dict(enumerate(header.ends))
         with counting(console, {header.topic: header.records}) as bar:
             async for partition, records in reader.read(header.topic, starts, ends):
-                offsets = [record.offset for record in records]
-                for block in as_blocks(partition, offsets, map(record_of, records)):
+                for block in _blocks(partition, records):
                     writer.write(block)
                 bar(header.topic, len(records))
     return header, writer
@@ -57,7 +69,34 @@ async def _export(
 
 def record_of(record: ConsumerRecord[bytes, bytes]) -> LogRecord:
     """Return a consumer's record as the file has it."""
-    return LogRecord(record.timestamp, record.key, record.value, tuple(record.headers))
+    value = None if record.value is None else bytes(record.value)
+    return LogRecord(record.timestamp, record.key, value, tuple(record.headers))
+
+
+def _blocks(partition: int, records: list[ConsumerRecord[bytes, bytes]]) -> Iterator[Block]:
+    """Yield consecutive records as blocks.
+
+    A batch that nobody reads is written as a record for each of its offsets, all but the last
+    empty: after an import every other record stands at the offset that it had.
+    """
+    readable: list[ConsumerRecord[bytes, bytes]] = []
+    for record in records:
+        first = first_offset_of(record.offset, record.value)
+        if first < record.offset:
+            yield from _read_blocks(partition, readable)
+            readable = []
+            empty = LogRecord(record.timestamp, None, None, ())
+            for offset in range(first, record.offset, _MOST_IN_BLOCK):
+                yield Block(
+                    partition, offset, [empty] * min(_MOST_IN_BLOCK, record.offset - offset)
+                )
+        readable.append(record)
+    yield from _read_blocks(partition, readable)
+
+
+def _read_blocks(partition: int, records: list[ConsumerRecord[bytes, bytes]]) -> list[Block]:
+    offsets = [record.offset for record in records]
+    return as_blocks(partition, offsets, map(record_of, records))
 
 
 def show_contents(console: Console, path: Path, header: Header, end: End) -> None:

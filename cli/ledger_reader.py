@@ -28,6 +28,8 @@ Offsets = Mapping[int, int]
 """An offset for each partition."""
 
 _FETCH_MS: Final = 500
+# A batch that was packed may hold millions of records.
+_MOST_AT_ONCE: Final = 10_000
 # aiokafka fetches ahead, also behind the end: the next topic's fetch waits for that one's answer.
 _FETCH_MAX_WAIT_MS: Final = 20
 # A broker's restart takes seconds, and the client retries meanwhile.
@@ -201,7 +203,7 @@ class LedgerReader:
         assigned = [tp.partition for tp in self._consumer.assignment()]
         deadline = time.monotonic() + _READ_WITHIN_S
         while all(position[number] < ends[number] for number in assigned):
-            fetched = await self._consumer.getmany(timeout_ms=_FETCH_MS)
+            fetched = await self._consumer.getmany(timeout_ms=_FETCH_MS, max_records=_MOST_AT_ONCE)
             for tp, records in fetched.items():
                 position[tp.partition] = records[-1].offset + 1
                 within = [each for each in records if each.offset < ends[tp.partition]]

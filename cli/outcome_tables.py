@@ -37,7 +37,7 @@ class RejectedRow(msgspec.Struct, frozen=True, order=True):
     @classmethod
     def of(cls, record: ConsumerRecord[bytes, bytes]) -> Self:
         """Read a record's key and headers."""
-        headers = {name: value.decode() for name, value in record.headers}
+        headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
         source = headers.get("source-topic", "")
         key = (record.key or b"").decode(errors="replace")
         return cls(source, key, headers.get("reason", ""), headers.get("detail", ""))

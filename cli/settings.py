@@ -27,6 +27,7 @@ from runtime.rules import (
     OrderFields,
     PaymentFields,
     RuleSettings,
+    VerifySignatures,
 )
 from runtime.settings import Port, Secret, Settings, SettingsError, setting
 from runtime.topics import TopicSettings
@@ -102,6 +103,7 @@ class ProveSettings(Settings, frozen=True, kw_only=True):
     order_fields: OrderFields = DEFAULT_NAMES.order
     payment_fields: PaymentFields = DEFAULT_NAMES.payment
     forget_after_days: ForgetAfterDays = FORGET_AFTER_DAYS
+    verify_signatures: VerifySignatures = "ingress"
     webhook_secrets: WebhookSecrets = ()
     old_webhook_secrets: OldWebhookSecrets = ()
     allow_unsigned: AllowUnsigned = False
@@ -110,6 +112,7 @@ class ProveSettings(Settings, frozen=True, kw_only=True):
 
     def check(self) -> None:
         """Refuse to pass deliveries whose signatures can't be checked, unless told so."""
+        _refuse_unsigned(self.verify_signatures, self.allow_unsigned)
         _require_secrets((*self.webhook_secrets, *self.old_webhook_secrets), self.allow_unsigned)
 
 
@@ -125,6 +128,7 @@ class JudgeSettings(RuleSettings, frozen=True, kw_only=True):
     def check(self) -> None:
         """Refuse to pass a log whose signatures can't be checked, unless told so."""
         super().check()
+        _refuse_unsigned(self.verify_signatures, self.allow_unsigned)
         # Those of former times alone would name everything that is delivered now.
         _require_secrets(self.webhook_secrets, self.allow_unsigned)
 
@@ -164,6 +168,15 @@ class AuditSettings(VerifySettings, frozen=True, kw_only=True):
         """Refuse an address beyond loopback where no token is set."""
         super().check()
         require_token("LEDGER_AUDIT_HOST", self.audit_host, self.api_token)
+
+
+def _refuse_unsigned(verify_signatures: str, allow_unsigned: bool) -> None:
+    """Raise ``SettingsError`` where signatures decide what counts, and are not to be checked."""
+    if verify_signatures == "worker" and allow_unsigned:
+        raise SettingsError(
+            "LEDGER_VERIFY_SIGNATURES=worker and LEDGER_ALLOW_UNSIGNED=true contradict each other: "
+            "without the signatures nobody can tell which records the workers fold; unset one"
+        )
 
 
 def _require_secrets(secrets: tuple[Secret, ...], unless: bool) -> None:

@@ -21,6 +21,7 @@ import signal
 import sqlite3
 import sys
 from collections import Counter
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 
@@ -31,23 +32,40 @@ TABLES = """
 CREATE TABLE IF NOT EXISTS orders (order_id TEXT PRIMARY KEY, document TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS entries (entry_id TEXT PRIMARY KEY, entry TEXT NOT NULL);
 """
+Apply = Callable[[sqlite3.Connection, str, str | None], None]
 REMEDY = "is Kafka at --bootstrap, the file --database ours, and no other program in --group?"
 
 
-def apply_order(database: sqlite3.Connection, record: ConsumerRecord) -> None:
+def apply_order(database: sqlite3.Connection, order_id: str, document: str | None) -> None:
     """Keep what comes last under a key; without a value (a tombstone) there is no such order."""
-    order_id = record.key.decode()
-    if record.value is None:
+    if document is None:
         database.execute("DELETE FROM orders WHERE order_id = ?", (order_id,))
     else:
-        new = (order_id, record.value.decode())
-        database.execute("INSERT OR REPLACE INTO orders VALUES (?, ?)", new)
+        database.execute("INSERT OR REPLACE INTO orders VALUES (?, ?)", (order_id, document))
 
 
-def apply_entry(database: sqlite3.Connection, record: ConsumerRecord) -> None:
+def apply_entry(database: sqlite3.Connection, entry_id: str, entry: str | None) -> None:
     """Keep an entry when it comes for the first time; it never changes."""
-    new = (record.key.decode(), record.value.decode())
-    database.execute("INSERT OR IGNORE INTO entries VALUES (?, ?)", new)
+    if entry is None:
+        raise ValueError("an entry is never deleted")
+    database.execute("INSERT OR IGNORE INTO entries VALUES (?, ?)", (entry_id, entry))
+
+
+def texts_of(record: ConsumerRecord) -> tuple[str, str | None]:
+    """Return the key and the value; ``ValueError`` for those of a record from other hands."""
+    key, value = record.key, record.value
+    if key is None or (value is not None and not isinstance(json.loads(value), dict)):
+        raise ValueError("expected a key and a JSON object")
+    return key.decode(), None if value is None else value.decode()
+
+
+def apply_record(apply: Apply, database: sqlite3.Connection, record: ConsumerRecord) -> None:
+    """Apply a record; one that the ledger did not write is named and skipped."""
+    try:
+        apply(database, *texts_of(record))
+    except (ValueError, RecursionError) as error:
+        place = f"{record.topic}[{record.partition}] at offset {record.offset}"
+        print(f"skipped {place}, which the ledger did not write: {error}", file=sys.stderr)
 
 
 async def follow(options: argparse.Namespace, database: sqlite3.Connection) -> None:
@@ -69,7 +87,7 @@ async def follow(options: argparse.Namespace, database: sqlite3.Connection) -> N
             # One transaction: all of these records are in the file, or none.
             with database:
                 for record in chain.from_iterable(fetched.values()):
-                    apply[record.topic](database, record)
+                    apply_record(apply[record.topic], database, record)
             if fetched:
                 await consumer.commit()
     finally:
@@ -80,7 +98,7 @@ def balances(database: sqlite3.Connection) -> Counter[tuple[str, str]]:
     """Sum the entries by account and currency, in minor units; a sum may exceed 64 bits."""
     sums: Counter[tuple[str, str]] = Counter()
     for (entry,) in database.execute("SELECT entry FROM entries"):
-        for posting in json.loads(entry)["postings"]:
+        for posting in json.loads(entry).get("postings", []):
             sums[posting["account"], posting["currency"]] += posting["amount"]
     return sums
 

@@ -13,13 +13,15 @@ or never. Never: a verdict that depends on a clock, or on what has been deleted 
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Final, Protocol, assert_never
+from typing import Final, assert_never
 
 import msgspec
 
 from ledger.envelope import Envelope, content_digest, decode_envelope
 from ledger.events import Event, FieldNames, Unfolded, decode_event
 from ledger.rejections import Reason, Rejection
+from ledger.trust import Record, SignedRecord, Trust
+from ledger.unread import unread_or
 
 DAY_MS: Final = 24 * 3600 * 1000
 # Plexy may try for 75 hours; three months leave room for a log that is folded late, or by hand.
@@ -36,30 +38,6 @@ PROGRESS_KEY: Final = b""
 
 class AnotherLogError(RuntimeError):
     """What is remembered is of another log than the one that is read."""
-
-
-class Record(Protocol):
-    """A record of the log as a consumer gives it."""
-
-    @property
-    def key(self) -> bytes | None:
-        """An event's id, if whoever wrote it did as ingress does."""
-
-    @property
-    def value(self) -> bytes | None:
-        """The body of a delivery."""
-
-    @property
-    def partition(self) -> int:
-        """The partition that it is in."""
-
-    @property
-    def offset(self) -> int:
-        """Its place in there."""
-
-    @property
-    def timestamp(self) -> int:
-        """When the delivery was received, in Unix milliseconds."""
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -133,14 +111,15 @@ class Deduplicated(msgspec.Struct):
         return Counter(self.outcomes)
 
 
-def deduplicate(
-    records: Iterable[Record],
+def deduplicate(  # noqa: PLR0913, PLR0917 - all that a verdict depends on
+    records: Iterable[SignedRecord],
     known: Mapping[bytes, Seen],
     names: FieldNames,
     progress: Progress = START,
     forget_after_ms: int = FORGET_AFTER_MS,
+    trust: Trust | None = None,
 ) -> Deduplicated:
-    """Judge a partition's records in their order.
+    """Judge a partition's records in their order; with ``trust``, only signed ones count.
 
     ``known`` holds what was seen under their keys before, forgotten or not, and ``progress`` how
     far the log was judged with it: what is up to there was published, and is passed over. ``seen``
@@ -153,7 +132,9 @@ def deduplicate(
             continue
         now_ms = max(result.progress.timestamp_ms, record.timestamp)
         result.progress = Progress(progress.swept_to, record.offset, now_ms, progress.oldest_ms)
-        _judge(record, known, names, forget_after_ms, result)
+        envelope = _envelope(record, trust, result)
+        if envelope is not None:
+            _judge(record, envelope, known, names, forget_after_ms, result)
     return result
 
 
@@ -185,24 +166,39 @@ def _pass_over(record: Record, progress: Progress, result: Deduplicated) -> None
     result.outcomes.append("replayed")
 
 
-def _judge(
-    record: Record,
+def _envelope(record: SignedRecord, trust: Trust | None, result: Deduplicated) -> Envelope | None:
+    """Return what a record says, if it may be an event: it has its own key, and is trusted.
+
+    What is rejected here leaves no trace in what is seen, so that it can't take an event's place.
+    """
+    envelope = decode_envelope(record.value or b"")
+    if isinstance(envelope, Rejection):
+        _reject(record, None, unread_or(envelope, record.value), result)
+        return None
+    fault = trust.fault(record) if trust else None
+    if fault is not None:
+        detail = f"the signature of the record is not good: {fault}"
+        rejection = Rejection(reason=Reason.SIGNATURE_REFUSED, detail=detail)
+        _reject(record, envelope.id, rejection, result)
+        return None
+    if envelope.id.encode() != record.key:
+        # Deduplication looks in this partition only, so a record under another key can't be judged.
+        detail = "the record's key is not the event's id"
+        rejection = Rejection(reason=Reason.KEY_MISMATCH, detail=detail, field="id")
+        _reject(record, envelope.id, rejection, result)
+        return None
+    return envelope
+
+
+def _judge(  # noqa: PLR0913, PLR0917 - all that a verdict depends on
+    record: SignedRecord,
+    envelope: Envelope,
     known: Mapping[bytes, Seen],
     names: FieldNames,
     forget_after_ms: int,
     result: Deduplicated,
 ) -> None:
-    envelope = decode_envelope(record.value or b"")
-    if isinstance(envelope, Rejection):
-        _reject(record, None, envelope, result)
-        return
     key = envelope.id.encode()
-    if key != record.key:
-        # Deduplication looks in this partition only, so a record under another key can't be judged.
-        detail = "the record's key is not the event's id"
-        rejection = Rejection(reason=Reason.KEY_MISMATCH, detail=detail, field="id")
-        _reject(record, envelope.id, rejection, result)
-        return
     first = result.seen.get(key) or known.get(key)
     digest = content_digest(envelope)
     if first is not None and first.last_offset >= record.offset:

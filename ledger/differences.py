@@ -42,7 +42,6 @@ class Kind(StrEnum):
     BALANCE_DIFFERS = "balance_differs"
     REPLICA_DIFFERS = "replica_differs"
     REPLICA_DAMAGED = "replica_damaged"
-    REPLICA_BEHIND = "replica_behind"
     VERSIONS_DIFFER = "versions_differ"
 
 

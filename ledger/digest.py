@@ -7,7 +7,9 @@ row too many change the sum; the chance that they do not is 1 in 2^64. It does n
 somebody who chooses rows to that end (https://doi.org/10.1007/3-540-69053-0_13, section 2).
 """
 
-from collections.abc import Iterable, Mapping
+from array import array
+from bisect import bisect_right
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -20,95 +22,96 @@ _MODULUS: Final = 1 << 64
 
 
 class Digest(msgspec.Struct, frozen=True, gc=False):
-    """The digest of some rows, and how many they are."""
+    """The digest of some rows, and how many they are; of a difference, how many more."""
 
     value: int = 0
     rows: int = 0
 
-    def changed(self, value: int, rows: int) -> "Digest":
-        """Return the digest after a change of both numbers."""
-        return Digest((self.value + value) % _MODULUS, self.rows + rows)
+    def plus(self, other: "Digest") -> "Digest":
+        """Return the digest of these rows and of others."""
+        return Digest((self.value + other.value) % _MODULUS, self.rows + other.rows)
+
+    def minus(self, other: "Digest") -> "Digest":
+        """Return the digest of these rows without others."""
+        return Digest((self.value - other.value) % _MODULUS, self.rows - other.rows)
 
     def __str__(self) -> str:
         """Return the digest in hex."""
         return f"{self.value:016x}"
 
 
-def row_hash(key: bytes, value: bytes) -> int:
-    """Return a row's part of the digest.
-
-    The hash of the key is the seed for the value's, so that bytes which move from one to the other
-    change the result.
-    """
-    return xxh3_64_intdigest(value, xxh3_64_intdigest(key))
-
-
-def digest_of(rows: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]]) -> Digest:
+def digest_of(rows: Mapping[bytes, bytes]) -> Digest:
     """Return the digest of rows.
+
+    The hash of a key is the seed for its value's, so that bytes which move from one to the other
+    change the result.
 
     >>> digest_of({b"a": b"1", b"b": b"2"}) == digest_of({b"b": b"2", b"a": b"1"})
     True
     """
-    pairs = rows.items() if isinstance(rows, Mapping) else rows
-    running = RunningDigest()
-    for key, value in pairs:
-        running.replace(key, None, value)
-    return running.now
+    keys = map(xxh3_64_intdigest, rows)
+    return Digest(sum(map(xxh3_64_intdigest, rows.values(), keys)) % _MODULUS, len(rows))
 
 
 class RunningDigest:
     """A digest that follows changes of single rows; ``now`` is the digest after all of them."""
 
-    __slots__ = ("rows", "value")
+    __slots__ = ("now",)
 
     def __init__(self) -> None:
-        self.value = 0
-        self.rows = 0
+        self.now = Digest()
 
     def replace(self, key: bytes, before: bytes | None, after: bytes | None) -> None:
         """Replace a row's value; ``None`` stands for no row."""
         if before is not None:
-            self.value -= row_hash(key, before)
-            self.rows -= 1
+            self.now = self.now.minus(digest_of({key: before}))
         if after is not None:
-            self.value += row_hash(key, after)
-            self.rows += 1
-
-    @property
-    def now(self) -> Digest:
-        """The digest after all changes so far."""
-        return Digest().changed(self.value, self.rows)
+            self.now = self.now.plus(digest_of({key: after}))
 
 
 class ChangelogDigest:
-    """The digest of one changelog partition's rows, at chosen offsets, while the records are read.
+    """The digests of one changelog partition's rows while its records are read.
 
-    ``position`` is the offset below which every record was read. ``at`` holds the digest of the
-    rows below each chosen offset that the reading has reached.
+    ``at`` knows the digest of the rows below each offset from ``begin`` to ``end``.
     """
 
-    __slots__ = ("_chosen", "_running", "at", "position")
+    __slots__ = ("_digests", "_offsets", "_running", "begin", "end")
 
     def __init__(self) -> None:
-        self.position = 0
-        self.at: dict[int, Digest] = {}
+        self.begin = 0
+        self.end = 0
         self._running = RunningDigest()
-        self._chosen: list[int] = []
-
-    def choose(self, offsets: Iterable[int]) -> None:
-        """Choose offsets in place of the earlier ones; those below ``position`` come too late."""
-        self.at = {}
-        self._chosen = sorted(offset for offset in set(offsets) if offset >= self.position)
+        # Each digest holds from its offset on, up to the next one's.
+        self._offsets = array("Q", [0])
+        self._digests = [self._running.now]
 
     def take(self, offset: int, key: bytes, before: bytes | None, after: bytes | None) -> None:
         """Take the next record: the key had the value ``before``, and has ``after`` from now on."""
-        self.reach(offset)
-        if not key.startswith(RESERVED):
-            self._running.replace(key, before, after)
-        self.position = max(self.position, offset + 1)
+        if key.startswith(RESERVED):
+            return
+        self._running.replace(key, before, after)
+        if offset < self.end:
+            # The reading was interrupted, and takes these records again.
+            self._offsets, self._digests = array("Q", [0]), [self._running.now]
+            self.begin = self.end
+            return
+        self._offsets.append(offset + 1)
+        self._digests.append(self._running.now)
+        self.end = offset + 1
 
     def reach(self, end: int) -> None:
         """Note that every record below an offset was taken."""
-        while self._chosen and self._chosen[0] <= end:
-            self.at[self._chosen.pop(0)] = self._running.now
-        self.position = max(self.position, end)
+        self.end = max(self.end, end)
+
+    def at(self, offset: int) -> Digest | None:
+        """Return the digest of the rows below an offset; ``None`` where it is not known."""
+        if not self.begin <= offset <= self.end:
+            return None
+        return self._digests[bisect_right(self._offsets, offset) - 1]
+
+    def forget(self, offset: int) -> None:
+        """Forget the digests below an offset."""
+        if self.begin < offset <= self.end:
+            first = bisect_right(self._offsets, offset) - 1
+            del self._offsets[:first], self._digests[:first]
+            self.begin = offset

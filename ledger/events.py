@@ -85,7 +85,6 @@ class _UnusableError(Exception):
 
 def _read(envelope: Envelope, partition: int, offset: int, names: FieldNames) -> Event:
     data = envelope.data
-    status = data.get("status")
     is_refund = envelope.type == REFUND_SUCCEEDED
     return Event(
         event_id=envelope.id,
@@ -93,12 +92,23 @@ def _read(envelope: Envelope, partition: int, offset: int, names: FieldNames) ->
         created=envelope.created,
         data_id=_data_id(data),
         money=Money(data.get("amount"), data.get("currency")),  # type: ignore[arg-type]
-        status=status if isinstance(status, str) else None,
+        status=_status(data),
         order_reference=_order_reference(data, names.order),
         payment_reference=_reference("data", data, names.payment) if is_refund else None,
         partition=partition,
         offset=offset,
     )
+
+
+def _status(data: Mapping[str, Any]) -> str | None:
+    """Return the status, from which nothing follows; a text longer than an id is not kept.
+
+    A fact is written again with every later one of its payment, and so has a bound in size.
+    """
+    status = data.get("status")
+    if not isinstance(status, str) or len(status.encode()) > MAX_ID_BYTES:
+        return None
+    return status
 
 
 def _data_id(data: Mapping[str, Any]) -> str:

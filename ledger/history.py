@@ -19,7 +19,7 @@ from ledger.events import Event, FieldNames
 from ledger.journal import Entry
 from ledger.orders import Order, OrderDocument, Totals, describe, fold_orders
 from ledger.payments import PaymentFold, fold_payments
-from ledger.truth import SignedRecord, Trust
+from ledger.trust import SignedRecord, Trust
 
 FOLDED: Final = "folded"
 ACCEPTED: Final = "accepted"
@@ -30,10 +30,14 @@ NOT_CHECKED: Final = "not_checked"
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """What the log is folded with, beside the rules that are the same everywhere."""
+    """The settings that the log is folded with.
+
+    With ``signed_only`` a delivery without a good signature does not count.
+    """
 
     names: FieldNames = FieldNames()
     forget_after_ms: int = FORGET_AFTER_MS
+    signed_only: bool = False
 
 
 class Place(msgspec.Struct, frozen=True, order=True):
@@ -105,7 +109,7 @@ def deliveries(
     raw: bool = False,
 ) -> list[Delivery]:
     """Return what became of each delivery, in the order of arrival; ``trust`` checks signatures."""
-    return [_describe(judged, trust, raw=raw) for judged in _judge(records, rules)]
+    return [_describe(judged, trust, raw=raw) for judged in _judge(records, rules, trust)]
 
 
 def accepted(
@@ -119,12 +123,14 @@ def accepted(
     return [_describe(each, trust, raw=raw) for each in judged]
 
 
-def steps(records: Iterable[SignedRecord], rules: Rules, order_id: str) -> list[Step]:
+def steps(
+    records: Iterable[SignedRecord], rules: Rules, order_id: str, trust: Trust | None = None
+) -> list[Step]:
     """Return the order after each delivery, in the order of arrival."""
     fold = _Fold()
     told: list[Step] = []
     order: OrderDocument | None = None
-    for judged in _judge(records, rules):
+    for judged in _judge(records, rules, trust):
         entries: list[Entry] = []
         if judged.event:
             entries = fold.add(judged.event)
@@ -144,9 +150,11 @@ def steps(records: Iterable[SignedRecord], rules: Rules, order_id: str) -> list[
     return told
 
 
-def events_of(records: Iterable[SignedRecord], rules: Rules) -> list[Event]:
+def events_of(
+    records: Iterable[SignedRecord], rules: Rules, trust: Trust | None = None
+) -> list[Event]:
     """Return the events that count, in the order of arrival."""
-    return [judged.event for judged in _judge(records, rules) if judged.event]
+    return [judged.event for judged in _judge(records, rules, trust) if judged.event]
 
 
 def order_of(events: Iterable[Event], order_id: str) -> OrderDocument | None:
@@ -156,11 +164,15 @@ def order_of(events: Iterable[Event], order_id: str) -> OrderDocument | None:
 
 
 def as_of(
-    records: Iterable[SignedRecord], rules: Rules, order_id: str, at_ms: int
+    records: Iterable[SignedRecord],
+    rules: Rules,
+    order_id: str,
+    at_ms: int,
+    trust: Trust | None = None,
 ) -> OrderDocument | None:
     """Return the order as what had arrived by a time makes it; ``None`` if it was not there yet."""
     by_then = [record for arrived_ms, record in _by_arrival(records) if arrived_ms <= at_ms]
-    return order_of(events_of(by_then, rules), order_id)
+    return order_of(events_of(by_then, rules, trust), order_id)
 
 
 class _Fold:
@@ -186,15 +198,22 @@ class _Fold:
         return describe(order) if order else None
 
 
-def _judge(records: Iterable[SignedRecord], rules: Rules) -> list[_Judged]:
+def _judge(records: Iterable[SignedRecord], rules: Rules, trust: Trust | None) -> list[_Judged]:
     """Judge records as ``dedupe`` does, one at a time, each partition's in its order."""
+    enforced = trust if rules.signed_only else None
     known: dict[tuple[int, bytes], Seen] = {}
     judged: list[_Judged] = []
     for _, record in _by_arrival(records):
         key = record.key or b""
         place = (record.partition, key)
         first = {key: known[place]} if place in known else {}
-        result = deduplicate([record], first, rules.names, forget_after_ms=rules.forget_after_ms)
+        result = deduplicate(
+            [record],
+            first,
+            rules.names,
+            forget_after_ms=rules.forget_after_ms,
+            trust=enforced,
+        )
         for seen in result.seen.values():
             known[place] = seen
         event = result.events[0] if result.events else None

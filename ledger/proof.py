@@ -21,7 +21,7 @@ from ledger.fields import fields, unlike
 from ledger.history import Place, Rules, Step, events_of, order_of, steps
 from ledger.journal import PLEXY, Entry, balances
 from ledger.orders import OrderDocument
-from ledger.truth import SignedRecord, Trust
+from ledger.trust import SignedRecord, Trust
 
 FORMAT: Final = "plexy-ledger-proof/1"
 # All orders of six events are 720: more are drawn.
@@ -81,7 +81,9 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     sequences: int
 
 
-def make(records: Sequence[SignedRecord], rules: Rules, order_id: str) -> Proof:
+def make(
+    records: Sequence[SignedRecord], rules: Rules, order_id: str, trust: Trust | None = None
+) -> Proof:
     """Return the proof of an order from the deliveries of its events."""
     kept = tuple(
         LoggedRecord.of(each) for each in sorted(records, key=lambda r: (r.partition, r.offset))
@@ -91,8 +93,8 @@ def make(records: Sequence[SignedRecord], rules: Rules, order_id: str) -> Proof:
         order_id=order_id,
         rules=rules,
         records=kept,
-        steps=tuple(steps(kept, rules, order_id)),
-        order=order_of(events_of(kept, rules), order_id),
+        steps=tuple(steps(kept, rules, order_id, trust)),
+        order=order_of(events_of(kept, rules, trust), order_id),
     )
 
 
@@ -116,7 +118,7 @@ def check(
             f"and not {_rules(rules or Rules())}"
         )
     signature_faults = list(_signature_faults(proof, trust))
-    events = events_of(proof.records, proof.rules)
+    events = events_of(proof.records, proof.rules, trust)
     order = order_of(events, proof.order_id)
     # Of an id that was used again once it was forgotten, the first one stands, whatever it says.
     facts = list({(each.payment_id, each.event_id): each for each in reversed(events)}.values())
@@ -124,7 +126,7 @@ def check(
         faults.append(
             f"the order is not what follows from these events: {_unlike(proof.order, order)}"
         )
-    told = tuple(steps(proof.records, proof.rules, proof.order_id))
+    told = tuple(steps(proof.records, proof.rules, proof.order_id, trust))
     faults += _step_faults(proof.steps, told)
     faults += _sum_faults(told, order, proof.order_id)
     folded = 0
@@ -149,6 +151,7 @@ def _rules(rules: Rules) -> str:
     return (
         f"order in {','.join(names.order)}; payment in {','.join(names.payment)}; "
         f"forgotten after {rules.forget_after_ms} ms"
+        f"{'; only what is signed counts' if rules.signed_only else ''}"
     )
 
 

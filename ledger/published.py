@@ -35,5 +35,6 @@ Currency = Annotated[str, _bounds(pattern=_CURRENCY)]
 NotEmpty = Annotated[str, _bounds(minLength=1)]
 # A number in a header, which is text.
 Digits = Annotated[str, _bounds(pattern="^[0-9]+$")]
+Sha256 = Annotated[str, _bounds(pattern="^[0-9a-f]{64}$")]
 BY_CURRENCY: Final = {"propertyNames": {"pattern": _CURRENCY}}
 NOT_EMPTY: Final = {"minItems": 1}

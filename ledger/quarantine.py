@@ -15,16 +15,18 @@ from typing import Final, NamedTuple
 import msgspec
 
 from ledger.deduplication import deduplicate
-from ledger.envelope import Envelope, decode_envelope
+from ledger.envelope import MAX_ID_BYTES, Envelope, decode_envelope
 from ledger.events import Event, FieldNames
-from ledger.rejected import HTTP, key_without_id
+from ledger.rejected import HTTP, Unkept, is_number, key_without_id, unkept
 from ledger.rejections import Reason, Rejection
 from ledger.topics import TopicNames
-from ledger.truth import SignedRecord, Trust
+from ledger.trust import SignedRecord, Trust
 
 _UNKNOWN: Final = "unknown"
 # Sixty-four bits tell bodies apart that a person types.
 _ID_DIGITS: Final = 16
+# A thousand characters of detail have no more bytes.
+_MAX_HEADER_BYTES: Final = 4096
 
 _DECISIONS: Final = {
     Reason.EVENT_ID_REUSED: "its id was seen before with other content, and the first one stands",
@@ -57,7 +59,8 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
 
     ``source`` is its place in the log of record; what never got there has none, and ``origin`` says
     where it came from (``http``). ``kept`` is the partition and offset of its first record in
-    ``plexy.rejected``, ``at_ms`` that record's time.
+    ``plexy.rejected``, ``at_ms`` that record's time. ``unkept`` names bytes that are too large for
+    ``plexy.rejected`` to hold; the source has them.
     """
 
     id: str
@@ -70,6 +73,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int
     times: int = 1
     put_back: PutBack | None = None
+    unkept: Unkept | None = None
 
     @property
     def position(self) -> tuple[int, str, int, int]:
@@ -127,7 +131,7 @@ class Quarantine:
         return None
 
     def _add(self, record: SignedRecord) -> None:
-        headers = {name: value.decode(errors="replace") for name, value in record.headers}
+        headers = {name: _text(value) for name, value in record.headers}
         new = _item(record, headers)
         known = self.items.get(new.id)
         put_back = _put_back(headers)
@@ -143,21 +147,29 @@ class Quarantine:
 
 
 def judge_logged(
-    item: Item, body: bytes, record: SignedRecord | None, names: FieldNames
+    item: Item,
+    kept: bytes,
+    record: SignedRecord | None,
+    names: FieldNames,
+    trust: Trust | None = None,
 ) -> Event | Refusal:
-    """Judge anew what was rejected out of the log; ``record`` is what stands at its place there.
+    """Judge again what was rejected out of the log.
+
+    ``kept`` is the value of the rejection, ``record`` the record of the log that it names, and
+    ``trust`` whose signatures count, where the workers check them.
 
     Only what a known event lacked can be put back by itself: its id was seen then, and is known.
     The rest would need the fold to have gone otherwise from there on.
     """
     if item.reason in _DECISIONS:
         return Refusal(f"this was a decision: {_DECISIONS[Reason(item.reason)]}")
-    if record is None or (record.value or b"") != body:
+    if record is None or not _holds(item, kept, record.value or b""):
         return Refusal(f"the log does not have these bytes at {item.source}")
-    result = deduplicate([record], {}, names)
+    result = deduplicate([record], {}, names, trust=trust)
     for rejected in result.rejected:
         return Refusal(_still(rejected.rejection))
-    if item.key == key_without_id(body):
+    was_unsigned = item.reason == Reason.SIGNATURE_REFUSED
+    if was_unsigned or item.key == key_without_id(record.value or b""):
         return Refusal(
             "it is an event now and was none then, so that the workers do not know its id: it "
             "counts when `plexy-ledger rebuild` folds the log anew"
@@ -165,6 +177,11 @@ def judge_logged(
     for event in result.events:
         return event
     return Refusal("events of its type are kept, and not folded")
+
+
+def _holds(item: Item, kept: bytes, body: bytes) -> bool:
+    """Return whether a body is the one that was rejected."""
+    return item.unkept.describes(body) if item.unkept else body == kept
 
 
 def judge_delivery(record: SignedRecord, trust: Trust | None) -> Envelope | Refusal:
@@ -183,11 +200,16 @@ def _still(rejection: Rejection) -> str:
     return f"it is rejected still: {rejection.reason}: {rejection.detail}"
 
 
+def _text(header: bytes | None) -> str:
+    """Return what a header says; a stranger may have written it, of any length or without value."""
+    return (header or b"")[:_MAX_HEADER_BYTES].decode(errors="replace")
+
+
 def _item(record: SignedRecord, headers: dict[str, str]) -> Item:
     origin = headers.get("source-topic", _UNKNOWN)
     partition, offset = headers.get("source-partition", ""), headers.get("source-offset", "")
     source = None
-    if _is_number(partition) and _is_number(offset):
+    if is_number(partition) and is_number(offset):
         source = Place(origin, int(partition), int(offset))
     # A delivery that is repeated is repeated byte for byte: it is one item.
     digest = sha256(record.value or b"").hexdigest()[:_ID_DIGITS]
@@ -197,20 +219,16 @@ def _item(record: SignedRecord, headers: dict[str, str]) -> Item:
         source=source,
         reason=headers.get("reason", _UNKNOWN),
         detail=headers.get("detail", ""),
-        key=record.key or b"",
+        key=(record.key or b"")[:MAX_ID_BYTES],
         kept=(record.partition, record.offset),
         at_ms=record.timestamp,
+        unkept=unkept(headers),
     )
 
 
 def _put_back(headers: dict[str, str]) -> PutBack | None:
     at_ms = headers.get("put-back-at-ms", "")
-    return PutBack(headers.get("put-back-to", ""), int(at_ms)) if _is_number(at_ms) else None
-
-
-def _is_number(text: str) -> bool:
-    # As many digits as an offset has at most.
-    return text.isascii() and text.isdigit() and len(text) < 20  # noqa: PLR2004
+    return PutBack(headers.get("put-back-to", ""), int(at_ms)) if is_number(at_ms) else None
 
 
 def is_delivery(item: Item) -> bool:

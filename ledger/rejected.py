@@ -1,21 +1,29 @@
-"""The records of ``plexy.rejected``: bytes as they came, and why; later, that they were put back.
+"""The records of ``plexy.rejected``: rejected bytes with the reason, and marks that they went back.
 
-In: a body, its rejection, and where it was read from. Out: key, value and headers of the record.
-Nothing is ever taken out of ``plexy.rejected``: what is put back is said by a record more.
+In: a body, its rejection, and the place that the body was read from. Out: key, value and headers of
+the record. Nothing is ever taken out of ``plexy.rejected``: one more record marks a rejection whose
+bytes were put back. A body that is too large to be kept a second time is represented by its size
+and its SHA-256; the bytes themselves stay at the place that the rejection names.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Annotated, Final
 
 import msgspec
 from msgspec import UNSET
 
-from ledger.published import Digits, NotEmpty, meaning
+from ledger.published import Digits, NotEmpty, Sha256, meaning
 from ledger.rejections import Reason, Rejection
 
 # The source of a delivery that ingress refused: it has no place in the log.
 HTTP: Final = "http"
+
+# A topic takes records of 10 MiB. A tenth of that holds every body that ingress accepts by default,
+# and leaves room for the key and the headers of any rejection.
+MAX_KEPT_BYTES: Final = 1024 * 1024
+# The sentence may quote what was sent, and a header is no place for a long text.
+_MAX_DETAIL_CHARS: Final = 1000
 
 RejectedRecord = tuple[bytes, bytes, Sequence[tuple[str, bytes]]]
 _Absent = msgspec.UnsetType
@@ -32,6 +40,13 @@ class RejectionHeaders(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"
     ]
     source_partition: Annotated[Digits | _Absent, meaning("the record's partition")] = UNSET
     source_offset: Annotated[Digits | _Absent, meaning("the record's offset")] = UNSET
+    body_bytes: Annotated[
+        Digits | _Absent,
+        meaning("the size of bytes that are too large to be kept here, where the value is empty"),
+    ] = UNSET
+    body_sha256: Annotated[
+        Sha256 | _Absent, meaning("the SHA-256 of those bytes, in hex; the source has them")
+    ] = UNSET
     plexy_signature: Annotated[str | _Absent, meaning("the delivery's signature, as it came")] = (
         UNSET
     )
@@ -52,6 +67,8 @@ class PutBackHeaders(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     source_topic: Annotated[NotEmpty, meaning("as in the rejection")]
     source_partition: Annotated[Digits | _Absent, meaning("as in the rejection")] = UNSET
     source_offset: Annotated[Digits | _Absent, meaning("as in the rejection")] = UNSET
+    body_bytes: Annotated[Digits | _Absent, meaning("as in the rejection")] = UNSET
+    body_sha256: Annotated[Sha256 | _Absent, meaning("as in the rejection")] = UNSET
     put_back_to: Annotated[NotEmpty, meaning("where it went: topic/partition/offset")]
     put_back_at_ms: Annotated[Digits, meaning("when it went there, in Unix milliseconds")]
 
@@ -61,36 +78,69 @@ def key_without_id(body: bytes) -> bytes:
     return sha256(body).hexdigest().encode()
 
 
+class Unkept(msgspec.Struct, frozen=True):
+    """Bytes that a rejection names and does not hold."""
+
+    sha256: str
+    size_bytes: int
+
+    def describes(self, body: bytes) -> bool:
+        """Return whether these are the bytes."""
+        return len(body) == self.size_bytes and sha256(body).hexdigest() == self.sha256
+
+
 def rejected_record(
     body: bytes,
     rejection: Rejection,
     event_id: str | None,
     source: tuple[str, int, int] | None,
+    *,
+    keep_bytes: int = MAX_KEPT_BYTES,
 ) -> RejectedRecord:
     """Return key, value and headers; ``source`` is topic, partition and offset, where there is one.
 
     The key is the event's id where one could be read, else ``key_without_id``: the same rejection,
-    written again after a crash, has the same key and the same bytes.
+    written again after a crash, has the same key and the same bytes. A body of more than
+    ``keep_bytes`` that has a source is named by its size and digest. A body without a source is
+    kept whole: no other copy of it exists.
     """
     key = event_id.encode() if event_id else key_without_id(body)
-    headers = [("reason", str(rejection.reason).encode()), ("detail", rejection.detail.encode())]
-    if source is not None:
-        topic, partition, offset = source
-        headers += [
-            ("source-topic", topic.encode()),
-            ("source-partition", b"%d" % partition),
-            ("source-offset", b"%d" % offset),
-        ]
+    detail = rejection.detail[:_MAX_DETAIL_CHARS]
+    headers = [("reason", str(rejection.reason).encode()), ("detail", detail.encode())]
+    if source is None:
+        return key, body, headers
+    topic, partition, offset = source
+    headers += [
+        ("source-topic", topic.encode()),
+        ("source-partition", b"%d" % partition),
+        ("source-offset", b"%d" % offset),
+    ]
+    if len(body) > keep_bytes:
+        digest = sha256(body).hexdigest().encode()
+        headers += [("body-bytes", b"%d" % len(body)), ("body-sha256", digest)]
+        body = b""
     return key, body, headers
 
 
-def put_back_record(
-    key: bytes, body: bytes, headers: Sequence[tuple[str, bytes]], to: str, at_ms: int
-) -> RejectedRecord:
-    """Return the record that says of a rejection, of which the first three are, where it went.
+def unkept(headers: Mapping[str, str]) -> Unkept | None:
+    """Return what a rejection's headers say of bytes that it does not hold; ``None`` if it does."""
+    size = headers.get("body-bytes", "")
+    return Unkept(headers.get("body-sha256", ""), int(size)) if is_number(size) else None
 
-    It has the same key and bytes, and is no rejection: it has the source, and no reason.
+
+def is_number(text: str) -> bool:
+    """Return whether a header, which anybody may have written, is a number that Kafka can hold."""
+    # A signed 64-bit number has at most 19 digits.
+    return text.isascii() and text.isdigit() and len(text) < 20  # noqa: PLR2004
+
+
+def put_back_record(
+    key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]], to: str, at_ms: int
+) -> RejectedRecord:
+    """Return the mark that a rejection, given by its key, value and headers, was put back.
+
+    The mark has the key and the value of the rejection, and names the same source, but no reason.
     """
-    source = [(name, value) for name, value in headers if name.startswith("source-")]
+    kept = [(name, value) for name, value in headers if name.startswith(("source-", "body-"))]
     put_back = [("put-back-to", to.encode()), ("put-back-at-ms", b"%d" % at_ms)]
-    return key, body, [*source, *put_back]
+    return key, value, [*kept, *put_back]

@@ -26,6 +26,10 @@ class Reason(StrEnum):
     AMOUNT_TOO_LARGE = "amount_too_large"
     CURRENCY_MISSING = "currency_missing"
     CURRENCY_UNKNOWN = "currency_unknown"
+    BATCH_TOO_LARGE = "batch_too_large"
+    BATCH_UNREADABLE = "batch_unreadable"
+    UNREADABLE = "unreadable"
+    SIGNATURE_REFUSED = "signature_refused"
 
 
 class Rejection(msgspec.Struct, frozen=True, kw_only=True):

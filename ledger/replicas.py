@@ -6,8 +6,7 @@ digest of the rows that the changelog holds below that offset.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator
-from datetime import UTC, datetime
+from collections.abc import Collection
 from typing import NamedTuple
 
 import msgspec
@@ -20,9 +19,10 @@ from ledger.topics import TableName
 class Replica(msgspec.Struct, frozen=True, kw_only=True):
     """One partition of a table on one worker's disk.
 
-    It holds the changelog below offset ``end``: ``rows`` rows, whose digest (``ledger.digest``) is
-    ``digest`` in hex. ``scrubbed_at_ms`` is when the disk was last read as a whole, in Unix
-    milliseconds; ``None`` before the first time.
+    Below changelog offset ``end`` it holds ``rows`` rows, whose digest (``ledger.digest``) is
+    ``digest`` in hex. For a partition that the worker folds, ``end`` is its end now, else the end
+    when the disk was last read as a whole: at ``scrubbed_at_ms``, in Unix milliseconds. ``digest``
+    is ``None`` until the disk was read for the first time.
     """
 
     table: TableName
@@ -31,7 +31,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     is_active: bool
     end: int
     rows: int
-    digest: str
+    digest: str | None
     scrubbed_at_ms: int | None = None
 
 
@@ -71,84 +71,74 @@ class Place(NamedTuple):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """The result of one reading of the changelogs.
+    """The result of one comparison.
 
-    ``equal`` replicas hold what their changelogs say. Replicas ``behind`` ended below the offset
-    at which the reading began, so that they could not be compared.
+    ``equal`` replicas hold what their changelogs say. ``open`` replicas could not be compared: the
+    worker has not read its disk yet, or the changelog's digest at their end is not known.
     """
 
     equal: frozenset[Place]
-    behind: dict[Place, Replica]
+    open: frozenset[Place]
     differing: dict[Place, Difference]
 
 
 class Replicas:
-    """Compares replicas with their changelogs while the changelogs are read."""
+    """Compares replicas with their changelogs, while the changelogs are read."""
 
     def __init__(self, changelogs: Collection[str]) -> None:
         self._changelogs = changelogs
         self._digests: dict[tuple[str, int], ChangelogDigest] = defaultdict(ChangelogDigest)
-        self._replicas: dict[Place, Replica] = {}
 
     def digest(self, topic: str, partition: int) -> ChangelogDigest | None:
         """Return the digest that takes the records of a partition, if this is a changelog."""
         return self._digests[topic, partition] if topic in self._changelogs else None
 
-    def expect(self, tables: AllTables) -> None:
-        """Compare these replicas; the changelogs are read on after the workers reported them."""
-        self._replicas = {
-            Place(each.worker, replica.table, replica.partition): replica
-            for each in tables.workers
-            for replica in each.replicas
-            if replica.changelog in self._changelogs
-        }
-        ends: dict[tuple[str, int], set[int]] = defaultdict(set)
-        for replica in self._replicas.values():
-            ends[replica.changelog, replica.partition].add(replica.end)
-        for place in {*self._digests, *ends}:
-            self._digests[place].choose(ends[place])
-
-    def compare(self) -> Comparison:
-        """Compare the replicas after the changelogs were read up to their ends."""
-        behind: dict[Place, Replica] = {}
+    def compare(self, tables: AllTables) -> Comparison:
+        """Compare the replicas that were reported before the changelogs were read to their ends."""
+        equal: set[Place] = set()
+        unknown: set[Place] = set()
         differing: dict[Place, Difference] = {}
-        for place, replica in self._replicas.items():
+        for place, replica in places(tables).items():
+            if replica.changelog not in self._changelogs:
+                continue
             digest = self._digests[replica.changelog, replica.partition]
-            due = digest.at.get(replica.end)
-            if due is not None:
-                expected = f"{due.rows} rows with digest {due}"
-                if (replica.rows, replica.digest) != (due.rows, str(due)):
-                    differing[place] = _differs(place, replica, f"holds {expected}")
-            elif replica.end > digest.position:
-                differing[place] = _differs(place, replica, f"ends at {digest.position}")
+            due = digest.at(replica.end)
+            if replica.end > digest.end:
+                differing[place] = _differs(place, replica, f"ends at {digest.end}")
+            elif due is None or replica.digest is None:
+                unknown.add(place)
+            elif (replica.rows, replica.digest) == (due.rows, str(due)):
+                equal.add(place)
             else:
-                behind[place] = replica
-        equal = frozenset(self._replicas.keys() - behind.keys() - differing.keys())
-        return Comparison(equal, behind, differing)
+                expected = f"holds {due.rows} rows with digest {due} there"
+                differing[place] = _differs(place, replica, expected)
+        return Comparison(frozenset(equal), frozenset(unknown), differing)
+
+    def forget_compacted(self) -> None:
+        """Forget the digests below the ends of the first reading.
+
+        Compaction may have removed values there long before, in favour of newer values. Later
+        readings follow the changelogs closely.
+        """
+        for digest in self._digests.values():
+            digest.forget(digest.end)
+
+    def forget(self, tables: AllTables) -> None:
+        """Forget the digests at offsets that no replica will report again."""
+        ends: dict[tuple[str, int], list[int]] = defaultdict(list)
+        for replica in places(tables).values():
+            ends[replica.changelog, replica.partition].append(replica.end)
+        for place, digest in self._digests.items():
+            digest.forget(min(ends[place], default=0))
 
 
-def damages(tables: AllTables, since_ms: int) -> Iterator[Difference]:
-    """Yield the damages that workers have found on their own disks since a time."""
-    for each in tables.workers:
-        for damage in each.damages:
-            if damage.found_at_ms >= since_ms:
-                at = datetime.fromtimestamp(damage.found_at_ms // 1000, UTC)
-                yield Difference(
-                    kind=Kind.REPLICA_DAMAGED,
-                    subject=str(Place(each.worker, damage.table, damage.partition)),
-                    detail=f"found at {at:%H:%M:%S} UTC: {damage.detail}. The worker deleted the "
-                    "partition's files and restores them from the changelog: check the disk",
-                )
-
-
-def stands_still(place: Place, replica: Replica) -> Difference:
-    """Return the difference for a replica that takes nothing from its changelog any more."""
-    return Difference(
-        kind=Kind.REPLICA_BEHIND,
-        subject=str(place),
-        detail=f"it stands still at offset {replica.end} of {replica.changelog}, which has more: "
-        "restart the worker",
-    )
+def places(tables: AllTables) -> dict[Place, Replica]:
+    """Return all replicas by their places."""
+    return {
+        Place(each.worker, replica.table, replica.partition): replica
+        for each in tables.workers
+        for replica in each.replicas
+    }
 
 
 def _differs(place: Place, replica: Replica, expected: str) -> Difference:
@@ -156,7 +146,7 @@ def _differs(place: Place, replica: Replica, expected: str) -> Difference:
         kind=Kind.REPLICA_DIFFERS,
         subject=str(place),
         detail=f"below offset {replica.end} it holds {replica.rows} rows with digest "
-        f"{replica.digest}, and {replica.changelog} {expected} there. Stop this worker, delete the "
+        f"{replica.digest}, and {replica.changelog} {expected}. Stop this worker, delete the "
         f"folder {replica.table}-{replica.partition}.db below tables/ in its LEDGER_DATA_DIR, and "
         "start the worker: it restores the partition from the changelog",
     )

@@ -12,7 +12,7 @@ at or above them it may.
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import takewhile
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
@@ -21,7 +21,6 @@ from ledger.deduplication import (
     START,
     Deduplicated,
     Progress,
-    Record,
     Seen,
     deduplicate,
 )
@@ -30,47 +29,11 @@ from ledger.envelope import decode_envelope
 from ledger.events import Event, FieldNames, decode_event
 from ledger.payments import EventReference, Payment
 from ledger.rejections import Rejection
-from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm, verify
+from ledger.trust import SignedRecord, Trust
+from ledger.unread import first_offset_of
 
 # The log of record, in what people read.
 _LOG: Final = "plexy.webhooks"
-
-
-class SignedRecord(Record, Protocol):
-    """A record of the log with what ingress kept beside the body."""
-
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes]]:
-        """The signature, and when and as what the body arrived."""
-
-
-class Trust(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose signatures are good; ``since`` is the first offset to check, by partition."""
-
-    secrets: tuple[bytes, ...]
-    form: SignedForm = SignedForm.EITHER
-    tolerance_s: float = DEFAULT_TOLERANCE_S
-    since: Mapping[int, int] = {}
-
-    def fault(self, record: SignedRecord) -> str | None:
-        """Return why a record's signature is not good; ``None`` if it is, or is not asked for.
-
-        The tolerance is against the time at which the delivery arrived, as ingress had it.
-        """
-        if record.offset < self.since.get(record.partition, 0):
-            return None
-        headers = dict(record.headers)
-        arrived = headers.get("received-at-ms", b"")
-        if not (arrived.isdigit() and len(arrived) < 16):  # noqa: PLR2004 - as a signature's time
-            return "arrival_unknown"
-        return verify(
-            headers.get("plexy-signature", b"").decode("latin-1"),
-            record.value or b"",
-            secrets=self.secrets,
-            now_s=int(arrived) / 1000,
-            tolerance_s=self.tolerance_s,
-            form=self.form,
-        )
 
 
 class Truth:
@@ -82,8 +45,14 @@ class Truth:
         trust: Trust | None,
         partition_of: Callable[[bytes], int],
         forget_after_ms: int = FORGET_AFTER_MS,
+        enforced: Trust | None = None,
     ) -> None:
-        """``partition_of`` is where a key belongs, in a topic of the ledger."""
+        """Begin with nothing.
+
+        ``partition_of`` says where a key belongs, in a topic of the ledger. Where the workers check
+        signatures, ``enforced`` is whom they trust: a bad signature is then no fault of the log,
+        since the record is set aside.
+        """
         self.settled: Mapping[int, int] = {}
         self.facts: dict[str, dict[str, Event]] = {}
         # What is not forgotten, as it was seen; and how far each partition was judged.
@@ -95,6 +64,7 @@ class Truth:
         self._names = names
         self._forget_after_ms = forget_after_ms
         self._trust = trust
+        self._enforced = enforced
         self._next_offset: dict[int, int] = {}
         self._named: dict[str, tuple[str, ...]] = {}
         self._strings: dict[str, str] = {}
@@ -106,11 +76,13 @@ class Truth:
         """Take the next records of a partition; return what is new in them."""
         seen = self.seen.setdefault(partition, {})
         for record in records:
-            self._expect(partition, record.offset)
+            self._expect(partition, first_offset_of(record.offset, record.value))
             self._next_offset[partition] = record.offset + 1
             self._check(record)
         progress = self.progress.get(partition, START)
-        result = deduplicate(records, seen, self._names, progress, self._forget_after_ms)
+        result = deduplicate(
+            records, seen, self._names, progress, self._forget_after_ms, self._enforced
+        )
         self.progress[partition] = result.progress
         self._remember(partition, result.seen)
         self.counts.update(result.counts)
@@ -224,9 +196,11 @@ class Truth:
         fault = self._trust.fault(record) if self._trust else None
         if fault is not None:
             self.counts["signatures_bad"] += 1
+        if fault is not None and self._enforced is None:
             self._blame(record, Kind.SIGNATURE_INVALID, fault)
-        if self.partition_of(record.key or b"") != record.partition:
-            right = self.partition_of(record.key or b"")
+        # A record without a key belongs nowhere, and never counts.
+        right = record.partition if record.key is None else self.partition_of(record.key)
+        if right != record.partition:
             self._blame(record, Kind.RECORD_MISPLACED, f"its key belongs into partition {right}")
 
     def _blame(self, record: SignedRecord, kind: Kind, detail: str) -> None:

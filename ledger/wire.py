@@ -18,6 +18,9 @@ from ledger.payments import Payment, PlacedPayment, Snapshot
 
 T = TypeVar("T")
 
+# What ``Format.decode`` raises for bytes that ``Format.encode`` did not write.
+UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 
 class Format(Generic[T]):
     """How the values of one topic or table are written: ``encode`` and ``decode`` are inverse."""

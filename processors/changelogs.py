@@ -73,7 +73,7 @@ class ChangelogReader:
             return await self._consumer.getmany(timeout_ms=0, max_records=_MOST_RECORDS)
 
         try:
-            fetched = await fetch_light(self._consumer, fetch_now, wait_s, record_of)
+            fetched = await fetch_light(self._consumer, fetch_now, wait_s, lambda _tp: record_of)
         except OffsetOutOfRangeError as error:
             raise ChangelogLostError(await self._lost(error)) from error
         chunks = []

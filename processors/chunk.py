@@ -26,7 +26,8 @@ class RevokedError(Exception):
 class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
     """What a worker needs of a record; ``timestamp`` is in Unix milliseconds.
 
-    ``traceparent`` is the header that names its trace, where this worker traces.
+    ``traceparent`` is the header that names its trace, where this worker traces; ``headers`` are
+    all of the record's, where this worker checks signatures.
 
     aiokafka's own has twelve fields in a frozen dataclass, and takes 3 µs to make, this one 0.3.
     """
@@ -37,6 +38,7 @@ class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
     offset: int
     timestamp: int
     traceparent: bytes | None = None
+    headers: Headers = ()
 
     @property
     def passed_on(self) -> Headers:

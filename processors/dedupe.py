@@ -6,7 +6,7 @@ key that is none. Never: an id that is deleted before it is forgotten.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from operator import attrgetter
 from typing import Final
@@ -19,16 +19,18 @@ from ledger.deduplication import (
     START,
     Deduplicated,
     Progress,
-    Rejected,
+    Seen,
     deduplicate,
     forgettable,
     oldest_left,
 )
-from ledger.rejected import rejected_record
+from ledger.envelope import MAX_ID_BYTES
 from ledger.wire import EVENTS, PROGRESS, SEEN
 from processors.batches import OutRecord
-from processors.chunk import Chunk, FetchedRecord, Headers
+from processors.chunk import Chunk, FetchedRecord
 from processors.effects import Attributes, Effects
+from processors.rows import decode_row, decode_rows
+from processors.set_aside import set_aside
 from processors.topology import LedgerApp
 
 log = structlog.get_logger(__name__)
@@ -43,16 +45,25 @@ _type_of: Final = attrgetter("type")
 
 def add_agent(app: LedgerApp) -> None:
     """Declare the agent."""
+    seen = app.chunk_tables["seen"]
     counts: Counter[str] = Counter()
     names, forget_after_ms = app.settings.field_names, app.settings.forget_after_ms
+    trust = app.settings.enforced_trust
 
     def fold(chunk: Chunk, effects: Effects) -> None:
         stored = effects.read({PROGRESS_KEY, *chunk.keys})
         held = stored.pop(PROGRESS_KEY, None)
-        progress = PROGRESS.decode(held) if held else START
-        forgotten, progress = sweep(effects.scan, len(chunk.records), progress, forget_after_ms)
-        known = {key: SEEN.decode(value) for key, value in stored.items()}
-        result = deduplicate(chunk.records, known, names, progress, forget_after_ms)
+        progress = START
+        if held is not None:
+            place = (chunk.partition, PROGRESS_KEY)
+            progress = decode_row(seen, *place, held, PROGRESS.decode)
+
+        def scan(after: bytes, limit: int) -> dict[bytes, Seen]:
+            return decode_rows(seen, chunk.partition, effects.scan(after, limit), SEEN.decode)
+
+        forgotten, progress = sweep(scan, len(chunk.records), progress, forget_after_ms)
+        known = decode_rows(seen, chunk.partition, stored, SEEN.decode)
+        result = deduplicate(chunk.records, known, names, progress, forget_after_ms, trust)
         passed_on = {record.offset: record.passed_on for record in chunk.traced}
         effects.publish(
             app.names.events,
@@ -63,26 +74,15 @@ def add_agent(app: LedgerApp) -> None:
                 for event in result.events
             ),
         )
-        effects.publish(
-            app.names.rejected,
-            (
-                _rejected(app, item, passed_on.get(item.record.offset, ()))
-                for item in result.rejected
-            ),
-        )
+        set_aside(app, chunk, result.rejected, effects)
         effects.keep((key, None) for key in forgotten if key not in result.seen)
         effects.keep((key, SEEN.encode(value)) for key, value in result.seen.items())
         effects.keep([(PROGRESS_KEY, PROGRESS.encode(result.progress))])
         told = result.counts + Counter(forgotten=len(forgotten))
-        effects.then(partial(tell, told, result.rejected))
+        effects.then(partial(counts.update, told))
         types = Counter(map(_type_of, result.events))
         effects.then(partial(app.metrics.judged, told, types))
         effects.trace(_attributes(chunk, result))
-
-    def tell(told: Counter[str], rejected: Iterable[Rejected]) -> None:
-        counts.update(told)
-        for item in rejected:
-            _warn(item)
 
     app.add_hop("dedupe", "seen", fold)
 
@@ -98,7 +98,7 @@ def add_agent(app: LedgerApp) -> None:
 
 
 def sweep(
-    scan: Callable[[bytes, int], dict[bytes, bytes]],
+    scan: Callable[[bytes, int], dict[bytes, Seen]],
     records: int,
     progress: Progress,
     forget_after_ms: int,
@@ -113,12 +113,11 @@ def sweep(
     if not progress.searches(forget_after_ms):
         return [], progress
     limit = max(_LEAST_SEARCHED, _SEARCHED_PER_RECORD * records)
-    found = scan(progress.swept_to, limit)
-    remembered = {key: SEEN.decode(value) for key, value in found.items()}
-    at_end = len(found) < limit
+    remembered = scan(progress.swept_to, limit)
+    at_end = len(remembered) < limit
     searched = replace(
         progress,
-        swept_to=PROGRESS_KEY if at_end else next(reversed(found)),
+        swept_to=PROGRESS_KEY if at_end else next(reversed(remembered)),
         oldest_ms=oldest_left(remembered, progress, forget_after_ms),
     )
     return forgettable(remembered, progress, forget_after_ms), searched
@@ -127,25 +126,7 @@ def sweep(
 def _attributes(chunk: Chunk, result: Deduplicated) -> Iterator[tuple[FetchedRecord, Attributes]]:
     for record, outcome in zip(chunk.records, result.outcomes, strict=True):
         if record.traceparent is not None:
-            event_id = (record.key or b"").decode(errors="replace")
+            event_id = (record.key or b"")[:MAX_ID_BYTES].decode(errors="replace")
             # A type that nobody knows may be any text.
             known = "unfolded" if outcome.startswith("unfolded") else outcome
             yield record, {"ledger.event.id": event_id, "ledger.outcome": known}
-
-
-def _rejected(app: LedgerApp, item: Rejected, passed_on: Headers) -> OutRecord:
-    source = (app.names.webhooks, item.record.partition, item.record.offset)
-    body = item.record.value or b""
-    key, body, headers = rejected_record(body, item.rejection, item.event_id, source)
-    return OutRecord(key, body, [*headers, *passed_on])
-
-
-def _warn(item: Rejected) -> None:
-    log.warning(
-        "rejected",
-        event_id=item.event_id,
-        reason=item.rejection.reason,
-        field=item.rejection.field,
-        partition=item.record.partition,
-        offset=item.record.offset,
-    )

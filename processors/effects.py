@@ -14,9 +14,9 @@ that the processor's caches have given up by then.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from aiokafka.structs import TopicPartition
 
@@ -45,16 +45,17 @@ class Effects:
         self._outputs: dict[TopicPartition, PartitionBatches] = {}
         self._changelog = PartitionBatches(producer.create_batch)
         self._rows = Rows()
-        # What the table holds under the keys that were read.
-        self._before: dict[bytes, bytes | None] = {}
+        # The keys that were read from the table, and what it holds under them.
+        self._read: set[bytes] = set()
+        self._before: dict[bytes, bytes] = {}
         self._then: list[Callable[[], None]] = []
         self.traced: list[tuple[FetchedRecord, Attributes]] = []
 
-    def read(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+    def read(self, keys: Collection[bytes]) -> dict[bytes, bytes]:
         """Return the values of those keys that the table holds in the chunk's partition."""
-        wanted = set(keys)
-        found = self._table.read_chunk(self._chunk.partition, wanted)
-        self._before.update(dict.fromkeys(wanted) | found)
+        self._read.update(keys)
+        found = self._table.read_chunk(self._chunk.partition, keys)
+        self._before.update(found)
         return found
 
     def scan(self, after: bytes, limit: int) -> dict[bytes, bytes]:
@@ -69,11 +70,10 @@ class Effects:
 
     def keep(self, values: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Add new values of the table; a key whose value is ``None`` is deleted."""
-        unread = object()
         for key, value in values:
             self._changelog.append(OutRecord(key, value))
-            before: Any = self._before.get(key, unread)
-            if before is unread:
+            before = self._before.get(key)
+            if before is None and key not in self._read:
                 before = self._table.read(self._chunk.partition, key)
             self._rows.put(key, value, before)
 

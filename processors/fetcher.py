@@ -14,12 +14,16 @@ from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from msgspec.structs import replace
 
+from ledger.trust import MAX_HEADERS
 from processors.chunk import FetchedRecord
 from runtime.traces import TRACEPARENT
 
 # Faust fixes the wait at 1500 ms: a fetch that waits for idle partitions would hold up busy ones.
 _FETCH_MAX_WAIT_MS: Final = 50
+# A version, two ids and flags, in hex: W3C Trace Context.
+_TRACEPARENT_BYTES: Final = 55
 
 
 Fetched = Mapping[TopicPartition, list[FetchedRecord]]
@@ -48,8 +52,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         async def fetch_now() -> Any:
             return await fetch(consumer, active_partitions, 0, max_records)
 
-        make = record_of if cast("Any", self.app).spans is None else _traced_record
-        return await fetch_light(consumer, fetch_now, timeout or 0, make)
+        return await fetch_light(consumer, fetch_now, timeout or 0, self._maker)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Keep aiokafka from fetching changelogs, which ``processors.recovery`` reads by itself.
@@ -60,6 +63,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         paused = (TopicPartition(*tp) for tp in assigned if tp.topic in changelogs)
         self._ensure_consumer().pause(*paused)
         await super().on_partitions_assigned(assigned, generation_id)
+
+    def _maker(self, tp: TopicPartition) -> Make:
+        """Return what makes a record of a partition, with the headers that this worker reads."""
+        app = cast("Any", self.app)
+        if app.settings.enforced_trust is not None and tp.topic == app.names.webhooks:
+            return _signed_record
+        return record_of if app.spans is None else _traced_record
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Check whether a partition stands still, unless it has no position yet.
@@ -78,9 +88,11 @@ async def fetch_light(
     consumer: AIOKafkaConsumer,
     fetch_now: Callable[[], Awaitable[Fetched]],
     wait_s: float,
-    make: Make,
+    maker: Callable[[TopicPartition], Make],
 ) -> Fetched:
-    """Return what ``fetch_now`` returns, each record made by ``make``; wait for it for ``wait_s``.
+    """Return what ``fetch_now`` returns, and wait up to ``wait_s`` for something.
+
+    ``maker`` returns the function that makes the records of a partition.
 
     aiokafka makes its records when they are asked for. So ``fetch_now`` never waits: before each
     call the batches that have arrived are told how to make their records.
@@ -89,9 +101,9 @@ async def fetch_light(
     until = loop.time() + wait_s
     fetcher = consumer._fetcher  # noqa: SLF001
     while True:
-        for result in fetcher._records.values():  # noqa: SLF001
+        for tp, result in fetcher._records.items():  # noqa: SLF001
             if isinstance(result, FetchResult) and result.has_more():
-                result._partition_records._consumer_record = make  # noqa: SLF001
+                result._partition_records._consumer_record = maker(tp)  # noqa: SLF001
         fetched = await fetch_now()
         remaining_s = until - loop.time()
         if fetched or remaining_s <= 0:
@@ -110,10 +122,17 @@ def record_of(tp: TopicPartition, record: Any) -> FetchedRecord:
     return FetchedRecord(record.key, record.value, tp.partition, record.offset, record.timestamp)
 
 
+def _signed_record(tp: TopicPartition, record: Any) -> FetchedRecord:
+    """Make a record with its headers, for its signature to be checked."""
+    made = _traced_record(tp, record)
+    return replace(made, headers=record.headers[:MAX_HEADERS])
+
+
 def _traced_record(tp: TopicPartition, record: Any) -> FetchedRecord:
     """Make a record with the header that names its trace, if it has one."""
     for name, value in record.headers:
-        if name == TRACEPARENT:
+        # Anybody may have written the record, and a value of the header's own length is passed on.
+        if name == TRACEPARENT and value and len(value) <= _TRACEPARENT_BYTES:
             place = (tp.partition, record.offset, record.timestamp)
             return FetchedRecord(record.key, record.value, *place, value)
     return record_of(tp, record)

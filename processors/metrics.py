@@ -114,10 +114,13 @@ class WorkerMetrics(Metrics):
                 self.forgotten.inc(number)
                 continue
             self.records.labels(outcome).inc(number)
-            if outcome == "rejected":
-                self.rejected.labels(detail).inc(number)
-            elif outcome == "unfolded":
+            if outcome == "unfolded":
                 self.unfolded.labels(self._type(detail)).inc(number)
+
+    def set_aside(self, reasons: Mapping[str, int]) -> None:
+        """Count what an agent rejected, by reason."""
+        for reason, number in reasons.items():
+            self.rejected.labels(reason).inc(number)
 
     def appeared(self, anomalies: Mapping[str, int]) -> None:
         """Count orders by the anomalies that they did not have before a chunk."""

@@ -10,13 +10,16 @@ from functools import partial
 import structlog
 
 from ledger.activity import activity_of
+from ledger.derived import Readings, read_events
 from ledger.events import Event
 from ledger.payments import FoldedPayments, fold_payments
-from ledger.wire import ENTRIES, EVENTS, PAYMENTS, SNAPSHOTS
+from ledger.wire import ENTRIES, PAYMENTS, SNAPSHOTS
 from processors.batches import OutRecord
 from processors.chunk import Chunk, FetchedRecord
 from processors.effects import Attributes, Effects
 from processors.metrics import WorkerMetrics
+from processors.rows import decode_rows
+from processors.set_aside import set_aside
 from processors.topology import LedgerApp
 
 log = structlog.get_logger(__name__)
@@ -24,14 +27,22 @@ log = structlog.get_logger(__name__)
 
 def add_agent(app: LedgerApp) -> None:
     """Declare the agent."""
+    payments = app.chunk_tables["payments"]
 
     def fold(chunk: Chunk, effects: Effects) -> None:
-        events = [EVENTS.decode(record.value or b"") for record in chunk.records]
-        stored = effects.read(chunk.keys)
-        known = {key.decode(): PAYMENTS.decode(value) for key, value in stored.items()}
+        readings = read_events(chunk.records)
+        events = readings.values
+        set_aside(app, chunk, readings.rejected, effects)
+        stored = effects.read(readings.keys)
+        rows = decode_rows(payments, chunk.partition, stored, PAYMENTS.decode)
+        known = {key.decode(): payment for key, payment in rows.items()}
         folded = fold_payments(events, known)
         # Of several records of a payment, what follows from them names the last one's trace.
-        passed_on = {(each.key or b"").decode(): each.passed_on for each in chunk.traced}
+        passed_on = {
+            (each.key or b"").decode(): each.passed_on
+            for each in readings.records
+            if each.traceparent is not None
+        }
         effects.publish(
             app.names.entries,
             (
@@ -59,16 +70,16 @@ def add_agent(app: LedgerApp) -> None:
         )
         effects.then(partial(app.posted.changed, chunk.partition, activity_of(folded.entries)))
         effects.then(partial(_tell, app.metrics, folded.reused))
-        effects.trace(_attributes(chunk, events, folded))
+        effects.trace(_attributes(readings, folded))
 
     app.add_hop("payments", "payments", fold)
 
 
 def _attributes(
-    chunk: Chunk, events: Sequence[Event], folded: FoldedPayments
+    readings: Readings[FetchedRecord, Event], folded: FoldedPayments
 ) -> Iterator[tuple[FetchedRecord, Attributes]]:
     reused = {event.event_id for event in folded.reused}
-    for record, event in zip(chunk.records, events, strict=True):
+    for record, event in zip(readings.records, readings.values, strict=True):
         if record.traceparent is None:
             continue
         payment = folded.payments.get(event.payment_id)

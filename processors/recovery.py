@@ -186,19 +186,20 @@ class Recovery(Service):
     async def _open(self, tps: set[TP]) -> None:
         for tp in sorted(tps):
             table = self._table(tp)
-            if not await self._opened(table, tp.partition):
-                await table.measure(tp.partition, _let_others_go)
+            await self._open_one(table, tp.partition)
 
-    async def _opened(self, table: ChunkTable, partition: int) -> bool:
+    async def _open_one(self, table: ChunkTable, partition: int) -> None:
         """Open a partition once nothing else in this process has its files open any more."""
         async with asyncio.timeout(_FILES_FREE_WITHIN_S):
             while True:
                 try:
-                    return table.open(partition)
+                    table.open(partition)
                 except rocksdb.errors.RocksIOError as error:
                     if b"lock" not in error.args[0]:
                         raise
                     await asyncio.sleep(_FILES_FREE_EVERY_S)
+                else:
+                    return
 
     def _starts(self, tps: set[TP]) -> Mapping[TP, int]:
         return {tp: self._table(tp).end(tp.partition) for tp in tps}
@@ -220,7 +221,3 @@ class Tables(TableManager):
         if self._recovery is None:
             self._recovery = cast("Any", Recovery(self.app, self, beacon=self.beacon))
         return self._recovery
-
-
-async def _let_others_go() -> None:
-    await asyncio.sleep(0)

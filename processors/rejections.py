@@ -5,13 +5,13 @@ quarantine: what stands in that topic stays, and whether an item was put back a 
 """
 
 import asyncio
-from typing import Final
+
+from aiokafka import TopicPartition
 
 from ledger.quarantine import Item, Quarantine
 from ledger.topics import TopicNames
+from ledger.trust import SignedRecord
 from processors.topic_reader import TopicReader, in_time
-
-_AT_A_TIME: Final = 2_000
 
 
 class Rejections:
@@ -37,13 +37,16 @@ class Rejections:
         if not self._read:
             self._read = dict(await self._reader.begins(topic, partitions))
         for partition, end in ends.items():
-            while self._read[partition] < end:
-                start = self._read[partition]
-                upto = min(start + _AT_A_TIME, end)
-                window = {partition: start}, {partition: upto}
-                self._quarantine.read(await self._reader.between(topic, *window))
-                self._read[partition] = upto
+            if self._read[partition] < end:
+                tp = TopicPartition(topic, partition)
+                await self._reader.through(tp, self._read[partition], end, self._take)
+                self._read[partition] = end
         return self._quarantine
+
+    def _take(self, record: SignedRecord) -> None:
+        """Take in one record; its body, of a megabyte perhaps, is given up at once."""
+        self._quarantine.read([record])
+        self._read[record.partition] = record.offset + 1
 
     async def of(self, key: bytes) -> list[Item]:
         """Return what was rejected under an event's id, the newest last."""

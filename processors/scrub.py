@@ -1,7 +1,8 @@
 """Scrubbing: reads a worker's tables from disk, and compares them with their digests.
 
-Input: the tables. Output: when each partition was last found to hold what was written to it.
-A wrong value on disk may be served and folded, so a worker with a damaged partition ends at once.
+Input: the tables. Output: for each partition, the digest of its rows on disk at a changelog offset.
+A partition that is folded has a digest that every write keeps up, from the first scrub on. Where
+the disk holds other rows, a wrong value may be served and folded, so the worker ends at once.
 ``discard`` deletes the partition's files and notes the damage for `audit`. The next start restores
 the partition from the changelog.
 """
@@ -14,12 +15,12 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from ledger.digest import Digest, digest_of
+from ledger.digest import Digest
 from ledger.replicas import Damage
 from ledger.topics import TableName
 from processors.chunk import RevokedError
 from processors.disk import DamagedTableError
-from processors.tables import ChunkTable, digest_slowly
+from processors.tables import ChunkTable, Snapshot, digest_at_once, digest_slowly
 
 # A round that nobody asks for; a round takes a second per million rows of the processor's time.
 _EVERY_S: Final = 600.0
@@ -27,6 +28,14 @@ _EVERY_S: Final = 600.0
 _PAUSE_S: Final = 0.008
 _PAUSE_BUSY_S: Final = 0.1
 _MOST_DAMAGES: Final = 20
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """The digest of all rows that the disk held below changelog offset ``end``."""
+
+    end: int
+    digest: Digest
+    at_ms: int
 
 
 class Scrubber:
@@ -37,15 +46,15 @@ class Scrubber:
         self._tables = list(tables)
         self._file = folder / "damages.json"
         self._wanted = asyncio.Event()
-        self._scrubbed_ms: dict[tuple[str, int], int] = {}
+        self._readings: dict[tuple[str, int], Reading] = {}
 
     def want(self) -> None:
         """Ask for a round to begin now, or right after the one that is under way."""
         self._wanted.set()
 
-    def scrubbed_at_ms(self, table: str, partition: int) -> int | None:
-        """Return when a partition was last read as a whole, in Unix milliseconds."""
-        return self._scrubbed_ms.get((table, partition))
+    def reading(self, table: str, partition: int) -> "Reading | None":
+        """Return what a partition's rows came to when they were last read as a whole."""
+        return self._readings.get((table, partition))
 
     def damages(self) -> list[Damage]:
         """Return the damages that were found in this worker's folder, the newest last."""
@@ -87,9 +96,11 @@ class Scrubber:
 
         if self._app.rebalancing or partition not in table.held:
             raise RevokedError(f"{table.name}[{partition}]")
-        end, expected, rows = table.snapshot(partition)
-        _require(table, partition, end, expected, await digest_slowly(rows, pause))
-        self._scrubbed_ms[str(table.name), partition] = _now_ms()
+        snapshot = table.snapshot(partition)
+        found = await digest_slowly(snapshot.rows, pause)
+        _require(table, partition, snapshot, found)
+        table.learn(partition, snapshot, found)
+        self._readings[str(table.name), partition] = Reading(snapshot.end, found, _now_ms())
 
     def search(self) -> Iterator[DamagedTableError]:
         """Yield the damages that a reading of all rows finds, without a pause.
@@ -100,8 +111,8 @@ class Scrubber:
         for table in self._tables:
             for partition in sorted(table.held):
                 try:
-                    end, expected, rows = table.snapshot(partition)
-                    _require(table, partition, end, expected, digest_of(rows))
+                    snapshot = table.snapshot(partition)
+                    _require(table, partition, snapshot, digest_at_once(snapshot.rows))
                 except DamagedTableError as damaged:
                     yield damaged
 
@@ -119,14 +130,15 @@ class Scrubber:
         new.replace(self._file)
 
 
-def _require(table: ChunkTable, partition: int, end: int, expected: Digest, found: Digest) -> None:
+def _require(table: ChunkTable, partition: int, snapshot: Snapshot, found: Digest) -> None:
     """Raise ``DamagedTableError`` unless the rows found are the rows written."""
-    if found != expected:
+    expected = snapshot.digest
+    if expected is not None and found != expected:
         raise DamagedTableError(
             table,
             partition,
             f"it holds {found.rows} rows with digest {found}, and {expected.rows} rows with "
-            f"digest {expected} were written below changelog offset {end}",
+            f"digest {expected} were written below changelog offset {snapshot.end}",
         )
 
 

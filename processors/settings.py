@@ -5,14 +5,21 @@ from typing import Annotated, Final
 
 from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm
 from ledger.topics import TABLES
-from ledger.truth import Trust
+from ledger.trust import Trust
 from runtime.access import require_token
 from runtime.addresses import LOOPBACK, ApiToken, WebBind, WebPort
 from runtime.logs import LogFormat, LogLevel
 from runtime.rules import RuleSettings
 from runtime.settings import SettingsError, setting
 from runtime.traces import Traces, check_traces
-from runtime.trust import Form, OldWebhookSecrets, ToleranceSeconds, WebhookSecrets, trust_of
+from runtime.trust import (
+    Form,
+    OldWebhookSecrets,
+    ToleranceSeconds,
+    WebhookSecrets,
+    enforced_trust,
+    trust_of,
+)
 
 # Below that a database would do little else than flush its write buffers.
 _LEAST_MIB_A_DATABASE: Final = 2
@@ -56,6 +63,7 @@ class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
         check_traces(self.traces)
         require_token("LEDGER_WEB_BIND", self.web_bind, self.api_token)
         require_token("LEDGER_WEB_HOST", self.web_host, self.api_token)
+        enforced_trust(self)
         databases = len(TABLES) * self.partitions
         if self.table_memory_mb < _LEAST_MIB_A_DATABASE * databases:
             raise SettingsError(
@@ -68,3 +76,8 @@ class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
     def trust(self) -> Trust | None:
         """Whose signatures are good; ``None`` where no secret is set."""
         return trust_of(self) if self.webhook_secrets or self.old_webhook_secrets else None
+
+    @property
+    def enforced_trust(self) -> Trust | None:
+        """Whose records alone are folded; ``None`` where ingress' own check is enough."""
+        return enforced_trust(self)

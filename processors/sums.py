@@ -15,6 +15,7 @@ import structlog
 
 from ledger.activity import Activity, add, standing_activity
 from ledger.wire import PAYMENTS
+from processors.rows import decode_row
 from processors.tables import ChunkTable
 
 log = structlog.get_logger(__name__)
@@ -115,7 +116,7 @@ class Sums(Generic[S]):
         known = self._known[partition] = _Partition(self._new(), [])
         count = 0
         for value in self._table.values_now(partition):
-            known.summary.take(value)
+            decode_row(self._table, partition, None, value, known.summary.take)
             count += 1
             if count % _AT_A_TIME == 0:
                 await asyncio.sleep(_PAUSE_S)

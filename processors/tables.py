@@ -2,7 +2,7 @@
 
 A table's changelog is its write-ahead log: the broker acknowledges the records first, then one
 RocksDB write holds the rows, the changelog offset up to which they reach, and the digest of all
-rows. So a table never lacks a record below its own offset, whatever the caller does:
+rows where it is known. So a table never lacks a record below its own offset:
 
 - What a worker folds is written only where the changelog records begin at the table's own end.
 - What is read from the changelog is applied only if it is this table's, is fetched from an offset
@@ -18,6 +18,7 @@ and when, is told in ``processors.effects``; who reads it, in ``processors.recov
 import shutil
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import reduce
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, Final, cast
@@ -28,7 +29,7 @@ import rocksdb
 from faust.stores.rocksdb import Store
 from faust.types import TP
 
-from ledger.digest import RESERVED, Digest, RunningDigest, row_hash
+from ledger.digest import RESERVED, Digest, RunningDigest, digest_of
 from processors.batches import Written
 from processors.chunk import FetchedRecord
 from processors.disk import DamagedTableError
@@ -73,11 +74,25 @@ class ChangelogChunk(msgspec.Struct, frozen=True, gc=False):
         return f"{self.tp.topic}[{self.tp.partition}] {self.begin} to {self.end}"
 
 
-class _Held(msgspec.Struct):
-    """What a partition's database holds: its changelog below ``end``, as rows with a digest."""
+class Snapshot(msgspec.Struct):
+    """A partition at one moment: its rows below changelog offset ``end``, whatever comes later.
+
+    ``digest`` is the digest that was kept up with the writes, where it is known. ``changes`` are
+    the writes of a fold after this moment, where it is not.
+    """
 
     end: int
-    digest: Digest
+    digest: Digest | None
+    rows: Iterator[tuple[bytes, bytes]]
+    changes: RunningDigest | None
+
+
+class _Held(msgspec.Struct):
+    """What a partition's database holds: its changelog below ``end``."""
+
+    end: int
+    digest: Digest | None
+    changes: RunningDigest | None = None
 
 
 class ChunkTable(faust.Table[bytes, bytes]):
@@ -116,13 +131,20 @@ class ChunkTable(faust.Table[bytes, bytes]):
         """Return all values that the partition holds at this moment, whatever is written later."""
         return (value for _, value in self._rows(partition))
 
-    def snapshot(self, partition: int) -> tuple[int, Digest, Iterator[tuple[bytes, bytes]]]:
-        """Return the partition's end, its digest, and its rows at this moment.
-
-        The rows stay as they are, whatever is written later.
-        """
+    def snapshot(self, partition: int) -> Snapshot:
+        """Return the partition as it is at this moment."""
         held = self._held[partition]
-        return held.end, held.digest, self._rows(partition)
+        if held.digest is None:
+            held.changes = RunningDigest()
+        return Snapshot(held.end, held.digest, self._rows(partition), held.changes)
+
+    def learn(self, partition: int, snapshot: Snapshot, digest: Digest) -> None:
+        """Take the digest of a snapshot's rows for known, unless a changelog was applied since."""
+        held = self._held.get(partition)
+        changes = snapshot.changes
+        if held is not None and changes is not None and held.changes is changes:
+            held.digest = digest.plus(changes.now)
+            held.changes = None
 
     def is_active(self, partition: int) -> bool:
         """Return whether this worker folds the partition, so that its state here is the newest."""
@@ -130,10 +152,10 @@ class ChunkTable(faust.Table[bytes, bytes]):
         return bool(self.app.assignor.is_active(tp))
 
     def sizes(self) -> tuple[int, int]:
-        """Return how many rows the open partitions hold, and the bytes that they take."""
+        """Return how many keys RocksDB takes its open partitions to hold, and in how many bytes."""
         dbs = list(cast("Store", self.data)._dbs.values())  # noqa: SLF001 - opens no other one
-        rows = sum(held.digest.rows for held in self._held.values())
-        return rows, sum(_property(db, each) for db in dbs for each in _SIZES)
+        keys = sum(_property(db, "estimate-num-keys") for db in dbs)
+        return keys, sum(_property(db, each) for db in dbs for each in _SIZES)
 
     @property
     def changelog_name(self) -> str:
@@ -141,33 +163,21 @@ class ChunkTable(faust.Table[bytes, bytes]):
         return str(self.changelog_topic.get_topic_name())
 
     @property
-    def held(self) -> Mapping[int, tuple[int, Digest]]:
-        """The end and the digest of each partition that is open here, active or standby."""
+    def held(self) -> Mapping[int, tuple[int, Digest | None]]:
+        """The end of each partition that is open here, and its digest where that is known."""
         return {number: (held.end, held.digest) for number, held in self._held.items()}
 
     def end(self, partition: int) -> int:
         """Return the changelog offset below which the partition holds everything."""
         return self._held[partition].end
 
-    def open(self, partition: int) -> bool:
-        """Find out what a partition holds, before it is read or written.
-
-        Return ``False`` where its digest is not known, as in a database that an earlier version of
-        this program wrote: then ``measure`` it.
-        """
+    def open(self, partition: int) -> None:
+        """Find out what a partition holds, before it is read or written."""
         if partition not in self._held:
             offset = self.read(partition, OFFSET_KEY)
             end = 0 if offset is None else int(offset) + 1
             digest = stored_digest(self.read(partition, DIGEST_KEY), end) if end else Digest()
-            if digest is None:
-                return False
             self._held[partition] = _Held(end, digest)
-        return True
-
-    async def measure(self, partition: int, pause: Callable[[], Awaitable[None]]) -> None:
-        """Open a partition whose digest is not known: read all rows, pausing now and then."""
-        end = int(self.read(partition, OFFSET_KEY) or b"-1") + 1
-        self._held[partition] = _Held(end, await digest_slowly(self._rows(partition), pause))
 
     def fold(self, partition: int) -> None:
         """Note that the partition is folded here from now on: its changelog is only written."""
@@ -190,7 +200,11 @@ class ChunkTable(faust.Table[bytes, bytes]):
                 f"offsets {written.first} to {written.last}, and the table ends at {held.end}: "
                 f"another program writes there; {_REMEDY}"
             )
-        self._put(partition, held, rows, written.last + 1)
+        if held.digest is not None:
+            held.digest = held.digest.plus(rows.change())
+        elif held.changes is not None:
+            held.changes.now = held.changes.now.plus(rows.change())
+        self._write(partition, held, rows.batch, written.last + 1)
 
     def apply(self, chunk: ChangelogChunk) -> None:
         """Take records of the changelog over, in recovery or as a standby."""
@@ -207,13 +221,22 @@ class ChunkTable(faust.Table[bytes, bytes]):
         if chunk.end <= held.end:
             return
         # Of several records of a key the last one holds.
-        new = {record.key: record.value for record in chunk.records if record.offset >= held.end}
-        before = self.read_chunk(partition, cast("Iterable[bytes]", new))
-        rows = Rows()
-        for key, value in cast("dict[bytes, bytes | None]", new).items():
-            if not key.startswith(RESERVED):
-                rows.put(key, value, before.get(key))
-        self._put(partition, held, rows, chunk.end)
+        new = {
+            key: record.value
+            for record in chunk.records
+            if record.offset >= held.end
+            and not (key := _key_of(chunk, record)).startswith(RESERVED)
+        }
+        batch = rocksdb.WriteBatch()
+        for key, value in new.items():
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        if new:
+            # To know the rows that these replace would take longer than to write them.
+            held.digest = held.changes = None
+        self._write(partition, held, batch, chunk.end)
         for function in self._when_taken_over:
             function(partition)
 
@@ -236,14 +259,14 @@ class ChunkTable(faust.Table[bytes, bytes]):
             if tp.topic == self.changelog_name:
                 self._held.pop(tp.partition, None)
 
-    def _put(self, partition: int, held: _Held, rows: "Rows", end: int) -> None:
-        """Write rows, the new end and the digest, all or none."""
-        digest = rows.digest_after(held.digest)
-        rows.batch.put(OFFSET_KEY, b"%d" % (end - 1))
-        rows.batch.put(DIGEST_KEY, _encode_digest(end, digest))
+    def _write(self, partition: int, held: _Held, batch: Any, end: int) -> None:
+        """Write rows, the new end and the digest where it is known, all or none."""
+        batch.put(OFFSET_KEY, b"%d" % (end - 1))
+        if held.digest is not None:
+            batch.put(DIGEST_KEY, _encode_digest(end, held.digest))
         with self._intact(partition):
-            self._db(partition).write(rows.batch)
-        held.end, held.digest = end, digest
+            self._db(partition).write(batch)
+        held.end = end
 
     def _rows(self, partition: int, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Return the rows from a key on, as they are now."""
@@ -294,10 +317,20 @@ async def digest_slowly(
 ) -> Digest:
     """Return the digest of rows; ``pause`` is awaited after each thousand of them."""
     digest = Digest()
-    while hashes := [row_hash(key, value) for key, value in islice(rows, _READ_AT_ONCE)]:
-        digest = digest.changed(sum(hashes), len(hashes))
+    for part in _parts(rows):
+        digest = digest.plus(part)
         await pause()
     return digest
+
+
+def digest_at_once(rows: Iterator[tuple[bytes, bytes]]) -> Digest:
+    """Return the digest of rows, in the memory that a thousand of them take."""
+    return reduce(Digest.plus, _parts(rows), Digest())
+
+
+def _parts(rows: Iterator[tuple[bytes, bytes]]) -> Iterator[Digest]:
+    while (part := digest_of(dict(islice(rows, _READ_AT_ONCE)))).rows:
+        yield part
 
 
 def _property(db: Any, name: str) -> int:
@@ -319,32 +352,50 @@ def stored_digest(stored: bytes | None, end: int) -> Digest | None:
     return Digest(value, rows) if at == end else None
 
 
-class Rows:
-    """New values of a table, to be written at once, and all or none."""
+class UnreadChangelogError(RuntimeError):
+    """A changelog holds a record without a key, so that a table would lack something."""
 
-    __slots__ = ("_change", "_values", "batch")
+
+def _key_of(chunk: ChangelogChunk, record: FetchedRecord) -> bytes:
+    if record.key is None:
+        raise UnreadChangelogError(
+            f"{chunk.tp.topic}[{chunk.tp.partition}] can't be applied at offset {record.offset}: "
+            f"{(record.value or b'')[:500].decode(errors='replace')!r} has no key. `plexy-ledger "
+            "rebuild` folds the log of record into new tables"
+        )
+    return record.key
+
+
+class Rows:
+    """New values of a table, each key once, to be written all or none."""
+
+    __slots__ = ("_after", "_before", "_deleted", "batch")
 
     def __init__(self) -> None:
         self.batch: Any = rocksdb.WriteBatch()
-        self._values: dict[bytes, bytes | None] = {}
-        self._change = RunningDigest()
+        self._after: dict[bytes, bytes] = {}
+        self._before: dict[bytes, bytes] = {}
+        self._deleted = 0
 
     def __bool__(self) -> bool:
-        return bool(self.batch.count())
+        return bool(self._after or self._deleted)
 
     def put(self, key: bytes, value: bytes | None, before: bytes | None) -> None:
         """Set a key's value, where the table holds ``before``; ``None`` is no value."""
         if value is None:
             self.batch.delete(key)
+            self._deleted += 1
         else:
             self.batch.put(key, value)
-        # An earlier value for the key in this batch is what the table will hold by then.
-        self._change.replace(key, self._values.get(key, before), value)
-        self._values[key] = value
+            self._after[key] = value
+        if before is not None:
+            self._before[key] = before
 
-    def digest_after(self, digest: Digest) -> Digest:
-        """Return the digest of a table once these rows are written to it."""
-        return digest.changed(self._change.value, self._change.rows)
+    def change(self) -> Digest:
+        """Return by how much these rows change a table's digest."""
+        if len(self._after) + self._deleted != self.batch.count():
+            raise ValueError("a key has two values in one write")
+        return digest_of(self._after).minus(digest_of(self._before))
 
 
 def write_buffers_bytes(memory_mb: int) -> int:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import ConsumerStoppedError, KafkaError
 
-from ledger.truth import SignedRecord
+from ledger.trust import SignedRecord
 from runtime.kafka import KafkaSettings
 
 Offsets = Mapping[int, int]
@@ -29,11 +29,15 @@ And the longest that one answer reads, however often: see ``in_time``.
 # client, 1.0 s with two, and 5 ms with three (medians).
 _CLIENTS: Final = 3
 _MOST_READINGS: Final = 64
+# The deliveries of an order of thousands have some megabytes. A stranger's records have ten each.
+_MOST_BYTES: Final = 64 * 1024 * 1024
 _STOPS_WITHIN_S: Final = 2.0
 _FETCH_MS: Final = 200
 # A reading wants few records: what a fetch brings beyond them is thrown away.
 _FETCH_BYTES: Final = 128 * 1024
 _FETCH_MAX_WAIT_MS: Final = 20
+# A batch that was packed may hold millions of records.
+_MOST_AT_ONCE: Final = 10_000
 # As many records of a webhook's size as one fetch brings: 500 places, three records apart, took 2 s
 # one by one, and 12 ms as ranges.
 _NEAR: Final = 100
@@ -43,12 +47,20 @@ class LogUnreadableError(Exception):
     """Kafka did not answer in time; the text says what was asked for."""
 
     code = "log_unavailable"
+    status = 503
 
 
 class TooManyReadingsError(LogUnreadableError):
     """As many readings as there may be are under way or wait."""
 
     code = "overloaded"
+
+
+class TooMuchReadError(LogUnreadableError):
+    """The records that one answer needs have more bytes than it may hold in memory."""
+
+    code = "order_too_large"
+    status = 413
 
 
 @asynccontextmanager
@@ -101,6 +113,7 @@ class TopicReader:
         """Return the records at these places, by partition and offset.
 
         ``LogUnreadableError`` where one of them is not there: the log of record lacks nothing.
+        ``TooMuchReadError`` where their values have more bytes than one answer may hold.
         """
         wanted: dict[int, set[int]] = {}
         for partition, offset in places:
@@ -108,15 +121,16 @@ class TopicReader:
 
         async def read(client: AIOKafkaConsumer) -> list[SignedRecord]:
             found: list[SignedRecord] = []
+            size_bytes = 0
             for partition, offsets in sorted(wanted.items()):
                 tp = TopicPartition(topic, partition)
                 client.assign([tp])
                 for start, end in ranges(offsets):
-                    found += [
-                        each
-                        async for each in _records(client, tp, start, end)
-                        if each.offset in offsets
-                    ]
+                    async for each in _records(client, tp, start, end):
+                        if each.offset in offsets:
+                            found.append(each)
+                            size_bytes += len(each.value or b"")
+                            _require_few(size_bytes)
             return found
 
         records: list[SignedRecord] = await self._ask(topic, read)
@@ -147,6 +161,18 @@ class TopicReader:
 
         records: list[SignedRecord] = await self._ask(topic, read)
         return records
+
+    async def through(
+        self, tp: TopicPartition, start: int, end: int, take: Callable[[SignedRecord], None]
+    ) -> None:
+        """Hand over a partition's records from an offset up to another one, and keep none."""
+
+        async def read(client: AIOKafkaConsumer) -> None:
+            client.assign([tp])
+            async for each in _records(client, tp, start, end):
+                take(each)
+
+        await self._ask(tp.topic, read)
 
     async def _ask(self, topic: str, question: Callable[[AIOKafkaConsumer], Any]) -> Any:
         """Ask with a client, as soon as one is free."""
@@ -216,13 +242,21 @@ async def _records(
     """Yield a partition's records from an offset up to another one, however few there are."""
     client.seek(tp, start)
     while await client.position(tp) < end:
-        fetched = await client.getmany(tp, timeout_ms=_FETCH_MS)
+        fetched = await client.getmany(tp, timeout_ms=_FETCH_MS, max_records=_MOST_AT_ONCE)
         for record in fetched.get(tp, []):
             if start <= record.offset < end:
                 yield record
         if not fetched:
             # A compacted topic may end with offsets and no record; the end bounds the wait.
             await asyncio.sleep(0)
+
+
+def _require_few(size_bytes: int) -> None:
+    if size_bytes > _MOST_BYTES:
+        raise TooMuchReadError(
+            f"the deliveries have more than the {_MOST_BYTES} bytes that one answer may hold; "
+            "`plexy-ledger verify --order` reads them all"
+        )
 
 
 def _partitions(topic: str, partitions: int) -> list[TopicPartition]:

@@ -118,6 +118,7 @@ class LedgerApp(faust.App):
     def on_rebalance_end(self) -> None:
         """Say that the tables are recovered, and which partitions this worker has."""
         super().on_rebalance_end()
+        self.scrubber.want()
         mine = sorted(
             tp.partition for tp in self.consumer.assignment() if tp.topic == self.names.webhooks
         )

@@ -1,7 +1,7 @@
 """The connection to Kafka: the settings that every program shares, and what the clients take.
 
 In: ``KafkaSettings``. Out: the keyword arguments of an aiokafka client, which then heeds what
-``runtime.committed`` and ``runtime.connections`` say.
+``runtime.committed``, ``runtime.connections`` and ``runtime.fetched`` say.
 """
 
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from ledger.topics import TopicNames
-from runtime import committed, connections
+from runtime import committed, connections, fetched
 from runtime.settings import Secret, Settings, SettingsError, setting
 
 DEFAULT_BOOTSTRAP: Final = "127.0.0.1:19092"
@@ -18,6 +18,7 @@ DEFAULT_BOOTSTRAP: Final = "127.0.0.1:19092"
 # Every program gets its Kafka settings here, and so before its first client.
 committed.heed_errors()
 connections.heed_closing()
+fetched.read_bounded()
 
 _HOST_AND_PORT: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/@;=?&#]+):[0-9]{1,5}")
 

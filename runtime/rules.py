@@ -4,7 +4,7 @@ In: the environment. Out: what ``ledger`` asks for. A ledger that was folded wit
 than it is verified with differs from its log; with new ones, it has to be folded anew.
 """
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from ledger.deduplication import DAY_MS, FORGET_AFTER_DAYS
 from ledger.events import FieldNames
@@ -34,12 +34,22 @@ ForgetAfterDays = Annotated[
 ]
 
 
+VerifySignatures = Annotated[
+    Literal["ingress", "worker"],
+    setting(
+        "who checks signatures: `ingress` alone, or each `worker` again, which sets aside records "
+        "without a good one; after a change the log has to be folded from scratch"
+    ),
+]
+
+
 class RuleSettings(TopicSettings, frozen=True, kw_only=True):
-    """Where an event's references are, and for how long its id is remembered."""
+    """Where an event's references are, how long its id is remembered, who checks signatures."""
 
     order_fields: OrderFields = DEFAULT_NAMES.order
     payment_fields: PaymentFields = DEFAULT_NAMES.payment
     forget_after_days: ForgetAfterDays = FORGET_AFTER_DAYS
+    verify_signatures: VerifySignatures = "ingress"
 
     @property
     def field_names(self) -> FieldNames:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Protocol
 
 from ledger.signature import SignedForm
-from ledger.truth import Trust
-from runtime.settings import Secret, setting
+from ledger.trust import Trust
+from runtime.settings import Secret, SettingsError, setting
 
 WebhookSecrets = Annotated[
     tuple[Secret, ...],
@@ -54,6 +54,30 @@ class TrustSettings(Protocol):
     @property
     def signature_tolerance_s(self) -> int:
         """How far a signature's time may be from the delivery's."""
+
+
+class EnforcedTrustSettings(TrustSettings, Protocol):
+    """What a program that folds the log knows of signatures."""
+
+    @property
+    def verify_signatures(self) -> str:
+        """Who checks them: ``ingress`` or ``worker``."""
+
+
+def enforced_trust(settings: EnforcedTrustSettings) -> Trust | None:
+    """Return whose records alone are folded; ``None`` where ingress' own check is enough.
+
+    Raises ``SettingsError`` where no record could be folded, for want of a secret.
+    """
+    if settings.verify_signatures != "worker":
+        return None
+    if not settings.webhook_secrets and not settings.old_webhook_secrets:
+        raise SettingsError(
+            "LEDGER_VERIFY_SIGNATURES=worker takes the endpoint's signing secrets: set "
+            "LEDGER_WEBHOOK_SECRETS (and LEDGER_OLD_WEBHOOK_SECRETS for those of former times) for "
+            "the workers too, or leave the check to ingress"
+        )
+    return trust_of(settings)
 
 
 def trust_of(

@@ -25,6 +25,7 @@ _ENDINGS = {*re.findall(r"class (\w+Error)\(", _PROGRAMS), "TopicsError", "Anoth
     "ProblemError",
     "RevokedError",
     "TooManyReadingsError",
+    "TooMuchReadError",
     "_RefusedError",
 }
 _LINES = r'log\.(?:warning|error|critical|exception)\(\s*"(?:%d )?([^";]+)'

@@ -33,6 +33,7 @@ class _Logged(NamedTuple):
     partition: int
     offset: int
     timestamp: int = _TIME_MS
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 class Examples(NamedTuple):

@@ -27,6 +27,7 @@ from ledger.quarantine import (
 )
 from ledger.wire import EVENTS
 from processors.batches import OutRecord
+from runtime.trust import enforced_trust
 
 Record: TypeAlias = ConsumerRecord[bytes, bytes]
 
@@ -39,20 +40,20 @@ class Put(NamedTuple):
 
 
 class Records(NamedTuple):
-    """The records behind an item: as it was kept, and as the log has it, where it has it."""
+    """The records behind an item: its rejection, and the record at its source, if one exists.
+
+    ``body`` holds the bytes that were rejected; ``None`` where the rejection names them only, and
+    the source has them no more.
+    """
 
     kept: Record
-    logged: Record | None
+    source: Record | None
+    body: bytes | None
 
     @property
     def delivered(self) -> Record:
-        """The one with the headers of the delivery."""
-        return self.logged or self.kept
-
-    @property
-    def body(self) -> bytes:
-        """The bytes that were rejected."""
-        return self.kept.value or b""
+        """The record with the headers of the delivery."""
+        return self.source or self.kept
 
 
 async def read_quarantine(reader: LedgerReader, console: Console) -> Quarantine:
@@ -86,9 +87,14 @@ class ItemReader:
         kept = await self._record(topics.rejected, *item.kept)
         if kept is None:
             raise NotReadError(f"{topics.rejected} no longer has the record of {item.id}")
-        if item.source is None or item.source.topic != topics.webhooks:
-            return Records(kept, None)
-        return Records(kept, await self._record(*item.source))
+        source = None
+        if item.source is not None and item.source.topic in self._reader.names.hops:
+            source = await self._record(*item.source)
+        if item.unkept is None:
+            return Records(kept, source, kept.value or b"")
+        body = source.value if source else None
+        is_there = body is not None and item.unkept.describes(body)
+        return Records(kept, source, body if is_there else None)
 
     async def _record(self, topic: str, partition: int, offset: int) -> Record | None:
         place = (topic, partition)
@@ -110,16 +116,16 @@ class ItemReader:
 
 def judge(item: Item, records: Records, settings: JudgeSettings) -> Put | Refusal:
     """Judge an item's bytes anew, with the code and settings of now."""
-    names = settings.names
+    names, kept = settings.names, records.kept.value or b""
     if is_delivery(item):
         envelope = judge_delivery(records.kept, trust_of(settings))
         if isinstance(envelope, Refusal):
             return envelope
-        new = webhook_record(names, _delivery(records.kept), records.body, envelope)
+        new = webhook_record(names, _delivery(records.kept), kept, envelope)
         return Put(new.topic, OutRecord(new.key, new.value, new.headers, new.timestamp_ms))
     if item.source is None or item.source.topic != names.webhooks:
         return Refusal(f"it does not come from {names.webhooks}, but from {item.origin}")
-    event = judge_logged(item, records.body, records.logged, settings.field_names)
+    event = judge_logged(item, kept, records.source, settings.field_names, enforced_trust(settings))
     if isinstance(event, Refusal):
         return event
     return Put(names.events, OutRecord(event.payment_id.encode(), EVENTS.encode(event)))

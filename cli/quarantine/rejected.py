@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from rich.console import Console
 
-from cli.errors import WrongOptionError
+from cli.errors import NotReadError, WrongOptionError
 from cli.ledger_reader import open_reader
 from cli.printing import line
 from cli.quarantine.items import ItemReader, Put, Records, judge, read_quarantine
@@ -54,11 +54,16 @@ def show_item(environment: Mapping[str, str], item_id: str, console: Console, *,
     """Print one item, with its body and what would become of it now."""
     settings = JudgeSettings.from_environment(environment)
     item, records = asyncio.run(_find(settings, item_id, console))
+    if raw and records.body is None:
+        raise NotReadError(f"{_lost_bytes(item)}, so that there is nothing to write")
     if raw:
-        sys.stdout.buffer.write(records.body)
+        sys.stdout.buffer.write(records.body or b"")
         return
     for name, text in _facts(item, records, settings):
         line(console, f"{name:<10} {text}")
+    if records.body is None:
+        line(console, _lost_bytes(item))
+        return
     body = records.body
     line(console, body[:_SHOWN_BYTES].decode(errors="backslashreplace"))
     if len(body) > _SHOWN_BYTES:
@@ -77,7 +82,11 @@ def found(quarantine: Quarantine, item_id: str) -> Item:
 
 def at(time_ms: int) -> str:
     """Return a time as people read it, in UTC."""
-    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+    try:
+        return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError, OSError):
+        # The writer of a record chooses its time, and a calendar does not have all of them.
+        return f"{time_ms} ms"
 
 
 async def _read(settings: TopicSettings, console: Console) -> Quarantine:
@@ -123,6 +132,7 @@ def _document(item: Item) -> dict[str, Any]:
         "origin": item.origin,
         "source": item.source._asdict() if item.source else None,
         "at_ms": item.at_ms,
+        "unkept": msgspec.to_builtins(item.unkept),
         "times": item.times,
         "put_back": item.put_back._asdict() if item.put_back else None,
     }
@@ -142,8 +152,21 @@ def _facts(item: Item, records: Records, settings: JudgeSettings) -> list[tuple[
         *(("header", f"{n}: {v.decode('latin-1')}") for n, v in records.delivered.headers),
         ("signature", _signature(records, settings)),
         ("now", _verdict(item, records, settings)),
-        ("body", f"{len(records.body):,} bytes"),
+        ("body", _size(item, records)),
     ]
+
+
+def _size(item: Item, records: Records) -> str:
+    if item.unkept is None:
+        return f"{len(records.body or b''):,} bytes"
+    return (
+        f"{item.unkept.size_bytes:,} bytes, too many to be kept in the quarantine; "
+        f"SHA-256 {item.unkept.sha256}"
+    )
+
+
+def _lost_bytes(item: Item) -> str:
+    return f"the bytes of {item.id} are not at {item.source} any more"
 
 
 def _signature(records: Records, settings: JudgeSettings) -> str:

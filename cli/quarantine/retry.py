@@ -124,9 +124,9 @@ class _Retry:
     async def _put(self, put: Put, records: Records) -> str:
         """Write to the path; once that is acknowledged, say so in the quarantine."""
         to = str(await self._write(put.topic, put.record))
-        key, headers = records.kept.key or b"", records.kept.headers
-        mark = OutRecord(*put_back_record(key, records.body, headers, to, _now_ms()))
-        await self._write(self._settings.names.rejected, mark)
+        kept = records.kept
+        mark = put_back_record(kept.key or b"", kept.value or b"", kept.headers, to, _now_ms())
+        await self._write(self._settings.names.rejected, OutRecord(*mark))
         return to
 
     async def _write(self, topic: str, record: OutRecord) -> Place:

@@ -37,10 +37,10 @@ from cli.ports import WantedPort, require_free
 from cli.printing import counted
 from cli.settings import AuditSettings
 from cli.verification.follower import Follower
-from cli.verification.replicas import NoAnswer, Workers, disks_of
+from cli.verification.replicas import NoAnswer, Workers, damages, disks_of
 from cli.verification.verify import new_truth
 from ledger.differences import Difference, Kind
-from ledger.replicas import AllTables, damages
+from ledger.replicas import AllTables
 from runtime.access import Token, wrong_host, wrong_token
 from runtime.logs import configure
 from runtime.metrics import CONTENT_TYPE, Metrics
@@ -150,8 +150,9 @@ class Audit:
 
     def _show_disks(self, answer: AllTables | NoAnswer, follower: Follower) -> None:
         """Count the replicas that were compared; log once why others were not."""
-        self.metrics.replicas.set(len(follower.compared))
-        trouble = disks_of(answer, follower.compared).trouble
+        disks = disks_of(answer, follower.disks)
+        self.metrics.replicas.set(disks.replicas)
+        trouble = disks.trouble
         if trouble and trouble != self._disk_trouble:
             _log.warning("disks_not_compared", detail=trouble)
         self._disk_trouble = trouble

@@ -9,18 +9,17 @@ should contain that fact, even where no new value came.
 """
 
 import asyncio
-import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from cli.ledger_reader import LedgerReader, Offsets
 from cli.verification.auditor import Held, Holding, holdings
-from cli.verification.replicas import DiskWatch
+from cli.verification.replicas import NOTHING_COMPARED, DiskWatch
 from ledger.audit import check_payment, check_seen
 from ledger.deduplication import PROGRESS_KEY
 from ledger.differences import Difference
 from ledger.journal_audit import JournalAudit
-from ledger.replicas import AllTables, Place, Replicas
+from ledger.replicas import AllTables, Replicas
 from ledger.truth import Truth
 
 # The number of keys that are judged before another task, such as a probe, has its turn.
@@ -36,13 +35,13 @@ class _Place(NamedTuple):
 class Follower:
     """Follows one ledger.
 
-    ``records`` counts what was read of all topics. ``compared`` are the replicas on the workers'
-    disks that the last round compared with their changelogs.
+    ``records`` counts what was read of all topics. ``disks`` is the last round's comparison of the
+    workers' disks with the changelogs.
     """
 
     def __init__(self, reader: LedgerReader, truth: Truth) -> None:
         self.records = 0
-        self.compared: frozenset[Place] = frozenset()
+        self.disks = NOTHING_COMPARED
         self._reader = reader
         self._truth = truth
         self._journal = JournalAudit(truth)
@@ -50,7 +49,8 @@ class Follower:
         self._values: dict[_Place, bytes] = {}
         self._positions: dict[str, dict[int, int]] = {}
         self._replicas = Replicas(reader.names.changelogs)
-        self._disks = DiskWatch()
+        self._watch = DiskWatch()
+        self._is_first_round = True
         # What has to be judged again: because it is new, was in motion, or did differ.
         self._payments: set[str] = set()
         self._places: set[_Place] = set()
@@ -61,8 +61,6 @@ class Follower:
         ``tables`` is what the workers' disks hold; ``None`` where no worker answered.
         """
         self._truth.settled = settled
-        if tables is not None:
-            self._replicas.expect(tables)
         await self._read_log()
         for holding in self._holdings:
             await self._read_values(holding)
@@ -71,7 +69,7 @@ class Follower:
         await self._read_log()
         found = [*self._truth.faults, *await self._judge_values(), *self._judge_journal()]
         self._compare_disks(tables)
-        found += self._disks.differences
+        found += self._watch.differences
         self._payments = {
             payment_id
             for payment_id in self._payments
@@ -115,11 +113,14 @@ class Follower:
 
     def _compare_disks(self, tables: AllTables | None) -> None:
         """Compare the replicas; what was found stays where no worker answered."""
-        self.compared = frozenset()
+        if self._is_first_round:
+            self._replicas.forget_compacted()
+            self._is_first_round = False
+        self.disks = NOTHING_COMPARED
         if tables is not None:
-            found = self._replicas.compare()
-            self.compared = found.equal | found.differing.keys()
-            self._disks.judge(found, tables.unreachable, time.monotonic())
+            self.disks = self._replicas.compare(tables)
+            self._watch.judge(self.disks, tables.unreachable)
+            self._replicas.forget(tables)
 
     async def _read_journal(self) -> None:
         topic = self._reader.names.topics.entries

@@ -35,7 +35,11 @@ def prove(
     settings = ProveSettings.from_environment(environment)
     proof = _read(file)
     names = FieldNames(order=settings.order_fields, payment=settings.payment_fields)
-    rules = Rules(names=names, forget_after_ms=settings.forget_after_days * DAY_MS)
+    rules = Rules(
+        names=names,
+        forget_after_ms=settings.forget_after_days * DAY_MS,
+        signed_only=settings.verify_signatures == "worker",
+    )
     with _progress(proof, sequences, Console(stderr=True) if as_json else console) as heard:
         checked = check(proof, trust_of(settings), rules, sequences, heard)
     if as_json:

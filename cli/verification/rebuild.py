@@ -174,7 +174,13 @@ async def _compare(
 ) -> Outcome:
     """Judge both versions by the log, then one by the other, while both go on."""
     partition_of = partial(partition_for, partitions=plan.new.partitions)
-    truth = Truth(plan.new.field_names, None, partition_of, plan.new.forget_after_ms)
+    truth = Truth(
+        plan.new.field_names,
+        None,
+        partition_of,
+        plan.new.forget_after_ms,
+        plan.new.enforced_trust,
+    )
     watch = _watching(worker, lambda _lag: None)
     async with AsyncExitStack() as stack:
         new = await stack.enter_async_context(open_reader(plan.new))

@@ -8,8 +8,10 @@ replica that was reported.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
 
 import httpx
 import msgspec
@@ -18,17 +20,18 @@ from cli.ledger_reader import LedgerReader
 from cli.ports import base_url
 from cli.printing import Heard, counted
 from cli.settings import VerifySettings
-from ledger.differences import Difference
+from ledger.differences import Difference, Kind
 from ledger.digest import ChangelogDigest
-from ledger.replicas import AllTables, Comparison, Place, Replica, Replicas, stands_still
+from ledger.replicas import AllTables, Comparison, Place, Replicas, places
 from runtime.access import Token
 
 # A worker gives the other workers ten seconds to answer.
 _ANSWER_WITHIN_S: Final = 15.0
-# A replica is compared this often before verify reports that it differs.
+# A worker reads a million rows in some ten seconds while it has nothing to fold.
+_READ_WITHIN_S: Final = 30.0
+_ASKED_EVERY_S: Final = 0.5
+# A replica that differs is compared this often again before verify reports the difference.
 _COMPARED_AGAIN: Final = 2
-# A worker may restore a large active table for minutes before it follows its standby tables again.
-_STANDS_STILL_FOR_S: Final = 600.0
 
 
 class NoAnswer(msgspec.Struct, frozen=True):
@@ -63,6 +66,33 @@ class Workers:
                 reasons.append(answer.reason)
         return NoAnswer("; ".join(reasons))
 
+    async def ask_anew(self) -> AllTables | NoAnswer:
+        """Have the disks read, and return what they hold then, or after half a minute.
+
+        What a worker does not fold, it knows only from its last reading of the disk.
+        """
+        before = await self.ask(scrub=True)
+        deadline = time.monotonic() + _READ_WITHIN_S
+        while isinstance(before, AllTables):
+            now = await self.ask()
+            if isinstance(now, NoAnswer) or not _unread(before, now):
+                return now
+            if time.monotonic() > deadline:
+                return now
+            await asyncio.sleep(_ASKED_EVERY_S)
+        return before
+
+
+def _unread(before: AllTables, now: AllTables) -> list[Place]:
+    """Return the replicas that are known from the reading that was known before, or from none."""
+    earlier = {place: replica.scrubbed_at_ms for place, replica in places(before).items()}
+    return [
+        place
+        for place, replica in places(now).items()
+        if replica.digest is None
+        or (not replica.is_active and replica.scrubbed_at_ms == earlier.get(place))
+    ]
+
 
 async def _ask(client: httpx.AsyncClient, url: str, path: str) -> AllTables | NoAnswer:
     try:
@@ -83,25 +113,32 @@ class Disks(msgspec.Struct, frozen=True):
 
     replicas: int = 0
     workers: int = 0
+    unread: int = 0
     trouble: str = ""
 
     def __str__(self) -> str:
+        unread = f"{counted(self.unread, 'partition')} not read from disk yet"
+        lacking = "; ".join(filter(None, [unread if self.unread else "", self.trouble]))
         if not self.replicas:
-            return f"not compared: {self.trouble}"
+            return f"not compared: {lacking}"
         compared = f"{counted(self.replicas, 'partition')} on {counted(self.workers, 'worker')}"
-        return f"{compared} compared with the changelogs" + (
-            f"; not compared: {self.trouble}" if self.trouble else ""
-        )
+        said = f"{compared} compared with the changelogs"
+        return f"{said}; not compared: {lacking}" if lacking else said
 
 
-def disks_of(answer: AllTables | NoAnswer, compared: frozenset[Place]) -> Disks:
+def disks_of(answer: AllTables | NoAnswer, found: Comparison) -> Disks:
     """Summarise one comparison for a person."""
     if isinstance(answer, NoAnswer):
         return Disks(trouble=answer.reason)
+    compared = found.equal | found.differing.keys()
     trouble = [f"the worker at {url} does not answer" for url in answer.unreachable]
-    if not compared and not trouble:
+    if not compared and not found.open and not trouble:
         trouble = ["the workers that answer hold no table of this ledger"]
-    return Disks(len(compared), len({place.worker for place in compared}), "; ".join(trouble))
+    workers = len({place.worker for place in compared})
+    return Disks(len(compared), workers, len(found.open), "; ".join(trouble))
+
+
+NOTHING_COMPARED: Final = Comparison(frozenset(), frozenset(), {})
 
 
 class DiskCheck:
@@ -117,9 +154,7 @@ class DiskCheck:
     async def begin(self) -> None:
         """Ask the workers what their disks hold."""
         if self._workers is not None:
-            self._answer = await self._workers.ask()
-        if isinstance(self._answer, AllTables):
-            self._replicas.expect(self._answer)
+            self._answer = await self._workers.ask_anew()
 
     def digest(self, topic: str, partition: int) -> ChangelogDigest | None:
         """Return what takes the records of a partition while it is read; maybe nothing does."""
@@ -132,33 +167,27 @@ class DiskCheck:
         Between the workers' report and the reading, compaction may have removed a value below the
         end of a replica in favour of a newer value above that end.
         """
-        found = self._replicas.compare()
+        if isinstance(self._answer, NoAnswer):
+            return disks_of(self._answer, NOTHING_COMPARED), []
+        found = self._replicas.compare(self._answer)
         differing = found.differing
         for _ in range(_COMPARED_AGAIN):
             differing = await self._again(differing)
-        return disks_of(self._answer, found.equal | found.differing.keys()), [*differing.values()]
+        return disks_of(self._answer, found), [*differing.values()]
 
     async def _again(self, differing: Mapping[Place, Difference]) -> dict[Place, Difference]:
         """Return which replicas still differ; without an answer all of them do."""
         if not differing or self._workers is None:
             return {}
-        answer = await self._workers.ask()
+        answer = await self._workers.ask_anew()
         if isinstance(answer, NoAnswer):
             return dict(differing)
         replicas, names = Replicas(self._reader.names.changelogs), self._reader.names
-        replicas.expect(answer)
         for topic, number in {(names.changelog(p.table), p.partition) for p in differing}:
             digest = replicas.digest(topic, number)
             await self._reader.latest(topic, number, self._heard, digest)
-        found = replicas.compare().differing
+        found = replicas.compare(answer).differing
         return {place: found[place] for place in found.keys() & differing.keys()}
-
-
-class _Still(NamedTuple):
-    """A replica that was behind, and since when its end is the same."""
-
-    replica: Replica
-    since_s: float
 
 
 class DiskWatch:
@@ -171,27 +200,17 @@ class DiskWatch:
     def __init__(self) -> None:
         self._differing: dict[Place, Difference] = {}
         self._reported: dict[Place, Difference] = {}
-        self._behind: dict[Place, _Still] = {}
 
-    def judge(self, found: Comparison, unreachable: Sequence[str], now_s: float) -> None:
+    def judge(self, found: Comparison, unreachable: Sequence[str]) -> None:
         """Take one comparison in; ``unreachable`` workers' replicas stay as they were."""
-        before = self._reported
+        kept = {p for p in self._differing if p in found.open or p.worker in unreachable}
         # The first text is kept: a new one in each round would be a new difference in each round.
         self._reported = {
-            place: before.get(place, difference)
-            for place, difference in found.differing.items()
-            if place in self._differing
+            place: self._reported.get(place, difference)
+            for place, difference in self._differing.items()
+            if place in found.differing or (place in kept and place in self._reported)
         }
-        self._behind = {
-            place: _still(self._behind.get(place), replica, now_s)
-            for place, replica in found.behind.items()
-        }
-        kept = {p for p in self._differing if p in found.behind or p.worker in unreachable}
-        self._differing = {p: self._differing[p] for p in kept} | found.differing
-        self._reported |= {place: before[place] for place in kept & before.keys()}
-        for place, still in self._behind.items():
-            if now_s - still.since_s >= _STANDS_STILL_FOR_S:
-                self._reported.setdefault(place, stands_still(place, still.replica))
+        self._differing = {place: self._differing[place] for place in kept} | found.differing
 
     @property
     def differences(self) -> list[Difference]:
@@ -199,7 +218,15 @@ class DiskWatch:
         return [*self._reported.values()]
 
 
-def _still(before: _Still | None, replica: Replica, now_s: float) -> _Still:
-    if before is not None and before.replica.end == replica.end:
-        return before
-    return _Still(replica, now_s)
+def damages(tables: AllTables, since_ms: int) -> Iterator[Difference]:
+    """Yield the damages that workers have found on their own disks since a time."""
+    for each in tables.workers:
+        for damage in each.damages:
+            if damage.found_at_ms >= since_ms:
+                at = datetime.fromtimestamp(damage.found_at_ms // 1000, UTC)
+                yield Difference(
+                    kind=Kind.REPLICA_DAMAGED,
+                    subject=str(Place(each.worker, damage.table, damage.partition)),
+                    detail=f"found at {at:%H:%M:%S} UTC: {damage.detail}. The worker deleted the "
+                    "partition's files and restores them from the changelog: check the disk",
+                )

@@ -24,7 +24,8 @@ from cli.verification.auditor import Auditor, Findings, holdings
 from cli.verification.findings import show_balances, show_differences, show_events
 from cli.verification.replicas import Workers
 from ledger.differences import Difference, references
-from ledger.truth import Trust, Truth
+from ledger.trust import Trust
+from ledger.truth import Truth
 from runtime import trust
 from runtime.partitions import partition_for
 from runtime.topics import ensure_topics
@@ -72,7 +73,8 @@ def new_truth(settings: JudgeSettings, old_secrets: Iterable[bytes], since: Offs
     """Return a truth that has read nothing yet, with the signatures that these settings trust."""
     partition_of = partial(partition_for, partitions=settings.partitions)
     trusted = trust_of(settings, old_secrets, since)
-    return Truth(settings.field_names, trusted, partition_of, settings.forget_after_ms)
+    enforced = trust.enforced_trust(settings)
+    return Truth(settings.field_names, trusted, partition_of, settings.forget_after_ms, enforced)
 
 
 def trust_of(
@@ -146,6 +148,8 @@ def _show_scope(  # noqa: PLR0913, PLR0917 - all that the verdict rests on
     signatures = "not checked (LEDGER_ALLOW_UNSIGNED=true)"
     if not settings.allow_unsigned:
         signatures = f"checked again, {counts['signatures_bad']} not good"
+        if settings.verify_signatures == "worker":
+            signatures += ", and set aside by the workers"
         if options.since:
             signatures += f" (of what arrived from {options.since:%Y-%m-%d %H:%M:%S} UTC on)"
     log_s = counts["records"] / max(findings.took_s, 0.001)

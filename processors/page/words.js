@@ -71,6 +71,10 @@ export const REASONS = {
   amount_too_large: "Its amount is larger than can be exact.",
   currency_missing: "It names no currency.",
   currency_unknown: "Its currency is not in ISO 4217.",
+  signature_refused: "It is in the log without a good signature.",
+  batch_too_large: "It is a batch that unpacks to more than is read.",
+  batch_unreadable: "It is a batch that can’t be read.",
+  unreadable: "No worker wrote it where one worker hands on to the next.",
 };
 
 export const SIGNATURES = {

@@ -41,7 +41,7 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
     except ProblemError as error:
         return problem_answer(error.problem)
     except LogUnreadableError as error:
-        return problem_answer(Problem(status=503, code=error.code, detail=str(error)))
+        return problem_answer(Problem(status=error.status, code=error.code, detail=str(error)))
     except web.HTTPException as error:
         if error.status < 400:  # noqa: PLR2004
             raise

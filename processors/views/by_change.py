@@ -14,8 +14,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 from ledger.orders import OrderDocument, describe
-from ledger.truth import SignedRecord
-from ledger.wire import ORDER_DOCUMENTS
+from ledger.trust import SignedRecord
+from ledger.wire import ORDER_DOCUMENTS, UNDECODABLE
 from processors.topic_reader import Offsets, in_time
 from processors.topology import LedgerApp
 from processors.views import parameters, state
@@ -52,11 +52,15 @@ async def page(app: LedgerApp, request: Any, wanted: Filter) -> OrderList:
         ends[record.partition] = record.offset
         searched += 1
         key = record.key or b""
-        if key in met or record.value is None:
+        try:
+            document = ORDER_DOCUMENTS.decode(record.value) if record.value is not None else None
+        except UNDECODABLE:
+            # No worker wrote it, so the order's document is still the one below.
+            continue
+        if key in met or document is None:
             met.add(key)
             continue
         met.add(key)
-        document = ORDER_DOCUMENTS.decode(record.value)
         if wanted.status in {None, document.status} and await _is_current(app, document):
             found.append(listed(document, record.timestamp))
     return OrderList(found, None)

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from ledger.history import Rules
 from ledger.orders import Order
 from ledger.payments import PlacedPayment
-from ledger.truth import SignedRecord
+from ledger.trust import SignedRecord
 from processors.topology import LedgerApp
 from processors.views import state
 from processors.views.answers import ProblemError
@@ -30,7 +30,12 @@ Found = TypeVar("Found")
 
 def rules_of(app: LedgerApp) -> Rules:
     """Return what this ledger's log is folded with."""
-    return Rules(names=app.settings.field_names, forget_after_ms=app.settings.forget_after_ms)
+    settings = app.settings
+    return Rules(
+        names=settings.field_names,
+        forget_after_ms=settings.forget_after_ms,
+        signed_only=settings.enforced_trust is not None,
+    )
 
 
 async def of_order(app: LedgerApp, order: Order) -> list[SignedRecord]:

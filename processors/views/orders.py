@@ -8,7 +8,7 @@ from faust.web import Request, View
 
 from ledger.history import Delivery, as_of, deliveries
 from ledger.orders import OrderDocument, describe
-from ledger.truth import SignedRecord
+from ledger.trust import SignedRecord
 from ledger.wire import ORDER_DOCUMENTS
 from processors.topic_reader import in_time
 from processors.topology import LedgerApp
@@ -68,7 +68,8 @@ def more_s(request: Any) -> float:
 
 async def _as_of(app: LedgerApp, order_id: str, at_ms: int) -> OrderDocument | None:
     records = await _deliveries(app, order_id)
-    return await asyncio.to_thread(as_of, records, rules_of(app), order_id, at_ms)
+    trust = app.settings.trust
+    return await asyncio.to_thread(as_of, records, rules_of(app), order_id, at_ms, trust)
 
 
 async def _deliveries(app: LedgerApp, order_id: str) -> list[SignedRecord]:

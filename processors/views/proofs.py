@@ -36,7 +36,8 @@ async def proof_of(app: LedgerApp, order_id: str) -> Proof:
             for _ in range(_TRIES):
                 order = state.existing_order(app, order_id)
                 records = await of_order(app, order)
-                proof = await asyncio.to_thread(make, records, rules_of(app), order_id)
+                rules, trust = rules_of(app), app.settings.trust
+                proof = await asyncio.to_thread(make, records, rules, order_id, trust)
                 if proof.order == describe(order):
                     return proof
                 compared.append((order, proof))

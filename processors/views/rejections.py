@@ -9,6 +9,7 @@ import msgspec
 from faust.web import Request, View
 
 from ledger.quarantine import Item, Quarantine
+from ledger.rejected import Unkept
 from ledger.rejections import Reason
 from processors.topology import LedgerApp
 from processors.views import parameters
@@ -21,6 +22,7 @@ class RejectedItem(msgspec.Struct, omit_defaults=True, kw_only=True):
     """One thing that was rejected; ``source`` is its place in the log, ``http`` if it has none.
 
     ``event_id`` is its key: the event's id where one could be read, else the SHA-256 of its bytes.
+    ``unkept`` has the size and SHA-256 of bytes that are too large for the quarantine to hold.
     """
 
     id: str
@@ -33,6 +35,7 @@ class RejectedItem(msgspec.Struct, omit_defaults=True, kw_only=True):
     times: int = 1
     put_back_to: str | None = None
     put_back_at_ms: int | None = None
+    unkept: Unkept | None = None
 
 
 class RejectedList(msgspec.Struct):
@@ -99,4 +102,5 @@ def _listed(item: Item) -> RejectedItem:
         times=item.times,
         put_back_to=item.put_back.to if item.put_back else None,
         put_back_at_ms=item.put_back.at_ms if item.put_back else None,
+        unkept=item.unkept,
     )

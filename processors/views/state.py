@@ -21,6 +21,7 @@ from ledger.payments import PlacedPayment, describe_placed
 from ledger.topics import TableName
 from ledger.wire import ORDERS, PAYMENTS, PLACED_PAYMENTS, PROGRESS, SEEN
 from processors.router import ANSWER_WITHIN_S
+from processors.rows import CorruptRowError, decode_row
 from processors.topic_reader import READ_WITHIN_S
 from processors.topology import LedgerApp
 from processors.views.answers import ProblemError, not_found
@@ -34,6 +35,7 @@ _NOT_HERE: Final = (
     "LEDGER_WEB_HOST and LEDGER_WEB_PORT: give each its own"
 )
 
+Row = TypeVar("Row")
 Get = TypeVar("Get", bound=Callable[..., Awaitable[Any]])
 
 
@@ -94,8 +96,7 @@ def require_ready(app: LedgerApp) -> None:
 
 def order(app: LedgerApp, order_id: str) -> Order | None:
     """Return an order of a partition that is here."""
-    stored = _read(app, "orders", order_id)
-    return ORDERS.decode(stored) if stored else None
+    return _read(app, "orders", order_id, ORDERS.decode)
 
 
 def existing_order(app: LedgerApp, order_id: str) -> Order:
@@ -108,21 +109,20 @@ def existing_order(app: LedgerApp, order_id: str) -> Order:
 
 def placed_payment(app: LedgerApp, payment_id: str) -> PlacedPayment | None:
     """Return a payment of a partition that is here."""
-    stored = _read(app, "payments", payment_id)
-    return describe_placed(PAYMENTS.decode(stored)) if stored else None
+    payment = _read(app, "payments", payment_id, PAYMENTS.decode)
+    return describe_placed(payment) if payment else None
 
 
 def seen(app: LedgerApp, event_id: str) -> Seen | None:
     """Return what is remembered of an event whose partition is here."""
-    stored = _read(app, "seen", event_id)
-    return SEEN.decode(stored) if stored else None
+    return _read(app, "seen", event_id, SEEN.decode)
 
 
 def judged_to(app: LedgerApp, partition: int) -> int:
     """Return the offset up to which the log's partition, which is here, was judged."""
     require_ready(app)
-    stored = _stored(app, "seen", partition, PROGRESS_KEY)
-    return (PROGRESS.decode(stored) if stored else START).offset + 1
+    progress = _stored(app, "seen", partition, PROGRESS_KEY, PROGRESS.decode)
+    return (progress or START).offset + 1
 
 
 async def any_payment(app: LedgerApp, payment_id: str) -> PlacedPayment | None:
@@ -199,16 +199,29 @@ def encoded(identifier: str) -> str:
     return quote(identifier, safe="").replace(".", "%2E")
 
 
-def _read(app: LedgerApp, table: TableName, identifier: str) -> bytes | None:
+def _read(
+    app: LedgerApp, table: TableName, identifier: str, decode: Callable[[bytes], Row]
+) -> Row | None:
     require_ready(app)
     key = identifier.encode()
     if not key or len(key) > MAX_ID_BYTES:
         return None
-    return _stored(app, table, partition_for(key, app.settings.partitions), key)
+    return _stored(app, table, partition_for(key, app.settings.partitions), key, decode)
 
 
-def _stored(app: LedgerApp, table: TableName, partition: int, key: bytes) -> bytes | None:
+def _stored(
+    app: LedgerApp,
+    table: TableName,
+    partition: int,
+    key: bytes,
+    decode: Callable[[bytes], Row],
+) -> Row | None:
     if not app.chunk_tables[table].is_active(partition):
         # A standby's state may be old, and another worker's is not here at all.
         raise ProblemError(503, "not_ready", _NOT_HERE)
-    return app.chunk_tables[table].read(partition, key)
+    held = app.chunk_tables[table]
+    stored = held.read(partition, key)
+    try:
+        return None if stored is None else decode_row(held, partition, key, stored, decode)
+    except CorruptRowError as error:
+        raise ProblemError(500, "corrupt_row", str(error)) from error

@@ -8,6 +8,8 @@ from faust.web import Request, View
 from yarl import URL
 
 from ledger.replicas import AllTables, Replica, WorkerTables
+from ledger.topics import TableName
+from processors.tables import ChunkTable
 from processors.topology import LedgerApp
 from processors.views import parameters, state
 from processors.views.answers import ProblemError, json_answer
@@ -32,21 +34,30 @@ def add_pages(app: LedgerApp) -> None:
 
 def _here(app: LedgerApp) -> WorkerTables:
     replicas = [
-        Replica(
-            table=name,
-            changelog=table.changelog_name,
-            partition=partition,
-            is_active=table.is_active(partition),
-            end=end,
-            rows=digest.rows,
-            digest=str(digest),
-            scrubbed_at_ms=app.scrubber.scrubbed_at_ms(name, partition),
-        )
+        _replica(app, name, table, partition)
         for name, table in app.chunk_tables.items()
-        for partition, (end, digest) in sorted(table.held.items())
+        for partition in sorted(table.held)
     ]
     worker = str(cast("Any", app.conf).canonical_url)
     return WorkerTables(worker=worker, replicas=replicas, damages=app.scrubber.damages())
+
+
+def _replica(app: LedgerApp, name: TableName, table: ChunkTable, partition: int) -> Replica:
+    """Describe a partition by its digest of now, else by the last reading of the disk."""
+    end, digest = table.held[partition]
+    reading = app.scrubber.reading(name, partition)
+    if digest is None and reading is not None:
+        end, digest = reading.end, reading.digest
+    return Replica(
+        table=name,
+        changelog=table.changelog_name,
+        partition=partition,
+        is_active=table.is_active(partition),
+        end=end,
+        rows=digest.rows if digest else 0,
+        digest=str(digest) if digest else None,
+        scrubbed_at_ms=reading.at_ms if reading else None,
+    )
 
 
 async def _everywhere(app: LedgerApp, *, scrub: bool) -> AllTables:

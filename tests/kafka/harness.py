@@ -24,7 +24,9 @@ from typing import Any, NamedTuple, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import CommitFailedError, KafkaError
+from aiokafka.protocol.produce import ProduceRequest
 from msgspec.structs import replace
 
 from ledger.deduplication import PROGRESS_KEY
@@ -245,6 +247,30 @@ def write(env: Mapping[str, str], topic: str, records: Iterable[OutRecord]) -> N
             for record in records:
                 partition = partition_for(record.key, PARTITIONS)
                 await send_to_partition(client, topic, partition, [record])
+
+    asyncio.run(send())
+
+
+def produce_batch(env: Mapping[str, str], topic: str, partition: int, data: bytes) -> None:
+    """Write a batch of records as it is, byte for byte, as a stranger's producer may."""
+
+    async def send() -> None:
+        client = AIOKafkaClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"])
+        await client.bootstrap()
+        try:
+            await client._wait_on_metadata(topic)
+            leader = client.cluster.leader_for_partition(TopicPartition(topic, partition))
+            request = ProduceRequest(
+                transactional_id=None,
+                required_acks=-1,
+                timeout=30_000,
+                topics=[(topic, [(partition, data)])],
+            )
+            answer = await client.send(leader, request)
+        finally:
+            await client.close()
+        ((_, ((_, error, *_),)),) = answer.topics
+        assert error == 0, f"the broker refused the batch with error {error}"
 
     asyncio.run(send())
 

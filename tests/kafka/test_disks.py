@@ -14,9 +14,8 @@ import pytest
 import rocksdb
 
 from cli.kafka.broker import EmbeddedKafka
-from ledger.digest import Digest, RunningDigest
 from ledger.topics import TABLES
-from processors.tables import DIGEST_KEY, stored_digest
+from processors.tables import DIGEST_KEY
 from tests.kafka.harness import (
     PARTITIONS,
     AuditProcess,
@@ -98,16 +97,12 @@ class Damaged:
         self.key, self.value = next(items)
 
     def skip_a_record(self) -> None:
-        """Make the table as if it had passed over the record that created a payment."""
-        stored = self.db.get(DIGEST_KEY)
-        end = int(stored.split()[0])
-        before = stored_digest(stored, end)
-        assert before is not None
-        change = RunningDigest()
-        change.replace(self.key, self.value, None)
-        after: Digest = before.changed(change.value, change.rows)
-        self.db.put(DIGEST_KEY, b"%d %d %d" % (end, after.value, after.rows))
+        """Make the table as if it had passed over the record that created a payment.
+
+        A standby that applied records knows its digest only once the disk was read.
+        """
         self.db.delete(self.key)
+        self.db.delete(DIGEST_KEY)
 
     def lose_a_write(self) -> None:
         self.db.delete(self.key)

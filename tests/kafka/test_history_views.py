@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from ledger.orders import Order
 from ledger.proof import Proof, check
 from ledger.topics import changelog_name
-from ledger.truth import Trust
+from ledger.trust import Trust
 from ledger.wire import ORDERS
 from processors.batches import OutRecord
 from tests.kafka.answers import NOW_S, SECRET, deliver, event, folded, get, paid, refunded, refuse

@@ -24,6 +24,7 @@ from cli.programs import Command
 from cli.sender import signed_headers
 from ingest.records import Delivery, rejected_delivery_record, webhook_record
 from ledger.envelope import Envelope, decode_envelope
+from ledger.rejected import MAX_KEPT_BYTES
 from ledger.rejections import Reason, Rejection
 from ledger.signature import sign
 from processors.batches import OutRecord, partition_for
@@ -92,9 +93,13 @@ def kinds(output: str) -> set[str]:
 
 
 def history() -> list[dict[str, Any]]:
-    """Good events; three that the settings of before can't read, one of them with a refund."""
+    """Good events; three that the settings of before can't read, one of them with a refund.
+
+    The last of these is too large for its bytes to be kept in the quarantine.
+    """
     good = [event(n, orderReference=f"ord_{n % 3}") for n in range(12)]
     bad = [event(n, orderReference="ord_1", merchantReference=TOO_LONG) for n in (50, 51, 52)]
+    bad[2]["data"]["note"] = "y" * 2 * MAX_KEPT_BYTES
     refund = event(100, "refund.succeeded", id="re_1", payment_id="pay_50", amount=9)
     return [*good, refund, *bad, bad[0]]
 
@@ -128,6 +133,7 @@ def test_after_a_fix_a_retry_makes_the_state_that_the_log_folds_to_and_once(
     listed = items(env)
     assert sorted(item["key"] for item in listed) == ["evt_50", "evt_51", "evt_52"]
     assert {item["reason"] for item in listed} == {"reference_too_long"}
+    assert [item["key"] for item in listed if item["unkept"]] == ["evt_52"]
     before = count(env)
     # Without the fix nothing goes back.
     code, output = run(env, "rejected", "retry", "--all")

@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from processors import topic_reader
 from processors.batches import OutRecord, send_to_partition
 from processors.settings import WorkerSettings
-from processors.topic_reader import LogUnreadableError, TopicReader
+from processors.topic_reader import LogUnreadableError, TooMuchReadError, TopicReader
 from runtime.topics import ensure_topics
 from tests.fakes import until
 from tests.kafka.harness import PARTITIONS, environment, names_of, producer
@@ -56,6 +57,21 @@ async def test_a_place_that_holds_nothing_is_an_error_that_names_it(log):
     with pytest.raises(LogUnreadableError):
         await reader.at(topic, [(1, 0), (1, RECORDS + 5)])
     assert len(await reader.at(topic, [(1, 0)])) == 1
+
+
+async def test_records_of_more_bytes_than_one_answer_may_hold_are_an_error(log, monkeypatch):
+    reader, topic = log
+    monkeypatch.setattr(topic_reader, "_MOST_BYTES", 300)
+    assert len(await reader.at(topic, [(1, n) for n in range(100, 200)])) == 100
+    with pytest.raises(TooMuchReadError, match="more than the 300 bytes"):
+        await reader.at(topic, [(1, n) for n in range(100, 201)])
+
+
+async def test_records_are_handed_over_one_by_one_in_their_order(log):
+    reader, topic = log
+    offsets: list[int] = []
+    await reader.through(TopicPartition(topic, 1), 5, 400, lambda each: offsets.append(each.offset))
+    assert offsets == list(range(5, 400))
 
 
 async def test_of_a_range_only_one_key_may_be_asked_for(log):

@@ -15,7 +15,8 @@ from ledger.differences import Difference, Kind
 from ledger.events import Event, FieldNames
 from ledger.journal_audit import JournalAudit, differing
 from ledger.signature import sign
-from ledger.truth import Trust, Truth
+from ledger.trust import Trust
+from ledger.truth import Truth
 from ledger.wire import ENTRIES, ORDER_DOCUMENTS, ORDERS, PAYMENTS, PROGRESS, SEEN
 from tests.ledger.examples import failure, refund, success
 from tests.ledger.pipeline import Pipeline

@@ -239,8 +239,8 @@ def test_a_control_character_in_an_id_or_a_reference_is_rejected(data, field):
             assert rejection.detail.isprintable()
 
 
-@pytest.mark.parametrize("status", [None, 7, {}, True])
-def test_a_status_that_is_no_text_is_none(status):
+@pytest.mark.parametrize("status", [None, 7, {}, True, "x" * 513, "\N{EURO SIGN}" * 171])
+def test_a_status_that_is_no_text_of_an_id_s_length_is_none(status):
     assert decode(VALID | {"status": status}).status is None
 
 

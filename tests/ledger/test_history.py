@@ -23,7 +23,7 @@ from ledger.history import (
     steps,
 )
 from ledger.signature import SignatureFault
-from ledger.truth import Trust
+from ledger.trust import Trust
 from tests.ledger.audited import SECRET, Log, body_of, partition_of
 from tests.ledger.examples import failure, refund, success
 from tests.ledger.pipeline import documents_of

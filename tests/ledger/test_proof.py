@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from ledger.deduplication import DAY_MS
 from ledger.history import Rules, events_of
 from ledger.proof import Proof, check, make
-from ledger.truth import Trust
+from ledger.trust import Trust
 from tests.ledger.audited import SECRET
 from tests.ledger.examples import failure, refund, success
 from tests.ledger.pipeline import documents_of

@@ -20,7 +20,7 @@ from ledger.rejected import put_back_record, rejected_record
 from ledger.rejections import Reason, Rejection
 from ledger.signature import sign
 from ledger.topics import TopicNames
-from ledger.truth import Trust
+from ledger.trust import Trust
 
 NAMES = FieldNames(order=("orderReference",))
 OLD_NAMES = FieldNames(order=("merchantReference", "orderReference"))
@@ -140,6 +140,7 @@ def test_the_newest_item_is_the_last_and_the_logs_order_holds_within_a_time():
         [("source-topic", b"\xff\n"), ("source-partition", "²".encode()), ("source-offset", b"1")],
         [("source-topic", b"t"), ("source-partition", b"1"), ("source-offset", b"9" * 30)],
         [("reason", b"\xff"), ("put-back-at-ms", b"soon")],
+        [("reason", None), ("body-bytes", b"many"), ("body-sha256", None)],
     ],
 )
 def test_a_record_of_other_hands_is_an_item_of_no_known_place(headers):
@@ -147,6 +148,12 @@ def test_a_record_of_other_hands_is_an_item_of_no_known_place(headers):
     assert len(quarantine.items) == 2
     assert all(item.source is None and item.is_open for item in quarantine.items.values())
     assert not any(is_delivery(item) for item in quarantine.items.values())
+
+
+def test_an_item_of_other_hands_takes_little_memory():
+    long = [("detail", b"x" * 10**6), ("source-topic", b"y" * 10**6)]
+    (item,) = read(Kept(b"k" * 10**6, b"", long)).items.values()
+    assert len(item.key) + len(item.detail) + len(item.id) + len(item.origin) < 20_000
 
 
 def test_the_same_event_earlier_in_the_log_comes_first_while_it_is_open():
@@ -227,6 +234,25 @@ def test_other_bytes_at_its_place_are_not_put_back():
     for record in (None, Logged(b"evt_1", body()), Logged(b"evt_1", None)):
         verdict = judge_logged(item, TOO_LONG, record, NAMES)
         assert verdict == Refusal("the log does not have these bytes at plexy.webhooks/2/118")
+
+
+def test_bytes_that_the_log_alone_has_are_known_by_their_digest():
+    key, value, headers = rejected_record(
+        TOO_LONG,
+        rejection(Reason.REFERENCE_TOO_LONG),
+        "evt_1",
+        ("plexy.webhooks", 2, 118),
+        keep_bytes=10,
+    )
+    item = read(Kept(key, value, headers)).items["plexy.webhooks/2/118"]
+    record = Logged(b"evt_1", TOO_LONG)
+    assert [judge_logged(item, value, record, NAMES)] == deduplicate([record], {}, NAMES).events
+    for other in (None, Logged(b"evt_1", body()), Logged(b"evt_1", b"")):
+        verdict = judge_logged(item, value, other, NAMES)
+        assert verdict == Refusal("the log does not have these bytes at plexy.webhooks/2/118")
+    mark = put_back_record(key, value, headers, "ledger.events/0/7", 5)
+    quarantine = read(Kept(key, value, headers), Kept(*mark, offset=1))
+    assert not quarantine.items["plexy.webhooks/2/118"].is_open
 
 
 def test_a_type_that_is_not_folded_any_more_is_not_put_back():

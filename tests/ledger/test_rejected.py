@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.envelope import decode_envelope
-from ledger.rejected import rejected_record
+from ledger.rejected import MAX_KEPT_BYTES, Unkept, put_back_record, rejected_record, unkept
 from ledger.rejections import Reason, Rejection
 
 NEGATIVE = Rejection(reason=Reason.AMOUNT_NEGATIVE, detail="data.amount: ü", field="data.amount")
@@ -45,3 +45,58 @@ def test_any_bytes_that_are_no_envelope_become_the_same_record_each_time(body):
         record = rejected_record(body, rejection, None, ("t", 0, 1))
         assert record == rejected_record(body, rejection, None, ("t", 0, 1))
         assert record[1] == body
+
+
+def read(record):
+    return unkept({name: value.decode() for name, value in record[2]})
+
+
+def test_a_body_above_the_limit_is_named_by_its_size_and_digest_and_its_source():
+    source = ("plexy.webhooks", 3, 7)
+    assert (
+        rejected_record(b"x" * MAX_KEPT_BYTES, NEGATIVE, None, source)[1] == b"x" * MAX_KEPT_BYTES
+    )
+    body = b"x" * (MAX_KEPT_BYTES + 1)
+    key, value, headers = rejected_record(body, NEGATIVE, None, source)
+    digest = sha256(body).hexdigest()
+    assert (key, value) == (digest.encode(), b"")
+    assert headers[2:] == [
+        ("source-topic", b"plexy.webhooks"),
+        ("source-partition", b"3"),
+        ("source-offset", b"7"),
+        ("body-bytes", b"%d" % len(body)),
+        ("body-sha256", digest.encode()),
+    ]
+    assert read((key, value, headers)) == Unkept(digest, len(body))
+
+
+def test_a_smaller_limit_may_be_given():
+    _, value, headers = rejected_record(b"xy", NEGATIVE, "evt_1", ("t", 0, 1), keep_bytes=1)
+    assert (value, dict(headers)["body-bytes"]) == (b"", b"2")
+
+
+def test_what_ingress_refused_is_kept_whole_since_no_other_copy_exists():
+    body = b"x" * (MAX_KEPT_BYTES + 1)
+    record = rejected_record(body, NEGATIVE, None, None)
+    assert record[1] == body
+    assert read(record) is None
+
+
+def test_the_mark_of_a_body_that_is_not_kept_names_it_too():
+    key, value, headers = rejected_record(b"xy", NEGATIVE, "e", ("t", 0, 1), keep_bytes=0)
+    mark = put_back_record(key, value, headers, "t/0/1", 5)
+    assert mark[:2] == (b"e", b"")
+    assert read(mark) == Unkept(sha256(b"xy").hexdigest(), 2)
+
+
+def test_a_digest_describes_its_own_bytes_only():
+    named = Unkept(sha256(b"xy").hexdigest(), 2)
+    assert named.describes(b"xy")
+    assert not named.describes(b"xz")
+    assert not Unkept(named.sha256, 3).describes(b"xy")
+
+
+def test_a_detail_of_any_length_leaves_room_in_the_record():
+    long = Rejection(reason=Reason.MALFORMED_JSON, detail="ü" * 10**6)
+    _, _, headers = rejected_record(b"", long, None, None)
+    assert len(dict(headers)["detail"]) == 2000

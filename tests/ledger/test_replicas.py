@@ -5,16 +5,7 @@ import pytest
 
 from ledger.differences import Kind
 from ledger.digest import digest_of
-from ledger.replicas import (
-    AllTables,
-    Damage,
-    Place,
-    Replica,
-    Replicas,
-    WorkerTables,
-    damages,
-    stands_still,
-)
+from ledger.replicas import AllTables, Comparison, Place, Replica, Replicas, WorkerTables
 
 WORKER, OTHER = "http://one:6066", "http://two:6066"
 CHANGELOG = "g-payments-changelog"
@@ -25,7 +16,7 @@ RECORDS = [(b"a", b"1"), (b"b", b"2"), (b"a", b"3"), (b"b", None)]
 def replica(end: int, rows: dict[bytes, bytes] | None = None) -> Replica:
     """Return a replica of the changelog below ``end``, or with other rows."""
     held = dict(RECORDS[:end]) if rows is None else rows
-    digest = digest_of((key, value) for key, value in held.items() if value is not None)
+    digest = digest_of({key: value for key, value in held.items() if value is not None})
     return Replica(
         table="payments",
         changelog=CHANGELOG,
@@ -62,11 +53,9 @@ def replicas() -> Replicas:
 
 @pytest.mark.parametrize("end", range(len(RECORDS) + 1))
 def test_a_replica_that_holds_its_changelog_is_equal_wherever_it_ends(replicas, end):
-    replicas.expect(tables(one=replica(end), two=replica(1)))
     read(replicas)
-    found = replicas.compare()
-    assert found.equal == {PLACE, Place(OTHER, "payments", 3)}
-    assert (found.behind, found.differing) == ({}, {})
+    found = replicas.compare(tables(one=replica(end), two=replica(1)))
+    assert found == Comparison(frozenset({PLACE, Place(OTHER, "payments", 3)}), frozenset(), {})
 
 
 @pytest.mark.parametrize(
@@ -75,9 +64,8 @@ def test_a_replica_that_holds_its_changelog_is_equal_wherever_it_ends(replicas, 
     ids=["lost", "flipped", "skipped", "too old", "empty"],
 )
 def test_a_replica_with_other_rows_differs_and_the_remedy_is_named(replicas, rows):
-    replicas.expect(tables(one=replica(3, rows), two=replica(3)))
     read(replicas)
-    found = replicas.compare()
+    found = replicas.compare(tables(one=replica(3, rows), two=replica(3)))
     assert found.equal == {Place(OTHER, "payments", 3)}
     (place, difference), *others = found.differing.items()
     assert (place, difference.kind, others) == (PLACE, Kind.REPLICA_DIFFERS, [])
@@ -91,42 +79,28 @@ def test_a_replica_with_other_rows_differs_and_the_remedy_is_named(replicas, row
 
 
 def test_a_replica_that_ends_beyond_its_changelog_differs(replicas):
-    replicas.expect(tables(one=replica(9, dict(RECORDS[:3]))))
     read(replicas)
-    (difference,) = replicas.compare().differing.values()
-    assert f"{CHANGELOG} ends at 4 there" in difference.detail
+    found = replicas.compare(tables(one=replica(9, dict(RECORDS[:3]))))
+    assert f"{CHANGELOG} ends at 4. Stop" in found.differing[PLACE].detail
 
 
-def test_a_replica_below_what_was_read_in_an_earlier_round_is_behind(replicas):
-    replicas.expect(tables(one=replica(1)))
-    read(replicas, 0, 3)
-    replicas.expect(tables(one=replica(2), two=replica(3)))
-    read(replicas, 3)
-    found = replicas.compare()
-    assert found.behind == {PLACE: replica(2)}
-    assert found.equal == {Place(OTHER, "payments", 3)}
-    assert found.differing == {}
-    told = stands_still(PLACE, replica(2))
-    assert told.kind == Kind.REPLICA_BEHIND
-    assert told.detail.startswith(f"it stands still at offset 2 of {CHANGELOG}")
+def test_a_replica_whose_disk_was_not_read_yet_or_long_ago_is_left_open(replicas):
+    read(replicas, 0, 2)
+    replicas.forget_compacted()
+    read(replicas, 2)
+    unread = msgspec.structs.replace(replica(3), digest=None, rows=0)
+    found = replicas.compare(tables(one=replica(1), two=unread))
+    assert found == Comparison(frozenset(), frozenset({PLACE, Place(OTHER, "payments", 3)}), {})
+    later = tables(one=replica(2), two=replica(3))
+    assert len(replicas.compare(later).equal) == 2
+    replicas.forget(later)
+    assert len(replicas.compare(later).equal) == 2
+    replicas.forget(tables(one=replica(4), two=replica(3)))
+    assert replicas.compare(later).open == {PLACE}
 
 
 def test_tables_of_another_ledger_are_not_compared(replicas):
     stranger = msgspec.structs.replace(replica(3), changelog="other-payments-changelog")
-    replicas.expect(tables(one=stranger))
     assert replicas.digest(stranger.changelog, 3) is None
     read(replicas)
-    found = replicas.compare()
-    assert (found.equal, found.behind, found.differing) == (frozenset(), {}, {})
-
-
-def test_damages_are_told_since_a_time():
-    found = [
-        Damage(table="orders", partition=2, found_at_ms=at, detail=f"it holds {at}")
-        for at in (1000, 3_600_000)
-    ]
-    worker = WorkerTables(worker=WORKER, replicas=[], damages=found)
-    (told,) = damages(AllTables(workers=[worker], unreachable=[]), 1001)
-    assert told.kind == Kind.REPLICA_DAMAGED
-    assert told.subject == f"partition 2 of the table orders on {WORKER}"
-    assert told.detail.startswith("found at 01:00:00 UTC: it holds 3600000. ")
+    assert replicas.compare(tables(one=stranger)) == Comparison(frozenset(), frozenset(), {})

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from ledger.differences import Difference, Kind
-from ledger.truth import Trust, Truth
+from ledger.trust import Trust
+from ledger.truth import Truth
 from tests.ledger.audited import (
     NAMES,
     NOW_S,

@@ -1,6 +1,7 @@
 """The search for forgotten ids: bounded, only while there may be some, and none stays behind."""
 
 import random
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,17 +27,19 @@ def table(tmp_path: Path) -> ChunkTable:
     return create_app(WorkerSettings(data_dir=tmp_path, partitions=1)).chunk_tables["seen"]
 
 
-def held(table: ChunkTable) -> dict[bytes, Seen]:
-    values = table.scan(PARTITION, PROGRESS_KEY, 10**9)
+def remembered(table: ChunkTable, after: bytes, limit: int) -> dict[bytes, Seen]:
+    values = table.scan(PARTITION, after, limit)
     return {key: SEEN.decode(value) for key, value in values.items()}
+
+
+def held(table: ChunkTable) -> dict[bytes, Seen]:
+    return remembered(table, PROGRESS_KEY, 10**9)
 
 
 def fold(table: ChunkTable, progress: Progress, ids: list[bytes], day: float) -> Progress:
     """Write a chunk of new ids as the agent does, and what it forgets; return the progress."""
     now_ms = max(progress.timestamp_ms, int(day * DAY_MS))
-    forgotten, progress = sweep(
-        lambda *args: table.scan(PARTITION, *args), len(ids), progress, FORGET_AFTER_MS
-    )
+    forgotten, progress = sweep(partial(remembered, table), len(ids), progress, FORGET_AFTER_MS)
     after = replace(progress, offset=progress.offset + len(ids), timestamp_ms=now_ms)
     seen = {key: SEEN.encode(Seen(b"", after.offset, now_ms)) for key in ids}
     write_rows(table, PARTITION, {**dict.fromkeys(forgotten), **seen})

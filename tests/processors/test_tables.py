@@ -80,7 +80,9 @@ def chunk(
 
 def assert_holds(table: ChunkTable, end: int, rows: dict[bytes, bytes]) -> None:
     assert rows_of(table) == rows
-    assert table.held[PARTITION] == (end, digest_of(rows))
+    assert table.end(PARTITION) == end
+    digest = table.held[PARTITION][1]
+    assert digest is None or digest == digest_of(rows)
 
 
 def test_what_follows_on_the_table_s_end_is_applied(table):
@@ -142,15 +144,14 @@ def test_a_fold_writes_only_what_its_changelog_took_at_the_table_s_end(table, wr
     assert_holds(table, 1, {b"a": b"1"})
 
 
-def test_the_last_of_several_values_of_one_write_holds_and_the_digest_follows(table):
+def test_a_write_with_two_values_for_a_key_is_refused(table):
     table.fold(PARTITION)
     rows = Rows()
-    for value in (b"1", None, b"2"):
-        rows.put(b"a", value, None)
-    rows.put(b"b", b"3", None)
-    rows.put(b"b", None, None)
-    table.write(PARTITION, rows, Written(0, 4, 5))
-    assert_holds(table, 5, {b"a": b"2"})
+    rows.put(b"a", b"1", None)
+    rows.put(b"a", b"2", None)
+    with pytest.raises(ValueError, match="a key has two values in one write"):
+        table.write(PARTITION, rows, Written(0, 1, 2))
+    assert_holds(table, 0, {})
 
 
 def test_a_claim_is_no_row(table):
@@ -163,27 +164,47 @@ def test_a_claim_is_no_row(table):
 def test_what_is_held_is_known_again_after_a_restart(table):
     write_rows(table, PARTITION, {b"a": b"1", b"b": b"2"})
     table._held.clear()
-    assert table.open(PARTITION)
-    assert_holds(table, 2, {b"a": b"1", b"b": b"2"})
+    table.open(PARTITION)
+    assert table.held[PARTITION] == (2, digest_of({b"a": b"1", b"b": b"2"}))
+
+
+def test_the_digest_is_kept_up_with_folds_and_unknown_once_a_changelog_is_applied(table):
+    assert table.held[PARTITION] == (0, digest_of({}))
+    write_rows(table, PARTITION, {b"a": b"1", b"b": b"2"})
+    write_rows(table, PARTITION, {b"a": b"3", b"b": None})
+    assert table.held[PARTITION] == (4, digest_of({b"a": b"3"}))
+    table.fold_none()
+    table.apply(chunk(table, 4, 5, (4, CLAIM_KEY, None)))
+    assert table.held[PARTITION] == (5, digest_of({b"a": b"3"}))
+    table.apply(chunk(table, 5, 6, (5, b"c", b"4")))
+    assert table.held[PARTITION] == (6, None)
 
 
 @pytest.mark.parametrize("stale", [None, b"1 12345 1"], ids=["without", "with an older one"])
-async def test_a_database_of_an_earlier_version_is_measured(table, stale):
-    """Such a version writes rows and the offset, and leaves a digest as it is."""
-    rows = {b"%d" % n: b"value" for n in range(2500)}
-    write_rows(table, PARTITION, rows)
+def test_a_digest_is_learned_while_the_fold_goes_on(table, stale):
+    """An earlier version of the program writes rows and the offset, and no digest."""
+    write_rows(table, PARTITION, {b"a": b"1", b"b": b"2"})
     db = table._db(PARTITION)
     db.delete(DIGEST_KEY) if stale is None else db.put(DIGEST_KEY, stale)
     table._held.clear()
-    assert not table.open(PARTITION)
-    pauses = []
+    write_rows(table, PARTITION, {b"c": b"3"})
+    assert table.held[PARTITION] == (3, None)
+    snapshot = table.snapshot(PARTITION)
+    write_rows(table, PARTITION, {b"a": b"4", b"d": b"5"})
+    found = digest_of(dict(snapshot.rows))
+    assert (snapshot.end, found) == (3, digest_of({b"a": b"1", b"b": b"2", b"c": b"3"}))
+    table.learn(PARTITION, snapshot, found)
+    write_rows(table, PARTITION, {b"d": None})
+    assert table.held[PARTITION] == (6, digest_of(rows_of(table)))
+    assert len(rows_of(table)) == 3
 
-    async def pause() -> None:
-        pauses.append(1)
 
-    await table.measure(PARTITION, pause)
-    assert len(pauses) == 3
-    assert table.held[PARTITION] == (2500, digest_of(rows))
+def test_nothing_is_learned_from_a_snapshot_once_a_changelog_was_applied(table):
+    table.apply(chunk(table, 0, 1, (0, b"a", b"1")))
+    snapshot = table.snapshot(PARTITION)
+    table.apply(chunk(table, 1, 2, (1, b"a", b"2")))
+    table.learn(PARTITION, snapshot, digest_of(dict(snapshot.rows)))
+    assert table.held[PARTITION] == (2, None)
 
 
 async def test_a_rebalance_ends_folding_and_forgets_partitions_that_have_gone(table):

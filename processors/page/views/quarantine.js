@@ -85,6 +85,7 @@ function item(each) {
       time(each.rejected_at_ms),
       each.source === "http" ? " · refused by ingress" : ` · ${each.source}`,
       times > 1 && ` · came ${integer(times)} times`,
+      each.unkept && ` · ${integer(each.unkept.size_bytes)} bytes, kept at the source only`,
       each.put_back_at_ms && [" · put back ", time(each.put_back_at_ms)],
     ),
   );

@@ -49,7 +49,7 @@ class _Reader:
         """Return the report of a worker whose table holds the changelog below an offset."""
         held: dict[bytes, bytes | None] = dict(self.records[:end]) if rows is None else {**rows}
         digest = digest_of(
-            (k, v) for k, v in held.items() if v is not None and not k.startswith(RESERVED)
+            {k: v for k, v in held.items() if v is not None and not k.startswith(RESERVED)}
         )
         replica = Replica(
             table="orders",
@@ -80,19 +80,20 @@ async def about_disks(follower: Follower, tables: AllTables | None) -> list[Diff
     return [each for each in await follower.round({}, tables) if each.kind.startswith("replica")]
 
 
-@pytest.mark.parametrize("lag", range(4))
-async def test_a_replica_is_compared_in_each_round_wherever_between_two_readings_it_ends(
-    reader, follower, lag
-):
+def compared(follower: Follower) -> int:
+    return len(follower.disks.equal | follower.disks.differing.keys())
+
+
+@pytest.mark.parametrize("lag", range(5))
+async def test_a_replica_is_compared_wherever_it_ended_after_the_first_round(reader, follower, lag):
+    """The end of a standby is that of its last reading, so it lies before earlier rounds' ends."""
     rounds = [[CLAIM, (b"a", b"1")], [(b"a", b"2"), (b"b", b"1"), (b"a", None)], [(b"b", b"2")], []]
     for new in rounds:
-        begin = len(reader.records)
         reader.records += new
-        end = max(begin, len(reader.records) - lag)
+        end = max(0, len(reader.records) - lag)
         assert await about_disks(follower, reader.tables(end)) == []
-        assert len(follower.compared) == 1
-    assert await about_disks(follower, reader.tables(end - 1)) == []
-    assert not follower.compared
+        # Compaction may have removed values below the end of the first reading.
+        assert compared(follower) == (end >= 2)
 
 
 async def test_a_skipped_record_is_reported_in_the_second_round_until_the_table_is_restored(
@@ -108,7 +109,7 @@ async def test_a_skipped_record_is_reported_in_the_second_round_until_the_table_
     # The same difference, though the digests are others; also while no worker answers.
     assert await about_disks(follower, reader.tables(4, {**skipped, b"c": b"1"})) == [found]
     assert await about_disks(follower, None) == [found]
-    assert not follower.compared
+    assert compared(follower) == 0
     assert await about_disks(follower, reader.tables(4)) == []
 
 
@@ -119,4 +120,4 @@ async def test_a_round_that_kafka_interrupts_leaves_the_digests_right(reader, fo
         await follower.round({}, reader.tables(5))
     for _ in range(3):
         assert await about_disks(follower, reader.tables(5)) == []
-        assert len(follower.compared) == 1
+        assert compared(follower) == 1

@@ -8,25 +8,29 @@ import msgspec
 import pytest
 
 from cli.settings import VerifySettings
-from cli.verification.replicas import Disks, DiskWatch, NoAnswer, Workers, disks_of
+from cli.verification.replicas import Disks, DiskWatch, NoAnswer, Workers, damages, disks_of
 from ledger.differences import Difference, Kind
-from ledger.replicas import AllTables, Comparison, Place, Replica
+from ledger.replicas import AllTables, Comparison, Damage, Place, Replica, WorkerTables
 from runtime.access import Token
 
 PLACE, OTHER = Place("http://one", "payments", 0), Place("http://two", "payments", 0)
 NOBODY = AllTables(workers=[], unreachable=["http://two"])
 
 
-def replica(end: int) -> Replica:
-    return Replica(
+def standby(scrubbed_at_ms: int | None) -> AllTables:
+    """Return the report of a worker that has read its disk at a time."""
+    replica = Replica(
         table="payments",
         changelog="c",
         partition=0,
         is_active=False,
-        end=end,
+        end=7,
         rows=0,
-        digest="",
+        digest=None if scrubbed_at_ms is None else "0",
+        scrubbed_at_ms=scrubbed_at_ms,
     )
+    worker = WorkerTables(worker="http://one", replicas=[replica], damages=[])
+    return AllTables(workers=[worker], unreachable=[])
 
 
 def difference(detail: str = "") -> Difference:
@@ -36,61 +40,45 @@ def difference(detail: str = "") -> Difference:
 def comparison(
     *equal: Place,
     differing: dict[Place, Difference] | None = None,
-    behind: dict[Place, Replica] | None = None,
+    left_open: Place | None = None,
 ) -> Comparison:
-    return Comparison(frozenset(equal), behind or {}, differing or {})
+    return Comparison(frozenset(equal), frozenset({left_open} - {None}), differing or {})
 
 
 def test_what_differs_once_is_not_reported_and_what_differs_again_is():
     """Compaction may have removed a value below the replica's end between report and reading."""
     watch = DiskWatch()
-    watch.judge(comparison(differing={PLACE: difference()}), [], 0)
+    watch.judge(comparison(differing={PLACE: difference()}), [])
     assert watch.differences == []
-    watch.judge(comparison(PLACE), [], 1)
-    watch.judge(comparison(differing={PLACE: difference()}), [], 2)
+    watch.judge(comparison(PLACE), [])
+    watch.judge(comparison(differing={PLACE: difference()}), [])
     assert watch.differences == []
-    watch.judge(comparison(differing={PLACE: difference()}), [], 3)
+    watch.judge(comparison(differing={PLACE: difference()}), [])
     assert watch.differences == [difference()]
 
 
 def test_a_reported_difference_keeps_its_text_and_ends_with_a_comparison_that_is_equal():
     watch = DiskWatch()
     for n in range(4):
-        watch.judge(comparison(differing={PLACE: difference(f"{n}")}), [], n)
-    assert watch.differences == [difference("1")]
-    watch.judge(comparison(PLACE), [], 5)
+        watch.judge(comparison(differing={PLACE: difference(f"{n}")}), [])
+    assert watch.differences == [difference("0")]
+    watch.judge(comparison(PLACE), [])
     assert watch.differences == []
 
 
 @pytest.mark.parametrize(
     ("meanwhile", "unreachable"),
-    [(comparison(behind={PLACE: replica(1)}), []), (comparison(), ["http://one"])],
-    ids=["behind", "unreachable"],
+    [(comparison(left_open=PLACE), []), (comparison(), ["http://one"])],
+    ids=["open", "unreachable"],
 )
 def test_a_reported_difference_stays_while_the_replica_can_not_be_compared(meanwhile, unreachable):
     watch = DiskWatch()
-    for n in range(2):
-        watch.judge(comparison(differing={PLACE: difference()}), [], n)
-    for n in range(2, 5):
-        watch.judge(meanwhile, unreachable, n)
+    for _ in range(2):
+        watch.judge(comparison(differing={PLACE: difference()}), [])
+    for _ in range(3):
+        watch.judge(meanwhile, unreachable)
         assert watch.differences == [difference()]
-    watch.judge(comparison(), [], 6)
-    assert watch.differences == []
-
-
-def test_a_replica_that_is_behind_is_reported_once_it_stands_still_for_ten_minutes():
-    watch = DiskWatch()
-    for n in range(200):
-        # It moves on, and is behind at every comparison: it is a slow one.
-        watch.judge(comparison(behind={PLACE: replica(n)}), [], 10 * n)
-        assert watch.differences == []
-    for now_s in (2000, 2100, 2599):
-        watch.judge(comparison(behind={PLACE: replica(200)}), [], now_s)
-        assert watch.differences == []
-    watch.judge(comparison(behind={PLACE: replica(200)}), [], 2600)
-    (found,) = watch.differences
-    assert found.kind == Kind.REPLICA_BEHIND
-    watch.judge(comparison(PLACE), [], 2601)
+    watch.judge(comparison(), [])
     assert watch.differences == []
 
 
@@ -152,18 +140,45 @@ async def test_without_an_answer_the_reason_names_each_address_and_not_the_token
     assert token.reveal() not in answer.reason
 
 
+async def test_verify_waits_until_the_disks_were_read_anew(monkeypatch):
+    reports = [standby(1), standby(1), standby(None), standby(2), standby(3)]
+    scrubs = []
+
+    async def ask(_self: Workers, *, scrub: bool = False) -> AllTables:
+        scrubs.append(scrub)
+        return reports[len(scrubs) - 1]
+
+    async def at_once(_seconds: float) -> None:
+        pass
+
+    monkeypatch.setattr(Workers, "ask", ask)
+    monkeypatch.setattr(asyncio, "sleep", at_once)
+    assert await Workers([], None).ask_anew() == standby(2)
+    assert scrubs == [True, False, False, False]
+
+
 def test_what_was_compared_and_what_was_not_is_one_line():
-    compared = frozenset({PLACE, OTHER, Place("http://one", "orders", 1)})
     whole = AllTables(workers=[], unreachable=[])
-    assert str(disks_of(whole, compared)) == (
-        "3 partitions on 2 workers compared with the changelogs"
+    three = comparison(PLACE, OTHER, Place("http://one", "orders", 1))
+    assert str(disks_of(whole, three)) == "3 partitions on 2 workers compared with the changelogs"
+    assert str(disks_of(NOBODY, comparison(differing={PLACE: difference()}, left_open=OTHER))) == (
+        "1 partition on 1 worker compared with the changelogs; not compared: "
+        "1 partition not read from disk yet; the worker at http://two does not answer"
     )
-    assert str(disks_of(NOBODY, frozenset({PLACE}))) == (
-        "1 partition on 1 worker compared with the changelogs; "
-        "not compared: the worker at http://two does not answer"
-    )
-    assert str(disks_of(NoAnswer("nobody"), frozenset())) == "not compared: nobody"
-    assert str(disks_of(whole, frozenset())) == (
+    assert str(disks_of(NoAnswer("nobody"), comparison())) == "not compared: nobody"
+    assert str(disks_of(whole, comparison())) == (
         "not compared: the workers that answer hold no table of this ledger"
     )
     assert Disks().replicas == 0
+
+
+def test_damages_are_told_since_a_time():
+    found = [
+        Damage(table="orders", partition=2, found_at_ms=at, detail=f"it holds {at}")
+        for at in (1000, 3_600_000)
+    ]
+    worker = WorkerTables(worker="http://one", replicas=[], damages=found)
+    (told,) = damages(AllTables(workers=[worker], unreachable=[]), 1001)
+    assert told.kind == Kind.REPLICA_DAMAGED
+    assert told.subject == "partition 2 of the table orders on http://one"
+    assert told.detail.startswith("found at 01:00:00 UTC: it holds 3600000. ")

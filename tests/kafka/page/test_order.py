@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from ledger.proof import Proof, check
 from ledger.signature import sign
-from ledger.truth import Trust
+from ledger.trust import Trust
 from processors.batches import OutRecord
 from tests.kafka.answers import SECRET, paid, refunded
 from tests.kafka.page.stage import IN_A_BROWSER, LOOK_MS, go, row, wind_on

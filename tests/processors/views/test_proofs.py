@@ -56,7 +56,7 @@ class Worker:
         monkeypatch.setattr(proofs, "of_order", of_order)
         monkeypatch.setattr(proofs, "rules_of", lambda _app: Rules())
         self.app: Any = SimpleNamespace(
-            settings=SimpleNamespace(partitions=1),
+            settings=SimpleNamespace(trust=None, partitions=1),
             names=SimpleNamespace(payments="ledger.payments"),
             reader=self,
             consumer=SimpleNamespace(folded=lambda _tp: self.folded_to),

@@ -1,0 +1,102 @@
+"""Reads the records that one hop of the ledger writes for the next.
+
+In: records of ``ledger.events`` or ``ledger.payments``. Out: the values of those that a hop may
+have written, and a ``Rejection`` for each of the others. A stranger with the right to write to
+these topics can write anything; whatever it is, the records around it are folded.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Final, Generic, TypeVar
+
+import msgspec
+
+from ledger.deduplication import Rejected
+from ledger.envelope import MAX_ID_BYTES
+from ledger.events import FOLDED_TYPES, Event
+from ledger.payments import Snapshot
+from ledger.rejections import Reason, Rejection
+from ledger.trust import Record
+from ledger.unread import unread_or
+from ledger.wire import EVENTS, SNAPSHOTS, UNDECODABLE
+
+# Six texts of at most 512 bytes, and five numbers.
+MAX_EVENT_BYTES: Final = 4096
+
+R = TypeVar("R", bound=Record)
+T = TypeVar("T")
+
+
+class Readings(msgspec.Struct, Generic[R, T]):
+    """The records that can be read, with the value of each, and those that can't."""
+
+    records: list[R]
+    values: list[T]
+    rejected: list[Rejected]
+
+    @property
+    def keys(self) -> set[bytes]:
+        """The keys of the records that can be read, each once."""
+        return {record.key for record in self.records if record.key is not None}
+
+
+def read_events(records: Iterable[R]) -> Readings[R, Event]:
+    """Read records of ``ledger.events``."""
+    return _read(records, EVENTS.decode, _event_fault)
+
+
+def read_snapshots(records: Iterable[R]) -> Readings[R, Snapshot]:
+    """Read records of ``ledger.payments``."""
+    return _read(records, SNAPSHOTS.decode, _snapshot_fault)
+
+
+def _read(
+    records: Iterable[R],
+    decode: Callable[[bytes], T],
+    fault_of: Callable[[Record, T], Rejection | None],
+) -> Readings[R, T]:
+    readings: Readings[R, T] = Readings([], [], [])
+    keep, keep_value = readings.records.append, readings.values.append
+    for record in records:
+        try:
+            value = decode(record.value or b"")
+        except UNDECODABLE as error:
+            undecodable = _unreadable(f"no worker writes such a value: {error}")
+            fault: Rejection | None = unread_or(undecodable, record.value)
+        else:
+            fault = fault_of(record, value)
+        if fault is None:
+            keep(record)
+            keep_value(value)
+        else:
+            readings.rejected.append(Rejected(record, None, fault))
+    return readings
+
+
+def _event_fault(record: Record, event: Event) -> Rejection | None:
+    if event.type not in FOLDED_TYPES:
+        return _unreadable(f"events of type {event.type!r:.80} are not folded")
+    size = len(record.value or b"")
+    if size > MAX_EVENT_BYTES:
+        return _unreadable(f"an event has at most {MAX_EVENT_BYTES} bytes, got {size}")
+    return None if event.payment_id.encode() == record.key else _misplaced("payment's")
+
+
+def _snapshot_fault(record: Record, snapshot: Snapshot) -> Rejection | None:
+    # A character has at most four bytes: short ids need no encoding to be measured.
+    order_id, payment_id = snapshot.order_id, snapshot.payment_id
+    if len(order_id) + len(payment_id) > MAX_ID_BYTES // 4:
+        longest = max(len(order_id.encode()), len(payment_id.encode()))
+        if longest > MAX_ID_BYTES:
+            return _unreadable(f"an id has at most {MAX_ID_BYTES} bytes")
+    if snapshot.payment is not None and not snapshot.payment.events:
+        return _unreadable("the payment rests on no event")
+    return None if order_id.encode() == record.key else _misplaced("order's")
+
+
+def _unreadable(detail: str) -> Rejection:
+    return Rejection(reason=Reason.UNREADABLE, detail=detail)
+
+
+def _misplaced(whose: str) -> Rejection:
+    detail = f"the record's key is not the {whose} id"
+    return Rejection(reason=Reason.KEY_MISMATCH, detail=detail)

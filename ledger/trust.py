@@ -1,0 +1,78 @@
+"""Trust: whether a record of the log of record was signed by Plexy when it arrived.
+
+In: records with the headers that ingress kept beside each body, and the endpoint's secrets. Out:
+why a record's signature is not good, or ``None``. Invariant: the answer depends on the record and
+the secrets alone, so that it is the same at any later time.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm, verify
+
+# Ingress writes four headers, and a rejection has ten. A stranger's record may have millions.
+MAX_HEADERS: Final = 100
+
+
+class Record(Protocol):
+    """A record of the log as a consumer gives it."""
+
+    @property
+    def key(self) -> bytes | None:
+        """An event's id, if whoever wrote it did as ingress does."""
+
+    @property
+    def value(self) -> bytes | None:
+        """The body of a delivery."""
+
+    @property
+    def partition(self) -> int:
+        """The partition that it is in."""
+
+    @property
+    def offset(self) -> int:
+        """Its place in there."""
+
+    @property
+    def timestamp(self) -> int:
+        """When the delivery was received, in Unix milliseconds."""
+
+
+class SignedRecord(Record, Protocol):
+    """A record of the log with what ingress kept beside the body."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """The signature, and when and as what the body arrived."""
+
+
+class Trust(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose signatures are good; ``since`` is the first offset to check, by partition."""
+
+    secrets: tuple[bytes, ...]
+    form: SignedForm = SignedForm.EITHER
+    tolerance_s: float = DEFAULT_TOLERANCE_S
+    since: Mapping[int, int] = {}
+
+    def fault(self, record: SignedRecord) -> str | None:
+        """Return why a record's signature is not good; ``None`` if it is, or is not asked for.
+
+        The tolerance is against the time at which the delivery arrived, as ingress had it.
+        """
+        if record.offset < self.since.get(record.partition, 0):
+            return None
+        headers = dict(record.headers[:MAX_HEADERS])
+        # A header that a stranger wrote may have no value.
+        arrived = headers.get("received-at-ms") or b""
+        if not (arrived.isdigit() and len(arrived) < 16):  # noqa: PLR2004 - as a signature's time
+            return "arrival_unknown"
+        return verify(
+            (headers.get("plexy-signature") or b"").decode("latin-1"),
+            record.value or b"",
+            secrets=self.secrets,
+            now_s=int(arrived) / 1000,
+            tolerance_s=self.tolerance_s,
+            form=self.form,
+        )

@@ -1,0 +1,40 @@
+"""Decodes the rows of a table.
+
+In: rows as RocksDB holds them. Out: their values. A row that can't be decoded is state of the
+ledger's own that is wrong, and no poison: to fold past it would publish a wrong order. The worker
+ends, and its last line names the row.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from ledger.wire import UNDECODABLE
+from processors.tables import ChunkTable
+
+T = TypeVar("T")
+
+
+class CorruptRowError(RuntimeError):
+    """A table holds a row that no worker wrote; the message names it, and the remedy."""
+
+
+def decode_rows(
+    table: ChunkTable, partition: int, stored: Mapping[bytes, bytes], decode: Callable[[bytes], T]
+) -> dict[bytes, T]:
+    """Return the values of some rows by their keys; ``CorruptRowError`` for one that is none."""
+    return {key: decode_row(table, partition, key, row, decode) for key, row in stored.items()}
+
+
+def decode_row(
+    table: ChunkTable, partition: int, key: bytes | None, row: bytes, decode: Callable[[bytes], T]
+) -> T:
+    """Return the value of one row; ``key`` is ``None`` where all rows are read."""
+    try:
+        return decode(row)
+    except UNDECODABLE as error:
+        where = "a row, which `verify` names," if key is None else f"the row of key {key!r:.80}"
+        raise CorruptRowError(
+            f"{where} in partition {partition} of the table {table.name} can't be decoded "
+            f"({error}): something else has written to {table.changelog_name}. `plexy-ledger "
+            "rebuild` folds the log of record into new tables"
+        ) from error

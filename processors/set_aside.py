@@ -1,0 +1,55 @@
+"""What an agent sets aside: records for ``plexy.rejected``, a line in the log, a count.
+
+In: a chunk's rejections. Out: the same in Kafka with the other outputs of the chunk; and once all
+of it is written, a warning for each and the metrics.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+
+import structlog
+
+from ledger.deduplication import Rejected
+from ledger.rejected import rejected_record
+from processors.batches import OutRecord
+from processors.chunk import Chunk, Headers
+from processors.effects import Effects
+from processors.metrics import WorkerMetrics
+from processors.topology import LedgerApp
+
+log = structlog.get_logger(__name__)
+
+
+def set_aside(app: LedgerApp, chunk: Chunk, rejected: Sequence[Rejected], effects: Effects) -> None:
+    """Publish a chunk's rejections, and tell of them once they are written."""
+    if not rejected:
+        return
+    topic = str(chunk.tp.topic)
+    passed_on = {record.offset: record.passed_on for record in chunk.traced}
+    effects.publish(
+        app.names.rejected,
+        (_record(topic, each, passed_on.get(each.record.offset, ())) for each in rejected),
+    )
+    effects.then(partial(_tell, app.metrics, topic, rejected))
+
+
+def _record(topic: str, item: Rejected, passed_on: Headers) -> OutRecord:
+    source = (topic, item.record.partition, item.record.offset)
+    body = item.record.value or b""
+    key, value, headers = rejected_record(body, item.rejection, item.event_id, source)
+    return OutRecord(key, value, [*headers, *passed_on])
+
+
+def _tell(metrics: WorkerMetrics, topic: str, rejected: Sequence[Rejected]) -> None:
+    metrics.set_aside(Counter(str(item.rejection.reason) for item in rejected))
+    for item in rejected:
+        log.warning(
+            "rejected",
+            event_id=item.event_id,
+            reason=item.rejection.reason,
+            field=item.rejection.field,
+            topic=topic,
+            partition=item.record.partition,
+            offset=item.record.offset,
+        )

@@ -1,0 +1,120 @@
+"""Unpacks what Kafka's codecs packed, up to a bound.
+
+In: the number of a codec, and bytes. Out: the bytes unpacked; ``TooMuchError`` as soon as there are
+more than the bound allows, and ``UnpackError`` where they can't be unpacked. Invariant: never much
+more memory than the bound, whatever the bytes are.
+"""
+
+import mmap
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from aiokafka import codec
+from aiokafka.record.default_records import DefaultRecordBase as Base
+
+_GZIP_BITS: Final = 31
+_XERIAL_MAGIC: Final = b"\x82SNAPPY\x00"
+_XERIAL_HEADER_BYTES: Final = 16
+_BLOCK_LENGTH: Final = struct.Struct(">i")
+
+
+class UnpackError(Exception):
+    """The bytes are not what their codec makes."""
+
+
+class TooMuchError(Exception):
+    """There are more bytes than the bound allows."""
+
+
+def unpack(number: int, packed: memoryview, bound: int) -> bytes | memoryview | None:
+    """Return the bytes; ``None`` where this process lacks the codec."""
+    if number == Base.CODEC_NONE:
+        return packed
+    if number != Base.CODEC_GZIP and codec.cramjam is None:
+        return None
+    unpacker = _UNPACKERS.get(number)
+    return unpacker(packed, bound) if unpacker else None
+
+
+def _gunzip(packed: memoryview, bound: int) -> bytes:
+    stream = zlib.decompressobj(_GZIP_BITS)
+    try:
+        unpacked = stream.decompress(packed, bound + 1)
+    except zlib.error as error:
+        raise UnpackError(str(error)) from None
+    if len(unpacked) > bound:
+        raise TooMuchError
+    if not stream.eof or stream.unused_data:
+        # Kafka's clients write one stream. A batch of many, each of them empty, would take hours.
+        raise UnpackError("the batch is not one whole gzip stream")
+    return unpacked
+
+
+def _snappy(packed: memoryview, bound: int) -> bytes:
+    raw = packed.tobytes()
+    if not raw.startswith(_XERIAL_MAGIC):
+        return _snappy_block(raw, bound)
+    blocks: list[bytes] = []
+    left = bound
+    for block in _xerial_blocks(raw):
+        blocks.append(_snappy_block(block, left))
+        left -= len(blocks[-1])
+    return b"".join(blocks)
+
+
+def _xerial_blocks(raw: bytes) -> Iterator[bytes]:
+    at = _XERIAL_HEADER_BYTES
+    while at < len(raw):
+        try:
+            (length,) = _BLOCK_LENGTH.unpack_from(raw, at)
+        except struct.error as error:
+            raise UnpackError(str(error)) from None
+        at += _BLOCK_LENGTH.size
+        if not 0 < length <= len(raw) - at:
+            raise UnpackError(f"a block of {length} bytes at {at} of {len(raw)}")
+        yield raw[at : at + length]
+        at += length
+
+
+def _snappy_block(block: bytes, bound: int) -> bytes:
+    snappy = codec.cramjam.snappy
+    try:
+        # The block says its size itself; the decoder would take that much memory at once.
+        if snappy.decompress_raw_len(block) > bound:
+            raise TooMuchError
+        return bytes(snappy.decompress_raw(block))
+    except codec.cramjam.DecompressionError as error:
+        raise UnpackError(str(error)) from None
+
+
+def _into_buffer(packed: memoryview, bound: int, decompress_into: Callable[..., int]) -> bytes:
+    """Unpack into a buffer of the bound's size, of which only the used pages take memory."""
+    with mmap.mmap(-1, bound) as buffer:
+        try:
+            size = decompress_into(packed.tobytes(), buffer)
+        except codec.cramjam.DecompressionError as error:
+            if "whole buffer" in str(error):
+                raise TooMuchError from None
+            raise UnpackError(str(error)) from None
+        return bytes(buffer[:size])
+
+
+def _lz4(packed: memoryview, bound: int) -> bytes:
+    return _into_buffer(packed, bound, codec.cramjam.lz4.decompress_into)
+
+
+def _zstd(packed: memoryview, bound: int) -> bytes:
+    return _into_buffer(packed, bound, codec.cramjam.zstd.decompress_into)
+
+
+_UNPACKERS: Final[Mapping[int, Callable[[memoryview, int], bytes]]] = MappingProxyType(
+    {
+        Base.CODEC_GZIP: _gunzip,
+        Base.CODEC_SNAPPY: _snappy,
+        Base.CODEC_LZ4: _lz4,
+        Base.CODEC_ZSTD: _zstd,
+    }
+)

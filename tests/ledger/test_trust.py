@@ -1,0 +1,90 @@
+"""Where the workers check signatures, a record without a good one does not count.
+
+Everybody who folds the log comes to the same: the fold, the truth, the history of an order.
+"""
+
+from typing import Any
+
+import pytest
+
+from ledger.deduplication import deduplicate
+from ledger.history import Rules, as_of, deliveries, events_of, steps
+from ledger.proof import check, make
+from ledger.rejections import Reason
+from ledger.trust import MAX_HEADERS, Trust
+from ledger.truth import Truth
+from tests.ledger.audited import NAMES, SECRET, Log, body_of, partition_of
+from tests.ledger.examples import success
+
+TRUST = Trust(secrets=(SECRET,))
+SIGNED_ONLY = Rules(signed_only=True)
+PAID = success("evt_1", 1, 500, payment="pay_1", order="ord_1")
+FORGED = success("evt_1", 1, 999_999, payment="pay_1", order="ord_1")
+
+
+def forged_first() -> list[Any]:
+    """Return a log in which a forged record stands before the event whose id it has."""
+    log = Log()
+    log.append(body_of(FORGED), b"evt_1", secret=b"whsec_guessed")
+    log.append(body_of(PAID), b"evt_1")
+    return log.partitions[partition_of(b"evt_1")]
+
+
+def test_a_forged_record_is_rejected_and_does_not_take_the_events_place():
+    result = deduplicate(forged_first(), {}, NAMES, trust=TRUST)
+    assert [event.money.amount_minor for event in result.events] == [500]
+    assert result.outcomes == ["rejected.signature_refused", "folded"]
+    (rejected,) = result.rejected
+    assert (rejected.event_id, rejected.rejection.reason) == ("evt_1", Reason.SIGNATURE_REFUSED)
+    assert "signature_mismatch" in rejected.rejection.detail
+
+
+def test_where_ingress_alone_checks_the_first_record_stands():
+    assert [e.money.amount_minor for e in deduplicate(forged_first(), {}, NAMES).events] == [
+        999_999
+    ]
+
+
+@pytest.mark.parametrize("enforced", [TRUST, None])
+def test_the_truth_is_what_the_workers_fold_and_blames_what_they_fold_without_a_signature(enforced):
+    truth = Truth(NAMES, TRUST, partition_of, enforced=enforced)
+    truth.read(partition_of(b"evt_1"), forged_first())
+    (fact,) = truth.facts["pay_1"].values()
+    assert fact.money.amount_minor == (500 if enforced else 999_999)
+    assert truth.counts["signatures_bad"] == 1
+    assert [fault.kind for fault in truth.faults] == ([] if enforced else ["signature_invalid"])
+
+
+def test_the_history_and_the_proof_of_an_order_follow_the_same_rule():
+    records = forged_first()
+    assert events_of(records, SIGNED_ONLY, TRUST) == events_of(records[1:], SIGNED_ONLY, TRUST)
+    outcomes = [each.outcome for each in deliveries(records, SIGNED_ONLY, TRUST)]
+    assert outcomes == ["signature_refused", "folded"]
+    assert [each.version for each in steps(records, SIGNED_ONLY, "ord_1", TRUST)] == [0, 1]
+    order = as_of(records, SIGNED_ONLY, "ord_1", 10**15, TRUST)
+    assert order is not None
+    assert order.totals["KZT"].paid == 500
+    assert make(records[1:], SIGNED_ONLY, "ord_1", TRUST).order == order
+
+
+def test_a_proof_says_whether_unsigned_deliveries_count_and_other_rules_are_a_fault():
+    proof = make(forged_first()[1:], SIGNED_ONLY, "ord_1", TRUST)
+    assert check(proof, TRUST, SIGNED_ONLY).faults == ()
+    (fault,) = check(proof, TRUST, Rules()).faults
+    assert "only what is signed counts" in fault
+
+
+@pytest.mark.parametrize("headers", [[("plexy-signature", None)], [("received-at-ms", None)], []])
+def test_headers_without_a_value_are_a_fault_and_no_error(headers):
+    (record, _) = forged_first()
+    record.headers = [*record.headers, *headers]
+    assert TRUST.fault(record) is not None
+
+
+def test_of_very_many_headers_the_first_ones_count():
+    (_, record) = forged_first()
+    signed, many = record.headers, [("x", b"")] * MAX_HEADERS
+    record.headers = [*signed, *many]
+    assert TRUST.fault(record) is None
+    record.headers = [*many, *signed]
+    assert TRUST.fault(record) == "arrival_unknown"

@@ -1,0 +1,48 @@
+"""A batch that nobody reads is one rejection at its last offset, and no gap in the log."""
+
+import pytest
+
+from ledger.deduplication import deduplicate
+from ledger.rejections import Reason
+from ledger.truth import Truth
+from ledger.unread import UnreadBatch
+from tests.ledger.audited import NAMES, PARTITIONS, Log, body_of, partition_of
+from tests.ledger.examples import success
+
+WHY = "unpacks to more than 16777216 bytes"
+
+
+def log_with(value: bytes) -> Log:
+    """Return a log with events at the offsets 0 and 4 of a partition, and the value at offset 3."""
+    log, partition = Log(), partition_of(b"evt_1")
+    other = f"evt_{1 + PARTITIONS}"
+    assert partition_of(other.encode()) == partition
+    log.append(body_of(success("evt_1")), b"evt_1")
+    log.append(value, b"", partition=partition, signature="")
+    log.append(body_of(success(other, payment="pay_5")), other.encode())
+    _, unread, last = log.partitions[partition]
+    unread.offset, unread.key, last.offset = 3, None, 4
+    return log
+
+
+def test_it_is_rejected_with_its_own_reason_and_the_events_around_it_count():
+    unread = UnreadBatch.of(Reason.BATCH_TOO_LARGE, 1, 3, WHY)
+    records = log_with(unread).partitions[partition_of(b"evt_1")]
+    result = deduplicate(records, {}, NAMES)
+    assert result.outcomes == ["folded", "rejected.batch_too_large", "folded"]
+    (rejected,) = result.rejected
+    assert rejected.rejection.detail == f"the batch of offsets 1 to 3 {WHY}"
+    assert rejected.record.offset == 3
+
+
+@pytest.mark.parametrize("is_written", [True, False])
+def test_only_what_a_reader_made_of_a_batch_covers_the_offsets_before_it(is_written):
+    unread = UnreadBatch.of(Reason.BATCH_TOO_LARGE, 1, 3, WHY)
+    # A stranger can write the same bytes, but not the value that a reader makes.
+    value = bytes(unread) if is_written else unread
+    truth = Truth(NAMES, None, partition_of)
+    for partition, records in log_with(value).partitions.items():
+        truth.read(partition, records)
+    kinds = [fault.kind for fault in truth.faults]
+    assert ("log_incomplete" in kinds) == is_written
+    assert sum(map(len, truth.facts.values())) == 2
