@@ -39,8 +39,8 @@ _COLLECTED_EVERY: Final = (100_000, 20, 20)
 # Python's 5 ms would be most of an event's way through the three hops.
 _SWITCH_EVERY_S: Final = 0.0005
 
-# Errors that name their cause themselves.
-_OF_THE_DISK: Final = (OSError, rocksdb.errors.RocksIOError)
+# Errors that name their own cause.
+_EXPLAINED: Final = (DamagedTableError, OSError, rocksdb.errors.RocksIOError)
 
 log = structlog.get_logger(__name__)
 
@@ -74,27 +74,27 @@ class Worker(faust.Worker):
         commits nothing more, and a table whose disk is full can't even be closed.
         """
         found = list(causes(reason))
-        for cause in found:
-            log.critical("the worker ends", reason=explain(cause, self.app.settings.data_dir))
         try:
-            self._discard_damages(found)
+            found += self._discard_damages(found)
         except Exception:
             log.exception("damage not repaired")
+        for cause in found:
+            log.critical("the worker ends", reason=explain(cause, self.app.settings.data_dir))
         os._exit(1)
 
-    def _discard_damages(self, found: Iterable[BaseException]) -> None:
+    def _discard_damages(self, found: Iterable[BaseException]) -> list[DamagedTableError]:
         """Delete damaged partitions, so that the next start restores them from their changelogs.
 
-        Where nothing explains the error, a damaged row may. The reading takes a second for a
-        million rows; after ``_STANDS_STILL_FOR_S`` the process ends all the same.
+        Return the damages that were searched for: where nothing explains the error, a damaged row
+        may. The search takes a second for a million rows; after ``_STANDS_STILL_FOR_S`` the process
+        ends all the same.
         """
-        damages = [cause for cause in found if isinstance(cause, DamagedTableError)]
-        if not damages and not any(isinstance(cause, _OF_THE_DISK) for cause in found):
-            damages = list(self.app.scrubber.search())
-            for damaged in damages:
-                log.critical("the worker ends", reason=explain(damaged, self.app.settings.data_dir))
-        for damaged in damages:
+        named = [cause for cause in found if isinstance(cause, DamagedTableError)]
+        is_explained = any(isinstance(cause, _EXPLAINED) for cause in found)
+        searched = [] if is_explained else list(self.app.scrubber.search())
+        for damaged in named + searched:
             self.app.scrubber.discard(damaged)
+        return searched
 
     def _schedule_shutdown(self, number: signal.Signals) -> None:
         self._end_in_time()
