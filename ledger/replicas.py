@@ -146,7 +146,8 @@ def _differs(place: Place, replica: Replica, expected: str) -> Difference:
         kind=Kind.REPLICA_DIFFERS,
         subject=str(place),
         detail=f"below offset {replica.end} it holds {replica.rows} rows with digest "
-        f"{replica.digest}, and {replica.changelog} {expected}. Stop this worker, delete the "
-        f"folder {replica.table}-{replica.partition}.db below tables/ in its LEDGER_DATA_DIR, and "
-        "start the worker: it restores the partition from the changelog",
+        f"{replica.digest}, and {replica.changelog} {expected}. Unless the changelog itself "
+        "differs from the log, stop this worker, delete the folder "
+        f"{replica.table}-{replica.partition}.db below tables/ in its LEDGER_DATA_DIR, and start "
+        "the worker: it restores the partition from the changelog",
     )

@@ -81,7 +81,7 @@ def test_a_replica_with_other_rows_differs_and_the_remedy_is_named(replicas, row
 def test_a_replica_that_ends_beyond_its_changelog_differs(replicas):
     read(replicas)
     found = replicas.compare(tables(one=replica(9, dict(RECORDS[:3]))))
-    assert f"{CHANGELOG} ends at 4. Stop" in found.differing[PLACE].detail
+    assert f"{CHANGELOG} ends at 4. Unless" in found.differing[PLACE].detail
 
 
 def test_a_replica_whose_disk_was_not_read_yet_or_long_ago_is_left_open(replicas):
