@@ -9,7 +9,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from ledger.orders import Order, anomalies_of, last_event_of
+from ledger.large_orders import OrderState, is_order_key
+from ledger.orders import OrderDocument
 from ledger.wire import ORDERS
 
 ANY_ANOMALY: Final = "any"
@@ -38,9 +39,10 @@ class AnomalousOrders:
     def __init__(self) -> None:
         self._keys: dict[str, _SortedKeys] = {}
 
-    def take(self, value: bytes) -> None:
-        """Take in an order as it is stored."""
-        self._add(_anomalous(ORDERS.decode(value)))
+    def take(self, key: bytes, value: bytes) -> None:
+        """Take in a row of the table ``orders``."""
+        if is_order_key(key):
+            self._add(_anomalous(ORDERS.decode(value)))
 
     def change(self, change: Changed) -> None:
         """Take in what a chunk changed; ``ValueError`` for a key that is not there."""
@@ -108,7 +110,14 @@ class _SortedKeys:
         return self._sorted
 
 
-def changes_of(now: Mapping[str, Order], before: Mapping[str, Order]) -> Changed:
+def new_anomalies(document: OrderDocument, before: OrderState | None) -> set[str]:
+    """Return the anomalies that an order's document has now, and the order did not have before."""
+    if not document.anomalies:
+        return set()
+    return set(document.anomalies) - (before.anomalies if before else set())
+
+
+def changes_of(now: Mapping[str, OrderState], before: Mapping[str, OrderState]) -> Changed:
     """Return what changes in the lists when orders change; ``before`` are those that were there."""
     changes = Changed([], [])
     for order_id, order in now.items():
@@ -129,10 +138,10 @@ def read_key(key: bytes) -> tuple[int, str]:
     return int.from_bytes(key[:_TIME_BYTES]), key[_TIME_BYTES:].decode()
 
 
-def _anomalous(order: Order | None) -> tuple[Anomalous, ...]:
+def _anomalous(order: OrderState | None) -> tuple[Anomalous, ...]:
     """Return the order's entry, if it has an anomaly."""
-    names = anomalies_of(order)
+    names = order.anomalies if order else set()
     if order is None or not names:
         return ()
-    key = key_of(last_event_of(order), order.order_id)
+    key = key_of(order.last_event, order.order_id)
     return (Anomalous(key, frozenset({ANY_ANOMALY, *names})),)

@@ -9,16 +9,20 @@ ahead of what was read elsewhere is no difference, and one that is behind is.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Final, TypeVar
 
 import msgspec
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from ledger.deduplication import PROGRESS_KEY, START, Progress, Seen
 from ledger.differences import Difference, Kind, references
 from ledger.events import Event
+from ledger.gathered_orders import faults, whole_order
+from ledger.large_orders import LargeOrder, OrderState, order_of
 from ledger.orders import Order, OrderDocument, describe
-from ledger.payments import Payment, Snapshot
+from ledger.payments import TOO_LARGE, Payment, Snapshot
 from ledger.payments import describe as describe_payment
 from ledger.truth import Truth
 from ledger.wire import ORDER_DOCUMENTS, ORDERS, PAYMENTS, PROGRESS, SEEN
@@ -30,6 +34,8 @@ Check = Callable[[Truth, int, bytes, bytes | None], Iterable[Difference]]
 
 # As much of a value as helps to find it.
 _SHOWN_CHARS: Final = 80
+# A difference of an order names the events of these payments, and not of all that a large one has.
+_MOST_NAMED_PAYMENTS: Final = 100
 
 
 def check_seen(
@@ -115,19 +121,23 @@ def check_payment(
 def check_order(
     truth: Truth, _partition: int, key: bytes, value: bytes | None
 ) -> Iterator[Difference]:
-    """Judge a value of the table ``orders``."""
+    """Judge an order of the table ``orders``, a large one with all its rows: see ``gather``."""
     order_id = _text(key)
     if value is None:
         yield from _absent(truth, order_id, Kind.ORDER_MISSING, "the table does not have it")
         return
-    order = _decode(ORDERS.decode, value)
-    if order is None or order.order_id != order_id:
-        detail = "it can't be read" if order is None else f"it says that it is {order.order_id}"
+    found = _decode(_read_order, value)
+    if found is None or found[1].order_id != order_id:
+        detail = "it can't be read" if found is None else f"it says that it is {found[1].order_id}"
         yield _about_order(truth, Kind.ORDER_DIFFERS, order_id, detail)
         return
+    state, order = found
     explained = any(truth.naming(order_id))
     kind = Kind.ORDER_DIFFERS if explained else Kind.ORDER_UNEXPLAINED
     yield from _judge(truth, order, kind)
+    if isinstance(state, LargeOrder):
+        for detail in faults(state, order):
+            yield _about_order(truth, kind, order_id, detail)
 
 
 def check_document(
@@ -144,6 +154,9 @@ def check_document(
         return
     explained = any(truth.naming(order_id))
     kind = Kind.DOCUMENT_DIFFERS if explained else Kind.DOCUMENT_UNEXPLAINED
+    if document.summary is not UNSET:
+        yield from _judge_summary(truth, order_id, document, kind)
+        return
     order = _order_of(document, order_id)
     faults = list(_judge(truth, order, kind))
     follows = describe(order)
@@ -151,6 +164,20 @@ def check_document(
         detail = "nothing is in it" if follows is None else unlike(follows, document)
         faults = [_about_order(truth, kind, order_id, detail)]
     yield from faults
+
+
+def _judge_summary(
+    truth: Truth, order_id: str, document: OrderDocument, kind: Kind
+) -> Iterator[Difference]:
+    """Judge a document that does not name all its facts, once all of them are settled."""
+    named = list(truth.naming(order_id))
+    if not all(map(truth.is_at_rest, named)):
+        return
+    payments = (describe_payment(truth.payment(each)) for each in truth.residents(order_id))
+    follows = describe(order_of(order_id, payments))
+    if document != follows:
+        detail = "nothing is in it" if follows is None else unlike(follows, document)
+        yield _about_order(truth, kind, order_id, detail)
 
 
 def unlike(expected: Any, got: Any) -> str:
@@ -178,7 +205,10 @@ def _payment_fault(
     held = _decode(PAYMENTS.decode, value)
     if held is None:
         return Kind.PAYMENT_DIFFERS, "it can't be read"
-    detail = _fact_fault(held, payment_id, known) or _lack(truth, known, held.facts)
+    detail = _fact_fault(held, payment_id, known) or _lack(truth, payment_id, held)
+    whole = truth.payment(payment_id)
+    if not detail and truth.is_at_rest(payment_id) and held.first_aside != whole.first_aside:
+        detail = f"the first fact without room: {held.first_aside}, not {whole.first_aside}"
     return (Kind.PAYMENT_DIFFERS if detail else None), detail
 
 
@@ -195,13 +225,25 @@ def _fact_fault(held: Payment, payment_id: str, known: Mapping[str, Event]) -> s
     return "" if held.facts else "it holds no fact"
 
 
-def _lack(truth: Truth, known: Mapping[str, Event], held: Mapping[str, Any]) -> str:
+def _lack(truth: Truth, payment_id: str, held: Payment) -> str:
+    """Say which facts a payment should hold and does not; empty if there is none.
+
+    Which facts a payment has no room for is only known once all its facts are settled.
+    """
+    whole = truth.payment(payment_id)
+    if whole.first_aside is not None and not truth.is_at_rest(payment_id):
+        return ""
+    if (held.first_aside is None) != (whole.first_aside is None):
+        return "it has room for all facts" if whole.first_aside is None else "it lacks no fact"
     lacking = [
         event_id
-        for event_id, fact in known.items()
-        if event_id not in held and truth.is_settled(fact)
+        for event_id, fact in whole.facts.items()
+        if event_id not in held.facts and truth.is_settled(fact)
     ]
-    return f"it lacks event {', '.join(sorted(lacking))}" if lacking else ""
+    if lacking:
+        return f"it lacks event {', '.join(sorted(lacking))}"
+    more = sorted(held.facts.keys() - whole.facts.keys())
+    return f"it has no room for event {', '.join(more)}" if more else ""
 
 
 def _judge(truth: Truth, order: Order, kind: Kind) -> Iterator[Difference]:
@@ -232,7 +274,8 @@ def _snapshot_fault(truth: Truth, order_id: str, payment_id: str, held: Snapshot
         if fact is None:
             return f"the log has no event {event.event_id} about it"
         facts[event.event_id] = fact
-    return _lack(truth, known, facts) or _content_fault(held, Payment(payment_id, facts))
+    follows = Payment(payment_id, facts, held.first_aside)
+    return _lack(truth, payment_id, follows) or _content_fault(held, follows)
 
 
 def _content_fault(held: Snapshot, follows: Payment) -> str:
@@ -254,7 +297,7 @@ def _withdrawal_fault(truth: Truth, held: Snapshot) -> str:
     payment_id, count = held.payment_id, len(truth.facts[held.payment_id])
     if truth.is_at_rest(payment_id) and truth.payment(payment_id).order_id == held.order_id:
         return "it has left the order, and belongs to it"
-    if payment_id not in truth.naming(held.order_id):
+    if not truth.has_named(held.order_id, payment_id):
         return "it has left the order, and never was in it"
     # One fact puts it here, another one takes it away.
     if not 2 <= held.version <= count:  # noqa: PLR2004
@@ -268,17 +311,19 @@ def _absent(truth: Truth, order_id: str, kind: Kind, detail: str) -> Iterator[Di
 
 
 def _order_of(document: OrderDocument, order_id: str) -> Order:
-    snapshots = (
-        Snapshot(order_id, payment.payment_id, len(payment.events), payment)
-        for payment in document.payments
-    )
-    return Order(order_id, {snapshot.payment_id: snapshot for snapshot in snapshots})
+    order = order_of(order_id, document.payments)
+    for held in order.payments.values():
+        if held.payment and TOO_LARGE in held.payment.anomalies:
+            # Which fact was the first without room, a document does not say.
+            order.payments[held.payment_id] = replace(held, first_aside=(0, ""))
+    return order
 
 
 def _about_order(
     truth: Truth, kind: Kind, order_id: str, detail: str, payment_id: str | None = None
 ) -> Difference:
     payments = truth.naming(order_id) if payment_id is None else [payment_id]
+    payments = islice(payments, _MOST_NAMED_PAYMENTS)
     facts = [fact for each in payments for fact in truth.facts.get(each, {}).values()]
     return Difference(
         kind=kind,
@@ -301,6 +346,11 @@ def _about_event(truth: Truth, kind: Kind, partition: int, key: bytes, detail: s
         payment_id=fact.payment_id if fact else None,
         order_id=truth.payment(fact.payment_id).order_id if fact else None,
     )
+
+
+def _read_order(value: bytes) -> tuple[OrderState, Order]:
+    state = ORDERS.decode(value)
+    return state, whole_order(state)
 
 
 def _decode(decode: Callable[[bytes], T], value: bytes | None) -> T | None:

@@ -10,7 +10,8 @@ one version may be ahead of the other.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -18,22 +19,29 @@ import msgspec
 from ledger.differences import Difference, Kind, references
 from ledger.events import Event
 from ledger.fields import Fields, fields, unlike
+from ledger.gathered_orders import gather, whole_order
 from ledger.journal import Entry
-from ledger.orders import describe
+from ledger.orders import describe_whole
 from ledger.truth import Truth
 from ledger.wire import ENTRIES, ORDER_DOCUMENTS, ORDERS, PAYMENTS
 
+# A difference of a large order names the first of its events.
+_MOST_NAMED: Final = 1_000
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 Record = tuple[bytes, bytes | None]
 
 
 class View(NamedTuple):
-    """How values are compared: what they say, and which facts are behind a key."""
+    """How values are compared: what they say, and which facts are behind a key.
+
+    ``gather`` makes one value of each key of the rows of a partition.
+    """
 
     name: str
     says: Callable[[bytes], Any]
     facts: Callable[[Truth, str], Iterable[Event]]
+    gather: Callable[[Mapping[bytes, bytes]], Mapping[bytes, bytes]] = lambda rows: rows
 
 
 class Held(NamedTuple):
@@ -76,7 +84,7 @@ def differences(truth: Truth, held: Held, versions: Versions) -> Iterator[Differ
         kind=Kind.VERSIONS_DIFFER,
         subject=f"{held.view.name} {key}",
         detail=_detail(held, versions),
-        events=references(held.view.facts(truth, key)),
+        events=references(islice(held.view.facts(truth, key), _MOST_NAMED)),
     )
 
 
@@ -174,7 +182,7 @@ def _text(key: bytes) -> str:
 
 def _order_says(value: bytes) -> Any:
     """Say what an order is: nothing, if all its payments have left it."""
-    document = describe(ORDERS.decode(value))
+    document = describe_whole(whole_order(ORDERS.decode(value)))
     return {} if document is None else document
 
 
@@ -188,5 +196,5 @@ def _order_facts(truth: Truth, order_id: str) -> Iterable[Event]:
 
 
 PAYMENT_VIEW: Final = View("payment", PAYMENTS.decode, _payment_facts)
-ORDER_VIEW: Final = View("order", _order_says, _order_facts)
+ORDER_VIEW: Final = View("order", _order_says, _order_facts, gather)
 DOCUMENT_VIEW: Final = View("document of order", ORDER_DOCUMENTS.decode, _order_facts)

@@ -39,6 +39,8 @@ def unlike(one: Fields, other: Fields, say: Callable[[str, str], str]) -> str:
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if value is msgspec.UNSET:
+        return
     inner = _inner(value)
     if inner is None:
         yield path, value

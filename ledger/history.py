@@ -187,7 +187,7 @@ class _Fold:
         payment = self._payments.get(event.payment_id)
         if payment is None:
             payment = self._payments[event.payment_id] = PaymentFold(event.payment_id, None)
-        if event.event_id in payment.payment.facts:
+        if event.event_id in payment.facts:
             return []
         entries = payment.add(event)
         self._orders.update(fold_orders(payment.snapshots(), self._orders))

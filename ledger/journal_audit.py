@@ -111,21 +111,33 @@ class JournalAudit:
             _add(self._sums, entry.postings)
 
     def _posted_faults(self, payment_id: str) -> Iterator[Difference]:
-        payment = self._truth.payment(payment_id)
-        for subject, holds in standing_facts(payment).items():
-            alike = [f for f in payment.facts.values() if subject_of(payment_id, f) == subject]
+        standing = standing_facts(self._truth.payment(payment_id))
+        for subject, alike in self._subjects(payment_id).items():
+            # Of a subject whose facts are all set aside, nothing may stand.
+            due = [standing[subject]] if subject in standing else []
             stand = [fact for fact in alike if self._balance(fact) == 1]
             wrong = [fact for fact in alike if self._balance(fact) < 0]
-            name = subject.entry_id(holds.event_id)
+            if stand == due and not wrong:
+                continue
+            name = subject.entry_id((due or alike)[0].event_id)
             if not stand and not wrong:
                 detail = "the log has the event, and no entry of it stands in the journal"
                 yield _about(Kind.ENTRY_MISSING, name, detail, alike, payment_id)
-            elif wrong or stand != [holds]:
+            else:
                 detail = (
                     f"stand posted: {_names(stand)}; reversed without an entry: {_names(wrong)}; "
-                    f"expected the entry of {holds.event_id} alone"
+                    f"expected to stand: {_names(due)}"
                 )
                 yield _about(Kind.ENTRY_DIFFERS, name, detail, alike, payment_id)
+
+    def _subjects(self, payment_id: str) -> dict[Subject, list[Event]]:
+        """Return the facts about each success and refund of a payment, those set aside too."""
+        found: dict[Subject, list[Event]] = {}
+        for fact in self._truth.facts[payment_id].values():
+            subject = subject_of(payment_id, fact)
+            if subject is not None:
+                found.setdefault(subject, []).append(fact)
+        return found
 
     def _balance(self, fact: Event) -> int:
         name = _name(fact)

@@ -1,17 +1,30 @@
 """Orders: an order is its payments' snapshots, and what follows from them.
 
 In: snapshots of payments, in any order, any number of times. Out: the order's state and document.
+A document that would list more than ``MOST_PAYMENT_BYTES`` of payments is a summary instead.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
+from typing import Annotated, Final, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from ledger.payments import ANOMALIES, PaymentDocument, Snapshot
 from ledger.published import BY_CURRENCY, NOT_EMPTY, Count, Id, SumMinor, UnixSeconds, meaning
 
+MOST_PAYMENT_BYTES: Final = 256 * 1024
+"""The most bytes that an order's payments have, each as JSON, in a document that lists them all."""
+
+# Of one event a document has three ids at most, and of a payment one more: each has at most 512
+# bytes, which JSON may write with six times as many. So the payments of 16 events always fit.
+_ALWAYS_FIT_EVENTS: Final = 16
+
 OrderStatus = Literal["over_refunded", "refunded", "partially_refunded", "paid", "failed"]
+
+_ENCODER: Final = msgspec.json.Encoder()
+_payment_id: Final = attrgetter("payment_id")
 
 
 class Totals(msgspec.Struct, frozen=True, gc=False):
@@ -20,6 +33,14 @@ class Totals(msgspec.Struct, frozen=True, gc=False):
     paid: Annotated[SumMinor, meaning("amounts of the payments that succeeded, in minor units")]
     refunded: Annotated[SumMinor, meaning("amounts of the refunds, in minor units")]
     net: Annotated[int, meaning("paid - refunded, in minor units; negative if over-refunded")]
+
+
+class OrderSummary(msgspec.Struct, frozen=True, gc=False):
+    """What a document says of all payments of an order that has too many to list them."""
+
+    payments: Annotated[Count, meaning("how many payments the order has")]
+    statuses: Annotated[dict[str, Count], meaning("how many payments have each status, sorted")]
+    anomalies: Annotated[dict[str, Count], meaning("how many payments have each anomaly, sorted")]
 
 
 class OrderDocument(msgspec.Struct, frozen=True, gc=False):
@@ -50,13 +71,26 @@ class OrderDocument(msgspec.Struct, frozen=True, gc=False):
         meaning("sums by ISO 4217 code, sorted; none where nothing was paid", **BY_CURRENCY),
     ]
     payments: Annotated[
-        tuple[PaymentDocument, ...], meaning("the order's payments, by payment_id", **NOT_EMPTY)
+        tuple[PaymentDocument, ...],
+        meaning(
+            "the order's payments, by payment_id; with a `summary`, only the payment of the "
+            "earliest event and the payment of the latest",
+            **NOT_EMPTY,
+        ),
     ]
     anomalies: Annotated[
-        tuple[str, ...], meaning("the names of all its payments' anomalies, sorted", **ANOMALIES)
+        tuple[str, ...],
+        meaning("the names of its own and all its payments' anomalies, sorted", **ANOMALIES),
     ]
     first_event: Annotated[UnixSeconds, meaning("when its earliest event was created")]
     last_event: Annotated[UnixSeconds, meaning("when its latest event was created")]
+    summary: Annotated[
+        OrderSummary | UnsetType,
+        meaning(
+            "present where the order has too many payments to list: all other fields but "
+            "`payments` are those of the whole order"
+        ),
+    ] = UNSET
 
 
 class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -74,6 +108,83 @@ class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """How many distinct facts it rests on: its document's version, 0 without a document."""
         return sum(len(held.payment.events) for held in self.payments.values() if held.payment)
 
+    @property
+    def last_event(self) -> int:
+        """When the latest event of its payments was created, in Unix seconds; 0 without one."""
+        return max(_times(present_in(self)), default=0)
+
+    @property
+    def anomalies(self) -> set[str]:
+        """The names of what does not fit together in the order and its payments."""
+        return _anomalies(self, present_in(self))
+
+
+def own_anomalies(payments: int, *, is_payment: bool) -> set[str]:
+    """Return the anomalies of an order itself; ``is_payment``: one of its payments has its id.
+
+    A payment without a reference is an order under its own id. Where that is also the reference of
+    other payments, they meet in one order, whether or not the shop meant that.
+    """
+    return {"order_id_is_payment_id"} if is_payment and payments > 1 else set()
+
+
+class Tally(msgspec.Struct):
+    """What an order's payments add up to; ``add`` and ``take`` keep it, payment by payment.
+
+    ``payment_bytes`` is how long the payments are as JSON, ``own`` whether the payment with the
+    order's own id is among them (0 or 1). ``sums`` holds, by currency, what was paid and refunded,
+    and how many payments and refunds are in that currency.
+    """
+
+    payments: int = 0
+    events: int = 0
+    payment_bytes: int = 0
+    own: int = 0
+    statuses: dict[str, int] = {}
+    anomalies: dict[str, int] = {}
+    sums: dict[str, tuple[int, int, int]] = {}
+
+    def add(self, order_id: str, payment: PaymentDocument, sign: int = 1) -> None:
+        """Count a payment."""
+        self.payments += sign
+        self.events += sign * len(payment.events)
+        self.payment_bytes += sign * len(_ENCODER.encode(payment))
+        self.own += sign * (payment.payment_id == order_id)
+        _count(self.statuses, payment.status, sign)
+        for name in payment.anomalies:
+            _count(self.anomalies, name, sign)
+        if payment.amount is not None and payment.currency is not None:
+            self._sum(payment.currency, sign * payment.amount, 0, sign)
+        for refund in payment.refunds:
+            self._sum(refund.currency, 0, sign * refund.amount, sign)
+
+    def take(self, order_id: str, payment: PaymentDocument) -> None:
+        """Count a payment no longer."""
+        self.add(order_id, payment, -1)
+
+    def totals(self) -> dict[str, Totals]:
+        """Return the sums of each currency."""
+        return {
+            currency: Totals(paid, refunded, paid - refunded)
+            for currency, (paid, refunded, _) in sorted(self.sums.items())
+        }
+
+    def anomaly_names(self) -> set[str]:
+        """Return the names of the order's own and its payments' anomalies."""
+        return {*self.anomalies, *own_anomalies(self.payments, is_payment=bool(self.own))}
+
+    def _sum(self, currency: str, paid: int, refunded: int, sign: int) -> None:
+        was = self.sums.get(currency, (0, 0, 0))
+        now = (was[0] + paid, was[1] + refunded, was[2] + sign)
+        if now[2]:
+            self.sums[currency] = now
+        else:
+            del self.sums[currency]
+
+
+Moment = tuple[int, str]
+"""The time of an event, and the id of its payment."""
+
 
 def fold_orders(snapshots: Iterable[Snapshot], known: Mapping[str, Order]) -> dict[str, Order]:
     """Return the orders that changed; ``known`` are their states before."""
@@ -89,46 +200,101 @@ def fold_orders(snapshots: Iterable[Snapshot], known: Mapping[str, Order]) -> di
     return changed
 
 
-def new_anomalies(document: OrderDocument, before: Order | None) -> set[str]:
-    """Return the anomalies that an order's document has now, and had not before."""
-    if not document.anomalies:
-        return set()
-    return set(document.anomalies) - anomalies_of(before)
-
-
-def anomalies_of(order: Order | None) -> set[str]:
-    """Return the names of what does not fit together in an order's payments."""
-    payments = order.payments.values() if order else ()
-    return {name for each in payments if each.payment for name in each.payment.anomalies}
-
-
-def last_event_of(order: Order) -> int:
-    """Return when the latest event of an order's payments was created, in Unix seconds."""
-    return max(_times(order), default=0)
-
-
 def describe(order: Order) -> OrderDocument | None:
     """Return what follows from the order's payments; ``None`` if all of them have moved away."""
-    payments = [held.payment for _, held in sorted(order.payments.items()) if held.payment]
+    # Nearly every order has few events, and its payments need not be measured.
+    whole = describe_whole(order)
+    if whole is None or whole.version <= _ALWAYS_FIT_EVENTS:
+        return whole
+    tally = tally_of(order.order_id, whole.payments)
+    if tally.payment_bytes <= MOST_PAYMENT_BYTES:
+        return whole
+    moments = [(time, each.payment_id) for each in whole.payments for time in _times([each])]
+    by_id = {each.payment_id: each for each in whole.payments}
+    return summarise(order.order_id, tally, by_id.get, min(moments), max(moments))
+
+
+def describe_whole(order: Order) -> OrderDocument | None:
+    """Return the order with all its payments, however many there are."""
+    payments = present_in(order)
     if not payments:
         return None
+    if len(payments) > 1:
+        payments.sort(key=_payment_id)
     totals = _totals(payments)
-    times = _times(order)
+    times = _times(payments)
     return OrderDocument(
         order_id=order.order_id,
-        status=_status(payments, totals.values()),
+        status=_status(totals.values(), paid="succeeded" in [each.status for each in payments]),
         version=len(times),
         totals=totals,
         payments=tuple(payments),
-        anomalies=tuple(sorted(anomalies_of(order))),
+        anomalies=tuple(sorted(_anomalies(order, payments))),
         first_event=min(times),
         last_event=max(times),
     )
 
 
-def _times(order: Order) -> list[int]:
-    payments = [held.payment for held in order.payments.values() if held.payment]
+def summarise(
+    order_id: str,
+    tally: Tally,
+    payment: Callable[[str], PaymentDocument | None],
+    first: Moment,
+    last: Moment,
+) -> OrderDocument:
+    """Return the document of an order that has too many payments to list.
+
+    ``payment`` returns a payment by its id; ``first`` and ``last`` are the order's earliest event
+    and its latest one.
+    """
+    totals = tally.totals()
+    shown = [payment(each) for each in sorted({first[1], last[1]})]
+    return OrderDocument(
+        order_id=order_id,
+        status=_status(totals.values(), paid="succeeded" in tally.statuses),
+        version=tally.events,
+        totals=totals,
+        payments=tuple(each for each in shown if each is not None),
+        anomalies=tuple(sorted(tally.anomaly_names())),
+        first_event=first[0],
+        last_event=last[0],
+        summary=OrderSummary(
+            tally.payments,
+            dict(sorted(tally.statuses.items())),
+            dict(sorted(tally.anomalies.items())),
+        ),
+    )
+
+
+def tally_of(order_id: str, payments: Iterable[PaymentDocument]) -> Tally:
+    """Count payments."""
+    tally = Tally()
+    for payment in payments:
+        tally.add(order_id, payment)
+    return tally
+
+
+def present_in(order: Order) -> list[PaymentDocument]:
+    """Return the payments that have not moved away."""
+    return [held.payment for held in order.payments.values() if held.payment]
+
+
+def _anomalies(order: Order, present: Sequence[PaymentDocument]) -> set[str]:
+    names = {name for each in present for name in each.anomalies}
+    if len(present) > 1 and order.order_id in order.payments:
+        is_payment = order.payments[order.order_id].payment is not None
+        names |= own_anomalies(len(present), is_payment=is_payment)
+    return names
+
+
+def _times(payments: Iterable[PaymentDocument]) -> list[int]:
     return [event.created for payment in payments for event in payment.events]
+
+
+def _count(counts: dict[str, int], name: str, sign: int) -> None:
+    counts[name] = counts.get(name, 0) + sign
+    if not counts[name]:
+        del counts[name]
 
 
 def _totals(payments: Iterable[PaymentDocument]) -> dict[str, Totals]:
@@ -144,14 +310,13 @@ def _totals(payments: Iterable[PaymentDocument]) -> dict[str, Totals]:
     }
 
 
-def _status(payments: Iterable[PaymentDocument], totals: Iterable[Totals]) -> OrderStatus:
+def _status(totals: Iterable[Totals], *, paid: bool) -> OrderStatus:
     is_refunded = has_net = False
     for total in totals:
         if total.net < 0:
             return "over_refunded"
         is_refunded = is_refunded or total.refunded > 0
         has_net = has_net or total.net > 0
-    succeeded = "succeeded" in [payment.status for payment in payments]
     if is_refunded:
-        return "partially_refunded" if has_net or not succeeded else "refunded"
-    return "paid" if succeeded else "failed"
+        return "partially_refunded" if has_net or not paid else "refunded"
+    return "paid" if paid else "failed"

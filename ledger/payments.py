@@ -1,9 +1,10 @@
 """Payments: the facts seen under one payment id, and what follows from them.
 
-In: events, in any order, any number of times. Out: the payment's state, the snapshots that its
-order (or orders, when it moves) must hear of, and the journal entries it posts.
+In: events, in any order, any number of times. Out: the payment's state, the snapshots for its order
+(or orders, when it moves), the journal entries that it posts, and the events that are set aside.
 A payment *is* its set of facts; status, amounts, refunds, order and anomalies are a pure function
-of that set, so that neither the order of arrival nor a repetition changes them.
+of that set, so that neither the order of arrival nor a repetition changes them. A payment keeps a
+bounded number of bytes of facts; ``ledger.kept_facts`` says which.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +14,9 @@ from typing import Annotated, Any, Final, Literal, get_args
 import msgspec
 
 from ledger.events import FOLDED_TYPES, PAYMENT_FAILED, PAYMENT_SUCCEEDED, REFUND_SUCCEEDED, Event
-from ledger.journal import Entry, Subject, post
+from ledger.journal import Entry, Subject, post, reversal_of
+from ledger.kept_facts import ALWAYS_FIT, FactKey, KeptFacts, kept_of
+from ledger.kept_facts import key_of as _by_time
 from ledger.published import (
     NOT_EMPTY,
     AmountMinor,
@@ -31,15 +34,18 @@ Anomaly = Literal[
     "conflicting_order",
     "conflicting_refund",
     "currency_mismatch",
+    "order_id_is_payment_id",
+    "payment_too_large",
     "refund_exceeds_payment",
     "refund_without_payment",
 ]
-"""What does not fit together in a payment's facts, and is shown in its documents."""
+"""What does not fit together in the facts of a payment or an order; their documents show it."""
+
+TOO_LARGE: Final[Anomaly] = "payment_too_large"
 
 # No closed list: a program downstream must expect further names.
 ANOMALIES: Final[dict[str, Any]] = {"uniqueItems": True, "examples": [list(get_args(Anomaly))]}
 
-_by_time: Final = attrgetter("created", "event_id")
 _by_time_of_refund: Final = attrgetter("created", "refund_id")
 
 
@@ -96,17 +102,19 @@ class PlacedPayment(PaymentDocument, frozen=True, gc=False):
 
 
 class Payment(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A payment's state: its facts, by event id.
+    """A payment's state: the facts that it keeps, by event id.
 
-    What stands posted in the journal follows from them: see ``standing_facts``.
+    What stands posted in the journal follows from them: see ``standing_facts``. ``first_aside`` is
+    the key of the first fact that had no room, ``None`` where every fact is kept.
     """
 
     payment_id: str
-    facts: dict[str, Event] = {}
+    facts: Mapping[str, Event] = {}
+    first_aside: FactKey | None = None
 
     @property
     def version(self) -> int:
-        """How many distinct facts the state rests on; a later state has a higher one."""
+        """How many distinct facts the state rests on; see ``Snapshot`` for which state is later."""
         return len(self.facts)
 
     @property
@@ -121,30 +129,41 @@ class Payment(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Snapshot(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What an order hears of one of its payments; ``payment`` is ``None`` when it has moved away.
 
-    Of two snapshots of the same payment, the one with the higher ``version`` holds.
+    Of two snapshots of the same payment, the later one holds. A payment's ``version`` only grows,
+    until a fact has no room. From then on ``first_aside`` only goes down, and ``version`` grows as
+    long as ``first_aside`` stays: so any change of a payment makes its snapshot later.
     """
 
     order_id: str
     payment_id: str
     version: int
     payment: PaymentDocument | None
+    first_aside: FactKey | None = None
 
     def is_newer_than(self, held: "Snapshot | None") -> bool:
-        """Return whether it says more of its payment than what is held of that."""
-        return held is None or self.version > held.version
+        """Return whether this snapshot rests on more than the one that is held."""
+        if held is None:
+            return True
+        if self.first_aside == held.first_aside:
+            return self.version > held.version
+        if held.first_aside is None:
+            return True
+        return self.first_aside is not None and self.first_aside < held.first_aside
 
 
 class FoldedPayments(msgspec.Struct):
     """What a run of events did: the payments that changed, and what must be published for it.
 
     ``reused`` are events that say other things than the fact with their id does, which stands:
-    deduplication lets them pass once it has forgotten the id.
+    deduplication lets them pass once it has forgotten the id. ``aside`` are the facts that had no
+    room in their payments.
     """
 
     payments: dict[str, Payment]
     snapshots: list[Snapshot]
     entries: list[Entry]
     reused: list[Event]
+    aside: list[Event]
 
 
 def fold_payments(events: Iterable[Event], known: Mapping[str, Payment]) -> FoldedPayments:
@@ -161,18 +180,24 @@ def fold_payments(events: Iterable[Event], known: Mapping[str, Payment]) -> Fold
         folding = at_work.get(payment_id)
         if folding is None:
             folding = at_work[payment_id] = PaymentFold(payment_id, known.get(payment_id))
-        fact = folding.payment.facts.get(event.event_id)
+        fact = folding.facts.get(event.event_id)
         if fact is None:
             entries.extend(folding.add(event))
         elif not _says_the_same(fact, event):
             reused.append(event)
     changed = [folding for folding in at_work.values() if folding.changed]
     return FoldedPayments(
-        payments={folding.payment.payment_id: folding.payment for folding in changed},
+        payments={folding.payment_id: folding.payment for folding in changed},
         snapshots=[snapshot for folding in changed for snapshot in folding.snapshots()],
         entries=entries,
         reused=reused,
+        aside=[fact for folding in at_work.values() for fact in folding.aside],
     )
+
+
+def payment_of(payment_id: str, facts: Mapping[str, Event]) -> Payment:
+    """Return what a payment is once all these facts have been folded."""
+    return Payment(payment_id, *kept_of(facts))
 
 
 def describe(payment: Payment) -> PaymentDocument:
@@ -193,7 +218,7 @@ def describe(payment: Payment) -> PaymentDocument:
         created=(success or facts[0]).created,
         refunds=tuple(sorted(refunds, key=_by_time_of_refund)) if refunds else (),
         events=tuple(events),
-        anomalies=_anomalies(facts, successes, refunds, conflict=conflict),
+        anomalies=_anomalies(payment, facts, successes, refunds, conflict=conflict),
     )
 
 
@@ -231,8 +256,12 @@ class PaymentFold:
     def __init__(self, payment_id: str, before: Payment | None) -> None:
         # A dict of its own: the state before stays as it was.
         facts = dict(before.facts) if before else {}
-        self.payment = Payment(payment_id, facts)
+        self.payment_id = payment_id
+        self.facts = facts
+        self.first_aside = before.first_aside if before else None
         self.changed = False
+        self.aside: list[Event] = []
+        self._kept: KeptFacts | None = None
         self._visited: list[str] = []
         self._order_carrier: Event | None = None
         self._names_several = False
@@ -240,16 +269,20 @@ class PaymentFold:
         for fact in facts.values():
             self._note(fact)
 
+    @property
+    def payment(self) -> Payment:
+        """The payment as it is by now."""
+        return Payment(self.payment_id, self.facts, self.first_aside)
+
     def add(self, event: Event) -> list[Entry]:
         """Add a fact that is new; return the entries that it posts."""
-        if self.payment.facts:
+        if len(self.facts) >= ALWAYS_FIT:
+            return self._add_where_it_fits(event)
+        if self.facts:
             self._visited.append(self._order_id)
         self.changed = True
-        self.payment.facts[event.event_id] = event
-        subject, before = self._note(event)
-        if subject is None:
-            return []
-        return post(subject, _earlier(before, event), before)
+        self.facts[event.event_id] = event
+        return self._post(event)
 
     def snapshots(self) -> Iterator[Snapshot]:
         """Yield what the payment's order must hear, and every other one that may have it.
@@ -257,22 +290,57 @@ class PaymentFold:
         Those are the ones that it passed through, and those that its facts name: so every order
         knows all payments that ever named it, whatever the facts' order of arrival was.
         """
-        payment, current = self.payment, self._order_id
+        payment_id, version, first_aside = self.payment_id, len(self.facts), self.first_aside
         for order_id in self._others() if self._visited else ():
-            yield Snapshot(order_id, payment.payment_id, payment.version, None)
-        yield Snapshot(current, payment.payment_id, payment.version, describe(payment))
+            yield Snapshot(order_id, payment_id, version, None, first_aside)
+        document = describe(self.payment)
+        yield Snapshot(self._order_id, payment_id, version, document, first_aside)
 
     def _others(self) -> list[str]:
         others = set(self._visited)
         if self._names_several:
-            references = (fact.order_reference for fact in self.payment.facts.values())
+            references = (fact.order_reference for fact in self.facts.values())
             others.update(each for each in references if each is not None)
         return sorted(others - {self._order_id})
 
     @property
     def _order_id(self) -> str:
         carrier = self._order_carrier
-        return (carrier.order_reference if carrier else None) or self.payment.payment_id
+        return (carrier.order_reference if carrier else None) or self.payment_id
+
+    def _add_where_it_fits(self, event: Event) -> list[Entry]:
+        """Add a fact to many, if there is room, and take back those that lose their room to it."""
+        kept = self._kept = self._kept or KeptFacts(self.facts, self.first_aside)
+        order_id = self._order_id
+        aside = kept.add(event)
+        self.aside += aside
+        if aside and kept.first_aside == self.first_aside:
+            # There was no room for a fact as late as this one.
+            return []
+        self.first_aside = kept.first_aside
+        self.changed = True
+        self._visited.append(order_id)
+        entries = self._post(event) if event.event_id in self.facts else []
+        for fact in aside:
+            entries += self._take_back(fact)
+        return entries
+
+    def _post(self, event: Event) -> list[Entry]:
+        subject, before = self._note(event)
+        return [] if subject is None else post(subject, _earlier(before, event), before)
+
+    def _take_back(self, fact: Event) -> list[Entry]:
+        """Forget a fact that has no room, the latest of all; return the entries for that.
+
+        If it stands for its subject, it is the only fact that does: no other one takes its place.
+        """
+        if self._order_carrier is fact:
+            self._order_carrier = None
+        subject = subject_of(self.payment_id, fact)
+        if subject is None or self._standing.get(subject) is not fact:
+            return []
+        del self._standing[subject]
+        return [reversal_of(subject, fact)]
 
     def _note(self, fact: Event) -> tuple[Subject | None, Event | None]:
         """Take a fact into account; return its subject, and the fact that stood for it before."""
@@ -281,7 +349,7 @@ class PaymentFold:
             if carrier is not None and carrier.order_reference != fact.order_reference:
                 self._names_several = True
             self._order_carrier = _earlier(carrier, fact)
-        subject = subject_of(self.payment.payment_id, fact)
+        subject = subject_of(self.payment_id, fact)
         if subject is None:
             return None, None
         before = self._standing.get(subject)
@@ -331,13 +399,20 @@ def _refunds(payment_id: str, facts: list[Event]) -> tuple[list[Refund], bool]:
 
 
 def _anomalies(
-    facts: list[Event], successes: list[Event], refunds: list[Refund], *, conflict: bool
+    payment: Payment,
+    facts: list[Event],
+    successes: list[Event],
+    refunds: list[Refund],
+    *,
+    conflict: bool,
 ) -> tuple[str, ...]:
     """Return the names of what does not fit together, sorted."""
     if len(facts) == 1 and not refunds:
         # As nearly every payment is: one fact has nothing to disagree with.
         return ()
     names: list[Anomaly] = []
+    if payment.first_aside is not None:
+        names.append(TOO_LARGE)
     if len({fact.money for fact in successes}) > 1:
         names.append("conflicting_amount")
     if len({ref for fact in facts if (ref := fact.order_reference) is not None}) > 1:

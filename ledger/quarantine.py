@@ -30,6 +30,7 @@ _MAX_HEADER_BYTES: Final = 4096
 
 _DECISIONS: Final = {
     Reason.EVENT_ID_REUSED: "its id was seen before with other content, and the first one stands",
+    Reason.PAYMENT_TOO_LARGE: "its payment keeps the earliest facts, and this one is later",
     Reason.KEY_MISMATCH: (
         "its record lies under another key than the event's id, where no duplicate would be found"
     ),

@@ -13,6 +13,8 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import UNSET
 
+from ledger.events import Event
+from ledger.kept_facts import MOST_FACT_BYTES
 from ledger.published import Digits, NotEmpty, Sha256, meaning
 from ledger.rejections import Reason, Rejection
 
@@ -120,6 +122,21 @@ def rejected_record(
         headers += [("body-bytes", b"%d" % len(body)), ("body-sha256", digest)]
         body = b""
     return key, body, headers
+
+
+def set_aside_record(event: Event, topic: str) -> RejectedRecord:
+    """Return the record about a fact that its payment has no room for.
+
+    The value is empty: the log of record, ``topic``, has the bytes at the place that the headers
+    name.
+    """
+    detail = (
+        f"payment {event.payment_id!r:.80} keeps its earliest facts, up to {MOST_FACT_BYTES} bytes "
+        "of them, and this event is later than all of those"
+    )
+    rejection = Rejection(reason=Reason.PAYMENT_TOO_LARGE, detail=detail)
+    source = (topic, event.partition, event.offset)
+    return rejected_record(b"", rejection, event.event_id, source)
 
 
 def unkept(headers: Mapping[str, str]) -> Unkept | None:

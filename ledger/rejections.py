@@ -30,6 +30,7 @@ class Reason(StrEnum):
     BATCH_UNREADABLE = "batch_unreadable"
     UNREADABLE = "unreadable"
     SIGNATURE_REFUSED = "signature_refused"
+    PAYMENT_TOO_LARGE = "payment_too_large"
 
 
 class Rejection(msgspec.Struct, frozen=True, kw_only=True):

@@ -27,7 +27,7 @@ from ledger.deduplication import (
 from ledger.differences import Difference, Kind
 from ledger.envelope import decode_envelope
 from ledger.events import Event, FieldNames, decode_event
-from ledger.payments import EventReference, Payment
+from ledger.payments import EventReference, Payment, payment_of
 from ledger.rejections import Rejection
 from ledger.trust import SignedRecord, Trust
 from ledger.unread import first_offset_of
@@ -66,7 +66,10 @@ class Truth:
         self._trust = trust
         self._enforced = enforced
         self._next_offset: dict[int, int] = {}
-        self._named: dict[str, tuple[str, ...]] = {}
+        # The payments that named an order: the one, or all of several.
+        self._named: dict[str, str | dict[str, None]] = {}
+        # The payments that were asked for, with how many facts were known of each then.
+        self._made: dict[str, tuple[int, Payment]] = {}
         self._strings: dict[str, str] = {}
         # Made when it is first asked for, and anew when there are more facts.
         self._payment_of: dict[str, str] = {}
@@ -117,15 +120,28 @@ class Truth:
 
     def payment(self, payment_id: str) -> Payment:
         """Return a payment as all its facts make it."""
-        return Payment(payment_id, self.facts[payment_id])
+        facts = self.facts[payment_id]
+        count, made = self._made.get(payment_id, (0, None))
+        if made is None or count != len(facts):
+            made = payment_of(payment_id, facts)
+            if made.facts is not facts:
+                self._made[payment_id] = len(facts), made
+        return made
 
     def naming(self, order_id: str) -> Iterator[str]:
         """Yield the payments that may belong to an order: those that ever named it."""
-        named = self._named.get(order_id, ())
+        found = self._named.get(order_id, {})
+        named = [found] if isinstance(found, str) else found
         yield from named
         if order_id in self.facts and order_id not in named:
             # A payment without a reference is an order of its own.
             yield order_id
+
+    def has_named(self, order_id: str, payment_id: str) -> bool:
+        """Return whether a payment is one of those that ``naming`` yields."""
+        named = self._named.get(order_id, {})
+        is_named = payment_id == named if isinstance(named, str) else payment_id in named
+        return is_named or (payment_id == order_id and payment_id in self.facts)
 
     def residents(self, order_id: str) -> Iterator[str]:
         """Yield the payments at rest that belong to an order."""
@@ -175,9 +191,11 @@ class Truth:
         # As in the fold: an id that is known already says nothing new.
         self.facts.setdefault(payment_id, {}).setdefault(event.event_id, event)
         if order_id is not None:
-            named = self._named.get(order_id, ())
-            if payment_id not in named:
-                self._named[order_id] = (*named, payment_id)
+            named = self._named.setdefault(order_id, payment_id)
+            if isinstance(named, dict):
+                named[payment_id] = None
+            elif named != payment_id:
+                self._named[order_id] = {named: None, payment_id: None}
 
     def _expect(self, partition: int, offset: int) -> None:
         expected = self.next_offset(partition)

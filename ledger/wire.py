@@ -6,6 +6,7 @@ only the workers read is MessagePack, fields by position: within a version of th
 be added at the end with a default, and never taken away or moved.
 """
 
+from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 from ledger.deduplication import Progress, Seen
 from ledger.events import Event
 from ledger.journal import Entry
+from ledger.large_orders import LargeOrder, OrderState
 from ledger.orders import Order, OrderDocument
 from ledger.payments import Payment, PlacedPayment, Snapshot
 
@@ -27,22 +29,19 @@ class Format(Generic[T]):
 
     __slots__ = ("decode", "encode")
 
-    def __init__(
-        self,
-        encoder: msgspec.json.Encoder | msgspec.msgpack.Encoder,
-        decoder: msgspec.json.Decoder[T] | msgspec.msgpack.Decoder[T],
-    ) -> None:
-        self.encode = encoder.encode
-        self.decode = decoder.decode
+    def __init__(self, encode: Callable[[T], bytes], decode: Callable[[bytes], T]) -> None:
+        self.encode = encode
+        self.decode = decode
 
 
 def _msgpack(kind: type[T]) -> Format[T]:
     # Sorted keys: the same facts, met in another order, are the same bytes.
-    return Format(msgspec.msgpack.Encoder(order="deterministic"), msgspec.msgpack.Decoder(kind))
+    encoder = msgspec.msgpack.Encoder(order="deterministic")
+    return Format(encoder.encode, msgspec.msgpack.Decoder(kind).decode)
 
 
 def _json(kind: type[T]) -> Format[T]:
-    return Format(msgspec.json.Encoder(), msgspec.json.Decoder(kind))
+    return Format(msgspec.json.Encoder().encode, msgspec.json.Decoder(kind).decode)
 
 
 # Topics.
@@ -56,4 +55,20 @@ PLACED_PAYMENTS: Final = _json(PlacedPayment)
 SEEN: Final = _msgpack(Seen)
 PROGRESS: Final = _msgpack(Progress)
 PAYMENTS: Final = _msgpack(Payment)
-ORDERS: Final = _msgpack(Order)
+
+
+def _order_format() -> Format[OrderState]:
+    # The sums of a large order may be beyond 64 bits, which MessagePack can't hold.
+    small, large = _msgpack(Order), _json(LargeOrder)
+
+    def encode(order: OrderState) -> bytes:
+        return small.encode(order) if isinstance(order, Order) else large.encode(order)
+
+    def decode(row: bytes) -> OrderState:
+        # MessagePack begins an array of two with another byte than an object in JSON.
+        return large.decode(row) if row[:1] == b"{" else small.decode(row)
+
+    return Format(encode, decode)
+
+
+ORDERS: Final = _order_format()

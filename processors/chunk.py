@@ -52,6 +52,8 @@ class ChunkConsumer(Protocol):
     app: Any
     offsets: ChunkOffsets
     at_work: set[asyncio.Task[Any] | None]
+    # Whether partitions are being given back, as in a rebalance or at the worker's end.
+    gives_back: bool
 
     async def is_member(self, generation: int) -> bool:
         """Ask the group whether we are a member of this generation of it, until it answers."""
@@ -120,9 +122,26 @@ class Chunk(Tenure):
         """What to commit when the chunk is done."""
         return int(self.records[-1].offset) + 1
 
+    def halves(self) -> tuple["Chunk", "Chunk"]:
+        """Return the chunk in two parts; ``ValueError`` for a single record."""
+        middle = len(self.records) // 2
+        if not middle:
+            raise ValueError(f"{self!r} can't be halved")
+        parts = self.records[:middle], self.records[middle:]
+        first, second = (Chunk(self._consumer, self.tp, part) for part in parts)
+        first.generation = second.generation = self.generation
+        return first, second
+
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Work on the chunk: it is done if the block ends, and is not if the block raises."""
+        """Work on the chunk: it is done if the block ends, and is not if the block raises.
+
+        Raises ``RevokedError`` if the partition was, or is being, given back: nobody waits for work
+        that begins then, and its tables may be closed.
+        """
+        self.ensure_ours()
+        if self._consumer.gives_back:
+            raise RevokedError(repr(self))
         task = asyncio.current_task()
         self._consumer.at_work.add(task)
         try:

@@ -16,7 +16,7 @@ that the processor's caches have given up by then.
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from aiokafka.structs import TopicPartition
 
@@ -30,6 +30,15 @@ if TYPE_CHECKING:
     from processors.spans import Spans
 
 Attributes = Mapping[str, str | int]
+
+# A row is 256 KiB at most, and a chunk may be about thousands of them: decoded, they take some ten
+# times their bytes. So a chunk of many long rows is folded in parts.
+_READ_AT_A_TIME: Final = 64
+_MOST_READ_BYTES: Final = 16 * 1024 * 1024
+
+
+class ChunkTooLargeError(Exception):
+    """The rows that a chunk is about are too many bytes to be held at once."""
 
 
 class Effects:
@@ -52,9 +61,21 @@ class Effects:
         self.traced: list[tuple[FetchedRecord, Attributes]] = []
 
     def read(self, keys: Collection[bytes]) -> dict[bytes, bytes]:
-        """Return the values of those keys that the table holds in the chunk's partition."""
+        """Return the values of those keys that the table holds in the chunk's partition.
+
+        ``ChunkTooLargeError`` if they are more than a worker has memory for, and of many keys.
+        """
         self._read.update(keys)
-        found = self._table.read_chunk(self._chunk.partition, keys)
+        wanted = list(keys)
+        found: dict[bytes, bytes] = {}
+        size = 0
+        for start in range(0, len(wanted), _READ_AT_A_TIME):
+            if size > _MOST_READ_BYTES:
+                raise ChunkTooLargeError(f"{self._chunk!r} is about rows of over {size} bytes")
+            some = wanted[start : start + _READ_AT_A_TIME]
+            held = self._table.read_chunk(self._chunk.partition, some)
+            found |= held
+            size += sum(map(len, held.values()))
         self._before.update(found)
         return found
 
@@ -134,6 +155,12 @@ def folding(app: _App, hop: str, table: ChunkTable, partitions: int, fold: Fold)
             app.spans.end(hop, chunk, begun_ns, effects.traced)
 
     async def work(chunk: Chunk) -> None:
-        await app.writers.write(chunk, partial(fold_and_write, chunk))
+        try:
+            await app.writers.write(chunk, partial(fold_and_write, chunk))
+        except ChunkTooLargeError:
+            # Nothing was written. It does not matter where a chunk is cut, only that all of it is
+            # folded in its order.
+            for half in chunk.halves():
+                await work(half)
 
     return work

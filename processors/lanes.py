@@ -37,7 +37,6 @@ async def _work_after(ahead: asyncio.Task[Any] | None, chunk: Chunk, work: Work)
         # Raises if the chunk ahead failed: nothing of the partition may be done after it.
         ahead.result()
     try:
-        chunk.ensure_ours()
         with chunk.at_work():
             await work(chunk)
     except RevokedError:

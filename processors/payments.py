@@ -1,7 +1,8 @@
 """The agent ``payments``: the facts of each payment, and what follows from them.
 
 In: chunks of ``ledger.events``. Out: journal entries to ``ledger.entries``, snapshots to
-``ledger.payments`` by order id; state: the table ``payments``, by payment id.
+``ledger.payments`` by order id, facts without room in their payments to ``plexy.rejected``; state:
+the table ``payments``, by payment id.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,8 @@ from ledger.activity import activity_of
 from ledger.derived import Readings, read_events
 from ledger.events import Event
 from ledger.payments import FoldedPayments, fold_payments
+from ledger.rejected import set_aside_record
+from ledger.rejections import Reason
 from ledger.wire import ENTRIES, PAYMENTS, SNAPSHOTS
 from processors.batches import OutRecord
 from processors.chunk import Chunk, FetchedRecord
@@ -65,11 +68,15 @@ def add_agent(app: LedgerApp) -> None:
                 for snapshot in folded.snapshots
             ),
         )
+        effects.publish(
+            app.names.rejected,
+            (OutRecord(*set_aside_record(fact, app.names.webhooks)) for fact in folded.aside),
+        )
         effects.keep(
             (key.encode(), PAYMENTS.encode(value)) for key, value in folded.payments.items()
         )
         effects.then(partial(app.posted.changed, chunk.partition, activity_of(folded.entries)))
-        effects.then(partial(_tell, app.metrics, folded.reused))
+        effects.then(partial(_tell, app.metrics, folded.reused, folded.aside))
         effects.trace(_attributes(readings, folded))
 
     app.add_hop("payments", "payments", fold)
@@ -79,11 +86,14 @@ def _attributes(
     readings: Readings[FetchedRecord, Event], folded: FoldedPayments
 ) -> Iterator[tuple[FetchedRecord, Attributes]]:
     reused = {event.event_id for event in folded.reused}
+    aside = {event.event_id for event in folded.aside}
     for record, event in zip(readings.records, readings.values, strict=True):
         if record.traceparent is None:
             continue
         payment = folded.payments.get(event.payment_id)
-        if payment is not None and payment.facts[event.event_id] is event:
+        if event.event_id in aside:
+            outcome = "payment_too_large"
+        elif payment is not None and payment.facts[event.event_id] is event:
             outcome = "folded"
         else:
             outcome = "event_id_reused" if event.event_id in reused else "known"
@@ -97,13 +107,16 @@ def _attributes(
         )
 
 
-def _tell(metrics: WorkerMetrics, reused: Sequence[Event]) -> None:
+def _tell(metrics: WorkerMetrics, reused: Sequence[Event], aside: Sequence[Event]) -> None:
     metrics.reused.inc(len(reused))
-    for event in reused:
-        log.warning(
-            "event_id_reused",
-            event_id=event.event_id,
-            payment_id=event.payment_id,
-            partition=event.partition,
-            offset=event.offset,
-        )
+    if aside:
+        metrics.rejected.labels(str(Reason.PAYMENT_TOO_LARGE)).inc(len(aside))
+    for outcome, events in (("event_id_reused", reused), ("payment_too_large", aside)):
+        for event in events:
+            log.warning(
+                outcome,
+                event_id=event.event_id,
+                payment_id=event.payment_id,
+                partition=event.partition,
+                offset=event.offset,
+            )

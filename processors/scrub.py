@@ -91,7 +91,8 @@ class Scrubber:
             busy = self._app.consumer.at_work
             await asyncio.sleep(_PAUSE_BUSY_S if busy else _PAUSE_S)
             # An iterator keeps its database open, which may be another worker's now.
-            if self._app.rebalancing or generation != self._app.consumer_generation_id:
+            gone = self._app.rebalancing or self._app.should_stop
+            if gone or generation != self._app.consumer_generation_id:
                 raise RevokedError(f"{table.name}[{partition}]")
 
         if self._app.rebalancing or partition not in table.held:

@@ -8,6 +8,7 @@ summed anew. Never a store of its own: it could differ.
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
@@ -31,8 +32,8 @@ _LOOK_EVERY_S: Final = 0.5
 class Summary(Protocol):
     """What a partition's values come to."""
 
-    def take(self, value: bytes) -> None:
-        """Take in a value that the table holds."""
+    def take(self, key: bytes, value: bytes) -> None:
+        """Take in a row that the table holds."""
 
     def change(self, change: Any) -> None:
         """Take in what a chunk changed."""
@@ -115,8 +116,8 @@ class Sums(Generic[S]):
         generation = self._app.consumer_generation_id
         known = self._known[partition] = _Partition(self._new(), [])
         count = 0
-        for value in self._table.values_now(partition):
-            decode_row(self._table, partition, None, value, known.summary.take)
+        for key, value in self._table.rows_now(partition):
+            decode_row(self._table, partition, key, value, partial(known.summary.take, key))
             count += 1
             if count % _AT_A_TIME == 0:
                 await asyncio.sleep(_PAUSE_S)
@@ -141,7 +142,7 @@ class Posted:
     def __init__(self) -> None:
         self.activity: dict[tuple[str, str, int], int] = {}
 
-    def take(self, value: bytes) -> None:
+    def take(self, _key: bytes, value: bytes) -> None:
         """Add what stands posted for a payment as it is stored."""
         add(self.activity, standing_activity(PAYMENTS.decode(value)))
 

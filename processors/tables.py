@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from functools import reduce
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import faust
 import msgspec
@@ -34,6 +34,8 @@ from processors.batches import Written
 from processors.chunk import FetchedRecord
 from processors.disk import DamagedTableError
 from processors.watchers import Watchers
+
+T = TypeVar("T")
 
 _MIB: Final = 1024 * 1024
 # Keys of a database that are no rows, and sort after all rows. Faust uses a text key for the
@@ -127,9 +129,23 @@ class ChunkTable(faust.Table[bytes, bytes]):
         """Return the rows with the next keys after a key, in their order."""
         return dict(islice((row for row in self._rows(partition, after) if row[0] != after), limit))
 
-    def values_now(self, partition: int) -> Iterator[bytes]:
-        """Return all values that the partition holds at this moment, whatever is written later."""
-        return (value for _, value in self._rows(partition))
+    def rows_now(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
+        """Return all rows that the partition holds at this moment, whatever is written later."""
+        return self._rows(partition)
+
+    def keys_between(
+        self, partition: int, start: bytes, end: bytes, *, backwards: bool = False
+    ) -> Iterator[bytes]:
+        """Yield the keys from ``start`` on and below ``end``, in their order or from the last."""
+        with self._intact(partition):
+            keys = self._db(partition).iterkeys(verify_checksums=True)
+            if backwards:
+                keys.seek_for_prev(end)
+                found = takewhile(start.__le__, (key for key in reversed(keys) if key != end))
+            else:
+                keys.seek(start)
+                found = takewhile(end.__gt__, keys)
+        return self._all_intact(partition, found)
 
     def snapshot(self, partition: int) -> Snapshot:
         """Return the partition as it is at this moment."""
@@ -273,13 +289,12 @@ class ChunkTable(faust.Table[bytes, bytes]):
         with self._intact(partition):
             items = self._db(partition).iteritems(verify_checksums=True)
             items.seek(start)
-        return self._intact_rows(partition, items)
+            rows = takewhile(lambda row: row[0] < RESERVED, items)
+        return self._all_intact(partition, rows)
 
-    def _intact_rows(
-        self, partition: int, items: Iterator[tuple[bytes, bytes]]
-    ) -> Iterator[tuple[bytes, bytes]]:
+    def _all_intact(self, partition: int, items: Iterator[T]) -> Iterator[T]:
         with self._intact(partition):
-            yield from takewhile(lambda row: row[0] < RESERVED, items)
+            yield from items
 
     @contextmanager
     def _intact(self, partition: int) -> Iterator[None]:
@@ -416,3 +431,19 @@ def rocksdb_options(memory_mb: int, databases: int) -> dict[str, Any]:
         "max_write_buffer_number": 2,
         "bloom_filter_size": 10,
     }
+
+
+class PartitionRows:
+    """The rows of one partition of a table, as ``ledger.large_orders`` reads them."""
+
+    def __init__(self, table: ChunkTable, partition: int) -> None:
+        self._table = table
+        self._partition = partition
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return a row."""
+        return self._table.read(self._partition, key)
+
+    def keys(self, start: bytes, end: bytes, *, backwards: bool) -> Iterator[bytes]:
+        """Yield the keys from ``start`` on and below ``end``, in their order or from the last."""
+        return self._table.keys_between(self._partition, start, end, backwards=backwards)

@@ -45,6 +45,7 @@ class Consumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self.offsets = ChunkOffsets()
         self.at_work: set[asyncio.Task[Any] | None] = set()
+        self.gives_back = False
         # Where each partition goes on; nothing is delivered of one that has no entry.
         self._next_offset: dict[TP, int] = {}
         # Where each one starts, from the end of the recovery until the fetch loop has sought it.
@@ -212,6 +213,7 @@ class Consumer(driver.Consumer):
 
     async def wait_empty(self) -> None:
         """Let the chunks at work finish, then commit what is done; the rest comes again."""
+        self.gives_back = True
         if self.crashed:
             # The thread that would commit ends with the crash, and may never answer any more.
             return
@@ -232,6 +234,7 @@ class Consumer(driver.Consumer):
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Start from nothing in flight."""
         self._forget()
+        self.gives_back = False
         await super().on_partitions_assigned(assigned, generation_id)
 
     def _forget(self) -> None:

@@ -74,6 +74,7 @@ class FakeConsumer:
         self.consumer_generation_id = 1
         self.offsets = ChunkOffsets()
         self.at_work: set[asyncio.Task | None] = set()
+        self.gives_back = False
 
     def chunk(self, partition: int, *offsets: int) -> Chunk:
         """Deliver records of one partition, as one fetch would return them."""

@@ -7,6 +7,8 @@ that has lost its beginning: ``JournalError`` says what is wrong.
 A correction is two records in two partitions, which are written one a moment before the other.
 Where an end lies between them, what the workers had in hand is waited for, and the rest of that
 correction is read from it. Nothing else is: what goes on behind the ends can't keep a reader busy.
+An entry that is reversed for good, since its payment has no room for the fact, is told from half of
+a correction by the table ``payments``.
 """
 
 from collections.abc import Callable
@@ -19,7 +21,11 @@ from cli.errors import JournalError
 from cli.ledger_reader import LedgerReader, Offsets, open_reader, sizes
 from cli.printing import counting
 from cli.progress import progress_bar
+from ledger.journal import Subject
 from ledger.journal_snapshot import JournalFaultError, JournalSnapshot
+from ledger.payments import standing_facts
+from ledger.wire import PAYMENTS
+from runtime.partitions import partition_for
 from runtime.topics import TopicSettings
 
 _REMEDY = "`plexy-ledger verify` names all that is wrong, and `rebuild` makes the journal anew"
@@ -70,11 +76,33 @@ async def whole_journal(reader: LedgerReader, wait_s: float, console: Console) -
         await _read(reader, starts, at, partial(snapshot.read, subjects=cut), console)
         cut = snapshot.cut_corrections()
         if cut and len(snapshot.entries) == known:
+            cut -= await _set_aside(reader, cut)
+            if not cut:
+                break
             payment_id = min(subject.payment_id for subject in cut)
             raise JournalError(
                 f"{topic} has a correction of payment {payment_id!r} only in part: {_REMEDY}"
             )
     return Journal(snapshot, topic, first)
+
+
+async def _set_aside(reader: LedgerReader, subjects: set[Subject]) -> set[Subject]:
+    """Return those of which nothing stands because their payments have no room for their facts."""
+    topic = reader.names.changelog("payments")
+    partitions = len(await reader.ends(topic))
+    found: set[Subject] = set()
+    by_partition: dict[int, set[Subject]] = {}
+    for subject in subjects:
+        number = partition_for(subject.payment_id.encode(), partitions)
+        by_partition.setdefault(number, set()).add(subject)
+    for number, of_partition in by_partition.items():
+        rows = await reader.latest(topic, number, lambda _topic, _records: None)
+        for subject in of_partition:
+            row = rows.get(subject.payment_id.encode())
+            payment = PAYMENTS.decode(row) if row else None
+            if payment and payment.first_aside and subject not in standing_facts(payment):
+                found.add(subject)
+    return found
 
 
 async def _ends(reader: LedgerReader, wait_s: float, console: Console) -> Offsets:

@@ -18,6 +18,7 @@ from cli.verification.replicas import DiskCheck, Disks, Workers
 from ledger.audit import Check, check_document, check_order, check_payment, check_seen
 from ledger.deduplication import PROGRESS_KEY
 from ledger.differences import Difference, Kind
+from ledger.gathered_orders import gather
 from ledger.journal_audit import Balance, JournalAudit, differing
 from ledger.truth import Truth
 
@@ -26,13 +27,14 @@ class Holding(NamedTuple):
     """A topic whose latest value per key is judged; ``expected`` are the keys the log gives it.
 
     ``by_key``: a key has one partition where workers look for it. The table ``seen`` has its keys
-    where the log has them.
+    where the log has them. ``in_rows``: the table ``orders`` may have several rows of an order.
     """
 
     topic: str
     check: Check
     expected: Callable[[Truth], Iterable[tuple[int, bytes]]]
     by_key: bool = True
+    in_rows: bool = False
 
 
 class Held(NamedTuple):
@@ -72,7 +74,7 @@ def holdings(names: LedgerNames) -> tuple[Holding, ...]:
     return (
         Holding(names.changelog("seen"), check_seen, _seen, by_key=False),
         Holding(names.changelog("payments"), check_payment, _payments),
-        Holding(names.changelog("orders"), check_order, _orders),
+        Holding(names.changelog("orders"), check_order, _orders, in_rows=True),
         Holding(names.topics.orders, check_document, _orders),
     )
 
@@ -147,6 +149,7 @@ class Auditor:
         for number in await self._reader.ends(holding.topic):
             digest = self._disks.digest(holding.topic, number)
             values = await self._reader.latest(holding.topic, number, self._count, digest)
+            values = gather(values) if holding.in_rows else values
             for key in expected.pop(number, ()):
                 self._look(Held(holding, number, key, values.pop(key, None), number))
             for key, value in values.items():

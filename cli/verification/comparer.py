@@ -98,8 +98,8 @@ class Comparer:
 
     async def _compare(self, view: View, number: int, old: str, new: str) -> None:
         """Compare a partition of a topic: no more than one of each version is in memory."""
-        before = await self._old.latest(old, number, self._heard)
-        after = await self._new.latest(new, number, self._heard)
+        before = view.gather(await self._old.latest(old, number, self._heard))
+        after = view.gather(await self._new.latest(new, number, self._heard))
         for key in before.keys() | after.keys():
             held = Held(view, key, before.get(key), after.get(key))
             if is_equal(held):

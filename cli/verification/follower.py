@@ -10,7 +10,7 @@ should contain that fact, even where no new value came.
 
 import asyncio
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cli.ledger_reader import LedgerReader, Offsets
 from cli.verification.auditor import Held, Holding, holdings
@@ -18,7 +18,9 @@ from cli.verification.replicas import NOTHING_COMPARED, DiskWatch
 from ledger.audit import check_payment, check_seen
 from ledger.deduplication import PROGRESS_KEY
 from ledger.differences import Difference
+from ledger.gathered_orders import gather
 from ledger.journal_audit import JournalAudit
+from ledger.large_orders import is_order_key, order_key_of
 from ledger.replicas import AllTables, Replicas
 from ledger.truth import Truth
 
@@ -47,6 +49,8 @@ class Follower:
         self._journal = JournalAudit(truth)
         self._holdings = holdings(reader.names)
         self._values: dict[_Place, bytes] = {}
+        # The other rows of a large order, by the place of its head.
+        self._rows: dict[_Place, dict[bytes, bytes]] = {}
         self._positions: dict[str, dict[int, int]] = {}
         self._replicas = Replicas(reader.names.changelogs)
         self._watch = DiskWatch()
@@ -94,16 +98,8 @@ class Follower:
         position = self._positions.setdefault(holding.topic, {})
         ends = await self._reader.ends(holding.topic)
         async for number, records in self._reader.read(holding.topic, position, ends):
-            digest = self._replicas.digest(holding.topic, number)
             for record in records:
-                place = _Place(holding, number, record.key or b"")
-                self._places.add(place)
-                if digest is not None:
-                    digest.take(record.offset, place.key, self._values.get(place), record.value)
-                if record.value is None:
-                    self._values.pop(place, None)
-                else:
-                    self._values[place] = record.value
+                self._places.add(self._keep(holding, number, record))
             self.records += len(records)
         position.update(ends)
         for number, end in ends.items():
@@ -121,6 +117,23 @@ class Follower:
             self.disks = self._replicas.compare(tables)
             self._watch.judge(self.disks, tables.unreachable)
             self._replicas.forget(tables)
+
+    def _keep(self, holding: Holding, number: int, record: Any) -> _Place:
+        """Keep a record's value; return the place that it has to be judged by."""
+        key = record.key or b""
+        place = _Place(holding, number, key)
+        held: dict[Any, bytes] = self._values
+        name: Any = place
+        if holding.in_rows and not is_order_key(key):
+            place = _Place(holding, number, order_key_of(key))
+            held, name = self._rows.setdefault(place, {}), key
+        before = held.pop(name, None)
+        if record.value is not None:
+            held[name] = record.value
+        digest = self._replicas.digest(holding.topic, number)
+        if digest is not None:
+            digest.take(record.offset, key, before, record.value)
+        return place
 
     async def _read_journal(self) -> None:
         topic = self._reader.names.topics.entries
@@ -153,6 +166,8 @@ class Follower:
     def _held(self, place: _Place) -> Held:
         holding, number, key = place
         value = self._values.get(place)
+        if value is not None and place in self._rows:
+            value = gather({key: value, **self._rows[place]})[key]
         belongs = number
         if holding.by_key and value is not None:
             belongs = self._truth.partition_of(key)

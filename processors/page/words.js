@@ -31,6 +31,16 @@ export const ANOMALIES = {
     means: "A refund is in another currency than its payment, so the two can’t be set off against each other.",
     todo: "Ask Plexy what was paid back in the payment’s own currency, and correct it in the books by hand until then.",
   },
+  order_id_is_payment_id: {
+    title: "Order named like a payment",
+    means: "The order’s id is also the id of one of its payments, and it has other payments: they may have met by chance.",
+    todo: "Ask the shop whether these payments belong together, and have it send a reference with each payment.",
+  },
+  payment_too_large: {
+    title: "Too many events of one payment",
+    means: "A payment has more events than it keeps: the earliest count, and the others are in quarantine.",
+    todo: "Find out why so many events name one payment; no real payment has that many.",
+  },
   refund_exceeds_payment: {
     title: "Refunded more than paid",
     means: "The refunds of a payment add up to more than was paid.",
@@ -75,6 +85,7 @@ export const REASONS = {
   batch_too_large: "It is a batch that unpacks to more than is read.",
   batch_unreadable: "It is a batch that can’t be read.",
   unreadable: "No worker wrote it where one worker hands on to the next.",
+  payment_too_large: "Its payment has more events than it keeps, and this one is later than those.",
 };
 
 export const SIGNATURES = {

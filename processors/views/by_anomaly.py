@@ -13,7 +13,6 @@ import msgspec
 from yarl import URL
 
 from ledger.anomalies import ANY_ANOMALY, key_of, read_key
-from ledger.orders import describe
 from processors.topology import LedgerApp
 from processors.views import parameters, state
 from processors.views.answers import ProblemError
@@ -52,8 +51,7 @@ def page_here(app: LedgerApp, request: Any, wanted: Filter) -> OrderList:
         if len(found) == limit or searched == _MOST_SEARCHED:
             return OrderList(found, parameters.written_cursor(end), partitions)
         end = key
-        order = state.order(app, order_id)
-        document = describe(order) if order else None
+        document = state.order_document(app, order_id)
         if document is not None and wanted.status in {None, document.status}:
             found.append(listed(document, None))
     return OrderList(found, None, partitions)

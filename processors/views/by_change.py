@@ -13,7 +13,7 @@ import heapq
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
-from ledger.orders import OrderDocument, describe
+from ledger.orders import OrderDocument
 from ledger.trust import SignedRecord
 from ledger.wire import ORDER_DOCUMENTS, UNDECODABLE
 from processors.topic_reader import Offsets, in_time
@@ -113,8 +113,7 @@ async def _backwards(app: LedgerApp, begins: Offsets, ends: Offsets) -> AsyncIte
 async def _is_current(app: LedgerApp, document: OrderDocument) -> bool:
     """Return whether an order is still as a document has it."""
     if state.is_here(app, "orders", document.order_id):
-        order = state.order(app, document.order_id)
-        return order is not None and describe(order) == document
+        return state.order_document(app, document.order_id) == document
     path = f"/orders/{state.encoded(document.order_id)}"
     answer = await state.ask(app, "orders", document.order_id, path)
     return answer is not None and ORDER_DOCUMENTS.decode(answer) == document

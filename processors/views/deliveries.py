@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final, TypeVar
 
 from ledger.history import Rules
+from ledger.large_orders import LargeOrder
 from ledger.orders import Order
-from ledger.payments import PlacedPayment
+from ledger.payments import TOO_LARGE, PlacedPayment
 from ledger.trust import SignedRecord
 from processors.topology import LedgerApp
 from processors.views import state
@@ -35,6 +36,26 @@ def rules_of(app: LedgerApp) -> Rules:
         names=settings.field_names,
         forget_after_ms=settings.forget_after_ms,
         signed_only=settings.enforced_trust is not None,
+    )
+
+
+def whole_order(app: LedgerApp, order_id: str) -> Order:
+    """Return an order that is here; 413 if its deliveries are more than are looked for."""
+    order = state.existing_order(app, order_id)
+    if isinstance(order, LargeOrder):
+        raise too_large("the order has too many payments")
+    if any(held.first_aside for held in order.payments.values()):
+        raise too_large("a payment of the order has more events than it keeps")
+    return order
+
+
+def too_large(why: str) -> ProblemError:
+    """Return the error for an order with too much in it for an answer; ``why`` says so."""
+    return ProblemError(
+        413,
+        "order_too_large",
+        f"{why}: ask for its payments one by one (/orders/<id>/payments, /payments/<id>), or let "
+        "`plexy-ledger verify --order` read all of its deliveries",
     )
 
 
@@ -88,20 +109,17 @@ async def unjudged(app: LedgerApp, event_id: str) -> list[SignedRecord]:
 
 def _require_few(deliveries: int) -> None:
     if deliveries > MOST_DELIVERIES:
-        raise ProblemError(
-            413,
-            "order_too_large",
-            f"the order has more than the {MOST_DELIVERIES} deliveries that one answer holds; "
-            "`plexy-ledger verify --order` reads them all",
-        )
+        raise too_large(f"the order has more than the {MOST_DELIVERIES} deliveries of one answer")
 
 
 def _require_written(order: Order, left: Mapping[str, PlacedPayment | None]) -> None:
     """Raise a 503 unless each payment that has left is here as the order knows it, or newer.
 
-    Its hop publishes what it says before it writes its table.
+    The hop ``payments`` publishes a snapshot before it writes its table.
     """
     for name, payment in left.items():
+        if payment and TOO_LARGE in payment.anomalies:
+            raise too_large("a payment that was in the order has more events than it keeps")
         known = order.payments.get(name)
         if known and (payment.version if payment else 0) < known.version:
             detail = f"payment {name!r:.80} has left the order and is not written yet; ask again"

@@ -6,6 +6,7 @@ In: filters of a request; documents of orders. Out: pages. Never: an order as it
 from typing import Any, Final, get_args
 
 import msgspec
+from msgspec import UNSET
 
 from ledger.anomalies import ANY_ANOMALY
 from ledger.orders import OrderDocument, OrderStatus, Totals
@@ -21,7 +22,8 @@ class ListedOrder(msgspec.Struct):
     """An order in a list; ``changed_at_ms`` is when the ledger last published it.
 
     That is ``None`` in a list by anomaly, which does not know it. ``waiting_since`` is the time of
-    the first refund whose payment has not come, in Unix seconds, as all times of events.
+    the first refund whose payment has not come, in Unix seconds, as all times of events; ``None``
+    also for an order that is a summary, which does not list such payments.
     """
 
     order_id: str
@@ -67,15 +69,17 @@ def wanted(request: Any) -> Filter:
 
 def listed(document: OrderDocument, changed_at_ms: int | None) -> ListedOrder:
     """Return an order as a list shows it."""
+    waiting = [each.created for each in document.payments if _WAITS in each.anomalies]
+    summary = document.summary
     return ListedOrder(
         document.order_id,
         document.status,
         document.version,
         document.totals,
         document.anomalies,
-        len(document.payments),
+        len(document.payments) if summary is UNSET else summary.payments,
         document.first_event,
         document.last_event,
         changed_at_ms,
-        min((each.created for each in document.payments if _WAITS in each.anomalies), default=None),
+        min(waiting, default=None) if summary is UNSET else None,
     )

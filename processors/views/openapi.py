@@ -21,6 +21,7 @@ from processors.views import parameters
 from processors.views.answers import json_answer
 from processors.views.balances import Balances
 from processors.views.listed import ANOMALIES, STATUSES, OrderList
+from processors.views.order_payments import OrderPayments
 from processors.views.orders import OrderEvents
 from processors.views.overview import MOST_WATCHERS, Overview
 from processors.views.rejections import STATES, RejectedList
@@ -35,6 +36,7 @@ _TYPES: Final = (
     OrderDocument,
     PlacedPayment,
     OrderEvents,
+    OrderPayments,
     Proof,
     Story,
     EventPlaces,
@@ -70,8 +72,8 @@ def describe() -> Json:
             "version": version("plexy-ledger"),
             "summary": "What became of orders, payments and events, from any worker.",
             "description": "Ids may hold any character; a slash in one may stay as it is, but "
-            "before `events`, `proof` and `places` it is encoded (`%2F`). Amounts are in minor "
-            "units. A 503 is of a moment: `Retry-After` says when to ask again.",
+            "before `events`, `payments`, `proof` and `places` it is encoded (`%2F`). Amounts are "
+            "in minor units. A 503 is of a moment: `Retry-After` says when to ask again.",
         },
         "security": [{"token": []}, {}],
         "paths": _paths(),
@@ -124,6 +126,14 @@ def _paths() -> Json:
             raw,
             missing=True,
             reads_log=True,
+        ),
+        "/orders/{order_id}/payments": _get(
+            "An order's payments, by their ids, also those that its document does not list",
+            OrderPayments,
+            _path("order_id"),
+            cursor,
+            limit,
+            missing=True,
         ),
         "/orders/{order_id}/proof": _get(
             "One file with all that an order follows from, for `plexy-ledger prove`",
@@ -210,7 +220,9 @@ def _get(
     if missing:
         answers["404"] = _problem("There is none of this id")
     if reads_log:
-        answers["413"] = _problem("The order has more deliveries than one answer holds")
+        answers["413"] = _problem(
+            "The order has more payments or deliveries than this answer holds"
+        )
     if waits:
         answers["409"] = _problem("The event will never be in this; `detail` says why")
         answers["504"] = _problem("The event was not folded in time; `detail` says where it is")

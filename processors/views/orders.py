@@ -7,14 +7,14 @@ import msgspec
 from faust.web import Request, View
 
 from ledger.history import Delivery, as_of, deliveries
-from ledger.orders import OrderDocument, describe
+from ledger.orders import OrderDocument
 from ledger.trust import SignedRecord
 from ledger.wire import ORDER_DOCUMENTS
 from processors.topic_reader import in_time
 from processors.topology import LedgerApp
 from processors.views import parameters, state, waiting
 from processors.views.answers import ProblemError, json_answer, not_found, tagged_answer
-from processors.views.deliveries import of_order, rules_of
+from processors.views.deliveries import of_order, rules_of, whole_order
 from processors.views.proofs import proof_of
 
 _ID: Final = r"{order_id:[\s\S]+}"
@@ -45,8 +45,7 @@ def _add_order(app: LedgerApp) -> None:
             at_ms = parameters.time_ms(request, "as_of")
 
             def folded() -> OrderDocument | None:
-                order = state.order(app, order_id)
-                return describe(order) if order else None
+                return state.order_document(app, order_id)
 
             if at_ms is not None:
                 document = await _as_of(app, order_id, at_ms)
@@ -74,7 +73,7 @@ async def _as_of(app: LedgerApp, order_id: str, at_ms: int) -> OrderDocument | N
 
 async def _deliveries(app: LedgerApp, order_id: str) -> list[SignedRecord]:
     async with in_time(f"the deliveries of order {order_id!r:.80}"):
-        return await of_order(app, state.existing_order(app, order_id))
+        return await of_order(app, whole_order(app, order_id))
 
 
 def _add_events(app: LedgerApp) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 import msgspec
 import structlog
 from faust.types import TP
+from msgspec import UNSET
 
 from ledger.orders import Order, OrderDocument, describe
 from ledger.proof import Proof, make
@@ -18,7 +19,7 @@ from processors.topic_reader import LogUnreadableError, in_time
 from processors.topology import LedgerApp
 from processors.views import state
 from processors.views.answers import ProblemError
-from processors.views.deliveries import of_order, rules_of
+from processors.views.deliveries import of_order, rules_of, too_large, whole_order
 from runtime.partitions import partition_for
 
 log = structlog.get_logger(__name__)
@@ -34,11 +35,13 @@ async def proof_of(app: LedgerApp, order_id: str) -> Proof:
     try:
         async with in_time(f"the deliveries of order {order_id!r:.80}"):
             for _ in range(_TRIES):
-                order = state.existing_order(app, order_id)
+                order = whole_order(app, order_id)
                 records = await of_order(app, order)
                 rules, trust = rules_of(app), app.settings.trust
                 proof = await asyncio.to_thread(make, records, rules, order_id, trust)
                 if proof.order == describe(order):
+                    if proof.order is not None and proof.order.summary is not UNSET:
+                        raise too_large("the order has too many payments to list")
                     return proof
                 compared.append((order, proof))
                 await _until_caught_up(app, order_id)
@@ -85,5 +88,7 @@ def _fields(document: OrderDocument | None) -> dict[str, str]:
     if document is None:
         return {}
     fields = msgspec.structs.asdict(document)
+    if document.summary is UNSET:
+        del fields["summary"]
     fields |= {f"payment {each.payment_id:.80}": each for each in fields.pop("payments")}
     return {name: msgspec.json.encode(value).decode() for name, value in fields.items()}

@@ -16,12 +16,14 @@ from yarl import URL
 
 from ledger.deduplication import PROGRESS_KEY, START, Seen
 from ledger.envelope import MAX_ID_BYTES
-from ledger.orders import Order
+from ledger.large_orders import LargeOrder, OrderRows, OrderState, describe_large
+from ledger.orders import OrderDocument, describe
 from ledger.payments import PlacedPayment, describe_placed
 from ledger.topics import TableName
 from ledger.wire import ORDERS, PAYMENTS, PLACED_PAYMENTS, PROGRESS, SEEN
 from processors.router import ANSWER_WITHIN_S
 from processors.rows import CorruptRowError, decode_row
+from processors.tables import PartitionRows
 from processors.topic_reader import READ_WITHIN_S
 from processors.topology import LedgerApp
 from processors.views.answers import ProblemError, not_found
@@ -94,12 +96,26 @@ def require_ready(app: LedgerApp) -> None:
         raise ProblemError(503, "not_ready", reason)
 
 
-def order(app: LedgerApp, order_id: str) -> Order | None:
+def order(app: LedgerApp, order_id: str) -> OrderState | None:
     """Return an order of a partition that is here."""
     return _read(app, "orders", order_id, ORDERS.decode)
 
 
-def existing_order(app: LedgerApp, order_id: str) -> Order:
+def order_rows(app: LedgerApp, order: LargeOrder) -> OrderRows:
+    """Return the rows of a large order of a partition that is here."""
+    partition = partition_for(order.order_id.encode(), app.settings.partitions)
+    return OrderRows(order, PartitionRows(app.chunk_tables["orders"], partition))
+
+
+def order_document(app: LedgerApp, order_id: str) -> OrderDocument | None:
+    """Return the document of an order of a partition that is here."""
+    found = order(app, order_id)
+    if isinstance(found, LargeOrder):
+        return describe_large(found, order_rows(app, found))
+    return describe(found) if found else None
+
+
+def existing_order(app: LedgerApp, order_id: str) -> OrderState:
     """Return an order of a partition that is here; 404 if there is none."""
     found = order(app, order_id)
     if found is None:

@@ -5,6 +5,7 @@ import asyncio
 import msgspec
 
 from ledger.history import ACCEPTED, FOLDED, Delivery, accepted, deliveries
+from ledger.payments import TOO_LARGE, PlacedPayment
 from processors.topic_reader import READ_WITHIN_S, in_time
 from processors.topology import LedgerApp
 from processors.views import state
@@ -58,19 +59,27 @@ async def _story_of(app: LedgerApp, event_id: str, *, raw: bool) -> Story | None
     told = await asyncio.to_thread(deliveries, records, rules_of(app), app.settings.trust, raw=raw)
     # What was in the log before under the id, and is forgotten, is not among them.
     first = told[0]
-    payment_id, order_id = first.payment_id, None
-    if first.outcome == FOLDED and payment_id is not None:
+    payment_id, order_id, outcome = first.payment_id, None, first.outcome
+    if outcome == FOLDED and payment_id is not None:
         payment = await state.any_payment(app, payment_id)
         if payment and event_id in {event.event_id for event in payment.events}:
             order_id = payment.order_id
+        elif payment and TOO_LARGE in payment.anomalies and _is_later(first, payment):
+            outcome = TOO_LARGE
     return Story(
         event_id=event_id,
-        outcome=first.outcome,
+        outcome=outcome,
         detail=first.detail,
         payment_id=payment_id,
         order_id=order_id,
         deliveries=told,
     )
+
+
+def _is_later(delivery: Delivery, payment: PlacedPayment) -> bool:
+    """Return whether an event is later than all that its payment keeps."""
+    last = payment.events[-1]
+    return (delivery.created or 0, delivery.event_id) > (last.created, last.event_id)
 
 
 async def _refused(app: LedgerApp, event_id: str) -> Story | None:

@@ -10,6 +10,8 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, Final, Literal, TypeVar
 
+from msgspec import UNSET
+
 from ledger.history import ACCEPTED, FOLDED
 from ledger.orders import OrderDocument
 from ledger.payments import PlacedPayment
@@ -84,6 +86,13 @@ async def _until_changed(
 def _rests_on(document: OrderDocument | PlacedPayment | None, event_id: str) -> bool:
     if document is None:
         return False
+    if isinstance(document, OrderDocument) and document.summary is not UNSET:
+        raise ProblemError(
+            413,
+            "order_too_large",
+            "the order has too many payments to list their events: wait for the event at its "
+            "payment (/payments/<id>?event=<event id>)",
+        )
     payments = document.payments if isinstance(document, OrderDocument) else (document,)
     return any(event.event_id == event_id for payment in payments for event in payment.events)
 

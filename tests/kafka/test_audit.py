@@ -17,7 +17,8 @@ from cli.kafka.broker import EmbeddedKafka
 from ledger.money import Money
 from ledger.topics import changelog_name
 from ledger.wire import ENTRIES, PAYMENTS
-from processors.batches import OutRecord
+from processors.batches import OutRecord, send_to_partition
+from runtime.partitions import partition_for
 from tests.kafka.harness import (
     PARTITIONS,
     AuditProcess,
@@ -29,6 +30,7 @@ from tests.kafka.harness import (
     free_port,
     group_of,
     names_of,
+    producer,
     until,
     wait_folded,
     write,
@@ -81,6 +83,29 @@ def test_it_is_green_while_the_ledger_grows_and_ends_on_sigterm(worker, audit):
     assert "difference" not in audit.tail()
     audit.signal(signal.SIGTERM)
     assert audit.wait(10) == 0
+
+
+def test_it_is_green_beside_a_large_order_that_grows_and_names_a_row_that_is_lost(worker, audit):
+    """The order is many rows of the changelog, of which each round reads those that are new."""
+    deliver(worker.env, [event(1000 + n, merchantReference="ord_big") for n in range(1500)])
+    for n in range(5):
+        moved = event(9000 + n, id=f"pay_{1000 + n}", merchantReference="ord_2") | {"created": n}
+        deliver(worker.env, [event(5000 + n, merchantReference="ord_big"), moved])
+        audit.wait_rounds(1)
+    wait_folded(worker.env, worker)
+    assert worker.get("/orders/ord_big")[1]["summary"]["payments"] == 1500
+    assert drift(audit.wait_rounds()) == {}
+    changelog = changelog_name(group_of(worker.env), "orders")
+    partition = partition_for(b"ord_big", PARTITIONS)
+    lost = OutRecord(b"ord_big\xffppay_1234", None)
+
+    async def lose() -> None:
+        async with producer(worker.env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
+            await send_to_partition(client, changelog, partition, [lost])
+
+    asyncio.run(lose())
+    problem = audit.wait_for("drift")
+    assert "order ord_big: payment pay_1234: it is not in the order" in problem["detail"]
 
 
 def test_without_a_token_it_answers_only_to_loopback_names(audit):

@@ -25,11 +25,11 @@ from processors.chunk import Chunk, RevokedError
 from processors.effects import Effects, folding
 from processors.lanes import work_in_lanes
 from processors.settings import WorkerSettings
-from processors.tables import ChunkTable
+from processors.tables import CLAIM_KEY, ChunkTable
 from processors.topology import LedgerApp, new_app
 from processors.worker import Worker
 from runtime.topics import ensure_topics
-from tests.kafka.harness import PARTITIONS, environment, producer
+from tests.kafka.harness import PARTITIONS, environment, producer, read_topic
 
 Work = Callable[[Chunk], Awaitable[None]]
 
@@ -247,8 +247,10 @@ async def test_a_rebalance_forgets_what_was_in_flight_and_delivers_it_again(
                 await app.consumer.wait_empty()
             assert [await committed(settings, tp) for tp in partitions] == [2] * PARTITIONS
             assert in_flight(first, second) == 0
-    changelog = first.chunk_tables["seen"].changelog_topic.get_topic_name()
-    assert not any([await end_of(settings, TP(changelog, tp.partition)) for tp in partitions])
+    changelog = first.chunk_tables["seen"].changelog_name
+    env = {"LEDGER_KAFKA_BOOTSTRAP": settings.bootstrap_servers[0]}
+    written = await asyncio.to_thread(read_topic, env, changelog)
+    assert {record.key for record in written} == {CLAIM_KEY}
 
 
 async def test_the_group_itself_says_whether_a_chunk_is_ours(settings: WorkerSettings) -> None:

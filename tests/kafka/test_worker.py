@@ -24,7 +24,7 @@ from ledger.payments import fold_payments
 from ledger.topics import TABLES, TableName, changelog_name
 from ledger.wire import ENTRIES, ORDERS, PAYMENTS, SEEN, SNAPSHOTS
 from ledger.wire import EVENTS as EVENTS_WIRE
-from processors.tables import OFFSET_KEY
+from processors.tables import RESERVED
 from runtime.partitions import partition_for
 from tests.kafka.harness import (
     PARTITIONS,
@@ -34,6 +34,7 @@ from tests.kafka.harness import (
     free_port,
     group_of,
     lags,
+    latest,
     names_of,
     positions,
     read_topic,
@@ -238,7 +239,7 @@ def test_a_standby_has_every_table_of_the_other_worker_on_its_own_disk(
             expected = changelog_of(env, table)
             for worker in (one, two):
                 until(
-                    lambda table=table, worker=worker, expected=expected: has_all_but_the_last(
+                    lambda table=table, worker=worker, expected=expected: has_all(
                         worker, table, expected, tmp_path / "copies"
                     ),
                     within_s=30,
@@ -246,19 +247,15 @@ def test_a_standby_has_every_table_of_the_other_worker_on_its_own_disk(
                 )
 
 
-# Faust writes what a standby has read to its disk by so many records of a table at a time.
-STANDBY_BUFFER = 1000
-
-
-def has_all_but_the_last(
+def has_all(
     worker: WorkerProcess, table: TableName, expected: dict[bytes, bytes], copies: Path
 ) -> bool:
-    """Tell whether a worker's own databases hold a table: what it owns, and nearly all the rest."""
+    """Tell whether a worker's own databases hold a table: what it owns, and what it follows."""
     stored = {p: stored_in(worker, table, p, copies) for p in range(PARTITIONS)}
     own = partitions_of(worker)
     missing = [key for key in expected if key not in stored[partition_for(key, PARTITIONS)]]
     assert not any(partition_for(key, PARTITIONS) in own for key in missing)
-    return len(missing) < STANDBY_BUFFER and all(stored.values())
+    return not missing and all(stored.values())
 
 
 def stored_in(
@@ -270,13 +267,12 @@ def stored_in(
     copy = shutil.copytree(database, copies / uuid.uuid4().hex)
     items = rocksdb.DB(str(copy), rocksdb.Options(), read_only=True).iteritems()
     items.seek_to_first()
-    return {key: value for key, value in items if key != OFFSET_KEY}
+    return {key: value for key, value in items if not key.startswith(RESERVED)}
 
 
 def changelog_of(env: dict[str, str], table: TableName) -> dict[bytes, bytes]:
     """Return the last value under each key of a table's changelog."""
-    records = read_topic(env, changelog_name(group_of(env), table))
-    return {record.key: record.value for record in records}
+    return latest(env, changelog_name(group_of(env), table))
 
 
 def test_sigterm_stops_in_time_with_everything_that_was_done_committed(

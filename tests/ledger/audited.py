@@ -13,11 +13,12 @@ from ledger.audit import check_document, check_order, check_payment, check_seen
 from ledger.deduplication import DAY_MS, PROGRESS_KEY, deduplicate
 from ledger.differences import Difference, Kind
 from ledger.events import Event, FieldNames
+from ledger.gathered_orders import gather
 from ledger.journal_audit import JournalAudit, differing
 from ledger.signature import sign
 from ledger.trust import Trust
 from ledger.truth import Truth
-from ledger.wire import ENTRIES, ORDER_DOCUMENTS, ORDERS, PAYMENTS, PROGRESS, SEEN
+from ledger.wire import ENTRIES, ORDER_DOCUMENTS, PAYMENTS, PROGRESS, SEEN
 from tests.ledger.examples import failure, refund, success
 from tests.ledger.pipeline import Pipeline
 
@@ -106,7 +107,8 @@ class Ledger:
         self.pipeline = Pipeline()
         self.pipeline.fold(cut(events))
         self.payments = _encoded(self.pipeline.payments, PAYMENTS)
-        self.orders = _encoded(self.pipeline.orders, ORDERS)
+        self.rows = self.pipeline.hop.rows
+        self.orders = gather(self.rows)
         self.documents = _encoded(self.pipeline.documents(), ORDER_DOCUMENTS)
         self.entries = [
             (entry.entry_id.encode(), ENTRIES.encode(entry))

@@ -113,7 +113,7 @@ def test_a_fact_that_stands_in_the_earliest_ones_place_is_named_also_with_the_sa
     (found,) = ledger.differences()
     assert found.kind is Kind.ENTRY_DIFFERS
     assert "stand posted: evt_1; reversed" in found.detail
-    assert "expected the entry of evt_2 alone" in found.detail
+    assert "expected to stand: evt_2" in found.detail
 
 
 def test_an_entry_that_was_read_before_its_event_is_judged_again():

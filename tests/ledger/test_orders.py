@@ -4,7 +4,8 @@ from itertools import permutations
 
 import pytest
 
-from ledger.orders import Order, Totals, describe, fold_orders, new_anomalies
+from ledger.anomalies import new_anomalies
+from ledger.orders import Order, Totals, describe, fold_orders
 from ledger.payments import Snapshot, fold_payments
 from tests.ledger.examples import failure, refund, success
 from tests.ledger.pipeline import documents_of

@@ -173,3 +173,17 @@ async def test_whoever_asks_for_a_chunk_that_was_given_back_gets_its_name():
     consumer.rebalance()
     with pytest.raises(RevokedError, match=r"topic\[3\] 5\.\.7"):
         chunk.ensure_ours()
+
+
+async def test_a_chunk_that_waits_in_its_lane_does_not_begin_once_partitions_are_given_back():
+    """Nobody waits for it: a worker that was told to stop once folded it into a closed table."""
+    consumer = FakeConsumer()
+    worked = []
+
+    async def work(chunk: Chunk) -> None:
+        worked.append(chunk.next_offset)
+        consumer.gives_back = True
+
+    await work_in_lanes(stream(consumer.chunk(0, 0), consumer.chunk(0, 1)), work)
+    assert worked == [1]
+    assert consumer.offsets.committable(TP("topic", 0)) == 1

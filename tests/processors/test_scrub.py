@@ -129,9 +129,11 @@ async def test_a_damage_is_named_noted_and_made_good(table, scrubber, damage, sa
         lambda table: table.read_chunk(PARTITION, ROWS),
         lambda table: [table.read(PARTITION, key) for key in ROWS],
         lambda table: table.scan(PARTITION, b"", len(ROWS)),
-        lambda table: list(table.values_now(PARTITION)),
+        lambda table: list(table.rows_now(PARTITION)),
+        lambda table: list(table.keys_between(PARTITION, b"", b"z")),
+        lambda table: list(table.keys_between(PARTITION, b"", b"z", backwards=True)),
     ],
-    ids=["fold", "view", "list", "sums"],
+    ids=["fold", "view", "list", "sums", "range", "range from its end"],
 )
 def test_a_flipped_bit_is_never_read_for_a_value(table, read):
     flip_a_bit_of_a_file(table)

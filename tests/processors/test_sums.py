@@ -33,7 +33,7 @@ class Numbers:
     def __init__(self) -> None:
         self.total = self.taken = 0
 
-    def take(self, value: bytes) -> None:
+    def take(self, _key: bytes, value: bytes) -> None:
         self.total += int(value)
         self.taken += 1
 
@@ -116,7 +116,7 @@ async def test_what_changes_while_the_values_are_read_counts_once(ledger, seed, 
         folded += 1
     await looking
     assert folded > 10
-    assert ledger.total(0) == sum(map(int, ledger.table.values_now(0)))
+    assert ledger.total(0) == sum(int(value) for _, value in ledger.table.rows_now(0))
 
 
 async def test_a_partition_that_stays_in_a_rebalance_is_not_summed_again(ledger):
@@ -167,7 +167,7 @@ async def test_a_sum_that_is_cut_short_is_made_anew(ledger, what, monkeypatch):
     await looking
     assert ledger.total(0) is None
     await ledger.sums.look()
-    assert ledger.total(0) == sum(map(int, ledger.table.values_now(0)))
+    assert ledger.total(0) == sum(int(value) for _, value in ledger.table.rows_now(0))
     assert ledger.sums.of(0).taken == 100
 
 
@@ -199,7 +199,7 @@ def test_lists_of_anomalies_that_follow_the_fold_are_those_of_all_orders(data: s
             list(followed.latest(ANY_ANOMALY, None))
     anew = AnomalousOrders()
     for order in pipeline.orders.values():
-        anew.take(ORDERS.encode(order))
+        anew.take(order.order_id.encode(), ORDERS.encode(order))
     documents = [document for order in pipeline.orders.values() if (document := describe(order))]
     for name in {ANY_ANOMALY, *(name for each in documents for name in each.anomalies)}:
         keys = [

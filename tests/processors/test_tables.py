@@ -19,6 +19,7 @@ from processors.tables import (
     ChangelogChunk,
     ChangelogMismatchError,
     ChunkTable,
+    PartitionRows,
     Rows,
     rocksdb_options,
 )
@@ -225,3 +226,23 @@ def test_a_dropped_partition_is_empty_after_the_restart(table, tmp_path):
     assert not folder.exists()
     assert folder.name == "payments-1.db"
     assert tmp_path in folder.parents
+
+
+def test_keys_are_read_in_their_order_from_either_end_of_a_range(tmp_path: Path):
+    table = create_app(WorkerSettings(data_dir=tmp_path, partitions=1)).chunk_tables["orders"]
+    keys = [b"a", b"a\xffp1", b"a\xfft1", b"a\xfft2", b"a\xfft3", b"a\xffu", b"b"]
+    write_rows(table, 0, dict.fromkeys(keys, b"row"))
+    rows = PartitionRows(table, 0)
+    for start, end in [
+        (b"a\xfft", b"a\xffu"),
+        (b"a\xfft1", b"a\xfft3"),
+        (b"", b"\xfe"),
+        (b"b", b"c"),
+        (b"c", b"d"),
+        (b"", b"a"),
+    ]:
+        expected = [key for key in keys if start <= key < end]
+        assert list(rows.keys(start, end, backwards=False)) == expected
+        assert list(rows.keys(start, end, backwards=True)) == expected[::-1]
+    assert rows.get(b"a\xfft1") == b"row"
+    assert rows.get(b"a\xfft4") is None

@@ -204,6 +204,12 @@ class OrderPage {
         ["First event", eventTime(document.first_event)],
         ["Last event", eventTime(document.last_event)],
       ]),
+      document.summary &&
+        h(
+          "p",
+          { class: "quiet" },
+          `The order has ${several(document.summary.payments, "payment")}; here are the one with the first event and the one with the last.`,
+        ),
       h("section", {}, h("h2", {}, "Payments"), beginning(document.payments, MOST_PAYMENTS, paymentOf, "payment", this.opened)),
     ];
   }

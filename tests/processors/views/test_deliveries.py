@@ -21,6 +21,7 @@ class Workers:
         self.asked = self.at_a_time = self.most_at_a_time = 0
         self.repeats = repeats
         self.version = 1
+        self.anomalies: tuple[str, ...] = ()
         self.places: set[tuple[int, int]] = set()
         self.app: Any = SimpleNamespace(reader=self, names=SimpleNamespace(webhooks="log"))
 
@@ -34,6 +35,7 @@ class Workers:
             return None
         return SimpleNamespace(
             version=self.version,
+            anomalies=self.anomalies,
             events=[SimpleNamespace(event_id=payment_id, partition=0, offset=int(payment_id))],
         )
 
@@ -114,3 +116,11 @@ async def test_events_that_came_again_too_often_are_refused_before_the_log_is_re
     with pytest.raises(ProblemError, match="more than the 2000 deliveries"):
         await of_order(workers.app, left_by(40))
     assert workers.places == set()
+
+
+async def test_a_payment_that_left_with_more_events_than_it_keeps_is_too_large(workers):
+    """Its version may be lower than the one with which it left, and stays so."""
+    workers.version, workers.anomalies = 0, ("payment_too_large",)
+    with pytest.raises(ProblemError) as raised:
+        await of_order(workers.app, left_by(1))
+    assert raised.value.problem.code == "order_too_large"

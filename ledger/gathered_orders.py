@@ -1,0 +1,97 @@
+"""Large orders as a whole: gathered from their rows, to be judged and compared.
+
+In: the rows of a table's partition. Out: one value under each order's id, whether the order is
+small or large, and what does not fit together in the rows of one order.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
+
+import msgspec
+
+from ledger.fields import fields, unlike
+from ledger.large_orders import (
+    LargeOrder,
+    OrderRows,
+    OrderState,
+    is_order_key,
+    order_key_of,
+)
+from ledger.orders import Order, present_in, tally_of
+from ledger.wire import ORDERS
+
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def gather(rows: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """Return one value for each order: a large order's head holds the order's other rows.
+
+    Rows without the head of a large order are what a crash left behind; they count for nothing.
+    """
+    values = {key: row for key, row in rows.items() if is_order_key(key)}
+    others: dict[bytes, list[tuple[bytes, bytes]]] = {}
+    for key, row in rows.items():
+        if not is_order_key(key):
+            others.setdefault(order_key_of(key), []).append((key, row))
+    for key, parts in others.items():
+        head = _decode(values.get(key))
+        if isinstance(head, LargeOrder):
+            values[key] = ORDERS.encode(msgspec.structs.replace(head, rows=tuple(sorted(parts))))
+    return values
+
+
+def whole_order(order: OrderState) -> Order:
+    """Return an order with the snapshots of all its payments."""
+    if isinstance(order, Order):
+        return order
+    snapshots = {
+        payment_id: held.counted_at(order.at) for payment_id, held in _rows_of(order).all_held()
+    }
+    return Order(order.order_id, {key: each for key, each in snapshots.items() if each})
+
+
+def faults(order: LargeOrder, whole: Order) -> Iterator[str]:
+    """Say what does not fit together in the rows of a large order."""
+    follows = fields(tally_of(order.order_id, present_in(whole)))
+    if follows != (got := fields(order.tally)):
+        yield f"its head: {unlike(follows, got, 'expected {}, got {}'.format)}"
+    rows = _rows_of(order)
+    expected = {key for each in whole.payments.values() for key in rows.entries_of(each)}
+    moments = sorted(map(rows.moment, expected))
+    first, last = (moments[0], moments[-1]) if moments else (None, None)
+    if (order.first, order.last) != (first, last):
+        yield (
+            f"its head: expected first and last event {first} and {last}, "
+            f"got {order.first} and {order.last}"
+        )
+    # A row that the head does not count yet has changed the calendar already.
+    counted = all(held.at <= order.at for _, held in rows.all_held())
+    if counted and expected != (calendar := set(rows.calendar())):
+        wrong = sorted(map(rows.moment, expected ^ calendar))
+        yield f"its calendar: {len(wrong)} entries are missing or too many, such as {wrong[0]}"
+
+
+def _rows_of(order: LargeOrder) -> OrderRows:
+    return OrderRows(order, _Gathered(order.rows))
+
+
+class _Gathered:
+    """Rows in memory, sorted by key."""
+
+    def __init__(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        self._rows = dict(rows)
+        self._keys = sorted(self._rows)
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._rows.get(key)
+
+    def keys(self, start: bytes, end: bytes, *, backwards: bool) -> Iterator[bytes]:
+        found = self._keys[bisect_left(self._keys, start) : bisect_left(self._keys, end)]
+        return iter(found[::-1] if backwards else found)
+
+
+def _decode(row: bytes | None) -> OrderState | None:
+    try:
+        return None if row is None else ORDERS.decode(row)
+    except UNREADABLE:
+        return None

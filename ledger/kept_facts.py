@@ -1,0 +1,88 @@
+"""The bound of a payment: which of its facts it keeps, and which are set aside.
+
+In: facts, in any order. Out: the facts that the payment keeps, and the key of the first one that it
+does not. A payment keeps its earliest facts, by time and then by event id, as long as all of them
+together fit into ``MOST_FACT_BYTES``; every later fact is set aside. So the kept facts are a
+function of the set of facts alone: once a fact is set aside, all later ones are, and none of them
+ever returns.
+"""
+
+from bisect import insort
+from collections.abc import Mapping
+from operator import attrgetter
+from typing import Final
+
+import msgspec
+
+from ledger.events import Event
+
+MOST_FACT_BYTES: Final = 128 * 1024
+"""The most bytes of JSON that a payment's facts have: some 900 facts with ids of Plexy's length."""
+
+# A fact has five texts of at most 512 bytes, each of which JSON may write with six times as many
+# bytes: eight facts always fit, and nearly every payment has fewer. They are kept whatever their
+# size is, so that no payment is without a fact, even if a row of an earlier release is longer.
+ALWAYS_FIT: Final = 8
+
+FactKey = tuple[int, str]
+"""What facts are sorted by: the time at which the event was created, then the event's id."""
+
+key_of: Final = attrgetter("created", "event_id")
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+class KeptFacts:
+    """A payment's facts while others are added; ``first_aside`` is the key of the first left out.
+
+    The facts are measured only once there are more than always fit.
+    """
+
+    __slots__ = ("_bytes", "_keys", "facts", "first_aside")
+
+    def __init__(self, facts: dict[str, Event], first_aside: FactKey | None) -> None:
+        self.facts = facts
+        self.first_aside = first_aside
+        self._keys: list[FactKey] = []
+        self._bytes = 0
+
+    def add(self, fact: Event) -> list[Event]:
+        """Add a fact that is not there; return the facts that have no room, the latest first.
+
+        The new fact may be among them.
+        """
+        if self.first_aside is not None and key_of(fact) >= self.first_aside:
+            return [fact]
+        facts = self.facts
+        facts[fact.event_id] = fact
+        if len(facts) <= ALWAYS_FIT:
+            return []
+        if self._keys:
+            insort(self._keys, key_of(fact))
+            self._bytes += _size(fact)
+        else:
+            self._keys = sorted(map(key_of, facts.values()))
+            self._bytes = sum(map(_size, facts.values()))
+        aside: list[Event] = []
+        while self._bytes > MOST_FACT_BYTES and len(facts) > ALWAYS_FIT:
+            self.first_aside = self._keys.pop()
+            aside.append(facts.pop(self.first_aside[1]))
+            self._bytes -= _size(aside[-1])
+        return aside
+
+
+def kept_of(facts: Mapping[str, Event]) -> tuple[Mapping[str, Event], FactKey | None]:
+    """Return which of all facts a payment keeps, and the key of the first that it does not."""
+    if len(facts) <= ALWAYS_FIT:
+        return facts, None
+    kept: dict[str, Event] = {}
+    used = 0
+    for number, fact in enumerate(sorted(facts.values(), key=key_of)):
+        used += _size(fact)
+        if used > MOST_FACT_BYTES and number >= ALWAYS_FIT:
+            return kept, key_of(fact)
+        kept[fact.event_id] = fact
+    return facts, None
+
+
+def _size(fact: Event) -> int:
+    return len(_ENCODER.encode(fact))

@@ -1,0 +1,315 @@
+"""Large orders: an order whose row would grow too long is kept as one row per payment and a head.
+
+In: the rows of an order, and the snapshots that arrive for it. Out: the rows that change, and the
+order's document. A fold reads and writes the head and the rows of the payments that arrived, so
+that its cost does not grow with the order.
+
+Rows of the table ``orders``, for an order with the id ``o`` in UTF-8 (a byte 0xff is never part of
+UTF-8, so that no row of one order is taken for a row of another):
+
+``o``                        the head, as JSON; a small order has its only row here, as MessagePack
+``o ff 70 <payment id>``     a payment: its latest snapshot (``HeldPayment``)
+``o ff 74 <time> <payment>`` an entry of the order's calendar: the payment has its first or its last
+                             event at that time, in 8 bytes; the value is empty
+
+The head counts what the payments add up to (``Tally``). A crash may leave the rows of some payments
+in the table without the head that counts them. Each of those rows therefore holds the snapshot that
+the head still counts, and both head and row say at which offset of ``ledger.payments`` they stand:
+the chunk is folded again, and counts from what the head has counted.
+
+Which form an order has in the table depends on its past. Its document does not.
+"""
+
+from collections.abc import Iterable, Iterator
+from copy import deepcopy
+from heapq import merge
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
+
+from ledger.orders import (
+    MOST_PAYMENT_BYTES,
+    Moment,
+    Order,
+    OrderDocument,
+    Tally,
+    describe,
+    present_in,
+    summarise,
+    tally_of,
+)
+from ledger.payments import PaymentDocument, Snapshot
+
+MOST_ROW_BYTES: Final = 256 * 1024
+"""The most bytes of an order's only row; an order with a longer one becomes large."""
+
+_SEPARATOR: Final = b"\xff"
+_PAYMENT: Final = b"\xffp"
+_CALENDAR: Final = b"\xfft"
+_TIME_BYTES: Final = 8
+
+
+class LargeOrder(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The head of a large order.
+
+    ``at`` is the offset of the last snapshot that is counted. ``first`` and ``last`` are the
+    order's earliest and its latest event, ``None`` while all payments have moved away. ``rows`` are
+    the order's other rows, where somebody gathers them.
+    """
+
+    order_id: str
+    at: int
+    tally: Tally
+    first: Moment | None = None
+    last: Moment | None = None
+    rows: tuple[tuple[bytes, bytes], ...] = ()
+
+    @property
+    def version(self) -> int:
+        """How many distinct facts it rests on, as for any order."""
+        return self.tally.events
+
+    @property
+    def last_event(self) -> int:
+        """When the latest event of its payments was created, in Unix seconds; 0 without one."""
+        return self.last[0] if self.last else 0
+
+    @property
+    def anomalies(self) -> set[str]:
+        """The names of what does not fit together in the order and its payments."""
+        return self.tally.anomaly_names()
+
+
+OrderState = Order | LargeOrder
+
+
+class HeldPayment(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A payment of a large order; ``at`` is its snapshot's offset in ``ledger.payments``.
+
+    ``before`` is the snapshot that a head of an earlier offset counts.
+    """
+
+    at: int
+    snapshot: Snapshot
+    before: Snapshot | None = None
+
+    def counted_at(self, offset: int) -> Snapshot | None:
+        """Return the snapshot that a head of an offset counts."""
+        return self.snapshot if self.at <= offset else self.before
+
+
+class Arrived(NamedTuple):
+    """A snapshot, and its offset in ``ledger.payments``."""
+
+    at: int
+    snapshot: Snapshot
+
+
+class Rows(Protocol):
+    """The rows of a table's partition."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return a row."""
+
+    def keys(self, start: bytes, end: bytes, *, backwards: bool) -> Iterator[bytes]:
+        """Yield the keys from ``start`` on and below ``end``, in their order or from the last."""
+
+
+_PAYMENT_ROW: Final = msgspec.msgpack.Decoder(HeldPayment)
+_ROW_ENCODER: Final = msgspec.msgpack.Encoder(order="deterministic")
+
+
+class OrderRows:
+    """The rows of one large order, as its head counts them, and what changes in them."""
+
+    def __init__(self, order: LargeOrder, rows: Rows) -> None:
+        self.changed: dict[bytes, bytes | None] = {}
+        self.at = order.at
+        self._rows = rows
+        key = order.order_id.encode()
+        self._payment, self._calendar = key + _PAYMENT, key + _CALENDAR
+
+    def held(self, payment_id: str) -> HeldPayment | None:
+        """Return the row of a payment."""
+        row = self._get(self._payment + payment_id.encode())
+        return None if row is None else _PAYMENT_ROW.decode(row)
+
+    def counted(self, payment_id: str) -> Snapshot | None:
+        """Return the snapshot of a payment that the head counts."""
+        return _counted(self.held(payment_id), self.at)
+
+    def payment(self, payment_id: str) -> PaymentDocument | None:
+        """Return a payment; ``None`` if it has moved away."""
+        counted = self.counted(payment_id)
+        return counted.payment if counted else None
+
+    def hold(self, payment: HeldPayment, instead: HeldPayment | None) -> None:
+        """Hold a payment instead of what was held of it.
+
+        The payment's row comes first: it names the entries of the calendar that come after it.
+        """
+        payment_key = self._payment + payment.snapshot.payment_id.encode()
+        self.changed[payment_key] = _ROW_ENCODER.encode(payment)
+        for old in (instead.snapshot, instead.before) if instead else ():
+            self.changed |= dict.fromkeys(self.entries_of(old))
+        self.changed |= dict.fromkeys(self.entries_of(payment.snapshot), b"")
+
+    def clear(self) -> None:
+        """Delete every row but the head."""
+        for start in (self._payment, self._calendar):
+            self.changed |= dict.fromkeys(self._rows.keys(start, _after(start), backwards=False))
+
+    def first(self) -> Moment | None:
+        """Return the order's earliest event."""
+        return next(self._moments(), None)
+
+    def last(self) -> Moment | None:
+        """Return the order's latest event."""
+        return next(self._moments(backwards=True), None)
+
+    def payments(self) -> Iterator[PaymentDocument]:
+        """Yield the payments that have not moved away; those that have are not read."""
+        for payment_id in {self.moment(key)[1] for key in self.calendar()}:
+            payment = self.payment(payment_id)
+            if payment is not None:
+                yield payment
+
+    def after(self, payment_id: str) -> Iterator[tuple[str, PaymentDocument | None]]:
+        """Yield the payments whose ids come after one, by their ids, those moved away as well."""
+        start = self._payment + payment_id.encode() + (b"\0" if payment_id else b"")
+        for key in self._keys(start, _after(self._payment)):
+            found = key.removeprefix(self._payment).decode()
+            yield found, self.payment(found)
+
+    def all_held(self) -> Iterator[tuple[str, HeldPayment]]:
+        """Yield the row of every payment, with the payment's id."""
+        for key in self._keys(self._payment, _after(self._payment)):
+            payment_id = key.removeprefix(self._payment).decode()
+            held = self.held(payment_id)
+            if held is not None:
+                yield payment_id, held
+
+    def calendar(self, *, backwards: bool = False) -> Iterator[bytes]:
+        """Yield the keys of the calendar's entries, in their order or from the last."""
+        return self._keys(self._calendar, _after(self._calendar), backwards=backwards)
+
+    def moment(self, key: bytes) -> Moment:
+        """Return what an entry of the calendar says."""
+        entry = key.removeprefix(self._calendar)
+        return int.from_bytes(entry[:_TIME_BYTES]), entry[_TIME_BYTES:].decode()
+
+    def entries_of(self, snapshot: Snapshot | None) -> Iterator[bytes]:
+        """Yield the keys of a snapshot's entries in the calendar."""
+        if snapshot is not None and snapshot.payment is not None:
+            for time in sorted(_first_and_last(snapshot.payment)):
+                yield self._calendar + time.to_bytes(_TIME_BYTES) + snapshot.payment_id.encode()
+
+    def _moments(self, *, backwards: bool = False) -> Iterator[Moment]:
+        """Yield the calendar, without the entries that the head does not count."""
+        for key in self.calendar(backwards=backwards):
+            moment = self.moment(key)
+            payment = self.payment(moment[1])
+            if payment is not None and moment[0] in _first_and_last(payment):
+                yield moment
+
+    def _get(self, key: bytes) -> bytes | None:
+        return self.changed[key] if key in self.changed else self._rows.get(key)
+
+    def _keys(self, start: bytes, end: bytes, *, backwards: bool = False) -> Iterator[bytes]:
+        """Yield the keys of a range as they are with the changes."""
+        stored = self._rows.keys(start, end, backwards=backwards)
+        new = (key for key, row in self.changed.items() if row is not None and start <= key < end)
+        kept = (key for key in stored if key not in self.changed)
+        return merge(kept, sorted(new, reverse=backwards), reverse=backwards)
+
+
+def fold_large(order: LargeOrder, arrived: Iterable[Arrived], rows: OrderRows) -> LargeOrder | None:
+    """Fold snapshots into a large order; return its new head, ``None`` if nothing changes."""
+    held: dict[str, HeldPayment | None] = {}
+    newest: dict[str, Arrived] = {}
+    for each in arrived:
+        payment_id = each.snapshot.payment_id
+        if payment_id not in held:
+            held[payment_id] = rows.held(payment_id)
+        last = newest.get(payment_id)
+        if each.snapshot.is_newer_than(
+            last.snapshot if last else _counted(held[payment_id], order.at)
+        ):
+            newest[payment_id] = each
+    if not newest:
+        return None
+    tally = deepcopy(order.tally)
+    for payment_id, (at, snapshot) in newest.items():
+        before = _counted(held[payment_id], order.at)
+        if before is not None and before.payment is not None:
+            tally.take(order.order_id, before.payment)
+        if snapshot.payment is not None:
+            tally.add(order.order_id, snapshot.payment)
+        rows.hold(HeldPayment(at, snapshot, before), held[payment_id])
+    rows.at = max(order.at, *(each.at for each in newest.values()))
+    return _head(order.order_id, tally, rows, order)
+
+
+def split(order: Order, at: int, rows: Rows) -> tuple[LargeOrder, OrderRows]:
+    """Return a small order as a large one, and its rows; ``at`` is the last snapshot's offset.
+
+    Rows that a crash left behind, from an attempt that wrote no head, are deleted.
+    """
+    head = LargeOrder(order.order_id, at, tally_of(order.order_id, present_in(order)))
+    order_rows = OrderRows(head, rows)
+    order_rows.clear()
+    for snapshot in order.payments.values():
+        order_rows.hold(HeldPayment(at, snapshot), None)
+    return _head(order.order_id, head.tally, order_rows, head), order_rows
+
+
+def describe_large(order: LargeOrder, rows: OrderRows) -> OrderDocument | None:
+    """Return the order's document: what ``describe`` says of the same payments."""
+    if order.first is None or order.last is None or not order.tally.payments:
+        return None
+    if order.tally.payment_bytes > MOST_PAYMENT_BYTES:
+        return summarise(order.order_id, order.tally, rows.payment, order.first, order.last)
+    return describe(order_of(order.order_id, rows.payments()))
+
+
+def is_order_key(key: bytes) -> bool:
+    """Return whether a row is an order's head or only row."""
+    return _SEPARATOR not in key
+
+
+def order_key_of(key: bytes) -> bytes:
+    """Return the key of the head of the order that a row is of."""
+    return key.partition(_SEPARATOR)[0]
+
+
+def order_of(order_id: str, payments: Iterable[PaymentDocument]) -> Order:
+    """Return an order that has these payments."""
+    return Order(
+        order_id,
+        {
+            each.payment_id: Snapshot(order_id, each.payment_id, len(each.events), each)
+            for each in payments
+        },
+    )
+
+
+def _head(order_id: str, tally: Tally, rows: OrderRows, before: LargeOrder) -> LargeOrder:
+    # After a crash the calendar may lack entries, until the chunk that took them is folded again.
+    first, last = rows.first() or before.first, rows.last() or before.last
+    if not tally.payments:
+        first = last = None
+    return LargeOrder(order_id, rows.at, tally, first, last)
+
+
+def _counted(held: HeldPayment | None, at: int) -> Snapshot | None:
+    return held.counted_at(at) if held else None
+
+
+def _first_and_last(payment: PaymentDocument) -> set[int]:
+    # Events are sorted by time.
+    return {payment.events[0].created, payment.events[-1].created}
+
+
+def _after(start: bytes) -> bytes:
+    """Return the first key above all keys that begin so."""
+    return start[:-1] + bytes([start[-1] + 1])

@@ -1,0 +1,100 @@
+"""Chunks of snapshots, folded into orders of any size.
+
+In: snapshots with their offsets, the orders that they are about, and the rows of the table. Out:
+the orders that change, their documents, and the rows to write. Pure: the rows are only read.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, cast
+
+from ledger.large_orders import (
+    MOST_ROW_BYTES,
+    Arrived,
+    LargeOrder,
+    OrderRows,
+    OrderState,
+    Rows,
+    describe_large,
+    fold_large,
+    split,
+)
+from ledger.orders import Order, OrderDocument, describe, fold_orders
+from ledger.payments import Snapshot
+from ledger.wire import ORDERS
+
+
+class Placed(Protocol):
+    """A record of ``ledger.payments``."""
+
+    @property
+    def offset(self) -> int:
+        """Its place in the partition."""
+
+
+class FoldedOrders:
+    """The orders that a chunk changes: ``changed`` are their new states, by id."""
+
+    def __init__(
+        self,
+        snapshots: Sequence[Snapshot],
+        records: Sequence[Placed],
+        known: Mapping[str, OrderState],
+        rows: Rows,
+    ) -> None:
+        """Fold ``snapshots``, which are those of ``records``; ``known`` are the orders before."""
+        self._known = known
+        self._rows = rows
+        self._large: dict[str, OrderRows] = {}
+        self._last_offset = records[-1].offset if records else 0
+        large = {name: each for name, each in known.items() if isinstance(each, LargeOrder)}
+        # Snapshots of a large order are no concern of the others, and nearly no chunk has any.
+        others = [each for each in snapshots if each.order_id not in large] if large else snapshots
+        small = cast("Mapping[str, Order]", known)
+        self.changed: dict[str, OrderState] = {**fold_orders(others, small)}
+        self._fold_large(large, snapshots, records)
+
+    def is_new(self, snapshot: Snapshot) -> bool:
+        """Return whether a snapshot of the chunk says more than what was known before."""
+        order = self._known.get(snapshot.order_id)
+        if isinstance(order, LargeOrder):
+            rows = OrderRows(order, self._rows)
+            return snapshot.is_newer_than(rows.counted(snapshot.payment_id))
+        return order is None or snapshot.is_newer_than(order.payments.get(snapshot.payment_id))
+
+    def document(self, order_id: str) -> OrderDocument | None:
+        """Return the new document of an order; ``None`` if all its payments have moved away."""
+        order = self.changed[order_id]
+        if isinstance(order, Order):
+            return describe(order)
+        return describe_large(order, self._large[order_id])
+
+    def rows(self) -> Iterator[tuple[bytes, bytes | None]]:
+        """Yield the rows to write, the row under each order's own key last."""
+        for order_id, order in self.changed.items():
+            row = ORDERS.encode(order)
+            if isinstance(order, LargeOrder):
+                yield from self._large[order_id].changed.items()
+            elif len(row) > MOST_ROW_BYTES:
+                head, others = split(order, self._last_offset, self._rows)
+                yield from others.changed.items()
+                row = ORDERS.encode(head)
+            yield order_id.encode(), row
+
+    def _fold_large(
+        self,
+        large: Mapping[str, LargeOrder],
+        snapshots: Sequence[Snapshot],
+        records: Sequence[Placed],
+    ) -> None:
+        if not large:
+            return
+        arrived: dict[str, list[Arrived]] = {order_id: [] for order_id in large}
+        for snapshot, record in zip(snapshots, records, strict=True):
+            if snapshot.order_id in large:
+                arrived[snapshot.order_id].append(Arrived(record.offset, snapshot))
+        for order_id, order in large.items():
+            rows = OrderRows(order, self._rows)
+            new = fold_large(order, arrived[order_id], rows)
+            if new is not None:
+                self.changed[order_id] = new
+                self._large[order_id] = rows

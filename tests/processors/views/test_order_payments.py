@@ -1,0 +1,54 @@
+"""A page of an order's payments is bounded by the limit, by the search, and by bytes."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from ledger.orders import Order
+from ledger.payments import PaymentDocument, fold_payments
+from processors.views import parameters
+from processors.views.order_payments import page_of, payments_after
+from tests.ledger.examples import success
+
+ORDER = Order("ord_1")
+
+
+def payments(number: int, id_length: int = 0) -> Iterator[tuple[str, PaymentDocument | None]]:
+    for n in range(number):
+        event = success(f"{n:0>{id_length}}", payment=f"pay_{n:05}")
+        (snapshot,) = fold_payments([event], {}).snapshots
+        yield f"pay_{n:05}", snapshot.payment
+
+
+def read(cursor: str | None) -> str:
+    return parameters.read_cursor(cursor or "", str)
+
+
+def test_a_page_holds_as_many_as_the_limit_and_names_where_the_next_one_begins():
+    page = page_of(ORDER, payments(7), 5)
+    assert [each.payment_id for each in page.payments] == [f"pay_{n:05}" for n in range(5)]
+    assert read(page.cursor) == "pay_00004"
+    assert page_of(ORDER, payments(5), 5).cursor is None
+
+
+def test_payments_that_have_left_are_passed_over_a_bounded_number_of_them():
+    page = page_of(ORDER, iter((f"pay_{n:05}", None) for n in range(2_000)), 5)
+    assert page.payments == []
+    assert read(page.cursor) == "pay_00499"
+
+
+def test_a_page_ends_with_the_bytes_that_one_answer_holds(monkeypatch):
+    monkeypatch.setattr("processors.views.order_payments._MOST_BYTES", 2_000)
+    page = page_of(ORDER, payments(200, 500), 200)
+    assert 1 < len(page.payments) < 10
+    assert page.cursor is not None
+
+
+@pytest.mark.parametrize(("after", "names"), [("", ["a", "b", "c"]), ("a", ["b", "c"]), ("c", [])])
+def test_a_small_order_s_payments_are_listed_from_its_only_row(after, names):
+    snapshots = [
+        fold_payments([success(name, payment=name, order="ord_1")], {}).snapshots[0]
+        for name in ("b", "a", "c")
+    ]
+    order = Order("ord_1", {each.payment_id: each for each in snapshots})
+    assert [name for name, _ in payments_after(None, order, after)] == names  # type: ignore[arg-type]
