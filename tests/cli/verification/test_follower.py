@@ -19,6 +19,8 @@ from runtime.rules import DEFAULT_NAMES
 NAMES = LedgerNames(TopicNames("", 1), "group")
 CHANGELOG = NAMES.changelog("orders")
 CLAIM = (RESERVED + b"claim", None)
+# A row of a large order beside its head, see ``ledger.large_orders``.
+OF_A_LARGE_ORDER = b"b\xffrow"
 
 
 class _Reader:
@@ -87,7 +89,18 @@ def compared(follower: Follower) -> int:
 @pytest.mark.parametrize("lag", range(5))
 async def test_a_replica_is_compared_wherever_it_ended_after_the_first_round(reader, follower, lag):
     """The end of a standby is that of its last reading, so it lies before earlier rounds' ends."""
-    rounds = [[CLAIM, (b"a", b"1")], [(b"a", b"2"), (b"b", b"1"), (b"a", None)], [(b"b", b"2")], []]
+    rounds = [
+        [CLAIM, (b"a", b"1")],
+        [
+            (b"a", b"2"),
+            (OF_A_LARGE_ORDER, b"1"),
+            (b"b", b"1"),
+            (b"a", None),
+            (OF_A_LARGE_ORDER, b"2"),
+        ],
+        [(b"b", b"2"), (OF_A_LARGE_ORDER, None)],
+        [],
+    ]
     for new in rounds:
         reader.records += new
         end = max(0, len(reader.records) - lag)
