@@ -20,7 +20,8 @@ from cli.lag import Lag, committed, lags, summed
 from cli.printing import Heard
 from cli.progress import Report
 from cli.whole_topic import partitions_of, reading
-from ledger.topics import TableName, TopicNames, changelog_name
+from ledger.digest import ChangelogDigest
+from ledger.topics import TABLES, TableName, TopicNames, changelog_name
 from runtime.topics import TopicSettings
 
 Offsets = Mapping[int, int]
@@ -56,6 +57,11 @@ class LedgerNames(msgspec.Struct, frozen=True):
     def changelog(self, table: TableName) -> str:
         """Return the topic that a table is written to before anything else."""
         return changelog_name(self.group, table)
+
+    @property
+    def changelogs(self) -> frozenset[str]:
+        """The changelogs of all tables."""
+        return frozenset(map(self.changelog, TABLES))
 
 
 class LedgerReader:
@@ -110,11 +116,13 @@ class LedgerReader:
             async for number, records in self._fetch(topic, position, ends):
                 yield number, records
 
-    async def latest(self, topic: str, number: int, heard: Heard) -> dict[bytes, bytes]:
-        """Return the last value of each key of a partition.
+    async def latest(
+        self, topic: str, number: int, heard: Heard, digest: ChangelogDigest | None = None
+    ) -> dict[bytes, bytes]:
+        """Return the last value of each key of a partition; the digest takes every record.
 
-        Read on until nothing more has come: compaction may have taken an old value for a newer one
-        that was written after the first end.
+        Reading continues until no more records have come, because compaction may have removed a
+        value in favour of a newer one that was written after the first end.
         """
         values: dict[bytes, bytes] = {}
         start, end = 0, (await self.ends(topic)).get(number, 0)
@@ -122,12 +130,16 @@ class LedgerReader:
             async for _, records in self.read(topic, {number: start}, {number: end}):
                 for record in records:
                     key = record.key or b""
+                    if digest is not None:
+                        digest.take(record.offset, key, values.get(key), record.value)
                     if record.value is None:
                         values.pop(key, None)
                     else:
                         values[key] = record.value
                 heard(topic, len(records))
             start, end = end, (await self.ends(topic)).get(number, 0)
+        if digest is not None:
+            digest.reach(start)
         return values
 
     async def settle(self, timeout_s: float, report: Report = lambda _lag: None) -> Offsets:

@@ -1,7 +1,7 @@
 """The settings of the commands that no other package has.
 
-In: the environment. Out: frozen values, like those of the other programs. A variable that another
-program reads too has the same type, default and description here; a test holds that.
+Input: the environment. Output: frozen values, like those of the other programs. A variable that
+another program reads too has the same type, default and description here; a test checks that.
 """
 
 from pathlib import Path
@@ -116,8 +116,8 @@ class ProveSettings(Settings, frozen=True, kw_only=True):
         _require_secrets((*self.webhook_secrets, *self.old_webhook_secrets), self.allow_unsigned)
 
 
-class VerifySettings(RuleSettings, frozen=True, kw_only=True):
-    """What ``verify`` reads: which ledger, whose signatures were good, how events are read."""
+class JudgeSettings(RuleSettings, frozen=True, kw_only=True):
+    """What judges the log: which ledger, which signatures were good, how events are read."""
 
     webhook_secrets: WebhookSecrets = ()
     old_webhook_secrets: OldWebhookSecrets = ()
@@ -133,8 +133,16 @@ class VerifySettings(RuleSettings, frozen=True, kw_only=True):
         _require_secrets(self.webhook_secrets, self.allow_unsigned)
 
 
+class VerifySettings(JudgeSettings, frozen=True, kw_only=True):
+    """What ``verify`` reads besides: where the workers report what their disks hold."""
+
+    api_token: ApiToken = None
+    web_bind: WebBind = LOOPBACK
+    web_port: WebPort = 6066
+
+
 class AuditSettings(VerifySettings, frozen=True, kw_only=True):
-    """What ``audit`` reads: the same ledger, how often, and where it says what it found."""
+    """What ``audit`` reads besides: how often it compares, and where it reports differences."""
 
     audit_host: Annotated[
         str,
@@ -153,7 +161,6 @@ class AuditSettings(VerifySettings, frozen=True, kw_only=True):
             le=86_400,
         ),
     ] = 60.0
-    api_token: ApiToken = None
     log_format: LogFormat = "auto"
     log_level: LogLevel = "info"
 

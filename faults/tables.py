@@ -15,9 +15,9 @@ import msgspec
 import rocksdb
 
 from cli.ledger_reader import LedgerReader, open_reader
-from ledger.digest import digest_of
+from ledger.digest import RESERVED, digest_of
 from ledger.topics import TABLES, TableName
-from processors.tables import DIGEST_KEY, OFFSET_KEY, RESERVED, stored_digest
+from processors.tables import DIGEST_KEY, OFFSET_KEY, stored_digest
 from runtime.topics import TopicSettings
 
 _MOST_NAMED: Final = 5

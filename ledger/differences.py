@@ -1,7 +1,7 @@
-"""Differences: what the log of record says, against what is held somewhere else, as a value.
+"""Differences: one value for each thing that does not follow from the log of record.
 
-In: nothing. Out: the kinds there are, and one difference of a kind with the events behind it.
-Their names are stable: `docs/operations.md` says what each means and what to do.
+A difference has a kind, and names the events that it rests on. The names of the kinds are stable:
+`docs/operations.md` says what each kind means and what to do.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,8 @@ from ledger.payments import EventReference
 class Kind(StrEnum):
     """What differs, and how: ``missing``, ``differs`` or ``unexplained`` by the log.
 
-    ``versions_differ`` is between two versions of a ledger.
+    The kinds ``replica_…`` concern a worker's disk, which is compared with the changelogs.
+    ``versions_differ`` is a difference between two versions of a ledger.
     """
 
     LOG_INCOMPLETE = "log_incomplete"
@@ -39,6 +40,8 @@ class Kind(StrEnum):
     ENTRY_UNEXPLAINED = "entry_unexplained"
     VALUE_MISPLACED = "value_misplaced"
     BALANCE_DIFFERS = "balance_differs"
+    REPLICA_DIFFERS = "replica_differs"
+    REPLICA_DAMAGED = "replica_damaged"
     VERSIONS_DIFFER = "versions_differ"
 
 

@@ -1,17 +1,22 @@
 """The digest of a table: one number for all of its rows, whatever their order.
 
-Input: rows, as a key and a value. Output: a number of 64 bits.
+Input: rows, as a key and a value. Output: a number of 64 bits, and the number of rows.
 A digest is the sum of its rows' hashes, so a row is added and taken away without a look at the
 other rows, and two tables with the same rows have the same digest. A flipped bit, a lost row and a
 row too many change the sum; the chance that they do not is 1 in 2^64. It does not protect against
 somebody who chooses rows to that end (https://doi.org/10.1007/3-540-69053-0_13, section 2).
 """
 
+from array import array
+from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 from xxhash import xxh3_64_intdigest
+
+RESERVED: Final = b"\xff"
+"""Keys that start with this byte are no rows; no UTF-8 text starts with it."""
 
 _MODULUS: Final = 1 << 64
 
@@ -62,3 +67,61 @@ class RunningDigest:
             self.now = self.now.minus(digest_of({key: before}))
         if after is not None:
             self.now = self.now.plus(digest_of({key: after}))
+
+
+class ChangelogDigest:
+    """The digests of one changelog partition's rows while its records are read.
+
+    ``at`` knows the digest of the rows below each offset from ``begin`` to ``end``.
+    """
+
+    __slots__ = ("_offsets", "_rows", "_running", "_values", "begin", "end")
+
+    def __init__(self) -> None:
+        self.begin = 0
+        self.end = 0
+        self._running = RunningDigest()
+        # A digest's two numbers hold from its offset on, up to the next offset. Arrays take 24
+        # bytes for a record, objects four times as much.
+        self._offsets, self._values, self._rows = array("Q"), array("Q"), array("Q")
+        self._note(0)
+
+    def take(self, offset: int, key: bytes, before: bytes | None, after: bytes | None) -> None:
+        """Take the next record: the key had the value ``before``, and has ``after`` from now on."""
+        if key.startswith(RESERVED):
+            return
+        self._running.replace(key, before, after)
+        if offset < self.end:
+            # The reading was interrupted, and takes these records again.
+            self._forget_first(len(self._offsets))
+            self._note(self.end)
+            self.begin = self.end
+            return
+        self._note(offset + 1)
+        self.end = offset + 1
+
+    def reach(self, end: int) -> None:
+        """Note that every record below an offset was taken."""
+        self.end = max(self.end, end)
+
+    def at(self, offset: int) -> Digest | None:
+        """Return the digest of the rows below an offset; ``None`` where it is not known."""
+        if not self.begin <= offset <= self.end:
+            return None
+        last = bisect_right(self._offsets, offset) - 1
+        return Digest(self._values[last], self._rows[last])
+
+    def forget(self, offset: int) -> None:
+        """Forget the digests below an offset."""
+        if self.begin < offset <= self.end:
+            self._forget_first(bisect_right(self._offsets, offset) - 1)
+            self.begin = offset
+
+    def _note(self, offset: int) -> None:
+        now = self._running.now
+        self._offsets.append(offset)
+        self._values.append(now.value)
+        self._rows.append(now.rows)
+
+    def _forget_first(self, count: int) -> None:
+        del self._offsets[:count], self._values[:count], self._rows[:count]

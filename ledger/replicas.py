@@ -1,11 +1,18 @@
-"""Replicas: what each worker's disk holds of the tables, as it says itself.
+"""Replicas: what each worker's disk holds of the tables, compared with the changelogs.
 
-The digests are compared with those of the changelogs at the same offsets, see
-``cli.verification.replicas``.
+Input: what the workers report about their disks, and the records of the changelogs. Output: the
+replicas that differ. A replica is compared at its own end: the digest of its rows must be the
+digest of the rows that the changelog holds below that offset.
 """
+
+from collections import defaultdict
+from collections.abc import Collection
+from typing import NamedTuple
 
 import msgspec
 
+from ledger.differences import Difference, Kind
+from ledger.digest import ChangelogDigest
 from ledger.topics import TableName
 
 
@@ -14,7 +21,8 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
 
     Below changelog offset ``end`` it holds ``rows`` rows, whose digest (``ledger.digest``) is
     ``digest`` in hex. For a partition that the worker folds, ``end`` is its end now, else the end
-    when the disk was last read as a whole: at ``scrubbed_at_ms``, in Unix milliseconds.
+    when the disk was last read as a whole: at ``scrubbed_at_ms``, in Unix milliseconds. ``digest``
+    is ``None`` until the disk was read for the first time.
     """
 
     table: TableName
@@ -23,7 +31,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     is_active: bool
     end: int
     rows: int
-    digest: str
+    digest: str | None
     scrubbed_at_ms: int | None = None
 
 
@@ -49,3 +57,97 @@ class AllTables(msgspec.Struct, frozen=True, kw_only=True):
 
     workers: list[WorkerTables]
     unreachable: list[str]
+
+
+class Place(NamedTuple):
+    """Where a replica is."""
+
+    worker: str
+    table: TableName
+    partition: int
+
+    def __str__(self) -> str:
+        return f"partition {self.partition} of the table {self.table} on {self.worker}"
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """The result of one comparison.
+
+    ``equal`` replicas hold what their changelogs say. ``open`` replicas could not be compared: the
+    worker has not read its disk yet, or the changelog's digest at their end is not known.
+    """
+
+    equal: frozenset[Place]
+    open: frozenset[Place]
+    differing: dict[Place, Difference]
+
+
+class Replicas:
+    """Compares replicas with their changelogs, while the changelogs are read."""
+
+    def __init__(self, changelogs: Collection[str]) -> None:
+        self._changelogs = changelogs
+        self._digests: dict[tuple[str, int], ChangelogDigest] = defaultdict(ChangelogDigest)
+
+    def digest(self, topic: str, partition: int) -> ChangelogDigest | None:
+        """Return the digest that takes the records of a partition, if this is a changelog."""
+        return self._digests[topic, partition] if topic in self._changelogs else None
+
+    def compare(self, tables: AllTables) -> Comparison:
+        """Compare the replicas that were reported before the changelogs were read to their ends."""
+        equal: set[Place] = set()
+        unknown: set[Place] = set()
+        differing: dict[Place, Difference] = {}
+        for place, replica in places(tables).items():
+            if replica.changelog not in self._changelogs:
+                continue
+            digest = self._digests[replica.changelog, replica.partition]
+            due = digest.at(replica.end)
+            if replica.end > digest.end:
+                differing[place] = _differs(place, replica, f"ends at {digest.end}")
+            elif due is None or replica.digest is None:
+                unknown.add(place)
+            elif (replica.rows, replica.digest) == (due.rows, str(due)):
+                equal.add(place)
+            else:
+                expected = f"holds {due.rows} rows with digest {due} there"
+                differing[place] = _differs(place, replica, expected)
+        return Comparison(frozenset(equal), frozenset(unknown), differing)
+
+    def forget_compacted(self) -> None:
+        """Forget the digests below the ends of the first reading.
+
+        Compaction may have removed values there long before, in favour of newer values. Later
+        readings follow the changelogs closely.
+        """
+        for digest in self._digests.values():
+            digest.forget(digest.end)
+
+    def forget(self, tables: AllTables) -> None:
+        """Forget the digests at offsets that no replica will report again."""
+        ends: dict[tuple[str, int], list[int]] = defaultdict(list)
+        for replica in places(tables).values():
+            ends[replica.changelog, replica.partition].append(replica.end)
+        for place, digest in self._digests.items():
+            digest.forget(min(ends[place], default=0))
+
+
+def places(tables: AllTables) -> dict[Place, Replica]:
+    """Return all replicas by their places."""
+    return {
+        Place(each.worker, replica.table, replica.partition): replica
+        for each in tables.workers
+        for replica in each.replicas
+    }
+
+
+def _differs(place: Place, replica: Replica, expected: str) -> Difference:
+    return Difference(
+        kind=Kind.REPLICA_DIFFERS,
+        subject=str(place),
+        detail=f"below offset {replica.end} it holds {replica.rows} rows with digest "
+        f"{replica.digest}, and {replica.changelog} {expected}. Unless the changelog itself "
+        "differs from the log, stop this worker, delete the folder "
+        f"{replica.table}-{replica.partition}.db below tables/ in its LEDGER_DATA_DIR, and start "
+        "the worker: it restores the partition from the changelog",
+    )

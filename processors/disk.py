@@ -1,17 +1,20 @@
-"""The disk under a worker's tables: whether there is room, and what to say when it fails.
+"""The disk under a worker's tables: whether it has room, and how its errors are explained.
 
-In: the folder, or an error. Out: nothing, or a message that names the folder and the remedy. Never:
-a worker that joins its group without room for its tables: it would keep its partitions from the
-others, fold nothing, and end, again and again.
+Input: the folder, or an error. Output: nothing, or a message that names the folder and the remedy.
+A worker without room for its tables never joins its group: it would keep its partitions from the
+other workers, fold nothing, and end, again and again.
 """
 
 import errno
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import rocksdb
+
+if TYPE_CHECKING:
+    from processors.tables import ChunkTable
 
 _MIB: Final = 1024 * 1024
 _REMEDY: Final = "make room there, and start the worker again: it goes on where it was"
@@ -19,6 +22,19 @@ _REMEDY: Final = "make room there, and start the worker again: it goes on where 
 
 class NoRoomError(OSError):
     """The folder of the tables has too little room; the message says how much it takes."""
+
+
+class DamagedTableError(Exception):
+    """A partition's files do not hold what was written to them; the text says which partition."""
+
+    def __init__(self, table: "ChunkTable", partition: int, detail: str) -> None:
+        super().__init__(
+            f"partition {partition} of the table {table.name} is damaged: {detail}; its files are "
+            "deleted, and the next start restores it from the changelog; check the disk"
+        )
+        self.table = table
+        self.partition = partition
+        self.detail = detail
 
 
 def require_room(folder: Path, least_bytes: int, *, made_in: Path | None = None) -> None:

@@ -1,29 +1,26 @@
 """Scrubbing: reads a worker's tables from disk, and compares them with their digests.
 
 Input: the tables. Output: for each partition, the digest of its rows on disk at a changelog offset.
-A partition that is folded has a digest that is kept up with the writes, from the first scrub on.
-Where the disk holds other rows than that, a wrong value may be served and folded on: the worker
-notes the damage, deletes the partition's files and ends at once. Its next start restores the
-partition from the changelog.
+A partition that is folded has a digest that every write keeps up, from the first scrub on. Where
+the disk holds other rows, a wrong value may be served and folded, so the worker ends at once.
+``discard`` deletes the partition's files and notes the damage for `audit`. The next start restores
+the partition from the changelog.
 """
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, cast
 
 import msgspec
-import rocksdb
-import structlog
 
 from ledger.digest import Digest
 from ledger.replicas import Damage
 from ledger.topics import TableName
 from processors.chunk import RevokedError
-from processors.tables import ChunkTable, digest_slowly
-
-log = structlog.get_logger(__name__)
+from processors.disk import DamagedTableError
+from processors.tables import ChunkTable, Snapshot, digest_at_once, digest_slowly
 
 # A round that nobody asks for; a round takes a second per million rows of the processor's time.
 _EVERY_S: Final = 600.0
@@ -31,10 +28,6 @@ _EVERY_S: Final = 600.0
 _PAUSE_S: Final = 0.008
 _PAUSE_BUSY_S: Final = 0.1
 _MOST_DAMAGES: Final = 20
-
-
-class DamagedTableError(Exception):
-    """A partition's rows are not the ones written to it; the text says which, and what happens."""
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -105,33 +98,48 @@ class Scrubber:
         if self._app.rebalancing or partition not in table.held:
             raise RevokedError(f"{table.name}[{partition}]")
         snapshot = table.snapshot(partition)
-        expected = snapshot.digest
-        try:
-            found = await digest_slowly(snapshot.rows, pause)
-        except rocksdb.errors.Corruption as error:
-            raise self._damaged(table, partition, f"RocksDB can't read it: {error}") from error
-        if expected is not None and found != expected:
-            detail = (
-                f"it holds {found.rows} rows with digest {found}, and {expected.rows} rows with "
-                f"digest {expected} were written below changelog offset {snapshot.end}"
-            )
-            raise self._damaged(table, partition, detail)
+        found = await digest_slowly(snapshot.rows, pause)
+        _require(table, partition, snapshot, found)
         table.learn(partition, snapshot, found)
         self._readings[str(table.name), partition] = Reading(snapshot.end, found, _now_ms())
 
-    def _damaged(self, table: ChunkTable, partition: int, detail: str) -> DamagedTableError:
-        """Note a damage, and delete the partition's files."""
+    def search(self) -> Iterator[DamagedTableError]:
+        """Yield the damages that a reading of all rows finds, without a pause.
+
+        A worker that ends by an error reads its tables first: a damaged row may be the cause, and
+        would end the worker again after each start.
+        """
+        for table in self._tables:
+            for partition in sorted(table.held):
+                try:
+                    snapshot = table.snapshot(partition)
+                    _require(table, partition, snapshot, digest_at_once(snapshot.rows))
+                except DamagedTableError as damaged:
+                    yield damaged
+
+    def discard(self, damaged: DamagedTableError) -> None:
+        """Delete a damaged partition's files, and note the damage."""
         damage = Damage(
-            table=cast("TableName", table.name),
-            partition=partition,
+            table=cast("TableName", damaged.table.name),
+            partition=damaged.partition,
             found_at_ms=_now_ms(),
-            detail=detail,
+            detail=damaged.detail,
         )
-        self._file.write_bytes(msgspec.json.encode([*self.damages(), damage][-_MOST_DAMAGES:]))
-        folder = table.drop(partition)
-        return DamagedTableError(
-            f"partition {partition} of the table {table.name} is damaged: {detail}. {folder} is "
-            "deleted, and the next start restores it from the changelog; check the disk"
+        damaged.table.drop(damaged.partition)
+        new = self._file.with_suffix(".new")
+        new.write_bytes(msgspec.json.encode([*self.damages(), damage][-_MOST_DAMAGES:]))
+        new.replace(self._file)
+
+
+def _require(table: ChunkTable, partition: int, snapshot: Snapshot, found: Digest) -> None:
+    """Raise ``DamagedTableError`` unless the rows found are the rows written."""
+    expected = snapshot.digest
+    if expected is not None and found != expected:
+        raise DamagedTableError(
+            table,
+            partition,
+            f"it holds {found.rows} rows with digest {found}, and {expected.rows} rows with "
+            f"digest {expected} were written below changelog offset {snapshot.end}",
         )
 
 

@@ -9,15 +9,19 @@ rows where it is known. So a table never lacks a record below its own offset:
   that is not beyond the table's end, and is not of a partition that is being folded. Records below
   the table's end are passed over.
 
-Everything else raises ``ChangelogMismatchError``, which ends the worker. Who writes a changelog,
+Everything else raises ``ChangelogMismatchError``, which ends the worker. Files that RocksDB finds
+damaged raise ``DamagedTableError``: each block is compared with its checksum when it is read from
+disk, so that a flipped bit is never served or folded. Who writes a changelog,
 and when, is told in ``processors.effects``; who reads it, in ``processors.recovery``.
 """
 
 import shutil
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import reduce
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import faust
 import msgspec
@@ -25,15 +29,17 @@ import rocksdb
 from faust.stores.rocksdb import Store
 from faust.types import TP
 
-from ledger.digest import Digest, RunningDigest, digest_of
+from ledger.digest import RESERVED, Digest, RunningDigest, digest_of
 from processors.batches import Written
 from processors.chunk import FetchedRecord
+from processors.disk import DamagedTableError
 from processors.watchers import Watchers
 
+T = TypeVar("T")
+
 _MIB: Final = 1024 * 1024
-# Keys of a database that are no rows. Faust uses a text key for the offset, which an id from
-# outside could equal; no UTF-8 text starts with this byte, and no other key sorts after it.
-RESERVED: Final = b"\xff"
+# Keys of a database that are no rows, and sort after all rows. Faust uses a text key for the
+# offset, which an id from outside could equal.
 OFFSET_KEY: Final = RESERVED
 DIGEST_KEY: Final = RESERVED + b"digest"
 CLAIM_KEY: Final = RESERVED + b"claim"
@@ -109,12 +115,14 @@ class ChunkTable(faust.Table[bytes, bytes]):
     def read_chunk(self, partition: int, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """Return the values of those keys that the partition holds."""
         wanted = [key for key in set(keys) if not key.startswith(RESERVED)]
-        found = self._db(partition).multi_get(wanted, as_dict=False)
+        with self._intact(partition):
+            found = self._db(partition).multi_get(wanted, as_dict=False, verify_checksums=True)
         return {key: value for key, value in zip(wanted, found, strict=True) if value is not None}
 
     def read(self, partition: int, key: bytes) -> bytes | None:
         """Return one key's value; ``None`` if the partition does not hold it."""
-        value: bytes | None = self._db(partition).get(key)
+        with self._intact(partition):
+            value: bytes | None = self._db(partition).get(key, verify_checksums=True)
         return value
 
     def scan(self, partition: int, after: bytes, limit: int) -> dict[bytes, bytes]:
@@ -129,12 +137,15 @@ class ChunkTable(faust.Table[bytes, bytes]):
         self, partition: int, start: bytes, end: bytes, *, backwards: bool = False
     ) -> Iterator[bytes]:
         """Yield the keys from ``start`` on and below ``end``, in their order or from the last."""
-        keys = self._db(partition).iterkeys()
-        if backwards:
-            keys.seek_for_prev(end)
-            return takewhile(start.__le__, (key for key in reversed(keys) if key != end))
-        keys.seek(start)
-        return takewhile(end.__gt__, keys)
+        with self._intact(partition):
+            keys = self._db(partition).iterkeys(verify_checksums=True)
+            if backwards:
+                keys.seek_for_prev(end)
+                found = takewhile(start.__le__, (key for key in reversed(keys) if key != end))
+            else:
+                keys.seek(start)
+                found = takewhile(end.__gt__, keys)
+        return self._all_intact(partition, found)
 
     def snapshot(self, partition: int) -> Snapshot:
         """Return the partition as it is at this moment."""
@@ -179,10 +190,9 @@ class ChunkTable(faust.Table[bytes, bytes]):
     def open(self, partition: int) -> None:
         """Find out what a partition holds, before it is read or written."""
         if partition not in self._held:
-            db = self._db(partition)
-            offset = db.get(OFFSET_KEY)
+            offset = self.read(partition, OFFSET_KEY)
             end = 0 if offset is None else int(offset) + 1
-            digest = stored_digest(db.get(DIGEST_KEY), end) if end else Digest()
+            digest = stored_digest(self.read(partition, DIGEST_KEY), end) if end else Digest()
             self._held[partition] = _Held(end, digest)
 
     def fold(self, partition: int) -> None:
@@ -270,14 +280,30 @@ class ChunkTable(faust.Table[bytes, bytes]):
         batch.put(OFFSET_KEY, b"%d" % (end - 1))
         if held.digest is not None:
             batch.put(DIGEST_KEY, _encode_digest(end, held.digest))
-        self._db(partition).write(batch)
+        with self._intact(partition):
+            self._db(partition).write(batch)
         held.end = end
 
     def _rows(self, partition: int, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Return the rows from a key on, as they are now."""
-        items = self._db(partition).iteritems()
-        items.seek(start)
-        return takewhile(lambda row: row[0] < RESERVED, items)
+        with self._intact(partition):
+            items = self._db(partition).iteritems(verify_checksums=True)
+            items.seek(start)
+            rows = takewhile(lambda row: row[0] < RESERVED, items)
+        return self._all_intact(partition, rows)
+
+    def _all_intact(self, partition: int, items: Iterator[T]) -> Iterator[T]:
+        with self._intact(partition):
+            yield from items
+
+    @contextmanager
+    def _intact(self, partition: int) -> Iterator[None]:
+        """Raise ``DamagedTableError`` where RocksDB finds the partition's files damaged."""
+        try:
+            yield
+        except rocksdb.errors.Corruption as error:
+            text = error.args[0].decode(errors="replace")
+            raise DamagedTableError(self, partition, f"RocksDB can't read it: {text}") from error
 
     def _new_changelog_topic(self, **_kwargs: Any) -> Any:
         """Declare the changelog as a topic like those of the agents: its keys are bytes."""
@@ -286,6 +312,14 @@ class ChunkTable(faust.Table[bytes, bytes]):
     def _new_store(self) -> Any:
         store: Any = super()._new_store()
         store.offset_key = OFFSET_KEY
+        # Faust opens databases by itself when partitions are assigned.
+        open_database = store._open_for_partition  # noqa: SLF001
+
+        def open_intact(partition: int) -> Any:
+            with self._intact(partition):
+                return open_database(partition)
+
+        store._open_for_partition = open_intact  # noqa: SLF001
         return store
 
     def _db(self, partition: int) -> Any:
@@ -298,10 +332,20 @@ async def digest_slowly(
 ) -> Digest:
     """Return the digest of rows; ``pause`` is awaited after each thousand of them."""
     digest = Digest()
-    while (part := digest_of(dict(islice(rows, _READ_AT_ONCE)))).rows:
+    for part in _parts(rows):
         digest = digest.plus(part)
         await pause()
     return digest
+
+
+def digest_at_once(rows: Iterator[tuple[bytes, bytes]]) -> Digest:
+    """Return the digest of rows, in the memory that a thousand of them take."""
+    return reduce(Digest.plus, _parts(rows), Digest())
+
+
+def _parts(rows: Iterator[tuple[bytes, bytes]]) -> Iterator[Digest]:
+    while (part := digest_of(dict(islice(rows, _READ_AT_ONCE)))).rows:
+        yield part
 
 
 def _property(db: Any, name: str) -> int:

@@ -11,14 +11,16 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from typing import Any, Final, NoReturn
 
 import faust
 import mode.loop
+import rocksdb
 import structlog
 
 from processors import dedupe, orders, payments, views
-from processors.disk import causes, explain
+from processors.disk import DamagedTableError, causes, explain
 from processors.settings import WorkerSettings
 from processors.topology import LedgerApp, new_app
 from processors.views.unreadable import hide_unreadable_requests
@@ -36,6 +38,9 @@ _COLLECTED_EVERY: Final = (100_000, 20, 20)
 # The thread that fetches waits this long for a main thread that computes, at each step of its own;
 # Python's 5 ms would be most of an event's way through the three hops.
 _SWITCH_EVERY_S: Final = 0.0005
+
+# Errors that name their own cause.
+_EXPLAINED: Final = (DamagedTableError, OSError, rocksdb.errors.RocksIOError)
 
 log = structlog.get_logger(__name__)
 
@@ -63,14 +68,33 @@ class Worker(faust.Worker):
             await asyncio.sleep(_ALIVE_EVERY_S)
 
     def _crash(self, reason: BaseException) -> None:
-        """Say why, and end at once, as by SIGKILL: what is not done comes again.
+        """Say why, and end at once, as by SIGKILL: unfinished work is done again after the restart.
 
         Faust would stop everything in order first. That saves nothing, since a crashed worker
         commits nothing more, and a table whose disk is full can't even be closed.
         """
-        for cause in causes(reason):
+        found = list(causes(reason))
+        try:
+            found += self._discard_damages(found)
+        except Exception:
+            log.exception("damage not repaired")
+        for cause in found:
             log.critical("the worker ends", reason=explain(cause, self.app.settings.data_dir))
         os._exit(1)
+
+    def _discard_damages(self, found: Iterable[BaseException]) -> list[DamagedTableError]:
+        """Delete damaged partitions, so that the next start restores them from their changelogs.
+
+        Return the damages that were searched for: where nothing explains the error, a damaged row
+        may. The search takes a second for a million rows; after ``_STANDS_STILL_FOR_S`` the process
+        ends all the same.
+        """
+        named = [cause for cause in found if isinstance(cause, DamagedTableError)]
+        is_explained = any(isinstance(cause, _EXPLAINED) for cause in found)
+        searched = [] if is_explained else list(self.app.scrubber.search())
+        for damaged in named + searched:
+            self.app.scrubber.discard(damaged)
+        return searched
 
     def _schedule_shutdown(self, number: signal.Signals) -> None:
         self._end_in_time()

@@ -403,7 +403,7 @@ def test_a_network_policy_opens_ports_that_its_pods_have():
             assert {port["port"] for port in rule["ports"]} <= names
             for source in rule["from"]:
                 inside = source.get("podSelector", {}).get("matchLabels", {})
-                assert not inside or selected(inside) == ["worker"]
+                assert not inside or selected(inside) in (["worker"], ["audit"])
 
 
 def test_all_pods_reach_the_brokers_and_nothing_is_open_that_no_policy_opens():
@@ -416,8 +416,19 @@ def test_all_pods_reach_the_brokers_and_nothing_is_open_that_no_policy_opens():
     assert {int(server.rpartition(":")[2]) for server in servers} == {
         port["port"] for port in brokers["ports"]
     }
-    (workers,) = OBJECTS["NetworkPolicy plexy-ledger-worker"]["spec"]["egress"]
-    assert selected(workers["to"][0]["podSelector"]["matchLabels"]) == ["worker"]
+    for program in ("worker", "audit"):
+        (workers,) = OBJECTS[f"NetworkPolicy plexy-ledger-{program}"]["spec"]["egress"]
+        assert selected(workers["to"][0]["podSelector"]["matchLabels"]) == ["worker"]
+        own = OBJECTS["NetworkPolicy plexy-ledger-worker"]["spec"]["ingress"]
+        let_in = [source for rule in own for source in rule["from"] if "podSelector" in source]
+        assert [program] in [selected(each["podSelector"]["matchLabels"]) for each in let_in]
+
+
+def test_the_audit_asks_the_workers_at_their_service(tmp_path):
+    own = settings("audit", tmp_path)
+    service = OBJECTS[f"Service {own.web_bind}"]["spec"]
+    assert selected(service["selector"]) == ["worker"]
+    assert [port["port"] for port in service["ports"]] == [own.web_port]
 
 
 def test_the_page_names_every_file_and_only_objects_that_there_are():

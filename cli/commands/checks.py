@@ -9,6 +9,14 @@ import typer
 
 from cli.commands.declare import command, console
 
+_Workers = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="address of a worker's views, which reports what the disks of all workers hold; "
+        "another one is asked if the first does not answer; unless given, from the settings"
+    ),
+]
+
 
 @command(
     "plexy-ledger status",
@@ -100,19 +108,21 @@ def verify(
         float,
         typer.Option("--wait", min=0, help="how long the workers may take to catch up, in seconds"),
     ] = 60.0,
+    worker: _Workers = None,
 ) -> bool:
-    """Fold the log of record anew, and compare everything with it.
+    """Fold the log from scratch, and compare everything with it.
 
     Reads the log from the start, checks each record's signature again, folds it without the
     workers' code or tables, and compares: every payment and order in the tables (by their
-    changelogs), every published order, every journal entry, every account's balance. Only reads,
-    beside workers that go on. The exit code is 1 if anything differs. No option takes a secret:
-    arguments are visible to everybody on the machine.
+    changelogs), every published order, every journal entry, every account's balance. Then compares
+    what the workers' disks hold with the changelogs. Only reads, alongside running workers. The
+    exit code is 1 if anything differs. No option takes a secret: arguments are visible to everybody
+    on the machine.
     """
     from cli.verification.verify import VerifyOptions
     from cli.verification.verify import verify as verify_all
 
-    options = VerifyOptions(since, order, old_secrets, wait_s)
+    options = VerifyOptions(since, order, old_secrets, wait_s, tuple(worker or ()))
     return verify_all(os.environ, options, console())
 
 
@@ -142,16 +152,17 @@ def prove(
 
 
 @command("LEDGER_WEBHOOK_SECRETS=whsec_development LEDGER_AUDIT_PORT=6081 plexy-ledger audit")
-def audit() -> None:
-    """Verify without an end, beside the workers.
+def audit(worker: _Workers = None) -> None:
+    """Verify without an end, alongside the workers.
 
-    Folds the log as it grows, and compares with it whatever changes in tables and topics. Metrics
+    Folds the log as it grows, and compares with it whatever changes in tables and topics. Compares
+    what the workers' disks hold with the changelogs, and has the disks read as a whole. Metrics
     are at /metrics. /readyz answers 503 with the reason once something differs, or while the
     workers are too far behind to tell. It stays up until it is stopped.
     """
     from cli.verification.audit import audit as audit_all
 
-    audit_all(os.environ)
+    audit_all(os.environ, tuple(worker or ()))
 
 
 @command("plexy-ledger rebuild", "LEDGER_VERSION=2 plexy-ledger rebuild --to 3 --wait 0")

@@ -14,7 +14,7 @@ from rich.console import Console
 from cli.errors import NotReadError
 from cli.ledger_reader import LedgerReader, Offsets, sizes
 from cli.printing import counting
-from cli.settings import VerifySettings
+from cli.settings import JudgeSettings
 from cli.verification.verify import trust_of
 from ingest.records import Delivery, webhook_record
 from ledger.quarantine import (
@@ -114,7 +114,7 @@ class ItemReader:
         return {}
 
 
-def judge(item: Item, records: Records, settings: VerifySettings) -> Put | Refusal:
+def judge(item: Item, records: Records, settings: JudgeSettings) -> Put | Refusal:
     """Judge an item's bytes anew, with the code and settings of now."""
     names, kept = settings.names, records.kept.value or b""
     if is_delivery(item):

@@ -17,7 +17,7 @@ from cli.errors import NotReadError, WrongOptionError
 from cli.ledger_reader import open_reader
 from cli.printing import line
 from cli.quarantine.items import ItemReader, Put, Records, judge, read_quarantine
-from cli.settings import VerifySettings
+from cli.settings import JudgeSettings
 from cli.verification.verify import trust_of
 from ledger.quarantine import Item, Quarantine
 from ledger.rejections import Reason
@@ -52,7 +52,7 @@ def list_items(environment: Mapping[str, str], options: ListOptions, console: Co
 
 def show_item(environment: Mapping[str, str], item_id: str, console: Console, *, raw: bool) -> None:
     """Print one item, with its body and what would become of it now."""
-    settings = VerifySettings.from_environment(environment)
+    settings = JudgeSettings.from_environment(environment)
     item, records = asyncio.run(_find(settings, item_id, console))
     if raw and records.body is None:
         raise NotReadError(f"{_lost_bytes(item)}, so that there is nothing to write")
@@ -94,7 +94,7 @@ async def _read(settings: TopicSettings, console: Console) -> Quarantine:
         return await read_quarantine(reader, console)
 
 
-async def _find(settings: VerifySettings, item_id: str, console: Console) -> tuple[Item, Records]:
+async def _find(settings: JudgeSettings, item_id: str, console: Console) -> tuple[Item, Records]:
     async with open_reader(settings) as reader:
         item = found(await read_quarantine(reader, console), item_id)
         return item, await ItemReader(reader).records(item)
@@ -138,7 +138,7 @@ def _document(item: Item) -> dict[str, Any]:
     }
 
 
-def _facts(item: Item, records: Records, settings: VerifySettings) -> list[tuple[str, str]]:
+def _facts(item: Item, records: Records, settings: JudgeSettings) -> list[tuple[str, str]]:
     state = f"put back to {item.put_back.to} on {at(item.put_back.at_ms)}" if item.put_back else ""
     place = f"{item.source}" if item.source else f"{item.origin}: it never was in the log"
     return [
@@ -169,14 +169,14 @@ def _lost_bytes(item: Item) -> str:
     return f"the bytes of {item.id} are not at {item.source} any more"
 
 
-def _signature(records: Records, settings: VerifySettings) -> str:
+def _signature(records: Records, settings: JudgeSettings) -> str:
     trust = trust_of(settings)
     if trust is None:
         return "not checked (LEDGER_ALLOW_UNSIGNED=true)"
     return trust.fault(records.delivered) or "good"
 
 
-def _verdict(item: Item, records: Records, settings: VerifySettings) -> str:
+def _verdict(item: Item, records: Records, settings: JudgeSettings) -> str:
     verdict = judge(item, records, settings)
     if isinstance(verdict, Put):
         key = verdict.record.key.decode(errors="backslashreplace")

@@ -20,7 +20,7 @@ from cli.ledger_writer import open_writer
 from cli.printing import counting, line
 from cli.quarantine.items import ItemReader, Put, Records, judge, read_quarantine
 from cli.quarantine.rejected import at, found
-from cli.settings import VerifySettings
+from cli.settings import JudgeSettings
 from ledger.quarantine import Item, Place, PutBack, Quarantine, Refusal
 from ledger.rejected import put_back_record
 from ledger.rejections import Reason
@@ -47,11 +47,11 @@ class RetryOptions(msgspec.Struct, frozen=True):
 def retry(environment: Mapping[str, str], options: RetryOptions, console: Console) -> bool:
     """Put back what is good now; return whether all of it was."""
     options.check()
-    settings = VerifySettings.from_environment(environment)
+    settings = JudgeSettings.from_environment(environment)
     return asyncio.run(_retry(settings, options, console))
 
 
-async def _retry(settings: VerifySettings, options: RetryOptions, console: Console) -> bool:
+async def _retry(settings: JudgeSettings, options: RetryOptions, console: Console) -> bool:
     await ensure_topics(settings, create=False)
     async with open_reader(settings) as reader, open_writer(settings) as producer:
         quarantine = await read_quarantine(reader, console)
@@ -89,7 +89,7 @@ class _Retry:
 
     def __init__(  # noqa: PLR0913, PLR0917 - all that a retry works with
         self,
-        settings: VerifySettings,
+        settings: JudgeSettings,
         options: RetryOptions,
         reader: LedgerReader,
         producer: AIOKafkaProducer,

@@ -1,11 +1,12 @@
-"""`plexy-ledger audit`: verify without an end, in the workers' company.
+"""`plexy-ledger audit`: verifies without an end, alongside the workers.
 
-In: settings. Out: metrics at `/metrics`, and `/readyz`: 200 as long as nothing differs, 503 with
-the reason once something does, or while nobody can tell. The metrics and the reason are for readers
-with the token, where one is set.
+Input: settings. Output: metrics at `/metrics`, and `/readyz`: 200 as long as nothing differs, 503
+with the reason once something differs, or while the audit can't tell. The metrics and the reason
+are for readers with the token, where one is set.
 
-The audit never writes. Neither a difference, nor Kafka, nor workers that lag behind end it: it
-stays up and reports them.
+The audit never writes. It stays up and reports what is wrong when something differs, when Kafka
+does not answer, and when workers lag behind. Where no worker reports what its disk holds, the audit
+compares everything else.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ import contextlib
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Final
 
@@ -36,8 +37,10 @@ from cli.ports import WantedPort, require_free
 from cli.printing import counted
 from cli.settings import AuditSettings
 from cli.verification.follower import Follower
+from cli.verification.replicas import NoAnswer, Workers, damages, disks_of
 from cli.verification.verify import new_truth
 from ledger.differences import Difference, Kind
+from ledger.replicas import AllTables
 from runtime.access import Token, wrong_host, wrong_token
 from runtime.logs import configure
 from runtime.metrics import CONTENT_TYPE, Metrics
@@ -46,6 +49,10 @@ from runtime.topics import TopicsError, ensure_topics, unreachable
 
 # The log names this many differences of a round; the metrics count all of them.
 _MOST_LOGGED: Final = 20
+# A worker reads its disk this often: any damage is found within a minute.
+_SCRUBBED_EVERY_S: Final = 20.0
+# A worker restores a damaged partition by itself, so the damage is an alarm only for some time.
+_DAMAGE_SHOWN_FOR_MS: Final = 10 * 60 * 1000
 _STOPPED_WITHIN_S: Final = 5
 _NOT_SHOWN: Final = "the reason is in the audit's log, and here for readers with LEDGER_API_TOKEN"
 
@@ -64,6 +71,10 @@ class AuditMetrics(Metrics):
         self.rounds = self.gauge("rounds", "how often everything new was compared")
         self.last = self.gauge("last_round_timestamp_seconds", "when that was last")
         self.took = self.gauge("last_round_seconds", "how long it took, waiting included")
+        self.replicas = self.gauge(
+            "replicas_compared",
+            "partitions of tables on the workers' disks that the last round compared",
+        )
         for kind in Kind:
             self.differences.labels(kind=str(kind)).set(0)
         ProcessCollector(registry=self.registry)
@@ -78,13 +89,17 @@ class AuditMetrics(Metrics):
 class Audit:
     """The rounds, and what is known after the last of them."""
 
-    def __init__(self, settings: AuditSettings) -> None:
+    def __init__(self, settings: AuditSettings, worker_urls: Sequence[str] = ()) -> None:
         self.metrics = AuditMetrics()
         self.problem: Problem | None = Problem(
             status=503, code="not_audited", detail="the first round is not over yet"
         )
         self.token = settings.api_token
         self._settings = settings
+        self._workers = Workers.of(settings, worker_urls)
+        self._scrubbed_s = -_SCRUBBED_EVERY_S
+        self._tables: AllTables | None = None
+        self._disk_trouble = ""
         self._logged: set[Difference] = set()
 
     async def run(self) -> None:
@@ -108,7 +123,15 @@ class Audit:
         started = time.monotonic()
         self.metrics.lag.set(await reader.lag())
         settled = await reader.settle(self._settings.audit_wait_s)
-        differences = await follower.round(settled)
+        answer = await self._ask_workers()
+        tables = answer if isinstance(answer, AllTables) else None
+        differences = await follower.round(settled, tables)
+        self._show_disks(answer, follower)
+        # Without an answer, the damages that were reported before stay as they were.
+        self._tables = tables or self._tables
+        if self._tables is not None:
+            since_ms = time.time_ns() // 1_000_000 - _DAMAGE_SHOWN_FOR_MS
+            differences += damages(self._tables, since_ms)
         self.metrics.show(differences)
         self.metrics.audited.set(sum(settled.values()))
         self.metrics.read.set(follower.records)
@@ -116,6 +139,23 @@ class Audit:
         self.metrics.last.set_to_current_time()
         self.metrics.took.set(time.monotonic() - started)
         self._judge(differences)
+
+    async def _ask_workers(self) -> AllTables | NoAnswer:
+        """Ask what the workers' disks hold, and now and then have them read as a whole."""
+        now_s = time.monotonic()
+        scrub = now_s - self._scrubbed_s >= _SCRUBBED_EVERY_S
+        if scrub:
+            self._scrubbed_s = now_s
+        return await self._workers.ask(scrub=scrub)
+
+    def _show_disks(self, answer: AllTables | NoAnswer, follower: Follower) -> None:
+        """Count the replicas that were compared; log once why others were not."""
+        disks = disks_of(answer, follower.disks)
+        self.metrics.replicas.set(disks.replicas)
+        trouble = disks.trouble
+        if trouble and trouble != self._disk_trouble:
+            _log.warning("disks_not_compared", detail=trouble)
+        self._disk_trouble = trouble
 
     def _judge(self, differences: list[Difference]) -> None:
         new = [found for found in differences if found not in self._logged]
@@ -200,7 +240,7 @@ def _answer(problem: Problem, headers: Mapping[str, str] | None = None) -> Respo
     return Response(problem.encode(), problem.status, headers, media_type=MEDIA_TYPE)
 
 
-def audit(environment: Mapping[str, str]) -> None:
+def audit(environment: Mapping[str, str], worker_urls: Sequence[str] = ()) -> None:
     """Audit until a signal ends it."""
     settings = AuditSettings.from_environment(environment)
     configure(settings.log_format, settings.log_level)
@@ -209,11 +249,11 @@ def audit(environment: Mapping[str, str]) -> None:
     )
     # uvicorn raises the signal that stopped it once more, after it has stopped.
     signal.signal(signal.SIGTERM, _end)
-    asyncio.run(_serve(settings))
+    asyncio.run(_serve(settings, worker_urls))
 
 
-async def _serve(settings: AuditSettings) -> None:
-    audit = Audit(settings)
+async def _serve(settings: AuditSettings, worker_urls: Sequence[str]) -> None:
+    audit = Audit(settings, worker_urls)
     config = uvicorn.Config(
         create_app(audit),
         host=settings.audit_host,

@@ -1,8 +1,9 @@
 """The auditor: reads a ledger, and judges what its tables and topics hold by its log of record.
 
-In: a reader, a truth that grows with the log. Out: findings. Never: a look at the tables' values
-before the workers had folded the log up to offsets that are known, see ``ledger.truth``; and never
-a verdict on a difference before the rest of the log was read: what came meanwhile may explain it.
+Input: a reader, the workers, and a truth that grows with the log. Output: findings. The auditor
+reads the tables' values only after the workers have folded the log up to known offsets, see
+``ledger.truth``. It judges a difference only after it has read the rest of the log, because a
+later record may explain the difference.
 """
 
 import time
@@ -13,6 +14,7 @@ import msgspec
 
 from cli.ledger_reader import LedgerNames, LedgerReader, Offsets
 from cli.printing import Heard
+from cli.verification.replicas import DiskCheck, Disks, Workers
 from ledger.audit import Check, check_document, check_order, check_payment, check_seen
 from ledger.deduplication import PROGRESS_KEY
 from ledger.differences import Difference, Kind
@@ -64,6 +66,7 @@ class Findings(msgspec.Struct, frozen=True):
     moving: int
     records: int
     took_s: float
+    disks: Disks
 
 
 def holdings(names: LedgerNames) -> tuple[Holding, ...]:
@@ -89,14 +92,22 @@ async def read_log(reader: LedgerReader, truth: Truth, heard: Heard) -> None:
 
 
 class Auditor:
-    """One audit of a whole ledger; ``heard`` hears of what is read."""
+    """One audit of a whole ledger; ``heard`` is told how many records were read.
+
+    Without ``workers`` their disks are not compared.
+    """
 
     def __init__(
-        self, reader: LedgerReader, truth: Truth, heard: Heard = lambda _topic, _records: None
+        self,
+        reader: LedgerReader,
+        truth: Truth,
+        heard: Heard = lambda _topic, _records: None,
+        workers: Workers | None = None,
     ) -> None:
         self._reader = reader
         self._truth = truth
         self._heard = heard
+        self._disks = DiskCheck(reader, workers, self._count)
         self._journal = JournalAudit(truth)
         # What differed while the log was not read to its end.
         self._suspects: list[Held] = []
@@ -112,8 +123,10 @@ class Auditor:
         started = time.monotonic()
         self._truth.settled = settled
         await read_log(self._reader, self._truth, self._count)
+        await self._disks.begin()
         for holding in holdings(self._reader.names):
             await self._judge(holding)
+        disks, replicas = await self._disks.end()
         await self._read_journal()
         # What came while the rest was read may be in the tables already.
         await read_log(self._reader, self._truth, self._count)
@@ -124,9 +137,9 @@ class Auditor:
         ]
         # Only now: the journal has judged anew what the rest of the log may explain.
         balances = self._journal.balances()
-        differences += differing(balances)
+        differences += [*differing(balances), *replicas]
         took_s = time.monotonic() - started
-        return Findings(differences, balances, self._truth.moving(), self._records, took_s)
+        return Findings(differences, balances, self._truth.moving(), self._records, took_s, disks)
 
     async def _judge(self, holding: Holding) -> None:
         """Judge a topic, one partition after another: no more than one is in memory."""
@@ -134,7 +147,8 @@ class Auditor:
         for number, key in holding.expected(self._truth):
             expected.setdefault(number, []).append(key)
         for number in await self._reader.ends(holding.topic):
-            values = await self._reader.latest(holding.topic, number, self._count)
+            digest = self._disks.digest(holding.topic, number)
+            values = await self._reader.latest(holding.topic, number, self._count, digest)
             values = gather(values) if holding.in_rows else values
             for key in expected.pop(number, ()):
                 self._look(Held(holding, number, key, values.pop(key, None), number))

@@ -1,10 +1,11 @@
-"""The follower: the auditor's work again and again, each time only for what is new.
+"""The follower: repeats the auditor's work in rounds, each time only for new records.
 
-In: a reader, a truth that grows with the log. Out: after each round, everything that differs now.
-Never: a verdict before the log was read past everything else, see ``cli.verification.auditor``.
+Input: a reader, a truth that grows with the log, and what the workers' disks hold. Output: after
+each round, everything that differs now. The follower judges a value only after it has read the log
+past that value, see ``cli.verification.auditor``.
 
-It keeps the latest value of every key: a new fact is judged against the value that should have
-taken it in, also where no new value came.
+The follower keeps the latest value of every key. So it can judge a new fact against the value that
+should contain that fact, even where no new value came.
 """
 
 import asyncio
@@ -13,15 +14,17 @@ from typing import Any, NamedTuple
 
 from cli.ledger_reader import LedgerReader, Offsets
 from cli.verification.auditor import Held, Holding, holdings
+from cli.verification.replicas import NOTHING_COMPARED, DiskWatch
 from ledger.audit import check_payment, check_seen
 from ledger.deduplication import PROGRESS_KEY
 from ledger.differences import Difference
 from ledger.gathered_orders import gather
 from ledger.journal_audit import JournalAudit
 from ledger.large_orders import is_order_key, order_key_of
+from ledger.replicas import AllTables, Replicas
 from ledger.truth import Truth
 
-# So many keys are judged before somebody else, such as a probe, has its turn.
+# The number of keys that are judged before another task, such as a probe, has its turn.
 _JUDGED_AT_ONCE = 500
 
 
@@ -32,10 +35,15 @@ class _Place(NamedTuple):
 
 
 class Follower:
-    """Follows one ledger; ``records`` counts what was read of all topics."""
+    """Follows one ledger.
+
+    ``records`` counts what was read of all topics. ``disks`` is the last round's comparison of the
+    workers' disks with the changelogs.
+    """
 
     def __init__(self, reader: LedgerReader, truth: Truth) -> None:
         self.records = 0
+        self.disks = NOTHING_COMPARED
         self._reader = reader
         self._truth = truth
         self._journal = JournalAudit(truth)
@@ -44,12 +52,18 @@ class Follower:
         # The other rows of a large order, by the place of its head.
         self._rows: dict[_Place, dict[bytes, bytes]] = {}
         self._positions: dict[str, dict[int, int]] = {}
+        self._replicas = Replicas(reader.names.changelogs)
+        self._watch = DiskWatch()
+        self._is_first_round = True
         # What has to be judged again: because it is new, was in motion, or did differ.
         self._payments: set[str] = set()
         self._places: set[_Place] = set()
 
-    async def round(self, settled: Offsets) -> list[Difference]:
-        """Read on, and judge what is new; the workers have folded the log up to ``settled``."""
+    async def round(self, settled: Offsets, tables: AllTables | None = None) -> list[Difference]:
+        """Read on, and judge what is new; the workers have folded the log up to ``settled``.
+
+        ``tables`` is what the workers' disks hold; ``None`` where no worker answered.
+        """
         self._truth.settled = settled
         await self._read_log()
         for holding in self._holdings:
@@ -58,6 +72,8 @@ class Follower:
         # Now nothing that was read can rest on facts that are not.
         await self._read_log()
         found = [*self._truth.faults, *await self._judge_values(), *self._judge_journal()]
+        self._compare_disks(tables)
+        found += self._watch.differences
         self._payments = {
             payment_id
             for payment_id in self._payments
@@ -83,22 +99,40 @@ class Follower:
         ends = await self._reader.ends(holding.topic)
         async for number, records in self._reader.read(holding.topic, position, ends):
             for record in records:
-                self._places.add(self._keep(holding, number, record.key or b"", record.value))
+                self._places.add(self._keep(holding, number, record))
             self.records += len(records)
         position.update(ends)
+        for number, end in ends.items():
+            digest = self._replicas.digest(holding.topic, number)
+            if digest is not None:
+                digest.reach(end)
 
-    def _keep(self, holding: Holding, number: int, key: bytes, value: bytes | None) -> _Place:
-        """Keep what a record says; return the place that is to be judged by it."""
+    def _compare_disks(self, tables: AllTables | None) -> None:
+        """Compare the replicas; what was found stays where no worker answered."""
+        if self._is_first_round:
+            self._replicas.forget_compacted()
+            self._is_first_round = False
+        self.disks = NOTHING_COMPARED
+        if tables is not None:
+            self.disks = self._replicas.compare(tables)
+            self._watch.judge(self.disks, tables.unreachable)
+            self._replicas.forget(tables)
+
+    def _keep(self, holding: Holding, number: int, record: Any) -> _Place:
+        """Keep a record's value; return the place that it has to be judged by."""
+        key = record.key or b""
         place = _Place(holding, number, key)
         held: dict[Any, bytes] = self._values
         name: Any = place
         if holding.in_rows and not is_order_key(key):
             place = _Place(holding, number, order_key_of(key))
             held, name = self._rows.setdefault(place, {}), key
-        if value is None:
-            held.pop(name, None)
-        else:
-            held[name] = value
+        before = held.pop(name, None)
+        if record.value is not None:
+            held[name] = record.value
+        digest = self._replicas.digest(holding.topic, number)
+        if digest is not None:
+            digest.take(record.offset, key, before, record.value)
         return place
 
     async def _read_journal(self) -> None:

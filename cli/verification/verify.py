@@ -1,7 +1,7 @@
-"""`plexy-ledger verify`: everything that is derived, against the log of record.
+"""`plexy-ledger verify`: compares everything that is derived with the log of record, once.
 
-In: settings and options. Out: what was compared, each difference with the events behind it, and
-whether there is none. Never: a secret in what is printed, and never a write.
+Input: settings and options. Output: what was compared, each difference with the events behind it,
+and whether there is none. The command writes nothing, and prints no secret.
 """
 
 import asyncio
@@ -19,9 +19,10 @@ from cli.errors import WrongOptionError
 from cli.ledger_reader import LedgerReader, Offsets, open_reader, sizes
 from cli.printing import counted, counting, line
 from cli.progress import progress_bar
-from cli.settings import ProveSettings, VerifySettings
+from cli.settings import JudgeSettings, ProveSettings, VerifySettings
 from cli.verification.auditor import Auditor, Findings, holdings
 from cli.verification.findings import show_balances, show_differences, show_events
+from cli.verification.replicas import Workers
 from ledger.differences import Difference, references
 from ledger.trust import Trust
 from ledger.truth import Truth
@@ -33,12 +34,13 @@ _FROM_THE_START: Final[Offsets] = MappingProxyType({})
 
 
 class VerifyOptions(msgspec.Struct, frozen=True):
-    """What to look at; ``wait_s`` is how long the workers may take to catch up."""
+    """What to compare; ``wait_s`` is how long the workers may take to catch up."""
 
     since: datetime | None = None
     order_id: str | None = None
     old_secrets: Path | None = None
     wait_s: float = 60.0
+    worker_urls: tuple[str, ...] = ()
 
 
 def verify(environment: Mapping[str, str], options: VerifyOptions, console: Console) -> bool:
@@ -55,7 +57,8 @@ async def _verify(settings: VerifySettings, options: VerifyOptions, console: Con
         since = await _since(reader, options)
         truth = new_truth(settings, _old_secrets(options), since)
         with counting(console, await _records(reader)) as heard:
-            auditor = Auditor(reader, truth, heard)
+            workers = Workers.of(settings, options.worker_urls)
+            auditor = Auditor(reader, truth, heard, workers)
             findings = await auditor.audit(settled)
         differences = list(_wanted(findings.differences, truth, options, since))
         _show_scope(console, settings, options, truth, findings, auditor.entries)
@@ -66,7 +69,7 @@ async def _verify(settings: VerifySettings, options: VerifyOptions, console: Con
     return not differences
 
 
-def new_truth(settings: VerifySettings, old_secrets: Iterable[bytes], since: Offsets) -> Truth:
+def new_truth(settings: JudgeSettings, old_secrets: Iterable[bytes], since: Offsets) -> Truth:
     """Return a truth that has read nothing yet, with the signatures that these settings trust."""
     partition_of = partial(partition_for, partitions=settings.partitions)
     trusted = trust_of(settings, old_secrets, since)
@@ -75,7 +78,7 @@ def new_truth(settings: VerifySettings, old_secrets: Iterable[bytes], since: Off
 
 
 def trust_of(
-    settings: VerifySettings | ProveSettings,
+    settings: JudgeSettings | ProveSettings,
     old_secrets: Iterable[bytes] = (),
     since: Offsets = _FROM_THE_START,
 ) -> Trust | None:
@@ -158,6 +161,7 @@ def _show_scope(  # noqa: PLR0913, PLR0917 - all that the verdict rests on
         "compared": f"{counted(len(truth.facts), 'payment')}, "
         f"{counted(_orders(truth), 'order')}, {counted(entries, 'entry', 'entries')}; "
         f"{counted(findings.moving, 'payment')} in motion",
+        "disks": str(findings.disks),
         "took": f"{findings.took_s:.1f} s for {counted(findings.records, 'record')} of all topics, "
         f"{log_s:,.0f} records of the log a second",
     }

@@ -34,22 +34,19 @@ def add_pages(app: LedgerApp) -> None:
 
 def _here(app: LedgerApp) -> WorkerTables:
     replicas = [
-        replica
+        _replica(app, name, table, partition)
         for name, table in app.chunk_tables.items()
         for partition in sorted(table.held)
-        if (replica := _replica(app, name, table, partition)) is not None
     ]
     worker = str(cast("Any", app.conf).canonical_url)
     return WorkerTables(worker=worker, replicas=replicas, damages=app.scrubber.damages())
 
 
-def _replica(app: LedgerApp, name: TableName, table: ChunkTable, partition: int) -> Replica | None:
+def _replica(app: LedgerApp, name: TableName, table: ChunkTable, partition: int) -> Replica:
     """Describe a partition by its digest of now, else by the last reading of the disk."""
     end, digest = table.held[partition]
     reading = app.scrubber.reading(name, partition)
-    if digest is None:
-        if reading is None:
-            return None
+    if digest is None and reading is not None:
         end, digest = reading.end, reading.digest
     return Replica(
         table=name,
@@ -57,8 +54,8 @@ def _replica(app: LedgerApp, name: TableName, table: ChunkTable, partition: int)
         partition=partition,
         is_active=table.is_active(partition),
         end=end,
-        rows=digest.rows,
-        digest=str(digest),
+        rows=digest.rows if digest else 0,
+        digest=str(digest) if digest else None,
         scrubbed_at_ms=reading.at_ms if reading else None,
     )
 

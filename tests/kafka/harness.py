@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -149,6 +150,51 @@ class WorkerProcess:
 
     def tail(self) -> str:
         return self.log_file.read_text()[-3000:] if self.log_file.exists() else ""
+
+
+class AuditProcess(WorkerProcess):
+    """An audit in a process of its own; it asks the worker whose environment it is given."""
+
+    def __init__(self, env: Mapping[str, str], folder: Path) -> None:
+        port, worker = free_port(), f"http://127.0.0.1:{env['LEDGER_WEB_PORT']}"
+        usual = {"LEDGER_AUDIT_EVERY_S": "0.1", "LEDGER_AUDIT_WAIT_S": "3"}
+        mine = {
+            "LEDGER_DATA_DIR": str(folder),
+            "LEDGER_WEB_PORT": str(port),
+            "LEDGER_AUDIT_PORT": str(port),
+        }
+        command = [sys.executable, "-m", "cli", "audit", "--worker", worker]
+        super().__init__({**usual, **env, **mine}, command)
+
+    def metrics(self) -> dict[str, float]:
+        url = f"http://127.0.0.1:{self.env['LEDGER_AUDIT_PORT']}/metrics"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            text = answer.read().decode()
+        lines = re.findall(r"(?m)^plexy_ledger_audit_(\S+) (\S+)$", text)
+        return {name: float(value) for name, value in lines}
+
+    def wait_rounds(self, more: int = 2, within_s: float = 30) -> dict[str, float]:
+        """Wait until everything that is there now was looked at; return the metrics then."""
+        wanted = self.metrics()["rounds"] + more
+        until(
+            lambda: self.metrics()["rounds"] >= wanted, within_s=within_s, what=f"{wanted} rounds"
+        )
+        return self.metrics()
+
+    def wait_for(self, code: str) -> dict[str, Any]:
+        """Wait until readiness is refused with a code; return the problem document."""
+
+        def refused() -> dict[str, Any] | None:
+            status, problem = self.get("/readyz")
+            return problem if status == 503 and problem["code"] == code else None
+
+        document: dict[str, Any] = until(refused, within_s=30, what=f"{code}\n{self.tail()}")
+        return document
+
+
+def drift(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return an audit's differences by kind, where there are any."""
+    return {name: n for name, n in metrics.items() if name.startswith("differences") and n}
 
 
 @contextlib.contextmanager

@@ -2,15 +2,12 @@
 
 import asyncio
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -24,8 +21,10 @@ from processors.batches import OutRecord, send_to_partition
 from runtime.partitions import partition_for
 from tests.kafka.harness import (
     PARTITIONS,
+    AuditProcess,
     WorkerProcess,
     commit,
+    drift,
     environment,
     event,
     free_port,
@@ -49,44 +48,6 @@ from tests.kafka.test_views import TOKEN, ask, assert_problem
 pytestmark = pytest.mark.timeout(240)
 
 
-class AuditProcess(WorkerProcess):
-    """An audit in a process of its own."""
-
-    def __init__(self, env: dict[str, str], folder: Path) -> None:
-        port = free_port()
-        mine = {
-            "LEDGER_DATA_DIR": str(folder),
-            "LEDGER_WEB_PORT": str(port),
-            "LEDGER_AUDIT_PORT": str(port),
-            "LEDGER_AUDIT_EVERY_S": "0.1",
-            "LEDGER_AUDIT_WAIT_S": "3",
-        }
-        super().__init__(env | mine, [sys.executable, "-m", "cli", "audit"])
-
-    def metrics(self) -> dict[str, float]:
-        url = f"http://127.0.0.1:{self.env['LEDGER_AUDIT_PORT']}/metrics"
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            text = answer.read().decode()
-        lines = re.findall(r"(?m)^plexy_ledger_audit_(\S+) (\S+)$", text)
-        return {name: float(value) for name, value in lines}
-
-    def wait_rounds(self, more: int = 2) -> dict[str, float]:
-        """Wait until everything that is there now was looked at; return the metrics then."""
-        wanted = self.metrics()["rounds"] + more
-        until(lambda: self.metrics()["rounds"] >= wanted, within_s=30, what=f"{wanted} rounds")
-        return self.metrics()
-
-    def wait_for(self, code: str) -> dict[str, Any]:
-        """Wait until readiness is refused with a code; return the problem document."""
-
-        def refused() -> dict[str, Any] | None:
-            status, problem = self.get("/readyz")
-            return problem if status == 503 and problem["code"] == code else None
-
-        document: dict[str, Any] = until(refused, within_s=30, what=f"{code}\n{self.tail()}")
-        return document
-
-
 @pytest.fixture
 def worker(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[WorkerProcess]:
     env = environment(kafka.bootstrap, tmp_path / "worker", webhook_secrets=SECRET)
@@ -101,10 +62,6 @@ def audit(worker: WorkerProcess, tmp_path: Path) -> Iterator[AuditProcess]:
     with AuditProcess(worker.env, tmp_path / "audit") as process:
         process.wait_ready()
         yield process
-
-
-def drift(metrics: dict[str, float]) -> dict[str, float]:
-    return {name: n for name, n in metrics.items() if name.startswith("differences") and n}
 
 
 def test_it_is_green_while_the_ledger_grows_and_ends_on_sigterm(worker, audit):

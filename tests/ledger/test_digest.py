@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.digest import Digest, RunningDigest, digest_of
+from ledger.digest import RESERVED, ChangelogDigest, Digest, RunningDigest, digest_of
 
 ROWS = st.dictionaries(st.binary(max_size=4), st.binary(max_size=4), max_size=8)
 
@@ -40,3 +40,73 @@ def test_a_byte_that_moves_from_the_key_to_the_value_changes_the_digest():
 def test_the_digest_is_the_same_on_every_machine():
     # What a worker has stored is compared with what another machine computes.
     assert digest_of({b"pay_1": b"value", b"": b""}) == Digest(890573378121459456, 2)
+
+
+# A changelog: its records lie at growing offsets, since compaction leaves gaps.
+RECORDS = st.lists(
+    st.tuples(
+        st.integers(1, 3),
+        st.binary(max_size=2) | st.just(RESERVED + b"claim"),
+        st.none() | st.binary(max_size=2),
+    )
+)
+
+
+class _Changelog:
+    """A changelog partition, and the values that a reader keeps of it."""
+
+    def __init__(self, records) -> None:
+        self.records, self.end = [], 0
+        for gap, key, value in records:
+            self.records.append((self.end + gap - 1, key, value))
+            self.end += gap
+        self.values: dict[bytes, bytes] = {}
+
+    def read(self, digest: ChangelogDigest, start: int, end: int) -> None:
+        for offset, key, value in self.records:
+            if start <= offset < end:
+                digest.take(offset, key, self.values.get(key), value)
+                if value is None:
+                    self.values.pop(key, None)
+                else:
+                    self.values[key] = value
+        digest.reach(end)
+
+    def due(self, end: int) -> Digest:
+        rows = {key: value for offset, key, value in self.records if offset < end}
+        return digest_of(
+            {k: v for k, v in rows.items() if v is not None and not k.startswith(RESERVED)}
+        )
+
+
+@given(RECORDS)
+def test_at_each_offset_the_digest_is_that_of_the_final_values_below_it(records):
+    changelog, digest = _Changelog(records), ChangelogDigest()
+    changelog.read(digest, 0, changelog.end)
+    for end in range(changelog.end + 1):
+        assert digest.at(end) == changelog.due(end)
+    assert digest.at(changelog.end + 1) is None
+
+
+@given(RECORDS, st.data())
+def test_a_digest_read_in_rounds_knows_what_it_was_not_told_to_forget(records, data):
+    changelog, digest = _Changelog(records), ChangelogDigest()
+    begin = kept = 0
+    while begin < changelog.end:
+        end = data.draw(st.integers(begin + 1, changelog.end))
+        changelog.read(digest, begin, end)
+        for each in range(end + 1):
+            assert digest.at(each) == (changelog.due(each) if each >= kept else None)
+        kept = max(kept, data.draw(st.integers(0, end)))
+        digest.forget(kept)
+        begin = end
+
+
+def test_after_a_reading_that_was_interrupted_only_later_offsets_are_known():
+    """The records of the first half are taken a second time, onto the values of the first time."""
+    records = [(1, b"a", b"1"), (1, b"b", b"2"), (1, b"a", b"3"), (1, b"b", None), (1, b"c", b"4")]
+    changelog, digest = _Changelog(records), ChangelogDigest()
+    changelog.read(digest, 0, 3)
+    changelog.read(digest, 0, 5)
+    due = [changelog.due(end) if end >= 3 else None for end in range(6)]
+    assert [digest.at(end) for end in range(6)] == due

@@ -10,6 +10,7 @@ from rich.console import Console
 from cli.verification.auditor import Findings
 from cli.verification.comparer import Comparison
 from cli.verification.rebuilt import Outcome, how_to_switch, show_outcome
+from cli.verification.replicas import Disks
 from ledger.differences import Difference, Kind
 from processors.settings import WorkerSettings
 
@@ -20,7 +21,7 @@ MISPLACED = Difference(kind=Kind.RECORD_MISPLACED, subject="record", detail="els
 
 
 def findings(*differences: Difference) -> Findings:
-    return Findings(list(differences), balances=[], moving=0, records=0, took_s=0.0)
+    return Findings(list(differences), balances=[], moving=0, records=0, took_s=0.0, disks=Disks())
 
 
 def comparison(*differences: Difference) -> Comparison:

@@ -1,0 +1,232 @@
+"""The comparison of the workers' disks with the changelogs, for `verify` and `audit`.
+
+Input: the addresses of workers, which report what their disks hold, and the changelogs. Output:
+differences, and how much was compared. ``ledger.replicas`` does the comparison itself.
+
+The workers are asked before the changelogs are read. So the changelogs reach the end of each
+replica that was reported.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import httpx
+import msgspec
+
+from cli.ledger_reader import LedgerReader
+from cli.ports import base_url
+from cli.printing import Heard, counted
+from cli.settings import VerifySettings
+from ledger.differences import Difference, Kind
+from ledger.digest import ChangelogDigest
+from ledger.replicas import AllTables, Comparison, Place, Replicas, places
+from runtime.access import Token
+
+# A worker gives the other workers ten seconds to answer.
+_ANSWER_WITHIN_S: Final = 15.0
+# A worker reads a million rows in some ten seconds while it has nothing to fold.
+_READ_WITHIN_S: Final = 30.0
+_ASKED_EVERY_S: Final = 0.5
+# A replica that differs is compared this often again before verify reports the difference.
+_COMPARED_AGAIN: Final = 2
+
+
+class NoAnswer(msgspec.Struct, frozen=True):
+    """No worker reports what the disks hold; ``reason`` says which address failed, and how."""
+
+    reason: str
+
+
+class Workers:
+    """The addresses of workers; the first one that answers reports for all workers."""
+
+    def __init__(self, urls: Sequence[str], token: Token | None) -> None:
+        self._urls = [url.rstrip("/") for url in urls]
+        self._headers = {"Authorization": f"Bearer {token.reveal()}"} if token else {}
+
+    @classmethod
+    def of(cls, settings: VerifySettings, urls: Sequence[str]) -> "Workers":
+        """Return the workers at the given addresses, else at the address of the settings."""
+        return cls(urls or (base_url(settings.web_bind, settings.web_port),), settings.api_token)
+
+    async def ask(self, *, scrub: bool = False) -> AllTables | NoAnswer:
+        """Return what all workers' disks hold; ``scrub`` makes each worker read its disk."""
+        path = "/tables?scrub=true" if scrub else "/tables"
+        reasons = []
+        async with httpx.AsyncClient(
+            headers=self._headers, trust_env=False, timeout=_ANSWER_WITHIN_S
+        ) as client:
+            for url in self._urls:
+                answer = await _ask(client, url, path)
+                if isinstance(answer, AllTables):
+                    return answer
+                reasons.append(answer.reason)
+        return NoAnswer("; ".join(reasons))
+
+    async def ask_anew(self) -> AllTables | NoAnswer:
+        """Have the disks read, and return what they hold then, or after half a minute.
+
+        What a worker does not fold, it knows only from its last reading of the disk.
+        """
+        before = await self.ask(scrub=True)
+        deadline = time.monotonic() + _READ_WITHIN_S
+        while isinstance(before, AllTables):
+            now = await self.ask()
+            if isinstance(now, NoAnswer) or not _unread(before, now):
+                return now
+            if time.monotonic() > deadline:
+                return now
+            await asyncio.sleep(_ASKED_EVERY_S)
+        return before
+
+
+def _unread(before: AllTables, now: AllTables) -> list[Place]:
+    """Return the replicas that are known from the reading that was known before, or from none."""
+    earlier = {place: replica.scrubbed_at_ms for place, replica in places(before).items()}
+    return [
+        place
+        for place, replica in places(now).items()
+        if replica.digest is None
+        or (not replica.is_active and replica.scrubbed_at_ms == earlier.get(place))
+    ]
+
+
+async def _ask(client: httpx.AsyncClient, url: str, path: str) -> AllTables | NoAnswer:
+    try:
+        async with asyncio.timeout(_ANSWER_WITHIN_S):
+            answer = await client.get(url + path)
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+        return NoAnswer(f"no worker answers at {url} ({type(error).__name__})")
+    if answer.status_code != httpx.codes.OK:
+        return NoAnswer(f"{url} answers {answer.status_code} when it is asked for {path}")
+    try:
+        return msgspec.json.decode(answer.content, type=AllTables)
+    except msgspec.DecodeError:
+        return NoAnswer(f"{url} is not a worker of this version: {path} has another form there")
+
+
+class Disks(msgspec.Struct, frozen=True):
+    """How many replicas of how many workers were compared, and why others were not."""
+
+    replicas: int = 0
+    workers: int = 0
+    unread: int = 0
+    trouble: str = ""
+
+    def __str__(self) -> str:
+        unread = f"{counted(self.unread, 'partition')} not read from disk yet"
+        lacking = "; ".join(filter(None, [unread if self.unread else "", self.trouble]))
+        if not self.replicas:
+            return f"not compared: {lacking}"
+        compared = f"{counted(self.replicas, 'partition')} on {counted(self.workers, 'worker')}"
+        said = f"{compared} compared with the changelogs"
+        return f"{said}; not compared: {lacking}" if lacking else said
+
+
+def disks_of(answer: AllTables | NoAnswer, found: Comparison) -> Disks:
+    """Summarise one comparison for a person."""
+    if isinstance(answer, NoAnswer):
+        return Disks(trouble=answer.reason)
+    compared = found.equal | found.differing.keys()
+    trouble = [f"the worker at {url} does not answer" for url in answer.unreachable]
+    if not compared and not found.open and not trouble:
+        trouble = ["the workers that answer hold no table of this ledger"]
+    workers = len({place.worker for place in compared})
+    return Disks(len(compared), workers, len(found.open), "; ".join(trouble))
+
+
+NOTHING_COMPARED: Final = Comparison(frozenset(), frozenset(), {})
+
+
+class DiskCheck:
+    """One comparison of all disks, for `verify`: ``begin``, read the changelogs, ``end``."""
+
+    def __init__(self, reader: LedgerReader, workers: Workers | None, heard: Heard) -> None:
+        self._reader = reader
+        self._workers = workers
+        self._heard = heard
+        self._replicas = Replicas(reader.names.changelogs)
+        self._answer: AllTables | NoAnswer = NoAnswer("no worker was asked")
+
+    async def begin(self) -> None:
+        """Ask the workers what their disks hold."""
+        if self._workers is not None:
+            self._answer = await self._workers.ask_anew()
+
+    def digest(self, topic: str, partition: int) -> ChangelogDigest | None:
+        """Return what takes the records of a partition while it is read; maybe nothing does."""
+        wanted = isinstance(self._answer, AllTables)
+        return self._replicas.digest(topic, partition) if wanted else None
+
+    async def end(self) -> tuple[Disks, list[Difference]]:
+        """Compare, and compare again what differs.
+
+        Between the workers' report and the reading, compaction may have removed a value below the
+        end of a replica in favour of a newer value above that end.
+        """
+        if isinstance(self._answer, NoAnswer):
+            return disks_of(self._answer, NOTHING_COMPARED), []
+        found = self._replicas.compare(self._answer)
+        differing = found.differing
+        for _ in range(_COMPARED_AGAIN):
+            differing = await self._again(differing)
+        return disks_of(self._answer, found), [*differing.values()]
+
+    async def _again(self, differing: Mapping[Place, Difference]) -> dict[Place, Difference]:
+        """Return which replicas still differ; without an answer all of them do."""
+        if not differing or self._workers is None:
+            return {}
+        answer = await self._workers.ask_anew()
+        if isinstance(answer, NoAnswer):
+            return dict(differing)
+        replicas, names = Replicas(self._reader.names.changelogs), self._reader.names
+        for topic, number in {(names.changelog(p.table), p.partition) for p in differing}:
+            digest = replicas.digest(topic, number)
+            await self._reader.latest(topic, number, self._heard, digest)
+        found = replicas.compare(answer).differing
+        return {place: found[place] for place in found.keys() & differing.keys()}
+
+
+class DiskWatch:
+    """Judges comparison after comparison, for `audit`.
+
+    A replica is reported once it differs in two comparisons in a row, for the reason that
+    ``DiskCheck.end`` gives. It stays reported until a comparison finds it equal.
+    """
+
+    def __init__(self) -> None:
+        self._differing: dict[Place, Difference] = {}
+        self._reported: dict[Place, Difference] = {}
+
+    def judge(self, found: Comparison, unreachable: Sequence[str]) -> None:
+        """Take one comparison in; ``unreachable`` workers' replicas stay as they were."""
+        kept = {p for p in self._differing if p in found.open or p.worker in unreachable}
+        # The first text is kept: a new one in each round would be a new difference in each round.
+        self._reported = {
+            place: self._reported.get(place, difference)
+            for place, difference in self._differing.items()
+            if place in found.differing or (place in kept and place in self._reported)
+        }
+        self._differing = {place: self._differing[place] for place in kept} | found.differing
+
+    @property
+    def differences(self) -> list[Difference]:
+        """All differences that are known now."""
+        return [*self._reported.values()]
+
+
+def damages(tables: AllTables, since_ms: int) -> Iterator[Difference]:
+    """Yield the damages that workers have found on their own disks since a time."""
+    for each in tables.workers:
+        for damage in each.damages:
+            if damage.found_at_ms >= since_ms:
+                at = datetime.fromtimestamp(damage.found_at_ms // 1000, UTC)
+                yield Difference(
+                    kind=Kind.REPLICA_DAMAGED,
+                    subject=str(Place(each.worker, damage.table, damage.partition)),
+                    detail=f"found at {at:%H:%M:%S} UTC: {damage.detail}. The worker deleted the "
+                    "partition's files and restores them from the changelog: check the disk",
+                )

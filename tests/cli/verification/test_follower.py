@@ -1,0 +1,136 @@
+"""The follower compares replicas round after round, with what it reads of the changelogs anew."""
+
+from collections.abc import AsyncIterator, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka.errors import KafkaError
+
+from cli.ledger_reader import LedgerNames
+from cli.verification.follower import Follower
+from ledger.differences import Difference, Kind
+from ledger.digest import RESERVED, digest_of
+from ledger.replicas import AllTables, Replica, WorkerTables
+from ledger.topics import TopicNames
+from ledger.truth import Truth
+from runtime.rules import DEFAULT_NAMES
+
+NAMES = LedgerNames(TopicNames("", 1), "group")
+CHANGELOG = NAMES.changelog("orders")
+CLAIM = (RESERVED + b"claim", None)
+# A row of a large order beside its head, see ``ledger.large_orders``.
+OF_A_LARGE_ORDER = b"b\xffrow"
+
+
+class _Reader:
+    """A cluster in which only one changelog has records; reading may fail once, at an offset."""
+
+    names = NAMES
+
+    def __init__(self) -> None:
+        self.records: list[tuple[bytes, bytes | None]] = []
+        self.fails_at: int | None = None
+
+    async def ends(self, topic: str) -> Mapping[int, int]:
+        return {0: len(self.records) if topic == CHANGELOG else 0}
+
+    async def read(
+        self, topic: str, starts: Mapping[int, int], ends: Mapping[int, int]
+    ) -> AsyncIterator[tuple[int, list[Any]]]:
+        if topic != CHANGELOG:
+            return
+        for offset in range(starts.get(0, 0), ends[0]):
+            if offset == self.fails_at:
+                self.fails_at = None
+                raise KafkaError("away")
+            key, value = self.records[offset]
+            yield 0, [SimpleNamespace(key=key, value=value, offset=offset)]
+
+    def tables(self, end: int, rows: Mapping[bytes, bytes] | None = None) -> AllTables:
+        """Return the report of a worker whose table holds the changelog below an offset."""
+        held: dict[bytes, bytes | None] = dict(self.records[:end]) if rows is None else {**rows}
+        digest = digest_of(
+            {k: v for k, v in held.items() if v is not None and not k.startswith(RESERVED)}
+        )
+        replica = Replica(
+            table="orders",
+            changelog=CHANGELOG,
+            partition=0,
+            is_active=True,
+            end=end,
+            rows=digest.rows,
+            digest=str(digest),
+        )
+        worker = WorkerTables(worker="http://one", replicas=[replica], damages=[])
+        return AllTables(workers=[worker], unreachable=[])
+
+
+@pytest.fixture
+def reader() -> _Reader:
+    return _Reader()
+
+
+@pytest.fixture
+def follower(reader: _Reader) -> Follower:
+    truth = Truth(DEFAULT_NAMES, None, lambda _key: 0, 10**12)
+    return Follower(reader, truth)  # type: ignore[arg-type]
+
+
+async def about_disks(follower: Follower, tables: AllTables | None) -> list[Difference]:
+    """Return what a round says of the disks; what it says of the orders is not looked at."""
+    return [each for each in await follower.round({}, tables) if each.kind.startswith("replica")]
+
+
+def compared(follower: Follower) -> int:
+    return len(follower.disks.equal | follower.disks.differing.keys())
+
+
+@pytest.mark.parametrize("lag", range(5))
+async def test_a_replica_is_compared_wherever_it_ended_after_the_first_round(reader, follower, lag):
+    """The end of a standby is that of its last reading, so it lies before earlier rounds' ends."""
+    rounds = [
+        [CLAIM, (b"a", b"1")],
+        [
+            (b"a", b"2"),
+            (OF_A_LARGE_ORDER, b"1"),
+            (b"b", b"1"),
+            (b"a", None),
+            (OF_A_LARGE_ORDER, b"2"),
+        ],
+        [(b"b", b"2"), (OF_A_LARGE_ORDER, None)],
+        [],
+    ]
+    for new in rounds:
+        reader.records += new
+        end = max(0, len(reader.records) - lag)
+        assert await about_disks(follower, reader.tables(end)) == []
+        # Compaction may have removed values below the end of the first reading.
+        assert compared(follower) == (end >= 2)
+
+
+async def test_a_skipped_record_is_reported_in_the_second_round_until_the_table_is_restored(
+    reader, follower
+):
+    reader.records = [(b"a", b"1"), (b"a", b"2"), (b"b", b"1")]
+    skipped = {b"a": b"1", b"b": b"1"}
+    assert await about_disks(follower, reader.tables(3, skipped)) == []
+    (found,) = await about_disks(follower, reader.tables(3, skipped))
+    assert found.kind == Kind.REPLICA_DIFFERS
+    assert found.subject == "partition 0 of the table orders on http://one"
+    reader.records += [(b"c", b"1")]
+    # The same difference, though the digests are others; also while no worker answers.
+    assert await about_disks(follower, reader.tables(4, {**skipped, b"c": b"1"})) == [found]
+    assert await about_disks(follower, None) == [found]
+    assert compared(follower) == 0
+    assert await about_disks(follower, reader.tables(4)) == []
+
+
+async def test_a_round_that_kafka_interrupts_leaves_the_digests_right(reader, follower):
+    reader.records = [(b"a", b"1"), (b"b", b"1"), (b"a", b"2"), (b"b", None), (b"c", b"1")]
+    reader.fails_at = 3
+    with pytest.raises(KafkaError):
+        await follower.round({}, reader.tables(5))
+    for _ in range(3):
+        assert await about_disks(follower, reader.tables(5)) == []
+        assert compared(follower) == 1

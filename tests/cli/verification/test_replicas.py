@@ -1,0 +1,184 @@
+"""Whom `verify` and `audit` ask about the workers' disks, and when they report a difference."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+
+from cli.settings import VerifySettings
+from cli.verification.replicas import Disks, DiskWatch, NoAnswer, Workers, damages, disks_of
+from ledger.differences import Difference, Kind
+from ledger.replicas import AllTables, Comparison, Damage, Place, Replica, WorkerTables
+from runtime.access import Token
+
+PLACE, OTHER = Place("http://one", "payments", 0), Place("http://two", "payments", 0)
+NOBODY = AllTables(workers=[], unreachable=["http://two"])
+
+
+def standby(scrubbed_at_ms: int | None) -> AllTables:
+    """Return the report of a worker that has read its disk at a time."""
+    replica = Replica(
+        table="payments",
+        changelog="c",
+        partition=0,
+        is_active=False,
+        end=7,
+        rows=0,
+        digest=None if scrubbed_at_ms is None else "0",
+        scrubbed_at_ms=scrubbed_at_ms,
+    )
+    worker = WorkerTables(worker="http://one", replicas=[replica], damages=[])
+    return AllTables(workers=[worker], unreachable=[])
+
+
+def difference(detail: str = "") -> Difference:
+    return Difference(kind=Kind.REPLICA_DIFFERS, subject="it", detail=detail)
+
+
+def comparison(
+    *equal: Place,
+    differing: dict[Place, Difference] | None = None,
+    left_open: Place | None = None,
+) -> Comparison:
+    return Comparison(frozenset(equal), frozenset({left_open} - {None}), differing or {})
+
+
+def test_what_differs_once_is_not_reported_and_what_differs_again_is():
+    """Compaction may have removed a value below the replica's end between report and reading."""
+    watch = DiskWatch()
+    watch.judge(comparison(differing={PLACE: difference()}), [])
+    assert watch.differences == []
+    watch.judge(comparison(PLACE), [])
+    watch.judge(comparison(differing={PLACE: difference()}), [])
+    assert watch.differences == []
+    watch.judge(comparison(differing={PLACE: difference()}), [])
+    assert watch.differences == [difference()]
+
+
+def test_a_reported_difference_keeps_its_text_and_ends_with_a_comparison_that_is_equal():
+    watch = DiskWatch()
+    for n in range(4):
+        watch.judge(comparison(differing={PLACE: difference(f"{n}")}), [])
+    assert watch.differences == [difference("0")]
+    watch.judge(comparison(PLACE), [])
+    assert watch.differences == []
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "unreachable"),
+    [(comparison(left_open=PLACE), []), (comparison(), ["http://one"])],
+    ids=["open", "unreachable"],
+)
+def test_a_reported_difference_stays_while_the_replica_can_not_be_compared(meanwhile, unreachable):
+    watch = DiskWatch()
+    for _ in range(2):
+        watch.judge(comparison(differing={PLACE: difference()}), [])
+    for _ in range(3):
+        watch.judge(meanwhile, unreachable)
+        assert watch.differences == [difference()]
+    watch.judge(comparison(), [])
+    assert watch.differences == []
+
+
+def test_the_workers_at_the_options_else_at_the_settings_are_asked():
+    settings = VerifySettings.from_environment(
+        {"LEDGER_ALLOW_UNSIGNED": "true", "LEDGER_WEB_BIND": "0.0.0.0", "LEDGER_WEB_PORT": "6070"}  # noqa: S104
+    )
+    assert Workers.of(settings, ())._urls == ["http://127.0.0.1:6070"]
+    assert Workers.of(settings, ("http://a/", "http://b"))._urls == ["http://a", "http://b"]
+
+
+@asynccontextmanager
+async def answering(
+    body: bytes, status: int = 200, asked: list[bytes] | None = None
+) -> AsyncIterator[str]:
+    """Serve one answer to every request."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        if asked is not None:
+            asked.append(request)
+        head = f"HTTP/1.1 {status} x\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        writer.write(head.encode() + body)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_the_first_worker_that_answers_reports_for_all_and_the_token_is_sent():
+    asked: list[bytes] = []
+    token = Token("a token of the test")
+    async with (
+        answering(b"", 401) as refuses,
+        answering(b"{}") as another,
+        answering(msgspec.json.encode(NOBODY), asked=asked) as worker,
+    ):
+        workers = Workers(["http://127.0.0.1:1", refuses, another, worker], token)
+        assert await workers.ask() == NOBODY
+        assert await workers.ask(scrub=True) == NOBODY
+    first, second = (request.decode() for request in asked)
+    assert first.startswith("GET /tables HTTP/1.1\r\n")
+    assert second.startswith("GET /tables?scrub=true HTTP/1.1\r\n")
+    assert "authorization: bearer a token of the test" in first.lower()
+
+
+async def test_without_an_answer_the_reason_names_each_address_and_not_the_token():
+    token = Token("a token of the test")
+    async with answering(b"", 401) as refuses, answering(b"{}") as another:
+        answer = await Workers(["http://127.0.0.1:1", refuses, another], token).ask()
+    assert isinstance(answer, NoAnswer)
+    for text in (
+        "no worker answers at http://127.0.0.1:1 (ConnectError)",
+        f"{refuses} answers 401 when it is asked for /tables",
+        f"{another} is not a worker of this version",
+    ):
+        assert text in answer.reason
+    assert token.reveal() not in answer.reason
+
+
+async def test_verify_waits_until_the_disks_were_read_anew(monkeypatch):
+    reports = [standby(1), standby(1), standby(None), standby(2), standby(3)]
+    scrubs = []
+
+    async def ask(_self: Workers, *, scrub: bool = False) -> AllTables:
+        scrubs.append(scrub)
+        return reports[len(scrubs) - 1]
+
+    async def at_once(_seconds: float) -> None:
+        pass
+
+    monkeypatch.setattr(Workers, "ask", ask)
+    monkeypatch.setattr(asyncio, "sleep", at_once)
+    assert await Workers([], None).ask_anew() == standby(2)
+    assert scrubs == [True, False, False, False]
+
+
+def test_what_was_compared_and_what_was_not_is_one_line():
+    whole = AllTables(workers=[], unreachable=[])
+    three = comparison(PLACE, OTHER, Place("http://one", "orders", 1))
+    assert str(disks_of(whole, three)) == "3 partitions on 2 workers compared with the changelogs"
+    assert str(disks_of(NOBODY, comparison(differing={PLACE: difference()}, left_open=OTHER))) == (
+        "1 partition on 1 worker compared with the changelogs; not compared: "
+        "1 partition not read from disk yet; the worker at http://two does not answer"
+    )
+    assert str(disks_of(NoAnswer("nobody"), comparison())) == "not compared: nobody"
+    assert str(disks_of(whole, comparison())) == (
+        "not compared: the workers that answer hold no table of this ledger"
+    )
+    assert Disks().replicas == 0
+
+
+def test_damages_are_told_since_a_time():
+    found = [
+        Damage(table="orders", partition=2, found_at_ms=at, detail=f"it holds {at}")
+        for at in (1000, 3_600_000)
+    ]
+    worker = WorkerTables(worker="http://one", replicas=[], damages=found)
+    (told,) = damages(AllTables(workers=[worker], unreachable=[]), 1001)
+    assert told.kind == Kind.REPLICA_DAMAGED
+    assert told.subject == "partition 2 of the table orders on http://one"
+    assert told.detail.startswith("found at 01:00:00 UTC: it holds 3600000. ")
