@@ -58,7 +58,7 @@ def contradicting() -> list[bytes]:
     """Return successes of payments whose earlier ones come later, with other money."""
     bodies = []
     for number in range(40):
-        payment = {"id": f'pay "{number}"; a,b\n', "merchantReference": f"ord_{number}"}
+        payment = {"id": f'pay "{number}"; a,b', "merchantReference": f"ord_{number}"}
         for again in range(3):
             currency = CURRENCIES[(number + again) % len(CURRENCIES)]
             money = {"amount": 1000 * again + number, "currency": currency}

@@ -45,8 +45,12 @@ async def target(kafka: EmbeddedKafka, tmp_path: Path) -> AsyncIterator[Target]:
         assert {line["level"] for line in lines} <= {"info"}
 
 
+# An attack that works leaves none, or the one that was under way; a busy machine served eight.
+LEAST_HONEST = 4
+
+
 def assert_served(figures: Figures, most_mb: int) -> None:
-    assert figures.honest > 10, figures
+    assert figures.honest >= LEAST_HONEST, figures
     assert not figures.refused, figures
     assert figures.memory_mb < most_mb, figures
 

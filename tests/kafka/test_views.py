@@ -61,7 +61,7 @@ REFERENCES = [
     "..",
     "a/../b",
     "../../etc/passwd",
-    "tab\tand\nline",
+    "line\N{LINE SEPARATOR}and\N{ZERO WIDTH JOINER}joiner",
     "healthz",
     "x" * MAX_ID_BYTES,
     "ю/" * (MAX_ID_BYTES // 3),
