@@ -16,11 +16,11 @@ from typing import Any, Final, NoReturn
 
 import faust
 import mode.loop
-import rocksdb
 import structlog
 
 from processors import dedupe, orders, payments, views
 from processors.disk import DamagedTableError, causes, explain
+from processors.rows import CorruptRowError
 from processors.settings import WorkerSettings
 from processors.topology import LedgerApp, new_app
 from processors.views.unreadable import hide_unreadable_requests
@@ -39,8 +39,8 @@ _COLLECTED_EVERY: Final = (100_000, 20, 20)
 # Python's 5 ms would be most of an event's way through the three hops.
 _SWITCH_EVERY_S: Final = 0.0005
 
-# Errors that name their own cause.
-_EXPLAINED: Final = (DamagedTableError, OSError, rocksdb.errors.RocksIOError)
+# Errors that a row which is not the one that was written may lead to.
+_SUSPICIOUS: Final = (CorruptRowError, AssertionError, LookupError, TypeError, ValueError)
 
 log = structlog.get_logger(__name__)
 
@@ -85,13 +85,13 @@ class Worker(faust.Worker):
     def _discard_damages(self, found: Iterable[BaseException]) -> list[DamagedTableError]:
         """Delete damaged partitions, so that the next start restores them from their changelogs.
 
-        Return the damages that were searched for: where nothing explains the error, a damaged row
-        may. The search takes a second for a million rows; after ``_STANDS_STILL_FOR_S`` the process
-        ends all the same.
+        Return the damages that were searched for, where a damaged row may be behind the error. The
+        search takes a second for a million rows; after ``_STANDS_STILL_FOR_S`` the process ends all
+        the same.
         """
         named = [cause for cause in found if isinstance(cause, DamagedTableError)]
-        is_explained = any(isinstance(cause, _EXPLAINED) for cause in found)
-        searched = [] if is_explained else list(self.app.scrubber.search())
+        suspicious = any(isinstance(cause, _SUSPICIOUS) for cause in found)
+        searched = list(self.app.scrubber.search()) if suspicious else []
         for damaged in named + searched:
             self.app.scrubber.discard(damaged)
         return searched
