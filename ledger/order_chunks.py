@@ -47,7 +47,7 @@ class FoldedOrders:
         self._large: dict[str, OrderRows] = {}
         self._last_offset = records[-1].offset if records else 0
         large = {name: each for name, each in known.items() if isinstance(each, LargeOrder)}
-        # Snapshots of a large order are no concern of the others, and nearly no chunk has any.
+        # Large orders are folded separately; nearly no chunk has any.
         others = [each for each in snapshots if each.order_id not in large] if large else snapshots
         small = cast("Mapping[str, Order]", known)
         self.changed: dict[str, OrderState] = {**fold_orders(others, small)}

@@ -1,6 +1,6 @@
 """A batch of records that nobody reads, and the value that stands for it.
 
-In: the offsets of a batch, and the reason for which its reader gave up. Out: the value of a single
+In: the offsets of a batch, and the reason why it was not read. Out: the value of a single
 record, at the last of these offsets, that every fold rejects like any other value that is not an
 event. The reader of a topic makes it (``runtime.fetched``); a record that was written can't be one.
 """

@@ -18,9 +18,9 @@ from processors.fetcher import fetch_light, record_of
 from processors.tables import ChangelogChunk
 from runtime.kafka import KafkaSettings
 
-# One fetch of one partition; a larger record comes whole all the same.
+# The most bytes of one partition in a fetch; a single larger record is still returned whole.
 _FETCH_BYTES: Final = 1024 * 1024
-# How long a broker holds a fetch back that finds nothing new.
+# How long a broker may delay an empty answer.
 _FETCH_MAX_WAIT_MS: Final = 500
 # The records that are decoded and applied before anything else has its turn: about 10 ms.
 _MOST_RECORDS: Final = 2000
@@ -97,5 +97,5 @@ class ChangelogReader:
         ]
         return (
             f"{'; '.join(lost) or error}: records of the changelog were deleted, or the topic was "
-            "made anew. `plexy-ledger rebuild` folds the whole log of record from scratch"
+            "recreated. `plexy-ledger rebuild` folds the whole log of record from scratch"
         )

@@ -1,12 +1,11 @@
-"""Effects: what follows from a chunk, and the order in which it is written.
+"""Effects: the writes of one chunk, in an order that makes a crash at any point harmless.
 
-In: what a fold makes of a chunk: records for topics, and new values of its table. Out: all of it in
-Kafka and in the table. The order makes a crash at any point harmless, since the chunk comes again:
-outputs, until they are acknowledged; the table's changelog, until it is acknowledged; the table
-itself, with the changelog's offset. Never: a state that is written before what follows from it, or
-a table that is ahead of its changelog. (Faust's own order is the other way round: after a crash a
-key can sit in RocksDB, be skipped as already applied, and never reach the changelog; a rebalance
-then loses it.)
+Input: the records and rows that a fold yields. Output: all of them, in Kafka and in the table. The
+outputs are acknowledged first, then the table's changelog, and then the table is written with the
+changelog's offset. So no state is written before its outputs, and no table is ahead of its
+changelog. After a crash the chunk is folded again. (Faust's own order is the other way round: after
+a crash a key can be in RocksDB, be skipped as already applied, and never reach the changelog; a
+rebalance then loses it.)
 
 A fold is a plain function, and each record that it yields is copied into its batch at once: so the
 objects of a chunk come and go one after another, and none waits for the broker's answer in memory
@@ -101,13 +100,13 @@ class Effects:
     def trace(self, traced: Iterable[tuple[FetchedRecord, Attributes]]) -> None:
         """Add the attributes of each traced record's span: what became of it.
 
-        Where none is, which is mostly so, nothing is asked, and so nothing of the fold is kept.
+        Untraced chunks skip this, so that nothing of the fold is kept in memory.
         """
         if self._chunk.traced:
             self.traced = list(traced)
 
     def then(self, function: Callable[[], None]) -> None:
-        """Call a function, to tell of the chunk, once all is written."""
+        """Call a function after everything is written, such as one that logs or counts."""
         self._then.append(function)
 
     async def write(self) -> None:

@@ -4,17 +4,18 @@ Input: the partitions that a rebalance gave to this worker. Output: tables that 
 changelogs, and the flow of records to the agents, resumed. Then the standby tables follow their
 changelogs until the next rebalance.
 
-It takes the place of Faust's own recovery, which can lose a fetch between the client and a table,
-or apply it to another one, without a word (`docs/decisions/0018-own-recovery.md`).
+It takes the place of Faust's own recovery, which can silently lose a fetch between the client and a
+table, or apply it to another table (`docs/decisions/0018-own-recovery.md`).
 
-Where a changelog ends is not asked for but made: for each partition that it will fold, the worker
-takes the writer's next epoch and appends a record, the claim. From then on the broker refuses the
-records of every earlier owner. So a table that holds everything below the claim holds everything
-that will ever stand there, whatever compaction or a transaction has left before it.
+The worker does not ask for a changelog's end; it creates the end. For each partition that it will
+fold, it takes the writer's next epoch and appends a record, the claim. From then on the broker
+refuses records of earlier owners. A table that holds every record below the claim therefore lacks
+nothing, even where compaction or a transaction left gaps.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final, cast
 
 import rocksdb
@@ -39,11 +40,15 @@ _FOLLOW_EVERY_S: Final = 0.1
 # A broker's restart takes seconds; after this the worker ends, and its supervisor tries again.
 _ANSWERED_WITHIN_S: Final = 60.0
 _CONNECT_AGAIN_S: Final = 0.5
-# A reader of all rows lets go of a database that was given back at its next pause.
+# A scrub that reads a database releases it at its next pause, which comes within a second.
 _FILES_FREE_WITHIN_S: Final = 30.0
 _FILES_FREE_EVERY_S: Final = 0.1
 # A rebalance takes partitions away before it names the new ones.
 _NEXT_REBALANCE_WITHIN_S: Final = 60.0
+
+
+class RecoveryTimeoutError(Exception):
+    """Something that the recovery waits for did not come; the text says what, and how long."""
 
 
 class Recovery(Service):
@@ -71,11 +76,8 @@ class Recovery(Service):
     async def on_rebalance(
         self, _assigned: set[TP], _revoked: set[TP], _new: set[TP], generation_id: int = 0
     ) -> None:
-        """Begin again with the partitions that this worker has now."""
-        before, self._cycle = self._cycle, None
-        if before is not None:
-            before.cancel()
-            await asyncio.wait([before])
+        """Start again with the partitions of this assignment."""
+        await self.break_off()
         if generation_id != self.app.consumer_generation_id:
             log.info("rebalanced again", generation=generation_id)
             return
@@ -86,11 +88,17 @@ class Recovery(Service):
             self._guarded(actives, standbys, generation_id), name="recovery"
         )
 
+    async def break_off(self) -> None:
+        """Stop restoring and following: the tables are about to lose partitions."""
+        cycle, self._cycle = self._cycle, None
+        if cycle is not None:
+            cycle.cancel()
+            await asyncio.wait([cycle])
+        self._ends = {}
+
     async def on_stop(self) -> None:
         """Stop following."""
-        if self._cycle is not None:
-            self._cycle.cancel()
-            await asyncio.wait([self._cycle])
+        await self.break_off()
         if self._reader is not None:
             await self._reader.close()
 
@@ -143,7 +151,7 @@ class Recovery(Service):
         app, consumer = self.app, self.app.consumer
         await app.on_rebalance_complete.send()
         if app.consumer_generation_id != generation:
-            return
+            raise RevokedError("another rebalance has begun")
         app.in_recovery = False
         assignment = consumer.assignment()
         consumer.resume_partitions(assignment - self._changelogs(assignment))
@@ -162,7 +170,7 @@ class Recovery(Service):
 
     async def _seek(self, consumer: Any) -> None:
         try:
-            async with asyncio.timeout(_ANSWERED_WITHIN_S):
+            async with _within(_ANSWERED_WITHIN_S, "Kafka did not tell the committed offsets"):
                 await consumer.perform_seek()
         except IllegalStateError:
             # A rebalance has taken partitions away; the next assignment cancels this task.
@@ -191,7 +199,8 @@ class Recovery(Service):
 
     async def _open_one(self, table: ChunkTable, partition: int) -> None:
         """Open a partition once nothing else in this process has its files open any more."""
-        async with asyncio.timeout(_FILES_FREE_WITHIN_S):
+        place = f"partition {partition} of the table {table.name}"
+        async with _within(_FILES_FREE_WITHIN_S, f"{place} was not free"):
             while True:
                 try:
                     table.open(partition)
@@ -207,7 +216,7 @@ class Recovery(Service):
 
     async def _connected(self) -> ChangelogReader:
         """Return the reader; where no broker answers yet, as in its restart, try again."""
-        async with asyncio.timeout(_ANSWERED_WITHIN_S):
+        async with _within(_ANSWERED_WITHIN_S, "no broker answered"):
             while self._reader is None:
                 reader = ChangelogReader(self.app.settings)
                 try:
@@ -223,9 +232,27 @@ class Recovery(Service):
 class Tables(TableManager):
     """Faust's table manager with this recovery; plug with the Faust setting ``TableManager``."""
 
+    async def on_rebalance(
+        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
+    ) -> None:
+        """Give up the old assignment's recovery before the tables forget its partitions."""
+        await self.recovery.break_off()
+        await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
+
     @property
     def recovery(self) -> Any:
         """The recovery service."""
         if self._recovery is None:
             self._recovery = cast("Any", Recovery(self.app, self, beacon=self.beacon))
         return self._recovery
+
+
+@asynccontextmanager
+async def _within(limit_s: float, what: str) -> AsyncIterator[None]:
+    """Bound the block in time; ``RecoveryTimeoutError`` says what had not come by then."""
+    try:
+        async with asyncio.timeout(limit_s):
+            yield
+    except TimeoutError:
+        text = f"{what} within {limit_s:g} s; the worker ends, and its next start tries again"
+        raise RecoveryTimeoutError(text) from None

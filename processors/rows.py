@@ -1,7 +1,7 @@
 """Decodes the rows of a table.
 
-In: rows as RocksDB holds them. Out: their values. A row that can't be decoded is state of the
-ledger's own that is wrong, and no poison: to fold past it would publish a wrong order. The worker
+In: rows as RocksDB holds them. Out: their values. A row that can't be decoded is damaged
+state of the ledger, not poison: folding past it would publish a wrong order. The worker
 ends, and its last line names the row.
 """
 
@@ -21,7 +21,7 @@ class CorruptRowError(RuntimeError):
 def decode_rows(
     table: ChunkTable, partition: int, stored: Mapping[bytes, bytes], decode: Callable[[bytes], T]
 ) -> dict[bytes, T]:
-    """Return the values of some rows by their keys; ``CorruptRowError`` for one that is none."""
+    """Return the values of some rows; raise ``CorruptRowError`` for a row that can't be decoded."""
     return {key: decode_row(table, partition, key, row, decode) for key, row in stored.items()}
 
 

@@ -22,7 +22,7 @@ from processors.chunk import RevokedError
 from processors.disk import DamagedTableError
 from processors.tables import ChunkTable, Snapshot, digest_at_once, digest_slowly
 
-# A round that nobody asks for; a round takes a second per million rows of the processor's time.
+# A round starts at least this often. A round takes one second of CPU per million rows.
 _EVERY_S: Final = 600.0
 # The pause after each thousand rows, which take 1 to 2 ms: 2 % of the time while chunks are folded.
 _PAUSE_S: Final = 0.008
@@ -104,7 +104,7 @@ class Scrubber:
         self._readings[str(table.name), partition] = Reading(snapshot.end, found, _now_ms())
 
     def search(self) -> Iterator[DamagedTableError]:
-        """Yield the damages that a reading of all rows finds, without a pause.
+        """Read all rows without a pause, and yield the damages found.
 
         A worker that ends by an error reads its tables first: a damaged row may be the cause, and
         would end the worker again after each start.

@@ -1,7 +1,8 @@
-"""What an agent sets aside: records for ``plexy.rejected``, a line in the log, a count.
+"""Sets aside records that can't be folded: publishes them to ``plexy.rejected``, and reports them.
 
-In: a chunk's rejections. Out: the same in Kafka with the other outputs of the chunk; and once all
-of it is written, a warning for each and the metrics.
+Input: a chunk's rejections. Output: the same in Kafka, with the other outputs of the chunk; once
+everything is written, a warning for each and the metrics. (Facts that a payment has no room for are
+set aside by ``processors.payments``.)
 """
 
 from collections import Counter
@@ -22,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 
 def set_aside(app: LedgerApp, chunk: Chunk, rejected: Sequence[Rejected], effects: Effects) -> None:
-    """Publish a chunk's rejections, and tell of them once they are written."""
+    """Publish a chunk's rejections; log and count them once they are written."""
     if not rejected:
         return
     topic = str(chunk.tp.topic)

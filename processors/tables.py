@@ -11,8 +11,8 @@ rows where it is known. So a table never lacks a record below its own offset:
 
 Everything else raises ``ChangelogMismatchError``, which ends the worker. Files that RocksDB finds
 damaged raise ``DamagedTableError``: each block is compared with its checksum when it is read from
-disk, so that a flipped bit is never served or folded. Who writes a changelog,
-and when, is told in ``processors.effects``; who reads it, in ``processors.recovery``.
+disk, so that a flipped bit is never served or folded. ``processors.effects`` writes changelogs, and
+``processors.recovery`` reads them.
 """
 
 import shutil
@@ -57,7 +57,7 @@ _REMEDY: Final = (
 
 
 class ChangelogMismatchError(Exception):
-    """A table was asked to apply what does not follow on what it holds; the text says both."""
+    """Changelog records do not continue the table; the message names both offsets."""
 
 
 class ChangelogChunk(msgspec.Struct, frozen=True, gc=False):
@@ -90,7 +90,10 @@ class Snapshot(msgspec.Struct):
 
 
 class _Held(msgspec.Struct):
-    """What a partition's database holds: its changelog below ``end``."""
+    """What a partition's database holds: its changelog below ``end``.
+
+    ``changes`` is shared with the snapshot that a scrub is reading.
+    """
 
     end: int
     digest: Digest | None
@@ -223,7 +226,7 @@ class ChunkTable(faust.Table[bytes, bytes]):
         self._write(partition, held, rows.batch, written.last + 1)
 
     def apply(self, chunk: ChangelogChunk) -> None:
-        """Take records of the changelog over, in recovery or as a standby."""
+        """Apply changelog records that another worker wrote, in recovery or as a standby."""
         partition = chunk.tp.partition
         held = self._held[partition]
         if chunk.tp.topic != self.changelog_name:
@@ -250,7 +253,7 @@ class ChunkTable(faust.Table[bytes, bytes]):
             else:
                 batch.put(key, value)
         if new:
-            # To know the rows that these replace would take longer than to write them.
+            # Reading the rows that these replace would take longer than writing them.
             held.digest = held.changes = None
         self._write(partition, held, batch, chunk.end)
         for function in self._when_taken_over:
@@ -330,7 +333,7 @@ class ChunkTable(faust.Table[bytes, bytes]):
 async def digest_slowly(
     rows: Iterator[tuple[bytes, bytes]], pause: Callable[[], Awaitable[None]]
 ) -> Digest:
-    """Return the digest of rows; ``pause`` is awaited after each thousand of them."""
+    """Return the digest of rows; ``pause`` is awaited after each thousand, or mebibyte, of them."""
     digest = Digest()
     for part in _parts(rows):
         digest = digest.plus(part)
@@ -339,13 +342,22 @@ async def digest_slowly(
 
 
 def digest_at_once(rows: Iterator[tuple[bytes, bytes]]) -> Digest:
-    """Return the digest of rows, in the memory that a thousand of them take."""
+    """Return the digest of rows without a pause, in the memory that a part of them takes."""
     return reduce(Digest.plus, _parts(rows), Digest())
 
 
 def _parts(rows: Iterator[tuple[bytes, bytes]]) -> Iterator[Digest]:
-    while (part := digest_of(dict(islice(rows, _READ_AT_ONCE)))).rows:
-        yield part
+    """Yield the digests of a thousand rows, or of a mebibyte of them, at a time."""
+    part: dict[bytes, bytes] = {}
+    size = 0
+    for key, value in rows:
+        part[key] = value
+        size += len(value)
+        if len(part) == _READ_AT_ONCE or size >= _MIB:
+            yield digest_of(part)
+            part, size = {}, 0
+    if part:
+        yield digest_of(part)
 
 
 def _property(db: Any, name: str) -> int:

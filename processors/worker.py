@@ -39,7 +39,7 @@ _COLLECTED_EVERY: Final = (100_000, 20, 20)
 # Python's 5 ms would be most of an event's way through the three hops.
 _SWITCH_EVERY_S: Final = 0.0005
 
-# Errors that a row which is not the one that was written may lead to.
+# Errors that a damaged row may cause.
 _SUSPICIOUS: Final = (CorruptRowError, AssertionError, LookupError, TypeError, ValueError)
 
 log = structlog.get_logger(__name__)

@@ -69,7 +69,7 @@ class Workers:
     async def ask_anew(self) -> AllTables | NoAnswer:
         """Have the disks read, and return what they hold then, or after half a minute.
 
-        What a worker does not fold, it knows only from its last reading of the disk.
+        A worker knows the digest of a standby only from its last scrub.
         """
         before = await self.ask(scrub=True)
         deadline = time.monotonic() + _READ_WITHIN_S

@@ -21,7 +21,7 @@ def add_pages(app: LedgerApp) -> None:
 
     @app.page("/tables")
     class TablesView(View):
-        """Every partition that is open on a worker's disk; with ``scrub=true`` it is read anew."""
+        """Every partition on the workers' disks; with ``scrub=true`` each then reads its disk."""
 
         async def get(self, request: Request) -> Any:
             scrub = parameters.flag(request, "scrub")
