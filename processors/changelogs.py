@@ -72,6 +72,11 @@ class ChangelogReader:
         async def fetch_now() -> Any:
             return await self._consumer.getmany(timeout_ms=0, max_records=_MOST_RECORDS)
 
+        fetching = self._consumer._fetcher.error_future  # noqa: SLF001
+        if fetching.done():
+            # Raises the error that ended aiokafka's fetching; nothing would come any more.
+            fetching.result()
+            raise ChangelogLostError("the Kafka client that reads changelogs has ended")
         try:
             fetched = await fetch_light(self._consumer, fetch_now, wait_s, lambda _tp: record_of)
         except OffsetOutOfRangeError as error:
@@ -86,16 +91,19 @@ class ChangelogReader:
         return chunks
 
     async def _lost(self, error: OffsetOutOfRangeError) -> str:
-        """Say which tables stand where their changelog has nothing."""
+        """Say which table stands where its changelog has nothing."""
         begins = await self._consumer.beginning_offsets(list(self._positions))
         ends = await self._consumer.end_offsets(list(self._positions))
-        lost = [
-            f"{tp.topic}[{tp.partition}] holds offsets {begins[tp]} to {ends[tp]}, and the table "
-            f"here stands at {at}"
-            for tp, at in self._positions.items()
-            if not begins[tp] <= at <= ends[tp]
-        ]
-        return (
-            f"{'; '.join(lost) or error}: records of the changelog were deleted, or the topic was "
-            "recreated. `plexy-ledger rebuild` folds the whole log of record from scratch"
-        )
+        for tp, at in self._positions.items():
+            if not begins[tp] <= at <= ends[tp]:
+                return lost(TP(*tp), begins[tp], ends[tp], at)
+        return str(error)
+
+
+def lost(tp: TP, begin: int, end: int, stands: int) -> str:
+    """Return the text of an error: a changelog does not reach to where the table stands."""
+    return (
+        f"{tp.topic}[{tp.partition}] holds offsets {begin} to {end}, and the table here stands at "
+        f"{stands}: records of the changelog were deleted, or the topic was recreated. "
+        "`plexy-ledger rebuild` folds the whole log of record from scratch"
+    )

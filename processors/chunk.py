@@ -54,6 +54,9 @@ class ChunkConsumer(Protocol):
     at_work: set[asyncio.Task[Any] | None]
     # Whether partitions are being given back, as in a rebalance or at the worker's end.
     gives_back: bool
+    # How often partitions were given back. A static member that comes again may get the generation
+    # that it had, with other partitions.
+    given_back: int
 
     async def is_member(self, generation: int) -> bool:
         """Ask the group whether we are a member of this generation of it, until it answers."""
@@ -62,10 +65,11 @@ class ChunkConsumer(Protocol):
 class Tenure:
     """One partition as this worker holds it, from one rebalance to the next."""
 
-    __slots__ = ("_consumer", "generation", "tp")
+    __slots__ = ("_consumer", "generation", "given_back", "tp")
 
     def __init__(self, consumer: "ChunkConsumer", tp: TP) -> None:
         self._consumer = consumer
+        self.given_back = consumer.given_back
         self.generation: int = consumer.app.consumer_generation_id
         self.tp = tp
 
@@ -80,7 +84,9 @@ class Tenure:
     @property
     def is_ours(self) -> bool:
         """Whether the partition is still assigned to this worker, as it was at the start."""
-        return bool(self.generation == self._consumer.app.consumer_generation_id)
+        consumer = self._consumer
+        is_same = self.generation == consumer.app.consumer_generation_id
+        return bool(is_same and self.given_back == consumer.given_back)
 
     def ensure_ours(self) -> None:
         """Raise ``RevokedError`` if the partition was given back: then nothing may be written."""
@@ -130,6 +136,7 @@ class Chunk(Tenure):
         parts = self.records[:middle], self.records[middle:]
         first, second = (Chunk(self._consumer, self.tp, part) for part in parts)
         first.generation = second.generation = self.generation
+        first.given_back = second.given_back = self.given_back
         return first, second
 
     @contextmanager

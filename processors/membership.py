@@ -15,6 +15,7 @@ from aiokafka.errors import (
     RebalanceInProgressError,
     for_code,
 )
+from aiokafka.protocol.admin import DescribeGroupsRequest
 from aiokafka.protocol.group import HeartbeatRequest
 
 _NO_COORDINATOR: Final = frozenset(
@@ -23,10 +24,19 @@ _NO_COORDINATOR: Final = frozenset(
 
 
 async def ask_group(coordinator: Any, generation: int) -> bool | None:
-    """Send a heartbeat of a generation; ``None`` if there is no answer to it."""
-    request = HeartbeatRequest(coordinator.group_id, generation, coordinator.member_id)
+    """Send a heartbeat of a generation; ``None`` if there is no answer to it.
+
+    A coordinator that still loads the group answers every heartbeat with "no error", without a look
+    at member and generation (Kafka's ``GroupCoordinator``). So the group is described first, which
+    such a coordinator refuses.
+    """
+    group = coordinator.group_id
+    heartbeat = HeartbeatRequest(group, generation, coordinator.member_id)
     try:
-        answer = await coordinator._send_req(request)  # noqa: SLF001
+        described = await coordinator._send_req(DescribeGroupsRequest([group]))  # noqa: SLF001
+        if any(for_code(each[0]) is not NoError for each in described.groups):
+            return None
+        answer = await coordinator._send_req(heartbeat)  # noqa: SLF001
     except KafkaError:
         return None
     error = for_code(answer.error_code)

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, cast
 
+import msgspec
 import rocksdb
 import structlog
 from aiokafka.errors import IllegalStateError, KafkaConnectionError
@@ -27,7 +28,7 @@ from mode import Service
 from mode.utils.locks import Event
 
 from processors.batches import OutRecord, send_to_partition
-from processors.changelogs import ChangelogReader
+from processors.changelogs import ChangelogLostError, ChangelogReader, lost
 from processors.chunk import RevokedError, Tenure
 from processors.tables import CLAIM_KEY, ChunkTable
 from processors.writers import Writer
@@ -49,6 +50,24 @@ _NEXT_REBALANCE_WITHIN_S: Final = 60.0
 
 class RecoveryTimeoutError(Exception):
     """Something that the recovery waits for did not come; the text says what, and how long."""
+
+
+class _Assignment(msgspec.Struct, frozen=True):
+    """The changelogs that one rebalance gave to this worker.
+
+    ``rebalancing_count`` is the number of rebalances that had begun by then.
+    """
+
+    actives: set[TP]
+    standbys: set[TP]
+    generation: int
+    rebalancing_count: int
+
+    def ensure_current(self, app: Any) -> None:
+        """Raise ``RevokedError`` once another rebalance has begun, or has ended."""
+        begun = app.rebalancing_count != self.rebalancing_count
+        if begun or app.consumer_generation_id != self.generation:
+            raise RevokedError("another rebalance has begun")
 
 
 class Recovery(Service):
@@ -84,9 +103,8 @@ class Recovery(Service):
         self.app.in_recovery = True
         actives = self._changelogs(self.app.assignor.assigned_actives())
         standbys = self._changelogs(self.app.assignor.assigned_standbys()) - actives
-        self._cycle = asyncio.create_task(
-            self._guarded(actives, standbys, generation_id), name="recovery"
-        )
+        assignment = _Assignment(actives, standbys, generation_id, int(self.app.rebalancing_count))
+        self._cycle = asyncio.create_task(self._guarded(assignment), name="recovery")
 
     async def break_off(self) -> None:
         """Stop restoring and following: the tables are about to lose partitions."""
@@ -108,23 +126,27 @@ class Recovery(Service):
     def _table(self, tp: TP) -> ChunkTable:
         return cast("ChunkTable", self.tables._changelogs[tp.topic])  # noqa: SLF001
 
-    async def _guarded(self, actives: set[TP], standbys: set[TP], generation: int) -> None:
+    async def _guarded(self, assignment: "_Assignment") -> None:
         """Recover, then follow; an error ends the worker."""
         try:
-            await self._take_over(actives)
-            await self._resume(actives, standbys, generation)
-            await self._follow(standbys)
+            await self._take_over(assignment)
+            await self._resume(assignment)
+            await self._follow(assignment.standbys)
         except* RevokedError:
             log.info("recovery broken off: the partitions were given back")
         except* Exception as error:  # noqa: BLE001 - ends the worker
             await self.crash(error)
 
-    async def _take_over(self, actives: set[TP]) -> None:
+    async def _take_over(self, assignment: "_Assignment") -> None:
         """Claim the changelogs, and restore their tables up to the claims."""
+        actives, generation = assignment.actives, assignment.generation
         await self._open(actives)
         async with asyncio.TaskGroup() as group:
-            claims = {tp: group.create_task(self._claim(tp)) for tp in sorted(actives)}
+            claims = {tp: group.create_task(self._claim(tp, generation)) for tp in sorted(actives)}
         self._ends = {tp: claim.result() for tp, claim in claims.items()}
+        for tp, end in self._ends.items():
+            if (stands := self._table(tp).end(tp.partition)) >= end:
+                raise ChangelogLostError(lost(tp, 0, end, stands))
         reader = await self._connected()
         reader.follow(self._starts(actives))
         while self.remaining():
@@ -133,7 +155,7 @@ class Recovery(Service):
             await asyncio.sleep(0)
         self._ends = {}
 
-    async def _claim(self, changelog: TP) -> int:
+    async def _claim(self, changelog: TP, generation: int) -> int:
         """Append the claim to a changelog, as its only writer; return the end after it."""
         source = TP(self.app.names.source_of(self._table(changelog).name), changelog.partition)
         offset = 0
@@ -143,30 +165,34 @@ class Recovery(Service):
             claim = [OutRecord(CLAIM_KEY, None)]
             offset = await send_to_partition(writer, *changelog, claim)
 
-        await self.app.writers.write(Tenure(self.app.consumer, source), write)
+        tenure = Tenure(self.app.consumer, source)
+        # The group may have gone on to another generation, in which the partition is not ours.
+        tenure.generation = generation
+        await self.app.writers.write(tenure, write)
         return offset + 1
 
-    async def _resume(self, actives: set[TP], standbys: set[TP], generation: int) -> None:
+    async def _resume(self, assignment: "_Assignment") -> None:
         """Let records pass to the agents; the steps, and their order, are Faust's own."""
         app, consumer = self.app, self.app.consumer
         await app.on_rebalance_complete.send()
-        if app.consumer_generation_id != generation:
-            raise RevokedError("another rebalance has begun")
-        app.in_recovery = False
-        assignment = consumer.assignment()
-        consumer.resume_partitions(assignment - self._changelogs(assignment))
-        if assignment:
+        assignment.ensure_current(app)
+        assigned = consumer.assignment()
+        consumer.resume_partitions(assigned - self._changelogs(assigned))
+        if assigned:
             await self._seek(consumer)
-        for tp in actives:
+        # From here on there is no wait, so that no rebalance can begin in between.
+        assignment.ensure_current(app)
+        app.in_recovery = False
+        for tp in assignment.actives:
             self._table(tp).fold(tp.partition)
         self.completed.set()
         app.flow_control.resume()
         consumer.resume_flow()
-        await app._fetcher.maybe_start()  # noqa: SLF001
         self.tables.on_actives_ready()
-        if not standbys:
+        if not assignment.standbys:
             self.tables.on_standbys_ready()
         app.on_rebalance_end()
+        await app._fetcher.maybe_start()  # noqa: SLF001
 
     async def _seek(self, consumer: Any) -> None:
         try:
@@ -205,7 +231,7 @@ class Recovery(Service):
                 try:
                     table.open(partition)
                 except rocksdb.errors.RocksIOError as error:
-                    if b"lock" not in error.args[0]:
+                    if b"lock hold" not in error.args[0] and b"LOCK:" not in error.args[0]:
                         raise
                     await asyncio.sleep(_FILES_FREE_EVERY_S)
                 else:
@@ -224,6 +250,9 @@ class Recovery(Service):
                 except KafkaConnectionError:
                     await reader.close()
                     await asyncio.sleep(_CONNECT_AGAIN_S)
+                except BaseException:
+                    await reader.close()
+                    raise
                 else:
                     self._reader = reader
         return self._reader

@@ -75,7 +75,9 @@ class Scrubber:
             await self.round()
 
     async def round(self) -> None:
-        """Read each partition that is open here once."""
+        """Read each partition that is open here once; forget those that were given back."""
+        held = {(str(table.name), number) for table in self._tables for number in table.held}
+        self._readings = {place: each for place, each in self._readings.items() if place in held}
         for table in self._tables:
             for partition in sorted(table.held):
                 try:

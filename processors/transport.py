@@ -46,6 +46,7 @@ class Consumer(driver.Consumer):
         self.offsets = ChunkOffsets()
         self.at_work: set[asyncio.Task[Any] | None] = set()
         self.gives_back = False
+        self.given_back = 0
         # Where each partition goes on; nothing is delivered of one that has no entry.
         self._next_offset: dict[TP, int] = {}
         # Where each one starts, from the end of the recovery until the fetch loop has sought it.
@@ -238,6 +239,7 @@ class Consumer(driver.Consumer):
         await super().on_partitions_assigned(assigned, generation_id)
 
     def _forget(self) -> None:
+        self.given_back += 1
         self.offsets.forget()
         cast("Any", self.app).writers.forget()
         self._next_offset, self._folded_before = {}, {}

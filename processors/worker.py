@@ -11,6 +11,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterable
 from typing import Any, Final, NoReturn
 
@@ -91,8 +92,11 @@ class Worker(faust.Worker):
         """
         named = [cause for cause in found if isinstance(cause, DamagedTableError)]
         suspicious = any(isinstance(cause, _SUSPICIOUS) for cause in found)
-        searched = list(self.app.scrubber.search()) if suspicious else []
-        for damaged in named + searched:
+        # A crash is also reported by the consumer's thread, beside which the tables go on changing.
+        on_main = threading.current_thread() is threading.main_thread()
+        searched = list(self.app.scrubber.search()) if suspicious and on_main else []
+        places = {(each.table.name, each.partition): each for each in named + searched}
+        for damaged in places.values():
             self.app.scrubber.discard(damaged)
         return searched
 

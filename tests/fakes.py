@@ -75,6 +75,7 @@ class FakeConsumer:
         self.offsets = ChunkOffsets()
         self.at_work: set[asyncio.Task | None] = set()
         self.gives_back = False
+        self.given_back = 0
 
     def chunk(self, partition: int, *offsets: int) -> Chunk:
         """Deliver records of one partition, as one fetch would return them."""
@@ -90,6 +91,7 @@ class FakeConsumer:
     def rebalance(self) -> None:
         """Give every partition back."""
         self.consumer_generation_id += 1
+        self.given_back += 1
         self.offsets.forget()
 
 

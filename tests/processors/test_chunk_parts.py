@@ -30,7 +30,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ChunkTable:
 
 
 def chunk_of(numbers: range) -> Chunk:
-    consumer: Any = SimpleNamespace(app=SimpleNamespace(consumer_generation_id=1))
+    consumer: Any = SimpleNamespace(app=SimpleNamespace(consumer_generation_id=1), given_back=0)
     records = [FetchedRecord(b"%d" % n, b"", 0, n, 0) for n in numbers]
     return Chunk(consumer, TP("ledger.payments", 0), records)
 

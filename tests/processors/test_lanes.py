@@ -187,3 +187,25 @@ async def test_a_chunk_that_waits_in_its_lane_does_not_begin_once_partitions_are
     await work_in_lanes(stream(consumer.chunk(0, 0), consumer.chunk(0, 1)), work)
     assert worked == [1]
     assert consumer.offsets.committable(TP("topic", 0)) == 1
+
+
+async def test_after_a_dropped_chunk_the_later_ones_are_dropped_until_the_next_assignment():
+    """The group may say no for the first one, and yes for the second; the first would be lost."""
+    consumer = FakeConsumer()
+    worked = []
+
+    async def work(chunk: Chunk) -> None:
+        if chunk.next_offset == 1:
+            raise RevokedError("the group says no")
+        worked.append((chunk.partition, chunk.next_offset))
+
+    async def chunks() -> AsyncIterator[Chunk]:
+        for partition, offset in ((0, 0), (0, 1), (1, 7), (0, 2)):
+            yield consumer.chunk(partition, offset)
+        await until(lambda: worked)
+        # A static member may get the generation that it had.
+        consumer.given_back += 1
+        yield consumer.chunk(0, 1)
+
+    await work_in_lanes(chunks(), work)
+    assert worked == [(1, 8), (0, 2)]
