@@ -43,7 +43,7 @@ async def disk_differences(settings: TopicSettings, folders: Mapping[str, Path])
                     for label, folder in folders.items()
                     if (found := _read(folder, table, partition)) is not None
                 }
-                if not databases:
+                if folders and not databases:
                     differences.append(f"no worker has partition {partition} of {table} on disk")
                 differences += await _compare(reader, table, partition, databases)
     return differences

@@ -18,6 +18,7 @@ from ledger.deduplication import PROGRESS_KEY
 from ledger.signature import sign
 from ledger.topics import changelog_name
 from ledger.wire import ENTRIES, EVENTS, PROGRESS
+from processors.tables import CLAIM_KEY
 from runtime.partitions import partition_for
 from tests.kafka.harness import (
     PARTITIONS,
@@ -85,7 +86,9 @@ def one_in_each_partition(first: int) -> list[dict[str, Any]]:
 
 
 def seen(env: dict[str, str]) -> list[Any]:
-    return read_topic(env, changelog_name(group_of(env), "seen"))
+    """Return the records of the table's changelog, but for the claims of its workers."""
+    records = read_topic(env, changelog_name(group_of(env), "seen"))
+    return [record for record in records if record.key != CLAIM_KEY]
 
 
 def remembered(env: dict[str, str]) -> set[bytes]:

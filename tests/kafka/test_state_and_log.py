@@ -198,7 +198,7 @@ import os
 from processors.tables import ChunkTable
 def fails(*args, **options):
     raise OSError("the disk says no")
-ChunkTable.write = fails
+ChunkTable.apply = fails
 from processors.settings import WorkerSettings
 from processors.worker import run
 run(WorkerSettings.from_environment(os.environ))
