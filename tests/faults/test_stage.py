@@ -26,6 +26,9 @@ class Ended:
     def start(self) -> None:
         self.pid += 1
 
+    def join(self, timeout_s: float) -> None:
+        """Return at once: all that it printed was read."""
+
 
 @pytest.fixture
 def probe():
