@@ -256,8 +256,9 @@ class ChunkTable(faust.Table[bytes, bytes]):
             # Reading the rows that these replace would take longer than writing them.
             held.digest = held.changes = None
         self._write(partition, held, batch, chunk.end)
-        for function in self._when_taken_over:
-            function(partition)
+        if new:
+            for function in self._when_taken_over:
+                function(partition)
 
     def drop(self, partition: int) -> Path:
         """Delete a partition's files, so that the next start restores it from its changelog.

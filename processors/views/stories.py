@@ -6,6 +6,7 @@ import msgspec
 
 from ledger.history import ACCEPTED, FOLDED, Delivery, accepted, deliveries
 from ledger.payments import TOO_LARGE, PlacedPayment
+from ledger.rejections import Reason
 from processors.topic_reader import READ_WITHIN_S, in_time
 from processors.topology import LedgerApp
 from processors.views import state
@@ -65,7 +66,7 @@ async def _story_of(app: LedgerApp, event_id: str, *, raw: bool) -> Story | None
         if payment and event_id in {event.event_id for event in payment.events}:
             order_id = payment.order_id
         elif payment and TOO_LARGE in payment.anomalies and _is_later(first, payment):
-            outcome = TOO_LARGE
+            outcome = Reason.TOO_MANY_EVENTS
     return Story(
         event_id=event_id,
         outcome=outcome,
