@@ -12,6 +12,9 @@ import msgspec
 # Room for a body of the largest size that ingress may be set to accept, with its headers.
 MAX_RECORD_BYTES: Final = 10 * 1024 * 1024
 
+TOMBSTONES_KEPT_MS: Final = 24 * 3600 * 1000
+"""How long a compacted topic keeps a tombstone after its first cleaning; Kafka's own default."""
+
 _FOR_EVER_MS: Final = -1
 _WEEK_MS: Final = 7 * 24 * 3600 * 1000
 
@@ -29,12 +32,15 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def config(self) -> dict[str, str]:
         """The topic's configuration in Kafka's own names."""
-        return {
+        config = {
             "cleanup.policy": self.cleanup_policy,
             "retention.ms": str(self.retention_ms),
             "retention.bytes": "-1",
             "max.message.bytes": str(MAX_RECORD_BYTES),
         }
+        if self.cleanup_policy == "compact":
+            config["delete.retention.ms"] = str(TOMBSTONES_KEPT_MS)
+        return config
 
 
 class TopicNames(msgspec.Struct, frozen=True):

@@ -4,6 +4,7 @@ In: a generation. Out: the coordinator's answer. Never: an effect of it on the c
 as its own heartbeat would have.
 """
 
+import time
 from typing import Any, Final
 
 from aiokafka.errors import (
@@ -18,9 +19,19 @@ from aiokafka.errors import (
 from aiokafka.protocol.admin import DescribeGroupsRequest
 from aiokafka.protocol.group import HeartbeatRequest
 
+SESSION_TIMEOUT_S: Final = 10.0
+"""The group gives a worker's partitions to others when it has not heard from it for so long."""
+
+# Linux has a clock that goes on while the machine is suspended.
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _NO_COORDINATOR: Final = frozenset(
     {GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError, GroupLoadInProgressError}
 )
+
+
+def clock_s() -> float:
+    """Return seconds that never go back, and go on while this process stands still."""
+    return time.clock_gettime(_CLOCK)
 
 
 async def ask_group(coordinator: Any, generation: int) -> bool | None:

@@ -30,7 +30,7 @@ from mode.utils.locks import Event
 from processors.batches import OutRecord, send_to_partition
 from processors.changelogs import ChangelogLostError, ChangelogReader, lost
 from processors.chunk import RevokedError, Tenure
-from processors.tables import CLAIM_KEY, ChunkTable
+from processors.tables import CLAIM_KEY, ChunkTable, StaleTableError
 from processors.writers import Writer
 
 log = structlog.get_logger(__name__)
@@ -150,9 +150,7 @@ class Recovery(Service):
         reader = await self._connected()
         reader.follow(self._starts(actives))
         while self.remaining():
-            for chunk in await reader.read(_READ_WAIT_S):
-                self._table(chunk.tp).apply(chunk)
-            await asyncio.sleep(0)
+            await self._apply_next(reader, actives)
         self._ends = {}
 
     async def _claim(self, changelog: TP, generation: int) -> int:
@@ -210,13 +208,24 @@ class Recovery(Service):
         reader.follow(self._starts(standbys))
         ends = await reader.ends() if standbys else {}
         while standbys:
-            for chunk in await reader.read(_READ_WAIT_S):
-                self._table(chunk.tp).apply(chunk)
-                await asyncio.sleep(0)
+            await self._apply_next(reader, standbys)
             if ends and all(self._table(tp).end(tp.partition) >= end for tp, end in ends.items()):
                 self.tables.on_standbys_ready()
                 ends = {}
             await asyncio.sleep(_FOLLOW_EVERY_S)
+
+    async def _apply_next(self, reader: ChangelogReader, tps: set[TP]) -> None:
+        """Apply what has come; a partition that can't be brought up to date begins from scratch."""
+        for chunk in await reader.read(_READ_WAIT_S):
+            table, partition = self._table(chunk.tp), chunk.tp.partition
+            try:
+                table.apply(chunk)
+            except StaleTableError as error:
+                log.warning("table restored from scratch", reason=str(error))
+                table.drop(partition)
+                await self._open_one(table, partition)
+                reader.follow(self._starts(tps))
+            await asyncio.sleep(0)
 
     async def _open(self, tps: set[TP]) -> None:
         for tp in sorted(tps):

@@ -9,13 +9,16 @@ rows where it is known. So a table never lacks a record below its own offset:
   that is not beyond the table's end, and is not of a partition that is being folded. Records below
   the table's end are passed over.
 
-Everything else raises ``ChangelogMismatchError``, which ends the worker. Files that RocksDB finds
+Everything else raises ``ChangelogMismatchError``, which ends the worker. A table that was away for
+so long that Kafka may have dropped tombstones which it lacks raises ``StaleTableError``, and has to
+be read from scratch. Files that RocksDB finds
 damaged raise ``DamagedTableError``: each block is compared with its checksum when it is read from
 disk, so that a flipped bit is never served or folded. ``processors.effects`` writes changelogs, and
 ``processors.recovery`` reads them.
 """
 
 import shutil
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
@@ -30,6 +33,7 @@ from faust.stores.rocksdb import Store
 from faust.types import TP
 
 from ledger.digest import RESERVED, Digest, RunningDigest, digest_of
+from ledger.topics import TOMBSTONES_KEPT_MS
 from processors.batches import Written
 from processors.chunk import FetchedRecord
 from processors.disk import DamagedTableError
@@ -42,8 +46,12 @@ _MIB: Final = 1024 * 1024
 # offset, which an id from outside could equal.
 OFFSET_KEY: Final = RESERVED
 DIGEST_KEY: Final = RESERVED + b"digest"
+SINCE_KEY: Final = RESERVED + b"since"
 CLAIM_KEY: Final = RESERVED + b"claim"
 """The key of the changelog record by which a worker takes a partition over; see ``recovery``."""
+
+# An hour less than Kafka keeps them, for clocks that differ.
+_TOMBSTONES_KEPT_MS: Final = TOMBSTONES_KEPT_MS - 3_600_000
 
 # The files of a database, and the write buffers that are not in a file yet.
 _SIZES: Final = ("live-sst-files-size", "cur-size-all-mem-tables")
@@ -58,6 +66,10 @@ _REMEDY: Final = (
 
 class ChangelogMismatchError(Exception):
     """Changelog records do not continue the table; the message names both offsets."""
+
+
+class StaleTableError(Exception):
+    """The changelog may have lost tombstones that a partition has not applied: read it anew."""
 
 
 class ChangelogChunk(msgspec.Struct, frozen=True, gc=False):
@@ -92,10 +104,12 @@ class Snapshot(msgspec.Struct):
 class _Held(msgspec.Struct):
     """What a partition's database holds: its changelog below ``end``.
 
-    ``changes`` is shared with the snapshot that a scrub is reading.
+    It lacks no tombstone that was written before ``since_ms``, in Unix milliseconds. ``changes`` is
+    shared with the snapshot that a scrub is reading.
     """
 
     end: int
+    since_ms: int
     digest: Digest | None
     changes: RunningDigest | None = None
 
@@ -194,9 +208,16 @@ class ChunkTable(faust.Table[bytes, bytes]):
         """Find out what a partition holds, before it is read or written."""
         if partition not in self._held:
             offset = self.read(partition, OFFSET_KEY)
-            end = 0 if offset is None else int(offset) + 1
-            digest = stored_digest(self.read(partition, DIGEST_KEY), end) if end else Digest()
-            self._held[partition] = _Held(end, digest)
+            if offset is None:
+                # Of a value that a tombstone ends, the cleaner leaves nothing: only a tombstone
+                # that is younger than this reading can be missed.
+                self._held[partition] = _Held(0, _now_ms(), Digest())
+                return
+            end = int(offset) + 1
+            digest = stored_digest(self.read(partition, DIGEST_KEY), end)
+            # An earlier version of this program kept no time.
+            since_ms = int(self.read(partition, SINCE_KEY) or 0)
+            self._held[partition] = _Held(end, since_ms, digest)
 
     def fold(self, partition: int) -> None:
         """Note that the partition is folded here from now on: its changelog is only written."""
@@ -223,28 +244,28 @@ class ChunkTable(faust.Table[bytes, bytes]):
             held.digest = held.digest.plus(rows.change())
         elif held.changes is not None:
             held.changes.now = held.changes.now.plus(rows.change())
+        held.since_ms = _now_ms()
         self._write(partition, held, rows.batch, written.last + 1)
 
     def apply(self, chunk: ChangelogChunk) -> None:
         """Apply changelog records that another worker wrote, in recovery or as a standby."""
         partition = chunk.tp.partition
         held = self._held[partition]
-        if chunk.tp.topic != self.changelog_name:
-            raise ChangelogMismatchError(f"{chunk!r} is not of {self.changelog_name}: {_REMEDY}")
-        if partition in self._folded:
-            raise ChangelogMismatchError(f"{chunk!r} is of a partition that is folded: {_REMEDY}")
-        if chunk.begin > held.end:
-            raise ChangelogMismatchError(
-                f"{chunk!r} was fetched from beyond the table's end, {held.end}: {_REMEDY}"
-            )
+        self._require_next(chunk, held.end)
         if chunk.end <= held.end:
             return
+        records = [record for record in chunk.records if record.offset >= held.end]
+        is_compacted = len(records) < chunk.end - held.end
+        if is_compacted and held.since_ms < _now_ms() - _TOMBSTONES_KEPT_MS:
+            raise StaleTableError(
+                f"partition {partition} of the table {self.name} may lack tombstones that Kafka "
+                f"has dropped from {chunk!r}; it is restored from scratch"
+            )
         # Of several records of a key the last one holds.
         new = {
             key: record.value
-            for record in chunk.records
-            if record.offset >= held.end
-            and not (key := _key_of(chunk, record)).startswith(RESERVED)
+            for record in records
+            if not (key := _key_of(chunk, record)).startswith(RESERVED)
         }
         batch = rocksdb.WriteBatch()
         for key, value in new.items():
@@ -255,17 +276,21 @@ class ChunkTable(faust.Table[bytes, bytes]):
         if new:
             # Reading the rows that these replace would take longer than writing them.
             held.digest = held.changes = None
+        held.since_ms = max([held.since_ms, *(record.timestamp for record in records[-1:])])
         self._write(partition, held, batch, chunk.end)
         if new:
             for function in self._when_taken_over:
                 function(partition)
 
     def drop(self, partition: int) -> Path:
-        """Delete a partition's files, so that the next start restores it from its changelog.
+        """Delete a partition's files, so that it is restored from its changelog.
 
-        The worker must end right after: the open database goes on without its files.
+        The worker must end, or ``open`` the partition anew, before anything is read or written.
         """
-        folder = Path(str(cast("Store", self.data).partition_path(partition)))
+        store = cast("Store", self.data)
+        store._dbs.pop(partition, None)  # noqa: SLF001
+        self._held.pop(partition, None)
+        folder = Path(str(store.partition_path(partition)))
         shutil.rmtree(folder)
         return folder
 
@@ -279,9 +304,22 @@ class ChunkTable(faust.Table[bytes, bytes]):
             if tp.topic == self.changelog_name:
                 self._held.pop(tp.partition, None)
 
+    def _require_next(self, chunk: ChangelogChunk, end: int) -> None:
+        """Raise ``ChangelogMismatchError`` unless the chunk may be applied to a table's end."""
+        partition = chunk.tp.partition
+        if chunk.tp.topic != self.changelog_name:
+            raise ChangelogMismatchError(f"{chunk!r} is not of {self.changelog_name}: {_REMEDY}")
+        if partition in self._folded:
+            raise ChangelogMismatchError(f"{chunk!r} is of a partition that is folded: {_REMEDY}")
+        if chunk.begin > end:
+            raise ChangelogMismatchError(
+                f"{chunk!r} was fetched from beyond the table's end, {end}: {_REMEDY}"
+            )
+
     def _write(self, partition: int, held: _Held, batch: Any, end: int) -> None:
-        """Write rows, the new end and the digest where it is known, all or none."""
+        """Write rows, the new end, and what is known about them, all or none."""
         batch.put(OFFSET_KEY, b"%d" % (end - 1))
+        batch.put(SINCE_KEY, b"%d" % held.since_ms)
         if held.digest is not None:
             batch.put(DIGEST_KEY, _encode_digest(end, held.digest))
         with self._intact(partition):
@@ -359,6 +397,10 @@ def _parts(rows: Iterator[tuple[bytes, bytes]]) -> Iterator[Digest]:
             part, size = {}, 0
     if part:
         yield digest_of(part)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _property(db: Any, name: str) -> int:

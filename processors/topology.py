@@ -4,7 +4,7 @@ In: ``WorkerSettings``. Out: an app that ``faust worker`` or ``processors.worker
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import faust
 import structlog
@@ -19,6 +19,7 @@ from processors.disk import require_room
 from processors.effects import Fold, folding
 from processors.identity import claim, member
 from processors.lanes import work_in_lanes
+from processors.membership import SESSION_TIMEOUT_S
 from processors.metrics import WorkerMetrics, values
 from processors.recent import LastSeconds
 from processors.recovery import Tables
@@ -29,7 +30,7 @@ from processors.settings import WorkerSettings
 from processors.sums import Posted, Sums
 from processors.tables import ChunkTable, rocksdb_options, write_buffers_bytes
 from processors.topic_reader import TopicReader
-from processors.transport import Transport
+from processors.transport import Consumer, Transport
 from processors.writers import Writers
 from runtime.access import require_token
 from runtime.folders import private_folder
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_SESSION_TIMEOUT_S: Final = 10.0
 # By it a killed worker is missed, and the others learn that its partitions are theirs.
 _HEARTBEAT_S: Final = 1.0
 # Of one partition. A backlog is fetched for all of them at once, so that with the 10 MiB that a
@@ -84,6 +84,7 @@ class LedgerApp(faust.App):
             self.anomalies.keep,
             self.scrubber.keep,
             self._count_seconds,
+            self._stay_sure_of_membership,
         ):
             self.task(each)
 
@@ -128,6 +129,13 @@ class LedgerApp(faust.App):
         while not self.should_stop:
             await self.sleep(1.0)
             self.recent.second_is_over(sum(values(self.metrics.records).values()))
+
+    async def _stay_sure_of_membership(self) -> None:
+        """Ask the group often enough that the views need not doubt what they read."""
+        while not self.should_stop:
+            await self.sleep(_HEARTBEAT_S)
+            if self.tables.actives_ready:
+                await cast("Consumer", self.consumer).is_member(self.consumer_generation_id)
 
     @property
     def kafka_client(self) -> AIOKafkaClient:
@@ -186,7 +194,7 @@ def new_app(
         settings.group_id,
         broker=[f"kafka://{server}" for server in settings.bootstrap_servers],
         broker_credentials=_credentials(settings),
-        broker_session_timeout=_SESSION_TIMEOUT_S,
+        broker_session_timeout=SESSION_TIMEOUT_S,
         broker_heartbeat_interval=_HEARTBEAT_S,
         broker_request_timeout=30.0,
         broker_rebalance_timeout=30.0,

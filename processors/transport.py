@@ -9,6 +9,7 @@ A plain Faust stream costs two tasks and a wait per message; here that cost is p
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, Final, cast
 
@@ -20,7 +21,7 @@ from faust.types.tuples import ConsumerMessage
 
 from processors.chunk import Chunk, FetchedRecord
 from processors.fetcher import ConsumerThread
-from processors.membership import ask_group
+from processors.membership import SESSION_TIMEOUT_S, ask_group, clock_s
 from processors.offsets import ChunkOffsets
 
 # One chunk that is worked on and one that waits keep a partition busy; more only adds latency.
@@ -55,6 +56,8 @@ class Consumer(driver.Consumer):
         # Where each one started: so far it was folded before anything of it was done here.
         self._folded_before: dict[TP, int] = {}
         self._hole: dict[TP, tuple[int, int]] = {}
+        # When the last question was asked that the group answered with "yes".
+        self._confirmed_s = -math.inf
 
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -66,11 +69,22 @@ class Consumer(driver.Consumer):
         """
         consumer = self._thread._ensure_consumer()  # noqa: SLF001
         while generation == self.app.consumer_generation_id:
+            asked_s = clock_s()
             said = await self._thread.call_thread(ask_group, consumer._coordinator, generation)  # noqa: SLF001
             if said is not None:
+                self._confirmed_s = asked_s if said else -math.inf
                 return bool(said)
             await asyncio.sleep(_ASK_AGAIN_S)
         return False
+
+    @property
+    def is_surely_member(self) -> bool:
+        """Whether the group can't have given this worker's partitions to others by now.
+
+        It does so a session after it last heard from a worker: one that stood still, or is cut off
+        from Kafka, knows nothing of it.
+        """
+        return clock_s() - self._confirmed_s < SESSION_TIMEOUT_S
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # noqa: ASYNC109
         """Yield each fetched partition's records as one message."""

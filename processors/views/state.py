@@ -26,6 +26,7 @@ from processors.rows import CorruptRowError, decode_row
 from processors.tables import PartitionRows
 from processors.topic_reader import READ_WITHIN_S
 from processors.topology import LedgerApp
+from processors.transport import Consumer
 from processors.views.answers import ProblemError, not_found
 from runtime.partitions import partition_for
 from runtime.problems import Problem
@@ -86,6 +87,8 @@ def unready(app: LedgerApp) -> str | None:
         return "the workers are sharing out their partitions (rebalancing)"
     if app.in_recovery or not app.tables.actives_ready:
         return "the tables are being recovered from their changelogs"
+    if not cast("Consumer", app.consumer).is_surely_member:
+        return "the group has not confirmed for a session that the partitions are this worker's"
     return None
 
 

@@ -5,6 +5,7 @@ On a broker of its own, whose cleaner is in a hurry.
 
 import asyncio
 import gc
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ from processors.batches import OutRecord, send_to_partition
 from processors.changelogs import ChangelogReader
 from processors.chunk import Chunk
 from processors.settings import WorkerSettings
-from processors.tables import ChangelogChunk
+from processors.tables import SINCE_KEY, ChangelogChunk
 from processors.topology import LedgerApp
 from runtime.topics import ensure_topics
 from tests.kafka.harness import environment, free_port, producer, writer
@@ -34,6 +35,7 @@ from tests.kafka.test_transport import pytestmark as warnings_of_faust
 pytestmark = [*warnings_of_faust, pytest.mark.timeout(300)]
 
 PARTITION = 1
+DAY_S = 24 * 3600
 KEYS = [b"key %d" % n for n in range(10)]
 IN_A_HURRY = {
     "segment.ms": "1",
@@ -128,6 +130,8 @@ async def folding(settings: WorkerSettings) -> AsyncIterator[LedgerApp]:
     async def work(chunk: Chunk) -> None:
         await keep(app.chunk_tables["seen"], chunk, {b"%d" % chunk.next_offset: b"value"})
 
+    # A worker refuses a changelog that loses its tombstones early.
+    await configure(settings)
     async with running(settings, work) as app:
         await ready(app)
         yield app
@@ -145,6 +149,24 @@ async def test_a_changelog_of_which_only_tombstones_are_left_is_recovered(
         assert table.end(PARTITION) == await end_of(settings, changelog(settings))
         await append(settings, PARTITION, "chunk")
         await until(lambda: table.read(PARTITION, b"1") == b"value" or app.crashed)
+        assert not app.crashed
+
+
+async def test_a_table_that_was_away_longer_than_tombstones_are_kept_is_restored_from_scratch(
+    settings: WorkerSettings,
+) -> None:
+    await write(settings, dict.fromkeys(KEYS, b"value"))
+    async with folding(settings) as app:
+        table = app.chunk_tables["seen"]
+        assert len(table.read_chunk(PARTITION, KEYS)) == len(KEYS)
+        table._db(PARTITION).put(SINCE_KEY, b"%d" % ((time.time() - DAY_S) * 1000))
+    await configure(settings, **IN_A_HURRY)
+    await write(settings, dict.fromkeys(KEYS))
+    await wait_cleaned(settings)
+    async with folding(settings) as app:
+        assert app.chunk_tables["seen"].scan(PARTITION, b"", 99) == {}
+        await append(settings, PARTITION, "chunk")
+        await until(lambda: app.chunk_tables["seen"].read(PARTITION, b"1") or app.crashed)
         assert not app.crashed
 
 

@@ -66,6 +66,7 @@ def test_the_configuration_is_in_kafkas_own_words():
         "cleanup.policy": "compact",
         "retention.ms": "5",
         "retention.bytes": "-1",
+        "delete.retention.ms": "86400000",
         "max.message.bytes": str(MAX_RECORD_BYTES),
     }
     assert Topic(name="t").config["retention.ms"] == "-1"

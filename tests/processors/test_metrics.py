@@ -82,8 +82,8 @@ def test_a_table_tells_its_size_and_opens_nothing_for_it(tmp_path: Path):
     assert table.sizes() == (0, 0)
     write_rows(table, 2, {b"pay_%d" % n: b"x" * 1000 for n in range(100)})
     keys, size_bytes = table.sizes()
-    # The changelog's offset and the digest are two more.
-    assert keys == 102
+    # The changelog's offset, the digest and the time are three more.
+    assert keys == 103
     assert size_bytes > 100_000
     assert [folder.name for folder in (tmp_path / "tables").rglob("payments-*.db")] == [
         "payments-2.db"

@@ -1,5 +1,6 @@
 """Tables apply only what follows on what they hold, and share the memory that is set."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,13 @@ from processors.tables import (
     ChunkTable,
     PartitionRows,
     Rows,
+    StaleTableError,
     rocksdb_options,
 )
 from processors.worker import create_app
 
 MIB = 1024 * 1024
+DAY_S = 24 * 3600
 
 
 def taken(options: dict[str, int]) -> int:
@@ -97,6 +100,24 @@ def test_a_gap_that_compaction_left_is_no_hole(table):
     assert_holds(table, 20, {b"a": b"1", b"b": b"2"})
     table.apply(chunk(table, 20, 30))
     assert_holds(table, 30, {b"a": b"1", b"b": b"2"})
+
+
+def test_a_table_that_is_older_than_tombstones_are_kept_takes_nothing_with_a_gap(
+    table, monkeypatch
+):
+    """A tombstone may have been in the gap; where there is none, nothing can be missing."""
+    now_s = time.time()
+    table.apply(chunk(table, 0, 9, (0, b"a", b"1"), (8, b"b", b"2")))
+    monkeypatch.setattr("processors.tables.time.time_ns", lambda: int((now_s + DAY_S) * 1e9))
+    table.apply(chunk(table, 9, 10, (9, b"b", b"3")))
+    with pytest.raises(StaleTableError, match="may lack tombstones that Kafka has dropped from"):
+        table.apply(chunk(table, 10, 12, (11, b"b", b"4")))
+    assert_holds(table, 10, {b"a": b"1", b"b": b"3"})
+    # What was written a moment ago lacks none.
+    table.drop(PARTITION)
+    table.open(PARTITION)
+    table.apply(chunk(table, 0, 12, (11, b"b", b"4")))
+    assert_holds(table, 12, {b"b": b"4"})
 
 
 def test_a_chunk_that_was_fetched_from_beyond_the_end_is_refused(table):

@@ -1,5 +1,6 @@
 """Pages out of workers' lists: however much each has searched, nothing is lost or repeated."""
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -80,6 +81,7 @@ def app(tmp_path: Path) -> LedgerApp:
     table = made.chunk_tables["orders"]
     made.assignor._active_tps = {TP(table.changelog_name, p) for p in range(PARTITIONS)}
     made.tables.actives_ready = True
+    made.consumer._confirmed_s = math.inf
     pipeline = Pipeline()
     for n in range(12):
         about = {"payment": f"ord_{n:02}"}
