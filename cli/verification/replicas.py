@@ -9,12 +9,13 @@ replica that was reported.
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 import httpx
 import msgspec
+from msgspec.structs import replace
 
 from cli.ledger_reader import LedgerReader
 from cli.ports import base_url
@@ -67,7 +68,8 @@ class Workers:
         return NoAnswer("; ".join(reasons))
 
     async def ask_anew(self) -> AllTables | NoAnswer:
-        """Have the disks read, and return what they hold then, or after half a minute.
+        """Have the disks read, and return what they hold then; what is not read in half a minute
+        has no digest.
 
         A worker knows the digest of a standby only from its last scrub.
         """
@@ -75,10 +77,10 @@ class Workers:
         deadline = time.monotonic() + _READ_WITHIN_S
         while isinstance(before, AllTables):
             now = await self.ask()
-            if isinstance(now, NoAnswer) or not _unread(before, now):
+            if isinstance(now, NoAnswer) or not (unread := _unread(before, now)):
                 return now
             if time.monotonic() > deadline:
-                return now
+                return without_digests(now, unread)
             await asyncio.sleep(_ASKED_EVERY_S)
         return before
 
@@ -92,6 +94,25 @@ def _unread(before: AllTables, now: AllTables) -> list[Place]:
         if replica.digest is None
         or (not replica.is_active and replica.scrubbed_at_ms == earlier.get(place))
     ]
+
+
+def without_digests(tables: AllTables, unread: Collection[Place]) -> AllTables:
+    """Return what was reported, less the digests of some replicas: they can't be compared."""
+    return AllTables(
+        workers=[
+            replace(
+                each,
+                replicas=[
+                    replace(replica, digest=None)
+                    if Place(each.worker, replica.table, replica.partition) in unread
+                    else replica
+                    for replica in each.replicas
+                ],
+            )
+            for each in tables.workers
+        ],
+        unreachable=tables.unreachable,
+    )
 
 
 async def _ask(client: httpx.AsyncClient, url: str, path: str) -> AllTables | NoAnswer:

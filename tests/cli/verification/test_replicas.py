@@ -157,6 +157,16 @@ async def test_verify_waits_until_the_disks_were_read_anew(monkeypatch):
     assert scrubs == [True, False, False, False]
 
 
+async def test_a_disk_that_is_not_read_anew_in_time_can_not_be_compared(monkeypatch):
+    async def ask(_self: Workers, *, scrub: bool = False) -> AllTables:
+        return standby(1)
+
+    monkeypatch.setattr(Workers, "ask", ask)
+    monkeypatch.setattr("cli.verification.replicas._READ_WITHIN_S", 0.0)
+    report = await Workers([], None).ask_anew()
+    assert [each.digest for each in report.workers[0].replicas] == [None]
+
+
 def test_what_was_compared_and_what_was_not_is_one_line():
     whole = AllTables(workers=[], unreachable=[])
     three = comparison(PLACE, OTHER, Place("http://one", "orders", 1))
