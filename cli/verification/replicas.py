@@ -68,10 +68,10 @@ class Workers:
         return NoAnswer("; ".join(reasons))
 
     async def ask_anew(self) -> AllTables | NoAnswer:
-        """Have the disks read, and return what they hold then; what is not read in half a minute
-        has no digest.
+        """Have the disks read, and return what they hold then.
 
-        A worker knows the digest of a standby only from its last scrub.
+        A worker knows the digest of a standby only from its last scrub. A replica that was not read
+        within half a minute is returned without a digest.
         """
         before = await self.ask(scrub=True)
         deadline = time.monotonic() + _READ_WITHIN_S

@@ -158,7 +158,7 @@ async def test_verify_waits_until_the_disks_were_read_anew(monkeypatch):
 
 
 async def test_a_disk_that_is_not_read_anew_in_time_can_not_be_compared(monkeypatch):
-    async def ask(_self: Workers, *, scrub: bool = False) -> AllTables:
+    async def ask(_self: Workers, **_options: bool) -> AllTables:
         return standby(1)
 
     monkeypatch.setattr(Workers, "ask", ask)
