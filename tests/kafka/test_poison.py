@@ -93,6 +93,12 @@ def two_long_statuses(env: dict[str, str], topic: str) -> None:
     write(env, topic, [OutRecord(*each) for each in bodies])
 
 
+def with_reference(reference: str) -> Any:
+    """Return what writes a payment under a reference."""
+    body = event(900_020, merchantReference=reference)
+    return record(str(body["id"]).encode(), json.dumps(body).encode())
+
+
 def webhooks(names: TopicNames) -> str:
     return names.webhooks
 
@@ -103,6 +109,14 @@ POISONS = {
     ),
     "a key of the largest size": Poison(
         webhooks, record(b"k" * LARGEST_BYTES, b"{}"), "invalid_envelope"
+    ),
+    "an id that JSON writes six times as long": Poison(
+        webhooks,
+        record(b"\0" * 500, json.dumps(event(900_019) | {"id": "\0" * 500}).encode()),
+        "control_characters",
+    ),
+    "a reference that JSON writes six times as long": Poison(
+        webhooks, with_reference("\0" * 500), "control_characters"
     ),
     "two statuses of six megabytes": Poison(webhooks, two_long_statuses, None),
     "a signature of the largest size": Poison(
