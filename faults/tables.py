@@ -8,11 +8,12 @@ compacted, so every value that a key ever had is still in them.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 import msgspec
-import rocksdb
+from rocksdict import AccessType, Options, Rdict
 
 from cli.ledger_reader import LedgerReader, open_reader
 from ledger.digest import RESERVED, digest_of
@@ -55,14 +56,34 @@ def _read(folder: Path, table: TableName, partition: int) -> Database | None:
     if not found:
         return None
     (path,) = found
-    db = rocksdb.DB(str(path), rocksdb.Options(create_if_missing=False), read_only=True)
-    items = db.iteritems()
-    items.seek_to_first()
-    rows = {key: value for key, value in items if not key.startswith(RESERVED)}
-    offset = db.get(OFFSET_KEY)
-    end = 0 if offset is None else int(offset) + 1
-    digest = stored_digest(db.get(DIGEST_KEY), end)
+    with opened(path, read_only=True) as db:
+        rows = rows_of(db)
+        offset = db.get(OFFSET_KEY)
+        end = 0 if offset is None else int(offset) + 1
+        digest = stored_digest(db.get(DIGEST_KEY), end)
     return Database(path, end, rows, digest is None or digest == digest_of(rows))
+
+
+def opened(path: Path, *, read_only: bool = False) -> closing[Rdict]:
+    """Open the database of a partition; it is closed at the end of a block."""
+    # A worker that was killed leaves a write-ahead log, which is read too.
+    reading = AccessType.read_only(error_if_log_file_exist=False)
+    access = reading if read_only else AccessType.read_write()
+    return closing(Rdict(str(path), Options(raw_mode=True), access_type=access))
+
+
+def rows_of(db: Rdict) -> dict[bytes, bytes]:
+    """Return a database's rows, without what it holds for itself."""
+    items = db.iter()
+    items.seek_to_first()
+    rows: dict[bytes, bytes] = {}
+    while items.valid():
+        if not (key := items.key()).startswith(RESERVED):
+            rows[key] = items.value()
+        items.next()
+    # A damaged block ends the iterator too.
+    items.status()
+    return rows
 
 
 async def _compare(

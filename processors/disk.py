@@ -9,9 +9,7 @@ import errno
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
-
-import rocksdb
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from processors.tables import ChunkTable
@@ -59,12 +57,15 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
+def is_of_rocksdb(error: BaseException, status: Literal["IO error", "Corruption"]) -> bool:
+    """Return whether RocksDB answered with a status; rocksdict tells it in the text alone."""
+    return type(error) is Exception and str(error).startswith(status)
+
+
 def explain(error: BaseException, folder: Path) -> str:
     """Return an error as one line; one of the disk's names the folder and the remedy."""
-    if isinstance(error, rocksdb.errors.RocksIOError):
-        # Its text is bytes.
-        text = error.args[0].decode(errors="replace") if error.args else ""
-        return f"the tables in LEDGER_DATA_DIR={folder} can't be used: {text}; {_REMEDY}"
+    if is_of_rocksdb(error, "IO error"):
+        return f"the tables in LEDGER_DATA_DIR={folder} can't be used: {error}; {_REMEDY}"
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS}:
         return f"LEDGER_DATA_DIR={folder} can't be written: {error}; {_REMEDY}"
     return f"{type(error).__name__}: {error}"

@@ -19,7 +19,6 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, cast
 
 import msgspec
-import rocksdb
 import structlog
 from aiokafka.errors import IllegalStateError, KafkaConnectionError
 from faust.tables.manager import TableManager
@@ -30,6 +29,7 @@ from mode.utils.locks import Event
 from processors.batches import OutRecord, send_to_partition
 from processors.changelogs import ChangelogLostError, ChangelogReader, lost
 from processors.chunk import RevokedError, Tenure
+from processors.disk import is_of_rocksdb
 from processors.tables import CLAIM_KEY, ChunkTable, StaleTableError
 from processors.writers import Writer
 
@@ -239,8 +239,8 @@ class Recovery(Service):
             while True:
                 try:
                     table.open(partition)
-                except rocksdb.errors.RocksIOError as error:
-                    if b"lock hold" not in error.args[0] and b"LOCK:" not in error.args[0]:
+                except Exception as error:
+                    if not is_of_rocksdb(error, "IO error") or "LOCK: " not in str(error):
                         raise
                     await asyncio.sleep(_FILES_FREE_EVERY_S)
                 else:

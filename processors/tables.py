@@ -24,22 +24,20 @@ from contextlib import contextmanager
 from functools import reduce
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
 import faust
 import msgspec
-import rocksdb
 from faust.stores.rocksdb import Store
 from faust.types import TP
+from rocksdict import WriteBatch
 
 from ledger.digest import RESERVED, Digest, RunningDigest, digest_of
 from ledger.topics import TOMBSTONES_KEPT_MS
 from processors.batches import Written
 from processors.chunk import FetchedRecord
-from processors.disk import DamagedTableError
+from processors.disk import DamagedTableError, is_of_rocksdb
 from processors.watchers import Watchers
-
-T = TypeVar("T")
 
 _MIB: Final = 1024 * 1024
 # Keys of a database that are no rows, and sort after all rows. Faust uses a text key for the
@@ -133,13 +131,13 @@ class ChunkTable(faust.Table[bytes, bytes]):
         """Return the values of those keys that the partition holds."""
         wanted = [key for key in set(keys) if not key.startswith(RESERVED)]
         with self._intact(partition):
-            found = self._db(partition).multi_get(wanted, as_dict=False, verify_checksums=True)
+            found = self._db(partition).get(wanted)
         return {key: value for key, value in zip(wanted, found, strict=True) if value is not None}
 
     def read(self, partition: int, key: bytes) -> bytes | None:
         """Return one key's value; ``None`` if the partition does not hold it."""
         with self._intact(partition):
-            value: bytes | None = self._db(partition).get(key, verify_checksums=True)
+            value: bytes | None = self._db(partition).get(key)
         return value
 
     def scan(self, partition: int, after: bytes, limit: int) -> dict[bytes, bytes]:
@@ -154,15 +152,10 @@ class ChunkTable(faust.Table[bytes, bytes]):
         self, partition: int, start: bytes, end: bytes, *, backwards: bool = False
     ) -> Iterator[bytes]:
         """Yield the keys from ``start`` on and below ``end``, in their order or from the last."""
-        with self._intact(partition):
-            keys = self._db(partition).iterkeys(verify_checksums=True)
-            if backwards:
-                keys.seek_for_prev(end)
-                found = takewhile(start.__le__, (key for key in reversed(keys) if key != end))
-            else:
-                keys.seek(start)
-                found = takewhile(end.__gt__, keys)
-        return self._all_intact(partition, found)
+        if not backwards:
+            return takewhile(end.__gt__, (key for key, _ in self._items(partition, start)))
+        items = self._items(partition, end, backwards=True)
+        return takewhile(start.__le__, (key for key, _ in items if key != end))
 
     def snapshot(self, partition: int) -> Snapshot:
         """Return the partition as it is at this moment."""
@@ -267,7 +260,7 @@ class ChunkTable(faust.Table[bytes, bytes]):
             for record in records
             if not (key := _key_of(chunk, record)).startswith(RESERVED)
         }
-        batch = rocksdb.WriteBatch()
+        batch = WriteBatch(raw_mode=True)
         for key, value in new.items():
             if value is None:
                 batch.delete(key)
@@ -316,7 +309,7 @@ class ChunkTable(faust.Table[bytes, bytes]):
                 f"{chunk!r} was fetched from beyond the table's end, {end}: {_REMEDY}"
             )
 
-    def _write(self, partition: int, held: _Held, batch: Any, end: int) -> None:
+    def _write(self, partition: int, held: _Held, batch: WriteBatch, end: int) -> None:
         """Write rows, the new end, and what is known about them, all or none."""
         batch.put(OFFSET_KEY, b"%d" % (end - 1))
         batch.put(SINCE_KEY, b"%d" % held.since_ms)
@@ -328,24 +321,38 @@ class ChunkTable(faust.Table[bytes, bytes]):
 
     def _rows(self, partition: int, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Return the rows from a key on, as they are now."""
-        with self._intact(partition):
-            items = self._db(partition).iteritems(verify_checksums=True)
-            items.seek(start)
-            rows = takewhile(lambda row: row[0] < RESERVED, items)
-        return self._all_intact(partition, rows)
+        return takewhile(lambda row: row[0] < RESERVED, self._items(partition, start))
 
-    def _all_intact(self, partition: int, items: Iterator[T]) -> Iterator[T]:
+    def _items(
+        self, partition: int, start: bytes, *, backwards: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Return what stands in the database at this moment, from a key on or back from it."""
         with self._intact(partition):
-            yield from items
+            items = self._db(partition).iter()
+            (items.seek_for_prev if backwards else items.seek)(start)
+        return self._rest(partition, items, items.prev if backwards else items.next)
+
+    def _rest(
+        self, partition: int, items: Any, go_on: Callable[[], None]
+    ) -> Iterator[tuple[bytes, bytes]]:
+        # These names save a sixth of the time.
+        is_valid, key, value = items.valid, items.key, items.value
+        with self._intact(partition):
+            while is_valid():
+                yield key(), value()
+                go_on()
+            # Also a damaged block ends an iterator, and only its status tells.
+            items.status()
 
     @contextmanager
     def _intact(self, partition: int) -> Iterator[None]:
         """Raise ``DamagedTableError`` where RocksDB finds the partition's files damaged."""
         try:
             yield
-        except rocksdb.errors.Corruption as error:
-            text = error.args[0].decode(errors="replace")
-            raise DamagedTableError(self, partition, f"RocksDB can't read it: {text}") from error
+        except Exception as error:
+            if not is_of_rocksdb(error, "Corruption"):
+                raise
+            raise DamagedTableError(self, partition, f"RocksDB can't read it: {error}") from error
 
     def _new_changelog_topic(self, **_kwargs: Any) -> Any:
         """Declare the changelog as a topic like those of the agents: its keys are bytes."""
@@ -404,7 +411,7 @@ def _now_ms() -> int:
 
 
 def _property(db: Any, name: str) -> int:
-    return int(db.get_property(f"rocksdb.{name}".encode()))
+    return int(db.property_int_value(f"rocksdb.{name}"))
 
 
 def _encode_digest(end: int, digest: Digest) -> bytes:
@@ -442,7 +449,7 @@ class Rows:
     __slots__ = ("_after", "_before", "_deleted", "batch")
 
     def __init__(self) -> None:
-        self.batch: Any = rocksdb.WriteBatch()
+        self.batch = WriteBatch(raw_mode=True)
         self._after: dict[bytes, bytes] = {}
         self._before: dict[bytes, bytes] = {}
         self._deleted = 0
@@ -463,7 +470,7 @@ class Rows:
 
     def change(self) -> Digest:
         """Return by how much these rows change a table's digest."""
-        if len(self._after) + self._deleted != self.batch.count():
+        if len(self._after) + self._deleted != len(self.batch):
             raise ValueError("a key has two values in one write")
         return digest_of(self._after).minus(digest_of(self._before))
 
@@ -481,7 +488,6 @@ def rocksdb_options(memory_mb: int, databases: int) -> dict[str, Any]:
     share = memory_mb * _MIB // databases
     return {
         "block_cache_size": share // 2,
-        "block_cache_compressed_size": 0,
         "write_buffer_size": share // _WRITE_BUFFER_SHARE,
         "max_write_buffer_number": 2,
         "bloom_filter_size": 10,

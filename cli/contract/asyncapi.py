@@ -93,19 +93,18 @@ def document() -> Json:
 
 
 def _channel(topic: Topic, description: str, messages: tuple[str, ...]) -> Json:
-    config = topic.config
+    # Numbers are numbers there.
+    config: Json = {
+        name: value if name == "cleanup.policy" else int(value)
+        for name, value in topic.config.items()
+    }
     return {
         "address": topic.name,
         "description": description,
         "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
         "bindings": {
             "kafka": {
-                "topicConfiguration": {
-                    "cleanup.policy": [config["cleanup.policy"]],
-                    "retention.ms": int(config["retention.ms"]),
-                    "retention.bytes": int(config["retention.bytes"]),
-                    "max.message.bytes": int(config["max.message.bytes"]),
-                },
+                "topicConfiguration": config | {"cleanup.policy": [topic.cleanup_policy]},
                 "bindingVersion": _BINDING,
             }
         },

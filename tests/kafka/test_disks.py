@@ -3,6 +3,7 @@
 What is damaged is damaged in the folder of a stopped worker, as a disk or a bug would do it.
 """
 
+import contextlib
 import itertools
 import signal
 import threading
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import rocksdb
+from rocksdict import DbClosedError, Options, Rdict
 
 from cli.kafka.broker import EmbeddedKafka
+from faults.tables import rows_of
 from ledger.topics import TABLES
 from processors.tables import DIGEST_KEY
 from tests.kafka.harness import (
@@ -91,10 +93,8 @@ class Damaged:
     def __init__(self, worker: WorkerProcess, partition: int) -> None:
         tables = Path(worker.env["LEDGER_DATA_DIR"]) / "tables"
         (self.folder,) = tables.rglob(f"{TABLE}-{partition}.db")
-        self.db = rocksdb.DB(str(self.folder), rocksdb.Options())
-        items = self.db.iteritems()
-        items.seek_to_first()
-        self.key, self.value = next(items)
+        self.db = Rdict(str(self.folder), Options(raw_mode=True))
+        self.key, self.value = next(iter(rows_of(self.db).items()))
 
     def skip_a_record(self) -> None:
         """Make the table as if it had passed over the record that created a payment.
@@ -112,7 +112,7 @@ class Damaged:
 
     def flip_a_bit_of_a_file(self) -> None:
         """Flip a bit of the first block of the file that holds all rows."""
-        self.db.compact_range()
+        self.db.compact_range(None, None)
         self.db.close()
         (file,) = self.folder.glob("*.sst")
         content = bytearray(file.read_bytes())
@@ -129,7 +129,8 @@ def damage(worker: WorkerProcess, partition: int, how: Callable[[Damaged], None]
     assert worker.wait(20) == 0
     damaged = Damaged(worker, partition)
     how(damaged)
-    damaged.db.close()
+    with contextlib.suppress(DbClosedError):
+        damaged.db.close()
     worker.start()
 
 

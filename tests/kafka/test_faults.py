@@ -1,18 +1,15 @@
 """A short run with faults, and its parts: the long one is `make faults`."""
 
 import asyncio
-import gc
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
-import rocksdb
 from aiokafka import AIOKafkaProducer
 
 from cli.simulate.delivery import SenderOptions
@@ -25,8 +22,8 @@ from faults.judge import judge
 from faults.proxy import Network, Proxy
 from faults.report import WIDTH
 from faults.run import plan, run
-from faults.tables import disk_differences
-from processors.tables import OFFSET_KEY, RESERVED
+from faults.tables import disk_differences, opened, rows_of
+from processors.tables import OFFSET_KEY
 from runtime.topics import TopicSettings, ensure_topics
 from tests.kafka.harness import (
     WorkerProcess,
@@ -108,16 +105,12 @@ def test_every_row_of_a_worker_s_disk_that_is_not_its_changelog_s_is_named(kafka
     assert asyncio.run(disk_differences(settings, folders)) == []
 
     (path,) = folders["first"].rglob("payments-1.db")
-    db = rocksdb.DB(str(path), rocksdb.Options())
-    keys = db.iterkeys()
-    keys.seek_to_first()
-    changed, lost = list(keys)[:2]
-    db.put(changed, b"another value")
-    db.delete(lost)
-    db.put(b"unknown", b"value")
-    end, count = int(db.get(OFFSET_KEY)) + 1, len(list(_rows(db)))
-    del db, keys
-    gc.collect()
+    with opened(path) as db:
+        changed, lost = list(rows_of(db))[:2]
+        db.put(changed, b"another value")
+        db.delete(lost)
+        db.put(b"unknown", b"value")
+        end, count = int(db.get(OFFSET_KEY)) + 1, len(rows_of(db))
     place = f"first: payments-1.db at offset {end}"
     assert asyncio.run(disk_differences(settings, folders)) == [
         f"{place}: its digest is not that of its rows",
@@ -130,12 +123,6 @@ def test_every_row_of_a_worker_s_disk_that_is_not_its_changelog_s_is_named(kafka
 def stop(worker: WorkerProcess) -> None:
     worker.signal(signal.SIGTERM)
     assert worker.wait(30) == 0, worker.tail()
-
-
-def _rows(db: rocksdb.DB) -> Iterator[bytes]:
-    keys = db.iterkeys()
-    keys.seek_to_first()
-    return (key for key in keys if not key.startswith(RESERVED))
 
 
 async def append(settings: TopicSettings, value: str) -> None:

@@ -161,7 +161,7 @@ class _Database:
         self.writes: list[int] = []
 
     def write(self, batch: Any) -> None:
-        self.writes.append(batch.count())
+        self.writes.append(len(batch))
         self.database.write(batch)
 
 
@@ -177,8 +177,8 @@ async def test_values_and_the_changelog_s_offset_are_one_write(
         monkeypatch.undo()
 
     async with written(settings, write) as table:
-        # Two more than the values: the offset, and the digest.
-        assert databases[0].writes == [len(VALUES) + 2]
+        # Three more than the values: the offset, the digest and the time.
+        assert databases[0].writes == [len(VALUES) + 3]
         assert local(table) == VALUES
         assert end_of_table(table) == await end_of(settings, changelog(table))
 

@@ -12,11 +12,11 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-import rocksdb
 from aiokafka import TopicPartition
 from faust.stores.rocksdb import Store
 
 from cli.kafka.broker import EmbeddedKafka
+from faults.tables import opened, rows_of
 from ledger.deduplication import PROGRESS_KEY, deduplicate
 from ledger.events import Event, FieldNames
 from ledger.orders import fold_orders
@@ -24,7 +24,6 @@ from ledger.payments import fold_payments
 from ledger.topics import TABLES, TableName, changelog_name
 from ledger.wire import ENTRIES, ORDERS, PAYMENTS, SEEN, SNAPSHOTS
 from ledger.wire import EVENTS as EVENTS_WIRE
-from processors.tables import RESERVED
 from runtime.partitions import partition_for
 from tests.kafka.harness import (
     PARTITIONS,
@@ -265,9 +264,8 @@ def stored_in(
     folder = Path(worker.env["LEDGER_DATA_DIR"]) / "tables"
     (database,) = folder.rglob(f"{table}-{partition}.db")
     copy = shutil.copytree(database, copies / uuid.uuid4().hex)
-    items = rocksdb.DB(str(copy), rocksdb.Options(), read_only=True).iteritems()
-    items.seek_to_first()
-    return {key: value for key, value in items if not key.startswith(RESERVED)}
+    with opened(copy, read_only=True) as db:
+        return rows_of(db)
 
 
 def changelog_of(env: dict[str, str], table: TableName) -> dict[bytes, bytes]:

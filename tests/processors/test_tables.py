@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from faust.stores.rocksdb import RocksDBOptions
 from faust.types import TP
@@ -34,7 +35,7 @@ DAY_S = 24 * 3600
 def taken(options: dict[str, int]) -> int:
     """Return the bytes that one database may take: its caches, and all its write buffers."""
     buffers = options["write_buffer_size"] * options["max_write_buffer_number"]
-    return options["block_cache_size"] + options["block_cache_compressed_size"] + buffers
+    return options["block_cache_size"] + buffers
 
 
 @pytest.mark.parametrize("partitions", [1, 4, 12])
@@ -56,7 +57,6 @@ def test_faust_takes_every_option_and_keeps_none_of_its_own_caches():
     options = RocksDBOptions(**rocksdb_options(256, 12))
     assert options.extra_options == {}
     assert options.block_cache_size < 11 * MIB
-    assert options.block_cache_compressed_size == 0
     assert options.max_write_buffer_number == 2
 
 
@@ -267,3 +267,19 @@ def test_keys_are_read_in_their_order_from_either_end_of_a_range(tmp_path: Path)
         assert list(rows.keys(start, end, backwards=True)) == expected[::-1]
     assert rows.get(b"a\xfft1") == b"row"
     assert rows.get(b"a\xfft4") is None
+
+
+def test_a_table_that_the_old_binding_wrote_goes_on_where_it_was(tmp_path):
+    """``faust-streaming-rocksdb`` wrote it, in two starts: 30 writes of 25 payments."""
+    table = create_app(WorkerSettings(data_dir=tmp_path, partitions=2)).chunk_tables["payments"]
+    folder = Path(str(table.data.partition_path(PARTITION)))
+    folder.mkdir(parents=True)
+    old = Path(__file__).with_name("old_table.json").read_bytes()
+    for name, content in msgspec.json.decode(old, type=dict[str, bytes]).items():
+        (folder / name).write_bytes(content)
+    table.open(PARTITION)
+    rows = {b"pay_%d" % n: b"value %d of turn %d" % (n, n >= 10) for n in range(25)}
+    assert_holds(table, 30, rows)
+    write_rows(table, PARTITION, {b"pay_7": None})
+    del rows[b"pay_7"]
+    assert_holds(table, 31, rows)
