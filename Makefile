@@ -4,20 +4,29 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 
-BIN := .venv/bin
+VENV := .venv
+BIN := $(VENV)/bin
 PACKAGES := ledger ingest processors runtime cli
 
 # The environment is ready when a file with this name is there. The name holds a checksum of what
 # the environment is made from, so that a change installs anew, and a mere checkout does not.
-READY := .venv/.ready-$(shell cat requirements/build.txt requirements/dev.txt \
+READY := $(VENV)/.ready-$(shell cat requirements/build.txt requirements/dev.txt \
 	requirements/docs.txt pyproject.toml | cksum | cut -d ' ' -f 1)
 
-# `make PYTHON=/path/to/python3.11` decides which Python the environment is made with. A
+# `make PYTHON=/path/to/python3` decides which Python the environment is made with. A
 # distribution's own comes first: it is compiled with a profile (PGO), and a worker folds a fifth
 # more events on it than on one that was compiled by hand without (docs/performance.md).
-PYTHONS := $(if $(PYTHON),$(PYTHON),/usr/bin/python3.11 python3.11 python3 python)
-# Debian has a Python without what makes environments: that one will not do.
-IS_PYTHON_311 := import sys, ensurepip, venv; sys.exit(sys.version_info[:2] != (3, 11))
+NAMES := python3.14 python3.13 python3.12 python3.11 python3
+PYTHONS := $(if $(PYTHON),$(PYTHON),$(addprefix /usr/bin/,$(NAMES)) $(NAMES))
+# Debian has a Python without what makes environments: that one will do only where uv makes them.
+UV := $(shell command -v uv)
+WILL_DO := import sys$(if $(UV),,, ensurepip, venv); sys.exit(sys.version_info < (3, 11))
+# An environment of another Python than the one that was asked for is made anew.
+ifdef PYTHON
+ifneq ($(shell $(PYTHON) -VV 2>&1),$(shell $(BIN)/python -VV 2>&1))
+$(shell rm -f $(VENV)/.ready-*)
+endif
+endif
 
 # Two processes: that many brokers fit into memory, and most of a test's time is waiting. Tests on a
 # broker stay together file by file: those of one share workers that take seconds to be ready.
@@ -118,21 +127,25 @@ clean: ## delete what the other commands made; data in .ledger stays
 # An environment that does not work, as after an update of the system's Python, is made anew.
 $(READY):
 	@for python in $(PYTHONS); do \
-		if $$python -c '$(IS_PYTHON_311)' 2>/dev/null; then found=$$python; break; fi; \
+		if $$python -c '$(WILL_DO)' 2>/dev/null; then found=$$python; break; fi; \
 	done; \
 	if [ -z "$$found" ]; then \
-		echo 'Python 3.11 with its venv module is needed and none of these is it: $(PYTHONS).' >&2; \
-		echo 'Install it, or name it: make PYTHON=/path/to/python3.11' >&2; \
+		echo 'Python 3.11 or newer with its venv module is needed and none of these is it: $(PYTHONS).' >&2; \
+		echo 'On Debian and Ubuntu: apt install python3-venv. Or install uv, or name a Python:' \
+			'make PYTHON=/path/to/python3' >&2; \
 		exit 1; \
 	fi; \
-	$(BIN)/python -c 'import pip; $(IS_PYTHON_311)' 2>/dev/null || $$found -m venv --clear .venv
-	@echo 'Installing the locked dependencies into .venv, once ...'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--require-hashes --requirement requirements/build.txt
+	echo "Installing the locked dependencies into $(VENV), once, for $$($$found -V) ($$found) ..."; \
+	if [ "$$($(BIN)/python -VV 2>/dev/null)" != "$$($$found -VV)" ]; then \
+		rm -rf $(VENV); \
+		$(if $(UV),uv venv --quiet --python $$found $(VENV),$$found -m venv $(VENV)); \
+	fi
+	@$(if $(UV),uv pip install --python $(BIN)/python,$(BIN)/python -m pip install \
+		--disable-pip-version-check) --quiet --require-hashes --requirement requirements/build.txt
 	@$(INSTALL) --require-hashes --requirement requirements/dev.txt \
 		--requirement requirements/docs.txt
 	@$(INSTALL) --no-deps --no-build-isolation --editable .
-	@rm -f .venv/.ready-*
+	@rm -f $(VENV)/.ready-*
 	@touch $@
 
 # What installs everything else: uv, and what builds the project, also as an editable one.

@@ -146,6 +146,8 @@ def folding(app: _App, hop: str, table: ChunkTable, partitions: int, fold: Fold)
     """
 
     async def fold_and_write(chunk: Chunk, writer: Writer) -> None:
+        # Before anything is read or written: what follows from other rows would be wrong.
+        table.ensure_folded(chunk.partition)
         begun_ns = time.time_ns()
         effects = Effects(writer, chunk, table, partitions)
         fold(chunk, effects)

@@ -55,11 +55,14 @@ class RecoveryTimeoutError(Exception):
 class _Assignment(msgspec.Struct, frozen=True):
     """The changelogs that one rebalance gave to this worker.
 
-    ``rebalancing_count`` is the number of rebalances that had begun by then.
+    ``apart`` are the source partitions that came without their changelog, or the changelogs that
+    came without their source. ``rebalancing_count`` is the number of rebalances that had begun by
+    then.
     """
 
     actives: set[TP]
     standbys: set[TP]
+    apart: set[TP]
     generation: int
     rebalancing_count: int
 
@@ -101,9 +104,13 @@ class Recovery(Service):
             log.info("rebalanced again", generation=generation_id)
             return
         self.app.in_recovery = True
-        actives = self._changelogs(self.app.assignor.assigned_actives())
+        assigned = self.app.assignor.assigned_actives()
+        actives = self._changelogs(assigned)
         standbys = self._changelogs(self.app.assignor.assigned_standbys()) - actives
-        assignment = _Assignment(actives, standbys, generation_id, int(self.app.rebalancing_count))
+        # Each source beside its changelog, which is where the leader should have placed it.
+        apart = (assigned - actives) ^ {self._source(tp) for tp in actives}
+        count = int(self.app.rebalancing_count)
+        assignment = _Assignment(actives, standbys, apart, generation_id, count)
         self._cycle = asyncio.create_task(self._guarded(assignment), name="recovery")
 
     async def break_off(self) -> None:
@@ -126,9 +133,15 @@ class Recovery(Service):
     def _table(self, tp: TP) -> ChunkTable:
         return cast("ChunkTable", self.tables._changelogs[tp.topic])  # noqa: SLF001
 
+    def _source(self, changelog: TP) -> TP:
+        name = self.app.names.source_of(self._table(changelog).name)
+        return TP(name, changelog.partition)
+
     async def _guarded(self, assignment: "_Assignment") -> None:
         """Recover, then follow; an error ends the worker."""
         try:
+            if assignment.apart:
+                await self._stand_still(assignment.apart)
             await self._take_over(assignment)
             await self._resume(assignment)
             await self._follow(assignment.standbys)
@@ -136,6 +149,17 @@ class Recovery(Service):
             log.info("recovery broken off: the partitions were given back")
         except* Exception as error:  # noqa: BLE001 - ends the worker
             await self.crash(error)
+
+    async def _stand_still(self, apart: set[TP]) -> None:
+        """Fold nothing until the next rebalance; without one, the worker ends."""
+        named = ", ".join(sorted(f"{tp.topic}[{tp.partition}]" for tp in apart))
+        text = f"sources and changelogs were assigned apart: {named}; members of the group differ"
+        log.warning("nothing is folded until the next rebalance", reason=text)
+        await asyncio.sleep(_NEXT_REBALANCE_WITHIN_S)
+        raise RecoveryTimeoutError(
+            f"{text}, and there was no other rebalance within {_NEXT_REBALANCE_WITHIN_S:g} s: stop "
+            "whatever else uses this group, such as workers of another version"
+        )
 
     async def _take_over(self, assignment: "_Assignment") -> None:
         """Claim the changelogs, and restore their tables up to the claims."""
@@ -155,7 +179,7 @@ class Recovery(Service):
 
     async def _claim(self, changelog: TP, generation: int) -> int:
         """Append the claim to a changelog, as its only writer; return the end after it."""
-        source = TP(self.app.names.source_of(self._table(changelog).name), changelog.partition)
+        source = self._source(changelog)
         offset = 0
 
         async def write(writer: Writer) -> None:

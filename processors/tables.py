@@ -4,7 +4,8 @@ A table's changelog is its write-ahead log: the broker acknowledges the records 
 RocksDB write holds the rows, the changelog offset up to which they reach, and the digest of all
 rows where it is known. So a table never lacks a record below its own offset:
 
-- What a worker folds is written only where the changelog records begin at the table's own end.
+- What a worker folds is read only where the partition is recovered, and is written only where the
+  changelog records begin at the table's own end.
 - What is read from the changelog is applied only if it is this table's, is fetched from an offset
   that is not beyond the table's end, and is not of a partition that is being folded. Records below
   the table's end are passed over.
@@ -216,17 +217,21 @@ class ChunkTable(faust.Table[bytes, bytes]):
         """Note that the partition is folded here from now on: its changelog is only written."""
         self._folded.add(partition)
 
+    def ensure_folded(self, partition: int) -> None:
+        """Raise ``ChangelogMismatchError`` unless the partition is recovered, and folded here."""
+        if partition not in self._folded:
+            raise ChangelogMismatchError(
+                f"{self.changelog_name}[{partition}] is not folded by this worker: {_REMEDY}"
+            )
+
     def fold_none(self) -> None:
         """Note that no partition is folded here, as after a rebalance."""
         self._folded.clear()
 
     def write(self, partition: int, rows: "Rows", written: Written) -> None:
         """Write the rows of a folded chunk, whose changelog records were ``written``."""
+        self.ensure_folded(partition)
         held = self._held[partition]
-        if partition not in self._folded:
-            raise ChangelogMismatchError(
-                f"{self.changelog_name}[{partition}] is not folded by this worker: {_REMEDY}"
-            )
         if not written.is_contiguous or written.first != held.end:
             raise ChangelogMismatchError(
                 f"{written.count} records were written to {self.changelog_name}[{partition}] as "

@@ -10,7 +10,7 @@ A plain Faust stream costs two tasks and a wait per message; here that cost is p
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, Final, cast
 
 from aiokafka.errors import IllegalStateError
@@ -76,6 +76,19 @@ class Consumer(driver.Consumer):
                 return bool(said)
             await asyncio.sleep(_ASK_AGAIN_S)
         return False
+
+    async def subscribe(self, topics: Iterable[str]) -> None:
+        """Join the group with all topics, or not at all.
+
+        The leader places a source and its changelog together only where every member has subscribed
+        to the same topics. A worker that is stopped while it starts would join with a part of them.
+        """
+        app = cast("Any", self.app)
+        sources = map(app.names.source_of, app.chunk_tables)
+        if missing := {*sources, *app.tables.changelog_topics} - set(topics):
+            self.log.info("not joined: stopped before %s were there", ", ".join(sorted(missing)))
+            return
+        await super().subscribe(topics)
 
     @property
     def is_surely_member(self) -> bool:

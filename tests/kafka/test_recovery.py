@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import ProducerFenced
+from faust.transport.drivers import aiokafka as driver
 
 from cli.kafka.broker import EmbeddedKafka
 from cli.kafka.distribution import KafkaCache
@@ -27,6 +28,7 @@ from processors.chunk import Chunk
 from processors.settings import WorkerSettings
 from processors.tables import SINCE_KEY, ChangelogChunk
 from processors.topology import LedgerApp
+from processors.worker import create_app
 from runtime.topics import ensure_topics
 from tests.kafka.harness import environment, free_port, producer, writer
 from tests.kafka.test_transport import append, end_of, keep, ready, running, until
@@ -204,6 +206,29 @@ async def _recover_both(one: WorkerSettings, two: WorkerSettings) -> None:
         assert not second.crashed
 
 
+async def never(chunk: Chunk) -> None:
+    raise AssertionError(f"{chunk!r} was folded")
+
+
+async def test_a_worker_that_is_stopped_while_it_starts_does_not_join_with_a_part_of_the_topics(
+    settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined: list[Any] = []
+
+    async def subscribe(_consumer: Any, topics: Any) -> None:
+        joined.append(topics)
+
+    monkeypatch.setattr(driver.Consumer, "subscribe", subscribe)
+    app = create_app(settings)
+    everything = {topic.name for topic in all_topics(settings.names, settings.group_id)}
+    await app.consumer.subscribe(everything - {changelog(settings).topic})
+    assert joined == []
+    await app.consumer.subscribe(everything)
+    assert joined == [everything]
+    # It was never started, and has a loop.
+    app.consumer._thread.thread_loop.close()
+
+
 async def test_a_former_owner_s_records_are_refused_once_a_worker_has_claimed_the_changelog(
     settings: WorkerSettings,
 ) -> None:
@@ -272,10 +297,7 @@ async def test_a_changelog_whose_records_were_deleted_ends_the_worker_with_the_r
         await admin.close()
     await configure(settings)
 
-    async def nothing(chunk: Chunk) -> None:
-        raise AssertionError(f"{chunk!r} was folded")
-
-    async with running(settings, nothing) as app:
+    async with running(settings, never) as app:
         await until(lambda: app.crashed)
     reason = repr(app.crash_reason)
     assert f"holds offsets {end} to {end + 1}, and the table here stands at 11" in reason

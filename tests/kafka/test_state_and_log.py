@@ -26,10 +26,12 @@ from tests.kafka.harness import (
     commit,
     deliver,
     environment,
+    free_port,
     names_of,
     positions,
     producer,
     read_topic,
+    run,
     until,
     wait_folded,
 )
@@ -220,3 +222,47 @@ def test_a_table_that_cannot_be_recovered_ends_the_worker(env: dict[str, str]) -
         assert worker.wait(1) != 0
     assert statuses <= {0, 503}
     assert "the disk says no" in worker.log_file.read_text()
+
+
+JOINS_WITH_A_PART = """
+import os
+from faust.transport.drivers import aiokafka as driver
+from processors.transport import Consumer
+def subscribe(consumer, topics):
+    sources = {topic for topic in topics if "changelog" not in topic}
+    return driver.Consumer.subscribe(consumer, sources)
+Consumer.subscribe = subscribe
+from processors.settings import WorkerSettings
+from processors.worker import run
+run(WorkerSettings.from_environment(os.environ))
+"""
+
+
+def test_nothing_is_folded_where_a_source_was_assigned_apart_from_its_changelog(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    """The leader does that if a member has subscribed to a part of the topics.
+
+    A worker would fold on tables that it has not recovered, and facts would be lost.
+    """
+    own = {"LEDGER_DATA_DIR": str(tmp_path / "part"), "LEDGER_WEB_PORT": str(free_port())}
+    apart = "nothing is folded until the next rebalance"
+    with WorkerProcess(env) as worker:
+        worker.wait_ready()
+        deliver(env, payments(40, "shop"))
+        wait_folded(env, worker)
+        with WorkerProcess(env | own, [sys.executable, "-c", JOINS_WITH_A_PART]) as member:
+            for each in (worker, member):
+                until(lambda each=each: each.logged(apart), within_s=60, what=apart)
+            before = positions(env)
+            again = [each | {"id": f"again_{each['id']}"} for each in payments(40, "shop")]
+            deliver(env, again)
+            until(lambda: worker.get("/readyz")[0] == 503, within_s=10, what="not ready")
+            assert {tp: at.committed for tp, at in positions(env).items()} == {
+                tp: at.committed for tp, at in before.items()
+            }
+        # It was killed: the group notices at the end of its session.
+        worker.wait_ready(60)
+        wait_folded(env, worker)
+        code, output = run(env | {"LEDGER_ALLOW_UNSIGNED": "true"}, "verify")
+        assert code == 0, output

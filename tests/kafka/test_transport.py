@@ -52,12 +52,19 @@ async def keep(table: ChunkTable, chunk: Chunk, values: Mapping[bytes, bytes | N
 
 @asynccontextmanager
 async def running(settings: WorkerSettings, work: Work) -> AsyncIterator[LedgerApp]:
-    """Run an app whose one agent does ``work`` for chunks of the log of record."""
+    """Run an app that does ``work`` for chunks of the log of record, and nothing for others."""
     app = new_app(settings, worker_class=Worker, middlewares=[])
 
     @app.agent(app.chunked(app.names.webhooks), name="probe")
     async def probe(chunks: Any) -> None:
         await work_in_lanes(chunks, work)
+
+    for topic in (app.names.events, app.names.payments):
+
+        @app.agent(app.chunked(topic), name=topic)
+        async def idle(chunks: Any) -> None:
+            async for _ in chunks:
+                pass
 
     app.finalize()
     await app.start()
