@@ -86,7 +86,7 @@ class Consumer(driver.Consumer):
         app = cast("Any", self.app)
         sources = map(app.names.source_of, app.chunk_tables)
         if missing := {*sources, *app.tables.changelog_topics} - set(topics):
-            self.log.info("not joined: stopped before %s were there", ", ".join(sorted(missing)))
+            self.log.warning("not joined: stopped before %s were there", ", ".join(sorted(missing)))
             return
         await super().subscribe(topics)
 
