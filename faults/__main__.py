@@ -31,7 +31,7 @@ from faults.judge import judge
 from faults.limits import limits
 from faults.report import WIDTH, line, show
 from faults.run import Cost, plan, run, sender_options
-from faults.stage import Stage, StageError
+from faults.stage import LONG, SHORT, Stage, StageError
 
 # More than any run takes: the sending ends with the last fault.
 _EVENTS: Final = 10_000_000
@@ -63,8 +63,9 @@ def main() -> int:
 
 def _run(options: argparse.Namespace, folder: Path, console: Console) -> int:
     cache = kafka_cache(DemoSettings.from_environment(os.environ))
+    pauses = SHORT if options.short_pauses else LONG
     with (
-        Stage(folder, cache, options.workers, options.brokers) as stage,
+        Stage(folder, cache, options.workers, options.brokers, pauses) as stage,
         _progress(console) as progress,
     ):
         kinds = _possible(stage, options, console)
@@ -132,6 +133,9 @@ def _options() -> argparse.Namespace:
         "--brokers", type=int, choices=(1, SIZE), default=1, help="3: each has every record"
     )
     parser.add_argument("--kinds", nargs="+", choices=names, default=[], help="only these")
+    parser.add_argument(
+        "--short-pauses", action="store_true", help="rebalances come in quick succession"
+    )
     parser.add_argument("--slack", type=float, default=1.0, help="multiplies the limits on times")
     parser.add_argument("--keep", metavar="FOLDER", help="keep data and logs here")
     return parser.parse_args()

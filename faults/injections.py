@@ -134,7 +134,7 @@ def _freeze_worker(stage: Stage, chance: random.Random) -> Iterator[Injected]:
     """
     worker = chance.choice(stage.workers)
     worker.freeze()
-    yield Injected((worker.label,), chance.choice([2.0, 5.0, 14.0]))
+    yield Injected((worker.label,), chance.choice(stage.pauses.worker_frozen))
     worker.go_on()
 
 
@@ -154,7 +154,9 @@ def _join_and_leave(stage: Stage, chance: random.Random) -> Iterator[Injected]:
     joining = chance.sample(stage.extras, chance.choice([1, 2]))
     for each in joining:
         each.start()
-    yield Injected(tuple(sorted(each.label for each in joining)), chance.uniform(4.0, 12.0))
+    yield Injected(
+        tuple(sorted(each.label for each in joining)), chance.uniform(*stage.pauses.worker_joined)
+    )
     for each in joining:
         _end_somehow(each, chance)
 

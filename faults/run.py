@@ -24,7 +24,6 @@ from faults.watch import Watch
 # The longest a fault may cost: a producer may wait that long for an acknowledgement.
 _FOLDS_AGAIN_WITHIN_S: Final = 120.0
 _READY_AGAIN_WITHIN_S: Final = 90.0
-_CALM_S: Final = 2.0
 _IN_PAIRS: Final = 0.2
 _WAYS_TO_KAFKA: Final = {"broker", "network"}
 # Plexy waits minutes between attempts; here it takes a run's time.
@@ -164,7 +163,7 @@ async def _one(
         for kind, each in zip(kinds, hit, strict=True)
     ]
     stage.fault = f"the calm after {stage.fault}"
-    await asyncio.sleep(chance.uniform(0.0, _CALM_S))
+    await asyncio.sleep(chance.uniform(0.0, stage.pauses.calm))
     return costs
 
 

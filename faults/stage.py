@@ -15,6 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, Self
 
+import msgspec
+
 from cli.kafka.broker import EmbeddedKafka
 from cli.kafka.cluster import HEAP_MB, SIZE, KafkaCluster
 from cli.kafka.distribution import KafkaCache
@@ -38,6 +40,19 @@ _DISK_MB: Final = 1024
 _EXTRA_WORKERS: Final = 2
 
 
+class Pauses(msgspec.Struct, frozen=True):
+    """Seconds: how long faults stay, and how long nothing is broken after one, at most."""
+
+    worker_frozen: tuple[float, ...]
+    worker_joined: tuple[float, float]
+    calm: float
+
+
+LONG: Final = Pauses(worker_frozen=(2.0, 5.0, 14.0), worker_joined=(4.0, 12.0), calm=2.0)
+SHORT: Final = Pauses(worker_frozen=(0.5, 1.5, 11.0), worker_joined=(0.2, 3.0), calm=0.3)
+"""With these, rebalances come before the one before is digested."""
+
+
 class StageError(RuntimeError):
     """The stage does not come up, or not again; the message says what is missing."""
 
@@ -45,8 +60,16 @@ class StageError(RuntimeError):
 class Stage:
     """Everything that runs; use as ``with``. Who watches asks the broker past the proxy."""
 
-    def __init__(self, folder: Path, cache: KafkaCache, workers: int, brokers: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        cache: KafkaCache,
+        workers: int,
+        brokers: int = 1,
+        pauses: Pauses = LONG,
+    ) -> None:
         self.folder = folder
+        self.pauses = pauses
         self.proxies: list[Proxy] = []
         self._cache = cache
         kafka = folder / "kafka"
