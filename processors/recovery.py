@@ -294,6 +294,11 @@ class Recovery(Service):
 class Tables(TableManager):
     """Faust's table manager with this recovery; plug with the Faust setting ``TableManager``."""
 
+    async def on_start(self) -> None:
+        """Start without Faust's second of waiting for tables: ours are declared by now."""
+        await self._update_channels()
+        await self.recovery.start()
+
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:

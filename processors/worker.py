@@ -63,6 +63,9 @@ class Worker(faust.Worker):
         self.add_future(self._show_life())
         await super().on_first_start()
 
+    async def _sentinel_task(self) -> None:
+        """End at once; by default the event loop runs for one more second after everything."""
+
     async def _show_life(self) -> None:
         while not self._ending:
             faulthandler.dump_traceback_later(_STANDS_STILL_FOR_S, exit=True)
