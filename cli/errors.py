@@ -83,6 +83,11 @@ class ViewError(CommandError):
 def exit_code(error: Exception) -> int | None:
     """Return the exit code that stands for an error; ``None`` for a bug of ours."""
     # Only now: what raised the error is loaded already, and `--help` needs none of it.
+    from runtime.internals import MissingInternalError  # noqa: PLC0415
+
+    if isinstance(error, MissingInternalError):
+        # The imports below would raise it again.
+        return FAILED
     from aiokafka.errors import KafkaError  # noqa: PLC0415
 
     from cli.kafka.distribution import EmbeddedKafkaError  # noqa: PLC0415

@@ -22,6 +22,7 @@ from ingest.limits import Limits
 from ingest.metrics import IngressMetrics, Numbers, Tally, new_rows, serve_metrics
 from ingest.processes import split
 from ingest.settings import LONGEST_ANSWER_S, IngestSettings
+from runtime import internals
 from runtime.logs import configure
 from runtime.settings import SettingsError
 
@@ -32,6 +33,7 @@ _BACKLOG: Final = 2048
 # So many more objects that may be part of a cycle; Python's own is 700, some twenty deliveries.
 _COLLECT_AFTER: Final = 20_000
 
+internals.check()
 _log = structlog.get_logger(__name__)
 
 
@@ -53,6 +55,7 @@ def serve(settings: IngestSettings) -> None:
     app = create_app(settings, tally=tally)
     config = server_config(app, Limits.of(settings.answer_within_s))
     with _listener(settings.ingest_host, settings.ingest_port, shared=several) as listener:
+        internals.log_versions()
         _log.info("listening", host=settings.ingest_host, port=settings.ingest_port)
         # What is there now stays: left out of its rounds, the collector has nearly nothing to look
         # at, and a delivery leaves no cycle behind that it would have to find soon.

@@ -8,10 +8,11 @@ without its body, it would read the next request on the same connection as that 
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import aiohttp
 from faust.app.router import Router as FaustRouter
+from faust.assignor.partition_assignor import PartitionAssignor
 from faust.exceptions import SameNode
 from faust.types import TP
 from faust.types.core import K
@@ -79,7 +80,7 @@ class Router(FaustRouter):
         table = self._get_table(table_name)
         partitions: int = self.app.conf.topic_partitions
         partition = partition_for(self._get_serialized_key(table, key), partitions)
-        assignor: Any = self._assignor
+        assignor = cast("PartitionAssignor", self._assignor)
         return URL(assignor._tps_url[TP(self._get_table_topic(table), partition)])  # noqa: SLF001
 
     async def _forward(self, destination: URL, request: Any, within_s: float) -> Response:

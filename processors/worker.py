@@ -25,7 +25,9 @@ from processors.rows import CorruptRowError
 from processors.settings import WorkerSettings
 from processors.topology import LedgerApp, new_app
 from processors.views.unreadable import hide_unreadable_requests
-from runtime import logs
+from runtime import internals, logs
+
+internals.check()
 
 # The chunks at work get 8 s of it.
 _STOPPED_WITHIN_S: Final = 9.5
@@ -117,6 +119,7 @@ class Worker(faust.Worker):
 
     def _setup_logging(self) -> None:
         logs.configure(self.app.settings.log_format, self.app.settings.log_level)
+        internals.log_versions()
 
 
 def prepare_process() -> None:

@@ -16,6 +16,9 @@ from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import NoError, NotCoordinatorForGroupError, for_code
 from aiokafka.protocol.commit import OffsetFetchResponse_v2, OffsetFetchResponse_v3
 
+from runtime import internals
+
+internals.check()
 _fetch = GroupCoordinator._do_fetch_commit_offsets  # noqa: SLF001
 
 

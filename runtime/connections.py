@@ -13,6 +13,9 @@ from typing import Any
 from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.errors import KafkaConnectionError
 
+from runtime import internals
+
+internals.check()
 _send = AIOKafkaConnection.send
 
 

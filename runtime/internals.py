@@ -1,0 +1,193 @@
+"""The internals of libraries that the programs use, and the versions in which they were read.
+
+Input: the modules that a program has imported, and this package's own requirements, which pin each
+of the libraries to one version. Output: an error that names a name which a library lacks, and a log
+line with the versions. Invariant: a check imports nothing, so it passes over modules that the
+program does without.
+
+A new version of a library may rename any of these names without notice. Some names are only
+written, such as ``_fetch_max_wait_ms``: after a rename the write would still succeed, and do
+nothing.
+"""
+
+import dis
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from types import FunctionType, MappingProxyType
+from typing import Final
+
+import structlog
+
+REMEDY: Final = (
+    "install plexy-ledger into a new environment, with the versions in requirements/runtime.txt "
+    "(docs/install.md)"
+)
+
+_PACKAGE: Final = "plexy-ledger"
+_PINNED: Final = re.compile(r"([\w.-]+)(?:\[[\w,-]+\])?==([^\s;,]+)")
+
+# The names that the programs read, write, override or replace, by library, and by module or class.
+# A name that a class inherits stands under the class that is used.
+USED: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {
+        "aiokafka": {
+            "aiokafka.client:AIOKafkaClient": "_wait_on_metadata",
+            "aiokafka.conn:AIOKafkaConnection": "_writer send",
+            "aiokafka.consumer.consumer:AIOKafkaConsumer": (
+                "_coordinator _fetch_max_wait_ms _fetcher"
+            ),
+            "aiokafka.consumer.fetcher": "FetchResult MemoryRecords PartitionRecords",
+            "aiokafka.consumer.fetcher:FetchResult": "_partition_records has_more",
+            "aiokafka.consumer.fetcher:Fetcher": (
+                "_create_fetch_waiter _records _subscriptions error_future"
+            ),
+            "aiokafka.consumer.fetcher:PartitionRecords": (
+                "_consumer_record _records _records_iterator _tp _unpack_records next_fetch_offset"
+            ),
+            "aiokafka.consumer.group_coordinator:GroupCoordinator": (
+                "_do_fetch_commit_offsets _send_req coordinator_dead fetch_committed_offsets"
+            ),
+            "aiokafka.producer.message_accumulator:BatchBuilder": "_builder _relative_offset",
+            "aiokafka.producer.message_accumulator:MessageAccumulator": (
+                "_batches _pending_batches fail_all"
+            ),
+            "aiokafka.producer.producer:AIOKafkaProducer": "_message_accumulator _sender",
+            "aiokafka.protocol.api:Request": "_CLASSES",
+        },
+        "aiohttp": {"aiohttp.web_protocol:RequestHandler": "handle_error log_exception"},
+        "faust-streaming": {
+            "faust.app.base:App": "_fetcher",
+            "faust.app.router:Router": (
+                "_assignor _get_serialized_key _get_table _get_table_topic _urlident"
+            ),
+            "faust.assignor.partition_assignor:PartitionAssignor": "_tps_url",
+            "faust.serializers.codecs:Codec": "_loads",
+            "faust.stores.rocksdb:Store": "_db_for_partition _dbs _open_for_partition offset_key",
+            "faust.tables.manager:TableManager": "_changelogs _recovery",
+            "faust.tables.table:Table": "_changelog_topic_name _new_changelog_topic _new_store",
+            "faust.transport.drivers.aiokafka:AIOKafkaConsumerThread": (
+                "_create_worker_consumer _ensure_consumer _fetch_records"
+            ),
+            "faust.transport.drivers.aiokafka:Consumer": (
+                "_add_gap _committed_offset _filter_tps_with_pending_acks _getmany "
+                "_is_changelog_tp _new_consumer_thread _new_offset _thread _wait_next_records"
+            ),
+            "faust.transport.drivers.aiokafka:Producer": "_producer _settings_extra",
+        },
+        "mode-streaming": {"mode.worker:Worker": "_crash _schedule_shutdown _setup_logging"},
+        "opentelemetry-exporter-otlp-proto-http": {
+            # ``runtime.tracing`` filters the lines of this logger.
+            "opentelemetry.exporter.otlp.proto.http.trace_exporter": "_logger",
+        },
+        "opentelemetry-sdk": {
+            "opentelemetry.sdk._shared_internal:BatchProcessor": "_queue",
+            "opentelemetry.sdk.trace.export:BatchSpanProcessor": "_batch_processor",
+        },
+        "rocksdict": {"rocksdict:RdictIter": "seek_for_prev status"},
+        "uvicorn": {
+            "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol": (
+                "_start_asgi_task connections cycle expect_100_continue flow headers parser "
+                "pipeline server_state timeout_keep_alive url"
+            ),
+        },
+    }
+)
+
+_checked: set[str] = set()
+_log = structlog.get_logger(__name__)
+
+
+class MissingInternalError(ImportError):
+    """A library lacks a name that the programs use; the message says which, and what to do."""
+
+
+def check() -> None:
+    """Raise ``MissingInternalError`` if an imported module lacks a name.
+
+    A module that uses such names calls this function after its imports, and before it replaces any
+    name. A module that was checked once is not checked again.
+    """
+    for library, places in USED.items():
+        loaded = [each for each in places if each not in _checked and _module(each) in sys.modules]
+        for place in loaded:
+            if missing := list(missing_at(place, places[place])):
+                raise MissingInternalError(f"{describe(library, missing)}: {REMEDY}")
+            _checked.add(place)
+
+
+def describe(library: str, missing: list[str]) -> str:
+    """Return a sentence with the names that a library lacks, its version and the expected one."""
+    return (
+        f"{library} {installed(library)} has no {', '.join(missing)}, which {_PACKAGE} uses; "
+        f"expected {library} {expected().get(library)}"
+    )
+
+
+def missing_at(place: str, names: str) -> Iterator[str]:
+    """Yield the names that an imported module, or a class in it, lacks."""
+    _, _, class_name = place.partition(":")
+    module = sys.modules[_module(place)]
+    owner = getattr(module, class_name, None) if class_name else module
+    if owner is None:
+        yield place
+        return
+    package, _, _ = _module(place).partition(".")
+    yield from (f"{place}.{name}" for name in names.split() if not has(owner, name, package))
+
+
+def has(owner: object, name: str, package: str) -> bool:
+    """Return whether a module has a name, or whether a class or its instances have it.
+
+    An instance has the attributes that the methods of its class assign. Only the package's own
+    classes count: this project may have put a class of its own in the place of one of them.
+    """
+    if not isinstance(owner, type):
+        return hasattr(owner, name)
+    # A compiled class may name the module ``builtins`` as its own.
+    packages = {package, "builtins"}
+    theirs = [base for base in owner.__mro__ if base.__module__.partition(".")[0] in packages]
+    return any(name in vars(base) or _assigns(base, name) for base in theirs)
+
+
+def _assigns(base: type, name: str) -> bool:
+    """Return whether a method of a class assigns an attribute."""
+    # A class method wraps its function.
+    methods = (getattr(each, "__func__", each) for each in vars(base).values())
+    return any(
+        step.opname == "STORE_ATTR" and step.argval == name
+        for method in methods
+        if isinstance(method, FunctionType) and name in method.__code__.co_names
+        for step in dis.get_instructions(method)
+    )
+
+
+def expected() -> dict[str, str]:
+    """Return the version to which this package's requirements pin each of these libraries."""
+    pins = filter(None, map(_PINNED.match, metadata.requires(_PACKAGE) or []))
+    return {pin[1]: pin[2] for pin in pins if pin[1] in USED}
+
+
+def installed(library: str) -> str | None:
+    """Return the version of a library, or ``None`` if the library is not installed."""
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def log_versions() -> None:
+    """Log the versions of the libraries that this program has imported, and the expected ones."""
+    loaded = [each for each, places in USED.items() if {*map(_module, places)} & sys.modules.keys()]
+    there = {library: installed(library) for library in loaded}
+    pins = expected()
+    wanted = {library: pins.get(library) for library in loaded}
+    if there == wanted:
+        _log.info("libraries", installed=there, expected=wanted)
+    else:
+        _log.warning("libraries", installed=there, expected=wanted, remedy=REMEDY)
+
+
+def _module(place: str) -> str:
+    return place.partition(":")[0]

@@ -1,0 +1,22 @@
+"""A worker's start."""
+
+from structlog.testing import capture_logs
+
+from processors.settings import WorkerSettings
+from processors.topology import new_app
+from processors.worker import Worker
+from runtime import internals
+
+
+def test_a_start_logs_the_versions_of_the_libraries_as_they_are_and_as_expected(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setattr("runtime.logs.configure", lambda *_: None)
+    app = new_app(WorkerSettings(data_dir=tmp_path), worker_class=Worker, middlewares=[])
+    with capture_logs() as lines:
+        app.Worker(quiet=True)._setup_logging()
+    [line] = [each for each in lines if each["event"] == "libraries"]
+    assert line["log_level"] == "info"
+    assert line["installed"] == line["expected"]
+    assert line["expected"].items() <= internals.expected().items()
+    assert {"aiokafka", "faust-streaming", "mode-streaming", "rocksdict"} <= line["expected"].keys()

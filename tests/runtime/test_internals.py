@@ -1,0 +1,169 @@
+"""Every name that is used inside of a library is in the table, and the pinned version has it."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module, metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from structlog.testing import capture_logs
+
+from runtime import internals
+from runtime.internals import USED, MissingInternalError, check, has, log_versions, missing_at
+
+ROOT = Path(__file__).parents[2]
+PRODUCT = ("cli", "faults", "ingest", "ledger", "processors", "runtime")
+PLACES = {place: names for places in USED.values() for place, names in places.items()}
+NAMES = {name for names in PLACES.values() for name in names.split()}
+LIBRARIES = {place.partition(":")[0].partition(".")[0] for place in PLACES}
+# A private method of this project that another object of the same class calls.
+OWN = {"_launch"}
+
+WITHOUT_A_NAME = """
+import sys
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+del GroupCoordinator._do_fetch_commit_offsets
+from cli.main import main
+sys.argv = ["plexy-ledger", "settings"]
+main()
+"""
+
+
+def sources() -> Iterator[tuple[Path, str]]:
+    for package in PRODUCT:
+        for file in sorted((ROOT / package).rglob("*.py")):
+            yield file.relative_to(ROOT), file.read_text()
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def is_self(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id in {"self", "cls"}
+
+
+def private_names_on(text: str, marked: str) -> Iterator[str]:
+    """Yield the private names of other objects on the lines with a mark."""
+    lines = {number for number, line in enumerate(text.splitlines(), 1) if marked in line}
+    for node in ast.walk(ast.parse(text)):
+        is_marked = isinstance(node, ast.Attribute) and node.end_lineno in lines
+        if is_marked and is_private(node.attr) and not is_self(node.value):
+            yield node.attr
+
+
+def private_names_of(definition: ast.ClassDef) -> set[str]:
+    """Return the private names that a class defines, or uses of its own instances."""
+    nodes = list(ast.walk(definition))
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    defined = {node.name for node in nodes if isinstance(node, functions)}
+    used = {node.attr for node in nodes if isinstance(node, ast.Attribute) and is_self(node.value)}
+    return {name for name in defined | used if is_private(name)}
+
+
+def overridden(path: Path, text: str) -> Iterator[str]:
+    """Yield the private names that classes of a file share with a library's class above them."""
+    classes = [node for node in ast.parse(text).body if isinstance(node, ast.ClassDef)]
+    for definition in classes:
+        module = import_module(".".join(path.with_suffix("").parts).removesuffix(".__init__"))
+        owner = getattr(module, definition.name)
+        for name in private_names_of(definition):
+            if any(has(owner, name, library) for library in LIBRARIES):
+                yield name
+
+
+def test_every_private_name_that_the_linter_passes_over_is_in_the_table():
+    used = {
+        f"{path}: {name}"
+        for path, text in sources()
+        for name in private_names_on(text, "noqa: SLF001")
+        if name not in NAMES | OWN
+    }
+    assert used == set()
+
+
+def test_every_private_name_that_a_class_shares_with_a_library_is_in_the_table():
+    found = {f"{path}: {name}" for path, text in sources() for name in overridden(path, text)}
+    assert {each for each in found if each.rpartition(" ")[2] not in NAMES} == set()
+    # The search itself works: an overridden method, and an attribute that is only read.
+    assert "processors/worker.py: _crash" in found
+    assert "processors/transport.py: _thread" in found
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_pinned_version_has_every_name(place):
+    import_module(place.partition(":")[0])
+    assert list(missing_at(place, PLACES[place])) == []
+
+
+@pytest.mark.parametrize(
+    "place", ["aiokafka.client:AIOKafkaClient", "aiokafka.client", "rocksdict:RdictIter"]
+)
+def test_a_name_that_no_library_has_is_missing(place):
+    import_module(place.partition(":")[0])
+    assert list(missing_at(place, "_no_such_name")) == [f"{place}._no_such_name"]
+    assert list(missing_at("aiokafka.client:NoSuchClass", "_x")) == ["aiokafka.client:NoSuchClass"]
+
+
+def test_each_of_these_libraries_is_pinned_to_one_version():
+    pins = {
+        requirement.name: [(each.operator, each.version) for each in requirement.specifier]
+        for requirement in map(Requirement, metadata.requires("plexy-ledger") or [])
+    }
+    expected = internals.expected()
+    assert expected.keys() == USED.keys()
+    assert {library: pins[library] for library in USED} == {
+        library: [("==", version)] for library, version in expected.items()
+    }
+
+
+def test_a_missing_name_is_an_error_with_both_versions_and_the_remedy(monkeypatch):
+    place = "aiokafka.client:AIOKafkaClient"
+    monkeypatch.setattr(internals, "USED", {"aiokafka": {place: "_wait_on_metadata _gone"}})
+    monkeypatch.setattr(internals, "_checked", set())
+    monkeypatch.setattr(internals, "installed", lambda _library: "99.1")
+    expected = internals.expected()["aiokafka"]
+    with pytest.raises(MissingInternalError) as raised:
+        check()
+    assert str(raised.value) == (
+        f"aiokafka 99.1 has no {place}._gone, which plexy-ledger uses; expected aiokafka "
+        f"{expected}: {internals.REMEDY}"
+    )
+
+
+def test_a_module_that_is_not_imported_is_passed_over(monkeypatch):
+    monkeypatch.setattr(internals, "USED", {"aiokafka": {"aiokafka.no_such_module": "_gone"}})
+    check()
+    assert "aiokafka.no_such_module" not in sys.modules
+
+
+def test_a_command_says_which_name_is_missing_without_a_traceback():
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_A_NAME],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("plexy-ledger: aiokafka ")
+    assert "GroupCoordinator._do_fetch_commit_offsets" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("there", "level"), [(None, "info"), ("99.1", "warning")])
+def test_the_versions_are_logged_and_another_one_is_a_warning(monkeypatch, there, level):
+    expected = internals.expected()
+    if there:
+        monkeypatch.setattr(internals, "installed", lambda _library: there)
+    with capture_logs() as lines:
+        log_versions()
+    [line] = lines
+    assert (line["event"], line["log_level"]) == ("libraries", level)
+    assert line["expected"]["aiokafka"] == expected["aiokafka"]
+    assert line["installed"]["aiokafka"] == (there or expected["aiokafka"])
+    assert ("remedy" in line) == (level == "warning")
