@@ -65,7 +65,7 @@ USED: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "faust.assignor.partition_assignor:PartitionAssignor": "_tps_url",
             "faust.serializers.codecs:Codec": "_loads",
             "faust.stores.rocksdb:Store": "_db_for_partition _dbs _open_for_partition offset_key",
-            "faust.tables.manager:TableManager": "_changelogs _recovery",
+            "faust.tables.manager:TableManager": "_changelogs _recovery _update_channels",
             "faust.tables.table:Table": "_changelog_topic_name _new_changelog_topic _new_store",
             "faust.transport.drivers.aiokafka:AIOKafkaConsumerThread": (
                 "_create_worker_consumer _ensure_consumer _fetch_records"
@@ -76,7 +76,9 @@ USED: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             ),
             "faust.transport.drivers.aiokafka:Producer": "_producer _settings_extra",
         },
-        "mode-streaming": {"mode.worker:Worker": "_crash _schedule_shutdown _setup_logging"},
+        "mode-streaming": {
+            "mode.worker:Worker": "_crash _schedule_shutdown _sentinel_task _setup_logging"
+        },
         "opentelemetry-exporter-otlp-proto-http": {
             # ``runtime.tracing`` filters the lines of this logger.
             "opentelemetry.exporter.otlp.proto.http.trace_exporter": "_logger",
