@@ -14,9 +14,8 @@ from cli import local
 from cli.kafka.broker import EmbeddedKafka, fetch
 from cli.kafka.distribution import KafkaCache
 from cli.settings import DemoSettings
-from tests.kafka.answers import NOW_S, SECRET, deliver, event, paid, refunded
+from tests.kafka.answers import NOW_S, SECRET, TOKEN, deliver, event, paid, refunded
 from tests.kafka.harness import environment, two_workers, wait_folded
-from tests.kafka.test_views import TOKEN
 
 
 @pytest.fixture(scope="session")

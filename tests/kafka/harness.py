@@ -39,6 +39,23 @@ from runtime.topics import TopicSettings
 
 PARTITIONS = 4
 WORKER = [sys.executable, "-m", "cli", "worker"]
+# A worker that writes nothing while its folder has a file `hold`; the worker makes a file `held`
+# when work waits.
+HOLDS_WORK = """
+import asyncio, os, pathlib
+from processors.effects import Effects
+from processors.settings import WorkerSettings
+from processors.worker import run
+folder = pathlib.Path(os.environ["LEDGER_DATA_DIR"])
+write = Effects.write
+async def held(effects):
+    while (folder / "hold").exists():
+        (folder / "held").touch()
+        await asyncio.sleep(0.02)
+    await write(effects)
+Effects.write = held
+run(WorkerSettings.from_environment(os.environ))
+"""
 
 
 def environment(bootstrap: str, folder: Path, **more: object) -> dict[str, str]:

@@ -19,6 +19,7 @@ from ledger.topics import changelog_name
 from ledger.wire import ENTRIES, PAYMENTS
 from processors.batches import OutRecord, send_to_partition
 from runtime.partitions import partition_for
+from tests.kafka.answers import TOKEN, ask, assert_problem
 from tests.kafka.harness import (
     PARTITIONS,
     AuditProcess,
@@ -43,7 +44,6 @@ from tests.kafka.test_verify import (
     named,
     verify,
 )
-from tests.kafka.test_views import TOKEN, ask, assert_problem
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -16,7 +16,21 @@ from ledger.topics import changelog_name
 from ledger.trust import Trust
 from ledger.wire import ORDERS
 from processors.batches import OutRecord
-from tests.kafka.answers import NOW_S, SECRET, deliver, event, folded, get, paid, refunded, refuse
+from tests.kafka.answers import (
+    NOW_S,
+    SECRET,
+    TOKEN,
+    Answer,
+    ask,
+    assert_problem,
+    deliver,
+    event,
+    folded,
+    get,
+    paid,
+    refunded,
+    refuse,
+)
 from tests.kafka.harness import (
     WorkerProcess,
     environment,
@@ -26,7 +40,6 @@ from tests.kafka.harness import (
     wait_folded,
     write,
 )
-from tests.kafka.test_views import TOKEN, Answer, ask, assert_problem
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -15,9 +15,18 @@ import pytest
 
 from cli.kafka.broker import EmbeddedKafka
 from processors.views.page import OPEN_PAGES
-from tests.kafka.answers import deliver, event, folded, get, paid, refunded
+from tests.kafka.answers import (
+    TOKEN,
+    ask,
+    assert_problem,
+    deliver,
+    event,
+    folded,
+    get,
+    paid,
+    refunded,
+)
 from tests.kafka.harness import PARTITIONS, WorkerProcess, environment, two_workers, until
-from tests.kafka.test_views import TOKEN, ask, assert_problem
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cli.kafka.broker import EmbeddedKafka
-from tests.kafka.answers import deliver, folded, get, listed, paid, refunded
+from tests.kafka.answers import TOKEN, ask, deliver, folded, get, listed, paid, refunded
 from tests.kafka.harness import (
     PARTITIONS,
     WorkerProcess,
@@ -19,7 +19,6 @@ from tests.kafka.harness import (
     until,
     wait_folded,
 )
-from tests.kafka.test_views import TOKEN, ask
 
 pytestmark = pytest.mark.timeout(240)
 

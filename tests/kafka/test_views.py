@@ -1,7 +1,4 @@
-"""The views of a real worker: who may read, which references can be read, and what errors say.
-
-Paths go out byte for byte (``http.client``), so that nothing on this side normalises them.
-"""
+"""The views of a real worker: who may read, which references can be read, and what errors say."""
 
 import http.client
 import json
@@ -9,15 +6,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from cli.kafka.broker import EmbeddedKafka
 from ledger.envelope import MAX_ID_BYTES
+from tests.kafka.answers import TOKEN, Answer, ask, assert_problem
 from tests.kafka.harness import (
+    HOLDS_WORK,
     WORKER,
     WorkerProcess,
     deliver,
@@ -29,8 +28,6 @@ from tests.kafka.harness import (
 
 pytestmark = pytest.mark.timeout(240)
 
-TOKEN = "token_of_the_tests"
-PROBLEM = "application/problem+json"
 UNRESERVED = "-._~"
 
 RUSSIAN = "Заказ 7/б"  # noqa: RUF001 - as in the sample
@@ -66,45 +63,6 @@ REFERENCES = [
     "x" * MAX_ID_BYTES,
     "ю/" * (MAX_ID_BYTES // 3),
 ]
-
-
-class Answer(NamedTuple):
-    """What came back."""
-
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-def ask(
-    env: Mapping[str, str],
-    path: str,
-    *,
-    method: str = "GET",
-    token: str | None = TOKEN,
-    headers: Mapping[str, str] | None = None,
-) -> Answer:
-    """Send one request; ``path`` goes out as it is."""
-    connection = http.client.HTTPConnection("127.0.0.1", int(env["LEDGER_WEB_PORT"]), timeout=30)
-    headers = {**(headers or {}), **({} if token is None else {"Authorization": f"Bearer {token}"})}
-    try:
-        connection.request(method, path, headers=headers)
-        response = connection.getresponse()
-        return Answer(response.status, response.headers, response.read())
-    finally:
-        connection.close()
-
-
-def assert_problem(answer: Answer, status: int, code: str) -> None:
-    assert answer.status == status, answer
-    assert answer.headers["Content-Type"] == PROBLEM
-    assert (answer.json["status"], answer.json["code"]) == (status, code)
-    assert answer.json["title"]
-    assert answer.json["detail"]
 
 
 def encoded(reference: str, *, keep: str = "") -> str:
@@ -378,23 +336,6 @@ def test_a_worker_with_an_empty_token_is_one_without(kafka, tmp_path):
     )
     assert ended.returncode == 2
     assert "LEDGER_API_TOKEN" in ended.stderr
-
-
-HOLDS_WORK = """
-import asyncio, os, pathlib
-from processors.effects import Effects
-from processors.settings import WorkerSettings
-from processors.worker import run
-folder = pathlib.Path(os.environ["LEDGER_DATA_DIR"])
-write = Effects.write
-async def held(effects):
-    while (folder / "hold").exists():
-        (folder / "held").touch()
-        await asyncio.sleep(0.02)
-    await write(effects)
-Effects.write = held
-run(WorkerSettings.from_environment(os.environ))
-"""
 
 
 def test_nothing_is_answered_while_partitions_are_shared_out(kafka, tmp_path):
