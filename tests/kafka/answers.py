@@ -17,7 +17,7 @@ from ledger.signature import sign
 from processors.batches import OutRecord, send_by_key
 from tests.kafka.harness import PARTITIONS, names_of, producer, wait_folded
 
-SECRET = "whsec_of_the_tests"
+SECRET, OLD_SECRET = "whsec_of_the_tests", "whsec_of_the_tests_before"
 TOKEN = "token_of_the_tests"
 PROBLEM = "application/problem+json"
 NOW_S = int(time.time())
@@ -39,28 +39,32 @@ def refunded(event_id: str, refund: str, payment: str, amount: int = 100) -> dic
     return event(event_id, "refund.succeeded", refund, amount, payment_id=payment)
 
 
-def deliver(
-    env: Mapping[str, str],
-    *bodies: Mapping[str, Any] | bytes,
+def signed(
+    body: Mapping[str, Any] | bytes,
+    *,
+    secret: str = SECRET,
     key: str | None = None,
     at_s: float | None = None,
-) -> None:
-    """Append signed bodies to the log of record, as ingress does."""
+) -> OutRecord:
+    """Return the record of the log in which ingress keeps a body; bytes need a key."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    arrived = at_s or time.time()
+    headers = [
+        ("plexy-signature", sign(raw, secret.encode(), int(arrived)).encode()),
+        ("received-at-ms", b"%d" % (arrived * 1000)),
+        ("content-type", b"application/json"),
+    ]
+    event_id = key if isinstance(body, bytes) else str(body["id"])
+    return OutRecord(str(event_id).encode(), raw, headers, int(arrived * 1000))
+
+
+def deliver(env: Mapping[str, str], *bodies: Mapping[str, Any] | bytes, **how: Any) -> None:
+    """Append bodies to the log of record, each as ``signed`` with the same options."""
 
     async def send() -> None:
         async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
-            await send_by_key(client, names_of(env).webhooks, map(record, bodies), PARTITIONS)
-
-    def record(body: Mapping[str, Any] | bytes) -> OutRecord:
-        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        arrived = at_s or time.time()
-        headers = [
-            ("plexy-signature", sign(raw, SECRET.encode(), int(arrived)).encode()),
-            ("received-at-ms", b"%d" % (arrived * 1000)),
-            ("content-type", b"application/json"),
-        ]
-        event_id = key if isinstance(body, bytes) else str(body["id"])
-        return OutRecord(str(event_id).encode(), raw, headers, int(arrived * 1000))
+            records = [signed(body, **how) for body in bodies]
+            await send_by_key(client, names_of(env).webhooks, records, PARTITIONS)
 
     asyncio.run(send())
 

@@ -145,6 +145,17 @@ class WorkerProcess:
         assert self.process
         return self.process.wait(within_s)
 
+    def stop(self, within_s: float = 15) -> None:
+        """End the process by SIGTERM; it must be done in this time, and without an error."""
+        self.signal(signal.SIGTERM)
+        assert self.wait(within_s) == 0, self.tail()
+
+    def peak_mib(self) -> float:
+        """Return the most memory that the process has had."""
+        assert self.process
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
     def get(self, path: str, **headers: str) -> tuple[int, Any]:
         """Return status and decoded JSON of a view; (0, None) while nobody listens."""
         url = f"http://127.0.0.1:{self.env['LEDGER_WEB_PORT']}{path}"
@@ -214,13 +225,17 @@ def drift(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: n for name, n in metrics.items() if name.startswith("differences") and n}
 
 
+def second_of(env: dict[str, str], folder: Path) -> dict[str, str]:
+    """Return the settings of another worker of a ledger: a data folder and a port of its own."""
+    return env | {"LEDGER_DATA_DIR": str(folder), "LEDGER_WEB_PORT": str(free_port())}
+
+
 @contextlib.contextmanager
 def two_workers(
     one: dict[str, str], folder: Path
 ) -> Iterator[tuple["WorkerProcess", "WorkerProcess"]]:
-    """Run two workers of one ledger; the other one has a data folder and a port of its own."""
-    own = {"LEDGER_DATA_DIR": str(folder), "LEDGER_WEB_PORT": str(free_port())}
-    with WorkerProcess(one) as first, WorkerProcess(one | own) as second:
+    """Run two workers of one ledger; ``folder`` is the second one's data folder."""
+    with WorkerProcess(one) as first, WorkerProcess(second_of(one, folder)) as second:
         first.wait_ready(90)
         second.wait_ready(90)
         yield first, second

@@ -20,6 +20,7 @@ from tests.kafka.harness import (
     event,
     free_port,
     run,
+    second_of,
     until,
     wait_folded,
 )
@@ -121,10 +122,7 @@ def test_a_backlog_that_is_folded_in_time_is_well(programs):
 
 def test_several_workers_are_asked_each_by_its_address(programs, tmp_path):
     worker, _ = programs
-    env = worker.env | {
-        "LEDGER_DATA_DIR": str(tmp_path / "second"),
-        "LEDGER_WEB_PORT": str(free_port()),
-    }
+    env = second_of(worker.env, tmp_path / "second")
     with WorkerProcess(env) as second:
         second.wait_ready(90)
         worker.wait_ready(90)

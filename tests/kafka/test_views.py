@@ -3,7 +3,6 @@
 import http.client
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from tests.kafka.harness import (
     WorkerProcess,
     deliver,
     environment,
-    free_port,
+    second_of,
     until,
     wait_folded,
 )
@@ -281,7 +280,7 @@ class TestLimits:
 
 def test_either_of_two_workers_answers_for_any_reference(kafka, tmp_path):
     env = environment(kafka.bootstrap, tmp_path / "one", api_token=TOKEN)
-    other = env | {"LEDGER_DATA_DIR": str(tmp_path / "two"), "LEDGER_WEB_PORT": str(free_port())}
+    other = second_of(env, tmp_path / "two")
     with WorkerProcess(env) as one, WorkerProcess(other) as two:
         one.wait_ready(90)
         two.wait_ready(90)
@@ -341,7 +340,7 @@ def test_a_worker_with_an_empty_token_is_one_without(kafka, tmp_path):
 def test_nothing_is_answered_while_partitions_are_shared_out(kafka, tmp_path):
     """A chunk at work holds up the sharing out, and so keeps that state for the test to see."""
     env = environment(kafka.bootstrap, tmp_path / "one", api_token=TOKEN)
-    other = env | {"LEDGER_DATA_DIR": str(tmp_path / "two"), "LEDGER_WEB_PORT": str(free_port())}
+    other = second_of(env, tmp_path / "two")
     data = ("/orders/ord_1", "/payments/ord_1", "/orders/nobody")
     with WorkerProcess(env, [sys.executable, "-c", HOLDS_WORK]) as one:
         one.wait_ready(90)
@@ -378,8 +377,7 @@ def test_nothing_is_answered_from_tables_that_are_not_recovered(kafka, tmp_path)
         worker.wait_ready(90)
         deliver(env, [payment(n, f"ord_{n}") for n in range(200)])
         wait_folded(env, worker, within_s=90)
-        worker.signal(signal.SIGTERM)
-        assert worker.wait(20) == 0
+        worker.stop(20)
         worker.start()
         probes, orders = watch_start(env, worker)
     # From the first answer on: not ready, and then ready for good; the data likewise.

@@ -37,6 +37,7 @@ from tests.kafka.harness import (
     names_of,
     positions,
     read_topic,
+    second_of,
     until,
     wait_folded,
 )
@@ -132,10 +133,6 @@ def freeze_in_the_middle(
 def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
     # Many small chunks, so that there are many moments in the middle of the work.
     return environment(kafka.bootstrap, tmp_path / "one", chunk_records=100)
-
-
-def second_of(env: dict[str, str], folder: Path) -> dict[str, str]:
-    return env | {"LEDGER_DATA_DIR": str(folder), "LEDGER_WEB_PORT": str(free_port())}
 
 
 def test_a_worker_killed_in_the_middle_and_restarted_ends_with_the_right_states(
