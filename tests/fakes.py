@@ -59,7 +59,7 @@ class FakeLog:
         self.running = False
 
 
-async def until(condition, within_s: float = 20.0) -> None:
+async def until(condition, within_s: float = 40.0) -> None:
     """Wait for a condition, a function of nothing, to hold."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(within_s):
