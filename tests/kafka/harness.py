@@ -7,9 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -29,6 +27,7 @@ from aiokafka.errors import CommitFailedError, KafkaError
 from aiokafka.protocol.produce import ProduceRequest
 from msgspec.structs import replace
 
+from cli.kafka.process import free_port
 from ledger.deduplication import PROGRESS_KEY
 from ledger.topics import TopicNames, changelog_name
 from ledger.wire import ENTRIES, PAYMENTS, SEEN
@@ -71,12 +70,6 @@ def environment(bootstrap: str, folder: Path, **more: object) -> dict[str, str]:
         **more,
     }
     return {f"LEDGER_{key.upper()}": str(value) for key, value in settings.items()}
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def names_of(env: Mapping[str, str]) -> TopicNames:
@@ -178,51 +171,6 @@ class WorkerProcess:
 
     def tail(self) -> str:
         return self.log_file.read_text()[-3000:] if self.log_file.exists() else ""
-
-
-class AuditProcess(WorkerProcess):
-    """An audit in a process of its own; it asks the worker whose environment it is given."""
-
-    def __init__(self, env: Mapping[str, str], folder: Path) -> None:
-        port, worker = free_port(), f"http://127.0.0.1:{env['LEDGER_WEB_PORT']}"
-        usual = {"LEDGER_AUDIT_EVERY_S": "0.1", "LEDGER_AUDIT_WAIT_S": "3"}
-        mine = {
-            "LEDGER_DATA_DIR": str(folder),
-            "LEDGER_WEB_PORT": str(port),
-            "LEDGER_AUDIT_PORT": str(port),
-        }
-        command = [sys.executable, "-m", "cli", "audit", "--worker", worker]
-        super().__init__({**usual, **env, **mine}, command)
-
-    def metrics(self) -> dict[str, float]:
-        url = f"http://127.0.0.1:{self.env['LEDGER_AUDIT_PORT']}/metrics"
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            text = answer.read().decode()
-        lines = re.findall(r"(?m)^plexy_ledger_audit_(\S+) (\S+)$", text)
-        return {name: float(value) for name, value in lines}
-
-    def wait_rounds(self, more: int = 2, within_s: float = 30) -> dict[str, float]:
-        """Wait until everything that is there now was looked at; return the metrics then."""
-        wanted = self.metrics()["rounds"] + more
-        until(
-            lambda: self.metrics()["rounds"] >= wanted, within_s=within_s, what=f"{wanted} rounds"
-        )
-        return self.metrics()
-
-    def wait_for(self, code: str) -> dict[str, Any]:
-        """Wait until readiness is refused with a code; return the problem document."""
-
-        def refused() -> dict[str, Any] | None:
-            status, problem = self.get("/readyz")
-            return problem if status == 503 and problem["code"] == code else None
-
-        document: dict[str, Any] = until(refused, within_s=30, what=f"{code}\n{self.tail()}")
-        return document
-
-
-def drift(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return an audit's differences by kind, where there are any."""
-    return {name: n for name, n in metrics.items() if name.startswith("differences") and n}
 
 
 def second_of(env: dict[str, str], folder: Path) -> dict[str, str]:
@@ -432,6 +380,16 @@ def read_topic(env: Mapping[str, str], topic: str) -> list[Any]:
             await consumer.stop()
 
     return asyncio.run(read())
+
+
+def committed_records(env: Mapping[str, str], topic: str) -> list[Any]:
+    """Return the records of a topic that the workers have committed."""
+    committed = positions(env)
+    return [
+        record
+        for record in read_topic(env, topic)
+        if record.offset < committed[TopicPartition(topic, record.partition)].committed
+    ]
 
 
 def run(env: Mapping[str, str], *arguments: object) -> tuple[int, str]:

@@ -22,10 +22,8 @@ from runtime.partitions import partition_for
 from tests.kafka.answers import SECRET, TOKEN, ask, assert_problem, deliver
 from tests.kafka.harness import (
     PARTITIONS,
-    AuditProcess,
     WorkerProcess,
     commit,
-    drift,
     environment,
     event,
     free_port,
@@ -37,6 +35,7 @@ from tests.kafka.harness import (
     wait_folded,
     write,
 )
+from tests.kafka.programs import AuditProcess, drift
 from tests.kafka.verification import history, named, verify
 
 pytestmark = pytest.mark.timeout(240)

@@ -19,15 +19,14 @@ from processors.tables import DIGEST_KEY
 from tests.kafka.answers import SECRET, deliver
 from tests.kafka.harness import (
     PARTITIONS,
-    AuditProcess,
     WorkerProcess,
-    drift,
     environment,
     event,
     two_workers,
     until,
     wait_folded,
 )
+from tests.kafka.programs import AuditProcess, drift
 from tests.kafka.verification import deliveries, history, named, verify
 
 pytestmark = pytest.mark.timeout(300)

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import httpx
 import pytest
 
 from cli.kafka.broker import EmbeddedKafka
@@ -21,9 +20,9 @@ from tests.kafka.harness import (
     free_port,
     run,
     second_of,
-    until,
     wait_folded,
 )
+from tests.kafka.programs import wait_ingress
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -45,15 +44,7 @@ def programs(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[tuple[WorkerProce
         worker.wait_ready(90)
         ingest_env = env | {"LEDGER_DATA_DIR": str(tmp_path / "ingest")}
         with WorkerProcess(ingest_env, [sys.executable, "-m", "cli", "ingest"]) as ingest:
-            url = f"http://127.0.0.1:{env['LEDGER_INGEST_PORT']}/readyz"
-
-            def ready() -> bool:
-                try:
-                    return httpx.get(url, trust_env=False).status_code == 200
-                except httpx.TransportError:
-                    return False
-
-            until(ready, within_s=60, what="the ingress")
+            wait_ingress(ingest)
             yield worker, ingest
 
 

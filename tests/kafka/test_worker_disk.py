@@ -17,13 +17,14 @@ from ledger.wire import EVENTS as EVENTS_WIRE
 from tests.kafka.answers import SECRET, deliver
 from tests.kafka.harness import (
     WorkerProcess,
+    committed_records,
     environment,
     lags,
     names_of,
     read_topic,
     wait_folded,
 )
-from tests.kafka.test_worker import EVENTS, assert_states_are_right, committed_records, history
+from tests.kafka.known_states import EVENTS, assert_states_are_right, history
 from tests.kafka.verification import verify
 
 pytestmark = pytest.mark.timeout(240)
