@@ -2,6 +2,9 @@
 
 import asyncio
 import contextlib
+import subprocess
+import sys
+from pathlib import Path
 
 from faust.types import TP
 
@@ -56,7 +59,7 @@ class FakeLog:
         self.running = False
 
 
-async def until(condition, within_s: float = 20.0) -> None:
+async def until(condition, within_s: float = 40.0) -> None:
     """Wait for a condition, a function of nothing, to hold."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(within_s):
@@ -99,3 +102,22 @@ def a_record(tp: TP, offset: int) -> FetchedRecord:
     """Return a record as the transport hands it on."""
     key = value = b"%d" % offset
     return FetchedRecord(key, value, tp.partition, offset, 0)
+
+
+CLAIM = """
+import sys
+from pathlib import Path
+from processors.identity import claim
+print(claim(Path(sys.argv[1])), flush=True)
+sys.stdin.read()
+"""
+
+
+def claimed_elsewhere(folder: Path) -> subprocess.Popen[str]:
+    """Claim a folder as a worker does, in a process of its own, until that process ends."""
+    return subprocess.Popen(
+        [sys.executable, "-c", CLAIM, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )

@@ -1,10 +1,12 @@
 """The repository keeps its rules: what may stand in a file, what a script is, what is locked."""
 
+import ast
 import os
 import re
 import shutil
 import subprocess
 import tomllib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -121,6 +123,28 @@ def test_git_would_keep_no_file_of_secrets():
 
 def test_nothing_that_a_merge_leaves_behind_is_kept():
     assert [name for name in files() if name.endswith((".orig", ".rej"))] == []
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Yield all that a module imports, each name with the module that it comes from."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (each.name for each in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            yield from (f"{module}.{each.name}" for each in node.names)
+
+
+def test_no_test_module_is_imported():
+    """What tests share stands in a module of its own, or is a fixture in a `conftest.py`."""
+    found = [
+        f"{name} imports {module}"
+        for name, path in files().items()
+        if name.startswith("tests/") and name.endswith(".py")
+        for module in imported(path)
+        if module.startswith((".", "tests.")) and ".test_" in module
+    ]
+    assert found == []
 
 
 def test_a_shell_script_is_executable_and_names_its_shell():

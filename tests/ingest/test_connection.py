@@ -7,34 +7,11 @@ import time
 
 import pytest
 
-from ingest.app import create_app
-from ingest.limits import Limits
 from tests.fakes import FakeLog, until
-from tests.ingest.conftest import PATH, event, serving, settings, signed
+from tests.ingest.conftest import PATH, event, signed
+from tests.ingest.connections import ALIVE, CLOSING, GET, connecting, delivery
 
-GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-CLOSING = GET[:-2] + b"Connection: close\r\n\r\n"
-ALIVE = b'{"status":"alive"}'
 POST = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n".encode()
-
-
-@contextlib.asynccontextmanager
-async def connecting(log=None, **limits):
-    """Serve with these limits; yields a function that opens a bare connection."""
-    app = create_app(settings(), log or FakeLog())
-    async with serving(app, Limits(**limits)) as address:
-        writers = []
-
-        async def connect():
-            reader, writer = await asyncio.open_connection("127.0.0.1", address.rpartition(":")[2])
-            writers.append(writer)
-            return reader, writer
-
-        try:
-            yield connect
-        finally:
-            for writer in writers:
-                writer.transport.abort()
 
 
 async def said(connect, raw: bytes, within_s: float = 10) -> bytes:
@@ -47,12 +24,6 @@ async def said(connect, raw: bytes, within_s: float = 10) -> bytes:
     finally:
         # The server waits a second for a sender that does not close its end.
         writer.transport.abort()
-
-
-def delivery(body: bytes) -> bytes:
-    headers = signed(body) | {"Host": "x", "Content-Length": str(len(body))}
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return f"POST {PATH} HTTP/1.1\r\n{lines}\r\n".encode() + body
 
 
 def assert_refused(answer: bytes, status: int, code: str) -> None:

@@ -8,13 +8,11 @@ import pytest
 from starlette.responses import Response
 
 from ingest.answers import Received, Waiting
-from ingest.app import create_app
 from ingest.appends import Place
 from ingest.direct import encode_received
-from ingest.limits import Limits
 from tests.fakes import FakeLog, until
-from tests.ingest.conftest import PATH, event, serving, settings
-from tests.ingest.test_connection import ALIVE, GET, delivery
+from tests.ingest.conftest import PATH, event
+from tests.ingest.connections import ALIVE, GET, answer_to, connecting, delivery
 
 DIRECT = b"from the direct handler"
 
@@ -33,44 +31,6 @@ class Handler:
 
     def failed(self):
         self.failures += 1
-
-
-@contextlib.asynccontextmanager
-async def connecting(log=None, handler=None, **limits):
-    """Serve, with another direct handler if one is given; yields a function that connects."""
-    app = create_app(settings(), log or FakeLog())
-    if handler is not None:
-        app.state.direct = handler
-    writers = []
-
-    async def connect():
-        reader, writer = await asyncio.open_connection("127.0.0.1", address.rpartition(":")[2])
-        writers.append(writer)
-        return reader, writer
-
-    async with serving(app, Limits(**limits)) as address:
-        try:
-            yield connect
-        finally:
-            for writer in writers:
-                writer.transport.abort()
-
-
-async def answer_to(reader, writer, *pieces: bytes) -> bytes:
-    """Send a request in so many reads; return its answer's head and body."""
-    for piece in pieces:
-        writer.write(piece)
-        await writer.drain()
-        # Long enough for the server to have read it by itself.
-        await asyncio.sleep(0.05)
-    async with asyncio.timeout(5):
-        head = await reader.readuntil(b"\r\n\r\n")
-        [length] = [
-            int(line.partition(b":")[2])
-            for line in head.splitlines()
-            if line.lower().startswith(b"content-length:")
-        ]
-        return head + await reader.readexactly(length)
 
 
 async def test_what_arrives_whole_goes_to_the_handler_and_what_does_not_to_the_application():

@@ -13,7 +13,7 @@ from ingest.records import Record
 from ingest.webhooks import WebhookEndpoint
 from tests.fakes import FakeLog, until
 from tests.ingest.conftest import PATH, event, serving, settings, signed
-from tests.ingest.test_direct import answer_to
+from tests.ingest.connections import answer_to
 from tests.otlp import Received, Receiver, receiving
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

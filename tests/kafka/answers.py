@@ -1,10 +1,14 @@
-"""What the tests of the views share: signed deliveries as ingress keeps them, and questions."""
+"""What the tests of the views share: signed deliveries as ingress keeps them, and a client.
+
+Paths go out byte for byte (``http.client``), so that nothing on this side normalises them.
+"""
 
 import asyncio
+import http.client
 import json
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ingest.records import Delivery, json_object, readable_event_id, rejected_delivery_record
 from ledger.envelope import decode_envelope
@@ -12,9 +16,10 @@ from ledger.rejections import Rejection
 from ledger.signature import sign
 from processors.batches import OutRecord, send_by_key
 from tests.kafka.harness import PARTITIONS, names_of, producer, wait_folded
-from tests.kafka.test_views import ask
 
-SECRET = "whsec_of_the_tests"
+SECRET, OLD_SECRET = "whsec_of_the_tests", "whsec_before"
+TOKEN = "token_of_the_tests"
+PROBLEM = "application/problem+json"
 NOW_S = int(time.time())
 
 
@@ -34,28 +39,32 @@ def refunded(event_id: str, refund: str, payment: str, amount: int = 100) -> dic
     return event(event_id, "refund.succeeded", refund, amount, payment_id=payment)
 
 
-def deliver(
-    env: Mapping[str, str],
-    *bodies: Mapping[str, Any] | bytes,
+def signed(
+    body: Mapping[str, Any] | bytes,
+    *,
+    secret: str = SECRET,
     key: str | None = None,
     at_s: float | None = None,
-) -> None:
-    """Append signed bodies to the log of record, as ingress does."""
+) -> OutRecord:
+    """Return the record of the log in which ingress keeps a body; bytes need a key."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    arrived = at_s or time.time()
+    headers = [
+        ("plexy-signature", sign(raw, secret.encode(), int(arrived)).encode()),
+        ("received-at-ms", b"%d" % (arrived * 1000)),
+        ("content-type", b"application/json"),
+    ]
+    event_id = key if isinstance(body, bytes) else str(body["id"])
+    return OutRecord(str(event_id).encode(), raw, headers, int(arrived * 1000))
+
+
+def deliver(env: Mapping[str, str], *bodies: Mapping[str, Any] | bytes, **how: Any) -> None:
+    """Append bodies to the log of record, each as ``signed`` with the same options."""
 
     async def send() -> None:
         async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
-            await send_by_key(client, names_of(env).webhooks, map(record, bodies), PARTITIONS)
-
-    def record(body: Mapping[str, Any] | bytes) -> OutRecord:
-        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        arrived = at_s or time.time()
-        headers = [
-            ("plexy-signature", sign(raw, SECRET.encode(), int(arrived)).encode()),
-            ("received-at-ms", b"%d" % (arrived * 1000)),
-            ("content-type", b"application/json"),
-        ]
-        event_id = key if isinstance(body, bytes) else str(body["id"])
-        return OutRecord(str(event_id).encode(), raw, headers, int(arrived * 1000))
+            records = [signed(body, **how) for body in bodies]
+            await send_by_key(client, names_of(env).webhooks, records, PARTITIONS)
 
     asyncio.run(send())
 
@@ -75,6 +84,45 @@ def refuse(env: Mapping[str, str], body: bytes) -> None:
             await send_by_key(client, names.rejected, [record], PARTITIONS)
 
     asyncio.run(send())
+
+
+class Answer(NamedTuple):
+    """What came back."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def ask(
+    env: Mapping[str, str],
+    path: str,
+    *,
+    method: str = "GET",
+    token: str | None = TOKEN,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    """Send one request; ``path`` goes out as it is."""
+    connection = http.client.HTTPConnection("127.0.0.1", int(env["LEDGER_WEB_PORT"]), timeout=30)
+    headers = {**(headers or {}), **({} if token is None else {"Authorization": f"Bearer {token}"})}
+    try:
+        connection.request(method, path, headers=headers)
+        response = connection.getresponse()
+        return Answer(response.status, response.headers, response.read())
+    finally:
+        connection.close()
+
+
+def assert_problem(answer: Answer, status: int, code: str) -> None:
+    assert answer.status == status, answer
+    assert answer.headers["Content-Type"] == PROBLEM
+    assert (answer.json["status"], answer.json["code"]) == (status, code)
+    assert answer.json["title"]
+    assert answer.json["detail"]
 
 
 def get(env: Mapping[str, str], path: str) -> Any:

@@ -6,6 +6,7 @@ half of what each is asked for is the other one's.
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +15,10 @@ from cli import local
 from cli.kafka.broker import EmbeddedKafka, fetch
 from cli.kafka.distribution import KafkaCache
 from cli.settings import DemoSettings
-from tests.kafka.answers import NOW_S, SECRET, deliver, event, paid, refunded
+from processors.settings import WorkerSettings
+from runtime.topics import ensure_topics
+from tests.kafka.answers import NOW_S, SECRET, TOKEN, deliver, event, paid, refunded
 from tests.kafka.harness import environment, two_workers, wait_folded
-from tests.kafka.test_views import TOKEN
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +36,15 @@ def kafka(
     """Share one running broker. Tests tell their topics apart; who kills it starts it again."""
     with EmbeddedKafka(tmp_path_factory.mktemp("kafka"), cache=kafka_cache) as broker:
         yield broker
+
+
+@pytest.fixture
+async def settings(kafka: EmbeddedKafka, tmp_path: Path) -> WorkerSettings:
+    """Return the settings of a worker without standbys, whose topics are there."""
+    env = environment(kafka.bootstrap, tmp_path, standby_replicas=0)
+    made = WorkerSettings.from_environment(env)
+    await ensure_topics(made)
+    return made
 
 
 @pytest.fixture(scope="module")

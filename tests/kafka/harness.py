@@ -7,9 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -29,6 +27,7 @@ from aiokafka.errors import CommitFailedError, KafkaError
 from aiokafka.protocol.produce import ProduceRequest
 from msgspec.structs import replace
 
+from cli.kafka.process import free_port
 from ledger.deduplication import PROGRESS_KEY
 from ledger.topics import TopicNames, changelog_name
 from ledger.wire import ENTRIES, PAYMENTS, SEEN
@@ -39,6 +38,23 @@ from runtime.topics import TopicSettings
 
 PARTITIONS = 4
 WORKER = [sys.executable, "-m", "cli", "worker"]
+# A worker that writes nothing while its folder has a file `hold`; the worker makes a file `held`
+# when work waits.
+HOLDS_WORK = """
+import asyncio, os, pathlib
+from processors.effects import Effects
+from processors.settings import WorkerSettings
+from processors.worker import run
+folder = pathlib.Path(os.environ["LEDGER_DATA_DIR"])
+write = Effects.write
+async def held(effects):
+    while (folder / "hold").exists():
+        (folder / "held").touch()
+        await asyncio.sleep(0.02)
+    await write(effects)
+Effects.write = held
+run(WorkerSettings.from_environment(os.environ))
+"""
 
 
 def environment(bootstrap: str, folder: Path, **more: object) -> dict[str, str]:
@@ -54,12 +70,6 @@ def environment(bootstrap: str, folder: Path, **more: object) -> dict[str, str]:
         **more,
     }
     return {f"LEDGER_{key.upper()}": str(value) for key, value in settings.items()}
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def names_of(env: Mapping[str, str]) -> TopicNames:
@@ -128,6 +138,17 @@ class WorkerProcess:
         assert self.process
         return self.process.wait(within_s)
 
+    def stop(self, within_s: float = 15) -> None:
+        """End the process by SIGTERM; it must be done in this time, and without an error."""
+        self.signal(signal.SIGTERM)
+        assert self.wait(within_s) == 0, self.tail()
+
+    def peak_mib(self) -> float:
+        """Return the most memory that the process has had."""
+        assert self.process
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
     def get(self, path: str, **headers: str) -> tuple[int, Any]:
         """Return status and decoded JSON of a view; (0, None) while nobody listens."""
         url = f"http://127.0.0.1:{self.env['LEDGER_WEB_PORT']}{path}"
@@ -152,58 +173,17 @@ class WorkerProcess:
         return self.log_file.read_text()[-3000:] if self.log_file.exists() else ""
 
 
-class AuditProcess(WorkerProcess):
-    """An audit in a process of its own; it asks the worker whose environment it is given."""
-
-    def __init__(self, env: Mapping[str, str], folder: Path) -> None:
-        port, worker = free_port(), f"http://127.0.0.1:{env['LEDGER_WEB_PORT']}"
-        usual = {"LEDGER_AUDIT_EVERY_S": "0.1", "LEDGER_AUDIT_WAIT_S": "3"}
-        mine = {
-            "LEDGER_DATA_DIR": str(folder),
-            "LEDGER_WEB_PORT": str(port),
-            "LEDGER_AUDIT_PORT": str(port),
-        }
-        command = [sys.executable, "-m", "cli", "audit", "--worker", worker]
-        super().__init__({**usual, **env, **mine}, command)
-
-    def metrics(self) -> dict[str, float]:
-        url = f"http://127.0.0.1:{self.env['LEDGER_AUDIT_PORT']}/metrics"
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            text = answer.read().decode()
-        lines = re.findall(r"(?m)^plexy_ledger_audit_(\S+) (\S+)$", text)
-        return {name: float(value) for name, value in lines}
-
-    def wait_rounds(self, more: int = 2, within_s: float = 30) -> dict[str, float]:
-        """Wait until everything that is there now was looked at; return the metrics then."""
-        wanted = self.metrics()["rounds"] + more
-        until(
-            lambda: self.metrics()["rounds"] >= wanted, within_s=within_s, what=f"{wanted} rounds"
-        )
-        return self.metrics()
-
-    def wait_for(self, code: str) -> dict[str, Any]:
-        """Wait until readiness is refused with a code; return the problem document."""
-
-        def refused() -> dict[str, Any] | None:
-            status, problem = self.get("/readyz")
-            return problem if status == 503 and problem["code"] == code else None
-
-        document: dict[str, Any] = until(refused, within_s=30, what=f"{code}\n{self.tail()}")
-        return document
-
-
-def drift(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return an audit's differences by kind, where there are any."""
-    return {name: n for name, n in metrics.items() if name.startswith("differences") and n}
+def second_of(env: dict[str, str], folder: Path) -> dict[str, str]:
+    """Return the settings of another worker of a ledger: a data folder and a port of its own."""
+    return env | {"LEDGER_DATA_DIR": str(folder), "LEDGER_WEB_PORT": str(free_port())}
 
 
 @contextlib.contextmanager
 def two_workers(
     one: dict[str, str], folder: Path
 ) -> Iterator[tuple["WorkerProcess", "WorkerProcess"]]:
-    """Run two workers of one ledger; the other one has a data folder and a port of its own."""
-    own = {"LEDGER_DATA_DIR": str(folder), "LEDGER_WEB_PORT": str(free_port())}
-    with WorkerProcess(one) as first, WorkerProcess(one | own) as second:
+    """Run two workers of one ledger; ``folder`` is the second one's data folder."""
+    with WorkerProcess(one) as first, WorkerProcess(second_of(one, folder)) as second:
         first.wait_ready(90)
         second.wait_ready(90)
         yield first, second
@@ -400,6 +380,16 @@ def read_topic(env: Mapping[str, str], topic: str) -> list[Any]:
             await consumer.stop()
 
     return asyncio.run(read())
+
+
+def committed_records(env: Mapping[str, str], topic: str) -> list[Any]:
+    """Return the records of a topic that the workers have committed."""
+    committed = positions(env)
+    return [
+        record
+        for record in read_topic(env, topic)
+        if record.offset < committed[TopicPartition(topic, record.partition)].committed
+    ]
 
 
 def run(env: Mapping[str, str], *arguments: object) -> tuple[int, str]:

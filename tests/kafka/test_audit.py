@@ -19,31 +19,24 @@ from ledger.topics import changelog_name
 from ledger.wire import ENTRIES, PAYMENTS
 from processors.batches import OutRecord, send_to_partition
 from runtime.partitions import partition_for
+from tests.kafka.answers import SECRET, TOKEN, ask, assert_problem, deliver
 from tests.kafka.harness import (
     PARTITIONS,
-    AuditProcess,
     WorkerProcess,
     commit,
-    drift,
     environment,
     event,
     free_port,
     group_of,
+    latest,
     names_of,
     producer,
     until,
     wait_folded,
     write,
 )
-from tests.kafka.test_verify import (
-    SECRET,
-    deliver,
-    history,
-    latest,
-    named,
-    verify,
-)
-from tests.kafka.test_views import TOKEN, ask, assert_problem
+from tests.kafka.programs import AuditProcess, drift
+from tests.kafka.verification import history, named, verify
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -53,7 +46,7 @@ def worker(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[WorkerProcess]:
     env = environment(kafka.bootstrap, tmp_path / "worker", webhook_secrets=SECRET)
     with WorkerProcess(env) as process:
         process.wait_ready(90)
-        deliver(env, history())
+        deliver(env, *history())
         yield process
 
 
@@ -68,10 +61,10 @@ def test_it_is_green_while_the_ledger_grows_and_ends_on_sigterm(worker, audit):
     for n in range(10):
         bodies = [event(1000 + 10 * n + i, merchantReference=f"ord_{i}") for i in range(5)]
         refund = {"id": f"re_{n}", "payment_id": "pay_1", "amount": 1}
-        deliver(worker.env, [*bodies, event(2000 + n, "refund.succeeded", **refund)])
+        deliver(worker.env, *bodies, event(2000 + n, "refund.succeeded", **refund))
         # A payment that moves to another order, with every delivery.
         moved = event(3000 + n, id="pay_9", merchantReference=f"ord_{n}")
-        deliver(worker.env, [moved | {"created": 1000 - n}])
+        deliver(worker.env, moved | {"created": 1000 - n})
         assert audit.get("/readyz") == (200, {"status": "ready"}), audit.tail()
         audit.wait_rounds(1)
     wait_folded(worker.env, worker)
@@ -81,16 +74,15 @@ def test_it_is_green_while_the_ledger_grows_and_ends_on_sigterm(worker, audit):
     assert metrics["lag_records"] == 0
     assert audit.get("/healthz")[0] == 200
     assert "difference" not in audit.tail()
-    audit.signal(signal.SIGTERM)
-    assert audit.wait(10) == 0
+    audit.stop(10)
 
 
 def test_it_is_green_beside_a_large_order_that_grows_and_names_a_row_that_is_lost(worker, audit):
     """The order is many rows of the changelog, of which each round reads those that are new."""
-    deliver(worker.env, [event(1000 + n, merchantReference="ord_big") for n in range(1500)])
+    deliver(worker.env, *(event(1000 + n, merchantReference="ord_big") for n in range(1500)))
     for n in range(5):
         moved = event(9000 + n, id=f"pay_{1000 + n}", merchantReference="ord_2") | {"created": n}
-        deliver(worker.env, [event(5000 + n, merchantReference="ord_big"), moved])
+        deliver(worker.env, event(5000 + n, merchantReference="ord_big"), moved)
         audit.wait_rounds(1)
     wait_folded(worker.env, worker)
     assert worker.get("/orders/ord_big")[1]["summary"]["payments"] == 1500
@@ -176,7 +168,7 @@ def test_a_lost_key_a_forged_entry_and_a_forged_delivery_turn_it_red(worker, aud
     write(env, changelog_name(group_of(env), "orders"), [OutRecord(b"ord_1", None)])
     write(env, names.orders, [OutRecord(b"ord_2", None)])
     write(env, names.entries, [OutRecord(forged.entry_id.encode(), ENTRIES.encode(forged))])
-    deliver(env, [event(900)], secret="whsec_guessed")
+    deliver(env, event(900), secret="whsec_guessed")
     wait_folded(env, worker)
     audit.wait_for("drift")
     assert drift(audit.wait_rounds()) == {
@@ -193,7 +185,7 @@ def test_an_event_that_was_committed_and_never_folded_is_named_by_audit_and_veri
     audit.wait_rounds()
     worker.signal(signal.SIGTERM)
     worker.wait(20)
-    deliver(env, [event(300, "refund.succeeded", id="re_x", payment_id="pay_4", amount=1)])
+    deliver(env, event(300, "refund.succeeded", id="re_x", payment_id="pay_4", amount=1))
     asyncio.run(commit_everything(env))
     audit.wait_for("drift")
     # Of the event, and of how far `dedupe` is.
@@ -218,7 +210,7 @@ async def commit_everything(env: dict[str, str]) -> None:
 def test_workers_that_are_behind_are_told_from_drift(worker, audit):
     worker.signal(signal.SIGTERM)
     worker.wait(20)
-    deliver(worker.env, [event(300)])
+    deliver(worker.env, event(300))
     problem = audit.wait_for("workers_behind")
     assert "1 of 28 records" in problem["detail"]
     # The round that told of it may have begun before there was a lag.
@@ -234,8 +226,7 @@ def test_without_kafka_it_stays_up_and_says_so(tmp_path):
         until(lambda: audit.get("/readyz")[0] == 503, within_s=30, what="an answer")
         problem = audit.wait_for("cannot_audit")
         assert "Kafka does not answer" in problem["detail"]
-        audit.signal(signal.SIGTERM)
-        assert audit.wait(15) == 0, audit.tail()
+        audit.stop(15)
 
 
 def test_a_port_that_is_taken_is_one_line(tmp_path, kafka):

@@ -2,9 +2,8 @@
 
 import pytest
 
-from tests.kafka.answers import NOW_S, folded, get, listed, paid, refunded
+from tests.kafka.answers import NOW_S, TOKEN, ask, folded, get, listed, paid, refunded
 from tests.kafka.harness import PARTITIONS, WorkerProcess, environment, until
-from tests.kafka.test_views import TOKEN, ask
 
 pytestmark = pytest.mark.timeout(240)
 

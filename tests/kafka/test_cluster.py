@@ -6,8 +6,6 @@ orders is the virtual Plexy's own sum.
 
 import asyncio
 import os
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -119,17 +117,6 @@ class Ledger:
             (key, body) for key, bodies in simulation.acknowledged.items() for body in bodies
         )
         return [key for key, _ in sent - logged]
-
-    def verify(self) -> tuple[int, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "cli", "verify"],
-            env=self.env,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        return done.returncode, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +263,7 @@ async def test_each_broker_in_turn_is_killed_and_loses_its_disk_and_nothing_else
     await asyncio.to_thread(harness.wait_folded, ledger.env)
     assert await ledger.lost(simulation) == []
     assert await Check(simulation.orders(), 16).run((ledger.views_url,), None, 60) == []
-    code, output = await asyncio.to_thread(ledger.verify)
+    code, output = await asyncio.to_thread(harness.run, ledger.env, "verify")
     assert code == 0, output
     ledger.check_alive()
 

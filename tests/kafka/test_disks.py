@@ -4,9 +4,7 @@ What is damaged is damaged in the folder of a stopped worker, as a disk or a bug
 """
 
 import contextlib
-import itertools
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,18 +16,18 @@ from cli.kafka.broker import EmbeddedKafka
 from faults.tables import rows_of
 from ledger.topics import TABLES
 from processors.tables import DIGEST_KEY
+from tests.kafka.answers import SECRET, deliver
 from tests.kafka.harness import (
     PARTITIONS,
-    AuditProcess,
     WorkerProcess,
-    drift,
     environment,
     event,
     two_workers,
     until,
     wait_folded,
 )
-from tests.kafka.test_verify import SECRET, deliver, history, named, verify
+from tests.kafka.programs import AuditProcess, drift
+from tests.kafka.verification import deliveries, history, named, verify
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -44,7 +42,7 @@ def workers(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[tuple[WorkerProces
     """Run two workers that have folded a history."""
     env = environment(kafka.bootstrap, tmp_path / "one", webhook_secrets=SECRET, audit_wait_s=60)
     with two_workers(env, tmp_path / "two") as (one, two):
-        deliver(env, [*history(), *(event(n) for n in range(1000, 1100))])
+        deliver(env, *history(), *(event(n) for n in range(1000, 1100)))
         wait_folded(env, one, two)
         yield one, two
 
@@ -125,8 +123,7 @@ def damage(worker: WorkerProcess, partition: int, how: Callable[[Damaged], None]
 
     It comes back as the same member of its group, so that the partitions stay where they are.
     """
-    worker.signal(signal.SIGTERM)
-    assert worker.wait(20) == 0
+    worker.stop(20)
     damaged = Damaged(worker, partition)
     how(damaged)
     with contextlib.suppress(DbClosedError):
@@ -155,27 +152,13 @@ def wait_named(
 
 
 def test_healthy_disks_are_compared_round_after_round_and_nothing_is_named(workers, audit):
-    env, stop = workers[0].env, threading.Event()
-
-    def go_on() -> None:
-        for number in itertools.count(2000, 20):
-            if stop.wait(0.2):
-                return
-            more = [event(number + n, merchantReference=f"ord_{n}") for n in range(19)]
-            refund = {"id": f"re_{number}", "payment_id": "pay_1", "amount": 1}
-            deliver(env, [*more, event(number + 19, "refund.succeeded", **refund)])
-
-    thread = threading.Thread(target=go_on)
-    thread.start()
-    try:
+    env = workers[0].env
+    with deliveries(env, pause_s=0.5):
         began = audit.metrics()["rounds"]
         while (metrics := audit.wait_rounds(1, 60))["rounds"] < began + 10:
             assert drift(metrics) == {}, audit.tail()
             assert metrics["replicas_compared"] == REPLICAS
         code, output = verify(env)
-    finally:
-        stop.set()
-        thread.join()
     assert (code, named(output)) == (0, []), output
     compared = f"{REPLICAS} partitions on 2 workers compared with the changelogs"
     assert f"disks          {compared}" in output.splitlines()

@@ -28,7 +28,7 @@ from tests.kafka.harness import (
     run,
     wait_folded,
 )
-from tests.kafka.test_topics import delete, describe
+from tests.kafka.topics import delete, describe
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -79,8 +79,7 @@ def test_faust_runs_the_worker_which_folds_and_stops_with_everything_committed(e
             200,
             {"KZT": {"paid": 990, "refunded": 0, "net": 990}},
         )
-        worker.signal(signal.SIGTERM)
-        assert worker.wait(within_s=20) == 0, worker.tail()
+        worker.stop(20)
     assert not any(lags(env).values())
     assert "Traceback" not in worker.log_file.read_text()
 

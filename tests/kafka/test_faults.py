@@ -1,7 +1,6 @@
 """A short run with faults, and its parts: the long one is `make faults`."""
 
 import asyncio
-import signal
 import socket
 import subprocess
 import sys
@@ -26,7 +25,6 @@ from faults.tables import disk_differences, opened, rows_of
 from processors.tables import OFFSET_KEY
 from runtime.topics import TopicSettings, ensure_topics
 from tests.kafka.harness import (
-    WorkerProcess,
     deliver,
     environment,
     event,
@@ -98,10 +96,10 @@ def test_every_row_of_a_worker_s_disk_that_is_not_its_changelog_s_is_named(kafka
     with two_workers(env, folders["second"]) as (first, second):
         deliver(env, [event(number) for number in range(40)])
         wait_folded(env, first, second)
-        stop(second)
+        second.stop(30)
         deliver(env, [event(number) for number in range(40, 80)])
         wait_folded(env, first)
-        stop(first)
+        first.stop(30)
     assert asyncio.run(disk_differences(settings, folders)) == []
 
     (path,) = folders["first"].rglob("payments-1.db")
@@ -118,11 +116,6 @@ def test_every_row_of_a_worker_s_disk_that_is_not_its_changelog_s_is_named(kafka
         f"{place}: it should not have 1 of {count} keys: b'unknown'",
         f"{place}: it has another value for 1 of {count} keys: {changed!r}",
     ]
-
-
-def stop(worker: WorkerProcess) -> None:
-    worker.signal(signal.SIGTERM)
-    assert worker.wait(30) == 0, worker.tail()
 
 
 async def append(settings: TopicSettings, value: str) -> None:

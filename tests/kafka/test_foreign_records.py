@@ -3,7 +3,6 @@
 What can't be skipped without a wrong sum is a clear error: `verify` and `export` name the record.
 """
 
-import signal
 import subprocess
 import sys
 import time
@@ -117,8 +116,7 @@ def test_the_example_consumer_names_them_and_goes_on(ledger, tmp_path):
 
 def test_a_row_that_no_worker_wrote_ends_the_worker_with_its_place_and_the_remedy(ledger, tmp_path):
     env = ledger.env
-    ledger.signal(signal.SIGTERM)
-    assert ledger.wait(within_s=30) == 0, ledger.tail()
+    ledger.stop(30)
     changelog = changelog_name(group_of(env), "payments")
     write(env, changelog, [OutRecord(b"pay_1", b"\xff")])
     refund = event(50, "refund.succeeded", payment_id="pay_1")
@@ -138,8 +136,7 @@ def test_a_changelog_with_a_batch_that_nobody_reads_ends_the_worker_with_its_pla
     ledger, tmp_path
 ):
     env = ledger.env
-    ledger.signal(signal.SIGTERM)
-    assert ledger.wait(within_s=30) == 0, ledger.tail()
+    ledger.stop(30)
     changelog = changelog_name(group_of(env), "orders")
     produce_batch(env, changelog, 2, bomb(300 * MIB, timestamp_ms=time.time_ns() // 1_000_000))
     with WorkerProcess(env | {"LEDGER_DATA_DIR": str(tmp_path / "other")}) as worker:
@@ -153,8 +150,7 @@ def test_a_changelog_with_a_batch_that_nobody_reads_ends_the_worker_with_its_pla
 def test_a_batch_that_the_disk_has_damaged_ends_the_worker_with_its_place(ledger, kafka, tmp_path):
     env = ledger.env
     topic, partition = names_of(env).webhooks, partition_for(b"evt_4", PARTITIONS)
-    ledger.signal(signal.SIGTERM)
-    assert ledger.wait(within_s=30) == 0, ledger.tail()
+    ledger.stop(30)
     kafka.stop()
     try:
         (segment,) = (kafka.folder / "data" / f"{topic}-{partition}").glob("*.log")

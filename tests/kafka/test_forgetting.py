@@ -3,11 +3,9 @@
 Deliveries of months are written to the log with the times at which they would have arrived.
 """
 
-import asyncio
 import json
 import shutil
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +13,11 @@ import pytest
 
 from cli.kafka.broker import EmbeddedKafka
 from ledger.deduplication import PROGRESS_KEY
-from ledger.signature import sign
 from ledger.topics import changelog_name
 from ledger.wire import ENTRIES, EVENTS, PROGRESS
 from processors.tables import CLAIM_KEY
 from runtime.partitions import partition_for
+from tests.kafka.answers import NOW_S, SECRET, deliver
 from tests.kafka.harness import (
     PARTITIONS,
     WorkerProcess,
@@ -27,19 +25,16 @@ from tests.kafka.harness import (
     free_port,
     group_of,
     names_of,
-    producer,
     read_topic,
     run,
     until,
     wait_folded,
 )
-from tests.kafka.test_verify import named, verify
+from tests.kafka.verification import named, verify
 
 pytestmark = pytest.mark.timeout(400)
 
-SECRET = "whsec_test"
 DAY_S = 24 * 3600
-NOW_S = int(time.time())
 OLD = 400
 
 
@@ -49,29 +44,8 @@ def event(number: int, **data: Any) -> dict[str, Any]:
     return {"id": f"evt_{number}", "type": "payment.succeeded", "created": 7, "data": content}
 
 
-def deliver(env: dict[str, str], days_ago: int, bodies: Iterable[dict[str, Any]]) -> None:
-    """Append to the log what ingress would have kept then."""
-    at_s = NOW_S - days_ago * DAY_S
-
-    async def send() -> None:
-        async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
-            for body in bodies:
-                raw, key = json.dumps(body).encode(), str(body["id"]).encode()
-                signature = sign(raw, SECRET.encode(), at_s).encode()
-                await client.send(
-                    names_of(env).webhooks,
-                    raw,
-                    key,
-                    partition_for(key, PARTITIONS),
-                    timestamp_ms=at_s * 1000,
-                    headers=[
-                        ("plexy-signature", signature),
-                        ("received-at-ms", b"%d000" % at_s),
-                    ],
-                )
-            await client.flush()
-
-    asyncio.run(send())
+def days_ago(days: int) -> int:
+    return NOW_S - days * DAY_S
 
 
 def one_in_each_partition(first: int) -> list[dict[str, Any]]:
@@ -120,23 +94,21 @@ def ledger(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> It
     env = environment(kafka.bootstrap, folder, webhook_secrets=SECRET)
     with Worker(env) as worker:
         worker.wait_ready(120)
-        deliver(env, 200, map(event, range(OLD)))
+        deliver(env, *map(event, range(OLD)), at_s=days_ago(200))
         wait_folded(env, worker, within_s=120)
-        deliver(env, 100, one_in_each_partition(1000))
+        deliver(env, *one_in_each_partition(1000), at_s=days_ago(100))
         wait_folded(env, worker, within_s=120)
         worker.before = states(env)
-        deliver(env, 100, one_in_each_partition(2000))
+        deliver(env, *one_in_each_partition(2000), at_s=days_ago(100))
         wait_folded(env, worker, within_s=120)
         assert remembered(env).isdisjoint({b"evt_%d" % n for n in range(OLD)})
         deliver(
             env,
-            99,
-            [
-                *map(event, range(20)),
-                # The same ids with other content: about the same payment, and about another one.
-                event(20, amount=1, merchantReference="ord_other"),
-                event(21, id="pay_other", merchantReference="ord_other"),
-            ],
+            *map(event, range(20)),
+            # The same ids with other content: about the same payment, and about another one.
+            event(20, amount=1, merchantReference="ord_other"),
+            event(21, id="pay_other", merchantReference="ord_other"),
+            at_s=days_ago(99),
         )
         wait_folded(env, worker, within_s=120)
         yield worker
@@ -213,9 +185,9 @@ def test_a_worker_with_an_empty_folder_has_the_same_states_and_forgets_on(ledger
     ledger.start()
     ledger.wait_ready(120)
     assert ledger.get("/orders/ord_other") == (200, before[0][b"ord_other"])
-    deliver(env, 0, one_in_each_partition(3000))
+    deliver(env, *one_in_each_partition(3000), at_s=NOW_S)
     wait_folded(env, ledger, within_s=120)
-    deliver(env, 0, [*one_in_each_partition(4000), event(5)])
+    deliver(env, *one_in_each_partition(4000), event(5), at_s=NOW_S)
     wait_folded(env, ledger, within_s=120)
     kept = {str(body["id"]).encode() for n in (3000, 4000) for body in one_in_each_partition(n)}
     assert remembered(env) == {*kept, b"evt_5"}

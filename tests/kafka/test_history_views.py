@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import signal
 import sys
 from collections.abc import Mapping
 
@@ -16,7 +15,21 @@ from ledger.topics import changelog_name
 from ledger.trust import Trust
 from ledger.wire import ORDERS
 from processors.batches import OutRecord
-from tests.kafka.answers import NOW_S, SECRET, deliver, event, folded, get, paid, refunded, refuse
+from tests.kafka.answers import (
+    NOW_S,
+    SECRET,
+    TOKEN,
+    Answer,
+    ask,
+    assert_problem,
+    deliver,
+    event,
+    folded,
+    get,
+    paid,
+    refunded,
+    refuse,
+)
 from tests.kafka.harness import (
     WorkerProcess,
     environment,
@@ -26,7 +39,6 @@ from tests.kafka.harness import (
     wait_folded,
     write,
 )
-from tests.kafka.test_views import TOKEN, Answer, ask, assert_problem
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -152,8 +164,7 @@ def test_an_order_that_is_not_what_follows_from_the_log_is_an_error_that_names_t
     with WorkerProcess(env) as worker:
         worker.wait_ready(90)
         folded(env, paid("evt_1", "pay_1", "ord_1"), paid("evt_2", "pay_2", "ord_2"))
-        worker.signal(signal.SIGTERM)
-        assert worker.wait(20) == 0
+        worker.stop(20)
         changelog = changelog_name(group_of(env), "orders")
         held = ORDERS.decode(latest(env, changelog)[b"ord_1"])
         snapshot = held.payments["pay_1"]

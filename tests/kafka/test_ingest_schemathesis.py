@@ -20,8 +20,8 @@ from cli.kafka.broker import EmbeddedKafka
 from ingest.openapi import describe
 from ledger.signature import sign
 from tests.ingest.conftest import PATH, SECRET, settings
-from tests.kafka.harness import environment, free_port, until
-from tests.kafka.test_secured_kafka import ask_ingress, program
+from tests.kafka.harness import environment, free_port
+from tests.kafka.programs import program, wait_ingress
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -48,7 +48,7 @@ def env(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with program("topics", env) as topics:
         assert topics.wait(60) == 0, topics.tail()
     with program("ingest", env) as ingress:
-        until(lambda: ask_ingress(env, "/readyz")[0] == 200, within_s=60, what="ingress")
+        wait_ingress(ingress)
         yield env
         assert ingress.process
         assert ingress.process.poll() is None, ingress.tail()

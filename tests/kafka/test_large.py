@@ -51,14 +51,6 @@ def path(kind: str, identifier: str, rest: str = "") -> str:
     return f"/{kind}/{quote(identifier, safe='')}{rest}"
 
 
-def memory_mib(worker: WorkerProcess) -> float:
-    """Return the most memory that the process has had."""
-    assert worker.process
-    status = Path(f"/proc/{worker.process.pid}/status").read_text()
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) / 1024
-
-
 def listed(worker: WorkerProcess, order: str) -> list[str]:
     """Return the ids of an order's payments, page by page."""
     found: list[str] = []
@@ -125,7 +117,7 @@ def test_an_order_of_thousands_of_payments_with_long_ids_stops_nobody(worker):
 
     code, output = run(env, "verify")
     assert code == 0, output
-    assert memory_mib(worker) < 400, memory_mib(worker)
+    assert worker.peak_mib() < 400, worker.peak_mib()
     code, output = run(env, "rebuild")
     assert code == 0, output
 

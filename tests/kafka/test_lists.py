@@ -7,9 +7,19 @@ import pytest
 
 from processors.batches import OutRecord
 from processors.views import parameters
-from tests.kafka.answers import NOW_S, deliver, event, folded, get, listed, paid, refunded
+from tests.kafka.answers import (
+    NOW_S,
+    ask,
+    assert_problem,
+    deliver,
+    event,
+    folded,
+    get,
+    listed,
+    paid,
+    refunded,
+)
 from tests.kafka.harness import PARTITIONS, names_of, read_topic, wait_folded, write
-from tests.kafka.test_views import ask, assert_problem
 
 pytestmark = pytest.mark.timeout(240)
 

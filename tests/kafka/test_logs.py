@@ -16,7 +16,7 @@ import pytest
 
 from ledger.signature import SignedForm, sign
 from tests.ingest.conftest import PATH, event
-from tests.kafka.test_run import _is_ready, _Run
+from tests.kafka.programs import Run, is_ready
 
 pytestmark = [
     pytest.mark.timeout(240),
@@ -74,7 +74,7 @@ def ask_for_everything(url: str) -> None:
                 client.get(path, headers={"Authorization": f"Bearer {token}"})
 
 
-def logs_of(run: _Run) -> dict[str, str]:
+def logs_of(run: Run) -> dict[str, str]:
     """Return every log: what run's programs said, Kafka's own, and RocksDB's."""
     folder = run.folder / "data"
     files = [run.folder / "err", *folder.rglob("broker.log"), *folder.rglob("LOG*")]
@@ -82,7 +82,7 @@ def logs_of(run: _Run) -> dict[str, str]:
 
 
 def test_no_log_of_a_whole_run_has_a_secret_or_a_body_in_it(tmp_path: Path):
-    run = _Run(
+    run = Run(
         tmp_path / "run",
         LEDGER_WEBHOOK_SECRETS=",".join(SECRETS),
         LEDGER_API_TOKEN=TOKEN,
@@ -98,7 +98,7 @@ def test_no_log_of_a_whole_run_has_a_secret_or_a_body_in_it(tmp_path: Path):
         # A worker that dies and one that recovers say more than one that runs.
         os.kill(run.child("worker"), signal.SIGKILL)
         run.until(lambda: "worker was started again" in run.err, within_s=60, what="a new worker")
-        run.until(lambda: _is_ready(views), within_s=90, what="ready again")
+        run.until(lambda: is_ready(views), within_s=90, what="ready again")
         run.process.send_signal(signal.SIGTERM)
         assert run.process.wait(60) == 0
     finally:
@@ -114,12 +114,9 @@ def test_no_log_of_a_whole_run_has_a_secret_or_a_body_in_it(tmp_path: Path):
             assert hidden not in text, f"{hidden} stands in {name}"
 
 
-def addresses(run: _Run) -> tuple[str, str]:
-    environment = Path(f"/proc/{run.process.pid}/environ").read_text().split("\0")
-    ports = dict(text.split("=", 1) for text in environment if "_PORT=" in text)
-    return tuple(
-        f"http://127.0.0.1:{ports[name]}" for name in ("LEDGER_INGEST_PORT", "LEDGER_WEB_PORT")
-    )
+def addresses(run: Run) -> tuple[str, str]:
+    names = ("LEDGER_INGEST_PORT", "LEDGER_WEB_PORT")
+    return tuple(f"http://127.0.0.1:{run.setting(name)}" for name in names)
 
 
 def order_is_there(views: str) -> bool:

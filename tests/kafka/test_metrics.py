@@ -30,6 +30,7 @@ from tests.kafka.harness import (
     until,
     wait_folded,
 )
+from tests.kafka.programs import wait_ingress
 from tests.scraped import Scraped
 
 pytestmark = pytest.mark.timeout(240)
@@ -77,17 +78,7 @@ def ledger(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[Ledger]:
         worker.wait_ready(90)
         ingest_env = env | {"LEDGER_DATA_DIR": str(tmp_path / "ingest")}
         with WorkerProcess(ingest_env, INGEST) as ingest:
-            url = f"http://127.0.0.1:{env['LEDGER_INGEST_PORT']}/readyz"
-
-            def ready() -> bool:
-                try:
-                    return httpx.get(url, trust_env=False).status_code == 200
-                except httpx.TransportError:
-                    assert ingest.process
-                    assert ingest.process.poll() is None, ingest.tail()
-                    return False
-
-            until(ready, within_s=60, what="the ingress")
+            wait_ingress(ingest)
             yield Ledger(env, worker)
 
 

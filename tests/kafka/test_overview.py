@@ -5,7 +5,6 @@ The page itself, in a browser, is in ``page/``.
 
 import http.client
 import json
-import signal
 import time
 from collections.abc import Iterator, Mapping
 from itertools import chain
@@ -15,9 +14,18 @@ import pytest
 
 from cli.kafka.broker import EmbeddedKafka
 from processors.views.page import OPEN_PAGES
-from tests.kafka.answers import deliver, event, folded, get, paid, refunded
+from tests.kafka.answers import (
+    TOKEN,
+    ask,
+    assert_problem,
+    deliver,
+    event,
+    folded,
+    get,
+    paid,
+    refunded,
+)
 from tests.kafka.harness import PARTITIONS, WorkerProcess, environment, two_workers, until
-from tests.kafka.test_views import TOKEN, ask, assert_problem
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -170,8 +178,7 @@ def test_a_worker_that_is_followed_stops_in_order(kafka, tmp_path):
         connection.request("GET", "/live", headers={"Authorization": f"Bearer {TOKEN}"})
         answer = connection.getresponse()
         assert answer.readline().startswith(b"data: ")
-        worker.signal(signal.SIGTERM)
-        assert worker.wait(20) == 0, worker.tail()
+        worker.stop(20)
         connection.close()
         assert "Traceback" not in worker.log_file.read_text()
 
@@ -182,8 +189,7 @@ def test_what_is_not_folded_yet_is_told_by_hop_without_asking_kafka(kafka, tmp_p
     with WorkerProcess(env) as worker:
         worker.wait_ready(60)
         folded(env, paid("evt_first", "pay_first", "ord_first"))
-        worker.signal(signal.SIGTERM)
-        assert worker.wait(20) == 0
+        worker.stop(20)
     deliver(env, *(paid(f"evt_{n}", f"pay_{n}", f"ord_{n}") for n in range(600)))
     with WorkerProcess(env) as worker:
         worker.wait_ready(60)

@@ -199,13 +199,6 @@ def fold_more(ledger: WorkerProcess) -> None:
     wait_folded(ledger.env, ledger, within_s=90)
 
 
-def peak_kb(ledger: WorkerProcess) -> int:
-    """Return the most memory that the worker has ever had."""
-    assert ledger.process
-    status = Path(f"/proc/{ledger.process.pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0])
-
-
 def rejections(env: dict[str, str]) -> list[dict[str, str]]:
     return [
         {name: value.decode() for name, value in each.headers}
@@ -218,7 +211,7 @@ def test_the_worker_lives_says_what_it_set_aside_and_folds_the_rest(ledger, name
     poison, env = POISONS[name], ledger.env
     topic = poison.topic(names_of(env))
     fold_more(ledger)
-    before, memory_kb = rejections(env), peak_kb(ledger)
+    before, memory_mib = rejections(env), ledger.peak_mib()
     poison.write(env, topic)
     fold_more(ledger)
     new = [each for each in rejections(env) if each not in before]
@@ -228,7 +221,7 @@ def test_the_worker_lives_says_what_it_set_aside_and_folds_the_rest(ledger, name
         assert [(each["reason"], each["source-topic"]) for each in new] == [(poison.reason, topic)]
         assert ledger.logged("rejected")[-1]["reason"] == poison.reason
     # Ten megabytes, in a few copies; three hundred take as little.
-    assert peak_kb(ledger) - memory_kb < 150 * 1024
+    assert ledger.peak_mib() - memory_mib < 150
 
 
 def test_what_follows_from_the_log_is_right_and_a_rebuild_sets_the_same_aside(ledger):

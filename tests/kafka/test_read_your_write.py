@@ -12,9 +12,25 @@ from urllib.parse import quote
 import pytest
 
 from processors.views.waiting import MOST_WAITERS
-from tests.kafka.answers import SECRET, deliver, event, get, paid, refunded
-from tests.kafka.harness import PARTITIONS, WorkerProcess, environment, until, wait_folded
-from tests.kafka.test_views import HOLDS_WORK, TOKEN, ask, assert_problem
+from tests.kafka.answers import (
+    SECRET,
+    TOKEN,
+    ask,
+    assert_problem,
+    deliver,
+    event,
+    get,
+    paid,
+    refunded,
+)
+from tests.kafka.harness import (
+    HOLDS_WORK,
+    PARTITIONS,
+    WorkerProcess,
+    environment,
+    until,
+    wait_folded,
+)
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,11 +23,13 @@ from ledger.money import Money
 from ledger.topics import changelog_name
 from ledger.wire import PAYMENTS
 from processors.batches import OutRecord
+from tests.kafka.answers import SECRET, deliver
 from tests.kafka.harness import (
     WorkerProcess,
     environment,
     event,
     group_of,
+    latest,
     names_of,
     positions,
     read_topic,
@@ -36,12 +37,10 @@ from tests.kafka.harness import (
     wait_folded,
     write,
 )
-from tests.kafka.test_verify import deliver, history, latest, named, verify
+from tests.kafka.verification import deliveries, history, named, verify
 
 # The longest is four worker starts, three rebuilds and some thousand events.
 pytestmark = pytest.mark.timeout(480)
-
-SECRET = "whsec_now"
 
 
 @contextmanager
@@ -81,51 +80,20 @@ def twice() -> list[dict[str, Any]]:
     ]
 
 
-def stop(worker: WorkerProcess) -> None:
-    worker.signal(signal.SIGTERM)
-    assert worker.wait(within_s=15) == 0, worker.tail()
-
-
 @pytest.fixture
 def ledger(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[WorkerProcess]:
     """Run a worker that has folded the history."""
     env = environment(kafka.bootstrap, tmp_path / "ledger", webhook_secrets=SECRET)
     with WorkerProcess(env) as worker:
         worker.wait_ready(90)
-        deliver(env, [*history(), *twice()])
+        deliver(env, *history(), *twice())
         wait_folded(env, worker)
         yield worker
 
 
-@contextmanager
-def deliveries(env: dict[str, str]) -> Iterator[None]:
-    """Deliver as long as the block runs, to payments and orders that are there, and to new ones."""
-    stopped = threading.Event()
-
-    def go_on() -> None:
-        number = 1000
-        while not stopped.is_set():
-            bodies = [event(number + n, merchantReference=f"ord_{n}") for n in range(30)]
-            bodies += [
-                event(number + 50 + n, "refund.succeeded", id=f"re_{number}", payment_id="pay_1")
-                for n in range(3)
-            ]
-            deliver(env, bodies)
-            number += 100
-            stopped.wait(0.1)
-
-    thread = threading.Thread(target=go_on)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join()
-
-
 def documents(env: dict[str, str]) -> dict[bytes, bytes]:
     """Return the orders that there are; which ones a payment only passed through may differ."""
-    return {key: value for key, value in latest(env, names_of(env).orders).items() if value}
+    return latest(env, names_of(env).orders)
 
 
 def test_a_rebuild_beside_a_live_ledger_is_equal_and_the_workers_go_on_with_it(ledger):
@@ -136,7 +104,7 @@ def test_a_rebuild_beside_a_live_ledger_is_equal_and_the_workers_go_on_with_it(l
     assert output.count("No difference") == 3
     assert "set LEDGER_VERSION=2" in output
     wait_folded(env, ledger)
-    stop(ledger)
+    ledger.stop()
     before = documents(env)
     folder = Path(env["LEDGER_DATA_DIR"])
     assert not (folder / "rebuild-v2").exists()
@@ -147,7 +115,7 @@ def test_a_rebuild_beside_a_live_ledger_is_equal_and_the_workers_go_on_with_it(l
         worker.wait_ready(90)
         wait_folded(new, worker)
         assert documents(new) == before
-        deliver(new, [event(1, id="pay_late", merchantReference="ord_2") | {"id": "evt_late"}])
+        deliver(new, event(1, id="pay_late", merchantReference="ord_2") | {"id": "evt_late"})
         wait_folded(new, worker)
         status, order = worker.get("/orders/ord_2")
         assert status == 200
@@ -198,7 +166,7 @@ def test_a_wrong_value_of_the_old_version_is_named_and_not_in_the_new_one(ledger
 
 def test_a_rebuild_that_is_killed_goes_on_where_it_stopped(ledger):
     env, new = ledger.env, of_version(ledger.env, 2)
-    deliver(env, [event(10_000 + n, merchantReference=f"ord_{n % 500}") for n in range(5000)])
+    deliver(env, *(event(10_000 + n, merchantReference=f"ord_{n % 500}") for n in range(5000)))
     wait_folded(env, ledger)
     # Chunks of few records: so that it is killed in the middle of them.
     slow = env | {"LEDGER_CHUNK_RECORDS": "2"}
@@ -277,8 +245,8 @@ def is_running(pid: int) -> bool:
 
 def test_an_old_version_that_is_behind_or_has_lost_a_topic_is_no_hindrance(ledger):
     env = ledger.env
-    stop(ledger)
-    deliver(env, [event(8000, merchantReference="ord_2")])
+    ledger.stop()
+    deliver(env, event(8000, merchantReference="ord_2"))
     code, output = rebuild(env, "--wait", "0")
     assert code == 1
     assert named(output) == [], output

@@ -30,11 +30,11 @@ from processors.tables import SINCE_KEY, ChangelogChunk
 from processors.topology import LedgerApp
 from processors.worker import create_app
 from runtime.topics import ensure_topics
+from tests.fakes import until
 from tests.kafka.harness import environment, free_port, producer, writer
-from tests.kafka.test_transport import append, end_of, keep, ready, running, until
-from tests.kafka.test_transport import pytestmark as warnings_of_faust
+from tests.kafka.in_process import WARNINGS_OF_FAUST, append, end_of, keep, ready, running
 
-pytestmark = [*warnings_of_faust, pytest.mark.timeout(300)]
+pytestmark = [*WARNINGS_OF_FAUST, pytest.mark.timeout(300)]
 
 PARTITION = 1
 DAY_S = 24 * 3600

@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from ledger.rejections import Reason, Rejection
 from ledger.signature import sign
 from processors.batches import OutRecord, partition_for
 from runtime.topics import TopicSettings, ensure_topics
+from tests.kafka.answers import SECRET, deliver
 from tests.kafka.harness import (
     PARTITIONS,
     WorkerProcess,
@@ -45,7 +46,6 @@ from tests.kafka.harness import (
 
 pytestmark = pytest.mark.timeout(300)
 
-SECRET = "whsec_now"
 FIX = {"LEDGER_ORDER_FIELDS": "orderReference"}
 TOO_LONG = "x" * 600
 
@@ -54,19 +54,6 @@ def delivery_of(raw: bytes, secret: str = SECRET) -> Delivery:
     now_s = int(time.time())
     signature = sign(raw, secret.encode(), now_s).encode()
     return Delivery(signature, b"application/json", None, now_s * 1000 + 7)
-
-
-def deliver(env: dict[str, str], bodies: Iterable[dict[str, Any]]) -> None:
-    """Append bodies to the log, as ingress does."""
-    names = names_of(env)
-    records = []
-    for body in bodies:
-        raw = json.dumps(body).encode()
-        envelope = decode_envelope(raw)
-        assert isinstance(envelope, Envelope)
-        new = webhook_record(names, delivery_of(raw), raw, envelope)
-        records.append(OutRecord(new.key, new.value, new.headers, new.timestamp_ms))
-    write(env, names.webhooks, records)
 
 
 def items(env: dict[str, str], *arguments: str) -> list[dict[str, Any]]:
@@ -110,7 +97,7 @@ def ledger(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[WorkerProcess]:
     env = environment(kafka.bootstrap, tmp_path / "worker", webhook_secrets=SECRET)
     with WorkerProcess(env) as worker:
         worker.wait_ready(90)
-        deliver(env, history())
+        deliver(env, *history())
         wait_folded(env, worker)
         yield worker
 
@@ -207,7 +194,7 @@ def assert_equals_a_fold_anew(env: dict[str, str], kafka: EmbeddedKafka, folder:
 def test_a_decision_and_what_was_no_event_are_left_with_the_reason(ledger):
     env = ledger.env
     names = names_of(env)
-    deliver(env, [event(3, orderReference="ord_else")])
+    deliver(env, event(3, orderReference="ord_else"))
     raw = json.dumps(event(70)).encode()
     write(env, names.webhooks, [OutRecord(b"evt_other", raw), OutRecord(b"broken", b"\x1b[2J{")])
     wait_folded(env, ledger)

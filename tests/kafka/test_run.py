@@ -7,14 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
-from cli.kafka.process import free_port
 from tests.kafka.harness import until
+from tests.kafka.programs import Run, is_ready
 
 pytestmark = [
     pytest.mark.timeout(240),
@@ -26,88 +25,12 @@ pytestmark = [
 MISSING = [tool for tool in ("curl", "openssl", "sed") if shutil.which(tool) is None]
 
 
-class _Run:
-    """A `run` on free ports, its output in files."""
-
-    def __init__(self, folder: Path, command: str = "run", **settings: object) -> None:
-        self.folder = folder
-        kept = {name: text for name, text in os.environ.items() if not name.startswith("LEDGER_")}
-        if cache := os.environ.get("LEDGER_KAFKA_CACHE"):
-            kept["LEDGER_KAFKA_CACHE"] = cache
-        ours = {
-            # Relative, as the default is.
-            "LEDGER_DATA_DIR": "data",
-            "LEDGER_KAFKA_PORT": free_port(),
-            "LEDGER_INGEST_PORT": free_port(),
-            "LEDGER_INGEST_METRICS_PORT": free_port(),
-            "LEDGER_WEB_PORT": free_port(),
-            **settings,
-        }
-        folder.mkdir(exist_ok=True)
-        with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "cli", command],
-                cwd=folder,
-                env=kept | {name: str(value) for name, value in ours.items()},
-                stdout=out,
-                stderr=err,
-            )
-
-    @property
-    def out(self) -> str:
-        return (self.folder / "out").read_text()
-
-    @property
-    def err(self) -> str:
-        return (self.folder / "err").read_text()
-
-    def wait_started(self) -> None:
-        def started() -> bool:
-            assert self.process.poll() is None, self.err
-            return "Look at its order" in self.out
-
-        self.until(started, within_s=120, what="the lines to paste")
-
-    def until(self, condition: Callable[[], object], *, within_s: float, what: str) -> None:
-        """Wait for a condition, and show the log if it does not come."""
-        try:
-            until(condition, within_s=within_s, what=what)
-        except AssertionError as error:
-            raise AssertionError(f"{error}; the log ends with:\n{self.err[-5000:]}") from None
-
-    def line(self, beginning: str) -> str:
-        (line,) = [line for line in self.out.splitlines() if line.startswith(beginning)]
-        return line
-
-    def children(self) -> dict[int, str]:
-        """Return the children's process ids, each with its command line."""
-        tasks = Path(f"/proc/{self.process.pid}/task")
-        pids = [pid for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
-        return {int(pid): Path(f"/proc/{pid}/cmdline").read_text() for pid in pids}
-
-    def child(self, name: str) -> int | None:
-        found = [pid for pid, command in self.children().items() if command.endswith(f"{name}\0")]
-        return found[0] if found else None
-
-    def end(self) -> None:
-        """End it as a crash would: its children must go with it."""
-        self.process.kill()
-        self.process.wait()
-
-
 def _paste(line: str) -> str:
     """Run a line as a person would paste it; return what it prints."""
     done = subprocess.run(
         ["/bin/sh", "-c", line], capture_output=True, text=True, timeout=60, check=True
     )
     return done.stdout
-
-
-def _is_ready(views_url: str) -> bool:
-    try:
-        return httpx.get(f"{views_url}/readyz", trust_env=False).is_success
-    except httpx.HTTPError:
-        return False
 
 
 def _is_gone(pid: int) -> bool:
@@ -123,8 +46,8 @@ def _all_gone(pids: list[int]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory) -> Iterator[_Run]:
-    run = _Run(tmp_path_factory.mktemp("run"))
+def started(tmp_path_factory) -> Iterator[Run]:
+    run = Run(tmp_path_factory.mktemp("run"))
     try:
         run.wait_started()
         yield run
@@ -148,7 +71,7 @@ def test_the_printed_lines_send_an_event_and_show_its_order(started):
 
 def test_a_second_run_names_the_port_that_is_taken(started, tmp_path):
     port = started.line("  Kafka").rpartition(":")[2]
-    second = _Run(tmp_path / "second", LEDGER_KAFKA_PORT=port)
+    second = Run(tmp_path / "second", LEDGER_KAFKA_PORT=port)
     assert second.process.wait(60) == 1
     (line,) = second.err.splitlines()
     assert f"127.0.0.1:{port}" in line
@@ -162,7 +85,7 @@ def test_a_worker_that_dies_is_started_again_and_said(started):
     assert "worker was ended by SIGKILL; starting it again in 1 s" in started.err
     until(lambda: "worker was started again" in started.err, within_s=10, what="that it is said")
     views = started.line("  orders").split()[1].removesuffix("/orders/<order")
-    started.until(lambda: _is_ready(views), within_s=90, what="ready again")
+    started.until(lambda: is_ready(views), within_s=90, what="ready again")
 
 
 def test_the_output_of_each_program_is_under_its_name(started):
@@ -171,7 +94,7 @@ def test_the_output_of_each_program_is_under_its_name(started):
 
 
 def test_sigterm_stops_everything(tmp_path):
-    run = _Run(tmp_path)
+    run = Run(tmp_path)
     try:
         run.wait_started()
         children = list(run.children())
@@ -186,7 +109,7 @@ def test_sigterm_stops_everything(tmp_path):
 
 
 def test_nothing_outlives_a_run_that_is_killed(tmp_path):
-    run = _Run(tmp_path)
+    run = Run(tmp_path)
     try:
         until(lambda: run.child("worker"), within_s=120, what="a worker")
         children = list(run.children())
@@ -196,11 +119,11 @@ def test_nothing_outlives_a_run_that_is_killed(tmp_path):
 
 
 def test_a_program_that_cannot_start_ends_the_run_with_its_last_words(tmp_path):
-    run = _Run(tmp_path)
+    run = Run(tmp_path)
     try:
         # The ingress's port is taken after `run` has looked, as soon as its Kafka starts.
         until(lambda: "starting Kafka" in run.err, within_s=60, what="Kafka starts")
-        port = _setting(run, "LEDGER_INGEST_PORT")
+        port = run.setting("LEDGER_INGEST_PORT")
         with socket.create_server(("127.0.0.1", int(port))):
             assert run.process.wait(120) == 1, run.err
         assert "ingest ended with exit code" in run.err
@@ -210,7 +133,7 @@ def test_a_program_that_cannot_start_ends_the_run_with_its_last_words(tmp_path):
 
 
 def test_the_broker_alone_serves_until_it_is_interrupted(tmp_path):
-    broker = _Run(tmp_path, command="kafka")
+    broker = Run(tmp_path, command="kafka")
     try:
         broker.until(lambda: "Ctrl-C stops it" in broker.out, within_s=60, what="Kafka serves")
         children = list(broker.children())
@@ -221,9 +144,3 @@ def test_the_broker_alone_serves_until_it_is_interrupted(tmp_path):
         assert _all_gone(children)
     finally:
         broker.end()
-
-
-def _setting(run: _Run, name: str) -> str:
-    environment = Path(f"/proc/{run.process.pid}/environ").read_text().split("\0")
-    (found,) = [text for text in environment if text.startswith(f"{name}=")]
-    return found.partition("=")[2]

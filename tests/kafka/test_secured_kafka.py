@@ -6,7 +6,6 @@ The certificates are made here, for 127.0.0.1, and the SCRAM user by Kafka's own
 import asyncio
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,7 +30,6 @@ from ledger.topics import TABLES, changelog_name
 from runtime.kafka import KafkaSettings
 from tests.ingest.conftest import PATH, SECRET, event, signed
 from tests.kafka.harness import (
-    WorkerProcess,
     environment,
     free_port,
     group_of,
@@ -40,6 +38,7 @@ from tests.kafka.harness import (
     run,
     until,
 )
+from tests.kafka.programs import ask_ingress, program, wait_ingress
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -140,23 +139,6 @@ def ca_file(authority: trustme.CA, folder: Path) -> Path:
     return file
 
 
-def program(name: str, env: Mapping[str, str], *arguments: str) -> WorkerProcess:
-    """Describe one of our commands; its log is a file of its own."""
-    started = WorkerProcess(env, [sys.executable, "-m", "cli", name, *arguments])
-    started.log_file = started.log_file.with_name(f"{name}.log")
-    return started
-
-
-def ask_ingress(env: Mapping[str, str], path: str) -> tuple[int, str]:
-    """Return the status and the text of a page of ingress; (0, "") while nobody listens."""
-    url = f"http://127.0.0.1:{env['LEDGER_INGEST_PORT']}{path}"
-    try:
-        answer = httpx.get(url, trust_env=False, timeout=30)
-    except httpx.TransportError:
-        return 0, ""
-    return answer.status_code, answer.text
-
-
 def post(env: Mapping[str, str], body: bytes) -> httpx.Response:
     url = f"http://127.0.0.1:{env['LEDGER_INGEST_PORT']}{PATH}"
     with httpx.Client(trust_env=False, timeout=30) as client:
@@ -184,7 +166,7 @@ def test_a_delivery_becomes_an_order_behind_every_kind_of_listener(
         assert topics.wait(60) == 0, topics.tail()
     with program("ingest", env) as ingress, program("worker", env) as worker:
         worker.wait_ready(120)
-        until(lambda: ask_ingress(env, "/readyz")[0] == 200, within_s=60, what=ingress.tail())
+        wait_ingress(ingress)
         answer = post(env, event("evt_1", data=order("1")))
         assert answer.status_code == 200, answer.text
         until(lambda: worker.get("/orders/ord_1")[0] == 200, within_s=60, what="the order")
@@ -282,7 +264,7 @@ def test_each_program_needs_no_more_rights_than_the_operator_is_told_to_give_it(
     )
     with program("ingest", as_ingest) as ingress, program("worker", as_worker) as worker:
         worker.wait_ready(120)
-        until(lambda: ask_ingress(env, "/readyz")[0] == 200, within_s=60, what=ingress.tail())
+        wait_ingress(ingress)
         assert post(env, event("evt_1", data=order("1"))).status_code == 200
         until(lambda: worker.get("/orders/ord_1")[0] == 200, within_s=60, what="the order")
         unread = order("2") | {"merchantReference": "x" * 600}

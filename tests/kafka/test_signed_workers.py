@@ -12,6 +12,7 @@ import pytest
 
 from cli.kafka.broker import EmbeddedKafka
 from processors.batches import OutRecord
+from tests.kafka.answers import OLD_SECRET, SECRET, signed
 from tests.kafka.harness import (
     WorkerProcess,
     environment,
@@ -23,7 +24,7 @@ from tests.kafka.harness import (
     wait_folded,
     write,
 )
-from tests.kafka.test_verify import OLD_SECRET, SECRET, signed, verify
+from tests.kafka.verification import verify
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -44,10 +45,12 @@ def ledger(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[WorkerProcess]:
     )
     with WorkerProcess(env) as worker:
         worker.wait_ready(90)
-        forged = [signed(body, "whsec_guessed") for body in FORGED[:6]]
+        forged = [signed(body, secret="whsec_guessed") for body in FORGED[:6]]
         forged += [OutRecord(f"evt_{n}".encode(), json.dumps(FORGED[n]).encode()) for n in (6, 7)]
         write(env, names_of(env).webhooks, forged)
-        honest = [signed(body, SECRET if n % 2 else OLD_SECRET) for n, body in enumerate(HONEST)]
+        honest = [
+            signed(body, secret=SECRET if n % 2 else OLD_SECRET) for n, body in enumerate(HONEST)
+        ]
         write(env, names_of(env).webhooks, honest)
         wait_folded(env, worker)
         yield worker

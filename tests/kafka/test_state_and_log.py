@@ -7,7 +7,6 @@ on: the folder of the tables, their changelogs, the topics between the agents.
 import asyncio
 import json
 import shutil
-import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,12 +25,12 @@ from tests.kafka.harness import (
     commit,
     deliver,
     environment,
-    free_port,
     names_of,
     positions,
     producer,
     read_topic,
     run,
+    second_of,
     until,
     wait_folded,
 )
@@ -57,18 +56,13 @@ def payments(count: int, shop: str) -> list[dict[str, Any]]:
     ]
 
 
-def stop(worker: WorkerProcess) -> None:
-    worker.signal(signal.SIGTERM)
-    assert worker.wait(within_s=15) == 0, worker.tail()
-
-
 def fold(env: Mapping[str, str], bodies: list[dict[str, Any]]) -> None:
     """Deliver and fold with a worker that is stopped afterwards."""
     with WorkerProcess(env) as worker:
         worker.wait_ready()
         deliver(env, bodies)
         wait_folded(env, worker)
-        stop(worker)
+        worker.stop()
 
 
 def latest(env: Mapping[str, str], topic: str) -> dict[bytes, Any]:
@@ -245,13 +239,14 @@ def test_nothing_is_folded_where_a_source_was_assigned_apart_from_its_changelog(
 
     A worker would fold on tables that it has not recovered, and facts would be lost.
     """
-    own = {"LEDGER_DATA_DIR": str(tmp_path / "part"), "LEDGER_WEB_PORT": str(free_port())}
     apart = "nothing is folded until the next rebalance"
     with WorkerProcess(env) as worker:
         worker.wait_ready()
         deliver(env, payments(40, "shop"))
         wait_folded(env, worker)
-        with WorkerProcess(env | own, [sys.executable, "-c", JOINS_WITH_A_PART]) as member:
+        with WorkerProcess(
+            second_of(env, tmp_path / "part"), [sys.executable, "-c", JOINS_WITH_A_PART]
+        ) as member:
             for each in (worker, member):
                 until(lambda each=each: each.logged(apart), within_s=60, what=apart)
             before = positions(env)

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import httpx
 import pytest
 
 from cli.kafka.broker import EmbeddedKafka
@@ -20,9 +19,10 @@ from tests.kafka.harness import (
     event,
     free_port,
     run,
-    until,
+    second_of,
     wait_folded,
 )
+from tests.kafka.programs import wait_ingress
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -44,15 +44,7 @@ def programs(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[tuple[WorkerProce
         worker.wait_ready(90)
         ingest_env = env | {"LEDGER_DATA_DIR": str(tmp_path / "ingest")}
         with WorkerProcess(ingest_env, [sys.executable, "-m", "cli", "ingest"]) as ingest:
-            url = f"http://127.0.0.1:{env['LEDGER_INGEST_PORT']}/readyz"
-
-            def ready() -> bool:
-                try:
-                    return httpx.get(url, trust_env=False).status_code == 200
-                except httpx.TransportError:
-                    return False
-
-            until(ready, within_s=60, what="the ingress")
+            wait_ingress(ingest)
             yield worker, ingest
 
 
@@ -121,10 +113,7 @@ def test_a_backlog_that_is_folded_in_time_is_well(programs):
 
 def test_several_workers_are_asked_each_by_its_address(programs, tmp_path):
     worker, _ = programs
-    env = worker.env | {
-        "LEDGER_DATA_DIR": str(tmp_path / "second"),
-        "LEDGER_WEB_PORT": str(free_port()),
-    }
+    env = second_of(worker.env, tmp_path / "second")
     with WorkerProcess(env) as second:
         second.wait_ready(90)
         worker.wait_ready(90)

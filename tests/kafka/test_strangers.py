@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cli.kafka.broker import EmbeddedKafka
+from tests.kafka.answers import PROBLEM, TOKEN, Answer, ask, assert_problem
 from tests.kafka.harness import WorkerProcess, environment
-from tests.kafka.test_views import PROBLEM, TOKEN, Answer, ask, assert_problem
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -1,7 +1,6 @@
 """What a worker has summed up outlives a rebalance, partition by partition, and stays right."""
 
 import contextlib
-import signal
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -9,17 +8,16 @@ from typing import Any
 import pytest
 
 from cli.kafka.broker import EmbeddedKafka
-from tests.kafka.answers import deliver, folded, get, listed, paid, refunded
+from tests.kafka.answers import TOKEN, ask, deliver, folded, get, listed, paid, refunded
 from tests.kafka.harness import (
     PARTITIONS,
     WorkerProcess,
     environment,
-    free_port,
+    second_of,
     two_workers,
     until,
     wait_folded,
 )
-from tests.kafka.test_views import TOKEN, ask
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -47,10 +45,7 @@ def test_partitions_that_stay_are_not_summed_again_and_others_are(
     one = environment(
         kafka.bootstrap, tmp_path_factory.mktemp("sums"), api_token=TOKEN, log_level="debug"
     )
-    other = one | {
-        "LEDGER_DATA_DIR": str(tmp_path_factory.mktemp("other")),
-        "LEDGER_WEB_PORT": str(free_port()),
-    }
+    other = second_of(one, tmp_path_factory.mktemp("other"))
     second = WorkerProcess(other)
     with WorkerProcess(one) as first, contextlib.ExitStack() as stack:
         first.wait_ready(90)
@@ -70,8 +65,7 @@ def test_partitions_that_stay_are_not_summed_again_and_others_are(
         folded(one, *(paid(f"f{n}", f"q{n}", f"o{n}", 5) for n in range(40)))
         folded(one, *(refunded(f"s{n}", f"s{n}", f"q{n}", 6) for n in range(20, 40)))
 
-        second.signal(signal.SIGTERM)
-        assert second.wait(30) == 0
+        second.stop(30)
         found = whole(one, 1)
         assert summed(first) == {(name, p): 1 if p in kept else 2 for name, p in everything}
         assert found["totals"] == {"KZT": {"paid": 600, "refunded": 340, "net": 260}}
@@ -88,10 +82,7 @@ def test_sums_are_right_after_a_worker_was_killed_again_and_again_under_load(
     one = environment(
         kafka.bootstrap, tmp_path_factory.mktemp("stays"), api_token=TOKEN, chunk_records=20
     )
-    other = one | {
-        "LEDGER_DATA_DIR": str(tmp_path_factory.mktemp("killed")),
-        "LEDGER_WEB_PORT": str(free_port()),
-    }
+    other = second_of(one, tmp_path_factory.mktemp("killed"))
     with WorkerProcess(one) as first:
         first.wait_ready(90)
         for turn in range(3):

@@ -19,12 +19,19 @@ from processors.chunk import Chunk, RevokedError
 from processors.settings import WorkerSettings
 from processors.tables import ChunkTable
 from processors.topology import LedgerApp
+from tests.fakes import until
 from tests.kafka.harness import PARTITIONS
-from tests.kafka.test_transport import append, committed, end_of, keep, ready, running, until
-from tests.kafka.test_transport import pytestmark as warnings_of_faust
-from tests.kafka.test_transport import settings as settings  # noqa: PLC0414 - a fixture
+from tests.kafka.in_process import (
+    WARNINGS_OF_FAUST,
+    append,
+    committed,
+    end_of,
+    keep,
+    ready,
+    running,
+)
 
-pytestmark = warnings_of_faust
+pytestmark = WARNINGS_OF_FAUST
 
 VALUES = {b"key %d" % n: SEEN.encode(Seen(b"digest", 100 + n, 7)) for n in range(10)}
 PARTITION = 1

@@ -16,8 +16,8 @@ from typing import ClassVar
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource
 
 from cli.kafka.broker import EmbeddedKafka
 from ledger.topics import MAX_RECORD_BYTES, TABLES, changelog_name
@@ -33,6 +33,7 @@ from tests.kafka.harness import (
     names_of,
     until,
 )
+from tests.kafka.topics import create, delete, describe
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -64,42 +65,6 @@ def needed(env: Mapping[str, str]) -> dict[str, tuple[str, str]]:
         names.orders: ("compact", FOR_EVER),
         **{changelog_name(group, table): ("compact", FOR_EVER) for table in TABLES},
     }
-
-
-async def create(env: Mapping[str, str], name: str, partitions: int = 4, **config: str) -> None:
-    """Create a topic as somebody else might have."""
-    dotted = {key.replace("_", "."): value for key, value in config.items()}
-    admin = AIOKafkaAdminClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"])
-    await admin.start()
-    try:
-        await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=dotted)])
-        async with asyncio.timeout(15):
-            while name not in await admin.list_topics():  # noqa: ASYNC110 - the broker tells nobody
-                await asyncio.sleep(0.05)
-    finally:
-        await admin.close()
-
-
-async def describe(env: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return the topics of an environment: their configuration, and how many partitions."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"])
-    await admin.start()
-    try:
-        mine = [
-            name
-            for name in await admin.list_topics()
-            if name.startswith(env["LEDGER_TOPIC_PREFIX"])
-        ]
-        resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in mine]
-        found: dict[str, dict[str, str]] = {name: {} for name in mine}
-        for response in await admin.describe_configs(resources) if mine else ():
-            for _code, _message, _kind, name, entries in response.resources:
-                found[name] = {key: value for key, value, *_ in entries}
-        for topic in await admin.describe_topics(mine) if mine else ():
-            found[topic["topic"]]["partitions"] = str(len(topic["partitions"]))
-        return found
-    finally:
-        await admin.close()
 
 
 def topics_command(env: Mapping[str, str], *arguments: str) -> subprocess.Popen[str]:
@@ -209,18 +174,6 @@ async def test_fewer_replicas_than_are_asked_for_name_the_setting(env):
 async def test_more_replicas_in_sync_than_there_are_replicas_are_refused(env):
     with pytest.raises(SettingsError, match="LEDGER_MIN_INSYNC_REPLICAS=2 is more than"):
         settings(env, min_insync_replicas=2)
-
-
-async def delete(env, topic):
-    admin = AIOKafkaAdminClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"])
-    await admin.start()
-    try:
-        await admin.delete_topics([topic])
-        async with asyncio.timeout(15):
-            while topic in await admin.list_topics():  # noqa: ASYNC110 - the broker tells nobody
-                await asyncio.sleep(0.05)
-    finally:
-        await admin.close()
 
 
 async def test_a_lost_topic_is_not_replaced_by_an_empty_one(env):

@@ -7,7 +7,6 @@ import asyncio
 import base64
 import contextlib
 import json
-import signal
 import socket
 import sys
 from collections.abc import Iterator, Mapping
@@ -203,8 +202,7 @@ def test_what_is_folded_together_goes_on_as_the_last_one_s_trace_with_links(kafk
         receiving() as receiver,
         ledger(kafka.bootstrap, tmp_path, receiver.environment) as running,
     ):
-        running.worker.signal(signal.SIGTERM)
-        assert running.worker.wait(20) == 0
+        running.worker.stop(20)
         # Of one partition, so that the worker fetches both together: a backlog.
         assert running.deliver(paid(ids[0])) == 200
         assert running.deliver(refunded(ids[1], refund="re_1")) == 200
@@ -260,8 +258,7 @@ def test_without_a_receiver_deliveries_are_kept_and_folded_and_programs_end_in_t
             wait_folded(running.env, running.worker)
             assert running.worker.get("/orders/ord_39")[0] == 200
             for program, within_s in [(running.ingest, 5), (running.worker, 10)]:
-                program.signal(signal.SIGTERM)
-                assert program.wait(within_s) == 0, program.tail()
+                program.stop(within_s)
             # It says so, and not for each span.
             for program in (running.ingest, running.worker):
                 assert len(program.logged("spans_dropped")) == 1, program.tail()
@@ -275,8 +272,7 @@ def test_what_waits_is_sent_when_a_program_ends(kafka, tmp_path):
             wait_folded(running.env, running.worker)
             assert receiver.spans == []
             for program, within_s in [(running.ingest, 5), (running.worker, 10)]:
-                program.signal(signal.SIGTERM)
-                assert program.wait(within_s) == 0, program.tail()
+                program.stop(within_s)
         assert len(trace_of(receiver, "evt_1", spans=4)) == 4
 
 

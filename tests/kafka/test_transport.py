@@ -6,119 +6,39 @@ The app runs in the test's own event loop, with one agent whose work the test ho
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.consumer.fetcher import OffsetResetStrategy
 from faust.types import TP
 
-from cli.kafka.broker import EmbeddedKafka
 from ledger.topics import MAX_RECORD_BYTES
 from processors import transport
 from processors.batches import OutRecord, send_by_key, send_to_partition
 from processors.chunk import Chunk, RevokedError
-from processors.effects import Effects, folding
-from processors.lanes import work_in_lanes
 from processors.settings import WorkerSettings
-from processors.tables import CLAIM_KEY, ChunkTable
-from processors.topology import LedgerApp, new_app
-from processors.worker import Worker
-from runtime.topics import ensure_topics
+from processors.tables import CLAIM_KEY
+from processors.topology import LedgerApp
+from tests.fakes import until
 from tests.kafka.harness import PARTITIONS, environment, producer, read_topic
+from tests.kafka.in_process import (
+    WARNINGS_OF_FAUST,
+    append,
+    committed,
+    keep,
+    ready,
+    running,
+)
 
-Work = Callable[[Chunk], Awaitable[None]]
-
-# Faust and mode leave some coroutines and sockets to the garbage collector when they stop.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-]
-
-
-async def keep(table: ChunkTable, chunk: Chunk, values: Mapping[bytes, bytes | None]) -> None:
-    """Write new values of a table as what follows from a chunk."""
-
-    def fold(_: Chunk, effects: Effects) -> None:
-        effects.keep(values.items())
-
-    await folding(table.app, "hop", table, PARTITIONS, fold)(chunk)
-
-
-@asynccontextmanager
-async def running(settings: WorkerSettings, work: Work) -> AsyncIterator[LedgerApp]:
-    """Run an app that does ``work`` for chunks of the log of record, and nothing for others."""
-    app = new_app(settings, worker_class=Worker, middlewares=[])
-
-    @app.agent(app.chunked(app.names.webhooks), name="probe")
-    async def probe(chunks: Any) -> None:
-        await work_in_lanes(chunks, work)
-
-    for topic in (app.names.events, app.names.payments):
-
-        @app.agent(app.chunked(topic), name=topic)
-        async def idle(chunks: Any) -> None:
-            async for _ in chunks:
-                pass
-
-    app.finalize()
-    await app.start()
-    try:
-        yield app
-    finally:
-        await app.stop()
-
-
-async def until(condition: Callable[[], Any], within_s: float = 40) -> None:
-    async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110 - the conditions are Faust's, which tells nobody
-            await asyncio.sleep(0.02)
-
-
-async def ready(*apps: LedgerApp) -> None:
-    await until(lambda: all(app.tables.actives_ready and not app.rebalancing for app in apps))
-
-
-async def committed(settings: WorkerSettings, tp: TP) -> int:
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
-    await admin.start()
-    try:
-        offsets = await admin.list_consumer_group_offsets(settings.group_id)
-    finally:
-        await admin.close()
-    return max([0, *(o.offset for t, o in offsets.items() if (t.topic, t.partition) == tp)])
-
-
-async def append(settings: WorkerSettings, partition: int, *keys: str) -> None:
-    async with producer(settings.bootstrap_servers[0]) as client:
-        topic = f"{settings.topic_prefix}plexy.webhooks"
-        records = [OutRecord(key.encode(), key.encode()) for key in keys]
-        await send_to_partition(client, topic, partition, records)
-
-
-async def end_of(settings: WorkerSettings, tp: TP) -> int:
-    async with AIOKafkaConsumer(bootstrap_servers=settings.bootstrap_servers) as consumer:
-        partition = TopicPartition(tp.topic, tp.partition)
-        return int((await consumer.end_offsets([partition]))[partition])
+pytestmark = WARNINGS_OF_FAUST
 
 
 def in_flight(*apps: LedgerApp) -> int:
     return sum(
         app.consumer.offsets.in_flight(tp) for app in apps for tp in app.consumer.assignment()
     )
-
-
-@pytest.fixture
-async def settings(kafka: EmbeddedKafka, tmp_path: Path) -> WorkerSettings:
-    env = environment(kafka.bootstrap, tmp_path, standby_replicas=0)
-    made = WorkerSettings.from_environment(env)
-    await ensure_topics(made)
-    return made
 
 
 def values(chunk: Chunk) -> list[str]:

@@ -5,15 +5,8 @@ Kafka directly, as somebody with access to it could.
 """
 
 import asyncio
-import json
-import os
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -22,17 +15,18 @@ from aiokafka.record.util import calc_crc32c
 from cli.kafka.broker import EmbeddedKafka
 from ledger.journal import PLEXY, SALES, Posting
 from ledger.money import Money
-from ledger.signature import sign
 from ledger.topics import changelog_name
 from ledger.wire import ENTRIES, PAYMENTS
 from processors.batches import OutRecord, send_to_partition
 from runtime.partitions import partition_for
+from tests.kafka.answers import OLD_SECRET, SECRET, deliver
 from tests.kafka.harness import (
     PARTITIONS,
     WorkerProcess,
     environment,
     event,
     group_of,
+    latest,
     names_of,
     producer,
     read_topic,
@@ -40,57 +34,9 @@ from tests.kafka.harness import (
     wait_folded,
     write,
 )
+from tests.kafka.verification import deliveries, history, named, verify
 
 pytestmark = pytest.mark.timeout(240)
-
-SECRET, OLD_SECRET = "whsec_now", "whsec_before"
-
-
-def history() -> list[dict[str, Any]]:
-    """Orders of two payments, refunds that name only their payment, one payment that moves."""
-    paid = [event(n, merchantReference=f"ord_{n // 2}") for n in range(20)]
-    refunds = [
-        event(100 + n, "refund.succeeded", id=f"re_{n}", payment_id=f"pay_{n}", amount=9)
-        for n in range(5)
-    ]
-    moved = event(200, id="pay_7", orderReference="ord_moved") | {"created": 1}
-    return [*refunds, *paid, moved, paid[3]]
-
-
-def signed(body: dict[str, Any], secret: str = SECRET) -> OutRecord:
-    now_s, raw = int(time.time()), json.dumps(body).encode()
-    signature = sign(raw, secret.encode(), now_s).encode()
-    headers = [("plexy-signature", signature), ("received-at-ms", b"%d000" % now_s)]
-    return OutRecord(str(body["id"]).encode(), raw, headers)
-
-
-def deliver(env: dict[str, str], bodies: Iterable[dict[str, Any]], secret: str = SECRET) -> None:
-    write(env, names_of(env).webhooks, [signed(body, secret) for body in bodies])
-
-
-def verify(env: dict[str, str], *arguments: str, **settings: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "cli", "verify", *arguments],
-        env=os.environ | env | settings,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, done.stdout + done.stderr
-
-
-def named(output: str) -> list[str]:
-    """Return kind and subject of each difference."""
-    lines = output.splitlines()
-    kinds = ("log_", "record_", "signature_", "seen_", "payment_", "order_", "document_", "entry_")
-    found = [line for line in lines if line.startswith((*kinds, "value_", "balance_", "replica_"))]
-    return sorted(line.partition(": ")[0] for line in found)
-
-
-def latest(env: dict[str, str], topic: str) -> dict[bytes, bytes]:
-    return {record.key: record.value for record in read_topic(env, topic)}
 
 
 @pytest.fixture
@@ -99,7 +45,7 @@ def ledger(kafka: EmbeddedKafka, tmp_path) -> Iterator[WorkerProcess]:
     env = environment(kafka.bootstrap, tmp_path, webhook_secrets=SECRET)
     with WorkerProcess(env) as worker:
         worker.wait_ready(90)
-        deliver(env, history())
+        deliver(env, *history())
         wait_folded(env, worker)
         yield worker
 
@@ -110,29 +56,10 @@ def test_a_clean_history_verifies_also_while_more_is_delivered(ledger):
     assert (code, named(output)) == (0, []), output
     assert "No difference" in output
     assert "27 records" in output
-    stop = threading.Event()
-
-    def go_on() -> None:
-        number = 1000
-        while not stop.is_set():
-            bodies = [event(number + n, merchantReference=f"ord_{n}") for n in range(50)]
-            # To payments and orders that are there, so that they are in motion all the time.
-            bodies += [
-                event(number + 50 + n, "refund.succeeded", id=f"re_{number}", payment_id="pay_1")
-                for n in range(5)
-            ]
-            deliver(env, bodies)
-            number += 100
-
-    thread = threading.Thread(target=go_on)
-    thread.start()
-    try:
+    with deliveries(env):
         for _ in range(3):
             code, output = verify(env)
             assert (code, named(output)) == (0, []), output
-    finally:
-        stop.set()
-        thread.join()
     wait_folded(env, ledger)
     code, output = verify(env)
     assert (code, named(output)) == (0, []), output
@@ -188,7 +115,7 @@ def test_a_record_that_a_changelog_lost_is_named_where_an_older_value_comes_back
         event(300, "refund.succeeded", id="re_late", payment_id="pay_4", amount=7),
         event(neighbour, merchantReference="ord_after"),
     ):
-        deliver(env, [body])
+        deliver(env, body)
         wait_folded(env, ledger)
     before = [record for record in read_topic(env, topic) if record.partition == partition]
     lost, last = before[-2:]
@@ -236,7 +163,7 @@ def test_a_record_that_plexy_did_not_sign_is_named_also_where_an_id_was_known(le
         event(900, merchantReference="ord_forged"),
         event(4, merchantReference="ord_2", amount=1),
     ]
-    deliver(env, forged, secret="whsec_guessed")
+    deliver(env, *forged, secret="whsec_guessed")
     wait_folded(env, ledger)
     code, output = verify(env)
     found = named(output)
@@ -349,7 +276,7 @@ def test_a_published_order_that_is_not_what_the_log_says_is_named(ledger):
 
 def test_old_secrets_are_taken_from_the_environment_and_from_a_file(ledger, tmp_path):
     env = ledger.env
-    deliver(env, [event(300)], secret=OLD_SECRET)
+    deliver(env, event(300), secret=OLD_SECRET)
     wait_folded(env, ledger)
     assert verify(env)[0] == 1
     code, output = verify(env, LEDGER_OLD_WEBHOOK_SECRETS=f"whsec_older,{OLD_SECRET}")
@@ -367,7 +294,7 @@ def test_old_secrets_are_taken_from_the_environment_and_from_a_file(ledger, tmp_
 
 def test_since_leaves_out_what_arrived_before(ledger):
     env = ledger.env
-    deliver(env, [event(300)], secret="whsec_guessed")
+    deliver(env, event(300), secret="whsec_guessed")
     wait_folded(env, ledger)
     assert verify(env, "--since", "2020-01-01")[0] == 1
     code, output = verify(env, "--since", "2100-01-01")
@@ -381,7 +308,7 @@ def test_without_a_worker_verify_waits_no_longer_than_it_may_and_says_what_is_le
     ledger.wait(20)
     code, output = verify(env)
     assert code == 0, output
-    deliver(env, [event(300)])
+    deliver(env, event(300))
     code, output = verify(env, "--wait", "0.5")
     assert code == 1
     (line,) = output.splitlines()

@@ -1,36 +1,32 @@
-"""The views of a real worker: who may read, which references can be read, and what errors say.
-
-Paths go out byte for byte (``http.client``), so that nothing on this side normalises them.
-"""
+"""The views of a real worker: who may read, which references can be read, and what errors say."""
 
 import http.client
 import json
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from cli.kafka.broker import EmbeddedKafka
 from ledger.envelope import MAX_ID_BYTES
+from tests.kafka.answers import TOKEN, Answer, ask, assert_problem
 from tests.kafka.harness import (
+    HOLDS_WORK,
     WORKER,
     WorkerProcess,
     deliver,
     environment,
-    free_port,
+    second_of,
     until,
     wait_folded,
 )
 
 pytestmark = pytest.mark.timeout(240)
 
-TOKEN = "token_of_the_tests"
-PROBLEM = "application/problem+json"
 UNRESERVED = "-._~"
 
 RUSSIAN = "Заказ 7/б"  # noqa: RUF001 - as in the sample
@@ -66,45 +62,6 @@ REFERENCES = [
     "x" * MAX_ID_BYTES,
     "ю/" * (MAX_ID_BYTES // 3),
 ]
-
-
-class Answer(NamedTuple):
-    """What came back."""
-
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-def ask(
-    env: Mapping[str, str],
-    path: str,
-    *,
-    method: str = "GET",
-    token: str | None = TOKEN,
-    headers: Mapping[str, str] | None = None,
-) -> Answer:
-    """Send one request; ``path`` goes out as it is."""
-    connection = http.client.HTTPConnection("127.0.0.1", int(env["LEDGER_WEB_PORT"]), timeout=30)
-    headers = {**(headers or {}), **({} if token is None else {"Authorization": f"Bearer {token}"})}
-    try:
-        connection.request(method, path, headers=headers)
-        response = connection.getresponse()
-        return Answer(response.status, response.headers, response.read())
-    finally:
-        connection.close()
-
-
-def assert_problem(answer: Answer, status: int, code: str) -> None:
-    assert answer.status == status, answer
-    assert answer.headers["Content-Type"] == PROBLEM
-    assert (answer.json["status"], answer.json["code"]) == (status, code)
-    assert answer.json["title"]
-    assert answer.json["detail"]
 
 
 def encoded(reference: str, *, keep: str = "") -> str:
@@ -323,7 +280,7 @@ class TestLimits:
 
 def test_either_of_two_workers_answers_for_any_reference(kafka, tmp_path):
     env = environment(kafka.bootstrap, tmp_path / "one", api_token=TOKEN)
-    other = env | {"LEDGER_DATA_DIR": str(tmp_path / "two"), "LEDGER_WEB_PORT": str(free_port())}
+    other = second_of(env, tmp_path / "two")
     with WorkerProcess(env) as one, WorkerProcess(other) as two:
         one.wait_ready(90)
         two.wait_ready(90)
@@ -380,27 +337,10 @@ def test_a_worker_with_an_empty_token_is_one_without(kafka, tmp_path):
     assert "LEDGER_API_TOKEN" in ended.stderr
 
 
-HOLDS_WORK = """
-import asyncio, os, pathlib
-from processors.effects import Effects
-from processors.settings import WorkerSettings
-from processors.worker import run
-folder = pathlib.Path(os.environ["LEDGER_DATA_DIR"])
-write = Effects.write
-async def held(effects):
-    while (folder / "hold").exists():
-        (folder / "held").touch()
-        await asyncio.sleep(0.02)
-    await write(effects)
-Effects.write = held
-run(WorkerSettings.from_environment(os.environ))
-"""
-
-
 def test_nothing_is_answered_while_partitions_are_shared_out(kafka, tmp_path):
     """A chunk at work holds up the sharing out, and so keeps that state for the test to see."""
     env = environment(kafka.bootstrap, tmp_path / "one", api_token=TOKEN)
-    other = env | {"LEDGER_DATA_DIR": str(tmp_path / "two"), "LEDGER_WEB_PORT": str(free_port())}
+    other = second_of(env, tmp_path / "two")
     data = ("/orders/ord_1", "/payments/ord_1", "/orders/nobody")
     with WorkerProcess(env, [sys.executable, "-c", HOLDS_WORK]) as one:
         one.wait_ready(90)
@@ -437,8 +377,7 @@ def test_nothing_is_answered_from_tables_that_are_not_recovered(kafka, tmp_path)
         worker.wait_ready(90)
         deliver(env, [payment(n, f"ord_{n}") for n in range(200)])
         wait_folded(env, worker, within_s=90)
-        worker.signal(signal.SIGTERM)
-        assert worker.wait(20) == 0
+        worker.stop(20)
         worker.start()
         probes, orders = watch_start(env, worker)
     # From the first answer on: not ready, and then ready for good; the data likewise.

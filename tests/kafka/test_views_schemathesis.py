@@ -17,9 +17,8 @@ from schemathesis.specs.openapi.checks import (
 
 from cli.kafka.broker import EmbeddedKafka
 from processors.views.openapi import describe
-from tests.kafka.answers import deliver, paid, refunded
+from tests.kafka.answers import TOKEN, ask, assert_problem, deliver, paid, refunded
 from tests.kafka.harness import WorkerProcess, environment, until, wait_folded
-from tests.kafka.test_views import TOKEN, ask, assert_problem
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -5,14 +5,13 @@ import shutil
 import signal
 import sys
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from aiokafka import TopicPartition
 from faust.stores.rocksdb import Store
 
 from cli.kafka.broker import EmbeddedKafka
@@ -28,6 +27,7 @@ from runtime.partitions import partition_for
 from tests.kafka.harness import (
     PARTITIONS,
     WorkerProcess,
+    committed_records,
     deliver,
     environment,
     free_port,
@@ -37,61 +37,13 @@ from tests.kafka.harness import (
     names_of,
     positions,
     read_topic,
+    second_of,
     until,
     wait_folded,
 )
+from tests.kafka.known_states import EVENTS, assert_states_are_right, event, history
 
 pytestmark = pytest.mark.timeout(240)
-
-EVENTS = 20_000
-
-
-def history(count: int) -> Iterator[dict[str, Any]]:
-    """Two events an order: a payment, and for every other one a refund that names only it."""
-    for n in range(count // 2):
-        yield event(f"evt_p{n}", "payment.succeeded", f"pay_{n}", 1000 + n, order=f"ord {n}/ü")
-        refund = event(f"evt_r{n}", "refund.succeeded", f"re_{n}", n % 2, payment=f"pay_{n}")
-        yield refund
-
-
-def event(
-    event_id: str, kind: str, data_id: str, amount: object, *, order: str = "", payment: str = ""
-) -> dict[str, Any]:
-    data = {"id": data_id, "amount": amount, "currency": "KZT", "status": "succeeded"}
-    data |= {"merchantReference": order} if order else {}
-    data |= {"payment_id": payment} if payment else {}
-    return {"id": event_id, "type": kind, "created": 1_700_000_000, "data": data}
-
-
-def assert_states_are_right(env: dict[str, str], count: int) -> None:
-    """Compare the last document of every order, and the journal, with a sum of our own."""
-    documents = {}
-    for record in read_topic(env, names_of(env).orders):
-        documents[record.key.decode()] = json.loads(record.value) if record.value else None
-    # A refund that came before its payment stood under the payment's own id until then.
-    documents = {order_id: document for order_id, document in documents.items() if document}
-    assert len(documents) == count // 2
-    for n in range(count // 2):
-        document = documents[f"ord {n}/ü"]
-        refunded = n % 2
-        expected = {"paid": 1000 + n, "refunded": refunded, "net": 1000 + n - refunded}
-        assert document["totals"] == {"KZT": expected}, document
-        assert document["version"] == 2, document
-        assert document["anomalies"] == [], document
-    entries = {record.key: record.value for record in read_topic(env, names_of(env).entries)}
-    sums: dict[str, int] = {}
-    for value in entries.values():
-        for posting in ENTRIES.decode(value).postings:
-            sums[posting.account] = sums.get(posting.account, 0) + posting.amount
-    paid = sum(1000 + n for n in range(count // 2))
-    refunds = sum(n % 2 for n in range(count // 2))
-    expected_sums = {
-        "assets:plexy": paid - refunds,
-        "income:sales": -paid,
-        "income:refunds": refunds,
-    }
-    assert len(entries) == count
-    assert sums == expected_sums
 
 
 def freeze_in_the_middle(
@@ -132,10 +84,6 @@ def freeze_in_the_middle(
 def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
     # Many small chunks, so that there are many moments in the middle of the work.
     return environment(kafka.bootstrap, tmp_path / "one", chunk_records=100)
-
-
-def second_of(env: dict[str, str], folder: Path) -> dict[str, str]:
-    return env | {"LEDGER_DATA_DIR": str(folder), "LEDGER_WEB_PORT": str(free_port())}
 
 
 def test_a_worker_killed_in_the_middle_and_restarted_ends_with_the_right_states(
@@ -321,16 +269,6 @@ def assert_what_is_committed_is_what_was_done(env: dict[str, str]) -> None:
 
 def place(event: Event) -> tuple[int, int]:
     return event.partition, event.offset
-
-
-def committed_records(env: dict[str, str], topic: str) -> list[Any]:
-    """Return the records of a topic that the workers have committed."""
-    committed = positions(env)
-    return [
-        record
-        for record in read_topic(env, topic)
-        if record.offset < committed[TopicPartition(topic, record.partition)].committed
-    ]
 
 
 FAILS_ONCE = """

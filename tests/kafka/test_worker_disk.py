@@ -3,11 +3,9 @@
 It also ends when it stands still and would keep its partitions: see `processors/worker.py`.
 """
 
-import asyncio
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,20 +14,18 @@ from faults.disk import SmallDisk, can_mount, small_disk
 from ledger.payments import fold_payments
 from ledger.wire import ENTRIES
 from ledger.wire import EVENTS as EVENTS_WIRE
-from processors.batches import send_by_key
+from tests.kafka.answers import SECRET, deliver
 from tests.kafka.harness import (
-    PARTITIONS,
     WorkerProcess,
-    deliver,
+    committed_records,
     environment,
     lags,
     names_of,
-    producer,
     read_topic,
     wait_folded,
 )
-from tests.kafka.test_verify import SECRET, signed, verify
-from tests.kafka.test_worker import EVENTS, assert_states_are_right, committed_records, history
+from tests.kafka.known_states import EVENTS, assert_states_are_right, history
+from tests.kafka.verification import verify
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -59,15 +55,6 @@ def worker_of(env: dict[str, str], tmp_path: Path) -> WorkerProcess:
     return worker
 
 
-def deliver_signed(env: dict[str, str], bodies: Iterable[dict[str, Any]]) -> None:
-    async def send() -> None:
-        async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
-            records = [signed(body) for body in bodies]
-            await send_by_key(client, names_of(env).webhooks, records, PARTITIONS)
-
-    asyncio.run(send())
-
-
 def assert_what_is_committed_was_done(env: dict[str, str]) -> None:
     """Look for the outputs of every committed record, hop by hop."""
     names = names_of(env)
@@ -90,10 +77,10 @@ def test_a_disk_that_is_full_under_load_ends_the_worker_which_goes_on_when_there
     events = list(history(EVENTS))
     with worker_of(env, tmp_path) as worker:
         worker.wait_ready()
-        deliver_signed(env, events[:1000])
+        deliver(env, *events[:1000])
         wait_folded(env, worker)
         disk.fill()
-        deliver_signed(env, events[1000:])
+        deliver(env, *events[1000:])
         # A table whose disk is full can't be closed: a worker that tried would take until its time
         # for stopping is over.
         assert worker.wait(within_s=60) == 1
@@ -143,6 +130,6 @@ def test_a_worker_that_stands_still_ends_and_shows_where(
     env = environment(kafka.bootstrap, tmp_path)
     with WorkerProcess(env, [sys.executable, "-c", STANDS_STILL]) as worker:
         worker.wait_ready()
-        deliver(env, list(history(2)))
+        deliver(env, *history(2))
         assert worker.wait(within_s=30) == 1
         assert "Timeout (0:00:02)!" in worker.log_file.read_text()

@@ -16,12 +16,11 @@ from processors.effects import Effects, folding
 from processors.settings import WorkerSettings
 from processors.topology import LedgerApp
 from processors.writers import Writer
+from tests.fakes import until
 from tests.kafka.harness import PARTITIONS, read_topic, writer
-from tests.kafka.test_transport import append, committed, ready, running, until
-from tests.kafka.test_transport import pytestmark as warnings_of_faust
-from tests.kafka.test_transport import settings as settings  # noqa: PLC0414 - a fixture
+from tests.kafka.in_process import WARNINGS_OF_FAUST, append, committed, ready, running
 
-pytestmark = warnings_of_faust
+pytestmark = WARNINGS_OF_FAUST
 
 PARTITION = 2
 

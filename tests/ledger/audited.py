@@ -14,6 +14,7 @@ from ledger.deduplication import DAY_MS, PROGRESS_KEY, deduplicate
 from ledger.differences import Difference, Kind
 from ledger.events import Event, FieldNames
 from ledger.gathered_orders import gather
+from ledger.history import Rules
 from ledger.journal_audit import JournalAudit, differing
 from ledger.signature import sign
 from ledger.trust import Trust
@@ -26,6 +27,9 @@ NAMES = FieldNames()
 PARTITIONS = 3
 SECRET = b"whsec_test"
 NOW_S = 1_750_000_000
+SECOND_MS = 1000
+RULES = Rules()
+TRUST = Trust(secrets=(SECRET,))
 
 
 def partition_of(key: bytes) -> int:
@@ -45,7 +49,7 @@ def body_of(event: Event) -> bytes:
 
 
 def new_truth() -> Truth:
-    return Truth(NAMES, Trust(secrets=(SECRET,)), partition_of)
+    return Truth(NAMES, TRUST, partition_of)
 
 
 class Log:
@@ -72,6 +76,15 @@ class Log:
 
     def ends(self) -> dict[int, int]:
         return {partition: len(records) for partition, records in self.partitions.items()}
+
+
+def logged(events: list[Event], times: list[int] | None = None, **more: Any) -> list[Any]:
+    """Return the records of a log that these events are delivered to, a second apart."""
+    log = Log()
+    for number, event in enumerate(events):
+        at = times[number] if times else number * SECOND_MS
+        log.append(body_of(event), event.event_id.encode(), timestamp=at, **more)
+    return [record for records in log.partitions.values() for record in records]
 
 
 class Ledger:

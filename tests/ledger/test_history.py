@@ -14,7 +14,6 @@ from ledger.history import (
     GOOD,
     NOT_CHECKED,
     Place,
-    Rules,
     accepted,
     as_of,
     deliveries,
@@ -23,24 +22,10 @@ from ledger.history import (
     steps,
 )
 from ledger.signature import SignatureFault
-from ledger.trust import Trust
-from tests.ledger.audited import SECRET, Log, body_of, partition_of
+from tests.ledger.audited import RULES, SECOND_MS, TRUST, Log, logged, partition_of
 from tests.ledger.examples import failure, refund, success
 from tests.ledger.pipeline import documents_of
 from tests.strategies import histories
-
-RULES = Rules()
-TRUST = Trust(secrets=(SECRET,))
-SECOND_MS = 1000
-
-
-def logged(events: list[Event], times: list[int] | None = None, **more: Any) -> list[Any]:
-    """Return the records of a log that these events are delivered to, a second apart."""
-    log = Log()
-    for number, event in enumerate(events):
-        at = times[number] if times else number * SECOND_MS
-        log.append(body_of(event), event.event_id.encode(), timestamp=at, **more)
-    return [record for records in log.partitions.values() for record in records]
 
 
 def outcomes(records: list[Any]) -> list[tuple[str, str]]:

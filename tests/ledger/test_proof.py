@@ -11,14 +11,10 @@ from msgspec.structs import replace
 from ledger.deduplication import DAY_MS
 from ledger.history import Rules, events_of
 from ledger.proof import Proof, check, make
-from ledger.trust import Trust
-from tests.ledger.audited import SECRET
+from tests.ledger.audited import RULES, TRUST, logged
 from tests.ledger.examples import failure, refund, success
 from tests.ledger.pipeline import documents_of
-from tests.ledger.test_history import RULES, logged
 from tests.strategies import histories
-
-TRUST = Trust(secrets=(SECRET,))
 
 
 def example() -> Proof:

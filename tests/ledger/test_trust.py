@@ -11,12 +11,11 @@ from ledger.deduplication import deduplicate
 from ledger.history import Rules, as_of, deliveries, events_of, steps
 from ledger.proof import check, make
 from ledger.rejections import Reason
-from ledger.trust import MAX_HEADERS, Trust
+from ledger.trust import MAX_HEADERS
 from ledger.truth import Truth
-from tests.ledger.audited import NAMES, SECRET, Log, body_of, partition_of
+from tests.ledger.audited import NAMES, TRUST, Log, body_of, partition_of
 from tests.ledger.examples import success
 
-TRUST = Trust(secrets=(SECRET,))
 SIGNED_ONLY = Rules(signed_only=True)
 PAID = success("evt_1", 1, 500, payment="pay_1", order="ord_1")
 FORGED = success("evt_1", 1, 999_999, payment="pay_1", order="ord_1")

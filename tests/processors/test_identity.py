@@ -1,31 +1,12 @@
 """A worker's name stays with its folder, and a folder belongs to one process at a time."""
 
 import fcntl
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from processors.identity import claim, is_claimed
 from runtime.settings import SettingsError
-
-CLAIM = """
-import sys
-from pathlib import Path
-from processors.identity import claim
-print(claim(Path(sys.argv[1])), flush=True)
-sys.stdin.read()
-"""
-
-
-def claimed_elsewhere(folder: Path) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-c", CLAIM, str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+from tests.fakes import claimed_elsewhere
 
 
 def test_a_folder_keeps_its_name_and_is_free_again_when_its_process_is_killed(tmp_path):

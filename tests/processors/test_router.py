@@ -6,16 +6,13 @@ The worker that is asked is real as far as its router goes; the other one is a s
 import asyncio
 import json
 import zlib
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pytest
 from aiohttp import ClientSession, web
-from aiohttp.test_utils import TestServer, unused_port
+from aiohttp.test_utils import unused_port
 from faust.exceptions import SameNode
-from faust.types import TP
 from yarl import URL
 
 from processors import router
@@ -24,34 +21,7 @@ from processors.topology import LedgerApp, new_app
 from processors.worker import Worker
 from runtime.partitions import partition_for
 from tests.fakes import until
-
-PARTITIONS = 4
-KEY = "ord 1/№".encode()
-
-
-@pytest.fixture
-async def app(tmp_path: Path) -> AsyncIterator[LedgerApp]:
-    """Return a worker's app that was never started: nobody has told it who has which partition."""
-    settings = WorkerSettings(data_dir=tmp_path, partitions=PARTITIONS, web_port=unused_port())
-    made = new_app(settings, worker_class=Worker, middlewares=[])
-    made.http_client = router.worker_client()
-    yield made
-    await made.http_client.close()
-
-
-def assign(app: LedgerApp, owner: URL | str, key: bytes = KEY) -> None:
-    """Say who has the partition of a key, as the assignor does after a rebalance."""
-    changelog = app.chunk_tables["orders"].changelog_topic.get_topic_name()
-    app.assignor._tps_url[TP(changelog, partition_for(key, PARTITIONS))] = str(owner)
-
-
-@asynccontextmanager
-async def served(handler: Any) -> AsyncIterator[URL]:
-    """Run a server that answers everything with ``handler``; the value is its address."""
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", handler)
-    async with TestServer(application) as server:
-        yield server.make_url("/")
+from tests.processors.routing import KEY, PARTITIONS, assign, never_answers, served
 
 
 class Answer(NamedTuple):
@@ -206,12 +176,7 @@ async def test_a_worker_that_is_gone_is_a_503_that_names_it(app):
 async def test_a_worker_that_does_not_answer_in_time_is_a_503(app, monkeypatch):
     monkeypatch.setattr(router, "ANSWER_WITHIN_S", 0.05)
 
-    async def answers(request: web.Request) -> web.Response:
-        # Until whoever asked has gone.
-        await until(lambda: request.transport is None)
-        return web.Response()
-
-    async with served(answers) as other:
+    async with served(never_answers) as other:
         assign(app, other)
         answer = await ask(app)
     assert answer.status == 503

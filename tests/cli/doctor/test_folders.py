@@ -12,7 +12,7 @@ import pytest
 from cli.doctor.findings import Cluster, Level
 from cli.doctor.folders import check_folders
 from tests.cli.doctor.conftest import one, only, with_settings
-from tests.processors.test_identity import claimed_elsewhere
+from tests.fakes import claimed_elsewhere
 
 NOBODY = 65534
 AS_NOBODY = """

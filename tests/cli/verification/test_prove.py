@@ -13,9 +13,8 @@ from cli.errors import WrongOptionError
 from cli.verification.prove import prove
 from ledger.proof import Proof, make
 from runtime.settings import SettingsError
-from tests.ledger.audited import SECRET
+from tests.ledger.audited import RULES, SECRET, logged
 from tests.ledger.examples import refund, success
-from tests.ledger.test_history import RULES, logged
 
 SECRETS = {"LEDGER_WEBHOOK_SECRETS": SECRET.decode()}
 

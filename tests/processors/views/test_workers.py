@@ -11,9 +11,7 @@ from processors.views import balances, state
 from processors.views.answers import ProblemError
 from processors.views.balances import Balance, Balances
 from processors.views.workers import is_whole, other_workers, require_whole
-from tests.fakes import until
-from tests.processors.test_router import KEY, assign, served
-from tests.processors.test_router import app as app  # noqa: PLC0414 - a fixture
+from tests.processors.routing import KEY, assign, never_answers, served
 
 
 def tell(app, others: dict[str, list[int]]) -> None:
@@ -76,12 +74,7 @@ async def test_a_worker_that_does_not_answer_for_a_key_is_named_before_the_answe
 ):
     monkeypatch.setattr(state, "ANSWER_WITHIN_S", 0.05)
 
-    async def answers(request: web.Request) -> web.Response:
-        # Until whoever asked has gone.
-        await until(lambda: request.transport is None)
-        return web.Response()
-
-    async with served(answers) as other:
+    async with served(never_answers) as other:
         assign(app, other)
         with pytest.raises(ProblemError, match=f"the worker at {other} has a part of this"):
             async with asyncio.timeout(5):

@@ -1,0 +1,58 @@
+"""Bare connections to ingress: requests as bytes, and answers as they come back."""
+
+import asyncio
+import contextlib
+
+from ingest.app import create_app
+from ingest.limits import Limits
+from tests.fakes import FakeLog
+from tests.ingest.conftest import PATH, serving, settings, signed
+
+GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+CLOSING = GET[:-2] + b"Connection: close\r\n\r\n"
+ALIVE = b'{"status":"alive"}'
+
+
+def delivery(body: bytes) -> bytes:
+    """Return the request that delivers a body, with its right signature."""
+    headers = signed(body) | {"Host": "x", "Content-Length": str(len(body))}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"POST {PATH} HTTP/1.1\r\n{lines}\r\n".encode() + body
+
+
+@contextlib.asynccontextmanager
+async def connecting(log=None, handler=None, **limits):
+    """Serve with these limits, and this direct handler if any; yields a function that connects."""
+    app = create_app(settings(), log or FakeLog())
+    if handler is not None:
+        app.state.direct = handler
+    writers = []
+
+    async def connect():
+        reader, writer = await asyncio.open_connection("127.0.0.1", address.rpartition(":")[2])
+        writers.append(writer)
+        return reader, writer
+
+    async with serving(app, Limits(**limits)) as address:
+        try:
+            yield connect
+        finally:
+            for writer in writers:
+                writer.transport.abort()
+
+
+async def answer_to(reader, writer, *pieces: bytes) -> bytes:
+    """Send a request in so many reads; return its answer's head and body."""
+    for piece in pieces:
+        writer.write(piece)
+        await writer.drain()
+        # Long enough for the server to have read it by itself.
+        await asyncio.sleep(0.05)
+    async with asyncio.timeout(5):
+        head = await reader.readuntil(b"\r\n\r\n")
+        [length] = [
+            int(line.partition(b":")[2])
+            for line in head.splitlines()
+            if line.lower().startswith(b"content-length:")
+        ]
+        return head + await reader.readexactly(length)

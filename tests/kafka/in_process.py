@@ -1,0 +1,97 @@
+"""A worker's app in the test's own process, with one agent whose work the test gives.
+
+Also the log of record that the app reads: appending to it, its end, and the offsets committed.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from faust.types import TP
+
+from processors.batches import OutRecord, send_to_partition
+from processors.chunk import Chunk
+from processors.effects import Effects, folding
+from processors.lanes import work_in_lanes
+from processors.settings import WorkerSettings
+from processors.tables import ChunkTable
+from processors.topology import LedgerApp, new_app
+from processors.worker import Worker
+from tests.fakes import until
+from tests.kafka.harness import PARTITIONS, producer
+
+Work = Callable[[Chunk], Awaitable[None]]
+
+# Faust and mode leave some coroutines and sockets to the garbage collector when they stop.
+WARNINGS_OF_FAUST = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+
+@asynccontextmanager
+async def running(settings: WorkerSettings, work: Work) -> AsyncIterator[LedgerApp]:
+    """Run an app that does ``work`` for chunks of the log of record, and nothing for others."""
+    app = new_app(settings, worker_class=Worker, middlewares=[])
+
+    @app.agent(app.chunked(app.names.webhooks), name="probe")
+    async def probe(chunks: Any) -> None:
+        await work_in_lanes(chunks, work)
+
+    for topic in (app.names.events, app.names.payments):
+
+        @app.agent(app.chunked(topic), name=topic)
+        async def idle(chunks: Any) -> None:
+            async for _ in chunks:
+                pass
+
+    app.finalize()
+    await app.start()
+    try:
+        yield app
+    finally:
+        await app.stop()
+
+
+async def ready(*apps: LedgerApp) -> None:
+    """Wait until every app has recovered its tables and no rebalance is under way."""
+    await until(lambda: all(app.tables.actives_ready and not app.rebalancing for app in apps))
+
+
+async def keep(table: ChunkTable, chunk: Chunk, values: Mapping[bytes, bytes | None]) -> None:
+    """Write new values of a table as what follows from a chunk."""
+
+    def fold(_: Chunk, effects: Effects) -> None:
+        effects.keep(values.items())
+
+    await folding(table.app, "hop", table, PARTITIONS, fold)(chunk)
+
+
+async def append(settings: WorkerSettings, partition: int, *keys: str) -> None:
+    """Append records to a partition of the log of record, each with its key as its value."""
+    async with producer(settings.bootstrap_servers[0]) as client:
+        topic = f"{settings.topic_prefix}plexy.webhooks"
+        records = [OutRecord(key.encode(), key.encode()) for key in keys]
+        await send_to_partition(client, topic, partition, records)
+
+
+async def end_of(settings: WorkerSettings, tp: TP) -> int:
+    """Return the offset that the next record of a partition will have."""
+    async with AIOKafkaConsumer(bootstrap_servers=settings.bootstrap_servers) as consumer:
+        partition = TopicPartition(tp.topic, tp.partition)
+        return int((await consumer.end_offsets([partition]))[partition])
+
+
+async def committed(settings: WorkerSettings, tp: TP) -> int:
+    """Return the offset that the workers' group has committed; 0 where there is none."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
+    await admin.start()
+    try:
+        offsets = await admin.list_consumer_group_offsets(settings.group_id)
+    finally:
+        await admin.close()
+    return max([0, *(o.offset for t, o in offsets.items() if (t.topic, t.partition) == tp)])
