@@ -21,7 +21,7 @@ PYTHONS := $(if $(PYTHON),$(PYTHON),$(addprefix /usr/bin/,$(NAMES)) $(NAMES))
 # Debian has a Python without what makes environments: that one will do only where uv makes them.
 UV := $(shell command -v uv)
 WILL_DO := import sys$(if $(UV),,, ensurepip, venv); sys.exit(sys.version_info < (3, 11))
-# An environment of another Python than the one that was asked for is made anew.
+# If `PYTHON` is not the Python of the environment, the environment is replaced.
 ifdef PYTHON
 ifneq ($(shell $(PYTHON) -VV 2>&1),$(shell $(BIN)/python -VV 2>&1))
 $(shell rm -f $(VENV)/.ready-*)

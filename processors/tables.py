@@ -68,7 +68,7 @@ class ChangelogMismatchError(Exception):
 
 
 class StaleTableError(Exception):
-    """The changelog may have lost tombstones that a partition has not applied: read it anew."""
+    """Kafka may have dropped tombstones that a partition lacks; it must be read from scratch."""
 
 
 class ChangelogChunk(msgspec.Struct, frozen=True, gc=False):
@@ -203,8 +203,8 @@ class ChunkTable(faust.Table[bytes, bytes]):
         if partition not in self._held:
             offset = self.read(partition, OFFSET_KEY)
             if offset is None:
-                # Of a value that a tombstone ends, the cleaner leaves nothing: only a tombstone
-                # that is younger than this reading can be missed.
+                # The cleaner removes a value before it removes the tombstone behind it. So only a
+                # tombstone that is written from now on can be missed.
                 self._held[partition] = _Held(0, _now_ms(), Digest())
                 return
             end = int(offset) + 1
