@@ -1,12 +1,12 @@
 # One image for every program; the command chooses which: `ingest`, `worker`, `topics`, ...
 
 # The first stage has a C compiler, as `faust-streaming` has no wheel for Linux on ARM.
-FROM python:3.11.16-bookworm@sha256:b99029c95d3d37fb1e4e76d287f7984373dca77c665885986e31b2c95260c13c AS build
+FROM python:3.13.15-bookworm@sha256:933b46a028fd786c9c3d426ebabc237e29a15912231ea8de576e95f0e4f41a4c AS build
 
 WORKDIR /src
 COPY requirements/build.txt requirements/
 RUN pip install --no-cache-dir --require-hashes --requirement requirements/build.txt \
-    && uv venv --python python3.11 /opt/plexy-ledger
+    && uv venv --python python3 /opt/plexy-ledger
 
 # The dependencies before the code: they change less often, and their layer stays cached.
 # Bytecode is compiled here, as the user that runs the programs can't write it.
@@ -25,7 +25,7 @@ RUN python -m hatchling build --target wheel \
     && uv pip install --no-cache --compile-bytecode --no-deps dist/*.whl
 
 
-FROM python:3.11.16-slim-bookworm@sha256:528257d48c1da0dcecc2e725d1ae34498d60c965f1241e39cd6a85a8859bdf84
+FROM python:3.13.15-slim-bookworm@sha256:2325bb286ec344af3e5898cc224b5844e2707ac6e26b1632516fd3edc84a5e26
 
 # A worker's tables are in the user's home, which is a volume: the user must own it.
 RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/plexy-ledger ledger

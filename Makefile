@@ -31,6 +31,13 @@ endif
 # Two processes: that many brokers fit into memory, and most of a test's time is waiting. Tests on a
 # broker stay together file by file: those of one share workers that take seconds to be ready.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2
+ON_KAFKA := $(PYTEST) --dist loadfile --durations 12
+
+# What `make test` runs of the tests on a real broker: the main path, workers that are killed, two
+# workers, a broker that is stopped, the page in a browser, and the command line.
+CORE := tests/kafka/page $(addprefix tests/kafka/,test_worker.py test_ingest_on_kafka.py \
+	test_verify.py test_entry_points.py test_status.py)
+REST := $(filter-out $(CORE),$(wildcard tests/kafka/page tests/kafka/test_*.py))
 
 # pip brings uv, and uv the rest: 30 to 45 s on a busy machine, where pip alone took 146 s.
 # The tests start hundreds of processes, and bytecode that is there halves the time of a start.
@@ -40,7 +47,7 @@ INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/pyth
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
-.PHONY: help setup demo run test check docs docs-serve bench bench-ingest bench-latency bench-scale \
+.PHONY: help setup demo run test test-rest test-all check docs docs-serve bench bench-ingest bench-latency bench-scale \
 	faults fuzz audit contract format lock clean
 
 help: ## show this list
@@ -54,9 +61,15 @@ demo: $(READY) ## deliver sample webhooks, late, twice and out of order, and sho
 run: $(READY) ## start Kafka, ingest and a worker on this machine; Ctrl-C stops them
 	@trap : INT; $(BIN)/plexy-ledger run || { code=$$?; test $$code -eq 130 || exit $$code; }
 
-test: $(READY) ## run every test and example; those in tests/kafka run on a real broker
-	$(PYTEST) --ignore tests/kafka --doctest-modules tests $(PACKAGES)
-	$(PYTEST) --dist loadfile --durations 12 tests/kafka
+test: $(READY) ## run the unit tests, the examples in docstrings, and the main tests on a real broker
+	@started=$$(date +%s); set -x; \
+	$(PYTEST) --ignore tests/kafka --doctest-modules tests $(PACKAGES) && $(ON_KAFKA) $(CORE) && \
+	{ set +x; } 2>/dev/null && echo "make test: passed after $$(($$(date +%s) - started)) s"
+
+test-rest: $(READY) ## run the tests on a real broker that `make test` leaves out
+	$(ON_KAFKA) $(REST)
+
+test-all: test test-rest ## run every test
 
 check: $(READY) ## check format, lint, types, imports, shell scripts and the repository's rules
 	$(BIN)/ruff format --check .

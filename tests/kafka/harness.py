@@ -138,6 +138,13 @@ class WorkerProcess:
         assert self.process
         return self.process.wait(within_s)
 
+    def reason_of_end(self, within_s: float) -> str:
+        """Wait until the worker has ended by an error; return the last reason that it logged."""
+        code = self.wait(within_s)
+        reasons = [line["reason"] for line in self.logged("the worker ends")]
+        assert code == 1 and reasons, f"the worker ended with {code}:\n{self.tail()}"
+        return str(reasons[-1])
+
     def stop(self, within_s: float = 15) -> None:
         """End the process by SIGTERM; it must be done in this time, and without an error."""
         self.signal(signal.SIGTERM)

@@ -122,12 +122,11 @@ def test_a_row_that_no_worker_wrote_ends_the_worker_with_its_place_and_the_remed
     refund = event(50, "refund.succeeded", payment_id="pay_1")
     deliver(env, [refund])
     with WorkerProcess(env | {"LEDGER_DATA_DIR": str(tmp_path / "other")}) as worker:
-        assert worker.wait(within_s=90) == 1
-    (line,) = worker.logged("the worker ends")
+        reason = worker.reason_of_end(within_s=90)
     place = partition_for(b"pay_1", PARTITIONS)
-    assert f"in partition {place} of the table payments can't be decoded" in line["reason"]
-    assert f"something else has written to {changelog}" in line["reason"]
-    assert "`plexy-ledger rebuild`" in line["reason"]
+    assert f"in partition {place} of the table payments can't be decoded" in reason
+    assert f"something else has written to {changelog}" in reason
+    assert "`plexy-ledger rebuild`" in reason
     _, output = run(env, "rebuild", "--wait", "1")
     assert "To switch to version 2" in output
 
@@ -140,8 +139,7 @@ def test_a_changelog_with_a_batch_that_nobody_reads_ends_the_worker_with_its_pla
     changelog = changelog_name(group_of(env), "orders")
     produce_batch(env, changelog, 2, bomb(300 * MIB, timestamp_ms=time.time_ns() // 1_000_000))
     with WorkerProcess(env | {"LEDGER_DATA_DIR": str(tmp_path / "other")}) as worker:
-        assert worker.wait(within_s=90) == 1
-    reason = worker.logged("the worker ends")[0]["reason"]
+        reason = worker.reason_of_end(within_s=90)
     assert f"{changelog}[2] can't be applied at offset " in reason
     assert "unpacks to more than" in reason
     assert "`plexy-ledger rebuild`" in reason
@@ -160,8 +158,7 @@ def test_a_batch_that_the_disk_has_damaged_ends_the_worker_with_its_place(ledger
     # Another version folds the log from its start.
     other = {"LEDGER_VERSION": "2", "LEDGER_DATA_DIR": str(tmp_path / "other")}
     with WorkerProcess(env | other) as worker:
-        assert worker.wait(within_s=120) == 1
-    reason = worker.logged("the worker ends")[0]["reason"]
+        reason = worker.reason_of_end(within_s=120)
     assert reason.startswith("CorruptRecordException")
     assert f"{topic}[{partition}] is damaged at offset " in reason
     code, output = run(env, "verify")
