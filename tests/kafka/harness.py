@@ -142,7 +142,7 @@ class WorkerProcess:
         """Wait until the worker has ended by an error; return the last reason that it logged."""
         code = self.wait(within_s)
         reasons = [line["reason"] for line in self.logged("the worker ends")]
-        assert code == 1 and reasons, f"the worker ended with {code}:\n{self.tail()}"
+        assert (code, bool(reasons)) == (1, True), self.tail()
         return str(reasons[-1])
 
     def stop(self, within_s: float = 15) -> None:
