@@ -55,7 +55,8 @@ async def test_what_is_refused_cut_off_hung_or_lost_is_sent_again_until_acknowle
     assert acknowledged == Counter(_all_sent())
     assert acknowledged <= Counter(ingress.kept)
     tally = simulation.tally
-    assert tally.refused["503 log_unavailable"] == ingress.refused > 0
+    # On a busy machine an answer may come too late, and then counts as none.
+    assert 0 < tally.refused["503 log_unavailable"] <= ingress.refused
     assert tally.unanswered["timeout"] > 0
     assert tally.unanswered["ServerDisconnectedError"] > 0
     assert tally.attempts - sum((tally.refused + tally.unanswered).values()) == tally.acknowledged
