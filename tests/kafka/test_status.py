@@ -29,12 +29,15 @@ pytestmark = pytest.mark.timeout(240)
 TOKEN = "token of the test"
 
 
-@pytest.fixture
-def programs(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[tuple[WorkerProcess, WorkerProcess]]:
+@pytest.fixture(scope="module")
+def programs(
+    kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[WorkerProcess, WorkerProcess]]:
     """Run a worker that asks for a token, and an ingress; both with their metrics."""
+    folder = tmp_path_factory.mktemp("status")
     env = environment(
         kafka.bootstrap,
-        tmp_path / "worker",
+        folder / "worker",
         webhook_secrets=SECRET,
         api_token=TOKEN,
         ingest_port=free_port(),
@@ -42,7 +45,7 @@ def programs(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[tuple[WorkerProce
     )
     with WorkerProcess(env) as worker:
         worker.wait_ready(90)
-        ingest_env = env | {"LEDGER_DATA_DIR": str(tmp_path / "ingest")}
+        ingest_env = env | {"LEDGER_DATA_DIR": str(folder / "ingest")}
         with WorkerProcess(ingest_env, [sys.executable, "-m", "cli", "ingest"]) as ingest:
             wait_ingress(ingest)
             yield worker, ingest
@@ -53,8 +56,8 @@ def seen(env: Mapping[str, str], *options: object) -> tuple[int, dict]:
     return code, json.loads(output)
 
 
-def test_all_is_well_and_then_what_is_not_is_named(programs):
-    worker, ingest = programs
+def test_all_is_well_where_everything_is_folded_and_every_program_answers(programs):
+    worker, _ = programs
     env = worker.env
     deliver(env, (event(n) for n in range(50)))
     wait_folded(env, worker)
@@ -75,7 +78,10 @@ def test_all_is_well_and_then_what_is_not_is_named(programs):
     assert "all is well" in text
     assert "folded 50" in text
 
-    # A worker that stands still: what is there stays, and it does not answer.
+
+def test_a_worker_that_stands_still_is_behind_and_does_not_answer(programs):
+    worker, _ = programs
+    env = worker.env
     worker.freeze()
     deliver(env, (event(n) for n in range(50, 80)))
     code, look = seen(env, "--within", 1)
@@ -87,12 +93,18 @@ def test_all_is_well_and_then_what_is_not_is_named(programs):
     wait_folded(env, worker)
     worker.wait_ready()
 
+
+def test_an_ingress_that_has_ended_is_named(programs):
+    worker, ingest = programs
     ingest.signal(signal.SIGTERM)
     ingest.wait(20)
-    code, text = run(env, "status")
+    code, text = run(worker.env, "status")
     assert code == 1
-    assert f"no_answer  ingest http://127.0.0.1:{env['LEDGER_INGEST_PORT']}: no answer" in text
+    address = f"http://127.0.0.1:{worker.env['LEDGER_INGEST_PORT']}"
+    assert f"no_answer  ingest {address}: no answer" in text
     assert "all is well" not in text
+    ingest.start()
+    wait_ingress(ingest)
 
 
 def test_a_backlog_that_is_folded_in_time_is_well(programs):
@@ -109,24 +121,6 @@ def test_a_backlog_that_is_folded_in_time_is_well(programs):
     output, _ = looking.communicate(timeout=90)
     assert looking.returncode == 0, output
     assert json.loads(output)["problems"] == []
-
-
-def test_several_workers_are_asked_each_by_its_address(programs, tmp_path):
-    worker, _ = programs
-    env = second_of(worker.env, tmp_path / "second")
-    with WorkerProcess(env) as second:
-        second.wait_ready(90)
-        worker.wait_ready(90)
-        ports = [each.env["LEDGER_WEB_PORT"] for each in (worker, second)]
-        urls = [f"http://127.0.0.1:{port}" for port in ports]
-        nobody = f"http://127.0.0.1:{free_port()}/"
-        options = [part for url in (*urls, nobody) for part in ("--worker", url)]
-        code, look = seen(env, *options)
-    assert code == 1
-    workers = [program for program in look["programs"] if program["name"] == "worker"]
-    assert [program["ready"] for program in workers] == [True, True, False]
-    assert sum(program["numbers"]["active"] for program in workers[:2]) == 4
-    assert [each["code"] for each in look["problems"]] == ["no_answer"]
 
 
 def test_without_the_token_the_numbers_are_not_shown_and_readiness_is(programs):
@@ -174,3 +168,21 @@ def test_a_watch_looks_again_until_ctrl_c_and_ends_by_what_it_saw_last(programs)
     _, errors = watching.communicate(timeout=20)
     assert watching.returncode == 0
     assert errors == ""
+
+
+def test_several_workers_are_asked_each_by_its_address(programs, tmp_path):
+    worker, _ = programs
+    env = second_of(worker.env, tmp_path / "second")
+    with WorkerProcess(env) as second:
+        second.wait_ready(90)
+        worker.wait_ready(90)
+        ports = [each.env["LEDGER_WEB_PORT"] for each in (worker, second)]
+        urls = [f"http://127.0.0.1:{port}" for port in ports]
+        nobody = f"http://127.0.0.1:{free_port()}/"
+        options = [part for url in (*urls, nobody) for part in ("--worker", url)]
+        code, look = seen(env, *options)
+    assert code == 1
+    workers = [program for program in look["programs"] if program["name"] == "worker"]
+    assert [program["ready"] for program in workers] == [True, True, False]
+    assert sum(program["numbers"]["active"] for program in workers[:2]) == 4
+    assert [each["code"] for each in look["problems"]] == ["no_answer"]
