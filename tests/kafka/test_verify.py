@@ -1,11 +1,13 @@
 """`plexy-ledger verify` on a real broker: silent beside a live ledger, exact about a corruption.
 
-Each test has a history of its own, folded by a worker that goes on. What is altered is written to
-Kafka directly, as somebody with access to it could.
+The tests whose corruption can be undone share a history, folded by a worker that goes on; every
+other test has a history of its own. A corruption is written to Kafka directly, as somebody with
+access to it could.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -39,15 +41,52 @@ from tests.kafka.verification import deliveries, history, named, verify
 pytestmark = pytest.mark.timeout(240)
 
 
-@pytest.fixture
-def ledger(kafka: EmbeddedKafka, tmp_path) -> Iterator[WorkerProcess]:
+@contextmanager
+def folded(kafka: EmbeddedKafka, folder: Path) -> Iterator[WorkerProcess]:
     """Run a worker that has folded the history."""
-    env = environment(kafka.bootstrap, tmp_path, webhook_secrets=SECRET)
+    env = environment(kafka.bootstrap, folder, webhook_secrets=SECRET)
     with WorkerProcess(env) as worker:
         worker.wait_ready(90)
         deliver(env, *history())
         wait_folded(env, worker)
         yield worker
+
+
+@pytest.fixture
+def ledger(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[WorkerProcess]:
+    with folded(kafka, tmp_path) as worker:
+        yield worker
+
+
+@pytest.fixture(scope="module")
+def shared(
+    kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[WorkerProcess]:
+    """Run a worker for the tests that leave everything as they found it."""
+    with folded(kafka, tmp_path_factory.mktemp("verify")) as worker:
+        yield worker
+
+
+@contextmanager
+def altered(env: Mapping[str, str], topic: str, key: bytes, value: bytes | None) -> Iterator[None]:
+    """Give a key of a compacted topic another value during the block."""
+    right = latest(env, topic)[key]
+    write(env, topic, [OutRecord(key, value)])
+    try:
+        yield
+    finally:
+        write(env, topic, [OutRecord(key, right)])
+
+
+def test_verify_leaves_no_group_behind_and_nothing_written(shared):
+    env = shared.env
+    names = names_of(env)
+    tables = [changelog_name(group_of(env), t) for t in ("seen", "payments", "orders")]
+    topics = [names.webhooks, names.entries, names.orders, names.rejected, *tables]
+    before = {topic: len(read_topic(env, topic)) for topic in topics}
+    assert verify(env)[0] == 0
+    assert {topic: len(read_topic(env, topic)) for topic in topics} == before
+    until(lambda: shared.get("/readyz")[0] == 200, within_s=10, what="a worker that is ready still")
 
 
 def test_a_clean_history_verifies_also_while_more_is_delivered(ledger):
@@ -66,22 +105,22 @@ def test_a_clean_history_verifies_also_while_more_is_delivered(ledger):
     assert "0 payments in motion" in output
 
 
-def test_a_wrong_amount_in_a_table_is_named_with_its_events(ledger):
-    env = ledger.env
+def test_a_wrong_amount_in_a_table_is_named_with_its_events(shared):
+    env = shared.env
     topic = changelog_name(group_of(env), "payments")
     payment = PAYMENTS.decode(latest(env, topic)[b"pay_4"])
     fact = msgspec.structs.replace(payment.facts["evt_4"], money=Money(1, "KZT"))
     wrong = msgspec.structs.replace(payment, facts=payment.facts | {"evt_4": fact})
-    write(env, topic, [OutRecord(b"pay_4", PAYMENTS.encode(wrong))])
-    code, output = verify(env)
+    with altered(env, topic, b"pay_4", PAYMENTS.encode(wrong)):
+        code, output = verify(env)
+        # It concerns its own order, and no other.
+        assert verify(env, "--order", "ord_2")[0] == 1
+        assert verify(env, "--order", "ord_3")[0] == 0
     assert (code, named(output)) == (1, ["payment_differs  payment pay_4"]), output
     assert "event evt_4: money: expected Money(amount_minor=504, currency='KZT'), got" in output
     place = f"partition {fact.partition}, offset {fact.offset}"
     assert f"    evt_4  payment.succeeded  {place}" in output
     assert "    evt_104  refund.succeeded  " in output
-    # It concerns its own order, and no other.
-    assert verify(env, "--order", "ord_2")[0] == 1
-    assert verify(env, "--order", "ord_3")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -92,10 +131,10 @@ def test_a_wrong_amount_in_a_table_is_named_with_its_events(ledger):
         ("seen", b"evt_4", "seen_missing  event evt_4"),
     ],
 )
-def test_a_table_that_lost_a_key_is_named(ledger, table, key, difference):
-    topic = changelog_name(group_of(ledger.env), table)
-    write(ledger.env, topic, [OutRecord(key, None)])
-    code, output = verify(ledger.env)
+def test_a_table_that_lost_a_key_is_named(shared, table, key, difference):
+    topic = changelog_name(group_of(shared.env), table)
+    with altered(shared.env, topic, key, None):
+        code, output = verify(shared.env)
     assert (code, named(output)) == (1, [difference]), output
     assert "    evt_4  payment.succeeded  partition" in output
 
@@ -266,12 +305,12 @@ def test_a_forged_entry_is_named_with_the_accounts_that_it_skews(ledger):
     ], output
 
 
-def test_a_published_order_that_is_not_what_the_log_says_is_named(ledger):
-    env = ledger.env
-    topic = names_of(env).orders
-    document = latest(env, topic)[b"ord_2"]
-    write(env, topic, [OutRecord(b"ord_2", document.replace(b'"paid":', b'"paid":1'))])
-    assert (verify(env)[0], named(verify(env)[1])) == (1, ["document_differs  order ord_2"])
+def test_a_published_order_that_is_not_what_the_log_says_is_named(shared):
+    topic = names_of(shared.env).orders
+    wrong = latest(shared.env, topic)[b"ord_2"].replace(b'"paid":', b'"paid":1')
+    with altered(shared.env, topic, b"ord_2", wrong):
+        code, output = verify(shared.env)
+    assert (code, named(output)) == (1, ["document_differs  order ord_2"]), output
 
 
 def test_old_secrets_are_taken_from_the_environment_and_from_a_file(ledger, tmp_path):
@@ -314,14 +353,3 @@ def test_without_a_worker_verify_waits_no_longer_than_it_may_and_says_what_is_le
     (line,) = output.splitlines()
     assert f"1 of 28 records of {names_of(env).webhooks} are not folded" in line
     assert "start a worker" in line
-
-
-def test_verify_leaves_no_group_behind_and_nothing_written(ledger):
-    env = ledger.env
-    names = names_of(env)
-    tables = [changelog_name(group_of(env), t) for t in ("seen", "payments", "orders")]
-    topics = [names.webhooks, names.entries, names.orders, names.rejected, *tables]
-    before = {topic: len(read_topic(env, topic)) for topic in topics}
-    assert verify(env)[0] == 0
-    assert {topic: len(read_topic(env, topic)) for topic in topics} == before
-    until(lambda: ledger.get("/readyz")[0] == 200, within_s=10, what="a worker that is ready still")
