@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import pytest
@@ -41,23 +43,39 @@ from tests.kafka.verification import history, named, verify
 pytestmark = pytest.mark.timeout(240)
 
 
-@pytest.fixture
-def worker(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[WorkerProcess]:
-    env = environment(kafka.bootstrap, tmp_path / "worker", webhook_secrets=SECRET)
-    with WorkerProcess(env) as process:
-        process.wait_ready(90)
+class Audited(NamedTuple):
+    """A worker that is given a history, and an audit of it."""
+
+    worker: WorkerProcess
+    audit: AuditProcess
+
+
+@contextmanager
+def audited(kafka: EmbeddedKafka, folder: Path) -> Iterator[Audited]:
+    env = environment(kafka.bootstrap, folder / "worker", webhook_secrets=SECRET)
+    with WorkerProcess(env) as worker:
+        worker.wait_ready(90)
         deliver(env, *history())
-        yield process
+        with AuditProcess(env, folder / "audit") as audit:
+            audit.wait_ready()
+            yield Audited(worker, audit)
 
 
 @pytest.fixture
-def audit(worker: WorkerProcess, tmp_path: Path) -> Iterator[AuditProcess]:
-    with AuditProcess(worker.env, tmp_path / "audit") as process:
-        process.wait_ready()
-        yield process
+def own(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[Audited]:
+    with audited(kafka, tmp_path) as both:
+        yield both
 
 
-def test_it_is_green_while_the_ledger_grows_and_ends_on_sigterm(worker, audit):
+@pytest.fixture(scope="module")
+def shared(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Audited]:
+    """Run both for the tests that leave everything as they found it."""
+    with audited(kafka, tmp_path_factory.mktemp("audit")) as both:
+        yield both
+
+
+def test_it_is_green_while_the_ledger_grows_and_ends_on_sigterm(own):
+    worker, audit = own
     for n in range(10):
         bodies = [event(1000 + 10 * n + i, merchantReference=f"ord_{i}") for i in range(5)]
         refund = {"id": f"re_{n}", "payment_id": "pay_1", "amount": 1}
@@ -77,8 +95,9 @@ def test_it_is_green_while_the_ledger_grows_and_ends_on_sigterm(worker, audit):
     audit.stop(10)
 
 
-def test_it_is_green_beside_a_large_order_that_grows_and_names_a_row_that_is_lost(worker, audit):
+def test_it_is_green_beside_a_large_order_that_grows_and_names_a_row_that_is_lost(own):
     """The order is many rows of the changelog, of which each round reads those that are new."""
+    worker, audit = own
     deliver(worker.env, *(event(1000 + n, merchantReference="ord_big") for n in range(1500)))
     for n in range(5):
         moved = event(9000 + n, id=f"pay_{1000 + n}", merchantReference="ord_2") | {"created": n}
@@ -100,7 +119,8 @@ def test_it_is_green_beside_a_large_order_that_grows_and_names_a_row_that_is_los
     assert "order ord_big: payment pay_1234: it is not in the order" in problem["detail"]
 
 
-def test_without_a_token_it_answers_only_to_loopback_names(audit):
+def test_without_a_token_it_answers_only_to_loopback_names(shared):
+    audit = shared.audit
     for path in ("/metrics", "/readyz", "/healthz", "/metrics/"):
         for host in ("rebound.example", "10.0.0.1:6080"):
             answer = ask(audit.env, path, token=None, headers={"Host": host})
@@ -111,9 +131,9 @@ def test_without_a_token_it_answers_only_to_loopback_names(audit):
         assert ask(audit.env, "/metrics", token=None, headers={"Host": host}).status == 200
 
 
-def test_with_a_token_a_stranger_learns_that_it_is_not_ready_and_not_why(worker, tmp_path):
+def test_with_a_token_a_stranger_learns_that_it_is_not_ready_and_not_why(shared, tmp_path):
     """There are no topics of this version, so the audit has a reason that it could name."""
-    env = worker.env | {"LEDGER_API_TOKEN": TOKEN, "LEDGER_VERSION": "2"}
+    env = shared.worker.env | {"LEDGER_API_TOKEN": TOKEN, "LEDGER_VERSION": "2"}
     with AuditProcess(env, tmp_path / "audit") as audit:
         until(lambda: audit.get("/healthz")[0] == 200, within_s=30, what="the audit")
         hidden = audit.wait_for("cannot_audit")
@@ -125,7 +145,8 @@ def test_with_a_token_a_stranger_learns_that_it_is_not_ready_and_not_why(worker,
         assert ask(audit.env, "/metrics", headers={"Host": "audit.example"}).status == 200
 
 
-def test_a_request_that_can_not_be_parsed_is_not_repeated_by_it(audit):
+def test_a_request_that_can_not_be_parsed_is_not_repeated_by_it(shared):
+    audit = shared.audit
     with socket.create_connection(("127.0.0.1", int(audit.env["LEDGER_AUDIT_PORT"])), 10) as client:
         client.sendall(b"Authorization: Bearer " + TOKEN.encode() + b"\r\n\r\n")
         with client.makefile("rb") as answer:
@@ -144,7 +165,8 @@ def test_it_does_not_listen_for_other_machines_without_a_token(tmp_path):
     assert "LEDGER_API_TOKEN" in ended.stderr
 
 
-def test_a_corrupted_table_turns_it_red_and_its_repair_green(worker, audit):
+def test_a_corrupted_table_turns_it_red_and_its_repair_green(shared):
+    worker, audit = shared
     topic = changelog_name(group_of(worker.env), "payments")
     right = latest(worker.env, topic)[b"pay_4"]
     payment = PAYMENTS.decode(right)
@@ -161,7 +183,8 @@ def test_a_corrupted_table_turns_it_red_and_its_repair_green(worker, audit):
     assert drift(audit.metrics()) == {}
 
 
-def test_a_lost_key_a_forged_entry_and_a_forged_delivery_turn_it_red(worker, audit):
+def test_a_lost_key_a_forged_entry_and_a_forged_delivery_turn_it_red(own):
+    worker, audit = own
     env, names = worker.env, names_of(worker.env)
     entry = ENTRIES.decode(latest(env, names.entries)[b"payment/pay_4/evt_4"])
     forged = msgspec.structs.replace(entry, entry_id="payment/pay_4/evt_x", event_id="evt_x")
@@ -179,7 +202,8 @@ def test_a_lost_key_a_forged_entry_and_a_forged_delivery_turn_it_red(worker, aud
     }
 
 
-def test_an_event_that_was_committed_and_never_folded_is_named_by_audit_and_verify(worker, audit):
+def test_an_event_that_was_committed_and_never_folded_is_named_by_audit_and_verify(own):
+    worker, audit = own
     env = worker.env
     wait_folded(env, worker)
     audit.wait_rounds()
@@ -207,7 +231,8 @@ async def commit_everything(env: dict[str, str]) -> None:
         await commit(env, partition, ends[partition])
 
 
-def test_workers_that_are_behind_are_told_from_drift(worker, audit):
+def test_workers_that_are_behind_are_told_from_drift(shared):
+    worker, audit = shared
     worker.signal(signal.SIGTERM)
     worker.wait(20)
     deliver(worker.env, event(300))
