@@ -49,8 +49,8 @@ async def require_expiration(settings: KafkaSettings) -> int | None:
     if found is not None and found < LEAST_EXPIRATION_MS:
         raise ExpirationError(
             f"the brokers have {EXPIRATION}={found}, expected at least {LEAST_EXPIRATION_MS}: "
-            "Kafka would forget who may write what follows from a partition, and a worker that lost "
-            f"the partition could write after its successor; {REMEDY}"
+            "Kafka would forget who may write what follows from a partition, and a former worker "
+            f"could write after its successor; {REMEDY}"
         )
     return found
 
