@@ -91,11 +91,12 @@ def exit_code(error: Exception) -> int | None:
     from aiokafka.errors import KafkaError  # noqa: PLC0415
 
     from cli.kafka.distribution import EmbeddedKafkaError  # noqa: PLC0415
+    from runtime.identities import ExpirationError  # noqa: PLC0415
     from runtime.settings import SettingsError  # noqa: PLC0415
     from runtime.topics import TopicsError  # noqa: PLC0415
 
     if isinstance(error, WrongOptionError | SettingsError):
         return WRONG
     # OSError: a folder that can't be written, a disk that is full; its text names the file.
-    failures = (CommandError, EmbeddedKafkaError, TopicsError, KafkaError, OSError)
+    failures = (CommandError, EmbeddedKafkaError, TopicsError, ExpirationError, KafkaError, OSError)
     return FAILED if isinstance(error, failures) else None

@@ -20,7 +20,7 @@ from cli.lag import Lag, committed, lags, summed
 from cli.printing import Heard
 from cli.progress import Report
 from cli.whole_topic import partitions_of, reading
-from ledger.digest import ChangelogDigest
+from ledger.digest import RESERVED, ChangelogDigest
 from ledger.topics import TABLES, TableName, TopicNames, changelog_name
 from runtime.topics import TopicSettings
 
@@ -62,6 +62,10 @@ class LedgerNames(msgspec.Struct, frozen=True):
     def changelogs(self) -> frozenset[str]:
         """The changelogs of all tables."""
         return frozenset(map(self.changelog, TABLES))
+
+    def is_row(self, topic: str, key: bytes) -> bool:
+        """Return whether a record is about the ledger, and not the workers' own note."""
+        return topic not in self.changelogs or not key.startswith(RESERVED)
 
 
 class LedgerReader:
@@ -140,7 +144,7 @@ class LedgerReader:
             start, end = end, (await self.ends(topic)).get(number, 0)
         if digest is not None:
             digest.reach(start)
-        return values
+        return {key: value for key, value in values.items() if self.names.is_row(topic, key)}
 
     async def settle(self, timeout_s: float, report: Report = lambda _lag: None) -> Offsets:
         """Wait until the workers have folded all that is in the log now; return its ends.

@@ -18,7 +18,7 @@ from cli.errors import TopicMissingError
 from cli.lag import PartitionLag, lags
 from cli.settings import StatusSettings
 from cli.whole_topic import reading
-from runtime.topics import TopicsError, unreachable
+from runtime.topics import TopicsError, TopicsMissingError, require_topics, unreachable
 
 _ANSWER_WITHIN_S: Final = 5.0
 # What is told of a program: of each metric the sum over its labels, or its largest value. How many
@@ -97,19 +97,20 @@ async def look(settings: StatusSettings, addresses: Sequence[Address]) -> Look:
 
 
 async def _look_at_kafka(settings: StatusSettings) -> tuple[list[HopLag], list[Problem]]:
-    names, hops = settings.names, []
+    names, hops = settings.names, list[HopLag]()
     topics = {"dedupe": names.webhooks, "payments": names.events, "orders": names.payments}
     try:
+        await require_topics(settings)
         async with reading(settings) as (admin, consumer):
             for hop, topic in topics.items():
                 found = await lags(admin, consumer, settings.group_id, topic)
                 hops.append(HopLag(hop, topic, sum(each.records for each in found), found))
+    except (TopicsMissingError, TopicMissingError) as error:
+        return hops, [Problem("topic_missing", "Kafka", str(error))]
     except TopicsError as error:
         return hops, [Problem("kafka_unavailable", "Kafka", str(error))]
     except KafkaError as error:
         return hops, [Problem("kafka_unavailable", "Kafka", unreachable(settings, error))]
-    except TopicMissingError as error:
-        return hops, [Problem("topic_missing", "Kafka", str(error))]
     return hops, []
 
 

@@ -6,15 +6,17 @@ The client has no group, and nothing but this reader moves it. So no rebalance, 
 queue of Faust's can drop a chunk between the client and the tables.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+import msgspec
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 from faust.types import TP
 
 from processors.fetcher import fetch_light, record_of
+from processors.marks import Mark
 from processors.tables import ChangelogChunk
 from runtime.kafka import KafkaSettings
 
@@ -24,10 +26,22 @@ _FETCH_BYTES: Final = 1024 * 1024
 _FETCH_MAX_WAIT_MS: Final = 500
 # The records that are decoded and applied before anything else has its turn: about 10 ms.
 _MOST_RECORDS: Final = 2000
+_LOOK_WAIT_S: Final = 0.5
 
 
 class ChangelogLostError(Exception):
     """A changelog does not reach to where a table stands; the text names both offsets."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What a partition holds: offsets ``begin`` to ``end``, and one record that was looked for.
+
+    ``mark`` is that record, or the next one where compaction has removed it; ``None`` for neither.
+    """
+
+    begin: int
+    end: int
+    mark: Mark | None
 
 
 class ChangelogReader:
@@ -58,10 +72,27 @@ class ChangelogReader:
         for tp, start in self._positions.items():
             self._consumer.seek(tp, start)
 
-    async def ends(self) -> dict[TP, int]:
+    async def ends(self, tps: Iterable[TP]) -> dict[TP, int]:
         """Return the offset after the last record of each partition, as of now."""
-        ends = await self._consumer.end_offsets(list(self._positions))
+        asked = [TopicPartition(*tp) for tp in tps]
+        ends = await self._consumer.end_offsets(asked) if asked else {}
         return {TP(*tp): end for tp, end in ends.items()}
+
+    async def look_up(self, offsets: Mapping[TP, int]) -> dict[TP, Found]:
+        """Return what stands at one offset of each partition; ``follow`` begins anew after it."""
+        tps = [TopicPartition(*tp) for tp in offsets]
+        if not tps:
+            return {}
+        begins = await self._consumer.beginning_offsets(tps)
+        ends = await self._consumer.end_offsets(tps)
+        missing = {tp: at for tp, at in offsets.items() if begins[tp] <= at < ends[tp]}
+        found: dict[TP, Mark] = {}
+        while missing:
+            self.follow(missing)
+            for chunk in await self.read(_LOOK_WAIT_S):
+                found.update((chunk.tp, each.mark) for each in chunk.records[:1])
+                del missing[chunk.tp]
+        return {tp: Found(begins[tp], ends[tp], found.get(tp)) for tp in offsets}
 
     async def read(self, wait_s: float) -> list[ChangelogChunk]:
         """Return what has come, at most one chunk of each partition; wait up to ``wait_s`` for it.

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import msgspec
 from faust.types import TP
 
+from processors.marks import Mark
 from processors.offsets import ChunkOffsets
 from runtime.traces import TRACEPARENT
 
@@ -39,6 +40,11 @@ class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
     timestamp: int
     traceparent: bytes | None = None
     headers: Headers = ()
+
+    @property
+    def mark(self) -> Mark:
+        """What a table remembers of it."""
+        return Mark.of(self.offset, self.timestamp, self.key, self.value)
 
     @property
     def passed_on(self) -> Headers:

@@ -22,6 +22,7 @@ from aiokafka.structs import TopicPartition
 from processors.batches import BatchProducer, OutRecord, PartitionBatches, by_key, send
 from processors.chunk import Chunk, FetchedRecord
 from processors.lanes import Work
+from processors.marks import SOURCE_KEY
 from processors.tables import ChunkTable, Rows
 from processors.writers import Writer, Writers
 
@@ -113,14 +114,20 @@ class Effects:
         """Write everything; raises ``RevokedError`` once the partition was given back."""
         if self._outputs:
             await send(self._producer, self._outputs)
-        if self._rows:
-            await self._write_table()
+        await self._write_table()
         for function in self._then:
             function()
         self._table.watchers.folded(self._chunk)
 
     async def _write_table(self) -> None:
+        """Write the rows, and as the last changelog record how far the source is folded with them.
+
+        A chunk without rows is written too: the table would lag behind the commit otherwise.
+        """
         self._chunk.ensure_ours()
+        source = self._chunk.records[-1].mark.encode()
+        self._rows.last = OutRecord(SOURCE_KEY, source, timestamp_ms=time.time_ns() // 1_000_000)
+        self._changelog.append(self._rows.last)
         changelog = TopicPartition(self._table.changelog_name, self._chunk.partition)
         written = await send(self._producer, {changelog: self._changelog})
         # If the partition was given back meanwhile, the next owner's records may stand before ours.

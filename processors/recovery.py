@@ -27,10 +27,11 @@ from mode import Service
 from mode.utils.locks import Event
 
 from processors.batches import OutRecord, send_to_partition
-from processors.changelogs import ChangelogLostError, ChangelogReader, lost
+from processors.changelogs import ChangelogLostError, ChangelogReader, Found, lost
 from processors.chunk import RevokedError, Tenure
 from processors.disk import is_of_rocksdb
 from processors.tables import CLAIM_KEY, ChunkTable, StaleTableError
+from processors.transport import FOLD_ANEW, LostRecordsError
 from processors.writers import Writer
 
 log = structlog.get_logger(__name__)
@@ -167,15 +168,61 @@ class Recovery(Service):
         await self._open(actives)
         async with asyncio.TaskGroup() as group:
             claims = {tp: group.create_task(self._claim(tp, generation)) for tp in sorted(actives)}
-        self._ends = {tp: claim.result() for tp, claim in claims.items()}
-        for tp, end in self._ends.items():
-            if (stands := self._table(tp).end(tp.partition)) >= end:
-                raise ChangelogLostError(lost(tp, 0, end, stands))
+        ends = {tp: claim.result() for tp, claim in claims.items()}
         reader = await self._connected()
+        # The claim itself is in no table yet.
+        await self._drop_misfits(reader, {tp: end - 1 for tp, end in ends.items()})
+        self._ends = ends
         reader.follow(self._starts(actives))
         while self.remaining():
             await self._apply_next(reader, actives)
         self._ends = {}
+        await self._check_sources(reader, actives)
+
+    async def _drop_misfits(self, reader: ChangelogReader, ends: Mapping[TP, int]) -> None:
+        """Empty each table that its changelog does not continue; it is then restored from scratch.
+
+        A changelog that became shorter, as with a broker's disk that was restored from an older
+        copy, may have grown beyond the table's end again. So it has to hold the last record of it
+        that the table holds. Compaction removes that record once a newer one of its key is in
+        another segment: then nobody can tell, and the table is restored too.
+        """
+        stands = {tp: end for tp in ends if (end := self._table(tp).end(tp.partition))}
+        known = {tp: self._table(tp).last(tp.partition) for tp in stands}
+        at = {tp: mark.offset if mark else stands[tp] - 1 for tp, mark in known.items()}
+        for tp, found in (await self._look_up(reader, at)).items():
+            if known[tp] is not None and found.mark == known[tp] and stands[tp] <= ends[tp]:
+                continue
+            if found.begin > 0:
+                raise ChangelogLostError(lost(tp, found.begin, found.end, stands[tp]))
+            log.warning(
+                "table restored from scratch",
+                reason=f"{tp.topic}[{tp.partition}] holds offsets 0 to {found.end}, and its record "
+                f"at {at[tp]} is not the last one that the table here holds, which stands at "
+                f"{stands[tp]}",
+            )
+            await self._empty(self._table(tp), tp.partition)
+
+    async def _check_sources(self, reader: ChangelogReader, actives: set[TP]) -> None:
+        """Raise ``LostRecordsError`` unless each source holds the last record that was folded.
+
+        A record that is gone for its age can't be compared; ``Consumer`` compares the offsets.
+        """
+        marks = {self._source(tp): self._table(tp).folded(tp.partition) for tp in actives}
+        known = {source: mark for source, mark in marks.items() if mark is not None}
+        at = {source: mark.offset for source, mark in known.items()}
+        for source, found in (await self._look_up(reader, at)).items():
+            mark = known[source]
+            if found.begin <= mark.offset < found.end and found.mark != mark:
+                raise LostRecordsError(
+                    f"{source.topic}[{source.partition}] has another record at offset "
+                    f"{mark.offset} than the one that was folded: it lost what it held, or was "
+                    f"made anew. {FOLD_ANEW}"
+                )
+
+    async def _look_up(self, reader: ChangelogReader, at: Mapping[TP, int]) -> dict[TP, Found]:
+        async with _within(_ANSWERED_WITHIN_S, "Kafka did not send single records"):
+            return await reader.look_up(at)
 
     async def _claim(self, changelog: TP, generation: int) -> int:
         """Append the claim to a changelog, as its only writer; return the end after it."""
@@ -229,8 +276,9 @@ class Recovery(Service):
         """Keep the standby tables up to date until the next rebalance."""
         await self._open(standbys)
         reader = await self._connected()
+        await self._drop_misfits(reader, await reader.ends(standbys))
         reader.follow(self._starts(standbys))
-        ends = await reader.ends() if standbys else {}
+        ends = await reader.ends(standbys)
         while standbys:
             await self._apply_next(reader, standbys)
             if ends and all(self._table(tp).end(tp.partition) >= end for tp, end in ends.items()):
@@ -246,8 +294,7 @@ class Recovery(Service):
                 table.apply(chunk)
             except StaleTableError as error:
                 log.warning("table restored from scratch", reason=str(error))
-                table.drop(partition)
-                await self._open_one(table, partition)
+                await self._empty(table, partition)
                 reader.follow(self._starts(tps))
             await asyncio.sleep(0)
 
@@ -255,6 +302,10 @@ class Recovery(Service):
         for tp in sorted(tps):
             table = self._table(tp)
             await self._open_one(table, tp.partition)
+
+    async def _empty(self, table: ChunkTable, partition: int) -> None:
+        table.drop(partition)
+        await self._open_one(table, partition)
 
     async def _open_one(self, table: ChunkTable, partition: int) -> None:
         """Open a partition once nothing else in this process has its files open any more."""

@@ -35,9 +35,10 @@ from rocksdict import WriteBatch
 
 from ledger.digest import RESERVED, Digest, RunningDigest, digest_of
 from ledger.topics import TOMBSTONES_KEPT_MS
-from processors.batches import Written
+from processors.batches import OutRecord, Written
 from processors.chunk import FetchedRecord
 from processors.disk import DamagedTableError, is_of_rocksdb
+from processors.marks import SOURCE_KEY, Mark
 from processors.watchers import Watchers
 
 _MIB: Final = 1024 * 1024
@@ -46,6 +47,7 @@ _MIB: Final = 1024 * 1024
 OFFSET_KEY: Final = RESERVED
 DIGEST_KEY: Final = RESERVED + b"digest"
 SINCE_KEY: Final = RESERVED + b"since"
+LAST_KEY: Final = RESERVED + b"last"
 CLAIM_KEY: Final = RESERVED + b"claim"
 """The key of the changelog record by which a worker takes a partition over; see ``recovery``."""
 
@@ -103,12 +105,14 @@ class Snapshot(msgspec.Struct):
 class _Held(msgspec.Struct):
     """What a partition's database holds: its changelog below ``end``.
 
-    It lacks no tombstone that was written before ``since_ms``, in Unix milliseconds. ``changes`` is
-    shared with the snapshot that a scrub is reading.
+    It lacks no tombstone that was written before ``since_ms``, in Unix milliseconds. ``last`` is
+    the last changelog record below ``end``, where it is known. ``changes`` is shared with the
+    snapshot that a scrub is reading.
     """
 
     end: int
     since_ms: int
+    last: Mark | None
     digest: Digest | None
     changes: RunningDigest | None = None
 
@@ -198,6 +202,25 @@ class ChunkTable(faust.Table[bytes, bytes]):
         """Return the changelog offset below which the partition holds everything."""
         return self._held[partition].end
 
+    def last(self, partition: int) -> Mark | None:
+        """Return the last changelog record that the partition holds; ``None`` if it is not known.
+
+        An earlier version of this program did not keep it.
+        """
+        return self._held[partition].last
+
+    def folded(self, partition: int) -> Mark | None:
+        """Return the last source record that the partition's rows follow from, where it is known.
+
+        An earlier version of this program did not keep it, and an empty table has none.
+        """
+        stored = self.read(partition, SOURCE_KEY)
+        return None if stored is None else Mark.decode(stored)
+
+    def is_empty(self, partition: int) -> bool:
+        """Return whether the partition has no rows."""
+        return next(self._rows(partition), None) is None
+
     def open(self, partition: int) -> None:
         """Find out what a partition holds, before it is read or written."""
         if partition not in self._held:
@@ -205,13 +228,14 @@ class ChunkTable(faust.Table[bytes, bytes]):
             if offset is None:
                 # The cleaner removes a value before it removes the tombstone behind it. So only a
                 # tombstone that is written from now on can be missed.
-                self._held[partition] = _Held(0, _now_ms(), Digest())
+                self._held[partition] = _Held(0, _now_ms(), None, Digest())
                 return
             end = int(offset) + 1
             digest = stored_digest(self.read(partition, DIGEST_KEY), end)
             # An earlier version of this program kept no time.
             since_ms = int(self.read(partition, SINCE_KEY) or 0)
-            self._held[partition] = _Held(end, since_ms, digest)
+            last = _stored_last(self.read(partition, LAST_KEY), end)
+            self._held[partition] = _Held(end, since_ms, last, digest)
 
     def fold(self, partition: int) -> None:
         """Note that the partition is folded here from now on: its changelog is only written."""
@@ -243,6 +267,10 @@ class ChunkTable(faust.Table[bytes, bytes]):
         elif held.changes is not None:
             held.changes.now = held.changes.now.plus(rows.change())
         held.since_ms = _now_ms()
+        held.last = None
+        if (last := rows.last) is not None:
+            rows.batch.put(last.key, last.value)
+            held.last = Mark.of(written.last, last.timestamp_ms or 0, last.key, last.value)
         self._write(partition, held, rows.batch, written.last + 1)
 
     def apply(self, chunk: ChangelogChunk) -> None:
@@ -260,12 +288,11 @@ class ChunkTable(faust.Table[bytes, bytes]):
                 f"has dropped from {chunk!r}; it is restored from scratch"
             )
         # Of several records of a key the last one holds.
-        new = {
-            key: record.value
-            for record in records
-            if not (key := _key_of(chunk, record)).startswith(RESERVED)
-        }
+        values = {_key_of(chunk, record): record.value for record in records}
+        new = {key: value for key, value in values.items() if not key.startswith(RESERVED)}
         batch = WriteBatch(raw_mode=True)
+        if (source := values.get(SOURCE_KEY)) is not None:
+            batch.put(SOURCE_KEY, source)
         for key, value in new.items():
             if value is None:
                 batch.delete(key)
@@ -274,7 +301,9 @@ class ChunkTable(faust.Table[bytes, bytes]):
         if new:
             # Reading the rows that these replace would take longer than writing them.
             held.digest = held.changes = None
-        held.since_ms = max([held.since_ms, *(record.timestamp for record in records[-1:])])
+        if records:
+            held.since_ms = max(held.since_ms, records[-1].timestamp)
+            held.last = records[-1].mark
         self._write(partition, held, batch, chunk.end)
         if new:
             for function in self._when_taken_over:
@@ -290,6 +319,8 @@ class ChunkTable(faust.Table[bytes, bytes]):
         self._held.pop(partition, None)
         folder = Path(str(store.partition_path(partition)))
         shutil.rmtree(folder)
+        for function in self._when_taken_over:
+            function(partition)
         return folder
 
     async def on_rebalance(
@@ -320,6 +351,8 @@ class ChunkTable(faust.Table[bytes, bytes]):
         batch.put(SINCE_KEY, b"%d" % held.since_ms)
         if held.digest is not None:
             batch.put(DIGEST_KEY, _encode_digest(end, held.digest))
+        if held.last is not None:
+            batch.put(LAST_KEY, b"%d %b" % (end, held.last.encode()))
         with self._intact(partition):
             self._db(partition).write(batch)
         held.end = end
@@ -434,6 +467,12 @@ def stored_digest(stored: bytes | None, end: int) -> Digest | None:
     return Digest(value, rows) if at == end else None
 
 
+def _stored_last(stored: bytes | None, end: int) -> Mark | None:
+    """Decode what is stored as ``LAST_KEY``; ``None`` where it is not of this end, as a digest."""
+    at, _, mark = (stored or b"").partition(b" ")
+    return Mark.decode(mark) if at == b"%d" % end else None
+
+
 class UnreadChangelogError(RuntimeError):
     """A changelog holds a record without a key, so that a table would lack something."""
 
@@ -449,18 +488,19 @@ def _key_of(chunk: ChangelogChunk, record: FetchedRecord) -> bytes:
 
 
 class Rows:
-    """New values of a table, each key once, to be written all or none."""
+    """New values of a table, each key once, to be written all or none.
 
-    __slots__ = ("_after", "_before", "_deleted", "batch")
+    ``last`` is the last changelog record of the write, which says how far the source is folded.
+    """
+
+    __slots__ = ("_after", "_before", "_deleted", "batch", "last")
 
     def __init__(self) -> None:
         self.batch = WriteBatch(raw_mode=True)
+        self.last: OutRecord | None = None
         self._after: dict[bytes, bytes] = {}
         self._before: dict[bytes, bytes] = {}
         self._deleted = 0
-
-    def __bool__(self) -> bool:
-        return bool(self._after or self._deleted)
 
     def put(self, key: bytes, value: bytes | None, before: bytes | None) -> None:
         """Set a key's value, where the table holds ``before``; ``None`` is no value."""

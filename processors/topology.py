@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import faust
 import structlog
 from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types.auth import AuthProtocol
 from mode.supervisors import CrashingSupervisor
@@ -34,7 +35,8 @@ from processors.transport import Consumer, Transport
 from processors.writers import Writers
 from runtime.access import require_token
 from runtime.folders import private_folder
-from runtime.topics import ensure_topics
+from runtime.identities import EXPIRATION, REMEDY, require_expiration
+from runtime.topics import TopicsError, TopicsMissingError, ensure_topics, require_topics
 
 if TYPE_CHECKING:
     from processors.spans import Spans
@@ -43,6 +45,11 @@ log = structlog.get_logger(__name__)
 
 # By it a killed worker is missed, and the others learn that its partitions are theirs.
 _HEARTBEAT_S: Final = 1.0
+# How often the writers are looked through for those that are due.
+_RENEWAL_EVERY_S: Final = 60.0
+# A worker whose topic was deleted ends within twice this time.
+_TOPICS_EVERY_S: Final = 10.0
+_MISSES: Final = 2
 # Of one partition. A backlog is fetched for all of them at once, so that with the 10 MiB that a
 # record may have it was a third of a worker's memory. A larger record comes whole all the same:
 # Kafka always sends the first batch.
@@ -85,6 +92,7 @@ class LedgerApp(faust.App):
             self.scrubber.keep,
             self._count_seconds,
             self._stay_sure_of_membership,
+            self._renew_writers,
         ):
             self.task(each)
 
@@ -97,7 +105,10 @@ class LedgerApp(faust.App):
         name, address = claim(self.settings.data_dir), str(self.conf.canonical_url)
         self.conf.consumer_group_instance_id = member(name, address)
         report = await ensure_topics(self.settings)
+        if await require_expiration(self.settings) is None:
+            log.warning("expiration of identities not read", setting=EXPIRATION, remedy=REMEDY)
         self._keep_tables_of(report.cluster_id)
+        self.add_future(self._watch_topics())
         await super().on_first_start()
 
     def _keep_tables_of(self, cluster_id: str) -> None:
@@ -136,6 +147,30 @@ class LedgerApp(faust.App):
             await self.sleep(_HEARTBEAT_S)
             if self.tables.actives_ready:
                 await cast("Consumer", self.consumer).is_member(self.consumer_generation_id)
+
+    async def _renew_writers(self) -> None:
+        while not self.should_stop:
+            await self.sleep(_RENEWAL_EVERY_S)
+            await self.writers.renew()
+
+    async def _watch_topics(self) -> None:
+        """End the worker once a topic is deleted: it would wait for that topic forever.
+
+        Two looks have to miss the topic, because a broker that has just started may know less than
+        the others. A Kafka that does not answer has deleted nothing.
+        """
+        misses = 0
+        while not self.should_stop:
+            await self.sleep(_TOPICS_EVERY_S)
+            try:
+                await require_topics(self.settings)
+                misses = 0
+            except TopicsMissingError:
+                misses += 1
+                if misses == _MISSES:
+                    raise
+            except (TopicsError, KafkaError) as error:
+                log.info("the topics were not looked at", reason=str(error))
 
     @property
     def kafka_client(self) -> AIOKafkaClient:

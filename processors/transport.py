@@ -13,6 +13,7 @@ import math
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, Final, cast
 
+import structlog
 from aiokafka.errors import IllegalStateError
 from faust.serializers import codecs
 from faust.transport.drivers import aiokafka as driver
@@ -32,11 +33,13 @@ _BUSY_POLL_S: Final = 0.02
 _FINISH_WITHIN_S: Final = 8.0
 # How soon the group is asked again if it does not answer, as while its broker restarts.
 _ASK_AGAIN_S: Final = 0.2
-_FOLD_ANEW: Final = "`plexy-ledger rebuild` folds the whole log of record anew"
+log = structlog.get_logger(__name__)
+
+FOLD_ANEW: Final = "`plexy-ledger rebuild` folds the whole log of record anew"
 
 
 class LostRecordsError(Exception):
-    """The log no longer holds what comes after the last commit: to go on would leave a hole."""
+    """A source does not hold what follows on what was folded: to go on would leave a hole."""
 
 
 class Consumer(driver.Consumer):
@@ -141,7 +144,7 @@ class Consumer(driver.Consumer):
             # below that would never be folded.
             raise LostRecordsError(
                 f"{tp.topic}[{tp.partition}] was read up to offset {expected}, and now has other "
-                f"records from {records[0].offset} on: it lost what it held. {_FOLD_ANEW}"
+                f"records from {records[0].offset} on: it lost what it held. {FOLD_ANEW}"
             )
         hole = (expected, records[0].offset)
         if records[0].offset > expected and self._hole.get(tp) != hole:
@@ -154,7 +157,7 @@ class Consumer(driver.Consumer):
             if begin > expected:
                 raise LostRecordsError(
                     f"{tp.topic}[{tp.partition}] was read up to offset {expected}, and now begins "
-                    f"at {begin}: records were deleted before they were folded. {_FOLD_ANEW}"
+                    f"at {begin}: records were deleted before they were folded. {FOLD_ANEW}"
                 )
         chunk = Chunk(self, tp, records)
         self._next_offset[tp] = chunk.next_offset
@@ -178,7 +181,7 @@ class Consumer(driver.Consumer):
         return None if end is None else max(end - folded, 0)
 
     async def perform_seek(self) -> None:
-        """Start each partition at its committed offset, at the log's start where there is none."""
+        """Start each partition where its commit and its table say; see ``_start_of``."""
         await super().perform_seek()
         sources = {tp for tp in self.assignment() if not self._is_changelog_tp(tp)}
         if sources:
@@ -187,23 +190,52 @@ class Consumer(driver.Consumer):
             self._starts = {tp: self._start_of(tp, begins[tp], ends[tp]) for tp in sources}
 
     def _start_of(self, tp: TP, begin: int, end: int) -> int:
-        committed: int | None = self._committed_offset[tp]
-        if committed is None:
-            if begin > 0 and tp.topic != cast("Any", self.app).names.webhooks:
-                # Kafka forgets the commits of a group that was empty for a week, and deletes these
-                # records when they are as old: `dedupe` would not publish them again.
-                raise LostRecordsError(
-                    f"{tp.topic}[{tp.partition}] begins at offset {begin}, and nobody knows any "
-                    f"more whether what was before it is folded. {_FOLD_ANEW}"
-                )
-            return begin
-        if not begin <= committed <= end:
+        """Return where a partition goes on: at the commit, but never beyond what the table folded.
+
+        Anybody may set a commit, and a changelog may have lost its end; the commit then speaks of
+        records that are not in the table. Records that are folded once more change nothing.
+        """
+        committed, folded = self._committed_offset[tp], self._folded_in_table(tp)
+        if committed is None and begin > 0 and tp.topic != cast("Any", self.app).names.webhooks:
+            # Kafka forgets the commits of a group that was empty for a week, and deletes these
+            # records when they are as old: `dedupe` would not publish them again.
             raise LostRecordsError(
-                f"{tp.topic}[{tp.partition}] is folded up to offset {committed}, and holds {begin} "
-                f"to {end}: records were deleted before they were folded, or the topic was made "
-                f"anew. {_FOLD_ANEW}"
+                f"{tp.topic}[{tp.partition}] begins at offset {begin}, and nobody knows any more "
+                f"whether what was before it is folded. {FOLD_ANEW}"
             )
-        return committed
+        start: int = begin if committed is None else committed
+        if folded is not None and (folded or committed):
+            start = min(start, folded)
+        furthest = max(start, committed or 0, folded or 0)
+        if start < begin or furthest > end:
+            raise LostRecordsError(
+                f"{tp.topic}[{tp.partition}] is folded up to offset "
+                f"{furthest if furthest > end else start}, and holds {begin} to {end}: records "
+                f"were deleted before they were folded, or the topic was made anew. {FOLD_ANEW}"
+            )
+        if committed is not None and committed > start:
+            log.warning(
+                "commit beyond what is folded",
+                topic=tp.topic,
+                partition=tp.partition,
+                committed=committed,
+                folded=start,
+            )
+            # Faust would commit nothing until it is reached.
+            self._committed_offset[tp] = start
+        return start
+
+    def _folded_in_table(self, tp: TP) -> int | None:
+        """Return how far a source is folded, as its table says; ``None`` where it does not say."""
+        app = cast("Any", self.app)
+        (table,) = (
+            t for name, t in app.chunk_tables.items() if app.names.source_of(name) == tp.topic
+        )
+        mark = table.folded(tp.partition)
+        if mark is None:
+            # An earlier version of this program kept no mark.
+            return 0 if table.is_empty(tp.partition) else None
+        return int(mark.offset) + 1
 
     def resume_flow(self) -> None:
         """Let records pass; those of the log only after the recovery, when their start is known.

@@ -13,8 +13,9 @@ transactions, and so no markers in the topics.
 import asyncio
 import contextlib
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 from aiokafka.client import AIOKafkaClient
@@ -34,9 +35,9 @@ log = structlog.get_logger(__name__)
 _BATCH_BYTES: Final = 512 * 1024
 _REQUEST_WITHIN_S: Final = 20.0
 _RETRY_AFTER_MS: Final = 100
-# Kafka forgets an identity that was not asked for in a week (transactional.id.expiration.ms), and
-# would begin at its first epoch again: to be forgotten, a writer must be older than this by days.
-_RENEWED_AFTER_S: Final = 24 * 3600.0
+# Kafka forgets an identity that nobody asks for within six hours or more, see
+# ``runtime.identities``. An epoch is a number of 15 bits, of which this takes 24 a day.
+_RENEWED_AFTER_S: Final = 3600.0
 
 
 class Writer:
@@ -106,11 +107,18 @@ class Writer:
         self._accumulator.fail_all(RevokedError("given back while it waited for Kafka"))
 
 
+async def _write_nothing(_writer: Writer) -> None:
+    """Have a writer of the latest epoch, and no more."""
+
+
 class _App(Protocol):
     """What the writers need of the worker."""
 
     @property
     def kafka_client(self) -> AIOKafkaClient: ...
+
+    @property
+    def consumer(self) -> Any: ...
 
 
 class Writers:
@@ -120,6 +128,8 @@ class Writers:
         self._app = app
         self._group = group
         self._writers: dict[TP, Writer] = {}
+        # Whoever writes, or renews a writer, holds its partition's lock.
+        self._locks: defaultdict[TP, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._closing: set[asyncio.Task[None]] = set()
 
     async def write(self, tenure: Tenure, work: Callable[[Writer], Awaitable[object]]) -> None:
@@ -129,20 +139,34 @@ class Writers:
         the partition to be ours: a worker that stood still before its first write may do that when
         it goes on. It will not write, and we take the epoch back.
         """
-        while True:
-            writer = await self._writer(tenure)
-            try:
-                await work(writer)
-            except ProducerFenced:
-                log.warning("fenced", partition=repr(tenure))
-                self._forget(tenure.tp)
-            else:
-                return
+        async with self._locks[tenure.tp]:
+            while True:
+                writer = await self._writer(tenure)
+                try:
+                    await work(writer)
+                except ProducerFenced:
+                    log.warning("fenced", partition=repr(tenure))
+                    self._forget(tenure.tp)
+                else:
+                    return
+
+    async def renew(self) -> None:
+        """Replace each writer that is due, also where nothing is to be written.
+
+        Where Kafka does not answer, the writer stays, and is due at the next call again.
+        """
+        for tp in list(self._writers):
+            # A rebalance may have taken it meanwhile.
+            if tp in self._writers:
+                with contextlib.suppress(RevokedError, KafkaError, TimeoutError):
+                    await self.write(Tenure(self._app.consumer, tp), _write_nothing)
 
     def forget(self) -> None:
         """Give up every writer: the partitions may be others' from now on."""
         for tp in list(self._writers):
             self._forget(tp)
+        # Work of the former assignment may still hold a lock, and must not hold up the next one.
+        self._locks.clear()
 
     async def close(self) -> None:
         """Give up every writer, and wait until all have ended."""
@@ -155,7 +179,6 @@ class Writers:
         held = self._writers.get(tenure.tp)
         if held is not None and time.monotonic() - held.born_s < _RENEWED_AFTER_S:
             return held
-        self._forget(tenure.tp)
         identity = f"{self._group}-{tenure.tp.topic}-{tenure.tp.partition}"
         writer = Writer(self._app.kafka_client, identity)
         try:
@@ -167,6 +190,7 @@ class Writers:
         except BaseException:
             self._end(writer)
             raise
+        self._forget(tenure.tp)
         # Not before: one that is given up while it starts would start all the same.
         self._writers[tenure.tp] = writer
         return writer

@@ -33,6 +33,10 @@ class TopicsError(RuntimeError):
     """A topic can't be created, or is not as the ledger needs it; the message says what to do."""
 
 
+class TopicsMissingError(TopicsError):
+    """A topic is not there; the message says whether it was, and what to do."""
+
+
 class TopicSettings(KafkaSettings, frozen=True, kw_only=True):
     """How topics are created; ``partitions`` is for life."""
 
@@ -98,9 +102,16 @@ async def ensure_topics(
     ``restores_log``: a log that older versions have folded is made anew, by who brings it back.
     """
     wanted = all_topics(settings.names, settings.group_id)
-    async with _administration(settings) as admin:
+    async with administration(settings) as admin:
         oldest = settings.version if restores_log else 1
         return await _ensure(admin, settings, wanted, create=create, oldest=oldest)
+
+
+async def require_topics(settings: TopicSettings) -> None:
+    """Raise ``TopicsMissingError`` unless every topic is there, by what this user may see."""
+    wanted = all_topics(settings.names, settings.group_id)
+    async with administration(settings) as admin:
+        await _missing(admin, settings, wanted, create=False, oldest=1)
 
 
 class Traces(msgspec.Struct, frozen=True):
@@ -113,8 +124,8 @@ class Traces(msgspec.Struct, frozen=True):
 async def find_traces(settings: TopicSettings) -> Traces:
     """Look for a version: it is begun if a topic of its own is there, or a commit of its group."""
     wanted = [topic.name for topic in all_topics(settings.names, settings.group_id)]
-    async with _administration(settings) as admin:
-        existing = set(await _answer(admin.list_topics, "the topics can't be listed"))
+    async with administration(settings) as admin:
+        existing = set(await answer(admin.list_topics, "the topics can't be listed"))
         own = set(wanted) - set(settings.names.shared)
         begun = bool(own & existing) or await _committed(admin, settings.group_id)
     return Traces(tuple(name for name in wanted if name not in existing), begun)
@@ -122,8 +133,8 @@ async def find_traces(settings: TopicSettings) -> Traces:
 
 async def missing_topics(settings: KafkaSettings, names: Sequence[str]) -> list[str]:
     """Return which of the names no topic has, by what this user may see."""
-    async with _administration(settings) as admin:
-        existing = set(await _answer(admin.list_topics, "the topics can't be listed"))
+    async with administration(settings) as admin:
+        existing = set(await answer(admin.list_topics, "the topics can't be listed"))
     return [name for name in names if name not in existing]
 
 
@@ -145,8 +156,8 @@ async def examine_topics(settings: TopicSettings) -> Examination:
     ``TopicsError`` if Kafka does not answer, or does not tell.
     """
     wanted = all_topics(settings.names, settings.group_id)
-    async with _administration(settings) as admin:
-        existing = set(await _answer(admin.list_topics, "the topics can't be listed"))
+    async with administration(settings) as admin:
+        existing = set(await answer(admin.list_topics, "the topics can't be listed"))
         missing = [topic for topic in wanted if topic.name not in existing]
         lost = await _lost(admin, settings, missing, oldest=1)
         names = [topic.name for topic in wanted if topic.name in existing]
@@ -160,7 +171,8 @@ async def examine_topics(settings: TopicSettings) -> Examination:
 
 
 @asynccontextmanager
-async def _administration(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+async def administration(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """Connect an admin client; ``TopicsError`` if Kafka does not answer."""
     admin = AIOKafkaAdminClient(**settings.client_options(), request_timeout_ms=15_000)
     with ClientLog() as said:
         try:
@@ -191,32 +203,44 @@ async def _ensure(
     create: bool,
     oldest: int,
 ) -> TopicsReport:
-    existing = set(await _answer(admin.list_topics, "the topics can't be listed"))
-    missing = [topic for topic in wanted if topic.name not in existing]
-    if missing and not create:
-        raise TopicsError(
-            f"missing topics: {_listed(missing)}; create them with `plexy-ledger topics`"
-        )
-    lost = await _lost(admin, settings, missing, oldest)
-    if lost:
-        raise TopicsError(
-            f"missing topics: {_listed(lost.topics)}. The workers of {lost.group} have folded "
-            "records before, so these topics were there and are lost. What follows from the log of "
-            "record is folded anew by `plexy-ledger rebuild`; the log itself comes from a backup"
-        )
-    if missing:
-        for topic in missing:
-            await _create(admin, settings, topic)
+    missing = await _missing(admin, settings, wanted, create=create, oldest=oldest)
+    for topic in missing:
+        await _create(admin, settings, topic)
     states = await _states(admin, [topic.name for topic in wanted])
     for fault in _faults(settings, wanted, states):
         raise TopicsError(str(fault))
     created = {topic.name for topic in missing}
-    cluster = await _answer(admin.describe_cluster, "the cluster can't be described")
+    cluster = await answer(admin.describe_cluster, "the cluster can't be described")
     return TopicsReport(
         cluster_id=cluster["cluster_id"],
         created=[topic.name for topic in wanted if topic.name in created],
         found=[topic.name for topic in wanted if topic.name not in created],
     )
+
+
+async def _missing(
+    admin: AIOKafkaAdminClient,
+    settings: TopicSettings,
+    wanted: Sequence[Topic],
+    *,
+    create: bool,
+    oldest: int,
+) -> list[Topic]:
+    """Return the topics that may be created; ``TopicsMissingError`` for any other missing one."""
+    existing = set(await answer(admin.list_topics, "the topics can't be listed"))
+    missing = [topic for topic in wanted if topic.name not in existing]
+    lost = await _lost(admin, settings, missing, oldest)
+    if lost:
+        raise TopicsMissingError(
+            f"missing topics: {_listed(lost.topics)}. The workers of {lost.group} have folded "
+            "records before, so these topics were there and are lost. What follows from the log of "
+            "record is folded anew by `plexy-ledger rebuild`; the log itself comes from a backup"
+        )
+    if missing and not create:
+        raise TopicsMissingError(
+            f"missing topics: {_listed(missing)}; create them with `plexy-ledger topics`"
+        )
+    return missing
 
 
 class _Lost(NamedTuple):
@@ -269,7 +293,7 @@ async def _create(admin: AIOKafkaAdminClient, settings: TopicSettings, topic: To
             )
 
 
-async def _answer(ask: Callable[[], Awaitable[T | None]], what: str) -> T:
+async def answer(ask: Callable[[], Awaitable[T | None]], what: str) -> T:
     """Ask until there is an answer; ``TopicsError`` if none comes.
 
     Each question goes to any of the brokers. That one may be away, or new to its task, or may not
@@ -295,7 +319,7 @@ async def _committed(admin: AIOKafkaAdminClient, group: str) -> bool:
 
     A new cluster makes the topic of the commits only when it is first asked: that is waited for.
     """
-    offsets = await _answer(
+    offsets = await answer(
         lambda: admin.list_consumer_group_offsets(group),
         f"no broker coordinates the group {group}",
     )
@@ -303,7 +327,7 @@ async def _committed(admin: AIOKafkaAdminClient, group: str) -> bool:
 
 
 async def _states(admin: AIOKafkaAdminClient, names: Sequence[str]) -> list[TopicState]:
-    return await _answer(
+    return await answer(
         lambda: read_states(admin, names), f"the topics {', '.join(names)} can't be described"
     )
 

@@ -94,11 +94,13 @@ def worker() -> None:
     import asyncio
 
     from processors.settings import WorkerSettings
+    from runtime.identities import require_expiration
     from runtime.topics import ensure_topics
 
     settings = WorkerSettings.from_environment(os.environ)
-    # The worker does it too; here a Kafka that can't be had is one line, without a traceback.
+    # The worker does both too; here a Kafka that can't be had is one line, without a traceback.
     asyncio.run(ensure_topics(settings))
+    asyncio.run(require_expiration(settings))
     from processors.worker import run as run_worker
 
     run_worker(settings)

@@ -24,8 +24,9 @@ from cli.doctor.findings import Cluster, Finding, Patient, ok, problem, warning
 from cli.printing import counted
 from ledger.signature import DEFAULT_TOLERANCE_S
 from runtime.client_log import ClientLog
+from runtime.identities import EXPIRATION, REMEDY, ExpirationError, require_expiration
 from runtime.kafka import KafkaSettings
-from runtime.topics import TopicSettings, unreachable
+from runtime.topics import TopicsError, TopicSettings, unreachable
 
 _CONNECTED_WITHIN_S: Final = 3.0
 _REQUEST_MS: Final = 10_000
@@ -61,6 +62,8 @@ def check_kafka(patient: Patient) -> Iterator[Finding]:
     if patient.cluster and patient.readers("LEDGER_REPLICATION_FACTOR"):
         topics = TopicSettings.from_environment(patient.environment)
         yield from replication(patient.cluster.brokers, topics)
+    if patient.cluster and patient.readers("LEDGER_STANDBY_REPLICAS"):
+        yield asyncio.run(_expiration(settings))
 
 
 async def _look(settings: KafkaSettings, patient: Patient) -> list[Finding]:
@@ -127,6 +130,23 @@ async def _clock(client: AIOKafkaClient, patient: Patient) -> Finding:
             "give the user Describe on the cluster if it is Kafka 3.3 or newer; else compare the "
             "clocks by hand",
         )
+
+
+async def _expiration(settings: KafkaSettings) -> Finding:
+    """Say whether Kafka remembers the workers' identities for long enough."""
+    try:
+        found = await require_expiration(settings)
+    except ExpirationError as error:
+        what, _, remedy = str(error).rpartition("; ")
+        return problem(what, remedy)
+    except TopicsError as error:
+        return warning(f"{EXPIRATION} was not read: {error}", REMEDY)
+    if found is None:
+        return warning(
+            f"{EXPIRATION} can't be read",
+            f"give the user DescribeConfigs on the cluster; or look at it by hand, and {REMEDY}",
+        )
+    return ok(f"{EXPIRATION}={found} is long enough")
 
 
 def clock(seen: Clock, tolerance_s: int) -> Finding:

@@ -99,7 +99,8 @@ class Follower:
         ends = await self._reader.ends(holding.topic)
         async for number, records in self._reader.read(holding.topic, position, ends):
             for record in records:
-                self._places.add(self._keep(holding, number, record))
+                if self._reader.names.is_row(holding.topic, record.key or b""):
+                    self._places.add(self._keep(holding, number, record))
             self.records += len(records)
         position.update(ends)
         for number, end in ends.items():

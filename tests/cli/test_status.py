@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from unittest.mock import AsyncMock
 
 import pytest
 from rich.console import Console
@@ -159,6 +160,7 @@ async def test_only_a_topic_that_is_missing_is_called_so(monkeypatch, error, cod
     async def connected(_: object) -> AsyncIterator[tuple[None, None]]:
         yield None, None
 
+    monkeypatch.setattr(looks, "require_topics", AsyncMock())
     monkeypatch.setattr(looks, "reading", connected)
     monkeypatch.setattr(looks, "lags", fails)
     look = looks.look(StatusSettings.from_environment({}), [])

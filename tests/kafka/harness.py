@@ -29,6 +29,7 @@ from msgspec.structs import replace
 
 from cli.kafka.process import free_port
 from ledger.deduplication import PROGRESS_KEY
+from ledger.digest import RESERVED
 from ledger.topics import TopicNames, changelog_name
 from ledger.wire import ENTRIES, PAYMENTS, SEEN
 from processors.batches import OutRecord, send_by_key, send_to_partition
@@ -414,8 +415,9 @@ def run(env: Mapping[str, str], *arguments: object) -> tuple[int, str]:
 
 
 def latest(env: Mapping[str, str], topic: str) -> dict[bytes, bytes]:
-    """Return the last value of each key of a topic that has one."""
-    values: dict[bytes, bytes | None] = {r.key: r.value for r in read_topic(env, topic)}
+    """Return the last value of each key of a topic that has one, but for the workers' own notes."""
+    records = [r for r in read_topic(env, topic) if not r.key.startswith(RESERVED)]
+    values: dict[bytes, bytes | None] = {r.key: r.value for r in records}
     return {key: value for key, value in values.items() if value is not None}
 
 

@@ -13,9 +13,9 @@ import pytest
 
 from cli.kafka.broker import EmbeddedKafka
 from ledger.deduplication import PROGRESS_KEY
+from ledger.digest import RESERVED
 from ledger.topics import changelog_name
 from ledger.wire import ENTRIES, EVENTS, PROGRESS
-from processors.tables import CLAIM_KEY
 from runtime.partitions import partition_for
 from tests.kafka.answers import NOW_S, SECRET, deliver
 from tests.kafka.harness import (
@@ -60,9 +60,9 @@ def one_in_each_partition(first: int) -> list[dict[str, Any]]:
 
 
 def seen(env: dict[str, str]) -> list[Any]:
-    """Return the records of the table's changelog, but for the claims of its workers."""
+    """Return the records of the table's changelog, but for its workers' own notes."""
     records = read_topic(env, changelog_name(group_of(env), "seen"))
-    return [record for record in records if record.key != CLAIM_KEY]
+    return [record for record in records if not record.key.startswith(RESERVED)]
 
 
 def remembered(env: dict[str, str]) -> set[bytes]:

@@ -225,7 +225,7 @@ def rights_of(env: Mapping[str, str]) -> dict[str, list[Right]]:
         ],
         BACKUP: topics(READ, names.webhooks),
         STATUS: [
-            *topics(DESCRIBE, names.webhooks, names.events, names.payments),
+            *topics(DESCRIBE, *written, names.webhooks),
             (GROUP, group, LITERAL, DESCRIBE),
         ],
         ACCOUNTS: [

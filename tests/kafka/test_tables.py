@@ -37,6 +37,8 @@ VALUES = {b"key %d" % n: SEEN.encode(Seen(b"digest", 100 + n, 7)) for n in range
 PARTITION = 1
 # The first record of each changelog is the claim of the worker that folds the partition.
 CLAIM = 1
+# The last record of each write says how far the source is folded.
+SOURCE = 1
 
 Write = Callable[[ChunkTable, Chunk], Awaitable[None]]
 Outputs = Mapping[TopicPartition, PartitionBatches]
@@ -101,7 +103,7 @@ async def test_the_changelog_is_acknowledged_before_anything_is_readable(
     table: ChunkTable
     monkeypatch.setattr(effects, "send", observed)
     async with written(settings, write):
-        end = CLAIM + len(VALUES)
+        end = CLAIM + len(VALUES) + SOURCE
         assert told == [({}, CLAIM), ({}, CLAIM), end, (VALUES, end)]
 
 
@@ -156,7 +158,7 @@ async def test_what_is_given_back_while_the_changelog_takes_it_is_not_written(
 
     async with written(settings, write) as table:
         assert (local(table), end_of_table(table)) == ({}, CLAIM)
-        assert await end_of(settings, changelog(table)) == CLAIM + len(VALUES)
+        assert await end_of(settings, changelog(table)) == CLAIM + len(VALUES) + SOURCE
 
 
 class _Database:
@@ -184,8 +186,8 @@ async def test_values_and_the_changelog_s_offset_are_one_write(
         monkeypatch.undo()
 
     async with written(settings, write) as table:
-        # Three more than the values: the offset, the digest and the time.
-        assert databases[0].writes == [len(VALUES) + 3]
+        # The others: the offset, the digest, the time, and the marks of source and changelog.
+        assert databases[0].writes == [len(VALUES) + 5]
         assert local(table) == VALUES
         assert end_of_table(table) == await end_of(settings, changelog(table))
 
@@ -202,7 +204,7 @@ async def test_the_offset_is_that_of_the_last_record_also_of_several_batches(
             assert local(table) == (values or large)
 
     async with written(settings, write) as table:
-        assert await end_of(settings, changelog(table)) == CLAIM + 3 * len(VALUES)
+        assert await end_of(settings, changelog(table)) == CLAIM + 3 * len(VALUES) + 4 * SOURCE
 
 
 async def test_a_scan_goes_on_where_another_ended_and_sees_values_alone(
@@ -232,7 +234,7 @@ async def test_what_is_deleted_here_is_a_tombstone_in_the_changelog_and_is_not_r
     left[b"key 5"] = b"live"
     async with written(settings, write) as table:
         assert local(table) == left
-        assert await end_of(settings, changelog(table)) == CLAIM + len(VALUES) + 3
+        assert await end_of(settings, changelog(table)) == CLAIM + len(VALUES) + 3 + 2 * SOURCE
     del table
     gc.collect()
     shutil.rmtree(settings.data_dir / "tables")
@@ -250,7 +252,11 @@ async def test_only_the_chunk_s_own_partition_is_written(settings: WorkerSetting
             here = partition == PARTITION
             assert local(table, partition) == (VALUES if here else {})
             end = await end_of(settings, changelog(table, partition))
-            assert end_of_table(table, partition) == end == CLAIM + (len(VALUES) if here else 0)
+            assert (
+                end_of_table(table, partition)
+                == end
+                == CLAIM + (len(VALUES) + SOURCE if here else 0)
+            )
             assert table.read(partition, b"key 3") == (VALUES[b"key 3"] if here else None)
 
 
@@ -270,14 +276,14 @@ async def test_a_crash_between_changelog_and_table_is_made_good_by_the_recovery(
             await keep(table, chunk, newer)
 
     async with written(settings, write) as table:
-        assert (local(table), end_of_table(table)) == (VALUES, CLAIM + len(VALUES))
+        assert (local(table), end_of_table(table)) == (VALUES, CLAIM + len(VALUES) + SOURCE)
     # RocksDB's own lock on the folder goes with the last reference.
     del table
     gc.collect()
 
     async def read(table: ChunkTable, _chunk: Chunk) -> None:
         assert local(table) == VALUES | newer
-        assert end_of_table(table) == CLAIM + len(VALUES) + 1 + CLAIM
+        assert end_of_table(table) == CLAIM + len(VALUES) + 1 + 2 * SOURCE + CLAIM
 
     async with written(settings, read, "another chunk"):
         pass

@@ -134,7 +134,7 @@ async def test_a_chunk_that_is_fenced_after_its_outputs_is_folded_again_by_the_n
         await ready(app)
         await append(settings, PARTITION, "any")
         await until(lambda: app.crashed)
-        assert "as offsets 2 to 2, and the table ends at 1" in repr(app.crash_reason)
+        assert "as offsets 2 to 3, and the table ends at 1" in repr(app.crash_reason)
         assert (len(folds), told) == (2, [])
     # RocksDB's own lock on the folder goes with the last reference.
     del app

@@ -3,6 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from faust.types import TP
@@ -47,8 +48,11 @@ class Writers:
         await work(SimpleNamespace(create_batch=None))
 
 
-async def test_all_records_are_folded_once_and_in_order_with_a_bounded_number_of_bytes(table):
+async def test_all_records_are_folded_once_and_in_order_with_a_bounded_number_of_bytes(
+    table, monkeypatch
+):
     app: Any = SimpleNamespace(writers=Writers(), spans=None)
+    monkeypatch.setattr(Effects, "write", AsyncMock())
     folded: list[int] = []
     parts: list[int] = []
 

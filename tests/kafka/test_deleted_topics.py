@@ -1,0 +1,56 @@
+"""A topic that is deleted under a running worker ends the worker, and is named by `status` too."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cli.kafka.broker import EmbeddedKafka
+from ledger.topics import changelog_name
+from tests.kafka.harness import (
+    WorkerProcess,
+    deliver,
+    environment,
+    event,
+    group_of,
+    names_of,
+    run,
+    wait_folded,
+)
+from tests.kafka.topics import delete
+
+pytestmark = pytest.mark.timeout(240)
+
+TOPICS: dict[str, Callable[[dict[str, str]], str]] = {
+    "the log of record": lambda env: names_of(env).webhooks,
+    "a source": lambda env: names_of(env).events,
+    "an output": lambda env: names_of(env).entries,
+    "a changelog": lambda env: changelog_name(group_of(env), "orders"),
+}
+
+
+@pytest.mark.parametrize("name", TOPICS)
+def test_a_topic_that_is_deleted_under_a_running_worker_ends_it_in_time_with_the_remedy(
+    kafka: EmbeddedKafka, tmp_path: Path, name: str
+) -> None:
+    env = environment(kafka.bootstrap, tmp_path / "ledger", standby_replicas=0)
+    with WorkerProcess(env) as worker:
+        worker.wait_ready()
+        deliver(env, (event(n) for n in range(20)))
+        wait_folded(env, worker)
+        topic = TOPICS[name](env)
+        asyncio.run(delete(env, topic))
+        began_s = time.monotonic()
+        reason = worker.reason_of_end(60)
+        assert time.monotonic() - began_s < 40
+    assert f"missing topics: {topic}. The workers of {group_of(env)} have folded" in reason
+    assert "`plexy-ledger rebuild`" in reason
+    code, output = run(env, "status", "--json")
+    (problem,) = [
+        each for each in json.loads(output)["problems"] if each["code"] == "topic_missing"
+    ]
+    assert code == 1
+    assert problem["detail"] in reason

@@ -1,0 +1,110 @@
+"""Kafka forgets an identity that nobody asks for; workers ask in time, or do not start.
+
+On a broker that forgets after two seconds.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from faust.types import TP
+
+from cli.kafka.broker import EmbeddedKafka
+from cli.kafka.distribution import KafkaCache
+from processors import topology, writers
+from processors.batches import OutRecord, send_to_partition
+from processors.chunk import Chunk
+from processors.settings import WorkerSettings
+from processors.writers import Writer
+from runtime import identities
+from tests.kafka.harness import WorkerProcess, environment, run, writer
+from tests.kafka.in_process import WARNINGS_OF_FAUST, ready, running
+
+pytestmark = [*WARNINGS_OF_FAUST, pytest.mark.timeout(240)]
+
+PARTITION = 2
+
+
+@pytest.fixture(scope="module")
+def kafka(
+    kafka_cache: KafkaCache, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EmbeddedKafka]:
+    properties = {
+        "transactional.id.expiration.ms": "2000",
+        "transaction.remove.expired.transaction.cleanup.interval.ms": "500",
+    }
+    folder = tmp_path_factory.mktemp("forgetful")
+    with EmbeddedKafka(folder, cache=kafka_cache, properties=properties) as broker:
+        yield broker
+
+
+def producer_id(opened: Writer) -> int:
+    return int(opened._identity.producer_id)
+
+
+async def wait_forgotten(bootstrap: str, identity: str) -> None:
+    """Wait until Kafka has forgotten an identity that nobody asks for meanwhile.
+
+    To ask would renew it, so each attempt has an identity of its own.
+    """
+    async with asyncio.timeout(60):
+        for attempt in range(100):
+            async with writer(bootstrap, f"{identity}-{attempt}") as first:
+                await asyncio.sleep(0.5 * (attempt + 1))
+                async with writer(bootstrap, f"{identity}-{attempt}") as second:
+                    if producer_id(first) != producer_id(second):
+                        return
+
+
+async def test_kafka_forgets_an_idle_identity_and_fences_its_former_owner_no_more(
+    settings: WorkerSettings,
+) -> None:
+    """It is what makes the renewal necessary."""
+    bootstrap, topic = settings.bootstrap_servers[0], settings.names.orders
+    async with writer(bootstrap, "idle") as former:
+        await wait_forgotten(bootstrap, "any")
+        async with writer(bootstrap, "idle") as next_owner:
+            assert producer_id(next_owner) != producer_id(former)
+            await send_to_partition(next_owner, topic, PARTITION, [OutRecord(b"key", b"new")])
+            await send_to_partition(former, topic, PARTITION, [OutRecord(b"key", b"stale")])
+
+
+async def test_a_worker_that_has_nothing_to_write_keeps_its_identities(
+    settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identities, "LEAST_EXPIRATION_MS", 0)
+    monkeypatch.setattr(writers, "_RENEWED_AFTER_S", 0.2)
+    monkeypatch.setattr(topology, "_RENEWAL_EVERY_S", 0.2)
+    bootstrap = settings.bootstrap_servers[0]
+    identity = f"{settings.group_id}-{settings.names.webhooks}-{PARTITION}"
+
+    async def work(chunk: Chunk) -> None:
+        raise AssertionError(f"{chunk!r} was folded")
+
+    async with running(settings, work) as app:
+        await ready(app)
+        held = app.writers._writers[TP(app.names.webhooks, PARTITION)]
+        await wait_forgotten(bootstrap, "any")
+        assert not app.crashed, app.crash_reason
+        async with writer(bootstrap, identity) as next_owner:
+            # With another producer id, no broker would compare the two epochs.
+            assert producer_id(next_owner) == producer_id(held)
+            assert next_owner._identity.producer_epoch > held._identity.producer_epoch
+
+
+def test_a_worker_does_not_start_where_kafka_forgets_too_early_and_doctor_says_the_same(
+    kafka: EmbeddedKafka, tmp_path: Path
+) -> None:
+    env = environment(kafka.bootstrap, tmp_path / "ledger")
+    with WorkerProcess(env) as worker:
+        assert worker.wait(60) == 1
+        told = worker.log_file.read_text()
+    assert len(told.splitlines()) == 1
+    said = "the brokers have transactional.id.expiration.ms=2000, expected at least 21600000"
+    assert said in told
+    assert "remove `transactional.id.expiration.ms` from the brokers' settings" in told
+    code, output = run(env, "doctor", "worker")
+    assert code == 1
+    assert said in output
+    assert "remove `transactional.id.expiration.ms` from the brokers' settings" in output
