@@ -192,6 +192,8 @@ def new_app(
     require_room(settings.data_dir, write_buffers_bytes(settings.table_memory_mb))
     app = LedgerApp(
         settings.group_id,
+        # Otherwise Faust's own variables, such as BROKER_URL, would win over these settings.
+        env={},
         broker=[f"kafka://{server}" for server in settings.bootstrap_servers],
         broker_credentials=_credentials(settings),
         broker_session_timeout=SESSION_TIMEOUT_S,
