@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from aiokafka.errors import KafkaError
+
 if TYPE_CHECKING:
     from processors.tables import ChunkTable
 
@@ -49,10 +51,15 @@ def require_room(folder: Path, least_bytes: int, *, made_in: Path | None = None)
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield what went wrong, one by one: a group's members, and theirs."""
+    """Yield what went wrong, one by one: a group's members, and theirs.
+
+    aiokafka wraps an error that it did not expect while it joins a group.
+    """
     if isinstance(error, BaseExceptionGroup):
         for each in error.exceptions:
             yield from causes(each)
+    elif type(error) is KafkaError and error.__cause__ is not None:
+        yield from causes(error.__cause__)
     else:
         yield error
 

@@ -21,7 +21,7 @@ from faust.types.tuples import ConsumerMessage
 
 from processors.chunk import Chunk, FetchedRecord
 from processors.fetcher import ConsumerThread
-from processors.membership import SESSION_TIMEOUT_S, ask_group, clock_s
+from processors.membership import SESSION_TIMEOUT_S, ask_group, clock_s, heed_fencing
 from processors.offsets import ChunkOffsets
 
 # One chunk that is worked on and one that waits keep a partition busy; more only adds latency.
@@ -33,6 +33,8 @@ _FINISH_WITHIN_S: Final = 8.0
 # How soon the group is asked again if it does not answer, as while its broker restarts.
 _ASK_AGAIN_S: Final = 0.2
 _FOLD_ANEW: Final = "`plexy-ledger rebuild` folds the whole log of record anew"
+
+heed_fencing()
 
 
 class LostRecordsError(Exception):

@@ -4,8 +4,10 @@ import errno
 from pathlib import Path
 
 import pytest
+from aiokafka.errors import KafkaError
 
 from processors.disk import NoRoomError, causes, explain, require_room
+from processors.membership import TakenNameError
 from processors.settings import WorkerSettings
 from processors.topology import new_app
 from processors.worker import Worker
@@ -57,3 +59,11 @@ def test_of_a_group_each_cause_is_told():
         three,
     ]
     assert list(causes(one)) == [one]
+
+
+def test_an_error_that_kafka_s_client_wrapped_while_it_joined_is_told_itself():
+    wrapped = KafkaError("Unexpected error during coordination")
+    wrapped.__cause__ = TakenNameError("taken")
+    assert list(causes(wrapped)) == [wrapped.__cause__]
+    other = KafkaError("alone")
+    assert list(causes(other)) == [other]
