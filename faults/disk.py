@@ -47,10 +47,11 @@ def can_mount() -> bool:
 
 
 @contextmanager
-def small_disk(folder: Path, size_mb: int) -> Iterator[SmallDisk]:
+def small_disk(folder: Path, size_mb: int, options: str = "") -> Iterator[SmallDisk]:
     """Mount a tmpfs on the folder, which is made if it is not there, and unmount it after all."""
     folder.mkdir(parents=True, exist_ok=True)
-    _run("mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "tmpfs", str(folder)).check_returncode()
+    given = ",".join(filter(None, (f"size={size_mb}m", options)))
+    _run("mount", "-t", "tmpfs", "-o", given, "tmpfs", str(folder)).check_returncode()
     try:
         yield SmallDisk(folder)
     finally:

@@ -15,7 +15,7 @@ from mode.supervisors import CrashingSupervisor
 
 from ledger.anomalies import AnomalousOrders
 from ledger.topics import MAX_RECORD_BYTES, TABLES, TableName, TopicNames
-from processors.disk import require_room
+from processors.disk import raise_file_limit, require_room
 from processors.effects import Fold, folding
 from processors.identity import claim, member
 from processors.lanes import work_in_lanes
@@ -175,7 +175,7 @@ class LedgerApp(faust.App):
             partitions=settings.partitions,
             key_type=bytes,
             value_type=bytes,
-            options=rocksdb_options(settings.table_memory_mb, len(TABLES) * settings.partitions),
+            options=rocksdb_options(settings.table_memory_mb, settings.databases),
         )
         self.tables.add(table)
         return table
@@ -189,7 +189,9 @@ def new_app(
 ) -> LedgerApp:
     """Return the app with its transport and tables, and no agents yet."""
     tables = private_folder(settings.data_dir / "tables")
-    require_room(settings.data_dir, write_buffers_bytes(settings.table_memory_mb))
+    raise_file_limit()
+    write_buffers = write_buffers_bytes(settings.table_memory_mb)
+    require_room(settings.data_dir, write_buffers, settings.databases)
     app = LedgerApp(
         settings.group_id,
         # Otherwise Faust's own variables, such as BROKER_URL, would win over these settings.
