@@ -36,6 +36,15 @@ class SmallDisk:
         """Give back what ``fill`` took."""
         (self.folder / _FILLER).unlink(missing_ok=True)
 
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        """Refuse every write for as long as the block."""
+        _run("mount", "-o", "remount,ro", str(self.folder)).check_returncode()
+        try:
+            yield
+        finally:
+            _run("mount", "-o", "remount,rw", str(self.folder)).check_returncode()
+
 
 def can_mount() -> bool:
     """Tell whether this process may mount a tmpfs: on Linux root may, but not in a container."""

@@ -12,10 +12,14 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from aiokafka.errors import KafkaError
+
+from runtime.folders import private_folder
+from runtime.settings import SettingsError
 
 if TYPE_CHECKING:
     from processors.tables import ChunkTable
@@ -99,6 +103,24 @@ def require_room(
         )
 
 
+def writable_folder(data_dir: Path) -> Path:
+    """Return the folder of the tables, made where it is missing.
+
+    Raises ``SettingsError`` if this user can't write there.
+    """
+    try:
+        tables = private_folder(data_dir / "tables")
+        # Root may write everywhere but on a mount that is read-only.
+        for folder in (data_dir, tables):
+            TemporaryFile(dir=folder).close()
+    except OSError as error:
+        remedy = _REMEDIES.get(error.errno or 0, "choose another folder")
+        raise SettingsError(
+            f"LEDGER_DATA_DIR={data_dir} can't be written: {error}; {remedy}"
+        ) from None
+    return tables
+
+
 def row_files(databases: int) -> int:
     """Return how many files of rows each database may keep open; raise ``NoRoomError`` if too few.
 
@@ -169,13 +191,20 @@ def explain(error: BaseException, folder: Path) -> str:
     if is_of_rocksdb(error):
         remedy = _remedy(_cause_in(str(error)), folder)
         return f"the tables in LEDGER_DATA_DIR={folder} can't be used: {error}; {remedy}"
-    if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+    if isinstance(error, OSError) and _is_of_the_disk(error, folder):
         remedy = _remedy(error.errno, folder)
         return f"LEDGER_DATA_DIR={folder} can't be written: {error}; {remedy}"
     told = f"{type(error).__name__}: {error}"
     if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
         return f"{told}; {_MORE_FILES}"
     return told
+
+
+def _is_of_the_disk(error: OSError, folder: Path) -> bool:
+    """Return whether an error is one of files; some numbers also come of connections."""
+    name = error.filename
+    within = isinstance(name, str) and Path(name).absolute().is_relative_to(folder.absolute())
+    return error.errno in _OF_THE_DISK or (within and error.errno in _REMEDIES)
 
 
 def _cause_in(text: str) -> int | None:

@@ -15,7 +15,7 @@ from mode.supervisors import CrashingSupervisor
 
 from ledger.anomalies import AnomalousOrders
 from ledger.topics import MAX_RECORD_BYTES, TABLES, TableName, TopicNames
-from processors.disk import raise_file_limit, require_room
+from processors.disk import raise_file_limit, require_room, writable_folder
 from processors.effects import Fold, folding
 from processors.identity import claim, member
 from processors.lanes import work_in_lanes
@@ -33,7 +33,7 @@ from processors.topic_reader import TopicReader
 from processors.transport import Consumer, Transport
 from processors.writers import Writers
 from runtime.access import require_token
-from runtime.folders import private_folder
+from runtime.addresses import in_url, listener
 from runtime.topics import ensure_topics
 
 if TYPE_CHECKING:
@@ -88,13 +88,23 @@ class LedgerApp(faust.App):
         ):
             self.task(each)
 
-    async def on_first_start(self) -> None:
-        """Create or check the topics: where one is missing, Faust would idle for ever."""
+    def take_place(self) -> str:
+        """Take the address and the folder that the settings name; return the worker's name.
+
+        Raises ``SettingsError`` if another program has one of them, or may not have it.
+        """
         # `faust worker --web-bind` may have changed what the settings said.
         require_token("LEDGER_WEB_BIND", self.conf.web_bind, self.settings.api_token)
+        # Faust would bind it only after it has joined the group.
+        variables = ("LEDGER_WEB_BIND", "LEDGER_WEB_PORT")
+        listener(variables, self.conf.web_bind, self.conf.web_port, backlog=1).close()
+        return claim(self.settings.data_dir)
+
+    async def on_first_start(self) -> None:
+        """Create or check the topics: where one is missing, Faust would idle for ever."""
         # Static membership: who comes again under its name goes on at once, and does not wait for
         # the end of its own dead session.
-        name, address = claim(self.settings.data_dir), str(self.conf.canonical_url)
+        name, address = self.take_place(), str(self.conf.canonical_url)
         self.conf.consumer_group_instance_id = member(name, address)
         report = await ensure_topics(self.settings)
         self._keep_tables_of(report.cluster_id)
@@ -188,7 +198,7 @@ def new_app(
     middlewares: list[Any],
 ) -> LedgerApp:
     """Return the app with its transport and tables, and no agents yet."""
-    tables = private_folder(settings.data_dir / "tables")
+    tables = writable_folder(settings.data_dir)
     raise_file_limit()
     write_buffers = write_buffers_bytes(settings.table_memory_mb)
     require_room(settings.data_dir, write_buffers, settings.databases)
@@ -227,7 +237,7 @@ def new_app(
         HttpClient=worker_client,
         Worker=worker_class,
         web_bind=settings.web_bind,
-        web_host=settings.web_host,
+        web_host=in_url(settings.web_host),
         web_port=settings.web_port,
         web_tables_enabled=False,
         web_router_enabled=False,
