@@ -33,6 +33,7 @@ _PINNED: Final = re.compile(r"([\w.-]+)(?:\[[\w,-]+\])?==([^\s;,]+)")
 USED: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {
         "aiokafka": {
+            "aiokafka.admin.client:AIOKafkaAdminClient": "_client",
             "aiokafka.client:AIOKafkaClient": "_wait_on_metadata",
             "aiokafka.conn:AIOKafkaConnection": "_writer send",
             "aiokafka.consumer.consumer:AIOKafkaConsumer": (

@@ -1,5 +1,7 @@
 """A program that can't start says so in one line, with the setting and the remedy."""
 
+import asyncio
+import contextlib
 import socket
 import sys
 from pathlib import Path
@@ -84,6 +86,36 @@ def test_a_folder_that_can_t_be_written_is_named_with_the_remedy(
     )
     assert "Read-only file system" in line
     assert line.endswith("mount it so that it can be written, and start the worker again")
+
+
+async def misleading(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass bytes on, with another address in place of the brokers' own."""
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(2**16):
+            writer.write(data.replace(b"\x00\x09127.0.0.1", b"\x00\x09127.9.9.9"))
+            await writer.drain()
+    writer.close()
+
+
+async def test_an_advertised_address_that_can_t_be_reached_is_named(
+    kafka: EmbeddedKafka, tmp_path: Path
+) -> None:
+    host, _, port = kafka.bootstrap.partition(":")
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_broker, to_broker = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(misleading(reader, to_broker), misleading(from_broker, writer))
+
+    proxy = await asyncio.start_server(pass_on, "127.0.0.1", 0)
+    bootstrap = f"127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+    env = environment(bootstrap, tmp_path)
+    try:
+        code, output = await asyncio.to_thread(run, env, "topics")
+    finally:
+        proxy.close()
+    assert code == 1
+    assert f"Kafka answers at {bootstrap}, and names its brokers as 127.9.9.9:{port}" in output
+    assert "correct `advertised.listeners` of the brokers" in output
 
 
 @needs_ipv6
