@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import InvalidTimestampError, KafkaError
 
 from cli.errors import NotWrittenError
 from ingest.producer import started
@@ -44,6 +44,12 @@ def _explained() -> Iterator[None]:
     except TimeoutError as error:
         raise NotWrittenError(
             f"Kafka did not acknowledge within {ACKNOWLEDGED_WITHIN_S:.0f} s: look at the brokers, "
+            "and run the command again"
+        ) from error
+    except InvalidTimestampError as error:
+        raise NotWrittenError(
+            "Kafka refused a record for its time. Set message.timestamp.before.max.ms and "
+            "message.timestamp.after.max.ms of the topic to 9223372036854775807, "
             "and run the command again"
         ) from error
     except KafkaError as error:

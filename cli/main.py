@@ -12,12 +12,14 @@ import typer
 
 from cli.commands import app
 from cli.errors import exit_code
+from runtime.environment import isolate_process
 
 __all__ = ["app", "main"]
 
 
 def main() -> NoReturn:
     """Run the command that the arguments name; ends the process."""
+    isolate_process()
     # Kafka's client logs what it then raises, and a program without logs of its own prints it.
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     try:

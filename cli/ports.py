@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import msgspec
 
 from cli.errors import PortTakenError
+from runtime.addresses import in_url
 
 
 class WantedPort(msgspec.Struct, frozen=True):
@@ -40,7 +41,7 @@ def base_url(host: str, port: int) -> str:
     ('http://127.0.0.1:8000', 'http://[::1]:8000')
     """
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+    return f"http://{in_url(reachable)}:{port}"
 
 
 def _require_free(wanted: WantedPort) -> None:

@@ -36,6 +36,15 @@ class SmallDisk:
         """Give back what ``fill`` took."""
         (self.folder / _FILLER).unlink(missing_ok=True)
 
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        """Refuse every write for as long as the block."""
+        _run("mount", "-o", "remount,ro", str(self.folder)).check_returncode()
+        try:
+            yield
+        finally:
+            _run("mount", "-o", "remount,rw", str(self.folder)).check_returncode()
+
 
 def can_mount() -> bool:
     """Tell whether this process may mount a tmpfs: on Linux root may, but not in a container."""
@@ -47,10 +56,11 @@ def can_mount() -> bool:
 
 
 @contextmanager
-def small_disk(folder: Path, size_mb: int) -> Iterator[SmallDisk]:
+def small_disk(folder: Path, size_mb: int, options: str = "") -> Iterator[SmallDisk]:
     """Mount a tmpfs on the folder, which is made if it is not there, and unmount it after all."""
     folder.mkdir(parents=True, exist_ok=True)
-    _run("mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "tmpfs", str(folder)).check_returncode()
+    given = ",".join(filter(None, (f"size={size_mb}m", options)))
+    _run("mount", "-t", "tmpfs", "-o", given, "tmpfs", str(folder)).check_returncode()
     try:
         yield SmallDisk(folder)
     finally:

@@ -11,7 +11,8 @@ import asyncio
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from functools import partial
 from typing import Final
 
 from cli.errors import NotFoldedError
@@ -29,16 +30,25 @@ _CONCURRENCY: Final = 16
 
 
 async def judge(stage: Stage, simulation: Simulation) -> list[str]:
-    """Return every difference; none if nothing was lost and nothing counted twice."""
-    return [
-        *await _not_folded(stage),
-        *(f"still owed: {event_id}" for event_id in sorted(simulation.owed)),
-        *await _lost(stage, simulation),
-        *await _beyond_the_end(stage),
-        *await _wrong_orders(stage, simulation),
-        *await asyncio.to_thread(_verified, stage),
-        *await _wrong_disks(stage),
-    ]
+    """Return every difference; none if nothing was lost and nothing counted twice.
+
+    A part of the judgement that raises is a difference itself, and the other parts go on.
+    """
+    parts: dict[str, Callable[[], Awaitable[Iterable[str]]]] = {
+        "what is folded": partial(_not_folded, stage),
+        "the log": partial(_lost, stage, simulation),
+        "the commits": partial(_beyond_the_end, stage),
+        "the orders": partial(_wrong_orders, stage, simulation),
+        "verify": partial(asyncio.to_thread, _verified, stage),
+        "the disks": partial(_wrong_disks, stage),
+    }
+    differences = [f"still owed: {event_id}" for event_id in sorted(simulation.owed)]
+    for name, part in parts.items():
+        try:
+            differences += await part()
+        except Exception as error:  # noqa: BLE001 - becomes a difference
+            differences.append(f"{name} could not be judged: {type(error).__name__}: {error}")
+    return differences
 
 
 async def _not_folded(stage: Stage) -> list[str]:

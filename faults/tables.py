@@ -52,7 +52,11 @@ async def disk_differences(settings: TopicSettings, folders: Mapping[str, Path])
 
 def _read(folder: Path, table: TableName, partition: int) -> Database | None:
     """Return what a folder holds; ``None`` if that worker never had the partition."""
-    found = sorted((folder / "tables").rglob(f"{table}-{partition}.db"))
+    found = [
+        path
+        for path in (folder / "tables").rglob(f"{table}-{partition}.db")
+        if not _is_unfinished(path)
+    ]
     if not found:
         return None
     (path,) = found
@@ -62,6 +66,12 @@ def _read(folder: Path, table: TableName, partition: int) -> Database | None:
         end = 0 if offset is None else int(offset) + 1
         digest = stored_digest(db.get(DIGEST_KEY), end)
     return Database(path, end, rows, digest is None or digest == digest_of(rows))
+
+
+def _is_unfinished(path: Path) -> bool:
+    """Return whether a worker was ended while RocksDB made this database, before its first row."""
+    rows = (*path.glob("*.sst"), *path.glob("*.log"))
+    return not (path / "CURRENT").exists() and not any(file.stat().st_size for file in rows)
 
 
 def opened(path: Path, *, read_only: bool = False) -> closing[Rdict]:
@@ -104,6 +114,8 @@ async def _compare(
     async for _, records in reader.read(topic, {partition: 0}, ends):
         for record in records:
             reached(record.offset)
+            if record.key.startswith(RESERVED):
+                continue
             if record.value is None:
                 rows.pop(record.key, None)
             else:

@@ -24,6 +24,7 @@ from ingest.metrics import Tally
 from ingest.openapi import Document
 from ingest.settings import IngestSettings
 from ingest.webhooks import WEBHOOKS_PATH, WebhookEndpoint
+from runtime.environment import isolate_process
 from runtime.logs import configure
 from runtime.settings import SettingsError
 
@@ -98,6 +99,7 @@ def __getattr__(name: str) -> Starlette:
     """Make ``app`` when a server asks for it: to import this module takes no settings."""
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    isolate_process()
     try:
         settings = IngestSettings.from_environment(os.environ)
         configure(settings.log_format, settings.log_level)

@@ -51,8 +51,16 @@ _HISTOGRAMS: Final = {
     answer: len(OUTCOMES) + n * (_BUCKETS + 1) for n, answer in enumerate(_ANSWERS)
 }
 _REST: Final = len(OUTCOMES) + len(_ANSWERS) * (_BUCKETS + 1)
-_KEPT_BYTES, _ERRORS, _IN_FLIGHT, _BODY_BYTES, _AVAILABLE, _LOOKED_AT = range(_REST, _REST + 6)
-_ROW: Final = _REST + 6
+(
+    _KEPT_BYTES,
+    _ERRORS,
+    _IN_FLIGHT,
+    _BODY_BYTES,
+    _AVAILABLE,
+    _LOOKED_AT,
+    _SECONDS_OFF,
+) = range(_REST, _REST + 7)
+_ROW: Final = _REST + 7
 # Of an outcome: where it is counted, and where its histogram begins.
 _PLACES: Final[Mapping[str, tuple[int, int | None]]] = {
     outcome: (n, None if status is None else _HISTOGRAMS[f"{status // 100}xx"])
@@ -101,6 +109,10 @@ class Tally:
     def failed(self) -> None:
         """Count a request that met a bug of ours."""
         self._row[_ERRORS] += 1
+
+    def signed_at_another_time(self, off_s: float) -> None:
+        """Note how far the time of a delivery with a good signature was from this clock."""
+        self._row[_SECONDS_OFF] = off_s
 
     async def keep_looking(self, readiness: Readiness, load: Callable[[], tuple[int, int]]) -> None:
         """Look every second whether the log is available, and at the load, until cancelled.
@@ -157,6 +169,13 @@ class IngressMetrics(Metrics, Collector):
             "when the process last looked whether Kafka could; it does each second",
             "process",
         )
+        self._seconds_off = self.declare(
+            "gauge",
+            "clock_seconds_off",
+            "how long before this machine's time the last delivery was signed that was refused for "
+            "its time alone; less than 0 if after it, and 0 if there was none",
+            "process",
+        )
         self.registry.register(self)
         if len(rows) == 1:
             # Of several, the one that serves this page does nothing else.
@@ -179,6 +198,7 @@ class IngressMetrics(Metrics, Collector):
             (self._body_bytes, _BODY_BYTES),
             (self._available, _AVAILABLE),
             (self._looked_at, _LOOKED_AT),
+            (self._seconds_off, _SECONDS_OFF),
         ):
             gauge = GaugeMetricFamily(metric.name, metric.text, labels=metric.labels)
             for n, row in enumerate(self._rows):

@@ -8,7 +8,7 @@ import contextlib
 import gc
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import FrameType
 from typing import Final
 
@@ -23,8 +23,8 @@ from ingest.metrics import IngressMetrics, Numbers, Tally, new_rows, serve_metri
 from ingest.processes import split
 from ingest.settings import LONGEST_ANSWER_S, IngestSettings
 from runtime import internals
+from runtime.addresses import listener
 from runtime.logs import configure
-from runtime.settings import SettingsError
 
 # Longer than the 60 s for which a proxy in front usually keeps an idle connection: whoever sends
 # should be the one to close it, or a delivery meets a connection that was closed just now.
@@ -45,8 +45,7 @@ def serve(settings: IngestSettings) -> None:
     number = 0
     if several:
         # Shared among ours, the port would be shared with another ingress too: so first, alone.
-        with _listener(settings.ingest_host, settings.ingest_port):
-            pass
+        _listener(settings).close()
         number = split(settings.ingest_processes, lambda: _serve_metrics(settings, rows))
     else:
         _serve_metrics(settings, rows)
@@ -54,7 +53,7 @@ def serve(settings: IngestSettings) -> None:
     tally = None if settings.ingest_metrics_port is None else Tally(rows[number])
     app = create_app(settings, tally=tally)
     config = server_config(app, Limits.of(settings.answer_within_s))
-    with _listener(settings.ingest_host, settings.ingest_port, shared=several) as listener:
+    with _listener(settings, shared=several) as listening:
         internals.log_versions()
         _log.info("listening", host=settings.ingest_host, port=settings.ingest_port)
         # What is there now stays: left out of its rounds, the collector has nearly nothing to look
@@ -65,7 +64,7 @@ def serve(settings: IngestSettings) -> None:
         # uvicorn raises the signal that stopped it once more, after it has stopped.
         signal.signal(signal.SIGTERM, _end)
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listener])
+            uvicorn.Server(config).run(sockets=[listening])
 
 
 def _serve_metrics(settings: IngestSettings, rows: Sequence[Numbers]) -> None:
@@ -95,21 +94,11 @@ def server_config(app: Starlette, limits: Limits) -> uvicorn.Config:
     )
 
 
-@contextlib.contextmanager
-def _listener(host: str, port: int, *, shared: bool = False) -> Iterator[socket.socket]:
+def _listener(settings: IngestSettings, *, shared: bool = False) -> socket.socket:
     """Bind the address before anything else is started; ``shared`` among our own processes."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server(
-            (host, port), family=family, backlog=_BACKLOG, reuse_port=shared
-        )
-    except OSError as error:
-        raise SettingsError(
-            f"LEDGER_INGEST_HOST={host}, LEDGER_INGEST_PORT={port}: can't listen there "
-            f"({error.strerror}); stop the program that does, or choose another port"
-        ) from None
-    with listener:
-        yield listener
+    variables = ("LEDGER_INGEST_HOST", "LEDGER_INGEST_PORT")
+    host, port = settings.ingest_host, settings.ingest_port
+    return listener(variables, host, port, backlog=_BACKLOG, shared=shared)
 
 
 def _end(_signal: int, _frame: FrameType | None) -> None:

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from ingest.answers import Headers, Received, Waiting, problem
 from ingest.appends import LogUnavailableError, Place
 from ingest.body import BodyFault, read_body
+from ingest.clock import ClockDoubt
 from ingest.load import BodyMemory, Deliveries
 from ingest.log import Log
 from ingest.metrics import Tally
@@ -72,6 +73,7 @@ class WebhookEndpoint:
     ) -> None:
         self._settings = settings
         self._tally = tally
+        self._clock = ClockDoubt(tally)
         # What hears of a bug on the way of whole requests.
         self.failed = tally.failed
         self._log = log
@@ -202,6 +204,8 @@ class WebhookEndpoint:
         if len(body) > self._settings.max_body_bytes:
             return self._too_large()
         fault = self._signature_fault(delivery, body)
+        if fault is SignatureFault.OUT_OF_TOLERANCE:
+            self._clock.note(delivery.signature.decode("latin-1"), delivery.received_at_ms)
         if fault is not None:
             return _refused(fault, self._explain(fault))
         if span is not None:

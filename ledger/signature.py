@@ -73,6 +73,18 @@ def sign(body: bytes, secret: bytes, timestamp_s: int, form: SignedForm = Signed
     return f"t={timestamp_s},v1={hmac.digest(secret, message, 'sha256').hex()}"
 
 
+def signed_at_s(header: str) -> int:
+    """Return the Unix time in a well-formed header.
+
+    >>> signed_at_s("t=1700000000,v1=" + "0" * 64)
+    1700000000
+    """
+    parsed = _parse(header)
+    if parsed is None:
+        raise ValueError("expected a well-formed Plexy-Signature")
+    return int(parsed[0])
+
+
 def _parse(header: str) -> tuple[str, list[bytes]] | None:
     """Return the timestamp's digits and the ``v1`` digests, or ``None`` for anything else."""
     plain = _PLAIN.fullmatch(header)

@@ -1,13 +1,26 @@
 """The worker as ``faust -A processors.app worker`` expects it; settings from the environment."""
 
 import os
+from typing import TYPE_CHECKING
 
-from processors.settings import WorkerSettings
-from processors.worker import create_app, prepare_process
+from runtime.environment import isolate_process
 from runtime.settings import SettingsError
 
-prepare_process()
-try:
-    app = create_app(WorkerSettings.from_environment(os.environ))
-except (SettingsError, OSError) as error:
-    raise SystemExit(f"the worker can't start: {error}") from None
+if TYPE_CHECKING:
+    from processors.topology import LedgerApp
+
+
+def _new_app() -> "LedgerApp":
+    isolate_process()
+    # Some libraries read their variables when they are imported.
+    from processors.settings import WorkerSettings  # noqa: PLC0415
+    from processors.worker import create_app, prepare_process  # noqa: PLC0415
+
+    prepare_process()
+    try:
+        return create_app(WorkerSettings.from_environment(os.environ))
+    except (SettingsError, OSError) as error:
+        raise SystemExit(f"the worker can't start: {error}") from None
+
+
+app = _new_app()

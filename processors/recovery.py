@@ -315,7 +315,7 @@ class Recovery(Service):
                 try:
                     table.open(partition)
                 except Exception as error:
-                    if not is_of_rocksdb(error, "IO error") or "LOCK: " not in str(error):
+                    if not is_of_rocksdb(error) or "LOCK: " not in str(error):
                         raise
                     await asyncio.sleep(_FILES_FREE_EVERY_S)
                 else:

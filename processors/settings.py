@@ -64,13 +64,18 @@ class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
         require_token("LEDGER_WEB_BIND", self.web_bind, self.api_token)
         require_token("LEDGER_WEB_HOST", self.web_host, self.api_token)
         enforced_trust(self)
-        databases = len(TABLES) * self.partitions
+        databases = self.databases
         if self.table_memory_mb < _LEAST_MIB_A_DATABASE * databases:
             raise SettingsError(
                 f"LEDGER_TABLE_MEMORY_MB={self.table_memory_mb} is too little for {databases} "
                 f"databases, one for each table and partition (LEDGER_PARTITIONS={self.partitions})"
                 f": set at least {_LEAST_MIB_A_DATABASE * databases}"
             )
+
+    @property
+    def databases(self) -> int:
+        """How many databases the tables are kept in: one for each table and partition."""
+        return len(TABLES) * self.partitions
 
     @property
     def trust(self) -> Trust | None:

@@ -16,7 +16,7 @@ from mode.supervisors import CrashingSupervisor
 
 from ledger.anomalies import AnomalousOrders
 from ledger.topics import MAX_RECORD_BYTES, TABLES, TableName, TopicNames
-from processors.disk import require_room
+from processors.disk import raise_file_limit, require_room, writable_folder
 from processors.effects import Fold, folding
 from processors.identity import claim, member
 from processors.lanes import work_in_lanes
@@ -34,7 +34,7 @@ from processors.topic_reader import TopicReader
 from processors.transport import Consumer, Transport
 from processors.writers import Writers
 from runtime.access import require_token
-from runtime.folders import private_folder
+from runtime.addresses import in_url, listener
 from runtime.identities import EXPIRATION, REMEDY, require_expiration
 from runtime.topics import TopicsError, TopicsMissingError, ensure_topics, require_topics
 
@@ -96,13 +96,23 @@ class LedgerApp(faust.App):
         ):
             self.task(each)
 
-    async def on_first_start(self) -> None:
-        """Create or check the topics: where one is missing, Faust would idle for ever."""
+    def take_place(self) -> str:
+        """Take the address and the folder that the settings name; return the worker's name.
+
+        Raises ``SettingsError`` if another program has one of them, or may not have it.
+        """
         # `faust worker --web-bind` may have changed what the settings said.
         require_token("LEDGER_WEB_BIND", self.conf.web_bind, self.settings.api_token)
+        # Faust would bind it only after it has joined the group.
+        variables = ("LEDGER_WEB_BIND", "LEDGER_WEB_PORT")
+        listener(variables, self.conf.web_bind, self.conf.web_port, backlog=1).close()
+        return claim(self.settings.data_dir)
+
+    async def on_first_start(self) -> None:
+        """Create or check the topics: where one is missing, Faust would idle for ever."""
         # Static membership: who comes again under its name goes on at once, and does not wait for
         # the end of its own dead session.
-        name, address = claim(self.settings.data_dir), str(self.conf.canonical_url)
+        name, address = self.take_place(), str(self.conf.canonical_url)
         self.conf.consumer_group_instance_id = member(name, address)
         report = await ensure_topics(self.settings)
         if await require_expiration(self.settings) is None:
@@ -210,7 +220,7 @@ class LedgerApp(faust.App):
             partitions=settings.partitions,
             key_type=bytes,
             value_type=bytes,
-            options=rocksdb_options(settings.table_memory_mb, len(TABLES) * settings.partitions),
+            options=rocksdb_options(settings.table_memory_mb, settings.databases),
         )
         self.tables.add(table)
         return table
@@ -223,10 +233,14 @@ def new_app(
     middlewares: list[Any],
 ) -> LedgerApp:
     """Return the app with its transport and tables, and no agents yet."""
-    tables = private_folder(settings.data_dir / "tables")
-    require_room(settings.data_dir, write_buffers_bytes(settings.table_memory_mb))
+    tables = writable_folder(settings.data_dir)
+    raise_file_limit()
+    write_buffers = write_buffers_bytes(settings.table_memory_mb)
+    require_room(settings.data_dir, write_buffers, settings.databases)
     app = LedgerApp(
         settings.group_id,
+        # Otherwise Faust's own variables, such as BROKER_URL, would win over these settings.
+        env={},
         broker=[f"kafka://{server}" for server in settings.bootstrap_servers],
         broker_credentials=_credentials(settings),
         broker_session_timeout=SESSION_TIMEOUT_S,
@@ -258,7 +272,7 @@ def new_app(
         HttpClient=worker_client,
         Worker=worker_class,
         web_bind=settings.web_bind,
-        web_host=settings.web_host,
+        web_host=in_url(settings.web_host),
         web_port=settings.web_port,
         web_tables_enabled=False,
         web_router_enabled=False,

@@ -22,7 +22,7 @@ from faust.types.tuples import ConsumerMessage
 
 from processors.chunk import Chunk, FetchedRecord
 from processors.fetcher import ConsumerThread
-from processors.membership import SESSION_TIMEOUT_S, ask_group, clock_s
+from processors.membership import SESSION_TIMEOUT_S, ask_group, clock_s, heed_fencing
 from processors.offsets import ChunkOffsets
 
 # One chunk that is worked on and one that waits keep a partition busy; more only adds latency.
@@ -36,6 +36,8 @@ _ASK_AGAIN_S: Final = 0.2
 log = structlog.get_logger(__name__)
 
 FOLD_ANEW: Final = "`plexy-ledger rebuild` folds the whole log of record anew"
+
+heed_fencing()
 
 
 class LostRecordsError(Exception):

@@ -26,6 +26,7 @@ from processors.settings import WorkerSettings
 from processors.topology import LedgerApp, new_app
 from processors.views.unreadable import hide_unreadable_requests
 from runtime import internals, logs
+from runtime.settings import SettingsError
 
 internals.check()
 
@@ -58,6 +59,15 @@ class Worker(faust.Worker):
         self._ending = False
         # A spinner writes control sequences between the log's lines.
         self.spinner = None
+
+    def execute_from_commandline(self) -> NoReturn:
+        """Run until the worker ends; what keeps it from starting is said in one line."""
+        try:
+            self.app.take_place()
+        except (SettingsError, OSError) as error:
+            raise SystemExit(f"the worker can't start: {error}") from None
+        super().execute_from_commandline()
+        raise SystemExit(0)
 
     async def on_first_start(self) -> None:
         """Watch over the event loop from now on; what is there by now is never collected."""

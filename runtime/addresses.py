@@ -3,10 +3,11 @@
 In: the environment. Out: addresses, for the program that listens there and for those that ask it.
 """
 
+import socket
 from typing import Annotated, Final
 
 from runtime.access import Token
-from runtime.settings import Port, setting
+from runtime.settings import Port, SettingsError, setting
 
 LOOPBACK: Final = "127.0.0.1"
 # Where `plexy-ledger run` serves ingress' metrics; `plexy-ledger status` looks there as well.
@@ -33,3 +34,29 @@ ApiToken = Annotated[
         "beyond loopback"
     ),
 ]
+
+
+def in_url(host: str) -> str:
+    """Return a host as a URL has it.
+
+    >>> in_url("::1"), in_url("127.0.0.1"), in_url("worker-0")
+    ('[::1]', '127.0.0.1', 'worker-0')
+    """
+    return f"[{host}]" if ":" in host else host
+
+
+def listener(
+    variables: tuple[str, str], host: str, port: int, *, backlog: int, shared: bool = False
+) -> socket.socket:
+    """Bind an address; ``SettingsError`` names the two settings that chose it.
+
+    An address that is ``shared`` may be bound by several of our own processes.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=backlog, reuse_port=shared)
+    except OSError as error:
+        raise SettingsError(
+            f"{variables[0]}={host}, {variables[1]}={port}: can't listen there "
+            f"({error.strerror}); stop the program that does, or choose another port"
+        ) from None

@@ -33,6 +33,7 @@ _PINNED: Final = re.compile(r"([\w.-]+)(?:\[[\w,-]+\])?==([^\s;,]+)")
 USED: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {
         "aiokafka": {
+            "aiokafka.admin.client:AIOKafkaAdminClient": "_client",
             "aiokafka.client:AIOKafkaClient": "_wait_on_metadata",
             "aiokafka.conn:AIOKafkaConnection": "_writer send",
             "aiokafka.consumer.consumer:AIOKafkaConsumer": (
@@ -47,7 +48,8 @@ USED: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
                 "_consumer_record _records _records_iterator _tp _unpack_records next_fetch_offset"
             ),
             "aiokafka.consumer.group_coordinator:GroupCoordinator": (
-                "_do_fetch_commit_offsets _send_req coordinator_dead fetch_committed_offsets"
+                "_do_fetch_commit_offsets _group_instance_id _send_req coordinator_dead "
+                "fetch_committed_offsets"
             ),
             "aiokafka.producer.message_accumulator:BatchBuilder": "_builder _relative_offset",
             "aiokafka.producer.message_accumulator:MessageAccumulator": (
@@ -55,6 +57,10 @@ USED: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             ),
             "aiokafka.producer.producer:AIOKafkaProducer": "_message_accumulator _sender",
             "aiokafka.protocol.api:Request": "_CLASSES",
+            "aiokafka.protocol.commit:OffsetCommitRequest": (
+                "_consumer_group _consumer_group_generation_id _consumer_id _topics"
+            ),
+            "aiokafka.protocol.group:HeartbeatRequest": "_generation_id _group _member_id",
         },
         "aiohttp": {"aiohttp.web_protocol:RequestHandler": "handle_error log_exception"},
         "faust-streaming": {

@@ -14,7 +14,13 @@ from typing import Annotated, Final, NamedTuple, Self, TypeVar
 
 import msgspec
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    NodeNotReadyError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 
 from ledger.topics import Topic, TopicNames, all_topics
 from runtime.client_log import ClientLog
@@ -178,17 +184,38 @@ async def administration(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdmin
         try:
             await admin.start()
         except KafkaError as error:
-            raise TopicsError(unreachable(settings, error, said.last_line)) from error
+            advertised = _advertised(admin, settings)
+            raise TopicsError(unreachable(settings, error, said.last_line, advertised)) from error
     try:
         yield admin
+    except TopicsError as error:
+        cause, advertised = error.__cause__, _advertised(admin, settings)
+        # The address that we had answers, and the one that the broker names does not.
+        if advertised and isinstance(cause, NodeNotReadyError | KafkaConnectionError):
+            raise TopicsError(unreachable(settings, cause, str(error), advertised)) from error
+        raise
     finally:
         await admin.close()
 
 
-def unreachable(settings: KafkaSettings, error: Exception, said: str = "") -> str:
+def _advertised(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> str:
+    """Return the addresses that the brokers gave for themselves, besides those that we had."""
+    brokers = {f"{each.host}:{each.port}" for each in admin._client.cluster.brokers()}  # noqa: SLF001
+    return ",".join(sorted(brokers.difference(settings.bootstrap_servers)))
+
+
+def unreachable(
+    settings: KafkaSettings, error: Exception, said: str = "", advertised: str = ""
+) -> str:
     """Say that Kafka does not answer, where it was looked for, and what to do."""
     brokers = ",".join(settings.bootstrap_servers)
     why = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    if advertised:
+        return (
+            f"Kafka answers at {brokers}, and names its brokers as {advertised}, not all of which "
+            f"can be reached from here ({why}); correct `advertised.listeners` of the brokers, or "
+            "let this machine reach those addresses"
+        )
     return (
         f"Kafka does not answer at {brokers} ({why}); start it "
         "(`plexy-ledger kafka` runs an embedded one) or set LEDGER_KAFKA_BOOTSTRAP to a running one"
@@ -301,16 +328,17 @@ async def answer(ask: Callable[[], Awaitable[T | None]], what: str) -> T:
     """
     deadline = time.monotonic() + _ANSWERED_WITHIN_S
     while True:
+        cause = None
         reason = f"no broker knew it within {_ANSWERED_WITHIN_S:.0f} s"
         try:
             if (answer := await ask()) is not None:
                 return answer
         except KafkaError as error:
-            reason = repr(error)
+            cause, reason = error, repr(error)
             if not error.retriable:
                 raise TopicsError(f"{what}: {reason}") from error
         if time.monotonic() > deadline:
-            raise TopicsError(f"{what}: {reason}")
+            raise TopicsError(f"{what}: {reason}") from cause
         await asyncio.sleep(0.05)
 
 

@@ -15,7 +15,7 @@ import psutil
 from cli.doctor.findings import Finding, Patient, ok, problem, warning
 from cli.doctor.ports import answers
 from cli.ports import base_url
-from processors.disk import NoRoomError, require_room
+from processors.disk import NoRoomError, require_room, row_files
 from processors.identity import claim_file, is_claimed
 from processors.settings import WorkerSettings
 from processors.tables import write_buffers_bytes
@@ -47,7 +47,9 @@ def _writable(settings: WorkerSettings) -> Iterator[Finding]:
         )
         return
     try:
-        require_room(folder, write_buffers_bytes(settings.table_memory_mb), made_in=there)
+        write_buffers = write_buffers_bytes(settings.table_memory_mb)
+        require_room(folder, write_buffers, settings.databases, made_in=there)
+        row_files(settings.databases)
     except NoRoomError as error:
         what, _, remedy = str(error).partition(": ")
         yield problem(what, remedy)

@@ -8,6 +8,7 @@ import time
 
 import httpx
 import pytest
+import structlog
 from structlog.testing import CapturingLogger
 
 from ingest import webhooks
@@ -114,6 +115,16 @@ class TestSignature:
             event(), plexy_signature=signed(event(), age_s=age_s)["Plexy-Signature"]
         )
         assert_problem(answer, 401, "timestamp_out_of_tolerance")
+
+    async def test_a_clock_that_may_be_wrong_is_named_in_words_once_a_minute(self, running):
+        with structlog.testing.capture_logs() as lines:
+            for _ in range(3):
+                late = signed(event(), age_s=7200)["Plexy-Signature"]
+                await running.deliver(event(), plexy_signature=late)
+        (line,) = [each for each in lines if each["event"] == "clock_may_be_wrong"]
+        assert line["seconds_off"] in {7200, 7201}
+        assert "s before the time that this machine's clock shows" in line["reason"]
+        assert line["remedy"].startswith("compare this machine's clock with a time server (NTP)")
 
     async def test_the_tolerance_is_a_setting(self):
         old = signed(event(), age_s=310)["Plexy-Signature"]

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import resource
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from cli.doctor.findings import Finding, Level, Patient
+from cli.doctor.folders import check_folders
 from cli.doctor.kafka import check_kafka
 from cli.kafka.broker import EmbeddedKafka
 from cli.settings_table import READ_BY
@@ -204,6 +206,14 @@ def test_a_folder_that_is_too_full_is_named(kafka, tmp_path):
         (problem,) = told["problem"]
         assert problem.startswith(f"folders: LEDGER_DATA_DIR={disk.folder} has 0.0 MiB free")
         assert "make room there" in problem
+
+
+def test_more_partitions_than_files_may_be_open_for_are_named(env, monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (300, 300))
+    found = list(check_folders(Patient(env, ("worker",))))
+    (problem,) = [each for each in found if each.level is Level.PROBLEM]
+    assert problem.what.startswith("this process may open 300 files, and 12 databases")
+    assert problem.remedy.startswith("raise the limit on open files (`ulimit -n`")
 
 
 def look_at_kafka(env: Mapping[str, str]) -> list[Finding]:

@@ -1,11 +1,13 @@
 """A short run with faults, and its parts: the long one is `make faults`."""
 
 import asyncio
+import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -22,7 +24,7 @@ from faults.proxy import Network, Proxy
 from faults.report import WIDTH
 from faults.run import plan, run
 from faults.tables import disk_differences, opened, rows_of
-from processors.tables import OFFSET_KEY
+from processors.tables import DIGEST_KEY, OFFSET_KEY, stored_digest
 from runtime.topics import TopicSettings, ensure_topics
 from tests.kafka.harness import (
     deliver,
@@ -82,10 +84,29 @@ async def test_what_does_not_come_to_its_end_is_told_of_and_all_else_is_judged(
     assert costs == []
     assert stage.findings == ["not everything is acknowledged 0.5 s after the last fault"]
     assert simulation.owed
-    not_folded, *owed, verify = differences
+    *owed, not_folded, verify = differences
     assert not_folded.startswith(f"1 of 1 records of {settings.names.webhooks} are not folded")
     assert owed == [f"still owed: {event_id}" for event_id in sorted(simulation.owed)]
     assert verify == "verify: it had not ended after 0.01 s"
+
+
+async def test_a_part_that_raises_is_a_difference_and_the_others_are_judged(
+    kafka, tmp_path, monkeypatch
+):
+    settings = TopicSettings.from_environment(environment(kafka.bootstrap, tmp_path))
+    await ensure_topics(settings)
+    options = SenderOptions(url=f"http://127.0.0.1:{free_port()}", secrets=("whsec_any",))
+    worker = SimpleNamespace(label="worker 1", folder=tmp_path, url="http://127.0.0.1:9")
+    stage = SimpleNamespace(settings=settings, workers=[], extras=[worker], environment={})
+    stage.end_workers = lambda: None
+    monkeypatch.setattr(judging, "_VERIFIED_WITHIN_S", 0.01)
+    (tmp_path / "tables" / "seen-0.db").mkdir(parents=True)
+    (tmp_path / "tables" / "seen-0.db" / "CURRENT").write_text("no manifest")
+
+    verify, disks = await judge(stage, Simulation(1, 0, options))
+
+    assert verify == "verify: it had not ended after 0.01 s"
+    assert disks.startswith("the disks could not be judged: Exception: ")
 
 
 def test_every_row_of_a_worker_s_disk_that_is_not_its_changelog_s_is_named(kafka, tmp_path):
@@ -100,22 +121,35 @@ def test_every_row_of_a_worker_s_disk_that_is_not_its_changelog_s_is_named(kafka
         deliver(env, [event(number) for number in range(40, 80)])
         wait_folded(env, first)
         first.stop(30)
+    # As a worker leaves it that was killed while it made the database.
+    (folder,) = folders["second"].rglob("payments-0.db")
+    unfinished = folder.with_name("orders-1.db")
+    shutil.rmtree(unfinished)
+    unfinished.mkdir()
+    (unfinished / "LOCK").touch()
     assert asyncio.run(disk_differences(settings, folders)) == []
 
-    (path,) = folders["first"].rglob("payments-1.db")
+    # A partition that was this worker's from the start: of another one it knows no digest yet.
+    path = next(each for each in folders["first"].rglob("payments-*.db") if knows_digest(each))
     with opened(path) as db:
         changed, lost = list(rows_of(db))[:2]
         db.put(changed, b"another value")
         db.delete(lost)
         db.put(b"unknown", b"value")
         end, count = int(db.get(OFFSET_KEY)) + 1, len(rows_of(db))
-    place = f"first: payments-1.db at offset {end}"
+    place = f"first: {path.name} at offset {end}"
     assert asyncio.run(disk_differences(settings, folders)) == [
         f"{place}: its digest is not that of its rows",
         f"{place}: it lacks 1 of {count} keys: {lost!r}",
         f"{place}: it should not have 1 of {count} keys: b'unknown'",
         f"{place}: it has another value for 1 of {count} keys: {changed!r}",
     ]
+
+
+def knows_digest(path: Path) -> bool:
+    with opened(path, read_only=True) as db:
+        end = int(db.get(OFFSET_KEY)) + 1
+        return stored_digest(db.get(DIGEST_KEY), end) is not None and len(rows_of(db)) > 1
 
 
 async def append(settings: TopicSettings, value: str) -> None:

@@ -16,12 +16,14 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from cli.kafka.broker import EmbeddedKafka
 from cli.local import running
 from cli.log_file import Block, Header, LogFile, LogFileWriter, LogRecord
 from cli.programs import Command
+from ledger.topics import MAX_RECORD_BYTES
 from processors.batches import OutRecord, partition_for, send_to_partition
 from runtime.topics import TopicSettings, ensure_topics
 from tests.kafka.harness import (
@@ -217,6 +219,35 @@ def test_a_topic_with_another_record_is_refused_and_nothing_is_written(live, kaf
     assert f"partition {partition}: offset 0 has another record there" in output
     assert "LEDGER_TOPIC_PREFIX" in output
     assert log_of(env) == before
+
+
+def test_a_topic_that_refuses_old_records_is_told_to_take_them_by_its_settings(
+    live, kafka, tmp_path
+):
+    other = new_ledger(kafka, tmp_path)
+    assert run(other, "topics")[0] == 0
+    bounded = ConfigResource(
+        ConfigResourceType.TOPIC,
+        names_of(other).webhooks,
+        configs={
+            "message.timestamp.before.max.ms": "1",
+            "retention.ms": "-1",
+            "max.message.bytes": str(MAX_RECORD_BYTES),
+        },
+    )
+
+    async def bound() -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+        await admin.start()
+        try:
+            await admin.alter_configs([bounded])
+        finally:
+            await admin.close()
+
+    asyncio.run(bound())
+    code, output = run(other, "import-log", live[2])
+    assert code == 1
+    assert "message.timestamp.before.max.ms and message.timestamp.after.max.ms" in output
 
 
 def test_another_number_of_partitions_is_refused_before_a_topic_is_made(live, kafka, tmp_path):

@@ -3,6 +3,7 @@
 It also ends when it stands still and would keep its partitions: see `processors/worker.py`.
 """
 
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from ledger.wire import ENTRIES
 from ledger.wire import EVENTS as EVENTS_WIRE
 from tests.kafka.answers import SECRET, deliver
 from tests.kafka.harness import (
+    WORKER,
     WorkerProcess,
     committed_records,
     environment,
@@ -109,6 +111,45 @@ def test_a_worker_does_not_start_on_a_disk_without_room_and_says_so_in_one_line(
         disk.make_room()
         worker.start()
         worker.wait_ready()
+
+
+@needs_mount
+def test_a_worker_does_not_start_where_too_few_files_can_be_made_and_says_so(
+    kafka: EmbeddedKafka, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "disk", DISK_MB, "nr_inodes=100") as disk:
+        env = environment(kafka.bootstrap, disk.folder, table_memory_mb=TABLES_MB)
+        with worker_of(env, tmp_path) as worker:
+            assert worker.wait(within_s=60) == 1
+            (line,) = worker.log_file.read_text().splitlines()
+    assert line.startswith(f"plexy-ledger: LEDGER_DATA_DIR={disk.folder} can take ")
+    assert line.endswith("delete files there, or use a file system with more inodes")
+
+
+def with_limit(soft: int, hard: int) -> list[str]:
+    return ["sh", "-c", f"ulimit -Sn {soft} && ulimit -Hn {hard} && exec {shlex.join(WORKER)}"]
+
+
+def test_a_worker_that_may_open_too_few_files_for_its_partitions_says_how_many_it_takes(
+    kafka: EmbeddedKafka, tmp_path: Path
+) -> None:
+    env = environment(kafka.bootstrap, tmp_path, partitions=8)
+    with WorkerProcess(env, with_limit(500, 600)) as worker:
+        assert worker.wait(within_s=90) == 1
+        (line,) = worker.log_file.read_text().splitlines()
+    assert line.startswith("plexy-ledger: this process may open 600 files, and 24 databases")
+    assert "take 880: raise the limit on open files (`ulimit -n`" in line
+
+
+def test_a_worker_opens_as_many_files_as_it_is_allowed_to_and_not_only_as_a_shell_asks_for(
+    kafka: EmbeddedKafka, tmp_path: Path
+) -> None:
+    env = environment(kafka.bootstrap, tmp_path, webhook_secrets=SECRET)
+    with WorkerProcess(env, with_limit(90, 1024)) as worker:
+        worker.wait_ready()
+        deliver(env, *history(EVENTS))
+        wait_folded(env, worker)
+        worker.stop()
 
 
 STANDS_STILL = """

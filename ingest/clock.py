@@ -1,0 +1,44 @@
+"""The doubt that a clock is wrong, when a delivery with a good signature is refused for its time.
+
+Input: such deliveries. Output: a warning in words, at most one a minute, and the number of seconds
+for the metrics. A replayed delivery causes the same: one is no proof, and none of them is accepted.
+"""
+
+import time
+from typing import Final
+
+import structlog
+
+from ingest.metrics import Tally
+from ledger.signature import signed_at_s
+
+_SAID_EVERY_S: Final = 60.0
+
+_log = structlog.get_logger(__name__)
+
+
+class ClockDoubt:
+    """Compares the times of refused deliveries with this machine's clock."""
+
+    __slots__ = ("_said_at_s", "_tally")
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+        self._said_at_s = -_SAID_EVERY_S
+
+    def note(self, header: str, received_at_ms: int) -> None:
+        """Note a delivery that was refused for its time alone."""
+        off_s = received_at_ms // 1000 - signed_at_s(header)
+        self._tally.signed_at_another_time(off_s)
+        now_s = time.monotonic()
+        if now_s - self._said_at_s < _SAID_EVERY_S:
+            return
+        self._said_at_s = now_s
+        _log.warning(
+            "clock_may_be_wrong",
+            seconds_off=off_s,
+            reason=f"a delivery with a good signature was signed {abs(off_s)} s "
+            f"{'before' if off_s > 0 else 'after'} the time that this machine's clock shows",
+            remedy="compare this machine's clock with a time server (NTP), and then the sender's; "
+            "a single delivery may be a replay",
+        )

@@ -1,0 +1,168 @@
+"""A program that can't start says so in one line, with the setting and the remedy."""
+
+import asyncio
+import contextlib
+import socket
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from cli.kafka.broker import EmbeddedKafka
+from faults.disk import can_mount, small_disk
+from tests.ingest.conftest import PATH, SECRET, event, signed
+from tests.kafka.harness import (
+    WorkerProcess,
+    environment,
+    free_port,
+    run,
+    second_of,
+    until,
+    wait_folded,
+)
+
+pytestmark = pytest.mark.timeout(240)
+
+needs_mount = pytest.mark.skipif(not can_mount(), reason="mounting a small disk takes root")
+needs_ipv6 = pytest.mark.skipif(
+    not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6"
+)
+INGEST = [sys.executable, "-m", "cli", "ingest"]
+
+
+def last_words(worker: WorkerProcess, within_s: float = 60) -> str:
+    """Wait for a worker's end; return its last line, and check that no traceback comes before."""
+    assert worker.wait(within_s) in {1, 2}
+    output = worker.log_file.read_text()
+    assert "Traceback" not in output, output
+    return output.splitlines()[-1]
+
+
+def test_a_worker_whose_port_is_taken_says_as_ingress_does_which_setting_chooses_another(
+    kafka: EmbeddedKafka, tmp_path: Path
+) -> None:
+    env = environment(kafka.bootstrap, tmp_path)
+    port = env["LEDGER_WEB_PORT"]
+    with socket.create_server(("127.0.0.1", int(port))), WorkerProcess(env) as worker:
+        line = last_words(worker)
+    assert f"LEDGER_WEB_BIND=127.0.0.1, LEDGER_WEB_PORT={port}: can't listen there (Address" in line
+    assert "stop the program that does, or choose another port" in line
+
+
+def test_a_worker_on_the_folder_of_another_one_says_whose_it_is(
+    kafka: EmbeddedKafka, tmp_path: Path
+) -> None:
+    env = environment(kafka.bootstrap, tmp_path)
+    with WorkerProcess(env) as first:
+        first.wait_ready()
+        second = WorkerProcess(env | {"LEDGER_WEB_PORT": str(free_port())})
+        second.log_file = tmp_path / "second.log"
+        with second:
+            line = last_words(second)
+    assert f"LEDGER_DATA_DIR={tmp_path} belongs to a worker that runs: stop that one" in line
+
+
+@needs_mount
+@pytest.mark.parametrize("there", [False, True], ids=["new", "used"])
+def test_a_folder_that_can_t_be_written_is_named_with_the_remedy(
+    kafka: EmbeddedKafka,
+    tmp_path: Path,
+    there: bool,  # noqa: FBT001
+) -> None:
+    folder = tmp_path / "disk"
+    with small_disk(folder, 96) as disk:
+        env = environment(kafka.bootstrap, disk.folder / "data", table_memory_mb=24)
+        if there:
+            (disk.folder / "data" / "tables").mkdir(parents=True)
+            (disk.folder / "data" / "worker-id").write_text("me")
+        with disk.read_only():
+            worker = WorkerProcess(env)
+            worker.log_file = tmp_path / "worker.log"
+            with worker:
+                line = last_words(worker)
+    assert line.startswith(
+        f"plexy-ledger: LEDGER_DATA_DIR={env['LEDGER_DATA_DIR']} can't be written"
+    )
+    assert "Read-only file system" in line
+    assert line.endswith("mount it so that it can be written, and start the worker again")
+
+
+async def misleading(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass bytes on, with another address in place of the brokers' own."""
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(2**16):
+            writer.write(data.replace(b"\x00\x09127.0.0.1", b"\x00\x09127.9.9.9"))
+            await writer.drain()
+    writer.close()
+
+
+async def test_an_advertised_address_that_can_t_be_reached_is_named(
+    kafka: EmbeddedKafka, tmp_path: Path
+) -> None:
+    host, _, port = kafka.bootstrap.partition(":")
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_broker, to_broker = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(misleading(reader, to_broker), misleading(from_broker, writer))
+
+    proxy = await asyncio.start_server(pass_on, "127.0.0.1", 0)
+    bootstrap = f"127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+    env = environment(bootstrap, tmp_path)
+    try:
+        code, output = await asyncio.to_thread(run, env, "topics")
+    finally:
+        proxy.close()
+    assert code == 1
+    assert f"Kafka answers at {bootstrap}, and names its brokers as 127.9.9.9:{port}" in output
+    assert "correct `advertised.listeners` of the brokers" in output
+
+
+@needs_ipv6
+def test_workers_and_ingress_are_reached_and_reach_each_other_over_ipv6(
+    kafka: EmbeddedKafka, tmp_path: Path
+) -> None:
+    ingest_port = free_port()
+    env = environment(
+        kafka.bootstrap,
+        tmp_path / "one",
+        web_bind="::1",
+        web_host="::1",
+        ingest_host="::1",
+        ingest_port=ingest_port,
+        webhook_secrets=SECRET,
+    )
+    other = second_of(env, tmp_path / "two")
+    assert run(env, "topics")[0] == 0
+    ingress_env = env | {"LEDGER_DATA_DIR": str(tmp_path / "ingest")}
+    workers = [f"http://[::1]:{each['LEDGER_WEB_PORT']}" for each in (env, other)]
+    ingest = f"http://[::1]:{ingest_port}"
+    with (
+        WorkerProcess(env) as one,
+        WorkerProcess(other) as two,
+        WorkerProcess(ingress_env, INGEST) as ingress,
+        httpx.Client(trust_env=False, timeout=10) as client,
+    ):
+
+        def ready(url: str) -> bool:
+            for each in (one, two, ingress):
+                assert each.process
+                assert each.process.poll() is None, each.tail()
+            try:
+                return client.get(f"{url}/readyz").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        for url in (*workers, ingest):
+            until(lambda url=url: ready(url), within_s=90, what=f"{url} is ready\n{one.tail()}")
+        for number in range(12):
+            data = {"id": f"pay_{number}", "amount": 5, "currency": "KZT", "order": f"o{number}"}
+            body = event(f"evt_{number}", data=data)
+            assert client.post(ingest + PATH, content=body, headers=signed(body)).status_code == 200
+        wait_folded(env, one, two)
+        # Each order is asked of the worker that has it, and of the one that has it not.
+        for url in workers:
+            statuses = [client.get(f"{url}/orders/o{n}").status_code for n in range(12)]
+            assert set(statuses) == {200}, statuses
+        code, output = run(env, "status")
+        assert code == 0, output

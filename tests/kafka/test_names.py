@@ -1,0 +1,62 @@
+"""Two processes under one worker's name: the former one ends, and nothing is lost or doubled."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cli.kafka.broker import EmbeddedKafka
+from ledger.wire import ENTRIES
+from tests.kafka.answers import SECRET, deliver
+from tests.kafka.harness import (
+    WorkerProcess,
+    environment,
+    event,
+    names_of,
+    read_topic,
+    until,
+    wait_folded,
+)
+from tests.kafka.verification import deliveries, verify
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture
+def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
+    return environment(kafka.bootstrap, tmp_path / "one", webhook_secrets=SECRET)
+
+
+def copy_of(env: dict[str, str], folder: Path) -> WorkerProcess:
+    """Return a worker on a copy of another one's folder, with the same address for the others.
+
+    It listens on another address of this machine, as a second machine would.
+    """
+    folder.mkdir()
+    shutil.copy(Path(env["LEDGER_DATA_DIR"]) / "worker-id", folder)
+    return WorkerProcess(env | {"LEDGER_DATA_DIR": str(folder), "LEDGER_WEB_BIND": "127.0.0.2"})
+
+
+def test_of_two_workers_under_one_name_the_former_ends_and_says_why_and_nothing_is_lost(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    with WorkerProcess(env) as first:
+        first.wait_ready()
+        with deliveries(env, pause_s=0.02):
+            orders = names_of(env).orders
+            until(lambda: read_topic(env, orders), within_s=60, what="folded orders")
+            with copy_of(env, tmp_path / "copy") as second:
+                reason = first.reason_of_end(within_s=60)
+                until(lambda: second.logged("ready"), within_s=60, what=f"ready\n{second.tail()}")
+                assert reason.startswith("TakenNameError: another process has joined the group")
+                assert "delete the file `worker-id` in the copy" in reason
+                # The former one is started again, by a supervisor that knows nothing of the other.
+                first.start()
+                assert second.reason_of_end(within_s=60).startswith("TakenNameError: ")
+        deliver(env, event(1, merchantReference="ord_1"))
+        first.wait_ready()
+        wait_folded(env, first)
+    entries = [ENTRIES.decode(r.value).entry_id for r in read_topic(env, names_of(env).entries)]
+    assert len(set(entries)) > 50
+    code, output = verify(env)
+    assert code == 0, output

@@ -1,0 +1,76 @@
+"""What libraries read from the environment, and what a program prints whatever the locale is."""
+
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from runtime.environment import is_foreign
+
+# `F_` or `FAUST_` stands before each name that Faust's own function is asked for.
+_READS = re.compile(
+    r"""os\.environ(?:\.get)?[\[(]\s*["'](\w+)|["'](\w+)["'] (?:not )?in os\.environ|"""
+    r"""env\.get\(["'](\w+)|(?<!def )_getenv\(["'](\w+)"""
+)
+# What decides how a text looks, where trust and proxies of the machine are, and what only examples
+# and other programs read.
+_LEFT = {
+    "aiohttp": {"FOO", "NETRC", "PYTHONASYNCIODEBUG"},
+    "faust": {"BROKER_PASSWORD", "BROKER_USERNAME", "SHELL"},
+    "httpx": {"SSL_CERT_DIR", "SSL_CERT_FILE"},
+    "mode": {"GEVENT_LOOP"},
+    "structlog": {"FORCE_COLOR", "NO_COLOR"},
+}
+
+
+def names_read_by(library: str) -> set[str]:
+    """Return the names of environment variables in a library's source."""
+    spec = find_spec(library)
+    assert spec
+    assert spec.origin
+    found = set()
+    for file in Path(spec.origin).parent.rglob("*.py"):
+        for *names, of_faust in _READS.findall(file.read_text()):
+            found |= {f"F_{of_faust}"} if of_faust else {name for name in names if name}
+    return found
+
+
+@pytest.mark.parametrize(
+    "library",
+    [
+        "aiohttp",
+        "aiokafka",
+        "faust",
+        "httpx",
+        "mode",
+        "prometheus_client",
+        "starlette",
+        "structlog",
+        "uvicorn",
+    ],
+)
+def test_each_variable_that_a_library_reads_is_ignored_or_left_on_purpose(library):
+    left = {name for name in names_read_by(library) if not is_foreign(name)}
+    assert left == _LEFT.get(library, set())
+
+
+def test_the_variables_of_ours_of_opentelemetry_and_of_the_system_are_left():
+    ours = {"LEDGER_WEB_PORT", "OTEL_EXPORTER_OTLP_ENDPOINT", "PATH", "HOME", "TZ", "HTTPS_PROXY"}
+    assert not any(map(is_foreign, ours))
+
+
+@pytest.mark.parametrize("locale", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}])
+def test_a_table_with_other_letters_than_ascii_s_is_printed_in_utf_8_in_any_locale(locale):
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", "settings"],
+        env=os.environ | locale | {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "…" in done.stdout.decode()
