@@ -180,13 +180,6 @@ def test_a_length_that_no_batch_can_have_is_such_an_error_too():
             next(reading)
 
 
-def test_a_codec_that_is_not_installed_is_told_by_aiokafka(monkeypatch):
-    monkeypatch.setattr("aiokafka.codec.cramjam", None)
-    data = with_body(batch((b"k", b"v", [])), b"x", DefaultRecordBase.CODEC_ZSTD)
-    with pytest.raises(UnsupportedCodecError, match="zstd"):
-        next(fetched(data))
-
-
 def test_records_of_before_kafka_0_11_are_read_unless_they_are_packed():
     def old(codec: int) -> bytes:
         builder = LegacyRecordBatchBuilder(1, codec, 1 << 20)
