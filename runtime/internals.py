@@ -55,6 +55,7 @@ USED: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             ),
             "aiokafka.producer.producer:AIOKafkaProducer": "_message_accumulator _sender",
             "aiokafka.protocol.api:Request": "_CLASSES",
+            "aiokafka.protocol.metadata:MetadataRequest": "_allow_auto_topic_creation build",
         },
         "aiohttp": {"aiohttp.web_protocol:RequestHandler": "handle_error log_exception"},
         "faust-streaming": {
