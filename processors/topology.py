@@ -34,7 +34,14 @@ from processors.transport import Consumer, Transport
 from processors.writers import Writers
 from runtime.access import require_token
 from runtime.folders import private_folder
-from runtime.topics import ensure_topics
+from runtime.topics import (
+    Examination,
+    TopicsError,
+    ensure_topics,
+    examine_topics,
+    lost_error,
+    missing_error,
+)
 
 if TYPE_CHECKING:
     from processors.spans import Spans
@@ -43,6 +50,8 @@ log = structlog.get_logger(__name__)
 
 # By it a killed worker is missed, and the others learn that its partitions are theirs.
 _HEARTBEAT_S: Final = 1.0
+# The worker ends at the second look that finds the same.
+_TOPICS_LOOKED_AT_EVERY_S: Final = 5.0
 # Of one partition. A backlog is fetched for all of them at once, so that with the 10 MiB that a
 # record may have it was a third of a worker's memory. A larger record comes whole all the same:
 # Kafka always sends the first batch.
@@ -85,6 +94,7 @@ class LedgerApp(faust.App):
             self.scrubber.keep,
             self._count_seconds,
             self._stay_sure_of_membership,
+            self._watch_topics,
         ):
             self.task(each)
 
@@ -136,6 +146,27 @@ class LedgerApp(faust.App):
             await self.sleep(_HEARTBEAT_S)
             if self.tables.actives_ready:
                 await cast("Consumer", self.consumer).is_member(self.consumer_generation_id)
+
+    async def _watch_topics(self) -> None:
+        """End the worker if a topic is gone, or has another number of partitions.
+
+        Wrong settings are logged. One look is not believed: a broker that has just started may not
+        know all topics yet.
+        """
+        before: tuple[str, ...] = ()
+        while not self.should_stop:
+            await self.sleep(_TOPICS_LOOKED_AT_EVERY_S)
+            try:
+                seen = await examine_topics(self.settings)
+            except TopicsError:
+                # Kafka is away. If it stays away, the worker's writes fail.
+                continue
+            ending = (*map(str, seen.miscounted), *seen.missing)
+            if ending and ending == before:
+                raise _why_it_ends(seen, self.settings.group_id)
+            before = ending
+            for fault in seen.faults:
+                log.warning("a topic is not as it must be", fault=str(fault))
 
     @property
     def kafka_client(self) -> AIOKafkaClient:
@@ -234,6 +265,12 @@ def new_app(
     )
     app.setup(settings)
     return app
+
+
+def _why_it_ends(seen: Examination, group: str) -> TopicsError:
+    if seen.miscounted:
+        return TopicsError(str(seen.miscounted[0]))
+    return lost_error(seen.lost, group) if seen.lost else missing_error(seen.missing)
 
 
 def _new_spans(settings: WorkerSettings) -> "Spans | None":
