@@ -2,10 +2,14 @@
 
 In: settings, the name of a file. Out: the file, and what it holds. Never: a file under that name
 that is not whole: it has another name until everything is on the disk; and never another's file.
+
+A log that was given more partitions than it was made with leaves as a log of the former number. The
+records of the new partitions, which no worker has folded, follow at the ends of the others.
 """
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +18,7 @@ from typing import BinaryIO, Final
 from aiokafka.structs import ConsumerRecord
 from rich.console import Console
 
-from cli.ledger_reader import LedgerReader, open_reader
+from cli.ledger_reader import LedgerReader, Offsets, open_reader
 from cli.log_file import (
     MAX_BLOCK_BYTES,
     Block,
@@ -28,6 +32,7 @@ from cli.log_file import (
 from cli.printing import counting, line
 from cli.whole_file import appears_whole
 from ledger.unread import first_offset_of
+from runtime.partitions import partition_for
 from runtime.topics import TopicSettings
 
 # Of the empty records that stand for a batch.
@@ -56,14 +61,33 @@ async def _export(
     settings: TopicSettings, file: BinaryIO, console: Console
 ) -> tuple[Header, LogFileWriter]:
     async with open_reader(settings) as reader:
-        header = await _header(reader)
+        topic, made_with = reader.names.topics.webhooks, await reader.made_with()
+        begins, ends = await reader.begins(topic), await reader.ends(topic)
+        # Partitions that the log was given after it was made.
+        spare = {number: end for number, end in ends.items() if number >= made_with}
+        own = {number: end for number, end in ends.items() if number < made_with}
+        moved: Counter[int] = Counter()
+        async for _, records in reader.read(topic, begins, spare):
+            moved.update(partition_for(record.key or b"", made_with) for record in records)
+        header = await _header(reader, begins, {n: own[n] + moved[n] for n in own})
         writer = LogFileWriter(file, header)
-        starts, ends = dict(enumerate(header.begins)), dict(enumerate(header.ends))
-        with counting(console, {header.topic: header.records}) as bar:
-            async for partition, records in reader.read(header.topic, starts, ends):
+        with counting(console, {topic: header.records}) as bar:
+            async for partition, records in reader.read(topic, begins, own):
                 for block in _blocks(partition, records):
                     writer.write(block)
-                bar(header.topic, len(records))
+                bar(topic, len(records))
+            async for _, records in reader.read(topic, begins, spare):
+                for record in records:
+                    partition = partition_for(record.key or b"", made_with)
+                    writer.write(Block(partition, own[partition], [record_of(record)]))
+                    own[partition] += 1
+                bar(topic, len(records))
+    if moved:
+        line(
+            console,
+            f"moved      {moved.total():,} records of partitions from {made_with} on, which nobody "
+            "reads, to the ends of the partitions of their keys",
+        )
     return header, writer
 
 
@@ -121,13 +145,11 @@ def show_gaps(console: Console, gaps: list[Gap]) -> bool:
     return bool(gaps)
 
 
-async def _header(reader: LedgerReader) -> Header:
-    topic = reader.names.topics.webhooks
-    begins, ends = await reader.begins(topic), await reader.ends(topic)
+async def _header(reader: LedgerReader, begins: Offsets, ends: Offsets) -> Header:
     return Header(
-        topic=topic,
+        topic=reader.names.topics.webhooks,
         cluster_id=await reader.cluster_id(),
         exported_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        begins=tuple(begins[number] for number in sorted(begins)),
+        begins=tuple(begins[number] for number in sorted(ends)),
         ends=tuple(ends[number] for number in sorted(ends)),
     )

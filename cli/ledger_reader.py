@@ -21,8 +21,8 @@ from cli.printing import Heard
 from cli.progress import Report
 from cli.whole_topic import partitions_of, reading
 from ledger.digest import RESERVED, ChangelogDigest
-from ledger.topics import TABLES, TableName, TopicNames, changelog_name
-from runtime.topics import TopicSettings
+from ledger.topics import TABLES, TableName, TopicNames, all_topics, changelog_name
+from runtime.topics import TopicsError, TopicSettings, partition_faults
 
 Offsets = Mapping[int, int]
 """An offset for each partition."""
@@ -90,6 +90,21 @@ class LedgerReader:
     async def cluster_id(self) -> str:
         """Return the id of the cluster that is read."""
         return str((await self._admin.describe_cluster())["cluster_id"])
+
+    async def made_with(self) -> int:
+        """Return the number of partitions that the ledger was made with.
+
+        The log may have been given more since.
+        """
+        existing = set(await self._admin.list_topics())
+        names = self.names.topics
+        own = [
+            topic.name for topic in all_topics(names, self.names.group) if topic.name in existing
+        ]
+        counts = {topic: len(await self._partitions(topic)) for topic in own}
+        for fault in partition_faults(names, existing, [], counts):
+            raise TopicsError(str(fault))
+        return min(names.recorded_partitions(existing) or counts.values(), default=0)
 
     async def begins(self, topic: str) -> Offsets:
         """Return each partition's first offset."""

@@ -18,7 +18,14 @@ from cli.errors import TopicMissingError
 from cli.lag import PartitionLag, lags
 from cli.settings import StatusSettings
 from cli.whole_topic import reading
-from runtime.topics import TopicsError, TopicsMissingError, require_topics, unreachable
+from ledger.topics import Topic
+from runtime.topics import (
+    TopicsError,
+    TopicsMissingError,
+    partition_faults,
+    require_topics,
+    unreachable,
+)
 
 _ANSWER_WITHIN_S: Final = 5.0
 # What is told of a program: of each metric the sum over its labels, or its largest value. How many
@@ -105,13 +112,17 @@ async def _look_at_kafka(settings: StatusSettings) -> tuple[list[HopLag], list[P
             for hop, topic in topics.items():
                 found = await lags(admin, consumer, settings.group_id, topic)
                 hops.append(HopLag(hop, topic, sum(each.records for each in found), found))
+            existing = await admin.list_topics()
     except (TopicsMissingError, TopicMissingError) as error:
         return hops, [Problem("topic_missing", "Kafka", str(error))]
     except TopicsError as error:
         return hops, [Problem("kafka_unavailable", "Kafka", str(error))]
     except KafkaError as error:
         return hops, [Problem("kafka_unavailable", "Kafka", unreachable(settings, error))]
-    return hops, []
+    counts = {hop.topic: len(hop.partitions) for hop in hops}
+    sources = [Topic(name=topic) for topic in counts]
+    wrong = partition_faults(names, existing, sources, counts, settings.partitions)
+    return hops, [Problem("partitions_wrong", "Kafka", str(fault)) for fault in wrong]
 
 
 async def _ask(client: httpx.AsyncClient, address: Address) -> tuple[Program, Problem | None]:

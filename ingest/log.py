@@ -4,7 +4,8 @@ In: records, each with the time its answer is due. Out: nothing, which means tha
 sync has the record; or ``LogUnavailableError``. Never: a wait beyond that time, a record kept for
 later (its sender delivers it again), or a state that only a restart of the program could end.
 
-``connecting`` ──(reachable, topics exist)──▶ ``connected`` ──(an append fails)──▶ ``connecting``
+``connecting`` ──(reachable, topics are right)──▶ ``connected`` ──(an append fails, or a topic is
+changed)──▶ ``connecting``
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from ingest.appends import Appends, LogUnavailableError, Place
-from ingest.producer import open_producer, trouble_with
+from ingest.producer import Trouble, look_at_log, open_producer
 from ingest.records import Record
 from ingest.settings import IngestSettings
 from runtime.client_log import ClientLog
@@ -26,6 +27,9 @@ from runtime.topics import unreachable
 _NOT_YET: Final = "Kafka is not connected yet"
 # How soon to try again: an outage ends for our senders within this time of its end.
 _RECONNECT_S: Final = 0.5
+# What an operator does to the topics is noticed within this time, plus Kafka's answer. What is
+# acknowledged meanwhile may be in a topic that does not keep it.
+_LOOK_EVERY_S: Final = 1.0
 # Beside a running Kafka the first delivery is taken; without one the program starts as well.
 _FIRST_ATTEMPT_S: Final = 2.0
 # On the way out: how long records of deliveries that were already answered 503 may still take.
@@ -54,9 +58,8 @@ class WebhookLog:
     """A ``Log`` on Kafka, which connects in the background and connects again when it must."""
 
     def __init__(self, settings: IngestSettings) -> None:
-        names = settings.names
         self._settings = settings
-        self._topics = (names.webhooks, names.rejected)
+        self._names = settings.names
         self._producer: AIOKafkaProducer | None = None
         self._appends: Appends | None = None
         # Why there is no producer, for whoever asks while there is none.
@@ -101,7 +104,7 @@ class WebhookLog:
         """Ask Kafka itself: what was true a while ago is no answer."""
         if self._producer is None:
             return self._reason
-        return await trouble_with(self._producer, self._topics)
+        return await self._trouble_with(self._producer)
 
     async def _keep_connected(self) -> None:
         while True:
@@ -118,25 +121,47 @@ class WebhookLog:
 
     async def _serve(self, producer: AIOKafkaProducer) -> None:
         """Append with this producer for as long as it can."""
-        trouble = await trouble_with(producer, self._topics)
-        if trouble:
-            self._disconnect(trouble)
+        seen = await look_at_log(producer.client, self._names)
+        if isinstance(seen, Trouble):
+            self._disconnect(seen.reason)
             return
         self._lost.clear()
-        partitions = {topic: len(await producer.partitions_for(topic)) for topic in self._topics}
+        topics = self._names.shared
+        for topic in topics:
+            await producer.partitions_for(topic)
+        # By the recorded number, whatever the topics' numbers become.
+        partitions = dict.fromkeys(topics, seen)
         self._appends = appends = Appends(producer, partitions, self._lose)
         self._producer = producer
         self._client_log.last_line = ""
-        _log.info("log_connected", topics=self._topics)
+        _log.info("log_connected", topics=topics)
         self._tried.set()
         try:
-            await self._lost.wait()
+            await self._until_lost(producer)
         finally:
             self._producer = self._appends = None
             appends.fail(self._reason)
 
+    async def _until_lost(self, producer: AIOKafkaProducer) -> None:
+        """Return once an append has failed, or the topics are no longer as they must be."""
+        while not self._lost.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_EVERY_S):
+                    await self._lost.wait()
+                    return
+            await self._trouble_with(producer)
+
+    async def _trouble_with(self, producer: AIOKafkaProducer) -> str | None:
+        """Look at the log; give the producer up over trouble that only an operator ends."""
+        seen = await look_at_log(producer.client, self._names)
+        if not isinstance(seen, Trouble):
+            return None
+        if seen.remedy and producer is self._producer:
+            self._lose(seen.reason)
+        return seen.reason
+
     def _lose(self, reason: str) -> None:
-        """Give the producer up: it failed for one record, and so all that wait for it."""
+        """Give the producer up, and so all that wait for it."""
         self._disconnect(reason)
         self._lost.set()
 

@@ -8,15 +8,18 @@ sequence numbers have a gap, and every later batch is refused too. The remedy is
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.client import AIOKafkaClient
 from aiokafka.cluster import ClusterMetadata
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from ingest.settings import IngestSettings
-from ledger.topics import MAX_RECORD_BYTES
+from ledger.topics import MAX_RECORD_BYTES, TopicNames, log_topics
+from runtime.topic_states import Fault, read_configs, setting_faults
+from runtime.topics import partition_faults
 
 # A request that gets lost (with a connection that is cut without a word) is given up in time to be
 # tried again, on a new connection, before the delivery's answer is due.
@@ -65,23 +68,72 @@ async def started(producer: AIOKafkaProducer, within_s: float) -> AsyncIterator[
         await _put_away(producer, within_s * _PUT_AWAY_SHARE)
 
 
-async def trouble_with(producer: AIOKafkaProducer, topics: Sequence[str]) -> str | None:
-    """Ask Kafka itself whether these topics can be appended to; return what is wrong."""
+class Trouble(NamedTuple):
+    """Why nothing can be appended. Trouble with a remedy lasts until an operator acts."""
+
+    what: str
+    remedy: str = ""
+
+    @property
+    def reason(self) -> str:
+        """What a sender, or a probe, is told."""
+        return f"{self.what}: {self.remedy}" if self.remedy else self.what
+
+
+async def look_at_log(client: AIOKafkaClient, names: TopicNames) -> int | Trouble:
+    """Ask Kafka itself whether deliveries can be kept.
+
+    Return the number of partitions that the ledger was made with, or what is wrong.
+    """
+    topics = log_topics(names)
     try:
         async with asyncio.timeout(_METADATA_WITHIN_S):
-            cluster = await producer.client.fetch_all_metadata()
+            cluster = await client.fetch_all_metadata()
+            if missing := [topic.name for topic in topics if not _partitions(cluster, topic.name)]:
+                return Trouble(
+                    f"the topic {missing[0]} does not exist", "`plexy-ledger topics` creates it"
+                )
+            configs = await read_configs(client, [topic.name for topic in topics])
+    except TopicAuthorizationFailedError as error:
+        return Trouble(
+            f"{error.args[0]} does not show its settings", "give this user DescribeConfigs on it"
+        )
     except (KafkaError, OSError, TimeoutError):
-        return "Kafka does not answer"
-    return next(filter(None, (_trouble_with_topic(cluster, topic) for topic in topics)), None)
+        configs = None
+    if configs is None:
+        return Trouble("Kafka does not answer")
+    for fault in _faults(cluster, names, configs):
+        return Trouble(fault.what, fault.remedy)
+    for topic in topics:
+        if (leaderless := _without_leader(cluster, topic.name)) is not None:
+            return leaderless
+    return names.recorded_partitions(cluster.topics())[0]
 
 
-def _trouble_with_topic(cluster: ClusterMetadata, topic: str) -> str | None:
-    partitions = cluster.partitions_for_topic(topic)
-    if not partitions:
-        return f"the topic {topic} does not exist; `plexy-ledger topics` creates it"
-    leaderless = partitions - (cluster.available_partitions_for_topic(topic) or set())
+def _faults(
+    cluster: ClusterMetadata, names: TopicNames, configs: Mapping[str, Mapping[str, str | None]]
+) -> Iterator[Fault]:
+    topics = log_topics(names)
+    if not names.recorded_partitions(cluster.topics()):
+        yield Fault(
+            f"no topic {names.made_with('…')} records the number of partitions",
+            "`plexy-ledger topics` creates it; its name must be visible to this user (Describe)",
+        )
+    counts = {topic.name: len(_partitions(cluster, topic.name)) for topic in topics}
+    yield from partition_faults(names, cluster.topics(), topics, counts)
+    for topic in topics:
+        yield from setting_faults(topic.name, configs[topic.name], topic.settings)
+
+
+def _partitions(cluster: ClusterMetadata, topic: str) -> set[int]:
+    return cluster.partitions_for_topic(topic) or set()
+
+
+def _without_leader(cluster: ClusterMetadata, topic: str) -> Trouble | None:
+    led = cluster.available_partitions_for_topic(topic) or set()
+    leaderless = _partitions(cluster, topic) - led
     if leaderless:
-        return f"partition {min(leaderless)} of the topic {topic} has no leader"
+        return Trouble(f"partition {min(leaderless)} of the topic {topic} has no leader")
     return None
 
 

@@ -5,6 +5,7 @@ and ``Topic`` values. Never: a connection; ``runtime.topics`` creates and checks
 here. Never two versions that write to one derived topic: the older one's state would come last.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
 import msgspec
@@ -15,6 +16,7 @@ MAX_RECORD_BYTES: Final = 10 * 1024 * 1024
 TOMBSTONES_KEPT_MS: Final = 24 * 3600 * 1000
 """How long a compacted topic keeps a tombstone after its first cleaning; Kafka's own default."""
 
+_MADE_WITH: Final = "plexy.partitions-"
 _FOR_EVER_MS: Final = -1
 _WEEK_MS: Final = 7 * 24 * 3600 * 1000
 
@@ -22,25 +24,128 @@ TableName = Literal["seen", "payments", "orders"]
 TABLES: Final[tuple[TableName, ...]] = ("seen", "payments", "orders")
 
 
+class TopicSetting(msgspec.Struct, frozen=True, kw_only=True):
+    """A topic setting that the guarantees rest on, in Kafka's own words.
+
+    A topic is created with ``value``. ``accepts`` says which values of an existing topic will do:
+    the same value only, any number that is not smaller, or any value. Brokers before Kafka 3.6 do
+    not know a ``newer`` setting; there it is neither set nor judged.
+    """
+
+    name: str
+    value: str
+    why: str
+    accepts: Literal["the same", "no less", "any"] = "the same"
+    newer: bool = False
+
+    def is_right(self, got: str | None) -> bool:
+        """Return whether a topic may have this value.
+
+        >>> setting = TopicSetting(name="x", value="5", accepts="no less", why="")
+        >>> setting.is_right("6"), setting.is_right("4"), setting.is_right(None)
+        (True, False, False)
+        """
+        if got is None:
+            return self.newer
+        if self.accepts == "no less":
+            return int(got) >= int(self.value)
+        return self.accepts == "any" or got == self.value
+
+
+def min_insync_replicas(count: int) -> TopicSetting:
+    """Return the setting that ``LEDGER_MIN_INSYNC_REPLICAS`` decides."""
+    return TopicSetting(
+        name="min.insync.replicas",
+        value=str(count),
+        accepts="no less",
+        why="what is acknowledged has so many replicas",
+    )
+
+
+_EVERY_TOPIC: Final = (
+    TopicSetting(
+        name="retention.bytes", value="-1", why="no record is deleted because the topic is large"
+    ),
+    TopicSetting(
+        name="max.message.bytes",
+        value=str(MAX_RECORD_BYTES),
+        accepts="no less",
+        why="the largest body that ingress may accept fits, with its headers",
+    ),
+    TopicSetting(
+        name="message.timestamp.type",
+        value="CreateTime",
+        why="a record keeps the time that it was written with: event ids are forgotten by it, and "
+        "a backup restores it",
+    ),
+    TopicSetting(
+        name="message.timestamp.before.max.ms",
+        value=str(2**63 - 1),
+        accepts="no less",
+        newer=True,
+        why="a backup of any age can be restored",
+    ),
+    TopicSetting(
+        name="message.timestamp.after.max.ms",
+        value=str(3600 * 1000),
+        accepts="no less",
+        newer=True,
+        why="a broker whose clock is behind takes the records; the value is Kafka's own default",
+    ),
+    TopicSetting(
+        name="compression.type",
+        value="producer",
+        accepts="any",
+        why="the programs read all of Kafka's codecs",
+    ),
+    TopicSetting(
+        name="unclean.leader.election.enable",
+        value="false",
+        why="a broker that lacks acknowledged records never becomes a leader",
+    ),
+)
+
+
 class Topic(msgspec.Struct, frozen=True, kw_only=True):
-    """One topic as it must be: its name, clean-up policy and retention (``-1`` is for ever)."""
+    """One topic as it must be: its name, clean-up policy and retention (``-1`` is for ever).
+
+    ``spare_partitions`` says that more partitions than the ledger was made with do no harm.
+    """
 
     name: str
     cleanup_policy: Literal["delete", "compact"] = "delete"
     retention_ms: int = _FOR_EVER_MS
+    spare_partitions: bool = False
+
+    @property
+    def settings(self) -> tuple[TopicSetting, ...]:
+        """Every setting that the topic must have, but for the replicas in sync."""
+        return (*self._kept(), *_EVERY_TOPIC)
 
     @property
     def config(self) -> dict[str, str]:
-        """The topic's configuration in Kafka's own names."""
-        config = {
-            "cleanup.policy": self.cleanup_policy,
-            "retention.ms": str(self.retention_ms),
-            "retention.bytes": "-1",
-            "max.message.bytes": str(MAX_RECORD_BYTES),
-        }
-        if self.cleanup_policy == "compact":
-            config["delete.retention.ms"] = str(TOMBSTONES_KEPT_MS)
-        return config
+        """The topic's configuration when it is created, in Kafka's own names."""
+        return {setting.name: setting.value for setting in self.settings}
+
+    def _kept(self) -> Iterator[TopicSetting]:
+        is_compacted = self.cleanup_policy == "compact"
+        yield TopicSetting(
+            name="cleanup.policy",
+            value=self.cleanup_policy,
+            why="the last record of each key stays" if is_compacted else "every record counts",
+        )
+        yield TopicSetting(
+            name="retention.ms",
+            value=str(self.retention_ms),
+            why="the records are kept as long as somebody may need them",
+        )
+        if is_compacted:
+            yield TopicSetting(
+                name="delete.retention.ms",
+                value=str(TOMBSTONES_KEPT_MS),
+                accepts="no less",
+                why="a table that was away for a day still sees what was deleted",
+            )
 
 
 class TopicNames(msgspec.Struct, frozen=True):
@@ -71,6 +176,27 @@ class TopicNames(msgspec.Struct, frozen=True):
         the log anew writes the rejections of the fold again, the same bytes under the same keys.
         """
         return f"{self.prefix}plexy.rejected"
+
+    def made_with(self, partitions: int | str) -> str:
+        """Return the name of the topic whose name records the number of partitions.
+
+        The topic has no records. An operator can raise a topic's number of partitions, and can't
+        change its name.
+
+        >>> TopicNames("shop2.").made_with(4)
+        'shop2.plexy.partitions-4'
+        """
+        return f"{self.prefix}{_MADE_WITH}{partitions}"
+
+    def recorded_partitions(self, existing: Iterable[str]) -> list[int]:
+        """Return the numbers of partitions that existing topics record; one, in a sound ledger.
+
+        >>> TopicNames().recorded_partitions(["plexy.webhooks", "plexy.partitions-4"])
+        [4]
+        """
+        start = f"{self.prefix}{_MADE_WITH}"
+        ends = (name.removeprefix(start) for name in existing if name.startswith(start))
+        return sorted(int(end) for end in ends if end.isdecimal())
 
     @property
     def events(self) -> str:
@@ -111,6 +237,14 @@ def changelog_name(group_id: str, table: str) -> str:
     return f"{group_id}-{table}-changelog"
 
 
+def log_topics(names: TopicNames) -> tuple[Topic, Topic]:
+    """Return the topics that ingress appends to, and that all versions of a ledger share.
+
+    Nobody writes to, or reads by key, a partition of ``plexy.rejected`` beyond those of the ledger.
+    """
+    return (Topic(name=names.webhooks), Topic(name=names.rejected, spare_partitions=True))
+
+
 def all_topics(names: TopicNames, group_id: str) -> list[Topic]:
     """Return every topic that must exist before a worker starts.
 
@@ -118,8 +252,7 @@ def all_topics(names: TopicNames, group_id: str) -> list[Topic]:
     as long as the workers may be down; a rebuild starts from the log of record.
     """
     return [
-        Topic(name=names.webhooks),
-        Topic(name=names.rejected),
+        *log_topics(names),
         Topic(name=names.events, retention_ms=_WEEK_MS),
         Topic(name=names.payments, retention_ms=_WEEK_MS),
         Topic(name=names.entries),

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import faust
 import structlog
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types.auth import AuthProtocol
 from mode.supervisors import CrashingSupervisor
@@ -36,7 +35,14 @@ from processors.writers import Writers
 from runtime.access import require_token
 from runtime.addresses import in_url, listener
 from runtime.identities import EXPIRATION, REMEDY, require_expiration
-from runtime.topics import TopicsError, TopicsMissingError, ensure_topics, require_topics
+from runtime.topics import (
+    Examination,
+    TopicsError,
+    ensure_topics,
+    examine_topics,
+    lost_error,
+    missing_error,
+)
 
 if TYPE_CHECKING:
     from processors.spans import Spans
@@ -47,9 +53,8 @@ log = structlog.get_logger(__name__)
 _HEARTBEAT_S: Final = 1.0
 # How often the writers are looked through for those that are due.
 _RENEWAL_EVERY_S: Final = 60.0
-# A worker whose topic was deleted ends within twice this time.
-_TOPICS_EVERY_S: Final = 10.0
-_MISSES: Final = 2
+# The worker ends at the second look that finds the same.
+_TOPICS_LOOKED_AT_EVERY_S: Final = 10.0
 # Of one partition. A backlog is fetched for all of them at once, so that with the 10 MiB that a
 # record may have it was a third of a worker's memory. A larger record comes whole all the same:
 # Kafka always sends the first batch.
@@ -93,6 +98,7 @@ class LedgerApp(faust.App):
             self._count_seconds,
             self._stay_sure_of_membership,
             self._renew_writers,
+            self._watch_topics,
         ):
             self.task(each)
 
@@ -118,7 +124,6 @@ class LedgerApp(faust.App):
         if await require_expiration(self.settings) is None:
             log.warning("expiration of identities not read", setting=EXPIRATION, remedy=REMEDY)
         self._keep_tables_of(report.cluster_id)
-        self.add_future(self._watch_topics())
         await super().on_first_start()
 
     def _keep_tables_of(self, cluster_id: str) -> None:
@@ -164,23 +169,25 @@ class LedgerApp(faust.App):
             await self.writers.renew()
 
     async def _watch_topics(self) -> None:
-        """End the worker once a topic is deleted: it would wait for that topic forever.
+        """End the worker if a topic is gone, or has another number of partitions.
 
-        Two looks have to miss the topic, because a broker that has just started may know less than
-        the others. A Kafka that does not answer has deleted nothing.
+        Wrong settings are logged. One look is not believed: a broker that has just started may not
+        know all topics yet.
         """
-        misses = 0
+        before: tuple[str, ...] = ()
         while not self.should_stop:
-            await self.sleep(_TOPICS_EVERY_S)
+            await self.sleep(_TOPICS_LOOKED_AT_EVERY_S)
             try:
-                await require_topics(self.settings)
-                misses = 0
-            except TopicsMissingError:
-                misses += 1
-                if misses == _MISSES:
-                    raise
-            except (TopicsError, KafkaError) as error:
-                log.info("the topics were not looked at", reason=str(error))
+                seen = await examine_topics(self.settings)
+            except TopicsError:
+                # Kafka is away. If it stays away, the worker's writes fail.
+                continue
+            ending = (*map(str, seen.miscounted), *seen.missing)
+            if ending and ending == before:
+                raise _why_it_ends(seen, self.settings.group_id)
+            before = ending
+            for fault in seen.faults:
+                log.warning("a topic is not as it must be", fault=str(fault))
 
     @property
     def kafka_client(self) -> AIOKafkaClient:
@@ -283,6 +290,12 @@ def new_app(
     )
     app.setup(settings)
     return app
+
+
+def _why_it_ends(seen: Examination, group: str) -> TopicsError:
+    if seen.miscounted:
+        return TopicsError(str(seen.miscounted[0]))
+    return lost_error(seen.lost, group) if seen.lost else missing_error(seen.missing)
 
 
 def _new_spans(settings: WorkerSettings) -> "Spans | None":

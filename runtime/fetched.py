@@ -138,9 +138,6 @@ class Batches:
         except UnpackError as error:
             reason, why = Reason.BATCH_UNREADABLE, f"can't be unpacked: {error}"
         else:
-            if body is None:
-                # aiokafka says which library is missing.
-                return batch
             self._unpacked_bytes += len(body)
             return _Batch(batch, _records(batch, data, body))
         self._unpacked_bytes = MAX_UNPACKED_BYTES

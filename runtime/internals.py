@@ -61,6 +61,7 @@ USED: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
                 "_consumer_group _consumer_group_generation_id _consumer_id _topics"
             ),
             "aiokafka.protocol.group:HeartbeatRequest": "_generation_id _group _member_id",
+            "aiokafka.protocol.metadata:MetadataRequest": "_allow_auto_topic_creation build",
         },
         "aiohttp": {"aiohttp.web_protocol:RequestHandler": "handle_error log_exception"},
         "faust-streaming": {

@@ -1,7 +1,8 @@
 """The connection to Kafka: the settings that every program shares, and what the clients take.
 
 In: ``KafkaSettings``. Out: the keyword arguments of an aiokafka client, which then heeds what
-``runtime.committed``, ``runtime.connections`` and ``runtime.fetched`` say.
+``runtime.committed``, ``runtime.connections``, ``runtime.fetched`` and ``runtime.missing_topics``
+say.
 """
 
 import re
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from ledger.topics import TopicNames
-from runtime import committed, connections, fetched
+from runtime import committed, connections, fetched, missing_topics
 from runtime.settings import Secret, Settings, SettingsError, setting
 
 DEFAULT_BOOTSTRAP: Final = "127.0.0.1:19092"
@@ -19,6 +20,7 @@ DEFAULT_BOOTSTRAP: Final = "127.0.0.1:19092"
 committed.heed_errors()
 connections.heed_closing()
 fetched.read_bounded()
+missing_topics.stay_missing()
 
 _HOST_AND_PORT: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/@;=?&#]+):[0-9]{1,5}")
 

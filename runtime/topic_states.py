@@ -4,16 +4,20 @@ In: an admin client and names, or a topic's state and what it must be. Out: ``To
 ``Fault`` values, each with its remedy. Never: a change to a topic.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import LeaderNotAvailableError, UnknownTopicOrPartitionError, for_code
+from aiokafka.protocol.admin import DescribeConfigsRequest
 
-# Of these a topic may have more than it needs; everything else must be exactly so.
-_AT_LEAST: Final = frozenset({"max.message.bytes", "min.insync.replicas"})
+from ledger.topics import Topic, TopicSetting, min_insync_replicas
+
+_RESOURCE: Final = int(ConfigResourceType.TOPIC)
+_ALL_SETTINGS: Final = None
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -50,7 +54,8 @@ async def read_states(admin: AIOKafkaAdminClient, names: Sequence[str]) -> list[
     described = await admin.describe_topics(list(names))
     if not all(_known(topic["topic"], topic["error_code"]) for topic in described):
         return None
-    configs = await _configs(admin, names)
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    configs = _configs_in(await admin.describe_configs(resources))
     if configs is None:
         return None
     return [
@@ -62,16 +67,9 @@ async def read_states(admin: AIOKafkaAdminClient, names: Sequence[str]) -> list[
 
 
 def faults(
-    state: TopicState, *, partitions: int, replication_factor: int, config: Mapping[str, str]
+    state: TopicState, topic: Topic, *, replication_factor: int, in_sync: int
 ) -> Iterator[Fault]:
-    """Yield what of a topic is not as it must be."""
-    count = len(state.partitions)
-    if count != partitions:
-        yield Fault(
-            f"topic {state.name} has {count} partitions, expected {partitions}",
-            f"set LEDGER_PARTITIONS={count}, or start a new ledger with another "
-            "LEDGER_TOPIC_PREFIX",
-        )
+    """Yield what of a topic's replicas and settings is not as it must be."""
     replicas = min(partition.replicas for partition in state.partitions)
     if replicas < replication_factor:
         yield Fault(
@@ -79,14 +77,37 @@ def faults(
             "add some with `kafka-reassign-partitions.sh`, or set "
             f"LEDGER_REPLICATION_FACTOR={replicas}",
         )
-    for key, expected in config.items():
-        got = state.config.get(key)
-        enough = key in _AT_LEAST and int(got or 0) >= int(expected)
-        if got != expected and not enough:
+    needed = (*topic.settings, min_insync_replicas(in_sync))
+    yield from setting_faults(state.name, state.config, needed)
+
+
+def count_fault(topic: str, count: int, made_with: int) -> Fault:
+    """Return the fault of a topic with another number of partitions than its ledger has.
+
+    Another ``LEDGER_PARTITIONS`` is no remedy: an event that is delivered again would come to a
+    partition that has not seen its id, and the sale would be posted twice.
+    """
+    return Fault(
+        f"topic {topic} has {count} partitions, and this ledger has {made_with}",
+        "Kafka can't take partitions away, and keys would change theirs. Bring the log into a new "
+        "ledger with `plexy-ledger export-log`, then `plexy-ledger import-log` with another "
+        f"LEDGER_TOPIC_PREFIX and LEDGER_PARTITIONS={made_with}; if only a topic that follows from "
+        "the log is wrong, `plexy-ledger rebuild` makes another version of it",
+    )
+
+
+def setting_faults(
+    name: str, config: Mapping[str, str | None], needed: Iterable[TopicSetting]
+) -> Iterator[Fault]:
+    """Yield which settings of a topic are not as they must be."""
+    for setting in needed:
+        got = config.get(setting.name)
+        if not setting.is_right(got):
+            least = "at least " if setting.accepts == "no less" else ""
             yield Fault(
-                f"topic {state.name} has {key}={got}, expected {expected}",
-                f"change it with `kafka-configs.sh --alter --topic {state.name} --add-config "
-                f"{key}={expected}`",
+                f"topic {name} has {setting.name}={got}, expected {least}{setting.value}",
+                f"change it with `kafka-configs.sh --alter --topic {name} --add-config "
+                f"{setting.name}={setting.value}`",
             )
 
 
@@ -94,13 +115,18 @@ def _partition(described: Mapping[str, Any]) -> PartitionState:
     return PartitionState(described["partition"], len(described["replicas"]), len(described["isr"]))
 
 
-async def _configs(
-    admin: AIOKafkaAdminClient, names: Sequence[str]
+async def read_configs(
+    client: AIOKafkaClient, names: Sequence[str]
 ) -> dict[str, dict[str, str | None]] | None:
-    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    """Ask for the settings of topics that apply, wherever they were made, as ``read_states``."""
+    request = DescribeConfigsRequest([(_RESOURCE, name, _ALL_SETTINGS) for name in names])
+    return _configs_in([await client.send(client.get_random_node(), request)])
+
+
+def _configs_in(answers: Iterable[Any]) -> dict[str, dict[str, str | None]] | None:
     configs: dict[str, dict[str, str | None]] = {}
-    for response in await admin.describe_configs(resources):
-        for code, _message, _kind, name, entries in response.resources:
+    for answer in answers:
+        for code, _message, _kind, name, entries in answer.resources:
             if not _known(name, code):
                 return None
             configs[name] = {key: value for key, value, *_ in entries}

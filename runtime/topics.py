@@ -8,13 +8,22 @@ the place of a lost one: workers that go on behind it would show a state with a 
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
-from typing import Annotated, Final, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, Final, NamedTuple, Self, TypeVar
 
 import msgspec
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
+    InvalidConfigurationError,
     KafkaConnectionError,
     KafkaError,
     NodeNotReadyError,
@@ -22,11 +31,11 @@ from aiokafka.errors import (
     for_code,
 )
 
-from ledger.topics import Topic, TopicNames, all_topics
+from ledger.topics import Topic, TopicNames, TopicSetting, all_topics, min_insync_replicas
 from runtime.client_log import ClientLog
 from runtime.kafka import KafkaSettings
 from runtime.settings import SettingsError, setting
-from runtime.topic_states import Fault, TopicState, faults, read_states
+from runtime.topic_states import Fault, TopicState, count_fault, faults, read_states
 
 _GROUP: Final = "plexy-ledger"
 # Longer than it takes to find new leaders when a broker dies.
@@ -87,6 +96,11 @@ class TopicSettings(KafkaSettings, frozen=True, kw_only=True):
         version = f"-v{self.version}" if self.version > 1 else ""
         return self.topic_prefix + _GROUP + version
 
+    @property
+    def record_topic(self) -> Topic:
+        """The topic that records the number of partitions; it has no records."""
+        return Topic(name=self.names.made_with(self.partitions), spare_partitions=True)
+
     def of_version(self, version: int) -> Self:
         """Return the settings of another version of the same ledger."""
         return msgspec.structs.replace(self, version=version)
@@ -117,7 +131,12 @@ async def require_topics(settings: TopicSettings) -> None:
     """Raise ``TopicsMissingError`` unless every topic is there, by what this user may see."""
     wanted = all_topics(settings.names, settings.group_id)
     async with administration(settings) as admin:
-        await _missing(admin, settings, wanted, create=False, oldest=1)
+        existing = await _existing(admin)
+        missing = [topic for topic in wanted if topic.name not in existing]
+        if lost := await _lost(admin, settings, missing, oldest=1):
+            raise lost_error([topic.name for topic in lost.topics], lost.group)
+        if missing:
+            raise missing_error([topic.name for topic in missing])
 
 
 class Traces(msgspec.Struct, frozen=True):
@@ -131,27 +150,23 @@ async def find_traces(settings: TopicSettings) -> Traces:
     """Look for a version: it is begun if a topic of its own is there, or a commit of its group."""
     wanted = [topic.name for topic in all_topics(settings.names, settings.group_id)]
     async with administration(settings) as admin:
-        existing = set(await answer(admin.list_topics, "the topics can't be listed"))
+        existing = await _existing(admin)
         own = set(wanted) - set(settings.names.shared)
         begun = bool(own & existing) or await _committed(admin, settings.group_id)
     return Traces(tuple(name for name in wanted if name not in existing), begun)
-
-
-async def missing_topics(settings: KafkaSettings, names: Sequence[str]) -> list[str]:
-    """Return which of the names no topic has, by what this user may see."""
-    async with administration(settings) as admin:
-        existing = set(await answer(admin.list_topics, "the topics can't be listed"))
-    return [name for name in names if name not in existing]
 
 
 class Examination(msgspec.Struct, frozen=True):
     """What is missing or wrong, and how each topic is that is there.
 
     ``lost`` is what of the ``missing`` was there once: it is not to be created anew, empty.
+    ``miscounted`` says which numbers of partitions are wrong; ``faults``, which settings and
+    replicas.
     """
 
     missing: tuple[str, ...]
     lost: tuple[str, ...]
+    miscounted: tuple[Fault, ...]
     faults: tuple[Fault, ...]
     states: tuple[TopicState, ...]
 
@@ -163,17 +178,59 @@ async def examine_topics(settings: TopicSettings) -> Examination:
     """
     wanted = all_topics(settings.names, settings.group_id)
     async with administration(settings) as admin:
-        existing = set(await answer(admin.list_topics, "the topics can't be listed"))
+        existing = await _existing(admin)
         missing = [topic for topic in wanted if topic.name not in existing]
         lost = await _lost(admin, settings, missing, oldest=1)
         names = [topic.name for topic in wanted if topic.name in existing]
         states = await _states(admin, names) if names else []
+    if not settings.names.recorded_partitions(existing):
+        missing = [settings.record_topic, *missing]
     return Examination(
         missing=tuple(topic.name for topic in missing),
         lost=tuple(topic.name for topic in lost.topics) if lost else (),
+        miscounted=tuple(_partition_faults(settings, existing, wanted, counts_of(states))),
         faults=tuple(_faults(settings, wanted, states)),
         states=tuple(states),
     )
+
+
+def counts_of(states: Iterable[TopicState]) -> dict[str, int]:
+    """Return how many partitions each topic has."""
+    return {state.name: len(state.partitions) for state in states}
+
+
+def partition_faults(
+    names: TopicNames,
+    existing: Iterable[str],
+    topics: Iterable[Topic],
+    counts: Mapping[str, int],
+    expected: int | None = None,
+) -> Iterator[Fault]:
+    """Yield what is wrong with the numbers of partitions, by what the ledger was made with.
+
+    A ledger of an earlier state has no record of it yet. Its topics were made alike, and Kafka can
+    only raise their numbers: so it was made with the smallest one. ``expected`` is the setting.
+    """
+    recorded = names.recorded_partitions(existing)
+    if len(recorded) > 1:
+        records = ", ".join(map(names.made_with, recorded))
+        yield Fault(
+            f"{records} record different numbers of partitions for one ledger",
+            "find out with which one it was made, and delete the other topics of these",
+        )
+        return
+    made_with = min(recorded or counts.values(), default=expected)
+    if made_with is None:
+        return
+    if expected is not None and made_with != expected:
+        yield Fault(
+            f"this ledger has {made_with} partitions, and LEDGER_PARTITIONS is {expected}",
+            f"set LEDGER_PARTITIONS={made_with}",
+        )
+    for topic in topics:
+        count = counts.get(topic.name, made_with)
+        if count < made_with or (count > made_with and not topic.spare_partitions):
+            yield count_fault(topic.name, count, made_with)
 
 
 @asynccontextmanager
@@ -230,44 +287,38 @@ async def _ensure(
     create: bool,
     oldest: int,
 ) -> TopicsReport:
-    missing = await _missing(admin, settings, wanted, create=create, oldest=oldest)
+    existing = await _existing(admin)
+    missing = [topic for topic in wanted if topic.name not in existing]
+    if lost := await _lost(admin, settings, missing, oldest):
+        raise lost_error([topic.name for topic in lost.topics], lost.group)
+    found = [topic.name for topic in wanted if topic.name in existing]
+    # Before anything is made: what is recorded now holds for good.
+    counts = counts_of(await _states(admin, found) if found else [])
+    for fault in _partition_faults(settings, existing, wanted, counts):
+        raise TopicsError(str(fault))
+    if not settings.names.recorded_partitions(existing):
+        # First, so that no topic is there without it.
+        missing = [settings.record_topic, *missing]
+    if missing and not create:
+        raise missing_error([topic.name for topic in missing])
     for topic in missing:
         await _create(admin, settings, topic)
+    if missing:
+        # Somebody else may have recorded another number at the same time.
+        existing = await _existing(admin)
+        for fault in _partition_faults(settings, existing, [], {}):
+            raise TopicsError(str(fault))
     states = await _states(admin, [topic.name for topic in wanted])
     for fault in _faults(settings, wanted, states):
         raise TopicsError(str(fault))
+    everything = [settings.record_topic, *wanted]
     created = {topic.name for topic in missing}
     cluster = await answer(admin.describe_cluster, "the cluster can't be described")
     return TopicsReport(
         cluster_id=cluster["cluster_id"],
-        created=[topic.name for topic in wanted if topic.name in created],
-        found=[topic.name for topic in wanted if topic.name not in created],
+        created=[topic.name for topic in everything if topic.name in created],
+        found=[topic.name for topic in everything if topic.name not in created],
     )
-
-
-async def _missing(
-    admin: AIOKafkaAdminClient,
-    settings: TopicSettings,
-    wanted: Sequence[Topic],
-    *,
-    create: bool,
-    oldest: int,
-) -> list[Topic]:
-    """Return the topics that may be created; ``TopicsMissingError`` for any other missing one."""
-    existing = set(await answer(admin.list_topics, "the topics can't be listed"))
-    missing = [topic for topic in wanted if topic.name not in existing]
-    lost = await _lost(admin, settings, missing, oldest)
-    if lost:
-        raise TopicsMissingError(
-            f"missing topics: {_listed(lost.topics)}. The workers of {lost.group} have folded "
-            "records before, so these topics were there and are lost. What follows from the log of "
-            "record is folded anew by `plexy-ledger rebuild`; the log itself comes from a backup"
-        )
-    if missing and not create:
-        raise TopicsMissingError(
-            f"missing topics: {_listed(missing)}; create them with `plexy-ledger topics`"
-        )
-    return missing
 
 
 class _Lost(NamedTuple):
@@ -294,22 +345,29 @@ async def _lost(
     return None
 
 
-def _listed(topics: Sequence[Topic]) -> str:
-    return ", ".join(topic.name for topic in topics)
+def missing_error(names: Iterable[str]) -> TopicsMissingError:
+    """Return the error of topics that were never created."""
+    return TopicsMissingError(
+        f"missing topics: {', '.join(names)}; create them with `plexy-ledger topics`"
+    )
 
 
-def _config(settings: TopicSettings, topic: Topic) -> dict[str, str]:
-    return topic.config | {"min.insync.replicas": str(settings.min_insync_replicas)}
+def lost_error(names: Iterable[str], group: str) -> TopicsMissingError:
+    """Return the error of topics that a group has folded, and that are not there any more."""
+    return TopicsMissingError(
+        f"missing topics: {', '.join(names)}. The workers of {group} have folded records before, "
+        "so these topics were there and are lost. What follows from the log of record is folded "
+        "anew by `plexy-ledger rebuild`; the log itself comes from a backup"
+    )
 
 
 async def _create(admin: AIOKafkaAdminClient, settings: TopicSettings, topic: Topic) -> None:
-    new = NewTopic(
-        topic.name,
-        settings.partitions,
-        settings.replication_factor,
-        topic_configs=_config(settings, topic),
-    )
-    response = await admin.create_topics([new])
+    needed = (*topic.settings, min_insync_replicas(settings.min_insync_replicas))
+    response = await _ask_to_create(admin, settings, topic, needed)
+    if any(code == InvalidConfigurationError.errno for _, code, *_ in response.topic_errors):
+        # A broker that does not know all of them.
+        known = [setting for setting in needed if not setting.newer]
+        response = await _ask_to_create(admin, settings, topic, known)
     for name, code, *rest in response.topic_errors:
         # Another worker that starts at the same time may have been faster.
         if code and code != TopicAlreadyExistsError.errno:
@@ -318,6 +376,19 @@ async def _create(admin: AIOKafkaAdminClient, settings: TopicSettings, topic: To
                 f"topic {name} can't be created: {reason} (replication factor "
                 f"{settings.replication_factor}: LEDGER_REPLICATION_FACTOR)"
             )
+
+
+async def _ask_to_create(
+    admin: AIOKafkaAdminClient,
+    settings: TopicSettings,
+    topic: Topic,
+    needed: Iterable[TopicSetting],
+) -> Any:
+    config = {setting.name: setting.value for setting in needed}
+    new = NewTopic(
+        topic.name, settings.partitions, settings.replication_factor, topic_configs=config
+    )
+    return await admin.create_topics([new])
 
 
 async def answer(ask: Callable[[], Awaitable[T | None]], what: str) -> T:
@@ -342,6 +413,10 @@ async def answer(ask: Callable[[], Awaitable[T | None]], what: str) -> T:
         await asyncio.sleep(0.05)
 
 
+async def _existing(admin: AIOKafkaAdminClient) -> set[str]:
+    return set(await answer(admin.list_topics, "the topics can't be listed"))
+
+
 async def _committed(admin: AIOKafkaAdminClient, group: str) -> bool:
     """Return whether the group has committed anything.
 
@@ -360,6 +435,15 @@ async def _states(admin: AIOKafkaAdminClient, names: Sequence[str]) -> list[Topi
     )
 
 
+def _partition_faults(
+    settings: TopicSettings,
+    existing: Iterable[str],
+    topics: Iterable[Topic],
+    counts: Mapping[str, int],
+) -> Iterator[Fault]:
+    return partition_faults(settings.names, existing, topics, counts, settings.partitions)
+
+
 def _faults(
     settings: TopicSettings, wanted: Sequence[Topic], states: Sequence[TopicState]
 ) -> Iterator[Fault]:
@@ -367,7 +451,7 @@ def _faults(
     for state in states:
         yield from faults(
             state,
-            partitions=settings.partitions,
+            topics[state.name],
             replication_factor=settings.replication_factor,
-            config=_config(settings, topics[state.name]),
+            in_sync=settings.min_insync_replicas,
         )

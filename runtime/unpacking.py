@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from aiokafka import codec
+import cramjam
 from aiokafka.record.default_records import DefaultRecordBase as Base
 
 _GZIP_BITS: Final = 31
@@ -29,14 +29,14 @@ class TooMuchError(Exception):
     """There are more bytes than the bound allows."""
 
 
-def unpack(number: int, packed: memoryview, bound: int) -> bytes | memoryview | None:
-    """Return the bytes; ``None`` where this process lacks the codec."""
+def unpack(number: int, packed: memoryview, bound: int) -> bytes | memoryview:
+    """Return the bytes."""
     if number == Base.CODEC_NONE:
         return packed
-    if number != Base.CODEC_GZIP and codec.cramjam is None:
-        return None
     unpacker = _UNPACKERS.get(number)
-    return unpacker(packed, bound) if unpacker else None
+    if unpacker is None:
+        raise UnpackError(f"Kafka has no codec {number}")
+    return unpacker(packed, bound)
 
 
 def _gunzip(packed: memoryview, bound: int) -> bytes:
@@ -80,13 +80,12 @@ def _xerial_blocks(raw: bytes) -> Iterator[bytes]:
 
 
 def _snappy_block(block: bytes, bound: int) -> bytes:
-    snappy = codec.cramjam.snappy
     try:
         # The block says its size itself; the decoder would take that much memory at once.
-        if snappy.decompress_raw_len(block) > bound:
+        if cramjam.snappy.decompress_raw_len(block) > bound:
             raise TooMuchError
-        return bytes(snappy.decompress_raw(block))
-    except codec.cramjam.DecompressionError as error:
+        return bytes(cramjam.snappy.decompress_raw(block))
+    except cramjam.DecompressionError as error:
         raise UnpackError(str(error)) from None
 
 
@@ -95,7 +94,7 @@ def _into_buffer(packed: memoryview, bound: int, decompress_into: Callable[..., 
     with mmap.mmap(-1, bound) as buffer:
         try:
             size = decompress_into(packed.tobytes(), buffer)
-        except codec.cramjam.DecompressionError as error:
+        except cramjam.DecompressionError as error:
             if "whole buffer" in str(error):
                 raise TooMuchError from None
             raise UnpackError(str(error)) from None
@@ -103,11 +102,11 @@ def _into_buffer(packed: memoryview, bound: int, decompress_into: Callable[..., 
 
 
 def _lz4(packed: memoryview, bound: int) -> bytes:
-    return _into_buffer(packed, bound, codec.cramjam.lz4.decompress_into)
+    return _into_buffer(packed, bound, cramjam.lz4.decompress_into)
 
 
 def _zstd(packed: memoryview, bound: int) -> bytes:
-    return _into_buffer(packed, bound, codec.cramjam.zstd.decompress_into)
+    return _into_buffer(packed, bound, cramjam.zstd.decompress_into)
 
 
 _UNPACKERS: Final[Mapping[int, Callable[[memoryview, int], bytes]]] = MappingProxyType(

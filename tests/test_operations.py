@@ -10,6 +10,7 @@ from ingest.answers import STATUS
 from ledger.differences import Kind
 from ledger.payments import Anomaly
 from ledger.rejections import Reason
+from website.reference import topic_settings
 
 _ROOT = Path(__file__).parent.parent
 _PAGE = (_ROOT / "docs" / "operations.md").read_text()
@@ -71,6 +72,13 @@ def test_all_that_a_worker_or_ingress_says_has_a_line_with_its_remedy(said):
     told = [row for row in rows if said in row[1]]
     assert told
     assert all(cell.strip() for row in told for cell in row[1:4])
+
+
+def test_the_table_of_topic_settings_is_the_programs():
+    (table,) = re.findall(
+        r"<!-- topic settings:.*?-->\n(.*?)\n<!-- /topic settings -->", _PAGE, re.DOTALL
+    )
+    assert table == topic_settings()
 
 
 def test_what_is_looked_for_is_what_the_programs_say():

@@ -11,11 +11,21 @@ import typer.main
 
 from cli.main import app
 from cli.settings_table import as_markdown, variables
-from ledger.topics import TABLES, Topic, TopicNames, all_topics, changelog_name
+from ledger.topics import (
+    TABLES,
+    Topic,
+    TopicNames,
+    TopicSetting,
+    all_topics,
+    changelog_name,
+    min_insync_replicas,
+)
 from website.markdown import table
 
 _GROUP: Final = "plexy-ledger"
 _DAY_MS: Final = 24 * 3600 * 1000
+_RECORD: Final = TopicNames().made_with(4)
+_ACCEPTED: Final = {"the same": "nothing", "no less": "more", "any": "any value"}
 
 _COMMANDS: Final = """\
 # Commands
@@ -62,7 +72,7 @@ def topics() -> str:
     for attribute, kind in vars(TopicNames).items():
         if isinstance(kind, property):
             meanings[getattr(names, attribute)] = (kind.__doc__ or "").partition("\n")[0]
-    described = all_topics(names, _GROUP)
+    meanings[_RECORD] = "Without records: its name records the ledger's number of partitions."
     rows = [
         (
             f"`{topic.name}`",
@@ -71,13 +81,37 @@ def topics() -> str:
             topic.cleanup_policy,
             str(topic.retention_ms),
         )
-        for topic in described
+        for topic in _described()
     ]
     head = ("Topic", "What it is", "Kept", "`cleanup.policy`", "`retention.ms`")
     lines = "\n".join(table(head, rows))
-    common = set.intersection(*(set(topic.config.items()) for topic in described))
-    shared = ", ".join(f"`{name}={value}`" for name, value in sorted(common))
-    return f"{_TOPICS}{lines}\n\nEach of them also has {shared}.\n"
+    return f"{_TOPICS}{lines}\n\n## Settings\n\n{topic_settings()}\n"
+
+
+def topic_settings() -> str:
+    """Return the table of the topics' settings: the values, who has them, and why."""
+    described = _described()
+    least = min_insync_replicas(1)
+    topics: dict[TopicSetting, list[str]] = {}
+    for topic in described:
+        for setting in (*topic.settings, least):
+            topics.setdefault(setting, []).append(f"`{topic.name}`")
+    rows = [
+        (
+            f"`{setting.name}`",
+            "`LEDGER_MIN_INSYNC_REPLICAS`" if setting is least else f"`{setting.value}`",
+            _ACCEPTED[setting.accepts],
+            "all" if len(names) == len(described) else ", ".join(names),
+            setting.why,
+        )
+        for setting, names in sorted(topics.items(), key=lambda each: each[0].name)
+    ]
+    head = ("Setting", "Created with", "What else is right", "Topics", "Why")
+    return "\n".join(table(head, rows)).strip()
+
+
+def _described() -> list[Topic]:
+    return [*all_topics(TopicNames(), _GROUP), Topic(name=_RECORD)]
 
 
 def _kept(topic: Topic) -> str:

@@ -6,7 +6,10 @@ In: the settings. Out: findings. Never: a topic that is made, or changed.
 import asyncio
 from collections.abc import Iterator, Sequence
 
+from aiokafka.client import AIOKafkaClient
+
 from cli.doctor.findings import Finding, Patient, ok, problem, warning
+from ingest.producer import Trouble, look_at_log
 from runtime.kafka import KafkaSettings
 from runtime.topic_states import TopicState
 from runtime.topics import (
@@ -14,7 +17,6 @@ from runtime.topics import (
     TopicsError,
     TopicSettings,
     examine_topics,
-    missing_topics,
 )
 
 
@@ -37,13 +39,22 @@ def _all(patient: Patient) -> Iterator[Finding]:
 
 
 def _shared(patient: Patient) -> Iterator[Finding]:
-    """Look for what ingress writes to; more it has no right to see."""
+    """Look at what ingress appends to, as ingress does; more it has no right to see."""
     settings = KafkaSettings.from_environment(patient.environment)
-    names = settings.names.shared
-    if missing := asyncio.run(missing_topics(settings, names)):
-        yield _missing(missing)
+    seen = asyncio.run(_look_as_ingress(settings))
+    if isinstance(seen, Trouble):
+        yield problem(seen.what, seen.remedy or "look at the brokers")
     else:
-        yield ok(f"{', '.join(names)} are there")
+        yield ok(f"{', '.join(settings.names.shared)} are as they must be")
+
+
+async def _look_as_ingress(settings: KafkaSettings) -> int | Trouble:
+    client = AIOKafkaClient(**settings.client_options())
+    try:
+        await client.bootstrap()
+        return await look_at_log(client, settings.names)
+    finally:
+        await client.close()
 
 
 def _missing(names: Sequence[str]) -> Finding:
@@ -63,11 +74,11 @@ def judge(examination: Examination, min_insync_replicas: int) -> Iterator[Findin
     never = [name for name in examination.missing if name not in examination.lost]
     if never:
         yield _missing(never)
-    for fault in examination.faults:
+    for fault in (*examination.miscounted, *examination.faults):
         yield problem(fault.what, fault.remedy)
     behind = list(_behind(examination.states, min_insync_replicas))
     yield from behind
-    if not (examination.missing or examination.faults or behind):
+    if not (examination.missing or examination.miscounted or examination.faults or behind):
         yield ok(f"all {len(examination.states)} topics are as they must be")
 
 

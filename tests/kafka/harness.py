@@ -365,7 +365,7 @@ def wait_folded(env: Mapping[str, str], *workers: WorkerProcess, within_s: float
     until(folded, within_s=within_s, what=f"lag zero, is {lags(env)}")
 
 
-def read_topic(env: Mapping[str, str], topic: str) -> list[Any]:
+def read_topic(env: Mapping[str, str], topic: str, partitions: int = PARTITIONS) -> list[Any]:
     """Return every record of a topic, partition by partition."""
 
     async def read() -> list[Any]:
@@ -374,13 +374,13 @@ def read_topic(env: Mapping[str, str], topic: str) -> list[Any]:
         )
         await consumer.start()
         try:
-            partitions = [TopicPartition(topic, p) for p in range(PARTITIONS)]
-            ends = await consumer.end_offsets(partitions)
-            consumer.assign(partitions)
+            read = [TopicPartition(topic, p) for p in range(partitions)]
+            ends = await consumer.end_offsets(read)
+            consumer.assign(read)
             records: list[Any] = []
-            for tp in partitions:
+            for tp in read:
                 consumer.seek(tp, 0)
-            while any([await consumer.position(tp) < ends[tp] for tp in partitions]):
+            while any([await consumer.position(tp) < ends[tp] for tp in read]):
                 for fetched in (await consumer.getmany(timeout_ms=500)).values():
                     records.extend(fetched)
             return records

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.producer.message_accumulator import MessageBatch
 
 from cli.kafka.broker import EmbeddedKafka
@@ -22,16 +21,21 @@ from cli.kafka.process import free_port
 from ingest.log import LogUnavailableError, WebhookLog
 from ingest.records import Record
 from ingest.settings import IngestSettings
-from ledger.topics import TopicNames
 from runtime.topics import TopicSettings, ensure_topics
 from tests.fakes import until
 from tests.ingest.conftest import PATH, SECRET, event, signed
 from tests.kafka.harness import environment, names_of, read_topic
+from tests.kafka.topics import alter
 
 PROJECT = Path(__file__).parents[2]
 SERVE = (
     "import os; from ingest.server import serve; from ingest.settings import IngestSettings; "
     "serve(IngestSettings.from_environment(os.environ))"
+)
+# Ingress would otherwise append nothing to topics that do not take its largest records.
+SERVE_NARROW_TOPICS = (
+    "from ledger import topics; topics._EVERY_TOPIC = tuple("
+    "each for each in topics._EVERY_TOPIC if each.name != 'max.message.bytes'); " + SERVE
 )
 # Shorter than the default, so that an outage takes no ten seconds of everybody's time.
 ANSWER_WITHIN_S = 4.0
@@ -91,7 +95,12 @@ class Ingress:
 
 @contextlib.asynccontextmanager
 async def ingress(
-    bootstrap: str, folder: Path, *, create_topics: bool = True, own_pace: bool = False
+    bootstrap: str,
+    folder: Path,
+    *,
+    create_topics: bool = True,
+    own_pace: bool = False,
+    code: str = SERVE,
 ) -> AsyncIterator:
     """Run ingress on topics of its own; at ``own_pace``, with its default time to answer."""
     pace = {} if own_pace else {"answer_within_s": ANSWER_WITHIN_S}
@@ -101,7 +110,7 @@ async def ingress(
     log_file = folder / "ingress.log"
     with log_file.open("wb") as log:
         process = subprocess.Popen(  # noqa: ASYNC220 - done in a moment
-            [sys.executable, "-c", SERVE], cwd=PROJECT, env=os.environ | env, stderr=log
+            [sys.executable, "-c", code], cwd=PROJECT, env=os.environ | env, stderr=log
         )
     started = Ingress(env, process, log_file)
     try:
@@ -351,9 +360,8 @@ async def test_sigterm_in_an_outage_ends_with_0_in_time(own_kafka, tmp_path):
 
 async def test_a_record_that_the_broker_refuses_does_not_stop_those_after_it(kafka, tmp_path):
     """A refused batch leaves a gap in the producer's sequence numbers: it has to be replaced."""
-    async with ingress(kafka.bootstrap, tmp_path, create_topics=False) as started:
-        names = names_of(started.env)
-        await create_narrow_topics(kafka.bootstrap, names)
+    async with ingress(kafka.bootstrap, tmp_path, code=SERVE_NARROW_TOPICS) as started:
+        await alter(started.env, *names_of(started.env).shared, max_message_bytes="4000")
         await started.deliver_until_accepted(event("evt_small_1"))
         answer = await started.deliver(event("evt_large", padding="x" * 50_000))
         assert answer.json()["code"] == "log_unavailable"
@@ -361,17 +369,6 @@ async def test_a_record_that_the_broker_refuses_does_not_stop_those_after_it(kaf
         await started.deliver_until_accepted(event("evt_small_2"), within_s=5)
         kept = {json.loads(r.value)["id"] for r in await started.log_of_record()}
         assert kept == {"evt_small_1", "evt_small_2"}
-
-
-async def create_narrow_topics(bootstrap: str, names: TopicNames) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    try:
-        narrow = {"max.message.bytes": "4000"}
-        topics = [NewTopic(t, 4, 1, topic_configs=narrow) for t in (names.webhooks, names.rejected)]
-        await admin.create_topics(topics)
-    finally:
-        await admin.close()
 
 
 async def test_records_that_were_given_up_do_not_stay_in_memory(own_kafka, tmp_path):

@@ -1,5 +1,6 @@
 """What is shipped: a wheel with every file, that works where there is nothing of this checkout."""
 
+import asyncio
 import hashlib
 import json
 import os
@@ -15,6 +16,10 @@ from email.message import Message
 from pathlib import Path
 
 import pytest
+
+from runtime.topics import TopicSettings, ensure_topics
+from tests.kafka.harness import deliver, environment, event, names_of
+from tests.kafka.topics import alter
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -96,14 +101,14 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _plexy_ledger(installed: Path, folder: Path, *arguments: str) -> str:
+def _plexy_ledger(installed: Path, folder: Path, *arguments: str, **settings: str) -> str:
     """Run the installed program where there is nothing, with nothing of ours on any path."""
     ours = ("LEDGER_", "PYTHON", "VIRTUAL_ENV")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     if cache := os.environ.get("LEDGER_KAFKA_CACHE"):
         kept["LEDGER_KAFKA_CACHE"] = cache
     kept["PATH"] = f"{installed / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    return _run(["plexy-ledger", *arguments], cwd=folder, env=kept)
+    return _run(["plexy-ledger", *arguments], cwd=folder, env=kept | settings)
 
 
 def test_the_wheel_has_every_file_of_the_packages_and_nothing_else(wheel):
@@ -158,6 +163,16 @@ def test_all_that_is_imported_there_was_installed_there(installed, tmp_path):
 def test_the_installed_program_tells_its_version_and_its_commands(installed, tmp_path):
     assert _plexy_ledger(installed, tmp_path, "version").split()[:2] == ["plexy-ledger", VERSION]
     assert "demo" in _plexy_ledger(installed, tmp_path, "--help")
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+def test_the_installed_program_reads_a_log_of_every_codec(installed, kafka, tmp_path, codec):
+    env = environment(kafka.bootstrap, tmp_path)
+    asyncio.run(ensure_topics(TopicSettings.from_environment(env)))
+    asyncio.run(alter(env, names_of(env).webhooks, compression_type=codec))
+    deliver(env, map(event, range(20)))
+    said = _plexy_ledger(installed, tmp_path, "export-log", "log", **env)
+    assert "20 in " in said
 
 
 @pytest.mark.usefixtures("kafka_cache")

@@ -194,6 +194,7 @@ Right = tuple[int, str, int, int]
 def rights_of(env: Mapping[str, str]) -> dict[str, list[Right]]:
     """Return what docs/operations.md tells the operator to give to each program."""
     names, group = names_of(env), group_of(env)
+    record = names.made_with(int(env["LEDGER_PARTITIONS"]))
     changelogs = [changelog_name(group, table) for table in TABLES]
     read = [names.webhooks, names.events, names.payments, *changelogs]
     written = [names.events, names.payments, names.entries, names.orders, *changelogs]
@@ -203,23 +204,29 @@ def rights_of(env: Mapping[str, str]) -> dict[str, list[Right]]:
         return [(TOPIC, name, LITERAL, operation) for name in names]
 
     return {
-        INGEST: topics(WRITE, names.webhooks, names.rejected),
+        INGEST: [
+            *topics(WRITE, names.webhooks, names.rejected),
+            *topics(DESCRIBE_CONFIGS, names.webhooks, names.rejected),
+            *topics(DESCRIBE, record),
+        ],
         WORKER: [
             *topics(READ, *read, names.orders, names.rejected),
             *topics(WRITE, *written),
             *topics(DESCRIBE_CONFIGS, *written, names.webhooks),
             (GROUP, group, LITERAL, READ),
             (TRANSACTIONAL_ID, group, PREFIXED, WRITE),
+            *topics(DESCRIBE, record),
         ],
         VERIFY: [
             *topics(READ, *written, names.webhooks),
             *topics(DESCRIBE_CONFIGS, *written, names.webhooks),
             (GROUP, group, LITERAL, DESCRIBE),
+            *topics(DESCRIBE, record),
         ],
         REJECTED: [
             *topics(READ, names.rejected, names.webhooks),
             *topics(WRITE, names.rejected, names.webhooks, names.events),
-            *topics(DESCRIBE, *written),
+            *topics(DESCRIBE, *written, record),
             *topics(DESCRIBE_CONFIGS, *written, names.webhooks),
             (GROUP, group, LITERAL, DESCRIBE),
         ],
@@ -419,4 +426,4 @@ def test_without_the_right_to_describe_the_cluster_the_doctor_warns_of_the_clock
     assert "all 9 topics are as they must be" in printed
     code, printed = run({**env, "LEDGER_KAFKA_USERNAME": INGEST}, "doctor", "ingest")
     assert code == 0, printed
-    assert f"{names_of(env).webhooks}, {names_of(env).rejected} are there" in printed
+    assert f"{names_of(env).webhooks}, {names_of(env).rejected} are as they must be" in printed

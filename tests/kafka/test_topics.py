@@ -20,7 +20,13 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource
 
 from cli.kafka.broker import EmbeddedKafka
-from ledger.topics import MAX_RECORD_BYTES, TABLES, changelog_name
+from ledger.topics import (
+    _EVERY_TOPIC,
+    MAX_RECORD_BYTES,
+    TABLES,
+    TopicSetting,
+    changelog_name,
+)
 from runtime.settings import SettingsError
 from runtime.topics import TopicsError, TopicSettings, ensure_topics
 from tests.kafka.harness import (
@@ -39,6 +45,7 @@ pytestmark = pytest.mark.timeout(240)
 
 WEEK_MS = str(7 * 24 * 3600 * 1000)
 FOR_EVER = "-1"
+LARGE_RECORDS = {"max_message_bytes": "20000000"}
 FAUST = [sys.executable, "-m", "faust", "-A", "processors.app", "worker", "-l", "warn"]
 
 
@@ -57,6 +64,7 @@ def needed(env: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Return what is promised: the clean-up policy and the retention of each topic."""
     names, group = names_of(env), group_of(env)
     return {
+        record_of(env): ("delete", FOR_EVER),
         names.webhooks: ("delete", FOR_EVER),
         names.rejected: ("delete", FOR_EVER),
         names.events: ("delete", WEEK_MS),
@@ -65,6 +73,11 @@ def needed(env: Mapping[str, str]) -> dict[str, tuple[str, str]]:
         names.orders: ("compact", FOR_EVER),
         **{changelog_name(group, table): ("compact", FOR_EVER) for table in TABLES},
     }
+
+
+def record_of(env: Mapping[str, str]) -> str:
+    """Return the topic that records the number of partitions."""
+    return names_of(env).made_with(int(env["LEDGER_PARTITIONS"]))
 
 
 def topics_command(env: Mapping[str, str], *arguments: str) -> subprocess.Popen[str]:
@@ -88,8 +101,8 @@ def outcome(command: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 
 async def test_every_topic_is_created_as_the_ledger_needs_it(env):
-    wanted = settings(env, partitions=3)
-    report = await ensure_topics(wanted)
+    env["LEDGER_PARTITIONS"] = "3"
+    report = await ensure_topics(settings(env))
     topics = await describe(env)
     assert sorted(report.created) == sorted(topics) == sorted(needed(env))
     assert report.found == []
@@ -100,6 +113,8 @@ async def test_every_topic_is_created_as_the_ledger_needs_it(env):
         assert topic["min.insync.replicas"] == "1"
         assert topic["retention.bytes"] == FOR_EVER
         assert topic["max.message.bytes"] == str(MAX_RECORD_BYTES)
+        assert topic["message.timestamp.type"] == "CreateTime"
+        assert topic["unclean.leader.election.enable"] == "false"
 
 
 async def test_the_second_call_finds_what_the_first_one_created(env):
@@ -135,8 +150,11 @@ async def test_a_wrong_partition_count_names_the_setting(env, partitions):
     await create(env, name, partitions, cleanup_policy="delete", retention_ms=WEEK_MS)
     with pytest.raises(TopicsError) as caught:
         await ensure_topics(settings(env))
-    assert f"topic {name} has {partitions} partitions, expected 4" in str(caught.value)
-    assert f"LEDGER_PARTITIONS={partitions}" in str(caught.value)
+    assert str(caught.value) == (
+        f"this ledger has {partitions} partitions, and LEDGER_PARTITIONS is 4: "
+        f"set LEDGER_PARTITIONS={partitions}"
+    )
+    assert set(await describe(env)) == {name}
 
 
 @pytest.mark.parametrize(
@@ -149,6 +167,26 @@ async def test_a_wrong_partition_count_names_the_setting(env, partitions):
         ("ledger.events", {"retention_ms": "-1"}, f"retention.ms={WEEK_MS}"),
         ("plexy.webhooks", {"retention_ms": "-1", "retention_bytes": "1000000"}, "bytes=-1"),
         ("plexy.webhooks", {"retention_ms": "-1", "max_message_bytes": "1048588"}, "=10485760"),
+        (
+            "plexy.webhooks",
+            {"retention_ms": "-1", "message_timestamp_type": "LogAppendTime", **LARGE_RECORDS},
+            "message.timestamp.type=CreateTime",
+        ),
+        (
+            "ledger.events",
+            {"retention_ms": WEEK_MS, "message_timestamp_before_max_ms": "1000", **LARGE_RECORDS},
+            "message.timestamp.before.max.ms=9223372036854775807",
+        ),
+        (
+            "ledger.entries",
+            {"retention_ms": "-1", "unclean_leader_election_enable": "true", **LARGE_RECORDS},
+            "unclean.leader.election.enable=false",
+        ),
+        (
+            "ledger.orders",
+            {"retention_ms": "-1", "cleanup_policy": "compact", "delete_retention_ms": "1000"},
+            "delete.retention.ms=86400000",
+        ),
     ],
 )
 async def test_a_topic_that_would_lose_or_keep_the_wrong_records_names_the_remedy(
@@ -163,6 +201,34 @@ async def test_a_topic_that_would_lose_or_keep_the_wrong_records_names_the_remed
     assert remedy in str(caught.value)
     got = (await describe(env))[name]
     assert got["retention.ms"] == config["retention_ms"]
+
+
+async def test_settings_that_are_kafkas_defaults_or_more_than_is_needed_are_right(env):
+    """A topic of an earlier state has no settings of its own for what was not checked then."""
+    await create(env, names_of(env).webhooks, retention_ms="-1", max_message_bytes="20000000")
+    changes = {"compression_type": "zstd", "delete_retention_ms": "172800000"}
+    orders = names_of(env).orders
+    await create(
+        env,
+        orders,
+        cleanup_policy="compact",
+        retention_ms="-1",
+        max_message_bytes="20000000",
+        **changes,
+    )
+    report = await ensure_topics(settings(env))
+    assert report.found == [names_of(env).webhooks, orders]
+
+
+async def test_a_broker_that_does_not_know_the_newest_settings_gets_topics_without_them(
+    env, monkeypatch
+):
+    """Brokers before Kafka 3.6 refuse a topic with settings that came with it."""
+    unknown = TopicSetting(name="no.such.setting", value="1", why="", newer=True)
+    monkeypatch.setattr("ledger.topics._EVERY_TOPIC", (*_EVERY_TOPIC, unknown))
+    report = await ensure_topics(settings(env))
+    assert set(report.created) == set(needed(env))
+    assert (await describe(env))[names_of(env).webhooks]["message.timestamp.type"] == "CreateTime"
 
 
 async def test_fewer_replicas_than_are_asked_for_name_the_setting(env):
@@ -188,7 +254,7 @@ async def test_a_lost_topic_is_not_replaced_by_an_empty_one(env):
     # Another version has topics of its own, and the log that it needs is there.
     again = await ensure_topics(settings(env, version=2))
     names = names_of(env)
-    assert again.found == [names.webhooks, names.rejected]
+    assert again.found == [record_of(env), names.webhooks, names.rejected]
     assert len(again.created) == 4 + len(TABLES)
 
 
@@ -210,7 +276,7 @@ async def test_a_lost_log_is_not_replaced_by_an_empty_one_for_a_new_version_eith
 async def test_more_replicas_than_brokers_are_refused_and_nothing_is_left_half_made(env):
     with pytest.raises(TopicsError) as caught:
         await ensure_topics(settings(env, replication_factor=3))
-    assert f"topic {names_of(env).webhooks} can't be created" in str(caught.value)
+    assert f"topic {record_of(env)} can't be created" in str(caught.value)
     assert "LEDGER_REPLICATION_FACTOR" in str(caught.value)
     assert await describe(env) == {}
     await ensure_topics(settings(env))
@@ -258,8 +324,8 @@ def test_the_command_creates_and_checks_with_exit_codes(env):
     assert {line.split()[0] for line in out.splitlines()} == {"found"}
     code, out, err = outcome(topics_command(env | {"LEDGER_PARTITIONS": "5"}, "--check"))
     assert (code, out) == (1, "")
-    assert err.startswith("plexy-ledger: topic ")
-    assert "has 4 partitions, expected 5: set LEDGER_PARTITIONS=4" in err
+    assert err.startswith("plexy-ledger: this ledger ")
+    assert "has 4 partitions, and LEDGER_PARTITIONS is 5: set LEDGER_PARTITIONS=4" in err
     assert len(err.splitlines()) == 1
     code, out, err = outcome(topics_command(env | {"LEDGER_PARTITIONS": "none"}, "--check"))
     assert (code, out) == (2, "")
@@ -280,7 +346,8 @@ def test_a_worker_whose_topic_is_wrong_ends_with_the_reason(env, command):
         code = until_ended(worker)
         output = worker.log_file.read_text()
     assert code != 0
-    assert f"topic {name} has 2 partitions, expected 4: set LEDGER_PARTITIONS=2" in output
+    reason = "this ledger has 2 partitions, and LEDGER_PARTITIONS is 4: set LEDGER_PARTITIONS=2"
+    assert reason in output
     if command is WORKER:
         assert len(output.splitlines()) == 1
 

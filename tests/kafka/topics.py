@@ -3,8 +3,11 @@
 import asyncio
 from collections.abc import Mapping
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+# Kafka's number of a setting that the topic itself has, where the broker's would be 4.
+OF_THE_TOPIC = 1
 
 
 async def create(env: Mapping[str, str], name: str, partitions: int = 4, **config: str) -> None:
@@ -16,6 +19,41 @@ async def create(env: Mapping[str, str], name: str, partitions: int = 4, **confi
         await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=dotted)])
         async with asyncio.timeout(15):
             while name not in await admin.list_topics():  # noqa: ASYNC110 - the broker tells nobody
+                await asyncio.sleep(0.05)
+    finally:
+        await admin.close()
+
+
+async def alter(env: Mapping[str, str], *names: str, **changes: str) -> None:
+    """Change settings of topics, and leave their other settings as they are."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"])
+    await admin.start()
+    try:
+        asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+        resources = []
+        for response in await admin.describe_configs(asked):
+            for *_, name, entries in response.resources:
+                # Kafka's request sets every setting back that it does not name.
+                own = {key: text for key, text, _, source, *_ in entries if source == OF_THE_TOPIC}
+                own |= {key.replace("_", "."): text for key, text in changes.items()}
+                resources.append(ConfigResource(ConfigResourceType.TOPIC, name, own))
+        for response in await admin.alter_configs(resources):
+            assert [code for code, *_ in response.resources] == [0] * len(names)
+    finally:
+        await admin.close()
+
+
+async def add_partitions(env: Mapping[str, str], topic: str, count: int) -> None:
+    """Raise the number of a topic's partitions; return when the broker shows them."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"])
+    await admin.start()
+    try:
+        await admin.create_partitions({topic: NewPartitions(total_count=count)})
+        async with asyncio.timeout(15):
+            while True:
+                (described,) = await admin.describe_topics([topic])
+                if len(described["partitions"]) == count:
+                    return
                 await asyncio.sleep(0.05)
     finally:
         await admin.close()

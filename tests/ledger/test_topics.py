@@ -68,5 +68,16 @@ def test_the_configuration_is_in_kafkas_own_words():
         "retention.bytes": "-1",
         "delete.retention.ms": "86400000",
         "max.message.bytes": str(MAX_RECORD_BYTES),
+        "message.timestamp.type": "CreateTime",
+        "message.timestamp.before.max.ms": "9223372036854775807",
+        "message.timestamp.after.max.ms": "3600000",
+        "compression.type": "producer",
+        "unclean.leader.election.enable": "false",
     }
     assert Topic(name="t").config["retention.ms"] == "-1"
+
+
+def test_each_setting_is_there_once_has_a_reason_and_is_right_as_it_is_created():
+    for topic in all_topics(TopicNames(), "app"):
+        assert len({setting.name for setting in topic.settings}) == len(topic.settings)
+        assert all(setting.why and setting.is_right(setting.value) for setting in topic.settings)

@@ -7,7 +7,6 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
-from aiokafka.record.default_records import DefaultRecordBase
 from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
@@ -178,13 +177,6 @@ def test_a_length_that_no_batch_can_have_is_such_an_error_too():
         assert next(reading).value == b"v"
         with pytest.raises(CorruptRecordException, match=r"topic\[3\] is damaged at offset 1"):
             next(reading)
-
-
-def test_a_codec_that_is_not_installed_is_told_by_aiokafka(monkeypatch):
-    monkeypatch.setattr("aiokafka.codec.cramjam", None)
-    data = with_body(batch((b"k", b"v", [])), b"x", DefaultRecordBase.CODEC_ZSTD)
-    with pytest.raises(UnsupportedCodecError, match="zstd"):
-        next(fetched(data))
 
 
 def test_records_of_before_kafka_0_11_are_read_unless_they_are_packed():

@@ -3,10 +3,8 @@
 import contextlib
 import gzip
 import resource
-import struct
 
 import pytest
-from aiokafka import codec
 from aiokafka.record.default_records import DefaultRecordBase as Base
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,7 +58,6 @@ def test_bytes_that_were_not_packed_stay_as_they_are():
     assert unpack(Base.CODEC_NONE, memoryview(b"abc"), 1) == b"abc"
 
 
-def test_a_codec_that_is_not_there_is_told(monkeypatch):
-    monkeypatch.setattr(codec, "cramjam", None)
-    for number in (Base.CODEC_SNAPPY, Base.CODEC_LZ4, Base.CODEC_ZSTD):
-        assert unpack(number, memoryview(struct.pack(">i", 1)), BOUND) is None
+def test_a_codec_that_kafka_does_not_have_is_an_error_of_the_batch():
+    with pytest.raises(UnpackError, match="no codec 5"):
+        unpack(5, memoryview(b"abc"), BOUND)

@@ -69,6 +69,7 @@ def test_all_that_is_wrong_with_topics_is_named_and_not_only_the_first():
     examination = Examination(
         missing=("gone", "never"),
         lost=("gone",),
+        miscounted=(Fault("topic a has 8 partitions", "a new ledger"),),
         faults=(Fault("topic a has x=1, expected 2", "change it"),),
         states=(state("a", 3, 3), state("b", 3, 2), state("c", 3, 1)),
     )
