@@ -17,6 +17,8 @@ from ledger.topics import Topic, TopicNames, all_topics
 
 FILE: Final = "asyncapi.json"
 
+# The settings of a topic that AsyncAPI's binding for Kafka describes, besides the clean-up policy.
+_TOLD: Final = ("retention.ms", "retention.bytes", "max.message.bytes", "delete.retention.ms")
 _BINDING: Final = "0.5.0"
 _DELIVERY: Final = (
     "**At least once.** After a crash records may come again, the same bytes under the same key, "
@@ -94,17 +96,14 @@ def document() -> Json:
 
 def _channel(topic: Topic, description: str, messages: tuple[str, ...]) -> Json:
     # Numbers are numbers there.
-    config: Json = {
-        name: value if name == "cleanup.policy" else int(value)
-        for name, value in topic.config.items()
-    }
+    config: Json = {name: int(topic.config[name]) for name in _TOLD if name in topic.config}
     return {
         "address": topic.name,
         "description": description,
         "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
         "bindings": {
             "kafka": {
-                "topicConfiguration": config | {"cleanup.policy": [topic.cleanup_policy]},
+                "topicConfiguration": {"cleanup.policy": [topic.cleanup_policy]} | config,
                 "bindingVersion": _BINDING,
             }
         },

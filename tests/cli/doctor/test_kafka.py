@@ -78,6 +78,7 @@ def test_all_that_is_wrong_with_topics_is_named_and_not_only_the_first():
     assert [each.split(":")[0] for each in problems] == [
         "topics that were there are lost",
         "topics are missing",
+        "topic a has 8 partitions",
         "topic a has x=1, expected 2",
         "topic c, partition 1",
     ]
@@ -88,7 +89,7 @@ def test_all_that_is_wrong_with_topics_is_named_and_not_only_the_first():
 
 
 def test_topics_as_they_must_be_are_counted():
-    examination = Examination((), (), (), (state("a", 3), state("b", 3)))
+    examination = Examination((), (), (), (), (state("a", 3), state("b", 3)))
     assert one(Level.OK, judge(examination, 2)).what == "all 2 topics are as they must be"
 
 
