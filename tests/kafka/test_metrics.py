@@ -163,11 +163,11 @@ def test_both_pages_count_exactly_what_was_delivered_and_what_became_of_it(ledge
         for partition in range(PARTITIONS):
             assert page.value("lag_records", hop=hop, partition=partition) == 0
             assert page.value("lag_seconds", hop=hop, partition=partition) == 0
-    # Each database also holds how far its changelog is in it.
+    # Each database also holds its own notes, which RocksDB counts again after each write.
     keys = page.by("table", "table_keys")
     for table in ("payments", "orders"):
         held = len(latest(ledger.env, changelog_name(group_of(ledger.env), table)))
-        assert held <= keys[table] <= 2 * held + PARTITIONS + 4 * len(kept)
+        assert held <= keys[table] <= 2 * held + PARTITIONS + 6 * len(kept)
     assert all(size_bytes > 0 for size_bytes in page.by("table", "table_bytes").values())
 
 

@@ -157,18 +157,19 @@ def test_a_record_that_a_changelog_lost_is_named_where_an_older_value_comes_back
         deliver(env, body)
         wait_folded(env, ledger)
     before = [record for record in read_topic(env, topic) if record.partition == partition]
-    lost, last = before[-2:]
+    # With each one, the batch holds how far the source is folded.
+    lost, source, last, _ = before[-4:]
     assert (lost.key, last.key) == (b"pay_4", b"pay_%d" % neighbour)
     kafka.kill()
     try:
         (segment,) = (kafka.folder / "data" / f"{topic}-{partition}").glob("*.log")
-        drop_on_disk(segment, lost.offset)
+        drop_on_disk(segment, lost.offset, records=2)
     finally:
         kafka.start()
     code, output = verify(env)
     after = [record for record in read_topic(env, topic) if record.partition == partition]
     assert [record.offset for record in after] == [
-        record.offset for record in before if record is not lost
+        record.offset for record in before if record not in (lost, source)
     ]
     assert latest(env, topic)[b"pay_4"] == older
     # The worker's disk still has what the changelog lost.
@@ -241,8 +242,8 @@ def alter_on_disk(segment: Path, old: bytes, new: bytes) -> None:
     segment.write_bytes(content)
 
 
-def drop_on_disk(segment: Path, offset: int) -> None:
-    """Take a record away where the broker keeps it; it must be alone in its batch."""
+def drop_on_disk(segment: Path, offset: int, records: int) -> None:
+    """Take a batch of some records away where the broker keeps it."""
     content = bytearray(segment.read_bytes())
     (batch,) = (
         each
@@ -250,7 +251,7 @@ def drop_on_disk(segment: Path, offset: int) -> None:
         if int.from_bytes(content[each.start : each.start + 8]) == offset
     )
     last_offset_delta = int.from_bytes(content[batch.start + 23 : batch.start + 27])
-    assert last_offset_delta == 0
+    assert last_offset_delta + 1 == records
     del content[batch]
     segment.write_bytes(content)
     # The broker makes them anew: where a batch stands is no longer true.
