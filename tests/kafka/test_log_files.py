@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,14 +17,12 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from cli.kafka.broker import EmbeddedKafka
 from cli.local import running
 from cli.log_file import Block, Header, LogFile, LogFileWriter, LogRecord
 from cli.programs import Command
-from ledger.topics import MAX_RECORD_BYTES
 from processors.batches import OutRecord, partition_for, send_to_partition
 from runtime.topics import TopicSettings, ensure_topics
 from tests.kafka.harness import (
@@ -38,7 +37,9 @@ from tests.kafka.harness import (
     state_of,
     until,
     wait_folded,
+    write,
 )
+from tests.kafka.topics import alter
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -221,31 +222,18 @@ def test_a_topic_with_another_record_is_refused_and_nothing_is_written(live, kaf
     assert log_of(env) == before
 
 
-def test_a_topic_that_refuses_old_records_is_told_to_take_them_by_its_settings(
-    live, kafka, tmp_path
-):
-    other = new_ledger(kafka, tmp_path)
-    assert run(other, "topics")[0] == 0
-    bounded = ConfigResource(
-        ConfigResourceType.TOPIC,
-        names_of(other).webhooks,
-        configs={
-            "message.timestamp.before.max.ms": "1",
-            "retention.ms": "-1",
-            "max.message.bytes": str(MAX_RECORD_BYTES),
-        },
-    )
+def test_records_that_a_topic_refuses_for_their_times_name_the_settings(kafka, tmp_path):
+    """A clock was ahead when they were written, and the topic took them then."""
+    env = new_ledger(kafka, tmp_path / "ahead")
+    assert run(env, "topics")[0] == 0
+    log = names_of(env).webhooks
+    asyncio.run(alter(env, log, message_timestamp_after_max_ms=str(2**63 - 1)))
+    tomorrow_ms = (time.time_ns() // 1_000_000) + 24 * 3600 * 1000
+    write(env, log, [OutRecord(b"evt_1", b"{}", timestamp_ms=tomorrow_ms)])
+    file = tmp_path / "ahead.log"
+    assert run(env, "export-log", file)[0] == 0
 
-    async def bound() -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
-        await admin.start()
-        try:
-            await admin.alter_configs([bounded])
-        finally:
-            await admin.close()
-
-    asyncio.run(bound())
-    code, output = run(other, "import-log", live[2])
+    code, output = run(new_ledger(kafka, tmp_path / "other"), "import-log", file)
     assert code == 1
     assert "message.timestamp.before.max.ms and message.timestamp.after.max.ms" in output
 
