@@ -1,27 +1,44 @@
-"""Connections to a broker that has just died, on uvloop.
+"""Connections to a broker that has just died or that does not answer, on either event loop.
 
-In: aiokafka 0.14's connections. Out: the same, but that a request on one that is closing is a
-``KafkaConnectionError``, which every caller knows. Never: an exception that is none of Kafka's.
+Input: aiokafka 0.14's connections. Output: the same connections, with two differences.
 
-Between the end of a socket and the moment at which aiokafka hears of it, a request may be written.
-asyncio drops it with a warning. uvloop raises ``RuntimeError``, and that ends whatever task of
-aiokafka's asked: if it is the one that keeps the metadata, a client waits for those for ever.
+- A request on a connection that is closing raises ``KafkaConnectionError``, which every caller
+  knows. Between the end of a socket and the moment at which aiokafka hears of it, a request may be
+  written. asyncio drops it with a warning. uvloop raises ``RuntimeError``, which ends the task of
+  aiokafka that asked. If that task keeps the metadata, the client waits for metadata forever.
+- A connection is closed within ``_CLOSED_WITHIN_S``. Both event loops wait 30 s for a broker that
+  does not answer the end of TLS, and a client waits for all its connections when it closes: a
+  worker would not stop in time.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.errors import KafkaConnectionError
 
 from runtime import internals
 
+# A broker answers the end of TLS within milliseconds.
+_CLOSED_WITHIN_S: Final = 1.0
+
 internals.check()
 _send = AIOKafkaConnection.send
+_close = AIOKafkaConnection.close
 
 
 def heed_closing() -> None:
     """Have every connection of this process do so; doing it again changes nothing."""
     AIOKafkaConnection.send = _send_while_open
+    AIOKafkaConnection.close = _close_in_time
+
+
+def _close_in_time(connection: AIOKafkaConnection, *why: Any, **options: Any) -> Any:
+    writer = connection._writer  # noqa: SLF001
+    closed = _close(connection, *why, **options)
+    if writer is not None and closed is not None and not closed.done():
+        late = closed.get_loop().call_later(_CLOSED_WITHIN_S, writer.transport.abort)
+        closed.add_done_callback(lambda _: late.cancel())
+    return closed
 
 
 def _send_while_open(connection: AIOKafkaConnection, *request: Any, **options: Any) -> Any:

@@ -35,7 +35,7 @@ USED: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         "aiokafka": {
             "aiokafka.admin.client:AIOKafkaAdminClient": "_client",
             "aiokafka.client:AIOKafkaClient": "_wait_on_metadata",
-            "aiokafka.conn:AIOKafkaConnection": "_writer send",
+            "aiokafka.conn:AIOKafkaConnection": "_writer close send",
             "aiokafka.consumer.consumer:AIOKafkaConsumer": (
                 "_coordinator _fetch_max_wait_ms _fetcher"
             ),

@@ -1,11 +1,15 @@
-"""A request on a connection that the broker has closed is an error of Kafka's, on either loop."""
+"""Connections that the broker has closed, or does not help to close, on either event loop."""
 
 import asyncio
 import socket
+import ssl
 import struct
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
+import trustme
 import uvloop
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaConnectionError
@@ -49,3 +53,49 @@ def test_a_request_on_a_connection_that_is_closing_is_a_lost_connection(
 ) -> None:
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(ask_until_it_is_refused())
+
+
+@contextmanager
+def never_reads(authority: trustme.CA) -> Iterator[int]:
+    """Run a TLS server that reads nothing after the handshake; yield its port."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    done = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        accepted, _ = listener.accept()
+        with context.wrap_socket(accepted, server_side=True):
+            done.wait(60)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            done.set()
+            thread.join()
+
+
+async def close_a_connection(port: int, context: ssl.SSLContext) -> None:
+    connection = AIOKafkaConnection("127.0.0.1", port, security_protocol="SSL", ssl_context=context)
+
+    async def ask_nothing() -> None:
+        """Leave the versions of the requests unknown: nobody would answer the question."""
+
+    connection._do_version_lookup = ask_nothing
+    await connection.connect()
+    # Without our own bound it would take 30 s.
+    async with asyncio.timeout(10):
+        await connection.close()
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_connection_is_closed_in_time_where_the_broker_does_not_answer_the_end_of_tls(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    authority = trustme.CA()
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    with never_reads(authority) as port, asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(close_a_connection(port, context))
