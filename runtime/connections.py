@@ -1,4 +1,4 @@
-"""Connections to a broker that has just died or that does not answer, on either event loop.
+"""Connections to a broker that has just died, or does not answer, on either event loop.
 
 Input: aiokafka 0.14's connections. Output: the same connections, with two differences.
 
@@ -6,9 +6,9 @@ Input: aiokafka 0.14's connections. Output: the same connections, with two diffe
   knows. Between the end of a socket and the moment at which aiokafka hears of it, a request may be
   written. asyncio drops it with a warning. uvloop raises ``RuntimeError``, which ends the task of
   aiokafka that asked. If that task keeps the metadata, the client waits for metadata forever.
-- A connection is closed within ``_CLOSED_WITHIN_S``. Both event loops wait 30 s for a broker that
-  does not answer the end of TLS, and a client waits for all its connections when it closes: a
-  worker would not stop in time.
+- Nobody waits longer than ``_CLOSED_WITHIN_S`` for a connection to close. Both event loops wait
+  30 s for a broker that does not answer the end of TLS, and a client waits for all its connections
+  when it closes: a worker would not stop in time.
 """
 
 from typing import Any, Final
@@ -33,12 +33,20 @@ def heed_closing() -> None:
 
 
 def _close_in_time(connection: AIOKafkaConnection, *why: Any, **options: Any) -> Any:
-    writer = connection._writer  # noqa: SLF001
+    """Close, and return a future that is done then, or when the time is over."""
     closed = _close(connection, *why, **options)
-    if writer is not None and closed is not None and not closed.done():
-        late = closed.get_loop().call_later(_CLOSED_WITHIN_S, writer.transport.abort)
-        closed.add_done_callback(lambda _: late.cancel())
-    return closed
+    if closed is None:
+        return None
+    loop = closed.get_loop()
+    over = loop.create_future()
+
+    def end(_closed: object = None) -> None:
+        if not over.done():
+            over.set_result(None)
+
+    closed.add_done_callback(end)
+    loop.call_later(_CLOSED_WITHIN_S, end)
+    return over
 
 
 def _send_while_open(connection: AIOKafkaConnection, *request: Any, **options: Any) -> Any:

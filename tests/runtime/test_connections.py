@@ -85,9 +85,12 @@ async def close_a_connection(port: int, context: ssl.SSLContext) -> None:
 
     connection._do_version_lookup = ask_nothing
     await connection.connect()
+    writer = connection._writer
     # Without our own bound it would take 30 s.
     async with asyncio.timeout(10):
         await connection.close()
+    writer.transport.abort()
+    await writer.wait_closed()
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
