@@ -143,7 +143,7 @@ class WebhookLog:
             appends.fail(self._reason)
 
     async def _until_lost(self, producer: AIOKafkaProducer) -> None:
-        """Return once an append has failed, or the topics are no longer as they must be."""
+        """Return after an append has failed, or a topic has become unfit to append to."""
         while not self._lost.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_EVERY_S):

@@ -76,7 +76,7 @@ class Trouble(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """What a sender, or a probe, is told."""
+        """The sentence that senders and probes receive."""
         return f"{self.what}: {self.remedy}" if self.remedy else self.what
 
 

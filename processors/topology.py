@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import faust
 import structlog
 from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types.auth import AuthProtocol
 from mode.supervisors import CrashingSupervisor
@@ -179,8 +180,9 @@ class LedgerApp(faust.App):
             await self.sleep(_TOPICS_LOOKED_AT_EVERY_S)
             try:
                 seen = await examine_topics(self.settings)
-            except TopicsError:
-                # Kafka is away. If it stays away, the worker's writes fail.
+            except (TopicsError, KafkaError) as error:
+                # If Kafka stays away, the worker's writes fail.
+                log.info("topics not checked", reason=str(error))
                 continue
             ending = (*map(str, seen.miscounted), *seen.missing)
             if ending and ending == before:
