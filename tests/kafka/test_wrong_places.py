@@ -6,6 +6,7 @@ copy, or when a replica leads that lacks records. What was folded is known by th
 
 import asyncio
 import shutil
+import signal
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -36,7 +37,9 @@ from tests.kafka.harness import (
 
 pytestmark = pytest.mark.timeout(300)
 
-# A worker whose table HELD is never written, nor what is published before it.
+TABLES: list[TableName] = ["seen", "payments", "orders"]
+
+# A worker whose tables named in HELD are never written, and publish nothing.
 HOLDS_A_TABLE = """
 import asyncio, os
 from processors.effects import Effects
@@ -44,7 +47,7 @@ from processors.settings import WorkerSettings
 from processors.worker import run
 write = Effects.write
 async def held(effects):
-    if effects._table.name == os.environ["HELD"]:
+    if effects._table.name in os.environ["HELD"].split():
         await asyncio.Event().wait()
     await write(effects)
 Effects.write = held
@@ -89,62 +92,71 @@ def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
     return environment(kafka.bootstrap, tmp_path / "one", standby_replicas=0)
 
 
-@pytest.mark.parametrize("table", ["seen", "payments", "orders"])
-def test_a_commit_that_was_set_ahead_of_the_table_skips_no_record(
-    env: dict[str, str], table: TableName
-) -> None:
-    """As by `kafka-consumer-groups --reset-offsets --to-latest`."""
-    fold(env, range(20))
-    source = names_of(env).source_of(table)
+def deliver_held(env: dict[str, str], numbers: Iterable[int], held: list[TableName]) -> None:
+    """Deliver orders that a worker takes up to, and not into, the first of some tables."""
+    source = names_of(env).source_of(held[0])
 
-    def waiting() -> bool:
-        return sum(at.end for tp, at in positions(env).items() if tp.topic == source) == 60
+    def end() -> int:
+        return sum(at.end for tp, at in positions(env).items() if tp.topic == source)
 
-    with WorkerProcess(env | {"HELD": table}, [sys.executable, "-c", HOLDS_A_TABLE]) as worker:
+    wanted = end() + len(orders(numbers))
+    program = [sys.executable, "-c", HOLDS_A_TABLE]
+    with WorkerProcess(env | {"HELD": " ".join(held)}, program) as worker:
         worker.wait_ready()
-        deliver(env, orders(range(20, 60)))
-        until(waiting, within_s=60, what=f"60 records in {source}")
+        deliver(env, orders(numbers))
+        until(lambda: end() == wanted, within_s=60, what=f"{wanted} records in {source}")
+
+
+def test_a_commit_that_was_set_ahead_of_a_table_skips_no_record(env: dict[str, str]) -> None:
+    """As by `kafka-consumer-groups --reset-offsets --to-latest`, on each hop."""
+    fold(env, range(20))
+    deliver_held(env, range(20, 40), ["orders"])
+    deliver_held(env, range(40, 60), ["payments", "orders"])
+    deliver_held(env, range(60, 80), TABLES)
     for tp, at in positions(env).items():
-        if tp.topic == source:
-            asyncio.run(commit(env, tp, at.end))
+        asyncio.run(commit(env, tp, at.end))
     with WorkerProcess(env) as worker:
         worker.wait_ready()
-        wait_served(worker, range(60))
+        wait_served(worker, range(80))
         wait_folded(env, worker)
         assert_right(env)
         told = worker.logged("commit beyond what is folded")
-        assert {line["topic"] for line in told} == {source}
+        assert {line["topic"] for line in told} == set(map(names_of(env).source_of, TABLES))
         worker.stop()
 
 
 class Disk:
-    """The disk of a broker that is stopped for a copy, and for a part of it to be brought back."""
+    """The disk of a broker, which is stopped while its disk is copied or replaced by a copy."""
 
-    def __init__(self, broker: EmbeddedKafka, copy: Path) -> None:
+    def __init__(self, broker: EmbeddedKafka, copies: Path) -> None:
         self._broker = broker
-        self._copy = copy
+        self._copies = copies
 
     @property
     def _data(self) -> Path:
         return self._broker.folder / "data"
 
-    def keep(self) -> None:
+    def keep(self) -> Path:
+        """Return a new copy of the whole disk."""
+        copy = self._copies / str(len(list(self._copies.glob("*"))))
         self._broker.stop()
-        shutil.copytree(self._data, self._copy)
+        shutil.copytree(self._data, copy)
+        self._broker.start()
+        return copy
+
+    def bring_back(self, copy: Path) -> None:
+        self._broker.stop()
+        shutil.rmtree(self._data)
+        shutil.copytree(copy, self._data)
         self._broker.start()
 
-    def bring_back(self, topics: Iterable[str] | None = None) -> None:
-        """Replace the partitions of some topics, or everything, by what was kept."""
+    def bring_back_topics(self, copy: Path, *names: str) -> None:
+        """Replace the partitions of some topics by those of a copy."""
         self._broker.stop()
-        if topics is None:
-            shutil.rmtree(self._data)
-            shutil.copytree(self._copy, self._data)
-        for name in topics or ():
+        for name in names:
             for partition in range(PARTITIONS):
                 shutil.rmtree(self._data / f"{name}-{partition}")
-                shutil.copytree(
-                    self._copy / f"{name}-{partition}", self._data / f"{name}-{partition}"
-                )
+                shutil.copytree(copy / f"{name}-{partition}", self._data / f"{name}-{partition}")
         self._broker.start()
 
 
@@ -156,7 +168,7 @@ def broker(kafka_cache: KafkaCache, tmp_path: Path) -> Iterator[EmbeddedKafka]:
 
 @pytest.fixture
 def disk(broker: EmbeddedKafka, tmp_path: Path) -> Disk:
-    return Disk(broker, tmp_path / "copy")
+    return Disk(broker, tmp_path / "copies")
 
 
 @pytest.fixture
@@ -170,9 +182,9 @@ def test_tables_that_are_newer_than_a_restored_broker_are_restored_from_their_ch
 ) -> None:
     """The changelogs have grown beyond the tables again, so that offsets alone would not tell."""
     fold(alone, range(20))
-    disk.keep()
+    copy = disk.keep()
     fold(alone, range(20, 60))
-    disk.bring_back()
+    disk.bring_back(copy)
     fold(second_of(alone, tmp_path / "two"), range(100, 160))
     with WorkerProcess(alone) as worker:
         worker.wait_ready()
@@ -183,21 +195,25 @@ def test_tables_that_are_newer_than_a_restored_broker_are_restored_from_their_ch
         worker.stop()
 
 
-@pytest.mark.parametrize("folder", ["one", "new"], ids=["its tables", "an empty disk"])
 def test_what_a_changelog_has_lost_is_folded_again_from_the_source(
-    alone: dict[str, str], disk: Disk, tmp_path: Path, folder: str
+    alone: dict[str, str], disk: Disk, tmp_path: Path
 ) -> None:
-    """The commits have stayed, and say that all of it is folded."""
+    """The commits say that everything is folded. First with the tables, then from an empty disk."""
+    lost = [changelog_name(group_of(alone), table) for table in ("payments", "orders")]
     fold(alone, range(20))
-    disk.keep()
+    first = disk.keep()
     fold(alone, range(20, 60))
-    disk.bring_back(changelog_name(group_of(alone), table) for table in ("payments", "orders"))
-    with WorkerProcess(second_of(alone, tmp_path / folder)) as worker:
-        worker.wait_ready()
-        wait_served(worker, range(60))
-        wait_folded(alone, worker)
-        assert_right(alone)
-        worker.stop()
+    second = disk.keep()
+    for folder in ("one", "new"):
+        disk.bring_back(second)
+        disk.bring_back_topics(first, *lost)
+        env = second_of(alone, tmp_path / folder)
+        with WorkerProcess(env) as worker:
+            worker.wait_ready()
+            wait_served(worker, range(60))
+            wait_folded(alone, worker)
+            assert_right(alone)
+            worker.stop()
 
 
 def test_a_changelog_that_has_lost_everything_is_made_anew_from_the_source(
@@ -225,7 +241,7 @@ def test_standby_tables_that_are_newer_than_their_changelogs_are_restored_from_s
     one = alone | {"LEDGER_STANDBY_REPLICAS": "1"}
     two = second_of(one, tmp_path / "two")
     fold(one, range(20))
-    disk.keep()
+    copy = disk.keep()
     with WorkerProcess(one) as first, WorkerProcess(two) as second:
         first.wait_ready()
         second.wait_ready()
@@ -233,39 +249,40 @@ def test_standby_tables_that_are_newer_than_their_changelogs_are_restored_from_s
         wait_folded(one, first, second)
         second.stop()
         first.stop()
-    disk.bring_back()
+    disk.bring_back(copy)
     fold(second_of(one, tmp_path / "three"), range(100, 160))
     with WorkerProcess(one) as first, WorkerProcess(two) as second:
         first.wait_ready()
         second.wait_ready()
         until(lambda: first.logged("table restored from scratch"), within_s=30, what="a restore")
-        second.signal(9)
+        second.signal(signal.SIGKILL)
         wait_served(first, [*range(20), *range(100, 160)])
         assert {first.get(f"/orders/ord_{n}")[0] for n in range(20, 60)} == {404}
         assert_right(one)
 
 
-@pytest.mark.parametrize("table", ["seen", "payments", "orders"])
 def test_a_source_that_was_shortened_and_has_grown_again_ends_the_worker(
-    alone: dict[str, str], disk: Disk, table: TableName
+    alone: dict[str, str], disk: Disk
 ) -> None:
     """New records stand at offsets that are folded already, and would never count."""
     fold(alone, range(20))
-    disk.keep()
+    shorter = disk.keep()
     fold(alone, range(20, 60))
-    source = names_of(alone).source_of(table)
-    disk.bring_back([source])
+    whole = disk.keep()
+    for source in map(names_of(alone).source_of, TABLES):
+        disk.bring_back(whole)
+        disk.bring_back_topics(shorter, source)
+        asyncio.run(grow(alone, source))
+        with WorkerProcess(alone) as worker:
+            reason = worker.reason_of_end(60)
+        assert f"{source}[" in reason
+        assert "has another record at offset" in reason
+        assert "`plexy-ledger rebuild`" in reason
 
-    # As many as were lost, and more: records that mean nothing will do.
-    async def grow() -> None:
-        async with producer(alone["LEDGER_KAFKA_BOOTSTRAP"]) as client:
-            for partition in range(PARTITIONS):
-                records = [OutRecord(b"key", b"value")] * 60
-                await send_to_partition(client, source, partition, records)
 
-    asyncio.run(grow())
-    with WorkerProcess(alone) as worker:
-        reason = worker.reason_of_end(60)
-    assert f"{source}[" in reason
-    assert "has another record at offset" in reason
-    assert "`plexy-ledger rebuild`" in reason
+async def grow(env: dict[str, str], topic: str) -> None:
+    """Append to each partition more records, which mean nothing, than a topic has lost."""
+    async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
+        for partition in range(PARTITIONS):
+            records = [OutRecord(b"key", b"value")] * 60
+            await send_to_partition(client, topic, partition, records)
