@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, TypeVar
 
 from ledger.journal import Entry, entry_of
-from ledger.payments import Payment, standing_facts
+from ledger.payments import Payment, Standing
 
 DAY_S: Final = 24 * 3600
 
@@ -31,7 +31,7 @@ def activity_of(entries: Iterable[Entry]) -> dict[tuple[str, str, int], int]:
 
 def standing_activity(payment: Payment) -> dict[tuple[str, str, int], int]:
     """Sum what stands posted for a payment, whatever was posted and taken back on the way."""
-    return activity_of(entry_of(subject, fact) for subject, fact in standing_facts(payment).items())
+    return activity_of(entry_of(subject, fact) for subject, fact in Standing(payment).facts.items())
 
 
 def add(sums: dict[Key, int], more: Mapping[Key, int]) -> None:

@@ -10,7 +10,7 @@ ahead of what was read elsewhere is no difference, and one that is behind is.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec import UNSET
@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from ledger.deduplication import PROGRESS_KEY, START, Progress, Seen
 from ledger.differences import Difference, Kind, references
 from ledger.events import Event
+from ledger.fields import unlike
 from ledger.gathered_orders import faults, whole_order
 from ledger.large_orders import LargeOrder, OrderState, order_of
 from ledger.orders import Order, OrderDocument, describe
@@ -32,8 +33,6 @@ T = TypeVar("T")
 Check = Callable[[Truth, int, bytes, bytes | None], Iterable[Difference]]
 """Judges what is held under a key of a partition."""
 
-# As much of a value as helps to find it.
-_SHOWN_CHARS: Final = 80
 # A difference of an order names the events of these payments, and not of all that a large one has.
 _MOST_NAMED_PAYMENTS: Final = 100
 
@@ -178,20 +177,6 @@ def _judge_summary(
     if document != follows:
         detail = "nothing is in it" if follows is None else unlike(follows, document)
         yield _about_order(truth, kind, order_id, detail)
-
-
-def unlike(expected: Any, got: Any) -> str:
-    """Say in which fields two values of one kind differ; empty if in none.
-
-    >>> from ledger.orders import Totals
-    >>> unlike(Totals(5, 0, 5), Totals(6, 0, 6))
-    'paid: expected 5, got 6; net: expected 5, got 6'
-    """
-    return "; ".join(
-        f"{name}: expected {_shown(getattr(expected, name))}, got {_shown(getattr(got, name))}"
-        for name in expected.__struct_fields__
-        if getattr(expected, name) != getattr(got, name)
-    )
 
 
 def _payment_fault(
@@ -362,8 +347,3 @@ def _decode(decode: Callable[[bytes], T], value: bytes | None) -> T | None:
 
 def _text(key: bytes) -> str:
     return key.decode(errors="replace")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"

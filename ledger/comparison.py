@@ -173,7 +173,7 @@ def _says(view: View, value: bytes | None) -> Fields:
     try:
         return fields(view.says(value))
     except _UNREADABLE:
-        return {"value": "what can't be read"}
+        return {"value": "unreadable"}
 
 
 def _text(key: bytes) -> str:

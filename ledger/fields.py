@@ -1,7 +1,6 @@
-"""Names the fields in which two values differ, however deep.
+"""Names the fields in which two values differ, however deeply they are nested.
 
-In: two values of the ledger's own types. Out: a sentence for a person. Pure. Never: a whole value,
-which says that something differs and leaves the reader to find what.
+Input: two values of the ledger's own types. Output: a sentence for a person.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -9,15 +8,18 @@ from typing import Any, Final
 
 import msgspec
 
-# As much of a value, and as many fields, as help to find what is wrong.
+# More of a value, or more fields, would not help a reader to find the error.
 _SHOWN_CHARS: Final = 80
 _MOST_FIELDS: Final = 5
+_NOTHING: Final = "nothing"
 
 Fields = dict[str, Any]
+Say = Callable[[str, str], str]
+"""Makes a phrase of how two values of a field are shown."""
 
 
 def fields(value: Any) -> Fields:
-    """Return each field of a value by the path to it; what holds nothing has no field.
+    """Return each field of a value by the path to it; an empty container has no field.
 
     >>> from ledger.money import Money
     >>> fields({"evt_1": Money(5, "KZT"), "evt_2": None, "evt_3": ()})
@@ -26,15 +28,21 @@ def fields(value: Any) -> Fields:
     return dict(_leaves(value))
 
 
-def unlike(one: Fields, other: Fields, say: Callable[[str, str], str]) -> str:
-    """Name the first fields that differ, each with what is said of its values, and count the rest.
+def unlike(expected: Any, got: Any, say: Say = "expected {}, got {}".format) -> str:
+    """Name the first fields in which two values differ, and count the others; empty if none does.
 
-    >>> unlike({"paid": 5, "net": 5}, {"paid": 5, "net": 6, "refunded": 1}, "{}, not {}".format)
-    'net: 5, not 6; refunded: nothing, not 1'
+    >>> unlike({"paid": 5, "net": 5}, {"paid": 5, "net": 6, "refunded": 1})
+    'net: expected 5, got 6; refunded: expected nothing, got 1'
     """
-    both = [(path, one.get(path, "nothing"), other.get(path, "nothing")) for path in one | other]
-    told = [f"{path}: {say(_shown(a), _shown(b))}" for path, a, b in both if a != b]
-    more = [f"and {len(told) - _MOST_FIELDS} fields more"] if told[_MOST_FIELDS:] else []
+    one, other = fields(expected), fields(got)
+    told = [
+        f"{path}: {say(_shown(one, path), _shown(other, path))}"
+        for path in one | other
+        if path not in one or path not in other or one[path] != other[path]
+    ]
+    if not told and expected != got:
+        return "the difference is in no field"
+    more = [f"and {len(told) - _MOST_FIELDS} more fields"] if told[_MOST_FIELDS:] else []
     return "; ".join(told[:_MOST_FIELDS] + more)
 
 
@@ -57,6 +65,6 @@ def _inner(value: Any) -> Mapping[Any, Any] | None:
     return value if isinstance(value, Mapping) else None
 
 
-def _shown(value: Any) -> str:
-    text = str(value)
+def _shown(values: Fields, path: str) -> str:
+    text = repr(values[path]) if path in values else _NOTHING
     return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"

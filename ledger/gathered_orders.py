@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from ledger.fields import fields, unlike
+from ledger.fields import unlike
 from ledger.large_orders import (
     LargeOrder,
     OrderRows,
@@ -52,9 +52,8 @@ def whole_order(order: OrderState) -> Order:
 
 def faults(order: LargeOrder, whole: Order) -> Iterator[str]:
     """Say what does not fit together in the rows of a large order."""
-    follows = fields(tally_of(order.order_id, present_in(whole)))
-    if follows != (got := fields(order.tally)):
-        yield f"its head: {unlike(follows, got, 'expected {}, got {}'.format)}"
+    if wrong_tally := unlike(tally_of(order.order_id, present_in(whole)), order.tally):
+        yield f"its head: {wrong_tally}"
     rows = _rows_of(order)
     expected = {key for each in whole.payments.values() for key in rows.entries_of(each)}
     moments = sorted(map(rows.moment, expected))

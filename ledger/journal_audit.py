@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from ledger.audit import unlike
 from ledger.differences import Difference, Kind, references
 from ledger.events import Event
+from ledger.fields import unlike
 from ledger.journal import Entry, Posting, Subject, entry_of, postings_of, reversal_of
-from ledger.payments import standing_facts, subject_of
+from ledger.payments import Standing, subject_of
 from ledger.truth import Truth
 from ledger.wire import ENTRIES
 
@@ -111,7 +111,7 @@ class JournalAudit:
             _add(self._sums, entry.postings)
 
     def _posted_faults(self, payment_id: str) -> Iterator[Difference]:
-        standing = standing_facts(self._truth.payment(payment_id))
+        standing = Standing(self._truth.payment(payment_id)).facts
         for subject, alike in self._subjects(payment_id).items():
             # Of a subject whose facts are all set aside, nothing may stand.
             due = [standing[subject]] if subject in standing else []
@@ -146,7 +146,7 @@ class JournalAudit:
     def _due(self, payment_id: str) -> Iterator[tuple[Subject, int, str]]:
         """Yield the money that must stand; of a payment in motion, what does stand."""
         if self._truth.is_at_rest(payment_id):
-            for subject, fact in standing_facts(self._truth.payment(payment_id)).items():
+            for subject, fact in Standing(self._truth.payment(payment_id)).facts.items():
                 yield subject, fact.money.amount_minor, fact.money.currency
             return
         for fact in self._truth.facts[payment_id].values():

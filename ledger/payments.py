@@ -104,7 +104,7 @@ class PlacedPayment(PaymentDocument, frozen=True, gc=False):
 class Payment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A payment's state: the facts that it keeps, by event id.
 
-    What stands posted in the journal follows from them: see ``standing_facts``. ``first_aside`` is
+    What stands posted in the journal follows from them: see ``Standing``. ``first_aside`` is
     the key of the first fact that had no room, ``None`` where every fact is kept.
     """
 
@@ -119,11 +119,8 @@ class Payment(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def order_id(self) -> str:
-        """The reference on the earliest fact that carries one, else the payment's own id."""
-        carriers = [fact for fact in self.facts.values() if fact.order_reference is not None]
-        return (
-            min(carriers, key=_by_time).order_reference if carriers else None
-        ) or self.payment_id
+        """The order that the payment belongs to; see ``Standing``."""
+        return Standing(self).order_id
 
 
 class Snapshot(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -237,14 +234,54 @@ def subject_of(payment_id: str, fact: Event) -> Subject | None:
     )
 
 
-def standing_facts(payment: Payment) -> dict[Subject, Event]:
-    """Return the fact that holds for the success and for each refund: the earliest of each."""
-    standing: dict[Subject, Event] = {}
-    for fact in sorted(payment.facts.values(), key=_by_time):
-        subject = subject_of(payment.payment_id, fact)
-        if subject is not None:
-            standing.setdefault(subject, fact)
-    return standing
+class Standing:
+    """The facts of a payment that hold: always the earliest, whatever the order of arrival.
+
+    ``facts`` has the fact that holds for the success and for each refund. ``order_id`` is the
+    reference on the earliest fact that carries one, or the payment's own id.
+    """
+
+    __slots__ = ("_carrier", "_payment_id", "facts", "names_several")
+
+    def __init__(self, payment: Payment) -> None:
+        self.facts: dict[Subject, Event] = {}
+        self.names_several = False
+        self._payment_id = payment.payment_id
+        self._carrier: Event | None = None
+        for fact in payment.facts.values():
+            self.add(fact)
+
+    @property
+    def order_id(self) -> str:
+        """The order that the payment belongs to."""
+        return (self._carrier.order_reference if self._carrier else None) or self._payment_id
+
+    def add(self, fact: Event) -> tuple[Subject | None, Event | None]:
+        """Take a fact into account; return its subject, and the fact that held for it before."""
+        if fact.order_reference is not None:
+            carrier = self._carrier
+            if carrier is not None and carrier.order_reference != fact.order_reference:
+                self.names_several = True
+            self._carrier = _earlier(carrier, fact)
+        subject = subject_of(self._payment_id, fact)
+        if subject is None:
+            return None, None
+        before = self.facts.get(subject)
+        self.facts[subject] = _earlier(before, fact)
+        return subject, before
+
+    def remove(self, fact: Event) -> Subject | None:
+        """Forget the latest fact of all; return its subject if the fact held for it.
+
+        No other fact takes its place: an earlier one would hold already.
+        """
+        if self._carrier is fact:
+            self._carrier = None
+        subject = subject_of(self._payment_id, fact)
+        if subject is None or self.facts.get(subject) is not fact:
+            return None
+        del self.facts[subject]
+        return subject
 
 
 class PaymentFold:
@@ -263,11 +300,7 @@ class PaymentFold:
         self.aside: list[Event] = []
         self._kept: KeptFacts | None = None
         self._visited: list[str] = []
-        self._order_carrier: Event | None = None
-        self._names_several = False
-        self._standing: dict[Subject, Event] = {}
-        for fact in facts.values():
-            self._note(fact)
+        self._standing = Standing(self.payment)
 
     @property
     def payment(self) -> Payment:
@@ -279,7 +312,7 @@ class PaymentFold:
         if len(self.facts) >= ALWAYS_FIT:
             return self._add_where_it_fits(event)
         if self.facts:
-            self._visited.append(self._order_id)
+            self._visited.append(self._standing.order_id)
         self.changed = True
         self.facts[event.event_id] = event
         return self._post(event)
@@ -294,24 +327,19 @@ class PaymentFold:
         for order_id in self._others() if self._visited else ():
             yield Snapshot(order_id, payment_id, version, None, first_aside)
         document = describe(self.payment)
-        yield Snapshot(self._order_id, payment_id, version, document, first_aside)
+        yield Snapshot(self._standing.order_id, payment_id, version, document, first_aside)
 
     def _others(self) -> list[str]:
         others = set(self._visited)
-        if self._names_several:
+        if self._standing.names_several:
             references = (fact.order_reference for fact in self.facts.values())
             others.update(each for each in references if each is not None)
-        return sorted(others - {self._order_id})
-
-    @property
-    def _order_id(self) -> str:
-        carrier = self._order_carrier
-        return (carrier.order_reference if carrier else None) or self.payment_id
+        return sorted(others - {self._standing.order_id})
 
     def _add_where_it_fits(self, event: Event) -> list[Entry]:
         """Add a fact to many, if there is room, and take back those that lose their room to it."""
         kept = self._kept = self._kept or KeptFacts(self.facts, self.first_aside)
-        order_id = self._order_id
+        order_id = self._standing.order_id
         aside = kept.add(event)
         self.aside += aside
         if aside and kept.first_aside == self.first_aside:
@@ -322,39 +350,14 @@ class PaymentFold:
         self._visited.append(order_id)
         entries = self._post(event) if event.event_id in self.facts else []
         for fact in aside:
-            entries += self._take_back(fact)
+            subject = self._standing.remove(fact)
+            if subject is not None:
+                entries.append(reversal_of(subject, fact))
         return entries
 
     def _post(self, event: Event) -> list[Entry]:
-        subject, before = self._note(event)
+        subject, before = self._standing.add(event)
         return [] if subject is None else post(subject, _earlier(before, event), before)
-
-    def _take_back(self, fact: Event) -> list[Entry]:
-        """Forget a fact that has no room, the latest of all; return the entries for that.
-
-        If it stands for its subject, it is the only fact that does: no other one takes its place.
-        """
-        if self._order_carrier is fact:
-            self._order_carrier = None
-        subject = subject_of(self.payment_id, fact)
-        if subject is None or self._standing.get(subject) is not fact:
-            return []
-        del self._standing[subject]
-        return [reversal_of(subject, fact)]
-
-    def _note(self, fact: Event) -> tuple[Subject | None, Event | None]:
-        """Take a fact into account; return its subject, and the fact that stood for it before."""
-        if fact.order_reference is not None:
-            carrier = self._order_carrier
-            if carrier is not None and carrier.order_reference != fact.order_reference:
-                self._names_several = True
-            self._order_carrier = _earlier(carrier, fact)
-        subject = subject_of(self.payment_id, fact)
-        if subject is None:
-            return None, None
-        before = self._standing.get(subject)
-        self._standing[subject] = _earlier(before, fact)
-        return subject, before
 
 
 def _says_the_same(fact: Event, event: Event) -> bool:

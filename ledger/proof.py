@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from ledger.events import Event
-from ledger.fields import fields, unlike
+from ledger.fields import unlike
 from ledger.history import Place, Rules, Step, events_of, order_of, steps
 from ledger.journal import PLEXY, Entry, balances
 from ledger.orders import OrderDocument
@@ -229,4 +229,4 @@ def _digest(number: int, event: Event) -> bytes:
 def _unlike(stated: OrderDocument | Step | None, follows: OrderDocument | Step | None) -> str:
     if stated is None or follows is None:
         return "none is stated" if stated is None else "one is stated, and none follows"
-    return unlike(fields(stated), fields(follows), "{} is stated, {} follows".format)
+    return unlike(stated, follows, "{} is stated, {} follows".format)

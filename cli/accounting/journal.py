@@ -23,7 +23,7 @@ from cli.printing import counting
 from cli.progress import progress_bar
 from ledger.journal import Subject
 from ledger.journal_snapshot import JournalFaultError, JournalSnapshot
-from ledger.payments import standing_facts
+from ledger.payments import Standing
 from ledger.wire import PAYMENTS
 from runtime.partitions import partition_for
 from runtime.topics import TopicSettings
@@ -100,7 +100,7 @@ async def _set_aside(reader: LedgerReader, subjects: set[Subject]) -> set[Subjec
         for subject in of_partition:
             row = rows.get(subject.payment_id.encode())
             payment = PAYMENTS.decode(row) if row else None
-            if payment and payment.first_aside and subject not in standing_facts(payment):
+            if payment and payment.first_aside and subject not in Standing(payment).facts:
                 found.add(subject)
     return found
 

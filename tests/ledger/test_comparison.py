@@ -87,15 +87,15 @@ def test_of_many_fields_the_first_are_shown_and_the_others_counted():
     assert document.subject == "document of order ord_1"
     old.orders[b"ord_1"] = example().orders[b"ord_3"]
     (found, _) = compare(old, example())
-    assert found.detail.startswith("order_id: version 1 has ord_3, version 2 has ord_1; ")
-    assert found.detail.endswith(" fields more")
+    assert found.detail.startswith("order_id: version 1 has 'ord_3', version 2 has 'ord_1'; ")
+    assert found.detail.endswith(" more fields")
 
 
 def test_a_value_that_cannot_be_read_is_a_difference():
     old = example()
     old.payments[b"pay_1"] = b"\xc1"
     (found,) = compare(old, example())
-    assert found.detail.startswith("value: version 1 has what can't be read, version 2 has nothing")
+    assert found.detail.startswith("value: version 1 has 'unreadable', version 2 has nothing")
 
 
 def test_what_the_log_does_not_know_is_a_difference():

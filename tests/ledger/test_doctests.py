@@ -10,7 +10,7 @@ import ledger
 
 MODULES = [f"ledger.{module.name}" for module in pkgutil.iter_modules(ledger.__path__)]
 WITH_EXAMPLES = {
-    "ledger.audit",
+    "ledger.fields",
     "ledger.envelope",
     "ledger.journal",
     "ledger.money",

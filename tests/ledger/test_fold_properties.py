@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ledger.events import PAYMENT_SUCCEEDED, REFUND_SUCCEEDED, Event
 from ledger.journal import PLEXY, REFUNDS, SALES, Entry, Subject, balances
 from ledger.orders import OrderDocument
-from ledger.payments import standing_facts
+from ledger.payments import Standing
 from tests.ledger.pipeline import Pipeline, documents_of
 from tests.strategies import chunked, histories
 
@@ -53,7 +53,7 @@ def test_two_folds_in_any_orders_leave_one_entry_standing_for_each_subject(
     due = {
         subject: fact.event_id
         for payment in one.payments.values()
-        for subject, fact in standing_facts(payment).items()
+        for subject, fact in Standing(payment).facts.items()
     }
     for entries in (one.entries, other.entries, one.entries | other.entries):
         assert _standing(entries) == due

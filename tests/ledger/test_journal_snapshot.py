@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ledger.journal import Subject, balances
 from ledger.journal_snapshot import JournalFaultError, JournalSnapshot
-from ledger.payments import Payment, fold_payments, standing_facts
+from ledger.payments import Payment, Standing, fold_payments
 from ledger.wire import ENTRIES
 from tests.ledger.examples import refund, success
 from tests.strategies import histories
@@ -58,7 +58,7 @@ def test_what_stands_is_the_entry_of_each_standing_fact_and_sums_to_the_same(eve
         facts.setdefault(event.payment_id, {})[event.event_id] = event
     expected = {}
     for payment_id, each in facts.items():
-        expected |= standing_facts(Payment(payment_id, each))
+        expected |= Standing(Payment(payment_id, each)).facts
     standing = snapshot.standing()
     assert {subject: entry.event_id for subject, entry in standing.items()} == {
         subject: fact.event_id for subject, fact in expected.items()

@@ -13,9 +13,9 @@ from ledger.payments import (
     Payment,
     PaymentFold,
     Snapshot,
+    Standing,
     fold_payments,
     payment_of,
-    standing_facts,
 )
 from ledger.wire import PAYMENTS, SNAPSHOTS
 from tests.ledger.examples import failure, refund, success
@@ -79,7 +79,7 @@ def test_two_journals_and_both_together_leave_what_the_kept_facts_post(
     one = folded([[event] for event in history])
     other = folded(data.draw(chunked(data.draw(st.permutations(history)))))
     kept = payment_of("pay_1", {event.event_id: event for event in history})
-    due = {subject.entry_id(fact.event_id) for subject, fact in standing_facts(kept).items()}
+    due = {subject.entry_id(fact.event_id) for subject, fact in Standing(kept).facts.items()}
     for entries in (one.entries, other.entries, one.entries | other.entries):
         reversed_ids = {entry.reverses for entry in entries.values() if entry.reverses}
         assert reversed_ids <= entries.keys()
