@@ -10,7 +10,7 @@ from functools import partial
 
 import structlog
 
-from ledger.activity import activity_of
+from ledger.accounting.activity import activity_of
 from ledger.derived import Readings, read_events
 from ledger.events import Event
 from ledger.payments import FoldedPayments, fold_payments

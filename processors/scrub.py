@@ -16,8 +16,8 @@ from typing import Any, Final, cast
 import msgspec
 
 from ledger.digest import Digest
-from ledger.replicas import Damage
 from ledger.topics import TableName
+from ledger.verification.replicas import Damage
 from processors.chunk import RevokedError
 from processors.disk import DamagedTableError
 from processors.tables import ChunkTable, Snapshot, digest_at_once, digest_slowly

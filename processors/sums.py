@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 import msgspec
 import structlog
 
-from ledger.activity import Activity, add, standing_activity
+from ledger.accounting.activity import Activity, add, standing_activity
 from ledger.wire import PAYMENTS
 from processors.rows import decode_row
 from processors.tables import ChunkTable
@@ -137,7 +137,7 @@ class Sums(Generic[S]):
 
 
 class Posted:
-    """What stands posted for the payments of a partition: ``activity``, see ``ledger.activity``."""
+    """The sums of the entries that stand for the payments of a partition, by account and day."""
 
     def __init__(self) -> None:
         self.activity: dict[tuple[str, str, int], int] = {}

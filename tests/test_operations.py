@@ -7,9 +7,9 @@ from typing import get_args
 import pytest
 
 from ingest.answers import STATUS
-from ledger.differences import Kind
 from ledger.payments import Anomaly
 from ledger.rejections import Reason
+from ledger.verification.differences import Kind
 from website.reference import topic_settings
 
 _ROOT = Path(__file__).parent.parent

@@ -21,8 +21,8 @@ from cli.errors import JournalError
 from cli.ledger_reader import LedgerReader, Offsets, open_reader, sizes
 from cli.printing import counting
 from cli.progress import progress_bar
+from ledger.accounting.snapshot import JournalFaultError, JournalSnapshot
 from ledger.journal import Subject
-from ledger.journal_snapshot import JournalFaultError, JournalSnapshot
 from ledger.payments import Standing
 from ledger.wire import PAYMENTS
 from runtime.partitions import partition_for

@@ -21,9 +21,16 @@ from cli.accounting.journal import Journal, read_journal
 from cli.accounting.settlement_file import read_settlement
 from cli.errors import WrongOptionError
 from cli.printing import counted, line, plain
+from ledger.accounting.settlement import (
+    Mismatch,
+    Period,
+    Reconciliation,
+    Total,
+    money_of,
+    reconcile,
+)
 from ledger.journal import Entry
 from ledger.money import Money, major_units
-from ledger.settlement import Mismatch, Period, Reconciliation, Total, money_of, reconcile
 from runtime.topics import TopicSettings
 
 _DAY_S: Final = 24 * 3600

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from cli.errors import WrongOptionError
+from ledger.accounting.settlement import Kind, Line
 from ledger.money import MAX_AMOUNT_MINOR, Money, MoneyError, minor_units
-from ledger.settlement import Kind, Line
 
 COLUMNS: Final = ("payment_id", "amount", "currency", "kind")
 _KINDS: Final[dict[str, Kind]] = {"payment": "payment", "refund": "refund"}

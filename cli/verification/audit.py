@@ -39,8 +39,8 @@ from cli.settings import AuditSettings
 from cli.verification.follower import Follower
 from cli.verification.replicas import NoAnswer, Workers, damages, disks_of
 from cli.verification.verify import new_truth
-from ledger.differences import Difference, Kind
-from ledger.replicas import AllTables
+from ledger.verification.differences import Difference, Kind
+from ledger.verification.replicas import AllTables
 from runtime.access import Token, wrong_host, wrong_token
 from runtime.logs import configure
 from runtime.metrics import CONTENT_TYPE, Metrics

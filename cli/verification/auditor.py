@@ -2,8 +2,8 @@
 
 Input: a reader, the workers, and a truth that grows with the log. Output: findings. The auditor
 reads the tables' values only after the workers have folded the log up to known offsets, see
-``ledger.truth``. It judges a difference only after it has read the rest of the log, because a
-later record may explain the difference.
+``ledger.verification.truth``. It judges a difference only after it has read the rest of the log,
+because a later record may explain the difference.
 """
 
 import time
@@ -15,12 +15,12 @@ import msgspec
 from cli.ledger_reader import LedgerNames, LedgerReader, Offsets
 from cli.printing import Heard
 from cli.verification.replicas import DiskCheck, Disks, Workers
-from ledger.audit import Check, check_document, check_order, check_payment, check_seen
 from ledger.deduplication import PROGRESS_KEY
-from ledger.differences import Difference, Kind
-from ledger.gathered_orders import gather
-from ledger.journal_audit import Balance, JournalAudit, differing
-from ledger.truth import Truth
+from ledger.verification.audit import Check, check_document, check_order, check_payment, check_seen
+from ledger.verification.differences import Difference, Kind
+from ledger.verification.gathered_orders import gather
+from ledger.verification.journal_audit import Balance, JournalAudit, differing
+from ledger.verification.truth import Truth
 
 
 class Holding(NamedTuple):

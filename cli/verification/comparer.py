@@ -9,7 +9,7 @@ import msgspec
 from cli.ledger_reader import LedgerReader, Offsets
 from cli.printing import Heard
 from cli.verification.auditor import read_log
-from ledger.comparison import (
+from ledger.verification.comparison import (
     DOCUMENT_VIEW,
     ORDER_VIEW,
     PAYMENT_VIEW,
@@ -22,8 +22,8 @@ from ledger.comparison import (
     is_equal,
     is_moving,
 )
-from ledger.differences import Difference
-from ledger.truth import Truth
+from ledger.verification.differences import Difference
+from ledger.verification.truth import Truth
 
 
 class Comparison(msgspec.Struct, frozen=True):

@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.printing import counted, line, plain
-from ledger.differences import Difference
-from ledger.journal_audit import Balance
 from ledger.payments import EventReference
+from ledger.verification.differences import Difference
+from ledger.verification.journal_audit import Balance
 
 # More are counted, and not shown: whoever has as many has another problem than the 101st.
 _MOST_SHOWN: Final = 100

@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 from cli.ledger_reader import LedgerReader, Offsets
 from cli.verification.auditor import Held, Holding, holdings
 from cli.verification.replicas import NOTHING_COMPARED, DiskWatch
-from ledger.audit import check_payment, check_seen
 from ledger.deduplication import PROGRESS_KEY
-from ledger.differences import Difference
-from ledger.gathered_orders import gather
-from ledger.journal_audit import JournalAudit
 from ledger.large_orders import is_order_key, order_key_of
-from ledger.replicas import AllTables, Replicas
-from ledger.truth import Truth
+from ledger.verification.audit import check_payment, check_seen
+from ledger.verification.differences import Difference
+from ledger.verification.gathered_orders import gather
+from ledger.verification.journal_audit import JournalAudit
+from ledger.verification.replicas import AllTables, Replicas
+from ledger.verification.truth import Truth
 
 # The number of keys that are judged before another task, such as a probe, has its turn.
 _JUDGED_AT_ONCE = 500

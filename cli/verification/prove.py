@@ -21,8 +21,8 @@ from cli.settings import ProveSettings
 from cli.verification.verify import trust_of
 from ledger.deduplication import DAY_MS
 from ledger.events import FieldNames
-from ledger.history import Rules
-from ledger.proof import Checked, Proof, check
+from ledger.verification.history import Rules
+from ledger.verification.proof import Checked, Proof, check
 
 # So many deliveries take 720 sequences a second or so.
 _MANY: Final = 200

@@ -29,7 +29,7 @@ from cli.progress import Report, progress_bar
 from cli.verification.auditor import Auditor, holdings
 from cli.verification.comparer import Comparer
 from cli.verification.rebuilt import Outcome, show_outcome
-from ledger.truth import Truth
+from ledger.verification.truth import Truth
 from processors.settings import WorkerSettings
 from runtime.folders import private_folder
 from runtime.partitions import partition_for

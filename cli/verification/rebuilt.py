@@ -13,8 +13,8 @@ from cli.printing import counted, line
 from cli.verification.auditor import Findings
 from cli.verification.comparer import Comparison
 from cli.verification.findings import show_balances, show_differences
-from ledger.differences import Difference
 from ledger.topics import all_topics
+from ledger.verification.differences import Difference
 from processors.settings import WorkerSettings
 
 

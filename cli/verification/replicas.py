@@ -1,7 +1,7 @@
 """The comparison of the workers' disks with the changelogs, for `verify` and `audit`.
 
 Input: the addresses of workers, which report what their disks hold, and the changelogs. Output:
-differences, and how much was compared. ``ledger.replicas`` does the comparison itself.
+differences, and how much was compared. ``ledger.verification.replicas`` does the comparison itself.
 
 The workers are asked before the changelogs are read. So the changelogs reach the end of each
 replica that was reported.
@@ -21,9 +21,9 @@ from cli.ledger_reader import LedgerReader
 from cli.ports import base_url
 from cli.printing import Heard, counted
 from cli.settings import VerifySettings
-from ledger.differences import Difference, Kind
 from ledger.digest import ChangelogDigest
-from ledger.replicas import AllTables, Comparison, Place, Replicas, places
+from ledger.verification.differences import Difference, Kind
+from ledger.verification.replicas import AllTables, Comparison, Place, Replicas, places
 from runtime.access import Token
 
 # A worker gives the other workers ten seconds to answer.

@@ -23,9 +23,9 @@ from cli.settings import JudgeSettings, ProveSettings, VerifySettings
 from cli.verification.auditor import Auditor, Findings, holdings
 from cli.verification.findings import show_balances, show_differences, show_events
 from cli.verification.replicas import Workers
-from ledger.differences import Difference, references
 from ledger.trust import Trust
-from ledger.truth import Truth
+from ledger.verification.differences import Difference, references
+from ledger.verification.truth import Truth
 from runtime import trust
 from runtime.partitions import partition_for
 from runtime.topics import ensure_topics

@@ -9,7 +9,7 @@ import msgspec
 from faust.web import Request, View
 from yarl import URL
 
-from ledger.activity import Activity, add
+from ledger.accounting.activity import Activity, add
 from processors.topology import LedgerApp
 from processors.views import parameters, state
 from processors.views.answers import ProblemError, json_answer

@@ -9,11 +9,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final, TypeVar
 
-from ledger.history import Rules
 from ledger.large_orders import LargeOrder
 from ledger.orders import Order
 from ledger.payments import TOO_LARGE, PlacedPayment
 from ledger.trust import SignedRecord
+from ledger.verification.history import Rules
 from processors.topology import LedgerApp
 from processors.views import state
 from processors.views.answers import ProblemError

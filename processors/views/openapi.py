@@ -13,9 +13,9 @@ from faust.web import Request, View
 from ledger.anomalies import ANY_ANOMALY
 from ledger.orders import OrderDocument
 from ledger.payments import PlacedPayment
-from ledger.proof import Proof
 from ledger.rejections import Reason
-from ledger.replicas import AllTables
+from ledger.verification.proof import Proof
+from ledger.verification.replicas import AllTables
 from processors.topology import LedgerApp
 from processors.views import parameters
 from processors.views.answers import json_answer

@@ -6,9 +6,9 @@ from typing import Any, Final
 import msgspec
 from faust.web import Request, View
 
-from ledger.history import Delivery, as_of, deliveries
 from ledger.orders import OrderDocument
 from ledger.trust import SignedRecord
+from ledger.verification.history import Delivery, as_of, deliveries
 from ledger.wire import ORDER_DOCUMENTS
 from processors.topic_reader import in_time
 from processors.topology import LedgerApp

@@ -17,7 +17,7 @@ from aiohttp import web
 from faust.web import Request, View
 from yarl import URL
 
-from ledger.activity import Activity, add
+from ledger.accounting.activity import Activity, add
 from ledger.journal import PLEXY, REFUNDS, SALES
 from ledger.orders import Totals
 from processors.metrics import values

@@ -14,7 +14,7 @@ from faust.types import TP
 from msgspec import UNSET
 
 from ledger.orders import Order, OrderDocument, describe
-from ledger.proof import Proof, make
+from ledger.verification.proof import Proof, make
 from processors.topic_reader import LogUnreadableError, in_time
 from processors.topology import LedgerApp
 from processors.views import state

@@ -4,9 +4,9 @@ import asyncio
 
 import msgspec
 
-from ledger.history import ACCEPTED, FOLDED, Delivery, accepted, deliveries
 from ledger.payments import TOO_LARGE, PlacedPayment
 from ledger.rejections import Reason
+from ledger.verification.history import ACCEPTED, FOLDED, Delivery, accepted, deliveries
 from processors.topic_reader import READ_WITHIN_S, in_time
 from processors.topology import LedgerApp
 from processors.views import state

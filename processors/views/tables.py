@@ -7,8 +7,8 @@ import msgspec
 from faust.web import Request, View
 from yarl import URL
 
-from ledger.replicas import AllTables, Replica, WorkerTables
 from ledger.topics import TableName
+from ledger.verification.replicas import AllTables, Replica, WorkerTables
 from processors.tables import ChunkTable
 from processors.topology import LedgerApp
 from processors.views import parameters, state

@@ -12,9 +12,9 @@ from typing import Any, Final, Literal, TypeVar
 
 from msgspec import UNSET
 
-from ledger.history import ACCEPTED, FOLDED
 from ledger.orders import OrderDocument
 from ledger.payments import PlacedPayment
+from ledger.verification.history import ACCEPTED, FOLDED
 from processors.topic_reader import READ_WITHIN_S, LogUnreadableError
 from processors.topology import LedgerApp
 from processors.views import parameters

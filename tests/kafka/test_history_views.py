@@ -10,9 +10,9 @@ import pytest
 from msgspec.structs import replace
 
 from ledger.orders import Order
-from ledger.proof import Proof, check
 from ledger.topics import changelog_name
 from ledger.trust import Trust
+from ledger.verification.proof import Proof, check
 from ledger.wire import ORDERS
 from processors.batches import OutRecord
 from tests.kafka.answers import (

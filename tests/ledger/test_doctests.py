@@ -8,13 +8,13 @@ import pytest
 
 import ledger
 
-MODULES = [f"ledger.{module.name}" for module in pkgutil.iter_modules(ledger.__path__)]
+MODULES = [module.name for module in pkgutil.walk_packages(ledger.__path__, "ledger.")]
 WITH_EXAMPLES = {
-    "ledger.fields",
     "ledger.envelope",
     "ledger.journal",
     "ledger.money",
     "ledger.topics",
+    "ledger.verification.fields",
 }
 
 

@@ -25,9 +25,9 @@ from ledger.deduplication import (
 from ledger.events import Event, FieldNames
 from ledger.payments import fold_payments
 from ledger.rejections import Reason
-from tests.ledger.audited import Ledger
 from tests.ledger.examples import refund, success
 from tests.ledger.pipeline import Pipeline
+from tests.ledger.verification.audited import Ledger
 from tests.strategies import chunked, histories
 
 NAMES = FieldNames()

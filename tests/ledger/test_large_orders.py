@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from ledger import large_orders, order_chunks, orders
 from ledger.anomalies import ANY_ANOMALY, AnomalousOrders, changes_of, read_key
 from ledger.events import Event
-from ledger.gathered_orders import faults, gather, whole_order
 from ledger.large_orders import LargeOrder, OrderRows, is_order_key, order_of
 from ledger.orders import MOST_PAYMENT_BYTES, Order, describe, describe_whole, tally_of
 from ledger.payments import Snapshot, describe_placed, fold_payments, payment_of
 from ledger.payments import describe as describe_payment
+from ledger.verification.gathered_orders import faults, gather, whole_order
 from ledger.wire import ORDERS
 from tests.ledger.examples import failure, refund, success
 from tests.ledger.pipeline import MemoryRows, OrdersHop, Pipeline

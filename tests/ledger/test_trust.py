@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from ledger.deduplication import deduplicate
-from ledger.history import Rules, as_of, deliveries, events_of, steps
-from ledger.proof import check, make
 from ledger.rejections import Reason
 from ledger.trust import MAX_HEADERS
-from ledger.truth import Truth
-from tests.ledger.audited import NAMES, TRUST, Log, body_of, partition_of
+from ledger.verification.history import Rules, as_of, deliveries, events_of, steps
+from ledger.verification.proof import check, make
+from ledger.verification.truth import Truth
 from tests.ledger.examples import success
+from tests.ledger.verification.audited import NAMES, TRUST, Log, body_of, partition_of
 
 SIGNED_ONLY = Rules(signed_only=True)
 PAID = success("evt_1", 1, 500, payment="pay_1", order="ord_1")

@@ -4,10 +4,10 @@ import pytest
 
 from ledger.deduplication import deduplicate
 from ledger.rejections import Reason
-from ledger.truth import Truth
 from ledger.unread import UnreadBatch
-from tests.ledger.audited import NAMES, PARTITIONS, Log, body_of, partition_of
+from ledger.verification.truth import Truth
 from tests.ledger.examples import success
+from tests.ledger.verification.audited import NAMES, PARTITIONS, Log, body_of, partition_of
 
 WHY = "unpacks to more than 16777216 bytes"
 

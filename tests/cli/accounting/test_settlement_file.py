@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from cli.accounting.settlement_file import read_settlement
 from cli.errors import WrongOptionError
+from ledger.accounting.settlement import Line
 from ledger.money import MAX_AMOUNT_MINOR, MINOR_UNIT_DIGITS, Money, major_units
-from ledger.settlement import Line
 
 HEADER = "payment_id,amount,currency,kind\n"
 

@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from cli.verification.findings import show_differences
-from ledger.differences import Difference, Kind, references
+from ledger.verification.differences import Difference, Kind, references
 from tests.ledger.examples import success
 
 

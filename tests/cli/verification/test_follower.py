@@ -9,11 +9,11 @@ from aiokafka.errors import KafkaError
 
 from cli.ledger_reader import LedgerNames
 from cli.verification.follower import Follower
-from ledger.differences import Difference, Kind
 from ledger.digest import RESERVED, digest_of
-from ledger.replicas import AllTables, Replica, WorkerTables
 from ledger.topics import TopicNames
-from ledger.truth import Truth
+from ledger.verification.differences import Difference, Kind
+from ledger.verification.replicas import AllTables, Replica, WorkerTables
+from ledger.verification.truth import Truth
 from runtime.rules import DEFAULT_NAMES
 
 NAMES = LedgerNames(TopicNames("", 1), "group")

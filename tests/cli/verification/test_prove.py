@@ -11,10 +11,10 @@ from rich.console import Console
 
 from cli.errors import WrongOptionError
 from cli.verification.prove import prove
-from ledger.proof import Proof, make
+from ledger.verification.proof import Proof, make
 from runtime.settings import SettingsError
-from tests.ledger.audited import RULES, SECRET, logged
 from tests.ledger.examples import refund, success
+from tests.ledger.verification.audited import RULES, SECRET, logged
 
 SECRETS = {"LEDGER_WEBHOOK_SECRETS": SECRET.decode()}
 

@@ -11,7 +11,7 @@ from cli.verification.auditor import Findings
 from cli.verification.comparer import Comparison
 from cli.verification.rebuilt import Outcome, how_to_switch, show_outcome
 from cli.verification.replicas import Disks
-from ledger.differences import Difference, Kind
+from ledger.verification.differences import Difference, Kind
 from processors.settings import WorkerSettings
 
 OLD = WorkerSettings(topic_prefix="shop.", data_dir=Path("data"))

@@ -9,8 +9,8 @@ import pytest
 
 from cli.settings import VerifySettings
 from cli.verification.replicas import Disks, DiskWatch, NoAnswer, Workers, damages, disks_of
-from ledger.differences import Difference, Kind
-from ledger.replicas import AllTables, Comparison, Damage, Place, Replica, WorkerTables
+from ledger.verification.differences import Difference, Kind
+from ledger.verification.replicas import AllTables, Comparison, Damage, Place, Replica, WorkerTables
 from runtime.access import Token
 
 PLACE, OTHER = Place("http://one", "payments", 0), Place("http://two", "payments", 0)

@@ -13,8 +13,8 @@ from cli.verification.verify import (
     _wanted,
     new_truth,
 )
-from ledger.differences import Difference, Kind, references
 from ledger.signature import sign
+from ledger.verification.differences import Difference, Kind, references
 from runtime.settings import SettingsError
 from tests.ledger.examples import refund, success
 

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from ledger.history import Rules, events_of
 from ledger.orders import Order, fold_orders
 from ledger.payments import fold_payments
+from ledger.verification.history import Rules, events_of
 from processors import topic_reader
 from processors.topic_reader import LogUnreadableError
 from processors.views import proofs, state
 from processors.views.answers import ProblemError
-from tests.ledger.audited import Log, body_of
 from tests.ledger.examples import refund, success
+from tests.ledger.verification.audited import Log, body_of
 
 EVENTS = [
     success("evt_1", order="ord_1"),

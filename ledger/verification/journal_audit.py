@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from ledger.differences import Difference, Kind, references
 from ledger.events import Event
-from ledger.fields import unlike
 from ledger.journal import Entry, Posting, Subject, entry_of, postings_of, reversal_of
 from ledger.payments import Standing, subject_of
-from ledger.truth import Truth
+from ledger.verification.differences import Difference, Kind, references
+from ledger.verification.fields import unlike
+from ledger.verification.truth import Truth
 from ledger.wire import ENTRIES
 
 

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger import kept_facts, large_orders, order_chunks, orders, payments
-from ledger.comparison import DOCUMENT_VIEW, ORDER_VIEW, Held, Versions, differences
-from ledger.differences import Kind
-from ledger.gathered_orders import gather
 from ledger.large_orders import LargeOrder
+from ledger.verification.comparison import DOCUMENT_VIEW, ORDER_VIEW, Held, Versions, differences
+from ledger.verification.differences import Kind
+from ledger.verification.gathered_orders import gather
 from ledger.wire import ORDER_DOCUMENTS, ORDERS, PAYMENTS
-from tests.ledger.audited import Ledger, kinds
 from tests.ledger.examples import refund, success
+from tests.ledger.verification.audited import Ledger, kinds
 from tests.strategies import chunked, histories
 
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger.accounting.settlement import Finding, Line, Period, kind_of, money_of, reconcile
 from ledger.journal import Subject, entry_of
 from ledger.money import Money
-from ledger.settlement import Finding, Line, Period, kind_of, money_of, reconcile
 from tests.ledger.examples import refund, success
 
 ALWAYS = Period()

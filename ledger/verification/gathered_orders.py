@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from ledger.fields import unlike
 from ledger.large_orders import (
     LargeOrder,
     OrderRows,
@@ -18,6 +17,7 @@ from ledger.large_orders import (
     order_key_of,
 )
 from ledger.orders import Order, present_in, tally_of
+from ledger.verification.fields import unlike
 from ledger.wire import ORDERS
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

@@ -9,16 +9,16 @@ from itertools import zip_longest
 from types import SimpleNamespace
 from typing import Any
 
-from ledger.audit import check_document, check_order, check_payment, check_seen
 from ledger.deduplication import DAY_MS, PROGRESS_KEY, deduplicate
-from ledger.differences import Difference, Kind
 from ledger.events import Event, FieldNames
-from ledger.gathered_orders import gather
-from ledger.history import Rules
-from ledger.journal_audit import JournalAudit, differing
 from ledger.signature import sign
 from ledger.trust import Trust
-from ledger.truth import Truth
+from ledger.verification.audit import check_document, check_order, check_payment, check_seen
+from ledger.verification.differences import Difference, Kind
+from ledger.verification.gathered_orders import gather
+from ledger.verification.history import Rules
+from ledger.verification.journal_audit import JournalAudit, differing
+from ledger.verification.truth import Truth
 from ledger.wire import ENTRIES, ORDER_DOCUMENTS, PAYMENTS, PROGRESS, SEEN
 from tests.ledger.examples import failure, refund, success
 from tests.ledger.pipeline import Pipeline

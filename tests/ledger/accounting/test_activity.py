@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.activity import DAY_S, activity_of, add, standing_activity
+from ledger.accounting.activity import DAY_S, activity_of, add, standing_activity
 from ledger.journal import balances
 from tests.ledger.examples import refund, success
 from tests.ledger.pipeline import Pipeline

@@ -24,13 +24,13 @@ from ledger.deduplication import (
     Seen,
     deduplicate,
 )
-from ledger.differences import Difference, Kind
 from ledger.envelope import decode_envelope
 from ledger.events import Event, FieldNames, decode_event
 from ledger.payments import EventReference, Payment, payment_of
 from ledger.rejections import Rejection
 from ledger.trust import SignedRecord, Trust
 from ledger.unread import first_offset_of
+from ledger.verification.differences import Difference, Kind
 
 # The log of record, in what people read.
 _LOG: Final = "plexy.webhooks"

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from ledger.differences import Difference, Kind
 from ledger.digest import ChangelogDigest
 from ledger.topics import TableName
+from ledger.verification.differences import Difference, Kind
 
 
 class Replica(msgspec.Struct, frozen=True, kw_only=True):

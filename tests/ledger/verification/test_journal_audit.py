@@ -5,12 +5,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from ledger.differences import Kind
 from ledger.journal import REFUNDS, Entry, Posting
-from ledger.journal_audit import JournalAudit, differing
+from ledger.verification.differences import Kind
+from ledger.verification.journal_audit import JournalAudit, differing
 from ledger.wire import ENTRIES
-from tests.ledger.audited import Ledger, example, kinds, new_truth
 from tests.ledger.examples import success
+from tests.ledger.verification.audited import Ledger, example, kinds, new_truth
 
 
 def _forge(entry: Entry, **changes: Any) -> tuple[bytes, bytes]:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger.accounting.snapshot import JournalFaultError, JournalSnapshot
 from ledger.journal import Subject, balances
-from ledger.journal_snapshot import JournalFaultError, JournalSnapshot
 from ledger.payments import Payment, Standing, fold_payments
 from ledger.wire import ENTRIES
 from tests.ledger.examples import refund, success

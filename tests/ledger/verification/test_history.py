@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from ledger.deduplication import DAY_MS
 from ledger.events import Event
-from ledger.history import (
+from ledger.signature import SignatureFault
+from ledger.verification.history import (
     GOOD,
     NOT_CHECKED,
     Place,
@@ -21,10 +22,9 @@ from ledger.history import (
     order_of,
     steps,
 )
-from ledger.signature import SignatureFault
-from tests.ledger.audited import RULES, SECOND_MS, TRUST, Log, logged, partition_of
 from tests.ledger.examples import failure, refund, success
 from tests.ledger.pipeline import documents_of
+from tests.ledger.verification.audited import RULES, SECOND_MS, TRUST, Log, logged, partition_of
 from tests.strategies import histories
 
 

@@ -16,13 +16,13 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from ledger.differences import Difference, Kind, references
 from ledger.events import Event
-from ledger.fields import Fields, fields, unlike
-from ledger.gathered_orders import gather, whole_order
 from ledger.journal import Entry
 from ledger.orders import describe_whole
-from ledger.truth import Truth
+from ledger.verification.differences import Difference, Kind, references
+from ledger.verification.fields import Fields, fields, unlike
+from ledger.verification.gathered_orders import gather, whole_order
+from ledger.verification.truth import Truth
 from ledger.wire import ENTRIES, ORDER_DOCUMENTS, ORDERS, PAYMENTS
 
 # A difference of a large order names the first of its events.

@@ -17,15 +17,15 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from ledger.deduplication import PROGRESS_KEY, START, Progress, Seen
-from ledger.differences import Difference, Kind, references
 from ledger.events import Event
-from ledger.fields import unlike
-from ledger.gathered_orders import faults, whole_order
 from ledger.large_orders import LargeOrder, OrderState, order_of
 from ledger.orders import Order, OrderDocument, describe
 from ledger.payments import TOO_LARGE, Payment, Snapshot
 from ledger.payments import describe as describe_payment
-from ledger.truth import Truth
+from ledger.verification.differences import Difference, Kind, references
+from ledger.verification.fields import unlike
+from ledger.verification.gathered_orders import faults, whole_order
+from ledger.verification.truth import Truth
 from ledger.wire import ORDER_DOCUMENTS, ORDERS, PAYMENTS, PROGRESS, SEEN
 
 T = TypeVar("T")

@@ -8,15 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from ledger.audit import check_seen
 from ledger.deduplication import DAY_MS, PROGRESS_KEY, Seen
-from ledger.differences import Kind
 from ledger.money import Money
 from ledger.orders import Order, describe
 from ledger.payments import Payment, Snapshot
+from ledger.verification.audit import check_seen
+from ledger.verification.differences import Kind
 from ledger.wire import ORDER_DOCUMENTS, ORDERS, PAYMENTS, PROGRESS, SEEN
-from tests.ledger.audited import PARTITIONS, Ledger, body_of, example, kinds, partition_of
 from tests.ledger.examples import failure, refund, success
+from tests.ledger.verification.audited import (
+    PARTITIONS,
+    Ledger,
+    body_of,
+    example,
+    kinds,
+    partition_of,
+)
 from tests.strategies import chunked, histories
 
 EVT_1 = (partition_of(b"evt_1"), b"evt_1")

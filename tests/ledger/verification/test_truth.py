@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from ledger.differences import Difference, Kind
 from ledger.trust import Trust
-from ledger.truth import Truth
-from tests.ledger.audited import (
+from ledger.verification.differences import Difference, Kind
+from ledger.verification.truth import Truth
+from tests.ledger.examples import success
+from tests.ledger.verification.audited import (
     NAMES,
     NOW_S,
     PARTITIONS,
@@ -18,7 +19,6 @@ from tests.ledger.audited import (
     new_truth,
     partition_of,
 )
-from tests.ledger.examples import success
 
 
 def _append(ledger: Ledger, body: bytes, key: bytes, **more: Any) -> list[Difference]:

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger.comparison import (
+from ledger.money import Money
+from ledger.verification.comparison import (
     DOCUMENT_VIEW,
     ORDER_VIEW,
     PAYMENT_VIEW,
@@ -15,12 +16,11 @@ from ledger.comparison import (
     differences,
     is_moving,
 )
-from ledger.differences import Difference, Kind
-from ledger.money import Money
-from ledger.truth import Truth
+from ledger.verification.differences import Difference, Kind
+from ledger.verification.truth import Truth
 from ledger.wire import ENTRIES, PAYMENTS
-from tests.ledger.audited import Ledger, example
 from tests.ledger.examples import success
+from tests.ledger.verification.audited import Ledger, example
 from tests.strategies import histories
 
 VERSIONS = Versions(1, 2)

@@ -3,9 +3,16 @@
 import msgspec
 import pytest
 
-from ledger.differences import Kind
 from ledger.digest import digest_of
-from ledger.replicas import AllTables, Comparison, Place, Replica, Replicas, WorkerTables
+from ledger.verification.differences import Kind
+from ledger.verification.replicas import (
+    AllTables,
+    Comparison,
+    Place,
+    Replica,
+    Replicas,
+    WorkerTables,
+)
 
 WORKER, OTHER = "http://one:6066", "http://two:6066"
 CHANGELOG = "g-payments-changelog"

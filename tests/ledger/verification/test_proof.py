@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ledger.deduplication import DAY_MS
-from ledger.history import Rules, events_of
-from ledger.proof import Proof, check, make
-from tests.ledger.audited import RULES, TRUST, logged
+from ledger.verification.history import Rules, events_of
+from ledger.verification.proof import Proof, check, make
 from tests.ledger.examples import failure, refund, success
 from tests.ledger.pipeline import documents_of
+from tests.ledger.verification.audited import RULES, TRUST, logged
 from tests.strategies import histories
 
 
