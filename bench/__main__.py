@@ -24,7 +24,7 @@ from bench.peers.table import PROGRAMS
 from bench.profile import summarise
 from bench.program import Program
 from bench.recording import record
-from bench.stage import BROKER, BenchError, Place
+from bench.stage import BROKER, BenchError, Setup
 
 
 def main() -> int:
@@ -87,7 +87,7 @@ def _measure_all(
     with kafka_in_a_folder(BROKER) as (kafka, folder), progress_bars(result) as progress:
         for program in _schedule(programs, measurements, options.repeat):
             name = f"{len(measurements)}-{program.name}"
-            place = Place(bootstrap=kafka.bootstrap, name=f"bench-{name}", folder=folder / name)
+            place = Setup(bootstrap=kafka.bootstrap, name=f"bench-{name}", folder=folder / name)
             given = inputs[program.share]
             measurements.append(_measure_one(program, place, given, progress, options))
     return measurements
@@ -120,7 +120,7 @@ def _schedule(
 
 def _measure_one(
     program: type[Program],
-    place: Place,
+    place: Setup,
     given: Input,
     progress: Progress,
     options: argparse.Namespace,

@@ -13,8 +13,8 @@ from contextlib import asynccontextmanager
 from aiokafka import AIOKafkaProducer
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from bench.recording import Delivery
-from bench.stage import LOAD_OPTIONS, Place
+from bench.recording import RecordedDelivery
+from bench.stage import LOAD_OPTIONS, Setup
 from runtime.partitions import partition_for
 
 
@@ -26,9 +26,9 @@ class Burst:
         self._topic = topic
         self._batches: list[tuple[int, BatchBuilder]] = []
 
-    def prepare(self, deliveries: Sequence[Delivery], partitions: int) -> None:
+    def prepare(self, deliveries: Sequence[RecordedDelivery], partitions: int) -> None:
         """Put the deliveries into batches, each partition's in order."""
-        by_partition: dict[int, list[Delivery]] = defaultdict(list)
+        by_partition: dict[int, list[RecordedDelivery]] = defaultdict(list)
         for each in deliveries:
             by_partition[partition_for(each.key, partitions)].append(each)
         for partition, group in by_partition.items():
@@ -56,7 +56,7 @@ class Burst:
 
 
 @asynccontextmanager
-async def prepared(place: Place, deliveries: Sequence[Delivery]) -> AsyncIterator[Burst]:
+async def prepared(place: Setup, deliveries: Sequence[RecordedDelivery]) -> AsyncIterator[Burst]:
     """Make a burst of the deliveries ready, in their order, by key as ingress writes them."""
     async with AIOKafkaProducer(bootstrap_servers=place.bootstrap, **LOAD_OPTIONS) as producer:
         burst = Burst(producer, place.names.webhooks)

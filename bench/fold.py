@@ -18,8 +18,8 @@ import msgspec
 
 from bench.profile import profiled
 from bench.program import OrderTotals, Program, Report
-from bench.recording import Delivery
-from bench.stage import Place, open_stage
+from bench.recording import RecordedDelivery
+from bench.stage import Setup, open_stage
 from ledger.deduplication import deduplicate
 from ledger.events import FieldNames
 from ledger.orders import describe, fold_orders
@@ -36,11 +36,11 @@ WARM_UP_SHARE: Final = 0.3
 class Input:
     """What a peer is given: ``warm_up`` of it first, then what is measured."""
 
-    warm_up: Sequence[Delivery]
-    measured: Sequence[Delivery]
+    warm_up: Sequence[RecordedDelivery]
+    measured: Sequence[RecordedDelivery]
 
     @classmethod
-    def of(cls, deliveries: Sequence[Delivery], events: int) -> "Input":
+    def of(cls, deliveries: Sequence[RecordedDelivery], events: int) -> "Input":
         """Take so many to measure, and a share of them before."""
         first = warm_up_of(events)
         return cls(deliveries[:first], deliveries[first : first + events])
@@ -79,7 +79,7 @@ class Measurement:
 
 async def measure(
     peer: type[Program],
-    place: Place,
+    place: Setup,
     given: Input,
     report: Report,
     profile: str | None = None,
@@ -122,7 +122,7 @@ class _Record:
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
-def expected_totals(deliveries: Sequence[Delivery]) -> dict[str, OrderTotals]:
+def expected_totals(deliveries: Sequence[RecordedDelivery]) -> dict[str, OrderTotals]:
     """Fold the deliveries by the ledger's rules, in memory; return each order's totals."""
     records = (
         _Record(each.key, each.body, 0, offset, each.received_at_ms)

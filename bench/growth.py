@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from bench.burst import prepared
 from bench.peers.ours import Ours
-from bench.recording import Delivery, record_late_refunds, record_orders
+from bench.recording import RecordedDelivery, record_late_refunds, record_orders
 from bench.stage import Stage
 
 _ORDERS_AT_ONCE: Final = 10_000
@@ -147,13 +147,13 @@ class Growth:
             ended_s = await self._worker.wait(lambda share: report("measuring the fold", share))
         return len(deliveries) / (ended_s - began_s)
 
-    def _record(self, orders: int) -> list[Delivery]:
+    def _record(self, orders: int) -> list[RecordedDelivery]:
         """Return the deliveries of the next orders, all new."""
         deliveries = record_orders(range(self._orders, self._orders + orders), self._seed)
         self._orders += orders
         return self._counted(deliveries)
 
-    def _again(self, numbers: Sequence[int]) -> list[Delivery]:
+    def _again(self, numbers: Sequence[int]) -> list[RecordedDelivery]:
         """Return deliveries of old orders once more."""
         deliveries = record_orders(numbers, self._seed)
         self._deliveries += len(deliveries)
@@ -170,7 +170,7 @@ class Growth:
                 drawn.append(number)
         return drawn
 
-    def _counted(self, deliveries: list[Delivery]) -> list[Delivery]:
+    def _counted(self, deliveries: list[RecordedDelivery]) -> list[RecordedDelivery]:
         self._deliveries += len(deliveries)
         self._event_ids += len({each.key for each in deliveries})
         return deliveries

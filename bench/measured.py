@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Final
 
-from bench.stage import BenchError, Place
+from bench.stage import BenchError, Setup
 from cli.child import start_child
 
 _STOPPED_WITHIN_S: Final = 30.0
@@ -26,7 +26,7 @@ class Measured(ABC):
     name: ClassVar[str]
     """What its files are called by."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Setup) -> None:
         self.place = place
         self.log_file = place.folder / f"{self.name}.log"
         self._process: subprocess.Popen[bytes] | None = None

@@ -22,7 +22,7 @@ import msgspec
 import uvloop
 
 from bench.keep_alive import Client
-from bench.recording import Delivery, record_orders
+from bench.recording import RecordedDelivery, record_orders
 from cli.local import WEBHOOK_PATH
 from ledger.envelope import Envelope, decode_envelope
 from ledger.events import Event, FieldNames, decode_event
@@ -108,7 +108,7 @@ def plan(order: Order, due_s: Sequence[float]) -> list[_Planned]:
 
 
 def choose_samples(
-    deliveries: Sequence[Delivery], due_s: Sequence[float], order: Order
+    deliveries: Sequence[RecordedDelivery], due_s: Sequence[float], order: Order
 ) -> Iterator[tuple[int, str]]:
     """Yield which deliveries to look for, evenly after the warm-up, and the order of each.
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple
 
 from bench.measured import Measured
-from bench.stage import BenchError, Place, Stage
+from bench.stage import BenchError, Setup, Stage
 
 READY_WITHIN_S: Final = 90.0
 _READY_POLL_S: Final = 0.02
@@ -58,7 +58,7 @@ class Program(Measured):
     rounds: ClassVar[int] = 100
     """At most so often is a slow one measured."""
 
-    def __init__(self, stage: Stage, place: Place | None = None) -> None:
+    def __init__(self, stage: Stage, place: Setup | None = None) -> None:
         """``place`` sets one of several workers on a stage apart: its folder and its port."""
         self.stage = stage
         super().__init__(place or stage.place)

@@ -38,7 +38,7 @@ _DELIVERED_TWICE: Final = 0.03  # of the deliveries
 Body = dict[str, Any]
 
 
-class Delivery(NamedTuple):
+class RecordedDelivery(NamedTuple):
     """One record of the log: key (the event id), body, and when it was received."""
 
     key: bytes
@@ -56,10 +56,10 @@ class Delivery(NamedTuple):
         ]
 
 
-def record(events: int, seed: int) -> list[Delivery]:
+def record(events: int, seed: int) -> list[RecordedDelivery]:
     """Return that many deliveries, in the order of their arrival."""
     chance = random.Random(seed)  # noqa: S311 - the same input each time is what is wanted
-    deliveries: list[Delivery] = []
+    deliveries: list[RecordedDelivery] = []
     number = 0
     # More than asked for: what arrives last is cut off, so that no order's story is favoured.
     while len(deliveries) < events * 1.05:
@@ -70,9 +70,9 @@ def record(events: int, seed: int) -> list[Delivery]:
     return deliveries[:events]
 
 
-def record_orders(numbers: Iterable[int], seed: int) -> list[Delivery]:
+def record_orders(numbers: Iterable[int], seed: int) -> list[RecordedDelivery]:
     """Return all deliveries of these orders, in the order of their arrival."""
-    deliveries: list[Delivery] = []
+    deliveries: list[RecordedDelivery] = []
     for number in numbers:
         # Each its own chance, so that an order is the same whatever others are recorded with it.
         chance = random.Random(f"{seed} {number}")  # noqa: S311 - the same input each time
@@ -81,9 +81,9 @@ def record_orders(numbers: Iterable[int], seed: int) -> list[Delivery]:
     return sorted(deliveries, key=lambda delivery: (delivery.received_at_ms, delivery.key))
 
 
-def record_late_refunds(numbers: Iterable[int], seed: int) -> list[Delivery]:
+def record_late_refunds(numbers: Iterable[int], seed: int) -> list[RecordedDelivery]:
     """Return a refund for each of these orders, long after its own deliveries, in any order."""
-    deliveries: list[Delivery] = []
+    deliveries: list[RecordedDelivery] = []
     for number in numbers:
         # An order's story begins with its payment: so this one is the same.
         payment = _payment(random.Random(f"{seed} {number}"), number)  # noqa: S311
@@ -160,16 +160,16 @@ def _event(chance: random.Random, kind: str, created: int, data: Body) -> Body:
     return {"id": _id(chance, "evt"), "type": kind, "created": created, "data": data}
 
 
-def _deliver(chance: random.Random, body: Body) -> Iterator[Delivery]:
+def _deliver(chance: random.Random, body: Body) -> Iterator[RecordedDelivery]:
     key = body["id"].encode()
     received_ms = body["created"] * 1000 + int(chance.expovariate(1 / 2000))
     if chance.random() < _DELIVERED_LATE:
         received_ms += chance.randint(10_000, 600_000)
-    yield Delivery(key, json.dumps(body).encode(), received_ms)
+    yield RecordedDelivery(key, json.dumps(body).encode(), received_ms)
     if chance.random() < _DELIVERED_TWICE:
         again_ms = received_ms + chance.randint(30_000, 600_000)
         # A sender may serialise a retry anew: the same content, other bytes.
-        yield Delivery(key, json.dumps(body, separators=(",", ":")).encode(), again_ms)
+        yield RecordedDelivery(key, json.dumps(body, separators=(",", ":")).encode(), again_ms)
 
 
 def _id(chance: random.Random, prefix: str) -> str:

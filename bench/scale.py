@@ -28,7 +28,7 @@ from bench.command import count, exit_code_of, kafka_in_a_folder, parser_of, pro
 from bench.growth import DELIVERIES_PER_ORDER, Growth, Size
 from bench.recording import record
 from bench.scale_report import Result, counted, show, write_json
-from bench.stage import BROKER, PARTITIONS, Place, open_stage
+from bench.stage import BROKER, PARTITIONS, Setup, open_stage
 from bench.together import fold_together
 
 _SIZES: Final = (10_000, 100_000, 1_000_000, 3_000_000)
@@ -98,8 +98,8 @@ def _gigabytes(options: argparse.Namespace) -> float:
 async def _measure(
     bootstrap: str, folder: Path, options: argparse.Namespace, progress: Progress
 ) -> Result:
-    def place(name: str) -> Place:
-        return Place(
+    def place(name: str) -> Setup:
+        return Setup(
             bootstrap=bootstrap, name=name, folder=folder / name, partitions=options.partitions
         )
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from bench.recording import Delivery
+from bench.recording import RecordedDelivery
 from cli.kafka.process import free_port
 from ledger.topics import TABLES, TopicNames, changelog_name
 from processors.batches import OutRecord, send_by_key
@@ -38,7 +38,7 @@ class BenchError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Setup:
     """What a program must know to run on a stage."""
 
     bootstrap: str
@@ -84,13 +84,13 @@ class Stage:
     """A place on the broker with the clients that prepare and watch it; see ``open_stage``."""
 
     def __init__(
-        self, place: Place, admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer
+        self, place: Setup, admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer
     ) -> None:
         self.place = place
         self._admin = admin
         self._consumer = consumer
 
-    async def load(self, deliveries: Sequence[Delivery]) -> None:
+    async def load(self, deliveries: Sequence[RecordedDelivery]) -> None:
         """Append the input to the log of record, as ingress does: by key, with its headers."""
         bootstrap = self.place.bootstrap
         async with AIOKafkaProducer(bootstrap_servers=bootstrap, **LOAD_OPTIONS) as producer:
@@ -165,7 +165,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def open_stage(place: Place) -> AsyncIterator[Stage]:
+async def open_stage(place: Setup) -> AsyncIterator[Stage]:
     """Create a run's topics, with the project's own settings; delete them after it.
 
     So the next run's broker has as little to do as this one's had.
@@ -187,13 +187,13 @@ async def open_stage(place: Place) -> AsyncIterator[Stage]:
         await admin.close()
 
 
-async def _delete_topics(admin: AIOKafkaAdminClient, place: Place) -> None:
+async def _delete_topics(admin: AIOKafkaAdminClient, place: Setup) -> None:
     # A changelog may have its group's name, and so the prefix, somewhere in its own.
     mine = [topic for topic in await admin.list_topics() if place.prefix in topic]
     await admin.delete_topics(mine)
 
 
-def _parts(items: Iterable[Delivery], size: int) -> Iterator[list[Delivery]]:
+def _parts(items: Iterable[RecordedDelivery], size: int) -> Iterator[list[RecordedDelivery]]:
     remaining = iter(items)
     while part := list(islice(remaining, size)):
         yield part

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
-from bench.recording import Delivery, record
+from bench.recording import RecordedDelivery, record
 from bench.table import write_rows
 from ledger.deduplication import DAY_MS, FORGET_AFTER_DAYS, PROGRESS_KEY, START, Progress, Seen
 from ledger.deduplication import deduplicate as judge
@@ -45,7 +45,7 @@ def main() -> None:
             print(f"{name:>8} {us:6.1f} µs a record, {side.keys():>9,} ids in the table")
 
 
-def _chunk(deliveries: list[Delivery], first: int, period: int) -> Any:
+def _chunk(deliveries: list[RecordedDelivery], first: int, period: int) -> Any:
     """Return some records of a period: the same deliveries, their ids new in each of them."""
     records = []
     for offset, each in enumerate(deliveries[first : first + _CHUNK], first):

@@ -13,7 +13,7 @@ from typing import Final
 from bench.burst import prepared
 from bench.fold import differences, expected_totals
 from bench.peers.ours import Ours
-from bench.recording import Delivery
+from bench.recording import RecordedDelivery
 from bench.stage import BenchError, Stage
 from cli.kafka.process import free_port
 
@@ -38,7 +38,10 @@ class Together:
 
 
 async def fold_together(
-    stage: Stage, count: int, deliveries: Sequence[Delivery], report: Callable[[float], None]
+    stage: Stage,
+    count: int,
+    deliveries: Sequence[RecordedDelivery],
+    report: Callable[[float], None],
 ) -> Together:
     """Start the workers, let them fold the deliveries, stop them."""
     workers = [_worker(stage, number) for number in range(count)]

@@ -64,7 +64,7 @@ def _deliver_all(ledger: Installation, console: Console) -> tuple[sample.Refusal
     return tuple(_refusals(answers))
 
 
-def _headers(delivery: sample.Delivery) -> dict[str, str]:
+def _headers(delivery: sample.SampleDelivery) -> dict[str, str]:
     match delivery.signature:
         case "good":
             return signed_headers(delivery.raw, DEVELOPMENT_SECRET)

@@ -1,6 +1,6 @@
 """Which settings there are, and which command reads which.
 
-In: the settings classes themselves. Out: the table, as rich prints it or as the README has it.
+Input: the settings classes themselves. Output: the table, for a terminal or for docs/settings.md.
 Never: a setting's value; only what it means and its default.
 """
 

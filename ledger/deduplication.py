@@ -19,8 +19,9 @@ import msgspec
 
 from ledger.envelope import Envelope, content_digest, decode_envelope
 from ledger.events import Event, FieldNames, Unfolded, decode_event
+from ledger.records import Record, SignedRecord
 from ledger.rejections import Reason, Rejection
-from ledger.trust import Record, SignedRecord, Trust
+from ledger.trust import Trust
 from ledger.unread import unread_or
 
 DAY_MS: Final = 24 * 3600 * 1000

@@ -14,8 +14,8 @@ from ledger.deduplication import Rejected
 from ledger.envelope import MAX_ID_BYTES
 from ledger.events import FOLDED_TYPES, Event
 from ledger.payments import Snapshot
+from ledger.records import Record
 from ledger.rejections import Reason, Rejection
-from ledger.trust import Record
 from ledger.unread import unread_or
 from ledger.wire import EVENTS, SNAPSHOTS, UNDECODABLE
 

@@ -17,10 +17,11 @@ import msgspec
 from ledger.deduplication import deduplicate
 from ledger.envelope import MAX_ID_BYTES, Envelope, decode_envelope
 from ledger.events import Event, FieldNames
+from ledger.records import SignedRecord
 from ledger.rejected import HTTP, Unkept, is_number, key_without_id, unkept
 from ledger.rejections import Reason, Rejection
 from ledger.topics import TopicNames
-from ledger.trust import SignedRecord, Trust
+from ledger.trust import Trust
 
 _UNKNOWN: Final = "unknown"
 # Sixty-four bits tell bodies apart that a person types.
@@ -37,7 +38,7 @@ _DECISIONS: Final = {
 }
 
 
-class Place(NamedTuple):
+class Source(NamedTuple):
     """Where a record stands."""
 
     topic: str
@@ -66,7 +67,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     origin: str
-    source: Place | None
+    source: Source | None
     reason: str
     detail: str
     key: bytes
@@ -211,7 +212,7 @@ def _item(record: SignedRecord, headers: dict[str, str]) -> Item:
     partition, offset = headers.get("source-partition", ""), headers.get("source-offset", "")
     source = None
     if is_number(partition) and is_number(offset):
-        source = Place(origin, int(partition), int(offset))
+        source = Source(origin, int(partition), int(offset))
     # A delivery that is repeated is repeated byte for byte: it is one item.
     digest = sha256(record.value or b"").hexdigest()[:_ID_DIGITS]
     return Item(

@@ -5,47 +5,16 @@ why a record's signature is not good, or ``None``. Invariant: the answer depends
 the secrets alone, so that it is the same at any later time.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
+from ledger.records import SignedRecord
 from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm, verify
 
 # Ingress writes four headers, and a rejection has ten. A stranger's record may have millions.
 MAX_HEADERS: Final = 100
-
-
-class Record(Protocol):
-    """A record of the log as a consumer gives it."""
-
-    @property
-    def key(self) -> bytes | None:
-        """An event's id, if whoever wrote it did as ingress does."""
-
-    @property
-    def value(self) -> bytes | None:
-        """The body of a delivery."""
-
-    @property
-    def partition(self) -> int:
-        """The partition that it is in."""
-
-    @property
-    def offset(self) -> int:
-        """Its place in there."""
-
-    @property
-    def timestamp(self) -> int:
-        """When the delivery was received, in Unix milliseconds."""
-
-
-class SignedRecord(Record, Protocol):
-    """A record of the log with what ingress kept beside the body."""
-
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes]]:
-        """The signature, and when and as what the body arrived."""
 
 
 class Trust(msgspec.Struct, frozen=True, kw_only=True):

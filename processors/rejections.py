@@ -9,8 +9,8 @@ import asyncio
 from aiokafka import TopicPartition
 
 from ledger.quarantine import Item, Quarantine
+from ledger.records import SignedRecord
 from ledger.topics import TopicNames
-from ledger.trust import SignedRecord
 from processors.topic_reader import TopicReader, in_time
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import ConsumerStoppedError, KafkaError
 
-from ledger.trust import SignedRecord
+from ledger.records import SignedRecord
 from runtime.kafka import KafkaSettings
 
 Offsets = Mapping[int, int]

@@ -1,4 +1,4 @@
-"""The README tells the truth: its settings table is the program's, its links lead somewhere."""
+"""The README and the docs tell the truth: settings, commands, links and names of tests exist."""
 
 import re
 import subprocess
@@ -11,7 +11,9 @@ README = ROOT / "README.md"
 
 def test_the_settings_table_is_what_the_program_prints() -> None:
     table = re.search(
-        r"<!-- settings:.*?-->\n(.*?)<!-- /settings -->", README.read_text(), re.DOTALL
+        r"<!-- settings:.*?-->\n(.*?)<!-- /settings -->",
+        (ROOT / "docs" / "settings.md").read_text(),
+        re.DOTALL,
     )
     assert table
     command = [sys.executable, "-m", "cli", "settings", "--markdown"]
@@ -26,12 +28,17 @@ def test_every_link_leads_to_a_file() -> None:
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
 
 
-def test_the_readme_names_every_command() -> None:
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text().splitlines()) <= 120
+
+
+def test_the_page_of_commands_names_every_command() -> None:
     command = [sys.executable, "-m", "cli", "--help"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     commands = re.findall(r"^  ([\w-]+)  ", printed.split("Commands:")[1], re.MULTILINE)
     assert len(commands) >= 9
-    assert all(f"`{name}`" in README.read_text() for name in commands)
+    page = (ROOT / "docs" / "commands.md").read_text()
+    assert all(f"`{name}`" in page for name in commands)
 
 
 def test_every_test_that_a_page_names_is_there() -> None:

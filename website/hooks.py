@@ -24,7 +24,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from website import api
-from website.reference import commands, settings, topics
+from website.reference import commands, topics
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _PAGE: Final = _ROOT / "processors" / "page"
@@ -35,7 +35,6 @@ _RELATIVE_LINK: Final = re.compile(r"\[([^\]]*)\]\(((?!\w+:)[^)#\s]+)([^)]*)\)")
 # What of the repository's own files stands here too, under another name.
 _OWN_PAGES: Final = {
     "CHANGELOG.md": "changelog.md",
-    "README.md#settings": "reference/settings.md",
     "ingest/openapi.py": "reference/ingress.md",
     "processors/views/openapi.py": "reference/views.md",
 }
@@ -118,7 +117,6 @@ def _generated() -> dict[str, str]:
         "reference/commands.md": commands(),
         "reference/ingress.md": api.ingress(),
         "reference/views.md": api.views(),
-        "reference/settings.md": settings(),
         "reference/topics.md": topics(),
         "changelog.md": changelog.replace("](docs/", "]("),
     }

@@ -1,6 +1,6 @@
-"""The reference pages that are made from the program: commands, settings, topics.
+"""The reference pages that are made from the program: commands, topics.
 
-In: the typer application, the settings classes, the topics that the ledger describes. Out: pages in
+In: the typer application, the topics that the ledger describes. Out: pages in
 Markdown. Never: a sentence that the program does not say itself, but for the page's first lines.
 """
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 import typer.main
 
 from cli.main import app
-from cli.settings_table import as_markdown, variables
+from cli.settings_table import variables
 from ledger.topics import (
     TABLES,
     Topic,
@@ -33,13 +33,6 @@ _COMMANDS: Final = """\
 What `plexy-ledger COMMAND --help` says. Exit codes are the same for all: 0 done, 1 failed or
 different, 2 a wrong argument or setting, 130 interrupted.
 """
-_SETTINGS: Final = """\
-# Settings
-
-All are environment variables. Each program reads those that name it, checks them once when it
-starts, and ends with exit code 2 and one line where one can't be used.
-
-"""
 _TOPICS: Final = """\
 # Topics
 
@@ -55,11 +48,6 @@ def commands() -> str:
     group = typer.main.get_command(app)
     sections = (f"\n## {name}\n\n{_command(name, each)}\n" for name, each in _leaves(group))
     return _COMMANDS + "".join(sections)
-
-
-def settings() -> str:
-    """Return the page of the settings: the table of `plexy-ledger settings`."""
-    return f"{_SETTINGS}{as_markdown()}\n"
 
 
 def topics() -> str:

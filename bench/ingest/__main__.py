@@ -27,7 +27,7 @@ from bench.ingest.run import Measurement, Plan, measure
 from bench.ingest.servers import SERVERS, Server
 from bench.recording import record
 from bench.results import keep
-from bench.stage import Place
+from bench.stage import Setup
 
 # So many different bodies: more than the server's or wrk's caches hold would change nothing.
 _BODIES: Final = 5_000
@@ -89,7 +89,7 @@ def _measure_all(options: argparse.Namespace, servers: Sequence[type[Server]]) -
         for number, server in enumerate(_schedule(servers, options.repeat)):
             progress.update(bar, description=server.title)
             name = f"ingest-{number}-{server.name.replace('_', '-')}"
-            place = Place(bootstrap=kafka.bootstrap, name=name, folder=folder / name)
+            place = Setup(bootstrap=kafka.bootstrap, name=name, folder=folder / name)
             profile = options.profile if server.name == "ours" else None
             measurements.append(asyncio.run(measure(server, place, plan, profile)))
             progress.advance(bar)

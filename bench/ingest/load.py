@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from bench.recording import Delivery
+from bench.recording import RecordedDelivery
 from bench.stage import BenchError
 
 SECRET: Final = "whsec_bench"  # noqa: S105 - of the bench alone
@@ -52,7 +52,7 @@ def require_wrk() -> str:
     return wrk
 
 
-def write_bodies(path: Path, deliveries: Iterable[Delivery]) -> None:
+def write_bodies(path: Path, deliveries: Iterable[RecordedDelivery]) -> None:
     """Write the recorded bodies for `wrk`, a line each."""
     path.write_bytes(b"".join(delivery.body + b"\n" for delivery in deliveries))
 

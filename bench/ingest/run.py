@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.ingest.load import Load, deliver
 from bench.ingest.servers import Server
 from bench.profile import profiled
-from bench.stage import Place, open_stage
+from bench.stage import Setup, open_stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ class Measurement:
 
 
 async def measure(
-    server: type[Server], place: Place, plan: Plan, profile: str | None = None
+    server: type[Server], place: Setup, plan: Plan, profile: str | None = None
 ) -> Measurement:
     """Measure one server, on topics of its own; ``BenchError`` if that fails."""
     async with open_stage(place) as stage:

@@ -17,7 +17,7 @@ from typing import ClassVar, Final
 
 from bench.ingest.load import SECRET
 from bench.measured import PROJECT, Measured
-from bench.stage import Place
+from bench.stage import Setup
 
 _READY_WITHIN_S: Final = 30.0
 _READY_POLL_S: Final = 0.05
@@ -35,7 +35,7 @@ class Server(Measured):
     keeps: ClassVar[bool] = True
     """Whether what it acknowledges must be in the log."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Setup) -> None:
         super().__init__(place)
         self.port = place.web_port
 

@@ -21,7 +21,7 @@ from cli.printing import counting, line
 from cli.quarantine.items import ItemReader, Put, Records, judge, read_quarantine
 from cli.quarantine.rejected import at, found
 from cli.settings import JudgeSettings
-from ledger.quarantine import Item, Place, PutBack, Quarantine, Refusal
+from ledger.quarantine import Item, PutBack, Quarantine, Refusal, Source
 from ledger.rejected import put_back_record
 from ledger.rejections import Reason
 from processors.batches import OutRecord, send_to_partition
@@ -81,7 +81,7 @@ def _chosen(quarantine: Quarantine, options: RetryOptions, console: Console) -> 
             if options.everything or item.reason == options.reason
         ]
     wanted = (item for item in items if item.is_open or options.again)
-    return sorted(wanted, key=lambda item: item.source or Place(item.id, 0, 0))
+    return sorted(wanted, key=lambda item: item.source or Source(item.id, 0, 0))
 
 
 class _Retry:
@@ -129,10 +129,10 @@ class _Retry:
         await self._write(self._settings.names.rejected, OutRecord(*mark))
         return to
 
-    async def _write(self, topic: str, record: OutRecord) -> Place:
+    async def _write(self, topic: str, record: OutRecord) -> Source:
         partition = partition_for(record.key, self._settings.partitions)
         offset = await send_to_partition(self._producer, topic, partition, [record])
-        return Place(topic, partition, offset)
+        return Source(topic, partition, offset)
 
 
 def _now_ms() -> int:

@@ -19,7 +19,7 @@ from cli.errors import WrongOptionError
 Signature = Literal["good", "forged", "missing", "stale"]
 
 
-class Delivery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SampleDelivery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One delivery: its body as JSON, or as ``text`` where it is none."""
 
     name: str
@@ -56,10 +56,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     orders: dict[str, Any]
 
 
-def deliveries() -> Sequence[Delivery]:
+def deliveries() -> Sequence[SampleDelivery]:
     """Return the sample's deliveries in the order in which they are sent."""
     content = (files(__package__) / "deliveries.json").read_bytes()
-    return msgspec.json.decode(content, type=list[Delivery])
+    return msgspec.json.decode(content, type=list[SampleDelivery])
 
 
 def expected(file: Path | None = None) -> Outcome:

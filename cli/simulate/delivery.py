@@ -13,7 +13,7 @@ import msgspec
 
 from cli.errors import WrongOptionError
 from cli.sender import Answer, problem_code, signed_headers
-from cli.simulate.schedule import Delivery
+from cli.simulate.schedule import ScheduledDelivery
 from cli.supervisor import Backoff
 from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm
 
@@ -59,7 +59,7 @@ class NoAnswer(msgspec.Struct, frozen=True):
 
 
 def headers(
-    delivery: Delivery, options: SenderOptions, *, secret: str, is_retry: bool
+    delivery: ScheduledDelivery, options: SenderOptions, *, secret: str, is_retry: bool
 ) -> dict[str, str]:
     """Sign an attempt by the signer's clock; at a retry that clock is right."""
     skew_s = 0.0 if is_retry else delivery.skew * options.tolerance_s

@@ -21,7 +21,7 @@ _SKEWS: Final = ((0.0, 0.0), (0.0, 0.8), (1.5, 20.0))
 _SKEWS_PERCENT: Final = (70, 28, 2)
 
 
-class Delivery(msgspec.Struct, frozen=True):
+class ScheduledDelivery(msgspec.Struct, frozen=True):
     """One delivery, which is attempted until it is acknowledged.
 
     ``events_before`` is how many events were sent for the first time before it. ``skew`` is how far
@@ -35,7 +35,7 @@ class Delivery(msgspec.Struct, frozen=True):
     skew: float
 
 
-def deliveries(seed: int, events: int) -> Iterator[Delivery]:
+def deliveries(seed: int, events: int) -> Iterator[ScheduledDelivery]:
     """Yield the deliveries of so many events, and of their duplicates, in order of sending."""
     random = Random(f"schedule {seed}-{events}")
     begun: set[str] = set()
@@ -43,7 +43,7 @@ def deliveries(seed: int, events: int) -> Iterator[Delivery]:
         events_before = len(begun)
         begun.add(event["id"])
         body = _serialised(event, random)
-        yield Delivery(number, event["id"], body, events_before, _skew(random))
+        yield ScheduledDelivery(number, event["id"], body, events_before, _skew(random))
 
 
 def _in_order(seed: int, events: int, random: Random) -> Iterator[Event]:

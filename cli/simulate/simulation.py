@@ -20,7 +20,7 @@ from cli.simulate import oracle
 from cli.simulate.delivery import NoAnswer, SenderOptions, client, headers, post
 from cli.simulate.interruption import until_stopped
 from cli.simulate.latency import Attempt, Latencies
-from cli.simulate.schedule import Delivery, deliveries
+from cli.simulate.schedule import ScheduledDelivery, deliveries
 
 
 class Tally(msgspec.Struct):
@@ -47,7 +47,7 @@ class _Due(msgspec.Struct, frozen=True, order=True):
     at_s: float
     number: int
     failures: int
-    delivery: Delivery
+    delivery: ScheduledDelivery
 
 
 class Simulation:
@@ -73,7 +73,7 @@ class Simulation:
         self.latencies = Latencies()
         self._hear = hear
         self.took_s = 0.0
-        self._fresh: Iterator[Delivery] = deliveries(seed, events)
+        self._fresh: Iterator[ScheduledDelivery] = deliveries(seed, events)
         self._began_s = 0.0
         self._upcoming: _Due | None = None
         self._retries: list[_Due] = []
@@ -177,7 +177,7 @@ class Simulation:
         share = self._events_begun * len(secrets) // self.events
         return secrets[min(share, len(secrets) - 1)]
 
-    def _note_attempt(self, delivery: Delivery, *, is_retry: bool) -> None:
+    def _note_attempt(self, delivery: ScheduledDelivery, *, is_retry: bool) -> None:
         self.tally.attempts += 1
         if not is_retry:
             self.tally.sent += 1
@@ -185,7 +185,7 @@ class Simulation:
         if delivery.event_id not in self.acknowledged:
             self.owed.setdefault(delivery.event_id, delivery.body)
 
-    def _note_acknowledgement(self, delivery: Delivery) -> None:
+    def _note_acknowledgement(self, delivery: ScheduledDelivery) -> None:
         self.tally.acknowledged += 1
         self.acknowledged.setdefault(delivery.event_id, []).append(delivery.body)
         self.owed.pop(delivery.event_id, None)

@@ -23,7 +23,7 @@ from cli.printing import Heard, counted
 from cli.settings import VerifySettings
 from ledger.digest import ChangelogDigest
 from ledger.verification.differences import Difference, Kind
-from ledger.verification.replicas import AllTables, Comparison, Place, Replicas, places
+from ledger.verification.replicas import AllTables, Comparison, ReplicaPlace, Replicas, places
 from runtime.access import Token
 
 # A worker gives the other workers ten seconds to answer.
@@ -85,7 +85,7 @@ class Workers:
         return before
 
 
-def _unread(before: AllTables, now: AllTables) -> list[Place]:
+def _unread(before: AllTables, now: AllTables) -> list[ReplicaPlace]:
     """Return the replicas that are known from the reading that was known before, or from none."""
     earlier = {place: replica.scrubbed_at_ms for place, replica in places(before).items()}
     return [
@@ -96,7 +96,7 @@ def _unread(before: AllTables, now: AllTables) -> list[Place]:
     ]
 
 
-def without_digests(tables: AllTables, unread: Collection[Place]) -> AllTables:
+def without_digests(tables: AllTables, unread: Collection[ReplicaPlace]) -> AllTables:
     """Return what was reported, less the digests of some replicas: they can't be compared."""
     return AllTables(
         workers=[
@@ -104,7 +104,7 @@ def without_digests(tables: AllTables, unread: Collection[Place]) -> AllTables:
                 each,
                 replicas=[
                     replace(replica, digest=None)
-                    if Place(each.worker, replica.table, replica.partition) in unread
+                    if ReplicaPlace(each.worker, replica.table, replica.partition) in unread
                     else replica
                     for replica in each.replicas
                 ],
@@ -196,7 +196,9 @@ class DiskCheck:
             differing = await self._again(differing)
         return disks_of(self._answer, found), [*differing.values()]
 
-    async def _again(self, differing: Mapping[Place, Difference]) -> dict[Place, Difference]:
+    async def _again(
+        self, differing: Mapping[ReplicaPlace, Difference]
+    ) -> dict[ReplicaPlace, Difference]:
         """Return which replicas still differ; without an answer all of them do."""
         if not differing or self._workers is None:
             return {}
@@ -219,8 +221,8 @@ class DiskWatch:
     """
 
     def __init__(self) -> None:
-        self._differing: dict[Place, Difference] = {}
-        self._reported: dict[Place, Difference] = {}
+        self._differing: dict[ReplicaPlace, Difference] = {}
+        self._reported: dict[ReplicaPlace, Difference] = {}
 
     def judge(self, found: Comparison, unreachable: Sequence[str]) -> None:
         """Take one comparison in; ``unreachable`` workers' replicas stay as they were."""
@@ -247,7 +249,7 @@ def damages(tables: AllTables, since_ms: int) -> Iterator[Difference]:
                 at = datetime.fromtimestamp(damage.found_at_ms // 1000, UTC)
                 yield Difference(
                     kind=Kind.REPLICA_DAMAGED,
-                    subject=str(Place(each.worker, damage.table, damage.partition)),
+                    subject=str(ReplicaPlace(each.worker, damage.table, damage.partition)),
                     detail=f"found at {at:%H:%M:%S} UTC: {damage.detail}. The worker deleted the "
                     "partition's files and restores them from the changelog: check the disk",
                 )

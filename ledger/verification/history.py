@@ -19,7 +19,8 @@ from ledger.events import Event, FieldNames
 from ledger.journal import Entry
 from ledger.orders import Order, OrderDocument, Totals, describe, fold_orders
 from ledger.payments import PaymentFold, fold_payments
-from ledger.trust import SignedRecord, Trust
+from ledger.records import Place, SignedRecord
+from ledger.trust import Trust
 
 FOLDED: Final = "folded"
 ACCEPTED: Final = "accepted"
@@ -38,13 +39,6 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     names: FieldNames = FieldNames()
     forget_after_ms: int = FORGET_AFTER_MS
     signed_only: bool = False
-
-
-class Place(msgspec.Struct, frozen=True, order=True):
-    """Where a record stands in the log of record."""
-
-    partition: int
-    offset: int
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -19,9 +19,10 @@ import msgspec
 from ledger.events import Event
 from ledger.journal import PLEXY, Entry, balances
 from ledger.orders import OrderDocument
-from ledger.trust import SignedRecord, Trust
+from ledger.records import Place, SignedRecord
+from ledger.trust import Trust
 from ledger.verification.fields import unlike
-from ledger.verification.history import Place, Rules, Step, events_of, order_of, steps
+from ledger.verification.history import Rules, Step, events_of, order_of, steps
 
 FORMAT: Final = "plexy-ledger-proof/1"
 # All orders of six events are 720: more are drawn.

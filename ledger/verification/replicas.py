@@ -59,7 +59,7 @@ class AllTables(msgspec.Struct, frozen=True, kw_only=True):
     unreachable: list[str]
 
 
-class Place(NamedTuple):
+class ReplicaPlace(NamedTuple):
     """Where a replica is."""
 
     worker: str
@@ -77,9 +77,9 @@ class Comparison(msgspec.Struct, frozen=True):
     worker has not read its disk yet, or the changelog's digest at their end is not known.
     """
 
-    equal: frozenset[Place]
-    open: frozenset[Place]
-    differing: dict[Place, Difference]
+    equal: frozenset[ReplicaPlace]
+    open: frozenset[ReplicaPlace]
+    differing: dict[ReplicaPlace, Difference]
 
 
 class Replicas:
@@ -95,9 +95,9 @@ class Replicas:
 
     def compare(self, tables: AllTables) -> Comparison:
         """Compare the replicas that were reported before the changelogs were read to their ends."""
-        equal: set[Place] = set()
-        unknown: set[Place] = set()
-        differing: dict[Place, Difference] = {}
+        equal: set[ReplicaPlace] = set()
+        unknown: set[ReplicaPlace] = set()
+        differing: dict[ReplicaPlace, Difference] = {}
         for place, replica in places(tables).items():
             if replica.changelog not in self._changelogs:
                 continue
@@ -132,16 +132,16 @@ class Replicas:
             digest.forget(min(ends[place], default=0))
 
 
-def places(tables: AllTables) -> dict[Place, Replica]:
+def places(tables: AllTables) -> dict[ReplicaPlace, Replica]:
     """Return all replicas by their places."""
     return {
-        Place(each.worker, replica.table, replica.partition): replica
+        ReplicaPlace(each.worker, replica.table, replica.partition): replica
         for each in tables.workers
         for replica in each.replicas
     }
 
 
-def _differs(place: Place, replica: Replica, expected: str) -> Difference:
+def _differs(place: ReplicaPlace, replica: Replica, expected: str) -> Difference:
     return Difference(
         kind=Kind.REPLICA_DIFFERS,
         subject=str(place),

@@ -27,8 +27,9 @@ from ledger.deduplication import (
 from ledger.envelope import decode_envelope
 from ledger.events import Event, FieldNames, decode_event
 from ledger.payments import EventReference, Payment, payment_of
+from ledger.records import SignedRecord
 from ledger.rejections import Rejection
-from ledger.trust import SignedRecord, Trust
+from ledger.trust import Trust
 from ledger.unread import first_offset_of
 from ledger.verification.differences import Difference, Kind
 

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 from ledger.orders import OrderDocument
-from ledger.trust import SignedRecord
+from ledger.records import SignedRecord
 from ledger.wire import ORDER_DOCUMENTS, UNDECODABLE
 from processors.topic_reader import Offsets, in_time
 from processors.topology import LedgerApp

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from ledger.large_orders import LargeOrder
 from ledger.orders import Order
 from ledger.payments import TOO_LARGE, PlacedPayment
-from ledger.trust import SignedRecord
+from ledger.records import SignedRecord
 from ledger.verification.history import Rules
 from processors.topology import LedgerApp
 from processors.views import state

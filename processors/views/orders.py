@@ -7,7 +7,7 @@ import msgspec
 from faust.web import Request, View
 
 from ledger.orders import OrderDocument
-from ledger.trust import SignedRecord
+from ledger.records import SignedRecord
 from ledger.verification.history import Delivery, as_of, deliveries
 from ledger.wire import ORDER_DOCUMENTS
 from processors.topic_reader import in_time

@@ -9,7 +9,7 @@ from bench.growth import Growth
 from bench.latency import installed, measure
 from bench.open_load import Order
 from bench.recording import record
-from bench.stage import Place, open_stage
+from bench.stage import Setup, open_stage
 from bench.together import fold_together
 from cli.kafka.broker import EmbeddedKafka
 from cli.local import DEVELOPMENT_SECRET
@@ -17,8 +17,8 @@ from cli.local import DEVELOPMENT_SECRET
 pytestmark = pytest.mark.timeout(240)
 
 
-def _place(kafka: EmbeddedKafka, folder: Path) -> Place:
-    return Place(bootstrap=kafka.bootstrap, name=f"b{uuid.uuid4().hex[:12]}", folder=folder)
+def _place(kafka: EmbeddedKafka, folder: Path) -> Setup:
+    return Setup(bootstrap=kafka.bootstrap, name=f"b{uuid.uuid4().hex[:12]}", folder=folder)
 
 
 def test_every_delivery_is_acknowledged_and_every_sample_seen(kafka: EmbeddedKafka, tmp_path: Path):

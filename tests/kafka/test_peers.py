@@ -7,7 +7,7 @@ from bench.peers.faust_plain import FaustPlain
 from bench.peers.kafka_streams import FourThreads
 from bench.peers.quix_streams import QuixStreams
 from bench.recording import record
-from bench.stage import Place
+from bench.stage import Setup
 from tests.kafka.harness import PARTITIONS
 
 EVENTS = 2_000
@@ -24,7 +24,7 @@ async def test_a_peer_ends_with_the_same_orders_as_the_ledger(program, kafka, tm
     if reason := program.lacks():
         pytest.skip(reason)
     program.prepare()
-    place = Place(
+    place = Setup(
         bootstrap=kafka.bootstrap, name=program.name, folder=tmp_path, partitions=PARTITIONS
     )
     shares = []

@@ -9,9 +9,9 @@ from ledger.deduplication import deduplicate
 from ledger.envelope import Envelope, decode_envelope
 from ledger.events import Event, FieldNames
 from ledger.quarantine import (
-    Place,
     Quarantine,
     Refusal,
+    Source,
     is_delivery,
     judge_delivery,
     judge_logged,
@@ -68,7 +68,7 @@ def read(*records: Kept, version: int = 1) -> Quarantine:
 def test_a_rejection_that_was_written_twice_is_one_item():
     item = read(kept(3), kept(9, timestamp=2000)).items["plexy.webhooks/2/118"]
     assert (item.times, item.kept, item.at_ms, item.is_open) == (2, (0, 3), 1000, True)
-    assert item.source == Place("plexy.webhooks", 2, 118)
+    assert item.source == Source("plexy.webhooks", 2, 118)
     assert (item.reason, item.detail, item.key) == ("currency_unknown", "why", b"evt_1")
 
 

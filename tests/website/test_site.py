@@ -171,7 +171,7 @@ def test_every_link_within_the_site_leads_somewhere(site):
 def test_the_search_finds_words_of_pages_and_of_generated_ones(site):
     texts = {entry["location"]: entry["text"] for entry in site.searched}
     assert any("partially_refunded" in text for text in texts.values())
-    assert any(location.startswith("reference/settings.html") for location in texts)
+    assert any(location.startswith("settings.html") for location in texts)
 
 
 def test_the_search_finds_its_worker_before_its_script_also_in_a_page_from_a_folder(site):

@@ -10,10 +10,17 @@ import pytest
 from cli.settings import VerifySettings
 from cli.verification.replicas import Disks, DiskWatch, NoAnswer, Workers, damages, disks_of
 from ledger.verification.differences import Difference, Kind
-from ledger.verification.replicas import AllTables, Comparison, Damage, Place, Replica, WorkerTables
+from ledger.verification.replicas import (
+    AllTables,
+    Comparison,
+    Damage,
+    Replica,
+    ReplicaPlace,
+    WorkerTables,
+)
 from runtime.access import Token
 
-PLACE, OTHER = Place("http://one", "payments", 0), Place("http://two", "payments", 0)
+PLACE, OTHER = ReplicaPlace("http://one", "payments", 0), ReplicaPlace("http://two", "payments", 0)
 NOBODY = AllTables(workers=[], unreachable=["http://two"])
 
 
@@ -38,9 +45,9 @@ def difference(detail: str = "") -> Difference:
 
 
 def comparison(
-    *equal: Place,
-    differing: dict[Place, Difference] | None = None,
-    left_open: Place | None = None,
+    *equal: ReplicaPlace,
+    differing: dict[ReplicaPlace, Difference] | None = None,
+    left_open: ReplicaPlace | None = None,
 ) -> Comparison:
     return Comparison(frozenset(equal), frozenset({left_open} - {None}), differing or {})
 
@@ -169,7 +176,7 @@ async def test_a_disk_that_is_not_read_anew_in_time_can_not_be_compared(monkeypa
 
 def test_what_was_compared_and_what_was_not_is_one_line():
     whole = AllTables(workers=[], unreachable=[])
-    three = comparison(PLACE, OTHER, Place("http://one", "orders", 1))
+    three = comparison(PLACE, OTHER, ReplicaPlace("http://one", "orders", 1))
     assert str(disks_of(whole, three)) == "3 partitions on 2 workers compared with the changelogs"
     assert str(disks_of(NOBODY, comparison(differing={PLACE: difference()}, left_open=OTHER))) == (
         "1 partition on 1 worker compared with the changelogs; not compared: "

@@ -8,7 +8,7 @@ import pytest
 
 from ledger.orders import Order
 from ledger.payments import Snapshot
-from ledger.trust import SignedRecord
+from ledger.records import SignedRecord
 from processors import topic_reader
 from processors.topic_reader import LogUnreadableError
 from processors.views import by_change, orders, state

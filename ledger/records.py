@@ -1,0 +1,49 @@
+"""Records of the log of record, as every reader of the log sees them, and their places.
+
+The protocols name the attributes that the rules need. A record of ``aiokafka`` has them, and so
+has a record of a proof or of a log file.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+
+class Place(msgspec.Struct, frozen=True, order=True):
+    """Where a record stands in its topic."""
+
+    partition: int
+    offset: int
+
+
+class Record(Protocol):
+    """A record of the log as a consumer gives it."""
+
+    @property
+    def key(self) -> bytes | None:
+        """An event's id, if whoever wrote it did as ingress does."""
+
+    @property
+    def value(self) -> bytes | None:
+        """The body of a delivery."""
+
+    @property
+    def partition(self) -> int:
+        """The partition that it is in."""
+
+    @property
+    def offset(self) -> int:
+        """Its place in there."""
+
+    @property
+    def timestamp(self) -> int:
+        """When the delivery was received, in Unix milliseconds."""
+
+
+class SignedRecord(Record, Protocol):
+    """A record of the log with what ingress kept beside the body."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """The signature, and when and as what the body arrived."""
