@@ -238,19 +238,19 @@ def test_other_content_about_another_payment_is_a_fact_of_that_payment():
     history = [success("evt_1", payment="pay_1", order="ord_1")]
     history.append(success("evt_1", payment="pay_2", order="ord_2", amount=7))
     ledger = Ledger(history, days=[0, 100])
-    assert ledger.verification.differences() == []
+    assert ledger.differences() == []
     assert sorted(ledger.pipeline.entries) == ["payment/pay_1/evt_1", "payment/pay_2/evt_1"]
     assert {key: each.totals["KZT"].paid for key, each in ledger.pipeline.documents().items()} == {
         "ord_1": 500,
         "ord_2": 7,
     }
     del ledger.entries[1]
-    assert Counter(str(found.kind) for found in ledger.verification.differences()) == {
+    assert Counter(str(found.kind) for found in ledger.differences()) == {
         "entry_missing": 1,
         "balance_differs": 2,
     }
     # As long as it is remembered it is refused.
     ledger = Ledger(history, days=[0, 80])
-    assert ledger.verification.differences() == []
+    assert ledger.differences() == []
     assert list(ledger.payments) == [b"pay_1"]
-    assert Reason.EVENT_ID_REUSED in str(ledger.verification.truth().counts)
+    assert Reason.EVENT_ID_REUSED in str(ledger.truth().counts)

@@ -165,7 +165,7 @@ def _encoded(values: Mapping[str, Any], wire: Any) -> dict[bytes, bytes]:
 
 
 def kinds(ledger: Ledger, **more: Any) -> list[Kind]:
-    return sorted(difference.kind for difference in ledger.verification.differences(**more))
+    return sorted(difference.kind for difference in ledger.differences(**more))
 
 
 def example() -> Ledger:

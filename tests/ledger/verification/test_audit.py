@@ -33,7 +33,7 @@ EVT_1 = (partition_of(b"evt_1"), b"evt_1")
 def test_a_state_that_the_ledger_made_has_no_difference(data: st.DataObject) -> None:
     history = data.draw(histories())
     ledger = Ledger(history, lambda events: data.draw(chunked(events)))
-    assert ledger.verification.differences() == []
+    assert ledger.differences() == []
 
 
 @given(st.data())
@@ -46,14 +46,14 @@ def test_a_state_of_before_the_last_records_has_none_as_long_as_they_are_not_set
     for event in data.draw(histories(max_size=4)):
         later = msgspec.structs.replace(event, event_id=f"{event.event_id}_later")
         ledger.log.append(body_of(later), later.event_id.encode())
-    assert ledger.verification.differences(settled=settled) == []
+    assert ledger.differences(settled=settled) == []
 
 
 @given(st.data())
 def test_a_state_that_is_ahead_of_what_is_settled_has_none(data: st.DataObject) -> None:
     ledger = Ledger(data.draw(histories()))
     settled = {p: data.draw(st.integers(0, end)) for p, end in ledger.log.ends().items()}
-    assert ledger.verification.differences(settled=settled) == []
+    assert ledger.differences(settled=settled) == []
 
 
 @given(st.data())
@@ -64,7 +64,7 @@ def test_a_state_that_lacks_settled_facts_differs(data: st.DataObject) -> None:
     late = msgspec.structs.replace(late, event_id="evt_late", data_id="pay_late")
     late = msgspec.structs.replace(late, payment_reference=None)
     ledger.log.append(body_of(late), b"evt_late")
-    found = {difference.kind for difference in ledger.verification.differences()}
+    found = {difference.kind for difference in ledger.differences()}
     assert found >= {Kind.SEEN_MISSING, Kind.PAYMENT_MISSING, Kind.ORDER_MISSING}
 
 
@@ -79,14 +79,14 @@ def with_amount(payment: Payment) -> Payment:
 
 def test_the_example_is_clean_and_moves_a_payment():
     ledger = example()
-    assert ledger.verification.differences() == []
+    assert ledger.differences() == []
     assert ORDERS.decode(ledger.orders[b"ord_2"]).payments["pay_3"].payment is None
 
 
 def test_a_wrong_amount_in_the_table_is_named_with_its_events():
     ledger = example()
     ledger.payments[b"pay_1"] = altered(ledger.payments[b"pay_1"], PAYMENTS, with_amount)
-    (found,) = ledger.verification.differences()
+    (found,) = ledger.differences()
     assert (found.kind, found.payment_id, found.order_id) == (
         Kind.PAYMENT_DIFFERS,
         "pay_1",
@@ -111,7 +111,7 @@ def test_a_wrong_amount_in_the_table_is_named_with_its_events():
 def test_each_corruption_of_a_payment_is_named(alter, detail):
     ledger = example()
     ledger.payments[b"pay_1"] = altered(ledger.payments[b"pay_1"], PAYMENTS, alter)
-    (found,) = ledger.verification.differences()
+    (found,) = ledger.differences()
     assert (found.kind, found.detail) == (Kind.PAYMENT_DIFFERS, detail)
 
 
@@ -163,7 +163,7 @@ def _paid(order: Order, amount: int) -> Order:
 def test_each_corruption_of_an_order_is_named(alter, detail):
     ledger = example()
     ledger.orders[b"ord_1"] = altered(ledger.orders[b"ord_1"], ORDERS, alter)
-    (found,) = ledger.verification.differences()
+    (found,) = ledger.differences()
     assert (found.kind, found.order_id, found.detail) == (Kind.ORDER_DIFFERS, "ord_1", detail)
     assert found.events or "pay_9" in detail
 
@@ -173,7 +173,7 @@ def test_a_withdrawal_by_a_fact_that_does_not_exist_is_named():
     ledger.orders[b"ord_2"] = altered(
         ledger.orders[b"ord_2"], ORDERS, lambda o: _of_order(o, "pay_3", version=3)
     )
-    (found,) = ledger.verification.differences()
+    (found,) = ledger.differences()
     assert found.detail == "payment pay_3: it has left the order by fact 3 of 2"
 
 
@@ -184,7 +184,7 @@ def test_a_payment_of_another_order_is_named():
     ledger.orders[b"ord_1"] = altered(
         ledger.orders[b"ord_1"], ORDERS, lambda o: Order("ord_1", o.payments | {"pay_3": moved})
     )
-    (found,) = ledger.verification.differences()
+    (found,) = ledger.differences()
     assert found.detail == "payment pay_3: it belongs to order ord_3"
 
 
@@ -192,7 +192,7 @@ def test_an_order_that_holds_what_moved_away_is_named():
     ledger = example()
     stale = Ledger([success("evt_4", 5, 70, payment="pay_3", order="ord_2")])
     ledger.orders[b"ord_2"] = stale.orders[b"ord_2"]
-    (found,) = ledger.verification.differences()
+    (found,) = ledger.differences()
     assert (found.kind, found.detail) == (Kind.ORDER_DIFFERS, "payment pay_3: it lacks event evt_5")
 
 
@@ -203,7 +203,7 @@ def test_a_document_that_does_not_follow_from_its_payments_is_named():
         ORDER_DOCUMENTS,
         lambda document: msgspec.structs.replace(document, status="paid"),
     )
-    (found,) = ledger.verification.differences()
+    (found,) = ledger.differences()
     assert found.kind == Kind.DOCUMENT_DIFFERS
     assert found.detail == "status: expected 'partially_refunded', got 'paid'"
 
@@ -250,7 +250,7 @@ def test_bytes_that_nobody_can_read_are_named(holder):
     values = getattr(ledger, holder)
     key = min(values)
     values[key] = b"\xc1"
-    (found,) = ledger.verification.differences()
+    (found,) = ledger.differences()
     assert found.kind.endswith("_differs")
     assert found.detail == "it can't be read"
 
@@ -260,7 +260,7 @@ def test_what_is_remembered_of_an_id_is_judged():
     place = (partition_of(b"evt_1"), b"evt_1")
     first = SEEN.decode(ledger.seen[place])
     ledger.seen[place] = SEEN.encode(Seen(b"0" * 16, first.offset, first.timestamp_ms))
-    (found,) = ledger.verification.differences()
+    (found,) = ledger.differences()
     assert (found.kind, found.subject) == (Kind.SEEN_DIFFERS, "event evt_1")
     assert (found.payment_id, found.order_id) == ("pay_1", "ord_1")
     del ledger.seen[place]
@@ -286,7 +286,7 @@ def test_a_table_may_lack_the_repeats_that_came_while_it_was_read(held, settled,
     first = SEEN.decode(ledger.seen[EVT_1])
     assert first.repeats == (1, 2)
     ledger.seen[EVT_1] = SEEN.encode(replace(first, repeats=held))
-    truth = ledger.verification.truth()
+    truth = ledger.truth()
     truth.settled = dict.fromkeys(range(PARTITIONS), settled)
     found = list(check_seen(truth, *EVT_1, ledger.seen[EVT_1]))
     assert [each.kind for each in found] == ([] if right else [Kind.SEEN_DIFFERS])
@@ -308,7 +308,7 @@ def test_the_event_that_comes_later_is_in_the_same_partition():
 def test_an_id_that_is_forgotten_may_be_deleted_and_one_that_is_not_may_not():
     for days, found in (((0, 90), [Kind.SEEN_MISSING]), ((0, 91), []), ((0, 50, 91), [])):
         ledger = _forgetful(*days)
-        assert ledger.verification.differences() == []
+        assert ledger.differences() == []
         del ledger.seen[EVT_1]
         assert kinds(ledger) == found
 
@@ -316,7 +316,7 @@ def test_an_id_that_is_forgotten_may_be_deleted_and_one_that_is_not_may_not():
 def test_an_id_that_came_again_after_it_was_forgotten_is_held_with_its_last_sighting():
     ledger = _forgetful(0, 100, 150)
     assert SEEN.decode(ledger.seen[EVT_1]).offset == 1
-    assert ledger.verification.differences() == []
+    assert ledger.differences() == []
     before = _forgetful(0, 0).seen[EVT_1]
     ledger.seen[EVT_1] = before
     assert kinds(ledger) == [Kind.SEEN_DIFFERS]
@@ -335,7 +335,7 @@ def test_what_nobody_knows_of_is_a_difference_unless_it_is_forgotten_and_so_deci
     partition = partition_of(b"evt_1")
     first = SEEN.decode(ledger.seen[EVT_1])
     ledger.seen[partition, b"evt_9"] = SEEN.encode(first)
-    assert ledger.verification.differences() == []
+    assert ledger.differences() == []
     now = msgspec.structs.replace(first, timestamp_ms=first.timestamp_ms + 10 * DAY_MS)
     ledger.seen[partition, b"evt_9"] = SEEN.encode(now)
     assert kinds(ledger) == [Kind.SEEN_UNEXPLAINED]
@@ -368,10 +368,10 @@ def test_a_partition_without_its_progress_is_named_once_it_was_folded():
     ledger.seen[place] = b"\xc1"
     assert kinds(ledger) == [Kind.SEEN_DIFFERS]
     del ledger.seen[place]
-    (found,) = ledger.verification.differences()
+    (found,) = ledger.differences()
     assert (found.kind, found.subject) == (Kind.SEEN_MISSING, f"partition {place[0]} of seen")
     ledger.seen = {}
-    assert ledger.verification.differences(settled={}) == []
+    assert ledger.differences(settled={}) == []
 
 
 @given(st.data())
@@ -382,13 +382,13 @@ def test_a_state_of_many_months_has_no_difference_with_or_without_what_is_forgot
     history += data.draw(st.lists(st.sampled_from(history), max_size=8)) if history else []
     days = data.draw(st.lists(st.integers(0, 300), min_size=len(history), max_size=len(history)))
     ledger = Ledger(history, lambda events: data.draw(chunked(events)), days)
-    assert ledger.verification.differences() == []
-    truth = ledger.verification.truth()
+    assert ledger.differences() == []
+    truth = ledger.truth()
     for (partition, key), value in list(ledger.seen.items()):
         forgotten = key != PROGRESS_KEY and truth.is_forgotten(partition, SEEN.decode(value))
         if forgotten and data.draw(st.booleans()):
             del ledger.seen[partition, key]
-    assert ledger.verification.differences() == []
+    assert ledger.differences() == []
 
 
 def test_a_document_is_what_describes_the_order():

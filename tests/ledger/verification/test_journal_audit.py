@@ -22,10 +22,10 @@ def test_a_forged_entry_is_named_with_the_accounts_that_it_skews():
     ledger = example()
     entry = ledger.pipeline.entries["payment/pay_1/evt_1"]
     ledger.entries.append(_forge(entry, entry_id="payment/pay_1/evt_9", event_id="evt_9"))
-    found = {difference.kind: difference for difference in ledger.verification.differences()}
+    found = {difference.kind: difference for difference in ledger.differences()}
     assert found.keys() == {Kind.ENTRY_UNEXPLAINED, Kind.BALANCE_DIFFERS}
     assert found[Kind.ENTRY_UNEXPLAINED].subject == "entry payment/pay_1/evt_9"
-    assert [str(each) for each in ledger.verification.differences()][1:] == [
+    assert [str(each) for each in ledger.differences()][1:] == [
         f"balance_differs  account {account}: expected {log} by the log, got {got} in the journal"
         for account, log, got in (
             ("assets:plexy KZT", 480, 980),
@@ -39,7 +39,7 @@ def test_an_entry_with_other_money_under_a_known_id_is_named():
     entry = ledger.pipeline.entries["refund/pay_1/re_1/evt_2"]
     other = (Posting(REFUNDS, 90, "KZT"), Posting("assets:elsewhere", -90, "KZT"))
     ledger.entries.append(_forge(entry, postings=other))
-    found = [each for each in ledger.verification.differences() if each.kind != Kind.BALANCE_DIFFERS]
+    found = [each for each in ledger.differences() if each.kind != Kind.BALANCE_DIFFERS]
     assert [(each.kind, each.subject) for each in found] == [
         (Kind.ENTRY_DIFFERS, "entry refund/pay_1/re_1/evt_2")
     ]
@@ -54,7 +54,7 @@ def test_an_entry_that_does_not_balance_is_named():
     key, value = _forge(ledger.pipeline.entries["payment/pay_1/evt_1"])
     ledger.entries.append((key, value.replace(b'"amount":500', b'"amount":501')))
     assert ledger.entries[-1][1] != value
-    (found,) = ledger.verification.differences()
+    (found,) = ledger.differences()
     assert (found.kind, found.detail) == (
         Kind.ENTRY_DIFFERS,
         "it can't be read, or does not balance",
@@ -81,14 +81,14 @@ def test_an_entry_that_is_gone_is_named(gone):
 def test_entries_that_come_again_change_nothing():
     ledger = example()
     ledger.entries *= 3
-    assert ledger.verification.differences() == []
+    assert ledger.differences() == []
 
 
 def test_money_that_is_posted_twice_is_named():
     ledger = Ledger([success("evt_1", 1, 5), success("evt_2", 2, 5)])
     (first,) = ledger.entries
     other = Ledger([success("evt_2", 2, 5), success("evt_1", 1, 5)])
-    event = next(e for e in ledger.verification.truth().facts["pay_1"].values() if e.event_id not in str(first))
+    event = next(e for e in ledger.truth().facts["pay_1"].values() if e.event_id not in str(first))
     entry = next(iter(other.pipeline.entries.values()))
     second = _forge(
         entry,
@@ -99,7 +99,7 @@ def test_money_that_is_posted_twice_is_named():
         offset=event.offset,
     )
     ledger.entries.append(second)
-    found = ledger.verification.differences()
+    found = ledger.differences()
     assert sorted({each.kind for each in found}) == [Kind.BALANCE_DIFFERS, Kind.ENTRY_DIFFERS]
     assert "stand posted: evt_1, evt_2" in str(found[0])
 
@@ -110,7 +110,7 @@ def test_a_fact_that_stands_in_the_earliest_ones_place_is_named_also_with_the_sa
     ledger = Ledger(late_first)
     stays = ledger.entries[0][1]
     ledger.entries = [each for each in ledger.entries if each[1] == stays]
-    (found,) = ledger.verification.differences()
+    (found,) = ledger.differences()
     assert found.kind is Kind.ENTRY_DIFFERS
     assert "stand posted: evt_1; reversed" in found.detail
     assert "expected to stand: evt_2" in found.detail

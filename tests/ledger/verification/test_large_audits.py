@@ -106,7 +106,7 @@ def test_a_row_of_a_large_order_that_is_wrong_is_named(alter, detail):
     assert kinds(ledger) == []
     alter(ledger)
     ledger.orders = gather(ledger.rows)
-    found = ledger.verification.differences()
+    found = ledger.differences()
     assert {each.kind for each in found} == {Kind.ORDER_DIFFERS}
     assert any(each.detail.startswith(detail) for each in found), found
 
@@ -117,7 +117,7 @@ def test_a_summary_that_says_something_else_is_named():
     assert document.summary
     wrong = msgspec.structs.replace(document, version=4)
     ledger.documents[b"ord_1"] = ORDER_DOCUMENTS.encode(wrong)
-    (found,) = ledger.verification.differences()
+    (found,) = ledger.differences()
     assert (found.kind, found.detail) == (Kind.DOCUMENT_DIFFERS, "version: expected 5, got 4")
 
 
@@ -135,7 +135,7 @@ def test_a_fact_that_has_no_room_and_is_kept_is_named_and_one_that_has_and_is_no
         (msgspec.structs.replace(payment, first_aside=(9, "evt")), "the first fact without room"),
     ):
         ledger.payments[b"pay_x"] = PAYMENTS.encode(wrong)
-        (found,) = ledger.verification.differences()
+        (found,) = ledger.differences()
         assert found.kind is Kind.PAYMENT_DIFFERS
         assert found.detail.startswith(detail), found
 
@@ -149,6 +149,6 @@ def test_an_entry_that_stands_for_a_fact_without_room_is_named():
     assert kinds(ledger) == []
     lost = next(entry for entry in ledger.entries if entry[0].endswith(b"/reversal"))
     ledger.entries.remove(lost)
-    found = ledger.verification.differences()
+    found = ledger.differences()
     assert Kind.ENTRY_DIFFERS in {each.kind for each in found}
     assert any("expected to stand: none" in each.detail for each in found)

@@ -25,7 +25,7 @@ def _append(ledger: Ledger, body: bytes, key: bytes, **more: Any) -> list[Differ
     """Append a record that no fold has seen, and that none needs to have."""
     settled = ledger.log.ends()
     ledger.log.append(body, key, **more)
-    return ledger.verification.differences(settled=settled)
+    return ledger.differences(settled=settled)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_without_trust_no_signature_is_checked():
 def test_a_hole_in_the_log_is_named():
     ledger = Ledger([success(f"evt_{n}", payment=f"pay_{n}") for n in range(9)])
     del ledger.log.partitions[0][0]
-    (found,) = ledger.verification.truth().faults
+    (found,) = ledger.truth().faults
     assert str(found) == "log_incomplete  plexy.webhooks[0]: offsets 0 to 0 are not there"
 
 
