@@ -130,6 +130,6 @@ def _command(name: str, command: Any) -> str:
         *("", "```text", usage, "```"),
         *table(("Argument or option", "Meaning"), rows),
         *("", "```console", *(f"$ {line}" for line in command.epilog.splitlines()), "```"),
-        *("", f"[Settings](settings.md): {read or 'none'}."),
+        *("", f"[Settings](../settings.md): {read or 'none'}."),
     ]
     return "\n".join(lines)
