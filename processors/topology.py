@@ -36,6 +36,7 @@ from processors.writers import Writers
 from runtime.access import require_token
 from runtime.addresses import in_url, listener
 from runtime.identities import EXPIRATION, REMEDY, require_expiration
+from runtime.topic_states import most_bytes
 from runtime.topics import (
     Examination,
     TopicsError,
@@ -176,6 +177,7 @@ class LedgerApp(faust.App):
         know all topics yet.
         """
         before: tuple[str, ...] = ()
+        said: set[str] = set()
         while not self.should_stop:
             await self.sleep(_TOPICS_LOOKED_AT_EVERY_S)
             try:
@@ -188,8 +190,11 @@ class LedgerApp(faust.App):
             if ending and ending == before:
                 raise _why_it_ends(seen, self.settings.group_id)
             before = ending
-            for fault in seen.faults:
-                log.warning("a topic is not as it must be", fault=str(fault))
+            self.writers.bound(min(most_bytes(state.config) for state in seen.states))
+            faults = set(map(str, seen.faults))
+            for fault in sorted(faults - said):
+                log.warning("a topic is not as it must be", fault=fault)
+            said = faults
 
     @property
     def kafka_client(self) -> AIOKafkaClient:

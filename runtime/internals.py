@@ -51,11 +51,15 @@ USED: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
                 "_do_fetch_commit_offsets _group_instance_id _send_req coordinator_dead "
                 "fetch_committed_offsets"
             ),
-            "aiokafka.producer.message_accumulator:BatchBuilder": "_builder _relative_offset",
+            "aiokafka.producer.message_accumulator:BatchBuilder": (
+                "_build _builder _relative_offset"
+            ),
             "aiokafka.producer.message_accumulator:MessageAccumulator": (
                 "_batches _pending_batches fail_all"
             ),
-            "aiokafka.producer.producer:AIOKafkaProducer": "_message_accumulator _sender",
+            "aiokafka.producer.producer:AIOKafkaProducer": (
+                "_message_accumulator _sender _txn_manager"
+            ),
             "aiokafka.protocol.api:Request": "_CLASSES",
             "aiokafka.protocol.commit:OffsetCommitRequest": (
                 "_consumer_group _consumer_group_generation_id _consumer_id _topics"

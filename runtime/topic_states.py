@@ -14,10 +14,12 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import LeaderNotAvailableError, UnknownTopicOrPartitionError, for_code
 from aiokafka.protocol.admin import DescribeConfigsRequest
 
-from ledger.topics import Topic, TopicSetting, min_insync_replicas
+from ledger.topics import LIMIT, MAX_RECORD_BYTES, Topic, TopicSetting, min_insync_replicas
 
 _RESOURCE: Final = int(ConfigResourceType.TOPIC)
 _ALL_SETTINGS: Final = None
+# A batch must fit into a segment too, in every Kafka.
+_LIMITS: Final = (LIMIT, "segment.bytes")
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -106,9 +108,25 @@ def setting_faults(
             least = "at least " if setting.accepts == "no less" else ""
             yield Fault(
                 f"topic {name} has {setting.name}={got}, expected {least}{setting.value}",
-                f"change it with `kafka-configs.sh --alter --topic {name} --add-config "
-                f"{setting.name}={setting.value}`",
+                f"change it with {_change(name, setting.name, setting.value)}",
             )
+
+
+def most_bytes(config: Mapping[str, str | None]) -> int:
+    """Return how large a batch a topic takes at most, by its settings."""
+    return min(int(config.get(name) or MAX_RECORD_BYTES) for name in _LIMITS)
+
+
+def size_fault(topic: str, limit_bytes: int, size_bytes: int) -> Fault:
+    """Return the fault of a record that is larger than its topic takes."""
+    return Fault(
+        f"topic {topic} takes at most {limit_bytes} bytes, and this record has {size_bytes}",
+        f"raise the limit with {_change(topic, LIMIT, str(MAX_RECORD_BYTES))}",
+    )
+
+
+def _change(topic: str, name: str, value: str) -> str:
+    return f"`kafka-configs.sh --alter --topic {topic} --add-config {name}={value}`"
 
 
 def _partition(described: Mapping[str, Any]) -> PartitionState:
