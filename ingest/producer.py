@@ -139,7 +139,7 @@ async def look_at_log(client: AIOKafkaClient, names: TopicNames) -> Condition | 
     return Condition(
         names.recorded_partitions(cluster.topics())[0],
         {topic.name: most_bytes(configs[topic.name]) for topic in topics},
-        list(_setting_faults(names, configs, refuses_some=True)),
+        [fault for fault in _setting_faults(names, configs) if fault.refuses_some],
     )
 
 
@@ -154,15 +154,14 @@ def _faults(
         )
     counts = {topic.name: len(_partitions(cluster, topic.name)) for topic in topics}
     yield from partition_faults(names, cluster.topics(), topics, counts)
-    yield from _setting_faults(names, configs, refuses_some=False)
+    yield from (each for each in _setting_faults(names, configs) if not each.refuses_some)
 
 
 def _setting_faults(
-    names: TopicNames, configs: Mapping[str, Mapping[str, str | None]], *, refuses_some: bool
+    names: TopicNames, configs: Mapping[str, Mapping[str, str | None]]
 ) -> Iterator[Fault]:
     for topic in log_topics(names):
-        judged = [each for each in topic.settings if each.refuses_some == refuses_some]
-        yield from setting_faults(topic.name, configs[topic.name], judged)
+        yield from setting_faults(topic.name, configs[topic.name], topic.settings)
 
 
 def _partitions(cluster: ClusterMetadata, topic: str) -> set[int]:

@@ -124,6 +124,11 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
     spare_partitions: bool = False
 
     @property
+    def keeps_its_start(self) -> bool:
+        """Whether the topic begins at offset 0 for ever; compaction leaves the beginning alone."""
+        return self.retention_ms == _FOR_EVER_MS
+
+    @property
     def settings(self) -> tuple[TopicSetting, ...]:
         """Every setting that the topic must have, but for the replicas in sync."""
         return (*self._kept(), *_EVERY_TOPIC)

@@ -33,7 +33,7 @@ _PINNED: Final = re.compile(r"([\w.-]+)(?:\[[\w,-]+\])?==([^\s;,]+)")
 USED: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {
         "aiokafka": {
-            "aiokafka.admin.client:AIOKafkaAdminClient": "_client",
+            "aiokafka.admin.client:AIOKafkaAdminClient": "_client _send_request_to_node",
             "aiokafka.client:AIOKafkaClient": "_wait_on_metadata",
             "aiokafka.conn:AIOKafkaConnection": "_writer close send",
             "aiokafka.consumer.consumer:AIOKafkaConsumer": (

@@ -77,11 +77,12 @@ def judge(examination: Examination, min_insync_replicas: int) -> Iterator[Findin
     never = [name for name in examination.missing if name not in examination.lost]
     if never:
         yield _missing(never)
-    for fault in (*examination.miscounted, *examination.faults):
+    faults = (*examination.miscounted, *examination.faults, *examination.deletions)
+    for fault in faults:
         yield problem(fault.what, fault.remedy)
     behind = list(_behind(examination.states, min_insync_replicas))
     yield from behind
-    if not (examination.missing or examination.miscounted or examination.faults or behind):
+    if not (examination.missing or faults or behind):
         yield ok(f"all {len(examination.states)} topics are as they must be")
 
 
