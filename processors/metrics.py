@@ -98,6 +98,14 @@ class WorkerMetrics(Metrics):
         self.table_bytes = self.gauge(
             "table_bytes", "bytes of their files and write buffers", "table"
         )
+        self.topic_faults = self.gauge(
+            "topic_faults", "settings and replicas of topics that are not as they must be"
+        )
+        self.deleted_records = self.gauge(
+            "deleted_records",
+            "records that Kafka has deleted of a topic that is kept for ever",
+            "topic",
+        )
         self._begin_at_zero()
         ProcessCollector(registry=self.registry)
 

@@ -4,7 +4,7 @@ In: ``WorkerSettings``. Out: an app that ``faust worker`` or ``processors.worker
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import faust
 import structlog
@@ -36,6 +36,7 @@ from processors.writers import Writers
 from runtime.access import require_token
 from runtime.addresses import in_url, listener
 from runtime.identities import EXPIRATION, REMEDY, require_expiration
+from runtime.topic_states import most_bytes
 from runtime.topics import (
     Examination,
     TopicsError,
@@ -62,14 +63,23 @@ _TOPICS_LOOKED_AT_EVERY_S: Final = 10.0
 _FETCH_BYTES: Final = 1024 * 1024
 
 
+class Loss(NamedTuple):
+    """Why records of the ledger's topics are lost, or may be: a problem's code, and a sentence."""
+
+    code: str
+    detail: str
+
+
 class LedgerApp(faust.App):
     """A Faust app with the ledger's settings, topic names, metrics and tables.
 
-    ``hops`` are the agents' names by the topics that they fold.
+    ``hops`` are the agents' names by the topics that they fold. ``loss`` is what the last look at
+    the topics has found.
     """
 
     settings: WorkerSettings
     names: TopicNames
+    loss: Loss | None = None
 
     def setup(self, settings: WorkerSettings) -> None:
         """Plug the chunked transport in and declare the tables."""
@@ -176,20 +186,39 @@ class LedgerApp(faust.App):
         know all topics yet.
         """
         before: tuple[str, ...] = ()
+        said: set[str] = set()
         while not self.should_stop:
-            await self.sleep(_TOPICS_LOOKED_AT_EVERY_S)
             try:
                 seen = await examine_topics(self.settings)
             except (TopicsError, KafkaError) as error:
                 # If Kafka stays away, the worker's writes fail.
-                log.info("topics not checked", reason=str(error))
+                log.warning("topics not checked", reason=str(error))
+                await self.sleep(_TOPICS_LOOKED_AT_EVERY_S)
                 continue
             ending = (*map(str, seen.miscounted), *seen.missing)
             if ending and ending == before:
                 raise _why_it_ends(seen, self.settings.group_id)
             before = ending
-            for fault in seen.faults:
-                log.warning("a topic is not as it must be", fault=str(fault))
+            self._heed(seen)
+            faults = {str(fault) for fault in (*seen.faults, *seen.deletions)}
+            for fault in sorted(faults - said):
+                log.warning("a topic is not as it must be", fault=fault)
+            said = faults
+            await self.sleep(_TOPICS_LOOKED_AT_EVERY_S)
+
+    def _heed(self, seen: Examination) -> None:
+        """Keep to the topics' limits, and note what is, or may be, lost."""
+        limits = (most_bytes(state.config) for state in seen.states)
+        self.writers.bound(min(limits, default=MAX_RECORD_BYTES))
+        risks = [each for each in seen.faults if not each.refuses_some]
+        self.loss = None
+        if seen.deletions:
+            self.loss = Loss("records_deleted", str(seen.deletions[0]))
+        elif risks:
+            self.loss = Loss("topic_wrong", str(risks[0]))
+        self.metrics.topic_faults.set(len(seen.faults))
+        for topic, records in seen.deleted_records.items():
+            self.metrics.deleted_records.labels(topic).set(records)
 
     @property
     def kafka_client(self) -> AIOKafkaClient:

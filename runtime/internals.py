@@ -33,7 +33,7 @@ _PINNED: Final = re.compile(r"([\w.-]+)(?:\[[\w,-]+\])?==([^\s;,]+)")
 USED: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {
         "aiokafka": {
-            "aiokafka.admin.client:AIOKafkaAdminClient": "_client",
+            "aiokafka.admin.client:AIOKafkaAdminClient": "_client _send_request_to_node",
             "aiokafka.client:AIOKafkaClient": "_wait_on_metadata",
             "aiokafka.conn:AIOKafkaConnection": "_writer close send",
             "aiokafka.consumer.consumer:AIOKafkaConsumer": (
@@ -51,11 +51,15 @@ USED: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
                 "_do_fetch_commit_offsets _group_instance_id _send_req coordinator_dead "
                 "fetch_committed_offsets"
             ),
-            "aiokafka.producer.message_accumulator:BatchBuilder": "_builder _relative_offset",
+            "aiokafka.producer.message_accumulator:BatchBuilder": (
+                "_build _builder _relative_offset"
+            ),
             "aiokafka.producer.message_accumulator:MessageAccumulator": (
                 "_batches _pending_batches fail_all"
             ),
-            "aiokafka.producer.producer:AIOKafkaProducer": "_message_accumulator _sender",
+            "aiokafka.producer.producer:AIOKafkaProducer": (
+                "_message_accumulator _sender _txn_manager"
+            ),
             "aiokafka.protocol.api:Request": "_CLASSES",
             "aiokafka.protocol.commit:OffsetCommitRequest": (
                 "_consumer_group _consumer_group_generation_id _consumer_id _topics"

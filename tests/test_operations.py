@@ -22,6 +22,7 @@ _PROGRAMS = "".join(
 )
 # What programs raise to end; what they only pass from one part to another is not shown.
 _ENDINGS = {*re.findall(r"class (\w+Error)\(", _PROGRAMS), "TopicsError", "AnotherLogError"} - {
+    "BatchRefusedError",
     "ChunkTooLargeError",
     "LogUnavailableError",
     "LogUnreadableError",
