@@ -6,7 +6,7 @@ such as a Kafka that does not answer: that is a problem, and a part of the look.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import httpx
@@ -122,7 +122,21 @@ async def _look_at_kafka(settings: StatusSettings) -> tuple[list[HopLag], list[P
     counts = {hop.topic: len(hop.partitions) for hop in hops}
     sources = [Topic(name=topic) for topic in counts]
     wrong = partition_faults(names, existing, sources, counts, settings.partitions)
-    return hops, [Problem("partitions_wrong", "Kafka", str(fault)) for fault in wrong]
+    problems = [Problem("partitions_wrong", "Kafka", str(fault)) for fault in wrong]
+    return hops, [*problems, *_lost(hops)]
+
+
+def _lost(hops: Sequence[HopLag]) -> Iterator[Problem]:
+    """Yield the partitions that end before what was folded: the commits were asked for first."""
+    for hop in hops:
+        for at in hop.partitions:
+            if at.committed > at.end:
+                detail = (
+                    f"{hop.topic} partition {at.partition} is folded up to offset {at.committed}, "
+                    f"and ends at {at.end}: it has lost records. Bring them back from a replica or "
+                    "a backup; else `plexy-ledger rebuild` folds what is left of the log"
+                )
+                yield Problem("records_lost", hop.hop, detail)
 
 
 async def _ask(client: httpx.AsyncClient, address: Address) -> tuple[Program, Problem | None]:

@@ -14,12 +14,15 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
+import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from ingest.records import Record
 from runtime.partitions import partition_for
+
+_log = structlog.get_logger(__name__)
 
 _TOO_SLOW: Final = "Kafka did not acknowledge in time"
 
@@ -48,6 +51,7 @@ class Appends:
 
     ``partitions`` is how many each topic has. The first failure, whatever it is, fails them all,
     and ``lost`` hears of it: what one producer has not acknowledged by then, another one must.
+    ``ends`` has how far each partition was acknowledged by this producer and those before it.
     """
 
     def __init__(
@@ -55,7 +59,9 @@ class Appends:
         producer: AIOKafkaProducer,
         partitions: Mapping[str, int],
         lost: Callable[[str], None],
+        ends: dict[tuple[str, int], int] | None = None,
     ) -> None:
+        self._ends = {} if ends is None else ends
         self._producer = producer
         self._partitions = partitions
         self._lost = lost
@@ -94,7 +100,7 @@ class Appends:
         place = (record.topic, partition)
         lane = self._lanes.get(place)
         if lane is None:
-            lane = self._lanes[place] = _Lane(self._producer, *place, self.fail)
+            lane = self._lanes[place] = _Lane(self._producer, *place, self.fail, self._ends)
         return lane
 
     def _look_not_after(self, until: float) -> None:
@@ -123,8 +129,10 @@ class _Lane:
         topic: str,
         partition: int,
         failed: Callable[[str], None],
+        ends: dict[tuple[str, int], int],
     ) -> None:
         self._producer = producer
+        self._ends = ends
         self._topic = topic
         self._partition = partition
         self._failed = failed
@@ -194,7 +202,25 @@ class _Lane:
         if first_offset < 0:
             # A broker that has a batch twice may not say where; a sender that asks again is told.
             raise KafkaError("the batch is kept, and nobody says where")
+        self._compare(first_offset)
         for offset, each in enumerate(self._under_way, first_offset):
             if not each.kept.done():
                 each.kept.set_result(Place(self._partition, offset))
         self._under_way = []
+
+    def _compare(self, first_offset: int) -> None:
+        """Say so if a batch stands where records were acknowledged: the topic has lost those."""
+        place = (self._topic, self._partition)
+        end = self._ends.get(place, 0)
+        if first_offset < end:
+            _log.error(
+                "acknowledged_records_lost",
+                topic=self._topic,
+                partition=self._partition,
+                lost=f"offsets {first_offset} to {end - 1}",
+                remedy=(
+                    "stop the workers, and bring the records back from a replica or a backup; "
+                    "else `plexy-ledger rebuild`"
+                ),
+            )
+        self._ends[place] = first_offset + len(self._under_way)

@@ -64,6 +64,7 @@ class WebhookLog:
         self._appends: Appends | None = None
         # Why there is no producer, for whoever asks while there is none.
         self._reason = _NOT_YET
+        self._ends: dict[tuple[str, int], int] = {}
         self._lost = asyncio.Event()
         self._tried = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -131,7 +132,7 @@ class WebhookLog:
             await producer.partitions_for(topic)
         # By the recorded number, whatever the topics' numbers become.
         partitions = dict.fromkeys(topics, seen)
-        self._appends = appends = Appends(producer, partitions, self._lose)
+        self._appends = appends = Appends(producer, partitions, self._lose, self._ends)
         self._producer = producer
         self._client_log.last_line = ""
         _log.info("log_connected", topics=topics)

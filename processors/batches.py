@@ -10,7 +10,7 @@ from itertools import zip_longest
 from typing import Any, Final, Protocol
 
 import msgspec
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import MessageSizeTooLargeError, OutOfOrderSequenceNumber
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import RecordMetadata, TopicPartition
 
@@ -21,6 +21,10 @@ from runtime.partitions import partition_for
 # up: it stops with an error, and does the chunk again after its restart.
 ACKNOWLEDGED_WITHIN_S: Final = 60.0
 _NO_HEADERS: Final[list[tuple[str, bytes | None]]] = []
+
+
+class LostOutputsError(Exception):
+    """A topic that this worker writes has lost acknowledged records; the text names the topic."""
 
 
 class RecordTooLargeError(ValueError):
@@ -200,6 +204,8 @@ async def send(
     for (tp, batch), written in zip(begun, ended, strict=True):
         if isinstance(written, MessageSizeTooLargeError):
             raise _too_large(tp.topic, outputs[tp].largest) from written
+        if isinstance(written, OutOfOrderSequenceNumber):
+            raise _lost_output(tp) from written
         if isinstance(written, BaseException):
             raise written
         first, count = int(written.offset), batch.record_count()
@@ -208,6 +214,15 @@ async def send(
             before.then(first, count) if before else Written(first, first + count - 1, count)
         )
     return taken
+
+
+def _lost_output(tp: TopicPartition) -> LostOutputsError:
+    """Return the error for a partition whose leader lacks a batch that it had acknowledged."""
+    return LostOutputsError(
+        f"{tp.topic}[{tp.partition}] has lost records that this worker wrote and Kafka had "
+        "acknowledged. The worker's next start folds again what its tables have lost with them; "
+        "`plexy-ledger verify` names what consumers miss, and `plexy-ledger rebuild` makes it anew"
+    )
 
 
 def _too_large(topic: str, record: Writable | None) -> RecordTooLargeError:
