@@ -64,7 +64,7 @@ class Brokers:
 
     def __init__(self, cluster: KafkaCluster) -> None:
         self._cluster = cluster
-        self._lags, self._leads, self._stays = cluster.brokers
+        self._lags, self._leads, _ = cluster.brokers
 
     def ledger(
         self, folder: Path, loses: str = "", *, loses_commits: bool = False, **settings: object
@@ -108,14 +108,10 @@ class Brokers:
         _ask(self._lags, struct.pack(">hhi", ELECT_LEADERS, VERSION, 0) + _string("test") + body)
         until(lambda: not self._leaderless(), within_s=30, what="leaders")
 
-    def mend(self) -> None:
-        """Start the broker LEADS again: it gives up the records that the new leader lacks."""
-        self._cluster.start_again(self._leads)
-        self._cluster.await_in_sync()
-
     def _leaderless(self) -> list[Partition]:
-        found = [ask_metadata(_port(each), None) for each in (self._lags, self._stays)]
-        return [each for some in found[:1] if some for each in some.partitions if each.leader < 0]
+        metadata = ask_metadata(_port(self._lags), None)
+        assert metadata, "the broker LAGS does not answer"
+        return [each for each in metadata.partitions if each.leader < 0]
 
 
 async def create_topics(bootstrap: Iterable[str], new: list[NewTopic]) -> None:
@@ -169,7 +165,7 @@ def cluster(
 
 @pytest.fixture
 def brokers(cluster: KafkaCluster) -> Iterator[Brokers]:
-    """Return brokers that are all in sync, and leave them so."""
+    """Return brokers that are in sync. At the end those that lead again give up their records."""
     yield Brokers(cluster)
     for broker in cluster.brokers:
         if broker.pid is None:
