@@ -122,7 +122,7 @@ async def _look_at_kafka(settings: StatusSettings) -> tuple[list[HopLag], list[P
         return hops, [Problem("kafka_unavailable", "Kafka", str(error))]
     except KafkaError as error:
         return hops, [Problem("kafka_unavailable", "Kafka", unreachable(settings, error))]
-    return hops, [*_faults(seen), *_unfolded_deletions(hops)]
+    return hops, [*_faults(seen), *_unfolded_deletions(hops), *_lost(hops)]
 
 
 def _missing(seen: Examination, settings: StatusSettings) -> Problem | None:
@@ -156,6 +156,19 @@ def _unfolded_deletions(hops: Sequence[HopLag]) -> Iterator[Problem]:
                     "of record anew"
                 )
                 yield Problem("records_deleted", hop.hop, detail)
+
+
+def _lost(hops: Sequence[HopLag]) -> Iterator[Problem]:
+    """Yield the partitions that end before what was folded: the commits were asked for first."""
+    for hop in hops:
+        for at in hop.partitions:
+            if at.committed > at.end:
+                detail = (
+                    f"{hop.topic} partition {at.partition} is folded up to offset {at.committed}, "
+                    f"and ends at {at.end}: it has lost records. Bring them back from a replica or "
+                    "a backup; else `plexy-ledger rebuild` folds what is left of the log"
+                )
+                yield Problem("records_lost", hop.hop, detail)
 
 
 async def _ask(client: httpx.AsyncClient, address: Address) -> tuple[Program, Problem | None]:

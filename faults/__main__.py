@@ -26,8 +26,9 @@ from cli.settings import DemoSettings
 from cli.simulate.interruption import signals_set, until_stopped
 from cli.simulate.simulation import Simulation
 from faults.answers import Answers
-from faults.injections import KINDS, Kind
+from faults.injections import KINDS
 from faults.judge import judge
+from faults.kinds import Kind
 from faults.limits import limits
 from faults.report import WIDTH, line, show
 from faults.run import Cost, plan, run, sender_options
@@ -111,7 +112,7 @@ def _possible(stage: Stage, options: argparse.Namespace, console: Console) -> li
     """Return the kinds that are asked for and can be had; say which are left out."""
     possible = []
     for kind in KINDS:
-        if options.kinds and kind.name not in options.kinds:
+        if kind.name not in options.kinds if options.kinds else not kind.by_default:
             continue
         if missing := kind.missing(stage):
             console.print(f"Left out: {kind.name}; it takes {missing}.", highlight=False)
@@ -132,7 +133,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--brokers", type=int, choices=(1, SIZE), default=1, help="3: each has every record"
     )
-    parser.add_argument("--kinds", nargs="+", choices=names, default=[], help="only these")
+    others = [kind.name for kind in KINDS if not kind.by_default]
+    parser.add_argument(
+        "--kinds",
+        nargs="+",
+        choices=names,
+        default=[],
+        help=f"only these, else all but {', '.join(others)}",
+    )
     parser.add_argument(
         "--short-pauses", action="store_true", help="rebalances come in quick succession"
     )

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
+import structlog
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
@@ -24,6 +25,8 @@ from ingest.producer import LogProducer
 from ingest.records import Record
 from runtime.partitions import partition_for
 from runtime.topic_states import size_fault
+
+_log = structlog.get_logger(__name__)
 
 _TOO_SLOW: Final = "Kafka did not acknowledge in time"
 
@@ -53,6 +56,7 @@ class Appends:
     ``partitions`` is how many each topic has, and ``limits_bytes`` how large a batch each one
     takes. The first failure but a refusal for its size, whatever it is, fails them all, and
     ``lost`` hears of it: what one producer has not acknowledged by then, another one must.
+    ``ends`` has how far each partition was acknowledged by this producer and those before it.
     """
 
     def __init__(
@@ -61,7 +65,9 @@ class Appends:
         partitions: int,
         limits_bytes: Mapping[str, int],
         lost: Callable[[str], None],
+        ends: dict[tuple[str, int], int] | None = None,
     ) -> None:
+        self._ends = {} if ends is None else ends
         self._producer = producer
         self._partitions = partitions
         self._limits_bytes = dict(limits_bytes)
@@ -105,7 +111,9 @@ class Appends:
         place = (record.topic, partition)
         lane = self._lanes.get(place)
         if lane is None:
-            lane = self._lanes[place] = _Lane(self._producer, *place, self._limits_bytes, self.fail)
+            lane = self._lanes[place] = _Lane(
+                self._producer, place, self._limits_bytes, self.fail, self._ends
+            )
         return lane
 
     def _look_not_after(self, until: float) -> None:
@@ -131,16 +139,16 @@ class _Lane:
     def __init__(
         self,
         producer: LogProducer,
-        topic: str,
-        partition: int,
+        place: tuple[str, int],
         limits_bytes: dict[str, int],
         failed: Callable[[str], None],
+        ends: dict[tuple[str, int], int],
     ) -> None:
         self._producer = producer
-        self._topic = topic
-        self._partition = partition
+        self._topic, self._partition = self._place = place
         # Shared with the topic's other lanes.
         self._limits_bytes = limits_bytes
+        self._ends = ends
         self._failed = failed
         self._waiting: deque[_Append] = deque()
         self._under_way: list[_Append] = []
@@ -237,7 +245,24 @@ class _Lane:
         if first_offset < 0:
             # A broker that has a batch twice may not say where; a sender that asks again is told.
             raise KafkaError("the batch is kept, and nobody says where")
+        self._compare(first_offset)
         for offset, each in enumerate(self._under_way, first_offset):
             if not each.kept.done():
                 each.kept.set_result(Place(self._partition, offset))
         self._under_way = []
+
+    def _compare(self, first_offset: int) -> None:
+        """Say so if a batch stands where records were acknowledged: the topic has lost those."""
+        end = self._ends.get(self._place, 0)
+        if first_offset < end:
+            _log.error(
+                "acknowledged_records_lost",
+                topic=self._topic,
+                partition=self._partition,
+                lost=f"offsets {first_offset} to {end - 1}",
+                remedy=(
+                    "stop the workers, and bring the records back from a replica or a backup; "
+                    "else `plexy-ledger rebuild`"
+                ),
+            )
+        self._ends[self._place] = first_offset + len(self._under_way)

@@ -65,6 +65,7 @@ class WebhookLog:
         self._reason = _NOT_YET
         # What was last said of settings by which some records are refused.
         self._faults: list[str] = []
+        self._ends: dict[tuple[str, int], int] = {}
         self._lost = asyncio.Event()
         self._tried = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -131,7 +132,7 @@ class WebhookLog:
         for topic in topics:
             await producer.partitions_for(topic)
         # By the recorded number, whatever the topics' numbers become.
-        appends = Appends(producer, seen.partitions, seen.limits_bytes, self._lose)
+        appends = Appends(producer, seen.partitions, seen.limits_bytes, self._lose, self._ends)
         self._appends = appends
         self._producer = producer
         self._heed(seen)

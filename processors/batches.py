@@ -13,7 +13,12 @@ from itertools import zip_longest
 from typing import Any, Final, Protocol
 
 import msgspec
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.errors import (
+    KafkaError,
+    MessageSizeTooLargeError,
+    OutOfOrderSequenceNumber,
+    RecordListTooLargeError,
+)
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import RecordMetadata, TopicPartition
@@ -25,6 +30,10 @@ from runtime.partitions import partition_for
 ACKNOWLEDGED_WITHIN_S: Final = 60.0
 _NO_HEADERS: Final[list[tuple[str, bytes | None]]] = []
 _TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
+
+
+class LostOutputsError(Exception):
+    """A topic that this worker writes has lost acknowledged records; the text names the topic."""
 
 
 class BatchRefusedError(KafkaError):  # type: ignore[misc]
@@ -234,6 +243,8 @@ async def send(
         elif tp in refused:
             # The refused batch left a gap before this one, which the broker may not have minded.
             continue
+        elif isinstance(written, OutOfOrderSequenceNumber):
+            raise _lost_output(tp) from written
         elif isinstance(written, BaseException):
             raise written
         else:
@@ -249,3 +260,12 @@ def _records_in(batch: BatchBuilder) -> Iterator[OutRecord]:
     while (found := records.next_batch()) is not None:
         for each in found:
             yield OutRecord(each.key, each.value, each.headers, each.timestamp)
+
+
+def _lost_output(tp: TopicPartition) -> LostOutputsError:
+    """Return the error for a partition whose leader lacks a batch that it had acknowledged."""
+    return LostOutputsError(
+        f"{tp.topic}[{tp.partition}] has lost records that this worker wrote and Kafka had "
+        "acknowledged. The worker's next start folds again what its tables have lost with them; "
+        "`plexy-ledger verify` names what consumers miss, and `plexy-ledger rebuild` makes it anew"
+    )

@@ -36,7 +36,7 @@ from cli.ledger_reader import LedgerReader, open_reader
 from cli.ports import WantedPort, require_free
 from cli.printing import counted
 from cli.settings import AuditSettings
-from cli.verification.follower import Follower
+from cli.verification.follower import Follower, RewrittenError
 from cli.verification.replicas import NoAnswer, Workers, damages, disks_of
 from cli.verification.verify import new_truth
 from ledger.differences import Difference, Kind
@@ -101,16 +101,29 @@ class Audit:
         self._tables: AllTables | None = None
         self._disk_trouble = ""
         self._logged: set[Difference] = set()
+        # Where the log of record has lost what was read of it.
+        self._lost: list[Difference] = []
 
     async def run(self) -> None:
         """Audit forever; a failure that may pass is reported, and the round is tried again."""
-        truth = new_truth(self._settings, (), {})
         while True:
-            with self._telling():
-                await ensure_topics(self._settings, create=False)
-                async with open_reader(self._settings) as reader:
-                    await self._rounds(reader, Follower(reader, truth))
+            try:
+                with self._telling():
+                    await ensure_topics(self._settings, create=False)
+                    async with open_reader(self._settings) as reader:
+                        truth = new_truth(self._settings, (), {})
+                        truth.faults += self._lost
+                        await self._rounds(reader, Follower(reader, truth))
+            except RewrittenError as error:
+                self._begin_again(error)
             await asyncio.sleep(self._settings.audit_every_s)
+
+    def _begin_again(self, error: RewrittenError) -> None:
+        """Forget what was read of a topic that has lost it; a loss of the log stays reported."""
+        detail = f"{error}: everything is read again, from the start"
+        if error.topic == self._settings.names.webhooks:
+            self._lost.append(error.difference)
+        self._tell("not_audited", detail)
 
     async def _rounds(self, reader: LedgerReader, follower: Follower) -> None:
         while True:
