@@ -112,7 +112,7 @@ def _possible(stage: Stage, options: argparse.Namespace, console: Console) -> li
     """Return the kinds that are asked for and can be had; say which are left out."""
     possible = []
     for kind in KINDS:
-        if kind.name not in options.kinds if options.kinds else not kind.by_default:
+        if options.kinds and kind.name not in options.kinds:
             continue
         if missing := kind.missing(stage):
             console.print(f"Left out: {kind.name}; it takes {missing}.", highlight=False)
@@ -133,14 +133,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--brokers", type=int, choices=(1, SIZE), default=1, help="3: each has every record"
     )
-    others = [kind.name for kind in KINDS if not kind.by_default]
-    parser.add_argument(
-        "--kinds",
-        nargs="+",
-        choices=names,
-        default=[],
-        help=f"only these, else all but {', '.join(others)}",
-    )
+    parser.add_argument("--kinds", nargs="+", choices=names, default=[], help="only these")
     parser.add_argument(
         "--short-pauses", action="store_true", help="rebalances come in quick succession"
     )

@@ -208,14 +208,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     # In the brokers' layer: they must answer while a setting is changed.
     Kind("compression changed", "broker", topic_settings.change_compression),
     Kind("settings changed", "broker", topic_settings.change_settings, alone=True),
-    # A worker ends where a topic refuses its batches.
-    Kind(
-        "message size lowered",
-        "broker",
-        topic_settings.lower_max_message_bytes,
-        alone=True,
-        by_default=False,
-    ),
+    Kind("message size lowered", "broker", topic_settings.lower_max_message_bytes, alone=True),
     Kind("network slow", "network", _network(Network.SLOW, 8.0)),
     Kind("network silent", "network", _network(Network.SILENT, 12.0)),
     Kind("network refuses", "network", _network(Network.REFUSING, 6.0)),

@@ -34,8 +34,7 @@ class Kind(msgspec.Struct, frozen=True):
     """One kind of fault. Two faults at a time are of different ``layer``s.
 
     A kind that others ``take_over`` comes ``alone``, because its cost is what is judged. So does a
-    kind under which no program starts. ``restarts_broker`` says that a broker is ended. A kind that
-    is not there ``by_default`` has to be named.
+    kind under which no program starts. ``restarts_broker`` says that a broker is ended.
     """
 
     name: str
@@ -46,7 +45,6 @@ class Kind(msgspec.Struct, frozen=True):
     takes_disk: bool = False
     takes_replicas: bool = False
     restarts_broker: bool = False
-    by_default: bool = True
 
     @property
     def comes_alone(self) -> bool:

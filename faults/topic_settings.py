@@ -29,6 +29,8 @@ _OF_THE_TOPIC: Final = 1
 _ANSWERED_WITHIN_S: Final = 60.0
 _ASK_AGAIN_S: Final = 0.5
 _CODECS: Final = ("gzip", "snappy", "lz4", "zstd")
+# A record of the simulation has a kilobyte or two.
+_LOW_LIMIT_BYTES: Final = 8192
 # Settings that the ledger must not have, and under which nothing of a run is deleted: it is younger
 # than an hour, and its segments are too small to be closed, and so to be compacted.
 _OF_SOURCES: Final = (
@@ -75,11 +77,11 @@ def change_settings(stage: Stage, chance: random.Random) -> Iterator[Injected]:
 
 @contextmanager
 def lower_max_message_bytes(stage: Stage, chance: random.Random) -> Iterator[Injected]:
-    """Have the broker refuse the batches of a topic, as they are larger than it takes."""
+    """Have the broker refuse batches of a topic that is written to; each single record fits."""
     names, group = stage.settings.names, stage.settings.group_id
     topics = [names.webhooks, names.events, names.entries, changelog_name(group, "payments")]
     topic = chance.choice(topics)
-    with changed(stage, {topic: {"max.message.bytes": "100"}}):
+    with changed(stage, {topic: {"max.message.bytes": str(_LOW_LIMIT_BYTES)}}):
         yield Injected((topic,), chance.uniform(1.0, 6.0))
 
 
