@@ -23,10 +23,12 @@ from cli.doctor.clock import Clock, ask_clock
 from cli.doctor.findings import Cluster, Finding, Patient, ok, problem, warning
 from cli.printing import counted
 from ledger.signature import DEFAULT_TOLERANCE_S
+from processors.settings import WorkerSettings
 from runtime.client_log import ClientLog
+from runtime.fold_rules import difference_from_group
 from runtime.identities import EXPIRATION, REMEDY, ExpirationError, require_expiration
 from runtime.kafka import KafkaSettings
-from runtime.topics import TopicsError, TopicSettings, unreachable
+from runtime.topics import TopicsError, TopicSettings, administration, unreachable
 
 _CONNECTED_WITHIN_S: Final = 3.0
 _REQUEST_MS: Final = 10_000
@@ -64,6 +66,7 @@ def check_kafka(patient: Patient) -> Iterator[Finding]:
         yield from replication(patient.cluster.brokers, topics)
     if patient.cluster and patient.readers("LEDGER_STANDBY_REPLICAS"):
         yield asyncio.run(_expiration(settings))
+        yield from asyncio.run(_rules(WorkerSettings.from_environment(patient.environment)))
 
 
 async def _look(settings: KafkaSettings, patient: Patient) -> list[Finding]:
@@ -147,6 +150,13 @@ async def _expiration(settings: KafkaSettings) -> Finding:
             f"give the user DescribeConfigs on the cluster; or look at it by hand, and {REMEDY}",
         )
     return ok(f"{EXPIRATION}={found} is long enough")
+
+
+async def _rules(settings: WorkerSettings) -> list[Finding]:
+    """Say whether the workers that run now would take one with these settings into their group."""
+    async with administration(settings) as admin:
+        what, _, remedy = (await difference_from_group(admin, settings)).partition("; ")
+    return [problem(what, remedy)] if what else []
 
 
 def clock(seen: Clock, tolerance_s: int) -> Finding:

@@ -100,6 +100,7 @@ class Audit:
         self._scrubbed_s = -_SCRUBBED_EVERY_S
         self._tables: AllTables | None = None
         self._disk_trouble = ""
+        self._otherwise = ""
         self._logged: set[Difference] = set()
 
     async def run(self) -> None:
@@ -122,6 +123,7 @@ class Audit:
     async def _round(self, reader: LedgerReader, follower: Follower) -> None:
         started = time.monotonic()
         self.metrics.lag.set(await reader.lag())
+        await self._compare_settings(reader)
         settled = await reader.settle(self._settings.audit_wait_s)
         answer = await self._ask_workers()
         tables = answer if isinstance(answer, AllTables) else None
@@ -139,6 +141,13 @@ class Audit:
         self.metrics.last.set_to_current_time()
         self.metrics.took.set(time.monotonic() - started)
         self._judge(differences)
+
+    async def _compare_settings(self, reader: LedgerReader) -> None:
+        """Log once how the workers fold otherwise: whatever differs then may come of it."""
+        otherwise = await reader.difference_from_workers(self._settings)
+        if otherwise and otherwise != self._otherwise:
+            _log.warning("other_settings", detail=otherwise)
+        self._otherwise = otherwise
 
     async def _ask_workers(self) -> AllTables | NoAnswer:
         """Ask what the workers' disks hold, and now and then have them read as a whole."""
