@@ -114,9 +114,11 @@ def writable_folder(data_dir: Path) -> Path:
         for folder in (data_dir, tables):
             TemporaryFile(dir=folder).close()
     except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0, "choose another folder")
+        number = error.errno or 0
+        what = f"[Errno {number}] {os.strerror(number)}: {error.filename!r}"
+        remedy = _REMEDIES.get(number, "choose another folder")
         raise SettingsError(
-            f"LEDGER_DATA_DIR={data_dir} can't be written: {error}; {remedy}"
+            f"LEDGER_DATA_DIR={data_dir} can't be written: {what}; {remedy}"
         ) from None
     return tables
 

@@ -20,6 +20,7 @@ from ledger.topics import TABLES
 from processors.chunk import Chunk
 from processors.lanes import Work
 from runtime.metrics import Metrics
+from runtime.new_connections import EXPIRY_METRIC
 
 HOPS: Final = ("dedupe", "payments", "orders")
 _OUTCOMES: Final = ("folded", "duplicate", "unfolded", "rejected", "replayed")
@@ -98,6 +99,7 @@ class WorkerMetrics(Metrics):
         self.table_bytes = self.gauge(
             "table_bytes", "bytes of their files and write buffers", "table"
         )
+        self.certificates = self.gauge(*EXPIRY_METRIC, "side")
         self._begin_at_zero()
         ProcessCollector(registry=self.registry)
 

@@ -16,7 +16,7 @@ import msgspec
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, for_code
 
-from runtime.settings import PREFIX, Secret
+from runtime.settings import Secret, variable
 from runtime.trust import EnforcedTrustSettings
 
 FOLD: Final = 1
@@ -153,9 +153,9 @@ def _differences(ours: str, agreed: str) -> Iterator[str]:
     for name in FoldRules.__struct_fields__[1:-1]:
         told = [_told(getattr(each, name)) for each in (there, here)]
         if told[0] != told[1] and all(told):
-            yield f"{PREFIX}{name.upper()} is {told[0]} there and {told[1]} here"
+            yield f"{variable(name)} is {told[0]} there and {told[1]} here"
     if there.webhook_secrets and here.webhook_secrets != there.webhook_secrets:
-        yield f"{PREFIX}WEBHOOK_SECRETS has no secret in common"
+        yield "LEDGER_WEBHOOK_SECRETS has no secret in common"
 
 
 def _told(value: Any) -> str:

@@ -35,7 +35,9 @@ USED: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         "aiokafka": {
             "aiokafka.admin.client:AIOKafkaAdminClient": "_client",
             "aiokafka.client:AIOKafkaClient": "_wait_on_metadata",
-            "aiokafka.conn:AIOKafkaConnection": "_writer close send",
+            "aiokafka.conn:AIOKafkaConnection": (
+                "_sasl_plain_password _ssl_context _writer close connect send"
+            ),
             "aiokafka.consumer.consumer:AIOKafkaConsumer": (
                 "_coordinator _fetch_max_wait_ms _fetcher"
             ),
