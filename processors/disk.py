@@ -114,10 +114,11 @@ def writable_folder(data_dir: Path) -> Path:
         for folder in (data_dir, tables):
             TemporaryFile(dir=folder).close()
     except OSError as error:
-        known = error.errno in _REMEDIES
-        remedy = _remedy(error.errno, data_dir) if known else "choose another folder"
+        number = error.errno or 0
+        what = f"[Errno {number}] {os.strerror(number)}: {error.filename!r}"
+        remedy = _remedy(number, data_dir) if number in _REMEDIES else "choose another folder"
         raise SettingsError(
-            f"LEDGER_DATA_DIR={data_dir} can't be written: {error}; {remedy}"
+            f"LEDGER_DATA_DIR={data_dir} can't be written: {what}; {remedy}"
         ) from None
     return tables
 

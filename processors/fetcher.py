@@ -15,6 +15,7 @@ from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from mode import Service
 from msgspec.structs import replace
 
 from ledger.trust import MAX_HEADERS
@@ -26,6 +27,7 @@ from runtime.traces import TRACEPARENT
 _FETCH_MAX_WAIT_MS: Final = 50
 # A version, two ids and flags, in hex: W3C Trace Context.
 _TRACEPARENT_BYTES: Final = 55
+_ERRORS_LOOKED_FOR_EVERY_S: Final = 0.5
 
 
 Fetched = Mapping[TopicPartition, list[FetchedRecord]]
@@ -40,6 +42,19 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         # There is no setting for it; the fetcher reads it when the consumer starts, later.
         consumer._fetch_max_wait_ms = _FETCH_MAX_WAIT_MS  # noqa: SLF001
         return consumer
+
+    @Service.task
+    async def _heed_coordinator(self) -> None:
+        """End the worker by an error of the group's coordinator, such as a lack of rights.
+
+        aiokafka raises it when records are fetched. A worker that is not let into its group never
+        fetches, and would wait forever.
+        """
+        while not self.should_stop:
+            await self.sleep(_ERRORS_LOOKED_FOR_EVERY_S)
+            coordinator = self._consumer and self._consumer._coordinator  # noqa: SLF001
+            if coordinator is not None and not self.should_stop:
+                coordinator.check_errors()
 
     async def _fetch_records(
         self,

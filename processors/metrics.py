@@ -20,6 +20,7 @@ from ledger.topics import TABLES
 from processors.chunk import Chunk
 from processors.lanes import Work
 from runtime.metrics import Metrics
+from runtime.new_connections import EXPIRY_METRIC
 
 HOPS: Final = ("dedupe", "payments", "orders")
 _OUTCOMES: Final = ("folded", "duplicate", "unfolded", "rejected", "replayed")
@@ -106,6 +107,7 @@ class WorkerMetrics(Metrics):
             "records that Kafka has deleted of a topic that is kept for ever",
             "topic",
         )
+        self.certificates = self.gauge(*EXPIRY_METRIC, "side")
         self._begin_at_zero()
         ProcessCollector(registry=self.registry)
 

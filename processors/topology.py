@@ -35,7 +35,9 @@ from processors.transport import Consumer, Transport
 from processors.writers import Writers
 from runtime.access import require_token
 from runtime.addresses import in_url, listener
+from runtime.certificates import Side
 from runtime.identities import EXPIRATION, REMEDY, require_expiration
+from runtime.new_connections import NewConnections
 from runtime.topic_states import most_bytes
 from runtime.topics import (
     Examination,
@@ -110,6 +112,7 @@ class LedgerApp(faust.App):
             self._stay_sure_of_membership,
             self._renew_writers,
             self._watch_topics,
+            self._watch_connections,
         ):
             self.task(each)
 
@@ -219,6 +222,12 @@ class LedgerApp(faust.App):
         self.metrics.topic_faults.set(len(seen.faults))
         for topic, records in seen.deleted_records.items():
             self.metrics.deleted_records.labels(topic).set(records)
+
+    async def _watch_connections(self) -> None:
+        def show(side: Side, at_s: float) -> None:
+            self.metrics.certificates.labels(side).set(at_s)
+
+        await NewConnections(self.settings, show).watch()
 
     @property
     def kafka_client(self) -> AIOKafkaClient:
@@ -340,11 +349,13 @@ def _new_spans(settings: WorkerSettings) -> "Spans | None":
 
 
 def _credentials(settings: WorkerSettings) -> Any:
-    context = settings.ssl_context()
-    if settings.kafka_sasl_mechanism and settings.kafka_password:
+    files = settings.tls_files()
+    # Faust hands both to aiokafka as they are.
+    context, password = cast("Any", files), cast("Any", settings.password())
+    if settings.kafka_sasl_mechanism:
         credentials = SASLCredentials(
             username=settings.kafka_username,
-            password=settings.kafka_password.reveal(),
+            password=password,
             mechanism=settings.kafka_sasl_mechanism,
             ssl_context=context,
         )

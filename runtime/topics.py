@@ -7,6 +7,7 @@ the place of a lost one: workers that go on behind it would show a state with a 
 """
 
 import asyncio
+import re
 import time
 from collections.abc import (
     AsyncIterator,
@@ -53,6 +54,23 @@ _HIDDEN: Final = (
     "If they exist, this user lacks the right Describe on them (docs/operations.md has the rights)"
 )
 _WHO_DELETED: Final = "find out who deleted them, or which setting did"
+
+REFUSED: Final = "Kafka does not let us in"
+_RENEW: Final = (
+    "renew the certificate that has expired, the brokers' or that of "
+    "LEDGER_KAFKA_CERTIFICATE_FILE: the programs read the files for each connection"
+)
+_CORRECT: Final = (
+    "correct LEDGER_KAFKA_USERNAME, and LEDGER_KAFKA_PASSWORD or the file in "
+    "LEDGER_KAFKA_PASSWORD_FILE, which the programs read for each connection"
+)
+_TRUST: Final = "set LEDGER_KAFKA_CA_FILE to the authority that signed the brokers' certificates"
+# What a client says of a refusal, the more special first, and what to do about it.
+_REFUSALS: Final = (
+    (re.compile("(?i)certificate.(has.)?expired"), _RENEW),
+    (re.compile("(?i)certificate.verify.failed"), _TRUST),
+    (re.compile("(?i)authentication.failed"), _CORRECT),
+)
 
 T = TypeVar("T")
 
@@ -281,6 +299,9 @@ def unreachable(
             f"can be reached from here ({why}); correct `advertised.listeners` of the brokers, or "
             "let this machine reach those addresses"
         )
+    for refusal, remedy in _REFUSALS:
+        if refusal.search(why):
+            return f"{REFUSED} at {brokers} ({why}); {remedy}"
     return (
         f"Kafka does not answer at {brokers} ({why}); start it "
         "(`plexy-ledger kafka` runs an embedded one) or set LEDGER_KAFKA_BOOTSTRAP to a running one"
