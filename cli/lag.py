@@ -24,12 +24,16 @@ class Lag(NamedTuple):
 
 
 class PartitionLag(NamedTuple):
-    """One partition: its first offset, the next one that is to be folded, and its end."""
+    """One partition: its first offset, the next one that is to be folded, and its end.
+
+    ``deleted`` is how many records are gone that nobody had folded.
+    """
 
     partition: int
     begin: int
     committed: int
     end: int
+    deleted: int = 0
 
     @property
     def records(self) -> int:
@@ -67,8 +71,9 @@ async def lags(
     found = []
     for tp in partitions:
         end = now[tp] if ends is None else ends.get(tp.partition, 0)
-        at = max(done.get(tp.partition, 0), begins[tp])
-        found.append(PartitionLag(tp.partition, begins[tp], at, end))
+        at, begin = done.get(tp.partition, 0), begins[tp]
+        deleted = max(begin - at, 0)
+        found.append(PartitionLag(tp.partition, begin, max(at, begin), end, deleted))
     return found
 
 

@@ -22,6 +22,7 @@ from cli.progress import Report
 from cli.whole_topic import partitions_of, reading
 from ledger.digest import RESERVED, ChangelogDigest
 from ledger.topics import TABLES, TableName, TopicNames, all_topics, changelog_name
+from runtime.fold_rules import FoldSettings, difference_from_group
 from runtime.topics import TopicsError, TopicSettings, partition_faults
 
 Offsets = Mapping[int, int]
@@ -105,6 +106,10 @@ class LedgerReader:
         for fault in partition_faults(names, existing, [], counts):
             raise TopicsError(str(fault))
         return min(names.recorded_partitions(existing) or counts.values(), default=0)
+
+    async def difference_from_workers(self, settings: FoldSettings) -> str:
+        """Return how the workers that run now fold otherwise than these settings; empty if not."""
+        return await difference_from_group(self._admin, settings)
 
     async def begins(self, topic: str) -> Offsets:
         """Return each partition's first offset."""

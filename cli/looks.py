@@ -6,24 +6,24 @@ such as a Kafka that does not answer: that is a problem, and a part of the look.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import httpx
 import msgspec
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from prometheus_client.parser import text_string_to_metric_families
 
 from cli.errors import TopicMissingError
 from cli.lag import PartitionLag, lags
 from cli.settings import StatusSettings
 from cli.whole_topic import reading
-from ledger.topics import Topic
 from runtime.topics import (
+    Examination,
     TopicsError,
-    TopicsMissingError,
-    partition_faults,
-    require_topics,
+    examine_topics,
+    lost_error,
+    missing_error,
     unreachable,
 )
 
@@ -107,22 +107,68 @@ async def _look_at_kafka(settings: StatusSettings) -> tuple[list[HopLag], list[P
     names, hops = settings.names, list[HopLag]()
     topics = {"dedupe": names.webhooks, "payments": names.events, "orders": names.payments}
     try:
-        await require_topics(settings)
+        seen = await examine_topics(settings)
+        if missing := _missing(seen, settings):
+            return hops, [missing]
         async with reading(settings) as (admin, consumer):
             for hop, topic in topics.items():
                 found = await lags(admin, consumer, settings.group_id, topic)
                 hops.append(HopLag(hop, topic, sum(each.records for each in found), found))
-            existing = await admin.list_topics()
-    except (TopicsMissingError, TopicMissingError) as error:
+    except TopicMissingError as error:
         return hops, [Problem("topic_missing", "Kafka", str(error))]
     except TopicsError as error:
+        if isinstance(error.__cause__, TopicAuthorizationFailedError):
+            return hops, [Problem("not_allowed", "Kafka", str(error))]
         return hops, [Problem("kafka_unavailable", "Kafka", str(error))]
     except KafkaError as error:
         return hops, [Problem("kafka_unavailable", "Kafka", unreachable(settings, error))]
-    counts = {hop.topic: len(hop.partitions) for hop in hops}
-    sources = [Topic(name=topic) for topic in counts]
-    wrong = partition_faults(names, existing, sources, counts, settings.partitions)
-    return hops, [Problem("partitions_wrong", "Kafka", str(fault)) for fault in wrong]
+    return hops, [*_faults(seen), *_unfolded_deletions(hops), *_lost(hops)]
+
+
+def _missing(seen: Examination, settings: StatusSettings) -> Problem | None:
+    """Return the problem of topics that are not there.
+
+    The one that records the number of partitions may be hidden from this user.
+    """
+    if seen.lost:
+        error = lost_error(seen.lost, settings.group_id)
+    elif missing := [name for name in seen.missing if name != settings.record_topic.name]:
+        error = missing_error(missing)
+    else:
+        return None
+    return Problem("topic_missing", "Kafka", str(error))
+
+
+def _faults(seen: Examination) -> Iterator[Problem]:
+    yield from (Problem("partitions_wrong", "Kafka", str(fault)) for fault in seen.miscounted)
+    yield from (Problem("topic_wrong", "Kafka", str(fault)) for fault in seen.faults)
+    yield from (Problem("records_deleted", "Kafka", str(fault)) for fault in seen.deletions)
+
+
+def _unfolded_deletions(hops: Sequence[HopLag]) -> Iterator[Problem]:
+    """Yield what the topics between the agents have lost; the log of record is seen as a topic."""
+    for hop in hops[1:]:
+        for each in hop.partitions:
+            if each.deleted:
+                detail = (
+                    f"{each.deleted} records of {hop.topic} partition {each.partition} were "
+                    "deleted before they were folded: `plexy-ledger rebuild` folds the whole log "
+                    "of record anew"
+                )
+                yield Problem("records_deleted", hop.hop, detail)
+
+
+def _lost(hops: Sequence[HopLag]) -> Iterator[Problem]:
+    """Yield the partitions that end before what was folded: the commits were asked for first."""
+    for hop in hops:
+        for at in hop.partitions:
+            if at.committed > at.end:
+                detail = (
+                    f"{hop.topic} partition {at.partition} is folded up to offset {at.committed}, "
+                    f"and ends at {at.end}: it has lost records. Bring them back from a replica or "
+                    "a backup; else `plexy-ledger rebuild` folds what is left of the log"
+                )
+                yield Problem("records_lost", hop.hop, detail)
 
 
 async def _ask(client: httpx.AsyncClient, address: Address) -> tuple[Program, Problem | None]:

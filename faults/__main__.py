@@ -26,8 +26,9 @@ from cli.settings import DemoSettings
 from cli.simulate.interruption import signals_set, until_stopped
 from cli.simulate.simulation import Simulation
 from faults.answers import Answers
-from faults.injections import KINDS, Kind
+from faults.injections import KINDS
 from faults.judge import judge
+from faults.kinds import Kind
 from faults.limits import limits
 from faults.report import WIDTH, line, show
 from faults.run import Cost, plan, run, sender_options

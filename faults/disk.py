@@ -9,7 +9,8 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -32,9 +33,20 @@ class SmallDisk:
             except OSError:
                 pass  # full: what was meant
 
+    def use_up_inodes(self) -> None:
+        """Create files until there is no inode left for another one."""
+        folder = self.folder / _FILLER
+        with suppress(OSError):
+            folder.mkdir()
+            for number in count():
+                (folder / str(number)).touch()
+
     def make_room(self) -> None:
-        """Give back what ``fill`` took."""
-        (self.folder / _FILLER).unlink(missing_ok=True)
+        """Give back what ``fill`` or ``use_up_inodes`` took."""
+        filler = self.folder / _FILLER
+        if filler.is_dir():
+            shutil.rmtree(filler)
+        filler.unlink(missing_ok=True)
 
     @contextmanager
     def read_only(self) -> Iterator[None]:

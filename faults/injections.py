@@ -7,63 +7,20 @@ that stays; what a block broke is whole again after it, but for what was lost me
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
-import msgspec
-
+from faults import topic_settings
+from faults.disk import SmallDisk
+from faults.folders import DOWN_AT_MOST_S, damage_table, exhaust, run_copy
+from faults.kinds import Inject, Injected, Kind
 from faults.program import Program
 from faults.proxy import Network
 from faults.stage import Stage
 
 # So long others may take to fold a killed worker's partitions: its session, 10 s, is over before.
 TAKEN_OVER_WITHIN_S: Final = 15.0
-# More than that, so that the truth is seen.
-DOWN_AT_MOST_S: Final = 60.0
-# How long a full disk may go unnoticed: RocksDB takes room for its log beforehand.
-_FELT_WITHIN_S: Final = 20.0
-_REFUSED_WITHIN_S: Final = 20.0
-
-
-class Injected(msgspec.Struct, frozen=True):
-    """What was hit, and for how many seconds it stays so.
-
-    Where the others have to ``take_over``, it stays so only until they did. ``since_s`` is when it
-    was hit, on the monotonic clock, where that is not when the injection began.
-    """
-
-    targets: tuple[str, ...]
-    hold_s: float
-    take_over: bool = False
-    since_s: float | None = None
-
-
-Inject = Callable[[Stage, random.Random], AbstractContextManager[Injected]]
-
-
-class Kind(msgspec.Struct, frozen=True):
-    """One kind of fault. Two faults at a time are of different ``layer``s.
-
-    One that others ``take_over`` comes alone, as its cost is what is judged.
-    """
-
-    name: str
-    layer: str
-    inject: Inject
-    take_over: bool = False
-    takes_disk: bool = False
-    takes_replicas: bool = False
-
-    def missing(self, stage: Stage) -> str | None:
-        """Say what the stage lacks for it; ``None`` if it has everything."""
-        if self.take_over and len(stage.workers) < 2:  # noqa: PLR2004 - it, and who takes over
-            return "a second worker"
-        if self.takes_disk and not any(worker.disk for worker in stage.workers):
-            return "the right to mount a small disk (root on Linux)"
-        if self.takes_replicas and len(stage.brokers) == 1:
-            return "other brokers that have its records (--brokers 3)"
-        return None
 
 
 @contextmanager
@@ -82,40 +39,6 @@ def _kill_worker_for_good(stage: Stage, chance: random.Random) -> Iterator[Injec
     worker.kill()
     yield Injected((worker.label,), DOWN_AT_MOST_S, take_over=True)
     worker.start()
-
-
-@contextmanager
-def _fill_disk(stage: Stage, chance: random.Random) -> Iterator[Injected]:
-    """Fill a worker's disk: it ends, does not start again, and others take its partitions over."""
-    worker = chance.choice([worker for worker in stage.workers if worker.disk])
-    disk = worker.disk
-    if disk is None:
-        raise ValueError(f"{worker.label} has no disk of its own")
-    worker.expect_end()
-    disk.fill()
-    if worker.wait_ended(_FELT_WITHIN_S):
-        _expect_told(stage, worker, "LEDGER_DATA_DIR")
-    else:
-        worker.kill()
-    since_s = time.monotonic()
-    worker.start_in_vain()
-    if worker.wait_ended(_REFUSED_WITHIN_S):
-        _expect_told(stage, worker, "MiB free")
-    else:
-        stage.findings.append(f"{worker.label} runs on a disk that is full")
-        worker.kill()
-    yield Injected((worker.label,), DOWN_AT_MOST_S, take_over=True, since_s=since_s)
-    disk.make_room()
-    worker.start()
-
-
-def _expect_told(stage: Stage, worker: Program, words: str) -> None:
-    """Note it if a worker that ended did not say why."""
-    if not any(words in line and "make room there" in line for line in worker.last_lines):
-        lines = "\n".join(worker.last_lines[-10:])
-        stage.findings.append(
-            f"{worker.label} {worker.ended()}, its disk full, and does not say so:\n{lines}"
-        )
 
 
 @contextmanager
@@ -252,10 +175,16 @@ def _end_somehow(program: Program, chance: random.Random) -> None:
         program.stop()
 
 
+_DISK_FULL: Final = exhaust(SmallDisk.fill, "make room there", "MiB free")
+_NO_INODES: Final = exhaust(SmallDisk.use_up_inodes, "delete files there", "inode")
+
 KINDS: Final[tuple[Kind, ...]] = (
     Kind("worker killed", "worker", _kill_worker),
     Kind("worker killed for good", "worker", _kill_worker_for_good, take_over=True),
-    Kind("worker's disk full", "worker", _fill_disk, take_over=True, takes_disk=True),
+    Kind("worker's disk full", "worker", _DISK_FULL, take_over=True, takes_disk=True),
+    Kind("worker's inodes used up", "worker", _NO_INODES, take_over=True, takes_disk=True),
+    Kind("worker's table damaged", "worker", damage_table),
+    Kind("worker's folder copied", "worker", run_copy),
     Kind("worker stopped", "worker", _stop_worker),
     Kind("worker frozen", "worker", _freeze_worker),
     Kind("worker's tables lost", "worker", _lose_tables),
@@ -264,10 +193,22 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind("ingress killed", "ingress", _kill_ingest),
     Kind("ingress stopped", "ingress", _stop_ingest),
     Kind("ingress frozen", "ingress", _freeze_ingest),
-    Kind("broker killed", "broker", _kill_broker),
-    Kind("broker stopped", "broker", _stop_broker),
+    Kind("broker killed", "broker", _kill_broker, restarts_broker=True),
+    Kind("broker stopped", "broker", _stop_broker, restarts_broker=True),
     Kind("broker frozen", "broker", _freeze_broker),
-    Kind("broker's disk lost", "broker", _lose_disk, takes_replicas=True),
+    Kind("broker's disk lost", "broker", _lose_disk, takes_replicas=True, restarts_broker=True),
+    Kind(
+        "replicas too few",
+        "broker",
+        topic_settings.require_more_replicas,
+        alone=True,
+        takes_replicas=True,
+        restarts_broker=True,
+    ),
+    # In the brokers' layer: they must answer while a setting is changed.
+    Kind("compression changed", "broker", topic_settings.change_compression),
+    Kind("settings changed", "broker", topic_settings.change_settings, alone=True),
+    Kind("message size lowered", "broker", topic_settings.lower_max_message_bytes, alone=True),
     Kind("network slow", "network", _network(Network.SLOW, 8.0)),
     Kind("network silent", "network", _network(Network.SILENT, 12.0)),
     Kind("network refuses", "network", _network(Network.REFUSING, 6.0)),

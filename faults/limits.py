@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from faults.answers import Answers
-from faults.injections import TAKEN_OVER_WITHIN_S
+from faults.injections import KINDS, TAKEN_OVER_WITHIN_S
 from faults.program import STOPPED_WITHIN_S, UnplannedEnd
 from faults.run import Cost
 from faults.stage import Stage
@@ -90,7 +90,7 @@ def _stopped(costs: Sequence[Cost], within_s: float) -> Limit:
 
 
 def _ended_by_itself(unplanned: Sequence[UnplannedEnd], costs: Sequence[Cost]) -> Limit:
-    restarted = {"broker killed", "broker stopped", "broker's disk lost"}
+    restarted = {kind.name for kind in KINDS if kind.restarts_broker}
     restarts = sum(cost.kind in restarted for cost in costs)
     broken = []
     for each in unplanned:

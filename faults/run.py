@@ -16,7 +16,7 @@ import msgspec
 from cli.simulate.delivery import SenderOptions
 from cli.simulate.simulation import Simulation
 from faults.answers import Answers
-from faults.injections import Injected, Kind
+from faults.kinds import Injected, Kind
 from faults.program import Stop
 from faults.stage import SECRETS, Stage
 from faults.watch import Watch
@@ -96,8 +96,8 @@ def plan(kinds: list[Kind], count: int, seed: int) -> Iterator[tuple[Kind, ...]]
         # Each kind once before any comes again.
         bag = bag or chance.sample(kinds, len(kinds))
         drawn = [bag.pop()]
-        others = [kind for kind in kinds if kind.layer != drawn[0].layer and not kind.take_over]
-        in_pair = count > 1 and others and not drawn[0].take_over
+        others = [kind for kind in kinds if kind.layer != drawn[0].layer and not kind.comes_alone]
+        in_pair = count > 1 and others and not drawn[0].comes_alone
         if in_pair and chance.random() < _IN_PAIRS:
             drawn.append(chance.choice(others))
         count -= len(drawn)

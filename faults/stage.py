@@ -31,12 +31,15 @@ from runtime.topics import TopicSettings, ensure_topics
 
 SECRETS: Final = ("whsec_faults_old", "whsec_faults_new")
 _LOOPBACK: Final = "127.0.0.1"
+_OTHER_LOOPBACK: Final = "127.0.0.2"
 _READY_WITHIN_S: Final = 90.0
 _LOOK_EVERY_S: Final = 0.25
 # The least there is: a full disk is felt when the write buffers' room, which is taken beforehand,
 # is used up, and at a test's rate that lasts for a while.
 _TABLE_MEMORY_MB: Final = 24
 _DISK_MB: Final = 1024
+# Many more than a worker's tables take; few enough to be used up by empty files in no time.
+_DISK_INODES: Final = 8192
 _EXTRA_WORKERS: Final = 2
 
 
@@ -168,7 +171,9 @@ class Stage:
     def _mount_disks(self, stack: ExitStack) -> None:
         if can_mount():
             for worker in self.workers:
-                worker.disk = stack.enter_context(small_disk(worker.folder, _DISK_MB))
+                worker.disk = stack.enter_context(
+                    small_disk(worker.folder, _DISK_MB, f"nr_inodes={_DISK_INODES}")
+                )
 
     def _await_ready(self) -> None:
         self.settle(_READY_WITHIN_S)
@@ -194,11 +199,25 @@ class Stage:
             node=node,
         )
 
-    def _program(self, label: str, command: str) -> Program:
+    def twin_of(self, worker: Program) -> Program:
+        """Return a worker that takes another one's name once it has a copy of its folder.
+
+        A worker's name has its address in it, so both have the same one. Nobody starts it again.
+        """
+        port = int(worker.url.rpartition(":")[2])
+        twin = self._program(f"copy of {worker.label}", "worker", port, _OTHER_LOOPBACK)
+        self._stack.callback(twin.end)
+        return twin
+
+    def _program(self, label: str, command: str, port: int = 0, bind: str = _LOOPBACK) -> Program:
         folder = self.folder / label.replace(" ", "-")
-        port = free_port()
+        port = port or free_port()
         variable = "LEDGER_INGEST_PORT" if command == "ingest" else "LEDGER_WEB_PORT"
-        environment = self._shared | {variable: str(port), "LEDGER_DATA_DIR": str(folder)}
+        environment = self._shared | {
+            variable: str(port),
+            "LEDGER_WEB_BIND": bind,
+            "LEDGER_DATA_DIR": str(folder),
+        }
         log = self.folder / f"{folder.name}.log"
 
         def write(line: str) -> None:
@@ -206,7 +225,7 @@ class Stage:
                 file.write(f"{line}\n")
 
         child = Command(command, environment, write)
-        return Program(child, folder, label=label, url=f"http://{_LOOPBACK}:{port}")
+        return Program(child, folder, label=label, url=f"http://{bind}:{port}")
 
     def _watch(self) -> None:
         """Start again what ends, as a supervisor would; remember what no fault had ended."""

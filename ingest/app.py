@@ -26,6 +26,7 @@ from ingest.settings import IngestSettings
 from ingest.webhooks import WEBHOOKS_PATH, WebhookEndpoint
 from runtime.environment import isolate_process
 from runtime.logs import configure
+from runtime.new_connections import NewConnections
 from runtime.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def create_app(
     kept = WebhookLog(settings) if log is None else log
     counted = Tally() if tally is None else tally
     readiness = Readiness(kept)
+    connections = NewConnections(settings, counted.certificate_expires)
     spans = _new_spans(settings)
 
     @contextlib.asynccontextmanager
@@ -54,12 +56,14 @@ def create_app(
         if settings.allow_unsigned:
             _log.warning("signatures_not_checked", because="LEDGER_ALLOW_UNSIGNED=true")
         await kept.start()
-        looking = tally and asyncio.create_task(tally.keep_looking(readiness, webhooks.load))
+        tasks = [asyncio.create_task(connections.watch())] if log is None else []
+        if tally is not None:
+            tasks.append(asyncio.create_task(tally.keep_looking(readiness, webhooks.load)))
         try:
             yield
         finally:
-            if looking:
-                looking.cancel()
+            for task in tasks:
+                task.cancel()
             await kept.close()
             if spans is not None:
                 await asyncio.to_thread(spans.close)

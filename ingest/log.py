@@ -14,11 +14,10 @@ from collections.abc import Awaitable
 from typing import Final, Protocol
 
 import structlog
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from ingest.appends import Appends, LogUnavailableError, Place
-from ingest.producer import Trouble, look_at_log, open_producer
+from ingest.producer import Condition, LogProducer, Trouble, look_at_log, open_producer
 from ingest.records import Record
 from ingest.settings import IngestSettings
 from runtime.client_log import ClientLog
@@ -60,10 +59,13 @@ class WebhookLog:
     def __init__(self, settings: IngestSettings) -> None:
         self._settings = settings
         self._names = settings.names
-        self._producer: AIOKafkaProducer | None = None
+        self._producer: LogProducer | None = None
         self._appends: Appends | None = None
         # Why there is no producer, for whoever asks while there is none.
         self._reason = _NOT_YET
+        # What was last said of settings by which some records are refused.
+        self._faults: list[str] = []
+        self._ends: dict[tuple[str, int], int] = {}
         self._lost = asyncio.Event()
         self._tried = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -119,7 +121,7 @@ class WebhookLog:
             self._tried.set()
             await asyncio.sleep(_RECONNECT_S)
 
-    async def _serve(self, producer: AIOKafkaProducer) -> None:
+    async def _serve(self, producer: LogProducer) -> None:
         """Append with this producer for as long as it can."""
         seen = await look_at_log(producer.client, self._names)
         if isinstance(seen, Trouble):
@@ -130,9 +132,10 @@ class WebhookLog:
         for topic in topics:
             await producer.partitions_for(topic)
         # By the recorded number, whatever the topics' numbers become.
-        partitions = dict.fromkeys(topics, seen)
-        self._appends = appends = Appends(producer, partitions, self._lose)
+        appends = Appends(producer, seen.partitions, seen.limits_bytes, self._lose, self._ends)
+        self._appends = appends
         self._producer = producer
+        self._heed(seen)
         self._client_log.last_line = ""
         _log.info("log_connected", topics=topics)
         self._tried.set()
@@ -142,7 +145,7 @@ class WebhookLog:
             self._producer = self._appends = None
             appends.fail(self._reason)
 
-    async def _until_lost(self, producer: AIOKafkaProducer) -> None:
+    async def _until_lost(self, producer: LogProducer) -> None:
         """Return after an append has failed, or a topic has become unfit to append to."""
         while not self._lost.is_set():
             with contextlib.suppress(TimeoutError):
@@ -151,14 +154,26 @@ class WebhookLog:
                     return
             await self._trouble_with(producer)
 
-    async def _trouble_with(self, producer: AIOKafkaProducer) -> str | None:
+    async def _trouble_with(self, producer: LogProducer) -> str | None:
         """Look at the log; give the producer up over trouble that only an operator ends."""
         seen = await look_at_log(producer.client, self._names)
-        if not isinstance(seen, Trouble):
+        if isinstance(seen, Condition):
+            if producer is self._producer:
+                self._heed(seen)
             return None
         if seen.remedy and producer is self._producer:
             self._lose(seen.reason)
         return seen.reason
+
+    def _heed(self, seen: Condition) -> None:
+        """Keep to the topics' limits, and say once which of them are too low."""
+        if self._appends is not None:
+            self._appends.bound(seen.limits_bytes)
+        faults = list(map(str, seen.faults))
+        for fault in faults:
+            if fault not in self._faults:
+                _log.warning("a topic is not as it must be", fault=fault)
+        self._faults = faults
 
     def _lose(self, reason: str) -> None:
         """Give the producer up, and so all that wait for it."""

@@ -27,7 +27,9 @@ from prometheus_client.registry import Collector
 
 from ingest.answers import STATUS
 from ingest.health import Readiness
+from runtime.certificates import Side
 from runtime.metrics import Metrics
+from runtime.new_connections import EXPIRY_METRIC
 from runtime.settings import SettingsError
 
 # The codes that answer what is no delivery, or is none yet.
@@ -59,8 +61,11 @@ _REST: Final = len(OUTCOMES) + len(_ANSWERS) * (_BUCKETS + 1)
     _AVAILABLE,
     _LOOKED_AT,
     _SECONDS_OFF,
-) = range(_REST, _REST + 7)
-_ROW: Final = _REST + 7
+    _OURS_EXPIRES,
+    _BROKERS_EXPIRE,
+) = range(_REST, _REST + 9)
+_ROW: Final = _REST + 9
+_EXPIRIES: Final[Mapping[Side, int]] = {"ours": _OURS_EXPIRES, "brokers": _BROKERS_EXPIRE}
 # Of an outcome: where it is counted, and where its histogram begins.
 _PLACES: Final[Mapping[str, tuple[int, int | None]]] = {
     outcome: (n, None if status is None else _HISTOGRAMS[f"{status // 100}xx"])
@@ -113,6 +118,10 @@ class Tally:
     def signed_at_another_time(self, off_s: float) -> None:
         """Note how far the time of a delivery with a good signature was from this clock."""
         self._row[_SECONDS_OFF] = off_s
+
+    def certificate_expires(self, side: Side, at_s: float) -> None:
+        """Note when the first certificate of a side expires."""
+        self._row[_EXPIRIES[side]] = at_s
 
     async def keep_looking(self, readiness: Readiness, load: Callable[[], tuple[int, int]]) -> None:
         """Look every second whether the log is available, and at the load, until cancelled.
@@ -176,6 +185,7 @@ class IngressMetrics(Metrics, Collector):
             "its time alone; less than 0 if after it, and 0 if there was none",
             "process",
         )
+        self._certificates = self.declare("gauge", *EXPIRY_METRIC, "process", "side")
         self.registry.register(self)
         if len(rows) == 1:
             # Of several, the one that serves this page does nothing else.
@@ -204,6 +214,17 @@ class IngressMetrics(Metrics, Collector):
             for n, row in enumerate(self._rows):
                 gauge.add_metric([str(n)], row[place])
             yield gauge
+
+        yield self._expiries()
+
+    def _expiries(self) -> GaugeMetricFamily:
+        metric = self._certificates
+        gauge = GaugeMetricFamily(metric.name, metric.text, labels=metric.labels)
+        for n, row in enumerate(self._rows):
+            for side, place in _EXPIRIES.items():
+                if row[place]:
+                    gauge.add_metric([str(n), side], row[place])
+        return gauge
 
     def _histogram(self) -> HistogramMetricFamily:
         metric = self._seconds

@@ -8,25 +8,28 @@ sequence numbers have a gap, and every later batch is refused too. The remedy is
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.producer.transaction_manager import TransactionManager
 
 from ingest.settings import IngestSettings
 from ledger.topics import MAX_RECORD_BYTES, TopicNames, log_topics
-from runtime.topic_states import Fault, read_configs, setting_faults
+from runtime.topic_states import Fault, most_bytes, read_configs, setting_faults
 from runtime.topics import partition_faults
 
 # A request that gets lost (with a connection that is cut without a word) is given up in time to be
 # tried again, on a new connection, before the delivery's answer is due.
 _REQUEST_SHARE: Final = 0.3
 # What arrives while a request is under way goes out together in the next one. A record larger than
-# this makes a batch of its own, so no batch is larger than the topics allow.
+# this makes a batch of its own.
 _BATCH_BYTES: Final = 256 * 1024
+_UNCOMPRESSED: Final = 0
 # What a producer's last requests get to end by themselves: a little more than one request has.
 _PUT_AWAY_SHARE: Final = 0.4
 # How long a readiness check waits for Kafka's answer.
@@ -41,16 +44,33 @@ def producer_options(settings: IngestSettings) -> dict[str, Any]:
         "acks": "all",
         "enable_idempotence": True,
         "linger_ms": 0,
-        "max_batch_size": _BATCH_BYTES,
         "max_request_size": MAX_RECORD_BYTES,
         "request_timeout_ms": int(settings.answer_within_s * _REQUEST_SHARE * 1000),
     }
 
 
+class LogProducer(AIOKafkaProducer):  # type: ignore[misc]
+    """A producer whose batches have the size that their topic takes."""
+
+    def create_batch_for(self, limit_bytes: int) -> BatchBuilder:
+        """Return an empty batch that keeps to a limit; its first record may be larger."""
+        return BatchBuilder(min(limit_bytes, _BATCH_BYTES), _UNCOMPRESSED)
+
+    def renew_identity(self) -> None:
+        """Write under a new producer id from the next batch on.
+
+        A batch that the broker refused leaves a gap in its partition's sequence numbers, and every
+        later one would be refused too. The numbers of a new id begin at 0. Batches that are under
+        way keep the id, and the numbers, that they have.
+        """
+        manager = self._txn_manager
+        TransactionManager.__init__(manager, None, manager.transaction_timeout_ms)
+
+
 @contextlib.asynccontextmanager
-async def open_producer(settings: IngestSettings) -> AsyncIterator[AIOKafkaProducer]:
+async def open_producer(settings: IngestSettings) -> AsyncIterator[LogProducer]:
     """Start ingress' producer and put it away at the end."""
-    producer = AIOKafkaProducer(**producer_options(settings))
+    producer = LogProducer(**producer_options(settings))
     async with started(producer, settings.answer_within_s):
         yield producer
 
@@ -80,11 +100,20 @@ class Trouble(NamedTuple):
         return f"{self.what}: {self.remedy}" if self.remedy else self.what
 
 
-async def look_at_log(client: AIOKafkaClient, names: TopicNames) -> int | Trouble:
-    """Ask Kafka itself whether deliveries can be kept.
+class Condition(NamedTuple):
+    """How the log takes deliveries.
 
-    Return the number of partitions that the ledger was made with, or what is wrong.
+    ``partitions`` is the number that the ledger was made with. ``limits_bytes`` has the largest
+    batch that each topic takes, and ``faults`` the settings by which some records are refused.
     """
+
+    partitions: int
+    limits_bytes: Mapping[str, int]
+    faults: Sequence[Fault]
+
+
+async def look_at_log(client: AIOKafkaClient, names: TopicNames) -> Condition | Trouble:
+    """Ask Kafka itself whether deliveries can be kept, and return how, or what is wrong."""
     topics = log_topics(names)
     try:
         async with asyncio.timeout(_METADATA_WITHIN_S):
@@ -107,7 +136,11 @@ async def look_at_log(client: AIOKafkaClient, names: TopicNames) -> int | Troubl
     for topic in topics:
         if (leaderless := _without_leader(cluster, topic.name)) is not None:
             return leaderless
-    return names.recorded_partitions(cluster.topics())[0]
+    return Condition(
+        names.recorded_partitions(cluster.topics())[0],
+        {topic.name: most_bytes(configs[topic.name]) for topic in topics},
+        [fault for fault in _setting_faults(names, configs) if fault.refuses_some],
+    )
 
 
 def _faults(
@@ -121,7 +154,13 @@ def _faults(
         )
     counts = {topic.name: len(_partitions(cluster, topic.name)) for topic in topics}
     yield from partition_faults(names, cluster.topics(), topics, counts)
-    for topic in topics:
+    yield from (each for each in _setting_faults(names, configs) if not each.refuses_some)
+
+
+def _setting_faults(
+    names: TopicNames, configs: Mapping[str, Mapping[str, str | None]]
+) -> Iterator[Fault]:
+    for topic in log_topics(names):
         yield from setting_faults(topic.name, configs[topic.name], topic.settings)
 
 

@@ -13,6 +13,9 @@ import msgspec
 # Room for a body of the largest size that ingress may be set to accept, with its headers.
 MAX_RECORD_BYTES: Final = 10 * 1024 * 1024
 
+LIMIT: Final = "max.message.bytes"
+"""The setting that bounds a topic's batches, and so its records."""
+
 TOMBSTONES_KEPT_MS: Final = 24 * 3600 * 1000
 """How long a compacted topic keeps a tombstone after its first cleaning; Kafka's own default."""
 
@@ -29,7 +32,8 @@ class TopicSetting(msgspec.Struct, frozen=True, kw_only=True):
 
     A topic is created with ``value``. ``accepts`` says which values of an existing topic will do:
     the same value only, any number that is not smaller, or any value. Brokers before Kafka 3.6 do
-    not know a ``newer`` setting; there it is neither set nor judged.
+    not know a ``newer`` setting; there it is neither set nor judged. A wrong value that
+    ``refuses_some`` makes the broker refuse some records, and keeps all others as they must be.
     """
 
     name: str
@@ -37,6 +41,7 @@ class TopicSetting(msgspec.Struct, frozen=True, kw_only=True):
     why: str
     accepts: Literal["the same", "no less", "any"] = "the same"
     newer: bool = False
+    refuses_some: bool = False
 
     def is_right(self, got: str | None) -> bool:
         """Return whether a topic may have this value.
@@ -67,9 +72,10 @@ _EVERY_TOPIC: Final = (
         name="retention.bytes", value="-1", why="no record is deleted because the topic is large"
     ),
     TopicSetting(
-        name="max.message.bytes",
+        name=LIMIT,
         value=str(MAX_RECORD_BYTES),
         accepts="no less",
+        refuses_some=True,
         why="the largest body that ingress may accept fits, with its headers",
     ),
     TopicSetting(
@@ -116,6 +122,11 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
     cleanup_policy: Literal["delete", "compact"] = "delete"
     retention_ms: int = _FOR_EVER_MS
     spare_partitions: bool = False
+
+    @property
+    def keeps_its_start(self) -> bool:
+        """Whether the topic begins at offset 0 for ever; compaction leaves the beginning alone."""
+        return self.retention_ms == _FOR_EVER_MS
 
     @property
     def settings(self) -> tuple[TopicSetting, ...]:

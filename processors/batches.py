@@ -2,29 +2,52 @@
 
 In: records by topic. Out: the last offset written in each partition, once every broker that must
 have them acknowledged. Never: a return before that, or a record that is dropped in silence.
+
+A topic that refuses a batch for its size is an error. The batches know what is acknowledged by
+then, so another writer can write the rest in smaller ones.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, Final, Protocol
 
 import msgspec
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import (
+    KafkaError,
+    MessageSizeTooLargeError,
+    OutOfOrderSequenceNumber,
+    RecordListTooLargeError,
+)
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import RecordMetadata, TopicPartition
 
-from ledger.topics import MAX_RECORD_BYTES
 from runtime.partitions import partition_for
 
 # A broker's restart takes seconds, and the client retries meanwhile. After this the worker gives
 # up: it stops with an error, and does the chunk again after its restart.
 ACKNOWLEDGED_WITHIN_S: Final = 60.0
 _NO_HEADERS: Final[list[tuple[str, bytes | None]]] = []
+_TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
-class RecordTooLargeError(ValueError):
-    """A state or document has grown beyond what a record may hold; the message names its key."""
+class LostOutputsError(Exception):
+    """A topic that this worker writes has lost acknowledged records; the text names the topic."""
+
+
+class BatchRefusedError(KafkaError):  # type: ignore[misc]
+    """A topic takes no batches of this size."""
+
+    def __init__(self, topic: str, batch: BatchBuilder) -> None:
+        self.topic = topic
+        self.records = batch.record_count()
+        self.size_bytes = batch.size()
+        self.first_key = next(_records_in(batch)).key
+        super().__init__(
+            f"topic {topic} takes no batch of {self.size_bytes} bytes ({self.records} records, "
+            f"first key {self.first_key!r:.80})"
+        )
 
 
 class Written(msgspec.Struct, frozen=True, gc=False):
@@ -92,15 +115,15 @@ class PartitionBatches:
     A record is copied into its batch at once, so that its bytes need not live any longer.
     """
 
-    __slots__ = ("_append", "_batches", "_count", "_create", "largest")
+    __slots__ = ("_append", "_batches", "_count", "_create", "written")
 
     def __init__(self, create: Callable[[], BatchBuilder]) -> None:
         self._create = create
         self._append: Any = None
         self._count = 0
+        # Those that are not acknowledged.
         self._batches: list[BatchBuilder] = []
-        # Of the records that begin a batch, as every one does that is as large as a batch.
-        self.largest: Writable | None = None
+        self.written: Written | None = None
 
     def append(self, record: Writable) -> None:
         """Add a record behind the others.
@@ -113,23 +136,39 @@ class PartitionBatches:
         if self._append is None or (
             self._append(self._count, timestamp_ms, key, value, headers) is None
         ):
-            self._begin(record)
+            self._begin()
             # The first record of a batch always has room.
             self._append(0, timestamp_ms, key, value, headers)
         self._count += 1
 
     def close(self) -> list[BatchBuilder]:
-        """Return the batches; nothing is added any more."""
+        """Return the batches that are not acknowledged; nothing is added any more."""
         self._seal()
-        return self._batches
+        return list(self._batches)
 
-    def _begin(self, record: Writable) -> None:
+    def acknowledge(self, first_offset: int) -> None:
+        """Note where the first of these batches stands."""
+        count = self._batches.pop(0).record_count()
+        last = first_offset + count - 1
+        self.written = (
+            self.written.then(first_offset, count)
+            if self.written
+            else Written(first_offset, last, count)
+        )
+
+    def cut_again(self, create: Callable[[], BatchBuilder]) -> None:
+        """Copy the records that are not acknowledged into batches of another writer."""
+        batches, self._batches = self.close(), []
+        self._create, self._append = create, None
+        for batch in batches:
+            for record in _records_in(batch):
+                self.append(record)
+
+    def _begin(self) -> None:
         self._seal()
         self._batches.append(self._create())
         self._append = self._batches[-1]._builder.append  # noqa: SLF001
         self._count = 0
-        if self.largest is None or _size(record) > _size(self.largest):
-            self.largest = record
 
     def _seal(self) -> None:
         if self._batches:
@@ -182,9 +221,11 @@ async def send(
     """Write batches, in order within each partition; return the offsets that each one took.
 
     The partitions' first batches are on their way together, then their second ones; there is no
-    task and no timer for each. All of them are acknowledged.
+    task and no timer for each. All of them are acknowledged. ``BatchRefusedError`` if one is too
+    large; whatever came after it in its partition goes out again after it.
     """
     begun: list[tuple[TopicPartition, BatchBuilder]] = []
+    refused: dict[TopicPartition, BatchBuilder] = {}
     futures: list[Awaitable[RecordMetadata]] = []
     async with asyncio.timeout(ACKNOWLEDGED_WITHIN_S):
         for batches in zip_longest(*(batches.close() for batches in outputs.values())):
@@ -196,26 +237,35 @@ async def send(
                     )
                     begun.append((tp, batch))
         ended = await asyncio.gather(*futures, return_exceptions=True)
-    taken: dict[TopicPartition, Written] = {}
     for (tp, batch), written in zip(begun, ended, strict=True):
-        if isinstance(written, MessageSizeTooLargeError):
-            raise _too_large(tp.topic, outputs[tp].largest) from written
-        if isinstance(written, BaseException):
+        if isinstance(written, _TOO_LARGE):
+            refused.setdefault(tp, batch)
+        elif tp in refused:
+            # The refused batch left a gap before this one, which the broker may not have minded.
+            continue
+        elif isinstance(written, OutOfOrderSequenceNumber):
+            raise _lost_output(tp) from written
+        elif isinstance(written, BaseException):
             raise written
-        first, count = int(written.offset), batch.record_count()
-        before = taken.get(tp)
-        taken[tp] = (
-            before.then(first, count) if before else Written(first, first + count - 1, count)
-        )
-    return taken
+        else:
+            outputs[tp].acknowledge(int(written.offset))
+    for tp, batch in refused.items():
+        raise BatchRefusedError(tp.topic, batch)
+    return {tp: batches.written for tp, batches in outputs.items() if batches.written}
 
 
-def _too_large(topic: str, record: Writable | None) -> RecordTooLargeError:
-    return RecordTooLargeError(
-        f"{topic} takes {MAX_RECORD_BYTES} bytes a record, and the one with key "
-        f"{record.key if record else None!r:.80} has {_size(record)}"
+def _records_in(batch: BatchBuilder) -> Iterator[OutRecord]:
+    """Yield the records of a batch that was sent."""
+    records = MemoryRecords(bytes(batch._build()))  # noqa: SLF001
+    while (found := records.next_batch()) is not None:
+        for each in found:
+            yield OutRecord(each.key, each.value, each.headers, each.timestamp)
+
+
+def _lost_output(tp: TopicPartition) -> LostOutputsError:
+    """Return the error for a partition whose leader lacks a batch that it had acknowledged."""
+    return LostOutputsError(
+        f"{tp.topic}[{tp.partition}] has lost records that this worker wrote and Kafka had "
+        "acknowledged. The worker's next start folds again what its tables have lost with them; "
+        "`plexy-ledger verify` names what consumers miss, and `plexy-ledger rebuild` makes it anew"
     )
-
-
-def _size(record: Writable | None) -> int:
-    return len(record.value or b"") if record else 0

@@ -133,8 +133,12 @@ class ChangelogReader:
 
 def lost(tp: TP, begin: int, end: int, stands: int) -> str:
     """Return the text of an error: a changelog does not reach to where the table stands."""
+    remedy = (
+        "`plexy-ledger rebuild` folds the whole log of record from scratch"
+        if begin > 0
+        else "the worker's next start restores the table, and folds again what the changelog lacks"
+    )
     return (
         f"{tp.topic}[{tp.partition}] holds offsets {begin} to {end}, and the table here stands at "
-        f"{stands}: records of the changelog were deleted, or the topic was recreated. "
-        "`plexy-ledger rebuild` folds the whole log of record from scratch"
+        f"{stands}: records of the changelog were deleted, or the topic was recreated. {remedy}"
     )

@@ -27,6 +27,7 @@ class RevokedError(Exception):
 class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
     """What a worker needs of a record; ``timestamp`` is in Unix milliseconds.
 
+    ``leader_epoch`` tells the partition's leaders apart: see ``runtime.fetched``.
     ``traceparent`` is the header that names its trace, where this worker traces; ``headers`` are
     all of the record's, where this worker checks signatures.
 
@@ -38,6 +39,7 @@ class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
     partition: int
     offset: int
     timestamp: int
+    leader_epoch: int = -1
     traceparent: bytes | None = None
     headers: Headers = ()
 

@@ -114,9 +114,11 @@ def writable_folder(data_dir: Path) -> Path:
         for folder in (data_dir, tables):
             TemporaryFile(dir=folder).close()
     except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0, "choose another folder")
+        number = error.errno or 0
+        what = f"[Errno {number}] {os.strerror(number)}: {error.filename!r}"
+        remedy = _remedy(number, data_dir) if number in _REMEDIES else "choose another folder"
         raise SettingsError(
-            f"LEDGER_DATA_DIR={data_dir} can't be written: {error}; {remedy}"
+            f"LEDGER_DATA_DIR={data_dir} can't be written: {what}; {remedy}"
         ) from None
     return tables
 
@@ -152,8 +154,11 @@ def _allowed_files() -> int:
 
 
 def _free_inodes(folder: Path) -> int | None:
-    """Return how many more files a file system takes; ``None`` where it has no such bound."""
-    found = os.statvfs(folder)
+    """Return how many more files a file system takes; ``None`` where it has no such bound.
+
+    A folder that is not there yet has the file system of the one that it will be made in.
+    """
+    found = os.statvfs(next(each for each in (folder, *folder.absolute().parents) if each.exists()))
     return found.f_favail if found.f_files else None
 
 

@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from aiokafka.structs import TopicPartition
 
-from processors.batches import BatchProducer, OutRecord, PartitionBatches, by_key, send
+from processors.batches import (
+    BatchProducer,
+    BatchRefusedError,
+    OutRecord,
+    PartitionBatches,
+    by_key,
+    send,
+)
 from processors.chunk import Chunk, FetchedRecord
 from processors.lanes import Work
 from processors.marks import SOURCE_KEY
@@ -110,6 +117,12 @@ class Effects:
         """Call a function after everything is written, such as one that logs or counts."""
         self._then.append(function)
 
+    def go_on_with(self, producer: BatchProducer) -> None:
+        """Write with another producer what is not acknowledged yet."""
+        self._producer = producer
+        for batches in (*self._outputs.values(), self._changelog):
+            batches.cut_again(producer.create_batch)
+
     async def write(self) -> None:
         """Write everything; raises ``RevokedError`` once the partition was given back."""
         if self._outputs:
@@ -125,9 +138,11 @@ class Effects:
         A chunk without rows is written too: the table would lag behind the commit otherwise.
         """
         self._chunk.ensure_ours()
-        source = self._chunk.records[-1].mark.encode()
-        self._rows.last = OutRecord(SOURCE_KEY, source, timestamp_ms=time.time_ns() // 1_000_000)
-        self._changelog.append(self._rows.last)
+        if self._rows.last is None:
+            source = self._chunk.records[-1].mark.encode()
+            now_ms = time.time_ns() // 1_000_000
+            self._rows.last = OutRecord(SOURCE_KEY, source, timestamp_ms=now_ms)
+            self._changelog.append(self._rows.last)
         changelog = TopicPartition(self._table.changelog_name, self._chunk.partition)
         written = await send(self._producer, {changelog: self._changelog})
         # If the partition was given back meanwhile, the next owner's records may stand before ours.
@@ -149,22 +164,31 @@ def folding(app: _App, hop: str, table: ChunkTable, partitions: int, fold: Fold)
     """Return the work for a chunk: fold it, then write what follows from it.
 
     Where the right to write had to be taken back meanwhile it is folded once more: the table is
-    written last, so it says the same.
+    written last, so it says the same. Where a batch is too large, the rest goes out in smaller
+    ones: the changelog's records must be contiguous, so none is written twice.
     """
 
-    async def fold_and_write(chunk: Chunk, writer: Writer) -> None:
+    async def fold_and_write(chunk: Chunk, refused: list[Effects], writer: Writer) -> None:
         # Before anything is read or written: what follows from other rows would be wrong.
         table.ensure_folded(chunk.partition)
         begun_ns = time.time_ns()
-        effects = Effects(writer, chunk, table, partitions)
-        fold(chunk, effects)
-        await effects.write()
+        if refused:
+            effects = refused.pop()
+            effects.go_on_with(writer)
+        else:
+            effects = Effects(writer, chunk, table, partitions)
+            fold(chunk, effects)
+        try:
+            await effects.write()
+        except BatchRefusedError:
+            refused.append(effects)
+            raise
         if app.spans is not None and effects.traced:
             app.spans.end(hop, chunk, begun_ns, effects.traced)
 
     async def work(chunk: Chunk) -> None:
         try:
-            await app.writers.write(chunk, partial(fold_and_write, chunk))
+            await app.writers.write(chunk, partial(fold_and_write, chunk, []))
         except ChunkTooLargeError:
             # Nothing was written. It does not matter where a chunk is cut, only that all of it is
             # folded in its order.

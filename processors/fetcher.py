@@ -7,6 +7,7 @@ never holds up busy ones.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final, cast
 
 from aiokafka import AIOKafkaConsumer
@@ -14,20 +15,23 @@ from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from mode import Service
 from msgspec.structs import replace
 
 from ledger.trust import MAX_HEADERS
 from processors.chunk import FetchedRecord
+from runtime.fetched import Batches
 from runtime.traces import TRACEPARENT
 
 # Faust fixes the wait at 1500 ms: a fetch that waits for idle partitions would hold up busy ones.
 _FETCH_MAX_WAIT_MS: Final = 50
 # A version, two ids and flags, in hex: W3C Trace Context.
 _TRACEPARENT_BYTES: Final = 55
+_ERRORS_LOOKED_FOR_EVERY_S: Final = 0.5
 
 
 Fetched = Mapping[TopicPartition, list[FetchedRecord]]
-Make = Callable[[TopicPartition, Any], FetchedRecord]
+Make = Callable[[Batches, TopicPartition, Any], FetchedRecord]
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -38,6 +42,19 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         # There is no setting for it; the fetcher reads it when the consumer starts, later.
         consumer._fetch_max_wait_ms = _FETCH_MAX_WAIT_MS  # noqa: SLF001
         return consumer
+
+    @Service.task
+    async def _heed_coordinator(self) -> None:
+        """End the worker by an error of the group's coordinator, such as a lack of rights.
+
+        aiokafka raises it when records are fetched. A worker that is not let into its group never
+        fetches, and would wait forever.
+        """
+        while not self.should_stop:
+            await self.sleep(_ERRORS_LOOKED_FOR_EVERY_S)
+            coordinator = self._consumer and self._consumer._coordinator  # noqa: SLF001
+            if coordinator is not None and not self.should_stop:
+                coordinator.check_errors()
 
     async def _fetch_records(
         self,
@@ -103,7 +120,8 @@ async def fetch_light(
     while True:
         for tp, result in fetcher._records.items():  # noqa: SLF001
             if isinstance(result, FetchResult) and result.has_more():
-                result._partition_records._consumer_record = maker(tp)  # noqa: SLF001
+                records = result._partition_records  # noqa: SLF001
+                records._consumer_record = partial(maker(tp), records._records)  # noqa: SLF001
         fetched = await fetch_now()
         remaining_s = until - loop.time()
         if fetched or remaining_s <= 0:
@@ -117,22 +135,23 @@ async def fetch_light(
         waiter.result()
 
 
-def record_of(tp: TopicPartition, record: Any) -> FetchedRecord:
+def record_of(batches: Batches, tp: TopicPartition, record: Any) -> FetchedRecord:
     """Make a record from aiokafka's parsed one; called for each record, hence by position."""
-    return FetchedRecord(record.key, record.value, tp.partition, record.offset, record.timestamp)
+    place = (tp.partition, record.offset, record.timestamp, batches.leader_epoch)
+    return FetchedRecord(record.key, record.value, *place)
 
 
-def _signed_record(tp: TopicPartition, record: Any) -> FetchedRecord:
+def _signed_record(batches: Batches, tp: TopicPartition, record: Any) -> FetchedRecord:
     """Make a record with its headers, for its signature to be checked."""
-    made = _traced_record(tp, record)
+    made = _traced_record(batches, tp, record)
     return replace(made, headers=record.headers[:MAX_HEADERS])
 
 
-def _traced_record(tp: TopicPartition, record: Any) -> FetchedRecord:
+def _traced_record(batches: Batches, tp: TopicPartition, record: Any) -> FetchedRecord:
     """Make a record with the header that names its trace, if it has one."""
     for name, value in record.headers:
         # Anybody may have written the record, and a value of the header's own length is passed on.
         if name == TRACEPARENT and value and len(value) <= _TRACEPARENT_BYTES:
-            place = (tp.partition, record.offset, record.timestamp)
+            place = (tp.partition, record.offset, record.timestamp, batches.leader_epoch)
             return FetchedRecord(record.key, record.value, *place, value)
-    return record_of(tp, record)
+    return record_of(batches, tp, record)

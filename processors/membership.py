@@ -1,8 +1,9 @@
 """This worker's membership in its group: under one name, and as the group's coordinator says now.
 
 Input: the requests of the consumer's coordinator, and the generation of a chunk. Output: the
-coordinator's answers. Invariants: of two processes with one name, the former one ends; and a
-question about the membership does not change the consumer's own state, as its heartbeat would.
+coordinator's answers. Invariants: of two processes with one name, the former one ends; workers that
+would fold the log to other states are never in one group; and a question about the membership does
+not change the consumer's own state, as its heartbeat would.
 
 aiokafka 0.14 joins under the worker's name (``group.instance.id``), but its heartbeats and commits
 do not carry the name. For them Kafka answers "unknown member" to the former process, which would
@@ -10,6 +11,7 @@ join again, and take the partitions back from the new one, in turn for ever. Wit
 answers that the process is fenced (KIP-345).
 """
 
+import asyncio
 import time
 from typing import Any, Final
 
@@ -17,6 +19,7 @@ from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
     GroupLoadInProgressError,
+    InconsistentGroupProtocolError,
     KafkaError,
     NoError,
     NotCoordinatorForGroupError,
@@ -27,10 +30,11 @@ from aiokafka.errors import (
 from aiokafka.protocol.admin import DescribeGroupsRequest
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.commit import OffsetCommitRequest, OffsetCommitResponse_v3
-from aiokafka.protocol.group import HeartbeatRequest, HeartbeatResponse_v1
+from aiokafka.protocol.group import HeartbeatRequest, HeartbeatResponse_v1, JoinGroupRequest
 from aiokafka.protocol.types import Array, Int32, Int64, Schema, String
 
 from runtime import internals
+from runtime.fold_rules import REMEDY, FoldSettings, agreed_in, difference, protocols
 
 SESSION_TIMEOUT_S: Final = 10.0
 """The group gives a worker's partitions to others when it has not heard from it for so long."""
@@ -41,6 +45,10 @@ _NO_COORDINATOR: Final = frozenset(
     {GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError, GroupLoadInProgressError}
 )
 
+# The group of a worker that has ended still has it as a member for a session.
+_OTHERS_END_WITHIN_S: Final = SESSION_TIMEOUT_S + 5.0
+_JOIN_AGAIN_S: Final = 0.5
+
 # Kafka's FENCED_INSTANCE_ID, which aiokafka has no class for.
 _FENCED: Final = 82
 
@@ -50,6 +58,10 @@ _send: Final = GroupCoordinator._send_req  # noqa: SLF001
 
 class TakenNameError(Exception):
     """Another process has joined the group under this worker's name."""
+
+
+class OtherRulesError(Exception):
+    """The workers of the group fold the log by other settings than this one."""
 
 
 class _HeartbeatResponseV3(Response):  # type: ignore[misc]
@@ -147,6 +159,8 @@ async def _send_with_name(coordinator: Any, request: Any) -> Any:
     name, member_id = coordinator._group_instance_id, coordinator.member_id  # noqa: SLF001
     if name is None:
         return await _send(coordinator, request)
+    if isinstance(request, JoinGroupRequest):
+        return await _join(coordinator, request)
     # A worker that is about to join has no member id, with which Kafka would compare the name's.
     if member_id and isinstance(request, HeartbeatRequest):
         request = _NamedHeartbeat(request, name)
@@ -163,6 +177,31 @@ async def _send_with_name(coordinator: Any, request: Any) -> Any:
             "in the copy before you start the worker on it"
         )
     return answer
+
+
+async def _join(coordinator: Any, request: Any) -> Any:
+    """Join under the names that say how this worker folds; ``OtherRulesError`` if others differ.
+
+    The assignor has one name of its own, and does not see under which of these the group agreed.
+    """
+    settings: FoldSettings = coordinator._assignors[0].app.settings  # noqa: SLF001
+    ((own, metadata),) = request._group_protocols  # noqa: SLF001
+    request._group_protocols = [(each, metadata) for each in protocols(settings)]  # noqa: SLF001
+    give_up_s = clock_s() + _OTHERS_END_WITHIN_S
+    why = ""
+    while True:
+        answer = await _send(coordinator, request)
+        if for_code(answer.error_code) is not InconsistentGroupProtocolError:
+            answer.group_protocol = own
+            return answer
+        described = await _send(coordinator, DescribeGroupsRequest([coordinator.group_id]))
+        # A group that is about to share its partitions out does not say what it agreed on.
+        why = difference(settings, agreed_in(described)) or why
+        if clock_s() > give_up_s:
+            raise OtherRulesError(
+                why or f"the workers of {coordinator.group_id} fold by other settings; {REMEDY}"
+            )
+        await asyncio.sleep(_JOIN_AGAIN_S)
 
 
 def _error_codes(answer: Any) -> set[int]:

@@ -20,6 +20,7 @@ from ledger.topics import TABLES
 from processors.chunk import Chunk
 from processors.lanes import Work
 from runtime.metrics import Metrics
+from runtime.new_connections import EXPIRY_METRIC
 
 HOPS: Final = ("dedupe", "payments", "orders")
 _OUTCOMES: Final = ("folded", "duplicate", "unfolded", "rejected", "replayed")
@@ -98,6 +99,15 @@ class WorkerMetrics(Metrics):
         self.table_bytes = self.gauge(
             "table_bytes", "bytes of their files and write buffers", "table"
         )
+        self.topic_faults = self.gauge(
+            "topic_faults", "settings and replicas of topics that are not as they must be"
+        )
+        self.deleted_records = self.gauge(
+            "deleted_records",
+            "records that Kafka has deleted of a topic that is kept for ever",
+            "topic",
+        )
+        self.certificates = self.gauge(*EXPIRY_METRIC, "side")
         self._begin_at_zero()
         ProcessCollector(registry=self.registry)
 

@@ -30,8 +30,8 @@ from processors.batches import OutRecord, send_to_partition
 from processors.changelogs import ChangelogLostError, ChangelogReader, Found, lost
 from processors.chunk import RevokedError, Tenure
 from processors.disk import is_of_rocksdb
-from processors.tables import CLAIM_KEY, ChunkTable, StaleTableError
-from processors.transport import FOLD_ANEW, LostRecordsError
+from processors.tables import CLAIM_KEY, ChangelogChunk, ChunkTable, StaleTableError
+from processors.transport import other_record
 from processors.writers import Writer
 
 log = structlog.get_logger(__name__)
@@ -86,6 +86,8 @@ class Recovery(Service):
         self._cycle: asyncio.Task[None] | None = None
         # The changelog partitions that are being restored, and the end that each one has.
         self._ends: dict[TP, int] = {}
+        # The leader epoch under which each changelog is known to continue its table.
+        self._leader_epochs: dict[TP, int] = {}
 
     def remaining(self) -> int:
         """Return how many changelog records are missing until this worker can fold."""
@@ -120,7 +122,7 @@ class Recovery(Service):
         if cycle is not None:
             cycle.cancel()
             await asyncio.wait([cycle])
-        self._ends = {}
+        self._ends, self._leader_epochs = {}, {}
 
     async def on_stop(self) -> None:
         """Stop following."""
@@ -175,9 +177,19 @@ class Recovery(Service):
         self._ends = ends
         reader.follow(self._starts(actives))
         while self.remaining():
-            await self._apply_next(reader, actives)
+            chunks = await reader.read(_READ_WAIT_S)
+            if not chunks:
+                await self._require_claims(reader)
+            await self._apply(reader, chunks, actives)
         self._ends = {}
         await self._check_sources(reader, actives)
+
+    async def _require_claims(self, reader: ChangelogReader) -> None:
+        """Raise ``ChangelogLostError`` if a changelog has lost its claim: none would ever come."""
+        ends = await reader.ends(self._ends)
+        for tp, end in self._ends.items():
+            if ends[tp] < end:
+                raise ChangelogLostError(lost(tp, 0, ends[tp], end))
 
     async def _drop_misfits(self, reader: ChangelogReader, ends: Mapping[TP, int]) -> None:
         """Empty each table that its changelog does not continue; it is then restored from scratch.
@@ -214,11 +226,7 @@ class Recovery(Service):
         for source, found in (await self._look_up(reader, at)).items():
             mark = known[source]
             if found.begin <= mark.offset < found.end and found.mark != mark:
-                raise LostRecordsError(
-                    f"{source.topic}[{source.partition}] has another record at offset "
-                    f"{mark.offset} than the one that was folded: it lost what it held, or was "
-                    f"made anew. {FOLD_ANEW}"
-                )
+                raise other_record(source, mark)
 
     async def _look_up(self, reader: ChangelogReader, at: Mapping[TP, int]) -> dict[TP, Found]:
         async with _within(_ANSWERED_WITHIN_S, "Kafka did not send single records"):
@@ -276,8 +284,7 @@ class Recovery(Service):
         """Keep the standby tables up to date until the next rebalance."""
         await self._open(standbys)
         reader = await self._connected()
-        await self._drop_misfits(reader, await reader.ends(standbys))
-        reader.follow(self._starts(standbys))
+        await self._compare(reader, standbys)
         ends = await reader.ends(standbys)
         while standbys:
             await self._apply_next(reader, standbys)
@@ -286,9 +293,30 @@ class Recovery(Service):
                 ends = {}
             await asyncio.sleep(_FOLLOW_EVERY_S)
 
-    async def _apply_next(self, reader: ChangelogReader, tps: set[TP]) -> None:
-        """Apply what has come; a partition that can't be brought up to date begins from scratch."""
-        for chunk in await reader.read(_READ_WAIT_S):
+    async def _compare(self, reader: ChangelogReader, standbys: set[TP]) -> None:
+        """Follow the changelogs from the ends of the tables that they continue."""
+        await self._drop_misfits(reader, await reader.ends(standbys))
+        reader.follow(self._starts(standbys))
+
+    async def _apply_next(self, reader: ChangelogReader, standbys: set[TP]) -> None:
+        """Apply what has come; first compare, where another leader may lack what was read."""
+        try:
+            chunks = await reader.read(_READ_WAIT_S)
+        except ChangelogLostError:
+            await self._compare(reader, standbys)
+            return
+        epochs = {chunk.tp: chunk.records[-1].leader_epoch for chunk in chunks if chunk.records}
+        if epochs.items() <= self._leader_epochs.items():
+            await self._apply(reader, chunks, standbys)
+            return
+        await self._compare(reader, standbys)
+        self._leader_epochs |= epochs
+
+    async def _apply(
+        self, reader: ChangelogReader, chunks: Iterable[ChangelogChunk], tps: set[TP]
+    ) -> None:
+        """Apply records; a partition that can't be brought up to date begins from scratch."""
+        for chunk in chunks:
             table, partition = self._table(chunk.tp), chunk.tp.partition
             try:
                 table.apply(chunk)

@@ -11,7 +11,12 @@ from aiokafka import TopicPartition
 from ledger.quarantine import Item, Quarantine
 from ledger.records import SignedRecord
 from ledger.topics import TopicNames
+from processors.marks import Mark
 from processors.topic_reader import TopicReader, in_time
+
+
+class _RewrittenError(Exception):
+    """The topic does not continue what was read of it."""
 
 
 class Rejections:
@@ -19,17 +24,27 @@ class Rejections:
 
     def __init__(self, reader: TopicReader, names: TopicNames, partitions: int) -> None:
         self._reader = reader
+        self._names = names
         self._topic = names.rejected
         self._partitions = partitions
-        self._quarantine = Quarantine(names)
-        self._read: dict[int, int] = {}
         self._lock = asyncio.Lock()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._quarantine = Quarantine(self._names)
+        self._read: dict[int, int] = {}
+        # The last record of each partition that was read.
+        self._last: dict[int, Mark] = {}
 
     async def now(self) -> Quarantine:
         """Read what is new, and return all of it; where time is short, the next one goes on."""
         # With the wait for those who came first.
         async with in_time(f"{self._topic} up to its end"), self._lock:
-            return await self._read_on()
+            try:
+                return await self._read_on()
+            except _RewrittenError:
+                self._forget()
+                return await self._read_on()
 
     async def _read_on(self) -> Quarantine:
         topic, partitions = self._topic, self._partitions
@@ -37,14 +52,25 @@ class Rejections:
         if not self._read:
             self._read = dict(await self._reader.begins(topic, partitions))
         for partition, end in ends.items():
+            if self._read[partition] > end:
+                raise _RewrittenError
             if self._read[partition] < end:
-                tp = TopicPartition(topic, partition)
-                await self._reader.through(tp, self._read[partition], end, self._take)
+                tp, last = TopicPartition(topic, partition), self._last.get(partition)
+                # The topic may have lost its end, and have grown beyond it again.
+                start = last.offset if last else self._read[partition]
+                await self._reader.through(tp, start, end, self._take)
                 self._read[partition] = end
         return self._quarantine
 
     def _take(self, record: SignedRecord) -> None:
         """Take in one record; its body, of a megabyte perhaps, is given up at once."""
+        mark = Mark.of(record.offset, record.timestamp, record.key, record.value)
+        last = self._last.get(record.partition)
+        if last and record.offset <= last.offset:
+            if mark != last:
+                raise _RewrittenError
+            return
+        self._last[record.partition] = mark
         self._quarantine.read([record])
         self._read[record.partition] = record.offset + 1
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import msgspec
+import structlog
 
 from ledger.digest import Digest
 from ledger.topics import TableName
@@ -28,6 +29,8 @@ _EVERY_S: Final = 600.0
 _PAUSE_S: Final = 0.008
 _PAUSE_BUSY_S: Final = 0.1
 _MOST_DAMAGES: Final = 20
+
+log = structlog.get_logger(__name__)
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -47,6 +50,7 @@ class Scrubber:
         self._file = folder / "damages.json"
         self._wanted = asyncio.Event()
         self._readings: dict[tuple[str, int], Reading] = {}
+        self._damages = _noted(self._file)
 
     def want(self) -> None:
         """Ask for a round to begin now, or right after the one that is under way."""
@@ -58,10 +62,7 @@ class Scrubber:
 
     def damages(self) -> list[Damage]:
         """Return the damages that were found in this worker's folder, the newest last."""
-        try:
-            return msgspec.json.decode(self._file.read_bytes(), type=list[Damage])
-        except FileNotFoundError:
-            return []
+        return list(self._damages)
 
     async def keep(self) -> None:
         """Read everything again and again, until the app stops."""
@@ -128,9 +129,26 @@ class Scrubber:
             detail=damaged.detail,
         )
         damaged.table.drop(damaged.partition)
+        self._damages = [*self._damages, damage][-_MOST_DAMAGES:]
         new = self._file.with_suffix(".new")
-        new.write_bytes(msgspec.json.encode([*self.damages(), damage][-_MOST_DAMAGES:]))
+        new.write_bytes(msgspec.json.encode(self._damages))
         new.replace(self._file)
+
+
+def _noted(file: Path) -> list[Damage]:
+    """Return the damages that a file names; another release may have written it."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=list[Damage])
+    except FileNotFoundError:
+        return []
+    except msgspec.DecodeError as error:
+        log.warning(
+            "former damages not read",
+            file=str(file),
+            reason=str(error),
+            remedy="look at the file, and delete it: it says nothing about the tables of now",
+        )
+        return []
 
 
 def _require(table: ChunkTable, partition: int, snapshot: Snapshot, found: Digest) -> None:

@@ -51,8 +51,9 @@ LAST_KEY: Final = RESERVED + b"last"
 CLAIM_KEY: Final = RESERVED + b"claim"
 """The key of the changelog record by which a worker takes a partition over; see ``recovery``."""
 
-# An hour less than Kafka keeps them, for clocks that differ.
-_TOMBSTONES_KEPT_MS: Final = TOMBSTONES_KEPT_MS - 3_600_000
+# Kafka refuses records of more than an hour ahead of its own clock.
+_CLOCKS_DIFFER_MS: Final = 3_600_000
+_TOMBSTONES_KEPT_MS: Final = TOMBSTONES_KEPT_MS - _CLOCKS_DIFFER_MS
 
 # The files of a database, and the write buffers that are not in a file yet.
 _SIZES: Final = ("live-sst-files-size", "cur-size-all-mem-tables")
@@ -282,7 +283,9 @@ class ChunkTable(faust.Table[bytes, bytes]):
             return
         records = [record for record in chunk.records if record.offset >= held.end]
         is_compacted = len(records) < chunk.end - held.end
-        if is_compacted and held.since_ms < _now_ms() - _TOMBSTONES_KEPT_MS:
+        # A time beyond now comes of a clock that was wrong then, or is wrong now.
+        age_ms = _now_ms() - held.since_ms
+        if is_compacted and not -_CLOCKS_DIFFER_MS <= age_ms <= _TOMBSTONES_KEPT_MS:
             raise StaleTableError(
                 f"partition {partition} of the table {self.name} may lack tombstones that Kafka "
                 f"has dropped from {chunk!r}; it is restored from scratch"

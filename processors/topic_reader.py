@@ -109,14 +109,15 @@ class TopicReader:
         found = await self._ask(topic, lambda client: client.beginning_offsets(tps))
         return {tp.partition: begin for tp, begin in found.items()}
 
-    async def at(self, topic: str, places: Iterable[tuple[int, int]]) -> list[SignedRecord]:
-        """Return the records at these places, by partition and offset.
+    async def at(self, topic: str, keys: Mapping[tuple[int, int], bytes]) -> list[SignedRecord]:
+        """Return the records at some places, by partition and offset, each with its key.
 
-        ``LogUnreadableError`` where one of them is not there: the log of record lacks nothing.
+        ``LogUnreadableError`` where one of them is not there, or another record stands in its
+        place: the log of record lacks nothing, but may lose records as any topic may.
         ``TooMuchReadError`` where their values have more bytes than one answer may hold.
         """
         wanted: dict[int, set[int]] = {}
-        for partition, offset in places:
+        for partition, offset in keys:
             wanted.setdefault(partition, set()).add(offset)
 
         async def read(client: AIOKafkaConsumer) -> list[SignedRecord]:
@@ -139,6 +140,10 @@ class TopicReader:
         if missing:
             partition, offset = min(missing)
             raise LogUnreadableError(f"{topic} has no record at {partition}/{offset} any more")
+        for each in records:
+            if each.key != keys[each.partition, each.offset]:
+                place = f"{each.partition}/{each.offset}"
+                raise LogUnreadableError(f"{topic} has another record at {place} than was folded")
         return records
 
     async def between(

@@ -4,7 +4,7 @@ In: ``WorkerSettings``. Out: an app that ``faust worker`` or ``processors.worker
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import faust
 import structlog
@@ -35,7 +35,10 @@ from processors.transport import Consumer, Transport
 from processors.writers import Writers
 from runtime.access import require_token
 from runtime.addresses import in_url, listener
+from runtime.certificates import Side
 from runtime.identities import EXPIRATION, REMEDY, require_expiration
+from runtime.new_connections import NewConnections
+from runtime.topic_states import most_bytes
 from runtime.topics import (
     Examination,
     TopicsError,
@@ -62,14 +65,23 @@ _TOPICS_LOOKED_AT_EVERY_S: Final = 10.0
 _FETCH_BYTES: Final = 1024 * 1024
 
 
+class Loss(NamedTuple):
+    """Why records of the ledger's topics are lost, or may be: a problem's code, and a sentence."""
+
+    code: str
+    detail: str
+
+
 class LedgerApp(faust.App):
     """A Faust app with the ledger's settings, topic names, metrics and tables.
 
-    ``hops`` are the agents' names by the topics that they fold.
+    ``hops`` are the agents' names by the topics that they fold. ``loss`` is what the last look at
+    the topics has found.
     """
 
     settings: WorkerSettings
     names: TopicNames
+    loss: Loss | None = None
 
     def setup(self, settings: WorkerSettings) -> None:
         """Plug the chunked transport in and declare the tables."""
@@ -100,6 +112,7 @@ class LedgerApp(faust.App):
             self._stay_sure_of_membership,
             self._renew_writers,
             self._watch_topics,
+            self._watch_connections,
         ):
             self.task(each)
 
@@ -176,20 +189,45 @@ class LedgerApp(faust.App):
         know all topics yet.
         """
         before: tuple[str, ...] = ()
+        said: set[str] = set()
         while not self.should_stop:
-            await self.sleep(_TOPICS_LOOKED_AT_EVERY_S)
             try:
                 seen = await examine_topics(self.settings)
             except (TopicsError, KafkaError) as error:
                 # If Kafka stays away, the worker's writes fail.
-                log.info("topics not checked", reason=str(error))
+                log.warning("topics not checked", reason=str(error))
+                await self.sleep(_TOPICS_LOOKED_AT_EVERY_S)
                 continue
             ending = (*map(str, seen.miscounted), *seen.missing)
             if ending and ending == before:
                 raise _why_it_ends(seen, self.settings.group_id)
             before = ending
-            for fault in seen.faults:
-                log.warning("a topic is not as it must be", fault=str(fault))
+            self._heed(seen)
+            faults = {str(fault) for fault in (*seen.faults, *seen.deletions)}
+            for fault in sorted(faults - said):
+                log.warning("a topic is not as it must be", fault=fault)
+            said = faults
+            await self.sleep(_TOPICS_LOOKED_AT_EVERY_S)
+
+    def _heed(self, seen: Examination) -> None:
+        """Keep to the topics' limits, and note what is, or may be, lost."""
+        limits = (most_bytes(state.config) for state in seen.states)
+        self.writers.bound(min(limits, default=MAX_RECORD_BYTES))
+        risks = [each for each in seen.faults if not each.refuses_some]
+        self.loss = None
+        if seen.deletions:
+            self.loss = Loss("records_deleted", str(seen.deletions[0]))
+        elif risks:
+            self.loss = Loss("topic_wrong", str(risks[0]))
+        self.metrics.topic_faults.set(len(seen.faults))
+        for topic, records in seen.deleted_records.items():
+            self.metrics.deleted_records.labels(topic).set(records)
+
+    async def _watch_connections(self) -> None:
+        def show(side: Side, at_s: float) -> None:
+            self.metrics.certificates.labels(side).set(at_s)
+
+        await NewConnections(self.settings, show).watch()
 
     @property
     def kafka_client(self) -> AIOKafkaClient:
@@ -311,11 +349,13 @@ def _new_spans(settings: WorkerSettings) -> "Spans | None":
 
 
 def _credentials(settings: WorkerSettings) -> Any:
-    context = settings.ssl_context()
-    if settings.kafka_sasl_mechanism and settings.kafka_password:
+    files = settings.tls_files()
+    # Faust hands both to aiokafka as they are.
+    context, password = cast("Any", files), cast("Any", settings.password())
+    if settings.kafka_sasl_mechanism:
         credentials = SASLCredentials(
             username=settings.kafka_username,
-            password=settings.kafka_password.reveal(),
+            password=password,
             mechanism=settings.kafka_sasl_mechanism,
             ssl_context=context,
         )

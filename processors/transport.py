@@ -22,8 +22,10 @@ from faust.types.tuples import ConsumerMessage
 
 from processors.chunk import Chunk, FetchedRecord
 from processors.fetcher import ConsumerThread
+from processors.marks import Mark
 from processors.membership import SESSION_TIMEOUT_S, ask_group, clock_s, heed_fencing
 from processors.offsets import ChunkOffsets
+from processors.tables import ChunkTable
 
 # One chunk that is worked on and one that waits keep a partition busy; more only adds latency.
 _MAX_IN_FLIGHT: Final = 2
@@ -44,6 +46,14 @@ class LostRecordsError(Exception):
     """A source does not hold what follows on what was folded: to go on would leave a hole."""
 
 
+def other_record(source: TP, folded: Mark) -> LostRecordsError:
+    """Return the error for a source that has another record where one was folded."""
+    return LostRecordsError(
+        f"{source.topic}[{source.partition}] has another record at offset {folded.offset} than the "
+        f"one that was folded: it lost what it held, or was made anew. {FOLD_ANEW}"
+    )
+
+
 class Consumer(driver.Consumer):
     """Faust's consumer, with chunks in place of records."""
 
@@ -55,6 +65,11 @@ class Consumer(driver.Consumer):
         self.given_back = 0
         # Where each partition goes on; nothing is delivered of one that has no entry.
         self._next_offset: dict[TP, int] = {}
+        # The record before that, and the leader epoch under which the log is known to hold it.
+        self._last: dict[TP, Mark] = {}
+        self._leader_epochs: dict[TP, int] = {}
+        # The leader epochs for which that record is fetched once more, to be compared.
+        self._compared: dict[TP, int] = {}
         # Where each one starts, from the end of the recovery until the fetch loop has sought it.
         self._starts: dict[TP, int] | None = None
         self._starting = False
@@ -141,6 +156,12 @@ class Consumer(driver.Consumer):
         expected = self._next_offset.get(tp)
         if expected is None:
             return None
+        if tp in self._compared or self._leader_epochs.get(tp) != records[-1].leader_epoch:
+            if not await self._is_same_log(tp, records):
+                return None
+            records = [record for record in records if record.offset >= expected]
+            if not records:
+                return None
         if records[0].offset < expected:
             # The client begins a log anew whose end was before its position. What is appended to it
             # below that would never be folded.
@@ -163,8 +184,28 @@ class Consumer(driver.Consumer):
                 )
         chunk = Chunk(self, tp, records)
         self._next_offset[tp] = chunk.next_offset
+        self._last[tp] = records[-1].mark
         self.offsets.delivered(tp, chunk.next_offset, records[0].timestamp)
         return chunk
+
+    async def _is_same_log(self, tp: TP, records: list[FetchedRecord]) -> bool:
+        """Return whether a new leader has the last record that was read; first, fetch it again.
+
+        A leader that lacks records counts on from its own end. So other records may stand at
+        offsets that were read, and records that were never read below the next offset. Each leader
+        writes under an epoch of its own, and what is written under one epoch is never cut off.
+        """
+        last = self._last.get(tp)
+        if last is not None and tp not in self._compared:
+            self._compared[tp] = records[-1].leader_epoch
+            await self._thread.seek_wait({tp: last.offset})
+            return False
+        # Where the record is gone for its age, the log begins after it.
+        if last is not None and records[0].offset <= last.offset and records[0].mark != last:
+            raise other_record(tp, last)
+        # This fetch may bring nothing but the record itself.
+        self._leader_epochs[tp] = self._compared.pop(tp, records[-1].leader_epoch)
+        return True
 
     def folded(self, tp: TP) -> int | None:
         """Return up to where a partition is folded; ``None`` of one that is not read here."""
@@ -229,15 +270,19 @@ class Consumer(driver.Consumer):
 
     def _folded_in_table(self, tp: TP) -> int | None:
         """Return how far a source is folded, as its table says; ``None`` where it does not say."""
-        app = cast("Any", self.app)
-        (table,) = (
-            t for name, t in app.chunk_tables.items() if app.names.source_of(name) == tp.topic
-        )
+        table = self._table(tp)
         mark = table.folded(tp.partition)
         if mark is None:
             # An earlier version of this program kept no mark.
             return 0 if table.is_empty(tp.partition) else None
         return int(mark.offset) + 1
+
+    def _table(self, tp: TP) -> ChunkTable:
+        """Return the table that a source is folded into."""
+        app = cast("Any", self.app)
+        tables: Mapping[str, ChunkTable] = app.chunk_tables
+        (table,) = (t for name, t in tables.items() if app.names.source_of(name) == tp.topic)
+        return table
 
     def resume_flow(self) -> None:
         """Let records pass; those of the log only after the recovery, when their start is known.
@@ -259,6 +304,10 @@ class Consumer(driver.Consumer):
         if starts is not None and self._starts is starts:
             self._next_offset, self._starts, self._starting = starts, None, False
             self._folded_before = dict(starts)
+            marks = {tp: self._table(tp).folded(tp.partition) for tp in starts}
+            self._last = {
+                tp: mark for tp, mark in marks.items() if mark and mark.offset + 1 == starts[tp]
+            }
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         return iter(
@@ -305,7 +354,8 @@ class Consumer(driver.Consumer):
         cast("Any", self.app).writers.forget()
         self._next_offset, self._folded_before = {}, {}
         self._starts, self._starting = None, False
-        self._hole.clear()
+        for known in (self._hole, self._last, self._leader_epochs, self._compared):
+            known.clear()
 
 
 class Producer(driver.Producer):

@@ -26,13 +26,16 @@ from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.structs import RecordMetadata, TopicPartition
 from faust.types import TP
 
-from processors.batches import ACKNOWLEDGED_WITHIN_S
+from processors.batches import ACKNOWLEDGED_WITHIN_S, BatchRefusedError
 from processors.chunk import RevokedError, Tenure
+from runtime.topic_states import most_bytes, read_configs, size_fault
+from runtime.topics import answer
 
 log = structlog.get_logger(__name__)
 
 # As large as the topics allow would be one batch for a chunk; several let the broker begin earlier.
 _BATCH_BYTES: Final = 512 * 1024
+_UNCOMPRESSED: Final = 0
 _REQUEST_WITHIN_S: Final = 20.0
 _RETRY_AFTER_MS: Final = 100
 # Kafka forgets an identity that nobody asks for within six hours or more, see
@@ -40,11 +43,21 @@ _RETRY_AFTER_MS: Final = 100
 _RENEWED_AFTER_S: Final = 3600.0
 
 
-class Writer:
-    """Writes batches under one epoch of an identity; the same calls as aiokafka's producer."""
+class RecordTooLargeError(ValueError):
+    """A topic takes no record of this size; the message names its key, and the remedy."""
 
-    def __init__(self, client: AIOKafkaClient, identity: str) -> None:
+
+class Writer:
+    """Writes batches under one epoch of an identity; the same calls as aiokafka's producer.
+
+    ``batch_bytes`` bounds the batches that are made from now on.
+    """
+
+    def __init__(
+        self, client: AIOKafkaClient, identity: str, batch_bytes: int = _BATCH_BYTES
+    ) -> None:
         self.born_s = time.monotonic()
+        self.batch_bytes = batch_bytes
         self._client = client
         self._identity = TransactionManager(identity, int(_REQUEST_WITHIN_S * 1000))
         self._accumulator = MessageAccumulator(
@@ -78,8 +91,8 @@ class Writer:
         self._identity.transactional_id = None
 
     def create_batch(self) -> BatchBuilder:
-        """Return an empty batch."""
-        return self._accumulator.create_builder()
+        """Return an empty batch; its first record may be larger than its bound."""
+        return BatchBuilder(self.batch_bytes, _UNCOMPRESSED)
 
     async def send_batch(
         self, batch: BatchBuilder, topic: str, *, partition: int
@@ -127,6 +140,7 @@ class Writers:
     def __init__(self, app: _App, group: str) -> None:
         self._app = app
         self._group = group
+        self._batch_bytes = _BATCH_BYTES
         self._writers: dict[TP, Writer] = {}
         # Whoever writes, or renews a writer, holds its partition's lock.
         self._locks: defaultdict[TP, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -137,7 +151,9 @@ class Writers:
 
         ``work`` is done again if somebody else took the epoch meanwhile and the group still holds
         the partition to be ours: a worker that stood still before its first write may do that when
-        it goes on. It will not write, and we take the epoch back.
+        it goes on. It will not write, and we take the epoch back. It is also done again if a topic
+        refuses a batch for its size, by a new writer of smaller batches: the refused batch leaves a
+        gap in the sequence numbers of its writer, whose later batches would be refused too.
         """
         async with self._locks[tenure.tp]:
             while True:
@@ -147,8 +163,33 @@ class Writers:
                 except ProducerFenced:
                     log.warning("fenced", partition=repr(tenure))
                     self._forget(tenure.tp)
+                except BatchRefusedError as refused:
+                    self._forget(tenure.tp)
+                    await self._keep_below(refused)
                 else:
                     return
+
+    def bound(self, limit_bytes: int) -> None:
+        """Make no batch larger than this from now on."""
+        self._batch_bytes = min(limit_bytes, _BATCH_BYTES)
+        for writer in self._writers.values():
+            writer.batch_bytes = self._batch_bytes
+
+    async def _keep_below(self, refused: BatchRefusedError) -> None:
+        """Make smaller batches; ``RecordTooLargeError`` where the refused one is a single record.
+
+        Whoever lowered the topic's limit did it after the last look at the topics.
+        """
+        topic, client = refused.topic, self._app.kafka_client
+        configs = await answer(
+            lambda: read_configs(client, [topic]), f"the settings of {topic} can't be read"
+        )
+        limit_bytes = min(most_bytes(configs[topic]), refused.size_bytes - 1)
+        if refused.records == 1:
+            fault = size_fault(topic, limit_bytes, refused.size_bytes)
+            raise RecordTooLargeError(f"key {refused.first_key!r:.80}: {fault}") from refused
+        log.warning("batch refused", topic=topic, bytes=refused.size_bytes, limit=limit_bytes)
+        self.bound(min(limit_bytes, refused.size_bytes // 2))
 
     async def renew(self) -> None:
         """Replace each writer that is due, also where nothing is to be written.
@@ -180,7 +221,7 @@ class Writers:
         if held is not None and time.monotonic() - held.born_s < _RENEWED_AFTER_S:
             return held
         identity = f"{self._group}-{tenure.tp.topic}-{tenure.tp.partition}"
-        writer = Writer(self._app.kafka_client, identity)
+        writer = Writer(self._app.kafka_client, identity, self._batch_bytes)
         try:
             async with asyncio.timeout(ACKNOWLEDGED_WITHIN_S):
                 await writer.start()

@@ -1,6 +1,6 @@
 """Connections to a broker that has just died, or does not answer, on either event loop.
 
-Input: aiokafka 0.14's connections. Output: the same connections, with two differences.
+Input: aiokafka 0.14's connections. Output: the same connections, with three differences.
 
 - A request on a connection that is closing raises ``KafkaConnectionError``, which every caller
   knows. Between the end of a socket and the moment at which aiokafka hears of it, a request may be
@@ -9,6 +9,8 @@ Input: aiokafka 0.14's connections. Output: the same connections, with two diffe
 - Nobody waits longer than ``_CLOSED_WITHIN_S`` for a connection to close. Both event loops wait
   30 s for a broker that does not answer the end of TLS, and a client waits for all its connections
   when it closes: a worker would not stop in time.
+- A connection takes its TLS context and its password from their files as they are when it begins.
+  aiokafka keeps for each client the ones that it was made with.
 """
 
 from typing import Any, Final
@@ -16,7 +18,8 @@ from typing import Any, Final
 from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.errors import KafkaConnectionError
 
-from runtime import internals
+from runtime import certificates, internals
+from runtime.credentials import Renewed
 
 # A broker answers the end of TLS within milliseconds.
 _CLOSED_WITHIN_S: Final = 1.0
@@ -24,12 +27,30 @@ _CLOSED_WITHIN_S: Final = 1.0
 internals.check()
 _send = AIOKafkaConnection.send
 _close = AIOKafkaConnection.close
+_connect = AIOKafkaConnection.connect
+# Where a connection keeps what it takes from files.
+_CREDENTIALS: Final = ("_ssl_context", "_sasl_plain_password")
 
 
 def heed_closing() -> None:
     """Have every connection of this process do so; doing it again changes nothing."""
     AIOKafkaConnection.send = _send_while_open
     AIOKafkaConnection.close = _close_in_time
+
+
+def renew_credentials() -> None:
+    """Have every connection of this process do so; doing it again changes nothing."""
+    AIOKafkaConnection.connect = _connect_with_current
+
+
+async def _connect_with_current(connection: AIOKafkaConnection) -> Any:
+    for name in _CREDENTIALS:
+        given = getattr(connection, name)
+        if isinstance(given, Renewed):
+            setattr(connection, name, given.current())
+    reader, writer = await _connect(connection)
+    certificates.note(f"{connection.host}:{connection.port}", writer.transport)
+    return reader, writer
 
 
 def _close_in_time(connection: AIOKafkaConnection, *why: Any, **options: Any) -> Any:

@@ -34,9 +34,10 @@ MAX_UNPACKED_BYTES: Final = 16 * 1024 * 1024
 # in memory. It reads batches up to this size; larger ones of our own programs have a single record.
 _MAX_TRUSTED_BYTES: Final = 1024 * 1024
 
-_LENGTH: Final = struct.Struct(">i")
+_INT32: Final = struct.Struct(">i")
 _LENGTH_AT: Final = struct.calcsize(">q")
 _BEFORE_LENGTH_COUNTS: Final = struct.calcsize(">qi")
+_EPOCH_AT: Final = _BEFORE_LENGTH_COUNTS
 _MAGIC_AT: Final = struct.calcsize(">qii")
 # Before Kafka 0.11 every record had a header of its own, with the codec after the magic byte.
 _LEGACY_CODEC_AT: Final = struct.calcsize(">qiiB")
@@ -78,9 +79,14 @@ class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
 
 
 class Batches:
-    """The batches that one fetch brought of one partition, in the place of ``MemoryRecords``."""
+    """The batches that one fetch brought of one partition, in the place of ``MemoryRecords``.
+
+    ``leader_epoch`` is the one under which the last batch that was returned was written. Each new
+    leader of a partition has a higher one. It is -1 for a batch of Kafka before 0.11.
+    """
 
     def __init__(self, data: bytes) -> None:
+        self.leader_epoch = -1
         self._data = memoryview(data)
         self._next = 0
         self._last: memoryview | None = None
@@ -110,7 +116,9 @@ class Batches:
         self._next = end
         reopens, self._reopens, self._last = self._reopens, False, None
         if is_legacy:
+            self.leader_epoch = -1
             return _legacy(data)
+        (self.leader_epoch,) = _INT32.unpack_from(data, _EPOCH_AT)
         batch = DefaultRecordBatch(data)
         if not (batch.compression_type or reopens or len(data) > _MAX_TRUSTED_BYTES):
             self._last = data
@@ -147,7 +155,7 @@ class Batches:
         """Return where the next batch ends; ``None`` where the broker cut it off."""
         if len(self._data) - self._next < _BEFORE_LENGTH_COUNTS:
             return None
-        (length,) = _LENGTH.unpack_from(self._data, self._next + _LENGTH_AT)
+        (length,) = _INT32.unpack_from(self._data, self._next + _LENGTH_AT)
         end = self._next + _BEFORE_LENGTH_COUNTS + int(length)
         return end if end <= len(self._data) else None
 

@@ -14,10 +14,17 @@ _PRIVATE: Final = 0o700
 
 
 def private_folder(folder: Path) -> Path:
-    """Make a folder, and those above it that are missing, for this user alone."""
+    """Make a folder, and those above it that are missing, for this user alone.
+
+    The ``OSError`` of a folder that can't be made names the setting.
+    """
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    for each in reversed(missing):
-        each.mkdir(_PRIVATE, exist_ok=True)
+    try:
+        for each in reversed(missing):
+            each.mkdir(_PRIVATE, exist_ok=True)
+    except OSError as error:
+        what = f"{error.strerror}; set LEDGER_DATA_DIR to a folder that this user can write"
+        raise OSError(error.errno, what, error.filename) from None
     if folder.stat().st_uid == os.geteuid():
         # Some network shares refuse to change modes. Their folders are used all the same.
         with contextlib.suppress(PermissionError):

@@ -33,9 +33,11 @@ _PINNED: Final = re.compile(r"([\w.-]+)(?:\[[\w,-]+\])?==([^\s;,]+)")
 USED: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {
         "aiokafka": {
-            "aiokafka.admin.client:AIOKafkaAdminClient": "_client",
+            "aiokafka.admin.client:AIOKafkaAdminClient": "_client _send_request_to_node",
             "aiokafka.client:AIOKafkaClient": "_wait_on_metadata",
-            "aiokafka.conn:AIOKafkaConnection": "_writer close send",
+            "aiokafka.conn:AIOKafkaConnection": (
+                "_sasl_plain_password _ssl_context _writer close connect send"
+            ),
             "aiokafka.consumer.consumer:AIOKafkaConsumer": (
                 "_coordinator _fetch_max_wait_ms _fetcher"
             ),
@@ -48,19 +50,24 @@ USED: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
                 "_consumer_record _records _records_iterator _tp _unpack_records next_fetch_offset"
             ),
             "aiokafka.consumer.group_coordinator:GroupCoordinator": (
-                "_do_fetch_commit_offsets _group_instance_id _send_req coordinator_dead "
+                "_assignors _do_fetch_commit_offsets _group_instance_id _send_req coordinator_dead "
                 "fetch_committed_offsets"
             ),
-            "aiokafka.producer.message_accumulator:BatchBuilder": "_builder _relative_offset",
+            "aiokafka.producer.message_accumulator:BatchBuilder": (
+                "_build _builder _relative_offset"
+            ),
             "aiokafka.producer.message_accumulator:MessageAccumulator": (
                 "_batches _pending_batches fail_all"
             ),
-            "aiokafka.producer.producer:AIOKafkaProducer": "_message_accumulator _sender",
+            "aiokafka.producer.producer:AIOKafkaProducer": (
+                "_message_accumulator _sender _txn_manager"
+            ),
             "aiokafka.protocol.api:Request": "_CLASSES",
             "aiokafka.protocol.commit:OffsetCommitRequest": (
                 "_consumer_group _consumer_group_generation_id _consumer_id _topics"
             ),
             "aiokafka.protocol.group:HeartbeatRequest": "_generation_id _group _member_id",
+            "aiokafka.protocol.group:JoinGroupRequest": "_group_protocols",
             "aiokafka.protocol.metadata:MetadataRequest": "_allow_auto_topic_creation build",
         },
         "aiohttp": {"aiohttp.web_protocol:RequestHandler": "handle_error log_exception"},
@@ -75,7 +82,7 @@ USED: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "faust.tables.manager:TableManager": "_changelogs _recovery _update_channels",
             "faust.tables.table:Table": "_changelog_topic_name _new_changelog_topic _new_store",
             "faust.transport.drivers.aiokafka:AIOKafkaConsumerThread": (
-                "_create_worker_consumer _ensure_consumer _fetch_records"
+                "_consumer _create_worker_consumer _ensure_consumer _fetch_records"
             ),
             "faust.transport.drivers.aiokafka:Consumer": (
                 "_add_gap _committed_offset _filter_tps_with_pending_acks _getmany "

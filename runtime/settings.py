@@ -58,7 +58,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Read and check the settings; unset and empty variables take the default."""
         given: dict[str, Any] = {}
         for field in msgspec.structs.fields(cls):
-            text = environment.get(PREFIX + field.name.upper(), "").strip()
+            text = environment.get(variable(field.name), "").strip()
             if text:
                 given[field.name] = _split(text) if _is_list(field) else text
         try:
@@ -80,10 +80,15 @@ class Description(NamedTuple):
     text: str
 
 
+def variable(field: str) -> str:
+    """Return the name of the environment variable that a field is read from."""
+    return PREFIX + field.upper()
+
+
 def describe(settings: type[Settings]) -> Iterator[Description]:
     """List a program's settings: variable, default, meaning."""
     for field in msgspec.structs.fields(settings):
-        yield Description(PREFIX + field.name.upper(), _default(field), _text(field))
+        yield Description(variable(field.name), _default(field), _text(field))
 
 
 def _split(text: str) -> list[str]:
@@ -124,4 +129,4 @@ def _explain(error: msgspec.ValidationError, given: Mapping[str, Any]) -> str:
     value = given.get(name)
     hidden = any(word in name for word in ("secret", "token", "password"))
     shown = f", got {value!r}" if isinstance(value, str) and not hidden else ""
-    return f"{PREFIX}{name.upper()}: {message}{shown}"
+    return f"{variable(name)}: {message}{shown}"

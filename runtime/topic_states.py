@@ -4,6 +4,7 @@ In: an admin client and names, or a topic's state and what it must be. Out: ``To
 ``Fault`` values, each with its remedy. Never: a change to a topic.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -11,20 +12,36 @@ import msgspec
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import LeaderNotAvailableError, UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import (
+    KafkaError,
+    LeaderNotAvailableError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 from aiokafka.protocol.admin import DescribeConfigsRequest
+from aiokafka.protocol.offset import OffsetRequest
 
-from ledger.topics import Topic, TopicSetting, min_insync_replicas
+from ledger.topics import LIMIT, MAX_RECORD_BYTES, Topic, TopicSetting, min_insync_replicas
 
 _RESOURCE: Final = int(ConfigResourceType.TOPIC)
 _ALL_SETTINGS: Final = None
+# Kafka's numbers: who asks is no replica, of every record, for the earliest offset.
+_NO_REPLICA: Final = -1
+_UNCOMMITTED_TOO: Final = 0
+_EARLIEST: Final = -2
+# A batch must fit into a segment too, in every Kafka.
+_LIMITS: Final = (LIMIT, "segment.bytes")
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """What is not as it must be, and what to do about it."""
+    """What is not as it must be, and what to do about it.
+
+    ``refuses_some``: the broker refuses some records, and keeps all others as they must be.
+    """
 
     what: str
     remedy: str
+    refuses_some: bool = False
 
     def __str__(self) -> str:
         return f"{self.what}: {self.remedy}"
@@ -106,9 +123,59 @@ def setting_faults(
             least = "at least " if setting.accepts == "no less" else ""
             yield Fault(
                 f"topic {name} has {setting.name}={got}, expected {least}{setting.value}",
-                f"change it with `kafka-configs.sh --alter --topic {name} --add-config "
-                f"{setting.name}={setting.value}`",
+                f"change it with {_change(name, setting.name, setting.value)}",
+                setting.refuses_some,
             )
+
+
+def most_bytes(config: Mapping[str, str | None]) -> int:
+    """Return how large a batch a topic takes at most, by its settings."""
+    return min(int(config.get(name) or MAX_RECORD_BYTES) for name in _LIMITS)
+
+
+def size_fault(topic: str, limit_bytes: int, size_bytes: int) -> Fault:
+    """Return the fault of a record that is larger than its topic takes."""
+    return Fault(
+        f"topic {topic} takes at most {limit_bytes} bytes, and this record has {size_bytes}",
+        f"raise the limit with {_change(topic, LIMIT, str(MAX_RECORD_BYTES))}",
+    )
+
+
+def _change(topic: str, name: str, value: str) -> str:
+    return f"`kafka-configs.sh --alter --topic {topic} --add-config {name}={value}`"
+
+
+async def read_begins(
+    admin: AIOKafkaAdminClient, names: Sequence[str]
+) -> dict[str, dict[int, int]]:
+    """Return the first offset of each partition; those whose leader does not say are absent."""
+    asked: defaultdict[int, list[tuple[str, list[tuple[int, int]]]]] = defaultdict(list)
+    for topic in await admin.describe_topics(list(names)):
+        for each in topic["partitions"]:
+            place = (each["partition"], _EARLIEST)
+            asked[each["leader"]].append((topic["topic"], [place]))
+    begins: dict[str, dict[int, int]] = {name: {} for name in names}
+    for leader, places in asked.items():
+        request = OffsetRequest(_NO_REPLICA, _UNCOMMITTED_TOO, places)
+        try:
+            answer = await admin._send_request_to_node(leader, request)  # noqa: SLF001
+        except (KafkaError, TimeoutError):
+            # The partition is without a leader, or its leader is away.
+            continue
+        for name, partitions in answer.topics:
+            for number, code, _timestamp, offset, *_ in partitions:
+                if code == 0:
+                    begins[name][number] = offset
+    return begins
+
+
+def deletion_fault(topic: str, begins: Mapping[int, int], remedy: str) -> Fault | None:
+    """Return the fault of a topic that must begin at offset 0; ``None`` if it does."""
+    lost = {number: begin for number, begin in sorted(begins.items()) if begin}
+    if not lost:
+        return None
+    places = ", ".join(f"partition {n} begins at offset {begin}" for n, begin in lost.items())
+    return Fault(f"topic {topic} has lost {sum(lost.values())} records: {places}", remedy)
 
 
 def _partition(described: Mapping[str, Any]) -> PartitionState:

@@ -7,6 +7,7 @@ the place of a lost one: workers that go on behind it would show a state with a 
 """
 
 import asyncio
+import re
 import time
 from collections.abc import (
     AsyncIterator,
@@ -28,6 +29,7 @@ from aiokafka.errors import (
     KafkaError,
     NodeNotReadyError,
     TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
     for_code,
 )
 
@@ -35,11 +37,40 @@ from ledger.topics import Topic, TopicNames, TopicSetting, all_topics, min_insyn
 from runtime.client_log import ClientLog
 from runtime.kafka import KafkaSettings
 from runtime.settings import SettingsError, setting
-from runtime.topic_states import Fault, TopicState, count_fault, faults, read_states
+from runtime.topic_states import (
+    Fault,
+    TopicState,
+    count_fault,
+    deletion_fault,
+    faults,
+    read_begins,
+    read_states,
+)
 
 _GROUP: Final = "plexy-ledger"
 # Longer than it takes to find new leaders when a broker dies.
 _ANSWERED_WITHIN_S: Final = 15.0
+_HIDDEN: Final = (
+    "If they exist, this user lacks the right Describe on them (docs/operations.md has the rights)"
+)
+_WHO_DELETED: Final = "find out who deleted them, or which setting did"
+
+REFUSED: Final = "Kafka does not let us in"
+_RENEW: Final = (
+    "renew the certificate that has expired, the brokers' or that of "
+    "LEDGER_KAFKA_CERTIFICATE_FILE: the programs read the files for each connection"
+)
+_CORRECT: Final = (
+    "correct LEDGER_KAFKA_USERNAME, and LEDGER_KAFKA_PASSWORD or the file in "
+    "LEDGER_KAFKA_PASSWORD_FILE, which the programs read for each connection"
+)
+_TRUST: Final = "set LEDGER_KAFKA_CA_FILE to the authority that signed the brokers' certificates"
+# What a client says of a refusal, the more special first, and what to do about it.
+_REFUSALS: Final = (
+    (re.compile("(?i)certificate.(has.)?expired"), _RENEW),
+    (re.compile("(?i)certificate.verify.failed"), _TRUST),
+    (re.compile("(?i)authentication.failed"), _CORRECT),
+)
 
 T = TypeVar("T")
 
@@ -127,18 +158,6 @@ async def ensure_topics(
         return await _ensure(admin, settings, wanted, create=create, oldest=oldest)
 
 
-async def require_topics(settings: TopicSettings) -> None:
-    """Raise ``TopicsMissingError`` unless every topic is there, by what this user may see."""
-    wanted = all_topics(settings.names, settings.group_id)
-    async with administration(settings) as admin:
-        existing = await _existing(admin)
-        missing = [topic for topic in wanted if topic.name not in existing]
-        if lost := await _lost(admin, settings, missing, oldest=1):
-            raise lost_error([topic.name for topic in lost.topics], lost.group)
-        if missing:
-            raise missing_error([topic.name for topic in missing])
-
-
 class Traces(msgspec.Struct, frozen=True):
     """Which topics of a version are missing, and whether anybody has begun with it."""
 
@@ -161,7 +180,8 @@ class Examination(msgspec.Struct, frozen=True):
 
     ``lost`` is what of the ``missing`` was there once: it is not to be created anew, empty.
     ``miscounted`` says which numbers of partitions are wrong; ``faults``, which settings and
-    replicas.
+    replicas; ``deletions``, which topics have lost records that are kept for ever, and
+    ``deleted_records`` how many each one has.
     """
 
     missing: tuple[str, ...]
@@ -169,6 +189,8 @@ class Examination(msgspec.Struct, frozen=True):
     miscounted: tuple[Fault, ...]
     faults: tuple[Fault, ...]
     states: tuple[TopicState, ...]
+    deletions: tuple[Fault, ...] = ()
+    deleted_records: Mapping[str, int] = {}
 
 
 async def examine_topics(settings: TopicSettings) -> Examination:
@@ -183,6 +205,8 @@ async def examine_topics(settings: TopicSettings) -> Examination:
         lost = await _lost(admin, settings, missing, oldest=1)
         names = [topic.name for topic in wanted if topic.name in existing]
         states = await _states(admin, names) if names else []
+        kept = [topic.name for topic in wanted if topic.keeps_its_start and topic.name in names]
+        begins = await _begins(admin, kept)
     if not settings.names.recorded_partitions(existing):
         missing = [settings.record_topic, *missing]
     return Examination(
@@ -191,6 +215,8 @@ async def examine_topics(settings: TopicSettings) -> Examination:
         miscounted=tuple(_partition_faults(settings, existing, wanted, counts_of(states))),
         faults=tuple(_faults(settings, wanted, states)),
         states=tuple(states),
+        deletions=tuple(_deletions(settings.names, begins)),
+        deleted_records={name: sum(found.values()) for name, found in begins.items()},
     )
 
 
@@ -273,6 +299,9 @@ def unreachable(
             f"can be reached from here ({why}); correct `advertised.listeners` of the brokers, or "
             "let this machine reach those addresses"
         )
+    for refusal, remedy in _REFUSALS:
+        if refusal.search(why):
+            return f"{REFUSED} at {brokers} ({why}); {remedy}"
     return (
         f"Kafka does not answer at {brokers} ({why}); start it "
         "(`plexy-ledger kafka` runs an embedded one) or set LEDGER_KAFKA_BOOTSTRAP to a running one"
@@ -348,7 +377,7 @@ async def _lost(
 def missing_error(names: Iterable[str]) -> TopicsMissingError:
     """Return the error of topics that were never created."""
     return TopicsMissingError(
-        f"missing topics: {', '.join(names)}; create them with `plexy-ledger topics`"
+        f"missing topics: {', '.join(names)}; create them with `plexy-ledger topics`. {_HIDDEN}"
     )
 
 
@@ -357,7 +386,7 @@ def lost_error(names: Iterable[str], group: str) -> TopicsMissingError:
     return TopicsMissingError(
         f"missing topics: {', '.join(names)}. The workers of {group} have folded records before, "
         "so these topics were there and are lost. What follows from the log of record is folded "
-        "anew by `plexy-ledger rebuild`; the log itself comes from a backup"
+        f"anew by `plexy-ledger rebuild`; the log itself comes from a backup. {_HIDDEN}"
     )
 
 
@@ -406,6 +435,8 @@ async def answer(ask: Callable[[], Awaitable[T | None]], what: str) -> T:
                 return answer
         except KafkaError as error:
             cause, reason = error, repr(error)
+            if isinstance(error, TopicAuthorizationFailedError):
+                reason += "; give this user Describe and DescribeConfigs on all of them"
             if not error.retriable:
                 raise TopicsError(f"{what}: {reason}") from error
         if time.monotonic() > deadline:
@@ -433,6 +464,31 @@ async def _states(admin: AIOKafkaAdminClient, names: Sequence[str]) -> list[Topi
     return await answer(
         lambda: read_states(admin, names), f"the topics {', '.join(names)} can't be described"
     )
+
+
+async def _begins(
+    admin: AIOKafkaAdminClient, names: Sequence[str]
+) -> Mapping[str, Mapping[int, int]]:
+    if not names:
+        return {}
+    return await answer(
+        lambda: read_begins(admin, names), f"the beginnings of {', '.join(names)} can't be read"
+    )
+
+
+def _deletions(names: TopicNames, begins: Mapping[str, Mapping[int, int]]) -> Iterator[Fault]:
+    for topic, found in begins.items():
+        if topic == names.webhooks:
+            remedy = (
+                f"{_WHO_DELETED}, then bring the log into a new ledger from a backup, with "
+                "`plexy-ledger import-log`"
+            )
+        elif topic == names.rejected:
+            remedy = f"{_WHO_DELETED}; the deliveries that ingress had refused are lost"
+        else:
+            remedy = f"{_WHO_DELETED}, then make the topic anew with `plexy-ledger rebuild`"
+        if fault := deletion_fault(topic, found, remedy):
+            yield fault
 
 
 def _partition_faults(

@@ -22,6 +22,7 @@ _PROGRAMS = "".join(
 )
 # What programs raise to end; what they only pass from one part to another is not shown.
 _ENDINGS = {*re.findall(r"class (\w+Error)\(", _PROGRAMS), "TopicsError", "AnotherLogError"} - {
+    "BatchRefusedError",
     "ChunkTooLargeError",
     "LogUnavailableError",
     "LogUnreadableError",
@@ -30,6 +31,7 @@ _ENDINGS = {*re.findall(r"class (\w+Error)\(", _PROGRAMS), "TopicsError", "Anoth
     "TooManyReadingsError",
     "TooMuchReadError",
     "_RefusedError",
+    "_RewrittenError",
 }
 _LINES = r'log\.(?:warning|error|critical|exception)\(\s*"(?:%d )?([^";]+)'
 # The last line of every worker that ends has one of these endings for its reason.

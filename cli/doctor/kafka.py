@@ -23,10 +23,14 @@ from cli.doctor.clock import Clock, ask_clock
 from cli.doctor.findings import Cluster, Finding, Patient, ok, problem, warning
 from cli.printing import counted
 from ledger.signature import DEFAULT_TOLERANCE_S
+from processors.settings import WorkerSettings
 from runtime.client_log import ClientLog
+from runtime.fold_rules import difference_from_group
 from runtime.identities import EXPIRATION, REMEDY, ExpirationError, require_expiration
 from runtime.kafka import KafkaSettings
-from runtime.topics import TopicsError, TopicSettings, unreachable
+from runtime.new_connections import expiring
+from runtime.settings import SettingsError
+from runtime.topics import REFUSED, TopicsError, TopicSettings, administration, unreachable
 
 _CONNECTED_WITHIN_S: Final = 3.0
 _REQUEST_MS: Final = 10_000
@@ -51,19 +55,21 @@ def check_kafka(patient: Patient) -> Iterator[Finding]:
         return
     settings = KafkaSettings.from_environment(patient.environment)
     try:
-        settings.ssl_context()
-    except OSError as error:
-        yield problem(
-            f"LEDGER_KAFKA_CA_FILE={settings.kafka_ca_file} has no certificates: {error}",
-            "set it to a PEM file of the authority that signed the brokers' certificates",
-        )
+        settings.client_options()
+    except SettingsError as error:
+        what, _, remedy = str(error).rpartition("; ")
+        yield problem(what, remedy)
         return
     yield from asyncio.run(_look(settings, patient))
+    for each in expiring(settings):
+        what = f"the certificate of {each.what} expires at {each.at}"
+        yield warning(what, each.remedy) if each.is_soon else ok(what)
     if patient.cluster and patient.readers("LEDGER_REPLICATION_FACTOR"):
         topics = TopicSettings.from_environment(patient.environment)
         yield from replication(patient.cluster.brokers, topics)
     if patient.cluster and patient.readers("LEDGER_STANDBY_REPLICAS"):
         yield asyncio.run(_expiration(settings))
+        yield from asyncio.run(_rules(WorkerSettings.from_environment(patient.environment)))
 
 
 async def _look(settings: KafkaSettings, patient: Patient) -> list[Finding]:
@@ -82,7 +88,7 @@ def _silent(settings: KafkaSettings, patient: Patient, reason: str) -> Finding:
     what, _, remedy = reason.rpartition("; ")
     if settings.kafka_bootstrap is None and "run" in patient.programs:
         return warning(what, "nothing for `plexy-ledger run`, which starts one; else " + remedy)
-    if any(_connects(server) for server in settings.bootstrap_servers):
+    if not what.startswith(REFUSED) and any(map(_connects, settings.bootstrap_servers)):
         remedy = (
             "somebody listens there: if it is Kafka, it talks another protocol, or refuses us; "
             "look at LEDGER_KAFKA_TLS, _CA_FILE, _SASL_MECHANISM, _USERNAME and _PASSWORD. Else "
@@ -147,6 +153,13 @@ async def _expiration(settings: KafkaSettings) -> Finding:
             f"give the user DescribeConfigs on the cluster; or look at it by hand, and {REMEDY}",
         )
     return ok(f"{EXPIRATION}={found} is long enough")
+
+
+async def _rules(settings: WorkerSettings) -> list[Finding]:
+    """Say whether the workers that run now would take one with these settings into their group."""
+    async with administration(settings) as admin:
+        what, _, remedy = (await difference_from_group(admin, settings)).partition("; ")
+    return [problem(what, remedy)] if what else []
 
 
 def clock(seen: Clock, tolerance_s: int) -> Finding:

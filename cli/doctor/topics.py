@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from aiokafka.client import AIOKafkaClient
 
 from cli.doctor.findings import Finding, Patient, ok, problem, warning
-from ingest.producer import Trouble, look_at_log
+from ingest.producer import Condition, Trouble, look_at_log
 from runtime.kafka import KafkaSettings
 from runtime.topic_states import TopicState
 from runtime.topics import (
@@ -44,11 +44,14 @@ def _shared(patient: Patient) -> Iterator[Finding]:
     seen = asyncio.run(_look_as_ingress(settings))
     if isinstance(seen, Trouble):
         yield problem(seen.what, seen.remedy or "look at the brokers")
-    else:
+        return
+    for fault in seen.faults:
+        yield problem(fault.what, fault.remedy)
+    if not seen.faults:
         yield ok(f"{', '.join(settings.names.shared)} are as they must be")
 
 
-async def _look_as_ingress(settings: KafkaSettings) -> int | Trouble:
+async def _look_as_ingress(settings: KafkaSettings) -> Condition | Trouble:
     client = AIOKafkaClient(**settings.client_options())
     try:
         await client.bootstrap()
@@ -74,11 +77,12 @@ def judge(examination: Examination, min_insync_replicas: int) -> Iterator[Findin
     never = [name for name in examination.missing if name not in examination.lost]
     if never:
         yield _missing(never)
-    for fault in (*examination.miscounted, *examination.faults):
+    faults = (*examination.miscounted, *examination.faults, *examination.deletions)
+    for fault in faults:
         yield problem(fault.what, fault.remedy)
     behind = list(_behind(examination.states, min_insync_replicas))
     yield from behind
-    if not (examination.missing or examination.miscounted or examination.faults or behind):
+    if not (examination.missing or faults or behind):
         yield ok(f"all {len(examination.states)} topics are as they must be")
 
 

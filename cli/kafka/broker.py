@@ -137,7 +137,7 @@ class EmbeddedKafka:
             return None
         return dict(line.split("=", 1) for line in lines if "=" in line).get("directory.id")
 
-    def start(self, *, timeout_s: float = 60.0) -> None:
+    def start(self, *, timeout_s: float = 120.0) -> None:
         """Start the broker and return once it serves clients. The first time, fetch Kafka.
 
         Raises KafkaNotFetchedError, KafkaFolderInUseError, KafkaPortTakenError, and, with the

@@ -36,7 +36,7 @@ from cli.ledger_reader import LedgerReader, open_reader
 from cli.ports import WantedPort, require_free
 from cli.printing import counted
 from cli.settings import AuditSettings
-from cli.verification.follower import Follower
+from cli.verification.follower import Follower, RewrittenError
 from cli.verification.replicas import NoAnswer, Workers, damages, disks_of
 from cli.verification.verify import new_truth
 from ledger.verification.differences import Difference, Kind
@@ -44,6 +44,7 @@ from ledger.verification.replicas import AllTables
 from runtime.access import Token, wrong_host, wrong_token
 from runtime.logs import configure
 from runtime.metrics import CONTENT_TYPE, Metrics
+from runtime.new_connections import EXPIRY_METRIC, NewConnections
 from runtime.problems import MEDIA_TYPE, Problem
 from runtime.topics import TopicsError, ensure_topics, unreachable
 
@@ -75,6 +76,7 @@ class AuditMetrics(Metrics):
             "replicas_compared",
             "partitions of tables on the workers' disks that the last round compared",
         )
+        self.certificates = self.gauge(*EXPIRY_METRIC, "side")
         for kind in Kind:
             self.differences.labels(kind=str(kind)).set(0)
         ProcessCollector(registry=self.registry)
@@ -100,17 +102,31 @@ class Audit:
         self._scrubbed_s = -_SCRUBBED_EVERY_S
         self._tables: AllTables | None = None
         self._disk_trouble = ""
+        self._otherwise = ""
         self._logged: set[Difference] = set()
+        # Where the log of record has lost what was read of it.
+        self._lost: list[Difference] = []
 
     async def run(self) -> None:
         """Audit forever; a failure that may pass is reported, and the round is tried again."""
-        truth = new_truth(self._settings, (), {})
         while True:
-            with self._telling():
-                await ensure_topics(self._settings, create=False)
-                async with open_reader(self._settings) as reader:
-                    await self._rounds(reader, Follower(reader, truth))
+            try:
+                with self._telling():
+                    await ensure_topics(self._settings, create=False)
+                    async with open_reader(self._settings) as reader:
+                        truth = new_truth(self._settings, (), {})
+                        truth.faults += self._lost
+                        await self._rounds(reader, Follower(reader, truth))
+            except RewrittenError as error:
+                self._begin_again(error)
             await asyncio.sleep(self._settings.audit_every_s)
+
+    def _begin_again(self, error: RewrittenError) -> None:
+        """Forget what was read of a topic that has lost it; a loss of the log stays reported."""
+        detail = f"{error}: everything is read again, from the start"
+        if error.topic == self._settings.names.webhooks:
+            self._lost.append(error.difference)
+        self._tell("not_audited", detail)
 
     async def _rounds(self, reader: LedgerReader, follower: Follower) -> None:
         while True:
@@ -122,6 +138,7 @@ class Audit:
     async def _round(self, reader: LedgerReader, follower: Follower) -> None:
         started = time.monotonic()
         self.metrics.lag.set(await reader.lag())
+        await self._compare_settings(reader)
         settled = await reader.settle(self._settings.audit_wait_s)
         answer = await self._ask_workers()
         tables = answer if isinstance(answer, AllTables) else None
@@ -139,6 +156,13 @@ class Audit:
         self.metrics.last.set_to_current_time()
         self.metrics.took.set(time.monotonic() - started)
         self._judge(differences)
+
+    async def _compare_settings(self, reader: LedgerReader) -> None:
+        """Log once how the workers fold otherwise: whatever differs then may come of it."""
+        otherwise = await reader.difference_from_workers(self._settings)
+        if otherwise and otherwise != self._otherwise:
+            _log.warning("other_settings", detail=otherwise)
+        self._otherwise = otherwise
 
     async def _ask_workers(self) -> AllTables | NoAnswer:
         """Ask what the workers' disks hold, and now and then have them read as a whole."""
@@ -266,20 +290,26 @@ async def _serve(settings: AuditSettings, worker_urls: Sequence[str]) -> None:
         timeout_graceful_shutdown=_STOPPED_WITHIN_S,
     )
     server = uvicorn.Server(config)
-    rounds = asyncio.create_task(audit.run())
+    connections = NewConnections(
+        settings, lambda side, at_s: audit.metrics.certificates.labels(side).set(at_s)
+    )
+    tasks = [asyncio.create_task(each) for each in (audit.run(), connections.watch())]
 
-    def stop(_task: object) -> None:
-        # They only end by a bug of ours, which must not look like an audit.
-        server.should_exit = True
+    def stop(task: asyncio.Task[None]) -> None:
+        # An error is a bug of ours, which must not look like an audit.
+        if task.cancelled() or task.exception():
+            server.should_exit = True
 
-    rounds.add_done_callback(stop)
+    for task in tasks:
+        task.add_done_callback(stop)
     _log.info("listening", host=settings.audit_host, port=settings.audit_port)
     try:
         await server.serve()
     finally:
-        rounds.cancel()
+        for task in tasks:
+            task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await rounds
+            await asyncio.gather(*tasks)
 
 
 def _end(_signal: int, _frame: FrameType | None) -> None:

@@ -9,7 +9,7 @@ should contain that fact, even where no new value came.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, NamedTuple
 
 from cli.ledger_reader import LedgerReader, Offsets
@@ -18,11 +18,12 @@ from cli.verification.replicas import NOTHING_COMPARED, DiskWatch
 from ledger.deduplication import PROGRESS_KEY
 from ledger.large_orders import is_order_key, order_key_of
 from ledger.verification.audit import check_payment, check_seen
-from ledger.verification.differences import Difference
+from ledger.verification.differences import Difference, Kind
 from ledger.verification.gathered_orders import gather
 from ledger.verification.journal_audit import JournalAudit
 from ledger.verification.replicas import AllTables, Replicas
 from ledger.verification.truth import Truth
+from processors.marks import Mark
 
 # The number of keys that are judged before another task, such as a probe, has its turn.
 _JUDGED_AT_ONCE = 500
@@ -32,6 +33,20 @@ class _Place(NamedTuple):
     holding: Holding
     partition: int
     key: bytes
+
+
+class RewrittenError(Exception):
+    """A topic has other records at offsets that were read; ``difference`` names the place.
+
+    Whatever was read of the ledger has to be read again, from the start.
+    """
+
+    def __init__(self, topic: str, partition: int, detail: str) -> None:
+        super().__init__(f"{topic}[{partition}] {detail}")
+        self.topic = topic
+        self.difference = Difference(
+            kind=Kind.LOG_INCOMPLETE, subject=f"{topic}[{partition}]", detail=detail
+        )
 
 
 class Follower:
@@ -52,6 +67,8 @@ class Follower:
         # The other rows of a large order, by the place of its head.
         self._rows: dict[_Place, dict[bytes, bytes]] = {}
         self._positions: dict[str, dict[int, int]] = {}
+        # The last record of each partition that was read.
+        self._last: dict[tuple[str, int], Mark] = {}
         self._replicas = Replicas(reader.names.changelogs)
         self._watch = DiskWatch()
         self._is_first_round = True
@@ -86,7 +103,7 @@ class Follower:
         ends = await self._reader.ends(topic)
         starts = {number: self._truth.next_offset(number) for number in ends}
         seen = next(each for each in self._holdings if each.check is check_seen)
-        async for number, records in self._reader.read(topic, starts, ends):
+        async for number, records in self._read_on(topic, starts, ends):
             said = self._truth.read(number, records)
             self.records += len(records)
             self._payments.update(event.payment_id for event in said.events)
@@ -96,8 +113,8 @@ class Follower:
 
     async def _read_values(self, holding: Holding) -> None:
         position = self._positions.setdefault(holding.topic, {})
-        ends = await self._reader.ends(holding.topic)
-        async for number, records in self._reader.read(holding.topic, position, ends):
+        ends = await self._ends_beyond(holding.topic, position)
+        async for number, records in self._read_on(holding.topic, position, ends):
             for record in records:
                 if self._reader.names.is_row(holding.topic, record.key or b""):
                     self._places.add(self._keep(holding, number, record))
@@ -107,6 +124,40 @@ class Follower:
             digest = self._replicas.digest(holding.topic, number)
             if digest is not None:
                 digest.reach(end)
+
+    async def _ends_beyond(self, topic: str, position: Offsets) -> Offsets:
+        """Return where a topic ends; ``RewrittenError`` if it ended later before."""
+        ends = await self._reader.ends(topic)
+        for number, end in ends.items():
+            if end < (was := position.get(number, 0)):
+                detail = f"it ends at offset {end}, and was read up to {was} before"
+                raise RewrittenError(topic, number, detail)
+        return ends
+
+    async def _read_on(
+        self, topic: str, starts: Offsets, ends: Offsets
+    ) -> AsyncIterator[tuple[int, list[Any]]]:
+        """Yield what is new in a topic; ``RewrittenError`` if it does not continue what was read.
+
+        A topic that has lost its end may have grown beyond it again. So reading starts at the last
+        record that was read, unless compaction has removed that record.
+        """
+        known = {
+            number: last.offset
+            for number, end in ends.items()
+            if (last := self._last.get((topic, number))) and starts.get(number, 0) < end
+        }
+        async for number, fetched in self._reader.read(topic, {**starts, **known}, ends):
+            records = fetched
+            last = self._last.get((topic, number))
+            if last and records and records[0].offset <= last.offset:
+                if _mark(records[0]) != last:
+                    detail = f"it has another record at offset {last.offset} than was read before"
+                    raise RewrittenError(topic, number, detail)
+                records = records[1:]
+            if records:
+                self._last[topic, number] = _mark(records[-1])
+                yield number, records
 
     def _compare_disks(self, tables: AllTables | None) -> None:
         """Compare the replicas; what was found stays where no worker answered."""
@@ -138,8 +189,9 @@ class Follower:
 
     async def _read_journal(self) -> None:
         topic = self._reader.names.topics.entries
-        position, ends = self._positions.setdefault(topic, {}), await self._reader.ends(topic)
-        async for _, records in self._reader.read(topic, position, ends):
+        position = self._positions.setdefault(topic, {})
+        ends = await self._ends_beyond(topic, position)
+        async for _, records in self._read_on(topic, position, ends):
             for record in records:
                 payment_id = self._journal.read(record.key or b"", record.value)
                 if payment_id is not None:
@@ -194,3 +246,7 @@ class Follower:
                 for name in {payment_id} if of_payment else {payment_id, *named}:
                     key = str(name).encode()
                     yield _Place(holding, self._truth.partition_of(key), key)
+
+
+def _mark(record: Any) -> Mark:
+    return Mark.of(record.offset, record.timestamp, record.key, record.value)

@@ -60,6 +60,8 @@ async def _verify(settings: VerifySettings, options: VerifyOptions, console: Con
             workers = Workers.of(settings, options.worker_urls)
             auditor = Auditor(reader, truth, heard, workers)
             findings = await auditor.audit(settled)
+        if otherwise := await reader.difference_from_workers(settings):
+            line(console, f"{'settings':<14} {otherwise}")
         differences = list(_wanted(findings.differences, truth, options, since))
         _show_scope(console, settings, options, truth, findings, auditor.entries)
         if options.order_id is not None:

@@ -75,18 +75,19 @@ async def of_order(app: LedgerApp, order: Order) -> list[SignedRecord]:
         for event in (payment.events if payment else ())
     }
     _require_few(len(facts))
-    places = set(facts.values())
-    for known in await _each(state.any_event, app, facts):
+    keys = {place: event_id.encode() for event_id, place in facts.items()}
+    known = await _each(state.any_event, app, facts)
+    for event_id, places in zip(facts, known, strict=True):
         # Of an event that is forgotten only the fact's own place is known.
-        if known is not None:
-            places |= _places(known)
-    _require_few(len(places))
-    return await app.reader.at(app.names.webhooks, places)
+        if places is not None:
+            keys |= _keys(event_id, places)
+    _require_few(len(keys))
+    return await app.reader.at(app.names.webhooks, keys)
 
 
-async def of_event(app: LedgerApp, known: state.EventPlaces) -> list[SignedRecord]:
+async def of_event(app: LedgerApp, event_id: str, known: state.EventPlaces) -> list[SignedRecord]:
     """Return the deliveries of one event."""
-    return await app.reader.at(app.names.webhooks, _places(known))
+    return await app.reader.at(app.names.webhooks, _keys(event_id, known))
 
 
 async def unjudged(app: LedgerApp, event_id: str) -> list[SignedRecord]:
@@ -144,5 +145,7 @@ async def _each(
     return [each.result() for each in asking]
 
 
-def _places(known: state.EventPlaces) -> set[tuple[int, int]]:
-    return {(known.partition, offset) for offset in (known.first, *known.repeats)}
+def _keys(event_id: str, known: state.EventPlaces) -> dict[tuple[int, int], bytes]:
+    """Return the key of each record of the log that is a delivery of an event."""
+    places = ((known.partition, offset) for offset in (known.first, *known.repeats))
+    return dict.fromkeys(places, event_id.encode())

@@ -21,8 +21,9 @@ def add_pages(app: LedgerApp) -> None:
 
     @app.page("/readyz")
     class Readiness(View):
-        """The worker's tables are recovered, and its partitions are its own."""
+        """The worker's tables are recovered, its partitions are its own, and nothing is lost."""
 
         async def get(self, _request: Request) -> Any:
             state.require_ready(app)
+            state.require_whole(app)
             return json_answer(b'{"status":"ready"}')

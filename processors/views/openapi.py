@@ -195,7 +195,11 @@ def _paths() -> Json:
         "/openapi.json": _get("This description", None),
         "/metrics": _metrics(),
         "/healthz": {"get": _open("The process is alive")},
-        "/readyz": {"get": _open("The tables are recovered, and the partitions are the worker's")},
+        "/readyz": {
+            "get": _open(
+                "The tables are recovered, the partitions are the worker's, and no record is lost"
+            )
+        },
     }
 
 

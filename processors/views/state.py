@@ -99,6 +99,12 @@ def require_ready(app: LedgerApp) -> None:
         raise ProblemError(503, "not_ready", reason)
 
 
+def require_whole(app: LedgerApp) -> None:
+    """Raise a 503 if records that must be kept are lost, or a setting may lose them."""
+    if app.loss:
+        raise ProblemError(503, app.loss.code, app.loss.detail)
+
+
 def order(app: LedgerApp, order_id: str) -> OrderState | None:
     """Return an order of a partition that is here."""
     return _read(app, "orders", order_id, ORDERS.decode)

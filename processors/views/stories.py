@@ -56,7 +56,7 @@ async def _story_of(app: LedgerApp, event_id: str, *, raw: bool) -> Story | None
             return Story(event_id=event_id, outcome=ACCEPTED, deliveries=told)
     if places is None:
         return await _refused(app, event_id)
-    records = await of_event(app, places)
+    records = await of_event(app, event_id, places)
     told = await asyncio.to_thread(deliveries, records, rules_of(app), app.settings.trust, raw=raw)
     # What was in the log before under the id, and is forgotten, is not among them.
     first = told[0]

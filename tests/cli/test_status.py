@@ -17,7 +17,7 @@ from cli.settings import StatusSettings
 from cli.status import Behind, StatusOptions, addresses, encode, render
 from ingest.metrics import IngressMetrics, Tally, new_rows
 from processors.metrics import WorkerMetrics
-from runtime.topics import TopicsError
+from runtime.topics import Examination, TopicsError
 
 
 def hop(committed: int, end: int, partition: int = 0) -> list[HopLag]:
@@ -124,7 +124,14 @@ def test_json_has_all_that_was_seen_and_whether_it_is_well():
                 "topic": "plexy.webhooks",
                 "lag_records": 6,
                 "partitions": [
-                    {"partition": 0, "begin": 0, "committed": 4, "end": 10, "lag_records": 6}
+                    {
+                        "partition": 0,
+                        "begin": 0,
+                        "committed": 4,
+                        "end": 10,
+                        "deleted": 0,
+                        "lag_records": 6,
+                    }
                 ],
             }
         ],
@@ -160,7 +167,8 @@ async def test_only_a_topic_that_is_missing_is_called_so(monkeypatch, error, cod
     async def connected(_: object) -> AsyncIterator[tuple[None, None]]:
         yield None, None
 
-    monkeypatch.setattr(looks, "require_topics", AsyncMock())
+    nothing = Examination((), (), (), (), ())
+    monkeypatch.setattr(looks, "examine_topics", AsyncMock(return_value=nothing))
     monkeypatch.setattr(looks, "reading", connected)
     monkeypatch.setattr(looks, "lags", fails)
     look = looks.look(StatusSettings.from_environment({}), [])

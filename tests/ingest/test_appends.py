@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 
 import pytest
+from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import RecordMetadata, TopicPartition
 
@@ -23,12 +24,16 @@ class Producer:
     """The batch side of aiokafka's producer: it acknowledges, or fails, what it is told to."""
 
     def __init__(self, batch_bytes: int = 10_000) -> None:
+        self.identities = 1
         self.batches: list[tuple[int, int, asyncio.Future]] = []
         self.ends: Counter[int] = Counter()
         self._batch_bytes = batch_bytes
 
-    def create_batch(self) -> BatchBuilder:
-        return BatchBuilder(self._batch_bytes, 0)
+    def create_batch_for(self, limit_bytes: int) -> BatchBuilder:
+        return BatchBuilder(min(limit_bytes, self._batch_bytes), 0)
+
+    def renew_identity(self) -> None:
+        self.identities += 1
 
     async def send_batch(self, batch, topic, *, partition):
         assert topic == "log"
@@ -40,6 +45,12 @@ class Producer:
     def records(self) -> list[int]:
         """How many records each batch so far had."""
         return [count for _, count, _ in self.batches]
+
+    def refuse(self) -> None:
+        """Refuse what is under way for its size, as a topic does with a new, lower limit."""
+        for _, _, future in self.batches:
+            if not future.done():
+                future.set_exception(MessageSizeTooLargeError())
 
     def acknowledge(self) -> None:
         for partition, count, future in self.batches:
@@ -58,9 +69,9 @@ class Lost(list):
         self.append(reason)
 
 
-def started(producer: Producer) -> tuple[Appends, Lost]:
+def started(producer: Producer, limit_bytes: int = 1_000_000) -> tuple[Appends, Lost]:
     lost = Lost()
-    return Appends(producer, {"log": PARTITIONS}, lost), lost
+    return Appends(producer, PARTITIONS, {"log": limit_bytes}, lost), lost
 
 
 def a_record(key: bytes = b"evt_1", size: int = 10) -> Record:
@@ -72,6 +83,14 @@ async def acknowledged(producer: Producer, kept: list[asyncio.Future]) -> list[P
     await until(lambda: sum(producer.records) == done + len(kept))
     producer.acknowledge()
     return await asyncio.gather(*kept)
+
+
+async def settled(producer: Producer, kept: list[asyncio.Future]) -> None:
+    """Acknowledge batch after batch until all records are kept."""
+    while not all(each.done() for each in kept):
+        producer.acknowledge()
+        await asyncio.sleep(0)
+    await asyncio.gather(*kept)
 
 
 def in_time() -> float:
@@ -111,10 +130,46 @@ async def test_what_does_not_fit_into_a_batch_goes_with_the_next_one_and_the_lar
     producer = Producer(batch_bytes=1000)
     appends, _ = started(producer)
     kept = [appends.append(a_record(size=size), in_time()) for size in (400, 400, 400, 5000, 10)]
-    while not all(each.done() for each in kept):
-        producer.acknowledge()
-        await asyncio.sleep(0)
+    await settled(producer, kept)
     assert producer.records == [2, 1, 1, 1]
+
+
+async def test_a_batch_that_is_refused_for_its_size_goes_out_in_parts_under_another_identity():
+    producer = Producer()
+    appends, lost = started(producer)
+    kept = [appends.append(a_record(size=400), in_time()) for _ in range(4)]
+    await until(lambda: producer.records == [4])
+    producer.refuse()
+    await until(lambda: producer.records == [4, 1])
+    await settled(producer, kept)
+    assert [each.result().offset for each in kept] == [0, 1, 2, 3]
+    assert (producer.identities, lost) == (2, [])
+
+
+async def test_a_record_that_is_refused_alone_fails_alone_until_the_limit_is_raised():
+    producer = Producer()
+    appends, lost = started(producer)
+    large = appends.append(a_record(size=4000), in_time())
+    await until(lambda: producer.records == [1])
+    small = appends.append(a_record(), in_time())
+    producer.refuse()
+    with pytest.raises(LogUnavailableError, match=r"takes at most \d+ bytes, and this record has"):
+        await large
+    await settled(producer, [small])
+    appends.bound({"log": 10_000})
+    await settled(producer, [appends.append(a_record(size=4000), in_time())])
+    assert (producer.records, lost) == ([1, 1, 1], [])
+
+
+async def test_no_batch_is_larger_than_the_topic_takes():
+    producer = Producer()
+    appends, _ = started(producer, limit_bytes=1000)
+    kept = [appends.append(a_record(size=400), in_time()) for _ in range(4)]
+    too_large = appends.append(a_record(size=1000), in_time())
+    await settled(producer, kept)
+    assert producer.records == [2, 2]
+    with pytest.raises(LogUnavailableError, match=r"--add-config max\.message\.bytes=10485760"):
+        await too_large
 
 
 async def test_a_record_that_is_not_acknowledged_in_time_fails_all_and_gives_the_producer_up():

@@ -9,10 +9,18 @@ from aiokafka.structs import ConsumerRecord
 
 from cli.kafka.broker import EmbeddedKafka
 from ledger.topics import MAX_RECORD_BYTES
-from processors.batches import OutRecord, RecordTooLargeError, send_by_key, send_to_partition
+from processors.batches import (
+    BatchRefusedError,
+    OutRecord,
+    PartitionBatches,
+    send,
+    send_by_key,
+    send_to_partition,
+)
 from runtime.partitions import partition_for
 from runtime.topics import TopicSettings, ensure_topics
-from tests.kafka.harness import PARTITIONS, environment, names_of, producer
+from tests.kafka.harness import PARTITIONS, environment, names_of, producer, writer
+from tests.kafka.topics import alter
 
 # The harness's producer cuts batches at 256 KiB.
 SIXTH_OF_A_BATCH = b"x" * (256 * 1024 // 6)
@@ -101,6 +109,28 @@ async def test_a_record_larger_than_a_batch_makes_one_of_its_own(kafka, topic):
 async def test_a_record_that_the_topic_does_not_take_is_an_error_and_not_dropped(kafka, topic):
     records = [OutRecord(b"1", b"small"), OutRecord(b"2", b"z" * (MAX_RECORD_BYTES + 1))]
     async with producer(kafka.bootstrap) as client:
-        with pytest.raises(RecordTooLargeError, match=rf"{topic} .* key b'2' has"):
+        with pytest.raises(BatchRefusedError, match=rf"{topic} .*1 records, first key b'2'"):
             await send_to_partition(client, topic, 0, records)
     assert b"2" not in {record.key for record in await read(kafka, topic, 0)}
+
+
+async def test_what_is_acknowledged_before_a_refused_batch_is_not_written_again(kafka, topic):
+    """The records of a changelog must be contiguous, whatever its topic refuses meanwhile."""
+    await alter({"LEDGER_KAFKA_BOOTSTRAP": kafka.bootstrap}, topic, max_message_bytes="900")
+    sizes = (400, 700, 150, 700, 100)
+    records = [OutRecord(b"%d" % n, b"x" * size) for n, size in enumerate(sizes)]
+    tp = TopicPartition(topic, 0)
+    async with writer(kafka.bootstrap, topic) as first:
+        first.batch_bytes = 1000
+        batches = PartitionBatches(first.create_batch)
+        for record in records:
+            batches.append(record)
+        with pytest.raises(BatchRefusedError, match="2 records, first key b'1'"):
+            await send(first, {tp: batches})
+    async with writer(kafka.bootstrap, topic) as second:
+        second.batch_bytes = 900
+        batches.cut_again(second.create_batch)
+        written = (await send(second, {tp: batches}))[tp]
+    kept = await read(kafka, topic, 0)
+    assert [(record.offset, record.key) for record in kept] == [(n, b"%d" % n) for n in range(5)]
+    assert (written.first, written.last, written.is_contiguous) == (0, 4, True)

@@ -1,6 +1,7 @@
 """A short run with faults, and its parts: the long one is `make faults`."""
 
 import asyncio
+import random
 import shutil
 import socket
 import subprocess
@@ -18,12 +19,14 @@ from cli.simulate.simulation import Simulation
 from faults import judge as judging
 from faults import run as running
 from faults.answers import Answers
-from faults.injections import DOWN_AT_MOST_S, KINDS, TAKEN_OVER_WITHIN_S
+from faults.folders import DOWN_AT_MOST_S
+from faults.injections import KINDS, TAKEN_OVER_WITHIN_S
 from faults.judge import judge
 from faults.proxy import Network, Proxy
 from faults.report import WIDTH
 from faults.run import plan, run
 from faults.tables import disk_differences, opened, rows_of
+from faults.topic_settings import change_compression, change_settings, lower_max_message_bytes
 from processors.tables import DIGEST_KEY, OFFSET_KEY, stored_digest
 from runtime.topics import TopicSettings, ensure_topics
 from tests.kafka.harness import (
@@ -35,6 +38,7 @@ from tests.kafka.harness import (
     until,
     wait_folded,
 )
+from tests.kafka.topics import describe
 
 pytestmark = pytest.mark.timeout(420)
 
@@ -167,12 +171,25 @@ def test_the_same_seed_plans_the_same_faults_and_each_kind_comes_before_any_come
     assert set(planned(1)) == {kind.name for kind in KINDS}
 
 
+def test_a_setting_that_a_fault_changes_is_the_topic_s_own_again_after_it(kafka, tmp_path):
+    settings = TopicSettings.from_environment(environment(kafka.bootstrap, tmp_path))
+    asyncio.run(ensure_topics(settings))
+    stage = SimpleNamespace(settings=settings, brokers=[kafka])
+    env = {"LEDGER_KAFKA_BOOTSTRAP": kafka.bootstrap, "LEDGER_TOPIC_PREFIX": settings.topic_prefix}
+    before = asyncio.run(describe(env))
+    for seed in range(4):
+        for inject in (change_settings, change_compression, lower_max_message_bytes):
+            with inject(stage, random.Random(seed)):  # noqa: S311 - drawn by the test
+                assert asyncio.run(describe(env)) != before
+            assert asyncio.run(describe(env)) == before
+
+
 def test_faults_that_come_in_pairs_are_of_different_layers():
     pairs = [kinds for kinds in plan(list(KINDS), 200, 5) if len(kinds) > 1]
     assert pairs
     assert all(one.layer != other.layer for one, other in pairs)
     # What is judged is how long others take: nothing else may be in their way.
-    assert not any(kind.take_over for kinds in pairs for kind in kinds)
+    assert not any(kind.comes_alone for kinds in pairs for kind in kinds)
 
 
 def echo(server: socket.socket) -> None:

@@ -186,7 +186,7 @@ def test_a_delivery_becomes_an_order_behind_every_kind_of_listener(
 TOPIC, GROUP, TRANSACTIONAL_ID = 2, 3, 5
 LITERAL, PREFIXED = 3, 4
 READ, WRITE, DESCRIBE, DESCRIBE_CONFIGS = 3, 4, 8, 10
-ALLOW = 3
+DENY, ALLOW = 2, 3
 
 Right = tuple[int, str, int, int]
 
@@ -233,6 +233,7 @@ def rights_of(env: Mapping[str, str]) -> dict[str, list[Right]]:
         BACKUP: topics(READ, names.webhooks),
         STATUS: [
             *topics(DESCRIBE, *written, names.webhooks),
+            *topics(DESCRIBE_CONFIGS, *written, names.webhooks),
             (GROUP, group, LITERAL, DESCRIBE),
         ],
         ACCOUNTS: [
@@ -243,14 +244,16 @@ def rights_of(env: Mapping[str, str]) -> dict[str, list[Right]]:
     }
 
 
-async def allow(broker: EmbeddedKafka, rights: Mapping[str, list[Right]]) -> None:
+async def allow(
+    broker: EmbeddedKafka, rights: Mapping[str, list[Right]], permission: int = ALLOW
+) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)
     await admin.start()
     try:
         for user, given in rights.items():
             for kind, name, pattern, operation in given:
                 request = CreateAclsRequest(
-                    kind, name, pattern, f"User:{user}", "*", operation, ALLOW
+                    kind, name, pattern, f"User:{user}", "*", operation, permission
                 )
                 answer = await admin._send_to_controller(request)
                 assert [code for code, _ in answer.creation_responses] == [0]
@@ -300,6 +303,59 @@ def test_each_program_needs_no_more_rights_than_the_operator_is_told_to_give_it(
     for topic, settings in (*forbidden.items(), *others):
         with pytest.raises(TopicAuthorizationFailedError):
             asyncio.run(write(settings, topic))
+
+
+def test_the_looks_at_topics_of_ingress_and_workers_need_no_other_rights(secured, env):
+    with program("topics", env) as made:
+        assert made.wait(60) == 0, made.tail()
+    asyncio.run(allow(secured, rights_of(env)))
+    as_ingest, as_worker = (env | {"LEDGER_KAFKA_USERNAME": user} for user in (INGEST, WORKER))
+    with program("ingest", as_ingest) as ingress, program("worker", as_worker) as worker:
+        worker.wait_ready(120)
+        wait_ingress(ingress)
+        url = f"http://127.0.0.1:{env['LEDGER_WEB_PORT']}/metrics"
+        looked = f'plexy_ledger_worker_deleted_records{{topic="{names_of(env).webhooks}"}} 0.0'
+        until(lambda: looked in httpx.get(url, trust_env=False).text, within_s=60, what="a look")
+        assert not worker.logged("topics not checked")
+        assert not ingress.logged("log_unavailable")
+
+
+@pytest.mark.parametrize(
+    ("user", "topic", "right", "said"),
+    [
+        (INGEST, "webhooks", DESCRIBE_CONFIGS, "give this user DescribeConfigs on it"),
+        (INGEST, "rejected", DESCRIBE_CONFIGS, "give this user DescribeConfigs on it"),
+        (INGEST, "record", DESCRIBE, "its name must be visible to this user (Describe)"),
+        (WORKER, "entries", DESCRIBE_CONFIGS, "give this user Describe and DescribeConfigs"),
+        (WORKER, "record", DESCRIBE, "this user lacks the right Describe on them"),
+    ],
+)
+def test_a_look_that_lacks_a_right_says_in_one_line_which_one(  # noqa: PLR0917
+    secured, env, user, topic, right, said
+):
+    """An operator takes it away from the running program."""
+    with program("topics", env) as made:
+        assert made.wait(60) == 0, made.tail()
+    asyncio.run(allow(secured, rights_of(env)))
+    names = names_of(env)
+    record = names.made_with(int(env["LEDGER_PARTITIONS"]))
+    name = record if topic == "record" else getattr(names, topic)
+    denied = {user: [(TOPIC, name, LITERAL, right)]}
+    event = "log_unavailable" if user == INGEST else "topics not checked"
+    with program(user, env | {"LEDGER_KAFKA_USERNAME": user}) as started:
+        if user == INGEST:
+            wait_ingress(started)
+        else:
+            started.wait_ready(120)
+        asyncio.run(allow(secured, denied, DENY))
+
+        def told() -> list[str]:
+            lines = [*started.logged(event), *started.logged("the worker ends")]
+            return [line["reason"] for line in lines if said in line["reason"]]
+
+        (line, *_) = until(told, within_s=60, what=said)
+        assert (name if topic != "record" or user == WORKER else "plexy.partitions-") in line
+        assert "\n" not in line
 
 
 async def write(env: Mapping[str, str], topic: str) -> None:
@@ -411,7 +467,7 @@ def test_the_doctor_gets_in_over_tls_and_names_what_a_refusal_may_be_about(env):
     code, printed = run({**env, "LEDGER_KAFKA_PASSWORD": WRONG}, "doctor", "ingest", "worker")
     assert code == 1
     assert "Authentication failed" in printed
-    assert "look at LEDGER_KAFKA_TLS, _CA_FILE, _SASL_MECHANISM, _USERNAME and _PASSWORD" in printed
+    assert "correct LEDGER_KAFKA_USERNAME, and LEDGER_KAFKA_PASSWORD or the file in " in printed
     for secret in (PASSWORD, WRONG):
         assert secret not in printed
 

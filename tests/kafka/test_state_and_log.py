@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from cli.kafka.broker import EmbeddedKafka
 from cli.kafka.distribution import KafkaCache
@@ -34,6 +33,7 @@ from tests.kafka.harness import (
     until,
     wait_folded,
 )
+from tests.kafka.topics import delete_records
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -110,15 +110,6 @@ def test_another_version_folds_the_whole_log_anew_to_the_same_documents_and_entr
     assert len(read_topic(env, names.orders)) == len(read_topic(env, names.entries)) == 60
 
 
-async def _delete_records(env: Mapping[str, str], partition: TopicPartition, before: int) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"])
-    await admin.start()
-    try:
-        await admin.delete_records({partition: RecordsToDelete(before)})
-    finally:
-        await admin.close()
-
-
 @pytest.mark.parametrize(("committed", "deleted_before"), [(1, 5), (1000, 0)])
 async def test_a_log_that_lost_what_comes_after_the_last_commit_ends_the_worker(
     env: dict[str, str], committed: int, deleted_before: int
@@ -126,7 +117,7 @@ async def test_a_log_that_lost_what_comes_after_the_last_commit_ends_the_worker(
     """Records were deleted before they were folded, or the log ends before the commit."""
     await asyncio.to_thread(fold, env, payments(40, "shop"))
     partition = TopicPartition(names_of(env).events, 0)
-    await _delete_records(env, partition, deleted_before)
+    await delete_records(env, partition, deleted_before)
     await commit(env, partition, committed)
     with WorkerProcess(env) as worker:
         assert await asyncio.to_thread(worker.wait, 60) != 0
@@ -144,7 +135,7 @@ async def test_without_a_commit_a_topic_between_the_agents_must_begin_at_its_sta
     async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
         records = [OutRecord(b"key", b"value")] * 3
         await send_to_partition(client, partition.topic, partition.partition, records)
-    await _delete_records(env, partition, 2)
+    await delete_records(env, partition, 2)
     with WorkerProcess(env) as worker:
         assert await asyncio.to_thread(worker.wait, 60) != 0
         assert "nobody knows any more whether what was before it is folded" in worker.tail()
@@ -163,7 +154,7 @@ def test_records_that_are_deleted_before_a_running_worker_folded_them_end_it(
             deliver(env, [each | {"id": f"{more}_{each['id']}"} for each in payments(40, "shop")])
         for tp, position in positions(env).items():
             if tp.topic == names_of(env).webhooks and position.committed < position.end - 1:
-                asyncio.run(_delete_records(env, tp, position.end - 1))
+                asyncio.run(delete_records(env, tp, position.end - 1))
         worker.go_on()
         assert worker.wait(60) != 0
         assert "records were deleted before they were folded" in worker.tail()

@@ -126,6 +126,21 @@ def test_a_worker_does_not_start_where_too_few_files_can_be_made_and_says_so(
     assert line.endswith("delete files there, or use a file system with more inodes")
 
 
+@needs_mount
+def test_a_worker_that_starts_without_an_inode_left_says_that_files_are_to_be_deleted(
+    kafka: EmbeddedKafka, tmp_path: Path
+) -> None:
+    """The system says that there is no space left, although there is."""
+    with small_disk(tmp_path / "disk", DISK_MB, "nr_inodes=1000") as disk:
+        env = environment(kafka.bootstrap, disk.folder, table_memory_mb=TABLES_MB)
+        disk.use_up_inodes()
+        with worker_of(env, tmp_path) as worker:
+            assert worker.wait(within_s=60) != 0
+            (line,) = worker.log_file.read_text().splitlines()
+    assert line.startswith(f"plexy-ledger: LEDGER_DATA_DIR={disk.folder} can't be written: ")
+    assert "there is no inode left for a new file: delete files there" in line
+
+
 def with_limit(soft: int, hard: int) -> list[str]:
     return ["sh", "-c", f"ulimit -Sn {soft} && ulimit -Hn {hard} && exec {shlex.join(WORKER)}"]
 

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Mapping
 
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 # Kafka's number of a setting that the topic itself has, where the broker's would be 4.
@@ -90,5 +91,15 @@ async def delete(env: Mapping[str, str], topic: str) -> None:
         async with asyncio.timeout(15):
             while topic in await admin.list_topics():  # noqa: ASYNC110 - the broker tells nobody
                 await asyncio.sleep(0.05)
+    finally:
+        await admin.close()
+
+
+async def delete_records(env: Mapping[str, str], partition: TopicPartition, before: int) -> None:
+    """Delete the records of a partition below an offset, as ``kafka-delete-records.sh`` does."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"])
+    await admin.start()
+    try:
+        await admin.delete_records({partition: RecordsToDelete(before)})
     finally:
         await admin.close()

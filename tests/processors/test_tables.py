@@ -120,6 +120,20 @@ def test_a_table_that_is_older_than_tombstones_are_kept_takes_nothing_with_a_gap
     assert_holds(table, 12, {b"b": b"4"})
 
 
+@pytest.mark.parametrize("days", [-1, -365])
+def test_a_table_that_a_clock_ahead_has_dated_takes_nothing_with_a_gap(table, monkeypatch, days):
+    """Nobody knows how old it is; a clock that is corrected by minutes leaves it alone."""
+    now_s = time.time()
+    table.apply(chunk(table, 0, 9, (0, b"a", b"1"), (8, b"b", b"2")))
+    monkeypatch.setattr("processors.tables.time.time_ns", lambda: int((now_s - 600) * 1e9))
+    table.apply(chunk(table, 9, 11, (10, b"b", b"3")))
+    corrected_s = now_s + days * DAY_S
+    monkeypatch.setattr("processors.tables.time.time_ns", lambda: int(corrected_s * 1e9))
+    table.apply(chunk(table, 11, 12, (11, b"b", b"4")))
+    with pytest.raises(StaleTableError, match="may lack tombstones that Kafka has dropped from"):
+        table.apply(chunk(table, 12, 14, (13, b"b", b"5")))
+
+
 def test_a_chunk_that_was_fetched_from_beyond_the_end_is_refused(table):
     table.apply(chunk(table, 0, 1, (0, b"a", b"1")))
     with pytest.raises(ChangelogMismatchError, match=r"fetched from beyond the table's end, 1: "):

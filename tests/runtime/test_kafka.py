@@ -49,7 +49,9 @@ async def test_aiokafka_takes_the_options_of_every_protocol(values, protocol):
 
 
 def test_tls_verifies_the_broker():
-    context = read(kafka_tls="true").ssl_context()
+    files = read(kafka_tls="true").tls_files()
+    assert files
+    context = files.current()
     assert context is not None
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
@@ -101,3 +103,20 @@ def test_a_prefix_is_of_what_topics_names_are(prefix):
 def test_a_prefix_that_kafka_would_refuse_is_refused_here(prefix):
     with pytest.raises(SettingsError, match="LEDGER_TOPIC_PREFIX"):
         read(topic_prefix=prefix)
+
+
+@pytest.mark.parametrize(
+    ("values", "remedy"),
+    [
+        ({"kafka_key_file": "key.pem", "kafka_tls": "true"}, "set LEDGER_KAFKA_CERTIFICATE_FILE"),
+        ({"kafka_certificate_file": "certificate.pem"}, "set LEDGER_KAFKA_TLS=true"),
+        ({**CREDENTIALS, "kafka_password_file": "password"}, "are both set: unset one"),
+        (
+            {"kafka_certificate_file": "absent.pem", "kafka_tls": "true"},
+            "LEDGER_KAFKA_CERTIFICATE_FILE: there is no file absent.pem",
+        ),
+    ],
+)
+def test_files_that_contradict_other_settings_are_refused_with_the_remedy(values, remedy):
+    with pytest.raises(SettingsError, match=remedy):
+        read(**values)

@@ -45,7 +45,7 @@ class _Reader:
                 self.fails_at = None
                 raise KafkaError("away")
             key, value = self.records[offset]
-            yield 0, [SimpleNamespace(key=key, value=value, offset=offset)]
+            yield 0, [SimpleNamespace(key=key, value=value, offset=offset, timestamp=0)]
 
     def tables(self, end: int, rows: Mapping[bytes, bytes] | None = None) -> AllTables:
         """Return the report of a worker whose table holds the changelog below an offset."""

@@ -1,0 +1,150 @@
+"""Faults of workers' folders: no room, no inodes, a damaged table, a copy that another worker has.
+
+Input: a stage, and chance. Output: a worker that can't use its folder as it was, for as long as a
+block lasts. Invariant: the folder can be used again after the block, and nobody has a copy of it.
+"""
+
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import httpx
+from rocksdict import Options, Rdict
+
+from faults.disk import SmallDisk
+from faults.kinds import Inject, Injected
+from faults.program import Program
+from faults.stage import Stage
+
+DOWN_AT_MOST_S: Final = 60.0
+"""How long others may take to fold a worker's partitions, and more, so that the truth is seen."""
+
+# How long a full disk may go unnoticed: RocksDB takes room for its log beforehand.
+_FELT_WITHIN_S: Final = 20.0
+_REFUSED_WITHIN_S: Final = 20.0
+# How long a worker may take to start, and to find what is wrong then.
+_FOUND_WITHIN_S: Final = 60.0
+_POLL_S: Final = 0.2
+
+
+def exhaust(fill: Callable[[SmallDisk], None], remedy: str, refusal: str) -> Inject:
+    """Return a fault of a disk: the worker ends, can't start again, and others take over.
+
+    A worker that feels it says ``remedy``, and one that is started says ``refusal``.
+    """
+
+    @contextmanager
+    def inject(stage: Stage, chance: random.Random) -> Iterator[Injected]:
+        worker = chance.choice([worker for worker in stage.workers if worker.disk])
+        disk = worker.disk
+        if disk is None:
+            raise ValueError(f"{worker.label} has no disk of its own")
+        worker.expect_end()
+        fill(disk)
+        if worker.wait_ended(_FELT_WITHIN_S):
+            _expect_told(stage, worker, "LEDGER_DATA_DIR", remedy)
+        else:
+            worker.kill()
+        since_s = time.monotonic()
+        worker.start_in_vain()
+        if worker.wait_ended(_REFUSED_WITHIN_S):
+            _expect_told(stage, worker, refusal, remedy)
+        else:
+            stage.findings.append(f"{worker.label} runs on a disk that is full")
+            worker.kill()
+        yield Injected((worker.label,), DOWN_AT_MOST_S, take_over=True, since_s=since_s)
+        disk.make_room()
+        worker.start()
+
+    return inject
+
+
+@contextmanager
+def damage_table(stage: Stage, chance: random.Random) -> Iterator[Injected]:
+    """Damage a table of a stopped worker: its next start says so, and the one after restores it."""
+    worker = chance.choice(stage.workers)
+    worker.stop()
+    folder = chance.choice(sorted((worker.folder / "tables").rglob("*.db")))
+    pattern, damage = chance.choice(_DAMAGES)
+    with closing(Rdict(str(folder), Options(raw_mode=True))) as db:
+        # All rows into one file, which a table of a short run has not written yet.
+        db.flush()
+        db.compact_range(None, None)
+    files = sorted(folder.glob(pattern))
+    if files:
+        damage(files[0])
+        worker.start_in_vain()
+        if _ends(worker):
+            _expect_told(stage, worker, "DamagedTableError", "is deleted")
+        else:
+            stage.findings.append(f"{worker.label} runs with a damaged table, {files[0]}")
+            worker.kill()
+    yield Injected((worker.label,), 0.0)
+    worker.start()
+
+
+def _ends(worker: Program) -> bool:
+    """Return whether a worker ends by itself; once it answers, it is told to read its disk."""
+    deadline = time.monotonic() + _FOUND_WITHIN_S
+    asked = False
+    while not worker.wait_ended(_POLL_S):
+        if time.monotonic() > deadline:
+            return False
+        if not asked and worker.not_ready() is None:
+            # It may just have ended.
+            with suppress(httpx.HTTPError):
+                asked = httpx.get(f"{worker.url}/tables?scrub=true", trust_env=False).is_success
+    return True
+
+
+def _flip_a_byte(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[20] ^= 1
+    file.write_bytes(content)
+
+
+def _cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+_DAMAGES: Final[tuple[tuple[str, Callable[[Path], None]], ...]] = (
+    ("*.sst", _flip_a_byte),
+    ("*.sst", Path.unlink),
+    ("MANIFEST-*", _cut),
+    ("CURRENT", Path.unlink),
+)
+
+
+@contextmanager
+def run_copy(stage: Stage, chance: random.Random) -> Iterator[Injected]:
+    """Start a second worker on a copy of a worker's folder: the former one ends, and says why."""
+    worker = chance.choice(stage.workers)
+    twin = stage.twin_of(worker)
+    # As a disk holds it at one moment.
+    worker.freeze()
+    shutil.copytree(worker.folder, twin.folder, dirs_exist_ok=True)
+    worker.expect_end()
+    worker.go_on()
+    twin.start_in_vain()
+    if worker.wait_ended(_FOUND_WITHIN_S):
+        _expect_told(stage, worker, "TakenNameError", "LEDGER_DATA_DIR")
+    else:
+        stage.findings.append(f"{worker.label} runs on beside a worker of the same name")
+        worker.kill()
+    yield Injected((worker.label,), chance.uniform(0.0, 5.0))
+    twin.kill()
+    shutil.rmtree(twin.folder)
+    worker.start()
+
+
+def _expect_told(stage: Stage, worker: Program, *words: str) -> None:
+    """Note it if a worker that ended did not say why."""
+    if not any(all(word in line for word in words) for line in worker.last_lines):
+        lines = "\n".join(worker.last_lines[-10:])
+        stage.findings.append(
+            f"{worker.label} {worker.ended()}, and does not say {' and '.join(words)}:\n{lines}"
+        )

@@ -1,0 +1,150 @@
+"""Faults of topics' settings: what an operator changes, and changes back.
+
+Input: a stage, and chance. Output: topics with another setting, for as long as a block lasts.
+Invariant: no setting here makes Kafka delete a record of the run, and each topic has its own
+settings again after the block.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, for_code
+
+from faults.kinds import Injected
+from faults.stage import Stage, StageError
+from ledger.topics import TABLES, all_topics, changelog_name
+from runtime.topics import TopicSettings
+
+T = TypeVar("T")
+_Settings = Mapping[str, dict[str, str]]
+
+# Kafka's number of a setting that the topic itself has.
+_OF_THE_TOPIC: Final = 1
+_ANSWERED_WITHIN_S: Final = 60.0
+_ASK_AGAIN_S: Final = 0.5
+_CODECS: Final = ("gzip", "snappy", "lz4", "zstd")
+# A record of the simulation has a kilobyte or two.
+_LOW_LIMIT_BYTES: Final = 8192
+# Settings that the ledger must not have, and under which nothing of a run is deleted: it is younger
+# than an hour, and its segments are too small to be closed, and so to be compacted.
+_OF_SOURCES: Final = (
+    ("retention.ms", "3600000"),
+    ("message.timestamp.type", "LogAppendTime"),
+    ("cleanup.policy", "compact"),
+    ("unclean.leader.election.enable", "true"),
+)
+_OF_CHANGELOGS: Final = (
+    ("retention.ms", "3600000"),
+    ("cleanup.policy", "delete"),
+    ("delete.retention.ms", "1000"),
+    ("unclean.leader.election.enable", "true"),
+)
+
+
+@contextmanager
+def change_compression(stage: Stage, chance: random.Random) -> Iterator[Injected]:
+    """Have the broker compress the sources, the changelogs or the outputs by another codec."""
+    names, group = stage.settings.names, stage.settings.group_id
+    topics_of = {
+        "sources": (names.webhooks, names.events, names.payments),
+        "changelogs": tuple(changelog_name(group, table) for table in TABLES),
+        "outputs": (names.orders, names.entries, names.rejected),
+    }
+    hit, topics = chance.choice(list(topics_of.items()))
+    codec = chance.choice(_CODECS)
+    with changed(stage, {topic: {"compression.type": codec} for topic in topics}):
+        yield Injected((hit,), chance.uniform(1.0, 6.0))
+
+
+@contextmanager
+def change_settings(stage: Stage, chance: random.Random) -> Iterator[Injected]:
+    """Give the log or a changelog a setting that it must not have: ingress may answer 503."""
+    names = stage.settings.names
+    if chance.random() < 0.5:  # noqa: PLR2004 - one or the other
+        topic, (name, value) = names.webhooks, chance.choice(_OF_SOURCES)
+    else:
+        topic = changelog_name(stage.settings.group_id, chance.choice(TABLES))
+        name, value = chance.choice(_OF_CHANGELOGS)
+    with changed(stage, {topic: {name: value}}):
+        yield Injected((name,), chance.uniform(1.0, 8.0))
+
+
+@contextmanager
+def lower_max_message_bytes(stage: Stage, chance: random.Random) -> Iterator[Injected]:
+    """Have the broker refuse batches of a topic that is written to; each single record fits."""
+    names, group = stage.settings.names, stage.settings.group_id
+    topics = [names.webhooks, names.events, names.entries, changelog_name(group, "payments")]
+    topic = chance.choice(topics)
+    with changed(stage, {topic: {"max.message.bytes": str(_LOW_LIMIT_BYTES)}}):
+        yield Injected((topic,), chance.uniform(1.0, 6.0))
+
+
+@contextmanager
+def require_more_replicas(stage: Stage, chance: random.Random) -> Iterator[Injected]:
+    """Ask for every replica while a broker is down: nothing can be written meanwhile."""
+    topics = [topic.name for topic in all_topics(stage.settings.names, stage.settings.group_id)]
+    broker = chance.choice(stage.brokers)
+    every = str(len(stage.brokers))
+    with changed(stage, {topic: {"min.insync.replicas": every} for topic in topics}):
+        broker.kill()
+        yield Injected((broker.folder.name,), chance.uniform(2.0, 15.0))
+        stage.start_again(broker)
+
+
+@contextmanager
+def changed(stage: Stage, changes: Mapping[str, Mapping[str, str]]) -> Iterator[None]:
+    """Change settings of topics for as long as the block."""
+    before = _answered(stage.settings, lambda admin: _own(admin, changes))
+    # Kafka's request sets every setting back that it does not name.
+    after = {topic: before[topic] | dict(values) for topic, values in changes.items()}
+    _answered(stage.settings, lambda admin: _replace(admin, after))
+    try:
+        yield
+    finally:
+        _answered(stage.settings, lambda admin: _replace(admin, before))
+
+
+def _answered(settings: TopicSettings, ask: Callable[[AIOKafkaAdminClient], Awaitable[T]]) -> T:
+    """Ask until a broker answers: one may just have been started again."""
+
+    async def once() -> T:
+        admin = AIOKafkaAdminClient(**settings.client_options())
+        await admin.start()
+        try:
+            return await ask(admin)
+        finally:
+            await admin.close()
+
+    deadline = time.monotonic() + _ANSWERED_WITHIN_S
+    while True:
+        try:
+            return asyncio.run(once())
+        except (KafkaError, OSError, TimeoutError) as error:
+            if time.monotonic() > deadline:
+                raise StageError(f"the topics' settings can't be changed: {error!r}") from error
+            time.sleep(_ASK_AGAIN_S)
+
+
+async def _own(admin: AIOKafkaAdminClient, topics: Iterable[str]) -> _Settings:
+    """Return the settings that the topics themselves have."""
+    asked = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]
+    return {
+        name: {key: text for key, text, _, source, *_ in entries if source == _OF_THE_TOPIC}
+        for answer in await admin.describe_configs(asked)
+        for *_, name, entries in answer.resources
+    }
+
+
+async def _replace(admin: AIOKafkaAdminClient, settings: _Settings) -> None:
+    topic = ConfigResourceType.TOPIC
+    wanted = [ConfigResource(topic, name, dict(values)) for name, values in settings.items()]
+    for answer in await admin.alter_configs(wanted):
+        for code, message, _, name in answer.resources:
+            if code:
+                raise for_code(code)(f"{name}: {message}")

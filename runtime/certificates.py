@@ -1,0 +1,78 @@
+"""The times at which certificates expire: ours, and those that the brokers show us.
+
+Input: the text of a certificate file, or a connection to a broker. Output: the earliest time for
+each side. Invariant: a broker's time is that of the newest connection to it, which a program with
+old connections alone would never see change.
+"""
+
+import base64
+import re
+import ssl
+from asyncio import Transport
+from collections.abc import Container, Iterator
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+Side = Literal["ours", "brokers"]
+
+_PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----\s(.*?)-----END CERTIFICATE-----", re.DOTALL)
+# DER's tags (X.690): of the version, which is optional, and of the older of the two kinds of time.
+_VERSION: Final = 0xA0
+_UTC_TIME: Final = 0x17
+# A length of one byte is below; above, it says how many bytes of length follow.
+_LONG: Final = 0x80
+
+_seen: dict[str, float] = {}
+
+
+def expires_s(pem: bytes) -> float:
+    """Return the earliest Unix time at which a certificate of a PEM file expires.
+
+    The ``ssl`` module decodes a certificate only if a peer shows it. Raises ``ValueError`` if the
+    file holds no certificate.
+    """
+    found = [_not_after_s(base64.b64decode(each)) for each in _PEM.findall(pem)]
+    if not found:
+        raise ValueError("expected a PEM file that begins with a certificate")
+    return min(found)
+
+
+def note(broker: str, transport: Transport) -> None:
+    """Remember when the certificate expires that a broker has just shown."""
+    shown: dict[str, Any] | None = transport.get_extra_info("peercert")
+    if shown:
+        _seen[broker] = ssl.cert_time_to_seconds(shown["notAfter"])
+
+
+def forget_others(brokers: Container[str]) -> None:
+    """Forget brokers that are no longer part of the cluster."""
+    for broker in [each for each in _seen if each not in brokers]:
+        del _seen[broker]
+
+
+def of_brokers() -> dict[str, float]:
+    """Return when each broker's certificate expires."""
+    return dict(_seen)
+
+
+def _not_after_s(der: bytes) -> float:
+    """Return the end of a certificate's validity (RFC 5280, 4.1)."""
+    (_, certificate), *_ = _parts(der)
+    (_, signed), *_ = _parts(certificate)
+    # Version, serial number, algorithm, issuer, validity: only the first is optional.
+    fields = [content for tag, content in _parts(signed) if tag != _VERSION]
+    _, (tag, end) = _parts(fields[3])
+    form = "%y%m%d%H%M%SZ" if tag == _UTC_TIME else "%Y%m%d%H%M%SZ"
+    return datetime.strptime(end.decode(), form).replace(tzinfo=UTC).timestamp()
+
+
+def _parts(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield tag and content of each element of a DER sequence."""
+    at = 0
+    while at < len(content):
+        tag, length, at = content[at], content[at + 1], at + 2
+        if length >= _LONG:
+            size = length - _LONG
+            length, at = int.from_bytes(content[at : at + size]), at + size
+        yield tag, content[at : at + length]
+        at += length

@@ -1,0 +1,161 @@
+"""Records that Kafka deletes after they were folded: every program that can tell says so.
+
+What is folded stays right, so nothing would show it: but the log of record is no longer whole.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from aiokafka import TopicPartition
+
+from cli.kafka.broker import EmbeddedKafka
+from cli.kafka.process import free_port
+from processors.batches import OutRecord
+from runtime.topics import TopicSettings, ensure_topics
+from tests.kafka.harness import (
+    WorkerProcess,
+    deliver,
+    environment,
+    event,
+    names_of,
+    positions,
+    read_topic,
+    run,
+    until,
+    wait_folded,
+    write,
+)
+from tests.kafka.programs import ask_ingress, program, wait_ingress
+from tests.kafka.topics import alter, delete_records
+
+pytestmark = pytest.mark.timeout(240)
+
+DAY_MS = "86400000"
+
+
+@pytest.fixture
+def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
+    made = environment(
+        kafka.bootstrap, tmp_path / "ledger", allow_unsigned="true", ingest_port=free_port()
+    )
+    asyncio.run(ensure_topics(TopicSettings.from_environment(made)))
+    return made
+
+
+def paid(number: int) -> dict[str, Any]:
+    return event(number, merchantReference=f"ord_{number}")
+
+
+def problems(env: Mapping[str, str]) -> dict[str, str]:
+    """Return what `status` finds wrong with Kafka and the worker: the details by code."""
+    code, output = run(env, "status", "--json")
+    found = json.loads(output)["problems"]
+    told = {each["code"]: each["detail"] for each in found if "ingest" not in each["subject"]}
+    assert code == 1
+    return told
+
+
+def deleted_records(worker: WorkerProcess) -> dict[str, float]:
+    """Return the worker's metric by topic, where it is not 0."""
+    url = f"http://127.0.0.1:{worker.env['LEDGER_WEB_PORT']}/metrics"
+    name = "plexy_ledger_worker_deleted_records{"
+    lines = [line for line in httpx.get(url, trust_env=False).text.splitlines() if name in line]
+    numbers = {line.split(chr(34))[1]: float(line.rpartition(" ")[2]) for line in lines}
+    return {topic: number for topic, number in numbers.items() if number}
+
+
+def wait_unready(worker: WorkerProcess, code: str) -> str:
+    """Wait until the worker is not ready for this reason; return the detail."""
+
+    def unready() -> Any:
+        status, document = worker.get("/readyz")
+        return status == 503 and document["code"] == code and document
+
+    return str(until(unready, within_s=60, what=f"{code}:\n{worker.tail()}")["detail"])
+
+
+def test_records_deleted_from_the_log_after_folding_are_named_and_deliveries_are_kept(
+    env: dict[str, str],
+) -> None:
+    log = names_of(env).webhooks
+    with WorkerProcess(env) as worker, program("ingest", env) as ingress:
+        worker.wait_ready()
+        wait_ingress(ingress)
+        deliver(env, map(paid, range(40)))
+        wait_folded(env, worker)
+        asyncio.run(delete_records(env, TopicPartition(log, 0), 3))
+        detail = wait_unready(worker, "records_deleted")
+        assert f"topic {log} has lost 3 records: partition 0 begins at offset 3" in detail
+        assert deleted_records(worker) == {log: 3}
+        assert f"topic {log} has lost 3 records" in problems(env)["records_deleted"]
+        (line,) = worker.logged("a topic is not as it must be")
+        assert f"topic {log} has lost 3 records" in line["fault"]
+        # What is folded is right, and what is delivered now is kept and folded.
+        assert worker.get("/orders/ord_0")[0] == 200
+        url = f"http://127.0.0.1:{env['LEDGER_INGEST_PORT']}/webhooks/plexy"
+        assert httpx.post(url, json=paid(40), trust_env=False, timeout=30).status_code == 200
+        assert ask_ingress(env, "/readyz")[0] == 200
+        until(lambda: worker.get("/orders/ord_40")[0] == 200, within_s=30, what="the order")
+        worker.stop()
+        worker.start()
+        wait_unready(worker, "records_deleted")
+        code, output = run(env, "doctor", "worker")
+        assert (code, f"topic {log} has lost 3 records" in output) == (1, True), output
+
+
+def test_records_that_a_topic_between_the_agents_loses_after_folding_are_no_problem(
+    env: dict[str, str],
+) -> None:
+    events = names_of(env).events
+    with WorkerProcess(env) as worker:
+        worker.wait_ready()
+        deliver(env, map(paid, range(40)))
+        wait_folded(env, worker)
+        for tp, position in positions(env).items():
+            if tp.topic == events:
+                asyncio.run(delete_records(env, tp, position.end))
+        # This topic is looked at together with the other one.
+        asyncio.run(delete_records(env, TopicPartition(names_of(env).entries, 1), 1))
+        wait_unready(worker, "records_deleted")
+        assert deleted_records(worker) == {names_of(env).entries: 1}
+        assert events not in problems(env)["records_deleted"]
+
+
+def test_records_that_a_topic_between_the_agents_loses_before_folding_are_named_by_status(
+    env: dict[str, str],
+) -> None:
+    events = names_of(env).events
+    with WorkerProcess(env) as worker:
+        worker.wait_ready()
+        deliver(env, map(paid, range(40)))
+        wait_folded(env, worker)
+        worker.stop()
+    partition = TopicPartition(events, 1)
+    (record, *_) = [each for each in read_topic(env, events) if each.partition == 1]
+    end = positions(env)[partition].end
+    # It goes to the partition of its key, which is this one.
+    write(env, events, [OutRecord(record.key, record.value)])
+    asyncio.run(delete_records(env, partition, end + 1))
+    detail = problems(env)["records_deleted"]
+    assert f"1 records of {events} partition 1 were deleted before they were folded" in detail
+    assert "plexy-ledger rebuild" in detail
+
+
+@pytest.mark.parametrize("topic", ["webhooks", "entries"])
+def test_a_retention_that_was_shortened_is_named_by_status_and_readiness_until_it_is_put_right(
+    env: dict[str, str], topic: str
+) -> None:
+    name = getattr(names_of(env), topic)
+    said = f"topic {name} has retention.ms={DAY_MS}, expected -1"
+    with WorkerProcess(env) as worker:
+        worker.wait_ready()
+        asyncio.run(alter(env, name, retention_ms=DAY_MS))
+        assert said in wait_unready(worker, "topic_wrong")
+        assert said in problems(env)["topic_wrong"]
+        asyncio.run(alter(env, name, retention_ms="-1"))
+        worker.wait_ready()

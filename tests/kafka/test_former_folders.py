@@ -1,0 +1,82 @@
+"""A worker on the folder of an earlier release goes on right, or restores what it can't trust.
+
+The folders are those of today's worker, with the keys taken out that the earlier releases did not
+write yet.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from rocksdict import Options, Rdict
+
+from cli.kafka.broker import EmbeddedKafka
+from ledger.topics import TABLES
+from processors.marks import SOURCE_KEY
+from processors.tables import DIGEST_KEY, LAST_KEY, SINCE_KEY
+from tests.kafka.answers import SECRET, deliver, paid, refunded
+from tests.kafka.harness import PARTITIONS, WorkerProcess, environment, state_of, wait_folded
+from tests.kafka.verification import verify
+
+pytestmark = pytest.mark.timeout(240)
+
+# What each release was the first to write, the newest first.
+MARKS = (SOURCE_KEY, LAST_KEY)
+RELEASES = {
+    "before the marks of records": MARKS,
+    "before the digests": (*MARKS, DIGEST_KEY),
+    "before the times": (*MARKS, DIGEST_KEY, SINCE_KEY),
+}
+
+
+def take_out(folder: Path, keys: Iterable[bytes]) -> None:
+    databases = list(folder.glob("tables/v1/*/*.db"))
+    assert len(databases) == len(TABLES) * PARTITIONS
+    for path in databases:
+        database = Rdict(str(path), Options(raw_mode=True))
+        for key in keys:
+            del database[key]
+        database.close()
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_folder_of_an_earlier_release_ends_in_the_state_that_the_log_folds_to(
+    kafka: EmbeddedKafka, tmp_path: Path, release: str
+) -> None:
+    env = environment(kafka.bootstrap, tmp_path, webhook_secrets=SECRET)
+    with WorkerProcess(env) as worker:
+        worker.wait_ready(90)
+        deliver(env, *(paid(f"e{n}", f"p{n}", f"o{n}", 100) for n in range(20)))
+        wait_folded(env, worker)
+        worker.stop()
+    before, name = state_of(env), (tmp_path / "worker-id").read_text()
+    take_out(tmp_path, RELEASES[release])
+    with WorkerProcess(env) as worker:
+        worker.wait_ready(90)
+        assert state_of(env) == before
+        deliver(env, *(refunded(f"r{n}", f"r{n}", f"p{n}", 100) for n in range(20)))
+        wait_folded(env, worker)
+        answers = [worker.get(f"/orders/o{n}") for n in range(20)]
+        assert {(code, order["status"]) for code, order in answers} == {(200, "refunded")}
+        code, printed = verify(env)
+        assert code == 0, printed
+        assert "compared with the changelogs" in printed
+    assert (tmp_path / "worker-id").read_text() == name
+
+
+@pytest.mark.parametrize("content", ["", '[{"table": "seen"', '{"format": 2, "damages": []}'])
+def test_a_list_of_damages_that_can_t_be_read_is_named_and_stops_nobody(
+    kafka: EmbeddedKafka, tmp_path: Path, content: str
+) -> None:
+    env = environment(kafka.bootstrap, tmp_path, webhook_secrets=SECRET)
+    file = tmp_path / "damages.json"
+    file.write_text(content)
+    with WorkerProcess(env) as worker:
+        worker.wait_ready(90)
+        (line,) = worker.logged("former damages not read")
+        assert line["file"] == str(file)
+        code, answer = worker.get("/tables")
+        assert (code, json.dumps(answer["workers"][0]["damages"])) == (200, "[]")
+        code, printed = verify(env)
+        assert code == 0, printed

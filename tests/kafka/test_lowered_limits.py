@@ -1,0 +1,90 @@
+"""An operator lowers ``max.message.bytes`` under a running worker.
+
+What fits is written all the same, in smaller batches; a record that can't fit ends the worker with
+the remedy in its last line.
+"""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.kafka.broker import EmbeddedKafka
+from ledger.topics import MAX_RECORD_BYTES, TABLES, TopicNames, changelog_name
+from runtime.topics import TopicSettings, ensure_topics
+from tests.kafka.harness import (
+    WorkerProcess,
+    deliver,
+    environment,
+    event,
+    group_of,
+    names_of,
+    run,
+    wait_folded,
+)
+from tests.kafka.topics import alter
+
+pytestmark = pytest.mark.timeout(240)
+
+LIMIT = 2000
+
+
+@pytest.fixture
+def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
+    made = environment(kafka.bootstrap, tmp_path / "ledger", allow_unsigned="true")
+    asyncio.run(ensure_topics(TopicSettings.from_environment(made)))
+    return made
+
+
+def written_by_workers(env: dict[str, str]) -> dict[str, list[str]]:
+    """Return the topics that a worker writes to, by how they are used."""
+    names: TopicNames = names_of(env)
+    return {
+        "outputs": [names.events, names.payments, names.entries, names.orders, names.rejected],
+        "changelogs": [changelog_name(group_of(env), table) for table in TABLES],
+    }
+
+
+def paid(number: int) -> dict[str, Any]:
+    return event(number, merchantReference=f"ord_{number}")
+
+
+def nameless(number: int) -> dict[str, Any]:
+    """Return an event that is rejected: its reference is too long."""
+    return event(number, merchantReference="x" * 600)
+
+
+@pytest.mark.parametrize("topics", ["outputs", "changelogs"])
+def test_batches_keep_to_a_limit_that_is_lowered_under_a_running_worker(
+    env: dict[str, str], topics: str
+) -> None:
+    lowered = written_by_workers(env)[topics]
+    with WorkerProcess(env) as worker:
+        worker.wait_ready()
+        deliver(env, map(paid, range(10)))
+        wait_folded(env, worker)
+        asyncio.run(alter(env, *lowered, max_message_bytes=str(LIMIT)))
+        # One record is smaller than the limit, and a chunk's records are many times as large.
+        deliver(env, [paid(n) for n in range(10, 400)] + [nameless(n) for n in range(400, 420)])
+        wait_folded(env, worker)
+        assert worker.logged("batch refused")
+        asyncio.run(alter(env, *lowered, max_message_bytes=str(MAX_RECORD_BYTES)))
+        code, output = run(env, "verify")
+        assert code == 0, output
+        worker.stop()
+
+
+def test_a_record_that_a_lowered_limit_does_not_let_in_ends_the_worker_with_the_remedy(
+    env: dict[str, str],
+) -> None:
+    orders = names_of(env).orders
+    with WorkerProcess(env) as worker:
+        worker.wait_ready()
+        asyncio.run(alter(env, orders, max_message_bytes=str(LIMIT)))
+        deliver(env, [event(n, merchantReference="one order") for n in range(100)])
+        reason = worker.reason_of_end(within_s=60)
+    assert f"topic {orders} takes at most {LIMIT} bytes, and this record has " in reason
+    assert "key b'one order'" in reason
+    assert f"--alter --topic {orders} --add-config max.message.bytes=10485760`" in reason
+    assert "\n" not in reason

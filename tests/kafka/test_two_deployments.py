@@ -1,0 +1,122 @@
+"""Two deployments that share a prefix by mistake: nothing is folded by two sets of settings.
+
+Each test runs the deployments as an operator would have them: each with settings of its own.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from cli.kafka.broker import EmbeddedKafka
+from tests.kafka.answers import SECRET
+from tests.kafka.harness import (
+    WorkerProcess,
+    deliver,
+    environment,
+    event,
+    positions,
+    run,
+    second_of,
+    until,
+    wait_folded,
+)
+from tests.kafka.programs import AuditProcess
+
+pytestmark = pytest.mark.timeout(300)
+
+CHECKED = {"LEDGER_VERIFY_SIGNATURES": "worker", "LEDGER_WEBHOOK_SECRETS": SECRET}
+OTHERS = {
+    "LEDGER_FORGET_AFTER_DAYS": ({}, {"LEDGER_FORGET_AFTER_DAYS": "30"}),
+    "LEDGER_ORDER_FIELDS": ({}, {"LEDGER_ORDER_FIELDS": "order"}),
+    "LEDGER_PAYMENT_FIELDS": ({}, {"LEDGER_PAYMENT_FIELDS": "payment"}),
+    "LEDGER_VERIFY_SIGNATURES": ({}, CHECKED),
+    "LEDGER_SIGNED_FORM": (CHECKED, CHECKED | {"LEDGER_SIGNED_FORM": "body"}),
+    "LEDGER_SIGNATURE_TOLERANCE_S": (CHECKED, CHECKED | {"LEDGER_SIGNATURE_TOLERANCE_S": "9"}),
+    "LEDGER_WEBHOOK_SECRETS": (CHECKED, CHECKED | {"LEDGER_WEBHOOK_SECRETS": "whsec_other"}),
+}
+
+
+@pytest.mark.parametrize("setting", OTHERS)
+def test_a_worker_that_would_fold_otherwise_is_kept_out_and_says_which_setting_differs(
+    kafka: EmbeddedKafka, tmp_path: Path, setting: str
+) -> None:
+    one, other = OTHERS[setting]
+    env = environment(kafka.bootstrap, tmp_path / "one") | one
+    with WorkerProcess(env) as worker:
+        worker.wait_ready(90)
+        stranger = second_of(env, tmp_path / "two") | other
+        with WorkerProcess(stranger) as kept_out:
+            reason = kept_out.reason_of_end(60)
+        assert reason.startswith("OtherRulesError: ")
+        assert f"{setting} " in reason
+        for secret in (SECRET, "whsec_other"):
+            assert secret not in kept_out.tail()
+        assert not kept_out.logged("ready")
+        # The partitions stay where they were.
+        assert worker.get("/readyz")[0] == 200
+        assert len(worker.logged("ready")) == 1
+
+
+def test_workers_that_share_a_secret_fold_side_by_side_while_it_is_replaced(
+    kafka: EmbeddedKafka, tmp_path: Path
+) -> None:
+    env = environment(kafka.bootstrap, tmp_path / "one") | CHECKED
+    ahead = env | {"LEDGER_WEBHOOK_SECRETS": f"whsec_next,{SECRET}"}
+    with WorkerProcess(env) as first:
+        first.wait_ready(90)
+        with WorkerProcess(second_of(ahead, tmp_path / "two")) as second:
+            second.wait_ready(90)
+            assert second.logged("ready")[-1]["partitions"]
+
+
+def test_a_worker_comes_back_with_other_settings_once_the_last_of_the_others_has_ended(
+    kafka: EmbeddedKafka, tmp_path: Path
+) -> None:
+    env = environment(kafka.bootstrap, tmp_path)
+    with WorkerProcess(env) as before:
+        before.wait_ready(90)
+        before.stop()
+    # Its own membership lasts for a session.
+    with WorkerProcess(env | {"LEDGER_ORDER_FIELDS": "order"}) as after:
+        deliver(env, [event(1, order="ord_1")])
+        after.wait_ready(90)
+        wait_folded(env, after)
+        assert after.get("/orders/ord_1")[0] == 200
+
+
+def test_workers_that_differ_in_what_does_not_change_the_fold_are_one_ledger(
+    kafka: EmbeddedKafka, tmp_path: Path
+) -> None:
+    env = environment(kafka.bootstrap, tmp_path / "one")
+    more = {"LEDGER_CHUNK_RECORDS": "7", "LEDGER_STANDBY_REPLICAS": "0"}
+    other = second_of(env, tmp_path / "two") | more
+    with WorkerProcess(env) as first, WorkerProcess(other) as second:
+        first.wait_ready(90)
+        second.wait_ready(90)
+        deliver(env, [event(n, merchantReference=f"ord_{n}") for n in range(40)])
+        wait_folded(env, first, second)
+        assert all(first.get(f"/orders/ord_{n}")[0] == 200 for n in range(40))
+        assert sum(at.committed for at in positions(env).values()) == 3 * 40
+
+
+def test_verify_audit_and_doctor_name_the_setting_in_which_the_workers_differ_from_them(
+    kafka: EmbeddedKafka, tmp_path: Path
+) -> None:
+    env = environment(kafka.bootstrap, tmp_path / "one", webhook_secrets=SECRET)
+    told = "LEDGER_FORGET_AFTER_DAYS is 90 there and 30 here"
+    other = env | {"LEDGER_FORGET_AFTER_DAYS": "30"}
+    with WorkerProcess(env) as worker:
+        worker.wait_ready(90)
+        deliver(env, [event(1, merchantReference="ord_1")])
+        wait_folded(env, worker)
+        for settings, expected in ((env, False), (other, True)):
+            _, printed = run(settings, "verify")
+            assert (told in printed) is expected, printed
+            code, printed = run(settings, "doctor", "worker")
+            assert (told in printed, code) == (expected, int(expected)), printed
+        with AuditProcess(other, tmp_path / "audit") as audit:
+            until(
+                lambda: any(told in line["detail"] for line in audit.logged("other_settings")),
+                within_s=60,
+                what=f"the setting in the audit's log\n{audit.tail()}",
+            )

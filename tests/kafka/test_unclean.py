@@ -1,0 +1,376 @@
+"""An unclean election: a replica leads that lacks records which were acknowledged.
+
+An operator forces such an election to bring a partition back whose other replicas are lost. The
+brokers count on from the end of that replica, so that new records take the offsets of the lost
+ones. Each test loses records of some topics of its ledger, and of no others: only these topics have
+their replicas on the two brokers that are ended.
+"""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from cli.kafka.broker import EmbeddedKafka
+from cli.kafka.cluster import KafkaCluster, plain_broker
+from cli.kafka.distribution import KafkaCache
+from cli.kafka.question import Partition, ask_metadata
+from ledger.topics import TABLES, all_topics, changelog_name, min_insync_replicas
+from processors.batches import OutRecord, send_to_partition
+from processors.tables import CLAIM_KEY
+from runtime.topics import TopicSettings
+from tests.kafka.answers import SECRET, signed
+from tests.kafka.harness import (
+    PARTITIONS,
+    WorkerProcess,
+    deliver,
+    environment,
+    event,
+    free_port,
+    group_of,
+    lags,
+    positions,
+    producer,
+    run,
+    two_workers,
+    until,
+    wait_folded,
+)
+from tests.kafka.programs import AuditProcess, drift, program, wait_ingress
+
+pytestmark = pytest.mark.timeout(300)
+
+# A broker that lacks records, one that has them, and one that is always there.
+LAGS, LEADS, STAYS = 1, 2, 3
+ELECT_LEADERS, VERSION, UNCLEAN = 43, 1, 1
+# The partitions of the commits that the broker LAGS may lead.
+LOST_COMMITS = {0, 1}
+
+
+def orders(numbers: Iterable[int]) -> list[dict[str, Any]]:
+    """Return a payment for each of some orders."""
+    return [event(n, order=f"ord_{n}") for n in numbers]
+
+
+class Brokers:
+    """Three brokers, and what an operator does to them."""
+
+    def __init__(self, cluster: KafkaCluster) -> None:
+        self._cluster = cluster
+        self._lags, self._leads, _ = cluster.brokers
+
+    def ledger(
+        self, folder: Path, loses: str = "", *, loses_commits: bool = False, **settings: object
+    ) -> dict[str, str]:
+        """Create a ledger's topics; the broker LAGS may lead those whose names have an ending."""
+        settings = {"replication_factor": 2, "standby_replicas": 0, **settings}
+        while True:
+            env = environment(self._cluster.bootstrap, folder, **settings)
+            if (commits_partition(group_of(env)) in LOST_COMMITS) == loses_commits:
+                break
+        asyncio.run(self._create(TopicSettings.from_environment(env), tuple(loses.split())))
+        return env
+
+    @staticmethod
+    async def _create(settings: TopicSettings, loses: tuple[str, ...]) -> None:
+        topics = [settings.record_topic, *all_topics(settings.names, settings.group_id)]
+        new = []
+        for topic in topics:
+            other = LAGS if loses and topic.name.endswith(loses) else STAYS
+            config = {each.name: each.value for each in (*topic.settings, min_insync_replicas(1))}
+            replicas = {number: [LEADS, other] for number in range(PARTITIONS)}
+            new.append(NewTopic(topic.name, -1, -1, replicas, config))
+        await create_topics(settings.bootstrap_servers, new)
+
+    @contextlib.contextmanager
+    def lagging(self) -> Iterator[None]:
+        """Write records in this block that the broker LAGS lacks; after it, the others are lost."""
+        self._lags.kill()
+        yield
+        self._leads.kill()
+        self._cluster.start_again(self._lags)
+        until(self._leaderless, within_s=30, what="partitions without a leader")
+
+    def elect(self) -> None:
+        """Have the broker LAGS lead, as `kafka-leader-election --election-type unclean` does."""
+        wanted = self._leaderless()
+        body = struct.pack(">bi", UNCLEAN, len(wanted))
+        for each in wanted:
+            body += _string(each.topic) + struct.pack(">ii", 1, each.number)
+        body += struct.pack(">i", 30_000)
+        _ask(self._lags, struct.pack(">hhi", ELECT_LEADERS, VERSION, 0) + _string("test") + body)
+        until(lambda: not self._leaderless(), within_s=30, what="leaders")
+
+    def _leaderless(self) -> list[Partition]:
+        metadata = ask_metadata(_port(self._lags), None)
+        assert metadata, "the broker LAGS does not answer"
+        return [each for each in metadata.partitions if each.leader < 0]
+
+
+async def create_topics(bootstrap: Iterable[str], new: list[NewTopic]) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=list(bootstrap))
+    await admin.start()
+    try:
+        answer = await admin.create_topics(new)
+    finally:
+        await admin.close()
+    assert {code for _, code, *_ in answer.topic_errors} == {0}, answer
+
+
+def commits_partition(group: str) -> int:
+    """Return the partition that has a group's commits: Java's hash of the name, as Kafka does."""
+    value = 0
+    for character in group:
+        value = (31 * value + ord(character)) % 2**32
+    return abs(value - 2**32 if value >= 2**31 else value) % PARTITIONS
+
+
+def _string(text: str) -> bytes:
+    return struct.pack(">h", len(text)) + text.encode()
+
+
+def _port(broker: EmbeddedKafka) -> int:
+    return int(broker.bootstrap.rpartition(":")[2])
+
+
+def _ask(broker: EmbeddedKafka, request: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", _port(broker)), timeout=60) as connection:
+        connection.sendall(struct.pack(">i", len(request)) + request)
+        with connection.makefile("rb") as answer:
+            return answer.read(struct.unpack(">i", answer.read(4))[0])
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    kafka_cache: KafkaCache, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[KafkaCluster]:
+    """Start the brokers, and create the topic of the commits before Kafka does."""
+    with KafkaCluster(tmp_path_factory.mktemp("cluster"), plain_broker(kafka_cache)) as started:
+        replicas = {
+            number: [LEADS, LAGS if number in LOST_COMMITS else STAYS]
+            for number in range(PARTITIONS)
+        }
+        config = {"cleanup.policy": "compact", "min.insync.replicas": "1"}
+        commits = NewTopic("__consumer_offsets", -1, -1, replicas, config)
+        asyncio.run(create_topics(started.bootstrap.split(","), [commits]))
+        yield started
+
+
+@pytest.fixture
+def brokers(cluster: KafkaCluster) -> Iterator[Brokers]:
+    """Return brokers that are in sync. At the end those that lead again give up their records."""
+    yield Brokers(cluster)
+    for broker in cluster.brokers:
+        if broker.pid is None:
+            cluster.start_again(broker)
+    cluster.await_in_sync()
+
+
+def verified(env: dict[str, str]) -> tuple[int, str]:
+    return run(env | {"LEDGER_ALLOW_UNSIGNED": "true"}, "verify", "--wait", "30")
+
+
+def assert_right(env: dict[str, str]) -> None:
+    code, output = verified(env)
+    assert code == 0, output
+
+
+def wait_served(worker: WorkerProcess, numbers: Iterable[int]) -> None:
+    """Wait until a worker knows all of some orders; fail at once if it ends."""
+    missing = set(numbers)
+
+    def served() -> bool:
+        assert worker.process
+        assert worker.process.poll() is None, f"the worker died:\n{worker.tail()}"
+        missing.difference_update([n for n in missing if worker.get(f"/orders/ord_{n}")[0] == 200])
+        return not missing
+
+    until(served, within_s=90, what=f"orders {sorted(missing)}")
+
+
+def test_a_worker_whose_source_was_cut_and_has_grown_again_ends_before_it_reads_on(
+    brokers: Brokers, tmp_path: Path
+) -> None:
+    """The log is longer than what the worker has read, so that no offset tells of the loss."""
+    env = brokers.ledger(tmp_path, loses="plexy.webhooks")
+    with WorkerProcess(env) as worker:
+        worker.wait_ready(120)
+        deliver(env, orders(range(20)))
+        wait_folded(env, worker)
+        with brokers.lagging():
+            deliver(env, orders(range(20, 60)))
+            wait_folded(env, worker)
+        worker.freeze()
+        brokers.elect()
+        deliver(env, orders(range(100, 200)))
+        worker.go_on()
+        reason = worker.reason_of_end(60)
+    assert "plexy.webhooks[" in reason
+    assert "has another record at offset" in reason
+    assert "`plexy-ledger rebuild`" in reason
+
+
+def test_standby_tables_follow_a_cut_changelog_from_scratch_and_nothing_is_lost(
+    brokers: Brokers, tmp_path: Path
+) -> None:
+    """The changelogs are longer than what the standbys have read, so that no offset tells."""
+    one = brokers.ledger(tmp_path / "one", loses="-changelog")
+    one["LEDGER_STANDBY_REPLICAS"] = "1"
+    with two_workers(one, tmp_path / "two") as both:
+        deliver(one, orders(range(20)))
+        wait_folded(one, *both)
+        with brokers.lagging():
+            deliver(one, orders(range(20, 60)))
+            wait_folded(one, *both)
+        for worker in both:
+            worker.freeze()
+        brokers.elect()
+        write_claims(one, 100)
+        for worker in both:
+            worker.go_on()
+        for worker in both:
+            until(
+                lambda worker=worker: worker.logged("table restored from scratch"),
+                within_s=30,
+                what="a standby that is restored",
+            )
+        # What a worker folds next does not follow on the changelog, and it ends.
+        deliver(one, orders(range(60, 100)))
+        for worker in both:
+            reason = worker.reason_of_end(90)
+            assert "-changelog[" in reason
+            assert "lost records" in reason or "the table ends at" in reason
+            worker.start()
+        for worker in both:
+            worker.wait_ready(90)
+            wait_served(worker, range(100))
+        wait_folded(one, *both)
+        assert_right(one)
+
+
+def write_claims(env: dict[str, str], count: int) -> None:
+    """Append records to each changelog that change no row, as a worker does that takes it over."""
+
+    async def send() -> None:
+        async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
+            for table in TABLES:
+                topic = changelog_name(group_of(env), table)
+                for partition in range(PARTITIONS):
+                    await send_to_partition(
+                        client, topic, partition, [OutRecord(CLAIM_KEY, None)] * count
+                    )
+
+    asyncio.run(send())
+
+
+def test_what_was_published_and_is_lost_is_named_by_a_running_audit_and_by_verify(
+    brokers: Brokers, tmp_path: Path
+) -> None:
+    """The topics are longer than what the audit has read, so that no offset tells of the loss."""
+    env = brokers.ledger(tmp_path / "worker", loses="ledger.orders ledger.entries")
+    env["LEDGER_ALLOW_UNSIGNED"] = "true"
+    with WorkerProcess(env) as worker, AuditProcess(env, tmp_path / "audit") as audit:
+        worker.wait_ready(120)
+        deliver(env, orders(range(20)))
+        wait_folded(env, worker)
+        with brokers.lagging():
+            deliver(env, orders(range(20, 60)))
+            wait_folded(env, worker)
+            audit.wait_rounds(within_s=60)
+        audit.freeze()
+        brokers.elect()
+        deliver(env, orders(range(100, 200)))
+        worker_goes_on(env, worker)
+        audit.go_on()
+        lost = {'differences{kind="document_missing"}': 40, 'differences{kind="entry_missing"}': 40}
+        until(lambda: drift(audit.metrics()) == lost, within_s=60, what=f"an audit that has {lost}")
+        code, output = verified(env)
+    assert code == 1
+    for number in range(20, 60):
+        assert f"document_missing  order ord_{number}:" in output
+    assert sum(line.startswith("entry_missing") for line in output.splitlines()) == 40
+
+
+def worker_goes_on(env: dict[str, str], worker: WorkerProcess) -> None:
+    """Wait until everything is folded; a worker that ends is started again."""
+
+    def folded() -> bool:
+        assert worker.process
+        if worker.process.poll() is not None:
+            worker.start()
+        return not any(lags(env).values())
+
+    until(folded, within_s=90, what="lag zero")
+
+
+def test_a_log_that_was_cut_while_the_workers_were_away_is_named_by_ingress_and_status(
+    brokers: Brokers, tmp_path: Path
+) -> None:
+    env = brokers.ledger(
+        tmp_path / "worker", loses="plexy.webhooks", webhook_secrets=SECRET, ingest_port=free_port()
+    )
+    with WorkerProcess(env) as worker, program("ingest", env) as ingress:
+        worker.wait_ready(120)
+        wait_ingress(ingress)
+        with brokers.lagging():
+            post(env, range(40))
+            wait_folded(env, worker)
+        worker.stop()
+        brokers.elect()
+        wait_ingress(ingress)
+        code, output = run(env, "status")
+        post(env, range(100, 104))
+        until(lambda: ingress.logged("acknowledged_records_lost"), within_s=30, what="a line")
+        worker.start()
+        reason = worker.reason_of_end(60)
+    assert code == 1
+    assert "records_lost  dedupe: plexy.webhooks partition" in output.replace(
+        env["LEDGER_TOPIC_PREFIX"], ""
+    )
+    assert "plexy.webhooks[" in reason
+    assert "`plexy-ledger rebuild`" in reason
+
+
+def post(env: dict[str, str], numbers: Iterable[int]) -> None:
+    """Deliver to ingress until each delivery is acknowledged."""
+    url = f"http://127.0.0.1:{env['LEDGER_INGEST_PORT']}/webhooks/plexy"
+    with httpx.Client(trust_env=False, timeout=30) as client:
+        for body in orders(numbers):
+            record = signed(body)
+            headers = {name: value.decode() for name, value in record.headers}
+            until(
+                lambda record=record, headers=headers: (
+                    client.post(url, content=record.value, headers=headers).is_success
+                ),
+                within_s=60,
+                what=f"an answer for {body['id']}",
+            )
+
+
+def test_commits_that_are_lost_are_found_again_from_the_tables(
+    brokers: Brokers, tmp_path: Path
+) -> None:
+    env = brokers.ledger(tmp_path, loses_commits=True)
+    with WorkerProcess(env) as worker:
+        worker.wait_ready(120)
+        deliver(env, orders(range(20)))
+        wait_folded(env, worker)
+        with brokers.lagging():
+            deliver(env, orders(range(20, 60)))
+            wait_folded(env, worker)
+            worker.stop(30)
+        brokers.elect()
+        committed = sum(at.committed for at in positions(env).values())
+        assert committed < 3 * 60
+        worker.start()
+        worker.wait_ready(120)
+        wait_served(worker, range(60))
+        wait_folded(env, worker)
+        assert_right(env)
