@@ -1,8 +1,8 @@
-"""The topics: their names and the settings that the guarantees rest on.
+"""The topics: their names, and the settings that the guarantees rest on.
 
-In: a prefix for the names (several ledgers may share a cluster), and a ledger's version. Out: names
-and ``Topic`` values. Never: a connection; ``runtime.topics`` creates and checks what is described
-here. Never two versions that write to one derived topic: the older one's state would come last.
+Input: a prefix for the names (several ledgers may share a cluster), and a ledger's version. Output:
+names and ``Topic`` values, from which ``runtime.topics`` creates and checks the topics. Invariant:
+no two versions write to one derived topic, or the older version's state might come last.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,14 +10,14 @@ from typing import Final, Literal
 
 import msgspec
 
-# Room for a body of the largest size that ingress may be set to accept, with its headers.
+# Room for the largest body that ingress can be set to accept, with its headers.
 MAX_RECORD_BYTES: Final = 10 * 1024 * 1024
 
 TOMBSTONES_KEPT_MS: Final = 24 * 3600 * 1000
 """How long a compacted topic keeps a tombstone after its first cleaning; Kafka's own default."""
 
 _MADE_WITH: Final = "plexy.partitions-"
-_FOR_EVER_MS: Final = -1
+_FOREVER_MS: Final = -1
 _WEEK_MS: Final = 7 * 24 * 3600 * 1000
 
 TableName = Literal["seen", "payments", "orders"]
@@ -27,9 +27,9 @@ TABLES: Final[tuple[TableName, ...]] = ("seen", "payments", "orders")
 class TopicSetting(msgspec.Struct, frozen=True, kw_only=True):
     """A topic setting that the guarantees rest on, in Kafka's own words.
 
-    A topic is created with ``value``. ``accepts`` says which values of an existing topic will do:
-    the same value only, any number that is not smaller, or any value. Brokers before Kafka 3.6 do
-    not know a ``newer`` setting; there it is neither set nor judged.
+    A topic is created with ``value``. ``accepts`` says which values an existing topic may have: the
+    same value only, any number that is not smaller, or any value. Brokers before Kafka 3.6 do not
+    know a ``newer`` setting, which is then neither set nor checked.
     """
 
     name: str
@@ -107,19 +107,19 @@ _EVERY_TOPIC: Final = (
 
 
 class Topic(msgspec.Struct, frozen=True, kw_only=True):
-    """One topic as it must be: its name, clean-up policy and retention (``-1`` is for ever).
+    """The required state of a topic: its name, clean-up policy and retention (``-1``: forever).
 
-    ``spare_partitions`` says that more partitions than the ledger was made with do no harm.
+    ``spare_partitions`` says that extra partitions, beyond the ledger's number, do no harm.
     """
 
     name: str
     cleanup_policy: Literal["delete", "compact"] = "delete"
-    retention_ms: int = _FOR_EVER_MS
+    retention_ms: int = _FOREVER_MS
     spare_partitions: bool = False
 
     @property
     def settings(self) -> tuple[TopicSetting, ...]:
-        """Every setting that the topic must have, but for the replicas in sync."""
+        """Every setting that the topic must have, except ``min.insync.replicas``."""
         return (*self._kept(), *_EVERY_TOPIC)
 
     @property
@@ -149,10 +149,10 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TopicNames(msgspec.Struct, frozen=True):
-    """The name of every topic, by what it is for.
+    """The name of every topic, by its purpose.
 
-    Versions of a ledger share the log of record, and what is kept beside it; all that follows from
-    the log is each version's own.
+    All versions of a ledger share the log of record and ``plexy.rejected``; each version has its
+    own topics for everything that is derived from the log.
 
     >>> TopicNames().webhooks, TopicNames("shop2.").orders
     ('plexy.webhooks', 'shop2.ledger.orders')
@@ -170,10 +170,11 @@ class TopicNames(msgspec.Struct, frozen=True):
 
     @property
     def rejected(self) -> str:
-        """What was kept but is not counted, with the reason.
+        """Records and deliveries that are not counted, with the reason.
 
-        Shared: it has what ingress refused, and no log to make it anew from; a version that folds
-        the log anew writes the rejections of the fold again, the same bytes under the same keys.
+        All versions share this topic, because no log could restore the deliveries that ingress
+        refused. A version that folds the log from scratch writes its rejections again, the same
+        bytes under the same keys.
         """
         return f"{self.prefix}plexy.rejected"
 
@@ -189,7 +190,7 @@ class TopicNames(msgspec.Struct, frozen=True):
         return f"{self.prefix}{_MADE_WITH}{partitions}"
 
     def recorded_partitions(self, existing: Iterable[str]) -> list[int]:
-        """Return the numbers of partitions that existing topics record; one, in a sound ledger.
+        """Return the numbers of partitions that existing topics record; a sound ledger has one.
 
         >>> TopicNames().recorded_partitions(["plexy.webhooks", "plexy.partitions-4"])
         [4]
@@ -248,8 +249,8 @@ def log_topics(names: TopicNames) -> tuple[Topic, Topic]:
 def all_topics(names: TopicNames, group_id: str) -> list[Topic]:
     """Return every topic that must exist before a worker starts.
 
-    ``ledger.events`` and ``ledger.payments`` only carry data from one agent to the next: a week is
-    as long as the workers may be down; a rebuild starts from the log of record.
+    ``ledger.events`` and ``ledger.payments`` only carry data from one agent to the next, so workers
+    may be down for up to a week. A rebuild starts from the log of record instead.
     """
     return [
         *log_topics(names),
