@@ -1,4 +1,4 @@
-"""A replica is compared with its changelog at its own end, and every other state is named."""
+"""A replica is compared with its changelog at its own end, and every difference is named."""
 
 import msgspec
 import pytest
@@ -21,7 +21,7 @@ RECORDS = [(b"a", b"1"), (b"b", b"2"), (b"a", b"3"), (b"b", None)]
 
 
 def replica(end: int, rows: dict[bytes, bytes] | None = None) -> Replica:
-    """Return a replica of the changelog below ``end``, or with other rows."""
+    """Return a replica at ``end``, with the changelog's rows or with others."""
     held = dict(RECORDS[:end]) if rows is None else rows
     digest = digest_of({key: value for key, value in held.items() if value is not None})
     return Replica(
@@ -59,7 +59,7 @@ def replicas() -> Replicas:
 
 
 @pytest.mark.parametrize("end", range(len(RECORDS) + 1))
-def test_a_replica_that_holds_its_changelog_is_equal_wherever_it_ends(replicas, end):
+def test_a_replica_that_holds_its_changelog_is_equal_at_any_end(replicas, end):
     read(replicas)
     found = replicas.compare(tables(one=replica(end), two=replica(1)))
     assert found == Comparison(
