@@ -44,7 +44,7 @@ class Latency:
 
 
 def within_ms(times_s: Sequence[float], share: float) -> float:
-    """Return the time, in milliseconds, that a share of the times does not exceed."""
+    """Return the percentile of times for a share, in milliseconds, by nearest rank."""
     if not times_s:
         return math.nan
     rank = max(math.ceil(len(times_s) * share), 1)

@@ -35,7 +35,8 @@ from bench.together import fold_together
 _SIZES: Final = (10_000, 100_000, 1_000_000, 3_000_000)
 _WORKERS: Final = (1, 2, 4)
 
-# For the estimate at the start, as measured on two cores with the input and a broker on them too.
+# These figures are for the estimate at the start. They were measured on two cores, which also ran
+# the broker and made the input.
 _GROWN_PER_S: Final = 8_000
 _RESTORED_PER_S: Final = 200_000
 _RECORDS_PER_ORDER: Final = 3.6

@@ -5,10 +5,11 @@ to fold, the rows of the ids that were seen, the rejections, and counts. There a
 new event, an event seen before with the same content, and an event seen before with *other*
 content. The third is quarantined, and the first event in the log's order stands.
 
-An event id is forgotten once the log's time is past it by more than the horizon; its next record
-counts as new. The log's time is the latest timestamp of a partition's records so far, so it never
-goes back. A forgotten id therefore stays forgotten, and its row may be deleted at any time, or
-never. Invariant: no verdict depends on a clock, or on which rows have been deleted.
+An event id is forgotten once the log's time is later than the id's first record by more than the
+horizon; the id's next record then counts as new. The log's time is the latest timestamp of a
+partition's records so far, so it never goes back. A forgotten id therefore stays forgotten, and its
+row may be deleted at any time, or never. Invariant: no verdict depends on a clock, or on which rows
+have been deleted.
 """
 
 from collections import Counter

@@ -16,7 +16,7 @@ import msgspec
 from xxhash import xxh3_64_intdigest
 
 RESERVED: Final = b"\xff"
-"""Keys that start with this byte are no rows; no UTF-8 text starts with it."""
+"""Keys that start with this byte are not rows; no UTF-8 text starts with it."""
 
 _MODULUS: Final = 1 << 64
 

@@ -19,9 +19,9 @@ from ledger.events import Event
 MOST_FACT_BYTES: Final = 128 * 1024
 """The most bytes of JSON that a payment's facts have: some 900 facts with ids of Plexy's length."""
 
-# A fact has five texts of at most 512 bytes, and JSON writes at most six bytes for each: so eight
-# facts always fit, and nearly every payment has fewer. Eight facts are kept whatever their size, so
-# that no payment is without a fact, even if an earlier release wrote longer facts.
+# A fact has five texts of at most 512 bytes, each of which is at most six in JSON. So eight facts
+# always fit, and nearly every payment has fewer. Eight facts are kept whatever their size, so that
+# no payment is without a fact, even if an earlier release wrote longer facts.
 ALWAYS_FIT: Final = 8
 
 FactKey = tuple[int, str]

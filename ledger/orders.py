@@ -18,7 +18,7 @@ MOST_PAYMENT_BYTES: Final = 256 * 1024
 """The most bytes of JSON that the payments have in a document that lists them all."""
 
 # A document has at most three ids for an event, and one more for a payment. An id has at most 512
-# bytes, and JSON writes at most six for each: so the payments of 16 events always fit.
+# bytes, each of which is at most six in JSON. So the payments of 16 events always fit.
 _ALWAYS_FIT_EVENTS: Final = 16
 
 OrderStatus = Literal["over_refunded", "refunded", "partially_refunded", "paid", "failed"]
@@ -36,7 +36,7 @@ class Totals(msgspec.Struct, frozen=True, gc=False):
 
 
 class OrderSummary(msgspec.Struct, frozen=True, gc=False):
-    """The payments of an order that has too many of them to list."""
+    """Counts over all payments of an order that has too many to list."""
 
     payments: Annotated[Count, meaning("how many payments the order has")]
     statuses: Annotated[dict[str, Count], meaning("how many payments have each status, sorted")]
@@ -118,7 +118,7 @@ class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 def own_anomalies(payments: int, *, is_payment: bool) -> set[str]:
-    """Return the anomalies of an order itself; ``is_payment`` if one of its payments has its id.
+    """Return the order's own anomalies; ``is_payment`` says that one of its payments has its id.
 
     A payment without a reference is an order under its own id. If other payments name that id as
     their reference, all of them share one order, whether or not the shop meant that.
@@ -200,7 +200,7 @@ def fold_orders(snapshots: Iterable[Snapshot], known: Mapping[str, Order]) -> di
 
 def describe(order: Order) -> OrderDocument | None:
     """Return the order's document; ``None`` if all its payments have moved away."""
-    # Nearly every order has few events, so that its payments need not be measured.
+    # Nearly every order has few events, so its payments are not measured.
     whole = describe_whole(order)
     if whole is None or whole.version <= _ALWAYS_FIT_EVENTS:
         return whole

@@ -2,7 +2,7 @@
 
 Input: a prefix for the names (several ledgers may share a cluster), and a ledger's version. Output:
 names and ``Topic`` values, from which ``runtime.topics`` creates and checks the topics. Invariant:
-no two versions write to one derived topic, or the older version's state might come last.
+no two versions write to one derived topic, where the older version's state could come last.
 """
 
 from collections.abc import Iterable, Iterator
@@ -53,7 +53,7 @@ class TopicSetting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def min_insync_replicas(count: int) -> TopicSetting:
-    """Return the setting that ``LEDGER_MIN_INSYNC_REPLICAS`` decides."""
+    """Return the setting whose value is ``LEDGER_MIN_INSYNC_REPLICAS``."""
     return TopicSetting(
         name="min.insync.replicas",
         value=str(count),
@@ -181,7 +181,7 @@ class TopicNames(msgspec.Struct, frozen=True):
     def made_with(self, partitions: int | str) -> str:
         """Return the name of the topic whose name records the number of partitions.
 
-        The topic has no records. An operator can raise a topic's number of partitions, and can't
+        The topic has no records. An operator can raise a topic's number of partitions, but can't
         change its name.
 
         >>> TopicNames("shop2.").made_with(4)
@@ -241,7 +241,8 @@ def changelog_name(group_id: str, table: str) -> str:
 def log_topics(names: TopicNames) -> tuple[Topic, Topic]:
     """Return the topics that ingress appends to, and that all versions of a ledger share.
 
-    Nobody writes to, or reads by key, a partition of ``plexy.rejected`` beyond those of the ledger.
+    Extra partitions of ``plexy.rejected`` do no harm: no program writes to them, or reads them by
+    key.
     """
     return (Topic(name=names.webhooks), Topic(name=names.rejected, spare_partitions=True))
 

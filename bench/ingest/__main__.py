@@ -41,7 +41,7 @@ def main() -> int:
 
 def _run(options: argparse.Namespace, console: Console) -> bool:
     require_wrk()
-    measurements = _measure_all(options, _able(options.servers, console))
+    measurements = _measure_all(options, _measurable(options.servers, console))
     report.show(console, measurements, options.connections)
     keep(options.out, "ingest", report.rates(measurements), runs=report.details(measurements))
     return not any(run.faults for run in measurements)
@@ -63,7 +63,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _able(names: Sequence[str], console: Console) -> list[type[Server]]:
+def _measurable(names: Sequence[str], console: Console) -> list[type[Server]]:
     """Return the servers that can be measured here; print why the others can't."""
     able = []
     for server in SERVERS:

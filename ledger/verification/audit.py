@@ -42,7 +42,8 @@ def check_seen(
 ) -> Iterator[Difference]:
     """Judge a row of the table ``seen``: an event id, or the progress of a partition.
 
-    The row of a forgotten id may exist, be deleted, or be the one before the id was seen again.
+    The row of a forgotten id may exist or be deleted. If the id was seen again, the old row may
+    still be there.
     """
     if key == PROGRESS_KEY:
         yield from _check_progress(truth, partition, value)
@@ -61,11 +62,11 @@ def check_seen(
     elif first is None:
         detail = "the table knows it, the log does not have it"
         yield _about_event(truth, Kind.SEEN_UNEXPLAINED, partition, key, detail)
-    elif (due := _as_far_as(held, first, truth.settled.get(partition, 0))) != held:
+    elif (due := _row_read_earlier(held, first, truth.settled.get(partition, 0))) != held:
         yield _about_event(truth, Kind.SEEN_DIFFERS, partition, key, unlike(due, held))
 
 
-def _as_far_as(held: Seen, first: Seen, settled: int) -> Seen:
+def _row_read_earlier(held: Seen, first: Seen, settled: int) -> Seen:
     """Return the row of a table that was read before the log: some repeats may be missing."""
     least = sum(offset < settled for offset in first.repeats)
     reached = max(least, min(len(held.repeats), len(first.repeats)))
@@ -87,11 +88,11 @@ def _check_progress(truth: Truth, partition: int, value: bytes | None) -> Iterat
             f"it says that it was folded up to offset {held.offset}, at {held.timestamp_ms} ms; "
             f"expected {least} to {reached.offset}, at {reached.timestamp_ms} ms there"
         )
-    if held is None or not least <= held.offset <= reached.offset or _is_off(held, reached):
+    if held is None or not least <= held.offset <= reached.offset or _has_wrong_time(held, reached):
         yield Difference(kind=kind, subject=f"partition {partition} of seen", detail=detail)
 
 
-def _is_off(held: Progress, reached: Progress) -> bool:
+def _has_wrong_time(held: Progress, reached: Progress) -> bool:
     """Return whether the held time can't be the log's time."""
     if held.offset == reached.offset:
         return held.timestamp_ms != reached.timestamp_ms
@@ -190,7 +191,7 @@ def _payment_fault(
     held = _decode(PAYMENTS.decode, value)
     if held is None:
         return Kind.PAYMENT_DIFFERS, "it can't be read"
-    detail = _fact_fault(held, payment_id, known) or _lack(truth, payment_id, held)
+    detail = _fact_fault(held, payment_id, known) or _missing_facts(truth, payment_id, held)
     whole = truth.payment(payment_id)
     if not detail and truth.is_at_rest(payment_id) and held.first_aside != whole.first_aside:
         detail = f"the first fact without room: {held.first_aside}, not {whole.first_aside}"
@@ -210,7 +211,7 @@ def _fact_fault(held: Payment, payment_id: str, known: Mapping[str, Event]) -> s
     return "" if held.facts else "it holds no fact"
 
 
-def _lack(truth: Truth, payment_id: str, held: Payment) -> str:
+def _missing_facts(truth: Truth, payment_id: str, held: Payment) -> str:
     """Say which facts a payment should hold but does not; empty if none is missing.
 
     The facts for which a payment has no room are only known once all its facts are settled.
@@ -260,7 +261,7 @@ def _snapshot_fault(truth: Truth, order_id: str, payment_id: str, held: Snapshot
             return f"the log has no event {event.event_id} about it"
         facts[event.event_id] = fact
     follows = Payment(payment_id, facts, held.first_aside)
-    return _lack(truth, payment_id, follows) or _content_fault(held, follows)
+    return _missing_facts(truth, payment_id, follows) or _content_fault(held, follows)
 
 
 def _content_fault(held: Snapshot, follows: Payment) -> str:

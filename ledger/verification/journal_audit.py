@@ -29,7 +29,7 @@ class Balance(msgspec.Struct, frozen=True):
 
 
 class JournalAudit:
-    """Takes entries one by one, then judges what stands posted."""
+    """Takes entries one by one, then judges the entries that stand."""
 
     def __init__(self, truth: Truth) -> None:
         self._truth = truth
@@ -104,7 +104,7 @@ class JournalAudit:
         return _about(Kind.ENTRY_DIFFERS, name, detail, [fact], entry.payment_id)
 
     def _count(self, entry: Entry) -> None:
-        # The ids of the fact are in memory already; those of the entry need not stay there.
+        # Keep the fact's copies of the ids, which are in memory already, and not the entry's.
         name = _name(self._truth.facts[entry.payment_id][entry.event_id])
         there = self._reversed if entry.reverses else self._posted
         if name not in there:

@@ -1,4 +1,4 @@
-"""Replicas: what each worker's disk holds of the tables, compared with the changelogs.
+"""Replicas: the tables on each worker's disk, compared with the changelogs.
 
 Input: what the workers report about their disks, and the records of the changelogs. Output: the
 replicas that differ. A replica is compared at its own end: the digest of its rows must be the
@@ -60,7 +60,7 @@ class AllTables(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReplicaPlace(NamedTuple):
-    """Where a replica is."""
+    """The place of a replica."""
 
     worker: str
     table: TableName

@@ -96,7 +96,7 @@ class Truth:
         return result
 
     def reached(self, partition: int, end: int) -> None:
-        """Note that a partition was read to its end, so that absent records will not come."""
+        """Note that a partition was read to ``end``: records absent below it are missing."""
         self._expect(partition, end)
         was = self.next_offset(partition)
         if end < was:
