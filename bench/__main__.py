@@ -1,8 +1,8 @@
 """`python -m bench`: fold the same recorded input with each peer, side by side, in one run.
 
-In: the options below. Out: a table, and ``build/bench.json``. Exit code 1 if a peer's result
-differs from the ledger's, 2 if a measurement failed. It runs on a Kafka of its own, in a temporary
-folder. A peer that this machine can't run is skipped, with the reason.
+The result is a table, and ``build/bench.json``. The exit code is 1 if a peer's result differs from
+the ledger's, and 2 if a measurement failed. The benchmark starts its own Kafka in a temporary
+folder. It skips a peer that this machine can't run, and says why.
 
     python -m bench --peers ours kafka_streams --events 100000 --repeat 1
 """
@@ -49,19 +49,19 @@ def _options() -> argparse.Namespace:
     peers = list(dict.fromkeys(program.peer for program in PROGRAMS))
     parser.add_argument("--events", type=count, default=200_000, help="events to fold")
     parser.add_argument("--repeat", type=count, default=3, help="rounds, in alternating order")
-    parser.add_argument("--peers", nargs="+", choices=peers, default=peers, help="whom to measure")
-    parser.add_argument("--seed", type=int, default=1, help="of the recorded input")
+    parser.add_argument("--peers", nargs="+", choices=peers, default=peers, help="peers to measure")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the recorded input")
     parser.add_argument(
         "--profile",
         metavar="FILE",
-        help="write our worker's stacks, by py-spy, and no result: it is slower so",
+        help="write our worker's stacks, by py-spy, and no result, as profiling slows it down",
     )
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"), help="the result")
     return parser.parse_args()
 
 
 def _runnable(peers: Sequence[str]) -> list[type[Program]]:
-    """Return the peers' programs, ready to be run; say which are skipped, and why."""
+    """Prepare and return the peers' programs; print which programs are skipped, and why."""
     programs = [program for program in PROGRAMS if program.peer in peers]
     for reason in dict.fromkeys(program.lacks() for program in programs):
         if reason is not None:
@@ -96,7 +96,7 @@ def _measure_all(
 def _inputs(
     programs: Sequence[type[Program]], options: argparse.Namespace
 ) -> Mapping[float, Input]:
-    """Record once; return what each share of the events is."""
+    """Record the input once; return the part of it for each share of the events."""
     deliveries = record(options.events + warm_up_of(options.events), options.seed)
     return {
         program.share: Input.of(deliveries, max(1, int(options.events * program.share)))
@@ -107,9 +107,9 @@ def _inputs(
 def _schedule(
     programs: Sequence[type[Program]], measurements: Sequence[Measurement], rounds: int
 ) -> Iterator[type[Program]]:
-    """Yield the programs of each round, every other round backwards.
+    """Yield the programs of each round, in reverse order in every other round.
 
-    All take part in the first; then, of each peer's, only the fastest so far.
+    All programs run in the first round. After that, only the fastest program of each peer runs.
     """
     chosen = list(programs)
     for number in range(rounds):

@@ -1,8 +1,8 @@
-"""What a peer runs from and the project does not ship: built at the first use, under ``build/``.
+"""Build the peers that the project does not ship, at their first use, under ``build/``.
 
-In: a folder, the files that it is made from, the commands that make it. Out: the folder, made of
-these very files, by these commands and this Python. Never: a half-made one that passes for a whole;
-two builds of it at once.
+Input: a folder, its source files, and the commands that build it. Output: the folder, built from
+exactly these files, by these commands and this Python. Invariants: a build that was interrupted is
+never taken for a complete one, and no two builds of a folder run at once.
 """
 
 import fcntl
@@ -22,8 +22,8 @@ _LAST_LINES: Final = 25
 
 
 def build_once(what: str, folder: Path, sources: Iterable[Path], *commands: Sequence[str]) -> None:
-    """Run the commands if the folder was not made so; ``BenchError`` if one fails."""
-    # A Python of another version, or compiled in another way, is another peer.
+    """Run the commands unless the folder is up to date; ``BenchError`` if a command fails."""
+    # Another Python version, or another build of this version, makes another peer.
     by = [repr(commands).encode(), str(Path(sys.executable).resolve()).encode()]
     by.append(sys.version.encode())
     made_of = sha256(
@@ -51,7 +51,7 @@ def _run(what: str, command: Sequence[str]) -> None:
 
 @contextmanager
 def _exclusive(lock: Path) -> Iterator[None]:
-    """Hold the lock against other processes; the kernel frees it if we die."""
+    """Hold the lock against other processes; the kernel frees it if this process dies."""
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,7 +1,7 @@
-"""A burst: an input that is made ready beforehand, so that writing it takes next to no time.
+"""A burst: an input that is prepared in advance, so that writing it takes next to no time.
 
-In: a stage's place and deliveries. Out: when the writing began. Never: the making of the input
-within what is measured; it would take the processor that the worker folds with.
+Input: a stage's place and deliveries. Output: the time at which writing began. The input is never
+prepared during a measurement, because that would take processor time from the worker.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from runtime.partitions import partition_for
 
 
 class Burst:
-    """Batches of the log of record that are ready to be written; see ``prepared``."""
+    """Batches for the log of record, ready to be written; see ``prepared``."""
 
     def __init__(self, producer: AIOKafkaProducer, topic: str) -> None:
         self._producer = producer
@@ -40,7 +40,7 @@ class Burst:
                     batch.append(timestamp=None, **record)
 
     async def write(self) -> float:
-        """Write all of it, acknowledged; return when that began, in Unix seconds."""
+        """Write all batches until they are acknowledged; return the start, in Unix seconds."""
         began_s = time.time()
         futures = [
             await self._producer.send_batch(batch, self._topic, partition=partition)
@@ -57,7 +57,7 @@ class Burst:
 
 @asynccontextmanager
 async def prepared(place: Setup, deliveries: Sequence[RecordedDelivery]) -> AsyncIterator[Burst]:
-    """Make a burst of the deliveries ready, in their order, by key as ingress writes them."""
+    """Prepare a burst of the deliveries, in their order and by key, as ingress writes them."""
     async with AIOKafkaProducer(bootstrap_servers=place.bootstrap, **LOAD_OPTIONS) as producer:
         burst = Burst(producer, place.names.webhooks)
         burst.prepare(deliveries, place.partitions)

@@ -1,4 +1,4 @@
-"""What the benchmarks' commands share: their options, a Kafka of their own, and how they end."""
+"""Shared parts of the benchmarks' commands: options, an own Kafka, and exit codes."""
 
 import argparse
 import os
@@ -20,12 +20,12 @@ from cli.kafka.distribution import EmbeddedKafkaError
 from cli.local import kafka_cache, sigterm_as_interrupt
 from cli.settings import DemoSettings
 
-# Where nobody looks on, a table stands as wide as it is.
+# The width of tables that are not printed on a terminal.
 _FILE_WIDTH: Final = 120
 
 
 def parser_of(name: str, description: str | None) -> argparse.ArgumentParser:
-    """Return a parser for a module's command; its description stands as it is written."""
+    """Return a parser for a module's command, whose description keeps its line breaks."""
     return argparse.ArgumentParser(
         prog=f"python -m {name}",
         description=description,
@@ -34,14 +34,14 @@ def parser_of(name: str, description: str | None) -> argparse.ArgumentParser:
 
 
 def count(text: str) -> int:
-    """Read an option that is a number from 1."""
+    """Parse an option that is a number from 1 on."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a number from 1, got {text}")
     return int(text)
 
 
 def exit_code_of(measure: Callable[[Console], bool]) -> int:
-    """Measure: 0 if that says that the result is good, else 1; 2 if it failed, 130 if stopped."""
+    """Measure; return 0 for a good result, 1 for a bad one, 2 for a failure, 130 if stopped."""
     console = Console()
     if not console.is_terminal:
         console.width = _FILE_WIDTH
@@ -59,7 +59,7 @@ def exit_code_of(measure: Callable[[Console], bool]) -> int:
 def kafka_in_a_folder(
     properties: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[EmbeddedKafka, Path]]:
-    """Run a Kafka in a temporary folder, which is the block's too; both are gone afterwards."""
+    """Run a Kafka in a temporary folder that the block may use; remove both afterwards."""
     cache = kafka_cache(DemoSettings.from_environment(os.environ))
     with (
         tempfile.TemporaryDirectory(prefix="plexy-bench-") as folder,
@@ -69,7 +69,7 @@ def kafka_in_a_folder(
 
 
 def progress_bars(*more: ProgressColumn) -> Progress:
-    """Return the bars, on standard error, that tell how far a long measurement is."""
+    """Return progress bars, on standard error, for a long measurement."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,11 +1,11 @@
-"""One measured fold: a stage, the input, a peer, the time between two moments, the result.
+"""Measure one fold: run a peer over its input, and check its result.
 
-In: a peer and the deliveries that it is given. Out: a ``Measurement``, and whether its result is
-what the ledger's own rules, folded here in one go and in memory, make of the same deliveries.
+Input: a peer, and the deliveries that it folds. Output: a ``Measurement``, which says whether the
+result equals that of the ledger's own rules, folded here in memory over the same deliveries.
 
-Every peer first folds a part that is not measured, so that its code is compiled (Java), its
-connections are open and its files are there. Then it is stopped where it stands, the rest is
-appended to the log, and it goes on: that is the first moment. Nothing else works beside it then.
+Every peer first folds a warm-up that is not measured, so that its code is compiled (Java), its
+connections are open and its files exist. Then the peer is paused, and the rest of the input is
+appended to the log. The measurement starts when the peer continues; nothing else runs then.
 """
 
 import time
@@ -28,37 +28,37 @@ from ledger.payments import fold_payments
 _SHOWN_DIFFERENCES: Final = 5
 
 
-# Less leaves Java's compiler at work while it is measured.
+# With a smaller share, Java's compiler is still at work during the measurement.
 WARM_UP_SHARE: Final = 0.3
 
 
 @dataclass(frozen=True)
 class Input:
-    """What a peer is given: ``warm_up`` of it first, then what is measured."""
+    """The deliveries for a peer: first the ``warm_up``, then the ``measured`` ones."""
 
     warm_up: Sequence[RecordedDelivery]
     measured: Sequence[RecordedDelivery]
 
     @classmethod
     def of(cls, deliveries: Sequence[RecordedDelivery], events: int) -> "Input":
-        """Take so many to measure, and a share of them before."""
+        """Split deliveries into a warm-up and ``events`` to measure."""
         first = warm_up_of(events)
         return cls(deliveries[:first], deliveries[first : first + events])
 
     @cached_property
     def expected(self) -> Mapping[str, OrderTotals]:
-        """What the ledger's rules make of it."""
+        """The totals that the ledger's rules produce."""
         return expected_totals([*self.warm_up, *self.measured])
 
 
 def warm_up_of(events: int) -> int:
-    """Return how many deliveries are folded before so many are measured."""
+    """Return the size of the warm-up for a number of measured events."""
     return int(events * WARM_UP_SHARE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """One run: ``events`` deliveries in ``seconds``, and how its result differs, if it does."""
+    """One run: ``events`` deliveries in ``seconds``; ``differences`` is empty if it was right."""
 
     program: type[Program]
     events: int
@@ -73,7 +73,7 @@ class Measurement:
 
     @property
     def cpu_us(self) -> float:
-        """Microseconds of a processor per delivery; other work on the machine disturbs it less."""
+        """CPU microseconds per delivery, a figure that other work on the machine disturbs less."""
         return self.cpu_s / self.events * 1e6
 
 
@@ -112,7 +112,7 @@ async def measure(
 
 @dataclass(slots=True)
 class _Record:
-    """A delivery as a record of the log; its place decides nothing of the totals."""
+    """A delivery as a record of the log; the totals do not depend on its place."""
 
     key: bytes | None
     value: bytes | None
@@ -142,7 +142,7 @@ def expected_totals(deliveries: Sequence[RecordedDelivery]) -> dict[str, OrderTo
 
 
 def differences(got: Mapping[str, OrderTotals], expected: Mapping[str, OrderTotals]) -> list[str]:
-    """Say which orders differ, the first few by name; nothing if none does."""
+    """Name the first few orders that differ, and count all; empty if none differs."""
     wrong = sorted(key for key in got.keys() | expected if got.get(key) != expected.get(key))
     if not wrong:
         return []

@@ -1,8 +1,9 @@
-"""What growing costs: one worker whose state becomes larger and larger, looked at at some sizes.
+"""Measure one worker whose state grows, at several sizes.
 
-In: a stage, sizes in orders. Out: at each size, how fast the next events are folded, the worker's
-memory, its databases, the log's bytes; how soon it is ready again with its tables in place, and
-with nothing but the changelogs. Never: a rate in which the making of the input is.
+Input: a stage, and sizes in orders. Output: at each size, the rate at which the next events are
+folded, the worker's memory, the bytes of its databases and topics, and the time until it is ready
+again, once with its tables in place and once from the changelogs alone. No rate includes the time
+in which the input was made.
 """
 
 import random
@@ -21,17 +22,17 @@ from bench.recording import RecordedDelivery, record_late_refunds, record_orders
 from bench.stage import Stage
 
 _ORDERS_AT_ONCE: Final = 10_000
-# As `bench.recording` has it: of the deliveries of an order, and those that come twice.
+# The average of `bench.recording`, including deliveries that are repeated.
 DELIVERIES_PER_ORDER: Final = 1.33
-# A restore is waited for at a pace of some hundred records a second.
+# The limit allows for a restore at some hundred records a second.
 _RESTORED_WITHIN_S: Final = 3600.0
 
 Report = Callable[[str, float], None]
-"""Takes what is being done, and how much of it, from 0 to 1."""
+"""Takes the name of the current step, and the share of it that is done, from 0 to 1."""
 
 
 class Start(NamedTuple):
-    """One start of the worker: after what, ready after so long, with how much work and memory."""
+    """One start of the worker: the cause, the seconds until it was ready, its CPU and memory."""
 
     after: str
     seconds: float
@@ -41,9 +42,10 @@ class Start(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """What was seen at a size: how fast each burst from there on was folded, then the rest.
+    """The figures at a size: first the rate of each burst, then all other figures.
 
-    So memory, databases, topics and starts are of ``orders``, those of the bursts among them.
+    Memory, databases, topics and starts therefore belong to ``orders``, which includes the orders
+    of the bursts.
     """
 
     size: int
@@ -61,7 +63,7 @@ class Size:
 
     @property
     def rate(self) -> float:
-        """Deliveries folded per second: the median of the bursts."""
+        """Deliveries folded per second, the median of the bursts."""
         return median(self.rates)
 
     @property
@@ -71,7 +73,7 @@ class Size:
 
 
 class Growth:
-    """One worker on one stage, with what was delivered to it so far."""
+    """One worker on one stage, with a record of the deliveries so far."""
 
     def __init__(self, stage: Stage, kafka_folder: Path, seed: int) -> None:
         self._stage = stage
@@ -95,7 +97,7 @@ class Growth:
     async def look(
         self, size: int, *, burst: int, bursts: int, repeat: int, report: Report
     ) -> Size:
-        """Grow to a size, in orders, and look at what it is like there."""
+        """Grow to a size, in orders, and measure there."""
         await self._grow(size, report)
         rates = [await self._fold_burst(burst, report) for _ in range(bursts)]
         memory, peak = self._worker.memory_bytes(), self._worker.peak_memory_bytes()
@@ -128,10 +130,10 @@ class Growth:
         await self._worker.wait(lambda share: report(f"folding {size:,} orders", share))
 
     async def _fold_burst(self, burst: int, report: Report) -> float:
-        """Fold some events more; return how many of them a second.
+        """Fold a burst of events; return the events per second.
 
-        Half of them are of new orders. The others are about orders from all that there are, so that
-        what was written long ago is read and written once more: refunds, and deliveries again.
+        Half of the events belong to new orders. The other half are refunds and repeated deliveries
+        of orders drawn from all orders so far, so that old rows are read and written again.
         """
         old = random.Random(self._orders)  # noqa: S311 - the same orders each time
         again = old.choices(range(self._orders), k=round(burst / 4 / DELIVERIES_PER_ORDER))
@@ -154,13 +156,13 @@ class Growth:
         return self._counted(deliveries)
 
     def _again(self, numbers: Sequence[int]) -> list[RecordedDelivery]:
-        """Return deliveries of old orders once more."""
+        """Return repeated deliveries of old orders."""
         deliveries = record_orders(numbers, self._seed)
         self._deliveries += len(deliveries)
         return deliveries
 
     def _unrefunded(self, chance: random.Random, count: int) -> Sequence[int]:
-        """Draw orders that had no refund so late, and will have one now: each once."""
+        """Draw orders, each once, that have no late refund yet."""
         count = min(count, self._orders - len(self._refunded))
         drawn: list[int] = []
         while len(drawn) < count:
@@ -192,7 +194,7 @@ class Growth:
         )
 
     def _topics_bytes(self) -> dict[str, int]:
-        """Return what each topic's records take on the broker's disk."""
+        """Return the bytes of each topic's records on the broker's disk."""
         place = self._stage.place
         topics = (
             *place.hops,

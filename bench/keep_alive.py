@@ -1,8 +1,8 @@
-"""HTTP on connections that are kept open: as little work a request as Python allows.
+"""HTTP on connections that are kept open, with as little work per request as Python allows.
 
-In: requests as bytes, an address. Out: the status of each answer, and when it was whole.
-Never: a second request on a connection whose first is unanswered, and never a wait of a request for
-a free connection: where there is none, another is opened.
+Input: requests as bytes, and a port. Output: the status of each answer, and the time at which it
+was complete. Invariants: a connection has at most one unanswered request, and no request waits for
+a free connection: if there is none, a new one is opened.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ Answered = Callable[[int, float], None]
 
 
 def whole_answer(received: bytes) -> int | None:
-    """Return the status of an answer that is whole, ``None`` while some of it is to come."""
+    """Return the status of a complete answer, ``None`` while some of it is missing."""
     head_ends = received.find(_END_OF_HEAD)
     if head_ends < 0:
         return None
     head = received[:head_ends].lower()
-    # Both of our servers send it with every answer; without it an answer has no body.
+    # Our servers send a length with every answer; an answer without a length has no body.
     _, found, rest = head.partition(_LENGTH)
     length = int(rest.partition(b"\r\n")[0]) if found else 0
     if len(received) < head_ends + len(_END_OF_HEAD) + length:
@@ -33,7 +33,7 @@ def whole_answer(received: bytes) -> int | None:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, with one request on it at most."""
+    """One connection, with at most one request on it."""
 
     def __init__(self, free: list["_Connection"]) -> None:
         self._free = free
@@ -54,7 +54,7 @@ class _Connection(asyncio.Protocol):
         status = whole_answer(self._received)
         if status is not None:
             self._received = b""
-            # The one that was used last is used next: those that are too many stay idle.
+            # The connection used last is reused first, so that surplus connections stay idle.
             self._free.append(self)
             self._end(status, now_s)
 
@@ -70,7 +70,7 @@ class _Connection(asyncio.Protocol):
 
 
 class Client:
-    """The connections to one server on this machine; to be used in a running loop."""
+    """The connections to one server on this machine; it needs a running event loop."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -79,12 +79,12 @@ class Client:
         self._opening: set[asyncio.Task[None]] = set()
 
     async def open(self, connections: int) -> None:
-        """Open connections beforehand."""
+        """Open connections in advance."""
         for _ in range(connections):
             self._free.append(await self._connect())
 
     def send(self, request: bytes, answered: Answered) -> None:
-        """Send a request now, on a connection that is free, or else on a new one."""
+        """Send a request now, on a free connection or on a new one."""
         if self._free:
             self._free.pop().send(request, answered)
             return
@@ -93,7 +93,7 @@ class Client:
         task.add_done_callback(self._opening.discard)
 
     async def ask(self, request: bytes) -> tuple[int, float]:
-        """Send a request; return the status of its answer and when it was whole."""
+        """Send a request; return the status of its answer, and the time of its last byte."""
         answer: asyncio.Future[tuple[int, float]] = asyncio.get_running_loop().create_future()
         self.send(request, lambda status, now_s: answer.set_result((status, now_s)))
         return await answer

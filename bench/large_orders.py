@@ -1,8 +1,8 @@
-"""`python -m bench.large_orders`: what a chunk costs the hop `orders`, by the size of its order.
+"""`python -m bench.large_orders`: the cost of a chunk in the hop `orders`, by size of its order.
 
-In: a number of payments. Out: for orders up to that size, the milliseconds of a processor, and the
-rows and bytes written, for one more payment in a chunk of its own: all that the hop does between
-two calls to Kafka (read, fold, describe, encode, write), on RocksDB.
+Input: a number of payments. Output: for orders of up to that size, the CPU milliseconds, and the
+rows and bytes written, for a chunk with one more payment. The cost includes everything that the hop
+does between two calls to Kafka (read, fold, describe, encode, write), on RocksDB.
 """
 
 import argparse
@@ -31,7 +31,7 @@ _TRIES: Final = 20
 
 
 class Cost(NamedTuple):
-    """What one chunk cost."""
+    """The cost of one chunk."""
 
     cpu_ms: float
     rows: int
@@ -48,7 +48,7 @@ class Hop:
         self._offset = 0
 
     def fold(self, numbers: Iterable[int]) -> Cost:
-        """Fold payments of these numbers into the one order."""
+        """Fold the payments with these numbers into the one order."""
         snapshots = [_snapshot(number) for number in numbers]
         records = [
             SimpleNamespace(offset=offset) for offset, _ in enumerate(snapshots, self._offset)
@@ -71,7 +71,7 @@ class Hop:
 def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(prog="python -m bench.large_orders", description=__doc__)
-    parser.add_argument("--payments", type=int, default=100_000, help="payments of the largest")
+    parser.add_argument("--payments", type=int, default=100_000, help="in the largest order")
     most = parser.parse_args().payments
     with tempfile.TemporaryDirectory(prefix="plexy-orders-") as folder:
         hop, there = Hop(Path(folder)), 0

@@ -1,10 +1,10 @@
 """`python -m bench.latency`, or `make bench-latency`: from a POST to its answer, and to the view.
 
-In: rates, in deliveries a second. Out: a table, and ``build/bench-latency.json``: half and 99 % of
-the acknowledgements, and of the samples from the scheduled POST until `GET /orders/{id}` shows the
-event, at each rate. Ingress and one worker run as people start them, on a Kafka of their own.
-Exit code 1 if a delivery was refused, an event not seen or a schedule not kept, 2 if a measurement
-failed.
+For each rate, in deliveries a second, the result is the median and the 99th percentile of two
+times: from the scheduled POST to its acknowledgement, and to `GET /orders/{id}` showing the event.
+It is printed as a table, and written to ``build/bench-latency.json``. Ingress and one worker run
+with default settings, on their own Kafka. The exit code is 1 if a delivery was refused, an event
+not seen or a schedule not kept, and 2 if a measurement failed.
 
     python -m bench.latency
     python -m bench.latency --rates 500 --seconds 60
@@ -41,12 +41,12 @@ from cli.programs import Command
 from runtime.topics import TopicSettings, ensure_topics
 
 _LOOPBACK: Final = "127.0.0.1"
-# A broker compiles its own code while it runs: that takes a core half of a minute, once.
+# A broker compiles its own code while it runs, which takes one core half a minute.
 _WARM_UP_PER_S: Final = 500.0
-# What a change of the rate stirs up is over by then.
+# The effects of a change of the rate have passed after this time.
 _SETTLED_S: Final = 5.0
 _SAMPLES_PER_S: Final = 10.0
-# Far more than any rate has orders, so that no two runs share one.
+# More orders than a run has at any rate, so that no two runs share an order.
 _ORDERS_APART: Final = 1_000_000
 _PREPARED_WITHIN_S: Final = 120.0
 _LOOK_EVERY_S: Final = 0.2
@@ -70,13 +70,13 @@ def _options() -> argparse.Namespace:
     parser = parser_of("bench.latency", __doc__)
     rates = (100.0, 500.0, 1000.0)
     parser.add_argument(
-        "--rates", nargs="+", type=float, default=rates, help="a second; default 100 500 1000"
+        "--rates", nargs="+", type=float, default=rates, help="per second, default 100 500 1000"
     )
-    parser.add_argument("--seconds", type=float, default=30.0, help="at each rate, default 30")
+    parser.add_argument("--seconds", type=float, default=30.0, help="for each rate, default 30")
     parser.add_argument(
-        "--warm-up", type=float, default=30.0, help="seconds before the first, default 30"
+        "--warm-up", type=float, default=30.0, help="seconds before the first rate, default 30"
     )
-    parser.add_argument("--seed", type=int, default=1, help="of the recorded input")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the recorded input")
     parser.add_argument(
         "--out", type=Path, default=Path("build/bench-latency.json"), help="the result"
     )
@@ -120,7 +120,7 @@ def _with_bar(progress: Progress, title: str, ledger: "Ledger", order: Order) ->
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """An ingress and a worker that run."""
+    """A running ingress and a running worker."""
 
     ingest: Command
     worker: Command
@@ -134,7 +134,7 @@ class Ledger:
 
 @contextmanager
 def installed(bootstrap: str, folder: Path, prefix: str = "") -> Iterator[Ledger]:
-    """Start an ingress and a worker with their default settings, ready; stop them afterwards."""
+    """Run an ingress and a worker with their default settings; yield when both are ready."""
     ports = free_port(), free_port()
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LEDGER_")}
     environment = kept | {
@@ -156,7 +156,7 @@ def installed(bootstrap: str, folder: Path, prefix: str = "") -> Iterator[Ledger
 
 
 def measure(ledger: Ledger, order: Order, report: Callable[[float], None]) -> Latency:
-    """Send one load, in a process of its own; return what came of it."""
+    """Send one load, from a separate process; return its latencies."""
     ingest_before_s, worker_before_s = ledger.cpu_s()
     outcome = _send(order, report)
     ingest_s, worker_s = ledger.cpu_s()
@@ -170,7 +170,7 @@ def measure(ledger: Ledger, order: Order, report: Callable[[float], None]) -> La
 
 
 def _send(order: Order, report: Callable[[float], None]) -> Outcome:
-    """Send as ordered, in a process of its own; files take what it says, and never hold it up."""
+    """Send a load from a separate process, whose output goes to files, so it never blocks."""
     with tempfile.TemporaryFile() as outcome, tempfile.TemporaryFile() as errors:
         child = start_child(
             [sys.executable, "-m", "bench.open_load", msgspec.json.encode(order).decode()],

@@ -1,7 +1,8 @@
-"""What was measured of latencies, for people (a table) and for programs (JSON).
+"""Report latencies, for people (a table) and for programs (JSON).
 
-In: what came of the deliveries at each rate. Out: shares of the times by nearest rank, and what
-makes a measurement unsound. Never: a figure without its number of samples and its error.
+Input: the outcome of the deliveries at each rate. Output: percentiles of the times by nearest rank,
+and the reasons why a measurement is unsound. Every figure comes with its number of samples and its
+error.
 """
 
 import json
@@ -18,13 +19,13 @@ from rich.table import Table
 
 from bench.open_load import Outcome
 
-# What is late by more than this, in one of a hundred deliveries, was not sent at the rate it says.
+# If one delivery in a hundred is later than this, the load did not have its stated rate.
 _KEPT_UP_MS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """One rate: what came of its deliveries, and the share of a core that each program took."""
+    """One rate: the outcome of its deliveries, and the share of a core that each program used."""
 
     rate_per_s: float
     outcome: Outcome
@@ -38,12 +39,12 @@ class Latency:
 
     @property
     def is_sound(self) -> bool:
-        """Whether all was sent in time, taken and seen."""
+        """Whether every delivery was sent in time and accepted, and every sample seen."""
         return self.kept_up and not self.outcome.refused and not self.outcome.unseen
 
 
 def within_ms(times_s: Sequence[float], share: float) -> float:
-    """Return the time, in milliseconds, within which a share of them was over (nearest rank)."""
+    """Return the percentile of times for a share, in milliseconds, by nearest rank."""
     if not times_s:
         return math.nan
     rank = max(math.ceil(len(times_s) * share), 1)
@@ -51,7 +52,7 @@ def within_ms(times_s: Sequence[float], share: float) -> float:
 
 
 def show(console: Console, measured: Sequence[Latency]) -> None:
-    """Print the table, what it means, and what is wrong, if anything is."""
+    """Print the table, its meaning, and any fault."""
     table = Table(title="From the scheduled time of a POST, in milliseconds", title_justify="left")
     for heading in (
         "deliveries/s",
@@ -88,9 +89,9 @@ def show(console: Console, measured: Sequence[Latency]) -> None:
 
 
 _MEANING: Final = """\
-ack: until the answer 200 was whole. view: until GET /orders/{id} showed the event; the first \
-answer that had it counts, and the event came there at most `error` earlier, since the question \
-before it was sent. CPU: shares of a core."""
+ack: until the answer 200 was complete. view: until the first answer of GET /orders/{id} that \
+showed the event, which became visible at most `error` earlier, as the request before was \
+answered without it. CPU: shares of a core."""
 
 
 def _complaints(each: Latency) -> Iterator[str]:
@@ -132,7 +133,7 @@ def _figures(each: Latency) -> dict[str, Any]:
 
 
 def write_json(path: Path, measured: Sequence[Latency], seconds: float) -> None:
-    """Write the figures of each rate, of so many seconds of sending."""
+    """Write the figures of each rate; each was sent for ``seconds``."""
     document = {
         "by_rate": {f"{each.rate_per_s:g}": _figures(each) for each in measured},
         "seconds": seconds,

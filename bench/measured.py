@@ -1,7 +1,7 @@
-"""A process that is measured: started, watched, stopped, and what it took.
+"""A measured process: start it, watch it, stop it, and read its CPU time.
 
-In: its command line and environment. Out: a process that runs until ``stop``. Never: a wait without
-a bound; one that died is reported with its last lines.
+Input: its command line and environment. Output: a process that runs until ``end``. Invariant: every
+wait has a time limit. A process that died is reported with the last lines of its log.
 """
 
 import os
@@ -24,7 +24,7 @@ class Measured(ABC):
     """One process in one place."""
 
     name: ClassVar[str]
-    """What its files are called by."""
+    """The name of its files."""
 
     def __init__(self, place: Setup) -> None:
         self.place = place
@@ -37,7 +37,7 @@ class Measured(ABC):
 
     @abstractmethod
     def environment(self) -> Mapping[str, str]:
-        """Return what is added to the environment."""
+        """Return the variables to add to the environment."""
 
     @property
     def pid(self) -> int:
@@ -47,7 +47,7 @@ class Measured(ABC):
         return self._process.pid
 
     def launch(self) -> None:
-        """Start it; what it prints goes to ``log_file``."""
+        """Start it, with its output in ``log_file``."""
         self.place.folder.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("ab") as log:
             self._process = start_child(
@@ -65,13 +65,13 @@ class Measured(ABC):
             raise self.failed(f"ended with exit code {code}")
 
     def failed(self, what: str) -> BenchError:
-        """Return an error that says what happened to it, with the end of its log."""
+        """Return an error that says what happened, with the end of its log."""
         lines = self.log_file.read_text(errors="replace").splitlines()[-_LAST_LINES:]
         shown = "\n".join(f"  {line}" for line in lines)
         return BenchError(f"{self.name} {what}. The end of its log:\n{shown}")
 
     def end(self) -> None:
-        """Stop it, by force after a while; nothing if it does not run."""
+        """Stop it if it runs, by force after a time limit."""
         if self._process is None or self._process.poll() is not None:
             return
         self._process.send_signal(signal.SIGTERM)
@@ -87,15 +87,15 @@ class Measured(ABC):
             self._process.wait()
 
     def cpu_s(self) -> float:
-        """Return the processor seconds that its threads have used; 0 beyond Linux."""
+        """Return the CPU seconds that its threads have used; 0 outside Linux."""
         return cpu_s(self.pid)
 
 
 def cpu_s(pid: int) -> float:
-    """Return the processor seconds that a process's threads have used; 0 beyond Linux."""
+    """Return the CPU seconds that a process's threads have used; 0 outside Linux."""
     stat = Path(f"/proc/{pid}/stat")
     if not stat.exists():
         return 0.0
-    # After the name, which may hold spaces, the 12th and 13th are user and system time.
+    # After the name, which may hold spaces, fields 12 and 13 are user and system time.
     fields = stat.read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,14 +1,14 @@
-"""An open-loop load, in a process of its own: `python -m bench.open_load`, by ``bench.latency``.
+"""An open-loop load: ``bench.latency`` runs `python -m bench.open_load` as a separate process.
 
-In: an ``Order`` as JSON, the only argument. Out: an ``Outcome`` as JSON on standard output.
-Each delivery is sent at its scheduled time, whatever has been answered by then, and its latency is
-counted from that time: what waits because the system stands still is counted as waiting.
-Never: a schedule that was not kept and is not told of. ``late_s`` says how late each was sent.
+Input: an ``Order`` as JSON, the only argument. Output: an ``Outcome`` as JSON on standard output.
+Each delivery is sent at its scheduled time, whether or not earlier deliveries were answered, and
+its latency counts from that time. So time spent waiting for a stalled system counts as latency.
+``late_s`` says how late each delivery was sent.
 
-When an event can be queried is asked of the worker's view itself, for some deliveries a second:
-each one is the first of its order, whose document is asked for again and again from the
-acknowledgement on, until it is there. It appeared between the sending of the last question that was
-answered with 404 and the answer that had it: both are told.
+For some deliveries a second, the load asks the worker's view when the event becomes visible. Such a
+delivery is the first of its order. From its acknowledgement on, the order's document is requested
+again and again until it is found. The event became visible between the sending of the last request
+that was answered with 404 and the first answer with the document; a ``Sample`` has both times.
 """
 
 import asyncio
@@ -31,10 +31,10 @@ from ledger.signature import sign
 _OK: Final = 200
 _NOT_FOUND: Final = 404
 _CONNECTIONS: Final = 32
-# Fewer orders than deliveries come of a recording, so that it always has enough of them.
+# A recording has more deliveries than orders, so this share of orders gives enough deliveries.
 _ORDERS_PER_DELIVERY: Final = 0.85
-# Each question costs the worker a third of a millisecond: this pause bounds the error to about
-# as much as it is itself, and 10 samples a second to some 80 questions a second.
+# A request costs the worker a third of a millisecond. The error of a sample is about as long as
+# this pause, and 10 samples a second make some 80 requests a second.
 _ASK_AGAIN_S: Final = 0.005
 _SEEN_WITHIN_S: Final = 10.0
 _ANSWERED_WITHIN_S: Final = 30.0
@@ -42,9 +42,9 @@ _BEGIN_AFTER_S: Final = 0.5
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What to send: so many deliveries a second, for so long, and where to.
+    """What to send: a rate, a duration, and a destination.
 
-    ``first_order`` keeps runs apart: each one's orders are numbered from there.
+    Orders are numbered from ``first_order`` on, which differs between runs.
     """
 
     ingest_port: int
@@ -59,14 +59,14 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """When an event was seen first, and when it surely had not been there; after its schedule."""
+    """When an event was first seen, and when it was last absent, from its scheduled time."""
 
     seen_s: float
     not_before_s: float
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of the deliveries after the warm-up, in seconds after each one's schedule."""
+    """The outcome of the deliveries after the warm-up; times count from each scheduled time."""
 
     sent: int
     refused: int
@@ -77,19 +77,19 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Planned(msgspec.Struct, frozen=True):
-    """One delivery: its request, and the question for its order if it is a sample."""
+    """One delivery: its request, and the request for its order if it is a sample."""
 
     request: bytes
     question: bytes | None
 
 
 def schedule(rate_per_s: float, seconds: float) -> list[float]:
-    """Return when each delivery is due, in seconds from the beginning, evenly."""
+    """Return the time of each delivery, in seconds from the start, evenly spaced."""
     return [number / rate_per_s for number in range(round(rate_per_s * seconds))]
 
 
 def plan(order: Order, due_s: Sequence[float]) -> list[_Planned]:
-    """Prepare every request, so that nothing but sending is left to do."""
+    """Prepare every request, so that only sending remains."""
     orders = range(
         order.first_order, order.first_order + round(len(due_s) * _ORDERS_PER_DELIVERY) + 20
     )
@@ -110,9 +110,9 @@ def plan(order: Order, due_s: Sequence[float]) -> list[_Planned]:
 def choose_samples(
     deliveries: Sequence[RecordedDelivery], due_s: Sequence[float], order: Order
 ) -> Iterator[tuple[int, str]]:
-    """Yield which deliveries to look for, evenly after the warm-up, and the order of each.
+    """Yield the numbers and orders of the samples, evenly spaced after the warm-up.
 
-    Each is the first that names its order, so that the order is not there without it.
+    Each sample is the first delivery that names its order, so that the order did not exist before.
     """
     known: set[str] = set()
     next_s = order.warm_up_s
@@ -127,7 +127,7 @@ def choose_samples(
 
 
 def order_named_in(body: bytes) -> str | None:
-    """Return the order that a delivery names, by the ledger's own reading."""
+    """Return the order that a delivery names, as the ledger reads it."""
     envelope = decode_envelope(body)
     if not isinstance(envelope, Envelope):
         return None
@@ -149,7 +149,7 @@ def _question(order: Order, order_id: str) -> bytes:
 
 
 class _Run:
-    """The sending of one plan. Times are by ``perf_counter``: the loop's has whole milliseconds."""
+    """Sends one plan, timed by ``perf_counter``, as the loop's clock has whole milliseconds."""
 
     def __init__(self, order: Order, due_s: Sequence[float], planned: Sequence[_Planned]) -> None:
         self._order = order
@@ -210,7 +210,7 @@ class _Run:
         self._ingest.send(planned.request, answered)
 
     async def _look(self, question: bytes, due_s: float) -> Sample | None:
-        """Ask until the order is there; ``None`` if it does not come, or can't be asked for."""
+        """Ask until the order is found; ``None`` if it never is, or if a request fails."""
         not_before_s = due_s
         while True:
             asked_s = time.perf_counter()
@@ -224,24 +224,24 @@ class _Run:
 
 
 async def _wait_until(due_s: float) -> float:
-    """Wait for a moment; return the time, which is the loop's millisecond later, or more."""
+    """Wait until a time; return the time now, which is a millisecond later, or more."""
     while (now_s := time.perf_counter()) < due_s:  # noqa: ASYNC110 - nobody else knows the time
         await asyncio.sleep(due_s - now_s)
     return now_s
 
 
 async def send(order: Order) -> Outcome:
-    """Prepare, send, look; return what came of it."""
+    """Prepare the load, send it, look for the samples; return the outcome."""
     due_s = schedule(order.rate_per_s, order.warm_up_s + order.seconds)
     planned = plan(order, due_s)
-    # What is there stays there: a collection would stop the sending for milliseconds.
+    # Collecting the prepared objects again would stop the sending for milliseconds.
     gc.collect()
     gc.freeze()
     return await _Run(order, due_s, planned).run()
 
 
 def main() -> None:
-    """Do what the argument says, and print what came of it."""
+    """Send the order in the argument, and print the outcome."""
     order = msgspec.json.decode(sys.argv[1].encode(), type=Order)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         outcome = runner.run(send(order))

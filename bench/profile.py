@@ -1,9 +1,8 @@
-"""Where a worker's time goes: py-spy beside it while it folds, and a summary of what it saw.
+"""Show where a worker's time goes: py-spy samples it while it folds.
 
-In: a process id, a file for the stacks (a line each: frames from the root, then how many samples).
-Out: shares of the samples. Only threads that hold the interpreter are sampled: of that there is
-one, and whoever waits for Kafka does not hold it. A profiled run is slower: its rate is not to be
-compared.
+Input: a process id, and a file for the stacks (one a line: frames from the root, then the number of
+samples). Output: shares of the samples. Only a thread that holds the interpreter is sampled, so the
+time spent waiting for Kafka does not count. A profiled run is slower; do not compare its rate.
 """
 
 import asyncio
@@ -23,8 +22,8 @@ from bench.stage import BenchError
 _SAMPLES_PER_S: Final = "100"
 _WRITTEN_WITHIN_S: Final = 60.0
 
-# A sample is charged to the first of these that its stack meets, from the innermost frame out: what
-# C code takes is charged to the Python function that called it.
+# A sample counts for the first of these kinds that matches, from the innermost frame outwards. So
+# the time in C code counts for the Python function that called it.
 _KINDS: Final = (
     ("the ledger's rules", re.compile(r"\bledger/")),
     ("hash keys to partitions", re.compile(r"partition_for")),
@@ -36,7 +35,7 @@ _KINDS: Final = (
     ("read and write RocksDB", re.compile(r"processors/tables\.py")),
     ("decode and encode values", re.compile(r"processors/(dedupe|payments|orders)\.py")),
     ("free what a chunk was made of", re.compile(r"fold_and_write")),
-    # uvloop has no frames of its own: what it does is charged to whoever runs it.
+    # uvloop has no frames of its own, so its time counts for its caller.
     ("event loop, sockets", re.compile(r"asyncio/|aiokafka/|mode/(worker|threads)\.py")),
     ("Faust, commits", re.compile(r"(faust|mode)/|processors/")),
 )
@@ -44,7 +43,7 @@ _KINDS: Final = (
 
 @asynccontextmanager
 async def profiled(pid: int, path: str | None) -> AsyncIterator[None]:
-    """Record the stacks of one process while the block runs; nothing if there is no path."""
+    """Record the stacks of one process while the block runs, if there is a path."""
     if path is None:
         yield
         return
@@ -77,7 +76,7 @@ def _require_written(path: Path) -> None:
 
 
 def summarise(path: str, functions: int = 12) -> Iterator[tuple[str, float]]:
-    """Yield what took the time and its share of the samples: kinds of work, then functions."""
+    """Yield the kinds of work, then the functions, each with its share of the samples."""
     samples = list(_samples(Path(path).read_text().splitlines()))
     total = sum(count for _, count in samples)
     kinds: Counter[str] = Counter()

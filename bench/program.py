@@ -1,12 +1,12 @@
-"""A program under measurement: what every peer must be able to do, and what processes share.
+"""A program under measurement: the interface of every peer, and the code that peers share.
 
-In: a stage that is loaded. Out: when it was ready to fold, when its last effect was written, and
-each order's totals. Never: a wait without a bound; a program that died is reported with its last
-lines.
+Input: a loaded stage. Output: the time when the program was ready to fold, the time when its last
+effect was written, and each order's totals. Invariant: every wait has a time limit. A program that
+died is reported with the last lines of its log.
 
-A peer that is a process of its own, with a readiness page and the topics of ``bench.stage``, needs
-no more than a command, an environment and the reading of its order documents; one that must be
-built first says so.
+A peer that runs as one process, with a readiness page and the topics of ``bench.stage``, defines
+only its command, its environment and how to read its order documents. A peer that must be built
+first also defines ``prepare``.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _READY_POLL_S: Final = 0.02
 _LAG_POLL_S: Final = 0.25
 # The slowest peer commits every few seconds, and a busy machine may double that.
 _STALLED_AFTER_S: Final = 60.0
-# The shortest session that a worker has with the broker is 10 s.
+# A peer's shortest session with the broker is 10 s.
 _PAUSED_WITHIN_S: Final = 9.0
 
 
@@ -41,43 +41,43 @@ class OrderTotals(NamedTuple):
 
 
 Report = Callable[[float], None]
-"""Takes how much of the fold is done, from 0 to 1."""
+"""Takes the share of the fold that is done, from 0 to 1."""
 
 
 class Program(Measured):
     """One peer on one stage, from ``start`` to ``stop``."""
 
     name: ClassVar[str]
-    """What its topics and files are called by."""
+    """The name of its topics and files."""
     peer: ClassVar[str]
-    """Its key in ``build/bench.json``; of several programs with one, the fastest counts."""
+    """Its key in ``build/bench.json``; of several programs with one key, the fastest counts."""
     title: ClassVar[str]
-    """What the table calls it."""
+    """Its name in the table."""
     share: ClassVar[float] = 1.0
-    """How much of the input a slow one is given: a rate is a rate."""
+    """The share of the input that it folds; a slow program has a smaller one."""
     rounds: ClassVar[int] = 100
-    """At most so often is a slow one measured."""
+    """The most rounds in which it is measured; a slow program has fewer."""
 
     def __init__(self, stage: Stage, place: Setup | None = None) -> None:
-        """``place`` sets one of several workers on a stage apart: its folder and its port."""
+        """Take a stage; ``place`` gives each of several workers its own folder and port."""
         self.stage = stage
         super().__init__(place or stage.place)
 
     @classmethod
     def lacks(cls) -> str | None:
-        """Say what this machine lacks to run it; ``None`` if nothing."""
+        """Say what this machine lacks to run it; ``None`` if it lacks nothing."""
         return None
 
     @classmethod
     def prepare(cls) -> None:
-        """Build what it runs from, unless that is there."""
+        """Build its files, unless they exist."""
 
     @abstractmethod
     def order_totals(self, document: bytes) -> OrderTotals | None:
-        """Read one of its order documents; ``None`` if it says that the order is no more."""
+        """Read one of its order documents; ``None`` if the document marks a removed order."""
 
     def answers_ready(self) -> bool:
-        """Ask its readiness page."""
+        """Return whether its readiness page answers 200."""
         url = f"http://127.0.0.1:{self.place.web_port}/readyz"
         try:
             with urllib.request.urlopen(url, timeout=READY_WITHIN_S) as answer:
@@ -86,9 +86,9 @@ class Program(Measured):
             return False
 
     async def start(self, within_s: float = READY_WITHIN_S) -> float:
-        """Start the worker; return, in Unix seconds, when it was ready to fold.
+        """Start the worker; return the Unix time in seconds at which it was ready to fold.
 
-        That is when the first probe was sent that the worker answered with 200.
+        It is the time at which the first probe that was answered with 200 was sent.
         """
         self.launch()
         deadline = time.monotonic() + within_s
@@ -101,7 +101,7 @@ class Program(Measured):
         raise self.failed(f"was not ready within {within_s:.0f} s")
 
     async def wait(self, report: Report) -> float:
-        """Wait until everything is folded and committed; return when it was written, Unix seconds.
+        """Wait until everything is committed; return the Unix time of the last write, in seconds.
 
         All hops are watched through the broker; a worker that makes no progress fails.
         """
@@ -122,23 +122,23 @@ class Program(Measured):
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Stop the worker where it stands; it goes on when the block ends."""
+        """Pause the worker while the block runs."""
         began_s = time.monotonic()
         os.kill(self.pid, signal.SIGSTOP)
         try:
             yield
-            stood_still_s = time.monotonic() - began_s
+            paused_s = time.monotonic() - began_s
         finally:
             os.kill(self.pid, signal.SIGCONT)
-        if stood_still_s > _PAUSED_WITHIN_S:
+        if paused_s > _PAUSED_WITHIN_S:
             raise BenchError(
-                f"{self.name} stood still for {stood_still_s:.0f} s while its input was loaded: in "
-                f"more than {_PAUSED_WITHIN_S:.0f} s a worker loses its partitions, and the rate "
-                "would be another. Take fewer --events, or a quieter machine"
+                f"{self.name} was paused for {paused_s:.0f} s while its input was loaded. After "
+                f"{_PAUSED_WITHIN_S:.0f} s a worker may lose its partitions, which changes its "
+                "rate. Take fewer --events, or a quieter machine"
             )
 
     async def stop(self) -> None:
-        """Stop the worker, by force after a while; nothing if it does not run."""
+        """Stop the worker if it runs, by force after a time limit."""
         await asyncio.to_thread(self.end)
 
     async def kill(self) -> None:
@@ -146,14 +146,14 @@ class Program(Measured):
         await asyncio.to_thread(self.end_at_once)
 
     def memory_bytes(self) -> int:
-        """Return how much of the worker is in memory now (RSS); 0 beyond Linux."""
+        """Return the worker's memory now (RSS), in bytes; 0 outside Linux."""
         statm = Path(f"/proc/{self.pid}/statm")
         return (
             int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
         )
 
     def peak_memory_bytes(self) -> int:
-        """Return how much of the worker was in memory at most, since its start; 0 beyond Linux."""
+        """Return the worker's largest memory (RSS) since its start, in bytes; 0 outside Linux."""
         status = Path(f"/proc/{self.pid}/status")
         if not status.exists():
             return 0
@@ -165,7 +165,7 @@ class Program(Measured):
         return await asyncio.to_thread(self.answers_ready)
 
     async def totals(self) -> dict[str, OrderTotals]:
-        """Return the result: each order that is there, with its totals."""
+        """Return the result: each existing order with its totals."""
         documents = await self.stage.latest(self.place.names.orders)
         return {
             key.decode(): totals
@@ -175,12 +175,12 @@ class Program(Measured):
 
 
 def totals_by_currency(totals: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[str, int, int], ...]:
-    """Bring ``{currency: {"paid": …, "refunded": …}}`` into the form that is compared."""
+    """Convert ``{currency: {"paid": …, "refunded": …}}`` into the form that is compared."""
     return tuple((code, sums["paid"], sums["refunded"]) for code, sums in sorted(totals.items()))
 
 
 def _share_done(hops: list[tuple[int, int]]) -> float:
-    """Multiply the hops' shares: a later hop has only been given what the earlier one has done."""
+    """Multiply the hops' shares, as a hop has only received what the earlier hop has done."""
     share = 1.0
     for done, total in hops:
         share *= done / total if total else 0.0

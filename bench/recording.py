@@ -1,11 +1,11 @@
-"""The recorded input: webhook deliveries as Plexy could have sent them, the same for a seed.
+"""The recorded input: webhook deliveries as Plexy could have sent them, made from a seed.
 
-In: how many, and a seed. Out: deliveries in the order in which they arrived. Never: the clock or
-another source of chance, so that every program and every run folds the same bytes.
+Input: a number of deliveries, and a seed. Output: deliveries in their order of arrival. Invariant:
+only the seed decides the bytes, so every program and every run folds the same input.
 
-Each order has a story: perhaps a failed attempt, a success or not, perhaps refunds, of which half
-name only their payment. Deliveries are late by seconds, some by minutes, so that a refund may come
-before its payment; some come twice.
+Each order has a story: perhaps a failed attempt, usually a success, perhaps refunds, half of which
+name only their payment. Deliveries are late by seconds, some of them by minutes, so a refund may
+arrive before its payment; some deliveries are repeated.
 """
 
 import hmac
@@ -17,19 +17,19 @@ from typing import Any, Final, NamedTuple
 
 _FIRST_CREATED_S: Final = 1_750_000_000
 _ORDER_EVERY_S: Final = 0.5
-# Behind the story of every order there is, and well within what a worker remembers.
+# Later than the story of any order, and well within the time for which a worker remembers ids.
 _LATE_S: Final = 60 * 24 * 3600
 _SECRET: Final = b"whsec_bench"
 
-# Minor units differ on purpose: two decimals, none, three.
+# These currencies have two decimals, none, or three.
 _CURRENCIES: Final = {"KZT": 70, "USD": 12, "EUR": 8, "RUB": 6, "JPY": 3, "BHD": 1}
 _UNKNOWN_TYPES: Final = ("payout.paid", "customer.created", "dispute.opened")
 
-# Shares of orders, unless said otherwise. Chosen, not measured: nobody publishes such numbers.
+# Shares of orders unless noted; they are chosen, not measured, as nobody publishes such numbers.
 _FAILS_FIRST: Final = 0.12
 _NEVER_SUCCEEDS: Final = 0.08
 _REFUNDED: Final = 0.15
-_REFUNDED_TWICE: Final = 0.2  # of the refunded
+_REFUNDED_TWICE: Final = 0.2  # of the refunded orders
 _REFUND_NAMES_ONLY_ITS_PAYMENT: Final = 0.5  # of the refunds
 _UNKNOWN: Final = 0.01  # events of another type, per order
 _DELIVERED_LATE: Final = 0.03  # of the deliveries
@@ -39,7 +39,7 @@ Body = dict[str, Any]
 
 
 class RecordedDelivery(NamedTuple):
-    """One record of the log: key (the event id), body, and when it was received."""
+    """One record of the log: its key (the event id), body, and time of arrival."""
 
     key: bytes
     body: bytes
@@ -47,7 +47,7 @@ class RecordedDelivery(NamedTuple):
 
     @property
     def headers(self) -> list[tuple[str, bytes]]:
-        """The headers as ingress keeps them, the signature over the raw body."""
+        """The headers as ingress stores them, with a signature of the raw body."""
         signature = hmac.digest(_SECRET, self.body, sha256).hex()
         return [
             ("plexy-signature", f"t={self.received_at_ms // 1000},v1={signature}".encode()),
@@ -57,11 +57,11 @@ class RecordedDelivery(NamedTuple):
 
 
 def record(events: int, seed: int) -> list[RecordedDelivery]:
-    """Return that many deliveries, in the order of their arrival."""
-    chance = random.Random(seed)  # noqa: S311 - the same input each time is what is wanted
+    """Return ``events`` deliveries, in their order of arrival."""
+    chance = random.Random(seed)  # noqa: S311 - the input must be the same each time
     deliveries: list[RecordedDelivery] = []
     number = 0
-    # More than asked for: what arrives last is cut off, so that no order's story is favoured.
+    # Make more than needed and cut off the last to arrive, so that no kind of story is favoured.
     while len(deliveries) < events * 1.05:
         for body in _story(chance, number):
             deliveries.extend(_deliver(chance, body))
@@ -71,10 +71,10 @@ def record(events: int, seed: int) -> list[RecordedDelivery]:
 
 
 def record_orders(numbers: Iterable[int], seed: int) -> list[RecordedDelivery]:
-    """Return all deliveries of these orders, in the order of their arrival."""
+    """Return all deliveries of these orders, in their order of arrival."""
     deliveries: list[RecordedDelivery] = []
     for number in numbers:
-        # Each its own chance, so that an order is the same whatever others are recorded with it.
+        # Each order has its own generator, so it does not depend on the other orders.
         chance = random.Random(f"{seed} {number}")  # noqa: S311 - the same input each time
         for body in _story(chance, number):
             deliveries.extend(_deliver(chance, body))
@@ -82,10 +82,10 @@ def record_orders(numbers: Iterable[int], seed: int) -> list[RecordedDelivery]:
 
 
 def record_late_refunds(numbers: Iterable[int], seed: int) -> list[RecordedDelivery]:
-    """Return a refund for each of these orders, long after its own deliveries, in any order."""
+    """Return a refund for each of these orders, long after the order's own deliveries."""
     deliveries: list[RecordedDelivery] = []
     for number in numbers:
-        # An order's story begins with its payment: so this one is the same.
+        # An order's story draws its payment first, so this payment is the same.
         payment = _payment(random.Random(f"{seed} {number}"), number)  # noqa: S311
         chance = random.Random(f"{seed} {number} late")  # noqa: S311
         body = next(_refunds(chance, payment, _FIRST_CREATED_S + _LATE_S))
@@ -168,7 +168,7 @@ def _deliver(chance: random.Random, body: Body) -> Iterator[RecordedDelivery]:
     yield RecordedDelivery(key, json.dumps(body).encode(), received_ms)
     if chance.random() < _DELIVERED_TWICE:
         again_ms = received_ms + chance.randint(30_000, 600_000)
-        # A sender may serialise a retry anew: the same content, other bytes.
+        # A sender may serialise a retry differently: the same content in other bytes.
         yield RecordedDelivery(key, json.dumps(body, separators=(",", ":")).encode(), again_ms)
 
 

@@ -1,8 +1,8 @@
-"""What the fold half came to, for people: a table.
+"""Report the results of the fold as a table.
 
-In: measurements, in the order in which they were made. Out: text, and each peer's rate for
-``bench.results``. Where a program was measured more than once, its rate is the median, and the
-spread is shown; of a peer's programs, the fastest counts.
+Input: measurements, in the order in which they were made. Output: text, and each peer's rate for
+``bench.results``. If a program was measured more than once, its rate is the median, and the spread
+is shown. The rate of a peer is that of its fastest program.
 """
 
 import os
@@ -21,17 +21,17 @@ from bench.peers.ours import Ours
 from bench.program import Program
 
 MEASURED = f"""\
-Measured: each program folds {WARM_UP_SHARE:.0%} as many events first, so that it is warm, and \
-is then stopped where it stands while its input is appended to plexy.webhooks: from the moment it \
-goes on to the broker's timestamp of the last record in ledger.orders. It counts once every hop's \
-committed offset is its end; the wait for that is not in it. One worker process, 4 partitions, the \
-broker on the same machine. CPU is the worker's own, per event. Slow programs are given fewer \
-events and rounds, and of one with several settings only the fastest goes on behind the first round.
+Measured: each program first folds a warm-up of {WARM_UP_SHARE:.0%} as many events, and is paused \
+while its input is appended to plexy.webhooks. The time runs from the moment it continues to the \
+broker's timestamp of the last record in ledger.orders. A run is complete once every hop has \
+committed its end; the wait for the commits does not count. One worker process, 4 partitions, the \
+broker on the same machine. CPU is the worker's own, per event. Slow programs fold fewer events in \
+fewer rounds. Of a peer with several settings, only the fastest runs after the first round.
 Checked: each order's status and totals against the ledger's rules, folded in memory."""
 
 
 def show(console: Console, measurements: Sequence[Measurement]) -> None:
-    """Print the table, what it means, and what is wrong, if anything is."""
+    """Print the table, its meaning, and any difference."""
     table = Table(title="Fold: webhooks → dedupe → payments → orders")
     table.add_column("program")
     for heading in ("events", "rounds", "seconds", "events/s", "spread", "CPU µs", "ours is"):
@@ -48,14 +48,14 @@ def show(console: Console, measurements: Sequence[Measurement]) -> None:
 
 
 def write(path: Path, measurements: Sequence[Measurement]) -> None:
-    """Keep the peers' rates, in events per second, and each run."""
+    """Write the peers' rates, in events per second, and each run."""
     machine = {"cpus": os.cpu_count(), "python": platform.python_version()}
     runs = [_run(run) for run in measurements]
     results.keep(path, "fold", rates(measurements), runs=runs, machine=machine)
 
 
 def rates(measurements: Sequence[Measurement]) -> Mapping[str, float]:
-    """Return each peer's rate, that of its fastest program."""
+    """Return each peer's rate, which is that of its fastest program."""
     grouped = by_program(measurements)
     return {program.peer: rate(grouped[program]) for program in fastest(measurements)}
 

@@ -1,7 +1,7 @@
-"""``build/bench.json``: the rates that were measured last, each half by whoever measures it.
+"""``build/bench.json``: the latest rates, in one half for each benchmark.
 
-In: a half's name (``fold``, ``ingest``), its rates per second by program, and what else a reader
-may ask about them. Out: the file, with the other half as it was. Never: another half's figures.
+Input: a half's name (``fold``, ``ingest``), its rates per second by program, and details of its
+runs. Output: the file, with the other half unchanged.
 
     {"fold": {"ours": …}, "ingest": {"ours": …}, "details": {"fold": {…}, "ingest": {…}}}
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def keep(path: Path, half: str, rates: Mapping[str, float], **details: Any) -> None:
-    """Replace one half of the file, and its details; what else stands in it stays."""
+    """Replace one half of the file, and its details; keep the other half."""
     before: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     halves = ("fold", "ingest", "details")
     document: dict[str, Any] = {name: before[name] for name in halves if name in before}

@@ -1,10 +1,11 @@
-"""`python -m bench.scale`, or `make bench-scale`: what becomes of a worker as its state grows.
+"""`python -m bench.scale`, or `make bench-scale`: measure a worker as its state grows.
 
-In: sizes in orders, numbers of workers. Out: a table, and ``build/bench-scale.json``: at each size
-the rate of the fold, the worker's memory, its databases, how soon it is ready again with its tables
-in place, and with nothing but the changelogs; then how fast one, two and four workers fold the same
-log. It runs on a Kafka of its own, in a temporary folder. Exit code 1 if a restart with the tables
-in place took longer than 5 s or a result is wrong, 2 if a measurement failed.
+At each size, in orders, the benchmark measures the rate of the fold, the worker's memory, the size
+of its databases, and the time until it is ready again, with its tables in place and from the
+changelogs alone. Then it measures how fast one, two and four workers fold the same log. The results
+are printed as tables, and written to ``build/bench-scale.json``. The benchmark starts its own Kafka
+in a temporary folder. The exit code is 1 if a restart with the tables in place took longer than 5 s
+or a result is wrong, and 2 if a measurement failed.
 
     python -m bench.scale
     python -m bench.scale --orders 10000 100000 --workers
@@ -34,7 +35,8 @@ from bench.together import fold_together
 _SIZES: Final = (10_000, 100_000, 1_000_000, 3_000_000)
 _WORKERS: Final = (1, 2, 4)
 
-# For what is said beforehand: as measured on two cores, the input made and folded beside a broker.
+# These figures are for the estimate at the start. They were measured on two cores, which also ran
+# the broker and made the input.
 _GROWN_PER_S: Final = 8_000
 _RESTORED_PER_S: Final = 200_000
 _RECORDS_PER_ORDER: Final = 3.6
@@ -51,7 +53,7 @@ def main() -> int:
 
 def _run(options: argparse.Namespace, console: Console) -> bool:
     print(
-        f"It takes about {_minutes(options)} minutes, and {_gigabytes(options):.0f} GB in "
+        f"This takes about {_minutes(options)} minutes, and {_gigabytes(options):.0f} GB in "
         f"{tempfile.gettempdir()}.",
         file=sys.stderr,
     )
@@ -67,12 +69,12 @@ def _options() -> argparse.Namespace:
     add = parser.add_argument
     add("--orders", nargs="*", type=count, default=_SIZES, help="default: 10 k, 100 k, 1 M, 3 M")
     add("--workers", nargs="*", type=count, default=_WORKERS, help="default: 1 2 4")
-    add("--burst", type=count, default=20_000, help="events that a rate is of, default 20000")
-    add("--bursts", type=count, default=5, help="rates of each size, default 5")
-    add("--events", type=count, default=100_000, help="for the workers to fold, default 100000")
+    add("--burst", type=count, default=20_000, help="events per rate, default 20000")
+    add("--bursts", type=count, default=5, help="rates at each size, default 5")
+    add("--events", type=count, default=100_000, help="that the workers fold, default 100000")
     add("--partitions", type=count, default=PARTITIONS, help="of every topic, default 4")
     add("--repeat", type=count, default=1, help="restarts of each kind at each size, default 1")
-    add("--seed", type=int, default=1, help="of the recorded input")
+    add("--seed", type=int, default=1, help="seed of the recorded input")
     add("--out", type=Path, default=Path("build/bench-scale.json"), help="the result")
     options = parser.parse_args()
     options.orders = sorted(options.orders)
@@ -90,7 +92,7 @@ def _minutes(options: argparse.Namespace) -> int:
 
 
 def _gigabytes(options: argparse.Namespace) -> float:
-    """Return what Kafka and the tables take at the largest size: 1 at least."""
+    """Return the disk space of Kafka and the tables at the largest size, at least 1 GB."""
     orders: int = max(options.orders, default=0)
     return max(orders * _BYTES_PER_ORDER / 1e9, 1.0)
 
@@ -140,7 +142,7 @@ async def _grow(growth: Growth, options: argparse.Namespace, progress: Progress)
 
 
 class _Bar:
-    """One line of the progress: what is measured, what is being done for it, and what came out."""
+    """One line of the progress: what is measured, and the current step or the result."""
 
     def __init__(self, progress: Progress, title: str) -> None:
         self._progress = progress

@@ -1,7 +1,7 @@
-"""What was measured of a worker that grows and of several, for people and for programs.
+"""Report a growing worker and several workers, for people (tables) and for programs (JSON).
 
-In: what was seen at each size, and with each number of workers. Out: tables, and JSON. Never: a
-rate of a fold whose result is wrong without a word about it.
+Input: the figures at each size, and with each number of workers. Output: tables, and JSON.
+Invariant: a fold with a wrong result is always reported as wrong.
 """
 
 import json
@@ -25,7 +25,7 @@ _MB: Final = 1e6
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """All that was measured."""
+    """All figures."""
 
     partitions: int
     sizes: Sequence[Size]
@@ -33,7 +33,7 @@ class Result:
 
     @property
     def is_good(self) -> bool:
-        """Whether each restart was soon enough, and each result right."""
+        """Whether each restart was fast enough, and each result right."""
         soon = all(
             start.seconds <= _READY_WITHIN_S for size in self.sizes for start in size.restarts
         )
@@ -41,12 +41,12 @@ class Result:
 
 
 def counted(workers: int) -> str:
-    """Say how many workers."""
+    """Return a number of workers in words."""
     return "1 worker" if workers == 1 else f"{workers} workers"
 
 
 def show(console: Console, result: Result) -> None:
-    """Print the tables, what they mean, and which results are wrong, if any is."""
+    """Print the tables, their meaning, and any difference."""
     if result.sizes:
         console.print(_grown(result.sizes))
         console.print(_MEANING, highlight=False)
@@ -58,11 +58,11 @@ def show(console: Console, result: Result) -> None:
 
 
 _MEANING: Final = """\
-Folded/s: the events that come when there are so many orders, through all three hops; their input \
-was ready beforehand; the median of the bursts. All else is after them. Ready again: seconds from \
-the start of the process until /readyz says 200, the median after SIGTERM and SIGKILL; restored: \
-the same without the tables, from the changelogs alone, and all their records by all of these \
-seconds. Memory: RSS, now and at most since the start of the process."""
+Folded/s: events per second through all three hops, once there are so many orders; the median of \
+bursts that were prepared in advance. All other figures are from after the bursts. Ready again: \
+seconds from the start of the process until /readyz answers 200, the median after SIGTERM and \
+SIGKILL. Restored: the same from the changelogs alone, without tables; records/s divides all their \
+records by these seconds. Memory: RSS, now and its maximum since the start of the process."""
 
 
 def _grown(sizes: Sequence[Size]) -> Table:

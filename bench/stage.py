@@ -1,7 +1,8 @@
-"""A stage: one run's own topics on the broker, so that every run starts from nothing.
+"""A stage: one run's own topics on the broker, so that every run starts from scratch.
 
-In: a broker, a name, the input. Out: the topics created and loaded, how far a consumer group has
-come, when the last records were written, what a topic holds. Never: a topic of another run.
+Input: a broker, a name, and deliveries. Output: the created and loaded topics, the progress of a
+consumer group, the time of the last write, and the content of a topic. Invariant: a stage never
+touches a topic of another run.
 """
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -21,9 +22,9 @@ from processors.batches import OutRecord, send_by_key
 from runtime.topics import TopicSettings, ensure_topics
 
 PARTITIONS: Final = 4
-# A record's time is when the broker appended it: some programs give an output their input's time.
+# The broker sets a record's time, since some programs give an output the time of its input.
 BROKER: Final = {"log.message.timestamp.type": "LogAppendTime"}
-# As ingress writes, in larger batches.
+# The options of ingress, with larger batches.
 LOAD_OPTIONS: Final[dict[str, Any]] = {
     "acks": "all",
     "enable_idempotence": True,
@@ -34,12 +35,12 @@ _READ_WITHIN_MS: Final = 5_000
 
 
 class BenchError(RuntimeError):
-    """A measurement can't be made; the message says what was waited for and what happened."""
+    """A measurement can't be made; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What a program must know to run on a stage."""
+    """The settings with which a program runs on a stage."""
 
     bootstrap: str
     name: str
@@ -49,12 +50,12 @@ class Setup:
 
     @property
     def prefix(self) -> str:
-        """What stands before the name of every topic of this run."""
+        """The prefix of the name of every topic of this run."""
         return f"{self.name}."
 
     @property
     def group_id(self) -> str:
-        """The consumer group of this run's worker, and the first part of its changelogs' names."""
+        """The consumer group of this run's worker, and the start of its changelogs' names."""
         return self.settings.group_id
 
     @property
@@ -91,7 +92,7 @@ class Stage:
         self._consumer = consumer
 
     async def load(self, deliveries: Sequence[RecordedDelivery]) -> None:
-        """Append the input to the log of record, as ingress does: by key, with its headers."""
+        """Append the input to the log of record by key and with headers, as ingress does."""
         bootstrap = self.place.bootstrap
         async with AIOKafkaProducer(bootstrap_servers=bootstrap, **LOAD_OPTIONS) as producer:
             for some in _parts(deliveries, _LOADED_AT_ONCE):
@@ -101,10 +102,10 @@ class Stage:
                 )
 
     async def progress(self) -> list[tuple[int, int]]:
-        """Return, hop by hop, how many records are committed, and how many there are.
+        """Return, for each hop, the number of committed records and the number of all records.
 
-        What is committed is read before the ends. A hop's outputs are written before its input is
-        committed, so if every hop is at its end, nothing can follow: all is folded.
+        The commits are read before the ends. A hop's outputs are written before its input is
+        committed, so if every hop is at its end, everything is folded.
         """
         committed = await self._admin.list_consumer_group_offsets(self.place.group_id)
         ends = await self._consumer.end_offsets(self._partitions(*self.place.hops))
@@ -116,14 +117,14 @@ class Stage:
         return [(done[topic], total[topic]) for topic in self.place.hops]
 
     async def count(self, *topics: str) -> int:
-        """Return how many records were written to topics."""
+        """Return the number of records that were written to topics."""
         return sum((await self._consumer.end_offsets(self._partitions(*topics))).values())
 
     async def last_written_s(self) -> float:
-        """Return when the last order document was written, in Unix seconds.
+        """Return the Unix time in seconds at which the last order document was written.
 
-        It is the latest of the last records' own timestamps, in milliseconds: exact, whatever the
-        pace of whoever watches, on a broker that is set as ``BROKER`` is.
+        The time is the latest timestamp of the partitions' last records, exact to a millisecond. It
+        needs a broker with the settings in ``BROKER``.
         """
         partitions = self._partitions(self.place.names.orders)
         ends = await self._consumer.end_offsets(partitions)
@@ -145,7 +146,7 @@ class Stage:
         return values
 
     async def members(self) -> int:
-        """Return how many workers the group has if it is at rest, 0 while it shares out anew."""
+        """Return the number of workers in a stable group, 0 during a rebalance."""
         [answer] = await self._admin.describe_consumer_groups([self.place.group_id])
         [(_, _, state, _, _, members, *_)] = answer.groups
         return len(members) if state == "Stable" else 0
@@ -166,9 +167,9 @@ class Stage:
 
 @asynccontextmanager
 async def open_stage(place: Setup) -> AsyncIterator[Stage]:
-    """Create a run's topics, with the project's own settings; delete them after it.
+    """Create a run's topics, with the project's own settings; delete them after the run.
 
-    So the next run's broker has as little to do as this one's had.
+    So the broker has the same load in every run.
     """
     await ensure_topics(place.settings)
     admin = AIOKafkaAdminClient(bootstrap_servers=place.bootstrap)
@@ -188,7 +189,7 @@ async def open_stage(place: Setup) -> AsyncIterator[Stage]:
 
 
 async def _delete_topics(admin: AIOKafkaAdminClient, place: Setup) -> None:
-    # A changelog may have its group's name, and so the prefix, somewhere in its own.
+    # A changelog's name contains the group's name, and so the prefix, but may not start with it.
     mine = [topic for topic in await admin.list_topics() if place.prefix in topic]
     await admin.delete_topics(mine)
 

@@ -1,8 +1,9 @@
-"""`python -m bench.sweep`: what forgetting costs `dedupe`, with and without, in turns in one run.
+"""`python -m bench.sweep`: the cost of forgetting event ids in `dedupe`.
 
-In: a number of records. Out: microseconds of a processor for each record of all that `dedupe` does
-between two calls to Kafka (read, judge, search the table, encode, write), on RocksDB, in a table of
-the records of 90 days that forgets as many as come.
+Input: a number of records. Output: the CPU microseconds per record, with and without forgetting,
+measured in turns. The cost includes everything that `dedupe` does between two calls to Kafka (read,
+judge, search the table, encode, write), on RocksDB. The table holds the records of 90 days, and
+forgets as many ids as arrive.
 """
 
 import argparse
@@ -34,7 +35,7 @@ def main() -> None:
     deliveries = record(parser.parse_args().records, seed=1)
     with tempfile.TemporaryDirectory(prefix="plexy-sweep-") as folder:
         sides = {name: _Side(Path(folder) / name) for name in ("without", "with")}
-        # The first 90 days fill the tables, the next 90 are measured: as many go as come.
+        # The first 90 days fill the tables, and the next 90 are measured: as many ids go as come.
         for period in (0, 1):
             for first in range(0, len(deliveries), _CHUNK):
                 chunk = _chunk(deliveries, first, period)
@@ -46,7 +47,7 @@ def main() -> None:
 
 
 def _chunk(deliveries: list[RecordedDelivery], first: int, period: int) -> Any:
-    """Return some records of a period: the same deliveries, their ids new in each of them."""
+    """Return a chunk of a period: the same deliveries in each period, with new ids."""
     records = []
     for offset, each in enumerate(deliveries[first : first + _CHUNK], first):
         new = b"%s_%d" % (each.key, period)
@@ -64,7 +65,7 @@ def _chunk(deliveries: list[RecordedDelivery], first: int, period: int) -> Any:
 
 
 class _Side:
-    """A table of its own, and the time that its chunks took."""
+    """One table, and the CPU time of its chunks."""
 
     def __init__(self, folder: Path) -> None:
         settings = WorkerSettings(data_dir=folder, partitions=1)
@@ -73,7 +74,7 @@ class _Side:
         self.cpu_s = 0.0
 
     def fold(self, chunk: Any, *, swept: bool, measured: bool) -> None:
-        """Do what the agent does for a chunk, but for Kafka."""
+        """Do the agent's work for a chunk, without Kafka."""
         began_s = time.process_time()
         keys = [PROGRESS_KEY, *(record.key for record in chunk.records)]
         stored = self._table.read_chunk(_PARTITION, keys)
@@ -99,7 +100,7 @@ class _Side:
             self.cpu_s += time.process_time() - began_s
 
     def keys(self) -> int:
-        """Count what the table holds."""
+        """Count the ids in the table."""
         return len(self._table.scan(_PARTITION, PROGRESS_KEY, 10**9))
 
 

@@ -1,4 +1,4 @@
-"""Tables that are written without Kafka, as if their changelogs had been written."""
+"""Write tables without Kafka, as if their changelogs had been written."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from processors.tables import ChunkTable, Rows
 
 
 def write_rows(table: ChunkTable, partition: int, values: Mapping[bytes, bytes | None]) -> None:
-    """Write values as a fold does, as if the changelog had taken them at the table's end."""
+    """Write values as a fold does, as if they had been appended to the changelog."""
     table.open(partition)
     table.fold(partition)
     rows = Rows()

@@ -1,7 +1,8 @@
-"""Several workers on one log: how fast they fold it together.
+"""Measure how fast several workers fold one log together.
 
-In: a stage, how many workers, deliveries. Out: the seconds from the first delivery's writing to the
-last effect. Never: a measurement that begins while the group still shares out its partitions.
+Input: a stage, a number of workers, and deliveries. Output: the seconds from writing the first
+delivery to the last effect. Invariant: a measurement only begins once the group has assigned its
+partitions.
 """
 
 import asyncio
@@ -17,13 +18,13 @@ from bench.recording import RecordedDelivery
 from bench.stage import BenchError, Stage
 from cli.kafka.process import free_port
 
-_SHARED_OUT_WITHIN_S: Final = 90.0
+_ASSIGNED_WITHIN_S: Final = 90.0
 _LOOK_EVERY_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Together:
-    """How so many workers folded so many deliveries, and where the result differs, if it does."""
+    """The result of a number of workers; ``differences`` is empty if their fold was right."""
 
     workers: int
     events: int
@@ -33,7 +34,7 @@ class Together:
 
     @property
     def rate(self) -> float:
-        """Deliveries folded per second, by all of them."""
+        """Deliveries folded per second, by all workers together."""
         return self.events / self.seconds
 
 
@@ -43,12 +44,12 @@ async def fold_together(
     deliveries: Sequence[RecordedDelivery],
     report: Callable[[float], None],
 ) -> Together:
-    """Start the workers, let them fold the deliveries, stop them."""
+    """Start the workers, let them fold the deliveries, and stop the workers."""
     workers = [_worker(stage, number) for number in range(count)]
     try:
         for worker in workers:
             await worker.start()
-        await _shared_out(stage, workers)
+        await _until_assigned(stage, workers)
         before_s = sum(worker.cpu_s() for worker in workers)
         async with prepared(stage.place, deliveries) as burst:
             began_s = await burst.write()
@@ -73,12 +74,12 @@ def _worker(stage: Stage, number: int) -> Ours:
     return Ours(stage, replace(stage.place, folder=folder, web_port=free_port()))
 
 
-async def _shared_out(stage: Stage, workers: Sequence[Ours]) -> None:
-    """Wait until the group has all of the workers and each of them is ready."""
-    deadline = time.monotonic() + _SHARED_OUT_WITHIN_S
+async def _until_assigned(stage: Stage, workers: Sequence[Ours]) -> None:
+    """Wait until the group has all workers, and each worker is ready."""
+    deadline = time.monotonic() + _ASSIGNED_WITHIN_S
     while time.monotonic() < deadline:
         ready = await asyncio.gather(*(worker.is_ready() for worker in workers))
         if all(ready) and await stage.members() == len(workers):
             return
         await asyncio.sleep(_LOOK_EVERY_S)
-    raise BenchError(f"{len(workers)} workers were not ready within {_SHARED_OUT_WITHIN_S:.0f} s")
+    raise BenchError(f"{len(workers)} workers were not ready within {_ASSIGNED_WITHIN_S:.0f} s")

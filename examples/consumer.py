@@ -2,15 +2,15 @@
 
     python examples/consumer.py --bootstrap 127.0.0.1:19092 --database orders.sqlite
 
-In: `ledger.orders` and `ledger.entries`, whose records come at least once. Out: the last document
-of each order by its key, and each entry once by its id; at the end, the balance of each account.
-Never: an offset that is committed before its records are in the file. Killed in between, it takes
-them once more at its next start, which changes nothing.
+Input: `ledger.orders` and `ledger.entries`, whose records are delivered at least once. Output: the
+latest document of each order by its key, and each entry once by its id; at the end, the balance of
+each account. Invariant: an offset is only committed once its records are in the file. If the
+program is killed in between, it reads these records again at its next start, which changes nothing.
 
-One program for each group, and for each file: of two in one group each takes the other's place
-again and again, until both end with an error. For another file give another `--group`.
+Run one program for each group, and for each file. Two programs in one group take each other's place
+again and again, until both end with an error. For another file, use another `--group`.
 
-It needs aiokafka and nothing else of this repository, and follows the ledger until Ctrl-C.
+The program needs only aiokafka, and follows the ledger until Ctrl-C.
 """
 
 import argparse
@@ -37,7 +37,7 @@ REMEDY = "is Kafka at --bootstrap, the file --database ours, and no other progra
 
 
 def apply_order(database: sqlite3.Connection, order_id: str, document: str | None) -> None:
-    """Keep what comes last under a key; without a value (a tombstone) there is no such order."""
+    """Store the latest document of an order; delete the order on a tombstone (no value)."""
     if document is None:
         database.execute("DELETE FROM orders WHERE order_id = ?", (order_id,))
     else:
@@ -45,14 +45,14 @@ def apply_order(database: sqlite3.Connection, order_id: str, document: str | Non
 
 
 def apply_entry(database: sqlite3.Connection, entry_id: str, entry: str | None) -> None:
-    """Keep an entry when it comes for the first time; it never changes."""
+    """Store an entry when it is read for the first time; an entry never changes."""
     if entry is None:
         raise ValueError("an entry is never deleted")
     database.execute("INSERT OR IGNORE INTO entries VALUES (?, ?)", (entry_id, entry))
 
 
 def texts_of(record: ConsumerRecord) -> tuple[str, str | None]:
-    """Return the key and the value; ``ValueError`` for those of a record from other hands."""
+    """Return the key and the value; ``ValueError`` if the ledger can't have written them."""
     key, value = record.key, record.value
     if key is None or (value is not None and not isinstance(json.loads(value), dict)):
         raise ValueError("expected a key and a JSON object")
@@ -60,7 +60,7 @@ def texts_of(record: ConsumerRecord) -> tuple[str, str | None]:
 
 
 def apply_record(apply: Apply, database: sqlite3.Connection, record: ConsumerRecord) -> None:
-    """Apply a record; one that the ledger did not write is named and skipped."""
+    """Apply a record; report and skip a record that the ledger did not write."""
     try:
         apply(database, *texts_of(record))
     except (ValueError, RecursionError) as error:
@@ -69,13 +69,13 @@ def apply_record(apply: Apply, database: sqlite3.Connection, record: ConsumerRec
 
 
 async def follow(options: argparse.Namespace, database: sqlite3.Connection) -> None:
-    """Take what comes, some records at a time, until cancelled."""
+    """Read records and apply them in batches, until cancelled."""
     apply = {options.orders: apply_order, options.entries: apply_entry}
     consumer = AIOKafkaConsumer(
         *apply,
         bootstrap_servers=options.bootstrap,
         group_id=options.group,
-        # The group's only member has its name: killed and started again it goes on at once.
+        # A fixed name lets the group's only member continue at once after a restart.
         group_instance_id=options.group,
         auto_offset_reset="earliest",
         enable_auto_commit=False,

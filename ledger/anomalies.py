@@ -1,8 +1,8 @@
-"""The orders of a partition in which something does not fit together, by anomaly.
+"""The orders of a partition that have anomalies, by anomaly.
 
-In: orders, as the table holds them and as chunks change them. Out: how many have each anomaly, and
-which, the one with the latest event first. Never: the orders themselves: an order costs one short
-key, and a place in the list of each anomaly that it has.
+Input: orders, as the table holds them and as chunks change them. Output: the number of orders with
+each anomaly, and their keys, the latest event first. The orders themselves are not kept: an order
+costs one short key, and a place in the list of each of its anomalies.
 """
 
 from bisect import bisect_left
@@ -14,20 +14,20 @@ from ledger.orders import OrderDocument
 from ledger.wire import ORDERS
 
 ANY_ANOMALY: Final = "any"
-"""Under it stand the orders that have any anomaly, each once."""
+"""The name of the list that has every order with an anomaly, each once."""
 
 _TIME_BYTES: Final = 8
 
 
 class Anomalous(NamedTuple):
-    """An order's key, and the names under which it stands."""
+    """An order's key, and the names of the lists that contain it."""
 
     key: bytes
     names: frozenset[str]
 
 
 class Changed(NamedTuple):
-    """What a chunk changed: how orders stood before, and how they stand now."""
+    """The orders that a chunk changed: their entries before, and their entries now."""
 
     before: list[Anomalous]
     now: list[Anomalous]
@@ -40,23 +40,23 @@ class AnomalousOrders:
         self._keys: dict[str, _SortedKeys] = {}
 
     def take(self, key: bytes, value: bytes) -> None:
-        """Take in a row of the table ``orders``."""
+        """Add the order of a row of the table ``orders``."""
         if is_order_key(key):
             self._add(_anomalous(ORDERS.decode(value)))
 
     def change(self, change: Changed) -> None:
-        """Take in what a chunk changed; ``ValueError`` for a key that is not there."""
+        """Apply the changes of a chunk; ``ValueError`` for a key that is not listed."""
         for key, names in change.before:
             for name in names:
                 self._keys.setdefault(name, _SortedKeys()).remove(key)
         self._add(change.now)
 
     def counts(self) -> dict[str, int]:
-        """Return how many orders have each anomaly, and under ``any`` each once."""
+        """Return the number of orders with each anomaly, and under ``any`` with at least one."""
         return {name: len(keys) for name, keys in self._keys.items() if len(keys)}
 
     def latest(self, name: str, below: bytes | None) -> Iterator[bytes]:
-        """Yield the keys of orders with an anomaly, the latest first, from below a key on."""
+        """Yield the keys of the orders with an anomaly that lie below a key, the latest first."""
         keys = self._keys[name].all() if name in self._keys else []
         end = len(keys) if below is None else bisect_left(keys, below)
         return (keys[at] for at in range(end - 1, -1, -1))
@@ -68,10 +68,10 @@ class AnomalousOrders:
 
 
 class _SortedKeys:
-    """Keys that are brought into their order when somebody asks, and not when a chunk changes them.
+    """Keys that are sorted when they are read, and not when a chunk changes them.
 
-    So a change costs the fold the same however many there are: to move a million keys up by one for
-    each of a chunk's thousands would take seconds.
+    So the cost of a change does not grow with the number of keys. Inserting each of a chunk's
+    thousands of keys into a sorted list of a million would take seconds.
     """
 
     def __init__(self) -> None:
@@ -83,14 +83,14 @@ class _SortedKeys:
         return len(self._sorted) + len(self._new) - len(self._gone)
 
     def add(self, key: bytes) -> None:
-        """Add a key that is not there."""
+        """Add a new key."""
         if key in self._gone:
             self._gone.discard(key)
         else:
             self._new.add(key)
 
     def remove(self, key: bytes) -> None:
-        """Remove a key; ``ValueError`` if it is not there."""
+        """Remove a key; ``ValueError`` if it is unknown."""
         if key in self._new:
             self._new.discard(key)
             return
@@ -103,7 +103,7 @@ class _SortedKeys:
         """Return all keys, sorted."""
         if self._new or self._gone:
             kept = [key for key in self._sorted if key not in self._gone]
-            # Two runs, each in order, which sort merges; what a reader has is not touched.
+            # Sorting two sorted runs only merges them. A reader's list is never changed in place.
             self._sorted = sorted(kept + sorted(self._new))
             self._new.clear()
             self._gone.clear()
@@ -111,14 +111,14 @@ class _SortedKeys:
 
 
 def new_anomalies(document: OrderDocument, before: OrderState | None) -> set[str]:
-    """Return the anomalies that an order's document has now, and the order did not have before."""
+    """Return the anomalies of an order's document that the order did not have before."""
     if not document.anomalies:
         return set()
     return set(document.anomalies) - (before.anomalies if before else set())
 
 
 def changes_of(now: Mapping[str, OrderState], before: Mapping[str, OrderState]) -> Changed:
-    """Return what changes in the lists when orders change; ``before`` are those that were there."""
+    """Return what changes in the lists when orders change; ``before`` holds their old states."""
     changes = Changed([], [])
     for order_id, order in now.items():
         was, is_now = _anomalous(before.get(order_id)), _anomalous(order)
@@ -129,12 +129,12 @@ def changes_of(now: Mapping[str, OrderState], before: Mapping[str, OrderState]) 
 
 
 def key_of(last_event: int, order_id: str) -> bytes:
-    """Return what orders are sorted by: the time of the latest event, in Unix seconds, then id."""
+    """Return an order's sort key: the time of its latest event, in Unix seconds, then its id."""
     return last_event.to_bytes(_TIME_BYTES) + order_id.encode()
 
 
 def read_key(key: bytes) -> tuple[int, str]:
-    """Return the time of the latest event, and the id."""
+    """Return the time of the latest event, and the order's id, from a key."""
     return int.from_bytes(key[:_TIME_BYTES]), key[_TIME_BYTES:].decode()
 
 

@@ -1,14 +1,15 @@
 """Deduplication: each event counts once, whatever the log holds.
 
-In: records of the log of record, and what was seen before under their keys. Out: the events to
-fold, what was newly seen, the rejections, and counts.
-Tells three cases apart: new; seen with the same content; seen with *other* content, which is
-quarantined: the first in the log's order stands.
+Input: records of the log of record, and what was seen before under their keys. Output: the events
+to fold, the rows of the ids that were seen, the rejections, and counts. There are three cases: a
+new event, an event seen before with the same content, and an event seen before with *other*
+content. The third is quarantined, and the first event in the log's order stands.
 
-An event id is forgotten once the log's time has gone on by more than the horizon: then its next
-record is new. The log's time is the latest timestamp of a partition's records so far, so that it
-never goes back: what is forgotten stays forgotten, and may be deleted from the table at any moment,
-or never. Never: a verdict that depends on a clock, or on what has been deleted already.
+An event id is forgotten once the log's time is later than the id's first record by more than the
+horizon; the id's next record then counts as new. The log's time is the latest timestamp of a
+partition's records so far, so it never goes back. A forgotten id therefore stays forgotten, and its
+row may be deleted at any time, or never. Invariant: no verdict depends on a clock, or on which rows
+have been deleted.
 """
 
 from collections import Counter
@@ -25,27 +26,27 @@ from ledger.trust import Trust
 from ledger.unread import unread_or
 
 DAY_MS: Final = 24 * 3600 * 1000
-# Plexy may try for 75 hours; three months leave room for a log that is folded late, or by hand.
+# Plexy retries for up to 75 hours; three months leave room for a log folded late, or by hand.
 FORGET_AFTER_DAYS: Final = 90
 FORGET_AFTER_MS: Final = FORGET_AFTER_DAYS * DAY_MS
 
-# Of an event that comes more often, the later places are in the log alone: a bound for the value,
-# and more than Plexy's retries within 75 hours.
+# Later repeats of an event are found only in the log. The number bounds the size of a row, and is
+# more than Plexy's retries within 75 hours.
 MOST_REPEATS: Final = 64
 
-# Where the table keeps a partition's progress: no event has this id.
+# The key under which the table stores a partition's progress; no event has this id.
 PROGRESS_KEY: Final = b""
 
 
 class AnotherLogError(RuntimeError):
-    """What is remembered is of another log than the one that is read."""
+    """The table was folded from another log than the one that is read."""
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What is remembered of an event id: its content, and where and when it was first seen.
 
-    ``timestamp_ms`` is the log's time there. After it was forgotten, it is first seen once more.
-    ``repeats`` are the first offsets at which it came again, whatever its content.
+    ``timestamp_ms`` is the log's time at ``offset``. ``repeats`` are the offsets of the id's first
+    repeats, whatever their content. Once an id is forgotten, its next record is its first again.
     """
 
     digest: bytes
@@ -55,11 +56,11 @@ class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def last_offset(self) -> int:
-        """Where the id was seen last, as far as that is remembered."""
+        """The last offset at which the id is remembered to have been seen."""
         return self.repeats[-1] if self.repeats else self.offset
 
     def repeated(self, offset: int) -> "Seen":
-        """Return what is remembered after the id came once more."""
+        """Return what is remembered after one more repeat of the id."""
         if len(self.repeats) >= MOST_REPEATS:
             return self
         return msgspec.structs.replace(self, repeats=(*self.repeats, offset))
@@ -68,8 +69,8 @@ class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Progress(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How far a partition was judged: the last record's ``offset``, and the log's time there.
 
-    ``swept_to`` is the key up to which the table was searched for what is forgotten, the empty one
-    between two searches; ``oldest_ms`` is the earliest log's time that the search left there.
+    The table is searched for forgotten ids. ``swept_to`` is the key that the search has reached,
+    empty between two searches; ``oldest_ms`` is the earliest ``Seen.timestamp_ms`` that it left.
     """
 
     swept_to: bytes = b""
@@ -78,11 +79,11 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, gc=False):
     oldest_ms: int = 0
 
     def forgets(self, seen: Seen, forget_after_ms: int) -> bool:
-        """Return whether no record behind this point is compared with what was seen any more."""
+        """Return whether an id is forgotten, so that no later record is compared with it."""
         return self.timestamp_ms - seen.timestamp_ms > forget_after_ms
 
     def searches(self, forget_after_ms: int) -> bool:
-        """Return whether the table is being searched, or may hold something that is forgotten."""
+        """Return whether the table is being searched, or may hold a forgotten id."""
         return self.swept_to != b"" or self.timestamp_ms - self.oldest_ms > forget_after_ms
 
 
@@ -90,7 +91,7 @@ START: Final = Progress()
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """A record that is not counted; ``event_id`` is ``None`` where none could be read."""
+    """A record that is not counted; ``event_id`` is ``None`` if it has no readable id."""
 
     record: Record
     event_id: str | None
@@ -98,7 +99,7 @@ class Rejected(msgspec.Struct, frozen=True):
 
 
 class Deduplicated(msgspec.Struct):
-    """What a run of records amounts to; ``outcomes`` has a name for each record, in their order."""
+    """The result of a run of records; ``outcomes`` names the outcome of each, in their order."""
 
     progress: Progress
     events: list[Event]
@@ -108,7 +109,7 @@ class Deduplicated(msgspec.Struct):
 
     @property
     def counts(self) -> Counter[str]:
-        """How many records came to each outcome, for logs and metrics."""
+        """The number of records with each outcome, for logs and metrics."""
         return Counter(self.outcomes)
 
 
@@ -122,9 +123,9 @@ def deduplicate(  # noqa: PLR0913, PLR0917 - all that a verdict depends on
 ) -> Deduplicated:
     """Judge a partition's records in their order; with ``trust``, only signed ones count.
 
-    ``known`` holds what was seen under their keys before, forgotten or not, and ``progress`` how
-    far the log was judged with it: what is up to there was published, and is passed over. ``seen``
-    of the result is what is remembered now of each id that was new or came again.
+    ``known`` holds the rows under their keys so far, forgotten or not. ``progress`` is the point up
+    to which the log was judged and published; records up to there are passed over. ``seen`` in the
+    result holds the new row of each id that was new or repeated.
     """
     result = Deduplicated(progress=progress, events=[], seen={}, rejected=[], outcomes=[])
     for record in records:
@@ -140,9 +141,9 @@ def deduplicate(  # noqa: PLR0913, PLR0917 - all that a verdict depends on
 
 
 def oldest_left(remembered: Mapping[bytes, Seen], progress: Progress, forget_after_ms: int) -> int:
-    """Return the earliest log's time of what the search, with these keys, has left in the table.
+    """Return the earliest ``timestamp_ms`` that the search, with these keys, left in the table.
 
-    What is remembered from the search's begin on is no earlier than that begin.
+    Ids that were first seen since the search began are no older than its beginning.
     """
     begun_ms = progress.oldest_ms if progress.swept_to else progress.timestamp_ms
     left = (each for each in remembered.values() if not progress.forgets(each, forget_after_ms))
@@ -152,25 +153,25 @@ def oldest_left(remembered: Mapping[bytes, Seen], progress: Progress, forget_aft
 def forgettable(
     remembered: Mapping[bytes, Seen], progress: Progress, forget_after_ms: int
 ) -> list[bytes]:
-    """Return the keys of what may be deleted: no record behind ``progress`` needs it."""
+    """Return the keys that may be deleted, because no record after ``progress`` needs them."""
     return [key for key, seen in remembered.items() if progress.forgets(seen, forget_after_ms)]
 
 
 def _pass_over(record: Record, progress: Progress, result: Deduplicated) -> None:
-    """Pass over what was judged before the worker stopped, its offset not committed yet."""
+    """Pass over a record that was judged before the worker stopped, but not committed."""
     if record.timestamp > progress.timestamp_ms:
         raise AnotherLogError(
-            f"partition {record.partition} has, at offset {record.offset}, a record of later than "
-            f"all that was judged up to offset {progress.offset}: the log was made anew. "
+            f"partition {record.partition} has, at offset {record.offset}, a record that is later "
+            f"than every record judged up to offset {progress.offset}: the log is another one. "
             "`plexy-ledger rebuild` folds the whole log of record anew"
         )
     result.outcomes.append("replayed")
 
 
 def _envelope(record: SignedRecord, trust: Trust | None, result: Deduplicated) -> Envelope | None:
-    """Return what a record says, if it may be an event: it has its own key, and is trusted.
+    """Return the envelope of a record that may be an event: readable, trusted, under its own key.
 
-    What is rejected here leaves no trace in what is seen, so that it can't take an event's place.
+    A record that is rejected here is not remembered, so it can't take an event's place.
     """
     envelope = decode_envelope(record.value or b"")
     if isinstance(envelope, Rejection):
@@ -203,7 +204,7 @@ def _judge(  # noqa: PLR0913, PLR0917 - all that a verdict depends on
     first = result.seen.get(key) or known.get(key)
     digest = content_digest(envelope)
     if first is not None and first.last_offset >= record.offset:
-        # Only a part of what was seen reached the table; all of it was published before.
+        # After a crash the table may have only some of a chunk's rows; its events were published.
         result.outcomes.append("replayed")
         return
     if first is None or result.progress.forgets(first, forget_after_ms):

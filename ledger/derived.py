@@ -1,8 +1,8 @@
-"""Reads the records that one hop of the ledger writes for the next.
+"""Read the records that one hop of the ledger writes for the next.
 
-In: records of ``ledger.events`` or ``ledger.payments``. Out: the values of those that a hop may
-have written, and a ``Rejection`` for each of the others. A stranger with the right to write to
-these topics can write anything; whatever it is, the records around it are folded.
+Input: records of ``ledger.events`` or ``ledger.payments``. Output: the values of the records that a
+hop may have written, and a ``Rejection`` for each of the others. A stranger with write access to
+these topics can write anything; the records around it are folded all the same.
 """
 
 from collections.abc import Callable, Iterable

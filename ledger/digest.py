@@ -1,10 +1,10 @@
 """The digest of a table: one number for all of its rows, whatever their order.
 
 Input: rows, as a key and a value. Output: a number of 64 bits, and the number of rows.
-A digest is the sum of its rows' hashes, so a row is added and taken away without a look at the
-other rows, and two tables with the same rows have the same digest. A flipped bit, a lost row and a
-row too many change the sum; the chance that they do not is 1 in 2^64. It does not protect against
-somebody who chooses rows to that end (https://doi.org/10.1007/3-540-69053-0_13, section 2).
+A digest is the sum of its rows' hashes, so a row can be added or removed without reading the other
+rows, and two tables with the same rows have the same digest. A flipped bit, a lost row and an extra
+row change the sum; the chance that they do not is 1 in 2^64. A digest does not protect against
+deliberately chosen rows (https://doi.org/10.1007/3-540-69053-0_13, section 2).
 """
 
 from array import array
@@ -16,19 +16,19 @@ import msgspec
 from xxhash import xxh3_64_intdigest
 
 RESERVED: Final = b"\xff"
-"""Keys that start with this byte are no rows; no UTF-8 text starts with it."""
+"""Keys that start with this byte are not rows; no UTF-8 text starts with it."""
 
 _MODULUS: Final = 1 << 64
 
 
 class Digest(msgspec.Struct, frozen=True, gc=False):
-    """The digest of some rows, and how many they are; of a difference, how many more."""
+    """The digest of some rows and their number, or the difference between two such digests."""
 
     value: int = 0
     rows: int = 0
 
     def plus(self, other: "Digest") -> "Digest":
-        """Return the digest of these rows and of others."""
+        """Return the digest of these rows together with others."""
         return Digest((self.value + other.value) % _MODULUS, self.rows + other.rows)
 
     def minus(self, other: "Digest") -> "Digest":
@@ -43,8 +43,8 @@ class Digest(msgspec.Struct, frozen=True, gc=False):
 def digest_of(rows: Mapping[bytes, bytes]) -> Digest:
     """Return the digest of rows.
 
-    The hash of a key is the seed for its value's, so that bytes which move from one to the other
-    change the result.
+    The hash of a key is the seed of its value's hash, so that bytes which move from a key to its
+    value change the result.
 
     >>> digest_of({b"a": b"1", b"b": b"2"}) == digest_of({b"b": b"2", b"a": b"1"})
     True
@@ -81,18 +81,18 @@ class ChangelogDigest:
         self.begin = 0
         self.end = 0
         self._running = RunningDigest()
-        # A digest's two numbers hold from its offset on, up to the next offset. Arrays take 24
-        # bytes for a record, objects four times as much.
+        # The two numbers of a digest hold from its offset up to the next one. Arrays take 24 bytes
+        # for each record; objects would take four times as much.
         self._offsets, self._values, self._rows = array("Q"), array("Q"), array("Q")
         self._note(0)
 
     def take(self, offset: int, key: bytes, before: bytes | None, after: bytes | None) -> None:
-        """Take the next record: the key had the value ``before``, and has ``after`` from now on."""
+        """Take the next record, which changes the key's value from ``before`` to ``after``."""
         if key.startswith(RESERVED):
             return
         self._running.replace(key, before, after)
         if offset < self.end:
-            # The reading was interrupted, and takes these records again.
+            # The reading was interrupted, and these records are read again.
             self._forget_first(len(self._offsets))
             self._note(self.end)
             self.begin = self.end
@@ -101,11 +101,11 @@ class ChangelogDigest:
         self.end = offset + 1
 
     def reach(self, end: int) -> None:
-        """Note that every record below an offset was taken."""
+        """Note that every record below an offset has been taken."""
         self.end = max(self.end, end)
 
     def at(self, offset: int) -> Digest | None:
-        """Return the digest of the rows below an offset; ``None`` where it is not known."""
+        """Return the digest of the rows below an offset; ``None`` if it is not known."""
         if not self.begin <= offset <= self.end:
             return None
         last = bisect_right(self._offsets, offset) - 1

@@ -14,14 +14,14 @@ import msgspec
 from ledger.money import MAX_AMOUNT_MINOR
 from ledger.rejections import Reason, Rejection
 
-# Deeper than any event, and far from the depth at which a decoder gives up, which depends on how
-# deep its caller stands: the same body must get the same verdict from ingress and every worker.
+# No event is nested so deeply. A decoder gives up at a far greater depth, which depends on its
+# caller's stack; ingress and every worker must give the same body the same verdict.
 MAX_NESTING: Final = 64
 
-# Ids and references are record keys and parts of addresses: a bound keeps both small.
+# Ids and references become record keys and parts of URLs; the bound keeps both short.
 MAX_ID_BYTES: Final = 512
 
-# Unicode's category Cc. JSON escapes such a character sixfold, and a terminal obeys it.
+# Unicode's category Cc: JSON needs six bytes for such a character, and a terminal obeys it.
 _CONTROL_CHARACTERS: Final = r"\u0000-\u001f\u007f-\u009f"
 _CONTROL: Final = re.compile(f"[{_CONTROL_CHARACTERS}]")
 
@@ -30,14 +30,14 @@ _Id = Annotated[
     msgspec.Meta(
         min_length=1,
         max_length=MAX_ID_BYTES,
-        # For the schema alone: the refusal of a control character has a reason of its own.
+        # Only the schema uses this: a control character is refused with a reason of its own.
         extra_json_schema={"pattern": f"^[^{_CONTROL_CHARACTERS}]*$"},
     ),
 ]
-# Beyond 2**53-1 a number is no longer exact in every JSON reader; as a time it is absurd anyway.
+# Not every JSON reader holds a number above 2**53-1 exactly, and no real time is that large.
 _UnixSeconds = Annotated[int, msgspec.Meta(ge=0, le=MAX_AMOUNT_MINOR)]
 
-# Strings are matched whole, so that a bracket in one is none.
+# Strings are matched whole, so that the brackets inside them do not count.
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
 _FIELD_IN_MESSAGE = re.compile(r"`\$\.(\w+)|missing required field `(\w+)`")
 
@@ -77,7 +77,7 @@ def decode_envelope(body: bytes) -> Envelope | Rejection:
         return _TOO_DEEP
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return Rejection(reason=Reason.MALFORMED_JSON, detail=f"the body is not JSON: {error}")
-    # A body without that many brackets can't be nested that deep: nearly all end here.
+    # Nearly every body has too few brackets to be nested so deeply, and is not searched.
     if body.count(b"{") + body.count(b"[") > MAX_NESTING and _nesting(body) > MAX_NESTING:
         return _TOO_DEEP
     return _fault_of("id", envelope.id) or _fault_of("type", envelope.type) or envelope
@@ -85,7 +85,7 @@ def decode_envelope(body: bytes) -> Envelope | Rejection:
 
 def is_too_long(text: str) -> bool:
     """Return whether an id has more than ``MAX_ID_BYTES``."""
-    # A character has at most four bytes: short texts need no encoding to be measured.
+    # A character has at most four bytes, so a short text is not encoded to be measured.
     return len(text) * 4 > MAX_ID_BYTES and len(text.encode()) > MAX_ID_BYTES
 
 
@@ -95,14 +95,14 @@ def has_control_characters(text: str) -> bool:
     >>> [has_control_characters(text) for text in ("ord 1/\u00fc", "ord\n1", "ord\x85")]
     [False, True, True]
     """
-    # Nearly all ids are printable, which takes less time to find out.
+    # Nearly all ids are printable, and that check is the faster one.
     return not text.isprintable() and _CONTROL.search(text) is not None
 
 
 def content_digest(envelope: Envelope) -> bytes:
-    """Return 16 bytes that tell an event's content (``type``, ``created``, ``data``) from another.
+    """Return a digest, of 16 bytes, of an event's content: ``type``, ``created`` and ``data``.
 
-    The content is hashed as canonical JSON, keys sorted: a sender may serialise a retry anew.
+    Keys are sorted before hashing, because a sender may serialise a retry differently.
     """
     content = (envelope.type, envelope.created, envelope.data)
     return blake2b(_CANONICAL.encode(content), digest_size=16).digest()
@@ -119,21 +119,21 @@ def _fault_of(field: str, text: str) -> Rejection | None:
 
 
 def _nesting(body: bytes) -> int:
-    """Return how many arrays and objects of a well-formed body stand inside each other.
+    """Return how deeply the arrays and objects of a well-formed body are nested.
 
-    All of the body counts, also the parts that no field of the envelope takes: the decoder skips
-    those, and gives up at a depth of its own.
+    Fields that the envelope does not have count too: the decoder skips them, but gives up at a
+    depth of its own.
     """
     depth = deepest = 0
     for bracket in _BRACKETS.findall(body):
         depth += {b"{": 1, b"[": 1, b"}": -1, b"]": -1}.get(bracket, 0)
         deepest = max(deepest, depth)
-    # `data` is the first level.
+    # The body itself is not a level; `data` is the first.
     return deepest - 1
 
 
 def _invalid(error: msgspec.ValidationError) -> Rejection:
-    # msgspec ends its sentences with the path, "… - at `$.created`", or names what is missing.
+    # A message of msgspec ends with the path, "… - at `$.created`", or names the missing field.
     message = str(error)
     found = _FIELD_IN_MESSAGE.search(message)
     field = next((name for name in found.groups() if name), "") if found else ""

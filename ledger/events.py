@@ -1,8 +1,8 @@
 """Read a Plexy event in the ledger's terms.
 
 Input: an ``Envelope`` and its place in the log. Output: an ``Event`` to fold, ``Unfolded`` for a
-type that the ledger only keeps, or a ``Rejection`` for data that a known type can't be folded with.
-Invariant: nothing that Plexy, or somebody with its secret, may send raises an exception.
+type that the ledger only keeps, or a ``Rejection`` for a known type with unusable data. Invariant:
+nothing that Plexy, or somebody with its secret, may send raises an exception.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,10 +21,11 @@ FOLDED_TYPES: Final = frozenset({PAYMENT_SUCCEEDED, PAYMENT_FAILED, REFUND_SUCCE
 
 
 class FieldNames(msgspec.Struct, frozen=True):
-    """Where in ``data`` the references are looked up, first match first.
+    """The fields in which references are looked up; the first match counts.
 
-    ``order`` is looked up in ``data``, then in ``data.metadata``: Plexy's APIs call a merchant's
-    order number by several names. ``payment`` is what a refund calls the payment that it refunds.
+    ``order`` is looked up in ``data``, then in ``data.metadata``: Plexy's APIs have several names
+    for a merchant's order number. ``payment`` lists the names under which a refund may name its
+    payment.
     """
 
     order: tuple[str, ...] = ("merchantReference", "orderReference", "order_id", "orderId", "order")
@@ -50,12 +51,12 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def payment_id(self) -> str:
-        """The payment that this fact is about: a refund's reference if it has one, else its id."""
+        """The payment that this fact is about: its payment reference if it has one, else its id."""
         return self.payment_reference or self.data_id
 
 
 class Unfolded(msgspec.Struct, frozen=True):
-    """An event of a type that is kept and counted by type, and never folded."""
+    """An event of a type that the ledger keeps and counts, but does not fold."""
 
     type: str
 
@@ -63,7 +64,7 @@ class Unfolded(msgspec.Struct, frozen=True):
 def decode_event(
     envelope: Envelope, partition: int, offset: int, names: FieldNames
 ) -> Event | Unfolded | Rejection:
-    """Read what a known type needs from ``data``; see the module for what comes out."""
+    """Read the fields that a known type needs from ``data``; the module lists the results."""
     if envelope.type not in FOLDED_TYPES:
         return Unfolded(envelope.type)
     try:
@@ -101,9 +102,9 @@ def _read(envelope: Envelope, partition: int, offset: int, names: FieldNames) ->
 
 
 def _status(data: Mapping[str, Any]) -> str | None:
-    """Return the status, from which nothing follows; a text longer than an id is not kept.
+    """Return the status, which no rule uses; ``None`` for a text that is longer than an id.
 
-    A fact is written again with every later one of its payment, and so has a bound in size.
+    A payment's facts are all rewritten with each new one, so the size of a fact is bounded.
     """
     status = data.get("status")
     if not isinstance(status, str) or len(status.encode()) > MAX_ID_BYTES:
@@ -131,10 +132,10 @@ def _order_reference(data: Mapping[str, Any], names: Iterable[str]) -> str | Non
 
 
 def _reference(path: str, holder: Mapping[str, Any], names: Iterable[str]) -> str | None:
-    """Return the first of the fields that holds a text or a whole number.
+    """Return the first of the fields that holds a text or a whole number, as text.
 
-    A shop whose order numbers are numbers may send them as such. Anything else under the name (an
-    expanded object, say) is no reference, and no reason to refuse the money.
+    Some shops send their order numbers as JSON numbers. Any other value (an expanded object, say)
+    is not a reference, but no reason to refuse the money either.
     """
     for name in names:
         value = holder.get(name)

@@ -1,9 +1,9 @@
-"""The journal: balanced double-entry postings, one entry a success or refund.
+"""The journal: balanced double-entry postings, one entry for each success or refund.
 
-In: the fact that stands for a success or refund, and the one that stood before. Out: the entries
-that post the difference. What was posted is never changed: a correction is a reversal and a new
-entry. What stands is always the standing fact's own entry: so it is a function of the facts alone.
-Never: an entry that does not sum to zero in each currency; it can't be constructed.
+Input: the fact that stands for a success or refund, and the fact that stood before. Output: the
+entries that post the difference. A posted entry is never changed: a correction is a reversal and a
+new entry. The entry that stands is always the standing fact's own, so it depends only on the facts.
+Invariant: every entry sums to zero in each currency; no other entry can be constructed.
 """
 
 from collections.abc import Mapping
@@ -43,18 +43,18 @@ class Posting(msgspec.Struct, frozen=True, gc=False):
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One immutable journal entry: what one fact posts, or takes back.
+    """One immutable journal entry, which posts one fact or takes it back.
 
-    ``event_id``, ``created`` (Unix seconds), ``partition`` and ``offset`` are the fact's, also in a
-    reversal; ``reverses`` names the entry that this one undoes. So an entry is a function of its
-    fact alone, and an entry id has the same content in whatever order the facts arrive.
+    ``event_id``, ``created`` (Unix seconds), ``partition`` and ``offset`` are those of the fact,
+    also in a reversal; ``reverses`` names the entry that a reversal takes back. So an entry depends
+    only on its fact, and has the same content in whatever order the facts arrive.
     """
 
     entry_id: Annotated[
-        str, meaning("the entry's id and its record's key; not to be taken apart", minLength=1)
+        str, meaning("the entry's id and its record's key; do not parse it", minLength=1)
     ]
     payment_id: Annotated[Id, meaning("the payment that it is about")]
-    refund_id: Annotated[Id | None, meaning("the refund that it is about; null for a payment's")]
+    refund_id: Annotated[Id | None, meaning("the refund that it is about; null for a payment")]
     event_id: Annotated[Id, meaning("the event that it posts or takes back")]
     created: Annotated[UnixSeconds, meaning("when that event was created")]
     partition: Annotated[Position, meaning("that event's partition of `plexy.webhooks`")]
@@ -82,7 +82,7 @@ class Subject(msgspec.Struct, frozen=True, array_like=True, gc=False):
     refund_id: str | None = None
 
     def entry_id(self, event_id: str) -> str:
-        """Name the entry of a fact; ids are quoted, since a shop's or Plexy's may hold slashes.
+        """Name the entry of a fact; ids are quoted, because they may contain slashes.
 
         >>> Subject("pay_1").entry_id("evt_1"), Subject("pay/1", "re_1").entry_id("evt_2")
         ('payment/pay_1/evt_1', 'refund/pay%2F1/re_1/evt_2')
@@ -94,10 +94,10 @@ class Subject(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 def post(subject: Subject, standing: Event, before: Event | None) -> list[Entry]:
-    """Return the entries after which ``standing`` is posted for ``subject``: none, one or two.
+    """Return the entries, none to two, that make ``standing`` the posted fact of ``subject``.
 
-    ``before`` is the fact that stood until now, if there is one. A correction is made also where
-    both have the same money: whoever folds the facts in another order leaves the same entry.
+    ``before`` is the fact that stood until now, if there is one. A correction is made even if both
+    facts have the same money, so that every order of arrival leaves the same entry.
     """
     if before is None:
         return [entry_of(subject, standing)]
@@ -134,7 +134,7 @@ def postings_of(subject: Subject, amount_minor: int, currency: str) -> tuple[Pos
 
 
 def _quoted(text: str) -> str:
-    # Letters, digits and underscores, as in Plexy's own ids: nothing to quote, found out at once.
+    # Plexy's own ids have only letters, digits and underscores; this check is faster than quote().
     return text if text.isascii() and text.isidentifier() else quote(text, safe="")
 
 

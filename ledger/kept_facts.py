@@ -1,9 +1,9 @@
-"""The bound of a payment: which of its facts it keeps, and which are set aside.
+"""The size limit of a payment: which of its facts it keeps, and which are set aside.
 
-In: facts, in any order. Out: the facts that the payment keeps, and the key of the first one that it
-does not. A payment keeps its earliest facts, by time and then by event id, as long as all of them
-together fit into ``MOST_FACT_BYTES``; every later fact is set aside. So the kept facts are a
-function of the set of facts alone: once a fact is set aside, all later ones are, and none of them
+Input: facts, in any order. Output: the facts that the payment keeps, and the key of the first fact
+that it does not keep. A payment keeps its earliest facts, by time and then by event id, as long as
+all of them together fit into ``MOST_FACT_BYTES``; every later fact is set aside. So the kept facts
+depend only on the set of facts: once a fact is set aside, so are all later facts, and none of them
 ever returns.
 """
 
@@ -19,22 +19,22 @@ from ledger.events import Event
 MOST_FACT_BYTES: Final = 128 * 1024
 """The most bytes of JSON that a payment's facts have: some 900 facts with ids of Plexy's length."""
 
-# A fact has five texts of at most 512 bytes, each of which JSON may write with six times as many
-# bytes: eight facts always fit, and nearly every payment has fewer. They are kept whatever their
-# size is, so that no payment is without a fact, even if a row of an earlier release is longer.
+# A fact has five texts of at most 512 bytes, each of which is at most six in JSON. So eight facts
+# always fit, and nearly every payment has fewer. Eight facts are kept whatever their size, so that
+# no payment is without a fact, even if an earlier release wrote longer facts.
 ALWAYS_FIT: Final = 8
 
 FactKey = tuple[int, str]
-"""What facts are sorted by: the time at which the event was created, then the event's id."""
+"""The sort key of facts: the time at which the event was created, then the event's id."""
 
 key_of: Final = attrgetter("created", "event_id")
 _ENCODER: Final = msgspec.json.Encoder()
 
 
 class KeptFacts:
-    """A payment's facts while others are added; ``first_aside`` is the key of the first left out.
+    """A payment's facts while more are added; ``first_aside`` is the key of the first left out.
 
-    The facts are measured only once there are more than always fit.
+    The facts are measured only once there are more than ``ALWAYS_FIT``.
     """
 
     __slots__ = ("_bytes", "_keys", "facts", "first_aside")
@@ -46,7 +46,7 @@ class KeptFacts:
         self._bytes = 0
 
     def add(self, fact: Event) -> list[Event]:
-        """Add a fact that is not there; return the facts that have no room, the latest first.
+        """Add a new fact; return the facts that then have no room, the latest first.
 
         The new fact may be among them.
         """
@@ -71,7 +71,7 @@ class KeptFacts:
 
 
 def kept_of(facts: Mapping[str, Event]) -> tuple[Mapping[str, Event], FactKey | None]:
-    """Return which of all facts a payment keeps, and the key of the first that it does not."""
+    """Return the facts that a payment keeps, and the key of the first that it does not keep."""
     if len(facts) <= ALWAYS_FIT:
         return facts, None
     kept: dict[str, Event] = {}

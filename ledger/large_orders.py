@@ -1,23 +1,24 @@
 """Large orders: an order whose row would grow too long is kept as one row per payment and a head.
 
-In: the rows of an order, and the snapshots that arrive for it. Out: the rows that change, and the
-order's document. A fold reads and writes the head and the rows of the payments that arrived, so
-that its cost does not grow with the order.
+Input: the rows of an order, and the snapshots that arrive for it. Output: the rows that change, and
+the order's document. A fold reads and writes only the head and the rows of the payments that
+arrived, so its cost does not grow with the order.
 
-Rows of the table ``orders``, for an order with the id ``o`` in UTF-8 (a byte 0xff is never part of
-UTF-8, so that no row of one order is taken for a row of another):
+The table ``orders`` has these rows for an order with the id ``o`` in UTF-8. The byte 0xff is never
+part of UTF-8, so no row of one order is taken for a row of another:
 
-``o``                        the head, as JSON; a small order has its only row here, as MessagePack
+``o``                        the head, as JSON; for a small order its only row, as MessagePack
 ``o ff 70 <payment id>``     a payment: its latest snapshot (``HeldPayment``)
 ``o ff 74 <time> <payment>`` an entry of the order's calendar: the payment has its first or its last
                              event at that time, in 8 bytes; the value is empty
 
-The head counts what the payments add up to (``Tally``). A crash may leave the rows of some payments
-in the table without the head that counts them. Each of those rows therefore holds the snapshot that
-the head still counts, and both head and row say at which offset of ``ledger.payments`` they stand:
-the chunk is folded again, and counts from what the head has counted.
+The head holds the counts and sums of the payments (``Tally``). A crash may leave rows of payments
+in the table without the head that counts them. Each payment's row therefore also holds the snapshot
+that the head still counts, and both head and row name the offset of ``ledger.payments`` up to which
+they are folded. When the chunk is folded again, it continues from the snapshots that the head
+counts.
 
-Which form an order has in the table depends on its past. Its document does not.
+An order's form in the table depends on its history; its document does not.
 """
 
 from collections.abc import Iterable, Iterator
@@ -41,7 +42,7 @@ from ledger.orders import (
 from ledger.payments import PaymentDocument, Snapshot
 
 MOST_ROW_BYTES: Final = 256 * 1024
-"""The most bytes of an order's only row; an order with a longer one becomes large."""
+"""The most bytes of an order's only row; an order with a longer row becomes large."""
 
 _SEPARATOR: Final = b"\xff"
 _PAYMENT: Final = b"\xffp"
@@ -53,8 +54,8 @@ class LargeOrder(msgspec.Struct, frozen=True, omit_defaults=True):
     """The head of a large order.
 
     ``at`` is the offset of the last snapshot that is counted. ``first`` and ``last`` are the
-    order's earliest and its latest event, ``None`` while all payments have moved away. ``rows`` are
-    the order's other rows, where somebody gathers them.
+    order's earliest and latest event, ``None`` while all payments have moved away. ``rows`` holds
+    the order's other rows when they are gathered for a check; the table's head has none.
     """
 
     order_id: str
@@ -66,7 +67,7 @@ class LargeOrder(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def version(self) -> int:
-        """How many distinct facts it rests on, as for any order."""
+        """The number of distinct facts, as for any order."""
         return self.tally.events
 
     @property
@@ -76,7 +77,7 @@ class LargeOrder(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def anomalies(self) -> set[str]:
-        """The names of what does not fit together in the order and its payments."""
+        """The names of the anomalies of the order and its payments."""
         return self.tally.anomaly_names()
 
 
@@ -86,7 +87,7 @@ OrderState = Order | LargeOrder
 class HeldPayment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A payment of a large order; ``at`` is its snapshot's offset in ``ledger.payments``.
 
-    ``before`` is the snapshot that a head of an earlier offset counts.
+    ``before`` is the snapshot that a head at an earlier offset counts.
     """
 
     at: int
@@ -94,7 +95,7 @@ class HeldPayment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     before: Snapshot | None = None
 
     def counted_at(self, offset: int) -> Snapshot | None:
-        """Return the snapshot that a head of an offset counts."""
+        """Return the snapshot that a head at an offset counts."""
         return self.snapshot if self.at <= offset else self.before
 
 
@@ -112,7 +113,7 @@ class Rows(Protocol):
         """Return a row."""
 
     def keys(self, start: bytes, end: bytes, *, backwards: bool) -> Iterator[bytes]:
-        """Yield the keys from ``start`` on and below ``end``, in their order or from the last."""
+        """Yield the keys from ``start`` up to but not ``end``, ascending or descending."""
 
 
 _PAYMENT_ROW: Final = msgspec.msgpack.Decoder(HeldPayment)
@@ -120,7 +121,7 @@ _ROW_ENCODER: Final = msgspec.msgpack.Encoder(order="deterministic")
 
 
 class OrderRows:
-    """The rows of one large order, as its head counts them, and what changes in them."""
+    """The rows of one large order, as its head counts them, and the changes to them."""
 
     def __init__(self, order: LargeOrder, rows: Rows) -> None:
         self.changed: dict[bytes, bytes | None] = {}
@@ -144,9 +145,9 @@ class OrderRows:
         return counted.payment if counted else None
 
     def hold(self, payment: HeldPayment, instead: HeldPayment | None) -> None:
-        """Hold a payment instead of what was held of it.
+        """Replace the held row of a payment, and its entries in the calendar.
 
-        The payment's row comes first: it names the entries of the calendar that come after it.
+        The payment's row is written first, because it names the calendar's entries that follow.
         """
         payment_key = self._payment + payment.snapshot.payment_id.encode()
         self.changed[payment_key] = _ROW_ENCODER.encode(payment)
@@ -168,14 +169,14 @@ class OrderRows:
         return next(self._moments(backwards=True), None)
 
     def payments(self) -> Iterator[PaymentDocument]:
-        """Yield the payments that have not moved away; those that have are not read."""
+        """Yield the payments that have not moved away, without reading the others."""
         for payment_id in {self.moment(key)[1] for key in self.calendar()}:
             payment = self.payment(payment_id)
             if payment is not None:
                 yield payment
 
     def after(self, payment_id: str) -> Iterator[tuple[str, PaymentDocument | None]]:
-        """Yield the payments whose ids come after one, by their ids, those moved away as well."""
+        """Yield the payments with ids after the given one, by id, including those moved away."""
         start = self._payment + payment_id.encode() + (b"\0" if payment_id else b"")
         for key in self._keys(start, _after(self._payment)):
             found = key.removeprefix(self._payment).decode()
@@ -190,11 +191,11 @@ class OrderRows:
                 yield payment_id, held
 
     def calendar(self, *, backwards: bool = False) -> Iterator[bytes]:
-        """Yield the keys of the calendar's entries, in their order or from the last."""
+        """Yield the keys of the calendar's entries, ascending or descending."""
         return self._keys(self._calendar, _after(self._calendar), backwards=backwards)
 
     def moment(self, key: bytes) -> Moment:
-        """Return what an entry of the calendar says."""
+        """Return the time and the payment of an entry of the calendar."""
         entry = key.removeprefix(self._calendar)
         return int.from_bytes(entry[:_TIME_BYTES]), entry[_TIME_BYTES:].decode()
 
@@ -205,7 +206,7 @@ class OrderRows:
                 yield self._calendar + time.to_bytes(_TIME_BYTES) + snapshot.payment_id.encode()
 
     def _moments(self, *, backwards: bool = False) -> Iterator[Moment]:
-        """Yield the calendar, without the entries that the head does not count."""
+        """Yield the moments of the calendar that the head counts."""
         for key in self.calendar(backwards=backwards):
             moment = self.moment(key)
             payment = self.payment(moment[1])
@@ -216,7 +217,7 @@ class OrderRows:
         return self.changed[key] if key in self.changed else self._rows.get(key)
 
     def _keys(self, start: bytes, end: bytes, *, backwards: bool = False) -> Iterator[bytes]:
-        """Yield the keys of a range as they are with the changes."""
+        """Yield the keys of a range, with the changes applied."""
         stored = self._rows.keys(start, end, backwards=backwards)
         new = (key for key, row in self.changed.items() if row is not None and start <= key < end)
         kept = (key for key in stored if key not in self.changed)
@@ -253,7 +254,7 @@ def fold_large(order: LargeOrder, arrived: Iterable[Arrived], rows: OrderRows) -
 def split(order: Order, at: int, rows: Rows) -> tuple[LargeOrder, OrderRows]:
     """Return a small order as a large one, and its rows; ``at`` is the last snapshot's offset.
 
-    Rows that a crash left behind, from an attempt that wrote no head, are deleted.
+    If an earlier attempt crashed before it wrote the head, the rows that it left are deleted.
     """
     head = LargeOrder(order.order_id, at, tally_of(order.order_id, present_in(order)))
     order_rows = OrderRows(head, rows)
@@ -264,7 +265,7 @@ def split(order: Order, at: int, rows: Rows) -> tuple[LargeOrder, OrderRows]:
 
 
 def describe_large(order: LargeOrder, rows: OrderRows) -> OrderDocument | None:
-    """Return the order's document: what ``describe`` says of the same payments."""
+    """Return the order's document, equal to ``describe`` of the same payments."""
     if order.first is None or order.last is None or not order.tally.payments:
         return None
     if order.tally.payment_bytes > MOST_PAYMENT_BYTES:
@@ -273,12 +274,12 @@ def describe_large(order: LargeOrder, rows: OrderRows) -> OrderDocument | None:
 
 
 def is_order_key(key: bytes) -> bool:
-    """Return whether a row is an order's head or only row."""
+    """Return whether a key is that of an order's head or only row."""
     return _SEPARATOR not in key
 
 
 def order_key_of(key: bytes) -> bytes:
-    """Return the key of the head of the order that a row is of."""
+    """Return the key of the head of the order to which a row belongs."""
     return key.partition(_SEPARATOR)[0]
 
 
@@ -294,7 +295,7 @@ def order_of(order_id: str, payments: Iterable[PaymentDocument]) -> Order:
 
 
 def _head(order_id: str, tally: Tally, rows: OrderRows, before: LargeOrder) -> LargeOrder:
-    # After a crash the calendar may lack entries, until the chunk that took them is folded again.
+    # After a crash the calendar may lack entries until the chunk that removed them is folded again.
     first, last = rows.first() or before.first, rows.last() or before.last
     if not tally.payments:
         first = last = None
@@ -311,5 +312,5 @@ def _first_and_last(payment: PaymentDocument) -> set[int]:
 
 
 def _after(start: bytes) -> bytes:
-    """Return the first key above all keys that begin so."""
+    """Return the first key above all keys that start with ``start``."""
     return start[:-1] + bytes([start[-1] + 1])

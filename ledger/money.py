@@ -1,7 +1,7 @@
-"""Money: an amount in integer minor units and the ISO 4217 currency that it is in.
+"""Money: an amount in integer minor units, and its ISO 4217 currency.
 
-In: numbers and codes as somebody sent them. Out: ``Money``, or a ``MoneyError`` that says why not.
-Never: a float, and never a sum across currencies.
+Input: numbers and codes as they were sent. Output: ``Money``, or a ``MoneyError`` with the reason.
+Invariant: no amount is a float, and no sum mixes currencies.
 """
 
 import re
@@ -10,22 +10,22 @@ from typing import Any, Final
 import iso4217
 import msgspec
 
-# JSON numbers are exact up to here in every reader that makes doubles of them (RFC 8259, 6).
+# JSON readers that make doubles of numbers are exact up to here (RFC 8259, section 6).
 MAX_AMOUNT_MINOR: Final = 2**53 - 1
 
-# Gold, the testing code and the like have no minor unit, so no amount can be counted in them.
+# Gold, the testing code and similar codes have no minor unit, so they have no amounts.
 MINOR_UNIT_DIGITS: Final[dict[str, int]] = {
     currency.code: currency.exponent
     for currency in iso4217.Currency
     if currency.exponent is not None
 }
 
-# No amount needs more digits, and what has thousands of them costs time to read.
+# No amount needs more digits, and a text with thousands of digits takes long to convert.
 _DECIMAL: Final = re.compile(r"([0-9]{1,30})(?:\.([0-9]{1,30}))?")
 
 
 class MoneyError(ValueError):
-    """No amount of money can be made of what was given; ``reason`` is a stable name for why."""
+    """A value is not an amount of money; ``reason`` is a stable name for the cause."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -65,7 +65,7 @@ def check_currency(currency: object) -> str:
     if currency is None:
         raise MoneyError("currency_missing", "the currency is missing")
     if type(currency) is not str or currency not in MINOR_UNIT_DIGITS:
-        # What was sent may be of any length: it is named by its first characters only.
+        # The value may be of any length, so the message quotes only its first characters.
         raise MoneyError(
             "currency_unknown", f"expected an ISO 4217 code such as KZT, got {currency!r:.40}"
         )
@@ -111,9 +111,10 @@ def major_units(amount_minor: int, currency: str) -> str:
 
 
 def minor_units(text: str, currency: str) -> int:
-    """Read an amount that is written in major units; the inverse of ``major_units``, from 0 on.
+    """Read an amount, from 0 on, that is written in major units; the inverse of ``major_units``.
 
-    Digits, and perhaps a point and decimals: as many as the currency has, or zeros after them.
+    The text has digits, and may have a point and decimals. After the currency's own decimals only
+    zeros may follow.
     Raises ``MoneyError`` with reason ``currency_unknown``, ``amount_not_decimal``,
     ``amount_too_precise`` or ``amount_too_large``.
 

@@ -1,7 +1,8 @@
-"""Chunks of snapshots, folded into orders of any size.
+"""Fold a chunk of snapshots into orders of any size.
 
-In: snapshots with their offsets, the orders that they are about, and the rows of the table. Out:
-the orders that change, their documents, and the rows to write. Pure: the rows are only read.
+Input: snapshots with their offsets, the orders that they are about, and the rows of the table.
+Output: the orders that change, their documents, and the rows to write. The fold reads the table,
+and writes nothing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +29,7 @@ class Placed(Protocol):
 
     @property
     def offset(self) -> int:
-        """Its place in the partition."""
+        """The record's offset in its partition."""
 
 
 class FoldedOrders:
@@ -41,20 +42,20 @@ class FoldedOrders:
         known: Mapping[str, OrderState],
         rows: Rows,
     ) -> None:
-        """Fold ``snapshots``, which are those of ``records``; ``known`` are the orders before."""
+        """Fold the ``snapshots`` of ``records``; ``known`` are the orders before."""
         self._known = known
         self._rows = rows
         self._large: dict[str, OrderRows] = {}
         self._last_offset = records[-1].offset if records else 0
         large = {name: each for name, each in known.items() if isinstance(each, LargeOrder)}
-        # Large orders are folded separately; nearly no chunk has any.
+        # Large orders are folded separately; hardly any chunk has one.
         others = [each for each in snapshots if each.order_id not in large] if large else snapshots
         small = cast("Mapping[str, Order]", known)
         self.changed: dict[str, OrderState] = {**fold_orders(others, small)}
         self._fold_large(large, snapshots, records)
 
     def is_new(self, snapshot: Snapshot) -> bool:
-        """Return whether a snapshot of the chunk says more than what was known before."""
+        """Return whether a snapshot of the chunk is later than the one known before."""
         order = self._known.get(snapshot.order_id)
         if isinstance(order, LargeOrder):
             rows = OrderRows(order, self._rows)

@@ -1,7 +1,7 @@
-"""Orders: an order is its payments' snapshots, and what follows from them.
+"""Orders: the snapshots of an order's payments, and the order's document.
 
-In: snapshots of payments, in any order, any number of times. Out: the order's state and document.
-A document that would list more than ``MOST_PAYMENT_BYTES`` of payments is a summary instead.
+Input: snapshots of payments, in any order, any number of times. Output: the order's state and its
+document, which is a summary if it would list more than ``MOST_PAYMENT_BYTES`` of payments.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,10 +15,10 @@ from ledger.payments import ANOMALIES, PaymentDocument, Snapshot
 from ledger.published import BY_CURRENCY, NOT_EMPTY, Count, Id, SumMinor, UnixSeconds, meaning
 
 MOST_PAYMENT_BYTES: Final = 256 * 1024
-"""The most bytes that an order's payments have, each as JSON, in a document that lists them all."""
+"""The most bytes of JSON that the payments have in a document that lists them all."""
 
-# Of one event a document has three ids at most, and of a payment one more: each has at most 512
-# bytes, which JSON may write with six times as many. So the payments of 16 events always fit.
+# A document has at most three ids for an event, and one more for a payment. An id has at most 512
+# bytes, each of which is at most six in JSON. So the payments of 16 events always fit.
 _ALWAYS_FIT_EVENTS: Final = 16
 
 OrderStatus = Literal["over_refunded", "refunded", "partially_refunded", "paid", "failed"]
@@ -36,7 +36,7 @@ class Totals(msgspec.Struct, frozen=True, gc=False):
 
 
 class OrderSummary(msgspec.Struct, frozen=True, gc=False):
-    """What a document says of all payments of an order that has too many to list them."""
+    """Counts over all payments of an order that has too many to list."""
 
     payments: Annotated[Count, meaning("how many payments the order has")]
     statuses: Annotated[dict[str, Count], meaning("how many payments have each status, sorted")]
@@ -46,13 +46,11 @@ class OrderSummary(msgspec.Struct, frozen=True, gc=False):
 class OrderDocument(msgspec.Struct, frozen=True, gc=False):
     """An order as people and programs downstream see it; times are in Unix seconds.
 
-    ``version`` is how many distinct facts it rests on. Lists and totals are sorted, so that equal
-    states are equal documents.
+    ``version`` is the number of distinct facts behind the order. Lists and totals are sorted, so
+    that equal states are equal documents.
     """
 
-    order_id: Annotated[
-        Id, meaning("the shop's reference; a payment's own id where none was ever named")
-    ]
+    order_id: Annotated[Id, meaning("the shop's reference; a payment's own id if it has none")]
     status: Annotated[
         OrderStatus,
         meaning(
@@ -63,32 +61,32 @@ class OrderDocument(msgspec.Struct, frozen=True, gc=False):
     version: Annotated[
         Count,
         meaning(
-            "how many distinct facts the order rests on; it goes back when a payment moves away"
+            "the number of distinct facts behind the order; it falls when a payment moves away"
         ),
     ]
     totals: Annotated[
         dict[str, Totals],
-        meaning("sums by ISO 4217 code, sorted; none where nothing was paid", **BY_CURRENCY),
+        meaning("sums by ISO 4217 code, sorted; empty if nothing was paid", **BY_CURRENCY),
     ]
     payments: Annotated[
         tuple[PaymentDocument, ...],
         meaning(
-            "the order's payments, by payment_id; with a `summary`, only the payment of the "
-            "earliest event and the payment of the latest",
+            "the order's payments, by payment_id; with a `summary`, only the payments of the "
+            "earliest and the latest event",
             **NOT_EMPTY,
         ),
     ]
     anomalies: Annotated[
         tuple[str, ...],
-        meaning("the names of its own and all its payments' anomalies, sorted", **ANOMALIES),
+        meaning("names of the anomalies of the order and its payments, sorted", **ANOMALIES),
     ]
     first_event: Annotated[UnixSeconds, meaning("when its earliest event was created")]
     last_event: Annotated[UnixSeconds, meaning("when its latest event was created")]
     summary: Annotated[
         OrderSummary | UnsetType,
         meaning(
-            "present where the order has too many payments to list: all other fields but "
-            "`payments` are those of the whole order"
+            "present if the order has too many payments to list; every field except "
+            "`payments` still covers the whole order"
         ),
     ] = UNSET
 
@@ -96,8 +94,8 @@ class OrderDocument(msgspec.Struct, frozen=True, gc=False):
 class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An order's state: the latest snapshot of every payment that ever named it.
 
-    A payment that moved to another order stays as a withdrawn snapshot: an older one that comes
-    again after a crash must not bring it back.
+    A payment that moved to another order stays as a withdrawn snapshot, so that an older snapshot
+    that is redelivered after a crash does not bring the payment back.
     """
 
     order_id: str
@@ -105,7 +103,7 @@ class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def version(self) -> int:
-        """How many distinct facts it rests on: its document's version, 0 without a document."""
+        """The number of distinct facts: the document's version, 0 without a document."""
         return sum(len(held.payment.events) for held in self.payments.values() if held.payment)
 
     @property
@@ -115,25 +113,25 @@ class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def anomalies(self) -> set[str]:
-        """The names of what does not fit together in the order and its payments."""
+        """The names of the anomalies of the order and its payments."""
         return _anomalies(self, present_in(self))
 
 
 def own_anomalies(payments: int, *, is_payment: bool) -> set[str]:
-    """Return the anomalies of an order itself; ``is_payment``: one of its payments has its id.
+    """Return the order's own anomalies; ``is_payment`` says that one of its payments has its id.
 
-    A payment without a reference is an order under its own id. Where that is also the reference of
-    other payments, they meet in one order, whether or not the shop meant that.
+    A payment without a reference is an order under its own id. If other payments name that id as
+    their reference, all of them share one order, whether or not the shop meant that.
     """
     return {"order_id_is_payment_id"} if is_payment and payments > 1 else set()
 
 
 class Tally(msgspec.Struct):
-    """What an order's payments add up to; ``add`` and ``take`` keep it, payment by payment.
+    """Counts and sums over an order's payments; ``add`` and ``take`` update them by one payment.
 
-    ``payment_bytes`` is how long the payments are as JSON, ``own`` whether the payment with the
-    order's own id is among them (0 or 1). ``sums`` holds, by currency, what was paid and refunded,
-    and how many payments and refunds are in that currency.
+    ``payment_bytes`` is the length of the payments as JSON. ``own`` is 1 if the payment with the
+    order's own id is among them, else 0. ``sums`` holds, by currency, the amounts paid and
+    refunded, and the number of payments and refunds in that currency.
     """
 
     payments: int = 0
@@ -145,7 +143,7 @@ class Tally(msgspec.Struct):
     sums: dict[str, tuple[int, int, int]] = {}
 
     def add(self, order_id: str, payment: PaymentDocument, sign: int = 1) -> None:
-        """Count a payment."""
+        """Add a payment."""
         self.payments += sign
         self.events += sign * len(payment.events)
         self.payment_bytes += sign * len(_ENCODER.encode(payment))
@@ -159,7 +157,7 @@ class Tally(msgspec.Struct):
             self._sum(refund.currency, 0, sign * refund.amount, sign)
 
     def take(self, order_id: str, payment: PaymentDocument) -> None:
-        """Count a payment no longer."""
+        """Subtract a payment that was added."""
         self.add(order_id, payment, -1)
 
     def totals(self) -> dict[str, Totals]:
@@ -194,15 +192,15 @@ def fold_orders(snapshots: Iterable[Snapshot], known: Mapping[str, Order]) -> di
         order = changed.get(order_id) or known.get(order_id) or Order(order_id)
         if snapshot.is_newer_than(order.payments.get(snapshot.payment_id)):
             if order_id not in changed:
-                # A dict of its own: the state before stays as it was.
+                # The dict is copied, so that the state before stays as it was.
                 order = changed[order_id] = Order(order_id, dict(order.payments))
             order.payments[snapshot.payment_id] = snapshot
     return changed
 
 
 def describe(order: Order) -> OrderDocument | None:
-    """Return what follows from the order's payments; ``None`` if all of them have moved away."""
-    # Nearly every order has few events, and its payments need not be measured.
+    """Return the order's document; ``None`` if all its payments have moved away."""
+    # Nearly every order has few events, so its payments are not measured.
     whole = describe_whole(order)
     if whole is None or whole.version <= _ALWAYS_FIT_EVENTS:
         return whole
@@ -215,7 +213,7 @@ def describe(order: Order) -> OrderDocument | None:
 
 
 def describe_whole(order: Order) -> OrderDocument | None:
-    """Return the order with all its payments, however many there are."""
+    """Return the order's document with all payments, however many there are."""
     payments = present_in(order)
     if not payments:
         return None
@@ -267,7 +265,7 @@ def summarise(
 
 
 def tally_of(order_id: str, payments: Iterable[PaymentDocument]) -> Tally:
-    """Count payments."""
+    """Return the tally of payments."""
     tally = Tally()
     for payment in payments:
         tally.add(order_id, payment)

@@ -1,10 +1,10 @@
-"""Payments: the facts seen under one payment id, and what follows from them.
+"""Payments: the facts seen under one payment id, and the state they produce.
 
-In: events, in any order, any number of times. Out: the payment's state, the snapshots for its order
-(or orders, when it moves), the journal entries that it posts, and the events that are set aside.
-A payment *is* its set of facts; status, amounts, refunds, order and anomalies are a pure function
-of that set, so that neither the order of arrival nor a repetition changes them. A payment keeps a
-bounded number of bytes of facts; ``ledger.kept_facts`` says which.
+Input: events, in any order, any number of times. Output: the payment's state, the snapshots for its
+order (or orders, when it moves), the journal entries that it posts, and the events that are set
+aside. A payment *is* its set of facts: its status, amounts, refunds, order and anomalies are a pure
+function of that set, so neither the order of arrival nor a repetition changes them. A payment
+keeps a bounded number of bytes of facts; ``ledger.kept_facts`` says which.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -39,11 +39,11 @@ Anomaly = Literal[
     "refund_exceeds_payment",
     "refund_without_payment",
 ]
-"""What does not fit together in the facts of a payment or an order; their documents show it."""
+"""Contradictions among the facts of a payment or an order, which their documents name."""
 
 TOO_LARGE: Final[Anomaly] = "payment_too_large"
 
-# No closed list: a program downstream must expect further names.
+# The list is open: a program downstream must expect further names.
 ANOMALIES: Final[dict[str, Any]] = {"uniqueItems": True, "examples": [list(get_args(Anomaly))]}
 
 _by_time_of_refund: Final = attrgetter("created", "refund_id")
@@ -52,8 +52,8 @@ _by_time_of_refund: Final = attrgetter("created", "refund_id")
 class Refund(msgspec.Struct, frozen=True, gc=False):
     """One refund, counted once: ``amount`` in minor units, ``created`` in Unix seconds."""
 
-    refund_id: Annotated[Id, meaning("the refund's id, or its event's where it is the payment's")]
-    amount: Annotated[AmountMinor, meaning("refunded, in minor units")]
+    refund_id: Annotated[Id, meaning("the refund's id; its event's id if that is the payment's")]
+    amount: Annotated[AmountMinor, meaning("the amount refunded, in minor units")]
     currency: Annotated[Currency, meaning("ISO 4217 code")]
     created: Annotated[UnixSeconds, meaning("when its earliest event was created")]
     event_id: Annotated[Id, meaning("its earliest event")]
@@ -70,14 +70,14 @@ class EventReference(msgspec.Struct, frozen=True, gc=False):
 
 
 class PaymentDocument(msgspec.Struct, frozen=True, gc=False):
-    """What follows from a payment's facts, as people and programs downstream see it.
+    """The state that a payment's facts produce, as people and programs downstream see it.
 
-    ``amount`` and ``currency`` are of the earliest success, ``None`` where nothing succeeded.
+    ``amount`` and ``currency`` are those of the earliest success, null if nothing succeeded.
     Lists are sorted, so that equal states are equal documents.
     """
 
     payment_id: Annotated[Id, meaning("the payment's id")]
-    status: Annotated[PaymentStatus, meaning("`unknown` where only refunds named the payment")]
+    status: Annotated[PaymentStatus, meaning("`unknown` if only refunds named the payment")]
     amount: Annotated[AmountMinor | None, meaning("paid, in minor units; null unless it succeeded")]
     currency: Annotated[Currency | None, meaning("ISO 4217 code; null unless it succeeded")]
     created: Annotated[
@@ -87,15 +87,15 @@ class PaymentDocument(msgspec.Struct, frozen=True, gc=False):
         tuple[Refund, ...], meaning("each refund once, by the time of its earliest event")
     ]
     events: Annotated[
-        tuple[EventReference, ...], meaning("every event it rests on, by time", **NOT_EMPTY)
+        tuple[EventReference, ...], meaning("the events of its facts, by time", **NOT_EMPTY)
     ]
     anomalies: Annotated[
-        tuple[str, ...], meaning("names of what does not fit together, sorted", **ANOMALIES)
+        tuple[str, ...], meaning("names of the payment's anomalies, sorted", **ANOMALIES)
     ]
 
 
 class PlacedPayment(PaymentDocument, frozen=True, gc=False):
-    """A payment's document with the order that it belongs to, and how many facts it rests on."""
+    """A payment's document, with the payment's order and its number of facts as ``version``."""
 
     order_id: str
     version: int
@@ -104,8 +104,8 @@ class PlacedPayment(PaymentDocument, frozen=True, gc=False):
 class Payment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A payment's state: the facts that it keeps, by event id.
 
-    What stands posted in the journal follows from them: see ``Standing``. ``first_aside`` is
-    the key of the first fact that had no room, ``None`` where every fact is kept.
+    The facts decide which entries stand in the journal: see ``Standing``. ``first_aside`` is the
+    key of the first fact that had no room, ``None`` if every fact is kept.
     """
 
     payment_id: str
@@ -114,7 +114,7 @@ class Payment(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def version(self) -> int:
-        """How many distinct facts the state rests on; see ``Snapshot`` for which state is later."""
+        """The number of distinct facts; ``Snapshot`` says which of two states is the later one."""
         return len(self.facts)
 
     @property
@@ -124,11 +124,11 @@ class Payment(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Snapshot(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What an order hears of one of its payments; ``payment`` is ``None`` when it has moved away.
+    """What an order is told of one of its payments: ``payment`` is ``None`` if it has moved away.
 
-    Of two snapshots of the same payment, the later one holds. A payment's ``version`` only grows,
-    until a fact has no room. From then on ``first_aside`` only goes down, and ``version`` grows as
-    long as ``first_aside`` stays: so any change of a payment makes its snapshot later.
+    The later of two snapshots of a payment holds. A payment's ``version`` only grows until a fact
+    has no room. From then on ``first_aside`` only goes down, and ``version`` only grows while
+    ``first_aside`` stays the same. So every change of a payment makes its snapshot later.
     """
 
     order_id: str
@@ -138,7 +138,7 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True, gc=False):
     first_aside: FactKey | None = None
 
     def is_newer_than(self, held: "Snapshot | None") -> bool:
-        """Return whether this snapshot rests on more than the one that is held."""
+        """Return whether this snapshot is later than the one that is held."""
         if held is None:
             return True
         if self.first_aside == held.first_aside:
@@ -149,9 +149,9 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class FoldedPayments(msgspec.Struct):
-    """What a run of events did: the payments that changed, and what must be published for it.
+    """The result of a run of events: the payments that changed, and the records to publish.
 
-    ``reused`` are events that say other things than the fact with their id does, which stands:
+    ``reused`` are events that contradict an earlier fact with the same id, which stands;
     deduplication lets them pass once it has forgotten the id. ``aside`` are the facts that had no
     room in their payments.
     """
@@ -166,8 +166,9 @@ class FoldedPayments(msgspec.Struct):
 def fold_payments(events: Iterable[Event], known: Mapping[str, Payment]) -> FoldedPayments:
     """Fold events into the payments they are about; ``known`` are their states before.
 
-    Entries are made an event at a time, and an order that a payment only passed through hears of it
-    too: so a run that is folded again after a crash, cut at another place, publishes the same.
+    Entries are made one event at a time, and an order through which a payment only passed also
+    gets a snapshot. So a run that is cut at another place, when it is folded again after a crash,
+    publishes the same records.
     """
     entries: list[Entry] = []
     reused: list[Event] = []
@@ -193,12 +194,12 @@ def fold_payments(events: Iterable[Event], known: Mapping[str, Payment]) -> Fold
 
 
 def payment_of(payment_id: str, facts: Mapping[str, Event]) -> Payment:
-    """Return what a payment is once all these facts have been folded."""
+    """Return the payment after all these facts have been folded."""
     return Payment(payment_id, *kept_of(facts))
 
 
 def describe(payment: Payment) -> PaymentDocument:
-    """Return what follows from the payment's facts."""
+    """Return the document of a payment."""
     facts = sorted(payment.facts.values(), key=_by_time)
     successes = [fact for fact in facts if fact.type == PAYMENT_SUCCEEDED]
     success = successes[0] if successes else None
@@ -220,13 +221,13 @@ def describe(payment: Payment) -> PaymentDocument:
 
 
 def describe_placed(payment: Payment) -> PlacedPayment:
-    """Return what follows from the payment's facts, with the order it belongs to."""
+    """Return the document of a payment with its order."""
     document = msgspec.structs.asdict(describe(payment))
     return PlacedPayment(**document, order_id=payment.order_id, version=payment.version)
 
 
 def subject_of(payment_id: str, fact: Event) -> Subject | None:
-    """Return what a fact's entries are about; ``None`` for a failure, which posts none."""
+    """Return the subject of a fact's entries; ``None`` for a failure, which posts no entry."""
     if fact.type == PAYMENT_FAILED:
         return None
     return Subject(
@@ -237,8 +238,8 @@ def subject_of(payment_id: str, fact: Event) -> Subject | None:
 class Standing:
     """The facts of a payment that hold: always the earliest, whatever the order of arrival.
 
-    ``facts`` has the fact that holds for the success and for each refund. ``order_id`` is the
-    reference on the earliest fact that carries one, or the payment's own id.
+    ``facts`` has the fact that holds for the success and for each refund. ``order_id`` is the order
+    reference of the earliest fact that has one, or the payment's own id.
     """
 
     __slots__ = ("_carrier", "_payment_id", "facts", "names_several")
@@ -273,7 +274,7 @@ class Standing:
     def remove(self, fact: Event) -> Subject | None:
         """Forget the latest fact of all; return its subject if the fact held for it.
 
-        No other fact takes its place: an earlier one would hold already.
+        No other fact takes its place: an earlier fact would hold already.
         """
         if self._carrier is fact:
             self._carrier = None
@@ -287,11 +288,11 @@ class Standing:
 class PaymentFold:
     """A payment while events are folded into it, each fact once.
 
-    It starts with one look at every fact, so that what an event costs does not grow with them.
+    Its start reads every fact once, so that the cost of an event does not grow with their number.
     """
 
     def __init__(self, payment_id: str, before: Payment | None) -> None:
-        # A dict of its own: the state before stays as it was.
+        # The dict is copied, so that the state before stays as it was.
         facts = dict(before.facts) if before else {}
         self.payment_id = payment_id
         self.facts = facts
@@ -304,7 +305,7 @@ class PaymentFold:
 
     @property
     def payment(self) -> Payment:
-        """The payment as it is by now."""
+        """The payment in its current state."""
         return Payment(self.payment_id, self.facts, self.first_aside)
 
     def add(self, event: Event) -> list[Entry]:
@@ -318,10 +319,10 @@ class PaymentFold:
         return self._post(event)
 
     def snapshots(self) -> Iterator[Snapshot]:
-        """Yield what the payment's order must hear, and every other one that may have it.
+        """Yield a snapshot for the payment's order, and for every other order that may hold it.
 
-        Those are the ones that it passed through, and those that its facts name: so every order
-        knows all payments that ever named it, whatever the facts' order of arrival was.
+        The others are the orders through which the payment passed, and those that its facts name.
+        So an order knows every payment that ever named it, whatever the order of arrival.
         """
         payment_id, version, first_aside = self.payment_id, len(self.facts), self.first_aside
         for order_id in self._others() if self._visited else ():
@@ -337,7 +338,7 @@ class PaymentFold:
         return sorted(others - {self._standing.order_id})
 
     def _add_where_it_fits(self, event: Event) -> list[Entry]:
-        """Add a fact to many, if there is room, and take back those that lose their room to it."""
+        """Add a fact, if there is room, and take back the later facts that lose their room."""
         kept = self._kept = self._kept or KeptFacts(self.facts, self.first_aside)
         order_id = self._standing.order_id
         aside = kept.add(event)
@@ -361,7 +362,7 @@ class PaymentFold:
 
 
 def _says_the_same(fact: Event, event: Event) -> bool:
-    """Whether two events differ by their places in the log at most."""
+    """Return whether two events differ at most in their places in the log."""
     return msgspec.structs.replace(event, partition=fact.partition, offset=fact.offset) == fact
 
 
@@ -376,12 +377,12 @@ def _status(facts: list[Event], success: Event | None) -> PaymentStatus:
 
 
 def _refund_id(payment_id: str, fact: Event) -> str:
-    """Tell a refund by its own id; by its event's where that id is the payment's."""
+    """Return a refund's own id, or its event's id where the refund has the payment's id."""
     return fact.data_id if fact.data_id != payment_id else fact.event_id
 
 
 def _refunds(payment_id: str, facts: list[Event]) -> tuple[list[Refund], bool]:
-    """Return each refund once, by its earliest fact, and whether a later one says another amount.
+    """Return each refund once, by its earliest fact, and whether a later fact differs in money.
 
     ``facts`` are sorted by time.
     """
@@ -409,9 +410,9 @@ def _anomalies(
     *,
     conflict: bool,
 ) -> tuple[str, ...]:
-    """Return the names of what does not fit together, sorted."""
+    """Return the names of the payment's anomalies, sorted."""
     if len(facts) == 1 and not refunds:
-        # As nearly every payment is: one fact has nothing to disagree with.
+        # Nearly every payment has one fact, which can't contradict another.
         return ()
     names: list[Anomaly] = []
     if payment.first_aside is not None:

@@ -1,10 +1,10 @@
-"""The quarantine: what stands in ``plexy.rejected``, item by item, and what may be put back.
+"""The quarantine: the items in ``plexy.rejected``, and which of them may be put back.
 
-In: records of ``plexy.rejected``, each partition's in order; an item and its record, to be judged
-again. Out: items with their state; what to fold or to append now, or a ``Refusal``.
-Never: an item twice because its rejection was written twice; never one that is closed for a version
-because it was put back for another; and never a verdict that differs from what a fold of the whole
-log with this code and these settings would come to.
+Input: records of ``plexy.rejected``, each partition's in order; or an item and its record, to be
+judged again. Output: items with their state; or the event to fold or the delivery to append, or a
+``Refusal``. Invariants: a rejection that was written twice is one item. An item that was put back
+for one version of the ledger stays open for the others. Each verdict is the one that a fold of the
+whole log, with this code and these settings, would reach.
 """
 
 from collections.abc import Iterable
@@ -24,9 +24,9 @@ from ledger.topics import TopicNames
 from ledger.trust import Trust
 
 _UNKNOWN: Final = "unknown"
-# Sixty-four bits tell bodies apart that a person types.
+# Sixty-four bits, in hex, identify a body, and are short enough to type.
 _ID_DIGITS: Final = 16
-# A thousand characters of detail have no more bytes.
+# The longest detail, a thousand characters, has at most this many bytes.
 _MAX_HEADER_BYTES: Final = 4096
 
 _DECISIONS: Final = {
@@ -39,7 +39,7 @@ _DECISIONS: Final = {
 
 
 class Source(NamedTuple):
-    """Where a record stands."""
+    """The place of a record."""
 
     topic: str
     partition: int
@@ -50,19 +50,19 @@ class Source(NamedTuple):
 
 
 class PutBack(NamedTuple):
-    """Where an item was put back to, and when, in Unix milliseconds."""
+    """The place to which an item was put back, and the time in Unix milliseconds."""
 
     to: str
     at_ms: int
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was rejected, however often its rejection was written.
+    """One rejected record or delivery, however often its rejection was written.
 
-    ``source`` is its place in the log of record; what never got there has none, and ``origin`` says
-    where it came from (``http``). ``kept`` is the partition and offset of its first record in
-    ``plexy.rejected``, ``at_ms`` that record's time. ``unkept`` names bytes that are too large for
-    ``plexy.rejected`` to hold; the source has them.
+    ``source`` is its place in the log of record, ``None`` if it never got there; ``origin`` names
+    the source topic, or ``http``. ``kept`` is the partition and offset of its first record in
+    ``plexy.rejected``, and ``at_ms`` is that record's time. ``unkept`` describes bytes that are too
+    large for ``plexy.rejected``; the source has them.
     """
 
     id: str
@@ -79,12 +79,12 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def position(self) -> tuple[int, str, int, int]:
-        """Where it stands among all items: by its time, those of one time in the log's order."""
+        """The item's sort key: its time, then its place in the log."""
         return (self.at_ms, *(self.source or (self.id, 0, 0)))
 
     @property
     def is_open(self) -> bool:
-        """Whether the last word on it is the rejection."""
+        """Whether the last record about the item is a rejection."""
         return self.put_back is None
 
 
@@ -95,10 +95,10 @@ class Refusal(NamedTuple):
 
 
 class Quarantine:
-    """Grows with ``plexy.rejected``, as one version of the ledger sees it; ``items`` by id.
+    """The items of ``plexy.rejected`` by id, as one version of the ledger sees them.
 
-    All versions share that topic. What went to the log is there for each of them; what went to the
-    events of another one is lacking here.
+    All versions share that topic. An item that was put back to the log is back for every version;
+    an item that was put back to another version's events is still open for this one.
     """
 
     def __init__(self, names: TopicNames) -> None:
@@ -107,7 +107,7 @@ class Quarantine:
         self._ids: dict[bytes, set[str]] = {}
 
     def read(self, records: Iterable[SignedRecord]) -> None:
-        """Take the next records of a partition. All of one item have one key, and so lie in one."""
+        """Take the next records of a partition; all records of an item are in one partition."""
         for record in records:
             self._add(record)
 
@@ -116,14 +116,14 @@ class Quarantine:
         return sorted(self.items.values(), key=attrgetter("position"))
 
     def of(self, key: bytes) -> list[Item]:
-        """Return what was rejected under an event's id, the newest last."""
+        """Return the items with an event's id as their key, the newest last."""
         items = [self.items[item_id] for item_id in self._ids.get(key, ())]
         return sorted(items, key=lambda each: each.at_ms)
 
     def before(self, item: Item) -> Item | None:
-        """Return an open item of the same event that stands earlier in the log.
+        """Return an open item of the same event with an earlier place in the log.
 
-        It has to be put back first: the first place of an event is the one that counts.
+        That item has to be put back first, because the first place of an event counts.
         """
         if item.source is None:
             return None
@@ -155,13 +155,13 @@ def judge_logged(
     names: FieldNames,
     trust: Trust | None = None,
 ) -> Event | Refusal:
-    """Judge again what was rejected out of the log.
+    """Judge again a record of the log that was rejected.
 
-    ``kept`` is the value of the rejection, ``record`` the record of the log that it names, and
-    ``trust`` whose signatures count, where the workers check them.
+    ``kept`` is the value of the rejection, and ``record`` the record of the log that it names.
+    ``trust`` is ``None`` if the workers check no signatures.
 
-    Only what a known event lacked can be put back by itself: its id was seen then, and is known.
-    The rest would need the fold to have gone otherwise from there on.
+    Only an event with unusable data can be put back alone, because the workers already know its
+    id. Any other record would have changed how the records after it were folded.
     """
     if item.reason in _DECISIONS:
         return Refusal(f"this was a decision: {_DECISIONS[Reason(item.reason)]}")
@@ -182,12 +182,12 @@ def judge_logged(
 
 
 def _holds(item: Item, kept: bytes, body: bytes) -> bool:
-    """Return whether a body is the one that was rejected."""
+    """Return whether a body is the rejected one."""
     return item.unkept.describes(body) if item.unkept else body == kept
 
 
 def judge_delivery(record: SignedRecord, trust: Trust | None) -> Envelope | Refusal:
-    """Judge anew a delivery that ingress refused; ``trust`` of ``None`` checks no signature.
+    """Judge again a delivery that ingress refused; ``trust`` of ``None`` checks no signature.
 
     The signature is checked against the time at which the delivery arrived.
     """
@@ -203,7 +203,7 @@ def _still(rejection: Rejection) -> str:
 
 
 def _text(header: bytes | None) -> str:
-    """Return what a header says; a stranger may have written it, of any length or without value."""
+    """Return a header as text; a stranger's header may be of any length, or have no value."""
     return (header or b"")[:_MAX_HEADER_BYTES].decode(errors="replace")
 
 
@@ -213,7 +213,7 @@ def _item(record: SignedRecord, headers: dict[str, str]) -> Item:
     source = None
     if is_number(partition) and is_number(offset):
         source = Source(origin, int(partition), int(offset))
-    # A delivery that is repeated is repeated byte for byte: it is one item.
+    # A repeated delivery has the same bytes, and is the same item.
     digest = sha256(record.value or b"").hexdigest()[:_ID_DIGITS]
     return Item(
         id=str(source) if source else f"{origin}/{digest}",
@@ -234,5 +234,5 @@ def _put_back(headers: dict[str, str]) -> PutBack | None:
 
 
 def is_delivery(item: Item) -> bool:
-    """Whether ingress refused it, so that the log never had it."""
+    """Return whether an item is a delivery that ingress refused, so that the log never had it."""
     return item.source is None and item.origin == HTTP

@@ -18,11 +18,11 @@ class Place(msgspec.Struct, frozen=True, order=True):
 
 
 class Record(Protocol):
-    """A record of the log as a consumer gives it."""
+    """A record of the log as a consumer returns it."""
 
     @property
     def key(self) -> bytes | None:
-        """An event's id, if whoever wrote it did as ingress does."""
+        """The event's id, unless a program other than ingress wrote the record."""
 
     @property
     def value(self) -> bytes | None:
@@ -30,11 +30,11 @@ class Record(Protocol):
 
     @property
     def partition(self) -> int:
-        """The partition that it is in."""
+        """The partition that holds the record."""
 
     @property
     def offset(self) -> int:
-        """Its place in there."""
+        """The record's offset in its partition."""
 
     @property
     def timestamp(self) -> int:
@@ -42,8 +42,8 @@ class Record(Protocol):
 
 
 class SignedRecord(Record, Protocol):
-    """A record of the log with what ingress kept beside the body."""
+    """A record of the log with the headers that ingress stored next to the body."""
 
     @property
     def headers(self) -> Sequence[tuple[str, bytes]]:
-        """The signature, and when and as what the body arrived."""
+        """The delivery's signature, time of arrival and content type."""

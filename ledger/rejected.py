@@ -1,9 +1,9 @@
 """The records of ``plexy.rejected``: rejected bytes with the reason, and marks that they went back.
 
-In: a body, its rejection, and the place that the body was read from. Out: key, value and headers of
-the record. Nothing is ever taken out of ``plexy.rejected``: one more record marks a rejection whose
-bytes were put back. A body that is too large to be kept a second time is represented by its size
-and its SHA-256; the bytes themselves stay at the place that the rejection names.
+Input: a body, its rejection, and the place from which the body was read. Output: key, value and
+headers of the record. Nothing is ever removed from ``plexy.rejected``: if the bytes of a rejection
+are put back, one more record marks that. A body that is too large to be kept a second time is
+represented by its size and its SHA-256; the place that the rejection names has the bytes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,10 +21,10 @@ from ledger.rejections import Reason, Rejection
 # The source of a delivery that ingress refused: it has no place in the log.
 HTTP: Final = "http"
 
-# A topic takes records of 10 MiB. A tenth of that holds every body that ingress accepts by default,
-# and leaves room for the key and the headers of any rejection.
+# A topic takes records of up to 10 MiB. A tenth of that is enough for every body that ingress
+# accepts by default, and leaves room for the key and the headers of any rejection.
 MAX_KEPT_BYTES: Final = 1024 * 1024
-# The sentence may quote what was sent, and a header is no place for a long text.
+# A detail may quote what was sent, and a header should be short.
 _MAX_DETAIL_CHARS: Final = 1000
 
 RejectedRecord = tuple[bytes, bytes, Sequence[tuple[str, bytes]]]
@@ -32,9 +32,9 @@ _Absent = msgspec.UnsetType
 
 
 class RejectionHeaders(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
-    """What stands beside the bytes of a rejection; every value is UTF-8 text."""
+    """The headers next to the bytes of a rejection; every value is UTF-8 text."""
 
-    # No closed list: a program downstream must expect further reasons.
+    # The list is open: a program downstream must expect further reasons.
     reason: Annotated[NotEmpty, meaning("why it is not counted", examples=[str(r) for r in Reason])]
     detail: Annotated[str, meaning("a sentence for people; it names the field")]
     source_topic: Annotated[
@@ -64,15 +64,15 @@ class RejectionHeaders(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"
 
 
 class PutBackHeaders(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
-    """What says of an earlier rejection, of the same key and bytes, that it was put back."""
+    """The headers that mark an earlier rejection, of the same key and bytes, as put back."""
 
     source_topic: Annotated[NotEmpty, meaning("as in the rejection")]
     source_partition: Annotated[Digits | _Absent, meaning("as in the rejection")] = UNSET
     source_offset: Annotated[Digits | _Absent, meaning("as in the rejection")] = UNSET
     body_bytes: Annotated[Digits | _Absent, meaning("as in the rejection")] = UNSET
     body_sha256: Annotated[Sha256 | _Absent, meaning("as in the rejection")] = UNSET
-    put_back_to: Annotated[NotEmpty, meaning("where it went: topic/partition/offset")]
-    put_back_at_ms: Annotated[Digits, meaning("when it went there, in Unix milliseconds")]
+    put_back_to: Annotated[NotEmpty, meaning("the new place: topic/partition/offset")]
+    put_back_at_ms: Annotated[Digits, meaning("when it was put back, in Unix milliseconds")]
 
 
 def key_without_id(body: bytes) -> bytes:
@@ -81,13 +81,13 @@ def key_without_id(body: bytes) -> bytes:
 
 
 class Unkept(msgspec.Struct, frozen=True):
-    """Bytes that a rejection names and does not hold."""
+    """Bytes that a rejection describes but does not hold."""
 
     sha256: str
     size_bytes: int
 
     def describes(self, body: bytes) -> bool:
-        """Return whether these are the bytes."""
+        """Return whether a body is these bytes."""
         return len(body) == self.size_bytes and sha256(body).hexdigest() == self.sha256
 
 
@@ -99,12 +99,12 @@ def rejected_record(
     *,
     keep_bytes: int = MAX_KEPT_BYTES,
 ) -> RejectedRecord:
-    """Return key, value and headers; ``source`` is topic, partition and offset, where there is one.
+    """Return key, value and headers; ``source`` is topic, partition and offset, if there is one.
 
-    The key is the event's id where one could be read, else ``key_without_id``: the same rejection,
-    written again after a crash, has the same key and the same bytes. A body of more than
-    ``keep_bytes`` that has a source is named by its size and digest. A body without a source is
-    kept whole: no other copy of it exists.
+    The key is the event's id if it could be read, else ``key_without_id``. So a rejection that is
+    written again after a crash has the same key and the same bytes. A body of more than
+    ``keep_bytes`` that has a source is represented by its size and digest. A body without a source
+    is kept whole, because no other copy of it exists.
     """
     key = event_id.encode() if event_id else key_without_id(body)
     detail = rejection.detail[:_MAX_DETAIL_CHARS]
@@ -140,13 +140,13 @@ def set_aside_record(event: Event, topic: str) -> RejectedRecord:
 
 
 def unkept(headers: Mapping[str, str]) -> Unkept | None:
-    """Return what a rejection's headers say of bytes that it does not hold; ``None`` if it does."""
+    """Return the description of bytes that a rejection does not hold; ``None`` if it has them."""
     size = headers.get("body-bytes", "")
     return Unkept(headers.get("body-sha256", ""), int(size)) if is_number(size) else None
 
 
 def is_number(text: str) -> bool:
-    """Return whether a header, which anybody may have written, is a number that Kafka can hold."""
+    """Return whether a header is a number that Kafka can hold; anybody may have written it."""
     # A signed 64-bit number has at most 19 digits.
     return text.isascii() and text.isdigit() and len(text) < 20  # noqa: PLR2004
 

@@ -1,6 +1,6 @@
-"""Rejections: what is wrong with data that was kept but is not counted, as a value.
+"""Rejections: the reasons, as values, why data is kept but not counted.
 
-Bad data never raises past the decoder: it becomes a ``Rejection``, which goes to
+No exception about bad data leaves a decoder: the data becomes a ``Rejection``, which goes to
 ``plexy.rejected`` together with the bytes. An exception is a bug of ours.
 """
 
@@ -34,7 +34,7 @@ class Reason(StrEnum):
 
 
 class Rejection(msgspec.Struct, frozen=True, kw_only=True):
-    """One record's rejection: the reason's name, and a sentence for people that names the field.
+    """One record's rejection: its reason, and a sentence for people that names the field.
 
     ``field`` is the path of the field at fault, such as ``data.amount``, or empty.
     """

@@ -1,8 +1,9 @@
-"""Plexy's signature: that a body comes from Plexy, and was sent about now.
+"""Check Plexy's signature, which shows that a body comes from Plexy and was signed recently.
 
-In: the ``Plexy-Signature`` header, the raw body, the secrets, the time. Out: ``None`` if good, else
-a ``SignatureFault``. Never: an exception for any header, and never a comparison that leaks time.
-Source: Plexy's webhook reference; its pages differ on what is signed, hence ``SignedForm``.
+Input: the ``Plexy-Signature`` header, the raw body, the secrets and the time. Output: ``None`` if
+the signature is good, else a ``SignatureFault``. Invariants: no header raises an exception, and the
+time that a comparison takes reveals nothing about a secret. Source: Plexy's webhook reference,
+whose pages differ on what is signed; hence ``SignedForm``.
 """
 
 import hmac
@@ -15,7 +16,7 @@ DEFAULT_TOLERANCE_S: Final = 300
 
 
 class SignedForm(StrEnum):
-    """What Plexy's HMAC covers: the current page says the body, an older one ``t.body``."""
+    """What Plexy's HMAC covers: the current page says the body, an older page ``t.body``."""
 
     BODY = "body"
     TIMESTAMPED = "timestamped"
@@ -23,7 +24,7 @@ class SignedForm(StrEnum):
 
 
 class SignatureFault(StrEnum):
-    """Why a signature is refused. The names are the ``code`` of the answer."""
+    """Why a signature is refused. Each name is the ``code`` of ingress's answer."""
 
     MISSING = "signature_missing"
     MALFORMED = "signature_malformed"
@@ -31,12 +32,12 @@ class SignatureFault(StrEnum):
     OUT_OF_TOLERANCE = "timestamp_out_of_tolerance"
 
 
-# A longer header is not Plexy's: the bound keeps the work on a hostile one small.
+# Plexy's headers are shorter. The bound limits the work that a hostile header can cause.
 _MAX_HEADER_CHARS: Final = 4096
-# ASCII digits only: \d would take other scripts' digits, and int() would read them.
+# \d would also match the digits of other scripts, and int() would read them.
 _TIMESTAMP: Final = re.compile(r"[0-9]{1,15}")
 _HEX_SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
-# What nearly every header is: one match, where taking it apart by its commas is fourteen calls.
+# Nearly every header has this form. One match replaces the fourteen calls of splitting at commas.
 _PLAIN: Final = re.compile(r"t=([0-9]{1,15}),v1=([0-9a-fA-F]{64})")
 
 
@@ -51,8 +52,8 @@ def verify(  # noqa: PLR0913 - all that the answer depends on
 ) -> SignatureFault | None:
     """Check a delivery's signature at Unix time ``now_s``, against each of ``secrets``.
 
-    Any of several ``v1`` may match (a sender rotates its key), and any of several secrets (so may
-    we). The time is checked last, so that only the holder of a secret learns how our clock stands.
+    Any ``v1`` may match any secret, because both the sender and we may be rotating a key. The time
+    is checked last, so that only the holder of a secret learns what our clock says.
     """
     if not header:
         return SignatureFault.MISSING
@@ -105,8 +106,8 @@ def _parse(header: str) -> tuple[str, list[bytes]] | None:
 def _matches(
     timestamp: str, given: list[bytes], body: bytes, secrets: Sequence[bytes], form: SignedForm
 ) -> bool:
-    # The first match ends it: whoever sent that learns nothing that he did not know. What does not
-    # match is compared whole and with all, so that the time says nothing of which nearly matched.
+    # Returning at the first match tells its sender nothing new. A digest that does not match is
+    # compared in full with every candidate, so the time does not reveal which one nearly matched.
     for secret in secrets:
         for message in _signed(timestamp, body, form):
             expected = hmac.digest(secret, message, "sha256")
@@ -117,7 +118,7 @@ def _matches(
 
 
 def _signed(timestamp: str, body: bytes, form: SignedForm) -> Iterator[bytes]:
-    """Yield what the sender may have signed, the form of Plexy's current page first."""
+    """Yield the messages that may have been signed, the form of Plexy's current page first."""
     if form is not SignedForm.TIMESTAMPED:
         yield body
     if form is not SignedForm.BODY:

@@ -1,8 +1,8 @@
-"""The topics: their names and the settings that the guarantees rest on.
+"""The topics: their names, and the settings that the guarantees rest on.
 
-In: a prefix for the names (several ledgers may share a cluster), and a ledger's version. Out: names
-and ``Topic`` values. Never: a connection; ``runtime.topics`` creates and checks what is described
-here. Never two versions that write to one derived topic: the older one's state would come last.
+Input: a prefix for the names (several ledgers may share a cluster), and a ledger's version. Output:
+names and ``Topic`` values, from which ``runtime.topics`` creates and checks the topics. Invariant:
+no two versions write to one derived topic, where the older version's state could come last.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import msgspec
 
-# Room for a body of the largest size that ingress may be set to accept, with its headers.
+# Room for the largest body that ingress can be set to accept, with its headers.
 MAX_RECORD_BYTES: Final = 10 * 1024 * 1024
 
 LIMIT: Final = "max.message.bytes"
@@ -20,7 +20,7 @@ TOMBSTONES_KEPT_MS: Final = 24 * 3600 * 1000
 """How long a compacted topic keeps a tombstone after its first cleaning; Kafka's own default."""
 
 _MADE_WITH: Final = "plexy.partitions-"
-_FOR_EVER_MS: Final = -1
+_FOREVER_MS: Final = -1
 _WEEK_MS: Final = 7 * 24 * 3600 * 1000
 
 TableName = Literal["seen", "payments", "orders"]
@@ -30,10 +30,10 @@ TABLES: Final[tuple[TableName, ...]] = ("seen", "payments", "orders")
 class TopicSetting(msgspec.Struct, frozen=True, kw_only=True):
     """A topic setting that the guarantees rest on, in Kafka's own words.
 
-    A topic is created with ``value``. ``accepts`` says which values of an existing topic will do:
-    the same value only, any number that is not smaller, or any value. Brokers before Kafka 3.6 do
-    not know a ``newer`` setting; there it is neither set nor judged. A wrong value that
-    ``refuses_some`` makes the broker refuse some records, and keeps all others as they must be.
+    A topic is created with ``value``. ``accepts`` says which values an existing topic may have: the
+    same value only, any number that is not smaller, or any value. Brokers before Kafka 3.6 do not
+    know a ``newer`` setting, which is then neither set nor checked. A wrong value of a setting that
+    ``refuses_some`` makes the broker refuse some records, and loses none.
     """
 
     name: str
@@ -58,7 +58,7 @@ class TopicSetting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def min_insync_replicas(count: int) -> TopicSetting:
-    """Return the setting that ``LEDGER_MIN_INSYNC_REPLICAS`` decides."""
+    """Return the setting whose value is ``LEDGER_MIN_INSYNC_REPLICAS``."""
     return TopicSetting(
         name="min.insync.replicas",
         value=str(count),
@@ -113,24 +113,24 @@ _EVERY_TOPIC: Final = (
 
 
 class Topic(msgspec.Struct, frozen=True, kw_only=True):
-    """One topic as it must be: its name, clean-up policy and retention (``-1`` is for ever).
+    """The required state of a topic: its name, clean-up policy and retention (``-1``: forever).
 
-    ``spare_partitions`` says that more partitions than the ledger was made with do no harm.
+    ``spare_partitions`` says that extra partitions, beyond the ledger's number, do no harm.
     """
 
     name: str
     cleanup_policy: Literal["delete", "compact"] = "delete"
-    retention_ms: int = _FOR_EVER_MS
+    retention_ms: int = _FOREVER_MS
     spare_partitions: bool = False
 
     @property
     def keeps_its_start(self) -> bool:
-        """Whether the topic begins at offset 0 for ever; compaction leaves the beginning alone."""
-        return self.retention_ms == _FOR_EVER_MS
+        """Whether the topic begins at offset 0 forever; compaction does not move the beginning."""
+        return self.retention_ms == _FOREVER_MS
 
     @property
     def settings(self) -> tuple[TopicSetting, ...]:
-        """Every setting that the topic must have, but for the replicas in sync."""
+        """Every setting that the topic must have, except ``min.insync.replicas``."""
         return (*self._kept(), *_EVERY_TOPIC)
 
     @property
@@ -160,10 +160,10 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TopicNames(msgspec.Struct, frozen=True):
-    """The name of every topic, by what it is for.
+    """The name of every topic, by its purpose.
 
-    Versions of a ledger share the log of record, and what is kept beside it; all that follows from
-    the log is each version's own.
+    All versions of a ledger share the log of record and ``plexy.rejected``; each version has its
+    own topics for everything that is derived from the log.
 
     >>> TopicNames().webhooks, TopicNames("shop2.").orders
     ('plexy.webhooks', 'shop2.ledger.orders')
@@ -181,17 +181,18 @@ class TopicNames(msgspec.Struct, frozen=True):
 
     @property
     def rejected(self) -> str:
-        """What was kept but is not counted, with the reason.
+        """Records and deliveries that are not counted, with the reason.
 
-        Shared: it has what ingress refused, and no log to make it anew from; a version that folds
-        the log anew writes the rejections of the fold again, the same bytes under the same keys.
+        All versions share this topic, because no log could restore the deliveries that ingress
+        refused. A version that folds the log from scratch writes its rejections again, the same
+        bytes under the same keys.
         """
         return f"{self.prefix}plexy.rejected"
 
     def made_with(self, partitions: int | str) -> str:
         """Return the name of the topic whose name records the number of partitions.
 
-        The topic has no records. An operator can raise a topic's number of partitions, and can't
+        The topic has no records. An operator can raise a topic's number of partitions, but can't
         change its name.
 
         >>> TopicNames("shop2.").made_with(4)
@@ -200,7 +201,7 @@ class TopicNames(msgspec.Struct, frozen=True):
         return f"{self.prefix}{_MADE_WITH}{partitions}"
 
     def recorded_partitions(self, existing: Iterable[str]) -> list[int]:
-        """Return the numbers of partitions that existing topics record; one, in a sound ledger.
+        """Return the numbers of partitions that existing topics record; a sound ledger has one.
 
         >>> TopicNames().recorded_partitions(["plexy.webhooks", "plexy.partitions-4"])
         [4]
@@ -251,7 +252,8 @@ def changelog_name(group_id: str, table: str) -> str:
 def log_topics(names: TopicNames) -> tuple[Topic, Topic]:
     """Return the topics that ingress appends to, and that all versions of a ledger share.
 
-    Nobody writes to, or reads by key, a partition of ``plexy.rejected`` beyond those of the ledger.
+    Extra partitions of ``plexy.rejected`` do no harm: no program writes to them, or reads them by
+    key.
     """
     return (Topic(name=names.webhooks), Topic(name=names.rejected, spare_partitions=True))
 
@@ -259,8 +261,8 @@ def log_topics(names: TopicNames) -> tuple[Topic, Topic]:
 def all_topics(names: TopicNames, group_id: str) -> list[Topic]:
     """Return every topic that must exist before a worker starts.
 
-    ``ledger.events`` and ``ledger.payments`` only carry data from one agent to the next: a week is
-    as long as the workers may be down; a rebuild starts from the log of record.
+    ``ledger.events`` and ``ledger.payments`` only carry data from one agent to the next, so workers
+    may be down for up to a week. A rebuild starts from the log of record instead.
     """
     return [
         *log_topics(names),

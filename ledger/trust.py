@@ -1,8 +1,8 @@
 """Trust: whether a record of the log of record was signed by Plexy when it arrived.
 
-In: records with the headers that ingress kept beside each body, and the endpoint's secrets. Out:
-why a record's signature is not good, or ``None``. Invariant: the answer depends on the record and
-the secrets alone, so that it is the same at any later time.
+Input: records with the headers that ingress stored next to each body, and the endpoint's secrets.
+Output: why a record's signature is not good, or ``None``. Invariant: the answer depends only on the
+record and the secrets, so it is the same at any later time.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ MAX_HEADERS: Final = 100
 
 
 class Trust(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose signatures are good; ``since`` is the first offset to check, by partition."""
+    """What makes a signature good; ``since`` is the first offset to check, by partition."""
 
     secrets: tuple[bytes, ...]
     form: SignedForm = SignedForm.EITHER
@@ -26,9 +26,9 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
     since: Mapping[int, int] = {}
 
     def fault(self, record: SignedRecord) -> str | None:
-        """Return why a record's signature is not good; ``None`` if it is, or is not asked for.
+        """Return why a record's signature is not good; ``None`` if it is good, or not checked.
 
-        The tolerance is against the time at which the delivery arrived, as ingress had it.
+        The time in the signature is compared with the time of arrival that ingress recorded.
         """
         if record.offset < self.since.get(record.partition, 0):
             return None

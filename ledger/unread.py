@@ -1,8 +1,8 @@
-"""A batch of records that nobody reads, and the value that stands for it.
+"""The value that stands for a batch of records that could not be read.
 
-In: the offsets of a batch, and the reason why it was not read. Out: the value of a single
-record, at the last of these offsets, that every fold rejects like any other value that is not an
-event. The reader of a topic makes it (``runtime.fetched``); a record that was written can't be one.
+Input: the offsets of a batch, and the reason why it was not read. Output: the value of one record,
+at the last of these offsets, which every fold rejects like any other value that is not an event.
+Only the reader of a topic (``runtime.fetched``) makes such a value: no record in Kafka has it.
 """
 
 from typing import Self
@@ -11,7 +11,7 @@ from ledger.rejections import Reason, Rejection
 
 
 class UnreadBatch(bytes):
-    """The value of the record that stands for a batch; its bytes are the sentence for people."""
+    """The value of the record that stands for a batch; its bytes are a sentence for people."""
 
     reason: Reason
     first_offset: int
@@ -37,7 +37,7 @@ def first_offset_of(offset: int, value: bytes | None) -> int:
 
 
 def unread_or(rejection: Rejection, value: bytes | None) -> Rejection:
-    """Return why a value that is no event is not counted: ``rejection``, unless nobody read it."""
+    """Return ``rejection`` for a value that is not an event, or why its batch was not read."""
     if isinstance(value, UnreadBatch):
         return Rejection(reason=value.reason, detail=value.decode())
     return rejection

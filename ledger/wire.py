@@ -1,9 +1,10 @@
 """The wire format of every topic and table.
 
-In: the ledger's values. Out: bytes, the same for equal values; and back. Topics that others read
-(``ledger.orders``, ``ledger.entries``) are JSON: docs/events says what may change in them. What
-only the workers read is MessagePack, fields by position: within a version of the ledger a field may
-be added at the end with a default, and never taken away or moved.
+Equal values are encoded to equal bytes, and bytes are decoded to the value that was encoded.
+Topics for others (``ledger.orders``, ``ledger.entries``) hold JSON; docs/events says what may
+change in them. Topics and tables that only the workers read hold MessagePack, with fields by
+position: within a version of the ledger a field may be added at the end with a default, and never
+removed or moved.
 """
 
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from ledger.payments import Payment, PlacedPayment, Snapshot
 
 T = TypeVar("T")
 
-# What ``Format.decode`` raises for bytes that ``Format.encode`` did not write.
+# The exceptions that ``Format.decode`` raises for bytes that ``Format.encode`` did not write.
 UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -35,7 +36,7 @@ class Format(Generic[T]):
 
 
 def _msgpack(kind: type[T]) -> Format[T]:
-    # Sorted keys: the same facts, met in another order, are the same bytes.
+    # Keys are sorted, so that the same facts give the same bytes in whatever order they arrived.
     encoder = msgspec.msgpack.Encoder(order="deterministic")
     return Format(encoder.encode, msgspec.msgpack.Decoder(kind).decode)
 
@@ -51,21 +52,21 @@ ENTRIES: Final = _json(Entry)
 ORDER_DOCUMENTS: Final = _json(OrderDocument)
 PLACED_PAYMENTS: Final = _json(PlacedPayment)
 
-# Tables, and so their changelogs.
+# Tables and their changelogs.
 SEEN: Final = _msgpack(Seen)
 PROGRESS: Final = _msgpack(Progress)
 PAYMENTS: Final = _msgpack(Payment)
 
 
 def _order_format() -> Format[OrderState]:
-    # The sums of a large order may be beyond 64 bits, which MessagePack can't hold.
+    # The sums of a large order may exceed 64 bits, and MessagePack has no longer integers.
     small, large = _msgpack(Order), _json(LargeOrder)
 
     def encode(order: OrderState) -> bytes:
         return small.encode(order) if isinstance(order, Order) else large.encode(order)
 
     def decode(row: bytes) -> OrderState:
-        # MessagePack begins an array of two with another byte than an object in JSON.
+        # A JSON object starts with a brace; a small order's MessagePack array never does.
         return large.decode(row) if row[:1] == b"{" else small.decode(row)
 
     return Format(encode, decode)

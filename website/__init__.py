@@ -1,1 +1,1 @@
-"""The site of the documentation: what `make docs` adds to the pages in docs/."""
+"""The documentation site: the code with which `make docs` adds to the pages in docs/."""

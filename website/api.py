@@ -1,7 +1,8 @@
 """The reference of the HTTP interfaces: one page for each service, made from its OpenAPI document.
 
-In: an OpenAPI 3.1 document, as the service publishes it. Out: a page in Markdown, with a section
-for each operation and a table for each type. Never: a word about an answer that the document lacks.
+Input: an OpenAPI 3.1 document, as the service publishes it. Output: a page in Markdown, with a
+section for each operation and a table for each type. Everything that a page says about an answer
+comes from the document.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,7 @@ _GUIDE: Final = "How to ask, and what to do about errors: [HTTP](../http.md)."
 
 
 def ingress() -> str:
-    """Return the page of ingress, as it is with default settings."""
+    """Return the page of ingress with default settings."""
     return page(describe_ingress(IngestSettings.from_environment({"LEDGER_WEBHOOK_SECRETS": "-"})))
 
 
@@ -52,7 +53,7 @@ def page(document: Json) -> str:
 
 
 def _operation(title: str, operation: Json) -> Iterator[str]:
-    # A probe's one way in is to need nothing.
+    # A probe's only security requirement is the empty one.
     open_to_all = " Needs no token." if operation.get("security") == [{}] else ""
     yield from ("", f"## {title}", "", f"{operation['summary']}.{open_to_all}")
     if given := operation.get("parameters"):
@@ -87,7 +88,7 @@ def _answer_meaning(answer: Json) -> str:
 
 
 def _content(answer: Json) -> str:
-    """Return what a body is; what is of the service's usual type needs no mention of it."""
+    """Return the types of a body in words; JSON needs no mention of its media type."""
     return ", ".join(
         _value(content["schema"]) if kind.endswith("json") else f"`{kind}`"
         for kind, content in answer.get("content", {}).items()
@@ -111,7 +112,7 @@ def _type(name: str, schema: Json) -> Iterator[str]:
 
 
 def _value(schema: Json) -> str:  # noqa: C901, PLR0911 - a case for each form of schema
-    """Return what a schema allows, in words; a type by its name leads to its table."""
+    """Return what a schema allows, in words; the name of a type links to its table."""
     match schema:
         case {"$ref": str(reference)}:
             name = reference.rpartition("/")[2]

@@ -1,14 +1,14 @@
-"""What mkdocs does beside its own: pages that are made from the program, navigation, links.
+"""The hooks of mkdocs: pages that are generated from the program, navigation, and links.
 
-In: the pages in docs/ and the navigation in mkdocs.yml. Out: the same with the generated pages, and
-with each folder of the navigation as its pages. Never: a file in docs/: what is made from the
-program is made anew with each build, and so can't be out of date.
+Input: the pages in docs/, and the navigation in mkdocs.yml. Output: the same pages with the
+generated ones, and a navigation in which each folder is replaced by its pages. Generated pages are
+never written to docs/: each build makes them from scratch, so they can't be out of date.
 
-The pictures of the page are made by its test. Where they are lacking, a line on standard error says
-so; with ``DOCS_PICTURES=required`` it is an error.
+A test of the page makes its pictures. If pictures are missing, a line on standard error says so;
+with ``DOCS_PICTURES=required`` the build fails.
 
-A page that the navigation names and that is not there yet is left out; one that is there and has no
-place in it fails the build (``validation`` in mkdocs.yml).
+A page of the navigation that does not exist is left out. A page that exists but is not in the
+navigation fails the build (``validation`` in mkdocs.yml).
 """
 
 import os
@@ -32,7 +32,7 @@ _PICTURES: Final = _ROOT / "build" / "page"
 _HOW: Final = "`.venv/bin/python -m pytest tests/kafka/page` makes them, with Debian's chromium"
 _IMAGES: Final = "images/page"
 _RELATIVE_LINK: Final = re.compile(r"\[([^\]]*)\]\(((?!\w+:)[^)#\s]+)([^)]*)\)")
-# What of the repository's own files stands here too, under another name.
+# The files of the repository that the site has under another name.
 _OWN_PAGES: Final = {
     "CHANGELOG.md": "changelog.md",
     "ingest/openapi.py": "reference/ingress.md",
@@ -41,7 +41,7 @@ _OWN_PAGES: Final = {
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
-    """Add the generated pages, and write out the navigation."""
+    """Add the generated pages, and expand the navigation."""
     for name, content in _generated().items():
         files.append(File.generated(config, name, content=content))
     current, lacking = pictures(_PICTURES, _PAGE)
@@ -56,7 +56,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Leave its text of a link to what the site has not: a repository's file, a mere folder."""
+    """Replace links to targets outside the site, such as source files, by their text."""
     if page.file.src_uri == "page.md":
         images = (file.src_uri for file in files if file.src_uri.startswith(_IMAGES))
         markdown += gallery(sorted(images))
@@ -77,9 +77,9 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
 
 
 def pictures(folder: Path, page: Path) -> tuple[list[Path], str]:
-    """Return the pictures of the page as it is now, and in a sentence what of them is lacking.
+    """Return the current pictures of the page, and a sentence about the missing ones.
 
-    Its test makes them; one that is older than a file in the folder ``page`` shows another page.
+    A picture that is older than a file in the folder ``page`` is out of date.
     """
     found = sorted(folder.glob("*-*-*.png"))
     changed = max(file.stat().st_mtime for file in page.rglob("*") if file.is_file())
@@ -96,7 +96,7 @@ def pictures(folder: Path, page: Path) -> tuple[list[Path], str]:
 
 
 def tell(lacking: str) -> None:
-    """Say what is lacking; ``PluginError`` ends the build where nothing may be."""
+    """Report missing pictures; ``PluginError`` ends the build if they are required."""
     if os.environ.get("DOCS_PICTURES") == "required":
         raise PluginError(lacking)
     sys.stderr.write(f"docs: {lacking}\n")
@@ -123,7 +123,7 @@ def _generated() -> dict[str, str]:
 
 
 def _entries(nav: list[Any], pages: list[str]) -> Iterator[Any]:
-    """Yield the navigation's entries: those with a page, folders as their pages.
+    """Yield the navigation's entries that have a page, with folders replaced by their pages.
 
     >>> pages = ["a.md", "b/1.md", "b/README.md"]
     >>> list(_entries([{"A": "a.md"}, {"B": "b/"}, {"C": [{"D": "d.md"}]}], pages))

@@ -1,13 +1,13 @@
-"""Markdown of the generated pages: tables.
+"""Tables in Markdown for the generated pages.
 
-In: texts of the program. Out: lines of Markdown. Never: a text that ends its cell or its row.
+Input: texts of the program. Output: lines of Markdown. Invariant: no text ends its cell or row.
 """
 
 from collections.abc import Iterable, Sequence
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return a table's lines, with an empty one before it; none without rows."""
+    """Return a table's lines after an empty line; no line if there are no rows."""
     lines = [_row(map(_cell, row)) for row in rows]
     return ["", _row(head), "|---" * len(head) + "|", *lines] if lines else []
 

@@ -1,7 +1,7 @@
-"""The reference pages that are made from the program: commands, topics.
+"""The reference pages that are generated from the program: commands and topics.
 
-In: the typer application, the topics that the ledger describes. Out: pages in
-Markdown. Never: a sentence that the program does not say itself, but for the page's first lines.
+Input: the typer application, and the topics that the ledger describes. Output: pages in Markdown,
+whose text comes from the program, except for the introductions.
 """
 
 from collections.abc import Iterator
@@ -30,37 +30,37 @@ _ACCEPTED: Final = {"the same": "nothing", "no less": "more", "any": "any value"
 _COMMANDS: Final = """\
 # Commands
 
-What `plexy-ledger COMMAND --help` says. Exit codes are the same for all: 0 done, 1 failed or
-different, 2 a wrong argument or setting, 130 interrupted.
+The text of `plexy-ledger COMMAND --help`. Exit codes are the same for all commands: 0 done, 1
+failed or different, 2 a wrong argument or setting, 130 interrupted.
 """
 _TOPICS: Final = """\
 # Topics
 
-`plexy-ledger topics` creates them, and `plexy-ledger topics --check` compares them with this. All
-have `LEDGER_PARTITIONS` partitions, for life, and `LEDGER_TOPIC_PREFIX` before their names. What
-their records hold, and what a second version's names are: [how it
-works](../architecture.md#topics).
+`plexy-ledger topics` creates these topics, and `plexy-ledger topics --check` compares existing
+topics with this page. All topics have `LEDGER_PARTITIONS` partitions, a number that never changes,
+and `LEDGER_TOPIC_PREFIX` before their names. [How it works](../architecture.md#topics) describes
+their records, and the names of a second version.
 """
 
 
 def commands() -> str:
-    """Return the page of the commands: what `--help` says of each."""
+    """Return the page of the commands, with the `--help` of each command."""
     group = typer.main.get_command(app)
     sections = (f"\n## {name}\n\n{_command(name, each)}\n" for name, each in _leaves(group))
     return _COMMANDS + "".join(sections)
 
 
 def topics() -> str:
-    """Return the page of the topics: their names in version 1, and how each must be set."""
+    """Return the page of the topics: their names in version 1, and their settings."""
     names = TopicNames()
     meanings = {
-        changelog_name(_GROUP, table): f"What the table `{table}` is recovered from."
+        changelog_name(_GROUP, table): f"The records from which the table `{table}` is recovered."
         for table in TABLES
     }
     for attribute, kind in vars(TopicNames).items():
         if isinstance(kind, property):
             meanings[getattr(names, attribute)] = (kind.__doc__ or "").partition("\n")[0]
-    meanings[_RECORD] = "Without records: its name records the ledger's number of partitions."
+    meanings[_RECORD] = "No records; the topic's name records the ledger's number of partitions."
     rows = [
         (
             f"`{topic.name}`",
@@ -77,7 +77,7 @@ def topics() -> str:
 
 
 def topic_settings() -> str:
-    """Return the table of the topics' settings: the values, who has them, and why."""
+    """Return the table of the topics' settings: the values, the topics that have them, and why."""
     described = _described()
     least = min_insync_replicas(1)
     topics: dict[TopicSetting, list[str]] = {}
@@ -105,11 +105,11 @@ def _described() -> list[Topic]:
 def _kept(topic: Topic) -> str:
     if topic.cleanup_policy == "compact":
         return "the last record of each key"
-    return "for ever" if topic.retention_ms < 0 else f"{topic.retention_ms // _DAY_MS} days"
+    return "forever" if topic.retention_ms < 0 else f"{topic.retention_ms // _DAY_MS} days"
 
 
 def _leaves(group: Any, *before: str) -> Iterator[tuple[str, Any]]:
-    """Yield each command with its name in full, those of groups too."""
+    """Yield each command with its full name, including the commands of groups."""
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
             yield from _leaves(command, *before, name)

@@ -1,12 +1,12 @@
-"""`python -m bench.ingest`: ingress beside an empty, a plain and a Go handler, in one run.
+"""`python -m bench.ingest`: ingress next to an empty, a plain and a Go handler, in one run.
 
-In: the options below. Out: a table, and the half `ingest` of `build/bench.json`. Exit code 1 if an
-answer was 400 or more or the log lacks what was acknowledged, 2 if a measurement failed. It runs on
-a Kafka of its own, in a temporary folder, and needs `wrk`; where there is no Go, its handler is
-left out.
+The result is a table, and the half `ingest` of `build/bench.json`. The exit code is 1 if an answer
+was 400 or more or the log lacks an acknowledged delivery, and 2 if a measurement failed. The
+benchmark starts its own Kafka in a temporary folder, and needs `wrk`. Without Go, it leaves out the
+Go handler.
 
-  python -m bench.ingest                                  three rounds, some three minutes
-  python -m bench.ingest --servers ours go --repeat 1     two of them, once
+  python -m bench.ingest                                  three rounds, about three minutes
+  python -m bench.ingest --servers ours go --repeat 1     two servers, one round
   python -m bench.ingest --servers ours --repeat 1 --profile build/ingest.folded
 """
 
@@ -29,7 +29,7 @@ from bench.recording import record
 from bench.results import keep
 from bench.stage import Setup
 
-# So many different bodies: more than the server's or wrk's caches hold would change nothing.
+# More different bodies, beyond the caches of the server or of wrk, would change nothing.
 _BODIES: Final = 5_000
 
 
@@ -41,7 +41,7 @@ def main() -> int:
 
 def _run(options: argparse.Namespace, console: Console) -> bool:
     require_wrk()
-    measurements = _measure_all(options, _able(options.servers, console))
+    measurements = _measure_all(options, _measurable(options.servers, console))
     report.show(console, measurements, options.connections)
     keep(options.out, "ingest", report.rates(measurements), runs=report.details(measurements))
     return not any(run.faults for run in measurements)
@@ -51,20 +51,20 @@ def _options() -> argparse.Namespace:
     parser = parser_of("bench.ingest", __doc__)
     names = [server.name for server in SERVERS]
     parser.add_argument(
-        "--servers", nargs="+", choices=names, default=names, help="whom to measure"
+        "--servers", nargs="+", choices=names, default=names, help="servers to measure"
     )
     parser.add_argument("--repeat", type=count, default=3, help="rounds, in alternating order")
-    parser.add_argument("--seconds", type=count, default=8, help="of each run, after its warm-up")
+    parser.add_argument("--seconds", type=count, default=8, help="per run, after its warm-up")
     parser.add_argument("--warm-up", type=int, default=2, help="seconds")
-    parser.add_argument("--connections", type=count, default=256, help="at a time")
-    parser.add_argument("--seed", type=int, default=1, help="of the recorded input")
+    parser.add_argument("--connections", type=count, default=256, help="open at a time")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the recorded input")
     parser.add_argument("--profile", metavar="FILE", help="write our server's stacks, by py-spy")
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"), help="the result")
     return parser.parse_args()
 
 
-def _able(names: Sequence[str], console: Console) -> list[type[Server]]:
-    """Return the servers that can be measured here; say of the others why not."""
+def _measurable(names: Sequence[str], console: Console) -> list[type[Server]]:
+    """Return the servers that can be measured here; print why the others can't."""
     able = []
     for server in SERVERS:
         reason = server.prepare() if server.name in names else None
@@ -97,7 +97,7 @@ def _measure_all(options: argparse.Namespace, servers: Sequence[type[Server]]) -
 
 
 def _schedule(servers: Sequence[type[Server]], repeat: int) -> Iterator[type[Server]]:
-    """Yield the servers of each round, every other round backwards."""
+    """Yield the servers of each round, in reverse order in every other round."""
     for number in range(repeat):
         yield from reversed(servers) if number % 2 else servers
 

@@ -1,7 +1,7 @@
-"""The peer that does nothing: the smallest Starlette application, on ingress' uvicorn settings.
+"""The peer that does nothing: the smallest Starlette application, with ingress's uvicorn settings.
 
-In: any delivery, which it does not read. Out: 200. What it takes is the server's and the
-framework's share of any handler's time.
+It answers every delivery with 200, and reads none. Its time is the share of the server and the
+framework in the time of any handler.
 """
 
 from starlette.applications import Starlette
@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 
-async def receive(request: Request) -> Response:  # noqa: ARG001 - it reads nothing
+async def receive(request: Request) -> Response:  # noqa: ARG001 - the peer reads nothing
     """Answer 200."""
     return Response(b'{"received": true}', media_type="application/json")
 

@@ -1,7 +1,7 @@
-"""The load: `wrk`, with so many connections, each of which sends its next delivery once answered.
+"""The load: `wrk`, each connection of which sends its next delivery once the last was answered.
 
-In: a port, how long. Out: a ``Load``. Never: a delivery that is sent twice on one log, or an answer
-that is taken for a good one because nobody looked.
+Input: a port, and a duration. Output: a ``Load``. Invariants: no delivery is sent twice to one log,
+and the status of every answer is counted.
 """
 
 import shutil
@@ -15,17 +15,18 @@ import msgspec
 from bench.recording import RecordedDelivery
 from bench.stage import BenchError
 
-SECRET: Final = "whsec_bench"  # noqa: S105 - of the bench alone
+SECRET: Final = "whsec_bench"  # noqa: S105 - only the benchmark uses it
 _SCRIPT: Final = Path(__file__).parent / "deliveries.lua"
-# Longer than any server may take for an answer: what comes is counted, however late.
+# This is longer than any server may take, so that late answers are counted too.
 _ANSWER_WITHIN_S: Final = 15
 _ENDS_WITHIN_S: Final = 30
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the deliveries of one run of `wrk`; times in microseconds.
+    """The outcome of one run of `wrk`; times are in microseconds.
 
-    ``answered`` counts all answers, ``refused`` those above 399, ``lost`` what got no answer.
+    ``answered`` counts all answers, ``refused`` the answers above 399, and ``lost`` the deliveries
+    without an answer.
     """
 
     answered: int
@@ -42,7 +43,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def require_wrk() -> str:
-    """Return where `wrk` is; ``BenchError`` if it is not."""
+    """Return the path of `wrk`; ``BenchError`` if it is not installed."""
     wrk = shutil.which("wrk")
     if wrk is None:
         raise BenchError(
@@ -53,12 +54,12 @@ def require_wrk() -> str:
 
 
 def write_bodies(path: Path, deliveries: Iterable[RecordedDelivery]) -> None:
-    """Write the recorded bodies for `wrk`, a line each."""
+    """Write the recorded bodies for `wrk`, one a line."""
     path.write_bytes(b"".join(delivery.body + b"\n" for delivery in deliveries))
 
 
 def deliver(port: int, bodies: Path, *, seconds: int, connections: int, run: int) -> Load:
-    """Deliver for so many seconds; ``run`` is a number that no other load on this log has."""
+    """Deliver for ``seconds``; ``run`` is a number that no other load on this log has."""
     command = [
         *(require_wrk(), "--threads", "1", "--connections", str(connections)),
         *("--duration", f"{seconds}s", "--timeout", f"{_ANSWER_WITHIN_S}s"),

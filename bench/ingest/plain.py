@@ -1,8 +1,8 @@
-"""The peer: Starlette and aiokafka, a delivery at a time, as their documentation would have it.
+"""The plain peer: Starlette and aiokafka, one delivery at a time, as their documentation shows.
 
-In: a delivery. Out: 200 once it is in the log, from an idempotent producer with the acks of all
-replicas in sync. Where there is a choice it is the cheaper one: one form of the signature instead
-of both, no judgement of the envelope beyond its id, no log line, no bounds of its own.
+It answers a delivery with 200 once an idempotent producer has the acknowledgements of all in-sync
+replicas. Wherever there is a choice, it takes the cheaper one: one form of the signature instead of
+both, no check of the envelope beyond its id, no log line, and no limits of its own.
 """
 
 import hmac
@@ -54,7 +54,7 @@ async def receive(request: Request) -> JSONResponse:
 
 
 def verified(header: str, body: bytes) -> bool:
-    """Say whether a signature is over this body, and of about now."""
+    """Return whether a signature is of this body, and recent."""
     fields = dict(part.strip().partition("=")[::2] for part in header.split(","))
     expected = hmac.new(SECRET, body, "sha256").hexdigest()
     right = hmac.compare_digest(expected, fields.get("v1", ""))

@@ -1,8 +1,8 @@
-"""What was measured, for people: a table. For programs: the rates of ``build/bench.json``.
+"""Report the measurements, for people (a table) and for programs (``build/bench.json``).
 
-In: measurements, in the order in which they were made. Out: text and numbers. A rate is the median
-of a server's rounds; a ratio is the median of the rounds' own ratios, since what ran side by side
-is compared.
+Input: measurements, in the order in which they were made. Output: text and numbers. A rate is the
+median of a server's rounds. A ratio is the median of the ratios within each round, because these
+runs followed each other closely.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from bench.ingest.run import Measurement
 from bench.ingest.servers import Ours, Server
 
 MEASURED = """\
-Measured: answers per second that wrk counts, each connection sending its next delivery once \
-answered, after a warm-up on the same process. Server, broker and wrk share the machine's \
-processors. The ratio is ours to it, the median over rounds."""
+Measured: answers per second, counted by wrk after a warm-up of the same process. Each connection \
+sends its next delivery once the last was answered. Server, broker and wrk share the machine's \
+processors. The ratio is our rate by the server's, the median over rounds."""
 
 
 def show(console: Console, measurements: Sequence[Measurement], connections: int) -> None:
-    """Print the table, and what is wrong with a run."""
+    """Print the table, and the faults of the runs."""
     table = Table(title=f"Ingress, deliveries at {connections} connections", title_justify="left")
     table.add_column("server")
     for heading in ("per second", "spread", "p50 ms", "p99 ms", "CPU µs", "ratio"):
@@ -70,7 +70,7 @@ def details(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
 
 
 def ratio(server: type[Server], measurements: Sequence[Measurement]) -> float | None:
-    """Return how many times a server's rate ours is; ``None`` if ours was not measured."""
+    """Return our rate divided by a server's; ``None`` if ours was not measured."""
     grouped = by_server(measurements)
     if Ours not in grouped:
         return None

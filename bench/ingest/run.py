@@ -1,7 +1,7 @@
-"""One measured run: a stage, a server, a load that warms it up, the load that counts, the log.
+"""One measured run: start a server, warm it up, measure it under load, and check the log.
 
-In: a server's class and a place. Out: a ``Measurement``, and whether the log holds what was
-acknowledged. Never: a figure of a run in which anything was refused or lost without saying so.
+Input: a server's class, and a place. Output: a ``Measurement``. Invariant: a run in which a
+delivery was refused or lost, or an acknowledged delivery is not in the log, has a fault.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from bench.stage import Setup, open_stage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What every server is measured with; times in seconds."""
+    """The load that every server is measured with; times are in seconds."""
 
     bodies: Path
     connections: int
@@ -26,7 +26,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """One run of one server; ``kept`` is how many records the log has after it."""
+    """One run of one server; ``kept`` is the number of records in the log after it."""
 
     server: type[Server]
     load: Load
@@ -41,12 +41,12 @@ class Measurement:
 
     @property
     def cpu_us(self) -> float:
-        """Microseconds of a processor per delivery; other work on the machine disturbs it less."""
+        """CPU microseconds per delivery, a figure that other work on the machine disturbs less."""
         return self.cpu_s / self.load.answered * 1e6
 
     @property
     def faults(self) -> list[str]:
-        """Say what is wrong with this run; nothing if it counts."""
+        """The faults of this run; a run without faults counts."""
         faults = []
         acknowledged = 0
         for load in (self.warm_up, self.load):
@@ -61,7 +61,7 @@ class Measurement:
 async def measure(
     server: type[Server], place: Setup, plan: Plan, profile: str | None = None
 ) -> Measurement:
-    """Measure one server, on topics of its own; ``BenchError`` if that fails."""
+    """Measure one server on its own topics; ``BenchError`` if the measurement fails."""
     async with open_stage(place) as stage:
         started = server(place)
         try:

@@ -1,7 +1,8 @@
-"""The servers that are measured, each a process on a port of its own, and their table.
+"""The servers that are measured, each a process on its own port, and their table.
 
-In: a place on the broker, with its topics made. Out: a server that answers, until ``stop``. Never:
-a wait without a bound; a server that died is reported with its last lines.
+Input: a place on the broker, with its topics created. Output: a server that answers until ``end``.
+Invariant: every wait has a time limit. A server that died is reported with the last lines of its
+log.
 """
 
 import shutil
@@ -26,14 +27,14 @@ _GO_PROGRAM: Final = PROJECT / "build" / "bench" / "go-handler"
 
 
 class Server(Measured):
-    """One server in one place, from ``start`` to ``stop``."""
+    """One server in one place, from ``start`` to ``end``."""
 
     name: ClassVar[str]
     """Its key in ``build/bench.json``."""
     title: ClassVar[str]
-    """What the table calls it."""
+    """Its name in the table."""
     keeps: ClassVar[bool] = True
-    """Whether what it acknowledges must be in the log."""
+    """Whether an acknowledged delivery must be in the log."""
 
     def __init__(self, place: Setup) -> None:
         super().__init__(place)
@@ -41,11 +42,11 @@ class Server(Measured):
 
     @classmethod
     def prepare(cls) -> str | None:
-        """Make ready what it is started from; return why it can't be measured, if it can't."""
+        """Prepare it; return the reason if it can't be measured, else ``None``."""
         return None
 
     def environment(self) -> Mapping[str, str]:
-        """Return what is added to the environment; a peer knows no more than this."""
+        """Return the variables to add to the environment, which are all that a peer knows."""
         return {
             "BENCH_BOOTSTRAP": self.place.bootstrap,
             "BENCH_TOPIC": self.place.names.webhooks,
@@ -64,7 +65,7 @@ class Server(Measured):
             time.sleep(_READY_POLL_S)
 
     def _answers(self) -> bool:
-        """Ask for the readiness page; a peer that has none says so only once it serves."""
+        """Ask for the readiness page; a peer without one answers 404 once it serves."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5):
                 return True
@@ -85,7 +86,7 @@ class Ours(Server):
         return [sys.executable, "-m", "cli", "ingest"]
 
     def environment(self) -> Mapping[str, str]:
-        """Return where it runs; how it works is left to its defaults."""
+        """Return the place where it runs; all other settings have their defaults."""
         return {
             "LEDGER_KAFKA_BOOTSTRAP": self.place.bootstrap,
             "LEDGER_TOPIC_PREFIX": self.place.prefix,
@@ -95,7 +96,7 @@ class Ours(Server):
 
 
 class _OnUvicorn(Server):
-    """A module of this package on the server, the loop and the parser that ingress has."""
+    """A module of this package, on the same server, loop and parser as ingress."""
 
     module: ClassVar[str]
 
@@ -110,7 +111,7 @@ class _OnUvicorn(Server):
 
 
 class EmptyHandler(_OnUvicorn):
-    """``empty``: what the server and the framework take."""
+    """``empty``: the time of the server and the framework."""
 
     name = "empty_handler"
     title = "empty handler"
@@ -119,7 +120,7 @@ class EmptyHandler(_OnUvicorn):
 
 
 class PlainHandler(_OnUvicorn):
-    """``plain``: what one writes from the documentation."""
+    """``plain``: a handler written from the documentation."""
 
     name = "plain_handler"
     title = "plain handler"
@@ -134,7 +135,7 @@ class GoHandler(Server):
 
     @classmethod
     def prepare(cls) -> str | None:
-        """Build it, which is quick where nothing has changed."""
+        """Build it, which is quick if nothing has changed."""
         go = shutil.which("go")
         if go is None:
             return "Go is not installed: its handler is left out"

@@ -1,1 +1,1 @@
-"""The programs that are measured, one module each, and what they are made of; see ``table``."""
+"""The programs that are measured, one module each, and their sources; see ``table``."""

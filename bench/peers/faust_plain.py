@@ -1,9 +1,9 @@
-"""The peer: a plain Faust app, an event at a time, as Faust's documentation writes one.
+"""The peer: a plain Faust app that handles one event at a time, as Faust's documentation shows.
 
-The same topology as ours: dedupe by event id and content, fold by payment, fold by order; the same
-topics and state; tables in RocksDB with changelogs; acks of all in-sync replicas. Where there is a
-choice it is the cheaper one: the rules of ``plain_rules``, debug logs off, and no wait for a send's
-acknowledgement, as `await topic.send(…)` does not wait for it.
+It has our topology (dedupe by event id and content, fold by payment, fold by order), our topics and
+our state, with tables in RocksDB, changelogs, and acks of all in-sync replicas. Wherever there is a
+choice, it takes the cheaper one: the rules of ``plain_rules``, no debug logs, and no wait for the
+acknowledgement of a send, as `await topic.send(…)` does not wait for it.
 """
 
 import json
@@ -53,14 +53,14 @@ seen = app.Table("seen", key_type=str)
 payments = app.Table("payments", key_type=str)
 orders = app.Table("orders", key_type=str)
 
-# Both build a debug record per fetch or send that `-l warn` then drops: some 10 % of the time.
+# Both build a debug record for each fetch or send, which `-l warn` drops: some 10 % of the time.
 for library in ("aiokafka", "faust"):
     logging.getLogger(library).setLevel(logging.WARNING)
 
 
 @app.agent(webhooks)
 async def dedupe(stream: Any) -> None:
-    """Pass each event on once, by payment; an id with other content than before goes aside."""
+    """Pass each event on once, by payment; reject a known id with other content."""
     async for event_id, body in stream.items():
         digest = content_digest(body)
         first = seen.get(event_id)
@@ -76,7 +76,7 @@ async def dedupe(stream: Any) -> None:
 
 @app.agent(events)
 async def fold_payments(stream: Any) -> None:
-    """Fold the facts of each payment; what follows goes to ``ledger.payments`` by order."""
+    """Fold the facts of each payment; send the snapshots to ``ledger.payments`` by order."""
     async for payment_id, event in stream.items():
         payment = payments.get(payment_id) or {"facts": {}, "posted": []}
         entry, told = fold_payment(payment_id, payment, event)
@@ -90,7 +90,7 @@ async def fold_payments(stream: Any) -> None:
 
 @app.agent(snapshots)
 async def fold_orders(stream: Any) -> None:
-    """Fold the payments of each order; what follows goes to ``ledger.orders``."""
+    """Fold the payments of each order; send the documents to ``ledger.orders``."""
     async for order_id, snapshot in stream.items():
         order = orders.get(order_id) or {"payments": {}}
         if fold_order(order, snapshot):
@@ -100,9 +100,9 @@ async def fold_orders(stream: Any) -> None:
 
 @app.page("/readyz")
 class Readiness(View):
-    """The tables are recovered, and the worker has its partitions."""
+    """Ready once the tables are recovered and the worker has its partitions."""
 
-    async def get(self, request: Request) -> Response:  # noqa: ARG002 - Faust gives it
+    async def get(self, request: Request) -> Response:  # noqa: ARG002 - Faust passes it
         """Answer 200 once events are folded."""
         ready = app.tables.actives_ready and not app.rebalancing and not app.in_recovery
         return self.json({"ready": ready}, status=200 if ready else 503)
@@ -113,7 +113,7 @@ class FaustPlain(Program):
 
     name = peer = "faust_plain"
     title = "plain Faust app"
-    # It takes more than ten times as long as the others.
+    # It takes more than ten times as long as the other peers.
     share = 0.15
     rounds = 1
 
@@ -122,7 +122,7 @@ class FaustPlain(Program):
         return [sys.executable, "-m", "faust", "-A", __name__, "worker", "-l", "warn"]
 
     def environment(self) -> Mapping[str, str]:
-        """Return where it runs."""
+        """Return the place where it runs."""
         return {
             "BENCH_BOOTSTRAP": self.place.bootstrap,
             "BENCH_PREFIX": self.place.prefix,
@@ -133,6 +133,6 @@ class FaustPlain(Program):
         }
 
     def order_totals(self, document: bytes) -> OrderTotals | None:
-        """Read one of its order documents; ``null`` where ours has a tombstone."""
+        """Read one of its order documents; ``null`` stands for our tombstone."""
         order = json.loads(document)
         return order and OrderTotals(order["status"], totals_by_currency(order["totals"]))

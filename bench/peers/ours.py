@@ -1,4 +1,4 @@
-"""Ours: the project's own worker, as a person starts it, with its default settings."""
+"""Our own worker, with its default settings."""
 
 import sys
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ class Ours(Program):
         return [sys.executable, "-m", "cli", "worker"]
 
     def environment(self) -> Mapping[str, str]:
-        """Return where it runs; how it folds is left to its defaults."""
+        """Return the place where it runs; all other settings have their defaults."""
         return {
             "LEDGER_KAFKA_BOOTSTRAP": self.place.bootstrap,
             "LEDGER_TOPIC_PREFIX": self.place.prefix,

@@ -1,8 +1,9 @@
-"""The rules of the peers in Python, in plain dicts as their documentation has them.
+"""The rules of the peers in Python, with plain dicts as in the peers' documentation.
 
-In: events, and the states before. Out: what follows for a payment and an order. They are the
-ledger's own rules, as far as the recorded input needs them; where there is a choice they are the
-cheaper one: dicts instead of records, no anomalies, no reversals, no check of the fields.
+Input: events, and the states before. Output: the new states and documents of a payment and an
+order. The rules are the ledger's own, as far as the recorded input needs them. Wherever there is a
+choice, they take the cheaper one: dicts instead of classes, no anomalies, no reversals, and no
+checks of fields.
 """
 
 import json
@@ -13,13 +14,13 @@ Body = dict[str, Any]
 
 
 def content_digest(body: Body) -> str:
-    """Tell an event's content from another; a sender may serialise a retry anew."""
+    """Return a digest of an event's content, however a sender serialised it."""
     content = json.dumps([body["type"], body["created"], body["data"]], sort_keys=True)
     return blake2b(content.encode(), digest_size=16).hexdigest()
 
 
 def read_event(body: Body) -> Body | None:
-    """Return what is folded of a delivery; ``None`` for a type that is not."""
+    """Return the event of a delivery; ``None`` for a type that is not folded."""
     if body["type"] not in ("payment.succeeded", "payment.failed", "refund.succeeded"):
         return None
     data = body["data"]
@@ -38,9 +39,9 @@ def read_event(body: Body) -> Body | None:
 
 
 def fold_payment(payment_id: str, payment: Body, event: Body) -> tuple[Body | None, list[Body]]:
-    """Add a fact to a payment; return the entry it posts, if any, and what orders must hear.
+    """Add a fact to a payment; return the entry that it posts, if any, and the new snapshots.
 
-    They hear nothing of a fact that is there already.
+    A known fact has no snapshots.
     """
     facts, posted = payment["facts"], payment["posted"]
     if event["event_id"] in facts:
@@ -73,7 +74,7 @@ def order_of(payment_id: str, payment: Body) -> str:
 
 
 def journal_entry(payment_id: str, payment: Body, event: Body) -> Body | None:
-    """Return the balanced entry that an event posts; ``None`` if it posts none, or did already."""
+    """Return the balanced entry that an event posts; ``None`` if there is none, or it is posted."""
     if event["type"] == "payment.failed":
         return None
     if event["type"] == "payment.succeeded":
@@ -97,7 +98,7 @@ def journal_entry(payment_id: str, payment: Body, event: Body) -> Body | None:
 
 
 def describe_payment(payment_id: str, payment: Body) -> Body:
-    """Return what follows from a payment's facts."""
+    """Return a payment's snapshot."""
     facts = sorted(payment["facts"].values(), key=by_time)
     success = next((fact for fact in facts if fact["type"] == "payment.succeeded"), None)
     failed = any(fact["type"] == "payment.failed" for fact in facts)
@@ -121,7 +122,7 @@ def describe_payment(payment_id: str, payment: Body) -> Body:
 
 
 def describe_order(order_id: str, order: Body) -> Body | None:
-    """Return what follows from an order's payments; ``None`` if all of them have moved away."""
+    """Return an order's document; ``None`` if all its payments have moved away."""
     held = [payment for payment in order["payments"].values() if payment["events"]]
     if not held:
         return None
@@ -144,7 +145,7 @@ def describe_order(order_id: str, order: Body) -> Body | None:
 
 
 def order_status(held: list[Body], totals: dict[str, dict[str, int]]) -> str:
-    """Return an order's status, the first that holds."""
+    """Return the first status that holds for an order."""
     succeeded = any(payment["status"] == "succeeded" for payment in held)
     if any(sums["refunded"] > sums["paid"] for sums in totals.values()):
         return "over_refunded"
@@ -161,5 +162,5 @@ def add(totals: dict[str, dict[str, int]], currency: str, name: str, amount: int
 
 
 def by_time(fact: Body) -> tuple[int, str]:
-    """Sort facts by when they occurred; the id decides between equal times."""
+    """Return a fact's sort key: its time, then its id."""
     return (fact["created"], fact["event_id"])

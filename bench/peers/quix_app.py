@@ -1,9 +1,9 @@
-"""The peer as a Quix Streams app, as its documentation would have it; it runs in its own venv.
+"""The peer as a Quix Streams app, as its documentation shows; it runs in its own venv.
 
-In: deliveries, from the log of record. Out: events, entries, snapshots and order documents, to the
-same topics as ours. Three dataframes in one application, an event at a time; state in RocksDB with
-changelogs; offsets are committed after what follows from them (at least once, every 5 s, as by
-default); sends want the acks of all in-sync replicas. The rules are those of ``plain_rules``.
+Input: deliveries from the log of record. Output: events, entries, snapshots and order documents, to
+the same topics as ours. The application has three dataframes, which handle one event at a time, and
+state in RocksDB with changelogs. Offsets are committed after their outputs (at least once, every
+5 s by default), and sends need the acks of all in-sync replicas. Its rules are ``plain_rules``.
 """
 
 import os
@@ -24,7 +24,7 @@ STATE = "state"
 
 
 def main() -> None:
-    """Fold until a signal comes."""
+    """Fold until a signal arrives."""
     app = Application(
         broker_address=os.environ["BENCH_BOOTSTRAP"],
         consumer_group=os.environ["BENCH_APP_ID"],
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def dedupe(body: Body, _key: str, _timestamp: int, _headers: Any, state: State) -> list[Body]:
-    """Pass each event on once; an id with other content than before goes aside."""
+    """Pass each event on once; pass a known id with other content on to be rejected."""
     digest = content_digest(body)
     first = state.get(STATE)
     if first is not None:
@@ -73,7 +73,7 @@ def dedupe(body: Body, _key: str, _timestamp: int, _headers: Any, state: State) 
 def add_fact(
     event: Body, payment_id: str, _timestamp: int, _headers: Any, state: State
 ) -> list[Body]:
-    """Fold a fact into its payment; return the entry and the snapshots that follow."""
+    """Fold a fact into its payment; return the new entry and snapshots."""
     payment = state.get(STATE) or {"facts": {}, "posted": []}
     entry, snapshots = fold_payment(payment_id, payment, event)
     if snapshots:
@@ -93,12 +93,12 @@ def add_snapshot(
 
 
 def is_event(value: Body) -> bool:
-    """Tell an event from a body that goes aside."""
+    """Return whether a value is an event, and not a rejected body."""
     return "payment_id" in value
 
 
 def is_entry(value: Body) -> bool:
-    """Tell a journal entry from a snapshot."""
+    """Return whether a value is a journal entry, and not a snapshot."""
     return "entry_id" in value
 
 

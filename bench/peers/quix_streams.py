@@ -1,6 +1,6 @@
-"""The peer: Quix Streams, in an environment of its own under ``build/``: see ``quix_app``.
+"""The peer Quix Streams, in its own environment under ``build/``; see ``quix_app``.
 
-Its dependencies are locked in ``requirements/quix.txt``, and are none of the project's.
+Its dependencies are locked in ``requirements/quix.txt``, and the project does not depend on them.
 """
 
 import json
@@ -22,12 +22,12 @@ class QuixStreams(Program):
 
     name = peer = "quix_streams"
     title = "Quix Streams"
-    # A third of our rate: half of the events take long enough.
+    # It has a third of our rate, so half of the events take long enough.
     share = 0.5
 
     @classmethod
     def prepare(cls) -> None:
-        """Make its environment."""
+        """Create its environment."""
         uv = str(Path(sys.executable).with_name("uv"))
         install = [uv, "pip", "install", "--require-hashes", "--compile-bytecode", "--python"]
         build_once(
@@ -43,7 +43,7 @@ class QuixStreams(Program):
         return [str(_VENV / "bin" / "python"), "-m", "bench.peers.quix_app"]
 
     def environment(self) -> Mapping[str, str]:
-        """Return where it runs."""
+        """Return the place where it runs."""
         return {
             "BENCH_BOOTSTRAP": self.place.bootstrap,
             "BENCH_PREFIX": self.place.prefix,
@@ -52,10 +52,10 @@ class QuixStreams(Program):
         }
 
     def answers_ready(self) -> bool:
-        """Return at once: it has no page. That it folds is seen when it has folded the warm-up."""
+        """Return at once, as it has no readiness page; the warm-up shows that it folds."""
         return True
 
     def order_totals(self, document: bytes) -> OrderTotals | None:
-        """Read one of its order documents; ``null`` where ours has a tombstone."""
+        """Read one of its order documents; ``null`` stands for our tombstone."""
         order = json.loads(document)
         return order and OrderTotals(order["status"], totals_by_currency(order["totals"]))

@@ -1,6 +1,7 @@
 """The table of the programs that are measured.
 
-A new one is a subclass of ``bench.program.Program`` in a module of its own, and a line here.
+To add a program, write a subclass of ``bench.program.Program`` in a new module, and add a line
+here.
 """
 
 from typing import Final

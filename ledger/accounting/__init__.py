@@ -1,6 +1,6 @@
-"""Sums and exports of the journal: pure, as the rules are.
+"""Sums and exports of the journal, as pure functions.
 
 ``activity``    what was posted to each account, by currency and day
 ``snapshot``    the journal at one moment: its entries in order, and those that stand
-``settlement``  a payout file of Plexy's, matched with the standing entries
+``settlement``  one of Plexy's payout files, matched with the standing entries
 """

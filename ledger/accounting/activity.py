@@ -1,7 +1,8 @@
 """Activity: what was posted to each account, by currency and day.
 
-In: entries, payments. Out: sums in minor units; those of all days are the trial balance. A day is
-that of the fact, in UTC. An entry and its reversal have one day, so that they leave nothing there.
+Input: entries or payments. Output: sums in minor units, which over all days make the trial balance.
+The day of an entry is that of its fact, in UTC. An entry and its reversal have the same day, so
+they cancel each other.
 """
 
 from collections import defaultdict
@@ -20,7 +21,7 @@ Activity = Mapping[tuple[str, str, int], int]
 
 
 def activity_of(entries: Iterable[Entry]) -> dict[tuple[str, str, int], int]:
-    """Sum entries, each of which is posted once."""
+    """Sum entries, each of which is given once."""
     sums: dict[tuple[str, str, int], int] = defaultdict(int)
     for entry in entries:
         day = entry.created // DAY_S
@@ -30,11 +31,11 @@ def activity_of(entries: Iterable[Entry]) -> dict[tuple[str, str, int], int]:
 
 
 def standing_activity(payment: Payment) -> dict[tuple[str, str, int], int]:
-    """Sum what stands posted for a payment, whatever was posted and taken back on the way."""
+    """Sum the entries of a payment that stand, without those that were reversed."""
     return activity_of(entry_of(subject, fact) for subject, fact in Standing(payment).facts.items())
 
 
 def add(sums: dict[Key, int], more: Mapping[Key, int]) -> None:
-    """Add sums to others."""
+    """Add ``more`` to ``sums``."""
     for key, amount in more.items():
         sums[key] = sums.get(key, 0) + amount

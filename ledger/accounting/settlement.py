@@ -1,11 +1,11 @@
 """Reconciliation: the lines of a settlement file against the entries that stand in the journal.
 
-In: the file's lines, the standing entries, and the period that the file is of. Out: how many match,
-each line or entry that does not, and totals of both sides. Pure. Never: a sum across currencies,
-or a line or an entry of the period that is counted twice or not at all.
+Input: the file's lines, the standing entries, and the period that the file covers. Output: the
+number of matches, each line or entry without one, and the totals of both sides. Invariants: no sum
+mixes currencies, and each line and each entry of the period counts exactly once.
 
-A payment is told by its id. The refunds of a payment are a multiset of amounts: the file has no
-refund ids. An entry outside of the period is only looked at where a line asks for it.
+Payments are matched by id. The refunds of a payment are matched by amount, because the file has no
+refund ids. An entry outside the period only counts if a line matches it.
 """
 
 from collections import Counter, defaultdict, deque
@@ -23,7 +23,7 @@ Kind = Literal["payment", "refund"]
 
 
 class Finding(StrEnum):
-    """What is wrong: *here* is the ledger, *there* is the file."""
+    """The kinds of mismatch: *here* is the ledger, *there* is the file."""
 
     MISSING_HERE = "missing_here"
     MISSING_THERE = "missing_there"
@@ -32,7 +32,7 @@ class Finding(StrEnum):
 
 
 class Line(msgspec.Struct, frozen=True, gc=False):
-    """What the file says of one payment or refund, and in which line."""
+    """A payment or refund in the file, with the number of its line."""
 
     number: int
     payment_id: str
@@ -41,7 +41,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
 
 
 class Period(msgspec.Struct, frozen=True):
-    """From when and before when facts are of the period, in Unix seconds; ``None`` is no bound."""
+    """The time from ``since`` up to but not ``before``, in Unix seconds; ``None`` is no bound."""
 
     since: int | None = None
     before: int | None = None
@@ -53,7 +53,7 @@ class Period(msgspec.Struct, frozen=True):
 
 
 class Mismatch(msgspec.Struct, frozen=True):
-    """A line, an entry, or a pair of both that should be alike and is not."""
+    """A line without an entry, an entry without a line, or a pair of both that differ."""
 
     finding: Finding
     payment_id: str
@@ -63,7 +63,7 @@ class Mismatch(msgspec.Struct, frozen=True):
 
 
 class Total(msgspec.Struct, frozen=True, kw_only=True):
-    """One kind and currency on both sides: how many, and their sum in minor units."""
+    """The number and sum, in minor units, of one kind and currency on both sides."""
 
     kind: Kind
     currency: str
@@ -74,7 +74,7 @@ class Total(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reconciliation(msgspec.Struct, frozen=True):
-    """What a reconciliation comes to; ``mismatches`` are by payment, ``totals`` by currency."""
+    """The result; ``mismatches`` are sorted by payment, ``totals`` by currency."""
 
     matched: int
     mismatches: list[Mismatch]
@@ -103,12 +103,12 @@ def reconcile(lines: Iterable[Line], entries: Iterable[Entry], period: Period) -
 
 
 def kind_of(entry: Entry) -> Kind:
-    """Return whether an entry is of a payment's success or of a refund."""
+    """Return whether an entry posts a payment's success or a refund."""
     return "payment" if entry.refund_id is None else "refund"
 
 
 def money_of(entry: Entry) -> Money:
-    """Return what a standing entry posts: its first leg is the debit."""
+    """Return the money that a standing entry posts; its first leg is the debit."""
     debit = entry.postings[0]
     return Money(debit.amount, debit.currency)
 
@@ -124,13 +124,13 @@ class _Group:
         self.entries: list[Entry] = []
 
     def pairs(self, kind: Kind, period: Period) -> list[Pair]:
-        """Return each line, and each entry of the period, once: with what is nearest to it."""
-        # Entries of the period come first: a line whose amount is there twice means them.
+        """Return each line, and each entry of the period, once, with its closest match."""
+        # If several entries have a line's amount, the line matches one of the period first.
         self.lines.sort(key=lambda line: line.number)
         self.entries.sort(key=lambda entry: (entry not in period, *_place(entry)))
         found = self._take(lambda money: money)
         if kind == "refund":
-            # A refund of another amount and another period is another refund.
+            # A refund that differs in both amount and period is another refund.
             self.entries = [entry for entry in self.entries if entry in period]
         self.lines.sort(key=lambda line: line.money.amount_minor)
         self.entries.sort(key=lambda entry: money_of(entry).amount_minor)
@@ -140,7 +140,7 @@ class _Group:
         return found + [(None, entry) for entry in self.entries if entry in period]
 
     def _take(self, what: Callable[[Money], Hashable]) -> list[Pair]:
-        """Take out pairs that are alike in something, the first of each with the first."""
+        """Take out pairs with equal ``what``, each line with the first entry that is left."""
         waiting: defaultdict[Hashable, deque[Entry]] = defaultdict(deque)
         for entry in self.entries:
             waiting[what(money_of(entry))].append(entry)
@@ -158,21 +158,21 @@ class _Group:
 
 
 class _Totals:
-    """Counts and sums both sides, by currency and kind."""
+    """The counts and sums of both sides, by currency and kind."""
 
     def __init__(self) -> None:
         self._numbers = Counter[tuple[str, Kind, str]]()
         self._sums = Counter[tuple[str, Kind, str]]()
 
     def count(self, kind: Kind, line: Line | None, entry: Entry | None) -> None:
-        """Take a pair, or one of two."""
+        """Count a pair, or the one side of it that exists."""
         if line is not None:
             self._add(kind, line.money, "lines")
         if entry is not None:
             self._add(kind, money_of(entry), "entries")
 
     def all(self) -> list[Total]:
-        """Return a total for each currency and kind that is on any side."""
+        """Return a total for each currency and kind that either side has."""
         return [
             Total(
                 kind=kind,

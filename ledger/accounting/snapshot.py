@@ -1,8 +1,9 @@
-"""The journal as it is at one moment: each entry once, in an order of its own, and what stands.
+"""The journal at one moment: each entry once, in the order of the facts, and those that stand.
 
-In: the records of ``ledger.entries`` up to some end of each partition, in any order, any number of
-times. Out: the entries by id; in the order of their facts; those that stand; and which corrections
-were cut by the end. Never: an entry that was not read as it is: ``JournalFaultError`` says why.
+Input: the records of ``ledger.entries`` up to some end of each partition, in any order, any number
+of times. Output: the entries by id, the entries in the order of their facts, the standing entries,
+and the corrections that an end cut in two. Invariant: a record that is not a usable entry raises
+``JournalFaultError``.
 """
 
 from collections.abc import Iterator
@@ -26,9 +27,9 @@ class JournalSnapshot:
     def read(
         self, key: bytes | None, value: bytes | None, subjects: set[Subject] | None = None
     ) -> None:
-        """Take one record, if it is of these subjects; ``None`` takes all.
+        """Take one record, if it is about one of ``subjects``; ``None`` stands for all subjects.
 
-        ``JournalFaultError`` if it is no entry, or contradicts one.
+        Raises ``JournalFaultError`` if the record is not an entry, or contradicts one.
         """
         entry = _decode(key, value)
         if subjects is not None and _subject(entry) not in subjects:
@@ -39,21 +40,21 @@ class JournalSnapshot:
     def ordered(self) -> list[Entry]:
         """Return each entry once, by time, then by the fact's place in the log of record.
 
-        A fact's own entry comes before its reversal. The order follows from the entries alone: not
-        from how the partitions were read, nor from when a correction was made.
+        A fact's own entry comes before its reversal. The order depends only on the entries, not on
+        how the partitions were read or when a correction was made.
         """
         return sorted(self.entries.values(), key=_place)
 
     def standing(self) -> dict[Subject, Entry]:
-        """Return the entry that stands for each success and each refund: what was not reversed."""
+        """Return the entry of each success and each refund that was not reversed."""
         return {_subject(entry): entry for entry in self._unreversed()}
 
     def cut_corrections(self) -> set[Subject]:
-        """Return whose correction is there only in part.
+        """Return the subjects whose correction was only read in part.
 
-        A correction is a reversal and a new entry, in two partitions: an end may lie before one and
-        after the other. Where all is there, one entry stands for each subject, and each reversal
-        has its entry.
+        A correction is a reversal and a new entry in two partitions, so the ends may include one of
+        them without the other. In a complete journal, exactly one entry stands for each subject,
+        and each reversal has its entry.
         """
         cut: set[Subject] = set()
         standing: set[Subject] = set()

@@ -1,13 +1,13 @@
-"""Checks and explains what the ledger holds, from the log of record alone: pure, as the rules are.
+"""Check and explain the ledger's state from the log of record alone, with pure functions.
 
-``truth``            what follows from the log, folded with the ledger's rules
+``truth``            the state that the log produces, folded with the ledger's rules
 ``audit``            each value of a table or topic, judged by the truth
 ``journal_audit``    each journal entry and each balance, judged by the truth
 ``gathered_orders``  a large order, put together from its rows to be judged
 ``comparison``       two versions of a ledger, value by value
 ``replicas``         the workers' disks, compared with the changelogs
-``differences``      the kinds of difference that these find
+``differences``      the kinds of difference that the checks find
 ``fields``           the fields in which two values differ
 ``history``          what became of each delivery, and an order at any time
-``proof``            one file with which anybody can check an order
+``proof``            one file that lets anybody check an order
 """

@@ -1,11 +1,11 @@
 """The audit of the tables: each value against the facts of the log of record.
 
-In: the truth, and what a table or topic holds under a key; ``None`` if it holds nothing. Out: the
-differences, none for a state that the log explains. Pure.
+Input: the truth, and the value of a table or topic under a key, or ``None`` for no value. Output:
+the differences, none for a state that the log explains.
 
-A value is judged by the facts that it names. They must be facts of the log; the rest of the value
-must be what follows from exactly these; and no settled fact may be missing. So a value that is
-ahead of what was read elsewhere is no difference, and one that is behind is.
+A value is judged by the facts that it names. They must be facts of the log, the rest of the value
+must follow from exactly these facts, and no settled fact may be missing. So a value that is ahead
+of the other readings is right, and a value that is behind them is a difference.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -31,18 +31,19 @@ from ledger.wire import ORDER_DOCUMENTS, ORDERS, PAYMENTS, PROGRESS, SEEN
 T = TypeVar("T")
 
 Check = Callable[[Truth, int, bytes, bytes | None], Iterable[Difference]]
-"""Judges what is held under a key of a partition."""
+"""Judges the value under a key of a partition."""
 
-# A difference of an order names the events of these payments, and not of all that a large one has.
+# A difference of a large order names the events of at most this many of its payments.
 _MOST_NAMED_PAYMENTS: Final = 100
 
 
 def check_seen(
     truth: Truth, partition: int, key: bytes, value: bytes | None
 ) -> Iterator[Difference]:
-    """Judge what the table ``seen`` remembers of an event id, or how far it says that it is.
+    """Judge a row of the table ``seen``: an event id, or the progress of a partition.
 
-    What is forgotten may be there, or gone, or still be as it was before it was seen once more.
+    The row of a forgotten id may exist or be deleted. If the id was seen again, the old row may
+    still be there.
     """
     if key == PROGRESS_KEY:
         yield from _check_progress(truth, partition, value)
@@ -61,19 +62,19 @@ def check_seen(
     elif first is None:
         detail = "the table knows it, the log does not have it"
         yield _about_event(truth, Kind.SEEN_UNEXPLAINED, partition, key, detail)
-    elif (due := _as_far_as(held, first, truth.settled.get(partition, 0))) != held:
+    elif (due := _row_read_earlier(held, first, truth.settled.get(partition, 0))) != held:
         yield _about_event(truth, Kind.SEEN_DIFFERS, partition, key, unlike(due, held))
 
 
-def _as_far_as(held: Seen, first: Seen, settled: int) -> Seen:
-    """Return what a table may remember that was read before the log: not yet all repeats."""
+def _row_read_earlier(held: Seen, first: Seen, settled: int) -> Seen:
+    """Return the row of a table that was read before the log: some repeats may be missing."""
     least = sum(offset < settled for offset in first.repeats)
     reached = max(least, min(len(held.repeats), len(first.repeats)))
     return replace(first, repeats=first.repeats[:reached])
 
 
 def _check_progress(truth: Truth, partition: int, value: bytes | None) -> Iterator[Difference]:
-    """Judge how far ``dedupe`` says that it is: it passes over what is up to there."""
+    """Judge the progress of ``dedupe``, which passes over all records up to there."""
     reached = truth.progress.get(partition, START)
     least = truth.settled.get(partition, 0) - 1
     held = START if value is None else _decode(PROGRESS.decode, value)
@@ -87,12 +88,12 @@ def _check_progress(truth: Truth, partition: int, value: bytes | None) -> Iterat
             f"it says that it was folded up to offset {held.offset}, at {held.timestamp_ms} ms; "
             f"expected {least} to {reached.offset}, at {reached.timestamp_ms} ms there"
         )
-    if held is None or not least <= held.offset <= reached.offset or _is_off(held, reached):
+    if held is None or not least <= held.offset <= reached.offset or _has_wrong_time(held, reached):
         yield Difference(kind=kind, subject=f"partition {partition} of seen", detail=detail)
 
 
-def _is_off(held: Progress, reached: Progress) -> bool:
-    """Return whether the log's time can't be what is held."""
+def _has_wrong_time(held: Progress, reached: Progress) -> bool:
+    """Return whether the held time can't be the log's time."""
     if held.offset == reached.offset:
         return held.timestamp_ms != reached.timestamp_ms
     return held.timestamp_ms > reached.timestamp_ms
@@ -120,7 +121,7 @@ def check_payment(
 def check_order(
     truth: Truth, _partition: int, key: bytes, value: bytes | None
 ) -> Iterator[Difference]:
-    """Judge an order of the table ``orders``, a large one with all its rows: see ``gather``."""
+    """Judge an order of the table ``orders``; ``gather`` gives a large order all its rows."""
     order_id = _text(key)
     if value is None:
         yield from _absent(truth, order_id, Kind.ORDER_MISSING, "the table does not have it")
@@ -190,7 +191,7 @@ def _payment_fault(
     held = _decode(PAYMENTS.decode, value)
     if held is None:
         return Kind.PAYMENT_DIFFERS, "it can't be read"
-    detail = _fact_fault(held, payment_id, known) or _lack(truth, payment_id, held)
+    detail = _fact_fault(held, payment_id, known) or _missing_facts(truth, payment_id, held)
     whole = truth.payment(payment_id)
     if not detail and truth.is_at_rest(payment_id) and held.first_aside != whole.first_aside:
         detail = f"the first fact without room: {held.first_aside}, not {whole.first_aside}"
@@ -198,7 +199,7 @@ def _payment_fault(
 
 
 def _fact_fault(held: Payment, payment_id: str, known: Mapping[str, Event]) -> str:
-    """Say which of a payment's facts is not the log's; empty if all are."""
+    """Say which of a payment's facts is not in the log; empty if all are."""
     if held.payment_id != payment_id:
         return f"it says that it is {held.payment_id}"
     for event_id, fact in held.facts.items():
@@ -210,10 +211,10 @@ def _fact_fault(held: Payment, payment_id: str, known: Mapping[str, Event]) -> s
     return "" if held.facts else "it holds no fact"
 
 
-def _lack(truth: Truth, payment_id: str, held: Payment) -> str:
-    """Say which facts a payment should hold and does not; empty if there is none.
+def _missing_facts(truth: Truth, payment_id: str, held: Payment) -> str:
+    """Say which facts a payment should hold but does not; empty if none is missing.
 
-    Which facts a payment has no room for is only known once all its facts are settled.
+    The facts for which a payment has no room are only known once all its facts are settled.
     """
     whole = truth.payment(payment_id)
     if whole.first_aside is not None and not truth.is_at_rest(payment_id):
@@ -232,7 +233,7 @@ def _lack(truth: Truth, payment_id: str, held: Payment) -> str:
 
 
 def _judge(truth: Truth, order: Order, kind: Kind) -> Iterator[Difference]:
-    """Judge an order by its snapshots, and by the payments that it should hold and does not."""
+    """Judge an order by its snapshots, and by the payments that it should hold but does not."""
     order_id = order.order_id
     for payment_id, held in order.payments.items():
         detail = _snapshot_fault(truth, order_id, payment_id, held)
@@ -260,11 +261,11 @@ def _snapshot_fault(truth: Truth, order_id: str, payment_id: str, held: Snapshot
             return f"the log has no event {event.event_id} about it"
         facts[event.event_id] = fact
     follows = Payment(payment_id, facts, held.first_aside)
-    return _lack(truth, payment_id, follows) or _content_fault(held, follows)
+    return _missing_facts(truth, payment_id, follows) or _content_fault(held, follows)
 
 
 def _content_fault(held: Snapshot, follows: Payment) -> str:
-    """Say where a snapshot is not what follows from the facts that it names."""
+    """Say where a snapshot differs from the one that its facts produce; empty if nowhere."""
     if not follows.facts:
         return "its snapshot names no event"
     if follows.order_id != held.order_id:
@@ -275,16 +276,17 @@ def _content_fault(held: Snapshot, follows: Payment) -> str:
 
 
 def _withdrawal_fault(truth: Truth, held: Snapshot) -> str:
-    """Say why a payment can't have left the order as the order says.
+    """Say why a payment can't have left the order as its snapshot says; empty if it can have.
 
-    Which facts it left with depends on the order of their arrival, so only bounds can be held.
+    The number of facts with which it left depends on their order of arrival, so only bounds of the
+    number are checked.
     """
     payment_id, count = held.payment_id, len(truth.facts[held.payment_id])
     if truth.is_at_rest(payment_id) and truth.payment(payment_id).order_id == held.order_id:
         return "it has left the order, and belongs to it"
     if not truth.has_named(held.order_id, payment_id):
         return "it has left the order, and never was in it"
-    # One fact puts it here, another one takes it away.
+    # One fact puts the payment into the order, and another one takes it out.
     if not 2 <= held.version <= count:  # noqa: PLR2004
         return f"it has left the order by fact {held.version} of {count}"
     return ""
@@ -299,7 +301,7 @@ def _order_of(document: OrderDocument, order_id: str) -> Order:
     order = order_of(order_id, document.payments)
     for held in order.payments.values():
         if held.payment and TOO_LARGE in held.payment.anomalies:
-            # Which fact was the first without room, a document does not say.
+            # A document does not say which fact was the first without room.
             order.payments[held.payment_id] = replace(held, first_aside=(0, ""))
     return order
 

@@ -1,12 +1,12 @@
 """The comparison of two versions of a ledger: value against value, journal against journal.
 
-In: what each version holds, and the truth of the log that both follow from. Out: the differences,
-each with the events behind it. Pure.
+Input: the values of each version, and the truth of the log that both versions fold. Output: the
+differences, each with the events behind it.
 
-Two folds of one log meet its partitions interleaved in other ways, so that they pass through other
-states. What a payment or an order *is* does not depend on it; which orders a payment once left, and
-which entries were taken back again, does. Never compared: a value whose facts are in motion, since
-one version may be ahead of the other.
+Two folds of one log interleave its partitions differently, so they pass through different states.
+The final state of a payment or an order does not depend on the interleaving. The orders that a
+payment once left, and the entries that were reversed on the way, do depend on it. A value with
+unsettled facts is never compared, because one version may be ahead of the other.
 """
 
 from collections import Counter, defaultdict
@@ -33,9 +33,9 @@ Record = tuple[bytes, bytes | None]
 
 
 class View(NamedTuple):
-    """How values are compared: what they say, and which facts are behind a key.
+    """How values are compared: their content, and the facts behind a key.
 
-    ``gather`` makes one value of each key of the rows of a partition.
+    ``gather`` turns the rows of a partition into one value for each key that is compared.
     """
 
     name: str
@@ -45,7 +45,7 @@ class View(NamedTuple):
 
 
 class Held(NamedTuple):
-    """What two versions hold under a key; ``None`` for nothing."""
+    """The values of two versions under a key; ``None`` stands for no value."""
 
     view: View
     key: bytes
@@ -60,23 +60,23 @@ class Versions(NamedTuple):
     new: int
 
     def say(self, old: str, new: str) -> str:
-        """Say what each has."""
+        """Name the value of each version."""
         return f"version {self.old} has {old}, version {self.new} has {new}"
 
 
 def is_equal(held: Held) -> bool:
-    """Whether both versions say the same; what is not there says nothing."""
+    """Return whether both versions say the same; a missing value equals an empty one."""
     return held.old == held.new or _says(held.view, held.old) == _says(held.view, held.new)
 
 
 def is_moving(truth: Truth, held: Held) -> bool:
-    """Whether some of the facts behind a key are not settled."""
+    """Return whether some of the facts behind a key are not settled."""
     facts = held.view.facts(truth, _text(held.key))
     return not all(truth.is_settled(fact) for fact in facts)
 
 
 def differences(truth: Truth, held: Held, versions: Versions) -> Iterator[Difference]:
-    """Yield a difference if two versions do not say the same under a key."""
+    """Yield a difference if the two versions differ under a key."""
     if is_equal(held):
         return
     key = _text(held.key)
@@ -89,7 +89,7 @@ def differences(truth: Truth, held: Held, versions: Versions) -> Iterator[Differ
 
 
 class JournalComparison:
-    """Takes two journals' records, a partition at a time, then judges what only one of them has."""
+    """Takes two journals' records by partition, then judges the records that only one has."""
 
     def __init__(self) -> None:
         self.same = 0
@@ -98,7 +98,7 @@ class JournalComparison:
         self._only: dict[int, dict[str, list[Record]]] = {}
 
     def read(self, versions: Versions, old: set[Record], new: set[Record]) -> None:
-        """Take a partition of both; the records that both have are alike to the byte."""
+        """Take one partition of both journals; only records that differ in bytes are kept."""
         self.same += len(old & new)
         for version, records in ((versions.old, old - new), (versions.new, new - old)):
             by_fact = self._only.setdefault(version, defaultdict(list))
@@ -106,7 +106,7 @@ class JournalComparison:
                 by_fact[_fact_of(record)].append(record)
 
     def differences(self, truth: Truth) -> Iterator[Difference]:
-        """Yield a difference for each entry that only one has, unless it was taken back there."""
+        """Yield a difference for each entry that only one version has and did not reverse."""
         for version, by_fact in self._only.items():
             for records in by_fact.values():
                 entries = [_entry(value) for _, value in records]
@@ -131,7 +131,7 @@ def _only_in(version: int, record: Record, facts: list[Event]) -> Difference:
 
 
 def _cancel_out(entries: Iterable[Entry | None]) -> bool:
-    """Whether entries of one fact sum to nothing on every account: an entry and its reversal."""
+    """Return whether entries of one fact, such as an entry and its reversal, sum to zero."""
     sums = Counter[tuple[str, str]]()
     for entry in entries:
         if entry is None:
@@ -142,7 +142,7 @@ def _cancel_out(entries: Iterable[Entry | None]) -> bool:
 
 
 def _fact_of(record: Record) -> str:
-    """Name the entry that a record is, or takes back."""
+    """Return the id of the entry in a record, or of the entry that it reverses."""
     entry = _entry(record[1])
     return _text(record[0]) if entry is None else entry.reverses or entry.entry_id
 
@@ -167,7 +167,7 @@ def _detail(held: Held, versions: Versions) -> str:
 
 
 def _says(view: View, value: bytes | None) -> Fields:
-    """Return what a value says, field by field."""
+    """Return the content of a value, field by field."""
     if value is None:
         return {}
     try:
@@ -181,7 +181,7 @@ def _text(key: bytes) -> str:
 
 
 def _order_says(value: bytes) -> Any:
-    """Say what an order is: nothing, if all its payments have left it."""
+    """Return an order's content, which is empty if all its payments have left it."""
     document = describe_whole(whole_order(ORDERS.decode(value)))
     return {} if document is None else document
 

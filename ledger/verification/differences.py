@@ -1,6 +1,6 @@
-"""Differences: one value for each thing that does not follow from the log of record.
+"""Differences: one value for each fault that a check against the log of record finds.
 
-A difference has a kind, and names the events that it rests on. The names of the kinds are stable:
+A difference has a kind, and names the events behind it. The names of the kinds are stable:
 `docs/operations.md` says what each kind means and what to do.
 """
 
@@ -46,10 +46,10 @@ class Kind(StrEnum):
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """One difference: ``subject`` is what is wrong, ``detail`` a sentence for people.
+    """One difference: ``subject`` names the faulty value, ``detail`` is a sentence for people.
 
-    ``events`` are those that it rests on; ``payment_id`` and ``order_id`` whom it concerns, where
-    that is known.
+    ``events`` are the events behind it; ``payment_id`` and ``order_id`` name the payment and the
+    order that it concerns, if they are known.
     """
 
     kind: Kind

@@ -8,14 +8,14 @@ from typing import Any, Final
 
 import msgspec
 
-# More of a value, or more fields, would not help a reader to find the error.
+# Longer values, or more fields, would not help a reader to find the error.
 _SHOWN_CHARS: Final = 80
 _MOST_FIELDS: Final = 5
 _NOTHING: Final = "nothing"
 
 Fields = dict[str, Any]
 Say = Callable[[str, str], str]
-"""Makes a phrase of how two values of a field are shown."""
+"""Makes a phrase from two values of a field, as text."""
 
 
 def fields(value: Any) -> Fields:

@@ -1,7 +1,7 @@
-"""Large orders as a whole: gathered from their rows, to be judged and compared.
+"""Gather the rows of large orders, so that whole orders can be judged and compared.
 
-In: the rows of a table's partition. Out: one value under each order's id, whether the order is
-small or large, and what does not fit together in the rows of one order.
+Input: the rows of a table's partition. Output: one value for each order, small or large, and the
+contradictions among the rows of an order.
 """
 
 from bisect import bisect_left
@@ -26,7 +26,7 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 def gather(rows: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     """Return one value for each order: a large order's head holds the order's other rows.
 
-    Rows without the head of a large order are what a crash left behind; they count for nothing.
+    A crash can leave rows without the head of a large order; such rows do not count.
     """
     values = {key: row for key, row in rows.items() if is_order_key(key)}
     others: dict[bytes, list[tuple[bytes, bytes]]] = {}
@@ -51,7 +51,7 @@ def whole_order(order: OrderState) -> Order:
 
 
 def faults(order: LargeOrder, whole: Order) -> Iterator[str]:
-    """Say what does not fit together in the rows of a large order."""
+    """Yield the contradictions among the rows of a large order."""
     if wrong_tally := unlike(tally_of(order.order_id, present_in(whole)), order.tally):
         yield f"its head: {wrong_tally}"
     rows = _rows_of(order)
@@ -63,7 +63,7 @@ def faults(order: LargeOrder, whole: Order) -> Iterator[str]:
             f"its head: expected first and last event {first} and {last}, "
             f"got {order.first} and {order.last}"
         )
-    # A row that the head does not count yet has changed the calendar already.
+    # A payment's row that the head does not count yet has already changed the calendar.
     counted = all(held.at <= order.at for _, held in rows.all_held())
     if counted and expected != (calendar := set(rows.calendar())):
         wrong = sorted(map(rows.moment, expected ^ calendar))

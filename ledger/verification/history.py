@@ -1,11 +1,11 @@
-"""History: what became of each delivery of an order's events, and what the order was at any time.
+"""History: the outcome of each delivery of an order's events, and the order at any earlier time.
 
-In: the records of the log of record that hold every delivery of some events; nothing else is asked.
-Out: each delivery with its outcome, and the order as its deliveries up to a time make it. All of it
-is the fold itself, done again: so it says what the ledger knew then, and not what it might have.
+Input: the records of the log of record with every delivery of some events. Output: each delivery
+with its outcome, and the order as the deliveries up to a time make it. The records are folded again
+with the ledger's own rules, so the result is what the ledger knew at that time.
 
-A delivery's time is the one of its arrival. What *occurred* earlier may have arrived later, and
-counts from then on.
+The time of a delivery is its time of arrival. An event that *occurred* earlier may have arrived
+later, and only counts from its arrival on.
 """
 
 from collections.abc import Iterable
@@ -42,15 +42,15 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One delivery, and what became of it.
+    """One delivery and its outcome.
 
-    ``outcome`` is ``folded`` (it counts), ``duplicate``, ``unfolded`` (a type that is kept and not
-    folded), ``accepted`` (in the log, and not judged yet), or the reason for which it was rejected;
-    ``detail`` says it in a sentence. ``created`` is when it occurred, in Unix seconds, as Plexy
-    says; ``received_at_ms`` when it arrived, in Unix milliseconds. Where it counts there are
-    ``amount``, in minor units, and ``currency``. ``signature`` is ``good``, ``not_checked``, or
-    what is wrong with it now. ``headers`` and ``body`` are as they came, base64 in JSON, where they
-    were asked for.
+    ``outcome`` is ``folded`` (it counts), ``duplicate``, ``unfolded`` (a type that is kept but not
+    folded), ``accepted`` (in the log, but not judged yet), or the reason for its rejection, which
+    ``detail`` explains in a sentence. ``created`` is the event's time by Plexy's clock, in Unix
+    seconds; ``received_at_ms`` is its time of arrival, in Unix milliseconds. A delivery that counts
+    has ``amount``, in minor units, and ``currency``. ``signature`` is ``good``, ``not_checked``, or
+    the fault that a check finds now. ``headers`` and ``body`` are given on request, unchanged, as
+    base64 in JSON.
     """
 
     event_id: str
@@ -70,9 +70,9 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The order after one delivery; ``version`` 0 and no status while it has no payment.
+    """The order after one delivery; ``version`` is 0 and there is no status without a payment.
 
-    ``entries`` are what the delivery posted to the journal.
+    ``entries`` are those that the delivery posted to the journal.
     """
 
     place: Place
@@ -86,7 +86,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class _Judged(msgspec.Struct, frozen=True):
-    """A record with its verdict; ``event`` where it counts."""
+    """A record with its verdict; ``event`` is ``None`` if it does not count."""
 
     record: SignedRecord
     event_id: str
@@ -102,14 +102,14 @@ def deliveries(
     *,
     raw: bool = False,
 ) -> list[Delivery]:
-    """Return what became of each delivery, in the order of arrival; ``trust`` checks signatures."""
+    """Return each delivery's outcome, in the order of arrival; ``trust`` checks signatures."""
     return [_describe(judged, trust, raw=raw) for judged in _judge(records, rules, trust)]
 
 
 def accepted(
     records: Iterable[SignedRecord], trust: Trust | None, *, raw: bool = False
 ) -> list[Delivery]:
-    """Return deliveries that are in the log, and that no worker has judged yet."""
+    """Return deliveries that are in the log, but that no worker has judged yet."""
     judged = (
         _Judged(each, (each.key or b"").decode(errors="replace"), ACCEPTED, "", None)
         for _, each in _by_arrival(records)
@@ -152,7 +152,7 @@ def events_of(
 
 
 def order_of(events: Iterable[Event], order_id: str) -> OrderDocument | None:
-    """Return what an order is once these events are folded, however they are cut into chunks."""
+    """Return the order after these events, however they are cut into chunks."""
     order = fold_orders(fold_payments(events, {}).snapshots, {}).get(order_id)
     return describe(order) if order else None
 
@@ -164,13 +164,13 @@ def as_of(
     at_ms: int,
     trust: Trust | None = None,
 ) -> OrderDocument | None:
-    """Return the order as what had arrived by a time makes it; ``None`` if it was not there yet."""
+    """Return the order as of a time of arrival; ``None`` if it did not exist yet."""
     by_then = [record for arrived_ms, record in _by_arrival(records) if arrived_ms <= at_ms]
     return order_of(events_of(by_then, rules, trust), order_id)
 
 
 class _Fold:
-    """The two hops behind deduplication, in memory."""
+    """The two hops after deduplication, in memory."""
 
     def __init__(self) -> None:
         self._payments: dict[str, PaymentFold] = {}
@@ -228,16 +228,16 @@ def _outcome(outcomes: list[str]) -> str:
 
 
 def _by_arrival(records: Iterable[SignedRecord]) -> list[tuple[int, SignedRecord]]:
-    """Sort by the log's time, which never goes back within a partition, though clocks may.
+    """Return records in the order of the log's time, each with that time in Unix milliseconds.
 
-    Returns it beside each record, in Unix milliseconds.
+    Within a partition the log's time never goes back, although clocks may.
     """
     latest: dict[int, int] = {}
     timed = []
     for record in sorted(records, key=lambda record: (record.partition, record.offset)):
         at = latest[record.partition] = max(latest.get(record.partition, 0), record.timestamp)
         timed.append((at, record))
-    # A stable sort: at one time, what stands earlier in the log stays first.
+    # The sort is stable: records of the same time stay in the log's order.
     return sorted(timed, key=lambda each: each[0])
 
 

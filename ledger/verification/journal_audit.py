@@ -1,8 +1,8 @@
 """The audit of the journal: each entry against its fact, and the balances against the log's money.
 
-In: the truth, and the records of ``ledger.entries`` in any order, any number of times. Out: the
-differences: entries that the log does not explain, money that is posted twice or not at all,
-accounts that do not add up. Never: an explained entry that is kept, other than its event's id.
+Input: the truth, and the records of ``ledger.entries`` in any order, any number of times. Output:
+the differences: entries that the log does not explain, money that is posted twice or not at all,
+and accounts that do not add up. To save memory, an explained entry is kept only as its event's id.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ from ledger.wire import ENTRIES
 
 
 class Balance(msgspec.Struct, frozen=True):
-    """What stands on an account in the journal, and what the log says must, in minor units."""
+    """An account's balance in the journal, and its balance by the log, in minor units."""
 
     account: str
     currency: str
@@ -29,16 +29,16 @@ class Balance(msgspec.Struct, frozen=True):
 
 
 class JournalAudit:
-    """Takes entries one by one, then judges what stands posted."""
+    """Takes entries one by one, then judges the entries that stand."""
 
     def __init__(self, truth: Truth) -> None:
         self._truth = truth
-        # The facts whose entries are there, and those whose reversals are, by payment and event:
-        # an id that was forgotten may have come again about another payment.
+        # The facts whose entries were read, and the facts whose reversals were, by payment and
+        # event: a forgotten event id may occur again with another payment.
         self._posted: set[tuple[str, str]] = set()
         self._reversed: set[tuple[str, str]] = set()
         self._sums: Counter[tuple[str, str]] = Counter()
-        # The log may explain them once more of it has been read.
+        # The log may explain these entries once more of it has been read.
         self._unexplained: dict[tuple[bytes, bytes], Difference] = {}
 
     @property
@@ -47,7 +47,7 @@ class JournalAudit:
         return len(self._posted) + len(self._reversed)
 
     def read(self, key: bytes, value: bytes | None) -> str | None:
-        """Take one record; return the payment that it is about, ``None`` if it has no sense."""
+        """Take one record; return the payment that it is about, ``None`` if it can't be read."""
         entry = _decode(value)
         difference = self._fault(key, entry)
         record = (key, value or b"")
@@ -60,9 +60,10 @@ class JournalAudit:
         return entry.payment_id if entry else None
 
     def differences(self, payments: Iterable[str]) -> Iterator[Difference]:
-        """Judge what is there: entries that are not explained, then what is posted of payments.
+        """Yield the unexplained entries, then the faults in the entries of these payments.
 
-        Payments that are not at rest are left out: their entries may still be on the way.
+        Payments that are not at rest are left out, because some of their entries may not have been
+        written yet.
         """
         for key, value in list(self._unexplained):
             self.read(key, value)
@@ -72,7 +73,7 @@ class JournalAudit:
                 yield from self._posted_faults(payment_id)
 
     def balances(self) -> list[Balance]:
-        """Sum each account by currency: the journal's entries, and what the log says of them."""
+        """Return each account's balance by currency, in the journal and by the log."""
         journal, log = Counter(self._sums), Counter[tuple[str, str]]()
         for _, value in self._unexplained:
             entry = _decode(value)
@@ -103,7 +104,7 @@ class JournalAudit:
         return _about(Kind.ENTRY_DIFFERS, name, detail, [fact], entry.payment_id)
 
     def _count(self, entry: Entry) -> None:
-        # The fact's own texts of the ids: they are in memory anyway.
+        # Keep the fact's copies of the ids, which are in memory already, and not the entry's.
         name = _name(self._truth.facts[entry.payment_id][entry.event_id])
         there = self._reversed if entry.reverses else self._posted
         if name not in there:
@@ -113,7 +114,7 @@ class JournalAudit:
     def _posted_faults(self, payment_id: str) -> Iterator[Difference]:
         standing = Standing(self._truth.payment(payment_id)).facts
         for subject, alike in self._subjects(payment_id).items():
-            # Of a subject whose facts are all set aside, nothing may stand.
+            # If all facts of a subject are set aside, no entry of it may stand.
             due = [standing[subject]] if subject in standing else []
             stand = [fact for fact in alike if self._balance(fact) == 1]
             wrong = [fact for fact in alike if self._balance(fact) < 0]
@@ -131,7 +132,7 @@ class JournalAudit:
                 yield _about(Kind.ENTRY_DIFFERS, name, detail, alike, payment_id)
 
     def _subjects(self, payment_id: str) -> dict[Subject, list[Event]]:
-        """Return the facts about each success and refund of a payment, those set aside too."""
+        """Return the facts of each success and refund of a payment, including those set aside."""
         found: dict[Subject, list[Event]] = {}
         for fact in self._truth.facts[payment_id].values():
             subject = subject_of(payment_id, fact)
@@ -144,7 +145,7 @@ class JournalAudit:
         return (name in self._posted) - (name in self._reversed)
 
     def _due(self, payment_id: str) -> Iterator[tuple[Subject, int, str]]:
-        """Yield the money that must stand; of a payment in motion, what does stand."""
+        """Yield the money that must stand; for a payment not at rest, the money that does."""
         if self._truth.is_at_rest(payment_id):
             for subject, fact in Standing(self._truth.payment(payment_id)).facts.items():
                 yield subject, fact.money.amount_minor, fact.money.currency

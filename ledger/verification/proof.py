@@ -1,10 +1,11 @@
 """Proofs: one file that lets anybody check an order without the ledger that made it.
 
-In: the records of the log of record behind an order. Out: a ``Proof``, and of a proof each thing
-that does not hold. Pure: a proof is checked with nothing but itself and the endpoint's secrets.
+Input: the records of the log of record behind an order. Output: a ``Proof``; or, for a proof, the
+list of its faults. A check needs only the proof and the endpoint's secrets.
 
-What it can't show is that nothing is left out: that takes the whole log, and ``plexy-ledger
-verify``. Every signature, every sum, and what follows from these events, it does.
+A proof shows that every signature and every sum is right, and that the order follows from these
+events. It can't show that no event is left out: that takes the whole log, and ``plexy-ledger
+verify``.
 """
 
 from collections import Counter
@@ -25,12 +26,12 @@ from ledger.verification.fields import unlike
 from ledger.verification.history import Rules, Step, events_of, order_of, steps
 
 FORMAT: Final = "plexy-ledger-proof/1"
-# All orders of six events are 720: more are drawn.
+# Six events have 720 sequences; of longer lists, as many sequences are drawn.
 _MOST_ORDERS: Final = 720
 
 
 class LoggedRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A record of the log as it stands there; bytes are base64 in JSON, times in milliseconds."""
+    """An unchanged record of the log; bytes are base64 in JSON, times in Unix milliseconds."""
 
     partition: int
     offset: int
@@ -41,7 +42,7 @@ class LoggedRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, record: SignedRecord) -> "LoggedRecord":
-        """Copy a record as a consumer gave it."""
+        """Copy a consumer's record."""
         return cls(
             partition=record.partition,
             offset=record.offset,
@@ -53,11 +54,11 @@ class LoggedRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
-    """An order, and all that it follows from.
+    """An order, and everything from which it follows.
 
-    ``records`` are all deliveries of its events, and of those of payments that have moved away;
-    ``rules`` what they were read with; ``steps`` the order after each; ``order``
-    what it is now, ``None`` if all its payments have moved away.
+    ``records`` are all deliveries of its events, including those of payments that have moved away.
+    ``rules`` are the settings of the fold, and ``steps`` the order after each delivery. ``order``
+    is its state now, ``None`` if all its payments have moved away.
     """
 
     format: str
@@ -69,10 +70,10 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
-    """What a check of a proof came to: ``faults`` is empty if all of it holds.
+    """The result of a check; ``faults`` is empty if all of the proof holds.
 
-    ``signatures`` counts those that were found good, and is ``None`` if none was checked;
-    ``sequences`` says in how many orders the events were folded.
+    ``signatures`` is the number of good signatures, ``None`` if none was checked; ``sequences`` is
+    the number of sequences in which the events were folded.
     """
 
     faults: tuple[str, ...]
@@ -108,9 +109,9 @@ def check(
 ) -> Checked:
     """Check all of a proof; ``trust`` of ``None`` checks no signature.
 
-    ``rules`` are those of the ledger: read by others, the same deliveries say other things. The
-    events are folded in up to ``sequences`` other orders, each with some of them twice; ``heard``
-    is called after each with how many there are more.
+    ``rules`` are the ledger's own: other rules give the same deliveries another meaning. The events
+    are folded in up to ``sequences`` other sequences, each with some events twice; ``heard`` is
+    called with 1 for each of them.
     """
     faults = list(_place_faults(proof))
     if proof.rules != (rules or Rules()):
@@ -121,7 +122,7 @@ def check(
     signature_faults = list(_signature_faults(proof, trust))
     events = events_of(proof.records, proof.rules, trust)
     order = order_of(events, proof.order_id)
-    # Of an id that was used again once it was forgotten, the first one stands, whatever it says.
+    # If a forgotten event id was used again, its first event stands, whatever the content.
     facts = list({(each.payment_id, each.event_id): each for each in reversed(events)}.values())
     if order != proof.order:
         faults.append(
@@ -190,7 +191,7 @@ def _step_faults(stated: Sequence[Step], follow: Sequence[Step]) -> Iterator[str
 
 
 def _sum_faults(told: Iterable[Step], order: OrderDocument | None, order_id: str) -> Iterator[str]:
-    """Compare the journal with the order: what lies with Plexy is what is paid and not refunded."""
+    """Compare the journal with the order: the balance at Plexy is the order's net."""
     payments = {payment.payment_id for payment in order.payments} if order else set()
     entries: dict[str, Entry] = {
         entry.entry_id: entry
@@ -209,7 +210,7 @@ def _sum_faults(told: Iterable[Step], order: OrderDocument | None, order_id: str
 
 
 def _sequences(events: Sequence[Event]) -> Iterator[list[Event]]:
-    """Yield the events in other orders, some of them twice: all orders of a few, else some."""
+    """Yield the events in other sequences, some twice: all sequences of few events, else some."""
     few = len(events) <= 6  # noqa: PLR2004 - 720 orders
     orders: Iterable[Sequence[Event]] = permutations(events) if few else _shuffled(events)
     for number, order in enumerate(orders):
@@ -218,7 +219,7 @@ def _sequences(events: Sequence[Event]) -> Iterator[list[Event]]:
 
 
 def _shuffled(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
-    """Yield orders without an end, the same ones each time: a check that fails fails again."""
+    """Yield sequences without end, the same in every check, so that a failure is repeatable."""
     for number in count():
         yield sorted(events, key=partial(_digest, number))
 

@@ -1,4 +1,4 @@
-"""Replicas: what each worker's disk holds of the tables, compared with the changelogs.
+"""Replicas: the tables on each worker's disk, compared with the changelogs.
 
 Input: what the workers report about their disks, and the records of the changelogs. Output: the
 replicas that differ. A replica is compared at its own end: the digest of its rows must be the
@@ -20,9 +20,9 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     """One partition of a table on one worker's disk.
 
     Below changelog offset ``end`` it holds ``rows`` rows, whose digest (``ledger.digest``) is
-    ``digest`` in hex. For a partition that the worker folds, ``end`` is its end now, else the end
-    when the disk was last read as a whole: at ``scrubbed_at_ms``, in Unix milliseconds. ``digest``
-    is ``None`` until the disk was read for the first time.
+    ``digest`` in hex. For a partition that the worker folds, ``end`` is the current end. For any
+    other, ``end`` is the end at the last reading of the whole disk, at ``scrubbed_at_ms`` in Unix
+    milliseconds. ``digest`` is ``None`` until the disk was read for the first time.
     """
 
     table: TableName
@@ -60,7 +60,7 @@ class AllTables(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReplicaPlace(NamedTuple):
-    """Where a replica is."""
+    """The place of a replica."""
 
     worker: str
     table: TableName

@@ -1,12 +1,12 @@
-"""The truth: what follows from the log of record, folded with the ledger's rules alone.
+"""The truth: the state that the log of record produces, folded with the ledger's rules alone.
 
-In: records of the log, each partition's in order. Out: the facts of every payment, what was seen,
-what each order holds, and what is wrong with the log itself.
-Never: a body that is kept; and never a look at a table or a derived topic.
+Input: records of the log, each partition's in order. Output: the facts of every payment, the event
+ids seen, the payments of each order, and the faults of the log itself. Invariants: no body is kept,
+and no table or derived topic is read.
 
-The log grows while tables are read. So facts are told apart by ``settled``: the offsets that the
-workers had folded *before* anything of theirs was read. Below them a table must have every fact;
-at or above them it may.
+The log grows while tables are read. ``settled`` holds the offsets up to which the workers had
+folded the log *before* any of their output was read. A table must have every fact below these
+offsets; it may or may not have the facts at or above them.
 """
 
 from collections import Counter
@@ -33,12 +33,12 @@ from ledger.trust import Trust
 from ledger.unread import first_offset_of
 from ledger.verification.differences import Difference, Kind
 
-# The log of record, in what people read.
+# The name of the log of record in texts for people.
 _LOG: Final = "plexy.webhooks"
 
 
 class Truth:
-    """Grows with the log: ``read`` its records, then ask; ``trust`` of ``None`` checks none."""
+    """Grows with each ``read`` of the log; ``trust`` of ``None`` checks no signature."""
 
     def __init__(
         self,
@@ -48,15 +48,15 @@ class Truth:
         forget_after_ms: int = FORGET_AFTER_MS,
         enforced: Trust | None = None,
     ) -> None:
-        """Begin with nothing.
+        """Start without any record.
 
-        ``partition_of`` says where a key belongs, in a topic of the ledger. Where the workers check
-        signatures, ``enforced`` is whom they trust: a bad signature is then no fault of the log,
-        since the record is set aside.
+        ``partition_of`` returns the partition of a key in the ledger's topics. If the workers check
+        signatures, ``enforced`` is their ``Trust``: a bad signature is then no fault of the log,
+        because the workers reject the record.
         """
         self.settled: Mapping[int, int] = {}
         self.facts: dict[str, dict[str, Event]] = {}
-        # What is not forgotten, as it was seen; and how far each partition was judged.
+        # By partition: the event ids that are not forgotten, and the progress.
         self.seen: dict[int, dict[bytes, Seen]] = {}
         self.progress: dict[int, Progress] = {}
         self.faults: list[Difference] = []
@@ -67,17 +67,17 @@ class Truth:
         self._trust = trust
         self._enforced = enforced
         self._next_offset: dict[int, int] = {}
-        # The payments that named an order: the one, or all of several.
+        # The payments that named an order: the id of a single one, or a dict of several.
         self._named: dict[str, str | dict[str, None]] = {}
-        # The payments that were asked for, with how many facts were known of each then.
+        # A cache of payments, each with the number of facts from which it was made.
         self._made: dict[str, tuple[int, Payment]] = {}
         self._strings: dict[str, str] = {}
-        # Made when it is first asked for, and anew when there are more facts.
+        # An index for ``find``, rebuilt when there are more facts.
         self._payment_of: dict[str, str] = {}
         self._indexed = 0
 
     def read(self, partition: int, records: Sequence[SignedRecord]) -> Deduplicated:
-        """Take the next records of a partition; return what is new in them."""
+        """Take the next records of a partition; return their verdicts."""
         seen = self.seen.setdefault(partition, {})
         for record in records:
             self._expect(partition, first_offset_of(record.offset, record.value))
@@ -96,31 +96,31 @@ class Truth:
         return result
 
     def reached(self, partition: int, end: int) -> None:
-        """Take note that the log was read to its end: what did not come until then is not there."""
+        """Note that a partition was read to ``end``: records absent below it are missing."""
         self._expect(partition, end)
         was = self.next_offset(partition)
         if end < was:
             self._incomplete(partition, f"it ends at offset {end}, and was read up to {was} before")
 
     def next_offset(self, partition: int) -> int:
-        """Return how far a partition was read."""
+        """Return the offset after the last record that was read from a partition."""
         return self._next_offset.get(partition, 0)
 
     def is_settled(self, fact: Event) -> bool:
-        """Whether the workers had folded a fact before their tables were read."""
+        """Return whether the workers had folded a fact before their tables were read."""
         return fact.offset < self.settled.get(fact.partition, 0)
 
     def is_forgotten(self, partition: int, seen: Seen) -> bool:
-        """Whether what was seen is compared with nothing any more, so that it may be gone."""
+        """Return whether an event id is forgotten, so that its row may be deleted."""
         progress = self.progress.get(partition, START)
         return progress.forgets(seen, self._forget_after_ms)
 
     def is_at_rest(self, payment_id: str) -> bool:
-        """Whether all facts of a payment are settled."""
+        """Return whether all facts of a payment are settled."""
         return all(self.is_settled(fact) for fact in self.facts[payment_id].values())
 
     def payment(self, payment_id: str) -> Payment:
-        """Return a payment as all its facts make it."""
+        """Return a payment with all its facts."""
         facts = self.facts[payment_id]
         count, made = self._made.get(payment_id, (0, None))
         if made is None or count != len(facts):
@@ -155,7 +155,7 @@ class Truth:
         return sum(not self.is_at_rest(payment_id) for payment_id in self.facts)
 
     def find(self, partition: int, event_id: str) -> Event | None:
-        """Look an event up by its id alone: for the few that a difference names."""
+        """Find an event by its id; this is slow, and meant for the few that a difference names."""
         if self._indexed != self.counts["folded"]:
             self._payment_of = {
                 event_id: payment_id
@@ -167,10 +167,10 @@ class Truth:
         return fact if fact is not None and fact.partition == partition else None
 
     def _remember(self, partition: int, new: Mapping[bytes, Seen]) -> None:
-        """Keep what was seen in the order of the log's time, and only what is not forgotten."""
+        """Keep the ids seen in the order of the log's time, and drop the forgotten ones."""
         seen = self.seen[partition]
         for key, value in new.items():
-            # What came again keeps its place: it was first seen when it was.
+            # A repeated id keeps its place, because its first time does not change.
             if key in seen and seen[key].offset != value.offset:
                 del seen[key]
             seen[key] = value
@@ -179,7 +179,7 @@ class Truth:
             del seen[key]
 
     def _add(self, event: Event) -> None:
-        # Few types and currencies, many events: one text of each is enough.
+        # Many events share few types and currencies, so each text is kept once.
         share = self._strings.setdefault
         event = msgspec.structs.replace(
             event,
@@ -189,7 +189,7 @@ class Truth:
             ),
         )
         payment_id, order_id = event.payment_id, event.order_reference
-        # As in the fold: an id that is known already says nothing new.
+        # As in the fold, an event whose id is known changes nothing.
         self.facts.setdefault(payment_id, {}).setdefault(event.event_id, event)
         if order_id is not None:
             named = self._named.setdefault(order_id, payment_id)
@@ -207,7 +207,7 @@ class Truth:
     def _incomplete(self, partition: int, detail: str) -> None:
         subject = f"{_LOG}[{partition}]"
         fault = Difference(kind=Kind.LOG_INCOMPLETE, subject=subject, detail=detail)
-        # A log that has lost its end has lost it whenever one looks.
+        # Each look at a log that lost its end finds the same fault.
         if fault not in self.faults:
             self.faults.append(fault)
 
@@ -217,7 +217,7 @@ class Truth:
             self.counts["signatures_bad"] += 1
         if fault is not None and self._enforced is None:
             self._blame(record, Kind.SIGNATURE_INVALID, fault)
-        # A record without a key belongs nowhere, and never counts.
+        # A record without a key belongs to no partition, and never counts.
         right = record.partition if record.key is None else self.partition_of(record.key)
         if right != record.partition:
             self._blame(record, Kind.RECORD_MISPLACED, f"its key belongs into partition {right}")

@@ -1,1 +1,1 @@
-"""The measurements: their arithmetic, and the load that they send."""
+"""Tests of the measurements: their arithmetic, and the load that they send."""

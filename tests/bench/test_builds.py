@@ -1,4 +1,4 @@
-"""What peers run from is built once, of the very files that are there."""
+"""The files of a peer are built once for each state of their sources."""
 
 import sys
 from pathlib import Path
@@ -24,15 +24,15 @@ def source(tmp_path):
     return file
 
 
-def test_it_is_built_once_and_says_so(tmp_path, source, capsys):
+def test_a_peer_is_built_once_and_the_build_says_so(tmp_path, source, capsys):
     folder = tmp_path / "build" / "thing"
     build(folder, source, MAKES)
-    build(folder, source, MAKES)  # would fail: the folder is there
+    build(folder, source, MAKES)  # a second build would fail: the folder exists
     assert (folder / "thing").exists()
     assert capsys.readouterr().err == "Building the thing, once …\n"
 
 
-def test_a_change_of_its_source_builds_it_anew(tmp_path, source):
+def test_a_change_of_its_source_builds_a_peer_again(tmp_path, source):
     folder = tmp_path / "thing"
     build(folder, source, MAKES)
     (folder / "thing").unlink()
@@ -41,7 +41,7 @@ def test_a_change_of_its_source_builds_it_anew(tmp_path, source):
     assert (folder / "thing").exists()
 
 
-def test_a_build_that_failed_says_why_and_is_not_taken_for_a_whole_one(tmp_path, source):
+def test_a_failed_build_says_why_and_is_not_taken_for_a_complete_one(tmp_path, source):
     folder = tmp_path / "thing"
     with pytest.raises(BenchError, match=r"the thing can't be built(?s:.*)no such library"):
         build(folder, source, FAILS)

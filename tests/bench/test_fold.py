@@ -1,18 +1,18 @@
-"""Each peer's orders are held against the ledger's own rules, and a wrong one is seen."""
+"""Each peer's orders are compared with the ledger's own rules, and a wrong order is named."""
 
 from bench.fold import Input, differences
 from bench.program import OrderTotals
 from bench.recording import record
 
 
-def test_a_peer_is_given_a_warm_up_and_then_what_is_measured():
+def test_a_peer_folds_a_warm_up_and_then_the_measured_deliveries():
     deliveries = record(120, seed=1)
     given = Input.of(deliveries, 50)
     assert [*given.warm_up, *given.measured] == deliveries[:65]
     assert len(given.measured) == 50
 
 
-def test_what_is_expected_counts_the_warm_up_too():
+def test_the_expected_totals_include_the_warm_up():
     deliveries = record(120, seed=1)
     whole, without = Input.of(deliveries, 100), Input([], deliveries[20:120])
     assert len(whole.expected) > len(without.expected)

@@ -1,4 +1,4 @@
-"""The load on ingress is real deliveries, each its own, and what is wrong with a run is said."""
+"""The load on ingress consists of real and distinct deliveries, and faults are reported."""
 
 import asyncio
 import shutil
@@ -23,7 +23,7 @@ needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not i
 
 
 async def load_of(tmp_path: Path, log: FakeLog, secret: str, run: int = 1) -> Load:
-    """Deliver for a second to an ingress that knows this secret."""
+    """Deliver for a second to an ingress with this secret."""
     bodies = tmp_path / "bodies"
     write_bodies(bodies, record(50, seed=1))
     app = create_app(settings(webhook_secrets=(Secret(secret),)), log)
@@ -33,7 +33,7 @@ async def load_of(tmp_path: Path, log: FakeLog, secret: str, run: int = 1) -> Lo
 
 
 @needs_wrk
-async def test_each_delivery_is_signed_and_has_an_event_id_of_its_own(tmp_path):
+async def test_each_delivery_is_signed_and_has_its_own_event_id(tmp_path):
     log = FakeLog()
     loads = [await load_of(tmp_path, log, SECRET, run) for run in (1, 2)]
     assert [(load.refused, load.lost) for load in loads] == [(0, 0), (0, 0)]
@@ -45,12 +45,12 @@ async def test_each_delivery_is_signed_and_has_an_event_id_of_its_own(tmp_path):
 
 
 @needs_wrk
-async def test_what_is_refused_is_counted(tmp_path):
+async def test_refused_deliveries_are_counted(tmp_path):
     load = await load_of(tmp_path, FakeLog(), "whsec_another")
     assert load.refused == load.answered > 100
 
 
-def test_without_wrk_it_says_what_to_install(monkeypatch):
+def test_without_wrk_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(BenchError, match="apt install wrk"):
         require_wrk()

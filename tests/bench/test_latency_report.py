@@ -1,4 +1,4 @@
-"""What is said of latencies: shares by nearest rank, and what makes a measurement unsound."""
+"""The report of latencies has percentiles by nearest rank, and names unsound measurements."""
 
 import math
 
@@ -18,25 +18,25 @@ def _latency(*, refused: int = 0, unseen: int = 0, late_s: float = 0.0) -> Laten
 @pytest.mark.parametrize(
     ("share", "expected_ms"), [(0.5, 50.0), (0.99, 99.0), (1.0, 100.0), (0.001, 1.0)]
 )
-def test_a_share_is_over_within_the_time_of_its_rank(share: float, expected_ms: float):
+def test_a_percentile_is_the_time_of_its_rank(share: float, expected_ms: float):
     times_s = [number / 1000 for number in range(100, 0, -1)]
     assert within_ms(times_s, share) == pytest.approx(expected_ms)
 
 
-def test_the_longest_of_a_few_is_within_which_99_percent_are_over():
+def test_the_99th_percentile_of_a_few_times_is_the_longest():
     assert within_ms([0.001, 0.5], 0.99) == pytest.approx(500)
 
 
-def test_of_nothing_no_time_is_said():
+def test_no_times_have_no_percentile():
     assert math.isnan(within_ms([], 0.5))
 
 
-def test_what_was_sent_in_time_taken_and_seen_is_sound():
+def test_a_load_that_was_sent_in_time_accepted_and_seen_is_sound():
     assert _latency().is_sound
 
 
 @pytest.mark.parametrize(
     "latency", [_latency(refused=1), _latency(unseen=1), _latency(late_s=0.02)]
 )
-def test_what_was_refused_not_seen_or_sent_late_is_not_sound(latency: Latency):
+def test_a_load_that_was_refused_not_seen_or_sent_late_is_not_sound(latency: Latency):
     assert not latency.is_sound

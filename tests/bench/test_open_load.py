@@ -1,4 +1,4 @@
-"""The open-loop load: sent when it is due whatever is answered, counted from when it was due."""
+"""The open-loop load sends each delivery when it is due, and counts its latency from then."""
 
 import asyncio
 import time
@@ -28,7 +28,7 @@ _ORDER = Order(
 class _Server:
     """Answers 200 to every POST after ``stall_s``, and to a GET from the second time on.
 
-    Or it hangs up on whoever comes, or blocks the process once, that of the load too.
+    It can also hang up on every client, or block the process, which is the load's too, once.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ def test_a_sample_is_the_first_delivery_of_its_order_and_comes_after_the_warm_up
         assert due_s[number] >= _ORDER.warm_up_s
 
 
-def test_samples_are_no_more_a_second_than_were_asked_for():
+def test_there_are_no_more_samples_a_second_than_requested():
     deliveries = record_orders(range(200), 1)
     due_s = schedule(100, len(deliveries) / 100)
     taken = [due_s[number] for number, _ in choose_samples(deliveries, due_s, _ORDER)]
@@ -102,28 +102,28 @@ def test_samples_are_no_more_a_second_than_were_asked_for():
     assert len(taken) <= (due_s[-1] - _ORDER.warm_up_s) * _ORDER.samples_per_s + 1
 
 
-async def test_a_server_that_stands_still_is_sent_the_next_deliveries_all_the_same():
+async def test_a_stalled_server_is_still_sent_the_next_deliveries():
     server = _Server(stall_s=0.4)
     async with _serving(server) as order:
         outcome = await send(order)
     assert outcome.sent == 100
     assert not outcome.refused
-    # One after another they would come 0.4 s apart.
+    # If each waited for the answer to the last, they would arrive 0.4 s apart.
     assert server.posted[-1] - server.posted[0] < 10
     # A timer may be early by the clock's resolution.
     assert min(outcome.ack_s) > 0.39
 
 
-async def test_a_load_that_stood_still_says_so_and_counts_it_as_waiting():
+async def test_a_stalled_load_reports_the_delay_and_counts_it_as_latency():
     async with _serving(_Server(blocks_s=0.5)) as order:
         outcome = await send(order)
-    # Of the 50 that were due meanwhile the first one waited for all of it.
+    # Of the 50 deliveries that were due meanwhile, the first waited the whole time.
     assert 0.4 < max(outcome.late_s) <= max(outcome.ack_s)
     assert sum(late_s > 0.1 for late_s in outcome.late_s) >= 30
     assert sum(ack_s > 0.1 for ack_s in outcome.ack_s) >= 30
 
 
-async def test_each_sample_is_asked_for_until_it_is_there_and_bounded_on_both_sides():
+async def test_each_sample_is_requested_until_it_is_found_and_bounded_on_both_sides():
     server = _Server()
     async with _serving(server) as order:
         outcome = await send(order)
@@ -134,7 +134,7 @@ async def test_each_sample_is_asked_for_until_it_is_there_and_bounded_on_both_si
         assert 0 < sample.not_before_s < sample.seen_s
 
 
-async def test_what_a_server_hangs_up_on_is_refused():
+async def test_deliveries_on_which_a_server_hangs_up_are_refused():
     async with _serving(_Server(hangs_up=True)) as order:
         outcome = await send(order)
     assert outcome.refused == 120

@@ -1,4 +1,4 @@
-"""Who is measured, and who is not."""
+"""The programs that are measured, and those that are skipped."""
 
 from bench.__main__ import _runnable
 from bench.peers.table import PROGRAMS

@@ -1,4 +1,4 @@
-"""Of several runs the median counts, of several settings the fastest; slow ones run less often."""
+"""A rate is the median of runs, and of the fastest setting; slow settings run less often."""
 
 import io
 import json
@@ -35,7 +35,7 @@ def test_a_peers_rate_is_the_median_of_its_fastest_setting():
     assert dict(rates(RUNS)) == {"ours": 12_000.0, "kafka_streams": 8_000.0}
 
 
-def test_the_table_shows_the_spread_the_ratio_and_what_differs():
+def test_the_table_shows_the_spread_the_ratio_and_the_differences():
     file = io.StringIO()
     show(Console(file=file, width=200), [*RUNS, run(FaustPlain, 600.0, "2 of 9 orders differ")])
     text = file.getvalue()

@@ -1,4 +1,4 @@
-"""Events written by hand: each test names what matters to it, and leaves the rest."""
+"""Events written by hand: a test sets the fields that matter to it, and omits the others."""
 
 from ledger.events import PAYMENT_FAILED, PAYMENT_SUCCEEDED, REFUND_SUCCEEDED, Event
 from ledger.money import Money

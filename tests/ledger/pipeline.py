@@ -1,4 +1,4 @@
-"""The three folds in a row, in memory: what the agents do, without Kafka."""
+"""The three folds in a row, in memory: the work of the agents without Kafka."""
 
 from collections.abc import Iterable, Iterator
 from types import SimpleNamespace
@@ -28,7 +28,7 @@ class MemoryRows(dict[bytes, bytes]):
 
 
 class OrdersHop:
-    """The hop ``orders``: what it reads, holds and publishes; the last document of a key stands."""
+    """The hop ``orders``: its input, its rows, and the last document that it published of a key."""
 
     def __init__(self) -> None:
         self.arrived: list[Arrived] = []
@@ -42,7 +42,7 @@ class OrdersHop:
         return self.arrived[first:]
 
     def fold(self, arrived: list[Arrived], *, rows_written: int | None = None) -> int:
-        """Fold a chunk; a crash leaves the first rows written only. Return how many there are."""
+        """Fold a chunk, and return its number of rows; a crash only writes ``rows_written``."""
         known = {
             name: ORDERS.decode(row)
             for name in {each.snapshot.order_id for each in arrived}
@@ -64,7 +64,7 @@ class OrdersHop:
 
 
 class Pipeline:
-    """Holds what the tables and topics would hold; equal bytes under a key are written once."""
+    """The content of the tables and topics; records with the same key and bytes are one."""
 
     def __init__(self) -> None:
         self.payments: dict[str, Payment] = {}
@@ -74,11 +74,11 @@ class Pipeline:
         self.hop = OrdersHop()
 
     def fold(self, chunks: Iterable[list[Event]], *, crash_before_state: bool = False) -> None:
-        """Fold chunk by chunk; a crash loses the state that a chunk would have written."""
+        """Fold chunk by chunk; a crash loses the state that a chunk was about to write."""
         for chunk in chunks:
             folded = fold_payments(chunk, self.payments)
             for entry in folded.entries:
-                # What was posted is never changed: the same id always has the same content.
+                # A posted entry never changes: the same id always has the same content.
                 assert self.entries.setdefault(entry.entry_id, entry) == entry
             self.aside |= {fact.event_id for fact in folded.aside}
             self.publish(folded.snapshots)
@@ -96,7 +96,7 @@ class Pipeline:
 
 
 def documents_of(events: Iterable[Event]) -> dict[str, OrderDocument]:
-    """Fold events one by one."""
+    """Fold events one by one, and return the orders' documents."""
     pipeline = Pipeline()
     pipeline.fold([event] for event in events)
     return pipeline.documents()

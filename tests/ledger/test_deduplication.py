@@ -70,13 +70,13 @@ def test_the_same_content_again_in_a_later_run_is_dropped_and_its_place_remember
     assert result.counts == {"duplicate": 1}
 
 
-def test_of_what_comes_again_and_again_the_first_places_are_remembered():
+def test_only_the_first_places_of_many_repeats_are_remembered():
     result = judge(*(record(offset=n) for n in range(MOST_REPEATS + 10)))
     assert result.seen[b"evt_1"].repeats == tuple(range(1, MOST_REPEATS + 1))
     assert result.counts["duplicate"] == MOST_REPEATS + 9
 
 
-def test_a_replay_of_what_came_again_adds_nothing():
+def test_a_replay_of_repeats_adds_nothing():
     records = [record(offset=5), record(offset=6), record(data=OTHER, offset=7)]
     known = judge(*records).seen
     result = judge(*records, known=known)
@@ -118,13 +118,13 @@ def test_after_other_content_was_quarantined_the_first_content_is_still_a_duplic
     ],
     ids=["key order", "white space", "no space", "all keys sorted", "escapes", "another field"],
 )
-def test_equal_content_serialised_anew_is_a_duplicate(again):
+def test_equal_content_that_is_serialised_differently_is_a_duplicate(again):
     assert again != body()
     result = judge(record(offset=5), LogRecord(b"evt_1", again, 6))
     assert result.counts == {"folded": 1, "duplicate": 1}
 
 
-def test_a_replay_of_the_offset_that_was_seen_first_publishes_nothing():
+def test_a_replay_of_the_first_offset_of_an_id_publishes_nothing():
     for first in (record(offset=5), record(data=UNUSABLE, offset=5), record(kind="x", offset=5)):
         result = judge(first, known=judge(first).seen)
         assert (result.events, result.seen, result.rejected) == ([], {}, [])
@@ -139,15 +139,15 @@ def test_a_record_under_another_key_is_rejected_and_not_remembered(key):
 
 
 @pytest.mark.parametrize("value", [None, b"", b"{", b"\xff"])
-def test_a_value_that_is_no_json_is_rejected_without_an_id(value):
+def test_a_value_that_is_not_json_is_rejected_without_an_id(value):
     result = judge(LogRecord(b"evt_1", value, 5))
     assert reasons(result) == [Reason.MALFORMED_JSON]
     assert (result.seen, result.rejected[0].event_id) == ({}, None)
     assert result.counts == {"rejected.malformed_json": 1}
 
 
-def test_ids_with_control_characters_that_the_log_holds_are_rejected_however_it_is_read():
-    """Former versions of ingress took them: a rebuild meets them, in chunks of its own."""
+def test_ids_with_control_characters_in_the_log_are_rejected_in_any_chunks():
+    """Earlier versions of ingress accepted them, so a rebuild reads them, in different chunks."""
     odd = "evt_\0\x9b"
     records = [
         record(odd, offset=0),
@@ -182,7 +182,7 @@ def test_a_rejected_event_is_remembered_so_that_its_retry_is_a_duplicate():
     assert result.counts == {"rejected.amount_negative": 1, "duplicate": 1}
 
 
-def test_a_rejected_event_mended_under_the_same_id_is_quarantined():
+def test_a_rejected_event_that_is_corrected_under_the_same_id_is_quarantined():
     result = judge(record(data=UNUSABLE, offset=5), record(offset=6))
     assert reasons(result) == [Reason.AMOUNT_NEGATIVE, Reason.EVENT_ID_REUSED]
     assert result.events == []
@@ -249,14 +249,14 @@ def test_a_chunk_judged_again_folds_nothing_and_rejects_nothing(log):
 
 @settings(max_examples=100)
 @given(logs())
-def test_a_chunk_of_which_only_the_sightings_were_kept_folds_nothing_again(log):
+def test_a_chunk_whose_rows_were_kept_without_progress_folds_nothing_again(log):
     first = judge(*log)
     again = judge(*log, known=first.seen)
     assert (again.events, again.seen) == ([], {})
     assert all(item in first.rejected for item in again.rejected)
 
 
-def test_what_was_known_is_not_changed():
+def test_the_known_state_is_not_changed():
     known = judge(record(offset=5)).seen
     before = dict(known)
     judge(record("evt_2", offset=6), record(data=OTHER, offset=7), known=known)

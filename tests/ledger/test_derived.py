@@ -1,4 +1,4 @@
-"""What a hop did not write is set aside, with a reason; what it wrote is read as it was written."""
+"""A record that a hop wrote is read as it was written; any other record has a rejection."""
 
 from typing import Any, NamedTuple
 
@@ -42,7 +42,7 @@ def rejected(read: Any, *records: Written) -> list[tuple[Reason, str]]:
     return [(each.rejection.reason, each.rejection.detail) for each in readings.rejected]
 
 
-def test_what_a_hop_wrote_is_read_and_the_rest_around_it_is_not():
+def test_only_the_records_that_a_hop_wrote_are_read():
     bad = Written(b"\xff", b"\x00")
     readings = read_events([bad, written(EVENT), bad])
     assert (readings.records, readings.values) == ([written(EVENT)], [EVENT])
@@ -103,7 +103,7 @@ def test_the_largest_event_that_deduplication_passes_on_is_read():
     assert read_events([written(largest)]).values == [largest]
 
 
-def test_a_snapshot_without_events_or_with_an_id_that_none_has_is_unreadable():
+def test_a_snapshot_without_events_or_with_an_impossible_id_is_unreadable():
     assert SNAPSHOT.payment is not None
     empty = replace(SNAPSHOT, payment=replace(SNAPSHOT.payment, events=()))
     long = replace(SNAPSHOT, payment_id="x" * (MAX_ID_BYTES + 1))
@@ -115,7 +115,7 @@ def test_a_snapshot_without_events_or_with_an_id_that_none_has_is_unreadable():
     ]
 
 
-def test_a_batch_that_nobody_read_keeps_its_own_reason():
+def test_an_unread_batch_keeps_its_own_reason():
     value = UnreadBatch.of(Reason.BATCH_TOO_LARGE, 0, 3, "is too large")
     assert rejected(read_events, Written(None, value)) == [
         (Reason.BATCH_TOO_LARGE, "the batch of offsets 0 to 3 is too large")

@@ -1,4 +1,4 @@
-"""A table's digest follows from its rows alone, and any change of them changes it."""
+"""A table's digest depends only on its rows, and every change of the rows changes it."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +21,7 @@ def test_tables_with_other_rows_have_other_digests(one, other):
 
 
 @given(st.lists(st.tuples(st.binary(max_size=2), st.none() | st.binary(max_size=2))))
-def test_a_digest_that_follows_changes_is_that_of_the_rows_that_are_left(changes):
+def test_a_running_digest_is_the_digest_of_the_remaining_rows(changes):
     rows: dict[bytes, bytes] = {}
     running = RunningDigest()
     for key, value in changes:
@@ -38,11 +38,11 @@ def test_a_byte_that_moves_from_the_key_to_the_value_changes_the_digest():
 
 
 def test_the_digest_is_the_same_on_every_machine():
-    # What a worker has stored is compared with what another machine computes.
+    # A digest that a worker stored is compared with the digest that another machine computes.
     assert digest_of({b"pay_1": b"value", b"": b""}) == Digest(890573378121459456, 2)
 
 
-# A changelog: its records lie at growing offsets, since compaction leaves gaps.
+# The offsets of a changelog grow, but not by one, because compaction leaves gaps.
 RECORDS = st.lists(
     st.tuples(
         st.integers(1, 3),
@@ -53,7 +53,7 @@ RECORDS = st.lists(
 
 
 class _Changelog:
-    """A changelog partition, and the values that a reader keeps of it."""
+    """A changelog partition, and the values that a reader keeps from it."""
 
     def __init__(self, records) -> None:
         self.records, self.end = [], 0
@@ -89,7 +89,7 @@ def test_at_each_offset_the_digest_is_that_of_the_final_values_below_it(records)
 
 
 @given(RECORDS, st.data())
-def test_a_digest_read_in_rounds_knows_what_it_was_not_told_to_forget(records, data):
+def test_a_digest_that_is_read_in_rounds_knows_every_offset_not_forgotten(records, data):
     changelog, digest = _Changelog(records), ChangelogDigest()
     begin = kept = 0
     while begin < changelog.end:
@@ -102,8 +102,8 @@ def test_a_digest_read_in_rounds_knows_what_it_was_not_told_to_forget(records, d
         begin = end
 
 
-def test_after_a_reading_that_was_interrupted_only_later_offsets_are_known():
-    """The records of the first half are taken a second time, onto the values of the first time."""
+def test_after_an_interrupted_reading_only_later_offsets_are_known():
+    """The first half is read a second time, on top of the values from the first time."""
     records = [(1, b"a", b"1"), (1, b"b", b"2"), (1, b"a", b"3"), (1, b"b", None), (1, b"c", b"4")]
     changelog, digest = _Changelog(records), ChangelogDigest()
     changelog.read(digest, 0, 3)

@@ -72,8 +72,8 @@ def test_no_depth_of_nesting_raises(depth, opened, closed):
 
 @pytest.mark.parametrize("where", ["data", "livemode", "more"])
 @pytest.mark.parametrize(("depth", "kind"), [(MAX_NESTING, Envelope), (MAX_NESTING + 1, Rejection)])
-def test_the_bound_of_nesting_is_the_same_wherever_it_stands(where, depth, kind):
-    """The decoder's own depends on how deep its caller stands, which differs between programs."""
+def test_the_bound_of_nesting_is_the_same_in_every_field(where, depth, kind):
+    """The decoder's own bound depends on its caller's stack, which differs between programs."""
     value = '{"a":' * depth + '"]]}}[[{{\\"["' + "}" * depth
     fields = {"id": '"e"', "type": '"t"', "created": "1", "data": "{}"} | {where: value}
     body = "{" + ",".join(f'"{name}":{text}' for name, text in fields.items()) + "}"
@@ -81,7 +81,7 @@ def test_the_bound_of_nesting_is_the_same_wherever_it_stands(where, depth, kind)
 
 
 @given(json_values)
-def test_a_bracket_in_a_string_is_none(value):
+def test_brackets_in_a_string_do_not_count(value):
     text = json.dumps(json.dumps([value] * 70))
     body = b'{"id":"e","type":"t","created":1,"data":{"a":%b}}' % text.encode()
     assert isinstance(decode_envelope(body), Envelope)
@@ -155,11 +155,11 @@ def test_every_control_character_in_an_id_or_a_type_is_refused_by_name(field, en
 
 
 def test_no_other_character_is_a_control_character():
-    """Neighbours, spaces of all kinds, and characters that are invisible or turn the text."""
+    """The test covers neighbours, spaces, invisible characters, and changes of direction."""
     for character in " ~\xa0\xad\u200b\u200e\u2028\u2029\u202e\ufeff\ufffe\ue000\U0010ffff":
         assert not has_control_characters(f"evt_{character}1")
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"\xef\xbb\xbf{}", b'{"id": "\\ud800"}'])
-def test_what_is_no_json_is_malformed(body):
+def test_a_body_that_is_not_json_is_malformed(body):
     assert decode_envelope(body).reason is Reason.MALFORMED_JSON

@@ -1,4 +1,4 @@
-"""Whatever ``data`` holds, it is an event, an unfolded type, or a rejection by name."""
+"""Any ``data`` is read as an event, an unfolded type, or a rejection with a reason."""
 
 import pytest
 from hypothesis import given, settings
@@ -75,7 +75,7 @@ def test_no_length_of_a_number_in_a_body_raises(field, digits, sign):
         assert isinstance(decode_event(envelope, 0, 0, NAMES), Event | Rejection)
 
 
-def test_an_event_is_what_its_envelope_and_data_say():
+def test_an_event_has_the_fields_of_its_envelope_and_data():
     data = VALID | {"status": "refunded", "order_id": "ord_1", "payment_id": "pay_9"}
     assert decode(data, REFUND_SUCCEEDED) == Event(
         event_id="evt_1",
@@ -131,7 +131,7 @@ def test_unusable_data_is_rejected_by_name_and_field(kind, field, value, reason)
         ("currency", Reason.CURRENCY_MISSING),
     ],
 )
-def test_a_field_that_is_not_there_is_missing(field, reason):
+def test_an_absent_field_is_missing(field, reason):
     data = {name: value for name, value in VALID.items() if name != field}
     assert decode(data).reason is reason
 
@@ -158,14 +158,14 @@ def test_only_a_refund_names_another_payment(kind):
     assert (event.payment_reference, event.payment_id) == (None, "pay_1")
 
 
-def test_the_first_name_that_is_found_holds_and_data_comes_before_metadata():
+def test_the_first_name_that_is_found_counts_and_data_comes_before_metadata():
     assert order_of(order="last", merchantReference="first") == "first"
     assert order_of(order="data", metadata={"merchantReference": "metadata"}) == "data"
     assert order_of(metadata={"order": "last", "orderId": "first"}) == "first"
     assert payment_of(originalReference="last", payment_id="first") == "first"
 
 
-def test_the_names_are_the_shops_to_choose():
+def test_a_shop_can_choose_the_names():
     names = FieldNames(order=("bestellung", "№"), payment=("zahlung",))
     data = VALID | {"order_id": "no", "payment_id": "no", "№": "ord_1", "zahlung": "pay_9"}
     event = decode(data, REFUND_SUCCEEDED, names)
@@ -183,14 +183,14 @@ def test_without_names_there_are_no_references():
 @pytest.mark.parametrize(
     ("number", "text"), [(7, "7"), (0, "0"), (-7, "-7"), (10**30, f"{10**30}")]
 )
-def test_a_number_is_a_reference_as_its_digits(number, text):
+def test_the_digits_of_a_number_are_a_reference(number, text):
     assert order_of(order_id=number) == text
     assert order_of(metadata={"order_id": number}) == text
     assert payment_of(payment=number) == text
 
 
 @pytest.mark.parametrize("value", [None, "", True, False, 7.0, {}, {"id": "ord_1"}, [], ["ord_1"]])
-def test_what_is_no_reference_is_skipped_and_the_next_name_is_asked(value):
+def test_a_value_that_is_not_a_reference_is_skipped_for_the_next_name(value):
     assert order_of(order_id=value) is None
     assert order_of(order_id=value, order="ord_2") == "ord_2"
     assert order_of(order_id=value, metadata={"order_id": "ord_2"}) == "ord_2"
@@ -198,7 +198,7 @@ def test_what_is_no_reference_is_skipped_and_the_next_name_is_asked(value):
 
 
 @pytest.mark.parametrize("metadata", [None, "order_id", 7, ["order_id"], True])
-def test_metadata_that_is_no_object_is_no_metadata(metadata):
+def test_metadata_that_is_not_an_object_is_ignored(metadata):
     assert order_of(metadata=metadata) is None
 
 
@@ -240,7 +240,7 @@ def test_a_control_character_in_an_id_or_a_reference_is_rejected(data, field):
 
 
 @pytest.mark.parametrize("status", [None, 7, {}, True, "x" * 513, "\N{EURO SIGN}" * 171])
-def test_a_status_that_is_no_text_of_an_id_s_length_is_none(status):
+def test_a_status_that_is_not_a_short_text_is_none(status):
     assert decode(VALID | {"status": status}).status is None
 
 

@@ -1,4 +1,4 @@
-"""What must hold for every history: the fold is a join, and the journal balances with it."""
+"""For every history, the fold is a join, and the journal balances with it."""
 
 from collections import defaultdict
 
@@ -24,14 +24,14 @@ def test_every_permutation_gives_the_same_orders(data: st.DataObject) -> None:
     one.fold([event] for event in history)
     other.fold([event] for event in shuffled)
     assert other.documents() == one.documents()
-    # Corrections depend on what came first; an entry that both have is the same to the byte.
+    # Corrections depend on the order of arrival, but an entry that both have is identical.
     assert all(one.entries.get(key, entry) == entry for key, entry in other.entries.items())
 
 
 @more
 @given(st.data())
 def test_every_order_knows_the_payments_that_ever_named_it(data: st.DataObject) -> None:
-    """So its history can be told, whatever the fold met first."""
+    """The order's history is therefore complete, whatever the order of arrival."""
     history = data.draw(histories())
     pipeline = Pipeline()
     pipeline.fold(data.draw(chunked(data.draw(st.permutations(history)))))
@@ -45,7 +45,7 @@ def test_every_order_knows_the_payments_that_ever_named_it(data: st.DataObject) 
 def test_two_folds_in_any_orders_leave_one_entry_standing_for_each_subject(
     data: st.DataObject,
 ) -> None:
-    """In each journal alone, and in both together: who has booked one may go on with the other."""
+    """This also holds for both journals together: a reader of one may continue with the other."""
     history = data.draw(histories())
     one, other = Pipeline(), Pipeline()
     one.fold([event] for event in history)
@@ -61,12 +61,12 @@ def test_two_folds_in_any_orders_leave_one_entry_standing_for_each_subject(
 
 
 def _money(entries: dict[str, Entry]) -> dict[tuple[str, str], int]:
-    """Return the balances that are not zero: an account that was corrected to nothing is as new."""
+    """Return the balances that are not zero; a correction may leave an account with zero."""
     return {account: amount for account, amount in balances(entries).items() if amount}
 
 
 def _standing(entries: dict[str, Entry]) -> dict[Subject, str]:
-    """Return the event whose entry stands, by subject; there must be one of each."""
+    """Return the event of the only standing entry, by subject."""
     reversed_ids = {entry.reverses for entry in entries.values() if entry.reverses}
     assert reversed_ids <= entries.keys()
     standing: dict[Subject, str] = {}
@@ -99,7 +99,7 @@ def test_every_cut_into_chunks_gives_the_same_orders_and_entries(data: st.DataOb
 
 @more
 @given(st.data())
-def test_a_run_that_crashed_before_its_state_was_written_is_folded_again_to_the_same(
+def test_a_run_that_crashed_before_its_state_was_written_is_folded_to_the_same_state(
     data: st.DataObject,
 ) -> None:
     history = data.draw(histories())
@@ -116,7 +116,7 @@ def test_a_run_that_crashed_before_its_state_was_written_is_folded_again_to_the_
 
 @more
 @given(histories(), st.data())
-def test_old_snapshots_that_come_again_change_nothing(
+def test_old_snapshots_that_are_redelivered_change_nothing(
     history: list[Event], data: st.DataObject
 ) -> None:
     pipeline = Pipeline()
@@ -184,7 +184,7 @@ def _assert_sorted(document: OrderDocument) -> None:
 
 
 def _sums(history: list[Event]) -> tuple[dict[str, int], dict[str, int]]:
-    """Sum money by the rules as the design states them, written without the ledger's code."""
+    """Sum money by the design's rules, without the ledger's code."""
     success: dict[str, Event] = {}
     refunds: dict[tuple[str, str], Event] = {}
     for event in sorted(history, key=lambda e: (e.created, e.event_id)):

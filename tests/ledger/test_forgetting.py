@@ -1,4 +1,4 @@
-"""An event id is forgotten by the log's time, and it makes no difference when it is deleted."""
+"""An event id is forgotten by the log's time, whenever its row is deleted."""
 
 import json
 from collections import Counter
@@ -57,33 +57,33 @@ def taken(result: Deduplicated) -> list[int]:
 @pytest.mark.parametrize(
     ("day", "offsets"), [(89.9, [0]), (90, [0]), (90.1, [0, 1]), (400, [0, 1])]
 )
-def test_an_id_is_new_again_once_more_than_the_horizon_has_gone_by(day, offsets):
+def test_an_id_is_new_again_once_more_than_the_horizon_has_passed(day, offsets):
     assert taken(judge(record(0, 0), record(1, day))) == offsets
     first = judge(record(0, 0))
     again = judge(record(1, day), known=first.seen, progress=first.progress)
     assert taken(again) == offsets[1:]
 
 
-def test_what_was_forgotten_is_remembered_from_then_on_with_its_new_content():
+def test_a_forgotten_id_is_remembered_again_with_its_new_content():
     result = judge(record(0, 0), record(1, 100, amount=7), record(2, 150, amount=7), record(3, 150))
     assert taken(result) == [0, 1]
     assert result.seen[b"evt_1"].offset == 1
     assert result.counts == {"folded": 2, "duplicate": 1, "rejected.event_id_reused": 1}
 
 
-def test_a_duplicate_does_not_make_it_younger():
+def test_a_duplicate_does_not_make_an_id_younger():
     assert taken(judge(record(0, 0), record(1, 80), record(2, 100))) == [0, 2]
 
 
-def test_the_horizon_is_what_the_settings_say():
+def test_the_horizon_is_a_setting():
     assert taken(judge(record(0, 0), record(1, 5), forget_after_ms=4 * DAY_MS)) == [0, 1]
     assert taken(judge(record(0, 0), record(1, 100), forget_after_ms=100 * DAY_MS)) == [0]
 
 
-def test_time_is_that_of_the_log_and_does_not_go_back():
-    """Records of several ingresses stand in no strict order; one may have a wrong clock."""
+def test_time_is_the_logs_time_and_never_goes_back():
+    """Records of several ingresses have no strict order in time, and a clock may be wrong."""
     result = judge(record(0, 0), record(1, 100, "evt_2"), record(2, 1), record(3, 2))
-    # Forgotten when the other one came, and new behind it, at the time of that one.
+    # `evt_2` moves the time on, so `evt_1` is forgotten, and new again at the time of `evt_2`.
     assert taken(result) == [0, 1, 2]
     assert result.seen[b"evt_1"].timestamp_ms == FIRST_MS + 100 * DAY_MS
     assert result.progress == Progress(b"", 3, FIRST_MS + 100 * DAY_MS)
@@ -95,7 +95,7 @@ def test_a_clock_that_runs_years_ahead_forgets_once_and_then_remembers():
     assert result.counts["duplicate"] == 2
 
 
-def test_only_what_is_forgotten_for_good_may_be_deleted():
+def test_only_forgotten_ids_may_be_deleted():
     seen = judge(record(0, 0), record(1, 50, "evt_2"), record(2, 90, "evt_3"))
     assert forgettable(seen.seen, seen.progress, FORGET_AFTER_MS) == []
     later = judge(record(3, 140, "evt_4"), known=seen.seen, progress=seen.progress)
@@ -104,7 +104,7 @@ def test_only_what_is_forgotten_for_good_may_be_deleted():
     assert forgettable(seen.seen, last.progress, FORGET_AFTER_MS) == [b"evt_1", b"evt_2"]
 
 
-def test_what_was_judged_is_passed_over_also_where_its_id_was_deleted_or_seen_once_more():
+def test_judged_records_are_passed_over_even_if_their_ids_were_deleted_or_repeated():
     log = [record(0, 0), record(1, 1, amount=7), record(2, 100), record(3, 101, "evt_2")]
     first = judge(*log)
     for known in (first.seen, {}):
@@ -113,15 +113,15 @@ def test_what_was_judged_is_passed_over_also_where_its_id_was_deleted_or_seen_on
         assert again.counts == {"replayed": 4}
 
 
-def test_a_log_that_was_made_anew_is_not_passed_over():
-    """Its offsets begin anew as well: new deliveries would be taken for what was judged."""
+def test_another_log_is_not_passed_over():
+    """The offsets of a new log start from 0, where new deliveries would look already judged."""
     progress = judge(record(0, 0), record(1, 1, "evt_2")).progress
     with pytest.raises(AnotherLogError, match="plexy-ledger rebuild"):
         judge(record(0, 2, "evt_3"), progress=progress)
 
 
 class Table:
-    """A partition's table as the agent writes it, with what a crash may leave undone."""
+    """A partition's table as the agent writes it, including partial writes after a crash."""
 
     def __init__(self) -> None:
         self.values: dict[bytes, Seen | Progress] = {}
@@ -150,7 +150,7 @@ class Table:
 
 @st.composite
 def logs(draw: st.DrawFn) -> list[Any]:
-    """Draw records over many months, by clocks that do not agree."""
+    """Draw records over many months, with clocks that disagree."""
     days = st.sampled_from([-120, -1, 0, 0, 0, 1, 30, 89, 91, 200])
     ids, amounts = st.sampled_from(["evt_1", "evt_2", "evt_3"]), st.sampled_from([5, 5, 6, -1])
     drawn = draw(st.lists(st.tuples(days, ids, amounts), max_size=14))
@@ -174,7 +174,7 @@ def test_deletions_at_any_moment_and_crashes_at_any_point_change_no_verdict(data
             before = table.progress
             known = {r.key: table.seen[r.key] for r in chunk if r.key in table.seen}
             result = judge(*chunk, known=known, progress=before)
-            # What is published twice, is published as it was.
+            # An event that is published twice is the same both times.
             for event in result.events:
                 assert events.setdefault(event.offset, event) == event
             for item in result.rejected:
@@ -206,12 +206,12 @@ def test_deletions_at_any_moment_and_crashes_at_any_point_change_no_verdict(data
 
 
 def moved(event: Event, **more: Any) -> Event:
-    """Return an event as it comes again: at another place of the log."""
+    """Return a repeat of an event, at another place in the log."""
     return msgspec.structs.replace(event, offset=event.offset + 1000, **more)
 
 
 @given(st.data())
-def test_events_that_come_again_after_they_were_forgotten_change_nothing(data):
+def test_events_that_are_redelivered_after_they_were_forgotten_change_nothing(data):
     history = data.draw(histories())
     pipeline = Pipeline()
     pipeline.fold([history])
@@ -224,7 +224,7 @@ def test_events_that_come_again_after_they_were_forgotten_change_nothing(data):
     assert (pipeline.payments, pipeline.orders, pipeline.entries) == before
 
 
-def test_other_content_about_the_same_payment_changes_nothing_and_is_told():
+def test_other_content_about_the_same_payment_changes_nothing_and_is_reported():
     pipeline = Pipeline()
     pipeline.fold([[success(), refund()]])
     other = moved(success(amount=1, order="ord_9"))
@@ -234,7 +234,7 @@ def test_other_content_about_the_same_payment_changes_nothing_and_is_told():
 
 
 def test_other_content_about_another_payment_is_a_fact_of_that_payment():
-    """A sender that uses an id twice says two things; each has entries and an order of its own."""
+    """A sender that reuses an id makes two facts, each with its own entries and order."""
     history = [success("evt_1", payment="pay_1", order="ord_1")]
     history.append(success("evt_1", payment="pay_2", order="ord_2", amount=7))
     ledger = Ledger(history, days=[0, 100])
@@ -249,7 +249,7 @@ def test_other_content_about_another_payment_is_a_fact_of_that_payment():
         "entry_missing": 1,
         "balance_differs": 2,
     }
-    # As long as it is remembered it is refused.
+    # The second event is refused as long as the id is remembered.
     ledger = Ledger(history, days=[0, 80])
     assert ledger.differences() == []
     assert list(ledger.payments) == [b"pay_1"]

@@ -52,7 +52,7 @@ def shown(entry):
     return [(posting.account, posting.amount, posting.currency) for posting in entry.postings]
 
 
-# What balances.
+# Balanced entries.
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_bytes_of_an_entry_that_does_not_balance_are_not_decoded():
 
 
 @given(subjects, amounts, amounts, currencies, currencies)
-def test_whatever_is_posted_or_corrected_balances_and_leaves_what_stands(subject, a, b, c, d):
+def test_every_posting_and_correction_balances_and_leaves_the_standing_money(subject, a, b, c, d):
     old, new = success("evt_1", 2, a, currency=c), success("evt_2", 1, b, currency=d)
     entries = post(subject, old, None) + post(subject, new, old)
     assert post(subject, new, new) == []
@@ -95,7 +95,7 @@ def test_whatever_is_posted_or_corrected_balances_and_leaves_what_stands(subject
         assert sums[side, old.money.currency] == 0
 
 
-# What is posted.
+# Posted entries.
 
 
 def test_a_success_debits_plexy_and_credits_sales():
@@ -113,7 +113,7 @@ def test_a_refund_debits_refunds_and_credits_plexy():
     assert (posted.entry_id, posted.refund_id) == ("refund/pay_1/re_1/evt_r", "re_1")
 
 
-def test_the_accounts_are_the_designs():
+def test_the_accounts_are_those_of_the_design():
     assert (PLEXY, SALES, REFUNDS) == ("assets:plexy", "income:sales", "income:refunds")
 
 
@@ -121,20 +121,20 @@ def test_a_failure_posts_nothing():
     assert entries_of(failure(), failure("evt_2")) == {}
 
 
-def test_a_later_fact_posts_nothing_for_the_earliest_stands():
+def test_a_later_fact_posts_nothing_because_the_earliest_stands():
     assert list(entries_of(success(), success("evt_2", 2, 400))) == ["payment/pay_1/evt_1"]
     assert list(entries_of(refund(), refund("evt_s", 3))) == ["refund/pay_1/re_1/evt_r"]
 
 
 def test_an_earlier_fact_about_the_same_money_takes_its_place():
-    """Else it would depend on the order of arrival which of two entries stands."""
+    """Otherwise the order of arrival would decide which of the two entries stands."""
     entries = entries_of(success("evt_1", 5), success("evt_2", 4))
     base = "payment/pay_1"
     assert list(entries) == [f"{base}/evt_1", f"{base}/evt_1/reversal", f"{base}/evt_2"]
     assert balances(entries) == {(PLEXY, "KZT"): 500, (SALES, "KZT"): -500}
 
 
-def test_an_earlier_fact_about_other_money_reverses_what_was_posted_and_posts_anew():
+def test_an_earlier_fact_about_other_money_reverses_the_old_entry_and_posts_a_new_one():
     entries = entries_of(success("evt_1", 5, 500), success("evt_2", 4, 400, currency="USD"))
     first, reversal, second = entries.values()
     assert shown(reversal) == [(PLEXY, -500, "KZT"), (SALES, 500, "KZT")]
@@ -161,7 +161,7 @@ def test_a_correction_of_a_correction_reverses_the_entry_that_stands():
     assert balances(entries) == {(PLEXY, "KZT"): 102, (SALES, "KZT"): -102}
 
 
-def test_each_subject_is_posted_for_itself():
+def test_each_subject_has_its_own_entry():
     events = [success(), refund("evt_2"), refund("evt_3", refund_id="re_2")]
     other = success("evt_4", payment="pay_2")
     assert list(entries_of(*events, other)) == [
@@ -227,5 +227,5 @@ def test_balances_sum_by_account_and_currency():
     }
 
 
-def test_nothing_posted_has_no_balances():
+def test_an_empty_journal_has_no_balances():
     assert balances({}) == {}

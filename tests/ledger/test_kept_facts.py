@@ -1,4 +1,4 @@
-"""A payment keeps its earliest facts, as many as fit: whatever the order in which they arrive."""
+"""A payment keeps its earliest facts, as many as fit, whatever their order of arrival."""
 
 import msgspec
 import pytest
@@ -27,7 +27,7 @@ more = settings(max_examples=200, deadline=None)
 
 @pytest.fixture(scope="module", autouse=True)
 def _little_room():
-    """Let a payment keep some six facts."""
+    """Let a payment keep only about six facts."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (kept_facts, payments):
             patch.setattr(module, "ALWAYS_FIT", 1)
@@ -36,7 +36,7 @@ def _little_room():
 
 
 def one_payment(max_size: int = 20) -> st.SearchStrategy[list[Event]]:
-    """Facts of one payment, more than it has room for."""
+    """Draw the facts of one payment, which may have more of them than room."""
 
     def about_one(history: list[Event]) -> list[Event]:
         return [
@@ -59,7 +59,7 @@ def folded(chunks: list[list[Event]]) -> Pipeline:
 
 @more
 @given(one_payment(), st.data())
-def test_what_is_kept_is_the_same_for_every_order_repetition_and_cut(
+def test_the_kept_facts_are_the_same_for_every_order_repetition_and_cut(
     history: list[Event], data: st.DataObject
 ) -> None:
     repeated = data.draw(st.lists(st.sampled_from(history))) if history else []
@@ -73,7 +73,7 @@ def test_what_is_kept_is_the_same_for_every_order_repetition_and_cut(
 
 @more
 @given(one_payment(), st.data())
-def test_two_journals_and_both_together_leave_what_the_kept_facts_post(
+def test_two_journals_alone_or_together_leave_the_entries_of_the_kept_facts(
     history: list[Event], data: st.DataObject
 ) -> None:
     one = folded([[event] for event in history])
@@ -91,7 +91,7 @@ def test_two_journals_and_both_together_leave_what_the_kept_facts_post(
 
 @more
 @given(one_payment(), st.data())
-def test_a_run_that_crashed_before_its_state_was_written_comes_to_the_same(
+def test_a_run_that_crashed_before_its_state_was_written_has_the_same_result(
     history: list[Event], data: st.DataObject
 ) -> None:
     clean = folded([[event] for event in history])
@@ -105,7 +105,7 @@ def test_a_run_that_crashed_before_its_state_was_written_comes_to_the_same(
 
 @more
 @given(one_payment())
-def test_each_state_s_snapshot_is_newer_than_all_before_it(history: list[Event]) -> None:
+def test_the_snapshot_of_each_state_is_newer_than_all_before_it(history: list[Event]) -> None:
     fold, told = PaymentFold("pay_1", None), list[Snapshot]()
     for event in history:
         fold.changed = False
@@ -117,7 +117,7 @@ def test_each_state_s_snapshot_is_newer_than_all_before_it(history: list[Event])
 
 
 @given(one_payment(max_size=30))
-def test_the_kept_facts_fit_and_the_first_one_aside_would_not(history: list[Event]) -> None:
+def test_the_kept_facts_fit_and_the_first_fact_aside_would_not(history: list[Event]) -> None:
     facts = {event.event_id: event for event in history}
     kept, first_aside = kept_of(facts)
     size = sum(len(msgspec.json.encode(fact)) for fact in kept.values())
@@ -129,7 +129,7 @@ def test_the_kept_facts_fit_and_the_first_one_aside_would_not(history: list[Even
         assert {key_of(fact) < first_aside for fact in kept.values()} <= {True}
 
 
-def test_a_payment_without_room_says_so_and_posts_nothing_for_what_is_aside():
+def test_a_payment_without_room_says_so_and_posts_nothing_for_facts_set_aside():
     refunds = [refund(f"evt_{n}", n, 10, refund_id=f"re_{n}") for n in range(9, 1, -1)]
     pipeline = folded([[success(amount=500, order="ord_1")], refunds])
     document = pipeline.documents()["ord_1"]
@@ -140,14 +140,14 @@ def test_a_payment_without_room_says_so_and_posts_nothing_for_what_is_aside():
     assert balances(pipeline.entries)["income:refunds", "KZT"] == 50
 
 
-def test_the_events_that_are_aside_are_reported_each_time_they_come():
+def test_events_that_are_set_aside_are_reported_each_time_they_are_delivered():
     known = fold_payments([failure(f"evt_{n}", n) for n in range(9)], {}).payments
     again = fold_payments([failure("evt_8", 8)], known)
     assert [event.event_id for event in again.aside] == ["evt_8"]
     assert (again.payments, again.snapshots, again.entries) == ({}, [], [])
 
 
-def test_a_payment_from_before_there_was_a_bound_is_cut_with_its_next_fact():
+def test_a_payment_from_before_the_bound_existed_is_cut_with_its_next_fact():
     facts = {f"evt_{n}": failure(f"evt_{n}", n) for n in range(9)}
     after = fold_payments([failure("evt_9", 9)], {"pay_1": Payment("pay_1", facts)})
     assert after.payments["pay_1"] == payment_of("pay_1", {**facts, "evt_9": failure("evt_9", 9)})
@@ -162,7 +162,7 @@ def test_a_payment_whose_facts_are_longer_than_any_release_makes_them_keeps_the_
     assert after.facts.keys() == {"evt_0"}
 
 
-def test_rows_and_snapshots_from_before_there_was_a_bound_are_read():
+def test_rows_and_snapshots_from_before_the_bound_existed_are_read():
     payment = msgspec.msgpack.encode(["pay_1", {}])
     assert PAYMENTS.decode(payment) == Payment("pay_1")
     snapshot = msgspec.msgpack.encode(["ord_1", "pay_1", 2, None])
@@ -170,7 +170,7 @@ def test_rows_and_snapshots_from_before_there_was_a_bound_are_read():
 
 
 def test_eight_facts_of_any_ids_fit():
-    """So that what nearly every payment has need not be measured."""
+    """Nearly every payment has no more than eight facts, which are therefore not measured."""
     worst = "\0" * 512
     fact = success(worst, 2**53 - 1, 2**53 - 1, payment=worst, order=worst, offset=2**63 - 1)
     fact = msgspec.structs.replace(fact, status=worst, payment_reference=worst, partition=2**31 - 1)

@@ -23,7 +23,7 @@ more = settings(max_examples=200, deadline=None)
 
 @pytest.fixture(scope="module", autouse=True)
 def _small_bounds():
-    """Let a document list one or two payments, and an order's only row hold about as many."""
+    """Let a document list only one or two payments, and an order's only row hold as few."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(orders, "_ALWAYS_FIT_EVENTS", 0)
         for module in (orders, large_orders):
@@ -33,7 +33,7 @@ def _small_bounds():
 
 
 def snapshots_of(history: list[Event], cut: list[list[Event]]) -> list[Snapshot]:
-    """Return what the hop before publishes."""
+    """Return the snapshots that the hop `payments` publishes."""
     payments, told = {}, list[Snapshot]()
     for chunk in cut:
         folded = fold_payments(chunk, payments)
@@ -44,7 +44,7 @@ def snapshots_of(history: list[Event], cut: list[list[Event]]) -> list[Snapshot]
 
 
 def assert_sound(hop: OrdersHop) -> None:
-    """Assert that the rows of each large order fit together, and follow from its payments."""
+    """Assert that the rows of each large order are consistent, and match its document."""
     for value in gather(hop.rows).values():
         state = ORDERS.decode(value)
         whole = whole_order(state)
@@ -88,7 +88,7 @@ def test_the_form_in_the_table_changes_no_document(
 def test_a_crash_between_any_two_rows_changes_nothing(
     history: list[Event], data: st.DataObject
 ) -> None:
-    """The chunk is folded again, cut at other places, from rows some of which it has written."""
+    """The chunk is folded again in other cuts, on top of the rows that the crash left."""
     told = snapshots_of(history, [history[n : n + 2] for n in range(0, len(history), 2)])
     clean, crashed = OrdersHop(), OrdersHop()
     for each in clean.publish(told):
@@ -111,7 +111,7 @@ def test_a_crash_between_any_two_rows_changes_nothing(
 
 @more
 @given(histories(), st.data())
-def test_old_snapshots_that_come_again_change_no_row(
+def test_old_snapshots_that_are_redelivered_change_no_row(
     history: list[Event], data: st.DataObject
 ) -> None:
     told = snapshots_of(history, [[event] for event in history])
@@ -166,7 +166,7 @@ def test_a_summary_counts_all_payments_and_shows_the_first_and_the_last():
     }
 
 
-def test_an_order_that_shrinks_lists_its_payments_again_and_one_that_is_left_has_no_document():
+def test_an_order_that_shrinks_lists_its_payments_again_and_an_empty_order_has_no_document():
     pipeline = Pipeline()
     pipeline.fold([many(4)])
     assert pipeline.documents()["ord_1"].summary
@@ -183,7 +183,7 @@ def test_an_order_that_shrinks_lists_its_payments_again_and_one_that_is_left_has
 
 
 def test_a_fold_reads_and_writes_as_many_rows_for_a_large_order_as_for_one_just_above_the_bound():
-    """So its cost does not grow with the order."""
+    """The cost of a fold therefore does not grow with the order."""
 
     class Counted(MemoryRows):
         touched = 0
@@ -228,7 +228,7 @@ def test_the_longest_document_of_an_order_with_few_events_lists_its_payments():
     [("{}", "p"), ("{:\0>512}", "p"), ("{:a>512}", "p"), ("{:a>50}", "p")],
 )
 def test_the_two_payments_of_a_summary_are_less_than_a_mebibyte(event_id, payment_id):
-    """Whatever ids a payment has: as many facts as it keeps are some 390 KiB in its document."""
+    """With any ids, the facts that a payment keeps take about 390 KiB in its document."""
     numbers = range(3_000)
     facts = {
         event_id.format(n): refund(event_id.format(n), n, 1, refund_id=payment_id, payment=None)
@@ -239,8 +239,8 @@ def test_the_two_payments_of_a_summary_are_less_than_a_mebibyte(event_id, paymen
     assert len(msgspec.json.encode(describe_payment(payment))) < 500_000
 
 
-def test_no_row_of_an_order_is_taken_for_another_order_s():
-    """An id may hold any text, and no text has the byte that stands before a payment's id."""
+def test_no_row_of_an_order_is_taken_for_a_row_of_another_order():
+    """An id may be any text, and no text contains the separator before a payment's id."""
     ids = ["a", "ap", "a\x7f", "aÿ", "aÿppay_00000", "b"]
     pipeline = Pipeline()
     for order in ids:
@@ -270,7 +270,7 @@ def test_a_summary_says_of_the_whole_order_what_a_list_would_say(history: list[E
 
 
 class TestIdOfAPayment:
-    """A payment without a reference is an order under its own id, which a shop may use as well."""
+    """A payment without a reference is an order under its own id, which a shop may also use."""
 
     def test_an_order_that_a_payment_of_its_id_has_joined_says_so(self):
         pipeline = Pipeline()
@@ -293,12 +293,12 @@ class TestIdOfAPayment:
         assert document.anomalies == ("order_id_is_payment_id",)
 
 
-def test_rows_that_a_crash_left_without_a_head_are_no_order():
+def test_rows_that_a_crash_left_without_a_head_are_not_an_order():
     hop = OrdersHop()
     hop.rows[b"A\xffppay_1"] = b"anything"
     assert gather(hop.rows) == {}
 
 
-def test_an_order_decodes_as_what_it_was():
+def test_an_order_is_decoded_in_its_own_form():
     for order in (Order("{"), LargeOrder("{", 1, tally_of("{", []))):
         assert ORDERS.decode(ORDERS.encode(order)) == order

@@ -34,7 +34,7 @@ def test_the_largest_amount_is_the_largest_exact_number_of_a_double():
 
 
 @given(st.floats())
-def test_every_float_is_refused_whole_ones_too(amount):
+def test_every_float_is_refused_even_a_whole_one(amount):
     with pytest.raises(MoneyError) as caught:
         Money(amount, "KZT")
     assert caught.value.reason == "amount_not_integer"
@@ -69,7 +69,7 @@ def test_every_amount_beyond_the_largest_is_refused(amount):
         (2**53, "amount_too_large"),
     ],
 )
-def test_what_is_no_amount_is_refused_by_name(amount, reason):
+def test_a_value_that_is_not_an_amount_is_refused_by_name(amount, reason):
     for make in (check_amount, lambda given: Money(given, "KZT")):
         with pytest.raises(MoneyError) as caught:
             make(amount)
@@ -90,7 +90,7 @@ def test_what_is_no_amount_is_refused_by_name(amount, reason):
         ({"code": "KZT"}, "currency_unknown"),
     ],
 )
-def test_what_is_no_currency_is_refused_by_name(currency, reason):
+def test_a_value_that_is_not_a_currency_is_refused_by_name(currency, reason):
     for make in (check_currency, lambda given: Money(1, given)):
         with pytest.raises(MoneyError) as caught:
             make(currency)
@@ -98,12 +98,12 @@ def test_what_is_no_currency_is_refused_by_name(currency, reason):
 
 
 @pytest.mark.parametrize("currency", ["XAU", "XTS", "XXX", "XDR"])
-def test_a_code_without_a_minor_unit_is_no_currency_to_count_in(currency):
+def test_a_code_without_a_minor_unit_is_not_a_currency(currency):
     with pytest.raises(MoneyError, match="ISO 4217"):
         check_currency(currency)
 
 
-def test_an_error_names_the_first_characters_only_of_what_was_sent():
+def test_an_error_quotes_only_the_first_characters_of_the_value():
     with pytest.raises(MoneyError) as caught:
         check_currency("x" * 10_000)
     assert len(str(caught.value)) < 100
@@ -134,13 +134,13 @@ def test_a_sum_beyond_the_largest_amount_is_refused():
     assert caught.value.reason == "amount_too_large"
 
 
-def test_money_has_no_order_since_currencies_have_none():
+def test_money_has_no_order_because_currencies_have_none():
     with pytest.raises(TypeError):
         assert Money(1, "KZT") < Money(2, "USD")
 
 
 @pytest.mark.parametrize("stored", [[1.5, "KZT"], [-1, "KZT"], [True, "KZT"], [1, "kzt"]])
-def test_bytes_that_hold_no_money_are_not_decoded_to_money(stored):
+def test_bytes_that_are_not_money_are_not_decoded_to_money(stored):
     with pytest.raises(msgspec.ValidationError):
         msgspec.msgpack.decode(msgspec.msgpack.encode(stored), type=Money)
 
@@ -182,7 +182,7 @@ def test_more_decimals_than_the_currency_has_are_refused_and_not_rounded(amount,
         *("1,5", "1.500,00", "1 500", "1_000", "1e3", "0x1", "\u0661", "9" * 31, f"1.{'0' * 31}"),
     ],
 )
-def test_what_is_no_plain_decimal_is_refused(text):
+def test_a_text_that_is_not_a_plain_decimal_is_refused(text):
     with pytest.raises(MoneyError) as caught:
         minor_units(text, "KZT")
     assert caught.value.reason == "amount_not_decimal"

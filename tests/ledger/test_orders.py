@@ -1,4 +1,4 @@
-"""An order is its payments' snapshots: status, totals and version follow from them."""
+"""The status, totals and version of an order follow from its payments' snapshots."""
 
 from itertools import permutations
 
@@ -12,24 +12,24 @@ from tests.ledger.pipeline import documents_of
 
 
 def order_of(*events):
-    """Return the document of the only order that the events make."""
+    """Return the document of the only order in the events."""
     (document,) = documents_of(events).values()
     return document
 
 
 def paid(amount, **more):
-    """Make a success of order A under a payment of its own, ``p`` and currency by default."""
+    """Make a success of order A; each currency has its own payment, named ``p_`` and the code."""
     currency = more.get("currency", "KZT")
     return success(f"evt_{currency}", amount=amount, payment=f"p_{currency}", order="A", **more)
 
 
 def back(amount, currency="KZT", event_id="evt_r"):
-    """Make a refund of the payment that ``paid`` makes in that currency."""
+    """Make a refund of the payment that ``paid`` makes in a currency."""
     more = {"payment": f"p_{currency}", "refund_id": event_id, "order": "A"}
     return refund(f"{event_id}_{currency}", amount=amount, currency=currency, **more)
 
 
-# The status: the first that holds.
+# The status is the first that holds.
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_the_status_is_the_first_that_holds(status, events):
         assert order_of(*arrived).status == status
 
 
-def test_a_refund_in_a_currency_that_was_never_paid_is_more_than_was_paid():
+def test_a_refund_in_a_currency_that_was_never_paid_makes_an_order_over_refunded():
     document = order_of(paid(500), refund(payment="p_KZT", amount=1, currency="USD"))
     assert document.status == "over_refunded"
     assert document.anomalies == ("currency_mismatch",)
@@ -73,7 +73,7 @@ def test_a_refund_in_a_currency_that_was_never_paid_is_more_than_was_paid():
 # Totals and the rest of the document.
 
 
-def test_totals_are_per_currency_sorted_and_never_added_across():
+def test_totals_are_sorted_by_currency_and_never_added_across_currencies():
     document = order_of(paid(9, currency="USD"), paid(500), back(4, "USD"))
     assert document.totals == {"KZT": Totals(500, 0, 500), "USD": Totals(9, 4, 5)}
     assert list(document.totals) == ["KZT", "USD"]
@@ -123,7 +123,7 @@ def snapshot(*events, known=None):
     return fold_payments(events, known or {}).snapshots[-1]
 
 
-def test_of_two_snapshots_of_a_payment_the_one_on_more_facts_holds():
+def test_the_snapshot_of_a_payment_with_more_facts_holds():
     old, new = snapshot(success(order="A")), snapshot(success(order="A"), refund())
     for arrived in ([old, new], [new, old], [old, new, old, new]):
         order = fold_orders(arrived, {})["A"]
@@ -143,7 +143,7 @@ def test_an_order_whose_payments_all_moved_away_has_no_document():
     assert describe(Order("A")) is None
 
 
-def test_an_order_s_version_is_its_document_s_and_zero_without_one():
+def test_the_version_of_an_order_is_that_of_its_document_or_zero():
     one, other = snapshot(success(order="A")), snapshot(success("evt_2", payment="p_2", order="A"))
     order = fold_orders([one, other], {})["A"]
     assert order.version == describe(order).version == 2
@@ -170,18 +170,18 @@ def test_an_order_that_one_of_two_payments_left_keeps_the_other():
     assert (documents["A"].version, documents["B"].version) == (1, 2)
 
 
-def test_what_was_known_is_not_changed():
+def test_the_known_state_is_not_changed():
     known = fold_orders([snapshot(success(order="A"))], {})
     payments = dict(known["A"].payments)
     fold_orders([snapshot(success("e2", payment="p_2", order="A"))], known)
     assert known["A"].payments == payments
 
 
-# Anomalies that are new.
+# New anomalies.
 
 
 def order_before(*events):
-    """Return the state of the only order that the events make."""
+    """Return the state of the only order in the events."""
     (order,) = fold_orders(fold_payments(events, {}).snapshots, {}).values()
     return order
 
@@ -197,7 +197,7 @@ def test_an_anomaly_is_new_once_to_the_order_that_has_it():
     assert new_anomalies(describe(bad), bad) == set()
 
 
-def test_an_anomaly_that_went_and_comes_again_is_new_again():
+def test_an_anomaly_that_returns_is_new_again():
     alone, whole = order_before(back(1)), order_before(paid(500), back(1))
     assert new_anomalies(describe(alone), None) == {"refund_without_payment"}
     assert new_anomalies(describe(whole), alone) == set()

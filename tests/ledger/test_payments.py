@@ -1,4 +1,4 @@
-"""A payment is its set of facts: what follows from them, in whatever order they came."""
+"""A payment's state follows from its set of facts, in whatever order they arrived."""
 
 from itertools import permutations
 
@@ -10,7 +10,7 @@ from tests.ledger.pipeline import Pipeline
 
 
 def payment_of(*events) -> Payment:
-    """Fold in every order of arrival, which must not matter, and return the payment."""
+    """Return the payment, after a check that every order of arrival leads to it."""
     folded = [fold_payments(order, {}).payments for order in permutations(events)]
     (payment,) = folded[0].values()
     documents = [describe_placed(next(iter(payments.values()))) for payments in folded]
@@ -27,29 +27,29 @@ def anomalies_of(*events):
 
 
 def published(folded):
-    """Return what each order hears of its payment: how many facts, or that it has moved away."""
+    """Return what each order is told: the number of facts, or that the payment has moved."""
     return {
         snapshot.order_id: len(snapshot.payment.events) if snapshot.payment else "withdrawn"
         for snapshot in folded.snapshots
     }
 
 
-# What is wrong with a payment, by name.
+# Anomalies of a payment.
 
 
-def test_a_refund_without_a_success_is_an_anomaly_until_the_success_comes():
+def test_a_refund_without_a_success_is_an_anomaly_until_the_success_arrives():
     assert anomalies_of(refund()) == ("refund_without_payment",)
     assert anomalies_of(refund(), failure()) == ("refund_without_payment",)
     assert anomalies_of(refund(), success()) == ()
 
 
-def test_refunds_of_more_than_the_payment_are_an_anomaly_and_of_as_much_are_none():
+def test_refunds_are_an_anomaly_only_if_they_exceed_the_payment():
     first, second = refund("evt_2", amount=300), refund("evt_3", amount=200, refund_id="re_2")
     assert anomalies_of(success(amount=500), first, second) == ()
     assert anomalies_of(success(amount=499), first, second) == ("refund_exceeds_payment",)
 
 
-def test_the_earliest_success_is_what_refunds_may_not_exceed():
+def test_refunds_may_not_exceed_the_earliest_success():
     events = [success(amount=100), success("evt_2", 2, 900), refund(amount=101)]
     assert anomalies_of(*events) == ("conflicting_amount", "refund_exceeds_payment")
 
@@ -74,7 +74,7 @@ def test_facts_that_disagree_about_one_refund_are_an_anomaly(other):
     assert "conflicting_refund" in anomalies_of(*agreeing, refund("evt_4", 4, **other))
 
 
-def test_two_refunds_with_different_amounts_are_no_conflict():
+def test_two_refunds_with_different_amounts_are_not_a_conflict():
     events = [success(), refund("evt_2", amount=1), refund("evt_3", amount=2, refund_id="re_2")]
     assert anomalies_of(*events) == ()
 
@@ -87,7 +87,7 @@ def test_facts_that_name_different_orders_are_an_anomaly():
 
 
 @pytest.mark.parametrize("created", [1, 2, 3])
-def test_a_failure_seen_for_a_succeeded_payment_is_no_anomaly(created):
+def test_a_failure_of_a_succeeded_payment_is_not_an_anomaly(created):
     document = document_of(success(created=2), failure(created=created, amount=7, currency="USD"))
     assert (document.status, document.anomalies) == ("succeeded", ())
     assert len(document.events) == 2
@@ -113,7 +113,7 @@ def test_anomalies_are_each_named_once_and_sorted():
 # Status, amount and refunds.
 
 
-def test_a_payment_succeeded_if_any_attempt_did_else_failed_if_any_did_else_is_unknown():
+def test_the_status_is_succeeded_if_any_attempt_did_else_failed_if_any_did_else_unknown():
     assert document_of(failure(), success(), refund()).status == "succeeded"
     assert document_of(failure(), failure("evt_2"), refund()).status == "failed"
     assert document_of(refund()).status == "unknown"
@@ -125,7 +125,7 @@ def test_the_money_is_that_of_the_earliest_success():
     assert (document.amount, document.currency, document.created) == (200, "USD", 3)
 
 
-def test_of_successes_at_the_same_time_the_one_with_the_smaller_id_is_the_earliest():
+def test_the_smaller_id_decides_between_successes_at_the_same_time():
     document = document_of(success("evt_b", 3, 100), success("evt_a", 3, 200))
     assert document.amount == 200
 
@@ -142,13 +142,13 @@ def test_a_refund_counts_once_by_its_own_id_as_its_earliest_fact_says():
 
 
 @pytest.mark.parametrize("reference", ["pay_1", None])
-def test_where_a_refunds_id_is_the_payments_each_event_is_a_refund_of_its_own(reference):
+def test_if_a_refunds_id_is_the_payments_each_event_is_a_separate_refund(reference):
     named = {"refund_id": "pay_1", "payment": reference}
     document = document_of(success(), refund("evt_2", **named), refund("evt_3", **named))
     assert [held.refund_id for held in document.refunds] == ["evt_2", "evt_3"]
 
 
-def test_a_refund_that_names_no_payment_is_a_payment_of_its_own():
+def test_a_refund_that_names_no_payment_is_a_separate_payment():
     payments = fold_payments([success(), refund(payment=None)], {}).payments
     assert list(payments) == ["pay_1", "re_1"]
     assert describe(payments["re_1"]).anomalies == ("refund_without_payment",)
@@ -173,7 +173,7 @@ def test_an_event_is_shown_with_its_place_in_the_log():
     assert (shown.partition, shown.offset) == (0, 42)
 
 
-# Which order it belongs to.
+# The order to which a payment belongs.
 
 
 def test_the_order_is_the_reference_on_the_earliest_fact_that_carries_one():
@@ -181,38 +181,38 @@ def test_the_order_is_the_reference_on_the_earliest_fact_that_carries_one():
     assert payment_of(*events).order_id == "A"
 
 
-def test_of_references_at_the_same_time_the_one_of_the_smaller_id_holds():
+def test_the_smaller_id_decides_between_references_at_the_same_time():
     assert payment_of(success("evt_b", order="B"), failure("evt_a", order="A")).order_id == "A"
 
 
-def test_a_payment_without_a_reference_is_an_order_of_its_own():
+def test_a_payment_without_a_reference_is_its_own_order():
     assert payment_of(success(), refund()).order_id == "pay_1"
 
 
-def test_a_placed_payment_shows_its_order_and_how_many_facts_it_rests_on():
+def test_a_placed_payment_shows_its_order_and_its_number_of_facts():
     payment = payment_of(success(order="A"), refund())
     placed = describe_placed(payment)
     assert (placed.order_id, placed.version) == ("A", 2)
     assert placed.payment_id == describe(payment).payment_id
 
 
-# What a run of events publishes.
+# The records that a run of events publishes.
 
 
-def test_a_fact_that_is_known_changes_and_publishes_nothing():
+def test_a_known_fact_changes_and_publishes_nothing():
     known = fold_payments([success()], {}).payments
     again = fold_payments([success(), success(offset=9)], known)
     assert (again.payments, again.snapshots, again.entries) == ({}, [], [])
 
 
-def test_a_late_fact_moves_the_payment_whole_from_its_old_order_to_the_new_one():
+def test_a_late_fact_moves_the_whole_payment_from_its_old_order_to_the_new_one():
     known = fold_payments([success("evt_1", 5, order="A")], {}).payments
     folded = fold_payments([failure("evt_2", 4, order="B")], known)
     assert published(folded) == {"A": "withdrawn", "B": 2}
     assert {snapshot.version for snapshot in folded.snapshots} == {2}
 
 
-def test_a_reference_that_comes_late_moves_the_payment_out_of_the_order_of_its_own():
+def test_a_late_reference_moves_the_payment_out_of_its_own_order():
     known = fold_payments([refund()], {}).payments
     folded = fold_payments([success(order="A")], known)
     assert published(folded) == {"pay_1": "withdrawn", "A": 2}
@@ -223,18 +223,18 @@ def test_a_late_fact_that_names_the_same_order_withdraws_nothing():
     assert published(fold_payments([failure("evt_2", 4, order="A")], known)) == {"A": 2}
 
 
-def test_an_order_that_a_later_fact_names_in_vain_hears_that_the_payment_is_not_there():
+def test_an_order_that_a_later_fact_names_is_told_that_the_payment_is_elsewhere():
     known = fold_payments([success("evt_1", 5, order="A")], {}).payments
     named = fold_payments([refund(created=9, order="B")], known)
     assert published(named) == {"A": 2, "B": "withdrawn"}
 
 
-def test_every_order_that_a_payment_only_passed_through_in_one_chunk_hears_of_it():
+def test_every_order_that_a_payment_only_passed_through_in_one_chunk_is_told():
     run = [success(f"evt_{n}", 9 - n, order=order) for n, order in enumerate("ABC")]
     assert published(fold_payments(run, {})) == {"A": "withdrawn", "B": "withdrawn", "C": 3}
 
 
-def test_an_order_that_heard_of_a_payment_before_a_crash_lost_the_state_is_told_it_moved():
+def test_an_order_that_was_told_of_a_payment_before_a_crash_is_told_that_it_moved():
     first, earlier = success("evt_1", 5, order="A"), success("evt_2", 4, order="B")
     pipeline = Pipeline()
     pipeline.fold([[first]], crash_before_state=True)
@@ -244,7 +244,7 @@ def test_an_order_that_heard_of_a_payment_before_a_crash_lost_the_state_is_told_
     assert (document.order_id, document.version) == ("B", 2)
 
 
-def test_a_crash_after_several_moves_leaves_the_payment_in_one_order_however_it_is_cut_again():
+def test_a_crash_after_several_moves_leaves_the_payment_in_one_order_in_any_cuts():
     run = [success(f"evt_{n}", 9 - n, order=order) for n, order in enumerate("ABAC")]
     for published_before in range(1, 5):
         for cut in range(1, 5):
@@ -254,7 +254,7 @@ def test_a_crash_after_several_moves_leaves_the_payment_in_one_order_however_it_
             assert list(pipeline.documents()) == ["C"]
 
 
-def test_what_was_known_is_not_changed():
+def test_the_known_state_is_not_changed():
     known = fold_payments([success()], {}).payments
     before = dict(known)
     facts = dict(known["pay_1"].facts)

@@ -1,4 +1,4 @@
-"""An item stands once however often it was written, and what is put back is what a fold makes."""
+"""An item that was written often is listed once, and is put back as a fold would produce it."""
 
 import json
 from typing import Any, NamedTuple
@@ -72,14 +72,14 @@ def test_a_rejection_that_was_written_twice_is_one_item():
     assert (item.reason, item.detail, item.key) == ("currency_unknown", "why", b"evt_1")
 
 
-def test_deliveries_of_the_same_bytes_are_one_item_and_of_others_another():
+def test_deliveries_of_the_same_bytes_are_one_item_and_of_other_bytes_another():
     quarantine = read(kept(0, b"x", None), kept(1, b"x", None, timestamp=2000), kept(2, b"y", None))
     assert sorted(item.times for item in quarantine.items.values()) == [1, 2]
     assert all(item_id.startswith("http/") for item_id in quarantine.items)
     assert all(is_delivery(item) for item in quarantine.items.values())
 
 
-def test_an_item_is_put_back_as_long_as_that_is_the_last_word():
+def test_an_item_is_put_back_until_it_is_rejected_again():
     first = kept(0)
     quarantine = read(first)
     assert quarantine.items["plexy.webhooks/2/118"].is_open
@@ -87,13 +87,13 @@ def test_an_item_is_put_back_as_long_as_that_is_the_last_word():
     item = quarantine.items["plexy.webhooks/2/118"]
     assert item.put_back == ("ledger.events/0/7", 5000)
     assert (item.reason, item.times) == ("currency_unknown", 1)
-    # A fold of the whole log by code without the fix rejects it anew.
+    # A fold of the whole log by code without the fix rejects the item again.
     quarantine.read([kept(2, reason=Reason.ID_MISSING)])
     item = quarantine.items["plexy.webhooks/2/118"]
     assert (item.is_open, item.reason, item.times, item.kept) == (True, "id_missing", 2, (0, 0))
 
 
-def test_what_was_put_back_for_one_version_is_open_for_another_until_it_goes_there_too():
+def test_an_item_that_was_put_back_for_one_version_is_open_for_another():
     first = kept(0)
     for_one, for_two = marked(first, 1), marked(first, 2, "ledger.events.v2/1/3")
 
@@ -105,7 +105,7 @@ def test_what_was_put_back_for_one_version_is_open_for_another_until_it_goes_the
     assert [is_open(version, for_one, for_two) for version in (1, 2, 3)] == [False, False, True]
 
 
-def test_what_was_put_back_into_the_log_is_so_for_every_version():
+def test_an_item_that_was_put_back_into_the_log_is_put_back_for_every_version():
     refused = kept(0, b"x", None)
     mark = marked(refused, 1, "plexy.webhooks/2/118")
     for version in (1, 2):
@@ -113,7 +113,7 @@ def test_what_was_put_back_into_the_log_is_so_for_every_version():
         assert item.put_back == ("plexy.webhooks/2/118", 5000)
 
 
-def test_a_mark_says_the_source_and_no_reason():
+def test_a_mark_names_the_source_and_has_no_reason():
     record = kept(0)
     key, body, headers = put_back_record(record.key, record.value, record.headers, "t/0/1", 7)
     assert (key, body) == (record.key, record.value)
@@ -126,7 +126,7 @@ def test_a_mark_says_the_source_and_no_reason():
     ]
 
 
-def test_the_newest_item_is_the_last_and_the_logs_order_holds_within_a_time():
+def test_items_are_sorted_by_time_and_then_in_the_logs_order():
     quarantine = read(
         kept(0, source=9, timestamp=3), kept(1, source=2, timestamp=3), kept(2, source=5)
     )
@@ -143,20 +143,20 @@ def test_the_newest_item_is_the_last_and_the_logs_order_holds_within_a_time():
         [("reason", None), ("body-bytes", b"many"), ("body-sha256", None)],
     ],
 )
-def test_a_record_of_other_hands_is_an_item_of_no_known_place(headers):
+def test_a_strangers_record_is_an_item_without_a_known_place(headers):
     quarantine = read(Kept(None, None, headers), Kept(None, b"x", headers))  # type: ignore[arg-type]
     assert len(quarantine.items) == 2
     assert all(item.source is None and item.is_open for item in quarantine.items.values())
     assert not any(is_delivery(item) for item in quarantine.items.values())
 
 
-def test_an_item_of_other_hands_takes_little_memory():
+def test_a_strangers_item_takes_little_memory():
     long = [("detail", b"x" * 10**6), ("source-topic", b"y" * 10**6)]
     (item,) = read(Kept(b"k" * 10**6, b"", long)).items.values()
     assert len(item.key) + len(item.detail) + len(item.id) + len(item.origin) < 20_000
 
 
-def test_the_same_event_earlier_in_the_log_comes_first_while_it_is_open():
+def test_an_open_item_of_the_same_event_earlier_in_the_log_comes_first():
     first, later = kept(0, source=5), kept(1, source=9)
     quarantine = read(later, first)
     item = quarantine.items["plexy.webhooks/2/9"]
@@ -190,7 +190,7 @@ def judged(record: Logged | None, names: FieldNames = NAMES, **more: Any) -> Eve
     return judge_logged(item, value or b"", record, names)
 
 
-def test_what_is_put_back_is_the_event_that_a_fold_of_the_log_makes():
+def test_an_item_is_put_back_as_the_event_that_a_fold_of_the_log_makes():
     record = Logged(b"evt_1", TOO_LONG)
     assert [each.rejection.reason for each in deduplicate([record], {}, OLD_NAMES).rejected] == [
         Reason.REFERENCE_TOO_LONG
@@ -200,27 +200,27 @@ def test_what_is_put_back_is_the_event_that_a_fold_of_the_log_makes():
     assert (event.partition, event.offset, event.order_reference) == (2, 118, "ord_1")
 
 
-def test_what_is_bad_still_stays_with_the_reason_of_now():
+def test_an_item_that_is_still_bad_stays_with_its_present_reason():
     assert judged(Logged(b"evt_1", TOO_LONG), OLD_NAMES).why.startswith(
         "it is rejected still: reference_too_long: data.merchantReference"
     )
 
 
 @pytest.mark.parametrize("reason", [Reason.EVENT_ID_REUSED, Reason.KEY_MISMATCH])
-def test_a_decision_is_not_taken_back(reason):
+def test_a_decision_is_not_reversed(reason):
     assert "this was a decision" in judged(Logged(b"evt_1", TOO_LONG), reason=reason).why
 
 
 @pytest.mark.parametrize(
     "reason", [Reason.MALFORMED_JSON, Reason.INVALID_ENVELOPE, Reason.CONTROL_CHARACTERS]
 )
-def test_what_was_no_event_then_takes_a_fold_of_the_whole_log(reason):
+def test_a_record_that_was_not_an_event_then_needs_a_fold_of_the_whole_log(reason):
     verdict = judged(Logged(b"evt_1", TOO_LONG), reason=reason, event_id=None)
     assert "plexy-ledger rebuild" in verdict.why
 
 
-def test_a_reference_with_control_characters_goes_back_once_it_is_not_read_any_more():
-    """The same reason as for an event's id, but here the id was seen."""
+def test_an_event_with_a_bad_reference_is_put_back_once_the_reference_is_no_longer_read():
+    """An event's id is rejected for the same reason, but here the event's id was seen."""
     odd = body(merchantReference="ord_\0", orderReference="ord_1")
     record = Logged(b"evt_1", odd)
     (rejected,) = deduplicate([record], {}, OLD_NAMES).rejected
@@ -229,14 +229,14 @@ def test_a_reference_with_control_characters_goes_back_once_it_is_not_read_any_m
     assert [event] == deduplicate([record], {}, NAMES).events
 
 
-def test_other_bytes_at_its_place_are_not_put_back():
+def test_other_bytes_at_the_place_of_an_item_are_not_put_back():
     item = read(kept(0, TOO_LONG)).items["plexy.webhooks/2/118"]
     for record in (None, Logged(b"evt_1", body()), Logged(b"evt_1", None)):
         verdict = judge_logged(item, TOO_LONG, record, NAMES)
         assert verdict == Refusal("the log does not have these bytes at plexy.webhooks/2/118")
 
 
-def test_bytes_that_the_log_alone_has_are_known_by_their_digest():
+def test_bytes_that_only_the_log_has_are_identified_by_their_digest():
     key, value, headers = rejected_record(
         TOO_LONG,
         rejection(Reason.REFERENCE_TOO_LONG),
@@ -255,7 +255,7 @@ def test_bytes_that_the_log_alone_has_are_known_by_their_digest():
     assert not quarantine.items["plexy.webhooks/2/118"].is_open
 
 
-def test_a_type_that_is_not_folded_any_more_is_not_put_back():
+def test_a_type_that_is_no_longer_folded_is_not_put_back():
     other = TOO_LONG.replace(b"payment.succeeded", b"payment.disputed")
     assert judged(Logged(b"evt_1", other)) == Refusal("events of its type are kept, and not folded")
 
@@ -279,7 +279,7 @@ def test_a_delivery_is_judged_at_the_time_of_its_arrival():
     assert isinstance(judge_delivery(delivery(body(), b"whsec_guessed"), None), Envelope)
 
 
-def test_a_delivery_that_is_no_event_still_stays():
+def test_a_delivery_that_is_still_not_an_event_stays():
     assert judge_delivery(delivery(b"{}"), TRUST).why.startswith(
         "it is rejected still: invalid_envelope"
     )

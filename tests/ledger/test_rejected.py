@@ -1,4 +1,4 @@
-"""A rejected record keeps the bytes as they came, and says why and where from."""
+"""A rejected record keeps the bytes as they arrived, and names the reason and the source."""
 
 from hashlib import sha256
 
@@ -27,7 +27,7 @@ def test_the_headers_name_reason_and_source():
     )
 
 
-def test_without_a_source_there_are_no_headers_of_one():
+def test_without_a_source_there_are_no_source_headers():
     _, _, headers = rejected_record(b"{}", NEGATIVE, "evt_1", None)
     assert [name for name, _ in headers] == ["reason", "detail"]
 
@@ -39,7 +39,7 @@ def test_without_an_event_id_the_key_is_the_hash_of_the_bytes():
 
 
 @given(st.binary())
-def test_any_bytes_that_are_no_envelope_become_the_same_record_each_time(body):
+def test_bytes_that_are_not_an_envelope_become_the_same_record_each_time(body):
     rejection = decode_envelope(body)
     if isinstance(rejection, Rejection):
         record = rejected_record(body, rejection, None, ("t", 0, 1))
@@ -51,7 +51,7 @@ def read(record):
     return unkept({name: value.decode() for name, value in record[2]})
 
 
-def test_a_body_above_the_limit_is_named_by_its_size_and_digest_and_its_source():
+def test_a_body_above_the_limit_is_represented_by_size_digest_and_source():
     source = ("plexy.webhooks", 3, 7)
     assert (
         rejected_record(b"x" * MAX_KEPT_BYTES, NEGATIVE, None, source)[1] == b"x" * MAX_KEPT_BYTES
@@ -75,21 +75,21 @@ def test_a_smaller_limit_may_be_given():
     assert (value, dict(headers)["body-bytes"]) == (b"", b"2")
 
 
-def test_what_ingress_refused_is_kept_whole_since_no_other_copy_exists():
+def test_a_delivery_that_ingress_refused_is_kept_whole_because_no_other_copy_exists():
     body = b"x" * (MAX_KEPT_BYTES + 1)
     record = rejected_record(body, NEGATIVE, None, None)
     assert record[1] == body
     assert read(record) is None
 
 
-def test_the_mark_of_a_body_that_is_not_kept_names_it_too():
+def test_the_mark_of_a_body_that_is_not_kept_also_has_its_digest():
     key, value, headers = rejected_record(b"xy", NEGATIVE, "e", ("t", 0, 1), keep_bytes=0)
     mark = put_back_record(key, value, headers, "t/0/1", 5)
     assert mark[:2] == (b"e", b"")
     assert read(mark) == Unkept(sha256(b"xy").hexdigest(), 2)
 
 
-def test_a_digest_describes_its_own_bytes_only():
+def test_a_digest_describes_only_its_own_bytes():
     named = Unkept(sha256(b"xy").hexdigest(), 2)
     assert named.describes(b"xy")
     assert not named.describes(b"xz")

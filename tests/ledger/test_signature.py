@@ -1,4 +1,4 @@
-"""A signature is accepted if Plexy made it, and refused by name if not; no header is an error."""
+"""A signature of Plexy's is accepted, any other is refused by name, and no header raises."""
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,7 @@ forms = st.sampled_from([SignedForm.BODY, SignedForm.TIMESTAMPED])
 headers = st.one_of(
     st.none(),
     st.text(),
-    # Near misses: the right words in any order, and digits of any script.
+    # These headers are near misses: the right words in any order, and digits of any script.
     st.lists(
         st.one_of(
             st.sampled_from(["t=", "v1=", "v0=", ",", "=", " ", "t=1", f"t={NOW_S}", "a" * 64]),
@@ -36,7 +36,7 @@ def test_no_header_raises(header, body, known, form):
 
 
 @given(bodies, secrets, st.integers(0, 10**12), forms, st.integers(-300, 300))
-def test_what_sign_makes_is_accepted_within_the_tolerance(body, secret, at_s, form, age_s):
+def test_a_signature_by_sign_is_accepted_within_the_tolerance(body, secret, at_s, form, age_s):
     header = sign(body, secret, at_s, form)
     for accepted in (form, SignedForm.EITHER):
         fault = verify(header, body, secrets=[secret], now_s=at_s + age_s, form=accepted)
@@ -44,13 +44,13 @@ def test_what_sign_makes_is_accepted_within_the_tolerance(body, secret, at_s, fo
 
 
 @given(bodies, bodies, forms)
-def test_what_was_made_for_another_body_is_a_mismatch(body, other, form):
+def test_a_signature_of_another_body_is_a_mismatch(body, other, form):
     if body != other:
         assert faults_of(sign(body, SECRET, NOW_S, form), other) is SignatureFault.MISMATCH
 
 
 @given(bodies, st.integers(0, 10**12))
-def test_the_other_form_is_a_mismatch_where_one_is_asked_for(body, at_s):
+def test_a_signature_in_the_other_form_is_a_mismatch(body, at_s):
     for made, asked in [
         (SignedForm.BODY, SignedForm.TIMESTAMPED),
         (SignedForm.TIMESTAMPED, SignedForm.BODY),
@@ -81,7 +81,7 @@ def test_no_header_is_missing(header):
         f"t={NOW_S},v1={'0' * 64}," + "x=1," * 1100,
     ],
 )
-def test_what_does_not_have_the_shape_is_malformed(header):
+def test_a_header_of_another_shape_is_malformed(header):
     assert faults_of(header) is SignatureFault.MALFORMED
 
 
@@ -96,14 +96,14 @@ def test_only_the_holder_of_a_secret_learns_that_the_time_is_wrong():
     assert faults_of(header) is SignatureFault.MISMATCH
 
 
-def test_any_of_several_secrets_and_any_of_several_digests_will_do():
+def test_any_of_several_secrets_may_match_any_of_several_digests():
     right, wrong = sign(b"{}", SECRET, NOW_S).partition(",")[2], "v1=" + "0" * 64
     header = f"t={NOW_S},{wrong},{right}"
     assert faults_of(header, known=[b"whsec_old", SECRET]) is None
     assert faults_of(header, known=[b"whsec_old"]) is SignatureFault.MISMATCH
 
 
-def test_unknown_fields_spaces_and_upper_case_digits_are_taken():
+def test_unknown_fields_spaces_and_upper_case_digits_are_accepted():
     digest = sign(b"{}", SECRET, NOW_S).rpartition("=")[2]
     assert faults_of(f"v1={digest.upper()} , v0=x, t={NOW_S}") is None
 
@@ -114,7 +114,7 @@ def test_without_a_secret_nothing_is_accepted():
 
 @given(bodies, st.integers(1, 10**9), st.integers(-(10**6), 10**6))
 def test_a_time_that_was_signed_in_neither_form_is_a_mismatch(body, at_s, shift_s):
-    """Where the time is signed, another one under the same digest fits neither form."""
+    """If the time is signed, the digest fits no other time in either form."""
     header = sign(body, SECRET, at_s, SignedForm.TIMESTAMPED)
     moved = header.replace(f"t={at_s}", f"t={abs(at_s + shift_s)}")
     if moved != header:

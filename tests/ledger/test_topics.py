@@ -1,4 +1,4 @@
-"""The topics have the names, policies and retention that the design gives them."""
+"""The topics have the names, policies and retention of the design."""
 
 import pytest
 
@@ -7,21 +7,21 @@ from ledger.topics import MAX_RECORD_BYTES, TABLES, Topic, TopicNames, all_topic
 WEEK_MS = 7 * 24 * 3600 * 1000
 
 
-def test_the_names_are_the_designs():
+def test_the_names_are_those_of_the_design():
     names = TopicNames()
     assert [names.webhooks, names.rejected] == ["plexy.webhooks", "plexy.rejected"]
     assert [names.events, names.payments] == ["ledger.events", "ledger.payments"]
     assert [names.entries, names.orders] == ["ledger.entries", "ledger.orders"]
 
 
-def test_a_prefix_stands_before_every_name_of_our_own_and_no_changelogs():
+def test_a_prefix_starts_every_name_except_those_of_changelogs():
     plain, prefixed = all_topics(TopicNames(), "app"), all_topics(TopicNames("shop2."), "app")
     ours = [topic.name for topic in plain if not topic.name.endswith("-changelog")]
     assert [topic.name for topic in prefixed][: len(ours)] == [f"shop2.{name}" for name in ours]
     assert prefixed[len(ours) :] == plain[len(ours) :]
 
 
-def test_a_version_has_names_of_its_own_for_all_that_follows_from_the_log():
+def test_a_version_has_its_own_names_for_everything_derived_from_the_log():
     first, second = all_topics(TopicNames(), "g"), all_topics(TopicNames("", 2), "g-v2")
     both = {topic.name for topic in first} & {topic.name for topic in second}
     assert both == {"plexy.webhooks", "plexy.rejected"} == set(TopicNames().shared)
@@ -55,7 +55,7 @@ def test_every_topic_is_kept_as_the_design_says(name, policy, retention_ms):
     assert (topic.cleanup_policy, topic.retention_ms) == (policy, retention_ms)
 
 
-def test_there_are_no_topics_but_the_designs_and_no_name_twice():
+def test_there_are_only_the_topics_of_the_design_and_no_name_twice():
     names = [topic.name for topic in all_topics(TopicNames(), "app")]
     assert len(names) == len(set(names)) == 9
 
@@ -77,7 +77,7 @@ def test_the_configuration_is_in_kafkas_own_words():
     assert Topic(name="t").config["retention.ms"] == "-1"
 
 
-def test_each_setting_is_there_once_has_a_reason_and_is_right_as_it_is_created():
+def test_each_setting_exists_once_has_a_reason_and_is_right_when_created():
     for topic in all_topics(TopicNames(), "app"):
         assert len({setting.name for setting in topic.settings}) == len(topic.settings)
         assert all(setting.why and setting.is_right(setting.value) for setting in topic.settings)

@@ -1,6 +1,6 @@
-"""Where the workers check signatures, a record without a good one does not count.
+"""If the workers check signatures, a record without a good signature does not count.
 
-Everybody who folds the log comes to the same: the fold, the truth, the history of an order.
+The fold, the truth, and the history of an order all follow this rule.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ FORGED = success("evt_1", 1, 999_999, payment="pay_1", order="ord_1")
 
 
 def forged_first() -> list[Any]:
-    """Return a log in which a forged record stands before the event whose id it has."""
+    """Return a log in which a forged record comes before the event with the same id."""
     log = Log()
     log.append(body_of(FORGED), b"evt_1", secret=b"whsec_guessed")
     log.append(body_of(PAID), b"evt_1")
@@ -38,14 +38,14 @@ def test_a_forged_record_is_rejected_and_does_not_take_the_events_place():
     assert "signature_mismatch" in rejected.rejection.detail
 
 
-def test_where_ingress_alone_checks_the_first_record_stands():
+def test_if_only_ingress_checks_signatures_the_first_record_stands():
     assert [e.money.amount_minor for e in deduplicate(forged_first(), {}, NAMES).events] == [
         999_999
     ]
 
 
 @pytest.mark.parametrize("enforced", [TRUST, None])
-def test_the_truth_is_what_the_workers_fold_and_blames_what_they_fold_without_a_signature(enforced):
+def test_the_truth_folds_as_the_workers_do_and_reports_unsigned_records_that_they_fold(enforced):
     truth = Truth(NAMES, TRUST, partition_of, enforced=enforced)
     truth.read(partition_of(b"evt_1"), forged_first())
     (fact,) = truth.facts["pay_1"].values()
@@ -74,13 +74,13 @@ def test_a_proof_says_whether_unsigned_deliveries_count_and_other_rules_are_a_fa
 
 
 @pytest.mark.parametrize("headers", [[("plexy-signature", None)], [("received-at-ms", None)], []])
-def test_headers_without_a_value_are_a_fault_and_no_error(headers):
+def test_headers_without_a_value_are_a_fault_and_not_an_error(headers):
     (record, _) = forged_first()
     record.headers = [*record.headers, *headers]
     assert TRUST.fault(record) is not None
 
 
-def test_of_very_many_headers_the_first_ones_count():
+def test_only_the_first_of_very_many_headers_count():
     (_, record) = forged_first()
     signed, many = record.headers, [("x", b"")] * MAX_HEADERS
     record.headers = [*signed, *many]

@@ -1,4 +1,4 @@
-"""A batch that nobody reads is one rejection at its last offset, and no gap in the log."""
+"""An unread batch is one rejection at its last offset, and leaves no gap in the log."""
 
 import pytest
 
@@ -13,7 +13,7 @@ WHY = "unpacks to more than 16777216 bytes"
 
 
 def log_with(value: bytes) -> Log:
-    """Return a log with events at the offsets 0 and 4 of a partition, and the value at offset 3."""
+    """Return a log with events at offsets 0 and 4 of a partition, and ``value`` at offset 3."""
     log, partition = Log(), partition_of(b"evt_1")
     other = f"evt_{1 + PARTITIONS}"
     assert partition_of(other.encode()) == partition
@@ -25,7 +25,7 @@ def log_with(value: bytes) -> Log:
     return log
 
 
-def test_it_is_rejected_with_its_own_reason_and_the_events_around_it_count():
+def test_an_unread_batch_has_its_own_reason_and_the_events_around_it_count():
     unread = UnreadBatch.of(Reason.BATCH_TOO_LARGE, 1, 3, WHY)
     records = log_with(unread).partitions[partition_of(b"evt_1")]
     result = deduplicate(records, {}, NAMES)
@@ -36,7 +36,7 @@ def test_it_is_rejected_with_its_own_reason_and_the_events_around_it_count():
 
 
 @pytest.mark.parametrize("is_written", [True, False])
-def test_only_what_a_reader_made_of_a_batch_covers_the_offsets_before_it(is_written):
+def test_only_the_value_that_a_reader_made_covers_the_offsets_before_it(is_written):
     unread = UnreadBatch.of(Reason.BATCH_TOO_LARGE, 1, 3, WHY)
     # A stranger can write the same bytes, but not the value that a reader makes.
     value = bytes(unread) if is_written else unread

@@ -1,4 +1,4 @@
-"""Encode and decode are inverse, equal values are equal bytes, the documents keep their shape."""
+"""Decoding inverts encoding, equal values have equal bytes, and documents keep their shape."""
 
 from functools import cache
 
@@ -37,7 +37,7 @@ EVENTS = st.builds(
 
 
 def written(history):
-    """Return all that the agents would write for a history, by the name of its format."""
+    """Return everything that the agents write for a history, by the name of its format."""
     pipeline, snapshots = Pipeline(), []
     for event in history:
         snapshots += fold_payments([event], pipeline.payments).snapshots
@@ -68,7 +68,7 @@ def test_every_format_is_among_those_that_are_tested():
 
 @settings(max_examples=100)
 @given(histories(max_size=6))
-def test_what_the_agents_write_is_read_as_it_was_and_written_again_to_the_same_bytes(history):
+def test_values_of_the_agents_are_read_back_and_written_again_to_the_same_bytes(history):
     for name, values in written(history).items():
         for value in values:
             assert_inverse(getattr(wire, name), value)
@@ -80,14 +80,14 @@ def test_any_event_is_read_as_it_was_written(event):
 
 
 @given(SEEN, PROGRESS)
-def test_what_is_remembered_is_read_as_it_was_written(seen, progress):
+def test_the_rows_of_seen_are_read_as_they_were_written(seen, progress):
     assert_inverse(wire.SEEN, seen)
     assert_inverse(wire.PROGRESS, progress)
 
 
 @settings(max_examples=100)
 @given(st.data())
-def test_what_people_read_of_equal_sets_of_facts_is_equal_bytes(data):
+def test_equal_sets_of_facts_have_documents_of_equal_bytes(data):
     history = data.draw(histories(max_size=6))
     shuffled = data.draw(st.permutations(history))
     for name in ("ORDER_DOCUMENTS", "PLACED_PAYMENTS"):
@@ -126,7 +126,7 @@ def test_sums_beyond_64_bits_are_written_and_read():
     assert_inverse(wire.ORDERS, pipeline.orders["A"])
 
 
-# The shape that people and programs downstream rely on: keys, their order, and types.
+# People and programs downstream rely on this shape: the keys, their order, and their types.
 
 PAYMENT = (
     '"payment_id":"pay_1","status":"succeeded","amount":500,"currency":"KZT","created":1,'
@@ -165,7 +165,7 @@ def test_an_entry_has_exactly_this_shape():
     assert wire.ENTRIES.encode(entry).decode() == ENTRY
 
 
-def test_what_is_empty_is_an_empty_list_or_null_and_never_left_out():
+def test_an_empty_field_is_an_empty_list_or_null_and_never_omitted():
     (document,) = documents_of([refund()]).values()
     (payment,) = msgspec.json.decode(wire.ORDER_DOCUMENTS.encode(document))["payments"]
     assert (payment["amount"], payment["currency"]) == (None, None)

@@ -1,4 +1,4 @@
-"""The site shows the pictures that the page's test has made, while they show the page as it is."""
+"""The site shows the pictures that the page's test made, unless they are out of date."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from website.hooks import gallery, pictures, tell
 
 @pytest.fixture
 def page(tmp_path: Path) -> Path:
-    """Return a folder with a file of the page, that was changed at second 100."""
+    """Return a folder with a file of the page that was changed at second 100."""
     folder = tmp_path / "page"
     (folder / "views").mkdir(parents=True)
     file = folder / "views" / "order.js"
@@ -35,7 +35,7 @@ def picture(folder: Path, name: str, made_at_s: int = 200) -> Path:
     return file
 
 
-def test_pictures_are_shown_with_what_they_show(page: Path, made: Path) -> None:
+def test_pictures_are_shown_with_a_description(page: Path, made: Path) -> None:
     order, overview = picture(made, "order-dark-360"), picture(made, "overview-light-1280")
     picture(made, "another")
     assert pictures(made, page) == ([order, overview], "")
@@ -45,7 +45,9 @@ def test_pictures_are_shown_with_what_they_show(page: Path, made: Path) -> None:
     )
 
 
-def test_one_that_is_older_than_the_page_is_left_out_and_told(page: Path, made: Path) -> None:
+def test_a_picture_that_is_older_than_the_page_is_left_out_and_reported(
+    page: Path, made: Path
+) -> None:
     new = picture(made, "order-dark-360")
     picture(made, "overview-light-1280", made_at_s=99)
     shown, lacking = pictures(made, page)
@@ -54,7 +56,7 @@ def test_one_that_is_older_than_the_page_is_left_out_and_told(page: Path, made: 
     assert "pytest tests/kafka/page" in lacking
 
 
-def test_what_is_lacking_is_a_line_or_ends_the_build_and_says_how_to_make_it(
+def test_missing_pictures_are_a_warning_or_an_error_that_says_how_to_make_them(
     page: Path, made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shown, lacking = pictures(made, page)
@@ -69,5 +71,5 @@ def test_what_is_lacking_is_a_line_or_ends_the_build_and_says_how_to_make_it(
         tell(lacking)
 
 
-def test_where_there_are_none_nothing_is_shown() -> None:
+def test_without_pictures_nothing_is_shown() -> None:
     assert gallery([]) == ""

@@ -1,4 +1,4 @@
-"""The site of the documentation, built as `make docs` builds it: whole, linked, and by itself."""
+"""The documentation site, built by `make docs`, is complete, linked and self-contained."""
 
 import json
 import os
@@ -27,7 +27,7 @@ from website.hooks import _entries
 from website.reference import commands
 
 ROOT = Path(__file__).parents[2]
-# What a browser fetches by itself when it shows a page; an <a> waits for a person.
+# The attributes that a browser fetches when it shows a page; an <a> waits for a click.
 FETCHED = {
     "script": "src",
     "link": "href",
@@ -39,12 +39,12 @@ FETCHED = {
     "object": "data",
     "embed": "src",
 }
-# Of these links of a page's head nothing is fetched.
+# A browser does not fetch the targets of these links in a page's head.
 NAMED_ONLY = {"canonical", "next", "prev", "alternate"}
 
 
 class _Page(HTMLParser):
-    """What a page fetches, links to, can be linked to, and what its tables have in their cells."""
+    """The URLs that a page fetches, its links and anchors, and the cells of its tables."""
 
     def __init__(self, file: Path) -> None:
         super().__init__()
@@ -145,14 +145,14 @@ def test_every_page_is_in_the_navigation_of_the_first(site):
     assert set(site.pages) - {"index.html", "404.html"} <= linked
 
 
-def test_no_page_fetches_anything_from_elsewhere(site):
+def test_no_page_fetches_anything_from_another_host(site):
     for name, page in site.pages.items():
         assert len(page.fetched) > 3, name
         outside = [url for url in page.fetched if urlsplit(url).scheme or urlsplit(url).netloc]
         assert outside == [], name
 
 
-def test_no_style_fetches_anything_from_elsewhere(site):
+def test_no_style_fetches_anything_from_another_host(site):
     styles = list(site.folder.rglob("*.css"))
     assert styles
     for style in styles:
@@ -168,13 +168,13 @@ def test_every_link_within_the_site_leads_somewhere(site):
     assert broken == {}
 
 
-def test_the_search_finds_words_of_pages_and_of_generated_ones(site):
+def test_the_search_finds_words_of_written_and_generated_pages(site):
     texts = {entry["location"]: entry["text"] for entry in site.searched}
     assert any("partially_refunded" in text for text in texts.values())
     assert any(location.startswith("settings.html") for location in texts)
 
 
-def test_the_search_finds_its_worker_before_its_script_also_in_a_page_from_a_folder(site):
+def test_the_search_loads_its_worker_before_its_script_even_in_a_page_in_a_folder(site):
     for name, page in site.pages.items():
         names = [Path(urlsplit(url).path).name.split(".")[0] for url in page.fetched]
         assert names.index("iframe-worker") < names.index("bundle"), name
@@ -186,7 +186,7 @@ def test_no_table_or_block_of_code_is_left_as_text(site):
         assert left == [], name
 
 
-def test_there_is_a_light_and_a_dark_form(site):
+def test_the_site_has_a_light_and_a_dark_scheme(site):
     text = (site.folder / "index.html").read_text()
     assert {"default", "slate"} <= set(re.findall(r'data-md-color-scheme="(\w+)"', text))
 
@@ -196,7 +196,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here (apt-get install chromium)")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_its_text_can_be_read_and_a_page_is_no_wider_than_a_phone(site, scheme):
+def test_text_has_enough_contrast_and_a_page_is_no_wider_than_a_phone(site, scheme):
     wrong = {}
     rules = {"runOnly": ["color-contrast", "link-in-text-block"]}
     with sync_playwright() as playwright:
@@ -263,7 +263,7 @@ def test_the_page_of_commands_has_each_command_with_its_options_and_an_example()
     assert "\\b" not in page
 
 
-def test_a_place_in_the_navigation_without_a_page_is_left_out_and_a_folder_is_its_pages():
+def test_an_entry_without_a_page_is_left_out_and_a_folder_is_replaced_by_its_pages():
     pages = ["a.md", "b/1.md", "b/README.md"]
     nav = [{"A": "a.md"}, {"B": "b/"}, {"C": [{"D": "d.md"}]}]
     assert list(_entries(nav, pages)) == [{"A": "a.md"}, {"B": ["b/README.md", "b/1.md"]}]

@@ -1,11 +1,11 @@
-"""The peer: a Kafka Streams application in Java; its source is beside, its rules in ``Rules.java``.
+"""The peer: a Kafka Streams application in Java; its source is in this folder.
 
-The same topology as ours: dedupe by event id and content, fold by payment, fold by order; the same
-topics and state. It is written with the Processor API as Kafka's developer guide has it: RocksDB
-stores with changelogs and a cache, JSON by Jackson's data binding, at least once, acks of all
-in-sync replicas. Where there is a choice it is the cheaper one: the rules of ``plain_rules`` (no
-anomalies, no reversals, no check of the fields). All settings are at their defaults but those that
-are said here; what the Java virtual machine's own can add is a program of its own.
+It has our topology (dedupe by event id and content, fold by payment, fold by order), our topics and
+our state. It uses the Processor API as Kafka's developer guide shows: RocksDB stores with
+changelogs and a cache, JSON by Jackson's data binding, at least once, and acks of all in-sync
+replicas. ``Rules.java`` has the cheaper rules of ``plain_rules`` (no anomalies, no reversals, no
+checks of fields). All settings have their defaults, except those in this module. ``Tuned`` shows
+what other settings of the Java virtual machine can add.
 """
 
 import json
@@ -19,14 +19,14 @@ from bench.program import OrderTotals, Program, totals_by_currency
 
 _SOURCE: Final = Path(__file__).parent
 _BUILT: Final = BUILD / "kafka_streams"
-# Not the default of 30 s: the benchmark waits for the last commit.
+# The default is 30 s, but the benchmark waits for the last commit.
 _COMMIT_MS: Final = "5000"
-# Not the default of 16 KiB, which costs the broker beside it so much that all is slower.
+# The default is 16 KiB, which makes the broker so busy that the whole run is slower.
 _BATCH_BYTES: Final = "131072"
 
 
 class KafkaStreams(Program):
-    """`java peer.App`, by how many threads it folds with."""
+    """`java peer.App`, with a number of threads."""
 
     peer = "kafka_streams"
     threads: ClassVar[int]
@@ -42,7 +42,7 @@ class KafkaStreams(Program):
 
     @classmethod
     def prepare(cls) -> None:
-        """Compile it, and fetch its libraries."""
+        """Compile the application, and fetch its libraries."""
         pom = _SOURCE / "pom.xml"
         build_once(
             "the Kafka Streams application",
@@ -58,7 +58,7 @@ class KafkaStreams(Program):
         return ["java", *self.jvm, quiet, "-cp", jars, "peer.App"]
 
     def environment(self) -> Mapping[str, str]:
-        """Return where it runs."""
+        """Return the place where it runs."""
         return {
             "BENCH_BOOTSTRAP": self.place.bootstrap,
             "BENCH_PREFIX": self.place.prefix,
@@ -78,7 +78,7 @@ class KafkaStreams(Program):
 
 
 class OneThread(KafkaStreams):
-    """Its default."""
+    """One thread, the default."""
 
     name = "kafka_streams-1"
     title = "Kafka Streams, 1 thread"
@@ -86,7 +86,7 @@ class OneThread(KafkaStreams):
 
 
 class TwoThreads(KafkaStreams):
-    """As many as the machine of the project's figures has cores."""
+    """A thread for each core of the machine behind the project's figures."""
 
     name = "kafka_streams-2"
     title = "Kafka Streams, 2 threads"
@@ -94,7 +94,7 @@ class TwoThreads(KafkaStreams):
 
 
 class FourThreads(KafkaStreams):
-    """One for each partition."""
+    """A thread for each partition."""
 
     name = "kafka_streams-4"
     title = "Kafka Streams, 4 threads"
@@ -102,7 +102,7 @@ class FourThreads(KafkaStreams):
 
 
 class Tuned(KafkaStreams):
-    """As one who knows Java sets it on two cores: its collector for throughput, a fixed heap."""
+    """Tuned for two cores as a Java expert would: the throughput collector, a fixed heap."""
 
     name = "kafka_streams-tuned"
     peer = "kafka_streams_tuned"

@@ -1,4 +1,4 @@
-"""The sums by account, currency and day are those of the entries that stand."""
+"""The sums by account, currency and day are the sums of the standing entries."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +26,7 @@ def test_entries_are_summed_by_the_day_of_their_fact():
 
 
 @given(st.data())
-def test_what_was_posted_sums_to_what_stands(data: st.DataObject) -> None:
+def test_all_entries_sum_to_the_standing_entries(data: st.DataObject) -> None:
     pipeline = Pipeline()
     pipeline.fold(data.draw(chunked(data.draw(histories()))))
     posted, standing = dict(activity_of(pipeline.entries.values())), {}

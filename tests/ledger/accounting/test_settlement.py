@@ -1,4 +1,4 @@
-"""A settlement file is matched line by line, and nothing is counted twice or not at all."""
+"""A settlement file is matched line by line, and every line and entry counts exactly once."""
 
 from collections import Counter
 
@@ -31,7 +31,7 @@ def line(number, kind="payment", amount=500, currency="KZT", payment="pay_1"):
 
 
 def found(lines, entries, period=ALWAYS):
-    """Return how many match, and of each mismatch its name, line number and refund or payment."""
+    """Return the number of matches, and each mismatch's name, line number and kind."""
     result = reconcile(lines, entries, period)
     return result.matched, [
         (
@@ -43,7 +43,7 @@ def found(lines, entries, period=ALWAYS):
     ]
 
 
-def test_what_is_alike_on_both_sides_matches():
+def test_equal_lines_and_entries_match():
     lines = [line(2), line(3, "refund", 100)]
     assert found(lines, [refunded(), paid()]) == (2, [])
 
@@ -61,14 +61,14 @@ def test_each_way_to_differ_has_its_name(lines, entries, expected):
     assert found(lines, entries) == (0, [expected])
 
 
-def test_a_refund_is_no_payment():
+def test_a_refund_is_not_a_payment():
     assert found([line(2, "refund", 500)], [paid()]) == (
         0,
         [(Finding.MISSING_THERE, None, "pay_1"), (Finding.MISSING_HERE, 2, None)],
     )
 
 
-def test_a_line_that_is_there_twice_matches_once():
+def test_a_repeated_line_matches_once():
     assert found([line(2), line(3)], [paid()]) == (1, [(Finding.MISSING_HERE, 3, None)])
 
 
@@ -81,7 +81,7 @@ def test_refunds_of_a_payment_match_as_a_multiset():
     assert found(lines, entries) == (2, [(Finding.AMOUNT_DIFFERS, 4, "re_2")])
 
 
-def test_a_pair_of_one_currency_is_nearer_than_one_of_two():
+def test_a_pair_in_one_currency_is_closer_than_a_pair_in_two():
     entries = [refunded("re_1", 10, "USD"), refunded("re_2", 20)]
     lines = [line(2, "refund", 21), line(3, "refund", 20, "EUR")]
     assert found(lines, entries) == (
@@ -90,11 +90,11 @@ def test_a_pair_of_one_currency_is_nearer_than_one_of_two():
     )
 
 
-def test_what_the_ledger_has_of_other_days_is_not_missing_in_the_file():
+def test_entries_of_other_days_are_not_missing_in_the_file():
     entries = [paid("pay_1", created=9), paid("pay_2", created=10), paid("pay_3", created=20)]
     period = Period(10, 20)
     assert found([], entries, period) == (0, [(Finding.MISSING_THERE, None, "pay_2")])
-    # What the file has of other days is found all the same.
+    # A line of another day still finds its entry.
     assert found([line(2), line(3, payment="pay_2")], entries, period) == (2, [])
     assert found([line(2, amount=1), line(3, payment="pay_2")], entries, period) == (
         1,
@@ -105,7 +105,7 @@ def test_what_the_ledger_has_of_other_days_is_not_missing_in_the_file():
 def test_a_refund_of_another_amount_and_period_is_another_refund():
     entries = [refunded("re_1", 10, created=1), refunded("re_2", 15, created=11)]
     period = Period(10, None)
-    # Alike twice: that of the period is meant, so that it is not missing in the file.
+    # Two entries are alike: the line matches the one of the period, which is then not missing.
     twice = [*entries, refunded("re_3", 15, created=2)]
     assert found([line(2, "refund", 15)], twice, period) == (1, [])
     assert found([line(2, "refund", 10), line(3, "refund", 15)], entries, period) == (2, [])
@@ -115,7 +115,7 @@ def test_a_refund_of_another_amount_and_period_is_another_refund():
     )
 
 
-# Few of everything, so that they meet.
+# There are few values of each kind, so that lines and entries often match.
 payments = st.sampled_from(["pay_1", "pay_2"])
 kinds = st.sampled_from(["payment", "refund"])
 monies = st.builds(Money, st.integers(0, 3), st.sampled_from(["KZT", "JPY"]))
@@ -125,7 +125,7 @@ periods = st.builds(Period, st.none() | st.integers(0, 9), st.none() | st.intege
 
 @st.composite
 def books(draw):
-    """Entries that stand: at most one of each payment, any number of refunds, each at its place."""
+    """Draw standing entries: at most one per payment, any number of refunds, each with a place."""
     entries = []
     for number, payment in enumerate(("pay_1", "pay_2", "pay_3")):
         if draw(st.booleans()):
@@ -170,7 +170,7 @@ def test_every_line_and_every_entry_of_the_period_is_counted_once(lines, entries
 
 
 @given(files(), books())
-def test_as_many_match_as_two_multisets_have_in_common(lines, entries):
+def test_the_number_of_matches_is_the_size_of_the_common_multiset(lines, entries):
     there = Counter((each.payment_id, each.kind, each.money) for each in lines)
     here = Counter((each.payment_id, kind_of(each), money_of(each)) for each in entries)
     assert reconcile(lines, entries, ALWAYS).matched == (there & here).total()
@@ -190,7 +190,7 @@ def test_totals_are_the_sums_of_each_side_by_currency_and_kind(lines, entries):
 
 
 @given(books(), periods)
-def test_a_file_of_what_stands_in_the_period_matches_whole(entries, period):
+def test_a_file_of_the_standing_entries_of_a_period_matches_completely(entries, period):
     inside = [entry for entry in entries if entry in period]
     lines = [
         Line(number, each.payment_id, kind_of(each), money_of(each))

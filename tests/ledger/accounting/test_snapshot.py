@@ -1,4 +1,4 @@
-"""A snapshot has each entry once, in one order, and knows where a correction was cut."""
+"""A snapshot has each entry once, in a fixed order, and finds corrections that were cut."""
 
 import pytest
 from hypothesis import given
@@ -13,7 +13,7 @@ from tests.strategies import histories
 
 
 def records_of(events):
-    """Return the records that a worker writes for these events, in the order that they arrived."""
+    """Return the records that a worker writes for events, in their order of arrival."""
     entries = fold_payments(events, {}).entries
     return [(entry.entry_id.encode(), ENTRIES.encode(entry)) for entry in entries]
 
@@ -25,7 +25,7 @@ def snapshot_of(records):
     return snapshot
 
 
-# Two corrections: the earliest of three successes stands, and they came in the wrong order.
+# Three successes arrive in the wrong order; the earliest stands, after two corrections.
 LATE, EARLIER, EARLIEST = (success(f"evt_{n}", n, amount=n, offset=9 - n) for n in (3, 2, 1))
 CORRECTED = records_of([LATE, EARLIER, refund(), EARLIEST])
 
@@ -51,7 +51,7 @@ def test_days_never_go_back_and_a_reversal_comes_after_its_entry(events):
 
 
 @given(histories())
-def test_what_stands_is_the_entry_of_each_standing_fact_and_sums_to_the_same(events):
+def test_the_standing_entries_are_those_of_the_standing_facts_with_equal_sums(events):
     snapshot = snapshot_of(records_of(events))
     facts: dict[str, dict] = {}
     for event in events:
@@ -69,18 +69,18 @@ def test_what_stands_is_the_entry_of_each_standing_fact_and_sums_to_the_same(eve
 
 
 @given(histories())
-def test_a_whole_journal_has_no_cut_correction(events):
+def test_a_complete_journal_has_no_cut_correction(events):
     assert snapshot_of(records_of(events)).cut_corrections() == set()
 
 
-def test_each_part_of_a_correction_that_is_not_there_is_missed():
+def test_each_missing_part_of_a_correction_is_noticed():
     assert len(CORRECTED) == 6
     whole = snapshot_of(CORRECTED)
     assert whole.standing()[Subject("pay_1")].event_id == "evt_1"
     refund_key = b"refund/pay_1/re_1/evt_r"
     for cut_key, _ in CORRECTED:
         snapshot = snapshot_of(record for record in CORRECTED if record[0] != cut_key)
-        # A refund without a correction has no other part that could miss it.
+        # A refund that was never corrected has only one entry, so nothing shows its absence.
         expected = set() if cut_key == refund_key else {Subject("pay_1")}
         assert snapshot.cut_corrections() == expected, cut_key
         snapshot.read(*next(record for record in CORRECTED if record[0] == cut_key))
@@ -97,13 +97,13 @@ def test_each_part_of_a_correction_that_is_not_there_is_missed():
         (None, CORRECTED[0][1], "another key, ''"),
     ],
 )
-def test_what_is_no_entry_under_its_own_id_is_refused(key, value, why):
+def test_a_record_that_is_not_an_entry_under_its_own_id_is_refused(key, value, why):
     with pytest.raises(JournalFaultError, match="payment/pay_1/evt_") as caught:
         JournalSnapshot().read(key, value)
     assert why in str(caught.value)
 
 
-def test_an_entry_that_comes_again_with_other_money_is_refused():
+def test_a_repeated_entry_with_other_money_is_refused():
     snapshot = snapshot_of(CORRECTED)
     key, value = CORRECTED[0]
     with pytest.raises(JournalFaultError, match="was there before, and differs"):

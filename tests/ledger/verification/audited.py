@@ -1,6 +1,6 @@
-"""A ledger in memory: a signed log of record, and what the workers make of it, as bytes.
+"""A ledger in memory: a signed log of record, and the workers' tables and topics, as bytes.
 
-Tests of the audit alter one part of it, and ask for the differences.
+Tests of the audit alter one part of the ledger, and check the differences.
 """
 
 import json
@@ -79,7 +79,7 @@ class Log:
 
 
 def logged(events: list[Event], times: list[int] | None = None, **more: Any) -> list[Any]:
-    """Return the records of a log that these events are delivered to, a second apart."""
+    """Return the records of a log after deliveries of these events, a second apart."""
     log = Log()
     for number, event in enumerate(events):
         at = times[number] if times else number * SECOND_MS
@@ -88,9 +88,9 @@ def logged(events: list[Event], times: list[int] | None = None, **more: Any) -> 
 
 
 class Ledger:
-    """What the workers make of a log: the tables and topics, as bytes; nothing is deleted yet.
+    """The workers' tables and topics for a log, as bytes; no forgotten id has been deleted.
 
-    ``days`` is when each event of the history arrived; all at once unless told.
+    ``days`` are the days on which the events of the history arrived, all on day 0 by default.
     """
 
     def __init__(
@@ -111,12 +111,12 @@ class Ledger:
             self.seen |= {(partition, key): SEEN.encode(seen) for key, seen in result.seen.items()}
             if records:
                 self.seen[partition, PROGRESS_KEY] = PROGRESS.encode(result.progress)
-        # Partitions are read side by side: what comes first in the history is folded first.
+        # Partitions are read in parallel, so events are folded in the order of the history.
         order = {event.event_id: n for n, event in enumerate(history)}
         self.refold(sorted(events, key=lambda event: order[event.event_id]), cut)
 
     def refold(self, events: list[Event], cut: Any = lambda events: [events]) -> None:
-        """Make everything but ``seen`` anew, of the log's events in another order."""
+        """Make everything but ``seen`` again, from the log's events in another order."""
         self.pipeline = Pipeline()
         self.pipeline.fold(cut(events))
         self.payments = _encoded(self.pipeline.payments, PAYMENTS)

@@ -37,7 +37,7 @@ def test_a_state_that_the_ledger_made_has_no_difference(data: st.DataObject) -> 
 
 
 @given(st.data())
-def test_a_state_of_before_the_last_records_has_none_as_long_as_they_are_not_settled(
+def test_an_older_state_has_no_difference_while_the_later_records_are_not_settled(
     data: st.DataObject,
 ) -> None:
     history = data.draw(histories())
@@ -50,7 +50,7 @@ def test_a_state_of_before_the_last_records_has_none_as_long_as_they_are_not_set
 
 
 @given(st.data())
-def test_a_state_that_is_ahead_of_what_is_settled_has_none(data: st.DataObject) -> None:
+def test_a_state_that_is_ahead_of_the_settled_facts_has_no_difference(data: st.DataObject) -> None:
     ledger = Ledger(data.draw(histories()))
     settled = {p: data.draw(st.integers(0, end)) for p, end in ledger.log.ends().items()}
     assert ledger.differences(settled=settled) == []
@@ -188,7 +188,7 @@ def test_a_payment_of_another_order_is_named():
     assert found.detail == "payment pay_3: it belongs to order ord_3"
 
 
-def test_an_order_that_holds_what_moved_away_is_named():
+def test_an_order_that_holds_a_payment_that_moved_away_is_named():
     ledger = example()
     stale = Ledger([success("evt_4", 5, 70, payment="pay_3", order="ord_2")])
     ledger.orders[b"ord_2"] = stale.orders[b"ord_2"]
@@ -208,7 +208,7 @@ def test_a_document_that_does_not_follow_from_its_payments_is_named():
     assert found.detail == "status: expected 'partially_refunded', got 'paid'"
 
 
-def test_a_document_that_stands_for_an_order_that_all_payments_left_is_named():
+def test_a_document_of_an_order_that_all_payments_left_is_named():
     ledger = example()
     stale = Ledger([success("evt_4", 5, 70, payment="pay_3", order="ord_2")])
     ledger.documents[b"ord_2"] = stale.documents[b"ord_2"]
@@ -223,7 +223,7 @@ def test_a_document_that_stands_for_an_order_that_all_payments_left_is_named():
         ("documents", b"ord_3", Kind.DOCUMENT_MISSING),
     ],
 )
-def test_a_key_that_is_gone_is_missing(holder, key, kind):
+def test_a_deleted_key_is_missing(holder, key, kind):
     ledger = example()
     del getattr(ledger, holder)[key]
     assert kinds(ledger) == [kind]
@@ -245,7 +245,7 @@ def test_a_key_that_the_log_does_not_have_is_unexplained(holder, kind):
 
 
 @pytest.mark.parametrize("holder", ["payments", "orders", "documents"])
-def test_bytes_that_nobody_can_read_are_named(holder):
+def test_unreadable_bytes_are_named(holder):
     ledger = example()
     values = getattr(ledger, holder)
     key = min(values)
@@ -255,7 +255,7 @@ def test_bytes_that_nobody_can_read_are_named(holder):
     assert found.detail == "it can't be read"
 
 
-def test_what_is_remembered_of_an_id_is_judged():
+def test_the_row_of_an_event_id_is_judged():
     ledger = example()
     place = (partition_of(b"evt_1"), b"evt_1")
     first = SEEN.decode(ledger.seen[place])
@@ -281,7 +281,7 @@ def test_what_is_remembered_of_an_id_is_judged():
         ((1, 2, 3), 100, False),
     ],
 )
-def test_a_table_may_lack_the_repeats_that_came_while_it_was_read(held, settled, right):
+def test_a_table_may_lack_the_repeats_that_arrived_while_it_was_read(held, settled, right):
     ledger = Ledger([success("evt_1", payment="pay_1")] * 3)
     first = SEEN.decode(ledger.seen[EVT_1])
     assert first.repeats == (1, 2)
@@ -293,19 +293,19 @@ def test_a_table_may_lack_the_repeats_that_came_while_it_was_read(held, settled,
 
 
 def _forgetful(*days: int) -> Ledger:
-    """Return a ledger of one event that came again, each time on another day, and of a later one.
+    """Return a ledger with one event, repeated on other days, and a later event on the last day.
 
-    The later one is in the same partition, so that its day is the log's time there.
+    The later event is in the same partition, so its day is the log's time there.
     """
     events = [success("evt_1", payment="pay_1")] * (len(days) - 1)
     return Ledger([*events, success("evt_4", payment="pay_2")], days=days)
 
 
-def test_the_event_that_comes_later_is_in_the_same_partition():
+def test_the_later_event_is_in_the_same_partition():
     assert partition_of(b"evt_1") == partition_of(b"evt_4")
 
 
-def test_an_id_that_is_forgotten_may_be_deleted_and_one_that_is_not_may_not():
+def test_only_a_forgotten_id_may_be_deleted():
     for days, found in (((0, 90), [Kind.SEEN_MISSING]), ((0, 91), []), ((0, 50, 91), [])):
         ledger = _forgetful(*days)
         assert ledger.differences() == []
@@ -313,7 +313,7 @@ def test_an_id_that_is_forgotten_may_be_deleted_and_one_that_is_not_may_not():
         assert kinds(ledger) == found
 
 
-def test_an_id_that_came_again_after_it_was_forgotten_is_held_with_its_last_sighting():
+def test_an_id_that_is_seen_again_after_it_was_forgotten_has_its_new_row():
     ledger = _forgetful(0, 100, 150)
     assert SEEN.decode(ledger.seen[EVT_1]).offset == 1
     assert ledger.differences() == []
@@ -322,7 +322,7 @@ def test_an_id_that_came_again_after_it_was_forgotten_is_held_with_its_last_sigh
     assert kinds(ledger) == [Kind.SEEN_DIFFERS]
     del ledger.seen[EVT_1]
     assert kinds(ledger) == [Kind.SEEN_MISSING]
-    # The workers may not have come to its second sighting yet.
+    # The workers may not have read the repeat yet.
     settled = ledger.log.ends() | {partition_of(b"evt_1"): 1}
     for held in ({}, {EVT_1: before}):
         ledger.seen.pop(EVT_1, None)
@@ -330,7 +330,7 @@ def test_an_id_that_came_again_after_it_was_forgotten_is_held_with_its_last_sigh
         assert kinds(ledger, settled=settled) == []
 
 
-def test_what_nobody_knows_of_is_a_difference_unless_it_is_forgotten_and_so_decides_nothing():
+def test_an_unexplained_id_is_a_difference_unless_it_is_forgotten_and_so_decides_nothing():
     ledger = _forgetful(0, 100)
     partition = partition_of(b"evt_1")
     first = SEEN.decode(ledger.seen[EVT_1])
@@ -353,7 +353,7 @@ def test_what_nobody_knows_of_is_a_difference_unless_it_is_forgotten_and_so_deci
         ({"timestamp_ms": 2**53}, [Kind.SEEN_DIFFERS]),
     ],
 )
-def test_how_far_the_log_was_judged_is_judged(more, found):
+def test_the_progress_of_a_partition_is_judged(more, found):
     ledger = _forgetful(0, 1)
     place = (partition_of(b"evt_1"), PROGRESS_KEY)
     progress = PROGRESS.decode(ledger.seen[place])
@@ -375,7 +375,7 @@ def test_a_partition_without_its_progress_is_named_once_it_was_folded():
 
 
 @given(st.data())
-def test_a_state_of_many_months_has_no_difference_with_or_without_what_is_forgotten(
+def test_a_state_of_many_months_has_no_difference_with_or_without_forgotten_ids(
     data: st.DataObject,
 ) -> None:
     history = data.draw(histories(max_size=8))
@@ -391,7 +391,7 @@ def test_a_state_of_many_months_has_no_difference_with_or_without_what_is_forgot
     assert ledger.differences() == []
 
 
-def test_a_document_is_what_describes_the_order():
+def test_a_document_is_the_description_of_its_order():
     ledger = example()
     for key, value in ledger.documents.items():
         order = ORDERS.decode(ledger.orders[key])

@@ -1,4 +1,4 @@
-"""Versions of a ledger differ where they say something else, not in what the order decides."""
+"""Versions of a ledger differ in content, but not in what only the order of arrival decides."""
 
 import msgspec
 import pytest
@@ -27,7 +27,7 @@ VERSIONS = Versions(1, 2)
 
 
 def compare(old: Ledger, new: Ledger, truth: Truth | None = None) -> list[Difference]:
-    """Compare what two ledgers hold, all of it at rest unless a truth is given."""
+    """Compare two ledgers, with every fact settled unless a truth is given."""
     truth = truth or new.truth()
     found = []
     for view, before, after in (
@@ -45,7 +45,7 @@ def compare(old: Ledger, new: Ledger, truth: Truth | None = None) -> list[Differ
 
 
 def alter(ledger: Ledger) -> None:
-    """Make the amount of a payment another one."""
+    """Change the amount of a payment."""
     payment = PAYMENTS.decode(ledger.payments[b"pay_1"])
     fact = msgspec.structs.replace(payment.facts["evt_1"], money=Money(501, "KZT"))
     facts = payment.facts | {"evt_1": fact}
@@ -62,12 +62,12 @@ def test_two_folds_of_one_log_in_any_orders_have_no_difference(data: st.DataObje
     history = data.draw(histories())
     one, other = Ledger(history), Ledger(history)
     order = {event.event_id: n for n, event in enumerate(data.draw(st.permutations(history)))}
-    # The same places in the log: only the order in which its partitions were met is another one.
+    # The places in the log are the same; only the order in which partitions are read differs.
     other.refold(sorted(other.events(), key=lambda event: order[event.event_id]))
     assert compare(one, other) == []
 
 
-def test_a_value_that_says_something_else_is_named_with_field_values_and_events():
+def test_a_different_value_is_named_with_field_values_and_events():
     old = example()
     alter(old)
     (found,) = compare(old, example())
@@ -78,7 +78,7 @@ def test_a_value_that_says_something_else_is_named_with_field_values_and_events(
     assert [event.event_id for event in found.events] == ["evt_1", "evt_2"]
 
 
-def test_of_many_fields_the_first_are_shown_and_the_others_counted():
+def test_the_first_of_many_fields_are_shown_and_the_others_counted():
     old = example()
     del old.orders[b"ord_1"]
     del old.documents[b"ord_1"]
@@ -98,7 +98,7 @@ def test_a_value_that_cannot_be_read_is_a_difference():
     assert found.detail.startswith("value: version 1 has 'unreadable', version 2 has nothing")
 
 
-def test_what_the_log_does_not_know_is_a_difference():
+def test_a_value_that_the_log_does_not_explain_is_a_difference():
     old = example()
     other = Ledger([success("evt_9", payment="pay_9", order="ord_9")])
     old.payments |= other.payments
@@ -110,15 +110,15 @@ def test_what_the_log_does_not_know_is_a_difference():
     )
 
 
-def test_an_order_that_every_payment_has_left_is_as_one_that_is_not_there():
-    """Whether a payment was ever in it depends on what came first."""
+def test_an_order_that_every_payment_has_left_equals_no_order():
+    """Whether a payment was ever in the order depends on the order of arrival."""
     old, new = example(), example()
     assert b"ord_2" in old.orders
     del new.orders[b"ord_2"]
     assert compare(old, new) == []
 
 
-def test_values_in_motion_are_left_out():
+def test_values_with_unsettled_facts_are_left_out():
     old, new = example(), example()
     alter(old)
     assert len(compare(old, new)) == 1
@@ -136,7 +136,7 @@ def test_an_entry_that_only_one_journal_has_is_named(which):
     assert found.events
 
 
-def test_an_entry_with_other_money_is_named_and_one_that_cannot_be_read():
+def test_an_entry_with_other_money_and_an_unreadable_entry_are_named():
     old = example()
     key, value = old.entries[0]
     entry = ENTRIES.decode(value)
@@ -152,7 +152,7 @@ def test_an_entry_with_other_money_is_named_and_one_that_cannot_be_read():
     ]
 
 
-def test_entries_that_are_in_one_journal_only_and_taken_back_there_are_counted():
+def test_entries_that_only_one_journal_has_and_reversed_are_counted():
     events = [success("evt_1", 2, 5), success("evt_2", 1, 5)]
     old, new = Ledger(events), Ledger(events)
     new.refold(sorted(new.events(), key=lambda event: event.created))

@@ -1,4 +1,4 @@
-"""What became of each delivery, and what an order was at any time, are the fold done again."""
+"""A new fold of the log gives the outcome of each delivery, and an order at any time."""
 
 import sys
 from collections import Counter
@@ -44,7 +44,7 @@ def test_each_delivery_has_its_outcome_in_the_order_of_arrival():
     ]
 
 
-def test_a_delivery_tells_what_it_says_and_where_it_is():
+def test_a_delivery_has_its_content_and_its_place():
     (record,) = logged([success("evt_1", created=7, order="ord_1")])
     (told,) = deliveries([record], RULES, TRUST)
     assert (told.type, told.created, told.received_at_ms) == ("payment.succeeded", 7, 0)
@@ -54,7 +54,7 @@ def test_a_delivery_tells_what_it_says_and_where_it_is():
     assert (told.signature, told.body, told.headers) == (GOOD, None, None)
 
 
-def test_raw_is_what_arrived_byte_for_byte():
+def test_raw_deliveries_have_the_bytes_that_arrived():
     (record,) = logged([success("evt_1")])
     (told,) = deliveries([record], RULES, None, raw=True)
     assert (told.body, told.headers) == (record.value, dict(record.headers))
@@ -62,13 +62,13 @@ def test_raw_is_what_arrived_byte_for_byte():
     assert msgspec.json.decode(msgspec.json.encode(told), type=type(told)) == told
 
 
-def test_a_signature_that_is_not_good_any_more_is_said():
+def test_a_signature_that_is_no_longer_good_is_named():
     records = logged([success("evt_1")], secret=b"whsec_another")
     (told,) = deliveries(records, RULES, TRUST)
     assert (told.outcome, told.signature) == ("folded", SignatureFault.MISMATCH)
 
 
-def test_a_body_that_is_no_event_is_told_with_its_reason():
+def test_a_body_that_is_not_an_event_has_its_reason():
     log = Log()
     log.append(b"{", b"evt_1")
     (told,) = deliveries(log.partitions[partition_of(b"evt_1")], RULES, None)
@@ -76,7 +76,7 @@ def test_a_body_that_is_no_event_is_told_with_its_reason():
     assert told.detail
 
 
-def test_what_came_after_a_time_does_not_count_then_though_it_occurred_before():
+def test_a_delivery_after_a_time_does_not_count_then_even_if_it_occurred_before():
     late = success("evt_2", created=1, amount=70, payment="pay_2", order="ord_1")
     records = logged([success("evt_1", created=5, order="ord_1"), late])
     before = as_of(records, RULES, "ord_1", SECOND_MS - 1)
@@ -88,8 +88,8 @@ def test_what_came_after_a_time_does_not_count_then_though_it_occurred_before():
     assert as_of(records, RULES, "ord_1", -1) is None
 
 
-def test_an_order_that_its_payment_left_is_there_as_of_before():
-    """A fact that occurred earlier, and arrived later, names another order."""
+def test_an_order_that_its_payment_left_existed_before():
+    """A fact that occurred earlier but arrived later names another order."""
     moves = [
         success("evt_1", created=5, order="ord_1"),
         success("evt_2", created=4, order="ord_2"),
@@ -100,8 +100,8 @@ def test_an_order_that_its_payment_left_is_there_as_of_before():
     assert as_of(records, RULES, "ord_2", SECOND_MS) is not None
 
 
-def test_as_of_a_time_what_stands_behind_later_deliveries_had_not_arrived():
-    """A clock that went back: the log says in which order they came, and its time goes on."""
+def test_a_record_after_later_deliveries_in_the_log_had_not_arrived_before_them():
+    """A clock went back, but the log's own order holds, and its time never goes back."""
     names = [name for name in (f"evt_{n}" for n in range(99)) if partition_of(name.encode()) == 0]
     events = [
         success(name, payment=f"pay_{n}", amount=1, order="ord_1")
@@ -115,7 +115,7 @@ def test_as_of_a_time_what_stands_behind_later_deliveries_had_not_arrived():
     assert paid == [0, 0, 2, 3]
 
 
-def test_what_is_not_judged_yet_is_told_as_it_came():
+def test_deliveries_that_are_not_judged_yet_are_returned_as_they_arrived():
     paid = success("evt_1", order="ord_1")
     told = accepted(logged([paid, paid]), TRUST, raw=True)
     assert [(each.event_id, each.outcome, each.place.offset) for each in told] == [
@@ -133,7 +133,7 @@ def test_an_id_that_was_forgotten_is_new_again():
     assert outcomes(records) == [("evt_1", "folded"), ("evt_1", "folded")]
 
 
-def test_clocks_that_go_back_do_not_turn_a_partition_round():
+def test_clocks_that_go_back_do_not_reorder_a_partition():
     paid = success("evt_1")
     records = logged([paid, paid], [5_000, 1_000])
     told = deliveries(records, RULES, None)
@@ -144,7 +144,7 @@ def test_clocks_that_go_back_do_not_turn_a_partition_round():
 
 
 @given(st.data())
-def test_every_order_is_what_its_deliveries_make_it(data: st.DataObject) -> None:
+def test_every_order_follows_from_its_deliveries(data: st.DataObject) -> None:
     history = data.draw(histories())
     again = data.draw(st.lists(st.sampled_from(history), max_size=4)) if history else []
     records = logged([*history, *again])
@@ -155,7 +155,9 @@ def test_every_order_is_what_its_deliveries_make_it(data: st.DataObject) -> None
 
 
 @given(st.data())
-def test_the_last_step_is_the_order_and_each_one_the_order_as_of_then(data: st.DataObject) -> None:
+def test_each_step_is_the_order_at_its_time_and_the_last_step_is_the_order(
+    data: st.DataObject,
+) -> None:
     history = data.draw(histories(max_size=6))
     records = logged(history)
     for order_id in documents_of(events_of(records, RULES)):
@@ -167,7 +169,7 @@ def test_the_last_step_is_the_order_and_each_one_the_order_as_of_then(data: st.D
 
 
 def _calls_of_steps(events: list[Event]) -> int:
-    """Count the calls in Python that it takes to say the order after each delivery."""
+    """Count the Python calls for the order after each delivery."""
     records, calls = logged(events), Counter[str]()
     sys.setprofile(lambda _frame, event, _of: calls.update([event]))
     try:

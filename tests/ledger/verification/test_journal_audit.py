@@ -1,4 +1,4 @@
-"""The audit of the journal names each entry that is not its event's, and the accounts it skews."""
+"""The audit of the journal names each wrong entry, and the accounts that it falsifies."""
 
 from typing import Any
 
@@ -68,9 +68,9 @@ def test_an_entry_under_another_key_is_named():
 
 
 @pytest.mark.parametrize("gone", range(5))
-def test_an_entry_that_is_gone_is_named(gone):
+def test_a_missing_entry_is_named(gone):
     ledger = example()
-    # A payment, its refund; another payment, its reversal and what stands instead.
+    # A payment and its refund; another payment, its reversal, and the entry that stands instead.
     assert len(ledger.entries) == 5
     del ledger.entries[gone]
     found = kinds(ledger)
@@ -78,7 +78,7 @@ def test_an_entry_that_is_gone_is_named(gone):
     assert {Kind.ENTRY_MISSING, Kind.ENTRY_DIFFERS} & set(found)
 
 
-def test_entries_that_come_again_change_nothing():
+def test_repeated_entries_change_nothing():
     ledger = example()
     ledger.entries *= 3
     assert ledger.differences() == []
@@ -104,8 +104,8 @@ def test_money_that_is_posted_twice_is_named():
     assert "stand posted: evt_1, evt_2" in str(found[0])
 
 
-def test_a_fact_that_stands_in_the_earliest_ones_place_is_named_also_with_the_same_money():
-    """Another fold would leave the other entry, and both together two."""
+def test_a_later_fact_that_stands_for_the_earliest_is_named_even_with_the_same_money():
+    """Another fold would leave the other entry, and both journals together would have two."""
     late_first = [success("evt_1", 2, 5), success("evt_2", 1, 5)]
     ledger = Ledger(late_first)
     stays = ledger.entries[0][1]

@@ -1,4 +1,4 @@
-"""What the log explains is no difference for orders and payments of any size; all else is named."""
+"""Orders and payments of any size have no difference if the log explains them."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,7 @@ from tests.strategies import chunked, histories
 
 @pytest.fixture(scope="module", autouse=True)
 def _small_bounds():
-    """Let an order of two payments be large, and a payment keep three or four facts."""
+    """Let an order of two payments be large, and a payment keep only three or four facts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(orders, "_ALWAYS_FIT_EVENTS", 0)
         patch.setattr(order_chunks, "MOST_ROW_BYTES", 200)
@@ -33,7 +33,7 @@ def _small_bounds():
 
 
 def example() -> Ledger:
-    """Make an order of five payments, and one whose only payment has facts without room."""
+    """Make an order of five payments, and an order whose only payment has too many facts."""
     many = [success(f"evt_{n}", n + 1, 100, payment=f"pay_{n}", order="ord_1") for n in range(5)]
     refunds = [
         refund(f"evt_r{n}", n + 9, 1, refund_id=f"re_{n}", payment="pay_x") for n in range(9)
@@ -43,7 +43,7 @@ def example() -> Ledger:
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_whatever_the_order_and_the_cuts_nothing_differs(data: st.DataObject) -> None:
+def test_nothing_differs_in_any_order_and_any_cuts(data: st.DataObject) -> None:
     history = data.draw(histories(max_size=16))
     ledger = Ledger(history)
     order = {event.event_id: n for n, event in enumerate(data.draw(st.permutations(history)))}
@@ -111,7 +111,7 @@ def test_a_row_of_a_large_order_that_is_wrong_is_named(alter, detail):
     assert any(each.detail.startswith(detail) for each in found), found
 
 
-def test_a_summary_that_says_something_else_is_named():
+def test_a_different_summary_is_named():
     ledger = example()
     document = ORDER_DOCUMENTS.decode(ledger.documents[b"ord_1"])
     assert document.summary
@@ -121,7 +121,7 @@ def test_a_summary_that_says_something_else_is_named():
     assert (found.kind, found.detail) == (Kind.DOCUMENT_DIFFERS, "version: expected 5, got 4")
 
 
-def test_a_fact_that_has_no_room_and_is_kept_is_named_and_one_that_has_and_is_not():
+def test_a_kept_fact_without_room_and_a_missing_fact_with_room_are_named():
     ledger = example()
     payment = PAYMENTS.decode(ledger.payments[b"pay_x"])
     facts = {fact.event_id: fact for fact in ledger.events() if fact.payment_id == "pay_x"}

@@ -1,4 +1,4 @@
-"""A proof that the ledger makes holds, and one that was altered does not."""
+"""A proof that the ledger makes holds, and an altered proof does not."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from tests.strategies import histories
 
 
 def example() -> Proof:
-    """Return a proof as it comes out of its file."""
+    """Return a proof as it is read from its file."""
     paid = success("evt_1", 1, 500, order="ord_1")
     events = [failure("evt_0", order="ord_1"), paid, refund("evt_2", 2, 100), paid]
     return msgspec.json.decode(
@@ -26,20 +26,20 @@ def example() -> Proof:
     )
 
 
-def test_a_proof_holds_and_says_what_was_checked():
+def test_a_proof_holds_and_its_check_counts_the_parts():
     checked = check(example(), TRUST)
     assert checked.faults == ()
     assert (checked.deliveries, checked.events, checked.signatures) == (4, 3, 4)
     assert checked.sequences == 6
 
 
-def test_without_secrets_no_signature_is_checked_and_the_rest_holds():
+def test_without_secrets_everything_but_signatures_is_checked():
     assert check(example(), None).faults == ()
     assert check(example(), None).signatures is None
 
 
 @given(st.data())
-def test_whatever_arrived_the_proof_of_every_order_holds(data: st.DataObject) -> None:
+def test_the_proof_of_every_order_holds_for_any_deliveries(data: st.DataObject) -> None:
     history = data.draw(histories(max_size=8))
     records = logged(history)
     for order_id in documents_of(events_of(records, RULES)):
@@ -53,7 +53,7 @@ def _altered(proof: Proof, number: int, **more: Any) -> Proof:
     return replace(proof, records=tuple(records))
 
 
-def test_a_body_that_was_altered_has_no_good_signature_and_another_state():
+def test_an_altered_body_has_a_bad_signature_and_another_state():
     proof = example()
     number = next(n for n, each in enumerate(proof.records) if each.key == b"evt_2")
     body = (proof.records[number].value or b"").replace(b"100", b"900")
@@ -63,7 +63,7 @@ def test_a_body_that_was_altered_has_no_good_signature_and_another_state():
     assert any("step" in fault for fault in faults)
 
 
-def test_a_delivery_that_was_left_out_is_missed():
+def test_an_omitted_delivery_is_noticed():
     proof = example()
     (fault, *more) = check(replace(proof, records=proof.records[1:]), TRUST).faults
     assert "order is not what follows" in fault
@@ -71,7 +71,7 @@ def test_a_delivery_that_was_left_out_is_missed():
 
 
 @pytest.mark.parametrize("part", ["totals", "status"])
-def test_a_state_that_was_altered_is_named(part):
+def test_an_altered_state_is_named(part):
     proof = example()
     assert proof.order is not None
     wrong: Any = {"totals": {}, "status": "paid"}[part]
@@ -81,7 +81,7 @@ def test_a_state_that_was_altered_is_named(part):
     assert all(field.startswith(part) for field in fields.split("; "))
 
 
-def test_a_step_that_was_altered_is_named_by_its_number():
+def test_an_altered_step_is_named_by_its_number():
     proof = example()
     wrong = (*proof.steps[:2], replace(proof.steps[2], version=9), *proof.steps[3:])
     (fault,) = check(replace(proof, steps=wrong), TRUST).faults
@@ -114,8 +114,8 @@ def test_the_rules_of_the_ledger_are_part_of_the_proof():
     assert check(replace(proof, rules=RULES), TRUST, RULES).faults
 
 
-def test_deliveries_that_are_read_by_other_rules_than_the_ledger_s_are_named():
-    """Else whoever makes a proof could let a refund go unseen, with every signature good."""
+def test_a_proof_with_other_rules_than_the_ledgers_is_named():
+    """Otherwise the maker of a proof could hide a refund although every signature is good."""
     names = replace(RULES.names, payment=("nowhere",))
     events = [success("evt_1", order="ord_1"), refund("evt_2", 2, 500)]
     forged = make(logged(events), Rules(names=names), "ord_1")
@@ -126,14 +126,14 @@ def test_deliveries_that_are_read_by_other_rules_than_the_ledger_s_are_named():
     assert "nowhere" in fault
 
 
-def test_where_an_id_was_used_again_once_it_was_forgotten_the_first_one_stands():
+def test_the_first_event_stands_if_a_forgotten_id_was_used_again():
     again = [success("evt_1", order="ord_1"), success("evt_1", amount=7, order="ord_1")]
     proof = make(logged(again, [0, 91 * DAY_MS]), RULES, "ord_1")
     checked = check(proof, TRUST)
     assert (checked.faults, checked.events) == ((), 2)
 
 
-def test_of_many_events_some_sequences_are_drawn():
+def test_some_sequences_of_many_events_are_drawn():
     events = [success("evt_1", order="ord_1")]
     events += [refund(f"evt_r{n}", n, 1, refund_id=f"re_{n}") for n in range(20)]
     checked = check(make(logged(events), RULES, "ord_1"), TRUST, sequences=50)

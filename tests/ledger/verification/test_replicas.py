@@ -1,4 +1,4 @@
-"""A replica is compared with its changelog at its own end, and every other state is named."""
+"""A replica is compared with its changelog at its own end, and every difference is named."""
 
 import msgspec
 import pytest
@@ -8,20 +8,20 @@ from ledger.verification.differences import Kind
 from ledger.verification.replicas import (
     AllTables,
     Comparison,
-    Place,
     Replica,
+    ReplicaPlace,
     Replicas,
     WorkerTables,
 )
 
 WORKER, OTHER = "http://one:6066", "http://two:6066"
 CHANGELOG = "g-payments-changelog"
-PLACE = Place(WORKER, "payments", 3)
+PLACE = ReplicaPlace(WORKER, "payments", 3)
 RECORDS = [(b"a", b"1"), (b"b", b"2"), (b"a", b"3"), (b"b", None)]
 
 
 def replica(end: int, rows: dict[bytes, bytes] | None = None) -> Replica:
-    """Return a replica of the changelog below ``end``, or with other rows."""
+    """Return a replica at ``end``, with the changelog's rows or with others."""
     held = dict(RECORDS[:end]) if rows is None else rows
     digest = digest_of({key: value for key, value in held.items() if value is not None})
     return Replica(
@@ -59,10 +59,12 @@ def replicas() -> Replicas:
 
 
 @pytest.mark.parametrize("end", range(len(RECORDS) + 1))
-def test_a_replica_that_holds_its_changelog_is_equal_wherever_it_ends(replicas, end):
+def test_a_replica_that_holds_its_changelog_is_equal_at_any_end(replicas, end):
     read(replicas)
     found = replicas.compare(tables(one=replica(end), two=replica(1)))
-    assert found == Comparison(frozenset({PLACE, Place(OTHER, "payments", 3)}), frozenset(), {})
+    assert found == Comparison(
+        frozenset({PLACE, ReplicaPlace(OTHER, "payments", 3)}), frozenset(), {}
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,7 @@ def test_a_replica_that_holds_its_changelog_is_equal_wherever_it_ends(replicas, 
 def test_a_replica_with_other_rows_differs_and_the_remedy_is_named(replicas, rows):
     read(replicas)
     found = replicas.compare(tables(one=replica(3, rows), two=replica(3)))
-    assert found.equal == {Place(OTHER, "payments", 3)}
+    assert found.equal == {ReplicaPlace(OTHER, "payments", 3)}
     (place, difference), *others = found.differing.items()
     assert (place, difference.kind, others) == (PLACE, Kind.REPLICA_DIFFERS, [])
     assert difference.subject == f"partition 3 of the table payments on {WORKER}"
@@ -97,7 +99,9 @@ def test_a_replica_whose_disk_was_not_read_yet_or_long_ago_is_left_open(replicas
     read(replicas, 2)
     unread = msgspec.structs.replace(replica(3), digest=None, rows=0)
     found = replicas.compare(tables(one=replica(1), two=unread))
-    assert found == Comparison(frozenset(), frozenset({PLACE, Place(OTHER, "payments", 3)}), {})
+    assert found == Comparison(
+        frozenset(), frozenset({PLACE, ReplicaPlace(OTHER, "payments", 3)}), {}
+    )
     later = tables(one=replica(2), two=replica(3))
     assert len(replicas.compare(later).equal) == 2
     replicas.forget(later)

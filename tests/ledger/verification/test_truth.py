@@ -1,4 +1,4 @@
-"""The truth names each record of the log that should not be there as it is."""
+"""The truth names each faulty record of the log."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ from tests.ledger.verification.audited import (
 
 
 def _append(ledger: Ledger, body: bytes, key: bytes, **more: Any) -> list[Difference]:
-    """Append a record that no fold has seen, and that none needs to have."""
+    """Append a record that no fold has read, or needs to read."""
     settled = ledger.log.ends()
     ledger.log.append(body, key, **more)
     return ledger.differences(settled=settled)
@@ -49,7 +49,7 @@ def test_a_record_whose_signature_is_not_good_is_named(more, fault):
     assert (found.payment_id, found.order_id) == ("pay_9", "ord_9")
 
 
-def test_a_record_that_is_no_event_is_named_by_its_key():
+def test_a_record_that_is_not_an_event_is_named_by_its_key():
     (found,) = _append(example(), b"{", b"evt_9", signature="")
     assert found.subject.endswith(", key evt_9")
 
@@ -59,7 +59,7 @@ def test_another_body_under_a_known_id_is_named():
     assert (found.kind, found.payment_id) == (Kind.SIGNATURE_INVALID, "pay_1")
 
 
-def test_a_record_in_another_partition_than_its_keys_is_named():
+def test_a_record_outside_the_partition_of_its_key_is_named():
     right = partition_of(b"evt_9")
     body = body_of(success("evt_9", payment="pay_9"))
     (found,) = _append(example(), body, b"evt_9", partition=(right + 1) % PARTITIONS)
@@ -69,7 +69,7 @@ def test_a_record_in_another_partition_than_its_keys_is_named():
     )
 
 
-def test_signatures_of_before_an_offset_are_not_checked():
+def test_signatures_before_an_offset_are_not_checked():
     ledger = example()
     ledger.log.append(body_of(success("evt_9")), b"evt_9", secret=b"other")
     end = ledger.log.ends()[partition_of(b"evt_9")]
@@ -97,7 +97,7 @@ def test_a_hole_in_the_log_is_named():
     assert str(found) == "log_incomplete  plexy.webhooks[0]: offsets 0 to 0 are not there"
 
 
-def test_a_log_that_ends_before_its_end_is_named():
+def test_a_log_that_lost_its_end_is_named():
     truth = example().truth()
     truth.reached(0, 100)
     assert [fault.kind for fault in truth.faults] == [Kind.LOG_INCOMPLETE]
@@ -105,8 +105,8 @@ def test_a_log_that_ends_before_its_end_is_named():
     assert "ends at offset 1" in truth.faults[-1].detail
 
 
-def test_only_what_is_not_forgotten_is_kept_in_memory():
-    """A sighting after it was forgotten stands behind what was seen before it."""
+def test_only_ids_that_are_not_forgotten_are_kept_in_memory():
+    """An id that is seen again after it was forgotten comes after ids seen before."""
     ids = ["evt_1", "evt_4", "evt_1", "evt_7", "evt_10"]
     ledger = Ledger([success(each) for each in ids], days=[0, 20, 100, 120, 150])
     partition = partition_of(b"evt_1")
