@@ -15,11 +15,12 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import InvalidTimestampError, KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from ingest.records import Record
 from runtime.partitions import partition_for
+from runtime.topic_states import TIME_REFUSED
 
 _TOO_SLOW: Final = "Kafka did not acknowledge in time"
 
@@ -167,7 +168,8 @@ class _Lane:
         except BaseException as error:
             # Not only KafkaError, since aiokafka also fails by assertions, and cancels what waits:
             # whatever it was, the records are not acknowledged, and a new producer is the remedy.
-            self._failed(f"Kafka failed: {type(error).__name__}")
+            is_of_clock = isinstance(error, InvalidTimestampError)
+            self._failed(TIME_REFUSED if is_of_clock else f"Kafka failed: {type(error).__name__}")
             if not isinstance(error, Exception):
                 raise
         finally:
