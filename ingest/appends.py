@@ -18,13 +18,18 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 import structlog
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.errors import (
+    InvalidTimestampError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+)
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from ingest.producer import LogProducer
 from ingest.records import Record
 from runtime.partitions import partition_for
-from runtime.topic_states import size_fault
+from runtime.topic_states import TIME_REFUSED, size_fault
 
 _log = structlog.get_logger(__name__)
 
@@ -198,7 +203,8 @@ class _Lane:
         except BaseException as error:
             # Not only KafkaError, since aiokafka also fails by assertions, and cancels what waits:
             # whatever it was, the records are not acknowledged, and a new producer is the remedy.
-            self._failed(f"Kafka failed: {type(error).__name__}")
+            is_of_clock = isinstance(error, InvalidTimestampError)
+            self._failed(TIME_REFUSED if is_of_clock else f"Kafka failed: {type(error).__name__}")
             if not isinstance(error, Exception):
                 raise
         finally:

@@ -89,7 +89,10 @@ class ChangelogReader:
         found: dict[TP, Mark] = {}
         while missing:
             self.follow(missing)
-            for chunk in await self.read(_LOOK_WAIT_S):
+            # Following again would drop the fetch under way, and a slow answer would never arrive.
+            while not (chunks := await self.read(_LOOK_WAIT_S)):
+                pass
+            for chunk in chunks:
                 found.update((chunk.tp, each.mark) for each in chunk.records[:1])
                 del missing[chunk.tp]
         return {tp: Found(begins[tp], ends[tp], found.get(tp)) for tp in offsets}

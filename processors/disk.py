@@ -16,10 +16,11 @@ from tempfile import TemporaryFile
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import InvalidTimestampError, KafkaError
 
 from runtime.folders import private_folder
 from runtime.settings import SettingsError
+from runtime.topic_states import TIME_REFUSED
 
 if TYPE_CHECKING:
     from processors.tables import ChunkTable
@@ -199,7 +200,8 @@ def explain(error: BaseException, folder: Path) -> str:
     if isinstance(error, OSError) and _is_of_the_disk(error, folder):
         remedy = _remedy(error.errno, folder)
         return f"LEDGER_DATA_DIR={folder} can't be written: {error}; {remedy}"
-    told = f"{type(error).__name__}: {error}"
+    what = TIME_REFUSED if isinstance(error, InvalidTimestampError) else error
+    told = f"{type(error).__name__}: {what}"
     if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
         return f"{told}; {_MORE_FILES}"
     return told

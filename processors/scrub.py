@@ -10,6 +10,7 @@ the partition from the changelog.
 import asyncio
 import time
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -50,7 +51,10 @@ class Scrubber:
         self._file = folder / "damages.json"
         self._wanted = asyncio.Event()
         self._readings: dict[tuple[str, int], Reading] = {}
-        self._damages = _noted(self._file)
+
+    @cached_property
+    def _damages(self) -> list[Damage]:
+        return _noted(self._file)
 
     def want(self) -> None:
         """Ask for a round to begin now, or right after the one that is under way."""
@@ -66,6 +70,8 @@ class Scrubber:
 
     async def keep(self) -> None:
         """Read everything again and again, until the app stops."""
+        # Say at the start, and not when somebody asks, that the file can't be read.
+        self.damages()
         while not self._app.should_stop:
             try:
                 async with asyncio.timeout(_EVERY_S):

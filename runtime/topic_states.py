@@ -23,6 +23,12 @@ from aiokafka.protocol.offset import OffsetRequest
 
 from ledger.topics import LIMIT, MAX_RECORD_BYTES, Topic, TopicSetting, min_insync_replicas
 
+TIME_REFUSED: Final = (
+    "Kafka refuses records for their time: this machine's clock is ahead of the brokers' by more "
+    "than message.timestamp.after.max.ms of the topic (an hour); set both by a time server (NTP)"
+)
+"""What a broker's ``InvalidTimestampError`` means for a record of now, and what to do."""
+
 _RESOURCE: Final = int(ConfigResourceType.TOPIC)
 _ALL_SETTINGS: Final = None
 # Kafka's numbers: who asks is no replica, of every record, for the earliest offset.

@@ -17,7 +17,7 @@ _PAGE = (_ROOT / "docs" / "operations.md").read_text()
 _TROUBLES = (_ROOT / "docs" / "troubleshooting.md").read_text()
 _PROGRAMS = "".join(
     file.read_text()
-    for folder in ("processors", "ingest")
+    for folder in ("processors", "ingest", "runtime")
     for file in (_ROOT / folder).rglob("*.py")
 )
 # What programs raise to end; what they only pass from one part to another is not shown.
@@ -29,7 +29,9 @@ _ENDINGS = {*re.findall(r"class (\w+Error)\(", _PROGRAMS), "TopicsError", "Anoth
     "ProblemError",
     "RevokedError",
     "TooManyReadingsError",
+    "TooMuchError",
     "TooMuchReadError",
+    "UnpackError",
     "_RefusedError",
     "_RewrittenError",
 }

@@ -16,7 +16,7 @@ from ledger.topics import TABLES
 from processors.marks import SOURCE_KEY
 from processors.tables import DIGEST_KEY, LAST_KEY, SINCE_KEY
 from tests.kafka.answers import SECRET, deliver, paid, refunded
-from tests.kafka.harness import PARTITIONS, WorkerProcess, environment, state_of, wait_folded
+from tests.kafka.harness import PARTITIONS, WorkerProcess, environment, state_of, until, wait_folded
 from tests.kafka.verification import verify
 
 pytestmark = pytest.mark.timeout(240)
@@ -74,7 +74,9 @@ def test_a_list_of_damages_that_can_t_be_read_is_named_and_stops_nobody(
     file.write_text(content)
     with WorkerProcess(env) as worker:
         worker.wait_ready(90)
-        (line,) = worker.logged("former damages not read")
+        (line,) = until(
+            lambda: worker.logged("former damages not read"), within_s=30, what=worker.tail()
+        )
         assert line["file"] == str(file)
         code, answer = worker.get("/tables")
         assert (code, json.dumps(answer["workers"][0]["damages"])) == (200, "[]")

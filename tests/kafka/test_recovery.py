@@ -18,10 +18,12 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import ProducerFenced
 from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
 
 from cli.kafka.broker import EmbeddedKafka
 from cli.kafka.distribution import KafkaCache
 from ledger.topics import all_topics
+from processors import changelogs
 from processors.batches import OutRecord, send_to_partition
 from processors.changelogs import ChangelogReader
 from processors.chunk import Chunk
@@ -277,6 +279,24 @@ def lose_next(reader: ChangelogReader, monkeypatch: pytest.MonkeyPatch) -> list[
 
     monkeypatch.setattr(reader, "read", read)
     return lost
+
+
+async def test_a_single_record_is_found_however_long_the_broker_takes_to_send_it(
+    settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await write(settings, dict.fromkeys(KEYS, b"value"))
+    # Shorter than any answer takes.
+    monkeypatch.setattr(changelogs, "_LOOK_WAIT_S", 0.0005)
+    tp = TP(*changelog(settings))
+    reader = ChangelogReader(settings)
+    await reader.start()
+    try:
+        async with asyncio.timeout(20):
+            found = (await reader.look_up({tp: 0}))[tp]
+    finally:
+        await reader.close()
+    assert found.mark is not None
+    assert (found.begin, found.mark.offset) == (0, 0)
 
 
 async def test_a_changelog_whose_records_were_deleted_ends_the_worker_with_the_remedy(
