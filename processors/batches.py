@@ -8,7 +8,16 @@ then, so another writer can write the rest in smaller ones.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager
 from itertools import zip_longest
 from typing import Any, Final, Protocol
 
@@ -227,7 +236,7 @@ async def send(
     begun: list[tuple[TopicPartition, BatchBuilder]] = []
     refused: dict[TopicPartition, BatchBuilder] = {}
     futures: list[Awaitable[RecordMetadata]] = []
-    async with asyncio.timeout(ACKNOWLEDGED_WITHIN_S):
+    async with _acknowledged_in_time():
         for batches in zip_longest(*(batches.close() for batches in outputs.values())):
             for tp, batch in zip(outputs, batches, strict=True):
                 if batch is not None:
@@ -260,6 +269,17 @@ def _records_in(batch: BatchBuilder) -> Iterator[OutRecord]:
     while (found := records.next_batch()) is not None:
         for each in found:
             yield OutRecord(each.key, each.value, each.headers, each.timestamp)
+
+
+@asynccontextmanager
+async def _acknowledged_in_time() -> AsyncIterator[None]:
+    """Bound the block in time; the ``TimeoutError`` says what did not come."""
+    try:
+        async with asyncio.timeout(ACKNOWLEDGED_WITHIN_S):
+            yield
+    except TimeoutError:
+        text = f"Kafka did not acknowledge within {ACKNOWLEDGED_WITHIN_S:g} s; look at the brokers"
+        raise TimeoutError(text) from None
 
 
 def _lost_output(tp: TopicPartition) -> LostOutputsError:

@@ -159,14 +159,15 @@ async def _send_with_name(coordinator: Any, request: Any) -> Any:
     name, member_id = coordinator._group_instance_id, coordinator.member_id  # noqa: SLF001
     if name is None:
         return await _send(coordinator, request)
-    if isinstance(request, JoinGroupRequest):
-        return await _join(coordinator, request)
     # A worker that is about to join has no member id, with which Kafka would compare the name's.
     if member_id and isinstance(request, HeartbeatRequest):
         request = _NamedHeartbeat(request, name)
     elif member_id and isinstance(request, OffsetCommitRequest):
         request = _NamedOffsetCommit(request, name)
-    answer = await _send(coordinator, request)
+    if isinstance(request, JoinGroupRequest):
+        answer = await _join(coordinator, request)
+    else:
+        answer = await _send(coordinator, request)
     if _FENCED in _error_codes(answer):
         if coordinator.member_id != member_id:
             raise UnknownMemberIdError(member_id)

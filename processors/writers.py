@@ -12,7 +12,6 @@ transactions, and so no markers in the topics.
 
 import asyncio
 import contextlib
-import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
@@ -28,6 +27,7 @@ from faust.types import TP
 
 from processors.batches import ACKNOWLEDGED_WITHIN_S, BatchRefusedError
 from processors.chunk import RevokedError, Tenure
+from processors.membership import clock_s
 from runtime.topic_states import most_bytes, read_configs, size_fault
 from runtime.topics import answer
 
@@ -56,7 +56,7 @@ class Writer:
     def __init__(
         self, client: AIOKafkaClient, identity: str, batch_bytes: int = _BATCH_BYTES
     ) -> None:
-        self.born_s = time.monotonic()
+        self.born_s = clock_s()
         self.batch_bytes = batch_bytes
         self._client = client
         self._identity = TransactionManager(identity, int(_REQUEST_WITHIN_S * 1000))
@@ -218,7 +218,7 @@ class Writers:
     async def _writer(self, tenure: Tenure) -> Writer:
         tenure.ensure_ours()
         held = self._writers.get(tenure.tp)
-        if held is not None and time.monotonic() - held.born_s < _RENEWED_AFTER_S:
+        if held is not None and clock_s() - held.born_s < _RENEWED_AFTER_S:
             return held
         identity = f"{self._group}-{tenure.tp.topic}-{tenure.tp.partition}"
         writer = Writer(self._app.kafka_client, identity, self._batch_bytes)

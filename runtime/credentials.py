@@ -63,10 +63,16 @@ class PasswordFile(Renewed[str]):
 
     def _make(self) -> str:
         (file,) = self._files
-        password = file.read_text().strip("\r\n")
+        try:
+            password = file.read_text().strip("\r\n")
+        except UnicodeDecodeError as error:
+            raise SettingsError(
+                f"LEDGER_KAFKA_PASSWORD_FILE={file} is no text in UTF-8 ({error.reason}); write "
+                "the password into it, and nothing else"
+            ) from None
         if not password:
             raise SettingsError(
-                f"LEDGER_KAFKA_PASSWORD_FILE={file} is empty: write the password into it"
+                f"LEDGER_KAFKA_PASSWORD_FILE={file} is empty; write the password into it"
             )
         return password
 

@@ -108,7 +108,7 @@ class NewConnections:
         except (TopicsError, KafkaError, OSError) as error:
             reason = str(error)
         if reason and reason != self._refused:
-            what, _, remedy = reason.rpartition("; ")
+            what, _, remedy = reason.partition("; ")
             _log.warning("new_connections_refused", reason=what, remedy=remedy)
         self._refused = reason
         found = list(expiring(self._settings))

@@ -159,6 +159,9 @@ async def read_begins(
     for topic in await admin.describe_topics(list(names)):
         for each in topic["partitions"]:
             place = (each["partition"], _EARLIEST)
+            if each["leader"] < 0:
+                # Nobody to ask: the admin client would look for such a broker for 15 s.
+                continue
             asked[each["leader"]].append((topic["topic"], [place]))
     begins: dict[str, dict[int, int]] = {name: {} for name in names}
     for leader, places in asked.items():
@@ -166,7 +169,7 @@ async def read_begins(
         try:
             answer = await admin._send_request_to_node(leader, request)  # noqa: SLF001
         except (KafkaError, TimeoutError):
-            # The partition is without a leader, or its leader is away.
+            # The leader is away.
             continue
         for name, partitions in answer.topics:
             for number, code, _timestamp, offset, *_ in partitions:

@@ -57,7 +57,7 @@ def check_kafka(patient: Patient) -> Iterator[Finding]:
     try:
         settings.client_options()
     except SettingsError as error:
-        what, _, remedy = str(error).rpartition("; ")
+        what, _, remedy = str(error).partition("; ")
         yield problem(what, remedy)
         return
     yield from asyncio.run(_look(settings, patient))
@@ -157,8 +157,12 @@ async def _expiration(settings: KafkaSettings) -> Finding:
 
 async def _rules(settings: WorkerSettings) -> list[Finding]:
     """Say whether the workers that run now would take one with these settings into their group."""
-    async with administration(settings) as admin:
-        what, _, remedy = (await difference_from_group(admin, settings)).partition("; ")
+    try:
+        async with administration(settings) as admin:
+            difference = await difference_from_group(admin, settings)
+    except TopicsError as error:
+        difference = str(error)
+    what, _, remedy = difference.partition("; ")
     return [problem(what, remedy)] if what else []
 
 
