@@ -29,13 +29,13 @@ class _Record(NamedTuple):
     timestamp: int
 
 
-def _judge(delivery: sample.Delivery) -> Envelope | sample.Refusal | Rejection:
+def _judge(delivery: sample.SampleDelivery) -> Envelope | sample.Refusal | Rejection:
     if delivery.signature != "good":
         return sample.Refusal(delivery.name, 401, _CODES[delivery.signature])
     return decode_envelope(delivery.raw)
 
 
-def _accepted(deliveries: Iterable[sample.Delivery]) -> list[_Record]:
+def _accepted(deliveries: Iterable[sample.SampleDelivery]) -> list[_Record]:
     judged = [(delivery, _judge(delivery)) for delivery in deliveries]
     return [
         _Record(verdict.id.encode(), delivery.raw, 0, offset, 0)
