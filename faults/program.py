@@ -17,10 +17,10 @@ import msgspec
 
 from cli.programs import Command, describe_exit
 from faults.disk import SmallDisk
+from runtime.topics import SILENT
 
 STOPPED_WITHIN_S: Final = 10.0
 _POLL_S: Final = 0.02
-_NO_KAFKA: Final = "Kafka does not answer"
 
 
 class UnplannedEnd(msgspec.Struct, frozen=True):
@@ -38,7 +38,7 @@ class UnplannedEnd(msgspec.Struct, frozen=True):
     @property
     def is_excused(self) -> bool:
         """Whether it found no Kafka when it started: then it says so and ends, as it should."""
-        return not self.was_ready and any(_NO_KAFKA in line for line in self.last_lines)
+        return not self.was_ready and any(SILENT in line for line in self.last_lines)
 
 
 class Stop(msgspec.Struct, frozen=True):

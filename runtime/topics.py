@@ -23,6 +23,7 @@ from typing import Annotated, Any, Final, NamedTuple, Self, TypeVar
 
 import msgspec
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
     InvalidConfigurationError,
     KafkaConnectionError,
@@ -55,7 +56,9 @@ _HIDDEN: Final = (
 )
 _WHO_DELETED: Final = "find out who deleted them, or which setting did"
 
-REFUSED: Final = "Kafka does not let us in"
+SILENT: Final = "Kafka does not answer"
+"""How ``unreachable`` begins where nobody answers; the faults that it can tell begin otherwise."""
+
 _RENEW: Final = (
     "renew the certificate that has expired, the brokers' or that of "
     "LEDGER_KAFKA_CERTIFICATE_FILE: the programs read the files for each connection"
@@ -267,12 +270,12 @@ async def administration(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdmin
         try:
             await admin.start()
         except KafkaError as error:
-            advertised = _advertised(admin, settings)
+            advertised = advertised_by(admin._client, settings)  # noqa: SLF001
             raise TopicsError(unreachable(settings, error, said.last_line, advertised)) from error
     try:
         yield admin
     except TopicsError as error:
-        cause, advertised = error.__cause__, _advertised(admin, settings)
+        cause, advertised = error.__cause__, advertised_by(admin._client, settings)  # noqa: SLF001
         # The address that we had answers, and the one that the broker names does not.
         if advertised and isinstance(cause, NodeNotReadyError | KafkaConnectionError):
             raise TopicsError(unreachable(settings, cause, str(error), advertised)) from error
@@ -281,9 +284,9 @@ async def administration(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdmin
         await admin.close()
 
 
-def _advertised(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> str:
+def advertised_by(client: AIOKafkaClient, settings: KafkaSettings) -> str:
     """Return the addresses that the brokers gave for themselves, besides those that we had."""
-    brokers = {f"{each.host}:{each.port}" for each in admin._client.cluster.brokers()}  # noqa: SLF001
+    brokers = {f"{each.host}:{each.port}" for each in client.cluster.brokers()}
     return ",".join(sorted(brokers.difference(settings.bootstrap_servers)))
 
 
@@ -301,9 +304,9 @@ def unreachable(
         )
     for refusal, remedy in _REFUSALS:
         if refusal.search(why):
-            return f"{REFUSED} at {brokers} ({why}); {remedy}"
+            return f"Kafka does not let us in at {brokers} ({why}); {remedy}"
     return (
-        f"Kafka does not answer at {brokers} ({why}); start it "
+        f"{SILENT} at {brokers} ({why}); start it "
         "(`plexy-ledger kafka` runs an embedded one) or set LEDGER_KAFKA_BOOTSTRAP to a running one"
     )
 

@@ -30,7 +30,14 @@ from runtime.identities import EXPIRATION, REMEDY, ExpirationError, require_expi
 from runtime.kafka import KafkaSettings
 from runtime.new_connections import expiring
 from runtime.settings import SettingsError
-from runtime.topics import REFUSED, TopicsError, TopicSettings, administration, unreachable
+from runtime.topics import (
+    SILENT,
+    TopicsError,
+    TopicSettings,
+    administration,
+    advertised_by,
+    unreachable,
+)
 
 _CONNECTED_WITHIN_S: Final = 3.0
 _REQUEST_MS: Final = 10_000
@@ -79,7 +86,9 @@ async def _look(settings: KafkaSettings, patient: Patient) -> list[Finding]:
             await client.bootstrap()
             return await _ask(client, settings, patient)
         except KafkaError as error:
-            return [_silent(settings, patient, unreachable(settings, error, said.last_line))]
+            advertised = advertised_by(client, settings)
+            reason = unreachable(settings, error, said.last_line, advertised)
+            return [_silent(settings, patient, reason)]
         finally:
             await client.close()
 
@@ -88,7 +97,7 @@ def _silent(settings: KafkaSettings, patient: Patient, reason: str) -> Finding:
     what, _, remedy = reason.rpartition("; ")
     if settings.kafka_bootstrap is None and "run" in patient.programs:
         return warning(what, "nothing for `plexy-ledger run`, which starts one; else " + remedy)
-    if not what.startswith(REFUSED) and any(map(_connects, settings.bootstrap_servers)):
+    if what.startswith(SILENT) and any(map(_connects, settings.bootstrap_servers)):
         remedy = (
             "somebody listens there: if it is Kafka, it talks another protocol, or refuses us; "
             "look at LEDGER_KAFKA_TLS, _CA_FILE, _SASL_MECHANISM, _USERNAME and _PASSWORD. Else "

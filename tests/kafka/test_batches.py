@@ -9,6 +9,7 @@ from aiokafka.structs import ConsumerRecord
 
 from cli.kafka.broker import EmbeddedKafka
 from ledger.topics import MAX_RECORD_BYTES
+from processors import batches as batches_module
 from processors.batches import (
     BatchRefusedError,
     OutRecord,
@@ -134,3 +135,17 @@ async def test_what_is_acknowledged_before_a_refused_batch_is_not_written_again(
     kept = await read(kafka, topic, 0)
     assert [(record.offset, record.key) for record in kept] == [(n, b"%d" % n) for n in range(5)]
     assert (written.first, written.last, written.is_contiguous) == (0, 4, True)
+
+
+async def test_an_acknowledgement_that_does_not_come_in_time_is_named_with_the_time(
+    kafka, topic, monkeypatch
+):
+    async with producer(kafka.bootstrap) as client:
+        await send_to_partition(client, topic, 0, [OutRecord(b"1", b"there")])
+        monkeypatch.setattr(batches_module, "ACKNOWLEDGED_WITHIN_S", 1.0)
+        kafka.pause()
+        try:
+            with pytest.raises(TimeoutError, match="not acknowledge within 1 s; look at the bro"):
+                await send_to_partition(client, topic, 0, [OutRecord(b"2", b"late")])
+        finally:
+            kafka.resume()

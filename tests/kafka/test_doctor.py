@@ -14,10 +14,11 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from cli.doctor.findings import Finding, Level, Patient
 from cli.doctor.folders import check_folders
-from cli.doctor.kafka import check_kafka
+from cli.doctor.kafka import _rules, check_kafka
 from cli.kafka.broker import EmbeddedKafka
 from cli.settings_table import READ_BY
 from faults.disk import can_mount, small_disk
+from processors.settings import WorkerSettings
 from runtime.topics import TopicSettings, ensure_topics
 from tests.kafka.harness import (
     WorkerProcess,
@@ -161,6 +162,15 @@ def test_a_broker_that_is_down_is_named_and_what_needs_none_is_looked_at_all_the
     assert code == 0
     (warning,) = told["warning"]
     assert f"{down}, of LEDGER_KAFKA_BOOTSTRAP, does not answer" in warning
+
+
+async def test_a_broker_that_is_gone_before_the_group_is_asked_is_a_problem_too(env):
+    down = f"127.0.0.1:{free_port()}"
+    settings = WorkerSettings.from_environment(env | {"LEDGER_KAFKA_BOOTSTRAP": down})
+    (found,) = await _rules(settings)
+    assert found.level is Level.PROBLEM
+    assert found.what.startswith(f"Kafka does not answer at {down} ")
+    assert "set LEDGER_KAFKA_BOOTSTRAP" in found.remedy
 
 
 def test_a_folder_of_a_running_worker_is_named_and_the_worker_goes_on(env):

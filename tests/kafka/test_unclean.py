@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from cli.kafka.question import Partition, ask_metadata
 from ledger.topics import TABLES, all_topics, changelog_name, min_insync_replicas
 from processors.batches import OutRecord, send_to_partition
 from processors.tables import CLAIM_KEY
-from runtime.topics import TopicSettings
+from runtime.topic_states import read_begins
+from runtime.topics import TopicSettings, administration
 from tests.kafka.answers import SECRET, signed
 from tests.kafka.harness import (
     PARTITIONS,
@@ -36,6 +38,7 @@ from tests.kafka.harness import (
     free_port,
     group_of,
     lags,
+    names_of,
     positions,
     producer,
     run,
@@ -52,6 +55,8 @@ LAGS, LEADS, STAYS = 1, 2, 3
 ELECT_LEADERS, VERSION, UNCLEAN = 43, 1, 1
 # The partitions of the commits that the broker LAGS may lead.
 LOST_COMMITS = {0, 1}
+# The admin client's time limit for one request.
+ASKED_FOR_A_LOST_LEADER_S = 15.0
 
 
 def orders(numbers: Iterable[int]) -> list[dict[str, Any]]:
@@ -323,6 +328,7 @@ def test_a_log_that_was_cut_while_the_workers_were_away_is_named_by_ingress_and_
             post(env, range(40))
             wait_folded(env, worker)
         worker.stop()
+        assert_looked_past_lost_leaders(env)
         brokers.elect()
         wait_ingress(ingress)
         code, output = run(env, "status")
@@ -336,6 +342,20 @@ def test_a_log_that_was_cut_while_the_workers_were_away_is_named_by_ingress_and_
     )
     assert "plexy.webhooks[" in reason
     assert "`plexy-ledger rebuild`" in reason
+
+
+def assert_looked_past_lost_leaders(env: dict[str, str]) -> None:
+    """Ask where the topics begin; nobody is waited for who could say it of a lost partition."""
+    log, orders = names_of(env).webhooks, names_of(env).orders
+
+    async def look() -> dict[str, dict[int, int]]:
+        async with administration(TopicSettings.from_environment(env)) as admin:
+            return await read_begins(admin, [log, orders])
+
+    began_s = time.monotonic()
+    begins = asyncio.run(look())
+    assert time.monotonic() - began_s < ASKED_FOR_A_LOST_LEADER_S
+    assert begins == {log: {}, orders: dict.fromkeys(range(PARTITIONS), 0)}
 
 
 def post(env: dict[str, str], numbers: Iterable[int]) -> None:

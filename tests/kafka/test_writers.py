@@ -13,6 +13,7 @@ from processors import effects, writers
 from processors.batches import OutRecord, send, send_to_partition
 from processors.chunk import Chunk, RevokedError
 from processors.effects import Effects, folding
+from processors.membership import clock_s
 from processors.settings import WorkerSettings
 from processors.topology import LedgerApp
 from processors.writers import Writer
@@ -187,7 +188,8 @@ async def test_an_identity_is_asked_for_anew_before_kafka_forgets_it(
 
         await app.writers.write(chunk, send)
         await app.writers.write(chunk, send)
-        monkeypatch.setattr(writers, "_RENEWED_AFTER_S", 0.0)
+        # As after a machine was suspended for a day.
+        monkeypatch.setattr(writers, "clock_s", lambda: clock_s() + 24 * 3600)
         await app.writers.write(chunk, send)
 
     async with running(settings, work) as app:

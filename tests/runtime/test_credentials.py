@@ -50,6 +50,19 @@ def test_an_empty_password_file_is_refused_at_the_start(tmp_path):
         PasswordFile(file)
 
 
+def test_a_password_file_in_another_encoding_is_refused_at_the_start_and_later_is_named(tmp_path):
+    file = tmp_path / "password"
+    file.write_bytes("пароль".encode("cp1251"))
+    with pytest.raises(SettingsError, match=r"_PASSWORD_FILE=.* is no text in UTF-8") as raised:
+        PasswordFile(file)
+    file.write_text("пароль", "utf-8")
+    password = PasswordFile(file)
+    with capture_logs() as logs:
+        file.write_bytes("другой".encode("cp1251"))
+        assert password.current() == "пароль"
+    assert [line["reason"] for line in logs] == [str(raised.value)]
+
+
 def test_a_context_is_made_again_only_after_a_file_was_replaced(tmp_path):
     certificate, key = write_pair(tmp_path, "one.test")
     files = TlsFiles(None, certificate, key)

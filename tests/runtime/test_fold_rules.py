@@ -48,3 +48,15 @@ def test_a_check_of_signatures_that_only_one_side_makes_is_named_alone():
     (agreed,) = protocols(read())
     told = difference(read(**SECRETS), agreed)
     assert "LEDGER_VERIFY_SIGNATURES is ingress there and worker here;" in told
+
+
+def test_secrets_are_named_only_where_not_one_of_them_is_in_common():
+    settings = read(**SECRETS)
+    (other,) = protocols(read(**SECRETS | {"LEDGER_WEBHOOK_SECRETS": "whsec_3"}))
+    assert "than these: LEDGER_WEBHOOK_SECRETS has no secret in common; " in difference(
+        settings, other
+    )
+    slower = {"LEDGER_WEBHOOK_SECRETS": "whsec_2", "LEDGER_SIGNATURE_TOLERANCE_S": "9"}
+    (shared,) = protocols(read(**SECRETS | slower))
+    told = difference(settings, shared)
+    assert "than these: LEDGER_SIGNATURE_TOLERANCE_S is 9 there and 300 here; " in told
