@@ -6,6 +6,7 @@ other workers, fold nothing, and end, again and again.
 """
 
 import errno
+import glob
 import os
 import resource
 import shutil
@@ -23,6 +24,7 @@ from runtime.settings import SettingsError
 from runtime.topic_states import TIME_REFUSED
 
 if TYPE_CHECKING:
+    from processors.settings import WorkerSettings
     from processors.tables import ChunkTable
 
 _MIB: Final = 1024 * 1024
@@ -56,8 +58,10 @@ _OF_THE_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 _FILES_OF_A_DATABASE: Final = 6
 # RocksDB takes no smaller bound for the files of rows.
 _LEAST_ROW_FILES: Final = 20
-# What a new database makes, with its first files of rows.
+# What a new database makes, with its first files of rows; and one that is opened again: a log, a
+# write-ahead log, a manifest, options, and a file of the rows of the former write-ahead log.
 _NEW_FILES_OF_A_DATABASE: Final = 16
+_NEW_FILES_OF_A_START: Final = 5
 # Connections to the brokers and of the views, libraries, the log.
 _OTHER_FILES: Final = 256
 # A container may be allowed a billion.
@@ -83,12 +87,13 @@ class DamagedTableError(Exception):
 
 
 def require_room(
-    folder: Path, least_bytes: int, databases: int, *, made_in: Path | None = None
+    settings: "WorkerSettings", least_bytes: int, *, made_in: Path | None = None
 ) -> None:
     """Raise ``NoRoomError`` where less than ``least_bytes`` are free, or too few inodes.
 
     A folder that is not there yet has the room of the one that it will be ``made_in``.
     """
+    folder = settings.data_dir
     free = shutil.disk_usage(made_in or folder).free
     if free < least_bytes:
         raise NoRoomError(
@@ -96,12 +101,21 @@ def require_room(
             f"buffers (LEDGER_TABLE_MEMORY_MB) take {least_bytes / _MIB:.1f} MiB: {_REMEDY}"
         )
     inodes = _free_inodes(made_in or folder)
-    least = databases * _NEW_FILES_OF_A_DATABASE
+    made = _databases_made(settings)
+    new = max(settings.databases - made, 0)
+    least = new * _NEW_FILES_OF_A_DATABASE + made * _NEW_FILES_OF_A_START
     if inodes is not None and inodes < least:
         raise NoRoomError(
-            f"LEDGER_DATA_DIR={folder} can take {inodes} more files (inodes), and {databases} "
-            f"databases, one for each table and partition, take {least}: {_MAKE_FILES}"
+            f"LEDGER_DATA_DIR={folder} can take {inodes} more files (inodes). A start with {made} "
+            f"databases made and {new} to be made, one for each table and partition, takes "
+            f"{least}: {_MAKE_FILES}"
         )
+
+
+def _databases_made(settings: "WorkerSettings") -> int:
+    """Return how many databases of this group the folder has; of one Kafka, if it has several."""
+    of_each_kafka = (settings.data_dir / "tables").glob(f"v1/{glob.escape(settings.group_id)}@*")
+    return max((len(list(each.glob("*.db"))) for each in of_each_kafka), default=0)
 
 
 def writable_folder(data_dir: Path) -> Path:

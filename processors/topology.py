@@ -283,7 +283,7 @@ def new_app(
     tables = writable_folder(settings.data_dir)
     raise_file_limit()
     write_buffers = write_buffers_bytes(settings.table_memory_mb)
-    require_room(settings.data_dir, write_buffers, settings.databases)
+    require_room(settings, write_buffers)
     app = LedgerApp(
         settings.group_id,
         # Otherwise Faust's own variables, such as BROKER_URL, would win over these settings.
