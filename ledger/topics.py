@@ -240,6 +240,10 @@ class TopicNames(msgspec.Struct, frozen=True):
         sources = {"seen": self.webhooks, "payments": self.events, "orders": self.payments}
         return sources[table]
 
+    def fed_by(self, table: TableName) -> str | None:
+        """Return the topic that a table's hop writes for the next hop; ``None`` for the last."""
+        return {"seen": self.events, "payments": self.payments}.get(table)
+
     def _derived(self, name: str) -> str:
         return f"{self.prefix}{name}" + (f".v{self.version}" if self.version > 1 else "")
 

@@ -253,7 +253,7 @@ async def send(
             # The refused batch left a gap before this one, which the broker may not have minded.
             continue
         elif isinstance(written, OutOfOrderSequenceNumber):
-            raise _lost_output(tp) from written
+            raise lost_output(tp) from written
         elif isinstance(written, BaseException):
             raise written
         else:
@@ -282,7 +282,7 @@ async def _acknowledged_in_time() -> AsyncIterator[None]:
         raise TimeoutError(text) from None
 
 
-def _lost_output(tp: TopicPartition) -> LostOutputsError:
+def lost_output(tp: TopicPartition) -> LostOutputsError:
     """Return the error for a partition whose leader lacks a batch that it had acknowledged."""
     return LostOutputsError(
         f"{tp.topic}[{tp.partition}] has lost records that this worker wrote and Kafka had "

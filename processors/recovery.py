@@ -31,7 +31,7 @@ from processors.changelogs import ChangelogLostError, ChangelogReader, Found, lo
 from processors.chunk import RevokedError, Tenure
 from processors.disk import is_of_rocksdb
 from processors.tables import CLAIM_KEY, ChangelogChunk, ChunkTable, StaleTableError
-from processors.transport import other_record
+from processors.transport import cut_off, other_record
 from processors.writers import Writer
 
 log = structlog.get_logger(__name__)
@@ -183,6 +183,7 @@ class Recovery(Service):
             await self._apply(reader, chunks, actives)
         self._ends = {}
         await self._check_sources(reader, actives)
+        await self._check_fed(reader, actives)
 
     async def _require_claims(self, reader: ChangelogReader) -> None:
         """Raise ``ChangelogLostError`` if a changelog has lost its claim: none would ever come."""
@@ -227,6 +228,23 @@ class Recovery(Service):
             mark = known[source]
             if found.begin <= mark.offset < found.end and found.mark != mark:
                 raise other_record(source, mark)
+
+    async def _check_fed(self, reader: ChangelogReader, actives: set[TP]) -> None:
+        """Raise ``LostRecordsError`` if the next hop's source has lost what was written to it.
+
+        Where the next hop has not folded the lost records, its own table does not tell.
+        """
+        written: dict[TP, int] = {}
+        for tp in actives:
+            table = self._table(tp)
+            for number, end in table.fed(tp.partition).items():
+                source = TP(cast("str", table.feeds), number)
+                written[source] = max(end, written.get(source, 0))
+        async with _within(_ANSWERED_WITHIN_S, "Kafka did not tell the ends of topics"):
+            ends = await reader.ends(written)
+        for source, end in written.items():
+            if ends[source] < end:
+                raise cut_off(source, ends[source], end)
 
     async def _look_up(self, reader: ChangelogReader, at: Mapping[TP, int]) -> dict[TP, Found]:
         async with _within(_ANSWERED_WITHIN_S, "Kafka did not send single records"):

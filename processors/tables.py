@@ -38,7 +38,7 @@ from ledger.topics import TOMBSTONES_KEPT_MS
 from processors.batches import OutRecord, Written
 from processors.chunk import FetchedRecord
 from processors.disk import DamagedTableError, is_damage, row_files
-from processors.marks import SOURCE_KEY, Mark
+from processors.marks import FED_KEY, SOURCE_KEY, Mark, decode_ends
 from processors.watchers import Watchers
 
 _MIB: Final = 1024 * 1024
@@ -48,6 +48,7 @@ OFFSET_KEY: Final = RESERVED
 DIGEST_KEY: Final = RESERVED + b"digest"
 SINCE_KEY: Final = RESERVED + b"since"
 LAST_KEY: Final = RESERVED + b"last"
+_NOTES: Final = frozenset({SOURCE_KEY, FED_KEY})
 CLAIM_KEY: Final = RESERVED + b"claim"
 """The key of the changelog record by which a worker takes a partition over; see ``recovery``."""
 
@@ -124,6 +125,8 @@ class ChunkTable(faust.Table[bytes, bytes]):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.watchers = Watchers()
+        # The topic that this table's hop writes for the next hop, if there is one.
+        self.feeds: str | None = None
         self._when_taken_over: list[Callable[[int], None]] = []
         self._held: dict[int, _Held] = {}
         # The partitions that this worker folds, whose rows are the newest.
@@ -218,6 +221,10 @@ class ChunkTable(faust.Table[bytes, bytes]):
         stored = self.read(partition, SOURCE_KEY)
         return None if stored is None else Mark.decode(stored)
 
+    def fed(self, partition: int) -> dict[int, int]:
+        """Return up to where the partition's hop has written each partition of ``feeds``."""
+        return decode_ends(self.read(partition, FED_KEY) or b"")
+
     def is_empty(self, partition: int) -> bool:
         """Return whether the partition has no rows."""
         return next(self._rows(partition), None) is None
@@ -269,9 +276,9 @@ class ChunkTable(faust.Table[bytes, bytes]):
             held.changes.now = held.changes.now.plus(rows.change())
         held.since_ms = _now_ms()
         held.last = None
-        if (last := rows.last) is not None:
-            rows.batch.put(last.key, last.value)
-            held.last = Mark.of(written.last, last.timestamp_ms or 0, last.key, last.value)
+        for note in rows.notes:
+            rows.batch.put(note.key, note.value)
+            held.last = Mark.of(written.last, note.timestamp_ms or 0, note.key, note.value)
         self._write(partition, held, rows.batch, written.last + 1)
 
     def apply(self, chunk: ChangelogChunk) -> None:
@@ -294,9 +301,7 @@ class ChunkTable(faust.Table[bytes, bytes]):
         values = {_key_of(chunk, record): record.value for record in records}
         new = {key: value for key, value in values.items() if not key.startswith(RESERVED)}
         batch = WriteBatch(raw_mode=True)
-        if (source := values.get(SOURCE_KEY)) is not None:
-            batch.put(SOURCE_KEY, source)
-        for key, value in new.items():
+        for key, value in (new | {key: values[key] for key in _NOTES & values.keys()}).items():
             if value is None:
                 batch.delete(key)
             else:
@@ -498,14 +503,15 @@ def _key_of(chunk: ChangelogChunk, record: FetchedRecord) -> bytes:
 class Rows:
     """New values of a table, each key once, to be written all or none.
 
-    ``last`` is the last changelog record of the write, which says how far the source is folded.
+    ``notes`` are the last changelog records of the write: under reserved keys, and no rows. The
+    very last one says how far the source is folded.
     """
 
-    __slots__ = ("_after", "_before", "_deleted", "batch", "last")
+    __slots__ = ("_after", "_before", "_deleted", "batch", "notes")
 
     def __init__(self) -> None:
         self.batch = WriteBatch(raw_mode=True)
-        self.last: OutRecord | None = None
+        self.notes: list[OutRecord] = []
         self._after: dict[bytes, bytes] = {}
         self._before: dict[bytes, bytes] = {}
         self._deleted = 0

@@ -269,6 +269,7 @@ class LedgerApp(faust.App):
             value_type=bytes,
             options=rocksdb_options(settings.table_memory_mb, settings.databases),
         )
+        table.feeds = self.names.fed_by(name)
         self.tables.add(table)
         return table
 

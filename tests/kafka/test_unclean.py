@@ -13,7 +13,6 @@ import struct
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -23,7 +22,7 @@ from cli.kafka.broker import EmbeddedKafka
 from cli.kafka.cluster import KafkaCluster, plain_broker
 from cli.kafka.distribution import KafkaCache
 from cli.kafka.question import Partition, ask_metadata
-from ledger.topics import TABLES, all_topics, changelog_name, min_insync_replicas
+from ledger.topics import TABLES, TableName, all_topics, changelog_name, min_insync_replicas
 from processors.batches import OutRecord, send_to_partition
 from processors.tables import CLAIM_KEY
 from runtime.topic_states import read_begins
@@ -33,12 +32,13 @@ from tests.kafka.harness import (
     PARTITIONS,
     WorkerProcess,
     deliver,
+    deliver_held,
     environment,
-    event,
     free_port,
     group_of,
     lags,
     names_of,
+    orders,
     positions,
     producer,
     run,
@@ -57,11 +57,6 @@ ELECT_LEADERS, VERSION, UNCLEAN = 43, 1, 1
 LOST_COMMITS = {0, 1}
 # The admin client's time limit for one request.
 ASKED_FOR_A_LOST_LEADER_S = 15.0
-
-
-def orders(numbers: Iterable[int]) -> list[dict[str, Any]]:
-    """Return a payment for each of some orders."""
-    return [event(n, order=f"ord_{n}") for n in numbers]
 
 
 class Brokers:
@@ -372,6 +367,33 @@ def post(env: dict[str, str], numbers: Iterable[int]) -> None:
                 within_s=60,
                 what=f"an answer for {body['id']}",
             )
+
+
+def test_a_hop_s_output_that_is_lost_before_the_next_hop_has_folded_it_ends_the_worker(
+    brokers: Brokers, tmp_path: Path
+) -> None:
+    """The next hop has folded nothing of what is lost, and its place is still in the topic."""
+    held: dict[str, list[TableName]] = {
+        "ledger.events": ["payments", "orders"],
+        "ledger.payments": ["orders"],
+    }
+    envs = {topic: brokers.ledger(tmp_path / topic, loses=topic) for topic in held}
+    for env in envs.values():
+        with WorkerProcess(env) as worker:
+            worker.wait_ready(120)
+            deliver(env, orders(range(20)))
+            wait_folded(env, worker)
+            worker.stop()
+    with brokers.lagging():
+        for topic, env in envs.items():
+            deliver_held(env, range(20, 60), held[topic])
+    brokers.elect()
+    for topic, env in envs.items():
+        with WorkerProcess(env) as worker:
+            reason = worker.reason_of_end(60)
+        assert reason.startswith(f"LostRecordsError: {env['LEDGER_TOPIC_PREFIX']}{topic}[")
+        assert "and the workers have written it up to " in reason
+        assert "`plexy-ledger rebuild`" in reason
 
 
 def test_commits_that_are_lost_are_found_again_from_the_tables(

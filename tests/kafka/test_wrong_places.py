@@ -7,10 +7,8 @@ copy, or when a replica leads that lacks records. What was folded is known by th
 import asyncio
 import shutil
 import signal
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,10 +21,11 @@ from tests.kafka.harness import (
     WorkerProcess,
     commit,
     deliver,
+    deliver_held,
     environment,
-    event,
     group_of,
     names_of,
+    orders,
     positions,
     producer,
     run,
@@ -38,26 +37,6 @@ from tests.kafka.harness import (
 pytestmark = pytest.mark.timeout(300)
 
 TABLES: list[TableName] = ["seen", "payments", "orders"]
-
-# A worker whose tables named in HELD are never written, and publish nothing.
-HOLDS_A_TABLE = """
-import asyncio, os
-from processors.effects import Effects
-from processors.settings import WorkerSettings
-from processors.worker import run
-write = Effects.write
-async def held(effects):
-    if effects._table.name in os.environ["HELD"].split():
-        await asyncio.Event().wait()
-    await write(effects)
-Effects.write = held
-run(WorkerSettings.from_environment(os.environ))
-"""
-
-
-def orders(numbers: Iterable[int]) -> list[dict[str, Any]]:
-    """Return a payment for each of some orders."""
-    return [event(n, order=f"ord_{n}") for n in numbers]
 
 
 def fold(env: dict[str, str], numbers: Iterable[int]) -> None:
@@ -90,21 +69,6 @@ def assert_right(env: dict[str, str]) -> None:
 @pytest.fixture
 def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
     return environment(kafka.bootstrap, tmp_path / "one", standby_replicas=0)
-
-
-def deliver_held(env: dict[str, str], numbers: Iterable[int], held: list[TableName]) -> None:
-    """Deliver orders that a worker takes up to, and not into, the first of some tables."""
-    source = names_of(env).source_of(held[0])
-
-    def end() -> int:
-        return sum(at.end for tp, at in positions(env).items() if tp.topic == source)
-
-    wanted = end() + len(orders(numbers))
-    program = [sys.executable, "-c", HOLDS_A_TABLE]
-    with WorkerProcess(env | {"HELD": " ".join(held)}, program) as worker:
-        worker.wait_ready()
-        deliver(env, orders(numbers))
-        until(lambda: end() == wanted, within_s=60, what=f"{wanted} records in {source}")
 
 
 def test_a_commit_that_was_set_ahead_of_a_table_skips_no_record(env: dict[str, str]) -> None:
