@@ -69,7 +69,8 @@ def expiring(settings: KafkaSettings) -> Iterator[Expiring]:
         remedy = "replace the file, and that of its key: no restart is needed"
         yield Expiring(what, "ours", files.expires_s, remedy)
     for broker, at_s in certificates.of_brokers().items():
-        yield Expiring(f"the broker {broker}", "brokers", at_s, "renew the broker's certificate")
+        remedy = "renew the broker's certificate, or that of its authority, whichever expires"
+        yield Expiring(f"the broker {broker}", "brokers", at_s, remedy)
 
 
 async def try_new_connections(settings: KafkaSettings) -> None:

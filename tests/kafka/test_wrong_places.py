@@ -198,6 +198,31 @@ def test_a_changelog_that_has_lost_everything_is_made_anew_from_the_source(
         worker.stop()
 
 
+def test_workers_that_run_and_workers_that_take_over_go_on_where_kafka_has_lost_their_identities(
+    alone: dict[str, str], broker: EmbeddedKafka, tmp_path: Path
+) -> None:
+    """The topic `__transaction_state` is empty, so the next owners have other producer ids."""
+    with WorkerProcess(alone) as first:
+        first.wait_ready()
+        deliver(alone, orders(range(20)))
+        wait_folded(alone, first)
+        broker.stop()
+        states = list((broker.folder / "data").glob("__transaction_state-*"))
+        assert states
+        for folder in states:
+            shutil.rmtree(folder)
+        broker.start()
+        deliver(alone, orders(range(20, 40)))
+        wait_folded(alone, first)
+        with WorkerProcess(second_of(alone, tmp_path / "two")) as second:
+            second.wait_ready()
+            deliver(alone, orders(range(40, 60)))
+            wait_folded(alone, first, second)
+            first.signal(signal.SIGKILL)
+            wait_served(second, range(60))
+            assert_right(alone)
+
+
 def test_standby_tables_that_are_newer_than_their_changelogs_are_restored_from_scratch(
     alone: dict[str, str], disk: Disk, tmp_path: Path
 ) -> None:
