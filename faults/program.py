@@ -16,6 +16,7 @@ import httpx
 import msgspec
 
 from cli.programs import Command, describe_exit
+from faults.clock import Clock
 from faults.disk import SmallDisk
 from runtime.topics import SILENT
 
@@ -61,6 +62,7 @@ class Program:
         # Whether a fault has ended it, or may make it end.
         self.may_end = True
         self.disk: SmallDisk | None = None
+        self.clock: Clock | None = None
         self.stops: list[Stop] = []
         self._command = command
         # What it was killed or frozen for, on the monotonic clock; the last one may go on.

@@ -10,9 +10,10 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Self
 
 import msgspec
@@ -24,6 +25,7 @@ from cli.kafka.process import free_port
 from cli.kafka.properties import Node
 from cli.local import WEBHOOK_PATH
 from cli.programs import Command
+from faults.clock import LIBRARY, Clock
 from faults.disk import can_mount, small_disk
 from faults.program import Program, Stop, UnplannedEnd
 from faults.proxy import Proxy
@@ -41,6 +43,7 @@ _DISK_MB: Final = 1024
 # Many more than a worker's tables take; few enough to be used up by empty files in no time.
 _DISK_INODES: Final = 8192
 _EXTRA_WORKERS: Final = 2
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Pauses(msgspec.Struct, frozen=True):
@@ -85,7 +88,7 @@ class Stage:
         self.settings = TopicSettings.from_environment(self.environment)
         self.ingest = self._program("ingest", "ingest")
         self.workers = [self._program(f"worker {n + 1}", "worker") for n in range(workers)]
-        self.extras = [self._program(f"extra {n + 1}", "worker") for n in range(_EXTRA_WORKERS)]
+        self.extras = [self._extra(f"extra {n + 1}") for n in range(_EXTRA_WORKERS)]
         self.unplanned: list[UnplannedEnd] = []
         # What a fault found wrong, or the end of the sending, a line each.
         self.findings: list[str] = []
@@ -209,14 +212,30 @@ class Stage:
         self._stack.callback(twin.end)
         return twin
 
-    def _program(self, label: str, command: str, port: int = 0, bind: str = _LOOPBACK) -> Program:
+    def _extra(self, label: str) -> Program:
+        """Return a worker that runs at times, with a clock of its own where that can be had."""
+        clock = Clock(self.folder / f"{label.replace(' ', '-')}.clock") if LIBRARY else None
+        extra = self._program(label, "worker", more=clock.environment if clock else {})
+        extra.clock = clock
+        return extra
+
+    def _program(
+        self,
+        label: str,
+        command: str,
+        port: int = 0,
+        bind: str = _LOOPBACK,
+        more: Mapping[str, str] = _NOTHING,
+    ) -> Program:
         folder = self.folder / label.replace(" ", "-")
         port = port or free_port()
         variable = "LEDGER_INGEST_PORT" if command == "ingest" else "LEDGER_WEB_PORT"
-        environment = self._shared | {
+        environment = {
+            **self._shared,
             variable: str(port),
             "LEDGER_WEB_BIND": bind,
             "LEDGER_DATA_DIR": str(folder),
+            **more,
         }
         log = self.folder / f"{folder.name}.log"
 
