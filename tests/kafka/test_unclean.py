@@ -23,9 +23,9 @@ from cli.kafka.cluster import KafkaCluster, plain_broker
 from cli.kafka.distribution import KafkaCache
 from cli.kafka.question import Partition, ask_metadata
 from ledger.topics import TABLES, all_topics, changelog_name, min_insync_replicas
-from processors.batches import OutRecord, send_to_partition
-from processors.tables import CLAIM_KEY
-from runtime.topics import TopicSettings
+from processors.engine.tables import CLAIM_KEY
+from runtime.kafka.batches import OutRecord, send_to_partition
+from runtime.kafka.topics import TopicSettings
 from tests.kafka.answers import SECRET, signed
 from tests.kafka.harness import (
     PARTITIONS,
