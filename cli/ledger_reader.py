@@ -23,7 +23,7 @@ from cli.whole_topic import partitions_of, reading
 from ledger.digest import RESERVED, ChangelogDigest
 from ledger.topics import TABLES, TableName, TopicNames, all_topics, changelog_name
 from runtime.fold_rules import FoldSettings, difference_from_group
-from runtime.topics import TopicsError, TopicSettings, partition_faults
+from runtime.kafka.topics import TopicsError, TopicSettings, partition_faults
 
 Offsets = Mapping[int, int]
 """An offset for each partition."""

@@ -18,7 +18,7 @@ from cli.errors import TopicMissingError
 from cli.lag import PartitionLag, lags
 from cli.settings import StatusSettings
 from cli.whole_topic import reading
-from runtime.topics import (
+from runtime.kafka.topics import (
     Examination,
     TopicsError,
     examine_topics,

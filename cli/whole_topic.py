@@ -15,8 +15,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from cli.errors import TopicMissingError
-from runtime.kafka import KafkaSettings
-from runtime.topics import TopicsError, unreachable
+from runtime.kafka.connection import KafkaSettings
+from runtime.kafka.topics import TopicsError, unreachable
 
 _FETCH_MS: Final = 500
 _ANSWER_WITHIN_MS: Final = 15_000

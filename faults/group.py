@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from faults.kinds import Injected
 from faults.stage import Stage
 from faults.topic_settings import answered
-from runtime.topics import TopicSettings
+from runtime.kafka.topics import TopicSettings
 
 _STEPS: Final = 3
 # Kafka refuses records of more than an hour ahead of its own clock.

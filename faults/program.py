@@ -18,7 +18,7 @@ import msgspec
 from cli.programs import Command, describe_exit
 from faults.clock import Clock
 from faults.disk import SmallDisk
-from runtime.topics import SILENT
+from runtime.kafka.topics import SILENT
 
 STOPPED_WITHIN_S: Final = 10.0
 _POLL_S: Final = 0.02

@@ -10,9 +10,9 @@ from aiokafka.client import AIOKafkaClient
 
 from cli.doctor.findings import Finding, Patient, ok, problem, warning
 from ingest.producer import Condition, Trouble, look_at_log
-from runtime.kafka import KafkaSettings
-from runtime.topic_states import TopicState
-from runtime.topics import (
+from runtime.kafka.connection import KafkaSettings
+from runtime.kafka.topic_states import TopicState
+from runtime.kafka.topics import (
     Examination,
     TopicsError,
     TopicSettings,

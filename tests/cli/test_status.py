@@ -17,7 +17,7 @@ from cli.settings import StatusSettings
 from cli.status import Behind, StatusOptions, addresses, encode, render
 from ingest.metrics import IngressMetrics, Tally, new_rows
 from processors.metrics import WorkerMetrics
-from runtime.topics import Examination, TopicsError
+from runtime.kafka.topics import Examination, TopicsError
 
 
 def hop(committed: int, end: int, partition: int = 0) -> list[HopLag]:

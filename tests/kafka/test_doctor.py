@@ -19,7 +19,7 @@ from cli.kafka.broker import EmbeddedKafka
 from cli.settings_table import READ_BY
 from faults.disk import can_mount, small_disk
 from processors.settings import WorkerSettings
-from runtime.topics import TopicSettings, ensure_topics
+from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.kafka.harness import (
     WorkerProcess,
     deliver,

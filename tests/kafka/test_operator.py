@@ -15,8 +15,8 @@ import pytest
 from cli.kafka.broker import EmbeddedKafka
 from cli.kafka.distribution import KafkaCache
 from cli.kafka.process import free_port
-from processors.batches import OutRecord, send_by_key
-from runtime.topics import TopicsError, TopicSettings, ensure_topics
+from runtime.kafka.batches import OutRecord, send_by_key
+from runtime.kafka.topics import TopicsError, TopicSettings, ensure_topics
 from tests.kafka.harness import (
     PARTITIONS,
     WorkerProcess,

@@ -27,8 +27,8 @@ from ledger.topics import (
     TopicSetting,
     changelog_name,
 )
+from runtime.kafka.topics import TopicsError, TopicSettings, ensure_topics
 from runtime.settings import SettingsError
-from runtime.topics import TopicsError, TopicSettings, ensure_topics
 from tests.kafka.harness import (
     WORKER,
     WorkerProcess,
@@ -389,7 +389,7 @@ class LateAdmin(AIOKafkaAdminClient):
 
 def test_a_broker_that_does_not_know_of_the_new_topics_yet_is_asked_again(env, monkeypatch):
     LateAdmin.unknowing.update(topics=2, configs=2)
-    monkeypatch.setattr("runtime.topics.AIOKafkaAdminClient", LateAdmin)
+    monkeypatch.setattr("runtime.kafka.topics.AIOKafkaAdminClient", LateAdmin)
     report = asyncio.run(ensure_topics(settings(env)))
     assert sorted(report.created) == sorted(needed(env))
     assert max(LateAdmin.unknowing.values()) < 0

@@ -23,10 +23,10 @@ from cli.kafka.cluster import KafkaCluster, plain_broker
 from cli.kafka.distribution import KafkaCache
 from cli.kafka.question import Partition, ask_metadata
 from ledger.topics import TABLES, TableName, all_topics, changelog_name, min_insync_replicas
-from processors.batches import OutRecord, send_to_partition
-from processors.tables import CLAIM_KEY
-from runtime.topic_states import read_begins
-from runtime.topics import TopicSettings, administration
+from processors.engine.tables import CLAIM_KEY
+from runtime.kafka.batches import OutRecord, send_to_partition
+from runtime.kafka.topic_states import read_begins
+from runtime.kafka.topics import TopicSettings, administration
 from tests.kafka.answers import SECRET, signed
 from tests.kafka.harness import (
     PARTITIONS,

@@ -15,7 +15,7 @@ import pytest
 from cli.kafka.broker import EmbeddedKafka
 from cli.kafka.distribution import KafkaCache
 from ledger.topics import TableName, changelog_name
-from processors.batches import OutRecord, send_to_partition
+from runtime.kafka.batches import OutRecord, send_to_partition
 from tests.kafka.harness import (
     PARTITIONS,
     WorkerProcess,

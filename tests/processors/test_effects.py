@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from aiokafka.structs import TopicPartition
 
-from processors.batches import LostOutputsError, Written
-from processors.effects import Effects
-from processors.marks import FED_KEY, decode_ends, encode_ends
+from processors.engine.effects import Effects
+from processors.engine.marks import FED_KEY, decode_ends, encode_ends
+from processors.engine.tables import ChunkTable
 from processors.settings import WorkerSettings
-from processors.tables import ChunkTable
 from processors.worker import create_app
+from runtime.kafka.batches import LostOutputsError, Written
 
 
 @pytest.fixture

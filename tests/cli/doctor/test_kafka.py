@@ -8,8 +8,8 @@ from cli.doctor.clock import Clock
 from cli.doctor.findings import Level
 from cli.doctor.kafka import check_kafka, clock, protocol, replication
 from cli.doctor.topics import check_topics, judge
-from runtime.topic_states import Fault, PartitionState, TopicState
-from runtime.topics import Examination, TopicSettings
+from runtime.kafka.topic_states import Fault, PartitionState, TopicState
+from runtime.kafka.topics import Examination, TopicSettings
 from tests.cli.doctor.conftest import one, only, with_settings
 
 TOLERANCE_S = 300
