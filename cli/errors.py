@@ -93,7 +93,7 @@ def exit_code(error: Exception) -> int | None:
     from cli.kafka.distribution import EmbeddedKafkaError  # noqa: PLC0415
     from runtime.identities import ExpirationError  # noqa: PLC0415
     from runtime.settings import SettingsError  # noqa: PLC0415
-    from runtime.topics import TopicsError  # noqa: PLC0415
+    from runtime.topic_looks import TopicsError  # noqa: PLC0415
 
     if isinstance(error, WrongOptionError | SettingsError):
         return WRONG

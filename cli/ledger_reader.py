@@ -23,7 +23,9 @@ from cli.whole_topic import partitions_of, reading
 from ledger.digest import RESERVED, ChangelogDigest
 from ledger.topics import TABLES, TableName, TopicNames, all_topics, changelog_name
 from runtime.fold_rules import FoldSettings, difference_from_group
-from runtime.topics import TopicsError, TopicSettings, partition_faults
+from runtime.topic_looks import TopicsError, partition_faults
+from runtime.topic_states import Fault
+from runtime.topics import TopicSettings
 
 Offsets = Mapping[int, int]
 """An offset for each partition."""
@@ -104,11 +106,11 @@ class LedgerReader:
         ]
         counts = {topic: len(await self._partitions(topic)) for topic in own}
         for fault in partition_faults(names, existing, [], counts):
-            raise TopicsError(str(fault))
+            raise TopicsError(fault)
         return min(names.recorded_partitions(existing) or counts.values(), default=0)
 
-    async def difference_from_workers(self, settings: FoldSettings) -> str:
-        """Return how the workers that run now fold otherwise than these settings; empty if not."""
+    async def difference_from_workers(self, settings: FoldSettings) -> Fault | None:
+        """Return how the workers that run now fold otherwise than these settings, if they do."""
         return await difference_from_group(self._admin, settings)
 
     async def begins(self, topic: str) -> Offsets:

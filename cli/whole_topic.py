@@ -16,7 +16,8 @@ from aiokafka.structs import ConsumerRecord
 
 from cli.errors import TopicMissingError
 from runtime.kafka import KafkaSettings
-from runtime.topics import TopicsError, unreachable
+from runtime.topic_looks import TopicsError
+from runtime.topics import unreachable
 
 _FETCH_MS: Final = 500
 _ANSWER_WITHIN_MS: Final = 15_000

@@ -35,6 +35,7 @@ from aiokafka.protocol.types import Array, Int32, Int64, Schema, String
 
 from runtime import internals
 from runtime.fold_rules import REMEDY, FoldSettings, agreed_in, difference, protocols
+from runtime.topic_states import Fault
 
 SESSION_TIMEOUT_S: Final = 10.0
 """The group gives a worker's partitions to others when it has not heard from it for so long."""
@@ -189,7 +190,7 @@ async def _join(coordinator: Any, request: Any) -> Any:
     ((own, metadata),) = request._group_protocols  # noqa: SLF001
     request._group_protocols = [(each, metadata) for each in protocols(settings)]  # noqa: SLF001
     give_up_s = clock_s() + _OTHERS_END_WITHIN_S
-    why = ""
+    why: Fault | None = None
     while True:
         answer = await _send(coordinator, request)
         if for_code(answer.error_code) is not InconsistentGroupProtocolError:
@@ -199,9 +200,8 @@ async def _join(coordinator: Any, request: Any) -> Any:
         # A group that is about to share its partitions out does not say what it agreed on.
         why = difference(settings, agreed_in(described)) or why
         if clock_s() > give_up_s:
-            raise OtherRulesError(
-                why or f"the workers of {coordinator.group_id} fold by other settings; {REMEDY}"
-            )
+            unsaid = Fault(f"the workers of {coordinator.group_id} fold by other settings", REMEDY)
+            raise OtherRulesError(str(why or unsaid))
         await asyncio.sleep(_JOIN_AGAIN_S)
 
 

@@ -240,7 +240,7 @@ class Recovery(Service):
         async def write(writer: Writer) -> None:
             nonlocal offset
             claim = [OutRecord(CLAIM_KEY, None)]
-            offset = await send_to_partition(writer, *changelog, claim)
+            offset = (await send_to_partition(writer, *changelog, claim)).last
 
         tenure = Tenure(self.app.consumer, source)
         # The group may have gone on to another generation, in which the partition is not ours.

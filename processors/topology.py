@@ -4,6 +4,7 @@ In: ``WorkerSettings``. Out: an app that ``faust worker`` or ``processors.worker
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import faust
@@ -38,15 +39,9 @@ from runtime.addresses import in_url, listener
 from runtime.certificates import Side
 from runtime.identities import EXPIRATION, REMEDY, require_expiration
 from runtime.new_connections import NewConnections
-from runtime.topic_states import most_bytes
-from runtime.topics import (
-    Examination,
-    TopicsError,
-    ensure_topics,
-    examine_topics,
-    lost_error,
-    missing_error,
-)
+from runtime.topic_looks import Examination, TopicsError
+from runtime.topic_states import Fault, most_bytes
+from runtime.topics import administration, ensure_topics, examine
 
 if TYPE_CHECKING:
     from processors.spans import Spans
@@ -87,6 +82,7 @@ class LedgerApp(faust.App):
         """Plug the chunked transport in and declare the tables."""
         self.settings = settings
         self.names = settings.names
+        self._topic_ids: Mapping[str, str] = {}
         self.metrics = WorkerMetrics()
         self.recent = LastSeconds()
         self.spans = _new_spans(settings)
@@ -135,8 +131,11 @@ class LedgerApp(faust.App):
         name, address = self.take_place(), str(self.conf.canonical_url)
         self.conf.consumer_group_instance_id = member(name, address)
         report = await ensure_topics(self.settings)
-        if await require_expiration(self.settings) is None:
+        async with administration(self.settings) as admin:
+            expiration_ms = await require_expiration(admin)
+        if expiration_ms is None:
             log.warning("expiration of identities not read", setting=EXPIRATION, remedy=REMEDY)
+        self._topic_ids = report.ids
         self._keep_tables_of(report.cluster_id)
         await super().on_first_start()
 
@@ -183,25 +182,27 @@ class LedgerApp(faust.App):
             await self.writers.renew()
 
     async def _watch_topics(self) -> None:
-        """End the worker if a topic is gone, or has another number of partitions.
+        """End the worker if nothing may be folded any more, by the topics or by the brokers.
 
-        Wrong settings are logged. One look is not believed: a broker that has just started may not
-        know all topics yet.
+        That is where a topic is gone, was created again, or has another number of partitions, and
+        where Kafka forgets too early who may write. Wrong settings are logged. One look at the
+        topics is not believed: a broker that has just started may not know all of them yet.
         """
-        before: tuple[str, ...] = ()
+        before: tuple[Fault, ...] = ()
         said: set[str] = set()
         while not self.should_stop:
             try:
-                seen = await examine_topics(self.settings)
+                async with administration(self.settings) as admin:
+                    seen = await examine(admin, self.settings, self._topic_ids)
+                    await require_expiration(admin)
             except (TopicsError, KafkaError) as error:
                 # If Kafka stays away, the worker's writes fail.
                 log.warning("topics not checked", reason=str(error))
                 await self.sleep(_TOPICS_LOOKED_AT_EVERY_S)
                 continue
-            ending = (*map(str, seen.miscounted), *seen.missing)
-            if ending and ending == before:
-                raise _why_it_ends(seen, self.settings.group_id)
-            before = ending
+            if seen.fatal and seen.fatal == before:
+                raise TopicsError(seen.fatal[0])
+            before = seen.fatal
             self._heed(seen)
             faults = {str(fault) for fault in (*seen.faults, *seen.deletions)}
             for fault in sorted(faults - said):
@@ -330,12 +331,6 @@ def new_app(
     )
     app.setup(settings)
     return app
-
-
-def _why_it_ends(seen: Examination, group: str) -> TopicsError:
-    if seen.miscounted:
-        return TopicsError(str(seen.miscounted[0]))
-    return lost_error(seen.lost, group) if seen.lost else missing_error(seen.missing)
 
 
 def _new_spans(settings: WorkerSettings) -> "Spans | None":

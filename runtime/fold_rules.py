@@ -17,6 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, for_code
 
 from runtime.settings import Secret, variable
+from runtime.topic_states import Fault
 from runtime.trust import EnforcedTrustSettings
 
 FOLD: Final = 1
@@ -101,29 +102,30 @@ def protocols(settings: FoldSettings) -> list[str]:
     ]
 
 
-def difference(settings: FoldSettings, agreed: str) -> str:
-    """Return how a group's settings differ from these, with the remedy; empty if they do not.
+def difference(settings: FoldSettings, agreed: str) -> Fault | None:
+    """Return how a group's settings differ from these, with the remedy; ``None`` if they do not.
 
     ``agreed`` is the protocol of the group, which is empty while no worker runs.
     """
     ours = protocols(settings)
     if not agreed or agreed in ours:
-        return ""
+        return None
     # Of several secrets, the one in common says that the difference is elsewhere.
     told = min((list(_differences(each, agreed)) for each in ours), key=len)
-    return (
+    return Fault(
         f"the workers of {settings.group_id} fold the log by other settings than these: "
-        f"{', '.join(told)}; {REMEDY}"
+        f"{', '.join(told)}",
+        REMEDY,
     )
 
 
-async def difference_from_group(admin: AIOKafkaAdminClient, settings: FoldSettings) -> str:
-    """Ask the group of the workers that run now, as ``difference``; empty if it does not answer."""
+async def difference_from_group(admin: AIOKafkaAdminClient, settings: FoldSettings) -> Fault | None:
+    """Ask the group of the workers that run now; ``None`` also if it does not answer."""
     try:
         (answer,) = await admin.describe_consumer_groups([settings.group_id])
         return difference(settings, agreed_in(answer))
     except KafkaError:
-        return ""
+        return None
 
 
 def agreed_in(answer: Any) -> str:

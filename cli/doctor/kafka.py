@@ -30,7 +30,9 @@ from runtime.identities import EXPIRATION, REMEDY, ExpirationError, require_expi
 from runtime.kafka import KafkaSettings
 from runtime.new_connections import expiring
 from runtime.settings import SettingsError
-from runtime.topics import REFUSED, TopicsError, TopicSettings, administration, unreachable
+from runtime.topic_looks import TopicsError
+from runtime.topic_states import Fault
+from runtime.topics import REFUSED, TopicSettings, administration, unreachable
 
 _CONNECTED_WITHIN_S: Final = 3.0
 _REQUEST_MS: Final = 10_000
@@ -84,8 +86,8 @@ async def _look(settings: KafkaSettings, patient: Patient) -> list[Finding]:
             await client.close()
 
 
-def _silent(settings: KafkaSettings, patient: Patient, reason: str) -> Finding:
-    what, _, remedy = reason.rpartition("; ")
+def _silent(settings: KafkaSettings, patient: Patient, fault: Fault) -> Finding:
+    what, remedy = fault.what, fault.remedy
     if settings.kafka_bootstrap is None and "run" in patient.programs:
         return warning(what, "nothing for `plexy-ledger run`, which starts one; else " + remedy)
     if not what.startswith(REFUSED) and any(map(_connects, settings.bootstrap_servers)):
@@ -141,12 +143,12 @@ async def _clock(client: AIOKafkaClient, patient: Patient) -> Finding:
 async def _expiration(settings: KafkaSettings) -> Finding:
     """Say whether Kafka remembers the workers' identities for long enough."""
     try:
-        found = await require_expiration(settings)
+        async with administration(settings) as admin:
+            found = await require_expiration(admin)
     except ExpirationError as error:
-        what, _, remedy = str(error).rpartition("; ")
-        return problem(what, remedy)
+        return problem(error.fault.what, error.fault.remedy)
     except TopicsError as error:
-        return warning(f"{EXPIRATION} was not read: {error}", REMEDY)
+        return warning(f"{EXPIRATION} was not read: {error.fault.what}", REMEDY)
     if found is None:
         return warning(
             f"{EXPIRATION} can't be read",
@@ -159,11 +161,10 @@ async def _rules(settings: WorkerSettings) -> list[Finding]:
     """Say whether the workers that run now would take one with these settings into their group."""
     try:
         async with administration(settings) as admin:
-            difference = await difference_from_group(admin, settings)
+            fault = await difference_from_group(admin, settings)
     except TopicsError as error:
-        difference = str(error)
-    what, _, remedy = difference.partition("; ")
-    return [problem(what, remedy)] if what else []
+        fault = error.fault
+    return [problem(fault.what, fault.remedy)] if fault else []
 
 
 def clock(seen: Clock, tolerance_s: int) -> Finding:

@@ -74,7 +74,7 @@ async def configure(settings: WorkerSettings, **changes: str) -> None:
     await admin.start()
     try:
         # A setting that is not named here would be set back to the broker's default.
-        topics = {t.name: t.config for t in all_topics(settings.names, settings.group_id)}
+        topics = {t.name: t.config() for t in all_topics(settings.names, settings.group_id)}
         name = changelog(settings).topic
         config = topics[name] | changes
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, config)])

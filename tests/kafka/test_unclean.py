@@ -22,10 +22,10 @@ from cli.kafka.broker import EmbeddedKafka
 from cli.kafka.cluster import KafkaCluster, plain_broker
 from cli.kafka.distribution import KafkaCache
 from cli.kafka.question import Partition, ask_metadata
-from ledger.topics import TABLES, all_topics, changelog_name, min_insync_replicas
+from ledger.topics import TABLES, Topic, changelog_name
 from processors.batches import OutRecord, send_to_partition
 from processors.tables import CLAIM_KEY
-from runtime.topics import TopicSettings
+from runtime.topics import TopicSettings, ensure_topics
 from tests.kafka.answers import SECRET, signed
 from tests.kafka.harness import (
     PARTITIONS,
@@ -80,14 +80,14 @@ class Brokers:
 
     @staticmethod
     async def _create(settings: TopicSettings, loses: tuple[str, ...]) -> None:
-        topics = [settings.record_topic, *all_topics(settings.names, settings.group_id)]
+        record = Topic(name=settings.names.made_with(PARTITIONS))
         new = []
-        for topic in topics:
+        for topic in (record, *settings.topics):
             other = LAGS if loses and topic.name.endswith(loses) else STAYS
-            config = {each.name: each.value for each in (*topic.settings, min_insync_replicas(1))}
             replicas = {number: [LEADS, other] for number in range(PARTITIONS)}
-            new.append(NewTopic(topic.name, -1, -1, replicas, config))
+            new.append(NewTopic(topic.name, -1, -1, replicas, topic.config()))
         await create_topics(settings.bootstrap_servers, new)
+        await ensure_topics(settings)
 
     @contextlib.contextmanager
     def lagging(self) -> Iterator[None]:

@@ -26,9 +26,8 @@ PARTITION = 2
 
 
 async def write(to: Any, topic: str, *keys: str) -> int:
-    return await send_to_partition(
-        to, topic, PARTITION, [OutRecord(key.encode(), b"value") for key in keys]
-    )
+    records = [OutRecord(key.encode(), b"value") for key in keys]
+    return (await send_to_partition(to, topic, PARTITION, records)).last
 
 
 async def keys_of(settings: WorkerSettings, topic: str) -> list[str]:

@@ -33,18 +33,18 @@ def test_a_group_that_says_nothing_or_the_same_does_not_differ():
 
 
 def test_a_group_of_a_release_that_says_nothing_of_its_settings_is_of_another_release():
-    assert "fold the log by other settings than these: they run another release" in difference(
-        read(), "faust"
-    )
+    told = str(difference(read(), "faust"))
+    assert "fold the log by other settings than these: they run another release" in told
 
 
 def test_a_group_of_a_release_that_folds_otherwise_is_of_another_release():
     rules = msgspec.json.decode(protocols(read())[0], type=FoldRules)
     later = msgspec.json.encode(msgspec.structs.replace(rules, fold=FOLD + 1)).decode()
-    assert "they run another release" in difference(read(), later)
+    assert "they run another release" in str(difference(read(), later))
 
 
 def test_a_check_of_signatures_that_only_one_side_makes_is_named_alone():
     (agreed,) = protocols(read())
     told = difference(read(**SECRETS), agreed)
-    assert "LEDGER_VERIFY_SIGNATURES is ingress there and worker here;" in told
+    assert told
+    assert told.what.endswith("LEDGER_VERIFY_SIGNATURES is ingress there and worker here")
