@@ -213,11 +213,11 @@ def test_an_import_into_a_topic_that_begins_to_give_records_other_times_is_not_a
     assert importing.returncode == 1, output
     assert f"{log} was changed to message.timestamp.type=LogAppendTime" in " ".join(output.split())
     assert "as it was exported" not in output
-    # The records that have other times are found when the setting is right again.
+    # Kafka reads the setting twice in one append, and may change none of the records that it names.
+    has_other_times = any(timestamp_type for _, _, _, timestamp_type, *_ in log_of(env))
     asyncio.run(alter(env, log, message_timestamp_type="CreateTime"))
     code, output = run(env, "import-log", file)
-    assert code == 1
-    assert "has another record there" in output
+    assert (code, "has another record there" in output) == (int(has_other_times), has_other_times)
 
 
 def append(env: dict[str, str], records: Sequence[OutRecord]) -> None:
