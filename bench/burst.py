@@ -15,7 +15,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from bench.recording import RecordedDelivery
 from bench.stage import LOAD_OPTIONS, Setup
-from runtime.partitions import partition_for
+from runtime.kafka.partitions import partition_for
 
 
 class Burst:

@@ -20,8 +20,8 @@ from ledger.money import Money
 from ledger.order_chunks import FoldedOrders
 from ledger.payments import Snapshot, fold_payments
 from ledger.wire import ORDER_DOCUMENTS, ORDERS
+from processors.engine.tables import PartitionRows
 from processors.settings import WorkerSettings
-from processors.tables import PartitionRows
 from processors.worker import create_app
 
 _ORDER: Final = "order-2026-000123"

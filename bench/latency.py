@@ -38,7 +38,7 @@ from cli.kafka.process import free_port
 from cli.local import DEVELOPMENT_SECRET, running
 from cli.ports import base_url
 from cli.programs import Command
-from runtime.topics import TopicSettings, ensure_topics
+from runtime.kafka.topics import TopicSettings, ensure_topics
 
 _LOOPBACK: Final = "127.0.0.1"
 # A broker compiles its own code while it runs, which takes one core half a minute.

@@ -18,8 +18,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from bench.recording import RecordedDelivery
 from cli.kafka.process import free_port
 from ledger.topics import TABLES, TopicNames, changelog_name
-from processors.batches import OutRecord, send_by_key
-from runtime.topics import TopicSettings, ensure_topics
+from runtime.kafka.batches import OutRecord, send_by_key
+from runtime.kafka.topics import TopicSettings, ensure_topics
 
 PARTITIONS: Final = 4
 # The broker sets a record's time, since some programs give an output the time of its input.

@@ -20,8 +20,8 @@ from ledger.deduplication import DAY_MS, FORGET_AFTER_DAYS, PROGRESS_KEY, START,
 from ledger.deduplication import deduplicate as judge
 from ledger.wire import EVENTS, PROGRESS, SEEN
 from processors.dedupe import sweep
+from processors.engine.tables import ChunkTable
 from processors.settings import WorkerSettings
-from processors.tables import ChunkTable
 from processors.worker import create_app
 
 _CHUNK: Final = 4000

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from processors.batches import Written
-from processors.tables import ChunkTable, Rows
+from processors.engine.tables import ChunkTable, Rows
+from runtime.kafka.batches import Written
 
 
 def write_rows(table: ChunkTable, partition: int, values: Mapping[bytes, bytes | None]) -> None:

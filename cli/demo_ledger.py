@@ -19,7 +19,7 @@ from cli.kafka.process import free_port
 from cli.local import DEVELOPMENT_SECRET, WEBHOOK_PATH, running
 from cli.ports import base_url
 from cli.programs import Command
-from runtime.topics import TopicSettings, ensure_topics
+from runtime.kafka.topics import TopicSettings, ensure_topics
 
 _LOOPBACK: Final = "127.0.0.1"
 

@@ -91,9 +91,9 @@ def exit_code(error: Exception) -> int | None:
     from aiokafka.errors import KafkaError  # noqa: PLC0415
 
     from cli.kafka.distribution import EmbeddedKafkaError  # noqa: PLC0415
-    from runtime.identities import ExpirationError  # noqa: PLC0415
+    from runtime.kafka.identities import ExpirationError  # noqa: PLC0415
+    from runtime.kafka.topic_looks import TopicsError  # noqa: PLC0415
     from runtime.settings import SettingsError  # noqa: PLC0415
-    from runtime.topic_looks import TopicsError  # noqa: PLC0415
 
     if isinstance(error, WrongOptionError | SettingsError):
         return WRONG

@@ -32,8 +32,8 @@ from cli.log_file import (
 from cli.printing import counting, line
 from cli.whole_file import appears_whole
 from ledger.unread import first_offset_of
-from runtime.partitions import partition_for
-from runtime.topics import TopicSettings
+from runtime.kafka.partitions import partition_for
+from runtime.kafka.topics import TopicSettings
 
 # Of the empty records that stand for a batch.
 _MOST_IN_BLOCK: Final = 10_000

@@ -23,8 +23,8 @@ from cli.ledger_reader import LedgerReader, Offsets, open_reader
 from cli.ledger_writer import open_writer
 from cli.log_file import Block, End, Gap, Header, LogFile, LogRecord
 from cli.printing import Heard, counting, line
-from processors.batches import send_to_partition
-from runtime.topics import TopicSettings, ensure_topics, record_log
+from runtime.kafka.batches import send_to_partition
+from runtime.kafka.topics import TopicSettings, ensure_topics, record_log
 
 
 def import_log(

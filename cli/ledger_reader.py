@@ -23,9 +23,9 @@ from cli.whole_topic import partitions_of, reading
 from ledger.digest import RESERVED, ChangelogDigest
 from ledger.topics import TABLES, TableName, TopicNames, all_topics, changelog_name
 from runtime.fold_rules import FoldSettings, difference_from_group
-from runtime.topic_looks import TopicsError, partition_faults
-from runtime.topic_states import Fault
-from runtime.topics import TopicSettings
+from runtime.kafka.topic_looks import TopicsError, partition_faults
+from runtime.kafka.topic_states import Fault
+from runtime.kafka.topics import TopicSettings
 
 Offsets = Mapping[int, int]
 """An offset for each partition."""

@@ -14,8 +14,8 @@ from aiokafka.errors import InvalidTimestampError, KafkaError
 from cli.errors import NotWrittenError
 from ingest.producer import started
 from ledger.topics import MAX_RECORD_BYTES
-from processors.batches import ACKNOWLEDGED_WITHIN_S
-from runtime.kafka import KafkaSettings
+from runtime.kafka.batches import ACKNOWLEDGED_WITHIN_S
+from runtime.kafka.connection import KafkaSettings
 
 _BATCH_BYTES: Final = 256 * 1024
 _STARTED_WITHIN_S: Final = 15.0

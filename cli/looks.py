@@ -18,8 +18,8 @@ from cli.errors import TopicMissingError
 from cli.lag import PartitionLag, lags
 from cli.settings import StatusSettings
 from cli.whole_topic import reading
-from runtime.topic_looks import Examination, TopicsError, missing_fault
-from runtime.topics import examine_topics, unreachable
+from runtime.kafka.topic_looks import Examination, TopicsError, missing_fault
+from runtime.kafka.topics import examine_topics, unreachable
 
 _ANSWER_WITHIN_S: Final = 5.0
 # What is told of a program: of each metric the sum over its labels, or its largest value. How many

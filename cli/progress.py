@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cli.errors import NotFoldedError
 from cli.lag import Lag, lags, summed
 from cli.whole_topic import reading
-from runtime.topics import TopicSettings
+from runtime.kafka.topics import TopicSettings
 
 # A worker commits twice a second: asking much more often finds nothing new.
 _POLL_S: Final = 0.1

@@ -35,8 +35,8 @@ from ledger.events import PAYMENT_SUCCEEDED
 from ledger.signature import SignedForm
 from processors.settings import WorkerSettings
 from runtime.addresses import RUN_METRICS_PORT
+from runtime.kafka.topics import ensure_topics
 from runtime.settings import SettingsError
-from runtime.topics import ensure_topics
 
 _COLOURS: Final = {"ingest": "cyan", "worker": "magenta"}
 

@@ -20,6 +20,7 @@ from runtime.addresses import (
     WebBind,
     WebPort,
 )
+from runtime.kafka.topics import TopicSettings
 from runtime.logs import LogFormat, LogLevel
 from runtime.rules import (
     DEFAULT_NAMES,
@@ -30,7 +31,6 @@ from runtime.rules import (
     VerifySignatures,
 )
 from runtime.settings import Port, Secret, Settings, SettingsError, setting
-from runtime.topics import TopicSettings
 from runtime.trust import (
     AllowUnsigned,
     Form,

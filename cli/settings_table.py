@@ -27,8 +27,8 @@ from cli.settings import (
 )
 from ingest.settings import IngestSettings
 from processors.settings import WorkerSettings
+from runtime.kafka.topics import TopicSettings
 from runtime.settings import Settings, describe
-from runtime.topics import TopicSettings
 
 READ_BY: Final[Mapping[str, tuple[type[Settings], ...]]] = MappingProxyType(
     {

@@ -15,9 +15,9 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from cli.errors import TopicMissingError
-from runtime.kafka import KafkaSettings
-from runtime.topic_looks import TopicsError
-from runtime.topics import unreachable
+from runtime.kafka.connection import KafkaSettings
+from runtime.kafka.topic_looks import TopicsError
+from runtime.kafka.topics import unreachable
 
 _FETCH_MS: Final = 500
 _ANSWER_WITHIN_MS: Final = 15_000

@@ -27,7 +27,7 @@ from cli.programs import Command
 from faults.disk import can_mount, small_disk
 from faults.program import Program, Stop, UnplannedEnd
 from faults.proxy import Proxy
-from runtime.topics import TopicSettings, ensure_topics
+from runtime.kafka.topics import TopicSettings, ensure_topics
 
 SECRETS: Final = ("whsec_faults_old", "whsec_faults_new")
 _LOOPBACK: Final = "127.0.0.1"

@@ -18,8 +18,8 @@ from rocksdict import AccessType, Options, Rdict
 from cli.ledger_reader import LedgerReader, open_reader
 from ledger.digest import RESERVED, digest_of
 from ledger.topics import TABLES, TableName
-from processors.tables import DIGEST_KEY, OFFSET_KEY, stored_digest
-from runtime.topics import TopicSettings
+from processors.engine.tables import DIGEST_KEY, OFFSET_KEY, stored_digest
+from runtime.kafka.topics import TopicSettings
 
 _MOST_NAMED: Final = 5
 

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError, for_code
 from faults.kinds import Injected
 from faults.stage import Stage, StageError
 from ledger.topics import TABLES, all_topics, changelog_name
-from runtime.topics import TopicSettings
+from runtime.kafka.topics import TopicSettings
 
 T = TypeVar("T")
 _Settings = Mapping[str, dict[str, str]]

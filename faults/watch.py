@@ -13,7 +13,7 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from runtime.topics import TopicSettings
+from runtime.kafka.topics import TopicSettings
 
 _POLL_S: Final = 0.1
 _ANSWER_WITHIN_S: Final = 5.0

@@ -25,8 +25,8 @@ from ingest.openapi import Document
 from ingest.settings import IngestSettings
 from ingest.webhooks import WEBHOOKS_PATH, WebhookEndpoint
 from runtime.environment import isolate_process
+from runtime.kafka.new_connections import NewConnections
 from runtime.logs import configure
-from runtime.new_connections import NewConnections
 from runtime.settings import SettingsError
 
 if TYPE_CHECKING:

@@ -28,8 +28,8 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from ingest.producer import LogProducer
 from ingest.records import Record
-from runtime.partitions import partition_for
-from runtime.topic_states import TIME_REFUSED, size_fault
+from runtime.kafka.partitions import partition_for
+from runtime.kafka.topic_states import TIME_REFUSED, size_fault
 
 _log = structlog.get_logger(__name__)
 

@@ -20,9 +20,9 @@ from ingest.appends import Appends, LogUnavailableError, Place
 from ingest.producer import Condition, LogProducer, look_at_log, open_producer
 from ingest.records import Record
 from ingest.settings import IngestSettings
-from runtime.client_log import ClientLog
-from runtime.topic_states import Fault
-from runtime.topics import unreachable
+from runtime.kafka.client_log import ClientLog
+from runtime.kafka.topic_states import Fault
+from runtime.kafka.topics import unreachable
 
 _NOT_YET: Final = "Kafka is not connected yet"
 # How soon to try again: an outage ends for our senders within this time of its end.

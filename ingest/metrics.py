@@ -27,9 +27,9 @@ from prometheus_client.registry import Collector
 
 from ingest.answers import STATUS
 from ingest.health import Readiness
-from runtime.certificates import Side
+from runtime.kafka.certificates import Side
+from runtime.kafka.new_connections import EXPIRY_METRIC
 from runtime.metrics import Metrics
-from runtime.new_connections import EXPIRY_METRIC
 from runtime.settings import SettingsError
 
 # The codes that answer what is no delivery, or is none yet.

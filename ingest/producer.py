@@ -19,8 +19,8 @@ from aiokafka.producer.transaction_manager import TransactionManager
 
 from ingest.settings import IngestSettings
 from ledger.topics import MAX_RECORD_BYTES, TopicNames, log_topics
-from runtime.topic_looks import Made, look_at_topics
-from runtime.topic_states import Fault, most_bytes
+from runtime.kafka.topic_looks import Made, look_at_topics
+from runtime.kafka.topic_states import Fault, most_bytes
 
 # A request that gets lost (with a connection that is cut without a word) is given up in time to be
 # tried again, on a new connection, before the delivery's answer is due.

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm
 from runtime.addresses import LOOPBACK, IngestHost, IngestMetricsHost, IngestMetricsPort, IngestPort
-from runtime.kafka import KafkaSettings
+from runtime.kafka.connection import KafkaSettings
 from runtime.logs import LogFormat, LogLevel
 from runtime.settings import SettingsError, setting
 from runtime.traces import Traces, check_traces

@@ -1,8 +1,9 @@
 """The topics: their names, and the settings that the guarantees rest on.
 
 Input: a prefix for the names (several ledgers may share a cluster), and a ledger's version. Output:
-names and ``Topic`` values, from which ``runtime.topics`` creates and checks the topics. Invariant:
-no two versions write to one derived topic, where the older version's state could come last.
+names and ``Topic`` values, from which ``runtime.kafka.topics`` creates and checks the topics.
+Invariant: no two versions write to one derived topic, where the older version's state could come
+last.
 """
 
 from collections.abc import Iterable, Iterator

@@ -2,7 +2,8 @@
 
 Input: the offsets of a batch, and the reason why it was not read. Output: the value of one record,
 at the last of these offsets, which every fold rejects like any other value that is not an event.
-Only the reader of a topic (``runtime.fetched``) makes such a value: no record in Kafka has it.
+Only the reader of a topic (``runtime.kafka.fetched``) makes such a value; no record in Kafka has
+it.
 """
 
 from typing import Self

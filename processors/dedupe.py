@@ -26,12 +26,12 @@ from ledger.deduplication import (
 )
 from ledger.envelope import MAX_ID_BYTES
 from ledger.wire import EVENTS, PROGRESS, SEEN
-from processors.batches import OutRecord
-from processors.chunk import Chunk, FetchedRecord
-from processors.effects import Attributes, Effects
+from processors.engine.chunk import Chunk, FetchedRecord
+from processors.engine.effects import Attributes, Effects
 from processors.rows import decode_row, decode_rows
 from processors.set_aside import set_aside
 from processors.topology import LedgerApp
+from runtime.kafka.batches import OutRecord
 
 log = structlog.get_logger(__name__)
 

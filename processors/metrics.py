@@ -17,10 +17,10 @@ from prometheus_client import Counter, Gauge, Histogram, ProcessCollector
 from ledger.payments import Anomaly
 from ledger.rejections import Reason
 from ledger.topics import TABLES
-from processors.chunk import Chunk
-from processors.lanes import Work
+from processors.engine.chunk import Chunk
+from processors.engine.lanes import Work
+from runtime.kafka.new_connections import EXPIRY_METRIC
 from runtime.metrics import Metrics
-from runtime.new_connections import EXPIRY_METRIC
 
 HOPS: Final = ("dedupe", "payments", "orders")
 _OUTCOMES: Final = ("folded", "duplicate", "unfolded", "rejected", "replayed")

@@ -15,13 +15,13 @@ from ledger.large_orders import OrderState
 from ledger.order_chunks import FoldedOrders
 from ledger.payments import Snapshot
 from ledger.wire import ORDER_DOCUMENTS, ORDERS
-from processors.batches import OutRecord
-from processors.chunk import Chunk, FetchedRecord, Headers
-from processors.effects import Attributes, Effects
+from processors.engine.chunk import Chunk, FetchedRecord, Headers
+from processors.engine.effects import Attributes, Effects
+from processors.engine.tables import PartitionRows
 from processors.rows import decode_rows
 from processors.set_aside import set_aside
-from processors.tables import PartitionRows
 from processors.topology import LedgerApp
+from runtime.kafka.batches import OutRecord
 
 
 def add_agent(app: LedgerApp) -> None:

@@ -17,13 +17,13 @@ from ledger.payments import FoldedPayments, fold_payments
 from ledger.rejected import set_aside_record
 from ledger.rejections import Reason
 from ledger.wire import ENTRIES, PAYMENTS, SNAPSHOTS
-from processors.batches import OutRecord
-from processors.chunk import Chunk, FetchedRecord
-from processors.effects import Attributes, Effects
+from processors.engine.chunk import Chunk, FetchedRecord
+from processors.engine.effects import Attributes, Effects
 from processors.metrics import WorkerMetrics
 from processors.rows import decode_rows
 from processors.set_aside import set_aside
 from processors.topology import LedgerApp
+from runtime.kafka.batches import OutRecord
 
 log = structlog.get_logger(__name__)
 

@@ -11,8 +11,8 @@ from aiokafka import TopicPartition
 from ledger.quarantine import Item, Quarantine
 from ledger.records import SignedRecord
 from ledger.topics import TopicNames
-from processors.marks import Mark
-from processors.topic_reader import TopicReader, in_time
+from processors.engine.marks import Mark
+from runtime.kafka.topic_reader import TopicReader, in_time
 
 
 class _RewrittenError(Exception):

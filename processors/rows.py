@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from ledger.wire import UNDECODABLE
-from processors.tables import ChunkTable
+from processors.engine.tables import ChunkTable
 
 T = TypeVar("T")
 

@@ -13,11 +13,11 @@ import structlog
 
 from ledger.deduplication import Rejected
 from ledger.rejected import rejected_record
-from processors.batches import OutRecord
-from processors.chunk import Chunk, Headers
-from processors.effects import Effects
+from processors.engine.chunk import Chunk, Headers
+from processors.engine.effects import Effects
 from processors.metrics import WorkerMetrics
 from processors.topology import LedgerApp
+from runtime.kafka.batches import OutRecord
 
 log = structlog.get_logger(__name__)
 

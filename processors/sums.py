@@ -16,8 +16,8 @@ import structlog
 
 from ledger.accounting.activity import Activity, add, standing_activity
 from ledger.wire import PAYMENTS
+from processors.engine.tables import ChunkTable
 from processors.rows import decode_row
-from processors.tables import ChunkTable
 
 log = structlog.get_logger(__name__)
 

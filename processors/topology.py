@@ -17,34 +17,34 @@ from mode.supervisors import CrashingSupervisor
 
 from ledger.anomalies import AnomalousOrders
 from ledger.topics import MAX_RECORD_BYTES, TABLES, TableName, TopicNames
-from processors.disk import raise_file_limit, require_room, writable_folder
-from processors.effects import Fold, folding
-from processors.identity import claim, member
-from processors.lanes import work_in_lanes
-from processors.membership import SESSION_TIMEOUT_S
+from processors.engine.disk import raise_file_limit, require_room, writable_folder
+from processors.engine.effects import Fold, folding
+from processors.engine.identity import claim, member
+from processors.engine.lanes import work_in_lanes
+from processors.engine.membership import SESSION_TIMEOUT_S
+from processors.engine.recovery import Tables
+from processors.engine.router import Router, worker_client
+from processors.engine.scrub import Scrubber
+from processors.engine.tables import ChunkTable, rocksdb_options, write_buffers_bytes
+from processors.engine.transport import Consumer, Transport
+from processors.engine.writers import Writers
 from processors.metrics import WorkerMetrics, values
 from processors.recent import LastSeconds
-from processors.recovery import Tables
 from processors.rejections import Rejections
-from processors.router import Router, worker_client
-from processors.scrub import Scrubber
 from processors.settings import WorkerSettings
 from processors.sums import Posted, Sums
-from processors.tables import ChunkTable, rocksdb_options, write_buffers_bytes
-from processors.topic_reader import TopicReader
-from processors.transport import Consumer, Transport
-from processors.writers import Writers
 from runtime.access import require_token
 from runtime.addresses import in_url, listener
-from runtime.certificates import Side
-from runtime.identities import EXPIRATION, REMEDY, require_expiration
-from runtime.new_connections import NewConnections
-from runtime.topic_looks import Examination, TopicsError
-from runtime.topic_states import Fault, most_bytes
-from runtime.topics import administration, ensure_topics, examine
+from runtime.kafka.certificates import Side
+from runtime.kafka.identities import EXPIRATION, REMEDY, require_expiration
+from runtime.kafka.new_connections import NewConnections
+from runtime.kafka.topic_looks import Examination, TopicsError
+from runtime.kafka.topic_reader import TopicReader
+from runtime.kafka.topic_states import Fault, most_bytes
+from runtime.kafka.topics import administration, ensure_topics, examine
 
 if TYPE_CHECKING:
-    from processors.spans import Spans
+    from processors.engine.spans import Spans
 
 log = structlog.get_logger(__name__)
 
@@ -337,7 +337,7 @@ def _new_spans(settings: WorkerSettings) -> "Spans | None":
     if settings.traces == "off":
         return None
     # OpenTelemetry takes time to import, and memory.
-    from processors.spans import Spans  # noqa: PLC0415
+    from processors.engine.spans import Spans  # noqa: PLC0415
     from runtime.tracing import Tracing  # noqa: PLC0415
 
     return Spans(Tracing("plexy-ledger-worker"), settings.group_id)

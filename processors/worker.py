@@ -20,7 +20,7 @@ import mode.loop
 import structlog
 
 from processors import dedupe, orders, payments, views
-from processors.disk import DamagedTableError, causes, explain
+from processors.engine.disk import DamagedTableError, causes, explain
 from processors.rows import CorruptRowError
 from processors.settings import WorkerSettings
 from processors.topology import LedgerApp, new_app

@@ -16,8 +16,8 @@ import msgspec
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, for_code
 
+from runtime.kafka.topic_states import Fault
 from runtime.settings import Secret, variable
-from runtime.topic_states import Fault
 from runtime.trust import EnforcedTrustSettings
 
 FOLD: Final = 1

@@ -8,8 +8,8 @@ from typing import Annotated, Final, Literal
 
 from ledger.deduplication import DAY_MS, FORGET_AFTER_DAYS
 from ledger.events import FieldNames
+from runtime.kafka.topics import TopicSettings
 from runtime.settings import setting
-from runtime.topics import TopicSettings
 
 DEFAULT_NAMES: Final = FieldNames()
 

@@ -10,8 +10,8 @@ from faust.types import TP
 
 from ingest.appends import LogUnavailableError, Place
 from ingest.records import Record
-from processors.chunk import Chunk, FetchedRecord
-from processors.offsets import ChunkOffsets
+from processors.engine.chunk import Chunk, FetchedRecord
+from processors.engine.offsets import ChunkOffsets
 
 
 class FakeLog:
@@ -69,7 +69,7 @@ async def until(condition, within_s: float = 40.0) -> None:
 
 
 class FakeConsumer:
-    """What a ``processors.transport.Chunk`` asks of the consumer that fetched it, without Kafka."""
+    """What a ``Chunk`` asks of the consumer that fetched it, without Kafka."""
 
     def __init__(self) -> None:
         # The consumer asks its app for the generation; here both are one.
@@ -107,7 +107,7 @@ def a_record(tp: TP, offset: int) -> FetchedRecord:
 CLAIM = """
 import sys
 from pathlib import Path
-from processors.identity import claim
+from processors.engine.identity import claim
 print(claim(Path(sys.argv[1])), flush=True)
 sys.stdin.read()
 """

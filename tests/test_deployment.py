@@ -23,8 +23,8 @@ from cli.settings_table import READ_BY, variables
 from ingest.app import create_app
 from ingest.settings import IngestSettings
 from processors.settings import WorkerSettings
+from runtime.kafka.topics import TopicSettings
 from runtime.settings import SettingsError
-from runtime.topics import TopicSettings
 from tests.fakes import FakeLog
 
 ROOT = Path(__file__).parents[1]

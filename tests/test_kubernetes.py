@@ -26,8 +26,8 @@ from ingest.settings import LONGEST_ANSWER_S, IngestSettings
 from processors.settings import WorkerSettings
 from processors.views.access import _OPEN_ROUTES
 from processors.worker import _STOPPED_WITHIN_S
+from runtime.kafka.topics import TopicSettings
 from runtime.settings import Settings, SettingsError
-from runtime.topics import TopicSettings
 from tests.fakes import FakeLog
 
 ROOT = Path(__file__).parents[1]

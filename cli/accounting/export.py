@@ -25,7 +25,7 @@ from cli.printing import counting, line
 from cli.whole_file import appears_whole
 from ledger.journal import balances
 from ledger.money import major_units
-from runtime.topics import TopicSettings
+from runtime.kafka.topics import TopicSettings
 
 # A bar that moves with each entry would take as long as the writing itself.
 _WRITTEN_AT_A_TIME: Final = 1000

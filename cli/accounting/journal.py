@@ -25,8 +25,8 @@ from ledger.accounting.snapshot import JournalFaultError, JournalSnapshot
 from ledger.journal import Subject
 from ledger.payments import Standing
 from ledger.wire import PAYMENTS
-from runtime.partitions import partition_for
-from runtime.topics import TopicSettings
+from runtime.kafka.partitions import partition_for
+from runtime.kafka.topics import TopicSettings
 
 _REMEDY = "`plexy-ledger verify` names all that is wrong, and `rebuild` makes the journal anew"
 

@@ -31,7 +31,7 @@ from ledger.accounting.settlement import (
 )
 from ledger.journal import Entry
 from ledger.money import Money, major_units
-from runtime.topics import TopicSettings
+from runtime.kafka.topics import TopicSettings
 
 _DAY_S: Final = 24 * 3600
 

@@ -69,7 +69,7 @@ def topics(
     """Create the missing topics, and check the others."""
     import asyncio
 
-    from runtime.topics import TopicSettings, ensure_topics
+    from runtime.kafka.topics import TopicSettings, ensure_topics
 
     settings = TopicSettings.from_environment(os.environ)
     report = asyncio.run(ensure_topics(settings, create=not check))
@@ -94,8 +94,8 @@ def worker() -> None:
     import asyncio
 
     from processors.settings import WorkerSettings
-    from runtime.identities import require_expiration
-    from runtime.topics import administration, ensure_topics
+    from runtime.kafka.identities import require_expiration
+    from runtime.kafka.topics import administration, ensure_topics
 
     async def check(settings: WorkerSettings) -> None:
         await ensure_topics(settings)

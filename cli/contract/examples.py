@@ -17,7 +17,7 @@ from ledger.payments import Payment, Snapshot, fold_payments
 from ledger.rejected import RejectedRecord, put_back_record, rejected_record
 from ledger.rejections import Reason
 from ledger.topics import TopicNames
-from runtime.partitions import partition_for
+from runtime.kafka.partitions import partition_for
 
 _PARTITIONS: Final = 4
 # Once the list of currencies has it.

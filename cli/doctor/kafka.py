@@ -24,15 +24,25 @@ from cli.doctor.findings import Cluster, Finding, Patient, ok, problem, warning
 from cli.printing import counted
 from ledger.signature import DEFAULT_TOLERANCE_S
 from processors.settings import WorkerSettings
-from runtime.client_log import ClientLog
 from runtime.fold_rules import difference_from_group
-from runtime.identities import EXPIRATION, REMEDY, ExpirationError, require_expiration
-from runtime.kafka import KafkaSettings
-from runtime.new_connections import expiring
+from runtime.kafka.client_log import ClientLog
+from runtime.kafka.connection import KafkaSettings
+from runtime.kafka.identities import (
+    EXPIRATION,
+    REMEDY,
+    ExpirationError,
+    require_expiration,
+)
+from runtime.kafka.new_connections import expiring
+from runtime.kafka.topic_looks import TopicsError
+from runtime.kafka.topic_states import Fault
+from runtime.kafka.topics import (
+    REFUSED,
+    TopicSettings,
+    administration,
+    unreachable,
+)
 from runtime.settings import SettingsError
-from runtime.topic_looks import TopicsError
-from runtime.topic_states import Fault
-from runtime.topics import REFUSED, TopicSettings, administration, unreachable
 
 _CONNECTED_WITHIN_S: Final = 3.0
 _REQUEST_MS: Final = 10_000

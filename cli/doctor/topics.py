@@ -7,10 +7,10 @@ import asyncio
 from collections.abc import Iterator, Sequence
 
 from cli.doctor.findings import Finding, Patient, ok, problem, warning
-from runtime.kafka import KafkaSettings
-from runtime.topic_looks import Examination, TopicsError
-from runtime.topic_states import TopicState
-from runtime.topics import TopicSettings, examine_log, examine_topics
+from runtime.kafka.connection import KafkaSettings
+from runtime.kafka.topic_looks import Examination, TopicsError
+from runtime.kafka.topic_states import TopicState
+from runtime.kafka.topics import TopicSettings, examine_log, examine_topics
 
 
 def check_topics(patient: Patient) -> Iterator[Finding]:

@@ -26,7 +26,7 @@ from ledger.quarantine import (
     judge_logged,
 )
 from ledger.wire import EVENTS
-from processors.batches import OutRecord
+from runtime.kafka.batches import OutRecord
 from runtime.trust import enforced_trust
 
 Record: TypeAlias = ConsumerRecord[bytes, bytes]

@@ -21,7 +21,7 @@ from cli.settings import JudgeSettings
 from cli.verification.verify import trust_of
 from ledger.quarantine import Item, Quarantine
 from ledger.rejections import Reason
-from runtime.topics import TopicSettings
+from runtime.kafka.topics import TopicSettings
 
 # As much of a body as a person reads; `--raw` has all of it.
 _SHOWN_BYTES: Final = 4096

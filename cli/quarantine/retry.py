@@ -24,9 +24,9 @@ from cli.settings import JudgeSettings
 from ledger.quarantine import Item, PutBack, Quarantine, Refusal, Source
 from ledger.rejected import put_back_record
 from ledger.rejections import Reason
-from processors.batches import OutRecord, send_to_partition
-from runtime.partitions import partition_for
-from runtime.topics import ensure_topics
+from runtime.kafka.batches import OutRecord, send_to_partition
+from runtime.kafka.partitions import partition_for
+from runtime.kafka.topics import ensure_topics
 
 
 class RetryOptions(msgspec.Struct, frozen=True):

@@ -42,13 +42,13 @@ from cli.verification.verify import new_truth
 from ledger.verification.differences import Difference, Kind
 from ledger.verification.replicas import AllTables
 from runtime.access import Token, wrong_host, wrong_token
+from runtime.kafka.new_connections import EXPIRY_METRIC, NewConnections
+from runtime.kafka.topic_looks import TopicsError
+from runtime.kafka.topic_states import Fault
+from runtime.kafka.topics import ensure_topics, unreachable
 from runtime.logs import configure
 from runtime.metrics import CONTENT_TYPE, Metrics
-from runtime.new_connections import EXPIRY_METRIC, NewConnections
 from runtime.problems import MEDIA_TYPE, Problem
-from runtime.topic_looks import TopicsError
-from runtime.topic_states import Fault
-from runtime.topics import ensure_topics, unreachable
 
 # The log names this many differences of a round; the metrics count all of them.
 _MOST_LOGGED: Final = 20

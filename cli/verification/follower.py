@@ -23,7 +23,7 @@ from ledger.verification.gathered_orders import gather
 from ledger.verification.journal_audit import JournalAudit
 from ledger.verification.replicas import AllTables, Replicas
 from ledger.verification.truth import Truth
-from processors.marks import Mark
+from processors.engine.marks import Mark
 
 # The number of keys that are judged before another task, such as a probe, has its turn.
 _JUDGED_AT_ONCE = 500

@@ -32,8 +32,8 @@ from cli.verification.rebuilt import Outcome, show_outcome
 from ledger.verification.truth import Truth
 from processors.settings import WorkerSettings
 from runtime.folders import private_folder
-from runtime.partitions import partition_for
-from runtime.topics import ensure_topics, find_traces
+from runtime.kafka.partitions import partition_for
+from runtime.kafka.topics import ensure_topics, find_traces
 
 # A broker's restart takes seconds, and tables are recovered before anything is folded.
 _STALLED_AFTER_S: Final = 300.0

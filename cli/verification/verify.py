@@ -27,8 +27,8 @@ from ledger.trust import Trust
 from ledger.verification.differences import Difference, references
 from ledger.verification.truth import Truth
 from runtime import trust
-from runtime.partitions import partition_for
-from runtime.topics import ensure_topics
+from runtime.kafka.partitions import partition_for
+from runtime.kafka.topics import ensure_topics
 
 _FROM_THE_START: Final[Offsets] = MappingProxyType({})
 

@@ -14,10 +14,10 @@ from typing import Any, Final
 import structlog
 from aiohttp import web
 
-from processors.topic_reader import LogUnreadableError
 from processors.views.answers import ProblemError, problem_answer
 from processors.views.page import OPEN_PAGES
 from runtime.access import Token, wrong_host, wrong_token
+from runtime.kafka.topic_reader import LogUnreadableError
 from runtime.problems import Problem
 
 log = structlog.get_logger(__name__)

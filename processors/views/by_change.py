@@ -16,10 +16,10 @@ from typing import Any, Final
 from ledger.orders import OrderDocument
 from ledger.records import SignedRecord
 from ledger.wire import ORDER_DOCUMENTS, UNDECODABLE
-from processors.topic_reader import Offsets, in_time
 from processors.topology import LedgerApp
 from processors.views import parameters, state
 from processors.views.listed import Filter, ListedOrder, OrderList, listed
+from runtime.kafka.topic_reader import Offsets, in_time
 
 # Read from each partition at a time; and looked through for one page, however few match.
 _WINDOW: Final = 200

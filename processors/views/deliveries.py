@@ -17,7 +17,7 @@ from ledger.verification.history import Rules
 from processors.topology import LedgerApp
 from processors.views import state
 from processors.views.answers import ProblemError
-from runtime.partitions import partition_for
+from runtime.kafka.partitions import partition_for
 
 MOST_DELIVERIES: Final = 2_000
 """A page of an order of thousands of payments would keep the worker from its work."""

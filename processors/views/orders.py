@@ -10,12 +10,12 @@ from ledger.orders import OrderDocument
 from ledger.records import SignedRecord
 from ledger.verification.history import Delivery, as_of, deliveries
 from ledger.wire import ORDER_DOCUMENTS
-from processors.topic_reader import in_time
 from processors.topology import LedgerApp
 from processors.views import parameters, state, waiting
 from processors.views.answers import ProblemError, json_answer, not_found, tagged_answer
 from processors.views.deliveries import of_order, rules_of, whole_order
 from processors.views.proofs import proof_of
+from runtime.kafka.topic_reader import in_time
 
 _ID: Final = r"{order_id:[\s\S]+}"
 

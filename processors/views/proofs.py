@@ -15,12 +15,12 @@ from msgspec import UNSET
 
 from ledger.orders import Order, OrderDocument, describe
 from ledger.verification.proof import Proof, make
-from processors.topic_reader import LogUnreadableError, in_time
 from processors.topology import LedgerApp
 from processors.views import state
 from processors.views.answers import ProblemError
 from processors.views.deliveries import of_order, rules_of, too_large, whole_order
-from runtime.partitions import partition_for
+from runtime.kafka.partitions import partition_for
+from runtime.kafka.topic_reader import LogUnreadableError, in_time
 
 log = structlog.get_logger(__name__)
 

@@ -21,14 +21,14 @@ from ledger.orders import OrderDocument, describe
 from ledger.payments import PlacedPayment, describe_placed
 from ledger.topics import TableName
 from ledger.wire import ORDERS, PAYMENTS, PLACED_PAYMENTS, PROGRESS, SEEN
-from processors.router import ANSWER_WITHIN_S
+from processors.engine.router import ANSWER_WITHIN_S
+from processors.engine.tables import PartitionRows
+from processors.engine.transport import Consumer
 from processors.rows import CorruptRowError, decode_row
-from processors.tables import PartitionRows
-from processors.topic_reader import READ_WITHIN_S
 from processors.topology import LedgerApp
-from processors.transport import Consumer
 from processors.views.answers import ProblemError, not_found
-from runtime.partitions import partition_for
+from runtime.kafka.partitions import partition_for
+from runtime.kafka.topic_reader import READ_WITHIN_S
 from runtime.problems import Problem
 
 # A worker's part of a list or a sum.

@@ -7,10 +7,10 @@ import msgspec
 from ledger.payments import TOO_LARGE, PlacedPayment
 from ledger.rejections import Reason
 from ledger.verification.history import ACCEPTED, FOLDED, Delivery, accepted, deliveries
-from processors.topic_reader import READ_WITHIN_S, in_time
 from processors.topology import LedgerApp
 from processors.views import state
 from processors.views.deliveries import of_event, rules_of, unjudged
+from runtime.kafka.topic_reader import READ_WITHIN_S, in_time
 
 
 class Story(msgspec.Struct, omit_defaults=True, kw_only=True):

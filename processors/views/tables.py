@@ -9,7 +9,7 @@ from yarl import URL
 
 from ledger.topics import TableName
 from ledger.verification.replicas import AllTables, Replica, WorkerTables
-from processors.tables import ChunkTable
+from processors.engine.tables import ChunkTable
 from processors.topology import LedgerApp
 from processors.views import parameters, state
 from processors.views.answers import ProblemError, json_answer

@@ -15,11 +15,11 @@ from msgspec import UNSET
 from ledger.orders import OrderDocument
 from ledger.payments import PlacedPayment
 from ledger.verification.history import ACCEPTED, FOLDED
-from processors.topic_reader import READ_WITHIN_S, LogUnreadableError
 from processors.topology import LedgerApp
 from processors.views import parameters
 from processors.views.answers import ProblemError
 from processors.views.stories import any_story
+from runtime.kafka.topic_reader import READ_WITHIN_S, LogUnreadableError
 
 MOST_WAITERS: Final = 200
 """For each table: orders, payments. Each waiter holds a connection."""

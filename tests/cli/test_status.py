@@ -17,8 +17,8 @@ from cli.settings import StatusSettings
 from cli.status import Behind, StatusOptions, addresses, encode, render
 from ingest.metrics import IngressMetrics, Tally, new_rows
 from processors.metrics import WorkerMetrics
-from runtime.topic_looks import Examination, TopicsError
-from runtime.topic_states import Fault
+from runtime.kafka.topic_looks import Examination, TopicsError
+from runtime.kafka.topic_states import Fault
 
 
 def hop(committed: int, end: int, partition: int = 0) -> list[HopLag]:

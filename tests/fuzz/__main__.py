@@ -18,7 +18,7 @@ from rich.table import Table
 
 from cli.kafka.broker import EmbeddedKafka
 from cli.kafka.distribution import KafkaCache, default_cache_folder
-from runtime.topics import TopicSettings, ensure_topics
+from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.fuzz.answers import UndocumentedError
 from tests.fuzz.campaign import Figures, attack_in_every_way, send_inputs
 from tests.fuzz.target import running

@@ -10,7 +10,7 @@ from aiokafka.structs import RecordMetadata, TopicPartition
 
 from ingest.appends import Appends, LogUnavailableError, Place
 from ingest.records import Record
-from runtime.partitions import partition_for
+from runtime.kafka.partitions import partition_for
 from tests.fakes import until
 
 PARTITIONS = 4

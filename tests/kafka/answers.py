@@ -14,7 +14,7 @@ from ingest.records import Delivery, json_object, readable_event_id, rejected_de
 from ledger.envelope import decode_envelope
 from ledger.rejections import Rejection
 from ledger.signature import sign
-from processors.batches import OutRecord, send_by_key
+from runtime.kafka.batches import OutRecord, send_by_key
 from tests.kafka.harness import PARTITIONS, names_of, producer, wait_folded
 
 SECRET, OLD_SECRET = "whsec_of_the_tests", "whsec_before"

@@ -16,7 +16,7 @@ from cli.kafka.broker import EmbeddedKafka, fetch
 from cli.kafka.distribution import KafkaCache
 from cli.settings import DemoSettings
 from processors.settings import WorkerSettings
-from runtime.topics import ensure_topics
+from runtime.kafka.topics import ensure_topics
 from tests.kafka.answers import NOW_S, SECRET, TOKEN, deliver, event, paid, refunded
 from tests.kafka.harness import environment, two_workers, wait_folded
 

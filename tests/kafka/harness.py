@@ -32,10 +32,10 @@ from ledger.deduplication import PROGRESS_KEY
 from ledger.digest import RESERVED
 from ledger.topics import TopicNames, changelog_name
 from ledger.wire import ENTRIES, PAYMENTS, SEEN
-from processors.batches import OutRecord, send_by_key, send_to_partition
-from processors.writers import Writer
-from runtime.partitions import partition_for
-from runtime.topics import TopicSettings
+from processors.engine.writers import Writer
+from runtime.kafka.batches import OutRecord, send_by_key, send_to_partition
+from runtime.kafka.partitions import partition_for
+from runtime.kafka.topics import TopicSettings
 
 PARTITIONS = 4
 WORKER = [sys.executable, "-m", "cli", "worker"]
@@ -43,7 +43,7 @@ WORKER = [sys.executable, "-m", "cli", "worker"]
 # when work waits.
 HOLDS_WORK = """
 import asyncio, os, pathlib
-from processors.effects import Effects
+from processors.engine.effects import Effects
 from processors.settings import WorkerSettings
 from processors.worker import run
 folder = pathlib.Path(os.environ["LEDGER_DATA_DIR"])

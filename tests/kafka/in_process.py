@@ -12,14 +12,14 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from faust.types import TP
 
-from processors.batches import OutRecord, send_to_partition
-from processors.chunk import Chunk
-from processors.effects import Effects, folding
-from processors.lanes import work_in_lanes
+from processors.engine.chunk import Chunk
+from processors.engine.effects import Effects, folding
+from processors.engine.lanes import work_in_lanes
+from processors.engine.tables import ChunkTable
 from processors.settings import WorkerSettings
-from processors.tables import ChunkTable
 from processors.topology import LedgerApp, new_app
 from processors.worker import Worker
+from runtime.kafka.batches import OutRecord, send_to_partition
 from tests.fakes import until
 from tests.kafka.harness import PARTITIONS, producer
 

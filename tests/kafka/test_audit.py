@@ -19,8 +19,8 @@ from cli.kafka.broker import EmbeddedKafka
 from ledger.money import Money
 from ledger.topics import changelog_name
 from ledger.wire import ENTRIES, PAYMENTS
-from processors.batches import OutRecord, send_to_partition
-from runtime.partitions import partition_for
+from runtime.kafka.batches import OutRecord, send_to_partition
+from runtime.kafka.partitions import partition_for
 from tests.kafka.answers import SECRET, TOKEN, ask, assert_problem, deliver
 from tests.kafka.harness import (
     PARTITIONS,

@@ -9,7 +9,7 @@ from aiokafka.structs import ConsumerRecord
 
 from cli.kafka.broker import EmbeddedKafka
 from ledger.topics import MAX_RECORD_BYTES
-from processors.batches import (
+from runtime.kafka.batches import (
     BatchRefusedError,
     OutRecord,
     PartitionBatches,
@@ -17,8 +17,8 @@ from processors.batches import (
     send_by_key,
     send_to_partition,
 )
-from runtime.partitions import partition_for
-from runtime.topics import TopicSettings, ensure_topics
+from runtime.kafka.partitions import partition_for
+from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.kafka.harness import PARTITIONS, environment, names_of, producer, writer
 from tests.kafka.topics import alter
 

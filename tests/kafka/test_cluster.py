@@ -28,7 +28,7 @@ from cli.simulate.delivery import SenderOptions
 from cli.simulate.simulation import Simulation
 from faults.watch import Watch
 from ledger.topics import all_topics
-from runtime.topics import TopicSettings, ensure_topics
+from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.fakes import until
 from tests.ingest.conftest import PATH, event, signed
 from tests.kafka import harness

@@ -11,7 +11,7 @@ import pytest
 
 from cli.kafka.broker import EmbeddedKafka
 from ledger.topics import all_topics
-from runtime.topics import TopicSettings, ensure_topics
+from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.kafka.harness import (
     WorkerProcess,
     deliver,

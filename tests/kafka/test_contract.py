@@ -35,8 +35,8 @@ from cli.sender import deliver, encode, signed_headers
 from cli.simulate.schedule import deliveries
 from cli.whole_topic import reading
 from ledger.wire import ENTRIES, ORDER_DOCUMENTS
+from runtime.kafka.topics import TopicSettings, ensure_topics
 from runtime.rules import RuleSettings
-from runtime.topics import TopicSettings, ensure_topics
 from tests.cli.contract.validation import texts, writer
 from tests.kafka.harness import (
     PARTITIONS,

@@ -15,8 +15,8 @@ from aiokafka import TopicPartition
 
 from cli.kafka.broker import EmbeddedKafka
 from cli.kafka.process import free_port
-from processors.batches import OutRecord
-from runtime.topics import TopicSettings, ensure_topics
+from runtime.kafka.batches import OutRecord
+from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.kafka.harness import (
     WorkerProcess,
     deliver,

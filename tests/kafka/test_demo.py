@@ -17,8 +17,8 @@ from cli.errors import NotFoldedError, ProgramEndedError, TopicMissingError
 from cli.kafka.broker import EmbeddedKafka
 from cli.progress import Lag, wait_until_folded
 from cli.whole_topic import read_topic
-from processors.batches import OutRecord, send_by_key
-from runtime.topics import TopicSettings, ensure_topics
+from runtime.kafka.batches import OutRecord, send_by_key
+from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.kafka import harness
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("kafka_cache")]

@@ -15,7 +15,7 @@ from rocksdict import DbClosedError, Options, Rdict
 from cli.kafka.broker import EmbeddedKafka
 from faults.tables import rows_of
 from ledger.topics import TABLES
-from processors.tables import DIGEST_KEY
+from processors.engine.tables import DIGEST_KEY
 from tests.kafka.answers import SECRET, deliver
 from tests.kafka.harness import (
     PARTITIONS,

@@ -18,7 +18,7 @@ from cli.doctor.kafka import check_kafka
 from cli.kafka.broker import EmbeddedKafka
 from cli.settings_table import READ_BY
 from faults.disk import can_mount, small_disk
-from runtime.topics import TopicSettings, ensure_topics
+from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.kafka.harness import (
     WorkerProcess,
     deliver,

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from cli.kafka.broker import EmbeddedKafka
-from runtime.topics import TopicSettings, ensure_topics
+from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.ingest.conftest import PATH, SECRET, event, signed
 from tests.kafka.harness import (
     WorkerProcess,

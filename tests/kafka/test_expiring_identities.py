@@ -13,12 +13,13 @@ from faust.types import TP
 
 from cli.kafka.broker import EmbeddedKafka
 from cli.kafka.distribution import KafkaCache
-from processors import topology, writers
-from processors.batches import OutRecord, send_to_partition
-from processors.chunk import Chunk
+from processors import topology
+from processors.engine import writers
+from processors.engine.chunk import Chunk
+from processors.engine.writers import Writer
 from processors.settings import WorkerSettings
-from processors.writers import Writer
-from runtime import identities
+from runtime.kafka import identities
+from runtime.kafka.batches import OutRecord, send_to_partition
 from tests.kafka.harness import WorkerProcess, environment, free_port, run, writer
 from tests.kafka.in_process import WARNINGS_OF_FAUST, ready, running
 

@@ -32,8 +32,8 @@ from ledger.journal import Subject, balances
 from ledger.money import MINOR_UNIT_DIGITS, major_units
 from ledger.payments import fold_payments
 from ledger.wire import ENTRIES
-from processors.batches import OutRecord
-from runtime.topics import TopicSettings, ensure_topics
+from runtime.kafka.batches import OutRecord
+from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests import bookkeeping
 from tests.kafka.harness import (
     WorkerProcess,

@@ -27,8 +27,8 @@ from faults.report import WIDTH
 from faults.run import plan, run
 from faults.tables import disk_differences, opened, rows_of
 from faults.topic_settings import change_compression, change_settings, lower_max_message_bytes
-from processors.tables import DIGEST_KEY, OFFSET_KEY, stored_digest
-from runtime.topics import TopicSettings, ensure_topics
+from processors.engine.tables import DIGEST_KEY, OFFSET_KEY, stored_digest
+from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.kafka.harness import (
     deliver,
     environment,

@@ -13,8 +13,8 @@ import pytest
 
 from cli.kafka.broker import EmbeddedKafka
 from ledger.topics import changelog_name
-from processors.batches import OutRecord
-from runtime.partitions import partition_for
+from runtime.kafka.batches import OutRecord
+from runtime.kafka.partitions import partition_for
 from tests.kafka.harness import (
     PARTITIONS,
     WorkerProcess,

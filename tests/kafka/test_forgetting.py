@@ -16,7 +16,7 @@ from ledger.deduplication import PROGRESS_KEY
 from ledger.digest import RESERVED
 from ledger.topics import changelog_name
 from ledger.wire import ENTRIES, EVENTS, PROGRESS
-from runtime.partitions import partition_for
+from runtime.kafka.partitions import partition_for
 from tests.kafka.answers import NOW_S, SECRET, deliver
 from tests.kafka.harness import (
     PARTITIONS,

@@ -13,8 +13,8 @@ from rocksdict import Options, Rdict
 
 from cli.kafka.broker import EmbeddedKafka
 from ledger.topics import TABLES
-from processors.marks import SOURCE_KEY
-from processors.tables import DIGEST_KEY, LAST_KEY, SINCE_KEY
+from processors.engine.marks import SOURCE_KEY
+from processors.engine.tables import DIGEST_KEY, LAST_KEY, SINCE_KEY
 from tests.kafka.answers import SECRET, deliver, paid, refunded
 from tests.kafka.harness import PARTITIONS, WorkerProcess, environment, state_of, until, wait_folded
 from tests.kafka.verification import verify

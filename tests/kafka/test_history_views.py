@@ -14,7 +14,7 @@ from ledger.topics import changelog_name
 from ledger.trust import Trust
 from ledger.verification.proof import Proof, check
 from ledger.wire import ORDERS
-from processors.batches import OutRecord
+from runtime.kafka.batches import OutRecord
 from tests.kafka.answers import (
     NOW_S,
     SECRET,
@@ -187,7 +187,7 @@ def test_an_order_that_is_not_what_follows_from_the_log_is_an_error_that_names_t
 
 HOLDS_PAYMENTS = """
 import asyncio, os, pathlib
-from processors.effects import Effects
+from processors.engine.effects import Effects
 from processors.settings import WorkerSettings
 from processors.worker import run
 hold = pathlib.Path(os.environ["LEDGER_DATA_DIR"]) / "hold"

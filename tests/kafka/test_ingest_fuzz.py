@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cli.kafka.broker import EmbeddedKafka
-from runtime.topics import TopicSettings, ensure_topics
+from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.fuzz.answers import UndocumentedError, answers_in
 from tests.fuzz.attacks import ATTACKS
 from tests.fuzz.campaign import Figures, attack, send_inputs

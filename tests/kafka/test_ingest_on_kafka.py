@@ -21,7 +21,7 @@ from cli.kafka.process import free_port
 from ingest.log import LogUnavailableError, WebhookLog
 from ingest.records import Record
 from ingest.settings import IngestSettings
-from runtime.topics import TopicSettings, ensure_topics
+from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.fakes import until
 from tests.ingest.conftest import PATH, SECRET, event, signed
 from tests.kafka.harness import environment, names_of, read_topic

@@ -5,8 +5,8 @@ from itertools import chain
 
 import pytest
 
-from processors.batches import OutRecord
 from processors.views import parameters
+from runtime.kafka.batches import OutRecord
 from tests.kafka.answers import (
     NOW_S,
     ask,

@@ -23,8 +23,8 @@ from cli.kafka.broker import EmbeddedKafka
 from cli.local import running
 from cli.log_file import Block, Header, LogFile, LogFileWriter, LogRecord
 from cli.programs import Command
-from processors.batches import OutRecord, partition_for, send_to_partition
-from runtime.topics import TopicSettings, ensure_topics
+from runtime.kafka.batches import OutRecord, partition_for, send_to_partition
+from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.kafka.harness import (
     PARTITIONS,
     WorkerProcess,

@@ -12,7 +12,7 @@ import pytest
 
 from cli.kafka.broker import EmbeddedKafka
 from ledger.topics import MAX_RECORD_BYTES, TABLES, TopicNames, changelog_name
-from runtime.topics import TopicSettings, ensure_topics
+from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.kafka.harness import (
     WorkerProcess,
     deliver,

@@ -16,9 +16,9 @@ from cli.kafka.broker import EmbeddedKafka
 from cli.kafka.distribution import KafkaCache
 from cli.kafka.process import free_port
 from ledger.topics import IN_SYNC, Topic, TopicNames, changelog_name
-from processors.batches import OutRecord, send_by_key
-from runtime.topic_looks import TopicsError
-from runtime.topics import TopicSettings, ensure_topics
+from runtime.kafka.batches import OutRecord, send_by_key
+from runtime.kafka.topic_looks import TopicsError
+from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.kafka.harness import (
     PARTITIONS,
     WorkerProcess,

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.topics import TopicSettings, ensure_topics
+from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.kafka.harness import deliver, environment, event, names_of
 from tests.kafka.topics import alter
 

@@ -18,8 +18,8 @@ import pytest
 
 from cli.kafka.broker import EmbeddedKafka
 from ledger.topics import MAX_RECORD_BYTES, TopicNames
-from processors.batches import OutRecord
-from runtime.partitions import partition_for
+from runtime.kafka.batches import OutRecord
+from runtime.kafka.partitions import partition_for
 from tests.kafka.harness import (
     PARTITIONS,
     WorkerProcess,

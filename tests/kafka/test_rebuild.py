@@ -22,7 +22,7 @@ from cli.kafka.broker import EmbeddedKafka
 from ledger.money import Money
 from ledger.topics import changelog_name
 from ledger.wire import PAYMENTS
-from processors.batches import OutRecord
+from runtime.kafka.batches import OutRecord
 from tests.kafka.answers import SECRET, deliver
 from tests.kafka.harness import (
     WorkerProcess,

@@ -23,15 +23,15 @@ from faust.types import TP
 from cli.kafka.broker import EmbeddedKafka
 from cli.kafka.distribution import KafkaCache
 from ledger.topics import all_topics
-from processors import changelogs
-from processors.batches import OutRecord, send_to_partition
-from processors.changelogs import ChangelogReader
-from processors.chunk import Chunk
+from processors.engine import changelogs
+from processors.engine.changelogs import ChangelogReader
+from processors.engine.chunk import Chunk
+from processors.engine.tables import SINCE_KEY, ChangelogChunk
 from processors.settings import WorkerSettings
-from processors.tables import SINCE_KEY, ChangelogChunk
 from processors.topology import LedgerApp
 from processors.worker import create_app
-from runtime.topics import ensure_topics
+from runtime.kafka.batches import OutRecord, send_to_partition
+from runtime.kafka.topics import ensure_topics
 from tests.fakes import until
 from tests.kafka.harness import environment, free_port, producer, writer
 from tests.kafka.in_process import WARNINGS_OF_FAUST, append, end_of, keep, ready, running

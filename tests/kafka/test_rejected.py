@@ -27,8 +27,8 @@ from ledger.envelope import Envelope, decode_envelope
 from ledger.rejected import MAX_KEPT_BYTES
 from ledger.rejections import Reason, Rejection
 from ledger.signature import sign
-from processors.batches import OutRecord, partition_for
-from runtime.topics import TopicSettings, ensure_topics
+from runtime.kafka.batches import OutRecord, partition_for
+from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.kafka.answers import SECRET, deliver
 from tests.kafka.harness import (
     PARTITIONS,

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cli.kafka.broker import EmbeddedKafka, fetch
 from cli.kafka.distribution import KafkaCache
 from ledger.topics import TABLES, changelog_name
-from runtime.kafka import KafkaSettings
+from runtime.kafka.connection import KafkaSettings
 from tests.ingest.conftest import PATH, SECRET, event, signed
 from tests.kafka.harness import (
     environment,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cli.kafka.broker import EmbeddedKafka
-from processors.batches import OutRecord
+from runtime.kafka.batches import OutRecord
 from tests.kafka.answers import OLD_SECRET, SECRET, signed
 from tests.kafka.harness import (
     WorkerProcess,

@@ -26,7 +26,7 @@ from cli.simulate.check import Check
 from cli.simulate.delivery import SenderOptions
 from cli.simulate.schedule import deliveries
 from cli.simulate.simulation import Simulation
-from runtime.topics import TopicSettings, ensure_topics
+from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.fakes import until
 from tests.kafka import harness
 

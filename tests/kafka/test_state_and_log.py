@@ -17,8 +17,8 @@ from aiokafka import TopicPartition
 
 from cli.kafka.broker import EmbeddedKafka
 from cli.kafka.distribution import KafkaCache
-from processors.batches import OutRecord, send_to_partition
-from runtime.topics import TopicSettings, ensure_topics
+from runtime.kafka.batches import OutRecord, send_to_partition
+from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.kafka.harness import (
     WorkerProcess,
     commit,
@@ -182,7 +182,7 @@ def test_a_log_that_loses_what_it_held_under_a_running_worker_ends_the_worker(
 
 FAILS_IN_RECOVERY = """
 import os
-from processors.tables import ChunkTable
+from processors.engine.tables import ChunkTable
 def fails(*args, **options):
     raise OSError("the disk says no")
 ChunkTable.apply = fails
@@ -212,7 +212,7 @@ def test_a_table_that_cannot_be_recovered_ends_the_worker(env: dict[str, str]) -
 JOINS_WITH_A_PART = """
 import os
 from faust.transport.drivers import aiokafka as driver
-from processors.transport import Consumer
+from processors.engine.transport import Consumer
 def subscribe(consumer, topics):
     sources = {topic for topic in topics if "changelog" not in topic}
     return driver.Consumer.subscribe(consumer, sources)

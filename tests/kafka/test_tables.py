@@ -13,12 +13,12 @@ from faust.types import TP
 
 from ledger.deduplication import Seen
 from ledger.wire import SEEN
-from processors import effects
-from processors.batches import PartitionBatches, send
-from processors.chunk import Chunk, RevokedError
+from processors.engine import effects
+from processors.engine.chunk import Chunk, RevokedError
+from processors.engine.tables import ChunkTable
 from processors.settings import WorkerSettings
-from processors.tables import ChunkTable
 from processors.topology import LedgerApp
+from runtime.kafka.batches import PartitionBatches, send
 from tests.fakes import until
 from tests.kafka.harness import PARTITIONS
 from tests.kafka.in_process import (

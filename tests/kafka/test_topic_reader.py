@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from processors import topic_reader
-from processors.batches import OutRecord, send_to_partition
 from processors.rejections import Rejections
 from processors.settings import WorkerSettings
-from processors.topic_reader import LogUnreadableError, TooMuchReadError, TopicReader
-from runtime.topics import ensure_topics
+from runtime.kafka.batches import OutRecord, send_to_partition
+from runtime.kafka import topic_reader
+from runtime.kafka.topic_reader import LogUnreadableError, TooMuchReadError, TopicReader
+from runtime.kafka.topics import ensure_topics
 from tests.fakes import until
 from tests.kafka.harness import PARTITIONS, environment, names_of, producer
 from tests.kafka.topics import create, delete

@@ -25,11 +25,11 @@ from ledger.topics import (
     changelog_name,
 )
 from runtime import topic_metadata
+from runtime.kafka.topic_looks import TopicsError
+from runtime.kafka.topic_metadata import read_topics
+from runtime.kafka.topic_states import read_configs
+from runtime.kafka.topics import TopicSettings, ensure_topics, examine_topics, record_log
 from runtime.settings import SettingsError
-from runtime.topic_looks import TopicsError
-from runtime.topic_metadata import read_topics
-from runtime.topic_states import read_configs
-from runtime.topics import TopicSettings, ensure_topics, examine_topics, record_log
 from tests.kafka.harness import (
     WORKER,
     WorkerProcess,
@@ -413,8 +413,8 @@ def test_a_broker_that_does_not_know_of_the_new_topics_yet_is_asked_again(env, m
         return await read_configs(client, unknown)
 
     asyncio.run(create(env, names_of(env).webhooks, retention_ms="-1", **LARGE_RECORDS))
-    monkeypatch.setattr("runtime.topic_looks.read_topics", late_topics)
-    monkeypatch.setattr("runtime.topic_looks.read_configs", late_configs)
+    monkeypatch.setattr("runtime.kafka.topic_looks.read_topics", late_topics)
+    monkeypatch.setattr("runtime.kafka.topic_looks.read_configs", late_configs)
     report = asyncio.run(ensure_topics(settings(env)))
     assert set(report.created) == asyncio.run(everything(env))
     assert max(late.values()) < 0

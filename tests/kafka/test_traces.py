@@ -18,8 +18,8 @@ import pytest
 
 from cli.kafka.broker import EmbeddedKafka
 from cli.sender import signed_headers
-from runtime.partitions import partition_for
-from runtime.topics import TopicSettings, ensure_topics
+from runtime.kafka.partitions import partition_for
+from runtime.kafka.topics import TopicSettings, ensure_topics
 from runtime.traces import TRACEPARENT
 from tests.kafka.harness import (
     PARTITIONS,

@@ -15,12 +15,12 @@ from aiokafka.consumer.fetcher import OffsetResetStrategy
 from faust.types import TP
 
 from ledger.topics import MAX_RECORD_BYTES
-from processors import transport
-from processors.batches import OutRecord, send_by_key, send_to_partition
-from processors.chunk import Chunk, RevokedError
+from processors.engine import transport
+from processors.engine.chunk import Chunk, RevokedError
+from processors.engine.tables import CLAIM_KEY
 from processors.settings import WorkerSettings
-from processors.tables import CLAIM_KEY
 from processors.topology import LedgerApp
+from runtime.kafka.batches import OutRecord, send_by_key, send_to_partition
 from tests.fakes import until
 from tests.kafka.harness import PARTITIONS, environment, producer, read_topic
 from tests.kafka.in_process import (

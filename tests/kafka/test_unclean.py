@@ -23,9 +23,9 @@ from cli.kafka.cluster import KafkaCluster, plain_broker
 from cli.kafka.distribution import KafkaCache
 from cli.kafka.question import Partition, ask_metadata
 from ledger.topics import TABLES, Topic, changelog_name
-from processors.batches import OutRecord, send_to_partition
-from processors.tables import CLAIM_KEY
-from runtime.topics import TopicSettings, ensure_topics
+from processors.engine.tables import CLAIM_KEY
+from runtime.kafka.batches import OutRecord, send_to_partition
+from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.kafka.answers import SECRET, signed
 from tests.kafka.harness import (
     PARTITIONS,

@@ -23,7 +23,7 @@ from ledger.payments import fold_payments
 from ledger.topics import TABLES, TableName, changelog_name
 from ledger.wire import ENTRIES, ORDERS, PAYMENTS, SEEN, SNAPSHOTS
 from ledger.wire import EVENTS as EVENTS_WIRE
-from runtime.partitions import partition_for
+from runtime.kafka.partitions import partition_for
 from tests.kafka.harness import (
     PARTITIONS,
     WorkerProcess,

@@ -9,13 +9,13 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import ProducerFenced
 
 from cli.kafka.broker import EmbeddedKafka
-from processors import effects, writers
-from processors.batches import OutRecord, send, send_to_partition
-from processors.chunk import Chunk, RevokedError
-from processors.effects import Effects, folding
+from processors.engine import effects, writers
+from processors.engine.chunk import Chunk, RevokedError
+from processors.engine.effects import Effects, folding
+from processors.engine.writers import Writer
 from processors.settings import WorkerSettings
 from processors.topology import LedgerApp
-from processors.writers import Writer
+from runtime.kafka.batches import OutRecord, send, send_to_partition
 from tests.fakes import until
 from tests.kafka.harness import PARTITIONS, read_topic, writer
 from tests.kafka.in_process import WARNINGS_OF_FAUST, append, committed, ready, running

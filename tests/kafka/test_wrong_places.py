@@ -17,7 +17,7 @@ import pytest
 from cli.kafka.broker import EmbeddedKafka
 from cli.kafka.distribution import KafkaCache
 from ledger.topics import TableName, changelog_name
-from processors.batches import OutRecord, send_to_partition
+from runtime.kafka.batches import OutRecord, send_to_partition
 from tests.kafka.harness import (
     PARTITIONS,
     WorkerProcess,
@@ -42,7 +42,7 @@ TABLES: list[TableName] = ["seen", "payments", "orders"]
 # A worker whose tables named in HELD are never written, and publish nothing.
 HOLDS_A_TABLE = """
 import asyncio, os
-from processors.effects import Effects
+from processors.engine.effects import Effects
 from processors.settings import WorkerSettings
 from processors.worker import run
 write = Effects.write

@@ -7,7 +7,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from runtime.topic_metadata import read_topics
+from runtime.kafka.topic_metadata import read_topics
 
 # Kafka's number of a setting that the topic itself has, where the broker's would be 4.
 OF_THE_TOPIC = 1

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from aiohttp.test_utils import unused_port
 
-from processors import router
+from processors.engine import router
 from processors.settings import WorkerSettings
 from processors.topology import LedgerApp, new_app
 from processors.worker import Worker
-from tests.processors.routing import PARTITIONS
+from tests.processors.engine.routing import PARTITIONS
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from ledger.anomalies import ANY_ANOMALY, AnomalousOrders, changes_of, key_of
 from ledger.orders import describe
 from ledger.wire import ORDERS
 from processors import sums
-from processors.chunk import FetchedRecord
+from processors.engine.chunk import FetchedRecord
+from processors.engine.tables import ChangelogChunk, ChunkTable
 from processors.settings import WorkerSettings
 from processors.sums import Sums
-from processors.tables import ChangelogChunk, ChunkTable
 from processors.worker import create_app
 from tests.ledger.examples import refund, success
 from tests.ledger.pipeline import Pipeline

@@ -11,8 +11,8 @@ from bench.table import write_rows
 from ledger.deduplication import DAY_MS, PROGRESS_KEY, START, Progress, Seen, forgettable
 from ledger.wire import SEEN
 from processors.dedupe import sweep
+from processors.engine.tables import ChunkTable
 from processors.settings import WorkerSettings
-from processors.tables import ChunkTable
 from processors.worker import create_app
 
 FORGET_AFTER_MS = 90 * DAY_MS

@@ -90,7 +90,7 @@ def test_every_private_name_that_a_class_shares_with_a_library_is_in_the_table()
     assert {each for each in found if each.rpartition(" ")[2] not in NAMES} == set()
     # The search itself works: an overridden method, and an attribute that is only read.
     assert "processors/worker.py: _crash" in found
-    assert "processors/transport.py: _thread" in found
+    assert "processors/engine/transport.py: _thread" in found
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -8,10 +8,10 @@ from cli.doctor.clock import Clock
 from cli.doctor.findings import Level
 from cli.doctor.kafka import check_kafka, clock, protocol, replication
 from cli.doctor.topics import check_topics, judge
-from runtime.topic_looks import Examination, lost_fault
-from runtime.topic_metadata import PartitionState
-from runtime.topic_states import Fault, TopicState
-from runtime.topics import TopicSettings
+from runtime.kafka.topic_looks import Examination, lost_fault
+from runtime.kafka.topic_metadata import PartitionState
+from runtime.kafka.topic_states import Fault, TopicState
+from runtime.kafka.topics import TopicSettings
 from tests.cli.doctor.conftest import one, only, with_settings
 
 TOLERANCE_S = 300

@@ -19,7 +19,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Request, expect
 
-from processors.batches import OutRecord
+from runtime.kafka.batches import OutRecord
 from tests.ingest.conftest import PATH, signed
 from tests.kafka.answers import NOW_S, SECRET, event, paid, refunded
 from tests.kafka.harness import (

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from ledger.signature import sign
 from ledger.trust import Trust
 from ledger.verification.proof import Proof, check
-from processors.batches import OutRecord
+from runtime.kafka.batches import OutRecord
 from tests.kafka.answers import SECRET, paid, refunded
 from tests.kafka.page.stage import IN_A_BROWSER, LOOK_MS, go, row, wind_on
 

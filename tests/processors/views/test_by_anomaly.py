@@ -19,7 +19,7 @@ from processors.views.answers import ProblemError
 from processors.views.by_anomaly import merged, page_here
 from processors.views.listed import ListedOrder, OrderList, wanted
 from processors.worker import create_app
-from runtime.partitions import partition_for
+from runtime.kafka.partitions import partition_for
 from tests.ledger.examples import refund, success
 from tests.ledger.pipeline import Pipeline
 

@@ -9,11 +9,11 @@ import pytest
 from ledger.orders import Order
 from ledger.payments import Snapshot
 from ledger.records import SignedRecord
-from processors import topic_reader
-from processors.topic_reader import LogUnreadableError
 from processors.views import by_change, orders, state
 from processors.views.listed import Filter
 from processors.views.stories import story_of
+from runtime.kafka import topic_reader
+from runtime.kafka.topic_reader import LogUnreadableError
 
 ONE_S = 0.06
 PARTITIONS = 8

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from processors.topic_reader import READ_WITHIN_S
 from processors.views import orders, waiting
 from processors.views.answers import ProblemError
+from runtime.kafka.topic_reader import READ_WITHIN_S
 
 
 def request(**query: str) -> Any:

@@ -9,10 +9,10 @@ import pytest
 from ledger.orders import Order, fold_orders
 from ledger.payments import fold_payments
 from ledger.verification.history import Rules, events_of
-from processors import topic_reader
-from processors.topic_reader import LogUnreadableError
 from processors.views import proofs, state
 from processors.views.answers import ProblemError
+from runtime.kafka import topic_reader
+from runtime.kafka.topic_reader import LogUnreadableError
 from tests.ledger.examples import refund, success
 from tests.ledger.verification.audited import Log, body_of
 

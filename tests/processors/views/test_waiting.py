@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from processors.engine.watchers import Watchers
 from processors.views import waiting
 from processors.views.answers import ProblemError
 from processors.views.waiting import MOST_WAITERS, until_folded
-from processors.watchers import Watchers
 
 
 @pytest.fixture

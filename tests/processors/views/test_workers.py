@@ -11,7 +11,7 @@ from processors.views import balances, state
 from processors.views.answers import ProblemError
 from processors.views.balances import Balance, Balances
 from processors.views.workers import is_whole, other_workers, require_whole
-from tests.processors.routing import KEY, assign, never_answers, served
+from tests.processors.engine.routing import KEY, assign, never_answers, served
 
 
 def tell(app, others: dict[str, list[int]]) -> None:

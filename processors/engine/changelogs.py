@@ -1,0 +1,147 @@
+"""Reads changelogs with a client of its own, from the offsets at which the tables stand.
+
+Input: the first offset to read of each partition. Output: chunks, each with the offset from which
+it was fetched, so that a table can tell a hole in its changelog from a gap that compaction left.
+The client has no group, and nothing but this reader moves it. So no rebalance, no pause and no
+queue of Faust's can drop a chunk between the client and the tables.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.structs import TopicPartition
+from faust.types import TP
+
+from processors.engine.fetcher import fetch_light, record_of
+from processors.engine.marks import Mark
+from processors.engine.tables import ChangelogChunk
+from runtime.kafka.connection import KafkaSettings
+
+# The most bytes of one partition in a fetch; a single larger record is still returned whole.
+_FETCH_BYTES: Final = 1024 * 1024
+# How long a broker may delay an empty answer.
+_FETCH_MAX_WAIT_MS: Final = 500
+# The records that are decoded and applied before anything else has its turn: about 10 ms.
+_MOST_RECORDS: Final = 2000
+_LOOK_WAIT_S: Final = 0.5
+
+
+class ChangelogLostError(Exception):
+    """A changelog does not reach to where a table stands; the text names both offsets."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What a partition holds: offsets ``begin`` to ``end``, and one record that was looked for.
+
+    ``mark`` is that record, or the next one where compaction has removed it; ``None`` for neither.
+    """
+
+    begin: int
+    end: int
+    mark: Mark | None
+
+
+class ChangelogReader:
+    """Reads some changelog partitions; ``start`` first, ``close`` at last."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._consumer = AIOKafkaConsumer(
+            **settings.client_options(),
+            auto_offset_reset="none",
+            enable_auto_commit=False,
+            fetch_max_wait_ms=_FETCH_MAX_WAIT_MS,
+            max_partition_fetch_bytes=_FETCH_BYTES,
+        )
+        self._positions: dict[TopicPartition, int] = {}
+
+    async def start(self) -> None:
+        """Connect."""
+        await self._consumer.start()
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self._consumer.stop()
+
+    def follow(self, starts: Mapping[TP, int]) -> None:
+        """Read these partitions from now on, each from its offset, and no others."""
+        self._positions = {TopicPartition(*tp): start for tp, start in starts.items()}
+        self._consumer.assign(list(self._positions))
+        for tp, start in self._positions.items():
+            self._consumer.seek(tp, start)
+
+    async def ends(self, tps: Iterable[TP]) -> dict[TP, int]:
+        """Return the offset after the last record of each partition, as of now."""
+        asked = [TopicPartition(*tp) for tp in tps]
+        ends = await self._consumer.end_offsets(asked) if asked else {}
+        return {TP(*tp): end for tp, end in ends.items()}
+
+    async def look_up(self, offsets: Mapping[TP, int]) -> dict[TP, Found]:
+        """Return what stands at one offset of each partition; ``follow`` begins anew after it."""
+        tps = [TopicPartition(*tp) for tp in offsets]
+        if not tps:
+            return {}
+        begins = await self._consumer.beginning_offsets(tps)
+        ends = await self._consumer.end_offsets(tps)
+        missing = {tp: at for tp, at in offsets.items() if begins[tp] <= at < ends[tp]}
+        found: dict[TP, Mark] = {}
+        while missing:
+            self.follow(missing)
+            # Following again would drop the fetch under way, and a slow answer would never arrive.
+            while not (chunks := await self.read(_LOOK_WAIT_S)):
+                pass
+            for chunk in chunks:
+                found.update((chunk.tp, each.mark) for each in chunk.records[:1])
+                del missing[chunk.tp]
+        return {tp: Found(begins[tp], ends[tp], found.get(tp)) for tp in offsets}
+
+    async def read(self, wait_s: float) -> list[ChangelogChunk]:
+        """Return what has come, at most one chunk of each partition; wait up to ``wait_s`` for it.
+
+        ``ChangelogLostError`` if a partition holds no records at its offset.
+        """
+
+        async def fetch_now() -> Any:
+            return await self._consumer.getmany(timeout_ms=0, max_records=_MOST_RECORDS)
+
+        fetching = self._consumer._fetcher.error_future  # noqa: SLF001
+        if fetching.done():
+            # Raises the error that ended aiokafka's fetching; nothing would come any more.
+            fetching.result()
+            raise ChangelogLostError("the Kafka client that reads changelogs has ended")
+        try:
+            fetched = await fetch_light(self._consumer, fetch_now, wait_s, lambda _tp: record_of)
+        except OffsetOutOfRangeError as error:
+            raise ChangelogLostError(await self._lost(error)) from error
+        chunks = []
+        for tp, begin in self._positions.items():
+            # Beyond the last record where compaction has left nothing after it.
+            end = await self._consumer.position(tp)
+            if end > begin:
+                chunks.append(ChangelogChunk(TP(*tp), begin, end, fetched.get(tp, [])))
+                self._positions[tp] = end
+        return chunks
+
+    async def _lost(self, error: OffsetOutOfRangeError) -> str:
+        """Say which table stands where its changelog has nothing."""
+        begins = await self._consumer.beginning_offsets(list(self._positions))
+        ends = await self._consumer.end_offsets(list(self._positions))
+        for tp, at in self._positions.items():
+            if not begins[tp] <= at <= ends[tp]:
+                return lost(TP(*tp), begins[tp], ends[tp], at)
+        return str(error)
+
+
+def lost(tp: TP, begin: int, end: int, stands: int) -> str:
+    """Return the text of an error: a changelog does not reach to where the table stands."""
+    remedy = (
+        "`plexy-ledger rebuild` folds the whole log of record from scratch"
+        if begin > 0
+        else "the worker's next start restores the table, and folds again what the changelog lacks"
+    )
+    return (
+        f"{tp.topic}[{tp.partition}] holds offsets {begin} to {end}, and the table here stands at "
+        f"{stands}: records of the changelog were deleted, or the topic was recreated. {remedy}"
+    )

@@ -1,0 +1,225 @@
+"""The disk under a worker's tables: whether it has room, and how its errors are explained.
+
+Input: the folder, or an error. Output: nothing, or a message that names the folder and the remedy.
+A worker without room for its tables never joins its group: it would keep its partitions from the
+other workers, fold nothing, and end, again and again.
+"""
+
+import errno
+import os
+import resource
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryFile
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from aiokafka.errors import InvalidTimestampError, KafkaError
+
+from runtime.folders import private_folder
+from runtime.kafka.topic_states import TIME_REFUSED
+from runtime.settings import SettingsError
+
+if TYPE_CHECKING:
+    from processors.engine.tables import ChunkTable
+
+_MIB: Final = 1024 * 1024
+_REMEDY: Final = "make room there, and start the worker again: it goes on where it was"
+_MAKE_FILES: Final = "delete files there, or use a file system with more inodes"
+_MORE_FILES: Final = (
+    "raise the limit on open files (`ulimit -n`, `LimitNOFILE=` of systemd, `ulimits` of a "
+    "container), or let LEDGER_PARTITIONS be fewer in a new ledger"
+)
+_CHECK: Final = "check the disk, and start the worker again"
+
+# What is wrong with the machine, and not with the files of a table, and what to do.
+_REMEDIES: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        errno.ENOSPC: _REMEDY,
+        errno.EDQUOT: _REMEDY,
+        errno.EROFS: "mount it so that it can be written, and start the worker again",
+        errno.EACCES: "give the worker's user the right to read and write there",
+        errno.EPERM: "give the worker's user the right to read and write there",
+        errno.EMFILE: _MORE_FILES,
+        errno.ENFILE: _MORE_FILES,
+        errno.EIO: _CHECK,
+        errno.ENOMEM: "give the worker more memory, or lower LEDGER_TABLE_MEMORY_MB",
+    }
+)
+# These come of the disk alone; the others may also come of a connection.
+_OF_THE_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+
+# A new database has open files of these kinds: its two folders, LOCK, LOG, MANIFEST and the
+# write-ahead log.
+_FILES_OF_A_DATABASE: Final = 6
+# RocksDB takes no smaller bound for the files of rows.
+_LEAST_ROW_FILES: Final = 20
+# What a new database makes, with its first files of rows.
+_NEW_FILES_OF_A_DATABASE: Final = 16
+# Connections to the brokers and of the views, libraries, the log.
+_OTHER_FILES: Final = 256
+# A container may be allowed a billion.
+_ENOUGH_FILES: Final = 2**20
+
+
+class NoRoomError(OSError):
+    """There is too little room, or too few files may be made or open; the message says how many."""
+
+
+class DamagedTableError(Exception):
+    """A partition's files do not hold what was written to them; the text says which partition."""
+
+    def __init__(self, table: "ChunkTable", partition: int, detail: str) -> None:
+        super().__init__(
+            f"partition {partition} of the table {table.name} is damaged: {detail}; its folder, "
+            f"{table.folder(partition)}, is deleted, and the next start restores it from the "
+            "changelog; check the disk"
+        )
+        self.table = table
+        self.partition = partition
+        self.detail = detail
+
+
+def require_room(
+    folder: Path, least_bytes: int, databases: int, *, made_in: Path | None = None
+) -> None:
+    """Raise ``NoRoomError`` where less than ``least_bytes`` are free, or too few inodes.
+
+    A folder that is not there yet has the room of the one that it will be ``made_in``.
+    """
+    free = shutil.disk_usage(made_in or folder).free
+    if free < least_bytes:
+        raise NoRoomError(
+            f"LEDGER_DATA_DIR={folder} has {free / _MIB:.1f} MiB free, and the tables' write "
+            f"buffers (LEDGER_TABLE_MEMORY_MB) take {least_bytes / _MIB:.1f} MiB: {_REMEDY}"
+        )
+    inodes = _free_inodes(made_in or folder)
+    least = databases * _NEW_FILES_OF_A_DATABASE
+    if inodes is not None and inodes < least:
+        raise NoRoomError(
+            f"LEDGER_DATA_DIR={folder} can take {inodes} more files (inodes), and {databases} "
+            f"databases, one for each table and partition, take {least}: {_MAKE_FILES}"
+        )
+
+
+def writable_folder(data_dir: Path) -> Path:
+    """Return the folder of the tables, made where it is missing.
+
+    Raises ``SettingsError`` if this user can't write there.
+    """
+    try:
+        tables = private_folder(data_dir / "tables")
+        # Root may write everywhere but on a mount that is read-only.
+        for folder in (data_dir, tables):
+            TemporaryFile(dir=folder).close()
+    except OSError as error:
+        number = error.errno or 0
+        what = f"[Errno {number}] {os.strerror(number)}: {error.filename!r}"
+        remedy = _remedy(number, data_dir) if number in _REMEDIES else "choose another folder"
+        raise SettingsError(
+            f"LEDGER_DATA_DIR={data_dir} can't be written: {what}; {remedy}"
+        ) from None
+    return tables
+
+
+def row_files(databases: int) -> int:
+    """Return how many files of rows each database may keep open; raise ``NoRoomError`` if too few.
+
+    Each table has a database for each partition. RocksDB closes a file before it opens another one.
+    """
+    allowed = _allowed_files()
+    files = (allowed - _OTHER_FILES) // databases - _FILES_OF_A_DATABASE
+    if files < _LEAST_ROW_FILES:
+        least = databases * (_FILES_OF_A_DATABASE + _LEAST_ROW_FILES) + _OTHER_FILES
+        raise NoRoomError(
+            f"this process may open {allowed} files, and {databases} databases, one for each table "
+            f"and partition (LEDGER_PARTITIONS), take {least}: {_MORE_FILES}"
+        )
+    return files
+
+
+def raise_file_limit() -> None:
+    """Let this process open as many files as it is allowed to; a shell asks for 1024 at first."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # macOS may refuse what it names as the limit.
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_allowed_files(), hard))
+
+
+def _allowed_files() -> int:
+    limit, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    bounded = _ENOUGH_FILES if hard == resource.RLIM_INFINITY else min(hard, _ENOUGH_FILES)
+    return max(limit, bounded)
+
+
+def _free_inodes(folder: Path) -> int | None:
+    """Return how many more files a file system takes; ``None`` where it has no such bound.
+
+    A folder that is not there yet has the file system of the one that it will be made in.
+    """
+    found = os.statvfs(next(each for each in (folder, *folder.absolute().parents) if each.exists()))
+    return found.f_favail if found.f_files else None
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield what went wrong, one by one: a group's members, and theirs.
+
+    aiokafka wraps an error that it did not expect while it joins a group.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from causes(each)
+    elif type(error) is KafkaError and error.__cause__ is not None:
+        yield from causes(error.__cause__)
+    else:
+        yield error
+
+
+def is_of_rocksdb(error: BaseException) -> bool:
+    """Return whether RocksDB met an error of its files; rocksdict tells it in the text alone."""
+    return type(error) is Exception and str(error).startswith(("IO error", "Corruption"))
+
+
+def is_damage(error: BaseException) -> bool:
+    """Return whether a table's files lack what was written to them, or hold something else.
+
+    RocksDB also calls a file corrupt that it can't open, for want of a descriptor, say. Such a
+    table is whole.
+    """
+    lost = str(error).startswith("Corruption") or os.strerror(errno.ENOENT) in str(error)
+    return is_of_rocksdb(error) and lost and _cause_in(str(error)) is None
+
+
+def explain(error: BaseException, folder: Path) -> str:
+    """Return an error as one line; one of the disk names the folder and the remedy."""
+    if is_of_rocksdb(error):
+        remedy = _remedy(_cause_in(str(error)), folder)
+        return f"the tables in LEDGER_DATA_DIR={folder} can't be used: {error}; {remedy}"
+    if isinstance(error, OSError) and _is_of_the_disk(error, folder):
+        remedy = _remedy(error.errno, folder)
+        return f"LEDGER_DATA_DIR={folder} can't be written: {error}; {remedy}"
+    what = TIME_REFUSED if isinstance(error, InvalidTimestampError) else error
+    told = f"{type(error).__name__}: {what}"
+    if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
+        return f"{told}; {_MORE_FILES}"
+    return told
+
+
+def _is_of_the_disk(error: OSError, folder: Path) -> bool:
+    """Return whether an error is one of files; some numbers also come of connections."""
+    name = error.filename
+    within = isinstance(name, str) and Path(name).absolute().is_relative_to(folder.absolute())
+    return error.errno in _OF_THE_DISK or (within and error.errno in _REMEDIES)
+
+
+def _cause_in(text: str) -> int | None:
+    """Return the number of the system's error that RocksDB's text ends with."""
+    return next((number for number in _REMEDIES if os.strerror(number) in text), None)
+
+
+def _remedy(number: int | None, folder: Path) -> str:
+    if number == errno.ENOSPC and _free_inodes(folder) == 0:
+        return f"there is no inode left for a new file: {_MAKE_FILES}"
+    return _CHECK if number is None else _REMEDIES[number]

@@ -1,0 +1,198 @@
+"""Effects: the writes of one chunk, in an order that makes a crash at any point harmless.
+
+Input: the records and rows that a fold yields. Output: all of them, in Kafka and in the table. The
+outputs are acknowledged first, then the table's changelog, and then the table is written with the
+changelog's offset. So no state is written before its outputs, and no table is ahead of its
+changelog. After a crash the chunk is folded again. (Faust's own order is the other way round: after
+a crash a key can be in RocksDB, be skipped as already applied, and never reach the changelog; a
+rebalance then loses it.)
+
+A fold is a plain function, and each record that it yields is copied into its batch at once: so the
+objects of a chunk come and go one after another, and none waits for the broker's answer in memory
+that the processor's caches have given up by then.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
+
+from aiokafka.structs import TopicPartition
+
+from processors.engine.chunk import Chunk, FetchedRecord
+from processors.engine.lanes import Work
+from processors.engine.marks import SOURCE_KEY
+from processors.engine.tables import ChunkTable, Rows
+from processors.engine.writers import Writer, Writers
+from runtime.kafka.batches import (
+    BatchProducer,
+    BatchRefusedError,
+    OutRecord,
+    PartitionBatches,
+    by_key,
+    send,
+)
+
+if TYPE_CHECKING:
+    from processors.engine.spans import Spans
+
+Attributes = Mapping[str, str | int]
+
+# A row is 256 KiB at most, and a chunk may be about thousands of them: decoded, they take some ten
+# times their bytes. So a chunk of many long rows is folded in parts.
+_READ_AT_A_TIME: Final = 64
+_MOST_READ_BYTES: Final = 16 * 1024 * 1024
+
+
+class ChunkTooLargeError(Exception):
+    """The rows that a chunk is about are too many bytes to be held at once."""
+
+
+class Effects:
+    """What follows from one chunk."""
+
+    def __init__(
+        self, producer: BatchProducer, chunk: Chunk, table: ChunkTable, partitions: int
+    ) -> None:
+        self._producer = producer
+        self._chunk = chunk
+        self._table = table
+        self._partitions = partitions
+        self._outputs: dict[TopicPartition, PartitionBatches] = {}
+        self._changelog = PartitionBatches(producer.create_batch)
+        self._rows = Rows()
+        # The keys that were read from the table, and what it holds under them.
+        self._read: set[bytes] = set()
+        self._before: dict[bytes, bytes] = {}
+        self._then: list[Callable[[], None]] = []
+        self.traced: list[tuple[FetchedRecord, Attributes]] = []
+
+    def read(self, keys: Collection[bytes]) -> dict[bytes, bytes]:
+        """Return the values of those keys that the table holds in the chunk's partition.
+
+        ``ChunkTooLargeError`` if they are more than a worker has memory for, and of many keys.
+        """
+        self._read.update(keys)
+        wanted = list(keys)
+        found: dict[bytes, bytes] = {}
+        size = 0
+        for start in range(0, len(wanted), _READ_AT_A_TIME):
+            if size > _MOST_READ_BYTES:
+                raise ChunkTooLargeError(f"{self._chunk!r} is about rows of over {size} bytes")
+            some = wanted[start : start + _READ_AT_A_TIME]
+            held = self._table.read_chunk(self._chunk.partition, some)
+            found |= held
+            size += sum(map(len, held.values()))
+        self._before.update(found)
+        return found
+
+    def scan(self, after: bytes, limit: int) -> dict[bytes, bytes]:
+        """Return the rows of the table with the next keys after a key, in their order."""
+        found = self._table.scan(self._chunk.partition, after, limit)
+        self._before.update(found)
+        return found
+
+    def publish(self, topic: str, records: Iterable[OutRecord]) -> None:
+        """Add records to a topic, each to the partition of its key."""
+        by_key(self._outputs, self._producer, topic, records, self._partitions)
+
+    def keep(self, values: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Add new values of the table; a key whose value is ``None`` is deleted."""
+        for key, value in values:
+            self._changelog.append(OutRecord(key, value))
+            before = self._before.get(key)
+            if before is None and key not in self._read:
+                before = self._table.read(self._chunk.partition, key)
+            self._rows.put(key, value, before)
+
+    def trace(self, traced: Iterable[tuple[FetchedRecord, Attributes]]) -> None:
+        """Add the attributes of each traced record's span: what became of it.
+
+        Untraced chunks skip this, so that nothing of the fold is kept in memory.
+        """
+        if self._chunk.traced:
+            self.traced = list(traced)
+
+    def then(self, function: Callable[[], None]) -> None:
+        """Call a function after everything is written, such as one that logs or counts."""
+        self._then.append(function)
+
+    def go_on_with(self, producer: BatchProducer) -> None:
+        """Write with another producer what is not acknowledged yet."""
+        self._producer = producer
+        for batches in (*self._outputs.values(), self._changelog):
+            batches.cut_again(producer.create_batch)
+
+    async def write(self) -> None:
+        """Write everything; raises ``RevokedError`` once the partition was given back."""
+        if self._outputs:
+            await send(self._producer, self._outputs)
+        await self._write_table()
+        for function in self._then:
+            function()
+        self._table.watchers.folded(self._chunk)
+
+    async def _write_table(self) -> None:
+        """Write the rows, and as the last changelog record how far the source is folded with them.
+
+        A chunk without rows is written too: the table would lag behind the commit otherwise.
+        """
+        self._chunk.ensure_ours()
+        if self._rows.last is None:
+            source = self._chunk.records[-1].mark.encode()
+            now_ms = time.time_ns() // 1_000_000
+            self._rows.last = OutRecord(SOURCE_KEY, source, timestamp_ms=now_ms)
+            self._changelog.append(self._rows.last)
+        changelog = TopicPartition(self._table.changelog_name, self._chunk.partition)
+        written = await send(self._producer, {changelog: self._changelog})
+        # If the partition was given back meanwhile, the next owner's records may stand before ours.
+        self._chunk.ensure_ours()
+        self._table.write(self._chunk.partition, self._rows, written[changelog])
+
+
+Fold = Callable[[Chunk, Effects], None]
+
+
+class _App(Protocol):
+    """What is needed of the worker."""
+
+    writers: Writers
+    spans: "Spans | None"
+
+
+def folding(app: _App, hop: str, table: ChunkTable, partitions: int, fold: Fold) -> Work:
+    """Return the work for a chunk: fold it, then write what follows from it.
+
+    Where the right to write had to be taken back meanwhile it is folded once more: the table is
+    written last, so it says the same. Where a batch is too large, the rest goes out in smaller
+    ones: the changelog's records must be contiguous, so none is written twice.
+    """
+
+    async def fold_and_write(chunk: Chunk, refused: list[Effects], writer: Writer) -> None:
+        # Before anything is read or written: what follows from other rows would be wrong.
+        table.ensure_folded(chunk.partition)
+        begun_ns = time.time_ns()
+        if refused:
+            effects = refused.pop()
+            effects.go_on_with(writer)
+        else:
+            effects = Effects(writer, chunk, table, partitions)
+            fold(chunk, effects)
+        try:
+            await effects.write()
+        except BatchRefusedError:
+            refused.append(effects)
+            raise
+        if app.spans is not None and effects.traced:
+            app.spans.end(hop, chunk, begun_ns, effects.traced)
+
+    async def work(chunk: Chunk) -> None:
+        try:
+            await app.writers.write(chunk, partial(fold_and_write, chunk, []))
+        except ChunkTooLargeError:
+            # Nothing was written. It does not matter where a chunk is cut, only that all of it is
+            # folded in its order.
+            for half in chunk.halves():
+                await work(half)
+
+    return work

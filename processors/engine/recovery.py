@@ -1,0 +1,404 @@
+"""Recovery: brings this worker's tables up to date with their changelogs after a rebalance.
+
+Input: the partitions that a rebalance gave to this worker. Output: tables that hold all of their
+changelogs, and the flow of records to the agents, resumed. Then the standby tables follow their
+changelogs until the next rebalance.
+
+It takes the place of Faust's own recovery, which can silently lose a fetch between the client and a
+table, or apply it to another table (`docs/decisions/0018-own-recovery.md`).
+
+The worker does not ask for a changelog's end; it creates the end. For each partition that it will
+fold, it takes the writer's next epoch and appends a record, the claim. From then on the broker
+refuses records of earlier owners. A table that holds every record below the claim therefore lacks
+nothing, even where compaction or a transaction left gaps.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final, cast
+
+import msgspec
+import structlog
+from aiokafka.errors import IllegalStateError, KafkaConnectionError
+from faust.tables.manager import TableManager
+from faust.types import TP
+from mode import Service
+from mode.utils.locks import Event
+
+from processors.engine.changelogs import ChangelogLostError, ChangelogReader, Found, lost
+from processors.engine.chunk import RevokedError, Tenure
+from processors.engine.disk import is_of_rocksdb
+from processors.engine.tables import CLAIM_KEY, ChangelogChunk, ChunkTable, StaleTableError
+from processors.engine.transport import other_record
+from processors.engine.writers import Writer
+from runtime.kafka.batches import OutRecord, send_to_partition
+
+log = structlog.get_logger(__name__)
+
+_READ_WAIT_S: Final = 0.5
+# A standby that reads less often makes fewer requests, and is this much further behind.
+_FOLLOW_EVERY_S: Final = 0.1
+# A broker's restart takes seconds; after this the worker ends, and its supervisor tries again.
+_ANSWERED_WITHIN_S: Final = 60.0
+_CONNECT_AGAIN_S: Final = 0.5
+# A scrub that reads a database releases it at its next pause, which comes within a second.
+_FILES_FREE_WITHIN_S: Final = 30.0
+_FILES_FREE_EVERY_S: Final = 0.1
+# A rebalance takes partitions away before it names the new ones.
+_NEXT_REBALANCE_WITHIN_S: Final = 60.0
+
+
+class RecoveryTimeoutError(Exception):
+    """Something that the recovery waits for did not come; the text says what, and how long."""
+
+
+class _Assignment(msgspec.Struct, frozen=True):
+    """The changelogs that one rebalance gave to this worker.
+
+    ``apart`` are the source partitions that came without their changelog, or the changelogs that
+    came without their source. ``rebalancing_count`` is the number of rebalances that had begun by
+    then.
+    """
+
+    actives: set[TP]
+    standbys: set[TP]
+    apart: set[TP]
+    generation: int
+    rebalancing_count: int
+
+    def ensure_current(self, app: Any) -> None:
+        """Raise ``RevokedError`` once another rebalance has begun, or has ended."""
+        begun = app.rebalancing_count != self.rebalancing_count
+        if begun or app.consumer_generation_id != self.generation:
+            raise RevokedError("another rebalance has begun")
+
+
+class Recovery(Service):
+    """The recovery service of one worker, with the names that Faust's table manager uses."""
+
+    def __init__(self, app: Any, tables: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.app = app
+        self.tables = tables
+        self.completed = Event()
+        self._reader: ChangelogReader | None = None
+        self._cycle: asyncio.Task[None] | None = None
+        # The changelog partitions that are being restored, and the end that each one has.
+        self._ends: dict[TP, int] = {}
+        # The leader epoch under which each changelog is known to continue its table.
+        self._leader_epochs: dict[TP, int] = {}
+
+    def remaining(self) -> int:
+        """Return how many changelog records are missing until this worker can fold."""
+        return sum(
+            max(end - self._table(tp).end(tp.partition), 0) for tp, end in self._ends.items()
+        )
+
+    def on_partitions_revoked(self, _revoked: set[TP]) -> None:
+        """Do nothing: a table that follows its changelog stays right until the next assignment."""
+
+    async def on_rebalance(
+        self, _assigned: set[TP], _revoked: set[TP], _new: set[TP], generation_id: int = 0
+    ) -> None:
+        """Start again with the partitions of this assignment."""
+        await self.break_off()
+        if generation_id != self.app.consumer_generation_id:
+            log.info("rebalanced again", generation=generation_id)
+            return
+        self.app.in_recovery = True
+        assigned = self.app.assignor.assigned_actives()
+        actives = self._changelogs(assigned)
+        standbys = self._changelogs(self.app.assignor.assigned_standbys()) - actives
+        # Each source beside its changelog, which is where the leader should have placed it.
+        apart = (assigned - actives) ^ {self._source(tp) for tp in actives}
+        count = int(self.app.rebalancing_count)
+        assignment = _Assignment(actives, standbys, apart, generation_id, count)
+        self._cycle = asyncio.create_task(self._guarded(assignment), name="recovery")
+
+    async def break_off(self) -> None:
+        """Stop restoring and following: the tables are about to lose partitions."""
+        cycle, self._cycle = self._cycle, None
+        if cycle is not None:
+            cycle.cancel()
+            await asyncio.wait([cycle])
+        self._ends, self._leader_epochs = {}, {}
+
+    async def on_stop(self) -> None:
+        """Stop following."""
+        await self.break_off()
+        if self._reader is not None:
+            await self._reader.close()
+
+    def _changelogs(self, tps: Iterable[TP]) -> set[TP]:
+        return {tp for tp in tps if tp.topic in self.tables.changelog_topics}
+
+    def _table(self, tp: TP) -> ChunkTable:
+        return cast("ChunkTable", self.tables._changelogs[tp.topic])  # noqa: SLF001
+
+    def _source(self, changelog: TP) -> TP:
+        name = self.app.names.source_of(self._table(changelog).name)
+        return TP(name, changelog.partition)
+
+    async def _guarded(self, assignment: "_Assignment") -> None:
+        """Recover, then follow; an error ends the worker."""
+        try:
+            if assignment.apart:
+                await self._stand_still(assignment.apart)
+            await self._take_over(assignment)
+            await self._resume(assignment)
+            await self._follow(assignment.standbys)
+        except* RevokedError:
+            log.info("recovery broken off: the partitions were given back")
+        except* Exception as error:  # noqa: BLE001 - ends the worker
+            await self.crash(error)
+
+    async def _stand_still(self, apart: set[TP]) -> None:
+        """Fold nothing until the next rebalance; without one, the worker ends."""
+        named = ", ".join(sorted(f"{tp.topic}[{tp.partition}]" for tp in apart))
+        text = f"sources and changelogs were assigned apart: {named}; members of the group differ"
+        log.warning("nothing is folded until the next rebalance", reason=text)
+        await asyncio.sleep(_NEXT_REBALANCE_WITHIN_S)
+        raise RecoveryTimeoutError(
+            f"{text}, and there was no other rebalance within {_NEXT_REBALANCE_WITHIN_S:g} s: stop "
+            "whatever else uses this group, such as workers of another version"
+        )
+
+    async def _take_over(self, assignment: "_Assignment") -> None:
+        """Claim the changelogs, and restore their tables up to the claims."""
+        actives, generation = assignment.actives, assignment.generation
+        await self._open(actives)
+        async with asyncio.TaskGroup() as group:
+            claims = {tp: group.create_task(self._claim(tp, generation)) for tp in sorted(actives)}
+        ends = {tp: claim.result() for tp, claim in claims.items()}
+        reader = await self._connected()
+        # The claim itself is in no table yet.
+        await self._drop_misfits(reader, {tp: end - 1 for tp, end in ends.items()})
+        self._ends = ends
+        reader.follow(self._starts(actives))
+        while self.remaining():
+            chunks = await reader.read(_READ_WAIT_S)
+            if not chunks:
+                await self._require_claims(reader)
+            await self._apply(reader, chunks, actives)
+        self._ends = {}
+        await self._check_sources(reader, actives)
+
+    async def _require_claims(self, reader: ChangelogReader) -> None:
+        """Raise ``ChangelogLostError`` if a changelog has lost its claim: none would ever come."""
+        ends = await reader.ends(self._ends)
+        for tp, end in self._ends.items():
+            if ends[tp] < end:
+                raise ChangelogLostError(lost(tp, 0, ends[tp], end))
+
+    async def _drop_misfits(self, reader: ChangelogReader, ends: Mapping[TP, int]) -> None:
+        """Empty each table that its changelog does not continue; it is then restored from scratch.
+
+        A changelog that became shorter, as with a broker's disk that was restored from an older
+        copy, may have grown beyond the table's end again. So it has to hold the last record of it
+        that the table holds. Compaction removes that record once a newer one of its key is in
+        another segment: then nobody can tell, and the table is restored too.
+        """
+        stands = {tp: end for tp in ends if (end := self._table(tp).end(tp.partition))}
+        known = {tp: self._table(tp).last(tp.partition) for tp in stands}
+        at = {tp: mark.offset if mark else stands[tp] - 1 for tp, mark in known.items()}
+        for tp, found in (await self._look_up(reader, at)).items():
+            if known[tp] is not None and found.mark == known[tp] and stands[tp] <= ends[tp]:
+                continue
+            if found.begin > 0:
+                raise ChangelogLostError(lost(tp, found.begin, found.end, stands[tp]))
+            log.warning(
+                "table restored from scratch",
+                reason=f"{tp.topic}[{tp.partition}] holds offsets 0 to {found.end}, and its record "
+                f"at {at[tp]} is not the last one that the table here holds, which stands at "
+                f"{stands[tp]}",
+            )
+            await self._empty(self._table(tp), tp.partition)
+
+    async def _check_sources(self, reader: ChangelogReader, actives: set[TP]) -> None:
+        """Raise ``LostRecordsError`` unless each source holds the last record that was folded.
+
+        A record that is gone for its age can't be compared; ``Consumer`` compares the offsets.
+        """
+        marks = {self._source(tp): self._table(tp).folded(tp.partition) for tp in actives}
+        known = {source: mark for source, mark in marks.items() if mark is not None}
+        at = {source: mark.offset for source, mark in known.items()}
+        for source, found in (await self._look_up(reader, at)).items():
+            mark = known[source]
+            if found.begin <= mark.offset < found.end and found.mark != mark:
+                raise other_record(source, mark)
+
+    async def _look_up(self, reader: ChangelogReader, at: Mapping[TP, int]) -> dict[TP, Found]:
+        async with _within(_ANSWERED_WITHIN_S, "Kafka did not send single records"):
+            return await reader.look_up(at)
+
+    async def _claim(self, changelog: TP, generation: int) -> int:
+        """Append the claim to a changelog, as its only writer; return the end after it."""
+        source = self._source(changelog)
+        offset = 0
+
+        async def write(writer: Writer) -> None:
+            nonlocal offset
+            claim = [OutRecord(CLAIM_KEY, None)]
+            offset = (await send_to_partition(writer, *changelog, claim)).last
+
+        tenure = Tenure(self.app.consumer, source)
+        # The group may have gone on to another generation, in which the partition is not ours.
+        tenure.generation = generation
+        await self.app.writers.write(tenure, write)
+        return offset + 1
+
+    async def _resume(self, assignment: "_Assignment") -> None:
+        """Let records pass to the agents; the steps, and their order, are Faust's own."""
+        app, consumer = self.app, self.app.consumer
+        await app.on_rebalance_complete.send()
+        assignment.ensure_current(app)
+        assigned = consumer.assignment()
+        consumer.resume_partitions(assigned - self._changelogs(assigned))
+        if assigned:
+            await self._seek(consumer)
+        # From here on there is no wait, so that no rebalance can begin in between.
+        assignment.ensure_current(app)
+        app.in_recovery = False
+        for tp in assignment.actives:
+            self._table(tp).fold(tp.partition)
+        self.completed.set()
+        app.flow_control.resume()
+        consumer.resume_flow()
+        self.tables.on_actives_ready()
+        if not assignment.standbys:
+            self.tables.on_standbys_ready()
+        app.on_rebalance_end()
+        await app._fetcher.maybe_start()  # noqa: SLF001
+
+    async def _seek(self, consumer: Any) -> None:
+        try:
+            async with _within(_ANSWERED_WITHIN_S, "Kafka did not tell the committed offsets"):
+                await consumer.perform_seek()
+        except IllegalStateError:
+            # A rebalance has taken partitions away; the next assignment cancels this task.
+            await asyncio.sleep(_NEXT_REBALANCE_WITHIN_S)
+            raise
+
+    async def _follow(self, standbys: set[TP]) -> None:
+        """Keep the standby tables up to date until the next rebalance."""
+        await self._open(standbys)
+        reader = await self._connected()
+        await self._compare(reader, standbys)
+        ends = await reader.ends(standbys)
+        while standbys:
+            await self._apply_next(reader, standbys)
+            if ends and all(self._table(tp).end(tp.partition) >= end for tp, end in ends.items()):
+                self.tables.on_standbys_ready()
+                ends = {}
+            await asyncio.sleep(_FOLLOW_EVERY_S)
+
+    async def _compare(self, reader: ChangelogReader, standbys: set[TP]) -> None:
+        """Follow the changelogs from the ends of the tables that they continue."""
+        await self._drop_misfits(reader, await reader.ends(standbys))
+        reader.follow(self._starts(standbys))
+
+    async def _apply_next(self, reader: ChangelogReader, standbys: set[TP]) -> None:
+        """Apply what has come; first compare, where another leader may lack what was read."""
+        try:
+            chunks = await reader.read(_READ_WAIT_S)
+        except ChangelogLostError:
+            await self._compare(reader, standbys)
+            return
+        epochs = {chunk.tp: chunk.records[-1].leader_epoch for chunk in chunks if chunk.records}
+        if epochs.items() <= self._leader_epochs.items():
+            await self._apply(reader, chunks, standbys)
+            return
+        await self._compare(reader, standbys)
+        self._leader_epochs |= epochs
+
+    async def _apply(
+        self, reader: ChangelogReader, chunks: Iterable[ChangelogChunk], tps: set[TP]
+    ) -> None:
+        """Apply records; a partition that can't be brought up to date begins from scratch."""
+        for chunk in chunks:
+            table, partition = self._table(chunk.tp), chunk.tp.partition
+            try:
+                table.apply(chunk)
+            except StaleTableError as error:
+                log.warning("table restored from scratch", reason=str(error))
+                await self._empty(table, partition)
+                reader.follow(self._starts(tps))
+            await asyncio.sleep(0)
+
+    async def _open(self, tps: set[TP]) -> None:
+        for tp in sorted(tps):
+            table = self._table(tp)
+            await self._open_one(table, tp.partition)
+
+    async def _empty(self, table: ChunkTable, partition: int) -> None:
+        table.drop(partition)
+        await self._open_one(table, partition)
+
+    async def _open_one(self, table: ChunkTable, partition: int) -> None:
+        """Open a partition once nothing else in this process has its files open any more."""
+        place = f"partition {partition} of the table {table.name}"
+        async with _within(_FILES_FREE_WITHIN_S, f"{place} was not free"):
+            while True:
+                try:
+                    table.open(partition)
+                except Exception as error:
+                    if not is_of_rocksdb(error) or "LOCK: " not in str(error):
+                        raise
+                    await asyncio.sleep(_FILES_FREE_EVERY_S)
+                else:
+                    return
+
+    def _starts(self, tps: set[TP]) -> Mapping[TP, int]:
+        return {tp: self._table(tp).end(tp.partition) for tp in tps}
+
+    async def _connected(self) -> ChangelogReader:
+        """Return the reader; where no broker answers yet, as in its restart, try again."""
+        async with _within(_ANSWERED_WITHIN_S, "no broker answered"):
+            while self._reader is None:
+                reader = ChangelogReader(self.app.settings)
+                try:
+                    await reader.start()
+                except KafkaConnectionError:
+                    await reader.close()
+                    await asyncio.sleep(_CONNECT_AGAIN_S)
+                except BaseException:
+                    await reader.close()
+                    raise
+                else:
+                    self._reader = reader
+        return self._reader
+
+
+class Tables(TableManager):
+    """Faust's table manager with this recovery; plug with the Faust setting ``TableManager``."""
+
+    async def on_start(self) -> None:
+        """Start without Faust's second of waiting for tables: ours are declared by now."""
+        await self._update_channels()
+        await self.recovery.start()
+
+    async def on_rebalance(
+        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
+    ) -> None:
+        """Give up the old assignment's recovery before the tables forget its partitions."""
+        await self.recovery.break_off()
+        await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
+
+    @property
+    def recovery(self) -> Any:
+        """The recovery service."""
+        if self._recovery is None:
+            self._recovery = cast("Any", Recovery(self.app, self, beacon=self.beacon))
+        return self._recovery
+
+
+@asynccontextmanager
+async def _within(limit_s: float, what: str) -> AsyncIterator[None]:
+    """Bound the block in time; ``RecoveryTimeoutError`` says what had not come by then."""
+    try:
+        async with asyncio.timeout(limit_s):
+            yield
+    except TimeoutError:
+        text = f"{what} within {limit_s:g} s; the worker ends, and its next start tries again"
+        raise RecoveryTimeoutError(text) from None

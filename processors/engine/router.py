@@ -1,0 +1,110 @@
+"""Routes a request to the worker that has the key's partition.
+
+Faust's own router re-reads the answer as text and drops its headers; this one returns status, body,
+type and caching headers as they are, and answers 503 when the other worker can't be reached.
+
+The other worker receives the headers that the views read and no others: after a ``Content-Length``
+without its body, it would read the next request on the same connection as that body.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, cast
+
+import aiohttp
+from faust.app.router import Router as FaustRouter
+from faust.assignor.partition_assignor import PartitionAssignor
+from faust.exceptions import SameNode
+from faust.types import TP
+from faust.types.core import K
+from faust.types.web import Request, Response, Web
+from yarl import URL
+
+from runtime.kafka.partitions import partition_for
+from runtime.problems import MEDIA_TYPE, Problem
+
+ANSWER_WITHIN_S: Final = 5.0
+"""A worker that takes longer to answer counts as unreachable."""
+
+# The header of a request that was passed on once already, and is not passed on again.
+_FORWARDED: Final = "Ledger-Forwarded"
+_ASKED_WITH: Final = ("Authorization", "If-None-Match")
+_ANSWERED_WITH: Final = (
+    "Content-Type",
+    "Content-Disposition",
+    "ETag",
+    "Cache-Control",
+    "Retry-After",
+    "WWW-Authenticate",
+)
+
+
+def worker_client() -> aiohttp.ClientSession:
+    """Return the client for other workers; plug with the Faust setting ``HttpClient``.
+
+    A request that waits for an event holds a connection: aiohttp's own bound of 100 would keep all
+    other requests from that worker. Workers never compress an answer, so none is unpacked: a few
+    bytes from a server that poses as a worker could unpack to gigabytes.
+    """
+    connector = aiohttp.TCPConnector(limit=0)
+    return aiohttp.ClientSession(connector=connector, auto_decompress=False)
+
+
+class Router(FaustRouter):
+    """Plug with the Faust setting ``Router``."""
+
+    async def route_req(
+        self, table_name: str, key: K, _web: Web, request: Request, more_s: float = 0.0
+    ) -> Response:
+        """Return the answer of the worker that has ``key``; ``SameNode`` if it is this one.
+
+        ``more_s`` is how much longer than usual the answer may take, in seconds.
+        """
+        try:
+            destination = self.key_store(table_name, key)
+        except KeyError:
+            return _unavailable("no worker has this key's partition yet")
+        if self._urlident(destination) == self._urlident(self.app.conf.canonical_url):
+            raise SameNode
+        if _FORWARDED in request.headers:
+            return _unavailable("the workers are not of one mind yet who has this key")
+        try:
+            return await self._forward(destination, request, ANSWER_WITHIN_S + more_s)
+        except (aiohttp.ClientError, TimeoutError):
+            return _unavailable(f"the worker at {destination} has this key and does not answer")
+
+    def key_store(self, table_name: str, key: K) -> URL:
+        """Return the worker's address; ``KeyError`` while nobody has the key's partition.
+
+        Faust asks the producer for the partition, which knows no topic that it has not written to.
+        """
+        table = self._get_table(table_name)
+        partitions: int = self.app.conf.topic_partitions
+        partition = partition_for(self._get_serialized_key(table, key), partitions)
+        assignor = cast("PartitionAssignor", self._assignor)
+        return URL(assignor._tps_url[TP(self._get_table_topic(table), partition)])  # noqa: SLF001
+
+    async def _forward(self, destination: URL, request: Any, within_s: float) -> Response:
+        path = request.rel_url.raw_path_qs
+        async with self.app.http_client.request(
+            request.method,
+            URL(f"{destination.origin()}{path}", encoded=True),
+            headers=_only(_ASKED_WITH, request.headers) | {_FORWARDED: "1"},
+            timeout=aiohttp.ClientTimeout(total=within_s),
+            allow_redirects=False,
+        ) as answer:
+            return aiohttp.web.Response(  # type: ignore[return-value]
+                body=await answer.read(),
+                status=answer.status,
+                headers=_only(_ANSWERED_WITH, answer.headers),
+            )
+
+
+def _only(names: Iterable[str], headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: headers[name] for name in names if name in headers}
+
+
+def _unavailable(detail: str) -> Response:
+    problem = Problem(status=503, code="unavailable", detail=detail)
+    return aiohttp.web.Response(  # type: ignore[return-value]
+        body=problem.encode(), status=503, content_type=MEDIA_TYPE, headers={"Retry-After": "2"}
+    )

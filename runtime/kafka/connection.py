@@ -1,0 +1,156 @@
+"""The connection to Kafka: the settings that every program shares, and what the clients take.
+
+In: ``KafkaSettings``. Out: the keyword arguments of an aiokafka client, which then heeds what
+``committed``, ``connections``, ``fetched`` and ``missing_topics`` say.
+"""
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from ledger.topics import TopicNames
+from runtime.kafka import committed, connections, fetched, missing_topics
+from runtime.kafka.credentials import PasswordFile, TlsFiles
+from runtime.settings import Secret, Settings, SettingsError, setting, variable
+
+DEFAULT_BOOTSTRAP: Final = "127.0.0.1:19092"
+
+# Every program gets its Kafka settings here, and so before its first client.
+committed.heed_errors()
+connections.heed_closing()
+connections.renew_credentials()
+fetched.read_bounded()
+missing_topics.stay_missing()
+
+_TLS_FILES: Final = ("kafka_ca_file", "kafka_certificate_file", "kafka_key_file")
+_HOST_AND_PORT: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/@;=?&#]+):[0-9]{1,5}")
+
+
+class KafkaSettings(Settings, frozen=True, kw_only=True):
+    """Where Kafka is, and how to talk to it: plain, TLS, or SASL over either."""
+
+    kafka_bootstrap: Annotated[
+        str | None,
+        setting(
+            "Kafka brokers, `host:port`, comma-separated. Unset: `run` starts an embedded Kafka, "
+            f"the other commands look at {DEFAULT_BOOTSTRAP}",
+        ),
+    ] = None
+    kafka_tls: Annotated[bool, setting("talk TLS to the brokers")] = False
+    kafka_ca_file: Annotated[
+        Path | None, setting("PEM file of the authority that signed the brokers' certificates")
+    ] = None
+    kafka_certificate_file: Annotated[
+        Path | None, setting("PEM file of the certificate that brokers may ask for, with its chain")
+    ] = None
+    kafka_key_file: Annotated[
+        Path | None,
+        setting("PEM file of that certificate's key. Unset: the key is in the certificate's file"),
+    ] = None
+    kafka_sasl_mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None,
+        setting("SASL mechanism: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`"),
+    ] = None
+    kafka_username: Annotated[str | None, setting("SASL user")] = None
+    kafka_password: Annotated[Secret | None, setting("SASL password")] = None
+    kafka_password_file: Annotated[
+        Path | None,
+        setting("file of the SASL password, in place of the password; it may be replaced at will"),
+    ] = None
+    topic_prefix: Annotated[
+        str, setting("put before every topic's name", pattern=r"^[a-zA-Z0-9._-]{0,100}$")
+    ] = ""
+
+    def check(self) -> None:
+        """Refuse brokers without a port, SASL without a password, files without TLS."""
+        servers = self.bootstrap_servers
+        for number, server in enumerate(servers, 1):
+            if not _HOST_AND_PORT.fullmatch(server):
+                # The value itself is not shown: it may hold a password.
+                raise SettingsError(
+                    f"LEDGER_KAFKA_BOOTSTRAP: expected `host:port`, separated by commas; entry "
+                    f"{number} of {len(servers)} is something else. A user and a password go into "
+                    "LEDGER_KAFKA_USERNAME and LEDGER_KAFKA_PASSWORD"
+                )
+        self._check_password()
+        self._check_files()
+
+    def _check_password(self) -> None:
+        if self.kafka_password and self.kafka_password_file:
+            raise SettingsError(
+                "LEDGER_KAFKA_PASSWORD and LEDGER_KAFKA_PASSWORD_FILE are both set: unset one"
+            )
+        password = self.kafka_password or self.kafka_password_file
+        if self.kafka_sasl_mechanism and not (self.kafka_username and password):
+            raise SettingsError(
+                "LEDGER_KAFKA_SASL_MECHANISM is set: set LEDGER_KAFKA_USERNAME and "
+                "LEDGER_KAFKA_PASSWORD (or LEDGER_KAFKA_PASSWORD_FILE) too"
+            )
+        if (self.kafka_username or password) and not self.kafka_sasl_mechanism:
+            raise SettingsError(
+                "LEDGER_KAFKA_USERNAME or LEDGER_KAFKA_PASSWORD is set: name the mechanism in "
+                "LEDGER_KAFKA_SASL_MECHANISM, for example SCRAM-SHA-512"
+            )
+
+    def _check_files(self) -> None:
+        if self.kafka_key_file and not self.kafka_certificate_file:
+            raise SettingsError(
+                "LEDGER_KAFKA_KEY_FILE is set: set LEDGER_KAFKA_CERTIFICATE_FILE too"
+            )
+        for name in _TLS_FILES:
+            if getattr(self, name) and not self.kafka_tls:
+                raise SettingsError(f"{variable(name)} is set: set LEDGER_KAFKA_TLS=true too")
+        for name in (*_TLS_FILES, "kafka_password_file"):
+            file: Path | None = getattr(self, name)
+            if file and not file.is_file():
+                raise SettingsError(f"{variable(name)}: there is no file {file}")
+
+    @property
+    def bootstrap_servers(self) -> list[str]:
+        """The brokers to ask first, as aiokafka takes them."""
+        return [part.strip() for part in (self.kafka_bootstrap or DEFAULT_BOOTSTRAP).split(",")]
+
+    @property
+    def names(self) -> TopicNames:
+        """The topics' names."""
+        return TopicNames(self.topic_prefix)
+
+    def tls_files(self) -> TlsFiles | None:
+        """Return what verifies the brokers, or ``None`` for plain text."""
+        if not self.kafka_tls:
+            return None
+        return _tls_files(self.kafka_ca_file, self.kafka_certificate_file, self.kafka_key_file)
+
+    def password(self) -> PasswordFile | str | None:
+        """Return the SASL password, or the file that holds it."""
+        if self.kafka_password_file:
+            return _password_file(self.kafka_password_file)
+        return self.kafka_password.reveal() if self.kafka_password else None
+
+    def client_options(self) -> dict[str, Any]:
+        """Return what every aiokafka client takes: brokers, security protocol, credentials.
+
+        aiokafka hands context and password to its connections as they are. ``connections`` has
+        each connection take them from their files.
+        """
+        # Kafka's own names: "PLAINTEXT" or "SSL" alone, or either after "SASL_".
+        protocol = "SASL_" if self.kafka_sasl_mechanism else ""
+        options: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap_servers,
+            "security_protocol": protocol + ("SSL" if self.kafka_tls else "PLAINTEXT"),
+            "ssl_context": self.tls_files(),
+        }
+        if self.kafka_sasl_mechanism:
+            options |= {
+                "sasl_mechanism": self.kafka_sasl_mechanism,
+                "sasl_plain_username": self.kafka_username,
+                "sasl_plain_password": self.password(),
+            }
+        return options
+
+
+# One for all clients of a process: a client that is made while a file is half-written gets the
+# former content.
+_tls_files = cache(TlsFiles)
+_password_file = cache(PasswordFile)

@@ -1,0 +1,107 @@
+"""Credentials in files, which an operator may replace while the programs run.
+
+Input: the paths of the files. Output: the TLS context and the password for a new connection, from
+the files as they are then. Invariant: a file that can't be used, such as a half-written one, is
+logged, and the former content is used until the file is right again.
+"""
+
+import ssl
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Final, Generic, TypeVar
+
+import structlog
+
+from runtime.kafka.certificates import expires_s
+from runtime.settings import SettingsError
+
+T = TypeVar("T")
+
+# OpenSSL would ask for the passphrase of a key on the terminal.
+_NO_PASSPHRASE: Final = ""
+
+_log = structlog.get_logger(__name__)
+
+
+class Renewed(ABC, Generic[T]):
+    """A value that is made from files, again after they were replaced."""
+
+    def __init__(self, *files: Path | None) -> None:
+        """Read the files; ``SettingsError`` if one of them can't be used."""
+        self._files = [file for file in files if file]
+        self._state = self._look()
+        self._value = self._make()
+        self._trouble = ""
+
+    def current(self) -> T:
+        """Return the value for a new connection."""
+        try:
+            state = self._look()
+            if state != self._state:
+                self._value = self._make()
+                self._state = state
+            self._trouble = ""
+        except (SettingsError, OSError) as error:
+            # Logged once, although each connection meets it.
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                _log.warning("credentials_not_renewed", reason=self._trouble)
+        return self._value
+
+    def _look(self) -> list[tuple[int, int, int]]:
+        """Return what changes when a file is replaced, or a symbolic link points to another."""
+        found = [file.stat() for file in self._files]
+        return [(each.st_ino, each.st_mtime_ns, each.st_size) for each in found]
+
+    @abstractmethod
+    def _make(self) -> T:
+        """Make the value from the files."""
+
+
+class PasswordFile(Renewed[str]):
+    """The SASL password in a file."""
+
+    def _make(self) -> str:
+        (file,) = self._files
+        try:
+            password = file.read_text().strip("\r\n")
+        except UnicodeDecodeError as error:
+            raise SettingsError(
+                f"LEDGER_KAFKA_PASSWORD_FILE={file} is no text in UTF-8 ({error.reason}); write "
+                "the password into it, and nothing else"
+            ) from None
+        if not password:
+            raise SettingsError(
+                f"LEDGER_KAFKA_PASSWORD_FILE={file} is empty; write the password into it"
+            )
+        return password
+
+
+class TlsFiles(Renewed[ssl.SSLContext]):
+    """The authority that is trusted, and the certificate that the brokers are shown, if any."""
+
+    def __init__(self, ca: Path | None, certificate: Path | None, key: Path | None) -> None:
+        """Read the files; the key may be in the file of the certificate."""
+        self._ca, self._certificate, self._key = ca, certificate, key
+        self.expires_s: float | None = None
+        super().__init__(ca, certificate, key)
+
+    def _make(self) -> ssl.SSLContext:
+        try:
+            context = ssl.create_default_context(cafile=self._ca)
+        except OSError as error:
+            raise SettingsError(
+                f"LEDGER_KAFKA_CA_FILE={self._ca} has no certificates: {error}; set it to a PEM "
+                "file of the authority that signed the brokers' certificates"
+            ) from None
+        if self._certificate:
+            try:
+                context.load_cert_chain(self._certificate, self._key, _NO_PASSPHRASE)
+                self.expires_s = expires_s(self._certificate.read_bytes())
+            except (OSError, ValueError) as error:
+                raise SettingsError(
+                    f"LEDGER_KAFKA_CERTIFICATE_FILE={self._certificate} and "
+                    f"LEDGER_KAFKA_KEY_FILE={self._key} can't be used: {error}; expected PEM files "
+                    "of a certificate and of its key, without a passphrase"
+                ) from None
+        return context

@@ -1,0 +1,264 @@
+"""What a fetch brings, read with a bound on memory.
+
+In: the bytes with which a broker answers a fetch. Out: records, as aiokafka gives them; and one
+record in the place of a batch that unpacks to more than ``MAX_UNPACKED_BYTES``, or has records that
+can't be read. Invariant: what becomes of a batch depends on the batch alone, so that all readers of
+a topic see the same records.
+
+aiokafka 0.14.0 unpacks a compressed batch of any size in one piece, and never gets past a record
+with a header whose name is not UTF-8. Anybody with the right to write to a topic can write both.
+``read_bounded`` puts two classes of this module in the place of two of aiokafka's fetcher.
+"""
+
+import struct
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any, Final, NamedTuple
+
+from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
+from aiokafka.record.default_records import DefaultRecordBase, DefaultRecordBatch
+from aiokafka.record.legacy_records import LegacyRecordBatch
+from aiokafka.record.util import decode_varint_py as read_varint
+
+from ledger.rejections import Reason
+from ledger.trust import MAX_HEADERS
+from ledger.unread import UnreadBatch
+from runtime import internals
+from runtime.kafka.unpacking import TooMuchError, UnpackError, unpack
+
+# The topics take batches of 10 MiB. A compressed batch may unpack to somewhat more: producers guess
+# how far a batch will be compressed while they fill it.
+MAX_UNPACKED_BYTES: Final = 16 * 1024 * 1024
+# aiokafka makes objects of every header, so that a record of empty headers takes 36 times its size
+# in memory. It reads batches up to this size; larger ones of our own programs have a single record.
+_MAX_TRUSTED_BYTES: Final = 1024 * 1024
+
+_INT32: Final = struct.Struct(">i")
+_LENGTH_AT: Final = struct.calcsize(">q")
+_BEFORE_LENGTH_COUNTS: Final = struct.calcsize(">qi")
+_EPOCH_AT: Final = _BEFORE_LENGTH_COUNTS
+_MAGIC_AT: Final = struct.calcsize(">qii")
+# Before Kafka 0.11 every record had a header of its own, with the codec after the magic byte.
+_LEGACY_CODEC_AT: Final = struct.calcsize(">qiiB")
+_LEGACY_BYTES: Final = struct.calcsize(">qiiBBii")
+_HEADER: Final = DefaultRecordBase.HEADER_STRUCT
+_COUNT_IN_HEADER: Final = 12
+_MAGIC: Final = 2
+
+internals.check()
+
+
+def read_bounded() -> None:
+    """Have every consumer of this process read with these bounds; a second call changes nothing."""
+    fetcher.MemoryRecords = Batches
+    fetcher.PartitionRecords = PartitionRecords
+
+
+class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
+    """The records that one fetch brought of one partition."""
+
+    _records: "Batches"
+    _records_iterator: Any
+
+    def __next__(self) -> Any:
+        """Return the next record; an error names the place of what is damaged."""
+        try:
+            return next(self._records_iterator)
+        except StopIteration:
+            self._records_iterator = None
+            raise
+        except (CorruptRecordException, UnicodeDecodeError) as error:
+            if not self._records.reopen():
+                raise CorruptRecordException(
+                    f"{self._tp.topic}[{self._tp.partition}] is damaged at offset "
+                    f"{self.next_fetch_offset}: {error}. Restore it from a replica or a backup"
+                ) from error
+        self._records_iterator = self._unpack_records()
+        return next(self)
+
+
+class Batches:
+    """The batches that one fetch brought of one partition, in the place of ``MemoryRecords``.
+
+    ``leader_epoch`` is the one under which the last batch that was returned was written. Each new
+    leader of a partition has a higher one. It is -1 for a batch of Kafka before 0.11.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self.leader_epoch = -1
+        self._data = memoryview(data)
+        self._next = 0
+        self._last: memoryview | None = None
+        self._reopens = False
+        self._unpacked_bytes = 0
+
+    def size_in_bytes(self) -> int:
+        """Return the size of the broker's answer."""
+        return len(self._data)
+
+    def has_next(self) -> bool:
+        """Return whether a whole batch follows, and there is room to unpack it.
+
+        A batch without room is fetched again, when the records before it have been taken.
+        """
+        return self._unpacked_bytes < MAX_UNPACKED_BYTES and self._end() is not None
+
+    def next_batch(self) -> Any:
+        """Return the next batch; ``None`` after the last one."""
+        end = self._end()
+        if end is None:
+            return None
+        data = self._data[self._next : max(end, self._next)]
+        is_legacy = len(data) >= _LEGACY_BYTES and data[_MAGIC_AT] < _MAGIC
+        if not is_legacy and len(data) < _HEADER.size:
+            raise CorruptRecordException(f"a batch of {len(data)} bytes")
+        self._next = end
+        reopens, self._reopens, self._last = self._reopens, False, None
+        if is_legacy:
+            self.leader_epoch = -1
+            return _legacy(data)
+        (self.leader_epoch,) = _INT32.unpack_from(data, _EPOCH_AT)
+        batch = DefaultRecordBatch(data)
+        if not (batch.compression_type or reopens or len(data) > _MAX_TRUSTED_BYTES):
+            self._last = data
+            return batch
+        # A batch that contradicts its checksum is damaged, not poisonous: aiokafka raises.
+        if batch.is_control_batch or not batch.validate_crc():
+            return batch
+        return self._read_here(batch, data)
+
+    def reopen(self) -> bool:
+        """Go back to the last batch, to be read here; ``False`` if it was, or needs no reading."""
+        if self._last is None:
+            return False
+        self._next -= len(self._last)
+        self._last, self._reopens = None, True
+        return True
+
+    def _read_here(self, batch: Any, data: memoryview) -> Any:
+        """Return a batch whose records are read by this module."""
+        packed = data[_HEADER.size :]
+        try:
+            body = unpack(batch.compression_type, packed, MAX_UNPACKED_BYTES)
+        except TooMuchError:
+            reason, why = Reason.BATCH_TOO_LARGE, f"unpacks to more than {MAX_UNPACKED_BYTES} bytes"
+        except UnpackError as error:
+            reason, why = Reason.BATCH_UNREADABLE, f"can't be unpacked: {error}"
+        else:
+            self._unpacked_bytes += len(body)
+            return _Batch(batch, _records(batch, data, body))
+        self._unpacked_bytes = MAX_UNPACKED_BYTES
+        return _Batch(batch, iter([_stand_in(batch, data, reason, why, batch.base_offset)]))
+
+    def _end(self) -> int | None:
+        """Return where the next batch ends; ``None`` where the broker cut it off."""
+        if len(self._data) - self._next < _BEFORE_LENGTH_COUNTS:
+            return None
+        (length,) = _INT32.unpack_from(self._data, self._next + _LENGTH_AT)
+        end = self._next + _BEFORE_LENGTH_COUNTS + int(length)
+        return end if end <= len(self._data) else None
+
+
+class _Batch:
+    """What aiokafka asks of a batch, for a batch whose records this module reads."""
+
+    def __init__(self, batch: Any, records: Iterator["_Record"]) -> None:
+        self.base_offset = batch.base_offset
+        self.next_offset = batch.next_offset
+        self.producer_id = batch.producer_id
+        self.is_transactional = batch.is_transactional
+        self.is_control_batch = False
+        self._records = records
+
+    def validate_crc(self) -> bool:
+        """Return ``True``: a batch without its checksum is not read here."""
+        return True
+
+    def __iter__(self) -> Iterator["_Record"]:
+        return self._records
+
+
+class _Record(NamedTuple):
+    """A record, as aiokafka's."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+    timestamp_type: int = DefaultRecordBase.CREATE_TIME
+    checksum: None = None
+
+
+def _legacy(data: memoryview) -> LegacyRecordBatch:
+    if data[_LEGACY_CODEC_AT] & DefaultRecordBase.CODEC_MASK:
+        raise UnsupportedCodecError("a compressed record of Kafka before 0.11")
+    return LegacyRecordBatch(data, data[_MAGIC_AT])
+
+
+def _stand_in(batch: Any, data: memoryview, reason: Reason, why: str, first: int) -> _Record:
+    """Return the record that stands, at the last offset of a batch, for all that nobody reads."""
+    last = batch.next_offset - 1
+    sentence = f"{why} ({len(data)} bytes, SHA-256 {sha256(data[_MAGIC_AT:]).hexdigest()})"
+    value = UnreadBatch.of(reason, first, last, sentence)
+    return _Record(last, batch.max_timestamp, None, value, [])
+
+
+def _records(batch: Any, data: memoryview, body: bytes | memoryview) -> Iterator[_Record]:
+    """Yield a batch's records; from the first one that can't be read on, the one for all others."""
+    at, first_unread = 0, batch.base_offset
+    try:
+        for _ in range(_HEADER.unpack_from(data)[_COUNT_IN_HEADER]):
+            record, at = _record(batch, body, at)
+            first_unread = record.offset + 1
+            yield record
+        rest = len(body) - at
+        why = f"has {rest} bytes after its last record" if rest else ""
+    except (ValueError, IndexError) as error:
+        why = f"can't be read: {error}"
+    if why:
+        yield _stand_in(batch, data, Reason.BATCH_UNREADABLE, why, first_unread)
+
+
+def _record(batch: Any, body: bytes | memoryview, at: int) -> tuple[_Record, int]:
+    """Read the record at a place; return it, and where it ends."""
+    length, at = read_varint(body, at)
+    end = at + length
+    if not at < end <= len(body):
+        raise ValueError(f"a record of {length} bytes at {at} of {len(body)}")
+    # One byte of attributes, which are not used.
+    timestamp_delta, at = read_varint(body, at + 1)
+    offset_delta, at = read_varint(body, at)
+    if not 0 <= offset_delta <= batch.last_offset_delta:
+        raise ValueError(f"offset {offset_delta} of a batch of {batch.last_offset_delta + 1}")
+    key, at = _text(body, at, end)
+    value, at = _text(body, at, end)
+    headers = _headers(body, at, end)
+    timestamp = batch.first_timestamp + timestamp_delta
+    if batch.timestamp_type == DefaultRecordBase.LOG_APPEND_TIME:
+        timestamp = batch.max_timestamp
+    offset = batch.base_offset + offset_delta
+    return _Record(offset, timestamp, key, value, headers, batch.timestamp_type), end
+
+
+def _text(body: bytes | memoryview, at: int, end: int) -> tuple[bytes | None, int]:
+    length, at = read_varint(body, at)
+    if length < 0:
+        return None, at
+    if length > end - at:
+        raise ValueError(f"{length} bytes of {end - at} that are left")
+    return bytes(body[at : at + length]), at + length
+
+
+def _headers(body: bytes | memoryview, at: int, end: int) -> list[tuple[str, bytes | None]]:
+    """Read the first headers of a record; more than any record needs are passed over."""
+    count, at = read_varint(body, at)
+    headers: list[tuple[str, bytes | None]] = []
+    for _ in range(min(count, MAX_HEADERS)):
+        name, at = _text(body, at, end)
+        value, at = _text(body, at, end)
+        headers.append(((name or b"").decode(errors="backslashreplace"), value))
+    if count < 0 or (count <= MAX_HEADERS and at != end):
+        raise ValueError(f"{end - at} bytes after {count} headers")
+    return headers

@@ -1,0 +1,136 @@
+"""Looks whether a new connection to Kafka would be let in, while the old ones go on.
+
+Input: Kafka's settings. Output: a warning in one line, with the remedy, and the times at which
+certificates expire, for the metrics. A program that runs for months has old connections: a password
+that is no longer good, or a certificate that has expired, would stop it at the next broker's
+restart, and not before.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+import structlog
+from aiokafka.errors import KafkaConnectionError, KafkaError
+
+from runtime.kafka import certificates
+from runtime.kafka.certificates import Side
+from runtime.kafka.client_log import ClientLog
+from runtime.kafka.connection import KafkaSettings
+from runtime.kafka.topic_looks import TopicsError
+from runtime.kafka.topic_states import Fault
+from runtime.kafka.topics import administration, unreachable
+
+WARNED_BEFORE_S: Final = 7 * 24 * 3600.0
+"""Certificates are renewed weeks before they expire: a week is late, and leaves time to act."""
+
+_EXPIRY: Final = (
+    "when the first certificate expires: `ours`, for the brokers, or one that the `brokers` have "
+    "shown; absent where there is none"
+)
+EXPIRY_METRIC: Final = ("certificate_expiry_timestamp_seconds", _EXPIRY)
+"""The name and the meaning of the metric that every long-running program has, by ``side``."""
+
+_LOOK_EVERY_S: Final = 30.0
+_SAID_AGAIN_AFTER_S: Final = 24 * 3600.0
+
+_log = structlog.get_logger(__name__)
+
+Show = Callable[[Side, float], None]
+
+
+class Expiring(NamedTuple):
+    """A certificate, the time at which it expires, and what to do before."""
+
+    what: str
+    side: Side
+    at_s: float
+    remedy: str
+
+    @property
+    def at(self) -> str:
+        """The time in ISO 8601."""
+        return datetime.fromtimestamp(self.at_s, UTC).isoformat(timespec="seconds")
+
+    @property
+    def is_soon(self) -> bool:
+        """Whether it is time to warn; also of a certificate that has expired."""
+        return self.at_s - time.time() < WARNED_BEFORE_S
+
+
+def expiring(settings: KafkaSettings) -> Iterator[Expiring]:
+    """Yield every certificate that is known: ours, and those that brokers have shown."""
+    files = settings.tls_files()
+    if files is None:
+        return
+    files.current()
+    if files.expires_s is not None:
+        what = f"LEDGER_KAFKA_CERTIFICATE_FILE={settings.kafka_certificate_file}"
+        remedy = "replace the file, and that of its key: no restart is needed"
+        yield Expiring(what, "ours", files.expires_s, remedy)
+    for broker, at_s in certificates.of_brokers().items():
+        yield Expiring(f"the broker {broker}", "brokers", at_s, "renew the broker's certificate")
+
+
+async def try_new_connections(settings: KafkaSettings) -> None:
+    """Connect to every broker, and disconnect; ``TopicsError`` or ``KafkaError`` if refused."""
+    async with administration(settings) as admin:
+        client = admin._client  # noqa: SLF001
+        brokers = client.cluster.brokers()
+        for broker in brokers:
+            with ClientLog() as said:
+                if not await client.ready(broker.nodeId):
+                    error = KafkaConnectionError()
+                    raise TopicsError(unreachable(settings, error, said.last_line))
+        addresses = {f"{each.host}:{each.port}" for each in brokers}
+        certificates.forget_others(addresses.union(settings.bootstrap_servers))
+
+
+class NewConnections:
+    """Looks again and again; ``show`` is told the earliest time for each side."""
+
+    def __init__(self, settings: KafkaSettings, show: Show) -> None:
+        self._settings = settings
+        self._show = show
+        self._refused: Fault | None = None
+        self._said_s: dict[str, float] = {}
+
+    async def watch(self) -> None:
+        """Look until cancelled; plain text without a password has nothing to look at."""
+        while self._settings.kafka_tls or self._settings.kafka_sasl_mechanism:
+            await self._look()
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def _look(self) -> None:
+        fault = None
+        try:
+            await try_new_connections(self._settings)
+        except TopicsError as error:
+            fault = error.fault
+        except (KafkaError, OSError) as error:
+            fault = Fault(str(error))
+        if fault and fault != self._refused:
+            _log.warning("new_connections_refused", reason=fault.what, remedy=fault.remedy)
+        self._refused = fault
+        found = list(expiring(self._settings))
+        for side in {each.side for each in found}:
+            self._show(side, min(each.at_s for each in found if each.side == side))
+        for each in found:
+            self._say(each)
+
+    def _say(self, each: Expiring) -> None:
+        """Warn of a certificate that expires soon, once a day."""
+        now_s = time.monotonic()
+        if each.is_soon and now_s - self._said_s.get(each.what, -_SAID_AGAIN_AFTER_S) >= (
+            _SAID_AGAIN_AFTER_S
+        ):
+            self._said_s[each.what] = now_s
+            _log.warning(
+                "certificate_expires",
+                certificate=each.what,
+                expires=each.at,
+                days=round((each.at_s - time.time()) / 86400, 1),
+                remedy=each.remedy,
+            )

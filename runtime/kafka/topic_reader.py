@@ -1,0 +1,268 @@
+"""Reads records of a topic by their places, or backwards from its end, for the views.
+
+In: places; offsets to read back from. Out: records, as they stand there. Never: a consumer group, a
+commit, or a wait without a bound; and never more than a few readings at a time: a bounded number of
+others waits for them, and the agents for none.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import ConsumerStoppedError, KafkaError
+
+from ledger.records import SignedRecord
+from runtime.kafka.connection import KafkaSettings
+
+Offsets = Mapping[int, int]
+"""An offset for each partition."""
+
+READ_WITHIN_S: Final = 8.0
+"""The longest that one reading takes, with its wait for a client, in seconds.
+
+And the longest that one answer reads, however often: see ``in_time``.
+"""
+
+# Beside two that read 500 places again and again, a reading of one place took 1.2 s with one
+# client, 1.0 s with two, and 5 ms with three (medians).
+_CLIENTS: Final = 3
+_MOST_READINGS: Final = 64
+# The deliveries of an order of thousands have some megabytes. A stranger's records have ten each.
+_MOST_BYTES: Final = 64 * 1024 * 1024
+_STOPS_WITHIN_S: Final = 2.0
+_FETCH_MS: Final = 200
+# A reading wants few records: what a fetch brings beyond them is thrown away.
+_FETCH_BYTES: Final = 128 * 1024
+_FETCH_MAX_WAIT_MS: Final = 20
+# A batch that was packed may hold millions of records.
+_MOST_AT_ONCE: Final = 10_000
+# As many records of a webhook's size as one fetch brings: 500 places, three records apart, took 2 s
+# one by one, and 12 ms as ranges.
+_NEAR: Final = 100
+
+
+class LogUnreadableError(Exception):
+    """Kafka did not answer in time; the text says what was asked for."""
+
+    code = "log_unavailable"
+    status = 503
+
+
+class TooManyReadingsError(LogUnreadableError):
+    """As many readings as there may be are under way or wait."""
+
+    code = "overloaded"
+
+
+class TooMuchReadError(LogUnreadableError):
+    """The records that one answer needs have more bytes than it may hold in memory."""
+
+    code = "order_too_large"
+    status = 413
+
+
+@asynccontextmanager
+async def in_time(what: str) -> AsyncIterator[None]:
+    """Bound several readings, and what is asked of other workers between them, as one is bounded.
+
+    ``LogUnreadableError`` where the time is over; it says what was to be read.
+    """
+    try:
+        async with asyncio.timeout(READ_WITHIN_S):
+            yield
+    except TimeoutError:
+        text = f"{what}: not read within {READ_WITHIN_S:g} s; Kafka, or another worker, is slow"
+        raise LogUnreadableError(text) from None
+
+
+class TopicReader:
+    """A few clients for all readings, each from the first one on that finds no other idle."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._readings = 0
+        self._free = asyncio.Semaphore(_CLIENTS)
+        self._idle: list[AIOKafkaConsumer] = []
+        self._clients: set[AIOKafkaConsumer] = set()
+        self._closing: set[asyncio.Task[None]] = set()
+        self._is_closed = False
+
+    async def close(self) -> None:
+        """Give up the clients; what is being read, or comes later, ends with an error."""
+        self._is_closed = True
+        for client in list(self._clients):
+            self._end(client)
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=_STOPS_WITHIN_S)
+
+    async def ends(self, topic: str, partitions: int) -> Offsets:
+        """Return, for each partition, the offset after its last record."""
+        tps = _partitions(topic, partitions)
+        found = await self._ask(topic, lambda client: client.end_offsets(tps))
+        return {tp.partition: end for tp, end in found.items()}
+
+    async def begins(self, topic: str, partitions: int) -> Offsets:
+        """Return each partition's first offset."""
+        tps = _partitions(topic, partitions)
+        found = await self._ask(topic, lambda client: client.beginning_offsets(tps))
+        return {tp.partition: begin for tp, begin in found.items()}
+
+    async def at(self, topic: str, keys: Mapping[tuple[int, int], bytes]) -> list[SignedRecord]:
+        """Return the records at some places, by partition and offset, each with its key.
+
+        ``LogUnreadableError`` where one of them is not there, or another record stands in its
+        place: the log of record lacks nothing, but may lose records as any topic may.
+        ``TooMuchReadError`` where their values have more bytes than one answer may hold.
+        """
+        wanted: dict[int, set[int]] = {}
+        for partition, offset in keys:
+            wanted.setdefault(partition, set()).add(offset)
+
+        async def read(client: AIOKafkaConsumer) -> list[SignedRecord]:
+            found: list[SignedRecord] = []
+            size_bytes = 0
+            for partition, offsets in sorted(wanted.items()):
+                tp = TopicPartition(topic, partition)
+                client.assign([tp])
+                for start, end in ranges(offsets):
+                    async for each in _records(client, tp, start, end):
+                        if each.offset in offsets:
+                            found.append(each)
+                            size_bytes += len(each.value or b"")
+                            _require_few(size_bytes)
+            return found
+
+        records: list[SignedRecord] = await self._ask(topic, read)
+        missing = {(p, o) for p, some in wanted.items() for o in some}
+        missing -= {(record.partition, record.offset) for record in records}
+        if missing:
+            partition, offset = min(missing)
+            raise LogUnreadableError(f"{topic} has no record at {partition}/{offset} any more")
+        for each in records:
+            if each.key != keys[each.partition, each.offset]:
+                place = f"{each.partition}/{each.offset}"
+                raise LogUnreadableError(f"{topic} has another record at {place} than was folded")
+        return records
+
+    async def between(
+        self, topic: str, starts: Offsets, ends: Offsets, key: bytes | None = None
+    ) -> list[SignedRecord]:
+        """Return the records, or those of one key, of each partition from its start to its end."""
+
+        async def read(client: AIOKafkaConsumer) -> list[SignedRecord]:
+            found: list[SignedRecord] = []
+            for partition, end in ends.items():
+                if starts[partition] < end:
+                    tp = TopicPartition(topic, partition)
+                    client.assign([tp])
+                    found += [
+                        each
+                        async for each in _records(client, tp, starts[partition], end)
+                        if key is None or each.key == key
+                    ]
+            return found
+
+        records: list[SignedRecord] = await self._ask(topic, read)
+        return records
+
+    async def through(
+        self, tp: TopicPartition, start: int, end: int, take: Callable[[SignedRecord], None]
+    ) -> None:
+        """Hand over a partition's records from an offset up to another one, and keep none."""
+
+        async def read(client: AIOKafkaConsumer) -> None:
+            client.assign([tp])
+            async for each in _records(client, tp, start, end):
+                take(each)
+
+        await self._ask(tp.topic, read)
+
+    async def _ask(self, topic: str, question: Callable[[AIOKafkaConsumer], Any]) -> Any:
+        """Ask with a client, as soon as one is free."""
+        if self._readings >= _MOST_READINGS:
+            raise TooManyReadingsError(f"{self._readings} others read from Kafka, or wait for it")
+        self._readings += 1
+        try:
+            async with asyncio.timeout(READ_WITHIN_S), self._free, self._client() as client:
+                return await question(client)
+        except (KafkaError, ConsumerStoppedError, TimeoutError) as error:
+            text = f"Kafka did not answer for {topic}: {type(error).__name__}"
+            raise LogUnreadableError(text) from error
+        finally:
+            self._readings -= 1
+
+    @asynccontextmanager
+    async def _client(self) -> AsyncIterator[AIOKafkaConsumer]:
+        """Lend a client; whatever goes wrong with it, it is another one next time."""
+        if self._is_closed:
+            raise ConsumerStoppedError
+        client = self._idle.pop() if self._idle else self._new_client()
+        try:
+            if client not in self._clients:
+                self._clients.add(client)
+                await client.start()
+            yield client
+        except BaseException:
+            self._end(client)
+            raise
+        self._idle.append(client)
+
+    def _new_client(self) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
+            **self._settings.client_options(),
+            auto_offset_reset="none",
+            fetch_max_wait_ms=_FETCH_MAX_WAIT_MS,
+            max_partition_fetch_bytes=_FETCH_BYTES,
+        )
+
+    def _end(self, client: AIOKafkaConsumer) -> None:
+        """Stop a client, without a wait for it: whoever reads has waited long enough."""
+        self._clients.discard(client)
+        task = asyncio.create_task(client.stop())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+
+def ranges(offsets: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Yield the ranges, each with its end behind it, to read for some offsets.
+
+    >>> list(ranges([7, 5, 6, 90, 1000]))
+    [(5, 91), (1000, 1001)]
+    """
+    first = last = -1
+    for offset in sorted(offsets):
+        if first >= 0 and offset - last > _NEAR:
+            yield first, last + 1
+            first = -1
+        first, last = offset if first < 0 else first, offset
+    if first >= 0:
+        yield first, last + 1
+
+
+async def _records(
+    client: AIOKafkaConsumer, tp: TopicPartition, start: int, end: int
+) -> AsyncIterator[SignedRecord]:
+    """Yield a partition's records from an offset up to another one, however few there are."""
+    client.seek(tp, start)
+    while await client.position(tp) < end:
+        fetched = await client.getmany(tp, timeout_ms=_FETCH_MS, max_records=_MOST_AT_ONCE)
+        for record in fetched.get(tp, []):
+            if start <= record.offset < end:
+                yield record
+        if not fetched:
+            # A compacted topic may end with offsets and no record; the end bounds the wait.
+            await asyncio.sleep(0)
+
+
+def _require_few(size_bytes: int) -> None:
+    if size_bytes > _MOST_BYTES:
+        raise TooMuchReadError(
+            f"the deliveries have more than the {_MOST_BYTES} bytes that one answer may hold; "
+            "`plexy-ledger verify --order` reads them all"
+        )
+
+
+def _partitions(topic: str, partitions: int) -> list[TopicPartition]:
+    return [TopicPartition(topic, number) for number in range(partitions)]

@@ -1,0 +1,188 @@
+"""How topics are: what Kafka says of them, and what of it is not as it must be.
+
+In: a client and names, or a topic's state and what it must be. Out: ``TopicState`` values;
+``Fault`` values, each with its remedy. Never: a change to a topic.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+import msgspec
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResourceType
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import (
+    KafkaError,
+    LeaderNotAvailableError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
+from aiokafka.protocol.admin import DescribeConfigsRequest
+from aiokafka.protocol.offset import OffsetRequest
+
+from ledger.topics import LIMIT, MAX_RECORD_BYTES, Topic, TopicSetting
+from runtime.kafka.topic_metadata import PartitionState, ask_any
+
+TIME_REFUSED: Final = (
+    "Kafka refuses records for their time: this machine's clock is ahead of the brokers' by more "
+    "than message.timestamp.after.max.ms of the topic (an hour); set both by a time server (NTP)"
+)
+"""What a broker's ``InvalidTimestampError`` means for a record of now, and what to do."""
+
+_RESOURCE: Final = int(ConfigResourceType.TOPIC)
+_ALL_SETTINGS: Final = None
+# Kafka's numbers: who asks is no replica, of every record, for the earliest offset.
+_NO_REPLICA: Final = -1
+_UNCOMMITTED_TOO: Final = 0
+_EARLIEST: Final = -2
+# A batch must fit into a segment too, in every Kafka.
+_LIMITS: Final = (LIMIT, "segment.bytes")
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """What is not as it must be, and what to do about it.
+
+    A fault without a remedy may end by itself. ``refuses_some``: the broker refuses some records,
+    and keeps all others as they must be.
+    """
+
+    what: str
+    remedy: str = ""
+    refuses_some: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.remedy}" if self.remedy else self.what
+
+
+class TopicState(msgspec.Struct, frozen=True):
+    """A topic as it is; ``config`` has Kafka's own names.
+
+    ``topic_id`` is empty where Kafka has no ids.
+    """
+
+    name: str
+    partitions: tuple[PartitionState, ...]
+    config: Mapping[str, str | None]
+    topic_id: str = ""
+
+
+def faults(
+    state: TopicState, topic: Topic, *, replication_factor: int, in_sync: int
+) -> Iterator[Fault]:
+    """Yield what of a topic's replicas and settings is not as it must be."""
+    replicas = min(partition.replicas for partition in state.partitions)
+    if replicas < replication_factor:
+        yield Fault(
+            f"topic {state.name} has {replicas} replicas, expected {replication_factor}",
+            "add some with `kafka-reassign-partitions.sh`, or set "
+            f"LEDGER_REPLICATION_FACTOR={replicas}",
+        )
+    yield from setting_faults(state.name, state.config, topic.settings(in_sync))
+
+
+def count_fault(topic: str, count: int, made_with: int) -> Fault:
+    """Return the fault of a topic with another number of partitions than its ledger has.
+
+    Another ``LEDGER_PARTITIONS`` is no remedy: an event that is delivered again would come to a
+    partition that has not seen its id, and the sale would be posted twice.
+    """
+    return Fault(
+        f"topic {topic} has {count} partitions, and this ledger has {made_with}",
+        "Kafka can't take partitions away, and keys would change theirs. Bring the log into a new "
+        "ledger with `plexy-ledger export-log`, then `plexy-ledger import-log` with another "
+        f"LEDGER_TOPIC_PREFIX and LEDGER_PARTITIONS={made_with}; if only a topic that follows from "
+        "the log is wrong, `plexy-ledger rebuild` makes another version of it",
+    )
+
+
+def setting_faults(
+    name: str, config: Mapping[str, str | None], needed: Iterable[TopicSetting]
+) -> Iterator[Fault]:
+    """Yield which settings of a topic are not as they must be."""
+    for setting in needed:
+        got = config.get(setting.name)
+        if not setting.is_right(got):
+            least = "at least " if setting.accepts == "no less" else ""
+            yield Fault(
+                f"topic {name} has {setting.name}={got}, expected {least}{setting.value}",
+                f"change it with {_change(name, setting.name, setting.value)}",
+                setting.refuses_some,
+            )
+
+
+def most_bytes(config: Mapping[str, str | None]) -> int:
+    """Return how large a batch a topic takes at most, by its settings."""
+    return min(int(config.get(name) or MAX_RECORD_BYTES) for name in _LIMITS)
+
+
+def size_fault(topic: str, limit_bytes: int, size_bytes: int) -> Fault:
+    """Return the fault of a record that is larger than its topic takes."""
+    return Fault(
+        f"topic {topic} takes at most {limit_bytes} bytes, and this record has {size_bytes}",
+        f"raise the limit with {_change(topic, LIMIT, str(MAX_RECORD_BYTES))}",
+    )
+
+
+def _change(topic: str, name: str, value: str) -> str:
+    return f"`kafka-configs.sh --alter --topic {topic} --add-config {name}={value}`"
+
+
+async def read_begins(
+    admin: AIOKafkaAdminClient, names: Sequence[str]
+) -> dict[str, dict[int, int]]:
+    """Return the first offset of each partition; those whose leader does not say are absent."""
+    asked: defaultdict[int, list[tuple[str, list[tuple[int, int]]]]] = defaultdict(list)
+    for topic in await admin.describe_topics(list(names)):
+        for each in topic["partitions"]:
+            place = (each["partition"], _EARLIEST)
+            if each["leader"] < 0:
+                # Nobody to ask: the admin client would look for such a broker for 15 s.
+                continue
+            asked[each["leader"]].append((topic["topic"], [place]))
+    begins: dict[str, dict[int, int]] = {name: {} for name in names}
+    for leader, places in asked.items():
+        request = OffsetRequest(_NO_REPLICA, _UNCOMMITTED_TOO, places)
+        try:
+            answer = await admin._send_request_to_node(leader, request)  # noqa: SLF001
+        except (KafkaError, TimeoutError):
+            # The leader is away.
+            continue
+        for name, partitions in answer.topics:
+            for number, code, _timestamp, offset, *_ in partitions:
+                if code == 0:
+                    begins[name][number] = offset
+    return begins
+
+
+def deletion_fault(topic: str, begins: Mapping[int, int], remedy: str) -> Fault | None:
+    """Return the fault of a topic that must begin at offset 0; ``None`` if it does."""
+    lost = {number: begin for number, begin in sorted(begins.items()) if begin}
+    if not lost:
+        return None
+    places = ", ".join(f"partition {n} begins at offset {begin}" for n, begin in lost.items())
+    return Fault(f"topic {topic} has lost {sum(lost.values())} records: {places}", remedy)
+
+
+async def read_configs(
+    client: AIOKafkaClient, names: Sequence[str]
+) -> dict[str, dict[str, str | None]] | None:
+    """Ask for the settings of topics that apply, wherever they were made.
+
+    ``None`` if the broker that was asked does not know all of the topics yet. A ``KafkaError`` says
+    that it knows one, and does not tell.
+    """
+    request = DescribeConfigsRequest([(_RESOURCE, name, _ALL_SETTINGS) for name in names])
+    configs: dict[str, dict[str, str | None]] = {}
+    for code, _message, _kind, name, entries in (await ask_any(client, request)).resources:
+        if not _known(name, code):
+            return None
+        configs[name] = {key: value for key, value, *_ in entries}
+    return configs
+
+
+def _known(name: str, code: int) -> bool:
+    """Return whether a broker knows a topic; a ``KafkaError`` if it won't say."""
+    if code in {0, UnknownTopicOrPartitionError.errno, LeaderNotAvailableError.errno}:
+        return code == 0
+    raise for_code(code)(f"topic {name}")

@@ -1,0 +1,486 @@
+"""Create the topics, or check those that are there.
+
+In: settings and the topics that the ledger describes. Out: which were created, which were found.
+Never: a change to an existing topic: one that is wrong is an error that says what to do, because a
+partition count is for life and a shorter retention loses the log of record. Never an empty topic in
+the place of a lost one: workers that go on behind it would show a state with a hole.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, Final, NamedTuple, Self, TypeVar
+
+import msgspec
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import (
+    InvalidConfigurationError,
+    KafkaConnectionError,
+    KafkaError,
+    NodeNotReadyError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
+
+from ledger.topics import Topic, TopicNames, TopicSetting, all_topics, log_topics
+from runtime.kafka.client_log import ClientLog
+from runtime.kafka.connection import KafkaSettings
+from runtime.kafka.topic_looks import (
+    WHO_DELETED,
+    Examination,
+    Made,
+    TopicsError,
+    changed,
+    look_at_topics,
+    lost_fault,
+    missing_fault,
+)
+from runtime.kafka.topic_states import Fault, deletion_fault, read_begins
+from runtime.settings import SettingsError, setting
+
+_GROUP: Final = "plexy-ledger"
+# Longer than it takes to find new leaders when a broker dies.
+_ANSWERED_WITHIN_S: Final = 15.0
+_RIGHTS: Final = "give this user Describe and DescribeConfigs on all of them"
+
+REFUSED: Final = "Kafka does not let us in"
+_RENEW: Final = (
+    "renew the certificate that has expired, the brokers' or that of "
+    "LEDGER_KAFKA_CERTIFICATE_FILE: the programs read the files for each connection"
+)
+_CORRECT: Final = (
+    "correct LEDGER_KAFKA_USERNAME, and LEDGER_KAFKA_PASSWORD or the file in "
+    "LEDGER_KAFKA_PASSWORD_FILE, which the programs read for each connection"
+)
+_TRUST: Final = "set LEDGER_KAFKA_CA_FILE to the authority that signed the brokers' certificates"
+# What a client says of a refusal, the more special first, and what to do about it.
+_REFUSALS: Final = (
+    (re.compile("(?i)certificate.(has.)?expired"), _RENEW),
+    (re.compile("(?i)certificate.verify.failed"), _TRUST),
+    (re.compile("(?i)authentication.failed"), _CORRECT),
+)
+
+T = TypeVar("T")
+
+
+class TopicSettings(KafkaSettings, frozen=True, kw_only=True):
+    """How topics are created; ``partitions`` is for life."""
+
+    version: Annotated[
+        int,
+        setting(
+            "which version of what follows from the log of record; `rebuild` makes the next one",
+            ge=1,
+            le=1000,
+        ),
+    ] = 1
+    partitions: Annotated[
+        int, setting("partitions of every topic; can't be changed later", ge=1, le=1000)
+    ] = 4
+    replication_factor: Annotated[
+        int, setting("replicas of every topic; 3 in production", ge=1, le=10)
+    ] = 1
+    min_insync_replicas: Annotated[
+        int, setting("replicas that must have a record before it is kept", ge=1, le=10)
+    ] = 1
+
+    def check(self) -> None:
+        """Refuse more in-sync replicas than there are replicas: nothing could be written."""
+        super().check()
+        if self.min_insync_replicas > self.replication_factor:
+            raise SettingsError(
+                f"LEDGER_MIN_INSYNC_REPLICAS={self.min_insync_replicas} is more than "
+                f"LEDGER_REPLICATION_FACTOR={self.replication_factor}: no record could be written"
+            )
+
+    @property
+    def names(self) -> TopicNames:
+        """The topics' names."""
+        return TopicNames(self.topic_prefix, self.version)
+
+    @property
+    def group_id(self) -> str:
+        """The consumer group of this version's workers, and the changelogs' first name.
+
+        Ledgers with different prefixes share nothing, and versions of one only the log of record.
+        """
+        version = f"-v{self.version}" if self.version > 1 else ""
+        return self.topic_prefix + _GROUP + version
+
+    @property
+    def made(self) -> Made:
+        """How a ledger is made with these settings."""
+        return Made(
+            partitions=self.partitions,
+            replication_factor=self.replication_factor,
+            min_insync_replicas=self.min_insync_replicas,
+        )
+
+    @property
+    def topics(self) -> list[Topic]:
+        """Every topic of this version whose name is known before it is created."""
+        return all_topics(self.names, self.group_id)
+
+    def of_version(self, version: int) -> Self:
+        """Return the settings of another version of the same ledger."""
+        return msgspec.structs.replace(self, version=version)
+
+
+class TopicsReport(msgspec.Struct, frozen=True):
+    """The cluster, the topics that were created, and those that were there and are right.
+
+    ``ids`` has the id of each topic.
+    """
+
+    cluster_id: str
+    created: list[str]
+    found: list[str]
+    ids: Mapping[str, str]
+
+
+async def ensure_topics(
+    settings: TopicSettings, *, create: bool = True, restores_log: bool = False
+) -> TopicsReport:
+    """Create what is missing, check what is there; ``TopicsError`` if a topic is not as needed.
+
+    ``restores_log`` is for the program that restores the log: it may create a log that older
+    versions have folded, and calls ``record_log`` when the log is whole.
+    """
+    async with administration(settings) as admin:
+        return await _ensure(admin, settings, create=create, restores_log=restores_log)
+
+
+async def record_log(settings: TopicSettings) -> None:
+    """Record that the log, which has been restored, is the ledger's own.
+
+    ``TopicsError`` if a topic is not as needed: it may have been changed meanwhile.
+    """
+    async with administration(settings) as admin:
+        seen = await _look(admin, settings, restores_log=True)
+        _refuse(*seen.fatal, *seen.faults)
+        if topic_id := seen.ids[settings.names.webhooks]:
+            await _create(admin, settings, _record(settings.names.log_record(topic_id)))
+
+
+class Traces(msgspec.Struct, frozen=True):
+    """Which topics of a version are missing, and whether anybody has begun with it."""
+
+    missing: tuple[str, ...]
+    begun: bool
+
+
+async def find_traces(settings: TopicSettings) -> Traces:
+    """Look for a version: it is begun if a topic of its own is there, or a commit of its group."""
+    wanted = [topic.name for topic in settings.topics]
+    async with administration(settings) as admin:
+        existing = set(await answer(admin.list_topics, "the topics can't be listed"))
+        own = set(wanted) - set(settings.names.shared)
+        begun = bool(own & existing) or await _committed(admin, settings.group_id)
+    return Traces(tuple(name for name in wanted if name not in existing), begun)
+
+
+async def examine_topics(
+    settings: TopicSettings, known_ids: Mapping[str, str] | None = None
+) -> Examination:
+    """Look at every topic of a version, and name all that is not as needed; creates nothing.
+
+    ``known_ids`` are the topics' ids at an earlier look. ``TopicsError`` if Kafka does not answer,
+    or does not tell.
+    """
+    async with administration(settings) as admin:
+        return await examine(admin, settings, known_ids or {})
+
+
+async def examine_log(settings: KafkaSettings) -> Examination:
+    """Look at the topics that ingress appends to, with no more rights than ingress has."""
+    names = settings.names
+    async with administration(settings) as admin:
+        client = admin._client  # noqa: SLF001
+        return await answer(
+            lambda: look_at_topics(client, names, log_topics(names), Made()),
+            f"the topics {', '.join(names.shared)} can't be described",
+        )
+
+
+async def examine(
+    admin: AIOKafkaAdminClient, settings: TopicSettings, known_ids: Mapping[str, str]
+) -> Examination:
+    """Look as ``examine_topics`` does, by a client that is connected."""
+    seen = await _look(admin, settings)
+    ids = seen.ids
+    kept = [topic.name for topic in settings.topics if topic.keeps_its_start and topic.name in ids]
+    begins = await _begins(admin, kept)
+    return msgspec.structs.replace(
+        seen,
+        replaced=seen.replaced or tuple(changed(ids, known_ids)),
+        deletions=tuple(_deletions(settings.names, begins)),
+        deleted_records={name: sum(found.values()) for name, found in begins.items()},
+    )
+
+
+@asynccontextmanager
+async def administration(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """Connect an admin client; ``TopicsError`` if Kafka does not answer."""
+    admin = AIOKafkaAdminClient(**settings.client_options(), request_timeout_ms=15_000)
+    with ClientLog() as said:
+        try:
+            await admin.start()
+        except KafkaError as error:
+            advertised = _advertised(admin, settings)
+            raise TopicsError(unreachable(settings, error, said.last_line, advertised)) from error
+    try:
+        yield admin
+    except TopicsError as error:
+        cause, advertised = error.__cause__, _advertised(admin, settings)
+        # The address that we had answers, and the one that the broker names does not.
+        if advertised and isinstance(cause, NodeNotReadyError | KafkaConnectionError):
+            raise TopicsError(unreachable(settings, cause, str(error), advertised)) from error
+        raise
+    finally:
+        await admin.close()
+
+
+def _advertised(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> str:
+    """Return the addresses that the brokers gave for themselves, besides those that we had."""
+    brokers = {f"{each.host}:{each.port}" for each in admin._client.cluster.brokers()}  # noqa: SLF001
+    return ",".join(sorted(brokers.difference(settings.bootstrap_servers)))
+
+
+def unreachable(
+    settings: KafkaSettings, error: Exception, said: str = "", advertised: str = ""
+) -> Fault:
+    """Say that Kafka does not answer, where it was looked for, and what to do."""
+    brokers = ",".join(settings.bootstrap_servers)
+    why = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    if advertised:
+        return Fault(
+            f"Kafka answers at {brokers}, and names its brokers as {advertised}, not all of which "
+            f"can be reached from here ({why})",
+            "correct `advertised.listeners` of the brokers, or let this machine reach those "
+            "addresses",
+        )
+    for refusal, remedy in _REFUSALS:
+        if refusal.search(why):
+            return Fault(f"{REFUSED} at {brokers} ({why})", remedy)
+    return Fault(
+        f"Kafka does not answer at {brokers} ({why})",
+        "start it (`plexy-ledger kafka` runs an embedded one) or set LEDGER_KAFKA_BOOTSTRAP to a "
+        "running one",
+    )
+
+
+async def _ensure(
+    admin: AIOKafkaAdminClient, settings: TopicSettings, *, create: bool, restores_log: bool
+) -> TopicsReport:
+    seen = await _look(admin, settings, restores_log=restores_log)
+    created: list[str] = []
+    topics = {topic.name: topic for topic in settings.topics}
+    # Once more for the record of the log, whose id is known only when the log exists.
+    while absent := seen.absent:
+        # Before anything is made: what is recorded then holds for good.
+        _refuse(*seen.lost, *seen.replaced, *seen.miscounted)
+        if not create:
+            _refuse(missing_fault(absent))
+        for name in absent:
+            await _create(admin, settings, topics.get(name) or _record(name))
+        created += absent
+        seen = await _look(admin, settings, after=absent, restores_log=restores_log)
+    _refuse(*seen.fatal, *seen.faults)
+    cluster = await answer(admin.describe_cluster, "the cluster can't be described")
+    names = [settings.names.made_with(settings.partitions), *topics]
+    names += [name for name in created if name not in names]
+    return TopicsReport(
+        cluster_id=cluster["cluster_id"],
+        created=[name for name in names if name in created],
+        found=[name for name in names if name not in created],
+        ids=seen.ids,
+    )
+
+
+def _refuse(*faults: Fault) -> None:
+    """Raise a ``TopicsError`` for the first fault, if there is one."""
+    for fault in faults:
+        raise TopicsError(fault)
+
+
+def _record(name: str) -> Topic:
+    """Return a topic that has no records, and whose name records something."""
+    return Topic(name=name, spare_partitions=True)
+
+
+async def _look(
+    admin: AIOKafkaAdminClient,
+    settings: TopicSettings,
+    *,
+    after: Iterable[str] = (),
+    restores_log: bool = False,
+) -> Examination:
+    """Look as every program does, and ask the groups which of the missing topics existed.
+
+    ``after`` names topics that were just created, which a broker may not know yet.
+    """
+    client, names = admin._client, settings.names  # noqa: SLF001
+
+    async def ask() -> Examination | None:
+        seen = await look_at_topics(client, names, settings.topics, settings.made)
+        return None if seen is None or set(after) & set(seen.absent) else seen
+
+    seen = await answer(ask, f"the topics of {settings.group_id} can't be described")
+    gone = list(seen.missing)
+    if restores_log:
+        gone += [names.webhooks] if seen.lost or seen.replaced else []
+        seen = _before_restore(names, seen)
+    lost = await _lost(admin, settings, gone, oldest=settings.version if restores_log else 1)
+    if lost is None:
+        return seen
+    return msgspec.structs.replace(
+        seen,
+        missing=tuple(name for name in seen.missing if name not in lost.topics),
+        lost=(*seen.lost, lost.fault),
+    )
+
+
+def _before_restore(names: TopicNames, seen: Examination) -> Examination:
+    """Return what has to be put right before the log is restored, and recorded again."""
+    return msgspec.structs.replace(
+        seen,
+        missing=(*([names.webhooks] if seen.lost else []), *seen.missing),
+        unrecorded=tuple(name for name in seen.unrecorded if not names.recorded_logs([name])),
+        lost=(),
+        replaced=(),
+    )
+
+
+class _Lost(NamedTuple):
+    """Topics that were there once, and the group that can't have committed without them."""
+
+    topics: list[str]
+    group: str
+
+    @property
+    def fault(self) -> Fault:
+        return lost_fault(self.topics, f"The workers of {self.group} have folded records before")
+
+
+async def _lost(
+    admin: AIOKafkaAdminClient, settings: TopicSettings, gone: Sequence[str], oldest: int
+) -> _Lost | None:
+    """Return what of that which is gone was there once; ``None`` if nothing was.
+
+    A version's own topics are judged by its own group, those that all share by every one from the
+    ``oldest`` version on.
+    """
+    shared = [name for name in gone if name in settings.names.shared]
+    for version in range(settings.version, oldest - 1, -1):
+        lost = list(gone) if version == settings.version else shared
+        group = settings.of_version(version).group_id
+        if lost and await _committed(admin, group):
+            return _Lost(lost, group)
+    return None
+
+
+async def _create(admin: AIOKafkaAdminClient, settings: TopicSettings, topic: Topic) -> None:
+    needed = topic.settings(settings.min_insync_replicas)
+    response = await _ask_to_create(admin, settings, topic, needed)
+    if any(code == InvalidConfigurationError.errno for _, code, *_ in response.topic_errors):
+        # A broker that does not know all of them.
+        known = [setting for setting in needed if not setting.newer]
+        response = await _ask_to_create(admin, settings, topic, known)
+    for name, code, *rest in response.topic_errors:
+        # Another worker that starts at the same time may have been faster.
+        if code and code != TopicAlreadyExistsError.errno:
+            reason = (rest[0] if rest else None) or for_code(code).__name__
+            _refuse(
+                Fault(
+                    f"topic {name} can't be created: {reason}",
+                    f"look at the brokers, and at LEDGER_REPLICATION_FACTOR="
+                    f"{settings.replication_factor}",
+                )
+            )
+
+
+async def _ask_to_create(
+    admin: AIOKafkaAdminClient,
+    settings: TopicSettings,
+    topic: Topic,
+    needed: Iterable[TopicSetting],
+) -> Any:
+    config = {setting.name: setting.value for setting in needed}
+    new = NewTopic(
+        topic.name, settings.partitions, settings.replication_factor, topic_configs=config
+    )
+    return await admin.create_topics([new])
+
+
+async def answer(ask: Callable[[], Awaitable[T | None]], what: str) -> T:
+    """Ask until there is an answer; ``TopicsError`` if none comes.
+
+    Each question goes to any of the brokers. That one may be away, or new to its task, or may not
+    know yet (``None``) of what was made by way of another.
+    """
+    deadline = time.monotonic() + _ANSWERED_WITHIN_S
+    while True:
+        cause = None
+        fault = Fault(
+            f"{what}: no broker knew it within {_ANSWERED_WITHIN_S:.0f} s", "look at the brokers"
+        )
+        try:
+            if (answer := await ask()) is not None:
+                return answer
+        except KafkaError as error:
+            denied = isinstance(error, TopicAuthorizationFailedError)
+            cause = error
+            fault = Fault(f"{what}: {error!r}", _RIGHTS if denied else "look at the brokers")
+            if not error.retriable:
+                raise TopicsError(fault) from error
+        if time.monotonic() > deadline:
+            raise TopicsError(fault) from cause
+        await asyncio.sleep(0.05)
+
+
+async def _committed(admin: AIOKafkaAdminClient, group: str) -> bool:
+    """Return whether the group has committed anything.
+
+    A new cluster makes the topic of the commits only when it is first asked: that is waited for.
+    """
+    offsets = await answer(
+        lambda: admin.list_consumer_group_offsets(group),
+        f"no broker coordinates the group {group}",
+    )
+    return any(each.offset > 0 for each in offsets.values())
+
+
+async def _begins(
+    admin: AIOKafkaAdminClient, names: Sequence[str]
+) -> Mapping[str, Mapping[int, int]]:
+    if not names:
+        return {}
+    return await answer(
+        lambda: read_begins(admin, names), f"the beginnings of {', '.join(names)} can't be read"
+    )
+
+
+def _deletions(names: TopicNames, begins: Mapping[str, Mapping[int, int]]) -> Iterator[Fault]:
+    for topic, found in begins.items():
+        if topic == names.webhooks:
+            remedy = (
+                f"{WHO_DELETED}, then bring the log into a new ledger from a backup, with "
+                "`plexy-ledger import-log`"
+            )
+        elif topic == names.rejected:
+            remedy = f"{WHO_DELETED}; the deliveries that ingress had refused are lost"
+        else:
+            remedy = f"{WHO_DELETED}, then make the topic anew with `plexy-ledger rebuild`"
+        if fault := deletion_fault(topic, found, remedy):
+            yield fault

@@ -1,0 +1,110 @@
+"""An error of the disk names the folder and the remedy; too little room is found at the start."""
+
+import errno
+import os
+import resource
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from aiokafka.errors import KafkaError
+
+from processors.engine.disk import NoRoomError, causes, explain, is_damage, require_room, row_files
+from processors.engine.membership import TakenNameError
+from processors.settings import WorkerSettings
+from processors.topology import new_app
+from processors.worker import Worker
+
+FOLDER = Path("data")
+
+
+def test_a_folder_with_too_little_room_is_named_with_what_it_takes(tmp_path):
+    with pytest.raises(NoRoomError, match=r"take 1125899906842624\.0 MiB: make room") as raised:
+        require_room(tmp_path, 2**70, 1)
+    assert f"LEDGER_DATA_DIR={tmp_path}" in str(raised.value)
+    with pytest.raises(NoRoomError, match=r"more files \(inodes\), and 1099511627776 databases"):
+        require_room(tmp_path, 1, 2**40)
+    assert require_room(tmp_path, 1, 1) is None
+
+
+def test_too_few_open_files_for_the_partitions_are_named_with_both_numbers(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
+    assert row_files(12) >= 20
+    with pytest.raises(NoRoomError, match="may open 4096 files, and 192 databases") as raised:
+        row_files(3 * 64)
+    assert "take 5248: raise the limit on open files (`ulimit -n`" in str(raised.value)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, resource.RLIM_INFINITY))
+    assert row_files(3 * 64) > 1000
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (Exception("IO error: No space left on device: While appending to file"), "make room"),
+        (Exception("IO error: While open: 1.sst: Too many open files"), "raise the limit on"),
+        (Exception("Corruption: Corruption: IO error: Too many open files"), "raise the limit on"),
+        (Exception("IO error: While mkdir: Permission denied"), "give the worker's user the right"),
+        (Exception("IO error: While pread: 1.sst: Input/output error"), "check the disk"),
+        (OSError(errno.ENOSPC, "No space left on device"), "make room there, and start"),
+        (OSError(errno.EROFS, "Read-only file system"), "mount it so that it can be written"),
+    ],
+)
+def test_an_error_of_the_disk_names_the_folder_and_the_remedy(error, remedy, tmp_path):
+    told = explain(error, tmp_path)
+    assert f"LEDGER_DATA_DIR={tmp_path}" in told
+    assert told.rpartition("; ")[2].startswith(remedy)
+    assert not is_damage(error)
+
+
+def test_a_disk_with_room_and_no_inodes_is_not_told_to_make_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_files=9, f_favail=0))
+    told = explain(OSError(errno.ENOSPC, "No space left on device"), tmp_path)
+    assert told.endswith(
+        "there is no inode left for a new file: delete files there, or use a "
+        "file system with more inodes"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Corruption: block checksum mismatch",
+        "Corruption: Corruption: IO error: No such file or directory: While open a file",
+        "IO error: No such file or directory: While opening a file for sequentially reading",
+    ],
+)
+def test_files_that_are_lost_or_altered_are_a_damage_of_the_table(text):
+    assert is_damage(Exception(text))
+    assert not is_damage(ValueError(text))
+
+
+def test_another_error_is_told_as_it_is():
+    assert explain(ConnectionResetError("gone"), FOLDER) == "ConnectionResetError: gone"
+    assert explain(ValueError("IO error: x"), FOLDER) == "ValueError: IO error: x"
+
+
+def test_only_this_user_may_enter_the_folders_of_a_worker(tmp_path):
+    data = tmp_path / "data"
+    (data / "tables").mkdir(0o755, parents=True)
+    new_app(WorkerSettings(data_dir=data), worker_class=Worker, middlewares=[])
+    assert (data / "tables").stat().st_mode & 0o777 == 0o700
+    new_app(WorkerSettings(data_dir=tmp_path / "new"), worker_class=Worker, middlewares=[])
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+
+
+def test_of_a_group_each_cause_is_told():
+    one, two, three = ValueError("1"), OSError("2"), KeyError("3")
+    assert list(causes(ExceptionGroup("", [one, ExceptionGroup("", [two, three])]))) == [
+        one,
+        two,
+        three,
+    ]
+    assert list(causes(one)) == [one]
+
+
+def test_an_error_that_kafka_s_client_wrapped_while_it_joined_is_told_itself():
+    wrapped = KafkaError("Unexpected error during coordination")
+    wrapped.__cause__ = TakenNameError("taken")
+    assert list(causes(wrapped)) == [wrapped.__cause__]
+    other = KafkaError("alone")
+    assert list(causes(other)) == [other]

@@ -1,0 +1,211 @@
+"""Lanes: in order within a partition, side by side across, and an end as soon as anything fails."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from faust.types import TP
+
+from processors.engine.chunk import Chunk, RevokedError
+from processors.engine.lanes import InterruptedWorkError, work_in_lanes
+from tests.fakes import FakeConsumer, until
+
+
+async def stream(*chunks: Chunk) -> AsyncIterator[Chunk]:
+    for chunk in chunks:
+        yield chunk
+
+
+async def endless(*chunks: Chunk) -> AsyncIterator[Chunk]:
+    """Yield the chunks, then wait for more, as an agent's stream does."""
+    for chunk in chunks:
+        yield chunk
+    await asyncio.Event().wait()
+
+
+async def test_chunks_of_one_partition_are_worked_on_one_after_another():
+    consumer = FakeConsumer()
+    told = []
+
+    async def work(chunk: Chunk) -> None:
+        told.append(("begins", chunk.next_offset))
+        # The first ones take longest: whoever did not wait would overtake.
+        for _ in range(10 - chunk.next_offset):
+            await asyncio.sleep(0)
+        told.append(("ends", chunk.next_offset))
+
+    await work_in_lanes(stream(*(consumer.chunk(0, offset) for offset in range(5))), work)
+    assert told == [(what, n) for n in range(1, 6) for what in ("begins", "ends")]
+    assert consumer.offsets.committable(TP("topic", 0)) == 5
+    assert consumer.at_work == set()
+
+
+async def test_chunks_of_other_partitions_overlap():
+    consumer = FakeConsumer()
+    everybody = asyncio.Barrier(3)
+
+    async def work(_chunk: Chunk) -> None:
+        # Ends only if all three are at work at once.
+        await everybody.wait()
+
+    async with asyncio.timeout(10):
+        await work_in_lanes(stream(*(consumer.chunk(p, 7) for p in range(3))), work)
+    assert [consumer.offsets.committable(TP("topic", p)) for p in range(3)] == [8, 8, 8]
+
+
+async def test_a_held_partition_does_not_hold_up_the_others():
+    consumer = FakeConsumer()
+    held, ended = asyncio.Event(), []
+
+    async def work(chunk: Chunk) -> None:
+        if chunk.partition == 0:
+            await held.wait()
+        ended.append((chunk.partition, chunk.next_offset))
+
+    chunks = [consumer.chunk(p, offset) for offset in range(3) for p in range(2)]
+    lanes = asyncio.create_task(work_in_lanes(stream(*chunks), work))
+    await until(lambda: len(ended) == 3)
+    assert ended == [(1, 1), (1, 2), (1, 3)]
+    assert consumer.offsets.committable(TP("topic", 0)) is None
+    held.set()
+    await lanes
+    assert ended[3:] == [(0, 1), (0, 2), (0, 3)]
+
+
+async def test_an_exception_ends_it_and_nothing_behind_it_in_that_partition_runs():
+    consumer = FakeConsumer()
+    begun = []
+
+    async def work(chunk: Chunk) -> None:
+        begun.append(chunk.next_offset)
+        await asyncio.sleep(0)
+        if chunk.next_offset == 2:
+            raise RuntimeError("unexpected")
+
+    chunks = [consumer.chunk(0, offset) for offset in range(4)]
+    # The stream itself never ends: the exception must end it all.
+    async with asyncio.timeout(10):
+        with pytest.raises(ExceptionGroup) as raised:
+            await work_in_lanes(endless(*chunks), work)
+    assert raised.group_contains(RuntimeError, match="unexpected")
+    assert begun == [1, 2]
+    assert consumer.offsets.committable(TP("topic", 0)) == 1
+    assert consumer.at_work == set()
+
+
+async def test_work_that_was_cancelled_from_within_is_an_error_and_nothing_behind_it_runs():
+    consumer = FakeConsumer()
+    begun = []
+
+    async def work(chunk: Chunk) -> None:
+        begun.append(chunk.next_offset)
+        # As when a client cancels what somebody waits for.
+        raise asyncio.CancelledError
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await work_in_lanes(stream(*(consumer.chunk(0, offset) for offset in range(3))), work)
+    assert caught.group_contains(InterruptedWorkError)
+    assert begun == [1]
+    assert consumer.offsets.partitions() == []
+
+
+async def test_an_exception_ends_the_other_partitions_work_too_and_it_is_not_done():
+    consumer = FakeConsumer()
+    cancelled = []
+
+    async def work(chunk: Chunk) -> None:
+        if chunk.partition == 0:
+            raise RuntimeError("unexpected")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.append(chunk.partition)
+
+    async with asyncio.timeout(10):
+        with pytest.raises(ExceptionGroup):
+            await work_in_lanes(stream(consumer.chunk(1, 0), consumer.chunk(0, 0)), work)
+    assert cancelled == [1]
+    assert consumer.offsets.partitions() == []
+
+
+async def test_a_chunk_that_was_given_back_is_dropped_and_the_next_one_goes_on():
+    consumer = FakeConsumer()
+    ended = []
+
+    async def work(chunk: Chunk) -> None:
+        if chunk is first:
+            consumer.rebalance()
+            redelivered.append(consumer.chunk(0, 0, 1))
+            chunk.ensure_ours()
+        ended.append(chunk)
+
+    redelivered: list[Chunk] = []
+    first, waiting = consumer.chunk(0, 0), consumer.chunk(0, 1)
+
+    async def chunks() -> AsyncIterator[Chunk]:
+        yield first
+        yield waiting
+        await until(lambda: redelivered)
+        yield redelivered[0]
+
+    await work_in_lanes(chunks(), work)
+    # Neither the one at work nor the one that waited behind it: both were given back.
+    assert ended == redelivered
+    assert consumer.offsets.committable(TP("topic", 0)) == 2
+
+
+async def test_a_chunk_that_ends_after_its_partition_was_given_back_is_not_done():
+    consumer = FakeConsumer()
+
+    async def work(_chunk: Chunk) -> None:
+        consumer.rebalance()
+        consumer.chunk(0, 0)
+
+    await work_in_lanes(stream(consumer.chunk(0, 0)), work)
+    # The one that was delivered again has the same offset; it is not done for that.
+    assert consumer.offsets.committable(TP("topic", 0)) is None
+
+
+async def test_whoever_asks_for_a_chunk_that_was_given_back_gets_its_name():
+    consumer = FakeConsumer()
+    chunk = consumer.chunk(3, 5, 6, 7)
+    chunk.ensure_ours()
+    consumer.rebalance()
+    with pytest.raises(RevokedError, match=r"topic\[3\] 5\.\.7"):
+        chunk.ensure_ours()
+
+
+async def test_a_chunk_that_waits_in_its_lane_does_not_begin_once_partitions_are_given_back():
+    """Nobody waits for it: a worker that was told to stop once folded it into a closed table."""
+    consumer = FakeConsumer()
+    worked = []
+
+    async def work(chunk: Chunk) -> None:
+        worked.append(chunk.next_offset)
+        consumer.gives_back = True
+
+    await work_in_lanes(stream(consumer.chunk(0, 0), consumer.chunk(0, 1)), work)
+    assert worked == [1]
+    assert consumer.offsets.committable(TP("topic", 0)) == 1
+
+
+async def test_after_a_dropped_chunk_the_later_ones_are_dropped_until_the_next_assignment():
+    """The group may say no for the first one, and yes for the second; the first would be lost."""
+    consumer = FakeConsumer()
+    worked = []
+
+    async def work(chunk: Chunk) -> None:
+        if chunk.next_offset == 1:
+            raise RevokedError("the group says no")
+        worked.append((chunk.partition, chunk.next_offset))
+
+    async def chunks() -> AsyncIterator[Chunk]:
+        for partition, offset in ((0, 0), (0, 1), (1, 7), (0, 2)):
+            yield consumer.chunk(partition, offset)
+        await until(lambda: worked)
+        # A static member may get the generation that it had.
+        consumer.given_back += 1
+        yield consumer.chunk(0, 1)
+
+    await work_in_lanes(chunks(), work)
+    assert worked == [(1, 8), (0, 2)]

@@ -1,0 +1,1 @@
+"""Tests of what every program needs around the ledger."""

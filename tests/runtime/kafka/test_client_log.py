@@ -1,0 +1,65 @@
+"""aiokafka's own lines: the last is kept, none reaches the log while somebody listens."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from runtime.kafka.client_log import ClientLog
+
+aiokafka = logging.getLogger("aiokafka.conn")
+
+
+@pytest.fixture(autouse=True)
+def _left_as_found() -> Iterator[None]:
+    logger = logging.getLogger("aiokafka")
+    before = (list(logger.handlers), logger.propagate)
+    yield
+    assert (list(logger.handlers), logger.propagate) == before
+
+
+def test_the_last_line_is_kept_in_one_line(caplog):
+    with ClientLog() as said:
+        assert said.last_line == ""
+        aiokafka.warning("first")
+        aiokafka.error("Unable connect to %s:\n  refused", "node 1")
+    assert said.last_line == "Unable connect to node 1: refused"
+    assert caplog.records == []
+
+
+def test_what_is_no_warning_is_not_kept(caplog):
+    caplog.set_level(logging.DEBUG, "aiokafka")
+    with ClientLog() as said:
+        aiokafka.info("connected")
+    assert said.last_line == ""
+
+
+def test_afterwards_lines_go_where_they_went_before(caplog):
+    with ClientLog() as said:
+        aiokafka.warning("within")
+    aiokafka.warning("after")
+    assert [record.getMessage() for record in caplog.records] == ["after"]
+    assert said.last_line == "within"
+
+
+def test_an_exception_lets_go_of_the_lines_too(caplog):
+    with pytest.raises(OSError, match="absent"), ClientLog():
+        raise OSError("absent")
+    aiokafka.warning("after")
+    assert [record.getMessage() for record in caplog.records] == ["after"]
+
+
+def test_while_another_listens_the_lines_stay_out_of_the_log(caplog):
+    with ClientLog() as outer:
+        with ClientLog() as inner:
+            aiokafka.warning("to both")
+        aiokafka.warning("to the outer")
+    assert (outer.last_line, inner.last_line) == ("to the outer", "to both")
+    assert caplog.records == []
+
+
+def test_other_libraries_are_not_listened_to(caplog):
+    with ClientLog() as said:
+        logging.getLogger("faust").warning("mine")
+    assert said.last_line == ""
+    assert [record.getMessage() for record in caplog.records] == ["mine"]

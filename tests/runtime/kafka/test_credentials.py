@@ -1,0 +1,81 @@
+"""Files of credentials are read again once they were replaced, and not before."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import trustme
+from structlog.testing import capture_logs
+
+from runtime.kafka.certificates import expires_s
+from runtime.kafka.credentials import PasswordFile, TlsFiles
+from runtime.settings import SettingsError
+
+
+def write_pair(folder: Path, name: str, *, expires: datetime | None = None) -> tuple[Path, Path]:
+    made = trustme.CA().issue_cert(name, not_after=expires)
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    certificate.write_bytes(b"".join(blob.bytes() for blob in made.cert_chain_pems))
+    made.private_key_pem.write_to_path(key)
+    return certificate, key
+
+
+def test_a_password_is_the_file_s_content_of_now(tmp_path):
+    file = tmp_path / "password"
+    file.write_text("the first\n")
+    password = PasswordFile(file)
+    assert password.current() == "the first"
+    file.with_suffix(".new").write_text("the second")
+    file.with_suffix(".new").replace(file)
+    assert password.current() == "the second"
+
+
+def test_a_file_that_is_empty_or_gone_is_named_once_and_the_former_password_stays(tmp_path):
+    file = tmp_path / "password"
+    file.write_text("the first")
+    password = PasswordFile(file)
+    with capture_logs() as logs:
+        file.write_text("")
+        assert [password.current(), password.current()] == ["the first", "the first"]
+        file.unlink()
+        assert password.current() == "the first"
+    assert [line["event"] for line in logs] == ["credentials_not_renewed"] * 2
+    assert not any("the first" in str(line) for line in logs)
+
+
+def test_an_empty_password_file_is_refused_at_the_start(tmp_path):
+    file = tmp_path / "password"
+    file.write_text("\n")
+    with pytest.raises(SettingsError, match=r"LEDGER_KAFKA_PASSWORD_FILE=.* is empty"):
+        PasswordFile(file)
+
+
+def test_a_context_is_made_again_only_after_a_file_was_replaced(tmp_path):
+    certificate, key = write_pair(tmp_path, "one.test")
+    files = TlsFiles(None, certificate, key)
+    first = files.current()
+    assert files.current() is first
+    write_pair(tmp_path, "two.test")
+    assert files.current() is not first
+
+
+def test_a_key_of_another_certificate_is_refused_with_both_settings(tmp_path):
+    certificate, key = write_pair(tmp_path, "one.test")
+    other = tmp_path / "other"
+    other.mkdir()
+    _, wrong = write_pair(other, "two.test")
+    with pytest.raises(SettingsError, match=r"LEDGER_KAFKA_CERTIFICATE_FILE=.*LEDGER_KAFKA_KEY_F"):
+        TlsFiles(None, certificate, wrong)
+    assert TlsFiles(None, certificate, key).expires_s
+
+
+@pytest.mark.parametrize("year", [2031, 2077])
+def test_the_end_of_a_certificate_is_read_in_both_forms_that_it_may_have(tmp_path, year):
+    at = datetime(year, 5, 17, 12, 30, 45, tzinfo=UTC)
+    certificate, _ = write_pair(tmp_path, "one.test", expires=at)
+    assert expires_s(certificate.read_bytes()) == at.timestamp()
+
+
+def test_a_file_without_a_certificate_is_refused():
+    with pytest.raises(ValueError, match="expected a PEM file"):
+        expires_s(b"nothing")

@@ -1,0 +1,97 @@
+"""Readings of a Kafka that accepts connections and says nothing: bounded in number and in time."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from typing import Any, ClassVar
+
+import pytest
+
+from ledger.topics import TopicNames
+from processors import rejections
+from runtime.kafka.connection import KafkaSettings, topic_reader
+from runtime.kafka.topic_reader import (
+    LogUnreadableError,
+    TooManyReadingsError,
+    TopicReader,
+)
+
+
+class RecordedConsumer(topic_reader.AIOKafkaConsumer):
+    """A consumer that is remembered, to see whether it was stopped."""
+
+    made: ClassVar[list[Any]] = []
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.made.append(self)
+
+
+@pytest.fixture
+async def silent(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[KafkaSettings]:
+    """Run a server that accepts connections and never answers; return the settings for it."""
+    monkeypatch.setattr(topic_reader, "AIOKafkaConsumer", RecordedConsumer)
+    monkeypatch.setattr(RecordedConsumer, "made", [])
+
+    async def ignore(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1024):
+            pass
+        writer.close()
+
+    server = await asyncio.start_server(ignore, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        yield KafkaSettings(kafka_bootstrap=f"127.0.0.1:{port}")
+
+
+async def test_a_reading_s_time_begins_when_it_waits_for_a_client(silent, monkeypatch):
+    monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 1.0)
+    reader = TopicReader(silent)
+    readings = [asyncio.create_task(reader.ends("topic", 1)) for _ in range(20)]
+    # One after another, or three at a time, would take seven times as long and more.
+    done, late = await asyncio.wait(readings, timeout=5)
+    assert not late
+    assert {type(each.exception()) for each in done} == {LogUnreadableError}
+    await reader.close()
+
+
+async def test_beyond_the_bound_a_reading_is_refused_at_once(silent, monkeypatch):
+    monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 2.0)
+    monkeypatch.setattr(topic_reader, "_MOST_READINGS", 5)
+    reader = TopicReader(silent)
+    readings = [asyncio.create_task(reader.ends("topic", 1)) for _ in range(5)]
+    await asyncio.sleep(0)
+    with pytest.raises(TooManyReadingsError, match="5 others"):
+        await reader.ends("topic", 1)
+    assert not any(each.done() for each in readings)
+    await asyncio.wait(readings)
+    # Those have ended, and made room.
+    with pytest.raises(LogUnreadableError, match="did not answer for topic"):
+        await reader.ends("topic", 1)
+    await reader.close()
+
+
+async def test_a_client_that_does_not_get_through_is_given_up(silent, monkeypatch):
+    monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 0.2)
+    reader = TopicReader(silent)
+    for _ in range(3):
+        with pytest.raises(LogUnreadableError):
+            await reader.ends("topic", 1)
+    await reader.close()
+    assert len(RecordedConsumer.made) == 3
+    assert all(client._closed for client in RecordedConsumer.made)
+    RecordedConsumer.made.clear()
+    # What was left open would be told of now, and a warning fails a test.
+    gc.collect()
+
+
+async def test_a_wait_for_others_who_read_what_was_rejected_is_bounded_too(silent, monkeypatch):
+    monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 1.0)
+    reader = TopicReader(silent)
+    rejected = rejections.Rejections(reader, TopicNames(), 1)
+    done, late = await asyncio.wait(
+        [asyncio.create_task(rejected.now()) for _ in range(20)], timeout=5
+    )
+    assert not late
+    assert {type(each.exception()) for each in done} == {LogUnreadableError}
+    await reader.close()

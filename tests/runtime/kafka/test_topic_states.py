@@ -1,0 +1,117 @@
+"""What of a topic is not as it must be is named with the remedy, all of it."""
+
+import pytest
+
+from ledger.topics import MAX_RECORD_BYTES, Topic, TopicNames, all_topics
+from runtime.kafka.topic_looks import partition_faults
+from runtime.kafka.topic_metadata import PartitionState
+from runtime.kafka.topic_states import Fault, TopicState, faults, setting_faults
+
+TOPIC = Topic(name="topic.of.the.test", cleanup_policy="compact")
+
+
+def of(*, replicas: int = 3, **config: str) -> list[Fault]:
+    """Return the faults of a topic that is good but for what is given."""
+    given = TOPIC.config(2)
+    given |= {key.replace("_", "."): value for key, value in config.items()}
+    partitions = tuple(PartitionState(number, replicas, replicas) for number in range(2))
+    state = TopicState(TOPIC.name, partitions, given)
+    return list(faults(state, TOPIC, replication_factor=3, in_sync=2))
+
+
+def test_of_a_good_topic_there_is_nothing_to_say():
+    assert of() == []
+
+
+def test_more_than_is_needed_is_no_fault():
+    assert of(replicas=4, max_message_bytes="20000000", min_insync_replicas="3") == []
+    assert (
+        of(delete_retention_ms="99999999999", message_timestamp_after_max_ms=str(2**63 - 1)) == []
+    )
+    assert of(compression_type="zstd") == []
+
+
+def test_a_setting_that_an_older_broker_does_not_know_is_not_judged():
+    given = {key: text for key, text in TOPIC.config().items() if "timestamp" not in key}
+    assert [fault.what for fault in setting_faults(TOPIC.name, given, TOPIC.settings(1))] == [
+        f"topic {TOPIC.name} has message.timestamp.type=None, expected CreateTime"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "told", "remedy"),
+    [
+        ({"replicas": 1}, "has 1 replicas, expected 3", "LEDGER_REPLICATION_FACTOR=1"),
+        ({"retention_ms": "1"}, "has retention.ms=1, expected -1", "retention.ms=-1"),
+        ({"cleanup_policy": "delete"}, "has cleanup.policy=delete", "cleanup.policy=compact"),
+        (
+            {"max_message_bytes": "999"},
+            f"has max.message.bytes=999, expected at least {MAX_RECORD_BYTES}",
+            f"max.message.bytes={MAX_RECORD_BYTES}",
+        ),
+        (
+            {"message_timestamp_type": "LogAppendTime"},
+            "has message.timestamp.type=LogAppendTime, expected CreateTime",
+            "message.timestamp.type=CreateTime",
+        ),
+        (
+            {"unclean_leader_election_enable": "true"},
+            "has unclean.leader.election.enable=true, expected false",
+            "unclean.leader.election.enable=false",
+        ),
+    ],
+)
+def test_a_fault_names_topic_value_and_remedy(given, told, remedy):
+    (fault,) = of(**given)
+    assert fault.what.startswith(f"topic topic.of.the.test {told}")
+    assert remedy in fault.remedy
+    assert str(fault) == f"{fault.what}: {fault.remedy}"
+
+
+def test_all_faults_are_named():
+    assert len(of(replicas=2, retention_ms="1", cleanup_policy="delete")) == 3
+
+
+NAMES = TopicNames()
+FOUR = NAMES.made_with(4)
+WANTED = [topic for topic in all_topics(NAMES, "g") if "changelog" not in topic.name]
+
+
+def miscounted(existing: list[str], expected: int | None = 4, **raised: int) -> list[str]:
+    """Return the faults of topics of four partitions each, but for those that were raised."""
+    counts = {topic.name: 4 for topic in WANTED}
+    counts |= {getattr(NAMES, name): count for name, count in raised.items()}
+    return [str(fault) for fault in partition_faults(NAMES, existing, WANTED, counts, expected)]
+
+
+@pytest.mark.parametrize("existing", [[FOUR], []], ids=["recorded", "of an earlier state"])
+def test_a_number_that_was_raised_is_named_with_a_remedy_that_keeps_ids_where_they_are(existing):
+    assert miscounted(existing) == []
+    (fault,) = miscounted(existing, webhooks=8)
+    assert fault.startswith(f"topic {NAMES.webhooks} has 8 partitions, and this ledger has 4: ")
+    assert "LEDGER_PARTITIONS=4" in fault
+    assert "LEDGER_PARTITIONS=8" not in fault
+    assert "export-log" in fault
+
+
+def test_what_is_recorded_outlasts_that_all_topics_are_raised_and_the_setting_too():
+    every = dict.fromkeys(("webhooks", "events", "payments", "entries", "orders"), 8)
+    faults = miscounted([FOUR], 8, **every)
+    assert faults[0] == (
+        "this ledger has 4 partitions, and LEDGER_PARTITIONS is 8: set LEDGER_PARTITIONS=4"
+    )
+    assert len(faults) == 6
+    assert len(miscounted([FOUR], None, **every)) == 5, "ingress has no such setting"
+
+
+def test_more_partitions_of_what_was_rejected_do_no_harm():
+    assert miscounted([FOUR], rejected=8) == []
+
+
+def test_two_records_of_different_numbers_are_named_both():
+    (fault,) = miscounted([FOUR, NAMES.made_with(8)])
+    assert f"{FOUR}, {NAMES.made_with(8)} record different numbers" in fault
+
+
+def test_records_of_ledgers_with_other_prefixes_are_not_this_ones():
+    assert miscounted(["x.plexy.partitions-8", "plexy.partitions-", "plexy.partitions-eight"]) == []

@@ -1,0 +1,63 @@
+"""Unpacking gives what was packed, and stops at the bound before the memory is taken."""
+
+import contextlib
+import gzip
+import resource
+
+import pytest
+from aiokafka.record.default_records import DefaultRecordBase as Base
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.kafka.unpacking import TooMuchError, UnpackError, unpack
+from tests.record_batches import PACKERS, packed_zeros
+
+BOUND = 100_000
+
+
+@pytest.mark.parametrize("number", PACKERS)
+@pytest.mark.parametrize("size", [0, 1, 70_000, BOUND])
+def test_what_was_packed_comes_back_up_to_the_bound(number, size):
+    text = bytes(n % 251 for n in range(size))
+    assert unpack(number, memoryview(PACKERS[number](text)), BOUND) == text
+
+
+@pytest.mark.parametrize("number", PACKERS)
+def test_one_byte_above_the_bound_is_too_much(number):
+    packed = PACKERS[number](bytes(BOUND + 1))
+    with pytest.raises(TooMuchError):
+        unpack(number, memoryview(packed), BOUND)
+
+
+def test_three_hundred_megabytes_of_nothing_take_no_more_memory_than_the_bound():
+    packed = packed_zeros(300 << 20)
+    assert len(packed) < 400_000
+    before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(TooMuchError):
+        unpack(Base.CODEC_GZIP, memoryview(packed), 16 << 20)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 64 * 1024
+
+
+@pytest.mark.parametrize("number", PACKERS)
+@given(data=st.data())
+def test_damaged_bytes_raise_nothing_but_the_two_errors(number, data):
+    packed = bytearray(PACKERS[number](b"some text, some text, some text" * 9))
+    place = data.draw(st.integers(0, len(packed) - 1))
+    packed[place] ^= data.draw(st.integers(1, 255))
+    damaged = bytes(packed[: data.draw(st.integers(0, len(packed)))])
+    with contextlib.suppress(TooMuchError, UnpackError):
+        unpack(number, memoryview(damaged), BOUND)
+
+
+def test_many_empty_streams_in_a_row_are_refused_at_the_first():
+    with pytest.raises(UnpackError, match="not one whole gzip stream"):
+        unpack(Base.CODEC_GZIP, memoryview(gzip.compress(b"") * 100_000), BOUND)
+
+
+def test_bytes_that_were_not_packed_stay_as_they_are():
+    assert unpack(Base.CODEC_NONE, memoryview(b"abc"), 1) == b"abc"
+
+
+def test_a_codec_that_kafka_does_not_have_is_an_error_of_the_batch():
+    with pytest.raises(UnpackError, match="no codec 5"):
+        unpack(5, memoryview(b"abc"), BOUND)
