@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from bench.table import write_rows
 from ledger.payments import Anomaly
 from ledger.rejections import Reason
 from processors.metrics import HOPS, WorkerMetrics
 from processors.settings import WorkerSettings
 from processors.worker import create_app
 from tests.fakes import FakeConsumer
+from tests.rows import write_rows
 from tests.scraped import Scraped
 
 

@@ -10,7 +10,6 @@ from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.table import write_rows
 from ledger.anomalies import ANY_ANOMALY, AnomalousOrders, changes_of, key_of
 from ledger.orders import describe
 from ledger.wire import ORDERS
@@ -22,6 +21,7 @@ from processors.sums import Sums
 from processors.worker import create_app
 from tests.ledger.examples import refund, success
 from tests.ledger.pipeline import Pipeline
+from tests.rows import write_rows
 from tests.strategies import chunked, histories
 
 PARTITIONS = 2

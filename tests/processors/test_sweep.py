@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from bench.table import write_rows
 from ledger.deduplication import DAY_MS, PROGRESS_KEY, START, Progress, Seen, forgettable
 from ledger.wire import SEEN
 from processors.dedupe import sweep
 from processors.engine.tables import ChunkTable
 from processors.settings import WorkerSettings
 from processors.worker import create_app
+from tests.rows import write_rows
 
 FORGET_AFTER_MS = 90 * DAY_MS
 PARTITION = 0

@@ -8,13 +8,13 @@ from unittest.mock import AsyncMock
 import pytest
 from faust.types import TP
 
-from bench.table import write_rows
 from processors.engine import effects
 from processors.engine.chunk import Chunk, FetchedRecord
 from processors.engine.effects import ChunkTooLargeError, Effects, folding
 from processors.engine.tables import ChunkTable
 from processors.settings import WorkerSettings
 from processors.worker import create_app
+from tests.rows import write_rows
 
 RECORDS = 600
 KEYS = [b"%d" % n for n in range(RECORDS)]

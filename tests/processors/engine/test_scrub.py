@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 import processors.engine.scrub
-from bench.table import write_rows
 from processors.engine.disk import DamagedTableError, explain
 from processors.engine.scrub import Scrubber
 from processors.engine.tables import DIGEST_KEY, ChunkTable
 from processors.settings import WorkerSettings
 from processors.worker import create_app
 from tests.fakes import until
+from tests.rows import write_rows
 
 PARTITION = 1
 ROWS = {b"key %04d" % n: os.urandom(100) for n in range(2500)}

@@ -8,7 +8,6 @@ import pytest
 from faust.stores.rocksdb import RocksDBOptions
 from faust.types import TP
 
-from bench.table import write_rows
 from ledger.digest import digest_of
 from ledger.topics import TABLES
 from processors.engine.chunk import FetchedRecord
@@ -27,6 +26,7 @@ from processors.engine.tables import (
 from processors.settings import WorkerSettings
 from processors.worker import create_app
 from runtime.kafka.batches import Written
+from tests.rows import write_rows
 
 MIB = 1024 * 1024
 DAY_S = 24 * 3600

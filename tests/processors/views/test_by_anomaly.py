@@ -9,7 +9,6 @@ from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.table import write_rows
 from ledger.anomalies import key_of
 from ledger.wire import ORDERS
 from processors.settings import WorkerSettings
@@ -22,6 +21,7 @@ from processors.worker import create_app
 from runtime.kafka.partitions import partition_for
 from tests.ledger.examples import refund, success
 from tests.ledger.pipeline import Pipeline
+from tests.rows import write_rows
 
 Orders = dict[str, int]
 
