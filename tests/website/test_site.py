@@ -226,7 +226,11 @@ def test_the_reference_has_every_setting_and_every_topic(site):
 
 @pytest.mark.parametrize(
     ("page", "table"),
-    [("settings", settings_table), ("metrics", metrics_table), ("reference/topics", topic_settings)],
+    [
+        ("settings", settings_table),
+        ("metrics", metrics_table),
+        ("reference/topics", topic_settings),
+    ],
     ids=["settings", "metrics", "topic settings"],
 )
 def test_a_page_has_the_table_that_the_program_makes(site, page, table):
