@@ -1,8 +1,8 @@
 """Metrics: what a program tells Prometheus, each declared once with its name, labels and meaning.
 
 In: a program's name, and its metrics as it declares them. Out: a registry of its own, the page that
-Prometheus reads, and the rows that ``docs/metrics.md`` is made of. Never: the process' global
-registry, in which whatever a library declares would stand too.
+Prometheus reads, and the rows of the reference of metrics. Never: the process' global registry, in
+which whatever a library declares would stand too.
 """
 
 from collections.abc import Sequence

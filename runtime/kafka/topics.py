@@ -51,7 +51,7 @@ _GROUP: Final = "plexy-ledger"
 # Longer than it takes to find new leaders when a broker dies.
 _ANSWERED_WITHIN_S: Final = 15.0
 _HIDDEN: Final = (
-    "If they exist, this user lacks the right Describe on them (docs/operations.md has the rights)"
+    "If they exist, this user lacks the right Describe on them (docs/kafka.md has the rights)"
 )
 _WHO_DELETED: Final = "find out who deleted them, or which setting did"
 

@@ -192,7 +192,7 @@ Right = tuple[int, str, int, int]
 
 
 def rights_of(env: Mapping[str, str]) -> dict[str, list[Right]]:
-    """Return what docs/operations.md tells the operator to give to each program."""
+    """Return what docs/kafka.md tells the operator to give to each program."""
     names, group = names_of(env), group_of(env)
     record = names.made_with(int(env["LEDGER_PARTITIONS"]))
     changelogs = [changelog_name(group, table) for table in TABLES]
