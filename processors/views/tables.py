@@ -1,4 +1,4 @@
-"""What the workers' disks hold of the tables, for `audit` and `verify` to compare."""
+"""The tables on the workers' disks, for `audit` and `verify` to compare."""
 
 import asyncio
 from typing import Any, cast
@@ -21,7 +21,7 @@ def add_pages(app: LedgerApp) -> None:
 
     @app.page("/tables")
     class TablesView(View):
-        """Every partition on the workers' disks; with ``scrub=true`` each then reads its disk."""
+        """Every partition on the workers' disks; ``scrub=true`` makes each worker read its disk."""
 
         async def get(self, request: Request) -> Any:
             scrub = parameters.flag(request, "scrub")
@@ -43,7 +43,7 @@ def _here(app: LedgerApp) -> WorkerTables:
 
 
 def _replica(app: LedgerApp, name: TableName, table: ChunkTable, partition: int) -> Replica:
-    """Describe a partition by its digest of now, else by the last reading of the disk."""
+    """Describe a partition by its current digest, or else by the last reading of the disk."""
     end, digest = table.held[partition]
     reading = app.scrubber.reading(name, partition)
     if digest is None and reading is not None:

@@ -30,7 +30,7 @@ async def test_a_look_that_takes_too_long_is_given_up(app, monkeypatch):
 
     monkeypatch.setattr(waiting, "any_story", never)
     monkeypatch.setattr(waiting, "READ_WITHIN_S", 0.1)
-    with pytest.raises(ProblemError, match="it is can't be told now, Kafka or") as raised:
+    with pytest.raises(ProblemError, match="progress is unknown, because Kafka or") as raised:
         await wait(app)
     assert raised.value.problem.code == "event_not_folded"
 
