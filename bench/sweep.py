@@ -35,7 +35,7 @@ def main() -> None:
     deliveries = record(parser.parse_args().records, seed=1)
     with tempfile.TemporaryDirectory(prefix="plexy-sweep-") as folder:
         sides = {name: _Side(Path(folder) / name) for name in ("without", "with")}
-        # The first 90 days fill the tables, and the next 90 are measured: as many ids go as come.
+        # The first 90 days fill the tables. In the next 90, which count, as many ids go as come.
         for period in (0, 1):
             for first in range(0, len(deliveries), _CHUNK):
                 chunk = _chunk(deliveries, first, period)
