@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# Missing heartbeats reveal a killed worker; their answers tell the others of the rebalance.
+# Missing heartbeats reveal a killed worker; the answers to heartbeats announce the rebalance.
 _HEARTBEAT_S: Final = 1.0
 # At this interval, the writers that are due are renewed.
 _RENEWAL_EVERY_S: Final = 60.0

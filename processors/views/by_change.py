@@ -40,7 +40,7 @@ async def page(app: LedgerApp, request: Any, wanted: Filter) -> OrderList:
         # The offsets of a cursor are kept within the records that the topic has now.
         ends = {p: max(begins[p], min(given[p][0], top)) for p, top in tops.items()}
         tops = {p: max(begins[p], min(sum(given[p]), top)) for p, top in tops.items()}
-    met = await _keys_between(app, ends, tops)
+    newer = await _keys_between(app, ends, tops)
     found: list[ListedOrder] = []
     searched = 0
     async for record in _backwards(app, begins, ends):
@@ -57,10 +57,10 @@ async def page(app: LedgerApp, request: Any, wanted: Filter) -> OrderList:
         except UNDECODABLE:
             # No worker wrote this record, so the order's current document is further down.
             continue
-        if key in met or document is None:
-            met.add(key)
+        if key in newer or document is None:
+            newer.add(key)
             continue
-        met.add(key)
+        newer.add(key)
         if wanted.status in {None, document.status} and await _is_current(app, document):
             found.append(listed(document, record.timestamp))
     return OrderList(found, None)

@@ -68,10 +68,10 @@ async def _until_caught_up(app: LedgerApp, order_id: str) -> None:
 
 
 def _contradiction(order: Order, proof: Proof) -> ProblemError:
-    stands, follows = _fields(describe(order)), _fields(proof.order)
-    names = [name for name in {**stands, **follows} if stands.get(name) != follows.get(name)]
+    got, expected = _fields(describe(order)), _fields(proof.order)
+    names = [name for name in {**got, **expected} if got.get(name) != expected.get(name)]
     differences = "; ".join(
-        f"{name}: {stands.get(name, '-'):.100} stands, {follows.get(name, '-'):.100} follows"
+        f"{name}: got {got.get(name, '-'):.100}, expected {expected.get(name, '-'):.100}"
         for name in names[:_MOST_SHOWN]
     )
     log.error("an order contradicts the log", order_id=order.order_id, differences=differences)

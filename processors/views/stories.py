@@ -89,6 +89,6 @@ async def _refused(app: LedgerApp, event_id: str) -> Story | None:
     if not items:
         return None
     last = items[-1]
-    where = f"it stands in the log at {last.source}" if last.source else "ingress refused it"
+    where = f"it is in the log at {last.source}" if last.source else "ingress refused it"
     detail = f"{where}: {last.detail}"
     return Story(event_id=event_id, outcome=last.reason, detail=detail, deliveries=[])
