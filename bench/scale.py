@@ -71,7 +71,7 @@ def _options() -> argparse.Namespace:
     add("--workers", nargs="*", type=count, default=_WORKERS, help="default: 1 2 4")
     add("--burst", type=count, default=20_000, help="events in a burst, default 20000")
     add("--bursts", type=count, default=5, help="bursts at each size, default 5")
-    add("--events", type=count, default=100_000, help="for the workers to fold, default 100000")
+    add("--events", type=count, default=100_000, help="events for the workers, default 100000")
     add("--partitions", type=count, default=PARTITIONS, help="partitions of a topic, default 4")
     add("--repeat", type=count, default=1, help="restarts of each kind at each size, default 1")
     add("--seed", type=int, default=1, help="seed of the recorded input")

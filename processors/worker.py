@@ -37,7 +37,7 @@ _STOPPED_WITHIN_S: Final = 9.5
 _STANDS_STILL_FOR_S: Final = 30.0
 _ALIVE_EVERY_S: Final = 1.0
 # A chunk makes some ten thousand objects that live until it is done, none of them in a cycle. By
-# default the collector would scan them after every 700 new objects, for a sixth of the time.
+# default the collector scans them after every 700 new objects, which took a sixth of the time.
 _COLLECTED_EVERY: Final = (100_000, 20, 20)
 # While the main thread computes, the fetching thread waits this long at each of its steps. Python's
 # default of 5 ms would be most of the time that an event takes through the three hops.

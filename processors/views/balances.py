@@ -63,12 +63,12 @@ def add_pages(app: LedgerApp) -> None:
             state.require_ready(app)
             days = parameters.flag(request, "days")
             if asks_this_one(request):
-                return json_answer(msgspec.json.encode(_document(*_here(app), days=True)))
-            partitions, activity = await _everywhere(app)
+                return json_answer(msgspec.json.encode(_document(*_own_part(app), days=True)))
+            partitions, activity = await _all_parts(app)
             return json_answer(msgspec.json.encode(_document(partitions, activity, days=days)))
 
 
-def _here(app: LedgerApp) -> tuple[list[int], Activity]:
+def _own_part(app: LedgerApp) -> tuple[list[int], Activity]:
     """Return this worker's partitions, and the sums over their payments."""
     partitions, posted = app.posted.active, app.posted.here()
     if posted is None:
@@ -79,17 +79,17 @@ def _here(app: LedgerApp) -> tuple[list[int], Activity]:
     return partitions, total
 
 
-async def _everywhere(app: LedgerApp) -> tuple[list[int], Activity]:
-    partitions, activity = _here(app)
+async def _all_parts(app: LedgerApp) -> tuple[list[int], Activity]:
+    partitions, activity = _own_part(app)
     total = dict(activity)
-    for document in await asyncio.gather(*(_there(app, worker) for worker in other_workers(app))):
+    for document in await asyncio.gather(*(_part_of(app, worker) for worker in other_workers(app))):
         partitions = [*partitions, *document.partitions]
         add(total, {(p.account, p.currency, p.number): p.amount for p in document.days})
     require_whole(partitions, app.settings.partitions)
     return sorted(partitions), total
 
 
-async def _there(app: LedgerApp, worker: URL) -> Balances:
+async def _part_of(app: LedgerApp, worker: URL) -> Balances:
     answer = await state.fetch(app, worker, "/balances?scope=worker")
     if answer is None:
         raise ProblemError(503, "unavailable", f"the worker at {worker} has no balances")

@@ -28,7 +28,7 @@ async def page_of_all(app: LedgerApp, request: Any, wanted: Filter) -> OrderList
     """Return a page of all workers' orders."""
     path = f"/orders?scope=worker&{request.rel_url.raw_query_string}"
     mine = page_here(app, request, wanted)
-    others = await asyncio.gather(*(_there(app, worker, path) for worker in other_workers(app)))
+    others = await asyncio.gather(*(_part_of(app, worker, path) for worker in other_workers(app)))
     parts = [mine, *others]
     require_whole((p for part in parts for p in part.partitions), app.settings.partitions)
     return merged(parts, parameters.limit(request))
@@ -69,7 +69,7 @@ def merged(parts: list[OrderList], limit: int) -> OrderList:
     return OrderList(orders, parameters.written_cursor(end) if end else None)
 
 
-async def _there(app: LedgerApp, worker: URL, path: str) -> OrderList:
+async def _part_of(app: LedgerApp, worker: URL, path: str) -> OrderList:
     answer = await state.fetch(app, worker, path)
     return msgspec.json.decode(answer or b"", type=OrderList)
 

@@ -37,7 +37,7 @@ async def page(app: LedgerApp, request: Any, wanted: Filter) -> OrderList:
     tops = await app.reader.ends(app.names.orders, app.settings.partitions)
     ends = dict(tops)
     if given:
-        # The offsets of a cursor are kept within the records that the topic has now.
+        # The cursor's offsets are limited to the records that the topic has now.
         ends = {p: max(begins[p], min(given[p][0], top)) for p, top in tops.items()}
         tops = {p: max(begins[p], min(sum(given[p]), top)) for p, top in tops.items()}
     newer = await _keys_between(app, ends, tops)

@@ -64,7 +64,7 @@ async def of_order(app: LedgerApp, order: Order) -> list[SignedRecord]:
     # Each payment has at least one event.
     _require_few(len(order.payments))
     held = {name: placed.payment for name, placed in order.payments.items() if placed.payment}
-    # The order may be named after a payment that no fact had given an order yet, and that has left.
+    # A payment without an order forms one under its own id, and may have left it since.
     left = [*({order.order_id, *order.payments} - held.keys())]
     states = dict(zip(left, await _each(state.any_payment, app, left), strict=True))
     _require_written(order, states)

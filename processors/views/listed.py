@@ -1,7 +1,4 @@
-"""The parts of lists of orders, which both indexes of orders share.
-
-Input: the filters of a request, and documents of orders. Output: filters and entries of a page.
-"""
+"""The filters and entries of lists of orders, which ``by_anomaly`` and ``by_change`` share."""
 
 from typing import Any, Final, get_args
 

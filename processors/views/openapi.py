@@ -85,7 +85,7 @@ def _paths() -> Json:
     tagged = (_header("If-None-Match", "the entity tag of a known answer; 304 if it is current"),)
     waits = (
         _text("event", "wait until this event is folded, and answer then"),
-        _text("wait", f"how long, as 5s or 500ms; {parameters.LONGEST_WAIT_S:g} s at most"),
+        _text("wait", f"the longest wait, as 5s or 500ms; up to {parameters.LONGEST_WAIT_S:g} s"),
     )
     raw = _choice("raw", ("true", "false"), "whether to include each delivery's headers and bytes")
     cursor = _text("cursor", "the `cursor` of the previous page")

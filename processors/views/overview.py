@@ -90,7 +90,7 @@ class Overviews:
         """Return the document of all workers."""
         async with self._lock:
             if time.monotonic() - self._made_at_s > _EVERY_S / 2:
-                self._made = msgspec.json.encode(await self._everywhere())
+                self._made = msgspec.json.encode(await self._all_parts())
                 self._made_at_s = time.monotonic()
             return self._made
 
@@ -122,17 +122,17 @@ class Overviews:
             anomalies=None if anomalies is None else _summed(each.counts() for each in anomalies),
         )
 
-    async def _everywhere(self) -> Overview:
-        others = await asyncio.gather(*map(self._there, other_workers(self._app)))
+    async def _all_parts(self) -> Overview:
+        others = await asyncio.gather(*map(self._part_of, other_workers(self._app)))
         return merged([self.here(), *others], self._app.settings.partitions)
 
-    async def _there(self, worker: URL) -> Overview:
+    async def _part_of(self, worker: URL) -> Overview:
         try:
             async with asyncio.timeout(_ANSWER_WITHIN_S):
                 answer = await state.fetch(self._app, worker, "/overview?scope=worker")
                 return msgspec.json.decode(answer or b"", type=Overview)
         except (ProblemError, TimeoutError, msgspec.DecodeError):
-            return _silent(worker)
+            return _unreachable(worker)
 
 
 def merged(each: list[Overview], partitions: int) -> Overview:
@@ -149,7 +149,7 @@ def merged(each: list[Overview], partitions: int) -> Overview:
         outcomes=_summed(one.outcomes for one in each),
         types=_summed(one.types for one in each),
         rejected=_summed(one.rejected for one in each),
-        per_second=_side_by_side([one.per_second for one in each]),
+        per_second=_by_second([one.per_second for one in each]),
         lag=_summed(one.lag for one in each),
         totals=_summed_totals([one.totals for one in each]) if whole else None,
         anomalies=_all_summed([one.anomalies for one in each]) if whole else None,
@@ -238,7 +238,7 @@ def _totals(posted: list[Activity]) -> dict[str, Totals]:
     }
 
 
-def _silent(worker: URL) -> Overview:
+def _unreachable(worker: URL) -> Overview:
     """Return the overview of a worker that does not answer."""
     reason = "it does not answer"
     return Overview(
@@ -284,7 +284,7 @@ def _summed_totals(each: list[dict[str, Totals] | None]) -> dict[str, Totals] | 
     return dict(sorted(total.items()))
 
 
-def _side_by_side(each: list[list[int]]) -> list[int]:
+def _by_second(each: list[list[int]]) -> list[int]:
     """Add the workers' counts second by second; the lists end with the same second."""
     length = min(max(map(len, each)), SECONDS)
     padded = [[0] * (length - len(one)) + one for one in each]

@@ -39,7 +39,7 @@ _RULES: Final = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # The browser checks the tag of each file each time, so all files have the same version.
+    # The browser revalidates each file by its tag, so that all files have the same version.
     "Cache-Control": "no-cache",
 }
 

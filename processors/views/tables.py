@@ -28,11 +28,11 @@ def add_pages(app: LedgerApp) -> None:
             if scrub:
                 app.scrubber.want()
             if asks_this_one(request):
-                return json_answer(msgspec.json.encode(_here(app)))
-            return json_answer(msgspec.json.encode(await _everywhere(app, scrub=scrub)))
+                return json_answer(msgspec.json.encode(_own_part(app)))
+            return json_answer(msgspec.json.encode(await _all_parts(app, scrub=scrub)))
 
 
-def _here(app: LedgerApp) -> WorkerTables:
+def _own_part(app: LedgerApp) -> WorkerTables:
     replicas = [
         _replica(app, name, table, partition)
         for name, table in app.chunk_tables.items()
@@ -60,16 +60,16 @@ def _replica(app: LedgerApp, name: TableName, table: ChunkTable, partition: int)
     )
 
 
-async def _everywhere(app: LedgerApp, *, scrub: bool) -> AllTables:
+async def _all_parts(app: LedgerApp, *, scrub: bool) -> AllTables:
     others = other_workers(app)
-    found = await asyncio.gather(*(_there(app, worker, scrub=scrub) for worker in others))
+    found = await asyncio.gather(*(_part_of(app, worker, scrub=scrub) for worker in others))
     return AllTables(
-        workers=[_here(app), *(each for each in found if each is not None)],
+        workers=[_own_part(app), *(each for each in found if each is not None)],
         unreachable=[str(url) for url, each in zip(others, found, strict=True) if each is None],
     )
 
 
-async def _there(app: LedgerApp, worker: URL, *, scrub: bool) -> WorkerTables | None:
+async def _part_of(app: LedgerApp, worker: URL, *, scrub: bool) -> WorkerTables | None:
     path = "/tables?scope=worker" + ("&scrub=true" if scrub else "")
     try:
         answer = await state.fetch(app, worker, path)

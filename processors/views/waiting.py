@@ -32,7 +32,7 @@ Document = TypeVar("Document", OrderDocument, PlacedPayment)
 
 
 def more_s(request: Any) -> float:
-    """Return how much longer an answer takes that waits: the wait, and a search of the log."""
+    """Return how much longer than usual a waiting answer takes: the wait, and a search."""
     return parameters.wait_s(request) + READ_WITHIN_S if "event" in request.query else 0.0
 
 

@@ -49,10 +49,10 @@ async def test_balances_count_no_partition_twice_and_lack_none(app, theirs):
     async with served(answers) as other:
         share_out(app, {str(other): theirs})
         if theirs == [0, 1, 2, 3]:
-            assert (await balances._everywhere(app))[0] == theirs
+            assert (await balances._all_parts(app))[0] == theirs
         else:
             with pytest.raises(ProblemError) as raised:
-                await balances._everywhere(app)
+                await balances._all_parts(app)
             assert str(theirs) in raised.value.problem.detail
 
 
