@@ -136,7 +136,7 @@ class Overviews:
 
 
 def merged(each: list[Overview], partitions: int) -> Overview:
-    """Return the overview of several workers; ``partitions`` is the expected number of them."""
+    """Return the overview of several workers, which should have this number of partitions."""
     workers = sorted((w for one in each for w in one.workers), key=lambda worker: worker.address)
     served = [p for worker in workers if worker.ready for p in worker.partitions]
     whole = is_whole(served, partitions)
