@@ -1,7 +1,7 @@
-"""The agent ``orders``: each order as its payments' snapshots.
+"""The agent ``orders``: folds the snapshots of payments into orders.
 
-In: chunks of ``ledger.payments``. Out: order documents to ``ledger.orders`` by order id, a
-tombstone for an order that all payments have left; state: the table ``orders``, whose rows
+Input: chunks of ``ledger.payments``. Output: order documents to ``ledger.orders`` by order id, with
+a tombstone for an order that all payments have left. State: the table ``orders``, whose rows
 ``ledger.large_orders`` describes.
 """
 
@@ -37,7 +37,7 @@ def add_agent(app: LedgerApp) -> None:
         folded = FoldedOrders(readings.values, readings.records, known, rows)
         changed = folded.changed
         appeared: Counter[str] = Counter()
-        # Of several records of an order, its document names the last one's trace.
+        # An order's document carries the trace of the last traced record of the order.
         passed_on = {
             (each.key or b"").decode(): each.passed_on
             for each in readings.records

@@ -1,9 +1,8 @@
-"""What a worker looks at when Prometheus asks: lag, readiness, partitions, recovery, tables.
+"""The gauges that a worker reads at each scrape: lag, readiness, partitions, recovery, tables.
 
-In: the worker, and Kafka's answer how far its group has committed and where its partitions end.
-Out: the gauges of ``processors.metrics``. Never: a question to Kafka without a bound: it would keep
-the consumer's thread from the worker's own; and never a lag that was true a while ago: without an
-answer there is none.
+Input: the worker, and its group's commits and its partitions' ends in Kafka. Output: the gauges of
+``processors.metrics``. Invariants: a question to Kafka has a time limit, because it keeps the
+consumer's thread from the worker's own questions. Without an answer the lag is absent, never old.
 """
 
 import asyncio
@@ -27,11 +26,11 @@ class Readings:
 
     def __init__(self, app: LedgerApp) -> None:
         self._app = app
-        # Each question takes one of the two places that the consumer's thread has.
+        # Each question takes one of the consumer thread's two places.
         self._asking = asyncio.Lock()
 
     async def page(self, *, ready: bool) -> bytes:
-        """Look at everything, and return what Prometheus reads."""
+        """Read every gauge, and return the page for Prometheus."""
         metrics = self._app.metrics
         async with self._asking:
             sources = self._sources()
@@ -60,14 +59,14 @@ class Readings:
         thread = cast("Any", self._app.consumer)._thread  # noqa: SLF001
         try:
             asked = thread.call_thread(_ask, thread._ensure_consumer(), sources)  # noqa: SLF001
-            # The second bound is for a thread that stands still.
+            # This second limit is for a consumer thread that hangs.
             async with asyncio.timeout(2 * _ANSWER_WITHIN_S):
                 return cast("Mapping[TP, int]", await asked)
         except (KafkaError, OSError, TimeoutError, ConsumerNotStarted, ConsumerStoppedError):
             return {}
 
     def _show_lags(self, sources: Sequence[TP], lags: Mapping[TP, int], *, ready: bool) -> None:
-        """Show the lags of the partitions that are here now, and of no others."""
+        """Show the lags of this worker's current partitions only."""
         records, seconds = self._app.metrics.lag_records, self._app.metrics.lag_seconds
         records.clear()
         seconds.clear()
@@ -96,13 +95,13 @@ class Readings:
 
 
 async def _ask(consumer: AIOKafkaConsumer, sources: Sequence[TP]) -> dict[TP, int]:
-    """Return how many records of each partition are not committed; on the consumer's thread."""
+    """Return each partition's number of uncommitted records; runs on the consumer's thread."""
     partitions = [TopicPartition(tp.topic, tp.partition) for tp in sources]
     async with asyncio.timeout(_ANSWER_WITHIN_S):
         found = await consumer._coordinator.fetch_committed_offsets(partitions)  # noqa: SLF001
         committed = {tp: each.offset for tp, each in found.items() if each.offset >= 0}
         new = [tp for tp in partitions if tp not in committed]
         committed |= await consumer.beginning_offsets(new) if new else {}
-        # Asked last: what is committed meanwhile never makes a lag below zero.
+        # The ends are read last, so that commits made meanwhile don't make a lag negative.
         ends = await consumer.end_offsets(partitions)
     return {TP(tp.topic, tp.partition): max(ends[tp] - committed[tp], 0) for tp in partitions}

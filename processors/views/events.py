@@ -1,4 +1,4 @@
-"""The pages of one event: its story, and where its deliveries stand in the log of record."""
+"""The pages of one event: its story, and the places of its deliveries in the log of record."""
 
 from typing import Any, Final
 
@@ -14,11 +14,11 @@ _ID: Final = r"{event_id:[\s\S]+}"
 
 
 def add_pages(app: LedgerApp) -> None:
-    """Declare the pages; the one below an event first, since an id may hold slashes."""
+    """Declare the pages, the longer path first, since an id may contain slashes."""
 
     @app.page(f"/events/{_ID}/places")
     class PlacesView(View):
-        """Where an event is in the log: what the workers ask each other."""
+        """An event's places in the log, which the workers ask each other for."""
 
         @state.routed(app, "seen", "event_id")
         async def get(self, _request: Request, *_args: Any, **path: Any) -> Any:
@@ -29,7 +29,7 @@ def add_pages(app: LedgerApp) -> None:
 
     @app.page(f"/events/{_ID}")
     class EventView(View):
-        """What became of an event, and every delivery of it."""
+        """An event's outcome, and all of its deliveries."""
 
         @state.routed(app, "seen", "event_id", state.reads_log)
         async def get(self, request: Request, *_args: Any, **path: Any) -> Any:

@@ -21,7 +21,7 @@ def add_pages(app: LedgerApp) -> None:
 
     @app.page("/readyz")
     class Readiness(View):
-        """The worker's tables are recovered, its partitions are its own, and nothing is lost."""
+        """The tables are recovered, the membership is confirmed, and no record is lost."""
 
         async def get(self, _request: Request) -> Any:
             state.require_ready(app)

@@ -1,4 +1,4 @@
-"""The page that Prometheus reads; it asks with the token, as readers of orders do."""
+"""The page for Prometheus, which sends the token as readers of orders do."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def add_pages(app: LedgerApp) -> None:
 
     @app.page("/metrics")
     class MetricsView(View):
-        """What this worker counted and how it stands."""
+        """The metrics of this worker."""
 
         async def get(self, _request: Request) -> Any:
             body = await readings.page(ready=unready(app) is None)

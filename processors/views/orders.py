@@ -1,4 +1,4 @@
-"""The pages of one order: its state now or at a time, its deliveries, its proof."""
+"""The pages of one order: its state now or at an earlier time, its deliveries, and its proof."""
 
 import asyncio
 from typing import Any, Final
@@ -28,7 +28,7 @@ class OrderEvents(msgspec.Struct):
 
 
 def add_pages(app: LedgerApp) -> None:
-    """Declare the pages; those below an order first, since an order's id may hold slashes."""
+    """Declare the pages, the longer paths first, since an order's id may contain slashes."""
     _add_events(app)
     _add_proof(app)
     _add_order(app)
@@ -37,7 +37,7 @@ def add_pages(app: LedgerApp) -> None:
 def _add_order(app: LedgerApp) -> None:
     @app.page(f"/orders/{_ID}")
     class OrderView(View):
-        """One order's document, now or as of a time."""
+        """One order's document, now or as of an earlier time."""
 
         @state.routed(app, "orders", "order_id", more_s)
         async def get(self, request: Request, *_args: Any, **path: Any) -> Any:
@@ -79,7 +79,7 @@ async def _deliveries(app: LedgerApp, order_id: str) -> list[SignedRecord]:
 def _add_events(app: LedgerApp) -> None:
     @app.page(f"/orders/{_ID}/events")
     class OrderEventsView(View):
-        """Every delivery of an order's events, and what became of it."""
+        """Every delivery of an order's events, with its outcome."""
 
         @state.routed(app, "orders", "order_id", state.reads_log)
         async def get(self, request: Request, *_args: Any, **path: Any) -> Any:
@@ -94,7 +94,7 @@ def _add_events(app: LedgerApp) -> None:
 def _add_proof(app: LedgerApp) -> None:
     @app.page(f"/orders/{_ID}/proof")
     class ProofView(View):
-        """One file with all that an order follows from; `plexy-ledger prove` checks it."""
+        """One file with everything that an order rests on; `plexy-ledger prove` checks it."""
 
         @state.routed(app, "orders", "order_id", state.reads_log)
         async def get(self, _request: Request, *_args: Any, **path: Any) -> Any:
