@@ -7,7 +7,7 @@ a topic see the same records.
 
 aiokafka 0.14.0 unpacks a compressed batch of any size in one piece, and never gets past a record
 with a header whose name is not UTF-8. Anybody with the right to write to a topic can write both.
-``read_bounded`` puts two classes of this module in the place of two of aiokafka's fetcher.
+``corrections`` has every consumer use ``Batches`` in place of aiokafka's ``MemoryRecords``.
 """
 
 import struct
@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
-from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 from aiokafka.record.default_records import DefaultRecordBase, DefaultRecordBatch
 from aiokafka.record.legacy_records import LegacyRecordBatch
@@ -24,7 +23,6 @@ from aiokafka.record.util import decode_varint_py as read_varint
 from ledger.rejections import Reason
 from ledger.trust import MAX_HEADERS
 from ledger.unread import UnreadBatch
-from runtime import internals
 from runtime.kafka.unpacking import TooMuchError, UnpackError, unpack
 
 # The topics take batches of 10 MiB. A compressed batch may unpack to somewhat more: producers guess
@@ -45,37 +43,6 @@ _LEGACY_BYTES: Final = struct.calcsize(">qiiBBii")
 _HEADER: Final = DefaultRecordBase.HEADER_STRUCT
 _COUNT_IN_HEADER: Final = 12
 _MAGIC: Final = 2
-
-internals.check()
-
-
-def read_bounded() -> None:
-    """Have every consumer of this process read with these bounds; a second call changes nothing."""
-    fetcher.MemoryRecords = Batches
-    fetcher.PartitionRecords = PartitionRecords
-
-
-class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
-    """The records that one fetch brought of one partition."""
-
-    _records: "Batches"
-    _records_iterator: Any
-
-    def __next__(self) -> Any:
-        """Return the next record; an error names the place of what is damaged."""
-        try:
-            return next(self._records_iterator)
-        except StopIteration:
-            self._records_iterator = None
-            raise
-        except (CorruptRecordException, UnicodeDecodeError) as error:
-            if not self._records.reopen():
-                raise CorruptRecordException(
-                    f"{self._tp.topic}[{self._tp.partition}] is damaged at offset "
-                    f"{self.next_fetch_offset}: {error}. Restore it from a replica or a backup"
-                ) from error
-        self._records_iterator = self._unpack_records()
-        return next(self)
 
 
 class Batches:
