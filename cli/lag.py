@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from cli.whole_topic import partitions_of
+from cli.errors import TopicMissingError
 
 
 class Lag(NamedTuple):
@@ -39,6 +39,15 @@ class PartitionLag(NamedTuple):
     def records(self) -> int:
         """How many records are not folded; what is gone for its age can't be, and need not be."""
         return max(self.end - self.committed, 0)
+
+
+async def partitions_of(admin: AIOKafkaAdminClient, topic: str) -> list[TopicPartition]:
+    """Return a topic's partitions; ``TopicMissingError`` if there is no such topic."""
+    (described,) = await admin.describe_topics([topic])
+    if not described["partitions"]:
+        # No partitions would look like no records.
+        raise TopicMissingError(f"there is no topic {topic}; `plexy-ledger topics` creates it")
+    return sorted(TopicPartition(topic, each["partition"]) for each in described["partitions"])
 
 
 async def committed(

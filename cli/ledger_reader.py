@@ -16,25 +16,20 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from cli.errors import NotFoldedError, NotReadError
-from cli.lag import Lag, committed, lags, summed
+from cli.lag import Lag, committed, lags, partitions_of, summed
 from cli.printing import Heard
 from cli.progress import Report
-from cli.whole_topic import partitions_of, reading
 from ledger.digest import RESERVED, ChangelogDigest
 from ledger.topics import TABLES, TableName, TopicNames, all_topics, changelog_name
 from runtime.fold_rules import FoldSettings, difference_from_group
+from runtime.kafka.reading import StalledError, clients, read_ranges
 from runtime.kafka.topics import TopicsError, TopicSettings, partition_faults
 
 Offsets = Mapping[int, int]
 """An offset for each partition."""
 
-_FETCH_MS: Final = 500
-# A batch that was packed may hold millions of records.
-_MOST_AT_ONCE: Final = 10_000
 # aiokafka fetches ahead, also behind the end: the next topic's fetch waits for that one's answer.
 _FETCH_MAX_WAIT_MS: Final = 20
-# A broker's restart takes seconds, and the client retries meanwhile.
-_READ_WITHIN_S: Final = 60.0
 # A worker commits twice a second: asking much more often finds nothing new.
 _POLL_S: Final = 0.2
 
@@ -49,11 +44,6 @@ class LedgerNames(msgspec.Struct, frozen=True):
     def of(cls, settings: TopicSettings) -> "LedgerNames":
         """Return the names that the programs use with these settings."""
         return cls(settings.names, settings.group_id)
-
-    @property
-    def hops(self) -> tuple[str, str, str]:
-        """What the workers read, in the path's order."""
-        return (self.topics.webhooks, self.topics.events, self.topics.payments)
 
     def changelog(self, table: TableName) -> str:
         """Return the topic that a table is written to before anything else."""
@@ -131,14 +121,17 @@ class LedgerReader:
     ) -> AsyncGenerator[tuple[int, list[Any]], None]:
         """Yield each partition's records from its start up to its end, some at a time."""
         begins = await self.begins(topic)
-        position = {p: max(starts.get(p, 0), begins[p]) for p in ends}
-        while unread := [p for p, end in ends.items() if position[p] < end]:
-            partitions = [TopicPartition(topic, p) for p in unread]
-            self._consumer.assign(partitions)
-            for tp in partitions:
-                self._consumer.seek(tp, position[tp.partition])
-            async for number, records in self._fetch(topic, position, ends):
+        starts = {p: max(starts.get(p, 0), begins[p]) for p in ends}
+        try:
+            async for number, records in read_ranges(self._consumer, topic, starts, ends):
                 yield number, records
+        except StalledError as error:
+            raise NotReadError(str(error)) from error
+
+    async def whole(self, topic: str) -> list[Any]:
+        """Return all records that a topic has now; they are held in memory."""
+        found = self.read(topic, {}, await self.ends(topic))
+        return [record async for _, records in found for record in records]
 
     async def latest(
         self, topic: str, number: int, heard: Heard, digest: ChangelogDigest | None = None
@@ -175,7 +168,7 @@ class LedgerReader:
         """
         deadline = time.monotonic() + timeout_s
         settled = await self.ends(self.names.topics.webhooks)
-        for topic in self.names.hops:
+        for topic in self.names.topics.hops:
             await self._wait_for(topic, await self.ends(topic), deadline, report)
         return settled
 
@@ -185,7 +178,7 @@ class LedgerReader:
         That is nowhere while a later hop has something to do: it may be of any record.
         """
         at = await self.committed(self.names.topics.webhooks)
-        for topic in self.names.hops[1:]:
+        for topic in self.names.topics.hops[1:]:
             lag = await self._lag(topic, await self.ends(topic))
             if lag.done < lag.total:
                 return {}
@@ -194,7 +187,7 @@ class LedgerReader:
     async def lag(self) -> int:
         """Count the records of the three hops that the workers have not folded."""
         total = 0
-        for topic in self.names.hops:
+        for topic in self.names.topics.hops:
             lag = await self._lag(topic, await self.ends(topic))
             total += lag.total - lag.done
         return total
@@ -220,29 +213,6 @@ class LedgerReader:
         """Return up to where the workers have committed; partitions without a commit are absent."""
         return await committed(self._admin, self.names.group, await self._partitions(topic))
 
-    async def _fetch(
-        self, topic: str, position: dict[int, int], ends: Offsets
-    ) -> AsyncIterator[tuple[int, list[Any]]]:
-        """Yield what comes until one of the assigned partitions is read to its end."""
-        assigned = [tp.partition for tp in self._consumer.assignment()]
-        deadline = time.monotonic() + _READ_WITHIN_S
-        while all(position[number] < ends[number] for number in assigned):
-            fetched = await self._consumer.getmany(timeout_ms=_FETCH_MS, max_records=_MOST_AT_ONCE)
-            for tp, records in fetched.items():
-                position[tp.partition] = records[-1].offset + 1
-                within = [each for each in records if each.offset < ends[tp.partition]]
-                deadline = time.monotonic() + _READ_WITHIN_S
-                yield tp.partition, within
-            if not fetched:
-                # A compacted topic, or one with transactions, may end with an offset but no record.
-                for tp in self._consumer.assignment():
-                    position[tp.partition] = await self._consumer.position(tp)
-            if time.monotonic() > deadline:
-                raise NotReadError(
-                    f"nothing came from {topic} in {_READ_WITHIN_S:.0f} s, at offsets {position} "
-                    f"of {dict(ends)}: look at the broker's log"
-                )
-
     async def _partitions(self, topic: str) -> list[TopicPartition]:
         return await partitions_of(self._admin, topic)
 
@@ -251,8 +221,8 @@ class LedgerReader:
 async def open_reader(settings: TopicSettings) -> AsyncIterator[LedgerReader]:
     """Connect; disconnect after the block."""
     async with (
-        reading(settings) as (admin, offsets),
-        reading(settings, fetch_max_wait_ms=_FETCH_MAX_WAIT_MS) as (_, consumer),
+        clients(settings) as (admin, offsets),
+        clients(settings, fetch_max_wait_ms=_FETCH_MAX_WAIT_MS) as (_, consumer),
     ):
         yield LedgerReader(LedgerNames.of(settings), admin, offsets, consumer)
 

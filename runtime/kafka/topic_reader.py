@@ -15,6 +15,7 @@ from aiokafka.errors import ConsumerStoppedError, KafkaError
 
 from ledger.records import SignedRecord
 from runtime.kafka.connection import KafkaSettings
+from runtime.kafka.reading import read_ranges
 
 Offsets = Mapping[int, int]
 """An offset for each partition."""
@@ -32,12 +33,9 @@ _MOST_READINGS: Final = 64
 # The deliveries of an order of thousands have some megabytes. A stranger's records have ten each.
 _MOST_BYTES: Final = 64 * 1024 * 1024
 _STOPS_WITHIN_S: Final = 2.0
-_FETCH_MS: Final = 200
 # A reading wants few records: what a fetch brings beyond them is thrown away.
 _FETCH_BYTES: Final = 128 * 1024
 _FETCH_MAX_WAIT_MS: Final = 20
-# A batch that was packed may hold millions of records.
-_MOST_AT_ONCE: Final = 10_000
 # As many records of a webhook's size as one fetch brings: 500 places, three records apart, took 2 s
 # one by one, and 12 ms as ranges.
 _NEAR: Final = 100
@@ -124,10 +122,8 @@ class TopicReader:
             found: list[SignedRecord] = []
             size_bytes = 0
             for partition, offsets in sorted(wanted.items()):
-                tp = TopicPartition(topic, partition)
-                client.assign([tp])
                 for start, end in ranges(offsets):
-                    async for each in _records(client, tp, start, end):
+                    async for each in _records(client, topic, {partition: start}, {partition: end}):
                         if each.offset in offsets:
                             found.append(each)
                             size_bytes += len(each.value or b"")
@@ -152,17 +148,8 @@ class TopicReader:
         """Return the records, or those of one key, of each partition from its start to its end."""
 
         async def read(client: AIOKafkaConsumer) -> list[SignedRecord]:
-            found: list[SignedRecord] = []
-            for partition, end in ends.items():
-                if starts[partition] < end:
-                    tp = TopicPartition(topic, partition)
-                    client.assign([tp])
-                    found += [
-                        each
-                        async for each in _records(client, tp, starts[partition], end)
-                        if key is None or each.key == key
-                    ]
-            return found
+            records = _records(client, topic, starts, ends)
+            return [each async for each in records if key is None or each.key == key]
 
         records: list[SignedRecord] = await self._ask(topic, read)
         return records
@@ -173,8 +160,8 @@ class TopicReader:
         """Hand over a partition's records from an offset up to another one, and keep none."""
 
         async def read(client: AIOKafkaConsumer) -> None:
-            client.assign([tp])
-            async for each in _records(client, tp, start, end):
+            numbered = {tp.partition: start}, {tp.partition: end}
+            async for each in _records(client, tp.topic, *numbered):
                 take(each)
 
         await self._ask(tp.topic, read)
@@ -242,18 +229,12 @@ def ranges(offsets: Iterable[int]) -> Iterator[tuple[int, int]]:
 
 
 async def _records(
-    client: AIOKafkaConsumer, tp: TopicPartition, start: int, end: int
+    client: AIOKafkaConsumer, topic: str, starts: Offsets, ends: Offsets
 ) -> AsyncIterator[SignedRecord]:
-    """Yield a partition's records from an offset up to another one, however few there are."""
-    client.seek(tp, start)
-    while await client.position(tp) < end:
-        fetched = await client.getmany(tp, timeout_ms=_FETCH_MS, max_records=_MOST_AT_ONCE)
-        for record in fetched.get(tp, []):
-            if start <= record.offset < end:
-                yield record
-        if not fetched:
-            # A compacted topic may end with offsets and no record; the end bounds the wait.
-            await asyncio.sleep(0)
+    """Yield the records one by one."""
+    async for _, records in read_ranges(client, topic, starts, ends):
+        for record in records:
+            yield record
 
 
 def _require_few(size_bytes: int) -> None:
