@@ -18,16 +18,12 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 import structlog
-from aiokafka.errors import (
-    InvalidTimestampError,
-    KafkaError,
-    MessageSizeTooLargeError,
-    RecordListTooLargeError,
-)
+from aiokafka.errors import InvalidTimestampError, KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from ingest.producer import LogProducer
 from ingest.records import Record
+from runtime.kafka.batches import TOO_LARGE
 from runtime.kafka.internals import appender, seal
 from runtime.kafka.partitions import partition_for
 from runtime.kafka.topic_states import TIME_REFUSED, size_fault
@@ -199,7 +195,7 @@ class _Lane:
                         batch, self._topic, partition=self._partition
                     )
                     self._keep(int((await acknowledged).offset))
-                except (MessageSizeTooLargeError, RecordListTooLargeError):
+                except TOO_LARGE:
                     self._make_smaller(size_bytes)
         except BaseException as error:
             # Not only KafkaError, since aiokafka also fails by assertions, and cancels what waits:

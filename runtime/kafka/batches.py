@@ -1,10 +1,10 @@
 """Record batches: many records to Kafka with one future per batch.
 
-In: records by topic. Out: the last offset written in each partition, once every broker that must
-have them acknowledged. Never: a return before that, or a record that is dropped in silence.
+Input: records by topic. Output: the offsets that each partition took, once every replica in sync
+has the records. Invariant: no record is dropped silently.
 
-A topic that refuses a batch for its size is an error. The batches know what is acknowledged by
-then, so another writer can write the rest in smaller ones.
+A topic that refuses a batch for its size is an error. The batches know which records are
+acknowledged by then, so another writer can write the other records in smaller batches.
 """
 
 import asyncio
@@ -35,11 +35,12 @@ from aiokafka.structs import RecordMetadata, TopicPartition
 from runtime.kafka.internals import Append, appender, content, seal
 from runtime.kafka.partitions import partition_for
 
-# A broker's restart takes seconds, and the client retries meanwhile. After this the worker gives
-# up: it stops with an error, and does the chunk again after its restart.
+# A broker's restart takes seconds, and the client retries meanwhile. After this time a worker stops
+# with an error, and folds the chunk again after its restart.
 ACKNOWLEDGED_WITHIN_S: Final = 60.0
 _NO_HEADERS: Final[list[tuple[str, bytes | None]]] = []
-_TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
+TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
+"""The errors of a topic that takes no batch of this size."""
 
 
 class LostOutputsError(Exception):
@@ -78,7 +79,7 @@ class Written(msgspec.Struct, frozen=True, gc=False):
 
 
 class BatchProducer(Protocol):
-    """What takes batches: a ``Writer``, or aiokafka's own producer."""
+    """A ``Writer``, or aiokafka's own producer."""
 
     def create_batch(self) -> BatchBuilder:
         """Return an empty batch."""
@@ -86,7 +87,7 @@ class BatchProducer(Protocol):
     async def send_batch(
         self, batch: BatchBuilder, topic: str, *, partition: int
     ) -> Awaitable[RecordMetadata]:
-        """Begin to write a batch; the future holds when it is acknowledged."""
+        """Begin to write a batch; the future is done once the batch is acknowledged."""
 
 
 class OutRecord(msgspec.Struct, frozen=True, gc=False):
@@ -95,16 +96,16 @@ class OutRecord(msgspec.Struct, frozen=True, gc=False):
     key: bytes
     value: bytes | None
     headers: Sequence[tuple[str, bytes]] = ()
-    # ``None`` is the time at which it is written.
+    # ``None`` stands for the time at which the record is written.
     timestamp_ms: int | None = None
 
 
 class Writable(Protocol):
-    """Anything that can be written to a given partition; a record of other hands may lack a key."""
+    """A record that can be written to a given partition; a foreign record may lack a key."""
 
     @property
     def key(self) -> bytes | None:
-        """What decides the partition, for whoever writes by key."""
+        """The key, which decides the partition where records are written by key."""
 
     @property
     def value(self) -> bytes | None:
@@ -112,17 +113,17 @@ class Writable(Protocol):
 
     @property
     def headers(self) -> Sequence[tuple[str, bytes | None]]:
-        """What stands beside the value."""
+        """The names and values of the headers."""
 
     @property
     def timestamp_ms(self) -> int | None:
-        """When it came, if not just now."""
+        """The time of the record; ``None`` for the time at which it is written."""
 
 
 class PartitionBatches:
     """The records of one partition, in order, in as many batches as they need.
 
-    A record is copied into its batch at once, so that its bytes need not live any longer.
+    A record is copied into its batch at once, so its own bytes can be freed.
     """
 
     __slots__ = ("_append", "_batches", "_count", "_create", "written")
@@ -131,7 +132,7 @@ class PartitionBatches:
         self._create = create
         self._append: Append | None = None
         self._count = 0
-        # Those that are not acknowledged.
+        # The batches that are not acknowledged.
         self._batches: list[BatchBuilder] = []
         self.written: Written | None = None
 
@@ -146,12 +147,12 @@ class PartitionBatches:
         self._count += 1
 
     def close(self) -> list[BatchBuilder]:
-        """Return the batches that are not acknowledged; nothing is added any more."""
+        """Return the batches that are not acknowledged; no record may be added after that."""
         self._seal()
         return list(self._batches)
 
     def acknowledge(self, first_offset: int) -> None:
-        """Note where the first of these batches stands."""
+        """Note the offset of the first batch that was not acknowledged before."""
         count = self._batches.pop(0).record_count()
         last = first_offset + count - 1
         self.written = (
@@ -193,7 +194,7 @@ async def send_by_key(
 async def send_to_partition(
     producer: BatchProducer, topic: str, partition: int, records: Iterable[Writable]
 ) -> int:
-    """Write records to one partition in order; return the offset of the last, acknowledged."""
+    """Write records to one partition in order; return the offset of the last one."""
     batches = PartitionBatches(producer.create_batch)
     for record in records:
         batches.append(record)
@@ -209,7 +210,8 @@ def by_key(
     partitions: int,
 ) -> None:
     """Add a topic's records to the outputs, each to the partition of its key."""
-    # By number: to name each record's topic anew would take longer than to add the record.
+    # The key is the partition's number, because making a ``TopicPartition`` for each record would
+    # take longer than adding the record.
     appends: dict[int, Callable[[Writable], None]] = {}
     for record in records:
         partition = partition_for(record.key, partitions)
@@ -226,9 +228,9 @@ async def send(
 ) -> dict[TopicPartition, Written]:
     """Write batches, in order within each partition; return the offsets that each one took.
 
-    The partitions' first batches are on their way together, then their second ones; there is no
-    task and no timer for each. All of them are acknowledged. ``BatchRefusedError`` if one is too
-    large; whatever came after it in its partition goes out again after it.
+    The first batches of all partitions are sent together, then the second ones, without a task or a
+    timer for each. ``BatchRefusedError`` if a batch is too large. Batches after it in its partition
+    count as not acknowledged, and are written again after it.
     """
     begun: list[tuple[TopicPartition, BatchBuilder]] = []
     refused: dict[TopicPartition, BatchBuilder] = {}
@@ -237,17 +239,17 @@ async def send(
         for batches in zip_longest(*(batches.close() for batches in outputs.values())):
             for tp, batch in zip(outputs, batches, strict=True):
                 if batch is not None:
-                    # Waits until the partition's batch before it is on its way.
+                    # The call waits until the partition's batch before this one was sent.
                     futures.append(
                         await producer.send_batch(batch, tp.topic, partition=tp.partition)
                     )
                     begun.append((tp, batch))
         ended = await asyncio.gather(*futures, return_exceptions=True)
     for (tp, batch), written in zip(begun, ended, strict=True):
-        if isinstance(written, _TOO_LARGE):
+        if isinstance(written, TOO_LARGE):
             refused.setdefault(tp, batch)
         elif tp in refused:
-            # The refused batch left a gap before this one, which the broker may not have minded.
+            # The refused batch left a gap before this one, and the broker may have ignored the gap.
             continue
         elif isinstance(written, OutOfOrderSequenceNumber):
             raise _lost_output(tp) from written
@@ -270,7 +272,7 @@ def _records_in(batch: BatchBuilder) -> Iterator[OutRecord]:
 
 @asynccontextmanager
 async def _acknowledged_in_time() -> AsyncIterator[None]:
-    """Bound the block in time; the ``TimeoutError`` says what did not come."""
+    """Bound the block in time; the ``TimeoutError`` says that no acknowledgement came."""
     try:
         async with asyncio.timeout(ACKNOWLEDGED_WITHIN_S):
             yield

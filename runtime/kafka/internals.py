@@ -25,20 +25,15 @@ from runtime.kafka.fetched import Batches
 internals.check()
 
 Fetched = Mapping[TopicPartition, list[Any]]
-Append = Callable[
-    [int, int | None, bytes | None, bytes | None, Sequence[tuple[str, bytes | None]]], object | None
-]
-"""Appends a record: its number in the batch, timestamp, key, value and headers.
-
-The result is ``None`` if the batch has no room for the record.
-"""
+Append = Callable[[int, int | None, bytes | None, bytes | None, Sequence[Any]], object | None]
 
 
 def appender(batch: BatchBuilder) -> Append:
     """Return the function that appends records to a batch; ``seal`` must follow the last record.
 
-    ``BatchBuilder.append`` runs two more Python functions for each record, of which there are seven
-    for each event: it takes 2.0 µs, and this function 0.6 µs.
+    The function takes a record's number in the batch, timestamp, key, value and headers. It returns
+    ``None`` if the batch has no room. It takes 0.6 µs, and ``BatchBuilder.append``, which runs two
+    more Python functions, 2.0 µs; each event becomes seven records.
     """
     append: Append = batch._builder.append  # noqa: SLF001
     return append
