@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module, metadata
 from pathlib import Path
 
@@ -48,10 +49,13 @@ main()
 """
 
 
-def sources() -> Iterator[tuple[Path, str]]:
-    for package in PRODUCT:
-        for file in sorted((ROOT / package).rglob("*.py")):
-            yield file.relative_to(ROOT), file.read_text()
+parse = cache(ast.parse)
+
+
+@cache
+def sources() -> list[tuple[Path, str]]:
+    files = [file for package in PRODUCT for file in sorted((ROOT / package).rglob("*.py"))]
+    return [(file.relative_to(ROOT), file.read_text()) for file in files]
 
 
 def is_private(name: str) -> bool:
@@ -65,7 +69,7 @@ def is_self(node: ast.expr) -> bool:
 def private_names_on(text: str, marked: str) -> Iterator[str]:
     """Yield the private names of other objects on the lines with a mark."""
     lines = {number for number, line in enumerate(text.splitlines(), 1) if marked in line}
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parse(text)):
         is_marked = isinstance(node, ast.Attribute) and node.end_lineno in lines
         if is_marked and is_private(node.attr) and not is_self(node.value):
             yield node.attr
@@ -80,15 +84,18 @@ def private_names_of(definition: ast.ClassDef) -> set[str]:
     return {name for name in defined | used if is_private(name)}
 
 
-def overridden(path: Path, text: str) -> Iterator[str]:
-    """Yield the private names that classes of a file share with a library's class above them."""
-    classes = [node for node in ast.parse(text).body if isinstance(node, ast.ClassDef)]
+@cache
+def overridden(path: Path, text: str) -> set[str]:
+    """Return the private names that classes of a file share with a library's class above them."""
+    found = set()
+    classes = [node for node in parse(text).body if isinstance(node, ast.ClassDef)]
     for definition in classes:
         module = import_module(".".join(path.with_suffix("").parts).removesuffix(".__init__"))
         owner = getattr(module, definition.name)
         for name in private_names_of(definition):
             if any(has(owner, name, library) for library in LIBRARIES):
-                yield name
+                found.add(name)
+    return found
 
 
 def libraries_with(name: str) -> set[str]:
@@ -99,7 +106,7 @@ def libraries_with(name: str) -> set[str]:
 
 def replaced(text: str) -> Iterator[tuple[str, str]]:
     """Yield each assignment to an attribute of something imported from a library."""
-    nodes = list(ast.walk(ast.parse(text)))
+    nodes = list(ast.walk(parse(text)))
     imported = {
         alias.asname or alias.name: str(node.module).partition(".")[0]
         for node in nodes
@@ -116,7 +123,7 @@ def replaced(text: str) -> Iterator[tuple[str, str]]:
 def uses() -> Iterator[tuple[str, str, set[str]]]:
     """Yield a module, a name that it uses inside of a library, and the libraries that have it."""
     for path, text in sources():
-        for name in {*private_names_on(text, "noqa: SLF001"), *overridden(path, text)} - OWN:
+        for name in overridden(path, text).union(private_names_on(text, "noqa: SLF001")) - OWN:
             yield str(path), name, libraries_with(name)
         for name, library in replaced(text):
             yield str(path), name, {library}
