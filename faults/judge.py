@@ -16,10 +16,9 @@ from functools import partial
 from typing import Final
 
 from cli.errors import NotFoldedError
-from cli.progress import wait_until_folded
+from cli.ledger_reader import open_reader
 from cli.simulate.check import Check
 from cli.simulate.simulation import Simulation
-from cli.whole_topic import partitions_of, read_topic, reading
 from faults.stage import Stage
 from faults.tables import disk_differences
 
@@ -55,7 +54,8 @@ async def judge(stage: Stage, simulation: Simulation) -> list[str]:
 
 async def _not_folded(stage: Stage) -> list[str]:
     try:
-        await wait_until_folded(stage.settings, _FOLDED_WITHIN_S)
+        async with open_reader(stage.settings) as reader:
+            await reader.settle(_FOLDED_WITHIN_S)
     except NotFoldedError as error:
         return [str(error)]
     return []
@@ -63,7 +63,8 @@ async def _not_folded(stage: Stage) -> list[str]:
 
 async def _lost(stage: Stage, simulation: Simulation) -> list[str]:
     """Compare the log with what was acknowledged, body by body."""
-    records = await read_topic(stage.settings, stage.settings.names.webhooks)
+    async with open_reader(stage.settings) as reader:
+        records = await reader.whole(reader.names.topics.webhooks)
     kept = Counter((record.key, record.value) for record in records)
     acknowledged = Counter(
         (event_id.encode(), body)
@@ -81,17 +82,14 @@ async def _beyond_the_end(stage: Stage) -> list[str]:
 
     This finds a commit of what was never there, or is lost; not one of undone work.
     """
-    names, group = stage.settings.names, stage.settings.group_id
     differences = []
-    async with reading(stage.settings) as (admin, consumer):
-        committed = await admin.list_consumer_group_offsets(group)
-        for topic in (names.webhooks, names.events, names.payments):
-            ends = await consumer.end_offsets(await partitions_of(admin, topic))
+    async with open_reader(stage.settings) as reader:
+        for topic in reader.names.topics.hops:
+            committed = await reader.committed(topic)
             differences += [
-                f"{tp.topic}[{tp.partition}] is committed up to {committed[tp].offset}, and ends "
-                f"at {end}"
-                for tp, end in ends.items()
-                if tp in committed and committed[tp].offset > end
+                f"{topic}[{number}] is committed up to {committed[number]}, and ends at {end}"
+                for number, end in (await reader.ends(topic)).items()
+                if committed.get(number, 0) > end
             ]
     return differences
 

@@ -52,7 +52,7 @@ def change_compression(stage: Stage, chance: random.Random) -> Iterator[Injected
     """Have the broker compress the sources, the changelogs or the outputs by another codec."""
     names, group = stage.settings.names, stage.settings.group_id
     topics_of = {
-        "sources": (names.webhooks, names.events, names.payments),
+        "sources": names.hops,
         "changelogs": tuple(changelog_name(group, table) for table in TABLES),
         "outputs": (names.orders, names.entries, names.rejected),
     }

@@ -18,16 +18,13 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 import structlog
-from aiokafka.errors import (
-    InvalidTimestampError,
-    KafkaError,
-    MessageSizeTooLargeError,
-    RecordListTooLargeError,
-)
+from aiokafka.errors import InvalidTimestampError, KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from ingest.producer import LogProducer
 from ingest.records import Record
+from runtime.kafka.batches import TOO_LARGE
+from runtime.kafka.internals import appender, seal
 from runtime.kafka.partitions import partition_for
 from runtime.kafka.topic_states import TIME_REFUSED, size_fault
 
@@ -198,7 +195,7 @@ class _Lane:
                         batch, self._topic, partition=self._partition
                     )
                     self._keep(int((await acknowledged).offset))
-                except (MessageSizeTooLargeError, RecordListTooLargeError):
+                except TOO_LARGE:
                     self._make_smaller(size_bytes)
         except BaseException as error:
             # Not only KafkaError, since aiokafka also fails by assertions, and cancels what waits:
@@ -211,19 +208,15 @@ class _Lane:
             self._writing = None
 
     def _fill(self) -> BatchBuilder:
-        """Make a batch of what waits, as far as it fits; the first record always does.
-
-        aiokafka's own ``append`` calls two functions in Python for each record; what it calls in
-        the end is called here.
-        """
+        """Return a batch of the records that wait and fit; the first one always fits."""
         batch = self._producer.create_batch_for(self._limits_bytes[self._topic])
-        append, waiting, under_way = batch._builder.append, self._waiting, self._under_way  # noqa: SLF001
+        append, waiting, under_way = appender(batch), self._waiting, self._under_way
         while waiting:
             _, key, value, headers, timestamp_ms = waiting[0].record
             if append(len(under_way), timestamp_ms, key, value, headers) is None:
                 break
             under_way.append(waiting.popleft())
-        batch._relative_offset = len(under_way)  # noqa: SLF001 - its number of records
+        seal(batch, len(under_way))
         return batch
 
     def _refuse(self, size_bytes: int) -> None:

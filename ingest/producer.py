@@ -16,10 +16,10 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from aiokafka.producer.message_accumulator import BatchBuilder
-from aiokafka.producer.transaction_manager import TransactionManager
 
 from ingest.settings import IngestSettings
 from ledger.topics import MAX_RECORD_BYTES, TopicNames, log_topics
+from runtime.kafka.internals import forget_identity, put_away
 from runtime.kafka.topic_states import Fault, most_bytes, read_configs, setting_faults
 from runtime.kafka.topics import partition_faults
 
@@ -59,12 +59,10 @@ class LogProducer(AIOKafkaProducer):  # type: ignore[misc]
     def renew_identity(self) -> None:
         """Write under a new producer id from the next batch on.
 
-        A batch that the broker refused leaves a gap in its partition's sequence numbers, and every
-        later one would be refused too. The numbers of a new id begin at 0. Batches that are under
-        way keep the id, and the numbers, that they have.
+        A batch that the broker refused leaves a gap in its partition's sequence numbers, and the
+        broker would refuse every later batch too. The numbers of a new id begin at 0.
         """
-        manager = self._txn_manager
-        TransactionManager.__init__(manager, None, manager.transaction_timeout_ms)
+        forget_identity(self)
 
 
 @contextlib.asynccontextmanager
@@ -85,7 +83,7 @@ async def started(producer: AIOKafkaProducer, within_s: float) -> AsyncIterator[
         await asyncio.sleep(0)
         yield
     finally:
-        await _put_away(producer, within_s * _PUT_AWAY_SHARE)
+        await put_away(producer, within_s * _PUT_AWAY_SHARE)
 
 
 class Trouble(NamedTuple):
@@ -174,24 +172,3 @@ def _without_leader(cluster: ClusterMetadata, topic: str) -> Trouble | None:
     if leaderless:
         return Trouble(f"partition {min(leaderless)} of the topic {topic} has no leader")
     return None
-
-
-async def _put_away(producer: AIOKafkaProducer, within_s: float) -> None:
-    """Stop a producer in whatever state it is, and let go of every record it still holds.
-
-    The order matters. The sender first: its requests end, by an answer or by their own time-out,
-    and what they carried goes back to the accumulator. Then what is left there is forgotten;
-    whoever waits for it does so no longer than its own deadline. Then nothing keeps ``stop`` from
-    closing the connections. There is no public way to the first two. (``fail_all`` would tell the
-    waiting ones sooner, but raises errors in callbacks for every batch that had been tried.)
-    """
-    try:
-        # The producer is given up, in whatever way its sender ends.
-        with contextlib.suppress(Exception):
-            # Cancelled at the end of its time, it cancels the sender's requests too.
-            async with asyncio.timeout(within_s):
-                await producer._sender.close()  # noqa: SLF001
-    finally:
-        producer._message_accumulator._batches.clear()  # noqa: SLF001
-        producer._message_accumulator._pending_batches.clear()  # noqa: SLF001
-        await producer.stop()

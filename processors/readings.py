@@ -17,6 +17,7 @@ from faust.exceptions import ConsumerNotStarted
 from faust.types import TP
 
 from processors.topology import LedgerApp
+from runtime.kafka.internals import coordinator_of
 
 _ANSWER_WITHIN_S: Final = 2.0
 
@@ -98,7 +99,7 @@ async def _ask(consumer: AIOKafkaConsumer, sources: Sequence[TP]) -> dict[TP, in
     """Return each partition's number of uncommitted records; runs on the consumer's thread."""
     partitions = [TopicPartition(tp.topic, tp.partition) for tp in sources]
     async with asyncio.timeout(_ANSWER_WITHIN_S):
-        found = await consumer._coordinator.fetch_committed_offsets(partitions)  # noqa: SLF001
+        found = await coordinator_of(consumer).fetch_committed_offsets(partitions)
         committed = {tp: each.offset for tp, each in found.items() if each.offset >= 0}
         new = [tp for tp in partitions if tp not in committed]
         committed |= await consumer.beginning_offsets(new) if new else {}

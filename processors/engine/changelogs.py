@@ -15,10 +15,11 @@ from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 from faust.types import TP
 
-from processors.engine.fetcher import fetch_light, record_of
+from processors.engine.fetcher import record_of
 from processors.engine.marks import Mark
 from processors.engine.tables import ChangelogChunk
 from runtime.kafka.connection import KafkaSettings
+from runtime.kafka.internals import fetch_as, fetching
 
 # The most bytes of one partition in a fetch; a single larger record is still returned whole.
 _FETCH_BYTES: Final = 1024 * 1024
@@ -106,13 +107,13 @@ class ChangelogReader:
         async def fetch_now() -> Any:
             return await self._consumer.getmany(timeout_ms=0, max_records=_MOST_RECORDS)
 
-        fetching = self._consumer._fetcher.error_future  # noqa: SLF001
-        if fetching.done():
+        ended = fetching(self._consumer)
+        if ended.done():
             # Raises the error that ended aiokafka's fetching; nothing would come any more.
-            fetching.result()
+            ended.result()
             raise ChangelogLostError("the Kafka client that reads changelogs has ended")
         try:
-            fetched = await fetch_light(self._consumer, fetch_now, wait_s, lambda _tp: record_of)
+            fetched = await fetch_as(self._consumer, fetch_now, wait_s, lambda _tp: record_of)
         except OffsetOutOfRangeError as error:
             raise ChangelogLostError(await self._lost(error)) from error
         chunks = []

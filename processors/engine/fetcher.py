@@ -5,13 +5,10 @@ are never made as aiokafka's own kind, which takes ten times as long, and a wait
 never holds up busy ones.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -21,6 +18,7 @@ from msgspec.structs import replace
 from ledger.trust import MAX_HEADERS
 from processors.engine.chunk import FetchedRecord
 from runtime.kafka.fetched import Batches
+from runtime.kafka.internals import coordinator_of, fetch_as, is_fetched, wait_for_fetches
 from runtime.traces import TRACEPARENT
 
 # Faust fixes the wait at 1500 ms: a fetch that waits for idle partitions would hold up busy ones.
@@ -39,8 +37,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
-        # There is no setting for it; the fetcher reads it when the consumer starts, later.
-        consumer._fetch_max_wait_ms = _FETCH_MAX_WAIT_MS  # noqa: SLF001
+        wait_for_fetches(consumer, _FETCH_MAX_WAIT_MS)
         return consumer
 
     @Service.task
@@ -52,7 +49,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         """
         while not self.should_stop:
             await self.sleep(_ERRORS_LOOKED_FOR_EVERY_S)
-            coordinator = self._consumer and self._consumer._coordinator  # noqa: SLF001
+            coordinator = self._consumer and coordinator_of(self._consumer)
             if coordinator is not None and not self.should_stop:
                 coordinator.check_errors()
 
@@ -69,7 +66,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         async def fetch_now() -> Any:
             return await fetch(consumer, active_partitions, 0, max_records)
 
-        return await fetch_light(consumer, fetch_now, timeout or 0, self._maker)
+        return await fetch_as(consumer, fetch_now, timeout or 0, self._maker)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Keep aiokafka from fetching changelogs, which ``recovery`` reads by itself.
@@ -95,44 +92,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         Faust would crash then, and the worker would end before it can name the cause. A changelog
         is not fetched by this client at all.
         """
-        assignment = self._ensure_consumer()._fetcher._subscriptions.subscription.assignment  # noqa: SLF001
-        state = assignment and assignment.state_value(TopicPartition(tp.topic, tp.partition))
-        if state and state.has_valid_position and not state.paused:
+        if is_fetched(self._ensure_consumer(), TopicPartition(tp.topic, tp.partition)):
             super().verify_event_path(now, tp)
-
-
-async def fetch_light(
-    consumer: AIOKafkaConsumer,
-    fetch_now: Callable[[], Awaitable[Fetched]],
-    wait_s: float,
-    maker: Callable[[TopicPartition], Make],
-) -> Fetched:
-    """Return what ``fetch_now`` returns, and wait up to ``wait_s`` for something.
-
-    ``maker`` returns the function that makes the records of a partition.
-
-    aiokafka makes its records when they are asked for. So ``fetch_now`` never waits: before each
-    call the batches that have arrived are told how to make their records.
-    """
-    loop = asyncio.get_running_loop()
-    until = loop.time() + wait_s
-    fetcher = consumer._fetcher  # noqa: SLF001
-    while True:
-        for tp, result in fetcher._records.items():  # noqa: SLF001
-            if isinstance(result, FetchResult) and result.has_more():
-                records = result._partition_records  # noqa: SLF001
-                records._consumer_record = partial(maker(tp), records._records)  # noqa: SLF001
-        fetched = await fetch_now()
-        remaining_s = until - loop.time()
-        if fetched or remaining_s <= 0:
-            return fetched
-        waiter = fetcher._create_fetch_waiter()  # noqa: SLF001
-        await asyncio.wait([waiter], timeout=remaining_s)
-        if not waiter.done():
-            waiter.cancel()
-            return {}
-        # Raises what the group's coordinator found, such as a lack of rights.
-        waiter.result()
 
 
 def record_of(batches: Batches, tp: TopicPartition, record: Any) -> FetchedRecord:

@@ -26,6 +26,7 @@ from processors.engine.marks import Mark
 from processors.engine.membership import SESSION_TIMEOUT_S, ask_group, clock_s, heed_fencing
 from processors.engine.offsets import ChunkOffsets
 from processors.engine.tables import ChunkTable
+from runtime.kafka.internals import coordinator_of
 
 # One chunk that is worked on and one that waits keep a partition busy; more only adds latency.
 _MAX_IN_FLIGHT: Final = 2
@@ -90,7 +91,8 @@ class Consumer(driver.Consumer):
         consumer = self._thread._ensure_consumer()  # noqa: SLF001
         while generation == self.app.consumer_generation_id:
             asked_s = clock_s()
-            said = await self._thread.call_thread(ask_group, consumer._coordinator, generation)  # noqa: SLF001
+            coordinator = coordinator_of(consumer)
+            said = await self._thread.call_thread(ask_group, coordinator, generation)
             if said is not None:
                 self._confirmed_s = asked_s if said else -math.inf
                 return bool(said)

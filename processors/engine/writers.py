@@ -28,6 +28,7 @@ from faust.types import TP
 from processors.engine.chunk import RevokedError, Tenure
 from processors.engine.membership import clock_s
 from runtime.kafka.batches import ACKNOWLEDGED_WITHIN_S, BatchRefusedError
+from runtime.kafka.internals import fail_batches, wait_on_metadata
 from runtime.kafka.topic_states import most_bytes, read_configs, size_fault
 from runtime.kafka.topics import answer
 
@@ -102,7 +103,7 @@ class Writer:
         # had to wait for: a topic that was known by chance would be gone with the next refresh, and
         # with it the leader that a batch waits for, until somebody writes to that topic again.
         self._client.add_topic(topic)
-        await self._client._wait_on_metadata(topic)  # noqa: SLF001 - as aiokafka's producer does
+        await wait_on_metadata(self._client, topic)
         tp = TopicPartition(topic, partition)
         future: Awaitable[RecordMetadata] = await self._accumulator.add_batch(
             batch, tp, ACKNOWLEDGED_WITHIN_S
@@ -114,10 +115,7 @@ class Writer:
         # A sender's task that has not run yet ends so when it is cancelled.
         with contextlib.suppress(asyncio.CancelledError):
             await self._sender.close()
-        batches = self._accumulator._batches.values()  # noqa: SLF001
-        # A batch that is to be tried again is no longer among these, and its callback looks there.
-        self._accumulator._pending_batches.update(*batches)  # noqa: SLF001
-        self._accumulator.fail_all(RevokedError("given back while it waited for Kafka"))
+        fail_batches(self._accumulator, RevokedError("given back while it waited for Kafka"))
 
 
 async def _write_nothing(_writer: Writer) -> None:

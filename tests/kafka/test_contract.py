@@ -33,8 +33,8 @@ from cli.local import running
 from cli.programs import Command
 from cli.sender import deliver, encode, signed_headers
 from cli.simulate.schedule import deliveries
-from cli.whole_topic import reading
 from ledger.wire import ENTRIES, ORDER_DOCUMENTS
+from runtime.kafka.reading import clients
 from runtime.kafka.topics import TopicSettings, ensure_topics
 from runtime.rules import RuleSettings
 from tests.cli.contract.validation import texts, writer
@@ -228,7 +228,7 @@ def has_committed_everything(ledger: WorkerProcess, group: str) -> bool:
 
     async def ask() -> bool:
         settings = TopicSettings.from_environment(ledger.env)
-        async with reading(settings) as (admin, client):
+        async with clients(settings) as (admin, client):
             topics = (names.orders, names.entries)
             ends = await client.end_offsets(
                 [TopicPartition(topic, p) for topic in topics for p in range(PARTITIONS)]

@@ -16,7 +16,8 @@ from ledger.rejections import Reason
 from ledger.trust import MAX_HEADERS
 from ledger.unread import UnreadBatch
 from runtime.kafka import connection  # noqa: F401 - it has consumers read with a bound
-from runtime.kafka.fetched import MAX_UNPACKED_BYTES, Batches, PartitionRecords
+from runtime.kafka.corrections import PartitionRecords
+from runtime.kafka.fetched import MAX_UNPACKED_BYTES, Batches
 from tests.record_batches import (
     HEADER,
     MIB,
