@@ -183,7 +183,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind("worker killed for good", "worker", _kill_worker_for_good, take_over=True),
     Kind("worker's disk full", "worker", _DISK_FULL, take_over=True, takes_disk=True),
     Kind("worker's inodes used up", "worker", _NO_INODES, take_over=True, takes_disk=True),
-    Kind("worker's table damaged", "worker", damage_table),
+    Kind("worker's table damaged", "worker", damage_table, alone=True),
     Kind("worker's folder copied", "worker", run_copy, alone=True),
     Kind("worker stopped", "worker", _stop_worker),
     Kind("worker frozen", "worker", _freeze_worker),

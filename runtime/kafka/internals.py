@@ -15,6 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.errors import UnknownTopicOrPartitionError
 from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator
 from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.structs import TopicPartition
@@ -85,10 +86,18 @@ def forget_identity(producer: AIOKafkaProducer) -> None:
     TransactionManager.__init__(manager, None, manager.transaction_timeout_ms)
 
 
-def wait_on_metadata(client: AIOKafkaClient, topic: str) -> Awaitable[object]:
-    """Wait until a client knows a topic's partitions, as aiokafka's producer does."""
-    known: Awaitable[object] = client._wait_on_metadata(topic)  # noqa: SLF001
-    return known
+async def wait_on_metadata(client: AIOKafkaClient, topic: str) -> None:
+    """Wait until a client knows a topic's partitions; the caller bounds the time.
+
+    aiokafka gives up after the client's request time-out. A broker that has just started on a busy
+    machine can take longer until it knows its topics.
+    """
+    while True:
+        try:
+            await client._wait_on_metadata(topic)  # noqa: SLF001
+        except UnknownTopicOrPartitionError:
+            continue
+        return
 
 
 def client_of(admin: AIOKafkaAdminClient) -> AIOKafkaClient:

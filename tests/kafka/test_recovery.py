@@ -299,6 +299,35 @@ async def test_a_single_record_is_found_however_long_the_broker_takes_to_send_it
     assert (found.begin, found.mark.offset) == (0, 0)
 
 
+async def test_the_ends_of_changelogs_are_asked_for_until_a_broker_that_stood_still_answers(
+    settings: WorkerSettings, kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await write(settings, dict.fromkeys(KEYS, b"value"))
+    tp = TP(*changelog(settings))
+    reader = ChangelogReader(settings)
+    await reader.start()
+    client = reader._consumer
+    asked = 0
+
+    async def ask(tps: list[TopicPartition]) -> Any:
+        nonlocal asked
+        asked += 1
+        # Shorter than the broker stands still.
+        client._request_timeout_ms = 200
+        return await type(client).end_offsets(client, tps)
+
+    monkeypatch.setattr(client, "end_offsets", ask)
+    kafka.pause()
+    try:
+        ends = asyncio.create_task(reader.ends([tp]))
+        await until(lambda: asked > 1)
+        kafka.resume()
+        assert await ends == {tp: len(KEYS)}
+    finally:
+        kafka.resume()
+        await reader.close()
+
+
 async def test_a_changelog_whose_records_were_deleted_ends_the_worker_with_the_remedy(
     settings: WorkerSettings,
 ) -> None:

@@ -19,6 +19,7 @@ from runtime.kafka.batches import OutRecord, send, send_to_partition
 from tests.fakes import until
 from tests.kafka.harness import PARTITIONS, read_topic, writer
 from tests.kafka.in_process import WARNINGS_OF_FAUST, append, committed, ready, running
+from tests.kafka.topics import create
 
 pytestmark = WARNINGS_OF_FAUST
 
@@ -256,3 +257,24 @@ async def test_a_batch_outlives_a_time_without_a_leader_that_is_longer_than_a_re
             assert not writing.done(), writing.exception()
         await writing
     assert await keys_of(settings, settings.names.orders) == ["known", "late"]
+
+
+async def test_a_writer_waits_for_a_topic_that_its_broker_does_not_know_yet(
+    kafka: EmbeddedKafka, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that has just started may know its topics later than the client gives up."""
+    topic = f"{settings.topic_prefix}late"
+    async with writer(kafka.bootstrap, "late") as late:
+        client = late._client
+        wait, waits = client._wait_on_metadata, []
+
+        async def wait_shorter(topic: str) -> Any:
+            waits.append(topic)
+            client._request_timeout_ms = 200
+            return await wait(topic)
+
+        monkeypatch.setattr(client, "_wait_on_metadata", wait_shorter)
+        sent = asyncio.create_task(send_to_partition(late, topic, 0, [OutRecord(b"key", b"value")]))
+        await until(lambda: len(waits) > 1 or sent.done())
+        await create({"LEDGER_KAFKA_BOOTSTRAP": kafka.bootstrap}, topic)
+        assert await sent == 0
