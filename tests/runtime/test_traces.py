@@ -172,7 +172,7 @@ def test_opentelemetry_s_own_switch_is_heeded():
 
 def test_each_span_arrives_or_is_counted_as_dropped(monkeypatch, capsys, caplog):
     """All begin before one ends, as where Kafka is slow to acknowledge: each found room then."""
-    monkeypatch.setattr("runtime.tracing._TOLD_AGAIN_AFTER_S", 0)
+    monkeypatch.setattr("runtime.tracing._LOGGED_AGAIN_AFTER_S", 0)
     with receiving() as receiver:
         small = {"OTEL_BSP_MAX_QUEUE_SIZE": "8", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "8"}
         for name, value in (receiver.environment | small).items():
