@@ -1,8 +1,8 @@
-"""A timer that is set anew with each request, and hardly ever goes off.
+"""A timeout that is set again by each request and rarely expires.
 
-In: how long there is patience from now on. Out: a call, once there is none left. Never: a timer of
-the loop's for each setting: that would be two for each request, made and cancelled again. The one
-that runs is kept unless it comes too late, and looks again if it comes too early.
+Input: the seconds until the timeout. Output: a call when they have passed. Invariant: most settings
+make no timer, since two loop timers per request would be made and cancelled for nothing. The
+running timer is replaced only if it is later than the timeout, and set again if it fires too early.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ class Patience:
         self._timer_at = 0.0
 
     def last(self, seconds: float) -> None:
-        """Have patience for so long from now on, whatever was set before."""
+        """Set the timeout to so many seconds from now, whatever was set before."""
         self._until = self._loop.time() + seconds
         if self._timer is None or self._timer_at > self._until:
             self._look_at(self._until)
 
     def end(self) -> None:
-        """Call nobody any more."""
+        """Cancel the timeout."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

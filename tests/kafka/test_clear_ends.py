@@ -47,7 +47,7 @@ def test_a_worker_whose_port_is_taken_says_as_ingress_does_which_setting_chooses
     with socket.create_server(("127.0.0.1", int(port))), WorkerProcess(env) as worker:
         line = last_words(worker)
     assert f"LEDGER_WEB_BIND=127.0.0.1, LEDGER_WEB_PORT={port}: can't listen there (Address" in line
-    assert "stop the program that does, or choose another port" in line
+    assert "stop the program that listens there, or choose another port" in line
 
 
 def test_a_worker_on_the_folder_of_another_one_says_whose_it_is(
