@@ -1,4 +1,4 @@
-"""A run is judged by its limits: each can be broken, and says by what."""
+"""A run is judged by its limits; each can be broken, and names what broke it."""
 
 import time
 from types import SimpleNamespace
@@ -119,7 +119,7 @@ def test_a_program_knows_when_it_was_killed_or_frozen(tmp_path):
     assert not program.was_away(began_s, time.monotonic())
     program.freeze()
     frozen_s = time.monotonic()
-    # It still is, and nobody knows for how long.
+    # The program is still away, and nobody knows for how long.
     assert program.was_away(frozen_s + 100, frozen_s + 101)
     program.go_on()
     gone_on_s = time.monotonic()

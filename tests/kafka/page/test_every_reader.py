@@ -105,9 +105,9 @@ def test_the_theme_is_chosen_and_kept(browser, ledger):
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 360)])
 def test_every_view_is_accessible_fits_and_is_pictured(browser, ledger, scheme, width):
-    """Nothing scrolls sideways at any width; axe finds nothing, the contrast of all text among it.
+    """Nothing scrolls sideways at any width, and axe finds no fault, not even in the contrast.
 
-    All of it comes from one host: the browser knows no other.
+    The browser can reach a single host, so everything comes from there.
     """
     size = {"width": width, "height": 800}
     look = {"color_scheme": scheme, "viewport": size, "reduced_motion": "reduce"}
@@ -167,7 +167,7 @@ def test_the_question_for_the_token_is_accessible(browser, ledger, scheme):
 
 
 def _read_out(page: Page) -> Counter[str]:
-    """Return how many tables, rows and cells there are for a screen reader."""
+    """Return the numbers of tables, rows and cells that a screen reader finds."""
     nodes = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
     parts = ("table", "row", "columnheader", "rowheader", "cell")
     return Counter(node["role"]["value"] for node in nodes if node["role"]["value"] in parts)

@@ -1,4 +1,4 @@
-"""The overview: what it shows, that it follows the ledger, and what it says when it can't."""
+"""The overview follows the ledger, and says so when it can't."""
 
 import re
 import signal
@@ -80,7 +80,7 @@ class TestDays:
                 currency="SEK",
             ),
         )
-        # They come from the ledger, and not from what this page has seen.
+        # The numbers come from the ledger, and not from what this page has seen.
         page.reload()
         drawing = page.get_by_role("img", name="by day")
         page.get_by_label("Currency").select_option("SEK")
@@ -221,7 +221,7 @@ class TestTwoWorkers:
 
 
 def _count(page: Page, title: str, name: str) -> int:
-    """Return what the overview counts; it shows nothing of what there was none."""
+    """Return the counts of the overview, which leaves out zeros."""
     counts = row(card(page, title), name).get_by_role("cell").all_inner_texts()
     return int(counts[0].replace(",", "")) if counts else 0
 
