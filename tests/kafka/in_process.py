@@ -25,7 +25,7 @@ from tests.kafka.harness import PARTITIONS, producer
 
 Work = Callable[[Chunk], Awaitable[None]]
 
-# Faust and mode leave some coroutines and sockets to the garbage collector when they stop.
+# When Faust and mode stop, they leave some coroutines and sockets to the garbage collector.
 WARNINGS_OF_FAUST = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),

@@ -41,7 +41,7 @@ IN_A_BROWSER = [
     ),
 ]
 
-# Not ASCII: a header carries its bytes all the same.
+# The token is not ASCII, and a header must carry its bytes all the same.
 TOKEN = "жетон of the page"
 ATTACK = "<img src=x onerror=document.title='run'>"
 # It would be read as "ord_live_x".

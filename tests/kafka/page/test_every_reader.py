@@ -26,7 +26,7 @@ VIEWS = {
     "quarantine": ("#/quarantine", "amount_negative"),
     "missing": ("#/orders/nobody", "Not in the ledger"),
 }
-# What has nothing that the others have not, but its length.
+# These views are chosen for being empty, for a huge amount, and for their length.
 ODD = {
     "nothing": ("#/search?q=nobody", "Nothing has this id."),
     "huge": ("#/orders/ord_huge", "180,143,985,094,819.81"),
