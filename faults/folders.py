@@ -24,7 +24,7 @@ DOWN_AT_MOST_S: Final = 60.0
 """Others get this long to take over a worker's partitions: above the limit, to measure misses."""
 
 # A worker may run on a full disk for this long, because RocksDB reserves room for its log.
-_FELT_WITHIN_S: Final = 20.0
+_NOTICED_WITHIN_S: Final = 20.0
 _REFUSED_WITHIN_S: Final = 20.0
 # A worker may take this long to start and to find the damage.
 _FOUND_WITHIN_S: Final = 60.0
@@ -45,14 +45,14 @@ def exhaust(fill: Callable[[SmallDisk], None], remedy: str, refusal: str) -> Inj
             raise ValueError(f"{worker.label} has no disk of its own")
         worker.expect_end()
         fill(disk)
-        if worker.wait_ended(_FELT_WITHIN_S):
-            _expect_told(stage, worker, "LEDGER_DATA_DIR", remedy)
+        if worker.wait_ended(_NOTICED_WITHIN_S):
+            _expect_logged(stage, worker, "LEDGER_DATA_DIR", remedy)
         else:
             worker.kill()
         since_s = time.monotonic()
         worker.start_in_vain()
         if worker.wait_ended(_REFUSED_WITHIN_S):
-            _expect_told(stage, worker, refusal, remedy)
+            _expect_logged(stage, worker, refusal, remedy)
         else:
             stage.findings.append(f"{worker.label} runs on a full disk")
             worker.kill()
@@ -79,7 +79,7 @@ def damage_table(stage: Stage, chance: random.Random) -> Iterator[Injected]:
         damage(files[0])
         worker.start_in_vain()
         if _ends(worker):
-            _expect_told(stage, worker, "DamagedTableError", "is deleted")
+            _expect_logged(stage, worker, "DamagedTableError", "is deleted")
         else:
             stage.findings.append(f"{worker.label} runs with a damaged table, {files[0]}")
             worker.kill()
@@ -131,7 +131,7 @@ def run_copy(stage: Stage, chance: random.Random) -> Iterator[Injected]:
     worker.go_on()
     twin.start_in_vain()
     if worker.wait_ended(_FOUND_WITHIN_S):
-        _expect_told(stage, worker, "TakenNameError", "LEDGER_DATA_DIR")
+        _expect_logged(stage, worker, "TakenNameError", "LEDGER_DATA_DIR")
     else:
         stage.findings.append(f"{worker.label} keeps running next to a worker of the same name")
         worker.kill()
@@ -141,7 +141,7 @@ def run_copy(stage: Stage, chance: random.Random) -> Iterator[Injected]:
     worker.start()
 
 
-def _expect_told(stage: Stage, worker: Program, *words: str) -> None:
+def _expect_logged(stage: Stage, worker: Program, *words: str) -> None:
     """Add a finding if a worker ended without logging the reason."""
     if not any(all(word in line for word in words) for line in worker.last_lines):
         lines = "\n".join(worker.last_lines[-10:])

@@ -162,7 +162,7 @@ class Stage:
         self._closing.set()
 
     def stops_since(self, since_s: float, targets: Collection[str]) -> Iterator[Stop]:
-        """Yield the ends by SIGTERM of a fault's targets."""
+        """Yield how the targets of a fault ended after SIGTERM."""
         for program in (*self.programs, *self.extras):
             if program.label in targets:
                 yield from (stop for stop in program.stops if stop.at_s >= since_s)

@@ -82,9 +82,9 @@ def create_app(
     ]
     handlers = {HTTPException: _answer_http_error, Exception: answer_bug}
     application = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
-    # A wrong path with a slash must be answered 404, which names the right path, and not 307.
+    # A path with a trailing slash is answered 404, which names the right path, and not 307.
     application.router.redirect_slashes = False
-    # `ingest.server` passes whole requests to it, because the router costs as much as a delivery.
+    # `ingest.server` passes whole requests here: the router would cost as much as a delivery.
     application.state.direct = webhooks
     return application
 

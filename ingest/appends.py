@@ -7,8 +7,8 @@ beyond its deadline; a partition has at most one batch under way, so its records
 A batch is never larger than its topic accepted at the last look at the topics. A batch that is
 refused for its size is sent again in parts, and a record that is too large fails alone.
 
-aiokafka's own ``send`` looks up the topic, queues and starts a task and timers for each record,
-though once per batch is enough. Here a loop turn's records of a partition become one batch.
+aiokafka's own ``send`` does for each record what one batch needs once: it looks up the topic, and
+starts a task and timers. Here the records of a partition in one loop turn become one batch.
 """
 
 import asyncio

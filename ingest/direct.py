@@ -1,7 +1,7 @@
 """Passes a request that arrived whole straight to its handler, and the answer back, without ASGI.
 
-Input: a request's headers and body. Output: an answer's bytes. Invariant: only simple requests come
-here; ``connection`` decides which ones do, and the others go to the application.
+Input: a request's headers and body. Output: an answer's bytes. Invariant: only simple requests take
+this way; ``connection`` recognises them, and passes the others to the application.
 
 ASGI's part in a request (a scope, events, messages, a cycle that takes an answer in pieces) and the
 application's routing take longer than all of ingress' own work for a delivery.

@@ -38,7 +38,7 @@ def _most_connections() -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The largest cost of one connection.
+    """The limits of one connection.
 
     ``head_bytes`` limits a request's head, and separately its chunk sizes, chunk extensions and
     trailers. ``dropped_bytes`` limits the bytes read from a body after its request was answered.

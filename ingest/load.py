@@ -1,7 +1,7 @@
 """Bounds the load in flight: the unanswered deliveries, and the bytes of their bodies.
 
 Input: deliveries with good signatures, and bytes of bodies as they arrive. Output: whether there is
-room. Invariants: nothing queues, since a delivery without room is refused at once and its sender
+room. Invariants: no delivery queues, since one without room is refused at once and its sender
 retries; only bytes that have arrived take room, so a large declared length takes none from others.
 """
 
@@ -46,7 +46,7 @@ class BodyMemory:
         self._max_bytes = max_bytes
 
     def grow(self, before: int, after: int) -> bool:
-        """Take room for a body that has grown; return ``False``, and take none, if it is short."""
+        """Take room for a body that has grown; return ``False``, and take none, if none is left."""
         more = _counted(after) - _counted(before)
         if more and self._bytes + more > self._max_bytes:
             return False

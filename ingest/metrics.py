@@ -72,7 +72,7 @@ _PLACES: Final[Mapping[str, tuple[int, int | None]]] = {
     for n, (outcome, status) in enumerate(_STATUS.items())
 }
 
-# Values that are looked at instead of counted may be this old.
+# Values that are read at intervals, and not counted, may be this old.
 _LOOK_EVERY_S: Final = 1.0
 
 
@@ -243,7 +243,7 @@ class IngressMetrics(Metrics, Collector):
 
 
 def serve_metrics(metrics: Metrics, host: str, port: int) -> None:
-    """Serve the page from a thread of its own; ``SettingsError`` if the address can't be had."""
+    """Serve the page on a thread of its own; raise ``SettingsError`` if the address is taken."""
     try:
         start_http_server(port, host, metrics.registry)
     except OSError as error:

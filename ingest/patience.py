@@ -1,8 +1,8 @@
 """A timeout that is set again by each request and rarely expires.
 
-Input: the seconds until the timeout. Output: a call when they have passed. Invariant: most settings
-make no timer, since two loop timers per request would be made and cancelled for nothing. The
-running timer is replaced only if it is later than the timeout, and set again if it fires too early.
+Setting the timeout rarely makes a timer of the event loop, because two timers per request would be
+made and cancelled for nothing. The running timer is replaced only if it is due after the timeout.
+A timer that fires before the timeout is set again.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 
 class Patience:
-    """Calls ``lost`` once the time that was set last is over."""
+    """A timeout that calls ``lost`` when it expires."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, lost: Callable[[], None]) -> None:
         self._loop = loop

@@ -5,7 +5,7 @@ first process serves the metrics of all and waits for them. Invariants: if one p
 itself, all end, with an exit code that means failure; no process outlives its parent.
 
 Each opens a listener of its own on the port (SO_REUSEPORT), and Linux spreads new connections over
-the listeners. The processes share nothing else, so each has the bounds of a single one.
+the listeners. The processes share nothing else, so each has limits of its own.
 """
 
 import contextlib
@@ -80,7 +80,7 @@ def _wait(children: set[int], ending: threading.Event) -> int:
         children.discard(pid)
         code = os.waitstatus_to_exitcode(status)
         if not ending.is_set():
-            _log.error("process_ended", pid=pid, exit_code=code, remedy="all end; start it again")
+            _log.error("process_ended", pid=pid, exit_code=code, remedy="all end; restart ingress")
             ending.set()
             _terminate(children)
             result = 1

@@ -1,9 +1,9 @@
 """Opens and closes the idempotent producer of aiokafka 0.14, and asks whether it can append.
 
 Input: settings. Output: a started producer, for the length of a ``with`` block. Invariant: no wait
-is endless. aiokafka has two endless ones: an idempotent producer retries a batch forever, so that
-``stop`` waits forever while Kafka is down; and after a refused batch, its partition's sequence
-numbers have a gap, so that every later batch is refused too. The remedy is a new producer.
+is endless. aiokafka's own may be: an idempotent producer retries a batch forever, so ``stop`` waits
+forever while Kafka is down. And a refused batch leaves a gap in its partition's sequence numbers,
+so that every later batch is refused too. The remedy is a new producer.
 """
 
 import asyncio

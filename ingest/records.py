@@ -87,7 +87,7 @@ def webhook_record(
 def rejected_delivery_record(
     names: TopicNames, delivery: Delivery, body: bytes, rejection: Rejection, event_id: str | None
 ) -> Record:
-    """Return the record for ``plexy.rejected``, which names no place, as the log has none."""
+    """Return the record for ``plexy.rejected``, without a place since the log has no record."""
     key, value, headers = rejected_record(body, rejection, event_id, None)
     headers = [*headers, ("source-topic", HTTP.encode()), *delivery.headers()]
     return Record(names.rejected, key, value, headers, delivery.received_at_ms)

@@ -1,4 +1,4 @@
-"""Ingress' settings, under which a forgotten secret never makes it accept unsigned deliveries."""
+"""Ingress' settings; without a signing secret it starts only if that is allowed explicitly."""
 
 from typing import Annotated, Final
 

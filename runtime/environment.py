@@ -14,7 +14,7 @@ import os
 import sys
 from typing import Final
 
-# One of the libraries reads each of these names, or the names with these prefixes.
+# Some library reads each of these names, and names with these prefixes.
 _PREFIXES: Final = ("F_", "FAUST_", "AIOHTTP_NO", "AIOKAFKA_", "PROMETHEUS_")
 _NAMES: Final = frozenset(
     {

@@ -38,11 +38,11 @@ _FINGERPRINT_OF: Final = b"plexy-ledger"
 
 
 class FoldSettings(EnforcedTrustSettings, Protocol):
-    """All settings that decide what the log is folded to."""
+    """All settings that decide to which state the log is folded."""
 
     @property
     def group_id(self) -> str:
-        """The group of the workers."""
+        """The id of the workers' group."""
 
     @property
     def order_fields(self) -> tuple[str, ...]:

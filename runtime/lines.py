@@ -5,7 +5,7 @@ write, but with characters beyond ASCII unescaped, and in a tenth of the time: m
 line, and the lines of one turn of the loop are written together. Invariant: no line is lost, and
 other processes never tear a line of up to ``PIPE_BUF`` bytes (4 KiB on Linux).
 
-structlog writes the lines itself if they are for people, or without ``runtime.logs.configure``.
+If the lines are for people, or ``runtime.logs.configure`` was not called, structlog writes them.
 """
 
 import asyncio

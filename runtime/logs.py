@@ -1,4 +1,7 @@
-"""Sets up structured logs: one line per event, as JSON for programs or coloured for people."""
+"""Sets up structured logs: one line per event, as JSON for programs or coloured for people.
+
+Invariant: no log line contains a secret, a request body or a record's value.
+"""
 
 import logging
 import sys
@@ -62,5 +65,5 @@ def _send_stdlib_through_structlog(
     # also build a log record for each fetch, which takes 10 % of a worker's time.
     root.setLevel(logging.INFO if threshold <= logging.DEBUG else max(threshold, logging.WARNING))
     logging.getLogger("aiokafka").setLevel(max(threshold, logging.WARNING))
-    # Faust warns when a commit takes longer than the commit interval, which only delays the next.
+    # Faust warns when a commit takes longer than the commit interval, so the next is late.
     logging.getLogger("mode.timers").setLevel(logging.ERROR)

@@ -44,7 +44,7 @@ internals.check()
 
 log = structlog.get_logger(__name__)
 
-# A program that ends has no more time than this left for its spans.
+# A program that ends may spend this long on its last spans.
 _FLUSHED_WITHIN_S: Final = 1.0
 _LOGGED_AGAIN_AFTER_S: Final = 60.0
 _PROTOCOL: Final = "http/protobuf"
@@ -60,7 +60,7 @@ _SAMPLERS: Final = (
     "traceidratio",
 )
 _URL: Final = re.compile(r"https?://([^/?#]*@)?[^/?#@]+([/?#].*)?")
-# As in ``opentelemetry.util.re``, which logs a malformed header with its secret.
+# The pattern of ``opentelemetry.util.re``, which logs a malformed header with its secret.
 _HEADER: Final = re.compile(
     r"[\w!#$%&'*+.^`|~-]+ *= *[\x20\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*", re.ASCII
 )
@@ -157,7 +157,7 @@ class Tracing:
         )
 
     def _is_full(self) -> bool:
-        """Return whether OpenTelemetry would drop a span, and log it, to queue one more."""
+        """Return whether the queue is full; OpenTelemetry would drop a span, and log each drop."""
         return len(self._queue) == self._queue.maxlen
 
     def _drop(self) -> None:

@@ -44,11 +44,11 @@ IN_A_BROWSER = [
 # The token is not ASCII, and a header must carry its bytes all the same.
 TOKEN = "жетон of the page"
 ATTACK = "<img src=x onerror=document.title='run'>"
-# It would be read as "ord_live_x".
+# A reader would see this id as "ord_live_x".
 TURNED = "ord_\u202eevil\u202c_x"
 LONG = "x" * 480
 HUGE = 2**53 - 1
-# How often an order's page looks again, and then some.
+# This is a little longer than the interval at which an order's page looks again.
 LOOK_MS = 2_100
 expect.set_options(timeout=15_000)
 

@@ -26,16 +26,17 @@ VIEWS = {
     "quarantine": ("#/quarantine", "amount_negative"),
     "missing": ("#/orders/nobody", "Not in the ledger"),
 }
-# These views are chosen for being empty, for a huge amount, and for their length.
+# These views are extreme: nothing was found, or an amount is huge, or an id is long or reversed.
 ODD = {
     "nothing": ("#/search?q=nobody", "Nothing has this id."),
     "huge": ("#/orders/ord_huge", "180,143,985,094,819.81"),
     "long": (f"#/orders/ord_{LONG}", "2 deliveries"),
     "turned": (f"#/orders/{quote(TURNED)}", "1 delivery"),
 }
-# A phone, a window at 200 % zoom, a tablet, a desktop; the last one is pictured.
+# These are the widths of a phone, a window at 200 % zoom, a tablet and a desktop. A picture is made
+# at the last width of each theme.
 WIDTHS = {"light": (640, 768, 1280), "dark": (320, 360)}
-# What can be moved sideways: the page itself, a table in its box, the word in the search field.
+# The script returns what can scroll sideways: the page, a table in its box, or the searched word.
 TOO_WIDE = """() => {
     const wanted = document.getElementById("wanted");
     // Typed text has the room of a placeholder, but for the cross that clears a search.

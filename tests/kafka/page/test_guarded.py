@@ -8,7 +8,7 @@ from tests.kafka.page.stage import ATTACK, IN_A_BROWSER, TOKEN, TURNED, go, open
 
 pytestmark = IN_A_BROWSER
 
-# Where a page could keep something: in this tab, in this browser, in what is sent along.
+# The script counts the values that a page keeps in the tab, in the browser and in cookies.
 KEPT = """() => [
     Object.values(sessionStorage), Object.values(localStorage), document.cookie && [document.cookie]
 ].map((values) => (values || []).length)"""

@@ -15,7 +15,7 @@ from tests.kafka.page.stage import IN_A_BROWSER, LOOK_MS, card, ends, go, opened
 
 pytestmark = IN_A_BROWSER
 
-# As long as the page waits for a word, and between two questions for the days; and then some.
+# This is a little longer than the page waits for news, and between two questions for the days.
 SILENT_MS = AGAIN_MS = 5_100
 
 
