@@ -1,4 +1,4 @@
-"""The name under which a worker joins its group says how it folds, and no secret."""
+"""The name under which a worker joins its group contains its fold settings, and no secret."""
 
 from typing import Any
 
