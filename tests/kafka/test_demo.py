@@ -1,4 +1,4 @@
-"""`plexy-ledger demo` proves what it shows; and the wait for the workers that it rests on."""
+"""`plexy-ledger demo` checks its results, and its wait for the workers is reliable."""
 
 import json
 import os

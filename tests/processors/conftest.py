@@ -1,4 +1,4 @@
-"""A worker's app for tests that need no Kafka."""
+"""Makes a worker's app for tests that need no Kafka."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -20,7 +20,7 @@ PRODUCT = ("cli", "faults", "ingest", "ledger", "processors", "runtime")
 PLACES = {place: names for places in USED.values() for place, names in places.items()}
 NAMES = {name for names in PLACES.values() for name in names.split()}
 LIBRARIES = {place.partition(":")[0].partition(".")[0] for place in PLACES}
-# A private method of this project that another object of the same class calls.
+# These are this project's own private methods, called on another object of the same class.
 OWN = {"_launch"}
 # The only modules that may use, override or replace what is private in a library.
 MODULES = {
@@ -161,7 +161,7 @@ def test_every_private_name_that_the_linter_passes_over_is_in_the_table():
 def test_every_private_name_that_a_class_shares_with_a_library_is_in_the_table():
     found = {f"{path}: {name}" for path, text in sources() for name in overridden(path, text)}
     assert {each for each in found if each.rpartition(" ")[2] not in NAMES} == set()
-    # The search itself works: an overridden method, and an attribute that is only read.
+    # The search itself finds an overridden method, and an attribute that is only read.
     assert "processors/worker.py: _crash" in found
     assert "processors/engine/transport.py: _thread" in found
 
