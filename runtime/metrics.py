@@ -1,8 +1,8 @@
 """Declares a program's metrics for Prometheus, each once with its name, labels and meaning.
 
 Input: the program's name and its declarations. Output: a registry of its own, the page that
-Prometheus reads, and the rows of the reference of metrics. Invariant: the process' global registry, in
-which libraries may declare their own metrics, is never used.
+Prometheus reads, and the rows of the reference of metrics. Invariant: the process' global registry,
+in which libraries may declare their own metrics, is never used.
 """
 
 from collections.abc import Sequence
