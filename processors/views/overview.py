@@ -158,13 +158,11 @@ def add_pages(app: LedgerApp) -> None:
     overviews = Overviews(app)
 
     @app.page("/overview")
-    class OverviewView(View):
-        """Everything at once: workers, counts, lag, totals, anomalies."""
-
-        async def get(self, request: Request) -> Any:
-            if asks_this_one(request):
-                return json_answer(msgspec.json.encode(overviews.here()))
-            return json_answer(await overviews.now())
+    async def get_overview(_view: View, request: Request) -> Any:
+        """Return everything at once: workers, counts, lag, totals, anomalies."""
+        if asks_this_one(request):
+            return json_answer(msgspec.json.encode(overviews.here()))
+        return json_answer(await overviews.now())
 
     @app.page("/live")
     class LiveView(View):
