@@ -20,7 +20,7 @@ from ledger.money import Money
 from ledger.order_chunks import FoldedOrders
 from ledger.payments import Snapshot, fold_payments
 from ledger.wire import ORDER_DOCUMENTS, ORDERS
-from processors.engine.tables import PartitionRows
+from processors.engine.databases import PartitionRows
 from processors.settings import WorkerSettings
 from processors.worker import create_app
 

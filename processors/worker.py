@@ -9,18 +9,18 @@ import asyncio
 import faulthandler
 import gc
 import os
-import signal
 import sys
 import threading
 from collections.abc import Iterable
 from typing import Any, Final, NoReturn
 
-import faust
 import mode.loop
 import structlog
 
 from processors import dedupe, orders, payments, views
-from processors.engine.disk import DamagedTableError, causes, explain
+from processors.engine import internals as engine
+from processors.engine.databases import DamagedTableError
+from processors.engine.disk import causes, explain
 from processors.rows import CorruptRowError
 from processors.settings import WorkerSettings
 from processors.topology import LedgerApp, new_app
@@ -49,7 +49,7 @@ _SUSPICIOUS: Final = (CorruptRowError, AssertionError, LookupError, TypeError, V
 log = structlog.get_logger(__name__)
 
 
-class Worker(faust.Worker):
+class Worker(engine.Worker):
     """Faust's worker with the project's logs."""
 
     app: LedgerApp
@@ -57,6 +57,8 @@ class Worker(faust.Worker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._ending = False
+        # Faust does not set the log up.
+        self.override_logging = False
         # A spinner writes control sequences between the log's lines.
         self.spinner = None
 
@@ -70,23 +72,27 @@ class Worker(faust.Worker):
         raise SystemExit(0)
 
     async def on_first_start(self) -> None:
-        """Watch over the event loop from now on; what is there by now is never collected."""
+        """Set the log up, and watch over the event loop from now on."""
+        self.start_log()
+        # The garbage collector never scans the modules loaded at start-up.
         gc.freeze()
         self.add_future(self._show_life())
         await super().on_first_start()
 
-    async def _sentinel_task(self) -> None:
-        """End at once; by default the event loop runs for one more second after everything."""
+    def start_log(self) -> None:
+        """Set the log up, in the place of Faust, and log the libraries' versions."""
+        logs.configure(self.app.settings.log_format, self.app.settings.log_level)
+        internals.log_versions()
 
     async def _show_life(self) -> None:
         while not self._ending:
             faulthandler.dump_traceback_later(_STANDS_STILL_FOR_S, exit=True)
             await asyncio.sleep(_ALIVE_EVERY_S)
 
-    def _crash(self, reason: BaseException) -> None:
-        """Say why, and end at once, as by SIGKILL: unfinished work is done again after the restart.
+    def end_by_error(self, reason: BaseException) -> None:
+        """Log the reason, and end at once, as by SIGKILL: the next start redoes unfinished work.
 
-        Faust would stop everything in order first. That saves nothing, since a crashed worker
+        Faust would stop everything in order first. That saves nothing, because a crashed worker
         commits nothing more, and a table whose disk is full can't even be closed.
         """
         found = list(causes(reason))
@@ -115,21 +121,13 @@ class Worker(faust.Worker):
             self.app.scrubber.discard(damaged)
         return searched
 
-    def _schedule_shutdown(self, number: signal.Signals) -> None:
-        self._end_in_time()
-        super()._schedule_shutdown(number)
+    def end_by_signal(self) -> None:
+        """End the process, with a traceback, if Faust does not: Faust waits without bounds.
 
-    def _end_in_time(self) -> None:
-        """End the process, showing where it stands, if Faust does not: it waits without bounds.
-
-        Nothing is lost by it: whatever is not done by then comes again.
+        Nothing is lost: the next start redoes the work that is not done by then.
         """
         self._ending = True
         faulthandler.dump_traceback_later(_STOPPED_WITHIN_S, exit=True)
-
-    def _setup_logging(self) -> None:
-        logs.configure(self.app.settings.log_format, self.app.settings.log_level)
-        internals.log_versions()
 
 
 def prepare_process() -> None:

@@ -16,21 +16,24 @@ nothing, even where compaction or a transaction left gaps.
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final, cast
+from functools import cached_property
+from typing import Any, Final
 
 import msgspec
 import structlog
 from aiokafka.errors import IllegalStateError, KafkaConnectionError
 from faust.tables.manager import TableManager
-from faust.types import TP
+from faust.types import TP, AppT
 from mode import Service
 from mode.utils.locks import Event
 
+from processors.engine.app import EngineApp
 from processors.engine.changelogs import ChangelogLostError, ChangelogReader, Found, lost
 from processors.engine.chunk import RevokedError, Tenure
 from processors.engine.disk import is_of_rocksdb
+from processors.engine.internals import start_fetching, start_tables
+from processors.engine.positions import other_record
 from processors.engine.tables import CLAIM_KEY, ChangelogChunk, ChunkTable, StaleTableError
-from processors.engine.transport import other_record
 from processors.engine.writers import Writer
 from runtime.kafka.batches import OutRecord, send_to_partition
 
@@ -67,7 +70,7 @@ class _Assignment(msgspec.Struct, frozen=True):
     generation: int
     rebalancing_count: int
 
-    def ensure_current(self, app: Any) -> None:
+    def ensure_current(self, app: AppT) -> None:
         """Raise ``RevokedError`` once another rebalance has begun, or has ended."""
         begun = app.rebalancing_count != self.rebalancing_count
         if begun or app.consumer_generation_id != self.generation:
@@ -77,7 +80,7 @@ class _Assignment(msgspec.Struct, frozen=True):
 class Recovery(Service):
     """The recovery service of one worker, with the names that Faust's table manager uses."""
 
-    def __init__(self, app: Any, tables: Any, **kwargs: Any) -> None:
+    def __init__(self, app: EngineApp, tables: TableManager, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.app = app
         self.tables = tables
@@ -134,11 +137,10 @@ class Recovery(Service):
         return {tp for tp in tps if tp.topic in self.tables.changelog_topics}
 
     def _table(self, tp: TP) -> ChunkTable:
-        return cast("ChunkTable", self.tables._changelogs[tp.topic])  # noqa: SLF001
+        return self.app.table_of(tp.topic)
 
     def _source(self, changelog: TP) -> TP:
-        name = self.app.names.source_of(self._table(changelog).name)
-        return TP(name, changelog.partition)
+        return TP(self._table(changelog).source, changelog.partition)
 
     async def _guarded(self, assignment: "_Assignment") -> None:
         """Recover, then follow; an error ends the worker."""
@@ -269,7 +271,7 @@ class Recovery(Service):
         if not assignment.standbys:
             self.tables.on_standbys_ready()
         app.on_rebalance_end()
-        await app._fetcher.maybe_start()  # noqa: SLF001
+        await start_fetching(app)
 
     async def _seek(self, consumer: Any) -> None:
         try:
@@ -373,24 +375,29 @@ class Recovery(Service):
 class Tables(TableManager):
     """Faust's table manager with this recovery; plug with the Faust setting ``TableManager``."""
 
+    app: EngineApp
+
     async def on_start(self) -> None:
-        """Start without Faust's second of waiting for tables: ours are declared by now."""
-        await self._update_channels()
+        """Start without Faust's second of waiting for tables: all are declared by now."""
+        await start_tables(self)
         await self.recovery.start()
+
+    async def on_stop(self) -> None:
+        """Stop the recovery before the tables that it writes."""
+        await self.recovery.stop()
+        await super().on_stop()
 
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:
-        """Give up the old assignment's recovery before the tables forget its partitions."""
+        """Break the former assignment's recovery off before the tables forget its partitions."""
         await self.recovery.break_off()
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
-    @property
+    @cached_property
     def recovery(self) -> Any:
-        """The recovery service."""
-        if self._recovery is None:
-            self._recovery = cast("Any", Recovery(self.app, self, beacon=self.beacon))
-        return self._recovery
+        """The recovery service, in the place of Faust's own."""
+        return Recovery(self.app, self, beacon=self.beacon)
 
 
 @asynccontextmanager

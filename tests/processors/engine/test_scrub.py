@@ -11,7 +11,8 @@ import pytest
 
 import processors.engine.scrub
 from bench.table import write_rows
-from processors.engine.disk import DamagedTableError, explain
+from processors.engine.databases import DamagedTableError
+from processors.engine.disk import explain
 from processors.engine.scrub import Scrubber
 from processors.engine.tables import DIGEST_KEY, ChunkTable
 from processors.settings import WorkerSettings
