@@ -18,9 +18,9 @@ import mode.loop
 import structlog
 
 from processors import dedupe, orders, payments, views
-from processors.engine import internals as engine
 from processors.engine.databases import DamagedTableError
 from processors.engine.disk import causes, explain
+from processors.engine.internals import FaustWorker
 from processors.rows import CorruptRowError
 from processors.settings import WorkerSettings
 from processors.topology import LedgerApp, new_app
@@ -49,7 +49,7 @@ _SUSPICIOUS: Final = (CorruptRowError, AssertionError, LookupError, TypeError, V
 log = structlog.get_logger(__name__)
 
 
-class Worker(engine.Worker):
+class Worker(FaustWorker):
     """Faust's worker with the project's logs."""
 
     app: LedgerApp

@@ -33,10 +33,10 @@ _ERRORS_LOOKED_FOR_EVERY_S: Final = 0.5
 internals.check()
 
 
-class ConsumerThread(driver.AIOKafkaConsumerThread):
+class FaustThread(driver.AIOKafkaConsumerThread):
     """Faust's thread, on which the group's consumer runs in an event loop of its own."""
 
-    consumer: "Consumer"
+    consumer: "FaustConsumer"
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         client = super()._create_worker_consumer(transport)
@@ -91,7 +91,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             super().verify_event_path(now, tp)
 
 
-class Consumer(driver.Consumer, ABC):
+class FaustConsumer(driver.Consumer, ABC):
     """Faust's consumer, which commits what ``offsets`` says: Faust would count single records."""
 
     offsets: ChunkOffsets
@@ -117,8 +117,8 @@ class Consumer(driver.Consumer, ABC):
         """Return the next records of these partitions; ``None`` stands for all."""
         return await super()._getmany(partitions, timeout_s)
 
-    def _new_consumer_thread(self) -> ConsumerThread:
-        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+    def _new_consumer_thread(self) -> FaustThread:
+        return FaustThread(self, loop=self.loop, beacon=self.beacon)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109
         return await self.fetch(active_partitions, timeout)
@@ -161,7 +161,7 @@ class Databases(Store):
 STORES.aliases["rocksdb"] = f"{__name__}:{Databases.__name__}"
 
 
-class Worker(faust.Worker):
+class FaustWorker(faust.Worker):
     """Faust's worker program; a subclass decides how it ends."""
 
     # What happens when a part of the program has crashed, and when a signal has asked for its end.

@@ -113,7 +113,7 @@ class Recovery(Service):
         assigned = self.app.assignor.assigned_actives()
         actives = self._changelogs(assigned)
         standbys = self._changelogs(self.app.assignor.assigned_standbys()) - actives
-        # Each source beside its changelog, which is where the leader should have placed it.
+        # The leader should have placed each source together with its changelog.
         apart = (assigned - actives) ^ {self._source(tp) for tp in actives}
         count = int(self.app.rebalancing_count)
         assignment = _Assignment(actives, standbys, apart, generation_id, count)
@@ -301,7 +301,7 @@ class Recovery(Service):
         reader.follow(self._starts(standbys))
 
     async def _apply_next(self, reader: ChangelogReader, standbys: set[TP]) -> None:
-        """Apply what has come; first compare, where another leader may lack what was read."""
+        """Apply the next records; compare first if a new leader may lack what was read."""
         try:
             chunks = await reader.read(_READ_WAIT_S)
         except ChangelogLostError:
@@ -317,7 +317,7 @@ class Recovery(Service):
     async def _apply(
         self, reader: ChangelogReader, chunks: Iterable[ChangelogChunk], tps: set[TP]
     ) -> None:
-        """Apply records; a partition that can't be brought up to date begins from scratch."""
+        """Apply records; a partition that they can't bring up to date is restored from scratch."""
         for chunk in chunks:
             table, partition = self._table(chunk.tp), chunk.tp.partition
             try:
@@ -330,15 +330,14 @@ class Recovery(Service):
 
     async def _open(self, tps: set[TP]) -> None:
         for tp in sorted(tps):
-            table = self._table(tp)
-            await self._open_one(table, tp.partition)
+            await self._open_one(self._table(tp), tp.partition)
 
     async def _empty(self, table: ChunkTable, partition: int) -> None:
         table.drop(partition)
         await self._open_one(table, partition)
 
     async def _open_one(self, table: ChunkTable, partition: int) -> None:
-        """Open a partition once nothing else in this process has its files open any more."""
+        """Open a partition once nothing else in this process has its files open."""
         place = f"partition {partition} of the table {table.name}"
         async with _within(_FILES_FREE_WITHIN_S, f"{place} was not free"):
             while True:
@@ -355,7 +354,7 @@ class Recovery(Service):
         return {tp: self._table(tp).end(tp.partition) for tp in tps}
 
     async def _connected(self) -> ChangelogReader:
-        """Return the reader; where no broker answers yet, as in its restart, try again."""
+        """Return the reader; retry while no broker answers, as during a restart."""
         async with _within(_ANSWERED_WITHIN_S, "no broker answered"):
             while self._reader is None:
                 reader = ChangelogReader(self.app.settings)
@@ -402,7 +401,7 @@ class Tables(TableManager):
 
 @asynccontextmanager
 async def _within(limit_s: float, what: str) -> AsyncIterator[None]:
-    """Bound the block in time; ``RecoveryTimeoutError`` says what had not come by then."""
+    """Limit the block's time; the text of ``RecoveryTimeoutError`` says what is missing."""
     try:
         async with asyncio.timeout(limit_s):
             yield

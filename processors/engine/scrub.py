@@ -37,7 +37,7 @@ _MOST_DAMAGES: Final = 20
 log = structlog.get_logger(__name__)
 
 
-class Reading(msgspec.Struct, frozen=True):
+class DiskReading(msgspec.Struct, frozen=True):
     """The digest of all rows that the disk held below changelog offset ``end``."""
 
     end: int
@@ -53,7 +53,7 @@ class Scrubber:
         self._tables = list(tables)
         self._file = folder / "damages.json"
         self._wanted = asyncio.Event()
-        self._readings: dict[tuple[str, int], Reading] = {}
+        self._readings: dict[tuple[str, int], DiskReading] = {}
 
     @cached_property
     def _damages(self) -> list[Damage]:
@@ -63,7 +63,7 @@ class Scrubber:
         """Ask for a round to begin now, or right after the one that is under way."""
         self._wanted.set()
 
-    def reading(self, table: str, partition: int) -> "Reading | None":
+    def reading(self, table: str, partition: int) -> DiskReading | None:
         """Return what a partition's rows came to when they were last read as a whole."""
         return self._readings.get((table, partition))
 
@@ -113,7 +113,7 @@ class Scrubber:
                 raise RevokedError(f"{table.name}[{partition}]")
         _require(table, partition, snapshot, found)
         table.learn(partition, snapshot, found)
-        self._readings[str(table.name), partition] = Reading(snapshot.end, found, _now_ms())
+        self._readings[str(table.name), partition] = DiskReading(snapshot.end, found, _now_ms())
 
     def search(self) -> Iterator[DamagedTableError]:
         """Read all rows without a pause, and yield the damages found.

@@ -21,10 +21,10 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, AppT
 from faust.types.tuples import ConsumerMessage
 
-from processors.engine import internals
 from processors.engine.app import EngineApp
 from processors.engine.chunk import Chunk, ChunkConsumer, FetchedRecord
 from processors.engine.fetcher import Make, record_of, record_with_headers, traced_record
+from processors.engine.internals import FaustConsumer
 from processors.engine.membership import SESSION_TIMEOUT_S, ask_group, clock_s, heed_fencing
 from processors.engine.offsets import ChunkOffsets
 from processors.engine.positions import (
@@ -47,7 +47,7 @@ _ASK_AGAIN_S: Final = 0.2
 heed_fencing()
 
 
-class Consumer(internals.Consumer, ChunkConsumer):
+class Consumer(FaustConsumer, ChunkConsumer):
     """Faust's consumer, with chunks in place of records."""
 
     app: EngineApp

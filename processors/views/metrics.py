@@ -27,16 +27,16 @@ _ANSWER_WITHIN_S: Final = 2.0
 
 def add_pages(app: LedgerApp) -> None:
     """Declare the page."""
-    readings = Readings(app)
+    gauges = Gauges(app)
 
     @app.page("/metrics")
     async def get_metrics(_view: View, _request: Request) -> Any:
         """Return this worker's counters and gauges."""
-        body = await readings.page(ready=unready(app) is None)
+        body = await gauges.page(ready=unready(app) is None)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
 
-class Readings:
+class Gauges:
     """The gauges of one worker."""
 
     def __init__(self, app: LedgerApp) -> None:
