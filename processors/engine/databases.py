@@ -196,8 +196,7 @@ def write_buffers_bytes(memory_mb: int) -> int:
 def rocksdb_options(memory_mb: int, databases: int) -> dict[str, Any]:
     """Share ``memory_mb`` among a worker's databases: half for caches, half for write buffers.
 
-    The files that may be open are shared too. Faust's own defaults are 2.5 GB of cache and 943,719
-    files for each database.
+    They share the open files too. Faust's defaults are 2.5 GB of cache and 943,719 files for each.
     """
     share = memory_mb * _MIB // databases
     return {

@@ -56,10 +56,7 @@ class FaustThread(driver.AIOKafkaConsumerThread):
         return await fetch_light(consumer, now, timeout or 0, self.consumer.maker)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Keep aiokafka from fetching changelogs, which ``recovery`` reads by itself.
-
-        The group's assignment names them so that Faust can share the tables out.
-        """
+        """Pause changelogs: ``recovery`` reads them; they are assigned only with their tables."""
         changelogs = self.app.tables.changelog_topics
         paused = (TopicPartition(*tp) for tp in assigned if tp.topic in changelogs)
         self._ensure_consumer().pause(*paused)
@@ -69,8 +66,7 @@ class FaustThread(driver.AIOKafkaConsumerThread):
     async def _heed_coordinator(self) -> None:
         """End the worker after an error of the group's coordinator, such as a missing right.
 
-        aiokafka raises the error when records are fetched. A worker that is not let into its group
-        never fetches, and would wait forever.
+        aiokafka raises the error in a fetch. A worker outside its group never fetches.
         """
         while not self.should_stop:
             await self.sleep(_ERRORS_LOOKED_FOR_EVERY_S)
@@ -135,10 +131,7 @@ class FaustConsumer(driver.Consumer, ABC):
 
 
 class Databases(Store):
-    """The RocksDB databases of a table, one for each partition.
-
-    Faust opens some of them by itself, so the table's ``intact`` guards every opening.
-    """
+    """A table's databases by partition; its ``intact`` guards all openings, also Faust's own."""
 
     # Faust's own key is text, which an external id could equal. No UTF-8 text starts with this.
     offset_key = RESERVED
@@ -186,10 +179,9 @@ def client_of(app: AppT) -> AIOKafkaClient:
 
 
 def owner_of(app: AppT, changelog: TP) -> str:
-    """Return the address of the worker that folds into a changelog; ``KeyError`` if none does.
+    """Return the address of the worker that writes a changelog; ``KeyError`` if none does.
 
-    Faust's public method asks the producer for the partition of a key, and the producer knows no
-    topic that it has not written to.
+    Faust's public method asks the producer, which knows no topic that it has not written to.
     """
     assignor: Any = app.assignor
     return str(assignor._tps_url[changelog])  # noqa: SLF001

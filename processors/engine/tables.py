@@ -90,9 +90,8 @@ class Snapshot(msgspec.Struct):
 class _Held(msgspec.Struct):
     """What a partition's database holds: its changelog below ``end``.
 
-    It lacks no tombstone that was written before ``since_ms``, in Unix milliseconds. ``last`` is
-    the last changelog record below ``end``, where it is known. ``changes`` is shared with the
-    snapshot that a scrub is reading.
+    It lacks no tombstone written before ``since_ms``, in Unix milliseconds. ``last`` is the last
+    changelog record below ``end``, if noted. A snapshot that a scrub reads shares ``changes``.
     """
 
     end: int
@@ -126,7 +125,7 @@ class ChunkTable(StoredTable):
         return Snapshot(held.end, held.digest, self.rows_now(partition), held.changes)
 
     def learn(self, partition: int, snapshot: Snapshot, digest: Digest) -> None:
-        """Take the digest of a snapshot's rows for known, unless a changelog was applied since."""
+        """Keep up the digest of a snapshot's rows from now on, unless a changelog was applied."""
         held = self._held.get(partition)
         changes = snapshot.changes
         if held is not None and changes is not None and held.changes is changes:
@@ -153,17 +152,11 @@ class ChunkTable(StoredTable):
         return self._held[partition].end
 
     def last(self, partition: int) -> Mark | None:
-        """Return the last changelog record that the partition holds; ``None`` if it is not known.
-
-        An earlier version of this program did not keep it.
-        """
+        """Return the last changelog record that the partition holds, if a worker has noted it."""
         return self._held[partition].last
 
     def folded(self, partition: int) -> Mark | None:
-        """Return the last source record that the partition's rows follow from, where it is known.
-
-        An earlier version of this program did not keep it, and an empty table has none.
-        """
+        """Return the last source record folded into the partition, if a worker has noted one."""
         stored = self.read(partition, SOURCE_KEY)
         return None if stored is None else Mark.decode(stored)
 
@@ -295,7 +288,7 @@ class ChunkTable(StoredTable):
         batch.put(OFFSET_KEY, b"%d" % (end - 1))
         batch.put(SINCE_KEY, b"%d" % held.since_ms)
         if held.digest is not None:
-            batch.put(DIGEST_KEY, _encode_digest(end, held.digest))
+            batch.put(DIGEST_KEY, b"%d %d %d" % (end, held.digest.value, held.digest.rows))
         if held.last is not None:
             batch.put(LAST_KEY, b"%d %b" % (end, held.last.encode()))
         with self.intact(partition):
@@ -305,10 +298,6 @@ class ChunkTable(StoredTable):
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def _encode_digest(end: int, digest: Digest) -> bytes:
-    return b"%d %d %d" % (end, digest.value, digest.rows)
 
 
 def stored_digest(stored: bytes | None, end: int) -> Digest | None:

@@ -125,15 +125,13 @@ class Consumer(FaustConsumer, ChunkConsumer):
             return await super().fetch(None, timeout_s)
         if self._starting:
             await self._start_sources()
-        free = {tp for tp in partitions if self._has_room(tp)}
+        started = partitions & self._positions.keys()
+        free = {tp for tp in started if self.offsets.in_flight(tp) < _MAX_IN_FLIGHT}
         if not free:
             await asyncio.sleep(_BUSY_POLL_S)
             return {}
         wait_s = timeout_s if len(free) == len(partitions) else _BUSY_POLL_S
         return await super().fetch(free, wait_s)
-
-    def _has_room(self, tp: TP) -> bool:
-        return tp in self._positions and self.offsets.in_flight(tp) < _MAX_IN_FLIGHT
 
     async def _next_chunk(self, tp: TP, records: list[FetchedRecord]) -> Chunk | None:
         """Return the records as a chunk if they are the next ones of their partition.
@@ -201,10 +199,7 @@ class Consumer(FaustConsumer, ChunkConsumer):
         return position.start if done is None and position else done
 
     def lag(self, tp: TP) -> int | None:
-        """Return how many records of a partition are not folded; ``None`` before its first fetch.
-
-        The last fetch brought the end of the partition: Kafka is not asked for it.
-        """
+        """Return how many records up to the last fetch's end are not folded; ``None`` before it."""
         folded = self.folded(tp)
         if folded is None or tp not in self.assignment():
             return None
@@ -212,10 +207,7 @@ class Consumer(FaustConsumer, ChunkConsumer):
         return None if end is None else max(end - folded, 0)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Return the commits, no later than the starts of their partitions.
-
-        Faust would commit nothing until a commit that it knows of is passed.
-        """
+        """Return the commits, lowered to the starts: Faust commits nothing below a known commit."""
         commits: dict[TP, Any] = {**await super().seek_to_committed()}
         changelogs = self.app.tables.changelog_topics
         sources = {tp for tp in self.assignment() if tp.topic not in changelogs}
@@ -257,10 +249,7 @@ class Consumer(FaustConsumer, ChunkConsumer):
             self._positions, self._starts, self._starting = starts, None, False
 
     async def wait_empty(self) -> None:
-        """Let the chunks at work finish, then commit those that are done.
-
-        The others are fetched again by the partition's next owner.
-        """
+        """Let the chunks at work finish, then commit those that are done."""
         self.gives_back = True
         if self.crashed:
             # The thread that would commit ends with the crash, and may never answer.

@@ -183,10 +183,7 @@ class Writers:
         self.bound(min(limit_bytes, refused.size_bytes // 2))
 
     async def renew(self, consumer: ChunkConsumer) -> None:
-        """Replace each writer that is due, whether or not anything is written.
-
-        While Kafka does not answer, the former writer stays, and is due again at the next call.
-        """
+        """Replace each writer that is due; if Kafka does not answer, it is due at the next call."""
         for tp in list(self._writers):
             # A rebalance may have taken the partition meanwhile.
             if tp in self._writers:

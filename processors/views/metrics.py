@@ -97,7 +97,7 @@ class Gauges:
 
     def _partitions(self) -> dict[str, int]:
         changelog = self._app.chunk_tables["seen"].changelog_name
-        assignor: Any = self._app.assignor
+        assignor = self._app.assignor
         assigned = {"active": assignor.assigned_actives(), "standby": assignor.assigned_standbys()}
         return {
             role: sum(tp.topic == changelog for tp in partitions)
