@@ -16,6 +16,8 @@ from starlette.types import Receive, Scope, Send
 from ingest.appends import Place
 from runtime.problems import MEDIA_TYPE, Problem
 
+WEBHOOKS_PATH: Final = "/webhooks/plexy"
+
 Headers = list[tuple[bytes, bytes]]
 
 

@@ -17,13 +17,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ingest.answers import BUG, problem
+from ingest.answers import BUG, WEBHOOKS_PATH, problem
 from ingest.health import Readiness, alive
 from ingest.log import Log, WebhookLog
 from ingest.metrics import Tally
 from ingest.openapi import Document
 from ingest.settings import IngestSettings
-from ingest.webhooks import WEBHOOKS_PATH, WebhookEndpoint
+from ingest.webhooks import WebhookEndpoint
 from runtime.environment import isolate_process
 from runtime.kafka.new_connections import NewConnections
 from runtime.logs import configure

@@ -26,8 +26,8 @@ from ledger.deduplication import (
 )
 from ledger.envelope import MAX_ID_BYTES
 from ledger.wire import EVENTS, PROGRESS, SEEN
-from processors.engine.chunk import Chunk, FetchedRecord
-from processors.engine.effects import Attributes, Effects
+from processors.engine.chunk import Attributes, Chunk, FetchedRecord
+from processors.engine.effects import Effects
 from processors.rows import decode_row, decode_rows
 from processors.set_aside import set_aside
 from processors.topology import LedgerApp

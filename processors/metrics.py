@@ -35,7 +35,7 @@ _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 
 
 class WorkerMetrics(Metrics):
-    """One worker's metrics; ``processors.readings`` sets the gauges at each scrape."""
+    """One worker's metrics. ``processors.views.metrics`` sets those that are not counted."""
 
     def __init__(self) -> None:
         super().__init__("worker")

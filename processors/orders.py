@@ -15,9 +15,9 @@ from ledger.large_orders import OrderState
 from ledger.order_chunks import FoldedOrders
 from ledger.payments import Snapshot
 from ledger.wire import ORDER_DOCUMENTS, ORDERS
-from processors.engine.chunk import Chunk, FetchedRecord, Headers
-from processors.engine.effects import Attributes, Effects
-from processors.engine.tables import PartitionRows
+from processors.engine.chunk import Attributes, Chunk, FetchedRecord, Headers
+from processors.engine.databases import PartitionRows
+from processors.engine.effects import Effects
 from processors.rows import decode_rows
 from processors.set_aside import set_aside
 from processors.topology import LedgerApp

@@ -17,8 +17,8 @@ from ledger.payments import FoldedPayments, fold_payments
 from ledger.rejected import set_aside_record
 from ledger.rejections import Reason
 from ledger.wire import ENTRIES, PAYMENTS, SNAPSHOTS
-from processors.engine.chunk import Chunk, FetchedRecord
-from processors.engine.effects import Attributes, Effects
+from processors.engine.chunk import Attributes, Chunk, FetchedRecord
+from processors.engine.effects import Effects
 from processors.metrics import WorkerMetrics
 from processors.rows import decode_rows
 from processors.set_aside import set_aside

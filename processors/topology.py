@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import faust
 import structlog
-from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types.auth import AuthProtocol
 from mode.supervisors import CrashingSupervisor
 
 from ledger.anomalies import AnomalousOrders
-from ledger.topics import MAX_RECORD_BYTES, TABLES, TableName, TopicNames
+from ledger.topics import MAX_RECORD_BYTES, TABLES, TableName, TopicNames, changelog_name
+from ledger.trust import MAX_HEADERS
+from processors.engine.app import EngineApp
+from processors.engine.databases import rocksdb_options, write_buffers_bytes
 from processors.engine.disk import raise_file_limit, require_room, writable_folder
 from processors.engine.effects import Fold, folding
 from processors.engine.identity import claim, member
@@ -24,8 +26,8 @@ from processors.engine.membership import SESSION_TIMEOUT_S
 from processors.engine.recovery import Tables
 from processors.engine.router import Router, worker_client
 from processors.engine.scrub import Scrubber
-from processors.engine.tables import ChunkTable, rocksdb_options, write_buffers_bytes
-from processors.engine.transport import Consumer, Transport
+from processors.engine.tables import ChunkTable
+from processors.engine.transport import Consumer, Transport, chunked
 from processors.engine.writers import Writers
 from processors.metrics import WorkerMetrics, values
 from processors.recent import LastSeconds
@@ -72,14 +74,17 @@ class Loss(NamedTuple):
     detail: str
 
 
-class LedgerApp(faust.App):
+class LedgerApp(EngineApp):
     """A Faust app with the ledger's settings, topic names, metrics and tables.
 
     ``hops`` are the agents' names by the topics that they fold. ``loss`` is what the last look at
     the topics has found.
     """
 
+    consumer: Consumer
+    router: Router
     settings: WorkerSettings
+    tables: Tables
     names: TopicNames
     loss: Loss | None = None
 
@@ -87,6 +92,7 @@ class LedgerApp(faust.App):
         """Plug the chunked transport in and declare the tables."""
         self.settings = settings
         self.names = settings.names
+        self.kept_forever = self.names.webhooks
         self.metrics = WorkerMetrics()
         self.recent = LastSeconds()
         self.spans = _new_spans(settings)
@@ -175,12 +181,12 @@ class LedgerApp(faust.App):
         while not self.should_stop:
             await self.sleep(_HEARTBEAT_S)
             if self.tables.actives_ready:
-                await cast("Consumer", self.consumer).is_member(self.consumer_generation_id)
+                await self.consumer.is_member(self.consumer_generation_id)
 
     async def _renew_writers(self) -> None:
         while not self.should_stop:
             await self.sleep(_RENEWAL_EVERY_S)
-            await self.writers.renew()
+            await self.writers.renew(self.consumer)
 
     async def _watch_topics(self) -> None:
         """End the worker if a topic is gone, or has another number of partitions.
@@ -229,12 +235,6 @@ class LedgerApp(faust.App):
 
         await NewConnections(self.settings, show).watch()
 
-    @property
-    def kafka_client(self) -> AIOKafkaClient:
-        """The connections of Faust's producer; only ``writers`` write over them."""
-        producer: Any = self.producer
-        return producer._producer.client  # noqa: SLF001
-
     async def on_stop(self) -> None:
         """Close the writers after the chunks at work have ended, while connections are open."""
         await super().on_stop()
@@ -243,9 +243,10 @@ class LedgerApp(faust.App):
         if self.spans is not None:
             await asyncio.to_thread(self.spans.close)
 
-    def chunked(self, topic: str) -> Any:
-        """Declare a topic whose events are chunks, and whose offsets the transport commits."""
-        return self.topic(topic, key_type=bytes, value_serializer="chunk", acks=False)
+    def headers_read(self, topic: str) -> int:
+        """Read headers only where each worker checks the signatures of the log of record."""
+        is_checked = self.settings.enforced_trust is not None and topic == self.names.webhooks
+        return MAX_HEADERS if is_checked else 0
 
     def add_hop(self, name: str, table: TableName, fold: Fold) -> None:
         """Declare an agent that folds the chunks of a table's source topic into the table."""
@@ -257,13 +258,15 @@ class LedgerApp(faust.App):
         async def agent(chunks: Any) -> None:
             await work_in_lanes(chunks, work)
 
-        self.agent(self.chunked(topic), name=name)(agent)
+        self.agent(chunked(self, topic), name=name)(agent)
 
     def _new_table(self, name: TableName) -> ChunkTable:
         settings = self.settings
         table = ChunkTable(
             self,
             name=name,
+            source=self.names.source_of(name),
+            changelog_topic=chunked(self, changelog_name(settings.group_id, name)),
             partitions=settings.partitions,
             key_type=bytes,
             value_type=bytes,

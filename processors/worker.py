@@ -9,18 +9,18 @@ import asyncio
 import faulthandler
 import gc
 import os
-import signal
 import sys
 import threading
 from collections.abc import Iterable
 from typing import Any, Final, NoReturn
 
-import faust
 import mode.loop
 import structlog
 
 from processors import dedupe, orders, payments, views
-from processors.engine.disk import DamagedTableError, causes, explain
+from processors.engine.databases import DamagedTableError
+from processors.engine.disk import causes, explain
+from processors.engine.internals import FaustWorker
 from processors.rows import CorruptRowError
 from processors.settings import WorkerSettings
 from processors.topology import LedgerApp, new_app
@@ -49,7 +49,7 @@ _SUSPICIOUS: Final = (CorruptRowError, AssertionError, LookupError, TypeError, V
 log = structlog.get_logger(__name__)
 
 
-class Worker(faust.Worker):
+class Worker(FaustWorker):
     """Faust's worker with the project's logs."""
 
     app: LedgerApp
@@ -57,6 +57,8 @@ class Worker(faust.Worker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._ending = False
+        # Faust does not set the log up.
+        self.override_logging = False
         # A spinner writes control sequences between the log's lines.
         self.spinner = None
 
@@ -70,23 +72,27 @@ class Worker(faust.Worker):
         raise SystemExit(0)
 
     async def on_first_start(self) -> None:
-        """Watch the event loop, and freeze the loaded modules so that no collection scans them."""
+        """Set the log up, and watch over the event loop from now on."""
+        self.start_log()
+        # The garbage collector never scans the modules loaded at start-up.
         gc.freeze()
         self.add_future(self._show_life())
         await super().on_first_start()
 
-    async def _sentinel_task(self) -> None:
-        """Return at once; by default the event loop runs for one more second at the end."""
+    def start_log(self) -> None:
+        """Set the log up, in the place of Faust, and log the libraries' versions."""
+        logs.configure(self.app.settings.log_format, self.app.settings.log_level)
+        internals.log_versions()
 
     async def _show_life(self) -> None:
         while not self._ending:
             faulthandler.dump_traceback_later(_STANDS_STILL_FOR_S, exit=True)
             await asyncio.sleep(_ALIVE_EVERY_S)
 
-    def _crash(self, reason: BaseException) -> None:
-        """Log why, and end at once, as by SIGKILL; the restart repeats the unfinished work.
+    def end_by_error(self, reason: BaseException) -> None:
+        """Log the reason, and end at once, as by SIGKILL: the next start redoes unfinished work.
 
-        Faust would first stop everything in order. That would save nothing, since a crashed worker
+        Faust would stop everything in order first. That saves nothing, because a crashed worker
         commits nothing more, and a table whose disk is full can't even be closed.
         """
         found = list(causes(reason))
@@ -115,21 +121,13 @@ class Worker(faust.Worker):
             self.app.scrubber.discard(damaged)
         return searched
 
-    def _schedule_shutdown(self, number: signal.Signals) -> None:
-        self._end_in_time()
-        super()._schedule_shutdown(number)
+    def end_by_signal(self) -> None:
+        """End the process, with a traceback, if Faust does not: Faust waits without bounds.
 
-    def _end_in_time(self) -> None:
-        """End the process with a stack trace if Faust, which waits without a limit, does not.
-
-        Nothing is lost: Kafka delivers the unfinished chunks again.
+        Nothing is lost: the next start redoes the work that is not done by then.
         """
         self._ending = True
         faulthandler.dump_traceback_later(_STOPPED_WITHIN_S, exit=True)
-
-    def _setup_logging(self) -> None:
-        logs.configure(self.app.settings.log_format, self.app.settings.log_level)
-        internals.log_versions()
 
 
 def prepare_process() -> None:

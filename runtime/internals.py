@@ -72,25 +72,20 @@ USED: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         "aiohttp": {"aiohttp.web_protocol:RequestHandler": "handle_error log_exception"},
         "faust-streaming": {
             "faust.app.base:App": "_fetcher",
-            "faust.app.router:Router": (
-                "_assignor _get_serialized_key _get_table _get_table_topic _urlident"
-            ),
             "faust.assignor.partition_assignor:PartitionAssignor": "_tps_url",
-            "faust.serializers.codecs:Codec": "_loads",
             "faust.stores.rocksdb:Store": "_db_for_partition _dbs _open_for_partition offset_key",
-            "faust.tables.manager:TableManager": "_changelogs _recovery _update_channels",
-            "faust.tables.table:Table": "_changelog_topic_name _new_changelog_topic _new_store",
+            "faust.tables.manager:TableManager": "_update_channels",
             "faust.transport.drivers.aiokafka:AIOKafkaConsumerThread": (
                 "_consumer _create_worker_consumer _ensure_consumer _fetch_records"
             ),
             "faust.transport.drivers.aiokafka:Consumer": (
-                "_add_gap _committed_offset _filter_tps_with_pending_acks _getmany "
-                "_is_changelog_tp _new_consumer_thread _new_offset _thread _wait_next_records"
+                "_add_gap _filter_tps_with_pending_acks _getmany _new_consumer_thread _new_offset "
+                "_thread _wait_next_records"
             ),
-            "faust.transport.drivers.aiokafka:Producer": "_producer _settings_extra",
+            "faust.transport.drivers.aiokafka:Producer": "_producer",
         },
         "mode-streaming": {
-            "mode.worker:Worker": "_crash _schedule_shutdown _sentinel_task _setup_logging"
+            "mode.worker:Worker": "_crash _schedule_shutdown _sentinel_task override_logging"
         },
         "opentelemetry-exporter-otlp-proto-http": {
             # ``runtime.tracing`` filters the lines of this logger.

@@ -1,99 +1,23 @@
-"""Fetching: aiokafka's records, made as our own light kind, and Faust's thread that fetches them.
+"""The kinds of records that a worker makes from the ones that aiokafka has parsed.
 
-Input: an aiokafka consumer, and the partitions that have room. Output: the fetched records. They
-are never made as aiokafka's own kind, which takes ten times as long, and a wait for idle partitions
-never holds up busy ones.
+Input: a parsed record, and the batches that it is from. Output: ``FetchedRecord``.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
-from faust.transport.drivers import aiokafka as driver
-from faust.types import TP
-from mode import Service
 from msgspec.structs import replace
 
-from ledger.trust import MAX_HEADERS
 from processors.engine.chunk import FetchedRecord
 from runtime.kafka.fetched import Batches
-from runtime.kafka.internals import coordinator_of, fetch_as, is_fetched, wait_for_fetches
 from runtime.traces import TRACEPARENT
 
-# Faust fixes the wait at 1500 ms: a fetch that waits for idle partitions would hold up busy ones.
-_FETCH_MAX_WAIT_MS: Final = 50
 # A version, two ids and flags, in hex: W3C Trace Context.
 _TRACEPARENT_BYTES: Final = 55
-_ERRORS_LOOKED_FOR_EVERY_S: Final = 0.5
-
 
 Fetched = Mapping[TopicPartition, list[FetchedRecord]]
 Make = Callable[[Batches, TopicPartition, Any], FetchedRecord]
-
-
-class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """Runs the group's consumer in a loop of its own."""
-
-    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
-        consumer = super()._create_worker_consumer(transport)
-        wait_for_fetches(consumer, _FETCH_MAX_WAIT_MS)
-        return consumer
-
-    @Service.task
-    async def _heed_coordinator(self) -> None:
-        """End the worker by an error of the group's coordinator, such as a lack of rights.
-
-        aiokafka raises it when records are fetched. A worker that is not let into its group never
-        fetches, and would wait forever.
-        """
-        while not self.should_stop:
-            await self.sleep(_ERRORS_LOOKED_FOR_EVERY_S)
-            coordinator = self._consumer and coordinator_of(self._consumer)
-            if coordinator is not None and not self.should_stop:
-                coordinator.check_errors()
-
-    async def _fetch_records(
-        self,
-        consumer: AIOKafkaConsumer,
-        active_partitions: set[TP],
-        timeout: float | None = None,  # noqa: ASYNC109 - Faust's signature
-        max_records: int | None = None,
-    ) -> Fetched:
-        """Return the next records of the given partitions, as our own kind of record."""
-        fetch = super()._fetch_records
-
-        async def fetch_now() -> Any:
-            return await fetch(consumer, active_partitions, 0, max_records)
-
-        return await fetch_as(consumer, fetch_now, timeout or 0, self._maker)
-
-    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Keep aiokafka from fetching changelogs, which ``recovery`` reads by itself.
-
-        The group's assignment names them so that Faust can share the tables out.
-        """
-        changelogs = self.app.tables.changelog_topics
-        paused = (TopicPartition(*tp) for tp in assigned if tp.topic in changelogs)
-        self._ensure_consumer().pause(*paused)
-        await super().on_partitions_assigned(assigned, generation_id)
-
-    def _maker(self, tp: TopicPartition) -> Make:
-        """Return what makes a record of a partition, with the headers that this worker reads."""
-        app = cast("Any", self.app)
-        if app.settings.enforced_trust is not None and tp.topic == app.names.webhooks:
-            return _signed_record
-        return record_of if app.spans is None else _traced_record
-
-    def verify_event_path(self, now: float, tp: TP) -> None:
-        """Check whether a partition stands still, unless it has no position yet.
-
-        A partition has no position while the client looks for it, as after a log lost its records.
-        Faust would crash then, and the worker would end before it can name the cause. A changelog
-        is not fetched by this client at all.
-        """
-        if is_fetched(self._ensure_consumer(), TopicPartition(tp.topic, tp.partition)):
-            super().verify_event_path(now, tp)
 
 
 def record_of(batches: Batches, tp: TopicPartition, record: Any) -> FetchedRecord:
@@ -102,13 +26,14 @@ def record_of(batches: Batches, tp: TopicPartition, record: Any) -> FetchedRecor
     return FetchedRecord(record.key, record.value, *place)
 
 
-def _signed_record(batches: Batches, tp: TopicPartition, record: Any) -> FetchedRecord:
-    """Make a record with its headers, for its signature to be checked."""
-    made = _traced_record(batches, tp, record)
-    return replace(made, headers=record.headers[:MAX_HEADERS])
+def record_with_headers(
+    most: int, batches: Batches, tp: TopicPartition, record: Any
+) -> FetchedRecord:
+    """Make a record with its first headers: a stranger may have written millions of them."""
+    return replace(traced_record(batches, tp, record), headers=record.headers[:most])
 
 
-def _traced_record(batches: Batches, tp: TopicPartition, record: Any) -> FetchedRecord:
+def traced_record(batches: Batches, tp: TopicPartition, record: Any) -> FetchedRecord:
     """Make a record with the header that names its trace, if it has one."""
     for name, value in record.headers:
         # Anybody may have written the record, and a value of the header's own length is passed on.

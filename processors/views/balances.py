@@ -56,16 +56,14 @@ def add_pages(app: LedgerApp) -> None:
     """Declare the page."""
 
     @app.page("/balances")
-    class BalancesView(View):
-        """Every account's balance, by currency; with ``days=true`` also each day's amounts."""
-
-        async def get(self, request: Request) -> Any:
-            state.require_ready(app)
-            days = parameters.flag(request, "days")
-            if asks_this_one(request):
-                return json_answer(msgspec.json.encode(_document(*_own_part(app), days=True)))
-            partitions, activity = await _all_parts(app)
-            return json_answer(msgspec.json.encode(_document(partitions, activity, days=days)))
+    async def get_balances(_view: View, request: Request) -> Any:
+        """Return every account's balance by currency, and with ``days=true`` by day."""
+        state.require_ready(app)
+        days = parameters.flag(request, "days")
+        if asks_this_one(request):
+            return json_answer(msgspec.json.encode(_document(*_own_part(app), days=True)))
+        partitions, activity = await _all_parts(app)
+        return json_answer(msgspec.json.encode(_document(partitions, activity, days=days)))
 
 
 def _own_part(app: LedgerApp) -> tuple[list[int], Activity]:

@@ -54,11 +54,9 @@ def add_pages(app: LedgerApp) -> None:
     document = msgspec.json.encode(describe())
 
     @app.page("/openapi.json")
-    class OpenapiView(View):
-        """This description."""
-
-        async def get(self, _request: Request) -> Any:
-            return json_answer(document)
+    async def get_openapi(_view: View, _request: Request) -> Any:
+        """Return this description."""
+        return json_answer(document)
 
 
 def describe() -> Json:

@@ -34,16 +34,14 @@ def add_pages(app: LedgerApp) -> None:
     """Declare the page."""
 
     @app.page(r"/orders/{order_id:[\s\S]+}/payments")
-    class OrderPaymentsView(View):
-        """An order's payments."""
-
-        @state.routed(app, "orders", "order_id")
-        async def get(self, request: Request, *_args: Any, **path: Any) -> Any:
-            order_id: str = path["order_id"]
-            limit, after = parameters.limit(request), parameters.cursor(request, str) or ""
-            order = state.existing_order(app, order_id)
-            page = page_of(order, payments_after(app, order, after), limit)
-            return json_answer(msgspec.json.encode(page))
+    @state.routed(app, "orders", "order_id")
+    async def get_order_payments(_view: View, request: Request, *_args: Any, **path: Any) -> Any:
+        """Return a page of an order's payments."""
+        order_id: str = path["order_id"]
+        limit, after = parameters.limit(request), parameters.cursor(request, str) or ""
+        order = state.existing_order(app, order_id)
+        page = page_of(order, payments_after(app, order, after), limit)
+        return json_answer(msgspec.json.encode(page))
 
 
 def payments_after(

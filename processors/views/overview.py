@@ -161,64 +161,58 @@ def add_pages(app: LedgerApp) -> None:
     overviews = Overviews(app)
 
     @app.page("/overview")
-    class OverviewView(View):
-        """The overview: workers, counts, lag, totals, anomalies."""
-
-        async def get(self, request: Request) -> Any:
-            if asks_this_one(request):
-                return json_answer(msgspec.json.encode(overviews.here()))
-            return json_answer(await overviews.now())
+    async def get_overview(_view: View, request: Request) -> Any:
+        """Return everything at once: workers, counts, lag, totals, anomalies."""
+        if asks_this_one(request):
+            return json_answer(msgspec.json.encode(overviews.here()))
+        return json_answer(await overviews.now())
 
     @app.page("/live")
-    class LiveView(View):
-        """The overview each second, until one side ends the stream."""
+    async def get_live(_view: View, request: Any) -> Any:
+        """Send the same each second, until one side ends it."""
+        if overviews.watchers >= MOST_WATCHERS:
+            detail = f"{MOST_WATCHERS} others follow this worker already; ask another one"
+            raise ProblemError(503, "too_many_watchers", detail)
+        overviews.watchers += 1
+        try:
+            return await follow(request)
+        finally:
+            overviews.watchers -= 1
 
-        async def get(self, request: Any) -> Any:
-            if overviews.watchers >= MOST_WATCHERS:
-                detail = f"{MOST_WATCHERS} readers follow this worker already; ask another one"
-                raise ProblemError(503, "too_many_watchers", detail)
-            overviews.watchers += 1
-            try:
-                return await self._follow(request)
-            finally:
-                overviews.watchers -= 1
-
-        async def _follow(self, request: Any) -> Any:
-            # Make the first document before the stream begins: a stream can't carry an error.
-            document = await overviews.now()
-            stream = web.StreamResponse(
-                headers={
-                    "Content-Type": "text/event-stream",
-                    "Cache-Control": "no-store",
-                    # A proxy that buffers its answers would buffer this one forever.
-                    "X-Accel-Buffering": "no",
-                }
-            )
-            try:
-                await stream.prepare(request)
-                if request.method == "HEAD":
-                    return stream
-                while not app.should_stop:
-                    await stream.write(b"data: " + document + b"\n\n")
-                    await app.sleep(_EVERY_S)
-                    document = await overviews.now()
-            except ConnectionError:
-                log.debug("a watcher has gone", client=request.remote)
-            return stream
+    async def follow(request: Any) -> Any:
+        # An error is possible only before the stream begins.
+        document = await overviews.now()
+        stream = web.StreamResponse(
+            headers={
+                "Content-Type": "text/event-stream",
+                "Cache-Control": "no-store",
+                # A proxy that gathers responses would gather this one forever.
+                "X-Accel-Buffering": "no",
+            }
+        )
+        try:
+            await stream.prepare(request)
+            if request.method == "HEAD":
+                return stream
+            while not app.should_stop:
+                await stream.write(b"data: " + document + b"\n\n")
+                await app.sleep(_EVERY_S)
+                document = await overviews.now()
+        except ConnectionError:
+            log.debug("nobody follows any more", client=request.remote)
+        return stream
 
 
 def _standbys(app: LedgerApp) -> list[int]:
-    assignor: Any = app.assignor
     changelog = app.chunk_tables["seen"].changelog_name
-    return sorted(tp.partition for tp in assignor.assigned_standbys() if tp.topic == changelog)
+    return sorted(tp.partition for tp in app.assignor.assigned_standbys() if tp.topic == changelog)
 
 
 def _lag(app: LedgerApp) -> dict[str, int]:
-    consumer: Any = app.consumer
     lag = dict.fromkeys(app.hops.values(), 0)
-    for tp in consumer.assignment():
+    for tp in app.consumer.assignment():
         if tp.topic in app.hops:
-            lag[app.hops[tp.topic]] += consumer.lag(tp) or 0
+            lag[app.hops[tp.topic]] += app.consumer.lag(tp) or 0
     return lag
 
 

@@ -56,30 +56,24 @@ def add_pages(app: LedgerApp) -> None:
 
     # Declared first: as the last page, it would clash with Faust's own front page.
     @app.page("/")
-    class FrontView(View):
-        """Leads to the page."""
-
-        async def get(self, _request: Request) -> Any:
-            return web.Response(status=302, headers={"Location": "/ui/"})
+    async def get_front(_view: View, _request: Request) -> Any:
+        """Redirect to the page."""
+        return web.Response(status=302, headers={"Location": "/ui/"})
 
     @app.page("/ui/{file:.*}")
-    class FileView(View):
-        """One file of the page."""
-
-        async def get(self, request: Request, file: str) -> Any:
-            found = served.get(file or _INDEX)
-            if found is None:
-                raise ProblemError(404, "file_not_found", f"the page has no file {file!r:.80}")
-            if request.headers.get("If-None-Match") == found.headers["ETag"]:
-                return web.Response(status=304, headers=found.headers)
-            return web.Response(body=found.body, headers=found.headers)
+    async def get_file(_view: View, request: Request, file: str) -> Any:
+        """Return one file of the page."""
+        found = served.get(file or _INDEX)
+        if found is None:
+            raise ProblemError(404, "file_not_found", f"the page has no file {file!r:.80}")
+        if request.headers.get("If-None-Match") == found.headers["ETag"]:
+            return web.Response(status=304, headers=found.headers)
+        return web.Response(body=found.body, headers=found.headers)
 
     @app.page("/ui")
-    class UiView(View):
-        """Leads to the page."""
-
-        async def get(self, _request: Request) -> Any:
-            return web.Response(status=308, headers={"Location": "/ui/"})
+    async def get_ui(_view: View, _request: Request) -> Any:
+        """Redirect to the page."""
+        return web.Response(status=308, headers={"Location": "/ui/"})
 
 
 def _read(folder: Traversable, above: str = "") -> Any:

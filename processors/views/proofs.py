@@ -5,7 +5,7 @@ If the two states keep differing, the ledger contradicts its log, which is logge
 """
 
 import asyncio
-from typing import Any, Final, cast
+from typing import Final
 
 import msgspec
 import structlog
@@ -61,8 +61,7 @@ async def _until_caught_up(app: LedgerApp, order_id: str) -> None:
     partitions = app.settings.partitions
     tp = TP(app.names.payments, partition_for(order_id.encode(), partitions))
     end = (await app.reader.ends(tp.topic, partitions))[tp.partition]
-    consumer = cast("Any", app.consumer)
-    while (consumer.folded(tp) or 0) < end:
+    while (app.consumer.folded(tp) or 0) < end:
         state.require_ready(app)
         await asyncio.sleep(_LOOK_EVERY_S)
 

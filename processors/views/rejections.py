@@ -50,32 +50,28 @@ def add_pages(app: LedgerApp) -> None:
     """Declare the page."""
 
     @app.page("/rejected")
-    class RejectedView(View):
-        """The items that were kept but are not counted, with the reason; the newest first."""
-
-        async def get(self, request: Request) -> Any:
-            wanted = parameters.one_of(request, "state", STATES)
-            reason = parameters.one_of(request, "reason", tuple(map(str, Reason)))
-            below = parameters.cursor(request, tuple[int, str, int, int])
-            limit = parameters.limit(request)
-            quarantine = await app.rejections.now()
-            items = [
-                item
-                for item in reversed(quarantine.ordered())
-                if (below is None or item.position < below)
-                and wanted in {None, _state(item)}
-                and reason in {None, item.reason}
-            ]
-            page = RejectedList(
-                items=[_listed(item) for item in items[:limit]],
-                counts=_counts(quarantine),
-                cursor=(
-                    parameters.written_cursor(items[limit - 1].position)
-                    if len(items) > limit
-                    else None
-                ),
-            )
-            return json_answer(msgspec.json.encode(page))
+    async def get_rejected(_view: View, request: Request) -> Any:
+        """Return the kept records that do not count, with the reasons, the newest first."""
+        wanted = parameters.one_of(request, "state", STATES)
+        reason = parameters.one_of(request, "reason", tuple(map(str, Reason)))
+        below = parameters.cursor(request, tuple[int, str, int, int])
+        limit = parameters.limit(request)
+        quarantine = await app.rejections.now()
+        items = [
+            item
+            for item in reversed(quarantine.ordered())
+            if (below is None or item.position < below)
+            and wanted in {None, _state(item)}
+            and reason in {None, item.reason}
+        ]
+        page = RejectedList(
+            items=[_listed(item) for item in items[:limit]],
+            counts=_counts(quarantine),
+            cursor=(
+                parameters.written_cursor(items[limit - 1].position) if len(items) > limit else None
+            ),
+        )
+        return json_answer(msgspec.json.encode(page))
 
 
 def _counts(quarantine: Quarantine) -> dict[str, int]:

@@ -21,9 +21,8 @@ from ledger.orders import OrderDocument, describe
 from ledger.payments import PlacedPayment, describe_placed
 from ledger.topics import TableName
 from ledger.wire import ORDERS, PAYMENTS, PLACED_PAYMENTS, PROGRESS, SEEN
+from processors.engine.databases import PartitionRows
 from processors.engine.router import ANSWER_WITHIN_S
-from processors.engine.tables import PartitionRows
-from processors.engine.transport import Consumer
 from processors.rows import CorruptRowError, decode_row
 from processors.topology import LedgerApp
 from processors.views.answers import ProblemError, not_found
@@ -69,10 +68,9 @@ def routed(
     def routed_view(get: Get) -> Get:
         @wraps(get)
         async def answer(view: Any, request: Any, *args: Any, **path: Any) -> Any:
-            router = cast("Any", app.router)
-            name = app.chunk_tables[table].name
+            extra_s = more_s(request)
             try:
-                return await router.route_req(name, path[part], view.web, request, more_s(request))
+                return await app.router.route_req(table, path[part], view.web, request, extra_s)
             except SameNode:
                 return await get(view, request, *args, **path)
 
@@ -87,7 +85,7 @@ def unready(app: LedgerApp) -> str | None:
         return "the workers are sharing out their partitions (rebalancing)"
     if app.in_recovery or not app.tables.actives_ready:
         return "the tables are being recovered from their changelogs"
-    if not cast("Consumer", app.consumer).is_surely_member:
+    if not app.consumer.is_surely_member:
         return "the group has not confirmed for a session that the partitions are this worker's"
     return None
 
@@ -179,7 +177,7 @@ async def ask(
 ) -> bytes | None:
     """Ask the worker that has an id; ``None`` for a 404. ``more_s`` is as in ``routed``."""
     try:
-        owner = cast("Any", app.router).key_store(table, identifier.encode())
+        owner = app.router.key_store(table, identifier.encode())
     except KeyError:
         raise ProblemError(503, "unavailable", "no worker has this key's partition yet") from None
     return await fetch(app, owner, path, ANSWER_WITHIN_S + more_s)

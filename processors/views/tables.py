@@ -1,7 +1,7 @@
 """The tables on the workers' disks, for `audit` and `verify` to compare."""
 
 import asyncio
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from faust.web import Request, View
@@ -20,16 +20,14 @@ def add_pages(app: LedgerApp) -> None:
     """Declare the page."""
 
     @app.page("/tables")
-    class TablesView(View):
-        """Every partition on the workers' disks; ``scrub=true`` makes each worker read its disk."""
-
-        async def get(self, request: Request) -> Any:
-            scrub = parameters.flag(request, "scrub")
-            if scrub:
-                app.scrubber.want()
-            if asks_this_one(request):
-                return json_answer(msgspec.json.encode(_own_part(app)))
-            return json_answer(msgspec.json.encode(await _all_parts(app, scrub=scrub)))
+    async def get_tables(_view: View, request: Request) -> Any:
+        """Return all partitions on the workers' disks; with ``scrub=true``, start reading them."""
+        scrub = parameters.flag(request, "scrub")
+        if scrub:
+            app.scrubber.want()
+        if asks_this_one(request):
+            return json_answer(msgspec.json.encode(_own_part(app)))
+        return json_answer(msgspec.json.encode(await _all_parts(app, scrub=scrub)))
 
 
 def _own_part(app: LedgerApp) -> WorkerTables:
@@ -38,7 +36,7 @@ def _own_part(app: LedgerApp) -> WorkerTables:
         for name, table in app.chunk_tables.items()
         for partition in sorted(table.held)
     ]
-    worker = str(cast("Any", app.conf).canonical_url)
+    worker = str(app.conf.canonical_url)
     return WorkerTables(worker=worker, replicas=replicas, damages=app.scrubber.damages())
 
 

@@ -22,10 +22,9 @@ def asks_this_one(request: Any) -> bool:
 
 
 def other_workers(app: LedgerApp) -> list[URL]:
-    """Return the addresses of the group's other workers, as of the last rebalance."""
-    assignor: Any = app.assignor
+    """Return the addresses of the group's other workers, as the last rebalance told them."""
     mine = str(app.conf.canonical_url)
-    return [URL(url) for url in sorted(assignor.tables_metadata()) if url != mine]
+    return [URL(url) for url in sorted(app.assignor.tables_metadata()) if url != mine]
 
 
 def is_whole(served: Iterable[int], partitions: int) -> bool:

@@ -16,6 +16,7 @@ from processors.engine.chunk import Chunk
 from processors.engine.effects import Effects, folding
 from processors.engine.lanes import work_in_lanes
 from processors.engine.tables import ChunkTable
+from processors.engine.transport import chunked
 from processors.settings import WorkerSettings
 from processors.topology import LedgerApp, new_app
 from processors.worker import Worker
@@ -38,13 +39,13 @@ async def running(settings: WorkerSettings, work: Work) -> AsyncIterator[LedgerA
     """Run an app that does ``work`` for chunks of the log of record, and none for others."""
     app = new_app(settings, worker_class=Worker, middlewares=[])
 
-    @app.agent(app.chunked(app.names.webhooks), name="probe")
+    @app.agent(chunked(app, app.names.webhooks), name="probe")
     async def probe(chunks: Any) -> None:
         await work_in_lanes(chunks, work)
 
     for topic in (app.names.events, app.names.payments):
 
-        @app.agent(app.chunked(topic), name=topic)
+        @app.agent(chunked(app, topic), name=topic)
         async def idle(chunks: Any) -> None:
             async for _ in chunks:
                 pass

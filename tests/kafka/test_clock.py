@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from cli.kafka.broker import EmbeddedKafka
-from ingest.webhooks import WEBHOOKS_PATH
+from ingest.answers import WEBHOOKS_PATH
 from tests.ingest.conftest import event
 from tests.kafka.harness import WorkerProcess, deliver, environment, free_port, until
 from tests.kafka.harness import event as harness_event

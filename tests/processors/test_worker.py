@@ -12,7 +12,7 @@ def test_a_start_logs_the_installed_and_expected_versions_of_the_libraries(monke
     monkeypatch.setattr("runtime.logs.configure", lambda *_: None)
     app = new_app(WorkerSettings(data_dir=tmp_path), worker_class=Worker, middlewares=[])
     with capture_logs() as lines:
-        app.Worker(quiet=True)._setup_logging()
+        app.Worker(quiet=True).start_log()
     [line] = [each for each in lines if each["event"] == "libraries"]
     assert line["log_level"] == "info"
     assert line["installed"] == line["expected"]

@@ -25,16 +25,8 @@ OWN = {"_launch"}
 # The only modules that may use, override or replace what is private in a library.
 MODULES = {
     "aiokafka": {"runtime/kafka/corrections.py", "runtime/kafka/internals.py"},
-    "faust": {
-        "processors/engine/fetcher.py",
-        "processors/engine/recovery.py",
-        "processors/engine/router.py",
-        "processors/engine/tables.py",
-        "processors/engine/transport.py",
-        "processors/readings.py",
-        "processors/topology.py",
-    },
-    "mode": {"processors/worker.py"},
+    "faust": {"processors/engine/internals.py"},
+    "mode": {"processors/engine/internals.py"},
     "opentelemetry": {"runtime/tracing.py"},
     "uvicorn": {"ingest/connection.py"},
 }
@@ -162,8 +154,8 @@ def test_every_private_name_that_a_class_shares_with_a_library_is_in_the_table()
     found = {f"{path}: {name}" for path, text in sources() for name in overridden(path, text)}
     assert {each for each in found if each.rpartition(" ")[2] not in NAMES} == set()
     # The search itself finds an overridden method, and an attribute that is only read.
-    assert "processors/worker.py: _crash" in found
-    assert "processors/engine/transport.py: _thread" in found
+    assert "processors/engine/internals.py: _crash" in found
+    assert "processors/engine/internals.py: _thread" in found
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import processors.engine.scrub
-from processors.engine.disk import DamagedTableError, explain
+from processors.engine.databases import DamagedTableError
+from processors.engine.disk import explain
 from processors.engine.scrub import Scrubber
 from processors.engine.tables import DIGEST_KEY, ChunkTable
 from processors.settings import WorkerSettings

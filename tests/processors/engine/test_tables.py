@@ -11,6 +11,7 @@ from faust.types import TP
 from ledger.digest import digest_of
 from ledger.topics import TABLES
 from processors.engine.chunk import FetchedRecord
+from processors.engine.databases import PartitionRows, Rows, rocksdb_options
 from processors.engine.tables import (
     CLAIM_KEY,
     DIGEST_KEY,
@@ -18,10 +19,7 @@ from processors.engine.tables import (
     ChangelogChunk,
     ChangelogMismatchError,
     ChunkTable,
-    PartitionRows,
-    Rows,
     StaleTableError,
-    rocksdb_options,
 )
 from processors.settings import WorkerSettings
 from processors.worker import create_app
