@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from cli.errors import TopicMissingError
 from cli.lag import PartitionLag, lags
 from cli.settings import StatusSettings
-from cli.whole_topic import reading
+from runtime.kafka.reading import clients
 from runtime.kafka.topic_looks import Examination, TopicsError, missing_fault
 from runtime.kafka.topics import examine_topics, unreachable
 
@@ -104,7 +104,7 @@ async def _look_at_kafka(settings: StatusSettings) -> tuple[list[HopLag], list[P
         seen = await examine_topics(settings)
         if missing := list(_missing(seen)):
             return hops, missing
-        async with reading(settings) as (admin, consumer):
+        async with clients(settings) as (admin, consumer):
             for hop, topic in topics.items():
                 found = await lags(admin, consumer, settings.group_id, topic)
                 hops.append(HopLag(hop, topic, sum(each.records for each in found), found))

@@ -22,6 +22,7 @@ from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from ledger.topics import LIMIT, MAX_RECORD_BYTES, Topic, TopicSetting
+from runtime.kafka.internals import ask_node
 from runtime.kafka.topic_metadata import PartitionState, ask_any
 
 TIME_REFUSED: Final = (
@@ -144,7 +145,7 @@ async def read_begins(
     for leader, places in asked.items():
         request = OffsetRequest(_NO_REPLICA, _UNCOMMITTED_TOO, places)
         try:
-            answer = await admin._send_request_to_node(leader, request)  # noqa: SLF001
+            answer = await ask_node(admin, leader, request)
         except (KafkaError, TimeoutError):
             # The leader is away.
             continue

@@ -36,6 +36,7 @@ from aiokafka.errors import (
 from ledger.topics import Topic, TopicNames, TopicSetting, all_topics, log_topics
 from runtime.kafka.client_log import ClientLog
 from runtime.kafka.connection import KafkaSettings
+from runtime.kafka.internals import client_of
 from runtime.kafka.topic_looks import (
     WHO_DELETED,
     Examination,
@@ -253,7 +254,7 @@ async def administration(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdmin
 
 def _advertised(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> str:
     """Return the addresses that the brokers gave for themselves, besides those that we had."""
-    brokers = {f"{each.host}:{each.port}" for each in admin._client.cluster.brokers()}  # noqa: SLF001
+    brokers = {f"{each.host}:{each.port}" for each in client_of(admin).cluster.brokers()}
     return ",".join(sorted(brokers.difference(settings.bootstrap_servers)))
 
 

@@ -169,7 +169,7 @@ async def test_only_a_topic_that_is_missing_is_called_so(monkeypatch, error, cod
         yield None, None
 
     monkeypatch.setattr(looks, "examine_topics", AsyncMock(return_value=Examination()))
-    monkeypatch.setattr(looks, "reading", connected)
+    monkeypatch.setattr(looks, "clients", connected)
     monkeypatch.setattr(looks, "lags", fails)
     look = looks.look(StatusSettings.from_environment({}), [])
     if codes is None:
