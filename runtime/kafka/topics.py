@@ -207,7 +207,7 @@ async def examine_log(settings: KafkaSettings) -> Examination:
     """Look at the topics that ingress appends to, with no more rights than ingress has."""
     names = settings.names
     async with administration(settings) as admin:
-        client = admin._client  # noqa: SLF001
+        client = client_of(admin)
         return await answer(
             lambda: look_at_topics(client, names, log_topics(names), Made()),
             f"the topics {', '.join(names.shared)} can't be described",
@@ -331,7 +331,7 @@ async def _look(
 
     ``after`` names topics that were just created, which a broker may not know yet.
     """
-    client, names = admin._client, settings.names  # noqa: SLF001
+    client, names = client_of(admin), settings.names
 
     async def ask() -> Examination | None:
         seen = await look_at_topics(client, names, settings.topics, settings.made)

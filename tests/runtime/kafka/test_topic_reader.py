@@ -9,7 +9,8 @@ import pytest
 
 from ledger.topics import TopicNames
 from processors import rejections
-from runtime.kafka.connection import KafkaSettings, topic_reader
+from runtime.kafka import topic_reader
+from runtime.kafka.connection import KafkaSettings
 from runtime.kafka.topic_reader import (
     LogUnreadableError,
     TooManyReadingsError,
