@@ -41,7 +41,7 @@ from cli.programs import Command
 from runtime.kafka.topics import TopicSettings, ensure_topics
 
 _LOOPBACK: Final = "127.0.0.1"
-# A broker compiles its own code while it runs, which takes one core half a minute.
+# A broker compiles its own code while it runs, which keeps one core busy for half a minute.
 _WARM_UP_PER_S: Final = 500.0
 # The effects of a change of the rate have passed after this time.
 _SETTLED_S: Final = 5.0
@@ -188,9 +188,9 @@ def _send(order: Order, report: Callable[[float], None]) -> Outcome:
         try:
             return msgspec.json.decode(outcome.read(), type=Outcome)
         except msgspec.DecodeError:
-            told = errors.read().decode(errors="replace")
+            printed = errors.read().decode(errors="replace")
             raise BenchError(
-                f"the load ended with {child.returncode}, and no outcome:\n{told}"
+                f"the load ended with code {child.returncode} and without an outcome:\n{printed}"
             ) from None
 
 

@@ -224,7 +224,7 @@ class _Run:
 
 
 async def _wait_until(due_s: float) -> float:
-    """Wait until a time; return the time now, which is a millisecond later, or more."""
+    """Wait until a time; return the current time, which is at least a millisecond later."""
     while (now_s := time.perf_counter()) < due_s:  # noqa: ASYNC110 - nobody else knows the time
         await asyncio.sleep(due_s - now_s)
     return now_s

@@ -19,13 +19,14 @@ from rich.console import Console
 from cli import sample
 from cli.demo_ledger import Installation, installed
 from cli.errors import ViewError
+from cli.lag import Lag
+from cli.ledger_reader import open_reader
 from cli.local import DEVELOPMENT_SECRET, kafka_cache, sigterm_as_interrupt
 from cli.outcome_tables import RejectedRow, orders_table, refused_table, rejected_table
-from cli.progress import progress_bar, wait_until_folded
+from cli.progress import progress_bar
 from cli.sender import Answer, deliver, signed_headers
 from cli.settings import DemoSettings
 from cli.verdict import differences
-from cli.whole_topic import read_topic
 
 _FOLDED_WITHIN_S: Final = 60.0
 _LONG_AGO_S: Final = 3600
@@ -89,15 +90,16 @@ async def _collect(
     ledger: Installation, console: Console
 ) -> tuple[list[RejectedRow], dict[str, Any]]:
     """Wait until all is folded; read what was rejected from Kafka, and every order over HTTP."""
-    with progress_bar(console) as report:
-        await wait_until_folded(
-            ledger.settings,
-            _FOLDED_WITHIN_S,
-            still_alive=ledger.check_alive,
-            report=report,
-        )
-    rejected = await read_topic(ledger.settings, ledger.settings.names.rejected)
-    orders = await read_topic(ledger.settings, ledger.settings.names.orders)
+    async with open_reader(ledger.settings) as reader:
+        with progress_bar(console) as report:
+
+            def measured(lag: Lag) -> None:
+                ledger.check_alive()
+                report(lag)
+
+            await reader.settle(_FOLDED_WITHIN_S, measured)
+        rejected = await reader.whole(reader.names.topics.rejected)
+        orders = await reader.whole(reader.names.topics.orders)
     # The topic says which orders there are, so that one that should not be there is found too.
     latest = {record.key.decode(): record.value for record in orders if record.key}
     order_ids = sorted(order_id for order_id, value in latest.items() if value is not None)

@@ -1,8 +1,7 @@
-"""How far a group of workers has come in a topic, partition by partition.
+"""Measures how far a group of workers has folded a topic.
 
-In: two clients, a group's name and a topic. Out: where each partition begins, how far it is
-committed, where it ends. Never: a partition that is left out because nothing is committed of it:
-that one counts from its beginning.
+Input: two clients, a group's name and a topic. Output: the first offset of each partition, the
+committed one, and the end. A partition without a commit counts from its first offset.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,11 +11,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from cli.whole_topic import partitions_of
+from cli.errors import TopicMissingError
 
 
 class Lag(NamedTuple):
-    """How many records of a topic are folded, of how many that are there."""
+    """The numbers of folded records and of all records of a topic."""
 
     topic: str
     done: int
@@ -24,9 +23,9 @@ class Lag(NamedTuple):
 
 
 class PartitionLag(NamedTuple):
-    """One partition: its first offset, the next one that is to be folded, and its end.
+    """One partition: its first offset, the next offset to fold, and its end.
 
-    ``deleted`` is how many records are gone that nobody had folded.
+    ``deleted`` counts the records that were deleted before they were folded.
     """
 
     partition: int
@@ -37,20 +36,29 @@ class PartitionLag(NamedTuple):
 
     @property
     def records(self) -> int:
-        """How many records are not folded; what is gone for its age can't be, and need not be."""
+        """The number of records that can be folded, and are not."""
         return max(self.end - self.committed, 0)
+
+
+async def partitions_of(admin: AIOKafkaAdminClient, topic: str) -> list[TopicPartition]:
+    """Return a topic's partitions; ``TopicMissingError`` if there is no such topic."""
+    (described,) = await admin.describe_topics([topic])
+    if not described["partitions"]:
+        # No partitions would look like no records.
+        raise TopicMissingError(f"there is no topic {topic}; `plexy-ledger topics` creates it")
+    return sorted(TopicPartition(topic, each["partition"]) for each in described["partitions"])
 
 
 async def committed(
     admin: AIOKafkaAdminClient, group: str, partitions: Sequence[TopicPartition]
 ) -> dict[int, int]:
-    """Return up to where a group has committed; partitions without a commit are absent."""
+    """Return the offset that a group has committed of each partition, if any."""
     try:
         found = await admin.list_consumer_group_offsets(group, partitions=list(partitions))
     except KafkaError as error:
         if not error.retriable:
             raise
-        # A new broker makes the topic of the commits when it is first asked for one.
+        # A new broker creates the topic of the commits when it is first asked for a commit.
         return {}
     return {tp.partition: each.offset for tp, each in found.items() if each.offset >= 0}
 
@@ -62,11 +70,11 @@ async def lags(
     topic: str,
     ends: Mapping[int, int] | None = None,
 ) -> list[PartitionLag]:
-    """Return each partition's lag; up to ``ends``, where they are given, else up to its end."""
+    """Return each partition's lag, up to ``ends`` if given, else up to the partition's end."""
     partitions = await partitions_of(admin, topic)
     begins = await consumer.beginning_offsets(partitions)
     done = await committed(admin, group, partitions)
-    # Asked last: what is committed meanwhile is then behind an end that is not known yet.
+    # The ends are read last, so that no commit is beyond its end.
     now = await consumer.end_offsets(partitions) if ends is None else {}
     found = []
     for tp in partitions:
@@ -78,7 +86,7 @@ async def lags(
 
 
 def summed(topic: str, partitions: Iterable[PartitionLag]) -> Lag:
-    """Return a topic's lag as one."""
+    """Return the lag of a topic, summed over its partitions."""
     done = total = 0
     for each in partitions:
         total += max(each.end - each.begin, 0)

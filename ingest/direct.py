@@ -1,10 +1,10 @@
-"""The short way of a request that arrived whole: to its handler and back, past ASGI.
+"""Passes a request that arrived whole straight to its handler, and the answer back, without ASGI.
 
-In: a request's headers and body. Out: an answer's bytes. Never: a request that is anything but
-simple: ``connection`` says which one is, and the others go to the application.
+Input: a request's headers and body. Output: an answer's bytes. Invariant: only simple requests take
+this way; ``connection`` recognises them, and passes the others to the application.
 
 ASGI's part in a request (a scope, events, messages, a cycle that takes an answer in pieces) and the
-application's routing take longer than all that ingress has to do for a delivery.
+application's routing take longer than all of ingress' own work for a delivery.
 """
 
 import asyncio
@@ -17,25 +17,25 @@ from ingest.answers import Headers, Received, Waiting
 
 
 class Direct(Protocol):
-    """What takes the requests of one path that arrived whole."""
+    """A handler of whole requests to one path."""
 
     @property
     def path(self) -> bytes:
-        """The path, as it stands in a request; the method is POST."""
+        """The path, as written in a request; the method is POST."""
 
     def take(self, headers: Headers, body: bytes) -> Response | Waiting:
-        """Return the answer; names of headers are lower case, the body has no more than 16 KiB."""
+        """Return the answer; header names are lower case, and the body has at most 16 KiB."""
 
     def failed(self) -> None:
-        """Hear that a step towards an answer met a bug."""
+        """Count a bug that was met on the way to an answer."""
 
 
-# uvicorn tells a cycle of its connection's end by this; a direct handler does not ask.
-_NOBODY_WAITS: Final = asyncio.Event()
+# uvicorn sets this event when a cycle's connection ends; a direct handler does not wait for it.
+_NEVER_AWAITED: Final = asyncio.Event()
 
 
 class Exchange:
-    """A request and its answer: of uvicorn's cycle, what uvicorn itself asks for."""
+    """A request and its answer, with those parts of uvicorn's cycle that uvicorn itself uses."""
 
     __slots__ = ("disconnected", "keep_alive", "message_event", "response_complete")
     response_started = False
@@ -44,7 +44,7 @@ class Exchange:
         self.keep_alive = keep_alive
         self.response_complete = False
         self.disconnected = False
-        self.message_event = _NOBODY_WAITS
+        self.message_event = _NEVER_AWAITED
 
 
 def encode(answer: Response, default_headers: Headers, *, closes: bool) -> bytes:
@@ -57,14 +57,14 @@ def encode(answer: Response, default_headers: Headers, *, closes: bool) -> bytes
 
 
 class _ReceivedHead:
-    """What the answers to accepted deliveries have alike; the server's clock is in it."""
+    """The shared head of the answers to accepted deliveries, which contains the current date."""
 
     def __init__(self) -> None:
         self._headers: Headers | None = None
         self._encoded = b""
 
     def __call__(self, default_headers: Headers, answer: Received) -> bytes:
-        """Return the answer on a connection that is kept."""
+        """Return the answer for a connection that stays open."""
         # uvicorn makes a new list each second, with the new date.
         if default_headers is not self._headers:
             self._headers = default_headers
@@ -73,6 +73,6 @@ class _ReceivedHead:
         return b"%b%b%d:%d\r\n\r\n%b" % (self._encoded, _PLACE, *answer.place, answer.body)
 
 
-# It comes last of an answer's headers, and before its place everything is the same.
+# This header comes last, so the bytes before its value are the same for all answers.
 _PLACE: Final = b"ledger-position: "
 encode_received: Final = _ReceivedHead()

@@ -11,9 +11,8 @@ from typing import Final
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext, SpanKind
 
-from ingest.answers import Headers
+from ingest.answers import WEBHOOKS_PATH, Headers
 from ingest.appends import Place
-from ingest.webhooks import WEBHOOKS_PATH
 from runtime.traces import TRACEPARENT
 from runtime.tracing import NO_CONTEXT, Tracing, context_of, span_context_of, traceparent_of
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, assert_never
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ingest.answers import Headers, Received, Waiting, problem
+from ingest.answers import WEBHOOKS_PATH, Headers, Received, Waiting, problem
 from ingest.appends import LogUnavailableError, Place
 from ingest.body import BodyFault, read_body
 from ingest.clock import ClockDoubt
@@ -36,7 +36,6 @@ from runtime.lines import FrequentLog
 if TYPE_CHECKING:
     from ingest.spans import DeliverySpan, Spans
 
-WEBHOOKS_PATH: Final = "/webhooks/plexy"
 
 # Of the time until the answer is due, a slow body may take this share, so that the log always has
 # the rest: a record that isn't acknowledged by then says something about Kafka, not about a sender.

@@ -56,7 +56,7 @@ def kafka(
     Of three brokers any one may be killed, and its disk emptied (its folder `data` deleted): it is
     started again after 5 s, and gets what it lacks from the others.
     """
-    from cli.kafka.command import run_broker
+    from cli.brokers import run_broker
     from cli.settings import BrokerSettings
 
     run_broker(BrokerSettings.from_environment(os.environ), brokers)
@@ -95,12 +95,16 @@ def worker() -> None:
 
     from processors.settings import WorkerSettings
     from runtime.kafka.identities import require_expiration
-    from runtime.kafka.topics import ensure_topics
+    from runtime.kafka.topics import administration, ensure_topics
+
+    async def check(settings: WorkerSettings) -> None:
+        await ensure_topics(settings)
+        async with administration(settings) as admin:
+            await require_expiration(admin)
 
     settings = WorkerSettings.from_environment(os.environ)
     # The worker does both too; here a Kafka that can't be had is one line, without a traceback.
-    asyncio.run(ensure_topics(settings))
-    asyncio.run(require_expiration(settings))
+    asyncio.run(check(settings))
     from processors.worker import run as run_worker
 
     run_worker(settings)

@@ -28,10 +28,12 @@ from runtime.fold_rules import difference_from_group
 from runtime.kafka.client_log import ClientLog
 from runtime.kafka.connection import KafkaSettings
 from runtime.kafka.identities import EXPIRATION, REMEDY, ExpirationError, require_expiration
+from runtime.kafka.internals import versions_of
 from runtime.kafka.new_connections import expiring
+from runtime.kafka.topic_looks import TopicsError
+from runtime.kafka.topic_states import Fault
 from runtime.kafka.topics import (
     SILENT,
-    TopicsError,
     TopicSettings,
     administration,
     advertised_by,
@@ -93,8 +95,8 @@ async def _look(settings: KafkaSettings, patient: Patient) -> list[Finding]:
             await client.close()
 
 
-def _silent(settings: KafkaSettings, patient: Patient, reason: str) -> Finding:
-    what, _, remedy = reason.rpartition("; ")
+def _silent(settings: KafkaSettings, patient: Patient, fault: Fault) -> Finding:
+    what, remedy = fault.what, fault.remedy
     if settings.kafka_bootstrap is None and "run" in patient.programs:
         return warning(what, "nothing for `plexy-ledger run`, which starts one; else " + remedy)
     if what.startswith(SILENT) and any(map(_connects, settings.bootstrap_servers)):
@@ -150,12 +152,12 @@ async def _clock(client: AIOKafkaClient, patient: Patient) -> Finding:
 async def _expiration(settings: KafkaSettings) -> Finding:
     """Say whether Kafka remembers the workers' identities for long enough."""
     try:
-        found = await require_expiration(settings)
+        async with administration(settings) as admin:
+            found = await require_expiration(admin)
     except ExpirationError as error:
-        what, _, remedy = str(error).rpartition("; ")
-        return problem(what, remedy)
+        return problem(error.fault.what, error.fault.remedy)
     except TopicsError as error:
-        return warning(f"{EXPIRATION} was not read: {error}", REMEDY)
+        return warning(f"{EXPIRATION} was not read: {error.fault.what}", REMEDY)
     if found is None:
         return warning(
             f"{EXPIRATION} can't be read",
@@ -168,11 +170,10 @@ async def _rules(settings: WorkerSettings) -> list[Finding]:
     """Say whether the workers that run now would take one with these settings into their group."""
     try:
         async with administration(settings) as admin:
-            difference = await difference_from_group(admin, settings)
+            fault = await difference_from_group(admin, settings)
     except TopicsError as error:
-        difference = str(error)
-    what, _, remedy = difference.partition("; ")
-    return [problem(what, remedy)] if what else []
+        fault = error.fault
+    return [problem(fault.what, fault.remedy)] if fault else []
 
 
 def clock(seen: Clock, tolerance_s: int) -> Finding:
@@ -199,7 +200,7 @@ def protocol(versions: dict[int, tuple[int, int]]) -> Iterator[Finding]:
     unknown = [
         request.__name__.removesuffix("Request")
         for request in _SPOKEN
-        if not _takes(versions, request.API_KEY, (c.API_VERSION for c in request._CLASSES))  # noqa: SLF001
+        if not _takes(versions, request.API_KEY, versions_of(request))
     ]
     if unknown:
         yield problem(

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from aiokafka.errors import InvalidTimestampError, KafkaError
 
@@ -23,9 +23,22 @@ from runtime.folders import private_folder
 from runtime.kafka.topic_states import TIME_REFUSED
 from runtime.settings import SettingsError
 
-if TYPE_CHECKING:
-    from processors.engine.tables import ChunkTable
-    from processors.settings import WorkerSettings
+
+class _TableSettings(Protocol):
+    """The settings of a worker that say which databases it has, and where."""
+
+    @property
+    def data_dir(self) -> Path:
+        """The folder of the tables."""
+
+    @property
+    def group_id(self) -> str:
+        """The group that the tables belong to."""
+
+    @property
+    def databases(self) -> int:
+        """One for each table and partition."""
+
 
 _MIB: Final = 1024 * 1024
 _REMEDY: Final = "make room there, and start the worker again: it goes on where it was"
@@ -72,22 +85,8 @@ class NoRoomError(OSError):
     """There is too little room, or too few files may be made or open; the message says how many."""
 
 
-class DamagedTableError(Exception):
-    """A partition's files do not hold what was written to them; the text says which partition."""
-
-    def __init__(self, table: "ChunkTable", partition: int, detail: str) -> None:
-        super().__init__(
-            f"partition {partition} of the table {table.name} is damaged: {detail}; its folder, "
-            f"{table.folder(partition)}, is deleted, and the next start restores it from the "
-            "changelog; check the disk"
-        )
-        self.table = table
-        self.partition = partition
-        self.detail = detail
-
-
 def require_room(
-    settings: "WorkerSettings", least_bytes: int, *, made_in: Path | None = None
+    settings: _TableSettings, least_bytes: int, *, made_in: Path | None = None
 ) -> None:
     """Raise ``NoRoomError`` where less than ``least_bytes`` are free, or too few inodes.
 
@@ -112,7 +111,7 @@ def require_room(
         )
 
 
-def _databases_made(settings: "WorkerSettings") -> int:
+def _databases_made(settings: _TableSettings) -> int:
     """Return how many databases of this group the folder has; of one Kafka, if it has several."""
     of_each_kafka = (settings.data_dir / "tables").glob(f"v1/{glob.escape(settings.group_id)}@*")
     return max((len(list(each.glob("*.db"))) for each in of_each_kafka), default=0)

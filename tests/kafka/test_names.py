@@ -1,4 +1,4 @@
-"""Two processes under one worker's name: the former one ends, and nothing is lost or doubled."""
+"""Of two processes under one worker's name, the first ends, and nothing is lost or doubled."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def test_of_two_workers_under_one_name_the_former_ends_and_says_why_and_nothing_
                 until(lambda: second.logged("ready"), within_s=60, what=f"ready\n{second.tail()}")
                 assert reason.startswith("TakenNameError: another process has joined the group")
                 assert "delete the file `worker-id` in the copy" in reason
-                # The former one is started again, by a supervisor that knows nothing of the other.
+                # A supervisor that does not know of the second worker restarts the first one.
                 first.start()
                 assert second.reason_of_end(within_s=60).startswith("TakenNameError: ")
         deliver(env, event(1, merchantReference="ord_1"))

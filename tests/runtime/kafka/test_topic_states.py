@@ -1,17 +1,18 @@
-"""What of a topic is not as it must be is named with the remedy, all of it."""
+"""Every fault of a topic is named with its remedy."""
 
 import pytest
 
 from ledger.topics import MAX_RECORD_BYTES, Topic, TopicNames, all_topics
-from runtime.kafka.topic_states import Fault, PartitionState, TopicState, faults, setting_faults
-from runtime.kafka.topics import partition_faults
+from runtime.kafka.topic_looks import partition_faults
+from runtime.kafka.topic_metadata import PartitionState
+from runtime.kafka.topic_states import Fault, TopicState, faults, setting_faults
 
 TOPIC = Topic(name="topic.of.the.test", cleanup_policy="compact")
 
 
 def of(*, replicas: int = 3, **config: str) -> list[Fault]:
-    """Return the faults of a topic that is good but for what is given."""
-    given = TOPIC.config | {"min.insync.replicas": "2"}
+    """Return the faults of a topic that is good except for the given settings."""
+    given = TOPIC.config(2)
     given |= {key.replace("_", "."): value for key, value in config.items()}
     partitions = tuple(PartitionState(number, replicas, replicas) for number in range(2))
     state = TopicState(TOPIC.name, partitions, given)
@@ -31,8 +32,8 @@ def test_more_than_is_needed_is_no_fault():
 
 
 def test_a_setting_that_an_older_broker_does_not_know_is_not_judged():
-    given = {key: text for key, text in TOPIC.config.items() if "timestamp" not in key}
-    assert [fault.what for fault in setting_faults(TOPIC.name, given, TOPIC.settings)] == [
+    given = {key: text for key, text in TOPIC.config().items() if "timestamp" not in key}
+    assert [fault.what for fault in setting_faults(TOPIC.name, given, TOPIC.settings(1))] == [
         f"topic {TOPIC.name} has message.timestamp.type=None, expected CreateTime"
     ]
 
@@ -77,7 +78,7 @@ WANTED = [topic for topic in all_topics(NAMES, "g") if "changelog" not in topic.
 
 
 def miscounted(existing: list[str], expected: int | None = 4, **raised: int) -> list[str]:
-    """Return the faults of topics of four partitions each, but for those that were raised."""
+    """Return the faults of topics with four partitions each, except for the raised ones."""
     counts = {topic.name: 4 for topic in WANTED}
     counts |= {getattr(NAMES, name): count for name, count in raised.items()}
     return [str(fault) for fault in partition_faults(NAMES, existing, WANTED, counts, expected)]
