@@ -7,6 +7,7 @@ address of a broker: Plexy's dashboard keeps these documents, and any sender rea
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -126,3 +127,36 @@ def problem(
 
 # What is answered where we failed: the server logs how, the sender reads none of it.
 BUG: Final = problem("internal_error", "ingress failed unexpectedly; deliver it again")
+
+
+def encode(answer: Response, default_headers: Headers, *, closes: bool) -> bytes:
+    """Return an answer as the bytes of HTTP/1.1; ``default_headers`` are the server's own."""
+    headers = [*default_headers, *answer.raw_headers]
+    if closes and (b"connection", b"close") not in headers:
+        headers.append((b"connection", b"close"))
+    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+    status = HTTPStatus(answer.status_code)
+    status_line = b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode())
+    return b"%b%b\r\n%b" % (status_line, lines, bytes(answer.body))
+
+
+class _ReceivedHead:
+    """The bytes that the answers to accepted deliveries share, which include the server's date."""
+
+    def __init__(self) -> None:
+        self._headers: Headers | None = None
+        self._encoded = b""
+
+    def __call__(self, default_headers: Headers, answer: Received) -> bytes:
+        """Return the answer on a connection that is kept."""
+        # uvicorn makes a new list each second, with the new date.
+        if default_headers is not self._headers:
+            self._headers = default_headers
+            head, _, _ = encode(answer, default_headers, closes=False).partition(_PLACE)
+            self._encoded = head
+        return b"%b%b%d:%d\r\n\r\n%b" % (self._encoded, _PLACE, *answer.place, answer.body)
+
+
+# The last header of an answer: the bytes before its value are the same for all answers.
+_PLACE: Final = b"ledger-position: "
+encode_received: Final = _ReceivedHead()
