@@ -22,8 +22,8 @@ from ingest.health import Readiness, alive
 from ingest.log import Log, WebhookLog
 from ingest.metrics import Tally
 from ingest.openapi import Document
-from ingest.settings import IngestSettings
-from ingest.webhooks import WEBHOOKS_PATH, WebhookEndpoint
+from ingest.settings import WEBHOOKS_PATH, IngestSettings
+from ingest.webhooks import WebhookEndpoint
 from runtime.environment import isolate_process
 from runtime.kafka.new_connections import NewConnections
 from runtime.logs import configure

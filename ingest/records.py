@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Self
 
 import msgspec
-from starlette.types import Scope
 
 from ledger.envelope import Envelope, has_control_characters, is_too_long
 from ledger.rejected import HTTP, rejected_record
@@ -42,12 +41,12 @@ class Delivery(NamedTuple):
     trace: Sequence[tuple[str, bytes]] = ()
 
     @classmethod
-    def of(cls, scope: Scope, received_at_ms: int) -> Self:
-        """Read an ASGI request's headers; a repeated one is joined by commas (RFC 9110, 5.3)."""
+    def of(cls, headers: Sequence[tuple[bytes, bytes]], received_at_ms: int) -> Self:
+        """Read a request's headers; a repeated header is joined by commas (RFC 9110, 5.3)."""
         signatures: list[bytes] = []
         content_types: list[bytes] = []
         content_length = None
-        for name, value in scope["headers"]:
+        for name, value in headers:
             if name == b"plexy-signature":
                 signatures.append(value)
             elif name == b"content-type":

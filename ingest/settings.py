@@ -15,6 +15,8 @@ from runtime.traces import Traces, check_traces
 from runtime.trust import AllowUnsigned, Form, ToleranceSeconds, WebhookSecrets
 
 _MIB: Final = 1024 * 1024
+WEBHOOKS_PATH: Final = "/webhooks/plexy"
+
 # The largest body there may be: `ledger.topics.MAX_RECORD_BYTES` leaves room for its headers.
 _LARGEST_BODY_BYTES: Final = 8 * _MIB
 # Plexy gives up after 30 s; on SIGTERM a delivery gets as long as this too (`ingest.server`).

@@ -12,7 +12,7 @@ from ledger.topics import TopicNames
 
 
 def delivery(*headers: tuple[bytes, bytes]) -> Delivery:
-    return Delivery.of({"headers": headers}, received_at_ms=1700000000123)
+    return Delivery.of(headers, received_at_ms=1700000000123)
 
 
 def test_the_head_is_read():
