@@ -33,11 +33,11 @@ from bench.latency_report import Latency, show, write_json
 from bench.measured import PROJECT, cpu_s
 from bench.open_load import Order, Outcome
 from bench.stage import BenchError
-from cli.child import Child, start_child
 from cli.kafka.process import free_port
-from cli.local import DEVELOPMENT_SECRET, running
-from cli.ports import base_url
-from cli.programs import Command
+from cli.run.child import Child, start_child
+from cli.run.local import DEVELOPMENT_SECRET, running
+from cli.run.ports import base_url
+from cli.run.programs import Command
 from runtime.kafka.topics import TopicSettings, ensure_topics
 
 _LOOPBACK: Final = "127.0.0.1"

@@ -16,10 +16,10 @@ from functools import partial
 from typing import Final
 
 from cli.errors import NotFoldedError
-from cli.progress import wait_until_folded
 from cli.simulate.check import Check
 from cli.simulate.simulation import Simulation
-from cli.whole_topic import partitions_of, read_topic, reading
+from cli.topics.progress import wait_until_folded
+from cli.topics.whole_topic import partitions_of, read_topic, reading
 from faults.stage import Stage
 from faults.tables import disk_differences
 

@@ -15,7 +15,7 @@ from typing import Final
 import httpx
 import msgspec
 
-from cli.programs import Command, describe_exit
+from cli.run.programs import Command, describe_exit
 from faults.disk import SmallDisk
 
 STOPPED_WITHIN_S: Final = 10.0

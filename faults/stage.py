@@ -22,8 +22,8 @@ from cli.kafka.cluster import HEAP_MB, SIZE, KafkaCluster
 from cli.kafka.distribution import KafkaCache
 from cli.kafka.process import free_port
 from cli.kafka.properties import Node
-from cli.local import WEBHOOK_PATH
-from cli.programs import Command
+from cli.run.local import WEBHOOK_PATH
+from cli.run.programs import Command
 from faults.disk import can_mount, small_disk
 from faults.program import Program, Stop, UnplannedEnd
 from faults.proxy import Proxy

@@ -12,9 +12,9 @@ from aiokafka.structs import ConsumerRecord
 from rich.console import Console
 
 from cli.errors import NotReadError
-from cli.ledger_reader import LedgerReader, Offsets, sizes
 from cli.printing import counting
 from cli.settings import JudgeSettings
+from cli.topics.ledger_reader import LedgerReader, Offsets, sizes
 from cli.verification.verify import trust_of
 from ingest.records import Delivery, webhook_record
 from ledger.quarantine import (

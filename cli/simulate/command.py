@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cli.errors import FAILED
-from cli.local import DEVELOPMENT_SECRET, WEBHOOK_PATH
-from cli.ports import base_url
+from cli.run.local import DEVELOPMENT_SECRET, WEBHOOK_PATH
+from cli.run.ports import base_url
 from cli.settings import SimulateSettings
 from cli.simulate.check import Check
 from cli.simulate.delivery import SenderOptions

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 import aiohttp
 import msgspec
 
-from cli.sender import Answer
+from cli.send import Answer
 from cli.simulate import oracle
 from cli.simulate.delivery import NoAnswer, SenderOptions, client, headers, post
 from cli.simulate.interruption import until_stopped

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from cli.programs import Command
+from cli.run.programs import Command
 from cli.simulate.latency import Attempt
 from faults.answers import Answers
 from faults.limits import limits

@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 from cli.kafka.broker import EmbeddedKafka
-from cli.local import running
-from cli.programs import Command
-from cli.sender import signed_headers
+from cli.run.local import running
+from cli.run.programs import Command
+from cli.send import signed_headers
 from ingest.records import Delivery, rejected_delivery_record, webhook_record
 from ledger.envelope import Envelope, decode_envelope
 from ledger.rejected import MAX_KEPT_BYTES
