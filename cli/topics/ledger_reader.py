@@ -5,20 +5,20 @@ have folded, and records in batches. Never: a consumer group, a commit, or any o
 never a wait without a bound.
 """
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from cli.errors import NotFoldedError, NotReadError
+from cli.errors import NotReadError
 from cli.printing import Heard
 from cli.topics.lag import Lag, committed, lags, summed
-from cli.topics.progress import Report
+from cli.topics.progress import Report, wait_for_hop
 from cli.topics.whole_topic import partitions_of, reading
 from ledger.digest import RESERVED, ChangelogDigest
 from ledger.topics import TABLES, TableName, TopicNames, all_topics, changelog_name
@@ -35,8 +35,6 @@ _MOST_AT_ONCE: Final = 10_000
 _FETCH_MAX_WAIT_MS: Final = 20
 # A broker's restart takes seconds, and the client retries meanwhile.
 _READ_WITHIN_S: Final = 60.0
-# A worker commits twice a second: asking much more often finds nothing new.
-_POLL_S: Final = 0.2
 
 
 class LedgerNames(msgspec.Struct, frozen=True):
@@ -169,14 +167,16 @@ class LedgerReader:
     async def settle(self, timeout_s: float, report: Report = lambda _lag: None) -> Offsets:
         """Wait until the workers have folded all that is in the log now; return its ends.
 
-        Hop by hop: an offset is committed only after its outputs are acknowledged, so once a hop
-        has come to an end that was there, the next one's log has all that will come of it. What
-        comes meanwhile is not waited for. ``NotFoldedError`` after ``timeout_s``.
+        Each hop is waited for up to the end that its log has when the wait for the hop begins.
+        Later records are not waited for. Raises ``NotFoldedError`` after ``timeout_s``.
         """
         deadline = time.monotonic() + timeout_s
+        group = self.names.group
+        late = f" by the workers of group {group}: start a worker, or give it more time"
         settled = await self.ends(self.names.topics.webhooks)
         for topic in self.names.hops:
-            await self._wait_for(topic, await self.ends(topic), deadline, report)
+            measure = partial(self._lag, topic, await self.ends(topic))
+            await wait_for_hop(measure, deadline, report, late)
         return settled
 
     async def folded(self) -> Offsets:
@@ -198,19 +198,6 @@ class LedgerReader:
             lag = await self._lag(topic, await self.ends(topic))
             total += lag.total - lag.done
         return total
-
-    async def _wait_for(self, topic: str, ends: Offsets, deadline: float, report: Report) -> None:
-        while True:
-            lag = await self._lag(topic, ends)
-            report(lag)
-            if lag.done >= lag.total:
-                return
-            if time.monotonic() > deadline:
-                raise NotFoldedError(
-                    f"{lag.total - lag.done} of {lag.total} records of {topic} are not folded by "
-                    f"the workers of group {self.names.group}: start a worker, or give it more time"
-                )
-            await asyncio.sleep(_POLL_S)
 
     async def _lag(self, topic: str, ends: Offsets) -> Lag:
         found = await lags(self._admin, self._offsets, self.names.group, topic, ends)

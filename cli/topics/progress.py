@@ -1,19 +1,17 @@
-"""How far the workers are: what is folded of what was written.
+"""Wait until the workers have folded the log, and show how far they are.
 
-In: the settings of the topics and the workers' consumer group. Out: nothing, once everything
-that is in the log is folded. Never: a wait without a bound, and never a wait for a program that has
-ended: a worker that crashed would leave its lag for ever.
+Input: the settings of the topics and of the workers' consumer group. Output: nothing, once all
+records of the log are folded. A wait has a time limit, and ends with a program that it depends on:
+the lag of a worker that crashed would stay forever.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
-import msgspec
-from aiokafka import AIOKafkaConsumer
-from aiokafka.admin import AIOKafkaAdminClient
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -22,24 +20,12 @@ from cli.topics.lag import Lag, lags, summed
 from cli.topics.whole_topic import reading
 from runtime.kafka.topics import TopicSettings
 
-# A worker commits twice a second: asking much more often finds nothing new.
+# A worker commits twice a second, so that measuring much more often would find nothing new.
 _POLL_S: Final = 0.1
 
 
 Report = Callable[[Lag], None]
-"""Hears of each measurement."""
-
-
-class _Measure(msgspec.Struct, frozen=True):
-    """The two clients that it takes: group offsets from one, log ends from the other."""
-
-    admin: AIOKafkaAdminClient
-    consumer: AIOKafkaConsumer
-    group: str
-
-    async def lag(self, topic: str) -> Lag:
-        """Measure one topic; a partition without a commit counts from its beginning."""
-        return summed(topic, await lags(self.admin, self.consumer, self.group, topic))
+"""Receives each measurement."""
 
 
 async def wait_until_folded(
@@ -51,35 +37,36 @@ async def wait_until_folded(
 ) -> None:
     """Return once every record of the log of record is folded through all three hops.
 
-    Hop by hop: an offset is committed only after its outputs are acknowledged, so once a hop has no
-    lag, the next one's log has all that will come. Raises ``NotFoldedError`` after ``timeout_s``,
-    and whatever ``still_alive`` raises when a program has ended.
+    The hops are waited for one after another: a worker commits an offset only after its outputs are
+    acknowledged, so once a hop has no lag, the log of the next hop is complete. Raises
+    ``NotFoldedError`` after ``timeout_s``, and the error of ``still_alive`` if a program has ended.
     """
     deadline = time.monotonic() + timeout_s
     async with reading(settings) as (admin, consumer):
-        measure = _Measure(admin, consumer, settings.group_id)
+
+        async def measure(topic: str) -> Lag:
+            still_alive()
+            return summed(topic, await lags(admin, consumer, settings.group_id, topic))
+
+        late = ", and the time is over; the worker's log says what it is doing"
         names = settings.names
         for topic in (names.webhooks, names.events, names.payments):
-            await _wait_for(measure, topic, deadline, still_alive, report)
+            await wait_for_hop(partial(measure, topic), deadline, report, late)
 
 
-async def _wait_for(
-    measure: _Measure,
-    topic: str,
-    deadline: float,
-    still_alive: Callable[[], None],
-    report: Report,
+async def wait_for_hop(
+    measure: Callable[[], Awaitable[Lag]], deadline: float, report: Report, late: str
 ) -> None:
+    """Return once a measurement finds no lag; ``late`` ends the error's sentence."""
     while True:
-        still_alive()
-        lag = await measure.lag(topic)
+        lag = await measure()
         report(lag)
         if lag.done >= lag.total:
             return
         if time.monotonic() > deadline:
+            left = lag.total - lag.done
             raise NotFoldedError(
-                f"{lag.total - lag.done} of {lag.total} records of {topic} are not folded, and the "
-                "time is over; the worker's log says what it is doing"
+                f"{left} of {lag.total} records of {lag.topic} are not folded{late}"
             )
         await asyncio.sleep(_POLL_S)
 
