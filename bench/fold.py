@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from bench.profile import profiled
-from bench.program import OrderTotals, Program, Report
+from bench.program import OrderTotals, Peer, Report
 from bench.recording import RecordedDelivery
 from bench.stage import Setup, open_stage
 from ledger.deduplication import deduplicate
@@ -60,7 +60,7 @@ def warm_up_of(events: int) -> int:
 class Measurement:
     """One run: ``events`` deliveries in ``seconds``; ``differences`` is empty if it was right."""
 
-    program: type[Program]
+    program: type[Peer]
     events: int
     seconds: float
     cpu_s: float
@@ -78,7 +78,7 @@ class Measurement:
 
 
 async def measure(
-    peer: type[Program],
+    peer: type[Peer],
     place: Setup,
     given: Input,
     report: Report,

@@ -51,7 +51,7 @@ class Stop(msgspec.Struct, frozen=True):
     is_clean: bool
 
 
-class Program:
+class ProgramUnderFault:
     """An ingress or a worker, with what a fault may do to it."""
 
     def __init__(self, command: Command, folder: Path, *, label: str, url: str) -> None:

@@ -25,7 +25,7 @@ from cli.kafka.properties import Node
 from cli.run.local import WEBHOOK_PATH
 from cli.run.programs import Command
 from faults.disk import can_mount, small_disk
-from faults.program import Program, Stop, UnplannedEnd
+from faults.program import ProgramUnderFault, Stop, UnplannedEnd
 from faults.proxy import Proxy
 from runtime.kafka.topics import TopicSettings, ensure_topics
 
@@ -122,7 +122,7 @@ class Stage:
         return self.ingest.url + WEBHOOK_PATH
 
     @property
-    def programs(self) -> list[Program]:
+    def programs(self) -> list[ProgramUnderFault]:
         """The programs that should always run."""
         return [self.ingest, *self.workers]
 
@@ -199,7 +199,7 @@ class Stage:
             node=node,
         )
 
-    def twin_of(self, worker: Program) -> Program:
+    def twin_of(self, worker: ProgramUnderFault) -> ProgramUnderFault:
         """Return a worker that takes another one's name once it has a copy of its folder.
 
         A worker's name has its address in it, so both have the same one. Nobody starts it again.
@@ -209,7 +209,9 @@ class Stage:
         self._stack.callback(twin.end)
         return twin
 
-    def _program(self, label: str, command: str, port: int = 0, bind: str = _LOOPBACK) -> Program:
+    def _program(
+        self, label: str, command: str, port: int = 0, bind: str = _LOOPBACK
+    ) -> ProgramUnderFault:
         folder = self.folder / label.replace(" ", "-")
         port = port or free_port()
         variable = "LEDGER_INGEST_PORT" if command == "ingest" else "LEDGER_WEB_PORT"
@@ -225,7 +227,7 @@ class Stage:
                 file.write(f"{line}\n")
 
         child = Command(command, environment, write)
-        return Program(child, folder, label=label, url=f"http://{bind}:{port}")
+        return ProgramUnderFault(child, folder, label=label, url=f"http://{bind}:{port}")
 
     def _watch(self) -> None:
         """Start again what ends, as a supervisor would; remember what no fault had ended."""

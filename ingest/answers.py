@@ -1,4 +1,4 @@
-"""What deliveries are answered with: 200 with the place in the log, and problem documents.
+"""The answers to deliveries: 200 with the place in the log, and problem documents.
 
 In: a problem's code and a sentence. Out: Starlette responses. Never: a secret, a body, or the
 address of a broker: Plexy's dashboard keeps these documents, and any sender reads them.
@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ingest.appends import Place
+from ledger.records import Place
 from runtime.problems import MEDIA_TYPE, Problem
 
 Headers = list[tuple[bytes, bytes]]
@@ -44,7 +44,7 @@ class Received(Response):
         return [
             (b"content-length", b"%d" % len(self.body)),
             (b"content-type", b"application/json"),
-            (b"ledger-position", b"%d:%d" % self.place),
+            (b"ledger-position", b"%d:%d" % (self.place.partition, self.place.offset)),
         ]
 
 
@@ -154,7 +154,14 @@ class _ReceivedHead:
             self._headers = default_headers
             head, _, _ = encode(answer, default_headers, closes=False).partition(_PLACE)
             self._encoded = head
-        return b"%b%b%d:%d\r\n\r\n%b" % (self._encoded, _PLACE, *answer.place, answer.body)
+        at = answer.place
+        return b"%b%b%d:%d\r\n\r\n%b" % (
+            self._encoded,
+            _PLACE,
+            at.partition,
+            at.offset,
+            answer.body,
+        )
 
 
 # The last header of an answer: the bytes before its value are the same for all answers.

@@ -30,7 +30,7 @@ from runtime.logs import configure
 from runtime.settings import SettingsError
 
 if TYPE_CHECKING:
-    from ingest.spans import Spans
+    from ingest.spans import DeliverySpans
 
     app: Starlette
 
@@ -89,14 +89,14 @@ def create_app(
     return application
 
 
-def _new_spans(settings: IngestSettings) -> "Spans | None":
+def _new_spans(settings: IngestSettings) -> "DeliverySpans | None":
     if settings.traces == "off":
         return None
     # OpenTelemetry takes time to import, and memory.
-    from ingest.spans import Spans  # noqa: PLC0415
+    from ingest.spans import DeliverySpans  # noqa: PLC0415
     from runtime.tracing import Tracing  # noqa: PLC0415
 
-    return Spans(Tracing("plexy-ledger-ingest"))
+    return DeliverySpans(Tracing("plexy-ledger-ingest"))
 
 
 def __getattr__(name: str) -> Starlette:

@@ -27,7 +27,8 @@ from aiokafka.errors import (
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from ingest.producer import LogProducer
-from ingest.records import Record
+from ingest.records import NewRecord
+from ledger.records import Place
 from runtime.kafka.partitions import partition_for
 from runtime.kafka.topic_states import TIME_REFUSED, size_fault
 
@@ -40,17 +41,10 @@ class LogUnavailableError(Exception):
     """The log did not acknowledge a record; the text says why, to whoever sent the delivery."""
 
 
-class Place(NamedTuple):
-    """Where a record stands in its topic."""
-
-    partition: int
-    offset: int
-
-
 class _Append(NamedTuple):
     """A record on its way; ``until`` is a time of the event loop's clock."""
 
-    record: Record
+    record: NewRecord
     until: float
     kept: asyncio.Future[Place]
 
@@ -84,7 +78,7 @@ class Appends:
         self._timer: asyncio.TimerHandle | None = None
         self._look_at = float("inf")
 
-    def append(self, record: Record, until: float) -> asyncio.Future[Place]:
+    def append(self, record: NewRecord, until: float) -> asyncio.Future[Place]:
         """Take a record; the future is done once it is acknowledged, by ``until`` at the latest."""
         kept: asyncio.Future[Place] = self._loop.create_future()
         if self._failed is not None:
@@ -111,7 +105,7 @@ class Appends:
         self._lanes.clear()
         self._lost(reason)
 
-    def _lane(self, record: Record) -> "_Lane":
+    def _lane(self, record: NewRecord) -> "_Lane":
         partition = partition_for(record.key, self._partitions)
         place = (record.topic, partition)
         lane = self._lanes.get(place)

@@ -16,10 +16,11 @@ from typing import Final, Protocol
 import structlog
 from aiokafka.errors import KafkaError
 
-from ingest.appends import Appends, LogUnavailableError, Place
+from ingest.appends import Appends, LogUnavailableError
 from ingest.producer import Condition, LogProducer, Trouble, look_at_log, open_producer
-from ingest.records import Record
+from ingest.records import NewRecord
 from ingest.settings import IngestSettings
+from ledger.records import Place
 from runtime.kafka.client_log import ClientLog
 from runtime.kafka.topics import unreachable
 
@@ -40,7 +41,7 @@ _log = structlog.get_logger(__name__)
 class Log(Protocol):
     """What the endpoints need of a log."""
 
-    def append(self, record: Record, until: float) -> Awaitable[Place]:
+    def append(self, record: NewRecord, until: float) -> Awaitable[Place]:
         """Return its place once the record is kept; ``LogUnavailableError`` else, by ``until``."""
 
     async def trouble(self) -> str | None:
@@ -90,7 +91,7 @@ class WebhookLog:
             await asyncio.wait([self._keeper])
         self._client_log.detach()
 
-    def append(self, record: Record, until: float) -> asyncio.Future[Place]:
+    def append(self, record: NewRecord, until: float) -> asyncio.Future[Place]:
         """Return its place once Kafka acknowledged; ``until`` is a time of the event loop's clock.
 
         A record that was given up may still be delivered later. It is then there twice, since its

@@ -17,7 +17,7 @@ from ledger.topics import TopicNames
 _LENGTH_DIGITS: Final = 20
 
 
-class Record(NamedTuple):
+class NewRecord(NamedTuple):
     """One record to append; ``timestamp_ms`` is when its delivery arrived."""
 
     topic: str
@@ -27,7 +27,7 @@ class Record(NamedTuple):
     timestamp_ms: int
 
 
-class Delivery(NamedTuple):
+class DeliveryHead(NamedTuple):
     """What a request's head says, and when it arrived, in Unix milliseconds.
 
     ``content_length`` is ``None`` where the body comes in chunks of unknown number; ``trace`` is
@@ -76,20 +76,24 @@ class Delivery(NamedTuple):
 
 
 def webhook_record(
-    names: TopicNames, delivery: Delivery, body: bytes, envelope: Envelope
-) -> Record:
+    names: TopicNames, delivery: DeliveryHead, body: bytes, envelope: Envelope
+) -> NewRecord:
     """Return the record for the log of record."""
     key = envelope.id.encode()
-    return Record(names.webhooks, key, body, delivery.headers(), delivery.received_at_ms)
+    return NewRecord(names.webhooks, key, body, delivery.headers(), delivery.received_at_ms)
 
 
 def rejected_delivery_record(
-    names: TopicNames, delivery: Delivery, body: bytes, rejection: Rejection, event_id: str | None
-) -> Record:
+    names: TopicNames,
+    delivery: DeliveryHead,
+    body: bytes,
+    rejection: Rejection,
+    event_id: str | None,
+) -> NewRecord:
     """Return the record for ``plexy.rejected``; a delivery has no place in the log to point at."""
     key, value, headers = rejected_record(body, rejection, event_id, None)
     headers = [*headers, ("source-topic", HTTP.encode()), *delivery.headers()]
-    return Record(names.rejected, key, value, headers, delivery.received_at_ms)
+    return NewRecord(names.rejected, key, value, headers, delivery.received_at_ms)
 
 
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])

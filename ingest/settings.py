@@ -11,7 +11,7 @@ from runtime.addresses import LOOPBACK, IngestHost, IngestMetricsHost, IngestMet
 from runtime.kafka.connection import KafkaSettings
 from runtime.logs import LogFormat, LogLevel
 from runtime.settings import SettingsError, setting
-from runtime.traces import Traces, check_traces
+from runtime.trace_settings import Traces, check_traces
 from runtime.trust import AllowUnsigned, Form, ToleranceSeconds, WebhookSecrets
 
 _MIB: Final = 1024 * 1024

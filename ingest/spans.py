@@ -12,9 +12,9 @@ from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext, SpanKind
 
 from ingest.answers import Headers
-from ingest.appends import Place
 from ingest.settings import WEBHOOKS_PATH
-from runtime.traces import TRACEPARENT
+from ledger.records import Place
+from runtime.trace_settings import TRACEPARENT
 from runtime.tracing import NO_CONTEXT, Tracing, context_of, span_context_of, traceparent_of
 
 _NAME: Final = f"POST {WEBHOOKS_PATH}"
@@ -27,7 +27,7 @@ _HEADER: Final = TRACEPARENT.encode()
 _FAILED: Final = 500
 
 
-class Spans:
+class DeliverySpans:
     """What begins the spans of one process."""
 
     def __init__(self, tracing: Tracing) -> None:

@@ -15,15 +15,15 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ingest.answers import Headers, ProblemResponse, Received, Waiting, problem
-from ingest.appends import LogUnavailableError, Place
+from ingest.appends import LogUnavailableError
 from ingest.body import BodyFault, read_body
 from ingest.clock import ClockDoubt
 from ingest.load import BodyMemory, Deliveries
 from ingest.log import Log
 from ingest.metrics import Tally
 from ingest.records import (
-    Delivery,
-    Record,
+    DeliveryHead,
+    NewRecord,
     json_object,
     readable_event_id,
     rejected_delivery_record,
@@ -31,12 +31,13 @@ from ingest.records import (
 )
 from ingest.settings import WEBHOOKS_PATH, IngestSettings
 from ledger.envelope import Envelope, decode_envelope
+from ledger.records import Place
 from ledger.rejections import Rejection
 from ledger.signature import SignatureFault, verify
 from runtime.lines import FrequentLog
 
 if TYPE_CHECKING:
-    from ingest.spans import DeliverySpan, Spans
+    from ingest.spans import DeliverySpan, DeliverySpans
 
 # A slow body may take this share of the time until the answer is due, and the log has the rest: a
 # record that is not acknowledged by then says something about Kafka, and not about the sender.
@@ -47,25 +48,25 @@ _APPEND_SHARE: Final = 0.9
 _log = FrequentLog()
 
 
-class Accepted(msgspec.Struct, frozen=True):
+class AcceptedDelivery(msgspec.Struct, frozen=True):
     """A delivery that is answered 200 once the log of record has it."""
 
     outcome: ClassVar[str] = "accepted"
     event_id: str
     event_type: str
-    record: Record
+    record: NewRecord
 
     def answer(self, place: Place) -> Response:
         """Return the answer, with the place of the record."""
         return Received(place)
 
 
-class Rejected(msgspec.Struct, frozen=True):
+class RejectedDelivery(msgspec.Struct, frozen=True):
     """A signed delivery that is no event, and is refused once ``plexy.rejected`` has it."""
 
     event_type: ClassVar[None] = None
     event_id: str | None
-    record: Record
+    record: NewRecord
     problem: ProblemResponse
 
     @property
@@ -78,8 +79,9 @@ class Rejected(msgspec.Struct, frozen=True):
         return self.problem
 
 
+_SignedDelivery = AcceptedDelivery | RejectedDelivery
 # A problem is the answer to a delivery that is refused, and kept nowhere.
-_Verdict = Accepted | Rejected | ProblemResponse
+_Verdict = _SignedDelivery | ProblemResponse
 _RefusedBody = Literal[BodyFault.TOO_LARGE, BodyFault.TOO_SLOW, BodyFault.NO_ROOM]
 
 
@@ -105,7 +107,7 @@ _NO_SPAN: Final = _NoSpan()
 class _Arrival(NamedTuple):
     """A delivery on its way through the endpoint, which began at ``started``."""
 
-    delivery: Delivery
+    delivery: DeliveryHead
     span: "DeliverySpan | _NoSpan"
     started: float
 
@@ -116,7 +118,7 @@ class WebhookEndpoint:
     path = WEBHOOKS_PATH.encode()
 
     def __init__(
-        self, settings: IngestSettings, log: Log, tally: Tally, spans: "Spans | None" = None
+        self, settings: IngestSettings, log: Log, tally: Tally, spans: "DeliverySpans | None" = None
     ) -> None:
         self._settings = settings
         self._tally = tally
@@ -165,7 +167,7 @@ class WebhookEndpoint:
     def _arrived(self, headers: Headers) -> _Arrival:
         started = time.perf_counter()
         span = _NO_SPAN if self._spans is None else self._spans.arrived(headers)
-        return _Arrival(Delivery.of(headers, time.time_ns() // 1_000_000), span, started)
+        return _Arrival(DeliveryHead.of(headers, time.time_ns() // 1_000_000), span, started)
 
     async def _read(self, arrival: _Arrival, receive: Receive, arrived: float) -> Response | None:
         """Read the body, which keeps its room in memory until the delivery is decided.
@@ -201,7 +203,7 @@ class WebhookEndpoint:
         match verdict:
             case ProblemResponse():
                 return self._refuse(arrival, verdict)
-            case Accepted() | Rejected():
+            case AcceptedDelivery() | RejectedDelivery():
                 kept = self._append(verdict.record, until)
                 if kept is None:
                     return self._refuse(arrival, _overloaded())
@@ -209,7 +211,7 @@ class WebhookEndpoint:
             case _:
                 assert_never(verdict)
 
-    def _append(self, record: Record, until: float) -> asyncio.Future[Place] | None:
+    def _append(self, record: NewRecord, until: float) -> asyncio.Future[Place] | None:
         """Begin to keep a record; ``None`` if too many deliveries are in flight.
 
         A record takes one of their places until ``release``. Only a delivery with a good signature
@@ -224,7 +226,10 @@ class WebhookEndpoint:
             raise
 
     def _settle(
-        self, arrival: _Arrival, signed: Accepted | Rejected, kept: asyncio.Future[Place]
+        self,
+        arrival: _Arrival,
+        signed: _SignedDelivery,
+        kept: asyncio.Future[Place],
     ) -> Response:
         """Answer a delivery whose record the log has acknowledged, or has not."""
         self._deliveries.release()
@@ -246,7 +251,7 @@ class WebhookEndpoint:
         self._report(arrival, answer.code, answer.status_code)
         return answer
 
-    def _refuse_by_head(self, delivery: Delivery) -> ProblemResponse | None:
+    def _refuse_by_head(self, delivery: DeliveryHead) -> ProblemResponse | None:
         """Refuse a delivery whose body need not be read."""
         if not delivery.is_json:
             return problem("unsupported_media_type", "expected content-type application/json")
@@ -270,15 +275,15 @@ class WebhookEndpoint:
         match envelope:
             case Envelope():
                 record = webhook_record(self._names, delivery, body, envelope)
-                return Accepted(envelope.id, envelope.type, record)
+                return AcceptedDelivery(envelope.id, envelope.type, record)
             case Rejection():
                 return self._reject(delivery, body, envelope)
             case _:
                 assert_never(envelope)
 
     def _reject(
-        self, delivery: Delivery, body: bytes, rejection: Rejection
-    ) -> Rejected | ProblemResponse:
+        self, delivery: DeliveryHead, body: bytes, rejection: Rejection
+    ) -> RejectedDelivery | ProblemResponse:
         """Refuse a signed body that is not an event, and keep it if it is a JSON object.
 
         Other bodies are not kept, as their signature may be a replay: where both forms are
@@ -290,9 +295,9 @@ class WebhookEndpoint:
             return answer
         event_id = readable_event_id(fields)
         record = rejected_delivery_record(self._names, delivery, body, rejection, event_id)
-        return Rejected(event_id, record, answer)
+        return RejectedDelivery(event_id, record, answer)
 
-    def _signature_fault(self, delivery: Delivery, body: bytes) -> SignatureFault | None:
+    def _signature_fault(self, delivery: DeliveryHead, body: bytes) -> SignatureFault | None:
         if self._settings.allow_unsigned:
             return None
         return verify(
@@ -339,7 +344,7 @@ class WebhookEndpoint:
         arrival: _Arrival,
         outcome: str,
         status: int | None = None,
-        signed: Accepted | Rejected | None = None,
+        signed: _SignedDelivery | None = None,
         place: Place | None = None,
     ) -> None:
         """Count a delivery, log its one line, and end its span; ``place`` is that of its record."""

@@ -22,7 +22,7 @@ from rich.text import Text
 from cli.printing import plain
 from cli.run.ports import base_url
 from cli.settings import StatusSettings
-from cli.status.looks import Address, HopLag, Look, Problem, Program, look
+from cli.status.looks import Address, HopLag, Look, Problem, ProgramStatus, look
 from runtime.addresses import RUN_METRICS_PORT
 
 _LOOK_AGAIN_S: Final = 0.5
@@ -185,7 +185,7 @@ def _worst(hop: HopLag) -> str:
     return listed + (", …" if len(behind) > _MOST_PARTITIONS else "")
 
 
-def _told(program: Program) -> str:
+def _told(program: ProgramStatus) -> str:
     """Return the numbers of a program that are not zero, in the order of their names."""
     if program.numbers is None:
         return "no metrics"

@@ -62,7 +62,7 @@ class HopLag(msgspec.Struct, frozen=True):
     partitions: list[PartitionLag]
 
 
-class Program(msgspec.Struct, frozen=True):
+class ProgramStatus(msgspec.Struct, frozen=True):
     """One program; ``numbers`` are ``None`` where its metrics can't be read."""
 
     name: str
@@ -75,7 +75,7 @@ class Look(msgspec.Struct, frozen=True):
     """What was seen."""
 
     hops: list[HopLag]
-    programs: list[Program]
+    programs: list[ProgramStatus]
     problems: list[Problem]
 
     @property
@@ -171,7 +171,7 @@ def _lost(hops: Sequence[HopLag]) -> Iterator[Problem]:
                 yield Problem("records_lost", hop.hop, detail)
 
 
-async def _ask(client: httpx.AsyncClient, address: Address) -> tuple[Program, Problem | None]:
+async def _ask(client: httpx.AsyncClient, address: Address) -> tuple[ProgramStatus, Problem | None]:
     headers = {"Authorization": f"Bearer {address.token}"} if address.token else {}
     problem = None
     try:
@@ -186,7 +186,7 @@ async def _ask(client: httpx.AsyncClient, address: Address) -> tuple[Program, Pr
         if problem and problem.code == "no_answer"
         else await _numbers(client, address.metrics_url, headers)
     )
-    return Program(address.name, address.url, problem is None, numbers), problem
+    return ProgramStatus(address.name, address.url, problem is None, numbers), problem
 
 
 def _said(answer: httpx.Response) -> str:

@@ -15,7 +15,7 @@ from faust.types import TP
 
 from processors.engine.marks import Mark
 from processors.engine.offsets import ChunkOffsets
-from runtime.traces import TRACEPARENT
+from runtime.trace_settings import TRACEPARENT
 
 Headers = Sequence[tuple[str, bytes]]
 

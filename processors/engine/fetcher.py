@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from ledger.trust import MAX_HEADERS
 from processors.engine.chunk import FetchedRecord
 from runtime.kafka.fetched import Batches
-from runtime.traces import TRACEPARENT
+from runtime.trace_settings import TRACEPARENT
 
 # Faust fixes the wait at 1500 ms: a fetch that waits for idle partitions would hold up busy ones.
 _FETCH_MAX_WAIT_MS: Final = 50

@@ -8,7 +8,7 @@ import pytest
 from starlette.responses import Response
 
 from ingest.answers import Received, Waiting, encode_received
-from ingest.appends import Place
+from ledger.records import Place
 from tests.fakes import FakeLog, until
 from tests.ingest.conftest import PATH, event
 from tests.ingest.connections import ALIVE, GET, answer_to, connecting, delivery

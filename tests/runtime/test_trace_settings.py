@@ -11,7 +11,7 @@ from opentelemetry.trace import SpanContext, SpanKind
 
 from ingest.settings import IngestSettings
 from processors.settings import WorkerSettings
-from runtime import traces
+from runtime import trace_settings as traces
 from runtime.settings import SettingsError
 from runtime.tracing import NO_CONTEXT, Tracing
 from tests.otlp import receiving
