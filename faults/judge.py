@@ -19,7 +19,7 @@ from cli.errors import NotFoldedError
 from cli.simulate.check import Check
 from cli.simulate.simulation import Simulation
 from cli.topics.progress import wait_until_folded
-from cli.topics.whole_topic import partitions_of, read_topic, reading
+from cli.topics.reading import partitions_of, read_topic, reading
 from faults.stage import Stage
 from faults.tables import disk_differences
 

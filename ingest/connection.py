@@ -94,7 +94,6 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._state = ConnectionState()
-        self._patience = Patience(self.loop, self._abort)
         # The bytes read that are not body, since the last request ended or this one's head did.
         self._overhead_bytes = 0
         self._chunks = 0
@@ -108,6 +107,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection; if there are too many, close the one that waits longest."""
         super().connection_made(transport)
+        self._patience = Patience(self.loop, transport.abort)
         self._watch()
         if len(self.connections) > self.limits.connections:
             next(iter(self.waiting)).transport.abort()
@@ -350,9 +350,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.write_eof()
         # An answer under way has resumed the reading.
         self.flow.pause_reading()
-
-    def _abort(self) -> None:
-        self.transport.abort()
 
     def _patience_s(self, wait: Wait) -> float:
         if wait == "next request":

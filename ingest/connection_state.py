@@ -33,17 +33,13 @@ MOVES: Final[Mapping[tuple[State, Event], State]] = MappingProxyType(
     }
 )
 
-# What the connection waits for, by its state and by whether an answer still has to go out.
-WAITS: Final[Mapping[tuple[State, bool], Wait]] = MappingProxyType(
+# What the connection waits for in each state: if all answers went out, and if not.
+WAITS: Final[Mapping[State, tuple[Wait, Wait]]] = MappingProxyType(
     {
-        ("head", False): "request",
-        ("head", True): "request",
-        ("body", False): "request",
-        ("body", True): "request",
-        ("whole", False): "next request",
-        ("whole", True): "answer",
-        ("ended", False): "close",
-        ("ended", True): "answer",
+        "head": ("request", "request"),
+        "body": ("request", "request"),
+        "whole": ("next request", "answer"),
+        "ended": ("close", "answer"),
     }
 )
 
@@ -78,7 +74,7 @@ class ConnectionState:
 
     def new_wait(self) -> Wait | None:
         """Return the wait that has begun since the last call, or ``None`` if the wait goes on."""
-        wait = WAITS[self.now, self.unanswered > 0]
+        wait = WAITS[self.now][self.unanswered > 0]
         if wait == self._wait:
             return None
         self._wait = wait

@@ -7,6 +7,7 @@ problem document, within ``answer_within_s`` of the arrival; and one log line. I
 
 import asyncio
 import time
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, assert_never
 
@@ -85,14 +86,8 @@ _Verdict = _SignedDelivery | ProblemResponse
 _RefusedBody = Literal[BodyFault.TOO_LARGE, BodyFault.TOO_SLOW, BodyFault.NO_ROOM]
 
 
-class _NoSpan:
+class _NoSpan(nullcontext[None]):
     """The span of a delivery where traces are off."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
     def go_on(self) -> list[tuple[str, bytes]]:
         return []
@@ -226,10 +221,7 @@ class WebhookEndpoint:
             raise
 
     def _settle(
-        self,
-        arrival: _Arrival,
-        signed: _SignedDelivery,
-        kept: asyncio.Future[Place],
+        self, arrival: _Arrival, signed: _SignedDelivery, kept: asyncio.Future[Place]
     ) -> Response:
         """Answer a delivery whose record the log has acknowledged, or has not."""
         self._deliveries.release()

@@ -11,18 +11,21 @@ import asyncio
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import quote
 
 import httpx
 import msgspec
+from aiokafka.structs import ConsumerRecord
+from rich import box
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from cli.demo import sample
-from cli.demo.outcome_tables import RejectedRow, orders_table, refused_table, rejected_table
 from cli.demo.verdict import differences
 from cli.errors import ViewError
 from cli.kafka.broker import EmbeddedKafka
@@ -40,9 +43,18 @@ from cli.run.programs import Command
 from cli.send import Answer, deliver, signed_headers
 from cli.settings import DemoSettings
 from cli.topics.progress import progress_bar, wait_until_folded
-from cli.topics.whole_topic import read_topic
+from cli.topics.reading import read_topic
+from ledger.money import major_units
 from runtime.kafka.topics import TopicSettings, ensure_topics
 
+_COLOURS: Final = {
+    "paid": "green",
+    "refunded": "cyan",
+    "partially_refunded": "cyan",
+    "failed": "yellow",
+    "over_refunded": "red",
+}
+_DIGEST_CHARS: Final = 64
 _LOOPBACK: Final = "127.0.0.1"
 _FOLDED_WITHIN_S: Final = 60.0
 _LONG_AGO_S: Final = 3600
@@ -60,6 +72,28 @@ class Installation(msgspec.Struct, frozen=True):
         """Raise ``ProgramEndedError`` if a program has ended."""
         for command in self.commands:
             command.check_alive()
+
+
+class RejectedRow(msgspec.Struct, frozen=True, order=True):
+    """A record of ``plexy.rejected``; ``source`` is the topic that it came from, or ``http``."""
+
+    source: str
+    key: str
+    reason: str
+    detail: str
+
+    @classmethod
+    def of(cls, record: ConsumerRecord[bytes, bytes]) -> Self:
+        """Read a record's key and headers."""
+        headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
+        source = headers.get("source-topic", "")
+        key = (record.key or b"").decode(errors="replace")
+        return cls(source, key, headers.get("reason", ""), headers.get("detail", ""))
+
+    @property
+    def rejected(self) -> sample.Rejected:
+        """The part of the record that the sample expects."""
+        return sample.Rejected(self.key, self.reason)
 
 
 @contextmanager
@@ -153,7 +187,7 @@ def _refusals(answers: Sequence[tuple[str, Answer]]) -> list[sample.Refusal]:
 async def _collect(
     ledger: Installation, console: Console
 ) -> tuple[list[RejectedRow], dict[str, Any]]:
-    """Wait until all is folded; read what was rejected from Kafka, and every order over HTTP."""
+    """Wait until all is folded; read the rejected events from Kafka, and the orders over HTTP."""
     with progress_bar(console) as report:
         await wait_until_folded(
             ledger.settings,
@@ -195,3 +229,72 @@ def _conclude(found: Sequence[str], actual: sample.Outcome, console: Console) ->
         soft_wrap=True,
     )
     return True
+
+
+def orders_table(outcome: sample.Outcome) -> Table:
+    """Return the orders, one line for each of an order's currencies."""
+    table = _table("Orders, as the worker's views show them", "order", "status")
+    for header in ("paid", "refunded", "net"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for header in ("", "payments", "anomalies"):
+        table.add_column(header, overflow="fold")
+    for _, document in sorted(outcome.orders.items()):
+        _add_order(table, document)
+    return table
+
+
+def refused_table(refused: Iterable[sample.Refusal]) -> Table:
+    """Return the deliveries that the ingress refused, none of which counts."""
+    table = _table("Refused by the ingress", "delivery", "status", "code")
+    for each in refused:
+        table.add_row(*_cells(each.delivery, str(each.status), each.code))
+    return table
+
+
+def rejected_table(rows: Iterable[RejectedRow]) -> Table:
+    """Return the records of ``plexy.rejected``, from the worker or from the ingress (``http``)."""
+    table = _table("Kept in plexy.rejected, and not counted", "from", "event", "reason", "why")
+    for row in sorted(rows):
+        table.add_row(*_cells(row.source, _short(row.key), row.reason, row.detail))
+    return table
+
+
+def _table(title: str, *headers: str) -> Table:
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    return table
+
+
+def _add_order(table: Table, document: Mapping[str, Any]) -> None:
+    status = Text(document["status"], style=_COLOURS.get(document["status"], ""))
+    payments = "\n".join(f"{each['payment_id']} {each['status']}" for each in document["payments"])
+    anomalies = Text("\n".join(document["anomalies"]), style="red")
+    sums = [_amounts(currency, total) for currency, total in document["totals"].items()]
+    first, *others = sums or [("", "", "", "")]
+    table.add_row(Text(document["order_id"]), status, *first, Text(payments), anomalies)
+    for amounts in others:
+        table.add_row("", "", *amounts, "", "")
+
+
+def _amounts(currency: str, total: Mapping[str, int]) -> tuple[str, str, str, str]:
+    paid, refunded, net = (
+        major_units(total[name], currency) for name in ("paid", "refunded", "net")
+    )
+    return paid, refunded, net, currency
+
+
+def _cells(*texts: str) -> list[Text]:
+    """Return cells without markup, since ids and details from outside may contain brackets."""
+    return [Text(text) for text in texts]
+
+
+def _short(key: str) -> str:
+    """Shorten a SHA-256; an event's id is shown whole."""
+    return f"{key[:12]}…" if len(key) == _DIGEST_CHARS else key

@@ -4,13 +4,14 @@ In: environments and addresses. Out: programs that are ready, and stopped again 
 ingress and worker first, Kafka last, so that what was accepted is kept and what was done committed.
 """
 
+import asyncio
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import httpx
 
@@ -20,10 +21,13 @@ from cli.kafka.distribution import KafkaCache, default_cache_folder
 from cli.run.programs import Command, stop_all
 from cli.settings import DemoSettings
 
+T = TypeVar("T")
+
 # Well known, and so good for nothing but this machine.
 DEVELOPMENT_SECRET: Final = "whsec_development"  # noqa: S105
 WEBHOOK_PATH: Final = "/webhooks/plexy"
 READY_WITHIN_S: Final = 60.0
+_STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 _POLL_S: Final = 0.1
 _PROBE_WITHIN_S: Final = 5.0
 
@@ -96,3 +100,37 @@ def _probe(url: str) -> str | None:
     except httpx.HTTPError as error:
         return f"no answer ({error})"
     return None if response.is_success else f"{response.status_code} {response.text:.200}"
+
+
+async def until_stopped(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T | None:
+    """Await the work; if ``stop`` is set before its end, cancel it and return ``None``."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        working.cancel()
+        stopping.cancel()
+        await asyncio.wait({working, stopping})
+    return None if working.cancelled() else working.result()
+
+
+@contextmanager
+def signals_set(stop: asyncio.Event) -> Iterator[None]:
+    """Let the first Ctrl-C or SIGTERM set the event; a second one ends the process as usual."""
+    loop = asyncio.get_running_loop()
+
+    def interrupt() -> None:
+        stop.set()
+        _remove_handlers(loop)
+
+    for number in _STOPPING:
+        loop.add_signal_handler(number, interrupt)
+    try:
+        yield
+    finally:
+        _remove_handlers(loop)
+
+
+def _remove_handlers(loop: asyncio.AbstractEventLoop) -> None:
+    for number in _STOPPING:
+        loop.remove_signal_handler(number)

@@ -16,8 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cli.errors import TopicMissingError
 from cli.settings import StatusSettings
-from cli.topics.lag import PartitionLag, lags
-from cli.topics.whole_topic import reading
+from cli.topics.reading import PartitionLag, lags, reading
 from runtime.kafka.topics import (
     Examination,
     TopicsError,

@@ -17,9 +17,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from cli.errors import NotReadError
 from cli.printing import Heard
-from cli.topics.lag import Lag, committed, lags, summed
 from cli.topics.progress import Report, wait_for_hop
-from cli.topics.whole_topic import partitions_of, reading
+from cli.topics.reading import Lag, committed, lags, partitions_of, reading, summed
 from ledger.digest import RESERVED, ChangelogDigest
 from ledger.topics import TABLES, TableName, TopicNames, all_topics, changelog_name
 from runtime.fold_rules import FoldSettings, difference_from_group

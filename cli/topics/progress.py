@@ -16,8 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cli.errors import NotFoldedError
-from cli.topics.lag import Lag, lags, summed
-from cli.topics.whole_topic import reading
+from cli.topics.reading import Lag, lags, reading, summed
 from runtime.kafka.topics import TopicSettings
 
 # A worker commits twice a second, so that measuring much more often would find nothing new.

@@ -33,7 +33,7 @@ from cli.run.local import running
 from cli.run.programs import Command
 from cli.send import deliver, encode, signed_headers
 from cli.simulate.schedule import deliveries
-from cli.topics.whole_topic import reading
+from cli.topics.reading import reading
 from ledger.wire import ENTRIES, ORDER_DOCUMENTS
 from runtime.kafka.topics import TopicSettings, ensure_topics
 from runtime.rules import RuleSettings

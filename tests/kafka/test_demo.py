@@ -16,7 +16,7 @@ from cli.demo import sample
 from cli.errors import NotFoldedError, ProgramEndedError, TopicMissingError
 from cli.kafka.broker import EmbeddedKafka
 from cli.topics.progress import Lag, wait_until_folded
-from cli.topics.whole_topic import read_topic
+from cli.topics.reading import read_topic
 from runtime.kafka.batches import OutRecord, send_by_key
 from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.kafka import harness

@@ -14,7 +14,7 @@ from cli.settings import StatusSettings
 from cli.status import looks
 from cli.status.command import Behind, StatusOptions, addresses, encode, render
 from cli.status.looks import HopLag, Look, Problem, ProgramStatus, numbers_of
-from cli.topics.lag import PartitionLag, summed
+from cli.topics.reading import PartitionLag, summed
 from ingest.metrics import IngressMetrics, Tally, new_rows
 from processors.metrics import WorkerMetrics
 from runtime.kafka.topics import Examination, TopicsError

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.accounting.settlement_file import read_settlement
+from cli.accounting.reconcile import read_settlement
 from cli.errors import WrongOptionError
 from ledger.accounting.settlement import Line
 from ledger.money import MAX_AMOUNT_MINOR, MINOR_UNIT_DIGITS, Money, major_units
