@@ -26,8 +26,6 @@ from ledger.orders import describe, fold_orders
 from ledger.payments import fold_payments
 
 _SHOWN_DIFFERENCES: Final = 5
-
-
 # With a smaller share, Java's compiler is still at work during the measurement.
 WARM_UP_SHARE: Final = 0.3
 
@@ -58,7 +56,7 @@ def warm_up_of(events: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """One run: ``events`` deliveries in ``seconds``; ``differences`` is empty if it was right."""
+    """One run: ``events`` deliveries in ``seconds``; a right result has no ``differences``."""
 
     program: type[Peer]
     events: int

@@ -197,7 +197,7 @@ class Growth:
         """Return the bytes of each topic's records on the broker's disk."""
         place = self._stage.place
         topics = (
-            *place.hops,
+            *place.names.hops,
             place.names.entries,
             place.names.rejected,
             place.names.orders,

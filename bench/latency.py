@@ -33,15 +33,16 @@ from bench.latency_report import Latency, show, write_json
 from bench.measured import PROJECT, cpu_s
 from bench.open_load import Order, Outcome
 from bench.stage import BenchError
+from cli.child import Child, start_child
 from cli.kafka.process import free_port
-from cli.run.child import Child, start_child
-from cli.run.local import DEVELOPMENT_SECRET, running
-from cli.run.ports import base_url
+from cli.ports import base_url
+from cli.run.local import running
 from cli.run.programs import Command
+from cli.settings import DEVELOPMENT_SECRET
 from runtime.kafka.topics import TopicSettings, ensure_topics
 
 _LOOPBACK: Final = "127.0.0.1"
-# A broker compiles its own code while it runs, which takes one core half a minute.
+# A broker compiles its own code while it runs, which keeps one core busy for half a minute.
 _WARM_UP_PER_S: Final = 500.0
 # The effects of a change of the rate have passed after this time.
 _SETTLED_S: Final = 5.0
@@ -188,9 +189,9 @@ def _send(order: Order, report: Callable[[float], None]) -> Outcome:
         try:
             return msgspec.json.decode(outcome.read(), type=Outcome)
         except msgspec.DecodeError:
-            told = errors.read().decode(errors="replace")
+            printed = errors.read().decode(errors="replace")
             raise BenchError(
-                f"the load ended with {child.returncode}, and no outcome:\n{told}"
+                f"the load ended with code {child.returncode} and without an outcome:\n{printed}"
             ) from None
 
 

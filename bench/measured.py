@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from bench.stage import BenchError, Setup
-from cli.run.child import start_child
+from cli.child import start_child
 
 _STOPPED_WITHIN_S: Final = 30.0
 _LAST_LINES: Final = 25

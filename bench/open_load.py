@@ -23,7 +23,7 @@ import uvloop
 
 from bench.keep_alive import Client
 from bench.recording import RecordedDelivery, record_orders
-from cli.run.local import WEBHOOK_PATH
+from cli.settings import WEBHOOK_PATH
 from ledger.envelope import Envelope, decode_envelope
 from ledger.events import Event, FieldNames, decode_event
 from ledger.signature import sign
@@ -224,7 +224,7 @@ class _Run:
 
 
 async def _wait_until(due_s: float) -> float:
-    """Wait until a time; return the time now, which is a millisecond later, or more."""
+    """Wait until a time; return the current time, which is at least a millisecond later."""
     while (now_s := time.perf_counter()) < due_s:  # noqa: ASYNC110 - nobody else knows the time
         await asyncio.sleep(due_s - now_s)
     return now_s

@@ -32,7 +32,7 @@ _KINDS: Final = (
         "build record batches",
         re.compile(r"aiokafka/producer/|kafka/batches\.py|Effects\.keep"),
     ),
-    ("read and write RocksDB", re.compile(r"processors/engine/tables\.py")),
+    ("read and write RocksDB", re.compile(r"processors/engine/(databases|tables)\.py")),
     ("decode and encode values", re.compile(r"processors/(dedupe|payments|orders)\.py")),
     ("free what a chunk was made of", re.compile(r"fold_and_write")),
     # uvloop has no frames of its own, so its time counts for its caller.

@@ -19,6 +19,7 @@ from bench.recording import RecordedDelivery
 from cli.kafka.process import free_port
 from ledger.topics import TABLES, TopicNames, changelog_name
 from runtime.kafka.batches import OutRecord, send_by_key
+from runtime.kafka.reading import read_ranges
 from runtime.kafka.topics import TopicSettings, ensure_topics
 
 PARTITIONS: Final = 4
@@ -31,7 +32,6 @@ LOAD_OPTIONS: Final[dict[str, Any]] = {
     "max_batch_size": 512 * 1024,
 }
 _LOADED_AT_ONCE: Final = 5_000
-_READ_WITHIN_MS: Final = 5_000
 
 
 class BenchError(RuntimeError):
@@ -71,11 +71,6 @@ class Setup:
         )
 
     @property
-    def hops(self) -> tuple[str, ...]:
-        """The topics that the worker's consumer group reads, in the path's order."""
-        return (self.names.webhooks, self.names.events, self.names.payments)
-
-    @property
     def changelogs(self) -> tuple[str, ...]:
         """The tables' changelogs."""
         return tuple(changelog_name(self.group_id, table) for table in TABLES)
@@ -108,13 +103,14 @@ class Stage:
         committed, so if every hop is at its end, everything is folded.
         """
         committed = await self._admin.list_consumer_group_offsets(self.place.group_id)
-        ends = await self._consumer.end_offsets(self._partitions(*self.place.hops))
-        done = dict.fromkeys(self.place.hops, 0)
-        total = dict.fromkeys(self.place.hops, 0)
+        hops = self.place.names.hops
+        ends = await self._consumer.end_offsets(self._partitions(*hops))
+        done = dict.fromkeys(hops, 0)
+        total = dict.fromkeys(hops, 0)
         for tp, end in ends.items():
             done[tp.topic] += max(committed[tp].offset, 0) if tp in committed else 0
             total[tp.topic] += end
-        return [(done[topic], total[topic]) for topic in self.place.hops]
+        return [(done[topic], total[topic]) for topic in hops]
 
     async def count(self, *topics: str) -> int:
         """Return the number of records that were written to topics."""
@@ -126,24 +122,17 @@ class Stage:
         The time is the latest timestamp of the partitions' last records, exact to a millisecond. It
         needs a broker with the settings in ``BROKER``.
         """
-        partitions = self._partitions(self.place.names.orders)
-        ends = await self._consumer.end_offsets(partitions)
-        latest_ms = 0
-        for tp in partitions:
-            if ends[tp]:
-                [*_, last] = [record async for record in self._records(tp, ends[tp] - 1, ends[tp])]
-                latest_ms = max(latest_ms, last.timestamp)
-        return latest_ms / 1000
+        topic = self.place.names.orders
+        ends = {number: end for number, end in (await self._ends(topic)).items() if end}
+        starts = {number: end - 1 for number, end in ends.items()}
+        records = read_ranges(self._consumer, topic, starts, ends)
+        return max([each.timestamp async for _, some in records for each in some], default=0) / 1000
 
     async def latest(self, topic: str) -> dict[bytes, bytes | None]:
         """Return the last value of each key of a topic; ``None`` is a tombstone."""
-        partitions = self._partitions(topic)
-        ends = await self._consumer.end_offsets(partitions)
-        values: dict[bytes, bytes | None] = {}
-        for tp in partitions:
-            async for record in self._records(tp, 0, ends[tp]):
-                values[record.key] = record.value
-        return values
+        ends = await self._ends(topic)
+        records = read_ranges(self._consumer, topic, dict.fromkeys(ends, 0), ends)
+        return {each.key: each.value async for _, some in records for each in some}
 
     async def members(self) -> int:
         """Return the number of workers in a stable group, 0 during a rebalance."""
@@ -154,15 +143,9 @@ class Stage:
     def _partitions(self, *topics: str) -> list[TopicPartition]:
         return [TopicPartition(t, p) for t in topics for p in range(self.place.partitions)]
 
-    async def _records(self, tp: TopicPartition, start: int, end: int) -> AsyncIterator[Any]:
-        self._consumer.assign([tp])
-        self._consumer.seek(tp, start)
-        while await self._consumer.position(tp) < end:
-            fetched = await self._consumer.getmany(tp, timeout_ms=_READ_WITHIN_MS)
-            if not fetched:
-                raise BenchError(f"nothing came from {tp.topic}[{tp.partition}] in 5 s")
-            for record in fetched[tp]:
-                yield record
+    async def _ends(self, topic: str) -> dict[int, int]:
+        ends = await self._consumer.end_offsets(self._partitions(topic))
+        return {tp.partition: end for tp, end in ends.items()}
 
 
 @asynccontextmanager

@@ -24,7 +24,7 @@ _LOOK_EVERY_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Together:
-    """The result of a number of workers; ``differences`` is empty if their fold was right."""
+    """The result of a number of workers; a right fold has no ``differences``."""
 
     workers: int
     events: int

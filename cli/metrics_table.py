@@ -1,21 +1,16 @@
-"""The reference of metrics, `docs/metrics.md`, made from what the programs declare.
+"""The reference of metrics, made from the programs' declarations.
 
-In: each program's metrics, made as the program makes them. Out: a table in Markdown for each; by
-itself, `python -m cli.metrics_table` writes the page anew. Never: a metric that no program has.
+Input: each program's metrics, made as the program makes them. Output: a table in Markdown for each
+program. The site's page of metrics has these tables; `python -m cli.metrics_table` prints them.
 """
 
+import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Final
 
 from cli.verification.audit import AuditMetrics
 from ingest.metrics import IngressMetrics, new_rows
 from processors.metrics import WorkerMetrics
 from runtime.metrics import Metrics
-
-PAGE: Final = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
-_BEGIN: Final = "<!-- metrics: made by `python -m cli.metrics_table` -->\n"
-_END: Final = "<!-- /metrics -->\n"
 
 
 def programs() -> Mapping[str, Metrics]:
@@ -32,13 +27,6 @@ def as_markdown() -> str:
     return "\n".join(line for name, metrics in programs().items() for line in _table(name, metrics))
 
 
-def with_tables(page: str) -> str:
-    """Return the page with the tables of now in place of those that it has."""
-    before, _, rest = page.partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    return f"{before}{_BEGIN}{as_markdown()}\n{_END}{after}"
-
-
 def _table(name: str, metrics: Metrics) -> Iterator[str]:
     yield from (f"\n## {name}\n", "| Metric | Kind | Labels | Meaning |", "|---|---|---|---|")
     for metric in metrics.declared:
@@ -47,4 +35,4 @@ def _table(name: str, metrics: Metrics) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(with_tables(PAGE.read_text()))
+    sys.stdout.write(f"{as_markdown()}\n")

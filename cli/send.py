@@ -15,9 +15,8 @@ import msgspec
 import typer
 
 from cli.errors import DeliveryError, WrongOptionError
-from cli.run.local import DEVELOPMENT_SECRET, WEBHOOK_PATH
-from cli.run.ports import base_url
-from cli.settings import SendSettings
+from cli.ports import base_url
+from cli.settings import DEVELOPMENT_SECRET, WEBHOOK_PATH, SendSettings
 from ledger.signature import SignedForm, sign
 
 # Plexy waits 30 s for an answer.

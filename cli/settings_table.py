@@ -1,6 +1,6 @@
 """Which settings there are, and which command reads which.
 
-Input: the settings classes themselves. Output: the table, for a terminal or for docs/settings.md.
+Input: the settings classes themselves. Output: the table, for a terminal or the site.
 Never: a setting's value; only what it means and its default.
 """
 

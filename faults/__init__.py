@@ -1,1 +1,1 @@
-"""Faults, in a run that anyone can repeat: `python -m faults`, or `make faults`."""
+"""Breaks a running ledger in repeatable ways: `python -m faults`, or `make faults`."""

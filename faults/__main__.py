@@ -1,7 +1,7 @@
-"""`python -m faults`: break everything that can break while deliveries go on, then judge.
+"""`python -m faults` injects faults while deliveries go on, then checks that nothing was lost.
 
-In: the options below. Out: a table of the faults and what each cost, every difference, the seed.
-Exit code 1 on any difference, 2 if the stage itself failed. Everything runs on loopback, in a
+It prints the seed, a table of the faults with the cost of each, and every difference. The exit code
+is 1 on any difference, and 2 if the stage itself failed. All programs run on loopback, in a
 temporary folder.
 """
 
@@ -33,22 +33,22 @@ from faults.report import WIDTH, line, show
 from faults.run import Cost, plan, run, sender_options
 from faults.stage import LONG, SHORT, Stage, StageError
 
-# More than any run takes: the sending ends with the last fault.
+# No run sends as many events as this, because the sending ends with the last fault.
 _EVENTS: Final = 10_000_000
 
 T = TypeVar("T")
 
 
 def main() -> int:
-    """Run, judge, show; return the exit code."""
+    """Run the faults, print the result, and return the exit code."""
     options = _options()
-    # That Kafka is away is no news here.
+    # aiokafka logs that Kafka is down, which is intended here.
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)
     console.print(
-        f"Seed {options.seed}; with --seed {options.seed} and the same options it runs again."
+        f"Seed {options.seed}; --seed {options.seed} with the same options repeats this run."
     )
     with sigterm_as_interrupt(), tempfile.TemporaryDirectory(prefix="plexy-faults-") as folder:
         try:
@@ -71,7 +71,7 @@ def _run(options: argparse.Namespace, folder: Path, console: Console) -> int:
         kinds = _possible(stage, options, console)
         answers = Answers(stage.ingest, options.slack)
         sending = sender_options(stage, options.rate)
-        simulation = Simulation(options.seed, _EVENTS, sending, answers.hear)
+        simulation = Simulation(options.seed, _EVENTS, sending, answers.judge)
         bar = progress.add_task("faults", total=options.faults)
 
         def report(cost: Cost) -> None:
@@ -98,7 +98,7 @@ async def _judged(
 
 
 async def _stoppable(work: Coroutine[Any, Any, T]) -> T:
-    """Await the work; Ctrl-C and SIGTERM end it in order, and then raise KeyboardInterrupt."""
+    """Await the work; Ctrl-C and SIGTERM end it cleanly, and then raise ``KeyboardInterrupt``."""
     stop = asyncio.Event()
     with signals_set(stop):
         done = await until_stopped(work, stop)
@@ -108,13 +108,13 @@ async def _stoppable(work: Coroutine[Any, Any, T]) -> T:
 
 
 def _possible(stage: Stage, options: argparse.Namespace, console: Console) -> list[Kind]:
-    """Return the kinds that are asked for and can be had; say which are left out."""
+    """Return the chosen kinds that can run on this stage; print those that can't."""
     possible = []
     for kind in KINDS:
         if options.kinds and kind.name not in options.kinds:
             continue
         if missing := kind.missing(stage):
-            console.print(f"Left out: {kind.name}; it takes {missing}.", highlight=False)
+            console.print(f"Left out: {kind.name}; it needs {missing}.", highlight=False)
         else:
             possible.append(kind)
     if not possible:
@@ -128,15 +128,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31), help="drawn if unset")
     parser.add_argument("--faults", type=int, default=200, help="how many (default 200)")
     parser.add_argument("--rate", type=float, default=100.0, help="deliveries a second")
-    parser.add_argument("--workers", type=int, default=2, help="that always run (default 2)")
+    parser.add_argument("--workers", type=int, default=2, help="workers that run (default 2)")
     parser.add_argument(
         "--brokers", type=int, choices=(1, SIZE), default=1, help="3: each has every record"
     )
-    parser.add_argument("--kinds", nargs="+", choices=names, default=[], help="only these")
+    parser.add_argument("--kinds", nargs="+", choices=names, default=[], help="only these kinds")
     parser.add_argument(
-        "--short-pauses", action="store_true", help="rebalances come in quick succession"
+        "--short-pauses", action="store_true", help="make rebalances follow each other quickly"
     )
-    parser.add_argument("--slack", type=float, default=1.0, help="multiplies the limits on times")
+    parser.add_argument("--slack", type=float, default=1.0, help="factor for the time limits")
     parser.add_argument("--keep", metavar="FOLDER", help="keep data and logs here")
     return parser.parse_args()
 

@@ -1,7 +1,7 @@
-"""How long ingress took to answer, as the sender measured it while everything breaks.
+"""Judges how long ingress took to answer while faults were injected, as measured by the sender.
 
-In: each attempt as it ends. Out: the longest of a fault, and those that came too late. Never: an
-attempt that ingress could not answer, since a fault had killed or frozen it meanwhile.
+Input: each attempt as it ends. Output: the longest attempt of a fault, and the late attempts.
+Invariant: an attempt during which a fault had killed or frozen ingress is not judged.
 """
 
 from typing import Final
@@ -13,9 +13,9 @@ _WITHIN_S: Final = 10.0
 
 
 class Answers:
-    """Hears every attempt; ``judged`` counts, ``late`` has those over ``within_s``, a line each.
+    """The count of judged attempts, and a line in ``late`` for each that took over ``within_s``.
 
-    ``slack`` stretches what is allowed, for a machine that is busy with other things.
+    ``slack`` multiplies the limit, for a machine that is busy with other work.
     """
 
     def __init__(self, ingest: ProgramUnderFault, slack: float = 1.0) -> None:
@@ -26,8 +26,8 @@ class Answers:
         self.late: list[str] = []
         self._of_fault_s = 0.0
 
-    def hear(self, attempt: Attempt) -> None:
-        """Judge one attempt that is over, also one that ended without an answer."""
+    def judge(self, attempt: Attempt) -> None:
+        """Judge one attempt that has ended, with or without an answer."""
         if self._ingest.was_away(attempt.sent_s, attempt.sent_s + attempt.took_s):
             return
         self.judged += 1
@@ -35,15 +35,15 @@ class Answers:
         self._of_fault_s = max(self._of_fault_s, attempt.took_s)
         if attempt.took_s > self.within_s:
             self.late.append(
-                f"ingress was there all the time, and a delivery took {attempt.took_s:.1f} s "
+                f"ingress was up all the time, and a delivery took {attempt.took_s:.1f} s "
                 f"({attempt.outcome}): expected an answer within {self.within_s:g} s"
             )
 
     def begin_fault(self) -> None:
-        """From now on ``of_fault_s`` counts anew."""
+        """Set ``of_fault_s`` back to zero."""
         self._of_fault_s = 0.0
 
     @property
     def of_fault_s(self) -> float:
-        """The longest attempt that ended since the fault began."""
+        """The duration of the longest attempt that has ended since the fault began."""
         return self._of_fault_s

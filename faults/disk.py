@@ -1,7 +1,7 @@
-"""A disk so small that it can be filled: a tmpfs of its own, mounted on a folder.
+"""Mounts a tmpfs on a folder, as a disk so small that a test can fill it.
 
-In: a folder and a size. Out: the folder with that much room, for as long as the block. Never: a
-mount that stays behind, also after an error.
+Input: a folder and a size. Output: the folder with that much room, for the length of a block.
+Invariant: the mount ends with the block, even after an error.
 """
 
 import os
@@ -19,22 +19,22 @@ _BLOCK: Final = bytes(1024 * 1024)
 
 
 class SmallDisk:
-    """A mounted folder."""
+    """A folder on which a small disk is mounted."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def fill(self) -> None:
-        """Take all the room that is left, to the last byte."""
+        """Write a file until no byte is left on the disk."""
         with (self.folder / _FILLER).open("wb", buffering=0) as filler:
             try:
                 while True:
                     filler.write(_BLOCK)
             except OSError:
-                pass  # full: what was meant
+                pass  # The disk is full, as intended.
 
     def use_up_inodes(self) -> None:
-        """Create files until there is no inode left for another one."""
+        """Create files until no inode is left."""
         folder = self.folder / _FILLER
         with suppress(OSError):
             folder.mkdir()
@@ -42,7 +42,7 @@ class SmallDisk:
                 (folder / str(number)).touch()
 
     def make_room(self) -> None:
-        """Give back what ``fill`` or ``use_up_inodes`` took."""
+        """Delete the files of ``fill`` or ``use_up_inodes``."""
         filler = self.folder / _FILLER
         if filler.is_dir():
             shutil.rmtree(filler)
@@ -50,7 +50,7 @@ class SmallDisk:
 
     @contextmanager
     def read_only(self) -> Iterator[None]:
-        """Refuse every write for as long as the block."""
+        """Refuse every write for the length of a block."""
         _run("mount", "-o", "remount,ro", str(self.folder)).check_returncode()
         try:
             yield
@@ -59,26 +59,26 @@ class SmallDisk:
 
 
 def can_mount() -> bool:
-    """Tell whether this process may mount a tmpfs: on Linux root may, but not in a container."""
+    """Return whether this process may mount a tmpfs: root on Linux may, but not in a container."""
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         return False
-    # In a mount namespace of its own, which ends with the command.
+    # ``unshare`` makes a mount namespace that ends with the command.
     tried = _run("unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", tempfile.gettempdir())
     return tried.returncode == 0
 
 
 @contextmanager
 def small_disk(folder: Path, size_mb: int, options: str = "") -> Iterator[SmallDisk]:
-    """Mount a tmpfs on the folder, which is made if it is not there, and unmount it after all."""
+    """Create the folder if needed, mount a tmpfs on it, and unmount the tmpfs after the block."""
     folder.mkdir(parents=True, exist_ok=True)
     given = ",".join(filter(None, (f"size={size_mb}m", options)))
     _run("mount", "-t", "tmpfs", "-o", given, "tmpfs", str(folder)).check_returncode()
     try:
         yield SmallDisk(folder)
     finally:
-        # Lazily: whoever still has a file open there may take a moment to end.
+        # A lazy unmount works even if a program that is about to end has a file open there.
         _run("umount", "--lazy", str(folder)).check_returncode()
 
 
 def _run(*command: str) -> "subprocess.CompletedProcess[bytes]":
-    return subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - ours, all of it
+    return subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - our own words

@@ -1,7 +1,7 @@
-"""Faults of workers' folders: no room, no inodes, a damaged table, a copy that another worker has.
+"""Injects faults into workers' folders: no room, no inodes, a damaged table, or a copied folder.
 
-Input: a stage, and chance. Output: a worker that can't use its folder as it was, for as long as a
-block lasts. Invariant: the folder can be used again after the block, and nobody has a copy of it.
+Input: a stage, and a random generator. Output: a worker that can't use its folder, for the length
+of a block. Invariant: after the block the folder is usable, and there is no copy of it.
 """
 
 import random
@@ -21,20 +21,20 @@ from faults.program import ProgramUnderFault
 from faults.stage import Stage
 
 DOWN_AT_MOST_S: Final = 60.0
-"""How long others may take to fold a worker's partitions, and more, so that the truth is seen."""
+"""Others get this long to take over a worker's partitions: above the limit, to measure misses."""
 
-# How long a full disk may go unnoticed: RocksDB takes room for its log beforehand.
-_FELT_WITHIN_S: Final = 20.0
+# A worker may run on a full disk for this long, because RocksDB reserves room for its log.
+_NOTICED_WITHIN_S: Final = 20.0
 _REFUSED_WITHIN_S: Final = 20.0
-# How long a worker may take to start, and to find what is wrong then.
+# A worker may take this long to start and to find the damage.
 _FOUND_WITHIN_S: Final = 60.0
 _POLL_S: Final = 0.2
 
 
 def exhaust(fill: Callable[[SmallDisk], None], remedy: str, refusal: str) -> Inject:
-    """Return a fault of a disk: the worker ends, can't start again, and others take over.
+    """Return a fault that fills a disk: its worker ends, can't restart, and others take over.
 
-    A worker that feels it says ``remedy``, and one that is started says ``refusal``.
+    A running worker that fails logs ``remedy``; a worker that is started logs ``refusal`` as well.
     """
 
     @contextmanager
@@ -45,16 +45,16 @@ def exhaust(fill: Callable[[SmallDisk], None], remedy: str, refusal: str) -> Inj
             raise ValueError(f"{worker.label} has no disk of its own")
         worker.expect_end()
         fill(disk)
-        if worker.wait_ended(_FELT_WITHIN_S):
-            _expect_told(stage, worker, "LEDGER_DATA_DIR", remedy)
+        if worker.wait_ended(_NOTICED_WITHIN_S):
+            _expect_logged(stage, worker, "LEDGER_DATA_DIR", remedy)
         else:
             worker.kill()
         since_s = time.monotonic()
         worker.start_in_vain()
         if worker.wait_ended(_REFUSED_WITHIN_S):
-            _expect_told(stage, worker, refusal, remedy)
+            _expect_logged(stage, worker, refusal, remedy)
         else:
-            stage.findings.append(f"{worker.label} runs on a disk that is full")
+            stage.findings.append(f"{worker.label} runs on a full disk")
             worker.kill()
         yield Injected((worker.label,), DOWN_AT_MOST_S, take_over=True, since_s=since_s)
         disk.make_room()
@@ -65,13 +65,13 @@ def exhaust(fill: Callable[[SmallDisk], None], remedy: str, refusal: str) -> Inj
 
 @contextmanager
 def damage_table(stage: Stage, chance: random.Random) -> Iterator[Injected]:
-    """Damage a table of a stopped worker: its next start says so, and the one after restores it."""
+    """Damage a stopped worker's table: the next start reports it, and the one after restores it."""
     worker = chance.choice(stage.workers)
     worker.stop()
     folder = chance.choice(sorted((worker.folder / "tables").rglob("*.db")))
     pattern, damage = chance.choice(_DAMAGES)
     with closing(Rdict(str(folder), Options(raw_mode=True))) as db:
-        # All rows into one file, which a table of a short run has not written yet.
+        # Write all rows to a file, because RocksDB may not have written one in a short run.
         db.flush()
         db.compact_range(None, None)
     files = sorted(folder.glob(pattern))
@@ -79,7 +79,7 @@ def damage_table(stage: Stage, chance: random.Random) -> Iterator[Injected]:
         damage(files[0])
         worker.start_in_vain()
         if _ends(worker):
-            _expect_told(stage, worker, "DamagedTableError", "is deleted")
+            _expect_logged(stage, worker, "DamagedTableError", "is deleted")
         else:
             stage.findings.append(f"{worker.label} runs with a damaged table, {files[0]}")
             worker.kill()
@@ -88,14 +88,14 @@ def damage_table(stage: Stage, chance: random.Random) -> Iterator[Injected]:
 
 
 def _ends(worker: ProgramUnderFault) -> bool:
-    """Return whether a worker ends by itself; once it answers, it is told to read its disk."""
+    """Return whether a worker ends by itself; as soon as it is ready, have it check its disk."""
     deadline = time.monotonic() + _FOUND_WITHIN_S
     asked = False
     while not worker.wait_ended(_POLL_S):
         if time.monotonic() > deadline:
             return False
         if not asked and worker.not_ready() is None:
-            # It may just have ended.
+            # The worker may just have ended.
             with suppress(httpx.HTTPError):
                 asked = httpx.get(f"{worker.url}/tables?scrub=true", trust_env=False).is_success
     return True
@@ -121,19 +121,19 @@ _DAMAGES: Final[tuple[tuple[str, Callable[[Path], None]], ...]] = (
 
 @contextmanager
 def run_copy(stage: Stage, chance: random.Random) -> Iterator[Injected]:
-    """Start a second worker on a copy of a worker's folder: the former one ends, and says why."""
+    """Start a second worker on a copy of a worker's folder: the first one ends with the reason."""
     worker = chance.choice(stage.workers)
     twin = stage.twin_of(worker)
-    # As a disk holds it at one moment.
+    # A frozen worker does not change its folder, so the copy is of one moment.
     worker.freeze()
     shutil.copytree(worker.folder, twin.folder, dirs_exist_ok=True)
     worker.expect_end()
     worker.go_on()
     twin.start_in_vain()
     if worker.wait_ended(_FOUND_WITHIN_S):
-        _expect_told(stage, worker, "TakenNameError", "LEDGER_DATA_DIR")
+        _expect_logged(stage, worker, "TakenNameError", "LEDGER_DATA_DIR")
     else:
-        stage.findings.append(f"{worker.label} runs on beside a worker of the same name")
+        stage.findings.append(f"{worker.label} keeps running next to a worker of the same name")
         worker.kill()
     yield Injected((worker.label,), chance.uniform(0.0, 5.0))
     twin.kill()
@@ -141,10 +141,10 @@ def run_copy(stage: Stage, chance: random.Random) -> Iterator[Injected]:
     worker.start()
 
 
-def _expect_told(stage: Stage, worker: ProgramUnderFault, *words: str) -> None:
-    """Note it if a worker that ended did not say why."""
+def _expect_logged(stage: Stage, worker: ProgramUnderFault, *words: str) -> None:
+    """Add a finding if a worker ended without logging the reason."""
     if not any(all(word in line for word in words) for line in worker.last_lines):
         lines = "\n".join(worker.last_lines[-10:])
         stage.findings.append(
-            f"{worker.label} {worker.ended()}, and does not say {' and '.join(words)}:\n{lines}"
+            f"{worker.label} {worker.ended()}, and did not log {' and '.join(words)}:\n{lines}"
         )

@@ -1,7 +1,7 @@
-"""The faults: what each one breaks, for how long, and how it is undone.
+"""Lists every kind of fault, with how each is injected and undone.
 
-In: a stage, and chance (seeded). Out: the fault at work, for as long as the block. Never: a fault
-that stays; what a block broke is whole again after it, but for what was lost meanwhile.
+Input: a stage, and a seeded random generator. Output: a fault that lasts as long as a block.
+Invariant: after the block the stage works again, although some data may be lost.
 """
 
 import random
@@ -19,13 +19,13 @@ from faults.program import ProgramUnderFault
 from faults.proxy import Network
 from faults.stage import Stage
 
-# So long others may take to fold a killed worker's partitions: its session, 10 s, is over before.
+# Others may take this long to take over a killed worker's partitions: its session lasts 10 s.
 TAKEN_OVER_WITHIN_S: Final = 15.0
 
 
 @contextmanager
 def _kill_worker(stage: Stage, chance: random.Random) -> Iterator[Injected]:
-    """SIGKILL, and a restart at once or after the others had to take over."""
+    """Kill a worker, and restart it at once or after the others had to take over."""
     worker = chance.choice(stage.workers)
     worker.kill()
     yield Injected((worker.label,), chance.choice([0.0, 0.0, 1.0, 15.0]))
@@ -34,7 +34,7 @@ def _kill_worker(stage: Stage, chance: random.Random) -> Iterator[Injected]:
 
 @contextmanager
 def _kill_worker_for_good(stage: Stage, chance: random.Random) -> Iterator[Injected]:
-    """SIGKILL, and no restart before the others fold its partitions."""
+    """Kill a worker, and restart it only after the others fold its partitions."""
     worker = chance.choice(stage.workers)
     worker.kill()
     yield Injected((worker.label,), DOWN_AT_MOST_S, take_over=True)
@@ -51,9 +51,9 @@ def _stop_worker(stage: Stage, chance: random.Random) -> Iterator[Injected]:
 
 @contextmanager
 def _freeze_worker(stage: Stage, chance: random.Random) -> Iterator[Injected]:
-    """Frozen for less than its session (10 s), or for longer: then others have its partitions.
+    """Freeze a worker for less than its session (10 s), or longer, so that others take over.
 
-    It need not end in either case: what it still writes is refused, and its chunks are dropped.
+    It need not end in either case: Kafka refuses its late writes, and it drops its chunks.
     """
     worker = chance.choice(stage.workers)
     worker.freeze()
@@ -63,7 +63,7 @@ def _freeze_worker(stage: Stage, chance: random.Random) -> Iterator[Injected]:
 
 @contextmanager
 def _lose_tables(stage: Stage, chance: random.Random) -> Iterator[Injected]:
-    """End a worker together with its disk; the tables come again from their changelogs."""
+    """Kill a worker and delete its tables, which it then restores from their changelogs."""
     worker = chance.choice(stage.workers)
     worker.kill()
     shutil.rmtree(worker.folder / "tables", ignore_errors=True)
@@ -73,7 +73,7 @@ def _lose_tables(stage: Stage, chance: random.Random) -> Iterator[Injected]:
 
 @contextmanager
 def _join_and_leave(stage: Stage, chance: random.Random) -> Iterator[Injected]:
-    """One more worker, or two at once; they leave one after the other, in any order."""
+    """Start one or two more workers, which then leave one after the other, in any order."""
     joining = chance.sample(stage.extras, chance.choice([1, 2]))
     for each in joining:
         each.start()
@@ -86,13 +86,13 @@ def _join_and_leave(stage: Stage, chance: random.Random) -> Iterator[Injected]:
 
 @contextmanager
 def _rebalance_again_and_again(stage: Stage, chance: random.Random) -> Iterator[Injected]:
-    """Several changes of the group, each before the one before it is digested."""
+    """Change the group several times, each before the previous rebalance has settled."""
     hit = set()
     for _ in range(chance.randint(3, 5)):
         each = chance.choice(stage.extras)
         each.start()
         time.sleep(chance.uniform(0.2, 5.0))
-        # A worker may stand still just while the partitions are shared out.
+        # The freeze may fall into the moment at which the partitions are assigned.
         frozen = chance.choice(stage.workers)
         frozen.freeze()
         time.sleep(chance.choice([0.1, 0.5, 1.5]))
@@ -149,7 +149,7 @@ def _freeze_broker(stage: Stage, chance: random.Random) -> Iterator[Injected]:
 
 @contextmanager
 def _lose_disk(stage: Stage, chance: random.Random) -> Iterator[Injected]:
-    """End a broker together with its disk; its records come again from the other two."""
+    """Kill a broker and delete its disk, which the other two then fill again."""
     broker = chance.choice(stage.brokers)
     broker.kill()
     broker.erase()
@@ -183,7 +183,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind("worker killed for good", "worker", _kill_worker_for_good, take_over=True),
     Kind("worker's disk full", "worker", _DISK_FULL, take_over=True, takes_disk=True),
     Kind("worker's inodes used up", "worker", _NO_INODES, take_over=True, takes_disk=True),
-    Kind("worker's table damaged", "worker", damage_table),
+    Kind("worker's table damaged", "worker", damage_table, alone=True),
     Kind("worker's folder copied", "worker", run_copy, alone=True),
     Kind("worker stopped", "worker", _stop_worker),
     Kind("worker frozen", "worker", _freeze_worker),
@@ -205,7 +205,7 @@ KINDS: Final[tuple[Kind, ...]] = (
         takes_replicas=True,
         restarts_broker=True,
     ),
-    # In the brokers' layer: they must answer while a setting is changed.
+    # These belong to the brokers' layer, because a broker must be up to change a setting.
     Kind("compression changed", "broker", topic_settings.change_compression),
     Kind("settings changed", "broker", topic_settings.change_settings, alone=True),
     Kind("message size lowered", "broker", topic_settings.lower_max_message_bytes, alone=True),

@@ -1,10 +1,10 @@
-"""The judgement at the end of a run: what was acknowledged is kept, and counts once.
+"""Checks at the end of a run that each acknowledged delivery is kept, and counts once.
 
-In: the stage, calm again, and what was sent. Out: every difference, a line each. Never: a part of
-the judgement that is left out because another one did not come to its end.
+Input: the stage after the last fault, and the deliveries that were sent. Output: every difference,
+a line each. Invariant: a check that fails with an exception does not keep the others from running.
 
-That no offset passed undone work does not follow from where the partitions end: it is ``verify``
-that shows it, since what was passed for good is missing from what follows from the log.
+The ends of the partitions can't show that no offset was committed past unfinished work. ``verify``
+shows that, because the outputs of the skipped records would be missing.
 """
 
 import asyncio
@@ -18,8 +18,7 @@ from typing import Final
 from cli.errors import NotFoldedError
 from cli.simulate.check import Check
 from cli.simulate.simulation import Simulation
-from cli.topics.progress import wait_until_folded
-from cli.topics.reading import partitions_of, read_topic, reading
+from cli.topics.ledger_reader import open_reader
 from faults.stage import Stage
 from faults.tables import disk_differences
 
@@ -34,7 +33,7 @@ _CONCURRENCY: Final = 16
 async def judge(stage: Stage, simulation: Simulation) -> list[str]:
     """Return every difference; none if nothing was lost and nothing counted twice.
 
-    A part of the judgement that raises is a difference itself, and the other parts go on.
+    A check that raises an exception is a difference itself, and the other checks go on.
     """
     parts: dict[str, Callable[[], Awaitable[Iterable[str]]]] = {
         "what is folded": partial(_not_folded, stage),
@@ -55,15 +54,17 @@ async def judge(stage: Stage, simulation: Simulation) -> list[str]:
 
 async def _not_folded(stage: Stage) -> list[str]:
     try:
-        await wait_until_folded(stage.settings, _FOLDED_WITHIN_S)
+        async with open_reader(stage.settings) as reader:
+            await reader.settle(_FOLDED_WITHIN_S)
     except NotFoldedError as error:
         return [str(error)]
     return []
 
 
 async def _lost(stage: Stage, simulation: Simulation) -> list[str]:
-    """Compare the log with what was acknowledged, body by body."""
-    records = await read_topic(stage.settings, stage.settings.names.webhooks)
+    """Compare the log with the acknowledged deliveries, body by body."""
+    async with open_reader(stage.settings) as reader:
+        records = await reader.whole(reader.names.topics.webhooks)
     kept = Counter((record.key, record.value) for record in records)
     acknowledged = Counter(
         (event_id.encode(), body)
@@ -71,27 +72,24 @@ async def _lost(stage: Stage, simulation: Simulation) -> list[str]:
         for body in bodies
     )
     return [
-        f"acknowledged and not in the log as it was sent: {key.decode()}"
+        f"acknowledged, but not in the log as sent: {key.decode()}"
         for key, _ in acknowledged - kept
     ]
 
 
 async def _beyond_the_end(stage: Stage) -> list[str]:
-    """Compare what is committed with where each partition ends, hop by hop.
+    """Compare the committed offsets with the end of each partition, hop by hop.
 
-    This finds a commit of what was never there, or is lost; not one of undone work.
+    This finds a commit past lost or missing records, but not a commit past unfinished work.
     """
-    names, group = stage.settings.names, stage.settings.group_id
     differences = []
-    async with reading(stage.settings) as (admin, consumer):
-        committed = await admin.list_consumer_group_offsets(group)
-        for topic in (names.webhooks, names.events, names.payments):
-            ends = await consumer.end_offsets(await partitions_of(admin, topic))
+    async with open_reader(stage.settings) as reader:
+        for topic in reader.names.topics.hops:
+            committed = await reader.committed(topic)
             differences += [
-                f"{tp.topic}[{tp.partition}] is committed up to {committed[tp].offset}, and ends "
-                f"at {end}"
-                for tp, end in ends.items()
-                if tp in committed and committed[tp].offset > end
+                f"{topic}[{number}] is committed up to {committed[number]}, and ends at {end}"
+                for number, end in (await reader.ends(topic)).items()
+                if committed.get(number, 0) > end
             ]
     return differences
 
@@ -106,7 +104,7 @@ async def _wrong_orders(stage: Stage, simulation: Simulation) -> Iterator[str]:
 
 
 async def _wrong_disks(stage: Stage) -> list[str]:
-    """End all workers, and compare what their disks hold with the changelogs, key by key."""
+    """End all workers, and compare their tables on disk with the changelogs, key by key."""
     workers = [*stage.workers, *stage.extras]
     await asyncio.to_thread(stage.end_workers)
     return await disk_differences(
@@ -115,7 +113,7 @@ async def _wrong_disks(stage: Stage) -> list[str]:
 
 
 def _verified(stage: Stage) -> list[str]:
-    """Fold the log anew, and compare tables, documents and journal with it."""
+    """Fold the log from scratch, and compare tables, documents and journal with the result."""
     try:
         verify = subprocess.run(
             [sys.executable, "-m", "cli", "verify"],

@@ -1,9 +1,4 @@
-"""A kind of fault, and what one injection of it tells the run.
-
-Input: a stage, and chance (seeded). Output: the fault at work, for as long as the block of an
-injection lasts. Invariant: after the block everything is whole again, but for what was lost
-meanwhile.
-"""
+"""Describes a kind of fault, and one injection of it."""
 
 import random
 from collections.abc import Callable
@@ -15,10 +10,10 @@ from faults.stage import Stage
 
 
 class Injected(msgspec.Struct, frozen=True):
-    """What was hit, and for how many seconds it stays so.
+    """The targets of an injected fault, and for how many seconds the fault lasts.
 
-    Where the others have to ``take_over``, it stays so only until they did. ``since_s`` is when it
-    was hit, on the monotonic clock, where that is not when the injection began.
+    If the others have to ``take_over``, the fault ends as soon as they have done so. ``since_s`` is
+    when the fault hit, on the monotonic clock, if that is not when the injection began.
     """
 
     targets: tuple[str, ...]
@@ -31,10 +26,10 @@ Inject = Callable[[Stage, random.Random], AbstractContextManager[Injected]]
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """One kind of fault. Two faults at a time are of different ``layer``s.
+    """One kind of fault; two faults at the same time have different ``layer``s.
 
-    A kind that others ``take_over`` comes ``alone``, because its cost is what is judged. So does a
-    kind under which no program starts. ``restarts_broker`` says that a broker is ended.
+    A kind with ``take_over`` comes alone, because its cost is judged. A kind under which no program
+    can start is marked ``alone``. ``restarts_broker`` says that the fault ends a broker.
     """
 
     name: str
@@ -48,15 +43,15 @@ class Kind(msgspec.Struct, frozen=True):
 
     @property
     def comes_alone(self) -> bool:
-        """Whether no other fault is at work meanwhile."""
+        """Whether no other fault is injected meanwhile."""
         return self.take_over or self.alone
 
     def missing(self, stage: Stage) -> str | None:
-        """Say what the stage lacks for it; ``None`` if it has everything."""
-        if self.take_over and len(stage.workers) < 2:  # noqa: PLR2004 - it, and who takes over
+        """Return what this kind needs and the stage lacks; ``None`` if nothing is missing."""
+        if self.take_over and len(stage.workers) < 2:  # noqa: PLR2004 - the target and another
             return "a second worker"
         if self.takes_disk and not any(worker.disk for worker in stage.workers):
             return "the right to mount a small disk (root on Linux)"
         if self.takes_replicas and len(stage.brokers) == 1:
-            return "other brokers that have its records (--brokers 3)"
+            return "other brokers with the same records (--brokers 3)"
         return None

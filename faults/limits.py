@@ -1,7 +1,7 @@
-"""The limits that a run must keep, beside losing nothing: how long things may take.
+"""Judges the time limits that a run must keep.
 
-In: what each fault cost, and what was measured beside it. Out: each limit with the worst that was
-measured. Never: a limit that is said to be kept where nothing was measured.
+Input: the cost of each fault, and the other measurements of the run. Output: each limit with its
+worst measurement. Invariant: a limit without a measurement is not reported as kept.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,12 +15,12 @@ from faults.program import STOPPED_WITHIN_S, UnplannedEnd
 from faults.run import Cost
 from faults.stage import Stage
 
-# Of a line of a log, which may hold a whole traceback.
-_SHOWN: Final = 300
+# A log line may hold a whole traceback, and is cut at this length.
+_SHOWN_CHARS: Final = 300
 
 
 class Limit(msgspec.Struct, frozen=True):
-    """What is expected, what was measured (empty: nothing), and what was beyond it, a line each."""
+    """One limit: its measurement is empty if there is none; ``broken`` has a line per violation."""
 
     expected: str
     measured: str
@@ -30,7 +30,7 @@ class Limit(msgspec.Struct, frozen=True):
 def limits(
     stage: Stage, costs: Sequence[Cost], answers: Answers, slack: float = 1.0
 ) -> list[Limit]:
-    """Return every limit; ``slack`` stretches the times, for a machine that is busy otherwise."""
+    """Return every limit; ``slack`` multiplies the times, for a machine with other work to do."""
     return [
         _folds_again(costs),
         _taken_over(costs, TAKEN_OVER_WITHIN_S * slack),
@@ -55,8 +55,8 @@ def _taken_over(costs: Sequence[Cost], within_s: float) -> Limit:
         f"others fold a killed worker's partitions within {within_s:g} s",
         _longest([cost.cost_s for cost in taken if cost.cost_s is not None]),
         tuple(
-            f"fault {cost.number}, {cost.kind}: others took {cost.cost_s:.1f} s to fold what was "
-            f"{cost.target}'s: expected at most {within_s:g} s"
+            f"fault {cost.number}, {cost.kind}: others took {cost.cost_s:.1f} s to fold "
+            f"the partitions of {cost.target}: expected at most {within_s:g} s"
             for cost in taken
             if cost.cost_s is not None and cost.cost_s > within_s
         ),
@@ -76,7 +76,7 @@ def _stopped(costs: Sequence[Cost], within_s: float) -> Limit:
     for cost in costs:
         for stop in cost.stops:
             times_s.append(stop.took_s)
-            # What it had done can't be committed where Kafka is away: then it ends as it stands.
+            # A program can't commit its last offsets while Kafka is down, so it may end uncleanly.
             if stop.took_s > within_s or not (stop.is_clean or cost.kafka_away):
                 broken.append(
                     f"fault {cost.number}, {cost.kind}: {stop.program} {stop.how}, "
@@ -95,7 +95,7 @@ def _ended_by_itself(unplanned: Sequence[UnplannedEnd], costs: Sequence[Cost]) -
     broken = []
     for each in unplanned:
         broken.append(f"{each.program} {each.how} during {each.during}:")
-        broken += [f"  {line[:_SHOWN]}" for line in each.last_lines[-10:]]
+        broken += [f"  {line[:_SHOWN_CHARS]}" for line in each.last_lines[-10:]]
     return Limit(
         "no program ends but by a fault of its own",
         f"{len(unplanned)} ends, {restarts} restarts of the broker",

@@ -1,7 +1,7 @@
-"""A TCP proxy between the programs and Kafka, whose network can be made bad.
+"""Proxies TCP between the programs and Kafka, to simulate a bad network.
 
-In: connections to its port. Out: the same bytes to and from the broker, late, or not at all.
-Never: a byte that is changed or left out in the middle of a connection: TCP would not do it either.
+Input: connections to the proxy's port. Output: the same bytes to and from the broker, late or not
+at all. Invariant: as with TCP, no byte is changed or left out in the middle of a connection.
 """
 
 import asyncio
@@ -15,19 +15,19 @@ _READ_BYTES: Final = 64 * 1024
 
 
 class Network(Enum):
-    """What the network does to traffic."""
+    """The state of the network."""
 
     GOOD = "good"
     SLOW = "slow"
-    """Each block of bytes is late."""
+    """Each block of bytes is delayed."""
     SILENT = "silent"
-    """Connections are taken and stay open; nothing gets through, in either direction."""
+    """Connections are accepted and stay open, but no byte passes in either direction."""
     REFUSING = "refusing"
-    """Connections are cut, and new ones closed at once."""
+    """Connections are cut, and new ones are closed at once."""
 
 
 class Proxy:
-    """Listens on loopback and passes on to ``target_port``; runs on a thread of its own."""
+    """A proxy from a port on loopback to ``target_port``, on a thread of its own."""
 
     def __init__(self, port: int, target_port: int, *, slow_by_s: float = 0.15) -> None:
         self.port = port
@@ -53,7 +53,7 @@ class Proxy:
 
     @property
     def network(self) -> Network:
-        """What the network does now."""
+        """The current state of the network."""
         return self._network
 
     @network.setter
@@ -94,7 +94,7 @@ class Proxy:
             if self._network is not Network.REFUSING:
                 await self._connect(reader, writer)
         except OSError:
-            pass  # the broker is down, or a side hung up: the other side sees its connection end
+            pass  # The broker is down, or a side hung up; the other side's connection ends too.
         finally:
             self._writers.discard(writer)
             writer.transport.abort()

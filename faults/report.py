@@ -1,7 +1,6 @@
-"""What a run shows: each fault when it is over, at the end costs by kind, limits, every difference.
+"""Prints each fault as it ends, and finally the costs by kind, the limits and the differences.
 
-In: costs, what the sender measured, limits, differences. Out: text of at most 100 columns; the
-differences, which may be longer, as they are.
+The text has at most 100 columns, but differences may be longer.
 """
 
 from collections.abc import Sequence
@@ -19,13 +18,13 @@ from faults.run import Cost
 
 WIDTH: Final = 100
 _COMMITTED: Final = (
-    "No committed offset is beyond its partition's end. That none passed undone work for good is "
-    "what verify shows: it folded the log anew, and tables, documents and journal agree with it."
+    "No committed offset is beyond its partition's end. verify folded the log from scratch, and "
+    "tables, documents and journal agree with it, so no commit skipped unfinished work."
 )
 
 
 def line(cost: Cost) -> str:
-    """Return one fault as a line: what, whom, for how long, and what it cost."""
+    """Return one fault as a line: its kind, target, duration and cost."""
     ended = "" if cost.ended_s is None else f"  ended in {cost.ended_s:.1f} s"
     folds = "never folds" if cost.cost_s is None else f"folds after {cost.cost_s:5.1f} s"
     return (
@@ -41,7 +40,7 @@ def show(
     limits: Sequence[Limit],
     differences: Sequence[str],
 ) -> None:
-    """Print the tables, the sender's tally, and what is wrong, if anything is."""
+    """Print the tables, the sender's tally, and the broken limits and differences."""
     console.print(_costs_table(costs))
     console.print(latency_table(dict(simulation.latencies.summaries())))
     console.print(_limits_table(limits))
@@ -69,8 +68,8 @@ def _costs_table(costs: Sequence[Cost]) -> Table:
     for heading in ("times", "held", "median", "longest", "never", "SIGTERM", "answer"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.caption = (
-        "held, SIGTERM, answer: the longest of each kind. SIGTERM: until the program had ended. "
-        "answer: of ingress, while it was neither killed nor frozen."
+        "held, SIGTERM and answer show the longest of each kind. SIGTERM: time until the program "
+        "had ended. answer: time of ingress while it was neither killed nor frozen."
     )
     by_kind: dict[str, list[Cost]] = {}
     for cost in costs:

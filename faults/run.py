@@ -1,7 +1,7 @@
-"""One run: deliveries at a steady rate, faults on a schedule drawn from the seed, then a judgement.
+"""Runs a schedule of faults drawn from a seed, while deliveries arrive at a steady rate.
 
-In: a stage, a seed, how many faults. Out: what each fault cost, and every difference at the end.
-Never: the next fault before the ledger folds again; but a part of the faults come in pairs.
+Input: a stage, a seed, and the number of faults. Output: the cost of each fault. Invariant: the
+next fault waits until the ledger folds again; some faults come in pairs.
 """
 
 import asyncio
@@ -21,22 +21,22 @@ from faults.program import Stop
 from faults.stage import SECRETS, Stage
 from faults.watch import Watch
 
-# The longest a fault may cost: a producer may wait that long for an acknowledgement.
+# A fault may cost this long, because a producer may wait that long for an acknowledgement.
 _FOLDS_AGAIN_WITHIN_S: Final = 120.0
 _READY_AGAIN_WITHIN_S: Final = 90.0
 _IN_PAIRS: Final = 0.2
 _WAYS_TO_KAFKA: Final = {"broker", "network"}
-# Plexy waits minutes between attempts; here it takes a run's time.
+# Plexy waits minutes between attempts, which would be too long for a run.
 _TIME_SCALE: Final = 0.05
 _ALL_ACKNOWLEDGED_WITHIN_S: Final = 180.0
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """A fault, and the seconds from its beginning until every partition folds what came later.
+    """A fault, and the seconds from its beginning until every partition folds newer records.
 
-    ``None`` if that did not happen in time. ``take_over``: the fault was still there then.
-    ``stops`` are the programs that it ended by SIGTERM; if ``kafka_away``, another fault kept them
-    from reaching Kafka. ``answer_s`` is the longest that ingress took meanwhile.
+    ``cost_s`` is ``None`` if that did not happen in time. ``take_over`` means that the fault still
+    lasted then. ``stops`` are the programs that it ended with SIGTERM; if ``kafka_away``, a fault
+    kept them from reaching Kafka. ``answer_s`` is ingress' longest answer meanwhile.
     """
 
     number: int
@@ -51,12 +51,12 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ended_s(self) -> float | None:
-        """How long the longest SIGTERM took."""
+        """The longest time that a program took to end after SIGTERM."""
         return max((stop.took_s for stop in self.stops), default=None)
 
 
 Report = Callable[[Cost], None]
-"""Hears of each fault that is over."""
+"""A function that receives each fault after its end."""
 
 
 async def run(
@@ -66,7 +66,7 @@ async def run(
     plan: Iterable[tuple[Kind, ...]],
     report: Report,
 ) -> list[Cost]:
-    """Deliver, break and mend until the plan is through and everything is acknowledged."""
+    """Inject and undo the faults of the plan, until every delivery is acknowledged."""
     chance = random.Random(simulation.seed)  # noqa: S311 - the same faults for the same seed
     watch = Watch(stage.settings)
     sending = asyncio.create_task(simulation.run())
@@ -89,11 +89,11 @@ async def run(
 
 
 def plan(kinds: list[Kind], count: int, seed: int) -> Iterator[tuple[Kind, ...]]:
-    """Draw faults until there are ``count``; some come in pairs, of different layers."""
+    """Yield ``count`` faults; some come in pairs, of different layers."""
     chance = random.Random(f"plan {seed}")  # noqa: S311 - the same faults for the same seed
     bag: list[Kind] = []
     while count > 0:
-        # Each kind once before any comes again.
+        # Draw each kind once before drawing any again.
         bag = bag or chance.sample(kinds, len(kinds))
         drawn = [bag.pop()]
         others = [kind for kind in kinds if kind.layer != drawn[0].layer and not kind.comes_alone]
@@ -105,14 +105,14 @@ def plan(kinds: list[Kind], count: int, seed: int) -> Iterator[tuple[Kind, ...]]
 
 
 def sender_options(stage: Stage, rate_per_s: float) -> SenderOptions:
-    """Return how the virtual Plexy delivers to the stage."""
+    """Return the options with which the virtual Plexy delivers to the stage."""
     return SenderOptions(
         url=stage.webhook_url, secrets=SECRETS, rate_per_s=rate_per_s, time_scale=_TIME_SCALE
     )
 
 
 async def _all_acknowledged(stage: Stage, sending: asyncio.Task[None]) -> None:
-    """Wait for the sender; in vain is a finding, and the judge names what is still owed."""
+    """Wait for the sender; a timeout is a finding, and the judge names the owed events."""
     try:
         await asyncio.wait_for(sending, _ALL_ACKNOWLEDGED_WITHIN_S)
     except TimeoutError:
@@ -136,7 +136,7 @@ async def _one(
     since_s = min(each.since_s or began_s for each in hit)
     hold_s = max(each.hold_s for each in hit)
     if take_over := any(each.take_over for each in hit):
-        # Only what comes now shows that others fold what was the worker's.
+        # Only records that arrive from now on show that others fold the worker's partitions.
         marks = await watch.ends()
         folded = await watch.folded_past(marks, hold_s)
     else:

@@ -1,9 +1,8 @@
-"""The stage of a run with faults: a real Kafka, an ingress and workers, a proxy before each broker.
+"""Starts the programs of a run with faults: Kafka, an ingress, workers, and a proxy per broker.
 
-In: a folder, how many workers, one broker or three. Out: programs that can be killed, frozen,
-stopped and started.
-Never: a program that ends by itself and is not noticed; it is started again, as a supervisor would,
-and told of at the end.
+Input: a folder, the number of workers, and one broker or three. Output: programs that can be
+killed, frozen, stopped and started. Invariant: a program that ends by itself is restarted, as a
+supervisor would do, and reported at the end.
 """
 
 import asyncio
@@ -22,8 +21,8 @@ from cli.kafka.cluster import HEAP_MB, SIZE, KafkaCluster
 from cli.kafka.distribution import KafkaCache
 from cli.kafka.process import free_port
 from cli.kafka.properties import Node
-from cli.run.local import WEBHOOK_PATH
 from cli.run.programs import Command
+from cli.settings import WEBHOOK_PATH
 from faults.disk import can_mount, small_disk
 from faults.program import ProgramUnderFault, Stop, UnplannedEnd
 from faults.proxy import Proxy
@@ -34,17 +33,17 @@ _LOOPBACK: Final = "127.0.0.1"
 _OTHER_LOOPBACK: Final = "127.0.0.2"
 _READY_WITHIN_S: Final = 90.0
 _LOOK_EVERY_S: Final = 0.25
-# The least there is: a full disk is felt when the write buffers' room, which is taken beforehand,
-# is used up, and at a test's rate that lasts for a while.
+# The smallest setting: a worker notices a full disk only after the space that RocksDB reserves for
+# its write buffers is used up, which takes a while at a test's rate.
 _TABLE_MEMORY_MB: Final = 24
 _DISK_MB: Final = 1024
-# Many more than a worker's tables take; few enough to be used up by empty files in no time.
+# A worker's tables need far fewer inodes, and empty files use up this number quickly.
 _DISK_INODES: Final = 8192
 _EXTRA_WORKERS: Final = 2
 
 
 class Pauses(msgspec.Struct, frozen=True):
-    """Seconds: how long faults stay, and how long nothing is broken after one, at most."""
+    """Seconds for which faults last, and the longest calm after a fault."""
 
     worker_frozen: tuple[float, ...]
     worker_joined: tuple[float, float]
@@ -53,15 +52,15 @@ class Pauses(msgspec.Struct, frozen=True):
 
 LONG: Final = Pauses(worker_frozen=(2.0, 5.0, 14.0), worker_joined=(4.0, 12.0), calm=2.0)
 SHORT: Final = Pauses(worker_frozen=(0.5, 1.5, 11.0), worker_joined=(0.2, 3.0), calm=0.3)
-"""With these, rebalances come before the one before is digested."""
+"""With these pauses, a rebalance starts before the previous one has settled."""
 
 
 class StageError(RuntimeError):
-    """The stage does not come up, or not again; the message says what is missing."""
+    """The stage, or a part of it, does not start; the message names that part."""
 
 
 class Stage:
-    """Everything that runs; use as ``with``. Who watches asks the broker past the proxy."""
+    """A context with all the programs; ``settings`` lead to the brokers past the proxies."""
 
     def __init__(
         self,
@@ -80,16 +79,16 @@ class Stage:
         self.brokers = self._cluster.brokers if self._cluster else [self._broker(kafka, None)]
         self._shared = _environment([f"{_LOOPBACK}:{proxy.port}" for proxy in self.proxies])
         direct = ",".join(broker.bootstrap for broker in self.brokers)
-        # Of whoever watches and judges.
+        # This environment is for the programs that watch and judge.
         self.environment = self._shared | {"LEDGER_KAFKA_BOOTSTRAP": direct}
         self.settings = TopicSettings.from_environment(self.environment)
         self.ingest = self._program("ingest", "ingest")
         self.workers = [self._program(f"worker {n + 1}", "worker") for n in range(workers)]
         self.extras = [self._program(f"extra {n + 1}", "worker") for n in range(_EXTRA_WORKERS)]
         self.unplanned: list[UnplannedEnd] = []
-        # What a fault found wrong, or the end of the sending, a line each.
+        # Findings of the faults and of the sender's end, a line each.
         self.findings: list[str] = []
-        # The faults that are at work, for whoever reads of an end.
+        # The current faults, which are named in the report of an unplanned end.
         self.fault = "the start"
         self._stack = ExitStack()
         self._closing = threading.Event()
@@ -118,7 +117,7 @@ class Stage:
 
     @property
     def webhook_url(self) -> str:
-        """Where webhooks are posted."""
+        """The URL to which webhooks are posted."""
         return self.ingest.url + WEBHOOK_PATH
 
     @property
@@ -127,16 +126,16 @@ class Stage:
         return [self.ingest, *self.workers]
 
     def start_again(self, broker: EmbeddedKafka) -> None:
-        """Start a broker that was away."""
+        """Start a broker that was ended."""
         if self._cluster:
             self._cluster.start_again(broker)
         else:
             broker.start()
 
     def settle(self, within_s: float) -> None:
-        """Wait until everything that should run is ready; ``StageError`` after ``within_s``."""
+        """Wait until all programs are ready; raise ``StageError`` after ``within_s``."""
         deadline = time.monotonic() + within_s
-        # What a broker lacks is on two others only: the next fault must not find it so.
+        # A record that one broker lacks has only two copies, and the next fault may hit one more.
         while self._cluster and not self._cluster.in_sync():
             if time.monotonic() > deadline:
                 raise StageError(f"the brokers are not in sync after {within_s:.0f} s")
@@ -159,11 +158,11 @@ class Stage:
             worker.end()
 
     def give_up(self) -> None:
-        """Let whoever waits for programs to be ready wait no longer."""
+        """Stop all waiting for programs to become ready."""
         self._closing.set()
 
     def stops_since(self, since_s: float, targets: Collection[str]) -> Iterator[Stop]:
-        """Yield how those of a fault's targets ended that were told to by SIGTERM."""
+        """Yield how the targets of a fault ended after SIGTERM."""
         for program in (*self.programs, *self.extras):
             if program.label in targets:
                 yield from (stop for stop in program.stops if stop.at_s >= since_s)
@@ -179,7 +178,7 @@ class Stage:
         self.settle(_READY_WITHIN_S)
 
     def _broker(self, folder: Path, node: Node | None) -> EmbeddedKafka:
-        """Describe a broker with a listener that is advertised as the port of a proxy."""
+        """Return a broker with a second listener, which is advertised under a proxy's port."""
         direct, proxied, advertised = free_port(), free_port(), free_port()
         self.proxies.append(Proxy(advertised, proxied))
         return EmbeddedKafka(
@@ -200,9 +199,9 @@ class Stage:
         )
 
     def twin_of(self, worker: ProgramUnderFault) -> ProgramUnderFault:
-        """Return a worker that takes another one's name once it has a copy of its folder.
+        """Return a worker that, on a copy of another one's folder, has the same name.
 
-        A worker's name has its address in it, so both have the same one. Nobody starts it again.
+        A worker's name contains its port, so both use the same one. The twin is never restarted.
         """
         port = int(worker.url.rpartition(":")[2])
         twin = self._program(f"copy of {worker.label}", "worker", port, _OTHER_LOOPBACK)
@@ -230,7 +229,7 @@ class Stage:
         return ProgramUnderFault(child, folder, label=label, url=f"http://{bind}:{port}")
 
     def _watch(self) -> None:
-        """Start again what ends, as a supervisor would; remember what no fault had ended."""
+        """Restart programs that end, as a supervisor would; record ends that no fault caused."""
         while not self._closing.wait(_LOOK_EVERY_S):
             for program in (*self.programs, *self.extras):
                 end = program.start_again(self.fault)

@@ -1,9 +1,9 @@
 """Compares every worker's tables on disk with their changelogs, key by key.
 
-Input: the folders of workers that have ended, and Kafka. Output: the differences, a line each. A
-table holds its changelog below an offset that its database names: so a folder of a worker that left
-long ago is compared with the changelog as it was then. The changelogs of a run are too small to be
-compacted, so every value that a key ever had is still in them.
+Input: the folders of workers that have ended, and Kafka. Output: the differences, a line each. Each
+database names the changelog offset below which it has applied every record, so the folder of a
+worker that left long ago is compared with the changelog up to that offset. The changelogs of a run
+are too small to be compacted, so they still hold every value of each key.
 """
 
 from collections import Counter
@@ -25,7 +25,7 @@ _MOST_NAMED: Final = 5
 
 
 class Database(msgspec.Struct):
-    """One partition of a table in one worker's folder."""
+    """One partition of a table in one worker's folder; it holds the changelog below ``end``."""
 
     path: Path
     end: int
@@ -34,7 +34,7 @@ class Database(msgspec.Struct):
 
 
 async def disk_differences(settings: TopicSettings, folders: Mapping[str, Path]) -> list[str]:
-    """Return every row that a worker's disk lacks, or has otherwise than its changelog."""
+    """Return every difference between a worker's rows on disk and their changelog."""
     differences: list[str] = []
     async with open_reader(settings) as reader:
         for table in TABLES:
@@ -51,7 +51,7 @@ async def disk_differences(settings: TopicSettings, folders: Mapping[str, Path])
 
 
 def _read(folder: Path, table: TableName, partition: int) -> Database | None:
-    """Return what a folder holds; ``None`` if that worker never had the partition."""
+    """Return a partition's database; ``None`` if that worker never had the partition."""
     found = [
         path
         for path in (folder / "tables").rglob(f"{table}-{partition}.db")
@@ -69,21 +69,21 @@ def _read(folder: Path, table: TableName, partition: int) -> Database | None:
 
 
 def _is_unfinished(path: Path) -> bool:
-    """Return whether a worker was ended while RocksDB made this database, before its first row."""
+    """Return whether a worker ended while RocksDB created this database, before its first row."""
     rows = (*path.glob("*.sst"), *path.glob("*.log"))
     return not (path / "CURRENT").exists() and not any(file.stat().st_size for file in rows)
 
 
 def opened(path: Path, *, read_only: bool = False) -> closing[Rdict]:
-    """Open the database of a partition; it is closed at the end of a block."""
-    # A worker that was killed leaves a write-ahead log, which is read too.
+    """Open the database of a partition, and close it at the end of a block."""
+    # A killed worker leaves a write-ahead log, which must be read too.
     reading = AccessType.read_only(error_if_log_file_exist=False)
     access = reading if read_only else AccessType.read_write()
     return closing(Rdict(str(path), Options(raw_mode=True), access_type=access))
 
 
 def rows_of(db: Rdict) -> dict[bytes, bytes]:
-    """Return a database's rows, without what it holds for itself."""
+    """Return a database's rows, without the reserved ones."""
     items = db.iter()
     items.seek_to_first()
     rows: dict[bytes, bytes] = {}
@@ -91,7 +91,7 @@ def rows_of(db: Rdict) -> dict[bytes, bytes]:
         if not (key := items.key()).startswith(RESERVED):
             rows[key] = items.value()
         items.next()
-    # A damaged block ends the iterator too.
+    # A damaged block also ends the iterator; ``status`` raises then.
     items.status()
     return rows
 
@@ -99,7 +99,7 @@ def rows_of(db: Rdict) -> dict[bytes, bytes]:
 async def _compare(
     reader: LedgerReader, table: TableName, partition: int, databases: Mapping[str, Database]
 ) -> list[str]:
-    """Read a changelog once, and compare each database when its end is reached."""
+    """Read a changelog once, and compare each database when the reading reaches its end."""
     topic = reader.names.changelog(table)
     waiting = sorted(databases.items(), key=lambda each: each[1].end)
     rows: dict[bytes, bytes] = {}

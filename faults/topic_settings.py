@@ -1,8 +1,8 @@
-"""Faults of topics' settings: what an operator changes, and changes back.
+"""Injects faults by changing topics' settings, as an operator may do.
 
-Input: a stage, and chance. Output: topics with another setting, for as long as a block lasts.
-Invariant: no setting here makes Kafka delete a record of the run, and each topic has its own
-settings again after the block.
+Input: a stage, and a random generator. Output: topics with another setting, for the length of a
+block. Invariant: no setting here makes Kafka delete a record of the run, and each topic has its
+former settings again after the block.
 """
 
 import asyncio
@@ -24,15 +24,15 @@ from runtime.kafka.topics import TopicSettings
 T = TypeVar("T")
 _Settings = Mapping[str, dict[str, str]]
 
-# Kafka's number of a setting that the topic itself has.
+# Kafka's code for the source of a setting that is set on the topic itself.
 _OF_THE_TOPIC: Final = 1
 _ANSWERED_WITHIN_S: Final = 60.0
 _ASK_AGAIN_S: Final = 0.5
 _CODECS: Final = ("gzip", "snappy", "lz4", "zstd")
-# A record of the simulation has a kilobyte or two.
+# A record of the simulation has one or two kilobytes.
 _LOW_LIMIT_BYTES: Final = 8192
-# Settings that the ledger must not have, and under which nothing of a run is deleted: it is younger
-# than an hour, and its segments are too small to be closed, and so to be compacted.
+# The ledger's topics must not have these settings. No record of a run is deleted under them: it is
+# younger than an hour, and its segments are too small to be closed and compacted.
 _OF_SOURCES: Final = (
     ("retention.ms", "3600000"),
     ("message.timestamp.type", "LogAppendTime"),
@@ -49,10 +49,10 @@ _OF_CHANGELOGS: Final = (
 
 @contextmanager
 def change_compression(stage: Stage, chance: random.Random) -> Iterator[Injected]:
-    """Have the broker compress the sources, the changelogs or the outputs by another codec."""
+    """Have the broker compress the sources, the changelogs or the outputs with another codec."""
     names, group = stage.settings.names, stage.settings.group_id
     topics_of = {
-        "sources": (names.webhooks, names.events, names.payments),
+        "sources": names.hops,
         "changelogs": tuple(changelog_name(group, table) for table in TABLES),
         "outputs": (names.orders, names.entries, names.rejected),
     }
@@ -64,7 +64,7 @@ def change_compression(stage: Stage, chance: random.Random) -> Iterator[Injected
 
 @contextmanager
 def change_settings(stage: Stage, chance: random.Random) -> Iterator[Injected]:
-    """Give the log or a changelog a setting that it must not have: ingress may answer 503."""
+    """Give the log or a changelog a forbidden setting, under which ingress may answer 503."""
     names = stage.settings.names
     if chance.random() < 0.5:  # noqa: PLR2004 - one or the other
         topic, (name, value) = names.webhooks, chance.choice(_OF_SOURCES)
@@ -77,7 +77,7 @@ def change_settings(stage: Stage, chance: random.Random) -> Iterator[Injected]:
 
 @contextmanager
 def lower_max_message_bytes(stage: Stage, chance: random.Random) -> Iterator[Injected]:
-    """Have the broker refuse batches of a topic that is written to; each single record fits."""
+    """Have the broker refuse large batches of a topic; each single record still fits."""
     names, group = stage.settings.names, stage.settings.group_id
     topics = [names.webhooks, names.events, names.entries, changelog_name(group, "payments")]
     topic = chance.choice(topics)
@@ -87,7 +87,7 @@ def lower_max_message_bytes(stage: Stage, chance: random.Random) -> Iterator[Inj
 
 @contextmanager
 def require_more_replicas(stage: Stage, chance: random.Random) -> Iterator[Injected]:
-    """Ask for every replica while a broker is down: nothing can be written meanwhile."""
+    """Require every replica while a broker is down, so that no write is acknowledged."""
     topics = [topic.name for topic in all_topics(stage.settings.names, stage.settings.group_id)]
     broker = chance.choice(stage.brokers)
     every = str(len(stage.brokers))
@@ -99,9 +99,9 @@ def require_more_replicas(stage: Stage, chance: random.Random) -> Iterator[Injec
 
 @contextmanager
 def changed(stage: Stage, changes: Mapping[str, Mapping[str, str]]) -> Iterator[None]:
-    """Change settings of topics for as long as the block."""
+    """Change settings of topics for the length of a block."""
     before = _answered(stage.settings, lambda admin: _own(admin, changes))
-    # Kafka's request sets every setting back that it does not name.
+    # Kafka resets every setting that the request does not name.
     after = {topic: before[topic] | dict(values) for topic, values in changes.items()}
     _answered(stage.settings, lambda admin: _replace(admin, after))
     try:
@@ -111,7 +111,7 @@ def changed(stage: Stage, changes: Mapping[str, Mapping[str, str]]) -> Iterator[
 
 
 def _answered(settings: TopicSettings, ask: Callable[[AIOKafkaAdminClient], Awaitable[T]]) -> T:
-    """Ask until a broker answers: one may just have been started again."""
+    """Ask until a broker answers, because it may just have been restarted."""
 
     async def once() -> T:
         admin = AIOKafkaAdminClient(**settings.client_options())
@@ -132,7 +132,7 @@ def _answered(settings: TopicSettings, ask: Callable[[AIOKafkaAdminClient], Awai
 
 
 async def _own(admin: AIOKafkaAdminClient, topics: Iterable[str]) -> _Settings:
-    """Return the settings that the topics themselves have."""
+    """Return the settings that are set on the topics themselves."""
     asked = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]
     return {
         name: {key: text for key, text, _, source, *_ in entries if source == _OF_THE_TOPIC}

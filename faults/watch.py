@@ -1,8 +1,7 @@
-"""How far the workers are, asked of the broker itself while everything around it breaks.
+"""Asks the brokers, past the proxies, how far the workers have folded the log of record.
 
-In: the settings of the topics, the broker's own address. Out: per partition of the log of record,
-where it ends and what is committed. Never: an exception because the broker is down; the question is
-asked again.
+Input: the settings of the topics. Output: the end and the committed offset of each partition.
+Invariant: a broker that is down raises no exception; it is asked again.
 """
 
 import asyncio
@@ -22,7 +21,7 @@ Marks = dict[TopicPartition, int]
 
 
 class Watch:
-    """Asks with the workers' group, but never joins it."""
+    """A consumer that uses the workers' group, but never joins it."""
 
     def __init__(self, settings: TopicSettings) -> None:
         self._settings = settings
@@ -32,7 +31,7 @@ class Watch:
         self._consumer: AIOKafkaConsumer | None = None
 
     async def ends(self) -> Marks:
-        """Return where each partition of the log of record ends; waits for a broker that is up."""
+        """Return the end of each partition of the log of record; wait while the broker is down."""
         while True:
             with contextlib.suppress(KafkaError, TimeoutError, OSError):
                 async with asyncio.timeout(_ANSWER_WITHIN_S):
@@ -41,7 +40,7 @@ class Watch:
             await self._forget()
 
     async def folded_past(self, marks: Marks, within_s: float) -> float | None:
-        """Wait until each partition is committed behind its mark; return when, monotonic clock."""
+        """Wait until each commit is past its mark; return when, on the monotonic clock."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             committed = await self._committed()
@@ -51,7 +50,7 @@ class Watch:
         return None
 
     async def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         await self._forget()
 
     async def _committed(self) -> Marks | None:

@@ -1,7 +1,7 @@
-"""The answers to deliveries: 200 with the place in the log, and problem documents.
+"""Makes the answers to deliveries: 200 with the place in the log, or a problem document.
 
-In: a problem's code and a sentence. Out: Starlette responses. Never: a secret, a body, or the
-address of a broker: Plexy's dashboard keeps these documents, and any sender reads them.
+Input: a problem's code and a sentence. Output: Starlette responses. Invariant: no answer contains
+a secret, a body or a broker's address, since any sender reads it and Plexy's dashboard keeps it.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class Waiting(NamedTuple):
-    """An answer that ``settle`` gives once ``done`` is done, however that ended."""
+    """An answer that ``settle`` returns once ``done`` is done, with or without success."""
 
     done: asyncio.Future[Place]
     settle: Callable[[], Response]
@@ -35,12 +35,12 @@ class Received(Response):
     background = None
 
     def __init__(self, place: Place) -> None:
-        """Set what differs; Starlette's own ``__init__`` would take longer than the rest."""
+        """Set only the place, because Starlette's own ``__init__`` takes longer than the rest."""
         self.place = place
 
     @property
     def raw_headers(self) -> Headers:  # type: ignore[override]
-        """The headers, for whoever does not know them: ``direct`` writes the bytes itself."""
+        """The headers, for ASGI; ``encode_received`` writes the same bytes itself."""
         return [
             (b"content-length", b"%d" % len(self.body)),
             (b"content-type", b"application/json"),
@@ -48,7 +48,7 @@ class Received(Response):
         ]
 
 
-# The one list of the codes and their statuses; what programs may rely on.
+# The only list of the codes and their statuses; programs may rely on both.
 STATUS: Final[Mapping[str, int]] = MappingProxyType(
     {
         "malformed_request": 400,
@@ -71,8 +71,8 @@ STATUS: Final[Mapping[str, int]] = MappingProxyType(
     }
 )
 
-# 401: a challenge must be there (RFC 9110, 11.6.1). 408 and 413: the rest of the body is not read,
-# so the connection can't carry another request.
+# 401 must come with a challenge (RFC 9110, 11.6.1). After 408 and 413 the rest of the body is not
+# read, so the connection can't carry another request.
 HEADERS: Final[Mapping[int, Mapping[str, str]]] = MappingProxyType(
     {
         401: {"www-authenticate": "Plexy-Signature"},
@@ -82,7 +82,7 @@ HEADERS: Final[Mapping[int, Mapping[str, str]]] = MappingProxyType(
     }
 )
 
-# How long a sender whose body is refused may go on sending before the connection is cut.
+# A sender whose body is refused may go on sending for this long, and then its connection is cut.
 _LINGER_S: Final = 1.0
 
 
@@ -100,7 +100,7 @@ class _LingeringResponse(ProblemResponse):
     """The answer to a body that is still being sent.
 
     Closing at once would reset the connection, and the sender would see the reset and not the
-    answer. So the answer goes out whole, then what still arrives is read and dropped for a moment.
+    answer. So the whole answer is sent first, and then the rest of the body is dropped for a while.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -125,7 +125,7 @@ def problem(
     return kind(document, {**HEADERS.get(status, {}), **(headers or {})})
 
 
-# What is answered where we failed: the server logs how, the sender reads none of it.
+# The answer to a bug of ours: the server logs the traceback, and the sender sees none of it.
 BUG: Final = problem("internal_error", "ingress failed unexpectedly; deliver it again")
 
 
@@ -141,14 +141,14 @@ def encode(answer: Response, default_headers: Headers, *, closes: bool) -> bytes
 
 
 class _ReceivedHead:
-    """The bytes that the answers to accepted deliveries share, which include the server's date."""
+    """The shared head of the answers to accepted deliveries, which contains the current date."""
 
     def __init__(self) -> None:
         self._headers: Headers | None = None
         self._encoded = b""
 
     def __call__(self, default_headers: Headers, answer: Received) -> bytes:
-        """Return the answer on a connection that is kept."""
+        """Return the answer for a connection that stays open."""
         # uvicorn makes a new list each second, with the new date.
         if default_headers is not self._headers:
             self._headers = default_headers
@@ -164,6 +164,6 @@ class _ReceivedHead:
         )
 
 
-# The last header of an answer: the bytes before its value are the same for all answers.
+# This header comes last, so the bytes before its value are the same for all answers.
 _PLACE: Final = b"ledger-position: "
 encode_received: Final = _ReceivedHead()

@@ -1,7 +1,7 @@
-"""The application: routes, start and stop, and what is answered outside them.
+"""Builds the Starlette application: its routes, its start and end, and its error answers.
 
-In: settings. Out: a Starlette application; ``uvicorn ingest.app:app`` serves the one that the
-environment describes. Never: middleware; a delivery goes from the router to its endpoint.
+Input: settings; ``uvicorn ingest.app:app`` reads them from the environment. Invariant: there is no
+middleware between the router and an endpoint.
 """
 
 import asyncio
@@ -40,10 +40,10 @@ _log = structlog.get_logger(__name__)
 def create_app(
     settings: IngestSettings, log: Log | None = None, tally: Tally | None = None
 ) -> Starlette:
-    """Return ingress for these settings; ``log`` is Kafka unless a test brings its own.
+    """Return ingress for these settings; ``log`` is Kafka unless a test passes its own.
 
-    ``tally`` counts what becomes of deliveries, for whoever serves the metrics. Call it in the
-    process that serves: what sends spans has a thread.
+    ``tally`` counts deliveries by outcome, for the metrics. Call this function in the process that
+    serves, because it may start the thread that sends spans.
     """
     kept = WebhookLog(settings) if log is None else log
     counted = Tally() if tally is None else tally
@@ -69,7 +69,7 @@ def create_app(
                 await asyncio.to_thread(spans.close)
 
     async def answer_bug(_request: Request, _error: Exception) -> Response:
-        """Answer a bug; the server logs it, with its traceback, after this."""
+        """Answer 500 to a bug, whose traceback the server logs afterwards."""
         counted.failed()
         return BUG
 
@@ -82,9 +82,9 @@ def create_app(
     ]
     handlers = {HTTPException: _answer_http_error, Exception: answer_bug}
     application = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
-    # A redirect would answer a delivery 307 where 404 says what is wrong.
+    # A path with a trailing slash is answered 404, which names the right path, and not 307.
     application.router.redirect_slashes = False
-    # `ingest.server` gives it whole requests past the router, which costs as much as a delivery.
+    # `ingest.server` passes whole requests here: the router would cost as much as a delivery.
     application.state.direct = webhooks
     return application
 
@@ -92,7 +92,7 @@ def create_app(
 def _new_spans(settings: IngestSettings) -> "DeliverySpans | None":
     if settings.traces == "off":
         return None
-    # OpenTelemetry takes time to import, and memory.
+    # Importing OpenTelemetry costs time and memory.
     from ingest.spans import DeliverySpans  # noqa: PLC0415
     from runtime.tracing import Tracing  # noqa: PLC0415
 
@@ -100,7 +100,7 @@ def _new_spans(settings: IngestSettings) -> "DeliverySpans | None":
 
 
 def __getattr__(name: str) -> Starlette:
-    """Make ``app`` when a server asks for it: to import this module takes no settings."""
+    """Make ``app`` when a server asks for it, so that importing this module needs no settings."""
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     isolate_process()
@@ -113,12 +113,12 @@ def __getattr__(name: str) -> Starlette:
 
 
 async def _answer_http_error(_request: Request, error: Exception) -> Response:
-    """Answer what the router refuses: an unknown path, or a method that a path doesn't have."""
+    """Answer a request that the router refuses: an unknown path, or a wrong method for a path."""
     if not isinstance(error, HTTPException):
         raise error
     if error.status_code == 405:  # noqa: PLR2004 - the one other status that the router raises
-        # The router keeps methods in a set: sorted, the answer is the same every time.
+        # The router keeps methods in a set; sorting them makes the answer the same every time.
         allowed = ", ".join(sorted((error.headers or {})["Allow"].split(", ")))
         detail = f"this path answers to {allowed}"
         return problem("method_not_allowed", detail, headers={"Allow": allowed})
-    return problem("not_found", f"nothing is here; Plexy delivers to {WEBHOOKS_PATH}")
+    return problem("not_found", f"no such path; Plexy delivers to {WEBHOOKS_PATH}")

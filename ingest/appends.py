@@ -1,15 +1,14 @@
-"""Appends through one producer: what arrives while a batch is under way goes out in the next one.
+"""Appends records through one producer; those that arrive during a batch go into the next one.
 
-In: records, each with the time by which it must be acknowledged. Out: for each a future, done with
-the record's place once every replica in sync has it, or failed with ``LogUnavailableError``. Never:
-a record that waits beyond its time, or two batches of one partition at a time, which is what keeps
-its records in the order of their arrival.
+Input: records, each with a deadline. Output: a future for each, done with the record's place once
+every in-sync replica has it, or failed with ``LogUnavailableError``. Invariants: no record waits
+beyond its deadline; a partition has at most one batch under way, so its records stay in order.
 
-A batch is never larger than its topic takes, by the last look at the topics. A batch that is
-refused for its size goes out again in parts, and a record that is too large alone fails alone.
+A batch is never larger than its topic accepted at the last look at the topics. A batch that is
+refused for its size is sent again in parts, and a record that is too large fails alone.
 
-aiokafka's own ``send`` does for each record what has to be done once for a batch: a look for the
-topic, a queue, a task and timers. Here a loop turn's records of a partition become one batch.
+aiokafka's own ``send`` does for each record what one batch needs once: it looks up the topic, and
+starts a task and timers. Here the records of a partition in one loop turn become one batch.
 """
 
 import asyncio
@@ -18,17 +17,14 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 import structlog
-from aiokafka.errors import (
-    InvalidTimestampError,
-    KafkaError,
-    MessageSizeTooLargeError,
-    RecordListTooLargeError,
-)
+from aiokafka.errors import InvalidTimestampError, KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from ingest.producer import LogProducer
 from ingest.records import NewRecord
 from ledger.records import Place
+from runtime.kafka.batches import TOO_LARGE
+from runtime.kafka.internals import appender, seal
 from runtime.kafka.partitions import partition_for
 from runtime.kafka.topic_states import TIME_REFUSED, size_fault
 
@@ -38,11 +34,11 @@ _TOO_SLOW: Final = "Kafka did not acknowledge in time"
 
 
 class LogUnavailableError(Exception):
-    """The log did not acknowledge a record; the text says why, to whoever sent the delivery."""
+    """The log did not acknowledge a record; the text tells the sender why."""
 
 
 class _Append(NamedTuple):
-    """A record on its way; ``until`` is a time of the event loop's clock."""
+    """A record that is not acknowledged yet; ``until`` is a time of the event loop's clock."""
 
     record: NewRecord
     until: float
@@ -50,12 +46,12 @@ class _Append(NamedTuple):
 
 
 class Appends:
-    """All records that are on their way through one producer.
+    """All records of one producer that are not acknowledged yet.
 
-    ``partitions`` is how many each topic has, and ``limits_bytes`` how large a batch each one
-    takes. The first failure but a refusal for its size, whatever it is, fails them all, and
-    ``lost`` hears of it: what one producer has not acknowledged by then, another one must.
-    ``ends`` has how far each partition was acknowledged by this producer and those before it.
+    ``partitions`` is the number that each topic has, and ``limits_bytes`` the largest batch that
+    each topic accepts. The first failure other than a refused size fails all records and calls
+    ``lost``, because only a new producer can go on then. ``ends`` holds the end of the offsets that
+    this producer and earlier ones have acknowledged in each partition.
     """
 
     def __init__(
@@ -74,12 +70,12 @@ class Appends:
         self._loop = asyncio.get_running_loop()
         self._lanes: dict[tuple[str, int], _Lane] = {}
         self._failed: str | None = None
-        # One timer for all records: each only says when the next look is due at the latest.
+        # All records share one timer, which is due at the earliest of their times.
         self._timer: asyncio.TimerHandle | None = None
         self._look_at = float("inf")
 
     def append(self, record: NewRecord, until: float) -> asyncio.Future[Place]:
-        """Take a record; the future is done once it is acknowledged, by ``until`` at the latest."""
+        """Queue a record; its future is done when it is acknowledged, or failed by ``until``."""
         kept: asyncio.Future[Place] = self._loop.create_future()
         if self._failed is not None:
             kept.set_exception(LogUnavailableError(self._failed))
@@ -90,11 +86,11 @@ class Appends:
         return kept
 
     def bound(self, limits_bytes: Mapping[str, int]) -> None:
-        """Keep to these limits from the next batch on."""
+        """Apply these limits from the next batch on."""
         self._limits_bytes.update(limits_bytes)
 
     def fail(self, reason: str) -> None:
-        """Fail every record that is not acknowledged, and those that come from now on."""
+        """Fail every record that is not acknowledged, and all later ones."""
         if self._failed is not None:
             return
         self._failed = reason
@@ -122,7 +118,7 @@ class Appends:
         self._timer = self._loop.call_at(until, self._look)
 
     def _look(self) -> None:
-        """Fail if a record's time is over; else look again when the next one's will be."""
+        """Fail if a record's time is over; otherwise look again when the next one is due."""
         self._timer = None
         self._look_at = float("inf")
         due = min((lane.due() for lane in self._lanes.values()), default=float("inf"))
@@ -133,7 +129,7 @@ class Appends:
 
 
 class _Lane:
-    """The records of one partition: a batch under way, and those that wait for the next one."""
+    """The records of one partition: a batch under way, and the records for the next one."""
 
     def __init__(
         self,
@@ -154,20 +150,20 @@ class _Lane:
         self._writing: asyncio.Task[None] | None = None
 
     def put(self, append: _Append) -> None:
-        """Queue a record. A task begins in the loop's next turn: all of this turn go together."""
+        """Queue a record. A task starts in the next turn, so this turn's records share a batch."""
         self._waiting.append(append)
         if self._writing is None:
             self._writing = asyncio.create_task(self._write())
 
     def due(self) -> float:
-        """Return when the first of its records must be acknowledged; infinity without any."""
+        """Return the time by which the first record is due; infinity if there is none."""
         return min(
             (each.until for some in (self._under_way, self._waiting) for each in some),
             default=float("inf"),
         )
 
     def fail(self, reason: str) -> None:
-        """Fail every record, and write no more."""
+        """Fail every record, and stop writing."""
         if self._writing is not None:
             self._writing.cancel()
         for some in (self._under_way, self._waiting):
@@ -183,7 +179,7 @@ class _Lane:
             while self._waiting:
                 batch = self._fill()
                 size_bytes = batch.size()
-                # Only a batch of one record can be that large.
+                # Only a batch of a single record can exceed the limit.
                 if size_bytes > self._limits_bytes[self._topic]:
                     self._refuse(size_bytes)
                     continue
@@ -192,11 +188,11 @@ class _Lane:
                         batch, self._topic, partition=self._partition
                     )
                     self._keep(int((await acknowledged).offset))
-                except (MessageSizeTooLargeError, RecordListTooLargeError):
+                except TOO_LARGE:
                     self._make_smaller(size_bytes)
         except BaseException as error:
-            # Not only KafkaError, since aiokafka also fails by assertions, and cancels what waits:
-            # whatever it was, the records are not acknowledged, and a new producer is the remedy.
+            # aiokafka also raises assertions, and cancels waiting futures. After any error the
+            # records are not acknowledged, and a new producer is the remedy.
             is_of_clock = isinstance(error, InvalidTimestampError)
             self._failed(TIME_REFUSED if is_of_clock else f"Kafka failed: {type(error).__name__}")
             if not isinstance(error, Exception):
@@ -205,23 +201,19 @@ class _Lane:
             self._writing = None
 
     def _fill(self) -> BatchBuilder:
-        """Make a batch of what waits, as far as it fits; the first record always does.
-
-        aiokafka's own ``append`` calls two functions in Python for each record; what it calls in
-        the end is called here.
-        """
+        """Return a batch of the records that wait and fit; the first one always fits."""
         batch = self._producer.create_batch_for(self._limits_bytes[self._topic])
-        append, waiting, under_way = batch._builder.append, self._waiting, self._under_way  # noqa: SLF001
+        append, waiting, under_way = appender(batch), self._waiting, self._under_way
         while waiting:
             _, key, value, headers, timestamp_ms = waiting[0].record
             if append(len(under_way), timestamp_ms, key, value, headers) is None:
                 break
             under_way.append(waiting.popleft())
-        batch._relative_offset = len(under_way)  # noqa: SLF001 - its number of records
+        seal(batch, len(under_way))
         return batch
 
     def _refuse(self, size_bytes: int) -> None:
-        """Fail the one record of a batch that is larger than the topic takes."""
+        """Fail the only record of a batch that is larger than the topic accepts."""
         fault = size_fault(self._topic, self._limits_bytes[self._topic], size_bytes)
         for each in self._under_way:
             if not each.kept.done():
@@ -229,10 +221,10 @@ class _Lane:
         self._under_way = []
 
     def _make_smaller(self, refused_bytes: int) -> None:
-        """Write the records of a refused batch again, in smaller ones.
+        """Queue the records of a refused batch again, for smaller batches.
 
-        Whoever lowered the topic's limit did it after the last look. The next look brings the limit
-        itself; until then, whatever is half as large is tried.
+        The topic's limit was lowered after the last look. Until the next look reads the new limit,
+        half the refused size is tried.
         """
         alone = len(self._under_way) == 1
         self._limits_bytes[self._topic] = refused_bytes - 1 if alone else refused_bytes // 2
@@ -241,10 +233,11 @@ class _Lane:
         self._producer.renew_identity()
 
     def _keep(self, first_offset: int) -> None:
-        """Tell those whose records are acknowledged; some may have been cancelled meanwhile."""
+        """Set the places of acknowledged records; some futures may be cancelled by now."""
         if first_offset < 0:
-            # A broker that has a batch twice may not say where; a sender that asks again is told.
-            raise KafkaError("the batch is kept, and nobody says where")
+            # A broker may leave out the offset of a batch that it receives twice. The failed
+            # deliveries come again, and then have a place.
+            raise KafkaError("the batch is kept, but Kafka did not report its offset")
         self._compare(first_offset)
         for offset, each in enumerate(self._under_way, first_offset):
             if not each.kept.done():
@@ -252,7 +245,7 @@ class _Lane:
         self._under_way = []
 
     def _compare(self, first_offset: int) -> None:
-        """Say so if a batch stands where records were acknowledged: the topic has lost those."""
+        """Log an error if a batch has the offsets of acknowledged records, which are lost then."""
         end = self._ends.get(self._place, 0)
         if first_offset < end:
             _log.error(
@@ -261,8 +254,8 @@ class _Lane:
                 partition=self._partition,
                 lost=f"offsets {first_offset} to {end - 1}",
                 remedy=(
-                    "stop the workers, and bring the records back from a replica or a backup; "
-                    "else `plexy-ledger rebuild`"
+                    "stop the workers, and restore the records from a replica or a backup; "
+                    "otherwise use `plexy-ledger rebuild`"
                 ),
             )
         self._ends[self._place] = first_offset + len(self._under_way)

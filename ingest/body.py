@@ -1,7 +1,7 @@
-"""Read a request's body: at most so many bytes, only until a point in time, and only into room.
+"""Reads a request's body within limits of size, time and memory.
 
-In: ASGI's ``receive``. Out: the bytes as they came, or what went wrong. Never: more in memory than
-the limit and one chunk of the server's.
+Input: ASGI's ``receive``. Output: the bytes as they came, or a ``BodyFault``. Invariant: a body
+never takes more memory than its limit and one chunk of the server's.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from ingest.load import BodyMemory
 
 
 class BodyFault(Enum):
-    """Why there is no body: a value, since each of them is the sender's doing."""
+    """The reason why there is no body; it is a value because the sender causes it."""
 
     TOO_LARGE = auto()
     TOO_SLOW = auto()
@@ -27,7 +27,7 @@ class BodyFault(Enum):
 async def read_body(
     receive: Receive, memory: BodyMemory, *, limit_bytes: int, until: float
 ) -> AsyncIterator[bytes | BodyFault]:
-    """Yield the whole body, which has its room until the block ends.
+    """Yield the whole body, whose memory stays reserved until the block ends.
 
     ``until`` is a time of the event loop's clock, in seconds.
     """
@@ -44,13 +44,13 @@ async def read_body(
 
 
 class _Body:
-    """A body that is arriving; ``size`` is what it has room for."""
+    """A body that is arriving; ``size`` is the number of bytes reserved for it."""
 
     def __init__(self, memory: BodyMemory, limit_bytes: int) -> None:
         self.size = 0
         self._memory = memory
         self._limit_bytes = limit_bytes
-        # Not a list of chunks: where each has a byte or two, the list is many times their size.
+        # A list of chunks of a byte or two each would take many times the size of the body.
         self._bytes = bytearray()
 
     async def read(self, receive: Receive) -> bytes | BodyFault:

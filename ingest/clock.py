@@ -1,7 +1,7 @@
-"""The doubt that a clock is wrong, when a delivery with a good signature is refused for its time.
+"""Warns that a clock may be wrong, when a delivery is refused for its signature's time alone.
 
-Input: such deliveries. Output: a warning in words, at most one a minute, and the number of seconds
-for the metrics. A replayed delivery causes the same: one is no proof, and none of them is accepted.
+Input: such deliveries. Output: a warning, at most one a minute, and the difference in seconds for
+the metrics. A replayed delivery looks the same, so a single one does not prove a wrong clock.
 """
 
 import time
@@ -12,7 +12,7 @@ import structlog
 from ingest.metrics import Tally
 from ledger.signature import signed_at_s
 
-_SAID_EVERY_S: Final = 60.0
+_WARNED_EVERY_S: Final = 60.0
 
 _log = structlog.get_logger(__name__)
 
@@ -20,20 +20,20 @@ _log = structlog.get_logger(__name__)
 class ClockDoubt:
     """Compares the times of refused deliveries with this machine's clock."""
 
-    __slots__ = ("_said_at_s", "_tally")
+    __slots__ = ("_tally", "_warned_at_s")
 
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
-        self._said_at_s = -_SAID_EVERY_S
+        self._warned_at_s = -_WARNED_EVERY_S
 
     def note(self, header: str, received_at_ms: int) -> None:
-        """Note a delivery that was refused for its time alone."""
+        """Record a delivery that was refused for its time alone."""
         off_s = received_at_ms // 1000 - signed_at_s(header)
         self._tally.signed_at_another_time(off_s)
         now_s = time.monotonic()
-        if now_s - self._said_at_s < _SAID_EVERY_S:
+        if now_s - self._warned_at_s < _WARNED_EVERY_S:
             return
-        self._said_at_s = now_s
+        self._warned_at_s = now_s
         _log.warning(
             "clock_may_be_wrong",
             seconds_off=off_s,

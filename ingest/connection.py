@@ -44,26 +44,26 @@ from ingest.patience import Patience
 
 # Closing at once would reset the connection, and the sender would see the reset, not the answer.
 _LINGER_S: Final = 1.0
-# uvicorn sets a cycle's event when its connection ends; a direct handler never waits for the event.
-_NOBODY_WAITS: Final = asyncio.Event()
+# uvicorn sets this event when a cycle's connection ends; a direct handler does not wait for it.
+_NEVER_AWAITED: Final = asyncio.Event()
 
 
 class Direct(Protocol):
-    """The handler of one path's requests that arrived whole."""
+    """A handler of whole requests to one path."""
 
     @property
     def path(self) -> bytes:
-        """The path, as it stands in a request; the method is POST."""
+        """The path, as written in a request; the method is POST."""
 
     def take(self, headers: Headers, body: bytes) -> Response | Waiting:
-        """Return the answer; names of headers are lower case, the body has at most 16 KiB."""
+        """Return the answer; header names are lower case, and the body has at most 16 KiB."""
 
     def failed(self) -> None:
-        """Count a bug on the way to an answer."""
+        """Count a bug that was met on the way to an answer."""
 
 
 class Exchange:
-    """A request to the direct handler and its answer: the part of a cycle that uvicorn reads."""
+    """A request and its answer, with those parts of uvicorn's cycle that uvicorn itself uses."""
 
     __slots__ = ("disconnected", "keep_alive", "message_event", "response_complete")
     response_started = False
@@ -72,7 +72,7 @@ class Exchange:
         self.keep_alive = keep_alive
         self.response_complete = False
         self.disconnected = False
-        self.message_event = _NOBODY_WAITS
+        self.message_event = _NEVER_AWAITED
 
 
 class _RefusedError(Exception):

@@ -1,7 +1,7 @@
-"""``GET /healthz`` and ``GET /readyz``: the program is alive; it could keep a delivery now.
+"""Answers ``GET /healthz`` (the program runs) and ``GET /readyz`` (it could keep a delivery now).
 
-In: the log. Out: 200, or 503 with the reason. Never: more than one question to Kafka at a time, or
-more than one a second, however often it is asked here.
+Input: the log. Output: 200, or 503 with the reason. Invariant: however many probes arrive, Kafka
+is asked at most once a second, and never twice at the same time.
 """
 
 import asyncio
@@ -17,17 +17,17 @@ from ingest.log import Log
 _ALIVE: Final = Response(b'{"status":"alive"}', media_type="application/json")
 _READY: Final = Response(b'{"status":"ready"}', media_type="application/json")
 
-# How long an answer of Kafka's may be repeated.
+# An answer from Kafka may be repeated for this long.
 _FRESH_S: Final = 1.0
 
 
 async def alive(_request: Request) -> Response:
-    """Answer that the program runs, whatever Kafka does."""
+    """Answer 200 as long as the program runs, even without Kafka."""
     return _ALIVE
 
 
 class Readiness:
-    """Answers whether a delivery could be kept now."""
+    """The answer to whether a delivery could be kept now."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -41,7 +41,7 @@ class Readiness:
         return problem("log_unavailable", trouble) if trouble else _READY
 
     async def trouble(self) -> str | None:
-        """Return why no delivery could be kept; ``None`` if one could, by Kafka's own word."""
+        """Return why no delivery could be kept; ``None`` if Kafka says that one could."""
         async with self._asking:
             if time.monotonic() - self._asked_at_s > _FRESH_S:
                 self._trouble = await self._log.trouble()

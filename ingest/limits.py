@@ -16,17 +16,17 @@ from ingest.answers import Headers, ProblemResponse, problem
 # Proxies usually allow a head of this size as well; Plexy's own heads have some 500 bytes.
 _HEAD_BYTES: Final = 16 * 1024
 _HEADERS: Final = 100
-# A proxy never pipelines. A sender that does gets this many answers, and then a closed connection.
+# A proxy never pipelines. A sender that does so gets this many answers before the close.
 _PIPELINED: Final = 16
-# A sender that cuts a body into chunks sends kilobytes at a time: each chunk has its own cost.
+# A sender of chunks usually sends kilobytes at a time; this bounds the cost of tiny ones.
 _CHUNKS: Final = 1024
-# A refused body is read a little further, so that its sender gets to read the answer. Senders of
-# larger bodies read it too, unless they first fill the buffers of the system.
+# A refused body is read a little further, so that its sender gets to read the answer. A sender of
+# a larger body reads the answer too, unless it first fills the system's buffers.
 _DROPPED_BYTES: Final = 64 * 1024
 _CONNECTIONS: Final = 4096
-# Open files that are not connections of senders: Kafka's, the log's, the listener's.
+# Some open files are not senders' connections: those of Kafka, the log and the listener.
 _OTHER_FILES: Final = 64
-# This time comes on top of the application's own time for a request, which ends with an answer.
+# The application answers within its own time limit; a connection gets this much time on top.
 _SLACK_S: Final = 10
 
 
@@ -49,12 +49,11 @@ Fault = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one connection may cost.
+    """The limits of one connection.
 
-    ``head_bytes`` limits a request's head, and once more all other bytes of the request that are
-    not body: chunk sizes, chunk extensions and trailers. ``dropped_bytes`` limits what is read of a
-    body after its request was answered. ``stalled_after_s`` limits the time of a request, and then
-    of its answer.
+    ``head_bytes`` limits a request's head, and separately its chunk sizes, chunk extensions and
+    trailers. ``dropped_bytes`` limits the bytes read from a body after its request was answered.
+    ``stalled_after_s`` limits the time of a request, and then of its answer.
     """
 
     head_bytes: int = _HEAD_BYTES
@@ -87,7 +86,7 @@ class Limits:
         return None if names_one_host(hosts, http_version) else "wrong_host"
 
 
-# What the sender reads before the connection closes; ``None`` closes it without an answer.
+# The sender's last answer before the connection closes; ``None`` closes it without an answer.
 LAST_WORDS: Final[Mapping[Fault, ProblemResponse | None]] = MappingProxyType(
     {
         "malformed_request": problem("malformed_request", "this is not a request of HTTP/1.1"),
@@ -105,20 +104,20 @@ LAST_WORDS: Final[Mapping[Fault, ProblemResponse | None]] = MappingProxyType(
         "too_many_chunks": problem(
             "body_too_large", f"expected a body of at most {_CHUNKS} chunks"
         ),
-        # The request was answered, and its sender goes on with the body all the same.
+        # The request was answered, but its sender is still sending the body.
         "too_much_dropped": None,
         # A sender that pipelines has to be ready for a close without an answer (RFC 9112, 9.3.2).
         "pipelined_too_far": None,
     }
 )
 
-# An IP literal, an IPv4 address or a name, and then the port. RFC 3986, 3.2.2 allows a name to have
-# punctuation too, as the comma that joins two headers; no name of a host has any.
+# An IP literal, an IPv4 address or a name, and then the port. RFC 3986, 3.2.2 also allows a name to
+# contain punctuation, such as the comma that joins two headers; host names contain none.
 _HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[\w.~%-]+)(?::[0-9]{0,5})?")
 
 
 def names_one_host(hosts: Sequence[bytes], http_version: str) -> bool:
-    """Return whether a request has the Host headers that RFC 9112, 3.2 asks for.
+    """Return whether a request has the Host headers that RFC 9112, 3.2 requires.
 
     >>> names_one_host([b"ledger.example:8000"], "1.1"), names_one_host([b"[::1]"], "1.1")
     (True, True)

@@ -1,16 +1,16 @@
-"""How much is in flight: deliveries that are not answered yet, and the bytes of their bodies.
+"""Bounds the load in flight: the unanswered deliveries, and the bytes of their bodies.
 
-In: deliveries whose signature is good; bytes of bodies, as they arrive. Out: whether there is room.
-Never: a queue; what finds no room is refused at once, and its sender comes again. And never a place
-for a promise: who declares a large body, or sends one without end, takes nothing from the others.
+Input: deliveries with good signatures, and bytes of bodies as they arrive. Output: whether there is
+room. Invariants: no delivery queues, since one without room is refused at once and its sender
+retries; only bytes that have arrived take room, so a large declared length takes none from others.
 """
 
 from typing import Final
 
-# Of all large bodies in memory at a time, whatever their number: eight of the largest there can be.
+# All large bodies in memory together have at most this size: eight of the largest possible bodies.
 MAX_BYTES_IN_FLIGHT: Final = 64 * 1024 * 1024
-# A body this small always finds room, however many large ones strangers send: Plexy's have some
-# hundred bytes. The number of connections bounds how many there are.
+# A body this small always finds room, however many large ones strangers send: Plexy's have a few
+# hundred bytes. The number of connections bounds the number of small bodies.
 SMALL_BYTES: Final = 16 * 1024
 
 
@@ -22,19 +22,19 @@ class Deliveries:
         self._most = most
 
     def admit(self) -> bool:
-        """Take a place; ``False`` if there is none."""
+        """Take a place; return ``False`` if there is none left."""
         if self._count >= self._most:
             return False
         self._count += 1
         return True
 
     def release(self) -> None:
-        """Give a place back."""
+        """Return a place."""
         self._count -= 1
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of admitted deliveries."""
         return self._count
 
 
@@ -46,7 +46,7 @@ class BodyMemory:
         self._max_bytes = max_bytes
 
     def grow(self, before: int, after: int) -> bool:
-        """Take room for a body that has grown; ``False``, and nothing taken, if there is none."""
+        """Take room for a body that has grown; return ``False``, and take none, if none is left."""
         more = _counted(after) - _counted(before)
         if more and self._bytes + more > self._max_bytes:
             return False
@@ -54,12 +54,12 @@ class BodyMemory:
         return True
 
     def release(self, size_bytes: int) -> None:
-        """Give back the room of a body that had grown to this size."""
+        """Return the room of a body that had grown to this size."""
         self._bytes -= _counted(size_bytes)
 
     @property
     def size_bytes(self) -> int:
-        """How many bytes there are."""
+        """The number of counted bytes."""
         return self._bytes
 
 

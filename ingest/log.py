@@ -1,11 +1,11 @@
-"""The append side of the log of record: Kafka, seen from a delivery.
+"""Appends to the log of record in Kafka, and reconnects whenever that is needed.
 
-In: records, each with the time its answer is due. Out: nothing, which means that every replica in
-sync has the record; or ``LogUnavailableError``. Never: a wait beyond that time, a record kept for
-later (its sender delivers it again), or a state that only a restart of the program could end.
+Input: records, each with a deadline. Output: the record's place once every in-sync replica has it,
+or ``LogUnavailableError``. Invariants: no append waits beyond its deadline; a failed record is not
+kept, since its sender delivers it again; no state needs a restart of the program to end.
 
-``connecting`` ──(reachable, topics are right)──▶ ``connected`` ──(an append fails, or a topic is
-changed)──▶ ``connecting``
+``connecting`` ──(Kafka answers, topics are right)──▶ ``connected`` ──(an append fails, or a topic
+is changed)──▶ ``connecting``
 """
 
 import asyncio
@@ -25,46 +25,46 @@ from runtime.kafka.client_log import ClientLog
 from runtime.kafka.topics import unreachable
 
 _NOT_YET: Final = "Kafka is not connected yet"
-# How soon to try again: an outage ends for our senders within this time of its end.
+# After Kafka's outage has ended, senders notice its end within this time.
 _RECONNECT_S: Final = 0.5
-# What an operator does to the topics is noticed within this time, plus Kafka's answer. What is
-# acknowledged meanwhile may be in a topic that does not keep it.
+# An operator's change of the topics is noticed within this time, plus Kafka's answer. Deliveries
+# that are acknowledged meanwhile may be in a topic that does not keep them.
 _LOOK_EVERY_S: Final = 1.0
-# Beside a running Kafka the first delivery is taken; without one the program starts as well.
+# If Kafka runs, the first delivery finds a connection; if not, the program starts all the same.
 _FIRST_ATTEMPT_S: Final = 2.0
-# On the way out: how long records of deliveries that were already answered 503 may still take.
+# At the end, records of deliveries that were already answered 503 may still take this long.
 _FLUSH_S: Final = 1.0
 
 _log = structlog.get_logger(__name__)
 
 
 class Log(Protocol):
-    """What the endpoints need of a log."""
+    """The log as the endpoints see it."""
 
     def append(self, record: NewRecord, until: float) -> Awaitable[Place]:
-        """Return its place once the record is kept; ``LogUnavailableError`` else, by ``until``."""
+        """Return the kept record's place, or raise ``LogUnavailableError``, by ``until``."""
 
     async def trouble(self) -> str | None:
-        """Find out why nothing can be appended at this moment; ``None`` if something can."""
+        """Return why nothing can be appended now; ``None`` if something can."""
 
     async def start(self) -> None:
         """Begin to connect."""
 
     async def close(self) -> None:
-        """Let go of every connection, in bounded time."""
+        """Close every connection, in bounded time."""
 
 
 class WebhookLog:
-    """A ``Log`` on Kafka, which connects in the background and connects again when it must."""
+    """A ``Log`` on Kafka, which connects and reconnects in the background."""
 
     def __init__(self, settings: IngestSettings) -> None:
         self._settings = settings
         self._names = settings.names
         self._producer: LogProducer | None = None
         self._appends: Appends | None = None
-        # Why there is no producer, for whoever asks while there is none.
+        # The reason for a missing producer, which appends and probes are answered with.
         self._reason = _NOT_YET
-        # What was last said of settings by which some records are refused.
+        # The last logged faults of settings under which some records are refused.
         self._faults: list[str] = []
         self._ends: dict[tuple[str, int], int] = {}
         self._lost = asyncio.Event()
@@ -73,7 +73,7 @@ class WebhookLog:
         self._client_log = ClientLog()
 
     async def start(self) -> None:
-        """Begin to connect, and give the first attempt a moment."""
+        """Begin to connect, and wait a moment for the first attempt."""
         self._client_log.attach()
         self._keeper = asyncio.create_task(self._keep_connected())
         with contextlib.suppress(TimeoutError):
@@ -81,7 +81,7 @@ class WebhookLog:
                 await self._tried.wait()
 
     async def close(self) -> None:
-        """Send what is under way, for a moment, and close the connections."""
+        """Wait a moment for the batches under way, and close the connections."""
         if self._producer is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_FLUSH_S):
@@ -92,10 +92,10 @@ class WebhookLog:
         self._client_log.detach()
 
     def append(self, record: NewRecord, until: float) -> asyncio.Future[Place]:
-        """Return its place once Kafka acknowledged; ``until`` is a time of the event loop's clock.
+        """Return the place of an acknowledged record; ``until`` is a time of the loop's clock.
 
-        A record that was given up may still be delivered later. It is then there twice, since its
-        sender delivers it again, and counts once.
+        A record that was given up may still reach the log later. Since its sender delivers it
+        again, the log then has it twice, and the ledger counts it once.
         """
         if self._appends is None:
             refused: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
@@ -104,7 +104,7 @@ class WebhookLog:
         return self._appends.append(record, until)
 
     async def trouble(self) -> str | None:
-        """Ask Kafka itself: what was true a while ago is no answer."""
+        """Ask Kafka itself, because an earlier answer may no longer be true."""
         if self._producer is None:
             return self._reason
         return await self._trouble_with(self._producer)
@@ -117,13 +117,13 @@ class WebhookLog:
             except (KafkaError, OSError, TimeoutError) as error:
                 self._disconnect("Kafka does not answer", unreachable(self._settings, error))
             except Exception as error:  # noqa: BLE001
-                # A bug, here or in aiokafka; it must not end the attempts as well.
+                # This is a bug, here or in aiokafka, and must not end the attempts.
                 self._disconnect("ingress can't connect to Kafka", repr(error))
             self._tried.set()
             await asyncio.sleep(_RECONNECT_S)
 
     async def _serve(self, producer: LogProducer) -> None:
-        """Append with this producer for as long as it can."""
+        """Append with this producer until it fails."""
         seen = await look_at_log(producer.client, self._names)
         if isinstance(seen, Trouble):
             self._disconnect(seen.reason)
@@ -132,7 +132,7 @@ class WebhookLog:
         topics = self._names.shared
         for topic in topics:
             await producer.partitions_for(topic)
-        # By the recorded number, whatever the topics' numbers become.
+        # The recorded number of partitions stays, even if a topic gets more.
         appends = Appends(producer, seen.partitions, seen.limits_bytes, self._lose, self._ends)
         self._appends = appends
         self._producer = producer
@@ -147,7 +147,7 @@ class WebhookLog:
             appends.fail(self._reason)
 
     async def _until_lost(self, producer: LogProducer) -> None:
-        """Return after an append has failed, or a topic has become unfit to append to."""
+        """Return after an append has failed, or a topic can no longer be appended to."""
         while not self._lost.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_EVERY_S):
@@ -156,7 +156,7 @@ class WebhookLog:
             await self._trouble_with(producer)
 
     async def _trouble_with(self, producer: LogProducer) -> str | None:
-        """Look at the log; give the producer up over trouble that only an operator ends."""
+        """Look at the log; give up the producer if only an operator can end the trouble."""
         seen = await look_at_log(producer.client, self._names)
         if isinstance(seen, Condition):
             if producer is self._producer:
@@ -167,7 +167,7 @@ class WebhookLog:
         return seen.reason
 
     def _heed(self, seen: Condition) -> None:
-        """Keep to the topics' limits, and say once which of them are too low."""
+        """Apply the topics' limits, and log each new fault in their settings."""
         if self._appends is not None:
             self._appends.bound(seen.limits_bytes)
         faults = list(map(str, seen.faults))
@@ -177,12 +177,12 @@ class WebhookLog:
         self._faults = faults
 
     def _lose(self, reason: str) -> None:
-        """Give the producer up, and so all that wait for it."""
+        """Give up the producer, which fails all records that wait for it."""
         self._disconnect(reason)
         self._lost.set()
 
     def _disconnect(self, reason: str, detail: str = "") -> None:
-        """Note why nothing can be appended; logged once, however often it is found to be so."""
+        """Record why nothing can be appended, and log a reason only when it is new."""
         if self._producer is not None or self._reason != reason:
             client = self._client_log.last_line
             _log.warning("log_unavailable", reason=reason, detail=detail, aiokafka=client)

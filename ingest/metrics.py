@@ -1,12 +1,12 @@
-"""What ingress tells Prometheus: deliveries by outcome, how long they took, what is in flight.
+"""Counts ingress' deliveries by outcome and duration, and serves the counts to Prometheus.
 
-In: each delivery's outcome, from the hot path. Out: ``GET /metrics`` on an address of its own.
-Never: on the one that the internet reaches; and never a lock, or an object that is made, for a
-delivery: it is counted in numbers of its process' own, which become metrics when somebody asks.
+Input: each delivery's outcome, from the hot path. Output: ``GET /metrics`` on an address of its
+own, which the internet does not reach. Invariant: counting a delivery takes no lock and makes no
+object; a process adds to numbers of its own, which become metrics when Prometheus asks.
 
-Several processes share one port, so a scrape of it would meet any of them. Their numbers stand in
-one piece of memory that they share: a row for each, written by it alone, and read by the process
-that started them, which serves all of them together.
+Several processes share one port, so a scrape of that port would reach any one of them. Their
+numbers are in shared memory, with a row per process that only this process writes. The process that
+started them reads all rows and serves the metrics.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from runtime.kafka.new_connections import EXPIRY_METRIC
 from runtime.metrics import Metrics
 from runtime.settings import SettingsError
 
-# The codes that answer what is no delivery, or is none yet.
+# These codes answer requests that are not deliveries, or not yet.
 _NO_DELIVERY: Final = frozenset(
     {"malformed_request", "head_too_large", "not_found", "method_not_allowed", "internal_error"}
 )
@@ -47,7 +47,7 @@ OUTCOMES: Final = tuple(_STATUS)
 BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ANSWERS: Final = ("2xx", "4xx", "5xx")
 
-# The places in a row: counts by outcome, then for each class of answers its buckets and its sum.
+# A row begins with the counts by outcome; then come the buckets and the sum of each answer class.
 _BUCKETS: Final = len(BOUNDS_S) + 1
 _HISTOGRAMS: Final = {
     answer: len(OUTCOMES) + n * (_BUCKETS + 1) for n, answer in enumerate(_ANSWERS)
@@ -66,34 +66,34 @@ _REST: Final = len(OUTCOMES) + len(_ANSWERS) * (_BUCKETS + 1)
 ) = range(_REST, _REST + 9)
 _ROW: Final = _REST + 9
 _EXPIRIES: Final[Mapping[Side, int]] = {"ours": _OURS_EXPIRES, "brokers": _BROKERS_EXPIRE}
-# Of an outcome: where it is counted, and where its histogram begins.
+# The index of each outcome's count, and the index at which its histogram begins.
 _PLACES: Final[Mapping[str, tuple[int, int | None]]] = {
     outcome: (n, None if status is None else _HISTOGRAMS[f"{status // 100}xx"])
     for n, (outcome, status) in enumerate(_STATUS.items())
 }
 
-# How old what is looked at, instead of counted, may be.
+# Values that are read at intervals, and not counted, may be this old.
 _LOOK_EVERY_S: Final = 1.0
 
 
 class Numbers(Protocol):
-    """A row: a list, or memory that processes share."""
+    """A row of numbers: a list, or memory that processes share."""
 
     def __getitem__(self, place: int, /) -> float: ...
     def __setitem__(self, place: int, number: float, /) -> None: ...
 
 
 def new_rows(processes: int) -> Sequence[Numbers]:
-    """Return a row for each process, to be made before they are."""
+    """Return a row for each process; call this before the processes start."""
     if processes == 1:
         return [[0.0] * _ROW]
-    # Eight bytes at their place are written as one, so that no reader sees half of a number.
+    # An aligned write of eight bytes is atomic, so that no reader sees half of a number.
     memory = memoryview(mmap.mmap(-1, processes * _ROW * 8)).cast("d")
     return [memory[n * _ROW : (n + 1) * _ROW] for n in range(processes)]
 
 
 class Tally:
-    """What one process counts."""
+    """The counts of one process."""
 
     __slots__ = ("_row",)
 
@@ -101,7 +101,7 @@ class Tally:
         self._row = new_rows(1)[0] if row is None else row
 
     def delivered(self, outcome: str, took_s: float, kept_bytes: int) -> None:
-        """Count a delivery: what became of it, in how long, and the bytes that the log has now."""
+        """Count a delivery by outcome, with its duration and the bytes that the log has kept."""
         row = self._row
         count, histogram = _PLACES[outcome]
         row[count] += 1
@@ -116,17 +116,17 @@ class Tally:
         self._row[_ERRORS] += 1
 
     def signed_at_another_time(self, off_s: float) -> None:
-        """Note how far the time of a delivery with a good signature was from this clock."""
+        """Record how far the time of a delivery with a good signature was from this clock."""
         self._row[_SECONDS_OFF] = off_s
 
     def certificate_expires(self, side: Side, at_s: float) -> None:
-        """Note when the first certificate of a side expires."""
+        """Record when the first certificate of a side expires."""
         self._row[_EXPIRIES[side]] = at_s
 
     async def keep_looking(self, readiness: Readiness, load: Callable[[], tuple[int, int]]) -> None:
-        """Look every second whether the log is available, and at the load, until cancelled.
+        """Record every second whether the log is available, and the load, until cancelled.
 
-        ``load`` tells the deliveries in flight, and the bytes of large bodies in memory.
+        ``load`` returns the deliveries in flight, and the bytes of large bodies in memory.
         """
         while True:
             available = await readiness.trouble() is None
@@ -143,7 +143,7 @@ class IngressMetrics(Metrics, Collector):
         self._rows = rows
         self._max_in_flight = max_in_flight
         self._deliveries = self.declare(
-            "counter", "deliveries", "deliveries by what became of them", "outcome"
+            "counter", "deliveries", "deliveries by their outcome", "outcome"
         )
         self._seconds = self.declare(
             "histogram",
@@ -188,11 +188,11 @@ class IngressMetrics(Metrics, Collector):
         self._certificates = self.declare("gauge", *EXPIRY_METRIC, "process", "side")
         self.registry.register(self)
         if len(rows) == 1:
-            # Of several, the one that serves this page does nothing else.
+            # With several, the process that serves this page does nothing else.
             ProcessCollector(registry=self.registry)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield everything, as it is now."""
+        """Yield all metrics with their current values."""
         deliveries = CounterMetricFamily(
             self._deliveries.name, self._deliveries.text, labels=self._deliveries.labels
         )
@@ -243,11 +243,11 @@ class IngressMetrics(Metrics, Collector):
 
 
 def serve_metrics(metrics: Metrics, host: str, port: int) -> None:
-    """Serve the page from a thread of its own; ``SettingsError`` if the address can't be had."""
+    """Serve the page on a thread of its own; raise ``SettingsError`` if the address is taken."""
     try:
         start_http_server(port, host, metrics.registry)
     except OSError as error:
         raise SettingsError(
             f"LEDGER_INGEST_METRICS_HOST={host}, LEDGER_INGEST_METRICS_PORT={port}: can't listen "
-            f"there ({error.strerror}); stop the program that does, or choose another port"
+            f"there ({error.strerror}); stop the program that listens there, or choose another port"
         ) from None

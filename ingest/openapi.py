@@ -1,8 +1,8 @@
-"""``GET /openapi.json``: every path, and every answer that can come, in OpenAPI 3.1.
+"""Serves ``GET /openapi.json``, which describes every path and every possible answer.
 
-In: the types that decode deliveries and the table of problems that answers are made from. Out: one
-document, made at the start. Never: an answer that ``answers.STATUS`` does not have, or one of it
-that is left out: the document is made from that table, not beside it.
+Input: the types that decode deliveries, and the table of problems from which answers are made.
+Output: one document in OpenAPI 3.1, made at start-up. Invariant: the document has exactly the
+answers of ``answers.STATUS``, because it is made from that table.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,24 +22,24 @@ from runtime.problems import MEDIA_TYPE, Problem
 
 Json = dict[str, Any]
 
-# What the server says before a request reaches a path, and what any path may say.
+# The server's answers before a request reaches a path, and the answers that any path may give.
 _ANYWHERE: Final = ("malformed_request", "head_too_large", "method_not_allowed", "internal_error")
 _DELIVERY: Final = tuple(code for code in STATUS if code != "not_found")
 
 _MEANINGS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "Plexy-Signature": "`t=<Unix seconds>,v1=<hex HMAC-SHA256>`; the key is the endpoint's "
-        "signing secret, and what is signed the raw body, or `<t>.<raw body>`",
+        "signing secret, and the signed content is the raw body, or `<t>.<raw body>`",
         "retry-after": "seconds after which to deliver again",
         "allow": "the methods that the path has",
         "www-authenticate": "the header that is missing or wrong",
-        "connection": "the connection takes no further request",
+        "connection": "the connection accepts no further request",
     }
 )
 
 
 class Document:
-    """The page; the document does not change while the program runs."""
+    """The endpoint of the document, which does not change while the program runs."""
 
     def __init__(self, settings: IngestSettings) -> None:
         document = msgspec.json.encode(describe(settings))
@@ -111,7 +111,7 @@ def _page(summary: str, codes: Iterable[str]) -> Json:
     return {
         "summary": summary,
         "responses": {
-            "200": _json("It is so.", {"type": "object"}),
+            "200": _json(f"{summary}.", {"type": "object"}),
             **_responses((*codes, *_ANYWHERE)),
         },
     }

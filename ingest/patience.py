@@ -1,8 +1,8 @@
-"""A timer that is set anew with each request, and hardly ever goes off.
+"""A timeout that is set again by each request and rarely expires.
 
-In: how long there is patience from now on. Out: a call, once there is none left. Never: a timer of
-the loop's for each setting: that would be two for each request, made and cancelled again. The one
-that runs is kept unless it comes too late, and looks again if it comes too early.
+Setting the timeout rarely makes a timer of the event loop, because two timers per request would be
+made and cancelled for nothing. The running timer is replaced only if it is due after the timeout.
+A timer that fires before the timeout is set again.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 
 class Patience:
-    """Calls ``lost`` once the time that was set last is over."""
+    """A timeout that calls ``lost`` when it expires."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, lost: Callable[[], None]) -> None:
         self._loop = loop
@@ -20,13 +20,13 @@ class Patience:
         self._timer_at = 0.0
 
     def last(self, seconds: float) -> None:
-        """Have patience for so long from now on, whatever was set before."""
+        """Set the timeout to so many seconds from now, whatever was set before."""
         self._until = self._loop.time() + seconds
         if self._timer is None or self._timer_at > self._until:
             self._look_at(self._until)
 
     def end(self) -> None:
-        """Call nobody any more."""
+        """Cancel the timeout."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

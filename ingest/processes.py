@@ -1,12 +1,11 @@
-"""Several processes on one port, for a machine that has processors to spare.
+"""Runs ingress in several processes on one port, for a machine with processors to spare.
 
-In: how many. Out: the program goes on in each of them, which is told its number; the first process
-serves the metrics of all, waits for them, and ends as they do. Never: a port of which a part is
-served: where one ends by itself, all do, with a code that tells whoever supervises them; or a
-process that goes on without its parent.
+Input: their number. Output: the program goes on in each new process, which receives its number; the
+first process serves the metrics of all and waits for them. Invariants: if one process ends by
+itself, all end, with an exit code that means failure; no process outlives its parent.
 
-Each takes a listener of its own on the port (SO_REUSEPORT): Linux deals new connections out among
-them. They share nothing, so the bounds of one hold for each.
+Each opens a listener of its own on the port (SO_REUSEPORT), and Linux spreads new connections over
+the listeners. The processes share nothing else, so each has limits of its own.
 """
 
 import contextlib
@@ -20,16 +19,16 @@ from typing import Final
 import structlog
 
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
-# By the signal itself ends who gets it before its server has begun.
-_AS_TOLD: Final = (0, -signal.SIGTERM)
+# SIGTERM itself kills a process whose server has not started, hence the negative exit code.
+_CLEAN: Final = (0, -signal.SIGTERM)
 
 _log = structlog.get_logger(__name__)
 
 
 def split(count: int, beside: Callable[[], None]) -> int:
-    """Go on in so many new processes, and return the number of each, from 0.
+    """Fork ``count`` processes, and return in each with its number, from 0.
 
-    In this one, do what is to be done ``beside`` them, wait for them, and raise ``SystemExit``.
+    This process calls ``beside``, waits for the others, and raises ``SystemExit``.
     """
     children: set[int] = set()
     alive, held = os.pipe()
@@ -39,8 +38,8 @@ def split(count: int, beside: Callable[[], None]) -> int:
         _terminate(children)
 
     ending = threading.Event()
-    # A signal waits until all are there: before, it would reach some of them, or meet in a new one
-    # the handler of this one.
+    # Signals wait until all processes exist. An earlier one would reach only some of them, or run
+    # this process' handler in a new one.
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     for number in _ENDING:
         signal.signal(number, end)
@@ -51,13 +50,14 @@ def split(count: int, beside: Callable[[], None]) -> int:
             return child
         children.add(pid)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
-    # Only now: a thread of before would not be in them. If it raises, they end with this process.
+    # Threads do not survive a fork, so ``beside`` may start some only now. If it raises, the others
+    # end with this process.
     beside()
     raise SystemExit(_wait(children, ending))
 
 
 def _begin(alive: int, held: int) -> None:
-    """Begin a new process: a Ctrl-C is its parent's, and so is its life."""
+    """Set up a new process, which ignores Ctrl-C and ends with its parent."""
     for number in _ENDING:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
@@ -65,7 +65,7 @@ def _begin(alive: int, held: int) -> None:
     os.close(held)
 
     def end_with_parent() -> None:
-        # Only the parent holds the other end: this returns when it has ended, in whatever way.
+        # Only the parent holds the other end, so this returns when the parent has ended.
         os.read(alive, 1)
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -73,24 +73,24 @@ def _begin(alive: int, held: int) -> None:
 
 
 def _wait(children: set[int], ending: threading.Event) -> int:
-    """Wait until all have ended; return 0 if they were told to and did."""
+    """Wait until all have ended; return 0 if each ended cleanly after a signal."""
     result = 0
     while children:
         pid, status = os.wait()
         children.discard(pid)
         code = os.waitstatus_to_exitcode(status)
         if not ending.is_set():
-            _log.error("process_ended", pid=pid, exit_code=code, remedy="all end; start it again")
+            _log.error("process_ended", pid=pid, exit_code=code, remedy="all end; restart ingress")
             ending.set()
             _terminate(children)
             result = 1
-        elif code not in _AS_TOLD:
+        elif code not in _CLEAN:
             result = 1
     return result
 
 
 def _terminate(children: set[int]) -> None:
     for pid in list(children):
-        # One that has just ended may not have been waited for yet.
+        # A process that has just ended may not have been waited for yet.
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)

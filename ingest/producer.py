@@ -1,9 +1,9 @@
-"""The idempotent producer of aiokafka 0.14: opened, asked whether it can append, and put away.
+"""Opens and closes the idempotent producer of aiokafka 0.14, and asks whether it can append.
 
-In: settings. Out: a started producer, for as long as a ``with`` block lasts. Never: a wait without
-an end. aiokafka has some: an idempotent producer tries a batch again for ever, so that ``stop``
-waits for ever while Kafka is away; and after a batch that the broker refused, its partition's
-sequence numbers have a gap, and every later batch is refused too. The remedy is a new producer.
+Input: settings. Output: a started producer, for the length of a ``with`` block. Invariant: no wait
+is endless. aiokafka's own may be: an idempotent producer retries a batch forever, so ``stop`` waits
+forever while Kafka is down. And a refused batch leaves a gap in its partition's sequence numbers,
+so that every later batch is refused too. The remedy is a new producer.
 """
 
 import asyncio
@@ -16,28 +16,28 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from aiokafka.producer.message_accumulator import BatchBuilder
-from aiokafka.producer.transaction_manager import TransactionManager
 
 from ingest.settings import IngestSettings
 from ledger.topics import MAX_RECORD_BYTES, TopicNames, log_topics
+from runtime.kafka.internals import forget_identity, put_away
 from runtime.kafka.topic_states import Fault, most_bytes, read_configs, setting_faults
 from runtime.kafka.topics import partition_faults
 
-# A request that gets lost (with a connection that is cut without a word) is given up in time to be
-# tried again, on a new connection, before the delivery's answer is due.
+# A request that is lost with a silently cut connection is given up early enough to be retried on a
+# new connection before the delivery's answer is due.
 _REQUEST_SHARE: Final = 0.3
-# What arrives while a request is under way goes out together in the next one. A record larger than
-# this makes a batch of its own.
+# Records that arrive while a request is under way go out together in the next one. A record larger
+# than this makes a batch of its own.
 _BATCH_BYTES: Final = 256 * 1024
 _UNCOMPRESSED: Final = 0
-# What a producer's last requests get to end by themselves: a little more than one request has.
+# A producer's last requests get this long to end by themselves: a little more than one request.
 _PUT_AWAY_SHARE: Final = 0.4
-# How long a readiness check waits for Kafka's answer.
+# A readiness check waits this long for Kafka's answer.
 _METADATA_WITHIN_S: Final = 2.0
 
 
 def producer_options(settings: IngestSettings) -> dict[str, Any]:
-    """Return how the producer keeps its promise: every replica in sync has it, and has it once."""
+    """Return the options by which every in-sync replica has each record exactly once."""
     return {
         **settings.client_options(),
         "client_id": "plexy-ledger-ingest",
@@ -50,26 +50,24 @@ def producer_options(settings: IngestSettings) -> dict[str, Any]:
 
 
 class LogProducer(AIOKafkaProducer):  # type: ignore[misc]
-    """A producer whose batches have the size that their topic takes."""
+    """A producer whose batches are no larger than their topic accepts."""
 
     def create_batch_for(self, limit_bytes: int) -> BatchBuilder:
-        """Return an empty batch that keeps to a limit; its first record may be larger."""
+        """Return an empty batch with a size limit; its first record may be larger."""
         return BatchBuilder(min(limit_bytes, _BATCH_BYTES), _UNCOMPRESSED)
 
     def renew_identity(self) -> None:
         """Write under a new producer id from the next batch on.
 
-        A batch that the broker refused leaves a gap in its partition's sequence numbers, and every
-        later one would be refused too. The numbers of a new id begin at 0. Batches that are under
-        way keep the id, and the numbers, that they have.
+        A batch that the broker refused leaves a gap in its partition's sequence numbers, and the
+        broker would refuse every later batch too. The numbers of a new id begin at 0.
         """
-        manager = self._txn_manager
-        TransactionManager.__init__(manager, None, manager.transaction_timeout_ms)
+        forget_identity(self)
 
 
 @contextlib.asynccontextmanager
 async def open_producer(settings: IngestSettings) -> AsyncIterator[LogProducer]:
-    """Start ingress' producer and put it away at the end."""
+    """Start ingress' producer, and stop it at the end of the block."""
     producer = LogProducer(**producer_options(settings))
     async with started(producer, settings.answer_within_s):
         yield producer
@@ -77,15 +75,15 @@ async def open_producer(settings: IngestSettings) -> AsyncIterator[LogProducer]:
 
 @contextlib.asynccontextmanager
 async def started(producer: AIOKafkaProducer, within_s: float) -> AsyncIterator[None]:
-    """Start a producer and put it away at the end; ``KafkaError``, ``TimeoutError`` if it can't."""
+    """Start a producer, and stop it at the end; raise ``KafkaError`` or ``TimeoutError``."""
     try:
         async with asyncio.timeout(within_s):
             await producer.start()
-        # A sender that is closed before its task has run once raises CancelledError.
+        # Closing a sender whose task has never run raises CancelledError.
         await asyncio.sleep(0)
         yield
     finally:
-        await _put_away(producer, within_s * _PUT_AWAY_SHARE)
+        await put_away(producer, within_s * _PUT_AWAY_SHARE)
 
 
 class Trouble(NamedTuple):
@@ -174,24 +172,3 @@ def _without_leader(cluster: ClusterMetadata, topic: str) -> Trouble | None:
     if leaderless:
         return Trouble(f"partition {min(leaderless)} of the topic {topic} has no leader")
     return None
-
-
-async def _put_away(producer: AIOKafkaProducer, within_s: float) -> None:
-    """Stop a producer in whatever state it is, and let go of every record it still holds.
-
-    The order matters. The sender first: its requests end, by an answer or by their own time-out,
-    and what they carried goes back to the accumulator. Then what is left there is forgotten;
-    whoever waits for it does so no longer than its own deadline. Then nothing keeps ``stop`` from
-    closing the connections. There is no public way to the first two. (``fail_all`` would tell the
-    waiting ones sooner, but raises errors in callbacks for every batch that had been tried.)
-    """
-    try:
-        # The producer is given up, in whatever way its sender ends.
-        with contextlib.suppress(Exception):
-            # Cancelled at the end of its time, it cancels the sender's requests too.
-            async with asyncio.timeout(within_s):
-                await producer._sender.close()  # noqa: SLF001
-    finally:
-        producer._message_accumulator._batches.clear()  # noqa: SLF001
-        producer._message_accumulator._pending_batches.clear()  # noqa: SLF001
-        await producer.stop()

@@ -1,4 +1,4 @@
-"""Make the records that keep a delivery.
+"""Makes the records that keep a delivery.
 
 Input: a request's headers and body. Output: the record for the log of record, or for
 ``plexy.rejected``. Invariant: both keep the body byte for byte, as Plexy sent and signed it.
@@ -18,7 +18,7 @@ _LENGTH_DIGITS: Final = 20
 
 
 class NewRecord(NamedTuple):
-    """One record to append; ``timestamp_ms`` is when its delivery arrived."""
+    """One record to append; ``timestamp_ms`` is the time at which its delivery arrived."""
 
     topic: str
     key: bytes
@@ -28,10 +28,10 @@ class NewRecord(NamedTuple):
 
 
 class DeliveryHead(NamedTuple):
-    """What a request's head says, and when it arrived, in Unix milliseconds.
+    """The needed parts of a request's head, and its time of arrival in Unix milliseconds.
 
-    ``content_length`` is ``None`` where the body comes in chunks of unknown number; ``trace`` is
-    the header that names its trace, if it has one.
+    ``content_length`` is ``None`` if the body arrives in chunks; ``trace`` is the header that names
+    the request's trace, if there is one.
     """
 
     signature: bytes
@@ -42,7 +42,7 @@ class DeliveryHead(NamedTuple):
 
     @classmethod
     def of(cls, headers: Sequence[tuple[bytes, bytes]], received_at_ms: int) -> Self:
-        """Read a request's headers; a repeated header is joined by commas (RFC 9110, 5.3)."""
+        """Read a request's headers; repeated ones are joined by commas (RFC 9110, 5.3)."""
         signatures: list[bytes] = []
         content_types: list[bytes] = []
         content_length = None
@@ -52,21 +52,21 @@ class DeliveryHead(NamedTuple):
             elif name == b"content-type":
                 content_types.append(value)
             elif name == b"content-length" and value.isdigit():
-                # A length fits 64 bits, or the parser refuses it; but it takes any number of zeros
-                # before the length, and `int` refuses more than 4,300 digits.
+                # The parser refuses lengths over 64 bits, but accepts any number of leading zeros,
+                # and `int` refuses more than 4,300 digits.
                 content_length = int(value[-_LENGTH_DIGITS:])
         signature, content_type = b",".join(signatures), b",".join(content_types)
         return cls(signature, content_type, content_length, received_at_ms)
 
     @property
     def is_json(self) -> bool:
-        """Whether the body is declared as JSON; parameters such as a charset don't matter."""
+        """Whether the body is declared as JSON, with or without parameters such as a charset."""
         if self.content_type == b"application/json":
             return True
         return self.content_type.partition(b";")[0].strip().lower() == b"application/json"
 
     def headers(self) -> list[tuple[str, bytes]]:
-        """Return what is kept beside the body: the whole log can be checked again later."""
+        """Return the headers that are kept, with which the whole log can be checked again later."""
         return [
             ("plexy-signature", self.signature),
             ("received-at-ms", b"%d" % self.received_at_ms),
@@ -90,7 +90,7 @@ def rejected_delivery_record(
     rejection: Rejection,
     event_id: str | None,
 ) -> NewRecord:
-    """Return the record for ``plexy.rejected``; a delivery has no place in the log to point at."""
+    """Return the record for ``plexy.rejected``, without a place since the log has no record."""
     key, value, headers = rejected_record(body, rejection, event_id, None)
     headers = [*headers, ("source-topic", HTTP.encode()), *delivery.headers()]
     return NewRecord(names.rejected, key, value, headers, delivery.received_at_ms)
@@ -100,7 +100,7 @@ _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 
 
 def json_object(body: bytes) -> dict[str, Any] | None:
-    """Return a body that is a JSON object, else ``None``; never raises.
+    """Return a body decoded as a JSON object, or ``None`` if it is not one; never raise.
 
     >>> json_object(b'{"id": 1}'), json_object(b'[]'), json_object(b'1700000000.{"id": 1}')
     ({'id': 1}, None, None)

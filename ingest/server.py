@@ -1,7 +1,7 @@
-"""Serve ingress with uvicorn, until SIGTERM.
+"""Serves ingress with uvicorn until SIGTERM.
 
-In: settings. Out: a process that serves, and ends with 0 after it has answered what it accepted.
-Never: a start beside another program on the same port.
+Input: settings. Output: a process that serves, and that ends with 0 after it has answered every
+accepted delivery. Invariant: it does not start if another program listens on the same port.
 """
 
 import contextlib
@@ -26,11 +26,11 @@ from runtime import internals
 from runtime.addresses import listener
 from runtime.logs import configure
 
-# Longer than the 60 s for which a proxy in front usually keeps an idle connection: whoever sends
-# should be the one to close it, or a delivery meets a connection that was closed just now.
+# A proxy usually keeps an idle connection for 60 s. The server keeps it longer, so that the sender
+# closes it and no delivery is sent on a connection that was just closed.
 _KEEP_ALIVE_S: Final = 75
 _BACKLOG: Final = 2048
-# So many more objects that may be part of a cycle; Python's own is 700, some twenty deliveries.
+# The collector runs after this many new objects; Python's default, 700, is about twenty deliveries.
 _COLLECT_AFTER: Final = 20_000
 
 internals.check()
@@ -38,30 +38,30 @@ _log = structlog.get_logger(__name__)
 
 
 def serve(settings: IngestSettings) -> None:
-    """Serve until a signal ends it; ``SettingsError`` if the address can't be had."""
+    """Serve until a signal arrives; raise ``SettingsError`` if the address is not available."""
     configure(settings.log_format, settings.log_level)
     several = settings.ingest_processes > 1
     rows = new_rows(settings.ingest_processes)
     number = 0
     if several:
-        # Shared among ours, the port would be shared with another ingress too: so first, alone.
+        # A shared port could be shared with another ingress too, so first bind it unshared.
         _listener(settings).close()
         number = split(settings.ingest_processes, lambda: _serve_metrics(settings, rows))
     else:
         _serve_metrics(settings, rows)
-    # Where nobody asks for metrics, nothing looks at Kafka each second for them.
+    # Without metrics there is no need to ask Kafka each second.
     tally = None if settings.ingest_metrics_port is None else Tally(rows[number])
     app = create_app(settings, tally=tally)
     config = server_config(app, Limits.of(settings.answer_within_s))
     with _listener(settings, shared=several) as listening:
         internals.log_versions()
         _log.info("listening", host=settings.ingest_host, port=settings.ingest_port)
-        # What is there now stays: left out of its rounds, the collector has nearly nothing to look
-        # at, and a delivery leaves no cycle behind that it would have to find soon.
+        # Freeze the objects made at start-up so that the garbage collector never scans them. A
+        # delivery leaves no cycles, so the collector need not run often.
         gc.collect()
         gc.freeze()
         gc.set_threshold(_COLLECT_AFTER)
-        # uvicorn raises the signal that stopped it once more, after it has stopped.
+        # After uvicorn has stopped, it raises the signal that stopped it once more.
         signal.signal(signal.SIGTERM, _end)
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])
@@ -76,7 +76,7 @@ def _serve_metrics(settings: IngestSettings, rows: Sequence[Numbers]) -> None:
 
 
 def server_config(app: Starlette, limits: Limits) -> uvicorn.Config:
-    """Return how uvicorn serves ingress, with connections that are bounded by ``limits``."""
+    """Return uvicorn's configuration for ingress, with ``limits`` for each connection."""
     return uvicorn.Config(
         app,
         loop="uvloop",
@@ -86,7 +86,7 @@ def server_config(app: Starlette, limits: Limits) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        # Nobody asks who sent a request: its signature says more than its address.
+        # A sender's address is not needed, because the signature identifies the sender.
         proxy_headers=False,
         backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_S,
@@ -95,7 +95,7 @@ def server_config(app: Starlette, limits: Limits) -> uvicorn.Config:
 
 
 def _listener(settings: IngestSettings, *, shared: bool = False) -> socket.socket:
-    """Bind the address before anything else is started; ``shared`` among our own processes."""
+    """Listen on the address, which our own processes may share if it is ``shared``."""
     variables = ("LEDGER_INGEST_HOST", "LEDGER_INGEST_PORT")
     host, port = settings.ingest_host, settings.ingest_port
     return listener(variables, host, port, backlog=_BACKLOG, shared=shared)

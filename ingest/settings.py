@@ -1,8 +1,4 @@
-"""Ingress' settings.
-
-In: the environment, through ``IngestSettings.from_environment``. Out: one frozen value. Never: a
-program that takes anybody's word because a secret was forgotten.
-"""
+"""Ingress' settings; without a signing secret it starts only if that is allowed explicitly."""
 
 from typing import Annotated, Final
 
@@ -17,14 +13,14 @@ from runtime.trust import AllowUnsigned, Form, ToleranceSeconds, WebhookSecrets
 _MIB: Final = 1024 * 1024
 WEBHOOKS_PATH: Final = "/webhooks/plexy"
 
-# The largest body there may be: `ledger.topics.MAX_RECORD_BYTES` leaves room for its headers.
+# `ledger.topics.MAX_RECORD_BYTES` is larger than this, and leaves room for a record's headers.
 _LARGEST_BODY_BYTES: Final = 8 * _MIB
-# Plexy gives up after 30 s; on SIGTERM a delivery gets as long as this too (`ingest.server`).
+# Plexy gives up after 30 s. After SIGTERM a delivery gets this long too (`ingest.server`).
 LONGEST_ANSWER_S: Final = 10
 
 
 class IngestSettings(KafkaSettings, frozen=True, kw_only=True):
-    """One ingress: whom it trusts, where it listens, how much it takes at a time."""
+    """The settings of one ingress: its trust, its addresses and its limits."""
 
     webhook_secrets: WebhookSecrets = ()
     allow_unsigned: AllowUnsigned = False
@@ -35,7 +31,7 @@ class IngestSettings(KafkaSettings, frozen=True, kw_only=True):
     ingest_processes: Annotated[
         int,
         setting(
-            "processes that receive webhooks on the one port, each with its own bounds",
+            "processes that receive webhooks on the same port, each with its own limits",
             ge=1,
             le=64,
         ),
@@ -46,7 +42,7 @@ class IngestSettings(KafkaSettings, frozen=True, kw_only=True):
         int, setting("largest body that is accepted, in bytes", ge=1, le=_LARGEST_BODY_BYTES)
     ] = _MIB
     max_in_flight: Annotated[
-        int, setting("most deliveries that may be unanswered at a time", ge=1, le=100_000)
+        int, setting("largest number of unanswered deliveries at a time", ge=1, le=100_000)
     ] = 1000
     answer_within_s: Annotated[
         float,
@@ -59,13 +55,13 @@ class IngestSettings(KafkaSettings, frozen=True, kw_only=True):
     traces: Traces = "off"
 
     def check(self) -> None:
-        """Refuse to start where nobody's signature could be checked, unless told so."""
+        """Refuse to start if no signature could be checked, unless that is allowed explicitly."""
         super().check()
         check_traces(self.traces)
         if self.ingest_metrics_port == self.ingest_port:
             raise SettingsError(
                 f"LEDGER_INGEST_METRICS_PORT={self.ingest_metrics_port} is LEDGER_INGEST_PORT, "
-                "which the internet reaches: give the metrics a port of their own"
+                "which the internet reaches: give the metrics their own port"
             )
         if self.webhook_secrets and self.allow_unsigned:
             raise SettingsError(
@@ -75,5 +71,5 @@ class IngestSettings(KafkaSettings, frozen=True, kw_only=True):
         if not self.webhook_secrets and not self.allow_unsigned:
             raise SettingsError(
                 "LEDGER_WEBHOOK_SECRETS is not set: without the endpoint's signing secret no "
-                "delivery can be checked; set it, or for development LEDGER_ALLOW_UNSIGNED=true"
+                "delivery can be checked; set it, or for development set LEDGER_ALLOW_UNSIGNED=true"
             )

@@ -15,6 +15,8 @@ from typing import Final
 import msgspec
 from xxhash import xxh3_64_intdigest
 
+from ledger.topics import TableName
+
 RESERVED: Final = b"\xff"
 """Keys that start with this byte are not rows; no UTF-8 text starts with it."""
 
@@ -51,6 +53,15 @@ def digest_of(rows: Mapping[bytes, bytes]) -> Digest:
     """
     keys = map(xxh3_64_intdigest, rows)
     return Digest(sum(map(xxh3_64_intdigest, rows.values(), keys)) % _MODULUS, len(rows))
+
+
+class Damage(msgspec.Struct, frozen=True, kw_only=True):
+    """A partition whose rows on disk were not the rows written; its files were deleted."""
+
+    table: TableName
+    partition: int
+    found_at_ms: int
+    detail: str
 
 
 class RunningDigest:

@@ -26,6 +26,7 @@ _WEEK_MS: Final = 7 * 24 * 3600 * 1000
 
 TableName = Literal["seen", "payments", "orders"]
 TABLES: Final[tuple[TableName, ...]] = ("seen", "payments", "orders")
+"""The tables, in the order of the path; ``TopicNames.hops`` has the topic of each."""
 
 
 class TopicSetting(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,10 +237,14 @@ class TopicNames(msgspec.Struct, frozen=True):
         """The topics that every version of the ledger has."""
         return (self.webhooks, self.rejected)
 
+    @property
+    def hops(self) -> tuple[str, str, str]:
+        """The topics that the workers read, in the order of the path."""
+        return (self.webhooks, self.events, self.payments)
+
     def source_of(self, table: TableName) -> str:
         """Return the topic that a table is folded from."""
-        sources = {"seen": self.webhooks, "payments": self.events, "orders": self.payments}
-        return sources[table]
+        return self.hops[TABLES.index(table)]
 
     def _derived(self, name: str) -> str:
         return f"{self.prefix}{name}" + (f".v{self.version}" if self.version > 1 else "")

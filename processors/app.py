@@ -1,4 +1,4 @@
-"""The worker as ``faust -A processors.app worker`` expects it; settings from the environment."""
+"""The worker for ``faust -A processors.app worker``, with settings from the environment."""
 
 import os
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def _new_app() -> "LedgerApp":
     isolate_process()
-    # Some libraries read their variables when they are imported.
+    # Some libraries read environment variables when they are imported.
     from processors.settings import WorkerSettings  # noqa: PLC0415
     from processors.worker import create_app, prepare_process  # noqa: PLC0415
 

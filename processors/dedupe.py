@@ -1,8 +1,8 @@
-"""The agent ``dedupe``: from the log of record, each event once.
+"""The agent ``dedupe``: passes on each event of the log of record once.
 
-In: chunks of ``plexy.webhooks``. Out: events to ``ledger.events`` by payment id, bad data to
-``plexy.rejected``; state: the table ``seen``, by event id, with the partition's progress under a
-key that is none. Never: an id that is deleted before it is forgotten.
+Input: chunks of ``plexy.webhooks``. Output: events to ``ledger.events`` by payment id, and bad data
+to ``plexy.rejected``. State: the table ``seen``, by event id, and the partition's progress under
+the empty key. Invariant: an id is deleted only after it is forgotten.
 """
 
 from collections import Counter
@@ -26,8 +26,8 @@ from ledger.deduplication import (
 )
 from ledger.envelope import MAX_ID_BYTES
 from ledger.wire import EVENTS, PROGRESS, SEEN
-from processors.engine.chunk import Chunk, FetchedRecord
-from processors.engine.effects import Attributes, Effects
+from processors.engine.chunk import Attributes, Chunk, FetchedRecord
+from processors.engine.effects import Effects
 from processors.rows import decode_row, decode_rows
 from processors.set_aside import set_aside
 from processors.topology import LedgerApp
@@ -35,11 +35,11 @@ from runtime.kafka.batches import OutRecord
 
 log = structlog.get_logger(__name__)
 
-# A record adds one key at most: with two searched for each, the table is searched through faster
-# than it grows. A small chunk costs a round trip anyway.
+# A record adds at most one key, so a search of two keys per record is faster than the table grows.
+# A small chunk costs a round trip anyway, so its search has a minimum size.
 _SEARCHED_PER_RECORD: Final = 2
-_LEAST_SEARCHED: Final = 200
-_TOLD_EVERY_S: Final = 1.0
+_MIN_SEARCHED: Final = 200
+_LOGGED_EVERY_S: Final = 1.0
 _type_of: Final = attrgetter("type")
 
 
@@ -78,23 +78,23 @@ def add_agent(app: LedgerApp) -> None:
         effects.keep((key, None) for key in forgotten if key not in result.seen)
         effects.keep((key, SEEN.encode(value)) for key, value in result.seen.items())
         effects.keep([(PROGRESS_KEY, PROGRESS.encode(result.progress))])
-        told = result.counts + Counter(forgotten=len(forgotten))
-        effects.then(partial(counts.update, told))
+        outcomes = result.counts + Counter(forgotten=len(forgotten))
+        effects.then(partial(counts.update, outcomes))
         types = Counter(map(_type_of, result.events))
-        effects.then(partial(app.metrics.judged, told, types))
+        effects.then(partial(app.metrics.judged, outcomes, types))
         effects.trace(_attributes(chunk, result))
 
     app.add_hop("dedupe", "seen", fold)
 
-    async def tell_counts() -> None:
-        """Log what became of the records: a line for each chunk would be a hundred a second."""
+    async def log_counts() -> None:
+        """Log the outcomes of each second; a line per chunk would be a hundred lines a second."""
         while not app.should_stop:
-            await app.sleep(_TOLD_EVERY_S)
+            await app.sleep(_LOGGED_EVERY_S)
             if counts:
                 log.info("deduplicated", counts=dict(counts))
                 counts.clear()
 
-    app.task(tell_counts)
+    app.task(log_counts)
 
 
 def sweep(
@@ -106,13 +106,13 @@ def sweep(
     """Search some rows of the table ``seen`` for ids that are forgotten.
 
     ``scan`` returns the next rows after a key; ``records`` is the number of records in the chunk.
-    Return the forgotten ids, and the progress with how far the table is searched now. What is
-    forgotten is decided by the progress *before* the chunk: so an id is forgotten for the whole
-    chunk, and also for a worker that judges the chunk again with only a part of its rows written.
+    Return the forgotten ids, and the progress with the new position of the search. The progress
+    *before* the chunk decides which ids are forgotten. So an id is forgotten for the whole chunk,
+    and also for a worker that judges the chunk again after only a part of its rows was written.
     """
     if not progress.searches(forget_after_ms):
         return [], progress
-    limit = max(_LEAST_SEARCHED, _SEARCHED_PER_RECORD * records)
+    limit = max(_MIN_SEARCHED, _SEARCHED_PER_RECORD * records)
     remembered = scan(progress.swept_to, limit)
     at_end = len(remembered) < limit
     searched = replace(
@@ -127,6 +127,6 @@ def _attributes(chunk: Chunk, result: Deduplicated) -> Iterator[tuple[FetchedRec
     for record, outcome in zip(chunk.records, result.outcomes, strict=True):
         if record.traceparent is not None:
             event_id = (record.key or b"")[:MAX_ID_BYTES].decode(errors="replace")
-            # A type that nobody knows may be any text.
+            # The name of an unknown type may be any text, so it is left out.
             known = "unfolded" if outcome.startswith("unfolded") else outcome
             yield record, {"ledger.event.id": event_id, "ledger.outcome": known}

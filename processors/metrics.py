@@ -1,11 +1,11 @@
-"""What a worker tells Prometheus: what became of records, how chunks went, how it stands.
+"""The metrics of a worker for Prometheus: outcomes of records, chunks, and the worker's state.
 
-In: what follows from chunks, once it is written. Out: the metrics, declared here and nowhere else.
-Never: a cost for each record: a chunk is counted as a whole; and never a label whose values come
-from outside without a bound: of the types that are not folded the first few have a name here.
+Input: the counts of each chunk, once the chunk is written. Output: the metrics, which are declared
+only here. Invariants: a chunk is counted as a whole, at no cost per record, and every label has a
+bounded number of values. Therefore only the first few unfolded types get a label of their own.
 
-Counts are this process' own, from its start. A chunk that comes again after a crash is counted by
-the worker that has written it to its end, and by no other.
+A process counts from its own start. A chunk that is folded again after a crash is counted only by
+the worker that finishes writing it.
 """
 
 import time
@@ -25,86 +25,86 @@ from runtime.metrics import Metrics
 HOPS: Final = ("dedupe", "payments", "orders")
 _OUTCOMES: Final = ("folded", "duplicate", "unfolded", "rejected", "replayed")
 _OTHER: Final = "other"
-# Whoever has the secret may name as many types as he likes: these are told apart.
+# A sender with the secret may use any number of types; only this many get their own label.
 _MOST_TYPES: Final = 20
 
-# A single delivery, as most chunks hold by day, up to LEDGER_CHUNK_RECORDS.
+# By day most chunks hold a single delivery; the largest hold LEDGER_CHUNK_RECORDS.
 _RECORDS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 4000, 10_000)
-# A round trip to a broker is a millisecond, and a chunk is given up after a minute.
+# A round trip to a broker takes a millisecond, and a chunk is given up after a minute.
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 class WorkerMetrics(Metrics):
-    """One worker's metrics; what is not counted but looked at, ``processors.readings`` sets."""
+    """One worker's metrics. ``processors.views.metrics`` sets those that are not counted."""
 
     def __init__(self) -> None:
         super().__init__("worker")
         self._types: set[str] = set()
         self.records = self.counter(
-            "records", "records of the log of record, by what `dedupe` made of them", "outcome"
+            "records", "records of the log of record, by their outcome in `dedupe`", "outcome"
         )
         self.rejected = self.counter(
             "rejected", "records that went to `plexy.rejected`, by reason", "reason"
         )
         self.unfolded = self.counter(
             "unfolded",
-            f"events of types that are only kept; the first {_MOST_TYPES} types have their names, "
-            f"all others are `{_OTHER}`",
+            f"events of types that are kept but not folded; the first {_MOST_TYPES} types have "
+            f"their names, all others are `{_OTHER}`",
             "type",
         )
         self.folded = self.counter("folded", "events that count, by type", "type")
-        self.forgotten = self.counter("forgotten", "event ids that were deleted for their age")
+        self.forgotten = self.counter("forgotten", "event ids deleted because of their age")
         self.reused = self.counter(
-            "event_ids_reused", "events under an id that was forgotten, which say other things"
+            "event_ids_reused", "events that reuse a forgotten id with different content"
         )
         self.anomalies = self.counter(
             "order_anomalies",
-            "orders whose document came to have an anomaly; it may have gone again since",
+            "orders whose document gained an anomaly, which may have gone since",
             "anomaly",
         )
         self.chunk_records = self.histogram(
-            "chunk_records", "records in a chunk that was folded", "hop", buckets=_RECORDS
+            "chunk_records", "records in each folded chunk", "hop", buckets=_RECORDS
         )
         self.chunk_seconds = self.histogram(
             "chunk_seconds",
-            "time to fold a chunk, and to write what follows from it",
+            "time to fold a chunk and write its outputs and state",
             "hop",
             buckets=_SECONDS,
         )
-        self.rebalances = self.counter("rebalances", "times that the workers shared out anew")
-        self.ready = self.gauge("ready", "1 if the tables can be read here, else 0")
+        self.rebalances = self.counter("rebalances", "rebalances that this worker took part in")
+        self.ready = self.gauge("ready", "1 if this worker's tables can be read, else 0")
         self.partitions = self.gauge(
-            "partitions", "partitions of each table that are here, by what for", "role"
+            "partitions", "partitions of each table on this worker, by role", "role"
         )
         self.lag_records = self.gauge(
             "lag_records",
-            "records that are not folded and committed, of the partitions that this worker has; "
-            "absent while Kafka does not answer",
+            "records of this worker's partitions that are not folded and committed yet; absent "
+            "while Kafka does not answer",
             "hop",
             "partition",
         )
         self.lag_seconds = self.gauge(
             "lag_seconds",
-            "age, by its own time, of the oldest record that was fetched and is not folded; 0 if "
-            "there is none, absent while the tables are recovered",
+            "age, by its own time, of the oldest record that is fetched but not folded; 0 without "
+            "such a record, absent while the tables are recovered",
             "hop",
             "partition",
         )
         self.recovery = self.gauge(
-            "recovery_records", "changelog records to read until the worker is ready"
+            "recovery_records", "changelog records left to read until the worker is ready"
         )
         self.table_keys = self.gauge(
-            "table_keys", "keys in the partitions that are here, as RocksDB estimates", "table"
+            "table_keys", "keys in this worker's partitions, as RocksDB estimates them", "table"
         )
         self.table_bytes = self.gauge(
-            "table_bytes", "bytes of their files and write buffers", "table"
+            "table_bytes", "bytes of the table's files and write buffers", "table"
         )
         self.topic_faults = self.gauge(
-            "topic_faults", "settings and replicas of topics that are not as they must be"
+            "topic_faults", "settings and replicas of topics that are not as expected"
         )
         self.deleted_records = self.gauge(
             "deleted_records",
-            "records that Kafka has deleted of a topic that is kept for ever",
+            "records that Kafka has deleted from a topic that is kept forever",
             "topic",
         )
         self.certificates = self.gauge(*EXPIRY_METRIC, "side")
@@ -112,9 +112,9 @@ class WorkerMetrics(Metrics):
         ProcessCollector(registry=self.registry)
 
     def judged(self, counts: Mapping[str, int], folded: Mapping[str, int] | None = None) -> None:
-        """Count what `dedupe` made of a chunk, by outcome as ``ledger.deduplication`` names it.
+        """Count the outcomes of a chunk in `dedupe`, as ``ledger.deduplication`` names them.
 
-        ``folded`` are the events that count, by type: there are few types that do.
+        ``folded`` counts the folded events by type; only a few types are folded.
         """
         for name, number in (folded or {}).items():
             self.folded.labels(name).inc(number)
@@ -128,17 +128,17 @@ class WorkerMetrics(Metrics):
                 self.unfolded.labels(self._type(detail)).inc(number)
 
     def set_aside(self, reasons: Mapping[str, int]) -> None:
-        """Count what an agent rejected, by reason."""
+        """Count the records that an agent rejected, by reason."""
         for reason, number in reasons.items():
             self.rejected.labels(reason).inc(number)
 
     def appeared(self, anomalies: Mapping[str, int]) -> None:
-        """Count orders by the anomalies that they did not have before a chunk."""
+        """Count the anomalies that orders gained by a chunk."""
         for name, number in anomalies.items():
             self.anomalies.labels(name).inc(number)
 
     def timed(self, hop: str, work: Work) -> Work:
-        """Return work that is counted and timed, a chunk at a time, if it comes to its end."""
+        """Return the work with a count and a timer for each chunk that it finishes."""
         records, seconds = self.chunk_records.labels(hop), self.chunk_seconds.labels(hop)
 
         async def timed_work(chunk: Chunk) -> None:
@@ -157,7 +157,7 @@ class WorkerMetrics(Metrics):
         return name
 
     def _begin_at_zero(self) -> None:
-        """Show what can be counted before it is: `increase` passes over the first of a series."""
+        """Create the known series at 0, because `increase` ignores the first value of a series."""
         known: Sequence[tuple[Counter | Gauge | Histogram, Iterable[str]]] = (
             (self.records, _OUTCOMES),
             (self.rejected, Reason),
@@ -174,7 +174,7 @@ class WorkerMetrics(Metrics):
 
 
 def values(counter: Counter) -> dict[str, int]:
-    """Return what a counter with one label has counted, by the label's value."""
+    """Return the counts of a counter with one label, by the label's value."""
     return {
         next(iter(sample.labels.values())): int(sample.value)
         for metric in counter.collect()

@@ -1,7 +1,7 @@
-"""The agent ``orders``: each order as its payments' snapshots.
+"""The agent ``orders``: folds the snapshots of payments into orders.
 
-In: chunks of ``ledger.payments``. Out: order documents to ``ledger.orders`` by order id, a
-tombstone for an order that all payments have left; state: the table ``orders``, whose rows
+Input: chunks of ``ledger.payments``. Output: order documents to ``ledger.orders`` by order id, with
+a tombstone for an order that all payments have left. State: the table ``orders``, whose rows
 ``ledger.large_orders`` describes.
 """
 
@@ -15,9 +15,9 @@ from ledger.large_orders import OrderState
 from ledger.order_chunks import FoldedOrders
 from ledger.payments import Snapshot
 from ledger.wire import ORDER_DOCUMENTS, ORDERS
-from processors.engine.chunk import Chunk, FetchedRecord, Headers
-from processors.engine.effects import Attributes, Effects
-from processors.engine.tables import PartitionRows
+from processors.engine.chunk import Attributes, Chunk, FetchedRecord, Headers
+from processors.engine.databases import PartitionRows
+from processors.engine.effects import Effects
 from processors.rows import decode_rows
 from processors.set_aside import set_aside
 from processors.topology import LedgerApp
@@ -37,7 +37,7 @@ def add_agent(app: LedgerApp) -> None:
         folded = FoldedOrders(readings.values, readings.records, known, rows)
         changed = folded.changed
         appeared: Counter[str] = Counter()
-        # Of several records of an order, its document names the last one's trace.
+        # An order's document carries the trace of the last traced record of the order.
         passed_on = {
             (each.key or b"").decode(): each.passed_on
             for each in readings.records

@@ -1,8 +1,8 @@
-"""The agent ``payments``: the facts of each payment, and what follows from them.
+"""The agent ``payments``: folds the facts of each payment, and posts its entries.
 
-In: chunks of ``ledger.events``. Out: journal entries to ``ledger.entries``, snapshots to
-``ledger.payments`` by order id, facts without room in their payments to ``plexy.rejected``; state:
-the table ``payments``, by payment id.
+Input: chunks of ``ledger.events``. Output: journal entries to ``ledger.entries``, snapshots to
+``ledger.payments`` by order id, and facts that no longer fit into their payment to
+``plexy.rejected``. State: the table ``payments``, by payment id.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,8 +17,8 @@ from ledger.payments import FoldedPayments, fold_payments
 from ledger.rejected import set_aside_record
 from ledger.rejections import Reason
 from ledger.wire import ENTRIES, PAYMENTS, SNAPSHOTS
-from processors.engine.chunk import Chunk, FetchedRecord
-from processors.engine.effects import Attributes, Effects
+from processors.engine.chunk import Attributes, Chunk, FetchedRecord
+from processors.engine.effects import Effects
 from processors.metrics import WorkerMetrics
 from processors.rows import decode_rows
 from processors.set_aside import set_aside
@@ -40,7 +40,7 @@ def add_agent(app: LedgerApp) -> None:
         rows = decode_rows(payments, chunk.partition, stored, PAYMENTS.decode)
         known = {key.decode(): payment for key, payment in rows.items()}
         folded = fold_payments(events, known)
-        # Of several records of a payment, what follows from them names the last one's trace.
+        # A payment's outputs carry the trace of the last traced record of the payment.
         passed_on = {
             (each.key or b"").decode(): each.passed_on
             for each in readings.records
@@ -76,7 +76,7 @@ def add_agent(app: LedgerApp) -> None:
             (key.encode(), PAYMENTS.encode(value)) for key, value in folded.payments.items()
         )
         effects.then(partial(app.posted.changed, chunk.partition, activity_of(folded.entries)))
-        effects.then(partial(_tell, app.metrics, folded.reused, folded.aside))
+        effects.then(partial(_report, app.metrics, folded.reused, folded.aside))
         effects.trace(_attributes(readings, folded))
 
     app.add_hop("payments", "payments", fold)
@@ -107,7 +107,7 @@ def _attributes(
         )
 
 
-def _tell(metrics: WorkerMetrics, reused: Sequence[Event], aside: Sequence[Event]) -> None:
+def _report(metrics: WorkerMetrics, reused: Sequence[Event], aside: Sequence[Event]) -> None:
     metrics.reused.inc(len(reused))
     if aside:
         metrics.rejected.labels(str(Reason.TOO_MANY_EVENTS)).inc(len(aside))

@@ -1,6 +1,6 @@
-"""How many records were judged in each of the last seconds, for people who watch.
+"""The number of records that were judged in each of the last seconds, for the overview.
 
-In: a count that only grows, looked at once a second. Out: by how much it grew each time.
+Input: a count that only grows, read once a second. Output: its growth in each second.
 """
 
 import time
@@ -11,7 +11,7 @@ SECONDS: Final = 120
 
 
 class LastSeconds:
-    """The last seconds; ``since_ms`` is when it began, in Unix milliseconds."""
+    """The counts of the last seconds; counting began at ``since_ms``, in Unix milliseconds."""
 
     def __init__(self) -> None:
         self.since_ms = int(time.time() * 1000)
@@ -19,7 +19,7 @@ class LastSeconds:
         self._counts: deque[int] = deque(maxlen=SECONDS)
 
     def second_is_over(self, total: int) -> None:
-        """Take note of the count at the end of a second.
+        """Record the count at the end of a second.
 
         >>> seconds = LastSeconds()
         >>> for total in (3, 3, 10):
@@ -32,5 +32,5 @@ class LastSeconds:
 
     @property
     def counts(self) -> list[int]:
-        """How many there were in each of the last seconds, the latest one last."""
+        """The growth in each of the last seconds, the latest second last."""
         return list(self._counts)

@@ -1,7 +1,7 @@
-"""What was rejected, as a worker knows it for its views.
+"""The quarantine, as a worker keeps it for its views.
 
-In: ``plexy.rejected``, read once from its start, and from then on only what is new. Out: the
-quarantine: what stands in that topic stays, and whether an item was put back a later record says.
+Input: ``plexy.rejected``, read once from its start, and after that only its new records. Output:
+the quarantine. The topic's records are kept forever; a later record says that an item was put back.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ from runtime.kafka.topic_reader import TopicReader, in_time
 
 
 class _RewrittenError(Exception):
-    """The topic does not continue what was read of it."""
+    """The topic does not continue the records that were read from it."""
 
 
 class Rejections:
-    """The quarantine as far as its topic was read."""
+    """The quarantine, up to the offsets that were read from its topic."""
 
     def __init__(self, reader: TopicReader, names: TopicNames, partitions: int) -> None:
         self._reader = reader
@@ -33,12 +33,12 @@ class Rejections:
     def _forget(self) -> None:
         self._quarantine = Quarantine(self._names)
         self._read: dict[int, int] = {}
-        # The last record of each partition that was read.
+        # The last record that was read from each partition.
         self._last: dict[int, Mark] = {}
 
     async def now(self) -> Quarantine:
-        """Read what is new, and return all of it; where time is short, the next one goes on."""
-        # With the wait for those who came first.
+        """Read the new records, return the quarantine; after a timeout the next call goes on."""
+        # The time limit includes waiting for the lock.
         async with in_time(f"{self._topic} up to its end"), self._lock:
             try:
                 return await self._read_on()
@@ -56,14 +56,14 @@ class Rejections:
                 raise _RewrittenError
             if self._read[partition] < end:
                 tp, last = TopicPartition(topic, partition), self._last.get(partition)
-                # The topic may have lost its end, and have grown beyond it again.
+                # The last record is read again: the topic may have lost its end and grown since.
                 start = last.offset if last else self._read[partition]
                 await self._reader.through(tp, start, end, self._take)
                 self._read[partition] = end
         return self._quarantine
 
     def _take(self, record: SignedRecord) -> None:
-        """Take in one record; its body, of a megabyte perhaps, is given up at once."""
+        """Take in one record, and release its body, which may have a megabyte, at once."""
         mark = Mark.of(record.offset, record.timestamp, record.key, record.value)
         last = self._last.get(record.partition)
         if last and record.offset <= last.offset:
@@ -75,5 +75,5 @@ class Rejections:
         self._read[record.partition] = record.offset + 1
 
     async def of(self, key: bytes) -> list[Item]:
-        """Return what was rejected under an event's id, the newest last."""
+        """Return the items under an event's id, the newest last."""
         return (await self.now()).of(key)

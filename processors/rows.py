@@ -1,8 +1,8 @@
 """Decodes the rows of a table.
 
-In: rows as RocksDB holds them. Out: their values. A row that can't be decoded is damaged
-state of the ledger, not poison: folding past it would publish a wrong order. The worker
-ends, and its last line names the row.
+Input: rows as RocksDB stores them. Output: their values. A row that can't be decoded is damaged
+state, not bad data, and a fold that skipped it would publish a wrong order. So the worker ends, and
+the last line of its log names the row.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class CorruptRowError(RuntimeError):
-    """A table holds a row that no worker wrote; the message names it, and the remedy."""
+    """A table holds a row that no worker wrote; the message names the row and the remedy."""
 
 
 def decode_rows(
@@ -28,7 +28,7 @@ def decode_rows(
 def decode_row(
     table: ChunkTable, partition: int, key: bytes | None, row: bytes, decode: Callable[[bytes], T]
 ) -> T:
-    """Return the value of one row; ``key`` is ``None`` where all rows are read."""
+    """Return the value of one row; ``key`` is ``None`` while all rows are read."""
     try:
         return decode(row)
     except UNDECODABLE as error:

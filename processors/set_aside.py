@@ -1,8 +1,8 @@
 """Sets aside records that can't be folded: publishes them to ``plexy.rejected``, and reports them.
 
-Input: a chunk's rejections. Output: the same in Kafka, with the other outputs of the chunk; once
-everything is written, a warning for each and the metrics. (Facts that a payment has no room for are
-set aside by ``processors.payments``.)
+Input: a chunk's rejections. Output: a record for each rejection, next to the chunk's other outputs;
+and after everything is written, a warning for each, and the metrics. ``processors.payments`` sets
+aside the facts that a payment has no room for.
 """
 
 from collections import Counter
@@ -32,7 +32,7 @@ def set_aside(app: LedgerApp, chunk: Chunk, rejected: Sequence[Rejected], effect
         app.names.rejected,
         (_record(topic, each, passed_on.get(each.record.offset, ())) for each in rejected),
     )
-    effects.then(partial(_tell, app.metrics, topic, rejected))
+    effects.then(partial(_report, app.metrics, topic, rejected))
 
 
 def _record(topic: str, item: Rejected, passed_on: Headers) -> OutRecord:
@@ -42,7 +42,7 @@ def _record(topic: str, item: Rejected, passed_on: Headers) -> OutRecord:
     return OutRecord(key, value, [*headers, *passed_on])
 
 
-def _tell(metrics: WorkerMetrics, topic: str, rejected: Sequence[Rejected]) -> None:
+def _report(metrics: WorkerMetrics, topic: str, rejected: Sequence[Rejected]) -> None:
     metrics.set_aside(Counter(str(item.rejection.reason) for item in rejected))
     for item in rejected:
         log.warning(

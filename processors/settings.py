@@ -21,14 +21,14 @@ from runtime.trust import (
     trust_of,
 )
 
-# Below that a database would do little else than flush its write buffers.
-_LEAST_MIB_A_DATABASE: Final = 2
+# With less memory, a database would do little but flush its write buffers.
+_MIN_MIB_PER_DATABASE: Final = 2
 
 
 class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
-    """One worker: where it keeps its tables, what it serves, how it folds.
+    """The settings of one worker: its folder, its views, and its fold.
 
-    With the endpoint's secrets its views say of each delivery whether its signature is good.
+    If the endpoint's secrets are set, the views report whether each delivery's signature is good.
     """
 
     data_dir: Annotated[
@@ -58,31 +58,31 @@ class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
     traces: Traces = "off"
 
     def check(self) -> None:
-        """Refuse views for a network without a token, and less memory than the tables take."""
+        """Refuse views on a network without a token, and too little memory for the tables."""
         super().check()
         check_traces(self.traces)
         require_token("LEDGER_WEB_BIND", self.web_bind, self.api_token)
         require_token("LEDGER_WEB_HOST", self.web_host, self.api_token)
         enforced_trust(self)
         databases = self.databases
-        if self.table_memory_mb < _LEAST_MIB_A_DATABASE * databases:
+        if self.table_memory_mb < _MIN_MIB_PER_DATABASE * databases:
             raise SettingsError(
                 f"LEDGER_TABLE_MEMORY_MB={self.table_memory_mb} is too little for {databases} "
                 f"databases, one for each table and partition (LEDGER_PARTITIONS={self.partitions})"
-                f": set at least {_LEAST_MIB_A_DATABASE * databases}"
+                f": set at least {_MIN_MIB_PER_DATABASE * databases}"
             )
 
     @property
     def databases(self) -> int:
-        """How many databases the tables are kept in: one for each table and partition."""
+        """The number of the tables' databases: one for each table and partition."""
         return len(TABLES) * self.partitions
 
     @property
     def trust(self) -> Trust | None:
-        """Whose signatures are good; ``None`` where no secret is set."""
+        """The rules by which the views judge signatures; ``None`` if no secret is set."""
         return trust_of(self) if self.webhook_secrets or self.old_webhook_secrets else None
 
     @property
     def enforced_trust(self) -> Trust | None:
-        """Whose records alone are folded; ``None`` where ingress' own check is enough."""
+        """The rules for signatures of folded records; ``None`` if ingress's own check is enough."""
         return enforced_trust(self)

@@ -1,9 +1,9 @@
-"""Sums over a table of this worker, kept while it folds: what was posted, which anomalies stand.
+"""Summaries of this worker's tables, updated by the fold: posted amounts, and anomalies.
 
-In: a table, once for each partition that this worker is given; what each chunk changes from then
-on. Out: a summary of each partition. Never: one that is ahead of the table or behind it: both
-change in one step of the event loop, and a partition that takes over what another worker wrote is
-summed anew. Never a store of its own: it could differ.
+Input: a table, read once for each partition that this worker is given, and then each chunk's
+changes. Output: a summary of each partition. Invariant: a summary always equals its table. Both
+change in one step of the event loop, and a partition that another worker wrote to is summed from
+scratch. A summary is kept in memory only, because a stored one could differ from its table.
 """
 
 import asyncio
@@ -21,38 +21,37 @@ from processors.rows import decode_row
 
 log = structlog.get_logger(__name__)
 
-# As many payments, or orders, as are summed before the agents get their turn, some 2 ms, and
-# the pause after them: a million payments take half a minute, in which the agents have two thirds
-# of the time.
+# The payments or orders that are summed in one step, in some 2 ms, and the pause for the agents
+# after it. A million payments take half a minute, of which the agents have two thirds.
 _AT_A_TIME: Final = 200
 _PAUSE_S: Final = 0.004
 _LOOK_EVERY_S: Final = 0.5
 
 
 class Summary(Protocol):
-    """What a partition's values come to."""
+    """The summary of a partition's rows."""
 
     def take(self, key: bytes, value: bytes) -> None:
-        """Take in a row that the table holds."""
+        """Add a row of the table."""
 
     def change(self, change: Any) -> None:
-        """Take in what a chunk changed."""
+        """Apply the change of a chunk."""
 
 
 S = TypeVar("S", bound=Summary)
 
 
 class _Partition(msgspec.Struct, Generic[S]):
-    """``meanwhile`` is what chunks changed while the values are read; ``None`` once all are."""
+    """``meanwhile`` holds the chunks' changes while the rows are read; ``None`` after that."""
 
     summary: S
     meanwhile: list[Any] | None
 
 
 class Sums(Generic[S]):
-    """The summaries of the partitions that this worker folds, each begun as ``new()``.
+    """The summaries of the partitions that this worker folds, each made by ``new()``.
 
-    They outlive a rebalance: a partition that stays has the values that it had.
+    A summary outlives a rebalance if its partition stays with this worker.
     """
 
     def __init__(self, app: Any, table: ChunkTable, partitions: int, new: Callable[[], S]) -> None:
@@ -64,10 +63,10 @@ class Sums(Generic[S]):
         table.when_taken_over(self._forget)
 
     def changed(self, partition: int, change: Any) -> None:
-        """Take in what a chunk changed, right after its values are in the table."""
+        """Apply the change of a chunk, right after its rows were written to the table."""
         known = self._known.get(partition)
         if known is None:
-            # It will be found in the table.
+            # The first reading of the table will include this change.
             return
         if known.meanwhile is None:
             known.summary.change(change)
@@ -75,12 +74,12 @@ class Sums(Generic[S]):
             known.meanwhile.append(change)
 
     def of(self, partition: int) -> S | None:
-        """Return a partition's summary; ``None`` while its values are still being summed."""
+        """Return a partition's summary; ``None`` while its rows are still being summed."""
         known = self._known.get(partition)
         return known.summary if known is not None and known.meanwhile is None else None
 
     def here(self) -> list[S] | None:
-        """Return those of all partitions that this worker folds; ``None`` if one is missing."""
+        """Return the summaries of all partitions of this worker; ``None`` if one is missing."""
         found = [self.of(partition) for partition in self.active]
         known = [each for each in found if each is not None]
         return known if len(known) == len(found) else None
@@ -97,21 +96,21 @@ class Sums(Generic[S]):
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def look(self) -> None:
-        """Sum what is not summed yet, and forget what is another worker's."""
+        """Sum the new partitions, and forget the partitions that other workers have now."""
         if self._app.rebalancing or self._app.in_recovery or not self._app.tables.actives_ready:
             return
         active = self.active
         for partition in self._known.keys() - set(active):
             self._forget(partition)
         for partition in active:
-            # After a rebalance this worker may have others: their databases must not be opened.
+            # After a rebalance this list is old, and a partition that has gone must not be opened.
             if partition not in self._known and not await self._sum(partition):
                 return
 
     async def _sum(self, partition: int) -> bool:
-        """Sum a partition's values as they are now, and then what chunks changed meanwhile.
+        """Sum a partition's current rows, and then the changes that chunks made meanwhile.
 
-        Return whether it could be done before a rebalance.
+        Return ``False`` if a rebalance interrupted the sum.
         """
         generation = self._app.consumer_generation_id
         known = self._known[partition] = _Partition(self._new(), [])
@@ -121,7 +120,7 @@ class Sums(Generic[S]):
             count += 1
             if count % _AT_A_TIME == 0:
                 await asyncio.sleep(_PAUSE_S)
-                # What reads a database keeps it open; it may be another worker's now.
+                # An iterator keeps its database open, which another worker may need by now.
                 if generation != self._app.consumer_generation_id or self._app.rebalancing:
                     self._forget(partition)
                 if self._known.get(partition) is not known:
@@ -137,15 +136,15 @@ class Sums(Generic[S]):
 
 
 class Posted:
-    """The sums of the entries that stand for the payments of a partition, by account and day."""
+    """The sums of a partition's standing entries, by account, currency and day."""
 
     def __init__(self) -> None:
         self.activity: dict[tuple[str, str, int], int] = {}
 
     def take(self, _key: bytes, value: bytes) -> None:
-        """Add what stands posted for a payment as it is stored."""
+        """Add the standing entries of a stored payment."""
         add(self.activity, standing_activity(PAYMENTS.decode(value)))
 
     def change(self, change: Activity) -> None:
-        """Add what was posted."""
+        """Add the amounts that a chunk posted."""
         add(self.activity, change)

@@ -1,6 +1,6 @@
 """The Faust app: topics, tables and agents, put together in the order of the data's path.
 
-In: ``WorkerSettings``. Out: an app that ``faust worker`` or ``processors.worker`` runs.
+Input: ``WorkerSettings``. Output: an app that ``faust worker`` or ``processors.worker`` runs.
 """
 
 import asyncio
@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import faust
 import structlog
-from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types.auth import AuthProtocol
 from mode.supervisors import CrashingSupervisor
 
 from ledger.anomalies import AnomalousOrders
-from ledger.topics import MAX_RECORD_BYTES, TABLES, TableName, TopicNames
+from ledger.topics import MAX_RECORD_BYTES, TABLES, TableName, TopicNames, changelog_name
+from ledger.trust import MAX_HEADERS
+from processors.engine.app import EngineApp
+from processors.engine.databases import rocksdb_options, write_buffers_bytes
 from processors.engine.disk import raise_file_limit, require_room, writable_folder
 from processors.engine.effects import Fold, folding
 from processors.engine.identity import claim, member
@@ -24,8 +26,8 @@ from processors.engine.membership import SESSION_TIMEOUT_S
 from processors.engine.recovery import Tables
 from processors.engine.router import Router, worker_client
 from processors.engine.scrub import Scrubber
-from processors.engine.tables import ChunkTable, rocksdb_options, write_buffers_bytes
-from processors.engine.transport import Consumer, Transport
+from processors.engine.tables import ChunkTable
+from processors.engine.transport import Consumer, Transport, chunked
 from processors.engine.writers import Writers
 from processors.metrics import WorkerMetrics, values
 from processors.recent import LastSeconds
@@ -53,15 +55,15 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# By it a killed worker is missed, and the others learn that its partitions are theirs.
+# Missing heartbeats reveal a killed worker; the answers to heartbeats announce the rebalance.
 _HEARTBEAT_S: Final = 1.0
-# How often the writers are looked through for those that are due.
+# At this interval, the writers that are due are renewed.
 _RENEWAL_EVERY_S: Final = 60.0
 # The worker ends at the second look that finds the same.
 _TOPICS_LOOKED_AT_EVERY_S: Final = 10.0
-# Of one partition. A backlog is fetched for all of them at once, so that with the 10 MiB that a
-# record may have it was a third of a worker's memory. A larger record comes whole all the same:
-# Kafka always sends the first batch.
+# The limit applies to one partition, and a backlog is fetched from all partitions at once: with the
+# 10 MiB of the largest record, fetches took a third of a worker's memory. A larger record still
+# arrives whole, because Kafka always sends the first batch.
 _FETCH_BYTES: Final = 1024 * 1024
 
 
@@ -72,14 +74,17 @@ class Loss(NamedTuple):
     detail: str
 
 
-class LedgerApp(faust.App):
+class LedgerApp(EngineApp):
     """A Faust app with the ledger's settings, topic names, metrics and tables.
 
     ``hops`` are the agents' names by the topics that they fold. ``loss`` is what the last look at
     the topics has found.
     """
 
+    consumer: Consumer
+    router: Router
     settings: WorkerSettings
+    tables: Tables
     names: TopicNames
     loss: Loss | None = None
 
@@ -87,6 +92,7 @@ class LedgerApp(faust.App):
         """Plug the chunked transport in and declare the tables."""
         self.settings = settings
         self.names = settings.names
+        self.kept_forever = self.names.webhooks
         self.metrics = WorkerMetrics()
         self.recent = LastSeconds()
         self.spans = _new_spans(settings)
@@ -96,7 +102,7 @@ class LedgerApp(faust.App):
         self.chunk_tables: dict[TableName, ChunkTable] = {
             name: self._new_table(name) for name in TABLES
         }
-        # For the views.
+        # The views need these parts.
         self.reader = TopicReader(settings)
         self.rejections = Rejections(self.reader, self.names, settings.partitions)
         self.posted = Sums(self, self.chunk_tables["payments"], settings.partitions, Posted)
@@ -117,21 +123,21 @@ class LedgerApp(faust.App):
             self.task(each)
 
     def take_place(self) -> str:
-        """Take the address and the folder that the settings name; return the worker's name.
+        """Claim the address and the folder that the settings name; return the worker's name.
 
-        Raises ``SettingsError`` if another program has one of them, or may not have it.
+        Raise ``SettingsError`` if another program holds either, or if this worker may not use it.
         """
-        # `faust worker --web-bind` may have changed what the settings said.
+        # `faust worker --web-bind` may have overridden the settings.
         require_token("LEDGER_WEB_BIND", self.conf.web_bind, self.settings.api_token)
-        # Faust would bind it only after it has joined the group.
+        # Faust would bind the address only after the worker has joined the group.
         variables = ("LEDGER_WEB_BIND", "LEDGER_WEB_PORT")
         listener(variables, self.conf.web_bind, self.conf.web_port, backlog=1).close()
         return claim(self.settings.data_dir)
 
     async def on_first_start(self) -> None:
-        """Create or check the topics: where one is missing, Faust would idle for ever."""
-        # Static membership: who comes again under its name goes on at once, and does not wait for
-        # the end of its own dead session.
+        """Create or check the topics: if one were missing, Faust would idle forever."""
+        # Static membership: a worker that restarts under its name goes on at once, without waiting
+        # for its own dead session to end.
         name, address = self.take_place(), str(self.conf.canonical_url)
         self.conf.consumer_group_instance_id = member(name, address)
         report = await ensure_topics(self.settings)
@@ -141,23 +147,23 @@ class LedgerApp(faust.App):
         await super().on_first_start()
 
     def _keep_tables_of(self, cluster_id: str) -> None:
-        """Give the tables a folder of this cluster and group.
+        """Give the tables a folder for this cluster and group.
 
-        A table holds how far it has read its changelog; with another cluster's, or another group's,
-        changelog of the same name, what is below that offset would be passed over in silence.
+        A table stores the offset up to which it has read its changelog. In a changelog of the same
+        name, but of another cluster or group, it would silently skip the records below this offset.
         """
-        # Faust would put a relative folder below its own a second time.
+        # Faust would prepend its own folder to a relative path a second time.
         folder = (self.conf.appdir / f"{self.settings.group_id}@{cluster_id}").absolute()
         folder.mkdir(parents=True, exist_ok=True)
         self.conf.tabledir = folder
 
     def on_rebalance_start(self) -> None:
-        """Count it."""
+        """Count the rebalance."""
         super().on_rebalance_start()
         self.metrics.rebalances.inc()
 
     def on_rebalance_end(self) -> None:
-        """Say that the tables are recovered, and which partitions this worker has."""
+        """Log that the tables are recovered, and which partitions this worker has."""
         super().on_rebalance_end()
         self.scrubber.want()
         mine = sorted(
@@ -171,16 +177,16 @@ class LedgerApp(faust.App):
             self.recent.second_is_over(sum(values(self.metrics.records).values()))
 
     async def _stay_sure_of_membership(self) -> None:
-        """Ask the group often enough that the views need not doubt what they read."""
+        """Ask the group so often that the views can rely on this worker's membership."""
         while not self.should_stop:
             await self.sleep(_HEARTBEAT_S)
             if self.tables.actives_ready:
-                await cast("Consumer", self.consumer).is_member(self.consumer_generation_id)
+                await self.consumer.is_member(self.consumer_generation_id)
 
     async def _renew_writers(self) -> None:
         while not self.should_stop:
             await self.sleep(_RENEWAL_EVERY_S)
-            await self.writers.renew()
+            await self.writers.renew(self.consumer)
 
     async def _watch_topics(self) -> None:
         """End the worker if a topic is gone, or has another number of partitions.
@@ -229,23 +235,18 @@ class LedgerApp(faust.App):
 
         await NewConnections(self.settings, show).watch()
 
-    @property
-    def kafka_client(self) -> AIOKafkaClient:
-        """The connections of Faust's producer, which writes nothing itself: see ``writers``."""
-        producer: Any = self.producer
-        return producer._producer.client  # noqa: SLF001
-
     async def on_stop(self) -> None:
-        """End the writers while there are connections, and after the chunks at work have ended."""
+        """Close the writers after the chunks at work have ended, while connections are open."""
         await super().on_stop()
         await self.writers.close()
         await self.reader.close()
         if self.spans is not None:
             await asyncio.to_thread(self.spans.close)
 
-    def chunked(self, topic: str) -> Any:
-        """Declare a topic whose events are chunks, and whose offsets the transport commits."""
-        return self.topic(topic, key_type=bytes, value_serializer="chunk", acks=False)
+    def headers_read(self, topic: str) -> int:
+        """Read headers only where each worker checks the signatures of the log of record."""
+        is_checked = self.settings.enforced_trust is not None and topic == self.names.webhooks
+        return MAX_HEADERS if is_checked else 0
 
     def add_hop(self, name: str, table: TableName, fold: Fold) -> None:
         """Declare an agent that folds the chunks of a table's source topic into the table."""
@@ -257,13 +258,15 @@ class LedgerApp(faust.App):
         async def agent(chunks: Any) -> None:
             await work_in_lanes(chunks, work)
 
-        self.agent(self.chunked(topic), name=name)(agent)
+        self.agent(chunked(self, topic), name=name)(agent)
 
     def _new_table(self, name: TableName) -> ChunkTable:
         settings = self.settings
         table = ChunkTable(
             self,
             name=name,
+            source=self.names.source_of(name),
+            changelog_topic=chunked(self, changelog_name(settings.group_id, name)),
             partitions=settings.partitions,
             key_type=bytes,
             value_type=bytes,
@@ -309,7 +312,7 @@ def new_app(
         topic_partitions=settings.partitions,
         topic_replication_factor=settings.replication_factor,
         topic_disable_leader=True,
-        # `ensure_topics` has made them, also where a worker may not.
+        # `ensure_topics` has created the topics; a worker may lack the right to create any.
         topic_allow_declare=False,
         agent_supervisor=CrashingSupervisor,
         key_serializer="raw",
@@ -341,7 +344,7 @@ def _why_it_ends(seen: Examination, group: str) -> TopicsError:
 def _new_spans(settings: WorkerSettings) -> "Spans | None":
     if settings.traces == "off":
         return None
-    # OpenTelemetry takes time to import, and memory.
+    # The import of OpenTelemetry costs time and memory.
     from processors.engine.spans import Spans  # noqa: PLC0415
     from runtime.tracing import Tracing  # noqa: PLC0415
 
@@ -350,7 +353,7 @@ def _new_spans(settings: WorkerSettings) -> "Spans | None":
 
 def _credentials(settings: WorkerSettings) -> Any:
     files = settings.tls_files()
-    # Faust hands both to aiokafka as they are.
+    # Faust passes both to aiokafka unchanged.
     context, password = cast("Any", files), cast("Any", settings.password())
     if settings.kafka_sasl_mechanism:
         credentials = SASLCredentials(
@@ -359,7 +362,7 @@ def _credentials(settings: WorkerSettings) -> Any:
             mechanism=settings.kafka_sasl_mechanism,
             ssl_context=context,
         )
-        # Faust takes SASL without a context for plain text, and with one for TLS: said outright.
+        # Faust would infer the same protocol from the context; here it is explicit.
         credentials.protocol = AuthProtocol.SASL_SSL if context else AuthProtocol.SASL_PLAINTEXT
         return credentials
     return SSLCredentials(context=context) if context else None

@@ -1,26 +1,26 @@
-"""The worker program: the whole app, run until a signal or an error ends it.
+"""The worker program: runs the whole app until a signal or an error ends it.
 
-Out: exit code 0 after SIGTERM or SIGINT, with everything that was done committed; another one after
-an error, with nothing committed that was not done, and the reason in the last line of the log.
-Never: a worker that stands still and keeps its partitions.
+Output: exit code 0 after SIGTERM or SIGINT, with every finished chunk committed; another code after
+an error, with no unfinished chunk committed, and the reason in the last line of the log.
+Invariant: a worker that hangs ends, so that it does not keep its partitions.
 """
 
 import asyncio
 import faulthandler
 import gc
 import os
-import signal
 import sys
 import threading
 from collections.abc import Iterable
 from typing import Any, Final, NoReturn
 
-import faust
 import mode.loop
 import structlog
 
 from processors import dedupe, orders, payments, views
-from processors.engine.disk import DamagedTableError, causes, explain
+from processors.engine.databases import DamagedTableError
+from processors.engine.disk import causes, explain
+from processors.engine.internals import FaustWorker
 from processors.rows import CorruptRowError
 from processors.settings import WorkerSettings
 from processors.topology import LedgerApp, new_app
@@ -30,17 +30,17 @@ from runtime.settings import SettingsError
 
 internals.check()
 
-# The chunks at work get 8 s of it.
+# The chunks at work get 8 s of this time.
 _STOPPED_WITHIN_S: Final = 9.5
-# RocksDB 6.14 may wait for ever when a database is closed whose disk was full, and the consumer's
-# own thread would go on to say that the worker is well.
+# RocksDB 6.14 may wait forever when it closes a database whose disk was full, while the consumer's
+# own thread goes on sending heartbeats.
 _STANDS_STILL_FOR_S: Final = 30.0
 _ALIVE_EVERY_S: Final = 1.0
-# A chunk makes some ten thousand objects that live until it is done, and none of them is in a
-# cycle. By default the collector would look at all of them once for every 700: a sixth of the time.
+# A chunk makes some ten thousand objects that live until it is done, none of them in a cycle. By
+# default the collector scans them after every 700 new objects, which took a sixth of the time.
 _COLLECTED_EVERY: Final = (100_000, 20, 20)
-# The thread that fetches waits this long for a main thread that computes, at each step of its own;
-# Python's 5 ms would be most of an event's way through the three hops.
+# While the main thread computes, the fetching thread waits this long at each of its steps. Python's
+# default of 5 ms would be most of the time that an event takes through the three hops.
 _SWITCH_EVERY_S: Final = 0.0005
 
 # Errors that a damaged row may cause.
@@ -49,7 +49,7 @@ _SUSPICIOUS: Final = (CorruptRowError, AssertionError, LookupError, TypeError, V
 log = structlog.get_logger(__name__)
 
 
-class Worker(faust.Worker):
+class Worker(FaustWorker):
     """Faust's worker with the project's logs."""
 
     app: LedgerApp
@@ -57,11 +57,13 @@ class Worker(faust.Worker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._ending = False
+        # Faust does not set the log up.
+        self.override_logging = False
         # A spinner writes control sequences between the log's lines.
         self.spinner = None
 
     def execute_from_commandline(self) -> NoReturn:
-        """Run until the worker ends; what keeps it from starting is said in one line."""
+        """Run until the worker ends; report in one line why it can't start."""
         try:
             self.app.take_place()
         except (SettingsError, OSError) as error:
@@ -70,23 +72,27 @@ class Worker(faust.Worker):
         raise SystemExit(0)
 
     async def on_first_start(self) -> None:
-        """Watch over the event loop from now on; what is there by now is never collected."""
+        """Set the log up, and watch over the event loop from now on."""
+        self.start_log()
+        # The garbage collector never scans the modules loaded at start-up.
         gc.freeze()
         self.add_future(self._show_life())
         await super().on_first_start()
 
-    async def _sentinel_task(self) -> None:
-        """End at once; by default the event loop runs for one more second after everything."""
+    def start_log(self) -> None:
+        """Set the log up, in the place of Faust, and log the libraries' versions."""
+        logs.configure(self.app.settings.log_format, self.app.settings.log_level)
+        internals.log_versions()
 
     async def _show_life(self) -> None:
         while not self._ending:
             faulthandler.dump_traceback_later(_STANDS_STILL_FOR_S, exit=True)
             await asyncio.sleep(_ALIVE_EVERY_S)
 
-    def _crash(self, reason: BaseException) -> None:
-        """Say why, and end at once, as by SIGKILL: unfinished work is done again after the restart.
+    def end_by_error(self, reason: BaseException) -> None:
+        """Log the reason, and end at once, as by SIGKILL: the next start redoes unfinished work.
 
-        Faust would stop everything in order first. That saves nothing, since a crashed worker
+        Faust would stop everything in order first. That saves nothing, because a crashed worker
         commits nothing more, and a table whose disk is full can't even be closed.
         """
         found = list(causes(reason))
@@ -101,13 +107,13 @@ class Worker(faust.Worker):
     def _discard_damages(self, found: Iterable[BaseException]) -> list[DamagedTableError]:
         """Delete damaged partitions, so that the next start restores them from their changelogs.
 
-        Return the damages that were searched for, where a damaged row may be behind the error. The
-        search takes a second for a million rows; after ``_STANDS_STILL_FOR_S`` the process ends all
-        the same.
+        If a damaged row may have caused the error, search the tables, and return the damages found.
+        The search takes a second for a million rows. After ``_STANDS_STILL_FOR_S`` the process ends
+        even if the search has not.
         """
         named = [cause for cause in found if isinstance(cause, DamagedTableError)]
         suspicious = any(isinstance(cause, _SUSPICIOUS) for cause in found)
-        # A crash is also reported by the consumer's thread, beside which the tables go on changing.
+        # The consumer's thread may report a crash too, while the tables go on changing.
         on_main = threading.current_thread() is threading.main_thread()
         searched = list(self.app.scrubber.search()) if suspicious and on_main else []
         places = {(each.table.name, each.partition): each for each in named + searched}
@@ -115,27 +121,19 @@ class Worker(faust.Worker):
             self.app.scrubber.discard(damaged)
         return searched
 
-    def _schedule_shutdown(self, number: signal.Signals) -> None:
-        self._end_in_time()
-        super()._schedule_shutdown(number)
+    def end_by_signal(self) -> None:
+        """End the process, with a traceback, if Faust does not: Faust waits without bounds.
 
-    def _end_in_time(self) -> None:
-        """End the process, showing where it stands, if Faust does not: it waits without bounds.
-
-        Nothing is lost by it: whatever is not done by then comes again.
+        Nothing is lost: the next start redoes the work that is not done by then.
         """
         self._ending = True
         faulthandler.dump_traceback_later(_STOPPED_WITHIN_S, exit=True)
 
-    def _setup_logging(self) -> None:
-        logs.configure(self.app.settings.log_format, self.app.settings.log_level)
-        internals.log_versions()
-
 
 def prepare_process() -> None:
-    """Set this process up for a worker, before its event loop is made.
+    """Set up this process for a worker, before its event loop is made.
 
-    uvloop, in C, takes the work of sockets and callbacks: a tenth of the time for a chunk.
+    uvloop handles sockets and callbacks in C, which saves a tenth of the time for a chunk.
     """
     mode.loop.use("uvloop")
     hide_unreadable_requests()
@@ -154,7 +152,7 @@ def create_app(settings: WorkerSettings) -> LedgerApp:
 
 
 def run(settings: WorkerSettings, **options: Any) -> NoReturn:
-    """Run a worker in this process until it is told to stop; ends the process."""
+    """Run a worker in this process until it is told to stop, and end the process."""
     prepare_process()
     worker = create_app(settings).Worker(quiet=True, **options)
     worker.execute_from_commandline()

@@ -1,1 +1,1 @@
-"""What every program needs around the ledger: settings, Kafka, topics, logs, problems."""
+"""The parts that every program needs around the ledger: settings, Kafka, logs, problems."""

@@ -1,12 +1,12 @@
-"""Who may read a server of this project: the token, and without one the ``Host`` of a request.
+"""Decides who may read a server of this project: by its token, or by ``Host`` if it has no token.
 
-A server that asks for no token listens on loopback only. That alone does not keep web pages out: a
+A server without a token listens on loopback only. Loopback alone does not keep web pages out: a
 page can point its own name at 127.0.0.1 (DNS rebinding), and the reader's browser then lets the
 page's scripts read a server on the reader's machine. Such requests carry the page's name in
 ``Host``, so a server without a token answers only to names that always mean its own machine.
 
-In: the headers of a request, and the token if one is set. Out: the problem to answer with, or
-``None``. A problem never repeats a malformed header.
+Input: the headers of a request, and the token if one is set. Output: the problem to answer with,
+or ``None``. Invariant: a problem never repeats a malformed header.
 """
 
 import hmac
@@ -25,7 +25,7 @@ _LEAST_CHARACTERS: Final = 16
 
 
 class Token(Secret):
-    """A bearer token, of a length that nobody guesses."""
+    """A bearer token, which is too long to guess."""
 
     __slots__ = ()
 
@@ -42,12 +42,12 @@ def wrong_host(hosts: Sequence[str], token: Token | None) -> Problem | None:
     """Judge the values of a request's ``Host`` headers."""
     host = _name(hosts[0]) if len(hosts) == 1 else None
     if host is None:
-        detail = "expected one `Host` header with a name or an address, and maybe a port"
+        detail = "expected one `Host` header with a name or an address, and optionally a port"
         return Problem(status=400, code="invalid_host", detail=detail)
     if token is not None or is_loopback(host):
         return None
     detail = (
-        f"the host {host:.80} is not answered: without LEDGER_API_TOKEN only localhost, 127.0.0.1 "
+        f"the host {host:.80} is not allowed: without LEDGER_API_TOKEN only localhost, 127.0.0.1 "
         "and [::1] are; use one of these, or set the token"
     )
     return Problem(status=421, code="host_not_allowed", detail=detail)
@@ -64,11 +64,11 @@ def wrong_token(authorization: str, token: Token | None) -> Problem | None:
 
 
 def require_token(variable: str, address: str, token: Token | None) -> None:
-    """Raise ``SettingsError`` where a server without a token would be for other machines."""
+    """Raise ``SettingsError`` if other machines could reach a server without a token."""
     if token is None and not is_loopback(address):
         raise SettingsError(
-            f"{variable}={address} is for other machines too: set LEDGER_API_TOKEN, or leave "
-            f"{variable} on 127.0.0.1"
+            f"{variable}={address} can be reached from other machines: set LEDGER_API_TOKEN, or "
+            f"leave {variable} at 127.0.0.1"
         )
 
 

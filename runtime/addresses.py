@@ -1,7 +1,4 @@
-"""Where the programs listen, and how they are asked: the settings, alike for all who read them.
-
-In: the environment. Out: addresses, for the program that listens there and for those that ask it.
-"""
+"""The settings that say where the programs listen, shared by the servers and their clients."""
 
 import socket
 from typing import Annotated, Final
@@ -10,13 +7,13 @@ from runtime.access import Token
 from runtime.settings import Port, SettingsError, setting
 
 LOOPBACK: Final = "127.0.0.1"
-# Where `plexy-ledger run` serves ingress' metrics; `plexy-ledger status` looks there as well.
+# `plexy-ledger run` serves ingress' metrics on this port; `plexy-ledger status` tries it too.
 RUN_METRICS_PORT: Final = 8100
 
 IngestHost = Annotated[str, setting("address that webhooks are received on")]
 IngestPort = Annotated[Port, setting("port that webhooks are received on")]
 IngestMetricsHost = Annotated[
-    str, setting("address that ingress' metrics are served on, to whoever asks")
+    str, setting("address that ingress' metrics are served on, to any client")
 ]
 IngestMetricsPort = Annotated[
     Port | None,
@@ -37,7 +34,7 @@ ApiToken = Annotated[
 
 
 def in_url(host: str) -> str:
-    """Return a host as a URL has it.
+    """Return a host as it is written in a URL.
 
     >>> in_url("::1"), in_url("127.0.0.1"), in_url("worker-0")
     ('[::1]', '127.0.0.1', 'worker-0')
@@ -48,9 +45,9 @@ def in_url(host: str) -> str:
 def listener(
     variables: tuple[str, str], host: str, port: int, *, backlog: int, shared: bool = False
 ) -> socket.socket:
-    """Bind an address; ``SettingsError`` names the two settings that chose it.
+    """Listen on an address; ``SettingsError`` names the two settings that chose the address.
 
-    An address that is ``shared`` may be bound by several of our own processes.
+    Several of our own processes may listen on a ``shared`` address.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -58,5 +55,5 @@ def listener(
     except OSError as error:
         raise SettingsError(
             f"{variables[0]}={host}, {variables[1]}={port}: can't listen there "
-            f"({error.strerror}); stop the program that does, or choose another port"
+            f"({error.strerror}); stop the program that listens there, or choose another port"
         ) from None

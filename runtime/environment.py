@@ -1,13 +1,12 @@
-"""The environment as the programs and their libraries see it, and the encoding of what they print.
+"""Hides from the libraries the environment variables that they would take for settings.
 
 Input: the environment variables of this process. Output: the same without the variables that a
 library would take for settings. Invariant: besides ``LEDGER_*``, only the documented variables of
 OpenTelemetry decide what a program does.
 
-Libraries read variables whose names are everybody's: for Faust, ``BROKER_URL`` is the cluster to
-join, and Kubernetes sets ``WEB_PORT`` for a service that is named ``web``. Faust's settings are
-also kept from the environment by ``env={}`` in ``processors.topology``, since `faust worker` has
-read some variables before it imports anything of ours.
+Libraries read variables with common names: for Faust, ``BROKER_URL`` is the cluster to join, and
+Kubernetes sets ``WEB_PORT`` for a service named ``web``. ``processors.topology`` also passes
+``env={}`` to Faust, because `faust worker` reads some variables before it imports our modules.
 """
 
 import io
@@ -15,7 +14,7 @@ import os
 import sys
 from typing import Final
 
-# Each name, or the beginning of a name, that one of the libraries reads.
+# Some library reads each of these names, and names with these prefixes.
 _PREFIXES: Final = ("F_", "FAUST_", "AIOHTTP_NO", "AIOKAFKA_", "PROMETHEUS_")
 _NAMES: Final = frozenset(
     {
@@ -34,15 +33,15 @@ _NAMES: Final = frozenset(
 
 
 def isolate_process() -> None:
-    """Ignore the variables of other programs, and print UTF-8 whatever the locale says.
+    """Delete other programs' variables, and print UTF-8 in any locale.
 
-    Call it before the libraries are imported: some read their variables then.
+    Call it before the libraries are imported, because some read their variables at import.
     """
     for name in [each for each in os.environ if is_foreign(each)]:
         del os.environ[name]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A path on the command line may hold bytes that are no UTF-8.
+            # A path on the command line may hold bytes that are not UTF-8.
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 

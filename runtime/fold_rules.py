@@ -1,11 +1,11 @@
-"""The settings that decide what the log is folded to: all workers of a group have the same ones.
+"""Keeps workers out of a group whose members fold the log with other settings.
 
-Input: settings. Output: the names under which a worker joins its group, which say these settings,
-and the differences from the settings of a running group. Invariant: no name reveals a secret.
+Input: settings. Output: the protocol names under which a worker joins its group, each of which
+contains these settings, and the differences from the settings of a running group. Invariant: no
+name reveals a secret.
 
-Kafka takes a member into a group only if it shares the name of a protocol with all other members.
-So the broker itself refuses a worker that would fold otherwise, and any program can ask what the
-workers of a running group have agreed on.
+Kafka admits a member to a group only if it shares a protocol name with all other members. So the
+broker refuses a worker with other settings, and any program can ask it for a group's settings.
 """
 
 import hmac
@@ -20,47 +20,47 @@ from runtime.settings import Secret, variable
 from runtime.trust import EnforcedTrustSettings
 
 FOLD: Final = 1
-"""The number of the fold itself: a release that folds a log to another state has the next one.
+"""The version of the fold itself.
 
-A release that workers of the former one can't run alongside, because of their rows, say, has the
-next one too.
+A release increments it if it folds the same log to another state, or if its workers can't run
+alongside those of the previous release, for example because their rows differ.
 """
 
 REMEDY: Final = (
-    "give all programs of this ledger the same settings, and another ledger a LEDGER_TOPIC_PREFIX "
-    "of its own. Other settings take a stop of all workers, and a log that is folded from scratch: "
-    "`plexy-ledger rebuild`"
+    "give all programs of this ledger the same settings, and another ledger its own "
+    "LEDGER_TOPIC_PREFIX. To change these settings, stop all workers and fold the log from scratch "
+    "with `plexy-ledger rebuild`"
 )
 
-# Two bytes tell secrets apart, and do not help to guess one.
+# Two bytes distinguish secrets, and are too few to help anyone guess one.
 _FINGERPRINT_BYTES: Final = 2
 _FINGERPRINT_OF: Final = b"plexy-ledger"
 
 
 class FoldSettings(EnforcedTrustSettings, Protocol):
-    """All settings that decide what the log is folded to."""
+    """All settings that decide to which state the log is folded."""
 
     @property
     def group_id(self) -> str:
-        """The group of the workers."""
+        """The id of the workers' group."""
 
     @property
     def order_fields(self) -> tuple[str, ...]:
-        """Where the order's reference is looked up."""
+        """The fields in which the order's reference is looked up."""
 
     @property
     def payment_fields(self) -> tuple[str, ...]:
-        """Where a refund's payment is looked up."""
+        """The fields in which a refund's payment is looked up."""
 
     @property
     def forget_after_days(self) -> int:
-        """How long an event id is remembered."""
+        """The number of days for which an event id is remembered."""
 
 
 class FoldRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The settings under which a log is folded, in the order in which they are compared.
 
-    The last three count only where the workers check signatures. ``webhook_secrets`` is the
+    The last three matter only if the workers check signatures. ``webhook_secrets`` is the
     fingerprint of one secret.
     """
 
@@ -75,10 +75,10 @@ class FoldRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def protocols(settings: FoldSettings) -> list[str]:
-    """Return the names under which a worker with these settings joins its group.
+    """Return the protocol names under which a worker with these settings joins its group.
 
-    Where workers check signatures, each secret makes a name. So workers must share a secret, and
-    one that already has the next secret may run alongside one that has not got it yet.
+    If workers check signatures, there is one name per secret. So workers must share a secret, and
+    a worker that already has the next secret may run alongside a worker that does not have it yet.
     """
     rules = FoldRules(
         fold=FOLD,
@@ -102,23 +102,23 @@ def protocols(settings: FoldSettings) -> list[str]:
 
 
 def difference(settings: FoldSettings, agreed: str) -> str:
-    """Return how a group's settings differ from these, with the remedy; empty if they do not.
+    """Return how a group's settings differ from these, with the remedy; empty if they are equal.
 
-    ``agreed`` is the protocol of the group, which is empty while no worker runs.
+    ``agreed`` is the group's protocol name, which is empty while no worker runs.
     """
     ours = protocols(settings)
     if not agreed or agreed in ours:
         return ""
-    # Of several secrets, the one in common says that the difference is elsewhere.
-    told = min((list(_differences(each, agreed)) for each in ours), key=len)
+    # If one of several secrets is shared, its name has the fewest differences.
+    found = min((list(_differences(each, agreed)) for each in ours), key=len)
     return (
-        f"the workers of {settings.group_id} fold the log by other settings than these: "
-        f"{', '.join(told)}; {REMEDY}"
+        f"the workers of {settings.group_id} fold the log with other settings than these: "
+        f"{', '.join(found)}; {REMEDY}"
     )
 
 
 async def difference_from_group(admin: AIOKafkaAdminClient, settings: FoldSettings) -> str:
-    """Ask the group of the workers that run now, as ``difference``; empty if it does not answer."""
+    """Return ``difference`` from the running workers' group; empty if Kafka does not answer."""
     try:
         (answer,) = await admin.describe_consumer_groups([settings.group_id])
         return difference(settings, agreed_in(answer))
@@ -127,7 +127,7 @@ async def difference_from_group(admin: AIOKafkaAdminClient, settings: FoldSettin
 
 
 def agreed_in(answer: Any) -> str:
-    """Return the protocol of the one group that Kafka was asked to describe."""
+    """Return the protocol name in the description of one group."""
     ((code, _group, _state, _kind, protocol, *_),) = answer.groups
     if code:
         raise for_code(code)
@@ -153,12 +153,12 @@ def _differences(ours: str, agreed: str) -> Iterator[str]:
     if there.fold != here.fold:
         yield "they run another release"
     for name in FoldRules.__struct_fields__[1:-1]:
-        told = [_told(getattr(each, name)) for each in (there, here)]
-        if told[0] != told[1] and all(told):
-            yield f"{variable(name)} is {told[0]} there and {told[1]} here"
+        shown = [_shown(getattr(each, name)) for each in (there, here)]
+        if shown[0] != shown[1] and all(shown):
+            yield f"{variable(name)} is {shown[0]} there and {shown[1]} here"
     if there.webhook_secrets and here.webhook_secrets != there.webhook_secrets:
         yield "LEDGER_WEBHOOK_SECRETS has no secret in common"
 
 
-def _told(value: Any) -> str:
+def _shown(value: Any) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value or "")

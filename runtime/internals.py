@@ -1,13 +1,12 @@
-"""The internals of libraries that the programs use, and the versions in which they were read.
+"""Checks that the libraries have the private names that the programs use.
 
 Input: the modules that a program has imported, and this package's own requirements, which pin each
-of the libraries to one version. Output: an error that names a name which a library lacks, and a log
-line with the versions. Invariant: a check imports nothing, so it passes over modules that the
-program does without.
+of the libraries to one version. Output: an error that lists the names that a library lacks, and a
+log line with the versions. Invariant: a check imports nothing, so it skips modules that the program
+does not use.
 
 A new version of a library may rename any of these names without notice. Some names are only
-written, such as ``_fetch_max_wait_ms``: after a rename the write would still succeed, and do
-nothing.
+written, such as ``_fetch_max_wait_ms``: after a rename, the write would succeed and have no effect.
 """
 
 import dis
@@ -73,25 +72,20 @@ USED: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         "aiohttp": {"aiohttp.web_protocol:RequestHandler": "handle_error log_exception"},
         "faust-streaming": {
             "faust.app.base:App": "_fetcher",
-            "faust.app.router:Router": (
-                "_assignor _get_serialized_key _get_table _get_table_topic _urlident"
-            ),
             "faust.assignor.partition_assignor:PartitionAssignor": "_tps_url",
-            "faust.serializers.codecs:Codec": "_loads",
             "faust.stores.rocksdb:Store": "_db_for_partition _dbs _open_for_partition offset_key",
-            "faust.tables.manager:TableManager": "_changelogs _recovery _update_channels",
-            "faust.tables.table:Table": "_changelog_topic_name _new_changelog_topic _new_store",
+            "faust.tables.manager:TableManager": "_update_channels",
             "faust.transport.drivers.aiokafka:AIOKafkaConsumerThread": (
                 "_consumer _create_worker_consumer _ensure_consumer _fetch_records"
             ),
             "faust.transport.drivers.aiokafka:Consumer": (
-                "_add_gap _committed_offset _filter_tps_with_pending_acks _getmany "
-                "_is_changelog_tp _new_consumer_thread _new_offset _thread _wait_next_records"
+                "_add_gap _filter_tps_with_pending_acks _getmany _new_consumer_thread _new_offset "
+                "_thread _wait_next_records"
             ),
-            "faust.transport.drivers.aiokafka:Producer": "_producer _settings_extra",
+            "faust.transport.drivers.aiokafka:Producer": "_producer",
         },
         "mode-streaming": {
-            "mode.worker:Worker": "_crash _schedule_shutdown _sentinel_task _setup_logging"
+            "mode.worker:Worker": "_crash _schedule_shutdown _sentinel_task override_logging"
         },
         "opentelemetry-exporter-otlp-proto-http": {
             # ``runtime.tracing`` filters the lines of this logger.
@@ -116,14 +110,14 @@ _log = structlog.get_logger(__name__)
 
 
 class MissingInternalError(ImportError):
-    """A library lacks a name that the programs use; the message says which, and what to do."""
+    """A library lacks a name that the programs use; the message names it and the remedy."""
 
 
 def check() -> None:
     """Raise ``MissingInternalError`` if an imported module lacks a name.
 
     A module that uses such names calls this function after its imports, and before it replaces any
-    name. A module that was checked once is not checked again.
+    name. No module is checked twice.
     """
     for library, places in USED.items():
         loaded = [each for each in places if each not in _checked and _module(each) in sys.modules]
@@ -134,7 +128,7 @@ def check() -> None:
 
 
 def describe(library: str, missing: list[str]) -> str:
-    """Return a sentence with the names that a library lacks, its version and the expected one."""
+    """Return a sentence with a library's missing names, its version and the expected version."""
     return (
         f"{library} {installed(library)} has no {', '.join(missing)}, which {_PACKAGE} uses; "
         f"expected {library} {expected().get(library)}"
@@ -157,11 +151,11 @@ def has(owner: object, name: str, package: str) -> bool:
     """Return whether a module has a name, or whether a class or its instances have it.
 
     An instance has the attributes that the methods of its class assign. Only the package's own
-    classes count: this project may have put a class of its own in the place of one of them.
+    classes count, because this project may have replaced one of them with a class of its own.
     """
     if not isinstance(owner, type):
         return hasattr(owner, name)
-    # A compiled class may name the module ``builtins`` as its own.
+    # A compiled class may give ``builtins`` as its module.
     packages = {package, "builtins"}
     theirs = [base for base in owner.__mro__ if base.__module__.partition(".")[0] in packages]
     return any(name in vars(base) or _assigns(base, name) for base in theirs)
@@ -169,7 +163,7 @@ def has(owner: object, name: str, package: str) -> bool:
 
 def _assigns(base: type, name: str) -> bool:
     """Return whether a method of a class assigns an attribute."""
-    # A class method wraps its function.
+    # A class method keeps its function in ``__func__``.
     methods = (getattr(each, "__func__", each) for each in vars(base).values())
     return any(
         step.opname == "STORE_ATTR" and step.argval == name

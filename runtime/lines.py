@@ -1,11 +1,11 @@
-"""Log lines of what happens thousands of times a second, such as a delivery.
+"""Writes log lines about events that happen thousands of times a second, such as deliveries.
 
-In: an event and its fields, from the event loop's thread. Out: the line that structlog would write,
-in JSON at a tenth of the time, with characters beyond ASCII as they are: rendered by msgspec, and
-written together at the end of a turn of the loop. Never: a line that is left behind, or one of up
-to ``PIPE_BUF`` bytes (4 KiB on Linux) that is torn by those of other processes.
+Input: an event and its fields, from the event loop's thread. Output: the line that structlog would
+write, but with characters beyond ASCII unescaped, and in a tenth of the time: msgspec renders each
+line, and the lines of one turn of the loop are written together. Invariant: no line is lost, and
+other processes never tear a line of up to ``PIPE_BUF`` bytes (4 KiB on Linux).
 
-Where lines are for people, or nobody has called ``runtime.logs.configure``, structlog writes them.
+If the lines are for people, or ``runtime.logs.configure`` was not called, structlog writes them.
 """
 
 import asyncio
@@ -19,17 +19,17 @@ from typing import Any, BinaryIO, Final
 import msgspec
 import structlog
 
-# So much is written to a pipe as one piece, whoever else writes to it: no line is torn.
+# A write of at most this size to a pipe is atomic, so other writers can't tear a line.
 _MOST_BYTES: Final = select.PIPE_BUF
 
 _ENCODER: Final = msgspec.json.Encoder()
 
 
 class FrequentLog:
-    """What is told often, at level ``info``."""
+    """A logger for frequent events, at level ``info``."""
 
     def info(self, event: str, **fields: Any) -> None:
-        """Tell of an event."""
+        """Log an event."""
         if _buffer is None:
             structlog.get_logger().info(event, **fields)
         else:
@@ -37,14 +37,14 @@ class FrequentLog:
 
 
 class _Buffer:
-    """Lines of this turn of the event loop."""
+    """The lines of this turn of the event loop."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._lines = bytearray()
 
     def add(self, line: bytes) -> None:
-        """Take a line; without an event loop it is written at once."""
+        """Add a line; without an event loop, write it at once."""
         if len(self._lines) + len(line) > _MOST_BYTES:
             self.flush()
         first = not self._lines
@@ -56,10 +56,10 @@ class _Buffer:
                 self.flush()
 
     def flush(self) -> None:
-        """Write what is there."""
+        """Write the lines, if there are any."""
         if not self._lines:
             return
-        # Forgotten first: a stream that is closed must not make the buffer grow.
+        # Clear the buffer first, so that it can't grow while a closed stream refuses each write.
         lines, self._lines = self._lines, bytearray()
         self._stream.write(lines)
         self._stream.flush()
@@ -70,7 +70,7 @@ _buffer: _Buffer | None = None
 
 def write_to(stream: BinaryIO | None) -> None:
     """Write JSON lines to this stream from now on; ``None`` leaves them to structlog."""
-    global _buffer  # noqa: PLW0603 - as structlog's own configuration, one for the process
+    global _buffer  # noqa: PLW0603 - one for the process, like structlog's own configuration
     if _buffer is not None:
         atexit.unregister(_buffer.flush)
     _buffer = None if stream is None else _Buffer(stream)
@@ -88,5 +88,5 @@ def _render(event: str, fields: dict[str, Any]) -> bytes:
 
 @lru_cache(maxsize=1)
 def _date_and_time(second: int) -> str:
-    """Return a Unix time as ISO 8601 has it; the lines of a second share it."""
+    """Return a Unix time in ISO 8601; it is cached for the lines of the same second."""
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -1,6 +1,6 @@
-"""Structured logs: one line an event, as JSON for programs or coloured for people.
+"""Sets up structured logs: one line per event, as JSON for programs or coloured for people.
 
-Never: a secret, a request body or a record's value in a log line.
+Invariant: no log line contains a secret, a request body or a record's value.
 """
 
 import logging
@@ -23,10 +23,10 @@ LogLevel = Annotated[
 
 
 def configure(log_format: LogFormat = "auto", level: LogLevel = "info") -> None:
-    """Set structlog and the libraries' own loggers up; ``auto`` is pretty on a terminal.
+    """Set up structlog and the libraries' own loggers; ``auto`` is pretty on a terminal.
 
-    Call it once, when a program starts. Everything goes to standard error: what a command prints
-    as its result stays alone on standard output.
+    Call it once, when a program starts. All lines go to standard error, so that standard output
+    holds nothing but a command's result.
     """
     pretty = log_format == "pretty" or (log_format == "auto" and sys.stderr.isatty())
     renderer: structlog.typing.Processor = (
@@ -61,9 +61,9 @@ def _send_stdlib_through_structlog(
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    # The libraries tell of every step: that is for debugging. Below warning, aiokafka would also
-    # build a record for each fetch, which is 10 % of a worker's time.
+    # The libraries log every step at level info, for debugging only. Below warning, aiokafka would
+    # also build a log record for each fetch, which takes 10 % of a worker's time.
     root.setLevel(logging.INFO if threshold <= logging.DEBUG else max(threshold, logging.WARNING))
     logging.getLogger("aiokafka").setLevel(max(threshold, logging.WARNING))
-    # Faust warns when a commit takes longer than the time between two; it just comes later then.
+    # Faust warns when a commit takes longer than the commit interval, so the next is late.
     logging.getLogger("mode.timers").setLevel(logging.ERROR)

@@ -1,8 +1,8 @@
-"""Metrics: what a program tells Prometheus, each declared once with its name, labels and meaning.
+"""Declares a program's metrics for Prometheus, each once with its name, labels and meaning.
 
-In: a program's name, and its metrics as it declares them. Out: a registry of its own, the page that
-Prometheus reads, and the rows that ``docs/metrics.md`` is made of. Never: the process' global
-registry, in which whatever a library declares would stand too.
+Input: the program's name and its declarations. Output: a registry of its own, the page that
+Prometheus reads, and the rows of the reference of metrics. Invariant: the process' global registry,
+in which libraries may declare their own metrics, is never used.
 """
 
 from collections.abc import Sequence
@@ -22,14 +22,14 @@ from prometheus_client import (
 PREFIX: Final = "plexy_ledger"
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
-# The time at which each counter began, as one more series for each: a restart shows by its values.
+# A series with the start time of each counter is not needed: a falling value shows a restart.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 Kind = Literal["counter", "gauge", "histogram"]
 
 
 class Metric(msgspec.Struct, frozen=True):
-    """One metric; ``name`` is what a query calls it, but for the suffixes of a histogram."""
+    """One metric; ``name`` is its name in a query, without the suffixes of a histogram."""
 
     name: str
     kind: Kind
@@ -38,7 +38,7 @@ class Metric(msgspec.Struct, frozen=True):
 
 
 class Metrics:
-    """A program's metrics."""
+    """The metrics of one program."""
 
     def __init__(self, program: str) -> None:
         self.registry = CollectorRegistry()
@@ -53,20 +53,20 @@ class Metrics:
         return metric
 
     def counter(self, name: str, text: str, *labels: str) -> Counter:
-        """Declare what only grows; ``_total`` is put behind the name."""
+        """Declare a value that only grows; ``_total`` is appended to the name."""
         metric = self.declare("counter", name, text, *labels)
         return Counter(metric.name, text, labels, registry=self.registry)
 
     def gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        """Declare what goes up and down."""
+        """Declare a value that goes up and down."""
         metric = self.declare("gauge", name, text, *labels)
         return Gauge(metric.name, text, labels, registry=self.registry)
 
     def histogram(self, name: str, text: str, *labels: str, buckets: Sequence[float]) -> Histogram:
-        """Declare a distribution; ``buckets`` are upper bounds."""
+        """Declare a distribution; ``buckets`` are its upper bounds."""
         metric = self.declare("histogram", name, text, *labels)
         return Histogram(metric.name, text, labels, buckets=buckets, registry=self.registry)
 
     def page(self) -> bytes:
-        """Return what Prometheus reads, as ``CONTENT_TYPE``."""
+        """Return the page that Prometheus reads, in the format ``CONTENT_TYPE``."""
         return generate_latest(self.registry)

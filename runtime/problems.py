@@ -1,7 +1,7 @@
-"""Problem documents (RFC 9457): every error that the HTTP services answer with.
+"""Encodes errors of the HTTP services as problem documents (RFC 9457).
 
-In: a problem's code and what happened. Out: the JSON bytes and the media type. Plexy's dashboard
-shows them to people, so ``detail`` is a sentence; programs rely on ``code``, which is stable.
+Plexy's dashboard shows the documents to people, so ``detail`` is a sentence; programs rely on
+``code``, which is stable.
 """
 
 from http import HTTPStatus
@@ -13,10 +13,10 @@ MEDIA_TYPE: Final = "application/problem+json"
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One problem: ``status`` is the HTTP status, ``code`` its stable name.
+    """One problem: ``status`` is the HTTP status, ``code`` the stable name of the problem.
 
-    ``field`` is the path of the field at fault, where there is one. ``type`` stays out of the
-    document: RFC 9457 reads its absence as ``about:blank``.
+    ``field`` is the path of the field at fault, if there is one. The document has no ``type``,
+    which RFC 9457 reads as ``about:blank``.
     """
 
     status: int

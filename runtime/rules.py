@@ -1,7 +1,7 @@
-"""How the log of record is read: the settings that all who fold it must have alike.
+"""The settings that decide how the log of record is read.
 
-In: the environment. Out: what ``ledger`` asks for. A ledger that was folded with other settings
-than it is verified with differs from its log; with new ones, it has to be folded anew.
+All programs that fold the log must have the same values. A ledger that is verified with other
+settings than it was folded with differs from its log; after a change, fold the log from scratch.
 """
 
 from typing import Annotated, Final, Literal
@@ -22,12 +22,12 @@ PaymentFields = Annotated[
     tuple[str, ...],
     setting("names of the payment's reference in a refund's `data`", min_length=1),
 ]
-# Plexy may try for 75 hours: less would forget what is still on its way.
+# Plexy may retry for 75 hours: a shorter time would forget events that may still be redelivered.
 ForgetAfterDays = Annotated[
     int,
     setting(
         "days after which an event id is forgotten, longer than Plexy retries (75 hours); "
-        "with another value the log has to be folded anew",
+        "after a change the log has to be folded from scratch",
         ge=4,
         le=36_500,
     ),
@@ -44,7 +44,7 @@ VerifySignatures = Annotated[
 
 
 class RuleSettings(TopicSettings, frozen=True, kw_only=True):
-    """Where an event's references are, how long its id is remembered, who checks signatures."""
+    """The fields of an event's references, how long its id is kept, and who checks signatures."""
 
     order_fields: OrderFields = DEFAULT_NAMES.order
     payment_fields: PaymentFields = DEFAULT_NAMES.payment
@@ -53,10 +53,10 @@ class RuleSettings(TopicSettings, frozen=True, kw_only=True):
 
     @property
     def field_names(self) -> FieldNames:
-        """Where references are looked up."""
+        """The fields in which references are looked up."""
         return FieldNames(order=self.order_fields, payment=self.payment_fields)
 
     @property
     def forget_after_ms(self) -> int:
-        """For how long an event id is remembered, in milliseconds of the log's time."""
+        """How long an event id is remembered, in milliseconds of the log's time."""
         return self.forget_after_days * DAY_MS

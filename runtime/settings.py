@@ -1,11 +1,11 @@
-"""Settings: frozen classes, built once from an environment that is passed in, and checked.
+"""Builds a program's settings once from an environment that is passed in, and checks them.
 
-In: a mapping of environment variables. Out: a settings value, or ``SettingsError`` naming the
-variable, what it held and what is expected. Never: a secret in a message or a ``repr``.
+Input: a mapping of environment variables. Output: a frozen settings value, or a ``SettingsError``
+that names the variable, its value and the expected one. Invariant: no message and no ``repr``
+contains a secret.
 
 A program's settings are a ``msgspec.Struct``; a field ``web_port`` is read from
-``LEDGER_WEB_PORT``. The fields' own types, bounds and descriptions are the documentation:
-``describe`` lists them.
+``LEDGER_WEB_PORT``. ``describe`` makes the documentation from the fields.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ class SettingsError(ValueError):
 
 
 class Secret:
-    """A secret text that shows itself to nobody by accident; ``reveal`` returns it."""
+    """A secret text, which only ``reveal`` returns, so that it can't be printed by accident."""
 
     __slots__ = ("_value",)
 
@@ -29,7 +29,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """Return the secret itself; call this only where it is used."""
+        """Return the secret text; call this only at the place that uses the text."""
         return self._value
 
     def __repr__(self) -> str:
@@ -43,7 +43,7 @@ class Secret:
 
 
 def setting(description: str, **bounds: Any) -> msgspec.Meta:
-    """Describe a setting for ``--help`` and the README; ``bounds`` as in ``msgspec.Meta``."""
+    """Describe a setting for ``--help`` and the docs; ``bounds`` are those of ``msgspec.Meta``."""
     return msgspec.Meta(description=description, **bounds)
 
 
@@ -55,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """Read and check the settings; unset and empty variables take the default."""
+        """Read and check the settings; an unset or empty variable means the default."""
         given: dict[str, Any] = {}
         for field in msgspec.structs.fields(cls):
             text = environment.get(variable(field.name), "").strip()
@@ -69,11 +69,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return settings
 
     def check(self) -> None:
-        """Raise ``SettingsError`` where two settings contradict each other."""
+        """Raise ``SettingsError`` if two settings contradict each other."""
 
 
 class Description(NamedTuple):
-    """One line of the settings table."""
+    """One row of the settings table."""
 
     variable: str
     default: str
@@ -81,12 +81,12 @@ class Description(NamedTuple):
 
 
 def variable(field: str) -> str:
-    """Return the name of the environment variable that a field is read from."""
+    """Return the name of a field's environment variable."""
     return PREFIX + field.upper()
 
 
 def describe(settings: type[Settings]) -> Iterator[Description]:
-    """List a program's settings: variable, default, meaning."""
+    """Yield a description of each of a program's settings."""
     for field in msgspec.structs.fields(settings):
         yield Description(variable(field.name), _default(field), _text(field))
 
@@ -119,7 +119,7 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
 
 
 def _decode_text(wanted: type, value: Any) -> Any:
-    """Make what msgspec does not know of a text: the types here take one as their only argument."""
+    """Make a value of a type unknown to msgspec, whose only argument is the text."""
     return wanted(value)
 
 

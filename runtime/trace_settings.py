@@ -1,7 +1,6 @@
-"""Whether a program traces: the setting, which asks nothing of OpenTelemetry itself.
+"""The setting that switches traces on.
 
-In: ``LEDGER_TRACES``. Out: a checked choice. Never: an import of OpenTelemetry; ``runtime.tracing``
-does that, and only programs that trace import it.
+Only ``runtime.tracing`` imports OpenTelemetry, and only programs that trace import that module.
 """
 
 from importlib.util import find_spec
@@ -12,18 +11,17 @@ from runtime.settings import SettingsError, setting
 Traces = Annotated[
     Literal["off", "otlp"],
     setting(
-        "`otlp` sends spans to an OpenTelemetry receiver; where to and how many say "
-        "OpenTelemetry's own variables, such as `OTEL_EXPORTER_OTLP_ENDPOINT` and "
-        "`OTEL_TRACES_SAMPLER`"
+        "`otlp` sends spans to an OpenTelemetry receiver; OpenTelemetry's own variables, such as "
+        "`OTEL_EXPORTER_OTLP_ENDPOINT` and `OTEL_TRACES_SAMPLER`, say where to and how many"
     ),
 ]
 
-# The header of a record, as of a request, that names its trace (W3C Trace Context).
+# The header that names the trace of a record or of a request (W3C Trace Context).
 TRACEPARENT: Final = "traceparent"
 
 
 def check_traces(traces: Traces) -> None:
-    """Raise ``SettingsError`` if traces are asked for where what makes them is not installed."""
+    """Raise ``SettingsError`` if traces are on and OpenTelemetry is not installed."""
     if traces == "off":
         return
     try:
@@ -34,6 +32,6 @@ def check_traces(traces: Traces) -> None:
         found = None
     if not found:
         raise SettingsError(
-            f"LEDGER_TRACES={traces} takes the extra `tracing`: "
-            "pip install '.[tracing]' in a checkout, or unset it"
+            f"LEDGER_TRACES={traces} needs the extra `tracing`: "
+            "pip install '.[tracing]' in a checkout, or unset LEDGER_TRACES"
         )

@@ -1,10 +1,10 @@
-"""Spans to an OpenTelemetry receiver, over OTLP/HTTP.
+"""Sends spans to an OpenTelemetry receiver, over OTLP/HTTP.
 
-In: OpenTelemetry's own environment variables: where to, how many, what the program is called. Out:
-a ``Tracing``, whose spans are sent by a thread of their own. Never: a program that waits for the
-receiver: its queue is bounded, and what finds no place in it is dropped, and logged.
+Input: OpenTelemetry's own environment variables, which name the receiver, the sampler and the
+program. Output: a ``Tracing``, whose spans a thread of its own sends. Invariant: a program never
+waits for the receiver. The queue is bounded; spans that do not fit are dropped, and logged.
 
-Import it only where ``LEDGER_TRACES`` says so: OpenTelemetry takes time to import, and memory.
+Import it only if ``LEDGER_TRACES`` is on: importing OpenTelemetry costs time and memory.
 """
 
 import logging
@@ -44,13 +44,13 @@ internals.check()
 
 log = structlog.get_logger(__name__)
 
-# What is left of the time that a program has to end.
+# A program that ends may spend this long on its last spans.
 _FLUSHED_WITHIN_S: Final = 1.0
-_TOLD_AGAIN_AFTER_S: Final = 60.0
+_LOGGED_AGAIN_AFTER_S: Final = 60.0
 _PROTOCOL: Final = "http/protobuf"
 _SENDING: Final = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 
-# OpenTelemetry's own, the default first.
+# OpenTelemetry's own samplers, the default first.
 _SAMPLERS: Final = (
     "parentbased_always_on",
     "parentbased_always_off",
@@ -60,7 +60,7 @@ _SAMPLERS: Final = (
     "traceidratio",
 )
 _URL: Final = re.compile(r"https?://([^/?#]*@)?[^/?#@]+([/?#].*)?")
-# As in ``opentelemetry.util.re``, which logs what is no header, with its secret.
+# The pattern of ``opentelemetry.util.re``, which logs a malformed header with its secret.
 _HEADER: Final = re.compile(
     r"[\w!#$%&'*+.^`|~-]+ *= *[\x20\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*", re.ASCII
 )
@@ -73,10 +73,10 @@ _W3C: Final = TraceContextTextMapPropagator()
 
 
 class Tracing:
-    """A program's spans on their way; make it after a fork, since it has a thread."""
+    """A program's tracer and its queue of spans; make it after a fork, since it has a thread."""
 
     def __init__(self, program: str, environment: Mapping[str, str] = os.environ) -> None:
-        """Begin; ``SettingsError`` if OpenTelemetry's variables ask for what can't be."""
+        """Start the thread; raise ``SettingsError`` if an OpenTelemetry variable is not valid."""
         _check(environment)
         disabled = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
         try:
@@ -88,18 +88,18 @@ class Tracing:
             self._exporter = OTLPSpanExporter()
             self._waiting = BatchSpanProcessor(self._exporter)
         except ValueError as error:
-            raise SettingsError(f"one of OpenTelemetry's variables can't be: {error}") from None
+            raise SettingsError(f"one of OpenTelemetry's variables is not valid: {error}") from None
         self._provider.add_span_processor(self._waiting)
         self._queue = self._waiting._batch_processor._queue  # noqa: SLF001
         self._dropped = 0
-        self._told_dropped_s = -_TOLD_AGAIN_AFTER_S
+        self._logged_dropped_s = -_LOGGED_AGAIN_AFTER_S
         self._scope = InstrumentationScope("plexy-ledger", version("plexy-ledger"))
         sending = logging.getLogger(_SENDING)
-        if not any(isinstance(each, _SeldomTold) for each in sending.filters):
-            sending.addFilter(_SeldomTold())
+        if not any(isinstance(each, _SeldomLogged) for each in sending.filters):
+            sending.addFilter(_SeldomLogged())
 
     def begin(self, name: str, kind: SpanKind, parent: Context) -> SpanContext | None:
-        """Return the ids of a new span; ``None`` if it is not sampled, or would find no place."""
+        """Return the ids of a new span; ``None`` if it is not sampled or the queue is full."""
         ids = self._provider.id_generator
         above = _NO_SPAN if parent is NO_CONTEXT else span_context_of(parent)
         is_part = above.is_valid
@@ -119,7 +119,7 @@ class Tracing:
             trace_state=sampled.trace_state,
         )
 
-    def end(  # noqa: PLR0913 - what a span is
+    def end(  # noqa: PLR0913 - a span has that many parts
         self,
         name: str,
         kind: SpanKind,
@@ -131,10 +131,10 @@ class Tracing:
         links: Sequence[SpanContext] = (),
         is_error: bool = False,
     ) -> None:
-        """Send a span that has begun, unless the queue has filled up meanwhile.
+        """Queue a finished span, unless the queue has filled up meanwhile.
 
-        OpenTelemetry's own span is begun, changed and ended under a lock, which takes three times
-        as long as to make it when all of it is known.
+        OpenTelemetry's own span starts, changes and ends under a lock, which takes three times as
+        long as making the span at its end, when all its parts are known.
         """
         if self._is_full():
             self._drop()
@@ -157,19 +157,19 @@ class Tracing:
         )
 
     def _is_full(self) -> bool:
-        """Say whether OpenTelemetry would drop a span for one more, and log each."""
+        """Return whether the queue is full; OpenTelemetry would drop a span, and log each drop."""
         return len(self._queue) == self._queue.maxlen
 
     def _drop(self) -> None:
         self._dropped += 1
         now_s = time.monotonic()
-        if now_s - self._told_dropped_s >= _TOLD_AGAIN_AFTER_S:
-            self._told_dropped_s = now_s
+        if now_s - self._logged_dropped_s >= _LOGGED_AGAIN_AFTER_S:
+            self._logged_dropped_s = now_s
             log.warning("spans_dropped", so_far=self._dropped)
 
     def close(self) -> None:
-        """Send what waits, for a second at most: blocks, and what is left then is lost."""
-        # OpenTelemetry's own waits 30 s for a receiver that does not answer.
+        """Block for at most a second while the queued spans are sent; the others are lost."""
+        # OpenTelemetry's own ``shutdown`` waits 30 s for a receiver that does not answer.
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         closing.join(_FLUSHED_WITHIN_S)
@@ -178,12 +178,12 @@ class Tracing:
 
 
 def context_of(traceparent: bytes) -> Context:
-    """Return the context that a header names; one without a span if it is not valid."""
+    """Return the context that a header names; it has no span if the header is not valid."""
     return _W3C.extract({TRACEPARENT: traceparent.decode("latin-1")}, Context())
 
 
 def span_context_of(context: Context) -> SpanContext:
-    """Return which span a context names; its ``is_valid`` is false for one without."""
+    """Return the span that a context names; its ``is_valid`` is false if there is none."""
     return get_current_span(context).get_span_context()
 
 
@@ -197,24 +197,24 @@ def traceparent_of(span: SpanContext) -> bytes:
 
 
 def _resource(program: str) -> Resource:
-    """Return what the spans are told to be of; what the environment says wins."""
+    """Return the resource that spans name as their source; the environment's values win."""
     given = OTELResourceDetector().detect().attributes
     ours = {"service.name": program, "service.version": version("plexy-ledger")}
     return Resource.create({**ours, **given})
 
 
 def _check(environment: Mapping[str, str]) -> None:
-    """Refuse what OpenTelemetry would only find out with each span, or not at all.
+    """Refuse wrong values that OpenTelemetry would notice only with each span, or not at all.
 
-    An endpoint and headers may hold a password: they are in no message, and what OpenTelemetry
-    would log of them is refused.
+    An endpoint and headers may hold a password. So no message here contains them, and values that
+    OpenTelemetry would log are refused.
     """
     for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
         protocol = environment.get(name, "") or _PROTOCOL
         if protocol != _PROTOCOL:
             raise SettingsError(
-                f"{name}={protocol}: traces are sent as {_PROTOCOL} only; unset it, and name the "
-                "receiver's port for that (mostly 4318) in OTEL_EXPORTER_OTLP_ENDPOINT"
+                f"{name}={protocol}: traces are sent as {_PROTOCOL} only; unset {name}, and name "
+                "the receiver's port for HTTP (usually 4318) in OTEL_EXPORTER_OTLP_ENDPOINT"
             )
     for name in ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"):
         endpoint = environment.get(name, "")
@@ -230,13 +230,13 @@ def _check(environment: Mapping[str, str]) -> None:
 
 
 def _is_header(text: str) -> bool:
-    """Say whether OpenTelemetry takes this, and HTTP what it makes of it; nothing is no header."""
+    """Return whether OpenTelemetry accepts a header, and HTTP its decoded value, or it is empty."""
     text = text.strip(" \t")
     return not text or (_HEADER.fullmatch(text) is not None and unquote(text).isprintable())
 
 
 def _check_sampler(environment: Mapping[str, str]) -> None:
-    """Refuse what OpenTelemetry would warn of, and then trace everything."""
+    """Refuse samplers about which OpenTelemetry would only warn, and then trace everything."""
     sampler = environment.get("OTEL_TRACES_SAMPLER", "") or _SAMPLERS[0]
     if sampler.lower() not in _SAMPLERS:
         raise SettingsError(
@@ -245,8 +245,8 @@ def _check_sampler(environment: Mapping[str, str]) -> None:
     share = environment.get("OTEL_TRACES_SAMPLER_ARG", "") or "1"
     if sampler.lower().endswith("traceidratio") and not _is_share(share):
         raise SettingsError(
-            f"OTEL_TRACES_SAMPLER_ARG={share}: expected which share of the traces {sampler} takes, "
-            "from 0 to 1"
+            f"OTEL_TRACES_SAMPLER_ARG={share}: expected the share of the traces that {sampler} "
+            "takes, from 0 to 1"
         )
 
 
@@ -257,18 +257,18 @@ def _is_share(text: str) -> bool:
         return False
 
 
-class _SeldomTold(logging.Filter):
-    """Lets each kind of line pass once a minute: a receiver that is away says it all the time."""
+class _SeldomLogged(logging.Filter):
+    """Lets each kind of line pass once a minute, because an absent receiver fails every attempt."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._told_at: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Say whether the line is told; by its text before anything is put into it."""
+        """Return whether a line passes; its kind is its text before the arguments are filled in."""
         now = time.monotonic()
         kind = str(record.msg)
-        if now - self._told_at.get(kind, -_TOLD_AGAIN_AFTER_S) < _TOLD_AGAIN_AFTER_S:
+        if now - self._logged_at.get(kind, -_LOGGED_AGAIN_AFTER_S) < _LOGGED_AGAIN_AFTER_S:
             return False
-        self._told_at[kind] = now
+        self._logged_at[kind] = now
         return True

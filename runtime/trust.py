@@ -1,7 +1,4 @@
-"""Whose signatures are good: the settings, alike for every program that checks them.
-
-In: the environment's secrets and how Plexy signs. Out: a ``Trust``.
-"""
+"""The settings that say whose signatures are good, shared by every program that checks them."""
 
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Protocol
@@ -13,23 +10,23 @@ from runtime.settings import Secret, SettingsError, setting
 WebhookSecrets = Annotated[
     tuple[Secret, ...],
     setting(
-        "signing secrets of the Plexy endpoint (`whsec_…`), comma-separated; several while one is "
-        "being replaced"
+        "signing secrets of the Plexy endpoint (`whsec_…`), comma-separated; give several while "
+        "one replaces another"
     ),
 ]
 OldWebhookSecrets = Annotated[
     tuple[Secret, ...],
-    setting("signing secrets of former times, for what was delivered then; comma-separated"),
+    setting("former signing secrets, for deliveries signed with them; comma-separated"),
 ]
 Form = Annotated[
     SignedForm,
     setting(
-        "what Plexy signs: `body`, `timestamped` (time and body), or `either`; in production set "
-        "the one that fits"
+        "what Plexy signs: `body`, `timestamped` (time and body), or `either`; in production, set "
+        "the form that Plexy uses"
     ),
 ]
 AllowUnsigned = Annotated[
-    bool, setting("for development only: don't check signatures, take any delivery")
+    bool, setting("for development only: accept any delivery without checking its signature")
 ]
 ToleranceSeconds = Annotated[
     int, setting("how far a signature's time may be from now, in seconds", ge=1, le=86_400)
@@ -37,45 +34,45 @@ ToleranceSeconds = Annotated[
 
 
 class TrustSettings(Protocol):
-    """What a program knows of signatures."""
+    """The settings by which signatures are checked."""
 
     @property
     def webhook_secrets(self) -> tuple[Secret, ...]:
-        """The secrets of now."""
+        """The current secrets."""
 
     @property
     def old_webhook_secrets(self) -> tuple[Secret, ...]:
-        """The secrets of former times."""
+        """The former secrets."""
 
     @property
     def signed_form(self) -> SignedForm:
-        """What is signed."""
+        """The form of the signed content."""
 
     @property
     def signature_tolerance_s(self) -> int:
-        """How far a signature's time may be from the delivery's."""
+        """The longest time in seconds between a signature's time and the delivery's."""
 
 
 class EnforcedTrustSettings(TrustSettings, Protocol):
-    """What a program that folds the log knows of signatures."""
+    """The settings by which a program that folds the log checks signatures."""
 
     @property
     def verify_signatures(self) -> str:
-        """Who checks them: ``ingress`` or ``worker``."""
+        """The program that checks them: ``ingress`` or ``worker``."""
 
 
 def enforced_trust(settings: EnforcedTrustSettings) -> Trust | None:
-    """Return whose records alone are folded; ``None`` where ingress' own check is enough.
+    """Return the trust under which workers fold records; ``None`` if only ingress checks them.
 
-    Raises ``SettingsError`` where no record could be folded, for want of a secret.
+    Raises ``SettingsError`` if no secret is set, since then no record could be folded.
     """
     if settings.verify_signatures != "worker":
         return None
     if not settings.webhook_secrets and not settings.old_webhook_secrets:
         raise SettingsError(
-            "LEDGER_VERIFY_SIGNATURES=worker takes the endpoint's signing secrets: set "
-            "LEDGER_WEBHOOK_SECRETS (and LEDGER_OLD_WEBHOOK_SECRETS for those of former times) for "
-            "the workers too, or leave the check to ingress"
+            "LEDGER_VERIFY_SIGNATURES=worker needs the endpoint's signing secrets: set "
+            "LEDGER_WEBHOOK_SECRETS (and LEDGER_OLD_WEBHOOK_SECRETS for former ones) for the "
+            "workers too, or leave the check to ingress"
         )
     return trust_of(settings)
 
@@ -83,7 +80,7 @@ def enforced_trust(settings: EnforcedTrustSettings) -> Trust | None:
 def trust_of(
     settings: TrustSettings, more: Iterable[bytes] = (), since: Mapping[int, int] | None = None
 ) -> Trust:
-    """Return whose signatures these settings trust; ``since`` is the first offset to check."""
+    """Return these settings as a trust; ``since`` is the first offset to check, by partition."""
     given = (*settings.webhook_secrets, *settings.old_webhook_secrets)
     return Trust(
         secrets=(*(secret.reveal().encode() for secret in given), *more),

@@ -1,4 +1,4 @@
-"""The bookkeepers' programs, as the tests of the exports use them: run, and asked for balances."""
+"""Runs the bookkeeping programs for the tests of the exports, and reads their balances."""
 
 import csv
 import io
@@ -17,11 +17,11 @@ BEAN_CHECK = Path(sys.executable).parent / "bean-check"
 BEAN_QUERY = BEAN_CHECK.with_name("bean-query")
 
 Balances = dict[tuple[str, str], Decimal]
-"""What stands on an account in a currency, in major units; without those that are zero."""
+"""The balance of each account and currency in major units, without zeros."""
 
 
 def in_major_units(sums: dict[tuple[str, str], int]) -> Balances:
-    """Return balances of ours in the form of the others."""
+    """Return our balances in the form of the other programs."""
     return {
         (account, currency): Decimal(amount).scaleb(-MINOR_UNIT_DIGITS[currency])
         for (account, currency), amount in sums.items()
@@ -30,7 +30,7 @@ def in_major_units(sums: dict[tuple[str, str], int]) -> Balances:
 
 
 def hledger(*arguments: str | Path, text: str | None = None) -> str:
-    """Run hledger, where no locale helps it; return what it printed. It must succeed."""
+    """Run hledger in the locale C, and return its output; fail if it fails."""
     if shutil.which("hledger") is None:
         pytest.skip("hledger is not installed (Debian: apt-get install hledger)")
     done = subprocess.run(
@@ -47,7 +47,7 @@ def hledger(*arguments: str | Path, text: str | None = None) -> str:
 
 
 def hledger_balances(file: Path) -> Balances:
-    """Return what hledger sums up."""
+    """Return hledger's balances."""
     options = ("--no-total", "--layout", "bare", "--output-format", "csv")
     rows = csv.DictReader(io.StringIO(hledger("--file", file, "balance", *options)))
     sums = {(row["account"], row["commodity"]): Decimal(row["balance"]) for row in rows}
@@ -55,7 +55,7 @@ def hledger_balances(file: Path) -> Balances:
 
 
 def beancount_balances(file: Path) -> Balances:
-    """Return what Beancount's bean-query sums up, with the accounts in our letters."""
+    """Return the balances of Beancount's bean-query, with our spelling of the accounts."""
     query = "SELECT account, currency, sum(number) AS balance GROUP BY account, currency"
     done = subprocess.run(
         [BEAN_QUERY, "--format", "csv", file, query],

@@ -1,4 +1,4 @@
-"""Settings of all properties: how long an example takes says nothing about the ledger."""
+"""Settings of all property tests: they have no deadline, since a slow example is not a fault."""
 
 from hypothesis import settings
 

@@ -1,4 +1,4 @@
-"""Fakes: small programs that keep the contract of the real thing, and fail when told to."""
+"""Fakes: small objects that keep the contract of the real ones, and fail on demand."""
 
 import asyncio
 import contextlib
@@ -18,8 +18,8 @@ from processors.engine.offsets import ChunkOffsets
 class FakeLog:
     """An append-only log in memory: an ``ingest.log.Log``.
 
-    ``reason`` makes it unavailable. ``acknowledging`` cleared, it takes records and acknowledges
-    none; ``asked`` counts how often somebody wanted to know its state.
+    A ``reason`` makes it unavailable. While ``acknowledging`` is cleared, it accepts records and
+    acknowledges none. ``asked`` counts the questions about its state.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class FakeLog:
         self.running = False
 
     async def append(self, record: NewRecord, until: float) -> Place:
-        """Keep the record, and wait for the acknowledgement until then at most."""
+        """Keep the record, and wait for its acknowledgement until the deadline."""
         if self.reason is not None:
             raise LogUnavailableError(self.reason)
         self.records.append(record)
@@ -47,21 +47,21 @@ class FakeLog:
         return Place(0, len(self.records) - 1)
 
     async def trouble(self) -> str | None:
-        """Say why it is unavailable."""
+        """Return why it is unavailable."""
         self.asked += 1
         return self.reason
 
     async def start(self) -> None:
-        """Note that it was started."""
+        """Record that it was started."""
         self.running = True
 
     async def close(self) -> None:
-        """Note that it was closed."""
+        """Record that it was closed."""
         self.running = False
 
 
 async def until(condition, within_s: float = 40.0) -> None:
-    """Wait for a condition, a function of nothing, to hold."""
+    """Wait until a condition holds, which is a function without arguments."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(within_s):
             while not condition():  # noqa: ASYNC110 - any condition, not one with an event
@@ -70,10 +70,10 @@ async def until(condition, within_s: float = 40.0) -> None:
 
 
 class FakeConsumer:
-    """What a ``Chunk`` asks of the consumer that fetched it, without Kafka."""
+    """The consumer that a ``Chunk`` needs, without Kafka."""
 
     def __init__(self) -> None:
-        # The consumer asks its app for the generation; here both are one.
+        # The real consumer asks its app for the generation; here both are the same object.
         self.app = self
         self.consumer_generation_id = 1
         self.offsets = ChunkOffsets()
@@ -82,7 +82,7 @@ class FakeConsumer:
         self.given_back = 0
 
     def chunk(self, partition: int, *offsets: int) -> Chunk:
-        """Deliver records of one partition, as one fetch would return them."""
+        """Return a chunk of one partition's records, as one fetch would."""
         tp = TP("topic", partition)
         chunk = Chunk(self, tp, [a_record(tp, offset) for offset in offsets])
         self.offsets.delivered(tp, chunk.next_offset)
@@ -93,14 +93,14 @@ class FakeConsumer:
         return generation == self.consumer_generation_id
 
     def rebalance(self) -> None:
-        """Give every partition back."""
+        """Give up every partition."""
         self.consumer_generation_id += 1
         self.given_back += 1
         self.offsets.forget()
 
 
 def a_record(tp: TP, offset: int) -> FetchedRecord:
-    """Return a record as the transport hands it on."""
+    """Return a record as the transport passes it on."""
     key = value = b"%d" % offset
     return FetchedRecord(key, value, tp.partition, offset, 0)
 

@@ -1,4 +1,4 @@
-"""A receiver of OpenTelemetry's traces on loopback, as Jaeger or a collector is one."""
+"""A receiver of OpenTelemetry's traces on loopback, like Jaeger or a collector."""
 
 import gzip
 import threading
@@ -31,12 +31,12 @@ class Received(NamedTuple):
 
     @property
     def traceparent(self) -> bytes:
-        """The header that names it, sampled, of a trace whose id is random."""
+        """The header that names the span, as sampled and with a random trace id."""
         return f"00-{self.trace_id}-{self.span_id}-03".encode()
 
 
 class Receiver:
-    """What has arrived; ``raw`` is all of it as bytes, ``headers`` are the last request's."""
+    """The received spans; ``raw`` has all their bytes, and ``headers`` are the last request's."""
 
     def __init__(self) -> None:
         self.raw = b""
@@ -46,7 +46,7 @@ class Receiver:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a program has to be told so that it sends here, soon."""
+        """The variables with which a program sends its spans here, without much delay."""
         return {
             "LEDGER_TRACES": "otlp",
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self.port}",
@@ -66,7 +66,7 @@ class Receiver:
 
 @contextmanager
 def receiving() -> Iterator[Receiver]:
-    """Receive on a free port."""
+    """Run a receiver on a free port."""
     receiver = Receiver()
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Record batches, byte by byte: what a producer of ours would not write, and a stranger may."""
+"""Builds record batches byte by byte, which foreign producers may write and ours never do."""
 
 import zlib
 
@@ -16,7 +16,7 @@ PACKERS = {
     DefaultRecordBase.CODEC_ZSTD: zstd_encode,
 }
 _BASE_OFFSET, _LENGTH, _CHECKSUM, _ATTRIBUTES = 0, 1, 4, 5
-# The first offset and the length stand before the bytes that the length counts.
+# The first offset and the length come before the bytes that the length counts.
 _BEFORE_LENGTH_COUNTS = 12
 
 Headers = list[tuple[str, bytes | None]]
@@ -24,7 +24,7 @@ Fields = tuple[bytes | None, bytes | None, Headers]
 
 
 def batch(*records: Fields, at: int = 0, codec: int = 0, timestamp_ms: int = 1000) -> bytes:
-    """Return a batch as a broker sends it, the first record at an offset."""
+    """Return a batch as a broker sends it, with its first record at the offset ``at``."""
     builder = DefaultRecordBatchBuilder(2, codec, 0, -1, -1, -1, 1 << 30)
     for number, (key, value, headers) in enumerate(records):
         assert builder.append(number, timestamp_ms + number, key, value, headers)
@@ -32,7 +32,7 @@ def batch(*records: Fields, at: int = 0, codec: int = 0, timestamp_ms: int = 100
 
 
 def placed(built: bytes, at: int) -> bytes:
-    """Return a batch with another first offset, and with the checksum of what it holds now."""
+    """Return a batch with another first offset, and with a correct checksum."""
     header = list(HEADER.unpack_from(built))
     header[_BASE_OFFSET] = at
     header[_CHECKSUM] = calc_crc32c(built[DefaultRecordBase.ATTRIBUTES_OFFSET :])
@@ -40,7 +40,7 @@ def placed(built: bytes, at: int) -> bytes:
 
 
 def with_body(built: bytes, body: bytes, codec: int = GZIP) -> bytes:
-    """Return the batch with other bytes in the place of its records."""
+    """Return the batch with other bytes in place of its records."""
     header = list(HEADER.unpack_from(built))
     header[_LENGTH] = HEADER.size - _BEFORE_LENGTH_COUNTS + len(body)
     header[_ATTRIBUTES] = codec
@@ -48,7 +48,7 @@ def with_body(built: bytes, body: bytes, codec: int = GZIP) -> bytes:
 
 
 def packed_zeros(size: int, before: bytes = b"", after: bytes = b"") -> bytes:
-    """Return a gzip stream of that many zeros between other bytes, made piece by piece."""
+    """Return a gzip stream of ``size`` zeros between other bytes, made piece by piece."""
     stream = zlib.compressobj(9, wbits=31)
     zeros = bytes(MIB)
     pieces = [stream.compress(before)]
@@ -57,9 +57,10 @@ def packed_zeros(size: int, before: bytes = b"", after: bytes = b"") -> bytes:
 
 
 def bomb(size: int, at: int = 0, timestamp_ms: int = 1000, codec: int = GZIP) -> bytes:
-    """Return a batch of one record whose value is that many zeros, as a broker takes it."""
+    """Return a batch of one record whose value is ``size`` zeros, which a broker accepts."""
     small = batch((b"k", b"", []), timestamp_ms=timestamp_ms)
-    # Attributes, the two deltas, and a key of one byte; then the value, and no headers.
+    # A record begins with attributes, two deltas and the key, here of one byte. The value and the
+    # headers follow, here none.
     before = b"\x00\x00\x00" + varint(1) + b"k" + varint(size)
     record = varint(len(before) + size + 1) + before
     if codec == GZIP:
@@ -70,7 +71,7 @@ def bomb(size: int, at: int = 0, timestamp_ms: int = 1000, codec: int = GZIP) ->
 
 
 def varint(number: int) -> bytes:
-    """Return a number as Kafka's records have it: zigzag, seven bits a byte."""
+    """Return a number in the encoding of Kafka's records: zigzag, with seven bits a byte."""
     number <<= 1
     digits = bytearray()
     while number > 0x7F:

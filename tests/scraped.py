@@ -1,4 +1,4 @@
-"""A page of metrics as a test reads it, by Prometheus' own parser."""
+"""Reads a page of metrics with Prometheus' own parser."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 
 class Scraped:
-    """The samples of one page; names are without what all of a program's begin with."""
+    """The samples of one page; their names are used without the program's common prefix."""
 
     def __init__(self, page: str, program: str) -> None:
         self.page = page
@@ -31,7 +31,7 @@ class Scraped:
         return self._samples[self._prefix + name, wanted]
 
     def by(self, label: str, name: str) -> dict[str, float]:
-        """Return a metric's values that are not 0, by one of its labels."""
+        """Return a metric's values by one of its labels, without zeros."""
         found: dict[str, float] = {}
         for (sample, labels), value in self._samples.items():
             if sample == self._prefix + name and value:

@@ -1,4 +1,4 @@
-"""Generators of histories: what Plexy might send, small enough that things meet and conflict."""
+"""Generates histories of events, with so few ids that events often conflict."""
 
 from itertools import pairwise
 from typing import Any
@@ -17,7 +17,7 @@ CONTROL_CHARACTERS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))]
 
 
 def facts() -> st.SearchStrategy[dict[str, Any]]:
-    """One event's fields, without id and position."""
+    """Return a strategy for the fields of one event, without its id and place."""
     common = {
         "created": st.integers(1, 9),
         "money": st.builds(
@@ -45,13 +45,13 @@ def facts() -> st.SearchStrategy[dict[str, Any]]:
     return st.one_of(attempts, refunds)
 
 
-# Made once: making a strategy costs more than drawing from it.
+# The strategy is made once, because making it costs more than drawing from it.
 _FACTS = facts()
 
 
 @st.composite
 def histories(draw: st.DrawFn, max_size: int = 12) -> list[Event]:
-    """Distinct events, each at a place of its own in the log."""
+    """Draw distinct events, each at a place of its own in the log."""
     drawn = draw(st.lists(_FACTS, max_size=max_size))
     return [
         Event(**fields, event_id=f"evt_{n}", partition=n % 3, offset=n)
@@ -67,7 +67,7 @@ def chunked(draw: st.DrawFn, items: list[Any]) -> list[list[Any]]:
 
 
 def json_values() -> st.SearchStrategy[Any]:
-    """Any JSON value, lone surrogates left out: they have no UTF-8."""
+    """Return a strategy for JSON values, without lone surrogates, which UTF-8 can't encode."""
     text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
     leaves = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), text)
     return st.recursive(

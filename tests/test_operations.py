@@ -10,10 +10,11 @@ from ingest.answers import STATUS
 from ledger.payments import Anomaly
 from ledger.rejections import Reason
 from ledger.verification.differences import Kind
-from website.reference import topic_settings
 
 _ROOT = Path(__file__).parent.parent
-_PAGE = (_ROOT / "docs" / "operations.md").read_text()
+_CHECKS = (_ROOT / "docs" / "operations.md").read_text()
+_REJECTED = (_ROOT / "docs" / "rejected.md").read_text()
+_ALARMS = (_ROOT / "docs" / "alarms.md").read_text()
 _TROUBLES = (_ROOT / "docs" / "troubleshooting.md").read_text()
 _PROGRAMS = "".join(
     file.read_text()
@@ -55,16 +56,24 @@ _OTHERS = {
 }
 
 
-@pytest.mark.parametrize("kind", [*Kind, *Reason])
-def test_every_difference_and_reason_has_a_line_with_its_remedy(kind):
-    rows = [line.split("|") for line in _PAGE.splitlines() if line.startswith("| `")]
+@pytest.mark.parametrize(
+    ("page", "kind"),
+    [*((_CHECKS, kind) for kind in Kind), *((_REJECTED, reason) for reason in Reason)],
+    ids=[*Kind, *Reason],
+)
+def test_every_difference_and_reason_has_a_line_with_its_remedy(page, kind):
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| `")]
     (row,) = [row for row in rows if f"`{kind}`" in row[1]]
     assert all(cell.strip() for cell in row[1:4])
 
 
-@pytest.mark.parametrize("name", [*get_args(Anomaly), *_PROBLEMS])
-def test_every_anomaly_and_every_problem_of_status_has_a_line_with_its_remedy(name):
-    (row,) = [line for line in _PAGE.splitlines() if line.startswith(f"| `{name}` |")]
+@pytest.mark.parametrize(
+    ("page", "name"),
+    [*((_ALARMS, name) for name in get_args(Anomaly)), *((_CHECKS, name) for name in _PROBLEMS)],
+    ids=[*get_args(Anomaly), *_PROBLEMS],
+)
+def test_every_anomaly_and_every_problem_of_status_has_a_line_with_its_remedy(page, name):
+    (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
     assert all(cell.strip() for cell in row.split("|")[1:4])
 
 
@@ -74,13 +83,6 @@ def test_all_that_a_worker_or_ingress_says_has_a_line_with_its_remedy(said):
     told = [row for row in rows if said in row[1]]
     assert told
     assert all(cell.strip() for row in told for cell in row[1:4])
-
-
-def test_the_table_of_topic_settings_is_the_programs():
-    (table,) = re.findall(
-        r"<!-- topic settings:.*?-->\n(.*?)\n<!-- /topic settings -->", _PAGE, re.DOTALL
-    )
-    assert table == topic_settings()
 
 
 def test_what_is_looked_for_is_what_the_programs_say():

@@ -9,18 +9,6 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 
 
-def test_the_settings_table_is_what_the_program_prints() -> None:
-    table = re.search(
-        r"<!-- settings:.*?-->\n(.*?)<!-- /settings -->",
-        (ROOT / "docs" / "settings.md").read_text(),
-        re.DOTALL,
-    )
-    assert table
-    command = [sys.executable, "-m", "cli", "settings", "--markdown"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    assert table[1].strip() == printed.strip()
-
-
 def test_every_link_leads_to_a_file() -> None:
     pages = [README, *(ROOT / "docs").rglob("*.md")]
     for page in pages:

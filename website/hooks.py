@@ -1,8 +1,9 @@
-"""The hooks of mkdocs: pages that are generated from the program, navigation, and links.
+"""The hooks of mkdocs: pages and tables that are generated from the program, navigation, and links.
 
 Input: the pages in docs/, and the navigation in mkdocs.yml. Output: the same pages with the
-generated ones, and a navigation in which each folder is replaced by its pages. Generated pages are
-never written to docs/: each build makes them from scratch, so they can't be out of date.
+generated pages and tables, and a navigation in which each folder is replaced by its pages. A table
+takes the place of a line ``<!-- table: name -->``. Generated text is never written to docs/: each
+build makes it from scratch, so it can't be out of date.
 
 A test of the page makes its pictures. If pictures are missing, a line on standard error says so;
 with ``DOCS_PICTURES=required`` the build fails.
@@ -23,6 +24,7 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+from cli import metrics_table, settings_table
 from website import api
 from website.reference import commands, topics
 
@@ -32,10 +34,16 @@ _PICTURES: Final = _ROOT / "build" / "page"
 _HOW: Final = "`.venv/bin/python -m pytest tests/kafka/page` makes them, with Debian's chromium"
 _IMAGES: Final = "images/page"
 _RELATIVE_LINK: Final = re.compile(r"\[([^\]]*)\]\(((?!\w+:)[^)#\s]+)([^)]*)\)")
+_TABLE: Final = re.compile(r"^<!-- table: (.+) -->$", re.MULTILINE)
+_TABLES: Final = {
+    "metrics": metrics_table.as_markdown,
+    "settings": settings_table.as_markdown,
+}
 # The files of the repository that the site has under another name.
 _OWN_PAGES: Final = {
     "CHANGELOG.md": "changelog.md",
     "ingest/openapi.py": "reference/ingress.md",
+    "ledger/topics.py": "reference/topics.md",
     "processors/views/openapi.py": "reference/views.md",
 }
 
@@ -56,7 +64,8 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Replace links to targets outside the site, such as source files, by their text."""
+    """Put the tables in, and replace links to targets outside the site by their text."""
+    markdown = _TABLE.sub(lambda line: _TABLES[line[1]](), markdown)
     if page.file.src_uri == "page.md":
         images = (file.src_uri for file in files if file.src_uri.startswith(_IMAGES))
         markdown += gallery(sorted(images))

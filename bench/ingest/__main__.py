@@ -54,9 +54,9 @@ def _options() -> argparse.Namespace:
         "--servers", nargs="+", choices=names, default=names, help="servers to measure"
     )
     parser.add_argument("--repeat", type=count, default=3, help="rounds, in alternating order")
-    parser.add_argument("--seconds", type=count, default=8, help="per run, after its warm-up")
-    parser.add_argument("--warm-up", type=int, default=2, help="seconds")
-    parser.add_argument("--connections", type=count, default=256, help="open at a time")
+    parser.add_argument("--seconds", type=count, default=8, help="per run, after the warm-up")
+    parser.add_argument("--warm-up", type=int, default=2, help="seconds before each run")
+    parser.add_argument("--connections", type=count, default=256, help="open connections")
     parser.add_argument("--seed", type=int, default=1, help="seed of the recorded input")
     parser.add_argument("--profile", metavar="FILE", help="write our server's stacks, by py-spy")
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"), help="the result")

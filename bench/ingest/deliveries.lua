@@ -1,12 +1,12 @@
--- What wrk sends: recorded deliveries, each signed now, under an event id of its own.
+-- The deliveries that wrk sends: recorded bodies, each signed now, and with its own event id.
 --
--- In, from the environment: BENCH_BODIES, a file with a recorded body in each line; BENCH_SECRET, what
--- they are signed with; BENCH_RUN, a number that no other run on the same log has. Out: requests; at the
--- end one line of JSON on standard output, times in microseconds. It is for one thread of wrk.
+-- Input, from the environment: BENCH_BODIES, a file with a recorded body in each line; BENCH_SECRET, the
+-- secret that signs them; BENCH_RUN, a number that no other run on the same log has. Output: requests, and
+-- at the end one line of JSON on standard output, with times in microseconds. wrk must use one thread.
 
 local ffi = require("ffi")
 
--- wrk is linked with OpenSSL: a signature is one call, where Lua's own would cost more than the server.
+-- wrk is linked with OpenSSL, so a signature is one call; in Lua it would cost more than the server does.
 ffi.cdef [[
 const void *EVP_sha256(void);
 unsigned char *HMAC(const void *type, const void *key, int key_size, const char *body, size_t body_size,
@@ -22,7 +22,7 @@ for byte = 0, 255 do
     hex[byte] = string.format("%02x", byte)
 end
 
--- A body is kept as what stands before its event id, and what stands behind it.
+-- The parts of each body before and after its event id.
 local heads, tails = {}, {}
 for body in io.lines(os.getenv("BENCH_BODIES")) do
     local first, last = body:find("evt_%x+")

@@ -34,7 +34,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
 
 
 async def receive(request: Request) -> JSONResponse:
-    """Take one delivery."""
+    """Append one delivery to the log, and acknowledge it."""
     body = await request.body()
     signature = request.headers.get("plexy-signature", "")
     if not verified(signature, body):
@@ -54,7 +54,7 @@ async def receive(request: Request) -> JSONResponse:
 
 
 def verified(header: str, body: bytes) -> bool:
-    """Return whether a signature is of this body, and recent."""
+    """Return whether a signature fits this body and is recent."""
     fields = dict(part.strip().partition("=")[::2] for part in header.split(","))
     expected = hmac.new(SECRET, body, "sha256").hexdigest()
     right = hmac.compare_digest(expected, fields.get("v1", ""))

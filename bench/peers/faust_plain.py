@@ -53,7 +53,7 @@ seen = app.Table("seen", key_type=str)
 payments = app.Table("payments", key_type=str)
 orders = app.Table("orders", key_type=str)
 
-# Both build a debug record for each fetch or send, which `-l warn` drops: some 10 % of the time.
+# Both build a debug record for each fetch or send, only for `-l warn` to drop it: 10 % of the time.
 for library in ("aiokafka", "faust"):
     logging.getLogger(library).setLevel(logging.WARNING)
 
@@ -79,12 +79,12 @@ async def fold_payments(stream: Any) -> None:
     """Fold the facts of each payment; send the snapshots to ``ledger.payments`` by order."""
     async for payment_id, event in stream.items():
         payment = payments.get(payment_id) or {"facts": {}, "posted": []}
-        entry, told = fold_payment(payment_id, payment, event)
+        entry, changed = fold_payment(payment_id, payment, event)
         if entry is not None:
             await entries.send(key=entry["entry_id"], value=entry)
-        for snapshot in told:
+        for snapshot in changed:
             await snapshots.send(key=snapshot["order_id"], value=snapshot)
-        if told:
+        if changed:
             payments[payment_id] = payment
 
 

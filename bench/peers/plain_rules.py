@@ -41,7 +41,7 @@ def read_event(body: Body) -> Body | None:
 def fold_payment(payment_id: str, payment: Body, event: Body) -> tuple[Body | None, list[Body]]:
     """Add a fact to a payment; return the entry that it posts, if any, and the new snapshots.
 
-    A known fact has no snapshots.
+    A known fact posts no entry and makes no snapshot.
     """
     facts, posted = payment["facts"], payment["posted"]
     if event["event_id"] in facts:
@@ -145,7 +145,7 @@ def describe_order(order_id: str, order: Body) -> Body | None:
 
 
 def order_status(held: list[Body], totals: dict[str, dict[str, int]]) -> str:
-    """Return the first status that holds for an order."""
+    """Return an order's status: the first one, in the order of the checks, that applies."""
     succeeded = any(payment["status"] == "succeeded" for payment in held)
     if any(sums["refunded"] > sums["paid"] for sums in totals.values()):
         return "over_refunded"

@@ -22,7 +22,7 @@ class QuixStreams(Peer):
 
     name = peer = "quix_streams"
     title = "Quix Streams"
-    # It has a third of our rate, so half of the events take long enough.
+    # At a third of our rate, half of the events take long enough.
     share = 0.5
 
     @classmethod

@@ -13,7 +13,7 @@ from cli.commands.declare import command, console
 @command("plexy-ledger settings", "plexy-ledger settings --markdown")
 def settings(
     markdown: Annotated[
-        bool, typer.Option("--markdown", help="print the table of docs/settings.md")
+        bool, typer.Option("--markdown", help="print the table in Markdown")
     ] = False,
 ) -> None:
     """List every setting, and which commands read it."""

@@ -56,7 +56,7 @@ def kafka(
     Of three brokers any one may be killed, and its disk emptied (its folder `data` deleted): it is
     started again after 5 s, and gets what it lacks from the others.
     """
-    from cli.kafka.command import run_broker
+    from cli.brokers import run_broker
     from cli.settings import BrokerSettings
 
     run_broker(BrokerSettings.from_environment(os.environ), brokers)

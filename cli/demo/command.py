@@ -31,19 +31,14 @@ from cli.errors import ViewError
 from cli.kafka.broker import EmbeddedKafka
 from cli.kafka.distribution import KafkaCache
 from cli.kafka.process import free_port
-from cli.run.local import (
-    DEVELOPMENT_SECRET,
-    WEBHOOK_PATH,
-    kafka_cache,
-    running,
-    sigterm_as_interrupt,
-)
-from cli.run.ports import base_url
+from cli.ports import base_url
+from cli.run.local import kafka_cache, running, sigterm_as_interrupt
 from cli.run.programs import Command
 from cli.send import Answer, deliver, signed_headers
-from cli.settings import DemoSettings
-from cli.topics.progress import progress_bar, wait_until_folded
-from cli.topics.reading import read_topic
+from cli.settings import DEVELOPMENT_SECRET, WEBHOOK_PATH, DemoSettings
+from cli.topics.lag import Lag
+from cli.topics.ledger_reader import open_reader
+from cli.topics.progress import progress_bar
 from ledger.money import major_units
 from runtime.kafka.topics import TopicSettings, ensure_topics
 
@@ -188,15 +183,16 @@ async def _collect(
     ledger: Installation, console: Console
 ) -> tuple[list[RejectedRow], dict[str, Any]]:
     """Wait until all is folded; read the rejected events from Kafka, and the orders over HTTP."""
-    with progress_bar(console) as report:
-        await wait_until_folded(
-            ledger.settings,
-            _FOLDED_WITHIN_S,
-            still_alive=ledger.check_alive,
-            report=report,
-        )
-    rejected = await read_topic(ledger.settings, ledger.settings.names.rejected)
-    orders = await read_topic(ledger.settings, ledger.settings.names.orders)
+    async with open_reader(ledger.settings) as reader:
+        with progress_bar(console) as report:
+
+            def measured(lag: Lag) -> None:
+                ledger.check_alive()
+                report(lag)
+
+            await reader.settle(_FOLDED_WITHIN_S, measured)
+        rejected = await reader.whole(reader.names.topics.rejected)
+        orders = await reader.whole(reader.names.topics.orders)
     # The topic says which orders there are, so that one that should not be there is found too.
     latest = {record.key.decode(): record.value for record in orders if record.key}
     order_ids = sorted(order_id for order_id, value in latest.items() if value is not None)

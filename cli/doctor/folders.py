@@ -14,10 +14,10 @@ import psutil
 
 from cli.doctor.findings import Finding, Patient, ok, problem, warning
 from cli.doctor.ports import answers
-from cli.run.ports import base_url
+from cli.ports import base_url
+from processors.engine.databases import write_buffers_bytes
 from processors.engine.disk import NoRoomError, require_room, row_files
 from processors.engine.identity import claim_file, is_claimed
-from processors.engine.tables import write_buffers_bytes
 from processors.settings import WorkerSettings
 
 _MIB: Final = 1024 * 1024

@@ -28,6 +28,7 @@ from runtime.fold_rules import difference_from_group
 from runtime.kafka.client_log import ClientLog
 from runtime.kafka.connection import KafkaSettings
 from runtime.kafka.identities import EXPIRATION, REMEDY, ExpirationError, require_expiration
+from runtime.kafka.internals import versions_of
 from runtime.kafka.new_connections import expiring
 from runtime.kafka.topics import REFUSED, TopicsError, TopicSettings, administration, unreachable
 from runtime.settings import SettingsError
@@ -190,7 +191,7 @@ def protocol(versions: dict[int, tuple[int, int]]) -> Iterator[Finding]:
     unknown = [
         request.__name__.removesuffix("Request")
         for request in _SPOKEN
-        if not _takes(versions, request.API_KEY, (c.API_VERSION for c in request._CLASSES))  # noqa: SLF001
+        if not _takes(versions, request.API_KEY, versions_of(request))
     ]
     if unknown:
         yield problem(

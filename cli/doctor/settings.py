@@ -10,7 +10,7 @@ from difflib import get_close_matches
 
 from cli.doctor.findings import Finding, Patient, ok, problem, warning
 from cli.run.command import plan
-from cli.run.local import DEVELOPMENT_SECRET
+from cli.settings import DEVELOPMENT_SECRET
 from cli.settings_table import READ_BY, rows
 from processors.settings import WorkerSettings
 from runtime.access import is_loopback

@@ -30,7 +30,7 @@ def check_topics(patient: Patient) -> Iterator[Finding]:
     try:
         yield from _all(patient) if patient.readers("LEDGER_PARTITIONS") else _shared(patient)
     except TopicsError as error:
-        yield problem(str(error), "give the user the rights that docs/operations.md lists")
+        yield problem(str(error), "give the user the rights that docs/kafka.md lists")
 
 
 def _all(patient: Patient) -> Iterator[Finding]:

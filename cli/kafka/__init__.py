@@ -2,5 +2,5 @@
 
 A newcomer reads ``broker`` (one broker), then ``cluster`` (three that replicate each other). What
 they run is fetched once by ``distribution``; ``properties`` is what a broker is told, ``process``
-how it is started, ``question`` what it is asked. ``command`` is `plexy-ledger kafka`.
+how it is started, ``question`` what it is asked.
 """

@@ -24,11 +24,11 @@ import sys
 import time
 from typing import TYPE_CHECKING, Self
 
+from cli.child import Child
 from cli.kafka.distribution import KafkaCache, KafkaDistribution, KafkaNotStartedError
 from cli.kafka.process import HOST, free_port, locked_folder, require_free, spawn
 from cli.kafka.properties import Node, server_properties
 from cli.kafka.question import ask_metadata, ask_voters
-from cli.run.child import Child
 from runtime.folders import private_folder
 
 if TYPE_CHECKING:

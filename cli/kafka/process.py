@@ -15,8 +15,8 @@ import socket
 import subprocess
 from typing import TYPE_CHECKING
 
+from cli.child import Child, start_child
 from cli.kafka.distribution import KafkaFolderInUseError, KafkaPortTakenError
-from cli.run.child import Child, start_child
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -88,7 +88,7 @@ class ItemReader:
         if kept is None:
             raise NotReadError(f"{topics.rejected} no longer has the record of {item.id}")
         source = None
-        if item.source is not None and item.source.topic in self._reader.names.hops:
+        if item.source is not None and item.source.topic in topics.hops:
             source = await self._record(*item.source)
         if item.unkept is None:
             return Records(kept, source, kept.value or b"")

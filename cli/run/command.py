@@ -17,19 +17,12 @@ import msgspec
 import typer
 
 from cli.kafka.broker import EmbeddedKafka
-from cli.run.local import (
-    DEVELOPMENT_SECRET,
-    WEBHOOK_PATH,
-    KafkaProgram,
-    kafka_cache,
-    running,
-    sigterm_as_interrupt,
-)
-from cli.run.ports import WantedPort, base_url, require_free
+from cli.ports import WantedPort, base_url, require_free
+from cli.run.local import KafkaProgram, kafka_cache, running, sigterm_as_interrupt
 from cli.run.programs import Command, Program, Show
 from cli.run.supervisor import Supervisor
 from cli.send import build_event, encode
-from cli.settings import RunSettings
+from cli.settings import DEVELOPMENT_SECRET, WEBHOOK_PATH, RunSettings
 from ingest.settings import IngestSettings
 from ledger.events import PAYMENT_SUCCEEDED
 from ledger.signature import SignedForm

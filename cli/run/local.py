@@ -23,9 +23,6 @@ from cli.settings import DemoSettings
 
 T = TypeVar("T")
 
-# Well known, and so good for nothing but this machine.
-DEVELOPMENT_SECRET: Final = "whsec_development"  # noqa: S105
-WEBHOOK_PATH: Final = "/webhooks/plexy"
 READY_WITHIN_S: Final = 60.0
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 _POLL_S: Final = 0.1

@@ -1,7 +1,7 @@
 """Child processes: the project's own commands, each in a process of its own.
 
 In: a command and its environment. Out: its output line by line, its exit code, its last lines.
-Never: a child that outlives this process (see ``cli.run.child``), and never a wait without a bound.
+Never: a child that outlives this process (see ``cli.child``), and never a wait without a bound.
 """
 
 import os
@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Final, Protocol
 
+from cli.child import start_child
 from cli.errors import ProgramEndedError
-from cli.run.child import start_child
 
 STOPPED_WITHIN_S: Final = 10.0
 # As many lines as a traceback usually has.

@@ -19,8 +19,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from cli.ports import base_url
 from cli.printing import plain
-from cli.run.ports import base_url
 from cli.settings import StatusSettings
 from cli.status.looks import Address, HopLag, Look, Problem, ProgramStatus, look
 from runtime.addresses import RUN_METRICS_PORT

@@ -16,7 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cli.errors import TopicMissingError
 from cli.settings import StatusSettings
-from cli.topics.reading import PartitionLag, lags, reading
+from cli.topics.lag import PartitionLag, lags
+from runtime.kafka.reading import clients
 from runtime.kafka.topics import (
     Examination,
     TopicsError,
@@ -109,7 +110,7 @@ async def _look_at_kafka(settings: StatusSettings) -> tuple[list[HopLag], list[P
         seen = await examine_topics(settings)
         if missing := _missing(seen, settings):
             return hops, [missing]
-        async with reading(settings) as (admin, consumer):
+        async with clients(settings) as (admin, consumer):
             for hop, topic in topics.items():
                 found = await lags(admin, consumer, settings.group_id, topic)
                 hops.append(HopLag(hop, topic, sum(each.records for each in found), found))

@@ -1,59 +1,47 @@
-"""Reads what a ledger keeps in Kafka, beside the programs that work on it.
+"""Reads what a ledger keeps in Kafka, alongside the programs that write it.
 
-In: Kafka's settings, and the names of one ledger. Out: how far topics reach, how far the workers
-have folded, and records in batches. Never: a consumer group, a commit, or any other write; and
-never a wait without a bound.
+Input: Kafka's settings, and the names of one ledger. Output: the offsets of topics, how far the
+workers have folded them, and records. Invariants: it has no consumer group, and writes nothing;
+every wait is bounded.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any, Final
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from cli.errors import NotReadError
+from cli.errors import NotFoldedError, NotReadError
 from cli.printing import Heard
-from cli.topics.progress import Report, wait_for_hop
-from cli.topics.reading import Lag, committed, lags, partitions_of, reading, summed
+from cli.topics.lag import Lag, committed, lags, partitions_of, summed
+from cli.topics.progress import Report
 from ledger.digest import RESERVED, ChangelogDigest
 from ledger.topics import TABLES, TableName, TopicNames, all_topics, changelog_name
 from runtime.fold_rules import FoldSettings, difference_from_group
+from runtime.kafka.reading import StalledError, clients, read_ranges
 from runtime.kafka.topics import TopicsError, TopicSettings, partition_faults
 
 Offsets = Mapping[int, int]
 """An offset for each partition."""
 
-_FETCH_MS: Final = 500
-# A batch that was packed may hold millions of records.
-_MOST_AT_ONCE: Final = 10_000
-# aiokafka fetches ahead, also behind the end: the next topic's fetch waits for that one's answer.
+# aiokafka fetches ahead, beyond the end too, and the next topic's fetch waits for that answer.
 _FETCH_MAX_WAIT_MS: Final = 20
-# A broker's restart takes seconds, and the client retries meanwhile.
-_READ_WITHIN_S: Final = 60.0
+# A worker commits twice a second, so asking much more often would show nothing new.
+_POLL_S: Final = 0.2
 
 
 class LedgerNames(msgspec.Struct, frozen=True):
-    """What one ledger calls its topics, its tables' changelogs and its workers' group."""
+    """The names of one ledger's topics, changelogs and consumer group."""
 
     topics: TopicNames
     group: str
 
-    @classmethod
-    def of(cls, settings: TopicSettings) -> "LedgerNames":
-        """Return the names that the programs use with these settings."""
-        return cls(settings.names, settings.group_id)
-
-    @property
-    def hops(self) -> tuple[str, str, str]:
-        """What the workers read, in the path's order."""
-        return (self.topics.webhooks, self.topics.events, self.topics.payments)
-
     def changelog(self, table: TableName) -> str:
-        """Return the topic that a table is written to before anything else."""
+        """Return the name of a table's changelog."""
         return changelog_name(self.group, table)
 
     @property
@@ -62,15 +50,15 @@ class LedgerNames(msgspec.Struct, frozen=True):
         return frozenset(map(self.changelog, TABLES))
 
     def is_row(self, topic: str, key: bytes) -> bool:
-        """Return whether a record is about the ledger, and not the workers' own note."""
+        """Return whether a record has a row, and not a note of the workers for themselves."""
         return topic not in self.changelogs or not key.startswith(RESERVED)
 
 
 class LedgerReader:
     """The clients that read one ledger; see ``open_reader``.
 
-    Offsets are asked for by a client of their own: a broker answers one client's requests in their
-    order, and a fetch for what is not there yet would hold them up.
+    A client of their own asks for offsets: a broker answers a client's requests in order, and a
+    fetch that waits for new records would delay the answers.
     """
 
     def __init__(
@@ -86,13 +74,13 @@ class LedgerReader:
         self._consumer = consumer
 
     async def cluster_id(self) -> str:
-        """Return the id of the cluster that is read."""
+        """Return the id of the Kafka cluster."""
         return str((await self._admin.describe_cluster())["cluster_id"])
 
     async def made_with(self) -> int:
-        """Return the number of partitions that the ledger was made with.
+        """Return the number of partitions with which the ledger was made.
 
-        The log may have been given more since.
+        An operator may have added partitions to the log since.
         """
         existing = set(await self._admin.list_topics())
         names = self.names.topics
@@ -105,7 +93,7 @@ class LedgerReader:
         return min(names.recorded_partitions(existing) or counts.values(), default=0)
 
     async def difference_from_workers(self, settings: FoldSettings) -> str:
-        """Return how the workers that run now fold otherwise than these settings; empty if not."""
+        """Return the difference between the running workers' settings and these; empty for none."""
         return await difference_from_group(self._admin, settings)
 
     async def begins(self, topic: str) -> Offsets:
@@ -117,7 +105,10 @@ class LedgerReader:
         return _by_number(await self._offsets.end_offsets(await self._partitions(topic)))
 
     async def since(self, topic: str, time_ms: int) -> Offsets:
-        """Return the first offset of each partition that is of a time or later; else its end."""
+        """Return each partition's first offset whose record has this time or a later one.
+
+        A partition without such a record has its end.
+        """
         partitions = await self._partitions(topic)
         found = await self._offsets.offsets_for_times(dict.fromkeys(partitions, time_ms))
         ends = await self.ends(topic)
@@ -128,14 +119,17 @@ class LedgerReader:
     ) -> AsyncGenerator[tuple[int, list[Any]], None]:
         """Yield each partition's records from its start up to its end, some at a time."""
         begins = await self.begins(topic)
-        position = {p: max(starts.get(p, 0), begins[p]) for p in ends}
-        while unread := [p for p, end in ends.items() if position[p] < end]:
-            partitions = [TopicPartition(topic, p) for p in unread]
-            self._consumer.assign(partitions)
-            for tp in partitions:
-                self._consumer.seek(tp, position[tp.partition])
-            async for number, records in self._fetch(topic, position, ends):
+        starts = {p: max(starts.get(p, 0), begins[p]) for p in ends}
+        try:
+            async for number, records in read_ranges(self._consumer, topic, starts, ends):
                 yield number, records
+        except StalledError as error:
+            raise NotReadError(str(error)) from error
+
+    async def whole(self, topic: str) -> list[Any]:
+        """Return all records that a topic has now; they are held in memory."""
+        found = self.read(topic, {}, await self.ends(topic))
+        return [record async for _, records in found for record in records]
 
     async def latest(
         self, topic: str, number: int, heard: Heard, digest: ChangelogDigest | None = None
@@ -166,25 +160,24 @@ class LedgerReader:
     async def settle(self, timeout_s: float, report: Report = lambda _lag: None) -> Offsets:
         """Wait until the workers have folded all that is in the log now; return its ends.
 
-        Each hop is waited for up to the end that its log has when the wait for the hop begins.
-        Later records are not waited for. Raises ``NotFoldedError`` after ``timeout_s``.
+        An offset is committed only after its outputs are acknowledged. So once a hop has folded up
+        to the end that it had, the next hop's topic has all outputs of these records. Records that
+        arrive meanwhile are not waited for. ``NotFoldedError`` after ``timeout_s``.
         """
         deadline = time.monotonic() + timeout_s
-        group = self.names.group
-        late = f" by the workers of group {group}: start a worker, or give it more time"
         settled = await self.ends(self.names.topics.webhooks)
-        for topic in self.names.hops:
-            measure = partial(self._lag, topic, await self.ends(topic))
-            await wait_for_hop(measure, deadline, report, late)
+        for topic in self.names.topics.hops:
+            await self._wait_for(topic, await self.ends(topic), deadline, report)
         return settled
 
     async def folded(self) -> Offsets:
-        """Return up to where the log is folded, without a wait.
+        """Return the offsets up to which the log is folded now.
 
-        That is nowhere while a later hop has something to do: it may be of any record.
+        While a later hop lags, no offset of the log is known to be folded, because any record may
+        be the one that is missing.
         """
         at = await self.committed(self.names.topics.webhooks)
-        for topic in self.names.hops[1:]:
+        for topic in self.names.topics.hops[1:]:
             lag = await self._lag(topic, await self.ends(topic))
             if lag.done < lag.total:
                 return {}
@@ -193,41 +186,31 @@ class LedgerReader:
     async def lag(self) -> int:
         """Count the records of the three hops that the workers have not folded."""
         total = 0
-        for topic in self.names.hops:
+        for topic in self.names.topics.hops:
             lag = await self._lag(topic, await self.ends(topic))
             total += lag.total - lag.done
         return total
+
+    async def _wait_for(self, topic: str, ends: Offsets, deadline: float, report: Report) -> None:
+        while True:
+            lag = await self._lag(topic, ends)
+            report(lag)
+            if lag.done >= lag.total:
+                return
+            if time.monotonic() > deadline:
+                raise NotFoldedError(
+                    f"{lag.total - lag.done} of {lag.total} records of {topic} are not folded by "
+                    f"the workers of group {self.names.group}: start a worker, or give it more time"
+                )
+            await asyncio.sleep(_POLL_S)
 
     async def _lag(self, topic: str, ends: Offsets) -> Lag:
         found = await lags(self._admin, self._offsets, self.names.group, topic, ends)
         return summed(topic, found)
 
     async def committed(self, topic: str) -> Offsets:
-        """Return up to where the workers have committed; partitions without a commit are absent."""
+        """Return the offset that the workers have committed of each partition, if any."""
         return await committed(self._admin, self.names.group, await self._partitions(topic))
-
-    async def _fetch(
-        self, topic: str, position: dict[int, int], ends: Offsets
-    ) -> AsyncIterator[tuple[int, list[Any]]]:
-        """Yield what comes until one of the assigned partitions is read to its end."""
-        assigned = [tp.partition for tp in self._consumer.assignment()]
-        deadline = time.monotonic() + _READ_WITHIN_S
-        while all(position[number] < ends[number] for number in assigned):
-            fetched = await self._consumer.getmany(timeout_ms=_FETCH_MS, max_records=_MOST_AT_ONCE)
-            for tp, records in fetched.items():
-                position[tp.partition] = records[-1].offset + 1
-                within = [each for each in records if each.offset < ends[tp.partition]]
-                deadline = time.monotonic() + _READ_WITHIN_S
-                yield tp.partition, within
-            if not fetched:
-                # A compacted topic, or one with transactions, may end with an offset but no record.
-                for tp in self._consumer.assignment():
-                    position[tp.partition] = await self._consumer.position(tp)
-            if time.monotonic() > deadline:
-                raise NotReadError(
-                    f"nothing came from {topic} in {_READ_WITHIN_S:.0f} s, at offsets {position} "
-                    f"of {dict(ends)}: look at the broker's log"
-                )
 
     async def _partitions(self, topic: str) -> list[TopicPartition]:
         return await partitions_of(self._admin, topic)
@@ -235,16 +218,17 @@ class LedgerReader:
 
 @asynccontextmanager
 async def open_reader(settings: TopicSettings) -> AsyncIterator[LedgerReader]:
-    """Connect; disconnect after the block."""
+    """Connect the clients for the time of a block."""
     async with (
-        reading(settings) as (admin, offsets),
-        reading(settings, fetch_max_wait_ms=_FETCH_MAX_WAIT_MS) as (_, consumer),
+        clients(settings) as (admin, offsets),
+        clients(settings, fetch_max_wait_ms=_FETCH_MAX_WAIT_MS) as (_, consumer),
     ):
-        yield LedgerReader(LedgerNames.of(settings), admin, offsets, consumer)
+        names = LedgerNames(settings.names, settings.group_id)
+        yield LedgerReader(names, admin, offsets, consumer)
 
 
 def sizes(begins: Offsets, ends: Offsets, after: Callable[[int], int] = lambda _p: 0) -> int:
-    """Count the offsets between beginnings, or where one has read up to, and ends."""
+    """Count the offsets from the beginnings, or from the offsets read up to, to the ends."""
     return sum(max(end - max(begins[p], after(p)), 0) for p, end in ends.items())
 
 

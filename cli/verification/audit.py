@@ -32,8 +32,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cli.errors import CommandError, NotFoldedError
+from cli.ports import WantedPort, require_free
 from cli.printing import counted
-from cli.run.ports import WantedPort, require_free
 from cli.settings import AuditSettings
 from cli.topics.ledger_reader import LedgerReader, open_reader
 from cli.verification.follower import Follower, RewrittenError

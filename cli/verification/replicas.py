@@ -17,8 +17,8 @@ import httpx
 import msgspec
 from msgspec.structs import replace
 
+from cli.ports import base_url
 from cli.printing import Heard, counted
-from cli.run.ports import base_url
 from cli.settings import VerifySettings
 from cli.topics.ledger_reader import LedgerReader
 from ledger.digest import ChangelogDigest

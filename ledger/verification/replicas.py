@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ledger.digest import ChangelogDigest
+from ledger.digest import ChangelogDigest, Damage
 from ledger.topics import TableName
 from ledger.verification.differences import Difference, Kind
 
@@ -33,15 +33,6 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     digest: str | None
     scrubbed_at_ms: int | None = None
-
-
-class Damage(msgspec.Struct, frozen=True, kw_only=True):
-    """A partition whose rows on disk were not the ones written; its files were deleted."""
-
-    table: TableName
-    partition: int
-    found_at_ms: int
-    detail: str
 
 
 class WorkerTables(msgspec.Struct, frozen=True, kw_only=True):

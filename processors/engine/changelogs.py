@@ -6,19 +6,20 @@ The client has no group, and nothing but this reader moves it. So no rebalance, 
 queue of Faust's can drop a chunk between the client and the tables.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.errors import KafkaTimeoutError, OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 from faust.types import TP
 
-from processors.engine.fetcher import fetch_light, record_of
+from processors.engine.fetcher import record_of
 from processors.engine.marks import Mark
 from processors.engine.tables import ChangelogChunk
 from runtime.kafka.connection import KafkaSettings
+from runtime.kafka.internals import fetch_as, fetching
 
 # The most bytes of one partition in a fetch; a single larger record is still returned whole.
 _FETCH_BYTES: Final = 1024 * 1024
@@ -27,6 +28,8 @@ _FETCH_MAX_WAIT_MS: Final = 500
 # The records that are decoded and applied before anything else has its turn: about 10 ms.
 _MOST_RECORDS: Final = 2000
 _LOOK_WAIT_S: Final = 0.5
+
+_Offsets = dict[TopicPartition, int]
 
 
 class ChangelogLostError(Exception):
@@ -74,8 +77,7 @@ class ChangelogReader:
 
     async def ends(self, tps: Iterable[TP]) -> dict[TP, int]:
         """Return the offset after the last record of each partition, as of now."""
-        asked = [TopicPartition(*tp) for tp in tps]
-        ends = await self._consumer.end_offsets(asked) if asked else {}
+        ends = await _answer(self._consumer.end_offsets, [TopicPartition(*tp) for tp in tps])
         return {TP(*tp): end for tp, end in ends.items()}
 
     async def look_up(self, offsets: Mapping[TP, int]) -> dict[TP, Found]:
@@ -83,8 +85,8 @@ class ChangelogReader:
         tps = [TopicPartition(*tp) for tp in offsets]
         if not tps:
             return {}
-        begins = await self._consumer.beginning_offsets(tps)
-        ends = await self._consumer.end_offsets(tps)
+        begins = await _answer(self._consumer.beginning_offsets, tps)
+        ends = await _answer(self._consumer.end_offsets, tps)
         missing = {tp: at for tp, at in offsets.items() if begins[tp] <= at < ends[tp]}
         found: dict[TP, Mark] = {}
         while missing:
@@ -106,13 +108,13 @@ class ChangelogReader:
         async def fetch_now() -> Any:
             return await self._consumer.getmany(timeout_ms=0, max_records=_MOST_RECORDS)
 
-        fetching = self._consumer._fetcher.error_future  # noqa: SLF001
-        if fetching.done():
+        ended = fetching(self._consumer)
+        if ended.done():
             # Raises the error that ended aiokafka's fetching; nothing would come any more.
-            fetching.result()
+            ended.result()
             raise ChangelogLostError("the Kafka client that reads changelogs has ended")
         try:
-            fetched = await fetch_light(self._consumer, fetch_now, wait_s, lambda _tp: record_of)
+            fetched = await fetch_as(self._consumer, fetch_now, wait_s, lambda _tp: record_of)
         except OffsetOutOfRangeError as error:
             raise ChangelogLostError(await self._lost(error)) from error
         chunks = []
@@ -126,12 +128,24 @@ class ChangelogReader:
 
     async def _lost(self, error: OffsetOutOfRangeError) -> str:
         """Say which table stands where its changelog has nothing."""
-        begins = await self._consumer.beginning_offsets(list(self._positions))
-        ends = await self._consumer.end_offsets(list(self._positions))
+        begins = await _answer(self._consumer.beginning_offsets, list(self._positions))
+        ends = await _answer(self._consumer.end_offsets, list(self._positions))
         for tp, at in self._positions.items():
             if not begins[tp] <= at <= ends[tp]:
                 return lost(TP(*tp), begins[tp], ends[tp], at)
         return str(error)
+
+
+async def _answer(
+    ask: Callable[[list[TopicPartition]], Awaitable[_Offsets]], tps: list[TopicPartition]
+) -> _Offsets:
+    """Ask for offsets until the brokers answer, as for records; aiokafka gives up after 40 s."""
+    while tps:
+        try:
+            return await ask(tps)
+        except KafkaTimeoutError:
+            continue
+    return {}
 
 
 def lost(tp: TP, begin: int, end: int, stands: int) -> str:

@@ -6,18 +6,22 @@ done by a worker that had lost the partition.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
-from faust.types import TP
+from faust.types import TP, AppT
+from faust.types.transports import ConsumerT
 
 from processors.engine.marks import Mark
 from processors.engine.offsets import ChunkOffsets
 from runtime.trace_settings import TRACEPARENT
 
 Headers = Sequence[tuple[str, bytes]]
+# What a span says about the record that it belongs to.
+Attributes = Mapping[str, str | int]
 
 
 class RevokedError(Exception):
@@ -54,18 +58,21 @@ class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
         return () if self.traceparent is None else ((TRACEPARENT, self.traceparent),)
 
 
-class ChunkConsumer(Protocol):
-    """What a chunk asks of the consumer that fetched it."""
+class ChunkConsumer(ConsumerT):
+    """What a chunk needs of the consumer that fetched it.
 
-    app: Any
+    ``gives_back`` is set while partitions are given back, as in a rebalance or at the worker's end.
+    ``given_back`` counts how often that was. A static member that joins again may get its former
+    generation with other partitions.
+    """
+
+    app: AppT
     offsets: ChunkOffsets
     at_work: set[asyncio.Task[Any] | None]
-    # Whether partitions are being given back, as in a rebalance or at the worker's end.
     gives_back: bool
-    # How often partitions were given back. A static member that comes again may get the generation
-    # that it had, with other partitions.
     given_back: int
 
+    @abstractmethod
     async def is_member(self, generation: int) -> bool:
         """Ask the group whether we are a member of this generation of it, until it answers."""
 
@@ -75,7 +82,7 @@ class Tenure:
 
     __slots__ = ("_consumer", "generation", "given_back", "tp")
 
-    def __init__(self, consumer: "ChunkConsumer", tp: TP) -> None:
+    def __init__(self, consumer: ChunkConsumer, tp: TP) -> None:
         self._consumer = consumer
         self.given_back = consumer.given_back
         self.generation: int = consumer.app.consumer_generation_id
@@ -116,7 +123,7 @@ class Chunk(Tenure):
 
     __slots__ = ("records", "traced")
 
-    def __init__(self, consumer: "ChunkConsumer", tp: TP, records: list[FetchedRecord]) -> None:
+    def __init__(self, consumer: ChunkConsumer, tp: TP, records: list[FetchedRecord]) -> None:
         super().__init__(consumer, tp)
         self.records = records
         # Those that belong to a trace: mostly none.

@@ -14,16 +14,13 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from aiokafka.errors import InvalidTimestampError, KafkaError
 
 from runtime.folders import private_folder
 from runtime.kafka.topic_states import TIME_REFUSED
 from runtime.settings import SettingsError
-
-if TYPE_CHECKING:
-    from processors.engine.tables import ChunkTable
 
 _MIB: Final = 1024 * 1024
 _REMEDY: Final = "make room there, and start the worker again: it goes on where it was"
@@ -66,20 +63,6 @@ _ENOUGH_FILES: Final = 2**20
 
 class NoRoomError(OSError):
     """There is too little room, or too few files may be made or open; the message says how many."""
-
-
-class DamagedTableError(Exception):
-    """A partition's files do not hold what was written to them; the text says which partition."""
-
-    def __init__(self, table: "ChunkTable", partition: int, detail: str) -> None:
-        super().__init__(
-            f"partition {partition} of the table {table.name} is damaged: {detail}; its folder, "
-            f"{table.folder(partition)}, is deleted, and the next start restores it from the "
-            "changelog; check the disk"
-        )
-        self.table = table
-        self.partition = partition
-        self.detail = detail
 
 
 def require_room(

@@ -13,17 +13,19 @@ that the processor's caches have given up by then.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final
 
 from aiokafka.structs import TopicPartition
 
-from processors.engine.chunk import Chunk, FetchedRecord
+from processors.engine.app import EngineApp
+from processors.engine.chunk import Attributes, Chunk, FetchedRecord
+from processors.engine.databases import Rows
 from processors.engine.lanes import Work
 from processors.engine.marks import SOURCE_KEY
-from processors.engine.tables import ChunkTable, Rows
-from processors.engine.writers import Writer, Writers
+from processors.engine.tables import ChunkTable
+from processors.engine.writers import Writer
 from runtime.kafka.batches import (
     BatchProducer,
     BatchRefusedError,
@@ -32,11 +34,6 @@ from runtime.kafka.batches import (
     by_key,
     send,
 )
-
-if TYPE_CHECKING:
-    from processors.engine.spans import Spans
-
-Attributes = Mapping[str, str | int]
 
 # A row is 256 KiB at most, and a chunk may be about thousands of them: decoded, they take some ten
 # times their bytes. So a chunk of many long rows is folded in parts.
@@ -153,14 +150,7 @@ class Effects:
 Fold = Callable[[Chunk, Effects], None]
 
 
-class _App(Protocol):
-    """What is needed of the worker."""
-
-    writers: Writers
-    spans: "Spans | None"
-
-
-def folding(app: _App, hop: str, table: ChunkTable, partitions: int, fold: Fold) -> Work:
+def folding(app: EngineApp, hop: str, table: ChunkTable, partitions: int, fold: Fold) -> Work:
     """Return the work for a chunk: fold it, then write what follows from it.
 
     Where the right to write had to be taken back meanwhile it is folded once more: the table is

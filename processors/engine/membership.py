@@ -5,17 +5,15 @@ coordinator's answers. Invariants: of two processes with one name, the former on
 would fold the log to other states are never in one group; and a question about the membership does
 not change the consumer's own state, as its heartbeat would.
 
-aiokafka 0.14 joins under the worker's name (``group.instance.id``), but its heartbeats and commits
-do not carry the name. For them Kafka answers "unknown member" to the former process, which would
-join again, and take the partitions back from the new one, in turn for ever. With the name, Kafka
-answers that the process is fenced (KIP-345).
+aiokafka's heartbeats and commits do not carry the worker's name, see ``corrections.named``. To the
+former process Kafka would answer "unknown member". That process would join again, and the two would
+take the partitions from each other forever.
 """
 
 import asyncio
 import time
 from typing import Any, Final
 
-from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
     GroupLoadInProgressError,
@@ -28,13 +26,12 @@ from aiokafka.errors import (
     for_code,
 )
 from aiokafka.protocol.admin import DescribeGroupsRequest
-from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.commit import OffsetCommitRequest, OffsetCommitResponse_v3
-from aiokafka.protocol.group import HeartbeatRequest, HeartbeatResponse_v1, JoinGroupRequest
-from aiokafka.protocol.types import Array, Int32, Int64, Schema, String
+from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest
 
-from runtime import internals
 from runtime.fold_rules import REMEDY, FoldSettings, agreed_in, difference, protocols
+from runtime.kafka import corrections
+from runtime.kafka.corrections import OffsetCommitResponseV7
+from runtime.kafka.internals import ask_coordinator, assignor_of, member_name, offer_protocols
 
 SESSION_TIMEOUT_S: Final = 10.0
 """The group gives a worker's partitions to others when it has not heard from it for so long."""
@@ -52,8 +49,7 @@ _JOIN_AGAIN_S: Final = 0.5
 # Kafka's FENCED_INSTANCE_ID, which aiokafka has no class for.
 _FENCED: Final = 82
 
-internals.check()
-_send: Final = GroupCoordinator._send_req  # noqa: SLF001
+_send = corrections.send_to_coordinator
 
 
 class TakenNameError(Exception):
@@ -64,90 +60,9 @@ class OtherRulesError(Exception):
     """The workers of the group fold the log by other settings than this one."""
 
 
-class _HeartbeatResponseV3(Response):  # type: ignore[misc]
-    API_KEY = 12
-    API_VERSION = 3
-    SCHEMA = HeartbeatResponse_v1.SCHEMA
-
-
-class _HeartbeatV3(RequestStruct):  # type: ignore[misc]
-    API_KEY = 12
-    API_VERSION = 3
-    RESPONSE_TYPE = _HeartbeatResponseV3
-    SCHEMA = Schema(
-        ("group", String("utf-8")),
-        ("generation_id", Int32),
-        ("member_id", String("utf-8")),
-        ("group_instance_id", String("utf-8")),
-    )
-
-
-class _OffsetCommitResponseV7(Response):  # type: ignore[misc]
-    API_KEY = 8
-    API_VERSION = 7
-    SCHEMA = OffsetCommitResponse_v3.SCHEMA
-
-
-class _OffsetCommitV7(RequestStruct):  # type: ignore[misc]
-    API_KEY = 8
-    API_VERSION = 7
-    RESPONSE_TYPE = _OffsetCommitResponseV7
-    _PARTITION = Array(
-        ("partition", Int32),
-        ("offset", Int64),
-        ("leader_epoch", Int32),
-        ("metadata", String("utf-8")),
-    )
-    SCHEMA = Schema(
-        ("group", String("utf-8")),
-        ("generation_id", Int32),
-        ("member_id", String("utf-8")),
-        ("group_instance_id", String("utf-8")),
-        ("topics", Array(("topic", String("utf-8")), ("partitions", _PARTITION))),
-    )
-
-
-class _NamedHeartbeat(Request[_HeartbeatV3]):  # type: ignore[misc]
-    """A heartbeat that carries the name of its member."""
-
-    API_KEY = 12
-
-    def __init__(self, heartbeat: Any, name: str) -> None:
-        self._heartbeat = heartbeat
-        self._name = name
-
-    def build(self, request_struct_class: type[_HeartbeatV3]) -> _HeartbeatV3:
-        of = self._heartbeat
-        return request_struct_class(of._group, of._generation_id, of._member_id, self._name)  # noqa: SLF001
-
-
-class _NamedOffsetCommit(Request[_OffsetCommitV7]):  # type: ignore[misc]
-    """A commit that carries the name of its member; it names no leader epochs."""
-
-    API_KEY = 8
-
-    def __init__(self, commit: Any, name: str) -> None:
-        self._commit = commit
-        self._name = name
-
-    def build(self, request_struct_class: type[_OffsetCommitV7]) -> _OffsetCommitV7:
-        of = self._commit
-        topics = [
-            (topic, [(partition, offset, -1, text) for partition, offset, text in partitions])
-            for topic, partitions in of._topics  # noqa: SLF001
-        ]
-        return request_struct_class(
-            of._consumer_group,  # noqa: SLF001
-            of._consumer_group_generation_id,  # noqa: SLF001
-            of._consumer_id,  # noqa: SLF001
-            self._name,
-            topics,
-        )
-
-
 def heed_fencing() -> None:
     """Have each named member of this process end when its name is taken; idempotent."""
-    GroupCoordinator._send_req = _send_with_name  # noqa: SLF001
+    corrections.replace_send_to_coordinator(_send_with_name)
 
 
 async def _send_with_name(coordinator: Any, request: Any) -> Any:
@@ -156,14 +71,12 @@ async def _send_with_name(coordinator: Any, request: Any) -> Any:
     A worker that joins again, as after it stood still, takes the name from its own former
     membership, and a request of that one may still be under way.
     """
-    name, member_id = coordinator._group_instance_id, coordinator.member_id  # noqa: SLF001
+    name, member_id = member_name(coordinator), coordinator.member_id
     if name is None:
         return await _send(coordinator, request)
     # A worker that is about to join has no member id, with which Kafka would compare the name's.
-    if member_id and isinstance(request, HeartbeatRequest):
-        request = _NamedHeartbeat(request, name)
-    elif member_id and isinstance(request, OffsetCommitRequest):
-        request = _NamedOffsetCommit(request, name)
+    if member_id:
+        request = corrections.named(request, name)
     if isinstance(request, JoinGroupRequest):
         answer = await _join(coordinator, request)
     else:
@@ -185,9 +98,8 @@ async def _join(coordinator: Any, request: Any) -> Any:
 
     The assignor has one name of its own, and does not see under which of these the group agreed.
     """
-    settings: FoldSettings = coordinator._assignors[0].app.settings  # noqa: SLF001
-    ((own, metadata),) = request._group_protocols  # noqa: SLF001
-    request._group_protocols = [(each, metadata) for each in protocols(settings)]  # noqa: SLF001
+    settings: FoldSettings = assignor_of(coordinator).app.settings
+    own = offer_protocols(request, protocols(settings))
     give_up_s = clock_s() + _OTHERS_END_WITHIN_S
     why = ""
     while True:
@@ -206,7 +118,7 @@ async def _join(coordinator: Any, request: Any) -> Any:
 
 
 def _error_codes(answer: Any) -> set[int]:
-    if isinstance(answer, _OffsetCommitResponseV7):
+    if isinstance(answer, OffsetCommitResponseV7):
         return {code for _, partitions in answer.topics for _, code in partitions}
     return {getattr(answer, "error_code", 0)}
 
@@ -225,12 +137,12 @@ async def ask_group(coordinator: Any, generation: int) -> bool | None:
     """
     group = coordinator.group_id
     try:
-        described = await coordinator._send_req(DescribeGroupsRequest([group]))  # noqa: SLF001
+        described = await ask_coordinator(coordinator, DescribeGroupsRequest([group]))
         if any(for_code(each[0]) is not NoError for each in described.groups):
             return None
         # Not before the first answer: until then the worker may have joined again.
         heartbeat = HeartbeatRequest(group, generation, coordinator.member_id)
-        answer = await coordinator._send_req(heartbeat)  # noqa: SLF001
+        answer = await ask_coordinator(coordinator, heartbeat)
     except KafkaError:
         return None
     error = for_code(answer.error_code)

@@ -16,21 +16,24 @@ nothing, even where compaction or a transaction left gaps.
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final, cast
+from functools import cached_property
+from typing import Any, Final
 
 import msgspec
 import structlog
 from aiokafka.errors import IllegalStateError, KafkaConnectionError
 from faust.tables.manager import TableManager
-from faust.types import TP
+from faust.types import TP, AppT
 from mode import Service
 from mode.utils.locks import Event
 
+from processors.engine.app import EngineApp
 from processors.engine.changelogs import ChangelogLostError, ChangelogReader, Found, lost
 from processors.engine.chunk import RevokedError, Tenure
 from processors.engine.disk import is_of_rocksdb
+from processors.engine.internals import start_fetching, start_tables
+from processors.engine.positions import other_record
 from processors.engine.tables import CLAIM_KEY, ChangelogChunk, ChunkTable, StaleTableError
-from processors.engine.transport import other_record
 from processors.engine.writers import Writer
 from runtime.kafka.batches import OutRecord, send_to_partition
 
@@ -67,7 +70,7 @@ class _Assignment(msgspec.Struct, frozen=True):
     generation: int
     rebalancing_count: int
 
-    def ensure_current(self, app: Any) -> None:
+    def ensure_current(self, app: AppT) -> None:
         """Raise ``RevokedError`` once another rebalance has begun, or has ended."""
         begun = app.rebalancing_count != self.rebalancing_count
         if begun or app.consumer_generation_id != self.generation:
@@ -77,7 +80,7 @@ class _Assignment(msgspec.Struct, frozen=True):
 class Recovery(Service):
     """The recovery service of one worker, with the names that Faust's table manager uses."""
 
-    def __init__(self, app: Any, tables: Any, **kwargs: Any) -> None:
+    def __init__(self, app: EngineApp, tables: TableManager, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.app = app
         self.tables = tables
@@ -110,7 +113,7 @@ class Recovery(Service):
         assigned = self.app.assignor.assigned_actives()
         actives = self._changelogs(assigned)
         standbys = self._changelogs(self.app.assignor.assigned_standbys()) - actives
-        # Each source beside its changelog, which is where the leader should have placed it.
+        # The leader should have placed each source together with its changelog.
         apart = (assigned - actives) ^ {self._source(tp) for tp in actives}
         count = int(self.app.rebalancing_count)
         assignment = _Assignment(actives, standbys, apart, generation_id, count)
@@ -134,11 +137,10 @@ class Recovery(Service):
         return {tp for tp in tps if tp.topic in self.tables.changelog_topics}
 
     def _table(self, tp: TP) -> ChunkTable:
-        return cast("ChunkTable", self.tables._changelogs[tp.topic])  # noqa: SLF001
+        return self.app.table_of(tp.topic)
 
     def _source(self, changelog: TP) -> TP:
-        name = self.app.names.source_of(self._table(changelog).name)
-        return TP(name, changelog.partition)
+        return TP(self._table(changelog).source, changelog.partition)
 
     async def _guarded(self, assignment: "_Assignment") -> None:
         """Recover, then follow; an error ends the worker."""
@@ -269,7 +271,7 @@ class Recovery(Service):
         if not assignment.standbys:
             self.tables.on_standbys_ready()
         app.on_rebalance_end()
-        await app._fetcher.maybe_start()  # noqa: SLF001
+        await start_fetching(app)
 
     async def _seek(self, consumer: Any) -> None:
         try:
@@ -299,7 +301,7 @@ class Recovery(Service):
         reader.follow(self._starts(standbys))
 
     async def _apply_next(self, reader: ChangelogReader, standbys: set[TP]) -> None:
-        """Apply what has come; first compare, where another leader may lack what was read."""
+        """Apply the next records; compare first if a new leader may lack what was read."""
         try:
             chunks = await reader.read(_READ_WAIT_S)
         except ChangelogLostError:
@@ -315,7 +317,7 @@ class Recovery(Service):
     async def _apply(
         self, reader: ChangelogReader, chunks: Iterable[ChangelogChunk], tps: set[TP]
     ) -> None:
-        """Apply records; a partition that can't be brought up to date begins from scratch."""
+        """Apply records; a partition that they can't bring up to date is restored from scratch."""
         for chunk in chunks:
             table, partition = self._table(chunk.tp), chunk.tp.partition
             try:
@@ -328,15 +330,14 @@ class Recovery(Service):
 
     async def _open(self, tps: set[TP]) -> None:
         for tp in sorted(tps):
-            table = self._table(tp)
-            await self._open_one(table, tp.partition)
+            await self._open_one(self._table(tp), tp.partition)
 
     async def _empty(self, table: ChunkTable, partition: int) -> None:
         table.drop(partition)
         await self._open_one(table, partition)
 
     async def _open_one(self, table: ChunkTable, partition: int) -> None:
-        """Open a partition once nothing else in this process has its files open any more."""
+        """Open a partition once nothing else in this process has its files open."""
         place = f"partition {partition} of the table {table.name}"
         async with _within(_FILES_FREE_WITHIN_S, f"{place} was not free"):
             while True:
@@ -353,7 +354,7 @@ class Recovery(Service):
         return {tp: self._table(tp).end(tp.partition) for tp in tps}
 
     async def _connected(self) -> ChangelogReader:
-        """Return the reader; where no broker answers yet, as in its restart, try again."""
+        """Return the reader; retry while no broker answers, as during a restart."""
         async with _within(_ANSWERED_WITHIN_S, "no broker answered"):
             while self._reader is None:
                 reader = ChangelogReader(self.app.settings)
@@ -373,29 +374,34 @@ class Recovery(Service):
 class Tables(TableManager):
     """Faust's table manager with this recovery; plug with the Faust setting ``TableManager``."""
 
+    app: EngineApp
+
     async def on_start(self) -> None:
-        """Start without Faust's second of waiting for tables: ours are declared by now."""
-        await self._update_channels()
+        """Start without Faust's second of waiting for tables: all are declared by now."""
+        await start_tables(self)
         await self.recovery.start()
+
+    async def on_stop(self) -> None:
+        """Stop the recovery before the tables that it writes."""
+        await self.recovery.stop()
+        await super().on_stop()
 
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:
-        """Give up the old assignment's recovery before the tables forget its partitions."""
+        """Break the former assignment's recovery off before the tables forget its partitions."""
         await self.recovery.break_off()
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
-    @property
+    @cached_property
     def recovery(self) -> Any:
-        """The recovery service."""
-        if self._recovery is None:
-            self._recovery = cast("Any", Recovery(self.app, self, beacon=self.beacon))
-        return self._recovery
+        """The recovery service, in the place of Faust's own."""
+        return Recovery(self.app, self, beacon=self.beacon)
 
 
 @asynccontextmanager
 async def _within(limit_s: float, what: str) -> AsyncIterator[None]:
-    """Bound the block in time; ``RecoveryTimeoutError`` says what had not come by then."""
+    """Limit the block's time; the text of ``RecoveryTimeoutError`` says what is missing."""
     try:
         async with asyncio.timeout(limit_s):
             yield

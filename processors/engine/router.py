@@ -8,17 +8,17 @@ without its body, it would read the next request on the same connection as that 
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import aiohttp
 from faust.app.router import Router as FaustRouter
-from faust.assignor.partition_assignor import PartitionAssignor
 from faust.exceptions import SameNode
 from faust.types import TP
 from faust.types.core import K
 from faust.types.web import Request, Response, Web
 from yarl import URL
 
+from processors.engine.internals import owner_of
 from runtime.kafka.partitions import partition_for
 from runtime.problems import MEDIA_TYPE, Problem
 
@@ -63,7 +63,7 @@ class Router(FaustRouter):
             destination = self.key_store(table_name, key)
         except KeyError:
             return _unavailable("no worker has this key's partition yet")
-        if self._urlident(destination) == self._urlident(self.app.conf.canonical_url):
+        if destination.origin() == self.app.conf.canonical_url.origin():
             raise SameNode
         if _FORWARDED in request.headers:
             return _unavailable("the workers are not of one mind yet who has this key")
@@ -73,15 +73,11 @@ class Router(FaustRouter):
             return _unavailable(f"the worker at {destination} has this key and does not answer")
 
     def key_store(self, table_name: str, key: K) -> URL:
-        """Return the worker's address; ``KeyError`` while nobody has the key's partition.
-
-        Faust asks the producer for the partition, which knows no topic that it has not written to.
-        """
-        table = self._get_table(table_name)
-        partitions: int = self.app.conf.topic_partitions
-        partition = partition_for(self._get_serialized_key(table, key), partitions)
-        assignor = cast("PartitionAssignor", self._assignor)
-        return URL(assignor._tps_url[TP(self._get_table_topic(table), partition)])  # noqa: SLF001
+        """Return the address of the worker that has the key; ``KeyError`` while none has it."""
+        changelog = self.app.tables[table_name].changelog_topic
+        encoded, _ = changelog.prepare_key(key, None)
+        partition = partition_for(encoded, self.app.conf.topic_partitions)
+        return URL(owner_of(self.app, TP(changelog.get_topic_name(), partition)))
 
     async def _forward(self, destination: URL, request: Any, within_s: float) -> Response:
         path = request.rel_url.raw_path_qs

@@ -11,8 +11,7 @@ from typing import Final
 
 from opentelemetry.trace import SpanContext, SpanKind
 
-from processors.engine.chunk import Chunk, FetchedRecord
-from processors.engine.effects import Attributes
+from processors.engine.chunk import Attributes, Chunk, FetchedRecord
 from runtime.tracing import Tracing, context_of, span_context_of
 
 # As many as OpenTelemetry keeps of a span by default.

@@ -6,44 +6,35 @@ rows where it is known. So a table never lacks a record below its own offset:
 
 - What a worker folds is read only where the partition is recovered, and is written only where the
   changelog records begin at the table's own end.
-- What is read from the changelog is applied only if it is this table's, is fetched from an offset
-  that is not beyond the table's end, and is not of a partition that is being folded. Records below
-  the table's end are passed over.
+- Records that are read from the changelog are applied only if they are this table's, were fetched
+  from an offset that is not beyond the table's end, and are not of a partition that is folded here.
+  Records below the table's end are passed over.
 
 Everything else raises ``ChangelogMismatchError``, which ends the worker. A table that was away for
-so long that Kafka may have dropped tombstones which it lacks raises ``StaleTableError``, and has to
-be read from scratch. Files that RocksDB finds damaged raise ``DamagedTableError``: each block is
-compared with its checksum when it is read from disk, so that a flipped bit is never served or
-folded. ``effects`` writes changelogs, and ``recovery`` reads them.
+so long that it may lack tombstones which Kafka has dropped raises ``StaleTableError``, and is
+restored from scratch. ``effects`` writes changelogs, and ``recovery`` reads them.
 """
 
-import shutil
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from functools import reduce
-from itertools import islice, takewhile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
-import faust
 import msgspec
-from faust.stores.rocksdb import Store
 from faust.types import TP
 from rocksdict import WriteBatch
 
-from ledger.digest import RESERVED, Digest, RunningDigest, digest_of
+from ledger.digest import RESERVED, Digest, RunningDigest
 from ledger.topics import TOMBSTONES_KEPT_MS
 from processors.engine.chunk import FetchedRecord
-from processors.engine.disk import DamagedTableError, is_damage, row_files
+from processors.engine.databases import Rows, StoredTable
+from processors.engine.internals import Databases
 from processors.engine.marks import SOURCE_KEY, Mark
 from processors.engine.watchers import Watchers
-from runtime.kafka.batches import OutRecord, Written
+from runtime.kafka.batches import Written
 
-_MIB: Final = 1024 * 1024
-# Keys of a database that are no rows, and sort after all rows. Faust uses a text key for the
-# offset, which an id from outside could equal.
-OFFSET_KEY: Final = RESERVED
+# The keys of a database that are not rows, and that sort after all rows.
+OFFSET_KEY: Final = Databases.offset_key
 DIGEST_KEY: Final = RESERVED + b"digest"
 SINCE_KEY: Final = RESERVED + b"since"
 LAST_KEY: Final = RESERVED + b"last"
@@ -54,12 +45,6 @@ CLAIM_KEY: Final = RESERVED + b"claim"
 _CLOCKS_DIFFER_MS: Final = 3_600_000
 _TOMBSTONES_KEPT_MS: Final = TOMBSTONES_KEPT_MS - _CLOCKS_DIFFER_MS
 
-# The files of a database, and the write buffers that are not in a file yet.
-_SIZES: Final = ("live-sst-files-size", "cur-size-all-mem-tables")
-# Each database has two write buffers, and as much again as cache.
-_WRITE_BUFFER_SHARE: Final = 4
-# Rows that are read for a digest before anything else has its turn: about a millisecond.
-_READ_AT_ONCE: Final = 1000
 _REMEDY: Final = (
     "the worker ends; start it again, and it reads the changelog from where the table stands"
 )
@@ -105,9 +90,8 @@ class Snapshot(msgspec.Struct):
 class _Held(msgspec.Struct):
     """What a partition's database holds: its changelog below ``end``.
 
-    It lacks no tombstone that was written before ``since_ms``, in Unix milliseconds. ``last`` is
-    the last changelog record below ``end``, where it is known. ``changes`` is shared with the
-    snapshot that a scrub is reading.
+    It lacks no tombstone written before ``since_ms``, in Unix milliseconds. ``last`` is the last
+    changelog record below ``end``, if noted. A snapshot that a scrub reads shares ``changes``.
     """
 
     end: int
@@ -117,11 +101,12 @@ class _Held(msgspec.Struct):
     changes: RunningDigest | None = None
 
 
-class ChunkTable(faust.Table[bytes, bytes]):
-    """A Faust table with RocksDB, keys and values as bytes; its changelog has its name."""
+class ChunkTable(StoredTable):
+    """A table into which chunks of the topic ``source`` are folded, and that has a changelog."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, source: str, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.source = source
         self.watchers = Watchers()
         self._when_taken_over: list[Callable[[int], None]] = []
         self._held: dict[int, _Held] = {}
@@ -132,45 +117,15 @@ class ChunkTable(faust.Table[bytes, bytes]):
         """Call a function with each partition that takes over what other workers wrote."""
         self._when_taken_over.append(function)
 
-    def read_chunk(self, partition: int, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        """Return the values of those keys that the partition holds."""
-        wanted = [key for key in set(keys) if not key.startswith(RESERVED)]
-        with self._intact(partition):
-            found = self._db(partition).get(wanted)
-        return {key: value for key, value in zip(wanted, found, strict=True) if value is not None}
-
-    def read(self, partition: int, key: bytes) -> bytes | None:
-        """Return one key's value; ``None`` if the partition does not hold it."""
-        with self._intact(partition):
-            value: bytes | None = self._db(partition).get(key)
-        return value
-
-    def scan(self, partition: int, after: bytes, limit: int) -> dict[bytes, bytes]:
-        """Return the rows with the next keys after a key, in their order."""
-        return dict(islice((row for row in self._rows(partition, after) if row[0] != after), limit))
-
-    def rows_now(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
-        """Return all rows that the partition holds at this moment, whatever is written later."""
-        return self._rows(partition)
-
-    def keys_between(
-        self, partition: int, start: bytes, end: bytes, *, backwards: bool = False
-    ) -> Iterator[bytes]:
-        """Yield the keys from ``start`` on and below ``end``, in their order or from the last."""
-        if not backwards:
-            return takewhile(end.__gt__, (key for key, _ in self._items(partition, start)))
-        items = self._items(partition, end, backwards=True)
-        return takewhile(start.__le__, (key for key, _ in items if key != end))
-
     def snapshot(self, partition: int) -> Snapshot:
         """Return the partition as it is at this moment."""
         held = self._held[partition]
         if held.digest is None:
             held.changes = RunningDigest()
-        return Snapshot(held.end, held.digest, self._rows(partition), held.changes)
+        return Snapshot(held.end, held.digest, self.rows_now(partition), held.changes)
 
     def learn(self, partition: int, snapshot: Snapshot, digest: Digest) -> None:
-        """Take the digest of a snapshot's rows for known, unless a changelog was applied since."""
+        """Keep up the digest of a snapshot's rows from now on, unless a changelog was applied."""
         held = self._held.get(partition)
         changes = snapshot.changes
         if held is not None and changes is not None and held.changes is changes:
@@ -181,12 +136,6 @@ class ChunkTable(faust.Table[bytes, bytes]):
         """Return whether this worker folds the partition, so that its state here is the newest."""
         tp = TP(self.changelog_name, partition)
         return bool(self.app.assignor.is_active(tp))
-
-    def sizes(self) -> tuple[int, int]:
-        """Return how many keys RocksDB takes its open partitions to hold, and in how many bytes."""
-        dbs = list(cast("Store", self.data)._dbs.values())  # noqa: SLF001 - opens no other one
-        keys = sum(_property(db, "estimate-num-keys") for db in dbs)
-        return keys, sum(_property(db, each) for db in dbs for each in _SIZES)
 
     @property
     def changelog_name(self) -> str:
@@ -203,23 +152,13 @@ class ChunkTable(faust.Table[bytes, bytes]):
         return self._held[partition].end
 
     def last(self, partition: int) -> Mark | None:
-        """Return the last changelog record that the partition holds; ``None`` if it is not known.
-
-        An earlier version of this program did not keep it.
-        """
+        """Return the last changelog record that the partition holds, if a worker has noted it."""
         return self._held[partition].last
 
     def folded(self, partition: int) -> Mark | None:
-        """Return the last source record that the partition's rows follow from, where it is known.
-
-        An earlier version of this program did not keep it, and an empty table has none.
-        """
+        """Return the last source record folded into the partition, if a worker has noted one."""
         stored = self.read(partition, SOURCE_KEY)
         return None if stored is None else Mark.decode(stored)
-
-    def is_empty(self, partition: int) -> bool:
-        """Return whether the partition has no rows."""
-        return next(self._rows(partition), None) is None
 
     def open(self, partition: int) -> None:
         """Find out what a partition holds, before it is read or written."""
@@ -252,7 +191,7 @@ class ChunkTable(faust.Table[bytes, bytes]):
         """Note that no partition is folded here, as after a rebalance."""
         self._folded.clear()
 
-    def write(self, partition: int, rows: "Rows", written: Written) -> None:
+    def write(self, partition: int, rows: Rows, written: Written) -> None:
         """Write the rows of a folded chunk, whose changelog records were ``written``."""
         self.ensure_folded(partition)
         held = self._held[partition]
@@ -314,21 +253,13 @@ class ChunkTable(faust.Table[bytes, bytes]):
     def drop(self, partition: int) -> Path:
         """Delete a partition's files, so that it is restored from its changelog.
 
-        The worker must end, or ``open`` the partition anew, before anything is read or written.
+        Either the worker ends, or it calls ``open`` before anything is read or written.
         """
-        store = cast("Store", self.data)
-        store._dbs.pop(partition, None)  # noqa: SLF001
+        folder = super().drop(partition)
         self._held.pop(partition, None)
-        folder = self.folder(partition)
-        with suppress(FileNotFoundError):
-            shutil.rmtree(folder)
         for function in self._when_taken_over:
             function(partition)
         return folder
-
-    def folder(self, partition: int) -> Path:
-        """Return the folder that has the files of a partition."""
-        return Path(str(cast("Store", self.data).partition_path(partition)))
 
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
@@ -357,110 +288,16 @@ class ChunkTable(faust.Table[bytes, bytes]):
         batch.put(OFFSET_KEY, b"%d" % (end - 1))
         batch.put(SINCE_KEY, b"%d" % held.since_ms)
         if held.digest is not None:
-            batch.put(DIGEST_KEY, _encode_digest(end, held.digest))
+            batch.put(DIGEST_KEY, b"%d %d %d" % (end, held.digest.value, held.digest.rows))
         if held.last is not None:
             batch.put(LAST_KEY, b"%d %b" % (end, held.last.encode()))
-        with self._intact(partition):
+        with self.intact(partition):
             self._db(partition).write(batch)
         held.end = end
-
-    def _rows(self, partition: int, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        """Return the rows from a key on, as they are now."""
-        return takewhile(lambda row: row[0] < RESERVED, self._items(partition, start))
-
-    def _items(
-        self, partition: int, start: bytes, *, backwards: bool = False
-    ) -> Iterator[tuple[bytes, bytes]]:
-        """Return what stands in the database at this moment, from a key on or back from it."""
-        with self._intact(partition):
-            items = self._db(partition).iter()
-            (items.seek_for_prev if backwards else items.seek)(start)
-        return self._rest(partition, items, items.prev if backwards else items.next)
-
-    def _rest(
-        self, partition: int, items: Any, go_on: Callable[[], None]
-    ) -> Iterator[tuple[bytes, bytes]]:
-        # These names save a sixth of the time.
-        is_valid, key, value = items.valid, items.key, items.value
-        with self._intact(partition):
-            while is_valid():
-                yield key(), value()
-                go_on()
-            # Also a damaged block ends an iterator, and only its status tells.
-            items.status()
-
-    @contextmanager
-    def _intact(self, partition: int) -> Iterator[None]:
-        """Raise ``DamagedTableError`` where RocksDB finds the partition's files damaged."""
-        try:
-            yield
-        except Exception as error:
-            if not is_damage(error):
-                raise
-            raise DamagedTableError(self, partition, f"RocksDB can't read it: {error}") from error
-
-    def _new_changelog_topic(self, **_kwargs: Any) -> Any:
-        """Declare the changelog as a topic like those of the agents: its keys are bytes."""
-        return cast("Any", self.app).chunked(self._changelog_topic_name())
-
-    def _new_store(self) -> Any:
-        store: Any = super()._new_store()
-        store.offset_key = OFFSET_KEY
-        # Faust opens databases by itself when partitions are assigned.
-        open_database = store._open_for_partition  # noqa: SLF001
-
-        def open_intact(partition: int) -> Any:
-            with self._intact(partition):
-                return open_database(partition)
-
-        store._open_for_partition = open_intact  # noqa: SLF001
-        return store
-
-    def _db(self, partition: int) -> Any:
-        store = cast("Store", self.data)
-        return store._db_for_partition(partition)  # noqa: SLF001
-
-
-async def digest_slowly(
-    rows: Iterator[tuple[bytes, bytes]], pause: Callable[[], Awaitable[None]]
-) -> Digest:
-    """Return the digest of rows; ``pause`` is awaited after each thousand, or mebibyte, of them."""
-    digest = Digest()
-    for part in _parts(rows):
-        digest = digest.plus(part)
-        await pause()
-    return digest
-
-
-def digest_at_once(rows: Iterator[tuple[bytes, bytes]]) -> Digest:
-    """Return the digest of rows without a pause, in the memory that a part of them takes."""
-    return reduce(Digest.plus, _parts(rows), Digest())
-
-
-def _parts(rows: Iterator[tuple[bytes, bytes]]) -> Iterator[Digest]:
-    """Yield the digests of a thousand rows, or of a mebibyte of them, at a time."""
-    part: dict[bytes, bytes] = {}
-    size = 0
-    for key, value in rows:
-        part[key] = value
-        size += len(value)
-        if len(part) == _READ_AT_ONCE or size >= _MIB:
-            yield digest_of(part)
-            part, size = {}, 0
-    if part:
-        yield digest_of(part)
 
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def _property(db: Any, name: str) -> int:
-    return int(db.property_int_value(f"rocksdb.{name}"))
-
-
-def _encode_digest(end: int, digest: Digest) -> bytes:
-    return b"%d %d %d" % (end, digest.value, digest.rows)
 
 
 def stored_digest(stored: bytes | None, end: int) -> Digest | None:
@@ -492,73 +329,3 @@ def _key_of(chunk: ChangelogChunk, record: FetchedRecord) -> bytes:
             "rebuild` folds the log of record into new tables"
         )
     return record.key
-
-
-class Rows:
-    """New values of a table, each key once, to be written all or none.
-
-    ``last`` is the last changelog record of the write, which says how far the source is folded.
-    """
-
-    __slots__ = ("_after", "_before", "_deleted", "batch", "last")
-
-    def __init__(self) -> None:
-        self.batch = WriteBatch(raw_mode=True)
-        self.last: OutRecord | None = None
-        self._after: dict[bytes, bytes] = {}
-        self._before: dict[bytes, bytes] = {}
-        self._deleted = 0
-
-    def put(self, key: bytes, value: bytes | None, before: bytes | None) -> None:
-        """Set a key's value, where the table holds ``before``; ``None`` is no value."""
-        if value is None:
-            self.batch.delete(key)
-            self._deleted += 1
-        else:
-            self.batch.put(key, value)
-            self._after[key] = value
-        if before is not None:
-            self._before[key] = before
-
-    def change(self) -> Digest:
-        """Return by how much these rows change a table's digest."""
-        if len(self._after) + self._deleted != len(self.batch):
-            raise ValueError("a key has two values in one write")
-        return digest_of(self._after).minus(digest_of(self._before))
-
-
-def write_buffers_bytes(memory_mb: int) -> int:
-    """Return what all of a worker's databases write when each flushes one write buffer."""
-    return memory_mb * _MIB // _WRITE_BUFFER_SHARE
-
-
-def rocksdb_options(memory_mb: int, databases: int) -> dict[str, Any]:
-    """Share ``memory_mb`` among a worker's databases: half for caches, half for write buffers.
-
-    The files that may be open are shared too. Faust's own defaults are 2.5 GB of cache and 943,719
-    files per partition and table.
-    """
-    share = memory_mb * _MIB // databases
-    return {
-        "max_open_files": row_files(databases),
-        "block_cache_size": share // 2,
-        "write_buffer_size": share // _WRITE_BUFFER_SHARE,
-        "max_write_buffer_number": 2,
-        "bloom_filter_size": 10,
-    }
-
-
-class PartitionRows:
-    """The rows of one partition of a table, as ``ledger.large_orders`` reads them."""
-
-    def __init__(self, table: ChunkTable, partition: int) -> None:
-        self._table = table
-        self._partition = partition
-
-    def get(self, key: bytes) -> bytes | None:
-        """Return a row."""
-        return self._table.read(self._partition, key)
-
-    def keys(self, start: bytes, end: bytes, *, backwards: bool) -> Iterator[bytes]:
-        """Yield the keys from ``start`` on and below ``end``, in their order or from the last."""
-        return self._table.keys_between(self._partition, start, end, backwards=backwards)

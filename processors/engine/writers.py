@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol
+from typing import Final
 
 import structlog
 from aiokafka.client import AIOKafkaClient
@@ -23,11 +23,13 @@ from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulat
 from aiokafka.producer.sender import Sender
 from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.structs import RecordMetadata, TopicPartition
-from faust.types import TP
+from faust.types import TP, AppT
 
-from processors.engine.chunk import RevokedError, Tenure
+from processors.engine.chunk import ChunkConsumer, RevokedError, Tenure
+from processors.engine.internals import client_of
 from processors.engine.membership import clock_s
 from runtime.kafka.batches import ACKNOWLEDGED_WITHIN_S, BatchRefusedError
+from runtime.kafka.internals import fail_batches, wait_on_metadata
 from runtime.kafka.topic_states import most_bytes, read_configs, size_fault
 from runtime.kafka.topics import answer
 
@@ -102,7 +104,7 @@ class Writer:
         # had to wait for: a topic that was known by chance would be gone with the next refresh, and
         # with it the leader that a batch waits for, until somebody writes to that topic again.
         self._client.add_topic(topic)
-        await self._client._wait_on_metadata(topic)  # noqa: SLF001 - as aiokafka's producer does
+        await wait_on_metadata(self._client, topic)
         tp = TopicPartition(topic, partition)
         future: Awaitable[RecordMetadata] = await self._accumulator.add_batch(
             batch, tp, ACKNOWLEDGED_WITHIN_S
@@ -114,30 +116,17 @@ class Writer:
         # A sender's task that has not run yet ends so when it is cancelled.
         with contextlib.suppress(asyncio.CancelledError):
             await self._sender.close()
-        batches = self._accumulator._batches.values()  # noqa: SLF001
-        # A batch that is to be tried again is no longer among these, and its callback looks there.
-        self._accumulator._pending_batches.update(*batches)  # noqa: SLF001
-        self._accumulator.fail_all(RevokedError("given back while it waited for Kafka"))
+        fail_batches(self._accumulator, RevokedError("given back while it waited for Kafka"))
 
 
 async def _write_nothing(_writer: Writer) -> None:
     """Have a writer of the latest epoch, and no more."""
 
 
-class _App(Protocol):
-    """What the writers need of the worker."""
-
-    @property
-    def kafka_client(self) -> AIOKafkaClient: ...
-
-    @property
-    def consumer(self) -> Any: ...
-
-
 class Writers:
     """The writers of the partitions that this worker reads, one for each, from its first write."""
 
-    def __init__(self, app: _App, group: str) -> None:
+    def __init__(self, app: AppT, group: str) -> None:
         self._app = app
         self._group = group
         self._batch_bytes = _BATCH_BYTES
@@ -180,7 +169,7 @@ class Writers:
 
         Whoever lowered the topic's limit did it after the last look at the topics.
         """
-        topic, client = refused.topic, self._app.kafka_client
+        topic, client = refused.topic, client_of(self._app)
         configs = await answer(
             lambda: read_configs(client, [topic]), f"the settings of {topic} can't be read"
         )
@@ -191,16 +180,13 @@ class Writers:
         log.warning("batch refused", topic=topic, bytes=refused.size_bytes, limit=limit_bytes)
         self.bound(min(limit_bytes, refused.size_bytes // 2))
 
-    async def renew(self) -> None:
-        """Replace each writer that is due, also where nothing is to be written.
-
-        Where Kafka does not answer, the writer stays, and is due at the next call again.
-        """
+    async def renew(self, consumer: ChunkConsumer) -> None:
+        """Replace each writer that is due; if Kafka does not answer, it is due at the next call."""
         for tp in list(self._writers):
-            # A rebalance may have taken it meanwhile.
+            # A rebalance may have taken the partition meanwhile.
             if tp in self._writers:
                 with contextlib.suppress(RevokedError, KafkaError, TimeoutError):
-                    await self.write(Tenure(self._app.consumer, tp), _write_nothing)
+                    await self.write(Tenure(consumer, tp), _write_nothing)
 
     def forget(self) -> None:
         """Give up every writer: the partitions may be others' from now on."""
@@ -221,7 +207,7 @@ class Writers:
         if held is not None and clock_s() - held.born_s < _RENEWED_AFTER_S:
             return held
         identity = f"{self._group}-{tenure.tp.topic}-{tenure.tp.partition}"
-        writer = Writer(self._app.kafka_client, identity, self._batch_bytes)
+        writer = Writer(client_of(self._app), identity, self._batch_bytes)
         try:
             async with asyncio.timeout(ACKNOWLEDGED_WITHIN_S):
                 await writer.start()

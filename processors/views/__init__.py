@@ -1,8 +1,8 @@
-"""The web views: what became of an order, a payment or an event, from whichever worker is asked.
+"""The web views: any worker answers for any order, payment or event.
 
-In: HTTP requests; the tables of this worker, or another worker's answer (``state``); the log of
-record (``deliveries``). Out: JSON documents, and problem documents (RFC 9457). Never: data without
-the bearer token where one is configured, and never a table's state that is not recovered yet.
+Input: HTTP requests; this worker's tables, or another worker's answer (``state``); and the log of
+record (``deliveries``). Output: JSON documents, and problem documents (RFC 9457). Invariants: data
+needs the bearer token if one is configured, and no table is read before it is recovered.
 """
 
 from typing import Final

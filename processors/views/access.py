@@ -1,10 +1,10 @@
-"""The middlewares of all views: errors become documents, and the host and the token are checked.
+"""The middlewares of all views: they check the host and the token, and turn errors into documents.
 
-In: requests. Out: the view's answer, or a problem document.
+Input: requests. Output: the view's answer, or a problem document.
 
-Where a token is configured, only the probes and the page's files are answered without it, since
-they hold no data. Where none is configured, everything is answered, to loopback names in ``Host``
-alone: see ``runtime.access``. The text of an unexpected error is never shown.
+If a token is configured, only the probes and the page's files are open without it, since they hold
+no data. If none is configured, every route is open, but only to loopback names in ``Host``: see
+``runtime.access``. The text of an unexpected error is never shown.
 """
 
 from collections.abc import Awaitable, Callable
@@ -22,15 +22,15 @@ from runtime.problems import Problem
 
 log = structlog.get_logger(__name__)
 
-# Routes as the router names them, not paths: a request's own path can't make it open.
+# The router's names of routes, and not paths, so that no path of a request can open a route.
 _OPEN_ROUTES: Final = frozenset({"/healthz", "/readyz", *OPEN_PAGES})
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def middlewares(token: Token | None) -> list[Any]:
-    """Return the aiohttp middlewares: problem documents for errors, then who may read."""
-    return [_problems, _door(token)]
+    """Return the aiohttp middlewares: problem documents for errors, then access control."""
+    return [_problems, _access(token)]
 
 
 @web.middleware
@@ -56,7 +56,7 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
         return problem_answer(Problem(status=500, code="internal_error", detail=detail))
 
 
-def _door(token: Token | None) -> Any:
+def _access(token: Token | None) -> Any:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         """Check the host, and the bearer token except on the open routes."""

@@ -1,7 +1,7 @@
-"""What the views answer with: JSON with an entity tag, and problem documents (RFC 9457).
+"""The answers of the views: JSON with an entity tag, and problem documents (RFC 9457).
 
-In: bodies and problems. Out: aiohttp responses. A view may raise a ``ProblemError`` at any depth;
-the middleware in ``access`` answers with its document.
+Input: bodies and problems. Output: aiohttp responses. A view may raise a ``ProblemError`` at any
+depth; the middleware in ``access`` answers with its document.
 """
 
 from hashlib import blake2b
@@ -27,13 +27,13 @@ def json_answer(body: bytes, **headers: str) -> web.Response:
 
 
 def tagged_answer(request: Any, body: bytes, version: int) -> web.Response:
-    """Return a document, or 304 where the client has it (``If-None-Match``).
+    """Return a document, or 304 if the client has it already (``If-None-Match``).
 
-    The tag begins with the version, and ends with a digest: a payment that moves away while another
-    one comes leaves an order with as many facts, and so the version, that it had.
+    The tag consists of the version and a digest, since the version alone is not enough: if one
+    payment leaves an order and another one joins, the number of facts may stay the same.
     """
     tag = f'"{version}-{blake2b(body, digest_size=6).hexdigest()}"'
-    # A cached copy is asked for anew each time: the next event may have come.
+    # The client must revalidate a cached copy each time, since the next event may have arrived.
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
     known = request.headers.get("If-None-Match", "")
     if known.strip() == "*" or tag in [
@@ -44,7 +44,7 @@ def tagged_answer(request: Any, body: bytes, version: int) -> web.Response:
 
 
 def problem_answer(problem: Problem, headers: dict[str, str] | None = None) -> web.Response:
-    """Return a problem document; 503 says when to ask again."""
+    """Return a problem document; with 503 its header says when to ask again."""
     if problem.status == 503:  # noqa: PLR2004
         headers = {"Retry-After": "2", **(headers or {})}
     return web.Response(
@@ -53,5 +53,5 @@ def problem_answer(problem: Problem, headers: dict[str, str] | None = None) -> w
 
 
 def not_found(kind: str, identifier: str) -> ProblemError:
-    """Return the error for an order, payment or event that is not there."""
+    """Return the error for an order, payment or event that does not exist."""
     return ProblemError(404, f"{kind}_not_found", f"no {kind} {identifier!r:.80} is in the ledger")

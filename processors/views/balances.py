@@ -1,4 +1,4 @@
-"""The trial balance and the activity by day, of all workers' payments."""
+"""The trial balance and the activity by day, over the payments of all workers."""
 
 import asyncio
 from collections.abc import Iterable
@@ -20,10 +20,10 @@ _LAST_DAY: Final = (date.max - _EPOCH).days
 
 
 class Posted(msgspec.Struct):
-    """What was posted to one account in one currency on one day (``2026-01-31``, UTC).
+    """The amount posted to one account in one currency on one day (``2026-01-31``, UTC).
 
-    ``number`` is the day's, from 1970-01-01. An event may say that it occurred at any time: what is
-    beyond the year 9999 stands under its last day, each day with its number.
+    ``number`` counts the days since 1970-01-01. An event may claim any time: the ``day`` of a time
+    after the year 9999 is the last day of that year, and only ``number`` tells such days apart.
     """
 
     account: str
@@ -34,7 +34,7 @@ class Posted(msgspec.Struct):
 
 
 class Balance(msgspec.Struct):
-    """One account in one currency: minor units, positive for a debit."""
+    """The balance of one account in one currency, in minor units; positive for a debit."""
 
     account: str
     currency: str
@@ -42,7 +42,7 @@ class Balance(msgspec.Struct):
 
 
 class Balances(msgspec.Struct):
-    """The trial balance; ``partitions`` are those whose payments it sums, and ``days`` where asked.
+    """The trial balance of the payments in ``partitions``; ``days`` is filled only on request.
 
     The balances of each currency sum to zero.
     """
@@ -56,20 +56,18 @@ def add_pages(app: LedgerApp) -> None:
     """Declare the page."""
 
     @app.page("/balances")
-    class BalancesView(View):
-        """Every account's balance, by currency; with ``days=true`` what was posted each day."""
-
-        async def get(self, request: Request) -> Any:
-            state.require_ready(app)
-            days = parameters.flag(request, "days")
-            if asks_this_one(request):
-                return json_answer(msgspec.json.encode(_document(*_here(app), days=True)))
-            partitions, activity = await _everywhere(app)
-            return json_answer(msgspec.json.encode(_document(partitions, activity, days=days)))
+    async def get_balances(_view: View, request: Request) -> Any:
+        """Return every account's balance by currency, and with ``days=true`` by day."""
+        state.require_ready(app)
+        days = parameters.flag(request, "days")
+        if asks_this_one(request):
+            return json_answer(msgspec.json.encode(_document(*_own_part(app), days=True)))
+        partitions, activity = await _all_parts(app)
+        return json_answer(msgspec.json.encode(_document(partitions, activity, days=days)))
 
 
-def _here(app: LedgerApp) -> tuple[list[int], Activity]:
-    """Return this worker's partitions, and their sums."""
+def _own_part(app: LedgerApp) -> tuple[list[int], Activity]:
+    """Return this worker's partitions, and the sums over their payments."""
     partitions, posted = app.posted.active, app.posted.here()
     if posted is None:
         raise ProblemError(503, "being_summed", "this worker's payments are still being summed up")
@@ -79,17 +77,17 @@ def _here(app: LedgerApp) -> tuple[list[int], Activity]:
     return partitions, total
 
 
-async def _everywhere(app: LedgerApp) -> tuple[list[int], Activity]:
-    partitions, activity = _here(app)
+async def _all_parts(app: LedgerApp) -> tuple[list[int], Activity]:
+    partitions, activity = _own_part(app)
     total = dict(activity)
-    for document in await asyncio.gather(*(_there(app, worker) for worker in other_workers(app))):
+    for document in await asyncio.gather(*(_part_of(app, worker) for worker in other_workers(app))):
         partitions = [*partitions, *document.partitions]
         add(total, {(p.account, p.currency, p.number): p.amount for p in document.days})
     require_whole(partitions, app.settings.partitions)
     return sorted(partitions), total
 
 
-async def _there(app: LedgerApp, worker: URL) -> Balances:
+async def _part_of(app: LedgerApp, worker: URL) -> Balances:
     answer = await state.fetch(app, worker, "/balances?scope=worker")
     if answer is None:
         raise ProblemError(503, "unavailable", f"the worker at {worker} has no balances")

@@ -1,8 +1,8 @@
-"""Orders with an anomaly, the one with the latest event first: out of each worker's own lists.
+"""Orders with an anomaly, the latest event first, merged from each worker's own lists.
 
-In: filters and a cursor. Out: a page of orders of all workers, and the next page's cursor, which is
-the last order's place in that sequence: what comes or goes meanwhile shifts no page. Never: a page
-that lacks a partition, or has one twice.
+Input: filters and a cursor. Output: a page of the orders of all workers, and the cursor of the next
+page. A cursor is the sort key of a page's last order, so orders that come or go meanwhile shift no
+page. Invariant: a page has each partition exactly once.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from processors.views.answers import ProblemError
 from processors.views.listed import Filter, ListedOrder, OrderList, listed
 from processors.views.workers import other_workers, require_whole
 
-# Read from the table in one step of the event loop, in which lists and table are of one moment:
-# some 30 ms on a machine that is busy.
+# So many orders are read in one step of the event loop, so that lists and table match; the step
+# takes some 30 ms on a busy machine.
 _MOST_SEARCHED: Final = 500
 
 
@@ -28,7 +28,7 @@ async def page_of_all(app: LedgerApp, request: Any, wanted: Filter) -> OrderList
     """Return a page of all workers' orders."""
     path = f"/orders?scope=worker&{request.rel_url.raw_query_string}"
     mine = page_here(app, request, wanted)
-    others = await asyncio.gather(*(_there(app, worker, path) for worker in other_workers(app)))
+    others = await asyncio.gather(*(_part_of(app, worker, path) for worker in other_workers(app)))
     parts = [mine, *others]
     require_whole((p for part in parts for p in part.partitions), app.settings.partitions)
     return merged(parts, parameters.limit(request))
@@ -58,7 +58,7 @@ def page_here(app: LedgerApp, request: Any, wanted: Filter) -> OrderList:
 
 
 def merged(parts: list[OrderList], limit: int) -> OrderList:
-    """Return the first orders of several lists, up to where each of them has been searched."""
+    """Return the first orders of several lists, down to the key that all lists were searched to."""
     searched = [parameters.read_cursor(part.cursor, bytes) for part in parts if part.cursor]
     end = max(searched, default=b"")
     orders = sorted((o for part in parts for o in part.orders), key=_key, reverse=True)
@@ -69,7 +69,7 @@ def merged(parts: list[OrderList], limit: int) -> OrderList:
     return OrderList(orders, parameters.written_cursor(end) if end else None)
 
 
-async def _there(app: LedgerApp, worker: URL, path: str) -> OrderList:
+async def _part_of(app: LedgerApp, worker: URL, path: str) -> OrderList:
     answer = await state.fetch(app, worker, path)
     return msgspec.json.decode(answer or b"", type=OrderList)
 

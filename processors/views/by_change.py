@@ -1,12 +1,12 @@
 """Orders, the latest change first: ``ledger.orders`` read backwards.
 
-In: filters and a cursor. Out: a page of orders as they are now, of all workers, and the next page's
-cursor. The topic is the index: it is in the order of change, and its end is what changed last. So a
-list costs what it reads, and the fold nothing.
+Input: filters and a cursor. Output: a page of the current orders of all workers, and the cursor of
+the next page. The topic is in the order of change, so it serves as the index: a list costs only
+the records that it reads, and the fold pays nothing for it.
 
-Never: an order as it no longer is: a document that a newer one replaced is passed over. After a
-crash the newer one may be equal, and only its place tells: so a page knows the keys above it again,
-up to where the first page began, or as far as one chunk reaches.
+Invariant: no order is listed in an outdated state, because a document that a newer one replaced is
+skipped. After a crash the newer document may be equal to the older one. Therefore each page reads
+the keys above it again, up to the start of the first page, or for the length of one chunk.
 """
 
 import heapq
@@ -21,26 +21,26 @@ from processors.views import parameters, state
 from processors.views.listed import Filter, ListedOrder, OrderList, listed
 from runtime.kafka.topic_reader import Offsets, in_time
 
-# Read from each partition at a time; and looked through for one page, however few match.
+# A window is read from each partition at a time; one page searches a limited number of records,
+# however few of them match.
 _WINDOW: Final = 200
 _MOST_SEARCHED: Final = 5_000
-# Of what is above a page, only the keys stay.
-_AT_A_TIME: Final = 2_000
+_KEYS_AT_A_TIME: Final = 2_000
 
 
 @in_time("a page of the orders")
 async def page(app: LedgerApp, request: Any, wanted: Filter) -> OrderList:
-    """Return a page; its cursor is each partition's end here, and how far above it lists began."""
+    """Return a page; its cursor has each partition's offset, and the distance to the list's top."""
     limit = parameters.limit(request)
     given = parameters.cursor(request, list[tuple[int, int]], _fits(app.settings.partitions))
     begins = await app.reader.begins(app.names.orders, app.settings.partitions)
     tops = await app.reader.ends(app.names.orders, app.settings.partitions)
     ends = dict(tops)
     if given:
-        # Beyond the end there is nothing to wait for, and before the beginning nothing is any more.
+        # The cursor's offsets are limited to the records that the topic has now.
         ends = {p: max(begins[p], min(given[p][0], top)) for p, top in tops.items()}
         tops = {p: max(begins[p], min(sum(given[p]), top)) for p, top in tops.items()}
-    met = await _keys_between(app, ends, tops)
+    newer = await _keys_between(app, ends, tops)
     found: list[ListedOrder] = []
     searched = 0
     async for record in _backwards(app, begins, ends):
@@ -55,12 +55,12 @@ async def page(app: LedgerApp, request: Any, wanted: Filter) -> OrderList:
         try:
             document = ORDER_DOCUMENTS.decode(record.value) if record.value is not None else None
         except UNDECODABLE:
-            # No worker wrote it, so the order's document is still the one below.
+            # No worker wrote this record, so the order's current document is further down.
             continue
-        if key in met or document is None:
-            met.add(key)
+        if key in newer or document is None:
+            newer.add(key)
             continue
-        met.add(key)
+        newer.add(key)
         if wanted.status in {None, document.status} and await _is_current(app, document):
             found.append(listed(document, record.timestamp))
     return OrderList(found, None)
@@ -71,16 +71,16 @@ def _fits(partitions: int) -> Callable[[list[tuple[int, int]]], bool]:
 
 
 async def _keys_between(app: LedgerApp, starts: Offsets, ends: Offsets) -> set[bytes]:
-    """Return the keys of each partition's documents from a start to an end.
+    """Return the keys of each partition's documents from a start to an end, at most one chunk's.
 
-    Or to as many further as a chunk has records: what a crash leaves written and not kept is one
-    chunk, and it is written again right behind.
+    The outputs that a crash leaves without their state are those of one chunk, and the restarted
+    worker writes them again right after the first ones.
     """
     keys: set[bytes] = set()
     for partition, start in starts.items():
         end = min(ends[partition], start + app.settings.chunk_records)
-        for at in range(start, end, _AT_A_TIME):
-            window = {partition: at}, {partition: min(at + _AT_A_TIME, end)}
+        for at in range(start, end, _KEYS_AT_A_TIME):
+            window = {partition: at}, {partition: min(at + _KEYS_AT_A_TIME, end)}
             keys.update(
                 record.key or b"" for record in await app.reader.between(app.names.orders, *window)
             )
@@ -111,7 +111,7 @@ async def _backwards(app: LedgerApp, begins: Offsets, ends: Offsets) -> AsyncIte
 
 
 async def _is_current(app: LedgerApp, document: OrderDocument) -> bool:
-    """Return whether an order is still as a document has it."""
+    """Return whether a document is the current document of its order."""
     if state.is_here(app, "orders", document.order_id):
         return state.order_document(app, document.order_id) == document
     path = f"/orders/{state.encoded(document.order_id)}"

@@ -1,8 +1,8 @@
-"""All deliveries behind an order or an event, out of the log of record.
+"""All deliveries behind an order or an event, read from the log of record.
 
-In: an order's state, an event's id. Out: the log's records, whichever workers have the keys that
-lead to them: the order names its payments, they name their events, and each event's places in the
-log are remembered under its id.
+Input: an order's state, or an event's id. Output: the records of the log. An order names its
+payments, a payment names its events, and the table ``seen`` has the places of each event in the
+log; other workers are asked for the rows that this worker does not have.
 """
 
 import asyncio
@@ -20,17 +20,17 @@ from processors.views.answers import ProblemError
 from runtime.kafka.partitions import partition_for
 
 MOST_DELIVERIES: Final = 2_000
-"""A page of an order of thousands of payments would keep the worker from its work."""
+"""The limit keeps a page of an order with thousands of payments from delaying the fold."""
 
 _AT_A_TIME: Final = 50
-# Of one partition, with bodies of two kilobytes some 2 MB: the lag is a few records, mostly.
+# The limit for one partition: some 2 MB for bodies of 2 kB. Usually the lag is a few records.
 _MOST_UNJUDGED: Final = 1_000
 
 Found = TypeVar("Found")
 
 
 def rules_of(app: LedgerApp) -> Rules:
-    """Return what this ledger's log is folded with."""
+    """Return the rules with which this ledger's log is folded."""
     settings = app.settings
     return Rules(
         names=settings.field_names,
@@ -40,7 +40,7 @@ def rules_of(app: LedgerApp) -> Rules:
 
 
 def whole_order(app: LedgerApp, order_id: str) -> Order:
-    """Return an order that is here; 413 if its deliveries are more than are looked for."""
+    """Return an order of this worker; 413 if it has more deliveries than one answer holds."""
     order = state.existing_order(app, order_id)
     if isinstance(order, LargeOrder):
         raise too_large("the order has too many payments")
@@ -50,7 +50,7 @@ def whole_order(app: LedgerApp, order_id: str) -> Order:
 
 
 def too_large(why: str) -> ProblemError:
-    """Return the error for an order with too much in it for an answer; ``why`` says so."""
+    """Return the error for an order that is too large for an answer; ``why`` begins its text."""
     return ProblemError(
         413,
         "order_too_large",
@@ -61,10 +61,10 @@ def too_large(why: str) -> ProblemError:
 
 async def of_order(app: LedgerApp, order: Order) -> list[SignedRecord]:
     """Return the deliveries of all payments that are, or once were, in an order."""
-    # Each payment has an event.
+    # Each payment has at least one event.
     _require_few(len(order.payments))
     held = {name: placed.payment for name, placed in order.payments.items() if placed.payment}
-    # A payment that no fact had named an order for was one of its own, and may have left it.
+    # A payment without an order forms one under its own id, and may have left it since.
     left = [*({order.order_id, *order.payments} - held.keys())]
     states = dict(zip(left, await _each(state.any_payment, app, left), strict=True))
     _require_written(order, states)
@@ -78,7 +78,7 @@ async def of_order(app: LedgerApp, order: Order) -> list[SignedRecord]:
     keys = {place: event_id.encode() for event_id, place in facts.items()}
     known = await _each(state.any_event, app, facts)
     for event_id, places in zip(facts, known, strict=True):
-        # Of an event that is forgotten only the fact's own place is known.
+        # For a forgotten event, only the fact's own place is known.
         if places is not None:
             keys |= _keys(event_id, places)
     _require_few(len(keys))
@@ -91,7 +91,7 @@ async def of_event(app: LedgerApp, event_id: str, known: state.EventPlaces) -> l
 
 
 async def unjudged(app: LedgerApp, event_id: str) -> list[SignedRecord]:
-    """Return the deliveries of an event of a partition that is here, that are not judged yet."""
+    """Return the deliveries of an event in this worker's partition that are not judged yet."""
     topic, key = app.names.webhooks, event_id.encode()
     partition = partition_for(key, app.settings.partitions)
     judged = state.judged_to(app, partition)
@@ -114,7 +114,7 @@ def _require_few(deliveries: int) -> None:
 
 
 def _require_written(order: Order, left: Mapping[str, PlacedPayment | None]) -> None:
-    """Raise a 503 unless each payment that has left is here as the order knows it, or newer.
+    """Raise a 503 if a payment that has left is still older than the order's snapshot of it.
 
     The hop ``payments`` publishes a snapshot before it writes its table.
     """
@@ -130,7 +130,7 @@ def _require_written(order: Order, left: Mapping[str, PlacedPayment | None]) -> 
 async def _each(
     ask: Callable[[LedgerApp, str], Awaitable[Found]], app: LedgerApp, identifiers: Iterable[str]
 ) -> list[Found]:
-    """Ask for each of them, a few at a time; with the first error the others are given up."""
+    """Ask for each identifier, a few at a time; the first error cancels all other questions."""
     free = asyncio.Semaphore(_AT_A_TIME)
 
     async def one(identifier: str) -> Found:
@@ -146,6 +146,6 @@ async def _each(
 
 
 def _keys(event_id: str, known: state.EventPlaces) -> dict[tuple[int, int], bytes]:
-    """Return the key of each record of the log that is a delivery of an event."""
+    """Return the place of each delivery of an event, with the key of its record."""
     places = ((known.partition, offset) for offset in (known.first, *known.repeats))
     return dict.fromkeys(places, event_id.encode())

@@ -1,4 +1,4 @@
-"""The pages of one event: its story, and where its deliveries stand in the log of record."""
+"""The pages of one event: its story, and the places of its deliveries in the log of record."""
 
 from typing import Any, Final
 
@@ -14,27 +14,23 @@ _ID: Final = r"{event_id:[\s\S]+}"
 
 
 def add_pages(app: LedgerApp) -> None:
-    """Declare the pages; the one below an event first, since an id may hold slashes."""
+    """Declare the pages, the longer path first, since an id may contain slashes."""
 
     @app.page(f"/events/{_ID}/places")
-    class PlacesView(View):
-        """Where an event is in the log: what the workers ask each other."""
-
-        @state.routed(app, "seen", "event_id")
-        async def get(self, _request: Request, *_args: Any, **path: Any) -> Any:
-            found = await state.any_event(app, path["event_id"])
-            if found is None:
-                raise not_found("event", path["event_id"])
-            return json_answer(msgspec.json.encode(found))
+    @state.routed(app, "seen", "event_id")
+    async def get_places(_view: View, _request: Request, *_args: Any, **path: Any) -> Any:
+        """Return an event's places in the log, for which the workers ask each other."""
+        found = await state.any_event(app, path["event_id"])
+        if found is None:
+            raise not_found("event", path["event_id"])
+        return json_answer(msgspec.json.encode(found))
 
     @app.page(f"/events/{_ID}")
-    class EventView(View):
-        """What became of an event, and every delivery of it."""
-
-        @state.routed(app, "seen", "event_id", state.reads_log)
-        async def get(self, request: Request, *_args: Any, **path: Any) -> Any:
-            state.require_ready(app)
-            story = await story_of(app, path["event_id"], raw=parameters.flag(request, "raw"))
-            if story is None:
-                raise not_found("event", path["event_id"])
-            return json_answer(msgspec.json.encode(story))
+    @state.routed(app, "seen", "event_id", state.reads_log)
+    async def get_event(_view: View, request: Request, *_args: Any, **path: Any) -> Any:
+        """Return an event's story, with every delivery of it."""
+        state.require_ready(app)
+        story = await story_of(app, path["event_id"], raw=parameters.flag(request, "raw"))
+        if story is None:
+            raise not_found("event", path["event_id"])
+        return json_answer(msgspec.json.encode(story))

@@ -1,7 +1,4 @@
-"""Lists of orders: what they are made of, whatever index they are found by.
-
-In: filters of a request; documents of orders. Out: pages. Never: an order as it no longer is.
-"""
+"""The filters and entries of lists of orders, which ``by_anomaly`` and ``by_change`` share."""
 
 from typing import Any, Final, get_args
 
@@ -19,11 +16,11 @@ _WAITS: Final = "refund_without_payment"
 
 
 class ListedOrder(msgspec.Struct):
-    """An order in a list; ``changed_at_ms`` is when the ledger last published it.
+    """An order in a list; ``changed_at_ms`` is the time at which the ledger last published it.
 
-    That is ``None`` in a list by anomaly, which does not know it. ``waiting_since`` is the time of
-    the first refund whose payment has not come, in Unix seconds, as all times of events; ``None``
-    also for an order that is a summary, which does not list such payments.
+    ``changed_at_ms`` is ``None`` in a list by anomaly, which does not know it. ``waiting_since`` is
+    the time of the first refund whose payment has not arrived, in Unix seconds like all times of
+    events. It is also ``None`` for an order that is a summary, which does not list its payments.
     """
 
     order_id: str
@@ -39,10 +36,11 @@ class ListedOrder(msgspec.Struct):
 
 
 class OrderList(msgspec.Struct, omit_defaults=True):
-    """A page of orders; ``cursor`` is of the next page, ``None`` at the end of what there is.
+    """A page of orders; ``cursor`` is that of the next page, or ``None`` on the last page.
 
-    A page may hold fewer than were asked for, or none, and go on: one answer looks through a
-    bounded number of orders. With ``scope=worker``, ``partitions`` are those that it has orders of.
+    A page may hold fewer orders than the limit, or none, and still have a next page, because one
+    answer searches a limited number of orders. With ``scope=worker``, ``partitions`` are the
+    partitions that the worker lists.
     """
 
     orders: list[ListedOrder]
@@ -51,7 +49,7 @@ class OrderList(msgspec.Struct, omit_defaults=True):
 
 
 class Filter(msgspec.Struct, frozen=True):
-    """Which orders are to be listed."""
+    """The orders to list."""
 
     status: str | None
     anomaly: str | None
@@ -59,7 +57,7 @@ class Filter(msgspec.Struct, frozen=True):
 
 
 def wanted(request: Any) -> Filter:
-    """Return what a request asks for."""
+    """Return the filter that a request asks for."""
     return Filter(
         parameters.one_of(request, "status", STATUSES),
         parameters.one_of(request, "anomaly", (ANY_ANOMALY, *ANOMALIES)),
@@ -68,7 +66,7 @@ def wanted(request: Any) -> Filter:
 
 
 def listed(document: OrderDocument, changed_at_ms: int | None) -> ListedOrder:
-    """Return an order as a list shows it."""
+    """Return an order's entry in a list."""
     waiting = [each.created for each in document.payments if _WAITS in each.anomalies]
     summary = document.summary
     return ListedOrder(

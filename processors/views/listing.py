@@ -1,4 +1,4 @@
-"""The page of lists of orders: with an anomaly, or all, the latest change first."""
+"""The page that lists orders: those with an anomaly, or all, the latest change first."""
 
 from typing import Any
 
@@ -16,18 +16,16 @@ def add_pages(app: LedgerApp) -> None:
     """Declare the page."""
 
     @app.page("/orders")
-    class OrdersView(View):
-        """The orders of all workers."""
-
-        async def get(self, request: Request) -> Any:
-            state.require_ready(app)
-            asked, of_one = wanted(request), asks_this_one(request)
-            if asked.anomaly is None:
-                if of_one:
-                    raise parameters.invalid("scope", "worker", "all, unless `anomaly` is given")
-                page = await by_change.page(app, request, asked)
-            elif of_one:
-                page = by_anomaly.page_here(app, request, asked)
-            else:
-                page = await by_anomaly.page_of_all(app, request, asked)
-            return json_answer(msgspec.json.encode(page))
+    async def get_orders(_view: View, request: Request) -> Any:
+        """Return the orders of all workers."""
+        state.require_ready(app)
+        asked, of_one = wanted(request), asks_this_one(request)
+        if asked.anomaly is None:
+            if of_one:
+                raise parameters.invalid("scope", "worker", "all, unless `anomaly` is given")
+            page = await by_change.page(app, request, asked)
+        elif of_one:
+            page = by_anomaly.page_here(app, request, asked)
+        else:
+            page = await by_anomaly.page_of_all(app, request, asked)
+        return json_answer(msgspec.json.encode(page))

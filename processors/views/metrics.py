@@ -1,24 +1,119 @@
-"""The page that Prometheus reads; it asks with the token, as readers of orders do."""
+"""The page that Prometheus reads: what the worker counts, and what is looked at when it asks.
 
-from typing import Any
+Input: the worker, and Kafka's answer how far the group has committed and where partitions end.
+Output: the metrics of ``processors.metrics``. Invariants: a question to Kafka has a time limit,
+because it occupies the consumer's thread; and no lag is shown without an answer.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from aiohttp import web
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import ConsumerStoppedError, KafkaError
+from aiokafka.structs import TopicPartition
+from faust.exceptions import ConsumerNotStarted
+from faust.types import TP
 from faust.web import Request, View
 
-from processors.readings import Readings
 from processors.topology import LedgerApp
 from processors.views.state import unready
+from runtime.kafka.internals import coordinator_of
 from runtime.metrics import CONTENT_TYPE
+
+_ANSWER_WITHIN_S: Final = 2.0
 
 
 def add_pages(app: LedgerApp) -> None:
     """Declare the page."""
-    readings = Readings(app)
+    gauges = Gauges(app)
 
     @app.page("/metrics")
-    class MetricsView(View):
-        """What this worker counted and how it stands."""
+    async def get_metrics(_view: View, _request: Request) -> Any:
+        """Return this worker's counters and gauges."""
+        body = await gauges.page(ready=unready(app) is None)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
-        async def get(self, _request: Request) -> Any:
-            body = await readings.page(ready=unready(app) is None)
-            return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
+
+class Gauges:
+    """The gauges of one worker."""
+
+    def __init__(self, app: LedgerApp) -> None:
+        self._app = app
+        # Each question takes one of the two places that the consumer's thread has.
+        self._asking = asyncio.Lock()
+
+    async def page(self, *, ready: bool) -> bytes:
+        """Look at everything, and return what Prometheus reads."""
+        metrics = self._app.metrics
+        async with self._asking:
+            sources = self._sources()
+            lags = await self._lags(sources)
+            self._show_lags(sources, lags, ready=ready)
+            metrics.ready.set(ready)
+            metrics.recovery.set(self._app.tables.recovery.remaining())
+            for role, number in self._partitions().items():
+                metrics.partitions.labels(role).set(number)
+            for name, table in self._app.chunk_tables.items():
+                keys, size_bytes = table.sizes()
+                metrics.table_keys.labels(name).set(keys)
+                metrics.table_bytes.labels(name).set(size_bytes)
+            return metrics.page()
+
+    def _sources(self) -> list[TP]:
+        """Return the partitions that this worker folds."""
+        try:
+            return [tp for tp in self._app.consumer.assignment() if tp.topic in self._app.hops]
+        except ConsumerNotStarted:
+            return []
+
+    async def _lags(self, sources: Sequence[TP]) -> Mapping[TP, int]:
+        if not sources:
+            return {}
+        consumer = self._app.consumer
+        try:
+            # This bound also holds while the consumer's thread stands still.
+            async with asyncio.timeout(2 * _ANSWER_WITHIN_S):
+                lags: Mapping[TP, int] = await consumer.on_thread(_ask, consumer.client, sources)
+                return lags
+        except (KafkaError, OSError, TimeoutError, ConsumerNotStarted, ConsumerStoppedError):
+            return {}
+
+    def _show_lags(self, sources: Sequence[TP], lags: Mapping[TP, int], *, ready: bool) -> None:
+        """Show the lags of the partitions that are here now, and of no others."""
+        records, seconds = self._app.metrics.lag_records, self._app.metrics.lag_seconds
+        records.clear()
+        seconds.clear()
+        now_ms = time.time() * 1000
+        for tp in sources:
+            labels = (self._app.hops[tp.topic], str(tp.partition))
+            if tp in lags:
+                records.labels(*labels).set(lags[tp])
+            if ready:
+                oldest_ms = self._app.consumer.offsets.oldest_ms(tp)
+                age_s = 0.0 if oldest_ms is None else (now_ms - oldest_ms) / 1000
+                seconds.labels(*labels).set(max(age_s, 0.0))
+
+    def _partitions(self) -> dict[str, int]:
+        changelog = self._app.chunk_tables["seen"].changelog_name
+        assignor = self._app.assignor
+        assigned = {"active": assignor.assigned_actives(), "standby": assignor.assigned_standbys()}
+        return {
+            role: sum(tp.topic == changelog for tp in partitions)
+            for role, partitions in assigned.items()
+        }
+
+
+async def _ask(consumer: AIOKafkaConsumer, sources: Sequence[TP]) -> dict[TP, int]:
+    """Return how many records of each partition are not committed; on the consumer's thread."""
+    partitions = [TopicPartition(tp.topic, tp.partition) for tp in sources]
+    async with asyncio.timeout(_ANSWER_WITHIN_S):
+        found = await coordinator_of(consumer).fetch_committed_offsets(partitions)
+        committed = {tp: each.offset for tp, each in found.items() if each.offset >= 0}
+        new = [tp for tp in partitions if tp not in committed]
+        committed |= await consumer.beginning_offsets(new) if new else {}
+        # Asked last: what is committed meanwhile never makes a lag below zero.
+        ends = await consumer.end_offsets(partitions)
+    return {TP(tp.topic, tp.partition): max(ends[tp] - committed[tp], 0) for tp in partitions}

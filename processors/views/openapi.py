@@ -1,7 +1,7 @@
 """``GET /openapi.json``: every view with its parameters and answers, in OpenAPI 3.1.
 
-In: the types that answers are made of. Out: one document, made at the start. A test asks a worker
-for all of it, and compares.
+Input: the types of the answers. Output: one document, made at the start. A test requests everything
+in it from a worker, and compares.
 """
 
 from importlib.metadata import version
@@ -54,11 +54,9 @@ def add_pages(app: LedgerApp) -> None:
     document = msgspec.json.encode(describe())
 
     @app.page("/openapi.json")
-    class OpenapiView(View):
-        """This description."""
-
-        async def get(self, _request: Request) -> Any:
-            return json_answer(document)
+    async def get_openapi(_view: View, _request: Request) -> Any:
+        """Return this description."""
+        return json_answer(document)
 
 
 def describe() -> Json:
@@ -70,10 +68,10 @@ def describe() -> Json:
         "info": {
             "title": "plexy-ledger views",
             "version": version("plexy-ledger"),
-            "summary": "What became of orders, payments and events, from any worker.",
-            "description": "Ids may hold any character; a slash in one may stay as it is, but "
-            "before `events`, `payments`, `proof` and `places` it is encoded (`%2F`). Amounts are "
-            "in minor units. A 503 is of a moment: `Retry-After` says when to ask again.",
+            "summary": "The state of orders, payments and events, from any worker.",
+            "description": "An id may contain any character. A slash in an id may stay unencoded, "
+            "except before `events`, `payments`, `proof` and `places` (`%2F`). Amounts are in "
+            "minor units. A 503 is temporary: `Retry-After` says when to ask again.",
         },
         "security": [{"token": []}, {}],
         "paths": _paths(),
@@ -82,29 +80,27 @@ def describe() -> Json:
 
 
 def _paths() -> Json:
-    tagged = (_header("If-None-Match", "the entity tag of what is known; 304 if it is still so"),)
+    tagged = (_header("If-None-Match", "the entity tag of a known answer; 304 if it is current"),)
     waits = (
         _text("event", "wait until this event is folded, and answer then"),
-        _text("wait", f"how long, as 5s or 500ms; {parameters.LONGEST_WAIT_S:g} s at most"),
+        _text("wait", f"the longest wait, as 5s or 500ms; up to {parameters.LONGEST_WAIT_S:g} s"),
     )
-    raw = _choice(
-        "raw", ("true", "false"), "whether each delivery's headers and bytes are among it"
-    )
-    cursor = _text("cursor", "the `cursor` of the page before")
+    raw = _choice("raw", ("true", "false"), "whether to include each delivery's headers and bytes")
+    cursor = _text("cursor", "the `cursor` of the previous page")
     limit: Json = _text("limit", "how many to list")
     limit["schema"] = {"type": "integer", "minimum": 1, "maximum": parameters.MOST_ITEMS}
     return {
         "/orders": _get(
-            "The orders of all workers, the latest change first; by anomaly, the latest event",
+            "All orders, the latest change first; with `anomaly`, the latest event first",
             OrderList,
-            _choice("status", STATUSES, "orders of this status alone"),
-            _choice("anomaly", (ANY_ANOMALY, *ANOMALIES), "orders with this anomaly alone"),
+            _choice("status", STATUSES, "only orders with this status"),
+            _choice("anomaly", (ANY_ANOMALY, *ANOMALIES), "only orders with this anomaly"),
             _text(
                 "since",
-                "orders that changed, by anomaly those whose latest event was, since a time: "
-                "RFC 3339, or Unix seconds",
+                "only orders that changed since this time, or with `anomaly` whose latest event "
+                "is not older: RFC 3339, or Unix seconds",
             ),
-            _choice("scope", SCOPES, "`worker`: with `anomaly`, orders of the one asked"),
+            _choice("scope", SCOPES, "`worker`, only with `anomaly`: this worker's orders"),
             cursor,
             limit,
         ),
@@ -112,7 +108,7 @@ def _paths() -> Json:
             "One order, now or as of a time",
             OrderDocument,
             _path("order_id"),
-            _text("as_of", "as what had arrived by then: RFC 3339, or Unix seconds"),
+            _text("as_of", "the state by the deliveries up to then: RFC 3339, or Unix seconds"),
             *waits,
             *tagged,
             missing=True,
@@ -120,7 +116,7 @@ def _paths() -> Json:
             waits=True,
         ),
         "/orders/{order_id}/events": _get(
-            "Every delivery of an order's events, and what became of it",
+            "Every delivery of an order's events, with its outcome",
             OrderEvents,
             _path("order_id"),
             raw,
@@ -128,7 +124,7 @@ def _paths() -> Json:
             reads_log=True,
         ),
         "/orders/{order_id}/payments": _get(
-            "An order's payments, by their ids, also those that its document does not list",
+            "An order's payments by their ids, including those that its document does not list",
             OrderPayments,
             _path("order_id"),
             cursor,
@@ -136,7 +132,7 @@ def _paths() -> Json:
             missing=True,
         ),
         "/orders/{order_id}/proof": _get(
-            "One file with all that an order follows from, for `plexy-ledger prove`",
+            "One file with everything that an order rests on, for `plexy-ledger prove`",
             Proof,
             _path("order_id"),
             missing=True,
@@ -152,14 +148,14 @@ def _paths() -> Json:
             waits=True,
         ),
         "/events/{event_id}": _get(
-            "What became of an event, and every delivery of it",
+            "An event's outcome, and all of its deliveries",
             Story,
             _path("event_id"),
             raw,
             missing=True,
         ),
         "/events/{event_id}/places": _get(
-            "Where an event's deliveries are in the log of record",
+            "The places of an event's deliveries in the log of record",
             EventPlaces,
             _path("event_id"),
             missing=True,
@@ -167,28 +163,28 @@ def _paths() -> Json:
         "/balances": _get(
             "Every account's balance, by currency",
             Balances,
-            _choice("days", ("true", "false"), "whether what was posted each day is among it"),
-            _choice("scope", SCOPES, "`worker`: the partitions of the one asked"),
+            _choice("days", ("true", "false"), "whether to include the amounts of each day"),
+            _choice("scope", SCOPES, "`worker`: only this worker's partitions"),
         ),
         "/rejected": _get(
-            "What was kept and is not counted, the newest first",
+            "The items that were kept but are not counted, the newest first",
             RejectedList,
-            _choice("state", STATES, "items in this state alone"),
-            _choice("reason", tuple(map(str, Reason)), "items of this reason alone"),
+            _choice("state", STATES, "only items in this state"),
+            _choice("reason", tuple(map(str, Reason)), "only items with this reason"),
             cursor,
             limit,
         ),
         "/overview": _get(
-            "How the ledger is: workers, counts, lag, totals, anomalies",
+            "The state of the ledger: workers, counts, lag, totals, anomalies",
             Overview,
-            _choice("scope", SCOPES, "`worker`: what the one asked has"),
+            _choice("scope", SCOPES, "`worker`: only this worker's part"),
         ),
         "/tables": _get(
-            "What each worker's disk holds of the tables, with a digest of its rows",
+            "The table partitions on each worker's disk, with a digest of their rows",
             AllTables,
-            _choice("scope", SCOPES, "`worker`: what the one asked has, as its entry alone"),
+            _choice("scope", SCOPES, "`worker`: only this worker's entry, alone"),
             _choice(
-                "scrub", ("true", "false"), "whether the disks are read as a whole, soon after"
+                "scrub", ("true", "false"), "whether the workers read their whole disks soon after"
             ),
         ),
         "/live": _live(),
@@ -197,7 +193,7 @@ def _paths() -> Json:
         "/healthz": {"get": _open("The process is alive")},
         "/readyz": {
             "get": _open(
-                "The tables are recovered, the partitions are the worker's, and no record is lost"
+                "The tables are recovered, the partitions are this worker's, and no record is lost"
             )
         },
     }
@@ -213,31 +209,29 @@ def _get(
 ) -> Json:
     schema: Json = {"$ref": f"#/components/schemas/{kind.__name__}"} if kind else {"type": "object"}
     answers: Json = {
-        "200": {"description": "It is so.", "content": {"application/json": {"schema": schema}}},
+        "200": {"description": "The answer.", "content": {"application/json": {"schema": schema}}},
         "400": _problem("A parameter is wrong: `field` names it"),
         "401": _problem("The bearer token is missing or wrong"),
-        "500": _problem("A bug; of a proof, that the order is not what follows from the log"),
+        "500": _problem("A bug; or, for a proof, the order contradicts the log"),
         "503": _problem("Not now: partitions move, tables are recovered, Kafka does not answer"),
     }
     if any(each["name"] == "If-None-Match" for each in given):
-        answers["304"] = {"description": "It is still what `If-None-Match` names."}
+        answers["304"] = {"description": "The answer is still the one in `If-None-Match`."}
     if missing:
-        answers["404"] = _problem("There is none of this id")
+        answers["404"] = _problem("Nothing with this id exists")
     if reads_log:
         answers["413"] = _problem(
             "The order has more payments or deliveries than this answer holds"
         )
     if waits:
-        answers["409"] = _problem("The event will never be in this; `detail` says why")
+        answers["409"] = _problem("The answer will never contain the event; `detail` says why")
         answers["504"] = _problem("The event was not folded in time; `detail` says where it is")
     return {"get": {"summary": summary, "parameters": list(given), "responses": answers}}
 
 
 def _live() -> Json:
     """Describe the stream: each event's data is an overview."""
-    summary = (
-        f"The overview each second, as server-sent events, for {MOST_WATCHERS} readers at most"
-    )
+    summary = f"The overview each second, as server-sent events, for up to {MOST_WATCHERS} readers"
     page = _get(summary, Overview)
     answer = page["get"]["responses"]["200"]
     answer["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
@@ -245,13 +239,13 @@ def _live() -> Json:
 
 
 def _open(summary: str) -> Json:
-    """Describe a probe: it needs no token."""
+    """Describe a probe, which needs no token."""
     page: Json = _get(summary, None)["get"]
     return {**page, "security": [{}]}
 
 
 def _metrics() -> Json:
-    page: Json = _get("What Prometheus reads", None)["get"]
+    page: Json = _get("The metrics for Prometheus", None)["get"]
     text = {"description": "Metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}}
     return {"get": {**page, "responses": {**page["responses"], "200": text}}}
 

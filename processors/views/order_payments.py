@@ -1,4 +1,4 @@
-"""The payments of one order, page by page: also of an order whose document does not list them."""
+"""The payments of one order, page by page, even if the order's document does not list them."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -13,7 +13,7 @@ from processors.topology import LedgerApp
 from processors.views import parameters, state
 from processors.views.answers import json_answer
 
-# The payments that have left the order are passed over, and each payment may be a large one.
+# A page skips the payments that have left the order, and each payment may be a large one.
 _MOST_SEARCHED: Final = 500
 _MOST_BYTES: Final = 1024 * 1024
 
@@ -21,8 +21,8 @@ _MOST_BYTES: Final = 1024 * 1024
 class OrderPayments(msgspec.Struct):
     """A page of an order's payments, by ``payment_id``.
 
-    ``cursor`` is of the next page, ``None`` at the end. A page may hold fewer payments than were
-    asked for, or none, and have a next one.
+    ``cursor`` is that of the next page, or ``None`` on the last page. A page may hold fewer
+    payments than the limit, or none, and still have a next page.
     """
 
     order_id: str
@@ -34,16 +34,14 @@ def add_pages(app: LedgerApp) -> None:
     """Declare the page."""
 
     @app.page(r"/orders/{order_id:[\s\S]+}/payments")
-    class OrderPaymentsView(View):
-        """An order's payments."""
-
-        @state.routed(app, "orders", "order_id")
-        async def get(self, request: Request, *_args: Any, **path: Any) -> Any:
-            order_id: str = path["order_id"]
-            limit, after = parameters.limit(request), parameters.cursor(request, str) or ""
-            order = state.existing_order(app, order_id)
-            page = page_of(order, payments_after(app, order, after), limit)
-            return json_answer(msgspec.json.encode(page))
+    @state.routed(app, "orders", "order_id")
+    async def get_order_payments(_view: View, request: Request, *_args: Any, **path: Any) -> Any:
+        """Return a page of an order's payments."""
+        order_id: str = path["order_id"]
+        limit, after = parameters.limit(request), parameters.cursor(request, str) or ""
+        order = state.existing_order(app, order_id)
+        page = page_of(order, payments_after(app, order, after), limit)
+        return json_answer(msgspec.json.encode(page))
 
 
 def payments_after(
@@ -59,7 +57,7 @@ def payments_after(
 def page_of(
     order: OrderState, payments: Iterator[tuple[str, PaymentDocument | None]], limit: int
 ) -> OrderPayments:
-    """Return a page; it ends with the limit, or with what one answer may cost."""
+    """Return a page; it ends at the limit, or at the size that one answer may have."""
     found: list[PaymentDocument] = []
     end, size = "", 0
     for searched, (payment_id, payment) in enumerate(payments):

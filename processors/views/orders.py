@@ -1,4 +1,4 @@
-"""The pages of one order: its state now or at a time, its deliveries, its proof."""
+"""The pages of one order: its state now or at an earlier time, its deliveries, and its proof."""
 
 import asyncio
 from typing import Any, Final
@@ -28,7 +28,7 @@ class OrderEvents(msgspec.Struct):
 
 
 def add_pages(app: LedgerApp) -> None:
-    """Declare the pages; those below an order first, since an order's id may hold slashes."""
+    """Declare the pages, the longer paths first, since an order's id may contain slashes."""
     _add_events(app)
     _add_proof(app)
     _add_order(app)
@@ -36,28 +36,26 @@ def add_pages(app: LedgerApp) -> None:
 
 def _add_order(app: LedgerApp) -> None:
     @app.page(f"/orders/{_ID}")
-    class OrderView(View):
-        """One order's document, now or as of a time."""
+    @state.routed(app, "orders", "order_id", more_s)
+    async def get_order(_view: View, request: Request, *_args: Any, **path: Any) -> Any:
+        """Return an order's document, now or as of a time."""
+        order_id: str = path["order_id"]
+        at_ms = parameters.time_ms(request, "as_of")
 
-        @state.routed(app, "orders", "order_id", more_s)
-        async def get(self, request: Request, *_args: Any, **path: Any) -> Any:
-            order_id: str = path["order_id"]
-            at_ms = parameters.time_ms(request, "as_of")
+        def folded() -> OrderDocument | None:
+            return state.order_document(app, order_id)
 
-            def folded() -> OrderDocument | None:
-                return state.order_document(app, order_id)
-
-            if at_ms is not None:
-                document = await _as_of(app, order_id, at_ms)
-            else:
-                document = await waiting.until_folded(app, request, "orders", order_id, folded)
-            if document is None and at_ms is not None:
-                given = request.query["as_of"]
-                detail = f"nothing of order {order_id!r:.80} had arrived by {given!r:.80}"
-                raise ProblemError(404, "order_not_found", detail)
-            if document is None:
-                raise not_found("order", order_id)
-            return tagged_answer(request, ORDER_DOCUMENTS.encode(document), document.version)
+        if at_ms is not None:
+            document = await _as_of(app, order_id, at_ms)
+        else:
+            document = await waiting.until_folded(app, request, "orders", order_id, folded)
+        if document is None and at_ms is not None:
+            given = request.query["as_of"]
+            detail = f"nothing of order {order_id!r:.80} had arrived by {given!r:.80}"
+            raise ProblemError(404, "order_not_found", detail)
+        if document is None:
+            raise not_found("order", order_id)
+        return tagged_answer(request, ORDER_DOCUMENTS.encode(document), document.version)
 
 
 def more_s(request: Any) -> float:
@@ -78,25 +76,21 @@ async def _deliveries(app: LedgerApp, order_id: str) -> list[SignedRecord]:
 
 def _add_events(app: LedgerApp) -> None:
     @app.page(f"/orders/{_ID}/events")
-    class OrderEventsView(View):
-        """Every delivery of an order's events, and what became of it."""
-
-        @state.routed(app, "orders", "order_id", state.reads_log)
-        async def get(self, request: Request, *_args: Any, **path: Any) -> Any:
-            order_id: str = path["order_id"]
-            raw = parameters.flag(request, "raw")
-            records = await _deliveries(app, order_id)
-            rules, trust = rules_of(app), app.settings.trust
-            found = await asyncio.to_thread(deliveries, records, rules, trust, raw=raw)
-            return json_answer(msgspec.json.encode(OrderEvents(order_id, found)))
+    @state.routed(app, "orders", "order_id", state.reads_log)
+    async def get_order_events(_view: View, request: Request, *_args: Any, **path: Any) -> Any:
+        """Return every delivery of an order's events, and what became of it."""
+        order_id: str = path["order_id"]
+        raw = parameters.flag(request, "raw")
+        records = await _deliveries(app, order_id)
+        rules, trust = rules_of(app), app.settings.trust
+        found = await asyncio.to_thread(deliveries, records, rules, trust, raw=raw)
+        return json_answer(msgspec.json.encode(OrderEvents(order_id, found)))
 
 
 def _add_proof(app: LedgerApp) -> None:
     @app.page(f"/orders/{_ID}/proof")
-    class ProofView(View):
-        """One file with all that an order follows from; `plexy-ledger prove` checks it."""
-
-        @state.routed(app, "orders", "order_id", state.reads_log)
-        async def get(self, _request: Request, *_args: Any, **path: Any) -> Any:
-            body = msgspec.json.encode(await proof_of(app, path["order_id"]))
-            return json_answer(body, Content_Disposition='attachment; filename="proof.json"')
+    @state.routed(app, "orders", "order_id", state.reads_log)
+    async def get_proof(_view: View, _request: Request, *_args: Any, **path: Any) -> Any:
+        """Return a file with all that an order follows from, which `plexy-ledger prove` checks."""
+        body = msgspec.json.encode(await proof_of(app, path["order_id"]))
+        return json_answer(body, Content_Disposition='attachment; filename="proof.json"')

@@ -1,9 +1,9 @@
-"""How the ledger is: one document of all workers, asked for or followed.
+"""The state of the ledger: one document of all workers, on request or as a stream.
 
-In: what each worker has counted since its start, its tables' sums, how far it has folded. Out:
-``GET /overview``, and ``GET /live``, which sends it each second (server-sent events). Never: a 503
-because one worker is not ready or does not answer: that is what somebody wants to see here; and
-never a question to Kafka, nor a cost that grows with the number of those who watch.
+Input: each worker's counts since its start, the sums over its tables, and its lag. Output: ``GET
+/overview``, and ``GET /live``, which sends the overview each second (server-sent events).
+Invariants: a worker that is not ready or does not answer is shown as such, and causes no 503. The
+overview asks Kafka nothing, and its cost does not grow with the number of readers.
 """
 
 import asyncio
@@ -31,14 +31,14 @@ log = structlog.get_logger(__name__)
 
 _EVERY_S: Final = 1.0
 _ANSWER_WITHIN_S: Final = 2.0
-# Each of them costs a write a second, and a connection.
+# Each watcher costs a connection and one write a second.
 MOST_WATCHERS: Final = 100
 
 
 class WorkerState(msgspec.Struct, kw_only=True):
-    """One worker; ``reason`` says why it is not ready, ``since_ms`` is when it was started.
+    """One worker; ``reason`` says why it is not ready, ``since_ms`` is the time of its start.
 
-    ``standbys`` are the partitions whose tables it keeps a copy of.
+    ``standbys`` are the partitions of whose tables the worker keeps a copy.
     """
 
     address: str
@@ -50,14 +50,14 @@ class WorkerState(msgspec.Struct, kw_only=True):
 
 
 class Overview(msgspec.Struct, kw_only=True):
-    """All workers, and what they have together.
+    """All workers, and their sums.
 
-    ``ready`` if every partition is folded by a worker that is ready; ``missing`` are the others.
-    ``outcomes``, ``types`` and ``rejected`` count records since each worker was started;
-    ``per_second`` is how many there were in each of the last seconds, the latest one last. ``lag``
-    is how many records are not folded, by hop. ``totals`` by currency and ``anomalies`` (orders,
-    by name, and under ``any`` each once) are of all that was ever folded; ``None`` while a worker
-    still sums them up, and unless each partition is folded by one worker.
+    ``ready`` is true if a ready worker folds every partition; ``missing`` lists the partitions
+    without one. ``outcomes``, ``types`` and ``rejected`` count records since each worker's start.
+    ``per_second`` has the number of records in each of the last seconds, the latest second last.
+    ``lag`` is the number of unfolded records, by hop. ``totals`` (by currency) and ``anomalies``
+    (orders by anomaly, and each order once under ``any``) cover everything that was ever folded.
+    Both are ``None`` while a worker still sums them, or if a partition has no worker, or two.
     """
 
     at_ms: int
@@ -74,7 +74,10 @@ class Overview(msgspec.Struct, kw_only=True):
 
 
 class Overviews:
-    """Makes the document, twice a second at most however many ask; ``watchers`` follow it."""
+    """Makes the document, at most twice a second for any number of readers.
+
+    ``watchers`` is the number of readers that follow the stream.
+    """
 
     def __init__(self, app: LedgerApp) -> None:
         self.watchers = 0
@@ -87,12 +90,12 @@ class Overviews:
         """Return the document of all workers."""
         async with self._lock:
             if time.monotonic() - self._made_at_s > _EVERY_S / 2:
-                self._made = msgspec.json.encode(await self._everywhere())
+                self._made = msgspec.json.encode(await self._all_parts())
                 self._made_at_s = time.monotonic()
             return self._made
 
     def here(self) -> Overview:
-        """Return what this worker has."""
+        """Return the overview of this worker alone."""
         app = self._app
         reason = state.unready(app)
         worker = WorkerState(
@@ -119,21 +122,21 @@ class Overviews:
             anomalies=None if anomalies is None else _summed(each.counts() for each in anomalies),
         )
 
-    async def _everywhere(self) -> Overview:
-        others = await asyncio.gather(*map(self._there, other_workers(self._app)))
+    async def _all_parts(self) -> Overview:
+        others = await asyncio.gather(*map(self._part_of, other_workers(self._app)))
         return merged([self.here(), *others], self._app.settings.partitions)
 
-    async def _there(self, worker: URL) -> Overview:
+    async def _part_of(self, worker: URL) -> Overview:
         try:
             async with asyncio.timeout(_ANSWER_WITHIN_S):
                 answer = await state.fetch(self._app, worker, "/overview?scope=worker")
                 return msgspec.json.decode(answer or b"", type=Overview)
         except (ProblemError, TimeoutError, msgspec.DecodeError):
-            return _silent(worker)
+            return _unreachable(worker)
 
 
 def merged(each: list[Overview], partitions: int) -> Overview:
-    """Return what workers have together; ``partitions`` is how many there must be."""
+    """Return the overview of several workers, which should have this number of partitions."""
     workers = sorted((w for one in each for w in one.workers), key=lambda worker: worker.address)
     served = [p for worker in workers if worker.ready for p in worker.partitions]
     whole = is_whole(served, partitions)
@@ -146,7 +149,7 @@ def merged(each: list[Overview], partitions: int) -> Overview:
         outcomes=_summed(one.outcomes for one in each),
         types=_summed(one.types for one in each),
         rejected=_summed(one.rejected for one in each),
-        per_second=_side_by_side([one.per_second for one in each]),
+        per_second=_by_second([one.per_second for one in each]),
         lag=_summed(one.lag for one in each),
         totals=_summed_totals([one.totals for one in each]) if whole else None,
         anomalies=_all_summed([one.anomalies for one in each]) if whole else None,
@@ -158,64 +161,58 @@ def add_pages(app: LedgerApp) -> None:
     overviews = Overviews(app)
 
     @app.page("/overview")
-    class OverviewView(View):
-        """Everything at once: workers, counts, lag, totals, anomalies."""
-
-        async def get(self, request: Request) -> Any:
-            if asks_this_one(request):
-                return json_answer(msgspec.json.encode(overviews.here()))
-            return json_answer(await overviews.now())
+    async def get_overview(_view: View, request: Request) -> Any:
+        """Return everything at once: workers, counts, lag, totals, anomalies."""
+        if asks_this_one(request):
+            return json_answer(msgspec.json.encode(overviews.here()))
+        return json_answer(await overviews.now())
 
     @app.page("/live")
-    class LiveView(View):
-        """The same, each second, until one side ends it."""
+    async def get_live(_view: View, request: Any) -> Any:
+        """Send the same each second, until one side ends it."""
+        if overviews.watchers >= MOST_WATCHERS:
+            detail = f"{MOST_WATCHERS} others follow this worker already; ask another one"
+            raise ProblemError(503, "too_many_watchers", detail)
+        overviews.watchers += 1
+        try:
+            return await follow(request)
+        finally:
+            overviews.watchers -= 1
 
-        async def get(self, request: Any) -> Any:
-            if overviews.watchers >= MOST_WATCHERS:
-                detail = f"{MOST_WATCHERS} others follow this worker already; ask another one"
-                raise ProblemError(503, "too_many_watchers", detail)
-            overviews.watchers += 1
-            try:
-                return await self._follow(request)
-            finally:
-                overviews.watchers -= 1
-
-        async def _follow(self, request: Any) -> Any:
-            # Not said before the stream begins: an error would have no place in it.
-            document = await overviews.now()
-            stream = web.StreamResponse(
-                headers={
-                    "Content-Type": "text/event-stream",
-                    "Cache-Control": "no-store",
-                    # A proxy that gathers what it passes on would gather for ever.
-                    "X-Accel-Buffering": "no",
-                }
-            )
-            try:
-                await stream.prepare(request)
-                if request.method == "HEAD":
-                    return stream
-                while not app.should_stop:
-                    await stream.write(b"data: " + document + b"\n\n")
-                    await app.sleep(_EVERY_S)
-                    document = await overviews.now()
-            except ConnectionError:
-                log.debug("nobody follows any more", client=request.remote)
-            return stream
+    async def follow(request: Any) -> Any:
+        # An error is possible only before the stream begins.
+        document = await overviews.now()
+        stream = web.StreamResponse(
+            headers={
+                "Content-Type": "text/event-stream",
+                "Cache-Control": "no-store",
+                # A proxy that gathers responses would gather this one forever.
+                "X-Accel-Buffering": "no",
+            }
+        )
+        try:
+            await stream.prepare(request)
+            if request.method == "HEAD":
+                return stream
+            while not app.should_stop:
+                await stream.write(b"data: " + document + b"\n\n")
+                await app.sleep(_EVERY_S)
+                document = await overviews.now()
+        except ConnectionError:
+            log.debug("nobody follows any more", client=request.remote)
+        return stream
 
 
 def _standbys(app: LedgerApp) -> list[int]:
-    assignor: Any = app.assignor
     changelog = app.chunk_tables["seen"].changelog_name
-    return sorted(tp.partition for tp in assignor.assigned_standbys() if tp.topic == changelog)
+    return sorted(tp.partition for tp in app.assignor.assigned_standbys() if tp.topic == changelog)
 
 
 def _lag(app: LedgerApp) -> dict[str, int]:
-    consumer: Any = app.consumer
     lag = dict.fromkeys(app.hops.values(), 0)
-    for tp in consumer.assignment():
+    for tp in app.consumer.assignment():
         if tp.topic in app.hops:
-            lag[app.hops[tp.topic]] += consumer.lag(tp) or 0
+            lag[app.hops[tp.topic]] += app.consumer.lag(tp) or 0
     return lag
 
 
@@ -226,7 +223,7 @@ def _totals(posted: list[Activity]) -> dict[str, Totals]:
             add(sums, {(account, currency): amount})
     return {
         currency: Totals(
-            # Income is credited, and a credit is negative.
+            # Income is a credit, and a credit is negative.
             paid=-sums.get((SALES, currency), 0),
             refunded=sums.get((REFUNDS, currency), 0),
             net=sums.get((PLEXY, currency), 0),
@@ -235,8 +232,8 @@ def _totals(posted: list[Activity]) -> dict[str, Totals]:
     }
 
 
-def _silent(worker: URL) -> Overview:
-    """Return what is known of a worker that does not answer."""
+def _unreachable(worker: URL) -> Overview:
+    """Return the overview of a worker that does not answer."""
     reason = "it does not answer"
     return Overview(
         at_ms=0,
@@ -281,8 +278,8 @@ def _summed_totals(each: list[dict[str, Totals] | None]) -> dict[str, Totals] | 
     return dict(sorted(total.items()))
 
 
-def _side_by_side(each: list[list[int]]) -> list[int]:
-    """Add up the same seconds: the last ones are of now, however long each worker has counted."""
+def _by_second(each: list[list[int]]) -> list[int]:
+    """Add the workers' counts second by second; the lists end with the same second."""
     length = min(max(map(len, each)), SECONDS)
     padded = [[0] * (length - len(one)) + one for one in each]
     return [sum(second) for second in zip(*padded, strict=True)]

@@ -1,8 +1,8 @@
 """The page for people: ``/ui/``, static files that ask the other views.
 
-In: the files in ``processors/page/``, read once at the start, and the currencies' decimals. Out:
-each file with its type, an entity tag and strict rules for the browser. Never: data of the ledger,
-which is why these are open without the token; and never a file that is not one of those.
+Input: the files in ``processors/page/``, read once at the start, and the currencies' decimals.
+Output: each file with its type, an entity tag, and strict rules for the browser. Invariant: only
+these files are served. They hold no data of the ledger, so they are open without the token.
 """
 
 from hashlib import blake2b
@@ -19,7 +19,7 @@ from processors.topology import LedgerApp
 from processors.views.answers import ProblemError
 
 OPEN_PAGES: Final = ("/", "/ui", "/ui/{file}")
-"""The routes of this module, as the router calls them."""
+"""The routes of this module, as the router names them."""
 
 _INDEX: Final = "index.html"
 _TYPES: Final = {
@@ -35,11 +35,11 @@ _RULES: Final = {
         "object-src 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
-    # A link to somewhere else must not tell an order's id.
+    # A link to another site must not reveal an order's id.
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # With the tag it is asked each time whether a file is still so: all of them are of one version.
+    # The browser revalidates each file by its tag, so that all files have the same version.
     "Cache-Control": "no-cache",
 }
 
@@ -54,32 +54,26 @@ def add_pages(app: LedgerApp) -> None:
     served = dict(_read(files("processors") / "page"))
     served["currencies.json"] = _file("json", msgspec.json.encode(MINOR_UNIT_DIGITS))
 
-    # Before others: where it were the last, Faust's own front page would clash with it.
+    # Declared first: as the last page, it would clash with Faust's own front page.
     @app.page("/")
-    class FrontView(View):
-        """Leads to the page."""
-
-        async def get(self, _request: Request) -> Any:
-            return web.Response(status=302, headers={"Location": "/ui/"})
+    async def get_front(_view: View, _request: Request) -> Any:
+        """Redirect to the page."""
+        return web.Response(status=302, headers={"Location": "/ui/"})
 
     @app.page("/ui/{file:.*}")
-    class FileView(View):
-        """One file of the page."""
-
-        async def get(self, request: Request, file: str) -> Any:
-            found = served.get(file or _INDEX)
-            if found is None:
-                raise ProblemError(404, "file_not_found", f"the page has no file {file!r:.80}")
-            if request.headers.get("If-None-Match") == found.headers["ETag"]:
-                return web.Response(status=304, headers=found.headers)
-            return web.Response(body=found.body, headers=found.headers)
+    async def get_file(_view: View, request: Request, file: str) -> Any:
+        """Return one file of the page."""
+        found = served.get(file or _INDEX)
+        if found is None:
+            raise ProblemError(404, "file_not_found", f"the page has no file {file!r:.80}")
+        if request.headers.get("If-None-Match") == found.headers["ETag"]:
+            return web.Response(status=304, headers=found.headers)
+        return web.Response(body=found.body, headers=found.headers)
 
     @app.page("/ui")
-    class UiView(View):
-        """Leads to the page."""
-
-        async def get(self, _request: Request) -> Any:
-            return web.Response(status=308, headers={"Location": "/ui/"})
+    async def get_ui(_view: View, _request: Request) -> Any:
+        """Redirect to the page."""
+        return web.Response(status=308, headers={"Location": "/ui/"})
 
 
 def _read(folder: Traversable, above: str = "") -> Any:

@@ -1,4 +1,4 @@
-"""The parameters of a request's query, read and bounded; what is wrong is a 400 that names it."""
+"""Read the parameters of a request's query; a wrong parameter is a 400 that names it."""
 
 import base64
 import re
@@ -13,9 +13,9 @@ from processors.views.answers import ProblemError
 LONGEST_WAIT_S: Final = 20.0
 MOST_ITEMS: Final = 200
 _DEFAULT_ITEMS: Final = 50
-# A request line has 8,190 bytes at most.
+# A request line has at most 8,190 bytes.
 _LONGEST_CURSOR: Final = 8_000
-_CURSOR: Final = "the `cursor` of the page before"
+_CURSOR: Final = "the `cursor` of the previous page"
 _NUMBER: Final = re.compile(r"[0-9]{1,3}")
 _DURATION: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)(ms|s)?")
 _UNIX_SECONDS: Final = re.compile(r"[0-9]{1,11}(\.[0-9]{1,3})?")
@@ -24,13 +24,13 @@ Position = TypeVar("Position")
 
 
 def invalid(name: str, given: str, expected: str) -> ProblemError:
-    """Return the error for a parameter that is wrong."""
+    """Return the error for a wrong parameter."""
     detail = f"expected `{name}` to be {expected}, got {given!r:.80}"
     return ProblemError(400, "invalid_parameter", detail, name)
 
 
 def wait_s(request: Any) -> float:
-    """Return how long to wait, in seconds: ``5``, ``5s`` or ``500ms``; 0 where nothing is said."""
+    """Return how long to wait, in seconds: ``5``, ``5s`` or ``500ms``; the default is 0."""
     given = request.query.get("wait", "")
     if not given:
         return 0.0
@@ -42,14 +42,14 @@ def wait_s(request: Any) -> float:
 
 
 def time_ms(request: Any, name: str) -> int | None:
-    """Return a time in Unix milliseconds: RFC 3339, in UTC unless it says, or Unix seconds."""
+    """Return a time in Unix milliseconds; it is given as RFC 3339 (default UTC) or Unix seconds."""
     given = request.query.get(name, "").strip()
     if not given:
         return None
     if _UNIX_SECONDS.fullmatch(given):
         return round(float(given) * 1000)
     try:
-        # A plus sign in a query is a blank.
+        # A plus sign in a query is decoded to a space.
         at = datetime.fromisoformat(given.replace(" ", "+") if "T" in given else given)
     except ValueError:
         raise invalid(name, given, "a time such as 2026-01-31T12:00:00Z, or Unix seconds") from None
@@ -70,7 +70,7 @@ def limit(request: Any) -> int:
 def cursor(
     request: Any, kind: type[Position], fits: Callable[[Position], bool] = lambda _: True
 ) -> Position | None:
-    """Return where the page before ended; ``None`` for the first page."""
+    """Return the position at which the previous page ended; ``None`` for the first page."""
     given: str = request.query.get("cursor", "")
     if not given:
         return None
@@ -84,13 +84,13 @@ def cursor(
 
 
 def read_cursor(given: str, kind: type[Position]) -> Position:
-    """Return the position that a cursor stands for; ``ValueError`` if it is none of the kind."""
+    """Return the position that a cursor encodes; ``ValueError`` if its kind is another."""
     packed = base64.urlsafe_b64decode(given[:_LONGEST_CURSOR] + "=" * (-len(given) % 4))
     return msgspec.msgpack.decode(packed, type=kind)
 
 
 def written_cursor(position: object) -> str:
-    """Return the cursor that stands for a position."""
+    """Return the cursor that encodes a position."""
     return base64.urlsafe_b64encode(msgspec.msgpack.encode(position)).decode().rstrip("=")
 
 
@@ -103,7 +103,7 @@ def flag(request: Any, name: str) -> bool:
 
 
 def one_of(request: Any, name: str, allowed: tuple[str, ...]) -> str | None:
-    """Return a parameter that is one of a few words; ``None`` where it is not given."""
+    """Return a parameter that is one of a few words; ``None`` if it is not given."""
     given: str = request.query.get(name, "")
     if not given:
         return None

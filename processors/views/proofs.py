@@ -1,12 +1,11 @@
-"""The proof of an order: its state here, beside what follows from the log.
+"""The proof of an order, compared with the order's state in this worker.
 
-In: an order's id. Out: a proof whose state is the worker's. Never: a proof of another state than
-the order's page shows; where the two differ to stay, the ledger contradicts its log, which is an
-error that is logged.
+Input: an order's id. Output: a proof. Invariant: a proof has the state that the order's page shows.
+If the two states keep differing, the ledger contradicts its log, which is logged as an error.
 """
 
 import asyncio
-from typing import Any, Final, cast
+from typing import Final
 
 import msgspec
 import structlog
@@ -30,7 +29,7 @@ _MOST_SHOWN: Final = 10
 
 
 async def proof_of(app: LedgerApp, order_id: str) -> Proof:
-    """Return the proof of an order whose partition is here."""
+    """Return the proof of an order in this worker's partitions."""
     compared: list[tuple[Order, Proof]] = []
     try:
         async with in_time(f"the deliveries of order {order_id!r:.80}"):
@@ -49,42 +48,41 @@ async def proof_of(app: LedgerApp, order_id: str) -> Proof:
         if not compared:
             raise
     if len(compared) < _TRIES or any(each != compared[0] for each in compared):
-        # It goes on while the log is read: the next answer is of one moment again.
+        # The order changed while the log was read; the next attempt may succeed.
         raise ProblemError(503, "changing", "the order changed meanwhile; ask again")
     raise _contradiction(*compared[0])
 
 
 async def _until_caught_up(app: LedgerApp, order_id: str) -> None:
-    """Wait until the order has all that was published for it by now.
+    """Wait until the hop ``orders`` has folded all snapshots published so far for the order.
 
-    A payment's state, and so its events, may be here before the order has it.
+    A payment's table, and so its list of events, may be ahead of the order.
     """
     partitions = app.settings.partitions
     tp = TP(app.names.payments, partition_for(order_id.encode(), partitions))
     end = (await app.reader.ends(tp.topic, partitions))[tp.partition]
-    consumer = cast("Any", app.consumer)
-    while (consumer.folded(tp) or 0) < end:
+    while (app.consumer.folded(tp) or 0) < end:
         state.require_ready(app)
         await asyncio.sleep(_LOOK_EVERY_S)
 
 
 def _contradiction(order: Order, proof: Proof) -> ProblemError:
-    stands, follows = _fields(describe(order)), _fields(proof.order)
-    names = [name for name in {**stands, **follows} if stands.get(name) != follows.get(name)]
+    got, expected = _fields(describe(order)), _fields(proof.order)
+    names = [name for name in {**got, **expected} if got.get(name) != expected.get(name)]
     differences = "; ".join(
-        f"{name}: {stands.get(name, '-'):.100} stands, {follows.get(name, '-'):.100} follows"
+        f"{name}: got {got.get(name, '-'):.100}, expected {expected.get(name, '-'):.100}"
         for name in names[:_MOST_SHOWN]
     )
     log.error("an order contradicts the log", order_id=order.order_id, differences=differences)
     return ProblemError(
         500,
         "contradicts_log",
-        f"the order is not what follows from its {len(proof.records)} deliveries: {differences}",
+        f"the order differs from the fold of its {len(proof.records)} deliveries: {differences}",
     )
 
 
 def _fields(document: OrderDocument | None) -> dict[str, str]:
-    """Return an order's fields as JSON, each payment for itself; none where there is no order."""
+    """Return an order's fields as JSON, with a field per payment; empty if there is no order."""
     if document is None:
         return {}
     fields = msgspec.structs.asdict(document)

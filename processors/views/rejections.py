@@ -1,6 +1,6 @@
-"""The page of what was rejected: ``plexy.rejected``, item by item, the newest first.
+"""The page of the quarantine: the items of ``plexy.rejected``, the newest first.
 
-A page ends at an item's place, by time: what is rejected meanwhile stands above it.
+A cursor is the position of an item, by time, so items that are rejected meanwhile shift no page.
 """
 
 from typing import Any, Final
@@ -19,10 +19,10 @@ STATES: Final = ("open", "put_back")
 
 
 class RejectedItem(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """One thing that was rejected; ``source`` is its place in the log, ``http`` if it has none.
+    """A rejected item; ``source`` is its place in the log, or ``http`` if it has none.
 
-    ``event_id`` is its key: the event's id where one could be read, else the SHA-256 of its bytes.
-    ``unkept`` has the size and SHA-256 of bytes that are too large for the quarantine to hold.
+    ``event_id`` is its key: the event's id if one could be read, else the SHA-256 of its bytes.
+    ``unkept`` has the size and SHA-256 of bytes that are too large for the quarantine.
     """
 
     id: str
@@ -39,7 +39,7 @@ class RejectedItem(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 
 class RejectedList(msgspec.Struct):
-    """A page; ``cursor`` is of the next one, ``counts`` of all open items by their reason."""
+    """A page; ``cursor`` is that of the next page, ``counts`` has all open items by reason."""
 
     items: list[RejectedItem]
     counts: dict[str, int]
@@ -50,32 +50,28 @@ def add_pages(app: LedgerApp) -> None:
     """Declare the page."""
 
     @app.page("/rejected")
-    class RejectedView(View):
-        """What was kept and is not counted, and why; the newest first."""
-
-        async def get(self, request: Request) -> Any:
-            wanted = parameters.one_of(request, "state", STATES)
-            reason = parameters.one_of(request, "reason", tuple(map(str, Reason)))
-            below = parameters.cursor(request, tuple[int, str, int, int])
-            limit = parameters.limit(request)
-            quarantine = await app.rejections.now()
-            items = [
-                item
-                for item in reversed(quarantine.ordered())
-                if (below is None or item.position < below)
-                and wanted in {None, _state(item)}
-                and reason in {None, item.reason}
-            ]
-            page = RejectedList(
-                items=[_listed(item) for item in items[:limit]],
-                counts=_counts(quarantine),
-                cursor=(
-                    parameters.written_cursor(items[limit - 1].position)
-                    if len(items) > limit
-                    else None
-                ),
-            )
-            return json_answer(msgspec.json.encode(page))
+    async def get_rejected(_view: View, request: Request) -> Any:
+        """Return the kept records that do not count, with the reasons, the newest first."""
+        wanted = parameters.one_of(request, "state", STATES)
+        reason = parameters.one_of(request, "reason", tuple(map(str, Reason)))
+        below = parameters.cursor(request, tuple[int, str, int, int])
+        limit = parameters.limit(request)
+        quarantine = await app.rejections.now()
+        items = [
+            item
+            for item in reversed(quarantine.ordered())
+            if (below is None or item.position < below)
+            and wanted in {None, _state(item)}
+            and reason in {None, item.reason}
+        ]
+        page = RejectedList(
+            items=[_listed(item) for item in items[:limit]],
+            counts=_counts(quarantine),
+            cursor=(
+                parameters.written_cursor(items[limit - 1].position) if len(items) > limit else None
+            ),
+        )
+        return json_answer(msgspec.json.encode(page))
 
 
 def _counts(quarantine: Quarantine) -> dict[str, int]:

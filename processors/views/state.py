@@ -1,7 +1,7 @@
 """The ledger's state, from this worker's tables or from the worker that has the key.
 
-In: ids. Out: values. Never: a state that may be old (of a table that is being recovered, or of a
-standby), and never "not there" for what another worker has: ``ProblemError`` with a 503 instead.
+Input: ids. Output: values. Invariants: no state is old, so a table in recovery and a standby are
+not read; and no id of another worker is reported as missing. Both cases are a 503.
 """
 
 from collections.abc import Awaitable, Callable
@@ -21,9 +21,8 @@ from ledger.orders import OrderDocument, describe
 from ledger.payments import PlacedPayment, describe_placed
 from ledger.topics import TableName
 from ledger.wire import ORDERS, PAYMENTS, PLACED_PAYMENTS, PROGRESS, SEEN
+from processors.engine.databases import PartitionRows
 from processors.engine.router import ANSWER_WITHIN_S
-from processors.engine.tables import PartitionRows
-from processors.engine.transport import Consumer
 from processors.rows import CorruptRowError, decode_row
 from processors.topology import LedgerApp
 from processors.views.answers import ProblemError, not_found
@@ -31,7 +30,7 @@ from runtime.kafka.partitions import partition_for
 from runtime.kafka.topic_reader import READ_WITHIN_S
 from runtime.problems import Problem
 
-# A worker's part of a list or a sum.
+# The time limit for another worker's part of a list or a sum.
 _PART_WITHIN_S: Final = 10.0
 _NOT_HERE: Final = (
     "another worker has this key's partition; if this stays, two workers have the same "
@@ -43,7 +42,7 @@ Get = TypeVar("Get", bound=Callable[..., Awaitable[Any]])
 
 
 class EventPlaces(msgspec.Struct):
-    """Of another worker's answer about an event, what is asked for here."""
+    """The places of an event's deliveries in the log, as workers ask each other for them."""
 
     partition: int
     first: int
@@ -51,7 +50,7 @@ class EventPlaces(msgspec.Struct):
 
 
 def reads_log(_request: Any) -> float:
-    """Return how much longer an answer takes that reads the log, however often, in seconds."""
+    """Return how many seconds longer than usual an answer takes if it reads the log."""
     return READ_WITHIN_S
 
 
@@ -61,18 +60,17 @@ def routed(
     part: str,
     more_s: Callable[[Any], float] = lambda _request: 0.0,
 ) -> Callable[[Get], Get]:
-    """Let the worker that has the key's partition answer; ``part`` of the path is the key.
+    """Let the worker that has the key's partition answer; the key is the path's ``part``.
 
-    ``more_s`` says how much longer than usual a request may take: see ``Router``.
+    ``more_s`` returns how much longer than usual a request may take: see ``Router``.
     """
 
     def routed_view(get: Get) -> Get:
         @wraps(get)
         async def answer(view: Any, request: Any, *args: Any, **path: Any) -> Any:
-            router = cast("Any", app.router)
-            name = app.chunk_tables[table].name
+            extra_s = more_s(request)
             try:
-                return await router.route_req(name, path[part], view.web, request, more_s(request))
+                return await app.router.route_req(table, path[part], view.web, request, extra_s)
             except SameNode:
                 return await get(view, request, *args, **path)
 
@@ -82,12 +80,12 @@ def routed(
 
 
 def unready(app: LedgerApp) -> str | None:
-    """Return why the tables can't be read now; ``None`` if they can."""
+    """Return the reason why the tables can't be read now; ``None`` if they can."""
     if app.rebalancing and not app.in_recovery:
         return "the workers are sharing out their partitions (rebalancing)"
     if app.in_recovery or not app.tables.actives_ready:
         return "the tables are being recovered from their changelogs"
-    if not cast("Consumer", app.consumer).is_surely_member:
+    if not app.consumer.is_surely_member:
         return "the group has not confirmed for a session that the partitions are this worker's"
     return None
 
@@ -100,24 +98,24 @@ def require_ready(app: LedgerApp) -> None:
 
 
 def require_whole(app: LedgerApp) -> None:
-    """Raise a 503 if records that must be kept are lost, or a setting may lose them."""
+    """Raise a 503 if records that must be kept are lost, or may be lost by a setting."""
     if app.loss:
         raise ProblemError(503, app.loss.code, app.loss.detail)
 
 
 def order(app: LedgerApp, order_id: str) -> OrderState | None:
-    """Return an order of a partition that is here."""
+    """Return an order in this worker's partitions."""
     return _read(app, "orders", order_id, ORDERS.decode)
 
 
 def order_rows(app: LedgerApp, order: LargeOrder) -> OrderRows:
-    """Return the rows of a large order of a partition that is here."""
+    """Return the rows of a large order in this worker's partitions."""
     partition = partition_for(order.order_id.encode(), app.settings.partitions)
     return OrderRows(order, PartitionRows(app.chunk_tables["orders"], partition))
 
 
 def order_document(app: LedgerApp, order_id: str) -> OrderDocument | None:
-    """Return the document of an order of a partition that is here."""
+    """Return the document of an order in this worker's partitions."""
     found = order(app, order_id)
     if isinstance(found, LargeOrder):
         return describe_large(found, order_rows(app, found))
@@ -125,7 +123,7 @@ def order_document(app: LedgerApp, order_id: str) -> OrderDocument | None:
 
 
 def existing_order(app: LedgerApp, order_id: str) -> OrderState:
-    """Return an order of a partition that is here; 404 if there is none."""
+    """Return an order in this worker's partitions; 404 if it does not exist."""
     found = order(app, order_id)
     if found is None:
         raise not_found("order", order_id)
@@ -133,25 +131,25 @@ def existing_order(app: LedgerApp, order_id: str) -> OrderState:
 
 
 def placed_payment(app: LedgerApp, payment_id: str) -> PlacedPayment | None:
-    """Return a payment of a partition that is here."""
+    """Return a payment in this worker's partitions."""
     payment = _read(app, "payments", payment_id, PAYMENTS.decode)
     return describe_placed(payment) if payment else None
 
 
 def seen(app: LedgerApp, event_id: str) -> Seen | None:
-    """Return what is remembered of an event whose partition is here."""
+    """Return the row of an event in this worker's partitions."""
     return _read(app, "seen", event_id, SEEN.decode)
 
 
 def judged_to(app: LedgerApp, partition: int) -> int:
-    """Return the offset up to which the log's partition, which is here, was judged."""
+    """Return the offset up to which the log was judged in one of this worker's partitions."""
     require_ready(app)
     progress = _stored(app, "seen", partition, PROGRESS_KEY, PROGRESS.decode)
     return (progress or START).offset + 1
 
 
 async def any_payment(app: LedgerApp, payment_id: str) -> PlacedPayment | None:
-    """Return a payment, whoever has it."""
+    """Return a payment, from this worker or another one."""
     if is_here(app, "payments", payment_id):
         return placed_payment(app, payment_id)
     answer = await ask(app, "payments", payment_id, f"/payments/{encoded(payment_id)}")
@@ -159,7 +157,7 @@ async def any_payment(app: LedgerApp, payment_id: str) -> PlacedPayment | None:
 
 
 async def any_event(app: LedgerApp, event_id: str) -> EventPlaces | None:
-    """Return where an event is in the log of record, whoever remembers it."""
+    """Return the places of an event in the log of record, from this worker or another one."""
     partition = partition_for(event_id.encode(), app.settings.partitions)
     if is_here(app, "seen", event_id):
         held = seen(app, event_id)
@@ -177,9 +175,9 @@ def is_here(app: LedgerApp, table: TableName, identifier: str) -> bool:
 async def ask(
     app: LedgerApp, table: TableName, identifier: str, path: str, more_s: float = 0.0
 ) -> bytes | None:
-    """Ask the worker that has an id; ``None`` where it says 404. ``more_s`` is as in ``routed``."""
+    """Ask the worker that has an id; ``None`` for a 404. ``more_s`` is as in ``routed``."""
     try:
-        owner = cast("Any", app.router).key_store(table, identifier.encode())
+        owner = app.router.key_store(table, identifier.encode())
     except KeyError:
         raise ProblemError(503, "unavailable", "no worker has this key's partition yet") from None
     return await fetch(app, owner, path, ANSWER_WITHIN_S + more_s)
@@ -188,7 +186,7 @@ async def ask(
 async def fetch(
     app: LedgerApp, worker: URL, path: str, within_s: float = _PART_WITHIN_S
 ) -> bytes | None:
-    """Get a page of another worker; ``None`` where it says 404, 503 where it does not answer."""
+    """Get a page of another worker; ``None`` for a 404, and a 503 if it does not answer."""
     url = URL(f"{worker.origin()}{path}", encoded=True)
     token = app.settings.api_token
     headers = {"Authorization": f"Bearer {token.reveal()}"} if token else {}
@@ -211,7 +209,7 @@ async def fetch(
 
 
 def _problem(status: int, body: bytes) -> tuple[str, str]:
-    """Return what another worker says is wrong: of a moment, as a 503 is, by its own code."""
+    """Return the code and text of another worker's problem; only a 503 keeps its own code."""
     try:
         problem = msgspec.json.decode(body, type=Problem)
     except msgspec.DecodeError:
@@ -220,7 +218,7 @@ def _problem(status: int, body: bytes) -> tuple[str, str]:
 
 
 def encoded(identifier: str) -> str:
-    """Encode an id for a path; dots too, since a segment of dots alone is none."""
+    """Encode an id for a path, with its dots, since a segment of dots alone would be dropped."""
     return quote(identifier, safe="").replace(".", "%2E")
 
 
@@ -242,7 +240,7 @@ def _stored(
     decode: Callable[[bytes], Row],
 ) -> Row | None:
     if not app.chunk_tables[table].is_active(partition):
-        # A standby's state may be old, and another worker's is not here at all.
+        # A standby's state may be old, and another worker's partition is not on this disk.
         raise ProblemError(503, "not_ready", _NOT_HERE)
     held = app.chunk_tables[table]
     stored = held.read(partition, key)

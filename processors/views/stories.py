@@ -1,4 +1,4 @@
-"""What became of one event, whatever that was."""
+"""The story of one event: its outcome, and all of its deliveries."""
 
 import asyncio
 
@@ -14,12 +14,12 @@ from runtime.kafka.topic_reader import READ_WITHIN_S, in_time
 
 
 class Story(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """An event: its first delivery's outcome, and every delivery of it in the order of arrival.
+    """An event: the outcome of its first delivery, and all deliveries in the order of arrival.
 
-    ``payment_id`` and ``order_id`` are what it was folded into; there is no ``order_id`` yet while
-    the payment's hop has not met it. ``accepted`` is what is in the log and was not judged yet.
-    What ingress refused was never in the log: there are no deliveries of it, and ``outcome`` is the
-    reason.
+    ``payment_id`` and ``order_id`` name the payment and order of a folded event; ``order_id`` is
+    missing until the hop ``payments`` has folded it. The outcome ``accepted`` means that the event
+    is in the log but not judged yet. An event that ingress refused is not in the log: it has no
+    deliveries, and ``outcome`` is the reason.
     """
 
     event_id: str
@@ -31,7 +31,7 @@ class Story(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 
 async def any_story(app: LedgerApp, event_id: str) -> Story | None:
-    """Return an event's story, whoever remembers its id."""
+    """Return an event's story, from this worker or another one."""
     if state.is_here(app, "seen", event_id):
         return await story_of(app, event_id)
     path = f"/events/{state.encoded(event_id)}"
@@ -40,7 +40,7 @@ async def any_story(app: LedgerApp, event_id: str) -> Story | None:
 
 
 async def story_of(app: LedgerApp, event_id: str, *, raw: bool = False) -> Story | None:
-    """Tell the story of an event whose partition is here; ``None`` if nobody knows its id."""
+    """Return the story of an event in this worker's partitions; ``None`` for an unknown id."""
     async with in_time(f"the deliveries of event {event_id!r:.80}"):
         return await _story_of(app, event_id, raw=raw)
 
@@ -49,17 +49,17 @@ async def _story_of(app: LedgerApp, event_id: str, *, raw: bool) -> Story | None
     places = await state.any_event(app, event_id)
     if places is None:
         waiting = await unjudged(app, event_id)
-        # It may have been judged while the log was read.
+        # The event may have been judged while the log was read.
         places = await state.any_event(app, event_id)
         if places is None and waiting:
-            told = await asyncio.to_thread(accepted, waiting, app.settings.trust, raw=raw)
-            return Story(event_id=event_id, outcome=ACCEPTED, deliveries=told)
+            found = await asyncio.to_thread(accepted, waiting, app.settings.trust, raw=raw)
+            return Story(event_id=event_id, outcome=ACCEPTED, deliveries=found)
     if places is None:
         return await _refused(app, event_id)
     records = await of_event(app, event_id, places)
-    told = await asyncio.to_thread(deliveries, records, rules_of(app), app.settings.trust, raw=raw)
-    # What was in the log before under the id, and is forgotten, is not among them.
-    first = told[0]
+    found = await asyncio.to_thread(deliveries, records, rules_of(app), app.settings.trust, raw=raw)
+    # Deliveries from before the id was forgotten are not among them.
+    first = found[0]
     payment_id, order_id, outcome = first.payment_id, None, first.outcome
     if outcome == FOLDED and payment_id is not None:
         payment = await state.any_payment(app, payment_id)
@@ -73,22 +73,22 @@ async def _story_of(app: LedgerApp, event_id: str, *, raw: bool) -> Story | None
         detail=first.detail,
         payment_id=payment_id,
         order_id=order_id,
-        deliveries=told,
+        deliveries=found,
     )
 
 
 def _is_later(delivery: Delivery, payment: PlacedPayment) -> bool:
-    """Return whether an event is later than all that its payment keeps."""
+    """Return whether an event is later than all events that its payment keeps."""
     last = payment.events[-1]
     return (delivery.created or 0, delivery.event_id) > (last.created, last.event_id)
 
 
 async def _refused(app: LedgerApp, event_id: str) -> Story | None:
-    """Tell the story of what never got into the log, and is in quarantine."""
+    """Return the story of an event that is only in quarantine."""
     items = await app.rejections.of(event_id.encode())
     if not items:
         return None
     last = items[-1]
-    where = f"it stands in the log at {last.source}" if last.source else "ingress refused it"
+    where = f"it is in the log at {last.source}" if last.source else "ingress refused it"
     detail = f"{where}: {last.detail}"
     return Story(event_id=event_id, outcome=last.reason, detail=detail, deliveries=[])

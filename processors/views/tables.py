@@ -1,7 +1,7 @@
-"""What the workers' disks hold of the tables, for `audit` and `verify` to compare."""
+"""The tables on the workers' disks, for `audit` and `verify` to compare."""
 
 import asyncio
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from faust.web import Request, View
@@ -20,30 +20,28 @@ def add_pages(app: LedgerApp) -> None:
     """Declare the page."""
 
     @app.page("/tables")
-    class TablesView(View):
-        """Every partition on the workers' disks; with ``scrub=true`` each then reads its disk."""
-
-        async def get(self, request: Request) -> Any:
-            scrub = parameters.flag(request, "scrub")
-            if scrub:
-                app.scrubber.want()
-            if asks_this_one(request):
-                return json_answer(msgspec.json.encode(_here(app)))
-            return json_answer(msgspec.json.encode(await _everywhere(app, scrub=scrub)))
+    async def get_tables(_view: View, request: Request) -> Any:
+        """Return all partitions on the workers' disks; with ``scrub=true``, start reading them."""
+        scrub = parameters.flag(request, "scrub")
+        if scrub:
+            app.scrubber.want()
+        if asks_this_one(request):
+            return json_answer(msgspec.json.encode(_own_part(app)))
+        return json_answer(msgspec.json.encode(await _all_parts(app, scrub=scrub)))
 
 
-def _here(app: LedgerApp) -> WorkerTables:
+def _own_part(app: LedgerApp) -> WorkerTables:
     replicas = [
         _replica(app, name, table, partition)
         for name, table in app.chunk_tables.items()
         for partition in sorted(table.held)
     ]
-    worker = str(cast("Any", app.conf).canonical_url)
+    worker = str(app.conf.canonical_url)
     return WorkerTables(worker=worker, replicas=replicas, damages=app.scrubber.damages())
 
 
 def _replica(app: LedgerApp, name: TableName, table: ChunkTable, partition: int) -> Replica:
-    """Describe a partition by its digest of now, else by the last reading of the disk."""
+    """Describe a partition by its current digest, or else by the last reading of the disk."""
     end, digest = table.held[partition]
     reading = app.scrubber.reading(name, partition)
     if digest is None and reading is not None:
@@ -60,16 +58,16 @@ def _replica(app: LedgerApp, name: TableName, table: ChunkTable, partition: int)
     )
 
 
-async def _everywhere(app: LedgerApp, *, scrub: bool) -> AllTables:
+async def _all_parts(app: LedgerApp, *, scrub: bool) -> AllTables:
     others = other_workers(app)
-    found = await asyncio.gather(*(_there(app, worker, scrub=scrub) for worker in others))
+    found = await asyncio.gather(*(_part_of(app, worker, scrub=scrub) for worker in others))
     return AllTables(
-        workers=[_here(app), *(each for each in found if each is not None)],
+        workers=[_own_part(app), *(each for each in found if each is not None)],
         unreachable=[str(url) for url, each in zip(others, found, strict=True) if each is None],
     )
 
 
-async def _there(app: LedgerApp, worker: URL, *, scrub: bool) -> WorkerTables | None:
+async def _part_of(app: LedgerApp, worker: URL, *, scrub: bool) -> WorkerTables | None:
     path = "/tables?scope=worker" + ("&scrub=true" if scrub else "")
     try:
         answer = await state.fetch(app, worker, path)

@@ -1,10 +1,10 @@
-"""Requests that aiohttp can't parse: nothing of them appears in an answer or in the log.
+"""Keep requests that aiohttp can't parse out of answers and logs.
 
-aiohttp quotes the bytes that it can't parse. These bytes may be a token: where the end of a request
-is misread, the next request on the same connection seems to begin in its middle.
+aiohttp quotes the bytes that it can't parse. These bytes may be a token: if the end of a request is
+misread, the next request on the same connection seems to begin in its middle.
 
-In: aiohttp's parse error, of a request's head or of its body. Out: a 400 that names the kind of
-error, after which aiohttp closes the connection, and no log line. All other errors go to aiohttp.
+Input: aiohttp's parse error, for a request's head or its body. Output: a 400 that names the kind of
+error, after which aiohttp closes the connection, and no log line. aiohttp handles all other errors.
 """
 
 from typing import Any, Final
@@ -39,7 +39,7 @@ def _answer_without_quoting(
 ) -> web.StreamResponse:
     if not isinstance(exc, _UNREADABLE):
         return _handle_error(self, request, status, exc, message)
-    detail = f"the request is not HTTP that this server reads ({type(exc).__name__})"
+    detail = f"this server can't read the request as HTTP ({type(exc).__name__})"
     answer = problem_answer(Problem(status=400, code="malformed_request", detail=detail))
     answer.force_close()
     return answer

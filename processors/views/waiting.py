@@ -1,8 +1,8 @@
 """Read your own write: an answer that waits until an event is folded.
 
-In: ``?event=<id>&wait=5s``. Out: the first state that rests on the event; 409 as soon as it is
-known that none will; or 504, which says where the event is. Whoever delivered knows its id: ingress
-acknowledged it when the log had it.
+Input: ``?event=<id>&wait=5s``. Output: the first state that rests on the event; 409 as soon as it
+is known that no state will; or 504, which says where the event is. A sender knows the event's id,
+and knows from ingress's acknowledgement that the log has the event.
 """
 
 import asyncio
@@ -22,17 +22,17 @@ from processors.views.stories import any_story
 from runtime.kafka.topic_reader import READ_WITHIN_S, LogUnreadableError
 
 MOST_WAITERS: Final = 200
-"""For each table: orders, payments. Each waiter holds a connection."""
+"""The limit for each of the tables orders and payments; each waiter holds a connection."""
 
-# An event takes some tens of milliseconds through the three hops: one that takes longer is looked
-# for, which reads the log, and then after twice the time again.
+# An event takes some tens of milliseconds through the three hops. The log is searched for an event
+# that takes longer than this, and then after each doubled pause.
 _LOOK_AFTER_S: Final = 1.0
 
 Document = TypeVar("Document", OrderDocument, PlacedPayment)
 
 
 def more_s(request: Any) -> float:
-    """Return how much longer an answer that waits takes: so long, and a look for the event."""
+    """Return how much longer than usual a waiting answer takes: the wait, and a search."""
     return parameters.wait_s(request) + READ_WITHIN_S if "event" in request.query else 0.0
 
 
@@ -45,7 +45,7 @@ async def until_folded(
 ) -> Document | None:
     """Return what ``read`` returns, once it rests on the event that the request names, if any.
 
-    ``read`` reads what ``table`` has under the identifier.
+    ``read`` reads the identifier's document from ``table``.
     """
     event_id: str = request.query.get("event", "")
     wait_s = parameters.wait_s(request)
@@ -64,9 +64,9 @@ async def until_folded(
             if _rests_on(document, event_id):
                 return document
             where = await _where(app, event_id, table, identifier, until + READ_WITHIN_S)
-            # It may have come while the log was read.
+            # The event may have been folded while the log was read.
             if clock() >= until and not _rests_on(read(), event_id):
-                detail = f"after {wait_s:g} s this does not rest on {event_id!r:.80}: {where}"
+                detail = f"event {event_id!r:.80} is not in this after {wait_s:g} s: {where}"
                 raise ProblemError(504, "event_not_folded", detail)
             pause_s *= 2
 
@@ -74,7 +74,7 @@ async def until_folded(
 async def _until_changed(
     read: Callable[[], Document | None], event_id: str, changed: asyncio.Event, until: float
 ) -> Document | None:
-    """Read again after each change, until the event is in it or the time has come."""
+    """Read again after each change, until the document has the event, or until a time."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout_at(until):
             while not _rests_on(read(), event_id):
@@ -98,14 +98,14 @@ def _rests_on(document: OrderDocument | PlacedPayment | None, event_id: str) -> 
 
 
 async def _where(app: LedgerApp, event_id: str, table: str, identifier: str, until: float) -> str:
-    """Say in half a sentence where an event is that may still come; 409 if it never will."""
+    """Return half a sentence on where an event is; raise a 409 if it will never be in here."""
     try:
         async with asyncio.timeout_at(until):
             story = await any_story(app, event_id)
     except TimeoutError:
-        return "where it is can't be told now, Kafka or another worker is slow"
+        return "its progress is unknown, because Kafka or another worker is slow"
     except (LogUnreadableError, ProblemError) as error:
-        return f"where it is can't be told now, {error}"
+        return f"its progress is unknown, {error}"
     if story is None:
         return "it is not in the log, or Plexy never delivered it"
     if story.outcome == ACCEPTED:
@@ -117,11 +117,11 @@ async def _where(app: LedgerApp, event_id: str, table: str, identifier: str, unt
         return "it is on its way"
     payment = f"payment {story.payment_id!r:.80}"
     if table == "orders" and story.order_id == story.payment_id:
-        # As a refund before its payment: the one that names the order may still come.
+        # For example a refund before its payment: the event that names the order may still arrive.
         return f"it belongs to {payment}, for which no order was named yet"
     of_order = f" of order {story.order_id!r:.80}" if story.order_id else ""
     raise _not_here(event_id, f"it belongs to {payment}{of_order}")
 
 
 def _not_here(event_id: str, why: str) -> ProblemError:
-    return ProblemError(409, "event_not_here", f"{event_id!r:.80} will not be in this: {why}")
+    return ProblemError(409, "event_not_here", f"{event_id!r:.80} will never be in this: {why}")

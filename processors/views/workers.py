@@ -1,7 +1,7 @@
-"""The group's workers, where an answer is put together from the parts of all of them.
+"""The group's workers, for answers that are put together from the parts of all workers.
 
-In: the app; which partitions each part is of. Out: the others' addresses; whether the parts are a
-whole. Never: a worker that is left out because it folds no partition.
+Input: the app, and the partitions of each part. Output: the addresses of the other workers, and
+whether the parts are complete. Invariant: a worker without partitions is asked like any other.
 """
 
 from collections.abc import Iterable
@@ -23,13 +23,12 @@ def asks_this_one(request: Any) -> bool:
 
 def other_workers(app: LedgerApp) -> list[URL]:
     """Return the addresses of the group's other workers, as the last rebalance told them."""
-    assignor: Any = app.assignor
     mine = str(app.conf.canonical_url)
-    return [URL(url) for url in sorted(assignor.tables_metadata()) if url != mine]
+    return [URL(url) for url in sorted(app.assignor.tables_metadata()) if url != mine]
 
 
 def is_whole(served: Iterable[int], partitions: int) -> bool:
-    """Return whether each partition is served once: in a rebalance two may claim one."""
+    """Return whether each partition is served once; in a rebalance two workers may claim one."""
     return sorted(served) == list(range(partitions))
 
 
@@ -37,5 +36,5 @@ def require_whole(served: Iterable[int], partitions: int) -> None:
     """Raise a 503 unless each partition is served once."""
     served = sorted(served)
     if not is_whole(served, partitions):
-        detail = f"of {partitions} partitions these answer, each as often as it is named: {served}"
+        detail = f"each of {partitions} partitions must answer once, these answered: {served}"
         raise ProblemError(503, "not_ready", detail)

@@ -1,7 +1,7 @@
 """The connection to Kafka: the settings that every program shares, and what the clients take.
 
-In: ``KafkaSettings``. Out: the keyword arguments of an aiokafka client, which then heeds what
-``committed``, ``connections``, ``fetched`` and ``missing_topics`` say.
+Input: ``KafkaSettings``. Output: the keyword arguments of an aiokafka client. Importing this module
+corrects aiokafka, see ``corrections``.
 """
 
 import re
@@ -10,18 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from ledger.topics import TopicNames
-from runtime.kafka import committed, connections, fetched, missing_topics
+from runtime.kafka import corrections
 from runtime.kafka.credentials import PasswordFile, TlsFiles
 from runtime.settings import Secret, Settings, SettingsError, setting, variable
 
 DEFAULT_BOOTSTRAP: Final = "127.0.0.1:19092"
 
-# Every program gets its Kafka settings here, and so before its first client.
-committed.heed_errors()
-connections.heed_closing()
-connections.renew_credentials()
-fetched.read_bounded()
-missing_topics.stay_missing()
+# Every program imports this module, for its Kafka settings, before its first client.
+corrections.correct()
 
 _TLS_FILES: Final = ("kafka_ca_file", "kafka_certificate_file", "kafka_key_file")
 _HOST_AND_PORT: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/@;=?&#]+):[0-9]{1,5}")
@@ -131,7 +127,7 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
     def client_options(self) -> dict[str, Any]:
         """Return what every aiokafka client takes: brokers, security protocol, credentials.
 
-        aiokafka hands context and password to its connections as they are. ``connections`` has
+        aiokafka hands context and password to its connections as they are. ``corrections`` has
         each connection take them from their files.
         """
         # Kafka's own names: "PLAINTEXT" or "SSL" alone, or either after "SASL_".

@@ -1,13 +1,12 @@
-"""What a fetch brings, read with a bound on memory.
+"""Reads the batches of a fetch within a bound on memory.
 
-In: the bytes with which a broker answers a fetch. Out: records, as aiokafka gives them; and one
-record in the place of a batch that unpacks to more than ``MAX_UNPACKED_BYTES``, or has records that
-can't be read. Invariant: what becomes of a batch depends on the batch alone, so that all readers of
-a topic see the same records.
+Input: the bytes with which a broker answers a fetch. Output: records of aiokafka's kind, and one
+record in place of each batch that unpacks to more than ``MAX_UNPACKED_BYTES`` or can't be read.
+Invariant: the records depend on the batch alone, so all readers of a topic see the same records.
 
-aiokafka 0.14.0 unpacks a compressed batch of any size in one piece, and never gets past a record
-with a header whose name is not UTF-8. Anybody with the right to write to a topic can write both.
-``read_bounded`` puts two classes of this module in the place of two of aiokafka's fetcher.
+aiokafka 0.14.0 unpacks a compressed batch of any size in one piece, and never gets past a header
+whose name is not UTF-8. Any client with the right to write to a topic can write both.
+``corrections`` has every consumer use ``Batches`` in place of aiokafka's ``MemoryRecords``.
 """
 
 import struct
@@ -15,7 +14,6 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
-from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 from aiokafka.record.default_records import DefaultRecordBase, DefaultRecordBatch
 from aiokafka.record.legacy_records import LegacyRecordBatch
@@ -24,14 +22,13 @@ from aiokafka.record.util import decode_varint_py as read_varint
 from ledger.rejections import Reason
 from ledger.trust import MAX_HEADERS
 from ledger.unread import UnreadBatch
-from runtime import internals
 from runtime.kafka.unpacking import TooMuchError, UnpackError, unpack
 
-# The topics take batches of 10 MiB. A compressed batch may unpack to somewhat more: producers guess
-# how far a batch will be compressed while they fill it.
+# The topics take batches of 10 MiB. A compressed batch may unpack to somewhat more, because a
+# producer guesses the compression while it fills the batch.
 MAX_UNPACKED_BYTES: Final = 16 * 1024 * 1024
-# aiokafka makes objects of every header, so that a record of empty headers takes 36 times its size
-# in memory. It reads batches up to this size; larger ones of our own programs have a single record.
+# aiokafka makes objects of every header, so a record of empty headers takes 36 times its size in
+# memory. aiokafka reads batches up to this size. A larger batch of our programs has one record.
 _MAX_TRUSTED_BYTES: Final = 1024 * 1024
 
 _INT32: Final = struct.Struct(">i")
@@ -46,43 +43,12 @@ _HEADER: Final = DefaultRecordBase.HEADER_STRUCT
 _COUNT_IN_HEADER: Final = 12
 _MAGIC: Final = 2
 
-internals.check()
-
-
-def read_bounded() -> None:
-    """Have every consumer of this process read with these bounds; a second call changes nothing."""
-    fetcher.MemoryRecords = Batches
-    fetcher.PartitionRecords = PartitionRecords
-
-
-class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
-    """The records that one fetch brought of one partition."""
-
-    _records: "Batches"
-    _records_iterator: Any
-
-    def __next__(self) -> Any:
-        """Return the next record; an error names the place of what is damaged."""
-        try:
-            return next(self._records_iterator)
-        except StopIteration:
-            self._records_iterator = None
-            raise
-        except (CorruptRecordException, UnicodeDecodeError) as error:
-            if not self._records.reopen():
-                raise CorruptRecordException(
-                    f"{self._tp.topic}[{self._tp.partition}] is damaged at offset "
-                    f"{self.next_fetch_offset}: {error}. Restore it from a replica or a backup"
-                ) from error
-        self._records_iterator = self._unpack_records()
-        return next(self)
-
 
 class Batches:
-    """The batches that one fetch brought of one partition, in the place of ``MemoryRecords``.
+    """The batches that one fetch brought of one partition.
 
-    ``leader_epoch`` is the one under which the last batch that was returned was written. Each new
-    leader of a partition has a higher one. It is -1 for a batch of Kafka before 0.11.
+    ``leader_epoch`` is the epoch of the leader that wrote the last returned batch. Each new leader
+    of a partition has a higher epoch. The epoch is -1 for a batch of Kafka before 0.11.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -100,7 +66,7 @@ class Batches:
     def has_next(self) -> bool:
         """Return whether a whole batch follows, and there is room to unpack it.
 
-        A batch without room is fetched again, when the records before it have been taken.
+        A batch without room is fetched again once the records before it have been taken.
         """
         return self._unpacked_bytes < MAX_UNPACKED_BYTES and self._end() is not None
 
@@ -129,7 +95,7 @@ class Batches:
         return self._read_here(batch, data)
 
     def reopen(self) -> bool:
-        """Go back to the last batch, to be read here; ``False`` if it was, or needs no reading."""
+        """Go back to the last batch, so that this module reads it; ``False`` if it can't help."""
         if self._last is None:
             return False
         self._next -= len(self._last)
@@ -161,7 +127,7 @@ class Batches:
 
 
 class _Batch:
-    """What aiokafka asks of a batch, for a batch whose records this module reads."""
+    """A batch whose records this module reads, with the attributes that aiokafka needs."""
 
     def __init__(self, batch: Any, records: Iterator["_Record"]) -> None:
         self.base_offset = batch.base_offset
@@ -172,7 +138,7 @@ class _Batch:
         self._records = records
 
     def validate_crc(self) -> bool:
-        """Return ``True``: a batch without its checksum is not read here."""
+        """Return ``True``, because the checksum was compared before."""
         return True
 
     def __iter__(self) -> Iterator["_Record"]:
@@ -180,7 +146,7 @@ class _Batch:
 
 
 class _Record(NamedTuple):
-    """A record, as aiokafka's."""
+    """A record with the attributes of aiokafka's."""
 
     offset: int
     timestamp: int
@@ -198,7 +164,7 @@ def _legacy(data: memoryview) -> LegacyRecordBatch:
 
 
 def _stand_in(batch: Any, data: memoryview, reason: Reason, why: str, first: int) -> _Record:
-    """Return the record that stands, at the last offset of a batch, for all that nobody reads."""
+    """Return the record, at the last offset of a batch, that stands for all unread records."""
     last = batch.next_offset - 1
     sentence = f"{why} ({len(data)} bytes, SHA-256 {sha256(data[_MAGIC_AT:]).hexdigest()})"
     value = UnreadBatch.of(reason, first, last, sentence)
@@ -206,7 +172,7 @@ def _stand_in(batch: Any, data: memoryview, reason: Reason, why: str, first: int
 
 
 def _records(batch: Any, data: memoryview, body: bytes | memoryview) -> Iterator[_Record]:
-    """Yield a batch's records; from the first one that can't be read on, the one for all others."""
+    """Yield a batch's records; one record stands for the first unreadable one and all after it."""
     at, first_unread = 0, batch.base_offset
     try:
         for _ in range(_HEADER.unpack_from(data)[_COUNT_IN_HEADER]):
@@ -222,12 +188,12 @@ def _records(batch: Any, data: memoryview, body: bytes | memoryview) -> Iterator
 
 
 def _record(batch: Any, body: bytes | memoryview, at: int) -> tuple[_Record, int]:
-    """Read the record at a place; return it, and where it ends."""
+    """Read the record at a place in the body; return the record and the place of its end."""
     length, at = read_varint(body, at)
     end = at + length
     if not at < end <= len(body):
         raise ValueError(f"a record of {length} bytes at {at} of {len(body)}")
-    # One byte of attributes, which are not used.
+    # A record has one byte of attributes, which Kafka does not use.
     timestamp_delta, at = read_varint(body, at + 1)
     offset_delta, at = read_varint(body, at)
     if not 0 <= offset_delta <= batch.last_offset_delta:
@@ -252,7 +218,7 @@ def _text(body: bytes | memoryview, at: int, end: int) -> tuple[bytes | None, in
 
 
 def _headers(body: bytes | memoryview, at: int, end: int) -> list[tuple[str, bytes | None]]:
-    """Read the first headers of a record; more than any record needs are passed over."""
+    """Return the first ``MAX_HEADERS`` headers of a record; no record needs more."""
     count, at = read_varint(body, at)
     headers: list[tuple[str, bytes | None]] = []
     for _ in range(min(count, MAX_HEADERS)):

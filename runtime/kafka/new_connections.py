@@ -19,6 +19,7 @@ from runtime.kafka import certificates
 from runtime.kafka.certificates import Side
 from runtime.kafka.client_log import ClientLog
 from runtime.kafka.connection import KafkaSettings
+from runtime.kafka.internals import client_of
 from runtime.kafka.topics import TopicsError, administration, unreachable
 
 WARNED_BEFORE_S: Final = 7 * 24 * 3600.0
@@ -75,7 +76,7 @@ def expiring(settings: KafkaSettings) -> Iterator[Expiring]:
 async def try_new_connections(settings: KafkaSettings) -> None:
     """Connect to every broker, and disconnect; ``TopicsError`` or ``KafkaError`` if refused."""
     async with administration(settings) as admin:
-        client = admin._client  # noqa: SLF001
+        client = client_of(admin)
         brokers = client.cluster.brokers()
         for broker in brokers:
             with ClientLog() as said:

@@ -1,8 +1,8 @@
-"""Reads records of a topic by their places, or backwards from its end, for the views.
+"""Reads records of a topic by their places, or by ranges of offsets, for the views.
 
-In: places; offsets to read back from. Out: records, as they stand there. Never: a consumer group, a
-commit, or a wait without a bound; and never more than a few readings at a time: a bounded number of
-others waits for them, and the agents for none.
+Input: places, or ranges. Output: the records at these offsets. Invariants: every reading is bounded
+in time; only a few readings run at a time, and a bounded number waits for a client. The clients
+have no consumer group, and the agents never wait for a reading.
 """
 
 import asyncio
@@ -15,43 +15,41 @@ from aiokafka.errors import ConsumerStoppedError, KafkaError
 
 from ledger.records import SignedRecord
 from runtime.kafka.connection import KafkaSettings
+from runtime.kafka.reading import read_ranges
 
 Offsets = Mapping[int, int]
 """An offset for each partition."""
 
 READ_WITHIN_S: Final = 8.0
-"""The longest that one reading takes, with its wait for a client, in seconds.
+"""The time limit of one reading in seconds, which includes waiting for a client.
 
-And the longest that one answer reads, however often: see ``in_time``.
+It is also the limit of all readings for one answer: see ``in_time``.
 """
 
-# Beside two that read 500 places again and again, a reading of one place took 1.2 s with one
-# client, 1.0 s with two, and 5 ms with three (medians).
+# Next to two readings of 500 places, repeated without a pause, a reading of one place took 1.2 s
+# with one client, 1.0 s with two, and 5 ms with three (medians).
 _CLIENTS: Final = 3
 _MOST_READINGS: Final = 64
-# The deliveries of an order of thousands have some megabytes. A stranger's records have ten each.
+# An order of thousands of deliveries has some megabytes. A foreign record may have ten megabytes.
 _MOST_BYTES: Final = 64 * 1024 * 1024
 _STOPS_WITHIN_S: Final = 2.0
-_FETCH_MS: Final = 200
-# A reading wants few records: what a fetch brings beyond them is thrown away.
+# A reading needs few records, and drops the others that a fetch brings.
 _FETCH_BYTES: Final = 128 * 1024
 _FETCH_MAX_WAIT_MS: Final = 20
-# A batch that was packed may hold millions of records.
-_MOST_AT_ONCE: Final = 10_000
-# As many records of a webhook's size as one fetch brings: 500 places, three records apart, took 2 s
-# one by one, and 12 ms as ranges.
+# One fetch brings about this many records of a webhook's size. Reading 500 places, three records
+# apart, took 2 s one by one, and 12 ms as ranges.
 _NEAR: Final = 100
 
 
 class LogUnreadableError(Exception):
-    """Kafka did not answer in time; the text says what was asked for."""
+    """Kafka did not answer in time; the text names the topic."""
 
     code = "log_unavailable"
     status = 503
 
 
 class TooManyReadingsError(LogUnreadableError):
-    """As many readings as there may be are under way or wait."""
+    """The greatest number of readings are under way, or wait for a client."""
 
     code = "overloaded"
 
@@ -65,9 +63,9 @@ class TooMuchReadError(LogUnreadableError):
 
 @asynccontextmanager
 async def in_time(what: str) -> AsyncIterator[None]:
-    """Bound several readings, and what is asked of other workers between them, as one is bounded.
+    """Bound a block of several readings, and of questions to other workers, like one reading.
 
-    ``LogUnreadableError`` where the time is over; it says what was to be read.
+    ``LogUnreadableError`` when the time is over; its text starts with ``what``.
     """
     try:
         async with asyncio.timeout(READ_WITHIN_S):
@@ -78,7 +76,7 @@ async def in_time(what: str) -> AsyncIterator[None]:
 
 
 class TopicReader:
-    """A few clients for all readings, each from the first one on that finds no other idle."""
+    """A few clients for all readings; each is made when a reading finds no idle client."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
@@ -90,7 +88,7 @@ class TopicReader:
         self._is_closed = False
 
     async def close(self) -> None:
-        """Give up the clients; what is being read, or comes later, ends with an error."""
+        """Stop the clients; readings under way, and later ones, end with an error."""
         self._is_closed = True
         for client in list(self._clients):
             self._end(client)
@@ -112,9 +110,8 @@ class TopicReader:
     async def at(self, topic: str, keys: Mapping[tuple[int, int], bytes]) -> list[SignedRecord]:
         """Return the records at some places, by partition and offset, each with its key.
 
-        ``LogUnreadableError`` where one of them is not there, or another record stands in its
-        place: the log of record lacks nothing, but may lose records as any topic may.
-        ``TooMuchReadError`` where their values have more bytes than one answer may hold.
+        ``LogUnreadableError`` if the topic has lost one of the records, or has another record in
+        its place. ``TooMuchReadError`` if the values have more bytes than one answer may hold.
         """
         wanted: dict[int, set[int]] = {}
         for partition, offset in keys:
@@ -124,10 +121,8 @@ class TopicReader:
             found: list[SignedRecord] = []
             size_bytes = 0
             for partition, offsets in sorted(wanted.items()):
-                tp = TopicPartition(topic, partition)
-                client.assign([tp])
                 for start, end in ranges(offsets):
-                    async for each in _records(client, tp, start, end):
+                    async for each in _records(client, topic, {partition: start}, {partition: end}):
                         if each.offset in offsets:
                             found.append(each)
                             size_bytes += len(each.value or b"")
@@ -152,17 +147,8 @@ class TopicReader:
         """Return the records, or those of one key, of each partition from its start to its end."""
 
         async def read(client: AIOKafkaConsumer) -> list[SignedRecord]:
-            found: list[SignedRecord] = []
-            for partition, end in ends.items():
-                if starts[partition] < end:
-                    tp = TopicPartition(topic, partition)
-                    client.assign([tp])
-                    found += [
-                        each
-                        async for each in _records(client, tp, starts[partition], end)
-                        if key is None or each.key == key
-                    ]
-            return found
+            records = _records(client, topic, starts, ends)
+            return [each async for each in records if key is None or each.key == key]
 
         records: list[SignedRecord] = await self._ask(topic, read)
         return records
@@ -170,17 +156,17 @@ class TopicReader:
     async def through(
         self, tp: TopicPartition, start: int, end: int, take: Callable[[SignedRecord], None]
     ) -> None:
-        """Hand over a partition's records from an offset up to another one, and keep none."""
+        """Call ``take`` with each record of a partition from one offset up to another."""
 
         async def read(client: AIOKafkaConsumer) -> None:
-            client.assign([tp])
-            async for each in _records(client, tp, start, end):
+            numbered = {tp.partition: start}, {tp.partition: end}
+            async for each in _records(client, tp.topic, *numbered):
                 take(each)
 
         await self._ask(tp.topic, read)
 
     async def _ask(self, topic: str, question: Callable[[AIOKafkaConsumer], Any]) -> Any:
-        """Ask with a client, as soon as one is free."""
+        """Ask a question with a client, as soon as a client is free."""
         if self._readings >= _MOST_READINGS:
             raise TooManyReadingsError(f"{self._readings} others read from Kafka, or wait for it")
         self._readings += 1
@@ -195,7 +181,7 @@ class TopicReader:
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[AIOKafkaConsumer]:
-        """Lend a client; whatever goes wrong with it, it is another one next time."""
+        """Lend a client; a client with which the block failed is never lent again."""
         if self._is_closed:
             raise ConsumerStoppedError
         client = self._idle.pop() if self._idle else self._new_client()
@@ -218,7 +204,7 @@ class TopicReader:
         )
 
     def _end(self, client: AIOKafkaConsumer) -> None:
-        """Stop a client, without a wait for it: whoever reads has waited long enough."""
+        """Stop a client in a task, because the reading has already used its time."""
         self._clients.discard(client)
         task = asyncio.create_task(client.stop())
         self._closing.add(task)
@@ -226,7 +212,7 @@ class TopicReader:
 
 
 def ranges(offsets: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Yield the ranges, each with its end behind it, to read for some offsets.
+    """Yield the ranges to read for some offsets; the end of a range is not part of it.
 
     >>> list(ranges([7, 5, 6, 90, 1000]))
     [(5, 91), (1000, 1001)]
@@ -242,18 +228,12 @@ def ranges(offsets: Iterable[int]) -> Iterator[tuple[int, int]]:
 
 
 async def _records(
-    client: AIOKafkaConsumer, tp: TopicPartition, start: int, end: int
+    client: AIOKafkaConsumer, topic: str, starts: Offsets, ends: Offsets
 ) -> AsyncIterator[SignedRecord]:
-    """Yield a partition's records from an offset up to another one, however few there are."""
-    client.seek(tp, start)
-    while await client.position(tp) < end:
-        fetched = await client.getmany(tp, timeout_ms=_FETCH_MS, max_records=_MOST_AT_ONCE)
-        for record in fetched.get(tp, []):
-            if start <= record.offset < end:
-                yield record
-        if not fetched:
-            # A compacted topic may end with offsets and no record; the end bounds the wait.
-            await asyncio.sleep(0)
+    """Yield each partition's records from its start to its end."""
+    async for _, records in read_ranges(client, topic, starts, ends):
+        for record in records:
+            yield record
 
 
 def _require_few(size_bytes: int) -> None:

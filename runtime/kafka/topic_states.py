@@ -22,6 +22,7 @@ from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from ledger.topics import LIMIT, MAX_RECORD_BYTES, Topic, TopicSetting, min_insync_replicas
+from runtime.kafka.internals import ask_node
 
 TIME_REFUSED: Final = (
     "Kafka refuses records for their time: this machine's clock is ahead of the brokers' by more "
@@ -167,7 +168,7 @@ async def read_begins(
     for leader, places in asked.items():
         request = OffsetRequest(_NO_REPLICA, _UNCOMMITTED_TOO, places)
         try:
-            answer = await admin._send_request_to_node(leader, request)  # noqa: SLF001
+            answer = await ask_node(admin, leader, request)
         except (KafkaError, TimeoutError):
             # The leader is away.
             continue

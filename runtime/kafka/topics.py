@@ -36,6 +36,7 @@ from aiokafka.errors import (
 from ledger.topics import Topic, TopicNames, TopicSetting, all_topics, min_insync_replicas
 from runtime.kafka.client_log import ClientLog
 from runtime.kafka.connection import KafkaSettings
+from runtime.kafka.internals import client_of
 from runtime.kafka.topic_states import (
     Fault,
     TopicState,
@@ -51,7 +52,7 @@ _GROUP: Final = "plexy-ledger"
 # Longer than it takes to find new leaders when a broker dies.
 _ANSWERED_WITHIN_S: Final = 15.0
 _HIDDEN: Final = (
-    "If they exist, this user lacks the right Describe on them (docs/operations.md has the rights)"
+    "If they exist, this user lacks the right Describe on them (docs/kafka.md has the rights)"
 )
 _WHO_DELETED: Final = "find out who deleted them, or which setting did"
 
@@ -283,7 +284,7 @@ async def administration(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdmin
 
 def _advertised(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> str:
     """Return the addresses that the brokers gave for themselves, besides those that we had."""
-    brokers = {f"{each.host}:{each.port}" for each in admin._client.cluster.brokers()}  # noqa: SLF001
+    brokers = {f"{each.host}:{each.port}" for each in client_of(admin).cluster.brokers()}
     return ",".join(sorted(brokers.difference(settings.bootstrap_servers)))
 
 

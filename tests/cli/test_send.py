@@ -10,7 +10,6 @@ import pytest
 
 from cli.errors import DeliveryError, WrongOptionError
 from cli.kafka.process import free_port
-from cli.run.local import DEVELOPMENT_SECRET
 from cli.send import (
     EventOptions,
     build_event,
@@ -20,6 +19,7 @@ from cli.send import (
     send_event,
     signed_headers,
 )
+from cli.settings import DEVELOPMENT_SECRET
 from ledger.envelope import decode_envelope
 from ledger.events import FieldNames, decode_event
 from ledger.signature import SignatureFault, SignedForm, verify

@@ -1,4 +1,4 @@
-"""A run is judged by its limits: each can be broken, and says by what."""
+"""A run is judged by its limits; each can be broken, and names what broke it."""
 
 import time
 from types import SimpleNamespace
@@ -45,7 +45,7 @@ class Away:
 def heard(*attempts: Attempt, away: tuple[float, ...] = ()) -> Answers:
     answers = Answers(Away(*away))
     for attempt in attempts:
-        answers.hear(attempt)
+        answers.judge(attempt)
     return answers
 
 
@@ -72,7 +72,7 @@ def test_a_fault_after_which_nothing_is_folded_any_more():
 def test_partitions_that_others_take_over_too_late():
     late = msgspec.structs.replace(COST, cost_s=15.5)
     (told,) = broken(late)
-    assert "others took 15.5 s to fold what was worker 1's: expected at most 15 s" in told
+    assert "others took 15.5 s to fold the partitions of worker 1: expected at most 15 s" in told
     assert broken(late, slack=2) == []
     assert broken(msgspec.structs.replace(late, take_over=False)) == []
 
@@ -81,8 +81,8 @@ def test_an_answer_that_comes_too_late_or_never_although_ingress_was_there():
     slow, none = Attempt(5.0, 10.5, "200"), Attempt(50.0, 30.0, "timeout")
     late = broken(answers=heard(slow, none))
     assert [each.partition(": ")[0] for each in late] == [
-        "ingress was there all the time, and a delivery took 10.5 s (200)",
-        "ingress was there all the time, and a delivery took 30.0 s (timeout)",
+        "ingress was up all the time, and a delivery took 10.5 s (200)",
+        "ingress was up all the time, and a delivery took 30.0 s (timeout)",
     ]
     assert broken(answers=heard(slow, none, away=(15.0, 51.0))) == []
 
@@ -119,7 +119,7 @@ def test_a_program_knows_when_it_was_killed_or_frozen(tmp_path):
     assert not program.was_away(began_s, time.monotonic())
     program.freeze()
     frozen_s = time.monotonic()
-    # It still is, and nobody knows for how long.
+    # The program is still away, and nobody knows for how long.
     assert program.was_away(frozen_s + 100, frozen_s + 101)
     program.go_on()
     gone_on_s = time.monotonic()

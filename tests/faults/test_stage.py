@@ -1,4 +1,4 @@
-"""The stage of a run: what it says of its programs, and what it lets whoever judges see."""
+"""The stage of a run reports on its programs, and shows the judge its own environment only."""
 
 import random
 import threading
@@ -14,7 +14,7 @@ from faults.stage import Stage, StageError
 
 
 class Ended:
-    """A program's command that has ended, however often it is started, each time with a new pid."""
+    """A program's command that ends at once at every start, each time with a new pid."""
 
     def __init__(self, *last_lines: str) -> None:
         self.pid = 1
@@ -27,7 +27,7 @@ class Ended:
         self.pid += 1
 
     def join(self, timeout_s: float) -> None:
-        """Return at once: all that it printed was read."""
+        """Return at once, because all output has been read."""
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_only_a_program_that_was_not_ready_since_its_start_may_end_as_kafka_is_a
     assert program.start_again("broker killed").is_excused
     assert program.not_ready() is None
     assert not program.start_again("broker killed").is_excused
-    # The one that it was started again as has not been ready yet.
+    # The restarted process has not been ready yet.
     assert program.start_again("broker killed").is_excused
     command.last_lines = ("another reason",)
     assert not program.start_again("broker killed").is_excused
@@ -71,7 +71,7 @@ def test_only_a_program_that_was_not_ready_since_its_start_may_end_as_kafka_is_a
 
 @pytest.fixture
 def stage(tmp_path, monkeypatch):
-    """Return a stage with ten workers, of which nothing was started but the proxy."""
+    """Return a stage with ten workers, of which only the proxy was started."""
     monkeypatch.setenv("LEDGER_ALLOW_UNSIGNED", "true")
     described = Stage(tmp_path, KafkaCache(folder=tmp_path / "cache"), 10)
     with described.proxies[0]:

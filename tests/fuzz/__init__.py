@@ -1,6 +1,6 @@
-"""A fuzzer for ingress: hostile requests, hostile connections, and honest deliveries beside them.
+"""A fuzzer for ingress: hostile requests and connections, next to honest deliveries.
 
-``inputs`` draws requests from a seed, ``answers`` judges what comes back, ``attacks`` does to a
-server what no good client does, ``honest`` delivers meanwhile, ``target`` starts the ingress and
-watches its memory, and ``__main__`` runs it all: `make fuzz`.
+``inputs`` draws requests from a seed, ``answers`` judges the answers, ``attacks`` has the hostile
+connections, ``honest`` delivers meanwhile, ``target`` starts the ingress and watches its memory,
+and ``__main__`` runs everything: `make fuzz`.
 """

@@ -1,7 +1,7 @@
 """`make fuzz`, or `python -m tests.fuzz --count 100000 --seconds 30 --seed 7`.
 
-Starts the embedded Kafka and an ingress, sends hostile requests drawn from the seed, then attacks
-in every way, and prints what it came to. Exits 1 at the first answer that isn't documented.
+It starts the embedded Kafka and an ingress, sends hostile requests drawn from the seed, attacks in
+every way, and prints the figures. It exits with 1 at the first answer that isn't documented.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from tests.fuzz.target import running
 from tests.ingest.conftest import SECRET
 from tests.kafka.harness import environment, free_port
 
-# Shorter than the default: who sends a body too slowly is told after 0.6 of it.
+# This is shorter than the default; a slow body is refused after 0.6 of this time.
 ANSWER_WITHIN_S = 5
 
 

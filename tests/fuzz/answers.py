@@ -1,7 +1,7 @@
-"""Judge what a server sent back: whole, documented answers, or nothing and the end.
+"""Judges the bytes that a server sent: whole, documented answers, or nothing.
 
-In: the bytes of a connection. Out: the answers in them, or an `UndocumentedError`. The parser is
-strict and of its own: a client library would forgive what must not be forgiven here.
+Input: the bytes of a connection. Output: the answers in them, or an `UndocumentedError`. The module
+has a strict parser of its own, because a client library would accept faulty answers.
 """
 
 import json
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from ingest.answers import STATUS
 
 PROBLEM: Final = "application/problem+json"
-# What a bug is answered with is documented as well, and must not be seen.
+# The answer to a bug is documented too, but must not occur.
 CODES: Final = {code for code, status in STATUS.items() if status != 500}
 
 
@@ -27,7 +27,7 @@ class Answer(NamedTuple):
 
 
 def answers_in(received: bytes) -> list[Answer]:
-    """Parse everything that came on a connection; what is cut off in the middle is an error."""
+    """Parse all bytes of a connection; an answer that is cut off is an error."""
     found = []
     while received:
         head, separator, rest = received.partition(b"\r\n\r\n")
@@ -38,7 +38,7 @@ def answers_in(received: bytes) -> list[Answer]:
             received = rest
             continue
         length = int(headers.get("content-length", "-1"))
-        # To HEAD nothing follows the head, but we never know who asked: JSON starts with a brace.
+        # An answer to HEAD has no body, and only the brace of a JSON body shows that there is one.
         body = rest[:length] if rest.startswith(b"{") else b""
         if body and len(body) != length:
             raise UndocumentedError(f"an answer's body is cut off: {received[:200]!r}")

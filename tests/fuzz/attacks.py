@@ -1,7 +1,7 @@
-"""What no good client does to a server: too slow, too much, too many, too early gone.
+"""Attacks a server as no good client would: too slowly, with too much, or by leaving too early.
 
-In: a target, and for how long. Out: how many connections were made; whatever was answered on them
-is judged. Every attacker comes back at once when it is thrown out.
+Input: a target, and a duration. Output: the number of connections, whose answers are judged.
+Invariant: an attacker whose connection is closed opens another one at once.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _DRIP_S: Final = 0.25
 class Attack(NamedTuple):
     """One kind of attack, by this many attackers at a time.
 
-    ``most_mb`` is what an ingress under it may take at most; idle, it takes some 55 MB.
+    ``most_mb`` is the most memory that ingress may take under it; an idle ingress has some 55 MB.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Attack(NamedTuple):
 
 
 async def _drip(target: Target, opening: bytes, drop: bytes) -> bytes:
-    """Say the opening, then a drop at a time, for as long as the server listens."""
+    """Send the opening, and then drop after drop slowly, until the server closes."""
     reader, writer = await connect(target.port)
     heard = asyncio.create_task(_hear(reader))
     try:
@@ -48,7 +48,7 @@ async def _drip(target: Target, opening: bytes, drop: bytes) -> bytes:
 
 
 async def _pour(target: Target, opening: bytes, block: bytes, *, hear: bool = True) -> bytes:
-    """Say the opening, then block after block, as fast as the server takes them."""
+    """Send the opening, and then block after block, as fast as the server accepts them."""
     reader, writer = await connect(target.port)
     heard = asyncio.create_task(_hear(reader) if hear else asyncio.sleep(3600, b""))
     said = asyncio.create_task(_say(writer, opening, block))
@@ -71,7 +71,7 @@ async def _say(writer: asyncio.StreamWriter, opening: bytes, block: bytes) -> No
 
 
 async def _hear(reader: asyncio.StreamReader) -> bytes:
-    """Return what the server says until it closes; after so much, only its end."""
+    """Return the bytes that the server sends before it closes, up to about one block."""
     received = bytearray()
     with contextlib.suppress(OSError):
         while chunk := await reader.read(_BLOCK):
@@ -81,7 +81,7 @@ async def _hear(reader: asyncio.StreamReader) -> bytes:
 
 
 async def _go_away(target: Target, raw: bytes, *, politely: bool) -> bytes:
-    """Say something and be gone: half closed and listening, or by a reset."""
+    """Send bytes and leave: by closing the sending half, or by a reset."""
     if politely:
         return await target.exchange(raw, half_close=True, within_s=20)
     _, writer = await connect(target.port)
@@ -103,7 +103,7 @@ ATTACKS: Final = (
     Attack("slow header lines", 500, lambda t: _drip(t, _POST, b"X")),
     Attack("slow headers", 500, lambda t: _drip(t, _POST, b"A: b\r\n")),
     Attack("slow bodies", 1200, lambda t: _drip(t, _POST + b"Content-Length: 9999\r\n\r\n", b" ")),
-    # 64 MB of bodies, as much again while they are put together, and the allocator's share.
+    # There are 64 MB of bodies, as much again while they are joined, and the allocator's overhead.
     Attack("large bodies without end", 100, lambda t: _drip(t, _LARGE + _MIB, b""), most_mb=300),
     Attack("large bodies declared", 300, lambda t: _drip(t, _LARGE, b" ")),
     Attack("chunks without end", 20, lambda t: _pour(t, _CHUNKED, b"1\r\n \r\n" * 8192)),
@@ -135,7 +135,7 @@ ATTACKS: Final = (
 
 
 async def carry_out(attack: Attack, target: Target, seconds: float) -> int:
-    """Attack for so long; return how many connections it took."""
+    """Attack for this many seconds; return the number of connections."""
     counts = [0]
     end = asyncio.get_running_loop().time() + seconds
     tasks = [

@@ -1,7 +1,7 @@
-"""Draw so many requests from a seed and send them, then attack in every way, and measure.
+"""Sends requests drawn from a seed, then attacks in every way, and measures.
 
-In: a target. Out: figures: how many, how long, what memory, how honest deliveries fared. An answer
-that isn't documented, or that isn't the right one, is an error that names the seed.
+Input: a target. Output: the numbers of requests, the time, the memory, and the answers to honest
+deliveries. An answer that isn't documented, or is a wrong one, is an error that names the seed.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ _SENDERS = 16
 
 
 class Figures(NamedTuple):
-    """What a part of the campaign came to."""
+    """The figures of one part of the campaign."""
 
     name: str
     inputs: int
@@ -36,7 +36,7 @@ class Figures(NamedTuple):
 async def send_inputs(
     target: Target, count: int, seed: int, tell: Callable[[int], None] = lambda _: None
 ) -> tuple[Figures, Counter[str]]:
-    """Send so many requests, each on its own connection or pipelined with a few others."""
+    """Send ``count`` requests, each on its own connection or pipelined with a few others."""
     outcomes: Counter[str] = Counter()
 
     async def sender(number: int) -> None:
@@ -67,7 +67,7 @@ async def all_or_first_error(work: Sequence[Coroutine[Any, Any, None]]) -> None:
 async def _judge(target: Target, case: Case, seed: int, *, half_close: bool) -> list[str]:
     raw = case.raw
     try:
-        # What is cut off is answered when its time is up, or never: others are not kept waiting.
+        # A request that is cut off is answered after its time, or never; don't wait long for it.
         within_s = 4 if case.ends else 30
         received = await target.exchange(raw, half_close=half_close, within_s=within_s)
         answers = answers_in(received)
@@ -95,7 +95,7 @@ def _check(case: Case, answers: list[Answer], *, half_close: bool) -> None:
 
 
 async def attack(target: Target, kind: Attack, seconds: float) -> Figures:
-    """Attack in one way, with honest deliveries beside it."""
+    """Attack in one way, with honest deliveries at the same time."""
     began = time.monotonic()
     async with honest_deliveries(target.port) as honest:
         count = await carry_out(kind, target, seconds)

@@ -1,9 +1,9 @@
-"""Honest deliveries, as a proxy in front sends them: what they meet while others attack.
+"""Delivers honestly, as a proxy in front would, while others attack.
 
-In: a target's port. Out: how many were answered 200, and how long each took. A kept connection that
-the server has closed meanwhile is opened anew, once, as any proxy does. It is a process of its own,
-so that the time that the attackers take for themselves is not counted: `python -m
-tests.fuzz.honest PORT` delivers until its standard input ends, and prints what it came to.
+Input: a target's port. Output: the time of each delivery, and the reasons of those that were not
+answered 200. If the server has closed a kept connection, it is opened again once, as any proxy
+would do. `python -m tests.fuzz.honest PORT` delivers until its standard input ends, and prints the
+result; it is a process of its own so that the attackers' own work does not delay it.
 """
 
 import asyncio
@@ -24,12 +24,12 @@ from tests.fuzz.target import PROJECT, connect
 from tests.ingest.conftest import PATH, SECRET
 
 _PAUSE_S = 0.02
-# What still waits at the end is no delivery that was served, if it has waited for so long.
+# A delivery that has waited for this long at the end counts as refused.
 _GIVEN_UP_S = 1.0
 
 
 class Fared(msgspec.Struct):
-    """What honest deliveries met: how long each took, and why some were not answered 200."""
+    """The time of each honest delivery, and the reasons of those that were not answered 200."""
 
     took_s: list[float] = []
     refused: list[str] = []
@@ -42,7 +42,7 @@ class Fared(msgspec.Struct):
 
 @contextlib.asynccontextmanager
 async def honest_deliveries(port: int) -> AsyncIterator[Fared]:
-    """Deliver while the block runs; what is yielded is filled in at its end."""
+    """Deliver during the block; the yielded result is filled in at the end of the block."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.fuzz.honest", str(port)),
         cwd=PROJECT,
@@ -63,7 +63,7 @@ async def honest_deliveries(port: int) -> AsyncIterator[Fared]:
 
 @dataclass
 class _Sender:
-    """A sender with a kept connection and one that opens one for each delivery, by turns."""
+    """A sender that uses a kept connection and a new one by turns."""
 
     port: int
     fared: Fared = field(default_factory=Fared)
@@ -71,7 +71,7 @@ class _Sender:
     _kept: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def until_the_end_of(self, told: asyncio.StreamReader) -> None:
-        """Deliver until there is nothing more to read."""
+        """Deliver until the stream ends."""
         sending = asyncio.create_task(self._send())
         await told.read()
         if (waits_s := time.monotonic() - self._began) > _GIVEN_UP_S:

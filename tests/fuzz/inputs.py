@@ -1,7 +1,7 @@
-"""Hostile requests, drawn from a seed: bodies, signatures, heads, and all of them in one.
+"""Draws hostile requests from a seed: their bodies, signatures and heads.
 
-In: a random generator. Out: a request's bytes, with what must hold for its answer. Every request is
-whole or broken on purpose; what needs time or many connections is in ``attacks``.
+Input: a random generator. Output: a request's bytes, and the codes that may answer it. A request is
+whole or broken on purpose; attacks that need time or many connections are in ``attacks``.
 """
 
 import gzip
@@ -18,7 +18,7 @@ RETIRED: Final = "whsec_retired_long_ago"
 
 
 class Case(NamedTuple):
-    """One request; ``codes`` is what it may be answered with, empty for any documented answer.
+    """One request; ``codes`` may answer it, or any documented code if ``codes`` is empty.
 
     ``ends`` says that the connection may end without an answer.
     """
@@ -175,7 +175,7 @@ BODIES: Final = (
 
 
 def _forged(rng: Random, body: bytes) -> bytes:
-    """Return a signature that must never be taken."""
+    """Return a signature that must never be accepted."""
     now = int(time.time())
     right = sign(body, SECRET.encode(), now).rpartition("=")[2]
     forgeries = [
@@ -223,7 +223,7 @@ def _post(body: bytes, signature: bytes, *more: bytes, framing: bytes | None = N
 
 
 def signed_body(rng: Random) -> Case:
-    """Draw a hostile body with a good signature: taken or refused by name, never a failure."""
+    """Draw a hostile body with a good signature; it is accepted or refused, and never a failure."""
     make = rng.choice(BODIES)
     body = make(rng)
     more = [b"Content-Encoding: gzip"] if rng.random() < 0.1 else []
@@ -232,13 +232,13 @@ def signed_body(rng: Random) -> Case:
 
 
 def forged_signature(rng: Random) -> Case:
-    """Draw a signature that nobody who knows the secret made for this body and this time."""
+    """Draw a signature that was not made with the secret for this body and this time."""
     body = rng.choice([json.dumps(an_event(rng)).encode(), rng.choice(BODIES)(rng)])
     return Case("forged", _post(body, _forged(rng, body)), FORGERY_REFUSED)
 
 
 def good_delivery(rng: Random) -> Case:
-    """Draw what must be taken, in the middle of everything else."""
+    """Draw a good delivery, which must be accepted among all others."""
     body = json.dumps(an_event(rng)).encode()
     return Case("good", _post(body, _good(body, rng)), TAKEN)
 
@@ -266,7 +266,7 @@ def chunked(rng: Random) -> Case:
 
 
 def trailers(rng: Random) -> Case:
-    """Draw a chunked delivery with trailers that name what only a header may say."""
+    """Draw a chunked delivery with trailers whose names are only allowed for headers."""
     body = json.dumps(an_event(rng)).encode()
     good = _good(body, rng)
     names = [
@@ -285,7 +285,7 @@ def trailers(rng: Random) -> Case:
 
 
 def bad_framing(rng: Random) -> Case:
-    """Lengths that lie, twice told or told in two ways: what request smuggling is made of."""
+    """Draw a wrong or repeated length, or one given in two ways, as for request smuggling."""
     body = json.dumps(an_event(rng)).encode()
     size = len(body)
     framings = [
@@ -310,7 +310,7 @@ def bad_framing(rng: Random) -> Case:
 
 
 def bad_head(rng: Random) -> Case:
-    """Request lines and headers that are none, or are far too many or too long."""
+    """Draw malformed request lines and headers, or far too many or too long ones."""
     heads = [
         b"GET\r\n\r\n",
         b"\r\n" * rng.choice([1, 10_000]),
@@ -343,7 +343,7 @@ def bad_head(rng: Random) -> Case:
     ]
     raw = rng.choice(heads)
     if b"Host:" not in raw:
-        # Else nearly all of them would be refused for the missing header.
+        # Without this header, nearly all of them would be refused for its absence.
         raw = raw.replace(b" HTTP/1.1\r\n", b" HTTP/1.1\r\nHost: x\r\n", 1)
     return Case("head", raw, ends=True)
 

@@ -1,7 +1,7 @@
-"""The ingress under attack: a process of its own, whose memory is watched, and a bare connection.
+"""Runs the ingress under attack as a process, measures its memory, and opens bare connections.
 
-In: settings. Out: a running `ingest.server`, with its highest memory. Never: a client library
-between an attack and the socket.
+Input: settings. Output: a running `ingest.server`, with its peak memory. Invariant: there is no
+client library between an attack and the socket.
 """
 
 import asyncio
@@ -27,21 +27,21 @@ class Target:
         self.log_file = log_file
 
     def memory_mb(self, line: str = "VmRSS") -> int:
-        """Return resident memory now, or with ``VmHWM`` the highest so far."""
+        """Return the current resident memory, or with ``VmHWM`` its peak."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         (found,) = [text for text in status.splitlines() if text.startswith(f"{line}:")]
         return int(found.split()[1]) // 1024
 
     def open_sockets(self) -> int:
-        """Count what the process has open."""
+        """Count the open sockets of the process."""
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
     async def exchange(
         self, raw: bytes, *, half_close: bool = False, within_s: float = 30
     ) -> bytes:
-        """Send bytes on a connection of their own; return all that came until the server closed.
+        """Send bytes on a connection of their own; return all bytes until the server closes.
 
-        A connection that stays open is closed from here, once an answer was quiet for a moment.
+        A connection that stays open is closed from this side, a moment after the last bytes.
         """
         reader, writer = await connect(self.port)
         received = bytearray()

@@ -1,1 +1,1 @@
-"""Ingress' tests."""
+"""Tests of ingress."""

@@ -1,4 +1,4 @@
-"""Ingress on a real server and a free port, with a log that fails on demand."""
+"""Runs ingress on a real server and a free port, with a log that fails on demand."""
 
 import asyncio
 import contextlib
@@ -45,12 +45,12 @@ def signed(body: bytes, *, secret: str = SECRET, age_s: int = 0) -> dict[str, st
 
 @contextlib.asynccontextmanager
 async def serving(app: Starlette, limits: Limits = Limits()) -> AsyncIterator[str]:  # noqa: B008
-    """Serve the application as `ingest.server` does; yields its address."""
+    """Serve the application as `ingest.server` does, and yield its address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         config = server_config(app, limits)
         config.load()
         server = uvicorn.Server(config)
-        # As `Server.serve` does, without its signal handlers and its tick of 0.1 s.
+        # This is what `Server.serve` does, without its signal handlers and its tick of 0.1 s.
         server.lifespan = config.lifespan_class(config)
         await server.startup(sockets=[listener])
         try:
@@ -60,20 +60,20 @@ async def serving(app: Starlette, limits: Limits = Limits()) -> AsyncIterator[st
 
 
 class Ingress:
-    """A running ingress, as its senders see it, and its log."""
+    """A running ingress as its senders see it, with its log."""
 
     def __init__(self, client: httpx.AsyncClient, log: FakeLog) -> None:
         self.client = client
         self.log = log
 
     async def deliver(self, body: bytes, **headers: str) -> httpx.Response:
-        """Deliver a body with its right signature; ``headers`` (`_` for `-`) replace or add."""
+        """Deliver a signed body; ``headers`` (`_` for `-`) replace the usual ones or are added."""
         changed = {name.replace("_", "-"): value for name, value in headers.items()}
         kept = {k: v for k, v in signed(body).items() if k.lower() not in changed}
         return await self.client.post(PATH, content=body, headers=kept | changed)
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Open a bare connection, for what a good client would not send."""
+        """Open a bare connection, for bytes that a good client would not send."""
         url = self.client.base_url
         return await asyncio.open_connection(url.host, url.port)
 

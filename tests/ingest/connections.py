@@ -1,4 +1,4 @@
-"""Bare connections to ingress: requests as bytes, and answers as they come back."""
+"""Sends requests as bytes on bare connections to ingress, and reads the answers."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ ALIVE = b'{"status":"alive"}'
 
 
 def delivery(body: bytes) -> bytes:
-    """Return the request that delivers a body, with its right signature."""
+    """Return the request that delivers a body, with a good signature."""
     headers = signed(body) | {"Host": "x", "Content-Length": str(len(body))}
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return f"POST {PATH} HTTP/1.1\r\n{lines}\r\n".encode() + body
@@ -22,7 +22,7 @@ def delivery(body: bytes) -> bytes:
 
 @contextlib.asynccontextmanager
 async def connecting(log=None, handler=None, **limits):
-    """Serve with these limits, and this direct handler if any; yields a function that connects."""
+    """Serve with these limits and any direct handler, and yield a function that connects."""
     app = create_app(settings(), log or FakeLog())
     if handler is not None:
         app.state.direct = handler
@@ -42,11 +42,11 @@ async def connecting(log=None, handler=None, **limits):
 
 
 async def answer_to(reader, writer, *pieces: bytes) -> bytes:
-    """Send a request in so many reads; return its answer's head and body."""
+    """Send a request piece by piece; return the head and body of its answer."""
     for piece in pieces:
         writer.write(piece)
         await writer.drain()
-        # Long enough for the server to have read it by itself.
+        # The pause is long enough for the server to read the piece by itself.
         await asyncio.sleep(0.05)
     async with asyncio.timeout(5):
         head = await reader.readuntil(b"\r\n\r\n")

@@ -1,4 +1,4 @@
-"""Every code has its status and the headers that go with it."""
+"""Every code has its status and the headers of that status."""
 
 import json
 

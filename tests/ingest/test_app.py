@@ -1,4 +1,4 @@
-"""What is answered outside the endpoints, and how the application starts and stops."""
+"""The application answers requests outside its endpoints, and starts and stops cleanly."""
 
 import subprocess
 import sys

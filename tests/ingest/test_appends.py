@@ -1,4 +1,4 @@
-"""Records of a turn go out together, one batch of a partition at a time, and fail together."""
+"""A turn's records go out together, in one batch per partition at a time, and fail together."""
 
 import asyncio
 from collections import Counter
@@ -22,7 +22,7 @@ def written(partition: int, offset: int) -> RecordMetadata:
 
 
 class Producer:
-    """The batch side of aiokafka's producer: it acknowledges, or fails, what it is told to."""
+    """The batch side of aiokafka's producer, which acknowledges or fails batches on demand."""
 
     def __init__(self, batch_bytes: int = 10_000) -> None:
         self.identities = 1
@@ -44,11 +44,11 @@ class Producer:
 
     @property
     def records(self) -> list[int]:
-        """How many records each batch so far had."""
+        """The number of records in each batch so far."""
         return [count for _, count, _ in self.batches]
 
     def refuse(self) -> None:
-        """Refuse what is under way for its size, as a topic does with a new, lower limit."""
+        """Refuse the batches under way for their size, as a topic with a new, lower limit does."""
         for _, _, future in self.batches:
             if not future.done():
                 future.set_exception(MessageSizeTooLargeError())
@@ -64,7 +64,7 @@ class Producer:
 
 
 class Lost(list):
-    """Hears why a producer was given up."""
+    """A callback that records why a producer was given up."""
 
     def __call__(self, reason: str) -> None:
         self.append(reason)
@@ -235,7 +235,7 @@ async def test_a_batch_that_fails_or_is_dropped_is_never_an_acknowledgement(end)
         with pytest.raises(LogUnavailableError, match="Kafka failed"):
             await each
     assert len(lost) == 1
-    # What comes late, for the other partition, finds nobody.
+    # The other partition's late acknowledgement finds no waiting record.
     producer.acknowledge()
     await asyncio.sleep(0.01)
     assert len(producer.batches) == 2

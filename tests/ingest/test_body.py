@@ -1,4 +1,4 @@
-"""A body is read whole, or not at all, or not in time."""
+"""A body is read as a whole, or the reason why it was not is returned."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from ingest.load import SMALL_BYTES, BodyMemory
 
 
 def receiving(*messages):
-    """Make an ASGI `receive` of these messages, which then waits for ever."""
+    """Make an ASGI `receive` that returns these messages, and then waits forever."""
     left = list(messages)
 
     async def receive():

@@ -1,4 +1,4 @@
-"""A connection costs a bounded amount of memory and time, and ends with an answer or in silence."""
+"""A connection costs bounded memory and time, and ends with an answer or silently."""
 
 import asyncio
 import contextlib
@@ -15,14 +15,14 @@ POST = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n".
 
 
 async def said(connect, raw: bytes, within_s: float = 10) -> bytes:
-    """Send these bytes; return all that comes until the server closes."""
+    """Send these bytes; return all bytes that arrive until the server closes."""
     reader, writer = await connect()
     writer.write(raw)
     try:
         async with asyncio.timeout(within_s):
             return await reader.read()
     finally:
-        # The server waits a second for a sender that does not close its end.
+        # The server waits for a second if the sender does not close its end.
         writer.transport.abort()
 
 
@@ -83,7 +83,7 @@ async def test_a_body_in_too_many_chunks_is_413():
         assert_refused(await said(connect, raw), 413, "body_too_large")
 
 
-# Behind a request that is not answered yet, a delivery goes to the application, else past it.
+# After a request that is not answered yet, a delivery goes to the application, otherwise past it.
 BOTH_WAYS = pytest.mark.parametrize("before", [b"", GET], ids=["direct", "application"])
 OPENING = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 LAST_CHUNK = OPENING + b"2\r\n{}\r\n0\r\n"
@@ -132,7 +132,7 @@ JSON = b"Content-Type: application/json"
     ],
 )
 async def test_bytes_that_are_not_body_end_the_connection_before_they_pile_up(before, begun, more):
-    """The request is never whole: only the count of its bytes can end it."""
+    """The request never ends, so only the count of its bytes can end the connection."""
     async with connecting(stalled_after_s=60) as connect:
         answer = await said(connect, before + begun + more * (40_000 // len(more)))
         rest = answer.partition(ALIVE)[2] if before else answer
@@ -185,7 +185,7 @@ async def test_chunks_with_extensions_and_trailers_within_the_limit_are_taken(be
 
 @BOTH_WAYS
 async def test_a_signature_in_a_trailer_is_none(before):
-    """A proxy passes trailers on that it does not look at."""
+    """A proxy passes on trailers without looking at them."""
     log = FakeLog()
     raw = chunked(event(), JSON, trailers=signature(event()) + b"\r\n")
     async with connecting(log) as connect:
@@ -221,14 +221,14 @@ async def test_a_trailer_changes_nothing_of_a_delivery(before, trailer):
 
 
 def without_what_varies(answer: bytes) -> list[bytes]:
-    """Return an answer's lines without those that differ from one delivery to the next."""
+    """Return an answer's lines without those that differ between deliveries."""
     varying = (b"date:", b"ledger-position:")
     return [line for line in answer.splitlines() if not line.startswith(varying)]
 
 
 @BOTH_WAYS
 async def test_a_trailer_that_closes_the_connection_closes_it_after_the_answer(before):
-    """The parser skips all bytes behind it: a kept connection would swallow the next delivery."""
+    """The parser skips all later bytes, so an open connection would swallow the next delivery."""
     raw = chunked(event(), JSON, signature(event()), trailers=b"Connection: close\r\n")
     async with connecting() as connect:
         answer = await said(connect, before + raw + GET)
@@ -257,7 +257,7 @@ HOSTS = [
 @BOTH_WAYS
 @pytest.mark.parametrize("host", HOSTS)
 async def test_a_host_that_is_none_is_400(before, host):
-    """RFC 9112, 3.2: none at all, or several, are refused as well."""
+    """RFC 9112, 3.2 also requires refusing a request with no Host, or with several."""
     log = FakeLog()
     async with connecting(log) as connect:
         for raw in (delivery(event()), GET, GET.replace(b"healthz", b"elsewhere")):
@@ -276,7 +276,7 @@ async def test_a_host_is_a_name_or_an_address_and_optionally_a_port(host):
 
 @BOTH_WAYS
 async def test_zeros_before_a_length_are_no_failure(before):
-    """The parser takes any number of them, and `int` no more than 4,300 digits."""
+    """The parser accepts any number of zeros, but `int` at most 4,300 digits."""
     raw = delivery(event()).replace(b"Content-Length: ", b"Content-Length: " + b"0" * 5000)
     log = FakeLog()
     async with connecting(log) as connect:
@@ -324,7 +324,7 @@ async def test_a_connection_that_stalls_is_closed(begun):
         with contextlib.suppress(ConnectionResetError):
             async with asyncio.timeout(5):
                 assert await reader.read() == b""
-        # The loop's clock has whole milliseconds.
+        # The loop's clock counts whole milliseconds.
         assert time.monotonic() - began >= 0.298
 
 
@@ -376,7 +376,7 @@ async def test_more_than_may_be_pipelined_closes_the_connection_after_the_answer
 async def test_one_connection_too_many_takes_the_place_of_the_one_that_waits_longest():
     async with connecting(connections=3) as connect:
         oldest, second, third = [await connect() for _ in range(3)]
-        # It is not the oldest any more: a request is on its way.
+        # This connection is not the one that waits longest any more, since it has begun a request.
         oldest[1].write(GET[:12])
         await asyncio.sleep(0.1)
         newest = await connect()

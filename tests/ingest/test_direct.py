@@ -1,4 +1,4 @@
-"""A delivery that arrives whole goes past the application, and nobody can tell from its answer."""
+"""A delivery that arrives whole goes past the application, and its answer is the same."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ DIRECT = b"from the direct handler"
 
 
 class Handler:
-    """A direct handler that does what it is told to."""
+    """A direct handler that behaves as the test tells it to."""
 
     path = PATH.encode()
 
@@ -79,7 +79,7 @@ async def test_both_ways_give_the_same_answers():
 
 
 def without_date(answer: bytes) -> list[bytes]:
-    """Return the lines that do not differ from one delivery to the next."""
+    """Return the lines that do not differ between deliveries."""
     varying = (b"date:", b"ledger-position:")
     return sorted(line for line in answer.splitlines() if not line.startswith(varying))
 
@@ -140,7 +140,7 @@ async def test_a_connection_that_is_not_to_be_kept_is_closed_behind_the_answer(o
 
 
 async def test_nothing_behind_a_request_that_closes_the_connection_is_read(caplog):
-    """Neither behind an answer that was given at once, nor behind one that waits for the log."""
+    """Neither after an answer that was given at once, nor after one that waits for the log."""
     closing = delivery(event()).replace(b"Host: x", b"Connection: close\r\nHost: x")
     log = FakeLog()
     async with connecting(log) as connect:
@@ -188,7 +188,7 @@ async def test_whoever_pipelines_what_is_refused_at_once_is_bounded_as_others_ar
         writer.write(refused * 100)
         async with asyncio.timeout(10):
             answers = await reader.read()
-    # The first was answered before the others were looked at.
+    # The first request was answered before the others were read.
     assert answers.count(b"HTTP/1.1 401 ") == 5
 
 
@@ -206,7 +206,7 @@ async def test_answers_that_are_not_fetched_are_not_gathered():
         for _ in range(100):
             writer.write(delivery(event()))
             await asyncio.sleep(0.005)
-    # As many as the system's own buffers take.
+    # Only as many answers are made as fit into the system's own buffers.
     assert 0 < calls < 50
 
 

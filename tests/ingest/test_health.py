@@ -1,4 +1,4 @@
-"""Alive is not ready, and readiness is asked of the log itself."""
+"""Being alive is not being ready; readiness asks the log itself."""
 
 import asyncio
 

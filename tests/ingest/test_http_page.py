@@ -1,4 +1,4 @@
-"""docs/http.md says of ingress' errors what they are."""
+"""docs/http.md lists ingress' errors correctly."""
 
 import re
 from pathlib import Path

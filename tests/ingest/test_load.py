@@ -1,4 +1,4 @@
-"""What is in flight is bounded, by number and by bytes that are really there."""
+"""The load in flight is bounded by the number of deliveries, and by bytes that have arrived."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""The log without a Kafka; with one it is tested in `tests/kafka/test_ingest_on_kafka.py`."""
+"""The log works without Kafka; `tests/kafka/test_ingest_on_kafka.py` tests it with Kafka."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ def lines(monkeypatch) -> CapturingLogger:
 
 @pytest.fixture
 async def nobody():
-    """Lend the address of a port that takes connections and never answers."""
+    """Lend the address of a port that accepts connections and never answers."""
     server = await asyncio.start_server(lambda _r, w: w.close(), "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     yield f"{host}:{port}"

@@ -1,4 +1,4 @@
-"""What ingress counts: each delivery once, by both ways through it, and what is in flight."""
+"""Ingress counts each delivery once, on both ways through it, and the load in flight."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ class Counted(Ingress):
         return Scraped(self._metrics.page().decode(), "ingress")
 
     async def in_pieces(self, body: bytes, headers: dict[str, str]) -> int:
-        """Deliver a body that arrives piece by piece, and so goes the way of the application."""
+        """Deliver a body that arrives piece by piece, and so goes through the application."""
         lines = [f"{name}: {value}" for name, value in headers.items()]
         head = [f"POST {PATH} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *lines]
         reader, writer = await self.connect()

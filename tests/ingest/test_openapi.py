@@ -1,4 +1,4 @@
-"""The document that ingress publishes is valid, and says what ingress does, no less and no more."""
+"""The document that ingress publishes is valid, and describes exactly what ingress does."""
 
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator

@@ -1,4 +1,4 @@
-"""The producer's settings are what "acknowledged means kept" rests on."""
+"""The producer's settings make sure that an acknowledged delivery is kept."""
 
 from ingest.producer import producer_options
 from ledger.topics import MAX_RECORD_BYTES

@@ -1,4 +1,4 @@
-"""From a request's head and body to the records of the log."""
+"""Records of the log are made from a request's head and body."""
 
 import json
 

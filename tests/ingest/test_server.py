@@ -1,4 +1,4 @@
-"""The server as a process: it takes its port or says why not, and ends when it is told to."""
+"""The server process opens its port or says why not, and ends when told to."""
 
 import contextlib
 import json
@@ -33,7 +33,7 @@ def started(command: list[str], port: int, **more: str) -> subprocess.Popen:
         **more,
         "LEDGER_WEBHOOK_SECRETS": SECRET,
         "LEDGER_INGEST_PORT": str(port),
-        # Nobody is there.
+        # No broker listens on this port.
         "LEDGER_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}",
     }
     return subprocess.Popen(
@@ -66,7 +66,7 @@ def test_it_serves_without_kafka_until_sigterm(as_module):
         assert get(port, "/readyz").status_code == 503
         process.send_signal(signal.SIGTERM)
         _, told = process.communicate(timeout=20)
-    # uvicorn's own command raises the signal again; ours ends as it should.
+    # uvicorn's own command raises the signal again, while our command ends with 0.
     assert process.returncode == (-signal.SIGTERM if as_module else 0)
     assert "Traceback" not in told
 
@@ -123,7 +123,7 @@ def test_without_a_port_of_their_own_there_are_no_metrics_and_never_on_the_publi
 
 @contextlib.contextmanager
 def several(**more: str) -> Iterator[tuple[subprocess.Popen, int, set[int]]]:
-    """Start an ingress of two processes; yields the first, their port, and the two."""
+    """Start an ingress of two processes; yield the first process, their port, and the two."""
     port = free_port()
     with started(["-c", SERVE], port, LEDGER_INGEST_PROCESSES="2", **more) as process:
         try:
@@ -135,7 +135,7 @@ def several(**more: str) -> Iterator[tuple[subprocess.Popen, int, set[int]]]:
 
 
 def listeners(parent: int, port: int, count: int) -> set[int]:
-    """Return the children once so many serve; each new connection is dealt to one of them."""
+    """Return the children once ``count`` of them serve; each connection reaches one of them."""
     children = set(map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split()))
     table = Path("/proc/net/tcp").read_text()
     return children if table.count(f"0100007F:{port:04X} 00000000:0000 0A") == count else set()
@@ -180,7 +180,7 @@ class TestSeveralProcesses:
         metrics = free_port()
         with several(LEDGER_INGEST_METRICS_PORT=str(metrics)) as (_, port, _):
             url, count = f"http://127.0.0.1:{port}{PATH}", 40
-            # Each on a connection of its own, which either of the two is given.
+            # Each delivery has a connection of its own, which either process may receive.
             for n in range(count):
                 body = event(f"evt_{n}")
                 answer = httpx.post(url, content=body, headers=signed(body), trust_env=False)

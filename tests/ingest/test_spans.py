@@ -1,4 +1,4 @@
-"""What an OpenTelemetry receiver is told of a delivery, on both of its ways."""
+"""An OpenTelemetry receiver gets the span of a delivery, on both ways through ingress."""
 
 import asyncio
 import contextlib
@@ -29,13 +29,13 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
     with receiving() as started:
         for name, value in started.environment.items():
             monkeypatch.setenv(name, value)
-        # So what arrives was sent when ingress ended.
+        # With this delay, the spans that arrive were sent when ingress ended.
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "60000")
         yield started
 
 
 class ShortWayOnly(WebhookEndpoint):
-    """Fails if a request goes by ASGI."""
+    """An application that fails if a request takes the way through ASGI."""
 
     async def __call__(self, *_: Any) -> None:
         raise AssertionError("it was to go past ASGI")
@@ -44,7 +44,7 @@ class ShortWayOnly(WebhookEndpoint):
 async def deliver(
     body: bytes, *, in_pieces: bool, log: FakeLog | None = None, **headers: str
 ) -> list[NewRecord]:
-    """Deliver once to an ingress that traces, and end it; return what it kept."""
+    """Deliver once to an ingress that traces, and end it; return the kept records."""
     log = log or FakeLog()
     async with tracing(log, in_pieces=in_pieces) as (reader, writer):
         await answer_to(reader, writer, *request(body, in_pieces=in_pieces, **headers))
@@ -53,7 +53,7 @@ async def deliver(
 
 @contextlib.asynccontextmanager
 async def tracing(log: FakeLog, *, in_pieces: bool) -> AsyncIterator[Connection]:
-    """Run an ingress that traces; yields a connection to it."""
+    """Run an ingress that traces; yield a connection to it."""
     app = create_app(settings(traces="otlp"), log)
     if not in_pieces:
         app.state.direct.__class__ = ShortWayOnly
@@ -64,7 +64,7 @@ async def tracing(log: FakeLog, *, in_pieces: bool) -> AsyncIterator[Connection]
 
 
 def request(body: bytes, *, in_pieces: bool, **headers: str) -> list[bytes]:
-    """Return a delivery as what is to be sent at a time; ``headers`` replace or add."""
+    """Return a delivery in the pieces to send; ``headers`` replace the usual ones or are added."""
     changed = {name.replace("_", "-"): value for name, value in headers.items()}
     given = {**{name.lower(): value for name, value in signed(body).items()}, **changed}
     lines = [f"POST {PATH} HTTP/1.1", "host: x", f"content-length: {len(body)}"]
@@ -134,7 +134,7 @@ async def test_a_stranger_s_trace_is_linked_and_decides_nothing(receiver, in_pie
     assert span.attributes["ledger.outcome"] == "signature_mismatch"
     assert span.attributes["http.response.status_code"] == 401
     assert "ledger.event.id" not in span.attributes
-    # The sender's fault, so not an error of the server's.
+    # The fault is the sender's, so the span is not an error.
     assert not span.is_error
 
 
@@ -179,10 +179,10 @@ async def test_one_that_is_cut_off_by_the_end_is_no_bug(receiver, in_pieces, mon
     async with tracing(log, in_pieces=in_pieces) as (_, writer):
         for piece in request(event(), in_pieces=in_pieces):
             writer.write(piece)
-            # Long enough for the server to have read it by itself.
+            # The pause is long enough for the server to read the piece by itself.
             await asyncio.sleep(0.05)
         await until(lambda: log.waiting)
-    # By the short way there is nothing to cut off: what is not decided then has no span.
+    # On the short way nothing is cut off: a delivery that is not decided yet has no span.
     if in_pieces:
         span = only(receiver)
         assert span.attributes["ledger.outcome"] == "cancelled"

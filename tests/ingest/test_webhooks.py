@@ -1,4 +1,4 @@
-"""What a sender of deliveries sees, on a real server, and what the log holds afterwards."""
+"""Senders get the right answers from a real server, and the log holds the right records."""
 
 import asyncio
 import gzip
@@ -179,7 +179,7 @@ class TestSignature:
         assert_problem(answer, 401, "signature_mismatch")
 
     async def test_one_that_is_not_signed_can_and_so_it_is_the_id_that_counts(self, running):
-        """The price of the form that Plexy's current page tells of: the delivery is kept twice."""
+        """The form on Plexy's current page has this price: the delivery is kept twice."""
         now = int(time.time())
         recorded = sign(event(), SECRET.encode(), now - 310, SignedForm.BODY)
         fresh = recorded.replace(f"t={now - 310}", f"t={now}")
@@ -189,14 +189,14 @@ class TestSignature:
 
     @pytest.mark.parametrize("form", [SignedForm.EITHER, SignedForm.BODY])
     async def test_a_recorded_time_and_body_replayed_as_a_raw_body_is_not_kept(self, form):
-        """The signature over `t.body` fits those bytes as a raw body too, under any fresh `t`."""
+        """The signature over `t.body` also fits these bytes as a raw body, under any new `t`."""
         now = int(time.time())
         recorded = sign(event(), SECRET.encode(), now - 10_000, SignedForm.TIMESTAMPED)
         body = b"%d.%b" % (now - 10_000, event())
         fresh = recorded.replace(f"t={now - 10_000}", f"t={now}")
         async with ingress(signed_form=form) as started:
             answer = await started.deliver(body, plexy_signature=fresh)
-            # The signature is good: 401 would say that it is not.
+            # The signature is good, and 401 would mean that it is not.
             assert_problem(answer, 400, "malformed_json")
             assert started.log.records == []
 

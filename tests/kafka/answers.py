@@ -1,6 +1,6 @@
-"""What the tests of the views share: signed deliveries as ingress keeps them, and a client.
+"""Shared by the tests of the views: signed deliveries as ingress keeps them, and a client.
 
-Paths go out byte for byte (``http.client``), so that nothing on this side normalises them.
+The client sends paths byte for byte (``http.client``), so that it does not normalise them.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ def signed(
     key: str | None = None,
     at_s: float | None = None,
 ) -> OutRecord:
-    """Return the record of the log in which ingress keeps a body; bytes need a key."""
+    """Return the log record in which ingress keeps a body; a body in bytes needs a key."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     arrived = at_s or time.time()
     headers = [
@@ -59,7 +59,7 @@ def signed(
 
 
 def deliver(env: Mapping[str, str], *bodies: Mapping[str, Any] | bytes, **how: Any) -> None:
-    """Append bodies to the log of record, each as ``signed`` with the same options."""
+    """Append bodies to the log of record, each through ``signed`` with the same options."""
 
     async def send() -> None:
         async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
@@ -70,7 +70,7 @@ def deliver(env: Mapping[str, str], *bodies: Mapping[str, Any] | bytes, **how: A
 
 
 def refuse(env: Mapping[str, str], body: bytes) -> None:
-    """Keep a body that is no envelope, as ingress does."""
+    """Write a body that is not a valid envelope to ``plexy.rejected``, as ingress does."""
     names = names_of(env)
     arrived = DeliveryHead(b"t=1,v1=0", b"application/json", len(body), int(time.time() * 1000))
     rejection = decode_envelope(body)
@@ -87,7 +87,7 @@ def refuse(env: Mapping[str, str], body: bytes) -> None:
 
 
 class Answer(NamedTuple):
-    """What came back."""
+    """The answer to a request."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -106,7 +106,7 @@ def ask(
     token: str | None = TOKEN,
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
-    """Send one request; ``path`` goes out as it is."""
+    """Send one request, with ``path`` unchanged."""
     connection = http.client.HTTPConnection("127.0.0.1", int(env["LEDGER_WEB_PORT"]), timeout=30)
     headers = {**(headers or {}), **({} if token is None else {"Authorization": f"Bearer {token}"})}
     try:
@@ -137,7 +137,7 @@ def folded(env: Mapping[str, str], *bodies: Any, **more: Any) -> None:
 
 
 def listed(env: Mapping[str, str], query: str) -> list[dict[str, Any]]:
-    """Return all pages of a list."""
+    """Return the orders of all pages of a list."""
     orders: list[dict[str, Any]] = []
     cursor = ""
     while True:

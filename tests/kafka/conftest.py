@@ -1,7 +1,7 @@
-"""The real broker of these tests: one per session, and so one per worker of pytest-xdist.
+"""Starts the real broker of these tests: one per session, and so one per worker of pytest-xdist.
 
-And for those of the views two workers of one ledger for each module, which share the partitions:
-half of what each is asked for is the other one's.
+Each module of tests of the views runs two workers of one ledger. They share the partitions, so that
+half of each worker's requests concern rows of the other one.
 """
 
 import os
@@ -23,7 +23,7 @@ from tests.kafka.harness import environment, two_workers, wait_folded
 
 @pytest.fixture(scope="session")
 def kafka_cache() -> KafkaCache:
-    """Return the cache of this machine. The first test of all fills it, all others find it so."""
+    """Return this machine's cache, which the first test fills for all others."""
     cache = local.kafka_cache(DemoSettings.from_environment(os.environ))
     fetch(cache)
     return cache
@@ -33,14 +33,14 @@ def kafka_cache() -> KafkaCache:
 def kafka(
     kafka_cache: KafkaCache, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedKafka]:
-    """Share one running broker. Tests tell their topics apart; who kills it starts it again."""
+    """Share one running broker; each test has its own topics, and restarts it after a kill."""
     with EmbeddedKafka(tmp_path_factory.mktemp("kafka"), cache=kafka_cache) as broker:
         yield broker
 
 
 @pytest.fixture
 async def settings(kafka: EmbeddedKafka, tmp_path: Path) -> WorkerSettings:
-    """Return the settings of a worker without standbys, whose topics are there."""
+    """Return the settings of a worker without standbys, whose topics exist."""
     env = environment(kafka.bootstrap, tmp_path, standby_replicas=0)
     made = WorkerSettings.from_environment(env)
     await ensure_topics(made)
@@ -69,7 +69,7 @@ def env(envs: tuple[dict[str, str], dict[str, str]], request: pytest.FixtureRequ
 
 @pytest.fixture(scope="module")
 def story(envs: tuple[dict[str, str], dict[str, str]]) -> dict[str, str]:
-    """Deliver an order: failure, payment, refunds, a duplicate, and a payment that leaves it."""
+    """Deliver an order: failure, payment, refunds, a duplicate, and a payment that leaves."""
     env = envs[0]
     failed = event(
         "evt_failed", "payment.failed", "pay_1", 500, created=NOW_S - 9, merchantReference="ord/1"

@@ -1,6 +1,6 @@
-"""What the tests on the real broker share: settings of their own, workers as processes, waiting.
+"""Shared by the tests on the real broker: settings, workers as processes, reading and waiting.
 
-Each test has its own topics (a prefix), consumer group and folders, so that tests share a broker.
+Each test has its own topic prefix, consumer group and folders, so tests can share a broker.
 """
 
 import asyncio
@@ -39,8 +39,8 @@ from runtime.kafka.topics import TopicSettings
 
 PARTITIONS = 4
 WORKER = [sys.executable, "-m", "cli", "worker"]
-# A worker that writes nothing while its folder has a file `hold`; the worker makes a file `held`
-# when work waits.
+# This worker writes nothing while its folder has a file `hold`. It makes a file `held` when it has
+# work to write.
 HOLDS_WORK = """
 import asyncio, os, pathlib
 from processors.engine.effects import Effects
@@ -82,7 +82,7 @@ def group_of(env: Mapping[str, str]) -> str:
 
 
 def until(condition: Callable[[], Any], *, within_s: float, what: str) -> Any:
-    """Wait for a condition; return its value, or fail saying what was waited for."""
+    """Wait for a condition and return its value, or fail with ``what`` in the message."""
     deadline = time.monotonic() + within_s
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
@@ -91,7 +91,7 @@ def until(condition: Callable[[], Any], *, within_s: float, what: str) -> Any:
 
 
 class WorkerProcess:
-    """A worker in a process of its own; its log goes to a file in its folder."""
+    """A worker in a process of its own, which logs to a file in its folder."""
 
     def __init__(self, env: Mapping[str, str], command: list[str] | None = None) -> None:
         self.env = dict(env)
@@ -120,7 +120,7 @@ class WorkerProcess:
         self.process.send_signal(number)
 
     def freeze(self) -> None:
-        """Stop the process where it stands, until it goes on or is killed."""
+        """Suspend the process until it goes on or is killed."""
         assert self.process
         self.signal(signal.SIGSTOP)
         _, status = os.waitpid(self.process.pid, os.WUNTRACED)
@@ -130,35 +130,35 @@ class WorkerProcess:
         self.signal(signal.SIGCONT)
 
     def logged(self, event: str) -> list[dict[str, Any]]:
-        """Return the lines of one event in the worker's log, which is in JSON."""
+        """Return the lines of one event in the worker's JSON log."""
         lines = self.log_file.read_text().splitlines() if self.log_file.exists() else []
-        told = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
-        return [line for line in told if line["event"] == event]
+        found = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+        return [line for line in found if line["event"] == event]
 
     def wait(self, within_s: float) -> int:
         assert self.process
         return self.process.wait(within_s)
 
     def reason_of_end(self, within_s: float) -> str:
-        """Wait until the worker has ended by an error; return the last reason that it logged."""
+        """Wait until the worker has ended with an error; return the last reason that it logged."""
         code = self.wait(within_s)
         reasons = [line["reason"] for line in self.logged("the worker ends")]
         assert (code, bool(reasons)) == (1, True), self.tail()
         return str(reasons[-1])
 
     def stop(self, within_s: float = 15) -> None:
-        """End the process by SIGTERM; it must be done in this time, and without an error."""
+        """End the process with SIGTERM, and fail if it takes too long or ends with an error."""
         self.signal(signal.SIGTERM)
         assert self.wait(within_s) == 0, self.tail()
 
     def peak_mib(self) -> float:
-        """Return the most memory that the process has had."""
+        """Return the peak memory of the process."""
         assert self.process
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
     def get(self, path: str, **headers: str) -> tuple[int, Any]:
-        """Return status and decoded JSON of a view; (0, None) while nobody listens."""
+        """Return a view's status and decoded JSON; (0, None) while the worker does not listen."""
         url = f"http://127.0.0.1:{self.env['LEDGER_WEB_PORT']}{path}"
         try:
             request = urllib.request.Request(url, headers=headers)
@@ -222,13 +222,13 @@ async def writer(bootstrap: str, identity: str) -> AsyncIterator[Writer]:
 
 
 def event(number: int, kind: str = "payment.succeeded", **data: Any) -> dict[str, Any]:
-    """Return an event of Plexy's; its payment is new unless ``data`` names one."""
+    """Return an event from Plexy; its payment is new unless ``data`` names one."""
     content = {"id": f"pay_{number}", "amount": 500 + number, "currency": "KZT", **data}
     return {"id": f"evt_{number}", "type": kind, "created": 1_767_225_600 + number, "data": content}
 
 
 def write(env: Mapping[str, str], topic: str, records: Iterable[OutRecord]) -> None:
-    """Write records to the partitions of their keys, past everything of ours that would not."""
+    """Write records to the partitions of their keys, without any check of the ledger's own."""
 
     async def send() -> None:
         async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
@@ -240,7 +240,7 @@ def write(env: Mapping[str, str], topic: str, records: Iterable[OutRecord]) -> N
 
 
 def produce_batch(env: Mapping[str, str], topic: str, partition: int, data: bytes) -> None:
-    """Write a batch of records as it is, byte for byte, as a stranger's producer may."""
+    """Write a batch of records byte for byte, as a foreign producer may."""
 
     async def send() -> None:
         client = AIOKafkaClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"])
@@ -279,7 +279,7 @@ def deliver(env: Mapping[str, str], bodies: Iterable[Mapping[str, Any]]) -> None
 async def commit(env: Mapping[str, str], partition: TopicPartition, offset: int) -> None:
     """Commit an offset for the workers' group, as if they had folded that far.
 
-    Waits until the group is empty: a stopped worker is a member until its session ends.
+    It waits until the group is empty, because a stopped worker is a member until its session ends.
     """
     async with asyncio.timeout(30):
         while True:
@@ -300,14 +300,14 @@ async def _commit(env: Mapping[str, str], partition: TopicPartition, offset: int
 
 
 class Position(NamedTuple):
-    """How far the workers have come in one partition."""
+    """The committed offset and the end of one partition."""
 
     committed: int
     end: int
 
 
 def positions(env: Mapping[str, str]) -> dict[TopicPartition, Position]:
-    """Return the position in each partition that the workers read, hop by hop."""
+    """Return the position of each partition that the workers read, hop by hop."""
     return asyncio.run(_positions(env))
 
 
@@ -332,7 +332,7 @@ async def _positions(env: Mapping[str, str]) -> dict[TopicPartition, Position]:
 
 
 async def _committed(admin: AIOKafkaAdminClient, group: str) -> dict[TopicPartition, Any]:
-    """Return a group's offsets; a coordinator that has just been started is asked again."""
+    """Return a group's offsets; keep asking while its coordinator is starting."""
     async with asyncio.timeout(30):
         while True:
             try:
@@ -344,7 +344,7 @@ async def _committed(admin: AIOKafkaAdminClient, group: str) -> dict[TopicPartit
 
 
 def lags(env: Mapping[str, str], partitions: Iterable[int] = range(PARTITIONS)) -> dict[str, int]:
-    """Return, hop by hop, how many records of a topic are not committed by the workers."""
+    """Return the number of records per topic that the workers have not committed yet."""
     of = set(partitions)
     lag: dict[str, int] = {}
     for tp, position in positions(env).items():
@@ -401,7 +401,7 @@ def committed_records(env: Mapping[str, str], topic: str) -> list[Any]:
 
 
 def run(env: Mapping[str, str], *arguments: object) -> tuple[int, str]:
-    """Run a command to its end; return its exit code and all that it printed."""
+    """Run a command to its end; return its exit code and its whole output."""
     done = subprocess.run(
         [sys.executable, "-m", "cli", *map(str, arguments)],
         env=os.environ | dict(env),
@@ -415,20 +415,20 @@ def run(env: Mapping[str, str], *arguments: object) -> tuple[int, str]:
 
 
 def latest(env: Mapping[str, str], topic: str) -> dict[bytes, bytes]:
-    """Return the last value of each key of a topic that has one, but for the workers' own notes."""
+    """Return the last value of each key of a topic, without tombstones and reserved keys."""
     records = [r for r in read_topic(env, topic) if not r.key.startswith(RESERVED)]
     values: dict[bytes, bytes | None] = {r.key: r.value for r in records}
     return {key: value for key, value in values.items() if value is not None}
 
 
 def state_of(env: Mapping[str, str]) -> dict[str, Any]:
-    """Return what does not depend on how the partitions' records happened to interleave."""
+    """Return the part of the state that does not depend on how partitions were interleaved."""
     names, group = names_of(env), group_of(env)
     payments = latest(env, changelog_name(group, "payments"))
     stored = latest(env, changelog_name(group, "seen"))
-    # Each partition has its own progress under this one key, and a duplicate carries it on.
+    # Each partition keeps its own progress under this key, and a duplicate advances it.
     stored.pop(PROGRESS_KEY, None)
-    # A duplicate leaves its place, and nothing else.
+    # A duplicate adds its place to the row, and changes nothing else.
     seen = {key: replace(SEEN.decode(value), repeats=()) for key, value in stored.items()}
     sums: Counter[tuple[str, str]] = Counter()
     for value in latest(env, names.entries).values():

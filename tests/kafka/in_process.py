@@ -1,6 +1,6 @@
-"""A worker's app in the test's own process, with one agent whose work the test gives.
+"""Runs a worker's app in the test's own process, with an agent that does the test's own work.
 
-Also the log of record that the app reads: appending to it, its end, and the offsets committed.
+It also appends to the log of record that the app reads, and returns its ends and commits.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -16,6 +16,7 @@ from processors.engine.chunk import Chunk
 from processors.engine.effects import Effects, folding
 from processors.engine.lanes import work_in_lanes
 from processors.engine.tables import ChunkTable
+from processors.engine.transport import chunked
 from processors.settings import WorkerSettings
 from processors.topology import LedgerApp, new_app
 from processors.worker import Worker
@@ -25,7 +26,7 @@ from tests.kafka.harness import PARTITIONS, producer
 
 Work = Callable[[Chunk], Awaitable[None]]
 
-# Faust and mode leave some coroutines and sockets to the garbage collector when they stop.
+# When Faust and mode stop, they leave some coroutines and sockets to the garbage collector.
 WARNINGS_OF_FAUST = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -35,16 +36,16 @@ WARNINGS_OF_FAUST = [
 
 @asynccontextmanager
 async def running(settings: WorkerSettings, work: Work) -> AsyncIterator[LedgerApp]:
-    """Run an app that does ``work`` for chunks of the log of record, and nothing for others."""
+    """Run an app that does ``work`` for chunks of the log of record, and none for others."""
     app = new_app(settings, worker_class=Worker, middlewares=[])
 
-    @app.agent(app.chunked(app.names.webhooks), name="probe")
+    @app.agent(chunked(app, app.names.webhooks), name="probe")
     async def probe(chunks: Any) -> None:
         await work_in_lanes(chunks, work)
 
     for topic in (app.names.events, app.names.payments):
 
-        @app.agent(app.chunked(topic), name=topic)
+        @app.agent(chunked(app, topic), name=topic)
         async def idle(chunks: Any) -> None:
             async for _ in chunks:
                 pass
@@ -63,7 +64,7 @@ async def ready(*apps: LedgerApp) -> None:
 
 
 async def keep(table: ChunkTable, chunk: Chunk, values: Mapping[bytes, bytes | None]) -> None:
-    """Write new values of a table as what follows from a chunk."""
+    """Write new values to a table as the effects of a chunk."""
 
     def fold(_: Chunk, effects: Effects) -> None:
         effects.keep(values.items())
@@ -87,7 +88,7 @@ async def end_of(settings: WorkerSettings, tp: TP) -> int:
 
 
 async def committed(settings: WorkerSettings, tp: TP) -> int:
-    """Return the offset that the workers' group has committed; 0 where there is none."""
+    """Return the offset that the workers' group has committed; 0 if there is none."""
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
     await admin.start()
     try:

@@ -1,4 +1,4 @@
-"""A history of thousands of events, and the states that workers must have made of it."""
+"""A history of thousands of events, and the states to which workers must fold it."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ EVENTS = 20_000
 
 
 def history(count: int) -> Iterator[dict[str, Any]]:
-    """Two events an order: a payment, and for every other one a refund that names only it."""
+    """Return two events per order: a payment, and a refund that names only the payment."""
     for n in range(count // 2):
         yield event(f"evt_p{n}", "payment.succeeded", f"pay_{n}", 1000 + n, order=f"ord {n}/ü")
         refund = event(f"evt_r{n}", "refund.succeeded", f"re_{n}", n % 2, payment=f"pay_{n}")
@@ -28,11 +28,11 @@ def event(
 
 
 def assert_states_are_right(env: dict[str, str], count: int) -> None:
-    """Compare the last document of every order, and the journal, with a sum of our own."""
+    """Compare the last document of every order, and the journal, with sums made here."""
     documents = {}
     for record in read_topic(env, names_of(env).orders):
         documents[record.key.decode()] = json.loads(record.value) if record.value else None
-    # A refund that came before its payment stood under the payment's own id until then.
+    # A refund that came before its payment was kept under the payment's id until then.
     documents = {order_id: document for order_id, document in documents.items() if document}
     assert len(documents) == count // 2
     for n in range(count // 2):

@@ -1,4 +1,4 @@
-"""Our other commands as processes next to a worker: an audit, ingress, and `run` as a whole."""
+"""Runs our other commands as processes next to a worker: an audit, ingress, or `run`."""
 
 import os
 import re
@@ -16,14 +16,14 @@ from tests.kafka.harness import WorkerProcess, until
 
 
 def program(name: str, env: Mapping[str, str], *arguments: str) -> WorkerProcess:
-    """Describe one of our commands; its log is a file of its own."""
+    """Return one of our commands as a process with a log file of its own."""
     started = WorkerProcess(env, [sys.executable, "-m", "cli", name, *arguments])
     started.log_file = started.log_file.with_name(f"{name}.log")
     return started
 
 
 def ask_ingress(env: Mapping[str, str], path: str) -> tuple[int, str]:
-    """Return the status and the text of a page of ingress; (0, "") while nobody listens."""
+    """Return the status and the text of a page of ingress; (0, "") while it does not listen."""
     url = f"http://127.0.0.1:{env['LEDGER_INGEST_PORT']}{path}"
     try:
         answer = httpx.get(url, trust_env=False, timeout=30)
@@ -44,7 +44,7 @@ def wait_ingress(ingress: WorkerProcess) -> None:
 
 
 class AuditProcess(WorkerProcess):
-    """An audit in a process of its own; it asks the worker whose environment it is given."""
+    """An audit in a process of its own, which asks the worker with the given environment."""
 
     def __init__(self, env: Mapping[str, str], folder: Path) -> None:
         port, worker = free_port(), f"http://127.0.0.1:{env['LEDGER_WEB_PORT']}"
@@ -65,7 +65,7 @@ class AuditProcess(WorkerProcess):
         return {name: float(value) for name, value in lines}
 
     def wait_rounds(self, more: int = 2, within_s: float = 30) -> dict[str, float]:
-        """Wait until everything that is there now was looked at; return the metrics then."""
+        """Wait for more rounds, so that all current data has been judged; return the metrics."""
         wanted = self.metrics()["rounds"] + more
         until(
             lambda: self.metrics()["rounds"] >= wanted, within_s=within_s, what=f"{wanted} rounds"
@@ -73,7 +73,7 @@ class AuditProcess(WorkerProcess):
         return self.metrics()
 
     def wait_for(self, code: str) -> dict[str, Any]:
-        """Wait until readiness is refused with a code; return the problem document."""
+        """Wait until readiness fails with a code; return the problem document."""
 
         def refused() -> dict[str, Any] | None:
             status, problem = self.get("/readyz")
@@ -84,12 +84,12 @@ class AuditProcess(WorkerProcess):
 
 
 def drift(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return an audit's differences by kind, where there are any."""
+    """Return an audit's differences by kind, without the kinds that have none."""
     return {name: n for name, n in metrics.items() if name.startswith("differences") and n}
 
 
 class Run:
-    """A `run` on free ports, its output in files."""
+    """A `run` on free ports, with its output in files."""
 
     def __init__(self, folder: Path, command: str = "run", **settings: object) -> None:
         self.folder = folder
@@ -97,7 +97,7 @@ class Run:
         if cache := os.environ.get("LEDGER_KAFKA_CACHE"):
             kept["LEDGER_KAFKA_CACHE"] = cache
         ours = {
-            # Relative, as the default is.
+            # The path is relative, like the default.
             "LEDGER_DATA_DIR": "data",
             "LEDGER_KAFKA_PORT": free_port(),
             "LEDGER_INGEST_PORT": free_port(),
@@ -131,7 +131,7 @@ class Run:
         self.until(started, within_s=120, what="the lines to paste")
 
     def until(self, condition: Callable[[], object], *, within_s: float, what: str) -> None:
-        """Wait for a condition, and show the log if it does not come."""
+        """Wait for a condition, and show the log if it fails."""
         try:
             until(condition, within_s=within_s, what=what)
         except AssertionError as error:
@@ -142,7 +142,7 @@ class Run:
         return line
 
     def setting(self, name: str) -> str:
-        """Return a setting that the process was started with."""
+        """Return a setting with which the process was started."""
         environment = Path(f"/proc/{self.process.pid}/environ").read_text().split("\0")
         (found,) = [text for text in environment if text.startswith(f"{name}=")]
         return found.partition("=")[2]
@@ -158,7 +158,7 @@ class Run:
         return found[0] if found else None
 
     def end(self) -> None:
-        """End it as a crash would: its children must go with it."""
+        """Kill the process, as a crash would; its children must end too."""
         self.process.kill()
         self.process.wait()
 

@@ -1,4 +1,4 @@
-"""docs/accounting.md shows what its commands print, on a real ledger."""
+"""docs/accounting.md shows the real output of its commands."""
 
 import os
 import re
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(240)
 
 
 class Shown(NamedTuple):
-    """A command, and what the page has below it."""
+    """A command of the page, with the output that the page shows below it."""
 
     command: str
     output: str
@@ -38,7 +38,7 @@ def shown() -> list[Shown]:
 
 
 def commands_in(folder: Path, ingest_url: str) -> None:
-    """Put `plexy-ledger` into a folder; `send` goes to this ingress and not to the usual one."""
+    """Put `plexy-ledger` into a folder, with a `send` that uses this ingress."""
     script = folder / "plexy-ledger"
     script.write_text(
         "#!/bin/sh\n"

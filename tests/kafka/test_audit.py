@@ -1,4 +1,4 @@
-"""`plexy-ledger audit` on a real broker: green beside a live ledger, red on drift, never gone."""
+"""`plexy-ledger audit` is green next to a live ledger, red on drift, and never ends by itself."""
 
 import asyncio
 import os
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.timeout(240)
 
 
 class Audited(NamedTuple):
-    """A worker that is given a history, and an audit of it."""
+    """A worker that folds a history, and an audit of it."""
 
     worker: WorkerProcess
     audit: AuditProcess
@@ -69,7 +69,7 @@ def own(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[Audited]:
 
 @pytest.fixture(scope="module")
 def shared(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Audited]:
-    """Run both for the tests that leave everything as they found it."""
+    """Run both for the tests that undo their changes."""
     with audited(kafka, tmp_path_factory.mktemp("audit")) as both:
         yield both
 
@@ -80,7 +80,7 @@ def test_it_is_green_while_the_ledger_grows_and_ends_on_sigterm(own):
         bodies = [event(1000 + 10 * n + i, merchantReference=f"ord_{i}") for i in range(5)]
         refund = {"id": f"re_{n}", "payment_id": "pay_1", "amount": 1}
         deliver(worker.env, *bodies, event(2000 + n, "refund.succeeded", **refund))
-        # A payment that moves to another order, with every delivery.
+        # This payment moves to another order with every delivery.
         moved = event(3000 + n, id="pay_9", merchantReference=f"ord_{n}")
         deliver(worker.env, moved | {"created": 1000 - n})
         assert audit.get("/readyz") == (200, {"status": "ready"}), audit.tail()
@@ -96,7 +96,7 @@ def test_it_is_green_while_the_ledger_grows_and_ends_on_sigterm(own):
 
 
 def test_it_is_green_beside_a_large_order_that_grows_and_names_a_row_that_is_lost(own):
-    """The order is many rows of the changelog, of which each round reads those that are new."""
+    """The order has many rows in the changelog, and each round reads only the new ones."""
     worker, audit = own
     deliver(worker.env, *(event(1000 + n, merchantReference="ord_big") for n in range(1500)))
     for n in range(5):
@@ -175,7 +175,7 @@ def test_a_corrupted_table_turns_it_red_and_its_repair_green(shared):
     write(worker.env, topic, [OutRecord(b"pay_4", PAYMENTS.encode(wrong))])
     problem = audit.wait_for("drift")
     assert "payment_differs  payment pay_4: event evt_4" in problem["detail"]
-    # It stays so, and up.
+    # The audit stays red, and keeps running.
     assert drift(audit.wait_rounds()) == {'differences{kind="payment_differs"}': 1}
     assert audit.get("/readyz")[0] == 503
     write(worker.env, topic, [OutRecord(b"pay_4", right)])
@@ -212,7 +212,7 @@ def test_an_event_that_was_committed_and_never_folded_is_named_by_audit_and_veri
     deliver(env, event(300, "refund.succeeded", id="re_x", payment_id="pay_4", amount=1))
     asyncio.run(commit_everything(env))
     audit.wait_for("drift")
-    # Of the event, and of how far `dedupe` is.
+    # The event's row is missing, and the row of `dedupe`'s progress differs.
     kinds = ("seen_missing", "seen_differs", "payment_differs", "order_differs", "document_differs")
     wanted = {*kinds, "entry_missing"}
     assert drift(audit.wait_rounds()) == {f'differences{{kind="{kind}"}}': 1 for kind in wanted}
@@ -223,7 +223,7 @@ def test_an_event_that_was_committed_and_never_folded_is_named_by_audit_and_veri
 
 
 async def commit_everything(env: dict[str, str]) -> None:
-    """Commit for the workers what they have not done."""
+    """Commit the ends of the log for the workers, although they have not folded up to there."""
     partitions = [TopicPartition(names_of(env).webhooks, p) for p in range(PARTITIONS)]
     async with AIOKafkaConsumer(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"]) as consumer:
         ends = await consumer.end_offsets(partitions)
@@ -238,7 +238,7 @@ def test_workers_that_are_behind_are_told_from_drift(shared):
     deliver(worker.env, event(300))
     problem = audit.wait_for("workers_behind")
     assert "1 of 28 records" in problem["detail"]
-    # The round that told of it may have begun before there was a lag.
+    # The round that reported the problem may have begun before there was a lag.
     until(lambda: audit.metrics()["lag_records"] == 1, within_s=30, what="the lag in the metrics")
     worker.start()
     until(lambda: audit.get("/readyz")[0] == 200, within_s=60, what="readiness")

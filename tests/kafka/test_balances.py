@@ -1,4 +1,4 @@
-"""The trial balance of all workers."""
+"""`GET /balances` adds the sums of all workers."""
 
 import pytest
 
@@ -44,7 +44,7 @@ class TestBalances:
         assert days == {(b["account"], b["currency"]): b["amount"] for b in document["balances"]}
 
     def test_an_event_of_a_far_off_time_is_summed_too(self, envs, env):
-        """As where a sender gives milliseconds for seconds."""
+        """A sender may give milliseconds in place of seconds."""
         name = f"far_{env['LEDGER_WEB_PORT']}"
         folded(envs[0], paid(name, name, name, 3, created=NOW_S * 1000, currency="CHF"))
         for path in ("/balances?days=true", "/balances?scope=worker", "/balances"):

@@ -1,4 +1,4 @@
-"""Record batches on the real broker: everything in order, cut where it must be, nothing dropped."""
+"""Record batches keep the order of records, are cut at the limit, and drop nothing."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -115,7 +115,7 @@ async def test_a_record_that_the_topic_does_not_take_is_an_error_and_not_dropped
 
 
 async def test_what_is_acknowledged_before_a_refused_batch_is_not_written_again(kafka, topic):
-    """The records of a changelog must be contiguous, whatever its topic refuses meanwhile."""
+    """The records of a changelog must be contiguous, even after its topic has refused some."""
     await alter({"LEDGER_KAFKA_BOOTSTRAP": kafka.bootstrap}, topic, max_message_bytes="900")
     sizes = (400, 700, 150, 700, 100)
     records = [OutRecord(b"%d" % n, b"x" * size) for n, size in enumerate(sizes)]

@@ -1,4 +1,4 @@
-"""The measurements on a real broker, as small as they can be: what they count is what was there."""
+"""The smallest possible measurements on a real broker count exactly what happened."""
 
 import uuid
 from pathlib import Path
@@ -12,7 +12,7 @@ from bench.recording import record
 from bench.stage import Setup, open_stage
 from bench.together import fold_together
 from cli.kafka.broker import EmbeddedKafka
-from cli.run.local import DEVELOPMENT_SECRET
+from cli.settings import DEVELOPMENT_SECRET
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -56,7 +56,7 @@ async def test_a_worker_that_grows_is_looked_at_at_each_size(kafka: EmbeddedKafk
     assert [size.orders for size in sizes] == [50, 130]
     assert sizes[-1].deliveries == webhooks
     assert sizes[-1].event_ids < sizes[-1].deliveries
-    # Each chunk adds how far it was judged to the ids that it has seen.
+    # Each chunk adds a record with its progress to the records of its ids.
     assert sizes[-1].restored_records > seen >= sizes[-1].event_ids
     for size in sizes:
         assert [start.after for start in size.restarts] == ["SIGTERM", "SIGKILL"]

@@ -32,7 +32,7 @@ INGEST = [sys.executable, "-m", "cli", "ingest"]
 
 
 def last_words(worker: WorkerProcess, within_s: float = 60) -> str:
-    """Wait for a worker's end; return its last line, and check that no traceback comes before."""
+    """Wait for a worker's end; return its last line, and check that no traceback precedes it."""
     assert worker.wait(within_s) in {1, 2}
     output = worker.log_file.read_text()
     assert "Traceback" not in output, output
@@ -47,7 +47,7 @@ def test_a_worker_whose_port_is_taken_says_as_ingress_does_which_setting_chooses
     with socket.create_server(("127.0.0.1", int(port))), WorkerProcess(env) as worker:
         line = last_words(worker)
     assert f"LEDGER_WEB_BIND=127.0.0.1, LEDGER_WEB_PORT={port}: can't listen there (Address" in line
-    assert "stop the program that does, or choose another port" in line
+    assert "stop the program that listens there, or choose another port" in line
 
 
 def test_a_worker_on_the_folder_of_another_one_says_whose_it_is(
@@ -89,7 +89,7 @@ def test_a_folder_that_can_t_be_written_is_named_with_the_remedy(
 
 
 async def misleading(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Pass bytes on, with another address in place of the brokers' own."""
+    """Proxy bytes to a broker, and replace the address that it advertises."""
     with contextlib.suppress(ConnectionError):
         while data := await reader.read(2**16):
             writer.write(data.replace(b"\x00\x09127.0.0.1", b"\x00\x09127.9.9.9"))
@@ -160,7 +160,7 @@ def test_workers_and_ingress_are_reached_and_reach_each_other_over_ipv6(
             body = event(f"evt_{number}", data=data)
             assert client.post(ingest + PATH, content=body, headers=signed(body)).status_code == 200
         wait_folded(env, one, two)
-        # Each order is asked of the worker that has it, and of the one that has it not.
+        # Each order is asked from the worker that has it, and from the other one.
         for url in workers:
             statuses = [client.get(f"{url}/orders/o{n}").status_code for n in range(12)]
             assert set(statuses) == {200}, statuses

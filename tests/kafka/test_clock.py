@@ -1,7 +1,7 @@
-"""The machine's clock steps back and forth, as after NTP or a resumed VM: nothing breaks by it.
+"""Steps of the machine's clock, as after NTP or a resumed VM, break nothing.
 
-`libfaketime` moves the clock that the programs see; their monotonic clock goes on, as the kernel's
-does.
+`libfaketime` moves the clock that the programs see; their monotonic clock goes on, like the
+kernel's.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from cli.kafka.broker import EmbeddedKafka
-from ingest.webhooks import WEBHOOKS_PATH
+from ingest.settings import WEBHOOKS_PATH
 from tests.ingest.conftest import event
 from tests.kafka.harness import WorkerProcess, deliver, environment, free_port, until
 from tests.kafka.harness import event as harness_event
@@ -129,7 +129,7 @@ def test_an_ingress_hours_ahead_keeps_nothing_and_goes_on_once_its_clock_is_righ
 
 def test_a_worker_hours_ahead_ends_with_its_clock_as_the_reason_and_loses_nothing(machine):
     machine.set_clock(3 * HOUR_S)
-    # The library reads its file once a second; a worker that is still right folds the event.
+    # The library reads its file once a second; until then the worker's clock is right.
     for number in range(2, 60):
         deliver(machine.env, [harness_event(number, merchantReference=f"ord_{number}")])
         if machine.worker.process.poll() is not None:

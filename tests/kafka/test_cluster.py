@@ -1,7 +1,7 @@
-"""Three brokers: any one dies by SIGKILL, with its disk, and nothing that was acknowledged is lost.
+"""Of three brokers, any one may be killed and lose its disk, and no acknowledged delivery is lost.
 
-The brokers, the ingress and the worker are real, each a process of its own. What is expected of the
-orders is the virtual Plexy's own sum.
+The brokers, the ingress and the worker are real processes. The virtual Plexy's own sums say what
+the orders must be.
 """
 
 import asyncio
@@ -37,10 +37,10 @@ pytestmark = pytest.mark.timeout(420)
 
 SECRET = "whsec_of_the_cluster"
 RATE_PER_S = 100.0
-# What the ledger promises. A delivery that waits for Kafka is answered 503 at that time.
+# The ledger promises these times. A delivery that still waits for Kafka then is answered 503.
 GOES_ON_WITHIN_S = 10.0
 ANSWERED_WITHIN_S = 10.0
-# What a machine of two cores may add to it, with three brokers on it.
+# A machine of two cores that runs three brokers may add this to the times.
 SCHEDULING_S = 0.5
 
 
@@ -54,7 +54,7 @@ def cluster(
 
 
 class Ledger:
-    """An ingress and a worker on the cluster, on topics of their own."""
+    """An ingress and a worker on the cluster, with topics of their own."""
 
     def __init__(self, cluster: KafkaCluster, folder: Path, min_insync_replicas: int) -> None:
         env = harness.environment(
@@ -93,7 +93,7 @@ class Ledger:
             yield
 
     def check_alive(self) -> None:
-        """Fail if a program has ended: none is ever started again here."""
+        """Fail if a program has ended, because none may end in these tests."""
         self.ingest.check_alive()
         self.worker.check_alive()
 
@@ -103,13 +103,13 @@ class Ledger:
             secrets=(SECRET,),
             rate_per_s=RATE_PER_S,
             time_scale=0.05,
-            # Nobody waits for a place: the rate stays what it is while answers are due.
+            # With so many places, no delivery waits for one, and the rate stays steady.
             concurrency=2000,
         )
         return Simulation(seed, 1_000_000, options)
 
     async def lost(self, simulation: Simulation) -> list[str]:
-        """Return what was acknowledged and is not in the log of record, byte for byte."""
+        """Return the acknowledged deliveries that are not in the log of record, byte for byte."""
         topic = self.settings.names.webhooks
         records = await asyncio.to_thread(harness.read_topic, self.env, topic)
         logged = Counter((record.key.decode(), record.value) for record in records)
@@ -121,7 +121,7 @@ class Ledger:
 
 @pytest.fixture(scope="module")
 def ledger(cluster: KafkaCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
-    """Run what the tests share. None of them leaves a broker behind that is not in sync."""
+    """Run the ledger of most tests. Each of them leaves all brokers in sync."""
     started = Ledger(cluster, tmp_path_factory.mktemp("ledger"), min_insync_replicas=2)
     with started.running():
         yield started
@@ -145,7 +145,7 @@ class Silence:
 
 @asynccontextmanager
 async def delivering(ledger: Ledger, seed: int) -> AsyncIterator[tuple[Simulation, Silence]]:
-    """Deliver at a steady rate during the block; after it everything is acknowledged."""
+    """Deliver at a steady rate during the block, and wait until everything is acknowledged."""
     simulation = ledger.simulation(seed)
     silence = Silence(simulation)
     sending = asyncio.create_task(simulation.run())
@@ -162,7 +162,7 @@ async def delivering(ledger: Ledger, seed: int) -> AsyncIterator[tuple[Simulatio
 
 
 async def coordinator_of(ledger: Ledger, cluster: KafkaCluster) -> int:
-    """Return the place in `cluster.brokers` of the one that leads the workers' group."""
+    """Return the index in `cluster.brokers` of the coordinator of the workers' group."""
     admin = AIOKafkaAdminClient(bootstrap_servers=cluster.bootstrap.split(","))
     await admin.start()
     try:
@@ -179,7 +179,7 @@ async def watch(ledger: Ledger) -> AsyncIterator[Watch]:
 
 
 async def folds(ledger: Ledger, watch: Watch, within_s: float) -> None:
-    """Wait until the worker has folded, in every partition, what arrives from now on."""
+    """Wait until the worker has folded, in every partition, a record that arrives from now on."""
     took_s = await watch.folded_past(await watch.ends(), within_s)
     ledger.check_alive()
     assert took_s is not None, f"nothing was folded for {within_s} s"
@@ -215,7 +215,7 @@ async def test_every_topic_has_three_replicas_of_which_two_must_have_a_record(le
 async def test_who_asks_a_broker_that_coordinates_others_is_not_told_that_nothing_is_committed(
     ledger, cluster
 ):
-    """So it is for anybody who knew the coordinator before it moved."""
+    """Any client that knew the coordinator before it moved asks the wrong broker."""
     partition, group = TopicPartition(ledger.settings.names.webhooks, 0), "some-reader"
     options = ledger.settings.client_options()
     reader = AIOKafkaConsumer(**options, group_id=group, enable_auto_commit=False)
@@ -249,14 +249,14 @@ async def test_each_broker_in_turn_is_killed_and_loses_its_disk_and_nothing_else
             ]
             lost_disk = broker.directory_id
             broker.kill()
-            # The worker goes on without a restart of ours, before the broker is back.
+            # The worker goes on without a restart, before the broker is back.
             await folds(ledger, watch, 60)
             broker.erase()
             await asyncio.to_thread(cluster.start_again, broker)
             await asyncio.to_thread(cluster.await_in_sync)
             assert broker.directory_id not in (None, lost_disk)
             await folds(ledger, watch, 30)
-    # Shown by `--junitxml`.
+    # `--junitxml` shows this figure.
     record_property("longest_silence_s", silence.longest_s)
     assert silence.longest_s < GOES_ON_WITHIN_S, simulation.tally
     assert simulation.owed == {}
@@ -269,7 +269,7 @@ async def test_each_broker_in_turn_is_killed_and_loses_its_disk_and_nothing_else
 
 
 async def post(ledger: Ledger, client: httpx.AsyncClient, body: bytes) -> httpx.Response:
-    """Deliver once; however Kafka is, the answer comes in time."""
+    """Deliver once, and check that the answer comes in time, with or without Kafka."""
     began_s = time.monotonic()
     answer = await client.post(
         ledger.ingest_url + PATH, content=body, headers=signed(body, secret=SECRET)
@@ -279,7 +279,7 @@ async def post(ledger: Ledger, client: httpx.AsyncClient, body: bytes) -> httpx.
 
 
 async def refusals(ledger: Ledger, name: str, count: int) -> list[httpx.Response]:
-    """Deliver events of a name side by side, a moment apart."""
+    """Deliver events with a common name concurrently, a moment apart."""
 
     async def one(client: httpx.AsyncClient, number: int) -> httpx.Response:
         await asyncio.sleep(number * 0.1)
@@ -290,7 +290,7 @@ async def refusals(ledger: Ledger, name: str, count: int) -> list[httpx.Response
 
 
 def assert_refused(answers: list[httpx.Response]) -> None:
-    """Each is the documented 503, with its problem document."""
+    """Check that each answer is the documented 503, with its problem document."""
     assert {answer.status_code for answer in answers} == {503}
     assert {answer.headers["content-type"] for answer in answers} == {"application/problem+json"}
     assert {answer.json()["code"] for answer in answers} == {"log_unavailable"}
@@ -303,10 +303,10 @@ async def test_with_two_brokers_down_it_answers_503_and_goes_on_when_the_first_o
     first, second, last = cluster.brokers
     async with delivering(ledger, seed=42) as (simulation, _):
         first.kill()
-        # What is acknowledged from here on, the first one does not have.
+        # The first broker lacks all records that are acknowledged from here on.
         await folds(ledger, watch, 60)
         second.kill()
-        # What was acknowledged before is still answered.
+        # Wait for the last answers to deliveries that were acknowledged before.
         await asyncio.sleep(1)
         before = simulation.tally.acknowledged
         assert_refused(await refusals(ledger, "two_down", 30))
@@ -325,14 +325,14 @@ async def test_with_two_brokers_down_it_answers_503_and_goes_on_when_the_first_o
 
 @pytest.fixture
 def strict(cluster: KafkaCluster, tmp_path: Path) -> Iterator[Ledger]:
-    """Run a ledger that takes a record for kept only when all three brokers have it."""
+    """Run a ledger that acknowledges a record only when all three brokers have it."""
     started = Ledger(cluster, tmp_path, min_insync_replicas=3)
     with started.running():
         yield started
 
 
 async def test_with_fewer_replicas_in_sync_than_asked_for_it_answers_503(strict, cluster):
-    """With controllers apart, this is how two lost brokers look: the leader itself refuses."""
+    """With separate controllers, the loss of two brokers looks like this: the leader refuses."""
     watch = Watch(strict.settings)
     async with delivering(strict, seed=43) as (simulation, _):
         await folds(strict, watch, 30)

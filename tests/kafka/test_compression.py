@@ -1,6 +1,6 @@
-"""Topics that an operator has compressed, with each of Kafka's codecs: all programs read them.
+"""All programs read topics that an operator has compressed, with each of Kafka's codecs.
 
-A broker with ``compression.type`` packs every batch that it takes, whoever wrote it.
+A broker with ``compression.type`` compresses every batch that it receives, from any producer.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ def test_workers_and_commands_read_topics_of_every_codec(
         wait_folded(env, worker)
         worker.stop()
         before = state_of(env)
-        # The tables come back from their changelogs, and the worker folds on.
+        # The worker restores its tables from their changelogs, and goes on folding.
         shutil.rmtree(Path(env["LEDGER_DATA_DIR"]) / "tables")
         worker.start()
         worker.wait_ready()

@@ -1,8 +1,8 @@
-"""What is promised downstream holds on a real broker: schemas, bytes, the example, the kcat line.
+"""Published topics keep their contract: schemas, bytes, the example consumer and the kcat line.
 
-One ledger for all: the stories of the virtual Plexy, the demo's sample and broken bodies, over HTTP
-to an ingress; then one rejection is put back. The worker's settings read one name more than those
-of everybody else, so that there is something that a fix can put back.
+All tests share one ledger. It receives the stories of the virtual Plexy, the demo's sample and
+broken bodies over HTTP; then one rejection is put back. The worker's settings read one more field
+name than those of the other programs, so that a fix can put a rejection back.
 """
 
 import asyncio
@@ -33,8 +33,8 @@ from cli.run.local import running
 from cli.run.programs import Command
 from cli.send import deliver, encode, signed_headers
 from cli.simulate.schedule import deliveries
-from cli.topics.reading import reading
 from ledger.wire import ENTRIES, ORDER_DOCUMENTS
+from runtime.kafka.reading import clients
 from runtime.kafka.topics import TopicSettings, ensure_topics
 from runtime.rules import RuleSettings
 from tests.cli.contract.validation import texts, writer
@@ -52,7 +52,7 @@ from tests.kafka.harness import (
     wait_folded,
 )
 
-# The first one waits for a broker, an ingress and a worker, and posts some 500 deliveries.
+# The first test waits for a broker, an ingress and a worker, and posts some 500 deliveries.
 pytestmark = pytest.mark.timeout(480)
 
 SECRET = "whsec_now"
@@ -60,7 +60,7 @@ ROOT = Path(__file__).parents[2]
 CONSUMER = ROOT / "examples" / "consumer.py"
 PAGE = (ROOT / "docs" / "events" / "README.md").read_text()
 
-# A name that only the worker reads, and what stands under it once.
+# Only the worker reads this field name, and one delivery has a reference under it.
 WRONG_NAME = "wrongReference"
 ORDER_FIELDS = ",".join([WRONG_NAME, *RuleSettings().order_fields])
 TOO_LONG = encode(event(1, id="pay_1", merchantReference="ord_1", **{WRONG_NAME: "x" * 600}))
@@ -81,7 +81,7 @@ BROKEN = [
 
 
 def bodies() -> list[tuple[bytes, dict[str, str]]]:
-    """Return what is posted, each with its headers."""
+    """Return the bodies to post, each with its headers."""
     raws = [each.body for each in deliveries(7, 400)]
     raws += [each.raw for each in sample.deliveries() if each.signature == "good"]
     raws += [TOO_LONG, *BROKEN]
@@ -92,7 +92,7 @@ def bodies() -> list[tuple[bytes, dict[str, str]]]:
 def ledger(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WorkerProcess]:
-    """Run a worker that has folded all of it; its settings are then those of everybody else."""
+    """Run a worker that has folded everything, with the other programs' settings at the end."""
     folder = tmp_path_factory.mktemp("contract")
     env = environment(
         kafka.bootstrap, folder, ingest_port=free_port(), webhook_secrets=SECRET, data_dir=folder
@@ -199,7 +199,7 @@ def test_each_record_is_in_the_partition_of_its_key_by_kafkas_own_rule(orders, e
         assert record.partition == (murmur2(record.key) & 0x7FFFFFFF) % PARTITIONS
 
 
-# The example.
+# The example consumer.
 
 
 def consumer(
@@ -223,12 +223,12 @@ def group_for(ledger: WorkerProcess, database: Path) -> str:
 
 
 def has_committed_everything(ledger: WorkerProcess, group: str) -> bool:
-    """Whether a group has committed the end of each partition of what the example reads."""
+    """Whether a group has committed the end of each partition that the example reads."""
     names = names_of(ledger.env)
 
     async def ask() -> bool:
         settings = TopicSettings.from_environment(ledger.env)
-        async with reading(settings) as (admin, client):
+        async with clients(settings) as (admin, client):
             topics = (names.orders, names.entries)
             ends = await client.end_offsets(
                 [TopicPartition(topic, p) for topic in topics for p in range(PARTITIONS)]
@@ -240,7 +240,7 @@ def has_committed_everything(ledger: WorkerProcess, group: str) -> bool:
 
 
 def kept(database: Path, table: str) -> dict[str, Any]:
-    """Return what the example has in its file so far."""
+    """Return the rows that the example has in its file so far."""
     with closing(sqlite3.connect(database)) as connection:
         try:
             rows = connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608
@@ -250,7 +250,7 @@ def kept(database: Path, table: str) -> dict[str, Any]:
 
 
 def wanted(ledger: WorkerProcess, table: str) -> dict[str, Any]:
-    """Return what it must have in the end: what stands in the topic."""
+    """Return the rows that the example must have in the end: the latest values of the topic."""
     topic = getattr(names_of(ledger.env), table)
     return {key.decode(): json.loads(value) for key, value in latest(ledger.env, topic).items()}
 
@@ -291,10 +291,10 @@ def test_the_example_consumer_ends_with_what_the_views_say_and_the_journal_sums_
 ):
     database = tmp_path / "whole.sqlite"
     ends_right(ledger, database)
-    # Deleted orders were there once: the example has seen their documents and their tombstones.
+    # Some orders were deleted, so the example has read documents and their tombstones.
     tombstones = {r.key.decode() for r in read_topic(ledger.env, names_of(ledger.env).orders)}
     assert tombstones - kept(database, "orders").keys()
-    # All of it once more, into the same file.
+    # Read everything once more, into the same file.
     ends_right(ledger, database, group=f"{group_for(ledger, database)}-again")
 
 
@@ -324,7 +324,7 @@ def test_the_example_commits_no_offset_for_what_is_not_in_its_file(ledger, tmp_p
             until(lambda: kept(database, "entries"), within_s=60, what="the example is at work")
             with closing(sqlite3.connect(database, isolation_level=None, timeout=30)) as holder:
                 holder.execute("BEGIN EXCLUSIVE")
-                # It waits for the file as long as SQLite does, and then gives up.
+                # The example waits for the file as long as SQLite does, and then gives up.
                 output, _ = process.communicate(timeout=60)
                 holder.execute("ROLLBACK")
         finally:
@@ -351,7 +351,7 @@ def test_the_example_says_where_it_looked_for_a_kafka_that_is_not_there(tmp_path
 
 
 def printed_by_kcat(ledger: WorkerProcess, table: str) -> bytes:
-    """Return what the page's line for a topic prints of ours."""
+    """Return the output of the page's line for a topic, run on our topic."""
     names = names_of(ledger.env)
     topic = getattr(names, table)
     shown = topic.removeprefix(names.prefix)
@@ -379,15 +379,15 @@ def test_the_kcat_line_prints_every_record(table, ledger, request):
 @needs_kcat
 def test_the_kcat_line_of_what_is_rejected_prints_the_bytes_and_the_reasons(ledger, rejected):
     printed = printed_by_kcat(ledger, "rejected")
-    told = [reason for record in rejected for key, reason in record.headers if key == "reason"]
-    assert told
-    for reason in told:
+    reasons = [reason for record in rejected for key, reason in record.headers if key == "reason"]
+    assert reasons
+    for reason in reasons:
         assert b"reason=" + reason in printed
     for record in rejected:
         assert b"\n" + record.value + b"\n" in printed
 
 
-# Replays.
+# A second fold of the log.
 
 
 def by_key(records: list[Any]) -> dict[bytes, set[bytes]]:
@@ -398,7 +398,7 @@ def by_key(records: list[Any]) -> dict[bytes, set[bytes]]:
 
 
 def standing(records: list[Any]) -> dict[bytes, bytes]:
-    """Return the entries that are neither taken back nor take one back."""
+    """Return the entries that neither are reversed nor reverse another one."""
     values = {record.key.decode(): record.value for record in records}
     back = {ENTRIES.decode(value).reverses for value in values.values()}
     return {
@@ -420,7 +420,7 @@ def test_a_second_fold_of_the_log_publishes_the_same_bytes_under_the_same_keys(
     names = names_of(again)
     asyncio.run(ensure_topics(TopicSettings.from_environment(again)))
     with WorkerProcess(again) as worker:
-        # Killed as soon as something is published, so that some of it is published twice.
+        # Kill the worker as soon as it has published something, so that it publishes some twice.
         until(lambda: read_topic(again, names.entries), within_s=90, what="an entry of version 2")
         worker.signal(signal.SIGKILL)
         worker.wait(10)
@@ -431,8 +431,8 @@ def test_a_second_fold_of_the_log_publishes_the_same_bytes_under_the_same_keys(
 
     entries_again = read_topic(again, names.entries)
     one, other = by_key(entries), by_key(entries_again)
-    # The log's partitions are met interleaved in another way: what was posted and taken back again
-    # on the way may differ, but never the bytes of an entry that both have.
+    # The second fold interleaves the log's partitions in another way. So it may post and reverse
+    # other entries, but entries that both folds have are equal in every byte.
     assert all(len(values) == 1 for values in [*one.values(), *other.values()])
     assert {key: one[key] for key in one.keys() & other} == {
         key: other[key] for key in one.keys() & other

@@ -1,6 +1,6 @@
-"""A damaged table is named, set aside and restored from its changelog, whatever the damage is.
+"""A damaged table is named, set aside and restored from its changelog, with any kind of damage.
 
-The damage is done in the folder of a stopped worker, as a disk would do it.
+The tests damage the folder of a stopped worker, as a failing disk would.
 """
 
 from collections.abc import Callable
@@ -58,7 +58,7 @@ def test_a_damaged_table_is_named_with_its_folder_and_restored_by_the_next_start
         wait_folded(env, worker)
         worker.stop()
         folder = only(Path(env["LEDGER_DATA_DIR"]) / "tables", f"**/{TABLE}-{PARTITION}.db")
-        # All rows in one file.
+        # Write all rows to one file.
         db = Rdict(str(folder), Options(raw_mode=True))
         db.compact_range(None, None)
         db.close()

@@ -1,6 +1,6 @@
-"""Records that Kafka deletes after they were folded: every program that can tell says so.
+"""When Kafka deletes records after they were folded, every program that can tell reports it.
 
-What is folded stays right, so nothing would show it: but the log of record is no longer whole.
+The folded state stays right, so it does not show that the log of record is no longer whole.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ def paid(number: int) -> dict[str, Any]:
 
 
 def problems(env: Mapping[str, str]) -> dict[str, str]:
-    """Return what `status` finds wrong with Kafka and the worker: the details by code."""
+    """Return the problems that `status` finds in Kafka and the worker: the details by code."""
     code, output = run(env, "status", "--json")
     found = json.loads(output)["problems"]
     told = {each["code"]: each["detail"] for each in found if "ingest" not in each["subject"]}
@@ -61,7 +61,7 @@ def problems(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def deleted_records(worker: WorkerProcess) -> dict[str, float]:
-    """Return the worker's metric by topic, where it is not 0."""
+    """Return the worker's metric by topic, without zeros."""
     url = f"http://127.0.0.1:{worker.env['LEDGER_WEB_PORT']}/metrics"
     name = "plexy_ledger_worker_deleted_records{"
     lines = [line for line in httpx.get(url, trust_env=False).text.splitlines() if name in line]
@@ -95,7 +95,7 @@ def test_records_deleted_from_the_log_after_folding_are_named_and_deliveries_are
         assert f"topic {log} has lost 3 records" in problems(env)["records_deleted"]
         (line,) = worker.logged("a topic is not as it must be")
         assert f"topic {log} has lost 3 records" in line["fault"]
-        # What is folded is right, and what is delivered now is kept and folded.
+        # The folded state is right, and new deliveries are kept and folded.
         assert worker.get("/orders/ord_0")[0] == 200
         url = f"http://127.0.0.1:{env['LEDGER_INGEST_PORT']}/webhooks/plexy"
         assert httpx.post(url, json=paid(40), trust_env=False, timeout=30).status_code == 200
@@ -119,7 +119,7 @@ def test_records_that_a_topic_between_the_agents_loses_after_folding_are_no_prob
         for tp, position in positions(env).items():
             if tp.topic == events:
                 asyncio.run(delete_records(env, tp, position.end))
-        # This topic is looked at together with the other one.
+        # The worker looks at both topics in one round, so this loss shows that the round is over.
         asyncio.run(delete_records(env, TopicPartition(names_of(env).entries, 1), 1))
         wait_unready(worker, "records_deleted")
         assert deleted_records(worker) == {names_of(env).entries: 1}
@@ -138,7 +138,7 @@ def test_records_that_a_topic_between_the_agents_loses_before_folding_are_named_
     partition = TopicPartition(events, 1)
     (record, *_) = [each for each in read_topic(env, events) if each.partition == 1]
     end = positions(env)[partition].end
-    # It goes to the partition of its key, which is this one.
+    # The record goes to the partition of its key, which is this partition.
     write(env, events, [OutRecord(record.key, record.value)])
     asyncio.run(delete_records(env, partition, end + 1))
     detail = problems(env)["records_deleted"]

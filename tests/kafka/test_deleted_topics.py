@@ -1,4 +1,4 @@
-"""A topic that is deleted under a running worker ends the worker, and is named by `status` too."""
+"""A topic that is deleted under a running worker ends the worker, and `status` names it too."""
 
 import asyncio
 import json

@@ -1,6 +1,6 @@
 """`audit` and `verify` compare the disks of two workers with the changelogs, on a real broker.
 
-What is damaged is damaged in the folder of a stopped worker, as a disk or a bug would do it.
+The tests damage the folder of a stopped worker, as a failing disk or a bug would.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ from tests.kafka.verification import deliveries, history, named, verify
 pytestmark = pytest.mark.timeout(300)
 
 FOUND_WITHIN_S = 60
-# Each partition is on both workers.
+# Both workers have every partition.
 REPLICAS = 2 * PARTITIONS * len(TABLES)
 TABLE = "payments"
 
@@ -49,7 +49,7 @@ def workers(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[tuple[WorkerProces
 
 @pytest.fixture
 def audit(workers: tuple[WorkerProcess, WorkerProcess], tmp_path: Path) -> Iterator[AuditProcess]:
-    """Run an audit that has compared both workers' disks."""
+    """Run an audit, and wait until it has compared both workers' disks."""
     with AuditProcess(workers[0].env, tmp_path / "audit") as process:
         process.wait_ready()
         wait_compared(process)
@@ -57,7 +57,7 @@ def audit(workers: tuple[WorkerProcess, WorkerProcess], tmp_path: Path) -> Itera
 
 
 def wait_compared(audit: AuditProcess) -> None:
-    """Wait until a round has compared all disks, those of standbys too."""
+    """Wait until a round has compared all disks, including those of standbys."""
     until(
         lambda: audit.metrics()["replicas_compared"] == REPLICAS,
         within_s=60,
@@ -77,7 +77,7 @@ def replicas_of(worker: WorkerProcess) -> list[dict[str, Any]]:
 
 
 def choose(worker: WorkerProcess, *, active: bool) -> int:
-    """Return a partition with payments that a worker folds, or is a standby of."""
+    """Return a partition with payments that a worker folds, or follows as a standby."""
     return next(
         int(each["partition"])
         for each in replicas_of(worker)
@@ -95,9 +95,9 @@ class Damaged:
         self.key, self.value = next(iter(rows_of(self.db).items()))
 
     def skip_a_record(self) -> None:
-        """Make the table as if it had passed over the record that created a payment.
+        """Change the table as if the worker had skipped the record that created a payment.
 
-        A standby that applied records knows its digest only once the disk was read.
+        A standby that has applied records knows its digest only after its disk was read.
         """
         self.db.delete(self.key)
         self.db.delete(DIGEST_KEY)
@@ -121,7 +121,7 @@ class Damaged:
 def damage(worker: WorkerProcess, partition: int, how: Callable[[Damaged], None]) -> None:
     """Stop a worker, damage a partition in its folder, and start the worker again.
 
-    It comes back as the same member of its group, so that the partitions stay where they are.
+    It returns as the same member of its group, so that no partition moves.
     """
     worker.stop(20)
     damaged = Damaged(worker, partition)
@@ -134,7 +134,7 @@ def damage(worker: WorkerProcess, partition: int, how: Callable[[Damaged], None]
 def wait_named(
     audit: AuditProcess, kind: str, worker: WorkerProcess, partition: int
 ) -> dict[str, Any]:
-    """Wait until an audit names a partition's damage; a worker that ends is started again."""
+    """Wait until an audit names a partition's damage; restart a worker that ends."""
     subject = f"partition {partition} of the table {TABLE} on {url_of(worker)}"
 
     def logged() -> dict[str, Any] | None:
@@ -179,7 +179,7 @@ def test_a_record_that_a_standby_skipped_is_named_and_the_remedy_heals_it(worker
     assert code == 1
     subject = f"partition {partition} of the table {TABLE} on {url_of(worker)}"
     assert named(output) == [f"replica_differs  {subject}"], output
-    # Of the order that the payment is in, the log, the changelogs and the documents are right.
+    # The payment's order is right in the log, the changelogs and the documents.
     assert verify(audit.env, "--worker", url_of(worker), "--order", "ord_1")[0] == 0
     damage(worker, partition, lambda damaged: [each.unlink() for each in files_of(damaged)])
     until(lambda: audit.get("/readyz")[0] == 200, within_s=60, what=f"ready\n{audit.tail()}")
@@ -207,7 +207,7 @@ def test_a_damage_under_an_active_table_ends_the_worker_which_restores_it_and_is
     damage(worker, partition, how)
     found = wait_named(audit, "replica_damaged", worker, partition)
     assert said in found["detail"]
-    # A damaged value may end the worker by another error, before the disk is read as a whole.
+    # A damaged value may end the worker with another error, before the whole disk is read.
     last = worker.logged("the worker ends")[-1]
     assert last["reason"].startswith(
         f"DamagedTableError: partition {partition} of the table {TABLE} is damaged: "
@@ -217,7 +217,7 @@ def test_a_damage_under_an_active_table_ends_the_worker_which_restores_it_and_is
     wait_folded(worker.env, *workers)
     wait_compared(audit)
     assert set(drift(audit.metrics())) == {'differences{kind="replica_damaged"}'}
-    # What was restored is what the changelog says.
+    # The restored rows are those of the changelog.
     code, output = verify(worker.env)
     assert (code, named(output)) == (0, []), output
 

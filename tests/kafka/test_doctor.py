@@ -1,4 +1,4 @@
-"""The doctor at a real ledger: a good one has nothing, what was broken is named with the remedy."""
+"""The doctor finds nothing wrong with a good ledger, and names each fault with its remedy."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ needs_mount = pytest.mark.skipif(not can_mount(), reason="mounting a small disk 
 
 
 def settings(kafka: EmbeddedKafka, folder: Path) -> dict[str, str]:
-    """Return the settings of a ledger that has all it needs, before its first start."""
+    """Return the settings of a complete ledger, before its first start."""
     return environment(
         kafka.bootstrap,
         folder,
@@ -53,14 +53,14 @@ def settings(kafka: EmbeddedKafka, folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
-    """Return the settings of a good ledger, whose topics are there."""
+    """Return the settings of a good ledger, whose topics exist."""
     good = settings(kafka, tmp_path / "ledger")
     asyncio.run(ensure_topics(TopicSettings.from_environment(good)))
     return good
 
 
 def doctor(env: Mapping[str, str], *arguments: str) -> tuple[int, dict[str, list[str]]]:
-    """Return the exit code, and `check: what → remedy` of all that is not well, by level."""
+    """Return the exit code, and each finding as `check: what → remedy`, by level."""
     code, printed = run(env, "doctor", "--json", *arguments)
     document = json.loads(printed)
     told: dict[str, list[str]] = {"ok": [], "warning": [], "problem": []}
@@ -82,7 +82,7 @@ async def groups(env: Mapping[str, str]) -> set[str]:
 
 
 async def alter(env: Mapping[str, str], topic: str, **config: str) -> None:
-    """Change what is given of a topic, and take the rest of its own settings away."""
+    """Give a topic these settings, and remove all other settings of its own."""
     admin = AIOKafkaAdminClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"])
     dotted = {key.replace("_", "."): value for key, value in config.items()}
     await admin.start()
@@ -115,7 +115,7 @@ def test_a_machine_without_topics_is_told_to_create_them_and_has_none_afterwards
     assert problem.startswith("topics: topics are missing: ")
     assert names_of(env).webhooks in problem
     assert "create them with `plexy-ledger topics`" in problem
-    # Ingress has no right to see more than what it writes to.
+    # Ingress has no right to see more than the topics that it writes to.
     _, told = doctor(env, "ingest")
     (problem,) = told["problem"]
     assert f"topics: the topic {names_of(env).webhooks} does not exist →" in problem
@@ -167,14 +167,14 @@ def test_a_folder_of_a_running_worker_is_named_and_the_worker_goes_on(env):
     with WorkerProcess(env) as worker:
         worker.wait_ready()
         assert worker.process
-        # What a second worker would meet that was given everything but a folder of its own.
+        # A second worker that has everything except its own folder would meet this problem.
         second = env | {"LEDGER_WEB_PORT": str(free_port())}
         _, told = doctor(second)
         (problem,) = told["problem"]
         assert problem.startswith(f"folders: LEDGER_DATA_DIR={env['LEDGER_DATA_DIR']} belongs to")
         assert f"(pid {worker.process.pid})" in problem
         assert "give this one a folder of its own" in problem
-        # Beside the worker of these very settings, all is as it should be.
+        # With the settings of the running worker itself, there is no problem.
         code, told = doctor(env)
         assert code == 0
         ports, folders = sorted(told["warning"], reverse=True)
@@ -222,7 +222,7 @@ def look_at_kafka(env: Mapping[str, str]) -> list[Finding]:
 
 def test_the_brokers_clock_is_read_and_one_of_ours_that_is_off_is_named(env, monkeypatch):
     (seen,) = [each for each in look_at_kafka(env) if "clock" in each.what]
-    # The broker runs on this machine.
+    # The broker runs on this machine, so its clock is ours.
     assert seen.level is Level.OK
     apart_s = re.search(r"clock is ([\d.]+) s", seen.what)
     assert apart_s

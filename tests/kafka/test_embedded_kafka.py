@@ -1,4 +1,4 @@
-"""The embedded Kafka keeps its promises: on the real broker, real processes, and loopback only."""
+"""The embedded Kafka works with a real broker and real processes, and on loopback only."""
 
 import asyncio
 import os
@@ -47,7 +47,7 @@ async def _write(bootstrap: str, topic: str, *values: bytes, **security: str) ->
 
 
 async def _read(bootstrap: str, topic: str) -> list[bytes]:
-    """Everything in the topic's only partition."""
+    """Return all records of the topic's only partition."""
     partition = TopicPartition(topic, 0)
     async with AIOKafkaConsumer(
         bootstrap_servers=bootstrap, auto_offset_reset="earliest"
@@ -240,16 +240,16 @@ def test_a_broker_dies_with_a_parent_that_is_killed(kafka_cache, tmp_path):
 
 
 def _command_line(pid: str) -> bytes:
-    """Empty for a process that ended and that nobody has collected yet."""
+    """Return a command line; it is empty for a process that ended and is not yet reaped."""
     return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
-# The distribution: the machine's cache is in Maven's layout, and so is a repository by itself.
+# The machine's cache has Maven's layout, and so is also a Maven repository.
 
 
 @contextmanager
 def _repository(root: Path, *, damaged: str = "") -> Iterator[tuple[dict[str, str], list[str]]]:
-    """Serve `root`; yield it as jgo takes it, and the list of paths asked for."""
+    """Serve `root`; yield its URL in the form for jgo, and the list of requested paths."""
     asked: list[str] = []
 
     class Handler(SimpleHTTPRequestHandler):

@@ -1,6 +1,6 @@
-"""The programs as other tools start them: ``faust … worker`` and ``uvicorn ingest.app:app``.
+"""Other tools can start the programs: ``faust … worker`` and ``uvicorn ingest.app:app``.
 
-Both take their settings from the environment alone, stop on SIGTERM, and say what they lack.
+Both take their settings from the environment alone, stop on SIGTERM, and name missing settings.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
 
 
 def end_of(command: list[str], env: Mapping[str, str]) -> tuple[int, str]:
-    """Run a program that can't start; return its exit code and all that it printed."""
+    """Run a program that can't start; return its exit code and its whole output."""
     ended = subprocess.run(
         command,
         env=os.environ | env,
@@ -62,7 +62,7 @@ def end_of(command: list[str], env: Mapping[str, str]) -> tuple[int, str]:
 
 
 def status(port: int, path: str) -> int:
-    """Return the status of a page; 0 while nobody listens."""
+    """Return the status of a page; 0 while the program does not listen."""
     try:
         return httpx.get(f"http://127.0.0.1:{port}{path}", trust_env=False, timeout=20).status_code
     except httpx.TransportError:

@@ -1,7 +1,7 @@
-"""Nothing but `LEDGER_*` and OpenTelemetry's variables decides what a program does.
+"""Only `LEDGER_*` and OpenTelemetry's variables decide what a program does.
 
 Other programs on a machine, and Kubernetes for each service, set variables that Faust, uvicorn or
-another library would take for settings of ours.
+another library would take for its own settings.
 """
 
 import signal
@@ -49,7 +49,7 @@ FOREIGN = {
     "TOPIC_PARTITIONS": "11",
     "NODE_CANONICAL_URL": "http://nowhere",
     "PROCESSING_GUARANTEE": "exactly_once",
-    # Kubernetes sets such a variable for a service that is named `web`.
+    # Kubernetes sets such a variable for a service named `web`.
     "WEB_PORT": "tcp://10.0.0.7:80",
     "WEB_HOST": "nowhere",
     "WEB_BIND": "0.0.0.0",  # noqa: S104
@@ -103,7 +103,7 @@ def test_a_worker_takes_nothing_from_the_variables_of_other_programs(env, comman
 def test_ingress_takes_nothing_from_the_variables_of_other_programs(env, command):
     port, metrics = free_port(), free_port()
     ours = {"LEDGER_INGEST_PORT": str(port), "LEDGER_INGEST_METRICS_PORT": str(metrics)}
-    # uvicorn's own program is started with uvicorn's own variables.
+    # uvicorn's own command may read uvicorn's own variables.
     more = {"WEB_CONCURRENCY": "auto"} if command is INGEST else {}
     assert run(env, "topics")[0] == 0
     at = [str(port)] if command is UVICORN else []

@@ -1,6 +1,6 @@
-"""Kafka forgets an identity that nobody asks for; workers ask in time, or do not start.
+"""Kafka forgets an idle identity; workers renew theirs in time, or do not start.
 
-On a broker that forgets after two seconds.
+The broker of these tests forgets after two seconds.
 """
 
 import asyncio
@@ -45,9 +45,9 @@ def producer_id(opened: Writer) -> int:
 
 
 async def wait_forgotten(bootstrap: str, identity: str) -> None:
-    """Wait until Kafka has forgotten an identity that nobody asks for meanwhile.
+    """Wait until Kafka has forgotten an identity that no client uses meanwhile.
 
-    To ask would renew it, so each attempt has an identity of its own.
+    Asking would renew it, so each attempt has an identity of its own.
     """
     async with asyncio.timeout(60):
         for attempt in range(100):
@@ -61,7 +61,7 @@ async def wait_forgotten(bootstrap: str, identity: str) -> None:
 async def test_kafka_forgets_an_idle_identity_and_fences_its_former_owner_no_more(
     settings: WorkerSettings,
 ) -> None:
-    """It is what makes the renewal necessary."""
+    """This makes the renewal necessary."""
     bootstrap, topic = settings.bootstrap_servers[0], settings.names.orders
     async with writer(bootstrap, "idle") as former:
         await wait_forgotten(bootstrap, "any")

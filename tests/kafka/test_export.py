@@ -1,7 +1,7 @@
-"""What is exported from a real ledger is summed up by others to the same, and settled the same.
+"""Other programs sum up an exported journal to the same balances, and `reconcile` matches it.
 
-The ledger is fed with what the virtual Plexy sends, late, twice and out of order, and with events
-that contradict each other in several currencies. What must stand is the opinion of its oracle.
+The ledger receives the virtual Plexy's deliveries, late, twice and out of order, and events that
+contradict each other in several currencies. The simulation's oracle says which entries must stand.
 """
 
 import asyncio
@@ -55,14 +55,14 @@ CURRENCIES = ("JPY", "KZT", "BHD", "USD")
 
 
 def contradicting() -> list[bytes]:
-    """Return successes of payments whose earlier ones come later, with other money."""
+    """Return successes of payments; the earlier ones arrive later, with other amounts."""
     bodies = []
     for number in range(40):
         payment = {"id": f'pay "{number}"; a,b', "merchantReference": f"ord_{number}"}
         for again in range(3):
             currency = CURRENCIES[(number + again) % len(CURRENCIES)]
             money = {"amount": 1000 * again + number, "currency": currency}
-            # Days apart: the earliest, which stands, is of the second of January.
+            # They are days apart. The earliest, on the second of January, stands.
             late = event(100_000 * (3 - again) + number, **payment, **money)
             bodies.append(late)
         bodies.append(
@@ -76,7 +76,7 @@ def as_record(body: bytes) -> OutRecord:
 
 
 def is_plain(payment_id: str) -> bool:
-    """Whether an id needs no quotes anywhere."""
+    """Whether an id needs no quotes in any format."""
     return re.fullmatch(r"[\w-]+", payment_id, re.ASCII) is not None
 
 
@@ -85,7 +85,7 @@ BODIES = [*contradicting(), *(each.body for each in deliveries(21, 700))]
 
 @pytest.fixture(scope="module")
 def env(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Return the settings of a ledger that has folded everything, and has some of it twice."""
+    """Return the settings of a ledger that has folded everything, and has some entries twice."""
     settings = environment(kafka.bootstrap, tmp_path_factory.mktemp("export"))
     with WorkerProcess(settings) as worker:
         worker.wait_ready(90)
@@ -94,7 +94,7 @@ def env(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> dict[
         worker.signal(signal.SIGTERM)
         worker.wait(60)
     entries = names_of(settings).entries
-    # As a worker does that was killed before its commit.
+    # A worker that is killed before its commit publishes entries again, as here.
     again = [OutRecord(r.key, r.value) for r in read_topic(settings, entries)[::3]]
     write(settings, entries, again)
     return settings
@@ -151,7 +151,7 @@ def test_hledger_accepts_the_journal_in_its_strict_checks_and_sums_up_the_same(e
     export(env, "hledger", file)
     bookkeeping.hledger("--file", file, "check", "--strict", "ordereddates")
     assert bookkeeping.hledger_balances(file) == ours(env)
-    # What a payment posted is found by its tag.
+    # A payment's postings are found by its tag.
     payment = next(e.payment_id for e in entries_in(env).values() if is_plain(e.payment_id))
     of_it = {e.entry_id: e for e in entries_in(env).values() if e.payment_id == payment}
     listed = bookkeeping.hledger(
@@ -215,12 +215,12 @@ def test_an_export_that_is_interrupted_leaves_nothing(env, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-# A journal that is not whole.
+# Incomplete journals.
 
 
 @pytest.fixture
 def idle(kafka: EmbeddedKafka, tmp_path) -> dict[str, str]:
-    """Return the settings of a ledger whose topics are there, without a worker."""
+    """Return the settings of a ledger with topics and without a worker."""
     settings = environment(kafka.bootstrap, tmp_path)
     asyncio.run(ensure_topics(TopicSettings.from_environment(settings)))
     return settings
@@ -266,7 +266,7 @@ def test_a_correction_that_stays_half_is_no_journal(idle):
 
 
 def written_before(reader: LedgerReader, env: Mapping[str, str], chunks: list[list[OutRecord]]):
-    """Have entries written each time before the journal's ends are asked for, the last for ever."""
+    """Write a chunk before each question for the journal's ends; repeat the last one forever."""
     ends_now, topic = reader.ends, names_of(env).entries
     asked = Counter[str]()
 
@@ -282,7 +282,7 @@ def written_before(reader: LedgerReader, env: Mapping[str, str], chunks: list[li
 
 
 async def test_a_correction_that_the_end_cuts_is_read_to_its_end_and_nothing_else_of_it(idle):
-    """However many corrections are on their way behind the ends."""
+    """It does not matter how many corrections are in progress after the ends."""
     half, rest = corrected()[:2], corrected()[2:]
     others = [corrected(f"pay_{number}")[:2] for number in (2, 3, 4)]
     async with open_reader(TopicSettings.from_environment(idle)) as reader:
@@ -318,7 +318,7 @@ def test_without_kafka_one_line_says_so_and_no_file_is_left(tmp_path):
 
 
 def settled() -> list[list[str]]:
-    """Return what the processor settled, as the oracle has it."""
+    """Return the processor's settlement, according to the oracle."""
     rows = []
     for order in oracle.orders(BODIES).values():
         for payment in order.payments if order else ():

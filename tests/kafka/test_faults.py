@@ -1,4 +1,4 @@
-"""A short run with faults, and its parts: the long one is `make faults`."""
+"""A short run with faults, and its parts; `make faults` is the long run."""
 
 import asyncio
 import random
@@ -44,14 +44,11 @@ pytestmark = pytest.mark.timeout(420)
 
 
 def test_nothing_is_lost_and_nothing_counted_twice_while_everything_breaks():
-    """A fault or two of each layer, the first of which found what `docs/decisions/0008` tells of.
-
-    It was found with seed 3. As kinds were added since, and here are fewer, the seed draws others.
-    """
-    # Of the disk it says without root that it is left out.
+    """The kinds come from every layer; `docs/decisions/0008` tells what the first one found."""
+    # Without root the run reports that the disk's fault is left out.
     kinds = ["worker frozen", "worker killed for good", "worker's disk full", "ingress killed"]
     kinds += ["broker killed", "network refuses"]
-    # Other tests run beside it. More would stretch a limit beyond what is measured at all.
+    # Other tests run at the same time. A larger factor would allow more than is measured.
     slack = 2
     assert slack * TAKEN_OVER_WITHIN_S < DOWN_AT_MOST_S
     command = [sys.executable, "-m", "faults", "--seed", "3", "--faults", "6", "--rate", "60"]
@@ -66,7 +63,7 @@ def test_nothing_is_lost_and_nothing_counted_twice_while_everything_breaks():
 async def test_what_does_not_come_to_its_end_is_told_of_and_all_else_is_judged(
     kafka, tmp_path, monkeypatch
 ):
-    """Nobody answers, nobody folds, and ``verify`` takes too long: no exception, and no silence."""
+    """Without ingress, without workers and with a slow ``verify``, the run reports each of them."""
     env = environment(kafka.bootstrap, tmp_path)
     settings = TopicSettings.from_environment(env)
     await ensure_topics(settings)
@@ -79,7 +76,7 @@ async def test_what_does_not_come_to_its_end_is_told_of_and_all_else_is_judged(
     stage.settle = lambda _s: until(lambda: simulation.owed, within_s=30, what="an attempt")
     monkeypatch.setattr(running, "_ALL_ACKNOWLEDGED_WITHIN_S", 0.5)
     monkeypatch.setattr(judging, "_FOLDED_WITHIN_S", 0.5)
-    # No Python starts as soon.
+    # Python itself takes longer than this to start.
     monkeypatch.setattr(judging, "_VERIFIED_WITHIN_S", 0.01)
 
     costs = await run(stage, simulation, Answers(stage), [], lambda _cost: None)
@@ -114,7 +111,7 @@ async def test_a_part_that_raises_is_a_difference_and_the_others_are_judged(
 
 
 def test_every_row_of_a_worker_s_disk_that_is_not_its_changelog_s_is_named(kafka, tmp_path):
-    """Two workers, of which one stopped long ago: its disk is compared as of then."""
+    """The disk of a worker that stopped long ago is compared with the changelog of that time."""
     env = environment(kafka.bootstrap, tmp_path / "one")
     settings = TopicSettings.from_environment(env)
     folders = {"first": tmp_path / "one", "second": tmp_path / "two"}
@@ -125,7 +122,7 @@ def test_every_row_of_a_worker_s_disk_that_is_not_its_changelog_s_is_named(kafka
         deliver(env, [event(number) for number in range(40, 80)])
         wait_folded(env, first)
         first.stop(30)
-    # As a worker leaves it that was killed while it made the database.
+    # A worker that is killed while it creates a database leaves such a folder.
     (folder,) = folders["second"].rglob("payments-0.db")
     unfinished = folder.with_name("orders-1.db")
     shutil.rmtree(unfinished)
@@ -133,7 +130,7 @@ def test_every_row_of_a_worker_s_disk_that_is_not_its_changelog_s_is_named(kafka
     (unfinished / "LOCK").touch()
     assert asyncio.run(disk_differences(settings, folders)) == []
 
-    # A partition that was this worker's from the start: of another one it knows no digest yet.
+    # Choose a partition that this worker had from the start, since it has no digest of others yet.
     path = next(each for each in folders["first"].rglob("payments-*.db") if knows_digest(each))
     with opened(path) as db:
         changed, lost = list(rows_of(db))[:2]
@@ -188,7 +185,7 @@ def test_faults_that_come_in_pairs_are_of_different_layers():
     pairs = [kinds for kinds in plan(list(KINDS), 200, 5) if len(kinds) > 1]
     assert pairs
     assert all(one.layer != other.layer for one, other in pairs)
-    # What is judged is how long others take: nothing else may be in their way.
+    # The time that others take is judged, so no second fault may delay them.
     assert not any(kind.comes_alone for kinds in pairs for kind in kinds)
 
 
@@ -212,7 +209,7 @@ def is_cut(client: socket.socket) -> bool:
 
 @pytest.fixture
 def echoing():
-    """Return the port of a server that says what it hears."""
+    """Yield the port of a server that echoes every byte."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=echo, args=(server,), daemon=True).start()
         yield server.getsockname()[1]

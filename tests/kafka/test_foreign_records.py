@@ -1,6 +1,6 @@
-"""Bytes that the ledger did not write, in topics that it publishes: every reader gets past them.
+"""Every reader gets past records that the ledger did not write, in topics that it publishes.
 
-What can't be skipped without a wrong sum is a clear error: `verify` and `export` name the record.
+Where skipping a record would make a sum wrong, `verify` and `export` fail and name the record.
 """
 
 import subprocess
@@ -155,7 +155,7 @@ def test_a_batch_that_the_disk_has_damaged_ends_the_worker_with_its_place(ledger
         segment.write_bytes(segment.read_bytes().replace(b'"amount": 504', b'"amount": 904'))
     finally:
         kafka.start()
-    # Another version folds the log from its start.
+    # Another version folds the log from scratch.
     other = {"LEDGER_VERSION": "2", "LEDGER_DATA_DIR": str(tmp_path / "other")}
     with WorkerProcess(env | other) as worker:
         reason = worker.reason_of_end(within_s=120)

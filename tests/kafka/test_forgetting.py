@@ -1,6 +1,6 @@
-"""Ids are forgotten and deleted on a real broker; what comes again after that changes no state.
+"""Old ids are forgotten and deleted on a real broker, and later redeliveries change no state.
 
-Deliveries of months are written to the log with the times at which they would have arrived.
+The tests write deliveries of months to the log, with the times at which they would have arrived.
 """
 
 import json
@@ -49,7 +49,7 @@ def days_ago(days: int) -> int:
 
 
 def one_in_each_partition(first: int) -> list[dict[str, Any]]:
-    """Return an event for each partition: they carry the log's time on."""
+    """Return an event for each partition; these events advance the log's time."""
     found: dict[int, dict[str, Any]] = {}
     number = first
     while len(found) < PARTITIONS:
@@ -60,13 +60,13 @@ def one_in_each_partition(first: int) -> list[dict[str, Any]]:
 
 
 def seen(env: dict[str, str]) -> list[Any]:
-    """Return the records of the table's changelog, but for its workers' own notes."""
+    """Return the records of the table's changelog, without the reserved ones."""
     records = read_topic(env, changelog_name(group_of(env), "seen"))
     return [record for record in records if not record.key.startswith(RESERVED)]
 
 
 def remembered(env: dict[str, str]) -> set[bytes]:
-    """Return the event ids that stand in the table."""
+    """Return the event ids in the table."""
     latest = {record.key: record.value for record in seen(env) if record.key != PROGRESS_KEY}
     return {key for key, value in latest.items() if value is not None}
 
@@ -79,7 +79,7 @@ def states(env: dict[str, str]) -> tuple[dict[bytes, Any], dict[bytes, Any]]:
 
 
 class Worker(WorkerProcess):
-    """A worker, and the states that it made before anything came again."""
+    """A worker, and its states before the redeliveries."""
 
     before: tuple[dict[bytes, Any], dict[bytes, Any]]
 
@@ -88,7 +88,8 @@ class Worker(WorkerProcess):
 def ledger(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     """Run a worker that has folded deliveries of 200 days ago, and of 100 days later.
 
-    Of those, the first carry the log's time on, and the next come after the old ids were deleted.
+    The first of the later ones advance the log's time, and the next ones arrive after the old ids
+    were deleted.
     """
     folder = tmp_path_factory.mktemp("forgetting")
     env = environment(kafka.bootstrap, folder, webhook_secrets=SECRET)
@@ -105,7 +106,7 @@ def ledger(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> It
         deliver(
             env,
             *map(event, range(20)),
-            # The same ids with other content: about the same payment, and about another one.
+            # These have known ids with other content: on the same payment, and on another one.
             event(20, amount=1, merchantReference="ord_other"),
             event(21, id="pay_other", merchantReference="ord_other"),
             at_s=days_ago(99),
@@ -122,7 +123,7 @@ def test_what_is_forgotten_is_deleted_by_records_that_are_never_a_changelogs_las
     records = seen(env)
     tombstones = [record for record in records if record.value is None]
     assert {record.key for record in tombstones} == old
-    # Once, and not in each chunk again.
+    # Each id is deleted once, and not again with each chunk.
     assert len(tombstones) == OLD
     for partition in range(PARTITIONS):
         *_, last = (record for record in records if record.partition == partition)
@@ -162,7 +163,7 @@ def test_verify_and_audit_find_nothing(ledger):
 
 
 def test_verify_with_another_horizon_names_what_was_decided_otherwise(ledger):
-    """So it is no setting that one changes without folding the log anew."""
+    """So a change of this setting requires folding the log from scratch."""
     code, output = verify(ledger.env, LEDGER_FORGET_AFTER_DAYS="200")
     assert code == 1
     for kind in ("seen_differs", "seen_missing", "payment_unexplained"):
@@ -173,7 +174,7 @@ def test_a_rebuild_with_another_horizon_is_whole_by_that_one(ledger):
     code, output = run(ledger.env | {"LEDGER_FORGET_AFTER_DAYS": "200"}, "rebuild", "--to", "3")
     assert code == 1
     assert "Version 3 is whole all the same" in output
-    # It is the old one that differs now.
+    # The old version differs now.
     assert "seen_missing" in output
 
 

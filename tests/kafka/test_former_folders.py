@@ -1,6 +1,6 @@
-"""A worker on the folder of an earlier release goes on right, or restores what it can't trust.
+"""A worker on the folder of an earlier release goes on, or restores tables that it can't trust.
 
-The folders are those of today's worker, with the keys taken out that the earlier releases did not
+The folders are those of the current worker, without the keys that the earlier releases did not
 write yet.
 """
 
@@ -21,7 +21,7 @@ from tests.kafka.verification import verify
 
 pytestmark = pytest.mark.timeout(240)
 
-# What each release was the first to write, the newest first.
+# The keys that the releases before each change did not write, the newest change first.
 MARKS = (SOURCE_KEY, LAST_KEY)
 RELEASES = {
     "before the marks of records": MARKS,

@@ -1,8 +1,8 @@
-"""The order of arrival changes nothing: the demo's sample comes out the same, shuffled and doubled.
+"""The order of arrival changes nothing: the demo's sample, shuffled and doubled, folds to the same.
 
-In: the deliveries that ingress accepts, but for the one whose event id was seen with other content:
-which of the two stands is decided by the order of arrival. Out: the documents that the sample
-expects, whole, over HTTP; and a journal that has the same money in it.
+Input: the deliveries that ingress accepts, without the one that reuses an event id for other
+content, because there the order of arrival decides. Output: the sample's expected documents over
+HTTP, and a journal with the same money.
 """
 
 import random
@@ -47,7 +47,7 @@ def accepted() -> list[dict[str, Any]]:
 
 
 def unfoldable() -> Counter[str]:
-    """Return how often each event id of an accepted delivery with bad data must be rejected."""
+    """Return how often each event id with bad data must be rejected."""
     ids = {body["id"] for body in accepted()}
     rejected = sample.expected().rejected
     reused = "event_id_reused"
@@ -60,7 +60,7 @@ def folded(
     kafka: EmbeddedKafka,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[WorkerProcess]:
-    """Run a worker until it has folded the sample, in an order of its own."""
+    """Run a worker that has folded the sample in the order of this parameter."""
     env = environment(kafka.bootstrap, tmp_path_factory.mktemp("history"))
     bodies = accepted() * 2
     if request.param == "backwards":
@@ -69,7 +69,7 @@ def folded(
         random.Random(request.param).shuffle(bodies)  # noqa: S311 - the same order each time
     with WorkerProcess(env) as worker:
         worker.wait_ready(90)
-        # In two parts, so that what belongs together comes in one chunk or in several.
+        # Deliver in two parts, so that some related events share a chunk and others do not.
         middle = len(bodies) // 3
         deliver(env, bodies[:middle])
         wait_folded(env, worker, within_s=90)
@@ -119,7 +119,7 @@ def test_the_journal_has_the_money_of_the_orders(folded):
             expected[currency, SALES] -= total["paid"]
             expected[currency, REFUNDS] += total["refunded"]
     assert without_zeros(sums) == without_zeros(expected)
-    # Each entry is posted under its own key with one content, however often its event came.
+    # Each entry has its own key and one content, however often its event was delivered.
     for record in read_topic(folded.env, names_of(folded.env).entries):
         assert ENTRIES.decode(record.value) == entries[record.key]
     for number in {entry.reverses for entry in entries.values() if entry.reverses}:

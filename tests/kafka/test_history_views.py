@@ -1,4 +1,4 @@
-"""What the views answer about an order's and an event's history, and the proof of an order."""
+"""The views answer with the history of an order or an event, and with the proof of an order."""
 
 import json
 import shutil
@@ -159,7 +159,7 @@ def conditional(env: Mapping[str, str], path: str, tag: str) -> Answer:
 def test_an_order_that_is_not_what_follows_from_the_log_is_an_error_that_names_the_difference(
     kafka, tmp_path
 ):
-    """The changelog is altered, and the worker's own copy deleted: it comes back wrong."""
+    """The test alters the changelog and deletes the worker's copy, which is then restored wrong."""
     env = environment(kafka.bootstrap, tmp_path, api_token=TOKEN, webhook_secrets=SECRET)
     with WorkerProcess(env) as worker:
         worker.wait_ready(90)
@@ -179,8 +179,8 @@ def test_an_order_that_is_not_what_follows_from_the_log_is_an_error_that_names_t
         for _ in range(2):
             answer = ask(env, "/orders/ord_1/proof")
             assert_problem(answer, 500, "contradicts_log")
-            assert 'totals: {"KZT":{"paid":501' in answer.json["detail"]
-            assert "follows; payment pay_1: " in answer.json["detail"]
+            assert 'totals: got {"KZT":{"paid":501' in answer.json["detail"]
+            assert "; payment pay_1: got " in answer.json["detail"]
         assert len(worker.logged("an order contradicts the log")) == 2
         assert ask(env, "/orders/ord_2/proof").status == 200
 
@@ -202,7 +202,7 @@ run(WorkerSettings.from_environment(os.environ))
 
 
 def test_an_order_that_a_payment_has_just_left_contradicts_nothing(kafka, tmp_path):
-    """What the payment's hop has published is in the order, and not yet in the hop's own table."""
+    """The payments hop's output is already in the order, but not yet in the hop's own table."""
     env = environment(kafka.bootstrap, tmp_path, api_token=TOKEN)
     with WorkerProcess(env, [sys.executable, "-c", HOLDS_PAYMENTS]) as worker:
         worker.wait_ready(90)
@@ -237,7 +237,7 @@ def test_an_order_of_more_deliveries_than_an_answer_holds_is_told_so(kafka, tmp_
         of_many = [refunded(f"evt_{n}", f"re_{n}", "pay_1", 1) for n in range(5)]
         folded(env, paid("evt_1_", "pay_1", "ord_1"), *of_many[:4])
         assert len(get(env, "/orders/ord_1/events")["deliveries"]) == 5
-        # One event comes again: more places, as many events.
+        # One event is redelivered, which adds a place but no event.
         folded(env, of_many[0])
         for path in (
             "/orders/ord_1/events",

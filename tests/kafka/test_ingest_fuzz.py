@@ -1,7 +1,7 @@
-"""Hostile requests and connections, in short; `make fuzz` is the long form, with figures.
+"""Ingress survives hostile requests and connections; `make fuzz` is the long run, with figures.
 
-What holds: only documented answers, no failure in the log, bounded memory, no file left open, and
-honest deliveries beside it are all taken.
+Every answer is documented, the log shows no failure, memory is bounded, no file stays open, and all
+honest deliveries made at the same time are accepted.
 """
 
 import json
@@ -23,7 +23,7 @@ from tests.kafka.harness import environment, free_port
 pytestmark = pytest.mark.timeout(180)
 
 SEED = 20_260_101
-# Some 55 MB idle, and the requests of sixteen senders: bodies of up to 100 kB each.
+# An idle ingress has some 55 MB; sixteen senders add bodies of up to 100 kB each.
 MOST_MB = 150
 
 
@@ -42,12 +42,12 @@ async def target(kafka: EmbeddedKafka, tmp_path: Path) -> AsyncIterator[Target]:
     async for started in ingress(kafka.bootstrap, tmp_path):
         yield started
         lines = [json.loads(line) for line in started.log_file.read_text().splitlines()]
-        # A good signature of another time is one of the attacks.
+        # One of the attacks is a good signature from another time.
         said = {line["event"] for line in lines if line["level"] != "info"}
         assert said <= {"clock_may_be_wrong"}
 
 
-# An attack that works leaves none, or the one that was under way; a busy machine served eight.
+# A successful attack leaves one honest delivery or none; a busy machine still served eight.
 LEAST_HONEST = 4
 
 
@@ -60,7 +60,7 @@ def assert_served(figures: Figures, most_mb: int) -> None:
 async def test_hostile_requests_get_documented_answers(target):
     figures, outcomes = await send_inputs(target, 600, SEED)
     assert_served(figures, MOST_MB)
-    # The inputs are worth something: every kind of answer that one request can bring is there.
+    # The inputs are good ones: they cause every kind of answer that a single request can cause.
     codes = {outcome.rpartition(" ")[2] for outcome in outcomes}
     assert {
         "accepted",

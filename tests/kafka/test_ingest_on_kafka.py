@@ -1,4 +1,4 @@
-"""Acknowledged means kept: ingress as a process of its own, in front of a real broker."""
+"""Ingress, as a process in front of a real broker, keeps every delivery that it acknowledges."""
 
 import asyncio
 import contextlib
@@ -32,9 +32,9 @@ SERVE = (
     "import os; from ingest.server import serve; from ingest.settings import IngestSettings; "
     "serve(IngestSettings.from_environment(os.environ))"
 )
-# Shorter than the default, so that an outage takes no ten seconds of everybody's time.
+# This is shorter than the default, so that the test of an outage does not take ten seconds.
 ANSWER_WITHIN_S = 4.0
-# What this machine may add to it, which starts a broker meanwhile. It has two cores at least.
+# A machine of at least two cores that starts a broker meanwhile may add this to the time.
 SCHEDULING_S = 0.5
 
 
@@ -80,7 +80,7 @@ class Ingress:
             await asyncio.sleep(0.05)
 
     def lines(self) -> list[dict]:
-        """Return what ingress itself has logged, apart from the line of each delivery."""
+        """Return ingress' own log lines, without the line of each delivery."""
         lines = [json.loads(line) for line in self._log_file.read_text().splitlines()]
         return [line for line in lines if line["event"] != "delivery" and "logger" not in line]
 
@@ -96,7 +96,7 @@ async def ingress(
     create_topics: bool = True,
     own_pace: bool = False,
 ) -> AsyncIterator:
-    """Run ingress on topics of its own; at ``own_pace``, with its default time to answer."""
+    """Run ingress on topics of its own; ``own_pace`` keeps its default time to answer."""
     pace = {} if own_pace else {"answer_within_s": ANSWER_WITHIN_S}
     env = environment(bootstrap, folder, webhook_secrets=SECRET, ingest_port=free_port(), **pace)
     if create_topics:
@@ -118,7 +118,7 @@ async def ingress(
 
 @pytest.fixture
 async def running(kafka: EmbeddedKafka, tmp_path: Path) -> AsyncIterator[Ingress]:
-    """Ingress on the broker that the tests share."""
+    """Run ingress on the broker that the tests share."""
     async with ingress(kafka.bootstrap, tmp_path) as started:
         yield started
 
@@ -131,7 +131,7 @@ def _own_kafka(kafka_cache, tmp_path_factory) -> Iterator[EmbeddedKafka]:
 
 @pytest.fixture
 def own_kafka(_own_kafka: EmbeddedKafka) -> Iterator[EmbeddedKafka]:
-    """Lend a broker that only the tests here use, and may stop."""
+    """Lend a broker that only these tests use, and may stop."""
     yield _own_kafka
     _own_kafka.resume()
     if _own_kafka.pid is None:
@@ -139,7 +139,7 @@ def own_kafka(_own_kafka: EmbeddedKafka) -> Iterator[EmbeddedKafka]:
 
 
 class Load:
-    """Deliveries without a pause, and what was answered to each."""
+    """Deliveries without a pause, and the answer to each."""
 
     def __init__(self, started: Ingress, senders: int = 8) -> None:
         self.answers: dict[bytes, int] = {}
@@ -162,16 +162,16 @@ class Load:
         return [body for body, status in self.answers.items() if status == 200]
 
     async def stop(self) -> None:
-        """Wait for the answers to what was sent."""
+        """Stop sending, and wait for the last answers."""
         self._stopping = True
         await self.ended()
 
     async def ended(self) -> None:
-        """Wait until ingress takes no more connections."""
+        """Wait until ingress accepts no more connections."""
         await asyncio.gather(*self._tasks)
 
     async def assert_kept(self) -> None:
-        """Each accepted delivery is in the log exactly once, and there is no other body."""
+        """Check that the log has each accepted delivery exactly once, and no other body."""
         kept = Counter(record.value for record in await self._started.log_of_record())
         assert [body for body in self.accepted if kept[body] != 1] == []
         assert [json.loads(body)["id"] for body in kept if body not in self.answers] == []
@@ -280,12 +280,12 @@ async def test_by_default_503_comes_within_ten_seconds_of_arrival(own_kafka, tmp
         took_s = time.monotonic() - began
         assert {answer.status_code for answer in answers} == {503}
         assert {answer.json()["code"] for answer in answers} == {"log_unavailable"}
-        # Kafka was waited for, and the time runs from the arrival, not from the body's end.
+        # Ingress waited for Kafka, and the time counts from the arrival, not from the body's end.
         assert 5 < took_s < 10
 
 
 async def deliver_slowly(started: Ingress, body: bytes) -> httpx.Response:
-    """Deliver a body whose second half comes three seconds after its first."""
+    """Deliver a body whose second half arrives three seconds after its first."""
 
     async def halves() -> AsyncIterator[bytes]:
         yield body[:10]
@@ -296,7 +296,7 @@ async def deliver_slowly(started: Ingress, body: bytes) -> httpx.Response:
 
 
 def assert_no_spam(started: Ingress) -> None:
-    """One line per change of state: a handful for one outage, whatever it took."""
+    """Check that an outage of any length logs a handful of lines, one per change of state."""
     told = [line["event"] for line in started.lines()]
     assert 4 <= len(told) <= 9, started.lines()
     assert told[-1] == "log_connected"
@@ -355,7 +355,7 @@ async def test_sigterm_in_an_outage_ends_with_0_in_time(own_kafka, tmp_path):
 async def test_a_limit_below_the_batches_refuses_only_the_deliveries_that_do_not_fit(
     kafka, tmp_path
 ):
-    """An operator lowers it under load: batches of several deliveries are refused first."""
+    """An operator lowers it under load, and batches of several deliveries are refused first."""
     async with ingress(kafka.bootstrap, tmp_path) as started:
         await started.wait_status("/readyz", 200)
         load = Load(started, senders=16)
@@ -383,7 +383,7 @@ async def test_a_limit_below_the_batches_refuses_only_the_deliveries_that_do_not
 async def refused_as_too_large(started: Ingress, body: bytes) -> None:
     answer = await started.deliver(body)
     while answer.status_code in {200, 400}:
-        # The limit that was lowered is not every broker thread's yet.
+        # Some of the broker's threads do not have the lowered limit yet.
         answer = await started.deliver(body)
     assert (answer.status_code, answer.json()["code"]) == (503, "log_unavailable")
     detail = answer.json()["detail"]
@@ -395,7 +395,7 @@ async def test_records_that_were_given_up_do_not_stay_in_memory(own_kafka, tmp_p
     env = environment(own_kafka.bootstrap, tmp_path, webhook_secrets=SECRET, answer_within_s=2)
     await ensure_topics(TopicSettings.from_environment(env))
     log = WebhookLog(IngestSettings.from_environment(env))
-    # Another test of this process may have left some, as in the frames of its failure.
+    # Another test may have left batches in memory, for example in the frames of its failure.
     before = batches_in_memory()
     await log.start()
     try:
@@ -409,7 +409,7 @@ async def test_records_that_were_given_up_do_not_stay_in_memory(own_kafka, tmp_p
         )
         assert {type(outcome) for outcome in outcomes} == {LogUnavailableError}
         assert loop.time() - began < 2
-        # The errors know where they were raised, and so what was sent.
+        # The errors hold the frames that raised them, and so the records.
         del outcomes
         await until(lambda: batches_in_memory() <= before)
         own_kafka.resume()

@@ -1,7 +1,7 @@
-"""Ingress, on a real broker, against its own document: schemathesis draws requests from it.
+"""Ingress answers requests that schemathesis draws from its own document, as documented.
 
-Whatever is drawn, the answer is a documented one, of the documented form, and never a failure of
-the server. What is signed gets past the signature, to what the document says of the body.
+Every answer has a documented status and form, and none is a failure of the server. Signed requests
+get past the signature, and so test the document's description of the body.
 """
 
 import copy
@@ -32,7 +32,7 @@ bounded = hypothesis_settings(
 
 
 class Signed(requests.auth.AuthBase):
-    """Signs the body as it goes out, whatever was drawn for it and for the header."""
+    """Signs the body that is sent, in place of the drawn signature."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         body = request.body or b""
@@ -62,21 +62,21 @@ def address(env: dict[str, str]) -> str:
 
 @pytest.fixture(scope="module")
 def statuses() -> Iterator[Counter[int]]:
-    """Count the answers to what was signed; were nothing taken, it would have shown little."""
+    """Count the answers to signed requests; the test shows little unless some are accepted."""
     counted: Counter[int] = Counter()
     yield counted
     assert not counted or (counted[200] > 10 and counted[400] > 10), counted
 
 
-# A schema can neither say that 1.0 is no integer here, nor count the bytes of an id.
+# A schema can't express that 1.0 is not an integer here, or count the bytes of an id.
 NOT_FOR_SCHEMAS = [positive_data_acceptance]
-# What ingress publishes, with the settings of these tests: `tests/ingest/test_openapi.py`.
+# `tests/ingest/test_openapi.py` shows that ingress publishes this document.
 document = describe(settings())
 schema = schemathesis.openapi.from_dict(document)
 
 
 def without_signature() -> dict[str, object]:
-    """Return the document without the header that ``Signed`` puts in, whatever was drawn."""
+    """Return the document without the header that ``Signed`` always sets itself."""
     changed = copy.deepcopy(document)
     del changed["paths"][PATH]["post"]["parameters"]
     return changed

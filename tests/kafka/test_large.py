@@ -1,4 +1,4 @@
-"""Orders and payments of any size: the worker goes on, and says what it lists and what it keeps."""
+"""The worker folds orders and payments of any size, and reports what it does not list or keep."""
 
 import random
 import signal
@@ -28,7 +28,7 @@ from tests.kafka.harness import (
 
 pytestmark = pytest.mark.timeout(400)
 
-# JSON writes each of these characters with two: with 4,500 payments, all of them are 11 MiB.
+# JSON writes each of these characters with two, so that 4,500 payments have 11 MiB.
 LONG = '"' * 500
 PAYMENTS_OF_ONE_ORDER = 4_500
 
@@ -42,7 +42,7 @@ def worker(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[WorkerProcess]:
 
 
 def paid(number: int) -> dict[str, Any]:
-    """Return a payment of the one order, with ids as long as they may be."""
+    """Return a payment of the large order, with ids of the largest length."""
     body = event(number, id=f"{LONG}{number}", amount=100, merchantReference=LONG)
     return body | {"id": f"{number}{LONG}"}
 
@@ -91,7 +91,7 @@ def test_an_order_of_thousands_of_payments_with_long_ids_stops_nobody(worker):
     assert times == [each["created"] for each in ends]
     assert worker.get("/orders/ord_199")[1]["totals"]["KZT"]["paid"] == 699
 
-    # Its payments are readable, one by one and page by page.
+    # The order's payments are readable, one by one and page by page.
     status, payment = worker.get(path("payments", f"{LONG}1234"))
     assert (status, payment["amount"], payment["order_id"]) == (200, 100, LONG)
     assert listed(worker, LONG) == sorted(f"{LONG}{n}" for n in numbers)
@@ -100,18 +100,18 @@ def test_an_order_of_thousands_of_payments_with_long_ids_stops_nobody(worker):
     )
     assert listed_order["payments"] == PAYMENTS_OF_ONE_ORDER
 
-    # What would read all of it says so.
+    # Requests that would have to read the whole order are refused.
     for rest in ("/events", "/proof", "?as_of=2030-01-01", "?event=evt_1&wait=1s"):
         status, problem = worker.get(path("orders", LONG, rest))
         assert (status, problem["code"]) == (413, "order_too_large"), rest
 
-    # One more payment costs what it would cost any order.
+    # One more payment costs as much as in a small order.
     changelog = changelog_name(group_of(env), "orders")
     before = len(read_topic(env, changelog)), len(read_topic(env, names.orders))
     deliver(env, [paid(9_999)])
     wait_folded(env, worker)
     rows, documents = read_topic(env, changelog), read_topic(env, names.orders)
-    # The last record of a chunk says how far the source is folded.
+    # The last record of each chunk holds the folded offset of the source.
     assert (len(rows) - before[0], len(documents) - before[1]) == (3 + 1, 1)
     assert max(bytes_of(rows)) < 300_000
     assert max(bytes_of(documents)) < 300_000
@@ -131,7 +131,7 @@ def test_a_payment_with_too_many_facts_keeps_the_earliest_and_says_which_are_asi
         for n in range(2, 3_000)
     ]
     mixed = random.Random(1).sample(facts, len(facts))  # noqa: S311
-    # In pieces, so that facts are kept first that others take the place of later.
+    # Deliver in pieces, so that some kept facts are displaced by later deliveries.
     for start in range(0, len(mixed), 600):
         deliver(env, mixed[start : start + 600])
         wait_folded(env, worker)
@@ -174,7 +174,7 @@ def test_a_worker_killed_while_it_folds_a_large_order_again_and_again_ends_with_
         worker.wait_ready(90)
         for start in range(0, 4_000, 1_000):
             bodies = [event(n, merchantReference="ord_1") for n in range(start, start + 1_000)]
-            # Some of those that are there move away again.
+            # Some of the order's payments move away again.
             moved = [
                 event(10_000 + n, id=f"pay_{n}", merchantReference="ord_2") | {"created": n}
                 for n in range(start, start + 1_000, 50)

@@ -1,4 +1,4 @@
-"""Lists of orders, and of what was rejected, over all workers."""
+"""Lists of orders and of rejections cover all workers."""
 
 import time
 from itertools import chain
@@ -58,7 +58,7 @@ class TestLists:
 
     def test_by_anomaly_the_latest_event_is_first_and_what_changes_shifts_no_page(self, envs, env):
         prefix = f"old_{env['LEDGER_WEB_PORT']}_"
-        # What is delivered first happened last, and all of it long ago.
+        # The first deliveries are of the latest events, and all events are old.
         orders = [f"{prefix}{number:02}" for number in range(12)]
         for number, name in enumerate(orders):
             at = (1000 - number) * 86_400
@@ -75,7 +75,7 @@ class TestLists:
             found += [each["order_id"] for each in page["orders"] if each["order_id"] in orders]
             cursor = page["cursor"]
             if found and not has_changed:
-                # One that was listed goes to the front.
+                # An order that was already listed moves to the front.
                 more = event(
                     f"{prefix}more", "refund.succeeded", "more", 1, created=int(time.time())
                 )
@@ -90,7 +90,7 @@ class TestLists:
         assert listed(env, f"anomaly=any&since={since}&status=failed") == []
 
     def test_an_order_that_is_published_again_is_listed_once(self, envs, env):
-        """As after a crash: what a chunk had published stands there a second time."""
+        """After a crash, the topic has a chunk's outputs a second time."""
         prefix = f"twice_{env['LEDGER_WEB_PORT']}_"
         names = [f"{prefix}{number}" for number in range(9)]
         folded(envs[0], *(paid(name, name, name) for name in names))

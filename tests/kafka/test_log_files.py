@@ -1,6 +1,6 @@
-"""A backup on a real broker comes back byte for byte, with the same state.
+"""A backup of a log is restored byte for byte on a real broker, and folds to the same state.
 
-The ledger that is backed up is fed over HTTP, through a real ingress; it goes on meanwhile.
+The ledger receives deliveries over HTTP, through a real ingress, during the backup.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ def start(env: dict[str, str], *arguments: object) -> subprocess.Popen[str]:
 
 
 def log_of(env: dict[str, str]) -> list[tuple[Any, ...]]:
-    """Return all that Kafka keeps of each record of the log, in the log's order."""
+    """Return each record of the log with all its parts, in the log's order."""
     return sorted(
         (r.partition, r.offset, r.timestamp, r.timestamp_type, r.key, r.value, tuple(r.headers))
         for r in read_topic(env, names_of(env).webhooks)
@@ -65,7 +65,7 @@ def log_of(env: dict[str, str]) -> list[tuple[Any, ...]]:
 
 
 def log_in(path: Path) -> list[tuple[Any, ...]]:
-    """Return the same of a file."""
+    """Return the same for a file."""
     with path.open("rb") as file:
         return sorted(
             (block.partition, offset, r.timestamp_ms, 0, r.key, r.value, r.headers)
@@ -82,7 +82,7 @@ def new_ledger(kafka: EmbeddedKafka, folder: Path, **more: object) -> dict[str, 
 def live(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[dict[str, str], Path, Path]]:
-    """Run a ledger; yield its settings, a file of it in the middle and one of all of it."""
+    """Run a ledger; yield its settings, a file made midway, and a file of the whole log."""
     folder = tmp_path_factory.mktemp("live")
     env = new_ledger(kafka, folder, ingest_port=free_port(), standby_replicas=0)
     middle, whole = folder / "middle.log", folder / "whole.log"
@@ -126,7 +126,7 @@ def test_a_log_comes_back_byte_for_byte_and_folds_to_the_same_state(live, kafka,
         code, output = run(other, "verify")
         assert code == 0, output
         assert "No difference" in output
-    # Once more changes nothing.
+    # A second import changes nothing.
     code, output = run(other, "import-log", file)
     assert code == 0, output
     assert ": 0 records written" in output
@@ -155,7 +155,7 @@ def test_a_later_file_of_the_same_log_goes_on_where_an_earlier_one_ended(live, k
 
 
 def _tiny_blocks(path: Path, records: int) -> None:
-    """Write a file that takes an import many round trips."""
+    """Write a file whose import needs many round trips."""
     ends = (records,) * PARTITIONS
     header = Header(topic="t", cluster_id="c", exported_at="now", begins=(0,) * 4, ends=ends)
     with path.open("wb") as file:
@@ -223,7 +223,7 @@ def test_a_topic_with_another_record_is_refused_and_nothing_is_written(live, kaf
 
 
 def test_records_that_a_topic_refuses_for_their_times_name_the_settings(kafka, tmp_path):
-    """A clock was ahead when they were written, and the topic took them then."""
+    """A clock was ahead when the records were written, and the topic accepted them then."""
     env = new_ledger(kafka, tmp_path / "ahead")
     assert run(env, "topics")[0] == 0
     log = names_of(env).webhooks

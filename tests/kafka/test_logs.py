@@ -1,7 +1,7 @@
-"""No log of a whole run has a secret in it, or what a body says: ingress, worker, run and Kafka.
+"""No log of ingress, worker, `run` or Kafka contains a secret, or a value from a body.
 
-The run logs all that it can (`debug`) while good, forged, broken and failing requests come. What
-`run` prints for a person, the lines to paste, has the signing secret, and is no log.
+The run logs at level `debug` while good, forged, broken and failing requests arrive. The lines to
+paste, which `run` prints for a person, contain the signing secret, and are not a log.
 """
 
 import json
@@ -26,15 +26,15 @@ pytestmark = [
 
 SECRETS = ("whsec_first_of_this_run", "whsec_second_of_this_run")
 TOKEN = "token_of_this_run"
-# What stands in bodies, and must not stand anywhere else. (Ids and types are logged, so that a
-# delivery can be found.)
+# Bodies contain this word, and no log may. (Ids and types are logged, so that a delivery can be
+# found.)
 IN_BODIES = "a_word_of_the_body"
-# A body that is rejected is told of with the worker's own words; its values stay out of them.
+# The worker reports a rejected body in its own words, without the body's values.
 WRONG_VALUE = "a_wrong_value_of_the_body"
 
 
 def bodies(number: int) -> list[bytes]:
-    """Return what is good, what only the worker refuses, and what ingress refuses."""
+    """Return good bodies, bodies that only the worker refuses, and bodies that ingress refuses."""
     name = f"evt_{number}"
     data = {"id": f"pay_{number}", "amount": 990, "currency": "KZT", "status": "succeeded"}
     data |= {"merchantReference": f"ord_{number}", "customer": IN_BODIES}
@@ -75,7 +75,7 @@ def ask_for_everything(url: str) -> None:
 
 
 def logs_of(run: Run) -> dict[str, str]:
-    """Return every log: what run's programs said, Kafka's own, and RocksDB's."""
+    """Return every log: those of run's programs, of Kafka and of RocksDB."""
     folder = run.folder / "data"
     files = [run.folder / "err", *folder.rglob("broker.log"), *folder.rglob("LOG*")]
     return {str(file.relative_to(run.folder)): file.read_text(errors="replace") for file in files}
@@ -95,7 +95,7 @@ def test_no_log_of_a_whole_run_has_a_secret_or_a_body_in_it(tmp_path: Path):
         signatures = deliver_everything(ingest)
         run.until(lambda: order_is_there(views), within_s=60, what="an order")
         ask_for_everything(views)
-        # A worker that dies and one that recovers say more than one that runs.
+        # A worker that is killed and recovers logs more than one that runs.
         os.kill(run.child("worker"), signal.SIGKILL)
         run.until(lambda: "worker was started again" in run.err, within_s=60, what="a new worker")
         run.until(lambda: is_ready(views), within_s=90, what="ready again")
@@ -106,7 +106,7 @@ def test_no_log_of_a_whole_run_has_a_secret_or_a_body_in_it(tmp_path: Path):
     found = logs_of(run)
     assert any(name.endswith("broker.log") for name in found)
     assert any("LOG" in name for name in found)
-    # They are the logs of what was done.
+    # Check that these logs are of this run.
     for outcome in ("accepted", "signature_mismatch", "malformed_json", "unsupported_media_type"):
         assert f'"outcome": "{outcome}"' in found["err"]
     for name, text in found.items():

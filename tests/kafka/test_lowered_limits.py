@@ -1,7 +1,7 @@
-"""An operator lowers ``max.message.bytes`` under a running worker.
+"""An operator may lower ``max.message.bytes`` under a running worker.
 
-What fits is written all the same, in smaller batches; a record that can't fit ends the worker with
-the remedy in its last line.
+Records that fit are still written, in smaller batches; a record that does not fit ends the worker,
+with the remedy in its last line.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
 
 
 def written_by_workers(env: dict[str, str]) -> dict[str, list[str]]:
-    """Return the topics that a worker writes to, by how they are used."""
+    """Return the topics that a worker writes to, by their use."""
     names: TopicNames = names_of(env)
     return {
         "outputs": [names.events, names.payments, names.entries, names.orders, names.rejected],
@@ -51,7 +51,7 @@ def paid(number: int) -> dict[str, Any]:
 
 
 def nameless(number: int) -> dict[str, Any]:
-    """Return an event that is rejected: its reference is too long."""
+    """Return an event that is rejected because its reference is too long."""
     return event(number, merchantReference="x" * 600)
 
 
@@ -65,7 +65,7 @@ def test_batches_keep_to_a_limit_that_is_lowered_under_a_running_worker(
         deliver(env, map(paid, range(10)))
         wait_folded(env, worker)
         asyncio.run(alter(env, *lowered, max_message_bytes=str(LIMIT)))
-        # One record is smaller than the limit, and a chunk's records are many times as large.
+        # Each record is smaller than the limit, and a chunk's records together are much larger.
         deliver(env, [paid(n) for n in range(10, 400)] + [nameless(n) for n in range(400, 420)])
         wait_folded(env, worker)
         assert worker.logged("batch refused")

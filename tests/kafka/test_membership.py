@@ -1,4 +1,4 @@
-"""A worker whose partitions are another's by now says nothing of them, though it can't know it."""
+"""A worker that lost its partitions while it stood still does not answer from its old tables."""
 
 import contextlib
 import http.client
@@ -29,7 +29,7 @@ def test_a_worker_that_stood_still_for_its_session_answers_nothing_old(
                 within_s=60,
                 what="the first worker folds all partitions",
             )
-        # What is asked now is answered in the moment in which the worker goes on.
+        # These requests are answered at the moment at which the worker goes on.
         with contextlib.ExitStack() as stack:
             asked = [stack.enter_context(connected_to(second)) for _ in range(ORDERS)]
             for n, connection in enumerate(asked):

@@ -1,4 +1,4 @@
-"""The pages that Prometheus reads, of a real ingress and worker: they count what happened."""
+"""The metrics pages of a real ingress and worker count exactly what happened."""
 
 import shutil
 import sys
@@ -46,7 +46,7 @@ class Ledger(NamedTuple):
     worker: WorkerProcess
 
     def send(self, body: bytes, **headers: str) -> int:
-        """Deliver a body, on a connection of its own: either process may be given it."""
+        """Deliver a body on a connection of its own, so that either process may receive it."""
         url = f"http://127.0.0.1:{self.env['LEDGER_INGEST_PORT']}{PATH}"
         kept = {**signed(body), **{key.replace("_", "-"): text for key, text in headers.items()}}
         return httpx.post(url, content=body, headers=kept, trust_env=False).status_code
@@ -101,7 +101,7 @@ def test_both_pages_count_exactly_what_was_delivered_and_what_became_of_it(ledge
         good[1],
         payment(100, "payout.created"),
         payment(101, currency="XXX1"),
-        # The second is too much, and so is the third; of a payment that there is not, the fourth.
+        # The second and third refunds exceed the payment; the fourth has no payment.
         refund(1, of=2, amount=500),
         refund(2, of=2, amount=1),
         refund(3, of=2, amount=1),
@@ -129,7 +129,7 @@ def test_both_pages_count_exactly_what_was_delivered_and_what_became_of_it(ledge
         return ledger.ingress().by("process", "log_available") == {"0": 1, "1": 1}
 
     until(available, within_s=10, what="a log that is available")
-    # It is of a second ago: a delivery may have been under way then.
+    # The number is up to a second old, and a delivery may have been under way then.
     until(
         lambda: ledger.ingress().by("process", "in_flight") == {}, within_s=10, what="no delivery"
     )
@@ -163,7 +163,7 @@ def test_both_pages_count_exactly_what_was_delivered_and_what_became_of_it(ledge
         for partition in range(PARTITIONS):
             assert page.value("lag_records", hop=hop, partition=partition) == 0
             assert page.value("lag_seconds", hop=hop, partition=partition) == 0
-    # Each database also holds its own notes, which RocksDB counts again after each write.
+    # Each database also has reserved keys, which RocksDB counts again after each write.
     keys = page.by("table", "table_keys")
     for table in ("payments", "orders"):
         held = len(latest(ledger.env, changelog_name(group_of(ledger.env), table)))
@@ -184,7 +184,7 @@ def test_what_is_folded_again_after_a_restart_is_counted_as_that(ledger: Ledger)
     ledger.worker.wait_ready()
     page = ledger.folded()
     outcomes = page.by("outcome", "records_total")
-    # What was committed is not read again; whatever is was judged already.
+    # Committed records are not read again; all records that are read were judged before.
     assert outcomes.pop("duplicate") + outcomes.pop("replayed", 0) >= 20
     assert outcomes == {}
     assert page.by("anomaly", "order_anomalies_total") == {}
@@ -219,7 +219,7 @@ def test_a_killed_workers_successor_shows_its_recovery_and_then_that_it_is_ready
         assert recovering, "no page was read during the recovery"
         assert all(page.value("ready") == 0 for page in recovering)
         assert all(not page.has("lag_seconds") for page in recovering)
-        # What came meanwhile waits, and is seen to.
+        # The lag shows the deliveries that arrived meanwhile.
         assert max(sum(page.by("hop", "lag_records").values()) for page in recovering) == 3000
         wait_folded(env, worker)
         page = page_of(env)

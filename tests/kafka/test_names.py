@@ -1,4 +1,4 @@
-"""Two processes under one worker's name: the former one ends, and nothing is lost or doubled."""
+"""Of two processes under one worker's name, the first ends, and nothing is lost or doubled."""
 
 import shutil
 from pathlib import Path
@@ -28,9 +28,9 @@ def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
 
 
 def copy_of(env: dict[str, str], folder: Path) -> WorkerProcess:
-    """Return a worker on a copy of another one's folder, with the same address for the others.
+    """Return a worker on a copy of another one's folder, with the same advertised address.
 
-    It listens on another address of this machine, as a second machine would.
+    It listens on another address of this machine, as it would on a second machine.
     """
     folder.mkdir()
     shutil.copy(Path(env["LEDGER_DATA_DIR"]) / "worker-id", folder)
@@ -50,7 +50,7 @@ def test_of_two_workers_under_one_name_the_former_ends_and_says_why_and_nothing_
                 until(lambda: second.logged("ready"), within_s=60, what=f"ready\n{second.tail()}")
                 assert reason.startswith("TakenNameError: another process has joined the group")
                 assert "delete the file `worker-id` in the copy" in reason
-                # The former one is started again, by a supervisor that knows nothing of the other.
+                # A supervisor that does not know of the second worker restarts the first one.
                 first.start()
                 assert second.reason_of_end(within_s=60).startswith("TakenNameError: ")
         deliver(env, event(1, merchantReference="ord_1"))

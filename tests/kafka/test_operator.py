@@ -1,7 +1,7 @@
-"""Whatever an operator does to Kafka's topics, the ledger stays right, or every program says so.
+"""When an operator changes Kafka's topics, the ledger stays right, or every program reports it.
 
-Topics are deleted, created again by other hands, given more partitions and other settings, under
-running programs, on a broker that creates missing topics by itself as Kafka does by default.
+Topics are deleted, created again by somebody else, and given more partitions and other settings,
+under running programs. The broker creates missing topics by itself, which is Kafka's default.
 """
 
 import asyncio
@@ -94,7 +94,7 @@ def test_a_log_that_was_deleted_is_not_made_again_by_any_program(env: dict[str, 
         wait_folded(env, worker)
         asyncio.run(delete(env, log))
         wait_refused(env, log, "does not exist")
-        # It ends by itself; a view of it that reads the log finds nothing either.
+        # The worker ends by itself, and a view that reads the log must not create the topic either.
         worker.get("/orders/ord_0/events")
         assert log in worker.reason_of_end(within_s=60)
         for command in ("status", "verify", "worker", "topics --check"):
@@ -195,7 +195,7 @@ def test_a_log_that_was_given_more_partitions_is_named_by_every_program_and_noth
         for command in ("topics", "topics --check", "doctor", "doctor ingest", "status", "worker"):
             code, output = run(env, *command.split())
             assert (code, said in output) == (1, True), (command, output)
-        # Nor does what looks like the remedy help.
+        # Changing LEDGER_PARTITIONS looks like the remedy, and does not help.
         for command in ("topics", "worker", "doctor worker", "status"):
             code, output = run(env | {"LEDGER_PARTITIONS": "8"}, *command.split())
             assert code == 1, (command, output)
@@ -207,7 +207,7 @@ def test_a_log_that_was_given_more_partitions_is_named_by_every_program_and_noth
 def test_a_new_log_takes_over_from_one_with_more_partitions_and_counts_every_sale_once(
     env: dict[str, str], tmp_path: Path
 ) -> None:
-    """Somebody else's producer has written to the new partitions, old events among its records."""
+    """A foreign producer has written to the new partitions, and repeated old events there."""
     log = names_of(env).webhooks
     with WorkerProcess(env) as worker:
         worker.wait_ready()
@@ -232,7 +232,7 @@ def test_a_new_log_takes_over_from_one_with_more_partitions_and_counts_every_sal
         code, output = run(other, "verify")
         assert code == 0, output
     assert len(read_topic(other, names_of(other).entries)) == 60
-    # What was folded before stands where it stood.
+    # The records that were folded before keep their places.
     facts, before = state_of(other)["facts"], state_of(env)["facts"]
     assert {key: facts[key] for key in before} == before
     assert len(before) == 40
@@ -241,7 +241,7 @@ def test_a_new_log_takes_over_from_one_with_more_partitions_and_counts_every_sal
 def write_by_key(
     env: Mapping[str, str], topic: str, partitions: int, bodies: Iterable[dict[str, object]]
 ) -> None:
-    """Write deliveries as a producer does that goes by the topic's own number of partitions."""
+    """Write deliveries like a producer that uses the topic's own number of partitions."""
 
     async def send() -> None:
         async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:

@@ -1,6 +1,6 @@
-"""The overview of two workers, asked for and followed; and the page's files, open and strict.
+"""Two workers answer and stream the overview, and serve the page's files with strict headers.
 
-The page itself, in a browser, is in ``page/``.
+The tests of the page in a browser are in ``page/``.
 """
 
 import http.client
@@ -60,7 +60,7 @@ def overview(env: Mapping[str, str]) -> Any:
 
 
 def follow(env: Mapping[str, str], count: int) -> list[tuple[float, Any]]:
-    """Return so many documents of the stream, each with the time at which it came."""
+    """Return the stream's first ``count`` documents, each with its time of arrival."""
     connection = http.client.HTTPConnection("127.0.0.1", int(env["LEDGER_WEB_PORT"]), timeout=30)
     connection.request("GET", "/live", headers={"Authorization": f"Bearer {TOKEN}"})
     answer = connection.getresponse()
@@ -155,7 +155,7 @@ def test_a_worker_that_stands_still_is_named_and_the_other_one_answers(workers, 
     address = f"http://127.0.0.1:{other.env['LEDGER_WEB_PORT']}"
     other.freeze()
     try:
-        # The document of a moment ago may still be answered.
+        # The first answers may still be the document of a moment ago.
         found = until(
             lambda: next((o for o in [get(env, "/overview")] if not o["ready"]), None),
             within_s=8,
@@ -184,7 +184,7 @@ def test_a_worker_that_is_followed_stops_in_order(kafka, tmp_path):
 
 
 def test_what_is_not_folded_yet_is_told_by_hop_without_asking_kafka(kafka, tmp_path):
-    # So small chunks take their time.
+    # Many small chunks take long to fold.
     env = environment(kafka.bootstrap, tmp_path, api_token=TOKEN, chunk_records=2)
     with WorkerProcess(env) as worker:
         worker.wait_ready(60)

@@ -1,4 +1,4 @@
-"""What is shipped: a wheel with every file, that works where there is nothing of this checkout."""
+"""The wheel has every file, and works in an environment without this checkout."""
 
 import asyncio
 import hashlib
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.timeout(240)
 def _run(
     command: list[object], cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> str:
-    """Run a program to its end; return what it printed on standard output."""
+    """Run a program to its end; return its standard output."""
     done = subprocess.run(
         [str(word) for word in command],
         cwd=cwd,
@@ -88,7 +88,7 @@ def wheel(built: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a fresh environment with the wheel and the versions that are locked for it."""
+    """Return a new environment with the wheel and its locked versions."""
     folder = tmp_path_factory.mktemp("elsewhere") / "environment"
     uv = Path(sys.executable).with_name("uv")
     python = folder / "bin" / "python"
@@ -102,7 +102,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _plexy_ledger(installed: Path, folder: Path, *arguments: str, **settings: str) -> str:
-    """Run the installed program where there is nothing, with nothing of ours on any path."""
+    """Run the installed program in an empty folder, without this checkout on any path."""
     ours = ("LEDGER_", "PYTHON", "VIRTUAL_ENV")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     if cache := os.environ.get("LEDGER_KAFKA_CACHE"):

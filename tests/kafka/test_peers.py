@@ -1,4 +1,4 @@
-"""Every peer folds the recorded input to the orders that the ledger's own rules make of it."""
+"""Every peer folds the recorded input to the same orders as the ledger's own rules."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def given() -> Input:
     return Input.of(record(EVENTS + warm_up_of(EVENTS), seed=7), EVENTS)
 
 
-@pytest.mark.timeout(400)  # the first time, its libraries are fetched
+@pytest.mark.timeout(400)  # the first run fetches the libraries
 @pytest.mark.parametrize("program", [FourThreads, QuixStreams, FaustPlain])
 async def test_a_peer_ends_with_the_same_orders_as_the_ledger(program, kafka, tmp_path, given):
     if reason := program.lacks():

@@ -1,7 +1,7 @@
 """Records that once ended every worker are set aside, and all others are folded.
 
-One worker folds each poison among good events. What it set aside is a function of the log: `verify`
-finds no difference, and a rebuild sets the same aside again.
+One worker folds each poison among good events. The records set aside are a function of the log:
+`verify` finds no difference, and a rebuild sets the same records aside.
 """
 
 import json
@@ -39,19 +39,19 @@ from tests.record_batches import MIB, PACKERS, batch, bomb, placed
 
 pytestmark = pytest.mark.timeout(300)
 
-# What a record of the largest size has beside its value and key, in its batch.
+# A record of the largest size has these bytes in its batch in addition to its value and key.
 OVERHEAD_BYTES = 90
 LARGEST_BYTES = MAX_RECORD_BYTES - OVERHEAD_BYTES
-# An event is beside it.
+# The rest of the record holds an event.
 LARGEST_HEADER_BYTES = LARGEST_BYTES - 300
 BOMB_BYTES = 300 * MIB
 numbers = count(1)
 
 
 class Poison(NamedTuple):
-    """Something that a stranger writes, and the reason for which it is set aside.
+    """A record from a foreign producer, and the reason for which it is set aside.
 
-    ``reason`` is ``None`` where the record is good, and only its form is a stranger's.
+    ``reason`` is ``None`` if the record is good, and only its form is unusual.
     """
 
     topic: Callable[[TopicNames], str]
@@ -60,7 +60,7 @@ class Poison(NamedTuple):
 
 
 def record(key: bytes, value: bytes | None, *headers: tuple[str, bytes]) -> Any:
-    """Return what writes one record, as a producer would."""
+    """Return a function that writes one record, as a producer would."""
     return lambda env, topic: write(env, topic, [OutRecord(key, value, headers)])
 
 
@@ -69,7 +69,7 @@ def now_ms() -> int:
 
 
 def batch_of(make: Callable[[], bytes], partition: int = 1) -> Any:
-    """Return what writes one batch, byte for byte."""
+    """Return a function that writes one batch, byte for byte."""
     return lambda env, topic: produce_batch(env, topic, partition, make())
 
 
@@ -94,7 +94,7 @@ def two_long_statuses(env: dict[str, str], topic: str) -> None:
 
 
 def with_reference(reference: str) -> Any:
-    """Return what writes a payment under a reference."""
+    """Return a function that writes a payment under a reference."""
     body = event(900_020, merchantReference=reference)
     return record(str(body["id"]).encode(), json.dumps(body).encode())
 
@@ -186,7 +186,7 @@ def ledger(
     """Run a worker of a ledger on four partitions; it traces, so that it reads headers too."""
     folder: Path = tmp_path_factory.mktemp("poison")
     env = environment(kafka.bootstrap, folder, allow_unsigned="true", traces="otlp")
-    # Nobody takes the spans.
+    # There is no receiver of the spans.
     env["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{free_port()}"
     with WorkerProcess(env) as worker:
         worker.wait_ready(90)
@@ -220,7 +220,7 @@ def test_the_worker_lives_says_what_it_set_aside_and_folds_the_rest(ledger, name
     else:
         assert [(each["reason"], each["source-topic"]) for each in new] == [(poison.reason, topic)]
         assert ledger.logged("rejected")[-1]["reason"] == poison.reason
-    # Ten megabytes, in a few copies; three hundred take as little.
+    # A record of ten megabytes is copied a few times, and 300 MB when unpacked take no more.
     assert ledger.peak_mib() - memory_mib < 150
 
 

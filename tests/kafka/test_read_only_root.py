@@ -1,4 +1,4 @@
-"""Every program runs where nothing can be written but `LEDGER_DATA_DIR`, not even `/tmp`."""
+"""Every program runs if only `LEDGER_DATA_DIR` can be written to, and not even `/tmp`."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from tests.kafka.answers import deliver
 from tests.kafka.harness import WorkerProcess, environment, event, free_port, until, wait_folded
 from tests.kafka.programs import wait_ingress
 
-# A mount name space of its own, in which all that is mounted is read-only but for one folder.
+# A mount namespace of its own, in which every mount except one folder is read-only.
 READ_ONLY = """
 set -e
 mount --make-rprivate /
@@ -46,7 +46,7 @@ pytestmark = [
 
 
 def read_only(env: Mapping[str, str], folder: Path, *arguments: str) -> WorkerProcess:
-    """Describe a command that can write to one folder only, and has no home."""
+    """Return a command that can write to one folder only, and has no home."""
     given = {**env, "HOME": "/nonexistent", "TMPDIR": "/tmp"}  # noqa: S108
     command = [*UNSHARE, str(folder), sys.executable, "-m", "cli", *arguments]
     started = WorkerProcess(given, command)

@@ -1,4 +1,4 @@
-"""An answer that waits for an event, and what is said of one that has not come."""
+"""An answer can wait for an event, and says why if the event is not folded in time."""
 
 import contextlib
 import http.client
@@ -92,7 +92,7 @@ class TestReadYourWrite:
             assert waiting.result().json["totals"]["KZT"]["refunded"] == 5
 
     def test_as_many_as_may_wait_and_one_more_who_is_refused_and_no_other_request_waits(self, env):
-        """Where the order is another worker's, each of them takes a connection to that one too."""
+        """If another worker has the order, each waiting request also takes a connection to it."""
         name = f"crowd_{env['LEDGER_WEB_PORT']}"
         path = f"/orders/{name}?event=evt_never_{name}&wait=20s"
         with contextlib.ExitStack() as held:
@@ -109,7 +109,7 @@ class TestReadYourWrite:
                 return answer.status == 503 and answer.json["code"] == "too_many_waiters"
 
             until(refused, within_s=15, what="as many as may wait")
-            # Whosever this is.
+            # Either worker may have the order.
             assert [ask(env, f"/orders/no_{n}").status for n in range(12)] == [404] * 12
 
     @pytest.mark.parametrize("wait", ["-1s", "5m", "21", "soon", "1e3", "5 s"])
@@ -119,7 +119,7 @@ class TestReadYourWrite:
         assert answer.json["field"] == "wait"
 
 
-# It never looks for an event that somebody waits for, and through few records of the log.
+# This worker never searches the log for an awaited event, and searches few records.
 HOLDS_WORK_AND_LOOKS_LITTLE = f"""
 from processors.views import deliveries, waiting
 waiting._LOOK_AFTER_S = 60.0
@@ -151,7 +151,7 @@ def held(ledger, folder: Path) -> Iterator[Path]:
 
 
 class TestBeforeItIsJudged:
-    """One worker, which does not write what it has read while a file is there."""
+    """One worker, which writes nothing while a file exists."""
 
     def test_an_event_that_is_in_the_log_alone_is_accepted_until_it_is_judged(self, ledger, held):
         body = paid("evt_new", "pay_new", "ord_new")

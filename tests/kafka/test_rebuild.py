@@ -1,7 +1,7 @@
-"""`plexy-ledger rebuild` on a real broker: everything anew beside a live ledger, then the switch.
+"""`plexy-ledger rebuild` folds everything from scratch next to a live ledger, and can replace it.
 
-Each test has a history of its own, folded by a worker that goes on, unless it is the one to end it.
-What is altered is written to Kafka directly, as somebody with access to it could.
+Each test has a history of its own, folded by a worker that keeps running unless the test ends it.
+The tests write altered values to Kafka directly, as anybody with access to Kafka could.
 """
 
 import asyncio
@@ -39,13 +39,13 @@ from tests.kafka.harness import (
 )
 from tests.kafka.verification import deliveries, history, named, verify
 
-# The longest is four worker starts, three rebuilds and some thousand events.
+# The longest test has four starts of a worker, three rebuilds and some thousand events.
 pytestmark = pytest.mark.timeout(480)
 
 
 @contextmanager
 def rebuilding(env: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Run a rebuild; end it after the block, however the block ends."""
+    """Run a rebuild during the block, and end it afterwards in any case."""
     with subprocess.Popen(
         [sys.executable, "-m", "cli", "rebuild", *arguments],
         env=os.environ | env,
@@ -72,7 +72,7 @@ def of_version(env: dict[str, str], version: int, folder: Path | None = None) ->
 
 
 def twice() -> list[dict[str, Any]]:
-    """Successes that are told twice: the earlier one of each later, so that it is corrected."""
+    """Return successes that arrive twice; the earlier one arrives later, and corrects the other."""
     return [
         event(number, id=f"pay_t{n}", merchantReference=f"ord_t{n}") | {"created": created}
         for created in (1_767_225_900, 1_767_225_700, 1_767_225_800)
@@ -92,7 +92,7 @@ def ledger(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[WorkerProcess]:
 
 
 def documents(env: dict[str, str]) -> dict[bytes, bytes]:
-    """Return the orders that there are; which ones a payment only passed through may differ."""
+    """Return the orders that exist; those that a payment only passed through may differ."""
     return latest(env, names_of(env).orders)
 
 
@@ -120,12 +120,12 @@ def test_a_rebuild_beside_a_live_ledger_is_equal_and_the_workers_go_on_with_it(l
         status, order = worker.get("/orders/ord_2")
         assert status == 200
         assert "pay_late" in [each["payment_id"] for each in order["payments"]]
-        # What the old version has, nobody writes to any more.
+        # No worker writes to the old version any more.
         assert documents(env) == before
         code, output = verify(new)
         assert (code, named(output)) == (0, []), output
         assert "0 payments in motion" in output
-    # And back: the old version goes on where it was.
+    # Switch back: the old version goes on where it stopped.
     with WorkerProcess(env) as worker:
         worker.wait_ready(90)
         wait_folded(env, worker)
@@ -168,10 +168,10 @@ def test_a_rebuild_that_is_killed_goes_on_where_it_stopped(ledger):
     env, new = ledger.env, of_version(ledger.env, 2)
     deliver(env, *(event(10_000 + n, merchantReference=f"ord_{n % 500}") for n in range(5000)))
     wait_folded(env, ledger)
-    # Chunks of few records: so that it is killed in the middle of them.
+    # Chunks are small, so that the rebuild is killed in the middle of them.
     slow = env | {"LEDGER_CHUNK_RECORDS": "2"}
     with rebuilding(slow) as process:
-        # It says so when the topics are there.
+        # This line comes after the topics were created.
         assert process.stdout
         assert process.stdout.readline().startswith("Making version 2")
         until(
@@ -180,7 +180,7 @@ def test_a_rebuild_that_is_killed_goes_on_where_it_stopped(ledger):
             what="commits of the new version",
         )
         children = children_of(process.pid)
-    # It was killed, and its worker does not outlive it.
+    # The killed rebuild's worker must not outlive it.
     until(lambda: not any(is_running(each) for each in children), within_s=10, what="its end")
     assert children
     folded = len(read_topic(new, changelog_name(group_of(new), "seen")))
@@ -195,7 +195,7 @@ def test_a_rebuild_that_is_killed_goes_on_where_it_stopped(ledger):
     code, output = rebuild(env)
     assert (code, named(output)) == (0, []), output
     assert output.startswith("Going on with version 2")
-    # Each event was written to the table once, or twice in the chunks that were broken off.
+    # Each event was written to the table once, or twice if its chunk was interrupted.
     seen = read_topic(new, changelog_name(group_of(new), "seen"))
     assert len(seen) < 5000 + len(history()) + len(twice()) + 2000
     code, output = rebuild(env)
@@ -211,7 +211,7 @@ def test_a_version_that_does_not_follow_from_the_log_keeps_its_folder_and_is_loo
     with rebuilding(env) as process:
         assert process.stdout
         assert process.stdout.readline().startswith("Making version 2")
-    # Somebody else writes to what is being made.
+    # Somebody else writes to the version that is being built.
     topic = changelog_name(group_of(new), "payments")
     value = latest(env, changelog_name(group_of(env), "payments"))[b"pay_4"]
     write(new, topic, [OutRecord(b"pay_forged", value)])
@@ -222,7 +222,7 @@ def test_a_version_that_does_not_follow_from_the_log_keeps_its_folder_and_is_loo
     assert f"Its worker's tables and log are in {folder}" in output.replace("\n", " ")
     assert (folder / "worker.log").stat().st_size > 0
     assert list((folder / "tables").glob("*/*@*"))
-    # It is not said to be there, and once it is mended it is whole.
+    # The version does not count as finished, and after the repair it is whole.
     write(new, topic, [OutRecord(b"pay_forged", None)])
     code, output = rebuild(env)
     assert output.startswith("Going on with version 2"), output
@@ -251,7 +251,7 @@ def test_an_old_version_that_is_behind_or_has_lost_a_topic_is_no_hindrance(ledge
     assert code == 1
     assert named(output) == [], output
     assert "version 1 is behind: 1 of " in output
-    # All else of it is compared.
+    # The rest of the old version is compared.
     assert "Version 1 against the log of record (1 payment in motion)" in output
     assert "Version 2 is whole all the same" in output
     lost = changelog_name(group_of(env), "orders")
@@ -261,7 +261,7 @@ def test_an_old_version_that_is_behind_or_has_lost_a_topic_is_no_hindrance(ledge
     assert named(output) == [], output
     assert f"version 1 can't be compared: it has no {lost}" in output
     assert "set LEDGER_VERSION=3" in output
-    # From one that is whole to the next.
+    # Rebuild from a whole version to the next.
     code, output = rebuild(of_version(env, 3), "--to", "7")
     assert code == 0, output
 

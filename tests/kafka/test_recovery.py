@@ -1,6 +1,6 @@
-"""Tables are recovered up to the claim of the worker that folds them, and without a hole.
+"""Tables are recovered without a hole, up to the claim of the worker that folds them.
 
-On a broker of its own, whose cleaner is in a hurry.
+The tests have a broker of their own, whose log cleaner runs often.
 """
 
 import asyncio
@@ -73,7 +73,7 @@ async def configure(settings: WorkerSettings, **changes: str) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
     await admin.start()
     try:
-        # A setting that is not named here would be set back to the broker's default.
+        # Kafka resets every setting that the request does not name.
         topics = {t.name: t.config for t in all_topics(settings.names, settings.group_id)}
         name = changelog(settings).topic
         config = topics[name] | changes
@@ -87,7 +87,7 @@ def changelog(settings: WorkerSettings) -> TopicPartition:
 
 
 async def write(settings: WorkerSettings, values: dict[bytes, bytes | None]) -> None:
-    """Write to the changelog, into a segment of its own: the one before can be cleaned then."""
+    """Write to a new segment of the changelog, so that the previous one can be cleaned."""
     await asyncio.sleep(0.01)
     async with producer(settings.bootstrap_servers[0]) as client:
         records = [OutRecord(key, value) for key, value in values.items()]
@@ -95,7 +95,7 @@ async def write(settings: WorkerSettings, values: dict[bytes, bytes | None]) -> 
 
 
 async def read(settings: WorkerSettings) -> list[Any]:
-    """Return the records that are there."""
+    """Return the records of the changelog."""
     tp = changelog(settings)
     async with AIOKafkaConsumer(bootstrap_servers=settings.bootstrap_servers) as consumer:
         consumer.assign([tp])
@@ -107,7 +107,7 @@ async def read(settings: WorkerSettings) -> list[Any]:
 
 
 async def write_marker(settings: WorkerSettings) -> None:
-    """Put a tombstone and a transaction's marker at the end: its offset has no record."""
+    """Append a tombstone and a transaction's marker, whose offset has no record."""
     client = AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers, transactional_id="any")
     async with client, client.transaction():
         topic, partition = changelog(settings)
@@ -115,10 +115,10 @@ async def write_marker(settings: WorkerSettings) -> None:
 
 
 async def wait_cleaned(settings: WorkerSettings) -> None:
-    """Wait until nothing is left but the last tombstones, of one key."""
+    """Wait until only the last tombstones, of one key, are left."""
     async with asyncio.timeout(120):
         while {(r.key, r.value) for r in await read(settings)} != {(KEYS[-1], None)}:
-            # The cleaner takes a tombstone away only in a later pass, if there is something new.
+            # The cleaner removes a tombstone only in a later pass, and only after a new record.
             await write(settings, {KEYS[-1]: None})
 
 
@@ -177,14 +177,14 @@ async def test_a_table_that_was_away_longer_than_tombstones_are_kept_is_restored
 async def test_a_changelog_whose_last_offset_has_no_record_is_recovered_by_owner_and_standby(
     settings: WorkerSettings, tmp_path: Path
 ) -> None:
-    """Faust alone would wait for that offset for ever."""
+    """Faust's own recovery would wait for that offset forever."""
     await write(settings, dict.fromkeys(KEYS, b"value"))
     await write_marker(settings)
     one = msgspec.structs.replace(settings, standby_replicas=1)
     await _recover_both(one, another(one, tmp_path))
-    # RocksDB's own lock on the folder goes with the last reference.
+    # RocksDB unlocks the folder only when its last reference is gone.
     gc.collect()
-    # And once more, by a table that is as far as the last record.
+    # Recover once more, with a table that has already applied the last record.
     await write_marker(settings)
     async with folding(one) as app:
         values = app.chunk_tables["seen"].read_chunk(PARTITION, [*KEYS, b"1"])
@@ -227,14 +227,14 @@ async def test_a_worker_that_is_stopped_while_it_starts_does_not_join_with_a_par
     assert joined == []
     await app.consumer.subscribe(everything)
     assert joined == [everything]
-    # It was never started, and has a loop.
+    # The thread was never started, but has a loop.
     app.consumer._thread.thread_loop.close()
 
 
 async def test_a_former_owner_s_records_are_refused_once_a_worker_has_claimed_the_changelog(
     settings: WorkerSettings,
 ) -> None:
-    """They would stand before the new owner's first record, and its table would lack them."""
+    """They would precede the new owner's first record, and its table would lack them."""
     identity = f"{settings.group_id}-{settings.names.webhooks}-{PARTITION}"
     late = [OutRecord(b"late", b"value")]
     async with writer(settings.bootstrap_servers[0], identity) as former:
@@ -250,7 +250,7 @@ async def test_a_former_owner_s_records_are_refused_once_a_worker_has_claimed_th
 async def test_a_fetch_that_is_lost_on_its_way_to_a_standby_ends_the_worker(
     settings: WorkerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Faust's own recovery lost some, and passed the hole: the standby took over a stale state."""
+    """Faust's own recovery lost fetches, skipped the hole, and let a standby take over."""
     one = msgspec.structs.replace(settings, standby_replicas=1)
     async with folding(one) as first, folding(another(one, tmp_path)) as second:
         apps = (first, second)
@@ -258,7 +258,7 @@ async def test_a_fetch_that_is_lost_on_its_way_to_a_standby_ends_the_worker(
         await ready(*apps)
         (standby,) = [app for app in apps if not app.chunk_tables["seen"].is_active(PARTITION)]
         lost = lose_next(standby.tables.recovery._reader, monkeypatch)
-        # The read that is under way as the test steps in still brings its chunk.
+        # The read that is already under way still returns its chunk.
         for key in ("chunk", "another chunk", "one chunk more"):
             await append(one, PARTITION, key)
             await until(lambda: lost or standby.chunk_tables["seen"].read(PARTITION, b"1"))
@@ -267,7 +267,7 @@ async def test_a_fetch_that_is_lost_on_its_way_to_a_standby_ends_the_worker(
 
 
 def lose_next(reader: ChangelogReader, monkeypatch: pytest.MonkeyPatch) -> list[ChangelogChunk]:
-    """Let a reader lose the next chunk that it reads."""
+    """Make a reader lose the next chunk that it reads."""
     lost: list[ChangelogChunk] = []
     read_all = reader.read
 
@@ -285,7 +285,7 @@ async def test_a_single_record_is_found_however_long_the_broker_takes_to_send_it
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await write(settings, dict.fromkeys(KEYS, b"value"))
-    # Shorter than any answer takes.
+    # This is shorter than any answer takes.
     monkeypatch.setattr(changelogs, "_LOOK_WAIT_S", 0.0005)
     tp = TP(*changelog(settings))
     reader = ChangelogReader(settings)
@@ -297,6 +297,35 @@ async def test_a_single_record_is_found_however_long_the_broker_takes_to_send_it
         await reader.close()
     assert found.mark is not None
     assert (found.begin, found.mark.offset) == (0, 0)
+
+
+async def test_the_ends_of_changelogs_are_asked_for_until_a_broker_that_stood_still_answers(
+    settings: WorkerSettings, kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await write(settings, dict.fromkeys(KEYS, b"value"))
+    tp = TP(*changelog(settings))
+    reader = ChangelogReader(settings)
+    await reader.start()
+    client = reader._consumer
+    asked = 0
+
+    async def ask(tps: list[TopicPartition]) -> Any:
+        nonlocal asked
+        asked += 1
+        # Shorter than the broker stands still.
+        client._request_timeout_ms = 200
+        return await type(client).end_offsets(client, tps)
+
+    monkeypatch.setattr(client, "end_offsets", ask)
+    kafka.pause()
+    try:
+        ends = asyncio.create_task(reader.ends([tp]))
+        await until(lambda: asked > 1)
+        kafka.resume()
+        assert await ends == {tp: len(KEYS)}
+    finally:
+        kafka.resume()
+        await reader.close()
 
 
 async def test_a_changelog_whose_records_were_deleted_ends_the_worker_with_the_remedy(

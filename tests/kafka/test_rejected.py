@@ -1,7 +1,7 @@
-"""The quarantine on a real broker: listed, shown, and after a fix put back once.
+"""Rejections are listed and shown, and after a fix they are put back once.
 
-The fix is one of the settings: a reference that is too long stands under a name that is no longer
-read. What must come of it is what the log of record folds to with the same settings.
+The fix changes a setting: a field name with a reference that is too long is no longer read. The
+result must equal a fold of the whole log with the new settings.
 """
 
 import asyncio
@@ -80,9 +80,9 @@ def kinds(output: str) -> set[str]:
 
 
 def history() -> list[dict[str, Any]]:
-    """Good events; three that the settings of before can't read, one of them with a refund.
+    """Return good events, and three that the old settings can't read, one of them with a refund.
 
-    The last of these is too large for its bytes to be kept in the quarantine.
+    The last of the three is too large for its bytes to be kept in the quarantine.
     """
     good = [event(n, orderReference=f"ord_{n % 3}") for n in range(12)]
     bad = [event(n, orderReference="ord_1", merchantReference=TOO_LONG) for n in (50, 51, 52)]
@@ -93,7 +93,7 @@ def history() -> list[dict[str, Any]]:
 
 @pytest.fixture
 def ledger(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[WorkerProcess]:
-    """Run a worker without the fix, that has folded the history."""
+    """Run a worker without the fix, which has folded the history."""
     env = environment(kafka.bootstrap, tmp_path / "worker", webhook_secrets=SECRET)
     with WorkerProcess(env) as worker:
         worker.wait_ready(90)
@@ -122,7 +122,7 @@ def test_after_a_fix_a_retry_makes_the_state_that_the_log_folds_to_and_once(
     assert {item["reason"] for item in listed} == {"reference_too_long"}
     assert [item["key"] for item in listed if item["unkept"]] == ["evt_52"]
     before = count(env)
-    # Without the fix nothing goes back.
+    # Without the fix, a retry puts nothing back.
     code, output = run(env, "rejected", "retry", "--all")
     assert code == 1
     assert output.count("it is rejected still: reference_too_long") == 3
@@ -161,7 +161,7 @@ def test_after_a_fix_a_retry_makes_the_state_that_the_log_folds_to_and_once(
     assert ledger.get("/payments/pay_51")[1]["amount"] == 551
     assert items(env) == []
 
-    # Once: what is put back is left alone, and repeated by force it changes nothing.
+    # An item that was put back is left alone; putting it back again by force changes nothing.
     state, after = state_of(env), count(env)
     assert after[names_of(env).events] == before[names_of(env).events] + 3
     for words in (("--all",), tuple(item["id"] for item in listed)):
@@ -180,7 +180,7 @@ def test_after_a_fix_a_retry_makes_the_state_that_the_log_folds_to_and_once(
 
 
 def assert_equals_a_fold_anew(env: dict[str, str], kafka: EmbeddedKafka, folder: Path) -> None:
-    """Fold the same log from its start, elsewhere, with the fix."""
+    """Fold the same log from scratch, in another ledger, with the fix."""
     other = environment(kafka.bootstrap, folder / "anew", webhook_secrets=SECRET) | FIX
     assert run(env, "export-log", folder / "file.log")[0] == 0
     assert run(other, "import-log", folder / "file.log")[0] == 0
@@ -279,7 +279,7 @@ def test_what_ingress_refused_goes_into_the_log_as_it_would_have_been_taken(ingr
     env, url = ingress
     names = names_of(env)
     assert post(url, b'{"id": "evt_1"}') == post(url, b'{"id": "evt_1"}') == 400
-    # What an ingress whose code could not read them yet would have left, signed as it came.
+    # An ingress whose older code could not read these bodies would have left such records.
     refused = Rejection(reason=Reason.INVALID_ENVELOPE, detail="of former code", field="created")
     good, forged = (json.dumps(event(n, orderReference="ord_1")).encode() for n in (1, 2))
     deliveries = {good: delivery_of(good), forged: delivery_of(forged, "whsec_guessed")}
@@ -307,7 +307,8 @@ def test_what_ingress_refused_goes_into_the_log_as_it_would_have_been_taken(ingr
     code, output = run(env, "verify")
     assert code == 0, output
 
-    # A crash between the log and the mark leaves it open: it is put there again, and counts once.
+    # A crash between the log and the mark leaves the item open, so it is put back again, and counts
+    # once.
     code, output = run(env, "rejected", "retry", "--all", "--again")
     assert "1 put back" in output
     assert len(read_topic(env, names.webhooks)) == 2

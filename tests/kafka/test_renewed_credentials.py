@@ -1,7 +1,7 @@
-"""An operator renews certificates and passwords, and no program is restarted for it.
+"""An operator renews certificates and passwords without a restart of any program.
 
-One broker on its own, which asks for a certificate and for a password, and is restarted with new
-ones as an operator would do it.
+The tests have a broker of their own, which asks for a certificate and a password, and is restarted
+with new ones.
 """
 
 import re
@@ -34,7 +34,7 @@ IN_DAYS = 3
 
 
 class Secured:
-    """A broker with one listener, the files of its clients, and a way to renew all of it."""
+    """A broker with one listener and the files of its clients, all of which can be renewed."""
 
     def __init__(self, folder: Path, cache: KafkaCache) -> None:
         self.cache, self.files = cache, folder / "files"
@@ -114,7 +114,7 @@ class Secured:
 def pems(certificate: trustme.LeafCert) -> tuple[str, str]:
     chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
     key = load_pem_private_key(certificate.private_key_pem.bytes(), password=None)
-    # Kafka reads a key in PKCS #8 only.
+    # Kafka reads keys only in PKCS #8.
     return chain.decode(), key.private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
     ).decode()

@@ -1,4 +1,4 @@
-"""`plexy-ledger run`: what it prints works, what dies is started again, and nothing outlives it."""
+"""`plexy-ledger run` prints lines that work, restarts programs, and leaves no process behind."""
 
 import json
 import os
@@ -21,12 +21,12 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
 ]
 
-# What a person who pastes the printed lines has, and a bare container may not.
+# The printed lines need these tools, which a bare container may lack.
 MISSING = [tool for tool in ("curl", "openssl", "sed") if shutil.which(tool) is None]
 
 
 def _paste(line: str) -> str:
-    """Run a line as a person would paste it; return what it prints."""
+    """Run a line as a person would paste it; return its output."""
     done = subprocess.run(
         ["/bin/sh", "-c", line], capture_output=True, text=True, timeout=60, check=True
     )
@@ -35,7 +35,7 @@ def _paste(line: str) -> str:
 
 def _is_gone(pid: int) -> bool:
     try:
-        # A zombie is gone: it waits only for whoever adopted it.
+        # A zombie counts as gone: it only waits to be reaped.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
         return True
@@ -121,7 +121,7 @@ def test_nothing_outlives_a_run_that_is_killed(tmp_path):
 def test_a_program_that_cannot_start_ends_the_run_with_its_last_words(tmp_path):
     run = Run(tmp_path)
     try:
-        # The ingress's port is taken after `run` has looked, as soon as its Kafka starts.
+        # The test takes ingress' port after `run` has checked it, as soon as Kafka starts.
         until(lambda: "starting Kafka" in run.err, within_s=60, what="Kafka starts")
         port = run.setting("LEDGER_INGEST_PORT")
         with socket.create_server(("127.0.0.1", int(port))):

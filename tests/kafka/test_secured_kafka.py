@@ -1,6 +1,6 @@
-"""A Kafka that asks for a password over TLS: every program gets in, or says why it doesn't.
+"""With a Kafka that asks for a password over TLS, every program logs in, or says why it can't.
 
-The certificates are made here, for 127.0.0.1, and the SCRAM user by Kafka's own tool.
+The tests make the certificates, for 127.0.0.1, and Kafka's own tool makes the SCRAM user.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.timeout(300)
 
 USER, PASSWORD, WRONG = "ledger", "pass=word of the tests", "some other word"
 MECHANISM = "SCRAM-SHA-512"
-# Beside the one that may do everything, one for each program that may do no more than it must.
+# One user may do everything. Each of these users has only the rights that its program needs.
 INGEST, WORKER, VERIFY, REJECTED, BACKUP = "ingest", "worker", "verify", "rejected", "backup"
 STATUS = "status"
 ACCOUNTS = "accounts"
@@ -53,7 +53,7 @@ AUTHORIZED = {
     "super.users": f"User:ANONYMOUS;User:{USER}",
 }
 PROTOCOLS = {"SASL_SSL": 0, "SSL": 0, "SASL_PLAINTEXT": 0}
-# A refused login must be an error in this time, on a busy machine too.
+# A refused login must be an error within this time, even on a busy machine.
 REFUSED_WITHIN_S = 60
 
 
@@ -66,7 +66,7 @@ def authority() -> trustme.CA:
 def secured(
     kafka_cache: KafkaCache, authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedKafka]:
-    """Run a broker with a listener for each way to get in, and one user."""
+    """Run a broker with a listener for each way to log in, and its users."""
     with EmbeddedKafka(
         tmp_path_factory.mktemp("kafka"),
         cache=kafka_cache,
@@ -80,7 +80,7 @@ def secured(
 def listener_properties(certificate: trustme.LeafCert) -> dict[str, str]:
     chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
     key = load_pem_private_key(certificate.private_key_pem.bytes(), password=None)
-    # Kafka reads a key in PKCS #8 only.
+    # Kafka reads keys only in PKCS #8.
     pkcs8 = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     properties = {}
     for listener in ("sasl_ssl", "ssl"):
@@ -116,7 +116,7 @@ def env(secured: EmbeddedKafka, authority: trustme.CA, tmp_path: Path) -> dict[s
 def settings(
     broker: EmbeddedKafka, authority: trustme.CA, folder: Path, protocol: str
 ) -> dict[str, str]:
-    """Return the settings of a fresh ledger that gets in as the protocol asks."""
+    """Return the settings of a fresh ledger that logs in as the protocol requires."""
     given: dict[str, object] = {}
     if "SSL" in protocol.split("_"):
         given |= {"kafka_tls": "true", "kafka_ca_file": ca_file(authority, folder)}
@@ -182,7 +182,7 @@ def test_a_delivery_becomes_an_order_behind_every_kind_of_listener(
     assert_nothing_secret_in(tmp_path)
 
 
-# Kafka's numbers of what a right is about, and of the rights.
+# Kafka's codes for the kinds of resources, and for the rights.
 TOPIC, GROUP, TRANSACTIONAL_ID = 2, 3, 5
 LITERAL, PREFIXED = 3, 4
 READ, WRITE, DESCRIBE, DESCRIBE_CONFIGS = 3, 4, 8, 10
@@ -192,7 +192,7 @@ Right = tuple[int, str, int, int]
 
 
 def rights_of(env: Mapping[str, str]) -> dict[str, list[Right]]:
-    """Return what docs/operations.md tells the operator to give to each program."""
+    """Return what docs/kafka.md tells the operator to give to each program."""
     names, group = names_of(env), group_of(env)
     record = names.made_with(int(env["LEDGER_PARTITIONS"]))
     changelogs = [changelog_name(group, table) for table in TABLES]
@@ -296,7 +296,7 @@ def test_each_program_needs_no_more_rights_than_the_operator_is_told_to_give_it(
     assert (code, "2 in" in output) == (0, True), output
     code, output = run(as_accounts, "export", "--format", "csv")
     assert (code, "2 entries of" in output) == (0, True), output
-    # What they were not given they can't do.
+    # A program can't write to topics for which it was given no right.
     forbidden = {names.orders: as_ingest, names.webhooks: as_worker, names.entries: as_rejected}
     others = [(names.rejected, as_verify), (names.webhooks, as_backup)]
     others += [(names.entries, as_accounts)]
@@ -333,7 +333,7 @@ def test_the_looks_at_topics_of_ingress_and_workers_need_no_other_rights(secured
 def test_a_look_that_lacks_a_right_says_in_one_line_which_one(  # noqa: PLR0917
     secured, env, user, topic, right, said
 ):
-    """An operator takes it away from the running program."""
+    """An operator takes the right away from the running program."""
     with program("topics", env) as made:
         assert made.wait(60) == 0, made.tail()
     asyncio.run(allow(secured, rights_of(env)))
@@ -365,7 +365,7 @@ async def write(env: Mapping[str, str], topic: str) -> None:
 
 
 def refused(env: dict[str, str], why: str, tmp_path: Path) -> dict[str, str]:
-    """Return settings that the broker, or we, must refuse."""
+    """Return settings that the broker, or the program itself, must refuse."""
     if why == "password":
         return env | {"LEDGER_KAFKA_PASSWORD": WRONG}
     if why == "user":
@@ -386,7 +386,7 @@ REASONS = {
 
 
 def end_of(command: str, env: Mapping[str, str]) -> tuple[int, str]:
-    """Run a command that is not let in; return its exit code and all that it printed."""
+    """Run a command that can't log in; return its exit code and its whole output."""
     with program(command, env) as started:
         code = started.wait(REFUSED_WITHIN_S)
         return code, started.log_file.read_text()
@@ -424,7 +424,7 @@ def test_an_ingress_that_is_not_let_in_is_not_ready_and_logs_the_reason(env, tmp
             within_s=REFUSED_WITHIN_S,
             what=f"a line with the reason:\n{ingress.tail()}",
         )
-        # Its cause may be put right outside: it goes on trying, until it is told to stop.
+        # An operator may correct the cause, so ingress goes on trying until it is stopped.
         assert ingress.process
         assert ingress.process.poll() is None
         ingress.process.terminate()
@@ -442,7 +442,7 @@ def test_a_command_without_credentials_ends_in_bounded_time(env):
 
 
 def test_nothing_secret_is_in_the_brokers_log_either(secured, env, tmp_path):
-    """It names whom it lets in and whom it doesn't; it runs after logins of both kinds."""
+    """The broker's log names accepted and refused users, and both kinds have just logged in."""
     for settings in (env, refused(env, "password", tmp_path)):
         end_of("topics", settings)
     text = secured.log_file.read_text()

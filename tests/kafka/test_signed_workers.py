@@ -1,7 +1,7 @@
-"""Workers that check signatures: what somebody without a secret writes to the log never counts.
+"""With workers that check signatures, a record that somebody writes without a secret never counts.
 
-`LEDGER_VERIFY_SIGNATURES=worker` is the ledger's rule, and `verify`, the views and a rebuild follow
-it. Without it the first record under an event's id stands, whoever wrote it.
+`LEDGER_VERIFY_SIGNATURES=worker` is a rule of the ledger, which `verify`, the views and a rebuild
+follow too. Without it, the first record under an event's id stands, whoever wrote it.
 """
 
 import json
@@ -29,7 +29,7 @@ from tests.kafka.verification import verify
 pytestmark = pytest.mark.timeout(300)
 
 HONEST = [event(n, merchantReference=f"ord_{n}") for n in range(8)]
-# Under the honest ids, and before them in the log.
+# The forged records have the honest ids, and come first in the log.
 FORGED = [event(n, merchantReference=f"ord_{n}", amount=999_999) for n in range(8)]
 
 

@@ -1,4 +1,4 @@
-"""`plexy-ledger simulate` on a real ledger: its check passes, and finds what was done behind it."""
+"""`plexy-ledger simulate` checks a real ledger, and finds a change that it did not make."""
 
 import asyncio
 import json
@@ -94,7 +94,7 @@ def _report(file: Path) -> Any:
 
 
 def _one_more_refund(ledger: _Ledger, seed: int, events: int) -> str:
-    """Send a refund that the simulation knows nothing of; return the order that it goes to."""
+    """Send a refund that the simulation does not know of; return its order."""
     foretold = oracle.orders(each.body for each in deliveries(seed, events))
     placed = [(name, order) for name, order in foretold.items() if order]
     order_id, order = placed[len(placed) // 2]
@@ -169,7 +169,7 @@ def test_an_interrupt_says_what_is_still_owed(ledger, tmp_path):
     with ledger.start_simulate(*run) as process:
         assert process.stdout
         assert process.stdout.readline().startswith("Seed 13, to http://")
-        # The first order is in the ledger: some are acknowledged, most are still to be sent.
+        # Once the first order is in the ledger, some events are acknowledged, and most are unsent.
         first = next(deliveries(13, 100_000))
         order_id = next(name for name, order in oracle.orders([first.body]).items() if order)
         harness.until(lambda: ledger.has(order_id), within_s=30, what=f"order {order_id}")

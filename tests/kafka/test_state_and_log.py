@@ -1,7 +1,7 @@
-"""State and log belong together: what follows from the log is folded anew, or nothing runs.
+"""A worker whose state and log do not match folds the state from scratch, or does not run.
 
-A worker must never show a state with a hole in it, whoever deleted, moved or mixed up what it rests
-on: the folder of the tables, their changelogs, the topics between the agents.
+It must never show a state with a hole, even after somebody deleted, moved or mixed up the folder of
+the tables, their changelogs, or the topics between the agents.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.timeout(240)
 
 
 def payments(count: int, shop: str) -> list[dict[str, Any]]:
-    """Return a payment for each of a shop's orders; ids are the same for every shop."""
+    """Return a payment for each of a shop's orders; all shops have the same ids."""
     return [
         {
             "id": f"evt_{n}",
@@ -57,7 +57,7 @@ def payments(count: int, shop: str) -> list[dict[str, Any]]:
 
 
 def fold(env: Mapping[str, str], bodies: list[dict[str, Any]]) -> None:
-    """Deliver and fold with a worker that is stopped afterwards."""
+    """Deliver payments, and fold them with a worker that is stopped afterwards."""
     with WorkerProcess(env) as worker:
         worker.wait_ready()
         deliver(env, bodies)
@@ -77,7 +77,7 @@ def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
 def test_tables_that_were_kept_beside_another_kafka_are_not_taken_for_this_ones(
     env: dict[str, str], kafka_cache: KafkaCache, tmp_path: Path
 ) -> None:
-    """The other one's changelogs are as long, so that offsets alone would not tell them apart."""
+    """The other Kafka's changelogs are as long, so offsets alone can't distinguish them."""
     fold(env, payments(80, "here"))
     with EmbeddedKafka(tmp_path / "other", cache=kafka_cache) as other:
         there = env | {"LEDGER_KAFKA_BOOTSTRAP": other.bootstrap}
@@ -106,7 +106,7 @@ def test_another_version_folds_the_whole_log_anew_to_the_same_documents_and_entr
             assert worker.get(f"/orders/shop_{n}") == (200, before[0][f"shop_{n}".encode()])
     assert len(before[0]) == len(before[1]) == 60
     assert (latest(env, anew.orders), latest(env, anew.entries)) == before
-    # It wrote nothing over the old ones.
+    # The new version wrote nothing to the old version's topics.
     assert len(read_topic(env, names.orders)) == len(read_topic(env, names.entries)) == 60
 
 
@@ -149,7 +149,7 @@ def test_records_that_are_deleted_before_a_running_worker_folded_them_end_it(
         deliver(env, payments(40, "shop"))
         wait_folded(env, worker)
         worker.freeze()
-        # The first ones may answer a fetch that was under way.
+        # The first deliveries may answer a fetch that was already under way.
         for more in ("first", "second"):
             deliver(env, [each | {"id": f"{more}_{each['id']}"} for each in payments(40, "shop")])
         for tp, position in positions(env).items():
@@ -163,7 +163,7 @@ def test_records_that_are_deleted_before_a_running_worker_folded_them_end_it(
 def test_a_log_that_loses_what_it_held_under_a_running_worker_ends_the_worker(
     env: dict[str, str], kafka_cache: KafkaCache, tmp_path: Path
 ) -> None:
-    """As by a disk that fails. Else what comes to the offsets that were read is never folded."""
+    """A failing disk does this. New records at offsets that were read would never be folded."""
     with EmbeddedKafka(tmp_path / "own", cache=kafka_cache) as broker:
         env["LEDGER_KAFKA_BOOTSTRAP"] = broker.bootstrap
         with WorkerProcess(env) as worker:
@@ -193,7 +193,7 @@ run(WorkerSettings.from_environment(os.environ))
 
 
 def test_a_table_that_cannot_be_recovered_ends_the_worker(env: dict[str, str]) -> None:
-    """Faust would log a warning, and answer from a table with a hole."""
+    """Faust's own recovery would log a warning, and answer from a table with a hole."""
     fold(env, payments(20, "shop"))
     shutil.rmtree(Path(env["LEDGER_DATA_DIR"]) / "tables")
     with WorkerProcess(env, [sys.executable, "-c", FAILS_IN_RECOVERY]) as worker:
@@ -226,9 +226,9 @@ run(WorkerSettings.from_environment(os.environ))
 def test_nothing_is_folded_where_a_source_was_assigned_apart_from_its_changelog(
     env: dict[str, str], tmp_path: Path
 ) -> None:
-    """The leader does that if a member has subscribed to a part of the topics.
+    """The group's leader does so if a member has subscribed to a part of the topics.
 
-    A worker would fold on tables that it has not recovered, and facts would be lost.
+    A worker would fold with tables that it has not recovered, and lose facts.
     """
     apart = "nothing is folded until the next rebalance"
     with WorkerProcess(env) as worker:
@@ -247,7 +247,7 @@ def test_nothing_is_folded_where_a_source_was_assigned_apart_from_its_changelog(
             assert {tp: at.committed for tp, at in positions(env).items()} == {
                 tp: at.committed for tp, at in before.items()
             }
-        # It was killed: the group notices at the end of its session.
+        # The killed member's session must end before the group notices.
         worker.wait_ready(60)
         wait_folded(env, worker)
         code, output = run(env | {"LEDGER_ALLOW_UNSIGNED": "true"}, "verify")

@@ -1,4 +1,4 @@
-"""`plexy-ledger status` beside real programs: what it shows, and what its exit code says."""
+"""`plexy-ledger status` shows the state of real programs, and its exit code says if all is well."""
 
 import json
 import os
@@ -32,7 +32,7 @@ TOKEN = "token of the test"
 def programs(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[WorkerProcess, WorkerProcess]]:
-    """Run a worker that asks for a token, and an ingress; both with their metrics."""
+    """Run a worker that asks for a token, and an ingress, both with metrics."""
     folder = tmp_path_factory.mktemp("status")
     env = environment(
         kafka.bootstrap,

@@ -1,4 +1,4 @@
-"""Strangers at the door of real workers: misread requests, and names that are not the worker's."""
+"""Real workers misread no request, and answer only to their own names without a token."""
 
 import http.client
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from tests.kafka.harness import WorkerProcess, environment
 
 pytestmark = pytest.mark.timeout(240)
 
-# So many orders that both workers have some: half of the questions go on to the other worker.
+# With so many orders, both workers have some, and pass half of the requests on to each other.
 ORDERS = range(16)
 WITH_A_BODY = [
     {"Content-Length": "3"},
@@ -41,7 +41,7 @@ def send(env: dict[str, str], method: str, path: str, headers: dict[str, str]) -
 
 
 def test_a_body_never_makes_another_worker_misread_the_next_request(envs):
-    """The token stands at the beginning of what would be misread, and would be in the log."""
+    """A misread request would begin with the token, and the token would be in the log."""
     for env in envs:
         for headers in WITH_A_BODY:
             for method in ("GET", "HEAD"):

@@ -1,4 +1,4 @@
-"""What a worker has summed up outlives a rebalance, partition by partition, and stays right."""
+"""A worker's sums of each partition outlive a rebalance, and stay right."""
 
 import contextlib
 from collections import Counter
@@ -28,7 +28,7 @@ def summed(worker: WorkerProcess) -> Counter[tuple[str, int]]:
 
 
 def whole(env: Mapping[str, str], workers: int) -> Any:
-    """Return the overview once so many workers share the partitions and have summed them up."""
+    """Return the overview once all ``workers`` share the partitions and have summed them up."""
 
     def settled() -> Any:
         found = get(env, "/overview")
@@ -61,7 +61,7 @@ def test_partitions_that_stay_are_not_summed_again_and_others_are(
         kept = shared[f"http://127.0.0.1:{one['LEDGER_WEB_PORT']}"]
         assert 0 < len(kept) < PARTITIONS
         assert summed(first) == dict.fromkeys(everything, 1)
-        # Both workers change what they have.
+        # Both workers change the sums of their partitions.
         folded(one, *(paid(f"f{n}", f"q{n}", f"o{n}", 5) for n in range(40)))
         folded(one, *(refunded(f"s{n}", f"s{n}", f"q{n}", 6) for n in range(20, 40)))
 
@@ -92,7 +92,7 @@ def test_sums_are_right_after_a_worker_was_killed_again_and_again_under_load(
                 deliver(one, *(paid(f"e{name}", f"p{name}", f"o{name}", 10) for name in names))
                 late = [refunded(f"r{name}", f"r{name}", f"p{name}", 11) for name in names]
                 deliver(one, *late[:200])
-                # With chunks at work: what it wrote and did not keep, the first one takes over.
+                # The kill interrupts chunks, whose published outputs the first worker takes over.
                 assert second.process
                 second.process.kill()
                 second.process.wait()

@@ -1,4 +1,4 @@
-"""A chunk's values: first the changelog, then RocksDB, whatever happens in between."""
+"""A chunk's values go to the changelog and then to RocksDB, whatever happens in between."""
 
 import gc
 import shutil
@@ -37,7 +37,7 @@ VALUES = {b"key %d" % n: SEEN.encode(Seen(b"digest", 100 + n, 7)) for n in range
 PARTITION = 1
 # The first record of each changelog is the claim of the worker that folds the partition.
 CLAIM = 1
-# The last record of each write says how far the source is folded.
+# The last record of each write holds the folded offset of the source.
 SOURCE = 1
 
 Write = Callable[[ChunkTable, Chunk], Awaitable[None]]
@@ -73,7 +73,7 @@ def changelog(table: ChunkTable, partition: int = PARTITION) -> TP:
 
 
 def end_of_table(table: ChunkTable, partition: int = PARTITION) -> int:
-    """Return the changelog offset that RocksDB holds: the table has everything below it."""
+    """Return the changelog offset in RocksDB, below which the table has applied everything."""
     return table.data.persisted_offset(changelog(table, partition)) + 1
 
 
@@ -90,7 +90,7 @@ async def test_the_changelog_is_acknowledged_before_anything_is_readable(
         told.append((local(table), end_of_table(table)))
         offsets = await send(client, outputs)
         told.append((local(table), end_of_table(table)))
-        # Acknowledged means that it is there, for whoever recovers the table.
+        # Acknowledged records are in the changelog, for any worker that recovers the table.
         told.extend([await end_of(settings, TP(*tp)) for tp in outputs])
         return offsets
 
@@ -144,7 +144,7 @@ async def test_a_changelog_that_fails_ends_the_app_and_nothing_is_committed(
 async def test_what_is_given_back_while_the_changelog_takes_it_is_not_written(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its next owner recovers the values; this worker's copy would be ahead of what it applied."""
+    """The next owner recovers the values; this worker's copy would be ahead of its offset."""
 
     async def write(table: ChunkTable, chunk: Chunk) -> None:
         async def given_back_meanwhile(client: Any, outputs: Outputs) -> Any:
@@ -186,7 +186,7 @@ async def test_values_and_the_changelog_s_offset_are_one_write(
         monkeypatch.undo()
 
     async with written(settings, write) as table:
-        # The others: the offset, the digest, the time, and the marks of source and changelog.
+        # The other 5 are the offset, the digest, the time, and the marks of source and changelog.
         assert databases[0].writes == [len(VALUES) + 5]
         assert local(table) == VALUES
         assert end_of_table(table) == await end_of(settings, changelog(table))
@@ -277,7 +277,7 @@ async def test_a_crash_between_changelog_and_table_is_made_good_by_the_recovery(
 
     async with written(settings, write) as table:
         assert (local(table), end_of_table(table)) == (VALUES, CLAIM + len(VALUES) + SOURCE)
-    # RocksDB's own lock on the folder goes with the last reference.
+    # RocksDB unlocks the folder only when its last reference is gone.
     del table
     gc.collect()
 

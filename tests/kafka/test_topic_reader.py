@@ -1,4 +1,4 @@
-"""Readings of a real topic: by places, by key, and beside one that takes long."""
+"""A real topic is read by places and by key, also while another reading takes long."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -41,7 +41,7 @@ def key_of(offset: int) -> bytes:
 
 
 def keys(*offsets: int) -> dict[tuple[int, int], bytes]:
-    """Return places of the partition that is filled, with the keys that stand there."""
+    """Return places of the filled partition, with the keys at these places."""
     return {(1, offset): key_of(offset) for offset in offsets}
 
 
@@ -71,7 +71,7 @@ async def test_a_place_that_holds_nothing_is_an_error_that_names_it(log):
 
 
 async def test_a_place_that_holds_another_record_is_an_error_that_names_it(log):
-    """As in a log that has lost its end, and has grown again."""
+    """A log that has lost its end and has grown again has such places."""
     reader, topic = log
     with pytest.raises(LogUnreadableError, match=f"{topic} has another record at 1/7 than was"):
         await reader.at(topic, keys(3) | {(1, 7): b"lost"})
@@ -113,7 +113,7 @@ async def test_two_readings_that_take_long_keep_no_other_one_waiting(log):
 
 async def test_when_a_reader_is_closed_what_is_being_read_ends(log):
     reader, topic = log
-    # Up to an offset that is not there yet.
+    # The range ends at an offset that does not exist yet.
     reading = asyncio.create_task(reader.between(topic, {1: 0}, {1: RECORDS + 1}))
     await until(lambda: reader._clients)
     await reader.close()
@@ -134,7 +134,7 @@ async def test_a_closed_reader_starts_no_client_again(log):
 async def test_a_quarantine_that_has_lost_its_end_and_grown_again_is_read_from_its_start(
     kafka, tmp_path
 ):
-    """Made anew here, as after an unclean election: other records stand at offsets once read."""
+    """The topic is created again, so that other records have the offsets that were read."""
     env = environment(kafka.bootstrap, tmp_path)
     settings, names = WorkerSettings.from_environment(env), names_of(env)
     await ensure_topics(settings)

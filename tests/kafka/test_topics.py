@@ -1,7 +1,7 @@
-"""Topics on a real broker: made as the ledger needs them, or a clear error; no worker idles.
+"""Topics are created as the ledger needs them, or end in a clear error; no worker idles.
 
-A partition count is for life and a shorter retention loses the log of record, so what is there is
-checked and never changed.
+A number of partitions is for life, and a shorter retention loses the log of record. So existing
+topics are checked and never changed.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ def settings(env: Mapping[str, str], **changes: object) -> TopicSettings:
 
 
 def needed(env: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Return what is promised: the clean-up policy and the retention of each topic."""
+    """Return the promised clean-up policy and retention of each topic."""
     names, group = names_of(env), group_of(env)
     return {
         record_of(env): ("delete", FOR_EVER),
@@ -91,7 +91,7 @@ def topics_command(env: Mapping[str, str], *arguments: str) -> subprocess.Popen[
 
 
 def outcome(command: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """Wait for a command; return its exit code and what it printed."""
+    """Wait for a command; return its exit code and its output."""
     with command:
         try:
             out, err = command.communicate(timeout=90)
@@ -204,7 +204,7 @@ async def test_a_topic_that_would_lose_or_keep_the_wrong_records_names_the_remed
 
 
 async def test_settings_that_are_kafkas_defaults_or_more_than_is_needed_are_right(env):
-    """A topic of an earlier state has no settings of its own for what was not checked then."""
+    """A topic that an earlier state made lacks the settings that were not checked then."""
     await create(env, names_of(env).webhooks, retention_ms="-1", max_message_bytes="20000000")
     changes = {"compression_type": "zstd", "delete_retention_ms": "172800000"}
     orders = names_of(env).orders
@@ -243,7 +243,7 @@ async def test_more_replicas_in_sync_than_there_are_replicas_are_refused(env):
 
 
 async def test_a_lost_topic_is_not_replaced_by_an_empty_one(env):
-    """Workers that went on behind it would show a state with a hole; a new version has none."""
+    """Workers that went on with it would show a state with a hole; a new version has no hole."""
     await ensure_topics(settings(env))
     lost = changelog_name(group_of(env), "orders")
     await commit(env, TopicPartition(names_of(env).webhooks, 0), 5)
@@ -251,7 +251,7 @@ async def test_a_lost_topic_is_not_replaced_by_an_empty_one(env):
     with pytest.raises(TopicsError, match=rf"missing topics: {lost}\. .*plexy-ledger rebuild"):
         await ensure_topics(settings(env))
     assert lost not in await describe(env)
-    # Another version has topics of its own, and the log that it needs is there.
+    # Another version has topics of its own, and the log that it needs exists.
     again = await ensure_topics(settings(env, version=2))
     names = names_of(env)
     assert again.found == [record_of(env), names.webhooks, names.rejected]
@@ -267,7 +267,7 @@ async def test_a_lost_log_is_not_replaced_by_an_empty_one_for_a_new_version_eith
         with pytest.raises(TopicsError, match=rf"missing topics: {lost}\. .*comes from a backup"):
             await ensure_topics(settings(env, version=version))
     assert lost not in await describe(env)
-    # But who brings it back may make it, for a version that has folded nothing yet.
+    # An import may create the log, for a version that has folded nothing yet.
     with pytest.raises(TopicsError, match=f"missing topics: {lost}"):
         await ensure_topics(settings(env), restores_log=True)
     assert lost in (await ensure_topics(settings(env, version=2), restores_log=True)).created
@@ -353,7 +353,7 @@ def test_a_worker_whose_topic_is_wrong_ends_with_the_reason(env, command):
 
 
 def until_ended(worker: WorkerProcess, within_s: float = 60) -> int:
-    """Return the exit code; a worker that is ready instead has not seen what is wrong."""
+    """Return the exit code; fail if the worker becomes ready, and so has not seen the fault."""
 
     def ended() -> bool:
         assert worker.process
@@ -367,8 +367,8 @@ def until_ended(worker: WorkerProcess, within_s: float = 60) -> int:
 class LateAdmin(AIOKafkaAdminClient):
     """A client whose first questions go to a broker that does not know of the topics yet.
 
-    Such is any broker of a cluster, for a moment. Asked for names that nobody made, a real one
-    answers the same.
+    Any broker of a cluster is in that state for a moment. A real broker gives the same answers for
+    names that do not exist, which this client asks for.
     """
 
     unknowing: ClassVar[dict[str, int]] = {}

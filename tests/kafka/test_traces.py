@@ -1,6 +1,6 @@
-"""One delivery is one trace, from the request to the folded order: programs, Kafka and a receiver.
+"""One delivery is one trace from the request to the folded order, through all programs and Kafka.
 
-What ingress says of a delivery is in tests/ingest/test_spans.py.
+tests/ingest/test_spans.py tests ingress' own spans.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ INGEST = [sys.executable, "-m", "cli", "ingest"]
 
 
 class Ledger:
-    """An ingress and a worker, each a program of its own, and what they tell a receiver."""
+    """An ingress and a worker, each as a process, and the spans that they send to a receiver."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self.env = dict(env)
@@ -105,7 +105,7 @@ def traced(
 
 
 def trace_of(receiver: Receiver, event_id: str, *, spans: int, number: int = 0) -> list[Received]:
-    """Wait for the trace of an event's delivery; return its spans in the order of their begin."""
+    """Wait for the trace of an event's delivery; return its spans in the order of their start."""
 
     def found() -> list[Received] | None:
         roots = [
@@ -203,7 +203,7 @@ def test_what_is_folded_together_goes_on_as_the_last_one_s_trace_with_links(kafk
         ledger(kafka.bootstrap, tmp_path, receiver.environment) as running,
     ):
         running.worker.stop(20)
-        # Of one partition, so that the worker fetches both together: a backlog.
+        # Both events are in one partition, so that the worker fetches them together, as a backlog.
         assert running.deliver(paid(ids[0])) == 200
         assert running.deliver(refunded(ids[1], refund="re_1")) == 200
         running.worker.start()
@@ -259,7 +259,7 @@ def test_without_a_receiver_deliveries_are_kept_and_folded_and_programs_end_in_t
             assert running.worker.get("/orders/ord_39")[0] == 200
             for program, within_s in [(running.ingest, 5), (running.worker, 10)]:
                 program.stop(within_s)
-            # It says so, and not for each span.
+            # Each program logs the dropped spans once, and not for each span.
             for program in (running.ingest, running.worker):
                 assert len(program.logged("spans_dropped")) == 1, program.tail()
 

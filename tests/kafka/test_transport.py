@@ -1,6 +1,6 @@
-"""The chunked transport's claims, on the real broker and the pinned faust-streaming.
+"""The chunked transport keeps its promises, on the real broker and the pinned faust-streaming.
 
-The app runs in the test's own event loop, with one agent whose work the test holds up or lets go.
+The app runs in the test's own event loop, with one agent whose work the test can hold up.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ async def test_a_commit_never_passes_a_chunk_that_is_not_done(settings: WorkerSe
         await until(lambda: app.consumer._committed_offset.get(tp) == 1)
         await append(settings, 0, "stuck")
         await until(lambda: "stuck" in started)
-        # Faust's agent has moved on, and other partitions go on; this one must not be committed.
+        # Faust's agent and other partitions have gone on, but this one must not be committed.
         await append(settings, 0, "behind")
         await append(settings, 1, "elsewhere")
         await until(lambda: app.consumer._committed_offset.get(TP(tp.topic, 1)) == 1)
@@ -102,7 +102,7 @@ async def test_chunks_of_one_partition_stay_in_order_and_those_of_others_overlap
 async def test_records_larger_than_a_fetch_are_delivered_while_other_partitions_are_busy(
     settings: WorkerSettings,
 ) -> None:
-    """Kafka sends the first batch of a fetch whole; whose it is, is drawn for each fetch anew."""
+    """Kafka sends a fetch's first batch whole; its partition is drawn at random for each fetch."""
     large = b"x" * (MAX_RECORD_BYTES - 1024)
     sizes: dict[int, list[int]] = defaultdict(list)
 
@@ -129,7 +129,7 @@ async def test_records_larger_than_a_fetch_are_delivered_while_other_partitions_
 async def test_a_rebalance_forgets_what_was_in_flight_and_delivers_it_again(
     settings: WorkerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of four stuck partitions the first app keeps some and gives the others away: both count."""
+    """The first app keeps some of four stuck partitions and loses others; both are redelivered."""
     monkeypatch.setattr(transport, "_FINISH_WITHIN_S", 0.3)
     old_run, new_run = asyncio.Event(), asyncio.Event()
     started: list[str] = []
@@ -159,7 +159,7 @@ async def test_a_rebalance_forgets_what_was_in_flight_and_delivers_it_again(
             await until(lambda: second.tables.actives_ready and len(second.consumer.assignment()))
             await ready(first, second)
             await until(lambda: in_flight(first, second) == PARTITIONS)
-            # The old runs end now, when the same chunks have been delivered again.
+            # The old runs end only now, after the same chunks have been delivered again.
             old_run.set()
             await until(lambda: len(refused) == PARTITIONS)
             await until(lambda: len(started) == 2 * PARTITIONS)
@@ -181,7 +181,7 @@ async def test_a_rebalance_forgets_what_was_in_flight_and_delivers_it_again(
 
 
 async def test_the_group_itself_says_whether_a_chunk_is_ours(settings: WorkerSettings) -> None:
-    """A worker that stood still believes in a generation of the group that is over."""
+    """A worker that stood still still has an old generation of the group."""
     said: list[Any] = []
 
     async def work(chunk: Chunk) -> None:
@@ -234,7 +234,7 @@ async def test_what_faust_dropped_after_fetching_it_is_fetched_again(
 
 
 async def test_a_hole_that_the_log_itself_has_is_passed(settings: WorkerSettings) -> None:
-    """The end of a transaction takes an offset, and is no record."""
+    """The end of a transaction takes an offset, but is not a record."""
     worked: list[str] = []
 
     async def work(chunk: Chunk) -> None:
@@ -258,10 +258,10 @@ async def test_a_hole_that_the_log_itself_has_is_passed(settings: WorkerSettings
 async def test_a_partition_whose_position_is_sought_anew_does_not_crash_the_worker(
     settings: WorkerSettings,
 ) -> None:
-    """Faust looks every few seconds whether one stands still, and asks for its position."""
+    """Every few seconds, Faust asks for the positions of partitions that stand still."""
 
     async def work(chunk: Chunk) -> None:
-        """Nothing comes."""
+        """Do nothing, since no record arrives."""
 
     async with running(settings, work) as app:
         await ready(app)
@@ -280,12 +280,12 @@ async def test_a_partition_whose_position_is_sought_anew_does_not_crash_the_work
 async def test_what_is_fetched_before_the_flow_is_resumed_is_not_lost(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Faust clears the agents' queues when the recovery is over: nothing may be in them by then."""
+    """Faust clears the agents' queues after the recovery, so they must be empty until then."""
     seek = transport.Consumer.perform_seek
 
     async def slow_seek(consumer: transport.Consumer) -> None:
         await seek(consumer)
-        # The fetch loop runs all the while: it would deliver now if it were let.
+        # The fetch loop runs meanwhile, and must not deliver now.
         await asyncio.sleep(1.5)
 
     monkeypatch.setattr(transport.Consumer, "perform_seek", slow_seek)

@@ -1,7 +1,7 @@
-"""docs/tutorial.md works as it stands: its commands are typed, and print what it says they print.
+"""The commands of docs/tutorial.md print what the page says they print.
 
-Only what it takes to have the checkout is left out (`git clone`, `make setup`), ports are free
-ones, and `make run` is the command that the Makefile has for it. `…` stands for any text.
+The test types each command except those that set up the checkout (`git clone`, `make setup`). It
+uses free ports, and the Makefile's command for `make run`. `…` stands for any text.
 """
 
 import os
@@ -35,7 +35,7 @@ pytestmark = [
 
 
 class Step(NamedTuple):
-    """A command of the page, and what it says is printed."""
+    """A command of the page, and its output on the page."""
 
     command: str
     printed: str
@@ -49,7 +49,7 @@ def _steps() -> list[Step]:
 
 
 class _Ledger:
-    """What `make run` starts, in a folder of its own, and a shell beside it."""
+    """The programs of `make run`, in a folder of their own, and a shell next to them."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -71,7 +71,7 @@ class _Ledger:
 
     @property
     def told(self) -> str:
-        """What `run` printed, with the ports that it has by itself."""
+        """The output of `run`, with the default ports in place of the free ones."""
         text = (self._folder / "told").read_text()
         for name, port in self._ports.items():
             text = text.replace(f"127.0.0.1:{port}", f"127.0.0.1:{PORTS[name]}")
@@ -105,7 +105,7 @@ class _Ledger:
             self._process.wait()
 
     def type(self, command: str) -> str:
-        """Type a command into the second terminal; return what it prints."""
+        """Type a command into the second terminal; return its output."""
         if command.startswith("export "):
             self._exports += f"{command}\n"
         script = self._exports + command.replace("127.0.0.1:6066", self._views)
@@ -124,7 +124,7 @@ class _Ledger:
 
 @pytest.fixture
 def ledger(tmp_path: Path, kafka_cache: object) -> Iterator[_Ledger]:
-    del kafka_cache  # it is filled now
+    del kafka_cache  # The fixture has filled it.
     ledger = _Ledger(tmp_path)
     try:
         yield ledger
@@ -143,7 +143,7 @@ def test_a_text_matches_what_it_is_with_any_text_for_what_is_left_out():
 
 
 def _follow(ledger: _Ledger, step: Step) -> None:
-    """Type a command until it prints what the page says; what is sent is sent once."""
+    """Type a command, and repeat a `curl`, until it prints the page's output."""
     deadline = time.monotonic() + (30 if step.command.startswith("curl ") else 0)
     while not _matches(step.printed, output := ledger.type(step.command)):
         assert time.monotonic() < deadline, f"$ {step.command}\n{output}\nis not\n{step.printed}"

@@ -1,6 +1,6 @@
-"""Two deployments that share a prefix by mistake: nothing is folded by two sets of settings.
+"""Two deployments that share a prefix by mistake never fold with two sets of settings.
 
-Each test runs the deployments as an operator would have them: each with settings of its own.
+Each test runs the deployments as an operator would, each with settings of its own.
 """
 
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_a_worker_that_would_fold_otherwise_is_kept_out_and_says_which_setting_d
         for secret in (SECRET, "whsec_other"):
             assert secret not in kept_out.tail()
         assert not kept_out.logged("ready")
-        # The partitions stay where they were.
+        # No partition has moved.
         assert worker.get("/readyz")[0] == 200
         assert len(worker.logged("ready")) == 1
 
@@ -76,7 +76,7 @@ def test_a_worker_comes_back_with_other_settings_once_the_last_of_the_others_has
     with WorkerProcess(env) as before:
         before.wait_ready(90)
         before.stop()
-    # Its own membership lasts for a session.
+    # The stopped worker's own membership lasts until its session ends.
     with WorkerProcess(env | {"LEDGER_ORDER_FIELDS": "order"}) as after:
         deliver(env, [event(1, order="ord_1")])
         after.wait_ready(90)

@@ -1,9 +1,9 @@
-"""An unclean election: a replica leads that lacks records which were acknowledged.
+"""After an unclean election, the new leader of a partition lacks acknowledged records.
 
-An operator forces such an election to bring a partition back whose other replicas are lost. The
-brokers count on from the end of that replica, so that new records take the offsets of the lost
-ones. Each test loses records of some topics of its ledger, and of no others: only these topics have
-their replicas on the two brokers that are ended.
+An operator forces such an election to restore a partition whose other replicas are lost. New
+records then follow the end of the elected replica, and so take the offsets of the lost ones. Each
+test loses records of some topics only: these topics have their replicas on the two brokers that are
+ended.
 """
 
 import asyncio
@@ -47,10 +47,10 @@ from tests.kafka.programs import AuditProcess, drift, program, wait_ingress
 
 pytestmark = pytest.mark.timeout(300)
 
-# A broker that lacks records, one that has them, and one that is always there.
+# LAGS lacks records, LEADS has them, and STAYS always runs.
 LAGS, LEADS, STAYS = 1, 2, 3
 ELECT_LEADERS, VERSION, UNCLEAN = 43, 1, 1
-# The partitions of the commits that the broker LAGS may lead.
+# LAGS may lead these partitions of the commits.
 LOST_COMMITS = {0, 1}
 
 
@@ -60,7 +60,7 @@ def orders(numbers: Iterable[int]) -> list[dict[str, Any]]:
 
 
 class Brokers:
-    """Three brokers, and what an operator does to them."""
+    """Three brokers, and the operator's actions on them."""
 
     def __init__(self, cluster: KafkaCluster) -> None:
         self._cluster = cluster
@@ -69,7 +69,7 @@ class Brokers:
     def ledger(
         self, folder: Path, loses: str = "", *, loses_commits: bool = False, **settings: object
     ) -> dict[str, str]:
-        """Create a ledger's topics; the broker LAGS may lead those whose names have an ending."""
+        """Create a ledger's topics; LAGS may lead those with an ending from ``loses``."""
         settings = {"replication_factor": 2, "standby_replicas": 0, **settings}
         while True:
             env = environment(self._cluster.bootstrap, folder, **settings)
@@ -91,7 +91,7 @@ class Brokers:
 
     @contextlib.contextmanager
     def lagging(self) -> Iterator[None]:
-        """Write records in this block that the broker LAGS lacks; after it, the others are lost."""
+        """Let LAGS miss the records that are written in this block, and lose LEADS after it."""
         self._lags.kill()
         yield
         self._leads.kill()
@@ -99,7 +99,7 @@ class Brokers:
         until(self._leaderless, within_s=30, what="partitions without a leader")
 
     def elect(self) -> None:
-        """Have the broker LAGS lead, as `kafka-leader-election --election-type unclean` does."""
+        """Elect LAGS, as `kafka-leader-election --election-type unclean` does."""
         wanted = self._leaderless()
         body = struct.pack(">bi", UNCLEAN, len(wanted))
         for each in wanted:
@@ -125,7 +125,7 @@ async def create_topics(bootstrap: Iterable[str], new: list[NewTopic]) -> None:
 
 
 def commits_partition(group: str) -> int:
-    """Return the partition that has a group's commits: Java's hash of the name, as Kafka does."""
+    """Return the partition of a group's commits, which Kafka finds by Java's hash of the name."""
     value = 0
     for character in group:
         value = (31 * value + ord(character)) % 2**32
@@ -165,7 +165,7 @@ def cluster(
 
 @pytest.fixture
 def brokers(cluster: KafkaCluster) -> Iterator[Brokers]:
-    """Return brokers that are in sync. At the end those that lead again give up their records."""
+    """Yield brokers that are in sync; afterwards, restart those that ended, and sync again."""
     yield Brokers(cluster)
     for broker in cluster.brokers:
         if broker.pid is None:
@@ -198,7 +198,7 @@ def wait_served(worker: WorkerProcess, numbers: Iterable[int]) -> None:
 def test_a_worker_whose_source_was_cut_and_has_grown_again_ends_before_it_reads_on(
     brokers: Brokers, tmp_path: Path
 ) -> None:
-    """The log is longer than what the worker has read, so that no offset tells of the loss."""
+    """The log is longer than the part that the worker has read, so no offset shows the loss."""
     env = brokers.ledger(tmp_path, loses="plexy.webhooks")
     with WorkerProcess(env) as worker:
         worker.wait_ready(120)
@@ -220,7 +220,7 @@ def test_a_worker_whose_source_was_cut_and_has_grown_again_ends_before_it_reads_
 def test_standby_tables_follow_a_cut_changelog_from_scratch_and_nothing_is_lost(
     brokers: Brokers, tmp_path: Path
 ) -> None:
-    """The changelogs are longer than what the standbys have read, so that no offset tells."""
+    """The changelogs are longer than the standbys have read, so no offset shows the loss."""
     one = brokers.ledger(tmp_path / "one", loses="-changelog")
     one["LEDGER_STANDBY_REPLICAS"] = "1"
     with two_workers(one, tmp_path / "two") as both:
@@ -241,7 +241,7 @@ def test_standby_tables_follow_a_cut_changelog_from_scratch_and_nothing_is_lost(
                 within_s=30,
                 what="a standby that is restored",
             )
-        # What a worker folds next does not follow on the changelog, and it ends.
+        # A worker's next write does not continue the changelog that it knows, so it ends.
         deliver(one, orders(range(60, 100)))
         for worker in both:
             reason = worker.reason_of_end(90)
@@ -256,7 +256,7 @@ def test_standby_tables_follow_a_cut_changelog_from_scratch_and_nothing_is_lost(
 
 
 def write_claims(env: dict[str, str], count: int) -> None:
-    """Append records to each changelog that change no row, as a worker does that takes it over."""
+    """Append records that change no row to each changelog, as workers do when they take it over."""
 
     async def send() -> None:
         async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
@@ -273,7 +273,7 @@ def write_claims(env: dict[str, str], count: int) -> None:
 def test_what_was_published_and_is_lost_is_named_by_a_running_audit_and_by_verify(
     brokers: Brokers, tmp_path: Path
 ) -> None:
-    """The topics are longer than what the audit has read, so that no offset tells of the loss."""
+    """The topics are longer than the part that the audit has read, so no offset shows the loss."""
     env = brokers.ledger(tmp_path / "worker", loses="ledger.orders ledger.entries")
     env["LEDGER_ALLOW_UNSIGNED"] = "true"
     with WorkerProcess(env) as worker, AuditProcess(env, tmp_path / "audit") as audit:
@@ -299,7 +299,7 @@ def test_what_was_published_and_is_lost_is_named_by_a_running_audit_and_by_verif
 
 
 def worker_goes_on(env: dict[str, str], worker: WorkerProcess) -> None:
-    """Wait until everything is folded; a worker that ends is started again."""
+    """Wait until everything is folded; restart a worker that ends."""
 
     def folded() -> bool:
         assert worker.process

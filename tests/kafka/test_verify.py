@@ -1,8 +1,8 @@
-"""`plexy-ledger verify` on a real broker: silent beside a live ledger, exact about a corruption.
+"""`plexy-ledger verify` finds nothing in a live ledger, and names each corruption exactly.
 
-The tests whose corruption can be undone share a history, folded by a worker that goes on; every
-other test has a history of its own. A corruption is written to Kafka directly, as somebody with
-access to it could.
+The tests whose corruption can be undone share a history, folded by a worker that keeps running;
+every other test has a history of its own. The tests write corruptions to Kafka directly, as anybody
+with access to Kafka could.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ def ledger(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[WorkerProcess]:
 def shared(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WorkerProcess]:
-    """Run a worker for the tests that leave everything as they found it."""
+    """Run a worker for the tests that undo their changes."""
     with folded(kafka, tmp_path_factory.mktemp("verify")) as worker:
         yield worker
 
@@ -113,7 +113,7 @@ def test_a_wrong_amount_in_a_table_is_named_with_its_events(shared):
     wrong = msgspec.structs.replace(payment, facts=payment.facts | {"evt_4": fact})
     with altered(env, topic, b"pay_4", PAYMENTS.encode(wrong)):
         code, output = verify(env)
-        # It concerns its own order, and no other.
+        # The difference concerns the payment's own order, and no other.
         assert verify(env, "--order", "ord_2")[0] == 1
         assert verify(env, "--order", "ord_3")[0] == 0
     assert (code, named(output)) == (1, ["payment_differs  payment pay_4"]), output
@@ -149,7 +149,7 @@ def test_a_record_that_a_changelog_lost_is_named_where_an_older_value_comes_back
         n for n in range(1000, 2000) if partition_for(b"pay_%d" % n, PARTITIONS) == partition
     )
     older = latest(env, topic)[b"pay_4"]
-    # One after the other, so that each is a batch of its own, and a record follows the lost one.
+    # Deliver one after the other, so that each is a batch of its own, and one follows the lost one.
     for body in (
         event(300, "refund.succeeded", id="re_late", payment_id="pay_4", amount=7),
         event(neighbour, merchantReference="ord_after"),
@@ -157,7 +157,7 @@ def test_a_record_that_a_changelog_lost_is_named_where_an_older_value_comes_back
         deliver(env, body)
         wait_folded(env, ledger)
     before = [record for record in read_topic(env, topic) if record.partition == partition]
-    # With each one, the batch holds how far the source is folded.
+    # Each batch also has a record with the folded offset of the source.
     lost, source, last, _ = before[-4:]
     assert (lost.key, last.key) == (b"pay_4", b"pay_%d" % neighbour)
     kafka.kill()
@@ -172,7 +172,7 @@ def test_a_record_that_a_changelog_lost_is_named_where_an_older_value_comes_back
         record.offset for record in before if record not in (lost, source)
     ]
     assert latest(env, topic)[b"pay_4"] == older
-    # The worker's disk still has what the changelog lost.
+    # The worker's disk still has the record that the changelog lost.
     place = f"partition {partition} of the table payments on http://127.0.0.1"
     assert (code, named(output)) == (
         1,
@@ -214,36 +214,36 @@ def test_a_record_that_plexy_did_not_sign_is_named_also_where_an_id_was_known(le
     code, output = verify(env, "--order", "ord_forged")
     assert code == 1
     assert [line.split(", ")[1] for line in named(output)] == ["event evt_900"]
-    # What is not to be checked is not said to be good.
+    # Signatures that are not checked are not reported as good.
     code, output = verify(env, LEDGER_WEBHOOK_SECRETS="", LEDGER_ALLOW_UNSIGNED="true")
     assert code == 0
     assert "not checked" in output
 
 
 def batches(content: bytes) -> Iterator[slice]:
-    """Yield where each batch of a segment stands."""
+    """Yield the position of each batch in a segment."""
     batch = 0
     while batch < len(content):
-        # An offset of 8 bytes, then the length of what follows it.
+        # A batch begins with an offset of 8 bytes, and the length of the rest in 4 bytes.
         end = batch + 12 + int.from_bytes(content[batch + 8 : batch + 12])
         yield slice(batch, end)
         batch = end
 
 
 def alter_on_disk(segment: Path, old: bytes, new: bytes) -> None:
-    """Alter a record where the broker keeps it, with the checksum of its batch."""
+    """Alter a record on the broker's disk, with the checksum of its batch."""
     content = bytearray(segment.read_bytes())
     at = content.index(old)
     content[at : at + len(old)] = new
     (batch,) = (each for each in batches(content) if each.start <= at < each.stop)
-    # The checksum stands behind 5 more bytes, and is of all that follows it (KIP-98).
+    # The checksum comes 5 bytes later, and covers the rest of the batch (KIP-98).
     checksum = calc_crc32c(content[batch.start + 21 : batch.stop])
     content[batch.start + 17 : batch.start + 21] = checksum.to_bytes(4)
     segment.write_bytes(content)
 
 
 def drop_on_disk(segment: Path, offset: int, records: int) -> None:
-    """Take a batch of some records away where the broker keeps it."""
+    """Remove a batch from the broker's disk."""
     content = bytearray(segment.read_bytes())
     (batch,) = (
         each
@@ -254,7 +254,7 @@ def drop_on_disk(segment: Path, offset: int, records: int) -> None:
     assert last_offset_delta + 1 == records
     del content[batch]
     segment.write_bytes(content)
-    # The broker makes them anew: where a batch stands is no longer true.
+    # The positions in the indexes are wrong now, and the broker makes new ones.
     for index in ("index", "timeindex"):
         segment.with_suffix(f".{index}").unlink()
 
@@ -272,7 +272,7 @@ def test_a_record_that_was_altered_in_the_log_is_named_with_what_follows_from_it
     (record,) = [each for each in read_topic(env, topic) if b'"amount": 904' in each.value]
     place = f"plexy.webhooks[{partition}]@{record.offset}"
     assert code == 1
-    # Not the journal's other accounts, no other payment, order or record.
+    # No other account, payment, order or record is named.
     assert named(output) == [
         "balance_differs  account assets:plexy KZT",
         "balance_differs  account income:sales KZT",

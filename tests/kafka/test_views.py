@@ -1,4 +1,4 @@
-"""The views of a real worker: who may read, which references can be read, and what errors say."""
+"""The views of a real worker: who may read them, under which references, and with which errors."""
 
 import http.client
 import json
@@ -65,7 +65,7 @@ REFERENCES = [
 
 
 def encoded(reference: str, *, keep: str = "") -> str:
-    """Percent-encode a reference; dots too where they would be a segment of their own."""
+    """Percent-encode a reference, including dots that would be a whole segment."""
     text = quote(reference, safe=UNRESERVED + keep)
     return text.replace(".", "%2E") if not reference.strip("./") else text
 
@@ -250,7 +250,7 @@ class TestErrors:
 
 @pytest.mark.usefixtures("worker")
 class TestLimits:
-    """What is too long is refused, with the token or without, and the next request is served."""
+    """Requests that are too long are refused, with or without the token; the next one is served."""
 
     @pytest.mark.parametrize("token", [None, TOKEN])
     @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_either_of_two_workers_answers_for_any_reference(kafka, tmp_path):
 
 
 def test_of_two_workers_with_one_address_neither_denies_an_order_that_is_there(kafka, tmp_path):
-    """Neither can reach the other: the half that it does not have is a 503, and never a 404."""
+    """Neither can reach the other, so orders of the other one are a 503, and never a 404."""
     env = environment(kafka.bootstrap, tmp_path / "one", api_token=TOKEN)
     other = env | {"LEDGER_DATA_DIR": str(tmp_path / "two"), "LEDGER_WEB_BIND": "127.0.0.2"}
     bodies = [payment(number, f"ord_{number}") for number in range(40)]
@@ -312,7 +312,7 @@ def test_of_two_workers_with_one_address_neither_denies_an_order_that_is_there(k
         deliver(env, bodies)
         wait_folded(env, one, two, within_s=90)
         answers = [ask(env, f"/orders/ord_{number}") for number in range(40)]
-    # Of two workers at one address, the others know the partitions of one.
+    # Other workers know the partitions of only one of two workers at the same address.
     assert {answer.status for answer in answers} <= {200, 503}
     assert all(answer.headers["Retry-After"] for answer in answers if answer.status == 503)
 
@@ -338,7 +338,7 @@ def test_a_worker_with_an_empty_token_is_one_without(kafka, tmp_path):
 
 
 def test_nothing_is_answered_while_partitions_are_shared_out(kafka, tmp_path):
-    """A chunk at work holds up the sharing out, and so keeps that state for the test to see."""
+    """A chunk that is held up delays the rebalance, so that the test can see this state."""
     env = environment(kafka.bootstrap, tmp_path / "one", api_token=TOKEN)
     other = second_of(env, tmp_path / "two")
     data = ("/orders/ord_1", "/payments/ord_1", "/orders/nobody")
@@ -380,7 +380,7 @@ def test_nothing_is_answered_from_tables_that_are_not_recovered(kafka, tmp_path)
         worker.stop(20)
         worker.start()
         probes, orders = watch_start(env, worker)
-    # From the first answer on: not ready, and then ready for good; the data likewise.
+    # Both pages answer 503 from the first answer on, until they answer 200 and stay so.
     for answers in (probes, orders):
         statuses = [answer.status for answer in answers]
         assert statuses[0] == 503, statuses
@@ -394,7 +394,7 @@ def test_nothing_is_answered_from_tables_that_are_not_recovered(kafka, tmp_path)
 
 
 def watch_start(env: dict[str, str], worker: WorkerProcess) -> tuple[list[Answer], list[Answer]]:
-    """Ask from the process' start until it is ready; return what both pages answered."""
+    """Ask from the start of the process until it is ready; return the answers of both pages."""
     probes: list[Answer] = []
     orders: list[Answer] = []
 
@@ -402,7 +402,7 @@ def watch_start(env: dict[str, str], worker: WorkerProcess) -> tuple[list[Answer
         assert worker.process
         assert worker.process.poll() is None, worker.tail()
         try:
-            # The order first: where it is 200, the probe that follows must be too.
+            # Ask for the order first: if it is 200, the next answer of the probe must be 200 too.
             orders.append(ask(env, "/orders/ord_7"))
             probes.append(ask(env, "/readyz"))
         except OSError:

@@ -1,4 +1,4 @@
-"""The views of a real worker, against their own document: schemathesis draws requests from it."""
+"""Views answer requests that schemathesis draws from their own document, as documented."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -25,8 +25,8 @@ pytestmark = pytest.mark.timeout(180)
 bounded = hypothesis_settings(
     max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
-# A schema can't say what a time or a duration is, what is not declared is passed over, and an event
-# that does not come is a 504 that is meant.
+# A schema can't define times and durations, the views ignore undeclared parameters, and an event
+# that does not arrive is an intended 504.
 NOT_FOR_SCHEMAS = [
     positive_data_acceptance,
     negative_data_rejection,
@@ -35,7 +35,7 @@ NOT_FOR_SCHEMAS = [
 ]
 
 DOCUMENT = describe()
-# A stream has no end: tests/kafka/test_overview.py follows it.
+# A stream has no end, so tests/kafka/test_overview.py tests it.
 schema = schemathesis.openapi.from_dict(DOCUMENT).exclude(path="/live")
 
 
@@ -47,7 +47,7 @@ def env(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Itera
         worker.wait_ready(90)
         deliver(env, paid("0", "0", "0"), refunded("1", "1", "0"), refunded("2", "2", "lone"))
         wait_folded(env, worker)
-        # Both need what a worker has summed up.
+        # Both need a worker's sums.
         for path in ("/balances", "/orders?anomaly=any"):
             until(lambda path=path: ask(env, path).status == 200, within_s=30, what=path)
         yield env
@@ -59,7 +59,7 @@ def env(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @schema.parametrize()
 @bounded
 def test_whatever_is_drawn_is_answered_as_documented(case: Any, env: dict[str, str]) -> None:
-    # A wait of seconds, drawn again and again, would be all that this test does.
+    # Drawn waits of several seconds would take all the time of this test.
     if case.query and "wait" in case.query:
         case.query["wait"] = "1ms"
     address = f"http://127.0.0.1:{env['LEDGER_WEB_PORT']}"
@@ -87,7 +87,7 @@ def test_whatever_is_drawn_is_answered_as_documented(case: Any, env: dict[str, s
     ],
 )
 def test_what_is_there_is_as_documented(env: dict[str, str], path: str, documented: str) -> None:
-    """Ids are drawn that are seldom there: here they are."""
+    """Drawn ids seldom exist, but these do."""
     answer = ask(env, path)
     assert answer.status == 200
     answers = DOCUMENT["paths"][documented]["get"]["responses"]

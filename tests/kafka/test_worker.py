@@ -1,4 +1,4 @@
-"""The worker as a process: killed, stopped, doubled, failing; the states are right all the same."""
+"""A worker process may be killed, stopped, doubled or fail, and its states are still right."""
 
 import json
 import shutil
@@ -54,12 +54,11 @@ def freeze_in_the_middle(
     least_done: int,
     partitions: Iterable[int] = range(PARTITIONS),
 ) -> int:
-    """Freeze a worker that has done so much, and on every hop still has work in its partitions.
+    """Freeze a worker after ``least_done`` records, with work left on every hop.
 
-    The bodies are delivered little by little until then, so that a fast worker isn't through
-    with all of them before it is looked at, and the rest to the frozen worker. Return how many
-    records of the log are committed. What is left of a frozen worker's work is left when it is
-    killed.
+    The bodies are delivered bit by bit until then, so that a fast worker can't finish them before
+    it is frozen; the rest is delivered to the frozen worker. Return the number of committed records
+    of the log. A frozen worker does no work until it is killed.
     """
     webhooks = names_of(env).webhooks
     rest = iter(bodies)
@@ -82,7 +81,7 @@ def freeze_in_the_middle(
 
 @pytest.fixture
 def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
-    # Many small chunks, so that there are many moments in the middle of the work.
+    # With many small chunks, there are many moments in the middle of the work.
     return environment(kafka.bootstrap, tmp_path / "one", chunk_records=100)
 
 
@@ -93,7 +92,7 @@ def test_a_worker_killed_in_the_middle_and_restarted_ends_with_the_right_states(
         worker.wait_ready()
         bodies, done = list(history(EVENTS)), 0
         for part in (bodies[: EVENTS // 2], bodies[EVENTS // 2 :]):
-            # The second time it has also done something since its restart.
+            # The second time, the worker has also done some work since its restart.
             done = freeze_in_the_middle(env, worker, part, least_done=done + 1000)
             worker.signal(signal.SIGKILL)
             worker.wait(10)
@@ -104,7 +103,7 @@ def test_a_worker_killed_in_the_middle_and_restarted_ends_with_the_right_states(
 
 
 def partitions_of(worker: WorkerProcess) -> set[int]:
-    """Return the partitions that a worker says it has."""
+    """Return a worker's partitions, according to its log."""
     told = worker.logged("ready")
     return set(told[-1]["partitions"]) if told else set()
 
@@ -122,7 +121,7 @@ def wait_shared_out(one: WorkerProcess, two: WorkerProcess) -> None:
 def test_a_worker_that_comes_again_at_once_at_another_address_goes_on(
     env: dict[str, str],
 ) -> None:
-    """Before its session is over, Kafka would give its name what it had, with the old address."""
+    """Until its session ends, Kafka would assign its former partitions to the old address."""
     with WorkerProcess(env) as worker:
         worker.wait_ready()
         worker.signal(signal.SIGKILL)
@@ -155,7 +154,7 @@ def test_two_workers_share_the_partitions_and_one_takes_over_when_the_other_is_k
 
 
 def assert_either_answers_for_every_order(one: WorkerProcess, two: WorkerProcess) -> None:
-    """Ask both for orders of each, then show that an answer comes from whoever has the order."""
+    """Ask both for orders of each, and check that each answer comes from the order's owner."""
     owned: dict[int, list[str]] = {0: [], 1: []}
     for n in range(40):
         partition = partition_for(f"ord {n}/ü".encode(), PARTITIONS)
@@ -197,7 +196,7 @@ def test_a_standby_has_every_table_of_the_other_worker_on_its_own_disk(
 def has_all(
     worker: WorkerProcess, table: TableName, expected: dict[bytes, bytes], copies: Path
 ) -> bool:
-    """Tell whether a worker's own databases hold a table: what it owns, and what it follows."""
+    """Return whether a worker's databases hold a whole table, as owner and as standby."""
     stored = {p: stored_in(worker, table, p, copies) for p in range(PARTITIONS)}
     own = partitions_of(worker)
     missing = [key for key in expected if key not in stored[partition_for(key, PARTITIONS)]]
@@ -208,7 +207,7 @@ def has_all(
 def stored_in(
     worker: WorkerProcess, table: TableName, partition: int, copies: Path
 ) -> dict[bytes, bytes]:
-    """Return what a worker's RocksDB has of a partition: of a copy, since it is in use."""
+    """Return a partition's rows in a worker's RocksDB, read from a copy since it is in use."""
     folder = Path(worker.env["LEDGER_DATA_DIR"]) / "tables"
     (database,) = folder.rglob(f"{table}-{partition}.db")
     copy = shutil.copytree(database, copies / uuid.uuid4().hex)
@@ -235,13 +234,13 @@ def test_sigterm_stops_in_time_with_everything_that_was_done_committed(
         worker.start()
         wait_folded(env, worker)
     assert_states_are_right(env, EVENTS)
-    # Nothing was done twice: each event, and what it posts, is there once.
+    # Nothing was done twice: each event and its entry are there once.
     for topic in (names_of(env).events, names_of(env).entries):
         assert len(read_topic(env, topic)) == EVENTS
 
 
 def assert_what_is_committed_is_what_was_done(env: dict[str, str]) -> None:
-    """Fold what is committed, hop by hop: the tables and outputs show that, no less and no more."""
+    """Fold the committed records hop by hop, and compare the result with tables and outputs."""
     names = names_of(env)
     committed = committed_records(env, names.webhooks)
     by_partition = [[r for r in committed if r.partition == p] for p in range(PARTITIONS)]
@@ -326,7 +325,7 @@ def test_an_event_id_that_comes_with_another_body_is_quarantined_and_the_first_s
 def test_no_id_from_outside_is_taken_for_a_key_of_the_tables_own(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
-    """Faust's own key for a changelog's offset is a text, but with a control character."""
+    """Faust's own key for a changelog's offset is a text that contains a control character."""
     env = environment(kafka.bootstrap, tmp_path)
     odd = Store.offset_key.decode()
     bodies = [

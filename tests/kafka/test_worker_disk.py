@@ -1,6 +1,6 @@
-"""A worker whose disk is full ends with a clear message, and goes on right when there is room.
+"""A worker whose disk is full ends with a clear message, and goes on correctly once there is room.
 
-It also ends when it stands still and would keep its partitions: see `processors/worker.py`.
+It also ends if it stands still and would keep its partitions; see `processors/worker.py`.
 """
 
 import shlex
@@ -32,7 +32,7 @@ from tests.kafka.verification import verify
 pytestmark = pytest.mark.timeout(240)
 
 needs_mount = pytest.mark.skipif(not can_mount(), reason="mounting a small disk takes root")
-# Room for a worker with the smallest tables, and not much more.
+# The disk has little more room than a worker with the smallest tables needs.
 DISK_MB = 96
 TABLES_MB = 24
 
@@ -51,7 +51,7 @@ def env(kafka: EmbeddedKafka, disk: SmallDisk) -> dict[str, str]:
 
 
 def worker_of(env: dict[str, str], tmp_path: Path) -> WorkerProcess:
-    """Return a worker whose log is kept elsewhere than its tables."""
+    """Return a worker whose log is not on the disk of its tables."""
     worker = WorkerProcess(env)
     worker.log_file = tmp_path / "worker.log"
     return worker
@@ -83,8 +83,8 @@ def test_a_disk_that_is_full_under_load_ends_the_worker_which_goes_on_when_there
         wait_folded(env, worker)
         disk.fill()
         deliver(env, *events[1000:])
-        # A table whose disk is full can't be closed: a worker that tried would take until its time
-        # for stopping is over.
+        # A table on a full disk can't be closed; a worker that tried would take its whole time for
+        # stopping.
         reason = worker.reason_of_end(within_s=60)
         assert f"LEDGER_DATA_DIR={disk.folder} can't be used: IO error: No space" in reason
         assert "make room there, and start the worker again" in reason
@@ -130,7 +130,7 @@ def test_a_worker_does_not_start_where_too_few_files_can_be_made_and_says_so(
 def test_a_worker_that_starts_without_an_inode_left_says_that_files_are_to_be_deleted(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
-    """The system says that there is no space left, although there is."""
+    """The system reports that no space is left, although there is some."""
     with small_disk(tmp_path / "disk", DISK_MB, "nr_inodes=1000") as disk:
         env = environment(kafka.bootstrap, disk.folder, table_memory_mb=TABLES_MB)
         disk.use_up_inodes()
@@ -181,7 +181,7 @@ program.run(WorkerSettings.from_environment(os.environ))
 def test_a_worker_that_stands_still_ends_and_shows_where(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
-    """Its heartbeats, which have a thread of their own, would keep its partitions for ever."""
+    """Its heartbeats, which have a thread of their own, would keep its partitions forever."""
     env = environment(kafka.bootstrap, tmp_path)
     with WorkerProcess(env, [sys.executable, "-c", STANDS_STILL]) as worker:
         worker.wait_ready()

@@ -1,4 +1,4 @@
-"""Writers: what comes too late is refused by the broker itself, on the real one."""
+"""The broker itself refuses a former owner's late writes."""
 
 import asyncio
 import gc
@@ -19,6 +19,7 @@ from runtime.kafka.batches import OutRecord, send, send_to_partition
 from tests.fakes import until
 from tests.kafka.harness import PARTITIONS, read_topic, writer
 from tests.kafka.in_process import WARNINGS_OF_FAUST, append, committed, ready, running
+from tests.kafka.topics import create
 
 pytestmark = WARNINGS_OF_FAUST
 
@@ -44,7 +45,7 @@ async def test_behind_a_new_owner_s_record_an_old_owner_s_is_refused(
     async with writer(bootstrap, topic) as old:
         assert await write(old, topic, "old 1", "old 2") == 1
         async with writer(bootstrap, topic) as new:
-            # Harmless: the new owner has the same records before it, and will write this key anew.
+            # This is harmless: the new owner will fold the same records, and write this key again.
             assert await write(old, topic, "old 3") == 2
             assert await write(new, topic, "new 1") == 3
             with pytest.raises(ProducerFenced):
@@ -64,7 +65,7 @@ async def test_whoever_waits_for_a_writer_that_is_given_up_hears_that_the_partit
                 asyncio.create_task(write(given_up, settings.names.orders, key))
                 for key in ("tried in vain", "waits behind it")
             ]
-            # Tried, and put back to be tried again.
+            # Wait until the batch was tried, and queued again for a retry.
             await until(lambda: _tries(given_up) > 1)
             await given_up.close()
             for each in waiting:
@@ -78,7 +79,7 @@ async def test_whoever_waits_for_a_writer_that_is_given_up_hears_that_the_partit
 async def test_an_epoch_that_was_taken_while_the_group_holds_us_for_the_owner_is_taken_back(
     settings: WorkerSettings,
 ) -> None:
-    """As by a worker that stood still before its first write, and goes on after our first one."""
+    """A worker that stood still before its first write, and goes on after ours, does this."""
     worked: list[str] = []
 
     async def work(chunk: Chunk) -> None:
@@ -136,7 +137,7 @@ async def test_a_chunk_that_is_fenced_after_its_outputs_is_folded_again_by_the_n
         await until(lambda: app.crashed)
         assert "as offsets 2 to 3, and the table ends at 1" in repr(app.crash_reason)
         assert (len(folds), told) == (2, [])
-    # RocksDB's own lock on the folder goes with the last reference.
+    # RocksDB unlocks the folder only when its last reference is gone.
     del app
     gc.collect()
     async with running(settings, work) as app:
@@ -162,7 +163,7 @@ async def test_a_worker_that_the_group_has_forgotten_drops_its_chunk_and_writes_
         effects.publish(app.names.orders, [OutRecord(b"key", b"value")])
 
     async def work(chunk: Chunk) -> None:
-        # It believes in a generation that the group has never had, and asks before it writes.
+        # The worker has a generation that the group never had, and asks before it writes.
         app.consumer_generation_id = chunk.generation = chunk.generation + 7
         dropped.append(chunk)
         await folding(app, "hop", app.chunk_tables["seen"], PARTITIONS, fold)(chunk)
@@ -215,7 +216,7 @@ async def test_a_writer_whose_broker_dies_while_it_asks_for_its_epoch_asks_again
         kafka.pause()
         starting = asyncio.create_task(opened.start())
         try:
-            # The question is under way, and will not be answered.
+            # The request is under way, and will not be answered.
             await until(lambda: any(each._requests for each in client.client._conns.values()))
         finally:
             await asyncio.to_thread(kafka.kill)
@@ -229,12 +230,12 @@ async def test_a_writer_whose_broker_dies_while_it_asks_for_its_epoch_asks_again
 async def test_the_leaders_of_a_topic_stay_known_whatever_other_topic_is_asked_for(
     settings: WorkerSettings,
 ) -> None:
-    """A batch that waited for a leader that nobody asked for any more once ended a worker."""
+    """Otherwise a batch waits for a leader that no client asks for, and ends its worker."""
     names = settings.names
     async with AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers) as client:
         opened = Writer(client.client, "any")
         await opened.start()
-        # Any trouble before the first write does so; as nothing was asked for yet, it asks for all.
+        # Any trouble before the first write causes this update, which asks for all topics.
         await client.client.force_metadata_update()
         await write(opened, names.orders, "one")
         await client.client.add_topic(names.entries)
@@ -245,7 +246,7 @@ async def test_the_leaders_of_a_topic_stay_known_whatever_other_topic_is_asked_f
 async def test_a_batch_outlives_a_time_without_a_leader_that_is_longer_than_a_request(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A broker that was away for longer than that names no leader at first: it ended a worker."""
+    """After a long absence, a broker names no leader at first, which once ended a worker."""
     monkeypatch.setattr(writers, "_REQUEST_WITHIN_S", 1.0)
     async with writer(settings.bootstrap_servers[0], "any") as opened:
         await write(opened, settings.names.orders, "known")
@@ -256,3 +257,24 @@ async def test_a_batch_outlives_a_time_without_a_leader_that_is_longer_than_a_re
             assert not writing.done(), writing.exception()
         await writing
     assert await keys_of(settings, settings.names.orders) == ["known", "late"]
+
+
+async def test_a_writer_waits_for_a_topic_that_its_broker_does_not_know_yet(
+    kafka: EmbeddedKafka, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that has just started may know its topics later than the client gives up."""
+    topic = f"{settings.topic_prefix}late"
+    async with writer(kafka.bootstrap, "late") as late:
+        client = late._client
+        wait, waits = client._wait_on_metadata, []
+
+        async def wait_shorter(topic: str) -> Any:
+            waits.append(topic)
+            client._request_timeout_ms = 200
+            return await wait(topic)
+
+        monkeypatch.setattr(client, "_wait_on_metadata", wait_shorter)
+        sent = asyncio.create_task(send_to_partition(late, topic, 0, [OutRecord(b"key", b"value")]))
+        await until(lambda: len(waits) > 1 or sent.done())
+        await create({"LEDGER_KAFKA_BOOTSTRAP": kafka.bootstrap}, topic)
+        assert await sent == 0

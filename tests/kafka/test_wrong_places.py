@@ -1,7 +1,7 @@
-"""A worker never folds from a wrong place, whoever moved its commits or shortened its topics.
+"""A worker never folds from a wrong offset, even if its commits were moved or its topics shortened.
 
-Commits are set by whoever may; topics become shorter when a broker's disk is restored from an older
-copy, or when a replica leads that lacks records. What was folded is known by the tables alone.
+Any client with the right can set commits. Topics become shorter when a broker's disk is restored
+from an older copy, or when the leader lacks records. Only the tables know what was folded.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.timeout(300)
 
 TABLES: list[TableName] = ["seen", "payments", "orders"]
 
-# A worker whose tables named in HELD are never written, and publish nothing.
+# In this worker, the tables named in HELD are never written, and their agents publish nothing.
 HOLDS_A_TABLE = """
 import asyncio, os
 from processors.engine.effects import Effects
@@ -61,7 +61,7 @@ def orders(numbers: Iterable[int]) -> list[dict[str, Any]]:
 
 
 def fold(env: dict[str, str], numbers: Iterable[int]) -> None:
-    """Deliver and fold with a worker that is stopped afterwards."""
+    """Deliver orders, and fold them with a worker that is stopped afterwards."""
     with WorkerProcess(env) as worker:
         worker.wait_ready()
         deliver(env, orders(numbers))
@@ -93,7 +93,7 @@ def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
 
 
 def deliver_held(env: dict[str, str], numbers: Iterable[int], held: list[TableName]) -> None:
-    """Deliver orders that a worker takes up to, and not into, the first of some tables."""
+    """Deliver orders that a worker folds up to the first of some tables, but not into it."""
     source = names_of(env).source_of(held[0])
 
     def end() -> int:
@@ -108,7 +108,7 @@ def deliver_held(env: dict[str, str], numbers: Iterable[int], held: list[TableNa
 
 
 def test_a_commit_that_was_set_ahead_of_a_table_skips_no_record(env: dict[str, str]) -> None:
-    """As by `kafka-consumer-groups --reset-offsets --to-latest`, on each hop."""
+    """`kafka-consumer-groups --reset-offsets --to-latest` does this, on each hop."""
     fold(env, range(20))
     deliver_held(env, range(20, 40), ["orders"])
     deliver_held(env, range(40, 60), ["payments", "orders"])
@@ -126,7 +126,7 @@ def test_a_commit_that_was_set_ahead_of_a_table_skips_no_record(env: dict[str, s
 
 
 class Disk:
-    """The disk of a broker, which is stopped while its disk is copied or replaced by a copy."""
+    """A broker's disk; the broker is stopped while the disk is copied, or replaced by a copy."""
 
     def __init__(self, broker: EmbeddedKafka, copies: Path) -> None:
         self._broker = broker
@@ -151,7 +151,7 @@ class Disk:
         self._broker.start()
 
     def bring_back_topics(self, copy: Path, *names: str) -> None:
-        """Replace the partitions of some topics by those of a copy."""
+        """Replace the partitions of some topics with those of a copy."""
         self._broker.stop()
         for name in names:
             for partition in range(PARTITIONS):
@@ -173,14 +173,14 @@ def disk(broker: EmbeddedKafka, tmp_path: Path) -> Disk:
 
 @pytest.fixture
 def alone(broker: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
-    """Return the settings of a ledger on the broker whose disk is brought back."""
+    """Return the settings of a ledger on the broker whose disk is restored."""
     return environment(broker.bootstrap, tmp_path / "one", standby_replicas=0)
 
 
 def test_tables_that_are_newer_than_a_restored_broker_are_restored_from_their_changelogs(
     alone: dict[str, str], disk: Disk, tmp_path: Path
 ) -> None:
-    """The changelogs have grown beyond the tables again, so that offsets alone would not tell."""
+    """The changelogs have grown beyond the tables again, so offsets alone do not show the loss."""
     fold(alone, range(20))
     copy = disk.keep()
     fold(alone, range(20, 60))
@@ -198,7 +198,7 @@ def test_tables_that_are_newer_than_a_restored_broker_are_restored_from_their_ch
 def test_what_a_changelog_has_lost_is_folded_again_from_the_source(
     alone: dict[str, str], disk: Disk, tmp_path: Path
 ) -> None:
-    """The commits say that everything is folded. First with the tables, then from an empty disk."""
+    """By its commits, everything is folded. The worker first has its tables, then an empty disk."""
     lost = [changelog_name(group_of(alone), table) for table in ("payments", "orders")]
     fold(alone, range(20))
     first = disk.keep()
@@ -237,7 +237,7 @@ def test_a_changelog_that_has_lost_everything_is_made_anew_from_the_source(
 def test_standby_tables_that_are_newer_than_their_changelogs_are_restored_from_scratch(
     alone: dict[str, str], disk: Disk, tmp_path: Path
 ) -> None:
-    """A standby serves nothing, and folds on from what it has when its partition comes to it."""
+    """A standby serves nothing, but folds on from its own tables once it receives the partition."""
     one = alone | {"LEDGER_STANDBY_REPLICAS": "1"}
     two = second_of(one, tmp_path / "two")
     fold(one, range(20))
@@ -264,7 +264,7 @@ def test_standby_tables_that_are_newer_than_their_changelogs_are_restored_from_s
 def test_a_source_that_was_shortened_and_has_grown_again_ends_the_worker(
     alone: dict[str, str], disk: Disk
 ) -> None:
-    """New records stand at offsets that are folded already, and would never count."""
+    """New records at offsets that are already folded would never count."""
     fold(alone, range(20))
     shorter = disk.keep()
     fold(alone, range(20, 60))
@@ -281,7 +281,7 @@ def test_a_source_that_was_shortened_and_has_grown_again_ends_the_worker(
 
 
 async def grow(env: dict[str, str], topic: str) -> None:
-    """Append to each partition more records, which mean nothing, than a topic has lost."""
+    """Append more meaningless records to each partition than the topic has lost."""
     async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
         for partition in range(PARTITIONS):
             records = [OutRecord(b"key", b"value")] * 60

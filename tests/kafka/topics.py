@@ -1,4 +1,4 @@
-"""The topics of a ledger as an administrator makes, looks at and deletes them."""
+"""Creates, changes, describes and deletes topics, as an administrator would."""
 
 import asyncio
 from collections.abc import Mapping
@@ -7,12 +7,12 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-# Kafka's number of a setting that the topic itself has, where the broker's would be 4.
+# Kafka's code for the source of a setting that is set on the topic; the broker's source is 4.
 OF_THE_TOPIC = 1
 
 
 async def create(env: Mapping[str, str], name: str, partitions: int = 4, **config: str) -> None:
-    """Create a topic as somebody else might have."""
+    """Create a topic, as somebody else might have done."""
     dotted = {key.replace("_", "."): value for key, value in config.items()}
     admin = AIOKafkaAdminClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"])
     await admin.start()
@@ -34,7 +34,7 @@ async def alter(env: Mapping[str, str], *names: str, **changes: str) -> None:
         resources = []
         for response in await admin.describe_configs(asked):
             for *_, name, entries in response.resources:
-                # Kafka's request sets every setting back that it does not name.
+                # Kafka resets every setting that the request does not name.
                 own = {key: text for key, text, _, source, *_ in entries if source == OF_THE_TOPIC}
                 own |= {key.replace("_", "."): text for key, text in changes.items()}
                 resources.append(ConfigResource(ConfigResourceType.TOPIC, name, own))
@@ -45,7 +45,7 @@ async def alter(env: Mapping[str, str], *names: str, **changes: str) -> None:
 
 
 async def add_partitions(env: Mapping[str, str], topic: str, count: int) -> None:
-    """Raise the number of a topic's partitions; return when the broker shows them."""
+    """Add partitions to a topic; return when the broker shows them."""
     admin = AIOKafkaAdminClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"])
     await admin.start()
     try:
@@ -61,7 +61,7 @@ async def add_partitions(env: Mapping[str, str], topic: str, count: int) -> None
 
 
 async def describe(env: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return the topics of an environment: their configuration, and how many partitions."""
+    """Return the topics of an environment, with their settings and numbers of partitions."""
     admin = AIOKafkaAdminClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"])
     await admin.start()
     try:
@@ -83,7 +83,7 @@ async def describe(env: Mapping[str, str]) -> dict[str, dict[str, str]]:
 
 
 async def delete(env: Mapping[str, str], topic: str) -> None:
-    """Delete a topic; return when the broker has it no more."""
+    """Delete a topic; return when the broker no longer has it."""
     admin = AIOKafkaAdminClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"])
     await admin.start()
     try:

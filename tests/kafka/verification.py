@@ -1,4 +1,4 @@
-"""What tests of the ledger's own checks share: a history, deliveries meanwhile, and `verify`."""
+"""Shared by the tests of the ledger's own checks: a history, ongoing deliveries, and `verify`."""
 
 import threading
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from tests.kafka.harness import event, run
 
 
 def history() -> list[dict[str, Any]]:
-    """Orders of two payments, refunds that name only their payment, one payment that moves."""
+    """Return orders of two payments, refunds that name only a payment, and a payment that moves."""
     paid = [event(n, merchantReference=f"ord_{n // 2}") for n in range(20)]
     refunds = [
         event(100 + n, "refund.succeeded", id=f"re_{n}", payment_id=f"pay_{n}", amount=9)
@@ -22,7 +22,7 @@ def history() -> list[dict[str, Any]]:
 
 @contextmanager
 def deliveries(env: Mapping[str, str], pause_s: float = 0.1) -> Iterator[None]:
-    """Deliver as long as the block runs, to payments and orders that are there, and to new ones."""
+    """Deliver during the block, to existing payments and orders and to new ones."""
     stopped = threading.Event()
 
     def go_on() -> None:
@@ -47,12 +47,12 @@ def deliveries(env: Mapping[str, str], pause_s: float = 0.1) -> Iterator[None]:
 
 
 def verify(env: Mapping[str, str], *arguments: str, **settings: str) -> tuple[int, str]:
-    """Run `verify` with these settings added; return its exit code and all that it printed."""
+    """Run `verify` with these settings added; return its exit code and its whole output."""
     return run({**env, **settings}, "verify", *arguments)
 
 
 def named(output: str) -> list[str]:
-    """Return kind and subject of each difference."""
+    """Return the kind and subject of each difference in the output."""
     lines = output.splitlines()
     kinds = ("log_", "record_", "signature_", "seen_", "payment_", "order_", "document_", "entry_")
     found = [line for line in lines if line.startswith((*kinds, "value_", "balance_", "replica_"))]

@@ -1,4 +1,4 @@
-"""A worker's app for tests that need no Kafka."""
+"""Makes a worker's app for tests that need no Kafka."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.processors.engine.routing import PARTITIONS
 
 @pytest.fixture
 async def app(tmp_path: Path) -> AsyncIterator[LedgerApp]:
-    """Return a worker's app that was never started: nobody has told it who has which partition."""
+    """Return a worker's app that was never started, so it has no assignment of partitions."""
     settings = WorkerSettings(data_dir=tmp_path, partitions=PARTITIONS, web_port=unused_port())
     made = new_app(settings, worker_class=Worker, middlewares=[])
     made.http_client = router.worker_client()

@@ -1,17 +1,17 @@
-"""What a worker counts: chunks as a whole, once they are written, under a bounded set of names."""
+"""A worker counts whole chunks, once they are written, under a bounded number of labels."""
 
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from bench.table import write_rows
 from ledger.payments import Anomaly
 from ledger.rejections import Reason
 from processors.metrics import HOPS, WorkerMetrics
 from processors.settings import WorkerSettings
 from processors.worker import create_app
 from tests.fakes import FakeConsumer
+from tests.rows import write_rows
 from tests.scraped import Scraped
 
 
@@ -19,7 +19,7 @@ def scraped(metrics: WorkerMetrics) -> Scraped:
     return Scraped(metrics.page().decode(), "worker")
 
 
-def test_each_outcome_of_a_chunk_is_counted_by_what_it_is():
+def test_the_records_of_a_chunk_are_counted_by_their_outcome():
     metrics = WorkerMetrics()
     chunk = {"folded": 5, "duplicate": 2, "rejected.currency_unknown": 3, "forgotten": 7}
     metrics.judged(
@@ -42,7 +42,7 @@ def test_each_outcome_of_a_chunk_is_counted_by_what_it_is():
     assert page.value("forgotten_total") == 7
 
 
-def test_types_that_come_from_outside_have_no_more_than_twenty_series():
+def test_unknown_types_have_at_most_twenty_series_of_their_own():
     metrics = WorkerMetrics()
     for n in range(1000):
         metrics.judged(Counter({f'unfolded.made_up{{"{n}"}}\n': 1}))
@@ -53,14 +53,14 @@ def test_types_that_come_from_outside_have_no_more_than_twenty_series():
     assert types['made_up{"0"}\n'] == 2
 
 
-def test_what_may_be_counted_is_there_before_it_is():
+def test_every_known_series_exists_before_its_first_count():
     page = scraped(WorkerMetrics())
     assert all(page.value("rejected_total", reason=reason) == 0 for reason in Reason)
     assert all(page.value("order_anomalies_total", anomaly=name) == 0 for name in Anomaly.__args__)
     assert all(page.value("chunk_records_count", hop=hop) == 0 for hop in HOPS)
 
 
-async def test_a_chunk_is_timed_and_counted_if_its_work_comes_to_its_end():
+async def test_a_chunk_is_timed_and_counted_only_if_its_work_finishes():
     metrics, consumer = WorkerMetrics(), FakeConsumer()
 
     async def work(chunk):
@@ -77,12 +77,12 @@ async def test_a_chunk_is_timed_and_counted_if_its_work_comes_to_its_end():
     assert page.by("hop", "chunk_seconds_count") == {"payments": 1}
 
 
-def test_a_table_tells_its_size_and_opens_nothing_for_it(tmp_path: Path):
+def test_a_table_reports_its_size_without_opening_a_database(tmp_path: Path):
     table = create_app(WorkerSettings(data_dir=tmp_path, partitions=4)).chunk_tables["payments"]
     assert table.sizes() == (0, 0)
     write_rows(table, 2, {b"pay_%d" % n: b"x" * 1000 for n in range(100)})
     keys, size_bytes = table.sizes()
-    # The changelog's offset, the digest and the time are three more.
+    # The changelog's offset, the digest and the time are three more keys.
     assert keys == 103
     assert size_bytes > 100_000
     assert [folder.name for folder in (tmp_path / "tables").rglob("payments-*.db")] == [

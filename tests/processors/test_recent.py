@@ -3,7 +3,7 @@
 from processors.recent import SECONDS, LastSeconds
 
 
-def test_the_last_seconds_are_kept_and_no_more():
+def test_only_the_last_seconds_are_kept():
     seconds = LastSeconds()
     total = 0
     for number in range(SECONDS + 5):

@@ -1,4 +1,4 @@
-"""A summary is what the table's values come to at each moment, whoever has written them."""
+"""A summary always equals the sum of the table's rows, whichever worker wrote them."""
 
 import asyncio
 import random
@@ -10,7 +10,6 @@ from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.table import write_rows
 from ledger.anomalies import ANY_ANOMALY, AnomalousOrders, changes_of, key_of
 from ledger.orders import describe
 from ledger.wire import ORDERS
@@ -22,6 +21,7 @@ from processors.sums import Sums
 from processors.worker import create_app
 from tests.ledger.examples import refund, success
 from tests.ledger.pipeline import Pipeline
+from tests.rows import write_rows
 from tests.strategies import chunked, histories
 
 PARTITIONS = 2
@@ -42,7 +42,7 @@ class Numbers:
 
 
 class Ledger:
-    """A real table, and a worker as far as sums look at it."""
+    """A real table, and the parts of a worker that sums look at."""
 
     def __init__(self, folder: Path) -> None:
         self.app = create_app(WorkerSettings(data_dir=folder, partitions=PARTITIONS))
@@ -57,13 +57,13 @@ class Ledger:
         self.give(0, 1)
 
     def give(self, *partitions: int) -> None:
-        """Give the worker these partitions, in a generation of their own."""
+        """Give the worker these partitions, in a new generation."""
         changelog = self.table.changelog_name
         self.app.assignor._active_tps = {TP(changelog, number) for number in partitions}
         self.worker.consumer_generation_id += 1
 
     def fold(self, partition: int, values: dict[bytes, int]) -> None:
-        """Write values and tell the sums, as the effects of a chunk do in one step."""
+        """Write values and update the sums in one step, as the effects of a chunk do."""
         held = self.table.read_chunk(partition, values)
         self.write(partition, values)
         more = sum(values.values()) - sum(map(int, held.values()))
@@ -73,7 +73,7 @@ class Ledger:
         write_rows(self.table, partition, {key: b"%d" % value for key, value in values.items()})
 
     def take_over(self, partition: int, values: dict[bytes, int]) -> None:
-        """Read what another worker has written to the changelog."""
+        """Apply the records that another worker wrote to the changelog."""
         self.table.fold_none()
         begin = self.table.end(partition)
         records = [
@@ -93,7 +93,7 @@ def ledger(tmp_path: Path) -> Ledger:
     return Ledger(tmp_path)
 
 
-async def test_what_is_there_is_summed_and_what_chunks_change_is_added(ledger):
+async def test_stored_rows_are_summed_and_the_changes_of_chunks_are_added(ledger):
     ledger.write(0, {b"a": 1, b"b": 2})
     assert ledger.sums.here() is None
     await ledger.sums.look()
@@ -103,7 +103,7 @@ async def test_what_is_there_is_summed_and_what_chunks_change_is_added(ledger):
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_what_changes_while_the_values_are_read_counts_once(ledger, seed, monkeypatch):
+async def test_a_change_made_while_the_rows_are_read_counts_once(ledger, seed, monkeypatch):
     monkeypatch.setattr(sums, "_AT_A_TIME", 3)
     monkeypatch.setattr(sums, "_PAUSE_S", 0)
     chance = random.Random(seed)  # noqa: S311
@@ -134,7 +134,7 @@ async def test_a_partition_that_another_worker_wrote_to_is_summed_again(ledger):
     ledger.write(0, {b"a": 1})
     await ledger.sums.look()
     ledger.give(1)
-    # It comes back before anybody has looked.
+    # The partition comes back before the next look.
     ledger.take_over(0, {b"a": 5, b"b": 7})
     ledger.give(0, 1)
     assert ledger.total(0) is None
@@ -143,7 +143,7 @@ async def test_a_partition_that_another_worker_wrote_to_is_summed_again(ledger):
     assert ledger.total(0) == 12
 
 
-async def test_what_is_another_worker_s_is_forgotten(ledger):
+async def test_a_partition_that_moved_to_another_worker_is_forgotten(ledger):
     await ledger.sums.look()
     ledger.give(1)
     await ledger.sums.look()
@@ -152,11 +152,11 @@ async def test_what_is_another_worker_s_is_forgotten(ledger):
 
 
 @pytest.mark.parametrize("what", ["rebalance", "changelog"])
-async def test_a_sum_that_is_cut_short_is_made_anew(ledger, what, monkeypatch):
+async def test_an_interrupted_sum_is_made_from_scratch(ledger, what, monkeypatch):
     monkeypatch.setattr(sums, "_AT_A_TIME", 1)
     ledger.write(0, {b"%03d" % n: 1 for n in range(100)})
     looking = asyncio.create_task(ledger.sums.look())
-    # One turn of the loop: it stands in its first pause.
+    # After one turn of the loop, the sum is in its first pause.
     await asyncio.sleep(0)
     assert ledger.sums.of(0) is None
     assert not looking.done()
@@ -171,11 +171,11 @@ async def test_a_sum_that_is_cut_short_is_made_anew(ledger, what, monkeypatch):
     assert ledger.sums.of(0).taken == 100
 
 
-async def test_what_is_lost_while_a_sum_is_made_is_not_opened(ledger, monkeypatch):
+async def test_a_partition_lost_during_a_sum_is_not_opened(ledger, monkeypatch):
     monkeypatch.setattr(sums, "_AT_A_TIME", 1)
     ledger.write(0, {b"%03d" % n: 1 for n in range(100)})
     looking = asyncio.create_task(ledger.sums.look())
-    # One turn of the loop: it stands in its first pause.
+    # After one turn of the loop, the sum is in its first pause.
     await asyncio.sleep(0)
     assert ledger.sums.of(0) is None
     assert not looking.done()
@@ -187,7 +187,7 @@ async def test_what_is_lost_while_a_sum_is_made_is_not_opened(ledger, monkeypatc
 
 
 @given(st.data())
-def test_lists_of_anomalies_that_follow_the_fold_are_those_of_all_orders(data: st.DataObject):
+def test_lists_of_anomalies_updated_by_the_fold_equal_lists_of_all_orders(data: st.DataObject):
     pipeline, followed = Pipeline(), AnomalousOrders()
     for chunk in data.draw(chunked(data.draw(histories()))):
         before = dict(pipeline.orders)
@@ -195,11 +195,11 @@ def test_lists_of_anomalies_that_follow_the_fold_are_those_of_all_orders(data: s
         now = {name: order for name, order in pipeline.orders.items() if before.get(name) != order}
         followed.change(changes_of(now, before))
         if data.draw(st.booleans()):
-            # Whoever reads brings the keys into their order.
+            # A reader sorts the keys.
             list(followed.latest(ANY_ANOMALY, None))
-    anew = AnomalousOrders()
+    rebuilt = AnomalousOrders()
     for order in pipeline.orders.values():
-        anew.take(order.order_id.encode(), ORDERS.encode(order))
+        rebuilt.take(order.order_id.encode(), ORDERS.encode(order))
     documents = [document for order in pipeline.orders.values() if (document := describe(order))]
     for name in {ANY_ANOMALY, *(name for each in documents for name in each.anomalies)}:
         keys = [
@@ -209,11 +209,11 @@ def test_lists_of_anomalies_that_follow_the_fold_are_those_of_all_orders(data: s
         ]
         assert list(followed.latest(name, None)) == sorted(keys, reverse=True)
         assert followed.counts().get(name, 0) == len(keys)
-        assert list(anew.latest(name, None)) == list(followed.latest(name, None))
-    assert followed.counts() == anew.counts()
+        assert list(rebuilt.latest(name, None)) == list(followed.latest(name, None))
+    assert followed.counts() == rebuilt.counts()
 
 
-def test_a_list_goes_on_below_the_key_where_a_page_ended():
+def test_a_list_continues_after_the_key_at_which_a_page_ended():
     pipeline, orders = Pipeline(), AnomalousOrders()
     lone = [refund(f"evt_{n}", n, 5, refund_id=f"re_{n}", payment=None) for n in (3, 1, 2)]
     pipeline.fold([lone])
@@ -225,7 +225,7 @@ def test_a_list_goes_on_below_the_key_where_a_page_ended():
     assert list(orders.latest("currency_mismatch", None)) == []
 
 
-def test_an_order_that_should_be_listed_and_is_not_is_an_error():
+def test_an_order_missing_from_its_list_is_an_error():
     pipeline = Pipeline()
     pipeline.fold([[success("evt_1", 1, 5), refund("evt_2", 2, 9)]])
     before = dict(pipeline.orders)

@@ -1,4 +1,4 @@
-"""The search for forgotten ids: bounded, only while there may be some, and none stays behind."""
+"""The search for forgotten ids is bounded, runs only while there may be some, and misses none."""
 
 import random
 from functools import partial
@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from bench.table import write_rows
 from ledger.deduplication import DAY_MS, PROGRESS_KEY, START, Progress, Seen, forgettable
 from ledger.wire import SEEN
 from processors.dedupe import sweep
 from processors.engine.tables import ChunkTable
 from processors.settings import WorkerSettings
 from processors.worker import create_app
+from tests.rows import write_rows
 
 FORGET_AFTER_MS = 90 * DAY_MS
 PARTITION = 0
 SMALL_CHUNK = 5
-# Twice as many keys are searched as the chunk has records, but at least 200.
+# A search covers two keys for each record of the chunk, but at least 200.
 SEARCHED = 200
 
 
@@ -37,7 +37,7 @@ def held(table: ChunkTable) -> dict[bytes, Seen]:
 
 
 def fold(table: ChunkTable, progress: Progress, ids: list[bytes], day: float) -> Progress:
-    """Write a chunk of new ids as the agent does, and what it forgets; return the progress."""
+    """Write new ids and delete the forgotten ones, as the agent does; return the progress."""
     now_ms = max(progress.timestamp_ms, int(day * DAY_MS))
     forgotten, progress = sweep(partial(remembered, table), len(ids), progress, FORGET_AFTER_MS)
     after = replace(progress, offset=progress.offset + len(ids), timestamp_ms=now_ms)
@@ -47,12 +47,12 @@ def fold(table: ChunkTable, progress: Progress, ids: list[bytes], day: float) ->
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_where_no_search_is_due_nothing_in_the_table_is_forgotten(table, seed):
+def test_while_no_search_is_due_the_table_has_no_forgotten_id(table, seed):
     chance, progress, day = random.Random(seed), START, 20_000.0  # noqa: S311
     idle = 0
     for number in range(60):
         count = chance.choice([1, SMALL_CHUNK, 300])
-        # At any place among the keys: also behind a search that is under way.
+        # The new keys may sort anywhere, even before the position of a running search.
         ids = [b"%016x-%d" % (chance.getrandbits(64), number) for _ in range(count)]
         progress = fold(table, progress, ids, day)
         if not progress.searches(FORGET_AFTER_MS):
@@ -73,12 +73,12 @@ def test_a_table_whose_oldest_id_is_remembered_is_not_searched(table, monkeypatc
     assert set(held(table)) == {b"second", b"third", b"fourth", b"fifth"}
 
 
-def test_a_search_goes_on_where_it_stopped_until_the_table_s_end(table):
+def test_a_search_continues_where_it_stopped_until_the_end_of_the_table(table):
     ids = [b"%04d" % number for number in range(3 * SEARCHED)]
     progress = fold(table, fold(table, START, ids, 20_000), [b"new"], 20_200)
     left = []
     while progress.searches(FORGET_AFTER_MS):
         progress = fold(table, progress, [], 20_200)
         left.append(len(held(table)) - 1)
-    # The search had passed the first ones while they were remembered: the next one finds them.
+    # The first search passed the first ids while they were remembered; the next search finds them.
     assert left == [2 * SEARCHED, SEARCHED, SEARCHED, 0, 0]

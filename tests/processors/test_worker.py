@@ -8,13 +8,11 @@ from processors.worker import Worker
 from runtime import internals
 
 
-def test_a_start_logs_the_versions_of_the_libraries_as_they_are_and_as_expected(
-    monkeypatch, tmp_path
-):
+def test_a_start_logs_the_installed_and_expected_versions_of_the_libraries(monkeypatch, tmp_path):
     monkeypatch.setattr("runtime.logs.configure", lambda *_: None)
     app = new_app(WorkerSettings(data_dir=tmp_path), worker_class=Worker, middlewares=[])
     with capture_logs() as lines:
-        app.Worker(quiet=True)._setup_logging()
+        app.Worker(quiet=True).start_log()
     [line] = [each for each in lines if each["event"] == "libraries"]
     assert line["log_level"] == "info"
     assert line["installed"] == line["expected"]

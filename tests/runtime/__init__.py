@@ -1,1 +1,1 @@
-"""Tests of what every program needs around the ledger."""
+"""Tests of the parts that every program needs around the ledger."""

@@ -1,4 +1,4 @@
-"""Without a token only loopback names are answered; a token is long, and compared whole."""
+"""Without a token, only loopback names are answered; a token is long, and compared as a whole."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What libraries read from the environment, and what a program prints whatever the locale is."""
+"""Programs ignore the variables of libraries, and print UTF-8 in any locale."""
 
 import os
 import re
@@ -11,13 +11,13 @@ import pytest
 
 from runtime.environment import is_foreign
 
-# `F_` or `FAUST_` stands before each name that Faust's own function is asked for.
+# Faust's own function looks for each name with the prefix `F_` or `FAUST_`.
 _READS = re.compile(
     r"""os\.environ(?:\.get)?[\[(]\s*["'](\w+)|["'](\w+)["'] (?:not )?in os\.environ|"""
     r"""env\.get\(["'](\w+)|(?<!def )_getenv\(["'](\w+)"""
 )
-# What decides how a text looks, where trust and proxies of the machine are, and what only examples
-# and other programs read.
+# These variables are left on purpose: they decide how text looks, and where the machine's trust
+# and proxies are, or only examples and other programs read them.
 _LEFT = {
     "aiohttp": {"FOO", "NETRC", "PYTHONASYNCIODEBUG"},
     "faust": {"BROKER_PASSWORD", "BROKER_USERNAME", "SHELL"},
@@ -28,7 +28,7 @@ _LEFT = {
 
 
 def names_read_by(library: str) -> set[str]:
-    """Return the names of environment variables in a library's source."""
+    """Return the names of the environment variables in a library's source."""
     (folder,) = import_module(library).__path__
     found = set()
     for file in Path(folder).rglob("*.py"):

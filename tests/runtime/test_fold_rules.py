@@ -1,4 +1,4 @@
-"""The name under which a worker joins its group says how it folds, and no secret."""
+"""The name under which a worker joins its group contains its fold settings, and no secret."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def test_a_group_that_says_nothing_or_the_same_does_not_differ():
 
 
 def test_a_group_of_a_release_that_says_nothing_of_its_settings_is_of_another_release():
-    assert "fold the log by other settings than these: they run another release" in difference(
+    assert "fold the log with other settings than these: they run another release" in difference(
         read(), "faust"
     )
 

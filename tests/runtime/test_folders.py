@@ -1,4 +1,4 @@
-"""Folders of data are for the user that runs the programs alone."""
+"""Only the user who runs the programs may enter their data folders."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from runtime.folders import private_folder
 
 @pytest.fixture(autouse=True)
 def _open_to_all_by_default():
-    """Without a mask, a folder made in passing is open to everybody."""
+    """Set no mask, so that folders are open to everybody unless their mode is set."""
     before = os.umask(0)
     yield
     os.umask(before)

@@ -1,9 +1,10 @@
-"""Every name that is used inside of a library is in the table, and the pinned version has it."""
+"""Private names of a library are in the table, in its modules alone, and in the pinned version."""
 
 import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module, metadata
 from pathlib import Path
 
@@ -19,8 +20,16 @@ PRODUCT = ("cli", "faults", "ingest", "ledger", "processors", "runtime")
 PLACES = {place: names for places in USED.values() for place, names in places.items()}
 NAMES = {name for names in PLACES.values() for name in names.split()}
 LIBRARIES = {place.partition(":")[0].partition(".")[0] for place in PLACES}
-# A private method of this project that another object of the same class calls.
+# These are this project's own private methods, called on another object of the same class.
 OWN = {"_launch"}
+# The only modules that may use, override or replace what is private in a library.
+MODULES = {
+    "aiokafka": {"runtime/kafka/corrections.py", "runtime/kafka/internals.py"},
+    "faust": {"processors/engine/internals.py"},
+    "mode": {"processors/engine/internals.py"},
+    "opentelemetry": {"runtime/tracing.py"},
+    "uvicorn": {"ingest/connection.py"},
+}
 
 WITHOUT_A_NAME = """
 import sys
@@ -32,10 +41,13 @@ main()
 """
 
 
-def sources() -> Iterator[tuple[Path, str]]:
-    for package in PRODUCT:
-        for file in sorted((ROOT / package).rglob("*.py")):
-            yield file.relative_to(ROOT), file.read_text()
+parse = cache(ast.parse)
+
+
+@cache
+def sources() -> list[tuple[Path, str]]:
+    files = [file for package in PRODUCT for file in sorted((ROOT / package).rglob("*.py"))]
+    return [(file.relative_to(ROOT), file.read_text()) for file in files]
 
 
 def is_private(name: str) -> bool:
@@ -49,7 +61,7 @@ def is_self(node: ast.expr) -> bool:
 def private_names_on(text: str, marked: str) -> Iterator[str]:
     """Yield the private names of other objects on the lines with a mark."""
     lines = {number for number, line in enumerate(text.splitlines(), 1) if marked in line}
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parse(text)):
         is_marked = isinstance(node, ast.Attribute) and node.end_lineno in lines
         if is_marked and is_private(node.attr) and not is_self(node.value):
             yield node.attr
@@ -64,15 +76,68 @@ def private_names_of(definition: ast.ClassDef) -> set[str]:
     return {name for name in defined | used if is_private(name)}
 
 
-def overridden(path: Path, text: str) -> Iterator[str]:
-    """Yield the private names that classes of a file share with a library's class above them."""
-    classes = [node for node in ast.parse(text).body if isinstance(node, ast.ClassDef)]
+@cache
+def overridden(path: Path, text: str) -> set[str]:
+    """Return the private names that classes of a file share with a library's class above them."""
+    found = set()
+    classes = [node for node in parse(text).body if isinstance(node, ast.ClassDef)]
     for definition in classes:
         module = import_module(".".join(path.with_suffix("").parts).removesuffix(".__init__"))
         owner = getattr(module, definition.name)
         for name in private_names_of(definition):
             if any(has(owner, name, library) for library in LIBRARIES):
-                yield name
+                found.add(name)
+    return found
+
+
+def libraries_with(name: str) -> set[str]:
+    """Return the libraries that have a private name, by the table."""
+    having = {place for place, names in PLACES.items() if name in names.split()}
+    return {place.partition(":")[0].partition(".")[0] for place in having}
+
+
+def replaced(text: str) -> Iterator[tuple[str, str]]:
+    """Yield each assignment to an attribute of something imported from a library."""
+    nodes = list(ast.walk(parse(text)))
+    imported = {
+        alias.asname or alias.name: str(node.module).partition(".")[0]
+        for node in nodes
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    targets = [target for node in nodes if isinstance(node, ast.Assign) for target in node.targets]
+    for target in targets:
+        match target:
+            case ast.Attribute(ast.Name(name), attribute) if imported.get(name) in MODULES:
+                yield f"{name}.{attribute}", imported[name]
+
+
+def uses() -> Iterator[tuple[str, str, set[str]]]:
+    """Yield a module, a name that it uses inside of a library, and the libraries that have it."""
+    for path, text in sources():
+        for name in overridden(path, text).union(private_names_on(text, "noqa: SLF001")) - OWN:
+            yield str(path), name, libraries_with(name)
+        for name, library in replaced(text):
+            yield str(path), name, {library}
+
+
+def test_a_library_s_private_names_are_used_in_its_modules_alone():
+    elsewhere = {
+        f"{path}: {name} of {' or '.join(sorted(libraries))}"
+        for path, name, libraries in uses()
+        if not any(path in MODULES.get(library, ()) for library in libraries)
+    }
+    assert elsewhere == set()
+
+
+def test_each_of_these_modules_uses_its_library_s_private_names():
+    using = {(library, path) for path, _, libraries in uses() for library in libraries}
+    listed = {(library, path) for library, paths in MODULES.items() for path in paths}
+    assert listed - using == set()
+    # The search itself works: a method that is replaced, and one that is overridden.
+    found = {(path, name) for path, name, _ in uses()}
+    assert ("runtime/kafka/corrections.py", "AIOKafkaConnection.send") in found
+    assert ("ingest/connection.py", "_start_asgi_task") in found
 
 
 def test_every_private_name_that_the_linter_passes_over_is_in_the_table():
@@ -88,9 +153,9 @@ def test_every_private_name_that_the_linter_passes_over_is_in_the_table():
 def test_every_private_name_that_a_class_shares_with_a_library_is_in_the_table():
     found = {f"{path}: {name}" for path, text in sources() for name in overridden(path, text)}
     assert {each for each in found if each.rpartition(" ")[2] not in NAMES} == set()
-    # The search itself works: an overridden method, and an attribute that is only read.
-    assert "processors/worker.py: _crash" in found
-    assert "processors/engine/transport.py: _thread" in found
+    # The search itself finds an overridden method, and an attribute that is only read.
+    assert "processors/engine/internals.py: _crash" in found
+    assert "processors/engine/internals.py: _thread" in found
 
 
 @pytest.mark.parametrize("place", PLACES)

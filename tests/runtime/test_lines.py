@@ -1,4 +1,4 @@
-"""A frequent line is the line that structlog would have written, and none is left behind."""
+"""A frequent line is the line that structlog would have written, and no line is lost."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The logs of a program, as they come out of a process of its own: the set-up is for good."""
+"""A program's logs have their documented form; processes run, since the set-up is for life."""
 
 import json
 import os

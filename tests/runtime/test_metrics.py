@@ -1,4 +1,4 @@
-"""Metrics: what is declared is what Prometheus reads, under the project's own names."""
+"""Prometheus reads exactly the declared metrics, under the project's own names."""
 
 from prometheus_client.parser import text_string_to_metric_families
 

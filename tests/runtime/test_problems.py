@@ -1,4 +1,4 @@
-"""Problem documents say what RFC 9457 wants, and nothing that is not known."""
+"""Problem documents have the form of RFC 9457, without unknown members."""
 
 import json
 from http import HTTPStatus

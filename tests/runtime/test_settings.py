@@ -1,4 +1,4 @@
-"""Settings come from an environment that is passed in, and are right or name what is wrong."""
+"""Settings come from an environment that is passed in, and a wrong one is named."""
 
 from pathlib import Path
 from typing import Annotated, Literal

@@ -1,4 +1,4 @@
-"""Traces are off unless asked for, and what can't be had is said at the start."""
+"""Traces are off unless asked for, and wrong settings end a program at the start."""
 
 import os
 import re
@@ -171,8 +171,8 @@ def test_opentelemetry_s_own_switch_is_heeded():
 
 
 def test_each_span_arrives_or_is_counted_as_dropped(monkeypatch, capsys, caplog):
-    """All begin before one ends, as where Kafka is slow to acknowledge: each found room then."""
-    monkeypatch.setattr("runtime.tracing._TOLD_AGAIN_AFTER_S", 0)
+    """All spans begin while there is room, and before any ends, as with a slow Kafka."""
+    monkeypatch.setattr("runtime.tracing._LOGGED_AGAIN_AFTER_S", 0)
     with receiving() as receiver:
         small = {"OTEL_BSP_MAX_QUEUE_SIZE": "8", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "8"}
         for name, value in (receiver.environment | small).items():
@@ -190,13 +190,13 @@ def test_each_span_arrives_or_is_counted_as_dropped(monkeypatch, capsys, caplog)
     ]
     assert dropped == list(range(1, 1001 - len(receiver.spans)))
     assert dropped
-    # OpenTelemetry would log each by itself.
+    # OpenTelemetry itself would log each dropped span.
     assert caplog.text == ""
 
 
 @pytest.mark.parametrize("chosen", ["off", "otlp"])
 def test_off_does_not_import_opentelemetry(chosen, tmp_path):
-    """``otlp`` shows that it would be seen."""
+    """The case ``otlp`` shows that the check would find an import."""
     code = (
         "import os, sys\n"
         "import ingest.app, processors.app\n"

@@ -17,6 +17,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
+from cli.metrics_table import as_markdown as metrics_table
+from cli.settings_table import as_markdown as settings_table
 from cli.settings_table import rows
 from ingest.openapi import describe as describe_ingress
 from ledger.topics import TopicNames, all_topics
@@ -24,7 +26,7 @@ from processors.views.openapi import describe as describe_views
 from tests.ingest.conftest import settings as ingress_settings
 from website.api import _value
 from website.hooks import _entries
-from website.reference import commands
+from website.reference import commands, topic_settings
 
 ROOT = Path(__file__).parents[2]
 # The attributes that a browser fetches when it shows a page; an <a> waits for a click.
@@ -220,6 +222,22 @@ def test_the_reference_has_every_setting_and_every_topic(site):
     topics = (site.folder / "reference" / "topics.html").read_text()
     names = [topic.name for topic in all_topics(TopicNames(), "plexy-ledger")]
     assert [name for name in names if f"<code>{name}</code>" not in topics] == []
+
+
+@pytest.mark.parametrize(
+    ("page", "table"),
+    [
+        ("settings", settings_table),
+        ("metrics", metrics_table),
+        ("reference/topics", topic_settings),
+    ],
+    ids=["settings", "metrics", "topic settings"],
+)
+def test_a_page_has_the_table_that_the_program_makes(site, page, table):
+    shown = {cell for cells in site.pages[f"{page}.html"].tables.values() for cell in cells}
+    lines = [line for line in table().splitlines() if line.startswith("| `")]
+    assert lines
+    assert [line for line in lines if line.split("`")[1] not in shown] == []
 
 
 @pytest.mark.parametrize(

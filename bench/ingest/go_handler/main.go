@@ -1,8 +1,8 @@
-// The peer: net/http and franz-go, a delivery at a time, as their documentation would have it.
+// The peer: net/http and franz-go, one delivery at a time, as their documentation shows.
 //
-// It checks the same signature, in both forms, and the same envelope as ingress does, writes the same
-// record (acks of all replicas in sync, idempotent), and answers once that is acknowledged. Where there is
-// a choice it is the cheaper one: no log line, no bounds of its own, no record of what it refuses.
+// It checks the same signature as ingress, in both forms, and the same envelope. It writes the same record
+// (acks of all in-sync replicas, idempotent), and answers once the record is acknowledged. Wherever there is
+// a choice, it takes the cheaper one: no log line, no limits of its own, no record of refused deliveries.
 package main
 
 import (
@@ -36,7 +36,7 @@ func main() {
 	client, err := kgo.NewClient(
 		kgo.SeedBrokers(os.Getenv("BENCH_BOOTSTRAP")),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
-		// What is there goes out at once, as it does in ingress.
+		// Waiting records are sent at once, as in ingress.
 		kgo.ProducerLinger(0),
 	)
 	if err != nil {
@@ -83,7 +83,7 @@ func main() {
 	log.Fatal(http.ListenAndServe("127.0.0.1:"+os.Getenv("BENCH_PORT"), nil))
 }
 
-// verified says whether a signature is over the body, or over its time and the body, and of about now.
+// verified reports whether a signature covers the body, or its time and the body, and is recent.
 func verified(header string, body, secret []byte, now time.Time) bool {
 	var timestamp string
 	var given []byte

@@ -1,4 +1,4 @@
-"""What the tests of the doctor's checks share: a patient, and a look at what is found."""
+"""Shared by the tests of the doctor's checks: a patient, and ways to select findings."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +14,7 @@ SECRET = "whsec_of_the_test"
 
 @pytest.fixture
 def patient(tmp_path: Path) -> Patient:
-    """Return an environment in which all is well, and every program."""
+    """Return a correct environment, for every program."""
     return Patient(
         {
             "LEDGER_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}",
@@ -32,20 +32,20 @@ def patient(tmp_path: Path) -> Patient:
 
 
 def with_settings(patient: Patient, *programs: str, **settings: object) -> Patient:
-    """Return a patient with other settings; an empty text takes one away."""
+    """Return a patient with other settings; an empty text removes a setting."""
     given = {f"LEDGER_{name.upper()}": str(value) for name, value in settings.items()}
     return Patient({**patient.environment, **given}, programs or patient.programs, patient.cluster)
 
 
 def only(level: Level, findings: Iterable[Finding]) -> list[Finding]:
-    """Return the findings of one level; each that is not well must say what to do."""
+    """Return the findings of one level; each finding that is not OK must name a remedy."""
     found = list(findings)
     assert all(each.remedy for each in found if each.level is not Level.OK)
     return [each for each in found if each.level is level]
 
 
 def one(level: Level, findings: Iterable[Finding]) -> Finding:
-    """Return the only finding of a level, where nothing is worse."""
+    """Return the only finding of a level, and fail if any finding is worse."""
     found = list(findings)
     (single,) = only(level, found)
     assert level is Level.PROBLEM or not only(Level.PROBLEM, found)

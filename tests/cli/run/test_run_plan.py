@@ -3,7 +3,7 @@
 import pytest
 
 from cli.run.command import describe, plan
-from cli.run.local import DEVELOPMENT_SECRET
+from cli.settings import DEVELOPMENT_SECRET
 from runtime.settings import SettingsError
 
 _NOW_S = 1767225600

@@ -1,6 +1,6 @@
-"""A small ingress and small views: real HTTP servers that keep the contract, and fail when told to.
+"""A small ingress and small views: real HTTP servers that keep the contract, and fail on demand.
 
-They serve on the test's own event loop, each on a free port.
+They run on the test's own event loop, each on a free port.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Server:
-    """One route on one port, which can be stopped and started again."""
+    """A server with one route on one port, which can be stopped and restarted."""
 
     def __init__(self, path: str, handler: Handler) -> None:
         self._path, self._handler = path, handler
@@ -45,10 +45,10 @@ class Server:
 
 
 class Ingress(Server):
-    """Checks signatures, keeps bodies; ``fault`` may say first what goes wrong with an attempt.
+    """An ingress that checks signatures and keeps bodies; ``fault`` names an attempt's fault.
 
-    ``refuse`` answers 503; ``close`` cuts the connection; ``hang`` never answers; with ``lost`` the
-    body is kept, and then the connection is cut.
+    ``refuse`` answers 503, ``close`` cuts the connection, ``hang`` never answers, and ``lost``
+    keeps the body and then cuts the connection.
     """
 
     def __init__(self) -> None:
@@ -99,7 +99,7 @@ class Ingress(Server):
 
 
 class Views(Server):
-    """Serves order documents, given as bytes; ``status`` other than 200 is answered to all."""
+    """Views of order documents in bytes; a ``status`` other than 200 answers every request."""
 
     def __init__(self) -> None:
         super().__init__(r"/orders/{order_id:[\s\S]+}", self._read)

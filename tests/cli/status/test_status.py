@@ -14,7 +14,7 @@ from cli.settings import StatusSettings
 from cli.status import looks
 from cli.status.command import Behind, StatusOptions, addresses, encode, render
 from cli.status.looks import HopLag, Look, Problem, ProgramStatus, numbers_of
-from cli.topics.reading import PartitionLag, summed
+from cli.topics.lag import PartitionLag, summed
 from ingest.metrics import IngressMetrics, Tally, new_rows
 from processors.metrics import WorkerMetrics
 from runtime.kafka.topics import Examination, TopicsError
@@ -171,7 +171,7 @@ async def test_only_a_topic_that_is_missing_is_called_so(monkeypatch, error, cod
 
     nothing = Examination((), (), (), (), ())
     monkeypatch.setattr(looks, "examine_topics", AsyncMock(return_value=nothing))
-    monkeypatch.setattr(looks, "reading", connected)
+    monkeypatch.setattr(looks, "clients", connected)
     monkeypatch.setattr(looks, "lags", fails)
     look = looks.look(StatusSettings.from_environment({}), [])
     if codes is None:

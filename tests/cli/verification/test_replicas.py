@@ -9,11 +9,11 @@ import pytest
 
 from cli.settings import VerifySettings
 from cli.verification.replicas import Disks, DiskWatch, NoAnswer, Workers, damages, disks_of
+from ledger.digest import Damage
 from ledger.verification.differences import Difference, Kind
 from ledger.verification.replicas import (
     AllTables,
     Comparison,
-    Damage,
     Replica,
     ReplicaPlace,
     WorkerTables,

@@ -1,7 +1,7 @@
-"""One ledger, one browser and one window for all tests of the page.
+"""Starts one ledger, one browser and one window for all tests of the page.
 
-Of the package, not of the session: while Playwright is at work, its event loop is the thread's, and
-no other test could have one.
+Their scope is the package, not the session: while Playwright runs, its event loop belongs to the
+thread, and no other test could have one.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def ledger(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     assert CHROMIUM, "install chromium: apt-get install --no-install-recommends chromium"
-    # In a container there is no sandbox to be had, nor much of /dev/shm. There is no other host.
+    # A container has no sandbox and a small /dev/shm. No host other than the worker exists.
     flags = ["--no-sandbox", "--disable-dev-shm-usage"]
     offline = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
     with sync_playwright() as playwright:
@@ -39,7 +39,7 @@ def window(browser: Browser, ledger: Ledger) -> Iterator[tuple[Page, Watch]]:
 
 @pytest.fixture
 def page(window: tuple[Page, Watch], ledger: Ledger) -> Iterator[Page]:
-    """Yield the page, loaded anew, at the overview."""
+    """Yield the page, freshly loaded, at the overview."""
     page, watch = window
     page.goto("about:blank")
     page.goto(f"{ledger.address}/ui/")

@@ -1,6 +1,7 @@
-"""What the tests of the page share: a ledger with a story in it, and windows of a browser.
+"""Shared by the tests of the page: a ledger with a story in it, and windows of a browser.
 
-Deliveries come over HTTP, as Plexy's do. The browser is the system's Chromium (Debian: `chromium`).
+Deliveries arrive over HTTP, as Plexy's do. The browser is the system's Chromium (in Debian:
+`chromium`).
 """
 
 import contextlib
@@ -40,20 +41,20 @@ IN_A_BROWSER = [
     ),
 ]
 
-# Not ASCII: a header carries its bytes all the same.
+# The token is not ASCII, and a header must carry its bytes all the same.
 TOKEN = "жетон of the page"
 ATTACK = "<img src=x onerror=document.title='run'>"
-# It would be read as "ord_live_x".
+# A reader would see this id as "ord_live_x".
 TURNED = "ord_\u202eevil\u202c_x"
 LONG = "x" * 480
 HUGE = 2**53 - 1
-# How often an order's page looks again, and then some.
+# This is a little longer than the interval at which an order's page looks again.
 LOOK_MS = 2_100
 expect.set_options(timeout=15_000)
 
 
 class Ledger(NamedTuple):
-    """A ledger with its two doors."""
+    """A ledger with its ingress and its views."""
 
     env: dict[str, str]
     worker: WorkerProcess
@@ -71,7 +72,7 @@ class Ledger(NamedTuple):
             assert answer.status_code == status, answer.text
 
     def wait_folded(self) -> None:
-        """Wait in a thread: in this one the browser's event loop runs."""
+        """Wait in another thread, because this one runs the browser's event loop."""
         with ThreadPoolExecutor(1) as thread:
             thread.submit(wait_folded, self.env, self.worker).result()
 
@@ -90,14 +91,14 @@ class Ledger(NamedTuple):
 
 @contextlib.contextmanager
 def told(bootstrap: str, folder: Path) -> Iterator[Ledger]:
-    """Run a worker and an ingress, and deliver a story that has everything in it."""
+    """Run a worker and an ingress, and deliver a story in which everything occurs."""
     env = environment(
         bootstrap, folder, api_token=TOKEN, webhook_secrets=SECRET, ingest_port=free_port()
     )
     log_file = Path(env["LEDGER_DATA_DIR"]) / "ingress.log"
     address = f"http://127.0.0.1:{env['LEDGER_INGEST_PORT']}"
     with WorkerProcess(env) as worker, httpx.Client(base_url=address, trust_env=False) as client:
-        # The worker makes the topics.
+        # The worker creates the topics.
         worker.wait_ready(90)
         with log_file.open("wb") as log:
             process = subprocess.Popen(
@@ -124,7 +125,7 @@ def _is_ready(client: httpx.Client) -> bool:
 
 
 def _tell(ledger: Ledger) -> None:
-    """Deliver what most tests look at; what one of them changes, it delivers itself."""
+    """Deliver the events that most tests look at; a test delivers its own changes itself."""
     for day in range(20):
         at = NOW_S - day * 86_400
         ledger.deliver(
@@ -138,7 +139,7 @@ def _tell(ledger: Ledger) -> None:
         paid("evt_paid", "pay_1", "ord/1", 500_000),
         paid("evt_paid", "pay_1", "ord/1", 500_000),
         refunded("evt_refund", "re_1", "pay_1", 150_000),
-        # Three decimals by ISO 4217, none by the custom of shops, which browsers follow.
+        # ISO 4217 gives this currency three decimals; shops, and so browsers, use none.
         paid("evt_dinar", "pay_dinar", "ord_dinar", 1_234_567, currency="IQD"),
         paid("evt_yen", "pay_yen", "ord_yen", 1_234, currency="JPY"),
         paid("evt_huge_1", "pay_huge_1", "ord_huge", HUGE, currency="USD"),
@@ -162,7 +163,7 @@ def _tell(ledger: Ledger) -> None:
 
 
 class Watch:
-    """What a page must never do: ask another host, fail in a script, or run what came in an id."""
+    """Checks that the page asks no other host, has no script error, and runs no text of an id."""
 
     def __init__(self, address: str, meant: str) -> None:
         self._meant = meant
@@ -176,18 +177,18 @@ class Watch:
         page.on("console", self._heard)
 
     def _asked(self, request: Request) -> None:
-        # What was made in the page itself, to be saved, comes from no host.
+        # A file that the page itself made, to be saved, comes from no host.
         if not request.url.startswith("blob:"):
             self.hosts.add(httpx.URL(request.url).netloc.decode())
 
     def _heard(self, message: Any) -> None:
-        # What the worker refuses, or has not, is told as well; it is meant.
+        # The browser also logs answers of 4xx, which are intended.
         meant = "Failed to load resource" in message.text or self._meant in message.text
         if message.type == "error" and not meant:
             self.errors.append(message.text)
 
     def check(self) -> None:
-        """Judge what was seen since the last time."""
+        """Judge the events since the last check."""
         hosts, errors, self.hosts, self.errors = self.hosts, self.errors, set(), []
         assert hosts <= {self._own}, hosts
         assert errors == [], errors
@@ -203,9 +204,9 @@ def watched(
     meant: str = "nothing",
     **options: Any,
 ) -> Iterator[tuple[Page, Watch]]:
-    """Open the page in a window of its own, which has a token; ``meant`` marks errors that are.
+    """Open the page in a window of its own with a token; ``meant`` marks intended errors.
 
-    Its time passes as anywhere, and can be wound on besides: ``wind_on``.
+    Time passes normally in the window, and ``wind_on`` can advance it.
     """
     settings = {"locale": "en-GB", "timezone_id": "Asia/Almaty", **options}
     with contextlib.closing(browser.new_context(**settings)) as context:
@@ -245,13 +246,13 @@ def card(page: Page, title: str) -> Locator:
 
 
 def row(table: Locator, name: str) -> Locator:
-    """Return the row of a table that has this at its head."""
+    """Return the row of a table with this text in its first cell."""
     head = table.page.get_by_role("rowheader", name=name, exact=True)
     return table.get_by_role("row").filter(has=head)
 
 
 def wind_on(page: Page, ms: int, condition: Callable[[], Any]) -> None:
-    """Let that much of the page's time pass, again and again, until a condition holds."""
+    """Advance the page's time by this much, again and again, until a condition holds."""
 
     def passed() -> Any:
         page.clock.fast_forward(ms)

@@ -26,16 +26,17 @@ VIEWS = {
     "quarantine": ("#/quarantine", "amount_negative"),
     "missing": ("#/orders/nobody", "Not in the ledger"),
 }
-# What has nothing that the others have not, but its length.
+# These views are extreme: nothing was found, or an amount is huge, or an id is long or reversed.
 ODD = {
     "nothing": ("#/search?q=nobody", "Nothing has this id."),
     "huge": ("#/orders/ord_huge", "180,143,985,094,819.81"),
     "long": (f"#/orders/ord_{LONG}", "2 deliveries"),
     "turned": (f"#/orders/{quote(TURNED)}", "1 delivery"),
 }
-# A phone, a window at 200 % zoom, a tablet, a desktop; the last one is pictured.
+# These are the widths of a phone, a window at 200 % zoom, a tablet and a desktop. A picture is made
+# at the last width of each theme.
 WIDTHS = {"light": (640, 768, 1280), "dark": (320, 360)}
-# What can be moved sideways: the page itself, a table in its box, the word in the search field.
+# The script returns what can scroll sideways: the page, a table in its box, or the searched word.
 TOO_WIDE = """() => {
     const wanted = document.getElementById("wanted");
     // Typed text has the room of a placeholder, but for the cross that clears a search.
@@ -105,9 +106,9 @@ def test_the_theme_is_chosen_and_kept(browser, ledger):
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 360)])
 def test_every_view_is_accessible_fits_and_is_pictured(browser, ledger, scheme, width):
-    """Nothing scrolls sideways at any width; axe finds nothing, the contrast of all text among it.
+    """Nothing scrolls sideways at any width, and axe finds no fault, not even in the contrast.
 
-    All of it comes from one host: the browser knows no other.
+    The browser can reach a single host, so everything comes from there.
     """
     size = {"width": width, "height": 800}
     look = {"color_scheme": scheme, "viewport": size, "reduced_motion": "reduce"}
@@ -167,7 +168,7 @@ def test_the_question_for_the_token_is_accessible(browser, ledger, scheme):
 
 
 def _read_out(page: Page) -> Counter[str]:
-    """Return how many tables, rows and cells there are for a screen reader."""
+    """Return the numbers of tables, rows and cells that a screen reader finds."""
     nodes = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
     parts = ("table", "row", "columnheader", "rowheader", "cell")
     return Counter(node["role"]["value"] for node in nodes if node["role"]["value"] in parts)

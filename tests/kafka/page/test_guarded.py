@@ -1,4 +1,4 @@
-"""What guards the ledger and its reader: the token, and text that somebody else chose."""
+"""The page guards the ledger with a token, and its reader against text that somebody else chose."""
 
 from urllib.parse import quote
 
@@ -8,7 +8,7 @@ from tests.kafka.page.stage import ATTACK, IN_A_BROWSER, TOKEN, TURNED, go, open
 
 pytestmark = IN_A_BROWSER
 
-# Where a page could keep something: in this tab, in this browser, in what is sent along.
+# The script counts the values that a page keeps in the tab, in the browser and in cookies.
 KEPT = """() => [
     Object.values(sessionStorage), Object.values(localStorage), document.cookie && [document.cookie]
 ].map((values) => (values || []).length)"""
@@ -43,7 +43,7 @@ class TestToken:
             third = page.context.new_page()
             third.goto(page.url)
             expect(third.locator(".headline")).to_be_visible()
-            # Where both have it, neither keeps it.
+            # If both places had it, neither keeps it now.
             page.get_by_role("button", name="Forget token").click()
             expect(page.get_by_role("dialog")).to_be_visible()
             assert page.evaluate(KEPT) == [0, 0, 0]

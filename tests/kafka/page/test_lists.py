@@ -1,4 +1,4 @@
-"""Search, the lists, and the pages of a payment and of an event."""
+"""The page's search, its lists, and its views of a payment and of an event."""
 
 from typing import get_args
 

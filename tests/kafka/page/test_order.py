@@ -1,4 +1,4 @@
-"""An order's page: its story, what it was at any time, and what it rests on."""
+"""The page of an order shows its story, its state at any time, and the proof of it."""
 
 import json
 
@@ -33,7 +33,7 @@ class TestStory:
         arrived = items.nth(0).locator("time").first
         title = arrived.get_attribute("title") or ""
         assert title.endswith(" UTC")
-        # The reader's zone is five hours ahead of it.
+        # The reader's time zone is five hours ahead of UTC.
         assert f"{(int(title[11:13]) + 5) % 24:02}:{title[14:19]}" in arrived.inner_text()
         expect(page.get_by_role("contentinfo")).to_contain_text("your own zone, Asia/Almaty")
 
@@ -130,7 +130,7 @@ class TestFollowing:
         expect(summary).to_be_focused()
 
     def test_while_nothing_changes_the_reader_is_left_alone(self, page):
-        """What was selected to be copied, or has the focus, stays: the log is looked at anyway."""
+        """The selection and the focus stay, although the page looks at the log meanwhile."""
         go(page, "#/orders/ord_less")
         expect(page.locator(".headline")).to_be_visible()
         page.get_by_role("link", name="pay_less").first.focus()

@@ -1,4 +1,4 @@
-"""The overview: what it shows, that it follows the ledger, and what it says when it can't."""
+"""The overview follows the ledger, and says so when it can't."""
 
 import re
 import signal
@@ -15,7 +15,7 @@ from tests.kafka.page.stage import IN_A_BROWSER, LOOK_MS, card, ends, go, opened
 
 pytestmark = IN_A_BROWSER
 
-# As long as the page waits for a word, and between two questions for the days; and then some.
+# This is a little longer than the page waits for news, and between two questions for the days.
 SILENT_MS = AGAIN_MS = 5_100
 
 
@@ -80,7 +80,7 @@ class TestDays:
                 currency="SEK",
             ),
         )
-        # They come from the ledger, and not from what this page has seen.
+        # The numbers come from the ledger, and not from what this page has seen.
         page.reload()
         drawing = page.get_by_role("img", name="by day")
         page.get_by_label("Currency").select_option("SEK")
@@ -221,7 +221,7 @@ class TestTwoWorkers:
 
 
 def _count(page: Page, title: str, name: str) -> int:
-    """Return what the overview counts; it shows nothing of what there was none."""
+    """Return the counts of the overview, which leaves out zeros."""
     counts = row(card(page, title), name).get_by_role("cell").all_inner_texts()
     return int(counts[0].replace(",", "")) if counts else 0
 

@@ -1,4 +1,4 @@
-"""Another worker, as a router meets it: the owner of a partition, and a small web server."""
+"""Another worker, as a router sees it: the owner of a partition, and a small web server."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,14 +18,14 @@ KEY = "ord 1/№".encode()
 
 
 def assign(app: LedgerApp, owner: URL | str, key: bytes = KEY) -> None:
-    """Say who has the partition of a key, as the assignor does after a rebalance."""
+    """Set the owner of a key's partition, as the assignor does after a rebalance."""
     changelog = app.chunk_tables["orders"].changelog_topic.get_topic_name()
     app.assignor._tps_url[TP(changelog, partition_for(key, PARTITIONS))] = str(owner)
 
 
 @asynccontextmanager
 async def served(handler: Any) -> AsyncIterator[URL]:
-    """Run a server that answers everything with ``handler``; the value is its address."""
+    """Run a server that answers everything with ``handler``; yield its address."""
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", handler)
     async with TestServer(application) as server:

@@ -1,4 +1,4 @@
-"""A chunk whose rows are too long to be held at once is folded in parts, in its order."""
+"""A chunk whose rows are too large to be read at once is folded in parts, in order."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,13 +8,13 @@ from unittest.mock import AsyncMock
 import pytest
 from faust.types import TP
 
-from bench.table import write_rows
 from processors.engine import effects
 from processors.engine.chunk import Chunk, FetchedRecord
 from processors.engine.effects import ChunkTooLargeError, Effects, folding
 from processors.engine.tables import ChunkTable
 from processors.settings import WorkerSettings
 from processors.worker import create_app
+from tests.rows import write_rows
 
 RECORDS = 600
 KEYS = [b"%d" % n for n in range(RECORDS)]
@@ -42,7 +42,7 @@ def effects_of(table: ChunkTable, numbers: range) -> Effects:
 
 
 class Writers:
-    """Lets a fold do its work, with nothing to write."""
+    """Runs the work of a fold, and writes nothing."""
 
     async def write(self, _chunk: Chunk, work: Any) -> None:
         await work(SimpleNamespace(create_batch=None))
@@ -67,7 +67,7 @@ async def test_all_records_are_folded_once_and_in_order_with_a_bounded_number_of
     assert max(parts) <= 100_000 + 64 * 1000
 
 
-def test_what_fits_is_read_at_once_and_one_record_always_is(table, monkeypatch):
+def test_rows_that_fit_are_read_at_once_and_a_single_row_always_fits(table, monkeypatch):
     assert len(effects_of(table, range(100)).read(KEYS[:100])) == 100
     with pytest.raises(ChunkTooLargeError, match="rows of over"):
         effects_of(table, range(RECORDS)).read(KEYS)
@@ -75,7 +75,7 @@ def test_what_fits_is_read_at_once_and_one_record_always_is(table, monkeypatch):
     assert len(effects_of(table, range(1)).read(KEYS[:1])) == 1
 
 
-def test_the_halves_of_a_chunk_are_of_its_generation():
+def test_the_halves_of_a_chunk_keep_its_generation():
     chunk = chunk_of(range(5))
     chunk.generation = 7
     first, second = chunk.halves()

@@ -26,7 +26,7 @@ def test_two_folders_have_two_names(tmp_path):
     assert claim(tmp_path / "one") != claim(tmp_path / "two")
 
 
-def test_to_look_whether_a_folder_is_claimed_writes_nothing(tmp_path):
+def test_checking_whether_a_folder_is_claimed_writes_nothing(tmp_path):
     assert not is_claimed(tmp_path)
     assert list(tmp_path.iterdir()) == []
     with claimed_elsewhere(tmp_path) as other:
@@ -37,7 +37,7 @@ def test_to_look_whether_a_folder_is_claimed_writes_nothing(tmp_path):
     assert not is_claimed(tmp_path)
 
 
-def test_a_worker_that_starts_while_somebody_looks_is_not_refused(tmp_path, monkeypatch):
+def test_a_worker_that_starts_while_its_folder_is_checked_is_not_refused(tmp_path, monkeypatch):
     with (tmp_path / "worker-id").open("w") as looking:
         fcntl.flock(looking, fcntl.LOCK_SH)
         monkeypatch.setattr("processors.engine.identity.time.sleep", lambda _s: looking.close())

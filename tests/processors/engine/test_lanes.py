@@ -1,4 +1,4 @@
-"""Lanes: in order within a partition, side by side across, and an end as soon as anything fails."""
+"""Lanes work in order within a partition, in parallel across partitions, and end on a failure."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,17 +25,17 @@ async def endless(*chunks: Chunk) -> AsyncIterator[Chunk]:
 
 async def test_chunks_of_one_partition_are_worked_on_one_after_another():
     consumer = FakeConsumer()
-    told = []
+    steps = []
 
     async def work(chunk: Chunk) -> None:
-        told.append(("begins", chunk.next_offset))
-        # The first ones take longest: whoever did not wait would overtake.
+        steps.append(("begins", chunk.next_offset))
+        # The first chunks take longest, so a chunk that did not wait would overtake them.
         for _ in range(10 - chunk.next_offset):
             await asyncio.sleep(0)
-        told.append(("ends", chunk.next_offset))
+        steps.append(("ends", chunk.next_offset))
 
     await work_in_lanes(stream(*(consumer.chunk(0, offset) for offset in range(5))), work)
-    assert told == [(what, n) for n in range(1, 6) for what in ("begins", "ends")]
+    assert steps == [(what, n) for n in range(1, 6) for what in ("begins", "ends")]
     assert consumer.offsets.committable(TP("topic", 0)) == 5
     assert consumer.at_work == set()
 
@@ -45,7 +45,7 @@ async def test_chunks_of_other_partitions_overlap():
     everybody = asyncio.Barrier(3)
 
     async def work(_chunk: Chunk) -> None:
-        # Ends only if all three are at work at once.
+        # The work ends only if all three chunks are at work at once.
         await everybody.wait()
 
     async with asyncio.timeout(10):
@@ -53,7 +53,7 @@ async def test_chunks_of_other_partitions_overlap():
     assert [consumer.offsets.committable(TP("topic", p)) for p in range(3)] == [8, 8, 8]
 
 
-async def test_a_held_partition_does_not_hold_up_the_others():
+async def test_a_blocked_partition_does_not_delay_the_others():
     consumer = FakeConsumer()
     held, ended = asyncio.Event(), []
 
@@ -72,7 +72,7 @@ async def test_a_held_partition_does_not_hold_up_the_others():
     assert ended[3:] == [(0, 1), (0, 2), (0, 3)]
 
 
-async def test_an_exception_ends_it_and_nothing_behind_it_in_that_partition_runs():
+async def test_an_exception_ends_all_lanes_and_no_later_chunk_of_its_partition_runs():
     consumer = FakeConsumer()
     begun = []
 
@@ -83,7 +83,7 @@ async def test_an_exception_ends_it_and_nothing_behind_it_in_that_partition_runs
             raise RuntimeError("unexpected")
 
     chunks = [consumer.chunk(0, offset) for offset in range(4)]
-    # The stream itself never ends: the exception must end it all.
+    # The stream never ends by itself, so the exception must end the work.
     async with asyncio.timeout(10):
         with pytest.raises(ExceptionGroup) as raised:
             await work_in_lanes(endless(*chunks), work)
@@ -93,13 +93,13 @@ async def test_an_exception_ends_it_and_nothing_behind_it_in_that_partition_runs
     assert consumer.at_work == set()
 
 
-async def test_work_that_was_cancelled_from_within_is_an_error_and_nothing_behind_it_runs():
+async def test_work_cancelled_from_within_is_an_error_and_no_later_chunk_runs():
     consumer = FakeConsumer()
     begun = []
 
     async def work(chunk: Chunk) -> None:
         begun.append(chunk.next_offset)
-        # As when a client cancels what somebody waits for.
+        # A client that cancels a future has the same effect on the code that awaits it.
         raise asyncio.CancelledError
 
     with pytest.raises(ExceptionGroup) as caught:
@@ -109,7 +109,7 @@ async def test_work_that_was_cancelled_from_within_is_an_error_and_nothing_behin
     assert consumer.offsets.partitions() == []
 
 
-async def test_an_exception_ends_the_other_partitions_work_too_and_it_is_not_done():
+async def test_an_exception_cancels_the_work_of_other_partitions_which_is_not_done():
     consumer = FakeConsumer()
     cancelled = []
 
@@ -128,7 +128,7 @@ async def test_an_exception_ends_the_other_partitions_work_too_and_it_is_not_don
     assert consumer.offsets.partitions() == []
 
 
-async def test_a_chunk_that_was_given_back_is_dropped_and_the_next_one_goes_on():
+async def test_a_chunk_that_was_given_back_is_dropped_and_the_redelivered_one_is_folded():
     consumer = FakeConsumer()
     ended = []
 
@@ -149,7 +149,7 @@ async def test_a_chunk_that_was_given_back_is_dropped_and_the_next_one_goes_on()
         yield redelivered[0]
 
     await work_in_lanes(chunks(), work)
-    # Neither the one at work nor the one that waited behind it: both were given back.
+    # The chunk at work and the chunk that waited after it were both given back, so neither ended.
     assert ended == redelivered
     assert consumer.offsets.committable(TP("topic", 0)) == 2
 
@@ -162,11 +162,11 @@ async def test_a_chunk_that_ends_after_its_partition_was_given_back_is_not_done(
         consumer.chunk(0, 0)
 
     await work_in_lanes(stream(consumer.chunk(0, 0)), work)
-    # The one that was delivered again has the same offset; it is not done for that.
+    # The redelivered chunk has the same offset, and must not be taken for done.
     assert consumer.offsets.committable(TP("topic", 0)) is None
 
 
-async def test_whoever_asks_for_a_chunk_that_was_given_back_gets_its_name():
+async def test_the_error_for_a_chunk_that_was_given_back_names_the_chunk():
     consumer = FakeConsumer()
     chunk = consumer.chunk(3, 5, 6, 7)
     chunk.ensure_ours()
@@ -176,7 +176,7 @@ async def test_whoever_asks_for_a_chunk_that_was_given_back_gets_its_name():
 
 
 async def test_a_chunk_that_waits_in_its_lane_does_not_begin_once_partitions_are_given_back():
-    """Nobody waits for it: a worker that was told to stop once folded it into a closed table."""
+    """Nothing waits for such a chunk: a stopping worker once folded one into a closed table."""
     consumer = FakeConsumer()
     worked = []
 
@@ -190,7 +190,7 @@ async def test_a_chunk_that_waits_in_its_lane_does_not_begin_once_partitions_are
 
 
 async def test_after_a_dropped_chunk_the_later_ones_are_dropped_until_the_next_assignment():
-    """The group may say no for the first one, and yes for the second; the first would be lost."""
+    """The group may deny the first chunk and confirm the second, which would lose the first."""
     consumer = FakeConsumer()
     worked = []
 
@@ -203,7 +203,7 @@ async def test_after_a_dropped_chunk_the_later_ones_are_dropped_until_the_next_a
         for partition, offset in ((0, 0), (0, 1), (1, 7), (0, 2)):
             yield consumer.chunk(partition, offset)
         await until(lambda: worked)
-        # A static member may get the generation that it had.
+        # A static member may keep its generation after a rebalance.
         consumer.given_back += 1
         yield consumer.chunk(0, 1)
 

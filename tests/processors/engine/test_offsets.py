@@ -1,4 +1,4 @@
-"""The commit bookkeeping, over every order in which chunks can get done."""
+"""The commit bookkeeping, over every order in which chunks can be finished."""
 
 from faust.types import TP
 from hypothesis import given
@@ -25,7 +25,7 @@ def test_a_commit_never_passes_a_chunk_that_is_not_done(data: st.DataObject) -> 
         assert offsets.in_flight(TP0) == len(ends) - len(before)
 
 
-def test_what_was_in_flight_is_forgotten_on_a_rebalance() -> None:
+def test_chunks_in_flight_are_forgotten_in_a_rebalance() -> None:
     offsets = ChunkOffsets()
     offsets.delivered(TP0, 10)
     offsets.delivered(TP0, 20)
@@ -59,7 +59,7 @@ def test_a_chunk_that_was_never_delivered_moves_nothing() -> None:
     assert offsets.committable(TP0) is None
 
 
-def test_partitions_are_counted_apart() -> None:
+def test_partitions_are_counted_separately() -> None:
     offsets = ChunkOffsets()
     other = TP("t", 1)
     offsets.delivered(TP0, 10)

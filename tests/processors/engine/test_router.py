@@ -1,6 +1,6 @@
-"""Another worker's answer comes back as it was given, and a worker that is gone is a 503.
+"""Another worker's answer comes back unchanged, and a worker that is gone is a 503.
 
-The worker that is asked is real as far as its router goes; the other one is a small web server.
+The worker that is asked has a real router; the other worker is a small web server.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from tests.processors.engine.routing import KEY, PARTITIONS, assign, never_answe
 
 
 class Answer(NamedTuple):
-    """What came back."""
+    """An answer, as the client received it."""
 
     status: int
     headers: Mapping[str, str]
@@ -59,7 +59,7 @@ async def test_a_key_is_looked_up_by_the_partition_of_its_changelog(app):
         assert found == URL(f"http://worker-{partition_for(key, PARTITIONS)}:80")
 
 
-async def test_a_key_that_nobody_has_is_a_503_that_says_so(app):
+async def test_a_key_without_an_owner_is_a_503_that_says_so(app):
     answer = await ask(app)
     assert answer.status == 503
     assert answer.headers["Content-Type"] == "application/problem+json"
@@ -67,13 +67,13 @@ async def test_a_key_that_nobody_has_is_a_503_that_says_so(app):
     assert answer.json["detail"] == "no worker has this key's partition yet"
 
 
-async def test_a_key_of_its_own_is_not_sent_round(app):
+async def test_a_worker_answers_for_its_own_key_itself(app):
     assign(app, app.conf.canonical_url)
     with pytest.raises(SameNode):
         await app.router.route_req("orders", KEY, None, None)
 
 
-async def test_status_body_and_caching_headers_come_back_as_they_are(app):
+async def test_status_body_and_caching_headers_come_back_unchanged(app):
     given = b'{"amount": "\xd1\x82"}\n'
 
     async def answers(_request: web.Request) -> web.Response:
@@ -116,7 +116,7 @@ async def test_the_other_worker_is_asked_for_the_same_path_with_the_same_token(a
     assert headers["Host"] == f"{other.host}:{other.port}"
 
 
-async def test_of_a_request_only_what_the_views_read_goes_to_the_other_worker(app):
+async def test_only_headers_that_the_views_read_are_sent_to_the_other_worker(app):
     asked = []
 
     async def answers(request: web.Request) -> web.Response:
@@ -141,7 +141,7 @@ async def test_of_a_request_only_what_the_views_read_goes_to_the_other_worker(ap
     }
 
 
-async def test_an_answer_that_says_that_it_is_compressed_is_not_unpacked(app):
+async def test_an_answer_with_a_content_encoding_is_not_decompressed(app):
     packed = zlib.compress(bytes(1_000_000))
 
     async def answers(_request: web.Request) -> web.Response:
@@ -183,7 +183,7 @@ async def test_a_worker_that_does_not_answer_in_time_is_a_503(app, monkeypatch):
     assert answer.json["code"] == "unavailable"
 
 
-async def test_an_answer_that_its_view_says_takes_longer_is_waited_for(app, monkeypatch):
+async def test_a_view_that_needs_more_time_is_given_it(app, monkeypatch):
     monkeypatch.setattr(router, "ANSWER_WITHIN_S", 0.0001)
 
     async def answers(_request: web.Request) -> web.Response:
@@ -196,7 +196,7 @@ async def test_an_answer_that_its_view_says_takes_longer_is_waited_for(app, monk
         assert (await ask(app, more_s=30)).status == 200
 
 
-async def test_more_requests_than_aiohttp_s_own_bound_may_wait_at_another_worker(tmp_path):
+async def test_more_requests_than_aiohttp_s_own_limit_may_wait_at_another_worker(tmp_path):
     settings = WorkerSettings(data_dir=tmp_path, partitions=PARTITIONS, web_port=unused_port())
     app = new_app(settings, worker_class=Worker, middlewares=[])
     arrived, goes_on = 0, asyncio.Event()

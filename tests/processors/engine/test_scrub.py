@@ -1,4 +1,4 @@
-"""A scrub finds what a partition's files lost or gained, and the partition is made from scratch."""
+"""A scrub finds rows that a partition lost, gained or changed; it is restored from scratch."""
 
 import asyncio
 import gc
@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 import processors.engine.scrub
-from bench.table import write_rows
-from processors.engine.disk import DamagedTableError, explain
+from processors.engine.databases import DamagedTableError
+from processors.engine.disk import explain
 from processors.engine.scrub import Scrubber
 from processors.engine.tables import DIGEST_KEY, ChunkTable
 from processors.settings import WorkerSettings
 from processors.worker import create_app
 from tests.fakes import until
+from tests.rows import write_rows
 
 PARTITION = 1
 ROWS = {b"key %04d" % n: os.urandom(100) for n in range(2500)}
@@ -31,7 +32,7 @@ def table(tmp_path: Path) -> ChunkTable:
 
 @pytest.fixture
 def app() -> Any:
-    """Stand for an app that folds nothing now."""
+    """Return a stand-in for an app that folds nothing now."""
     consumer = SimpleNamespace(at_work=set())
     return SimpleNamespace(
         should_stop=False, rebalancing=False, consumer_generation_id=1, consumer=consumer
@@ -44,7 +45,7 @@ def scrubber(app: Any, table: ChunkTable, tmp_path: Path) -> Scrubber:
 
 
 def reopened(table: ChunkTable) -> None:
-    """Open the partition anew, as after a restart: nothing of it is in a cache."""
+    """Open the partition again with empty caches, as after a restart."""
     table._held.clear()
     table.data._dbs.clear()
     gc.collect()
@@ -75,7 +76,7 @@ async def damage_found_by(scrubber: Scrubber) -> DamagedTableError:
     raise AssertionError("no damage was found")
 
 
-async def test_a_partition_that_holds_what_was_written_is_read_in_full(scrubber):
+async def test_an_intact_partition_is_read_in_full(scrubber):
     assert scrubber.reading("payments", PARTITION) is None
     await scrubber.round()
     assert scrubber.reading("payments", PARTITION) is not None
@@ -103,7 +104,7 @@ def add_a_row(table: ChunkTable) -> None:
         (flip_a_bit_of_a_file, "RocksDB can't read it: Corruption: block checksum mismatch"),
     ],
 )
-async def test_a_damage_is_named_noted_and_made_good(table, scrubber, damage, said):
+async def test_damage_is_named_recorded_and_repaired(table, scrubber, damage, said):
     damage(table)
     found = await damage_found_by(scrubber)
     assert scrubber.reading("payments", PARTITION) is None
@@ -135,13 +136,13 @@ async def test_a_damage_is_named_noted_and_made_good(table, scrubber, damage, sa
     ],
     ids=["fold", "view", "list", "sums", "range", "range from its end"],
 )
-def test_a_flipped_bit_is_never_read_for_a_value(table, read):
+def test_a_flipped_bit_is_never_read_as_a_value(table, read):
     flip_a_bit_of_a_file(table)
     with pytest.raises(DamagedTableError, match="block checksum mismatch"):
         read(table)
 
 
-def test_a_database_that_can_not_be_opened_is_a_damage_too(table):
+def test_a_database_that_cannot_be_opened_is_damaged_too(table):
     table._held.clear()
     table.data._dbs.clear()
     gc.collect()
@@ -157,9 +158,7 @@ def test_a_database_that_can_not_be_opened_is_a_damage_too(table):
 
 
 @pytest.mark.parametrize("damage", [change_a_row, lose_a_row, flip_a_bit_of_a_file])
-def test_a_worker_that_ends_by_an_error_finds_the_damage_that_may_be_its_cause(
-    table, scrubber, damage
-):
+def test_a_worker_that_crashes_finds_the_damage_that_may_be_the_cause(table, scrubber, damage):
     assert list(scrubber.search()) == []
     damage(table)
     (found,) = scrubber.search()
@@ -169,7 +168,7 @@ def test_a_worker_that_ends_by_an_error_finds_the_damage_that_may_be_its_cause(
 async def test_a_rebalance_in_the_middle_ends_the_round_without_a_verdict(
     table, app, scrubber, monkeypatch
 ):
-    """The partition may be another worker's by then, whose writes the iterator would not show."""
+    """By then another worker may have the partition, and the iterator would not show its writes."""
     monkeypatch.setattr(processors.engine.scrub, "_PAUSE_S", 0)
     change_a_row(table)
     pauses = 0
@@ -202,7 +201,7 @@ async def test_rows_written_while_a_partition_is_read_do_not_count(table, scrubb
     assert scrubber.reading("payments", PARTITION) is not None
 
 
-async def test_a_round_begins_when_it_is_asked_for(app, scrubber):
+async def test_a_round_begins_on_request(app, scrubber):
     keeping = asyncio.create_task(scrubber.keep())
     scrubber.want()
     await until(lambda: scrubber.reading("payments", PARTITION) is not None)
@@ -211,7 +210,7 @@ async def test_a_round_begins_when_it_is_asked_for(app, scrubber):
     await keeping
 
 
-def test_the_last_damages_are_kept_and_no_more(table, scrubber, tmp_path):
+def test_only_the_last_damages_are_kept(table, scrubber, tmp_path):
     for n in range(30):
         scrubber.discard(DamagedTableError(table, PARTITION, f"damage {n}"))
         folder_of(table).mkdir()
@@ -219,8 +218,8 @@ def test_the_last_damages_are_kept_and_no_more(table, scrubber, tmp_path):
     assert not list(tmp_path.glob("*.new"))
 
 
-async def test_the_digest_on_disk_is_not_what_a_running_worker_compares_with(table, scrubber):
-    """A worker that runs has the digest in memory; the one on disk is read at the next start."""
+async def test_a_running_worker_does_not_compare_with_the_digest_on_disk(table, scrubber):
+    """A running worker has the digest in memory, and reads the one on disk at its next start."""
     table._db(PARTITION).put(DIGEST_KEY, b"2500 1 2500")
     await scrubber.round()
     reopened(table)

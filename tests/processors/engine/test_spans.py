@@ -1,4 +1,4 @@
-"""Spans of a chunk that is written: which records have one, and what they are a part of."""
+"""The spans of a written chunk: the records that have one, and each span's parent and links."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ def traceparent(span: int, flags: str = "01") -> bytes:
 
 
 def chunk(**traces: bytes | None) -> Chunk:
-    """Return a chunk whose records have these keys, from offset 0 on: a letter, then anything."""
+    """Return a chunk with one record per argument, whose key is the first letter of the name."""
     records = [
         replace(a_record(TP_OF_EVENTS, offset), key=name[0].encode(), traceparent=trace)
         for offset, (name, trace) in enumerate(traces.items())
@@ -31,24 +31,24 @@ def chunk(**traces: bytes | None) -> Chunk:
 
 
 @pytest.fixture
-def tell(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Chunk], Receiver]]:
-    """Return what tells of a chunk, and then ends; it returns what arrived."""
+def export(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Chunk], Receiver]]:
+    """Return a function that exports a chunk's spans; it returns the receiver of the spans."""
     with receiving() as receiver:
         for name, value in receiver.environment.items():
             monkeypatch.setenv(name, value)
 
-        def told(of: Chunk) -> Receiver:
+        def exported(of: Chunk) -> Receiver:
             spans = Spans(Tracing("worker", os.environ), "group")
             each = [(record, {"ledger.outcome": "folded"}) for record in of.traced]
             spans.end("payments", of, 1000, each)
             spans.close()
             return receiver
 
-        yield told
+        yield exported
 
 
-def test_only_traced_records_have_one(tell):
-    (span,) = tell(chunk(a=None, b=traceparent(7), c=None)).spans
+def test_only_traced_records_have_a_span(export):
+    (span,) = export(chunk(a=None, b=traceparent(7), c=None)).spans
     assert (span.trace_id, span.parent_id, span.start_ns) == (TRACE, f"{7:016x}", 1000)
     assert span.attributes == {
         "messaging.system": "kafka",
@@ -63,24 +63,24 @@ def test_only_traced_records_have_one(tell):
     }
 
 
-def test_the_last_of_a_key_has_links_to_the_others(tell):
+def test_the_last_span_of_a_key_links_to_the_earlier_ones(export):
     of = chunk(a1=traceparent(1), b1=traceparent(2), a2=traceparent(3), a3=traceparent(4))
-    links = {span.parent_id[-1]: [link[-1] for link in span.links] for span in tell(of).spans}
+    links = {span.parent_id[-1]: [link[-1] for link in span.links] for span in export(of).spans}
     assert links == {"1": [], "2": [], "3": [], "4": ["1", "3"]}
 
 
 @pytest.mark.parametrize("broken", [b"", b"x", b"\xff" * 55, traceparent(0), traceparent(1, "00")])
-def test_what_names_no_sampled_span_has_none(tell, broken):
-    (span,) = tell(chunk(a=broken, b=traceparent(7))).spans
+def test_a_record_that_names_no_sampled_span_has_none(export, broken):
+    (span,) = export(chunk(a=broken, b=traceparent(7))).spans
     assert span.parent_id == f"{7:016x}"
 
 
-def test_a_queue_that_is_full_drops_what_comes_and_says_so_once(tell, monkeypatch, capsys):
+def test_a_full_queue_drops_new_spans_and_says_so_once(export, monkeypatch, capsys):
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "2")
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2")
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "600000")
     monkeypatch.setattr("runtime.tracing.BatchSpanProcessor.on_end", _queue_only)
-    spans = tell(
+    spans = export(
         chunk(a=traceparent(1), b=traceparent(2), c=traceparent(3), d=traceparent(4))
     ).spans
     assert len(spans) == 2
@@ -88,5 +88,5 @@ def test_a_queue_that_is_full_drops_what_comes_and_says_so_once(tell, monkeypatc
 
 
 def _queue_only(processor, span) -> None:
-    """Wait as the processor does, but wake nobody: so the queue fills up."""
+    """Queue a span as the processor does, but don't wake its thread, so that the queue fills up."""
     processor._batch_processor._queue.appendleft(span)

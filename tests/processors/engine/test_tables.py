@@ -1,4 +1,4 @@
-"""Tables apply only what follows on what they hold, and share the memory that is set."""
+"""Tables apply only the records that continue them, and share the configured memory."""
 
 import time
 from pathlib import Path
@@ -8,10 +8,10 @@ import pytest
 from faust.stores.rocksdb import RocksDBOptions
 from faust.types import TP
 
-from bench.table import write_rows
 from ledger.digest import digest_of
 from ledger.topics import TABLES
 from processors.engine.chunk import FetchedRecord
+from processors.engine.databases import PartitionRows, Rows, rocksdb_options
 from processors.engine.tables import (
     CLAIM_KEY,
     DIGEST_KEY,
@@ -19,14 +19,12 @@ from processors.engine.tables import (
     ChangelogChunk,
     ChangelogMismatchError,
     ChunkTable,
-    PartitionRows,
-    Rows,
     StaleTableError,
-    rocksdb_options,
 )
 from processors.settings import WorkerSettings
 from processors.worker import create_app
 from runtime.kafka.batches import Written
+from tests.rows import write_rows
 
 MIB = 1024 * 1024
 DAY_S = 24 * 3600
@@ -40,7 +38,7 @@ def taken(options: dict[str, int]) -> int:
 
 @pytest.mark.parametrize("partitions", [1, 4, 12])
 @pytest.mark.parametrize("memory_mb", [48, 256, 4096])
-def test_all_databases_together_stay_within_the_memory_that_is_set(memory_mb, partitions):
+def test_all_databases_together_stay_within_the_configured_memory(memory_mb, partitions):
     databases = len(TABLES) * partitions
     everything = databases * taken(rocksdb_options(memory_mb, databases))
     assert everything <= memory_mb * MIB
@@ -77,7 +75,7 @@ def rows_of(table: ChunkTable) -> dict[bytes, bytes]:
 def chunk(
     table: ChunkTable, begin: int, end: int, *rows: tuple[int, bytes, bytes | None]
 ) -> ChangelogChunk:
-    """Make a chunk of a table's changelog; a row has its offset first."""
+    """Return a chunk of a table's changelog; each row begins with its offset."""
     records = [FetchedRecord(key, value, PARTITION, offset, 0) for offset, key, value in rows]
     return ChangelogChunk(TP(table.changelog_name, PARTITION), begin, end, records)
 
@@ -89,23 +87,23 @@ def assert_holds(table: ChunkTable, end: int, rows: dict[bytes, bytes]) -> None:
     assert digest is None or digest == digest_of(rows)
 
 
-def test_what_follows_on_the_table_s_end_is_applied(table):
+def test_a_chunk_that_continues_the_table_is_applied(table):
     table.apply(chunk(table, 0, 2, (0, b"a", b"1"), (1, b"b", b"2")))
     table.apply(chunk(table, 2, 5, (2, b"a", b"3"), (3, b"c", b"4"), (4, b"b", None)))
     assert_holds(table, 5, {b"a": b"3", b"c": b"4"})
 
 
-def test_a_gap_that_compaction_left_is_no_hole(table):
+def test_a_gap_left_by_compaction_is_accepted(table):
     table.apply(chunk(table, 0, 20, (7, b"a", b"1"), (12, b"b", b"2")))
     assert_holds(table, 20, {b"a": b"1", b"b": b"2"})
     table.apply(chunk(table, 20, 30))
     assert_holds(table, 30, {b"a": b"1", b"b": b"2"})
 
 
-def test_a_table_that_is_older_than_tombstones_are_kept_takes_nothing_with_a_gap(
+def test_a_table_older_than_the_retention_of_tombstones_refuses_a_chunk_with_a_gap(
     table, monkeypatch
 ):
-    """A tombstone may have been in the gap; where there is none, nothing can be missing."""
+    """The gap may have held a tombstone; without a gap nothing can be missing."""
     now_s = time.time()
     table.apply(chunk(table, 0, 9, (0, b"a", b"1"), (8, b"b", b"2")))
     monkeypatch.setattr("processors.engine.tables.time.time_ns", lambda: int((now_s + DAY_S) * 1e9))
@@ -113,7 +111,7 @@ def test_a_table_that_is_older_than_tombstones_are_kept_takes_nothing_with_a_gap
     with pytest.raises(StaleTableError, match="may lack tombstones that Kafka has dropped from"):
         table.apply(chunk(table, 10, 12, (11, b"b", b"4")))
     assert_holds(table, 10, {b"a": b"1", b"b": b"3"})
-    # What was written a moment ago lacks none.
+    # A table that was written a moment ago lacks no tombstone.
     table.drop(PARTITION)
     table.open(PARTITION)
     table.apply(chunk(table, 0, 12, (11, b"b", b"4")))
@@ -121,8 +119,8 @@ def test_a_table_that_is_older_than_tombstones_are_kept_takes_nothing_with_a_gap
 
 
 @pytest.mark.parametrize("days", [-1, -365])
-def test_a_table_that_a_clock_ahead_has_dated_takes_nothing_with_a_gap(table, monkeypatch, days):
-    """Nobody knows how old it is; a clock that is corrected by minutes leaves it alone."""
+def test_a_table_dated_by_a_fast_clock_refuses_a_chunk_with_a_gap(table, monkeypatch, days):
+    """The table's age is unknown. A clock that is corrected by minutes makes no difference."""
     now_s = time.time()
     table.apply(chunk(table, 0, 9, (0, b"a", b"1"), (8, b"b", b"2")))
     monkeypatch.setattr("processors.engine.tables.time.time_ns", lambda: int((now_s - 600) * 1e9))
@@ -141,7 +139,7 @@ def test_a_chunk_that_was_fetched_from_beyond_the_end_is_refused(table):
     assert_holds(table, 1, {b"a": b"1"})
 
 
-def test_records_below_the_end_are_passed_over(table):
+def test_records_below_the_end_are_skipped(table):
     """A chunk that was fetched before a seek may be applied after it."""
     table.apply(chunk(table, 0, 2, (0, b"a", b"1"), (1, b"a", b"2")))
     table.apply(chunk(table, 0, 1, (0, b"a", b"1")))
@@ -163,7 +161,7 @@ def test_a_partition_that_is_folded_takes_nothing_from_its_changelog(table):
     assert_holds(table, 1, {b"a": b"1"})
 
 
-def test_what_is_not_folded_here_is_not_written(table):
+def test_a_partition_that_is_not_folded_here_is_not_written(table):
     with pytest.raises(ChangelogMismatchError, match="is not folded by this worker"):
         table.write(PARTITION, Rows(), Written(0, 0, 1))
 
@@ -190,21 +188,21 @@ def test_a_write_with_two_values_for_a_key_is_refused(table):
     assert_holds(table, 0, {})
 
 
-def test_a_claim_is_no_row(table):
+def test_a_claim_is_not_a_row(table):
     table.apply(chunk(table, 0, 2, (0, CLAIM_KEY, None), (1, b"a", b"1")))
     assert_holds(table, 2, {b"a": b"1"})
     table.apply(chunk(table, 2, 3, (2, OFFSET_KEY, b"99")))
     assert_holds(table, 3, {b"a": b"1"})
 
 
-def test_what_is_held_is_known_again_after_a_restart(table):
+def test_the_offset_and_the_digest_survive_a_restart(table):
     write_rows(table, PARTITION, {b"a": b"1", b"b": b"2"})
     table._held.clear()
     table.open(PARTITION)
     assert table.held[PARTITION] == (2, digest_of({b"a": b"1", b"b": b"2"}))
 
 
-def test_the_digest_is_kept_up_with_folds_and_unknown_once_a_changelog_is_applied(table):
+def test_folds_update_the_digest_and_an_applied_changelog_makes_it_unknown(table):
     assert table.held[PARTITION] == (0, digest_of({}))
     write_rows(table, PARTITION, {b"a": b"1", b"b": b"2"})
     write_rows(table, PARTITION, {b"a": b"3", b"b": None})
@@ -218,7 +216,7 @@ def test_the_digest_is_kept_up_with_folds_and_unknown_once_a_changelog_is_applie
 
 @pytest.mark.parametrize("stale", [None, b"1 12345 1"], ids=["without", "with an older one"])
 def test_a_digest_is_learned_while_the_fold_goes_on(table, stale):
-    """An earlier version of the program writes rows and the offset, and no digest."""
+    """An earlier version of the program writes rows and the offset, but no digest."""
     write_rows(table, PARTITION, {b"a": b"1", b"b": b"2"})
     db = table._db(PARTITION)
     db.delete(DIGEST_KEY) if stale is None else db.put(DIGEST_KEY, stale)
@@ -283,8 +281,8 @@ def test_keys_are_read_in_their_order_from_either_end_of_a_range(tmp_path: Path)
     assert rows.get(b"a\xfft4") is None
 
 
-def test_a_table_that_the_old_binding_wrote_goes_on_where_it_was(tmp_path):
-    """``faust-streaming-rocksdb`` wrote it, in two starts: 30 writes of 25 payments."""
+def test_a_table_written_by_the_old_binding_goes_on_where_it_was(tmp_path):
+    """``faust-streaming-rocksdb`` wrote the table in two starts: 30 writes of 25 payments."""
     table = create_app(WorkerSettings(data_dir=tmp_path, partitions=2)).chunk_tables["payments"]
     folder = Path(str(table.data.partition_path(PARTITION)))
     folder.mkdir(parents=True)

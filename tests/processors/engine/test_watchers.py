@@ -1,4 +1,4 @@
-"""Who watches a key is told of a chunk that has it, of no other, and leaves nothing behind."""
+"""A watcher of a key is woken only by chunks with that key, and leaves nothing behind."""
 
 import pytest
 from faust.types import TP
@@ -13,7 +13,7 @@ def chunk(*keys: bytes) -> Chunk:
     return Chunk(FakeConsumer(), TP("ledger.payments", 0), records)
 
 
-async def test_a_chunk_is_told_to_all_who_watch_one_of_its_keys_and_to_nobody_else():
+async def test_a_chunk_wakes_all_watchers_of_its_keys_and_no_others():
     watchers = Watchers()
     with watchers.watch(b"one") as first, watchers.watch(b"one") as second:
         with watchers.watch(b"other") as other:

@@ -1,4 +1,4 @@
-"""Pages out of workers' lists: however much each has searched, nothing is lost or repeated."""
+"""Pages merged from workers' lists lose and repeat nothing, however far each has searched."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +9,6 @@ from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.table import write_rows
 from ledger.anomalies import key_of
 from ledger.wire import ORDERS
 from processors.settings import WorkerSettings
@@ -22,6 +21,7 @@ from processors.worker import create_app
 from runtime.kafka.partitions import partition_for
 from tests.ledger.examples import refund, success
 from tests.ledger.pipeline import Pipeline
+from tests.rows import write_rows
 
 Orders = dict[str, int]
 
@@ -31,7 +31,7 @@ def listed(order_id: str, last_event: int) -> ListedOrder:
 
 
 def part(orders: Orders, cursor: str | None, limit: int, most_searched: int) -> OrderList:
-    """Return a page of one worker: it lists every order but those with an odd time."""
+    """Return a page of one worker, which lists only the orders with an even time."""
     end = parameters.read_cursor(cursor, bytes) if cursor else None
     found: list[ListedOrder] = []
     keys = sorted(((key_of(at, name), name) for name, at in orders.items()), reverse=True)
@@ -51,7 +51,7 @@ def part(orders: Orders, cursor: str | None, limit: int, most_searched: int) -> 
     st.integers(1, 4),
 )
 def test_all_pages_together_are_all_orders_in_their_sequence(drawn, limit, most_searched):
-    # An order is of one worker.
+    # Each order belongs to one worker.
     workers = [{f"{n}{name}": at for name, at in each.items()} for n, each in enumerate(drawn)]
     seen: list[ListedOrder] = []
     cursor, pages = None, 0
@@ -74,7 +74,7 @@ PARTITIONS = 2
 def app(tmp_path: Path) -> LedgerApp:
     """Return a worker that holds twelve orders with anomalies, paid and over-refunded by turns.
 
-    The first one's last event is the latest. It was never started: it is told that it is ready.
+    The first order has the latest event. The worker was never started, and is only marked ready.
     """
     made = create_app(WorkerSettings(data_dir=tmp_path, partitions=PARTITIONS))
     table = made.chunk_tables["orders"]
@@ -98,7 +98,7 @@ def page(app: LedgerApp, **query: Any) -> OrderList:
     return page_here(app, request, wanted(request))
 
 
-async def test_a_worker_lists_its_orders_a_bounded_search_at_a_time(app, monkeypatch):
+async def test_a_worker_searches_a_bounded_number_of_orders_for_each_page(app, monkeypatch):
     monkeypatch.setattr(by_anomaly, "_MOST_SEARCHED", 1)
     await app.anomalies.look()
     pages: list[list[str]] = []
@@ -110,7 +110,7 @@ async def test_a_worker_lists_its_orders_a_bounded_search_at_a_time(app, monkeyp
     assert pages == [[f"ord_{n:02}"] if n % 2 else [] for n in range(12)]
 
 
-async def test_a_worker_lists_all_its_orders_with_the_partitions_that_they_are_of(app):
+async def test_a_worker_lists_all_its_orders_with_its_partitions(app):
     await app.anomalies.look()
     answer = page(app, anomaly="any")
     assert [each.order_id for each in answer.orders] == [f"ord_{n:02}" for n in range(12)]

@@ -1,4 +1,4 @@
-"""What an order's deliveries cost is bounded before it is paid: payments, events and places."""
+"""The cost of an order's deliveries is limited in advance: payments, events and places."""
 
 import asyncio
 from collections.abc import Iterable
@@ -57,7 +57,7 @@ def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def left_by(payments: int) -> Order:
-    """Return an order that so many payments have left."""
+    """Return an order that this many payments have left."""
     snapshots = {
         str(n): Snapshot(order_id="ord_1", payment_id=str(n), version=1, payment=None)
         for n in range(payments)
@@ -65,7 +65,7 @@ def left_by(payments: int) -> Order:
     return Order("ord_1", snapshots)
 
 
-async def test_payments_that_left_an_order_are_asked_for_side_by_side_and_not_all_at_once(workers):
+async def test_payments_that_left_an_order_are_requested_in_parallel_but_not_all_at_once(workers):
     await of_order(workers.app, left_by(300))
     assert workers.asked == 301
     assert workers.most_at_a_time == deliveries._AT_A_TIME
@@ -73,9 +73,7 @@ async def test_payments_that_left_an_order_are_asked_for_side_by_side_and_not_al
 
 
 @pytest.mark.parametrize("name", ["0", "pay_1"], ids=["as it was before", "not there"])
-async def test_a_payment_that_left_and_is_not_written_yet_is_a_503_and_no_answer_without_it(
-    workers, name
-):
+async def test_a_payment_that_left_and_is_not_written_yet_makes_the_answer_a_503(workers, name):
     left = Snapshot(order_id="ord_1", payment_id=name, version=2, payment=None)
     with pytest.raises(ProblemError, match=f"payment '{name}' has left") as raised:
         await of_order(workers.app, Order("ord_1", {name: left}))
@@ -87,7 +85,7 @@ async def test_a_payment_that_left_and_is_not_written_yet_is_a_503_and_no_answer
         assert workers.places == {(0, 0)}
 
 
-async def test_with_the_first_error_nobody_else_is_asked(workers, monkeypatch):
+async def test_the_first_error_cancels_all_other_questions(workers, monkeypatch):
     never = asyncio.Event()
     asked: list[str] = []
 
@@ -105,21 +103,21 @@ async def test_with_the_first_error_nobody_else_is_asked(workers, monkeypatch):
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_an_order_of_too_many_payments_is_refused_before_anybody_is_asked(workers):
+async def test_an_order_of_too_many_payments_is_refused_before_any_worker_is_asked(workers):
     with pytest.raises(ProblemError, match="more than the 2000 deliveries"):
         await of_order(workers.app, left_by(MOST_DELIVERIES + 1))
     assert workers.asked == 0
 
 
 @pytest.mark.parametrize("workers", [64], indirect=True)
-async def test_events_that_came_again_too_often_are_refused_before_the_log_is_read(workers):
+async def test_an_order_of_too_many_repeated_deliveries_is_refused_before_the_log_is_read(workers):
     with pytest.raises(ProblemError, match="more than the 2000 deliveries"):
         await of_order(workers.app, left_by(40))
     assert workers.places == set()
 
 
 async def test_a_payment_that_left_with_more_events_than_it_keeps_is_too_large(workers):
-    """Its version may be lower than the one with which it left, and stays so."""
+    """Its version may stay lower than the version with which it left."""
     workers.version, workers.anomalies = 0, ("payment_too_large",)
     with pytest.raises(ProblemError) as raised:
         await of_order(workers.app, left_by(1))

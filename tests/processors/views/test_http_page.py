@@ -1,4 +1,4 @@
-"""docs/http.md says of the views' errors what they are."""
+"""docs/http.md lists every error of the views."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ FILES = [*(ROOT / "processors" / "views").glob("*.py"), ROOT / "runtime" / "acce
 VIEWS = "".join(file.read_text() for file in FILES)
 
 
-def test_every_error_of_a_view_stands_beside_its_status():
+def test_every_error_of_a_view_is_listed_with_its_status():
     section = PAGE.partition("\nOf the views:\n")[2]
     raised = re.findall(
         r'(?:ProblemError\(|Problem\(status=)\s*(\d{3}),\s*(?:code=)?"(\w+)"', VIEWS

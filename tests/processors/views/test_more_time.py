@@ -1,4 +1,4 @@
-"""Each view says how much longer than usual its answer may take: as long as what it does."""
+"""Each view says how much longer than usual its answer may take."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +30,6 @@ def test_an_order_takes_as_long_as_it_waits_and_reads_the_log(query, more_s):
         assert waiting.more_s(request(**query)) == more_s
 
 
-def test_a_wait_that_is_none_is_refused_by_the_worker_that_is_asked():
+def test_an_invalid_wait_is_refused_before_another_worker_is_asked():
     with pytest.raises(ProblemError, match="`wait`"):
         orders.more_s(request(event="evt_1", wait="soon"))

@@ -14,13 +14,13 @@ from processors.worker import create_app
 DOCUMENT = msgspec.json.decode(msgspec.json.encode(describe()))
 
 
-def test_it_is_valid_openapi_3_1() -> None:
+def test_the_document_is_valid_openapi_3_1() -> None:
     assert [error.message for error in OpenAPIV31SpecValidator(DOCUMENT).iter_errors()] == []
 
 
-def test_it_has_every_page_of_a_worker(tmp_path: Path) -> None:
+def test_the_document_has_every_page_of_a_worker(tmp_path: Path) -> None:
     app = create_app(WorkerSettings(data_dir=tmp_path, web_port=unused_port()))
     app.web.init_server()
     served = {route.resource.canonical for route in app.web.web_app.router.routes()}
-    # The page for people is none of it.
+    # The page for people is not part of the document.
     assert served - set(OPEN_PAGES) == set(DOCUMENT["paths"])

@@ -24,20 +24,20 @@ def read(cursor: str | None) -> str:
     return parameters.read_cursor(cursor or "", str)
 
 
-def test_a_page_holds_as_many_as_the_limit_and_names_where_the_next_one_begins():
+def test_a_page_ends_at_the_limit_and_its_cursor_names_the_last_payment():
     page = page_of(ORDER, payments(7), 5)
     assert [each.payment_id for each in page.payments] == [f"pay_{n:05}" for n in range(5)]
     assert read(page.cursor) == "pay_00004"
     assert page_of(ORDER, payments(5), 5).cursor is None
 
 
-def test_payments_that_have_left_are_passed_over_a_bounded_number_of_them():
+def test_a_page_skips_a_bounded_number_of_payments_that_have_left():
     page = page_of(ORDER, iter((f"pay_{n:05}", None) for n in range(2_000)), 5)
     assert page.payments == []
     assert read(page.cursor) == "pay_00499"
 
 
-def test_a_page_ends_with_the_bytes_that_one_answer_holds(monkeypatch):
+def test_a_page_ends_at_the_size_of_one_answer(monkeypatch):
     monkeypatch.setattr("processors.views.order_payments._MOST_BYTES", 2_000)
     page = page_of(ORDER, payments(200, 500), 200)
     assert 1 < len(page.payments) < 10

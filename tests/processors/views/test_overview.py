@@ -1,4 +1,4 @@
-"""What workers have together, whoever of them is ready."""
+"""The merged overview of several workers, whether or not all of them are ready."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from processors.views.overview import Overview, WorkerState, merged
 
 
 def one(address: str, partitions: list[int], **more: Any) -> Overview:
-    """Return what one worker has."""
+    """Return the overview of one worker."""
     given: dict[str, Any] = {
         "at_ms": 1,
         "ready": True,
@@ -69,14 +69,14 @@ def test_a_partition_that_no_ready_worker_has_is_missing():
     assert (both.ready, both.missing) == (False, [1, 2])
 
 
-def test_a_total_without_one_worker_s_part_is_none():
+def test_a_total_that_lacks_one_worker_s_part_is_none():
     both = merged([one("a", [0], totals={"KZT": Totals(1, 0, 1)}), one("b", [1], totals=None)], 2)
     assert both.totals is None
     assert both.anomalies == {}
 
 
 @pytest.mark.parametrize("partitions", [[0, 1], [1, 1], []], ids=str)
-def test_without_each_partition_folded_once_there_are_no_totals(partitions):
+def test_there_are_no_totals_unless_each_partition_is_folded_once(partitions):
     more = {"totals": {"KZT": Totals(1, 0, 1)}, "anomalies": {"any": 1}}
     both = merged([one("a", [0], **more), one("b", partitions, **more)], 2)
     assert (both.totals, both.anomalies) == (None, None)

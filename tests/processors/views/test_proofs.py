@@ -1,4 +1,4 @@
-"""A proof is of an order as it is: one that goes on is read again, one that contradicts is loud."""
+"""A proof shows the current order; a changed order is read again, a contradiction is reported."""
 
 import asyncio
 from types import SimpleNamespace
@@ -32,12 +32,12 @@ def logged(events: int) -> list[Any]:
 
 
 def order_after(events: int) -> Order:
-    told = events_of(logged(events), Rules())
-    return fold_orders(fold_payments(told, {}).snapshots, {})["ord_1"]
+    folded = fold_payments(events_of(logged(events), Rules()), {})
+    return fold_orders(folded.snapshots, {})["ord_1"]
 
 
 class Worker:
-    """A worker whose order rests on more events each time it is read, up to a last number."""
+    """A worker whose order rests on the next number of events each time it is read."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, rests_on: list[int], in_log: int) -> None:
         self.read: list[int] = []
@@ -66,7 +66,7 @@ class Worker:
         return {0: 7}
 
 
-async def test_an_order_that_went_on_while_the_log_was_read_is_read_again(monkeypatch):
+async def test_an_order_that_changed_while_the_log_was_read_is_read_again(monkeypatch):
     worker = Worker(monkeypatch, [1, 2], in_log=2)
     proof = await proofs.proof_of(worker.app, "ord_1")
     assert proof.order
@@ -74,7 +74,7 @@ async def test_an_order_that_went_on_while_the_log_was_read_is_read_again(monkey
     assert worker.read == [1, 2]
 
 
-async def test_an_order_that_goes_on_and_on_is_a_503(monkeypatch):
+async def test_an_order_that_keeps_changing_is_a_503(monkeypatch):
     worker = Worker(monkeypatch, [1, 2, 3], in_log=4)
     with pytest.raises(ProblemError) as raised:
         await proofs.proof_of(worker.app, "ord_1")
@@ -82,7 +82,7 @@ async def test_an_order_that_goes_on_and_on_is_a_503(monkeypatch):
     assert len(worker.read) == proofs._TRIES
 
 
-async def test_an_order_that_lacks_what_was_published_for_it_contradicts_nothing(monkeypatch):
+async def test_an_order_that_lags_behind_its_snapshots_contradicts_nothing(monkeypatch):
     monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 0.2)
     worker = Worker(monkeypatch, [1], in_log=2)
     worker.folded_to = 6
@@ -91,7 +91,7 @@ async def test_an_order_that_lacks_what_was_published_for_it_contradicts_nothing
     assert raised.value.problem.code == "changing"
 
 
-async def test_where_nothing_could_be_read_in_time_that_is_said_and_not_that_the_order_changed(
+async def test_a_log_that_is_not_read_in_time_is_reported_as_such(
     monkeypatch,
 ):
     monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 0.1)
@@ -101,7 +101,7 @@ async def test_where_nothing_could_be_read_in_time_that_is_said_and_not_that_the
         await proofs.proof_of(worker.app, "ord_1")
 
 
-async def test_an_order_that_has_all_and_differs_contradicts_and_the_difference_is_named(
+async def test_an_up_to_date_order_that_differs_is_a_contradiction_that_names_the_difference(
     monkeypatch,
 ):
     worker = Worker(monkeypatch, [1], in_log=2)
@@ -109,5 +109,5 @@ async def test_an_order_that_has_all_and_differs_contradicts_and_the_difference_
         await proofs.proof_of(worker.app, "ord_1")
     problem = raised.value.problem
     assert (problem.status, problem.code) == (500, "contradicts_log")
-    assert 'status: "paid" stands, "partially_refunded" follows' in problem.detail
+    assert 'status: got "paid", expected "partially_refunded"' in problem.detail
     assert "payment pay_1" in problem.detail

@@ -1,4 +1,4 @@
-"""What aiohttp can't parse appears neither in its answer nor in the log."""
+"""Bytes that aiohttp can't parse appear neither in its answer nor in the log."""
 
 import asyncio
 import logging
@@ -46,7 +46,7 @@ async def server() -> AsyncIterator[TestServer]:
 
 
 async def exchange(server: BaseTestServer, parts: list[bytes]) -> bytes:
-    """Send the parts of a request; return all that came back until the server closed."""
+    """Send the parts of a request; return all bytes received until the server closed."""
     address = server.make_url("/")
     reader, writer = await asyncio.open_connection(address.host, address.port)
     received = b""
@@ -60,7 +60,7 @@ async def exchange(server: BaseTestServer, parts: list[bytes]) -> bytes:
 
 
 @pytest.mark.parametrize("parts", UNREADABLE.values(), ids=UNREADABLE)
-async def test_what_can_not_be_parsed_is_a_problem_that_repeats_nothing_of_it(
+async def test_a_request_that_cannot_be_parsed_is_a_problem_without_its_bytes(
     server, parts, caplog
 ):
     caplog.set_level(logging.DEBUG)
@@ -73,7 +73,7 @@ async def test_what_can_not_be_parsed_is_a_problem_that_repeats_nothing_of_it(
     assert not [record for record in caplog.records if record.name == "aiohttp.server"]
 
 
-async def test_a_body_that_can_not_be_unpacked_is_not_logged_after_the_answer(server, caplog):
+async def test_a_body_that_cannot_be_decompressed_is_not_logged_after_the_answer(server, caplog):
     caplog.set_level(logging.DEBUG)
     packed = HEAD + b"Content-Encoding: gzip\r\nContent-Length: 40\r\n\r\n"
     assert b"answered" in await exchange(server, [packed, SECRET])

@@ -1,4 +1,4 @@
-"""A wait for an event ends in its time, however slow it is to find out where the event is."""
+"""A wait for an event ends in time, however slow the search for the event is."""
 
 import asyncio
 from types import SimpleNamespace
@@ -24,33 +24,33 @@ async def wait(app: Any, table: Any = "orders", wait: str = "100ms") -> Any:
         return await until_folded(app, request, table, "ord_1", lambda: None)
 
 
-async def test_a_look_that_takes_too_long_is_given_up(app, monkeypatch):
+async def test_a_search_that_takes_too_long_is_given_up(app, monkeypatch):
     async def never(_app: Any, _event_id: str) -> None:
         await asyncio.Event().wait()
 
     monkeypatch.setattr(waiting, "any_story", never)
     monkeypatch.setattr(waiting, "READ_WITHIN_S", 0.1)
-    with pytest.raises(ProblemError, match="it is can't be told now, Kafka or") as raised:
+    with pytest.raises(ProblemError, match="progress is unknown, because Kafka or") as raised:
         await wait(app)
     assert raised.value.problem.code == "event_not_folded"
 
 
-async def test_a_look_that_ends_after_the_time_is_the_last_one(app, monkeypatch):
-    looks = 0
+async def test_a_search_that_ends_after_the_wait_is_the_last_one(app, monkeypatch):
+    searches = 0
 
     async def slow(_app: Any, _event_id: str) -> None:
-        nonlocal looks
-        looks += 1
+        nonlocal searches
+        searches += 1
         await asyncio.sleep(0.2)
 
     monkeypatch.setattr(waiting, "any_story", slow)
     monkeypatch.setattr(waiting, "_LOOK_AFTER_S", 0.01)
     with pytest.raises(ProblemError, match="it is not in the log"):
         await wait(app)
-    assert looks == 1
+    assert searches == 1
 
 
-async def test_who_waits_for_orders_keeps_nobody_from_waiting_for_a_payment(app, monkeypatch):
+async def test_waiters_for_orders_do_not_block_waiters_for_payments(app, monkeypatch):
     async def nowhere(_app: Any, _event_id: str) -> None:
         return None
 

@@ -1,4 +1,4 @@
-"""Who is asked for a part of an answer, and when the parts are a whole."""
+"""The workers that are asked for a part of an answer, and when the parts are complete."""
 
 import asyncio
 
@@ -14,8 +14,8 @@ from processors.views.workers import is_whole, other_workers, require_whole
 from tests.processors.engine.routing import KEY, assign, never_answers, served
 
 
-def tell(app, others: dict[str, list[int]]) -> None:
-    """Tell a worker which partitions each other one folds, as a rebalance does."""
+def share_out(app, others: dict[str, list[int]]) -> None:
+    """Set the partitions that each other worker folds, as a rebalance does."""
     changelog = app.chunk_tables["orders"].changelog_name
     shares = {str(app.conf.canonical_url): [], **others}
     app.assignor.changelog_distribution = {
@@ -23,15 +23,15 @@ def tell(app, others: dict[str, list[int]]) -> None:
     }
 
 
-async def test_a_worker_that_has_standbys_alone_is_one_of_them(app):
-    tell(app, {"http://b:1": [], "http://a:1": [0, 1, 2, 3]})
+async def test_a_worker_with_only_standbys_is_asked_too(app):
+    share_out(app, {"http://b:1": [], "http://a:1": [0, 1, 2, 3]})
     assert other_workers(app) == [URL("http://a:1"), URL("http://b:1")]
 
 
 @pytest.mark.parametrize(
     ("served", "whole"), [([1, 0], True), ([0], False), ([0, 1, 1], False), ([0, 0], False)]
 )
-def test_parts_are_a_whole_if_each_partition_is_served_once(served, whole):
+def test_parts_are_complete_if_each_partition_is_served_once(served, whole):
     assert is_whole(served, 2) is whole
     if not whole:
         with pytest.raises(ProblemError) as raised:
@@ -47,16 +47,16 @@ async def test_balances_count_no_partition_twice_and_lack_none(app, theirs):
         return web.Response(body=msgspec.json.encode(document))
 
     async with served(answers) as other:
-        tell(app, {str(other): theirs})
+        share_out(app, {str(other): theirs})
         if theirs == [0, 1, 2, 3]:
-            assert (await balances._everywhere(app))[0] == theirs
+            assert (await balances._all_parts(app))[0] == theirs
         else:
             with pytest.raises(ProblemError) as raised:
-                await balances._everywhere(app)
+                await balances._all_parts(app)
             assert str(theirs) in raised.value.problem.detail
 
 
-async def test_why_another_worker_can_not_answer_now_is_told(app):
+async def test_the_reason_why_another_worker_cannot_answer_is_passed_on(app):
     async def answers(_request: web.Request) -> web.Response:
         problem = {"status": 503, "code": "being_summed", "detail": "ask again"}
         return web.json_response(problem, status=503)
@@ -69,7 +69,7 @@ async def test_why_another_worker_can_not_answer_now_is_told(app):
     assert problem.detail == f"the worker at {other} answered 503: ask again"
 
 
-async def test_a_worker_that_does_not_answer_for_a_key_is_named_before_the_answer_s_own_time(
+async def test_a_worker_that_does_not_answer_for_a_key_is_named_before_the_request_times_out(
     app, monkeypatch
 ):
     monkeypatch.setattr(state, "ANSWER_WITHIN_S", 0.05)
@@ -81,7 +81,7 @@ async def test_a_worker_that_does_not_answer_for_a_key_is_named_before_the_answe
                 await state.ask(app, "orders", KEY.decode(), "/orders/1")
 
 
-async def test_an_answer_that_is_no_document_is_unavailable(app):
+async def test_an_answer_that_is_not_a_document_is_unavailable(app):
     async def answers(_request: web.Request) -> web.Response:
         return web.Response(text="a proxy's page", status=503)
 

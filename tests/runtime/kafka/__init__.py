@@ -1,1 +1,1 @@
-"""Tests of what every program needs around the ledger."""
+"""Tests of the Kafka client that every program uses."""

@@ -1,4 +1,4 @@
-"""aiokafka's own lines: the last is kept, none reaches the log while somebody listens."""
+"""aiokafka's last line is kept, and no line reaches the log while a listener is attached."""
 
 import logging
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""How the programs reach Kafka: plain, TLS, SASL, and no half of any of them."""
+"""Programs reach Kafka over plain connections, TLS or SASL, and refuse incomplete settings."""
 
 import ssl
 

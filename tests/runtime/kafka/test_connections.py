@@ -1,4 +1,4 @@
-"""Connections that the broker has closed, or does not help to close, on either event loop."""
+"""Connections that a broker has closed, or does not help to close, end on either event loop."""
 
 import asyncio
 import socket
@@ -22,7 +22,7 @@ ATTEMPTS = 20
 
 
 async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """End a connection as a broker's death does, once something has come."""
+    """After the first bytes, end a connection as a broker's death does."""
     await reader.read(1)
     linger = struct.pack("ii", 1, 0)
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -41,7 +41,7 @@ async def ask_until_it_is_refused() -> None:
             connection._read_task = asyncio.create_task(asyncio.sleep(0))
             writer.write(b"x")
             await until(writer.transport.is_closing)
-            # The server has closed, and nobody has told aiokafka.
+            # The server has closed the connection, and aiokafka does not know it yet.
             with pytest.raises(KafkaConnectionError):
                 connection.send(MetadataRequest([]))
             assert not connection.connected()
@@ -81,12 +81,12 @@ async def close_a_connection(port: int, context: ssl.SSLContext) -> None:
     connection = AIOKafkaConnection("127.0.0.1", port, security_protocol="SSL", ssl_context=context)
 
     async def ask_nothing() -> None:
-        """Leave the versions of the requests unknown: nobody would answer the question."""
+        """Skip the request for the broker's versions, which would never be answered."""
 
     connection._do_version_lookup = ask_nothing
     await connection.connect()
     writer = connection._writer
-    # Without our own bound it would take 30 s.
+    # Without our own bound, the close would take 30 s.
     async with asyncio.timeout(10):
         await connection.close()
     writer.transport.abort()

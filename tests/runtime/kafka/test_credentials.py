@@ -1,4 +1,4 @@
-"""Files of credentials are read again once they were replaced, and not before."""
+"""Files of credentials are read again after they were replaced, and not before."""
 
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a fetch brings is what was written; what can not be read is one record that says so."""
+"""A fetch returns the records that were written, and one record in place of unreadable ones."""
 
 import gzip
 from typing import Any
@@ -16,7 +16,8 @@ from ledger.rejections import Reason
 from ledger.trust import MAX_HEADERS
 from ledger.unread import UnreadBatch
 from runtime.kafka import connection  # noqa: F401 - it has consumers read with a bound
-from runtime.kafka.fetched import MAX_UNPACKED_BYTES, Batches, PartitionRecords
+from runtime.kafka.corrections import PartitionRecords
+from runtime.kafka.fetched import MAX_UNPACKED_BYTES, Batches
 from tests.record_batches import (
     HEADER,
     MIB,
@@ -31,7 +32,7 @@ from tests.record_batches import (
 
 
 def fetched(data: bytes, start: int = 0, kind: Any = Batches) -> Any:
-    """Return what a consumer makes of the bytes, from an offset on."""
+    """Return the records that a consumer reads from these bytes, from an offset on."""
     tp = TopicPartition("topic", 3)
     of_kind = fetcher.PartitionRecords if kind is Batches else _OF_AIOKAFKA
     return of_kind(tp, kind(data), [], start, None, None, True, 0)
@@ -56,7 +57,7 @@ def test_records_come_as_aiokafka_reads_them_packed_or_not(batches, codec, start
     for records in batches:
         data += batch(*records, at=at, codec=codec)
         at += len(records)
-    # A broker's answer begins with the batch that holds the offset.
+    # A broker's answer begins with the batch that contains the offset.
     start = min(start, len(batches[0]) - 1)
     expected = [*fetched(data, start, MemoryRecords)]
     assert [*fetched(data, start)] == expected
@@ -84,7 +85,7 @@ def test_a_batch_that_unpacks_to_too_much_is_one_record_at_its_last_offset():
         b"the batch of offsets 1 to 5 unpacks to more than 16777216 bytes (%d bytes, SHA-256 "
         % len(many)
     )
-    # A reader that starts within it sees the same.
+    # A reader that starts within the batch gets the same record.
     assert [each.value for each in fetched(many, start=3)] == [stands.value]
     (stands,) = fetched(bomb(300 * MIB))
     assert stands.value.reason is Reason.BATCH_TOO_LARGE

@@ -1,4 +1,4 @@
-"""Which partition a key goes to: where Kafka's own clients would put it."""
+"""A key goes to the partition to which Kafka's own clients would send it."""
 
 import pytest
 from aiokafka.partitioner import murmur2
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from runtime.kafka.partitions import partition_for
 
-# Kafka's own vectors: `testMurmur2` in its `UtilsTest.java`, hashes as Java's signed integers.
+# These are Kafka's own vectors, `testMurmur2` in `UtilsTest.java`, with Java's signed integers.
 MURMUR2 = {
     b"21": -973932308,
     b"foobar": -790332482,
@@ -21,7 +21,7 @@ MURMUR2 = {
 @pytest.mark.parametrize(("key", "hashed"), MURMUR2.items())
 @pytest.mark.parametrize("partitions", [1, 3, 4, 12, 1000])
 def test_a_key_goes_where_kafka_s_default_partitioner_puts_it(key, hashed, partitions):
-    # `toPositive` there clears the sign; `abs` would send a negative hash elsewhere.
+    # Kafka's `toPositive` clears the sign bit; `abs` would choose another partition.
     assert partition_for(key, partitions) == (hashed & 0x7FFFFFFF) % partitions
 
 

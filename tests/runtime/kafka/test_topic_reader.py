@@ -1,4 +1,4 @@
-"""Readings of a Kafka that accepts connections and says nothing: bounded in number and in time."""
+"""Readings of a Kafka that never answers are bounded in number and in time."""
 
 import asyncio
 import gc
@@ -15,7 +15,7 @@ from runtime.kafka.topic_reader import LogUnreadableError, TooManyReadingsError,
 
 
 class RecordedConsumer(topic_reader.AIOKafkaConsumer):
-    """A consumer that is remembered, to see whether it was stopped."""
+    """A consumer that is recorded, so that the test can see whether it was stopped."""
 
     made: ClassVar[list[Any]] = []
 
@@ -45,7 +45,8 @@ async def test_a_reading_s_time_begins_when_it_waits_for_a_client(silent, monkey
     monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 1.0)
     reader = TopicReader(silent)
     readings = [asyncio.create_task(reader.ends("topic", 1)) for _ in range(20)]
-    # One after another, or three at a time, would take seven times as long and more.
+    # If readings ran one after another, or three at a time, they would take at least seven times
+    # as long.
     done, late = await asyncio.wait(readings, timeout=5)
     assert not late
     assert {type(each.exception()) for each in done} == {LogUnreadableError}
@@ -62,7 +63,7 @@ async def test_beyond_the_bound_a_reading_is_refused_at_once(silent, monkeypatch
         await reader.ends("topic", 1)
     assert not any(each.done() for each in readings)
     await asyncio.wait(readings)
-    # Those have ended, and made room.
+    # The first readings have ended, and made room.
     with pytest.raises(LogUnreadableError, match="did not answer for topic"):
         await reader.ends("topic", 1)
     await reader.close()
@@ -78,7 +79,7 @@ async def test_a_client_that_does_not_get_through_is_given_up(silent, monkeypatc
     assert len(RecordedConsumer.made) == 3
     assert all(client._closed for client in RecordedConsumer.made)
     RecordedConsumer.made.clear()
-    # What was left open would be told of now, and a warning fails a test.
+    # A client that was left open would cause a warning now, and warnings fail a test.
     gc.collect()
 
 

@@ -1,4 +1,4 @@
-"""What of a topic is not as it must be is named with the remedy, all of it."""
+"""Every fault of a topic is named with its remedy."""
 
 import pytest
 
@@ -10,7 +10,7 @@ TOPIC = Topic(name="topic.of.the.test", cleanup_policy="compact")
 
 
 def of(*, replicas: int = 3, **config: str) -> list[Fault]:
-    """Return the faults of a topic that is good but for what is given."""
+    """Return the faults of a topic that is good except for the given settings."""
     given = TOPIC.config | {"min.insync.replicas": "2"}
     given |= {key.replace("_", "."): value for key, value in config.items()}
     partitions = tuple(PartitionState(number, replicas, replicas) for number in range(2))
@@ -77,7 +77,7 @@ WANTED = [topic for topic in all_topics(NAMES, "g") if "changelog" not in topic.
 
 
 def miscounted(existing: list[str], expected: int | None = 4, **raised: int) -> list[str]:
-    """Return the faults of topics of four partitions each, but for those that were raised."""
+    """Return the faults of topics with four partitions each, except for the raised ones."""
     counts = {topic.name: 4 for topic in WANTED}
     counts |= {getattr(NAMES, name): count for name, count in raised.items()}
     return [str(fault) for fault in partition_faults(NAMES, existing, WANTED, counts, expected)]

@@ -1,4 +1,4 @@
-"""Unpacking gives what was packed, and stops at the bound before the memory is taken."""
+"""Unpacking returns the packed bytes, and stops at the bound before it takes the memory."""
 
 import contextlib
 import gzip

@@ -18,12 +18,12 @@ import org.apache.kafka.streams.state.StoreBuilder;
 import org.apache.kafka.streams.state.Stores;
 
 /**
- * The same fold as a Kafka Streams application, as its developer guide writes one.
+ * The same fold as a Kafka Streams application, as its developer guide shows one.
  *
- * <p>In: deliveries, from the log of record. Out: events, entries, snapshots and order documents,
- * to the same topics as ours. Stores are RocksDB with changelogs and, as by default, a cache before
- * them; offsets are committed after what follows from them (at least once); sends want the acks of
- * all in-sync replicas.
+ * <p>Input: deliveries from the log of record. Output: events, entries, snapshots and order
+ * documents, to the same topics as ours. Stores are RocksDB with changelogs and the default cache.
+ * Offsets are committed after their outputs (at least once), and sends need the acks of all in-sync
+ * replicas.
  */
 public final class App {
     static final String EVENTS = "to-events";
@@ -70,7 +70,7 @@ public final class App {
         return topology;
     }
 
-    /** Adds a source topic and a processor, which is called as its store is. */
+    /** Adds a source topic and a processor, which has the name of its store. */
     private static <V, R> void hop(
             Topology topology,
             String source,

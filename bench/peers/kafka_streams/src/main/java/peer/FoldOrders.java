@@ -5,7 +5,7 @@ import org.apache.kafka.streams.processor.api.ProcessorContext;
 import org.apache.kafka.streams.processor.api.Record;
 import org.apache.kafka.streams.state.KeyValueStore;
 
-/** Folds the payments of each order; what follows goes out as the order's document. */
+/** Folds the payments of each order, and forwards the order's document. */
 final class FoldOrders implements Processor<String, Rules.Snapshot, String, Rules.OrderDocument> {
     static final String STORE = "orders";
 

@@ -13,13 +13,13 @@ import org.apache.kafka.common.serialization.Deserializer;
 import org.apache.kafka.common.serialization.Serde;
 import org.apache.kafka.common.serialization.Serializer;
 
-/** JSON by Jackson's data binding, with a reader and a writer made once for the type. */
+/** JSON by Jackson's data binding; the reader and the writer of a type are made once. */
 final class JsonSerde<T> implements Serde<T> {
     static final ObjectMapper MAPPER = JsonMapper.builder()
             .propertyNamingStrategy(PropertyNamingStrategies.SNAKE_CASE)
             .disable(DeserializationFeature.FAIL_ON_UNKNOWN_PROPERTIES)
             .build();
-    /** The same bytes for the same content, whatever the order in which its keys came. */
+    /** Writes the same bytes for the same content, in whatever order its keys arrived. */
     static final ObjectWriter CANONICAL =
             MAPPER.writer(SerializationFeature.ORDER_MAP_ENTRIES_BY_KEYS);
 

@@ -11,9 +11,9 @@ import java.util.Set;
 import java.util.TreeMap;
 
 /**
- * The rules, pure: what an event is, and what follows for a payment and for an order.
+ * The rules, as pure functions: they read an event, and fold a payment and an order.
  *
- * <p>They are those of {@code bench/peers/plain_rules.py}, field by field.
+ * <p>They equal those of {@code bench/peers/plain_rules.py}, field by field.
  */
 final class Rules {
     private static final String SUCCEEDED = "payment.succeeded";
@@ -28,10 +28,10 @@ final class Rules {
     /** A delivery's body. */
     record Envelope(String id, String type, long created, Map<String, Object> data) {}
 
-    /** What is remembered of an event id. */
+    /** A row of the store of known event ids. */
     record Seen(String digest, long created) {}
 
-    /** What is folded of a delivery. */
+    /** The parts of a delivery that are folded. */
     record Event(
             String eventId,
             String type,
@@ -64,7 +64,7 @@ final class Rules {
     @JsonFormat(shape = JsonFormat.Shape.ARRAY)
     record EventReference(String eventId, String type, long created) {}
 
-    /** What an order hears of a payment; one without events has moved to another order. */
+    /** A payment as its order receives it; without events, it has moved to another order. */
     record Snapshot(
             String paymentId,
             int version,
@@ -96,7 +96,7 @@ final class Rules {
             long firstEvent,
             long lastEvent) {}
 
-    /** Returns what is folded of a delivery; null for a type that is not. */
+    /** Returns the event of a delivery; null for a type that is not folded. */
     static Event readEvent(Envelope body) {
         if (!FOLDED.contains(body.type())) {
             return null;
@@ -136,7 +136,7 @@ final class Rules {
                 .orElse(paymentId);
     }
 
-    /** Returns the entry that an event posts; null if it posts none, or did already. */
+    /** Returns the entry that an event posts; null if there is none, or it is posted already. */
     static Entry journalEntry(String paymentId, Payment payment, Event event) {
         if (event.type().equals(FAILED)) {
             return null;
@@ -160,7 +160,7 @@ final class Rules {
                         new Posting(credit, -event.amount(), event.currency())));
     }
 
-    /** Returns what follows from a payment's facts. */
+    /** Returns a payment's snapshot, from its facts. */
     static Snapshot describe(String paymentId, Payment payment) {
         List<Event> facts = payment.facts().values().stream().sorted(BY_TIME).toList();
         Event success = null;
@@ -186,12 +186,12 @@ final class Rules {
                 events);
     }
 
-    /** Returns what an order hears of a payment that has moved away. */
+    /** Returns the snapshot of a payment that has moved away. */
     static Snapshot withdrawn(String paymentId, int version) {
         return new Snapshot(paymentId, version, "unknown", null, null, List.of(), List.of());
     }
 
-    /** Returns what follows from an order's payments; null if all of them have moved away. */
+    /** Returns an order's document; null if all of its payments have moved away. */
     static OrderDocument describe(String orderId, Order order) {
         List<Snapshot> held = order.payments().values().stream()
                 .filter(payment -> !payment.events().isEmpty())

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from processors.engine.tables import ChunkTable, Rows
+from processors.engine.databases import Rows
+from processors.engine.tables import ChunkTable
 from runtime.kafka.batches import Written
 
 

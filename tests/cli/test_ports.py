@@ -6,7 +6,7 @@ import pytest
 
 from cli.errors import PortTakenError
 from cli.kafka.process import free_port
-from cli.run.ports import WantedPort, require_free
+from cli.ports import WantedPort, require_free
 
 
 def test_a_taken_port_is_named_with_its_setting():

@@ -1,0 +1,39 @@
+"""The app that uses the engine: what it has in addition to what every Faust app has."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import faust
+
+from processors.engine.chunk import ChunkConsumer
+from processors.engine.tables import ChunkTable
+from processors.engine.writers import Writers
+from runtime.kafka.connection import KafkaSettings
+
+if TYPE_CHECKING:
+    from processors.engine.spans import Spans
+
+
+class EngineApp(faust.App):
+    """A Faust app that folds topics into tables, a chunk at a time.
+
+    ``kept_forever`` is the log of record. Records of the other topics are deleted after some time.
+    ``chunk_tables`` are all tables by name.
+    """
+
+    settings: KafkaSettings
+    consumer: ChunkConsumer
+    chunk_tables: Mapping[Any, ChunkTable]
+    kept_forever: str
+    writers: Writers
+    spans: "Spans | None"
+
+    @abstractmethod
+    def headers_read(self, topic: str) -> int:
+        """Return how many headers of a record of a topic the fold reads."""
+
+    def table_of(self, topic: str) -> ChunkTable:
+        """Return the table that a topic is folded into, or whose changelog a topic is."""
+        tables = self.chunk_tables.values()
+        return next(each for each in tables if topic in {each.source, each.changelog_name})

@@ -1,0 +1,81 @@
+"""Reads ranges of a topic's offsets with a client that has no group.
+
+Input: a consumer, a topic, and the offsets at which each partition's range starts and ends. Output:
+the records of these ranges. Invariant: the end bounds a reading, so it never waits for records that
+are written later.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from runtime.kafka.connection import KafkaSettings
+from runtime.kafka.topics import administration
+
+_FETCH_MS: Final = 200
+# A compressed batch may hold millions of records.
+_MOST_AT_ONCE: Final = 10_000
+# A broker's restart takes seconds, and the client retries meanwhile.
+_STALLED_AFTER_S: Final = 60.0
+
+
+class StalledError(TimeoutError):
+    """A topic has more records, and none arrives; the text names the offsets."""
+
+
+@asynccontextmanager
+async def clients(
+    settings: KafkaSettings, **consumer_options: object
+) -> AsyncIterator[tuple[AIOKafkaAdminClient, AIOKafkaConsumer]]:
+    """Connect an admin client, and a consumer without a group; ``TopicsError`` if Kafka is away."""
+    async with administration(settings) as admin:
+        consumer = AIOKafkaConsumer(
+            **settings.client_options(), auto_offset_reset="earliest", **consumer_options
+        )
+        await consumer.start()
+        # A consumer that is stopped before its own task has run once raises CancelledError
+        # (aiokafka 0.14.0, NoGroupCoordinator), which would hide the error that ends the block.
+        await asyncio.sleep(0)
+        try:
+            yield admin, consumer
+        finally:
+            await consumer.stop()
+
+
+async def read_ranges(
+    consumer: AIOKafkaConsumer, topic: str, starts: Mapping[int, int], ends: Mapping[int, int]
+) -> AsyncGenerator[tuple[int, list[Any]], None]:
+    """Yield each partition's records from its start up to its end, some at a time.
+
+    ``StalledError`` if no record arrives for ``_STALLED_AFTER_S``.
+    """
+    position = {number: starts[number] for number in ends}
+    assigned: list[TopicPartition] = []
+    give_up_s = time.monotonic() + _STALLED_AFTER_S
+    while unread := [TopicPartition(topic, p) for p, end in ends.items() if position[p] < end]:
+        if unread != assigned:
+            if consumer.assignment() != set(unread):
+                consumer.assign(unread)
+            for tp in unread:
+                consumer.seek(tp, position[tp.partition])
+            assigned = unread
+        fetched = await consumer.getmany(timeout_ms=_FETCH_MS, max_records=_MOST_AT_ONCE)
+        for tp, records in fetched.items():
+            position[tp.partition] = records[-1].offset + 1
+            yield tp.partition, [each for each in records if each.offset < ends[tp.partition]]
+        if fetched:
+            give_up_s = time.monotonic() + _STALLED_AFTER_S
+            continue
+        # A compacted topic, or one with transactions, may end with offsets that have no record.
+        for tp in unread:
+            position[tp.partition] = await consumer.position(tp)
+        if time.monotonic() > give_up_s:
+            raise StalledError(
+                f"nothing came from {topic} in {_STALLED_AFTER_S:.0f} s, at offsets {position} of "
+                f"{dict(ends)}: look at the broker's log"
+            )
