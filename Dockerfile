@@ -21,6 +21,7 @@ COPY ingest/ ingest/
 COPY processors/ processors/
 COPY runtime/ runtime/
 COPY cli/ cli/
+COPY plexy_ledger/ plexy_ledger/
 RUN python -m hatchling build --target wheel \
     && uv pip install --no-cache --compile-bytecode --no-deps dist/*.whl
 

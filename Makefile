@@ -6,7 +6,7 @@ SHELL := /bin/sh
 
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := ledger ingest processors runtime cli
+PACKAGES := ledger ingest processors runtime cli plexy_ledger
 
 # The environment is ready when a file with this name is there. The name holds a checksum of what
 # the environment is made from, so that a change installs anew, and a mere checkout does not.

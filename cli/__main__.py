@@ -1,6 +1,6 @@
 """`python -m cli` is `plexy-ledger`: how `run` and `demo` start the other programs."""
 
-from cli.main import main
+from plexy_ledger import main
 
 if __name__ == "__main__":
     main()

@@ -92,7 +92,7 @@ def exit_code(error: Exception) -> int | None:
 
     from cli.kafka.distribution import EmbeddedKafkaError  # noqa: PLC0415
     from runtime.kafka.identities import ExpirationError  # noqa: PLC0415
-    from runtime.kafka.topics import TopicsError  # noqa: PLC0415
+    from runtime.kafka.topic_looks import TopicsError  # noqa: PLC0415
     from runtime.settings import SettingsError  # noqa: PLC0415
 
     if isinstance(error, WrongOptionError | SettingsError):

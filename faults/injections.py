@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from faults import topic_settings
+from faults import group, topic_settings
 from faults.disk import SmallDisk
 from faults.folders import DOWN_AT_MOST_S, damage_table, exhaust, run_copy
 from faults.kinds import Inject, Injected, Kind
@@ -189,6 +189,8 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind("worker frozen", "worker", _freeze_worker),
     Kind("worker's tables lost", "worker", _lose_tables),
     Kind("worker joins and leaves", "worker", _join_and_leave),
+    Kind("worker's clock steps", "worker", group.step_clock, takes_clock=True),
+    Kind("commits set ahead", "worker", group.set_commits_to_the_end, alone=True),
     Kind("rebalances in a row", "worker", _rebalance_again_and_again),
     Kind("ingress killed", "ingress", _kill_ingest),
     Kind("ingress stopped", "ingress", _stop_ingest),

@@ -39,6 +39,7 @@ class Kind(msgspec.Struct, frozen=True):
     alone: bool = False
     takes_disk: bool = False
     takes_replicas: bool = False
+    takes_clock: bool = False
     restarts_broker: bool = False
 
     @property
@@ -52,6 +53,8 @@ class Kind(msgspec.Struct, frozen=True):
             return "a second worker"
         if self.takes_disk and not any(worker.disk for worker in stage.workers):
             return "the right to mount a small disk (root on Linux)"
+        if self.takes_clock and not any(extra.clock for extra in stage.extras):
+            return "libfaketime (Debian's package faketime)"
         if self.takes_replicas and len(stage.brokers) == 1:
             return "other brokers with the same records (--brokers 3)"
         return None

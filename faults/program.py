@@ -16,11 +16,12 @@ import httpx
 import msgspec
 
 from cli.run.programs import Command, describe_exit
+from faults.clock import Clock
 from faults.disk import SmallDisk
+from runtime.kafka.topics import SILENT
 
 STOPPED_WITHIN_S: Final = 10.0
 _POLL_S: Final = 0.02
-_NO_KAFKA: Final = "Kafka does not answer"
 
 
 class UnplannedEnd(msgspec.Struct, frozen=True):
@@ -38,7 +39,7 @@ class UnplannedEnd(msgspec.Struct, frozen=True):
     @property
     def is_excused(self) -> bool:
         """Whether it ended because it found no Kafka when it started, which is correct."""
-        return not self.was_ready and any(_NO_KAFKA in line for line in self.last_lines)
+        return not self.was_ready and any(SILENT in line for line in self.last_lines)
 
 
 class Stop(msgspec.Struct, frozen=True):
@@ -61,6 +62,7 @@ class ProgramUnderFault:
         # Whether a fault has ended it, or may make it end.
         self.may_end = True
         self.disk: SmallDisk | None = None
+        self.clock: Clock | None = None
         self.stops: list[Stop] = []
         self._command = command
         # The spans in which it was killed or frozen, on the monotonic clock; the last may be open.

@@ -9,9 +9,10 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Self
 
 import msgspec
@@ -23,6 +24,7 @@ from cli.kafka.process import free_port
 from cli.kafka.properties import Node
 from cli.run.programs import Command
 from cli.settings import WEBHOOK_PATH
+from faults.clock import LIBRARY, Clock
 from faults.disk import can_mount, small_disk
 from faults.program import ProgramUnderFault, Stop, UnplannedEnd
 from faults.proxy import Proxy
@@ -40,6 +42,7 @@ _DISK_MB: Final = 1024
 # A worker's tables need far fewer inodes, and empty files use up this number quickly.
 _DISK_INODES: Final = 8192
 _EXTRA_WORKERS: Final = 2
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Pauses(msgspec.Struct, frozen=True):
@@ -84,7 +87,7 @@ class Stage:
         self.settings = TopicSettings.from_environment(self.environment)
         self.ingest = self._program("ingest", "ingest")
         self.workers = [self._program(f"worker {n + 1}", "worker") for n in range(workers)]
-        self.extras = [self._program(f"extra {n + 1}", "worker") for n in range(_EXTRA_WORKERS)]
+        self.extras = [self._extra(f"extra {n + 1}") for n in range(_EXTRA_WORKERS)]
         self.unplanned: list[UnplannedEnd] = []
         # Findings of the faults and of the sender's end, a line each.
         self.findings: list[str] = []
@@ -208,16 +211,30 @@ class Stage:
         self._stack.callback(twin.end)
         return twin
 
+    def _extra(self, label: str) -> ProgramUnderFault:
+        """Return a worker that runs at times, with a clock of its own where that can be had."""
+        clock = Clock(self.folder / f"{label.replace(' ', '-')}.clock") if LIBRARY else None
+        extra = self._program(label, "worker", more=clock.environment if clock else {})
+        extra.clock = clock
+        return extra
+
     def _program(
-        self, label: str, command: str, port: int = 0, bind: str = _LOOPBACK
+        self,
+        label: str,
+        command: str,
+        port: int = 0,
+        bind: str = _LOOPBACK,
+        more: Mapping[str, str] = _NOTHING,
     ) -> ProgramUnderFault:
         folder = self.folder / label.replace(" ", "-")
         port = port or free_port()
         variable = "LEDGER_INGEST_PORT" if command == "ingest" else "LEDGER_WEB_PORT"
-        environment = self._shared | {
+        environment = {
+            **self._shared,
             variable: str(port),
             "LEDGER_WEB_BIND": bind,
             "LEDGER_DATA_DIR": str(folder),
+            **more,
         }
         log = self.folder / f"{folder.name}.log"
 

@@ -8,9 +8,9 @@ former settings again after the block.
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -100,17 +100,17 @@ def require_more_replicas(stage: Stage, chance: random.Random) -> Iterator[Injec
 @contextmanager
 def changed(stage: Stage, changes: Mapping[str, Mapping[str, str]]) -> Iterator[None]:
     """Change settings of topics for the length of a block."""
-    before = _answered(stage.settings, lambda admin: _own(admin, changes))
+    before = _administer(stage.settings, lambda admin: _own(admin, changes))
     # Kafka resets every setting that the request does not name.
     after = {topic: before[topic] | dict(values) for topic, values in changes.items()}
-    _answered(stage.settings, lambda admin: _replace(admin, after))
+    _administer(stage.settings, lambda admin: _replace(admin, after))
     try:
         yield
     finally:
-        _answered(stage.settings, lambda admin: _replace(admin, before))
+        _administer(stage.settings, lambda admin: _replace(admin, before))
 
 
-def _answered(settings: TopicSettings, ask: Callable[[AIOKafkaAdminClient], Awaitable[T]]) -> T:
+def _administer(settings: TopicSettings, ask: Callable[[AIOKafkaAdminClient], Awaitable[T]]) -> T:
     """Ask until a broker answers, because it may just have been restarted."""
 
     async def once() -> T:
@@ -121,13 +121,18 @@ def _answered(settings: TopicSettings, ask: Callable[[AIOKafkaAdminClient], Awai
         finally:
             await admin.close()
 
+    return answered(once)
+
+
+def answered(ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Ask until Kafka does as it is told: a broker may just have been started again."""
     deadline = time.monotonic() + _ANSWERED_WITHIN_S
     while True:
         try:
-            return asyncio.run(once())
+            return asyncio.run(ask())
         except (KafkaError, OSError, TimeoutError) as error:
             if time.monotonic() > deadline:
-                raise StageError(f"the topics' settings can't be changed: {error!r}") from error
+                raise StageError(f"Kafka does not do as it is told: {error!r}") from error
             time.sleep(_ASK_AGAIN_S)
 
 

@@ -17,11 +17,12 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from ingest.appends import Appends, LogUnavailableError
-from ingest.producer import Condition, LogProducer, Trouble, look_at_log, open_producer
+from ingest.producer import Condition, LogProducer, look_at_log, open_producer
 from ingest.records import NewRecord
 from ingest.settings import IngestSettings
 from ledger.records import Place
 from runtime.kafka.client_log import ClientLog
+from runtime.kafka.topic_states import Fault
 from runtime.kafka.topics import unreachable
 
 _NOT_YET: Final = "Kafka is not connected yet"
@@ -115,7 +116,7 @@ class WebhookLog:
                 async with open_producer(self._settings) as producer:
                     await self._serve(producer)
             except (KafkaError, OSError, TimeoutError) as error:
-                self._disconnect("Kafka does not answer", unreachable(self._settings, error))
+                self._disconnect("Kafka does not answer", str(unreachable(self._settings, error)))
             except Exception as error:  # noqa: BLE001
                 # This is a bug, here or in aiokafka, and must not end the attempts.
                 self._disconnect("ingress can't connect to Kafka", repr(error))
@@ -125,8 +126,8 @@ class WebhookLog:
     async def _serve(self, producer: LogProducer) -> None:
         """Append with this producer until it fails."""
         seen = await look_at_log(producer.client, self._names)
-        if isinstance(seen, Trouble):
-            self._disconnect(seen.reason)
+        if isinstance(seen, Fault):
+            self._disconnect(str(seen))
             return
         self._lost.clear()
         topics = self._names.shared
@@ -163,8 +164,8 @@ class WebhookLog:
                 self._heed(seen)
             return None
         if seen.remedy and producer is self._producer:
-            self._lose(seen.reason)
-        return seen.reason
+            self._lose(str(seen))
+        return str(seen)
 
     def _heed(self, seen: Condition) -> None:
         """Apply the topics' limits, and log each new fault in their settings."""

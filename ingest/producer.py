@@ -8,20 +8,19 @@ so that every later batch is refused too. The remedy is a new producer.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
-from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from ingest.settings import IngestSettings
 from ledger.topics import MAX_RECORD_BYTES, TopicNames, log_topics
 from runtime.kafka.internals import forget_identity, put_away
-from runtime.kafka.topic_states import Fault, most_bytes, read_configs, setting_faults
-from runtime.kafka.topics import partition_faults
+from runtime.kafka.topic_looks import Made, look_at_topics
+from runtime.kafka.topic_states import Fault, most_bytes
 
 # A request that is lost with a silently cut connection is given up early enough to be retried on a
 # new connection before the delivery's answer is due.
@@ -86,18 +85,6 @@ async def started(producer: AIOKafkaProducer, within_s: float) -> AsyncIterator[
         await put_away(producer, within_s * _PUT_AWAY_SHARE)
 
 
-class Trouble(NamedTuple):
-    """Why nothing can be appended. Trouble with a remedy lasts until an operator acts."""
-
-    what: str
-    remedy: str = ""
-
-    @property
-    def reason(self) -> str:
-        """The sentence that senders and probes receive."""
-        return f"{self.what}: {self.remedy}" if self.remedy else self.what
-
-
 class Condition(NamedTuple):
     """How the log takes deliveries.
 
@@ -110,65 +97,31 @@ class Condition(NamedTuple):
     faults: Sequence[Fault]
 
 
-async def look_at_log(client: AIOKafkaClient, names: TopicNames) -> Condition | Trouble:
-    """Ask Kafka itself whether deliveries can be kept, and return how, or what is wrong."""
-    topics = log_topics(names)
+async def look_at_log(client: AIOKafkaClient, names: TopicNames) -> Condition | Fault:
+    """Ask Kafka itself whether deliveries can be kept, and return how, or what is wrong.
+
+    A fault with a remedy lasts until an operator acts.
+    """
     try:
         async with asyncio.timeout(_METADATA_WITHIN_S):
-            cluster = await client.fetch_all_metadata()
-            if missing := [topic.name for topic in topics if not _partitions(cluster, topic.name)]:
-                return Trouble(
-                    f"the topic {missing[0]} does not exist", "`plexy-ledger topics` creates it"
-                )
-            configs = await read_configs(client, [topic.name for topic in topics])
+            seen = await look_at_topics(client, names, log_topics(names), Made())
     except TopicAuthorizationFailedError as error:
-        return Trouble(
+        return Fault(
             f"{error.args[0]} does not show its settings", "give this user DescribeConfigs on it"
         )
     except (KafkaError, OSError, TimeoutError):
-        configs = None
-    if configs is None:
-        return Trouble("Kafka does not answer")
-    for fault in _faults(cluster, names, configs):
-        return Trouble(fault.what, fault.remedy)
-    for topic in topics:
-        if (leaderless := _without_leader(cluster, topic.name)) is not None:
-            return leaderless
+        seen = None
+    if seen is None:
+        return Fault("Kafka does not answer")
+    for fault in (*seen.fatal, *(each for each in seen.faults if not each.refuses_some)):
+        return fault
+    for state in seen.states:
+        for each in state.partitions:
+            if each.leader < 0:
+                return Fault(f"partition {each.number} of the topic {state.name} has no leader")
     return Condition(
-        names.recorded_partitions(cluster.topics())[0],
-        {topic.name: most_bytes(configs[topic.name]) for topic in topics},
-        [fault for fault in _setting_faults(names, configs) if fault.refuses_some],
+        # All topics have the number that the ledger was made with, or more that nobody uses.
+        min(len(state.partitions) for state in seen.states),
+        {state.name: most_bytes(state.config) for state in seen.states},
+        seen.faults,
     )
-
-
-def _faults(
-    cluster: ClusterMetadata, names: TopicNames, configs: Mapping[str, Mapping[str, str | None]]
-) -> Iterator[Fault]:
-    topics = log_topics(names)
-    if not names.recorded_partitions(cluster.topics()):
-        yield Fault(
-            f"no topic {names.made_with('…')} records the number of partitions",
-            "`plexy-ledger topics` creates it; its name must be visible to this user (Describe)",
-        )
-    counts = {topic.name: len(_partitions(cluster, topic.name)) for topic in topics}
-    yield from partition_faults(names, cluster.topics(), topics, counts)
-    yield from (each for each in _setting_faults(names, configs) if not each.refuses_some)
-
-
-def _setting_faults(
-    names: TopicNames, configs: Mapping[str, Mapping[str, str | None]]
-) -> Iterator[Fault]:
-    for topic in log_topics(names):
-        yield from setting_faults(topic.name, configs[topic.name], topic.settings)
-
-
-def _partitions(cluster: ClusterMetadata, topic: str) -> set[int]:
-    return cluster.partitions_for_topic(topic) or set()
-
-
-def _without_leader(cluster: ClusterMetadata, topic: str) -> Trouble | None:
-    led = cluster.available_partitions_for_topic(topic) or set()
-    leaderless = _partitions(cluster, topic) - led
-    if leaderless:
-        return Trouble(f"partition {min(leaderless)} of the topic {topic} has no leader")
-    return None

@@ -21,6 +21,7 @@ TOMBSTONES_KEPT_MS: Final = 24 * 3600 * 1000
 """How long a compacted topic keeps a tombstone after its first cleaning; Kafka's own default."""
 
 _MADE_WITH: Final = "plexy.partitions-"
+_LOG_RECORD: Final = "plexy.log-"
 _FOREVER_MS: Final = -1
 _WEEK_MS: Final = 7 * 24 * 3600 * 1000
 
@@ -59,10 +60,14 @@ class TopicSetting(msgspec.Struct, frozen=True, kw_only=True):
         return self.accepts == "any" or got == self.value
 
 
+IN_SYNC: Final = "min.insync.replicas"
+"""The setting whose value is ``LEDGER_MIN_INSYNC_REPLICAS`` when a ledger is made."""
+
+
 def min_insync_replicas(count: int) -> TopicSetting:
-    """Return the setting whose value is ``LEDGER_MIN_INSYNC_REPLICAS``."""
+    """Return the setting that depends on how many brokers a ledger was made for."""
     return TopicSetting(
-        name="min.insync.replicas",
+        name=IN_SYNC,
         value=str(count),
         accepts="no less",
         why="what is acknowledged has so many replicas",
@@ -130,15 +135,17 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the topic begins at offset 0 forever; compaction does not move the beginning."""
         return self.retention_ms == _FOREVER_MS
 
-    @property
-    def settings(self) -> tuple[TopicSetting, ...]:
-        """Every setting that the topic must have, except ``min.insync.replicas``."""
-        return (*self._kept(), *_EVERY_TOPIC)
+    def settings(self, in_sync: int) -> tuple[TopicSetting, ...]:
+        """Return every setting that the topic must have, in a ledger with so many in-sync replicas.
 
-    @property
-    def config(self) -> dict[str, str]:
-        """The topic's configuration when it is created, in Kafka's own names."""
-        return {setting.name: setting.value for setting in self.settings}
+        >>> [each.value for each in Topic(name="t").settings(2) if each.name == IN_SYNC]
+        ['2']
+        """
+        return (*self._kept(), *_EVERY_TOPIC, min_insync_replicas(in_sync))
+
+    def config(self, in_sync: int = 1) -> dict[str, str]:
+        """Return the topic's configuration when it is created, in Kafka's own names."""
+        return {setting.name: setting.value for setting in self.settings(in_sync)}
 
     def _kept(self) -> Iterator[TopicSetting]:
         is_compacted = self.cleanup_policy == "compact"
@@ -212,6 +219,25 @@ class TopicNames(msgspec.Struct, frozen=True):
         ends = (name.removeprefix(start) for name in existing if name.startswith(start))
         return sorted(int(end) for end in ends if end.isdecimal())
 
+    def log_record(self, topic_id: str) -> str:
+        """Return the name of the topic whose name records the id of the log of record.
+
+        The topic has no records. A log that was deleted and created again has another id.
+
+        >>> TopicNames("shop2.").log_record("o-DHdbmATByfcW2Z1J0-Qg")
+        'shop2.plexy.log-o-DHdbmATByfcW2Z1J0-Qg'
+        """
+        return f"{self.prefix}{_LOG_RECORD}{topic_id}"
+
+    def recorded_logs(self, existing: Iterable[str]) -> list[str]:
+        """Return the ids that existing topics record: of the log, and of those that it replaced.
+
+        >>> TopicNames().recorded_logs(["plexy.log-abc", "plexy.webhooks"])
+        ['abc']
+        """
+        start = f"{self.prefix}{_LOG_RECORD}"
+        return sorted(name.removeprefix(start) for name in existing if name.startswith(start))
+
     @property
     def events(self) -> str:
         """Each event once, keyed by payment id."""
@@ -245,6 +271,10 @@ class TopicNames(msgspec.Struct, frozen=True):
     def source_of(self, table: TableName) -> str:
         """Return the topic that a table is folded from."""
         return self.hops[TABLES.index(table)]
+
+    def fed_by(self, table: TableName) -> str | None:
+        """Return the topic that a table's hop writes for the next hop; ``None`` for the last."""
+        return {"seen": self.events, "payments": self.payments}.get(table)
 
     def _derived(self, name: str) -> str:
         return f"{self.prefix}{name}" + (f".v{self.version}" if self.version > 1 else "")

@@ -4,6 +4,7 @@ Input: ``WorkerSettings``. Output: an app that ``faust worker`` or ``processors.
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import faust
@@ -39,16 +40,10 @@ from runtime.addresses import in_url, listener
 from runtime.kafka.certificates import Side
 from runtime.kafka.identities import EXPIRATION, REMEDY, require_expiration
 from runtime.kafka.new_connections import NewConnections
+from runtime.kafka.topic_looks import Examination, TopicsError
 from runtime.kafka.topic_reader import TopicReader
-from runtime.kafka.topic_states import most_bytes
-from runtime.kafka.topics import (
-    Examination,
-    TopicsError,
-    ensure_topics,
-    examine_topics,
-    lost_error,
-    missing_error,
-)
+from runtime.kafka.topic_states import Fault, most_bytes
+from runtime.kafka.topics import administration, ensure_topics, examine
 
 if TYPE_CHECKING:
     from processors.engine.spans import Spans
@@ -92,6 +87,7 @@ class LedgerApp(EngineApp):
         """Plug the chunked transport in and declare the tables."""
         self.settings = settings
         self.names = settings.names
+        self._topic_ids: Mapping[str, str] = {}
         self.kept_forever = self.names.webhooks
         self.metrics = WorkerMetrics()
         self.recent = LastSeconds()
@@ -141,8 +137,11 @@ class LedgerApp(EngineApp):
         name, address = self.take_place(), str(self.conf.canonical_url)
         self.conf.consumer_group_instance_id = member(name, address)
         report = await ensure_topics(self.settings)
-        if await require_expiration(self.settings) is None:
+        async with administration(self.settings) as admin:
+            expiration_ms = await require_expiration(admin)
+        if expiration_ms is None:
             log.warning("expiration of identities not read", setting=EXPIRATION, remedy=REMEDY)
+        self._topic_ids = report.ids
         self._keep_tables_of(report.cluster_id)
         await super().on_first_start()
 
@@ -189,25 +188,27 @@ class LedgerApp(EngineApp):
             await self.writers.renew(self.consumer)
 
     async def _watch_topics(self) -> None:
-        """End the worker if a topic is gone, or has another number of partitions.
+        """End the worker if nothing may be folded any more, by the topics or by the brokers.
 
-        Wrong settings are logged. One look is not believed: a broker that has just started may not
-        know all topics yet.
+        That is where a topic is gone, was created again, or has another number of partitions, and
+        where Kafka forgets too early who may write. Wrong settings are logged. One look at the
+        topics is not believed: a broker that has just started may not know all of them yet.
         """
-        before: tuple[str, ...] = ()
+        before: tuple[Fault, ...] = ()
         said: set[str] = set()
         while not self.should_stop:
             try:
-                seen = await examine_topics(self.settings)
+                async with administration(self.settings) as admin:
+                    seen = await examine(admin, self.settings, self._topic_ids)
+                    await require_expiration(admin)
             except (TopicsError, KafkaError) as error:
                 # If Kafka stays away, the worker's writes fail.
                 log.warning("topics not checked", reason=str(error))
                 await self.sleep(_TOPICS_LOOKED_AT_EVERY_S)
                 continue
-            ending = (*map(str, seen.miscounted), *seen.missing)
-            if ending and ending == before:
-                raise _why_it_ends(seen, self.settings.group_id)
-            before = ending
+            if seen.fatal and seen.fatal == before:
+                raise TopicsError(seen.fatal[0])
+            before = seen.fatal
             self._heed(seen)
             faults = {str(fault) for fault in (*seen.faults, *seen.deletions)}
             for fault in sorted(faults - said):
@@ -272,6 +273,7 @@ class LedgerApp(EngineApp):
             value_type=bytes,
             options=rocksdb_options(settings.table_memory_mb, settings.databases),
         )
+        table.feeds = self.names.fed_by(name)
         self.tables.add(table)
         return table
 
@@ -286,7 +288,7 @@ def new_app(
     tables = writable_folder(settings.data_dir)
     raise_file_limit()
     write_buffers = write_buffers_bytes(settings.table_memory_mb)
-    require_room(settings.data_dir, write_buffers, settings.databases)
+    require_room(settings, write_buffers)
     app = LedgerApp(
         settings.group_id,
         # Otherwise Faust's own variables, such as BROKER_URL, would win over these settings.
@@ -333,12 +335,6 @@ def new_app(
     )
     app.setup(settings)
     return app
-
-
-def _why_it_ends(seen: Examination, group: str) -> TopicsError:
-    if seen.miscounted:
-        return TopicsError(str(seen.miscounted[0]))
-    return lost_error(seen.lost, group) if seen.lost else missing_error(seen.missing)
 
 
 def _new_spans(settings: WorkerSettings) -> "Spans | None":

@@ -16,6 +16,7 @@ import msgspec
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, for_code
 
+from runtime.kafka.topic_states import Fault
 from runtime.settings import Secret, variable
 from runtime.trust import EnforcedTrustSettings
 
@@ -101,29 +102,30 @@ def protocols(settings: FoldSettings) -> list[str]:
     ]
 
 
-def difference(settings: FoldSettings, agreed: str) -> str:
-    """Return how a group's settings differ from these, with the remedy; empty if they are equal.
+def difference(settings: FoldSettings, agreed: str) -> Fault | None:
+    """Return how a group's settings differ from these, with the remedy; ``None`` if they are equal.
 
     ``agreed`` is the group's protocol name, which is empty while no worker runs.
     """
     ours = protocols(settings)
     if not agreed or agreed in ours:
-        return ""
+        return None
     # If one of several secrets is shared, its name has the fewest differences.
     found = min((list(_differences(each, agreed)) for each in ours), key=len)
-    return (
+    return Fault(
         f"the workers of {settings.group_id} fold the log with other settings than these: "
-        f"{', '.join(found)}; {REMEDY}"
+        f"{', '.join(found)}",
+        REMEDY,
     )
 
 
-async def difference_from_group(admin: AIOKafkaAdminClient, settings: FoldSettings) -> str:
-    """Return ``difference`` from the running workers' group; empty if Kafka does not answer."""
+async def difference_from_group(admin: AIOKafkaAdminClient, settings: FoldSettings) -> Fault | None:
+    """Return ``difference`` from the running workers' group; ``None`` if Kafka does not answer."""
     try:
         (answer,) = await admin.describe_consumer_groups([settings.group_id])
         return difference(settings, agreed_in(answer))
     except KafkaError:
-        return ""
+        return None
 
 
 def agreed_in(answer: Any) -> str:

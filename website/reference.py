@@ -12,19 +12,20 @@ import typer.main
 from cli.main import app
 from cli.settings_table import variables
 from ledger.topics import (
+    IN_SYNC,
     TABLES,
     Topic,
     TopicNames,
     TopicSetting,
     all_topics,
     changelog_name,
-    min_insync_replicas,
 )
 from website.markdown import table
 
 _GROUP: Final = "plexy-ledger"
 _DAY_MS: Final = 24 * 3600 * 1000
 _RECORD: Final = TopicNames().made_with(4)
+_LOG_RECORD: Final = TopicNames().log_record("<id>")
 _ACCEPTED: Final = {"the same": "nothing", "no less": "more", "any": "any value"}
 
 _COMMANDS: Final = """\
@@ -61,6 +62,7 @@ def topics() -> str:
         if isinstance(kind, property):
             meanings[getattr(names, attribute)] = (kind.__doc__ or "").partition("\n")[0]
     meanings[_RECORD] = "No records; the topic's name records the ledger's number of partitions."
+    meanings[_LOG_RECORD] = "No records; the topic's name records the id of the log of record."
     rows = [
         (
             f"`{topic.name}`",
@@ -79,15 +81,14 @@ def topics() -> str:
 def topic_settings() -> str:
     """Return the table of the topics' settings: the values, the topics that have them, and why."""
     described = _described()
-    least = min_insync_replicas(1)
     topics: dict[TopicSetting, list[str]] = {}
     for topic in described:
-        for setting in (*topic.settings, least):
+        for setting in topic.settings(1):
             topics.setdefault(setting, []).append(f"`{topic.name}`")
     rows = [
         (
             f"`{setting.name}`",
-            "`LEDGER_MIN_INSYNC_REPLICAS`" if setting is least else f"`{setting.value}`",
+            "`LEDGER_MIN_INSYNC_REPLICAS`" if setting.name == IN_SYNC else f"`{setting.value}`",
             _ACCEPTED[setting.accepts],
             "all" if len(names) == len(described) else ", ".join(names),
             setting.why,
@@ -99,7 +100,7 @@ def topic_settings() -> str:
 
 
 def _described() -> list[Topic]:
-    return [*all_topics(TopicNames(), _GROUP), Topic(name=_RECORD)]
+    return [*all_topics(TopicNames(), _GROUP), Topic(name=_RECORD), Topic(name=_LOG_RECORD)]
 
 
 def _kept(topic: Topic) -> str:

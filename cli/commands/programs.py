@@ -95,12 +95,16 @@ def worker() -> None:
 
     from processors.settings import WorkerSettings
     from runtime.kafka.identities import require_expiration
-    from runtime.kafka.topics import ensure_topics
+    from runtime.kafka.topics import administration, ensure_topics
+
+    async def check(settings: WorkerSettings) -> None:
+        await ensure_topics(settings)
+        async with administration(settings) as admin:
+            await require_expiration(admin)
 
     settings = WorkerSettings.from_environment(os.environ)
     # The worker does both too; here a Kafka that can't be had is one line, without a traceback.
-    asyncio.run(ensure_topics(settings))
-    asyncio.run(require_expiration(settings))
+    asyncio.run(check(settings))
     from processors.worker import run as run_worker
 
     run_worker(settings)

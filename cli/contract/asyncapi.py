@@ -96,7 +96,8 @@ def document() -> Json:
 
 def _channel(topic: Topic, description: str, messages: tuple[str, ...]) -> Json:
     # Numbers are numbers there.
-    config: Json = {name: int(topic.config[name]) for name in _TOLD if name in topic.config}
+    set_to = topic.config()
+    config: Json = {name: int(set_to[name]) for name in _TOLD if name in set_to}
     return {
         "address": topic.name,
         "description": description,

@@ -48,7 +48,7 @@ def _writable(settings: WorkerSettings) -> Iterator[Finding]:
         return
     try:
         write_buffers = write_buffers_bytes(settings.table_memory_mb)
-        require_room(folder, write_buffers, settings.databases, made_in=there)
+        require_room(settings, write_buffers, made_in=there)
         row_files(settings.databases)
     except NoRoomError as error:
         what, _, remedy = str(error).partition(": ")

@@ -30,7 +30,15 @@ from runtime.kafka.connection import KafkaSettings
 from runtime.kafka.identities import EXPIRATION, REMEDY, ExpirationError, require_expiration
 from runtime.kafka.internals import versions_of
 from runtime.kafka.new_connections import expiring
-from runtime.kafka.topics import REFUSED, TopicsError, TopicSettings, administration, unreachable
+from runtime.kafka.topic_looks import TopicsError
+from runtime.kafka.topic_states import Fault
+from runtime.kafka.topics import (
+    SILENT,
+    TopicSettings,
+    administration,
+    advertised_by,
+    unreachable,
+)
 from runtime.settings import SettingsError
 
 _CONNECTED_WITHIN_S: Final = 3.0
@@ -80,16 +88,18 @@ async def _look(settings: KafkaSettings, patient: Patient) -> list[Finding]:
             await client.bootstrap()
             return await _ask(client, settings, patient)
         except KafkaError as error:
-            return [_silent(settings, patient, unreachable(settings, error, said.last_line))]
+            advertised = advertised_by(client, settings)
+            reason = unreachable(settings, error, said.last_line, advertised)
+            return [_silent(settings, patient, reason)]
         finally:
             await client.close()
 
 
-def _silent(settings: KafkaSettings, patient: Patient, reason: str) -> Finding:
-    what, _, remedy = reason.rpartition("; ")
+def _silent(settings: KafkaSettings, patient: Patient, fault: Fault) -> Finding:
+    what, remedy = fault.what, fault.remedy
     if settings.kafka_bootstrap is None and "run" in patient.programs:
         return warning(what, "nothing for `plexy-ledger run`, which starts one; else " + remedy)
-    if not what.startswith(REFUSED) and any(map(_connects, settings.bootstrap_servers)):
+    if what.startswith(SILENT) and any(map(_connects, settings.bootstrap_servers)):
         remedy = (
             "somebody listens there: if it is Kafka, it talks another protocol, or refuses us; "
             "look at LEDGER_KAFKA_TLS, _CA_FILE, _SASL_MECHANISM, _USERNAME and _PASSWORD. Else "
@@ -142,12 +152,12 @@ async def _clock(client: AIOKafkaClient, patient: Patient) -> Finding:
 async def _expiration(settings: KafkaSettings) -> Finding:
     """Say whether Kafka remembers the workers' identities for long enough."""
     try:
-        found = await require_expiration(settings)
+        async with administration(settings) as admin:
+            found = await require_expiration(admin)
     except ExpirationError as error:
-        what, _, remedy = str(error).rpartition("; ")
-        return problem(what, remedy)
+        return problem(error.fault.what, error.fault.remedy)
     except TopicsError as error:
-        return warning(f"{EXPIRATION} was not read: {error}", REMEDY)
+        return warning(f"{EXPIRATION} was not read: {error.fault.what}", REMEDY)
     if found is None:
         return warning(
             f"{EXPIRATION} can't be read",
@@ -160,11 +170,10 @@ async def _rules(settings: WorkerSettings) -> list[Finding]:
     """Say whether the workers that run now would take one with these settings into their group."""
     try:
         async with administration(settings) as admin:
-            difference = await difference_from_group(admin, settings)
+            fault = await difference_from_group(admin, settings)
     except TopicsError as error:
-        difference = str(error)
-    what, _, remedy = difference.partition("; ")
-    return [problem(what, remedy)] if what else []
+        fault = error.fault
+    return [problem(fault.what, fault.remedy)] if fault else []
 
 
 def clock(seen: Clock, tolerance_s: int) -> Finding:

@@ -24,7 +24,7 @@ from cli.printing import Heard, counting, line
 from cli.topics.ledger_reader import LedgerReader, Offsets, open_reader
 from cli.topics.ledger_writer import open_writer
 from runtime.kafka.batches import send_to_partition
-from runtime.kafka.topics import TopicSettings, ensure_topics
+from runtime.kafka.topics import TopicSettings, ensure_topics, record_log
 
 
 def import_log(
@@ -91,6 +91,7 @@ async def _import(settings: TopicSettings, path: Path, header: Header, console: 
         async with open_writer(settings) as producer:
             with counting(console, {topic: written}, "writing") as bar:
                 await _write(producer, path, topic, there, bar)
+    await record_log(settings)
     took_s = time.monotonic() - started
     rate = f" in {took_s:.1f} s, {written / took_s:,.0f} records a second" if written else ""
     line(console, f"{topic}: {written:,} records written{rate}")
@@ -155,11 +156,17 @@ async def _write_block(producer: AIOKafkaProducer, topic: str, block: Block, the
     rest = block.records[max(there - block.offset, 0) :]
     if not rest:
         return 0
-    last = await send_to_partition(producer, topic, block.partition, rest)
-    if last != block.next_offset - 1:
+    written = await send_to_partition(producer, topic, block.partition, rest)
+    if written.last != block.next_offset - 1:
         raise NotWrittenError(
             f"somebody else writes to {topic}: in partition {block.partition} a record of the "
-            f"file came to offset {last}, and belongs to {block.next_offset - 1}. Stop ingress, "
-            "delete the topic, and import again"
+            f"file came to offset {written.last}, and belongs to {block.next_offset - 1}. Stop "
+            "ingress, delete the topic, and import again"
+        )
+    if not written.keeps_times:
+        raise NotWrittenError(
+            f"{topic} was changed to message.timestamp.type=LogAppendTime, and has given records "
+            f"of partition {block.partition}, up to offset {written.last}, other times than they "
+            "have in the file. Find out who changed it, delete the topic, and import again"
         )
     return len(rest)

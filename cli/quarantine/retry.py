@@ -131,7 +131,7 @@ class _Retry:
 
     async def _write(self, topic: str, record: OutRecord) -> Source:
         partition = partition_for(record.key, self._settings.partitions)
-        offset = await send_to_partition(self._producer, topic, partition, [record])
+        offset = (await send_to_partition(self._producer, topic, partition, [record])).last
         return Source(topic, partition, offset)
 
 

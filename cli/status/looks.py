@@ -18,14 +18,8 @@ from cli.errors import TopicMissingError
 from cli.settings import StatusSettings
 from cli.topics.lag import PartitionLag, lags
 from runtime.kafka.reading import clients
-from runtime.kafka.topics import (
-    Examination,
-    TopicsError,
-    examine_topics,
-    lost_error,
-    missing_error,
-    unreachable,
-)
+from runtime.kafka.topic_looks import Examination, TopicsError, missing_fault
+from runtime.kafka.topics import examine_topics, unreachable
 
 _ANSWER_WITHIN_S: Final = 5.0
 # What is told of a program: of each metric the sum over its labels, or its largest value. How many
@@ -108,8 +102,8 @@ async def _look_at_kafka(settings: StatusSettings) -> tuple[list[HopLag], list[P
     topics = {"dedupe": names.webhooks, "payments": names.events, "orders": names.payments}
     try:
         seen = await examine_topics(settings)
-        if missing := _missing(seen, settings):
-            return hops, [missing]
+        if missing := list(_missing(seen)):
+            return hops, missing
         async with clients(settings) as (admin, consumer):
             for hop, topic in topics.items():
                 found = await lags(admin, consumer, settings.group_id, topic)
@@ -121,25 +115,19 @@ async def _look_at_kafka(settings: StatusSettings) -> tuple[list[HopLag], list[P
             return hops, [Problem("not_allowed", "Kafka", str(error))]
         return hops, [Problem("kafka_unavailable", "Kafka", str(error))]
     except KafkaError as error:
-        return hops, [Problem("kafka_unavailable", "Kafka", unreachable(settings, error))]
+        return hops, [Problem("kafka_unavailable", "Kafka", str(unreachable(settings, error)))]
     return hops, [*_faults(seen), *_unfolded_deletions(hops), *_lost(hops)]
 
 
-def _missing(seen: Examination, settings: StatusSettings) -> Problem | None:
-    """Return the problem of topics that are not there.
-
-    The one that records the number of partitions may be hidden from this user.
-    """
-    if seen.lost:
-        error = lost_error(seen.lost, settings.group_id)
-    elif missing := [name for name in seen.missing if name != settings.record_topic.name]:
-        error = missing_error(missing)
-    else:
-        return None
-    return Problem("topic_missing", "Kafka", str(error))
+def _missing(seen: Examination) -> Iterator[Problem]:
+    """Yield the topics that do not exist; those without records may be hidden from this user."""
+    yield from (Problem("topic_missing", "Kafka", str(fault)) for fault in seen.lost)
+    if seen.missing:
+        yield Problem("topic_missing", "Kafka", str(missing_fault(seen.missing)))
 
 
 def _faults(seen: Examination) -> Iterator[Problem]:
+    yield from (Problem("topic_replaced", "Kafka", str(fault)) for fault in seen.replaced)
     yield from (Problem("partitions_wrong", "Kafka", str(fault)) for fault in seen.miscounted)
     yield from (Problem("topic_wrong", "Kafka", str(fault)) for fault in seen.faults)
     yield from (Problem("records_deleted", "Kafka", str(fault)) for fault in seen.deletions)

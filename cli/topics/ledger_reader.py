@@ -23,7 +23,9 @@ from ledger.digest import RESERVED, ChangelogDigest
 from ledger.topics import TABLES, TableName, TopicNames, all_topics, changelog_name
 from runtime.fold_rules import FoldSettings, difference_from_group
 from runtime.kafka.reading import StalledError, clients, read_ranges
-from runtime.kafka.topics import TopicsError, TopicSettings, partition_faults
+from runtime.kafka.topic_looks import TopicsError, partition_faults
+from runtime.kafka.topic_states import Fault
+from runtime.kafka.topics import TopicSettings
 
 Offsets = Mapping[int, int]
 """An offset for each partition."""
@@ -89,11 +91,11 @@ class LedgerReader:
         ]
         counts = {topic: len(await self._partitions(topic)) for topic in own}
         for fault in partition_faults(names, existing, [], counts):
-            raise TopicsError(str(fault))
+            raise TopicsError(fault)
         return min(names.recorded_partitions(existing) or counts.values(), default=0)
 
-    async def difference_from_workers(self, settings: FoldSettings) -> str:
-        """Return the difference between the running workers' settings and these; empty for none."""
+    async def difference_from_workers(self, settings: FoldSettings) -> Fault | None:
+        """Return the difference between the running workers' settings and these, if any."""
         return await difference_from_group(self._admin, settings)
 
     async def begins(self, topic: str) -> Offsets:

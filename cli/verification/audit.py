@@ -43,7 +43,9 @@ from ledger.verification.differences import Difference, Kind
 from ledger.verification.replicas import AllTables
 from runtime.access import Token, wrong_host, wrong_token
 from runtime.kafka.new_connections import EXPIRY_METRIC, NewConnections
-from runtime.kafka.topics import TopicsError, ensure_topics, unreachable
+from runtime.kafka.topic_looks import TopicsError
+from runtime.kafka.topic_states import Fault
+from runtime.kafka.topics import ensure_topics, unreachable
 from runtime.logs import configure
 from runtime.metrics import CONTENT_TYPE, Metrics
 from runtime.problems import MEDIA_TYPE, Problem
@@ -102,7 +104,7 @@ class Audit:
         self._scrubbed_s = -_SCRUBBED_EVERY_S
         self._tables: AllTables | None = None
         self._disk_trouble = ""
-        self._otherwise = ""
+        self._otherwise: Fault | None = None
         self._logged: set[Difference] = set()
         # Where the log of record has lost what was read of it.
         self._lost: list[Difference] = []
@@ -161,7 +163,7 @@ class Audit:
         """Log once how the workers fold otherwise: whatever differs then may come of it."""
         otherwise = await reader.difference_from_workers(self._settings)
         if otherwise and otherwise != self._otherwise:
-            _log.warning("other_settings", detail=otherwise)
+            _log.warning("other_settings", detail=str(otherwise))
         self._otherwise = otherwise
 
     async def _ask_workers(self) -> AllTables | NoAnswer:
@@ -204,7 +206,7 @@ class Audit:
         try:
             yield
         except KafkaError as error:
-            self._tell("kafka_unavailable", unreachable(self._settings, error))
+            self._tell("kafka_unavailable", str(unreachable(self._settings, error)))
         except NotFoldedError as error:
             self._tell("workers_behind", str(error))
         except (CommandError, TopicsError) as error:

@@ -158,14 +158,15 @@ class PartitionRows:
 class Rows:
     """New values of a table, each key once, which are written all or none.
 
-    ``last`` is the last changelog record of the write, which says how far the source is folded.
+    ``notes`` are the last changelog records of the write, under reserved keys. The last note says
+    how far the source is folded.
     """
 
-    __slots__ = ("_after", "_before", "_deleted", "batch", "last")
+    __slots__ = ("_after", "_before", "_deleted", "batch", "notes")
 
     def __init__(self) -> None:
         self.batch = WriteBatch(raw_mode=True)
-        self.last: OutRecord | None = None
+        self.notes: list[OutRecord] = []
         self._after: dict[bytes, bytes] = {}
         self._before: dict[bytes, bytes] = {}
         self._deleted = 0

@@ -6,6 +6,7 @@ other workers, fold nothing, and end, again and again.
 """
 
 import errno
+import glob
 import os
 import resource
 import shutil
@@ -14,13 +15,30 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Protocol
 
 from aiokafka.errors import InvalidTimestampError, KafkaError
 
 from runtime.folders import private_folder
 from runtime.kafka.topic_states import TIME_REFUSED
 from runtime.settings import SettingsError
+
+
+class _TableSettings(Protocol):
+    """The settings of a worker that say which databases it has, and where."""
+
+    @property
+    def data_dir(self) -> Path:
+        """The folder of the tables."""
+
+    @property
+    def group_id(self) -> str:
+        """The group that the tables belong to."""
+
+    @property
+    def databases(self) -> int:
+        """One for each table and partition."""
+
 
 _MIB: Final = 1024 * 1024
 _REMEDY: Final = "make room there, and start the worker again: it goes on where it was"
@@ -53,8 +71,10 @@ _OF_THE_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 _FILES_OF_A_DATABASE: Final = 6
 # RocksDB takes no smaller bound for the files of rows.
 _LEAST_ROW_FILES: Final = 20
-# What a new database makes, with its first files of rows.
+# What a new database makes, with its first files of rows; and one that is opened again: a log, a
+# write-ahead log, a manifest, options, and a file of the rows of the former write-ahead log.
 _NEW_FILES_OF_A_DATABASE: Final = 16
+_NEW_FILES_OF_A_START: Final = 5
 # Connections to the brokers and of the views, libraries, the log.
 _OTHER_FILES: Final = 256
 # A container may be allowed a billion.
@@ -66,12 +86,13 @@ class NoRoomError(OSError):
 
 
 def require_room(
-    folder: Path, least_bytes: int, databases: int, *, made_in: Path | None = None
+    settings: _TableSettings, least_bytes: int, *, made_in: Path | None = None
 ) -> None:
     """Raise ``NoRoomError`` where less than ``least_bytes`` are free, or too few inodes.
 
     A folder that is not there yet has the room of the one that it will be ``made_in``.
     """
+    folder = settings.data_dir
     free = shutil.disk_usage(made_in or folder).free
     if free < least_bytes:
         raise NoRoomError(
@@ -79,12 +100,21 @@ def require_room(
             f"buffers (LEDGER_TABLE_MEMORY_MB) take {least_bytes / _MIB:.1f} MiB: {_REMEDY}"
         )
     inodes = _free_inodes(made_in or folder)
-    least = databases * _NEW_FILES_OF_A_DATABASE
+    made = _databases_made(settings)
+    new = max(settings.databases - made, 0)
+    least = new * _NEW_FILES_OF_A_DATABASE + made * _NEW_FILES_OF_A_START
     if inodes is not None and inodes < least:
         raise NoRoomError(
-            f"LEDGER_DATA_DIR={folder} can take {inodes} more files (inodes), and {databases} "
-            f"databases, one for each table and partition, take {least}: {_MAKE_FILES}"
+            f"LEDGER_DATA_DIR={folder} can take {inodes} more files (inodes). A start with {made} "
+            f"databases made and {new} to be made, one for each table and partition, takes "
+            f"{least}: {_MAKE_FILES}"
         )
+
+
+def _databases_made(settings: _TableSettings) -> int:
+    """Return how many databases of this group the folder has; of one Kafka, if it has several."""
+    of_each_kafka = (settings.data_dir / "tables").glob(f"v1/{glob.escape(settings.group_id)}@*")
+    return max((len(list(each.glob("*.db"))) for each in of_each_kafka), default=0)
 
 
 def writable_folder(data_dir: Path) -> Path:

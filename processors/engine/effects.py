@@ -23,7 +23,7 @@ from processors.engine.app import EngineApp
 from processors.engine.chunk import Attributes, Chunk, FetchedRecord
 from processors.engine.databases import Rows
 from processors.engine.lanes import Work
-from processors.engine.marks import SOURCE_KEY
+from processors.engine.marks import FED_KEY, SOURCE_KEY, encode_ends
 from processors.engine.tables import ChunkTable
 from processors.engine.writers import Writer
 from runtime.kafka.batches import (
@@ -31,7 +31,9 @@ from runtime.kafka.batches import (
     BatchRefusedError,
     OutRecord,
     PartitionBatches,
+    Written,
     by_key,
+    lost_output,
     send,
 )
 
@@ -56,6 +58,7 @@ class Effects:
         self._table = table
         self._partitions = partitions
         self._outputs: dict[TopicPartition, PartitionBatches] = {}
+        self._written: dict[TopicPartition, Written] = {}
         self._changelog = PartitionBatches(producer.create_batch)
         self._rows = Rows()
         # The keys that were read from the table, and what it holds under them.
@@ -123,7 +126,7 @@ class Effects:
     async def write(self) -> None:
         """Write everything; raises ``RevokedError`` once the partition was given back."""
         if self._outputs:
-            await send(self._producer, self._outputs)
+            self._written = await send(self._producer, self._outputs)
         await self._write_table()
         for function in self._then:
             function()
@@ -135,16 +138,36 @@ class Effects:
         A chunk without rows is written too: the table would lag behind the commit otherwise.
         """
         self._chunk.ensure_ours()
-        if self._rows.last is None:
+        if not self._rows.notes:
             source = self._chunk.records[-1].mark.encode()
             now_ms = time.time_ns() // 1_000_000
-            self._rows.last = OutRecord(SOURCE_KEY, source, timestamp_ms=now_ms)
-            self._changelog.append(self._rows.last)
+            if (fed := self._fed()) is not None:
+                self._rows.notes.append(OutRecord(FED_KEY, encode_ends(fed), timestamp_ms=now_ms))
+            self._rows.notes.append(OutRecord(SOURCE_KEY, source, timestamp_ms=now_ms))
+            for note in self._rows.notes:
+                self._changelog.append(note)
         changelog = TopicPartition(self._table.changelog_name, self._chunk.partition)
         written = await send(self._producer, {changelog: self._changelog})
         # If the partition was given back meanwhile, the next owner's records may stand before ours.
         self._chunk.ensure_ours()
         self._table.write(self._chunk.partition, self._rows, written[changelog])
+
+    def _fed(self) -> dict[int, int] | None:
+        """Return up to where the next hop's topic is written now; ``None`` if this adds nothing.
+
+        Raises ``LostOutputsError`` if the topic took records below an end that it had before.
+        """
+        wrote = {tp: each for tp, each in self._written.items() if tp.topic == self._table.feeds}
+        if not wrote:
+            return None
+        fed = self._table.fed(self._chunk.partition)
+        for tp, written in wrote.items():
+            before = fed.get(tp.partition, 0)
+            # Kafka names no offset for a batch that it had taken long before.
+            if 0 <= written.first < before:
+                raise lost_output(tp)
+            fed[tp.partition] = max(before, written.last + 1)
+        return fed
 
 
 Fold = Callable[[Chunk, Effects], None]

@@ -5,6 +5,7 @@ alone does not tell a log that lost its end, and has grown again, from the log t
 folded from. Two records that were written at the same offset differ in their timestamps at least.
 """
 
+from collections.abc import Mapping
 from typing import Final, Self
 
 import msgspec
@@ -14,6 +15,9 @@ from ledger.digest import RESERVED
 
 SOURCE_KEY: Final = RESERVED + b"source"
 """The key under which a table and its changelog keep the mark of the last source record folded."""
+
+FED_KEY: Final = RESERVED + b"fed"
+"""The key under which both keep up to where the topic of the next hop was written."""
 
 
 class Mark(msgspec.Struct, frozen=True, gc=False):
@@ -36,3 +40,14 @@ class Mark(msgspec.Struct, frozen=True, gc=False):
     def decode(cls, stored: bytes) -> Self:
         """Return the mark that ``encode`` wrote."""
         return cls(*map(int, stored.split()))
+
+
+def encode_ends(ends: Mapping[int, int]) -> bytes:
+    """Return ends of partitions by number, as a table and a changelog hold them."""
+    return b" ".join(b"%d:%d" % each for each in sorted(ends.items()))
+
+
+def decode_ends(stored: bytes) -> dict[int, int]:
+    """Return the ends that ``encode_ends`` wrote."""
+    pairs = (each.split(b":") for each in stored.split())
+    return {int(number): int(end) for number, end in pairs}

@@ -32,6 +32,7 @@ from runtime.fold_rules import REMEDY, FoldSettings, agreed_in, difference, prot
 from runtime.kafka import corrections
 from runtime.kafka.corrections import OffsetCommitResponseV7
 from runtime.kafka.internals import ask_coordinator, assignor_of, member_name, offer_protocols
+from runtime.kafka.topic_states import Fault
 
 SESSION_TIMEOUT_S: Final = 10.0
 """The group gives a worker's partitions to others when it has not heard from it for so long."""
@@ -57,7 +58,7 @@ class TakenNameError(Exception):
 
 
 class OtherRulesError(Exception):
-    """The workers of the group fold the log by other settings than this one."""
+    """The workers of the group fold the log with other settings than this one."""
 
 
 def heed_fencing() -> None:
@@ -101,7 +102,7 @@ async def _join(coordinator: Any, request: Any) -> Any:
     settings: FoldSettings = assignor_of(coordinator).app.settings
     own = offer_protocols(request, protocols(settings))
     give_up_s = clock_s() + _OTHERS_END_WITHIN_S
-    why = ""
+    why: Fault | None = None
     while True:
         answer = await _send(coordinator, request)
         if for_code(answer.error_code) is not InconsistentGroupProtocolError:
@@ -111,9 +112,8 @@ async def _join(coordinator: Any, request: Any) -> Any:
         # A group that is about to share its partitions out does not say what it agreed on.
         why = difference(settings, agreed_in(described)) or why
         if clock_s() > give_up_s:
-            raise OtherRulesError(
-                why or f"the workers of {coordinator.group_id} fold by other settings; {REMEDY}"
-            )
+            unsaid = Fault(f"the workers of {coordinator.group_id} fold by other settings", REMEDY)
+            raise OtherRulesError(str(why or unsaid))
         await asyncio.sleep(_JOIN_AGAIN_S)
 
 

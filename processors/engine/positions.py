@@ -32,6 +32,14 @@ def other_record(source: TP, folded: Mark) -> LostRecordsError:
     )
 
 
+def cut_off(source: TP, end: int, written: int) -> LostRecordsError:
+    """Return the error for a source that ends before records that an earlier hop has written."""
+    return LostRecordsError(
+        f"{source.topic}[{source.partition}] ends at offset {end}, and the workers have written it "
+        f"up to {written}: it lost records, which may not be folded. {FOLD_ANEW}"
+    )
+
+
 class Position(msgspec.Struct):
     """How far a source partition is read.
 

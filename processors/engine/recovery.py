@@ -32,7 +32,7 @@ from processors.engine.changelogs import ChangelogLostError, ChangelogReader, Fo
 from processors.engine.chunk import RevokedError, Tenure
 from processors.engine.disk import is_of_rocksdb
 from processors.engine.internals import start_fetching, start_tables
-from processors.engine.positions import other_record
+from processors.engine.positions import cut_off, other_record
 from processors.engine.tables import CLAIM_KEY, ChangelogChunk, ChunkTable, StaleTableError
 from processors.engine.writers import Writer
 from runtime.kafka.batches import OutRecord, send_to_partition
@@ -185,6 +185,7 @@ class Recovery(Service):
             await self._apply(reader, chunks, actives)
         self._ends = {}
         await self._check_sources(reader, actives)
+        await self._check_fed(reader, actives)
 
     async def _require_claims(self, reader: ChangelogReader) -> None:
         """Raise ``ChangelogLostError`` if a changelog has lost its claim: none would ever come."""
@@ -230,6 +231,23 @@ class Recovery(Service):
             if found.begin <= mark.offset < found.end and found.mark != mark:
                 raise other_record(source, mark)
 
+    async def _check_fed(self, reader: ChangelogReader, actives: set[TP]) -> None:
+        """Raise ``LostRecordsError`` if the next hop's source has lost what was written to it.
+
+        Where the next hop has not folded the lost records, its own table does not tell.
+        """
+        written: dict[TP, int] = {}
+        for tp in actives:
+            table = self._table(tp)
+            for number, end in table.fed(tp.partition).items():
+                source = TP(str(table.feeds), number)
+                written[source] = max(end, written.get(source, 0))
+        async with _within(_ANSWERED_WITHIN_S, "Kafka did not tell the ends of topics"):
+            ends = await reader.ends(written)
+        for source, end in written.items():
+            if ends[source] < end:
+                raise cut_off(source, ends[source], end)
+
     async def _look_up(self, reader: ChangelogReader, at: Mapping[TP, int]) -> dict[TP, Found]:
         async with _within(_ANSWERED_WITHIN_S, "Kafka did not send single records"):
             return await reader.look_up(at)
@@ -242,7 +260,7 @@ class Recovery(Service):
         async def write(writer: Writer) -> None:
             nonlocal offset
             claim = [OutRecord(CLAIM_KEY, None)]
-            offset = await send_to_partition(writer, *changelog, claim)
+            offset = (await send_to_partition(writer, *changelog, claim)).last
 
         tenure = Tenure(self.app.consumer, source)
         # The group may have gone on to another generation, in which the partition is not ours.

@@ -29,7 +29,7 @@ from ledger.topics import TOMBSTONES_KEPT_MS
 from processors.engine.chunk import FetchedRecord
 from processors.engine.databases import Rows, StoredTable
 from processors.engine.internals import Databases
-from processors.engine.marks import SOURCE_KEY, Mark
+from processors.engine.marks import FED_KEY, SOURCE_KEY, Mark, decode_ends
 from processors.engine.watchers import Watchers
 from runtime.kafka.batches import Written
 
@@ -38,6 +38,7 @@ OFFSET_KEY: Final = Databases.offset_key
 DIGEST_KEY: Final = RESERVED + b"digest"
 SINCE_KEY: Final = RESERVED + b"since"
 LAST_KEY: Final = RESERVED + b"last"
+_NOTES: Final = frozenset({SOURCE_KEY, FED_KEY})
 CLAIM_KEY: Final = RESERVED + b"claim"
 """The key of the changelog record by which a worker takes a partition over; see ``recovery``."""
 
@@ -108,6 +109,8 @@ class ChunkTable(StoredTable):
         super().__init__(*args, **options)
         self.source = source
         self.watchers = Watchers()
+        # The topic that this table's hop writes for the next hop, if there is one.
+        self.feeds: str | None = None
         self._when_taken_over: list[Callable[[int], None]] = []
         self._held: dict[int, _Held] = {}
         # The partitions that this worker folds, whose rows are the newest.
@@ -160,6 +163,10 @@ class ChunkTable(StoredTable):
         stored = self.read(partition, SOURCE_KEY)
         return None if stored is None else Mark.decode(stored)
 
+    def fed(self, partition: int) -> dict[int, int]:
+        """Return the end to which the partition's hop has written each partition of ``feeds``."""
+        return decode_ends(self.read(partition, FED_KEY) or b"")
+
     def open(self, partition: int) -> None:
         """Find out what a partition holds, before it is read or written."""
         if partition not in self._held:
@@ -207,9 +214,9 @@ class ChunkTable(StoredTable):
             held.changes.now = held.changes.now.plus(rows.change())
         held.since_ms = _now_ms()
         held.last = None
-        if (last := rows.last) is not None:
-            rows.batch.put(last.key, last.value)
-            held.last = Mark.of(written.last, last.timestamp_ms or 0, last.key, last.value)
+        for note in rows.notes:
+            rows.batch.put(note.key, note.value)
+            held.last = Mark.of(written.last, note.timestamp_ms or 0, note.key, note.value)
         self._write(partition, held, rows.batch, written.last + 1)
 
     def apply(self, chunk: ChangelogChunk) -> None:
@@ -232,9 +239,7 @@ class ChunkTable(StoredTable):
         values = {_key_of(chunk, record): record.value for record in records}
         new = {key: value for key, value in values.items() if not key.startswith(RESERVED)}
         batch = WriteBatch(raw_mode=True)
-        if (source := values.get(SOURCE_KEY)) is not None:
-            batch.put(SOURCE_KEY, source)
-        for key, value in new.items():
+        for key, value in (new | {key: values[key] for key in _NOTES & values.keys()}).items():
             if value is None:
                 batch.delete(key)
             else:

@@ -39,6 +39,7 @@ from runtime.kafka.partitions import partition_for
 # with an error, and folds the chunk again after its restart.
 ACKNOWLEDGED_WITHIN_S: Final = 60.0
 _NO_HEADERS: Final[list[tuple[str, bytes | None]]] = []
+_LOG_APPEND_TIME: Final = 1
 TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
 """The errors of a topic that takes no batch of this size."""
 
@@ -62,20 +63,25 @@ class BatchRefusedError(KafkaError):  # type: ignore[misc]
 
 
 class Written(msgspec.Struct, frozen=True, gc=False):
-    """The offsets of the first and the last of ``count`` records that one partition took."""
+    """The offsets of the first and the last of ``count`` records that one partition took.
+
+    ``keeps_times`` is false if the topic gave any of them another time than their own.
+    """
 
     first: int
     last: int
     count: int
+    keeps_times: bool = True
 
     @property
     def is_contiguous(self) -> bool:
         """Whether no other record stands between them."""
         return self.last - self.first + 1 == self.count
 
-    def then(self, first: int, count: int) -> "Written":
+    def then(self, batch: "Written") -> "Written":
         """Return what was written together with the partition's next batch."""
-        return Written(self.first, first + count - 1, self.count + count)
+        keeps_times = self.keeps_times and batch.keeps_times
+        return Written(self.first, batch.last, self.count + batch.count, keeps_times)
 
 
 class BatchProducer(Protocol):
@@ -151,15 +157,12 @@ class PartitionBatches:
         self._seal()
         return list(self._batches)
 
-    def acknowledge(self, first_offset: int) -> None:
+    def acknowledge(self, answer: RecordMetadata) -> None:
         """Note the offset of the first batch that was not acknowledged before."""
-        count = self._batches.pop(0).record_count()
-        last = first_offset + count - 1
-        self.written = (
-            self.written.then(first_offset, count)
-            if self.written
-            else Written(first_offset, last, count)
-        )
+        first, count = int(answer.offset), self._batches.pop(0).record_count()
+        keeps_times = answer.timestamp_type != _LOG_APPEND_TIME
+        batch = Written(first, first + count - 1, count, keeps_times)
+        self.written = self.written.then(batch) if self.written else batch
 
     def cut_again(self, create: Callable[[], BatchBuilder]) -> None:
         """Copy the records that are not acknowledged into batches of another writer."""
@@ -193,13 +196,13 @@ async def send_by_key(
 
 async def send_to_partition(
     producer: BatchProducer, topic: str, partition: int, records: Iterable[Writable]
-) -> int:
-    """Write records to one partition in order; return the offset of the last one."""
+) -> Written:
+    """Write records to one partition in order; return how it took them, acknowledged."""
     batches = PartitionBatches(producer.create_batch)
     for record in records:
         batches.append(record)
     tp = TopicPartition(topic, partition)
-    return (await send(producer, {tp: batches}))[tp].last
+    return (await send(producer, {tp: batches}))[tp]
 
 
 def by_key(
@@ -252,11 +255,11 @@ async def send(
             # The refused batch left a gap before this one, and the broker may have ignored the gap.
             continue
         elif isinstance(written, OutOfOrderSequenceNumber):
-            raise _lost_output(tp) from written
+            raise lost_output(tp) from written
         elif isinstance(written, BaseException):
             raise written
         else:
-            outputs[tp].acknowledge(int(written.offset))
+            outputs[tp].acknowledge(written)
     for tp, batch in refused.items():
         raise BatchRefusedError(tp.topic, batch)
     return {tp: batches.written for tp, batches in outputs.items() if batches.written}
@@ -281,7 +284,7 @@ async def _acknowledged_in_time() -> AsyncIterator[None]:
         raise TimeoutError(text) from None
 
 
-def _lost_output(tp: TopicPartition) -> LostOutputsError:
+def lost_output(tp: TopicPartition) -> LostOutputsError:
     """Return the error for a partition whose leader lacks a batch that it had acknowledged."""
     return LostOutputsError(
         f"{tp.topic}[{tp.partition}] has lost records that this worker wrote and Kafka had "

@@ -1,15 +1,16 @@
 """The times at which certificates expire: ours, and those that the brokers show us.
 
 Input: the text of a certificate file, or a connection to a broker. Output: the earliest time for
-each side. Invariant: a broker's time is that of the newest connection to it, which a program with
-old connections alone would never see change.
+each side; that of a broker includes the authorities that we trust it by. Invariant: a broker's time
+is that of the newest connection to it, which a program with old connections alone would never see
+change.
 """
 
 import base64
 import re
 import ssl
 from asyncio import Transport
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
@@ -38,10 +39,30 @@ def expires_s(pem: bytes) -> float:
 
 
 def note(broker: str, transport: Transport) -> None:
-    """Remember when the certificate expires that a broker has just shown."""
+    """Remember when the certificate that a broker has just shown expires, or its authority's."""
     shown: dict[str, Any] | None = transport.get_extra_info("peercert")
     if shown:
-        _seen[broker] = ssl.cert_time_to_seconds(shown["notAfter"])
+        trusted = transport.get_extra_info("ssl_object").context.get_ca_certs()
+        _seen[broker] = _chain_expires_s(shown, trusted)
+
+
+def _chain_expires_s(shown: Mapping[str, Any], trusted: Sequence[Mapping[str, Any]]) -> float:
+    """Return when the first certificate expires, from the shown one up to its root.
+
+    If an authority has two certificates, as while it is renewed, the later one counts. The chain
+    ends here at a certificate that the broker alone has.
+    """
+    found = [ssl.cert_time_to_seconds(shown["notAfter"])]
+    names, issuer = {shown["subject"]}, shown["issuer"]
+    while issuer not in names:
+        names.add(issuer)
+        authorities = [each for each in trusted if each["subject"] == issuer]
+        if not authorities:
+            break
+        latest = max(authorities, key=lambda each: ssl.cert_time_to_seconds(each["notAfter"]))
+        found.append(ssl.cert_time_to_seconds(latest["notAfter"]))
+        issuer = latest["issuer"]
+    return min(found)
 
 
 def forget_others(brokers: Container[str]) -> None:

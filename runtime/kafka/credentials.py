@@ -64,7 +64,7 @@ class PasswordFile(Renewed[str]):
     def _make(self) -> str:
         (file,) = self._files
         try:
-            password = file.read_text().strip("\r\n")
+            password = file.read_text("utf-8").strip("\r\n")
         except UnicodeDecodeError as error:
             raise SettingsError(
                 f"LEDGER_KAFKA_PASSWORD_FILE={file} is no text in UTF-8 ({error.reason}); write "

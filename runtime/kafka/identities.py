@@ -16,8 +16,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
-from runtime.kafka.connection import KafkaSettings
-from runtime.kafka.topics import administration, answer
+from runtime.kafka.topic_states import Fault
+from runtime.kafka.topics import answer
 
 EXPIRATION: Final = "transactional.id.expiration.ms"
 
@@ -37,29 +37,35 @@ REMEDY: Final = (
 
 
 class ExpirationError(RuntimeError):
-    """Kafka forgets identities too early; the message names the setting and the remedy."""
+    """Kafka forgets identities too early; the fault names the setting and the remedy."""
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+        super().__init__(str(fault))
 
 
-async def require_expiration(settings: KafkaSettings) -> int | None:
+async def require_expiration(admin: AIOKafkaAdminClient) -> int | None:
     """Return the shortest expiration of any broker, in milliseconds; ``None`` if none says it.
 
     The user may lack the right to read it. ``ExpirationError`` if it is too short.
     """
-    found = await _expiration_ms(settings)
+    found = await _expiration_ms(admin)
     if found is not None and found < LEAST_EXPIRATION_MS:
         raise ExpirationError(
-            f"the brokers have {EXPIRATION}={found}, expected at least {LEAST_EXPIRATION_MS}: "
-            "Kafka would forget who may write what follows from a partition, and a former worker "
-            f"could write after its successor; {REMEDY}"
+            Fault(
+                f"the brokers have {EXPIRATION}={found}, expected at least {LEAST_EXPIRATION_MS}. "
+                "Kafka would forget who may write what follows from a partition, and a former "
+                "worker could write after its successor",
+                REMEDY,
+            )
         )
     return found
 
 
-async def _expiration_ms(settings: KafkaSettings) -> int | None:
-    async with administration(settings) as admin:
-        cluster = await answer(admin.describe_cluster, "the cluster can't be described")
-        nodes = [broker["node_id"] for broker in cluster["brokers"]]
-        said = await asyncio.gather(*(_said_by(admin, node) for node in nodes))
+async def _expiration_ms(admin: AIOKafkaAdminClient) -> int | None:
+    cluster = await answer(admin.describe_cluster, "the cluster can't be described")
+    nodes = [broker["node_id"] for broker in cluster["brokers"]]
+    said = await asyncio.gather(*(_said_by(admin, node) for node in nodes))
     return min((each for each in said if each is not None), default=None)
 
 

@@ -20,7 +20,9 @@ from runtime.kafka.certificates import Side
 from runtime.kafka.client_log import ClientLog
 from runtime.kafka.connection import KafkaSettings
 from runtime.kafka.internals import client_of
-from runtime.kafka.topics import TopicsError, administration, unreachable
+from runtime.kafka.topic_looks import TopicsError
+from runtime.kafka.topic_states import Fault
+from runtime.kafka.topics import administration, unreachable
 
 WARNED_BEFORE_S: Final = 7 * 24 * 3600.0
 """Certificates are renewed weeks before they expire: a week is late, and leaves time to act."""
@@ -70,7 +72,8 @@ def expiring(settings: KafkaSettings) -> Iterator[Expiring]:
         remedy = "replace the file, and that of its key: no restart is needed"
         yield Expiring(what, "ours", files.expires_s, remedy)
     for broker, at_s in certificates.of_brokers().items():
-        yield Expiring(f"the broker {broker}", "brokers", at_s, "renew the broker's certificate")
+        remedy = "renew the broker's certificate, or that of its authority, whichever expires"
+        yield Expiring(f"the broker {broker}", "brokers", at_s, remedy)
 
 
 async def try_new_connections(settings: KafkaSettings) -> None:
@@ -93,7 +96,7 @@ class NewConnections:
     def __init__(self, settings: KafkaSettings, show: Show) -> None:
         self._settings = settings
         self._show = show
-        self._refused = ""
+        self._refused: Fault | None = None
         self._said_s: dict[str, float] = {}
 
     async def watch(self) -> None:
@@ -103,15 +106,16 @@ class NewConnections:
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _look(self) -> None:
+        fault = None
         try:
             await try_new_connections(self._settings)
-            reason = ""
-        except (TopicsError, KafkaError, OSError) as error:
-            reason = str(error)
-        if reason and reason != self._refused:
-            what, _, remedy = reason.partition("; ")
-            _log.warning("new_connections_refused", reason=what, remedy=remedy)
-        self._refused = reason
+        except TopicsError as error:
+            fault = error.fault
+        except (KafkaError, OSError) as error:
+            fault = Fault(str(error))
+        if fault and fault != self._refused:
+            _log.warning("new_connections_refused", reason=fault.what, remedy=fault.remedy)
+        self._refused = fault
         found = list(expiring(self._settings))
         for side in {each.side for each in found}:
             self._show(side, min(each.at_s for each in found if each.side == side))

@@ -1,16 +1,16 @@
 """How topics are: what Kafka says of them, and what of it is not as it must be.
 
-In: an admin client and names, or a topic's state and what it must be. Out: ``TopicState`` values;
+In: a client and names, or a topic's state and what it must be. Out: ``TopicState`` values;
 ``Fault`` values, each with its remedy. Never: a change to a topic.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.admin.config_resource import ConfigResourceType
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
     KafkaError,
@@ -21,8 +21,9 @@ from aiokafka.errors import (
 from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.protocol.offset import OffsetRequest
 
-from ledger.topics import LIMIT, MAX_RECORD_BYTES, Topic, TopicSetting, min_insync_replicas
+from ledger.topics import LIMIT, MAX_RECORD_BYTES, Topic, TopicSetting
 from runtime.kafka.internals import ask_node
+from runtime.kafka.topic_metadata import PartitionState, ask_any
 
 TIME_REFUSED: Final = (
     "Kafka refuses records for their time: this machine's clock is ahead of the brokers' by more "
@@ -43,51 +44,28 @@ _LIMITS: Final = (LIMIT, "segment.bytes")
 class Fault(msgspec.Struct, frozen=True):
     """What is not as it must be, and what to do about it.
 
-    ``refuses_some``: the broker refuses some records, and keeps all others as they must be.
+    A fault without a remedy may end by itself. ``refuses_some``: the broker refuses some records,
+    and keeps all others as they must be.
     """
 
     what: str
-    remedy: str
+    remedy: str = ""
     refuses_some: bool = False
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.remedy}"
-
-
-class PartitionState(msgspec.Struct, frozen=True):
-    """A partition: how many replicas it has, and how many of them have every record."""
-
-    number: int
-    replicas: int
-    in_sync: int
+        return f"{self.what}: {self.remedy}" if self.remedy else self.what
 
 
 class TopicState(msgspec.Struct, frozen=True):
-    """A topic as it is; ``config`` has Kafka's own names."""
+    """A topic as it is; ``config`` has Kafka's own names.
+
+    ``topic_id`` is empty where Kafka has no ids.
+    """
 
     name: str
     partitions: tuple[PartitionState, ...]
     config: Mapping[str, str | None]
-
-
-async def read_states(admin: AIOKafkaAdminClient, names: Sequence[str]) -> list[TopicState] | None:
-    """Ask for topics; ``None`` if the broker that was asked does not know all of them yet.
-
-    A ``KafkaError`` says that it knows one, and does not tell.
-    """
-    described = await admin.describe_topics(list(names))
-    if not all(_known(topic["topic"], topic["error_code"]) for topic in described):
-        return None
-    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-    configs = _configs_in(await admin.describe_configs(resources))
-    if configs is None:
-        return None
-    return [
-        TopicState(
-            topic["topic"], tuple(map(_partition, topic["partitions"])), configs[topic["topic"]]
-        )
-        for topic in described
-    ]
+    topic_id: str = ""
 
 
 def faults(
@@ -101,8 +79,7 @@ def faults(
             "add some with `kafka-reassign-partitions.sh`, or set "
             f"LEDGER_REPLICATION_FACTOR={replicas}",
         )
-    needed = (*topic.settings, min_insync_replicas(in_sync))
-    yield from setting_faults(state.name, state.config, needed)
+    yield from setting_faults(state.name, state.config, topic.settings(in_sync))
 
 
 def count_fault(topic: str, count: int, made_with: int) -> Fault:
@@ -188,25 +165,20 @@ def deletion_fault(topic: str, begins: Mapping[int, int], remedy: str) -> Fault 
     return Fault(f"topic {topic} has lost {sum(lost.values())} records: {places}", remedy)
 
 
-def _partition(described: Mapping[str, Any]) -> PartitionState:
-    return PartitionState(described["partition"], len(described["replicas"]), len(described["isr"]))
-
-
 async def read_configs(
     client: AIOKafkaClient, names: Sequence[str]
 ) -> dict[str, dict[str, str | None]] | None:
-    """Ask for the settings of topics that apply, wherever they were made, as ``read_states``."""
+    """Ask for the settings of topics that apply, wherever they were made.
+
+    ``None`` if the broker that was asked does not know all of the topics yet. A ``KafkaError`` says
+    that it knows one, and does not tell.
+    """
     request = DescribeConfigsRequest([(_RESOURCE, name, _ALL_SETTINGS) for name in names])
-    return _configs_in([await client.send(client.get_random_node(), request)])
-
-
-def _configs_in(answers: Iterable[Any]) -> dict[str, dict[str, str | None]] | None:
     configs: dict[str, dict[str, str | None]] = {}
-    for answer in answers:
-        for code, _message, _kind, name, entries in answer.resources:
-            if not _known(name, code):
-                return None
-            configs[name] = {key: value for key, value, *_ in entries}
+    for code, _message, _kind, name, entries in (await ask_any(client, request)).resources:
+        if not _known(name, code):
+            return None
+        configs[name] = {key: value for key, value, *_ in entries}
     return configs
 
 

@@ -23,6 +23,7 @@ from typing import Annotated, Any, Final, NamedTuple, Self, TypeVar
 
 import msgspec
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
     InvalidConfigurationError,
     KafkaConnectionError,
@@ -33,30 +34,31 @@ from aiokafka.errors import (
     for_code,
 )
 
-from ledger.topics import Topic, TopicNames, TopicSetting, all_topics, min_insync_replicas
+from ledger.topics import Topic, TopicNames, TopicSetting, all_topics, log_topics
 from runtime.kafka.client_log import ClientLog
 from runtime.kafka.connection import KafkaSettings
 from runtime.kafka.internals import client_of
-from runtime.kafka.topic_states import (
-    Fault,
-    TopicState,
-    count_fault,
-    deletion_fault,
-    faults,
-    read_begins,
-    read_states,
+from runtime.kafka.topic_looks import (
+    WHO_DELETED,
+    Examination,
+    Made,
+    TopicsError,
+    changed,
+    look_at_topics,
+    lost_fault,
+    missing_fault,
 )
+from runtime.kafka.topic_states import Fault, deletion_fault, read_begins
 from runtime.settings import SettingsError, setting
 
 _GROUP: Final = "plexy-ledger"
 # Longer than it takes to find new leaders when a broker dies.
 _ANSWERED_WITHIN_S: Final = 15.0
-_HIDDEN: Final = (
-    "If they exist, this user lacks the right Describe on them (docs/kafka.md has the rights)"
-)
-_WHO_DELETED: Final = "find out who deleted them, or which setting did"
+_RIGHTS: Final = "give this user Describe and DescribeConfigs on all of them"
 
-REFUSED: Final = "Kafka does not let us in"
+SILENT: Final = "Kafka does not answer"
+"""How ``unreachable`` begins where nobody answers; the faults that it can tell begin otherwise."""
+
 _RENEW: Final = (
     "renew the certificate that has expired, the brokers' or that of "
     "LEDGER_KAFKA_CERTIFICATE_FILE: the programs read the files for each connection"
@@ -74,14 +76,6 @@ _REFUSALS: Final = (
 )
 
 T = TypeVar("T")
-
-
-class TopicsError(RuntimeError):
-    """A topic can't be created, or is not as the ledger needs it; the message says what to do."""
-
-
-class TopicsMissingError(TopicsError):
-    """A topic is not there; the message says whether it was, and what to do."""
 
 
 class TopicSettings(KafkaSettings, frozen=True, kw_only=True):
@@ -129,9 +123,18 @@ class TopicSettings(KafkaSettings, frozen=True, kw_only=True):
         return self.topic_prefix + _GROUP + version
 
     @property
-    def record_topic(self) -> Topic:
-        """The topic that records the number of partitions; it has no records."""
-        return Topic(name=self.names.made_with(self.partitions), spare_partitions=True)
+    def made(self) -> Made:
+        """How a ledger is made with these settings."""
+        return Made(
+            partitions=self.partitions,
+            replication_factor=self.replication_factor,
+            min_insync_replicas=self.min_insync_replicas,
+        )
+
+    @property
+    def topics(self) -> list[Topic]:
+        """Every topic of this version whose name is known before it is created."""
+        return all_topics(self.names, self.group_id)
 
     def of_version(self, version: int) -> Self:
         """Return the settings of another version of the same ledger."""
@@ -139,11 +142,15 @@ class TopicSettings(KafkaSettings, frozen=True, kw_only=True):
 
 
 class TopicsReport(msgspec.Struct, frozen=True):
-    """The cluster, the topics that were created, and those that were there and are right."""
+    """The cluster, the topics that were created, and those that were there and are right.
+
+    ``ids`` has the id of each topic.
+    """
 
     cluster_id: str
     created: list[str]
     found: list[str]
+    ids: Mapping[str, str]
 
 
 async def ensure_topics(
@@ -151,12 +158,23 @@ async def ensure_topics(
 ) -> TopicsReport:
     """Create what is missing, check what is there; ``TopicsError`` if a topic is not as needed.
 
-    ``restores_log``: a log that older versions have folded is made anew, by who brings it back.
+    ``restores_log`` is for the program that restores the log: it may create a log that older
+    versions have folded, and calls ``record_log`` when the log is whole.
     """
-    wanted = all_topics(settings.names, settings.group_id)
     async with administration(settings) as admin:
-        oldest = settings.version if restores_log else 1
-        return await _ensure(admin, settings, wanted, create=create, oldest=oldest)
+        return await _ensure(admin, settings, create=create, restores_log=restores_log)
+
+
+async def record_log(settings: TopicSettings) -> None:
+    """Record that the log, which has been restored, is the ledger's own.
+
+    ``TopicsError`` if a topic is not as needed: it may have been changed meanwhile.
+    """
+    async with administration(settings) as admin:
+        seen = await _look(admin, settings, restores_log=True)
+        _refuse(*seen.fatal, *seen.faults)
+        if topic_id := seen.ids[settings.names.webhooks]:
+            await _create(admin, settings, _record(settings.names.log_record(topic_id)))
 
 
 class Leftovers(msgspec.Struct, frozen=True):
@@ -168,96 +186,51 @@ class Leftovers(msgspec.Struct, frozen=True):
 
 async def find_leftovers(settings: TopicSettings) -> Leftovers:
     """Look for a version: it is begun if a topic of its own is there, or a commit of its group."""
-    wanted = [topic.name for topic in all_topics(settings.names, settings.group_id)]
+    wanted = [topic.name for topic in settings.topics]
     async with administration(settings) as admin:
-        existing = await _existing(admin)
+        existing = set(await answer(admin.list_topics, "the topics can't be listed"))
         own = set(wanted) - set(settings.names.shared)
         begun = bool(own & existing) or await _committed(admin, settings.group_id)
     return Leftovers(tuple(name for name in wanted if name not in existing), begun)
 
 
-class Examination(msgspec.Struct, frozen=True):
-    """What is missing or wrong, and how each topic is that is there.
+async def examine_topics(
+    settings: TopicSettings, known_ids: Mapping[str, str] | None = None
+) -> Examination:
+    """Look at every topic of a version, and name all that is not as needed; creates nothing.
 
-    ``lost`` is what of the ``missing`` was there once: it is not to be created anew, empty.
-    ``miscounted`` says which numbers of partitions are wrong; ``faults``, which settings and
-    replicas; ``deletions``, which topics have lost records that are kept for ever, and
-    ``deleted_records`` how many each one has.
+    ``known_ids`` are the topics' ids at an earlier look. ``TopicsError`` if Kafka does not answer,
+    or does not tell.
     """
-
-    missing: tuple[str, ...]
-    lost: tuple[str, ...]
-    miscounted: tuple[Fault, ...]
-    faults: tuple[Fault, ...]
-    states: tuple[TopicState, ...]
-    deletions: tuple[Fault, ...] = ()
-    deleted_records: Mapping[str, int] = {}
-
-
-async def examine_topics(settings: TopicSettings) -> Examination:
-    """Look at every topic, and name all that is not as needed; creates nothing.
-
-    ``TopicsError`` if Kafka does not answer, or does not tell.
-    """
-    wanted = all_topics(settings.names, settings.group_id)
     async with administration(settings) as admin:
-        existing = await _existing(admin)
-        missing = [topic for topic in wanted if topic.name not in existing]
-        lost = await _lost(admin, settings, missing, oldest=1)
-        names = [topic.name for topic in wanted if topic.name in existing]
-        states = await _states(admin, names) if names else []
-        kept = [topic.name for topic in wanted if topic.keeps_its_start and topic.name in names]
-        begins = await _begins(admin, kept)
-    if not settings.names.recorded_partitions(existing):
-        missing = [settings.record_topic, *missing]
-    return Examination(
-        missing=tuple(topic.name for topic in missing),
-        lost=tuple(topic.name for topic in lost.topics) if lost else (),
-        miscounted=tuple(_partition_faults(settings, existing, wanted, counts_of(states))),
-        faults=tuple(_faults(settings, wanted, states)),
-        states=tuple(states),
+        return await examine(admin, settings, known_ids or {})
+
+
+async def examine_log(settings: KafkaSettings) -> Examination:
+    """Look at the topics that ingress appends to, with no more rights than ingress has."""
+    names = settings.names
+    async with administration(settings) as admin:
+        client = client_of(admin)
+        return await answer(
+            lambda: look_at_topics(client, names, log_topics(names), Made()),
+            f"the topics {', '.join(names.shared)} can't be described",
+        )
+
+
+async def examine(
+    admin: AIOKafkaAdminClient, settings: TopicSettings, known_ids: Mapping[str, str]
+) -> Examination:
+    """Look as ``examine_topics`` does, by a client that is connected."""
+    seen = await _look(admin, settings)
+    ids = seen.ids
+    kept = [topic.name for topic in settings.topics if topic.keeps_its_start and topic.name in ids]
+    begins = await _begins(admin, kept)
+    return msgspec.structs.replace(
+        seen,
+        replaced=seen.replaced or tuple(changed(ids, known_ids)),
         deletions=tuple(_deletions(settings.names, begins)),
         deleted_records={name: sum(found.values()) for name, found in begins.items()},
     )
-
-
-def counts_of(states: Iterable[TopicState]) -> dict[str, int]:
-    """Return how many partitions each topic has."""
-    return {state.name: len(state.partitions) for state in states}
-
-
-def partition_faults(
-    names: TopicNames,
-    existing: Iterable[str],
-    topics: Iterable[Topic],
-    counts: Mapping[str, int],
-    expected: int | None = None,
-) -> Iterator[Fault]:
-    """Yield what is wrong with the numbers of partitions, by what the ledger was made with.
-
-    A ledger of an earlier state has no record of it yet. Its topics were made alike, and Kafka can
-    only raise their numbers: so it was made with the smallest one. ``expected`` is the setting.
-    """
-    recorded = names.recorded_partitions(existing)
-    if len(recorded) > 1:
-        records = ", ".join(map(names.made_with, recorded))
-        yield Fault(
-            f"{records} record different numbers of partitions for one ledger",
-            "find out with which one it was made, and delete the other topics of these",
-        )
-        return
-    made_with = min(recorded or counts.values(), default=expected)
-    if made_with is None:
-        return
-    if expected is not None and made_with != expected:
-        yield Fault(
-            f"this ledger has {made_with} partitions, and LEDGER_PARTITIONS is {expected}",
-            f"set LEDGER_PARTITIONS={made_with}",
-        )
-    for topic in topics:
-        count = counts.get(topic.name, made_with)
-        if count < made_with or (count > made_with and not topic.spare_partitions):
-            yield count_fault(topic.name, count, made_with)
 
 
 @asynccontextmanager
@@ -268,12 +241,12 @@ async def administration(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdmin
         try:
             await admin.start()
         except KafkaError as error:
-            advertised = _advertised(admin, settings)
+            advertised = advertised_by(client_of(admin), settings)
             raise TopicsError(unreachable(settings, error, said.last_line, advertised)) from error
     try:
         yield admin
     except TopicsError as error:
-        cause, advertised = error.__cause__, _advertised(admin, settings)
+        cause, advertised = error.__cause__, advertised_by(client_of(admin), settings)
         # The address that we had answers, and the one that the broker names does not.
         if advertised and isinstance(cause, NodeNotReadyError | KafkaConnectionError):
             raise TopicsError(unreachable(settings, cause, str(error), advertised)) from error
@@ -282,117 +255,147 @@ async def administration(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdmin
         await admin.close()
 
 
-def _advertised(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> str:
+def advertised_by(client: AIOKafkaClient, settings: KafkaSettings) -> str:
     """Return the addresses that the brokers gave for themselves, besides those that we had."""
-    brokers = {f"{each.host}:{each.port}" for each in client_of(admin).cluster.brokers()}
+    brokers = {f"{each.host}:{each.port}" for each in client.cluster.brokers()}
     return ",".join(sorted(brokers.difference(settings.bootstrap_servers)))
 
 
 def unreachable(
     settings: KafkaSettings, error: Exception, said: str = "", advertised: str = ""
-) -> str:
+) -> Fault:
     """Say that Kafka does not answer, where it was looked for, and what to do."""
     brokers = ",".join(settings.bootstrap_servers)
     why = f"{type(error).__name__}: {said}" if said else type(error).__name__
     if advertised:
-        return (
+        return Fault(
             f"Kafka answers at {brokers}, and names its brokers as {advertised}, not all of which "
-            f"can be reached from here ({why}); correct `advertised.listeners` of the brokers, or "
-            "let this machine reach those addresses"
+            f"can be reached from here ({why})",
+            "correct `advertised.listeners` of the brokers, or let this machine reach those "
+            "addresses",
         )
     for refusal, remedy in _REFUSALS:
         if refusal.search(why):
-            return f"{REFUSED} at {brokers} ({why}); {remedy}"
-    return (
-        f"Kafka does not answer at {brokers} ({why}); start it "
-        "(`plexy-ledger kafka` runs an embedded one) or set LEDGER_KAFKA_BOOTSTRAP to a running one"
+            return Fault(f"Kafka does not let us in at {brokers} ({why})", remedy)
+    return Fault(
+        f"{SILENT} at {brokers} ({why})",
+        "start it (`plexy-ledger kafka` runs an embedded one) or set LEDGER_KAFKA_BOOTSTRAP to a "
+        "running one",
     )
 
 
 async def _ensure(
-    admin: AIOKafkaAdminClient,
-    settings: TopicSettings,
-    wanted: Sequence[Topic],
-    *,
-    create: bool,
-    oldest: int,
+    admin: AIOKafkaAdminClient, settings: TopicSettings, *, create: bool, restores_log: bool
 ) -> TopicsReport:
-    existing = await _existing(admin)
-    missing = [topic for topic in wanted if topic.name not in existing]
-    if lost := await _lost(admin, settings, missing, oldest):
-        raise lost_error([topic.name for topic in lost.topics], lost.group)
-    found = [topic.name for topic in wanted if topic.name in existing]
-    # Before anything is made: what is recorded now holds for good.
-    counts = counts_of(await _states(admin, found) if found else [])
-    for fault in _partition_faults(settings, existing, wanted, counts):
-        raise TopicsError(str(fault))
-    if not settings.names.recorded_partitions(existing):
-        # First, so that no topic is there without it.
-        missing = [settings.record_topic, *missing]
-    if missing and not create:
-        raise missing_error([topic.name for topic in missing])
-    for topic in missing:
-        await _create(admin, settings, topic)
-    if missing:
-        # Somebody else may have recorded another number at the same time.
-        existing = await _existing(admin)
-        for fault in _partition_faults(settings, existing, [], {}):
-            raise TopicsError(str(fault))
-    states = await _states(admin, [topic.name for topic in wanted])
-    for fault in _faults(settings, wanted, states):
-        raise TopicsError(str(fault))
-    everything = [settings.record_topic, *wanted]
-    created = {topic.name for topic in missing}
+    seen = await _look(admin, settings, restores_log=restores_log)
+    created: list[str] = []
+    topics = {topic.name: topic for topic in settings.topics}
+    # Once more for the record of the log, whose id is known only when the log exists.
+    while absent := seen.absent:
+        # Before anything is made: what is recorded then holds for good.
+        _refuse(*seen.lost, *seen.replaced, *seen.miscounted)
+        if not create:
+            _refuse(missing_fault(absent))
+        for name in absent:
+            await _create(admin, settings, topics.get(name) or _record(name))
+        created += absent
+        seen = await _look(admin, settings, after=absent, restores_log=restores_log)
+    _refuse(*seen.fatal, *seen.faults)
     cluster = await answer(admin.describe_cluster, "the cluster can't be described")
+    names = [settings.names.made_with(settings.partitions), *topics]
+    names += [name for name in created if name not in names]
     return TopicsReport(
         cluster_id=cluster["cluster_id"],
-        created=[topic.name for topic in everything if topic.name in created],
-        found=[topic.name for topic in everything if topic.name not in created],
+        created=[name for name in names if name in created],
+        found=[name for name in names if name not in created],
+        ids=seen.ids,
+    )
+
+
+def _refuse(*faults: Fault) -> None:
+    """Raise a ``TopicsError`` for the first fault, if there is one."""
+    for fault in faults:
+        raise TopicsError(fault)
+
+
+def _record(name: str) -> Topic:
+    """Return a topic that has no records, and whose name records something."""
+    return Topic(name=name, spare_partitions=True)
+
+
+async def _look(
+    admin: AIOKafkaAdminClient,
+    settings: TopicSettings,
+    *,
+    after: Iterable[str] = (),
+    restores_log: bool = False,
+) -> Examination:
+    """Look as every program does, and ask the groups which of the missing topics existed.
+
+    ``after`` names topics that were just created, which a broker may not know yet.
+    """
+    client, names = client_of(admin), settings.names
+
+    async def ask() -> Examination | None:
+        seen = await look_at_topics(client, names, settings.topics, settings.made)
+        return None if seen is None or set(after) & set(seen.absent) else seen
+
+    seen = await answer(ask, f"the topics of {settings.group_id} can't be described")
+    gone = list(seen.missing)
+    if restores_log:
+        gone += [names.webhooks] if seen.lost or seen.replaced else []
+        seen = _before_restore(names, seen)
+    lost = await _lost(admin, settings, gone, oldest=settings.version if restores_log else 1)
+    if lost is None:
+        return seen
+    return msgspec.structs.replace(
+        seen,
+        missing=tuple(name for name in seen.missing if name not in lost.topics),
+        lost=(*seen.lost, lost.fault),
+    )
+
+
+def _before_restore(names: TopicNames, seen: Examination) -> Examination:
+    """Return what has to be put right before the log is restored, and recorded again."""
+    return msgspec.structs.replace(
+        seen,
+        missing=(*([names.webhooks] if seen.lost else []), *seen.missing),
+        unrecorded=tuple(name for name in seen.unrecorded if not names.recorded_logs([name])),
+        lost=(),
+        replaced=(),
     )
 
 
 class _Lost(NamedTuple):
     """Topics that were there once, and the group that can't have committed without them."""
 
-    topics: list[Topic]
+    topics: list[str]
     group: str
+
+    @property
+    def fault(self) -> Fault:
+        return lost_fault(self.topics, f"The workers of {self.group} have folded records before")
 
 
 async def _lost(
-    admin: AIOKafkaAdminClient, settings: TopicSettings, missing: Sequence[Topic], oldest: int
+    admin: AIOKafkaAdminClient, settings: TopicSettings, gone: Sequence[str], oldest: int
 ) -> _Lost | None:
-    """Return what of that which is missing was there once; ``None`` if nothing was.
+    """Return what of that which is gone was there once; ``None`` if nothing was.
 
     A version's own topics are judged by its own group, those that all share by every one from the
     ``oldest`` version on.
     """
-    shared = [topic for topic in missing if topic.name in settings.names.shared]
+    shared = [name for name in gone if name in settings.names.shared]
     for version in range(settings.version, oldest - 1, -1):
-        lost = list(missing) if version == settings.version else shared
+        lost = list(gone) if version == settings.version else shared
         group = settings.of_version(version).group_id
         if lost and await _committed(admin, group):
             return _Lost(lost, group)
     return None
 
 
-def missing_error(names: Iterable[str]) -> TopicsMissingError:
-    """Return the error of topics that were never created."""
-    return TopicsMissingError(
-        f"missing topics: {', '.join(names)}; create them with `plexy-ledger topics`. {_HIDDEN}"
-    )
-
-
-def lost_error(names: Iterable[str], group: str) -> TopicsMissingError:
-    """Return the error of topics that a group has folded, and that are not there any more."""
-    return TopicsMissingError(
-        f"missing topics: {', '.join(names)}. The workers of {group} have folded records before, "
-        "so these topics were there and are lost. What follows from the log of record is folded "
-        f"anew by `plexy-ledger rebuild`; the log itself comes from a backup. {_HIDDEN}"
-    )
-
-
 async def _create(admin: AIOKafkaAdminClient, settings: TopicSettings, topic: Topic) -> None:
-    needed = (*topic.settings, min_insync_replicas(settings.min_insync_replicas))
+    needed = topic.settings(settings.min_insync_replicas)
     response = await _ask_to_create(admin, settings, topic, needed)
     if any(code == InvalidConfigurationError.errno for _, code, *_ in response.topic_errors):
         # A broker that does not know all of them.
@@ -402,9 +405,12 @@ async def _create(admin: AIOKafkaAdminClient, settings: TopicSettings, topic: To
         # Another worker that starts at the same time may have been faster.
         if code and code != TopicAlreadyExistsError.errno:
             reason = (rest[0] if rest else None) or for_code(code).__name__
-            raise TopicsError(
-                f"topic {name} can't be created: {reason} (replication factor "
-                f"{settings.replication_factor}: LEDGER_REPLICATION_FACTOR)"
+            _refuse(
+                Fault(
+                    f"topic {name} can't be created: {reason}",
+                    f"look at the brokers, and at LEDGER_REPLICATION_FACTOR="
+                    f"{settings.replication_factor}",
+                )
             )
 
 
@@ -430,23 +436,21 @@ async def answer(ask: Callable[[], Awaitable[T | None]], what: str) -> T:
     deadline = time.monotonic() + _ANSWERED_WITHIN_S
     while True:
         cause = None
-        reason = f"no broker knew it within {_ANSWERED_WITHIN_S:.0f} s"
+        fault = Fault(
+            f"{what}: no broker knew it within {_ANSWERED_WITHIN_S:.0f} s", "look at the brokers"
+        )
         try:
             if (answer := await ask()) is not None:
                 return answer
         except KafkaError as error:
-            cause, reason = error, repr(error)
-            if isinstance(error, TopicAuthorizationFailedError):
-                reason += "; give this user Describe and DescribeConfigs on all of them"
+            denied = isinstance(error, TopicAuthorizationFailedError)
+            cause = error
+            fault = Fault(f"{what}: {error!r}", _RIGHTS if denied else "look at the brokers")
             if not error.retriable:
-                raise TopicsError(f"{what}: {reason}") from error
+                raise TopicsError(fault) from error
         if time.monotonic() > deadline:
-            raise TopicsError(f"{what}: {reason}") from cause
+            raise TopicsError(fault) from cause
         await asyncio.sleep(0.05)
-
-
-async def _existing(admin: AIOKafkaAdminClient) -> set[str]:
-    return set(await answer(admin.list_topics, "the topics can't be listed"))
 
 
 async def _committed(admin: AIOKafkaAdminClient, group: str) -> bool:
@@ -459,12 +463,6 @@ async def _committed(admin: AIOKafkaAdminClient, group: str) -> bool:
         f"no broker coordinates the group {group}",
     )
     return any(each.offset > 0 for each in offsets.values())
-
-
-async def _states(admin: AIOKafkaAdminClient, names: Sequence[str]) -> list[TopicState]:
-    return await answer(
-        lambda: read_states(admin, names), f"the topics {', '.join(names)} can't be described"
-    )
 
 
 async def _begins(
@@ -481,34 +479,12 @@ def _deletions(names: TopicNames, begins: Mapping[str, Mapping[int, int]]) -> It
     for topic, found in begins.items():
         if topic == names.webhooks:
             remedy = (
-                f"{_WHO_DELETED}, then bring the log into a new ledger from a backup, with "
+                f"{WHO_DELETED}, then bring the log into a new ledger from a backup, with "
                 "`plexy-ledger import-log`"
             )
         elif topic == names.rejected:
-            remedy = f"{_WHO_DELETED}; the deliveries that ingress had refused are lost"
+            remedy = f"{WHO_DELETED}; the deliveries that ingress had refused are lost"
         else:
-            remedy = f"{_WHO_DELETED}, then make the topic anew with `plexy-ledger rebuild`"
+            remedy = f"{WHO_DELETED}, then make the topic anew with `plexy-ledger rebuild`"
         if fault := deletion_fault(topic, found, remedy):
             yield fault
-
-
-def _partition_faults(
-    settings: TopicSettings,
-    existing: Iterable[str],
-    topics: Iterable[Topic],
-    counts: Mapping[str, int],
-) -> Iterator[Fault]:
-    return partition_faults(settings.names, existing, topics, counts, settings.partitions)
-
-
-def _faults(
-    settings: TopicSettings, wanted: Sequence[Topic], states: Sequence[TopicState]
-) -> Iterator[Fault]:
-    topics = {topic.name: topic for topic in wanted}
-    for state in states:
-        yield from faults(
-            state,
-            topics[state.name],
-            replication_factor=settings.replication_factor,
-            in_sync=settings.min_insync_replicas,
-        )

@@ -1,5 +1,6 @@
-"""A package of somebody else's under one of our names is named, and what to do about it."""
+"""A package of another project under one of our names is named, and what to do about it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,16 +8,34 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
+# What the installed script does; `python -m cli` is how `run` and `demo` start the other programs.
+SCRIPT = ["-c", "from plexy_ledger import main; main()"]
+MODULE = ["-m", "cli"]
 
 
-@pytest.mark.parametrize("name", ["ledger", "runtime", "ingest", "processors"])
-def test_a_package_that_stands_in_the_way_of_ours_is_one_line_with_its_place(tmp_path, name):
-    other = tmp_path / name
-    other.mkdir()
-    (other / "__init__.py").write_text("")
-    path = f"import sys; sys.path[:0] = [{str(tmp_path)!r}]; sys.path.append({str(ROOT)!r})"
+@pytest.mark.parametrize(
+    ("started_by", "name", "file"),
+    [
+        (SCRIPT, "cli", "cli/__init__.py"),
+        (SCRIPT, "cli", "cli.py"),
+        *(
+            (by, name, f"{name}/__init__.py")
+            for by in (SCRIPT, MODULE)
+            for name in ("ledger", "runtime", "ingest", "processors")
+        ),
+    ],
+)
+def test_a_package_that_stands_in_the_way_of_ours_is_one_line_with_its_place(
+    tmp_path, started_by, name, file
+):
+    other = tmp_path / file
+    other.parent.mkdir(exist_ok=True)
+    other.write_text("")
+    # Python puts the folder in which it is started, or the script's, before those of PYTHONPATH.
+    python = [sys.executable, "-P"]
     done = subprocess.run(
-        [sys.executable, "-c", f"{path}; from cli.main import main; main()", "version"],
+        [*python, *started_by, "version"],
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
         capture_output=True,
         text=True,
         timeout=60,
@@ -24,5 +43,6 @@ def test_a_package_that_stands_in_the_way_of_ours_is_one_line_with_its_place(tmp
     )
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"plexy-ledger: {other} stands in the way of the package {name} in ")
+    place = other.parent if other.name == "__init__.py" else other
+    assert line.startswith(f"plexy-ledger: {place} stands in the way of the package {name} in ")
     assert line.endswith("install plexy-ledger into an environment of its own (docs/install.md)")

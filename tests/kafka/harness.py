@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from msgspec.structs import replace
 from cli.kafka.process import free_port
 from ledger.deduplication import PROGRESS_KEY
 from ledger.digest import RESERVED
-from ledger.topics import TopicNames, changelog_name
+from ledger.topics import TableName, TopicNames, changelog_name
 from ledger.wire import ENTRIES, PAYMENTS, SEEN
 from processors.engine.writers import Writer
 from runtime.kafka.batches import OutRecord, send_by_key, send_to_partition
@@ -52,6 +53,21 @@ async def held(effects):
     while (folder / "hold").exists():
         (folder / "held").touch()
         await asyncio.sleep(0.02)
+    await write(effects)
+Effects.write = held
+run(WorkerSettings.from_environment(os.environ))
+"""
+
+# A worker whose tables named in HELD are never written, and publish nothing.
+HOLDS_A_TABLE = """
+import asyncio, os
+from processors.engine.effects import Effects
+from processors.settings import WorkerSettings
+from processors.worker import run
+write = Effects.write
+async def held(effects):
+    if effects._table.name in os.environ["HELD"].split():
+        await asyncio.Event().wait()
     await write(effects)
 Effects.write = held
 run(WorkerSettings.from_environment(os.environ))
@@ -186,6 +202,16 @@ def second_of(env: dict[str, str], folder: Path) -> dict[str, str]:
     return env | {"LEDGER_DATA_DIR": str(folder), "LEDGER_WEB_PORT": str(free_port())}
 
 
+def copy_of(env: dict[str, str], folder: Path) -> WorkerProcess:
+    """Return a worker on a copy of another one's folder, with the same address for the others.
+
+    It listens on another address of this machine, as a second machine would.
+    """
+    folder.mkdir()
+    shutil.copy(Path(env["LEDGER_DATA_DIR"]) / "worker-id", folder)
+    return WorkerProcess(env | {"LEDGER_DATA_DIR": str(folder), "LEDGER_WEB_BIND": "127.0.0.2"})
+
+
 @contextlib.contextmanager
 def two_workers(
     one: dict[str, str], folder: Path
@@ -225,6 +251,11 @@ def event(number: int, kind: str = "payment.succeeded", **data: Any) -> dict[str
     """Return an event from Plexy; its payment is new unless ``data`` names one."""
     content = {"id": f"pay_{number}", "amount": 500 + number, "currency": "KZT", **data}
     return {"id": f"evt_{number}", "type": kind, "created": 1_767_225_600 + number, "data": content}
+
+
+def orders(numbers: Iterable[int]) -> list[dict[str, Any]]:
+    """Return a payment for each of some orders."""
+    return [event(n, order=f"ord_{n}") for n in numbers]
 
 
 def write(env: Mapping[str, str], topic: str, records: Iterable[OutRecord]) -> None:
@@ -297,6 +328,21 @@ async def _commit(env: Mapping[str, str], partition: TopicPartition, offset: int
     async with consumer:
         consumer.assign([partition])
         await consumer.commit({partition: offset})
+
+
+def deliver_held(env: Mapping[str, str], numbers: Iterable[int], held: list[TableName]) -> None:
+    """Deliver orders that a worker takes up to, and not into, the first of some tables."""
+    source = names_of(env).source_of(held[0])
+
+    def end() -> int:
+        return sum(at.end for tp, at in positions(env).items() if tp.topic == source)
+
+    wanted = end() + len(orders(numbers))
+    program = [sys.executable, "-c", HOLDS_A_TABLE]
+    with WorkerProcess({**env, "HELD": " ".join(held)}, program) as worker:
+        worker.wait_ready()
+        deliver(env, orders(numbers))
+        until(lambda: end() >= wanted, within_s=60, what=f"{wanted} records in {source}")
 
 
 class Position(NamedTuple):

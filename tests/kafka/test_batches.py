@@ -9,6 +9,7 @@ from aiokafka.structs import ConsumerRecord
 
 from cli.kafka.broker import EmbeddedKafka
 from ledger.topics import MAX_RECORD_BYTES
+from runtime.kafka import batches as batches_module
 from runtime.kafka.batches import (
     BatchRefusedError,
     OutRecord,
@@ -59,8 +60,8 @@ async def test_more_than_a_batch_holds_is_cut_and_stays_in_order(kafka, topic):
     records = [OutRecord(b"%d" % n, SIXTH_OF_A_BATCH) for n in range(20)]
     client = Counted(bootstrap_servers=kafka.bootstrap, max_batch_size=256 * 1024)
     async with client:
-        assert await send_to_partition(client, topic, 2, records) == 19
-        assert await send_to_partition(client, topic, 2, records[:1]) == 20
+        assert (await send_to_partition(client, topic, 2, records)).last == 19
+        assert (await send_to_partition(client, topic, 2, records[:1])).last == 20
     assert batches == [5, 5, 5, 5, 1]
     kept = await read(kafka, topic, 2)
     assert [(record.offset, record.key) for record in kept] == [
@@ -102,7 +103,7 @@ async def test_a_record_larger_than_a_batch_makes_one_of_its_own(kafka, topic):
     large = b"y" * (MAX_RECORD_BYTES - 1024)
     records = [OutRecord(b"1", b"small"), OutRecord(b"2", large), OutRecord(b"3", b"small")]
     async with producer(kafka.bootstrap) as client:
-        assert await send_to_partition(client, topic, 0, records) == 2
+        assert (await send_to_partition(client, topic, 0, records)).last == 2
     assert [record.value for record in await read(kafka, topic, 0)] == [b"small", large, b"small"]
 
 
@@ -134,3 +135,17 @@ async def test_what_is_acknowledged_before_a_refused_batch_is_not_written_again(
     kept = await read(kafka, topic, 0)
     assert [(record.offset, record.key) for record in kept] == [(n, b"%d" % n) for n in range(5)]
     assert (written.first, written.last, written.is_contiguous) == (0, 4, True)
+
+
+async def test_an_acknowledgement_that_does_not_come_in_time_is_named_with_the_time(
+    kafka, topic, monkeypatch
+):
+    async with producer(kafka.bootstrap) as client:
+        await send_to_partition(client, topic, 0, [OutRecord(b"1", b"there")])
+        monkeypatch.setattr(batches_module, "ACKNOWLEDGED_WITHIN_S", 1.0)
+        kafka.pause()
+        try:
+            with pytest.raises(TimeoutError, match="not acknowledge within 1 s; look at the bro"):
+                await send_to_partition(client, topic, 0, [OutRecord(b"2", b"late")])
+        finally:
+            kafka.resume()

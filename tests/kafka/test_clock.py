@@ -11,14 +11,13 @@ import httpx
 import pytest
 
 from cli.kafka.broker import EmbeddedKafka
+from faults.clock import LIBRARY, Clock
 from ingest.settings import WEBHOOKS_PATH
 from tests.ingest.conftest import event
 from tests.kafka.harness import WorkerProcess, deliver, environment, free_port, until
 from tests.kafka.harness import event as harness_event
 from tests.kafka.programs import AuditProcess, program, wait_ingress
 from tests.kafka.verification import verify
-
-LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -32,8 +31,9 @@ class Machine:
     """A worker, an ingress and an audit, each with a clock that can be set."""
 
     def __init__(self, kafka: EmbeddedKafka, folder: Path) -> None:
-        self._folder = folder
-        self.set_clock(0)
+        self._clocks = {
+            name: Clock(folder / f"{name}.clock") for name in ("worker", "ingest", "audit")
+        }
         self.env = environment(
             kafka.bootstrap,
             folder / "ledger",
@@ -41,27 +41,17 @@ class Machine:
             ingest_port=free_port(),
             answer_within_s=4,
         )
-        self.worker = program("worker", self.env | self._sees("worker"))
-        self.ingress = program("ingest", self.env | self._sees("ingest"))
-        self.audit = AuditProcess(self.env | self._sees("audit"), folder / "audit")
-
-    def _sees(self, name: str) -> dict[str, str]:
-        return {
-            "LD_PRELOAD": str(LIBRARY),
-            "FAKETIME_TIMESTAMP_FILE": str(self._folder / f"{name}.clock"),
-            "FAKETIME_CACHE_DURATION": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
+        self.worker = program("worker", self.env | self._clocks["worker"].environment)
+        self.ingress = program("ingest", self.env | self._clocks["ingest"].environment)
+        self.audit = AuditProcess(self.env | self._clocks["audit"].environment, folder / "audit")
 
     @property
     def programs(self) -> tuple[WorkerProcess, ...]:
         return (self.worker, self.ingress, self.audit)
 
     def set_clock(self, ahead_s: int, *names: str) -> None:
-        for name in names or ("worker", "ingest", "audit"):
-            new = self._folder / "new"
-            new.write_text(f"{ahead_s:+d}")
-            new.replace(self._folder / f"{name}.clock")
+        for name in names or self._clocks:
+            self._clocks[name].set(ahead_s)
 
     def deliver(self, number: int) -> httpx.Response:
         data = {

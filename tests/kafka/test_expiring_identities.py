@@ -4,6 +4,7 @@ The broker of these tests forgets after two seconds.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from processors.engine.writers import Writer
 from processors.settings import WorkerSettings
 from runtime.kafka import identities
 from runtime.kafka.batches import OutRecord, send_to_partition
-from tests.kafka.harness import WorkerProcess, environment, run, writer
+from tests.kafka.harness import WorkerProcess, environment, free_port, run, writer
 from tests.kafka.in_process import WARNINGS_OF_FAUST, ready, running
 
 pytestmark = [*WARNINGS_OF_FAUST, pytest.mark.timeout(240)]
@@ -27,16 +28,18 @@ pytestmark = [*WARNINGS_OF_FAUST, pytest.mark.timeout(240)]
 PARTITION = 2
 
 
+FORGETFUL = {
+    "transactional.id.expiration.ms": "2000",
+    "transaction.remove.expired.transaction.cleanup.interval.ms": "500",
+}
+
+
 @pytest.fixture(scope="module")
 def kafka(
     kafka_cache: KafkaCache, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedKafka]:
-    properties = {
-        "transactional.id.expiration.ms": "2000",
-        "transaction.remove.expired.transaction.cleanup.interval.ms": "500",
-    }
     folder = tmp_path_factory.mktemp("forgetful")
-    with EmbeddedKafka(folder, cache=kafka_cache, properties=properties) as broker:
+    with EmbeddedKafka(folder, cache=kafka_cache, properties=FORGETFUL) as broker:
         yield broker
 
 
@@ -109,3 +112,20 @@ def test_a_worker_does_not_start_where_kafka_forgets_too_early_and_doctor_says_t
     assert code == 1
     assert said in output
     assert "remove `transactional.id.expiration.ms` from the brokers' settings" in output
+
+
+def test_a_broker_that_is_restarted_as_a_forgetful_one_ends_a_running_worker_with_the_remedy(
+    kafka_cache: KafkaCache, tmp_path: Path
+) -> None:
+    folder, port = tmp_path / "broker", free_port()
+    with contextlib.ExitStack() as stack:
+        with EmbeddedKafka(folder, cache=kafka_cache, port=port) as broker:
+            env = environment(broker.bootstrap, tmp_path / "ledger")
+            worker = stack.enter_context(WorkerProcess(env))
+            worker.wait_ready()
+        stack.enter_context(
+            EmbeddedKafka(folder, cache=kafka_cache, port=port, properties=FORGETFUL)
+        )
+        reason = worker.reason_of_end(within_s=60)
+    assert "the brokers have transactional.id.expiration.ms=2000, expected at least" in reason
+    assert "remove `transactional.id.expiration.ms` from the brokers' settings" in reason

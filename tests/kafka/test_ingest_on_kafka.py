@@ -314,7 +314,7 @@ async def test_it_starts_before_kafka_and_before_the_topics(kafka_cache, tmp_pat
             await until_detail_names(started, names_of(started.env).webhooks)
             answer = await started.deliver(event())
             assert answer.status_code == 503
-            assert "`plexy-ledger topics` creates it" in answer.json()["detail"]
+            assert "create them with `plexy-ledger topics`" in answer.json()["detail"]
             await ensure_topics(TopicSettings.from_environment(started.env))
             await started.wait_status("/readyz", 200)
             assert (await started.deliver(event())).status_code == 200

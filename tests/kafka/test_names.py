@@ -1,6 +1,5 @@
 """Of two processes under one worker's name, the first ends, and nothing is lost or doubled."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from ledger.wire import ENTRIES
 from tests.kafka.answers import SECRET, deliver
 from tests.kafka.harness import (
     WorkerProcess,
+    copy_of,
     environment,
     event,
     names_of,
@@ -25,16 +25,6 @@ pytestmark = pytest.mark.timeout(300)
 @pytest.fixture
 def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
     return environment(kafka.bootstrap, tmp_path / "one", webhook_secrets=SECRET)
-
-
-def copy_of(env: dict[str, str], folder: Path) -> WorkerProcess:
-    """Return a worker on a copy of another one's folder, with the same advertised address.
-
-    It listens on another address of this machine, as it would on a second machine.
-    """
-    folder.mkdir()
-    shutil.copy(Path(env["LEDGER_DATA_DIR"]) / "worker-id", folder)
-    return WorkerProcess(env | {"LEDGER_DATA_DIR": str(folder), "LEDGER_WEB_BIND": "127.0.0.2"})
 
 
 def test_of_two_workers_under_one_name_the_former_ends_and_says_why_and_nothing_is_lost(

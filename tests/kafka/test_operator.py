@@ -15,14 +15,17 @@ import pytest
 from cli.kafka.broker import EmbeddedKafka
 from cli.kafka.distribution import KafkaCache
 from cli.kafka.process import free_port
+from ledger.topics import IN_SYNC, Topic, TopicNames, changelog_name
 from runtime.kafka.batches import OutRecord, send_by_key
-from runtime.kafka.topics import TopicsError, TopicSettings, ensure_topics
+from runtime.kafka.topic_looks import TopicsError
+from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.kafka.harness import (
     PARTITIONS,
     WorkerProcess,
     deliver,
     environment,
     event,
+    group_of,
     names_of,
     producer,
     read_topic,
@@ -37,6 +40,9 @@ from tests.kafka.topics import add_partitions, alter, create, delete, describe
 pytestmark = pytest.mark.timeout(240)
 
 WEEK_MS = str(7 * 24 * 3600 * 1000)
+# The settings of a topic that is kept forever, where they are not Kafka's defaults.
+RIGHT = {"retention_ms": "-1", "max_message_bytes": "20000000"}
+COMMANDS = ("topics", "topics --check", "doctor", "doctor ingest", "status", "worker")
 
 
 @pytest.fixture(scope="module")
@@ -93,56 +99,122 @@ def test_a_log_that_was_deleted_is_not_made_again_by_any_program(env: dict[str, 
         assert post(env, 0).status_code == 200
         wait_folded(env, worker)
         asyncio.run(delete(env, log))
-        wait_refused(env, log, "does not exist")
+        wait_refused(env, f"missing topics: {log}", "`plexy-ledger import-log`")
         # The worker ends by itself, and a view that reads the log must not create the topic either.
         worker.get("/orders/ord_0/events")
         assert log in worker.reason_of_end(within_s=60)
-        for command in ("status", "verify", "worker", "topics --check"):
+        for command in ("status", "verify", "worker", "topics", "topics --check"):
             run(env, *command.split())
         run(env, "export-log", Path(env["LEDGER_DATA_DIR"]) / "file")
         assert ask_ingress(env, "/readyz")[0] == 503
     assert log not in asyncio.run(describe(env))
 
 
-def test_a_log_that_was_made_again_by_other_hands_is_not_appended_to(env: dict[str, str]) -> None:
-    log = names_of(env).webhooks
-    with program("ingest", env) as ingress:
-        wait_ingress(ingress)
-        assert post(env, 0).status_code == 200
-        asyncio.run(delete(env, log))
-        asyncio.run(create(env, log, 1))
-        wait_refused(env, f"topic {log} has 1 partitions, and this ledger has {PARTITIONS}")
-        asyncio.run(delete(env, log))
-        asyncio.run(create(env, log, PARTITIONS, max_message_bytes="20000000"))
-        wait_refused(env, f"topic {log} has retention.ms={WEEK_MS}, expected -1")
-        asyncio.run(alter(env, log, retention_ms="-1"))
-        until(lambda: post(env, 2).status_code == 200, within_s=30, what="a delivery that is kept")
-
-
-@pytest.mark.parametrize(
-    ("change", "back"),
-    [
-        ({"retention_ms": WEEK_MS}, {"retention_ms": "-1"}),
-        ({"cleanup_policy": "compact"}, {"cleanup_policy": "delete"}),
-        ({"message_timestamp_type": "LogAppendTime"}, {"message_timestamp_type": "CreateTime"}),
-    ],
-    ids=lambda change: next(iter(change)),
-)
-def test_ingress_keeps_nothing_while_a_setting_would_lose_it(
-    env: dict[str, str], change: dict[str, str], back: dict[str, str]
+def test_a_log_that_was_made_again_by_other_hands_is_refused_until_it_is_restored(
+    env: dict[str, str], tmp_path: Path
 ) -> None:
-    log = names_of(env).webhooks
+    log, file = names_of(env).webhooks, tmp_path / "log"
     with program("ingest", env) as ingress:
         wait_ingress(ingress)
-        asyncio.run(alter(env, log, **change))
-        ((setting, value),) = change.items()
-        wait_refused(env, f"topic {log} has {setting.replace('_', '.')}={value}, expected")
-        code, output = run(env, "doctor", "ingest")
-        assert code == 1
-        assert f"topic {log} has {setting.replace('_', '.')}={value}, expected" in output
-        asyncio.run(alter(env, log, **back))
+        with WorkerProcess(env) as worker:
+            worker.wait_ready()
+            assert {post(env, n).status_code for n in range(20)} == {200}
+            wait_folded(env, worker)
+            code, output = run(env, "export-log", file)
+            assert code == 0, output
+            asyncio.run(delete(env, log))
+            asyncio.run(create(env, log, 1))
+            wait_refused(env, log)
+            asyncio.run(delete(env, log))
+            asyncio.run(create(env, log, PARTITIONS, **RIGHT | {"retention_ms": WEEK_MS}))
+            wait_refused(env, log)
+            asyncio.run(delete(env, log))
+            # Nothing but its id tells this log from the former one.
+            asyncio.run(create(env, log, PARTITIONS, **RIGHT))
+            said = f"topic {log} was deleted and created again"
+            wait_refused(env, said, "`plexy-ledger import-log`")
+            assert log in worker.reason_of_end(within_s=60)
+        wait_refused(env, said)
+        for command in COMMANDS:
+            code, output = run(env, *command.split())
+            assert (code, said in output) == (1, True), (command, output)
+        problems = json.loads(run(env, "status", "--json")[1])["problems"]
+        assert "topic_replaced" in {each["code"] for each in problems}
+        assert read_topic(env, log) == []
+        again = env | {"LEDGER_VERSION": "2", "LEDGER_DATA_DIR": str(tmp_path / "again")}
+        code, output = run(again, "import-log", file)
+        assert code == 0, output
+        wait_ingress(ingress)
+        assert {post(env, n).status_code for n in range(10, 30)} == {200}
+        with WorkerProcess(again) as worker:
+            worker.wait_ready()
+            wait_folded(again, worker)
+            code, output = run(again, "verify")
+            assert code == 0, output
+    assert len(read_topic(again, names_of(again).entries)) == 30
+
+
+def test_a_topic_that_is_made_again_under_a_running_worker_ends_the_worker(
+    env: dict[str, str],
+) -> None:
+    """Its next look comes after the topic is there again, with the right settings."""
+    entries = names_of(env).entries
+    with WorkerProcess(env) as worker:
+        worker.wait_ready()
+        deliver(env, map(paid, range(20)))
+        wait_folded(env, worker)
+        asyncio.run(delete(env, entries))
+        asyncio.run(create(env, entries, PARTITIONS, **RIGHT))
+        reason = worker.reason_of_end(within_s=60)
+    assert f"topic {entries} was deleted and created again" in reason
+    assert "`plexy-ledger rebuild`" in reason
+
+
+# What is wrong for a setting, by what is right.
+WRONG = {"-1": WEEK_MS, "delete": "compact", "CreateTime": "LogAppendTime", "false": "true"}
+
+
+def changes(names: TopicNames) -> Iterator[tuple[str, str, str, str, str]]:
+    """Yield a wrong value for each setting of the log.
+
+    Also the topic to change, the right value, and what is then wrong with the log.
+    """
+    for each in Topic(name=names.webhooks).settings(in_sync=1):
+        topic, wrong, said = names.webhooks, WRONG.get(each.value, ""), "{}, expected"
+        if each.accepts == "any" or each.refuses_some:
+            continue
+        if each.name == IN_SYNC:
+            # No topic takes less than one: the ledger was made with two.
+            yield names.made_with(PARTITIONS), each.name, "2", "1", "1, expected at least 2"
+            continue
+        if each.accepts == "no less":
+            wrong = str(int(each.value) - 1)
+        yield topic, each.name, wrong, each.value, said.format(wrong)
+
+
+def test_ingress_keeps_nothing_while_any_setting_of_its_topics_would_lose_it(
+    env: dict[str, str],
+) -> None:
+    names = names_of(env)
+    with program("ingest", env) as ingress:
+        for topic, setting, wrong, right, said in changes(names):
+            wait_ingress(ingress)
+            asyncio.run(alter(env, topic, **{setting: wrong}))
+            wait_refused(env, f"topic {names.webhooks} has {setting}={said}")
+            asyncio.run(alter(env, topic, **{setting: right}))
         wait_ingress(ingress)
         assert post(env, 1).status_code == 200
+        for topic, setting, wrong, *_ in changes(names):
+            asyncio.run(alter(env, topic, **{setting: wrong}))
+        wait_refused(env, names.webhooks)
+    of_ingress, of_all = (run(env, *command.split()) for command in ("doctor ingest", "doctor"))
+    assert (of_ingress[0], of_all[0]) == (1, 1)
+    for _, setting, _, _, said in changes(names):
+        assert f"topic {names.webhooks} has {setting}={said}" in of_ingress[1]
+        # The other programs go by their own setting.
+        assert setting == IN_SYNC or f"topic {names.webhooks} has {setting}={said}" in of_all[1]
+    code, output = run(env | {"LEDGER_MIN_INSYNC_REPLICAS": "1"}, "topics", "--check")
+    assert (code, f"topic {names.webhooks} has cleanup.policy=compact" in output) == (1, True)
 
 
 def test_a_log_is_not_imported_into_a_topic_that_would_give_its_records_other_times(
@@ -154,8 +226,7 @@ def test_a_log_is_not_imported_into_a_topic_that_would_give_its_records_other_ti
     assert code == 0, output
     other = environment(env["LEDGER_KAFKA_BOOTSTRAP"], tmp_path / "other")
     log = names_of(other).webhooks
-    config = {"retention_ms": "-1", "max_message_bytes": "20000000"}
-    asyncio.run(create(other, log, message_timestamp_type="LogAppendTime", **config))
+    asyncio.run(create(other, log, message_timestamp_type="LogAppendTime", **RIGHT))
     code, output = run(other, "import-log", file)
     assert code == 1
     assert f"topic {log} has message.timestamp.type=LogAppendTime, expected CreateTime" in output
@@ -192,7 +263,7 @@ def test_a_log_that_was_given_more_partitions_is_named_by_every_program_and_noth
         asyncio.run(add_partitions(env, log, 8))
         wait_refused(env, said)
         assert said in worker.reason_of_end(within_s=60)
-        for command in ("topics", "topics --check", "doctor", "doctor ingest", "status", "worker"):
+        for command in COMMANDS:
             code, output = run(env, *command.split())
             assert (code, said in output) == (1, True), (command, output)
         # Changing LEDGER_PARTITIONS looks like the remedy, and does not help.
@@ -202,6 +273,30 @@ def test_a_log_that_was_given_more_partitions_is_named_by_every_program_and_noth
             assert f"this ledger has {PARTITIONS} partitions, and LEDGER_PARTITIONS is 8" in output
             assert f"set LEDGER_PARTITIONS={PARTITIONS}" in output
     assert {record.partition for record in read_topic(env, log, 8)} <= set(range(PARTITIONS))
+
+
+def test_topics_that_follow_from_the_log_and_were_given_more_partitions_end_the_worker(
+    env: dict[str, str],
+) -> None:
+    names, changelog = names_of(env), changelog_name(group_of(env), "orders")
+    raised = (names.payments, names.entries, changelog)
+    with WorkerProcess(env) as worker:
+        worker.wait_ready()
+        deliver(env, map(paid, range(20)))
+        wait_folded(env, worker)
+        for topic in raised:
+            asyncio.run(add_partitions(env, topic, 8))
+        reason = worker.reason_of_end(within_s=60)
+    said = {topic: f"topic {topic} has 8 partitions, and this ledger has 4" for topic in raised}
+    assert any(each in reason for each in said.values()), reason
+    assert "`plexy-ledger rebuild` makes another version of it" in reason
+    problems = json.loads(run(env, "status", "--json")[1])["problems"]
+    details = [each["detail"] for each in problems if each["code"] == "partitions_wrong"]
+    assert [detail.partition(":")[0] for detail in details] == list(said.values())
+    code, output = run(env, "worker")
+    assert (code, said[names.payments] in output) == (1, True), output
+    code, output = run(env, "rebuild", "--wait", "0")
+    assert (code, "To switch to version 2" in output) == (0, True), output
 
 
 def test_a_new_log_takes_over_from_one_with_more_partitions_and_counts_every_sale_once(
@@ -259,7 +354,7 @@ def test_a_ledger_of_an_earlier_state_has_its_number_of_partitions_recorded_at_t
     record = names_of(env).made_with(PARTITIONS)
     asyncio.run(delete(env, record))
     with program("ingest", env) as ingress:
-        wait_refused(env, "records the number of partitions", "`plexy-ledger topics`")
+        wait_refused(env, "missing topics: ", "plexy.partitions-", "`plexy-ledger topics`")
         with WorkerProcess(env) as worker:
             worker.wait_ready()
             wait_ingress(ingress)

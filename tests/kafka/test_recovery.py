@@ -74,7 +74,7 @@ async def configure(settings: WorkerSettings, **changes: str) -> None:
     await admin.start()
     try:
         # Kafka resets every setting that the request does not name.
-        topics = {t.name: t.config for t in all_topics(settings.names, settings.group_id)}
+        topics = {t.name: t.config() for t in all_topics(settings.names, settings.group_id)}
         name = changelog(settings).topic
         config = topics[name] | changes
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, config)])

@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import socket
 import struct
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -22,20 +22,23 @@ from cli.kafka.broker import EmbeddedKafka
 from cli.kafka.cluster import KafkaCluster, plain_broker
 from cli.kafka.distribution import KafkaCache
 from cli.kafka.question import Partition, ask_metadata
-from ledger.topics import TABLES, all_topics, changelog_name, min_insync_replicas
+from ledger.topics import TABLES, TableName, Topic, changelog_name
 from processors.engine.tables import CLAIM_KEY
 from runtime.kafka.batches import OutRecord, send_to_partition
-from runtime.kafka.topics import TopicSettings
+from runtime.kafka.topic_states import read_begins
+from runtime.kafka.topics import TopicSettings, administration, ensure_topics
 from tests.kafka.answers import SECRET, signed
 from tests.kafka.harness import (
     PARTITIONS,
     WorkerProcess,
     deliver,
+    deliver_held,
     environment,
-    event,
     free_port,
     group_of,
     lags,
+    names_of,
+    orders,
     positions,
     producer,
     run,
@@ -52,11 +55,8 @@ LAGS, LEADS, STAYS = 1, 2, 3
 ELECT_LEADERS, VERSION, UNCLEAN = 43, 1, 1
 # LAGS may lead these partitions of the commits.
 LOST_COMMITS = {0, 1}
-
-
-def orders(numbers: Iterable[int]) -> list[dict[str, Any]]:
-    """Return a payment for each of some orders."""
-    return [event(n, order=f"ord_{n}") for n in numbers]
+# The admin client's time limit for one request.
+ASKED_FOR_A_LOST_LEADER_S = 15.0
 
 
 class Brokers:
@@ -80,14 +80,14 @@ class Brokers:
 
     @staticmethod
     async def _create(settings: TopicSettings, loses: tuple[str, ...]) -> None:
-        topics = [settings.record_topic, *all_topics(settings.names, settings.group_id)]
+        record = Topic(name=settings.names.made_with(PARTITIONS))
         new = []
-        for topic in topics:
+        for topic in (record, *settings.topics):
             other = LAGS if loses and topic.name.endswith(loses) else STAYS
-            config = {each.name: each.value for each in (*topic.settings, min_insync_replicas(1))}
             replicas = {number: [LEADS, other] for number in range(PARTITIONS)}
-            new.append(NewTopic(topic.name, -1, -1, replicas, config))
+            new.append(NewTopic(topic.name, -1, -1, replicas, topic.config()))
         await create_topics(settings.bootstrap_servers, new)
+        await ensure_topics(settings)
 
     @contextlib.contextmanager
     def lagging(self) -> Iterator[None]:
@@ -323,6 +323,7 @@ def test_a_log_that_was_cut_while_the_workers_were_away_is_named_by_ingress_and_
             post(env, range(40))
             wait_folded(env, worker)
         worker.stop()
+        assert_looked_past_lost_leaders(env)
         brokers.elect()
         wait_ingress(ingress)
         code, output = run(env, "status")
@@ -336,6 +337,20 @@ def test_a_log_that_was_cut_while_the_workers_were_away_is_named_by_ingress_and_
     )
     assert "plexy.webhooks[" in reason
     assert "`plexy-ledger rebuild`" in reason
+
+
+def assert_looked_past_lost_leaders(env: dict[str, str]) -> None:
+    """Ask where the topics begin; nobody is waited for who could say it of a lost partition."""
+    log, orders = names_of(env).webhooks, names_of(env).orders
+
+    async def look() -> dict[str, dict[int, int]]:
+        async with administration(TopicSettings.from_environment(env)) as admin:
+            return await read_begins(admin, [log, orders])
+
+    began_s = time.monotonic()
+    begins = asyncio.run(look())
+    assert time.monotonic() - began_s < ASKED_FOR_A_LOST_LEADER_S
+    assert begins == {log: {}, orders: dict.fromkeys(range(PARTITIONS), 0)}
 
 
 def post(env: dict[str, str], numbers: Iterable[int]) -> None:
@@ -352,6 +367,33 @@ def post(env: dict[str, str], numbers: Iterable[int]) -> None:
                 within_s=60,
                 what=f"an answer for {body['id']}",
             )
+
+
+def test_a_hop_s_output_that_is_lost_before_the_next_hop_has_folded_it_ends_the_worker(
+    brokers: Brokers, tmp_path: Path
+) -> None:
+    """The next hop has folded nothing of what is lost, and its place is still in the topic."""
+    held: dict[str, list[TableName]] = {
+        "ledger.events": ["payments", "orders"],
+        "ledger.payments": ["orders"],
+    }
+    envs = {topic: brokers.ledger(tmp_path / topic, loses=topic) for topic in held}
+    for env in envs.values():
+        with WorkerProcess(env) as worker:
+            worker.wait_ready(120)
+            deliver(env, orders(range(20)))
+            wait_folded(env, worker)
+            worker.stop()
+    with brokers.lagging():
+        for topic, env in envs.items():
+            deliver_held(env, range(20, 60), held[topic])
+    brokers.elect()
+    for topic, env in envs.items():
+        with WorkerProcess(env) as worker:
+            reason = worker.reason_of_end(60)
+        assert reason.startswith(f"LostRecordsError: {env['LEDGER_TOPIC_PREFIX']}{topic}[")
+        assert "and the workers have written it up to " in reason
+        assert "`plexy-ledger rebuild`" in reason
 
 
 def test_commits_that_are_lost_are_found_again_from_the_tables(

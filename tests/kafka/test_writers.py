@@ -12,6 +12,7 @@ from cli.kafka.broker import EmbeddedKafka
 from processors.engine import effects, writers
 from processors.engine.chunk import Chunk, RevokedError
 from processors.engine.effects import Effects, folding
+from processors.engine.membership import clock_s
 from processors.engine.writers import Writer
 from processors.settings import WorkerSettings
 from processors.topology import LedgerApp
@@ -27,9 +28,8 @@ PARTITION = 2
 
 
 async def write(to: Any, topic: str, *keys: str) -> int:
-    return await send_to_partition(
-        to, topic, PARTITION, [OutRecord(key.encode(), b"value") for key in keys]
-    )
+    records = [OutRecord(key.encode(), b"value") for key in keys]
+    return (await send_to_partition(to, topic, PARTITION, records)).last
 
 
 async def keys_of(settings: WorkerSettings, topic: str) -> list[str]:
@@ -188,7 +188,8 @@ async def test_an_identity_is_asked_for_anew_before_kafka_forgets_it(
 
         await app.writers.write(chunk, send)
         await app.writers.write(chunk, send)
-        monkeypatch.setattr(writers, "_RENEWED_AFTER_S", 0.0)
+        # As after a machine was suspended for a day.
+        monkeypatch.setattr(writers, "clock_s", lambda: clock_s() + 24 * 3600)
         await app.writers.write(chunk, send)
 
     async with running(settings, work) as app:

@@ -7,10 +7,8 @@ from an older copy, or when the leader lacks records. Only the tables know what 
 import asyncio
 import shutil
 import signal
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,10 +21,11 @@ from tests.kafka.harness import (
     WorkerProcess,
     commit,
     deliver,
+    deliver_held,
     environment,
-    event,
     group_of,
     names_of,
+    orders,
     positions,
     producer,
     run,
@@ -38,26 +37,6 @@ from tests.kafka.harness import (
 pytestmark = pytest.mark.timeout(300)
 
 TABLES: list[TableName] = ["seen", "payments", "orders"]
-
-# In this worker, the tables named in HELD are never written, and their agents publish nothing.
-HOLDS_A_TABLE = """
-import asyncio, os
-from processors.engine.effects import Effects
-from processors.settings import WorkerSettings
-from processors.worker import run
-write = Effects.write
-async def held(effects):
-    if effects._table.name in os.environ["HELD"].split():
-        await asyncio.Event().wait()
-    await write(effects)
-Effects.write = held
-run(WorkerSettings.from_environment(os.environ))
-"""
-
-
-def orders(numbers: Iterable[int]) -> list[dict[str, Any]]:
-    """Return a payment for each of some orders."""
-    return [event(n, order=f"ord_{n}") for n in numbers]
 
 
 def fold(env: dict[str, str], numbers: Iterable[int]) -> None:
@@ -90,21 +69,6 @@ def assert_right(env: dict[str, str]) -> None:
 @pytest.fixture
 def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
     return environment(kafka.bootstrap, tmp_path / "one", standby_replicas=0)
-
-
-def deliver_held(env: dict[str, str], numbers: Iterable[int], held: list[TableName]) -> None:
-    """Deliver orders that a worker folds up to the first of some tables, but not into it."""
-    source = names_of(env).source_of(held[0])
-
-    def end() -> int:
-        return sum(at.end for tp, at in positions(env).items() if tp.topic == source)
-
-    wanted = end() + len(orders(numbers))
-    program = [sys.executable, "-c", HOLDS_A_TABLE]
-    with WorkerProcess(env | {"HELD": " ".join(held)}, program) as worker:
-        worker.wait_ready()
-        deliver(env, orders(numbers))
-        until(lambda: end() == wanted, within_s=60, what=f"{wanted} records in {source}")
 
 
 def test_a_commit_that_was_set_ahead_of_a_table_skips_no_record(env: dict[str, str]) -> None:
@@ -232,6 +196,31 @@ def test_a_changelog_that_has_lost_everything_is_made_anew_from_the_source(
         wait_folded(alone, worker)
         assert_right(alone)
         worker.stop()
+
+
+def test_workers_that_run_and_workers_that_take_over_go_on_where_kafka_has_lost_their_identities(
+    alone: dict[str, str], broker: EmbeddedKafka, tmp_path: Path
+) -> None:
+    """The topic `__transaction_state` is empty, so the next owners have other producer ids."""
+    with WorkerProcess(alone) as first:
+        first.wait_ready()
+        deliver(alone, orders(range(20)))
+        wait_folded(alone, first)
+        broker.stop()
+        states = list((broker.folder / "data").glob("__transaction_state-*"))
+        assert states
+        for folder in states:
+            shutil.rmtree(folder)
+        broker.start()
+        deliver(alone, orders(range(20, 40)))
+        wait_folded(alone, first)
+        with WorkerProcess(second_of(alone, tmp_path / "two")) as second:
+            second.wait_ready()
+            deliver(alone, orders(range(40, 60)))
+            wait_folded(alone, first, second)
+            first.signal(signal.SIGKILL)
+            wait_served(second, range(60))
+            assert_right(alone)
 
 
 def test_standby_tables_that_are_newer_than_their_changelogs_are_restored_from_scratch(

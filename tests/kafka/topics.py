@@ -7,6 +7,8 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from runtime.kafka.topic_metadata import read_topics
+
 # Kafka's code for the source of a setting that is set on the topic; the broker's source is 4.
 OF_THE_TOPIC = 1
 
@@ -78,6 +80,16 @@ async def describe(env: Mapping[str, str]) -> dict[str, dict[str, str]]:
         for topic in await admin.describe_topics(mine) if mine else ():
             found[topic["topic"]]["partitions"] = str(len(topic["partitions"]))
         return found
+    finally:
+        await admin.close()
+
+
+async def id_of(env: Mapping[str, str], topic: str) -> str:
+    """Return the id that Kafka has given a topic."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"])
+    await admin.start()
+    try:
+        return (await read_topics(admin._client))[topic].topic_id
     finally:
         await admin.close()
 

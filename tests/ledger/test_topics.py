@@ -26,7 +26,7 @@ def test_a_version_has_its_own_names_for_everything_derived_from_the_log():
     both = {topic.name for topic in first} & {topic.name for topic in second}
     assert both == {"plexy.webhooks", "plexy.rejected"} == set(TopicNames().shared)
     assert TopicNames("a.", 12).entries == "a.ledger.entries.v12"
-    assert [topic.config for topic in first] == [topic.config for topic in second]
+    assert [topic.config() for topic in first] == [topic.config() for topic in second]
 
 
 def test_the_changelogs_are_named_by_fausts_rule():
@@ -62,7 +62,7 @@ def test_there_are_only_the_topics_of_the_design_and_no_name_twice():
 
 def test_the_configuration_is_in_kafkas_own_words():
     topic = Topic(name="t", cleanup_policy="compact", retention_ms=5)
-    assert topic.config == {
+    assert topic.config(2) == {
         "cleanup.policy": "compact",
         "retention.ms": "5",
         "retention.bytes": "-1",
@@ -73,11 +73,13 @@ def test_the_configuration_is_in_kafkas_own_words():
         "message.timestamp.after.max.ms": "3600000",
         "compression.type": "producer",
         "unclean.leader.election.enable": "false",
+        "min.insync.replicas": "2",
     }
-    assert Topic(name="t").config["retention.ms"] == "-1"
+    assert Topic(name="t").config()["retention.ms"] == "-1"
 
 
 def test_each_setting_exists_once_has_a_reason_and_is_right_when_created():
     for topic in all_topics(TopicNames(), "app"):
-        assert len({setting.name for setting in topic.settings}) == len(topic.settings)
-        assert all(setting.why and setting.is_right(setting.value) for setting in topic.settings)
+        settings = topic.settings(2)
+        assert len({setting.name for setting in settings}) == len(settings)
+        assert all(setting.why and setting.is_right(setting.value) for setting in settings)

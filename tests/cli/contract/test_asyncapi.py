@@ -72,7 +72,7 @@ def test_it_has_the_topics_as_they_are_created():
     described = {"cleanup.policy", "max.message.bytes", "delete.retention.ms"}
     described |= {"retention.ms", "retention.bytes"}
     wanted = {
-        topic.name: {name: value for name, value in topic.config.items() if name in described}
+        topic.name: {name: value for name, value in topic.config().items() if name in described}
         for topic in all_topics(names, "")
         if topic.name in published
     }

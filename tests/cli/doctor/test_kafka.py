@@ -8,8 +8,10 @@ from cli.doctor.clock import Clock
 from cli.doctor.findings import Level
 from cli.doctor.kafka import check_kafka, clock, protocol, replication
 from cli.doctor.topics import check_topics, judge
-from runtime.kafka.topic_states import Fault, PartitionState, TopicState
-from runtime.kafka.topics import Examination, TopicSettings
+from runtime.kafka.topic_looks import Examination, lost_fault
+from runtime.kafka.topic_metadata import PartitionState
+from runtime.kafka.topic_states import Fault, TopicState
+from runtime.kafka.topics import TopicSettings
 from tests.cli.doctor.conftest import one, only, with_settings
 
 TOLERANCE_S = 300
@@ -67,30 +69,30 @@ def state(name: str, *in_sync: int) -> TopicState:
 
 def test_all_that_is_wrong_with_topics_is_named_and_not_only_the_first():
     examination = Examination(
-        missing=("gone", "never"),
-        lost=("gone",),
+        missing=("never",),
+        lost=(lost_fault(["gone"], "A group has folded it"),),
         miscounted=(Fault("topic a has 8 partitions", "a new ledger"),),
         faults=(Fault("topic a has x=1, expected 2", "change it"),),
         states=(state("a", 3, 3), state("b", 3, 2), state("c", 3, 1)),
+        in_sync=2,
     )
-    found = list(judge(examination, 2))
-    problems = [each.what for each in only(Level.PROBLEM, found)]
-    assert [each.split(":")[0] for each in problems] == [
-        "topics that were there are lost",
-        "topics are missing",
+    found = list(judge(examination))
+    problems = only(Level.PROBLEM, found)
+    assert [each.what.partition(". ")[0].partition(", and")[0] for each in problems] == [
+        "missing topics: gone",
         "topic a has 8 partitions",
+        "missing topics: never",
         "topic a has x=1, expected 2",
-        "topic c, partition 1",
+        "topic c, partition 1: 1 of 3 replicas are in sync",
     ]
-    assert "gone" not in problems[1]
     (behind,) = only(Level.WARNING, found)
     assert behind.what == "topic b, partition 1: 2 of 3 replicas are in sync"
     assert only(Level.OK, found) == []
 
 
 def test_topics_as_they_must_be_are_counted():
-    examination = Examination((), (), (), (), (state("a", 3), state("b", 3)))
-    assert one(Level.OK, judge(examination, 2)).what == "all 2 topics are as they must be"
+    examination = Examination(states=(state("a", 3), state("b", 3)))
+    assert one(Level.OK, judge(examination)).what == "all 2 topics are as they must be"
 
 
 def test_a_kafka_that_is_not_there_is_named_and_the_topics_are_not_looked_at(patient):

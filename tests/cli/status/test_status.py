@@ -17,7 +17,8 @@ from cli.status.looks import HopLag, Look, Problem, ProgramStatus, numbers_of
 from cli.topics.lag import PartitionLag, summed
 from ingest.metrics import IngressMetrics, Tally, new_rows
 from processors.metrics import WorkerMetrics
-from runtime.kafka.topics import Examination, TopicsError
+from runtime.kafka.topic_looks import Examination, TopicsError
+from runtime.kafka.topic_states import Fault
 
 
 def hop(committed: int, end: int, partition: int = 0) -> list[HopLag]:
@@ -157,7 +158,7 @@ def test_people_see_the_same_and_no_control_characters():
     ("error", "codes"),
     [
         (TopicMissingError("there is no topic x"), ["topic_missing"]),
-        (TopicsError("Kafka does not answer"), ["kafka_unavailable"]),
+        (TopicsError(Fault("Kafka does not answer")), ["kafka_unavailable"]),
         (NotReadError("the records do not come"), None),
     ],
 )
@@ -169,8 +170,7 @@ async def test_only_a_topic_that_is_missing_is_called_so(monkeypatch, error, cod
     async def connected(_: object) -> AsyncIterator[tuple[None, None]]:
         yield None, None
 
-    nothing = Examination((), (), (), (), ())
-    monkeypatch.setattr(looks, "examine_topics", AsyncMock(return_value=nothing))
+    monkeypatch.setattr(looks, "examine_topics", AsyncMock(return_value=Examination()))
     monkeypatch.setattr(looks, "clients", connected)
     monkeypatch.setattr(looks, "lags", fails)
     look = looks.look(StatusSettings.from_environment({}), [])

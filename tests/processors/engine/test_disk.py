@@ -19,12 +19,21 @@ FOLDER = Path("data")
 
 
 def test_a_folder_with_too_little_room_is_named_with_what_it_takes(tmp_path):
+    settings = WorkerSettings(data_dir=tmp_path)
     with pytest.raises(NoRoomError, match=r"take 1125899906842624\.0 MiB: make room") as raised:
-        require_room(tmp_path, 2**70, 1)
+        require_room(settings, 2**70)
     assert f"LEDGER_DATA_DIR={tmp_path}" in str(raised.value)
-    with pytest.raises(NoRoomError, match=r"more files \(inodes\), and 1099511627776 databases"):
-        require_room(tmp_path, 1, 2**40)
-    assert require_room(tmp_path, 1, 1) is None
+    assert require_room(settings, 1) is None
+
+
+def test_a_start_needs_inodes_for_the_databases_that_are_to_be_made(tmp_path, monkeypatch):
+    settings = WorkerSettings(data_dir=tmp_path, partitions=4)
+    monkeypatch.setattr("processors.engine.disk._free_inodes", lambda _: 100)
+    with pytest.raises(NoRoomError, match=r"0 databases made and 12 to be made, .* takes 192: del"):
+        require_room(settings, 1)
+    for number in range(12):
+        (tmp_path / "tables" / "v1" / "plexy-ledger@kafka" / f"{number}.db").mkdir(parents=True)
+    assert require_room(settings, 1) is None
 
 
 def test_too_few_open_files_for_the_partitions_are_named_with_both_numbers(monkeypatch):

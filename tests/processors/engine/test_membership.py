@@ -1,25 +1,32 @@
 """A name that is taken ends a worker; its own former membership does not."""
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import UnknownMemberIdError
-from aiokafka.protocol.group import HeartbeatRequest
+from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest
 
 from processors.engine import membership
-from processors.engine.membership import TakenNameError, heed_fencing
+from processors.engine.membership import TakenNameError, clock_s, heed_fencing
+from processors.settings import WorkerSettings
 
 
 @pytest.fixture
 def coordinator() -> Any:
     heed_fencing()
-    return SimpleNamespace(group_id="group", _group_instance_id="name", member_id="first")
+    assignor = SimpleNamespace(app=SimpleNamespace(settings=WorkerSettings()))
+    return SimpleNamespace(
+        group_id="group", _group_instance_id="name", member_id="first", _assignors=[assignor]
+    )
 
 
-async def send(coordinator: Any, monkeypatch: pytest.MonkeyPatch, joins_as: str) -> None:
-    """Send a heartbeat; while it is under way, the worker joins under a member id."""
+async def send(
+    coordinator: Any, monkeypatch: pytest.MonkeyPatch, joins_as: str, request: Any = None
+) -> None:
+    """Send a heartbeat or a request; meanwhile the worker joins under a member id."""
 
     async def answer(_: Any, request: Any) -> Any:
         has_name = not isinstance(request, HeartbeatRequest)
@@ -28,7 +35,7 @@ async def send(coordinator: Any, monkeypatch: pytest.MonkeyPatch, joins_as: str)
 
     monkeypatch.setattr(membership, "_send", answer)
     heartbeat = HeartbeatRequest("group", 1, coordinator.member_id)
-    await GroupCoordinator._send_req(coordinator, heartbeat)
+    await GroupCoordinator._send_req(coordinator, request or heartbeat)
 
 
 async def test_a_heartbeat_that_is_fenced_says_whose_name_is_taken(coordinator, monkeypatch):
@@ -48,3 +55,17 @@ async def test_a_worker_that_has_not_joined_again_yet_does_not_claim_its_name(
 ):
     coordinator.member_id = ""
     await send(coordinator, monkeypatch, joins_as="")
+
+
+async def test_a_join_that_is_fenced_says_whose_name_is_taken(coordinator, monkeypatch):
+    protocols = [("faust", b"")]
+    join = JoinGroupRequest("group", 1, 1, coordinator.member_id, "name", "consumer", protocols)
+    with pytest.raises(TakenNameError, match="group under this worker's name, name"):
+        await send(coordinator, monkeypatch, joins_as="first", request=join)
+
+
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="this system has no such clock")
+def test_the_clock_of_sessions_and_writers_counts_the_time_of_a_suspended_machine(monkeypatch):
+    clocks = {time.CLOCK_BOOTTIME: 5000.0, time.CLOCK_MONOTONIC: 5.0}
+    monkeypatch.setattr(time, "clock_gettime", clocks.__getitem__)
+    assert clock_s() == 5000.0

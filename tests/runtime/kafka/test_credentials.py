@@ -2,11 +2,14 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import trustme
 from structlog.testing import capture_logs
 
+from runtime.kafka import certificates
 from runtime.kafka.certificates import expires_s
 from runtime.kafka.credentials import PasswordFile, TlsFiles
 from runtime.settings import SettingsError
@@ -50,6 +53,19 @@ def test_an_empty_password_file_is_refused_at_the_start(tmp_path):
         PasswordFile(file)
 
 
+def test_a_password_file_in_another_encoding_is_refused_at_the_start_and_later_is_named(tmp_path):
+    file = tmp_path / "password"
+    file.write_bytes("пароль".encode("cp1251"))
+    with pytest.raises(SettingsError, match=r"_PASSWORD_FILE=.* is no text in UTF-8") as raised:
+        PasswordFile(file)
+    file.write_text("пароль", "utf-8")
+    password = PasswordFile(file)
+    with capture_logs() as logs:
+        file.write_bytes("другой".encode("cp1251"))
+        assert password.current() == "пароль"
+    assert [line["reason"] for line in logs] == [str(raised.value)]
+
+
 def test_a_context_is_made_again_only_after_a_file_was_replaced(tmp_path):
     certificate, key = write_pair(tmp_path, "one.test")
     files = TlsFiles(None, certificate, key)
@@ -74,6 +90,29 @@ def test_the_end_of_a_certificate_is_read_in_both_forms_that_it_may_have(tmp_pat
     at = datetime(year, 5, 17, 12, 30, 45, tzinfo=UTC)
     certificate, _ = write_pair(tmp_path, "one.test", expires=at)
     assert expires_s(certificate.read_bytes()) == at.timestamp()
+
+
+def test_a_broker_s_time_is_that_of_the_first_certificate_to_expire_up_to_the_root():
+    def certificate(name: str, issuer: str, year: int) -> dict[str, Any]:
+        return {"subject": name, "issuer": issuer, "notAfter": f"Jan  1 00:00:00 {year} GMT"}
+
+    def year(*trusted: dict[str, Any]) -> int:
+        context = SimpleNamespace(get_ca_certs=lambda: trusted)
+        known = {
+            "peercert": certificate("broker", "department", 2030),
+            "ssl_object": SimpleNamespace(context=context),
+        }
+        certificates.note("broker:1", SimpleNamespace(get_extra_info=known.__getitem__))
+        return datetime.fromtimestamp(certificates.of_brokers()["broker:1"], UTC).year
+
+    department = certificate("department", "root", 2029)
+    assert year() == 2030
+    assert year(department) == 2029
+    assert year(department, certificate("root", "root", 2028)) == 2028
+    renewed = certificate("root", "root", 2040)
+    assert year(department, certificate("root", "root", 2028), renewed) == 2029
+    assert year(certificate("stranger", "stranger", 2025)) == 2030
+    certificates.forget_others(())
 
 
 def test_a_file_without_a_certificate_is_refused():

@@ -11,7 +11,11 @@ from ledger.topics import TopicNames
 from processors import rejections
 from runtime.kafka import topic_reader
 from runtime.kafka.connection import KafkaSettings
-from runtime.kafka.topic_reader import LogUnreadableError, TooManyReadingsError, TopicReader
+from runtime.kafka.topic_reader import (
+    LogUnreadableError,
+    TooManyReadingsError,
+    TopicReader,
+)
 
 
 class RecordedConsumer(topic_reader.AIOKafkaConsumer):

@@ -3,15 +3,16 @@
 import pytest
 
 from ledger.topics import MAX_RECORD_BYTES, Topic, TopicNames, all_topics
-from runtime.kafka.topic_states import Fault, PartitionState, TopicState, faults, setting_faults
-from runtime.kafka.topics import partition_faults
+from runtime.kafka.topic_looks import partition_faults
+from runtime.kafka.topic_metadata import PartitionState
+from runtime.kafka.topic_states import Fault, TopicState, faults, setting_faults
 
 TOPIC = Topic(name="topic.of.the.test", cleanup_policy="compact")
 
 
 def of(*, replicas: int = 3, **config: str) -> list[Fault]:
     """Return the faults of a topic that is good except for the given settings."""
-    given = TOPIC.config | {"min.insync.replicas": "2"}
+    given = TOPIC.config(2)
     given |= {key.replace("_", "."): value for key, value in config.items()}
     partitions = tuple(PartitionState(number, replicas, replicas) for number in range(2))
     state = TopicState(TOPIC.name, partitions, given)
@@ -31,8 +32,8 @@ def test_more_than_is_needed_is_no_fault():
 
 
 def test_a_setting_that_an_older_broker_does_not_know_is_not_judged():
-    given = {key: text for key, text in TOPIC.config.items() if "timestamp" not in key}
-    assert [fault.what for fault in setting_faults(TOPIC.name, given, TOPIC.settings)] == [
+    given = {key: text for key, text in TOPIC.config().items() if "timestamp" not in key}
+    assert [fault.what for fault in setting_faults(TOPIC.name, given, TOPIC.settings(1))] == [
         f"topic {TOPIC.name} has message.timestamp.type=None, expected CreateTime"
     ]
 

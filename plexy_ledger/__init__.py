@@ -1,0 +1,35 @@
+"""The entry point of ``plexy-ledger``, which refuses to run on another project's packages.
+
+Output: the command that the arguments name, or one line that names a package which stands in the
+way. The other packages of this project have common names, so another project's package may come
+first on ``sys.path``. Hence the entry point is in a package of its own, with a name of its own.
+"""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NoReturn
+
+_PACKAGES = ("cli", "ingest", "ledger", "processors", "runtime")
+
+
+def main() -> NoReturn:
+    """Run the command that the arguments name; ends the process."""
+    _require_our_packages()
+    from cli.main import main as run  # noqa: PLC0415 - it may be another project's
+
+    run()
+
+
+def _require_our_packages() -> None:
+    ours = Path(__file__).resolve().parent.parent
+    for name in _PACKAGES:
+        spec = find_spec(name)
+        found = Path(spec.origin) if spec and spec.origin else None
+        if found and found.resolve() != ours / name / "__init__.py":
+            place = found.parent if found.name == "__init__.py" else found
+            sys.exit(
+                f"plexy-ledger: {place} stands in the way of the package {name} in {ours}: start "
+                "`plexy-ledger` from another folder and without PYTHONPATH, or install "
+                "plexy-ledger into an environment of its own (docs/install.md)"
+            )
