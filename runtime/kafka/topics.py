@@ -53,7 +53,7 @@ from runtime.settings import SettingsError, setting
 
 _GROUP: Final = "plexy-ledger"
 # Longer than it takes to find new leaders when a broker dies.
-_ANSWERED_WITHIN_S: Final = 15.0
+_ANSWERED_WITHIN_S: Final = 30.0
 _RIGHTS: Final = "give this user Describe and DescribeConfigs on all of them"
 
 SILENT: Final = "Kafka does not answer"

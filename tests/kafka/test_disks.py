@@ -230,7 +230,8 @@ def test_disks_that_no_worker_reports_are_said_not_to_be_compared(workers, audit
     until(lambda: audit.metrics()["replicas_compared"] == 0, within_s=60, what="no worker")
     audit.wait_rounds(3)
     assert audit.get("/readyz")[0] == 200, audit.tail()
-    (warning,) = audit.logged("disks_not_compared")
+    # The first round may have found the other worker still there.
+    *_, warning = audit.logged("disks_not_compared")
     assert warning["detail"] == f"no worker answers at {url_of(one)} (ConnectError)"
     code, output = verify(one.env, "--worker", url_of(one), "--worker", url_of(two))
     assert (code, named(output)) == (0, [])
