@@ -22,7 +22,7 @@ from bench.command import count, exit_code_of, kafka_in_a_folder, parser_of, pro
 from bench.fold import Input, Measurement, measure, warm_up_of
 from bench.peers.table import PROGRAMS
 from bench.profile import summarise
-from bench.program import Program
+from bench.program import Peer
 from bench.recording import record
 from bench.stage import BROKER, BenchError, Setup
 
@@ -60,7 +60,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _runnable(peers: Sequence[str]) -> list[type[Program]]:
+def _runnable(peers: Sequence[str]) -> list[type[Peer]]:
     """Prepare and return the peers' programs; print which programs are skipped, and why."""
     programs = [program for program in PROGRAMS if program.peer in peers]
     for reason in dict.fromkeys(program.lacks() for program in programs):
@@ -78,9 +78,7 @@ def _runnable(peers: Sequence[str]) -> list[type[Program]]:
     return runnable
 
 
-def _measure_all(
-    programs: Sequence[type[Program]], options: argparse.Namespace
-) -> list[Measurement]:
+def _measure_all(programs: Sequence[type[Peer]], options: argparse.Namespace) -> list[Measurement]:
     inputs = _inputs(programs, options)
     measurements: list[Measurement] = []
     result = TextColumn("{task.fields[result]}")
@@ -93,9 +91,7 @@ def _measure_all(
     return measurements
 
 
-def _inputs(
-    programs: Sequence[type[Program]], options: argparse.Namespace
-) -> Mapping[float, Input]:
+def _inputs(programs: Sequence[type[Peer]], options: argparse.Namespace) -> Mapping[float, Input]:
     """Record the input once; return the part of it for each share of the events."""
     deliveries = record(options.events + warm_up_of(options.events), options.seed)
     return {
@@ -105,8 +101,8 @@ def _inputs(
 
 
 def _schedule(
-    programs: Sequence[type[Program]], measurements: Sequence[Measurement], rounds: int
-) -> Iterator[type[Program]]:
+    programs: Sequence[type[Peer]], measurements: Sequence[Measurement], rounds: int
+) -> Iterator[type[Peer]]:
     """Yield the programs of each round, in reverse order in every other round.
 
     All programs run in the first round. After that, only the fastest program of each peer runs.
@@ -119,7 +115,7 @@ def _schedule(
 
 
 def _measure_one(
-    program: type[Program],
+    program: type[Peer],
     place: Setup,
     given: Input,
     progress: Progress,

@@ -17,7 +17,7 @@ from bench.stage import BenchError
 from cli.errors import CommandError
 from cli.kafka.broker import EmbeddedKafka
 from cli.kafka.distribution import EmbeddedKafkaError
-from cli.local import kafka_cache, sigterm_as_interrupt
+from cli.run.local import kafka_cache, sigterm_as_interrupt
 from cli.settings import DemoSettings
 
 # The width of tables that are not printed on a terminal.

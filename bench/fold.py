@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from bench.profile import profiled
-from bench.program import OrderTotals, Program, Report
+from bench.program import OrderTotals, Peer, Report
 from bench.recording import RecordedDelivery
 from bench.stage import Setup, open_stage
 from ledger.deduplication import deduplicate
@@ -58,7 +58,7 @@ def warm_up_of(events: int) -> int:
 class Measurement:
     """One run: ``events`` deliveries in ``seconds``; a right result has no ``differences``."""
 
-    program: type[Program]
+    program: type[Peer]
     events: int
     seconds: float
     cpu_s: float
@@ -76,7 +76,7 @@ class Measurement:
 
 
 async def measure(
-    peer: type[Program],
+    peer: type[Peer],
     place: Setup,
     given: Input,
     report: Report,

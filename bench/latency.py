@@ -35,9 +35,10 @@ from bench.open_load import Order, Outcome
 from bench.stage import BenchError
 from cli.child import Child, start_child
 from cli.kafka.process import free_port
-from cli.local import DEVELOPMENT_SECRET, running
 from cli.ports import base_url
-from cli.programs import Command
+from cli.run.local import running
+from cli.run.programs import Command
+from cli.settings import DEVELOPMENT_SECRET
 from runtime.kafka.topics import TopicSettings, ensure_topics
 
 _LOOPBACK: Final = "127.0.0.1"

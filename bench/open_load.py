@@ -23,7 +23,7 @@ import uvloop
 
 from bench.keep_alive import Client
 from bench.recording import RecordedDelivery, record_orders
-from cli.local import WEBHOOK_PATH
+from cli.settings import WEBHOOK_PATH
 from ledger.envelope import Envelope, decode_envelope
 from ledger.events import Event, FieldNames, decode_event
 from ledger.signature import sign

@@ -44,7 +44,7 @@ Report = Callable[[float], None]
 """Takes the share of the fold that is done, from 0 to 1."""
 
 
-class Program(Measured):
+class Peer(Measured):
     """One peer on one stage, from ``start`` to ``stop``."""
 
     name: ClassVar[str]

@@ -18,7 +18,7 @@ from rich.table import Table
 from bench import results
 from bench.fold import WARM_UP_SHARE, Measurement
 from bench.peers.ours import Ours
-from bench.program import Program
+from bench.program import Peer
 
 MEASURED = f"""\
 Measured: each program first folds a warm-up of {WARM_UP_SHARE:.0%} as many events, and is paused \
@@ -60,9 +60,9 @@ def rates(measurements: Sequence[Measurement]) -> Mapping[str, float]:
     return {program.peer: rate(grouped[program]) for program in fastest(measurements)}
 
 
-def fastest(measurements: Sequence[Measurement]) -> list[type[Program]]:
+def fastest(measurements: Sequence[Measurement]) -> list[type[Peer]]:
     """Return each peer's fastest program."""
-    best: dict[str, type[Program]] = {}
+    best: dict[str, type[Peer]] = {}
     grouped = by_program(measurements)
     for program, runs in grouped.items():
         other = best.get(program.peer)
@@ -71,9 +71,9 @@ def fastest(measurements: Sequence[Measurement]) -> list[type[Program]]:
     return list(best.values())
 
 
-def by_program(measurements: Sequence[Measurement]) -> dict[type[Program], list[Measurement]]:
+def by_program(measurements: Sequence[Measurement]) -> dict[type[Peer], list[Measurement]]:
     """Group the runs by program, in the order of each one's first run."""
-    grouped: dict[type[Program], list[Measurement]] = {}
+    grouped: dict[type[Peer], list[Measurement]] = {}
     for run in measurements:
         grouped.setdefault(run.program, []).append(run)
     return grouped
@@ -84,7 +84,7 @@ def rate(runs: Sequence[Measurement]) -> float:
     return median(run.rate for run in runs)
 
 
-def _row(program: type[Program], runs: Sequence[Measurement], ours: float | None) -> list[str]:
+def _row(program: type[Peer], runs: Sequence[Measurement], ours: float | None) -> list[str]:
     each = [run.rate for run in runs]
     return [
         program.title,

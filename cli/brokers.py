@@ -12,8 +12,8 @@ import typer
 from cli.errors import ProgramEndedError, WrongOptionError
 from cli.kafka.broker import EmbeddedKafka
 from cli.kafka.cluster import SIZE, KafkaCluster, plain_broker
-from cli.local import kafka_cache, sigterm_as_interrupt
-from cli.programs import describe_exit
+from cli.run.local import kafka_cache, sigterm_as_interrupt
+from cli.run.programs import describe_exit
 from cli.settings import BrokerSettings
 
 _POLL_S: Final = 0.2

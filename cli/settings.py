@@ -5,7 +5,7 @@ another program reads too has the same type, default and description here; a tes
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from ledger.deduplication import FORGET_AFTER_DAYS
 from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm
@@ -38,6 +38,10 @@ from runtime.trust import (
     ToleranceSeconds,
     WebhookSecrets,
 )
+
+# Well known, and so good for nothing but this machine.
+DEVELOPMENT_SECRET: Final = "whsec_development"  # noqa: S105
+WEBHOOK_PATH: Final = "/webhooks/plexy"
 
 
 class DemoSettings(Settings, frozen=True, kw_only=True):

@@ -21,9 +21,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cli.kafka.cluster import SIZE
 from cli.kafka.distribution import EmbeddedKafkaError
-from cli.local import kafka_cache, sigterm_as_interrupt
+from cli.run.local import kafka_cache, signals_set, sigterm_as_interrupt, until_stopped
 from cli.settings import DemoSettings
-from cli.simulate.interruption import signals_set, until_stopped
 from cli.simulate.simulation import Simulation
 from faults.answers import Answers
 from faults.injections import KINDS

@@ -7,7 +7,7 @@ Invariant: an attempt during which a fault had killed or frozen ingress is not j
 from typing import Final
 
 from cli.simulate.latency import Attempt
-from faults.program import Program
+from faults.program import ProgramUnderFault
 
 _WITHIN_S: Final = 10.0
 
@@ -18,7 +18,7 @@ class Answers:
     ``slack`` multiplies the limit, for a machine that is busy with other work.
     """
 
-    def __init__(self, ingest: Program, slack: float = 1.0) -> None:
+    def __init__(self, ingest: ProgramUnderFault, slack: float = 1.0) -> None:
         self._ingest = ingest
         self.within_s = _WITHIN_S * slack
         self.judged = 0

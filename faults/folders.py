@@ -17,7 +17,7 @@ from rocksdict import Options, Rdict
 
 from faults.disk import SmallDisk
 from faults.kinds import Inject, Injected
-from faults.program import Program
+from faults.program import ProgramUnderFault
 from faults.stage import Stage
 
 DOWN_AT_MOST_S: Final = 60.0
@@ -87,7 +87,7 @@ def damage_table(stage: Stage, chance: random.Random) -> Iterator[Injected]:
     worker.start()
 
 
-def _ends(worker: Program) -> bool:
+def _ends(worker: ProgramUnderFault) -> bool:
     """Return whether a worker ends by itself; as soon as it is ready, have it check its disk."""
     deadline = time.monotonic() + _FOUND_WITHIN_S
     asked = False
@@ -141,7 +141,7 @@ def run_copy(stage: Stage, chance: random.Random) -> Iterator[Injected]:
     worker.start()
 
 
-def _expect_logged(stage: Stage, worker: Program, *words: str) -> None:
+def _expect_logged(stage: Stage, worker: ProgramUnderFault, *words: str) -> None:
     """Add a finding if a worker ended without logging the reason."""
     if not any(all(word in line for word in words) for line in worker.last_lines):
         lines = "\n".join(worker.last_lines[-10:])

@@ -15,7 +15,7 @@ from faults import group, topic_settings
 from faults.disk import SmallDisk
 from faults.folders import DOWN_AT_MOST_S, damage_table, exhaust, run_copy
 from faults.kinds import Inject, Injected, Kind
-from faults.program import Program
+from faults.program import ProgramUnderFault
 from faults.proxy import Network
 from faults.stage import Stage
 
@@ -168,7 +168,7 @@ def _network(network: Network, longest_s: float) -> Inject:
     return inject
 
 
-def _end_somehow(program: Program, chance: random.Random) -> None:
+def _end_somehow(program: ProgramUnderFault, chance: random.Random) -> None:
     if chance.random() < 0.5:  # noqa: PLR2004 - one or the other
         program.kill()
     else:

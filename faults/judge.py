@@ -16,9 +16,9 @@ from functools import partial
 from typing import Final
 
 from cli.errors import NotFoldedError
-from cli.ledger_reader import open_reader
 from cli.simulate.check import Check
 from cli.simulate.simulation import Simulation
+from cli.topics.ledger_reader import open_reader
 from faults.stage import Stage
 from faults.tables import disk_differences
 

@@ -15,7 +15,7 @@ from typing import Final
 import httpx
 import msgspec
 
-from cli.programs import Command, describe_exit
+from cli.run.programs import Command, describe_exit
 from faults.clock import Clock
 from faults.disk import SmallDisk
 from runtime.kafka.topics import SILENT
@@ -52,7 +52,7 @@ class Stop(msgspec.Struct, frozen=True):
     is_clean: bool
 
 
-class Program:
+class ProgramUnderFault:
     """An ingress or a worker, with the methods by which faults act on it."""
 
     def __init__(self, command: Command, folder: Path, *, label: str, url: str) -> None:

@@ -22,11 +22,11 @@ from cli.kafka.cluster import HEAP_MB, SIZE, KafkaCluster
 from cli.kafka.distribution import KafkaCache
 from cli.kafka.process import free_port
 from cli.kafka.properties import Node
-from cli.local import WEBHOOK_PATH
-from cli.programs import Command
+from cli.run.programs import Command
+from cli.settings import WEBHOOK_PATH
 from faults.clock import LIBRARY, Clock
 from faults.disk import can_mount, small_disk
-from faults.program import Program, Stop, UnplannedEnd
+from faults.program import ProgramUnderFault, Stop, UnplannedEnd
 from faults.proxy import Proxy
 from runtime.kafka.topics import TopicSettings, ensure_topics
 
@@ -124,7 +124,7 @@ class Stage:
         return self.ingest.url + WEBHOOK_PATH
 
     @property
-    def programs(self) -> list[Program]:
+    def programs(self) -> list[ProgramUnderFault]:
         """The programs that should always run."""
         return [self.ingest, *self.workers]
 
@@ -201,7 +201,7 @@ class Stage:
             node=node,
         )
 
-    def twin_of(self, worker: Program) -> Program:
+    def twin_of(self, worker: ProgramUnderFault) -> ProgramUnderFault:
         """Return a worker that, on a copy of another one's folder, has the same name.
 
         A worker's name contains its port, so both use the same one. The twin is never restarted.
@@ -211,7 +211,7 @@ class Stage:
         self._stack.callback(twin.end)
         return twin
 
-    def _extra(self, label: str) -> Program:
+    def _extra(self, label: str) -> ProgramUnderFault:
         """Return a worker that runs at times, with a clock of its own where that can be had."""
         clock = Clock(self.folder / f"{label.replace(' ', '-')}.clock") if LIBRARY else None
         extra = self._program(label, "worker", more=clock.environment if clock else {})
@@ -225,7 +225,7 @@ class Stage:
         port: int = 0,
         bind: str = _LOOPBACK,
         more: Mapping[str, str] = _NOTHING,
-    ) -> Program:
+    ) -> ProgramUnderFault:
         folder = self.folder / label.replace(" ", "-")
         port = port or free_port()
         variable = "LEDGER_INGEST_PORT" if command == "ingest" else "LEDGER_WEB_PORT"
@@ -243,7 +243,7 @@ class Stage:
                 file.write(f"{line}\n")
 
         child = Command(command, environment, write)
-        return Program(child, folder, label=label, url=f"http://{bind}:{port}")
+        return ProgramUnderFault(child, folder, label=label, url=f"http://{bind}:{port}")
 
     def _watch(self) -> None:
         """Restart programs that end, as a supervisor would; record ends that no fault caused."""

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 from rocksdict import AccessType, Options, Rdict
 
-from cli.ledger_reader import LedgerReader, open_reader
+from cli.topics.ledger_reader import LedgerReader, open_reader
 from ledger.digest import RESERVED, digest_of
 from ledger.topics import TABLES, TableName
 from processors.engine.tables import DIGEST_KEY, OFFSET_KEY, stored_digest

@@ -7,16 +7,15 @@ a secret, a body or a broker's address, since any sender reads it and Plexy's da
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ingest.appends import Place
+from ledger.records import Place
 from runtime.problems import MEDIA_TYPE, Problem
-
-WEBHOOKS_PATH: Final = "/webhooks/plexy"
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -41,11 +40,11 @@ class Received(Response):
 
     @property
     def raw_headers(self) -> Headers:  # type: ignore[override]
-        """The headers, for ASGI; ``direct`` writes the same bytes itself."""
+        """The headers, for ASGI; ``encode_received`` writes the same bytes itself."""
         return [
             (b"content-length", b"%d" % len(self.body)),
             (b"content-type", b"application/json"),
-            (b"ledger-position", b"%d:%d" % self.place),
+            (b"ledger-position", b"%d:%d" % (self.place.partition, self.place.offset)),
         ]
 
 
@@ -128,3 +127,43 @@ def problem(
 
 # The answer to a bug of ours: the server logs the traceback, and the sender sees none of it.
 BUG: Final = problem("internal_error", "ingress failed unexpectedly; deliver it again")
+
+
+def encode(answer: Response, default_headers: Headers, *, closes: bool) -> bytes:
+    """Return an answer as the bytes of HTTP/1.1; ``default_headers`` are the server's own."""
+    headers = [*default_headers, *answer.raw_headers]
+    if closes and (b"connection", b"close") not in headers:
+        headers.append((b"connection", b"close"))
+    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+    status = HTTPStatus(answer.status_code)
+    status_line = b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode())
+    return b"%b%b\r\n%b" % (status_line, lines, bytes(answer.body))
+
+
+class _ReceivedHead:
+    """The shared head of the answers to accepted deliveries, which contains the current date."""
+
+    def __init__(self) -> None:
+        self._headers: Headers | None = None
+        self._encoded = b""
+
+    def __call__(self, default_headers: Headers, answer: Received) -> bytes:
+        """Return the answer for a connection that stays open."""
+        # uvicorn makes a new list each second, with the new date.
+        if default_headers is not self._headers:
+            self._headers = default_headers
+            head, _, _ = encode(answer, default_headers, closes=False).partition(_PLACE)
+            self._encoded = head
+        at = answer.place
+        return b"%b%b%d:%d\r\n\r\n%b" % (
+            self._encoded,
+            _PLACE,
+            at.partition,
+            at.offset,
+            answer.body,
+        )
+
+
+# This header comes last, so the bytes before its value are the same for all answers.
+_PLACE: Final = b"ledger-position: "
+encode_received: Final = _ReceivedHead()

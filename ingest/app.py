@@ -17,12 +17,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ingest.answers import BUG, WEBHOOKS_PATH, problem
+from ingest.answers import BUG, problem
 from ingest.health import Readiness, alive
 from ingest.log import Log, WebhookLog
 from ingest.metrics import Tally
 from ingest.openapi import Document
-from ingest.settings import IngestSettings
+from ingest.settings import WEBHOOKS_PATH, IngestSettings
 from ingest.webhooks import WebhookEndpoint
 from runtime.environment import isolate_process
 from runtime.kafka.new_connections import NewConnections
@@ -30,7 +30,7 @@ from runtime.logs import configure
 from runtime.settings import SettingsError
 
 if TYPE_CHECKING:
-    from ingest.spans import Spans
+    from ingest.spans import DeliverySpans
 
     app: Starlette
 
@@ -89,14 +89,14 @@ def create_app(
     return application
 
 
-def _new_spans(settings: IngestSettings) -> "Spans | None":
+def _new_spans(settings: IngestSettings) -> "DeliverySpans | None":
     if settings.traces == "off":
         return None
     # Importing OpenTelemetry costs time and memory.
-    from ingest.spans import Spans  # noqa: PLC0415
+    from ingest.spans import DeliverySpans  # noqa: PLC0415
     from runtime.tracing import Tracing  # noqa: PLC0415
 
-    return Spans(Tracing("plexy-ledger-ingest"))
+    return DeliverySpans(Tracing("plexy-ledger-ingest"))
 
 
 def __getattr__(name: str) -> Starlette:

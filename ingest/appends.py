@@ -21,7 +21,8 @@ from aiokafka.errors import InvalidTimestampError, KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from ingest.producer import LogProducer
-from ingest.records import Record
+from ingest.records import NewRecord
+from ledger.records import Place
 from runtime.kafka.batches import TOO_LARGE
 from runtime.kafka.internals import appender, seal
 from runtime.kafka.partitions import partition_for
@@ -36,17 +37,10 @@ class LogUnavailableError(Exception):
     """The log did not acknowledge a record; the text tells the sender why."""
 
 
-class Place(NamedTuple):
-    """A record's partition and offset in its topic."""
-
-    partition: int
-    offset: int
-
-
 class _Append(NamedTuple):
     """A record that is not acknowledged yet; ``until`` is a time of the event loop's clock."""
 
-    record: Record
+    record: NewRecord
     until: float
     kept: asyncio.Future[Place]
 
@@ -80,7 +74,7 @@ class Appends:
         self._timer: asyncio.TimerHandle | None = None
         self._look_at = float("inf")
 
-    def append(self, record: Record, until: float) -> asyncio.Future[Place]:
+    def append(self, record: NewRecord, until: float) -> asyncio.Future[Place]:
         """Queue a record; its future is done when it is acknowledged, or failed by ``until``."""
         kept: asyncio.Future[Place] = self._loop.create_future()
         if self._failed is not None:
@@ -107,7 +101,7 @@ class Appends:
         self._lanes.clear()
         self._lost(reason)
 
-    def _lane(self, record: Record) -> "_Lane":
+    def _lane(self, record: NewRecord) -> "_Lane":
         partition = partition_for(record.key, self._partitions)
         place = (record.topic, partition)
         lane = self._lanes.get(place)

@@ -1,51 +1,86 @@
-"""One connection to ingress, within limits: uvicorn's own connection has few.
+"""One connection to ingress, within limits; the only module that touches uvicorn's protocol.
 
-Input: bytes from anyone. Output: requests for the application, and a problem document for bytes
+Input: bytes from any sender. Output: requests for the application, and a problem document for bytes
 that are not a request.
 
 Invariants: a request's bytes that are not body never fill the memory, wherever they stand, and
 trailers never count as headers. A request that arrives too slowly, or an answer that is fetched too
-slowly, ends the connection. When a process has more connections than it may have, the one that has
-kept it waiting longest is closed.
+slowly, ends the connection (``connection_state``). When a process has more connections than it may
+have, the one that has kept it waiting longest is closed.
 
 A request that arrives whole in one read, as nearly every delivery does, goes to the ``direct``
-handler, if the server has one for its path. Every other request goes to the application, as with
-uvicorn.
+handler, if the server has one for its path: ASGI's part in a request (a scope, events, messages, a
+cycle that takes an answer in pieces) and the application's routing take longer than all work that
+ingress does for a delivery. Every other request goes to the application, as with uvicorn.
 
 uvicorn 0.54 with httptools limits neither the size nor the time of a request's head, chunk
 extensions and trailers, takes trailers for headers if they arrive early enough, does not look at
 Host, reads pipelined requests faster than it answers them, and answers malformed requests in plain
-text. What a connection is waiting for::
-
-    ``receiving`` ──(request whole)──▶ ``answering`` ──(answer written)──▶ ``idle``
-         ▲ (connected)                                                       │ (next byte)
-         └───────────────────────────────────────────────────────────────────┘
-         └──(refused)──▶ ``ending``: the last answer is written, and nothing more is read
+text.
 """
 
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, Final, Literal, NoReturn
+from typing import Any, ClassVar, Final, NoReturn, Protocol
 
 import httptools
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from ingest.answers import BUG, ProblemResponse, Received, Waiting
-from ingest.direct import Direct, Exchange, encode, encode_received
-from ingest.limits import LAST_WORDS, Fault, Limits, names_one_host
+from ingest.answers import (
+    BUG,
+    Headers,
+    ProblemResponse,
+    Received,
+    Waiting,
+    encode,
+    encode_received,
+)
+from ingest.connection_state import ConnectionState, Wait
+from ingest.limits import LAST_WORDS, Fault, Limits
 from ingest.load import SMALL_BYTES
 from ingest.patience import Patience
 
 # Closing at once would reset the connection, and the sender would see the reset, not the answer.
 _LINGER_S: Final = 1.0
+# uvicorn sets this event when a cycle's connection ends; a direct handler does not wait for it.
+_NEVER_AWAITED: Final = asyncio.Event()
 
-_State = Literal["", "receiving", "answering", "idle", "ending", "lost"]
+
+class Direct(Protocol):
+    """A handler of whole requests to one path."""
+
+    @property
+    def path(self) -> bytes:
+        """The path, as written in a request; the method is POST."""
+
+    def take(self, headers: Headers, body: bytes) -> Response | Waiting:
+        """Return the answer; header names are lower case, and the body has at most 16 KiB."""
+
+    def failed(self) -> None:
+        """Count a bug that was met on the way to an answer."""
+
+
+class Exchange:
+    """A request and its answer, with those parts of uvicorn's cycle that uvicorn itself uses."""
+
+    __slots__ = ("disconnected", "keep_alive", "message_event", "response_complete")
+    response_started = False
+
+    def __init__(self, *, keep_alive: bool) -> None:
+        self.keep_alive = keep_alive
+        self.response_complete = False
+        self.disconnected = False
+        self.message_event = _NEVER_AWAITED
 
 
 class _RefusedError(Exception):
     """Ends the parsing of a read: only an exception can leave the parser."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault)
+        self.fault = fault
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -53,42 +88,34 @@ class BoundedProtocol(HttpToolsProtocol):
 
     limits: ClassVar[Limits] = Limits()
     direct: ClassVar[Direct | None] = None
-    # The connections that keep us waiting, the one that has done so for longest first.
+    # The connections that keep us waiting; the first one has done so for longest.
     waiting: ClassVar[dict["BoundedProtocol", None]] = {}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._state: _State = ""
-        self._patience = Patience(self.loop, self._abort)
-        # Whether the head of the arriving request is here, and whether all of the request is.
-        self._head_whole = False
-        self._whole = False
+        self._state = ConnectionState()
         # The bytes read that are not body, since the last request ended or this one's head did.
         self._overhead_bytes = 0
-        # The parsed bytes of the head: path, names and values.
-        self._parsed_bytes = 0
-        self._hosts: list[bytes] = []
         self._chunks = 0
         self._dropped_bytes = 0
-        # The body, as far as it is here, of a request that may go to the direct handler.
+        # The body so far, if its request may go to the direct handler.
         self._held: bytes | None = None
         self._first_of_read = False
-        self._unanswered = 0
-        self._fault: Fault = "malformed_request"
-        # Once this is set, nothing more is read; the last words follow the answers under way.
-        self._ending = False
+        # The last words follow the answers under way, once nothing more is read.
         self._last_words: ProblemResponse | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection; if there are too many, close the one that waits longest."""
         super().connection_made(transport)
-        self._enter("receiving")
+        self._patience = Patience(self.loop, transport.abort)
+        self._watch()
         if len(self.connections) > self.limits.connections:
             next(iter(self.waiting)).transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
-        self._enter("lost")
+        self.waiting.pop(self, None)
+        self._patience.end()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -102,9 +129,12 @@ class BoundedProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:
             # An answer in HTTP is right (RFC 9110, 7.8), but the next bytes may not be HTTP.
             self._end(None)
-        except (httptools.HttpParserError, _RefusedError):
+        except (httptools.HttpParserError, _RefusedError) as error:
             self._hold_no_longer()
-            self._end_by_fault()
+            # The parser raises an error of its own for an exception in one of our methods.
+            refused = error if isinstance(error, _RefusedError) else error.__context__
+            fault = refused.fault if isinstance(refused, _RefusedError) else "malformed_request"
+            self._end_by_fault(fault)
         self._hold_no_longer()
         self._watch()
 
@@ -114,57 +144,45 @@ class BoundedProtocol(HttpToolsProtocol):
         The parser gathers a name or a value until it is whole, and skips zeros before a chunk's
         size, chunk extensions and line ends before a request: only this count sees all of them.
         """
-        if self._ending:
+        if self._state.now == "ended":
             return
         self._overhead_bytes += len(piece)
         self.parser.feed_data(piece)
         if self._overhead_bytes > self.limits.head_bytes:
-            self._refuse("framing_too_large" if self._head_whole else "head_too_large")
+            in_head = self._state.now != "body"
+            self._refuse("head_too_large" if in_head else "framing_too_large")
 
     def on_message_begin(self) -> None:
         """Begin a request; `_hand_over` does the rest for one that goes to the application."""
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
-        self._head_whole = self._whole = False
-        self._parsed_bytes = self._chunks = self._dropped_bytes = 0
-        self._hosts = []
-        self._state = ""
-
-    def on_url(self, url: bytes) -> None:
-        """Take a piece of the path."""
-        self.url += url
-        self._parsed_bytes += len(url)
+        self._chunks = self._dropped_bytes = 0
+        self._state.move("begun")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header, as uvicorn does; drop a trailer, which the parser reports like one."""
-        if self._head_whole:
+        if self._state.now == "body":
             return
         name = name.lower()
-        if name == b"host":
-            self._hosts.append(value)
-        elif name == b"expect" and value.lower() == b"100-continue":
+        if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
         self.headers.append((name, value))
-        self._parsed_bytes += len(name) + len(value)
         if len(self.headers) > self.limits.headers:
             self._refuse("head_too_large")
 
     def on_headers_complete(self) -> None:
         """Hold the request until the end of this read, or hand it to the application."""
-        if self._parsed_bytes > self.limits.head_bytes:
-            self._refuse("head_too_large")
-        if self._unanswered >= self.limits.pipelined:
-            self._refuse("pipelined_too_far")
-        if not names_one_host(self._hosts, self.parser.get_http_version()):
-            self._refuse("wrong_host")
+        version, unanswered = self.parser.get_http_version(), self._state.unanswered
+        fault = self.limits.fault_of_head(self.url, self.headers, version, unanswered)
+        if fault is not None:
+            self._refuse(fault)
         if self._may_be_direct():
             self._held = b""
         else:
             self._hand_over(b"")
         self._first_of_read = False
-        self._unanswered += 1
-        self._head_whole = True
+        self._state.move("head complete")
         self._overhead_bytes = 0
 
     def on_body(self, body: bytes) -> None:
@@ -189,8 +207,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Answer a whole request, or tell the application that it is whole."""
-        self._whole = True
-        self._head_whole = False
+        self._state.move("complete")
         self._overhead_bytes = 0
         keep_alive = self.parser.should_keep_alive()
         if self._held is not None:
@@ -205,8 +222,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Go on with the next request; read more only when none is left."""
         self.server_state.total_requests += 1
-        self._unanswered -= 1
-        self._state = ""
+        self._state.answered()
         if self.transport.is_closing():
             return
         if self.pipeline:
@@ -226,7 +242,7 @@ class BoundedProtocol(HttpToolsProtocol):
             and self.url == self.direct.path
             and self.parser.get_method() == b"POST"
             and self._first_of_read
-            and self._unanswered == 0
+            and self._state.unanswered == 0
             and not self.expect_100_continue
             and not self.flow.write_paused
             and not self.parser.should_upgrade()
@@ -286,13 +302,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self.on_response_complete()
 
     def _refuse(self, fault: Fault) -> NoReturn:
-        self._fault = fault
-        raise _RefusedError
+        raise _RefusedError(fault)
 
-    def _end_by_fault(self) -> None:
+    def _end_by_fault(self, fault: Fault) -> None:
         """End with the fault's answer, which also answers a request that is not whole yet."""
-        words = LAST_WORDS[self._fault]
-        if self._head_whole and not self._whole:
+        words = LAST_WORDS[fault]
+        if self._state.now == "body":
             if self.cycle.response_started:
                 words = None
             else:
@@ -301,7 +316,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _drop_request(self) -> None:
         """Take the request that arrived last away from the application."""
-        self._unanswered -= 1
+        self._state.drop()
         if self.pipeline:
             self.pipeline.popleft()
         else:
@@ -310,25 +325,25 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _end(self, last_words: ProblemResponse | None) -> None:
         """Read nothing more; the last words follow the answers under way."""
-        self._ending = True
+        self._state.move("end")
         self._last_words = last_words
         self.flow.pause_reading()
 
     def _watch(self) -> None:
-        """Find out what the connection waits for, and bound the time of that."""
-        if self._ending and not self._unanswered:
+        """Bound the time of a wait that has just begun; say the last words before the last wait."""
+        wait = self._state.new_wait()
+        if wait is None:
+            return
+        if wait == "close":
+            if self.transport.is_closing():
+                return
             self._say_last_words()
-        elif self._unanswered and (self._whole or self._ending):
-            self._enter("answering")
-        elif not self._whole:
-            self._enter("receiving")
-        else:
-            self._enter("idle")
+        self.waiting.pop(self, None)
+        if wait != "answer":
+            self.waiting[self] = None
+        self._patience.last(self._patience_s(wait))
 
     def _say_last_words(self) -> None:
-        if self._state == "ending" or self.transport.is_closing():
-            return
-        self._enter("ending")
         if self._last_words is not None:
             default_headers = self.server_state.default_headers
             self.transport.write(encode(self._last_words, default_headers, closes=True))
@@ -336,25 +351,10 @@ class BoundedProtocol(HttpToolsProtocol):
         # An answer under way has resumed the reading.
         self.flow.pause_reading()
 
-    def _enter(self, state: _State) -> None:
-        if state == self._state:
-            return
-        self._state = state
-        self.waiting.pop(self, None)
-        if state == "lost":
-            self._patience.end()
-            return
-        if state != "answering":
-            self.waiting[self] = None
-        self._patience.last(self._patience_s(state))
-
-    def _abort(self) -> None:
-        self.transport.abort()
-
-    def _patience_s(self, state: _State) -> float:
-        if state == "idle":
+    def _patience_s(self, wait: Wait) -> float:
+        if wait == "next request":
             return self.timeout_keep_alive
-        return _LINGER_S if state == "ending" else self.limits.stalled_after_s
+        return _LINGER_S if wait == "close" else self.limits.stalled_after_s
 
 
 def bounded_protocol(limits: Limits, direct: Direct | None = None) -> type[BoundedProtocol]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal, Self
 
-from ingest.answers import ProblemResponse, problem
+from ingest.answers import Headers, ProblemResponse, problem
 
 # Proxies usually allow a head of this size as well; Plexy's own heads have some 500 bytes.
 _HEAD_BYTES: Final = 16 * 1024
@@ -36,6 +36,17 @@ def _most_connections() -> int:
     return max(1, min(_CONNECTIONS, files - _OTHER_FILES))
 
 
+Fault = Literal[
+    "malformed_request",
+    "wrong_host",
+    "head_too_large",
+    "framing_too_large",
+    "too_many_chunks",
+    "too_much_dropped",
+    "pipelined_too_far",
+]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """The limits of one connection.
@@ -58,16 +69,22 @@ class Limits:
         """Return the limits of an ingress that answers within this time."""
         return cls(stalled_after_s=answer_within_s + _SLACK_S)
 
+    def fault_of_head(
+        self, url: bytes, headers: Headers, http_version: str, unanswered: int
+    ) -> Fault | None:
+        """Return why a request is refused by its head, which ``unanswered`` requests precede."""
+        size_bytes = len(url)
+        hosts = []
+        for name, value in headers:
+            size_bytes += len(name) + len(value)
+            if name == b"host":
+                hosts.append(value)
+        if size_bytes > self.head_bytes:
+            return "head_too_large"
+        if unanswered >= self.pipelined:
+            return "pipelined_too_far"
+        return None if names_one_host(hosts, http_version) else "wrong_host"
 
-Fault = Literal[
-    "malformed_request",
-    "wrong_host",
-    "head_too_large",
-    "framing_too_large",
-    "too_many_chunks",
-    "too_much_dropped",
-    "pipelined_too_far",
-]
 
 # The sender's last answer before the connection closes; ``None`` closes it without an answer.
 LAST_WORDS: Final[Mapping[Fault, ProblemResponse | None]] = MappingProxyType(

@@ -16,10 +16,11 @@ from typing import Final, Protocol
 import structlog
 from aiokafka.errors import KafkaError
 
-from ingest.appends import Appends, LogUnavailableError, Place
+from ingest.appends import Appends, LogUnavailableError
 from ingest.producer import Condition, LogProducer, look_at_log, open_producer
-from ingest.records import Record
+from ingest.records import NewRecord
 from ingest.settings import IngestSettings
+from ledger.records import Place
 from runtime.kafka.client_log import ClientLog
 from runtime.kafka.topic_states import Fault
 from runtime.kafka.topics import unreachable
@@ -41,7 +42,7 @@ _log = structlog.get_logger(__name__)
 class Log(Protocol):
     """The log as the endpoints see it."""
 
-    def append(self, record: Record, until: float) -> Awaitable[Place]:
+    def append(self, record: NewRecord, until: float) -> Awaitable[Place]:
         """Return the kept record's place, or raise ``LogUnavailableError``, by ``until``."""
 
     async def trouble(self) -> str | None:
@@ -91,7 +92,7 @@ class WebhookLog:
             await asyncio.wait([self._keeper])
         self._client_log.detach()
 
-    def append(self, record: Record, until: float) -> asyncio.Future[Place]:
+    def append(self, record: NewRecord, until: float) -> asyncio.Future[Place]:
         """Return the place of an acknowledged record; ``until`` is a time of the loop's clock.
 
         A record that was given up may still reach the log later. Since its sender delivers it

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Self
 
 import msgspec
-from starlette.types import Scope
 
 from ledger.envelope import Envelope, has_control_characters, is_too_long
 from ledger.rejected import HTTP, rejected_record
@@ -18,7 +17,7 @@ from ledger.topics import TopicNames
 _LENGTH_DIGITS: Final = 20
 
 
-class Record(NamedTuple):
+class NewRecord(NamedTuple):
     """One record to append; ``timestamp_ms`` is the time at which its delivery arrived."""
 
     topic: str
@@ -28,7 +27,7 @@ class Record(NamedTuple):
     timestamp_ms: int
 
 
-class Delivery(NamedTuple):
+class DeliveryHead(NamedTuple):
     """The needed parts of a request's head, and its time of arrival in Unix milliseconds.
 
     ``content_length`` is ``None`` if the body arrives in chunks; ``trace`` is the header that names
@@ -42,12 +41,12 @@ class Delivery(NamedTuple):
     trace: Sequence[tuple[str, bytes]] = ()
 
     @classmethod
-    def of(cls, scope: Scope, received_at_ms: int) -> Self:
-        """Read an ASGI request's headers; repeated ones are joined by commas (RFC 9110, 5.3)."""
+    def of(cls, headers: Sequence[tuple[bytes, bytes]], received_at_ms: int) -> Self:
+        """Read a request's headers; repeated ones are joined by commas (RFC 9110, 5.3)."""
         signatures: list[bytes] = []
         content_types: list[bytes] = []
         content_length = None
-        for name, value in scope["headers"]:
+        for name, value in headers:
             if name == b"plexy-signature":
                 signatures.append(value)
             elif name == b"content-type":
@@ -77,20 +76,24 @@ class Delivery(NamedTuple):
 
 
 def webhook_record(
-    names: TopicNames, delivery: Delivery, body: bytes, envelope: Envelope
-) -> Record:
+    names: TopicNames, delivery: DeliveryHead, body: bytes, envelope: Envelope
+) -> NewRecord:
     """Return the record for the log of record."""
     key = envelope.id.encode()
-    return Record(names.webhooks, key, body, delivery.headers(), delivery.received_at_ms)
+    return NewRecord(names.webhooks, key, body, delivery.headers(), delivery.received_at_ms)
 
 
 def rejected_delivery_record(
-    names: TopicNames, delivery: Delivery, body: bytes, rejection: Rejection, event_id: str | None
-) -> Record:
+    names: TopicNames,
+    delivery: DeliveryHead,
+    body: bytes,
+    rejection: Rejection,
+    event_id: str | None,
+) -> NewRecord:
     """Return the record for ``plexy.rejected``, without a place since the log has no record."""
     key, value, headers = rejected_record(body, rejection, event_id, None)
     headers = [*headers, ("source-topic", HTTP.encode()), *delivery.headers()]
-    return Record(names.rejected, key, value, headers, delivery.received_at_ms)
+    return NewRecord(names.rejected, key, value, headers, delivery.received_at_ms)
 
 
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])

@@ -7,10 +7,12 @@ from runtime.addresses import LOOPBACK, IngestHost, IngestMetricsHost, IngestMet
 from runtime.kafka.connection import KafkaSettings
 from runtime.logs import LogFormat, LogLevel
 from runtime.settings import SettingsError, setting
-from runtime.traces import Traces, check_traces
+from runtime.trace_settings import Traces, check_traces
 from runtime.trust import AllowUnsigned, Form, ToleranceSeconds, WebhookSecrets
 
 _MIB: Final = 1024 * 1024
+WEBHOOKS_PATH: Final = "/webhooks/plexy"
+
 # `ledger.topics.MAX_RECORD_BYTES` is larger than this, and leaves room for a record's headers.
 _LARGEST_BODY_BYTES: Final = 8 * _MIB
 # Plexy gives up after 30 s. After SIGTERM a delivery gets this long too (`ingest.server`).

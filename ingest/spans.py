@@ -11,9 +11,10 @@ from typing import Final
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext, SpanKind
 
-from ingest.answers import WEBHOOKS_PATH, Headers
-from ingest.appends import Place
-from runtime.traces import TRACEPARENT
+from ingest.answers import Headers
+from ingest.settings import WEBHOOKS_PATH
+from ledger.records import Place
+from runtime.trace_settings import TRACEPARENT
 from runtime.tracing import NO_CONTEXT, Tracing, context_of, span_context_of, traceparent_of
 
 _NAME: Final = f"POST {WEBHOOKS_PATH}"
@@ -26,7 +27,7 @@ _HEADER: Final = TRACEPARENT.encode()
 _FAILED: Final = 500
 
 
-class Spans:
+class DeliverySpans:
     """What begins the spans of one process."""
 
     def __init__(self, tracing: Tracing) -> None:
@@ -55,6 +56,16 @@ class DeliverySpan:
         self._links: list[SpanContext] = []
         # Without one it is not sampled.
         self._span: SpanContext | None = None
+
+    def __enter__(self) -> None:
+        """Begin a step of the delivery."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        """End the span with an exception that leaves the step, unless the span has ended."""
+        if error is not None:
+            # The text of an exception may have any content, so the span has only its name.
+            name = type(error).__name__
+            self._end({"http.response.status_code": _FAILED, "error.type": name})
 
     def go_on(self) -> list[tuple[str, bytes]]:
         """Begin as a part of the trace that the sender named, whose signature is good.
@@ -88,10 +99,6 @@ class DeliverySpan:
         }
         self._end({name: value for name, value in attributes.items() if value is not None})
 
-    def fail(self, error: BaseException) -> None:
-        """End with a bug, of which nothing but its name is told: its text may have any content."""
-        self._end({"http.response.status_code": _FAILED, "error.type": type(error).__name__})
-
     def _begin(self) -> None:
         self._begun = True
         self._span = self._tracing.begin(_NAME, SpanKind.SERVER, self._parent)
@@ -113,6 +120,7 @@ class DeliverySpan:
                 links=self._links,
                 is_error="error.type" in attributes,
             )
+            self._span = None
 
     def _named(self) -> Context:
         """Return the trace that the request names; none if it names several."""

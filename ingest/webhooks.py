@@ -1,79 +1,124 @@
 """``POST /webhooks/plexy``: raw body → signature → envelope → log → answer.
 
-In: a delivery, as an ASGI request. Out: 200 once the log has it, else a problem document, within
-``answer_within_s`` of its arrival; and one log line. Never: a 200 before the acknowledgement, a
-judgement of what the event says, or any other work: whatever is made of it is made from the log.
+Input: a delivery, as an ASGI request or as a whole. Output: 200 once the log has the delivery, or a
+problem document, within ``answer_within_s`` of the arrival; and one log line. Ingress never answers
+200 before the acknowledgement, and does no other work: it does not judge what the event says.
 """
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Final, NamedTuple, assert_never
+from contextlib import nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, assert_never
 
+import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ingest.answers import WEBHOOKS_PATH, Headers, Received, Waiting, problem
-from ingest.appends import LogUnavailableError, Place
+from ingest.answers import Headers, ProblemResponse, Received, Waiting, problem
+from ingest.appends import LogUnavailableError
 from ingest.body import BodyFault, read_body
 from ingest.clock import ClockDoubt
 from ingest.load import BodyMemory, Deliveries
 from ingest.log import Log
 from ingest.metrics import Tally
 from ingest.records import (
-    Delivery,
-    Record,
+    DeliveryHead,
+    NewRecord,
     json_object,
     readable_event_id,
     rejected_delivery_record,
     webhook_record,
 )
-from ingest.settings import IngestSettings
+from ingest.settings import WEBHOOKS_PATH, IngestSettings
 from ledger.envelope import Envelope, decode_envelope
+from ledger.records import Place
 from ledger.rejections import Rejection
 from ledger.signature import SignatureFault, verify
 from runtime.lines import FrequentLog
 
 if TYPE_CHECKING:
-    from ingest.spans import DeliverySpan, Spans
+    from ingest.spans import DeliverySpan, DeliverySpans
 
-
-# Of the time until the answer is due, a slow body may take this share, so that the log always has
-# the rest: a record that isn't acknowledged by then says something about Kafka, not about a sender.
+# A slow body may take this share of the time until the answer is due, and the log has the rest: a
+# record that is not acknowledged by then says something about Kafka, and not about the sender.
 _READ_SHARE: Final = 0.6
-# The last tenth is for the answer's own way.
+# The last tenth is the time that the answer takes to the sender.
 _APPEND_SHARE: Final = 0.9
-
-_ACCEPTED: Final = "accepted"
 
 _log = FrequentLog()
 
 
-class _Outcome(NamedTuple):
-    """What becomes of a delivery; without ``answer``, its sender has gone, or will hear its place.
+class AcceptedDelivery(msgspec.Struct, frozen=True):
+    """A delivery that is answered 200 once the log of record has it."""
 
-    With ``record``, it holds only once the log has that, at ``place``.
-    """
+    outcome: ClassVar[str] = "accepted"
+    event_id: str
+    event_type: str
+    record: NewRecord
 
-    name: str
-    answer: Response | None
-    event_id: str | None = None
-    event_type: str | None = None
-    record: Record | None = None
-    place: Place | None = None
+    def answer(self, place: Place) -> Response:
+        """Return the answer, with the place of the record."""
+        return Received(place)
+
+
+class RejectedDelivery(msgspec.Struct, frozen=True):
+    """A signed delivery that is no event, and is refused once ``plexy.rejected`` has it."""
+
+    event_type: ClassVar[None] = None
+    event_id: str | None
+    record: NewRecord
+    problem: ProblemResponse
+
+    @property
+    def outcome(self) -> str:
+        """The problem's stable name."""
+        return self.problem.code
+
+    def answer(self, _place: Place) -> Response:
+        """Return the answer, which does not depend on the place of the record."""
+        return self.problem
+
+
+_SignedDelivery = AcceptedDelivery | RejectedDelivery
+# A problem is the answer to a delivery that is refused, and kept nowhere.
+_Verdict = _SignedDelivery | ProblemResponse
+_RefusedBody = Literal[BodyFault.TOO_LARGE, BodyFault.TOO_SLOW, BodyFault.NO_ROOM]
+
+
+class _NoSpan(nullcontext[None]):
+    """The span of a delivery where traces are off."""
+
+    def go_on(self) -> list[tuple[str, bytes]]:
+        return []
+
+    def end(self, *_: Any) -> None:
+        pass
+
+
+_NO_SPAN: Final = _NoSpan()
+
+
+class _Arrival(NamedTuple):
+    """A delivery on its way through the endpoint, which began at ``started``."""
+
+    delivery: DeliveryHead
+    span: "DeliverySpan | _NoSpan"
+    started: float
 
 
 class WebhookEndpoint:
-    """The endpoint: an ASGI application, and what takes whole requests from the connection."""
+    """The endpoint: an ASGI application, and the connection's handler of whole requests."""
 
     path = WEBHOOKS_PATH.encode()
 
     def __init__(
-        self, settings: IngestSettings, log: Log, tally: Tally, spans: "Spans | None" = None
+        self, settings: IngestSettings, log: Log, tally: Tally, spans: "DeliverySpans | None" = None
     ) -> None:
         self._settings = settings
         self._tally = tally
         self._clock = ClockDoubt(tally)
-        # What hears of a bug on the way of whole requests.
+        # The connection reports a bug in the handling of a whole request.
         self.failed = tally.failed
         self._log = log
         self._spans = spans
@@ -87,108 +132,85 @@ class WebhookEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take one delivery, whose body may still be arriving."""
         arrived = asyncio.get_running_loop().time()
-        started = time.perf_counter()
-        span = None if self._spans is None else self._spans.arrived(scope["headers"])
-        delivery = Delivery.of(scope, time.time_ns() // 1_000_000)
-        try:
-            outcome = self._refuse_by_head(delivery) or await self._read(
-                delivery, span, receive, arrived
-            )
-        except asyncio.CancelledError:
-            # The server ends, and waits no longer: no bug.
-            if span is not None:
-                span.end("cancelled")
-            raise
-        except Exception as error:
-            if span is not None:
-                span.fail(error)
-            raise
-        self._report(span, outcome, time.perf_counter() - started)
-        if outcome.answer is not None:
-            await outcome.answer(scope, receive, send)
+        arrival = self._arrived(scope["headers"])
+        with arrival.span:
+            try:
+                answer = await self._read(arrival, receive, arrived)
+            except asyncio.CancelledError:
+                # The server ends, and waits no longer: this is no bug.
+                arrival.span.end("cancelled")
+                raise
+        if answer is not None:
+            await answer(scope, receive, send)
 
     def take(self, headers: Headers, body: bytes) -> Response | Waiting:
         """Take one delivery that arrived whole, and is so small that it finds room in any case.
 
-        It does what a call does, without a coroutine: those, and their task, are a tenth of the
-        time that a delivery takes.
+        Its steps are those of a call after the body was read, without a coroutine: coroutines and
+        their task are a tenth of the time that a delivery takes.
         """
-        started = time.perf_counter()
-        span = None if self._spans is None else self._spans.arrived(headers)
-        delivery = Delivery.of({"headers": headers}, time.time_ns() // 1_000_000)
-        try:
-            return self._take(delivery, span, body, started)
-        except BaseException as error:
-            if span is not None:
-                span.fail(error)
-            raise
-
-    def _take(
-        self, delivery: Delivery, span: "DeliverySpan | None", body: bytes, started: float
-    ) -> Response | Waiting:
-        outcome = self._refuse_by_head(delivery) or self._judge(delivery, span, body)
-        if outcome.record is None:
-            return self._answer(span, outcome, started)
-        until = asyncio.get_running_loop().time() + self._append_within_s
-        kept = self._append(outcome.record, until)
-        if kept is None:
-            return self._answer(span, _overloaded(), started)
-
-        def settle() -> Response:
-            self._deliveries.release()
-            try:
-                return self._answer(span, _settled(outcome, kept), started)
-            except BaseException as error:
-                if span is not None:
-                    span.fail(error)
-                raise
-
-        return Waiting(kept, settle)
+        arrival = self._arrived(headers)
+        with arrival.span:
+            verdict = self._refuse_by_head(arrival.delivery) or self._judge(arrival, body)
+            until = asyncio.get_running_loop().time() + self._append_within_s
+            return self._answer(arrival, verdict, until)
 
     def load(self) -> tuple[int, int]:
         """Return the deliveries in flight, and the bytes of large bodies in memory."""
         return self._deliveries.count, self._memory.size_bytes
 
-    def _refuse_by_head(self, delivery: Delivery) -> _Outcome | None:
-        """Refuse what need not be read."""
-        if not delivery.is_json:
-            return _refused("unsupported_media_type", "expected content-type application/json")
-        if (delivery.content_length or 0) > self._settings.max_body_bytes:
-            return self._too_large()
-        return None
+    def _arrived(self, headers: Headers) -> _Arrival:
+        started = time.perf_counter()
+        span = _NO_SPAN if self._spans is None else self._spans.arrived(headers)
+        return _Arrival(DeliveryHead.of(headers, time.time_ns() // 1_000_000), span, started)
 
-    async def _read(
-        self, delivery: Delivery, span: "DeliverySpan | None", receive: Receive, arrived: float
-    ) -> _Outcome:
-        """Read the body, which has its room in memory until the delivery is decided."""
+    async def _read(self, arrival: _Arrival, receive: Receive, arrived: float) -> Response | None:
+        """Read the body, which keeps its room in memory until the delivery is decided.
+
+        Return the answer, or ``None`` if the sender has gone.
+        """
+        refused = self._refuse_by_head(arrival.delivery)
+        if refused is not None:
+            return self._refuse(arrival, refused)
         async with read_body(
             receive,
             self._memory,
             limit_bytes=self._settings.max_body_bytes,
             until=arrived + self._read_within_s,
         ) as body:
-            if isinstance(body, BodyFault):
-                return self._no_body(body)
-            outcome = self._judge(delivery, span, body)
-            return await self._keep(outcome, arrived + self._append_within_s)
+            if body is BodyFault.DISCONNECTED:
+                self._report(arrival, "client_disconnected")
+                return None
+            verdict = self._judge(arrival, body) if isinstance(body, bytes) else self._no_body(body)
+            answer = self._answer(arrival, verdict, arrived + self._append_within_s)
+            return await self._wait(answer) if isinstance(answer, Waiting) else answer
 
-    async def _keep(self, outcome: _Outcome, until: float) -> _Outcome:
-        """Wait until the log has what the outcome rests on."""
-        if outcome.record is None:
-            return outcome
-        kept = self._append(outcome.record, until)
-        if kept is None:
-            return _overloaded()
+    async def _wait(self, waiting: Waiting) -> Response:
         try:
-            await asyncio.wait([kept])
-        finally:
+            await asyncio.wait([waiting.done])
+        except asyncio.CancelledError:
             self._deliveries.release()
-        return _settled(outcome, kept)
+            raise
+        return waiting.settle()
 
-    def _append(self, record: Record, until: float) -> asyncio.Future[Place] | None:
-        """Begin to keep a record, which takes a place until ``release``; ``None`` without one.
+    def _answer(self, arrival: _Arrival, verdict: _Verdict, until: float) -> Response | Waiting:
+        """Answer a refused delivery, or begin to keep the record on which the answer depends."""
+        match verdict:
+            case ProblemResponse():
+                return self._refuse(arrival, verdict)
+            case AcceptedDelivery() | RejectedDelivery():
+                kept = self._append(verdict.record, until)
+                if kept is None:
+                    return self._refuse(arrival, _overloaded())
+                return Waiting(kept, partial(self._settle, arrival, verdict, kept))
+            case _:
+                assert_never(verdict)
 
-        Only what is to be kept takes a place, and so only what has a good signature.
+    def _append(self, record: NewRecord, until: float) -> asyncio.Future[Place] | None:
+        """Begin to keep a record; ``None`` if too many deliveries are in flight.
+
+        A record takes one of their places until ``release``. Only a delivery with a good signature
+        has a record, and so takes a place.
         """
         if not self._deliveries.admit():
             return None
@@ -198,41 +220,76 @@ class WebhookEndpoint:
             self._deliveries.release()
             raise
 
-    def _judge(self, delivery: Delivery, span: "DeliverySpan | None", body: bytes) -> _Outcome:
+    def _settle(
+        self, arrival: _Arrival, signed: _SignedDelivery, kept: asyncio.Future[Place]
+    ) -> Response:
+        """Answer a delivery whose record the log has acknowledged, or has not."""
+        self._deliveries.release()
+        with arrival.span:
+            error = kept.exception()
+            if error is None:
+                place = kept.result()
+                answer = signed.answer(place)
+                self._report(arrival, signed.outcome, answer.status_code, signed, place)
+                return answer
+            if not isinstance(error, LogUnavailableError):
+                raise error
+            detail = f"{error}; the delivery is not kept, deliver it again"
+            refusal = problem("log_unavailable", detail)
+            self._report(arrival, refusal.code, refusal.status_code, signed)
+            return refusal
+
+    def _refuse(self, arrival: _Arrival, answer: ProblemResponse) -> Response:
+        self._report(arrival, answer.code, answer.status_code)
+        return answer
+
+    def _refuse_by_head(self, delivery: DeliveryHead) -> ProblemResponse | None:
+        """Refuse a delivery whose body need not be read."""
+        if not delivery.is_json:
+            return problem("unsupported_media_type", "expected content-type application/json")
+        if (delivery.content_length or 0) > self._settings.max_body_bytes:
+            return self._too_large()
+        return None
+
+    def _judge(self, arrival: _Arrival, body: bytes) -> _Verdict:
         """Judge a whole delivery: size, signature, envelope."""
+        delivery = arrival.delivery
         if len(body) > self._settings.max_body_bytes:
             return self._too_large()
         fault = self._signature_fault(delivery, body)
         if fault is SignatureFault.OUT_OF_TOLERANCE:
             self._clock.note(delivery.signature.decode("latin-1"), delivery.received_at_ms)
         if fault is not None:
-            return _refused(fault, self._explain(fault))
-        if span is not None:
-            delivery = delivery._replace(trace=span.go_on())
+            return problem(fault, self._explain(fault))
+        if trace := arrival.span.go_on():
+            delivery = delivery._replace(trace=trace)
         envelope = decode_envelope(body)
         match envelope:
             case Envelope():
                 record = webhook_record(self._names, delivery, body, envelope)
-                return _Outcome(_ACCEPTED, None, envelope.id, envelope.type, record)
+                return AcceptedDelivery(envelope.id, envelope.type, record)
             case Rejection():
                 return self._reject(delivery, body, envelope)
             case _:
                 assert_never(envelope)
 
-    def _reject(self, delivery: Delivery, body: bytes, rejection: Rejection) -> _Outcome:
+    def _reject(
+        self, delivery: DeliveryHead, body: bytes, rejection: Rejection
+    ) -> RejectedDelivery | ProblemResponse:
         """Refuse a signed body that is not an event, and keep it if it is a JSON object.
 
         Other bodies are not kept, as their signature may be a replay: where both forms are
         accepted, the signature over a recorded ``t.body`` also fits those bytes as a raw body.
         """
+        answer = problem(rejection.reason.value, rejection.detail, field=rejection.field)
         fields = json_object(body)
         if fields is None:
-            return _rejected(rejection)
+            return answer
         event_id = readable_event_id(fields)
         record = rejected_delivery_record(self._names, delivery, body, rejection, event_id)
-        return _rejected(rejection, event_id, record)
+        return RejectedDelivery(event_id, record, answer)
 
-    def _signature_fault(self, delivery: Delivery, body: bytes) -> SignatureFault | None:
+    def _signature_fault(self, delivery: DeliveryHead, body: bytes) -> SignatureFault | None:
         if self._settings.allow_unsigned:
             return None
         return verify(
@@ -258,72 +315,46 @@ class WebhookEndpoint:
             case _:
                 assert_never(fault)
 
-    def _no_body(self, fault: BodyFault) -> _Outcome:
+    def _no_body(self, fault: _RefusedBody) -> ProblemResponse:
         match fault:
             case BodyFault.TOO_LARGE:
                 return self._too_large()
             case BodyFault.TOO_SLOW:
                 detail = f"the body was not complete within {self._read_within_s:g} s"
-                return _refused("request_timeout", detail)
+                return problem("request_timeout", detail)
             case BodyFault.NO_ROOM:
                 return _overloaded()
-            case BodyFault.DISCONNECTED:
-                return _Outcome("client_disconnected", None)
             case _:
                 assert_never(fault)
 
-    def _too_large(self) -> _Outcome:
+    def _too_large(self) -> ProblemResponse:
         limit = self._settings.max_body_bytes
-        return _refused("body_too_large", f"expected a body of at most {limit} bytes")
+        return problem("body_too_large", f"expected a body of at most {limit} bytes")
 
-    def _answer(self, span: "DeliverySpan | None", outcome: _Outcome, started: float) -> Response:
-        self._report(span, outcome, time.perf_counter() - started)
-        if outcome.answer is None:
-            raise AssertionError("a delivery that arrived whole has a sender")
-        return outcome.answer
-
-    def _report(self, span: "DeliverySpan | None", outcome: _Outcome, took_s: float) -> None:
-        """Count a delivery, log its one line, and end its span."""
-        record = outcome.record
-        self._tally.delivered(outcome.name, took_s, len(record.value) if record else 0)
+    def _report(
+        self,
+        arrival: _Arrival,
+        outcome: str,
+        status: int | None = None,
+        signed: _SignedDelivery | None = None,
+        place: Place | None = None,
+    ) -> None:
+        """Count a delivery, log its one line, and end its span; ``place`` is that of its record."""
+        took_s = time.perf_counter() - arrival.started
+        event_id = event_type = record = None
+        if signed is not None:
+            event_id, event_type = signed.event_id, signed.event_type
+            record = signed.record if place else None
+        self._tally.delivered(outcome, took_s, len(record.value) if record else 0)
         _log.info(
             "delivery",
-            event_id=outcome.event_id,
-            type=outcome.event_type,
-            outcome=outcome.name,
+            event_id=event_id,
+            type=event_type,
+            outcome=outcome,
             ms=round(took_s * 1000, 1),
         )
-        if span is not None:
-            status = outcome.answer.status_code if outcome.answer else None
-            topic = record.topic if record else None
-            span.end(outcome.name, status, outcome.event_id, topic, outcome.place)
+        arrival.span.end(outcome, status, event_id, record.topic if record else None, place)
 
 
-def _refused(code: str, detail: str) -> _Outcome:
-    return _Outcome(code, problem(code, detail))
-
-
-def _overloaded() -> _Outcome:
-    return _refused("overloaded", "too many deliveries are in flight; deliver this one later")
-
-
-def _rejected(
-    rejection: Rejection, event_id: str | None = None, record: Record | None = None
-) -> _Outcome:
-    code = rejection.reason.value
-    answer = problem(code, rejection.detail, field=rejection.field)
-    return _Outcome(code, answer, event_id, record=record)
-
-
-def _settled(outcome: _Outcome, kept: asyncio.Future[Place]) -> _Outcome:
-    """Return what became of a delivery whose record is kept, or is not."""
-    error = kept.exception()
-    if error is None:
-        place = kept.result()
-        answer = Received(place) if outcome.name is _ACCEPTED else outcome.answer
-        return outcome._replace(answer=answer, place=place)
-    if not isinstance(error, LogUnavailableError):
-        raise error
-    detail = f"{error}; the delivery is not kept, deliver it again"
-    answer = problem("log_unavailable", detail)
-    return outcome._replace(name="log_unavailable", answer=answer, record=None)
+def _overloaded() -> ProblemResponse:
+    return problem("overloaded", "too many deliveries are in flight; deliver this one later")

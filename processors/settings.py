@@ -11,7 +11,7 @@ from runtime.addresses import LOOPBACK, ApiToken, WebBind, WebPort
 from runtime.logs import LogFormat, LogLevel
 from runtime.rules import RuleSettings
 from runtime.settings import SettingsError, setting
-from runtime.traces import Traces, check_traces
+from runtime.trace_settings import Traces, check_traces
 from runtime.trust import (
     Form,
     OldWebhookSecrets,

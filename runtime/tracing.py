@@ -38,7 +38,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from runtime import internals
 from runtime.settings import SettingsError
-from runtime.traces import TRACEPARENT
+from runtime.trace_settings import TRACEPARENT
 
 internals.check()
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from faust.types import TP
 
-from ingest.appends import LogUnavailableError, Place
-from ingest.records import Record
+from ingest.appends import LogUnavailableError
+from ingest.records import NewRecord
+from ledger.records import Place
 from processors.engine.chunk import Chunk, FetchedRecord
 from processors.engine.offsets import ChunkOffsets
 
@@ -22,7 +23,7 @@ class FakeLog:
     """
 
     def __init__(self) -> None:
-        self.records: list[Record] = []
+        self.records: list[NewRecord] = []
         self.reason: str | None = None
         self.acknowledging = asyncio.Event()
         self.acknowledging.set()
@@ -30,7 +31,7 @@ class FakeLog:
         self.asked = 0
         self.running = False
 
-    async def append(self, record: Record, until: float) -> Place:
+    async def append(self, record: NewRecord, until: float) -> Place:
         """Keep the record, and wait for its acknowledgement until the deadline."""
         if self.reason is not None:
             raise LogUnavailableError(self.reason)

@@ -39,7 +39,7 @@ _ENDINGS = {*re.findall(r"class (\w+Error)\(", _PROGRAMS), "TopicsError", "Anoth
 _LINES = r'log\.(?:warning|error|critical|exception)\(\s*"(?:%d )?([^";]+)'
 # The last line of every worker that ends has one of these endings for its reason.
 _LOGGED = {*re.findall(_LINES, _PROGRAMS)} - {"the worker ends"}
-_LOOKING = "".join((_ROOT / "cli" / name).read_text() for name in ("looks.py", "status.py"))
+_LOOKING = "".join((_ROOT / "cli/status" / name).read_text() for name in ("looks.py", "command.py"))
 _PROBLEMS = sorted({*re.findall(r'Problem\("(\w+)"', _LOOKING)})
 _OTHERS = {
     "not_ready",

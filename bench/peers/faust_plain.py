@@ -23,7 +23,7 @@ from bench.peers.plain_rules import (
     fold_payment,
     read_event,
 )
-from bench.program import OrderTotals, Program, totals_by_currency
+from bench.program import OrderTotals, Peer, totals_by_currency
 
 PREFIX = os.environ.get("BENCH_PREFIX", "")
 
@@ -108,7 +108,7 @@ class Readiness(View):
         return self.json({"ready": ready}, status=200 if ready else 503)
 
 
-class FaustPlain(Program):
+class FaustPlain(Peer):
     """This module as a peer: `faust -A bench.peers.faust_plain worker`."""
 
     name = peer = "faust_plain"

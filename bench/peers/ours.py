@@ -5,10 +5,10 @@ from collections.abc import Mapping
 
 import msgspec
 
-from bench.program import OrderTotals, Program, totals_by_currency
+from bench.program import OrderTotals, Peer, totals_by_currency
 
 
-class Ours(Program):
+class Ours(Peer):
     """`plexy-ledger worker`."""
 
     name = peer = "ours"

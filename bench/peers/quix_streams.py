@@ -11,13 +11,13 @@ from typing import Final
 
 from bench.builds import BUILD, build_once
 from bench.measured import PROJECT
-from bench.program import OrderTotals, Program, totals_by_currency
+from bench.program import OrderTotals, Peer, totals_by_currency
 
 _VENV: Final = BUILD / "quix_streams"
 _LOCK: Final = PROJECT / "requirements" / "quix.txt"
 
 
-class QuixStreams(Program):
+class QuixStreams(Peer):
     """`python -m bench.peers.quix_app`."""
 
     name = peer = "quix_streams"

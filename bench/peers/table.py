@@ -1,6 +1,6 @@
 """The table of the programs that are measured.
 
-To add a program, write a subclass of ``bench.program.Program`` in a new module, and add a line
+To add a program, write a subclass of ``bench.program.Peer`` in a new module, and add a line
 here.
 """
 
@@ -10,9 +10,9 @@ from bench.peers.faust_plain import FaustPlain
 from bench.peers.kafka_streams import FourThreads, OneThread, Tuned, TwoThreads
 from bench.peers.ours import Ours
 from bench.peers.quix_streams import QuixStreams
-from bench.program import Program
+from bench.program import Peer
 
-PROGRAMS: Final[tuple[type[Program], ...]] = (
+PROGRAMS: Final[tuple[type[Peer], ...]] = (
     Ours,
     OneThread,
     TwoThreads,

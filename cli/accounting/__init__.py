@@ -1,10 +1,9 @@
-"""The journal for those who keep the books: for their own programs, and against settlements.
+"""The journal for accountants: for their own programs, and compared with settlements.
 
-``formats``          the journal as Beancount, hledger and CSV have it
-``journal``          reads the journal from Kafka, whole
-``export``           the command ``export``
-``settlement_file``  reads what a processor says that it settled
-``reconcile``        the command ``reconcile``
+``formats``    the journal as Beancount, hledger and CSV have it
+``journal``    reads the journal from Kafka, whole
+``export``     the command ``export``
+``reconcile``  the command ``reconcile``
 """
 
 from enum import StrEnum

@@ -1,12 +1,15 @@
-"""`plexy-ledger reconcile`: a processor's settlement file against what stands in the journal.
+"""`plexy-ledger reconcile`: compare a processor's settlement file with the journal.
 
-In: settings, a file, a period. Out: what does not match, on either side, and the totals; as tables
-or as JSON. Never: a write, or a control character of an id on the terminal.
+Input: settings, a file in CSV with a header, and a period. Output: the payments and refunds that do
+not match, on either side, and the totals; as tables or as JSON. A value of the file is never
+guessed: an error names the file, the line, the column and the value. Nothing is written, and no
+control character of an id reaches the terminal.
 """
 
 import asyncio
+import csv
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -18,10 +21,11 @@ from rich.text import Text
 
 from cli.accounting.formats import day
 from cli.accounting.journal import Journal, read_journal
-from cli.accounting.settlement_file import read_settlement
 from cli.errors import WrongOptionError
 from cli.printing import counted, line, plain
 from ledger.accounting.settlement import (
+    Kind,
+    Line,
     Mismatch,
     Period,
     Reconciliation,
@@ -30,9 +34,13 @@ from ledger.accounting.settlement import (
     reconcile,
 )
 from ledger.journal import Entry
-from ledger.money import Money, major_units
+from ledger.money import MAX_AMOUNT_MINOR, Money, MoneyError, major_units, minor_units
 from runtime.kafka.topics import TopicSettings
 
+COLUMNS: Final = ("payment_id", "amount", "currency", "kind")
+_KINDS: Final[dict[str, Kind]] = {"payment": "payment", "refund": "refund"}
+# Longer than any amount; thousands of digits would take long to read.
+_MOST_DIGITS: Final = 30
 _DAY_S: Final = 24 * 3600
 
 
@@ -179,3 +187,68 @@ def _ours(entry: Entry) -> dict[str, Any]:
 
 def _money(money: Money) -> dict[str, Any]:
     return {"amount_minor": money.amount_minor, "currency": money.currency}
+
+
+class _FaultError(ValueError):
+    """The fault of a line, without the line's number; never leaves this module."""
+
+
+def read_settlement(path: Path, *, minor: bool) -> list[Line]:
+    """Return all lines of a file in UTF-8; empty ones are passed over, and so are other columns."""
+    # A byte order mark, which spreadsheets put before the first name, is no part of it.
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(_lines(path, file, minor=minor))
+
+
+def _lines(path: Path, file: Iterable[str], *, minor: bool) -> Iterator[Line]:
+    rows = csv.reader(file, strict=True)
+    try:
+        header = _checked_header(next(rows, []))
+        for cells in rows:
+            if cells:
+                yield _line(header, cells, rows.line_num, minor=minor)
+    except UnicodeDecodeError as error:
+        raise WrongOptionError(f"{path}, after line {rows.line_num}: not UTF-8: {error}") from None
+    except (csv.Error, _FaultError) as error:
+        raise WrongOptionError(f"{path}, line {max(rows.line_num, 1)}: {error}") from None
+
+
+def _checked_header(header: list[str]) -> list[str]:
+    if any(header.count(name) != 1 for name in COLUMNS):
+        raise _FaultError(
+            f"expected each of the columns {','.join(COLUMNS)} once, got {','.join(header)!r:.200}"
+        )
+    return header
+
+
+def _line(header: list[str], cells: list[str], number: int, *, minor: bool) -> Line:
+    if len(cells) != len(header):
+        got = ",".join(cells)
+        raise _FaultError(f"expected {len(header)} columns, got {len(cells)}: {got!r:.200}")
+    row = dict(zip(header, cells, strict=True))
+    kind = _KINDS.get(row["kind"])
+    if kind is None:
+        raise _FaultError(f"kind: expected payment or refund, got {row['kind']!r:.40}")
+    if not row["payment_id"]:
+        raise _FaultError("payment_id: expected an id, got nothing")
+    # Some processors give what they took back a minus, and some leave that to the kind.
+    amount = row["amount"].removeprefix("-") if kind == "refund" else row["amount"]
+    try:
+        return Line(
+            number, row["payment_id"], kind, _parsed_money(amount, row["currency"], minor=minor)
+        )
+    except MoneyError as error:
+        field = "currency" if error.reason.startswith("currency") else "amount"
+        raise _FaultError(f"{field}: {error}") from None
+
+
+def _parsed_money(amount: str, currency: str, *, minor: bool) -> Money:
+    if not minor:
+        return Money(minor_units(amount, currency), currency)
+    is_number = amount.isascii() and amount.isdigit() and len(amount) <= _MOST_DIGITS
+    if not is_number or int(amount) > MAX_AMOUNT_MINOR:
+        raise MoneyError(
+            "amount_not_integer",
+            f"expected digits of minor units, at most {MAX_AMOUNT_MINOR}, got {amount!r:.40}",
+        )
+    return Money(int(amount), currency)

@@ -1,5 +1,8 @@
-"""The commands that tell of the program itself."""
+"""The commands that describe the program itself."""
 
+import platform
+from collections.abc import Iterator
+from importlib import metadata
 from typing import Annotated
 
 import typer
@@ -25,7 +28,23 @@ def settings(
 @command("plexy-ledger version")
 def version() -> None:
     """Print the versions that a bug report needs."""
-    from cli.versions import versions
-
-    for name, number in versions():
+    for name, number in _versions():
         typer.echo(f"{name:<16} {number}")
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    """Yield the versions from the packages' metadata, since importing them would take seconds."""
+    from cli.kafka.distribution import KAFKA_VERSION
+
+    yield "plexy-ledger", _installed("plexy-ledger")
+    yield "python", platform.python_version()
+    yield "faust-streaming", _installed("faust-streaming")
+    yield "aiokafka", _installed("aiokafka")
+    yield "embedded Kafka", KAFKA_VERSION
+
+
+def _installed(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

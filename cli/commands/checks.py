@@ -50,8 +50,8 @@ def status(  # noqa: PLR0913, PLR0917 - where to look, for how long, and how to 
     or a program does not answer or is not ready, or records that were there stay unfolded. Whether
     the ledger is right, `verify` and `audit` tell.
     """
-    from cli.status import StatusOptions
-    from cli.status import status as show_status
+    from cli.status.command import StatusOptions
+    from cli.status.command import status as show_status
 
     options = StatusOptions(ingest, ingest_metrics, tuple(worker or ()), within, watch, every, json)
     return show_status(os.environ, options, console(stderr=json))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import completion
+from cli.commands import completion
 from cli.commands.declare import command, console
 
 

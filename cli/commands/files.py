@@ -22,7 +22,7 @@ def export_log(
     The exit code is 1 if the log has lost records, and the offsets are named; what it has is in the
     file all the same.
     """
-    from cli.export_log import export_log as export
+    from cli.log.export_log import export_log as export
 
     return export(os.environ, file, console())
 
@@ -46,7 +46,7 @@ def import_log(
     before ingress is started: a topic with other records is refused. An import that was interrupted
     goes on when the same command is run again.
     """
-    from cli.import_log import import_log as import_file
+    from cli.log.import_log import import_log as import_file
 
     return import_file(os.environ, file, console(), only_check=check)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import completion
+from cli.commands import completion
 from cli.commands.declare import command, console
 
 
@@ -17,7 +17,7 @@ def run() -> None:
     Kafka is an embedded one, unless LEDGER_KAFKA_BOOTSTRAP names another. A program that dies is
     started again. Prints the addresses, and a `curl` line that sends a signed event.
     """
-    from cli.run import run as run_all
+    from cli.run.command import run as run_all
 
     run_all(os.environ)
 
@@ -35,7 +35,7 @@ def demo(
     was refused and what was rejected. The exit code is 0 only if all of it is as written down
     beforehand. Everything is on free ports and in a temporary folder, and is stopped at the end.
     """
-    from cli.demo import demo as show
+    from cli.demo.command import demo as show
 
     return show(os.environ, expected, console())
 

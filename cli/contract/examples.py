@@ -1,13 +1,13 @@
 """Examples of published records: what the rules make of the demo's sample.
 
-In: the deliveries of ``cli.sample``. Out: keys, values and headers, as a worker would write them if
-each delivery were the next in the log of record. Never: an example that is written by hand.
+In: the deliveries of ``cli.demo.sample``. Out: keys, values and headers, as a worker would write
+them if each delivery were the next in the log of record. Never: an example that is written by hand.
 """
 
 from collections import Counter, defaultdict
 from typing import Final, NamedTuple
 
-from cli import sample
+from cli.demo import sample
 from ledger.deduplication import deduplicate
 from ledger.envelope import Envelope, decode_envelope
 from ledger.events import Event, FieldNames

@@ -13,7 +13,7 @@ import psutil
 from cli.doctor.findings import Finding, Patient, ok, problem, warning
 from cli.errors import PortTakenError
 from cli.ports import WantedPort, base_url, require_free
-from cli.run import plan
+from cli.run.command import plan
 from cli.settings import AuditSettings, BrokerSettings
 from ingest.settings import IngestSettings
 from processors.settings import WorkerSettings

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 
 from cli.doctor.findings import Finding, Patient, ok, problem, warning
-from cli.local import DEVELOPMENT_SECRET
-from cli.run import plan
+from cli.run.command import plan
+from cli.settings import DEVELOPMENT_SECRET
 from cli.settings_table import READ_BY, rows
 from processors.settings import WorkerSettings
 from runtime.access import is_loopback

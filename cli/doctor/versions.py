@@ -18,7 +18,7 @@ from packaging.specifiers import SpecifierSet
 
 from cli.doctor.findings import Finding, Patient, ok, problem, warning
 from cli.kafka.distribution import KAFKA_VERSION
-from cli.local import kafka_cache
+from cli.run.local import kafka_cache
 from cli.settings import DemoSettings
 from runtime import internals
 

@@ -12,11 +12,11 @@ from aiokafka.structs import ConsumerRecord
 from rich.console import Console
 
 from cli.errors import NotReadError
-from cli.ledger_reader import LedgerReader, Offsets, sizes
 from cli.printing import counting
 from cli.settings import JudgeSettings
+from cli.topics.ledger_reader import LedgerReader, Offsets, sizes
 from cli.verification.verify import trust_of
-from ingest.records import Delivery, webhook_record
+from ingest.records import DeliveryHead, webhook_record
 from ledger.quarantine import (
     Item,
     Quarantine,
@@ -131,10 +131,10 @@ def judge(item: Item, records: Records, settings: JudgeSettings) -> Put | Refusa
     return Put(names.events, OutRecord(event.payment_id.encode(), EVENTS.encode(event)))
 
 
-def _delivery(kept: Record) -> Delivery:
+def _delivery(kept: Record) -> DeliveryHead:
     headers: Mapping[str, bytes] = dict(kept.headers)
     arrived = headers.get("received-at-ms", b"")
-    return Delivery(
+    return DeliveryHead(
         signature=headers.get("plexy-signature", b""),
         content_type=headers.get("content-type", b""),
         content_length=None,

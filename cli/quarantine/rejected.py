@@ -14,10 +14,10 @@ import msgspec
 from rich.console import Console
 
 from cli.errors import NotReadError, WrongOptionError
-from cli.ledger_reader import open_reader
 from cli.printing import line
 from cli.quarantine.items import ItemReader, Put, Records, judge, read_quarantine
 from cli.settings import JudgeSettings
+from cli.topics.ledger_reader import open_reader
 from cli.verification.verify import trust_of
 from ledger.quarantine import Item, Quarantine
 from ledger.rejections import Reason

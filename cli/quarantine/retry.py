@@ -15,12 +15,12 @@ from aiokafka import AIOKafkaProducer
 from rich.console import Console
 
 from cli.errors import WrongOptionError
-from cli.ledger_reader import LedgerReader, open_reader
-from cli.ledger_writer import open_writer
 from cli.printing import counting, line
 from cli.quarantine.items import ItemReader, Put, Records, judge, read_quarantine
 from cli.quarantine.rejected import at, found
 from cli.settings import JudgeSettings
+from cli.topics.ledger_reader import LedgerReader, open_reader
+from cli.topics.ledger_writer import open_writer
 from ledger.quarantine import Item, PutBack, Quarantine, Refusal, Source
 from ledger.rejected import put_back_record
 from ledger.rejections import Reason

@@ -5,7 +5,6 @@
 ``delivery``     one attempt over HTTP
 ``simulation``   all attempts, until each event is acknowledged
 ``oracle``       what must come of it: a plain sum, written independently of ``ledger``
-``interruption`` ends a run early, in order
 ``check``        compares every order over HTTP with the oracle
 ``report``       what was sent, acknowledged, refused, and is still owed
 ``command``      the command ``simulate``

@@ -13,10 +13,10 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from cli.demo.verdict import compare
 from cli.errors import ViewError
-from cli.sender import problem_code
+from cli.send import problem_code
 from cli.simulate.oracle import Order
-from cli.verdict import compare
 
 _POLL_S: Final = 0.25
 _ANSWER_WITHIN_S: Final = 10.0

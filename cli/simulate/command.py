@@ -16,12 +16,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cli.errors import FAILED
-from cli.local import DEVELOPMENT_SECRET, WEBHOOK_PATH
 from cli.ports import base_url
-from cli.settings import SimulateSettings
+from cli.run.local import signals_set, until_stopped
+from cli.settings import DEVELOPMENT_SECRET, WEBHOOK_PATH, SimulateSettings
 from cli.simulate.check import Check
 from cli.simulate.delivery import SenderOptions
-from cli.simulate.interruption import signals_set, until_stopped
 from cli.simulate.report import (
     Checked,
     Report,

@@ -12,9 +12,9 @@ import aiohttp
 import msgspec
 
 from cli.errors import WrongOptionError
-from cli.sender import Answer, problem_code, signed_headers
+from cli.run.supervisor import Backoff
+from cli.send import Answer, problem_code, signed_headers
 from cli.simulate.schedule import ScheduledDelivery
-from cli.supervisor import Backoff
 from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm
 
 # Plexy tells of no schedule but that it retries: doubled each time, and never given up.

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from cli.sender import encode
+from cli.send import encode
 from cli.simulate.stories import Event, Stories
 
 # How far the signer's clock stands off, in parts of the tolerance: not at all, within it (with

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 import aiohttp
 import msgspec
 
-from cli.sender import Answer
+from cli.run.local import until_stopped
+from cli.send import Answer
 from cli.simulate import oracle
 from cli.simulate.delivery import NoAnswer, SenderOptions, client, headers, post
-from cli.simulate.interruption import until_stopped
 from cli.simulate.latency import Attempt, Latencies
 from cli.simulate.schedule import ScheduledDelivery, deliveries
 

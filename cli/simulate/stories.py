@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from cli.sender import build_event
+from cli.send import build_event
 from cli.simulate.oracle import ORDER_FIELDS, PAYMENT_FIELDS
 
 Event = dict[str, Any]

@@ -32,10 +32,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cli.errors import CommandError, NotFoldedError
-from cli.ledger_reader import LedgerReader, open_reader
 from cli.ports import WantedPort, require_free
 from cli.printing import counted
 from cli.settings import AuditSettings
+from cli.topics.ledger_reader import LedgerReader, open_reader
 from cli.verification.follower import Follower, RewrittenError
 from cli.verification.replicas import NoAnswer, Workers, damages, disks_of
 from cli.verification.verify import new_truth

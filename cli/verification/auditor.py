@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from cli.ledger_reader import LedgerNames, LedgerReader, Offsets
 from cli.printing import Heard
+from cli.topics.ledger_reader import LedgerNames, LedgerReader, Offsets
 from cli.verification.replicas import DiskCheck, Disks, Workers
 from ledger.deduplication import PROGRESS_KEY
 from ledger.verification.audit import Check, check_document, check_order, check_payment, check_seen

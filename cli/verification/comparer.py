@@ -6,8 +6,8 @@ Never: a verdict before the log was read past everything else: what came meanwhi
 
 import msgspec
 
-from cli.ledger_reader import LedgerReader, Offsets
 from cli.printing import Heard
+from cli.topics.ledger_reader import LedgerReader, Offsets
 from cli.verification.auditor import read_log
 from ledger.verification.comparison import (
     DOCUMENT_VIEW,

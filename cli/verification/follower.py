@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, NamedTuple
 
-from cli.ledger_reader import LedgerReader, Offsets
+from cli.topics.ledger_reader import LedgerReader, Offsets
 from cli.verification.auditor import Held, Holding, holdings
 from cli.verification.replicas import NOTHING_COMPARED, DiskWatch
 from ledger.deduplication import PROGRESS_KEY

@@ -20,12 +20,12 @@ from rich.console import Console
 
 from cli.errors import NotFoldedError, NotRebuiltError, WrongOptionError
 from cli.kafka.process import free_port
-from cli.lag import Lag
-from cli.ledger_reader import LedgerReader, Offsets, open_reader, sizes
-from cli.local import sigterm_as_interrupt
 from cli.printing import counting, line
-from cli.programs import Command, stop_all
-from cli.progress import Report, progress_bar
+from cli.run.local import sigterm_as_interrupt
+from cli.run.programs import Command, stop_all
+from cli.topics.lag import Lag
+from cli.topics.ledger_reader import LedgerReader, Offsets, open_reader, sizes
+from cli.topics.progress import Report, progress_bar
 from cli.verification.auditor import Auditor, holdings
 from cli.verification.comparer import Comparer
 from cli.verification.rebuilt import Outcome, show_outcome
@@ -33,7 +33,7 @@ from ledger.verification.truth import Truth
 from processors.settings import WorkerSettings
 from runtime.folders import private_folder
 from runtime.kafka.partitions import partition_for
-from runtime.kafka.topics import ensure_topics, find_traces
+from runtime.kafka.topics import ensure_topics, find_leftovers
 
 # A broker's restart takes seconds, and tables are recovered before anything is folded.
 _STALLED_AFTER_S: Final = 300.0
@@ -93,14 +93,15 @@ def _plan(old: WorkerSettings, options: RebuildOptions) -> _Plan:
 
 async def _prepare(plan: _Plan, console: Console) -> None:
     """Refuse what can't be made; make the folder, then the topics."""
-    traces, log, number = await find_traces(plan.new), plan.new.names.webhooks, plan.new.version
-    if log in traces.missing:
+    leftovers = await find_leftovers(plan.new)
+    log, number = plan.new.names.webhooks, plan.new.version
+    if log in leftovers.missing:
         raise NotRebuiltError(
             f"there is no log of record {log}: nothing can follow from it. Is LEDGER_TOPIC_PREFIX "
             "right? A log that was lost comes from a backup"
         )
     resumes = plan.folder.exists()
-    if traces.begun and not resumes:
+    if leftovers.begun and not resumes:
         raise NotRebuiltError(
             f"version {number} is there already. Switch to it with LEDGER_VERSION={number}, or "
             f"make another one with `--to {number + 1}`. (A rebuild that was interrupted goes on "
@@ -184,7 +185,7 @@ async def _compare(
     watch = _watching(worker, lambda _lag: None)
     async with AsyncExitStack() as stack:
         new = await stack.enter_async_context(open_reader(plan.new))
-        lost = (await find_traces(plan.old)).missing
+        lost = (await find_leftovers(plan.old)).missing
         if lost:
             settled = await new.settle(_FOR_EVER_S, watch)
             with counting(console, await _records(new)) as heard:

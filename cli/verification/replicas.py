@@ -17,10 +17,10 @@ import httpx
 import msgspec
 from msgspec.structs import replace
 
-from cli.ledger_reader import LedgerReader
 from cli.ports import base_url
 from cli.printing import Heard, counted
 from cli.settings import VerifySettings
+from cli.topics.ledger_reader import LedgerReader
 from ledger.digest import ChangelogDigest
 from ledger.verification.differences import Difference, Kind
 from ledger.verification.replicas import AllTables, Comparison, ReplicaPlace, Replicas, places

@@ -17,7 +17,7 @@ from faust.types.transports import ConsumerT
 
 from processors.engine.marks import Mark
 from processors.engine.offsets import ChunkOffsets
-from runtime.traces import TRACEPARENT
+from runtime.trace_settings import TRACEPARENT
 
 Headers = Sequence[tuple[str, bytes]]
 # What a span says about the record that it belongs to.

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from processors.engine.chunk import FetchedRecord
 from runtime.kafka.fetched import Batches
-from runtime.traces import TRACEPARENT
+from runtime.trace_settings import TRACEPARENT
 
 # A version, two ids and flags, in hex: W3C Trace Context.
 _TRACEPARENT_BYTES: Final = 55

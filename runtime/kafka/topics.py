@@ -177,21 +177,21 @@ async def record_log(settings: TopicSettings) -> None:
             await _create(admin, settings, _record(settings.names.log_record(topic_id)))
 
 
-class Traces(msgspec.Struct, frozen=True):
+class Leftovers(msgspec.Struct, frozen=True):
     """Which topics of a version are missing, and whether anybody has begun with it."""
 
     missing: tuple[str, ...]
     begun: bool
 
 
-async def find_traces(settings: TopicSettings) -> Traces:
+async def find_leftovers(settings: TopicSettings) -> Leftovers:
     """Look for a version: it is begun if a topic of its own is there, or a commit of its group."""
     wanted = [topic.name for topic in settings.topics]
     async with administration(settings) as admin:
         existing = set(await answer(admin.list_topics, "the topics can't be listed"))
         own = set(wanted) - set(settings.names.shared)
         begun = bool(own & existing) or await _committed(admin, settings.group_id)
-    return Traces(tuple(name for name in wanted if name not in existing), begun)
+    return Leftovers(tuple(name for name in wanted if name not in existing), begun)
 
 
 async def examine_topics(

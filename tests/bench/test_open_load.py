@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from bench.open_load import Order, choose_samples, order_named_in, schedule, send
 from bench.recording import record_orders
-from cli.local import DEVELOPMENT_SECRET
+from cli.settings import DEVELOPMENT_SECRET
 
 _ORDER = Order(
     ingest_port=0,

@@ -10,11 +10,11 @@ from bench.fold import Measurement
 from bench.peers.faust_plain import FaustPlain
 from bench.peers.kafka_streams import FourThreads, OneThread
 from bench.peers.ours import Ours
-from bench.program import Program
+from bench.program import Peer
 from bench.report import rates, show, write
 
 
-def run(program: type[Program], rate: float, *differences: str) -> Measurement:
+def run(program: type[Peer], rate: float, *differences: str) -> Measurement:
     return Measurement(
         program=program, events=1_000, seconds=1_000 / rate, cpu_s=0.1, differences=differences
     )

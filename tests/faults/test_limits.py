@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from cli.programs import Command
+from cli.run.programs import Command
 from cli.simulate.latency import Attempt
 from faults.answers import Answers
 from faults.limits import limits
-from faults.program import Program, Stop, UnplannedEnd
+from faults.program import ProgramUnderFault, Stop, UnplannedEnd
 from faults.report import WIDTH, line
 from faults.run import Cost
 
@@ -114,7 +114,7 @@ def test_a_faults_line_fits_a_terminal(cost_s):
 
 
 def test_a_program_knows_when_it_was_killed_or_frozen(tmp_path):
-    program = Program(Command("settings", {}), tmp_path, label="ingest", url="")
+    program = ProgramUnderFault(Command("settings", {}), tmp_path, label="ingest", url="")
     began_s = time.monotonic()
     assert not program.was_away(began_s, time.monotonic())
     program.freeze()

@@ -9,7 +9,7 @@ import pytest
 
 from cli.kafka.distribution import KafkaCache
 from faults.injections import KINDS
-from faults.program import Program, Stop
+from faults.program import ProgramUnderFault, Stop
 from faults.stage import Stage, StageError
 
 
@@ -58,7 +58,7 @@ def test_only_a_program_that_was_not_ready_since_its_start_may_end_as_kafka_is_a
 ):
     _, url = probe
     command = Ended("Kafka does not answer at 127.0.0.1:1", "some later line")
-    program = Program(command, tmp_path, label="worker 1", url=url)
+    program = ProgramUnderFault(command, tmp_path, label="worker 1", url=url)
     program.start()
     assert program.start_again("broker killed").is_excused
     assert program.not_ready() is None

@@ -8,8 +8,9 @@ from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import RecordMetadata, TopicPartition
 
-from ingest.appends import Appends, LogUnavailableError, Place
-from ingest.records import Record
+from ingest.appends import Appends, LogUnavailableError
+from ingest.records import NewRecord
+from ledger.records import Place
 from runtime.kafka.partitions import partition_for
 from tests.fakes import until
 
@@ -74,8 +75,8 @@ def started(producer: Producer, limit_bytes: int = 1_000_000) -> tuple[Appends, 
     return Appends(producer, PARTITIONS, {"log": limit_bytes}, lost), lost
 
 
-def a_record(key: bytes = b"evt_1", size: int = 10) -> Record:
-    return Record("log", key, b"x" * size, [("a-header", b"")], 1)
+def a_record(key: bytes = b"evt_1", size: int = 10) -> NewRecord:
+    return NewRecord("log", key, b"x" * size, [("a-header", b"")], 1)
 
 
 async def acknowledged(producer: Producer, kept: list[asyncio.Future]) -> list[Place]:
@@ -213,7 +214,7 @@ async def test_each_record_is_told_its_place():
     for partition in range(PARTITIONS):
         mine = [key for key in keys if partition_for(key, PARTITIONS) == partition]
         places = [told[keys.index(key)] for key in mine]
-        assert places == [(partition, offset) for offset in range(len(mine))]
+        assert places == [Place(partition, offset) for offset in range(len(mine))]
 
 
 @pytest.mark.parametrize(

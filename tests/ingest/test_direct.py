@@ -7,9 +7,8 @@ import json
 import pytest
 from starlette.responses import Response
 
-from ingest.answers import Received, Waiting
-from ingest.appends import Place
-from ingest.direct import encode_received
+from ingest.answers import Received, Waiting, encode_received
+from ledger.records import Place
 from tests.fakes import FakeLog, until
 from tests.ingest.conftest import PATH, event
 from tests.ingest.connections import ALIVE, GET, answer_to, connecting, delivery

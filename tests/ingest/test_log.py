@@ -9,11 +9,11 @@ from structlog.testing import CapturingLogger
 
 import ingest.log
 from ingest.log import LogUnavailableError, WebhookLog
-from ingest.records import Record
+from ingest.records import NewRecord
 from tests.fakes import until
 from tests.ingest.conftest import settings
 
-RECORD = Record("plexy.webhooks", b"evt_1", b"{}", [], 1)
+RECORD = NewRecord("plexy.webhooks", b"evt_1", b"{}", [], 1)
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.records import Delivery, json_object, readable_event_id, rejected_delivery_record
+from ingest.records import DeliveryHead, json_object, readable_event_id, rejected_delivery_record
 from ledger.rejections import Reason, Rejection
 from ledger.topics import TopicNames
 
 
-def delivery(*headers: tuple[bytes, bytes]) -> Delivery:
-    return Delivery.of({"headers": headers}, received_at_ms=1700000000123)
+def delivery(*headers: tuple[bytes, bytes]) -> DeliveryHead:
+    return DeliveryHead.of(headers, received_at_ms=1700000000123)
 
 
 def test_the_head_is_read():
@@ -21,11 +21,11 @@ def test_the_head_is_read():
         (b"plexy-signature", b"t=1"),
         (b"content-length", b"7"),
     )
-    assert read == Delivery(b"t=1", b"application/json", 7, 1700000000123)
+    assert read == DeliveryHead(b"t=1", b"application/json", 7, 1700000000123)
 
 
 def test_what_is_missing_is_empty_and_the_length_unknown():
-    assert delivery((b"host", b"x")) == Delivery(b"", b"", None, 1700000000123)
+    assert delivery((b"host", b"x")) == DeliveryHead(b"", b"", None, 1700000000123)
 
 
 def test_repeated_headers_are_joined():

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ingest.app import create_app
-from ingest.records import Record
+from ingest.records import NewRecord
 from ingest.webhooks import WebhookEndpoint
 from tests.fakes import FakeLog, until
 from tests.ingest.conftest import PATH, event, serving, settings, signed
@@ -43,7 +43,7 @@ class ShortWayOnly(WebhookEndpoint):
 
 async def deliver(
     body: bytes, *, in_pieces: bool, log: FakeLog | None = None, **headers: str
-) -> list[Record]:
+) -> list[NewRecord]:
     """Deliver once to an ingress that traces, and end it; return the kept records."""
     log = log or FakeLog()
     async with tracing(log, in_pieces=in_pieces) as (reader, writer):
@@ -77,7 +77,7 @@ def only(receiver: Receiver) -> Received:
     return span
 
 
-def traceparents(record: Record) -> list[bytes]:
+def traceparents(record: NewRecord) -> list[bytes]:
     return [value for name, value in record.headers if name == "traceparent"]
 
 

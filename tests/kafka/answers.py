@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ingest.records import Delivery, json_object, readable_event_id, rejected_delivery_record
+from ingest.records import DeliveryHead, json_object, readable_event_id, rejected_delivery_record
 from ledger.envelope import decode_envelope
 from ledger.rejections import Rejection
 from ledger.signature import sign
@@ -72,7 +72,7 @@ def deliver(env: Mapping[str, str], *bodies: Mapping[str, Any] | bytes, **how: A
 def refuse(env: Mapping[str, str], body: bytes) -> None:
     """Write a body that is not a valid envelope to ``plexy.rejected``, as ingress does."""
     names = names_of(env)
-    arrived = Delivery(b"t=1,v1=0", b"application/json", len(body), int(time.time() * 1000))
+    arrived = DeliveryHead(b"t=1,v1=0", b"application/json", len(body), int(time.time() * 1000))
     rejection = decode_envelope(body)
     assert isinstance(rejection, Rejection)
     event_id = readable_event_id(json_object(body) or {})

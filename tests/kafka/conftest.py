@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from cli import local
 from cli.kafka.broker import EmbeddedKafka, fetch
 from cli.kafka.distribution import KafkaCache
+from cli.run import local
 from cli.settings import DemoSettings
 from processors.settings import WorkerSettings
 from runtime.kafka.topics import ensure_topics

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import pytest
 
-from cli.local import running
-from cli.programs import Command
+from cli.run.local import running
+from cli.run.programs import Command
 from tests.kafka.harness import environment, free_port
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from bench.recording import record
 from bench.stage import Setup, open_stage
 from bench.together import fold_together
 from cli.kafka.broker import EmbeddedKafka
-from cli.local import DEVELOPMENT_SECRET
+from cli.settings import DEVELOPMENT_SECRET
 
 pytestmark = pytest.mark.timeout(240)
 

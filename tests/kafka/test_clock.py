@@ -12,7 +12,7 @@ import pytest
 
 from cli.kafka.broker import EmbeddedKafka
 from faults.clock import LIBRARY, Clock
-from ingest.answers import WEBHOOKS_PATH
+from ingest.settings import WEBHOOKS_PATH
 from tests.ingest.conftest import event
 from tests.kafka.harness import WorkerProcess, deliver, environment, free_port, until
 from tests.kafka.harness import event as harness_event

@@ -21,8 +21,8 @@ from aiokafka.errors import NotCoordinatorForGroupError
 
 from cli.kafka.cluster import KafkaCluster, plain_broker
 from cli.kafka.distribution import KafkaCache
-from cli.local import running
-from cli.programs import Command
+from cli.run.local import running
+from cli.run.programs import Command
 from cli.simulate.check import Check
 from cli.simulate.delivery import SenderOptions
 from cli.simulate.simulation import Simulation

@@ -27,11 +27,11 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.partitioner import murmur2
 
-from cli import sample
+from cli.demo import sample
 from cli.kafka.broker import EmbeddedKafka
-from cli.local import running
-from cli.programs import Command
-from cli.sender import deliver, encode, signed_headers
+from cli.run.local import running
+from cli.run.programs import Command
+from cli.send import deliver, encode, signed_headers
 from cli.simulate.schedule import deliveries
 from ledger.wire import ENTRIES, ORDER_DOCUMENTS
 from runtime.kafka.reading import clients

@@ -14,11 +14,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from cli import sample
+from cli.demo import sample
 from cli.errors import NotFoldedError, ProgramEndedError, TopicMissingError
 from cli.kafka.broker import EmbeddedKafka
-from cli.lag import Lag
-from cli.ledger_reader import open_reader
+from cli.topics.lag import Lag
+from cli.topics.ledger_reader import open_reader
 from runtime.kafka.batches import OutRecord, send_by_key
 from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.kafka import harness

@@ -25,9 +25,9 @@ from rich.console import Console
 from cli.accounting.journal import whole_journal
 from cli.errors import JournalError
 from cli.kafka.broker import EmbeddedKafka
-from cli.ledger_reader import LedgerReader, open_reader
 from cli.simulate import oracle
 from cli.simulate.schedule import deliveries
+from cli.topics.ledger_reader import LedgerReader, open_reader
 from ledger.journal import Subject, balances
 from ledger.money import MINOR_UNIT_DIGITS, major_units
 from ledger.payments import fold_payments

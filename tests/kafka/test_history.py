@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import pytest
 
-from cli import sample
+from cli.demo import sample
 from cli.kafka.broker import EmbeddedKafka
 from ledger.envelope import Envelope, content_digest, decode_envelope
 from ledger.journal import PLEXY, REFUNDS, SALES

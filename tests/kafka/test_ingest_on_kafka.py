@@ -19,7 +19,7 @@ from aiokafka.producer.message_accumulator import MessageBatch
 from cli.kafka.broker import EmbeddedKafka
 from cli.kafka.process import free_port
 from ingest.log import LogUnavailableError, WebhookLog
-from ingest.records import Record
+from ingest.records import NewRecord
 from ingest.settings import IngestSettings
 from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.fakes import until
@@ -419,8 +419,8 @@ async def test_records_that_were_given_up_do_not_stay_in_memory(own_kafka, tmp_p
     assert batches_in_memory() <= before
 
 
-def a_record(env: Mapping[str, str], number: int) -> Record:
-    return Record(names_of(env).webhooks, b"evt_%d" % number, b"x" * 10_000, [], 1)
+def a_record(env: Mapping[str, str], number: int) -> NewRecord:
+    return NewRecord(names_of(env).webhooks, b"evt_%d" % number, b"x" * 10_000, [], 1)
 
 
 def batches_in_memory() -> set[int]:

@@ -20,9 +20,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from cli.kafka.broker import EmbeddedKafka
-from cli.local import running
-from cli.log_file import Block, Header, LogFile, LogFileWriter, LogRecord
-from cli.programs import Command
+from cli.log.log_file import Block, Header, LogFile, LogFileWriter, LogRecord
+from cli.run.local import running
+from cli.run.programs import Command
 from runtime.kafka.batches import OutRecord, partition_for, send_to_partition
 from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.kafka.harness import (

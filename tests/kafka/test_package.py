@@ -113,7 +113,7 @@ def _plexy_ledger(installed: Path, folder: Path, *arguments: str, **settings: st
 
 def test_the_wheel_has_every_file_of_the_packages_and_nothing_else(wheel):
     tree = _tree()
-    assert {"cli/sample/deliveries.json", "ledger/py.typed"} <= set(tree)
+    assert {"cli/demo/sample/deliveries.json", "ledger/py.typed"} <= set(tree)
     assert _content(wheel) == tree
 
 
@@ -180,5 +180,5 @@ def test_the_installed_program_runs_the_demo_where_folders_have_the_names_of_its
     installed, tmp_path
 ):
     for package in PACKAGES:
-        shutil.copytree(ROOT / "cli" / "sample", tmp_path / package)
+        shutil.copytree(ROOT / "cli" / "demo" / "sample", tmp_path / package)
     assert "As expected: " in _plexy_ledger(installed, tmp_path, "demo")

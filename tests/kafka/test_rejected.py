@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 
 from cli.kafka.broker import EmbeddedKafka
-from cli.local import running
-from cli.programs import Command
-from cli.sender import signed_headers
-from ingest.records import Delivery, rejected_delivery_record, webhook_record
+from cli.run.local import running
+from cli.run.programs import Command
+from cli.send import signed_headers
+from ingest.records import DeliveryHead, rejected_delivery_record, webhook_record
 from ledger.envelope import Envelope, decode_envelope
 from ledger.rejected import MAX_KEPT_BYTES
 from ledger.rejections import Reason, Rejection
@@ -50,10 +50,10 @@ FIX = {"LEDGER_ORDER_FIELDS": "orderReference"}
 TOO_LONG = "x" * 600
 
 
-def delivery_of(raw: bytes, secret: str = SECRET) -> Delivery:
+def delivery_of(raw: bytes, secret: str = SECRET) -> DeliveryHead:
     now_s = int(time.time())
     signature = sign(raw, secret.encode(), now_s).encode()
-    return Delivery(signature, b"application/json", None, now_s * 1000 + 7)
+    return DeliveryHead(signature, b"application/json", None, now_s * 1000 + 7)
 
 
 def items(env: dict[str, str], *arguments: str) -> list[dict[str, Any]]:

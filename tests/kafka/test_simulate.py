@@ -18,9 +18,9 @@ import msgspec
 import pytest
 
 from cli.kafka.broker import EmbeddedKafka
-from cli.local import running
-from cli.programs import Command
-from cli.sender import build_event, deliver, encode, signed_headers
+from cli.run.local import running
+from cli.run.programs import Command
+from cli.send import build_event, deliver, encode, signed_headers
 from cli.simulate import oracle
 from cli.simulate.check import Check
 from cli.simulate.delivery import SenderOptions

@@ -24,7 +24,7 @@ from ledger.topics import (
     TopicSetting,
     changelog_name,
 )
-from runtime import topic_metadata
+from runtime.kafka import topic_metadata
 from runtime.kafka.topic_looks import TopicsError
 from runtime.kafka.topic_metadata import read_topics
 from runtime.kafka.topic_states import read_configs

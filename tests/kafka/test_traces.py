@@ -17,10 +17,10 @@ import httpx
 import pytest
 
 from cli.kafka.broker import EmbeddedKafka
-from cli.sender import signed_headers
+from cli.send import signed_headers
 from runtime.kafka.partitions import partition_for
 from runtime.kafka.topics import TopicSettings, ensure_topics
-from runtime.traces import TRACEPARENT
+from runtime.trace_settings import TRACEPARENT
 from tests.kafka.harness import (
     PARTITIONS,
     WorkerProcess,

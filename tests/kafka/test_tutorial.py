@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import pytest
 
-from cli.run import describe, plan
+from cli.run.command import describe, plan
 from tests.kafka.harness import free_port, until
 
 ROOT = Path(__file__).parents[2]

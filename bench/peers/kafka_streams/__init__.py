@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from bench.builds import BUILD, build_once
-from bench.program import OrderTotals, Program, totals_by_currency
+from bench.program import OrderTotals, Peer, totals_by_currency
 
 _SOURCE: Final = Path(__file__).parent
 _BUILT: Final = BUILD / "kafka_streams"
@@ -25,7 +25,7 @@ _COMMIT_MS: Final = "5000"
 _BATCH_BYTES: Final = "131072"
 
 
-class KafkaStreams(Program):
+class KafkaStreams(Peer):
     """`java peer.App`, with a number of threads."""
 
     peer = "kafka_streams"

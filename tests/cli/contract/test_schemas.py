@@ -7,7 +7,7 @@ from jsonschema import Draft7Validator, Draft202012Validator, ValidationError
 
 from cli.contract.__main__ import FOLDER, RELEASED, contract
 from cli.contract.schemas import VERSIONS, schema_file, schema_of
-from ingest.records import Delivery, rejected_delivery_record
+from ingest.records import DeliveryHead, rejected_delivery_record
 from ledger.events import Event
 from ledger.money import MAX_AMOUNT_MINOR, Money
 from ledger.orders import describe, fold_orders
@@ -103,7 +103,7 @@ def test_the_headers_of_a_rejection_and_of_its_way_back_validate(source):
     rejection = Rejection(reason=Reason.AMOUNT_MISSING, detail="data.amount: it is missing")
     key, body, headers = rejected_record(b"{}", rejection, "evt_1", source)
     if source is None:
-        delivery = Delivery(b"t=1,v1=00", b"application/json", None, 1_767_225_600_000)
+        delivery = DeliveryHead(b"t=1,v1=00", b"application/json", None, 1_767_225_600_000)
         headers = rejected_delivery_record(TopicNames(), delivery, body, rejection, None).headers
     REJECTED.validate(texts(headers))
     *_, back = put_back_record(key, body, headers, "ledger.events/1/7", 1_767_225_600_001)

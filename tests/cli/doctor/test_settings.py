@@ -4,7 +4,7 @@ import pytest
 
 from cli.doctor.findings import Level
 from cli.doctor.settings import check_settings
-from cli.local import DEVELOPMENT_SECRET
+from cli.settings import DEVELOPMENT_SECRET
 from tests.cli.doctor.conftest import one, only, with_settings
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaError
 
-from cli.ledger_reader import LedgerNames
+from cli.topics.ledger_reader import LedgerNames
 from cli.verification.follower import Follower
 from ledger.digest import RESERVED, digest_of
 from ledger.topics import TopicNames

@@ -1,0 +1,155 @@
+"""`plexy-ledger export-log`: the log of record into a file, beside a live ledger.
+
+In: settings, the name of a file. Out: the file, and what it holds. Never: a file under that name
+that is not whole: it has another name until everything is on the disk; and never another's file.
+
+A log that was given more partitions than it was made with leaves as a log of the former number. The
+records of the new partitions, which no worker has folded, follow at the ends of the others.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from aiokafka.structs import ConsumerRecord
+from rich.console import Console
+
+from cli.log.log_file import (
+    MAX_BLOCK_BYTES,
+    Block,
+    End,
+    Gap,
+    Header,
+    LogFileWriter,
+    LogRecord,
+    as_blocks,
+)
+from cli.printing import counting, line
+from cli.topics.ledger_reader import LedgerReader, Offsets, open_reader
+from cli.whole_file import appears_whole
+from ledger.unread import first_offset_of
+from runtime.kafka.partitions import partition_for
+from runtime.kafka.topics import TopicSettings
+
+# Of the empty records that stand for a batch.
+_MOST_IN_BLOCK: Final = 10_000
+
+
+def export_log(environment: Mapping[str, str], path: Path, console: Console) -> bool:
+    """Write the log of record to a new file; return whether no record of it was missing."""
+    settings = TopicSettings.from_environment(environment)
+    started = time.monotonic()
+    with appears_whole(path) as file:
+        header, writer = asyncio.run(_export(settings, file, console))
+        end = writer.end()
+    took_s = time.monotonic() - started
+    show_contents(console, path, header, end)
+    size = f"{path.stat().st_size / 1e6:,.1f} MB"
+    rate = f"{end.records / max(took_s, 0.001):,.0f} records a second"
+    line(console, f"{'wrote':<10} {size} in {took_s:.1f} s, {rate}")
+    for each in writer.left_out:
+        limit = f"more than the {MAX_BLOCK_BYTES:,} that a file takes of one record"
+        line(console, f"left out   {each}: {limit}", "bold red")
+    return not show_gaps(console, writer.inventory.gaps)
+
+
+async def _export(
+    settings: TopicSettings, file: BinaryIO, console: Console
+) -> tuple[Header, LogFileWriter]:
+    async with open_reader(settings) as reader:
+        topic, made_with = reader.names.topics.webhooks, await reader.made_with()
+        begins, ends = await reader.begins(topic), await reader.ends(topic)
+        # Partitions that the log was given after it was made.
+        spare = {number: end for number, end in ends.items() if number >= made_with}
+        own = {number: end for number, end in ends.items() if number < made_with}
+        moved: Counter[int] = Counter()
+        async for _, records in reader.read(topic, begins, spare):
+            moved.update(partition_for(record.key or b"", made_with) for record in records)
+        header = await _header(reader, begins, {n: own[n] + moved[n] for n in own})
+        writer = LogFileWriter(file, header)
+        with counting(console, {topic: header.records}) as bar:
+            async for partition, records in reader.read(topic, begins, own):
+                for block in _blocks(partition, records):
+                    writer.write(block)
+                bar(topic, len(records))
+            async for _, records in reader.read(topic, begins, spare):
+                for record in records:
+                    partition = partition_for(record.key or b"", made_with)
+                    writer.write(Block(partition, own[partition], [record_of(record)]))
+                    own[partition] += 1
+                bar(topic, len(records))
+    if moved:
+        line(
+            console,
+            f"moved      {moved.total():,} records of partitions from {made_with} on, which nobody "
+            "reads, to the ends of the partitions of their keys",
+        )
+    return header, writer
+
+
+def record_of(record: ConsumerRecord[bytes, bytes]) -> LogRecord:
+    """Return a consumer's record as the file has it."""
+    value = None if record.value is None else bytes(record.value)
+    return LogRecord(record.timestamp, record.key, value, tuple(record.headers))
+
+
+def _blocks(partition: int, records: list[ConsumerRecord[bytes, bytes]]) -> Iterator[Block]:
+    """Yield consecutive records as blocks.
+
+    A batch that nobody reads is written as a record for each of its offsets, all but the last
+    empty: after an import every other record stands at the offset that it had.
+    """
+    readable: list[ConsumerRecord[bytes, bytes]] = []
+    for record in records:
+        first = first_offset_of(record.offset, record.value)
+        if first < record.offset:
+            yield from _read_blocks(partition, readable)
+            readable = []
+            empty = LogRecord(record.timestamp, None, None, ())
+            for offset in range(first, record.offset, _MOST_IN_BLOCK):
+                yield Block(
+                    partition, offset, [empty] * min(_MOST_IN_BLOCK, record.offset - offset)
+                )
+        readable.append(record)
+    yield from _read_blocks(partition, readable)
+
+
+def _read_blocks(partition: int, records: list[ConsumerRecord[bytes, bytes]]) -> list[Block]:
+    offsets = [record.offset for record in records]
+    return as_blocks(partition, offsets, map(record_of, records))
+
+
+def show_contents(console: Console, path: Path, header: Header, end: End) -> None:
+    """Say what a file holds."""
+    line(console, f"{'file':<10} {path}")
+    line(
+        console,
+        f"{'log':<10} {header.topic} of cluster {header.cluster_id}, {header.partitions} "
+        f"partitions, as of {header.exported_at}",
+    )
+    held = ", ".join(
+        f"{number}:{each.first}-{each.last}" if each.records else f"{number}:none"
+        for number, each in enumerate(end.partitions)
+    )
+    line(console, f"{'records':<10} {end.records:,} in {end.blocks:,} blocks; offsets {held}")
+
+
+def show_gaps(console: Console, gaps: list[Gap]) -> bool:
+    """Name the offsets that the file has no record of; return whether there are any."""
+    for gap in gaps:
+        line(console, f"missing    {gap}: the file has no record there", "bold red")
+    return bool(gaps)
+
+
+async def _header(reader: LedgerReader, begins: Offsets, ends: Offsets) -> Header:
+    return Header(
+        topic=reader.names.topics.webhooks,
+        cluster_id=await reader.cluster_id(),
+        exported_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        begins=tuple(begins[number] for number in sorted(ends)),
+        ends=tuple(ends[number] for number in sorted(ends)),
+    )

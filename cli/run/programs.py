@@ -1,0 +1,164 @@
+"""Child processes: the project's own commands, each in a process of its own.
+
+In: a command and its environment. Out: its output line by line, its exit code, its last lines.
+Never: a child that outlives this process (see ``cli.child``), and never a wait without a bound.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import IO, Final, Protocol
+
+from cli.child import start_child
+from cli.errors import ProgramEndedError
+
+STOPPED_WITHIN_S: Final = 10.0
+# As many lines as a traceback usually has.
+# A program has ended long before all that it printed is read, where the machine is busy.
+_LAST_WORDS_WITHIN_S: Final = 10.0
+_LAST_LINES: Final = 40
+_PACKAGES: Final = Path(__file__).resolve().parents[2]
+
+Show = Callable[[str], None]
+"""Takes one line of a program's output, on a thread of its own."""
+
+
+class Program(Protocol):
+    """Something that runs beside us until it is stopped."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+
+    def start(self) -> None:
+        """Start it; an exception says why it can't be started."""
+
+    def exit_code(self) -> int | None:
+        """Return the exit code (negative: a signal's number), ``None`` while it runs."""
+
+
+class Command:
+    """One of our own commands, such as ``worker``, as a child process."""
+
+    def __init__(self, name: str, environment: Mapping[str, str], show: Show | None = None) -> None:
+        """Describe it; ``environment`` is all it sees, ``show`` gets each line that it prints."""
+        self.name = name
+        self._environment = {**environment, "PYTHONPATH": _python_path(environment)}
+        self._show = show
+        self._lines: deque[str] = deque(maxlen=_LAST_LINES)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pump: threading.Thread | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id, once it was started."""
+        return self._process.pid if self._process else None
+
+    @property
+    def last_lines(self) -> list[str]:
+        """The last lines that it printed."""
+        return list(self._lines)
+
+    def start(self) -> None:
+        """Start the process."""
+        self._lines.clear()
+        process = start_child(
+            # Without -P a folder named `cli`, where the user happens to stand, would be run.
+            [sys.executable, "-P", "-m", "cli", self.name],
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        self._process = process
+        self._pump = threading.Thread(target=self._read, args=(process.stdout,), daemon=True)
+        self._pump.start()
+
+    def exit_code(self) -> int | None:
+        """Return the exit code (negative: a signal's number), ``None`` while it runs."""
+        return self._process.poll() if self._process else None
+
+    def check_alive(self) -> None:
+        """Raise ``ProgramEndedError`` if the process has ended."""
+        code = self.exit_code()
+        if code is not None:
+            self._join()
+            lines = "\n".join(f"  {line}" for line in self.last_lines)
+            raise ProgramEndedError(f"{self.name} {describe_exit(code)}. Its last lines:\n{lines}")
+
+    def terminate(self) -> None:
+        """Ask the process to finish its work and stop."""
+        if self._process is not None:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """End the process at once."""
+        if self._process is not None:
+            self._process.kill()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until the process is gone; kill it after ``timeout_s``."""
+        if self._process is None:
+            return
+        try:
+            self._process.wait(max(timeout_s, 0.0))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._join()
+
+    def _join(self) -> None:
+        # The pipe may stay open in somebody whom the child started: no wait without a bound.
+        if self._pump is not None:
+            self._pump.join(timeout=_LAST_WORDS_WITHIN_S)
+
+    def _read(self, output: IO[bytes]) -> None:
+        with output:
+            for raw in output:
+                line = raw.decode(errors="replace").rstrip()
+                self._lines.append(line)
+                if self._show is not None:
+                    self._show(line)
+
+
+def stop_all(commands: Iterable[Command], *, within_s: float = STOPPED_WITHIN_S) -> None:
+    """Stop commands at once and side by side; kill what is left after ``within_s``.
+
+    An interrupt meanwhile (a second Ctrl-C) kills them without further waiting.
+    """
+    stopping = list(commands)
+    deadline = time.monotonic() + within_s
+    try:
+        for command in stopping:
+            command.terminate()
+        for command in stopping:
+            command.join(deadline - time.monotonic())
+    except BaseException:
+        for command in stopping:
+            command.kill()
+        raise
+
+
+def describe_exit(code: int) -> str:
+    """Say how a process ended.
+
+    >>> describe_exit(1), describe_exit(-9)
+    ('ended with exit code 1', 'was ended by SIGKILL')
+    """
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was ended by signal {-code}"
+
+
+def _python_path(environment: Mapping[str, str]) -> str:
+    """Let the child find the packages where we found them, installed or not."""
+    given = environment.get("PYTHONPATH")
+    return os.pathsep.join([str(_PACKAGES), *([given] if given else [])])

@@ -1,0 +1,100 @@
+"""Keeps programs running: one that dies is started again, later each time.
+
+In: programs, and the time. Out: restarts, each one announced. Never: a restart in a tight loop, and
+never more than one program's trouble at a time: the others go on.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+
+from cli.kafka.distribution import EmbeddedKafkaError
+from cli.run.programs import Program, describe_exit
+
+Announce = Callable[[str], None]
+
+_STEP_S: Final = 0.1
+
+
+class Backoff(msgspec.Struct, frozen=True, kw_only=True):
+    """How long to wait before a program is started again, in seconds.
+
+    >>> [Backoff().delay_s(failures) for failures in (1, 2, 3, 4, 9)]
+    [1.0, 2.0, 4.0, 8.0, 30.0]
+    """
+
+    first_s: float = 1.0
+    longest_s: float = 30.0
+    # A program that ran this long had started well: its next failure counts as its first.
+    well_after_s: float = 60.0
+
+    def failures(self, before: int, ran_s: float) -> int:
+        """Return how many failures in a row it makes, now that a program ended after ``ran_s``."""
+        return 1 if ran_s >= self.well_after_s else before + 1
+
+    def delay_s(self, failures: int) -> float:
+        """Return the wait after so many failures in a row: doubled each time, up to a bound."""
+        # The exponent is bounded too: a float overflows after a thousand failures.
+        return min(self.first_s * 2.0 ** min(failures - 1, 30), self.longest_s)
+
+
+class _Watched:
+    """A program that was started, and what is known of its failures."""
+
+    def __init__(self, program: Program, started_s: float) -> None:
+        self.program = program
+        self.started_s = started_s
+        self.failures = 0
+        self.restart_s: float | None = None
+
+
+class Supervisor:
+    """Watches programs that were started; ``step`` does what is due."""
+
+    def __init__(
+        self,
+        programs: Iterable[Program],
+        announce: Announce,
+        *,
+        backoff: Backoff = Backoff(),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._watched = [_Watched(program, clock()) for program in programs]
+        self._announce = announce
+        self._backoff = backoff
+        self._clock = clock
+
+    def watch(self) -> None:
+        """Watch until an exception, such as an interrupt, ends it."""
+        while True:
+            self.step()
+            time.sleep(_STEP_S)
+
+    def step(self) -> None:
+        """Start what is due, and find what has ended."""
+        for watched in self._watched:
+            if watched.restart_s is None:
+                code = watched.program.exit_code()
+                if code is not None:
+                    self._plan_restart(watched, describe_exit(code))
+            elif self._clock() >= watched.restart_s:
+                self._restart(watched)
+
+    def _restart(self, watched: _Watched) -> None:
+        watched.restart_s, watched.started_s = None, self._clock()
+        try:
+            watched.program.start()
+        except (EmbeddedKafkaError, OSError) as error:
+            self._plan_restart(watched, f"can't be started: {error}")
+        else:
+            self._announce(f"{watched.program.name} was started again")
+
+    def _plan_restart(self, watched: _Watched, what_happened: str) -> None:
+        now = self._clock()
+        watched.failures = self._backoff.failures(watched.failures, now - watched.started_s)
+        delay_s = self._backoff.delay_s(watched.failures)
+        watched.restart_s = now + delay_s
+        name = watched.program.name
+        self._announce(f"{name} {what_happened}; starting it again in {delay_s:g} s")

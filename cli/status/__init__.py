@@ -1,0 +1,1 @@
+"""Show the programs of a ledger, and how far the workers are."""

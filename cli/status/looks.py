@@ -1,0 +1,213 @@
+"""One look at a running ledger: how far its workers are in Kafka, and what its programs say.
+
+In: settings and the programs' addresses. Out: a ``Look``: lags by hop and partition, each program's
+readiness and numbers, and every problem by name. Never: an exception for what a ledger may suffer,
+such as a Kafka that does not answer: that is a problem, and a part of the look.
+"""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+import httpx
+import msgspec
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
+from prometheus_client.parser import text_string_to_metric_families
+
+from cli.errors import TopicMissingError
+from cli.settings import StatusSettings
+from cli.topics.lag import PartitionLag, lags
+from runtime.kafka.reading import clients
+from runtime.kafka.topic_looks import Examination, TopicsError, missing_fault
+from runtime.kafka.topics import examine_topics, unreachable
+
+_ANSWER_WITHIN_S: Final = 5.0
+# What is told of a program: of each metric the sum over its labels, or its largest value. How many
+# keys the tables have is not: RocksDB estimates it, and is off by several times where they change.
+_SUMMED: Final[Mapping[str, str]] = {
+    "plexy_ledger_ingress_in_flight": "in_flight",
+    "plexy_ledger_worker_recovery_records": "recovery_records",
+    "plexy_ledger_worker_rebalances_total": "rebalances",
+}
+_LARGEST: Final[Mapping[str, str]] = {"plexy_ledger_worker_lag_seconds": "lag_seconds"}
+_BY_LABEL: Final[Mapping[str, str]] = {
+    "plexy_ledger_ingress_deliveries_total": "outcome",
+    "plexy_ledger_worker_records_total": "outcome",
+    "plexy_ledger_worker_partitions": "role",
+}
+
+Numbers = dict[str, float]
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Something that is not well: a stable name, what it is about, and a sentence."""
+
+    code: str
+    subject: str
+    detail: str
+
+
+class HopLag(msgspec.Struct, frozen=True):
+    """One hop: the topic that it folds, and how many of its records are not folded."""
+
+    hop: str
+    topic: str
+    lag_records: int
+    partitions: list[PartitionLag]
+
+
+class ProgramStatus(msgspec.Struct, frozen=True):
+    """One program; ``numbers`` are ``None`` where its metrics can't be read."""
+
+    name: str
+    url: str
+    ready: bool
+    numbers: Numbers | None
+
+
+class Look(msgspec.Struct, frozen=True):
+    """What was seen."""
+
+    hops: list[HopLag]
+    programs: list[ProgramStatus]
+    problems: list[Problem]
+
+    @property
+    def well(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where a program is asked: ``metrics_url`` is empty where it serves none."""
+
+    name: str
+    url: str
+    metrics_url: str
+    token: str = ""
+
+
+async def look(settings: StatusSettings, addresses: Sequence[Address]) -> Look:
+    """Look at everything once, side by side."""
+    kafka = asyncio.create_task(_look_at_kafka(settings))
+    async with httpx.AsyncClient(timeout=_ANSWER_WITHIN_S, trust_env=False) as client:
+        asked = await asyncio.gather(*(_ask(client, address) for address in addresses))
+    hops, trouble = await kafka
+    problems = [*trouble, *(problem for _, problem in asked if problem)]
+    return Look(hops, [program for program, _ in asked], problems)
+
+
+async def _look_at_kafka(settings: StatusSettings) -> tuple[list[HopLag], list[Problem]]:
+    names, hops = settings.names, list[HopLag]()
+    topics = {"dedupe": names.webhooks, "payments": names.events, "orders": names.payments}
+    try:
+        seen = await examine_topics(settings)
+        if missing := list(_missing(seen)):
+            return hops, missing
+        async with clients(settings) as (admin, consumer):
+            for hop, topic in topics.items():
+                found = await lags(admin, consumer, settings.group_id, topic)
+                hops.append(HopLag(hop, topic, sum(each.records for each in found), found))
+    except TopicMissingError as error:
+        return hops, [Problem("topic_missing", "Kafka", str(error))]
+    except TopicsError as error:
+        if isinstance(error.__cause__, TopicAuthorizationFailedError):
+            return hops, [Problem("not_allowed", "Kafka", str(error))]
+        return hops, [Problem("kafka_unavailable", "Kafka", str(error))]
+    except KafkaError as error:
+        return hops, [Problem("kafka_unavailable", "Kafka", str(unreachable(settings, error)))]
+    return hops, [*_faults(seen), *_unfolded_deletions(hops), *_lost(hops)]
+
+
+def _missing(seen: Examination) -> Iterator[Problem]:
+    """Yield the topics that do not exist; those without records may be hidden from this user."""
+    yield from (Problem("topic_missing", "Kafka", str(fault)) for fault in seen.lost)
+    if seen.missing:
+        yield Problem("topic_missing", "Kafka", str(missing_fault(seen.missing)))
+
+
+def _faults(seen: Examination) -> Iterator[Problem]:
+    yield from (Problem("topic_replaced", "Kafka", str(fault)) for fault in seen.replaced)
+    yield from (Problem("partitions_wrong", "Kafka", str(fault)) for fault in seen.miscounted)
+    yield from (Problem("topic_wrong", "Kafka", str(fault)) for fault in seen.faults)
+    yield from (Problem("records_deleted", "Kafka", str(fault)) for fault in seen.deletions)
+
+
+def _unfolded_deletions(hops: Sequence[HopLag]) -> Iterator[Problem]:
+    """Yield what the topics between the agents have lost; the log of record is seen as a topic."""
+    for hop in hops[1:]:
+        for each in hop.partitions:
+            if each.deleted:
+                detail = (
+                    f"{each.deleted} records of {hop.topic} partition {each.partition} were "
+                    "deleted before they were folded: `plexy-ledger rebuild` folds the whole log "
+                    "of record anew"
+                )
+                yield Problem("records_deleted", hop.hop, detail)
+
+
+def _lost(hops: Sequence[HopLag]) -> Iterator[Problem]:
+    """Yield the partitions that end before what was folded: the commits were asked for first."""
+    for hop in hops:
+        for at in hop.partitions:
+            if at.committed > at.end:
+                detail = (
+                    f"{hop.topic} partition {at.partition} is folded up to offset {at.committed}, "
+                    f"and ends at {at.end}: it has lost records. Bring them back from a replica or "
+                    "a backup; else `plexy-ledger rebuild` folds what is left of the log"
+                )
+                yield Problem("records_lost", hop.hop, detail)
+
+
+async def _ask(client: httpx.AsyncClient, address: Address) -> tuple[ProgramStatus, Problem | None]:
+    headers = {"Authorization": f"Bearer {address.token}"} if address.token else {}
+    problem = None
+    try:
+        answer = await client.get(f"{address.url}/readyz")
+        if answer.status_code != httpx.codes.OK:
+            problem = Problem("not_ready", f"{address.name} {address.url}", _said(answer))
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        detail = f"no answer ({type(error).__name__}); is it running, and is this its address?"
+        problem = Problem("no_answer", f"{address.name} {address.url}", detail)
+    numbers = (
+        None
+        if problem and problem.code == "no_answer"
+        else await _numbers(client, address.metrics_url, headers)
+    )
+    return ProgramStatus(address.name, address.url, problem is None, numbers), problem
+
+
+def _said(answer: httpx.Response) -> str:
+    try:
+        return f"{answer.json()['detail']}"
+    except (ValueError, KeyError, TypeError):
+        return f"{answer.status_code} {answer.text:.200}"
+
+
+async def _numbers(
+    client: httpx.AsyncClient, url: str, headers: Mapping[str, str]
+) -> Numbers | None:
+    if not url:
+        return None
+    try:
+        answer = await client.get(url, headers=headers)
+        answer.raise_for_status()
+        return numbers_of(answer.text)
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+        return None
+
+
+def numbers_of(page: str) -> Numbers:
+    """Return what is told of a program's metrics; `ValueError` if this is no page of metrics."""
+    numbers: Numbers = {}
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples:
+            if sample.name in _SUMMED:
+                name = _SUMMED[sample.name]
+                numbers[name] = numbers.get(name, 0) + sample.value
+            elif sample.name in _LARGEST:
+                name = _LARGEST[sample.name]
+                numbers[name] = max(numbers.get(name, 0), sample.value)
+            elif sample.name in _BY_LABEL:
+                numbers[sample.labels[_BY_LABEL[sample.name]]] = sample.value
+    return numbers

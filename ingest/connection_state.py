@@ -1,0 +1,81 @@
+"""The state of one connection to ingress, without I/O; ``connection`` feeds it.
+
+Input: the steps of the requests that arrive, and the answers that went out. Output: what the
+connection waits for, each time that a new wait begins.
+
+The law: a connection waits for exactly one thing at any time. Either its sender has to finish a
+request, to fetch an answer, to begin the next request or to close, or ingress has to answer::
+
+    head ──(head complete)──▶ body ──(complete)──▶ whole ──(begun)──▶ head
+      └────────────────────────┴─────────(end)───────┴──▶ ended: nothing more is read
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, Literal
+
+# How much of the latest request has arrived. Members of an Enum would take longer to look up.
+State = Literal["head", "body", "whole", "ended"]
+Event = Literal["begun", "head complete", "complete", "end"]
+Wait = Literal["request", "answer", "next request", "close"]
+
+# A connection begins in the state "head": its first request may not keep ingress waiting either.
+MOVES: Final[Mapping[tuple[State, Event], State]] = MappingProxyType(
+    {
+        ("head", "begun"): "head",
+        ("head", "head complete"): "body",
+        ("head", "end"): "ended",
+        ("body", "complete"): "whole",
+        ("body", "end"): "ended",
+        ("whole", "begun"): "head",
+        ("whole", "end"): "ended",
+        ("ended", "end"): "ended",
+    }
+)
+
+# What the connection waits for in each state: if all answers went out, and if not.
+WAITS: Final[Mapping[State, tuple[Wait, Wait]]] = MappingProxyType(
+    {
+        "head": ("request", "request"),
+        "body": ("request", "request"),
+        "whole": ("next request", "answer"),
+        "ended": ("close", "answer"),
+    }
+)
+
+
+class ConnectionState:
+    """The state of the latest request, and the number of requests that are not answered yet."""
+
+    __slots__ = ("_wait", "now", "unanswered")
+
+    def __init__(self) -> None:
+        self.now: State = "head"
+        self.unanswered = 0
+        # The wait that goes on; without one, the next wait is a new one.
+        self._wait: Wait | None = None
+
+    def move(self, event: Event) -> None:
+        """Take a step of the latest request; an illegal step is a bug, and raises ``KeyError``."""
+        self.now = MOVES[self.now, event]
+        if event == "begun":
+            self._wait = None
+        elif event == "head complete":
+            self.unanswered += 1
+
+    def answered(self) -> None:
+        """Count an answer that went out."""
+        self.unanswered -= 1
+        self._wait = None
+
+    def drop(self) -> None:
+        """Forget the latest request, which gets no answer of its own."""
+        self.unanswered -= 1
+
+    def new_wait(self) -> Wait | None:
+        """Return the wait that has begun since the last call, or ``None`` if the wait goes on."""
+        wait = WAITS[self.now][self.unanswered > 0]
+        if wait == self._wait:
+            return None
+        self._wait = wait
+        return wait

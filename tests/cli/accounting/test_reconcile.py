@@ -1,0 +1,128 @@
+"""A settlement file is read exactly; what can't be is named by its line, column and value."""
+
+import csv
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cli.accounting.reconcile import read_settlement
+from cli.errors import WrongOptionError
+from ledger.accounting.settlement import Line
+from ledger.money import MAX_AMOUNT_MINOR, MINOR_UNIT_DIGITS, Money, major_units
+
+HEADER = "payment_id,amount,currency,kind\n"
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Return what reads a text, or bytes, as a file."""
+
+    def read_text(text, *, minor=False):
+        path = tmp_path / "settlement.csv"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return read_settlement(path, minor=minor)
+
+    return read_text
+
+
+def test_a_file_is_read_line_by_line(read):
+    lines = read(HEADER + "pay_1,5000.00,KZT,payment\npay_1,1500.5,KZT,refund\n")
+    assert lines == [
+        Line(2, "pay_1", "payment", Money(500000, "KZT")),
+        Line(3, "pay_1", "refund", Money(150050, "KZT")),
+    ]
+
+
+def test_columns_may_stand_in_any_order_beside_others(read):
+    text = 'kind,fee,currency,note,payment_id,amount\nrefund,0.10,JPY,"a, b\nc",pay 1,7\n'
+    assert read(text) == [Line(3, "pay 1", "refund", Money(7, "JPY"))]
+
+
+def test_what_spreadsheets_write_is_read(read):
+    text = "\ufeff" + HEADER.replace("\n", "\r\n") + '"pay_1","5.00","KZT","payment"\r\n\r\n'
+    assert read(text) == [Line(2, "pay_1", "payment", Money(500, "KZT"))]
+
+
+def test_minor_units_are_read_as_they_are_and_only_digits(read):
+    assert read(HEADER + "p,500,BHD,payment\n", minor=True)[0].money == Money(500, "BHD")
+    for amount in ("5.00", "-5", "", str(MAX_AMOUNT_MINOR + 1), "9" * 31):
+        with pytest.raises(WrongOptionError, match=rf"line 2: amount: .*got '{amount}'"):
+            read(f"{HEADER}p,{amount},KZT,payment\n", minor=True)
+
+
+def test_a_refund_may_have_a_minus_and_a_payment_may_not(read):
+    assert read(HEADER + "p,-5.00,KZT,refund\n")[0].money == Money(500, "KZT")
+    assert read(HEADER + "p,-500,KZT,refund\n", minor=True)[0].money == Money(500, "KZT")
+    with pytest.raises(WrongOptionError, match=r"line 2: amount: .*got '-5\.00'"):
+        read(HEADER + "p,-5.00,KZT,payment\n")
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ("p,5.00,KZT,payout", "kind: expected payment or refund, got 'payout'"),
+        ("p,5.00,KZT,Payment", "kind: expected payment or refund, got 'Payment'"),
+        (",5.00,KZT,payment", "payment_id: expected an id"),
+        ('p,"5,00",KZT,payment', "amount: .*got '5,00'"),
+        ("p,5.001,KZT,payment", "amount: KZT has 2 decimals, got '5.001'"),
+        ("p,0.5,JPY,payment", "amount: JPY has 0 decimals, got '0.5'"),
+        (
+            "p,90071992547409.92,KZT,payment",
+            "amount: expected at most 90.* KZT, got '90071992547409.92'",
+        ),
+        ("p,5.00,kzt,payment", "currency: .*got 'kzt'"),
+        ("p,5.00,,payment", "currency: .*got ''"),
+        ("p,5.00,KZT", "expected 4 columns, got 3: 'p,5.00,KZT'"),
+        ("p,5.00,KZT,payment,more", "expected 4 columns, got 5"),
+        ('p,5.00,KZT,"payment', "unexpected end of data"),
+        ('p,5.00,KZT,"pay"ment', "',' expected after"),
+    ],
+)
+def test_a_value_that_can_not_be_is_named_with_its_line(read, row, why):
+    with pytest.raises(WrongOptionError, match=rf"settlement\.csv, line 3: {why}"):
+        read(f"{HEADER}p,1.00,KZT,payment\n{row}\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "payment_id;amount;currency;kind\n",
+        "payment_id,amount,currency\n",
+        "payment_id,amount,currency,kind,amount\n",
+        "Payment ID,Amount,Currency,Kind\n",
+        "p,5.00,KZT,payment\n",
+    ],
+)
+def test_a_file_without_the_columns_says_which_it_should_have(read, text):
+    with pytest.raises(WrongOptionError, match=r"line 1: .*payment_id,amount,currency,kind once"):
+        read(text)
+
+
+def test_bytes_that_are_not_utf_8_are_named_with_their_line(read):
+    with pytest.raises(WrongOptionError, match=r"settlement\.csv, after line .*not UTF-8"):
+        read(HEADER.encode() + b"p\xff,5.00,KZT,payment\n")
+
+
+_ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+_monies = st.builds(
+    Money, st.integers(0, MAX_AMOUNT_MINOR), st.sampled_from(sorted(MINOR_UNIT_DIGITS))
+)
+_rows = st.lists(st.tuples(_ids, _monies, st.sampled_from(["payment", "refund"])), max_size=5)
+
+
+@given(_rows, st.booleans())
+def test_whatever_is_written_as_csv_is_read_back_exactly(tmp_path_factory, rows, minor):
+    path = tmp_path_factory.mktemp("settlement") / "settlement.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["payment_id", "amount", "currency", "kind"])
+        for payment_id, money, kind in rows:
+            in_major_units = major_units(money.amount_minor, money.currency)
+            amount = str(money.amount_minor) if minor else in_major_units
+            writer.writerow([payment_id, amount, money.currency, kind])
+    found = [
+        (line.payment_id, line.money, line.kind) for line in read_settlement(path, minor=minor)
+    ]
+    assert found == rows

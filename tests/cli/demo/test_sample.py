@@ -1,0 +1,90 @@
+"""The sample and its expected outcome agree by the ledger's rules alone, without Kafka or HTTP."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from cli.demo import sample
+from ledger.deduplication import deduplicate
+from ledger.envelope import Envelope, decode_envelope
+from ledger.events import FieldNames
+from ledger.rejected import rejected_record
+from ledger.rejections import Rejection
+from ledger.wire import ORDER_DOCUMENTS
+from tests.ledger.pipeline import documents_of
+
+_CODES = {
+    "forged": "signature_mismatch",
+    "missing": "signature_missing",
+    "stale": "timestamp_out_of_tolerance",
+}
+
+
+class _Record(NamedTuple):
+    key: bytes | None
+    value: bytes | None
+    partition: int
+    offset: int
+    timestamp: int
+
+
+def _judge(delivery: sample.SampleDelivery) -> Envelope | sample.Refusal | Rejection:
+    if delivery.signature != "good":
+        return sample.Refusal(delivery.name, 401, _CODES[delivery.signature])
+    return decode_envelope(delivery.raw)
+
+
+def _accepted(deliveries: Iterable[sample.SampleDelivery]) -> list[_Record]:
+    judged = [(delivery, _judge(delivery)) for delivery in deliveries]
+    return [
+        _Record(verdict.id.encode(), delivery.raw, 0, offset, 0)
+        for offset, (delivery, verdict) in enumerate(judged)
+        if isinstance(verdict, Envelope)
+    ]
+
+
+def test_the_accepted_deliveries_fold_to_the_expected_orders():
+    result = deduplicate(_accepted(sample.deliveries()), {}, FieldNames())
+    documents = {
+        order_id: sample.without_places(msgspec.json.decode(ORDER_DOCUMENTS.encode(document)))
+        for order_id, document in documents_of(result.events).items()
+    }
+    assert documents == sample.expected().orders
+    assert {"duplicate": 2, "unfolded.payout.paid": 1}.items() <= result.counts.items()
+
+
+def test_the_order_of_the_deliveries_does_not_matter():
+    backwards = deduplicate(_accepted(reversed(sample.deliveries())), {}, FieldNames())
+    events = [event for event in backwards.events if event.event_id != "evt_1001_2"]
+    documents = documents_of(events)
+    others = sample.expected().orders.keys() - {"ord_1001"}
+    for order_id in others:
+        encoded = msgspec.json.decode(ORDER_DOCUMENTS.encode(documents[order_id]))
+        assert sample.without_places(encoded) == sample.expected().orders[order_id]
+
+
+def test_what_is_refused_and_rejected_is_as_expected():
+    deliveries = sample.deliveries()
+    refused, rejected = [], []
+    for delivery in deliveries:
+        verdict = _judge(delivery)
+        if isinstance(verdict, sample.Refusal):
+            refused.append(verdict)
+        elif isinstance(verdict, Rejection):
+            refused.append(sample.Refusal(delivery.name, 400, verdict.reason))
+            # Ingress does not keep what is no JSON object.
+            if delivery.body is not None:
+                key, _, _ = rejected_record(delivery.raw, verdict, delivery.body.get("id"), None)
+                rejected.append(sample.Rejected(key.decode(), verdict.reason))
+    rejected += [
+        sample.Rejected(item.event_id or "", item.rejection.reason)
+        for item in deduplicate(_accepted(deliveries), {}, FieldNames()).rejected
+    ]
+    assert sorted(refused) == sorted(sample.expected().refused)
+    assert sorted(rejected) == sorted(sample.expected().rejected)
+
+
+def test_every_delivery_has_a_name_of_its_own():
+    names = [delivery.name for delivery in sample.deliveries()]
+    assert len(set(names)) == len(names)

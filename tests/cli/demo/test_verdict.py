@@ -1,0 +1,47 @@
+"""The demo's comparison finds every difference, and names where it is."""
+
+import msgspec
+
+from cli.demo import sample
+from cli.demo.verdict import compare, differences
+
+_EXPECTED = sample.expected()
+
+
+def _altered(**changes: object) -> sample.Outcome:
+    return msgspec.structs.replace(_EXPECTED, **changes)
+
+
+def test_an_outcome_has_no_difference_from_itself_in_any_order():
+    shuffled = _altered(refused=_EXPECTED.refused[::-1], rejected=_EXPECTED.rejected[::-1])
+    assert differences(_EXPECTED, shuffled) == []
+
+
+def test_a_different_number_is_named_with_its_order_and_path():
+    orders = msgspec.json.decode(msgspec.json.encode(_EXPECTED.orders))
+    orders["ord_1003"]["totals"]["KZT"]["refunded"] = 1
+    orders["ord_1003"]["payments"][0]["refunds"].append("more")
+    assert differences(_EXPECTED, _altered(orders=orders)) == [
+        "order ord_1003: payments[0].refunds[1]: expected nothing, got 'more'",
+        "order ord_1003: totals.KZT.refunded: expected 250050, got 1",
+    ]
+
+
+def test_a_missing_and_an_additional_order_are_named():
+    orders = dict(_EXPECTED.orders)
+    orders["ord_x"] = orders.pop("ord_1001")
+    first, second = differences(_EXPECTED, _altered(orders=orders))
+    assert first.startswith("order ord_1001: expected {")
+    assert first.endswith(", got nothing")
+    assert second.startswith("order ord_x: expected nothing, got {")
+
+
+def test_refusals_and_rejections_are_counted():
+    twice = _altered(rejected=(*_EXPECTED.rejected, _EXPECTED.rejected[0]), refused=())
+    found = differences(_EXPECTED, twice)
+    assert sum(line.startswith("refused: expected") for line in found) == len(_EXPECTED.refused)
+    assert sum(line.startswith("rejected: got") for line in found) == 1
+
+
+def test_true_is_not_one():
+    assert list(compare({"version": 1}, {"version": True})) == ["version: expected 1, got True"]

@@ -1,0 +1,146 @@
+"""The sender: its signatures are Plexy's, and its errors say what to do."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from cli.errors import DeliveryError, WrongOptionError
+from cli.kafka.process import free_port
+from cli.send import (
+    EventOptions,
+    build_event,
+    deliver,
+    encode,
+    event_of,
+    send_event,
+    signed_headers,
+)
+from cli.settings import DEVELOPMENT_SECRET
+from ledger.envelope import decode_envelope
+from ledger.events import FieldNames, decode_event
+from ledger.signature import SignatureFault, SignedForm, verify
+
+_OPTIONS = EventOptions("payment.succeeded", "pay_1", "ord_1", None, 5, "USD", None, None, None)
+
+
+class _Ingress(BaseHTTPRequestHandler):
+    """Answers 200 to what is signed with the secret, 401 to the rest."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        fault = verify(
+            self.headers["Plexy-Signature"],
+            body,
+            secrets=[b"whsec_right"],
+            now_s=float(self.headers["Plexy-Signature"].split(",")[0].removeprefix("t=")),
+        )
+        self.send_response(401 if fault else 200)
+        self.end_headers()
+        self.wfile.write(b'{"code":"%b"}' % fault.encode() if fault else b"{}")
+
+    def log_message(self, *_arguments):
+        """Say nothing."""
+
+
+@pytest.fixture
+def ingress() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), _Ingress) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/webhooks/plexy"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("form", [SignedForm.BODY, SignedForm.TIMESTAMPED])
+def test_a_signature_is_one_that_the_ledger_accepts(form):
+    body = encode(build_event("evt_1", "payment.succeeded", 1, {"id": "pay_ü"}))
+    header = signed_headers(body, "whsec_1", at_s=1000, form=form)["Plexy-Signature"]
+    assert verify(header, body, secrets=[b"whsec_1"], now_s=1000, form=form) is None
+    assert verify(header, body, secrets=[b"whsec_2"], now_s=1000) is SignatureFault.MISMATCH
+    late = verify(header, body, secrets=[b"whsec_1"], now_s=2000)
+    assert late is SignatureFault.OUT_OF_TOLERANCE
+
+
+def test_the_default_event_is_a_payment_that_folds():
+    envelope = decode_envelope(encode(event_of(_OPTIONS, now_s=7)))
+    event = decode_event(envelope, 0, 0, FieldNames())
+    assert (event.payment_id, event.order_reference, event.money.amount_minor) == (
+        "pay_1",
+        "ord_1",
+        5,
+    )
+    assert event.created == 7
+
+
+def test_a_refund_names_its_payment():
+    options = EventOptions("refund.succeeded", "pay_1", None, "re_1", 5, "USD", "evt_9", 3, None)
+    event = decode_event(decode_envelope(encode(event_of(options, now_s=7))), 0, 0, FieldNames())
+    assert (event.event_id, event.created) == ("evt_9", 3)
+    assert (event.data_id, event.payment_id) == ("re_1", "pay_1")
+
+
+def test_further_data_wins_over_the_options():
+    options = EventOptions(
+        "payment.failed", "pay_1", None, None, 5, "USD", None, None, '{"amount": 1.5, "x": {}}'
+    )
+    assert event_of(options, now_s=7)["data"] == {
+        "id": "pay_1",
+        "amount": 1.5,
+        "currency": "USD",
+        "status": "failed",
+        "x": {},
+    }
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "5"])
+def test_further_data_that_is_no_object_is_refused_by_name(text):
+    options = EventOptions("t", "pay_1", None, None, 5, "USD", None, None, text)
+    with pytest.raises(WrongOptionError, match="--data"):
+        event_of(options, now_s=7)
+
+
+def test_an_event_id_is_new_each_time():
+    ids = {event_of(_OPTIONS, now_s=7)["id"] for _ in range(10)}
+    assert len(ids) == 10
+
+
+def test_send_tells_whether_the_ingress_accepted(ingress, capsys):
+    assert send_event(_OPTIONS, ingress, "whsec_right", {})
+    assert send_event(_OPTIONS, ingress, None, {"LEDGER_WEBHOOK_SECRETS": "whsec_right,old"})
+    assert capsys.readouterr().out.count("\n200 {}") == 2
+    assert not send_event(_OPTIONS, ingress, None, {})
+    output = capsys.readouterr().out
+    assert '401 {"code":"signature_mismatch"}' in output
+    assert DEVELOPMENT_SECRET not in output
+
+
+def test_unless_an_address_is_given_the_settings_say_where_the_ingress_is(ingress, capsys):
+    port = str(urlsplit(ingress).port)
+    assert send_event(_OPTIONS, None, "whsec_right", {"LEDGER_INGEST_PORT": port})
+    assert "\n200 {}" in capsys.readouterr().out
+
+
+def test_the_code_of_a_refusal_is_read_from_the_answer(ingress):
+    body = encode(build_event("evt_1", "t", 1, {}))
+    with httpx.Client(trust_env=False) as client:
+        answer = deliver(client, ingress, body, signed_headers(body, "whsec_wrong"))
+    assert (answer.status, answer.code, answer.accepted) == (401, "signature_mismatch", False)
+
+
+def test_nobody_listening_is_a_clear_error():
+    url = f"http://127.0.0.1:{free_port()}/webhooks/plexy"
+    with pytest.raises(DeliveryError, match="nobody listens at") as caught:
+        send_event(_OPTIONS, url, None, {})
+    assert url in str(caught.value)
+    assert "plexy-ledger run" in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "ftp://127.0.0.1"])
+def test_what_is_no_address_is_a_clear_error(url):
+    with pytest.raises(DeliveryError, match="is not an address"):
+        send_event(_OPTIONS, url, None, {})
