@@ -1,4 +1,4 @@
-"""The commands that tell whether all is well, and right."""
+"""The commands that check whether the ledger runs, and whether it is correct."""
 
 import os
 from datetime import datetime
@@ -45,10 +45,10 @@ def status(  # noqa: PLR0913, PLR0917 - where to look, for how long, and how to 
 ) -> bool:
     """Show at a glance whether all is well.
 
-    Asks Kafka how many records each hop has not folded, and ingress and workers whether they are
-    ready. The exit code is 0 if all is well, and 1 if something is not, which is then named: Kafka
-    or a program does not answer or is not ready, or records that were there stay unfolded. Whether
-    the ledger is right, `verify` and `audit` tell.
+    Asks Kafka how many records each hop has not folded, and asks ingress and workers whether they
+    are ready. The exit code is 0 if all is well. Otherwise it is 1, and each problem is named:
+    Kafka or a program does not answer or is not ready, or records stay unfolded. `status` does not
+    check whether the ledger is correct; `verify` and `audit` do.
     """
     from cli.status.command import StatusOptions
     from cli.status.command import status as show_status
@@ -63,15 +63,17 @@ def status(  # noqa: PLR0913, PLR0917 - where to look, for how long, and how to 
 def doctor(
     programs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PROGRAM", help="only what these commands need; else all"),
+        typer.Argument(
+            metavar="PROGRAM", help="check only the needs of these commands; default: all"
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="one JSON object, for programs")] = False,
 ) -> bool:
     """Check whether the ledger can run here, with these settings.
 
-    Looks at settings, versions, Kafka and its clock, topics, the worker's folder, and ports, and
-    says what to do about each thing that is not right. Only reads: it creates nothing, and writes
-    nothing to Kafka. The exit code is 1 if there is a problem; a warning is none.
+    Checks settings, versions, Kafka and its clock, topics, the worker's folder and ports, and names
+    the remedy for each problem. It only reads: it creates nothing, and writes nothing to Kafka. The
+    exit code is 1 if there is a problem; warnings do not count.
     """
     from cli.doctor.command import doctor as look
 
@@ -112,12 +114,12 @@ def verify(
 ) -> bool:
     """Fold the log from scratch, and compare everything with it.
 
-    Reads the log from the start, checks each record's signature again, folds it without the
-    workers' code or tables, and compares: every payment and order in the tables (by their
-    changelogs), every published order, every journal entry, every account's balance. Then compares
-    what the workers' disks hold with the changelogs. Only reads, alongside running workers. The
-    exit code is 1 if anything differs. No option takes a secret: arguments are visible to everybody
-    on the machine.
+    Reads the log from the start, checks each signature again, and folds the log without the
+    workers' code or tables. Compares with the result every payment and order in the tables (by
+    their changelogs), every published order, every journal entry and every account's balance. Then
+    compares the workers' disks with the changelogs. It only reads, and workers may run meanwhile.
+    The exit code is 1 if anything differs. No option takes a secret, because every user of the
+    machine can see arguments.
     """
     from cli.verification.verify import VerifyOptions
     from cli.verification.verify import verify as verify_all
@@ -132,7 +134,7 @@ def verify(
 )
 def prove(
     file: Annotated[
-        Path, typer.Argument(help="what GET /orders/{id}/proof of a worker's views answered")
+        Path, typer.Argument(help="the answer of GET /orders/{id}/proof of a worker's views")
     ],
     sequences: Annotated[
         int, typer.Option(help="most sequences in which the events are folded", min=1)
@@ -141,10 +143,10 @@ def prove(
 ) -> bool:
     """Check an order's proof, without the ledger that made it.
 
-    Its signatures, the fold and the sums, from the file alone. The events are folded in other
-    sequences too, some of them twice: each must come to the same state. Exit code 0 if all of it
-    holds, 1 if not; each thing that does not hold is named. That no event is left out a proof can't
-    show: `verify` reads the whole log.
+    Checks the signatures, the fold and the sums from the file alone. Folds the events in other
+    sequences too, some of them twice, and each must lead to the same state. The exit code is 0 if
+    everything holds. Otherwise it is 1, and each failure is named. A proof can't show that no event
+    is left out; `verify` reads the whole log.
     """
     from cli.verification import prove as proving
 
@@ -153,12 +155,12 @@ def prove(
 
 @command("LEDGER_WEBHOOK_SECRETS=whsec_development LEDGER_AUDIT_PORT=6081 plexy-ledger audit")
 def audit(worker: _Workers = None) -> None:
-    """Verify without an end, alongside the workers.
+    """Verify continuously, alongside the workers.
 
-    Folds the log as it grows, and compares with it whatever changes in tables and topics. Compares
-    what the workers' disks hold with the changelogs, and has the disks read as a whole. Metrics
+    Folds the log as it grows, and compares every change in tables and topics with it. Compares the
+    workers' disks with the changelogs, and makes the workers read their disks as a whole. Metrics
     are at /metrics. /readyz answers 503 with the reason once something differs, or while the
-    workers are too far behind to tell. It stays up until it is stopped.
+    workers are too far behind to tell. The audit runs until it is stopped.
     """
     from cli.verification.audit import audit as audit_all
 
@@ -178,12 +180,12 @@ def rebuild(
         ),
     ] = 60.0,
 ) -> bool:
-    """Make all that follows from the log anew, as another version.
+    """Derive everything from the log again, as another version.
 
-    A worker of its own folds the log of record into new tables and topics, beside the workers that
-    run and the deliveries that come. Then both versions are compared with the log, and with each
-    other. The exit code is 1 if anything differs; a rebuild says how to switch if the new version
-    is what follows from the log. One that was interrupted goes on where it stopped: type it again.
+    A separate worker folds the log of record into new tables and topics, while workers and ingress
+    go on. Then both versions are compared with the log, and with each other. The exit code is 1 if
+    anything differs. If the new version agrees with the log, the command says how to switch to it.
+    After an interruption, type the command again: it continues.
     """
     from cli.verification.rebuild import RebuildOptions
     from cli.verification.rebuild import rebuild as rebuild_all

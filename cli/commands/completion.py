@@ -1,8 +1,8 @@
-"""Values that a shell offers on Tab, where an option takes a word without a closed list of them.
+"""The values that a shell offers on Tab for options whose values are not an enumeration.
 
-Out: values; typer keeps those that begin as what was typed. Never: a connection, a file or a slow
-import: somebody waits with a finger on the key. Names of commands and options, and the values of an
-enumeration, are typer's own work; where nothing is offered, shells complete the names of files.
+Output: values, of which typer keeps those that begin with the typed text. Invariant: no connection,
+no file and no slow import, because the user waits. typer itself offers commands, options and
+enumerations. Where nothing is offered, shells complete the names of files.
 """
 
 from typing import Final
@@ -11,12 +11,12 @@ BROKERS: Final = ("1", "3")
 
 
 def brokers() -> list[str]:
-    """Return how many brokers an embedded Kafka may have."""
+    """Return the numbers of brokers that an embedded Kafka may have."""
     return list(BROKERS)
 
 
 def event_types() -> list[str]:
-    """Return the types of events that are folded; any other may be sent too."""
+    """Return the types of events that are folded; other types may be sent too."""
     from ledger.events import FOLDED_TYPES
 
     return sorted(FOLDED_TYPES)

@@ -1,8 +1,8 @@
 """How a command is declared: with examples that work, and the settings that it reads.
 
-In: functions with typer's annotations. Out: commands of ``app``. Never: a rule or work of their
-own: each command reads settings and calls one function. What it needs it imports when it runs:
-Faust alone takes longer than ``--help`` may.
+Input: functions with typer's annotations. Output: commands of ``app``. Invariant: a command only
+reads settings and calls one function. It imports that function when it runs, because Faust alone
+takes longer to import than ``--help`` may take.
 """
 
 import sys
@@ -22,7 +22,7 @@ _WIDTH_WITHOUT_TERMINAL: Final = 130
 
 
 def _first_word(ctx: Any) -> str:
-    """Return what follows `plexy-ledger`: the commands of a group read the same settings."""
+    """Return the word after `plexy-ledger`; the commands of a group read the same settings."""
     while ctx.parent is not None and ctx.parent.parent is not None:
         ctx = ctx.parent
     return str(ctx.info_name)
@@ -36,7 +36,7 @@ class _Command(TyperCommand):
         from cli.settings_table import variables
 
         with formatter.section("Examples" if "\n" in (self.epilog or "") else "Example"):
-            # Unwrapped: a line that is broken can't be pasted.
+            # A wrapped line could not be pasted.
             for example in (self.epilog or "").splitlines():
                 formatter.write(f"  {example}\n")
         with formatter.section("Settings, from the environment"):
@@ -60,7 +60,7 @@ app = typer.Typer(
 
 
 def group(name: str, text: str) -> typer.Typer:
-    """Declare a command that has commands of its own."""
+    """Declare a command with subcommands."""
     made = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=text)
     app.add_typer(made, name=name)
     return made
@@ -69,9 +69,9 @@ def group(name: str, text: str) -> typer.Typer:
 def command(
     *examples: str, within: typer.Typer = app, name: str | None = None
 ) -> Callable[[Callable[..., bool | None]], Callable[..., None]]:
-    """Declare a command, with lines that can be pasted and work.
+    """Declare a command, with example lines that work when they are pasted.
 
-    One that returns ``False`` has done its work and found that something is not right: exit code 1.
+    A command that returns ``False`` has done its work and found a problem; the exit code is 1.
     """
 
     def declare(run: Callable[..., bool | None]) -> Callable[..., None]:
@@ -87,7 +87,7 @@ def command(
 
 
 def console(*, stderr: bool = False) -> "Console":
-    """Return where a command writes; tables are as wide as the terminal, or enough for a file."""
+    """Return the console of a command; its tables are as wide as the terminal, or fit a file."""
     from rich.console import Console
 
     is_terminal = (sys.stderr if stderr else sys.stdout).isatty()

@@ -58,7 +58,7 @@ def send(  # noqa: PLR0913, PLR0917 - one option for each field
 )
 def simulate(  # noqa: PLR0913, PLR0917 - what is sent, how, and what is done about it
     seed: Annotated[
-        int | None, typer.Option(min=0, help="decides what is sent; a new one, unless given")
+        int | None, typer.Option(min=0, help="determines the events; default: a new seed")
     ] = None,
     events: Annotated[
         int, typer.Option(min=1, help="how many events; duplicates come on top")
@@ -85,12 +85,13 @@ def simulate(  # noqa: PLR0913, PLR0917 - what is sent, how, and what is done ab
     concurrency: Annotated[int, typer.Option(min=1, help="most requests at a time")] = 32,
     json: Annotated[Path | None, typer.Option(help="write the report to this file too")] = None,
 ) -> None:
-    """Send what virtual shops cause, and check what comes of it.
+    """Send the events of virtual shops, and check the ledger's result.
 
-    Orders with several attempts, refunds in every form, odd ids, amounts at the limits, late, twice
-    and out of order, signed with each of LEDGER_WEBHOOK_SECRETS in turn. What is sent follows from
-    the seed and the number of events. Each delivery is retried until it is acknowledged; Ctrl-C
-    ends it and says what is still owed. The orders stay in the ledger: don't aim it at a shop's.
+    The events have several attempts per order, refunds in every form, odd ids and amounts at the
+    limits. They come late, twice and out of order, signed with each of LEDGER_WEBHOOK_SECRETS in
+    turn. The seed and the number of events determine them. Each delivery is retried until it is
+    acknowledged; Ctrl-C ends the command and lists the events that are still owed. The orders stay
+    in the ledger, so do not use a shop's ledger.
     """
     from cli.simulate.command import SimulateOptions
     from cli.simulate.command import simulate as run_simulation

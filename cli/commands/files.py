@@ -1,4 +1,4 @@
-"""The commands that write files, or read them."""
+"""The commands that write or read files."""
 
 import os
 from datetime import datetime
@@ -13,14 +13,14 @@ from cli.commands.declare import command, console
 
 @command("plexy-ledger export-log ledger-2026-01-31.log")
 def export_log(
-    file: Annotated[Path, typer.Argument(help="a new file; its folder must be there")],
+    file: Annotated[Path, typer.Argument(help="a new file in an existing folder")],
 ) -> bool:
     """Write the log of record to a compressed file with checksums.
 
-    Reads `plexy.webhooks` up to what is in it now, beside a live ledger: every record with its
-    place, time, key, body and headers, byte for byte. The file has its name only once it is whole.
-    The exit code is 1 if the log has lost records, and the offsets are named; what it has is in the
-    file all the same.
+    Reads `plexy.webhooks` up to its present end, while the ledger goes on: every record with its
+    place, time, key, body and headers, byte for byte. The file receives its name once it is
+    complete. The exit code is 1 if the log has lost records, and their offsets are named; the file
+    then has the other records.
     """
     from cli.log.export_log import export_log as export
 
@@ -36,15 +36,15 @@ def import_log(
         Path, typer.Argument(exists=True, dir_okay=False, help="a file of `export-log`")
     ],
     check: Annotated[
-        bool, typer.Option("--check", help="only check the file; asks for no Kafka")
+        bool, typer.Option("--check", help="only check the file; needs no Kafka")
     ] = False,
 ) -> bool:
     """Bring the log of record back from a file of `export-log`.
 
-    Into a ledger that has none. Checks the whole file first. Creates the topics, and writes every
-    record to the partition and offset that it had; workers then fold it to the same state. Run it
-    before ingress is started: a topic with other records is refused. An import that was interrupted
-    goes on when the same command is run again.
+    The ledger must have no log yet. The command checks the whole file first. It creates the topics,
+    and writes every record to its former partition and offset, so that workers fold it to the same
+    state. Run it before ingress is started, because a topic with other records is refused. After an
+    interruption, run the same command again: it continues.
     """
     from cli.log.import_log import import_log as import_file
 
@@ -58,11 +58,11 @@ def import_log(
 )
 def export(
     kind: Annotated[
-        Format, typer.Option("--format", help="the program that shall read it, or a plain table")
+        Format, typer.Option("--format", help="the program that reads the file, or a plain table")
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="a new file; its folder must be there. Unless given, standard output"),
+        typer.Option(help="a new file in an existing folder; default: standard output"),
     ] = None,
     wait_s: Annotated[
         float,
@@ -71,12 +71,11 @@ def export(
 ) -> None:
     """Write the journal for Beancount, for hledger, or as CSV.
 
-    Waits until all that is in the log now is posted, and reads `ledger.entries` up to what is in it
-    then: every entry once, by time (UTC), then by its fact's place in the log. Amounts are in major
-    units, exact. The payment, the refund, the event, its place in the log and the entry that a
-    reversal takes back stand beside each entry, percent-quoted. A file has its name only once it is
-    whole. What the accounts come to is shown on standard error. Takes about 1 KB of memory for each
-    entry.
+    Waits until the present log is posted, and reads `ledger.entries` up to its end: every entry
+    once, by time (UTC), then by its fact's place in the log. Amounts are exact, in major units.
+    Each entry has the payment, the refund, the event, its place in the log and, for a reversal, the
+    reversed entry, percent-quoted. A file receives its name once it is complete. Standard error
+    shows the accounts' balances. The command takes about 1 KB of memory for each entry.
     """
     from cli.accounting.export import ExportOptions
     from cli.accounting.export import export as export_journal
@@ -111,15 +110,15 @@ def reconcile(  # noqa: PLR0913, PLR0917 - the file, how it is written, and of w
         typer.Option("--wait", min=0, help="how long the workers may take to catch up, in seconds"),
     ] = 60.0,
 ) -> bool:
-    """Compare a settlement file with what stands in the journal.
+    """Compare a settlement file with the journal.
 
-    The header names the columns, in any order; others are passed over: `payment_id` as Plexy sends
+    The header names these columns, in any order; others are ignored: `payment_id` as Plexy sends
     it; `amount` in major units, digits and a point before decimals, such as 1500.50 (a refund's may
     have a minus; with --minor: digits only); `currency`, an ISO 4217 code such as KZT; `kind`,
     payment or refund.
 
-    The refunds of a payment match as a multiset of amounts. With --from or --to, what the ledger
-    has of other days is not missing in the file, and still matches what the file has. The exit code
+    The refunds of a payment match as a multiset of amounts. With --from or --to, entries of
+    other days need not be in the file, but still match its rows. The exit code
     is 0 if all match, 1 if anything differs, and 2 if the file can't be read: then the line and the
     value are named.
     """

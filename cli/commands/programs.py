@@ -1,4 +1,4 @@
-"""The commands that start programs, and what they need."""
+"""The commands that start programs and create their topics."""
 
 import os
 from pathlib import Path
@@ -31,9 +31,9 @@ def demo(
 ) -> bool:
     """Run a sample through a real Kafka, and check the outcome.
 
-    Delivers webhooks over HTTP to an ingress, lets a worker fold them, and shows each order, what
-    was refused and what was rejected. The exit code is 0 only if all of it is as written down
-    beforehand. Everything is on free ports and in a temporary folder, and is stopped at the end.
+    Delivers webhooks over HTTP to an ingress, lets a worker fold them, and shows the orders, the
+    refused deliveries and the rejected records. The exit code is 0 only if all of them are as
+    expected. Everything runs on free ports and in a temporary folder, and is stopped at the end.
     """
     from cli.demo.command import demo as show
 
@@ -53,8 +53,8 @@ def kafka(
 ) -> None:
     """Run the embedded Kafka alone, until Ctrl-C.
 
-    Of three brokers any one may be killed, and its disk emptied (its folder `data` deleted): it is
-    started again after 5 s, and gets what it lacks from the others.
+    With three brokers, you may kill any one of them and empty its disk (delete its folder `data`).
+    It is started again after 5 s, and receives its records from the others.
     """
     from cli.brokers import run_broker
     from cli.settings import BrokerSettings

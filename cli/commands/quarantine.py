@@ -1,4 +1,4 @@
-"""The commands about what was rejected."""
+"""The commands about rejected records."""
 
 import os
 from datetime import datetime
@@ -9,7 +9,7 @@ import typer
 from cli.commands.declare import command, console, group
 from ledger.rejections import Reason
 
-rejected = group("rejected", "List, show and retry what was kept and is not counted.")
+rejected = group("rejected", "List, show and retry the records that were kept but do not count.")
 
 
 @command(
@@ -20,15 +20,15 @@ rejected = group("rejected", "List, show and retry what was kept and is not coun
 )
 def rejected_list(
     everything: Annotated[
-        bool, typer.Option("--all", help="also what was put back already")
+        bool, typer.Option("--all", help="also items that were put back")
     ] = False,
-    reason: Annotated[Reason | None, typer.Option(help="only of this reason")] = None,
+    reason: Annotated[Reason | None, typer.Option(help="only items with this reason")] = None,
     since: Annotated[
-        datetime | None, typer.Option(help="only what was rejected from this time (UTC) on")
+        datetime | None, typer.Option(help="only items rejected since this time (UTC)")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
 ) -> None:
-    """List what was rejected and is not put back, the newest last."""
+    """List the rejected items that were not put back, the newest last."""
     from cli.quarantine.rejected import ListOptions, list_items
 
     options = ListOptions(everything, reason, since, json)
@@ -42,14 +42,14 @@ def rejected_list(
     name="show",
 )
 def rejected_show(
-    item: Annotated[str, typer.Argument(metavar="ID", help="as `rejected list` has it")],
+    item: Annotated[str, typer.Argument(metavar="ID", help="an id from `rejected list`")],
     raw: Annotated[
         bool, typer.Option("--raw", help="write the body's bytes, and nothing else")
     ] = False,
 ) -> None:
-    """Show one rejection: why it is one, and what a retry would do.
+    """Show one rejected item: its reason, and what a retry would do.
 
-    With where it came from, whether its signature is good, and its bytes.
+    Also shows its source, whether its signature is good, and its bytes.
     """
     from cli.quarantine.rejected import show_item
 
@@ -64,23 +64,23 @@ def rejected_show(
 )
 def rejected_retry(
     items: Annotated[
-        list[str] | None, typer.Argument(metavar="ID", help="as `rejected list` has them")
+        list[str] | None, typer.Argument(metavar="ID", help="ids from `rejected list`")
     ] = None,
-    reason: Annotated[Reason | None, typer.Option(help="all open ones of this reason")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="all open ones")] = False,
+    reason: Annotated[Reason | None, typer.Option(help="all open items with this reason")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="all open items")] = False,
     again: Annotated[
-        bool, typer.Option("--again", help="also what was put back already; it changes no state")
+        bool, typer.Option("--again", help="also items that were put back; changes no state")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="write nothing, only say what would be done")
+        bool, typer.Option("--dry-run", help="write nothing, only report what a retry would do")
     ] = False,
 ) -> bool:
-    """Put back what was rejected, after a fix, once.
+    """Put rejected items back once, after a fix.
 
-    Judges the bytes again with the code and the settings of now. What is good is put on the path at
-    the place in the log that it always had, and is marked as put back; the rest stays, and is named
-    with the reason. Workers must run with the same fix, or what comes next is rejected again. The
-    exit code is 1 if anything that was named stays rejected.
+    Judges the bytes again with the present code and settings. A good item goes on its path with the
+    place in the log that it always had, and is marked as put back. The others stay, and are named
+    with the reason. Workers must run with the same fix, or later records are rejected again. The
+    exit code is 1 if a named item stays rejected.
     """
     from cli.quarantine.retry import RetryOptions, retry
 
