@@ -9,7 +9,7 @@ import typer
 from cli.commands.declare import command, console, group
 from ledger.rejections import Reason
 
-rejected = group("rejected", "List, show and retry the records that were kept but do not count.")
+rejected = group("rejected", "List, show and retry records that are kept but not counted.")
 
 
 @command(
