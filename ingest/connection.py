@@ -83,6 +83,15 @@ class _RefusedError(Exception):
         self.fault = fault
 
 
+def _fault_of(error: Exception) -> Fault:
+    """Return the fault of a read; the parser wraps an exception that one of our methods raised.
+
+    A frame that kept the wrapped exception would be part of a cycle, and keep the read in memory.
+    """
+    refused = error if isinstance(error, _RefusedError) else error.__context__
+    return refused.fault if isinstance(refused, _RefusedError) else "malformed_request"
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's connection, bounded; ``bounded_protocol`` makes the class for one server."""
 
@@ -131,10 +140,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._end(None)
         except (httptools.HttpParserError, _RefusedError) as error:
             self._hold_no_longer()
-            # The parser raises an error of its own for an exception in one of our methods.
-            refused = error if isinstance(error, _RefusedError) else error.__context__
-            fault = refused.fault if isinstance(refused, _RefusedError) else "malformed_request"
-            self._end_by_fault(fault)
+            self._end_by_fault(_fault_of(error))
         self._hold_no_longer()
         self._watch()
 

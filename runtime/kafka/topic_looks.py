@@ -17,11 +17,11 @@ from runtime.kafka.topic_states import Fault, TopicState, count_fault, faults, r
 
 WHO_DELETED: Final = "find out who deleted them, or which setting did"
 _RESTORE: Final = (
-    "`plexy-ledger import-log` and the next LEDGER_VERSION (docs/operations.md, Backup and restore)"
+    "`plexy-ledger import-log` and the next LEDGER_VERSION (docs/recovery.md)"
 )
 
 _HIDDEN: Final = (
-    "If they exist, this user lacks the right Describe on them (docs/operations.md has the rights)"
+    "If they exist, this user lacks the right Describe on them (docs/kafka.md has the rights)"
 )
 
 
