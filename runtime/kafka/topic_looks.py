@@ -16,9 +16,7 @@ from runtime.kafka.topic_metadata import FoundTopic, read_topics
 from runtime.kafka.topic_states import Fault, TopicState, count_fault, faults, read_configs
 
 WHO_DELETED: Final = "find out who deleted them, or which setting did"
-_RESTORE: Final = (
-    "`plexy-ledger import-log` and the next LEDGER_VERSION (docs/recovery.md)"
-)
+_RESTORE: Final = "`plexy-ledger import-log` and the next LEDGER_VERSION (docs/recovery.md)"
 
 _HIDDEN: Final = (
     "If they exist, this user lacks the right Describe on them (docs/kafka.md has the rights)"
