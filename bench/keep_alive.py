@@ -2,7 +2,7 @@
 
 Input: requests as bytes, and a port. Output: the status of each answer, and the time at which it
 was complete. Invariants: a connection has at most one unanswered request, and no request waits for
-a free connection: if there is none, a new one is opened.
+a free connection, because a new one is opened if all are busy.
 """
 
 import asyncio

@@ -24,7 +24,7 @@ _ANSWER_WITHIN_S: Final = 30.0
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What the ingress answered; ``code`` is the problem's stable name, empty if there is none."""
+    """What the ingress answered; ``code`` is a problem's stable name, else empty."""
 
     status: int
     code: str
@@ -82,7 +82,7 @@ def deliver(client: httpx.Client, url: str, body: bytes, headers: Mapping[str, s
 
 
 def problem_code(content: bytes) -> str:
-    """Return the stable name in a problem document; empty if it is none.
+    """Return the stable name in a problem document; empty for other documents.
 
     >>> problem_code(b'{"code": "overloaded"}'), problem_code(b"<html>")
     ('overloaded', '')

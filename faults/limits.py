@@ -20,7 +20,7 @@ _SHOWN_CHARS: Final = 300
 
 
 class Limit(msgspec.Struct, frozen=True):
-    """One limit: its measurement is empty if there is none; ``broken`` has a line per violation."""
+    """One limit: without a case, ``measured`` is empty; ``broken`` has a line per violation."""
 
     expected: str
     measured: str

@@ -156,7 +156,7 @@ class _Lane:
             self._writing = asyncio.create_task(self._write())
 
     def due(self) -> float:
-        """Return the time by which the first record is due; infinity if there is none."""
+        """Return the time by which the first record is due; infinity without a record."""
         return min(
             (each.until for some in (self._under_way, self._waiting) for each in some),
             default=float("inf"),

@@ -174,7 +174,7 @@ class WebhookLog:
         faults = list(map(str, seen.faults))
         for fault in faults:
             if fault not in self._faults:
-                _log.warning("a topic is not as it must be", fault=fault)
+                _log.warning("a topic is not as expected", fault=fault)
         self._faults = faults
 
     def _lose(self, reason: str) -> None:

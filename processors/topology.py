@@ -212,7 +212,7 @@ class LedgerApp(EngineApp):
             self._heed(seen)
             faults = {str(fault) for fault in (*seen.faults, *seen.deletions)}
             for fault in sorted(faults - said):
-                log.warning("a topic is not as it must be", fault=fault)
+                log.warning("a topic is not as expected", fault=fault)
             said = faults
             await self.sleep(_TOPICS_LOOKED_AT_EVERY_S)
 

@@ -74,7 +74,7 @@ def order_of(payment_id: str, payment: Body) -> str:
 
 
 def journal_entry(payment_id: str, payment: Body, event: Body) -> Body | None:
-    """Return the balanced entry that an event posts; ``None`` if there is none, or it is posted."""
+    """Return the balanced entry that an event posts; ``None`` if nothing is left to post."""
     if event["type"] == "payment.failed":
         return None
     if event["type"] == "payment.succeeded":

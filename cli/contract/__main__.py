@@ -1,4 +1,4 @@
-"""``python -m cli.contract``: write the contract's files, or check that they are as they must be.
+"""``python -m cli.contract``: write the contract's files, or check that they are as expected.
 
 In: the types, and the schemas as they were released. Out: the files of ``docs/events``. Never: a
 released schema that is overwritten by one that would break a reader of it.

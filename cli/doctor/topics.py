@@ -45,7 +45,7 @@ def judge(examination: Examination) -> Iterator[Finding]:
     behind = list(_behind(examination.states, examination.in_sync))
     yield from behind
     if not (faults or behind):
-        yield ok(f"all {len(examination.states)} topics are as they must be")
+        yield ok(f"all {len(examination.states)} topics are as expected")
 
 
 def _behind(states: Sequence[TopicState], needed: int) -> Iterator[Finding]:

@@ -38,7 +38,7 @@ class Unreadable(msgspec.Struct, frozen=True):
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """An order that is not as it must be."""
+    """An order that is not as expected."""
 
     order_id: str
     lines: Lines
@@ -78,7 +78,7 @@ class Views:
 
 
 class Check:
-    """One check; ``settled`` of ``total`` orders were found as they must be at the last look."""
+    """One check; ``settled`` of ``total`` orders were found as expected at the last look."""
 
     def __init__(self, foretold: Foretold, concurrency: int) -> None:
         self.total = len(foretold)

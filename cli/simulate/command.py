@@ -1,7 +1,7 @@
 """The command ``simulate``: a virtual Plexy against an ingress, and a check of what came of it.
 
 In: options and the environment. Out: progress and the report on the console, the report as JSON if
-a file is named, and an exit code: 0 all is as it must be, 1 an order differs, 130 interrupted.
+a file is named, and an exit code: 0 all is as expected, 1 an order differs, 130 interrupted.
 """
 
 import asyncio
@@ -145,7 +145,7 @@ class _Checking:
         return self._check.settled
 
     def __str__(self) -> str:
-        return "orders as they must be"
+        return "orders as expected"
 
 
 async def _watched(

@@ -147,7 +147,7 @@ def conclusions(report: Report) -> list[Text]:
     if differing:
         verdict = f"{differing} of {checked.orders} orders differ from what was sent."
         return [*lines, Text(verdict, style="bold red")]
-    verdict = f"All {checked.orders} orders are as they must be."
+    verdict = f"All {checked.orders} orders are as expected."
     return [*lines, Text(verdict, style="bold green")]
 
 

@@ -1,7 +1,7 @@
-"""How topics are: what Kafka says of them, and what of it is not as it must be.
+"""The states of topics, and their differences from the expected ones.
 
-In: a client and names, or a topic's state and what it must be. Out: ``TopicState`` values;
-``Fault`` values, each with its remedy. Never: a change to a topic.
+Input: a client and names, or a topic's state and the expected one. Output: ``TopicState`` values,
+and ``Fault`` values, each with its remedy. Invariant: this module changes no topic.
 """
 
 from collections import defaultdict
@@ -42,10 +42,10 @@ _LIMITS: Final = (LIMIT, "segment.bytes")
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """What is not as it must be, and what to do about it.
+    """A difference from the expected state, and its remedy.
 
     A fault without a remedy may end by itself. ``refuses_some``: the broker refuses some records,
-    and keeps all others as they must be.
+    and keeps all others.
     """
 
     what: str
@@ -71,7 +71,7 @@ class TopicState(msgspec.Struct, frozen=True):
 def faults(
     state: TopicState, topic: Topic, *, replication_factor: int, in_sync: int
 ) -> Iterator[Fault]:
-    """Yield what of a topic's replicas and settings is not as it must be."""
+    """Yield how a topic's replicas and settings differ from the expected ones."""
     replicas = min(partition.replicas for partition in state.partitions)
     if replicas < replication_factor:
         yield Fault(
@@ -100,7 +100,7 @@ def count_fault(topic: str, count: int, made_with: int) -> Fault:
 def setting_faults(
     name: str, config: Mapping[str, str | None], needed: Iterable[TopicSetting]
 ) -> Iterator[Fault]:
-    """Yield which settings of a topic are not as they must be."""
+    """Yield the settings of a topic that are not as expected."""
     for setting in needed:
         got = config.get(setting.name)
         if not setting.is_right(got):

@@ -103,7 +103,7 @@ def test_a_good_ledger_has_neither_a_problem_nor_a_warning_and_is_as_it_was(env)
     assert printed.endswith("No problem, no warning\n")
     for check in ("settings", "versions", "kafka", "topics", "folders", "ports"):
         assert re.search(rf"^ok +{check} ", printed, re.MULTILINE), check
-    assert "all 9 topics are as they must be" in printed
+    assert "all 9 topics are as expected" in printed
     assert asyncio.run(describe(env)) == before
     assert group_of(env) not in asyncio.run(groups(env))
     assert not Path(env["LEDGER_DATA_DIR"]).exists()

@@ -372,7 +372,7 @@ async def test_a_limit_below_the_batches_refuses_only_the_deliveries_that_do_not
         assert set(load.answers.values()) == {200}
         kept = Counter(record.value for record in await started.log_of_record())
         assert [body for body in load.accepted if not kept[body]] == []
-        said = "a topic is not as it must be"
+        said = "a topic is not as expected"
         line = next(each for each in started.lines() if each["event"] == said)
         assert "max.message.bytes=1000, expected at least 10485760" in line["fault"]
         assert "log_unavailable" not in {each["event"] for each in started.lines()}

@@ -246,7 +246,7 @@ def test_a_worker_logs_a_setting_that_was_changed_and_goes_on(env: dict[str, str
         worker.wait_ready()
         asyncio.run(alter(env, entries, retention_ms=WEEK_MS))
         said = until(
-            lambda: worker.logged("a topic is not as it must be"), within_s=60, what="a line"
+            lambda: worker.logged("a topic is not as expected"), within_s=60, what="a line"
         )
         assert f"topic {entries} has retention.ms={WEEK_MS}, expected -1" in said[0]["fault"]
         deliver(env, [paid(1)])

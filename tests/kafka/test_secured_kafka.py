@@ -491,7 +491,7 @@ def test_without_the_right_to_describe_the_cluster_the_doctor_warns_of_the_clock
     code, printed = run({**env, "LEDGER_KAFKA_USERNAME": VERIFY}, "doctor", "worker")
     assert code == 0, printed
     assert "the brokers' clock can't be read (ClusterAuthorizationFailedError" in printed
-    assert "all 9 topics are as they must be" in printed
+    assert "all 9 topics are as expected" in printed
     code, printed = run({**env, "LEDGER_KAFKA_USERNAME": INGEST}, "doctor", "ingest")
     assert code == 0, printed
-    assert "all 2 topics are as they must be" in printed
+    assert "all 2 topics are as expected" in printed

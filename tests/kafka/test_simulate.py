@@ -123,7 +123,7 @@ def test_every_order_is_checked_and_one_that_was_altered_is_named(ledger, tmp_pa
     assert report["refused"].keys() == {"401 timestamp_out_of_tolerance"}
     assert report["checked"]["orders"] > 500
     assert report["checked"]["differing"] == []
-    assert "orders are as they must be" in output
+    assert "orders are as expected" in output
 
     order_id = _one_more_refund(ledger, 11, 2000)
     code, output = ledger.simulate(*run, "--check-within", "15")

@@ -92,7 +92,7 @@ def test_all_that_is_wrong_with_topics_is_named_and_not_only_the_first():
 
 def test_topics_as_they_must_be_are_counted():
     examination = Examination(states=(state("a", 3), state("b", 3)))
-    assert one(Level.OK, judge(examination)).what == "all 2 topics are as they must be"
+    assert one(Level.OK, judge(examination)).what == "all 2 topics are as expected"
 
 
 def test_a_kafka_that_is_not_there_is_named_and_the_topics_are_not_looked_at(patient):
