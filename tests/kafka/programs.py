@@ -14,12 +14,28 @@ import httpx
 from cli.kafka.process import free_port
 from tests.kafka.harness import WorkerProcess, until
 
+FAUST = [sys.executable, "-m", "faust", "-A", "processors.app", "worker", "-l", "warn"]
+INGEST = [sys.executable, "-m", "cli", "ingest"]
+# The port follows as one more argument.
+UVICORN = [sys.executable, "-m", "uvicorn", "ingest.app:app", "--port"]
+
 
 def program(name: str, env: Mapping[str, str], *arguments: str) -> WorkerProcess:
     """Return one of our commands as a process with a log file of its own."""
     started = WorkerProcess(env, [sys.executable, "-m", "cli", name, *arguments])
     started.log_file = started.log_file.with_name(f"{name}.log")
     return started
+
+
+def start(env: Mapping[str, str], *arguments: object) -> subprocess.Popen[str]:
+    """Start a command whose output, with its errors, can be read from a pipe."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "cli", *map(str, arguments)],
+        env=os.environ | dict(env),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def ask_ingress(env: Mapping[str, str], path: str) -> tuple[int, str]:

@@ -38,7 +38,7 @@ def shown() -> list[Shown]:
 
 
 def commands_in(folder: Path, ingest_url: str) -> None:
-    """Put `plexy-ledger` into a folder, with a `send` that uses this ingress."""
+    """Write a `plexy-ledger` script into a folder; its `send` posts to this address."""
     script = folder / "plexy-ledger"
     script.write_text(
         "#!/bin/sh\n"
@@ -48,7 +48,7 @@ def commands_in(folder: Path, ingest_url: str) -> None:
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
 
 
-def test_the_page_shows_what_the_commands_print(kafka, tmp_path):
+def test_the_page_shows_the_real_output_of_its_commands(kafka, tmp_path):
     if shutil.which("hledger") is None:
         pytest.skip("hledger is not installed (Debian: apt-get install hledger)")
     env = environment(

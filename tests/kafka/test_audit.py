@@ -1,4 +1,4 @@
-"""`plexy-ledger audit` is green next to a live ledger, red on drift, and never ends by itself."""
+"""`plexy-ledger audit` is green next to a live ledger, turns red on drift, and keeps running."""
 
 import asyncio
 import os
@@ -69,12 +69,12 @@ def own(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[Audited]:
 
 @pytest.fixture(scope="module")
 def shared(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Audited]:
-    """Run both for the tests that undo their changes."""
+    """Run a worker and its audit, for the tests that undo their changes."""
     with audited(kafka, tmp_path_factory.mktemp("audit")) as both:
         yield both
 
 
-def test_it_is_green_while_the_ledger_grows_and_ends_on_sigterm(own):
+def test_the_audit_stays_green_as_the_ledger_grows_and_ends_on_sigterm(own):
     worker, audit = own
     for n in range(10):
         bodies = [event(1000 + 10 * n + i, merchantReference=f"ord_{i}") for i in range(5)]
@@ -95,7 +95,7 @@ def test_it_is_green_while_the_ledger_grows_and_ends_on_sigterm(own):
     audit.stop(10)
 
 
-def test_it_is_green_beside_a_large_order_that_grows_and_names_a_row_that_is_lost(own):
+def test_the_audit_stays_green_as_a_large_order_grows_and_names_a_lost_row(own):
     """The order has many rows in the changelog, and each round reads only the new ones."""
     worker, audit = own
     deliver(worker.env, *(event(1000 + n, merchantReference="ord_big") for n in range(1500)))
@@ -119,7 +119,7 @@ def test_it_is_green_beside_a_large_order_that_grows_and_names_a_row_that_is_los
     assert "order ord_big: payment pay_1234: it is not in the order" in problem["detail"]
 
 
-def test_without_a_token_it_answers_only_to_loopback_names(shared):
+def test_without_a_token_the_audit_answers_only_to_loopback_names(shared):
     audit = shared.audit
     for path in ("/metrics", "/readyz", "/healthz", "/metrics/"):
         for host in ("rebound.example", "10.0.0.1:6080"):
@@ -131,8 +131,8 @@ def test_without_a_token_it_answers_only_to_loopback_names(shared):
         assert ask(audit.env, "/metrics", token=None, headers={"Host": host}).status == 200
 
 
-def test_with_a_token_a_stranger_learns_that_it_is_not_ready_and_not_why(shared, tmp_path):
-    """There are no topics of this version, so the audit has a reason that it could name."""
+def test_with_a_token_a_stranger_learns_that_the_audit_is_not_ready_but_not_why(shared, tmp_path):
+    """The topics of this version do not exist: that is the reason to hide."""
     env = shared.worker.env | {"LEDGER_API_TOKEN": TOKEN, "LEDGER_VERSION": "2"}
     with AuditProcess(env, tmp_path / "audit") as audit:
         until(lambda: audit.get("/healthz")[0] == 200, within_s=30, what="the audit")
@@ -145,7 +145,7 @@ def test_with_a_token_a_stranger_learns_that_it_is_not_ready_and_not_why(shared,
         assert ask(audit.env, "/metrics", headers={"Host": "audit.example"}).status == 200
 
 
-def test_a_request_that_can_not_be_parsed_is_not_repeated_by_it(shared):
+def test_the_audit_does_not_repeat_a_request_that_it_cannot_parse(shared):
     audit = shared.audit
     with socket.create_connection(("127.0.0.1", int(audit.env["LEDGER_AUDIT_PORT"])), 10) as client:
         client.sendall(b"Authorization: Bearer " + TOKEN.encode() + b"\r\n\r\n")
@@ -154,7 +154,7 @@ def test_a_request_that_can_not_be_parsed_is_not_repeated_by_it(shared):
     assert TOKEN not in audit.tail()
 
 
-def test_it_does_not_listen_for_other_machines_without_a_token(tmp_path):
+def test_the_audit_refuses_to_listen_for_other_machines_without_a_token(tmp_path):
     env = environment("127.0.0.1:9", tmp_path, webhook_secrets=SECRET, audit_host="0.0.0.0")  # noqa: S104
     command = [sys.executable, "-m", "cli", "audit"]
     ended = subprocess.run(
@@ -165,7 +165,7 @@ def test_it_does_not_listen_for_other_machines_without_a_token(tmp_path):
     assert "LEDGER_API_TOKEN" in ended.stderr
 
 
-def test_a_corrupted_table_turns_it_red_and_its_repair_green(shared):
+def test_a_corrupted_table_turns_the_audit_red_and_a_repair_turns_it_green(shared):
     worker, audit = shared
     topic = changelog_name(group_of(worker.env), "payments")
     right = latest(worker.env, topic)[b"pay_4"]
@@ -183,7 +183,7 @@ def test_a_corrupted_table_turns_it_red_and_its_repair_green(shared):
     assert drift(audit.metrics()) == {}
 
 
-def test_a_lost_key_a_forged_entry_and_a_forged_delivery_turn_it_red(own):
+def test_a_lost_key_a_forged_entry_and_a_forged_delivery_turn_the_audit_red(own):
     worker, audit = own
     env, names = worker.env, names_of(worker.env)
     entry = ENTRIES.decode(latest(env, names.entries)[b"payment/pay_4/evt_4"])
@@ -202,7 +202,7 @@ def test_a_lost_key_a_forged_entry_and_a_forged_delivery_turn_it_red(own):
     }
 
 
-def test_an_event_that_was_committed_and_never_folded_is_named_by_audit_and_verify(own):
+def test_audit_and_verify_name_an_event_that_was_committed_but_never_folded(own):
     worker, audit = own
     env = worker.env
     wait_folded(env, worker)
@@ -223,7 +223,7 @@ def test_an_event_that_was_committed_and_never_folded_is_named_by_audit_and_veri
 
 
 async def commit_everything(env: dict[str, str]) -> None:
-    """Commit the ends of the log for the workers, although they have not folded up to there."""
+    """Commit the end of each log partition for the workers, although they have not folded it."""
     partitions = [TopicPartition(names_of(env).webhooks, p) for p in range(PARTITIONS)]
     async with AIOKafkaConsumer(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"]) as consumer:
         ends = await consumer.end_offsets(partitions)
@@ -231,21 +231,21 @@ async def commit_everything(env: dict[str, str]) -> None:
         await commit(env, partition, ends[partition])
 
 
-def test_workers_that_are_behind_are_told_from_drift(shared):
+def test_the_audit_reports_lagging_workers_as_a_lag_and_not_as_drift(shared):
     worker, audit = shared
     worker.signal(signal.SIGTERM)
     worker.wait(20)
     deliver(worker.env, event(300))
     problem = audit.wait_for("workers_behind")
     assert "1 of 28 records" in problem["detail"]
-    # The round that reported the problem may have begun before there was a lag.
+    # The round that reported the problem may have read the lag before the delivery.
     until(lambda: audit.metrics()["lag_records"] == 1, within_s=30, what="the lag in the metrics")
     worker.start()
     until(lambda: audit.get("/readyz")[0] == 200, within_s=60, what="readiness")
     assert drift(audit.wait_rounds()) == {}
 
 
-def test_without_kafka_it_stays_up_and_says_so(tmp_path):
+def test_without_kafka_the_audit_stays_up_and_names_the_fault(tmp_path):
     env = environment(f"127.0.0.1:{free_port()}", tmp_path, webhook_secrets=SECRET)
     with AuditProcess(env, tmp_path) as audit:
         until(lambda: audit.get("/readyz")[0] == 503, within_s=30, what="an answer")
@@ -254,7 +254,7 @@ def test_without_kafka_it_stays_up_and_says_so(tmp_path):
         audit.stop(15)
 
 
-def test_a_port_that_is_taken_is_one_line(tmp_path, kafka):
+def test_a_port_in_use_is_reported_in_one_line(tmp_path, kafka):
     with AuditProcess(
         environment(kafka.bootstrap, tmp_path, webhook_secrets=SECRET), tmp_path
     ) as a:

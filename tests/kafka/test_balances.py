@@ -9,7 +9,7 @@ pytestmark = pytest.mark.timeout(240)
 
 
 class TestBalances:
-    def test_balances_are_those_of_all_orders_and_sum_to_zero(self, envs, env):
+    def test_balances_match_all_orders_and_sum_to_zero(self, envs, env):
         folded(
             envs[0],
             paid("evt_usd", "pay_usd", "ord_usd", 12_345, currency="USD"),
@@ -43,8 +43,8 @@ class TestBalances:
             days[key] = days.get(key, 0) + posted["amount"]
         assert days == {(b["account"], b["currency"]): b["amount"] for b in document["balances"]}
 
-    def test_an_event_of_a_far_off_time_is_summed_too(self, envs, env):
-        """A sender may give milliseconds in place of seconds."""
+    def test_an_event_dated_in_the_far_future_is_summed_too(self, envs, env):
+        """A sender that gives milliseconds instead of seconds causes such a date."""
         name = f"far_{env['LEDGER_WEB_PORT']}"
         folded(envs[0], paid(name, name, name, 3, created=NOW_S * 1000, currency="CHF"))
         for path in ("/balances?days=true", "/balances?scope=worker", "/balances"):

@@ -1,4 +1,4 @@
-"""Record batches keep the order of records, are cut at the limit, and drop nothing."""
+"""Batches keep records in order, are cut at the size limit, and lose no record."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -49,7 +49,7 @@ async def read(kafka: EmbeddedKafka, topic: str, partition: int) -> list[Consume
     return records
 
 
-async def test_more_than_a_batch_holds_is_cut_and_stays_in_order(kafka, topic):
+async def test_more_records_than_a_batch_holds_are_cut_and_stay_in_order(kafka, topic):
     batches = []
 
     class Counted(AIOKafkaProducer):
@@ -94,12 +94,12 @@ async def test_every_record_goes_to_the_partition_of_its_key_in_order(kafka, top
         assert kept == expected[partition]
 
 
-async def test_nothing_to_send_by_key_is_no_error(kafka, topic):
+async def test_sending_no_records_by_key_is_no_error(kafka, topic):
     async with producer(kafka.bootstrap) as client:
         await send_by_key(client, topic, [], PARTITIONS)
 
 
-async def test_a_record_larger_than_a_batch_makes_one_of_its_own(kafka, topic):
+async def test_a_record_larger_than_a_batch_gets_a_batch_of_its_own(kafka, topic):
     large = b"y" * (MAX_RECORD_BYTES - 1024)
     records = [OutRecord(b"1", b"small"), OutRecord(b"2", large), OutRecord(b"3", b"small")]
     async with producer(kafka.bootstrap) as client:
@@ -107,7 +107,7 @@ async def test_a_record_larger_than_a_batch_makes_one_of_its_own(kafka, topic):
     assert [record.value for record in await read(kafka, topic, 0)] == [b"small", large, b"small"]
 
 
-async def test_a_record_that_the_topic_does_not_take_is_an_error_and_not_dropped(kafka, topic):
+async def test_a_record_that_the_topic_refuses_is_an_error_and_not_dropped_silently(kafka, topic):
     records = [OutRecord(b"1", b"small"), OutRecord(b"2", b"z" * (MAX_RECORD_BYTES + 1))]
     async with producer(kafka.bootstrap) as client:
         with pytest.raises(BatchRefusedError, match=rf"{topic} .*1 records, first key b'2'"):
@@ -115,7 +115,7 @@ async def test_a_record_that_the_topic_does_not_take_is_an_error_and_not_dropped
     assert b"2" not in {record.key for record in await read(kafka, topic, 0)}
 
 
-async def test_what_is_acknowledged_before_a_refused_batch_is_not_written_again(kafka, topic):
+async def test_records_acknowledged_before_a_refused_batch_are_not_written_again(kafka, topic):
     """The records of a changelog must be contiguous, even after its topic has refused some."""
     await alter({"LEDGER_KAFKA_BOOTSTRAP": kafka.bootstrap}, topic, max_message_bytes="900")
     sizes = (400, 700, 150, 700, 100)
@@ -137,9 +137,7 @@ async def test_what_is_acknowledged_before_a_refused_batch_is_not_written_again(
     assert (written.first, written.last, written.is_contiguous) == (0, 4, True)
 
 
-async def test_an_acknowledgement_that_does_not_come_in_time_is_named_with_the_time(
-    kafka, topic, monkeypatch
-):
+async def test_the_error_for_a_late_acknowledgement_names_the_time_limit(kafka, topic, monkeypatch):
     async with producer(kafka.bootstrap) as client:
         await send_to_partition(client, topic, 0, [OutRecord(b"1", b"there")])
         monkeypatch.setattr(batches_module, "ACKNOWLEDGED_WITHIN_S", 1.0)

@@ -1,4 +1,4 @@
-"""The smallest possible measurements on a real broker count exactly what happened."""
+"""Very small measurements on a real broker report exact counts."""
 
 import uuid
 from pathlib import Path
@@ -21,7 +21,9 @@ def _place(kafka: EmbeddedKafka, folder: Path) -> Setup:
     return Setup(bootstrap=kafka.bootstrap, name=f"b{uuid.uuid4().hex[:12]}", folder=folder)
 
 
-def test_every_delivery_is_acknowledged_and_every_sample_seen(kafka: EmbeddedKafka, tmp_path: Path):
+def test_every_delivery_is_acknowledged_and_every_sample_is_seen(
+    kafka: EmbeddedKafka, tmp_path: Path
+):
     with installed(kafka.bootstrap, tmp_path, prefix=f"b{uuid.uuid4().hex[:12]}.") as ledger:
         order = Order(
             ingest_port=ledger.ingest_port,
@@ -42,7 +44,7 @@ def test_every_delivery_is_acknowledged_and_every_sample_seen(kafka: EmbeddedKaf
         assert 0 <= sample.not_before_s < sample.seen_s
 
 
-async def test_a_worker_that_grows_is_looked_at_at_each_size(kafka: EmbeddedKafka, tmp_path: Path):
+async def test_a_growing_worker_is_measured_at_each_size(kafka: EmbeddedKafka, tmp_path: Path):
     async with open_stage(_place(kafka, tmp_path / "worker")) as stage:
         growth = Growth(stage, kafka.folder, seed=1)
         async with growth.running():
@@ -56,7 +58,7 @@ async def test_a_worker_that_grows_is_looked_at_at_each_size(kafka: EmbeddedKafk
     assert [size.orders for size in sizes] == [50, 130]
     assert sizes[-1].deliveries == webhooks
     assert sizes[-1].event_ids < sizes[-1].deliveries
-    # Each chunk adds a record with its progress to the records of its ids.
+    # A chunk writes one record of its progress in addition to a record of each event id.
     assert sizes[-1].restored_records > seen >= sizes[-1].event_ids
     for size in sizes:
         assert [start.after for start in size.restarts] == ["SIGTERM", "SIGKILL"]
@@ -65,7 +67,9 @@ async def test_a_worker_that_grows_is_looked_at_at_each_size(kafka: EmbeddedKafk
         assert min(size.topics_bytes["plexy.webhooks"], size.topics_bytes["ledger.orders"]) > 0
 
 
-async def test_two_workers_fold_together_what_the_rules_say(kafka: EmbeddedKafka, tmp_path: Path):
+async def test_two_workers_together_fold_the_state_that_the_rules_give(
+    kafka: EmbeddedKafka, tmp_path: Path
+):
     async with open_stage(_place(kafka, tmp_path)) as stage:
         fleet = await fold_together(stage, 2, record(400, seed=1), lambda _share: None)
     assert fleet.events == 400

@@ -1,9 +1,8 @@
-"""A program that can't start says so in one line, with the setting and the remedy."""
+"""A program that can't start ends with one line that names the setting and the remedy."""
 
 import asyncio
 import contextlib
 import socket
-import sys
 from pathlib import Path
 
 import httpx
@@ -21,6 +20,7 @@ from tests.kafka.harness import (
     until,
     wait_folded,
 )
+from tests.kafka.programs import INGEST
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -28,7 +28,6 @@ needs_mount = pytest.mark.skipif(not can_mount(), reason="mounting a small disk 
 needs_ipv6 = pytest.mark.skipif(
     not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6"
 )
-INGEST = [sys.executable, "-m", "cli", "ingest"]
 
 
 def last_words(worker: WorkerProcess, within_s: float = 60) -> str:
@@ -39,7 +38,7 @@ def last_words(worker: WorkerProcess, within_s: float = 60) -> str:
     return output.splitlines()[-1]
 
 
-def test_a_worker_whose_port_is_taken_says_as_ingress_does_which_setting_chooses_another(
+def test_a_worker_whose_port_is_taken_names_the_settings_that_choose_another(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path)
@@ -50,7 +49,7 @@ def test_a_worker_whose_port_is_taken_says_as_ingress_does_which_setting_chooses
     assert "stop the program that listens there, or choose another port" in line
 
 
-def test_a_worker_on_the_folder_of_another_one_says_whose_it_is(
+def test_a_worker_on_another_workers_folder_says_that_the_folder_is_in_use(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path)
@@ -64,16 +63,16 @@ def test_a_worker_on_the_folder_of_another_one_says_whose_it_is(
 
 
 @needs_mount
-@pytest.mark.parametrize("there", [False, True], ids=["new", "used"])
+@pytest.mark.parametrize("used", [False, True], ids=["new", "used"])
 def test_a_folder_that_can_t_be_written_is_named_with_the_remedy(
     kafka: EmbeddedKafka,
     tmp_path: Path,
-    there: bool,  # noqa: FBT001
+    used: bool,  # noqa: FBT001
 ) -> None:
     folder = tmp_path / "disk"
     with small_disk(folder, 96) as disk:
         env = environment(kafka.bootstrap, disk.folder / "data", table_memory_mb=24)
-        if there:
+        if used:
             (disk.folder / "data" / "tables").mkdir(parents=True)
             (disk.folder / "data" / "worker-id").write_text("me")
         with disk.read_only():
@@ -89,7 +88,7 @@ def test_a_folder_that_can_t_be_written_is_named_with_the_remedy(
 
 
 async def misleading(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Proxy bytes to a broker, and replace the address that it advertises."""
+    """Copy bytes from one side to the other, and replace the address that the broker advertises."""
     with contextlib.suppress(ConnectionError):
         while data := await reader.read(2**16):
             writer.write(data.replace(b"\x00\x09127.0.0.1", b"\x00\x09127.9.9.9"))
@@ -163,7 +162,7 @@ def test_workers_and_ingress_are_reached_and_reach_each_other_over_ipv6(
             body = event(f"evt_{number}", data=data)
             assert client.post(ingest + PATH, content=body, headers=signed(body)).status_code == 200
         wait_folded(env, one, two)
-        # Each order is asked from the worker that has it, and from the other one.
+        # Each worker is asked for every order: for its own, and for those of the other worker.
         for url in workers:
             statuses = [client.get(f"{url}/orders/o{n}").status_code for n in range(12)]
             assert set(statuses) == {200}, statuses

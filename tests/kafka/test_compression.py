@@ -1,6 +1,6 @@
 """All programs read topics that an operator has compressed, with each of Kafka's codecs.
 
-A broker with ``compression.type`` compresses every batch that it receives, from any producer.
+A broker compresses the batches for a topic with ``compression.type``, whichever producer sent them.
 """
 
 import asyncio

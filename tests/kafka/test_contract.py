@@ -1,8 +1,8 @@
 """Published topics keep their contract: schemas, bytes, the example consumer and the kcat line.
 
 All tests share one ledger. It receives the stories of the virtual Plexy, the demo's sample and
-broken bodies over HTTP; then one rejection is put back. The worker's settings read one more field
-name than those of the other programs, so that a fix can put a rejection back.
+broken bodies over HTTP. The worker reads one more field name than the other programs do, so it
+rejects one delivery that they accept; `rejected retry` then puts that delivery back.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ ROOT = Path(__file__).parents[2]
 CONSUMER = ROOT / "examples" / "consumer.py"
 PAGE = (ROOT / "docs" / "events" / "README.md").read_text()
 
-# Only the worker reads this field name, and one delivery has a reference under it.
+# Only the worker reads this field, and one delivery has a reference in it.
 WRONG_NAME = "wrongReference"
 ORDER_FIELDS = ",".join([WRONG_NAME, *RuleSettings().order_fields])
 TOO_LONG = encode(event(1, id="pay_1", merchantReference="ord_1", **{WRONG_NAME: "x" * 600}))
@@ -92,7 +92,7 @@ def bodies() -> list[tuple[bytes, dict[str, str]]]:
 def ledger(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WorkerProcess]:
-    """Run a worker that has folded everything, with the other programs' settings at the end."""
+    """Yield a worker that has folded everything; its `env` has the other programs' settings."""
     folder = tmp_path_factory.mktemp("contract")
     env = environment(
         kafka.bootstrap, folder, ingest_port=free_port(), webhook_secrets=SECRET, data_dir=folder
@@ -131,7 +131,7 @@ def rejected(ledger: WorkerProcess) -> list[Any]:
     return read_topic(ledger.env, names_of(ledger.env).rejected)
 
 
-def test_every_order_document_validates_and_says_its_key(orders):
+def test_every_order_document_validates_and_names_its_key(orders):
     validator, statuses, tombstones = writer("ledger.orders"), set(), 0
     for record in orders:
         assert not record.headers
@@ -148,7 +148,7 @@ def test_every_order_document_validates_and_says_its_key(orders):
     assert statuses == {"over_refunded", "refunded", "partially_refunded", "paid", "failed"}
 
 
-def test_every_entry_validates_and_balances_and_says_its_key(entries):
+def test_every_entry_validates_and_balances_and_names_its_key(entries):
     validator = writer("ledger.entries")
     for record in entries:
         assert not record.headers
@@ -175,7 +175,7 @@ def event_id(body: bytes) -> bytes | None:
         return None
 
 
-def test_the_headers_of_everything_rejected_validate(rejected):
+def test_the_headers_of_every_rejection_validate(rejected):
     validator, reasons, sources, put_back = writer("plexy.rejected"), set(), set(), 0
     for record in rejected:
         headers = texts(record.headers)
@@ -194,7 +194,7 @@ def test_the_headers_of_everything_rejected_validate(rejected):
     }
 
 
-def test_each_record_is_in_the_partition_of_its_key_by_kafkas_own_rule(orders, entries, rejected):
+def test_each_record_is_in_the_partition_that_kafka_chooses_for_its_key(orders, entries, rejected):
     for record in [*orders, *entries, *rejected]:
         assert record.partition == (murmur2(record.key) & 0x7FFFFFFF) % PARTITIONS
 
@@ -256,7 +256,7 @@ def wanted(ledger: WorkerProcess, table: str) -> dict[str, Any]:
 
 
 def ends_right(ledger: WorkerProcess, database: Path, group: str = "") -> None:
-    """Let the example catch up and be interrupted; compare it with the views and the journal."""
+    """Interrupt the example once it has caught up; compare it with the views and the journal."""
     known = {table: wanted(ledger, table) for table in ("orders", "entries")}
     group = group or group_for(ledger, database)
     with consumer(ledger, database, group=group) as process:
@@ -286,7 +286,7 @@ def ends_right(ledger: WorkerProcess, database: Path, group: str = "") -> None:
     }
 
 
-def test_the_example_consumer_ends_with_what_the_views_say_and_the_journal_sums_to(
+def test_the_example_ends_with_the_documents_of_the_views_and_the_sums_of_the_journal(
     ledger, tmp_path
 ):
     database = tmp_path / "whole.sqlite"
@@ -294,11 +294,11 @@ def test_the_example_consumer_ends_with_what_the_views_say_and_the_journal_sums_
     # Some orders were deleted, so the example has read documents and their tombstones.
     tombstones = {r.key.decode() for r in read_topic(ledger.env, names_of(ledger.env).orders)}
     assert tombstones - kept(database, "orders").keys()
-    # Read everything once more, into the same file.
+    # A new group reads every record again, into the same file.
     ends_right(ledger, database, group=f"{group_for(ledger, database)}-again")
 
 
-def test_the_example_killed_in_the_middle_again_and_again_ends_the_same(ledger, tmp_path):
+def test_the_example_ends_the_same_after_several_kills(ledger, tmp_path):
     database = tmp_path / "killed.sqlite"
     total = len(wanted(ledger, "entries"))
     had = 0
@@ -317,14 +317,14 @@ def test_the_example_killed_in_the_middle_again_and_again_ends_the_same(ledger, 
     ends_right(ledger, database)
 
 
-def test_the_example_commits_no_offset_for_what_is_not_in_its_file(ledger, tmp_path):
+def test_the_example_commits_no_offset_for_records_that_are_not_in_its_file(ledger, tmp_path):
     database = tmp_path / "locked.sqlite"
     with consumer(ledger, database, "--batch", "3") as process:
         try:
             until(lambda: kept(database, "entries"), within_s=60, what="the example is at work")
             with closing(sqlite3.connect(database, isolation_level=None, timeout=30)) as holder:
                 holder.execute("BEGIN EXCLUSIVE")
-                # The example waits for the file as long as SQLite does, and then gives up.
+                # The example gives up when SQLite's own wait for the lock ends.
                 output, _ = process.communicate(timeout=60)
                 holder.execute("ROLLBACK")
         finally:
@@ -336,7 +336,7 @@ def test_the_example_commits_no_offset_for_what_is_not_in_its_file(ledger, tmp_p
     ends_right(ledger, database)
 
 
-def test_the_example_says_where_it_looked_for_a_kafka_that_is_not_there(tmp_path):
+def test_the_example_reports_a_kafka_that_does_not_answer(tmp_path):
     done = subprocess.run(
         [sys.executable, CONSUMER, "--bootstrap", f"127.0.0.1:{free_port()}"],
         capture_output=True,
@@ -351,7 +351,7 @@ def test_the_example_says_where_it_looked_for_a_kafka_that_is_not_there(tmp_path
 
 
 def printed_by_kcat(ledger: WorkerProcess, table: str) -> bytes:
-    """Return the output of the page's line for a topic, run on our topic."""
+    """Run the page's line for a topic on the topic of this test; return the output."""
     names = names_of(ledger.env)
     topic = getattr(names, table)
     shown = topic.removeprefix(names.prefix)
@@ -377,7 +377,7 @@ def test_the_kcat_line_prints_every_record(table, ledger, request):
 
 
 @needs_kcat
-def test_the_kcat_line_of_what_is_rejected_prints_the_bytes_and_the_reasons(ledger, rejected):
+def test_the_kcat_line_for_rejections_prints_the_bytes_and_the_reasons(ledger, rejected):
     printed = printed_by_kcat(ledger, "rejected")
     reasons = [reason for record in rejected for key, reason in record.headers if key == "reason"]
     assert reasons
@@ -431,8 +431,8 @@ def test_a_second_fold_of_the_log_publishes_the_same_bytes_under_the_same_keys(
 
     entries_again = read_topic(again, names.entries)
     one, other = by_key(entries), by_key(entries_again)
-    # The second fold interleaves the log's partitions in another way. So it may post and reverse
-    # other entries, but entries that both folds have are equal in every byte.
+    # The second fold interleaves the log's partitions differently, so it may post and reverse
+    # other entries. Entries that both folds have are equal byte for byte.
     assert all(len(values) == 1 for values in [*one.values(), *other.values()])
     assert {key: one[key] for key in one.keys() & other} == {
         key: other[key] for key in one.keys() & other

@@ -1,6 +1,6 @@
-"""When Kafka deletes records after they were folded, every program that can tell reports it.
+"""When Kafka deletes records after they were folded, the programs report the loss.
 
-The folded state stays right, so it does not show that the log of record is no longer whole.
+The folded state stays right, so it cannot show that records are missing in the log of record.
 """
 
 import asyncio
@@ -147,7 +147,7 @@ def test_records_that_a_topic_between_the_agents_loses_before_folding_are_named_
 
 
 @pytest.mark.parametrize("topic", ["webhooks", "entries"])
-def test_a_retention_that_was_shortened_is_named_by_status_and_readiness_until_it_is_put_right(
+def test_status_and_readiness_name_a_shortened_retention_until_it_is_corrected(
     env: dict[str, str], topic: str
 ) -> None:
     name = getattr(names_of(env), topic)

@@ -1,4 +1,4 @@
-"""A topic that is deleted under a running worker ends the worker, and `status` names it too."""
+"""A worker ends when one of its topics is deleted; its reason and `status` name the topic."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ TOPICS: dict[str, Callable[[dict[str, str]], str]] = {
 
 
 @pytest.mark.parametrize("name", TOPICS)
-def test_a_topic_that_is_deleted_under_a_running_worker_ends_it_in_time_with_the_remedy(
+def test_a_worker_whose_topic_is_deleted_ends_in_time_and_names_the_remedy(
     kafka: EmbeddedKafka, tmp_path: Path, name: str
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path / "ledger", standby_replicas=0)

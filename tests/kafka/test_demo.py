@@ -39,7 +39,7 @@ def _demo(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def test_the_demo_shows_every_order_and_leaves_nothing_behind(tmp_path):
+def test_the_demo_shows_every_order_and_leaves_no_files(tmp_path):
     with _demo(tmp_path) as demo:
         output, _ = demo.communicate(timeout=200)
     assert demo.returncode == 0, output
@@ -106,7 +106,7 @@ async def test_an_empty_log_is_folded_at_once(kafka):
     assert [lag[1:] for lag in lags] == [(0, 0)] * 3
 
 
-async def test_without_a_worker_the_wait_ends_and_says_what_is_left(kafka):
+async def test_without_a_worker_the_wait_ends_and_counts_the_remaining_records(kafka):
     settings, wait = await _with_topics(kafka)
     topic = f"{settings.topic_prefix}plexy.webhooks"
     await _write_event(settings, topic)
@@ -125,7 +125,7 @@ async def test_a_program_that_ended_ends_the_wait(kafka):
         await wait(timeout_s=60, report=still_alive)
 
 
-async def test_a_topic_that_is_not_there_is_not_taken_for_an_empty_one(kafka):
+async def test_a_missing_topic_is_not_taken_for_an_empty_one(kafka):
     settings, _ = await _with_topics(kafka)
     other = msgspec.structs.replace(settings, topic_prefix=f"{settings.topic_prefix}other.")
     with pytest.raises(TopicMissingError, match=r"plexy\.webhooks"):

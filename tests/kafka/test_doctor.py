@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from cli.doctor.findings import Finding, Level, Patient
 from cli.doctor.folders import check_folders
@@ -31,7 +30,7 @@ from tests.kafka.harness import (
     run,
     wait_folded,
 )
-from tests.kafka.topics import delete, describe
+from tests.kafka.topics import alter, delete, describe
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -82,21 +81,7 @@ async def groups(env: Mapping[str, str]) -> set[str]:
         await admin.close()
 
 
-async def alter(env: Mapping[str, str], topic: str, **config: str) -> None:
-    """Give a topic these settings, and remove all other settings of its own."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"])
-    dotted = {key.replace("_", "."): value for key, value in config.items()}
-    await admin.start()
-    try:
-        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, dotted)])
-        async with asyncio.timeout(15):
-            while (await describe(env))[topic]["retention.ms"] != config["retention_ms"]:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-    finally:
-        await admin.close()
-
-
-def test_a_good_ledger_has_neither_a_problem_nor_a_warning_and_is_as_it_was(env):
+def test_a_good_ledger_has_no_problem_and_no_warning_and_is_left_unchanged(env):
     before = asyncio.run(describe(env))
     code, printed = run(env, "doctor")
     assert code == 0, printed
@@ -109,7 +94,7 @@ def test_a_good_ledger_has_neither_a_problem_nor_a_warning_and_is_as_it_was(env)
     assert not Path(env["LEDGER_DATA_DIR"]).exists()
 
 
-def test_a_machine_without_topics_is_told_to_create_them_and_has_none_afterwards(kafka, tmp_path):
+def test_the_doctor_says_how_to_create_missing_topics_and_creates_none(kafka, tmp_path):
     env = settings(kafka, tmp_path / "ledger")
     _, told = doctor(env)
     (problem,) = told["problem"]
@@ -149,7 +134,7 @@ def test_more_replicas_than_brokers_are_named(env):
     )
 
 
-def test_a_broker_that_is_down_is_named_and_what_needs_none_is_looked_at_all_the_same(env):
+def test_a_broker_that_is_down_is_named_and_the_checks_without_kafka_still_run(env):
     down = f"127.0.0.1:{free_port()}"
     _, told = doctor(env | {"LEDGER_KAFKA_BOOTSTRAP": down})
     (problem,) = told["problem"]
@@ -165,7 +150,7 @@ def test_a_broker_that_is_down_is_named_and_what_needs_none_is_looked_at_all_the
     assert f"{down}, of LEDGER_KAFKA_BOOTSTRAP, does not answer" in warning
 
 
-async def test_a_broker_that_is_gone_before_the_group_is_asked_is_a_problem_too(env):
+async def test_a_broker_that_goes_down_before_the_group_is_read_is_a_problem_too(env):
     down = f"127.0.0.1:{free_port()}"
     settings = WorkerSettings.from_environment(env | {"LEDGER_KAFKA_BOOTSTRAP": down})
     (found,) = await _rules(settings)
@@ -178,7 +163,7 @@ def test_a_folder_of_a_running_worker_is_named_and_the_worker_goes_on(env):
     with WorkerProcess(env) as worker:
         worker.wait_ready()
         assert worker.process
-        # A second worker that has everything except its own folder would meet this problem.
+        # A second worker whose settings are right except for the folder would meet this problem.
         second = env | {"LEDGER_WEB_PORT": str(free_port())}
         _, told = doctor(second)
         (problem,) = told["problem"]
@@ -199,12 +184,12 @@ def test_a_folder_of_a_running_worker_is_named_and_the_worker_goes_on(env):
 
 
 def test_tables_of_another_kafka_are_named(env):
-    lying = Path(env["LEDGER_DATA_DIR"]) / "tables" / "v1" / f"{group_of(env)}@another-cluster"
-    lying.mkdir(parents=True)
+    foreign = Path(env["LEDGER_DATA_DIR"]) / "tables" / "v1" / f"{group_of(env)}@another-cluster"
+    foreign.mkdir(parents=True)
     code, told = doctor(env, "worker")
     assert code == 0
     (warning,) = told["warning"]
-    assert f"folders: {lying} has 0.0 MiB of tables of the Kafka another-cluster" in warning
+    assert f"folders: {foreign} has 0.0 MiB of tables of the Kafka another-cluster" in warning
 
 
 @needs_mount
@@ -219,7 +204,7 @@ def test_a_folder_that_is_too_full_is_named(kafka, tmp_path):
         assert "make room there" in problem
 
 
-def test_more_partitions_than_files_may_be_open_for_are_named(env, monkeypatch):
+def test_more_partitions_than_the_limit_on_open_files_allows_are_named(env, monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (300, 300))
     found = list(check_folders(Patient(env, ("worker",))))
     (problem,) = [each for each in found if each.level is Level.PROBLEM]
@@ -231,7 +216,7 @@ def look_at_kafka(env: Mapping[str, str]) -> list[Finding]:
     return list(check_kafka(Patient(env, tuple(READ_BY))))
 
 
-def test_the_brokers_clock_is_read_and_one_of_ours_that_is_off_is_named(env, monkeypatch):
+def test_the_brokers_clock_is_read_and_a_wrong_clock_of_ours_is_named(env, monkeypatch):
     (seen,) = [each for each in look_at_kafka(env) if "clock" in each.what]
     # The broker runs on this machine, so its clock is ours.
     assert seen.level is Level.OK

@@ -1,4 +1,4 @@
-"""The embedded Kafka works with a real broker and real processes, and on loopback only."""
+"""The embedded Kafka runs real brokers; these tests connect to nothing beyond loopback."""
 
 import asyncio
 import os
@@ -6,8 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -30,6 +29,7 @@ from cli.kafka.distribution import (
     default_cache_folder,
 )
 from cli.kafka.process import free_port, require_free
+from tests.kafka.harness import until
 
 PROJECT = Path(__file__).parents[2]
 
@@ -60,13 +60,6 @@ async def _read(bootstrap: str, topic: str) -> list[bytes]:
         return values
 
 
-def _until(condition: Callable[[], bool], within_s: float = 20) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.02)
-
-
 def _is_free(port: int) -> bool:
     try:
         require_free(port)
@@ -86,7 +79,7 @@ async def test_a_started_broker_serves_records(kafka):
     assert await _read(kafka.bootstrap, "serves") == [b"one", b"two"]
 
 
-async def test_a_topic_nobody_created_does_not_come_into_being(kafka):
+async def test_the_broker_creates_no_topic_by_itself(kafka):
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
     await admin.start()
     await admin.describe_topics(["nobody-created-this"])
@@ -134,13 +127,13 @@ def test_a_paused_broker_is_silent_until_it_is_resumed_and_can_be_stopped(kafka_
         assert broker.pid is not None
         assert not broker.serves()
         broker.resume()
-        _until(broker.serves)
+        until(broker.serves, within_s=20, what="an answer of the broker")
         assert asyncio.run(_read(broker.bootstrap, "paused")) == [b"kept"]
         broker.pause()
-    assert broker.poll() == 128 + signal.SIGTERM, "Java reports an orderly end on SIGTERM so"
+    assert broker.poll() == 128 + signal.SIGTERM, "not Java's exit code for an orderly end"
 
 
-def test_two_brokers_live_side_by_side(kafka, kafka_cache, tmp_path):
+def test_two_brokers_run_side_by_side(kafka, kafka_cache, tmp_path):
     with EmbeddedKafka(tmp_path, cache=kafka_cache) as other:
         asyncio.run(_write(other.bootstrap, "side-by-side", b"other"))
         asyncio.run(_write(kafka.bootstrap, "side-by-side", b"shared"))
@@ -148,7 +141,7 @@ def test_two_brokers_live_side_by_side(kafka, kafka_cache, tmp_path):
         assert asyncio.run(_read(kafka.bootstrap, "side-by-side")) == [b"shared"]
 
 
-def test_a_folder_in_use_is_refused_by_the_pid_that_owns_it(kafka, kafka_cache):
+def test_a_folder_in_use_is_refused_with_the_pid_of_its_broker(kafka, kafka_cache):
     with pytest.raises(KafkaFolderInUseError, match=rf"{kafka.folder}.*pid {kafka.pid}"):
         EmbeddedKafka(kafka.folder, cache=kafka_cache).start()
     assert kafka.poll() is None
@@ -176,7 +169,7 @@ def test_a_failed_start_shows_the_reason_and_the_log(
         broker.start(timeout_s=timeout_s)
     assert str(broker.log_file) in str(error.value)
     assert broker.pid is None
-    _until(lambda: _is_free(_port(broker)))
+    until(lambda: _is_free(_port(broker)), within_s=20, what="a free port")
 
 
 def test_an_added_listener_asks_for_a_password(kafka_cache, tmp_path):
@@ -235,21 +228,22 @@ def test_a_broker_dies_with_a_parent_that_is_killed(kafka_cache, tmp_path):
         os.kill(int(pid), 0)
         assert not _is_free(int(bootstrap.partition(":")[2]))
         parent.kill()
-    _until(lambda: _is_free(int(bootstrap.partition(":")[2])))
-    _until(lambda: not Path(f"/proc/{pid}/cmdline").exists() or not _command_line(pid))
+    until(lambda: _is_free(int(bootstrap.partition(":")[2])), within_s=20, what="a free port")
+    until(lambda: not _command_line(pid), within_s=20, what="the end of the broker")
 
 
 def _command_line(pid: str) -> bytes:
-    """Return a command line; it is empty for a process that ended and is not yet reaped."""
-    return Path(f"/proc/{pid}/cmdline").read_bytes()
+    """Return a process's command line; it is empty once the process has ended."""
+    file = Path(f"/proc/{pid}/cmdline")
+    return file.read_bytes() if file.exists() else b""
 
 
-# The machine's cache has Maven's layout, and so is also a Maven repository.
+# The machine's cache has Maven's layout, so these tests serve it as a Maven repository.
 
 
 @contextmanager
 def _repository(root: Path, *, damaged: str = "") -> Iterator[tuple[dict[str, str], list[str]]]:
-    """Serve `root`; yield its URL in the form for jgo, and the list of requested paths."""
+    """Serve `root` over HTTP; yield its URL as jgo expects it, and the list of requested paths."""
     asked: list[str] = []
 
     class Handler(SimpleHTTPRequestHandler):
@@ -282,7 +276,7 @@ def _no_record(_distribution: KafkaDistribution, _archive: Path) -> None:
     raise EmbeddedKafkaError("nothing recorded")
 
 
-def test_two_that_fetch_at_once_share_one_fetch_and_later_ones_need_no_network(
+def test_two_concurrent_fetches_share_one_download_and_later_fetches_need_no_network(
     kafka_cache, tmp_path
 ):
     with _repository(kafka_cache.home) as (repositories, asked), ThreadPoolExecutor(2) as pool:
@@ -292,7 +286,7 @@ def test_two_that_fetch_at_once_share_one_fetch_and_later_ones_need_no_network(
     assert len(first.jars) == 46
     assert all(jar.is_file() for jar in first.jars)
     assert sum(path.endswith("/kafka_2.13-4.3.1.jar") for path in asked) == 1
-    assert cache.distribution(_no_record) == first, "and that with the repository gone"
+    assert cache.distribution(_no_record) == first, "although the repository is gone"
     assert not list(tmp_path.glob("fetching-*"))
 
 
@@ -326,22 +320,22 @@ def test_a_kafka_that_cannot_be_fetched_names_the_reason_and_the_alternative(tmp
     assert "Fetching Apache Kafka 4.3.1" in capsys.readouterr().err
 
 
-def test_progress_is_told_while_fetching_and_never_when_cached(kafka_cache, tmp_path):
-    told: list[str] = []
+def test_progress_is_reported_while_fetching_and_never_from_the_cache(kafka_cache, tmp_path):
+    reported: list[str] = []
 
     @contextmanager
     def progress():
-        yield told.append
+        yield reported.append
 
     with _repository(kafka_cache.home) as (repositories, _asked):
         cache = KafkaCache(folder=tmp_path, repositories=repositories, progress=progress)
         cache.distribution(_record)
-        assert any("45/46 jars" in line for line in told)
-        told.clear()
+        assert any("45/46 jars" in line for line in reported)
+        reported.clear()
         cache.distribution(_record)
-    assert told == []
+    assert reported == []
 
 
-def test_the_cache_folder_follows_the_environment_it_is_given():
+def test_the_cache_folder_follows_the_environment_that_is_passed_in():
     assert default_cache_folder({"XDG_CACHE_HOME": "/b"}) == Path("/b/plexy-ledger")
     assert default_cache_folder({}).is_relative_to(Path.home())

@@ -7,7 +7,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,22 +23,13 @@ from tests.kafka.harness import (
     free_port,
     lags,
     names_of,
+    orders,
     read_topic,
-    until,
     wait_folded,
 )
+from tests.kafka.programs import FAUST, UVICORN, wait_ingress
 
 pytestmark = pytest.mark.timeout(240)
-
-FAUST = [sys.executable, "-m", "faust", "-A", "processors.app", "worker", "-l", "warn"]
-UVICORN = [sys.executable, "-m", "uvicorn", "ingest.app:app", "--port"]
-
-PAYMENT = {
-    "id": "evt_1",
-    "type": "payment.succeeded",
-    "created": 1,
-    "data": {"id": "pay_1", "amount": 990, "currency": "KZT", "merchantReference": "ord_1"},
-}
 
 
 @pytest.fixture
@@ -61,23 +51,15 @@ def end_of(command: list[str], env: Mapping[str, str]) -> tuple[int, str]:
     return ended.returncode, ended.stdout
 
 
-def status(port: int, path: str) -> int:
-    """Return the status of a page; 0 while the program does not listen."""
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}{path}", trust_env=False, timeout=20).status_code
-    except httpx.TransportError:
-        return 0
-
-
-def test_faust_runs_the_worker_which_folds_and_stops_with_everything_committed(env):
+def test_faust_runs_a_worker_that_has_committed_everything_when_it_stops(env):
     with WorkerProcess(env, FAUST) as worker:
         worker.wait_ready(90)
-        deliver(env, [PAYMENT])
+        deliver(env, orders([1]))
         wait_folded(env, worker)
         code, document = worker.get("/orders/ord_1")
         assert (code, document["totals"]) == (
             200,
-            {"KZT": {"paid": 990, "refunded": 0, "net": 990}},
+            {"KZT": {"paid": 501, "refunded": 0, "net": 501}},
         )
         worker.stop(20)
     assert not any(lags(env).values())
@@ -92,31 +74,25 @@ def test_faust_runs_the_worker_which_folds_and_stops_with_everything_committed(e
         ({"LEDGER_KAFKA_SASL_MECHANISM": "PLAIN"}, "LEDGER_KAFKA_PASSWORD"),
     ],
 )
-def test_faust_without_a_setting_that_the_worker_needs_says_which(env, wrong, remedy):
+def test_faust_names_the_setting_that_keeps_the_worker_from_starting(env, wrong, remedy):
     code, output = end_of(FAUST, env | wrong)
     assert code != 0
     assert remedy in output.splitlines()[-1]
     assert "Traceback" not in output
 
 
-def test_an_option_of_fausts_does_not_get_past_the_token(env):
+def test_an_option_of_faust_does_not_bypass_the_required_token(env):
     bound = ["--web-bind", "0.0.0.0"]  # noqa: S104
     code, output = end_of([*FAUST, *bound], env)
     assert code != 0
     assert "LEDGER_API_TOKEN" in output
 
 
-def test_uvicorn_serves_ingress_which_keeps_a_delivery_and_stops(env):
+def test_uvicorn_runs_an_ingress_that_keeps_a_delivery_and_stops(env):
     port = free_port()
     asyncio.run(ensure_topics(TopicSettings.from_environment(env)))
-    with WorkerProcess(env, [*UVICORN, str(port)]) as ingress:
-
-        def ready() -> bool:
-            assert ingress.process
-            assert ingress.process.poll() is None, ingress.tail()
-            return status(port, "/readyz") == 200
-
-        until(ready, within_s=60, what=f"an ingress that is ready:\n{ingress.tail()}")
+    with WorkerProcess(env | {"LEDGER_INGEST_PORT": str(port)}, [*UVICORN, str(port)]) as ingress:
+        wait_ingress(ingress)
         body = event("evt_1")
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
             accepted = client.post(PATH, content=body, headers=signed(body))
@@ -140,7 +116,7 @@ def test_uvicorn_serves_ingress_which_keeps_a_delivery_and_stops(env):
         ({"LEDGER_KAFKA_BOOTSTRAP": "nowhere"}, "LEDGER_KAFKA_BOOTSTRAP"),
     ],
 )
-def test_uvicorn_without_a_setting_that_ingress_needs_says_which(env, wrong, remedy):
+def test_uvicorn_names_the_setting_that_keeps_ingress_from_starting(env, wrong, remedy):
     code, output = end_of([*UVICORN, str(free_port())], env | wrong)
     assert code != 0
     assert remedy in output.splitlines()[-1]

@@ -1,11 +1,10 @@
-"""Only `LEDGER_*` and OpenTelemetry's variables decide what a program does.
+"""A program reads only `LEDGER_*` and OpenTelemetry's variables from its environment.
 
-Other programs on a machine, and Kubernetes for each service, set variables that Faust, uvicorn or
-another library would take for its own settings.
+Other programs, and Kubernetes for each service, set variables that Faust, uvicorn or another
+library would take for its own settings.
 """
 
 import signal
-import sys
 from pathlib import Path
 
 import httpx
@@ -20,18 +19,15 @@ from tests.kafka.harness import (
     environment,
     free_port,
     names_of,
+    orders,
     read_topic,
     run,
-    until,
     wait_folded,
 )
+from tests.kafka.programs import FAUST, INGEST, UVICORN, wait_ingress
 from tests.scraped import Scraped
 
 pytestmark = pytest.mark.timeout(240)
-
-FAUST = [sys.executable, "-m", "faust", "-A", "processors.app", "worker", "-l", "warn"]
-INGEST = [sys.executable, "-m", "cli", "ingest"]
-UVICORN = [sys.executable, "-m", "uvicorn", "ingest.app:app", "--port"]
 
 NOWHERE = "127.0.0.1:1"
 FOREIGN = {
@@ -62,13 +58,6 @@ FOREIGN = {
     "FORWARDED_ALLOW_IPS": "*",
 }
 
-PAYMENT = {
-    "id": "evt_1",
-    "type": "payment.succeeded",
-    "created": 1,
-    "data": {"id": "pay_1", "amount": 990, "currency": "KZT", "merchantReference": "ord_1"},
-}
-
 
 @pytest.fixture
 def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
@@ -83,10 +72,10 @@ def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
     ],
     ids=["plexy-ledger worker", "faust worker"],
 )
-def test_a_worker_takes_nothing_from_the_variables_of_other_programs(env, command, more):
+def test_a_worker_ignores_the_variables_of_other_programs(env, command, more):
     with WorkerProcess(env | more, command) as worker:
         worker.wait_ready(90)
-        deliver(env, [PAYMENT])
+        deliver(env, orders([1]))
         wait_folded(env, worker)
         assert worker.get("/orders/ord_1")[0] == 200
         url = f"http://127.0.0.1:{env['LEDGER_WEB_PORT']}"
@@ -100,7 +89,7 @@ def test_a_worker_takes_nothing_from_the_variables_of_other_programs(env, comman
 @pytest.mark.parametrize(
     "command", [INGEST, UVICORN], ids=["plexy-ledger ingest", "uvicorn ingest.app:app"]
 )
-def test_ingress_takes_nothing_from_the_variables_of_other_programs(env, command):
+def test_ingress_ignores_the_variables_of_other_programs(env, command):
     port, metrics = free_port(), free_port()
     ours = {"LEDGER_INGEST_PORT": str(port), "LEDGER_INGEST_METRICS_PORT": str(metrics)}
     # uvicorn's own command may read uvicorn's own variables.
@@ -108,17 +97,8 @@ def test_ingress_takes_nothing_from_the_variables_of_other_programs(env, command
     assert run(env, "topics")[0] == 0
     at = [str(port)] if command is UVICORN else []
     with WorkerProcess(env | ours | more, [*command, *at]) as ingress:
+        wait_ingress(ingress)
         with httpx.Client(trust_env=False) as client:
-
-            def ready() -> bool:
-                assert ingress.process
-                assert ingress.process.poll() is None, ingress.tail()
-                try:
-                    return client.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
-                except httpx.TransportError:
-                    return False
-
-            until(ready, within_s=60, what=f"an ingress that is ready:\n{ingress.tail()}")
             body = event("evt_1")
             url = f"http://127.0.0.1:{port}{PATH}"
             assert client.post(url, content=body, headers=signed(body)).status_code == 200

@@ -1,6 +1,6 @@
-"""Kafka forgets an idle identity; workers renew theirs in time, or do not start.
+"""Kafka forgets an idle producer identity, so a worker renews its identities, or does not start.
 
-The broker of these tests forgets after two seconds.
+The broker of these tests forgets an identity that is idle for two seconds.
 """
 
 import asyncio
@@ -48,9 +48,9 @@ def producer_id(opened: Writer) -> int:
 
 
 async def wait_forgotten(bootstrap: str, identity: str) -> None:
-    """Wait until Kafka has forgotten an identity that no client uses meanwhile.
+    """Wait until Kafka has forgotten an idle identity.
 
-    Asking would renew it, so each attempt has an identity of its own.
+    The check renews the identity that it looks at, so each attempt uses a new identity.
     """
     async with asyncio.timeout(60):
         for attempt in range(100):
@@ -61,10 +61,10 @@ async def wait_forgotten(bootstrap: str, identity: str) -> None:
                         return
 
 
-async def test_kafka_forgets_an_idle_identity_and_fences_its_former_owner_no_more(
+async def test_kafka_forgets_an_idle_identity_and_no_longer_fences_its_former_owner(
     settings: WorkerSettings,
 ) -> None:
-    """This makes the renewal necessary."""
+    """Workers renew their identities for this reason."""
     bootstrap, topic = settings.bootstrap_servers[0], settings.names.orders
     async with writer(bootstrap, "idle") as former:
         await wait_forgotten(bootstrap, "any")
@@ -92,12 +92,12 @@ async def test_a_worker_that_has_nothing_to_write_keeps_its_identities(
         await wait_forgotten(bootstrap, "any")
         assert not app.crashed, app.crash_reason
         async with writer(bootstrap, identity) as next_owner:
-            # With another producer id, no broker would compare the two epochs.
+            # A broker compares the epochs of one producer id only.
             assert producer_id(next_owner) == producer_id(held)
             assert next_owner._identity.producer_epoch > held._identity.producer_epoch
 
 
-def test_a_worker_does_not_start_where_kafka_forgets_too_early_and_doctor_says_the_same(
+def test_a_worker_does_not_start_if_kafka_forgets_too_early_and_doctor_says_the_same(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path / "ledger")
@@ -114,7 +114,7 @@ def test_a_worker_does_not_start_where_kafka_forgets_too_early_and_doctor_says_t
     assert "remove `transactional.id.expiration.ms` from the brokers' settings" in output
 
 
-def test_a_broker_that_is_restarted_as_a_forgetful_one_ends_a_running_worker_with_the_remedy(
+def test_a_running_worker_ends_with_the_remedy_if_its_broker_restarts_with_a_short_expiration(
     kafka_cache: KafkaCache, tmp_path: Path
 ) -> None:
     folder, port = tmp_path / "broker", free_port()

@@ -1,7 +1,7 @@
-"""Other programs sum up an exported journal to the same balances, and `reconcile` matches it.
+"""Accounting programs find the same balances in an exported journal, and `reconcile` matches it.
 
 The ledger receives the virtual Plexy's deliveries, late, twice and out of order, and events that
-contradict each other in several currencies. The simulation's oracle says which entries must stand.
+contradict each other in several currencies. The simulation's oracle gives the expected settlement.
 """
 
 import asyncio
@@ -47,6 +47,7 @@ from tests.kafka.harness import (
     wait_folded,
     write,
 )
+from tests.kafka.programs import start
 from tests.ledger.examples import success
 
 pytestmark = pytest.mark.timeout(240)
@@ -55,14 +56,14 @@ CURRENCIES = ("JPY", "KZT", "BHD", "USD")
 
 
 def contradicting() -> list[bytes]:
-    """Return successes of payments; the earlier ones arrive later, with other amounts."""
+    """Return three contradicting successes of each payment, the latest first, and a refund."""
     bodies = []
     for number in range(40):
         payment = {"id": f'pay "{number}"; a,b', "merchantReference": f"ord_{number}"}
         for again in range(3):
             currency = CURRENCIES[(number + again) % len(CURRENCIES)]
             money = {"amount": 1000 * again + number, "currency": currency}
-            # They are days apart. The earliest, on the second of January, stands.
+            # The successes are over a day apart. The earliest, on the second of January, stands.
             late = event(100_000 * (3 - again) + number, **payment, **money)
             bodies.append(late)
         bodies.append(
@@ -85,7 +86,7 @@ BODIES = [*contradicting(), *(each.body for each in deliveries(21, 700))]
 
 @pytest.fixture(scope="module")
 def env(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Return the settings of a ledger that has folded everything, and has some entries twice."""
+    """Return the settings of a ledger that has folded everything, and some entries twice."""
     settings = environment(kafka.bootstrap, tmp_path_factory.mktemp("export"))
     with WorkerProcess(settings) as worker:
         worker.wait_ready(90)
@@ -94,7 +95,7 @@ def env(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> dict[
         worker.signal(signal.SIGTERM)
         worker.wait(60)
     entries = names_of(settings).entries
-    # A worker that is killed before its commit publishes entries again, as here.
+    # Publish some entries again, as a worker does if it was killed before its commit.
     again = [OutRecord(r.key, r.value) for r in read_topic(settings, entries)[::3]]
     write(settings, entries, again)
     return settings
@@ -102,7 +103,7 @@ def env(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 def entries_in(env: Mapping[str, str]) -> dict[str, Any]:
     found = [ENTRIES.decode(record.value) for record in read_topic(env, names_of(env).entries)]
-    assert len(found) > len({entry.entry_id for entry in found}), "nothing is there twice"
+    assert len(found) > len({entry.entry_id for entry in found}), "no entry is there twice"
     return {entry.entry_id: entry for entry in found}
 
 
@@ -116,14 +117,14 @@ def export(env: Mapping[str, str], kind: str, file: Path) -> str:
     return output
 
 
-def test_what_is_exported_has_reversals_in_several_currencies(env):
+def test_the_journal_has_reversals_in_several_currencies(env):
     entries = entries_in(env)
     reversed_in = Counter(e.postings[0].currency for e in entries.values() if e.reverses)
     assert len(reversed_in) >= 3
     assert {MINOR_UNIT_DIGITS[currency] for _, currency in ours(env)} == {0, 2, 3}
 
 
-def test_beancount_accepts_the_journal_and_sums_up_the_same(env, tmp_path):
+def test_beancount_accepts_the_journal_and_finds_the_same_balances(env, tmp_path):
     file = tmp_path / "plexy.beancount"
     output = export(env, "beancount", file)
     assert f"{len(entries_in(env))} entries of {names_of(env).entries}" in output
@@ -134,7 +135,7 @@ def test_beancount_accepts_the_journal_and_sums_up_the_same(env, tmp_path):
     assert bookkeeping.beancount_balances(file) == ours(env)
 
 
-def test_a_beancount_file_that_was_altered_by_one_minor_unit_is_refused(env, tmp_path):
+def test_beancount_refuses_a_journal_that_was_altered_by_one_minor_unit(env, tmp_path):
     file = tmp_path / "plexy.beancount"
     export(env, "beancount", file)
     before, amount, after = file.read_text().partition(" KZT\n")
@@ -146,7 +147,7 @@ def test_a_beancount_file_that_was_altered_by_one_minor_unit_is_refused(env, tmp
     assert "does not balance" in checked.stderr
 
 
-def test_hledger_accepts_the_journal_in_its_strict_checks_and_sums_up_the_same(env, tmp_path):
+def test_hledger_accepts_the_journal_strictly_and_finds_the_same_balances(env, tmp_path):
     file = tmp_path / "plexy.journal"
     export(env, "hledger", file)
     bookkeeping.hledger("--file", file, "check", "--strict", "ordereddates")
@@ -160,7 +161,7 @@ def test_hledger_accepts_the_journal_in_its_strict_checks_and_sums_up_the_same(e
     assert len(json.loads(listed)) == len(of_it)
 
 
-def test_csv_on_standard_output_has_each_entry_once_and_leads_to_its_record_in_the_log(env):
+def test_csv_on_standard_output_has_each_entry_once_with_the_place_of_its_record(env):
     done = subprocess.run(
         [sys.executable, "-m", "cli", "export", "--format", "csv"],
         env=os.environ | env,
@@ -187,7 +188,7 @@ def test_csv_on_standard_output_has_each_entry_once_and_leads_to_its_record_in_t
         )
 
 
-def test_an_export_is_the_same_bytes_again_and_is_not_written_over_another_file(env, tmp_path):
+def test_a_second_export_has_the_same_bytes_and_overwrites_no_file(env, tmp_path):
     one, other = tmp_path / "one", tmp_path / "other"
     export(env, "beancount", one)
     export(env, "beancount", other)
@@ -198,15 +199,9 @@ def test_an_export_is_the_same_bytes_again_and_is_not_written_over_another_file(
     assert one.read_bytes() == other.read_bytes()
 
 
-def test_an_export_that_is_interrupted_leaves_nothing(env, tmp_path):
-    arguments = ("export", "--format", "csv", "--out", tmp_path / "plexy.csv")
-    with subprocess.Popen(
-        [sys.executable, "-m", "cli", *map(str, arguments)],
-        env=os.environ | env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as exporting:
+def test_an_interrupted_export_leaves_no_file(env, tmp_path):
+    file = tmp_path / "plexy.csv"
+    with start(env, "export", "--format", "csv", "--out", file) as exporting:
         until(lambda: list(tmp_path.iterdir()), within_s=60, what="a file")
         exporting.send_signal(signal.SIGINT)
         output, _ = exporting.communicate(timeout=60)
@@ -258,7 +253,7 @@ def test_a_record_that_is_no_entry_is_named_and_nothing_is_exported(idle, tmp_pa
     assert not file.exists()
 
 
-def test_a_correction_that_stays_half_is_no_journal(idle):
+def test_a_journal_with_half_a_correction_is_refused(idle):
     write(idle, names_of(idle).entries, corrected()[:2])
     code, output = run(idle, "export", "--format", "csv")
     assert code == 1
@@ -266,7 +261,7 @@ def test_a_correction_that_stays_half_is_no_journal(idle):
 
 
 def written_before(reader: LedgerReader, env: Mapping[str, str], chunks: list[list[OutRecord]]):
-    """Write a chunk before each question for the journal's ends; repeat the last one forever."""
+    """Write the next chunk before each read of the journal's ends; repeat the last chunk."""
     ends_now, topic = reader.ends, names_of(env).entries
     asked = Counter[str]()
 
@@ -281,8 +276,8 @@ def written_before(reader: LedgerReader, env: Mapping[str, str], chunks: list[li
     return asked
 
 
-async def test_a_correction_that_the_end_cuts_is_read_to_its_end_and_nothing_else_of_it(idle):
-    """It does not matter how many corrections are in progress after the ends."""
+async def test_a_correction_that_is_cut_by_the_ends_is_completed_without_any_other_entry(idle):
+    """The export does not wait for corrections that begin after the ends."""
     half, rest = corrected()[:2], corrected()[2:]
     others = [corrected(f"pay_{number}")[:2] for number in (2, 3, 4)]
     async with open_reader(TopicSettings.from_environment(idle)) as reader:
@@ -294,7 +289,7 @@ async def test_a_correction_that_the_end_cuts_is_read_to_its_end_and_nothing_els
     assert journal.snapshot.standing()[Subject("pay_1")].event_id == "evt_1"
 
 
-async def test_a_correction_that_stays_half_is_no_journal_though_others_are_posted_all_the_time(
+async def test_a_journal_with_half_a_correction_is_refused_while_other_entries_keep_arriving(
     idle,
 ):
     others = [corrected(f"pay_{number}") for number in range(2, 30)]
@@ -305,7 +300,7 @@ async def test_a_correction_that_stays_half_is_no_journal_though_others_are_post
     assert asked.total() == 2
 
 
-def test_without_kafka_one_line_says_so_and_no_file_is_left(tmp_path):
+def test_without_kafka_export_ends_with_one_line_and_leaves_no_file(tmp_path):
     env = {"LEDGER_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}"}
     code, output = run(env, "export", "--format", "csv", "--out", tmp_path / "x.csv")
     assert code == 1
@@ -318,7 +313,7 @@ def test_without_kafka_one_line_says_so_and_no_file_is_left(tmp_path):
 
 
 def settled() -> list[list[str]]:
-    """Return the processor's settlement, according to the oracle."""
+    """Return the rows of the processor's settlement, as the oracle computes them."""
     rows = []
     for order in oracle.orders(BODIES).values():
         for payment in order.payments if order else ():
@@ -338,7 +333,7 @@ def settlement(folder: Path, rows: list[list[str]]) -> Path:
     return file
 
 
-def test_a_settlement_of_all_that_the_oracle_knows_matches_whole(env, tmp_path):
+def test_a_settlement_with_all_payments_and_refunds_matches(env, tmp_path):
     rows = settled()
     assert len(rows) > 300
     code, output = run(env, "reconcile", settlement(tmp_path, rows))
@@ -346,7 +341,7 @@ def test_a_settlement_of_all_that_the_oracle_knows_matches_whole(env, tmp_path):
     assert f"{len(rows):,} matched, no difference" in output
 
 
-def test_each_difference_is_named_and_no_other_and_the_totals_show_it(env, tmp_path):
+def test_reconcile_names_exactly_the_differences_and_its_totals_show_them(env, tmp_path):
     rows = settled()
     less, other, lost = [
         n for n, row in enumerate(rows) if is_plain(row[0]) and row[2:] == ["KZT", "payment"]
@@ -386,7 +381,7 @@ def test_each_difference_is_named_and_no_other_and_the_totals_show_it(env, tmp_p
         assert name in output
 
 
-def test_days_bound_what_is_missing_in_the_file(env, tmp_path):
+def test_days_limit_the_entries_that_must_be_in_the_file(env, tmp_path):
     file = settlement(tmp_path, [])
     entries = entries_in(env).values()
     reversed_ids = {entry.reverses for entry in entries}
@@ -408,7 +403,7 @@ def test_days_bound_what_is_missing_in_the_file(env, tmp_path):
     assert (code, "--to 2026-01-01 is before --from 2026-01-02" in output) == (2, True)
 
 
-def test_a_bad_file_is_exit_code_2_before_kafka_is_asked(tmp_path):
+def test_a_bad_file_ends_reconcile_with_exit_code_2_before_it_connects_to_kafka(tmp_path):
     file = settlement(tmp_path, [["pay_1", "12,50", "KZT", "payment"]])
     env = {"LEDGER_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}"}
     code, output = run(env, "reconcile", file)

@@ -1,4 +1,4 @@
-"""Every reader gets past records that the ledger did not write, in topics that it publishes.
+"""Readers of published topics skip or report the records that the ledger did not write.
 
 Where skipping a record would make a sum wrong, `verify` and `export` fail and name the record.
 """
@@ -53,7 +53,7 @@ def junk(key: bytes, *headers: tuple[str, bytes]) -> list[OutRecord]:
     return [OutRecord(key, value, headers) for value in JUNK]
 
 
-def test_lists_of_orders_and_rejections_are_served_around_them(ledger):
+def test_foreign_records_break_no_list_of_orders_or_rejections(ledger):
     env, names = ledger.env, names_of(ledger.env)
     write(env, names.orders, [*junk(b"ord_1"), *junk(b"\xff")])
     odd = [("reason", b"\xff"), ("source-offset", b"x"), ("put-back-at-ms", b"soon")]
@@ -68,7 +68,7 @@ def test_lists_of_orders_and_rejections_are_served_around_them(ledger):
     assert f"{len(JUNK) + 1} open" in output
 
 
-def test_verify_names_them_and_export_says_where_the_journal_is_wrong(ledger):
+def test_verify_names_foreign_records_and_export_names_the_first(ledger):
     env, names = ledger.env, names_of(ledger.env)
     write(env, names.orders, junk(b"ord_1"))
     write(env, names.entries, junk(b"stranger"))
@@ -83,7 +83,7 @@ def test_verify_names_them_and_export_says_where_the_journal_is_wrong(ledger):
     assert "`plexy-ledger verify` names all that is wrong" in output
 
 
-def test_the_example_consumer_names_them_and_goes_on(ledger, tmp_path):
+def test_the_example_consumer_names_foreign_records_and_continues(ledger, tmp_path):
     env, names = ledger.env, names_of(ledger.env)
     write(env, names.orders, junk(b"ord_1"))
     write(env, names.entries, junk(b"stranger"))
@@ -114,7 +114,7 @@ def test_the_example_consumer_names_them_and_goes_on(ledger, tmp_path):
     assert "Traceback" not in said.read_text()
 
 
-def test_a_row_that_no_worker_wrote_ends_the_worker_with_its_place_and_the_remedy(ledger, tmp_path):
+def test_a_worker_ends_at_a_row_that_no_worker_wrote_and_names_place_and_remedy(ledger, tmp_path):
     env = ledger.env
     ledger.stop(30)
     changelog = changelog_name(group_of(env), "payments")
@@ -131,7 +131,7 @@ def test_a_row_that_no_worker_wrote_ends_the_worker_with_its_place_and_the_remed
     assert "To switch to version 2" in output
 
 
-def test_a_changelog_with_a_batch_that_nobody_reads_ends_the_worker_with_its_place(
+def test_a_worker_ends_at_a_changelog_batch_that_unpacks_to_too_much_and_names_its_place(
     ledger, tmp_path
 ):
     env = ledger.env
@@ -145,7 +145,9 @@ def test_a_changelog_with_a_batch_that_nobody_reads_ends_the_worker_with_its_pla
     assert "`plexy-ledger rebuild`" in reason
 
 
-def test_a_batch_that_the_disk_has_damaged_ends_the_worker_with_its_place(ledger, kafka, tmp_path):
+def test_a_worker_ends_at_a_batch_that_the_disk_has_damaged_and_names_its_place(
+    ledger, kafka, tmp_path
+):
     env = ledger.env
     topic, partition = names_of(env).webhooks, partition_for(b"evt_4", PARTITIONS)
     ledger.stop(30)

@@ -1,6 +1,6 @@
 """Old ids are forgotten and deleted on a real broker, and later redeliveries change no state.
 
-The tests write deliveries of months to the log, with the times at which they would have arrived.
+The tests write months of deliveries to the log, each with the time at which it would have arrived.
 """
 
 import json
@@ -60,13 +60,13 @@ def one_in_each_partition(first: int) -> list[dict[str, Any]]:
 
 
 def seen(env: dict[str, str]) -> list[Any]:
-    """Return the records of the table's changelog, without the reserved ones."""
+    """Return the records of the changelog of `seen`, without those of reserved keys."""
     records = read_topic(env, changelog_name(group_of(env), "seen"))
     return [record for record in records if not record.key.startswith(RESERVED)]
 
 
 def remembered(env: dict[str, str]) -> set[bytes]:
-    """Return the event ids in the table."""
+    """Return the event ids in the table `seen`."""
     latest = {record.key: record.value for record in seen(env) if record.key != PROGRESS_KEY}
     return {key for key, value in latest.items() if value is not None}
 
@@ -88,8 +88,8 @@ class Worker(WorkerProcess):
 def ledger(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     """Run a worker that has folded deliveries of 200 days ago, and of 100 days later.
 
-    The first of the later ones advance the log's time, and the next ones arrive after the old ids
-    were deleted.
+    The first later deliveries advance the log's time. The next ones arrive after the old ids were
+    deleted, and redeliver some of them.
     """
     folder = tmp_path_factory.mktemp("forgetting")
     env = environment(kafka.bootstrap, folder, webhook_secrets=SECRET)
@@ -106,7 +106,7 @@ def ledger(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> It
         deliver(
             env,
             *map(event, range(20)),
-            # These have known ids with other content: on the same payment, and on another one.
+            # Two events reuse old ids for other content: for the same payment, and for another.
             event(20, amount=1, merchantReference="ord_other"),
             event(21, id="pay_other", merchantReference="ord_other"),
             at_s=days_ago(99),
@@ -115,7 +115,7 @@ def ledger(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> It
         yield worker
 
 
-def test_what_is_forgotten_is_deleted_by_records_that_are_never_a_changelogs_last(ledger):
+def test_forgotten_ids_are_deleted_by_records_that_are_never_the_last_of_a_changelog(ledger):
     env = ledger.env
     old = {b"evt_%d" % n for n in range(OLD)}
     again = {b"evt_%d" % n for n in range(22)}
@@ -131,7 +131,7 @@ def test_what_is_forgotten_is_deleted_by_records_that_are_never_a_changelogs_las
         assert PROGRESS.decode(last.value).timestamp_ms >= (NOW_S - 100 * DAY_S) * 1000
 
 
-def test_what_came_again_passed_once_more_and_changed_only_what_another_payment_says(ledger):
+def test_redeliveries_of_forgotten_ids_change_no_state_unless_they_name_another_payment(ledger):
     env = ledger.env
     events = [EVENTS.decode(record.value) for record in read_topic(env, names_of(env).events)]
     assert sorted(e.event_id for e in events if e.event_id == "evt_3") == ["evt_3", "evt_3"]
@@ -149,7 +149,7 @@ def test_what_came_again_passed_once_more_and_changed_only_what_another_payment_
     assert (told["event_id"], told["payment_id"]) == ("evt_20", "pay_20")
 
 
-def test_verify_and_audit_find_nothing(ledger):
+def test_verify_and_audit_find_no_difference(ledger):
     env = ledger.env
     code, output = verify(env)
     assert (code, named(output)) == (0, []), output
@@ -162,15 +162,15 @@ def test_verify_and_audit_find_nothing(ledger):
         assert audit.logged("difference") == []
 
 
-def test_verify_with_another_horizon_names_what_was_decided_otherwise(ledger):
-    """So a change of this setting requires folding the log from scratch."""
+def test_verify_with_another_horizon_finds_differences(ledger):
+    """A change of this setting therefore requires folding the log from scratch."""
     code, output = verify(ledger.env, LEDGER_FORGET_AFTER_DAYS="200")
     assert code == 1
     for kind in ("seen_differs", "seen_missing", "payment_unexplained"):
         assert kind in output
 
 
-def test_a_rebuild_with_another_horizon_is_whole_by_that_one(ledger):
+def test_a_rebuild_with_another_horizon_is_whole_although_the_old_version_differs(ledger):
     code, output = run(ledger.env | {"LEDGER_FORGET_AFTER_DAYS": "200"}, "rebuild", "--to", "3")
     assert code == 1
     assert "Version 3 is whole all the same" in output
@@ -178,7 +178,7 @@ def test_a_rebuild_with_another_horizon_is_whole_by_that_one(ledger):
     assert "seen_missing" in output
 
 
-def test_a_worker_with_an_empty_folder_has_the_same_states_and_forgets_on(ledger):
+def test_a_worker_with_an_empty_folder_has_the_same_states_and_continues_to_forget(ledger):
     env, before = ledger.env, states(ledger.env)
     ledger.process.terminate()
     assert ledger.wait(30) == 0, ledger.tail()
@@ -199,7 +199,7 @@ def test_a_worker_with_an_empty_folder_has_the_same_states_and_forgets_on(ledger
     assert (code, named(output)) == (0, []), output
 
 
-def test_folded_anew_by_other_workers_the_log_gives_the_same(ledger, tmp_path):
+def test_a_fold_of_the_log_from_scratch_gives_the_same_states(ledger, tmp_path):
     before = states(ledger.env)
     ledger.process.terminate()
     assert ledger.wait(30) == 0, ledger.tail()

@@ -1,7 +1,6 @@
-"""A worker on the folder of an earlier release goes on, or restores tables that it can't trust.
+"""A worker on an earlier release's folder uses its tables, or restores those it can't trust.
 
-The folders are those of the current worker, without the keys that the earlier releases did not
-write yet.
+The tests make such a folder by deleting the keys that the earlier release did not write.
 """
 
 import json
@@ -30,7 +29,7 @@ RELEASES = {
 }
 
 
-def take_out(folder: Path, keys: Iterable[bytes]) -> None:
+def delete_keys(folder: Path, keys: Iterable[bytes]) -> None:
     databases = list(folder.glob("tables/v1/*/*.db"))
     assert len(databases) == len(TABLES) * PARTITIONS
     for path in databases:
@@ -41,7 +40,7 @@ def take_out(folder: Path, keys: Iterable[bytes]) -> None:
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_a_folder_of_an_earlier_release_ends_in_the_state_that_the_log_folds_to(
+def test_a_worker_on_an_earlier_releases_folder_reaches_the_state_of_the_log(
     kafka: EmbeddedKafka, tmp_path: Path, release: str
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path, webhook_secrets=SECRET)
@@ -51,7 +50,7 @@ def test_a_folder_of_an_earlier_release_ends_in_the_state_that_the_log_folds_to(
         wait_folded(env, worker)
         worker.stop()
     before, name = state_of(env), (tmp_path / "worker-id").read_text()
-    take_out(tmp_path, RELEASES[release])
+    delete_keys(tmp_path, RELEASES[release])
     with WorkerProcess(env) as worker:
         worker.wait_ready(90)
         assert state_of(env) == before
@@ -66,7 +65,7 @@ def test_a_folder_of_an_earlier_release_ends_in_the_state_that_the_log_folds_to(
 
 
 @pytest.mark.parametrize("content", ["", '[{"table": "seen"', '{"format": 2, "damages": []}'])
-def test_a_list_of_damages_that_can_t_be_read_is_named_and_stops_nobody(
+def test_a_list_of_damages_that_can_t_be_read_is_named_and_stops_no_worker(
     kafka: EmbeddedKafka, tmp_path: Path, content: str
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path, webhook_secrets=SECRET)

@@ -1,8 +1,7 @@
-"""The order of arrival changes nothing: the demo's sample, shuffled and doubled, folds to the same.
+"""The demo's sample, shuffled and doubled, folds to the expected documents and journal.
 
-Input: the deliveries that ingress accepts, without the one that reuses an event id for other
-content, because there the order of arrival decides. Output: the sample's expected documents over
-HTTP, and a journal with the same money.
+The tests leave out the delivery that reuses an event id for other content, because the result
+would then depend on the order of arrival.
 """
 
 import random
@@ -60,7 +59,7 @@ def folded(
     kafka: EmbeddedKafka,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[WorkerProcess]:
-    """Run a worker that has folded the sample in the order of this parameter."""
+    """Run a worker that has folded the sample in the order that the parameter gives."""
     env = environment(kafka.bootstrap, tmp_path_factory.mktemp("history"))
     bodies = accepted() * 2
     if request.param == "backwards":
@@ -91,7 +90,7 @@ def test_the_sample_has_something_to_shuffle():
     assert unfoldable()
 
 
-def test_every_order_has_the_expected_document_and_no_other_order_is_there(folded):
+def test_every_order_has_the_expected_document_and_there_is_no_other_order(folded):
     wanted = sample.expected().orders
     got = {}
     for order_id in wanted:

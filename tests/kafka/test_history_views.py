@@ -45,7 +45,7 @@ pytestmark = pytest.mark.timeout(240)
 
 @pytest.mark.usefixtures("story")
 class TestHistory:
-    def test_an_order_s_deliveries_are_told_with_what_became_of_each(self, env):
+    def test_the_deliveries_of_an_order_are_listed_with_their_outcomes(self, env):
         told = get(env, "/orders/ord%2F1/events")["deliveries"]
         assert [(each["event_id"], each["outcome"]) for each in told] == [
             ("evt_failed", "folded"),
@@ -73,32 +73,34 @@ class TestHistory:
         ("ago_s", "status", "refunds"),
         [(550, "failed", 0), (450, "paid", 0), (390, "partially_refunded", 100)],
     )
-    def test_as_of_a_time_an_order_is_what_had_arrived_by_then(self, env, ago_s, status, refunds):
+    def test_as_of_a_time_an_order_has_the_events_that_had_arrived_by_then(
+        self, env, ago_s, status, refunds
+    ):
         order = get(env, f"/orders/ord%2F1?as_of={NOW_S - ago_s}")
         assert order["status"] == status
         assert sum(total["refunded"] for total in order["totals"].values()) == refunds
 
-    def test_as_of_before_it_left_a_payment_is_in_its_old_order(self, env):
+    def test_as_of_a_time_before_a_payment_moved_it_is_in_its_old_order(self, env):
         then = get(env, f"/orders/ord%2F1?as_of={NOW_S - 330}")
         now = get(env, "/orders/ord%2F1")
         assert [payment["payment_id"] for payment in then["payments"]] == ["pay_1", "pay_2"]
         assert [payment["payment_id"] for payment in now["payments"]] == ["pay_1"]
 
-    def test_as_of_before_everything_there_is_no_order(self, env):
+    def test_as_of_a_time_before_all_deliveries_there_is_no_order(self, env):
         answer = ask(env, "/orders/ord%2F1?as_of=2001-01-01")
         assert_problem(answer, 404, "order_not_found")
         assert answer.json["detail"] == "nothing of order 'ord/1' had arrived by '2001-01-01'"
 
-    def test_as_of_now_is_the_order_to_the_byte(self, env):
+    def test_as_of_a_future_time_the_order_has_the_same_bytes_as_now(self, env):
         now = ask(env, "/orders/ord%2F1")
         then = ask(env, "/orders/ord%2F1?as_of=2100-01-01T00:00:00%2B02:00")
         assert then.body == now.body
 
-    def test_an_order_that_is_not_there_has_no_history(self, env):
+    def test_an_unknown_order_has_no_history(self, env):
         for path in ("/orders/nobody/events", "/orders/nobody/proof", "/orders/nobody?as_of=1"):
             assert_problem(ask(env, path), 404, "order_not_found")
 
-    def test_an_event_tells_what_it_was_folded_into_and_when_it_came_again(self, env):
+    def test_an_event_names_its_order_and_lists_its_redeliveries(self, env):
         told = get(env, "/events/evt_paid")
         assert (told["outcome"], told["payment_id"], told["order_id"]) == (
             "folded",
@@ -108,7 +110,7 @@ class TestHistory:
         outcomes = [each["outcome"] for each in told["deliveries"]]
         assert outcomes == ["folded", "duplicate", "event_id_reused"]
 
-    def test_an_event_of_a_type_that_is_not_folded_and_one_with_bad_data_say_so(self, envs, env):
+    def test_an_event_that_is_not_folded_has_the_reason_as_its_outcome(self, envs, env):
         folded(
             envs[0],
             event("evt_kept", "dispute.opened", "dp_1", 5),
@@ -119,17 +121,17 @@ class TestHistory:
         assert (told["outcome"], "data.amount" in told["detail"]) == ("amount_negative", True)
         assert "order_id" not in told
 
-    def test_an_event_that_ingress_refused_says_why(self, envs, env):
+    def test_an_event_that_ingress_refused_has_the_reason_of_the_refusal(self, envs, env):
         name = f"refused_{env['LEDGER_WEB_PORT']}"
         refuse(envs[0], json.dumps({"id": name, "type": "t"}).encode())
         told = get(env, f"/events/{name}")
         assert (told["outcome"], told["deliveries"]) == ("invalid_envelope", [])
         assert "created" in told["detail"]
 
-    def test_an_event_that_never_came_is_not_there(self, env):
+    def test_an_event_that_never_arrived_is_not_found(self, env):
         assert_problem(ask(env, "/events/evt_never"), 404, "event_not_found")
 
-    def test_a_proof_holds_offline_and_its_state_is_the_view_s(self, env):
+    def test_a_proof_holds_offline_and_has_the_order_of_the_view(self, env):
         answer = ask(env, "/orders/ord%2F1/proof")
         assert 'filename="proof.json"' in answer.headers["Content-Disposition"]
         proof = msgspec.json.decode(answer.body, type=Proof)
@@ -142,7 +144,7 @@ class TestHistory:
 @pytest.mark.usefixtures("story")
 class TestConditionalRequests:
     @pytest.mark.parametrize("path", ["/orders/ord%2F1", "/payments/pay_1"])
-    def test_whoever_has_the_document_is_told_so(self, env, path):
+    def test_a_client_that_has_the_current_document_gets_304(self, env, path):
         first = ask(env, path)
         tag = first.headers["ETag"]
         assert tag.startswith(f'"{first.json["version"]}-')
@@ -156,10 +158,10 @@ def conditional(env: Mapping[str, str], path: str, tag: str) -> Answer:
     return ask(env, path, headers={"If-None-Match": tag})
 
 
-def test_an_order_that_is_not_what_follows_from_the_log_is_an_error_that_names_the_difference(
+def test_the_proof_of_an_order_that_contradicts_the_log_is_an_error_that_names_the_difference(
     kafka, tmp_path
 ):
-    """The test alters the changelog and deletes the worker's copy, which is then restored wrong."""
+    """The test alters the changelog and deletes the tables, so the worker restores a wrong row."""
     env = environment(kafka.bootstrap, tmp_path, api_token=TOKEN, webhook_secrets=SECRET)
     with WorkerProcess(env) as worker:
         worker.wait_ready(90)
@@ -201,7 +203,7 @@ run(WorkerSettings.from_environment(os.environ))
 """
 
 
-def test_an_order_that_a_payment_has_just_left_contradicts_nothing(kafka, tmp_path):
+def test_an_order_that_a_payment_has_just_left_does_not_contradict_the_log(kafka, tmp_path):
     """The payments hop's output is already in the order, but not yet in the hop's own table."""
     env = environment(kafka.bootstrap, tmp_path, api_token=TOKEN)
     with WorkerProcess(env, [sys.executable, "-c", HOLDS_PAYMENTS]) as worker:
@@ -230,14 +232,14 @@ run(WorkerSettings.from_environment(os.environ))
 """
 
 
-def test_an_order_of_more_deliveries_than_an_answer_holds_is_told_so(kafka, tmp_path):
+def test_an_order_with_more_deliveries_than_an_answer_holds_gets_413(kafka, tmp_path):
     env = environment(kafka.bootstrap, tmp_path, api_token=TOKEN)
     with WorkerProcess(env, [sys.executable, "-c", HOLDS_FIVE]) as worker:
         worker.wait_ready(90)
         of_many = [refunded(f"evt_{n}", f"re_{n}", "pay_1", 1) for n in range(5)]
         folded(env, paid("evt_1_", "pay_1", "ord_1"), *of_many[:4])
         assert len(get(env, "/orders/ord_1/events")["deliveries"]) == 5
-        # One event is redelivered, which adds a place but no event.
+        # A redelivery adds a place to an event, but adds no event.
         folded(env, of_many[0])
         for path in (
             "/orders/ord_1/events",

@@ -1,4 +1,4 @@
-"""Ingress survives hostile requests and connections; `make fuzz` is the long run, with figures.
+"""Ingress survives hostile requests and connections; `make fuzz` runs longer and shows figures.
 
 Every answer is documented, the log shows no failure, memory is bounded, no file stays open, and all
 honest deliveries made at the same time are accepted.
@@ -23,7 +23,7 @@ from tests.kafka.harness import environment, free_port
 pytestmark = pytest.mark.timeout(180)
 
 SEED = 20_260_101
-# An idle ingress has some 55 MB; sixteen senders add bodies of up to 100 kB each.
+# An idle ingress uses about 55 MB; sixteen senders add bodies of up to 100 kB each.
 MOST_MB = 150
 
 
@@ -42,12 +42,12 @@ async def target(kafka: EmbeddedKafka, tmp_path: Path) -> AsyncIterator[Target]:
     async for started in ingress(kafka.bootstrap, tmp_path):
         yield started
         lines = [json.loads(line) for line in started.log_file.read_text().splitlines()]
-        # One of the attacks is a good signature from another time.
+        # One of the attacks sends a valid signature with a time outside the tolerance.
         said = {line["event"] for line in lines if line["level"] != "info"}
         assert said <= {"clock_may_be_wrong"}
 
 
-# A successful attack leaves one honest delivery or none; a busy machine still served eight.
+# A successful attack lets at most one honest delivery through; a busy machine still served eight.
 LEAST_HONEST = 4
 
 
@@ -60,7 +60,7 @@ def assert_served(figures: Figures, most_mb: int) -> None:
 async def test_hostile_requests_get_documented_answers(target):
     figures, outcomes = await send_inputs(target, 600, SEED)
     assert_served(figures, MOST_MB)
-    # The inputs are good ones: they cause every kind of answer that a single request can cause.
+    # The inputs cause every kind of answer that a single request can get.
     codes = {outcome.rpartition(" ")[2] for outcome in outcomes}
     assert {
         "accepted",
@@ -77,11 +77,11 @@ async def test_hostile_requests_get_documented_answers(target):
 
 
 @pytest.mark.parametrize("kind", ATTACKS, ids=lambda kind: kind.name)
-async def test_an_attack_neither_stops_honest_deliveries_nor_takes_the_memory(target, kind):
+async def test_an_attack_neither_stops_honest_deliveries_nor_exhausts_memory(target, kind):
     assert_served(await attack(target, kind, 1.0), kind.most_mb)
 
 
-async def test_the_honest_sender_notices_what_is_not_served(kafka, tmp_path):
+async def test_the_honest_sender_notices_refused_deliveries(kafka, tmp_path):
     async for target in ingress(kafka.bootstrap, tmp_path, max_body_bytes=10):
         async with honest_deliveries(target.port) as fared:
             await target.exchange(b"", within_s=1)

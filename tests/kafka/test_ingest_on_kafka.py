@@ -32,9 +32,9 @@ SERVE = (
     "import os; from ingest.server import serve; from ingest.settings import IngestSettings; "
     "serve(IngestSettings.from_environment(os.environ))"
 )
-# This is shorter than the default, so that the test of an outage does not take ten seconds.
+# A limit below the default of ten seconds keeps the tests of outages short.
 ANSWER_WITHIN_S = 4.0
-# A machine of at least two cores that starts a broker meanwhile may add this to the time.
+# A machine with two cores that is also starting a broker may add this much to an answer's time.
 SCHEDULING_S = 0.5
 
 
@@ -96,7 +96,7 @@ async def ingress(
     create_topics: bool = True,
     own_pace: bool = False,
 ) -> AsyncIterator:
-    """Run ingress on topics of its own; ``own_pace`` keeps its default time to answer."""
+    """Run ingress on topics of its own; ``own_pace`` keeps the default limit for answers."""
     pace = {} if own_pace else {"answer_within_s": ANSWER_WITHIN_S}
     env = environment(bootstrap, folder, webhook_secrets=SECRET, ingest_port=free_port(), **pace)
     if create_topics:
@@ -131,7 +131,7 @@ def _own_kafka(kafka_cache, tmp_path_factory) -> Iterator[EmbeddedKafka]:
 
 @pytest.fixture
 def own_kafka(_own_kafka: EmbeddedKafka) -> Iterator[EmbeddedKafka]:
-    """Lend a broker that only these tests use, and may stop."""
+    """Yield a broker that only these tests use, so that they may stop it."""
     yield _own_kafka
     _own_kafka.resume()
     if _own_kafka.pid is None:
@@ -167,7 +167,7 @@ class Load:
         await self.ended()
 
     async def ended(self) -> None:
-        """Wait until ingress accepts no more connections."""
+        """Wait until every sender has ended, for example because ingress no longer listens."""
         await asyncio.gather(*self._tasks)
 
     async def assert_kept(self) -> None:
@@ -205,7 +205,7 @@ async def test_the_largest_body_is_kept(running):
     assert record.value == body
 
 
-async def test_deliveries_of_one_event_stand_in_one_partition_in_order(running):
+async def test_deliveries_of_one_event_are_in_one_partition_in_order(running):
     bodies = [event("evt_same", n=n) for n in range(20)]
     for body in bodies:
         assert (await running.deliver(body)).status_code == 200
@@ -223,7 +223,7 @@ async def test_an_invalid_envelope_is_kept_in_rejected_before_the_400(running):
     assert await running.log_of_record() == []
 
 
-async def test_a_stopped_broker_is_503_in_time_and_200_once_it_is_back(own_kafka, tmp_path):
+async def test_while_a_broker_is_stopped_deliveries_get_503_in_time(own_kafka, tmp_path):
     async with ingress(own_kafka.bootstrap, tmp_path) as started:
         await started.wait_status("/readyz", 200)
         load = Load(started)
@@ -253,7 +253,7 @@ async def test_a_killed_broker_loses_nothing_that_was_acknowledged(own_kafka, tm
         await load.assert_kept()
 
 
-async def test_a_frozen_broker_is_503_in_time_and_200_once_it_goes_on(own_kafka, tmp_path):
+async def test_while_a_broker_is_frozen_deliveries_get_503_in_time(own_kafka, tmp_path):
     async with ingress(own_kafka.bootstrap, tmp_path) as started:
         load = Load(started)
         await until(lambda: len(load.accepted) > 50)
@@ -269,7 +269,9 @@ async def test_a_frozen_broker_is_503_in_time_and_200_once_it_goes_on(own_kafka,
         assert_no_spam(started)
 
 
-async def test_by_default_503_comes_within_ten_seconds_of_arrival(own_kafka, tmp_path, monkeypatch):
+async def test_by_default_a_delivery_gets_503_within_ten_seconds_of_its_arrival(
+    own_kafka, tmp_path, monkeypatch
+):
     monkeypatch.delenv("LEDGER_ANSWER_WITHIN_S", raising=False)
     async with ingress(own_kafka.bootstrap, tmp_path, own_pace=True) as started:
         await started.wait_status("/readyz", 200)
@@ -280,7 +282,7 @@ async def test_by_default_503_comes_within_ten_seconds_of_arrival(own_kafka, tmp
         took_s = time.monotonic() - began
         assert {answer.status_code for answer in answers} == {503}
         assert {answer.json()["code"] for answer in answers} == {"log_unavailable"}
-        # Ingress waited for Kafka, and the time counts from the arrival, not from the body's end.
+        # Ingress waited for Kafka; the limit counts from the arrival, not from the end of the body.
         assert 5 < took_s < 10
 
 
@@ -303,7 +305,7 @@ def assert_no_spam(started: Ingress) -> None:
     assert set(told) == {"libraries", "listening", "log_connected", "log_unavailable"}
 
 
-async def test_it_starts_before_kafka_and_before_the_topics(kafka_cache, tmp_path):
+async def test_ingress_starts_before_kafka_and_before_the_topics_exist(kafka_cache, tmp_path):
     broker = EmbeddedKafka(tmp_path / "kafka", cache=kafka_cache)
     async with ingress(broker.bootstrap, tmp_path, create_topics=False) as started:
         answer = await started.client.get("/readyz")
@@ -352,10 +354,8 @@ async def test_sigterm_in_an_outage_ends_with_0_in_time(own_kafka, tmp_path):
         assert await asyncio.to_thread(started.process.wait, 10) == 0
 
 
-async def test_a_limit_below_the_batches_refuses_only_the_deliveries_that_do_not_fit(
-    kafka, tmp_path
-):
-    """An operator lowers it under load, and batches of several deliveries are refused first."""
+async def test_a_lowered_limit_refuses_only_the_deliveries_that_do_not_fit(kafka, tmp_path):
+    """An operator lowers `max.message.bytes` under load, which at first refuses whole batches."""
     async with ingress(kafka.bootstrap, tmp_path) as started:
         await started.wait_status("/readyz", 200)
         load = Load(started, senders=16)
@@ -383,7 +383,7 @@ async def test_a_limit_below_the_batches_refuses_only_the_deliveries_that_do_not
 async def refused_as_too_large(started: Ingress, body: bytes) -> None:
     answer = await started.deliver(body)
     while answer.status_code in {200, 400}:
-        # Some of the broker's threads do not have the lowered limit yet.
+        # Some threads of the broker may not use the lowered limit yet.
         answer = await started.deliver(body)
     assert (answer.status_code, answer.json()["code"]) == (503, "log_unavailable")
     detail = answer.json()["detail"]
@@ -391,7 +391,7 @@ async def refused_as_too_large(started: Ingress, body: bytes) -> None:
     assert "--add-config max.message.bytes=10485760" in detail
 
 
-async def test_records_that_were_given_up_do_not_stay_in_memory(own_kafka, tmp_path):
+async def test_records_that_timed_out_do_not_stay_in_memory(own_kafka, tmp_path):
     env = environment(own_kafka.bootstrap, tmp_path, webhook_secrets=SECRET, answer_within_s=2)
     await ensure_topics(TopicSettings.from_environment(env))
     log = WebhookLog(IngestSettings.from_environment(env))
@@ -409,7 +409,7 @@ async def test_records_that_were_given_up_do_not_stay_in_memory(own_kafka, tmp_p
         )
         assert {type(outcome) for outcome in outcomes} == {LogUnavailableError}
         assert loop.time() - began < 2
-        # The errors hold the frames that raised them, and so the records.
+        # The errors refer to the frames that raised them, and these refer to the records.
         del outcomes
         await until(lambda: batches_in_memory() <= before)
         own_kafka.resume()

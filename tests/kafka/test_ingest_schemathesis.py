@@ -1,7 +1,7 @@
-"""Ingress answers requests that schemathesis draws from its own document, as documented.
+"""Ingress answers requests that schemathesis generates from its OpenAPI document as documented.
 
-Every answer has a documented status and form, and none is a failure of the server. Signed requests
-get past the signature, and so test the document's description of the body.
+Every answer has a documented status and form, and none is a server error. Signed requests pass the
+check of the signature, so they also test the document's description of the body.
 """
 
 import copy
@@ -32,7 +32,7 @@ bounded = hypothesis_settings(
 
 
 class Signed(requests.auth.AuthBase):
-    """Signs the body that is sent, in place of the drawn signature."""
+    """Replaces the generated signature by one that is valid for the body."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         body = request.body or b""
@@ -62,7 +62,7 @@ def address(env: dict[str, str]) -> str:
 
 @pytest.fixture(scope="module")
 def statuses() -> Iterator[Counter[int]]:
-    """Count the answers to signed requests; the test shows little unless some are accepted."""
+    """Count the answers to signed requests; require that both 200 and 400 are among them."""
     counted: Counter[int] = Counter()
     yield counted
     assert not counted or (counted[200] > 10 and counted[400] > 10), counted
@@ -87,14 +87,14 @@ signed_schema = schemathesis.openapi.from_dict(without_signature())
 
 @schema.parametrize()
 @bounded
-def test_whatever_is_drawn_is_answered_as_documented(case, address):
+def test_generated_requests_are_answered_as_documented(case, address):
     answer = case.call(base_url=address, timeout=30)
     case.validate_response(answer, excluded_checks=NOT_FOR_SCHEMAS)
 
 
 @signed_schema.parametrize()
 @bounded
-def test_whatever_is_drawn_and_signed_is_answered_as_documented(case, address, statuses):
+def test_generated_and_signed_requests_are_answered_as_documented(case, address, statuses):
     answer = case.call(base_url=address, auth=Signed(), timeout=30)
     case.validate_response(answer, excluded_checks=NOT_FOR_SCHEMAS)
     assert answer.status_code != 401

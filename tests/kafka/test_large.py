@@ -1,4 +1,4 @@
-"""The worker folds orders and payments of any size, and reports what it does not list or keep."""
+"""The worker folds orders and payments of any size, and reports the parts that it leaves out."""
 
 import random
 import signal
@@ -28,7 +28,7 @@ from tests.kafka.harness import (
 
 pytestmark = pytest.mark.timeout(400)
 
-# JSON writes each of these characters with two, so that 4,500 payments have 11 MiB.
+# JSON escapes each of these characters, so 4,500 payments take 11 MiB.
 LONG = '"' * 500
 PAYMENTS_OF_ONE_ORDER = 4_500
 
@@ -68,7 +68,7 @@ def bytes_of(records: list[Any]) -> list[int]:
     return [len(record.value or b"") for record in records]
 
 
-def test_an_order_of_thousands_of_payments_with_long_ids_stops_nobody(worker):
+def test_an_order_of_thousands_of_payments_with_long_ids_stops_no_worker(worker):
     env, names = worker.env, names_of(worker.env)
     numbers = range(1_000, 1_000 + PAYMENTS_OF_ONE_ORDER)
     others = [event(n, merchantReference=f"ord_{n}") for n in range(200)]
@@ -105,7 +105,7 @@ def test_an_order_of_thousands_of_payments_with_long_ids_stops_nobody(worker):
         status, problem = worker.get(path("orders", LONG, rest))
         assert (status, problem["code"]) == (413, "order_too_large"), rest
 
-    # One more payment costs as much as in a small order.
+    # Another payment adds as many records as it does in a small order.
     changelog = changelog_name(group_of(env), "orders")
     before = len(read_topic(env, changelog)), len(read_topic(env, names.orders))
     deliver(env, [paid(9_999)])
@@ -123,7 +123,7 @@ def test_an_order_of_thousands_of_payments_with_long_ids_stops_nobody(worker):
     assert code == 0, output
 
 
-def test_a_payment_with_too_many_facts_keeps_the_earliest_and_says_which_are_aside(worker):
+def test_a_payment_with_too_many_facts_keeps_the_earliest_and_rejects_the_others(worker):
     env, names = worker.env, names_of(worker.env)
     facts = [event(1, id="pay_1", amount=10_000, merchantReference="ord_1")]
     facts += [
@@ -147,9 +147,9 @@ def test_a_payment_with_too_many_facts_keeps_the_earliest_and_says_which_are_asi
     assert order["totals"]["KZT"]["refunded"] == len(kept) - 1
     assert worker.get("/orders/ord_2")[1]["status"] == "paid"
 
-    aside = {record.key: record for record in read_topic(env, names.rejected)}
-    assert aside.keys() == {each["id"].encode() for each in facts} - {k.encode() for k in kept}
-    headers = dict(aside[b"evt_2999"].headers)
+    others = {record.key: record for record in read_topic(env, names.rejected)}
+    assert others.keys() == {each["id"].encode() for each in facts} - {k.encode() for k in kept}
+    headers = dict(others[b"evt_2999"].headers)
     assert headers["reason"] == b"too_many_events"
     assert headers["source-topic"].decode() == names.webhooks
     status, story = worker.get("/events/evt_2999")
@@ -164,7 +164,7 @@ def test_a_payment_with_too_many_facts_keeps_the_earliest_and_says_which_are_asi
     assert code == 0, output
 
 
-def test_a_worker_killed_while_it_folds_a_large_order_again_and_again_ends_with_the_right_one(
+def test_a_worker_that_is_killed_repeatedly_in_a_large_order_ends_with_the_right_order(
     kafka, tmp_path
 ):
     more = {"allow_unsigned": "true", "chunk_records": 40}
@@ -174,7 +174,7 @@ def test_a_worker_killed_while_it_folds_a_large_order_again_and_again_ends_with_
         worker.wait_ready(90)
         for start in range(0, 4_000, 1_000):
             bodies = [event(n, merchantReference="ord_1") for n in range(start, start + 1_000)]
-            # Some of the order's payments move away again.
+            # Some of the payments then move to another order.
             moved = [
                 event(10_000 + n, id=f"pay_{n}", merchantReference="ord_2") | {"created": n}
                 for n in range(start, start + 1_000, 50)
@@ -184,7 +184,7 @@ def test_a_worker_killed_while_it_folds_a_large_order_again_and_again_ends_with_
             until(
                 lambda wanted=start + folded: version_of(worker) >= wanted - 300,
                 within_s=60,
-                what="a part of it is folded",
+                what="a part of the order folded",
             )
             worker.signal(signal.SIGKILL)
             worker.wait(10)

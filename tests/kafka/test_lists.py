@@ -25,7 +25,9 @@ pytestmark = pytest.mark.timeout(240)
 
 
 class TestLists:
-    def test_orders_are_listed_once_each_as_they_are_now_the_latest_change_first(self, envs, env):
+    def test_each_order_is_listed_once_in_its_current_state_with_the_latest_change_first(
+        self, envs, env
+    ):
         prefix = f"list_{env['LEDGER_WEB_PORT']}_"
         for number in range(30):
             deliver(envs[0], paid(f"{prefix}{number}", f"{prefix}p{number}", f"{prefix}{number}"))
@@ -56,9 +58,11 @@ class TestLists:
         orders = listed(env, "anomaly=refund_without_payment")
         assert name not in [each["order_id"] for each in orders]
 
-    def test_by_anomaly_the_latest_event_is_first_and_what_changes_shifts_no_page(self, envs, env):
+    def test_a_list_by_anomaly_begins_with_the_latest_event_and_changes_shift_no_page(
+        self, envs, env
+    ):
         prefix = f"old_{env['LEDGER_WEB_PORT']}_"
-        # The first deliveries are of the latest events, and all events are old.
+        # All events are old, and the latest event is delivered first.
         orders = [f"{prefix}{number:02}" for number in range(12)]
         for number, name in enumerate(orders):
             at = (1000 - number) * 86_400
@@ -90,7 +94,7 @@ class TestLists:
         assert listed(env, f"anomaly=any&since={since}&status=failed") == []
 
     def test_an_order_that_is_published_again_is_listed_once(self, envs, env):
-        """After a crash, the topic has a chunk's outputs a second time."""
+        """After a crash, a worker publishes the outputs of a chunk again."""
         prefix = f"twice_{env['LEDGER_WEB_PORT']}_"
         names = [f"{prefix}{number}" for number in range(9)]
         folded(envs[0], *(paid(name, name, name) for name in names))
@@ -101,7 +105,7 @@ class TestLists:
             orders = [each["order_id"] for each in listed(env, f"limit={limit}&since={NOW_S - 60}")]
             assert sorted(name for name in orders if name in names) == names
 
-    def test_an_order_that_is_again_what_it_was_is_listed_once(self, envs, env):
+    def test_an_order_that_returns_to_an_earlier_state_is_listed_once(self, envs, env):
         name = f"again_{env['LEDGER_WEB_PORT']}"
         folded(envs[0], paid(name, name, name))
         folded(envs[0], paid(f"{name}_next", f"{name}_next", f"{name}_next"))
@@ -111,7 +115,7 @@ class TestLists:
             orders = [each["order_id"] for each in listed(env, f"limit={limit}&since={NOW_S - 60}")]
             assert orders.count(name) == 1
 
-    def test_what_changed_since_a_time(self, envs, env):
+    def test_a_list_since_a_time_has_only_the_orders_that_changed_later(self, envs, env):
         name = f"since_{env['LEDGER_WEB_PORT']}"
         folded(envs[0], paid(f"{name}_old", f"{name}_old", f"{name}_old"))
         since = get(env, f"/orders/{name}_old") and time.time()
@@ -135,16 +139,16 @@ class TestLists:
             ("scope=mine", "scope"),
         ],
     )
-    def test_a_parameter_that_is_wrong_is_named(self, env, query, field):
+    def test_a_wrong_parameter_is_named(self, env, query, field):
         answer = ask(env, f"/orders?{query}")
         assert_problem(answer, 400, "invalid_parameter")
         assert answer.json["field"] == field
 
-    def test_a_cursor_beyond_the_end_begins_there(self, env):
+    def test_a_cursor_beyond_the_end_begins_at_the_end(self, env):
         beyond = parameters.written_cursor([(10**9, 10**9)] * PARTITIONS)
         assert get(env, f"/orders?cursor={beyond}")["orders"] == get(env, "/orders")["orders"]
 
-    def test_a_worker_s_part_alone_is_for_lists_by_anomaly(self, envs, env):
+    def test_only_a_list_by_anomaly_can_be_limited_to_one_worker(self, envs, env):
         parts = [get(each, "/orders?scope=worker&anomaly=any")["partitions"] for each in envs]
         assert sorted(chain.from_iterable(parts)) == list(range(PARTITIONS))
         assert "partitions" not in get(env, "/orders?anomaly=any")
@@ -152,7 +156,7 @@ class TestLists:
         assert_problem(answer, 400, "invalid_parameter")
         assert answer.json["field"] == "scope"
 
-    def test_what_is_rejected_between_two_pages_shifts_none(self, envs, env):
+    def test_a_rejection_between_two_pages_shifts_no_page(self, envs, env):
         prefix = f"shift_{env['LEDGER_WEB_PORT']}_"
         for number in range(5):
             folded(envs[0], event(f"{prefix}{number}", "payment.succeeded", "pay", -1))
@@ -167,7 +171,7 @@ class TestLists:
             f"{prefix}{number}" for number in (4, 3, 2, 1, 0)
         ]
 
-    def test_what_was_rejected_is_listed_with_its_reason(self, envs, env):
+    def test_a_rejection_is_listed_with_its_reason(self, envs, env):
         name = f"bad_{env['LEDGER_WEB_PORT']}"
         folded(envs[0], event(name, "payment.succeeded", name, -1))
         page = get(env, "/rejected?reason=amount_negative&limit=200")

@@ -6,24 +6,20 @@ The ledger receives deliveries over HTTP, through a real ingress, during the bac
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from cli.kafka.broker import EmbeddedKafka
 from cli.log.log_file import Block, Header, LogFile, LogFileWriter, LogRecord
 from cli.run.local import running
 from cli.run.programs import Command
-from runtime.kafka.batches import OutRecord, partition_for, send_to_partition
+from runtime.kafka.batches import OutRecord, partition_for
 from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.kafka.harness import (
     PARTITIONS,
@@ -31,7 +27,6 @@ from tests.kafka.harness import (
     environment,
     free_port,
     names_of,
-    producer,
     read_topic,
     run,
     state_of,
@@ -39,21 +34,12 @@ from tests.kafka.harness import (
     wait_folded,
     write,
 )
-from tests.kafka.topics import alter
+from tests.kafka.programs import start
+from tests.kafka.topics import alter, delete_records
 
 pytestmark = pytest.mark.timeout(300)
 
 _SECRET = "whsec_now"
-
-
-def start(env: dict[str, str], *arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "cli", *map(str, arguments)],
-        env=os.environ | env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
 
 
 def log_of(env: dict[str, str]) -> list[tuple[Any, ...]]:
@@ -65,7 +51,7 @@ def log_of(env: dict[str, str]) -> list[tuple[Any, ...]]:
 
 
 def log_in(path: Path) -> list[tuple[Any, ...]]:
-    """Return the same for a file."""
+    """Return each record of a file in the same form."""
     with path.open("rb") as file:
         return sorted(
             (block.partition, offset, r.timestamp_ms, 0, r.key, r.value, r.headers)
@@ -108,7 +94,7 @@ def live(
         yield env, middle, whole
 
 
-def test_a_log_comes_back_byte_for_byte_and_folds_to_the_same_state(live, kafka, tmp_path):
+def test_a_log_is_restored_byte_for_byte_and_folds_to_the_same_state(live, kafka, tmp_path):
     env, _, file = live
     other = new_ledger(kafka, tmp_path)
     code, output = run(other, "import-log", file)
@@ -133,7 +119,7 @@ def test_a_log_comes_back_byte_for_byte_and_folds_to_the_same_state(live, kafka,
     assert log_of(other) == log
 
 
-def test_what_is_exported_in_the_middle_is_the_beginning_of_every_partition(live):
+def test_an_export_during_deliveries_has_the_beginning_of_every_partition(live):
     env, middle, _ = live
     found, log = log_in(middle), log_of(env)
     assert 150 < len(found) < len(log)
@@ -141,7 +127,7 @@ def test_what_is_exported_in_the_middle_is_the_beginning_of_every_partition(live
     assert found == [record for record in log if record[1] < ends[record[0]]]
 
 
-def test_a_later_file_of_the_same_log_goes_on_where_an_earlier_one_ended(live, kafka, tmp_path):
+def test_the_import_of_a_later_file_continues_where_the_earlier_file_ended(live, kafka, tmp_path):
     env, middle, whole = live
     other = new_ledger(kafka, tmp_path)
     assert run(other, "import-log", middle)[0] == 0
@@ -170,7 +156,7 @@ def _tiny_blocks(path: Path, records: int) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_an_import_that_was_interrupted_goes_on_where_it_ended(number, kafka, tmp_path):
+def test_an_interrupted_import_continues_where_it_stopped(number, kafka, tmp_path):
     file = tmp_path / "tiny.log"
     _tiny_blocks(file, 3000)
     env = new_ledger(kafka, tmp_path)
@@ -198,9 +184,7 @@ def test_an_import_that_was_interrupted_goes_on_where_it_ended(number, kafka, tm
     assert [path.name for path in tmp_path.glob("copy*")] == []
 
 
-def test_an_import_into_a_topic_that_begins_to_give_records_other_times_is_not_as_exported(
-    kafka, tmp_path
-):
+def test_an_import_notices_that_its_topic_begins_to_replace_the_times_of_records(kafka, tmp_path):
     file = tmp_path / "tiny.log"
     _tiny_blocks(file, 3000)
     env = new_ledger(kafka, tmp_path)
@@ -213,28 +197,18 @@ def test_an_import_into_a_topic_that_begins_to_give_records_other_times_is_not_a
     assert importing.returncode == 1, output
     assert f"{log} was changed to message.timestamp.type=LogAppendTime" in " ".join(output.split())
     assert "as it was exported" not in output
-    # Kafka reads the setting twice in one append, and may change none of the records that it names.
+    # Kafka reads the setting twice in one append, so it may report other times and change none.
     has_other_times = any(timestamp_type for _, _, _, timestamp_type, *_ in log_of(env))
     asyncio.run(alter(env, log, message_timestamp_type="CreateTime"))
     code, output = run(env, "import-log", file)
     assert (code, "has another record there" in output) == (int(has_other_times), has_other_times)
 
 
-def append(env: dict[str, str], records: Sequence[OutRecord]) -> None:
-    async def send() -> None:
-        async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:
-            for record in records:
-                partition = partition_for(record.key, PARTITIONS)
-                await send_to_partition(client, names_of(env).webhooks, partition, [record])
-
-    asyncio.run(send())
-
-
 def test_a_topic_with_another_record_is_refused_and_nothing_is_written(live, kafka, tmp_path):
     _, _, file = live
     env = new_ledger(kafka, tmp_path)
     asyncio.run(ensure_topics(TopicSettings.from_environment(env)))
-    append(env, [OutRecord(b"evt_else", b"{}")])
+    write(env, names_of(env).webhooks, [OutRecord(b"evt_else", b"{}")])
     before = log_of(env)
     code, output = run(env, "import-log", file)
     assert code == 1
@@ -245,7 +219,7 @@ def test_a_topic_with_another_record_is_refused_and_nothing_is_written(live, kaf
 
 
 def test_records_that_a_topic_refuses_for_their_times_name_the_settings(kafka, tmp_path):
-    """A clock was ahead when the records were written, and the topic accepted them then."""
+    """The sender's clock was ahead, and the topic accepted such times when it got the records."""
     env = new_ledger(kafka, tmp_path / "ahead")
     assert run(env, "topics")[0] == 0
     log = names_of(env).webhooks
@@ -260,7 +234,7 @@ def test_records_that_a_topic_refuses_for_their_times_name_the_settings(kafka, t
     assert "message.timestamp.before.max.ms and message.timestamp.after.max.ms" in output
 
 
-def test_another_number_of_partitions_is_refused_before_a_topic_is_made(live, kafka, tmp_path):
+def test_another_number_of_partitions_is_refused_before_a_topic_is_created(live, kafka, tmp_path):
     _, _, file = live
     env = new_ledger(kafka, tmp_path) | {"LEDGER_PARTITIONS": "3"}
     code, output = run(env, "import-log", file)
@@ -270,7 +244,7 @@ def test_another_number_of_partitions_is_refused_before_a_topic_is_made(live, ka
     assert "missing topics" in output
 
 
-def test_a_damaged_file_is_refused_by_its_block_and_nothing_is_made(live, kafka, tmp_path):
+def test_a_damaged_file_is_refused_with_its_block_and_no_topic_is_created(live, kafka, tmp_path):
     _, _, file = live
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 0x10
@@ -288,21 +262,13 @@ def test_a_damaged_file_is_refused_by_its_block_and_nothing_is_made(live, kafka,
     assert "Every checksum is right" in output
 
 
-def test_a_log_that_lost_its_beginning_is_exported_and_said_to_lack_it(kafka, tmp_path):
+def test_an_export_of_a_log_that_lost_its_beginning_names_the_gap(kafka, tmp_path):
     env = new_ledger(kafka, tmp_path)
     asyncio.run(ensure_topics(TopicSettings.from_environment(env)))
-    append(env, [OutRecord(b"evt_1", b"{}", timestamp_ms=n) for n in range(5)])
-    partition = TopicPartition(names_of(env).webhooks, partition_for(b"evt_1", PARTITIONS))
-
-    async def lose() -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
-        await admin.start()
-        try:
-            await admin.delete_records({partition: RecordsToDelete(before_offset=2)})
-        finally:
-            await admin.close()
-
-    asyncio.run(lose())
+    log = names_of(env).webhooks
+    write(env, log, [OutRecord(b"evt_1", b"{}", timestamp_ms=n) for n in range(5)])
+    partition = TopicPartition(log, partition_for(b"evt_1", PARTITIONS))
+    asyncio.run(delete_records(env, partition, 2))
     file = tmp_path / "lost.log"
     code, output = run(env, "export-log", file)
     assert code == 1
@@ -317,7 +283,7 @@ def test_a_log_that_lost_its_beginning_is_exported_and_said_to_lack_it(kafka, tm
     assert "missing topics" in run(other, "topics", "--check")[1]
 
 
-def test_a_file_that_is_there_is_not_replaced(kafka, tmp_path):
+def test_an_existing_file_is_not_replaced(kafka, tmp_path):
     file = tmp_path / "taken.log"
     file.write_text("somebody's")
     code, output = run(new_ledger(kafka, tmp_path), "export-log", file)
@@ -329,7 +295,7 @@ def test_a_file_that_is_there_is_not_replaced(kafka, tmp_path):
     assert "there is no folder" in output
 
 
-def test_without_kafka_one_line_says_so_and_no_file_is_left(tmp_path):
+def test_without_kafka_export_log_ends_with_one_line_and_leaves_no_file(tmp_path):
     env = {"LEDGER_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}"}
     code, output = run(env, "export-log", tmp_path / "x.log")
     assert code == 1

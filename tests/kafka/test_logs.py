@@ -1,7 +1,7 @@
 """No log of ingress, worker, `run` or Kafka contains a secret, or a value from a body.
 
-The run logs at level `debug` while good, forged, broken and failing requests arrive. The lines to
-paste, which `run` prints for a person, contain the signing secret, and are not a log.
+The run logs at level `debug` while good, forged, broken and failing requests arrive. The lines that
+`run` prints for a person to paste contain the signing secret, but they are not part of a log.
 """
 
 import json
@@ -26,8 +26,8 @@ pytestmark = [
 
 SECRETS = ("whsec_first_of_this_run", "whsec_second_of_this_run")
 TOKEN = "token_of_this_run"
-# Bodies contain this word, and no log may. (Ids and types are logged, so that a delivery can be
-# found.)
+# Bodies contain this word, and no log may contain it. (Logs contain ids and types, so that an
+# operator finds a delivery.)
 IN_BODIES = "a_word_of_the_body"
 # The worker reports a rejected body in its own words, without the body's values.
 WRONG_VALUE = "a_wrong_value_of_the_body"
@@ -75,7 +75,7 @@ def ask_for_everything(url: str) -> None:
 
 
 def logs_of(run: Run) -> dict[str, str]:
-    """Return every log: those of run's programs, of Kafka and of RocksDB."""
+    """Return every log by its path: the logs of the programs, of Kafka and of RocksDB."""
     folder = run.folder / "data"
     files = [run.folder / "err", *folder.rglob("broker.log"), *folder.rglob("LOG*")]
     return {str(file.relative_to(run.folder)): file.read_text(errors="replace") for file in files}
@@ -106,12 +106,12 @@ def test_no_log_of_a_whole_run_has_a_secret_or_a_body_in_it(tmp_path: Path):
     found = logs_of(run)
     assert any(name.endswith("broker.log") for name in found)
     assert any("LOG" in name for name in found)
-    # Check that these logs are of this run.
+    # The log has lines about the requests of this test.
     for outcome in ("accepted", "signature_mismatch", "malformed_json", "unsupported_media_type"):
         assert f'"outcome": "{outcome}"' in found["err"]
     for name, text in found.items():
         for hidden in (*SECRETS, TOKEN, IN_BODIES, WRONG_VALUE, *signatures):
-            assert hidden not in text, f"{hidden} stands in {name}"
+            assert hidden not in text, f"{hidden} is in {name}"
 
 
 def addresses(run: Run) -> tuple[str, str]:

@@ -50,7 +50,7 @@ def paid(number: int) -> dict[str, Any]:
     return event(number, merchantReference=f"ord_{number}")
 
 
-def nameless(number: int) -> dict[str, Any]:
+def unfoldable(number: int) -> dict[str, Any]:
     """Return an event that is rejected because its reference is too long."""
     return event(number, merchantReference="x" * 600)
 
@@ -65,8 +65,8 @@ def test_batches_keep_to_a_limit_that_is_lowered_under_a_running_worker(
         deliver(env, map(paid, range(10)))
         wait_folded(env, worker)
         asyncio.run(alter(env, *lowered, max_message_bytes=str(LIMIT)))
-        # Each record is smaller than the limit, and a chunk's records together are much larger.
-        deliver(env, [paid(n) for n in range(10, 400)] + [nameless(n) for n in range(400, 420)])
+        # Each record is smaller than the limit, but the records of a chunk are larger together.
+        deliver(env, [paid(n) for n in range(10, 400)] + [unfoldable(n) for n in range(400, 420)])
         wait_folded(env, worker)
         assert worker.logged("batch refused")
         asyncio.run(alter(env, *lowered, max_message_bytes=str(MAX_RECORD_BYTES)))
@@ -75,7 +75,7 @@ def test_batches_keep_to_a_limit_that_is_lowered_under_a_running_worker(
         worker.stop()
 
 
-def test_a_record_that_a_lowered_limit_does_not_let_in_ends_the_worker_with_the_remedy(
+def test_a_record_above_a_lowered_limit_ends_the_worker_with_the_remedy(
     env: dict[str, str],
 ) -> None:
     orders = names_of(env).orders

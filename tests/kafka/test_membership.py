@@ -1,4 +1,4 @@
-"""A worker that lost its partitions while it stood still does not answer from its old tables."""
+"""A worker that lost its partitions while it was suspended does not answer from its old tables."""
 
 import contextlib
 import http.client
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.timeout(240)
 ORDERS = 30
 
 
-def test_a_worker_that_stood_still_for_its_session_answers_nothing_old(
+def test_a_worker_that_was_suspended_past_its_session_gives_no_stale_answer(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path_factory.mktemp("one"))
@@ -29,7 +29,7 @@ def test_a_worker_that_stood_still_for_its_session_answers_nothing_old(
                 within_s=60,
                 what="the first worker folds all partitions",
             )
-        # These requests are answered at the moment at which the worker goes on.
+        # The worker answers these requests as soon as it resumes.
         with contextlib.ExitStack() as stack:
             asked = [stack.enter_context(connected_to(second)) for _ in range(ORDERS)]
             for n, connection in enumerate(asked):

@@ -1,7 +1,6 @@
-"""The metrics pages of a real ingress and worker count exactly what happened."""
+"""The metrics pages of a real ingress and a real worker show exact counts."""
 
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,12 +29,11 @@ from tests.kafka.harness import (
     until,
     wait_folded,
 )
-from tests.kafka.programs import wait_ingress
+from tests.kafka.programs import INGEST, wait_ingress
 from tests.scraped import Scraped
 
 pytestmark = pytest.mark.timeout(240)
 
-INGEST = [sys.executable, "-m", "cli", "ingest"]
 TOKEN = "token of the test"
 
 
@@ -92,7 +90,7 @@ def refund(number: int, of: int, amount: int) -> bytes:
     return body_of(f"evt_re_{number}", type="refund.succeeded", data=data)
 
 
-def test_both_pages_count_exactly_what_was_delivered_and_what_became_of_it(ledger: Ledger):
+def test_both_pages_count_every_delivery_and_its_outcome(ledger: Ledger):
     good = [payment(n, merchantReference=f"ord_{n}") for n in range(8)]
     incomplete = b'{"id": "evt_incomplete"}'
     kept = [
@@ -129,7 +127,7 @@ def test_both_pages_count_exactly_what_was_delivered_and_what_became_of_it(ledge
         return ledger.ingress().by("process", "log_available") == {"0": 1, "1": 1}
 
     until(available, within_s=10, what="a log that is available")
-    # The number is up to a second old, and a delivery may have been under way then.
+    # The number is up to a second old, so it may still count a delivery.
     until(
         lambda: ledger.ingress().by("process", "in_flight") == {}, within_s=10, what="no delivery"
     )
@@ -163,7 +161,7 @@ def test_both_pages_count_exactly_what_was_delivered_and_what_became_of_it(ledge
         for partition in range(PARTITIONS):
             assert page.value("lag_records", hop=hop, partition=partition) == 0
             assert page.value("lag_seconds", hop=hop, partition=partition) == 0
-    # Each database also has reserved keys, which RocksDB counts again after each write.
+    # The count of a database includes reserved keys, and RocksDB counts each write of a key.
     keys = page.by("table", "table_keys")
     for table in ("payments", "orders"):
         held = len(latest(ledger.env, changelog_name(group_of(ledger.env), table)))
@@ -171,7 +169,7 @@ def test_both_pages_count_exactly_what_was_delivered_and_what_became_of_it(ledge
     assert all(size_bytes > 0 for size_bytes in page.by("table", "table_bytes").values())
 
 
-def test_what_is_folded_again_after_a_restart_is_counted_as_that(ledger: Ledger):
+def test_records_folded_again_after_a_restart_are_counted_as_duplicates_or_replayed(ledger: Ledger):
     bodies = [refund(n, of=n, amount=5) for n in range(20)]
     for body in bodies:
         ledger.send(body)
@@ -184,13 +182,13 @@ def test_what_is_folded_again_after_a_restart_is_counted_as_that(ledger: Ledger)
     ledger.worker.wait_ready()
     page = ledger.folded()
     outcomes = page.by("outcome", "records_total")
-    # Committed records are not read again; all records that are read were judged before.
+    # Committed records are not read again, and the ids of all other records were seen before.
     assert outcomes.pop("duplicate") + outcomes.pop("replayed", 0) >= 20
     assert outcomes == {}
     assert page.by("anomaly", "order_anomalies_total") == {}
 
 
-def test_a_killed_workers_successor_shows_its_recovery_and_then_that_it_is_ready(
+def test_the_page_of_a_restarted_worker_shows_its_recovery_and_then_its_readiness(
     kafka: EmbeddedKafka, tmp_path: Path
 ):
     env = environment(kafka.bootstrap, tmp_path)
@@ -219,7 +217,7 @@ def test_a_killed_workers_successor_shows_its_recovery_and_then_that_it_is_ready
         assert recovering, "no page was read during the recovery"
         assert all(page.value("ready") == 0 for page in recovering)
         assert all(not page.has("lag_seconds") for page in recovering)
-        # The lag shows the deliveries that arrived meanwhile.
+        # The lag counts the deliveries that arrived while the worker was down.
         assert max(sum(page.by("hop", "lag_records").values()) for page in recovering) == 3000
         wait_folded(env, worker)
         page = page_of(env)
@@ -259,7 +257,7 @@ def test_the_lag_grows_while_a_worker_is_frozen_and_falls_to_0(
         assert seen[-1].by("hop", "lag_seconds") == {}
 
 
-def test_metrics_are_for_who_may_read_them(kafka: EmbeddedKafka, tmp_path: Path):
+def test_metrics_are_shown_only_to_a_client_with_the_token(kafka: EmbeddedKafka, tmp_path: Path):
     env = environment(kafka.bootstrap, tmp_path, api_token=TOKEN)
     with WorkerProcess(env) as worker:
         worker.wait_ready(90)
@@ -273,7 +271,7 @@ def test_metrics_are_for_who_may_read_them(kafka: EmbeddedKafka, tmp_path: Path)
         assert TOKEN not in page.page
 
 
-def test_without_kafka_a_page_has_no_lag_and_all_the_rest(tmp_path: Path, kafka_cache):
+def test_without_kafka_the_page_has_everything_except_the_lag(tmp_path: Path, kafka_cache):
     with EmbeddedKafka(tmp_path / "kafka", cache=kafka_cache) as own:
         env = environment(own.bootstrap, tmp_path / "worker")
         with WorkerProcess(env) as worker:

@@ -1,4 +1,4 @@
-"""Of two processes under one worker's name, the first ends, and nothing is lost or doubled."""
+"""If two processes have one worker's name, the first one ends; no event is lost or doubled."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
     return environment(kafka.bootstrap, tmp_path / "one", webhook_secrets=SECRET)
 
 
-def test_of_two_workers_under_one_name_the_former_ends_and_says_why_and_nothing_is_lost(
+def test_the_first_of_two_workers_with_one_name_ends_with_the_reason_and_no_event_is_lost(
     env: dict[str, str], tmp_path: Path
 ) -> None:
     with WorkerProcess(env) as first:
@@ -40,7 +40,7 @@ def test_of_two_workers_under_one_name_the_former_ends_and_says_why_and_nothing_
                 until(lambda: second.logged("ready"), within_s=60, what=f"ready\n{second.tail()}")
                 assert reason.startswith("TakenNameError: another process has joined the group")
                 assert "delete the file `worker-id` in the copy" in reason
-                # A supervisor that does not know of the second worker restarts the first one.
+                # A supervisor that does not know about the second worker restarts the first one.
                 first.start()
                 assert second.reason_of_end(within_s=60).startswith("TakenNameError: ")
         deliver(env, event(1, merchantReference="ord_1"))

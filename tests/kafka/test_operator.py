@@ -1,7 +1,7 @@
-"""When an operator changes Kafka's topics, the ledger stays right, or every program reports it.
+"""When an operator changes topics, the ledger stays right, or every program reports the change.
 
-Topics are deleted, created again by somebody else, and given more partitions and other settings,
-under running programs. The broker creates missing topics by itself, which is Kafka's default.
+While programs run, topics are deleted, recreated, and given more partitions and other settings.
+The broker creates missing topics by itself, which is Kafka's default.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ from tests.kafka.topics import add_partitions, alter, create, delete, describe
 pytestmark = pytest.mark.timeout(240)
 
 WEEK_MS = str(7 * 24 * 3600 * 1000)
-# The settings of a topic that is kept forever, where they are not Kafka's defaults.
+# These settings of a topic that is kept forever are not Kafka's defaults.
 RIGHT = {"retention_ms": "-1", "max_message_bytes": "20000000"}
 COMMANDS = ("topics", "topics --check", "doctor", "doctor ingest", "status", "worker")
 
@@ -79,7 +79,7 @@ def paid(number: int) -> dict[str, object]:
 
 
 def wait_refused(env: Mapping[str, str], *words: str) -> None:
-    """Wait until ingress is not ready for a reason with these words, and answers 503 with it."""
+    """Wait until readiness and the answer to a delivery are a 503 with these words."""
 
     def refused() -> bool:
         status, page = ask_ingress(env, "/readyz")
@@ -90,11 +90,11 @@ def wait_refused(env: Mapping[str, str], *words: str) -> None:
         assert answer.status_code == 503, answer.text
         return all(word in answer.json()["detail"] for word in words)
 
-    # The next look may find another reason, so both are asked until they agree.
+    # Ingress may find another reason between the two requests, so both are repeated.
     until(lambda: refused() and not_kept(), within_s=30, what=f"503 with {words}")
 
 
-def test_a_log_that_was_deleted_is_not_made_again_by_any_program(env: dict[str, str]) -> None:
+def test_no_program_recreates_a_deleted_log(env: dict[str, str]) -> None:
     log = names_of(env).webhooks
     with program("ingest", env) as ingress, WorkerProcess(env) as worker:
         wait_ingress(ingress)
@@ -113,7 +113,7 @@ def test_a_log_that_was_deleted_is_not_made_again_by_any_program(env: dict[str, 
     assert log not in asyncio.run(describe(env))
 
 
-def test_a_log_that_was_made_again_by_other_hands_is_refused_until_it_is_restored(
+def test_a_log_that_another_program_recreated_is_refused_until_it_is_restored(
     env: dict[str, str], tmp_path: Path
 ) -> None:
     log, file = names_of(env).webhooks, tmp_path / "log"
@@ -132,7 +132,7 @@ def test_a_log_that_was_made_again_by_other_hands_is_refused_until_it_is_restore
             asyncio.run(create(env, log, PARTITIONS, **RIGHT | {"retention_ms": WEEK_MS}))
             wait_refused(env, log)
             asyncio.run(delete(env, log))
-            # Nothing but its id tells this log from the former one.
+            # Only the topic's id distinguishes this log from the former one.
             asyncio.run(create(env, log, PARTITIONS, **RIGHT))
             said = f"topic {log} was deleted and created again"
             wait_refused(env, said, "`plexy-ledger import-log`")
@@ -157,10 +157,10 @@ def test_a_log_that_was_made_again_by_other_hands_is_refused_until_it_is_restore
     assert len(read_topic(again, names_of(again).entries)) == 30
 
 
-def test_a_topic_that_is_made_again_under_a_running_worker_ends_the_worker(
+def test_a_worker_ends_if_one_of_its_topics_is_recreated(
     env: dict[str, str],
 ) -> None:
-    """Its next look comes after the topic is there again, with the right settings."""
+    """The topic exists again, with the right settings, when the worker next checks it."""
     entries = names_of(env).entries
     with WorkerProcess(env) as worker:
         worker.wait_ready()
@@ -173,21 +173,21 @@ def test_a_topic_that_is_made_again_under_a_running_worker_ends_the_worker(
     assert "`plexy-ledger rebuild`" in reason
 
 
-# What is wrong for a setting, by what is right.
+# A wrong value for each right value of a setting.
 WRONG = {"-1": WEEK_MS, "delete": "compact", "CreateTime": "LogAppendTime", "false": "true"}
 
 
 def changes(names: TopicNames) -> Iterator[tuple[str, str, str, str, str]]:
-    """Yield a wrong value for each setting of the log.
+    """Yield a harmful change for each setting of the log.
 
-    Also the topic to change, the right value, and what is then wrong with the log.
+    A change is the topic, the setting, a wrong and the right value, and the reported difference.
     """
     for each in Topic(name=names.webhooks).settings(in_sync=1):
         topic, wrong, said = names.webhooks, WRONG.get(each.value, ""), "{}, expected"
         if each.accepts == "any" or each.refuses_some:
             continue
         if each.name == IN_SYNC:
-            # No topic takes less than one: the ledger was made with two.
+            # Kafka accepts no value below one, so this change raises the value that is expected.
             yield names.made_with(PARTITIONS), each.name, "2", "1", "1, expected at least 2"
             continue
         if each.accepts == "no less":
@@ -195,7 +195,7 @@ def changes(names: TopicNames) -> Iterator[tuple[str, str, str, str, str]]:
         yield topic, each.name, wrong, each.value, said.format(wrong)
 
 
-def test_ingress_keeps_nothing_while_any_setting_of_its_topics_would_lose_it(
+def test_ingress_keeps_no_delivery_while_a_setting_of_its_topics_could_lose_it(
     env: dict[str, str],
 ) -> None:
     names = names_of(env)
@@ -214,13 +214,13 @@ def test_ingress_keeps_nothing_while_any_setting_of_its_topics_would_lose_it(
     assert (of_ingress[0], of_all[0]) == (1, 1)
     for _, setting, _, _, said in changes(names):
         assert f"topic {names.webhooks} has {setting}={said}" in of_ingress[1]
-        # The other programs go by their own setting.
+        # The other programs expect the `min.insync.replicas` of their own settings.
         assert setting == IN_SYNC or f"topic {names.webhooks} has {setting}={said}" in of_all[1]
     code, output = run(env | {"LEDGER_MIN_INSYNC_REPLICAS": "1"}, "topics", "--check")
     assert (code, f"topic {names.webhooks} has cleanup.policy=compact" in output) == (1, True)
 
 
-def test_a_log_is_not_imported_into_a_topic_that_would_give_its_records_other_times(
+def test_a_log_is_not_imported_into_a_topic_that_would_replace_the_times_of_its_records(
     env: dict[str, str], tmp_path: Path
 ) -> None:
     deliver(env, map(paid, range(10)))
@@ -240,7 +240,7 @@ def test_a_log_is_not_imported_into_a_topic_that_would_give_its_records_other_ti
     assert code == 0, output
 
 
-def test_a_worker_logs_a_setting_that_was_changed_and_goes_on(env: dict[str, str]) -> None:
+def test_a_worker_logs_a_changed_setting_and_continues(env: dict[str, str]) -> None:
     entries = names_of(env).entries
     with WorkerProcess(env) as worker:
         worker.wait_ready()
@@ -253,7 +253,7 @@ def test_a_worker_logs_a_setting_that_was_changed_and_goes_on(env: dict[str, str
         wait_folded(env, worker)
 
 
-def test_a_log_that_was_given_more_partitions_is_named_by_every_program_and_nothing_is_appended(
+def test_every_program_names_a_log_with_added_partitions_and_appends_nothing_to_it(
     env: dict[str, str],
 ) -> None:
     log = names_of(env).webhooks
@@ -269,7 +269,7 @@ def test_a_log_that_was_given_more_partitions_is_named_by_every_program_and_noth
         for command in COMMANDS:
             code, output = run(env, *command.split())
             assert (code, said in output) == (1, True), (command, output)
-        # Changing LEDGER_PARTITIONS looks like the remedy, and does not help.
+        # A change of LEDGER_PARTITIONS looks like the remedy, but does not help.
         for command in ("topics", "worker", "doctor worker", "status"):
             code, output = run(env | {"LEDGER_PARTITIONS": "8"}, *command.split())
             assert code == 1, (command, output)
@@ -278,7 +278,7 @@ def test_a_log_that_was_given_more_partitions_is_named_by_every_program_and_noth
     assert {record.partition for record in read_topic(env, log, 8)} <= set(range(PARTITIONS))
 
 
-def test_topics_that_follow_from_the_log_and_were_given_more_partitions_end_the_worker(
+def test_a_worker_ends_if_partitions_are_added_to_topics_derived_from_the_log(
     env: dict[str, str],
 ) -> None:
     names, changelog = names_of(env), changelog_name(group_of(env), "orders")
@@ -302,7 +302,7 @@ def test_topics_that_follow_from_the_log_and_were_given_more_partitions_end_the_
     assert (code, "To switch to version 2" in output) == (0, True), output
 
 
-def test_a_new_log_takes_over_from_one_with_more_partitions_and_counts_every_sale_once(
+def test_a_new_log_replaces_one_with_added_partitions_and_counts_every_sale_once(
     env: dict[str, str], tmp_path: Path
 ) -> None:
     """A foreign producer has written to the new partitions, and repeated old events there."""
@@ -330,7 +330,7 @@ def test_a_new_log_takes_over_from_one_with_more_partitions_and_counts_every_sal
         code, output = run(other, "verify")
         assert code == 0, output
     assert len(read_topic(other, names_of(other).entries)) == 60
-    # The records that were folded before keep their places.
+    # The records that were folded before keep their places in the log.
     facts, before = state_of(other)["facts"], state_of(env)["facts"]
     assert {key: facts[key] for key in before} == before
     assert len(before) == 40
@@ -351,7 +351,7 @@ def write_by_key(
     asyncio.run(send())
 
 
-def test_a_ledger_of_an_earlier_state_has_its_number_of_partitions_recorded_at_the_next_start(
+def test_a_start_records_the_number_of_partitions_of_a_ledger_without_such_a_record(
     env: dict[str, str],
 ) -> None:
     record = names_of(env).made_with(PARTITIONS)
@@ -364,7 +364,7 @@ def test_a_ledger_of_an_earlier_state_has_its_number_of_partitions_recorded_at_t
     assert record in asyncio.run(describe(env))
 
 
-def test_a_ledger_of_an_earlier_state_with_a_raised_log_is_not_recorded_as_what_it_became(
+def test_added_partitions_of_a_ledger_without_such_a_record_are_not_recorded(
     env: dict[str, str],
 ) -> None:
     names = names_of(env)
@@ -377,7 +377,7 @@ def test_a_ledger_of_an_earlier_state_with_a_raised_log_is_not_recorded_as_what_
     assert not names.recorded_partitions(asyncio.run(describe(env)))
 
 
-async def test_two_that_make_one_ledger_with_different_numbers_of_partitions_do_not_both_succeed(
+async def test_two_concurrent_creations_with_different_numbers_of_partitions_do_not_both_succeed(
     usual_kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     env = environment(usual_kafka.bootstrap, tmp_path)

@@ -1,8 +1,8 @@
-"""What an operator does to a cluster of three brokers, each with every record.
+"""Mistakes of an operator lose no event on a cluster of three brokers, each with every record.
 
-The same situations as on one broker (`test_names.py`, `test_wrong_places.py`, `test_operator.py`,
-`test_deleted_topics.py`), while a broker is away, and on brokers that create missing topics as
-Kafka does by default. Unclean elections have a cluster of their own: `test_unclean.py`.
+The mistakes are those of `test_names.py`, `test_wrong_places.py`, `test_operator.py` and
+`test_deleted_topics.py`. Here a broker is down, or all brokers create missing topics, which is
+Kafka's default. Unclean elections have a cluster of their own, in `test_unclean.py`.
 """
 
 import asyncio
@@ -79,16 +79,16 @@ async def coordinator_of(env: dict[str, str]) -> int:
         await admin.close()
 
 
-def test_a_twin_and_commits_that_were_set_ahead_cost_nothing_while_a_broker_is_away(
+def test_a_twin_and_commits_set_ahead_lose_no_event_while_a_broker_is_down(
     cluster: KafkaCluster, env: dict[str, str], tmp_path: Path
 ) -> None:
     with WorkerProcess(env) as first:
         first.wait_ready(120)
         with deliveries(env, pause_s=0.1):
             until(lambda: read_topic(env, names_of(env).orders), within_s=60, what="folded orders")
-            # Another broker has to know which process has the name.
-            away = cluster.brokers[asyncio.run(coordinator_of(env)) - 1]
-            away.kill()
+            # Without its coordinator, another broker must know which process has the name.
+            down = cluster.brokers[asyncio.run(coordinator_of(env)) - 1]
+            down.kill()
             with copy_of(env, tmp_path / "copy") as second:
                 reason = first.reason_of_end(within_s=120)
                 until(lambda: second.logged("ready"), within_s=120, what=f"ready\n{second.tail()}")
@@ -102,7 +102,7 @@ def test_a_twin_and_commits_that_were_set_ahead_cost_nothing_while_a_broker_is_a
         wait_folded(env, worker)
         code, output = run(env, "verify")
         assert code == 0, output
-    cluster.start_again(away)
+    cluster.start_again(down)
     cluster.await_in_sync()
 
 
@@ -128,7 +128,7 @@ def test_a_deleted_log_stays_deleted_on_brokers_that_create_topics_and_ends_the_
             code, output = run(env, *command.split())
             assert (code, log in output) == (1, True), output
         assert ask_ingress(env, "/readyz")[0] == 503
-    # Each broker hears of the deletion by itself.
+    # Each broker receives the deletion separately.
     for broker in cluster.brokers:
         seen = asyncio.run(describe(env | {"LEDGER_KAFKA_BOOTSTRAP": broker.bootstrap}))
         assert log not in seen

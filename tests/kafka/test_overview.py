@@ -48,7 +48,7 @@ def env(workers: tuple[WorkerProcess, WorkerProcess]) -> dict[str, str]:
 
 
 def overview(env: Mapping[str, str]) -> Any:
-    """Return the overview once both workers share the partitions and have summed them up."""
+    """Return the overview once both workers have partitions, and have summed them up."""
 
     def settled() -> Any:
         found = get(env, "/overview")
@@ -74,7 +74,7 @@ def follow(env: Mapping[str, str], count: int) -> list[tuple[float, Any]]:
     return found
 
 
-def test_it_counts_what_all_workers_judged_and_sums_what_they_hold(workers, env):
+def test_the_overview_counts_and_sums_the_records_of_all_workers(workers, env):
     before = overview(env)
     folded(
         env,
@@ -113,13 +113,13 @@ def test_it_counts_what_all_workers_judged_and_sums_what_they_hold(workers, env)
     assert found["lag"] == {"dedupe": 0, "payments": 0, "orders": 0}
     assert sum(found["per_second"]) <= 29
     alone = [get(worker.env, "/overview?scope=worker") for worker in workers]
-    assert all(each["outcomes"] for each in alone), "each has a part of it"
+    assert all(each["outcomes"] for each in alone), "a worker has counted nothing"
     assert sum(sum(each["outcomes"].values()) for each in alone) == 29
     parts = [each["workers"][0]["partitions"] for each in alone]
     assert sorted(chain.from_iterable(parts)) == list(range(PARTITIONS))
 
 
-def test_an_anomaly_that_has_gone_is_not_counted_any_more(env):
+def test_an_anomaly_that_is_resolved_is_no_longer_counted(env):
     before = overview(env)["anomalies"].get("any", 0)
     folded(env, refunded("evt_early", "re_early", "pay_early", 5))
     until(
@@ -131,11 +131,11 @@ def test_an_anomaly_that_has_gone_is_not_counted_any_more(env):
     until(
         lambda: get(env, "/overview")["anomalies"].get("any", 0) == before,
         within_s=20,
-        what="as many as before",
+        what="the former number of anomalies",
     )
 
 
-def test_whoever_follows_gets_a_document_each_second_until_he_goes(env):
+def test_the_stream_sends_a_document_each_second(env):
     overview(env)
     documents = follow(env, 3)
     assert 1 < documents[-1][0] - documents[0][0] < 10
@@ -149,17 +149,17 @@ def test_whoever_follows_gets_a_document_each_second_until_he_goes(env):
     )
 
 
-def test_a_worker_that_stands_still_is_named_and_the_other_one_answers(workers, env):
+def test_the_overview_names_a_suspended_worker(workers, env):
     overview(env)
     other = workers[1]
     address = f"http://127.0.0.1:{other.env['LEDGER_WEB_PORT']}"
     other.freeze()
     try:
-        # The first answers may still be the document of a moment ago.
+        # The first answers may still be an overview from before the suspension.
         found = until(
             lambda: next((o for o in [get(env, "/overview")] if not o["ready"]), None),
             within_s=8,
-            what="the other one's silence",
+            what="the silent worker",
         )
         (silent,) = [worker for worker in found["workers"] if not worker["ready"]]
         assert (silent["address"], silent["reason"]) == (address, "it does not answer")
@@ -170,7 +170,7 @@ def test_a_worker_that_stands_still_is_named_and_the_other_one_answers(workers, 
     overview(env)
 
 
-def test_a_worker_that_is_followed_stops_in_order(kafka, tmp_path):
+def test_a_worker_with_an_open_stream_stops_cleanly(kafka, tmp_path):
     env = environment(kafka.bootstrap, tmp_path, api_token=TOKEN)
     with WorkerProcess(env) as worker:
         worker.wait_ready(60)
@@ -183,7 +183,7 @@ def test_a_worker_that_is_followed_stops_in_order(kafka, tmp_path):
         assert "Traceback" not in worker.log_file.read_text()
 
 
-def test_what_is_not_folded_yet_is_told_by_hop_without_asking_kafka(kafka, tmp_path):
+def test_the_overview_shows_the_lag_of_each_hop(kafka, tmp_path):
     # Many small chunks take long to fold.
     env = environment(kafka.bootstrap, tmp_path, api_token=TOKEN, chunk_records=2)
     with WorkerProcess(env) as worker:
@@ -210,7 +210,7 @@ def test_what_is_not_folded_yet_is_told_by_hop_without_asking_kafka(kafka, tmp_p
 class TestFiles:
     @pytest.mark.parametrize("path", FILES)
     @pytest.mark.parametrize("token", [None, "wrong"])
-    def test_the_page_s_files_are_open_and_the_browser_is_told_to_be_strict(self, env, path, token):
+    def test_the_page_s_files_need_no_token_and_have_strict_headers(self, env, path, token):
         answer = ask(env, path, token=token)
         assert answer.status == 200
         policy = answer.headers["Content-Security-Policy"]
@@ -220,19 +220,19 @@ class TestFiles:
         again = ask(env, path, token=token, headers={"If-None-Match": answer.headers["ETag"]})
         assert (again.status, again.body) == (304, b"")
 
-    def test_each_has_its_type(self, env):
+    def test_each_file_has_its_content_type(self, env):
         types = [ask(env, path).headers["Content-Type"].partition(";")[0] for path in FILES]
         javascript = "text/javascript"
         assert types == ["text/html", "text/css", javascript, javascript, "application/json"]
 
-    def test_the_decimals_are_those_that_the_ledger_counts_in(self, env):
+    def test_the_decimals_of_the_page_are_those_of_the_ledger(self, env):
         decimals = ask(env, "/ui/currencies.json").json
         assert (decimals["KZT"], decimals["JPY"], decimals["BHD"]) == (2, 0, 3)
 
     @pytest.mark.parametrize(
-        ("path", "location"), [("/", "/ui/"), ("/ui", "/ui/")], ids=["front", "no slash"]
+        ("path", "location"), [("/", "/ui/"), ("/ui", "/ui/")], ids=["root", "no slash"]
     )
-    def test_the_front_leads_to_it(self, env, path, location):
+    def test_the_root_redirects_to_the_page(self, env, path, location):
         answer = ask(env, path, token=None)
         assert (answer.status // 100, answer.headers["Location"]) == (3, location)
 
@@ -248,15 +248,15 @@ class TestFiles:
             "/ui/views",
         ],
     )
-    def test_there_is_no_other_file(self, env, path):
+    def test_no_other_file_is_served(self, env, path):
         assert_problem(ask(env, path), 404, "file_not_found")
 
     @pytest.mark.parametrize(
         "path", ["/ui/../orders", "/ui/%2e%2e/orders/ord_1", "/ui/..%2forders", "/uix", "//ui/"]
     )
-    def test_no_path_that_begins_as_an_open_one_shows_data(self, env, path):
+    def test_a_path_that_begins_like_an_open_one_shows_no_data(self, env, path):
         answer = ask(env, path, token=None)
         assert answer.status in {401, 404}, answer
 
-    def test_what_is_open_is_no_answer_of_the_ledger(self):
+    def test_only_the_files_of_the_page_need_no_token(self):
         assert set(OPEN_PAGES) == {"/", "/ui", "/ui/{file}"}

@@ -52,7 +52,7 @@ def _build(source: Path, into: Path, *kinds: str) -> None:
 
 
 def _content(wheel: Path) -> dict[str, str]:
-    """Return every file of the packages that a wheel has, with the SHA-256 of its content."""
+    """Return the SHA-256 of each package file in a wheel."""
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if ".dist-info/" not in name]
         return {name: hashlib.sha256(archive.read(name)).hexdigest() for name in names}
@@ -121,17 +121,17 @@ def test_every_package_says_that_it_is_typed(wheel):
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(_content(wheel))
 
 
-def test_the_wheel_says_what_it_is(wheel):
-    told = _metadata(wheel)
-    assert (told["Name"], told["Version"]) == ("plexy-ledger", VERSION)
-    assert told["License-Expression"] == "Apache-2.0"
-    assert told["Summary"]
-    assert told["Keywords"]
-    assert "Typing :: Typed" in told.get_all("Classifier")
-    assert told.get_payload() == (ROOT / "README.md").read_text()
+def test_the_wheel_has_the_metadata_of_the_project(wheel):
+    metadata = _metadata(wheel)
+    assert (metadata["Name"], metadata["Version"]) == ("plexy-ledger", VERSION)
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["Summary"]
+    assert metadata["Keywords"]
+    assert "Typing :: Typed" in metadata.get_all("Classifier")
+    assert metadata.get_payload() == (ROOT / "README.md").read_text()
 
 
-def test_what_traces_take_is_an_extra(wheel):
+def test_the_libraries_for_traces_are_an_extra(wheel):
     required = _metadata(wheel).get_all("Requires-Dist")
     tracing = [each for each in required if "opentelemetry" in each]
     assert tracing
@@ -150,7 +150,7 @@ def test_the_sdist_is_enough_to_build_the_same_wheel(built, wheel, tmp_path):
     assert _metadata(tmp_path / wheel.name).items() == _metadata(wheel).items()
 
 
-def test_all_that_is_imported_there_was_installed_there(installed, tmp_path):
+def test_the_new_environment_imports_only_packages_that_are_installed_in_it(installed, tmp_path):
     code = (
         "import importlib, json, pkgutil, sys\n"
         f"packages = [importlib.import_module(name) for name in {PACKAGES!r}]\n"
@@ -160,7 +160,7 @@ def test_all_that_is_imported_there_was_installed_there(installed, tmp_path):
     assert all(Path(file).is_relative_to(installed) for file in files), files
 
 
-def test_the_installed_program_tells_its_version_and_its_commands(installed, tmp_path):
+def test_the_installed_program_shows_its_version_and_its_commands(installed, tmp_path):
     assert _plexy_ledger(installed, tmp_path, "version").split()[:2] == ["plexy-ledger", VERSION]
     assert "demo" in _plexy_ledger(installed, tmp_path, "--help")
 
@@ -176,7 +176,7 @@ def test_the_installed_program_reads_a_log_of_every_codec(installed, kafka, tmp_
 
 
 @pytest.mark.usefixtures("kafka_cache")
-def test_the_installed_program_runs_the_demo_where_folders_have_the_names_of_its_packages(
+def test_the_installed_program_runs_the_demo_next_to_folders_named_like_its_packages(
     installed, tmp_path
 ):
     for package in PACKAGES:

@@ -1,6 +1,6 @@
-"""Records that once ended every worker are set aside, and all others are folded.
+"""A worker sets aside records that once ended every worker, and folds all others.
 
-One worker folds each poison among good events. The records set aside are a function of the log:
+One worker reads each poison among good events. The log alone decides which records are set aside:
 `verify` finds no difference, and a rebuild sets the same records aside.
 """
 
@@ -39,17 +39,17 @@ from tests.record_batches import MIB, PACKERS, batch, bomb, placed
 
 pytestmark = pytest.mark.timeout(300)
 
-# A record of the largest size has these bytes in its batch in addition to its value and key.
+# A batch with one record has this many bytes in addition to the record's key and value.
 OVERHEAD_BYTES = 90
 LARGEST_BYTES = MAX_RECORD_BYTES - OVERHEAD_BYTES
-# The rest of the record holds an event.
+# The rest of such a record holds an event.
 LARGEST_HEADER_BYTES = LARGEST_BYTES - 300
 BOMB_BYTES = 300 * MIB
 numbers = count(1)
 
 
 class Poison(NamedTuple):
-    """A record from a foreign producer, and the reason for which it is set aside.
+    """A record from a foreign producer, and the reason why a worker sets it aside.
 
     ``reason`` is ``None`` if the record is good, and only its form is unusual.
     """
@@ -85,7 +85,7 @@ def odd_headers() -> bytes:
 
 
 def two_long_statuses(env: dict[str, str], topic: str) -> None:
-    """Write two events about one payment, whose row would not fit into a record."""
+    """Write two events of one payment, whose row would then be too large for a record."""
     long = "x" * 6 * MIB
     paid = event(900_000, status=long)
     refunded = event(900_010, "refund.succeeded", payment_id="pay_900000", status=long)
@@ -94,7 +94,7 @@ def two_long_statuses(env: dict[str, str], topic: str) -> None:
 
 
 def with_reference(reference: str) -> Any:
-    """Return a function that writes a payment under a reference."""
+    """Return a function that writes a payment with this reference."""
     body = event(900_020, merchantReference=reference)
     return record(str(body["id"]).encode(), json.dumps(body).encode())
 
@@ -183,10 +183,10 @@ POISONS = {
 def ledger(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WorkerProcess]:
-    """Run a worker of a ledger on four partitions; it traces, so that it reads headers too."""
+    """Run a worker that traces, so that it also reads headers."""
     folder: Path = tmp_path_factory.mktemp("poison")
     env = environment(kafka.bootstrap, folder, allow_unsigned="true", traces="otlp")
-    # There is no receiver of the spans.
+    # Nothing listens for the spans.
     env["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{free_port()}"
     with WorkerProcess(env) as worker:
         worker.wait_ready(90)
@@ -207,7 +207,7 @@ def rejections(env: dict[str, str]) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("name", POISONS)
-def test_the_worker_lives_says_what_it_set_aside_and_folds_the_rest(ledger, name):
+def test_the_worker_continues_reports_the_poison_and_folds_the_other_records(ledger, name):
     poison, env = POISONS[name], ledger.env
     topic = poison.topic(names_of(env))
     fold_more(ledger)
@@ -220,11 +220,11 @@ def test_the_worker_lives_says_what_it_set_aside_and_folds_the_rest(ledger, name
     else:
         assert [(each["reason"], each["source-topic"]) for each in new] == [(poison.reason, topic)]
         assert ledger.logged("rejected")[-1]["reason"] == poison.reason
-    # A record of ten megabytes is copied a few times, and 300 MB when unpacked take no more.
+    # A record of ten megabytes is copied a few times, and a batch is not unpacked beyond that.
     assert ledger.peak_mib() - memory_mib < 150
 
 
-def test_what_follows_from_the_log_is_right_and_a_rebuild_sets_the_same_aside(ledger):
+def test_verify_finds_no_difference_and_a_rebuild_sets_the_same_records_aside(ledger):
     env, names = ledger.env, names_of(ledger.env)
     for poison in POISONS.values():
         if poison.topic is webhooks:
@@ -242,7 +242,9 @@ def test_what_follows_from_the_log_is_right_and_a_rebuild_sets_the_same_aside(le
     }
 
 
-def test_a_backup_of_such_a_log_comes_back_and_folds_to_the_same(ledger, kafka, tmp_path):
+def test_a_backup_of_a_log_with_poison_is_restored_and_folds_to_the_same_state(
+    ledger, kafka, tmp_path
+):
     env, file = ledger.env, tmp_path / "poison.log"
     for name in ("a value of the largest size", "a batch that unpacks to 300 MiB"):
         POISONS[name].write(env, names_of(env).webhooks)
@@ -262,7 +264,7 @@ def test_a_backup_of_such_a_log_comes_back_and_folds_to_the_same(ledger, kafka, 
         assert code == 0, output
 
 
-def test_the_bytes_of_a_large_rejection_are_shown_out_of_the_log(ledger):
+def test_the_bytes_of_a_large_rejection_are_read_from_the_log(ledger):
     env, names = ledger.env, names_of(ledger.env)
     body = b"y" * LARGEST_BYTES
     write(env, names.webhooks, [OutRecord(b"shown", body)])

@@ -1,4 +1,4 @@
-"""Every program runs if only `LEDGER_DATA_DIR` can be written to, and not even `/tmp`."""
+"""Every program runs if it can write only to `LEDGER_DATA_DIR`, and not even to `/tmp`."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from tests.kafka.answers import deliver
 from tests.kafka.harness import WorkerProcess, environment, event, free_port, until, wait_folded
 from tests.kafka.programs import wait_ingress
 
-# A mount namespace of its own, in which every mount except one folder is read-only.
+# This script runs a command in a mount namespace in which only one folder is not read-only.
 READ_ONLY = """
 set -e
 mount --make-rprivate /
@@ -41,12 +41,12 @@ def is_allowed() -> bool:
 
 pytestmark = [
     pytest.mark.timeout(300),
-    pytest.mark.skipif(not is_allowed(), reason="a mount name space takes root"),
+    pytest.mark.skipif(not is_allowed(), reason="a mount namespace requires root"),
 ]
 
 
 def read_only(env: Mapping[str, str], folder: Path, *arguments: str) -> WorkerProcess:
-    """Return a command that can write to one folder only, and has no home."""
+    """Return a command that can write to one folder only, and has no home folder."""
     given = {**env, "HOME": "/nonexistent", "TMPDIR": "/tmp"}  # noqa: S108
     command = [*UNSHARE, str(folder), sys.executable, "-m", "cli", *arguments]
     started = WorkerProcess(given, command)

@@ -1,4 +1,4 @@
-"""An answer can wait for an event, and says why if the event is not folded in time."""
+"""A view can wait for an event, and gives a reason if the event is not folded in time."""
 
 import contextlib
 import http.client
@@ -45,7 +45,7 @@ class TestReadYourWrite:
             path = f"/payments/pay_{number}_{n}?event=evt_{number}_{n}&wait=15s"
             assert get(env, path)["order_id"] == f"wait_{number}"
 
-    def test_an_event_that_does_not_come_is_a_504_that_says_so(self, env):
+    def test_an_event_that_does_not_arrive_gets_504_with_the_reason(self, env):
         for path in ("/orders/nobody?event=evt_never", "/payments/no?event=evt_never&wait=100ms"):
             answer = ask(env, path)
             assert_problem(answer, 504, "event_not_folded")
@@ -60,7 +60,7 @@ class TestReadYourWrite:
             ("/payments/pay_1?event=evt_left&wait=20s", "payment 'pay_2'"),
         ],
     )
-    def test_an_event_that_belongs_elsewhere_is_a_409_that_says_where_long_before_the_time(
+    def test_an_event_of_another_order_or_payment_gets_409_long_before_the_time_limit(
         self, env, path, where
     ):
         began_s = time.monotonic()
@@ -69,7 +69,7 @@ class TestReadYourWrite:
         assert_problem(answer, 409, "event_not_here")
         assert where in answer.json["detail"]
 
-    def test_an_event_that_does_not_count_is_a_409_that_says_why(self, envs, env):
+    def test_an_event_that_is_not_folded_gets_409_with_the_reason(self, envs, env):
         name = f"bad_{env['LEDGER_WEB_PORT']}"
         deliver(envs[0], event(name, "payment.succeeded", name, -1))
         deliver(envs[0], event(f"kept_{name}", "dispute.opened", name, 1))
@@ -91,7 +91,7 @@ class TestReadYourWrite:
             deliver(envs[0], paid(f"evt_paid_{name}", f"pay_{name}", name))
             assert waiting.result().json["totals"]["KZT"]["refunded"] == 5
 
-    def test_as_many_as_may_wait_and_one_more_who_is_refused_and_no_other_request_waits(self, env):
+    def test_one_waiting_request_too_many_is_refused_and_other_requests_do_not_wait(self, env):
         """If another worker has the order, each waiting request also takes a connection to it."""
         name = f"crowd_{env['LEDGER_WEB_PORT']}"
         path = f"/orders/{name}?event=evt_never_{name}&wait=20s"
@@ -108,18 +108,18 @@ class TestReadYourWrite:
                 answer = ask(env, path.replace("20s", "0s"))
                 return answer.status == 503 and answer.json["code"] == "too_many_waiters"
 
-            until(refused, within_s=15, what="as many as may wait")
+            until(refused, within_s=15, what="one waiting request too many")
             # Either worker may have the order.
             assert [ask(env, f"/orders/no_{n}").status for n in range(12)] == [404] * 12
 
     @pytest.mark.parametrize("wait", ["-1s", "5m", "21", "soon", "1e3", "5 s"])
-    def test_a_wait_that_is_none_is_refused_by_name(self, env, wait):
+    def test_an_invalid_wait_is_refused_by_name(self, env, wait):
         answer = ask(env, f"/orders/ord_1?event=evt_1&wait={quote(wait)}")
         assert_problem(answer, 400, "invalid_parameter")
         assert answer.json["field"] == "wait"
 
 
-# This worker never searches the log for an awaited event, and searches few records.
+# This worker does not search the log while a request waits, and reads few unjudged records.
 HOLDS_WORK_AND_LOOKS_LITTLE = f"""
 from processors.views import deliveries, waiting
 waiting._LOOK_AFTER_S = 60.0
@@ -150,10 +150,10 @@ def held(ledger, folder: Path) -> Iterator[Path]:
     wait_folded(ledger)
 
 
-class TestBeforeItIsJudged:
-    """One worker, which writes nothing while a file exists."""
+class TestBeforeAnEventIsJudged:
+    """One worker, which writes nothing while the file `hold` exists."""
 
-    def test_an_event_that_is_in_the_log_alone_is_accepted_until_it_is_judged(self, ledger, held):
+    def test_an_event_that_is_only_in_the_log_is_accepted_until_it_is_judged(self, ledger, held):
         body = paid("evt_new", "pay_new", "ord_new")
         deliver(ledger, body, body)
         told = get(ledger, "/events/evt_new")
@@ -169,7 +169,7 @@ class TestBeforeItIsJudged:
         told = get(ledger, "/events/evt_new")
         assert (told["outcome"], told["order_id"]) == ("folded", "ord_new")
 
-    def test_whoever_waits_is_woken_up_when_the_event_is_folded(self, ledger, held):
+    def test_a_waiting_request_is_answered_when_the_event_is_folded(self, ledger, held):
         deliver(ledger, paid("evt_wake", "pay_wake", "ord_wake"))
         with ThreadPoolExecutor() as threads:
             waiting = threads.submit(ask, ledger, "/orders/ord_wake?event=evt_wake&wait=20s")
@@ -181,7 +181,7 @@ class TestBeforeItIsJudged:
             assert time.monotonic() - began_s < 15
 
     @pytest.mark.usefixtures("held")
-    def test_where_too_much_is_not_judged_an_unknown_event_may_be_among_it(self, ledger):
+    def test_an_unknown_event_gets_503_while_too_many_deliveries_are_not_judged(self, ledger):
         deliver(ledger, *(paid(f"evt_{n}", f"pay_{n}", "ord_many") for n in range(8 * PARTITIONS)))
         answer = ask(ledger, "/events/evt_among_these")
         assert_problem(answer, 503, "behind")

@@ -1,4 +1,4 @@
-"""Tables are recovered without a hole, up to the claim of the worker that folds them.
+"""A worker recovers tables without a gap, up to the end of the changelogs that it has claimed.
 
 The tests have a broker of their own, whose log cleaner runs often.
 """
@@ -115,7 +115,7 @@ async def write_marker(settings: WorkerSettings) -> None:
 
 
 async def wait_cleaned(settings: WorkerSettings) -> None:
-    """Wait until only the last tombstones, of one key, are left."""
+    """Wait until only tombstones of the last key are left."""
     async with asyncio.timeout(120):
         while {(r.key, r.value) for r in await read(settings)} != {(KEYS[-1], None)}:
             # The cleaner removes a tombstone only in a later pass, and only after a new record.
@@ -141,7 +141,7 @@ async def folding(settings: WorkerSettings) -> AsyncIterator[LedgerApp]:
         yield app
 
 
-async def test_a_changelog_of_which_only_tombstones_are_left_is_recovered(
+async def test_a_changelog_that_has_only_tombstones_left_is_recovered(
     settings: WorkerSettings,
 ) -> None:
     await write(settings, dict.fromkeys(KEYS, b"value"))
@@ -156,7 +156,7 @@ async def test_a_changelog_of_which_only_tombstones_are_left_is_recovered(
         assert not app.crashed
 
 
-async def test_a_table_that_was_away_longer_than_tombstones_are_kept_is_restored_from_scratch(
+async def test_a_table_that_is_older_than_tombstones_are_kept_is_restored_from_scratch(
     settings: WorkerSettings,
 ) -> None:
     await write(settings, dict.fromkeys(KEYS, b"value"))
@@ -177,12 +177,12 @@ async def test_a_table_that_was_away_longer_than_tombstones_are_kept_is_restored
 async def test_a_changelog_whose_last_offset_has_no_record_is_recovered_by_owner_and_standby(
     settings: WorkerSettings, tmp_path: Path
 ) -> None:
-    """Faust's own recovery would wait for that offset forever."""
+    """Faust's own recovery would wait for the last offset forever."""
     await write(settings, dict.fromkeys(KEYS, b"value"))
     await write_marker(settings)
     one = msgspec.structs.replace(settings, standby_replicas=1)
     await _recover_both(one, another(one, tmp_path))
-    # RocksDB unlocks the folder only when its last reference is gone.
+    # RocksDB unlocks a folder only when the last reference to the database is gone.
     gc.collect()
     # Recover once more, with a table that has already applied the last record.
     await write_marker(settings)
@@ -212,7 +212,7 @@ async def never(chunk: Chunk) -> None:
     raise AssertionError(f"{chunk!r} was folded")
 
 
-async def test_a_worker_that_is_stopped_while_it_starts_does_not_join_with_a_part_of_the_topics(
+async def test_a_worker_subscribes_to_all_topics_or_to_none(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     joined: list[Any] = []
@@ -227,14 +227,14 @@ async def test_a_worker_that_is_stopped_while_it_starts_does_not_join_with_a_par
     assert joined == []
     await app.consumer.subscribe(everything)
     assert joined == [everything]
-    # The thread was never started, but has a loop.
+    # The consumer's thread was never started, but it has an event loop.
     app.consumer._thread.thread_loop.close()
 
 
 async def test_a_former_owner_s_records_are_refused_once_a_worker_has_claimed_the_changelog(
     settings: WorkerSettings,
 ) -> None:
-    """They would precede the new owner's first record, and its table would lack them."""
+    """Otherwise the changelog would have records that the new owner's table lacks."""
     identity = f"{settings.group_id}-{settings.names.webhooks}-{PARTITION}"
     late = [OutRecord(b"late", b"value")]
     async with writer(settings.bootstrap_servers[0], identity) as former:
@@ -247,10 +247,10 @@ async def test_a_former_owner_s_records_are_refused_once_a_worker_has_claimed_th
             assert table.end(PARTITION) == await end_of(settings, changelog(settings)) == 2
 
 
-async def test_a_fetch_that_is_lost_on_its_way_to_a_standby_ends_the_worker(
+async def test_a_lost_fetch_of_a_standby_ends_the_worker(
     settings: WorkerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Faust's own recovery lost fetches, skipped the hole, and let a standby take over."""
+    """Faust's own recovery lost fetches, skipped the gap, and let the standby take over."""
     one = msgspec.structs.replace(settings, standby_replicas=1)
     async with folding(one) as first, folding(another(one, tmp_path)) as second:
         apps = (first, second)
@@ -285,7 +285,7 @@ async def test_a_single_record_is_found_however_long_the_broker_takes_to_send_it
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await write(settings, dict.fromkeys(KEYS, b"value"))
-    # This is shorter than any answer takes.
+    # No broker answers within this time.
     monkeypatch.setattr(changelogs, "_LOOK_WAIT_S", 0.0005)
     tp = TP(*changelog(settings))
     reader = ChangelogReader(settings)
@@ -299,7 +299,7 @@ async def test_a_single_record_is_found_however_long_the_broker_takes_to_send_it
     assert (found.begin, found.mark.offset) == (0, 0)
 
 
-async def test_the_ends_of_changelogs_are_asked_for_until_a_broker_that_stood_still_answers(
+async def test_the_ends_of_changelogs_are_requested_until_a_suspended_broker_answers(
     settings: WorkerSettings, kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await write(settings, dict.fromkeys(KEYS, b"value"))
@@ -312,7 +312,7 @@ async def test_the_ends_of_changelogs_are_asked_for_until_a_broker_that_stood_st
     async def ask(tps: list[TopicPartition]) -> Any:
         nonlocal asked
         asked += 1
-        # Shorter than the broker stands still.
+        # The broker is suspended for longer than this timeout.
         client._request_timeout_ms = 200
         return await type(client).end_offsets(client, tps)
 
