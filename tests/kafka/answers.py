@@ -1,6 +1,6 @@
-"""Shared by the tests of the views: signed deliveries as ingress keeps them, and a client.
+"""Provides the tests of the views with signed deliveries, as ingress keeps them, and a client.
 
-The client sends paths byte for byte (``http.client``), so that it does not normalise them.
+The client sends paths byte for byte (``http.client``), without normalising them.
 """
 
 import asyncio

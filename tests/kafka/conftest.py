@@ -1,7 +1,7 @@
 """Starts the real broker of these tests: one per session, and so one per worker of pytest-xdist.
 
-Each module of tests of the views runs two workers of one ledger. They share the partitions, so that
-half of each worker's requests concern rows of the other one.
+Each module of tests of the views runs two workers of one ledger. The workers share the partitions,
+so about half of the requests to one worker concern rows of the other.
 """
 
 import os
@@ -33,7 +33,7 @@ def kafka_cache() -> KafkaCache:
 def kafka(
     kafka_cache: KafkaCache, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedKafka]:
-    """Share one running broker; each test has its own topics, and restarts it after a kill."""
+    """Share a running broker; each test has its own topics, and restarts a broker that it kills."""
     with EmbeddedKafka(tmp_path_factory.mktemp("kafka"), cache=kafka_cache) as broker:
         yield broker
 
@@ -69,7 +69,7 @@ def env(envs: tuple[dict[str, str], dict[str, str]], request: pytest.FixtureRequ
 
 @pytest.fixture(scope="module")
 def story(envs: tuple[dict[str, str], dict[str, str]]) -> dict[str, str]:
-    """Deliver an order: failure, payment, refunds, a duplicate, and a payment that leaves."""
+    """Deliver an order's story: failure, payment, refunds, duplicates, and a payment that moves."""
     env = envs[0]
     failed = event(
         "evt_failed", "payment.failed", "pay_1", 500, created=NOW_S - 9, merchantReference="ord/1"

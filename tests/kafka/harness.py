@@ -1,4 +1,4 @@
-"""Shared by the tests on the real broker: settings, workers as processes, reading and waiting.
+"""Provides the tests on the real broker with settings, worker processes, reads and waits.
 
 Each test has its own topic prefix, consumer group and folders, so tests can share a broker.
 """
@@ -40,8 +40,8 @@ from runtime.kafka.topics import TopicSettings
 
 PARTITIONS = 4
 WORKER = [sys.executable, "-m", "cli", "worker"]
-# This worker writes nothing while its folder has a file `hold`. It makes a file `held` when it has
-# work to write.
+# This worker writes nothing while its folder has a file `hold`. It creates a file `held` when it
+# has work to write.
 HOLDS_WORK = """
 import asyncio, os, pathlib
 from processors.engine.effects import Effects
@@ -58,7 +58,7 @@ Effects.write = held
 run(WorkerSettings.from_environment(os.environ))
 """
 
-# A worker whose tables named in HELD are never written, and publish nothing.
+# This worker never writes the tables that HELD names, nor the outputs of their chunks.
 HOLDS_A_TABLE = """
 import asyncio, os
 from processors.engine.effects import Effects
@@ -136,7 +136,7 @@ class WorkerProcess:
         self.process.send_signal(number)
 
     def freeze(self) -> None:
-        """Suspend the process until it goes on or is killed."""
+        """Suspend the process until ``go_on`` or until it is killed."""
         assert self.process
         self.signal(signal.SIGSTOP)
         _, status = os.waitpid(self.process.pid, os.WUNTRACED)
@@ -193,6 +193,16 @@ class WorkerProcess:
 
         until(ready, within_s=within_s, what=f"readiness of {self.env['LEDGER_WEB_PORT']}")
 
+    def wait_for(self, code: str, within_s: float = 60) -> dict[str, Any]:
+        """Wait until readiness fails with a code; return the problem document."""
+
+        def refused() -> dict[str, Any] | None:
+            status, problem = self.get("/readyz")
+            return problem if status == 503 and problem["code"] == code else None
+
+        document: dict[str, Any] = until(refused, within_s=within_s, what=f"{code}\n{self.tail()}")
+        return document
+
     def tail(self) -> str:
         return self.log_file.read_text()[-3000:] if self.log_file.exists() else ""
 
@@ -203,9 +213,9 @@ def second_of(env: dict[str, str], folder: Path) -> dict[str, str]:
 
 
 def copy_of(env: dict[str, str], folder: Path) -> WorkerProcess:
-    """Return a worker on a copy of another one's folder, with the same address for the others.
+    """Return a worker with a copy of another worker's id, which advertises the same address.
 
-    It listens on another address of this machine, as a second machine would.
+    It listens on another address of this machine, as a worker on a second machine would.
     """
     folder.mkdir()
     shutil.copy(Path(env["LEDGER_DATA_DIR"]) / "worker-id", folder)
@@ -308,9 +318,9 @@ def deliver(env: Mapping[str, str], bodies: Iterable[Mapping[str, Any]]) -> None
 
 
 async def commit(env: Mapping[str, str], partition: TopicPartition, offset: int) -> None:
-    """Commit an offset for the workers' group, as if they had folded that far.
+    """Commit an offset for the workers' group, as if the workers had folded that far.
 
-    It waits until the group is empty, because a stopped worker is a member until its session ends.
+    Kafka refuses the commit until the session of the last stopped worker has ended.
     """
     async with asyncio.timeout(30):
         while True:
@@ -331,7 +341,7 @@ async def _commit(env: Mapping[str, str], partition: TopicPartition, offset: int
 
 
 def deliver_held(env: Mapping[str, str], numbers: Iterable[int], held: list[TableName]) -> None:
-    """Deliver orders that a worker takes up to, and not into, the first of some tables."""
+    """Deliver orders, and let a worker fold them only up to the first of the held tables."""
     source = names_of(env).source_of(held[0])
 
     def end() -> int:
@@ -391,10 +401,10 @@ async def _committed(admin: AIOKafkaAdminClient, group: str) -> dict[TopicPartit
 
 def lags(env: Mapping[str, str], partitions: Iterable[int] = range(PARTITIONS)) -> dict[str, int]:
     """Return the number of records per topic that the workers have not committed yet."""
-    of = set(partitions)
+    wanted = set(partitions)
     lag: dict[str, int] = {}
     for tp, position in positions(env).items():
-        here = position.end - position.committed if tp.partition in of else 0
+        here = position.end - position.committed if tp.partition in wanted else 0
         lag[tp.topic] = lag.get(tp.topic, 0) + here
     return lag
 

@@ -1,16 +1,18 @@
 """Runs a worker's app in the test's own process, with an agent that does the test's own work.
 
-It also appends to the log of record that the app reads, and returns its ends and commits.
+The module also appends to the log of record, and reads the ends and the commits of partitions.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from faust.types import TP
+from msgspec.structs import replace
 
 from processors.engine.chunk import Chunk
 from processors.engine.effects import Effects, folding
@@ -22,7 +24,7 @@ from processors.topology import LedgerApp, new_app
 from processors.worker import Worker
 from runtime.kafka.batches import OutRecord, send_to_partition
 from tests.fakes import until
-from tests.kafka.harness import PARTITIONS, producer
+from tests.kafka.harness import PARTITIONS, free_port, producer
 
 Work = Callable[[Chunk], Awaitable[None]]
 
@@ -36,7 +38,7 @@ WARNINGS_OF_FAUST = [
 
 @asynccontextmanager
 async def running(settings: WorkerSettings, work: Work) -> AsyncIterator[LedgerApp]:
-    """Run an app that does ``work`` for chunks of the log of record, and none for others."""
+    """Run an app that does ``work`` for chunks of the log of record, and ignores all others."""
     app = new_app(settings, worker_class=Worker, middlewares=[])
 
     @app.agent(chunked(app, app.names.webhooks), name="probe")
@@ -61,6 +63,11 @@ async def running(settings: WorkerSettings, work: Work) -> AsyncIterator[LedgerA
 async def ready(*apps: LedgerApp) -> None:
     """Wait until every app has recovered its tables and no rebalance is under way."""
     await until(lambda: all(app.tables.actives_ready and not app.rebalancing for app in apps))
+
+
+def second_of(settings: WorkerSettings, folder: Path) -> WorkerSettings:
+    """Return the settings of another worker of the same group."""
+    return replace(settings, data_dir=folder, web_port=free_port())
 
 
 async def keep(table: ChunkTable, chunk: Chunk, values: Mapping[bytes, bytes | None]) -> None:

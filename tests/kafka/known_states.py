@@ -1,4 +1,4 @@
-"""A history of thousands of events, and the states to which workers must fold it."""
+"""Provides a history of thousands of events, and checks the state that workers fold from it."""
 
 import json
 from collections.abc import Iterator
@@ -28,11 +28,11 @@ def event(
 
 
 def assert_states_are_right(env: dict[str, str], count: int) -> None:
-    """Compare the last document of every order, and the journal, with sums made here."""
+    """Compare the last document of every order, and the journal, with sums computed here."""
     documents = {}
     for record in read_topic(env, names_of(env).orders):
         documents[record.key.decode()] = json.loads(record.value) if record.value else None
-    # A refund that came before its payment was kept under the payment's id until then.
+    # The document of a refund that arrived before its payment is deleted later.
     documents = {order_id: document for order_id, document in documents.items() if document}
     assert len(documents) == count // 2
     for n in range(count // 2):

@@ -7,7 +7,6 @@ import sys
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import httpx
 
@@ -87,16 +86,6 @@ class AuditProcess(WorkerProcess):
             lambda: self.metrics()["rounds"] >= wanted, within_s=within_s, what=f"{wanted} rounds"
         )
         return self.metrics()
-
-    def wait_for(self, code: str) -> dict[str, Any]:
-        """Wait until readiness fails with a code; return the problem document."""
-
-        def refused() -> dict[str, Any] | None:
-            status, problem = self.get("/readyz")
-            return problem if status == 503 and problem["code"] == code else None
-
-        document: dict[str, Any] = until(refused, within_s=30, what=f"{code}\n{self.tail()}")
-        return document
 
 
 def drift(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -69,16 +69,6 @@ def deleted_records(worker: WorkerProcess) -> dict[str, float]:
     return {topic: number for topic, number in numbers.items() if number}
 
 
-def wait_unready(worker: WorkerProcess, code: str) -> str:
-    """Wait until the worker is not ready for this reason; return the detail."""
-
-    def unready() -> Any:
-        status, document = worker.get("/readyz")
-        return status == 503 and document["code"] == code and document
-
-    return str(until(unready, within_s=60, what=f"{code}:\n{worker.tail()}")["detail"])
-
-
 def test_records_deleted_from_the_log_after_folding_are_named_and_deliveries_are_kept(
     env: dict[str, str],
 ) -> None:
@@ -89,7 +79,7 @@ def test_records_deleted_from_the_log_after_folding_are_named_and_deliveries_are
         deliver(env, map(paid, range(40)))
         wait_folded(env, worker)
         asyncio.run(delete_records(env, TopicPartition(log, 0), 3))
-        detail = wait_unready(worker, "records_deleted")
+        detail = worker.wait_for("records_deleted")["detail"]
         assert f"topic {log} has lost 3 records: partition 0 begins at offset 3" in detail
         assert deleted_records(worker) == {log: 3}
         assert f"topic {log} has lost 3 records" in problems(env)["records_deleted"]
@@ -103,7 +93,7 @@ def test_records_deleted_from_the_log_after_folding_are_named_and_deliveries_are
         until(lambda: worker.get("/orders/ord_40")[0] == 200, within_s=30, what="the order")
         worker.stop()
         worker.start()
-        wait_unready(worker, "records_deleted")
+        worker.wait_for("records_deleted")
         code, output = run(env, "doctor", "worker")
         assert (code, f"topic {log} has lost 3 records" in output) == (1, True), output
 
@@ -121,7 +111,7 @@ def test_records_that_a_topic_between_the_agents_loses_after_folding_are_no_prob
                 asyncio.run(delete_records(env, tp, position.end))
         # The worker looks at both topics in one round, so this loss shows that the round is over.
         asyncio.run(delete_records(env, TopicPartition(names_of(env).entries, 1), 1))
-        wait_unready(worker, "records_deleted")
+        worker.wait_for("records_deleted")
         assert deleted_records(worker) == {names_of(env).entries: 1}
         assert events not in problems(env)["records_deleted"]
 
@@ -155,7 +145,7 @@ def test_status_and_readiness_name_a_shortened_retention_until_it_is_corrected(
     with WorkerProcess(env) as worker:
         worker.wait_ready()
         asyncio.run(alter(env, name, retention_ms=DAY_MS))
-        assert said in wait_unready(worker, "topic_wrong")
+        assert said in worker.wait_for("topic_wrong")["detail"]
         assert said in problems(env)["topic_wrong"]
         asyncio.run(alter(env, name, retention_ms="-1"))
         worker.wait_ready()

@@ -33,8 +33,16 @@ from processors.worker import create_app
 from runtime.kafka.batches import OutRecord, send_to_partition
 from runtime.kafka.topics import ensure_topics
 from tests.fakes import until
-from tests.kafka.harness import environment, free_port, producer, writer
-from tests.kafka.in_process import WARNINGS_OF_FAUST, append, end_of, keep, ready, running
+from tests.kafka.harness import environment, producer, writer
+from tests.kafka.in_process import (
+    WARNINGS_OF_FAUST,
+    append,
+    end_of,
+    keep,
+    ready,
+    running,
+    second_of,
+)
 
 pytestmark = [*WARNINGS_OF_FAUST, pytest.mark.timeout(300)]
 
@@ -122,11 +130,6 @@ async def wait_cleaned(settings: WorkerSettings) -> None:
             await write(settings, {KEYS[-1]: None})
 
 
-def another(settings: WorkerSettings, tmp_path: Path) -> WorkerSettings:
-    """Return the settings of a second worker."""
-    return msgspec.structs.replace(settings, data_dir=tmp_path / "two", web_port=free_port())
-
-
 @asynccontextmanager
 async def folding(settings: WorkerSettings) -> AsyncIterator[LedgerApp]:
     """Run an app that writes a key for each chunk."""
@@ -181,7 +184,7 @@ async def test_a_changelog_whose_last_offset_has_no_record_is_recovered_by_owner
     await write(settings, dict.fromkeys(KEYS, b"value"))
     await write_marker(settings)
     one = msgspec.structs.replace(settings, standby_replicas=1)
-    await _recover_both(one, another(one, tmp_path))
+    await _recover_both(one, second_of(one, tmp_path / "two"))
     # RocksDB unlocks a folder only when the last reference to the database is gone.
     gc.collect()
     # Recover once more, with a table that has already applied the last record.
@@ -252,7 +255,7 @@ async def test_a_lost_fetch_of_a_standby_ends_the_worker(
 ) -> None:
     """Faust's own recovery lost fetches, skipped the gap, and let the standby take over."""
     one = msgspec.structs.replace(settings, standby_replicas=1)
-    async with folding(one) as first, folding(another(one, tmp_path)) as second:
+    async with folding(one) as first, folding(second_of(one, tmp_path / "two")) as second:
         apps = (first, second)
         await until(lambda: all(app.tables.standbys_ready for app in apps))
         await ready(*apps)

@@ -1,7 +1,7 @@
 """Rejections are listed and shown, and after a fix they are put back once.
 
-The fix changes a setting: a field name with a reference that is too long is no longer read. The
-result must equal a fold of the whole log with the new settings.
+The fix is a setting: workers no longer read the field whose references are too long. The result
+must equal a fold of the whole log with the new settings.
 """
 
 import asyncio
@@ -82,7 +82,7 @@ def kinds(output: str) -> set[str]:
 def history() -> list[dict[str, Any]]:
     """Return good events, and three that the old settings can't read, one of them with a refund.
 
-    The last of the three is too large for its bytes to be kept in the quarantine.
+    The quarantine does not keep the bytes of the last of the three, because they are too many.
     """
     good = [event(n, orderReference=f"ord_{n % 3}") for n in range(12)]
     bad = [event(n, orderReference="ord_1", merchantReference=TOO_LONG) for n in (50, 51, 52)]
@@ -93,7 +93,7 @@ def history() -> list[dict[str, Any]]:
 
 @pytest.fixture
 def ledger(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[WorkerProcess]:
-    """Run a worker without the fix, which has folded the history."""
+    """Run a worker that has folded the history without the fix."""
     env = environment(kafka.bootstrap, tmp_path / "worker", webhook_secrets=SECRET)
     with WorkerProcess(env) as worker:
         worker.wait_ready(90)
@@ -112,7 +112,7 @@ def restart_with_the_fix(worker: WorkerProcess) -> dict[str, str]:
     return worker.env
 
 
-def test_after_a_fix_a_retry_makes_the_state_that_the_log_folds_to_and_once(
+def test_after_a_fix_a_retry_gives_the_state_of_a_fold_from_scratch_and_works_once(
     ledger, kafka, tmp_path
 ):
     env = ledger.env
@@ -161,7 +161,7 @@ def test_after_a_fix_a_retry_makes_the_state_that_the_log_folds_to_and_once(
     assert ledger.get("/payments/pay_51")[1]["amount"] == 551
     assert items(env) == []
 
-    # An item that was put back is left alone; putting it back again by force changes nothing.
+    # A retry leaves an item alone that was put back; `--again` puts it back and changes no state.
     state, after = state_of(env), count(env)
     assert after[names_of(env).events] == before[names_of(env).events] + 3
     for words in (("--all",), tuple(item["id"] for item in listed)):
@@ -176,12 +176,14 @@ def test_after_a_fix_a_retry_makes_the_state_that_the_log_folds_to_and_once(
     assert state_of(env) == state
     assert run(env, "verify")[0] == 0
     assert [item["state"] for item in items(env, "--all")] == ["put_back"] * 3
-    assert_equals_a_fold_anew(env, kafka, tmp_path)
+    assert_equals_a_fold_from_scratch(env, kafka, tmp_path)
 
 
-def assert_equals_a_fold_anew(env: dict[str, str], kafka: EmbeddedKafka, folder: Path) -> None:
+def assert_equals_a_fold_from_scratch(
+    env: dict[str, str], kafka: EmbeddedKafka, folder: Path
+) -> None:
     """Fold the same log from scratch, in another ledger, with the fix."""
-    other = environment(kafka.bootstrap, folder / "anew", webhook_secrets=SECRET) | FIX
+    other = environment(kafka.bootstrap, folder / "scratch", webhook_secrets=SECRET) | FIX
     assert run(env, "export-log", folder / "file.log")[0] == 0
     assert run(other, "import-log", folder / "file.log")[0] == 0
     with WorkerProcess(other) as worker:
@@ -191,7 +193,7 @@ def assert_equals_a_fold_anew(env: dict[str, str], kafka: EmbeddedKafka, folder:
         assert items(other, "--all") == []
 
 
-def test_a_decision_and_what_was_no_event_are_left_with_the_reason(ledger):
+def test_a_retry_leaves_decisions_and_broken_bodies_and_gives_the_reason(ledger):
     env = ledger.env
     names = names_of(env)
     deliver(env, event(3, orderReference="ord_else"))
@@ -211,7 +213,7 @@ def test_a_decision_and_what_was_no_event_are_left_with_the_reason(ledger):
     assert count(env) == before
 
 
-def test_list_and_show_say_what_is_known_and_print_nothing_that_moves_the_cursor(ledger):
+def test_list_and_show_print_the_details_and_no_control_characters(ledger):
     env = ledger.env
     place = partition_for(b"broken", PARTITIONS)
     write(env, names_of(env).webhooks, [OutRecord(b"broken", b"\x1b[2J{\xff\nx")])
@@ -255,7 +257,7 @@ def test_list_and_show_say_what_is_known_and_print_nothing_that_moves_the_cursor
 
 @pytest.fixture
 def ingress(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[tuple[dict[str, str], str]]:
-    """Run an ingress and a worker; yield the settings and the address."""
+    """Run an ingress and a worker; yield the settings and the address for deliveries."""
     env = environment(kafka.bootstrap, tmp_path, webhook_secrets=SECRET, ingest_port=free_port())
     asyncio.run(ensure_topics(TopicSettings.from_environment(env)))
     kept = {name: text for name, text in os.environ.items() if not name.startswith("LEDGER_")}
@@ -275,11 +277,11 @@ def post(url: str, raw: bytes) -> int:
         return error.code
 
 
-def test_what_ingress_refused_goes_into_the_log_as_it_would_have_been_taken(ingress):
+def test_a_body_that_ingress_refused_goes_into_the_log_as_ingress_would_have_kept_it(ingress):
     env, url = ingress
     names = names_of(env)
     assert post(url, b'{"id": "evt_1"}') == post(url, b'{"id": "evt_1"}') == 400
-    # An ingress whose older code could not read these bodies would have left such records.
+    # An ingress of an earlier release that could not read these bodies would have written this.
     refused = Rejection(reason=Reason.INVALID_ENVELOPE, detail="of former code", field="created")
     good, forged = (json.dumps(event(n, orderReference="ord_1")).encode() for n in (1, 2))
     deliveries = {good: delivery_of(good), forged: delivery_of(forged, "whsec_guessed")}
@@ -307,8 +309,7 @@ def test_what_ingress_refused_goes_into_the_log_as_it_would_have_been_taken(ingr
     code, output = run(env, "verify")
     assert code == 0, output
 
-    # A crash between the log and the mark leaves the item open, so it is put back again, and counts
-    # once.
+    # After a crash before its mark, an item is still open. It is put back again, and counts once.
     code, output = run(env, "rejected", "retry", "--all", "--again")
     assert "1 put back" in output
     assert len(read_topic(env, names.webhooks)) == 2

@@ -1,12 +1,13 @@
 """An operator renews certificates and passwords without a restart of any program.
 
-The tests have a broker of their own, which asks for a certificate and a password, and is restarted
-with new ones.
+The tests have a broker of their own, which requires a certificate and a password of each client,
+and restarts with new certificates.
 """
 
 import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cli.kafka.broker import EmbeddedKafka, fetch
 from cli.kafka.distribution import KafkaCache
 from tests.ingest.conftest import PATH, SECRET, event, signed
-from tests.kafka.harness import environment, free_port, run, until
+from tests.kafka.harness import WorkerProcess, environment, free_port, run, until
 from tests.kafka.programs import AuditProcess, ask_ingress, program, wait_ingress
 
 pytestmark = pytest.mark.timeout(420)
@@ -34,7 +35,7 @@ IN_DAYS = 3
 
 
 class Secured:
-    """A broker with one listener and the files of its clients, all of which can be renewed."""
+    """A broker and the files of its clients, all of which can be renewed."""
 
     def __init__(self, folder: Path, cache: KafkaCache) -> None:
         self.cache, self.files = cache, folder / "files"
@@ -86,7 +87,7 @@ class Secured:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def renew(self, expires: datetime | None = None) -> None:
-        """Restart the broker with certificates of a new authority, and write the files for it."""
+        """Restart the broker with certificates of a new authority, and write its clients' files."""
         self.authority = trustme.CA()
         self.write_files(expires)
         self.kafka.stop()
@@ -128,6 +129,18 @@ def secured(kafka_cache: KafkaCache, tmp_path: Path) -> Iterator[Secured]:
         yield made
 
 
+@contextmanager
+def programs(
+    env: dict[str, str], folder: Path
+) -> Iterator[tuple[WorkerProcess, WorkerProcess, AuditProcess]]:
+    """Run a worker, an ingress and an audit; yield them once worker and ingress are ready."""
+    ingress, worker = program("ingest", env), program("worker", env)
+    with worker, ingress, AuditProcess(env, folder / "audit") as audit:
+        worker.wait_ready(120)
+        wait_ingress(ingress)
+        yield worker, ingress, audit
+
+
 def accepted(env: dict[str, str], number: int) -> bool:
     body = event(
         f"evt_{number}",
@@ -150,15 +163,11 @@ def metrics(url: str) -> dict[str, float]:
     return {re.search('side="(\\w+)"', labels)[1]: float(at) for labels, at in found}  # type: ignore[index]
 
 
-def test_programs_take_a_new_authority_certificate_and_password_without_a_restart(
+def test_programs_use_a_new_authority_certificate_and_password_without_a_restart(
     secured: Secured, tmp_path: Path
 ) -> None:
     env = secured.env(tmp_path)
-    ingress, worker = program("ingest", env), program("worker", env)
-    audit = AuditProcess(env, tmp_path / "audit")
-    with worker, ingress, audit:
-        worker.wait_ready(120)
-        wait_ingress(ingress)
+    with programs(env, tmp_path) as (worker, ingress, audit):
         until(lambda: accepted(env, 1), within_s=30, what="the first delivery")
         until(lambda: worker.get("/orders/ord_1")[0] == 200, within_s=60, what="its order")
 
@@ -179,16 +188,13 @@ def test_programs_take_a_new_authority_certificate_and_password_without_a_restar
             assert "the second password" not in log.log_file.read_text()
 
 
-def test_every_program_says_when_a_certificate_expires_soon_and_what_to_do(
+def test_every_program_warns_of_a_certificate_that_expires_soon_and_names_the_remedy(
     secured: Secured, tmp_path: Path
 ) -> None:
     soon = datetime.now(UTC) + timedelta(days=IN_DAYS)
     secured.renew(soon)
     env = secured.env(tmp_path)
-    ingress, worker = program("ingest", env), program("worker", env)
-    audit = AuditProcess(env, tmp_path / "audit")
-    with worker, ingress, audit:
-        worker.wait_ready(120)
+    with programs(env, tmp_path) as (worker, ingress, audit):
         for each in (worker, ingress, audit):
             named = until(
                 lambda each=each: {
@@ -214,15 +220,11 @@ def test_every_program_says_when_a_certificate_expires_soon_and_what_to_do(
     assert code == 0, printed
 
 
-def test_a_password_that_is_no_longer_good_is_named_while_the_old_connections_go_on(
+def test_every_program_names_a_changed_password_while_its_old_connections_stay_open(
     secured: Secured, tmp_path: Path
 ) -> None:
     env = secured.env(tmp_path)
-    ingress, worker = program("ingest", env), program("worker", env)
-    audit = AuditProcess(env, tmp_path / "audit")
-    with worker, ingress, audit:
-        worker.wait_ready(120)
-        wait_ingress(ingress)
+    with programs(env, tmp_path) as (worker, ingress, audit):
         audit.wait_rounds(1)
         secured.set_password("the second password")
         for each in (worker, ingress, audit):
@@ -239,7 +241,7 @@ def test_a_password_that_is_no_longer_good_is_named_while_the_old_connections_go
         assert "Kafka does not" not in printed, (code, printed)
 
 
-def test_files_that_do_not_fit_each_other_are_named_and_the_former_ones_stay_in_use(
+def test_a_key_that_does_not_fit_its_certificate_is_named_and_the_former_key_stays_in_use(
     secured: Secured, tmp_path: Path
 ) -> None:
     env = secured.env(tmp_path)

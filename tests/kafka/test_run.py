@@ -78,12 +78,12 @@ def test_a_second_run_names_the_port_that_is_taken(started, tmp_path):
     assert "LEDGER_KAFKA_PORT" in line
 
 
-def test_a_worker_that_dies_is_started_again_and_said(started):
+def test_a_worker_that_dies_is_started_again_and_the_log_says_so(started):
     worker = started.child("worker")
     os.kill(worker, signal.SIGKILL)
     until(lambda: started.child("worker") not in {None, worker}, within_s=60, what="a new worker")
     assert "worker was ended by SIGKILL; starting it again in 1 s" in started.err
-    until(lambda: "worker was started again" in started.err, within_s=10, what="that it is said")
+    until(lambda: "worker was started again" in started.err, within_s=10, what="a line about it")
     views = started.line("  orders").split()[1].removesuffix("/orders/<order")
     started.until(lambda: is_ready(views), within_s=90, what="ready again")
 
@@ -108,7 +108,7 @@ def test_sigterm_stops_everything(tmp_path):
         run.end()
 
 
-def test_nothing_outlives_a_run_that_is_killed(tmp_path):
+def test_no_process_outlives_a_run_that_is_killed(tmp_path):
     run = Run(tmp_path)
     try:
         until(lambda: run.child("worker"), within_s=120, what="a worker")
@@ -118,7 +118,7 @@ def test_nothing_outlives_a_run_that_is_killed(tmp_path):
     until(lambda: _all_gone(children), within_s=30, what="the children are gone")
 
 
-def test_a_program_that_cannot_start_ends_the_run_with_its_last_words(tmp_path):
+def test_a_program_that_cannot_start_ends_the_run_and_gives_the_reason(tmp_path):
     run = Run(tmp_path)
     try:
         # The test takes ingress' port after `run` has checked it, as soon as Kafka starts.

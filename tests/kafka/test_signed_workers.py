@@ -1,7 +1,7 @@
-"""With workers that check signatures, a record that somebody writes without a secret never counts.
+"""Workers that check signatures never count a record that was written without a secret.
 
 `LEDGER_VERIFY_SIGNATURES=worker` is a rule of the ledger, which `verify`, the views and a rebuild
-follow too. Without it, the first record under an event's id stands, whoever wrote it.
+follow too. Without this rule, the first record of an event id counts, whoever wrote it.
 """
 
 import json
@@ -29,7 +29,7 @@ from tests.kafka.verification import verify
 pytestmark = pytest.mark.timeout(300)
 
 HONEST = [event(n, merchantReference=f"ord_{n}") for n in range(8)]
-# The forged records have the honest ids, and come first in the log.
+# The forged records have the ids of the honest ones, and precede them in the log.
 FORGED = [event(n, merchantReference=f"ord_{n}", amount=999_999) for n in range(8)]
 
 
@@ -99,7 +99,7 @@ def test_forged_records_are_set_aside_and_verify_and_a_rebuild_agree(ledger):
     assert reasons(env) == ["signature_refused"] * 16
 
 
-def test_a_ledger_that_was_folded_by_the_other_rule_differs_from_the_log(ledger):
+def test_verify_with_the_other_rule_finds_differences(ledger):
     code, output = verify(ledger.env, LEDGER_VERIFY_SIGNATURES="ingress")
     assert code == 1
     assert "signature_invalid" in output
@@ -107,7 +107,7 @@ def test_a_ledger_that_was_folded_by_the_other_rule_differs_from_the_log(ledger)
 
 
 @pytest.mark.parametrize("command", ["worker", "verify", "rebuild"])
-def test_without_a_secret_nothing_starts(kafka, tmp_path, command):
+def test_without_a_secret_no_command_starts(kafka, tmp_path, command):
     env = environment(kafka.bootstrap, tmp_path, verify_signatures="worker", allow_unsigned="true")
     code, output = run(env, command)
     assert code == 2

@@ -1,4 +1,4 @@
-"""`plexy-ledger simulate` checks a real ledger, and finds a change that it did not make."""
+"""`plexy-ledger simulate` checks a real ledger, and finds a change that another sender made."""
 
 import asyncio
 import json
@@ -94,7 +94,7 @@ def _report(file: Path) -> Any:
 
 
 def _one_more_refund(ledger: _Ledger, seed: int, events: int) -> str:
-    """Send a refund that the simulation does not know of; return its order."""
+    """Send a refund that the simulation does not know about; return the id of its order."""
     foretold = oracle.orders(each.body for each in deliveries(seed, events))
     placed = [(name, order) for name, order in foretold.items() if order]
     order_id, order = placed[len(placed) // 2]
@@ -111,7 +111,7 @@ def _one_more_refund(ledger: _Ledger, seed: int, events: int) -> str:
     return order_id
 
 
-def test_every_order_is_checked_and_one_that_was_altered_is_named(ledger, tmp_path):
+def test_every_order_is_checked_and_an_altered_order_is_named(ledger, tmp_path):
     file = tmp_path / "report.json"
     run = ("--seed", "11", "--events", "2000", "--check", "--json", str(file))
     code, output = ledger.simulate(*run, "--check-within", "90")
@@ -136,7 +136,7 @@ def test_every_order_is_checked_and_one_that_was_altered_is_named(ledger, tmp_pa
         assert secret not in output + file.read_text()
 
 
-async def test_what_was_acknowledged_while_the_ingress_is_killed_is_in_the_log_as_it_was_sent(
+async def test_deliveries_acknowledged_while_ingress_is_killed_are_in_the_log_byte_for_byte(
     ledger,
 ):
     options = SenderOptions(
@@ -163,7 +163,7 @@ async def test_what_was_acknowledged_while_the_ingress_is_killed_is_in_the_log_a
     assert await Check(simulation.orders(), 16).run((ledger.views_url,), _TOKEN, 60) == []
 
 
-def test_an_interrupt_says_what_is_still_owed(ledger, tmp_path):
+def test_an_interrupt_reports_the_events_that_are_still_owed(ledger, tmp_path):
     file = tmp_path / "report.json"
     run = ("--seed", "13", "--events", "100000", "--rate", "200", "--check", "--json", str(file))
     with ledger.start_simulate(*run) as process:

@@ -21,7 +21,7 @@ from tests.kafka.harness import (
     second_of,
     wait_folded,
 )
-from tests.kafka.programs import wait_ingress
+from tests.kafka.programs import INGEST, wait_ingress
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -32,7 +32,7 @@ TOKEN = "token of the test"
 def programs(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[WorkerProcess, WorkerProcess]]:
-    """Run a worker that asks for a token, and an ingress, both with metrics."""
+    """Run a worker that requires a token, and an ingress, both with metrics."""
     folder = tmp_path_factory.mktemp("status")
     env = environment(
         kafka.bootstrap,
@@ -45,7 +45,7 @@ def programs(
     with WorkerProcess(env) as worker:
         worker.wait_ready(90)
         ingest_env = env | {"LEDGER_DATA_DIR": str(folder / "ingest")}
-        with WorkerProcess(ingest_env, [sys.executable, "-m", "cli", "ingest"]) as ingest:
+        with WorkerProcess(ingest_env, INGEST) as ingest:
             wait_ingress(ingest)
             yield worker, ingest
 
@@ -55,7 +55,7 @@ def seen(env: Mapping[str, str], *options: object) -> tuple[int, dict]:
     return code, json.loads(output)
 
 
-def test_all_is_well_where_everything_is_folded_and_every_program_answers(programs):
+def test_all_is_well_when_everything_is_folded_and_every_program_answers(programs):
     worker, _ = programs
     env = worker.env
     deliver(env, (event(n) for n in range(50)))
@@ -78,7 +78,7 @@ def test_all_is_well_where_everything_is_folded_and_every_program_answers(progra
     assert "folded 50" in text
 
 
-def test_a_worker_that_stands_still_is_behind_and_does_not_answer(programs):
+def test_a_suspended_worker_is_behind_and_does_not_answer(programs):
     worker, _ = programs
     env = worker.env
     worker.freeze()
@@ -106,7 +106,7 @@ def test_an_ingress_that_has_ended_is_named(programs):
     wait_ingress(ingest)
 
 
-def test_a_backlog_that_is_folded_in_time_is_well(programs):
+def test_all_is_well_when_a_backlog_is_folded_in_time(programs):
     worker, _ = programs
     worker.freeze()
     deliver(worker.env, (event(n) for n in range(200)))
@@ -122,7 +122,7 @@ def test_a_backlog_that_is_folded_in_time_is_well(programs):
     assert json.loads(output)["problems"] == []
 
 
-def test_without_the_token_the_numbers_are_not_shown_and_readiness_is(programs):
+def test_without_the_token_status_shows_readiness_but_no_numbers(programs):
     worker, _ = programs
     code, look = seen(worker.env | {"LEDGER_API_TOKEN": ""})
     assert code == 0
@@ -131,7 +131,7 @@ def test_without_the_token_the_numbers_are_not_shown_and_readiness_is(programs):
     assert program["numbers"] is None
 
 
-def test_without_kafka_that_is_said_first_and_with_its_remedy(tmp_path):
+def test_without_kafka_the_first_problem_names_kafka_and_the_remedy(tmp_path):
     env = environment(f"127.0.0.1:{free_port()}", tmp_path, ingest_port=free_port())
     code, look = seen(env)
     assert code == 1
@@ -144,14 +144,14 @@ def test_without_kafka_that_is_said_first_and_with_its_remedy(tmp_path):
     assert "LEDGER_KAFKA_BOOTSTRAP" in look["problems"][0]["detail"]
 
 
-def test_topics_that_are_not_there_are_named(kafka, tmp_path):
+def test_missing_topics_are_named(kafka, tmp_path):
     code, look = seen(environment(kafka.bootstrap, tmp_path, ingest_port=free_port()))
     assert code == 1
     assert look["problems"][0]["code"] == "topic_missing"
     assert "plexy-ledger topics" in look["problems"][0]["detail"]
 
 
-def test_a_watch_looks_again_until_ctrl_c_and_ends_by_what_it_saw_last(programs):
+def test_a_watch_repeats_until_ctrl_c_and_ends_with_the_last_exit_code(programs):
     worker, _ = programs
     watching = subprocess.Popen(
         [sys.executable, "-m", "cli", "status", "--json", "--watch", "--every", "0.2"],
@@ -169,7 +169,7 @@ def test_a_watch_looks_again_until_ctrl_c_and_ends_by_what_it_saw_last(programs)
     assert errors == ""
 
 
-def test_several_workers_are_asked_each_by_its_address(programs, tmp_path):
+def test_several_workers_are_asked_by_their_addresses(programs, tmp_path):
     worker, _ = programs
     env = second_of(worker.env, tmp_path / "second")
     with WorkerProcess(env) as second:

@@ -1,4 +1,4 @@
-"""Real workers misread no request, and answer only to their own names without a token."""
+"""Real workers misread no request; without a token, they answer only to their own names."""
 
 import http.client
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from tests.kafka.harness import WorkerProcess, environment
 
 pytestmark = pytest.mark.timeout(240)
 
-# With so many orders, both workers have some, and pass half of the requests on to each other.
+# Both workers have some of these orders, and pass about half of the requests on to each other.
 ORDERS = range(16)
 WITH_A_BODY = [
     {"Content-Length": "3"},
@@ -55,7 +55,7 @@ def test_a_body_never_makes_another_worker_misread_the_next_request(envs):
 
 
 @pytest.mark.parametrize("host", MALFORMED)
-def test_a_malformed_host_is_a_400_of_whichever_worker_is_asked(env, host):
+def test_a_malformed_host_gets_400_from_every_worker(env, host):
     for n in ORDERS:
         assert_problem(ask(env, f"/orders/no_{n}", headers={"Host": host}), 400, "invalid_host")
 
@@ -69,7 +69,7 @@ def test_with_a_token_the_workers_answer_under_any_name(env):
 def open_env(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, str]]:
-    """Run a worker that asks for no token."""
+    """Run a worker that requires no token."""
     env = environment(kafka.bootstrap, tmp_path_factory.mktemp("open"))
     with WorkerProcess(env) as worker:
         worker.wait_ready(90)
@@ -77,7 +77,7 @@ def open_env(
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_without_a_token_a_web_page_under_its_own_name_reads_nothing(open_env, path):
+def test_without_a_token_a_web_page_reads_nothing_under_a_rebound_name(open_env, path):
     for host in REBOUND:
         answer = ask(open_env, path, token=None, headers={"Host": host})
         assert_problem(answer, 421, "host_not_allowed")

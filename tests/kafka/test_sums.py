@@ -1,4 +1,4 @@
-"""A worker's sums of each partition outlive a rebalance, and stay right."""
+"""A worker keeps its sums of each partition across a rebalance, and the sums stay right."""
 
 import contextlib
 from collections import Counter
@@ -39,7 +39,7 @@ def whole(env: Mapping[str, str], workers: int) -> Any:
     return until(settled, within_s=90, what=f"{workers} workers at work")
 
 
-def test_partitions_that_stay_are_not_summed_again_and_others_are(
+def test_only_partitions_that_come_back_are_summed_again(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     one = environment(
@@ -76,7 +76,7 @@ def test_partitions_that_stay_are_not_summed_again_and_others_are(
         assert balances["assets:plexy"] == 260
 
 
-def test_sums_are_right_after_a_worker_was_killed_again_and_again_under_load(
+def test_sums_are_right_after_a_worker_was_killed_repeatedly_under_load(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     one = environment(
@@ -104,7 +104,7 @@ def test_sums_are_right_after_a_worker_was_killed_again_and_again_under_load(
         assert len({each["order_id"] for each in listed(one, "anomaly=any&limit=200")}) == 1200
 
 
-def test_a_worker_that_has_standbys_alone_is_shown(
+def test_a_worker_that_has_only_standbys_is_shown(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     one = environment(

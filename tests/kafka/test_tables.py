@@ -1,4 +1,4 @@
-"""A chunk's values go to the changelog and then to RocksDB, whatever happens in between."""
+"""A chunk's values are written to the changelog and then to RocksDB, whatever fails in between."""
 
 import gc
 import shutil
@@ -81,7 +81,7 @@ def local(table: ChunkTable, partition: int = PARTITION) -> dict[bytes, bytes]:
     return table.read_chunk(partition, VALUES)
 
 
-async def test_the_changelog_is_acknowledged_before_anything_is_readable(
+async def test_the_changelog_is_acknowledged_before_a_value_is_readable(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[Any] = []
@@ -107,7 +107,7 @@ async def test_the_changelog_is_acknowledged_before_anything_is_readable(
         assert told == [({}, CLAIM), ({}, CLAIM), end, (VALUES, end)]
 
 
-async def test_what_the_changelog_did_not_take_is_not_readable(
+async def test_values_that_the_changelog_refuses_are_not_readable(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refused(*_: object) -> int:
@@ -141,18 +141,18 @@ async def test_a_changelog_that_fails_ends_the_app_and_nothing_is_committed(
     assert await committed(settings, TP(app.names.webhooks, PARTITION)) == 0
 
 
-async def test_what_is_given_back_while_the_changelog_takes_it_is_not_written(
+async def test_values_of_a_partition_that_is_revoked_during_the_send_are_not_written(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next owner recovers the values; this worker's copy would be ahead of its offset."""
 
     async def write(table: ChunkTable, chunk: Chunk) -> None:
-        async def given_back_meanwhile(client: Any, outputs: Outputs) -> Any:
+        async def revoked_meanwhile(client: Any, outputs: Outputs) -> Any:
             offsets = await send(client, outputs)
             chunk.generation -= 1
             return offsets
 
-        monkeypatch.setattr(effects, "send", given_back_meanwhile)
+        monkeypatch.setattr(effects, "send", revoked_meanwhile)
         with pytest.raises(RevokedError):
             await write_values(table, chunk)
 
@@ -162,7 +162,7 @@ async def test_what_is_given_back_while_the_changelog_takes_it_is_not_written(
 
 
 class _Database:
-    """A partition's RocksDB that remembers how many entries each write held."""
+    """A partition's RocksDB, which counts the entries of each write."""
 
     def __init__(self, database: Any) -> None:
         self.database = database
@@ -192,7 +192,7 @@ async def test_values_and_the_changelog_s_offset_are_one_write(
         assert end_of_table(table) == await end_of(settings, changelog(table))
 
 
-async def test_the_offset_is_that_of_the_last_record_also_of_several_batches(
+async def test_the_offset_is_that_of_the_last_record_even_in_several_batches(
     settings: WorkerSettings,
 ) -> None:
     large = dict.fromkeys(VALUES, b"x" * 200_000)
@@ -207,7 +207,7 @@ async def test_the_offset_is_that_of_the_last_record_also_of_several_batches(
         assert await end_of(settings, changelog(table)) == CLAIM + 3 * len(VALUES) + 4 * SOURCE
 
 
-async def test_a_scan_goes_on_where_another_ended_and_sees_values_alone(
+async def test_a_scan_continues_where_another_ended_and_sees_only_values(
     settings: WorkerSettings,
 ) -> None:
     async with written(settings) as table:
@@ -221,7 +221,7 @@ async def test_a_scan_goes_on_where_another_ended_and_sees_values_alone(
         assert table.scan(0, b"", 4) == {}
 
 
-async def test_what_is_deleted_here_is_a_tombstone_in_the_changelog_and_is_not_recovered(
+async def test_a_deleted_value_is_a_tombstone_in_the_changelog_and_is_not_recovered(
     settings: WorkerSettings,
 ) -> None:
     deleted = dict.fromkeys([b"key 3", b"key 4"])
@@ -260,7 +260,7 @@ async def test_only_the_chunk_s_own_partition_is_written(settings: WorkerSetting
             assert table.read(partition, b"key 3") == (VALUES[b"key 3"] if here else None)
 
 
-async def test_a_crash_between_changelog_and_table_is_made_good_by_the_recovery(
+async def test_a_recovery_repairs_a_crash_between_changelog_and_table(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     newer: Mapping[bytes, bytes] = {b"key 3": SEEN.encode(Seen(b"digest", 1, 7))}
@@ -277,7 +277,7 @@ async def test_a_crash_between_changelog_and_table_is_made_good_by_the_recovery(
 
     async with written(settings, write) as table:
         assert (local(table), end_of_table(table)) == (VALUES, CLAIM + len(VALUES) + SOURCE)
-    # RocksDB unlocks the folder only when its last reference is gone.
+    # RocksDB unlocks a folder only when the last reference to the database is gone.
     del table
     gc.collect()
 

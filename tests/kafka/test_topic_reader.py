@@ -1,4 +1,4 @@
-"""A real topic is read by places and by key, also while another reading takes long."""
+"""`TopicReader` reads a real topic by place and by key, even while another read takes long."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ RECORDS = 600
 
 @pytest.fixture
 async def log(kafka, tmp_path) -> AsyncIterator[tuple[TopicReader, str]]:
-    """Fill a partition of a log, with every third record under one key."""
+    """Fill a partition of a log, in which every third record has the same key."""
     env = environment(kafka.bootstrap, tmp_path)
     settings, topic = WorkerSettings.from_environment(env), names_of(env).webhooks
     await ensure_topics(settings)
@@ -41,11 +41,11 @@ def key_of(offset: int) -> bytes:
 
 
 def keys(*offsets: int) -> dict[tuple[int, int], bytes]:
-    """Return places of the filled partition, with the keys at these places."""
+    """Return the key at each of these offsets of the filled partition."""
     return {(1, offset): key_of(offset) for offset in offsets}
 
 
-async def test_places_near_each_other_are_one_range_and_no_other_record_is_returned(
+async def test_nearby_places_are_read_as_one_range_and_no_other_record_is_returned(
     log, monkeypatch
 ):
     reader, topic = log
@@ -63,21 +63,21 @@ async def test_places_near_each_other_are_one_range_and_no_other_record_is_retur
     assert sought == [3, 580]
 
 
-async def test_a_place_that_holds_nothing_is_an_error_that_names_it(log):
+async def test_a_place_without_a_record_is_an_error(log):
     reader, topic = log
     with pytest.raises(LogUnreadableError):
         await reader.at(topic, keys(0, RECORDS + 5))
     assert len(await reader.at(topic, keys(0))) == 1
 
 
-async def test_a_place_that_holds_another_record_is_an_error_that_names_it(log):
+async def test_a_place_with_another_record_is_an_error_that_names_the_place(log):
     """A log that has lost its end and has grown again has such places."""
     reader, topic = log
     with pytest.raises(LogUnreadableError, match=f"{topic} has another record at 1/7 than was"):
         await reader.at(topic, keys(3) | {(1, 7): b"lost"})
 
 
-async def test_records_of_more_bytes_than_one_answer_may_hold_are_an_error(log, monkeypatch):
+async def test_more_bytes_than_one_answer_may_hold_are_an_error(log, monkeypatch):
     reader, topic = log
     monkeypatch.setattr(topic_reader, "_MOST_BYTES", 300)
     assert len(await reader.at(topic, keys(*range(100, 200)))) == 100
@@ -92,26 +92,26 @@ async def test_records_are_handed_over_one_by_one_in_their_order(log):
     assert offsets == list(range(5, 400))
 
 
-async def test_of_a_range_only_one_key_may_be_asked_for(log):
+async def test_a_range_can_be_read_for_one_key(log):
     reader, topic = log
     found = await reader.between(topic, {1: 100}, {1: 200}, b"third")
     assert [record.offset for record in found] == list(range(102, 200, 3))
 
 
-async def test_two_readings_that_take_long_keep_no_other_one_waiting(log):
+async def test_two_long_reads_do_not_delay_another_read(log):
     reader, topic = log
-    goes_on = asyncio.Event()
+    released = asyncio.Event()
     slow = [
-        asyncio.create_task(reader._ask(topic, lambda _client: goes_on.wait())) for _ in range(2)
+        asyncio.create_task(reader._ask(topic, lambda _client: released.wait())) for _ in range(2)
     ]
     found = await reader.at(topic, keys(5))
     assert [record.offset for record in found] == [5]
     assert not any(each.done() for each in slow)
-    goes_on.set()
+    released.set()
     await asyncio.gather(*slow)
 
 
-async def test_when_a_reader_is_closed_what_is_being_read_ends(log):
+async def test_closing_a_reader_ends_the_reads_in_progress(log):
     reader, topic = log
     # The range ends at an offset that does not exist yet.
     reading = asyncio.create_task(reader.between(topic, {1: 0}, {1: RECORDS + 1}))

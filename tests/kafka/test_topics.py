@@ -1,7 +1,7 @@
-"""Topics are created as the ledger needs them, or end in a clear error; no worker idles.
+"""Missing topics are created as the ledger needs them, and wrong topics are a clear error.
 
-A number of partitions is for life, and a shorter retention loses the log of record. So existing
-topics are checked and never changed.
+The number of partitions never changes, and a shorter retention loses the log of record. Existing
+topics are therefore checked and never changed.
 """
 
 import asyncio
@@ -40,14 +40,14 @@ from tests.kafka.harness import (
     names_of,
     until,
 )
+from tests.kafka.programs import FAUST
 from tests.kafka.topics import create, delete, describe, id_of
 
 pytestmark = pytest.mark.timeout(240)
 
 WEEK_MS = str(7 * 24 * 3600 * 1000)
-FOR_EVER = "-1"
+FOREVER = "-1"
 LARGE_RECORDS = {"max_message_bytes": "20000000"}
-FAUST = [sys.executable, "-m", "faust", "-A", "processors.app", "worker", "-l", "warn"]
 
 
 @pytest.fixture
@@ -65,14 +65,14 @@ def needed(env: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Return the promised clean-up policy and retention of each topic."""
     names, group = names_of(env), group_of(env)
     return {
-        record_of(env): ("delete", FOR_EVER),
-        names.webhooks: ("delete", FOR_EVER),
-        names.rejected: ("delete", FOR_EVER),
+        record_of(env): ("delete", FOREVER),
+        names.webhooks: ("delete", FOREVER),
+        names.rejected: ("delete", FOREVER),
         names.events: ("delete", WEEK_MS),
         names.payments: ("delete", WEEK_MS),
-        names.entries: ("delete", FOR_EVER),
-        names.orders: ("compact", FOR_EVER),
-        **{changelog_name(group, table): ("compact", FOR_EVER) for table in TABLES},
+        names.entries: ("delete", FOREVER),
+        names.orders: ("compact", FOREVER),
+        **{changelog_name(group, table): ("compact", FOREVER) for table in TABLES},
     }
 
 
@@ -122,7 +122,7 @@ async def test_every_topic_is_created_as_the_ledger_needs_it(env):
         assert topic["partitions"] == "3"
         assert (topic["cleanup.policy"], topic["retention.ms"]) == (cleanup_policy, retention_ms)
         assert topic["min.insync.replicas"] == "1"
-        assert topic["retention.bytes"] == FOR_EVER
+        assert topic["retention.bytes"] == FOREVER
         assert topic["max.message.bytes"] == str(MAX_RECORD_BYTES)
         assert topic["message.timestamp.type"] == "CreateTime"
         assert topic["unclean.leader.election.enable"] == "false"
@@ -138,7 +138,7 @@ async def test_the_second_call_finds_what_the_first_one_created(env):
     assert await describe(env) == before
 
 
-async def test_only_what_is_missing_is_created(env):
+async def test_only_missing_topics_are_created(env):
     names = names_of(env)
     await create(env, names.webhooks, max_message_bytes="20000000", retention_ms="-1")
     report = await ensure_topics(settings(env))
@@ -146,7 +146,7 @@ async def test_only_what_is_missing_is_created(env):
     assert set(report.created) == await everything(env) - {names.webhooks}
 
 
-async def test_a_check_names_what_is_missing_and_creates_nothing(env):
+async def test_a_check_names_the_missing_topics_and_creates_none(env):
     names = names_of(env)
     await create(env, names.webhooks, cleanup_policy="delete", retention_ms="-1")
     with pytest.raises(TopicsError, match=r"^missing topics: .*`plexy-ledger topics`") as caught:
@@ -201,7 +201,7 @@ async def test_a_wrong_partition_count_names_the_setting(env, partitions):
         ),
     ],
 )
-async def test_a_topic_that_would_lose_or_keep_the_wrong_records_names_the_remedy(
+async def test_the_error_for_a_topic_that_would_lose_or_keep_wrong_records_names_the_remedy(
     env, topic, config, remedy
 ):
     name = env["LEDGER_TOPIC_PREFIX"] + topic
@@ -215,8 +215,8 @@ async def test_a_topic_that_would_lose_or_keep_the_wrong_records_names_the_remed
     assert got["retention.ms"] == config["retention_ms"]
 
 
-async def test_settings_that_are_kafkas_defaults_or_more_than_is_needed_are_right(env):
-    """A topic that an earlier state made lacks the settings that were not checked then."""
+async def test_default_settings_and_larger_limits_than_needed_are_accepted(env):
+    """A topic of an earlier release lacks the settings that were not checked then."""
     await create(env, names_of(env).webhooks, retention_ms="-1", max_message_bytes="20000000")
     changes = {"compression_type": "zstd", "delete_retention_ms": "172800000"}
     orders = names_of(env).orders
@@ -235,7 +235,7 @@ async def test_settings_that_are_kafkas_defaults_or_more_than_is_needed_are_righ
 async def test_a_broker_that_does_not_know_the_newest_settings_gets_topics_without_them(
     env, monkeypatch
 ):
-    """Brokers before Kafka 3.6 refuse a topic with settings that came with it."""
+    """Brokers before Kafka 3.6 refuse a topic with settings that were new in Kafka 3.6."""
     unknown = TopicSetting(name="no.such.setting", value="1", why="", newer=True)
     monkeypatch.setattr("ledger.topics._EVERY_TOPIC", (*_EVERY_TOPIC, unknown))
     report = await ensure_topics(settings(env))
@@ -243,7 +243,7 @@ async def test_a_broker_that_does_not_know_the_newest_settings_gets_topics_witho
     assert (await describe(env))[names_of(env).webhooks]["message.timestamp.type"] == "CreateTime"
 
 
-async def test_fewer_replicas_than_are_asked_for_name_the_setting(env):
+async def test_the_error_for_too_few_replicas_names_the_setting(env):
     await ensure_topics(settings(env))
     with pytest.raises(TopicsError, match=r"expected 2: add .*LEDGER_REPLICATION_FACTOR=1"):
         await ensure_topics(settings(env, replication_factor=2))
@@ -255,7 +255,7 @@ async def test_more_replicas_in_sync_than_there_are_replicas_are_refused(env):
 
 
 async def test_a_lost_topic_is_not_replaced_by_an_empty_one(env):
-    """Workers that went on with it would show a state with a hole; a new version has no hole."""
+    """With an empty topic, the workers' state would be incomplete; that of a new version is not."""
     await ensure_topics(settings(env))
     lost = changelog_name(group_of(env), "orders")
     await commit(env, TopicPartition(names_of(env).webhooks, 0), 5)
@@ -270,7 +270,7 @@ async def test_a_lost_topic_is_not_replaced_by_an_empty_one(env):
     assert len(again.created) == 4 + len(TABLES)
 
 
-async def test_a_lost_log_is_not_replaced_by_an_empty_one_for_a_new_version_either(env):
+async def test_a_lost_log_is_not_replaced_by_an_empty_one_even_for_a_new_version(env):
     await ensure_topics(settings(env))
     lost = names_of(env).webhooks
     await commit(env, TopicPartition(names_of(env).events, 0), 5)
@@ -285,8 +285,8 @@ async def test_a_lost_log_is_not_replaced_by_an_empty_one_for_a_new_version_eith
     assert lost in (await ensure_topics(settings(env, version=2), restores_log=True)).created
 
 
-async def test_a_log_that_is_lost_before_anybody_has_folded_it_is_not_replaced_either(env):
-    """Its record is all that shows that it existed, and that ingress may have appended to it."""
+async def test_a_log_that_is_lost_before_any_worker_has_folded_it_is_not_replaced(env):
+    """Only the topic that records the log's id shows that the log existed."""
     created = (await ensure_topics(settings(env))).created
     names = names_of(env)
     record = await log_record_of(env)
@@ -296,7 +296,7 @@ async def test_a_log_that_is_lost_before_anybody_has_folded_it_is_not_replaced_e
         with pytest.raises(TopicsError, match=f"missing topics: {names.webhooks}. {record} has"):
             await ensure_topics(settings(env), create=create_missing)
     assert names.webhooks not in await describe(env)
-    # The program that restores it records the new log when the log is whole.
+    # The program that restores a log records the new log's id once the new log is whole.
     await ensure_topics(settings(env), restores_log=True)
     with pytest.raises(TopicsError, match=f"topic {names.webhooks} was deleted and created again"):
         await ensure_topics(settings(env))
@@ -305,7 +305,7 @@ async def test_a_log_that_is_lost_before_anybody_has_folded_it_is_not_replaced_e
     assert {record, await log_record_of(env)} <= set(await describe(env))
 
 
-async def test_more_replicas_than_brokers_are_refused_and_nothing_is_left_half_made(env):
+async def test_more_replicas_than_brokers_are_refused_and_no_topic_is_created(env):
     with pytest.raises(TopicsError) as caught:
         await ensure_topics(settings(env, replication_factor=3))
     assert f"topic {record_of(env)} can't be created" in str(caught.value)
@@ -314,7 +314,7 @@ async def test_more_replicas_than_brokers_are_refused_and_nothing_is_left_half_m
     await ensure_topics(settings(env))
 
 
-async def test_a_kafka_that_is_not_there_is_an_error_in_bounded_time(env):
+async def test_an_unreachable_kafka_is_an_error_in_bounded_time(env):
     began = time.monotonic()
     with pytest.raises(TopicsError, match=r"Kafka does not answer at 127\.0\.0\.1:1 ") as caught:
         await ensure_topics(settings(env, kafka_bootstrap="127.0.0.1:1"))
@@ -322,7 +322,7 @@ async def test_a_kafka_that_is_not_there_is_an_error_in_bounded_time(env):
     assert time.monotonic() - began < 20
 
 
-async def test_a_kafka_that_takes_connections_and_says_nothing_is_an_error_in_bounded_time(env):
+async def test_a_kafka_that_accepts_connections_but_never_answers_is_an_error_in_bounded_time(env):
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"127.0.0.1:{mute.getsockname()[1]}"
         async with asyncio.timeout(45):
@@ -330,7 +330,7 @@ async def test_a_kafka_that_takes_connections_and_says_nothing_is_an_error_in_bo
                 await ensure_topics(settings(env, kafka_bootstrap=address))
 
 
-async def test_many_at_once_share_the_work(env):
+async def test_concurrent_creations_share_the_work(env):
     reports = await asyncio.gather(*(ensure_topics(settings(env)) for _ in range(4)))
     for report in reports:
         assert set(report.created) | set(report.found) >= set(needed(env))
@@ -385,7 +385,7 @@ def test_a_worker_whose_topic_is_wrong_ends_with_the_reason(env, command):
 
 
 def until_ended(worker: WorkerProcess, within_s: float = 60) -> int:
-    """Return the exit code; fail if the worker becomes ready, and so has not seen the fault."""
+    """Wait for the worker's end and return its exit code; fail if the worker becomes ready."""
 
     def ended() -> bool:
         assert worker.process
@@ -396,10 +396,10 @@ def until_ended(worker: WorkerProcess, within_s: float = 60) -> int:
     return worker.wait(1)
 
 
-def test_a_broker_that_does_not_know_of_the_new_topics_yet_is_asked_again(env, monkeypatch):
-    """Such is any broker of a cluster, for a moment.
+def test_a_broker_that_does_not_know_the_new_topics_yet_is_asked_again(env, monkeypatch):
+    """For a moment, any broker of a cluster may not know them.
 
-    Asked for the settings of names that nobody made, a real broker answers the same.
+    A real broker gives the same answer about the settings of topics that do not exist.
     """
     late = {"topics": 2, "configs": 2}
 
@@ -420,15 +420,17 @@ def test_a_broker_that_does_not_know_of_the_new_topics_yet_is_asked_again(env, m
     assert max(late.values()) < 0
 
 
-async def test_a_kafka_without_topic_ids_has_a_ledger_without_a_record_of_its_log(env, monkeypatch):
-    """Brokers before Kafka 2.8 know only the older versions of the question."""
+async def test_a_kafka_without_topic_ids_has_no_record_of_the_log_until_an_upgrade(
+    env, monkeypatch
+):
+    """Brokers before Kafka 2.8 know only the older versions of the request."""
     versions = topic_metadata._TopicsRequest._CLASSES
     older = tuple(each for each in versions if each.API_VERSION < 10)
     monkeypatch.setattr(topic_metadata._TopicsRequest, "_CLASSES", older)
     report = await ensure_topics(settings(env))
     assert set(report.created) == set(await describe(env)) == set(needed(env))
     assert set(report.ids.values()) == {""}
-    # The ids come with an upgrade of the cluster.
+    # An upgrade of the cluster gives its topics ids.
     monkeypatch.undo()
     seen = await examine_topics(settings(env), report.ids)
     assert (seen.replaced, seen.unrecorded) == ((), (await log_record_of(env),))

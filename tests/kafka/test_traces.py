@@ -8,7 +8,6 @@ import base64
 import contextlib
 import json
 import socket
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,13 +32,13 @@ from tests.kafka.harness import (
     until,
     wait_folded,
 )
+from tests.kafka.programs import INGEST, wait_ingress
 from tests.otlp import Received, Receiver, receiving
 
 pytestmark = pytest.mark.timeout(240)
 
 SECRET = "whsec_of_the_tests"
 HOPS = ["dedupe", "payments", "orders"]
-INGEST = [sys.executable, "-m", "cli", "ingest"]
 
 
 class Ledger:
@@ -57,11 +56,6 @@ class Ledger:
         url = f"{self.url}/webhooks/plexy"
         return httpx.post(url, content=raw, headers=sent, trust_env=False).status_code
 
-    def is_ready(self) -> bool:
-        with contextlib.suppress(httpx.TransportError):
-            return httpx.get(f"{self.url}/readyz", trust_env=False).status_code == 200
-        return False
-
     def records(self, topic: str) -> list[Any]:
         return read_topic(self.env, topic)
 
@@ -74,7 +68,7 @@ def ledger(bootstrap: str, folder: Path, more: Mapping[str, str]) -> Iterator[Le
     running = Ledger({**env, "INGEST_DIR": str(folder / "ingest"), **more})
     with running.ingest, running.worker:
         running.worker.wait_ready()
-        until(running.is_ready, within_s=30, what="readiness of ingress")
+        wait_ingress(running.ingest)
         yield running
 
 
@@ -156,7 +150,7 @@ def test_a_delivery_is_one_trace_through_all_hops_to_the_folded_order(traced, re
     assert hops[0].attributes["messaging.consumer.group.name"] == group_of(traced.env)
 
 
-def test_whoever_reads_what_follows_can_go_on_with_the_trace(traced, receiver):
+def test_every_record_of_an_event_carries_its_trace(traced, receiver):
     assert traced.deliver(paid("evt_2", payment="pay_2", order="ord_2")) == 200
     assert traced.deliver(paid("evt_3", payment="pay_3", order="ord_2", amount=-1)) == 200
     root, *_ = trace_of(receiver, "evt_2", spans=4)
@@ -177,7 +171,7 @@ def test_whoever_reads_what_follows_can_go_on_with_the_trace(traced, receiver):
     assert dict(record.headers)["traceparent"] == other.traceparent
 
 
-def test_a_duplicate_is_a_trace_of_its_own_that_ends_as_one(traced, receiver):
+def test_a_duplicate_has_a_trace_of_its_own_that_ends_as_a_duplicate(traced, receiver):
     body = paid("evt_4", payment="pay_4", order="ord_4")
     assert [traced.deliver(body), traced.deliver(body)] == [200, 200]
     first = trace_of(receiver, "evt_4", spans=4)
@@ -187,7 +181,7 @@ def test_a_duplicate_is_a_trace_of_its_own_that_ends_as_one(traced, receiver):
     assert [span.attributes["ledger.outcome"] for span in again] == ["accepted", "duplicate"]
 
 
-def test_an_order_says_at_which_version_each_of_its_events_is_in_it(traced, receiver):
+def test_a_trace_ends_with_the_version_of_the_order_that_has_the_event(traced, receiver):
     assert traced.deliver(paid("evt_5", payment="pay_5", order="ord_5")) == 200
     trace_of(receiver, "evt_5", spans=4)
     assert traced.deliver(refunded("evt_6", refund="re_5", payment="pay_5")) == 200
@@ -196,7 +190,7 @@ def test_an_order_says_at_which_version_each_of_its_events_is_in_it(traced, rece
     assert folded.attributes["ledger.order.version"] == 2
 
 
-def test_what_is_folded_together_goes_on_as_the_last_one_s_trace_with_links(kafka, tmp_path):
+def test_events_folded_in_one_chunk_continue_the_last_one_s_trace_with_links(kafka, tmp_path):
     ids = [f"evt_{n}" for n in range(50) if partition_for(b"evt_%d" % n, PARTITIONS) == 0][:2]
     with (
         receiving() as receiver,
@@ -219,7 +213,7 @@ def test_what_is_folded_together_goes_on_as_the_last_one_s_trace_with_links(kafk
         assert dict(document.headers)["traceparent"] == last[0].traceparent
 
 
-def test_what_is_proven_and_verified_has_the_header_and_does_not_mind(traced, tmp_path):
+def test_verify_and_prove_accept_records_with_the_header_of_a_trace(traced, tmp_path):
     assert traced.deliver(paid("evt_8", payment="pay_8", order="ord_8")) == 200
     wait_folded(traced.env, traced.worker)
     code, said = run(traced.env, "verify")
@@ -264,7 +258,7 @@ def test_without_a_receiver_deliveries_are_kept_and_folded_and_programs_end_in_t
                 assert len(program.logged("spans_dropped")) == 1, program.tail()
 
 
-def test_what_waits_is_sent_when_a_program_ends(kafka, tmp_path):
+def test_queued_spans_are_sent_when_a_program_ends(kafka, tmp_path):
     with receiving() as receiver:
         late = receiver.environment | {"OTEL_BSP_SCHEDULE_DELAY": "600000"}
         with ledger(kafka.bootstrap, tmp_path, late) as running:
@@ -276,7 +270,7 @@ def test_what_waits_is_sent_when_a_program_ends(kafka, tmp_path):
         assert len(trace_of(receiver, "evt_1", spans=4)) == 4
 
 
-def test_each_process_of_an_ingress_traces(kafka, tmp_path):
+def test_each_process_of_an_ingress_sends_spans(kafka, tmp_path):
     with receiving() as receiver:
         several = receiver.environment | {"LEDGER_INGEST_PROCESSES": "2"}
         with ledger(kafka.bootstrap, tmp_path, several) as running:
@@ -290,7 +284,7 @@ def test_each_process_of_an_ingress_traces(kafka, tmp_path):
             until(both, within_s=60, what="spans of two processes")
 
 
-def test_off_leaves_no_header(kafka, tmp_path):
+def test_without_tracing_no_record_has_the_header_of_a_trace(kafka, tmp_path):
     with ledger(kafka.bootstrap, tmp_path, {}) as running:
         named = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
         assert running.deliver(paid("evt_1"), traceparent=named) == 200

@@ -1,6 +1,6 @@
 """The chunked transport keeps its promises, on the real broker and the pinned faust-streaming.
 
-The app runs in the test's own event loop, with one agent whose work the test can hold up.
+The app runs in the test's own event loop, with one agent whose work the test can delay.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from processors.settings import WorkerSettings
 from processors.topology import LedgerApp
 from runtime.kafka.batches import OutRecord, send_by_key, send_to_partition
 from tests.fakes import until
-from tests.kafka.harness import PARTITIONS, environment, producer, read_topic
+from tests.kafka.harness import PARTITIONS, producer, read_topic
 from tests.kafka.in_process import (
     WARNINGS_OF_FAUST,
     append,
@@ -30,6 +30,7 @@ from tests.kafka.in_process import (
     keep,
     ready,
     running,
+    second_of,
 )
 
 pytestmark = WARNINGS_OF_FAUST
@@ -60,7 +61,7 @@ async def test_a_commit_never_passes_a_chunk_that_is_not_done(settings: WorkerSe
         await until(lambda: app.consumer._committed_offset.get(tp) == 1)
         await append(settings, 0, "stuck")
         await until(lambda: "stuck" in started)
-        # Faust's agent and other partitions have gone on, but this one must not be committed.
+        # The agent and other partitions continue, but the stuck chunk must not be committed.
         await append(settings, 0, "behind")
         await append(settings, 1, "elsewhere")
         await until(lambda: app.consumer._committed_offset.get(TP(tp.topic, 1)) == 1)
@@ -71,7 +72,7 @@ async def test_a_commit_never_passes_a_chunk_that_is_not_done(settings: WorkerSe
         assert await committed(settings, tp) == 3
 
 
-async def test_chunks_of_one_partition_stay_in_order_and_those_of_others_overlap(
+async def test_chunks_of_one_partition_stay_in_order_and_chunks_of_others_overlap(
     settings: WorkerSettings,
 ) -> None:
     at_work: dict[int, int] = defaultdict(int)
@@ -102,7 +103,7 @@ async def test_chunks_of_one_partition_stay_in_order_and_those_of_others_overlap
 async def test_records_larger_than_a_fetch_are_delivered_while_other_partitions_are_busy(
     settings: WorkerSettings,
 ) -> None:
-    """Kafka sends a fetch's first batch whole; its partition is drawn at random for each fetch."""
+    """Kafka sends only the first batch of a fetch whole, and the first partition is random."""
     large = b"x" * (MAX_RECORD_BYTES - 1024)
     sizes: dict[int, list[int]] = defaultdict(list)
 
@@ -126,7 +127,7 @@ async def test_records_larger_than_a_fetch_are_delivered_while_other_partitions_
         assert others.cancel()
 
 
-async def test_a_rebalance_forgets_what_was_in_flight_and_delivers_it_again(
+async def test_a_rebalance_forgets_the_chunks_in_flight_and_redelivers_them(
     settings: WorkerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first app keeps some of four stuck partitions and loses others; both are redelivered."""
@@ -180,8 +181,8 @@ async def test_a_rebalance_forgets_what_was_in_flight_and_delivers_it_again(
     assert {record.key for record in written} == {CLAIM_KEY}
 
 
-async def test_the_group_itself_says_whether_a_chunk_is_ours(settings: WorkerSettings) -> None:
-    """A worker that stood still still has an old generation of the group."""
+async def test_the_group_itself_decides_whether_a_chunk_is_ours(settings: WorkerSettings) -> None:
+    """A worker that was suspended has an old generation of the group."""
     said: list[Any] = []
 
     async def work(chunk: Chunk) -> None:
@@ -204,7 +205,7 @@ async def test_the_group_itself_says_whether_a_chunk_is_ours(settings: WorkerSet
     assert said == [True, False, True]
 
 
-async def test_what_faust_dropped_after_fetching_it_is_fetched_again(
+async def test_records_that_faust_drops_after_a_fetch_are_fetched_again(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     next_chunk = transport.Consumer._next_chunk
@@ -233,7 +234,7 @@ async def test_what_faust_dropped_after_fetching_it_is_fetched_again(
         assert await committed(settings, TP(app.names.webhooks, 0)) == 2
 
 
-async def test_a_hole_that_the_log_itself_has_is_passed(settings: WorkerSettings) -> None:
+async def test_a_gap_in_the_offsets_of_the_log_is_passed(settings: WorkerSettings) -> None:
     """The end of a transaction takes an offset, but is not a record."""
     worked: list[str] = []
 
@@ -255,10 +256,10 @@ async def test_a_hole_that_the_log_itself_has_is_passed(settings: WorkerSettings
         assert await committed(settings, TP(app.names.webhooks, 0)) == 3
 
 
-async def test_a_partition_whose_position_is_sought_anew_does_not_crash_the_worker(
+async def test_a_partition_whose_position_is_being_reset_does_not_crash_the_worker(
     settings: WorkerSettings,
 ) -> None:
-    """Every few seconds, Faust asks for the positions of partitions that stand still."""
+    """Every few seconds, Faust asks for the positions of idle partitions."""
 
     async def work(chunk: Chunk) -> None:
         """Do nothing, since no record arrives."""
@@ -277,15 +278,15 @@ async def test_a_partition_whose_position_is_sought_anew_does_not_crash_the_work
         await thread.call_thread(look)
 
 
-async def test_what_is_fetched_before_the_flow_is_resumed_is_not_lost(
+async def test_records_fetched_before_the_flow_resumes_are_not_lost(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Faust clears the agents' queues after the recovery, so they must be empty until then."""
+    """Faust clears the agents' queues after the recovery, so these must be empty until then."""
     seek = transport.Consumer.perform_seek
 
     async def slow_seek(consumer: transport.Consumer) -> None:
         await seek(consumer)
-        # The fetch loop runs meanwhile, and must not deliver now.
+        # The fetch loop runs during this time, and must not deliver yet.
         await asyncio.sleep(1.5)
 
     monkeypatch.setattr(transport.Consumer, "perform_seek", slow_seek)
@@ -305,18 +306,7 @@ async def test_what_is_fetched_before_the_flow_is_resumed_is_not_lost(
     assert sorted(worked) == sorted(f"early {tp.partition}" for tp in partitions)
 
 
-def second_of(settings: WorkerSettings, folder: Path) -> WorkerSettings:
-    """Return the settings of another worker of the same group."""
-    env = environment(
-        settings.bootstrap_servers[0],
-        folder,
-        topic_prefix=settings.topic_prefix,
-        standby_replicas=0,
-    )
-    return WorkerSettings.from_environment(env)
-
-
-async def test_an_exception_in_one_chunk_ends_the_app_and_commits_nothing_of_it(
+async def test_an_exception_in_a_chunk_ends_the_app_and_the_chunk_is_not_committed(
     settings: WorkerSettings,
 ) -> None:
     async def work(chunk: Chunk) -> None:

@@ -1,7 +1,7 @@
-"""The commands of docs/tutorial.md print what the page says they print.
+"""The commands of docs/tutorial.md print the output that the page shows.
 
 The test types each command except those that set up the checkout (`git clone`, `make setup`). It
-uses free ports, and the Makefile's command for `make run`. `…` stands for any text.
+uses free ports, and the Makefile's command for `make run`. On the page, `…` stands for any text.
 """
 
 import os
@@ -124,7 +124,7 @@ class _Ledger:
 
 @pytest.fixture
 def ledger(tmp_path: Path, kafka_cache: object) -> Iterator[_Ledger]:
-    del kafka_cache  # The fixture has filled it.
+    del kafka_cache  # The fixture has filled the cache.
     ledger = _Ledger(tmp_path)
     try:
         yield ledger
@@ -137,20 +137,20 @@ def _matches(printed: str, output: str) -> bool:
     return re.fullmatch(pattern, output.strip(), re.DOTALL) is not None
 
 
-def test_a_text_matches_what_it_is_with_any_text_for_what_is_left_out():
+def test_an_ellipsis_of_the_page_matches_any_text():
     assert _matches("a …\nc", "a b\nc\n")
     assert not _matches("a …\nc", "a b\nd")
 
 
 def _follow(ledger: _Ledger, step: Step) -> None:
-    """Type a command, and repeat a `curl`, until it prints the page's output."""
+    """Type a command; repeat a `curl` until it prints the page's output."""
     deadline = time.monotonic() + (30 if step.command.startswith("curl ") else 0)
     while not _matches(step.printed, output := ledger.type(step.command)):
         assert time.monotonic() < deadline, f"$ {step.command}\n{output}\nis not\n{step.printed}"
         time.sleep(0.2)
 
 
-def test_each_command_of_the_tutorial_prints_what_the_page_says_and_a_restart_goes_on(ledger):
+def test_each_command_of_the_tutorial_prints_the_page_s_output_and_so_does_a_restart(ledger):
     steps = _steps()
     assert [step.command for step in steps[:2]] == [
         "make run",
@@ -173,7 +173,7 @@ def test_make_run_is_the_command_that_is_tested():
     assert "plexy-ledger run" in recipe[1]
 
 
-def test_the_page_names_the_addresses_that_run_has_and_no_others():
+def test_the_page_names_exactly_the_addresses_of_run():
     printed = describe(plan({}), now_s=0, on_terminal=False)
     own = {str(port) for port in PORTS.values()}
     for text in (PAGE, printed):

@@ -1,4 +1,4 @@
-"""The views of a real worker: who may read them, under which references, and with which errors."""
+"""The views of a real worker require the token, find any reference, and name every error."""
 
 import http.client
 import json
@@ -65,7 +65,7 @@ REFERENCES = [
 
 
 def encoded(reference: str, *, keep: str = "") -> str:
-    """Percent-encode a reference, including dots that would be a whole segment."""
+    """Percent-encode a reference, and its dots too if it has only dots and slashes."""
     text = quote(reference, safe=UNRESERVED + keep)
     return text.replace(".", "%2E") if not reference.strip("./") else text
 
@@ -84,7 +84,7 @@ def env(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 @pytest.fixture(scope="module")
 def worker(env: dict[str, str]) -> Iterator[WorkerProcess]:
-    """One worker that asks for a token, with an order and a payment for each reference."""
+    """Run a worker that requires a token, and has an order and a payment for each reference."""
     with WorkerProcess(env) as started:
         started.wait_ready(90)
         deliver(env, [payment(n, reference) for n, reference in enumerate(REFERENCES)])
@@ -122,7 +122,7 @@ class TestToken:
         assert TOKEN.encode() not in answer.body
 
     @pytest.mark.parametrize("method", ["POST", "DELETE", "HEAD"])
-    def test_without_a_token_no_method_gets_further(self, env, method):
+    def test_without_a_token_every_method_gets_401(self, env, method):
         assert ask(env, "/orders/ord_1", method=method, token=None).status == 401
 
     @pytest.mark.parametrize("token", [None, "wrong", TOKEN])
@@ -130,19 +130,19 @@ class TestToken:
         ("path", "document"),
         [("/healthz", {"status": "alive"}), ("/readyz", {"status": "ready"})],
     )
-    def test_the_probes_are_open(self, env, path, document, token):
+    def test_the_probes_need_no_token(self, env, path, document, token):
         answer = ask(env, path, token=token)
         assert (answer.status, answer.json) == (200, document)
         assert answer.headers["Content-Type"] == "application/json"
 
     @pytest.mark.parametrize("token", [None, "wrong"])
-    def test_without_the_token_nobody_learns_which_orders_there_are(self, env, token):
-        there, not_there = (ask(env, f"/orders/{name}", token=token) for name in ("ord_1", "no"))
-        assert there.status == not_there.status == 401
-        assert there.body == not_there.body
-        unlike = {"Date"}
-        for name in {*there.headers, *not_there.headers} - unlike:
-            assert there.headers[name] == not_there.headers[name]
+    def test_without_the_token_a_client_does_not_learn_which_orders_exist(self, env, token):
+        existing, missing = (ask(env, f"/orders/{name}", token=token) for name in ("ord_1", "no"))
+        assert existing.status == missing.status == 401
+        assert existing.body == missing.body
+        varying = {"Date"}
+        for name in {*existing.headers, *missing.headers} - varying:
+            assert existing.headers[name] == missing.headers[name]
 
     def test_an_authorization_of_another_kind_is_refused(self, env):
         connection = http.client.HTTPConnection("127.0.0.1", int(env["LEDGER_WEB_PORT"]))
@@ -175,7 +175,7 @@ class TestReferences:
         answer = ask(env, f"/orders/{encoded(reference, keep='/')}")
         assert (answer.status, answer.json["order_id"]) == (200, reference)
 
-    def test_what_is_encoded_without_need_is_the_same_reference(self, env):
+    def test_needless_encoding_gives_the_same_reference(self, env):
         answer = ask(env, "/orders/%6F%72%64%5f%31")
         assert (answer.status, answer.json["order_id"]) == (200, "ord_1")
 
@@ -192,7 +192,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("kind", "code"), [("orders", "order_not_found"), ("payments", "payment_not_found")]
     )
-    def test_what_is_not_there_is_a_404_problem_that_names_it(self, env, kind, code, path):
+    def test_a_missing_order_or_payment_is_a_404_problem_with_its_code(self, env, kind, code, path):
         assert_problem(ask(env, f"/{kind}/{path}"), 404, code)
 
     @pytest.mark.parametrize(
@@ -222,12 +222,14 @@ class TestErrors:
             "/production_index",
         ],
     )
-    def test_the_pages_that_faust_brings_are_not_served(self, env, path):
+    def test_the_pages_of_faust_are_not_served(self, env, path):
         assert_problem(ask(env, path), 404, "not_found")
 
     @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "SEARCH"])
     @pytest.mark.parametrize("path", ["/orders/ord_1", "/payments/ord_1", "/healthz", "/readyz"])
-    def test_another_method_is_a_405_problem_that_names_the_right_ones(self, env, path, method):
+    def test_another_method_is_a_405_problem_that_names_the_allowed_methods(
+        self, env, path, method
+    ):
         answer = ask(env, path, method=method)
         assert_problem(answer, 405, "method_not_allowed")
         assert answer.headers["Allow"] == "GET,HEAD"
@@ -239,18 +241,18 @@ class TestErrors:
         for name in ("Content-Type", "Content-Length"):
             assert head.headers[name] == got.headers[name]
 
-    def test_head_of_what_is_not_there_is_404(self, env):
+    def test_head_of_a_missing_order_is_404(self, env):
         answer = ask(env, "/orders/nobody", method="HEAD")
         assert (answer.status, answer.body) == (404, b"")
 
-    def test_a_path_that_no_server_takes_harms_nothing(self, env):
+    def test_a_path_of_excessive_length_is_refused_without_harm(self, env):
         assert ask(env, "/orders/" + "x" * 20_000).status in {400, 414}
         assert ask(env, "/orders/ord_1").status == 200
 
 
 @pytest.mark.usefixtures("worker")
 class TestLimits:
-    """Requests that are too long are refused, with or without the token; the next one is served."""
+    """Requests that are too long are refused, with or without the token; later ones are served."""
 
     @pytest.mark.parametrize("token", [None, TOKEN])
     @pytest.mark.parametrize(
@@ -262,18 +264,18 @@ class TestLimits:
             f"/{'/' * 10_000}",
         ],
     )
-    def test_of_a_path_and_its_query(self, env, path, token):
+    def test_the_length_of_a_path_and_its_query_is_limited(self, env, path, token):
         assert ask(env, path, token=token).status in {400, 414}
         assert ask(env, "/orders/ord_1").status == 200
 
     @pytest.mark.parametrize("reference", ["x" * (MAX_ID_BYTES + 1), "\u044e" * MAX_ID_BYTES])
     @pytest.mark.parametrize("kind", ["orders", "payments"])
-    def test_of_an_id_in_bytes(self, env, kind, reference):
+    def test_the_number_of_bytes_of_an_id_is_limited(self, env, kind, reference):
         answer = ask(env, f"/{kind}/{encoded(reference)}")
         assert answer.status == 404
         assert len(answer.body) < 1000
 
-    def test_of_a_header(self, env):
+    def test_the_length_of_a_header_is_limited(self, env):
         assert ask(env, "/orders/ord_1", token="x" * 10_000).status == 400
         assert ask(env, "/orders/ord_1").status == 200
 
@@ -301,8 +303,8 @@ def test_either_of_two_workers_answers_for_any_reference(kafka, tmp_path):
             assert ask(each, "/orders/a%2Fb", method="HEAD").status == 200
 
 
-def test_of_two_workers_with_one_address_neither_denies_an_order_that_is_there(kafka, tmp_path):
-    """Neither can reach the other, so orders of the other one are a 503, and never a 404."""
+def test_two_workers_with_one_address_never_deny_an_order_that_exists(kafka, tmp_path):
+    """Neither worker can reach the other, so it answers 503, and never 404, for its orders."""
     env = environment(kafka.bootstrap, tmp_path / "one", api_token=TOKEN)
     other = env | {"LEDGER_DATA_DIR": str(tmp_path / "two"), "LEDGER_WEB_BIND": "127.0.0.2"}
     bodies = [payment(number, f"ord_{number}") for number in range(40)]
@@ -328,7 +330,7 @@ def test_a_worker_that_others_can_reach_does_not_start_without_a_token(kafka, tm
     assert "LEDGER_API_TOKEN" in line
 
 
-def test_a_worker_with_an_empty_token_is_one_without(kafka, tmp_path):
+def test_a_worker_with_an_empty_token_has_no_token(kafka, tmp_path):
     env = environment(kafka.bootstrap, tmp_path / "worker", web_bind="::", api_token=" ")
     ended = subprocess.run(
         WORKER, env=os.environ | env, capture_output=True, text=True, timeout=60, check=False
@@ -337,8 +339,8 @@ def test_a_worker_with_an_empty_token_is_one_without(kafka, tmp_path):
     assert "LEDGER_API_TOKEN" in ended.stderr
 
 
-def test_nothing_is_answered_while_partitions_are_shared_out(kafka, tmp_path):
-    """A chunk that is held up delays the rebalance, so that the test can see this state."""
+def test_the_views_answer_503_while_partitions_are_shared_out(kafka, tmp_path):
+    """A held chunk delays the rebalance, so that the test can observe the answers."""
     env = environment(kafka.bootstrap, tmp_path / "one", api_token=TOKEN)
     other = second_of(env, tmp_path / "two")
     data = ("/orders/ord_1", "/payments/ord_1", "/orders/nobody")
@@ -371,7 +373,7 @@ def test_nothing_is_answered_while_partitions_are_shared_out(kafka, tmp_path):
                 )
 
 
-def test_nothing_is_answered_from_tables_that_are_not_recovered(kafka, tmp_path):
+def test_the_views_answer_503_until_the_tables_are_recovered(kafka, tmp_path):
     env = environment(kafka.bootstrap, tmp_path / "worker", api_token=TOKEN)
     with WorkerProcess(env) as worker:
         worker.wait_ready(90)
@@ -380,7 +382,7 @@ def test_nothing_is_answered_from_tables_that_are_not_recovered(kafka, tmp_path)
         worker.stop(20)
         worker.start()
         probes, orders = watch_start(env, worker)
-    # Both pages answer 503 from the first answer on, until they answer 200 and stay so.
+    # Both pages answer 503 at first, and only 200 from some moment on.
     for answers in (probes, orders):
         statuses = [answer.status for answer in answers]
         assert statuses[0] == 503, statuses
@@ -394,7 +396,7 @@ def test_nothing_is_answered_from_tables_that_are_not_recovered(kafka, tmp_path)
 
 
 def watch_start(env: dict[str, str], worker: WorkerProcess) -> tuple[list[Answer], list[Answer]]:
-    """Ask from the start of the process until it is ready; return the answers of both pages."""
+    """Request readiness and an order until both are 200; return the answers of both pages."""
     probes: list[Answer] = []
     orders: list[Answer] = []
 

@@ -1,4 +1,4 @@
-"""Views answer requests that schemathesis draws from their own document, as documented."""
+"""Views answer requests that schemathesis generates from their document as documented."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -47,7 +47,7 @@ def env(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Itera
         worker.wait_ready(90)
         deliver(env, paid("0", "0", "0"), refunded("1", "1", "0"), refunded("2", "2", "lone"))
         wait_folded(env, worker)
-        # Both need a worker's sums.
+        # Both paths need the worker's sums.
         for path in ("/balances", "/orders?anomaly=any"):
             until(lambda path=path: ask(env, path).status == 200, within_s=30, what=path)
         yield env
@@ -58,8 +58,10 @@ def env(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @schema.parametrize()
 @bounded
-def test_whatever_is_drawn_is_answered_as_documented(case: Any, env: dict[str, str]) -> None:
-    # Drawn waits of several seconds would take all the time of this test.
+def test_generated_requests_to_views_are_answered_as_documented(
+    case: Any, env: dict[str, str]
+) -> None:
+    # Generated waits of several seconds would take all the time of this test.
     if case.query and "wait" in case.query:
         case.query["wait"] = "1ms"
     address = f"http://127.0.0.1:{env['LEDGER_WEB_PORT']}"
@@ -86,8 +88,10 @@ def test_whatever_is_drawn_is_answered_as_documented(case: Any, env: dict[str, s
         ("/overview?scope=worker", "/overview"),
     ],
 )
-def test_what_is_there_is_as_documented(env: dict[str, str], path: str, documented: str) -> None:
-    """Drawn ids seldom exist, but these do."""
+def test_existing_documents_are_as_documented(
+    env: dict[str, str], path: str, documented: str
+) -> None:
+    """Generated ids seldom exist, but the ids of this test do."""
     answer = ask(env, path)
     assert answer.status == 200
     answers = DOCUMENT["paths"][documented]["get"]["responses"]
@@ -96,5 +100,5 @@ def test_what_is_there_is_as_documented(env: dict[str, str], path: str, document
     assert [error.message for error in validator.iter_errors(answer.json)] == []
 
 
-def test_the_document_asks_for_the_token(env: dict[str, str]) -> None:
+def test_the_document_requires_the_token(env: dict[str, str]) -> None:
     assert_problem(ask(env, "/openapi.json", token=None), 401, "unauthorized")

@@ -1,6 +1,6 @@
-"""A worker whose disk is full ends with a clear message, and goes on correctly once there is room.
+"""A worker whose disk is full ends with a clear message, and continues once there is room.
 
-It also ends if it stands still and would keep its partitions; see `processors/worker.py`.
+A blocked worker also ends, because it would keep its partitions; see `processors/worker.py`.
 """
 
 import shlex
@@ -57,8 +57,8 @@ def worker_of(env: dict[str, str], tmp_path: Path) -> WorkerProcess:
     return worker
 
 
-def assert_what_is_committed_was_done(env: dict[str, str]) -> None:
-    """Look for the outputs of every committed record, hop by hop."""
+def assert_committed_records_have_their_outputs(env: dict[str, str]) -> None:
+    """Check hop by hop that the outputs of every committed record exist."""
     names = names_of(env)
     received = {record.key for record in committed_records(env, names.webhooks)}
     events = [EVENTS_WIRE.decode(record.value) for record in read_topic(env, names.events)]
@@ -73,7 +73,7 @@ def assert_what_is_committed_was_done(env: dict[str, str]) -> None:
 
 
 @needs_mount
-def test_a_disk_that_is_full_under_load_ends_the_worker_which_goes_on_when_there_is_room(
+def test_a_worker_whose_disk_fills_up_ends_and_continues_when_there_is_room(
     env: dict[str, str], disk: SmallDisk, tmp_path: Path
 ) -> None:
     events = list(history(EVENTS))
@@ -83,14 +83,13 @@ def test_a_disk_that_is_full_under_load_ends_the_worker_which_goes_on_when_there
         wait_folded(env, worker)
         disk.fill()
         deliver(env, *events[1000:])
-        # A table on a full disk can't be closed; a worker that tried would take its whole time for
-        # stopping.
+        # A table on a full disk can't be closed. A worker that tried would reach its time limit.
         reason = worker.reason_of_end(within_s=60)
         assert f"LEDGER_DATA_DIR={disk.folder} can't be used: IO error: No space" in reason
         assert "make room there, and start the worker again" in reason
         assert "Timeout" not in worker.log_file.read_text()
         assert any(lags(env).values())
-        assert_what_is_committed_was_done(env)
+        assert_committed_records_have_their_outputs(env)
         disk.make_room()
         worker.start()
         wait_folded(env, worker)
@@ -114,7 +113,7 @@ def test_a_worker_does_not_start_on_a_disk_without_room_and_says_so_in_one_line(
 
 
 @needs_mount
-def test_a_worker_does_not_start_where_too_few_files_can_be_made_and_says_so(
+def test_a_worker_does_not_start_on_a_disk_with_too_few_inodes_and_says_so(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     with small_disk(tmp_path / "disk", DISK_MB, "nr_inodes=100") as disk:
@@ -127,10 +126,10 @@ def test_a_worker_does_not_start_where_too_few_files_can_be_made_and_says_so(
 
 
 @needs_mount
-def test_a_worker_that_starts_without_an_inode_left_says_that_files_are_to_be_deleted(
+def test_a_worker_that_starts_without_a_free_inode_asks_the_operator_to_delete_files(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
-    """The system reports that no space is left, although there is some."""
+    """The system reports that no space is left, although there is free space."""
     with small_disk(tmp_path / "disk", DISK_MB, "nr_inodes=1000") as disk:
         env = environment(kafka.bootstrap, disk.folder, table_memory_mb=TABLES_MB)
         disk.use_up_inodes()
@@ -145,7 +144,7 @@ def with_limit(soft: int, hard: int) -> list[str]:
     return ["sh", "-c", f"ulimit -Sn {soft} && ulimit -Hn {hard} && exec {shlex.join(WORKER)}"]
 
 
-def test_a_worker_that_may_open_too_few_files_for_its_partitions_says_how_many_it_takes(
+def test_a_worker_that_may_open_too_few_files_for_its_partitions_says_how_many_it_needs(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path, partitions=8)
@@ -156,7 +155,7 @@ def test_a_worker_that_may_open_too_few_files_for_its_partitions_says_how_many_i
     assert "take 880: raise the limit on open files (`ulimit -n`" in line
 
 
-def test_a_worker_opens_as_many_files_as_it_is_allowed_to_and_not_only_as_a_shell_asks_for(
+def test_a_worker_may_open_more_files_than_its_soft_limit_up_to_its_hard_limit(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path, webhook_secrets=SECRET)
@@ -167,7 +166,7 @@ def test_a_worker_opens_as_many_files_as_it_is_allowed_to_and_not_only_as_a_shel
         worker.stop()
 
 
-STANDS_STILL = """
+BLOCKED = """
 import os, time
 import processors.payments as agent
 import processors.worker as program
@@ -178,12 +177,12 @@ program.run(WorkerSettings.from_environment(os.environ))
 """
 
 
-def test_a_worker_that_stands_still_ends_and_shows_where(
+def test_a_blocked_worker_ends_and_shows_where_it_was_blocked(
     kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
-    """Its heartbeats, which have a thread of their own, would keep its partitions forever."""
+    """Heartbeats have a thread of their own, and would keep a blocked worker's partitions."""
     env = environment(kafka.bootstrap, tmp_path)
-    with WorkerProcess(env, [sys.executable, "-c", STANDS_STILL]) as worker:
+    with WorkerProcess(env, [sys.executable, "-c", BLOCKED]) as worker:
         worker.wait_ready()
         deliver(env, *history(2))
         assert worker.wait(within_s=30) == 1

@@ -38,14 +38,14 @@ async def keys_of(settings: WorkerSettings, topic: str) -> list[str]:
     return [record.key.decode() for record in records if record.partition == PARTITION]
 
 
-async def test_behind_a_new_owner_s_record_an_old_owner_s_is_refused(
+async def test_an_old_owner_s_record_is_refused_after_a_new_owner_s(
     settings: WorkerSettings,
 ) -> None:
     bootstrap, topic = settings.bootstrap_servers[0], settings.names.orders
     async with writer(bootstrap, topic) as old:
         assert await write(old, topic, "old 1", "old 2") == 1
         async with writer(bootstrap, topic) as new:
-            # This is harmless: the new owner will fold the same records, and write this key again.
+            # This write is harmless: the new owner folds the same records and writes this key again.
             assert await write(old, topic, "old 3") == 2
             assert await write(new, topic, "new 1") == 3
             with pytest.raises(ProducerFenced):
@@ -54,20 +54,20 @@ async def test_behind_a_new_owner_s_record_an_old_owner_s_is_refused(
     assert await keys_of(settings, topic) == ["old 1", "old 2", "old 3", "new 1", "new 2"]
 
 
-async def test_whoever_waits_for_a_writer_that_is_given_up_hears_that_the_partition_is_lost(
+async def test_writes_that_wait_for_a_closed_writer_end_with_the_loss_of_the_partition(
     settings: WorkerSettings, kafka: EmbeddedKafka
 ) -> None:
-    async with writer(settings.bootstrap_servers[0], "any") as given_up:
-        await write(given_up, settings.names.orders, "there")
+    async with writer(settings.bootstrap_servers[0], "any") as closed:
+        await write(closed, settings.names.orders, "there")
         await asyncio.to_thread(kafka.kill)
         try:
             waiting = [
-                asyncio.create_task(write(given_up, settings.names.orders, key))
+                asyncio.create_task(write(closed, settings.names.orders, key))
                 for key in ("tried in vain", "waits behind it")
             ]
             # Wait until the batch was tried, and queued again for a retry.
-            await until(lambda: _tries(given_up) > 1)
-            await given_up.close()
+            await until(lambda: _tries(closed) > 1)
+            await closed.close()
             for each in waiting:
                 with pytest.raises(RevokedError):
                     await each
@@ -76,10 +76,10 @@ async def test_whoever_waits_for_a_writer_that_is_given_up_hears_that_the_partit
     assert await keys_of(settings, settings.names.orders) == ["there"]
 
 
-async def test_an_epoch_that_was_taken_while_the_group_holds_us_for_the_owner_is_taken_back(
+async def test_the_owner_according_to_the_group_takes_back_an_epoch_that_another_took(
     settings: WorkerSettings,
 ) -> None:
-    """A worker that stood still before its first write, and goes on after ours, does this."""
+    """A worker that is suspended before its first write takes the epoch when it resumes."""
     worked: list[str] = []
 
     async def work(chunk: Chunk) -> None:
@@ -106,10 +106,10 @@ async def test_an_epoch_that_was_taken_while_the_group_holds_us_for_the_owner_is
     assert await keys_of(settings, settings.names.orders) == ["ours 0", "another's", "ours 1"]
 
 
-async def test_a_chunk_that_is_fenced_after_its_outputs_is_folded_again_by_the_next_start(
+async def test_a_chunk_that_is_fenced_after_its_outputs_is_folded_again_after_the_next_start(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The table lacks the other writer's record, so the worker ends and reads it at its start."""
+    """The table lacks the other writer's record, so the worker ends and reads it when it starts."""
     folds: list[Chunk] = []
     told: list[int] = []
 
@@ -137,7 +137,7 @@ async def test_a_chunk_that_is_fenced_after_its_outputs_is_folded_again_by_the_n
         await until(lambda: app.crashed)
         assert "as offsets 2 to 3, and the table ends at 1" in repr(app.crash_reason)
         assert (len(folds), told) == (2, [])
-    # RocksDB unlocks the folder only when its last reference is gone.
+    # RocksDB unlocks a folder only when the last reference to the database is gone.
     del app
     gc.collect()
     async with running(settings, work) as app:
@@ -163,7 +163,7 @@ async def test_a_worker_that_the_group_has_forgotten_drops_its_chunk_and_writes_
         effects.publish(app.names.orders, [OutRecord(b"key", b"value")])
 
     async def work(chunk: Chunk) -> None:
-        # The worker has a generation that the group never had, and asks before it writes.
+        # The group never had this generation of the worker, which asks the group before it writes.
         app.consumer_generation_id = chunk.generation = chunk.generation + 7
         dropped.append(chunk)
         await folding(app, "hop", app.chunk_tables["seen"], PARTITIONS, fold)(chunk)
@@ -177,7 +177,7 @@ async def test_a_worker_that_the_group_has_forgotten_drops_its_chunk_and_writes_
     assert await keys_of(settings, settings.names.orders) == []
 
 
-async def test_an_identity_is_asked_for_anew_before_kafka_forgets_it(
+async def test_an_identity_is_renewed_before_kafka_forgets_it(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     epochs: list[int] = []
@@ -188,7 +188,7 @@ async def test_an_identity_is_asked_for_anew_before_kafka_forgets_it(
 
         await app.writers.write(chunk, send)
         await app.writers.write(chunk, send)
-        # As after a machine was suspended for a day.
+        # The clock is a day ahead, as it is after a machine was suspended for a day.
         monkeypatch.setattr(writers, "clock_s", lambda: clock_s() + 24 * 3600)
         await app.writers.write(chunk, send)
 
@@ -208,7 +208,7 @@ def identity_of(app: LedgerApp, chunk: Chunk) -> str:
     return f"{app.settings.group_id}-{chunk.tp.topic}-{chunk.tp.partition}"
 
 
-async def test_a_writer_whose_broker_dies_while_it_asks_for_its_epoch_asks_again(
+async def test_a_writer_whose_broker_dies_during_the_request_for_an_epoch_asks_again(
     settings: WorkerSettings, kafka: EmbeddedKafka
 ) -> None:
     async with AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers) as client:
@@ -217,7 +217,7 @@ async def test_a_writer_whose_broker_dies_while_it_asks_for_its_epoch_asks_again
         kafka.pause()
         starting = asyncio.create_task(opened.start())
         try:
-            # The request is under way, and will not be answered.
+            # The paused broker has the request, and will not answer it.
             await until(lambda: any(each._requests for each in client.client._conns.values()))
         finally:
             await asyncio.to_thread(kafka.kill)
@@ -228,7 +228,7 @@ async def test_a_writer_whose_broker_dies_while_it_asks_for_its_epoch_asks_again
         await opened.close()
 
 
-async def test_the_leaders_of_a_topic_stay_known_whatever_other_topic_is_asked_for(
+async def test_the_leaders_of_a_topic_stay_known_after_a_request_about_another_topic(
     settings: WorkerSettings,
 ) -> None:
     """Otherwise a batch waits for a leader that no client asks for, and ends its worker."""
@@ -236,7 +236,7 @@ async def test_the_leaders_of_a_topic_stay_known_whatever_other_topic_is_asked_f
     async with AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers) as client:
         opened = Writer(client.client, "any")
         await opened.start()
-        # Any trouble before the first write causes this update, which asks for all topics.
+        # A failure before the first write causes this update, which asks for all topics.
         await client.client.force_metadata_update()
         await write(opened, names.orders, "one")
         await client.client.add_topic(names.entries)
@@ -244,7 +244,7 @@ async def test_the_leaders_of_a_topic_stay_known_whatever_other_topic_is_asked_f
         await opened.close()
 
 
-async def test_a_batch_outlives_a_time_without_a_leader_that_is_longer_than_a_request(
+async def test_a_batch_waits_for_a_leader_longer_than_a_request_may_take(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a long absence, a broker names no leader at first, which once ended a worker."""
@@ -263,7 +263,7 @@ async def test_a_batch_outlives_a_time_without_a_leader_that_is_longer_than_a_re
 async def test_a_writer_waits_for_a_topic_that_its_broker_does_not_know_yet(
     kafka: EmbeddedKafka, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A broker that has just started may know its topics later than the client gives up."""
+    """A broker that has just started may not know its topics before the client gives up."""
     topic = f"{settings.topic_prefix}late"
     async with writer(kafka.bootstrap, "late") as late:
         client = late._client

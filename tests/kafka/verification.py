@@ -1,4 +1,4 @@
-"""Shared by the tests of the ledger's own checks: a history, ongoing deliveries, and `verify`."""
+"""Provides tests of the ledger's own checks with a history, ongoing deliveries, and `verify`."""
 
 import threading
 from collections.abc import Iterator, Mapping

@@ -1,1 +1,1 @@
-"""The page, in a real browser, in front of a real worker, ingress and Kafka."""
+"""Tests of the page in a real browser, with a real worker, ingress and Kafka."""

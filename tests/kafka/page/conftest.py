@@ -1,7 +1,7 @@
 """Starts one ledger, one browser and one window for all tests of the page.
 
-Their scope is the package, not the session: while Playwright runs, its event loop belongs to the
-thread, and no other test could have one.
+The scope of these fixtures is the package, not the session: while Playwright runs, its event loop
+occupies the thread, and no other test could have a loop.
 """
 
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from cli.kafka.broker import EmbeddedKafka
-from tests.kafka.page.stage import CHROMIUM, Ledger, Watch, told, watched
+from tests.kafka.page.stage import CHROMIUM, Ledger, Watch, ledger_with_a_story, watched
 
 
 @pytest.fixture(scope="package")
 def ledger(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
-    with told(kafka.bootstrap, tmp_path_factory.mktemp("page")) as ledger:
+    with ledger_with_a_story(kafka.bootstrap, tmp_path_factory.mktemp("page")) as ledger:
         yield ledger
 
 

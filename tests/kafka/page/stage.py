@@ -1,4 +1,4 @@
-"""Shared by the tests of the page: a ledger with a story in it, and windows of a browser.
+"""Provides the tests of the page with a ledger that has a story, and with browser windows.
 
 Deliveries arrive over HTTP, as Plexy's do. The browser is the system's Chromium (in Debian:
 `chromium`).
@@ -9,8 +9,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,23 +30,24 @@ from tests.kafka.harness import (
     wait_folded,
     write,
 )
+from tests.kafka.programs import program, wait_ingress
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 IN_A_BROWSER = [
     pytest.mark.timeout(240),
     pytest.mark.skipif(
-        CHROMIUM is None and not os.environ.get("CI"), reason="there is no chromium here"
+        CHROMIUM is None and not os.environ.get("CI"), reason="chromium is not installed"
     ),
 ]
 
-# The token is not ASCII, and a header must carry its bytes all the same.
+# The token is not ASCII, but a header must carry its bytes.
 TOKEN = "жетон of the page"
 ATTACK = "<img src=x onerror=document.title='run'>"
 # A reader would see this id as "ord_live_x".
 TURNED = "ord_\u202eevil\u202c_x"
 LONG = "x" * 480
 HUGE = 2**53 - 1
-# This is a little longer than the interval at which an order's page looks again.
+# This is a little longer than the interval at which the page of an order reads it again.
 LOOK_MS = 2_100
 expect.set_options(timeout=15_000)
 
@@ -77,55 +76,38 @@ class Ledger(NamedTuple):
             thread.submit(wait_folded, self.env, self.worker).result()
 
     def write(self, *records: OutRecord) -> None:
-        """Write to the log of record past ingress, and wait until it is folded."""
+        """Write records to the log of record without ingress, and wait until they are folded."""
         topic = names_of(self.env).webhooks
         with ThreadPoolExecutor(1) as thread:
             thread.submit(write, self.env, topic, records).result()
         self.wait_folded()
 
     def fold(self, *bodies: dict[str, Any] | bytes) -> None:
-        """Deliver, and wait until it is folded."""
+        """Deliver bodies, and wait until they are folded."""
         self.deliver(*bodies)
         self.wait_folded()
 
 
 @contextlib.contextmanager
-def told(bootstrap: str, folder: Path) -> Iterator[Ledger]:
+def ledger_with_a_story(bootstrap: str, folder: Path) -> Iterator[Ledger]:
     """Run a worker and an ingress, and deliver a story in which everything occurs."""
     env = environment(
         bootstrap, folder, api_token=TOKEN, webhook_secrets=SECRET, ingest_port=free_port()
     )
-    log_file = Path(env["LEDGER_DATA_DIR"]) / "ingress.log"
     address = f"http://127.0.0.1:{env['LEDGER_INGEST_PORT']}"
     with WorkerProcess(env) as worker, httpx.Client(base_url=address, trust_env=False) as client:
         # The worker creates the topics.
         worker.wait_ready(90)
-        with log_file.open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "cli", "ingest"],
-                env=os.environ | env,
-                stdout=log,
-                stderr=log,
-            )
-        try:
-            until(lambda: _is_ready(client), within_s=60, what=f"ingress: {log_file}")
+        with program("ingest", env) as ingress:
+            wait_ingress(ingress)
             ledger = Ledger(env, worker, client)
-            _tell(ledger)
+            _deliver_story(ledger)
             yield ledger
-        finally:
-            process.terminate()
-            process.wait(20)
         assert "Traceback" not in worker.log_file.read_text()
 
 
-def _is_ready(client: httpx.Client) -> bool:
-    with contextlib.suppress(httpx.TransportError):
-        return client.get("/readyz").status_code == 200
-    return False
-
-
-def _tell(ledger: Ledger) -> None:
-    """Deliver the events that most tests look at; a test delivers its own changes itself."""
+def _deliver_story(ledger: Ledger) -> None:
+    """Deliver the events that most tests read; a test that needs a change delivers it itself."""
     for day in range(20):
         at = NOW_S - day * 86_400
         ledger.deliver(
@@ -163,28 +145,28 @@ def _tell(ledger: Ledger) -> None:
 
 
 class Watch:
-    """Checks that the page asks no other host, has no script error, and runs no text of an id."""
+    """Collects the page's requests and errors; only its own host and intended errors are allowed."""
 
-    def __init__(self, address: str, meant: str) -> None:
-        self._meant = meant
+    def __init__(self, address: str, intended: str) -> None:
+        self._intended = intended
         self._own = address.removeprefix("http://")
         self.hosts: set[str] = set()
         self.errors: list[str] = []
 
     def look_at(self, page: Page) -> None:
-        page.on("request", self._asked)
+        page.on("request", self._requested)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("console", self._heard)
+        page.on("console", self._logged)
 
-    def _asked(self, request: Request) -> None:
-        # A file that the page itself made, to be saved, comes from no host.
+    def _requested(self, request: Request) -> None:
+        # A file that the page itself creates for a download comes from no host.
         if not request.url.startswith("blob:"):
             self.hosts.add(httpx.URL(request.url).netloc.decode())
 
-    def _heard(self, message: Any) -> None:
+    def _logged(self, message: Any) -> None:
         # The browser also logs answers of 4xx, which are intended.
-        meant = "Failed to load resource" in message.text or self._meant in message.text
-        if message.type == "error" and not meant:
+        intended = "Failed to load resource" in message.text or self._intended in message.text
+        if message.type == "error" and not intended:
             self.errors.append(message.text)
 
     def check(self) -> None:
@@ -201,10 +183,10 @@ def watched(
     at: str = "",
     *,
     token: str = TOKEN,
-    meant: str = "nothing",
+    intended: str = "nothing",
     **options: Any,
 ) -> Iterator[tuple[Page, Watch]]:
-    """Open the page in a window of its own with a token; ``meant`` marks intended errors.
+    """Open the page in a window of its own with a token; ``intended`` marks intended errors.
 
     Time passes normally in the window, and ``wind_on`` can advance it.
     """
@@ -216,7 +198,7 @@ def watched(
             context.add_init_script(f"if (location.host) sessionStorage.setItem(...{kept})")
         context.clock.install()
         page = context.new_page()
-        watch = Watch(address, meant)
+        watch = Watch(address, intended)
         watch.look_at(page)
         page.goto(f"{address}/ui/{at}")
         yield page, watch
@@ -252,13 +234,13 @@ def row(table: Locator, name: str) -> Locator:
 
 
 def wind_on(page: Page, ms: int, condition: Callable[[], Any]) -> None:
-    """Advance the page's time by this much, again and again, until a condition holds."""
+    """Advance the page's time in steps of this length until a condition holds."""
 
     def passed() -> Any:
         page.clock.fast_forward(ms)
         return condition()
 
-    until(passed, within_s=30, what="what the page shows in time")
+    until(passed, within_s=30, what="a change of the page")
 
 
 def ends(text: str) -> re.Pattern[str]:

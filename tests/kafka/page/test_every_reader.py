@@ -1,4 +1,4 @@
-"""The page for everybody: by keyboard, light and dark, narrow and wide, and as pictures."""
+"""The page works by keyboard, in both themes, at every width, and for screen readers."""
 
 from collections import Counter
 from pathlib import Path
@@ -36,10 +36,10 @@ ODD = {
 # These are the widths of a phone, a window at 200 % zoom, a tablet and a desktop. A picture is made
 # at the last width of each theme.
 WIDTHS = {"light": (640, 768, 1280), "dark": (320, 360)}
-# The script returns what can scroll sideways: the page, a table in its box, or the searched word.
+# This script returns the elements that scroll sideways: the page, tables, and the search field.
 TOO_WIDE = """() => {
     const wanted = document.getElementById("wanted");
-    // Typed text has the room of a placeholder, but for the cross that clears a search.
+    // Typed text has the room of a placeholder, minus the cross that clears a search.
     const word = wanted.cloneNode();
     word.type = "text";
     word.value = word.placeholder;
@@ -66,7 +66,7 @@ MOVING = """() => [...document.querySelectorAll("*")].filter((each) => {
 
 
 class TestKeyboard:
-    def test_from_the_search_to_a_raw_body(self, page):
+    def test_the_keyboard_leads_from_the_search_to_a_raw_body(self, page):
         expect(page.get_by_text("Live", exact=True)).to_be_visible()
         _tab_to(page, "wanted")
         page.keyboard.type("ord/1")
@@ -108,7 +108,7 @@ def test_the_theme_is_chosen_and_kept(browser, ledger):
 def test_every_view_is_accessible_fits_and_is_pictured(browser, ledger, scheme, width):
     """Nothing scrolls sideways at any width, and axe finds no fault, not even in the contrast.
 
-    The browser can reach a single host, so everything comes from there.
+    The browser can reach a single host, so every file comes from that host.
     """
     size = {"width": width, "height": 800}
     look = {"color_scheme": scheme, "viewport": size, "reduced_motion": "reduce"}
@@ -132,7 +132,7 @@ def test_every_view_is_accessible_fits_and_is_pictured(browser, ledger, scheme, 
         assert watch.hosts == {ledger.address.removeprefix("http://")}
 
 
-def test_a_table_whose_rows_stand_one_below_the_other_is_still_one_for_who_listens(browser, ledger):
+def test_a_table_with_stacked_cells_is_still_a_table_for_a_screen_reader(browser, ledger):
     with opened(browser, ledger.address, "#/payments/pay_1") as page:
         cell = page.get_by_role("cell", name="1,500.00")
         expect(cell).to_have_css("display", "table-cell")
@@ -145,7 +145,7 @@ def test_a_table_whose_rows_stand_one_below_the_other_is_still_one_for_who_liste
 
 @pytest.mark.parametrize("width", [360, 1280])
 def test_no_word_of_the_chart_is_cut_off_in_a_language_that_needs_more_room(browser, ledger, width):
-    """A German axis has no short form for thousands; forced colours leave the key its own."""
+    """A German axis has no short form for thousands; forced colours must not change the key's."""
     size = {"width": width, "height": 800}
     look = {"locale": "de-DE", "viewport": size, "forced_colors": "active"}
     with opened(browser, ledger.address, **look) as page:
@@ -157,7 +157,7 @@ def test_no_word_of_the_chart_is_cut_off_in_a_language_that_needs_more_room(brow
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_question_for_the_token_is_accessible(browser, ledger, scheme):
+def test_the_dialog_for_the_token_is_accessible(browser, ledger, scheme):
     size = {"width": 360, "height": 640}
     with opened(browser, ledger.address, token="", color_scheme=scheme, viewport=size) as page:
         page.get_by_label("Token", exact=True).fill("wrong")

@@ -1,4 +1,4 @@
-"""The page guards the ledger with a token, and its reader against text that somebody else chose."""
+"""The page protects the ledger with a token, and its reader from hostile text."""
 
 from urllib.parse import quote
 
@@ -15,7 +15,7 @@ KEPT = """() => [
 
 
 class TestToken:
-    def test_it_is_asked_once_and_a_wrong_one_is_asked_again_with_a_word(self, browser, ledger):
+    def test_the_page_asks_for_the_token_once_and_again_after_a_wrong_one(self, browser, ledger):
         with opened(browser, ledger.address, "#/orders/ord%2F1", token="") as page:
             dialog = page.get_by_role("dialog", name="The ledger asks for its token")
             expect(page.get_by_label("Token", exact=True)).to_be_focused()
@@ -28,7 +28,7 @@ class TestToken:
             page.reload()
             expect(page.locator(".headline")).to_contain_text("Partially refunded")
 
-    def test_it_goes_with_the_tab_unless_the_reader_wants_it_kept(self, browser, ledger):
+    def test_the_token_is_forgotten_with_the_tab_unless_the_reader_keeps_it(self, browser, ledger):
         with opened(browser, ledger.address, "#/orders/ord%2F1", token="") as page:
             _enter(page, TOKEN)
             expect(page.locator(".headline")).to_be_visible()
@@ -43,14 +43,12 @@ class TestToken:
             third = page.context.new_page()
             third.goto(page.url)
             expect(third.locator(".headline")).to_be_visible()
-            # If both places had it, neither keeps it now.
+            # Neither the tab nor the browser keeps the token any longer.
             page.get_by_role("button", name="Forget token").click()
             expect(page.get_by_role("dialog")).to_be_visible()
             assert page.evaluate(KEPT) == [0, 0, 0]
 
-    def test_whoever_gives_none_sees_nothing_and_is_not_asked_again_and_again(
-        self, browser, ledger
-    ):
+    def test_a_reader_without_a_token_sees_no_data_and_is_asked_only_once(self, browser, ledger):
         for at in ("#/", "#/orders"):
             with opened(browser, ledger.address, at, token="") as page:
                 expect(page.get_by_role("dialog")).to_be_visible()
@@ -60,7 +58,7 @@ class TestToken:
                 _enter(page, TOKEN)
                 expect(page.locator("main")).to_contain_text("Over-refunded")
 
-    def test_it_goes_to_no_address(self, page):
+    def test_no_address_contains_the_token(self, page):
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         search(page, "pay_1")
@@ -70,7 +68,7 @@ class TestToken:
 
 
 class TestHostileText:
-    def test_what_comes_from_outside_is_shown_and_never_run(self, page):
+    def test_text_from_outside_is_shown_and_never_run(self, page):
         encoded = quote(ATTACK, safe="")
         for at in (
             f"#/orders/{encoded}",
@@ -91,7 +89,7 @@ class TestHostileText:
         expect(page.locator("pre")).to_contain_text(ATTACK)
         assert page.locator("main img").count() == 0
 
-    def test_an_id_hides_nothing_and_turns_nothing_beside_it(self, page):
+    def test_an_id_neither_hides_nor_reverses_the_text_next_to_it(self, page):
         at = f"#/orders/{quote(TURNED)}"
         for shown in (at, f"#/search?q={quote(TURNED)}", "#/orders"):
             go(page, shown)
@@ -100,13 +98,13 @@ class TestHostileText:
         assert link.get_attribute("href") == at
         hebrew = page.locator("main .list > li").filter(has_text="הזמנה/7")
         order, badge = hebrew.get_by_role("link").bounding_box(), hebrew.locator(".badge")
-        beside = badge.bounding_box()
+        box = badge.bounding_box()
         assert order
-        assert beside
-        assert order["x"] + order["width"] < beside["x"]
+        assert box
+        assert order["x"] + order["width"] < box["x"]
 
     def test_the_browser_itself_refuses_markup_and_scripts(self, browser, ledger):
-        with opened(browser, ledger.address, meant="'Trusted") as page:
+        with opened(browser, ledger.address, intended="'Trusted") as page:
             refused = page.evaluate(
                 """() => {
                     const script = document.createElement("script");
@@ -122,7 +120,7 @@ class TestHostileText:
             )
             assert refused == ["markup", "code", "address"]
 
-    def test_an_address_that_is_no_page_says_so(self, page):
+    def test_an_unknown_address_shows_that_there_is_no_such_page(self, page):
         for at in ("#/constructor", "#/orders/a/b", "#/%FF", "#/payments"):
             go(page, at)
             expect(page.locator("main")).to_contain_text("There is no such page")

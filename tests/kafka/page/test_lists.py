@@ -27,7 +27,7 @@ class TestSearch:
             search(page, wanted)
             expect(page.locator("main")).to_contain_text(found)
 
-    def test_what_was_found_leads_on(self, page):
+    def test_a_result_links_to_its_order(self, page):
         search(page, "evt_paid")
         page.get_by_role("link", name="ord/1").click()
         expect(page.get_by_role("heading", level=1)).to_have_text("Order ord/1")
@@ -36,7 +36,7 @@ class TestSearch:
 
 
 class TestLists:
-    def test_they_turn_pages_and_filter(self, page, ledger):
+    def test_lists_have_pages_and_filters(self, page, ledger):
         ledger.fold(*(paid(f"evt_l{n}", f"pay_l{n}", f"ord_l{n}", 1) for n in range(40)))
         go(page, "#/orders")
         items = page.locator("main .list > li")
@@ -59,7 +59,7 @@ class TestLists:
         item = page.locator("main .list > li").filter(has_text="pay_old")
         expect(item).to_contain_text("missing for 3 days")
 
-    def test_the_quarantine_says_why(self, page):
+    def test_the_quarantine_shows_the_reasons(self, page):
         go(page, "#/quarantine")
         items = page.locator("main .list > li")
         bad = items.filter(has_text="evt_bad")
@@ -71,7 +71,7 @@ class TestLists:
         items.get_by_role("link", name="evt_bad").click()
         expect(page.locator(".headline")).to_have_text("Rejected")
 
-    def test_a_filter_that_finds_none_does_not_say_that_all_is_well(self, page):
+    def test_a_filter_without_results_does_not_say_that_all_is_well(self, page):
         for at, word in {
             "#/orders?status=failed": "No order has this status.",
             "#/anomalies?anomaly=conflicting_refund": "No order has this anomaly.",
@@ -81,7 +81,7 @@ class TestLists:
             expect(page.locator("main .empty")).to_have_text(word)
 
 
-def test_a_payment_s_and_an_event_s_page(page):
+def test_the_pages_of_a_payment_and_of_an_event_show_their_details(page):
     go(page, "#/payments/pay_1")
     expect(page.locator(".headline")).to_have_text("Succeeded 5,000.00\u00a0KZT")
     expect(row(page.get_by_role("table", name="Refunds"), "re_1")).to_contain_text("1,500.00")
@@ -91,7 +91,7 @@ def test_a_payment_s_and_an_event_s_page(page):
     expect(page.get_by_role("link", name="ord/1")).to_be_visible()
 
 
-def test_every_name_of_the_ledger_has_words(page, ledger):
+def test_the_page_has_words_for_every_name_of_the_ledger(page, ledger):
     words = page.evaluate(
         """async () => {
             const words = await import("/ui/words.js");

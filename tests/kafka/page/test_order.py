@@ -1,4 +1,4 @@
-"""The page of an order shows its story, its state at any time, and the proof of it."""
+"""The page of an order shows the order's story, its state at any time, and its proof."""
 
 import json
 
@@ -16,7 +16,7 @@ pytestmark = IN_A_BROWSER
 
 
 class TestStory:
-    def test_it_tells_the_whole_story(self, page):
+    def test_the_page_shows_the_whole_story(self, page):
         go(page, "#/orders/ord%2F1")
         main = page.locator("main")
         expect(main.locator(".headline")).to_have_text("Partially refunded 3,500.00\u00a0KZT")
@@ -37,7 +37,7 @@ class TestStory:
         assert f"{(int(title[11:13]) + 5) % 24:02}:{title[14:19]}" in arrived.inner_text()
         expect(page.get_by_role("contentinfo")).to_contain_text("your own zone, Asia/Almaty")
 
-    def test_the_raw_body_is_the_one_that_was_delivered(self, page):
+    def test_the_raw_body_is_the_delivered_body(self, page):
         go(page, "#/orders/ord%2F1")
         item = page.locator(".timeline > li").nth(1)
         item.get_by_text("Raw body").click()
@@ -45,7 +45,7 @@ class TestStory:
         expect(item.locator("pre")).to_have_text(body)
         expect(item).to_contain_text("plexy-signature")
 
-    def test_a_delivery_that_plexy_did_not_sign_says_so(self, page, ledger):
+    def test_a_delivery_that_plexy_did_not_sign_is_marked(self, page, ledger):
         body = json.dumps(paid("evt_forged", "pay_forged", "ord_forged", 1)).encode()
         signature = sign(body, b"whsec_of_somebody_else", 1).encode()
         headers = [("plexy-signature", signature), ("received-at-ms", b"1000")]
@@ -54,7 +54,7 @@ class TestStory:
         expect(page.locator("main")).to_contain_text("Signature does not match")
         expect(page.get_by_text("Signature good")).to_have_count(0)
 
-    def test_an_anomaly_is_told_in_words_with_what_to_do(self, page):
+    def test_an_anomaly_is_explained_with_the_action_to_take(self, page):
         go(page, "#/orders/ord_less")
         note = page.locator(".warning")
         expect(note).to_contain_text("The refunds of a payment add up to more than was paid.")
@@ -63,14 +63,14 @@ class TestStory:
             "Over-refunded \N{MINUS SIGN}0.01\u00a0KZT"
         )
 
-    def test_an_order_that_is_not_there_says_so_and_can_be_asked_for_again(self, page, ledger):
+    def test_a_missing_order_is_named_and_can_be_requested_again(self, page, ledger):
         go(page, "#/orders/nobody_yet")
         expect(page.get_by_role("heading", name="Not in the ledger")).to_be_visible()
         ledger.fold(paid("evt_now", "pay_now", "nobody_yet", 1))
         page.get_by_role("button", name="Try again").click()
         expect(page.locator(".headline")).to_contain_text("Paid")
 
-    def test_of_hundreds_the_first_payments_and_the_latest_deliveries_come_first(
+    def test_a_large_order_shows_its_first_payments_and_its_latest_deliveries_first(
         self, page, ledger
     ):
         ledger.fold(*(paid(f"evt_m{n}", f"pay_m{n:02}", "ord_many", 100) for n in range(60)))
@@ -88,7 +88,7 @@ class TestStory:
 
 
 class TestAsOf:
-    def test_the_slider_shows_what_was_known_when_each_delivery_had_arrived(self, page):
+    def test_the_slider_shows_the_order_as_of_the_arrival_of_each_delivery(self, page):
         go(page, "#/orders/ord%2F1")
         slider = page.get_by_role("slider", name="As of")
         expect(slider).to_have_value("4")
@@ -103,14 +103,14 @@ class TestAsOf:
         expect(page.locator(".headline")).to_contain_text("Partially refunded")
         expect(page.get_by_text("Had not arrived").locator("visible=true")).to_have_count(0)
 
-    def test_where_all_came_at_one_time_there_is_nothing_to_choose(self, page):
+    def test_an_order_with_one_time_of_arrival_has_no_slider(self, page):
         go(page, "#/orders/ord_yen")
         expect(page.locator(".headline")).to_contain_text("Paid")
         expect(page.get_by_role("slider")).to_be_hidden()
 
 
 class TestFollowing:
-    def test_what_arrives_is_shown_and_what_was_open_stays_open(self, page, ledger):
+    def test_a_new_delivery_is_shown_and_open_details_stay_open(self, page, ledger):
         ledger.fold(paid("evt_open", "pay_open", "ord_open", 1000))
         go(page, "#/orders/ord_open")
         items = page.locator(".timeline > li")
@@ -129,8 +129,8 @@ class TestFollowing:
         expect(page.locator("pre")).to_be_visible()
         expect(summary).to_be_focused()
 
-    def test_while_nothing_changes_the_reader_is_left_alone(self, page):
-        """The selection and the focus stay, although the page looks at the log meanwhile."""
+    def test_the_focus_stays_while_nothing_changes(self, page):
+        """The page reads the order's deliveries several times during the test."""
         go(page, "#/orders/ord_less")
         expect(page.locator(".headline")).to_be_visible()
         page.get_by_role("link", name="pay_less").first.focus()

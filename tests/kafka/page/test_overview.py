@@ -15,15 +15,15 @@ from tests.kafka.page.stage import IN_A_BROWSER, LOOK_MS, card, ends, go, opened
 
 pytestmark = IN_A_BROWSER
 
-# This is a little longer than the page waits for news, and between two questions for the days.
+# The page waits a little less than this for an update, and between two requests for the days.
 SILENT_MS = AGAIN_MS = 5_100
 
 
-class TestWhatItShows:
-    def test_it_shows_what_the_ledger_has_and_follows_it(self, page, ledger):
+class TestContent:
+    def test_the_overview_shows_the_numbers_of_the_ledger_and_follows_them(self, page, ledger):
         expect(page.get_by_text("Live", exact=True)).to_be_visible()
         totals = page.get_by_role("table", name="Totals by currency")
-        # 2 * (2**53 - 1) - 1 cents: no double holds it.
+        # No double holds this amount of 2 * (2**53 - 1) - 1 cents.
         expect(row(totals, "USD")).to_contain_text("180,143,985,094,819.81")
         expect(row(totals, "IQD")).to_contain_text("1,234.567")
         expect(row(totals, "JPY")).to_contain_text("1,234")
@@ -66,7 +66,7 @@ class TestWhatItShows:
 
 
 class TestDays:
-    def test_they_are_a_drawing_a_sum_and_a_table_with_the_same_numbers(self, page, ledger):
+    def test_the_days_are_a_drawing_a_sum_and_a_table_with_the_same_numbers(self, page, ledger):
         ledger.fold(
             paid("evt_day_1", "pay_day_1", "ord_day_1", 1_000, created=_ago(40), currency="SEK"),
             paid("evt_day_2", "pay_day_2", "ord_day_2", 500, created=_ago(2), currency="SEK"),
@@ -80,7 +80,7 @@ class TestDays:
                 currency="SEK",
             ),
         )
-        # The numbers come from the ledger, and not from what this page has seen.
+        # After a reload, the numbers come from the ledger, and not from an earlier stream.
         page.reload()
         drawing = page.get_by_role("img", name="by day")
         page.get_by_label("Currency").select_option("SEK")
@@ -98,7 +98,7 @@ class TestDays:
         expect(drawing.locator("rect.paid")).to_have_count(2)
         expect(totals).to_contain_text("In these 90 days: 15.00\u00a0SEK paid")
 
-    def test_what_the_reader_chose_and_opened_stays_while_more_arrives(self, page, ledger):
+    def test_the_choices_of_the_reader_stay_while_more_deliveries_arrive(self, page, ledger):
         page.get_by_label("Currency").select_option("KZT")
         page.get_by_text("As a table").click()
         days = page.get_by_role("table", name="KZT by day")
@@ -111,8 +111,8 @@ class TestDays:
         expect(page.get_by_label("Days")).to_be_focused()
 
 
-class TestWithoutAWord:
-    def test_a_worker_that_stands_still_makes_it_stale_and_it_comes_back(self, browser, ledger):
+class TestWithoutAnAnswer:
+    def test_the_overview_is_marked_as_stale_while_its_worker_is_suspended(self, browser, ledger):
         with opened(browser, ledger.address) as page:
             live = page.get_by_text("Live", exact=True)
             stale = page.get_by_text("Stale since")
@@ -130,9 +130,7 @@ class TestWithoutAWord:
             expect(page.locator("main .list > li").first).to_be_visible()
         ledger.wait_folded()
 
-    def test_a_worker_that_is_gone_leaves_nothing_that_looks_true_and_comes_back(
-        self, browser, ledger
-    ):
+    def test_each_page_is_marked_as_stale_while_its_worker_is_down(self, browser, ledger):
         with (
             opened(browser, ledger.address) as page,
             opened(browser, ledger.address, "#/orders/ord%2F1") as order,
@@ -154,7 +152,7 @@ class TestWithoutAWord:
             wind_on(order, LOOK_MS, stale.is_hidden)
         ledger.wait_folded()
 
-    def test_a_question_that_is_never_answered_ends_with_a_word(self, browser, ledger):
+    def test_a_request_that_is_never_answered_ends_with_a_message(self, browser, ledger):
         with opened(browser, ledger.address, "#/orders/ord%2F1") as page:
             expect(page.locator(".headline")).to_be_visible()
             ledger.worker.freeze()
@@ -168,7 +166,7 @@ class TestWithoutAWord:
             expect(page.locator("main")).to_contain_text("amount_negative")
         ledger.wait_folded()
 
-    def test_a_page_that_did_not_come_whole_says_so_and_can_be_tried_again(self, browser, ledger):
+    def test_a_page_that_loaded_only_in_part_says_so_and_can_be_loaded_again(self, browser, ledger):
         with opened(browser, ledger.address) as page:
             page.route("**/currencies.json", lambda route: route.abort(), times=1)
             page.reload()
@@ -181,7 +179,7 @@ class TestWithoutAWord:
 def workers(
     kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[WorkerProcess, WorkerProcess]]:
-    """Run two workers of an empty ledger, which ask for no token."""
+    """Run two workers of an empty ledger, which require no token."""
     one = environment(kafka.bootstrap, tmp_path_factory.mktemp("empty"))
     with two_workers(one, tmp_path_factory.mktemp("other")) as both:
         yield both
@@ -205,14 +203,14 @@ class TestTwoWorkers:
             go(page, at)
             expect(page.locator("main")).to_contain_text(word)
 
-    def test_one_that_is_away_is_named_and_so_are_its_partitions(self, page, workers):
-        away = f"http://127.0.0.1:{workers[1].env['LEDGER_WEB_PORT']}"
+    def test_a_suspended_worker_is_named_with_its_partitions(self, page, workers):
+        suspended = f"http://127.0.0.1:{workers[1].env['LEDGER_WEB_PORT']}"
         readiness = card(page, "Readiness")
         expect(readiness).to_contain_text("2 workers, every partition is folded", timeout=60_000)
-        folds = row(card(page, "Workers"), away).get_by_role("cell").nth(1).inner_text()
+        folds = row(card(page, "Workers"), suspended).get_by_role("cell").nth(1).inner_text()
         workers[1].freeze()
         try:
-            expect(row(card(page, "Workers"), away)).to_contain_text("it does not answer")
+            expect(row(card(page, "Workers"), suspended)).to_contain_text("it does not answer")
             expect(readiness).to_contain_text(f"No ready worker has partition {folds}")
             expect(page.locator("main")).to_contain_text("The workers are summing up")
         finally:
@@ -221,7 +219,7 @@ class TestTwoWorkers:
 
 
 def _count(page: Page, title: str, name: str) -> int:
-    """Return the counts of the overview, which leaves out zeros."""
+    """Return a count of the overview; 0 if the overview leaves the count out."""
     counts = row(card(page, title), name).get_by_role("cell").all_inner_texts()
     return int(counts[0].replace(",", "")) if counts else 0
 
