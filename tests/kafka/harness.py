@@ -233,6 +233,18 @@ def two_workers(
         yield first, second
 
 
+@contextlib.contextmanager
+def worker_that_folded(
+    env: dict[str, str], bodies: Iterable[Mapping[str, Any]]
+) -> Iterator[WorkerProcess]:
+    """Run a worker that has folded these deliveries."""
+    with WorkerProcess(env) as worker:
+        worker.wait_ready(90)
+        deliver(env, bodies)
+        wait_folded(env, worker)
+        yield worker
+
+
 @asynccontextmanager
 async def producer(bootstrap: str) -> AsyncIterator[AIOKafkaProducer]:
     client = AIOKafkaProducer(

@@ -13,13 +13,13 @@ from cli.kafka.broker import EmbeddedKafka
 from ledger.topics import all_topics
 from runtime.kafka.topics import TopicSettings, ensure_topics
 from tests.kafka.harness import (
-    WorkerProcess,
     deliver,
     environment,
     event,
     run,
     state_of,
     wait_folded,
+    worker_that_folded,
 )
 from tests.kafka.topics import alter
 
@@ -41,10 +41,7 @@ def test_workers_and_commands_read_topics_of_every_codec(
     asyncio.run(ensure_topics(settings))
     everything = [topic.name for topic in all_topics(settings.names, settings.group_id)]
     asyncio.run(alter(env, *everything, compression_type=codec))
-    with WorkerProcess(env) as worker:
-        worker.wait_ready()
-        deliver(env, payments(0))
-        wait_folded(env, worker)
+    with worker_that_folded(env, payments(0)) as worker:
         worker.stop()
         before = state_of(env)
         # The worker restores its tables from their changelogs, and goes on folding.

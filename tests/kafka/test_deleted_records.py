@@ -28,6 +28,7 @@ from tests.kafka.harness import (
     run,
     until,
     wait_folded,
+    worker_that_folded,
     write,
 )
 from tests.kafka.programs import ask_ingress, program, wait_ingress
@@ -102,10 +103,7 @@ def test_records_that_a_topic_between_the_agents_loses_after_folding_are_no_prob
     env: dict[str, str],
 ) -> None:
     events = names_of(env).events
-    with WorkerProcess(env) as worker:
-        worker.wait_ready()
-        deliver(env, map(paid, range(40)))
-        wait_folded(env, worker)
+    with worker_that_folded(env, map(paid, range(40))) as worker:
         for tp, position in positions(env).items():
             if tp.topic == events:
                 asyncio.run(delete_records(env, tp, position.end))
@@ -120,10 +118,7 @@ def test_records_that_a_topic_between_the_agents_loses_before_folding_are_named_
     env: dict[str, str],
 ) -> None:
     events = names_of(env).events
-    with WorkerProcess(env) as worker:
-        worker.wait_ready()
-        deliver(env, map(paid, range(40)))
-        wait_folded(env, worker)
+    with worker_that_folded(env, map(paid, range(40))) as worker:
         worker.stop()
     partition = TopicPartition(events, 1)
     (record, *_) = [each for each in read_topic(env, events) if each.partition == 1]

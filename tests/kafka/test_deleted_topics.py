@@ -11,14 +11,12 @@ import pytest
 from cli.kafka.broker import EmbeddedKafka
 from ledger.topics import changelog_name
 from tests.kafka.harness import (
-    WorkerProcess,
-    deliver,
     environment,
     event,
     group_of,
     names_of,
     run,
-    wait_folded,
+    worker_that_folded,
 )
 from tests.kafka.topics import delete
 
@@ -37,10 +35,7 @@ def test_a_worker_whose_topic_is_deleted_ends_in_time_and_names_the_remedy(
     kafka: EmbeddedKafka, tmp_path: Path, name: str
 ) -> None:
     env = environment(kafka.bootstrap, tmp_path / "ledger", standby_replicas=0)
-    with WorkerProcess(env) as worker:
-        worker.wait_ready()
-        deliver(env, (event(n) for n in range(20)))
-        wait_folded(env, worker)
+    with worker_that_folded(env, (event(n) for n in range(20))) as worker:
         topic = TOPICS[name](env)
         asyncio.run(delete(env, topic))
         began_s = time.monotonic()

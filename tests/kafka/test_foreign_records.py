@@ -27,6 +27,7 @@ from tests.kafka.harness import (
     run,
     until,
     wait_folded,
+    worker_that_folded,
     write,
 )
 from tests.record_batches import MIB, bomb
@@ -42,10 +43,9 @@ pytestmark = pytest.mark.timeout(240)
 def ledger(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[WorkerProcess]:
     """Run a worker that has folded some orders, each of one payment."""
     env = environment(kafka.bootstrap, tmp_path / "ledger", allow_unsigned="true")
-    with WorkerProcess(env) as worker:
-        worker.wait_ready(90)
-        deliver(env, [event(n, merchantReference=order) for n, order in enumerate(ALL)])
-        wait_folded(env, worker)
+    with worker_that_folded(
+        env, [event(n, merchantReference=order) for n, order in enumerate(ALL)]
+    ) as worker:
         yield worker
 
 

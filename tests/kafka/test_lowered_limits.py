@@ -22,6 +22,7 @@ from tests.kafka.harness import (
     names_of,
     run,
     wait_folded,
+    worker_that_folded,
 )
 from tests.kafka.topics import alter
 
@@ -60,10 +61,7 @@ def test_batches_keep_to_a_limit_that_is_lowered_under_a_running_worker(
     env: dict[str, str], topics: str
 ) -> None:
     lowered = written_by_workers(env)[topics]
-    with WorkerProcess(env) as worker:
-        worker.wait_ready()
-        deliver(env, map(paid, range(10)))
-        wait_folded(env, worker)
+    with worker_that_folded(env, map(paid, range(10))) as worker:
         asyncio.run(alter(env, *lowered, max_message_bytes=str(LIMIT)))
         # Each record is smaller than the limit, but the records of a chunk are larger together.
         deliver(env, [paid(n) for n in range(10, 400)] + [unfoldable(n) for n in range(400, 420)])

@@ -28,6 +28,7 @@ from tests.kafka.harness import (
     read_topic,
     until,
     wait_folded,
+    worker_that_folded,
 )
 from tests.kafka.programs import INGEST, wait_ingress
 from tests.scraped import Scraped
@@ -192,10 +193,9 @@ def test_the_page_of_a_restarted_worker_shows_its_recovery_and_then_its_readines
     kafka: EmbeddedKafka, tmp_path: Path
 ):
     env = environment(kafka.bootstrap, tmp_path)
-    with WorkerProcess(env) as worker:
-        worker.wait_ready(90)
-        deliver(env, (event(n, merchantReference=f"ord_{n}") for n in range(20_000)))
-        wait_folded(env, worker)
+    with worker_that_folded(
+        env, (event(n, merchantReference=f"ord_{n}") for n in range(20_000))
+    ) as worker:
         worker.signal(9)
         worker.wait(20)
         shutil.rmtree(tmp_path / "tables")
@@ -231,10 +231,7 @@ def test_the_lag_grows_while_a_worker_is_frozen_and_falls_to_0(
     kafka: EmbeddedKafka, tmp_path: Path
 ):
     env = environment(kafka.bootstrap, tmp_path)
-    with WorkerProcess(env) as worker:
-        worker.wait_ready(90)
-        deliver(env, (event(n) for n in range(10)))
-        wait_folded(env, worker)
+    with worker_that_folded(env, (event(n) for n in range(10))) as worker:
         worker.freeze()
         deliver(env, (event(n) for n in range(10, 30_000)))
         frozen_s = 2.0
@@ -274,10 +271,7 @@ def test_metrics_are_shown_only_to_a_client_with_the_token(kafka: EmbeddedKafka,
 def test_without_kafka_the_page_has_everything_except_the_lag(tmp_path: Path, kafka_cache):
     with EmbeddedKafka(tmp_path / "kafka", cache=kafka_cache) as own:
         env = environment(own.bootstrap, tmp_path / "worker")
-        with WorkerProcess(env) as worker:
-            worker.wait_ready(90)
-            deliver(env, [event(1)])
-            wait_folded(env, worker)
+        with worker_that_folded(env, [event(1)]):
             assert page_of(env).has("lag_records")
             own.kill()
             page = page_of(env)

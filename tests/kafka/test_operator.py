@@ -33,6 +33,7 @@ from tests.kafka.harness import (
     state_of,
     until,
     wait_folded,
+    worker_that_folded,
 )
 from tests.kafka.programs import ask_ingress, program, wait_ingress
 from tests.kafka.topics import add_partitions, alter, create, delete, describe
@@ -162,10 +163,7 @@ def test_a_worker_ends_if_one_of_its_topics_is_recreated(
 ) -> None:
     """The topic exists again, with the right settings, when the worker next checks it."""
     entries = names_of(env).entries
-    with WorkerProcess(env) as worker:
-        worker.wait_ready()
-        deliver(env, map(paid, range(20)))
-        wait_folded(env, worker)
+    with worker_that_folded(env, map(paid, range(20))) as worker:
         asyncio.run(delete(env, entries))
         asyncio.run(create(env, entries, PARTITIONS, **RIGHT))
         reason = worker.reason_of_end(within_s=60)
@@ -283,10 +281,7 @@ def test_a_worker_ends_if_partitions_are_added_to_topics_derived_from_the_log(
 ) -> None:
     names, changelog = names_of(env), changelog_name(group_of(env), "orders")
     raised = (names.payments, names.entries, changelog)
-    with WorkerProcess(env) as worker:
-        worker.wait_ready()
-        deliver(env, map(paid, range(20)))
-        wait_folded(env, worker)
+    with worker_that_folded(env, map(paid, range(20))) as worker:
         for topic in raised:
             asyncio.run(add_partitions(env, topic, 8))
         reason = worker.reason_of_end(within_s=60)
@@ -307,10 +302,7 @@ def test_a_new_log_replaces_one_with_added_partitions_and_counts_every_sale_once
 ) -> None:
     """A foreign producer has written to the new partitions, and repeated old events there."""
     log = names_of(env).webhooks
-    with WorkerProcess(env) as worker:
-        worker.wait_ready()
-        deliver(env, map(paid, range(40)))
-        wait_folded(env, worker)
+    with worker_that_folded(env, map(paid, range(40))) as worker:
         worker.stop()
     asyncio.run(add_partitions(env, log, 8))
     write_by_key(env, log, 8, map(paid, range(20, 60)))

@@ -45,7 +45,7 @@ async def test_an_old_owner_s_record_is_refused_after_a_new_owner_s(
     async with writer(bootstrap, topic) as old:
         assert await write(old, topic, "old 1", "old 2") == 1
         async with writer(bootstrap, topic) as new:
-            # This write is harmless: the new owner folds the same records and writes this key again.
+            # This write does no harm: the new owner folds the same records, and writes the key too.
             assert await write(old, topic, "old 3") == 2
             assert await write(new, topic, "new 1") == 3
             with pytest.raises(ProducerFenced):

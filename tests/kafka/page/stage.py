@@ -145,7 +145,7 @@ def _deliver_story(ledger: Ledger) -> None:
 
 
 class Watch:
-    """Collects the page's requests and errors; only its own host and intended errors are allowed."""
+    """Checks that the page requests nothing of other hosts, and has only intended errors."""
 
     def __init__(self, address: str, intended: str) -> None:
         self._intended = intended
