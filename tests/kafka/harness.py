@@ -136,7 +136,7 @@ class WorkerProcess:
         self.process.send_signal(number)
 
     def freeze(self) -> None:
-        """Suspend the process until ``go_on`` or until it is killed."""
+        """Suspend the process; ``go_on`` resumes it."""
         assert self.process
         self.signal(signal.SIGSTOP)
         _, status = os.waitpid(self.process.pid, os.WUNTRACED)
@@ -163,7 +163,7 @@ class WorkerProcess:
         return str(reasons[-1])
 
     def stop(self, within_s: float = 15) -> None:
-        """End the process with SIGTERM, and fail if it takes too long or ends with an error."""
+        """End the process with SIGTERM; fail if the process ends too late or with an error."""
         self.signal(signal.SIGTERM)
         assert self.wait(within_s) == 0, self.tail()
 
@@ -226,7 +226,7 @@ def copy_of(env: dict[str, str], folder: Path) -> WorkerProcess:
 def two_workers(
     one: dict[str, str], folder: Path
 ) -> Iterator[tuple["WorkerProcess", "WorkerProcess"]]:
-    """Run two workers of one ledger; ``folder`` is the second one's data folder."""
+    """Run two workers of one ledger; ``folder`` is the data folder of the second."""
     with WorkerProcess(one) as first, WorkerProcess(second_of(one, folder)) as second:
         first.wait_ready(90)
         second.wait_ready(90)
@@ -281,7 +281,7 @@ def orders(numbers: Iterable[int]) -> list[dict[str, Any]]:
 
 
 def write(env: Mapping[str, str], topic: str, records: Iterable[OutRecord]) -> None:
-    """Write records to the partitions of their keys, without any check of the ledger's own."""
+    """Write records to the partitions of their keys, without the ledger's checks."""
 
     async def send() -> None:
         async with producer(env["LEDGER_KAFKA_BOOTSTRAP"]) as client:

@@ -32,7 +32,7 @@ def assert_states_are_right(env: dict[str, str], count: int) -> None:
     documents = {}
     for record in read_topic(env, names_of(env).orders):
         documents[record.key.decode()] = json.loads(record.value) if record.value else None
-    # The document of a refund that arrived before its payment is deleted later.
+    # A refund that arrives first has a document of its own until its payment arrives.
     documents = {order_id: document for order_id, document in documents.items() if document}
     assert len(documents) == count // 2
     for n in range(count // 2):

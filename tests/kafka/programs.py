@@ -15,7 +15,7 @@ from tests.kafka.harness import WorkerProcess, until
 
 FAUST = [sys.executable, "-m", "faust", "-A", "processors.app", "worker", "-l", "warn"]
 INGEST = [sys.executable, "-m", "cli", "ingest"]
-# The port follows as one more argument.
+# The port is the next argument.
 UVICORN = [sys.executable, "-m", "uvicorn", "ingest.app:app", "--port"]
 
 

@@ -132,14 +132,14 @@ def test_without_a_token_the_audit_answers_only_to_loopback_names(shared):
 
 
 def test_with_a_token_a_stranger_learns_that_the_audit_is_not_ready_but_not_why(shared, tmp_path):
-    """The topics of this version do not exist: that is the reason to hide."""
+    """The audit hides its reason, which is that the topics of this version do not exist."""
     env = shared.worker.env | {"LEDGER_API_TOKEN": TOKEN, "LEDGER_VERSION": "2"}
     with AuditProcess(env, tmp_path / "audit") as audit:
         until(lambda: audit.get("/healthz")[0] == 200, within_s=30, what="the audit")
         hidden = audit.wait_for("cannot_audit")
-        told = ask(audit.env, "/readyz").json
-        assert told["code"] == hidden["code"]
-        assert names_of(env).orders in told["detail"]
+        visible = ask(audit.env, "/readyz").json
+        assert visible["code"] == hidden["code"]
+        assert names_of(env).orders in visible["detail"]
         assert "LEDGER_API_TOKEN" in hidden["detail"]
         assert_problem(ask(audit.env, "/metrics", token=None), 401, "unauthorized")
         assert ask(audit.env, "/metrics", headers={"Host": "audit.example"}).status == 200
@@ -223,7 +223,7 @@ def test_audit_and_verify_name_an_event_that_was_committed_but_never_folded(own)
 
 
 async def commit_everything(env: dict[str, str]) -> None:
-    """Commit the end of each log partition for the workers, although they have not folded it."""
+    """Commit the end of each log partition, although the workers have not folded that far."""
     partitions = [TopicPartition(names_of(env).webhooks, p) for p in range(PARTITIONS)]
     async with AIOKafkaConsumer(bootstrap_servers=env["LEDGER_KAFKA_BOOTSTRAP"]) as consumer:
         ends = await consumer.end_offsets(partitions)

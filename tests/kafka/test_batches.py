@@ -116,7 +116,7 @@ async def test_a_record_that_the_topic_refuses_is_an_error_and_not_dropped_silen
 
 
 async def test_records_acknowledged_before_a_refused_batch_are_not_written_again(kafka, topic):
-    """The records of a changelog must be contiguous, even after its topic has refused some."""
+    """The records of a changelog must be contiguous, even after the topic has refused a batch."""
     await alter({"LEDGER_KAFKA_BOOTSTRAP": kafka.bootstrap}, topic, max_message_bytes="900")
     sizes = (400, 700, 150, 700, 100)
     records = [OutRecord(b"%d" % n, b"x" * size) for n, size in enumerate(sizes)]

@@ -44,7 +44,7 @@ def test_workers_and_commands_read_topics_of_every_codec(
     with worker_that_folded(env, payments(0)) as worker:
         worker.stop()
         before = state_of(env)
-        # The worker restores its tables from their changelogs, and goes on folding.
+        # The worker restores its tables from their changelogs, and continues to fold.
         shutil.rmtree(Path(env["LEDGER_DATA_DIR"]) / "tables")
         worker.start()
         worker.wait_ready()

@@ -223,7 +223,7 @@ def group_for(ledger: WorkerProcess, database: Path) -> str:
 
 
 def has_committed_everything(ledger: WorkerProcess, group: str) -> bool:
-    """Whether a group has committed the end of each partition that the example reads."""
+    """Return whether a group has committed the end of each partition that the example reads."""
     names = names_of(ledger.env)
 
     async def ask() -> bool:
@@ -398,7 +398,7 @@ def by_key(records: list[Any]) -> dict[bytes, set[bytes]]:
 
 
 def standing(records: list[Any]) -> dict[bytes, bytes]:
-    """Return the entries that neither are reversed nor reverse another one."""
+    """Return the entries that are not reversed and do not reverse another entry."""
     values = {record.key.decode(): record.value for record in records}
     back = {ENTRIES.decode(value).reverses for value in values.values()}
     return {

@@ -56,13 +56,13 @@ def problems(env: Mapping[str, str]) -> dict[str, str]:
     """Return the problems that `status` finds in Kafka and the worker: the details by code."""
     code, output = run(env, "status", "--json")
     found = json.loads(output)["problems"]
-    told = {each["code"]: each["detail"] for each in found if "ingest" not in each["subject"]}
+    details = {each["code"]: each["detail"] for each in found if "ingest" not in each["subject"]}
     assert code == 1
-    return told
+    return details
 
 
 def deleted_records(worker: WorkerProcess) -> dict[str, float]:
-    """Return the worker's metric by topic, without zeros."""
+    """Return the worker's numbers of deleted records by topic, without zeros."""
     url = f"http://127.0.0.1:{worker.env['LEDGER_WEB_PORT']}/metrics"
     name = "plexy_ledger_worker_deleted_records{"
     lines = [line for line in httpx.get(url, trust_env=False).text.splitlines() if name in line]

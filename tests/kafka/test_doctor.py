@@ -63,13 +63,13 @@ def doctor(env: Mapping[str, str], *arguments: str) -> tuple[int, dict[str, list
     """Return the exit code, and each finding as `check: what → remedy`, by level."""
     code, printed = run(env, "doctor", "--json", *arguments)
     document = json.loads(printed)
-    told: dict[str, list[str]] = {"ok": [], "warning": [], "problem": []}
+    findings: dict[str, list[str]] = {"ok": [], "warning": [], "problem": []}
     for each in document["findings"]:
-        told[each["level"]].append(f"{each['check']}: {each['what']} → {each['remedy']}")
-    assert document["problems"] == len(told["problem"])
-    assert document["warnings"] == len(told["warning"])
-    assert code == (1 if told["problem"] else 0)
-    return code, told
+        findings[each["level"]].append(f"{each['check']}: {each['what']} → {each['remedy']}")
+    assert document["problems"] == len(findings["problem"])
+    assert document["warnings"] == len(findings["warning"])
+    assert code == (1 if findings["problem"] else 0)
+    return code, findings
 
 
 async def groups(env: Mapping[str, str]) -> set[str]:
@@ -96,14 +96,14 @@ def test_a_good_ledger_has_no_problem_and_no_warning_and_is_left_unchanged(env):
 
 def test_the_doctor_says_how_to_create_missing_topics_and_creates_none(kafka, tmp_path):
     env = settings(kafka, tmp_path / "ledger")
-    _, told = doctor(env)
-    (problem,) = told["problem"]
+    _, findings = doctor(env)
+    (problem,) = findings["problem"]
     assert problem.startswith("topics: missing topics: ")
     assert names_of(env).webhooks in problem
     assert "create them with `plexy-ledger topics`" in problem
     # Ingress has no right to see more than the topics that it writes to.
-    _, told = doctor(env, "ingest")
-    (problem,) = told["problem"]
+    _, findings = doctor(env, "ingest")
+    (problem,) = findings["problem"]
     assert problem.startswith("topics: missing topics: ")
     assert names_of(env).webhooks in problem
     assert asyncio.run(describe(env)) == {}
@@ -113,40 +113,40 @@ def test_a_retention_that_would_lose_the_log_and_a_missing_topic_are_both_named(
     names = names_of(env)
     asyncio.run(alter(env, names.webhooks, retention_ms="604800000"))
     asyncio.run(delete(env, names.orders))
-    _, told = doctor(env)
-    assert any(f"missing topics: {names.orders} →" in each for each in told["problem"])
-    (retention,) = [each for each in told["problem"] if "retention.ms=604800000" in each]
+    _, findings = doctor(env)
+    assert any(f"missing topics: {names.orders} →" in each for each in findings["problem"])
+    (retention,) = [each for each in findings["problem"] if "retention.ms=604800000" in each]
     assert f"topic {names.webhooks} has retention.ms=604800000, expected -1" in retention
     assert f"--alter --topic {names.webhooks} --add-config retention.ms=-1" in retention
 
 
 def test_another_number_of_partitions_than_the_ledgers_is_named(env):
-    _, told = doctor(env | {"LEDGER_PARTITIONS": "5"}, "topics")
-    (problem,) = told["problem"]
+    _, findings = doctor(env | {"LEDGER_PARTITIONS": "5"}, "topics")
+    (problem,) = findings["problem"]
     assert "this ledger has 4 partitions, and LEDGER_PARTITIONS is 5" in problem
     assert "set LEDGER_PARTITIONS=4" in problem
 
 
 def test_more_replicas_than_brokers_are_named(env):
-    _, told = doctor(env | {"LEDGER_REPLICATION_FACTOR": "3"}, "topics")
-    assert told["problem"][0].startswith(
+    _, findings = doctor(env | {"LEDGER_REPLICATION_FACTOR": "3"}, "topics")
+    assert findings["problem"][0].startswith(
         "kafka: LEDGER_REPLICATION_FACTOR=3, and there are 1 broker"
     )
 
 
 def test_a_broker_that_is_down_is_named_and_the_checks_without_kafka_still_run(env):
     down = f"127.0.0.1:{free_port()}"
-    _, told = doctor(env | {"LEDGER_KAFKA_BOOTSTRAP": down})
-    (problem,) = told["problem"]
+    _, findings = doctor(env | {"LEDGER_KAFKA_BOOTSTRAP": down})
+    (problem,) = findings["problem"]
     assert problem.startswith(f"kafka: Kafka does not answer at {down} ")
     assert "set LEDGER_KAFKA_BOOTSTRAP to a running one" in problem
-    assert any(each.startswith("topics: ") for each in told["warning"])
+    assert any(each.startswith("topics: ") for each in findings["warning"])
     for check in ("settings", "versions", "folders", "ports"):
-        assert any(each.startswith(f"{check}: ") for each in told["ok"])
+        assert any(each.startswith(f"{check}: ") for each in findings["ok"])
     both = f"{env['LEDGER_KAFKA_BOOTSTRAP']},{down}"
-    code, told = doctor(env | {"LEDGER_KAFKA_BOOTSTRAP": both})
+    code, findings = doctor(env | {"LEDGER_KAFKA_BOOTSTRAP": both})
     assert code == 0
-    (warning,) = told["warning"]
+    (warning,) = findings["warning"]
     assert f"{down}, of LEDGER_KAFKA_BOOTSTRAP, does not answer" in warning
 
 
@@ -159,36 +159,36 @@ async def test_a_broker_that_goes_down_before_the_group_is_read_is_a_problem_too
     assert "set LEDGER_KAFKA_BOOTSTRAP" in found.remedy
 
 
-def test_a_folder_of_a_running_worker_is_named_and_the_worker_goes_on(env):
+def test_a_folder_of_a_running_worker_is_named_and_the_worker_continues(env):
     with WorkerProcess(env) as worker:
         worker.wait_ready()
         assert worker.process
         # A second worker whose settings are right except for the folder would meet this problem.
         second = env | {"LEDGER_WEB_PORT": str(free_port())}
-        _, told = doctor(second)
-        (problem,) = told["problem"]
+        _, findings = doctor(second)
+        (problem,) = findings["problem"]
         assert problem.startswith(f"folders: LEDGER_DATA_DIR={env['LEDGER_DATA_DIR']} belongs to")
         assert f"(pid {worker.process.pid})" in problem
         assert "give this one a folder of its own" in problem
         # With the settings of the running worker itself, there is no problem.
-        code, told = doctor(env)
+        code, findings = doctor(env)
         assert code == 0
-        ports, folders = sorted(told["warning"], reverse=True)
+        ports, folders = sorted(findings["warning"], reverse=True)
         assert ports.startswith("ports: worker can't listen on ")
         assert f"(pid {worker.process.pid}) has it" in ports
         assert folders.startswith("folders: ")
         deliver(env, [event(1, merchantReference="ord_1")])
         wait_folded(env, worker)
-    _, told = doctor(env)
-    assert told["problem"] == told["warning"] == []
+    _, findings = doctor(env)
+    assert findings["problem"] == findings["warning"] == []
 
 
 def test_tables_of_another_kafka_are_named(env):
     foreign = Path(env["LEDGER_DATA_DIR"]) / "tables" / "v1" / f"{group_of(env)}@another-cluster"
     foreign.mkdir(parents=True)
-    code, told = doctor(env, "worker")
+    code, findings = doctor(env, "worker")
     assert code == 0
-    (warning,) = told["warning"]
+    (warning,) = findings["warning"]
     assert f"folders: {foreign} has 0.0 MiB of tables of the Kafka another-cluster" in warning
 
 
@@ -198,8 +198,8 @@ def test_a_folder_that_is_too_full_is_named(kafka, tmp_path):
         env = settings(kafka, disk.folder)
         asyncio.run(ensure_topics(TopicSettings.from_environment(env)))
         disk.fill()
-        _, told = doctor(env)
-        (problem,) = told["problem"]
+        _, findings = doctor(env)
+        (problem,) = findings["problem"]
         assert problem.startswith(f"folders: LEDGER_DATA_DIR={disk.folder} has 0.0 MiB free")
         assert "make room there" in problem
 

@@ -45,7 +45,7 @@ FOREIGN = {
     "TOPIC_PARTITIONS": "11",
     "NODE_CANONICAL_URL": "http://nowhere",
     "PROCESSING_GUARANTEE": "exactly_once",
-    # Kubernetes sets such a variable for a service named `web`.
+    # Kubernetes sets `WEB_PORT` for a service named `web`.
     "WEB_PORT": "tcp://10.0.0.7:80",
     "WEB_HOST": "nowhere",
     "WEB_BIND": "0.0.0.0",  # noqa: S104

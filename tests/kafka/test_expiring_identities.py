@@ -103,11 +103,11 @@ def test_a_worker_does_not_start_if_kafka_forgets_too_early_and_doctor_says_the_
     env = environment(kafka.bootstrap, tmp_path / "ledger")
     with WorkerProcess(env) as worker:
         assert worker.wait(60) == 1
-        told = worker.log_file.read_text()
-    assert len(told.splitlines()) == 1
+        log = worker.log_file.read_text()
+    assert len(log.splitlines()) == 1
     said = "the brokers have transactional.id.expiration.ms=2000, expected at least 21600000"
-    assert said in told
-    assert "remove `transactional.id.expiration.ms` from the brokers' settings" in told
+    assert said in log
+    assert "remove `transactional.id.expiration.ms` from the brokers' settings" in log
     code, output = run(env, "doctor", "worker")
     assert code == 1
     assert said in output

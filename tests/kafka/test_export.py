@@ -77,7 +77,7 @@ def as_record(body: bytes) -> OutRecord:
 
 
 def is_plain(payment_id: str) -> bool:
-    """Whether an id needs no quotes in any format."""
+    """Return whether an id needs no quotes in any format."""
     return re.fullmatch(r"[\w-]+", payment_id, re.ASCII) is not None
 
 
@@ -86,7 +86,7 @@ BODIES = [*contradicting(), *(each.body for each in deliveries(21, 700))]
 
 @pytest.fixture(scope="module")
 def env(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Return the settings of a ledger that has folded everything, and some entries twice."""
+    """Return the settings of a ledger that has folded everything and posted some entries twice."""
     settings = environment(kafka.bootstrap, tmp_path_factory.mktemp("export"))
     with WorkerProcess(settings) as worker:
         worker.wait_ready(90)

@@ -145,8 +145,8 @@ def test_redeliveries_of_forgotten_ids_change_no_state_unless_they_name_another_
     new = {entry.payment_id for key, entry in entries.items() if key not in entries_before}
     assert new == {"pay_other", *(body["data"]["id"] for body in one_in_each_partition(2000))}
     assert orders[b"ord_other"]["totals"]["KZT"]["paid"] == 521
-    (told,) = ledger.logged("event_id_reused")
-    assert (told["event_id"], told["payment_id"]) == ("evt_20", "pay_20")
+    (line,) = ledger.logged("event_id_reused")
+    assert (line["event_id"], line["payment_id"]) == ("evt_20", "pay_20")
 
 
 def test_verify_and_audit_find_no_difference(ledger):
@@ -174,7 +174,7 @@ def test_a_rebuild_with_another_horizon_is_whole_although_the_old_version_differ
     code, output = run(ledger.env | {"LEDGER_FORGET_AFTER_DAYS": "200"}, "rebuild", "--to", "3")
     assert code == 1
     assert "Version 3 is whole all the same" in output
-    # The old version differs now.
+    # The old version differs under the new horizon.
     assert "seen_missing" in output
 
 

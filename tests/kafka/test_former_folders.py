@@ -20,7 +20,7 @@ from tests.kafka.verification import verify
 
 pytestmark = pytest.mark.timeout(240)
 
-# The keys that the releases before each change did not write, the newest change first.
+# A release before one of these changes did not write these keys. The newest change is first.
 MARKS = (SOURCE_KEY, LAST_KEY)
 RELEASES = {
     "before the marks of records": MARKS,

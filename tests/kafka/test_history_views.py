@@ -46,8 +46,8 @@ pytestmark = pytest.mark.timeout(240)
 @pytest.mark.usefixtures("story")
 class TestHistory:
     def test_the_deliveries_of_an_order_are_listed_with_their_outcomes(self, env):
-        told = get(env, "/orders/ord%2F1/events")["deliveries"]
-        assert [(each["event_id"], each["outcome"]) for each in told] == [
+        found = get(env, "/orders/ord%2F1/events")["deliveries"]
+        assert [(each["event_id"], each["outcome"]) for each in found] == [
             ("evt_failed", "folded"),
             ("evt_paid", "folded"),
             ("evt_refund", "folded"),
@@ -57,16 +57,16 @@ class TestHistory:
             ("evt_paid", "event_id_reused"),
             ("evt_more", "folded"),
         ]
-        assert {each["signature"] for each in told} == {"good"}
-        assert "body" not in told[0]
-        assert [each["received_at_ms"] for each in told] == sorted(
-            each["received_at_ms"] for each in told
+        assert {each["signature"] for each in found} == {"good"}
+        assert "body" not in found[0]
+        assert [each["received_at_ms"] for each in found] == sorted(
+            each["received_at_ms"] for each in found
         )
 
     def test_with_raw_the_bytes_are_those_of_the_log(self, env):
-        told = get(env, "/orders/ord%2F1/events?raw=true")["deliveries"]
-        bodies = [json.loads(msgspec.convert(each["body"], bytes)) for each in told]
-        assert [body["id"] for body in bodies] == [each["event_id"] for each in told]
+        found = get(env, "/orders/ord%2F1/events?raw=true")["deliveries"]
+        bodies = [json.loads(msgspec.convert(each["body"], bytes)) for each in found]
+        assert [body["id"] for body in bodies] == [each["event_id"] for each in found]
         assert bodies[1]["data"]["merchantReference"] == "ord/1"
 
     @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ class TestHistory:
         assert order["status"] == status
         assert sum(total["refunded"] for total in order["totals"].values()) == refunds
 
-    def test_as_of_a_time_before_a_payment_moved_it_is_in_its_old_order(self, env):
+    def test_as_of_a_time_before_its_move_a_payment_is_in_its_old_order(self, env):
         then = get(env, f"/orders/ord%2F1?as_of={NOW_S - 330}")
         now = get(env, "/orders/ord%2F1")
         assert [payment["payment_id"] for payment in then["payments"]] == ["pay_1", "pay_2"]
@@ -101,13 +101,13 @@ class TestHistory:
             assert_problem(ask(env, path), 404, "order_not_found")
 
     def test_an_event_names_its_order_and_lists_its_redeliveries(self, env):
-        told = get(env, "/events/evt_paid")
-        assert (told["outcome"], told["payment_id"], told["order_id"]) == (
+        found = get(env, "/events/evt_paid")
+        assert (found["outcome"], found["payment_id"], found["order_id"]) == (
             "folded",
             "pay_1",
             "ord/1",
         )
-        outcomes = [each["outcome"] for each in told["deliveries"]]
+        outcomes = [each["outcome"] for each in found["deliveries"]]
         assert outcomes == ["folded", "duplicate", "event_id_reused"]
 
     def test_an_event_that_is_not_folded_has_the_reason_as_its_outcome(self, envs, env):
@@ -117,16 +117,16 @@ class TestHistory:
             event("evt_bad", "payment.succeeded", "pay_bad", -5),
         )
         assert get(env, "/events/evt_kept")["outcome"] == "unfolded"
-        told = get(env, "/events/evt_bad")
-        assert (told["outcome"], "data.amount" in told["detail"]) == ("amount_negative", True)
-        assert "order_id" not in told
+        found = get(env, "/events/evt_bad")
+        assert (found["outcome"], "data.amount" in found["detail"]) == ("amount_negative", True)
+        assert "order_id" not in found
 
     def test_an_event_that_ingress_refused_has_the_reason_of_the_refusal(self, envs, env):
         name = f"refused_{env['LEDGER_WEB_PORT']}"
         refuse(envs[0], json.dumps({"id": name, "type": "t"}).encode())
-        told = get(env, f"/events/{name}")
-        assert (told["outcome"], told["deliveries"]) == ("invalid_envelope", [])
-        assert "created" in told["detail"]
+        found = get(env, f"/events/{name}")
+        assert (found["outcome"], found["deliveries"]) == ("invalid_envelope", [])
+        assert "created" in found["detail"]
 
     def test_an_event_that_never_arrived_is_not_found(self, env):
         assert_problem(ask(env, "/events/evt_never"), 404, "event_not_found")

@@ -299,10 +299,10 @@ async def deliver_slowly(started: Ingress, body: bytes) -> httpx.Response:
 
 def assert_no_spam(started: Ingress) -> None:
     """Check that an outage of any length logs a handful of lines, one per change of state."""
-    told = [line["event"] for line in started.lines()]
-    assert 4 <= len(told) <= 9, started.lines()
-    assert told[-1] == "log_connected"
-    assert set(told) == {"libraries", "listening", "log_connected", "log_unavailable"}
+    events = [line["event"] for line in started.lines()]
+    assert 4 <= len(events) <= 9, started.lines()
+    assert events[-1] == "log_connected"
+    assert set(events) == {"libraries", "listening", "log_connected", "log_unavailable"}
 
 
 async def test_ingress_starts_before_kafka_and_before_the_topics_exist(kafka_cache, tmp_path):

@@ -89,8 +89,8 @@ class TestLists:
         assert found == orders
         assert listed(env, "anomaly=any")[0]["order_id"] == orders[0]
         since = 992 * 86_400
-        told = [each["order_id"] for each in listed(env, f"anomaly=any&since={since}")]
-        assert [name for name in told if name in orders] == orders[:9]
+        ids = [each["order_id"] for each in listed(env, f"anomaly=any&since={since}")]
+        assert [name for name in ids if name in orders] == orders[:9]
         assert listed(env, f"anomaly=any&since={since}&status=failed") == []
 
     def test_an_order_that_is_published_again_is_listed_once(self, envs, env):

@@ -104,7 +104,7 @@ def test_no_program_recreates_a_deleted_log(env: dict[str, str]) -> None:
         wait_folded(env, worker)
         asyncio.run(delete(env, log))
         wait_refused(env, f"missing topics: {log}", "`plexy-ledger import-log`")
-        # The worker ends by itself, and a view that reads the log must not create the topic either.
+        # The worker ends, and a view that reads the log must not create the topic before that.
         worker.get("/orders/ord_0/events")
         assert log in worker.reason_of_end(within_s=60)
         for command in ("status", "verify", "worker", "topics", "topics --check"):

@@ -156,18 +156,18 @@ class TestBeforeAnEventIsJudged:
     def test_an_event_that_is_only_in_the_log_is_accepted_until_it_is_judged(self, ledger, held):
         body = paid("evt_new", "pay_new", "ord_new")
         deliver(ledger, body, body)
-        told = get(ledger, "/events/evt_new")
-        assert told["outcome"] == "accepted"
-        assert [each["outcome"] for each in told["deliveries"]] == ["accepted"] * 2
-        assert {each["signature"] for each in told["deliveries"]} == {"good"}
+        found = get(ledger, "/events/evt_new")
+        assert found["outcome"] == "accepted"
+        assert [each["outcome"] for each in found["deliveries"]] == ["accepted"] * 2
+        assert {each["signature"] for each in found["deliveries"]} == {"good"}
         assert_problem(ask(ledger, "/events/evt_not"), 404, "event_not_found")
         answer = ask(ledger, "/orders/ord_new?event=evt_new&wait=100ms")
         assert_problem(answer, 504, "event_not_folded")
         assert "no worker has judged it yet" in answer.json["detail"]
         held.unlink()
         wait_folded(ledger)
-        told = get(ledger, "/events/evt_new")
-        assert (told["outcome"], told["order_id"]) == ("folded", "ord_new")
+        found = get(ledger, "/events/evt_new")
+        assert (found["outcome"], found["order_id"]) == ("folded", "ord_new")
 
     def test_a_waiting_request_is_answered_when_the_event_is_folded(self, ledger, held):
         deliver(ledger, paid("evt_wake", "pay_wake", "ord_wake"))

@@ -354,11 +354,11 @@ def test_a_topic_check_names_in_one_line_the_right_that_it_lacks(  # noqa: PLR09
             started.wait_ready(120)
         asyncio.run(allow(secured, denied, DENY))
 
-        def told() -> list[str]:
+        def refusals() -> list[str]:
             lines = [*started.logged(event), *started.logged("the worker ends")]
             return [line["reason"] for line in lines if said in line["reason"]]
 
-        (line, *_) = until(told, within_s=60, what=said)
+        (line, *_) = until(refusals, within_s=60, what=said)
         # Ingress does not see this topic, so it does not know the number in the topic's name.
         hidden = (user, topic, right) == (INGEST, "record", DESCRIBE)
         assert ("plexy.partitions-…" if hidden else name) in line

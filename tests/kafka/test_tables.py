@@ -84,27 +84,27 @@ def local(table: ChunkTable, partition: int = PARTITION) -> dict[bytes, bytes]:
 async def test_the_changelog_is_acknowledged_before_a_value_is_readable(
     settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[Any] = []
+    observed_states: list[Any] = []
 
     async def observed(client: Any, outputs: Outputs) -> Any:
-        told.append((local(table), end_of_table(table)))
+        observed_states.append((local(table), end_of_table(table)))
         offsets = await send(client, outputs)
-        told.append((local(table), end_of_table(table)))
+        observed_states.append((local(table), end_of_table(table)))
         # Acknowledged records are in the changelog, for any worker that recovers the table.
-        told.extend([await end_of(settings, TP(*tp)) for tp in outputs])
+        observed_states.extend([await end_of(settings, TP(*tp)) for tp in outputs])
         return offsets
 
     async def write(given: ChunkTable, chunk: Chunk) -> None:
         nonlocal table
         table = given
         await write_values(table, chunk)
-        told.append((local(table), end_of_table(table)))
+        observed_states.append((local(table), end_of_table(table)))
 
     table: ChunkTable
     monkeypatch.setattr(effects, "send", observed)
     async with written(settings, write):
         end = CLAIM + len(VALUES) + SOURCE
-        assert told == [({}, CLAIM), ({}, CLAIM), end, (VALUES, end)]
+        assert observed_states == [({}, CLAIM), ({}, CLAIM), end, (VALUES, end)]
 
 
 async def test_values_that_the_changelog_refuses_are_not_readable(

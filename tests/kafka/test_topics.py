@@ -255,7 +255,7 @@ async def test_more_replicas_in_sync_than_there_are_replicas_are_refused(env):
 
 
 async def test_a_lost_topic_is_not_replaced_by_an_empty_one(env):
-    """With an empty topic, the workers' state would be incomplete; that of a new version is not."""
+    """With an empty topic, workers would show an incomplete state; a new version is complete."""
     await ensure_topics(settings(env))
     lost = changelog_name(group_of(env), "orders")
     await commit(env, TopicPartition(names_of(env).webhooks, 0), 5)
@@ -397,7 +397,7 @@ def until_ended(worker: WorkerProcess, within_s: float = 60) -> int:
 
 
 def test_a_broker_that_does_not_know_the_new_topics_yet_is_asked_again(env, monkeypatch):
-    """For a moment, any broker of a cluster may not know them.
+    """Any broker of a cluster may be in this state for a moment.
 
     A real broker gives the same answer about the settings of topics that do not exist.
     """

@@ -130,8 +130,8 @@ def test_a_delivery_is_one_trace_through_all_hops_to_the_folded_order(traced, re
     assert all(span.start_ns <= span.end_ns for span in hops)
     place = ("messaging.destination.partition.id", "messaging.kafka.offset")
     assert [hops[0].attributes[name] for name in place] == [root.attributes[name] for name in place]
-    told = [{k: v for k, v in span.attributes.items() if k.startswith("ledger.")} for span in hops]
-    assert told == [
+    found = [{k: v for k, v in span.attributes.items() if k.startswith("ledger.")} for span in hops]
+    assert found == [
         {"ledger.event.id": "evt_1", "ledger.outcome": "folded", "ledger.chunk.records": 1},
         {
             "ledger.event.id": "evt_1",
@@ -227,9 +227,9 @@ def test_verify_and_prove_accept_records_with_the_header_of_a_trace(traced, tmp_
     (tmp_path / "proof.json").write_text(json.dumps(proof))
     code, said = run(traced.env, "prove", tmp_path / "proof.json")
     assert code == 0, said
-    status, told = traced.worker.get("/orders/ord_8/events?raw=true")
+    status, found = traced.worker.get("/orders/ord_8/events?raw=true")
     assert status == 200
-    assert TRACEPARENT in told["deliveries"][0]["headers"]
+    assert TRACEPARENT in found["deliveries"][0]["headers"]
 
 
 @pytest.mark.parametrize("trouble", ["away", "silent"])

@@ -70,20 +70,20 @@ class _Ledger:
         program.chmod(0o755)
 
     @property
-    def told(self) -> str:
+    def output(self) -> str:
         """The output of `run`, with the default ports in place of the free ones."""
-        text = (self._folder / "told").read_text()
+        text = (self._folder / "out").read_text()
         for name, port in self._ports.items():
             text = text.replace(f"127.0.0.1:{port}", f"127.0.0.1:{PORTS[name]}")
         return text
 
     def start(self) -> None:
-        with (self._folder / "told").open("wb") as told, (self._folder / "log").open("wb") as log:
+        with (self._folder / "out").open("wb") as out, (self._folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 [self._folder / ".venv" / "bin" / "plexy-ledger", "run"],
                 cwd=self._folder,
                 env=self._environment,
-                stdout=told,
+                stdout=out,
                 stderr=log,
             )
         until(self._is_up, within_s=120, what="the ledger is running")
@@ -91,7 +91,7 @@ class _Ledger:
     def _is_up(self) -> bool:
         assert self._process
         assert self._process.poll() is None, (self._folder / "log").read_text()[-3000:]
-        return "Look at its order" in self.told
+        return "Look at its order" in self.output
 
     def stop(self) -> None:
         """Press Ctrl-C."""
@@ -157,7 +157,7 @@ def test_each_command_of_the_tutorial_prints_the_page_s_output_and_so_does_a_res
         'export PATH="$PWD/.venv/bin:$PATH"',
     ]
     ledger.start()
-    addresses, shell_lines, _ = ledger.told.partition("Send a signed event")
+    addresses, shell_lines, _ = ledger.output.partition("Send a signed event")
     assert shell_lines
     assert _matches(STARTED.strip(), addresses)
     for step in steps[1:]:

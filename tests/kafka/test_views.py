@@ -65,7 +65,7 @@ REFERENCES = [
 
 
 def encoded(reference: str, *, keep: str = "") -> str:
-    """Percent-encode a reference, and its dots too if it has only dots and slashes."""
+    """Percent-encode a reference; encode its dots too if it has only dots and slashes."""
     text = quote(reference, safe=UNRESERVED + keep)
     return text.replace(".", "%2E") if not reference.strip("./") else text
 
@@ -304,7 +304,7 @@ def test_either_of_two_workers_answers_for_any_reference(kafka, tmp_path):
 
 
 def test_two_workers_with_one_address_never_deny_an_order_that_exists(kafka, tmp_path):
-    """Neither worker can reach the other, so it answers 503, and never 404, for its orders."""
+    """A worker that can't reach the other one answers 503 for the other's orders, and never 404."""
     env = environment(kafka.bootstrap, tmp_path / "one", api_token=TOKEN)
     other = env | {"LEDGER_DATA_DIR": str(tmp_path / "two"), "LEDGER_WEB_BIND": "127.0.0.2"}
     bodies = [payment(number, f"ord_{number}") for number in range(40)]

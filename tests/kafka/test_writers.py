@@ -111,13 +111,13 @@ async def test_a_chunk_that_is_fenced_after_its_outputs_is_folded_again_after_th
 ) -> None:
     """The table lacks the other writer's record, so the worker ends and reads it when it starts."""
     folds: list[Chunk] = []
-    told: list[int] = []
+    announced: list[int] = []
 
     def fold(chunk: Chunk, effects: Effects) -> None:
         folds.append(chunk)
         effects.publish(app.names.orders, [OutRecord(b"key", b"fold %d" % len(folds))])
         effects.keep([(b"key", b"fold %d" % len(folds))])
-        effects.then(lambda: told.append(len(folds)))
+        effects.then(lambda: announced.append(len(folds)))
 
     async def fenced_in_the_changelog(producer: Any, outputs: Any) -> Any:
         table = app.chunk_tables["seen"]
@@ -136,14 +136,14 @@ async def test_a_chunk_that_is_fenced_after_its_outputs_is_folded_again_after_th
         await append(settings, PARTITION, "any")
         await until(lambda: app.crashed)
         assert "as offsets 2 to 3, and the table ends at 1" in repr(app.crash_reason)
-        assert (len(folds), told) == (2, [])
+        assert (len(folds), announced) == (2, [])
     # RocksDB unlocks a folder only when the last reference to the database is gone.
     del app
     gc.collect()
     async with running(settings, work) as app:
-        await until(lambda: told or app.crashed)
+        await until(lambda: announced or app.crashed)
         assert not app.crashed, app.crash_reason
-        assert (len(folds), told) == (3, [3])
+        assert (len(folds), announced) == (3, [3])
         assert app.chunk_tables["seen"].scan(PARTITION, b"", 9) == {
             b"another's": b"value",
             b"key": b"fold 3",

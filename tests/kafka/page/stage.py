@@ -47,7 +47,7 @@ ATTACK = "<img src=x onerror=document.title='run'>"
 TURNED = "ord_\u202eevil\u202c_x"
 LONG = "x" * 480
 HUGE = 2**53 - 1
-# This is a little longer than the interval at which the page of an order reads it again.
+# The page of an order reads the order again in intervals that are a little shorter than this.
 LOOK_MS = 2_100
 expect.set_options(timeout=15_000)
 
@@ -71,7 +71,7 @@ class Ledger(NamedTuple):
             assert answer.status_code == status, answer.text
 
     def wait_folded(self) -> None:
-        """Wait in another thread, because this one runs the browser's event loop."""
+        """Wait in another thread, because this thread runs the browser's event loop."""
         with ThreadPoolExecutor(1) as thread:
             thread.submit(wait_folded, self.env, self.worker).result()
 

@@ -145,7 +145,7 @@ def test_a_table_with_stacked_cells_is_still_a_table_for_a_screen_reader(browser
 
 @pytest.mark.parametrize("width", [360, 1280])
 def test_no_word_of_the_chart_is_cut_off_in_a_language_that_needs_more_room(browser, ledger, width):
-    """A German axis has no short form for thousands; forced colours must not change the key's."""
+    """A German axis has no short form for thousands; forced colours must keep the key."""
     size = {"width": width, "height": 800}
     look = {"locale": "de-DE", "viewport": size, "forced_colors": "active"}
     with opened(browser, ledger.address, **look) as page:
