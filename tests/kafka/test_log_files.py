@@ -197,7 +197,7 @@ def test_an_import_notices_that_its_topic_begins_to_replace_the_times_of_records
     assert importing.returncode == 1, output
     assert f"{log} was changed to message.timestamp.type=LogAppendTime" in " ".join(output.split())
     assert "as it was exported" not in output
-    # Kafka reads the setting twice in one append. It may report new times, and yet keep the old ones.
+    # Kafka reads the setting twice in one append. It may report new times, and yet keep the old.
     has_other_times = any(timestamp_type for _, _, _, timestamp_type, *_ in log_of(env))
     asyncio.run(alter(env, log, message_timestamp_type="CreateTime"))
     code, output = run(env, "import-log", file)
