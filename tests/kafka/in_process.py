@@ -65,7 +65,7 @@ async def ready(*apps: LedgerApp) -> None:
     await until(lambda: all(app.tables.actives_ready and not app.rebalancing for app in apps))
 
 
-def second_of(settings: WorkerSettings, folder: Path) -> WorkerSettings:
+def second_settings(settings: WorkerSettings, folder: Path) -> WorkerSettings:
     """Return the settings of another worker of the same group."""
     return replace(settings, data_dir=folder, web_port=free_port())
 

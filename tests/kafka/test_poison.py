@@ -220,7 +220,7 @@ def test_the_worker_continues_reports_the_poison_and_folds_the_other_records(led
     else:
         assert [(each["reason"], each["source-topic"]) for each in new] == [(poison.reason, topic)]
         assert ledger.logged("rejected")[-1]["reason"] == poison.reason
-    # A record of ten megabytes is copied a few times, and a batch is not unpacked beyond that.
+    # The worker copies a record of ten megabytes a few times, and unpacks no batch beyond that.
     assert ledger.peak_mib() - memory_mib < 150
 
 

@@ -14,7 +14,7 @@ from tests.kafka.answers import deliver
 from tests.kafka.harness import WorkerProcess, environment, event, free_port, until, wait_folded
 from tests.kafka.programs import wait_ingress
 
-# This script runs a command in a mount namespace in which only one folder is not read-only.
+# This script runs a command in a mount namespace in which only one folder is writable.
 READ_ONLY = """
 set -e
 mount --make-rprivate /

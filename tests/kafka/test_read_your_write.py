@@ -120,7 +120,7 @@ class TestReadYourWrite:
 
 
 # This worker does not search the log while a request waits, and reads few unjudged records.
-HOLDS_WORK_AND_LOOKS_LITTLE = f"""
+HOLDS_WORK_AND_READS_LITTLE = f"""
 from processors.views import deliveries, waiting
 waiting._LOOK_AFTER_S = 60.0
 deliveries._MOST_UNJUDGED = 3
@@ -136,7 +136,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def ledger(kafka, folder) -> Iterator[dict[str, str]]:
     env = environment(kafka.bootstrap, folder, api_token=TOKEN, webhook_secrets=SECRET)
-    with WorkerProcess(env, [sys.executable, "-c", HOLDS_WORK_AND_LOOKS_LITTLE]) as worker:
+    with WorkerProcess(env, [sys.executable, "-c", HOLDS_WORK_AND_READS_LITTLE]) as worker:
         worker.wait_ready(90)
         yield env
 

@@ -41,7 +41,7 @@ from tests.kafka.in_process import (
     keep,
     ready,
     running,
-    second_of,
+    second_settings,
 )
 
 pytestmark = [*WARNINGS_OF_FAUST, pytest.mark.timeout(300)]
@@ -184,7 +184,7 @@ async def test_a_changelog_whose_last_offset_has_no_record_is_recovered_by_owner
     await write(settings, dict.fromkeys(KEYS, b"value"))
     await write_marker(settings)
     one = msgspec.structs.replace(settings, standby_replicas=1)
-    await _recover_both(one, second_of(one, tmp_path / "two"))
+    await _recover_both(one, second_settings(one, tmp_path / "two"))
     # RocksDB unlocks a folder only when the last reference to the database is gone.
     gc.collect()
     # Recover once more, with a table that has already applied the last record.
@@ -255,7 +255,7 @@ async def test_a_lost_fetch_of_a_standby_ends_the_worker(
 ) -> None:
     """Faust's own recovery lost fetches, skipped the gap, and let the standby take over."""
     one = msgspec.structs.replace(settings, standby_replicas=1)
-    async with folding(one) as first, folding(second_of(one, tmp_path / "two")) as second:
+    async with folding(one) as first, folding(second_settings(one, tmp_path / "two")) as second:
         apps = (first, second)
         await until(lambda: all(app.tables.standbys_ready for app in apps))
         await ready(*apps)

@@ -281,7 +281,7 @@ def test_a_body_that_ingress_refused_goes_into_the_log_as_ingress_would_have_kep
     env, url = ingress
     names = names_of(env)
     assert post(url, b'{"id": "evt_1"}') == post(url, b'{"id": "evt_1"}') == 400
-    # An ingress of an earlier release that could not read these bodies would have written this.
+    # An earlier ingress that could not read these bodies would have written such records.
     refused = Rejection(reason=Reason.INVALID_ENVELOPE, detail="of former code", field="created")
     good, forged = (json.dumps(event(n, orderReference="ord_1")).encode() for n in (1, 2))
     deliveries = {good: delivery_of(good), forged: delivery_of(forged, "whsec_guessed")}
@@ -309,7 +309,7 @@ def test_a_body_that_ingress_refused_goes_into_the_log_as_ingress_would_have_kep
     code, output = run(env, "verify")
     assert code == 0, output
 
-    # After a crash before its mark, an item is still open. It is put back again, and counts once.
+    # If a retry crashes before it marks an item, the item is put back again, and counts once.
     code, output = run(env, "rejected", "retry", "--all", "--again")
     assert "1 put back" in output
     assert len(read_topic(env, names.webhooks)) == 2

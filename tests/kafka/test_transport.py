@@ -30,7 +30,7 @@ from tests.kafka.in_process import (
     keep,
     ready,
     running,
-    second_of,
+    second_settings,
 )
 
 pytestmark = WARNINGS_OF_FAUST
@@ -156,7 +156,7 @@ async def test_a_rebalance_forgets_the_chunks_in_flight_and_redelivers_them(
         for tp in partitions:
             await append(settings, tp.partition, f"stuck {tp.partition}")
         await until(lambda: len(started) == PARTITIONS)
-        async with running(second_of(settings, tmp_path / "second"), work) as second:
+        async with running(second_settings(settings, tmp_path / "second"), work) as second:
             await until(lambda: second.tables.actives_ready and len(second.consumer.assignment()))
             await ready(first, second)
             await until(lambda: in_flight(first, second) == PARTITIONS)
