@@ -80,7 +80,7 @@ def paid(number: int) -> dict[str, object]:
 
 
 def wait_refused(env: Mapping[str, str], *words: str) -> None:
-    """Wait until ingress answers readiness and a delivery with 503 and a detail with these words."""
+    """Wait until ingress answers readiness and a delivery with 503 and these words."""
 
     def refused() -> bool:
         status, page = ask_ingress(env, "/readyz")
