@@ -19,27 +19,27 @@ def _left_as_found() -> Iterator[None]:
 
 
 def test_the_last_line_is_kept_in_one_line(caplog):
-    with ClientLog() as said:
-        assert said.last_line == ""
+    with ClientLog() as log:
+        assert log.last_line == ""
         aiokafka.warning("first")
         aiokafka.error("Unable connect to %s:\n  refused", "node 1")
-    assert said.last_line == "Unable connect to node 1: refused"
+    assert log.last_line == "Unable connect to node 1: refused"
     assert caplog.records == []
 
 
 def test_what_is_no_warning_is_not_kept(caplog):
     caplog.set_level(logging.DEBUG, "aiokafka")
-    with ClientLog() as said:
+    with ClientLog() as log:
         aiokafka.info("connected")
-    assert said.last_line == ""
+    assert log.last_line == ""
 
 
 def test_afterwards_lines_go_where_they_went_before(caplog):
-    with ClientLog() as said:
+    with ClientLog() as log:
         aiokafka.warning("within")
     aiokafka.warning("after")
     assert [record.getMessage() for record in caplog.records] == ["after"]
-    assert said.last_line == "within"
+    assert log.last_line == "within"
 
 
 def test_an_exception_lets_go_of_the_lines_too(caplog):
@@ -59,7 +59,7 @@ def test_while_another_listens_the_lines_stay_out_of_the_log(caplog):
 
 
 def test_other_libraries_are_not_listened_to(caplog):
-    with ClientLog() as said:
+    with ClientLog() as log:
         logging.getLogger("faust").warning("mine")
-    assert said.last_line == ""
+    assert log.last_line == ""
     assert [record.getMessage() for record in caplog.records] == ["mine"]
