@@ -1,11 +1,8 @@
-"""What time it is at the brokers, without a record that is written anywhere.
+"""Compares the cluster's clock with ours, without writing a record.
 
-In: a client that is connected. Out: how far the cluster's clock is ahead of ours, and how sure that
-is. Never: a write.
-
-The only question whose answer has a clock in it is `DescribeQuorum`: of each voter the active
-controller says when it was last caught up, and of itself that is now. (Kafka 3.3 and newer; not in
-a cluster that has a ZooKeeper.)
+`DescribeQuorum` is the only request whose answer contains the current time: the active controller
+reports when each voter last caught up, and for itself reports its current time. The request exists
+since Kafka 3.3, and not in clusters with ZooKeeper.
 """
 
 import time
@@ -45,7 +42,7 @@ _PARTITION: Final = (
 )
 
 
-class _Answer(Response):  # type: ignore[misc]
+class _QuorumResponse(Response):  # type: ignore[misc]
     API_KEY = 55
     API_VERSION = 1
     SCHEMA = Schema(
@@ -60,11 +57,11 @@ class _Answer(Response):  # type: ignore[misc]
     )
 
 
-class _Question(RequestStruct):  # type: ignore[misc]
+class _QuorumRequest(RequestStruct):  # type: ignore[misc]
     FLEXIBLE_VERSION = True
     API_KEY = 55
     API_VERSION = 1
-    RESPONSE_TYPE = _Answer
+    RESPONSE_TYPE = _QuorumResponse
     SCHEMA = Schema(
         (
             "topics",
@@ -78,25 +75,25 @@ class _Question(RequestStruct):  # type: ignore[misc]
     )
 
 
-class DescribeQuorumRequest(Request[_Question]):  # type: ignore[misc]
-    """Asks for the quorum of the controllers; any broker passes it on to the active one."""
+class DescribeQuorumRequest(Request[_QuorumRequest]):  # type: ignore[misc]
+    """Asks for the quorum of controllers; any broker forwards it to the active controller."""
 
     API_KEY = 55
 
-    def build(self, request_struct_class: type[_Question]) -> _Question:
-        """Return the question for the one topic that has a quorum."""
+    def build(self, request_struct_class: type[_QuorumRequest]) -> _QuorumRequest:
+        """Return the request for the one topic that has a quorum."""
         return request_struct_class([("__cluster_metadata", [(0, {})], {})], {})
 
 
-class Clock(msgspec.Struct, frozen=True):
-    """How far the cluster's clock is ahead of ours, in seconds; exact to ``within_s``."""
+class ClockOffset(msgspec.Struct, frozen=True):
+    """How far the cluster's clock is ahead of ours; the error is at most ``within_s``."""
 
     ahead_s: float
     within_s: float
 
 
-async def ask_clock(client: AIOKafkaClient) -> Clock:
-    """Ask for the time; a ``KafkaError`` says why there is no answer, such as a missing right."""
+async def ask_clock(client: AIOKafkaClient) -> ClockOffset:
+    """Ask for the cluster's time; raise ``KafkaError`` if it is refused, as without the right."""
     asked_s = time.time()
     answer: Any = await client.send(client.get_random_node(), DescribeQuorumRequest())
     answered_s = time.time()
@@ -106,13 +103,13 @@ async def ask_clock(client: AIOKafkaClient) -> Clock:
     return compare(asked_s, _now_ms(answer) / 1000, answered_s)
 
 
-def compare(asked_s: float, there_s: float, answered_s: float) -> Clock:
-    """Compare a time that was read there with ours before the question and after the answer.
+def compare(asked_s: float, cluster_s: float, answered_s: float) -> ClockOffset:
+    """Compare the cluster's time with our time before the request and after the answer.
 
     >>> compare(100.0, 103.5, 101.0)
-    Clock(ahead_s=3.0, within_s=0.5)
+    ClockOffset(ahead_s=3.0, within_s=0.5)
     """
-    return Clock(there_s - (asked_s + answered_s) / 2, (answered_s - asked_s) / 2)
+    return ClockOffset(cluster_s - (asked_s + answered_s) / 2, (answered_s - asked_s) / 2)
 
 
 def _now_ms(answer: Any) -> int:

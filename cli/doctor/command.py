@@ -1,8 +1,6 @@
-"""The command ``doctor``: all checks, and what they found.
+"""The command ``doctor`` runs every check and prints each result with its remedy.
 
-In: an environment, and which programs are to run in it. Out: a line for each thing that was looked
-at, with what to do; whether there is no problem. Never: a change, and never a check whose crash
-hides what the others have to say.
+A check that crashes becomes a problem itself, and the other checks still run.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from cli.doctor.findings import Check, Finding, Level, Patient, problem, warning
+from cli.doctor.checks import Check, CheckResult, Level, Patient, problem, warning
 from cli.doctor.kafka import check_kafka
 from cli.doctor.ports import check_ports
 from cli.doctor.settings import check_settings
@@ -28,20 +26,20 @@ _STYLES: Final = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "bo
 _NAME_WIDTH: Final = 9
 _LEVEL_WIDTH: Final = 8
 _NAME_SOME: Final = (
-    "Not all commands are used here? Name those that are: `plexy-ledger doctor run` looks at what "
-    "`run` needs, and at no more."
+    "If this machine runs only some of the commands, name them: `plexy-ledger doctor run` checks "
+    "only the needs of `run`."
 )
 
 
-def check_folders(patient: Patient) -> Iterable[Finding]:
-    """Look at the worker's folder, with what a worker itself uses for it."""
-    # Only now: what it imports needs RocksDB, and may be just what is broken.
+def check_folders(patient: Patient) -> Iterable[CheckResult]:
+    """Check the worker's folder with the functions that the worker itself uses."""
+    # The module imports RocksDB, which may itself be broken, so a failure must stay in this check.
     from cli.doctor.folders import check_folders as check  # noqa: PLC0415
 
     return check(patient)
 
 
-# In the order of their telling; Kafka's comes before those that need to know which one answers.
+# The checks run in this order: the Kafka check sets `Patient.cluster`, which later checks read.
 CHECKS: Final[Mapping[str, Check]] = {
     "settings": check_settings,
     "versions": check_versions,
@@ -55,24 +53,23 @@ CHECKS: Final[Mapping[str, Check]] = {
 def doctor(
     environment: Mapping[str, str], programs: tuple[str, ...], console: Console, *, as_json: bool
 ) -> bool:
-    """Look at everything, say what was found, and return whether there is no problem."""
+    """Run every check, print the results, and return whether there is no problem."""
     unknown = [program for program in programs if program not in READ_BY]
     if unknown:
         raise WrongOptionError(
             f"{', '.join(unknown)}: expected commands that read settings: {', '.join(READ_BY)}"
         )
     patient = Patient(environment, programs or tuple(READ_BY))
-    found: list[tuple[str, Finding]] = []
+    found: list[tuple[str, CheckResult]] = []
     for name, check in CHECKS.items():
-        with console.status(f"looking at {name} …"):
-            new = [(name, finding) for finding in contained(check, patient)]
+        with console.status(f"checking {name} …"):
+            new = [(name, result) for result in contained(check, patient)]
         found += new
         if not as_json:
             for each in new:
                 _show(console, *each)
-    findings = [finding for _, finding in found]
-    problems = sum(finding.level is Level.PROBLEM for finding in findings)
-    warnings = sum(finding.level is Level.WARNING for finding in findings)
+    levels = [result.level for _, result in found]
+    problems, warnings = levels.count(Level.PROBLEM), levels.count(Level.WARNING)
     if as_json:
         typer.echo(_json(found))
     else:
@@ -82,44 +79,44 @@ def doctor(
     return problems == 0
 
 
-def contained(check: Check, patient: Patient) -> Iterator[Finding]:
-    """Yield what a check finds; one that can't be done, or crashes, is a finding itself."""
+def contained(check: Check, patient: Patient) -> Iterator[CheckResult]:
+    """Yield a check's results; yield a warning or a problem if the check itself fails."""
     try:
         yield from check(patient)
     except SettingsError as error:
-        yield warning(f"this was not looked at: {error}", "correct the settings, then look again")
-    except Exception as error:  # noqa: BLE001 - whatever it is, the other checks go on
+        yield warning(f"not checked: {error}", "correct the settings, then run `doctor` again")
+    except Exception as error:  # noqa: BLE001 - the other checks still run
         yield problem(
             f"the check itself failed: {type(error).__name__}: {error}",
-            "if nothing of the above explains it, it is a bug: keep this output",
+            "if no result above explains this error, it is a bug: keep this output",
         )
 
 
-def _show(console: Console, name: str, finding: Finding) -> None:
-    """Print a finding and its remedy, unwrapped, so that what is to be typed can be pasted."""
-    text = Text(f"{finding.level:<{_LEVEL_WIDTH}}", style=_STYLES[finding.level])
-    text.append(f"{name:<{_NAME_WIDTH}}{plain(finding.what)}", style="default")
+def _show(console: Console, name: str, result: CheckResult) -> None:
+    """Print a result and its remedy without wrapping, so that commands can be copied."""
+    text = Text(f"{result.level:<{_LEVEL_WIDTH}}", style=_STYLES[result.level])
+    text.append(f"{name:<{_NAME_WIDTH}}{plain(result.what)}", style="default")
     console.print(text, soft_wrap=True)
-    if finding.remedy:
+    if result.remedy:
         indent = " " * (_LEVEL_WIDTH + _NAME_WIDTH)
-        console.print(Text(f"{indent}→ {plain(finding.remedy)}", style="italic"), soft_wrap=True)
+        console.print(Text(f"{indent}→ {plain(result.remedy)}", style="italic"), soft_wrap=True)
 
 
 def _verdict(problems: int, warnings: int) -> str:
-    """Say how many there are.
+    """Return the numbers of problems and warnings as text.
 
     >>> _verdict(1, 2), _verdict(0, 0)
     ('1 problem, 2 warnings', 'No problem, no warning')
     """
     if not problems and not warnings:
         return "No problem, no warning"
-    told = [counted(problems, "problem") if problems else "No problem"]
-    return ", ".join([*told, *([counted(warnings, "warning")] if warnings else [])])
+    first = counted(problems, "problem") if problems else "No problem"
+    return f"{first}, {counted(warnings, 'warning')}" if warnings else first
 
 
-def _json(found: list[tuple[str, Finding]]) -> str:
-    """Write the findings for programs: check, level, what, remedy, and how many of each level."""
-    levels = [finding.level for _, finding in found]
+def _json(found: list[tuple[str, CheckResult]]) -> str:
+    """Return the results, and the numbers of problems and warnings, as JSON for programs."""
+    levels = [result.level for _, result in found]
     document = {
         "problems": levels.count(Level.PROBLEM),
         "warnings": levels.count(Level.WARNING),

@@ -1,6 +1,6 @@
-"""The folder of a worker: may it write there, is there room, does another one have it.
+"""Checks a worker's folder: is it writable, has it room, and does another worker hold it.
 
-In: the worker's settings. Out: findings. Never: a file or folder that is made to find out.
+The checks create no file and no folder.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from typing import Final
 
 import psutil
 
-from cli.doctor.findings import Finding, Patient, ok, problem, warning
+from cli.doctor.checks import CheckResult, Patient, ok, problem, warning
 from cli.doctor.ports import answers
 from cli.ports import base_url
 from processors.engine.databases import write_buffers_bytes
@@ -21,12 +21,12 @@ from processors.engine.identity import claim_file, is_claimed
 from processors.settings import WorkerSettings
 
 _MIB: Final = 1024 * 1024
-# Faust's own folder for version 1 of an app: see `LedgerApp`.
+# Faust keeps the tables of version 1 of an app here; `LedgerApp` is always version 1.
 _TABLES: Final = Path("tables") / "v1"
 
 
-def check_folders(patient: Patient) -> Iterator[Finding]:
-    """Look at LEDGER_DATA_DIR, if any of the programs keeps tables there."""
+def check_folders(patient: Patient) -> Iterator[CheckResult]:
+    """Check LEDGER_DATA_DIR, if any of the programs keeps tables there."""
     if not patient.readers("LEDGER_STANDBY_REPLICAS"):
         return
     settings = WorkerSettings.from_environment(patient.environment)
@@ -35,84 +35,81 @@ def check_folders(patient: Patient) -> Iterator[Finding]:
     yield from _others(settings, patient)
 
 
-def _writable(settings: WorkerSettings) -> Iterator[Finding]:
+def _writable(settings: WorkerSettings) -> Iterator[CheckResult]:
     folder = settings.data_dir.absolute()
-    there = next(each for each in (folder, *folder.parents) if each.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        why = "can't be written" if there == folder else f"can't be made: {there} can't be written"
+    existing = next(each for each in (folder, *folder.parents) if each.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        why = "" if existing == folder else f"can't be made: {existing} "
         yield problem(
-            f"LEDGER_DATA_DIR={folder} {why} by this user",
-            "give the user the right to (in a container: the volume's group), or choose another "
+            f"LEDGER_DATA_DIR={folder} {why}can't be written by this user",
+            "give the user write access (in a container: the volume's group), or choose another "
             "folder",
         )
         return
     try:
         write_buffers = write_buffers_bytes(settings.table_memory_mb)
-        require_room(settings, write_buffers, made_in=there)
+        require_room(settings, write_buffers, made_in=existing)
         row_files(settings.databases)
     except NoRoomError as error:
         what, _, remedy = str(error).partition(": ")
         yield problem(what, remedy)
     else:
-        free = shutil.disk_usage(there).free / _MIB
-        made = "" if there == folder else ", will be made"
+        free = shutil.disk_usage(existing).free / _MIB
+        made = "" if existing == folder else ", will be made"
         yield ok(f"LEDGER_DATA_DIR={folder} can be written{made}, {free:,.0f} MiB are free")
 
 
-def _owner(settings: WorkerSettings) -> Iterator[Finding]:
+def _owner(settings: WorkerSettings) -> Iterator[CheckResult]:
     folder = settings.data_dir
     if not folder.is_dir() or not is_claimed(folder):
         return
-    what = f"LEDGER_DATA_DIR={folder} belongs to a worker that runs{_pid(folder)}"
-    remedy = "stop that one, or give this one a folder of its own"
+    what = f"LEDGER_DATA_DIR={folder} belongs to a running worker{_pid(folder)}"
+    remedy = "stop that worker, or give this one a folder of its own"
     if answers(base_url(settings.web_bind, settings.web_port)):
         yield warning(
-            f"{what}, and one answers at LEDGER_WEB_PORT",
-            f"nothing, if that is this one; else {remedy}",
+            f"{what}, and a worker answers at LEDGER_WEB_PORT",
+            f"do nothing if this is the intended worker; otherwise {remedy}",
         )
     else:
         yield problem(what, remedy)
 
 
 def _pid(folder: Path) -> str:
-    """Return who has the folder, as far as this user may know."""
-    held = str(claim_file(folder))
+    """Return the id of the process that holds the folder, or "" if this user may not see it."""
+    claim = str(claim_file(folder))
     for process in psutil.process_iter():
         try:
-            if any(file.path == held for file in process.open_files()):
+            if any(file.path == claim for file in process.open_files()):
                 return f" (pid {process.pid})"
         except (psutil.Error, OSError):
-            continue  # another user's, or it has just ended
+            continue  # the process is another user's, or has just ended
     return ""
 
 
-def _others(settings: WorkerSettings, patient: Patient) -> Iterator[Finding]:
-    """Look for tables that no worker with these settings would find."""
+def _others(settings: WorkerSettings, patient: Patient) -> Iterator[CheckResult]:
+    """Find tables that no worker with these settings would read."""
     tables = settings.data_dir / _TABLES
     for folder in sorted(tables.iterdir()) if tables.is_dir() else ():
         group, _, cluster = folder.name.partition("@")
         known = {settings.of_version(n).group_id for n in range(1, settings.version + 1)}
         if group not in known:
-            yield _lying_about(
-                folder, f"the group {group}, and these settings are those of {settings.group_id}"
-            )
+            yield _unused(folder, f"the group {group}, but these settings use {settings.group_id}")
         elif patient.cluster and cluster != patient.cluster.cluster_id:
-            yield _lying_about(
-                folder, f"the Kafka {cluster}, and {patient.cluster.cluster_id} answers"
-            )
+            found = patient.cluster.cluster_id
+            yield _unused(folder, f"the Kafka cluster {cluster}, but {found} answers")
 
 
-def _lying_about(folder: Path, whose: str) -> Finding:
+def _unused(folder: Path, owner: str) -> CheckResult:
     return warning(
-        f"{folder} has {_bytes(folder) / _MIB:,.1f} MiB of tables of {whose}",
-        "if these settings are right, and that ledger is gone, delete the folder: nobody reads it",
+        f"{folder} has {_bytes(folder) / _MIB:,.1f} MiB of tables of {owner}",
+        "if these settings are right and that ledger is gone, delete the folder: nothing reads it",
     )
 
 
 def _bytes(folder: Path) -> int:
     total = 0
     for file in folder.rglob("*"):
-        # Somebody may be at work there after all.
+        # A program may still write there.
         with contextlib.suppress(FileNotFoundError):
             total += file.lstat().st_size
     return total

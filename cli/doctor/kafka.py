@@ -1,6 +1,6 @@
-"""The brokers: do they answer and let us in, are there enough, and what time is it there.
+"""Checks the brokers: do they answer and accept us, are there enough, and is their clock right.
 
-In: the settings. Out: findings, and the cluster that answered. Never: a write to Kafka.
+The checks store the cluster that answered in the ``Patient``, and write nothing to Kafka.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
-from cli.doctor.clock import Clock, ask_clock
-from cli.doctor.findings import Cluster, Finding, Patient, ok, problem, warning
+from cli.doctor.checks import CheckResult, Cluster, Patient, ok, problem, warning
+from cli.doctor.clock import ClockOffset, ask_clock
 from cli.printing import counted
 from ledger.signature import DEFAULT_TOLERANCE_S
 from processors.settings import WorkerSettings
@@ -43,12 +43,12 @@ from runtime.settings import SettingsError
 
 _CONNECTED_WITHIN_S: Final = 3.0
 _REQUEST_MS: Final = 10_000
-# A clock that is kept right is off by milliseconds; this share of the tolerance says it is not.
+# Synchronized clocks differ by milliseconds, so a tenth of the tolerance shows that one is not.
 _SUSPICIOUS_SHARE: Final = 0.1
 _REPLICAS_IN_PRODUCTION: Final = 3
-# By its fifth version a member of a group has a name that outlives it (Kafka 2.3).
+# Since version 5 of JoinGroup (Kafka 2.3), a member can keep its name across restarts.
 _STATIC_MEMBERSHIP: Final = 5
-_SPOKEN: Final = (
+_REQUESTS: Final = (
     MetadataRequest,
     ProduceRequest,
     FetchRequest,
@@ -58,8 +58,8 @@ _SPOKEN: Final = (
 )
 
 
-def check_kafka(patient: Patient) -> Iterator[Finding]:
-    """Look at Kafka, as the programs would talk to it; leaves the cluster with the patient."""
+def check_kafka(patient: Patient) -> Iterator[CheckResult]:
+    """Check Kafka through the clients that the programs use, and set ``patient.cluster``."""
     if not patient.readers("LEDGER_KAFKA_BOOTSTRAP"):
         return
     settings = KafkaSettings.from_environment(patient.environment)
@@ -81,34 +81,37 @@ def check_kafka(patient: Patient) -> Iterator[Finding]:
         yield from asyncio.run(_rules(WorkerSettings.from_environment(patient.environment)))
 
 
-async def _look(settings: KafkaSettings, patient: Patient) -> list[Finding]:
+async def _look(settings: KafkaSettings, patient: Patient) -> list[CheckResult]:
     client = AIOKafkaClient(**settings.client_options(), request_timeout_ms=_REQUEST_MS)
-    with ClientLog() as said:
+    with ClientLog() as log:
         try:
             await client.bootstrap()
             return await _ask(client, settings, patient)
         except KafkaError as error:
             advertised = advertised_by(client, settings)
-            reason = unreachable(settings, error, said.last_line, advertised)
-            return [_silent(settings, patient, reason)]
+            reason = unreachable(settings, error, log.last_line, advertised)
+            return [_unreachable(settings, patient, reason)]
         finally:
             await client.close()
 
 
-def _silent(settings: KafkaSettings, patient: Patient, fault: Fault) -> Finding:
+def _unreachable(settings: KafkaSettings, patient: Patient, fault: Fault) -> CheckResult:
     what, remedy = fault.what, fault.remedy
     if settings.kafka_bootstrap is None and "run" in patient.programs:
-        return warning(what, "nothing for `plexy-ledger run`, which starts one; else " + remedy)
+        remedy = f"do nothing for `plexy-ledger run`, which starts Kafka; otherwise {remedy}"
+        return warning(what, remedy)
     if what.startswith(SILENT) and any(map(_connects, settings.bootstrap_servers)):
         remedy = (
-            "somebody listens there: if it is Kafka, it talks another protocol, or refuses us; "
-            "look at LEDGER_KAFKA_TLS, _CA_FILE, _SASL_MECHANISM, _USERNAME and _PASSWORD. Else "
+            "a program listens there: if it is Kafka, it uses another protocol or refuses us; "
+            "check LEDGER_KAFKA_TLS, _CA_FILE, _SASL_MECHANISM, _USERNAME and _PASSWORD. Otherwise "
             + remedy
         )
     return problem(what, remedy)
 
 
-async def _ask(client: AIOKafkaClient, settings: KafkaSettings, patient: Patient) -> list[Finding]:
+async def _ask(
+    client: AIOKafkaClient, settings: KafkaSettings, patient: Patient
+) -> list[CheckResult]:
     node = client.get_random_node()
     metadata = (await client.send(node, MetadataRequest([]))).to_object()
     brokers = metadata["brokers"]
@@ -118,7 +121,7 @@ async def _ask(client: AIOKafkaClient, settings: KafkaSettings, patient: Patient
     found += [
         warning(
             f"{server}, of LEDGER_KAFKA_BOOTSTRAP, does not answer",
-            "start that broker, or correct its address: programs that start ask each of them",
+            "start that broker, or correct its address: each program asks all of them at its start",
         )
         for server in settings.bootstrap_servers
         if not _connects(server)
@@ -128,8 +131,8 @@ async def _ask(client: AIOKafkaClient, settings: KafkaSettings, patient: Patient
             found.append(
                 problem(
                     f"broker {broker['node_id']} can't be reached at {broker['host']}:"
-                    f"{broker['port']}, as it says of itself",
-                    "start it, or correct its `advertised.listeners`, or open the network to it",
+                    f"{broker['port']}, the address that it advertises",
+                    "start it, correct its `advertised.listeners`, or open the network to it",
                 )
             )
     versions = await client.send(node, ApiVersionRequest())
@@ -138,19 +141,19 @@ async def _ask(client: AIOKafkaClient, settings: KafkaSettings, patient: Patient
     return found
 
 
-async def _clock(client: AIOKafkaClient, patient: Patient) -> Finding:
+async def _clock(client: AIOKafkaClient, patient: Patient) -> CheckResult:
     try:
         return clock(await ask_clock(client), _tolerance_s(patient))
     except (KafkaError, ValueError) as error:
         return warning(
             f"the brokers' clock can't be read ({type(error).__name__}: {error})",
-            "give the user Describe on the cluster if it is Kafka 3.3 or newer; else compare the "
+            "with Kafka 3.3 or newer, give the user Describe on the cluster; otherwise compare the "
             "clocks by hand",
         )
 
 
-async def _expiration(settings: KafkaSettings) -> Finding:
-    """Say whether Kafka remembers the workers' identities for long enough."""
+async def _expiration(settings: KafkaSettings) -> CheckResult:
+    """Check whether Kafka remembers the workers' identities for long enough."""
     try:
         async with administration(settings) as admin:
             found = await require_expiration(admin)
@@ -161,13 +164,13 @@ async def _expiration(settings: KafkaSettings) -> Finding:
     if found is None:
         return warning(
             f"{EXPIRATION} can't be read",
-            f"give the user DescribeConfigs on the cluster; or look at it by hand, and {REMEDY}",
+            f"give the user DescribeConfigs on the cluster; or check it by hand, and {REMEDY}",
         )
     return ok(f"{EXPIRATION}={found} is long enough")
 
 
-async def _rules(settings: WorkerSettings) -> list[Finding]:
-    """Say whether the workers that run now would take one with these settings into their group."""
+async def _rules(settings: WorkerSettings) -> list[CheckResult]:
+    """Check whether the running workers would accept a worker with these settings as a member."""
     try:
         async with administration(settings) as admin:
             fault = await difference_from_group(admin, settings)
@@ -176,18 +179,19 @@ async def _rules(settings: WorkerSettings) -> list[Finding]:
     return [problem(fault.what, fault.remedy)] if fault else []
 
 
-def clock(seen: Clock, tolerance_s: int) -> Finding:
-    """Judge how far the clocks are apart, by how far a signature's time may be from now."""
-    side = "ahead of" if seen.ahead_s > 0 else "behind"
-    what = f"the brokers' clock is {abs(seen.ahead_s):.1f} s (± {seen.within_s:.1f} s) {side} ours"
-    apart_s = abs(seen.ahead_s) - seen.within_s
-    remedy = "find out which of the two is wrong, and keep both right with NTP"
-    if apart_s > tolerance_s:
+def clock(found: ClockOffset, tolerance_s: int) -> CheckResult:
+    """Compare the clocks' difference with the tolerance for the time of a signature."""
+    apart_s, within_s = abs(found.ahead_s), found.within_s
+    side = "ahead of" if found.ahead_s > 0 else "behind"
+    what = f"the brokers' clock is {apart_s:.1f} s (± {within_s:.1f} s) {side} ours"
+    remedy = "find out which of the two clocks is wrong, and keep both right with NTP"
+    if apart_s - within_s > tolerance_s:
         return problem(
             f"{what}, more than LEDGER_SIGNATURE_TOLERANCE_S={tolerance_s}",
-            f"{remedy}: if it is ours, every delivery's signature is refused as too old or too new",
+            f"{remedy}: if it is ours, ingress refuses every delivery as too old or too new",
         )
-    return warning(what, remedy) if apart_s > tolerance_s * _SUSPICIOUS_SHARE else ok(what)
+    is_off = apart_s - within_s > tolerance_s * _SUSPICIOUS_SHARE
+    return warning(what, remedy) if is_off else ok(what)
 
 
 def _tolerance_s(patient: Patient) -> int:
@@ -195,56 +199,56 @@ def _tolerance_s(patient: Patient) -> int:
     return int(given) if given.isdigit() else DEFAULT_TOLERANCE_S
 
 
-def protocol(versions: dict[int, tuple[int, int]]) -> Iterator[Finding]:
-    """Compare the requests that the programs make with the versions that a broker takes."""
-    unknown = [
+def protocol(versions: dict[int, tuple[int, int]]) -> Iterator[CheckResult]:
+    """Compare the versions of the programs' requests with those that a broker accepts."""
+    refused = [
         request.__name__.removesuffix("Request")
-        for request in _SPOKEN
-        if not _takes(versions, request.API_KEY, versions_of(request))
+        for request in _REQUESTS
+        if not _accepts(versions, request.API_KEY, versions_of(request))
     ]
-    if unknown:
+    if refused:
         yield problem(
-            f"the broker takes no version of {', '.join(unknown)} that aiokafka has",
+            f"the broker accepts no version of {', '.join(refused)} that aiokafka has",
             "use a Kafka from 2.3 to 4.x",
         )
-    elif not _takes(versions, JoinGroupRequest.API_KEY, [_STATIC_MEMBERSHIP]):
+    elif not _accepts(versions, JoinGroupRequest.API_KEY, [_STATIC_MEMBERSHIP]):
         yield problem(
-            "the broker knows no static members of groups, and a worker is one",
+            "the broker has no static members of groups, and a worker is one",
             "use Kafka 2.3 or newer",
         )
     else:
-        yield ok("the brokers take the requests that the programs make")
+        yield ok("the brokers accept the programs' requests")
 
 
-def _takes(versions: dict[int, tuple[int, int]], key: int, ours: Iterable[int]) -> bool:
+def _accepts(versions: dict[int, tuple[int, int]], key: int, ours: Iterable[int]) -> bool:
     least, most = versions.get(key, (0, -1))
     return any(least <= version <= most for version in ours)
 
 
-def replication(brokers: int, settings: TopicSettings) -> Iterator[Finding]:
-    """Compare how often a record is kept with how many brokers there are to keep it."""
+def replication(brokers: int, settings: TopicSettings) -> Iterator[CheckResult]:
+    """Compare the number of replicas with the number of brokers."""
     replicas, least = settings.replication_factor, settings.min_insync_replicas
     if replicas > brokers:
         yield problem(
-            f"LEDGER_REPLICATION_FACTOR={replicas}, and there are {counted(brokers, 'broker')}",
-            "start more brokers, or set it to no more than there are",
+            f"LEDGER_REPLICATION_FACTOR={replicas}, but Kafka has {counted(brokers, 'broker')}",
+            "start more brokers, or set it to the number of brokers at most",
         )
     elif replicas < _REPLICAS_IN_PRODUCTION <= brokers:
         yield warning(
-            f"LEDGER_REPLICATION_FACTOR={replicas}, though there are "
-            f"{counted(brokers, 'broker')}: a disk that dies may take acknowledged records along",
+            f"LEDGER_REPLICATION_FACTOR={replicas}, though Kafka has {counted(brokers, 'broker')}: "
+            "the loss of one disk may lose acknowledged records",
             "set LEDGER_REPLICATION_FACTOR=3 and LEDGER_MIN_INSYNC_REPLICAS=2",
         )
     if 1 < replicas == least:
         yield warning(
-            f"LEDGER_MIN_INSYNC_REPLICAS={least}, as many as there are replicas: with one broker "
-            "away nothing is acknowledged",
-            "set it to one less",
+            f"LEDGER_MIN_INSYNC_REPLICAS={least}, the number of replicas: with one broker down, "
+            "nothing is acknowledged",
+            f"set it to {least - 1}",
         )
     elif least == 1 < replicas:
         yield warning(
-            "LEDGER_MIN_INSYNC_REPLICAS=1: what only one broker has is acknowledged, and lost if "
-            "that one is",
+            "LEDGER_MIN_INSYNC_REPLICAS=1: a record that only one broker has is acknowledged, and "
+            "is lost with that broker",
             "set it to 2",
         )
 

@@ -1,7 +1,6 @@
-"""The ports that the programs listen on: free, or whose.
+"""Checks whether the programs' ports are free, and names the process that listens on a taken port.
 
-In: the settings of the programs. Out: findings. Never: the command line of somebody else's program,
-which may hold a secret: its name and its id are enough.
+A process is named by its name and id only: its command line may contain a secret.
 """
 
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from typing import Final
 import httpx
 import psutil
 
-from cli.doctor.findings import Finding, Patient, ok, problem, warning
+from cli.doctor.checks import CheckResult, Patient, ok, problem, warning
 from cli.errors import PortTakenError
 from cli.ports import WantedPort, base_url, require_free
 from cli.run.command import plan
@@ -25,15 +24,15 @@ _LOOPBACK: Final = "127.0.0.1"
 _METRIC: Final = f"# TYPE {PREFIX}_"
 
 
-def check_ports(patient: Patient) -> Iterator[Finding]:
-    """Look at each port once, whichever programs want it."""
+def check_ports(patient: Patient) -> Iterator[CheckResult]:
+    """Check each port once, even if several programs listen on it."""
     wanted = list(wanted_ports(patient))
     free = []
     for each in wanted:
         try:
             require_free([each])
         except PortTakenError as error:
-            yield _not_free(each, error, patient)
+            yield _taken(each, error, patient)
         else:
             free.append(f"{each.port} ({each.program})")
     for one, two in ((one, two) for one in wanted for two in wanted if one.variable < two.variable):
@@ -54,7 +53,7 @@ def wanted_ports(patient: Patient) -> Iterator[WantedPort]:
             for each in _of(program, patient):
                 found.setdefault(each.variable, each)
         except SettingsError:
-            continue  # named by the check of the settings
+            continue  # the check of the settings reports them
     yield from found.values()
 
 
@@ -87,7 +86,7 @@ def _of(program: str, patient: Patient) -> list[WantedPort]:
 def answers(url: str) -> bool:
     """Return whether one of the ledger's programs answers at an address.
 
-    Where ingress serves its metrics it serves nothing else, so those tell it as well.
+    The metrics port of ingress serves only metrics, so these identify a program too.
     """
     try:
         with httpx.Client(base_url=url, timeout=_ANSWER_WITHIN_S, trust_env=False) as client:
@@ -97,8 +96,8 @@ def answers(url: str) -> bool:
         return False
 
 
-def _not_free(wanted: WantedPort, error: PortTakenError, patient: Patient) -> Finding:
-    """Say whose a port is; one that the ledger's own program has may be as it should."""
+def _taken(wanted: WantedPort, error: PortTakenError, patient: Patient) -> CheckResult:
+    """Name the process on a taken port; only warn if it is one of the ledger's programs."""
     what, _, remedy = str(error).rpartition(": ")
     what += _holder(wanted)
     runs = patient.cluster if wanted.program == "kafka" else answers(_url(wanted))
@@ -106,7 +105,7 @@ def _not_free(wanted: WantedPort, error: PortTakenError, patient: Patient) -> Fi
         return problem(what, remedy)
     return warning(
         f"{what}, and a program of the ledger answers there",
-        f"nothing, if that is this one; else {remedy}",
+        f"do nothing if this is the intended program; otherwise {remedy}",
     )
 
 
@@ -115,7 +114,7 @@ def _url(wanted: WantedPort) -> str:
 
 
 def _holder(wanted: WantedPort) -> str:
-    """Return who listens there, as far as this user may know."""
+    """Return the process that listens on a port, or "" if this user may not see it."""
     try:
         connections = psutil.net_connections("tcp")
     except (psutil.Error, OSError):

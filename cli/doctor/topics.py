@@ -1,24 +1,24 @@
-"""The topics: what is missing, what is not as the ledger needs it, and which replicas are behind.
+"""Checks the topics: missing topics, wrong settings, deleted records, and replicas out of sync.
 
-In: the settings. Out: findings. Never: a topic that is made, or changed.
+The checks create and change no topic.
 """
 
 import asyncio
 from collections.abc import Iterator, Sequence
 
-from cli.doctor.findings import Finding, Patient, ok, problem, warning
+from cli.doctor.checks import CheckResult, Patient, ok, problem, warning
 from runtime.kafka.connection import KafkaSettings
 from runtime.kafka.topic_looks import Examination, TopicsError
 from runtime.kafka.topic_states import TopicState
 from runtime.kafka.topics import TopicSettings, examine_log, examine_topics
 
 
-def check_topics(patient: Patient) -> Iterator[Finding]:
-    """Look at every topic of the ledger, if Kafka has answered."""
+def check_topics(patient: Patient) -> Iterator[CheckResult]:
+    """Check every topic of the ledger, if Kafka has answered."""
     if not patient.readers("LEDGER_TOPIC_PREFIX"):
         return
     if patient.cluster is None:
-        yield warning("the topics were not looked at", "bring Kafka up first, then look again")
+        yield warning("the topics were not checked", "start Kafka, then run `doctor` again")
         return
     try:
         yield from _all(patient) if patient.readers("LEDGER_PARTITIONS") else _shared(patient)
@@ -26,19 +26,19 @@ def check_topics(patient: Patient) -> Iterator[Finding]:
         yield problem(error.fault.what, error.fault.remedy)
 
 
-def _all(patient: Patient) -> Iterator[Finding]:
+def _all(patient: Patient) -> Iterator[CheckResult]:
     settings = TopicSettings.from_environment(patient.environment)
     yield from judge(asyncio.run(examine_topics(settings)))
 
 
-def _shared(patient: Patient) -> Iterator[Finding]:
-    """Look at what ingress appends to, as ingress does; more it has no right to see."""
+def _shared(patient: Patient) -> Iterator[CheckResult]:
+    """Check the topics of ingress as ingress does: it has no right to see the others."""
     settings = KafkaSettings.from_environment(patient.environment)
     yield from judge(asyncio.run(examine_log(settings)))
 
 
-def judge(examination: Examination) -> Iterator[Finding]:
-    """Say what of an examination has to be put right."""
+def judge(examination: Examination) -> Iterator[CheckResult]:
+    """Turn an examination into results."""
     faults = (*examination.fatal, *examination.faults, *examination.deletions)
     for fault in faults:
         yield problem(fault.what, fault.remedy)
@@ -48,8 +48,8 @@ def judge(examination: Examination) -> Iterator[Finding]:
         yield ok(f"all {len(examination.states)} topics are as expected")
 
 
-def _behind(states: Sequence[TopicState], needed: int) -> Iterator[Finding]:
-    """Say of each topic how its worst partition is replicated, if not wholly."""
+def _behind(states: Sequence[TopicState], needed: int) -> Iterator[CheckResult]:
+    """Report each topic's worst partition, if one of its replicas is out of sync."""
     for state in states:
         worst = min(state.partitions, key=lambda each: each.in_sync - each.replicas)
         what = (
@@ -58,10 +58,8 @@ def _behind(states: Sequence[TopicState], needed: int) -> Iterator[Finding]:
         )
         if worst.in_sync < needed:
             yield problem(
-                f"{what}, and nothing is kept there with fewer than {needed}",
-                "bring the brokers that are away back, with their disks",
+                f"{what}, and Kafka acknowledges no record there with fewer than {needed}",
+                "start the missing brokers again, with their disks",
             )
         elif worst.in_sync < worst.replicas:
-            yield warning(
-                what, "bring the broker that is away back, or wait until it has caught up"
-            )
+            yield warning(what, "start the missing broker again, or wait until it has caught up")

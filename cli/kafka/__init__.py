@@ -1,6 +1,6 @@
-"""An Apache Kafka of our own, on loopback: for development, the demo, tests and measurements.
+"""Runs Apache Kafka on loopback: for development, the demo, tests and measurements.
 
-A newcomer reads ``broker`` (one broker), then ``cluster`` (three that replicate each other). What
-they run is fetched once by ``distribution``; ``properties`` is what a broker is told, ``process``
-how it is started, ``question`` what it is asked.
+Start with ``broker`` (one broker), then read ``cluster`` (three brokers that replicate each other).
+``distribution`` fetches Kafka once, ``properties`` writes a broker's settings, ``process`` starts
+it, and ``question`` asks it about its cluster.
 """

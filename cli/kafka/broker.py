@@ -1,17 +1,15 @@
-"""One Apache Kafka broker of our own, on loopback: for development, the demo and the tests.
+"""Runs one Apache Kafka broker on loopback, for development, the demo and the tests.
 
-Comes in: a folder that is kept between runs, a port (0: a free one), further broker properties.
-Goes out: a broker that answers at `bootstrap`, and its log file.
-Never: listens beyond 127.0.0.1, outlives the process that started it (on Linux; elsewhere, call
-`stop`), or shares its folder with a second broker. Several make a cluster in `cli.kafka.cluster`.
+The broker listens only on 127.0.0.1 and is the only user of its folder. On Linux it ends with the
+process that started it; elsewhere, call `stop`. `cli.kafka.cluster` joins several brokers.
 
-    folder/server.properties   written at each start, as ports may change
-    folder/broker.log          what the JVMs print, appended
-    folder/broker.lock         locked by the broker itself while it lives; holds its pid
-    folder/data/               the records; `meta.properties` in it holds the cluster's id
+    folder/server.properties   written at each start, because ports may change
+    folder/broker.log          the output of the JVMs, appended
+    folder/broker.lock         locked by the broker while it runs; contains its pid
+    folder/data/               the records; its `meta.properties` contains the cluster's id
 
 Every method blocks and may be called from any thread, so asynchronous code uses
-`asyncio.to_thread`. The tree of errors is in `cli.kafka.distribution`.
+`asyncio.to_thread`. `cli.kafka.distribution` defines the errors.
 """
 
 from __future__ import annotations
@@ -43,9 +41,9 @@ _LOGGING = (
 
 
 class EmbeddedKafka:
-    """A broker with its folder. Starts, stops, pauses and dies on command; use as `with`."""
+    """A broker and its folder, as a context manager that starts and stops the broker."""
 
-    def __init__(  # noqa: PLR0913 - one call says all there is to say about a broker
+    def __init__(  # noqa: PLR0913 - one call describes a whole broker
         self,
         folder: Path,
         *,
@@ -57,11 +55,11 @@ class EmbeddedKafka:
         jvm: tuple[str, ...] = (),
         node: Node | None = None,
     ) -> None:
-        """Describe a broker; nothing runs yet, but `bootstrap` is already settled.
+        """Describe a broker without starting it; its ports are already chosen.
 
-        `listeners` adds listeners to PLAINTEXT: a security protocol (SASL_SSL, ...) to its port.
-        `properties` goes last into server.properties and so wins over what is set here. `node` is
-        the broker's place in a cluster; without one it is alone.
+        `port` 0 stands for a free port. `listeners` maps security protocols (SASL_SSL, ...) to the
+        ports of listeners in addition to PLAINTEXT. `properties` override the settings of this
+        package. `node` is the broker's place in a cluster; without it, the broker is alone.
         """
         self.folder = folder.absolute()
         self._cache = cache
@@ -87,37 +85,37 @@ class EmbeddedKafka:
 
     @property
     def bootstrap(self) -> str:
-        """Where clients connect without encryption: "127.0.0.1:port"."""
+        """The address for clients without encryption: "127.0.0.1:port"."""
         return self.address("PLAINTEXT")
 
     @property
     def log_file(self) -> Path:
-        """What the broker printed."""
+        """The broker's output."""
         return self.folder / "broker.log"
 
     @property
     def pid(self) -> int | None:
-        """The broker's process id; None unless it runs (a paused broker runs)."""
+        """The process id of a running broker, which may be paused; otherwise None."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def address(self, listener: str) -> str:
-        """Where clients connect to the given listener: "127.0.0.1:port"."""
+        """Return the address of a listener: "127.0.0.1:port"."""
         return f"{HOST}:{self._ports[listener]}"
 
     def poll(self) -> int | None:
-        """Return the exit code of a broker that ended (negative: a signal), otherwise None."""
+        """Return the exit code of an ended broker (negative: the signal that ended it) or None."""
         return self._process.poll() if self._process else None
 
     def serves(self) -> bool:
-        """Tell whether the broker serves clients at this moment; a paused one does not."""
+        """Return whether the broker serves clients now; a paused broker does not."""
         if self.pid is None:
             return False
-        # An open port is not enough: Kafka opens it before the controller lets the broker in.
+        # An open port is not enough: Kafka opens it before the controller admits the broker.
         metadata = ask_metadata(self._ports["PLAINTEXT"], [])
         return metadata is not None and self._number in metadata.brokers
 
     def sees_in_sync(self, replicas: int) -> bool:
-        """Tell whether so many brokers serve, as this one knows, and no replica is behind."""
+        """Return whether this broker sees `replicas` brokers, and every replica in sync."""
         metadata = ask_metadata(self._ports["PLAINTEXT"], None) if self.pid else None
         return metadata is not None and (
             len(metadata.brokers) == replicas
@@ -125,12 +123,12 @@ class EmbeddedKafka:
         )
 
     def voters(self) -> Mapping[int, str] | None:
-        """Return the nodes of the quorum with the ids of their disks, None if it can't be told."""
+        """Return the disk id of each voter in the quorum, or None if the broker does not answer."""
         return ask_voters(self._ports["PLAINTEXT"]) if self.pid else None
 
     @property
     def directory_id(self) -> str | None:
-        """The id of the disk: an emptied one gets another."""
+        """The id of the disk, or None while it is empty; each formatting makes a new id."""
         try:
             lines = (self._data / "meta.properties").read_text().splitlines()
         except FileNotFoundError:
@@ -138,53 +136,53 @@ class EmbeddedKafka:
         return dict(line.split("=", 1) for line in lines if "=" in line).get("directory.id")
 
     def start(self, *, timeout_s: float = 120.0) -> None:
-        """Start the broker and return once it serves clients. The first time, fetch Kafka.
+        """Fetch Kafka if the cache is empty, start the broker, and wait until it serves clients.
 
-        Raises KafkaNotFetchedError, KafkaFolderInUseError, KafkaPortTakenError, and, with the
-        log's last lines, KafkaNotStartedError. `timeout_s` does not count the fetching.
+        `timeout_s` does not include the fetching. Raises KafkaNotFetchedError,
+        KafkaFolderInUseError, KafkaPortTakenError, and KafkaNotStartedError with the log's end.
         """
         self._launch(fetch(self._cache), timeout_s)
 
     def stop(self, *, timeout_s: float = 20.0) -> None:
-        """End the broker in order, or by force after `timeout_s`; nothing if none runs."""
+        """Stop the broker if it runs; kill it after `timeout_s`."""
         if self._process is None:
             return
         self._process.terminate()
-        self.resume()  # a paused process would not see the signal
+        self.resume()  # a paused process does not handle the signal
         try:
             self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self.kill()
 
     def kill(self) -> None:
-        """End the broker at once, as a crash would, and wait until it is gone."""
+        """Kill the broker, as a crash would, and wait for its end."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
     def pause(self) -> None:
-        """Freeze the broker: connections stay open, nothing answers."""
+        """Suspend the broker: its connections stay open, and it answers nothing."""
         self._signal(signal.SIGSTOP)
         if sys.platform != "darwin" and (pid := self.pid):
-            # The signal returns before the last thread stands still.
+            # `kill` returns before the last thread is stopped.
             os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
-        """Let a paused broker go on."""
+        """Resume a paused broker."""
         self._signal(signal.SIGCONT)
 
     def restart(self, *, timeout_s: float = 60.0) -> None:
-        """Stop and start on the same ports and data."""
+        """Stop the broker, and start it on the same ports and data."""
         self.stop()
         self.start(timeout_s=timeout_s)
 
     def erase(self) -> None:
-        """Empty the disk of a broker that does not run, as if it had been replaced."""
+        """Empty the disk of a stopped broker, as a replacement of the disk would."""
         with locked_folder(self.folder):
             shutil.rmtree(self._data, ignore_errors=True)
 
     def format(self, *storage: str, timeout_s: float = 60.0) -> None:
-        """Format an empty disk as the storage tool's arguments say, before the first start.
+        """Format an empty disk before the first start, with arguments of Kafka's storage tool.
 
         Raises KafkaNotFetchedError, KafkaFolderInUseError and KafkaNotStartedError.
         """
@@ -199,7 +197,7 @@ class EmbeddedKafka:
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None:
-            self._process.send_signal(number)  # does nothing to a process that has ended
+            self._process.send_signal(number)  # has no effect on a process that has ended
 
     def _launch(self, distribution: KafkaDistribution, timeout_s: float) -> None:
         node = self._node or Node.alone()
@@ -220,7 +218,7 @@ class EmbeddedKafka:
             raise
 
     def _write_properties(self, node: Node) -> Path:
-        """Write server.properties, readable by us alone: it may hold a listener's password."""
+        """Write server.properties for this user only: it may contain a listener's password."""
         path = self.folder / "server.properties"
         path.touch(mode=0o600)
         path.write_text(server_properties(node, self._ports, self._properties))
@@ -241,7 +239,7 @@ class EmbeddedKafka:
         except subprocess.TimeoutExpired:
             raise self._not_started(f"its storage took over {timeout_s:g} s to format") from None
         finally:
-            process.kill()  # nothing, if it has ended
+            process.kill()  # has no effect on a process that has ended
             process.wait()
         if code != 0:
             raise self._not_started(f"formatting its storage ended with exit code {code}")
@@ -264,12 +262,12 @@ class EmbeddedKafka:
 
 
 def fetch(cache: KafkaCache) -> KafkaDistribution:
-    """Return Kafka from `cache`, which is filled first if need be. Raises KafkaNotFetchedError."""
+    """Return Kafka from `cache`, which is filled first if needed. Raises KafkaNotFetchedError."""
     return cache.distribution(_record_start)
 
 
 def _record_start(distribution: KafkaDistribution, archive: Path) -> None:
-    """Start and stop a broker beside `archive`, which its JVM writes as it ends."""
+    """Start and stop a broker in the folder of `archive`, which its JVM writes as it ends."""
     broker = EmbeddedKafka(
         archive.with_name("broker"),
         cache=KafkaCache(folder=archive.parent),

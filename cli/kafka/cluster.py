@@ -1,11 +1,10 @@
-"""Three brokers of our own that replicate each other: any one may be lost, and its disk with it.
+"""Runs three brokers that replicate each other, so that any one of them and its disk may be lost.
 
-Comes in: a folder that is kept between runs, and how one broker is made.
-Goes out: brokers that serve as one cluster, each of which can be killed, emptied, started again.
-Never: a broker with an empty disk that votes as the one it was. It comes as a new member of the
-quorum, and gets metadata and records from the others (`docs/decisions/0009`).
+Each broker can be killed, emptied and started again. A broker with an empty disk never votes as the
+former one: it joins the quorum as a new member, and fetches metadata and records from the other
+brokers (`docs/decisions/0009`).
 
-    folder/cluster.json     the cluster's id and its controllers' ports, for life
+    folder/cluster.json     the cluster's id and its controllers' ports, which never change
     folder/broker-1/ …      the brokers' folders, as in `cli.kafka.broker`
 
 Every method blocks, and may be called from any thread.
@@ -27,15 +26,15 @@ from cli.kafka.process import HOST, free_port
 from cli.kafka.properties import Node, new_cluster_id
 from runtime.folders import private_folder
 
-# As many as it takes to lose one and still have each record twice.
+# After the loss of one broker, each record still has two replicas.
 SIZE: Final = 3
-# Three such heaps fit where one broker has 512 MB and programs run beside it.
+# Three such heaps fit on a machine that runs one broker with 512 MB and the programs.
 HEAP_MB: Final = 384
 
 _POLL_S: Final = 0.1
 
 _PROPERTIES: Final = {
-    # A replica that was not in sync never leads: it would lose what was acknowledged.
+    # A replica that is out of sync never leads, because it would lose acknowledged records.
     "unclean.leader.election.enable": "false",
     "default.replication.factor": "3",
     "min.insync.replicas": "2",
@@ -44,16 +43,16 @@ _PROPERTIES: Final = {
     "transaction.state.log.min.isr": "2",
     "share.coordinator.state.topic.replication.factor": "3",
     "share.coordinator.state.topic.min.isr": "2",
-    # Who comes with another disk than its vote is for gives that vote up and asks for a new one.
+    # A controller whose disk was replaced gives up its old vote and asks for a new one.
     "controller.quorum.auto.join.enable": "true",
 }
 
 MakeBroker = Callable[[Path, Node], EmbeddedKafka]
-"""Takes a broker's folder and its place in the cluster."""
+"""Makes a broker from its folder and its place in the cluster."""
 
 
 def plain_broker(cache: KafkaCache, first_port: int = 0) -> MakeBroker:
-    """Return how to make brokers on a port and those behind it; 0 stands for free ones."""
+    """Return a maker of brokers on `first_port` and the ports after it, or on free ports for 0."""
 
     def make(folder: Path, node: Node) -> EmbeddedKafka:
         port = first_port + node.number - 1 if first_port else 0
@@ -63,9 +62,10 @@ def plain_broker(cache: KafkaCache, first_port: int = 0) -> MakeBroker:
 
 
 class _Founding(msgspec.Struct, frozen=True):
-    """What `cluster.json` holds; `founded` once there is a disk that holds the quorum's first vote.
+    """The content of `cluster.json`.
 
-    From then on an empty disk is one that was lost.
+    `founded` is true once a disk with the quorum's first vote exists. After that, an empty disk is
+    a lost disk.
     """
 
     cluster_id: str
@@ -74,10 +74,10 @@ class _Founding(msgspec.Struct, frozen=True):
 
 
 class KafkaCluster:
-    """The brokers, started together and stopped together; use as `with`."""
+    """The brokers, as a context manager that starts and stops all of them."""
 
     def __init__(self, folder: Path, make: MakeBroker) -> None:
-        """Describe a cluster; nothing runs yet, but `bootstrap` is already settled."""
+        """Describe a cluster without starting it; its ports are already chosen."""
         self._file = folder.absolute() / "cluster.json"
         self._founding = self._read()
         self.brokers = [
@@ -93,13 +93,13 @@ class KafkaCluster:
 
     @property
     def bootstrap(self) -> str:
-        """Where clients connect: every broker, so that any of them may be away."""
+        """The addresses of all brokers, so that clients connect even while one is down."""
         return ",".join(broker.bootstrap for broker in self.brokers)
 
     def start(self, *, timeout_s: float = 90.0) -> None:
-        """Start all brokers; return once each has a vote and every record.
+        """Start all brokers, and wait until each has a vote and every record.
 
-        Raises what `EmbeddedKafka.start` does.
+        Raises the errors of `EmbeddedKafka.start`.
         """
         try:
             if not self._founding.founded:
@@ -113,10 +113,10 @@ class KafkaCluster:
             raise
 
     def start_again(self, broker: EmbeddedKafka) -> None:
-        """Start a broker that was away, with its disk or with an empty one.
+        """Start a broker that was down, with its former disk or an empty one.
 
-        With an empty one it waits for the others first: while they still take it for the active
-        controller, as which they knew its lost disk, Kafka 4.3.1 ends with an error.
+        If the disk is empty, the other brokers must elect a controller first: while they still take
+        the lost disk for the active controller, the new broker (Kafka 4.3.1) ends with an error.
         """
         if not broker.directory_id:
             others = [other for other in self.brokers if other is not broker]
@@ -124,29 +124,29 @@ class KafkaCluster:
         broker.start()
 
     def stop(self) -> None:
-        """End all brokers in order."""
+        """Stop all brokers."""
         _each(self.brokers, EmbeddedKafka.stop)
 
     def in_sync(self) -> bool:
-        """Tell whether any one broker may be lost: each serves, has a vote, and has every record.
+        """Return whether any one broker may be lost: each serves, votes, and has every record.
 
-        Each is asked: what one that was just away knows of the others may be old.
+        Every broker is asked, because one that was just down may have outdated metadata.
         """
         return all(broker.sees_in_sync(SIZE) for broker in self.brokers) and self._all_vote()
 
     def await_in_sync(self, *, timeout_s: float = 90.0) -> None:
-        """Return once `in_sync`; KafkaNotStartedError after `timeout_s`."""
+        """Wait until `in_sync`; raise KafkaNotStartedError after `timeout_s`."""
         _wait(self.in_sync, "are not in sync", self.brokers, timeout_s)
 
     def _all_vote(self) -> bool:
-        """Tell whether the quorum consists of the disks that are there now."""
+        """Return whether the voters of the quorum are the brokers' current disks."""
         votes = self.brokers[0].voters()
         return votes == {n: broker.directory_id for n, broker in enumerate(self.brokers, start=1)}
 
     def _found(self) -> None:
-        """Give the first node a disk with a vote; all others, and all later ones, join it."""
+        """Format the first node's disk with a vote; every other disk, now or later, joins it."""
         private_folder(self._file.parent)
-        # Written before as well: with the same id, doing it again after an interruption is nothing.
+        # The id is written first, so that after an interruption a retry formats with the same id.
         self._write(self._founding)
         self.brokers[0].format("--cluster-id", self._founding.cluster_id, "--standalone")
         self._founding = msgspec.structs.replace(self._founding, founded=True)
@@ -178,7 +178,7 @@ class KafkaCluster:
 
 
 def _each(brokers: list[EmbeddedKafka], act: Callable[[EmbeddedKafka], None]) -> None:
-    """Do the same with every broker, side by side: none serves before the quorum is there."""
+    """Call `act` for all brokers in parallel, because no broker serves without a quorum."""
     with ThreadPoolExecutor(SIZE) as pool:
         for done in [pool.submit(act, broker) for broker in brokers]:
             done.result()

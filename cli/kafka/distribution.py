@@ -1,14 +1,13 @@
-"""Apache Kafka as files: its jars, fetched once, and the Java that runs them.
+"""Fetches Kafka's jars into a cache once, and builds the command lines that run them.
 
-Comes in: a cache folder, and Maven repositories (by default those jgo knows on this machine).
-Goes out: a `KafkaDistribution`, from which the command line of any Kafka main class is built.
-Never: the network once the cache is filled, the system's Java, or a half-written cache that
-passes for a whole one.
+The jars come from Maven repositories, by default those in jgo's configuration. Once the cache is
+filled, the network is not used. The system's Java is never used, and a cache that was only partly
+written is never used either.
 
-    kafka-4.3.1.lock            held while a process fetches; a second one waits, then finds
-    kafka-4.3.1/jars.json       the class path, with sizes; written last, moved in as a whole
+    kafka-4.3.1.lock            locked while a process fetches; other processes wait for it
+    kafka-4.3.1/jars.json       the class path, with sizes; written last, before the folder moves in
     kafka-4.3.1/**/*.jar        in Maven's layout
-    kafka-4.3.1/java-25.0.2.aot what a start loads, so that the JVM loads it in one piece
+    kafka-4.3.1/java-25.0.2.aot the classes of a recorded start, which the JVM loads at once
 """
 
 from __future__ import annotations
@@ -40,11 +39,11 @@ COORDINATES = (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.slf4j:slf4j-
 
 
 class EmbeddedKafkaError(Exception):
-    """The embedded Kafka cannot be had; the root of every error of `cli.kafka.broker*`."""
+    """The embedded Kafka cannot be used; the base class of every error of `cli.kafka`."""
 
 
 class KafkaNotFetchedError(EmbeddedKafkaError):
-    """The jars are not in the cache and no repository gave them."""
+    """The jars are not in the cache, and could not be fetched."""
 
 
 class KafkaNotStartedError(EmbeddedKafkaError):
@@ -52,16 +51,16 @@ class KafkaNotStartedError(EmbeddedKafkaError):
 
 
 class KafkaFolderInUseError(EmbeddedKafkaError):
-    """A running broker owns the folder."""
+    """A running broker uses the folder."""
 
 
 class KafkaPortTakenError(EmbeddedKafkaError):
     """Another program listens on the port."""
 
 
-# The flags that must be the same when the start is recorded and when it is replayed; a JVM that
-# finds them changed starts without the archive, two seconds later. One collector thread is enough
-# for a heap of this size; zstd and byte buffers need the two permissions to stay silent.
+# A JVM uses the archive only if these flags are the same as at its recording; without the archive
+# a start takes two seconds longer. One collector thread is enough for a heap of this size. Without
+# the two permissions, zstd and byte buffers print warnings.
 JVM_FLAGS = (
     "-XX:+UseSerialGC",
     "--enable-native-access=ALL-UNNAMED",
@@ -70,15 +69,15 @@ JVM_FLAGS = (
 )
 
 Report = Callable[[str], None]
-"""Takes one line of text, again and again, each replacing the one before."""
+"""Shows a line of text in place of the previous line."""
 
 Progress = Callable[[], AbstractContextManager[Report]]
-"""Entered only when there is something to wait for, so that a filled cache is silent."""
+"""Entered only if the cache must be filled, so that a filled cache prints nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaDistribution:
-    """What it takes to run Kafka: the jars in class path order, and a start archive or None."""
+    """The jars of Kafka in class path order, and the archive of a start or None."""
 
     jars: tuple[Path, ...]
     archive: Path | None
@@ -92,13 +91,13 @@ class KafkaDistribution:
 
 
 Record = Callable[[KafkaDistribution, Path], None]
-"""Starts and stops a broker once, so that its JVM writes a start archive to the path, in whose
-folder nothing is kept."""
+"""Starts and stops a broker once, so that its JVM writes a start archive to the path, whose folder
+is temporary."""
 
 
 @contextlib.contextmanager
 def progress_line() -> Iterator[Report]:
-    """Show one moving line on stderr; where that is no terminal, one line before and one after."""
+    """Show a changing line on stderr, or one line before and one after if it is no terminal."""
     console = Console(stderr=True, highlight=False)
     began = time.monotonic()
     first = f"Fetching Apache Kafka {KAFKA_VERSION}, once …"
@@ -112,7 +111,7 @@ def progress_line() -> Iterator[Report]:
 
 
 def default_cache_folder(environ: Mapping[str, str]) -> Path:
-    """Return `plexy-ledger` in the platform's folder for caches."""
+    """Return the folder `plexy-ledger` in the platform's cache folder."""
     if xdg := environ.get("XDG_CACHE_HOME"):
         return Path(xdg) / "plexy-ledger"
     caches = "Library/Caches" if sys.platform == "darwin" else ".cache"
@@ -121,7 +120,7 @@ def default_cache_folder(environ: Mapping[str, str]) -> Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaCache:
-    """Where the distribution is kept, and the repositories (name to URL; None: jgo's own)."""
+    """The cache folder, and the repositories: URLs by name, or None for those of jgo."""
 
     folder: Path
     repositories: Mapping[str, str] | None = None
@@ -138,9 +137,9 @@ class KafkaCache:
         return self.home / f"java-{java}.aot"
 
     def distribution(self, record: Record) -> KafkaDistribution:
-        """Return the cached distribution; fetch and prepare it first if this is the first time.
+        """Return the cached distribution, and fetch and prepare it first if needed.
 
-        Raises KafkaNotFetchedError. Any number of threads and processes may call this at once.
+        Threads and processes may call this concurrently. Raises KafkaNotFetchedError.
         """
         if found := self._found():
             return found
@@ -148,25 +147,25 @@ class KafkaCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = self.home.with_name(f"{self.home.name}.lock")
             with self.progress() as report, _exclusive(lock):
-                # Whoever held the lock before us has most likely done the work.
+                # The previous holder of the lock has probably filled the cache.
                 return self._found() or self._fill(report, record)
         except EmbeddedKafkaError:
             raise
-        except Exception as error:  # whatever the disk, jgo's HTTP or its XML raise: one remedy
+        except Exception as error:  # errors of the disk, jgo's HTTP and its XML have one remedy
             raise _not_fetched(error, self.folder) from error
 
     def _found(self) -> KafkaDistribution | None:
         jars = _listed_jars(self.home)
         if not jars or not self._archive.exists():
             return None
-        # An empty archive says that recording was tried and failed: start without, do not retry.
+        # An empty archive marks a recording that failed and is not retried.
         archive = self._archive if self._archive.stat().st_size else None
         return KafkaDistribution(jars=jars, archive=archive)
 
     def _fill(self, report: Report, record: Record) -> KafkaDistribution:
-        """Fetch and record in a folder beside; only what is whole is moved to its place."""
+        """Fetch and record in a temporary folder, and move only complete results into the cache."""
         for leftover in self.folder.glob("fetching-*"):
-            shutil.rmtree(leftover, ignore_errors=True)  # of a process that was killed here
+            shutil.rmtree(leftover, ignore_errors=True)  # left by a killed process
         with tempfile.TemporaryDirectory(prefix="fetching-", dir=self.folder) as scratch:
             jars = _listed_jars(self.home) or self._fetch(Path(scratch) / "kafka", report)
             distribution = KafkaDistribution(jars=jars, archive=None)
@@ -181,7 +180,7 @@ class KafkaCache:
         return _listed_jars(self.home)
 
     def _record(self, distribution: KafkaDistribution, archive: Path, record: Record) -> None:
-        """Record a start. Only time is lost if that fails, so a failure is not an error."""
+        """Record a start; a failure is no error, because it only makes later starts slower."""
         with contextlib.suppress(EmbeddedKafkaError):
             record(distribution, archive)
         archive.touch()
@@ -190,14 +189,14 @@ class KafkaCache:
 
 @contextlib.contextmanager
 def _exclusive(lock: Path) -> Iterator[None]:
-    """Hold `lock` against other threads and processes; the kernel frees it if we die."""
+    """Lock `lock` against other threads and processes, until the end of this process at most."""
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def _listed_jars(home: Path) -> tuple[Path, ...]:
-    """Return the class path, or () if the list is missing or any jar is not of its listed size."""
+    """Return the class path, or () if the list is missing or a jar has not its listed size."""
     try:
         listed = json.loads((home / "jars.json").read_text())
         whole = all((home / jar["path"]).stat().st_size == jar["size_bytes"] for jar in listed)
@@ -214,7 +213,7 @@ def _write_list(home: Path, jars: list[Path]) -> None:
 
 
 def _download(into: Path, repositories: Mapping[str, str] | None, report: Report) -> list[Path]:
-    # Imported here: jgo takes half a second to import, and is needed once per machine.
+    # The import of jgo takes half a second, and is needed once per machine.
     from jgo.config import GlobalSettings  # noqa: PLC0415
     from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415
 
@@ -235,7 +234,7 @@ def _download(into: Path, repositories: Mapping[str, str] | None, report: Report
 
 
 class _Tally:
-    """Counts what has arrived. jgo reports bytes per file; the poms come before the jars."""
+    """Counts fetched jars and bytes; jgo fetches the poms before the jars."""
 
     def __init__(self, report: Report) -> None:
         self.jars_total = 0
@@ -248,7 +247,7 @@ class _Tally:
 
     def jar(self, artifact: Any) -> Path:
         path: Path = artifact.resolve()
-        # jgo only logs a wrong checksum. A jar cut short or altered on its way fails here.
+        # jgo only logs a wrong checksum, so truncated and altered jars are detected here.
         with zipfile.ZipFile(path) as archive:
             if (damaged := archive.testzip()) is not None:
                 raise zipfile.BadZipFile(f"{path.name} arrived damaged at {damaged}")
@@ -257,9 +256,7 @@ class _Tally:
 
     def _arrived(self, size_bytes: int) -> None:
         self._bytes += size_bytes
-        jars = (
-            f"{self._jars}/{self.jars_total} jars" if self.jars_total else "reading what it needs"
-        )
+        jars = f"{self._jars}/{self.jars_total} jars" if self.jars_total else "reading metadata"
         megabytes = f"{self._bytes / 1e6:.1f} MB"
         self._report(f"Fetching Apache Kafka {KAFKA_VERSION}, once … {jars}, {megabytes}")
 
@@ -271,5 +268,5 @@ def _not_fetched(error: Exception, folder: Path) -> KafkaNotFetchedError:
         f"Apache Kafka {KAFKA_VERSION} is not in the cache {folder} and could not be fetched.\n"
         f"Reason: {reason}\n"
         "Remedy: connect to the network (or name a repository in jgo's configuration file) and "
-        "try again, or set LEDGER_KAFKA_BOOTSTRAP=host:port to use a Kafka that already runs."
+        "try again, or set LEDGER_KAFKA_BOOTSTRAP=host:port to use a running Kafka."
     )

@@ -1,8 +1,6 @@
-"""What the embedded Kafka needs of the operating system: a child, a lock, a port.
+"""Starts child processes, locks folders and finds free ports for the embedded Kafka.
 
-Comes in: a command line; a folder; a port.
-Goes out: a child process; a lock that a child carries on; a port that is free.
-Never: anything that knows what Kafka is.
+Nothing here depends on Kafka itself.
 """
 
 from __future__ import annotations
@@ -24,16 +22,16 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 
-# Ports that this process has given out, whether or not anybody listens on them yet.
-_given: set[int] = set()
+# The ports that `free_port` has returned, even if no program listens on them yet.
+_returned: set[int] = set()
 
-# Nothing of our environment reaches a child: neither its secrets, nor options for another Java.
-# The locale lets a JVM read a folder's name that is not ASCII.
+# A child gets no variable of our environment, because some hold secrets or options for another
+# Java. The locale lets a JVM read folder names that are not ASCII.
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
 
 
 def spawn(command: list[str], *, log_file: Path, inherit: int | None = None) -> Child:
-    """Start `command`, its output appended to `log_file`; `inherit` is a descriptor it keeps."""
+    """Start `command` with its output appended to `log_file`; the child keeps `inherit` open."""
     with log_file.open("ab") as log:
         return start_child(
             command,
@@ -47,10 +45,10 @@ def spawn(command: list[str], *, log_file: Path, inherit: int | None = None) -> 
 
 @contextlib.contextmanager
 def locked_folder(folder: Path) -> Iterator[int]:
-    """Hold `folder`/broker.lock; yield its file descriptor, for a child to inherit.
+    """Lock `folder`/broker.lock, and yield its file descriptor for a child to inherit.
 
-    The lock belongs to everyone who has the descriptor open: a child that inherits it holds the
-    folder for exactly as long as it lives. Raises KafkaFolderInUseError.
+    The lock lasts until every process has closed the descriptor, so a child that inherits it locks
+    the folder until its own end. Raises KafkaFolderInUseError.
     """
     lock = os.open(folder / "broker.lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -60,7 +58,7 @@ def locked_folder(folder: Path) -> Iterator[int]:
             holder = os.pread(lock, 20, 0).decode().strip() or "just starting"
             raise KafkaFolderInUseError(
                 f"The folder {folder} belongs to a running Kafka (pid {holder}). "
-                "Stop that one first, or choose another folder."
+                "Stop that Kafka first, or choose another folder."
             ) from None
         os.ftruncate(lock, 0)
         yield lock
@@ -69,9 +67,9 @@ def locked_folder(folder: Path) -> Iterator[int]:
 
 
 def require_free(port: int) -> None:
-    """Raise KafkaPortTakenError if somebody listens on `port` of 127.0.0.1."""
+    """Raise KafkaPortTakenError if a program listens on `port` of 127.0.0.1."""
     with socket.socket() as candidate:
-        # Connections of a broker that has just ended do not count, nor do they for Kafka.
+        # As for Kafka, connections of a broker that has just ended do not block the port.
         candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             candidate.bind((HOST, port))
@@ -83,15 +81,15 @@ def require_free(port: int) -> None:
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on; each call returns another one.
+    """Return a free port of 127.0.0.1; each call returns another port.
 
-    It lies below the range from which systems take the ports of outgoing connections: there, a
-    client that keeps dialling a stopped broker can end up connected to itself, and hold the port.
+    The port lies below the range for outgoing connections. In that range, a client that keeps
+    dialling a stopped broker can connect to itself and block the port.
     """
     while True:
         port = 20_000 + secrets.randbelow(12_000)
         with contextlib.suppress(KafkaPortTakenError):
             require_free(port)
-            if port not in _given:
-                _given.add(port)
+            if port not in _returned:
+                _returned.add(port)
                 return port

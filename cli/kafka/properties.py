@@ -1,7 +1,6 @@
-"""What an embedded broker is told: ``server.properties``, and its place among others.
+"""Writes an embedded broker's ``server.properties``, from its place in the cluster and its ports.
 
-In: a node, its listeners' ports, further properties. Out: the file's text. Never: a listener beyond
-loopback, or a value that the file's format would read as another one.
+Every listener is on loopback, and every value is escaped as the file's format requires.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ _PROPERTIES = {
     "process.roles": "broker,controller",
     "controller.listener.names": "CONTROLLER",
     "inter.broker.listener.name": "PLAINTEXT",
-    # A topic that nobody created is a mistake to be seen, not to be made real.
+    # A missing topic is an error that must show, so Kafka must not create it on demand.
     "auto.create.topics.enable": "false",
     "group.initial.rebalance.delay.ms": "0",
-    # One broker holds every replica; four partitions instead of fifty keep starts short.
+    # One broker holds every replica. Four partitions instead of fifty keep starts short.
     "offsets.topic.replication.factor": "1",
     "offsets.topic.num.partitions": "4",
-    # The commits of workers that were away for a week are still there: for ever, nearly.
+    # Kafka's default forgets the commits of workers that were down for a week.
     "offsets.retention.minutes": str(2**31 - 1),
     "transaction.state.log.replication.factor": "1",
     "transaction.state.log.min.isr": "1",
@@ -35,21 +34,21 @@ _PROPERTIES = {
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
     "share.coordinator.state.topic.num.partitions": "4",
-    # After a kill, the broker may register again only once its old session has run out: with
-    # Kafka's 9 s such a start takes 13 s. Four heartbeats fit into one session.
+    # A killed broker can register again only after its old session expires: with Kafka's default
+    # of 9 s, such a start takes 13 s. Four heartbeats fit into one session.
     "broker.session.timeout.ms": "2000",
     "broker.heartbeat.interval.ms": "500",
-    # Kafka would take a quarter of our heap (128 MB) at once; this still compacts 600,000 keys
-    # in one pass.
+    # Kafka's default is a quarter of our heap (128 MB). 16 MB still compact 600,000 keys in one
+    # pass.
     "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A broker's place: its number, its controller's port, and how it finds the others.
+    """A broker's place in a cluster: its number, its controller's port, and its settings for both.
 
-    `storage` is what the storage tool is told of an empty disk.
+    `storage` holds the arguments with which the storage tool formats an empty disk.
     """
 
     number: int
@@ -59,20 +58,20 @@ class Node:
 
     @classmethod
     def alone(cls) -> Self:
-        """Return the place of a broker without others, on a new controller port each time."""
+        """Return the place of a single broker, with a new controller port at each call."""
         port = free_port()
         return cls(
             number=1,
             controller_port=port,
-            # Voters that stand here, and not in the data (as `format --standalone` would put
-            # them), let the same data come up again on another controller port.
+            # `format --standalone` would write the voters into the data, which could then not be
+            # used with another controller port.
             properties={"controller.quorum.voters": f"1@{HOST}:{port}"},
             storage=("--cluster-id", new_cluster_id()),
         )
 
 
 def server_properties(node: Node, ports: Mapping[str, int], more: Mapping[str, str]) -> str:
-    """Return the file for a broker that listens on ``ports``, by listener; ``more`` wins."""
+    """Return the file of a broker with these ports by listener; ``more`` overrides the rest."""
     listeners = [f"{name}://{HOST}:{port}" for name, port in ports.items()]
     protocols = [f"{name}:{name}" for name in ports]
     properties = _PROPERTIES | {
@@ -80,7 +79,7 @@ def server_properties(node: Node, ports: Mapping[str, int], more: Mapping[str, s
         "listeners": ",".join([*listeners, f"CONTROLLER://{HOST}:{node.controller_port}"]),
         "advertised.listeners": ",".join(listeners),
         "listener.security.protocol.map": ",".join([*protocols, "CONTROLLER:PLAINTEXT"]),
-        "log.dirs": "data",  # within the folder: a list, in which a path's comma would split
+        "log.dirs": "data",  # a relative path, because a comma in a longer one would split it
         **node.properties,
         **more,
     }
@@ -88,10 +87,10 @@ def server_properties(node: Node, ports: Mapping[str, int], more: Mapping[str, s
 
 
 def new_cluster_id() -> str:
-    """Return a random id in the form of Kafka's own."""
+    """Return a random id in Kafka's format."""
     while True:
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        if not cluster_id.startswith("-"):  # the tool would take it for an option
+        if not cluster_id.startswith("-"):  # the storage tool would take it for an option
             return cluster_id
 
 

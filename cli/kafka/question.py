@@ -1,8 +1,7 @@
-"""Questions to a broker about its cluster, asked without a client.
+"""Asks a broker on 127.0.0.1 about its cluster, without a client library.
 
-Comes in: a port of 127.0.0.1. Goes out: what the broker there knows.
-Never: an exception because nobody answers; that is `None`. Never a retry or a cache: a client
-library has both, needs an event loop, and logs each failed attempt.
+A client library would retry, cache, need an event loop, and log each failed attempt. Here a missing
+answer is `None`, never an exception.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ _CLIENT: Final = "plexy-ledger"
 
 
 class Partition(msgspec.Struct, frozen=True):
-    """A partition, its leader (-1: none), and the brokers that have, or should have, its records.
+    """A partition, its leader (-1: none), and the brokers that replicate it.
 
-    Those `in_sync` have all of them.
+    The brokers in `in_sync` have all of its records.
     """
 
     topic: str
@@ -46,14 +45,14 @@ class Partition(msgspec.Struct, frozen=True):
 
 
 class Metadata(msgspec.Struct, frozen=True):
-    """What one broker knows: the brokers in service, and the partitions that were asked for."""
+    """One broker's view of the cluster: its running brokers, and the requested partitions."""
 
     brokers: frozenset[int]
     partitions: tuple[Partition, ...]
 
 
 def ask_metadata(port: int, topics: list[str] | None) -> Metadata | None:
-    """Ask about topics (`None`: all). Without a controller, a broker tells what it knew last."""
+    """Ask about topics (`None`: all); without a controller, the answer may be outdated."""
     request = MetadataRequest_v1(topics)
     header = request.build_request_header(0, _CLIENT)
     answer = _ask(port, header.encode() + request.encode())
@@ -72,10 +71,10 @@ def ask_metadata(port: int, topics: list[str] | None) -> Metadata | None:
 
 
 def ask_voters(port: int) -> dict[int, str] | None:
-    """Ask the active controller who has a vote: each one's number, and the id of its directory."""
+    """Ask the active controller for the number and directory id of each voter."""
     header = RequestHeader_v2(_DescribeQuorum, 0, _CLIENT)
-    question = _DescribeQuorum.QUESTION.encode([[("__cluster_metadata", [(0, {})], {})], {}])
-    answer = _ask(port, header.encode() + question)
+    request = _DescribeQuorum.REQUEST.encode([[("__cluster_metadata", [(0, {})], {})], {}])
+    answer = _ask(port, header.encode() + request)
     if answer is None:
         return None
     ResponseHeader_v1.decode(answer)
@@ -89,13 +88,13 @@ def ask_voters(port: int) -> dict[int, str] | None:
 
 
 class _DescribeQuorum:
-    """A request that aiokafka does not have. What follows the topics in its answer is not read."""
+    """A request that aiokafka lacks; the part of its answer after the topics is ignored."""
 
     API_KEY: Final = 55
     API_VERSION: Final = 2
     _PARTITION = (("partition", Int32), ("tags", TaggedFields))
     _TOPIC = (("topic", CompactString()), ("partitions", CompactArray(*_PARTITION)))
-    QUESTION = Schema(
+    REQUEST = Schema(
         ("topics", CompactArray(*_TOPIC, ("tags", TaggedFields))), ("tags", TaggedFields)
     )
     _REPLICA = (
@@ -127,7 +126,7 @@ class _DescribeQuorum:
 
 
 def _directory_id(high: int, low: int) -> str:
-    """Write an id as `meta.properties` has it."""
+    """Return a directory id in the form of `meta.properties`."""
     return base64.urlsafe_b64encode(struct.pack(">qq", high, low)).decode().rstrip("=")
 
 
@@ -139,5 +138,5 @@ def _ask(port: int, request: bytes) -> BytesIO | None:
                 (length,) = struct.unpack(">i", stream.read(4))
                 answer = stream.read(length)
                 return BytesIO(answer) if len(answer) == length else None
-    except (OSError, struct.error):  # nobody there yet, or gone again in mid-answer
+    except (OSError, struct.error):  # no broker listens yet, or it ended during its answer
         return None

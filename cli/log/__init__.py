@@ -1,1 +1,1 @@
-"""Write the log of record to a file, and bring a file back to Kafka."""
+"""Writes the log of record to a file, and restores it from the file."""

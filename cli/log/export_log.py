@@ -1,10 +1,9 @@
-"""`plexy-ledger export-log`: the log of record into a file, beside a live ledger.
+"""`plexy-ledger export-log` writes the log of record to a new file while the ledger runs.
 
-In: settings, the name of a file. Out: the file, and what it holds. Never: a file under that name
-that is not whole: it has another name until everything is on the disk; and never another's file.
+The file gets its name only once it is complete and on the disk, and no existing file is replaced.
 
-A log that was given more partitions than it was made with leaves as a log of the former number. The
-records of the new partitions, which no worker has folded, follow at the ends of the others.
+If partitions were added to the log after its creation, the file has only the original ones. The
+records of the added partitions, which no worker has folded, are appended to the original ones.
 """
 
 import asyncio
@@ -35,12 +34,12 @@ from ledger.unread import first_offset_of
 from runtime.kafka.partitions import partition_for
 from runtime.kafka.topics import TopicSettings
 
-# Of the empty records that stand for a batch.
+# The largest number of empty records, which stand for an unreadable batch, in one block.
 _MOST_IN_BLOCK: Final = 10_000
 
 
 def export_log(environment: Mapping[str, str], path: Path, console: Console) -> bool:
-    """Write the log of record to a new file; return whether no record of it was missing."""
+    """Write the log of record to a new file; return whether no record was missing."""
     settings = TopicSettings.from_environment(environment)
     started = time.monotonic()
     with appears_whole(path) as file:
@@ -52,7 +51,7 @@ def export_log(environment: Mapping[str, str], path: Path, console: Console) -> 
     rate = f"{end.records / max(took_s, 0.001):,.0f} records a second"
     line(console, f"{'wrote':<10} {size} in {took_s:.1f} s, {rate}")
     for each in writer.left_out:
-        limit = f"more than the {MAX_BLOCK_BYTES:,} that a file takes of one record"
+        limit = f"more than the {MAX_BLOCK_BYTES:,} that a file can hold of one record"
         line(console, f"left out   {each}: {limit}", "bold red")
     return not show_gaps(console, writer.inventory.gaps)
 
@@ -63,7 +62,7 @@ async def _export(
     async with open_reader(settings) as reader:
         topic, made_with = reader.names.topics.webhooks, await reader.made_with()
         begins, ends = await reader.begins(topic), await reader.ends(topic)
-        # Partitions that the log was given after it was made.
+        # The partitions that were added after the log's creation.
         spare = {number: end for number, end in ends.items() if number >= made_with}
         own = {number: end for number, end in ends.items() if number < made_with}
         moved: Counter[int] = Counter()
@@ -85,14 +84,14 @@ async def _export(
     if moved:
         line(
             console,
-            f"moved      {moved.total():,} records of partitions from {made_with} on, which nobody "
-            "reads, to the ends of the partitions of their keys",
+            f"moved      {moved.total():,} records of partitions from {made_with} on, which no "
+            "worker reads, to the ends of their keys' partitions",
         )
     return header, writer
 
 
 def record_of(record: ConsumerRecord[bytes, bytes]) -> LogRecord:
-    """Return a consumer's record as the file has it."""
+    """Convert a consumer's record to a record of the file."""
     value = None if record.value is None else bytes(record.value)
     return LogRecord(record.timestamp, record.key, value, tuple(record.headers))
 
@@ -100,8 +99,8 @@ def record_of(record: ConsumerRecord[bytes, bytes]) -> LogRecord:
 def _blocks(partition: int, records: list[ConsumerRecord[bytes, bytes]]) -> Iterator[Block]:
     """Yield consecutive records as blocks.
 
-    A batch that nobody reads is written as a record for each of its offsets, all but the last
-    empty: after an import every other record stands at the offset that it had.
+    A batch that can't be read is written as one record per offset, all empty except for the last,
+    so that an import restores every other record at its former offset.
     """
     readable: list[ConsumerRecord[bytes, bytes]] = []
     for record in records:
@@ -124,7 +123,7 @@ def _read_blocks(partition: int, records: list[ConsumerRecord[bytes, bytes]]) ->
 
 
 def show_contents(console: Console, path: Path, header: Header, end: End) -> None:
-    """Say what a file holds."""
+    """Print the contents of a file."""
     line(console, f"{'file':<10} {path}")
     line(
         console,
@@ -139,7 +138,7 @@ def show_contents(console: Console, path: Path, header: Header, end: End) -> Non
 
 
 def show_gaps(console: Console, gaps: list[Gap]) -> bool:
-    """Name the offsets that the file has no record of; return whether there are any."""
+    """Print the offsets that are missing in the file; return whether there are any."""
     for gap in gaps:
         line(console, f"missing    {gap}: the file has no record there", "bold red")
     return bool(gaps)

@@ -1,11 +1,10 @@
-"""`plexy-ledger import-log`: the log of record out of a file, into an empty topic.
+"""`plexy-ledger import-log` restores the log of record from a file of `export-log`.
 
-In: settings, a file of `export-log`. Out: the same records at the same partitions and offsets,
-since facts carry their places: equal states need equal offsets.
+Each record gets its former partition and offset, because facts contain both.
 
-The whole file is read and checked before anything is written. The records that the topic has
-already must be the beginning of the file, so an interrupted import continues where it ended, and a
-topic with other records is not touched. Memory holds one block of the file at a time.
+The whole file is checked before the first write. Records that the topic already has must equal the
+beginning of the file, so an interrupted import continues at its end, and a topic with other records
+is not changed. Memory holds one block of the file at a time.
 """
 
 import asyncio
@@ -30,15 +29,15 @@ from runtime.kafka.topics import TopicSettings, ensure_topics, record_log
 def import_log(
     environment: Mapping[str, str], path: Path, console: Console, *, only_check: bool
 ) -> bool:
-    """Bring a file's records into the log of record; return whether the file can be imported."""
+    """Import a file into the log of record; return whether the file can be imported."""
     with counting(console, {path.name: _records_of(path)}, "checking") as bar:
         header, end, gaps = _checked(path, bar)
     show_contents(console, path, header, end)
     if show_gaps(console, gaps):
         line(
             console,
-            "The records behind a gap would stand at other offsets than before, so this file is "
-            "not imported: look for an older one that has them",
+            "The records after a gap would get other offsets, so this file is not imported: find "
+            "an older file that has the missing records",
             "bold red",
         )
         return False
@@ -58,7 +57,7 @@ def _checked(path: Path, bar: Heard) -> tuple[Header, End, list[Gap]]:
     with _opened(path) as file:
         for block in file.blocks():
             bar(path.name, len(block.records))
-            del block  # The next one is read before the loop would let this one go.
+            del block  # otherwise two blocks are in memory while the next is read
         return file.header, file.end, file.gaps
 
 
@@ -74,23 +73,24 @@ def _opened(path: Path) -> Iterator[LogFile]:
 async def _import(settings: TopicSettings, path: Path, header: Header, console: Console) -> None:
     if settings.partitions != header.partitions:
         raise WrongOptionError(
-            f"{path} has {header.partitions} partitions, and LEDGER_PARTITIONS is "
-            f"{settings.partitions}: set LEDGER_PARTITIONS={header.partitions}, since a record's "
-            "partition is a part of its place"
+            f"{path} has {header.partitions} partitions, but LEDGER_PARTITIONS is "
+            f"{settings.partitions}: set LEDGER_PARTITIONS={header.partitions}, because each "
+            "record must keep its partition"
         )
     await ensure_topics(settings, restores_log=True)
     started = time.monotonic()
     async with open_reader(settings) as reader:
         topic = reader.names.topics.webhooks
-        there = await _there(reader, path, header)
-        written = header.records - sum(there.values())
-        if there_records := sum(there.values()):
-            with counting(console, {topic: there_records}, "comparing") as bar:
-                await _compare(reader, path, there, bar)
-            line(console, f"{topic} has {there_records:,} records of this file already")
+        ends = await _ends(reader, path, header)
+        existing = sum(ends.values())
+        written = header.records - existing
+        if existing:
+            with counting(console, {topic: existing}, "comparing") as bar:
+                await _compare(reader, path, ends, bar)
+            line(console, f"{topic} has {existing:,} records of this file already")
         async with open_writer(settings) as producer:
             with counting(console, {topic: written}, "writing") as bar:
-                await _write(producer, path, topic, there, bar)
+                await _write(producer, path, topic, ends, bar)
     await record_log(settings)
     took_s = time.monotonic() - started
     rate = f" in {took_s:.1f} s, {written / took_s:,.0f} records a second" if written else ""
@@ -98,8 +98,8 @@ async def _import(settings: TopicSettings, path: Path, header: Header, console: 
     line(console, "The log is as it was exported", "bold green")
 
 
-async def _there(reader: LedgerReader, path: Path, header: Header) -> Offsets:
-    """Return how many records each partition has; none has more than the file."""
+async def _ends(reader: LedgerReader, path: Path, header: Header) -> Offsets:
+    """Return the number of records in each partition; raise if one has more than the file."""
     topic = reader.names.topics.webhooks
     begins, ends = await reader.begins(topic), await reader.ends(topic)
     for partition, end in ends.items():
@@ -107,23 +107,23 @@ async def _there(reader: LedgerReader, path: Path, header: Header) -> Offsets:
             raise _not_ours(topic, partition, f"it begins at offset {begins[partition]}, not at 0")
         if end > header.ends[partition]:
             raise _not_ours(
-                topic, partition, f"it has {end} records, {path} has {header.ends[partition]} of it"
+                topic, partition, f"it has {end} records, and {path} has {header.ends[partition]}"
             )
     return ends
 
 
-async def _compare(reader: LedgerReader, path: Path, there: Offsets, bar: Heard) -> None:
-    """Raise unless what the topic has is the file's beginning, partition by partition."""
+async def _compare(reader: LedgerReader, path: Path, ends: Offsets, bar: Heard) -> None:
+    """Raise unless the topic's records equal the beginning of each partition in the file."""
     topic = reader.names.topics.webhooks
     with _opened(path) as file:
         for block in file.blocks():
-            bar(topic, await _compare_block(reader, topic, block, there[block.partition]))
+            bar(topic, await _compare_block(reader, topic, block, ends[block.partition]))
             del block
 
 
-async def _compare_block(reader: LedgerReader, topic: str, block: Block, there: int) -> int:
-    """Compare the records of a block that the topic has; return how many they are."""
-    partition, end = block.partition, min(block.next_offset, there)
+async def _compare_block(reader: LedgerReader, topic: str, block: Block, end: int) -> int:
+    """Compare a block's records before ``end`` with the topic's; return their number."""
+    partition, end = block.partition, min(block.next_offset, end)
     if block.offset >= end:
         return 0
     found: dict[int, LogRecord] = {}
@@ -131,7 +131,7 @@ async def _compare_block(reader: LedgerReader, topic: str, block: Block, there: 
         found |= {record.offset: record_of(record) for record in records}
     for offset, record in enumerate(block.records[: end - block.offset], block.offset):
         if found.get(offset) != record:
-            raise _not_ours(topic, partition, f"offset {offset} has another record there")
+            raise _not_ours(topic, partition, f"the topic has another record at offset {offset}")
     return end - block.offset
 
 
@@ -143,30 +143,30 @@ def _not_ours(topic: str, partition: int, why: str) -> LogFileError:
 
 
 async def _write(
-    producer: AIOKafkaProducer, path: Path, topic: str, there: Offsets, bar: Heard
+    producer: AIOKafkaProducer, path: Path, topic: str, ends: Offsets, bar: Heard
 ) -> None:
     with _opened(path) as file:
         for block in file.blocks():
-            bar(topic, await _write_block(producer, topic, block, there[block.partition]))
+            bar(topic, await _write_block(producer, topic, block, ends[block.partition]))
             del block
 
 
-async def _write_block(producer: AIOKafkaProducer, topic: str, block: Block, there: int) -> int:
-    """Write the records of a block that the topic does not have; return how many they are."""
-    rest = block.records[max(there - block.offset, 0) :]
+async def _write_block(producer: AIOKafkaProducer, topic: str, block: Block, end: int) -> int:
+    """Write a block's records from ``end`` on, the topic's end; return their number."""
+    rest = block.records[max(end - block.offset, 0) :]
     if not rest:
         return 0
     written = await send_to_partition(producer, topic, block.partition, rest)
     if written.last != block.next_offset - 1:
         raise NotWrittenError(
-            f"somebody else writes to {topic}: in partition {block.partition} a record of the "
-            f"file came to offset {written.last}, and belongs to {block.next_offset - 1}. Stop "
-            "ingress, delete the topic, and import again"
+            f"another program writes to {topic}: in partition {block.partition}, a record of the "
+            f"file got offset {written.last}, expected {block.next_offset - 1}. Stop ingress, "
+            "delete the topic, and import again"
         )
     if not written.keeps_times:
         raise NotWrittenError(
-            f"{topic} was changed to message.timestamp.type=LogAppendTime, and has given records "
-            f"of partition {block.partition}, up to offset {written.last}, other times than they "
-            "have in the file. Find out who changed it, delete the topic, and import again"
+            f"{topic} was changed to message.timestamp.type=LogAppendTime, so in partition "
+            f"{block.partition}, records up to offset {written.last} got other times than in the "
+            "file. Find out who changed the topic, delete it, and import again"
         )
     return len(rest)

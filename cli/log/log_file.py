@@ -1,14 +1,13 @@
-"""The file of a log of record: frames with checksums, in a format of its own (`docs/log-file.md`).
+"""Writes and reads the file of a log of record, in the format of `docs/log-file.md`.
 
-In: blocks of records, and a binary file to write to; or such a file. Out: the file; or its blocks,
-byte for byte as they were. A block whose checksum is wrong, and the end of a file that has lost its
-end, are a ``LogFileError`` that names the block.
+A reader gets every block byte for byte as it was written. A wrong checksum or a missing end raises
+a ``LogFileError`` that names the block.
 
-Memory holds one block at a time, and the size of a block is bounded while it is unpacked: a file of
-one megabyte could otherwise unpack to a gigabyte.
+Memory holds one block at a time, and the size of a block is limited during its decompression,
+because a file of one megabyte could otherwise expand to a gigabyte.
 
-A frame is its kind, the length of its payload, the payload, and the SHA-256 of *all* that stands in
-the file before the digest. So a block that is altered, missing, doubled or moved is found there.
+A frame is its kind, the length of its payload, the payload, and the SHA-256 of *all* bytes of the
+file before the digest. An altered, missing, repeated or moved block therefore fails its checksum.
 """
 
 import hashlib
@@ -26,23 +25,23 @@ MAGIC: Final = b"plexy-ledger log 1\n"
 _HEADER, _BLOCK, _END = b"H", b"B", b"E"
 _FRAME: Final = struct.Struct(">cI")
 _DIGEST_BYTES: Final = hashlib.sha256().digest_size
-# The largest record of a ledger's log, 10 MiB in Kafka, takes 15 MiB here if it is nothing but
-# headers: an empty one has two bytes in Kafka and three in MessagePack. As objects, 16 MiB
-# take 0.5 GB of memory at most.
+# The largest record of a ledger's log, 10 MiB in Kafka, takes 15 MiB here if it consists of empty
+# headers: each has two bytes in Kafka, and three in MessagePack. Decoded, 16 MiB take at most
+# 0.5 GB of memory.
 MAX_BLOCK_BYTES: Final = 16 * 1024 * 1024
-# zlib adds five bytes to each 16 KiB that it can't compress.
+# zlib adds five bytes per 16 KiB of incompressible data.
 _MAX_PACKED_BYTES: Final = MAX_BLOCK_BYTES + 64 * 1024
-# The header and the end have some 50 bytes for each partition, of which a topic has 1,000 at most.
+# The header and the end have about 50 bytes per partition, and a topic has at most 1,000.
 _MAX_JSON_BYTES: Final = 1024 * 1024
 
-# The errors of msgspec: for another type, for text that is not UTF-8, and for deep nesting.
+# The errors of msgspec for a wrong type, for text that is not UTF-8, and for deep nesting.
 _UNREADABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
 
 T = TypeVar("T")
 
 
 class LogRecord(NamedTuple):
-    """A record as Kafka keeps it, without its place; ``timestamp_ms`` is its ``CreateTime``."""
+    """A record of Kafka without its place; ``timestamp_ms`` is its ``CreateTime``."""
 
     timestamp_ms: int
     key: bytes | None
@@ -51,7 +50,7 @@ class LogRecord(NamedTuple):
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
-    """Which log it is, and when it was read; ``begins`` and ``ends`` are offsets by partition."""
+    """The exported log and the time of its export, with its first and end offset by partition."""
 
     topic: str
     cluster_id: str
@@ -60,7 +59,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     ends: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        """Refuse a header that has not two offsets for each partition."""
+        """Refuse a header without two offsets for each partition."""
         if len(self.begins) != len(self.ends):
             raise ValueError(f"{len(self.begins)} `begins` and {len(self.ends)} `ends`")
 
@@ -71,7 +70,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def records(self) -> int:
-        """How many records there are, if no offset is missing."""
+        """The number of records, if no offset is missing."""
         return sum(end - begin for begin, end in zip(self.begins, self.ends, strict=True))
 
 
@@ -89,7 +88,7 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Extent(msgspec.Struct, frozen=True):
-    """What a file holds of a partition; ``first`` and ``last`` are ``None`` where it is empty."""
+    """A partition's records in a file; ``first`` and ``last`` are ``None`` if there are none."""
 
     records: int = 0
     first: int | None = None
@@ -97,7 +96,7 @@ class Extent(msgspec.Struct, frozen=True):
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
-    """What the file holds: its writer counted it, and its reader counts again."""
+    """The file's contents, as its writer counted them; a reader compares its own count."""
 
     blocks: int
     records: int
@@ -105,7 +104,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gap(NamedTuple):
-    """Offsets that the log had, and no record under them; ``last`` is one of them."""
+    """A range of the log's offsets, ``last`` included, without a record in the file."""
 
     partition: int
     first: int
@@ -127,22 +126,22 @@ class LeftOut(NamedTuple):
 
 
 class Inventory:
-    """Counts blocks as they pass, and notes which offsets no block has."""
+    """Counts the blocks of a file, and collects the offsets that no block has."""
 
     def __init__(self, header: Header) -> None:
         self.gaps: list[Gap] = []
         self._header = header
         self._blocks = 0
         self._held = [Extent()] * header.partitions
-        # The log of record begins at 0: whatever is before its first record was there once.
+        # The log of record begins at 0, so offsets before the first record are missing records.
         self._next = [0] * header.partitions
 
     def count(self, block: Block) -> None:
-        """Take the next block; ``ValueError`` where it can't stand."""
+        """Count the next block; raise ``ValueError`` if its offset is wrong."""
         partition, expected = block.partition, self._next[block.partition]
         last = block.next_offset - 1
         if block.offset < expected or last < block.offset:
-            raise ValueError(f"offset {block.offset} stands where {expected} was to come")
+            raise ValueError(f"got offset {block.offset}, expected {expected} or a later one")
         if block.offset > expected:
             self.gaps.append(Gap(partition, expected, block.offset - 1))
         self._next[partition] = block.next_offset
@@ -152,7 +151,7 @@ class Inventory:
         self._held[partition] = Extent(held.records + len(block.records), first, last)
 
     def end(self) -> End:
-        """Return what was counted, after the last block."""
+        """Return the counts after the last block."""
         for partition, (reached, end) in enumerate(zip(self._next, self._header.ends, strict=True)):
             if reached < end:
                 self.gaps.append(Gap(partition, reached, end - 1))
@@ -161,7 +160,7 @@ class Inventory:
 
 
 class LogFileWriter:
-    """Writes one file: the header at once, then ``write`` each block, then ``end``."""
+    """Writes one file: the header when it is created, each block by ``write``, then the ``end``."""
 
     def __init__(self, file: BinaryIO, header: Header) -> None:
         self.inventory = Inventory(header)
@@ -172,7 +171,7 @@ class LogFileWriter:
         self._frame(_HEADER, msgspec.json.encode(header))
 
     def write(self, block: Block) -> None:
-        """Write a block, in parts if it is too large; a record that is, is left out."""
+        """Write a block, split if it is too large; leave out a single record that is too large."""
         encoded = msgspec.msgpack.encode(block)
         if len(encoded) <= MAX_BLOCK_BYTES:
             self.inventory.count(block)
@@ -185,7 +184,7 @@ class LogFileWriter:
             self.write(Block(block.partition, block.offset + half, block.records[half:]))
 
     def end(self) -> End:
-        """Write the end, without which a file is not whole."""
+        """Write the end, without which a file is incomplete."""
         end = self.inventory.end()
         self._frame(_END, msgspec.json.encode(end))
         return end
@@ -201,7 +200,7 @@ class LogFileWriter:
 
 
 class LogFile:
-    """A file that is read: its header is there at once, then ``blocks``, then ``end``."""
+    """Reads one file: the header when it is created, then ``blocks``, then ``end``."""
 
     end: End
 
@@ -211,7 +210,7 @@ class LogFile:
         self._where = "its header"
         if self._take(len(MAGIC)) != MAGIC:
             raise LogFileError(
-                f"it is no log file of this version: it does not begin with {MAGIC.decode()!r}"
+                f"it is no log file of this version: expected {MAGIC.decode()!r} at its beginning"
             )
         kind, payload = self._frame()
         if kind != _HEADER:
@@ -221,13 +220,13 @@ class LogFile:
 
     @property
     def gaps(self) -> list[Gap]:
-        """Offsets that no block has; complete once all blocks were read."""
+        """The offsets that no block has; the list is complete once all blocks were read."""
         return self._inventory.gaps
 
     def blocks(self) -> Iterator[Block]:
-        """Yield each block after its check; ``LogFileError`` at the first that was altered.
+        """Yield each block after its check; raise ``LogFileError`` at the first damage.
 
-        A file is whole only if it can be read up to its end.
+        A file is undamaged only if it can be read to its end.
         """
         number = 1
         while True:
@@ -243,9 +242,9 @@ class LogFile:
         self.end = self._decoded(payload, End)
         found = self._inventory.end()
         if found != self.end:
-            raise self._damaged(f"it says {self.end!s:.300}, and there are {found!s:.300}")
+            raise self._damaged(f"expected {self.end!s:.300}, found {found!s:.300}")
         if self._file.read(1):
-            raise self._damaged("the file goes on behind it")
+            raise self._damaged("the file continues after it")
 
     def _block(self, payload: bytes) -> Block:
         try:
@@ -259,7 +258,7 @@ class LogFile:
         kind, length = _FRAME.unpack(self._take(_FRAME.size))
         limit = _MAX_PACKED_BYTES if kind == _BLOCK else _MAX_JSON_BYTES
         if length > limit:
-            raise self._damaged(f"{length} bytes are more than a frame may have ({limit})")
+            raise self._damaged(f"got a frame of {length} bytes, expected at most {limit}")
         payload = self._take(length)
         expected = self._digest.digest()
         if self._take(_DIGEST_BYTES) != expected:
@@ -269,7 +268,7 @@ class LogFile:
     def _take(self, length: int) -> bytes:
         data = self._file.read(length)
         if len(data) < length:
-            raise self._damaged("the file ends there, so it was cut off")
+            raise self._damaged("the file ends there, so it was truncated")
         self._digest.update(data)
         return data
 
@@ -284,19 +283,19 @@ class LogFile:
 
 
 def _unpacked(payload: bytes) -> bytes:
-    """Unpack a block; ``ValueError`` as soon as it turns out to be too large."""
+    """Decompress a block; raise ``ValueError`` as soon as it exceeds the limit."""
     unpacking = zlib.decompressobj()
-    # One byte more than the limit tells a block of just that size from a larger one.
+    # One byte more than the limit distinguishes a block of that size from a larger block.
     encoded = unpacking.decompress(payload, MAX_BLOCK_BYTES + 1)
     if len(encoded) > MAX_BLOCK_BYTES:
-        raise ValueError(f"it unpacks to more than the {MAX_BLOCK_BYTES} bytes that it may have")
+        raise ValueError(f"it decompresses to more than the limit of {MAX_BLOCK_BYTES} bytes")
     if not unpacking.eof or unpacking.unused_data:
-        raise ValueError("it is not one whole zlib stream")
+        raise ValueError("it is not exactly one zlib stream")
     return encoded
 
 
 def as_blocks(partition: int, offsets: Sequence[int], records: Iterable[LogRecord]) -> list[Block]:
-    """Return a partition's records as blocks without a gap inside; mostly it is one."""
+    """Return a partition's records as blocks of consecutive offsets, usually one block."""
     blocks: list[Block] = []
     for offset, record in zip(offsets, records, strict=True):
         if not blocks or offset != blocks[-1].next_offset:

@@ -1,5 +1,5 @@
-"""What was rejected: the commands `rejected list`, `show` and `retry`.
+"""The commands `rejected list`, `show` and `retry`, for rejected records.
 
-``items`` reads the quarantine with the records behind it; ``rejected`` shows it, ``retry`` puts
-back what is good after a fix.
+``items`` reads the quarantine and its records, ``rejected`` shows them, and ``retry`` puts items
+back after a fix.
 """

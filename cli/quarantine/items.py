@@ -1,7 +1,7 @@
-"""The quarantine in Kafka: its items, the records behind them, and what each would be put back as.
+"""Reads the quarantine from Kafka, and judges its items with the current code and settings.
 
-In: a reader of one ledger, and settings of now. Out: items, records, a record to write or a
-refusal. Never: a write; and never more bodies in memory than one fetch of each partition brings.
+A verdict is the record that a retry would write, or a refusal. Nothing here writes to Kafka. Memory
+holds at most the bodies of one fetch per partition.
 """
 
 from collections.abc import Mapping
@@ -33,17 +33,17 @@ Record: TypeAlias = ConsumerRecord[bytes, bytes]
 
 
 class Put(NamedTuple):
-    """What an item is put back as: a record of a topic."""
+    """The record that puts an item back, and its topic."""
 
     topic: str
     record: OutRecord
 
 
 class Records(NamedTuple):
-    """The records behind an item: its rejection, and the record at its source, if one exists.
+    """An item's rejection, and the record at its source if there is one.
 
-    ``body`` holds the bytes that were rejected; ``None`` where the rejection names them only, and
-    the source has them no more.
+    ``body`` holds the rejected bytes. It is ``None`` if the rejection only names them, and the
+    source no longer has them.
     """
 
     kept: Record
@@ -57,7 +57,7 @@ class Records(NamedTuple):
 
 
 async def read_quarantine(reader: LedgerReader, console: Console) -> Quarantine:
-    """Read all of ``plexy.rejected``, and keep no body of it."""
+    """Read all of ``plexy.rejected`` without keeping its bodies."""
     names = reader.names.topics
     topic = names.rejected
     begins, ends = await reader.begins(topic), await reader.ends(topic)
@@ -70,10 +70,10 @@ async def read_quarantine(reader: LedgerReader, console: Console) -> Quarantine:
 
 
 class ItemReader:
-    """Reads the records behind items; made once the items were read, whose places must be there.
+    """Reads the records of items; create it after the items were read, so that it knows their ends.
 
-    A fetch brings many records: they are kept until one is asked for that is not among them. So
-    items in the log's order cost a fetch for many, and no more memory than that.
+    The records of a partition's last fetch are kept, so items in the log's order take few fetches
+    and little memory.
     """
 
     def __init__(self, reader: LedgerReader) -> None:
@@ -82,7 +82,7 @@ class ItemReader:
         self._fetched: dict[tuple[str, int], dict[int, Record]] = {}
 
     async def records(self, item: Item) -> Records:
-        """Read the records behind an item."""
+        """Read the records of an item."""
         topics = self._reader.names.topics
         kept = await self._record(topics.rejected, *item.kept)
         if kept is None:
@@ -105,7 +105,7 @@ class ItemReader:
     async def _fetch(self, topic: str, partition: int, offset: int) -> dict[int, Record]:
         if topic not in self._ends:
             self._ends[topic] = await self._reader.ends(topic)
-        # What names the place came from outside: there may be no such partition.
+        # The place is external input: there may be no such partition.
         end = self._ends[topic].get(partition)
         rest = {} if end is None else {partition: end}
         async with aclosing(self._reader.read(topic, {partition: offset}, rest)) as fetches:
@@ -115,7 +115,7 @@ class ItemReader:
 
 
 def judge(item: Item, records: Records, settings: JudgeSettings) -> Put | Refusal:
-    """Judge an item's bytes anew, with the code and settings of now."""
+    """Judge an item's bytes again, with the current code and settings."""
     names, kept = settings.names, records.kept.value or b""
     if is_delivery(item):
         envelope = judge_delivery(records.kept, trust_of(settings))
@@ -124,7 +124,7 @@ def judge(item: Item, records: Records, settings: JudgeSettings) -> Put | Refusa
         new = webhook_record(names, _delivery(records.kept), kept, envelope)
         return Put(new.topic, OutRecord(new.key, new.value, new.headers, new.timestamp_ms))
     if item.source is None or item.source.topic != names.webhooks:
-        return Refusal(f"it does not come from {names.webhooks}, but from {item.origin}")
+        return Refusal(f"it comes from {item.origin}, expected {names.webhooks}")
     event = judge_logged(item, kept, records.source, settings.field_names, enforced_trust(settings))
     if isinstance(event, Refusal):
         return event

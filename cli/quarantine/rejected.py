@@ -1,7 +1,7 @@
-"""`plexy-ledger rejected list|show`: what was rejected, and why.
+"""`plexy-ledger rejected list` and `show` print rejected items and the reasons.
 
-In: settings and options. Out: the items of the quarantine, and one with all that is known of it.
-Never: a write, or a control character of a body on the terminal (``--raw`` is for files and pipes).
+Both only read. Control characters of a body never reach the terminal, except with ``--raw``, which
+is for files and pipes.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ from ledger.quarantine import Item, Quarantine
 from ledger.rejections import Reason
 from runtime.kafka.topics import TopicSettings
 
-# As much of a body as a person reads; `--raw` has all of it.
+# The part of a body that a person reads; `--raw` writes the whole body.
 _SHOWN_BYTES: Final = 4096
 
 
 class ListOptions(msgspec.Struct, frozen=True):
-    """Which items to list; ``since`` is in UTC."""
+    """Selects the items to list; ``since`` is in UTC."""
 
     put_back: bool = False
     reason: Reason | None = None
@@ -37,7 +37,7 @@ class ListOptions(msgspec.Struct, frozen=True):
 
 
 def list_items(environment: Mapping[str, str], options: ListOptions, console: Console) -> None:
-    """Print the items of the quarantine, the newest last."""
+    """Print the items of the quarantine, the latest item last."""
     settings = TopicSettings.from_environment(environment)
     quarantine = asyncio.run(_read(settings, console))
     items = [item for item in quarantine.ordered() if _is_wanted(item, options)]
@@ -51,11 +51,11 @@ def list_items(environment: Mapping[str, str], options: ListOptions, console: Co
 
 
 def show_item(environment: Mapping[str, str], item_id: str, console: Console, *, raw: bool) -> None:
-    """Print one item, with its body and what would become of it now."""
+    """Print one item with its body, and the verdict of a retry."""
     settings = JudgeSettings.from_environment(environment)
     item, records = asyncio.run(_find(settings, item_id, console))
     if raw and records.body is None:
-        raise NotReadError(f"{_lost_bytes(item)}, so that there is nothing to write")
+        raise NotReadError(f"{_lost_bytes(item)}, so there is nothing to write")
     if raw:
         sys.stdout.buffer.write(records.body or b"")
         return
@@ -67,25 +67,25 @@ def show_item(environment: Mapping[str, str], item_id: str, console: Console, *,
     body = records.body
     line(console, body[:_SHOWN_BYTES].decode(errors="backslashreplace"))
     if len(body) > _SHOWN_BYTES:
-        line(console, f"… and {len(body) - _SHOWN_BYTES:,} bytes more: --raw writes all of them")
+        line(console, f"… and {len(body) - _SHOWN_BYTES:,} bytes more: --raw writes the whole body")
 
 
 def found(quarantine: Quarantine, item_id: str) -> Item:
-    """Return an item; ``WrongOptionError`` if there is none of this id."""
+    """Return an item by its id; raise ``WrongOptionError`` if there is no such item."""
     if item_id not in quarantine.items:
         raise WrongOptionError(
-            f"nothing was rejected under {item_id}; `plexy-ledger rejected list --all` lists "
-            "everything"
+            f"no rejected item has the id {item_id}; `plexy-ledger rejected list --all` lists all "
+            "items"
         )
     return quarantine.items[item_id]
 
 
 def at(time_ms: int) -> str:
-    """Return a time as people read it, in UTC."""
+    """Return a time in UTC in a readable form."""
     try:
         return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
     except (ValueError, OverflowError, OSError):
-        # The writer of a record chooses its time, and a calendar does not have all of them.
+        # The writer of a record chooses its time, which a calendar may not have.
         return f"{time_ms} ms"
 
 
@@ -140,7 +140,7 @@ def _document(item: Item) -> dict[str, Any]:
 
 def _facts(item: Item, records: Records, settings: JudgeSettings) -> list[tuple[str, str]]:
     state = f"put back to {item.put_back.to} on {at(item.put_back.at_ms)}" if item.put_back else ""
-    place = f"{item.source}" if item.source else f"{item.origin}: it never was in the log"
+    place = f"{item.source}" if item.source else f"{item.origin}: it was never in the log"
     return [
         ("item", item.id),
         ("state", state or "open"),
@@ -160,13 +160,13 @@ def _size(item: Item, records: Records) -> str:
     if item.unkept is None:
         return f"{len(records.body or b''):,} bytes"
     return (
-        f"{item.unkept.size_bytes:,} bytes, too many to be kept in the quarantine; "
+        f"{item.unkept.size_bytes:,} bytes, too large for the quarantine; "
         f"SHA-256 {item.unkept.sha256}"
     )
 
 
 def _lost_bytes(item: Item) -> str:
-    return f"the bytes of {item.id} are not at {item.source} any more"
+    return f"the bytes of {item.id} are no longer at {item.source}"
 
 
 def _signature(records: Records, settings: JudgeSettings) -> str:
@@ -180,5 +180,5 @@ def _verdict(item: Item, records: Records, settings: JudgeSettings) -> str:
     verdict = judge(item, records, settings)
     if isinstance(verdict, Put):
         key = verdict.record.key.decode(errors="backslashreplace")
-        return f"a retry would put it into {verdict.topic} under the key {key}"
-    return f"a retry would leave it: {verdict.why}"
+        return f"a retry would put it into {verdict.topic} with the key {key}"
+    return f"a retry would leave it as it is: {verdict.why}"

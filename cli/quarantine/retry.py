@@ -1,9 +1,8 @@
-"""`plexy-ledger rejected retry`: after a fix, what was rejected goes back on the path, once.
+"""`plexy-ledger rejected retry` puts rejected items back after a fix, each of them once.
 
-In: settings of now, and which items. Out: for each, a record on the path and then one in
-``plexy.rejected`` that says so; or why not. Never: the second before the first is acknowledged. A
-crash in between leaves the item open; the next retry writes the same bytes again, and a fact that
-is known changes nothing.
+For each item, a retry writes a record to the log or to the events, and marks the item as put back
+in ``plexy.rejected`` only after Kafka has acknowledged the record. A crash in between leaves the
+item open. The next retry then writes the same bytes again, which changes nothing.
 """
 
 import asyncio
@@ -30,7 +29,7 @@ from runtime.kafka.topics import ensure_topics
 
 
 class RetryOptions(msgspec.Struct, frozen=True):
-    """Which items: by id, by reason, or all that are open."""
+    """Selects items by id, by reason, or all open items; ``again`` adds items already put back."""
 
     ids: tuple[str, ...] = ()
     reason: Reason | None = None
@@ -39,13 +38,13 @@ class RetryOptions(msgspec.Struct, frozen=True):
     dry_run: bool = False
 
     def check(self) -> None:
-        """Refuse two ways of choosing, and none."""
+        """Refuse any number of selections other than one."""
         if bool(self.ids) + (self.reason is not None) + self.everything != 1:
-            raise WrongOptionError("name ids, or --reason, or --all: one of the three")
+            raise WrongOptionError("choose exactly one of ids, --reason and --all")
 
 
 def retry(environment: Mapping[str, str], options: RetryOptions, console: Console) -> bool:
-    """Put back what is good now; return whether all of it was."""
+    """Put back the items that are valid now; return whether all of them are."""
     options.check()
     settings = JudgeSettings.from_environment(environment)
     return asyncio.run(_retry(settings, options, console))
@@ -67,7 +66,7 @@ async def _retry(settings: JudgeSettings, options: RetryOptions, console: Consol
 
 
 def _chosen(quarantine: Quarantine, options: RetryOptions, console: Console) -> list[Item]:
-    """Return the items to retry, in the log's order; those of before need not be, but are told."""
+    """Return the items to retry in the log's order; print the ids that were already put back."""
     if options.ids:
         items = [found(quarantine, item_id) for item_id in dict.fromkeys(options.ids)]
         for item in items:
@@ -85,9 +84,9 @@ def _chosen(quarantine: Quarantine, options: RetryOptions, console: Console) -> 
 
 
 class _Retry:
-    """Retries items one after another; ``put_back`` counts."""
+    """Retries items one after another; ``put_back`` counts the items that were put back."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - all that a retry works with
+    def __init__(  # noqa: PLR0913, PLR0917 - the dependencies of a retry
         self,
         settings: JudgeSettings,
         options: RetryOptions,
@@ -105,12 +104,12 @@ class _Retry:
         self._console = console
 
     async def one(self, item: Item) -> None:
-        """Put an item back, or say why not."""
+        """Put an item back, or print the reason for leaving it."""
         records = await self._items.records(item)
         verdict = judge(item, records, self._settings)
         earlier = self._quarantine.before(item)
         if earlier is not None:
-            verdict = Refusal(f"{earlier.id} is the same event, earlier in the log: retry that too")
+            verdict = Refusal(f"{earlier.id} is the same event, earlier in the log: retry it too")
         if isinstance(verdict, Refusal):
             line(self._console, f"left       {item.id}: {verdict.why}")
             return
@@ -122,7 +121,7 @@ class _Retry:
         self.put_back += 1
 
     async def _put(self, put: Put, records: Records) -> str:
-        """Write to the path; once that is acknowledged, say so in the quarantine."""
+        """Write the record, and after its acknowledgement mark the item in the quarantine."""
         to = str(await self._write(put.topic, put.record))
         kept = records.kept
         mark = put_back_record(kept.key or b"", kept.value or b"", kept.headers, to, _now_ms())

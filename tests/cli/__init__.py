@@ -1,1 +1,1 @@
-"""The commands: arguments, settings, errors, and the parts that need no Kafka."""
+"""Tests of the commands that need no Kafka."""

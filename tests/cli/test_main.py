@@ -1,4 +1,4 @@
-"""What a person sees: help, examples, errors and exit codes."""
+"""The command line has correct help and examples, one-line errors, and exit codes."""
 
 import os
 import shlex
@@ -20,7 +20,7 @@ _GROUP = typer.main.get_command(app)
 
 
 def _leaves(group: Any, *before: str) -> Iterator[tuple[str, Any]]:
-    """Yield each command with its name in full, those of groups too."""
+    """Yield each command with its full name, including the commands of groups."""
     for name, command in sorted(group.commands.items()):
         if hasattr(command, "commands"):
             yield from _leaves(command, *before, name)
@@ -64,14 +64,14 @@ def test_the_help_of_each_command_has_an_example_and_names_its_settings(name):
         assert f"  {example}\n" in result.output
     for variable in variables(name.split()[0]):
         assert variable in result.output
-    # What tells click to leave a paragraph as it is, typer prints.
+    # Typer prints click's mark against wrapping, so the help must not contain it.
     assert "\\b" not in result.output
     assert "\b" not in result.output
     assert "[[" not in result.output.partition("\n")[0]
 
 
 @pytest.mark.parametrize("group", [[], ["rejected"]], ids=str)
-def test_each_command_is_summed_up_in_a_line_of_80_columns(group):
+def test_the_summary_of_each_command_fits_80_columns(group):
     listed = CliRunner().invoke(app, [*group, "--help"], env={"COLUMNS": "80"}).output
     _, _, commands = listed.partition("Commands:\n")
     assert commands
@@ -88,7 +88,7 @@ def test_each_example_parses_and_sets_only_what_its_command_reads(
     arguments = words[words.index("plexy-ledger") + 1 :]
     depth = len(name.split())
     assert arguments[:depth] == name.split()
-    # Files that are to be there already.
+    # The files that the examples read.
     monkeypatch.chdir(tmp_path)
     Path("ledger-2026-01-31.log").touch()
     Path("settlement.csv").touch()
@@ -121,7 +121,7 @@ def test_without_kafka_one_line_names_the_address_and_the_remedy(name):
     assert "LEDGER_KAFKA_BOOTSTRAP" in line
 
 
-def test_a_command_that_finds_something_wrong_has_exit_code_1():
+def test_a_command_that_finds_a_problem_has_exit_code_1():
     result = _run("doctor", "topics", LEDGER_KAFKA_BOOTSTRAP=f"127.0.0.1:{free_port()}")
     assert result.returncode == 1
     assert "problem" in result.stdout
@@ -134,7 +134,7 @@ def test_a_wrong_option_is_exit_code_2():
     assert "Traceback" not in result.stderr
 
 
-def test_a_wrong_expected_file_is_one_line_and_exit_code_2(tmp_path):
+def test_an_invalid_file_of_expected_orders_is_one_line_and_exit_code_2(tmp_path):
     file = tmp_path / "expected.json"
     file.write_text("{}")
     result = _run("demo", "--expected", str(file))
@@ -164,7 +164,7 @@ def test_help_and_version_import_neither_faust_nor_aiokafka():
     assert result.stdout.splitlines()[-1] == "set()"
 
 
-def test_version_names_what_it_rests_on():
+def test_version_names_the_main_dependencies():
     result = _run("version")
     assert result.returncode == 0
     names = [line[:16].strip() for line in result.stdout.splitlines()]

@@ -1,4 +1,4 @@
-"""A package of another project under one of our names is named, and what to do about it."""
+"""A package of another project with one of our names is an error with its path and a remedy."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-# What the installed script does; `python -m cli` is how `run` and `demo` start the other programs.
+# SCRIPT starts as the installed script does, and MODULE as `run` and `demo` start programs.
 SCRIPT = ["-c", "from plexy_ledger import main; main()"]
 MODULE = ["-m", "cli"]
 
@@ -25,13 +25,11 @@ MODULE = ["-m", "cli"]
         ),
     ],
 )
-def test_a_package_that_stands_in_the_way_of_ours_is_one_line_with_its_place(
-    tmp_path, started_by, name, file
-):
+def test_a_package_that_shadows_ours_is_one_line_with_its_path(tmp_path, started_by, name, file):
     other = tmp_path / file
     other.parent.mkdir(exist_ok=True)
     other.write_text("")
-    # Python puts the folder in which it is started, or the script's, before those of PYTHONPATH.
+    # Without `-P`, Python searches the current folder, or the script's, before PYTHONPATH.
     python = [sys.executable, "-P"]
     done = subprocess.run(
         [*python, *started_by, "version"],

@@ -1,4 +1,4 @@
-"""A port that is not to be had is named, with the setting that chooses another."""
+"""A taken port is an error that names the port and its setting."""
 
 import socket
 
@@ -27,7 +27,7 @@ def test_one_port_for_two_programs_is_refused():
         require_free(wanted)
 
 
-def test_a_port_whose_last_program_has_just_ended_is_free():
+def test_a_port_is_free_as_soon_as_its_program_has_ended():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)):

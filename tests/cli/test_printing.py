@@ -1,4 +1,4 @@
-"""What commands print is safe to print, and a bar counts."""
+"""Commands print external text safely, and their bar counts records."""
 
 import io
 
@@ -7,7 +7,7 @@ from rich.console import Console
 from cli.printing import counting, line
 
 
-def test_the_bar_counts_and_says_how_fast():
+def test_the_bar_shows_the_count_and_the_rate():
     shown = io.StringIO()
     console = Console(file=shown, force_terminal=True, width=120)
     with counting(console, {"log": 2, "table": 0}) as heard:
@@ -25,7 +25,7 @@ def test_without_a_terminal_there_is_no_bar():
     assert shown.getvalue().strip() == ""
 
 
-def test_a_text_can_neither_begin_a_line_nor_move_the_cursor():
+def test_a_text_can_neither_start_a_line_nor_move_the_cursor():
     shown = io.StringIO()
     line(Console(file=shown), "evt[bold]\nNo difference\x1b[2J" + "x" * 200)
     assert shown.getvalue() == "evt[bold]\\nNo difference\\x1b[2J" + "x" * 200 + "\n"

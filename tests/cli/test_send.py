@@ -1,4 +1,4 @@
-"""The sender: its signatures are Plexy's, and its errors say what to do."""
+"""`send` signs as Plexy does, and its errors name the remedy."""
 
 import threading
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ _OPTIONS = EventOptions("payment.succeeded", "pay_1", "ord_1", None, 5, "USD", N
 
 
 class _Ingress(BaseHTTPRequestHandler):
-    """Answers 200 to what is signed with the secret, 401 to the rest."""
+    """Answers 200 to a delivery that is signed with the secret, and otherwise 401."""
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -43,7 +43,7 @@ class _Ingress(BaseHTTPRequestHandler):
         self.wfile.write(b'{"code":"%b"}' % fault.encode() if fault else b"{}")
 
     def log_message(self, *_arguments):
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_a_refund_names_its_payment():
     assert (event.data_id, event.payment_id) == ("re_1", "pay_1")
 
 
-def test_further_data_wins_over_the_options():
+def test_further_data_overrides_the_options():
     options = EventOptions(
         "payment.failed", "pay_1", None, None, 5, "USD", None, None, '{"amount": 1.5, "x": {}}'
     )
@@ -98,7 +98,7 @@ def test_further_data_wins_over_the_options():
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "5"])
-def test_further_data_that_is_no_object_is_refused_by_name(text):
+def test_further_data_that_is_no_object_is_refused(text):
     options = EventOptions("t", "pay_1", None, None, 5, "USD", None, None, text)
     with pytest.raises(WrongOptionError, match="--data"):
         event_of(options, now_s=7)
@@ -109,7 +109,7 @@ def test_an_event_id_is_new_each_time():
     assert len(ids) == 10
 
 
-def test_send_tells_whether_the_ingress_accepted(ingress, capsys):
+def test_send_returns_whether_ingress_accepted_the_event(ingress, capsys):
     assert send_event(_OPTIONS, ingress, "whsec_right", {})
     assert send_event(_OPTIONS, ingress, None, {"LEDGER_WEBHOOK_SECRETS": "whsec_right,old"})
     assert capsys.readouterr().out.count("\n200 {}") == 2
@@ -119,7 +119,7 @@ def test_send_tells_whether_the_ingress_accepted(ingress, capsys):
     assert DEVELOPMENT_SECRET not in output
 
 
-def test_unless_an_address_is_given_the_settings_say_where_the_ingress_is(ingress, capsys):
+def test_without_an_address_the_settings_give_the_one_of_ingress(ingress, capsys):
     port = str(urlsplit(ingress).port)
     assert send_event(_OPTIONS, None, "whsec_right", {"LEDGER_INGEST_PORT": port})
     assert "\n200 {}" in capsys.readouterr().out
@@ -132,7 +132,7 @@ def test_the_code_of_a_refusal_is_read_from_the_answer(ingress):
     assert (answer.status, answer.code, answer.accepted) == (401, "signature_mismatch", False)
 
 
-def test_nobody_listening_is_a_clear_error():
+def test_an_address_without_a_listener_is_a_clear_error():
     url = f"http://127.0.0.1:{free_port()}/webhooks/plexy"
     with pytest.raises(DeliveryError, match="nobody listens at") as caught:
         send_event(_OPTIONS, url, None, {})
@@ -141,6 +141,6 @@ def test_nobody_listening_is_a_clear_error():
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "ftp://127.0.0.1"])
-def test_what_is_no_address_is_a_clear_error(url):
+def test_an_invalid_address_is_a_clear_error(url):
     with pytest.raises(DeliveryError, match="is not an address"):
         send_event(_OPTIONS, url, None, {})

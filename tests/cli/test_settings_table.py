@@ -1,4 +1,4 @@
-"""The table of settings is complete, and says the same of a setting wherever it is read."""
+"""The table of settings is complete, and a setting means the same to every command."""
 
 from itertools import chain
 
@@ -23,7 +23,7 @@ def test_a_variable_means_the_same_to_every_command():
             assert meanings.setdefault(each.variable, meaning) == meaning
 
 
-def test_every_setting_says_what_it_means():
+def test_every_setting_has_a_description():
     assert [row.variable for row in rows() if not row.text] == []
 
 
@@ -36,7 +36,7 @@ def test_the_table_has_every_setting_once_with_all_its_commands():
 
 
 @pytest.mark.parametrize("row", list(rows()), ids=lambda row: row.variable)
-def test_the_markdown_has_a_line_of_four_cells_for_each(row):
+def test_the_markdown_has_a_line_of_four_cells_for_each_setting(row):
     (line,) = [ln for ln in as_markdown().splitlines() if ln.startswith(f"| `{row.variable}` |")]
     assert line.replace("\\|", "").count("|") == 5
 
@@ -57,7 +57,7 @@ def test_a_command_without_settings_lists_none():
         ("LEDGER_KAFKA_BOOTSTRAP", "kafka:9092;password=hidden"),
     ],
 )
-def test_a_short_token_or_a_password_among_the_brokers_is_refused_and_not_shown(kind, name, value):
+def test_a_short_token_or_a_password_in_an_address_is_refused_and_not_shown(kind, name, value):
     if name not in {each.variable for each in describe(kind)}:
         return
     with pytest.raises(SettingsError, match=f"^{name}: expected") as caught:

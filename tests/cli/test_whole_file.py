@@ -1,4 +1,4 @@
-"""A file has its name once it is whole, and never another's."""
+"""A file gets its name once it is complete, and never replaces another file."""
 
 import errno
 from pathlib import Path
@@ -11,7 +11,7 @@ from cli.whole_file import appears_whole
 
 @pytest.fixture(params=["with links", "without links"], autouse=True)
 def file_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test on a file system that has hard links, and as on one that has none."""
+    """Run each test with hard links, and as on a file system without them."""
 
     def refuse(_self: Path, _target: Path) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted")
@@ -20,16 +20,16 @@ def file_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(Path, "hardlink_to", refuse)
 
 
-def test_it_appears_after_the_block_and_alone(tmp_path):
+def test_the_file_appears_after_the_block_without_temporary_files(tmp_path):
     path = tmp_path / "file"
     with appears_whole(path) as file:
-        file.write(b"all of it")
+        file.write(b"all bytes")
         assert not path.exists()
     assert list(tmp_path.iterdir()) == [path]
-    assert path.read_bytes() == b"all of it"
+    assert path.read_bytes() == b"all bytes"
 
 
-def test_what_is_there_already_is_not_written_over(tmp_path):
+def test_an_existing_file_is_not_replaced(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"another's")
     with pytest.raises(WrongOptionError, match="is there already"), appears_whole(path):
@@ -37,7 +37,7 @@ def test_what_is_there_already_is_not_written_over(tmp_path):
     assert path.read_bytes() == b"another's"
 
 
-def test_what_appears_while_it_is_written_is_not_written_over_either(tmp_path):
+def test_a_file_that_appears_during_the_writing_is_not_replaced(tmp_path):
     path = tmp_path / "file"
     with pytest.raises(WrongOptionError, match="has appeared meanwhile"), appears_whole(path):
         path.write_bytes(b"another's")
@@ -45,13 +45,13 @@ def test_what_appears_while_it_is_written_is_not_written_over_either(tmp_path):
     assert path.read_bytes() == b"another's"
 
 
-def test_what_is_interrupted_leaves_nothing(tmp_path):
+def test_an_interrupted_writing_leaves_no_file(tmp_path):
     with pytest.raises(KeyboardInterrupt), appears_whole(tmp_path / "file"):
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
 
 
-def test_where_it_can_t_be_named_nothing_has_the_name(tmp_path, monkeypatch):
+def test_without_the_right_to_rename_no_file_is_left(tmp_path, monkeypatch):
     def refuse(_self: Path, _target: Path) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
@@ -62,7 +62,7 @@ def test_where_it_can_t_be_named_nothing_has_the_name(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path):
+def test_a_missing_folder_is_refused(tmp_path):
     with (
         pytest.raises(WrongOptionError, match="there is no folder"),
         appears_whole(tmp_path / "nowhere" / "file"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
-from cli.doctor.findings import Finding, Level, Patient
+from cli.doctor.checks import CheckResult, Level, Patient
 from cli.doctor.folders import check_folders
 from cli.doctor.kafka import _rules, check_kafka
 from cli.kafka.broker import EmbeddedKafka
@@ -130,7 +130,7 @@ def test_another_number_of_partitions_than_the_ledgers_is_named(env):
 def test_more_replicas_than_brokers_are_named(env):
     _, findings = doctor(env | {"LEDGER_REPLICATION_FACTOR": "3"}, "topics")
     assert findings["problem"][0].startswith(
-        "kafka: LEDGER_REPLICATION_FACTOR=3, and there are 1 broker"
+        "kafka: LEDGER_REPLICATION_FACTOR=3, but Kafka has 1 broker"
     )
 
 
@@ -189,7 +189,9 @@ def test_tables_of_another_kafka_are_named(env):
     code, findings = doctor(env, "worker")
     assert code == 0
     (warning,) = findings["warning"]
-    assert f"folders: {foreign} has 0.0 MiB of tables of the Kafka another-cluster" in warning
+    assert (
+        f"folders: {foreign} has 0.0 MiB of tables of the Kafka cluster another-cluster" in warning
+    )
 
 
 @needs_mount
@@ -212,7 +214,7 @@ def test_more_partitions_than_the_limit_on_open_files_allows_are_named(env, monk
     assert problem.remedy.startswith("raise the limit on open files (`ulimit -n`")
 
 
-def look_at_kafka(env: Mapping[str, str]) -> list[Finding]:
+def look_at_kafka(env: Mapping[str, str]) -> list[CheckResult]:
     return list(check_kafka(Patient(env, tuple(READ_BY))))
 
 

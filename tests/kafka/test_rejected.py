@@ -245,14 +245,14 @@ def test_list_and_show_print_the_details_and_no_control_characters(ledger):
     code, output = run(env | FIX, "rejected", "show", item["id"])
     assert "signature  good" in output
     assert "header     plexy-signature: t=" in output
-    assert f"now        a retry would put it into {names_of(env).events} under the key" in output
+    assert f"now        a retry would put it into {names_of(env).events} with the key" in output
     assert SECRET not in output
     code, output = run(env, "rejected", "show", "plexy.webhooks/9/9")
     assert code == 2
-    assert "nothing was rejected under plexy.webhooks/9/9" in output
+    assert "no rejected item has the id plexy.webhooks/9/9" in output
     code, output = run(env, "rejected", "retry")
     assert code == 2
-    assert "one of the three" in output
+    assert "choose exactly one of ids" in output
 
 
 @pytest.fixture

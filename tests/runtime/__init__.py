@@ -1,1 +1,1 @@
-"""Tests of the parts that every program needs around the ledger."""
+"""Tests of the infrastructure that every program uses."""

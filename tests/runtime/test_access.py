@@ -1,4 +1,4 @@
-"""Without a token, only loopback names are answered; a token is long, and compared as a whole."""
+"""A server without a token answers only to loopback names; a token is long, and must be equal."""
 
 import pytest
 
@@ -47,13 +47,13 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize("host", LOOPBACK)
-def test_a_loopback_name_is_answered_with_a_token_and_without(host):
+def test_a_loopback_name_is_allowed_with_a_token_and_without(host):
     assert wrong_host([host], None) is None
     assert wrong_host([host], TOKEN) is None
 
 
 @pytest.mark.parametrize("host", OTHERS)
-def test_another_name_is_answered_only_by_a_server_that_asks_for_a_token(host):
+def test_another_name_is_allowed_only_if_the_server_has_a_token(host):
     problem = wrong_host([host], None)
     assert problem is not None
     assert (problem.status, problem.code) == (421, "host_not_allowed")
@@ -64,14 +64,14 @@ def test_another_name_is_answered_only_by_a_server_that_asks_for_a_token(host):
 
 @pytest.mark.parametrize("token", [None, TOKEN])
 @pytest.mark.parametrize("hosts", [[], ["localhost", "localhost"], *([host] for host in MALFORMED)])
-def test_anything_but_one_well_formed_host_is_a_400_that_does_not_repeat_it(hosts, token):
+def test_anything_except_one_valid_host_is_a_400_that_does_not_repeat_it(hosts, token):
     problem = wrong_host(hosts, token)
     assert problem is not None
     assert (problem.status, problem.code) == (400, "invalid_host")
     assert problem == wrong_host([], token)
 
 
-def test_a_very_long_name_does_not_make_a_very_long_answer():
+def test_a_very_long_name_does_not_cause_a_very_long_answer():
     problem = wrong_host(["x" * 8000], None)
     assert problem is not None
     assert len(problem.encode()) < 400
@@ -84,7 +84,7 @@ def test_a_server_without_a_token_may_listen_on_loopback(address):
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "::", "10.0.0.1", "worker"])  # noqa: S104
-def test_a_server_that_others_reach_needs_a_token(address):
+def test_a_server_beyond_loopback_needs_a_token(address):
     assert not is_loopback(address)
     with pytest.raises(SettingsError, match=f"^LEDGER_WEB_BIND={address} .*LEDGER_API_TOKEN"):
         require_token("LEDGER_WEB_BIND", address, None)
@@ -98,7 +98,7 @@ def test_a_short_token_is_refused_without_being_shown():
     assert Token("x" * 16).reveal() == "x" * 16
 
 
-def test_only_the_whole_token_opens():
+def test_only_the_whole_token_is_accepted():
     assert wrong_token("Bearer token of the tests", TOKEN) is None
     for given in ("", "Bearer ", "Bearer token of the test", "token of the tests", "Bearer \udcff"):
         problem = wrong_token(given, TOKEN)

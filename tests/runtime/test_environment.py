@@ -16,9 +16,9 @@ _READS = re.compile(
     r"""os\.environ(?:\.get)?[\[(]\s*["'](\w+)|["'](\w+)["'] (?:not )?in os\.environ|"""
     r"""env\.get\(["'](\w+)|(?<!def )_getenv\(["'](\w+)"""
 )
-# These variables are left on purpose: they decide how text looks, and where the machine's trust
-# and proxies are, or only examples and other programs read them.
-_LEFT = {
+# These variables are kept on purpose: some set the look of text or the machine's certificates, and
+# the others are read only by examples and other programs.
+_KEPT = {
     "aiohttp": {"FOO", "NETRC", "PYTHONASYNCIODEBUG"},
     "faust": {"BROKER_PASSWORD", "BROKER_USERNAME", "SHELL"},
     "httpx": {"SSL_CERT_DIR", "SSL_CERT_FILE"},
@@ -28,7 +28,7 @@ _LEFT = {
 
 
 def names_read_by(library: str) -> set[str]:
-    """Return the names of the environment variables in a library's source."""
+    """Return the names of the environment variables that a library's source reads."""
     (folder,) = import_module(library).__path__
     found = set()
     for file in Path(folder).rglob("*.py"):
@@ -51,18 +51,18 @@ def names_read_by(library: str) -> set[str]:
         "uvicorn",
     ],
 )
-def test_each_variable_that_a_library_reads_is_ignored_or_left_on_purpose(library):
-    left = {name for name in names_read_by(library) if not is_foreign(name)}
-    assert left == _LEFT.get(library, set())
+def test_each_variable_that_a_library_reads_is_ignored_or_kept_on_purpose(library):
+    kept = {name for name in names_read_by(library) if not is_foreign(name)}
+    assert kept == _KEPT.get(library, set())
 
 
-def test_the_variables_of_ours_of_opentelemetry_and_of_the_system_are_left():
-    ours = {"LEDGER_WEB_PORT", "OTEL_EXPORTER_OTLP_ENDPOINT", "PATH", "HOME", "TZ", "HTTPS_PROXY"}
-    assert not any(map(is_foreign, ours))
+def test_variables_of_the_ledger_of_opentelemetry_and_of_the_system_are_kept():
+    kept = {"LEDGER_WEB_PORT", "OTEL_EXPORTER_OTLP_ENDPOINT", "PATH", "HOME", "TZ", "HTTPS_PROXY"}
+    assert not any(map(is_foreign, kept))
 
 
 @pytest.mark.parametrize("locale", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}])
-def test_a_table_with_other_letters_than_ascii_s_is_printed_in_utf_8_in_any_locale(locale):
+def test_a_table_with_non_ascii_letters_is_printed_in_utf_8_in_any_locale(locale):
     done = subprocess.run(
         [sys.executable, "-m", "cli", "settings"],
         env=os.environ | locale | {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},

@@ -1,4 +1,4 @@
-"""Private names of a library are in the table, in its modules alone, and in the pinned version."""
+"""A library's private names are in the table and the pinned version, and used in few modules."""
 
 import ast
 import subprocess
@@ -20,9 +20,9 @@ PRODUCT = ("cli", "faults", "ingest", "ledger", "processors", "runtime")
 PLACES = {place: names for places in USED.values() for place, names in places.items()}
 NAMES = {name for names in PLACES.values() for name in names.split()}
 LIBRARIES = {place.partition(":")[0].partition(".")[0] for place in PLACES}
-# These are this project's own private methods, called on another object of the same class.
+# The project's own private methods that are called on another object of the same class.
 OWN = {"_launch"}
-# The only modules that may use, override or replace what is private in a library.
+# The only modules that may use, override or replace private names of a library.
 MODULES = {
     "aiokafka": {"runtime/kafka/corrections.py", "runtime/kafka/internals.py"},
     "faust": {"processors/engine/internals.py"},
@@ -59,7 +59,7 @@ def is_self(node: ast.expr) -> bool:
 
 
 def private_names_on(text: str, marked: str) -> Iterator[str]:
-    """Yield the private names of other objects on the lines with a mark."""
+    """Yield the private names of other objects on the marked lines."""
     lines = {number for number, line in enumerate(text.splitlines(), 1) if marked in line}
     for node in ast.walk(parse(text)):
         is_marked = isinstance(node, ast.Attribute) and node.end_lineno in lines
@@ -68,7 +68,7 @@ def private_names_on(text: str, marked: str) -> Iterator[str]:
 
 
 def private_names_of(definition: ast.ClassDef) -> set[str]:
-    """Return the private names that a class defines, or uses of its own instances."""
+    """Return the private names that a class defines, or uses on its own instances."""
     nodes = list(ast.walk(definition))
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
     defined = {node.name for node in nodes if isinstance(node, functions)}
@@ -78,7 +78,7 @@ def private_names_of(definition: ast.ClassDef) -> set[str]:
 
 @cache
 def overridden(path: Path, text: str) -> set[str]:
-    """Return the private names that classes of a file share with a library's class above them."""
+    """Return the private names that a file's classes share with their base classes in a library."""
     found = set()
     classes = [node for node in parse(text).body if isinstance(node, ast.ClassDef)]
     for definition in classes:
@@ -91,13 +91,13 @@ def overridden(path: Path, text: str) -> set[str]:
 
 
 def libraries_with(name: str) -> set[str]:
-    """Return the libraries that have a private name, by the table."""
+    """Return the libraries that have a private name according to the table."""
     having = {place for place, names in PLACES.items() if name in names.split()}
     return {place.partition(":")[0].partition(".")[0] for place in having}
 
 
 def replaced(text: str) -> Iterator[tuple[str, str]]:
-    """Yield each assignment to an attribute of something imported from a library."""
+    """Yield each assignment to an attribute of a name that is imported from a library."""
     nodes = list(ast.walk(parse(text)))
     imported = {
         alias.asname or alias.name: str(node.module).partition(".")[0]
@@ -113,7 +113,7 @@ def replaced(text: str) -> Iterator[tuple[str, str]]:
 
 
 def uses() -> Iterator[tuple[str, str, set[str]]]:
-    """Yield a module, a name that it uses inside of a library, and the libraries that have it."""
+    """Yield a module, a private name that it uses, and the libraries with that name."""
     for path, text in sources():
         for name in overridden(path, text).union(private_names_on(text, "noqa: SLF001")) - OWN:
             yield str(path), name, libraries_with(name)
@@ -121,7 +121,7 @@ def uses() -> Iterator[tuple[str, str, set[str]]]:
             yield str(path), name, {library}
 
 
-def test_a_library_s_private_names_are_used_in_its_modules_alone():
+def test_private_names_of_a_library_are_used_only_in_the_listed_modules():
     elsewhere = {
         f"{path}: {name} of {' or '.join(sorted(libraries))}"
         for path, name, libraries in uses()
@@ -130,17 +130,17 @@ def test_a_library_s_private_names_are_used_in_its_modules_alone():
     assert elsewhere == set()
 
 
-def test_each_of_these_modules_uses_its_library_s_private_names():
+def test_each_listed_module_uses_private_names_of_its_library():
     using = {(library, path) for path, _, libraries in uses() for library in libraries}
     listed = {(library, path) for library, paths in MODULES.items() for path in paths}
     assert listed - using == set()
-    # The search itself works: a method that is replaced, and one that is overridden.
+    # The search itself finds a replaced method, and an overridden method.
     found = {(path, name) for path, name, _ in uses()}
     assert ("runtime/kafka/corrections.py", "AIOKafkaConnection.send") in found
     assert ("ingest/connection.py", "_start_asgi_task") in found
 
 
-def test_every_private_name_that_the_linter_passes_over_is_in_the_table():
+def test_every_private_name_that_the_linter_ignores_is_in_the_table():
     used = {
         f"{path}: {name}"
         for path, text in sources()
@@ -167,13 +167,13 @@ def test_the_pinned_version_has_every_name(place):
 @pytest.mark.parametrize(
     "place", ["aiokafka.client:AIOKafkaClient", "aiokafka.client", "rocksdict:RdictIter"]
 )
-def test_a_name_that_no_library_has_is_missing(place):
+def test_a_name_that_its_library_lacks_is_missing(place):
     import_module(place.partition(":")[0])
     assert list(missing_at(place, "_no_such_name")) == [f"{place}._no_such_name"]
     assert list(missing_at("aiokafka.client:NoSuchClass", "_x")) == ["aiokafka.client:NoSuchClass"]
 
 
-def test_each_of_these_libraries_is_pinned_to_one_version():
+def test_each_library_of_the_table_is_pinned_to_one_version():
     pins = {
         requirement.name: [(each.operator, each.version) for each in requirement.specifier]
         for requirement in map(Requirement, metadata.requires("plexy-ledger") or [])
@@ -199,13 +199,13 @@ def test_a_missing_name_is_an_error_with_both_versions_and_the_remedy(monkeypatc
     )
 
 
-def test_a_module_that_is_not_imported_is_passed_over(monkeypatch):
+def test_a_module_that_is_not_imported_is_not_checked(monkeypatch):
     monkeypatch.setattr(internals, "USED", {"aiokafka": {"aiokafka.no_such_module": "_gone"}})
     check()
     assert "aiokafka.no_such_module" not in sys.modules
 
 
-def test_a_command_says_which_name_is_missing_without_a_traceback():
+def test_a_command_names_the_missing_name_without_a_traceback():
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_A_NAME],
         cwd=ROOT,
@@ -220,15 +220,15 @@ def test_a_command_says_which_name_is_missing_without_a_traceback():
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize(("there", "level"), [(None, "info"), ("99.1", "warning")])
-def test_the_versions_are_logged_and_another_one_is_a_warning(monkeypatch, there, level):
+@pytest.mark.parametrize(("found", "level"), [(None, "info"), ("99.1", "warning")])
+def test_the_versions_are_logged_and_a_wrong_one_is_a_warning(monkeypatch, found, level):
     expected = internals.expected()
-    if there:
-        monkeypatch.setattr(internals, "installed", lambda _library: there)
+    if found:
+        monkeypatch.setattr(internals, "installed", lambda _library: found)
     with capture_logs() as lines:
         log_versions()
     [line] = lines
     assert (line["event"], line["log_level"]) == ("libraries", level)
     assert line["expected"]["aiokafka"] == expected["aiokafka"]
-    assert line["installed"]["aiokafka"] == (there or expected["aiokafka"])
+    assert line["installed"]["aiokafka"] == (found or expected["aiokafka"])
     assert ("remedy" in line) == (level == "warning")

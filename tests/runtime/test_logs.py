@@ -1,4 +1,4 @@
-"""A program's logs have their documented form; processes run, since the set-up is for life."""
+"""A program's logs have their documented form; each test runs a process of its own."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-SAY = """
+PROGRAM = """
 import logging, sys, structlog
 from runtime.logs import configure
 configure({log_format!r}, {level!r})
@@ -25,29 +25,29 @@ except ValueError:
 """
 
 
-def said(log_format: str = "json", level: str = "info") -> subprocess.CompletedProcess[str]:
-    code = SAY.format(log_format=log_format, level=level)
+def run(log_format: str = "json", level: str = "info") -> subprocess.CompletedProcess[str]:
+    code = PROGRAM.format(log_format=log_format, level=level)
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
 
 
 def lines(level: str = "info") -> list[dict]:
-    return [json.loads(line) for line in said(level=level).stderr.splitlines()]
+    return [json.loads(line) for line in run(level=level).stderr.splitlines()]
 
 
 def events(level: str) -> list[str]:
     return [line["event"] for line in lines(level)]
 
 
-def test_a_line_is_one_json_document_with_level_time_and_what_was_told():
+def test_a_line_is_one_json_document_with_level_time_and_fields():
     [kept] = [line for line in lines() if line["event"] == "kept"]
     assert kept.pop("timestamp").endswith("Z")
     assert kept == {"event": "kept", "level": "info", "event_id": "evt_№", "partition": 3}
 
 
-def test_results_stay_alone_on_standard_output():
-    assert said().stdout == "a result\n"
+def test_standard_output_has_only_results():
+    assert run().stdout == "a result\n"
 
 
 def test_an_exception_is_part_of_its_line():
@@ -57,7 +57,7 @@ def test_an_exception_is_part_of_its_line():
     assert failed["exception"].endswith("ValueError: in vain")
 
 
-def test_libraries_speak_in_the_same_lines_and_under_their_names():
+def test_libraries_log_in_the_same_form_with_their_names():
     [line] = [line for line in lines() if line["event"] == "faust.app says warning"]
     assert (line["logger"], line["level"]) == ("faust.app", "warning")
     assert line["timestamp"]
@@ -72,32 +72,32 @@ def test_libraries_speak_in_the_same_lines_and_under_their_names():
         ("error", ["failed"], {"error"}),
     ],
 )
-def test_a_level_is_ours_and_the_libraries_are_quieter(level, ours, libraries):
-    told = events(level)
-    assert [event for event in told if " says " not in event] == ours
-    heard = {event.split()[-1] for event in told if event.startswith("faust.app ")}
-    assert heard == libraries
+def test_libraries_log_less_than_the_program_at_each_level(level, ours, libraries):
+    logged = events(level)
+    assert [event for event in logged if " says " not in event] == ours
+    shown = {event.split()[-1] for event in logged if event.startswith("faust.app ")}
+    assert shown == libraries
 
 
 @pytest.mark.parametrize("level", ["debug", "info"])
-def test_aiokafka_never_tells_of_every_fetch_and_late_timers_are_no_news(level):
-    told = events(level)
-    assert [e for e in told if e.startswith("aiokafka")] == [
+def test_aiokafka_logs_only_warnings_and_timers_only_errors(level):
+    logged = events(level)
+    assert [e for e in logged if e.startswith("aiokafka")] == [
         "aiokafka.conn says warning",
         "aiokafka.conn says error",
     ]
-    assert [e for e in told if e.startswith("mode.timers")] == ["mode.timers says error"]
+    assert [e for e in logged if e.startswith("mode.timers")] == ["mode.timers says error"]
 
 
-def test_auto_is_json_where_nobody_looks():
-    assert [json.loads(line) for line in said("auto").stderr.splitlines()]
+def test_auto_is_json_without_a_terminal():
+    assert [json.loads(line) for line in run("auto").stderr.splitlines()]
 
 
 def test_auto_is_pretty_on_a_terminal():
     pty = pytest.importorskip("pty", reason="no terminals of this kind here")
     ours, theirs = pty.openpty()
     with os.fdopen(ours, "rb", buffering=0) as terminal:
-        code = SAY.format(log_format="auto", level="info")
+        code = PROGRAM.format(log_format="auto", level="info")
         subprocess.run(
             [sys.executable, "-c", code], stdout=theirs, stderr=theirs, timeout=60, check=True
         )
@@ -107,8 +107,8 @@ def test_auto_is_pretty_on_a_terminal():
     assert "{" not in shown.splitlines()[1]
 
 
-def test_pretty_is_for_people():
-    shown = said("pretty").stderr
+def test_pretty_lines_are_not_json():
+    shown = run("pretty").stderr
     assert "event_id" in shown
     with pytest.raises(json.JSONDecodeError):
         json.loads(shown.splitlines()[0])

@@ -5,11 +5,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from runtime.metrics import Metrics
 
 
-def test_what_is_declared_is_what_is_read_and_nothing_else():
+def test_exactly_the_declared_metrics_are_read():
     metrics = Metrics("shop")
-    metrics.counter("sales", "what was sold").inc(3)
-    metrics.gauge("visitors", "who is there", "room").labels("hall").set(2)
-    metrics.histogram("visit_seconds", "how long they stay", buckets=(1, 5)).observe(2)
+    metrics.counter("sales", "sold items").inc(3)
+    metrics.gauge("visitors", "current visitors", "room").labels("hall").set(2)
+    metrics.histogram("visit_seconds", "duration of a visit", buckets=(1, 5)).observe(2)
     families = list(text_string_to_metric_families(metrics.page().decode()))
     assert [(each.name, each.kind, each.labels) for each in metrics.declared] == [
         ("plexy_ledger_shop_sales_total", "counter", ()),
@@ -30,7 +30,7 @@ def test_what_is_declared_is_what_is_read_and_nothing_else():
 
 def test_two_programs_in_one_process_do_not_share_a_registry():
     first, second = Metrics("shop"), Metrics("shop")
-    first.counter("sales", "what was sold").inc()
-    second.counter("sales", "what was sold")
+    first.counter("sales", "sold items").inc()
+    second.counter("sales", "sold items")
     assert b"plexy_ledger_shop_sales_total 1.0" in first.page()
     assert b"plexy_ledger_shop_sales_total 0.0" in second.page()

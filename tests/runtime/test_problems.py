@@ -12,7 +12,7 @@ def decoded(**fields: object) -> dict:
     return json.loads(Problem(**{"status": 404, "code": "c", "detail": "d", **fields}).encode())
 
 
-def test_a_document_has_status_code_detail_and_the_status_s_own_title():
+def test_a_document_has_status_code_detail_and_the_title_of_its_status():
     assert decoded(status=503, code="not_ready", detail="wait") == {
         "status": 503,
         "code": "not_ready",
@@ -26,11 +26,11 @@ def test_every_status_has_a_title(status):
     assert decoded(status=status)["title"] == HTTPStatus(status).phrase
 
 
-def test_a_title_of_its_own_stands():
+def test_an_explicit_title_is_kept():
     assert decoded(title="Slow down")["title"] == "Slow down"
 
 
-def test_the_field_at_fault_is_named_only_where_there_is_one():
+def test_the_field_at_fault_is_optional():
     assert decoded(field="data.amount")["field"] == "data.amount"
     assert "field" not in decoded()
 
@@ -39,7 +39,7 @@ def test_a_detail_may_be_any_text():
     assert decoded(detail='№ "7"\n')["detail"] == '№ "7"\n'
 
 
-def test_a_problem_itself_is_not_changed_by_encoding_it():
+def test_encoding_does_not_change_a_problem():
     problem = Problem(status=404, code="c", detail="d")
     problem.encode()
     assert problem == Problem(status=404, code="c", detail="d")

@@ -1,4 +1,4 @@
-"""Settings come from an environment that is passed in, and a wrong one is named."""
+"""Settings are read from a given environment, and an error names the wrong variable."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,7 +13,7 @@ from runtime.settings import Port, Secret, Settings, SettingsError, describe, se
 class Example(Settings, frozen=True, kw_only=True):
     port: Annotated[Port, setting("a port")] = 80
     share: Annotated[float, setting("a share", ge=0, le=1)] = 0.5
-    quiet: Annotated[bool, setting("say nothing")] = False
+    quiet: Annotated[bool, setting("no output")] = False
     folder: Annotated[Path | None, setting("a folder")] = None
     mode: Annotated[Literal["a", "b"], setting("a mode")] = "a"
     names: Annotated[tuple[str, ...], setting("names")] = ("x", "y")
@@ -29,15 +29,15 @@ def read(**values: str) -> Example:
     return Example.from_environment({f"LEDGER_{name.upper()}": v for name, v in values.items()})
 
 
-def test_without_any_variable_the_defaults_hold():
+def test_without_variables_the_settings_are_the_defaults():
     assert read() == Example()
 
 
-def test_an_empty_variable_is_as_good_as_none():
+def test_an_empty_variable_is_treated_as_unset():
     assert read(port="", names="  ", password="") == Example()
 
 
-def test_texts_become_what_the_fields_are():
+def test_texts_are_converted_to_the_types_of_the_fields():
     settings = read(
         port=" 8080 ", share="0.25", quiet="true", folder="/x", names="a, b,,c", password="p"
     )
@@ -57,7 +57,7 @@ def test_a_switch_is_a_word_or_a_digit(text, value):
     ("name", "text"),
     [("port", "0"), ("port", "70000"), ("port", "http"), ("share", "1.1"), ("quiet", "maybe")],
 )
-def test_a_wrong_value_is_told_with_the_variable_and_what_it_held(name, text):
+def test_a_wrong_value_is_refused_with_its_variable(name, text):
     with pytest.raises(SettingsError, match=f"^LEDGER_{name.upper()}: .*{text}"):
         read(**{name: text})
 
@@ -67,7 +67,7 @@ def test_settings_that_contradict_each_other_are_refused():
         read(quiet="true", mode="b")
 
 
-def test_other_variables_are_none_of_our_business():
+def test_other_variables_are_ignored():
     assert Example.from_environment({"PORT": "1", "LEDGER_UNKNOWN": "x"}) == Example()
 
 
@@ -79,14 +79,14 @@ def test_secrets_are_read_and_hidden():
         assert "pass_3" not in shown
 
 
-def test_secrets_are_equal_if_they_say_the_same():
+def test_secrets_are_equal_if_their_texts_are():
     assert Secret("a") == Secret("a") != Secret("b")
     assert len({Secret("a"), Secret("a")}) == 1
     assert Secret("a") != "a"
 
 
 @given(st.text(min_size=1))
-def test_a_secret_shows_itself_to_nobody(value):
+def test_a_secret_is_never_shown(value):
     assert repr(Secret(value)) == "Secret('…')" == str(Secret(value))
 
 
@@ -94,7 +94,7 @@ def test_every_setting_is_listed_with_its_default_and_meaning():
     lines = {line.variable: (line.default, line.text) for line in describe(Example)}
     assert lines["LEDGER_PORT"] == ("80", "a port")
     assert lines["LEDGER_SHARE"] == ("0.5", "a share")
-    assert lines["LEDGER_QUIET"] == ("false", "say nothing")
+    assert lines["LEDGER_QUIET"] == ("false", "no output")
     assert lines["LEDGER_FOLDER"] == ("", "a folder")
     assert lines["LEDGER_NAMES"] == ("x,y", "names")
     assert lines["LEDGER_SECRETS"] == ("", "secrets")

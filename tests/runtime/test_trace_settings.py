@@ -1,4 +1,4 @@
-"""Traces are off unless asked for, and wrong settings end a program at the start."""
+"""Traces are off by default, and wrong settings end a program at its start."""
 
 import os
 import re
@@ -38,14 +38,14 @@ def end(tracing: Tracing, span: SpanContext | None) -> None:
 
 
 @KINDS
-def test_without_the_extra_its_name_is_told(kind, monkeypatch):
+def test_without_the_extra_the_error_names_it(kind, monkeypatch):
     monkeypatch.setattr(traces, "find_spec", lambda _name: None)
     with pytest.raises(SettingsError, match=r"LEDGER_TRACES=otlp.*pip install '\.\[tracing\]'"):
         kind.from_environment(ALL)
 
 
 @pytest.mark.parametrize("command", ["ingest", "worker"])
-def test_a_program_without_opentelemetry_ends_with_that(command, tmp_path):
+def test_a_program_without_opentelemetry_ends_with_that_error(command, tmp_path):
     code = (
         "import sys\n"
         "sys.modules['opentelemetry'] = None\n"
@@ -60,7 +60,7 @@ def test_a_program_without_opentelemetry_ends_with_that(command, tmp_path):
 
 
 @KINDS
-def test_what_is_neither_off_nor_otlp_is_named(kind):
+def test_a_value_other_than_off_and_otlp_is_refused(kind):
     with pytest.raises(SettingsError, match=r"LEDGER_TRACES: .*'jaeger'"):
         kind.from_environment(ALL | {"LEDGER_TRACES": "jaeger"})
 
@@ -74,14 +74,14 @@ def test_what_is_neither_off_nor_otlp_is_named(kind):
         ("OTEL_TRACES_SAMPLER", "always_on "),
     ],
 )
-def test_what_opentelemetry_would_not_find_out_is_refused(name, value):
+def test_values_that_opentelemetry_would_ignore_are_refused(name, value):
     with pytest.raises(SettingsError, match=f"{name}={value}: .*(http|parentbased_traceidratio)"):
         Tracing("program", {name: value})
 
 
 @pytest.mark.parametrize("share", ["all", "1.01", "-0.1", "nan", "1%"])
 @pytest.mark.parametrize("sampler", ["traceidratio", "ParentBased_TraceIdRatio"])
-def test_a_share_that_is_none_is_refused_where_the_sampler_asks_for_one(sampler, share):
+def test_an_invalid_share_is_refused_if_the_sampler_needs_one(sampler, share):
     given = {"OTEL_TRACES_SAMPLER": sampler, "OTEL_TRACES_SAMPLER_ARG": share}
     with pytest.raises(SettingsError, match=f"OTEL_TRACES_SAMPLER_ARG={share}: .* from 0 to 1"):
         Tracing("program", given)
@@ -90,7 +90,7 @@ def test_a_share_that_is_none_is_refused_where_the_sampler_asks_for_one(sampler,
 
 @pytest.mark.parametrize("empty_is_unset", [{}, {"OTEL_TRACES_SAMPLER_ARG": ""}])
 @pytest.mark.parametrize("sampler", ["", "Always_Off", "traceidratio"])
-def test_what_opentelemetry_knows_is_not_refused(sampler, empty_is_unset):
+def test_samplers_of_opentelemetry_are_not_refused(sampler, empty_is_unset):
     Tracing("program", {"OTEL_TRACES_SAMPLER": sampler} | empty_is_unset).close()
 
 
@@ -113,7 +113,7 @@ def test_what_opentelemetry_knows_is_not_refused(sampler, empty_is_unset):
         ("HEADERS", "authorization=\xfchush"),
     ],
 )
-def test_what_may_hold_a_password_is_refused_without_it(of, name, value, monkeypatch, caplog):
+def test_a_wrong_value_is_refused_without_its_password(of, name, value, monkeypatch, caplog):
     monkeypatch.setenv(of + name, value)
     with pytest.raises(SettingsError, match=f"^{of}{name}: expected .*(http://|name=value)") as got:
         Tracing("program", {of + name: value})
@@ -121,7 +121,7 @@ def test_what_may_hold_a_password_is_refused_without_it(of, name, value, monkeyp
 
 
 @pytest.mark.parametrize("program", ["ingest", "processors"])
-def test_a_program_says_nothing_of_what_is_no_header(program, tmp_path):
+def test_a_program_does_not_show_an_invalid_header(program, tmp_path):
     wrong = {"OTEL_EXPORTER_OTLP_HEADERS": "Authorization: Bearer hush"}
     done = run(f"from {program}.app import app", ALL | {"LEDGER_DATA_DIR": str(tmp_path)} | wrong)
     assert done.returncode == 1
@@ -137,7 +137,7 @@ def test_a_program_says_nothing_of_what_is_no_header(program, tmp_path):
         ("x-scope=1", {}),
     ],
 )
-def test_headers_are_sent_as_they_are_given(headers, sent, monkeypatch, caplog):
+def test_headers_are_sent_as_configured(headers, sent, monkeypatch, caplog):
     with receiving() as receiver:
         given = receiver.environment | {"OTEL_EXPORTER_OTLP_HEADERS": headers}
         for name, value in given.items():
@@ -150,19 +150,19 @@ def test_headers_are_sent_as_they_are_given(headers, sent, monkeypatch, caplog):
     assert caplog.text == ""
 
 
-def test_a_number_that_is_none_is_refused(monkeypatch):
+def test_an_invalid_number_is_refused(monkeypatch):
     monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "abc")
     with pytest.raises(SettingsError, match=r"OpenTelemetry.*OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT.*abc"):
         Tracing("program", {})
 
 
-def test_a_queue_that_is_smaller_than_what_is_sent_of_it_is_refused(monkeypatch):
+def test_a_queue_smaller_than_a_batch_is_refused(monkeypatch):
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "8")
     with pytest.raises(SettingsError, match=r"OpenTelemetry.*max_export_batch_size"):
         Tracing("program", {})
 
 
-def test_opentelemetry_s_own_switch_is_heeded():
+def test_opentelemetrys_own_switch_works():
     for disabled in ("true", "false"):
         tracing = Tracing("program", {"OTEL_SDK_DISABLED": disabled})
         span = tracing.begin("span", SpanKind.SERVER, NO_CONTEXT)
@@ -171,7 +171,7 @@ def test_opentelemetry_s_own_switch_is_heeded():
 
 
 def test_each_span_arrives_or_is_counted_as_dropped(monkeypatch, capsys, caplog):
-    """All spans begin while there is room, and before any ends, as with a slow Kafka."""
+    """All spans begin before any of them ends, as with a slow Kafka."""
     monkeypatch.setattr("runtime.tracing._LOGGED_AGAIN_AFTER_S", 0)
     with receiving() as receiver:
         small = {"OTEL_BSP_MAX_QUEUE_SIZE": "8", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "8"}
@@ -196,7 +196,7 @@ def test_each_span_arrives_or_is_counted_as_dropped(monkeypatch, capsys, caplog)
 
 @pytest.mark.parametrize("chosen", ["off", "otlp"])
 def test_off_does_not_import_opentelemetry(chosen, tmp_path):
-    """The case ``otlp`` shows that the check would find an import."""
+    """The case ``otlp`` shows that the test detects an import."""
     code = (
         "import os, sys\n"
         "import ingest.app, processors.app\n"

@@ -1,4 +1,4 @@
-"""Whatever ids hold, each format is read back exactly, by the programs that it is for."""
+"""Each format is read back exactly by its own program, for any ids."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ from tests import bookkeeping
 
 MILLISECONDS = 1_767_225_600_000
 
-# What means something to one of the readers, beside anything else that Unicode has.
+# Texts that have a meaning in one of the formats; Hypothesis adds any other text.
 HOSTILE = (
     *('"', "\\", '\\"', "\n", "\r\n", "\n2026-01-01 open Assets:Mine", '"\n  Assets:Mine  1 KZT'),
     *(";", ", b:c", "a:b", "|", "%", "%2F", "%25", "'", "=1+1", "-1", "+1", "@x", "\t=1", "()"),
@@ -49,7 +49,7 @@ ids = st.tuples(ids, ids).map("".join).filter(bool)
 
 @st.composite
 def entries(draw) -> list[Entry]:
-    """Return entries of any currency, amount, time and place, as a snapshot orders them."""
+    """Return entries of any currency, amount, time and place, in a snapshot's order."""
     made = {}
     for offset in range(draw(st.integers(0, 4))):
         currency = draw(st.sampled_from(["KZT", "JPY", "BHD", "CLF", *MINOR_UNIT_DIGITS]))
@@ -72,7 +72,7 @@ def written(kind, given_entries: list[Entry]) -> str:
 
 
 def facts_of(entry: Entry) -> dict[str, Any]:
-    """Return what must be read back of an entry, beside its legs."""
+    """Return the fields of an entry, except its legs, that a reader must find."""
     found = {
         "entry": entry.entry_id,
         "payment": entry.payment_id,
@@ -94,7 +94,7 @@ def legs_of(entry: Entry) -> list[tuple[str, Decimal, str]]:
 
 
 @given(ids)
-def test_a_quoted_id_has_no_character_that_means_anything_and_is_read_back_exactly(text):
+def test_a_quoted_id_has_no_special_character_and_is_read_back_exactly(text):
     safe = quoted(text)
     assert set(safe) <= {*string.ascii_letters, *string.digits, *"_.-~/%"}
     assert not safe.startswith("-")
@@ -102,7 +102,7 @@ def test_a_quoted_id_has_no_character_that_means_anything_and_is_read_back_exact
 
 
 @given(st.text(string.ascii_letters + string.digits + "_", max_size=20))
-def test_an_id_of_the_usual_form_stays_as_it_is(text):
+def test_an_id_of_the_usual_form_is_not_changed(text):
     assert quoted(text) == text
 
 
@@ -119,14 +119,14 @@ def test_an_id_of_the_usual_form_stays_as_it_is(text):
         (MAX_AMOUNT_MINOR, "9999-12-31"),
     ],
 )
-def test_a_day_is_one_of_utc_and_the_last_that_there_is_for_all_later_ones(created, expected):
+def test_a_day_is_in_utc_and_later_times_have_the_last_possible_day(created, expected):
     assert day(created) == expected
 
 
 @given(entries())
-def test_csv_has_a_row_for_each_leg_and_gives_everything_back(given_entries):
+def test_csv_has_a_row_for_each_leg_and_is_read_back_exactly(given_entries):
     text = written(csv_table, given_entries)
-    # No field needs its quotes: whatever reads line by line, or splits at commas, is right too.
+    # No field needs quotes, so a reader may split the text at line ends and commas.
     lines = text.splitlines()
     assert all(len(line.split(",")) == 12 for line in lines)
     rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
@@ -141,9 +141,9 @@ def test_csv_has_a_row_for_each_leg_and_gives_everything_back(given_entries):
 
 @given(entries())
 @settings(max_examples=50)
-def test_beancount_loads_every_entry_without_a_complaint_and_gives_everything_back(given_entries):
-    loaded, complaints, _ = loader.load_string(written(beancount, given_entries))
-    assert complaints == []
+def test_beancount_loads_every_entry_exactly_and_without_an_error(given_entries):
+    loaded, errors, _ = loader.load_string(written(beancount, given_entries))
+    assert errors == []
     transactions = [each for each in loaded if isinstance(each, Transaction)]
     assert all(isinstance(each, Transaction | Open) for each in loaded)
     assert len(transactions) == len(given_entries)
@@ -161,7 +161,7 @@ def test_beancount_loads_every_entry_without_a_complaint_and_gives_everything_ba
 
 @given(st.lists(entries(), min_size=10, max_size=40))
 @settings(max_examples=10)
-def test_hledger_takes_every_entry_in_its_strictest_checks_and_gives_everything_back(several):
+def test_hledger_reads_every_entry_exactly_and_in_its_strictest_checks(several):
     snapshot = JournalSnapshot()
     for entry in {entry.entry_id: entry for some in several for entry in some}.values():
         snapshot.read(entry.entry_id.encode(), ENTRIES.encode(entry))
@@ -186,7 +186,7 @@ def test_hledger_takes_every_entry_in_its_strictest_checks_and_gives_everything_
 
 
 @pytest.mark.parametrize("kind", [beancount, hledger, csv_table])
-def test_a_journal_without_entries_is_a_file_that_its_program_takes(kind):
+def test_a_journal_without_entries_is_a_valid_file(kind):
     text = written(kind, [])
     if kind is beancount:
         assert loader.load_string(text)[1] == []

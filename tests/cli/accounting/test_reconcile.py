@@ -1,4 +1,4 @@
-"""A settlement file is read exactly; what can't be is named by its line, column and value."""
+"""A settlement file is read exactly; an error names the line, the column and the value."""
 
 import csv
 
@@ -16,7 +16,7 @@ HEADER = "payment_id,amount,currency,kind\n"
 
 @pytest.fixture
 def read(tmp_path):
-    """Return what reads a text, or bytes, as a file."""
+    """Return a function that reads a text, or bytes, as a file."""
 
     def read_text(text, *, minor=False):
         path = tmp_path / "settlement.csv"
@@ -34,17 +34,17 @@ def test_a_file_is_read_line_by_line(read):
     ]
 
 
-def test_columns_may_stand_in_any_order_beside_others(read):
+def test_columns_may_be_in_any_order_and_among_others(read):
     text = 'kind,fee,currency,note,payment_id,amount\nrefund,0.10,JPY,"a, b\nc",pay 1,7\n'
     assert read(text) == [Line(3, "pay 1", "refund", Money(7, "JPY"))]
 
 
-def test_what_spreadsheets_write_is_read(read):
+def test_a_file_of_a_spreadsheet_is_read(read):
     text = "\ufeff" + HEADER.replace("\n", "\r\n") + '"pay_1","5.00","KZT","payment"\r\n\r\n'
     assert read(text) == [Line(2, "pay_1", "payment", Money(500, "KZT"))]
 
 
-def test_minor_units_are_read_as_they_are_and_only_digits(read):
+def test_minor_units_are_read_unchanged_and_must_be_digits(read):
     assert read(HEADER + "p,500,BHD,payment\n", minor=True)[0].money == Money(500, "BHD")
     for amount in ("5.00", "-5", "", str(MAX_AMOUNT_MINOR + 1), "9" * 31):
         with pytest.raises(WrongOptionError, match=rf"line 2: amount: .*got '{amount}'"):
@@ -79,7 +79,7 @@ def test_a_refund_may_have_a_minus_and_a_payment_may_not(read):
         ('p,5.00,KZT,"pay"ment', "',' expected after"),
     ],
 )
-def test_a_value_that_can_not_be_is_named_with_its_line(read, row, why):
+def test_an_invalid_value_is_refused_with_its_line(read, row, why):
     with pytest.raises(WrongOptionError, match=rf"settlement\.csv, line 3: {why}"):
         read(f"{HEADER}p,1.00,KZT,payment\n{row}\n")
 
@@ -95,12 +95,12 @@ def test_a_value_that_can_not_be_is_named_with_its_line(read, row, why):
         "p,5.00,KZT,payment\n",
     ],
 )
-def test_a_file_without_the_columns_says_which_it_should_have(read, text):
+def test_a_file_without_the_columns_is_refused_with_their_names(read, text):
     with pytest.raises(WrongOptionError, match=r"line 1: .*payment_id,amount,currency,kind once"):
         read(text)
 
 
-def test_bytes_that_are_not_utf_8_are_named_with_their_line(read):
+def test_bytes_that_are_not_utf_8_are_refused_with_their_line(read):
     with pytest.raises(WrongOptionError, match=r"settlement\.csv, after line .*not UTF-8"):
         read(HEADER.encode() + b"p\xff,5.00,KZT,payment\n")
 
@@ -113,7 +113,7 @@ _rows = st.lists(st.tuples(_ids, _monies, st.sampled_from(["payment", "refund"])
 
 
 @given(_rows, st.booleans())
-def test_whatever_is_written_as_csv_is_read_back_exactly(tmp_path_factory, rows, minor):
+def test_any_rows_written_as_csv_are_read_back_exactly(tmp_path_factory, rows, minor):
     path = tmp_path_factory.mktemp("settlement") / "settlement.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)

@@ -1,6 +1,6 @@
-"""Completion in real shells: installed as a person would, then typed with Tab in a terminal.
+"""Completion works in real shells: it is installed by the command, and used with Tab in a terminal.
 
-Each shell that is there is tested; the program runs from this checkout, under its name.
+Every installed shell is tested, and the program runs from this checkout under its own name.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from tests.kafka.harness import until
 
 ROOT = Path(__file__).parents[3]
 PROMPT = "ready> "
-# What a person has before the installation: here only a prompt that can be waited for.
+# The start-up files before the installation only set a prompt that the test can wait for.
 _STARTS = {
     "bash": (".bashrc", f"PS1='{PROMPT}'\n"),
     "zsh": (".zshrc", f"PS1='{PROMPT}'\n"),
@@ -45,7 +45,7 @@ TYPED = {
 
 
 class _Terminal:
-    """A shell in a terminal of its own, in a home of its own."""
+    """A shell with its own terminal and its own home folder."""
 
     def __init__(self, shell: str, environment: Mapping[str, str], folder: Path) -> None:
         self.shown = ""
@@ -59,7 +59,7 @@ class _Terminal:
         os.write(self._end, text.encode())
 
     def until(self, text: str, *, within_s: float = 30) -> None:
-        """Read until a text is shown; what was shown before it is forgotten."""
+        """Read until a text is shown, and drop everything up to its end."""
         deadline = time.monotonic() + within_s
         while text not in self.shown:
             left_s = deadline - time.monotonic()
@@ -77,9 +77,10 @@ class _Terminal:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """Return a home with `bin/plexy-ledger`, which notes what it is asked to do.
+    """Return a home folder with a script `bin/plexy-ledger`.
 
-    It is the program itself wherever completion is concerned, and notes that it answered.
+    The script runs the program for completion, and counts its answers. It only records the
+    arguments of every other command.
     """
     program = tmp_path / "bin" / "plexy-ledger"
     program.parent.mkdir()
@@ -87,11 +88,11 @@ def home(tmp_path: Path) -> Path:
         "#!/bin/sh\n"
         f'export PYTHONPATH="{ROOT}"\n'
         'case "$_PLEXY_LEDGER_COMPLETE$*" in\n'
-        # In the shell's place: the program looks at whose child it is.
+        # `exec` keeps the shell the program's parent, from which the program detects the shell.
         f'--install*) exec "{sys.executable}" -P -m cli "$@" ;;\n'
         f'complete*) "{sys.executable}" -P -m cli "$@"; code=$?\n'
         '  echo "$_TYPER_COMPLETE_FISH_ACTION $code" >> "$HOME/completed"; exit $code ;;\n'
-        '*) echo "$*" >> "$HOME/asked" ;;\n'
+        '*) echo "$*" >> "$HOME/ran" ;;\n'
         "esac\n"
     )
     program.chmod(0o755)
@@ -124,32 +125,32 @@ def test_after_the_installation_tab_completes_commands_options_values_and_files(
         terminal.until(f"{shell} completion installed in")
     with _terminal(shell, home) as terminal:
         if shell == "zsh":
-            # The first Tab of all only loads what is autoloaded.
+            # The first Tab of a shell only loads the completion functions.
             terminal.type("plexy-ledger \t\n")
-            until(lambda: _asked(home), within_s=30, what="the first command")
+            until(lambda: _ran(home), within_s=30, what="the first command")
         for typed in TYPED:
-            asked, completed = _asked(home), _completed(home)
+            ran, completed = _ran(home), _completed(home)
             terminal.type(f"plexy-ledger {typed}\t")
-            # What is typed before the answer is there would count as a part of the word.
+            # Text that is typed before the answer would become a part of the word.
             until(lambda: _completed(home) > completed, within_s=30, what=f"an answer: {typed}")  # noqa: B023
             terminal.type("\n")
-            until(lambda: len(_asked(home)) > len(asked), within_s=30, what=f"a command: {typed}")  # noqa: B023
-    assert _asked(home)[-len(TYPED) :] == list(TYPED.values())
+            until(lambda: len(_ran(home)) > len(ran), within_s=30, what=f"a command: {typed}")  # noqa: B023
+    assert _ran(home)[-len(TYPED) :] == list(TYPED.values())
 
 
-def _asked(home: Path) -> list[str]:
-    file = home / "asked"
+def _ran(home: Path) -> list[str]:
+    file = home / "ran"
     return [line.rstrip() for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def _completed(home: Path) -> int:
-    """Count the answers; fish asks first whether there is any, and then for it."""
+    """Count the answers; fish asks twice: whether there is an answer, and for the answer."""
     file = home / "completed"
     lines = file.read_text().splitlines() if file.exists() else []
     return len([line for line in lines if line != "is-args 0"])
 
 
-def test_a_completion_imports_nothing_that_only_a_command_needs():
+def test_a_completion_imports_no_library_that_only_commands_need():
     code = (
         "import atexit, sys\n"
         "slow = {'faust', 'aiokafka', 'httpx', 'rich', 'asyncio', 'starlette'}\n"

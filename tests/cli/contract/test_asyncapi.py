@@ -1,4 +1,4 @@
-"""The AsyncAPI document is valid by AsyncAPI's own schema, and its examples are what they show."""
+"""The AsyncAPI document is valid by AsyncAPI's own schema, and its examples are valid records."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def official() -> Draft7Validator:
     return Draft7Validator(json.loads(OFFICIAL.read_text()))
 
 
-def test_it_is_valid_asyncapi_3_0(official):
+def test_the_document_is_valid_asyncapi_3_0(official):
     assert DOCUMENT["asyncapi"] == "3.0.0"
     assert [error.message for error in official.iter_errors(DOCUMENT)] == []
 
@@ -36,11 +36,11 @@ def test_it_is_valid_asyncapi_3_0(official):
             "cleanup.policy": "compact"}}}}}},
     ],
 )  # fmt: skip
-def test_the_validator_would_find_a_fault(official, fault):
+def test_the_validator_finds_a_fault(official, fault):
     assert list(official.iter_errors(DOCUMENT | fault))
 
 
-def test_a_schema_that_it_refers_to_is_a_schema_of_asyncapi(official):
+def test_every_referenced_schema_is_a_schema_of_asyncapi(official):
     for schema in schemas().values():
         here = {"components": {"schemas": {"here": schema}}}
         assert [error.message for error in official.iter_errors(DOCUMENT | here)] == []
@@ -55,7 +55,7 @@ def references(node: Any) -> list[str]:
     return here + [found for each in node.values() for found in references(each)]
 
 
-def test_every_reference_leads_somewhere():
+def test_every_reference_has_a_target():
     found = references(DOCUMENT)
     assert len(found) > 10
     for reference in found:
@@ -65,10 +65,10 @@ def test_every_reference_leads_somewhere():
             node = node[name]
 
 
-def test_it_has_the_topics_as_they_are_created():
+def test_the_document_describes_the_topics_as_they_are_created():
     names = TopicNames()
     published = {names.orders, names.entries, names.rejected}
-    # AsyncAPI's binding has names for these settings alone.
+    # AsyncAPI's binding has only these settings.
     described = {"cleanup.policy", "max.message.bytes", "delete.retention.ms"}
     described |= {"retention.ms", "retention.bytes"}
     wanted = {
@@ -84,7 +84,7 @@ def test_it_has_the_topics_as_they_are_created():
     assert got == wanted
 
 
-def test_its_examples_are_valid_records():
+def test_the_examples_are_valid_records():
     for name, topic in [("orderDocument", "ledger.orders"), ("entry", "ledger.entries")]:
         assert len(MESSAGES[name]["examples"]) >= 3
         for example in MESSAGES[name]["examples"]:

@@ -1,4 +1,4 @@
-"""What may change in a released schema, and what may not: the rule of docs/events/README.md."""
+"""A released schema changes only as docs/events/README.md allows."""
 
 import copy
 import subprocess
@@ -15,7 +15,7 @@ ORDERS = schema_of("ledger.orders")
 
 
 def changed(**edits: object):
-    """Return the schema of orders with keys set, by path; ``None`` takes one away."""
+    """Return the schema of orders with other values by path; ``None`` removes a key."""
     schema = copy.deepcopy(ORDERS)
     for path, value in edits.items():
         *parents, last = path.split("__")
@@ -29,14 +29,14 @@ def changed(**edits: object):
     return schema
 
 
-def test_nothing_that_was_released_is_broken():
+def test_no_released_schema_is_broken():
     assert broken(FOLDER) == [], (
-        "a reader of the released schema would break: see docs/events/README.md for a new version"
+        "this change would break readers of a released schema: docs/events/README.md has the remedy"
     )
     assert {file.name for file in RELEASED_ONES} == set(schemas())
 
 
-def test_a_released_schema_may_be_superseded_and_never_gone(tmp_path):
+def test_a_released_schema_may_be_superseded_but_not_removed(tmp_path):
     (tmp_path / RELEASED).mkdir()
     for name in ("ledger.orders.v0", "ledger.orders.v99", "ledger.refunds.v1"):
         (tmp_path / RELEASED / f"{name}.schema.json").write_text("{}")
@@ -46,7 +46,7 @@ def test_a_released_schema_may_be_superseded_and_never_gone(tmp_path):
     ]
 
 
-def test_a_release_is_refused_that_would_break_a_reader_and_writes_nothing(tmp_path):
+def test_a_release_that_would_break_a_reader_is_refused_and_writes_nothing(tmp_path):
     def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "cli.contract", "--folder", str(tmp_path), *arguments],
@@ -82,11 +82,11 @@ FIELD = {"type": "string", "description": "new"}
         changed(required=[*reversed(ORDERS["required"])]),
     ],
 )
-def test_other_words_and_an_optional_field_more_are_no_new_version(now):
+def test_other_descriptions_and_new_optional_fields_need_no_new_version(now):
     assert breaking_changes(ORDERS, now) == []
 
 
-def test_a_type_may_have_another_name():
+def test_a_type_may_be_renamed():
     renamed = changed(
         **{"$defs__Sums": ORDERS["$defs"]["Totals"], "$defs__Totals": None},
         properties__totals__additionalProperties={"$ref": "#/$defs/Sums"},
@@ -98,7 +98,7 @@ def test_a_type_may_have_another_name():
     ("now", "named"),
     [
         (changed(properties__version=None), "$.version is gone"),
-        # Who reads v1 does not expect it; and what was written before has none.
+        # A reader of v1 does not expect the field, and older records lack it.
         (changed(required=ORDERS["required"][1:]), "$.required"),
         (changed(properties__note=FIELD, required=[*ORDERS["required"], "note"]), "$.required"),
         (changed(properties__version__type="string"), "$.version.type"),
@@ -119,7 +119,7 @@ def test_a_type_may_have_another_name():
         (changed(**{"$id": "urn:other"}), "$.$id"),
     ],
 )
-def test_whatever_a_reader_or_an_older_record_would_break_on_takes_a_new_version(now, named):
+def test_a_change_that_breaks_readers_or_older_records_needs_a_new_version(now, named):
     found = breaking_changes(ORDERS, now)
     assert found
     assert any(each.startswith(named) for each in found), found

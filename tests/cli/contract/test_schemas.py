@@ -1,4 +1,4 @@
-"""The files of docs/events are what the types say, and what the rules make is what they promise."""
+"""The files of docs/events match the types, and every folded record validates against them."""
 
 import msgspec
 import pytest
@@ -25,13 +25,13 @@ def as_json(value: msgspec.Struct) -> object:
     return msgspec.json.decode(msgspec.json.encode(value))
 
 
-def test_the_files_are_what_the_types_say():
-    there = {file.name: file.read_bytes() for file in FOLDER.glob("*.json")}
-    assert there == contract(), "run `make contract`, and look at what it changes"
+def test_the_files_match_the_types():
+    files = {file.name: file.read_bytes() for file in FOLDER.glob("*.json")}
+    assert files == contract(), "run `make contract`, and review its changes"
 
 
 @pytest.mark.parametrize("topic", VERSIONS)
-def test_a_schema_is_valid_in_its_own_draft_and_in_the_one_of_asyncapi(topic):
+def test_a_schema_is_valid_in_its_own_draft_and_in_asyncapis(topic):
     schema = schema_of(topic)
     Draft202012Validator.check_schema(schema)
     Draft7Validator.check_schema(schema)
@@ -39,7 +39,7 @@ def test_a_schema_is_valid_in_its_own_draft_and_in_the_one_of_asyncapi(topic):
 
 
 @pytest.mark.parametrize("topic", VERSIONS)
-def test_every_field_has_a_meaning(topic):
+def test_every_field_has_a_description(topic):
     schema = schema_of(topic)
     fields = [
         (name, field)
@@ -51,7 +51,7 @@ def test_every_field_has_a_meaning(topic):
 
 
 @given(histories())
-def test_whatever_is_folded_validates_and_is_read_back_as_it_was(events):
+def test_every_folded_document_and_entry_validates(events):
     folded = fold_payments(events, {})
     documents = map(describe, fold_orders(folded.snapshots, {}).values())
     for document in documents:
@@ -61,7 +61,7 @@ def test_whatever_is_folded_validates_and_is_read_back_as_it_was(events):
         ENTRIES.validate(as_json(entry))
 
 
-def test_ids_and_amounts_at_their_limits_validate_and_a_sum_may_be_beyond_64_bits():
+def test_ids_and_amounts_at_their_limits_validate_and_a_sum_may_exceed_64_bits():
     largest, longest = Money(MAX_AMOUNT_MINOR, "KZT"), "é" * 256
     events = [
         Event(
@@ -80,7 +80,7 @@ def test_ids_and_amounts_at_their_limits_validate_and_a_sum_may_be_beyond_64_bit
         ENTRIES.validate(as_json(entry))
 
 
-def test_a_reader_steps_over_a_field_that_it_does_not_know_and_a_writer_adds_none():
+def test_a_reader_ignores_an_unknown_field_and_a_writer_adds_none():
     posted = fold_payments([fact()], {}).entries[0]
     more = {**as_json(posted), "note": "new"}
     reader("ledger.entries").validate(more)
@@ -92,14 +92,14 @@ def test_a_reader_steps_over_a_field_that_it_does_not_know_and_a_writer_adds_non
     ("field", "value"),
     [("entry_id", ""), ("created", -1), ("offset", 1.5), ("postings", []), ("payment_id", None)],
 )
-def test_what_no_fold_makes_does_not_validate(field, value):
+def test_an_entry_that_no_fold_makes_does_not_validate(field, value):
     posted = as_json(fold_payments([fact()], {}).entries[0])
     with pytest.raises(ValidationError):
         ENTRIES.validate({**posted, field: value})
 
 
 @pytest.mark.parametrize("source", [("plexy.webhooks", 3, 118), None])
-def test_the_headers_of_a_rejection_and_of_its_way_back_validate(source):
+def test_the_headers_of_a_rejection_and_of_its_mark_validate(source):
     rejection = Rejection(reason=Reason.AMOUNT_MISSING, detail="data.amount: it is missing")
     key, body, headers = rejected_record(b"{}", rejection, "evt_1", source)
     if source is None:
@@ -112,7 +112,7 @@ def test_the_headers_of_a_rejection_and_of_its_way_back_validate(source):
         REJECTED.validate(texts(back[:-1]))
 
 
-def test_a_file_is_named_for_its_topic_and_the_version_of_its_schema():
+def test_a_files_name_has_its_topic_and_version():
     assert {schema_file(topic) for topic in VERSIONS} <= {f.name for f in FOLDER.iterdir()}
     assert (FOLDER / RELEASED).is_dir()
 

@@ -1,4 +1,4 @@
-"""Validators of the published schemas, as strict as a writer must be and as open as a reader."""
+"""Validators of the published schemas: lenient for readers, and strict for writers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,12 +9,12 @@ from cli.contract.schemas import schema_of
 
 
 def reader(topic: str) -> Draft202012Validator:
-    """Return what a program downstream would validate with."""
+    """Return the validator of a downstream program."""
     return Draft202012Validator(schema_of(topic))
 
 
 def writer(topic: str) -> Draft202012Validator:
-    """Return the same, but that a field which the schema does not know is a fault."""
+    """Return a validator that also refuses fields which the schema does not have."""
     return Draft202012Validator(closed(schema_of(topic)))
 
 
@@ -28,7 +28,7 @@ def closed(schema: Any) -> Any:
 
 
 def texts(headers: list[tuple[str, bytes]] | tuple[tuple[str, bytes], ...]) -> dict[str, str]:
-    """Return a record's headers as the schema describes them; each name stands once."""
+    """Return a record's headers as the schema describes them; each name occurs once."""
     named = {name: value.decode() for name, value in headers}
     assert len(named) == len(headers), headers
     return named

@@ -64,7 +64,7 @@ def test_the_order_of_the_deliveries_does_not_matter():
         assert sample.without_places(encoded) == sample.expected().orders[order_id]
 
 
-def test_what_is_refused_and_rejected_is_as_expected():
+def test_the_refusals_and_rejections_are_as_expected():
     deliveries = sample.deliveries()
     refused, rejected = [], []
     for delivery in deliveries:
@@ -73,7 +73,7 @@ def test_what_is_refused_and_rejected_is_as_expected():
             refused.append(verdict)
         elif isinstance(verdict, Rejection):
             refused.append(sample.Refusal(delivery.name, 400, verdict.reason))
-            # Ingress does not keep what is no JSON object.
+            # Ingress keeps only JSON objects.
             if delivery.body is not None:
                 key, _, _ = rejected_record(delivery.raw, verdict, delivery.body.get("id"), None)
                 rejected.append(sample.Rejected(key.decode(), verdict.reason))
@@ -85,6 +85,6 @@ def test_what_is_refused_and_rejected_is_as_expected():
     assert sorted(rejected) == sorted(sample.expected().rejected)
 
 
-def test_every_delivery_has_a_name_of_its_own():
+def test_every_delivery_has_a_unique_name():
     names = [delivery.name for delivery in sample.deliveries()]
     assert len(set(names)) == len(names)

@@ -1,4 +1,4 @@
-"""The demo's comparison finds every difference, and names where it is."""
+"""The demo's comparison finds every difference, and names its place."""
 
 import msgspec
 

@@ -1,11 +1,11 @@
-"""Shared by the tests of the doctor's checks: a patient, and ways to select findings."""
+"""Fixtures of the doctor's tests: a patient, and functions that select results."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from cli.doctor.findings import Finding, Level, Patient
+from cli.doctor.checks import CheckResult, Level, Patient
 from cli.kafka.process import free_port
 from cli.settings_table import READ_BY
 
@@ -14,7 +14,7 @@ SECRET = "whsec_of_the_test"
 
 @pytest.fixture
 def patient(tmp_path: Path) -> Patient:
-    """Return a correct environment, for every program."""
+    """Return a patient with valid settings for every program."""
     return Patient(
         {
             "LEDGER_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}",
@@ -32,21 +32,21 @@ def patient(tmp_path: Path) -> Patient:
 
 
 def with_settings(patient: Patient, *programs: str, **settings: object) -> Patient:
-    """Return a patient with other settings; an empty text removes a setting."""
+    """Return a patient with other settings; an empty string removes a setting."""
     given = {f"LEDGER_{name.upper()}": str(value) for name, value in settings.items()}
     return Patient({**patient.environment, **given}, programs or patient.programs, patient.cluster)
 
 
-def only(level: Level, findings: Iterable[Finding]) -> list[Finding]:
-    """Return the findings of one level; each finding that is not OK must name a remedy."""
-    found = list(findings)
+def only(level: Level, results: Iterable[CheckResult]) -> list[CheckResult]:
+    """Return the results of one level; each result that is not OK must have a remedy."""
+    found = list(results)
     assert all(each.remedy for each in found if each.level is not Level.OK)
     return [each for each in found if each.level is level]
 
 
-def one(level: Level, findings: Iterable[Finding]) -> Finding:
-    """Return the only finding of a level, and fail if any finding is worse."""
-    found = list(findings)
+def one(level: Level, results: Iterable[CheckResult]) -> CheckResult:
+    """Return the only result of a level; fail if the results contain an unexpected problem."""
+    found = list(results)
     (single,) = only(level, found)
     assert level is Level.PROBLEM or not only(Level.PROBLEM, found)
     return single

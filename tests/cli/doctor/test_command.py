@@ -1,4 +1,4 @@
-"""The command: every check is heard, whatever becomes of another; the exit code is the verdict."""
+"""The command runs every check, even after one crashes, and fails only if there is a problem."""
 
 import io
 import json
@@ -6,15 +6,15 @@ import json
 import pytest
 from rich.console import Console
 
+from cli.doctor.checks import Level, ok, problem, warning
 from cli.doctor.command import CHECKS, contained, doctor
-from cli.doctor.findings import Level, ok, problem, warning
 from cli.errors import WrongOptionError
 from runtime.settings import SettingsError
 from tests.cli.doctor.conftest import one
 
 
 def look(patient, monkeypatch, *, as_json=False, **checks):
-    """Return the verdict, and what is printed."""
+    """Return the verdict and the printed text."""
     monkeypatch.setattr("cli.doctor.command.CHECKS", checks)
     console = Console(file=io.StringIO(), width=80)
     good = doctor(patient.environment, patient.programs, console, as_json=as_json)
@@ -22,46 +22,42 @@ def look(patient, monkeypatch, *, as_json=False, **checks):
 
 
 def fails(_patient):
-    yield ok("this was well")
-    raise ZeroDivisionError("by a bug")
+    yield ok("this was checked")
+    raise ZeroDivisionError("a bug")
 
 
-def test_the_checks_are_those_that_are_documented():
+def test_the_checks_run_in_the_expected_order():
     assert list(CHECKS) == ["settings", "versions", "kafka", "topics", "folders", "ports"]
 
 
-def test_a_check_that_crashes_is_a_problem_and_hides_neither_itself_nor_the_others(
-    patient, monkeypatch
-):
+def test_a_check_that_crashes_is_a_problem_and_the_other_checks_still_run(patient, monkeypatch):
     good, printed = look(
-        patient, monkeypatch, first=fails, second=lambda _: [warning("a thing", "do this")]
+        patient, monkeypatch, first=fails, second=lambda _: [warning("a fault", "do this")]
     )
     assert not good
-    assert "this was well" in printed
-    assert "the check itself failed: ZeroDivisionError: by a bug" in printed
+    assert "this was checked" in printed
+    assert "the check itself failed: ZeroDivisionError: a bug" in printed
     assert "→ do this" in printed
     assert printed.endswith("1 problem, 1 warning\n")
 
 
-def test_what_cannot_be_looked_at_for_the_settings_is_a_warning():
+def test_a_check_without_valid_settings_is_a_warning():
     def refuses(_patient):
         raise SettingsError("LEDGER_WEB_PORT: no port")
 
-    finding = one(Level.WARNING, contained(refuses, None))
-    assert finding.what == "this was not looked at: LEDGER_WEB_PORT: no port"
+    result = one(Level.WARNING, contained(refuses, None))
+    assert result.what == "not checked: LEDGER_WEB_PORT: no port"
 
 
 @pytest.mark.parametrize(
-    ("findings", "good"),
+    ("results", "good"),
     [([ok("a")], True), ([ok("a"), warning("b", "c")], True), ([problem("a", "b")], False)],
 )
-def test_only_a_problem_makes_it_fail(patient, monkeypatch, findings, good):
-    assert look(patient, monkeypatch, only=lambda _: findings)[0] is good
+def test_only_a_problem_fails_the_command(patient, monkeypatch, results, good):
+    assert look(patient, monkeypatch, only=lambda _: results)[0] is good
 
 
-def test_who_named_no_command_is_told_that_it_can_be_done_and_one_who_did_is_not(
-    patient, monkeypatch, capsys
-):
+def test_only_a_run_without_commands_suggests_naming_them(patient, monkeypatch, capsys):
     monkeypatch.setattr("cli.doctor.command.CHECKS", {"only": lambda _: [problem("a", "b")]})
     doctor(patient.environment, (), Console(width=80), as_json=False)
     assert "`plexy-ledger doctor run`" in capsys.readouterr().out
@@ -69,18 +65,18 @@ def test_who_named_no_command_is_told_that_it_can_be_done_and_one_who_did_is_not
     assert "plexy-ledger doctor" not in capsys.readouterr().out
 
 
-def test_a_remedy_is_one_line_however_narrow_the_terminal_is(patient, monkeypatch):
+def test_a_remedy_is_not_wrapped_in_a_narrow_terminal(patient, monkeypatch):
     remedy = "change it with `" + "x" * 200 + "`"
     _, printed = look(patient, monkeypatch, only=lambda _: [problem("a", remedy)])
     assert f"→ {remedy}\n" in printed
 
 
-def test_what_comes_from_outside_cannot_fake_a_line(patient, monkeypatch):
+def test_external_text_cannot_fake_a_line_or_a_style(patient, monkeypatch):
     _, printed = look(patient, monkeypatch, only=lambda _: [problem("a\nNo problem [red]", "b")])
     assert "a\\nNo problem [red]" in printed
 
 
-def test_for_programs_there_is_one_object_with_every_finding(patient, monkeypatch, capsys):
+def test_with_json_the_output_is_one_object_with_every_result(patient, monkeypatch, capsys):
     good, printed = look(
         patient,
         monkeypatch,
@@ -101,6 +97,6 @@ def test_for_programs_there_is_one_object_with_every_finding(patient, monkeypatc
     }
 
 
-def test_a_program_that_there_is_not_is_a_wrong_argument(patient):
+def test_an_unknown_program_is_a_wrong_argument(patient):
     with pytest.raises(WrongOptionError, match=r"^wroker: expected .*worker"):
         doctor(patient.environment, ("wroker",), Console(), as_json=False)

@@ -1,4 +1,4 @@
-"""The worker's folder: that it can't be used is named, and nothing is made to find that out."""
+"""The check of the worker's folder names every obstacle, and creates nothing itself."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.doctor.findings import Cluster, Level
+from cli.doctor.checks import Cluster, Level
 from cli.doctor.folders import check_folders
 from tests.cli.doctor.conftest import one, only, with_settings
 from tests.fakes import claimed_elsewhere
@@ -19,32 +19,32 @@ AS_NOBODY = """
 import os, sys
 from pathlib import Path
 os.environ["LEDGER_DATA_DIR"] = sys.argv[1]
-from cli.doctor.findings import Patient
+from cli.doctor.checks import Patient
 from cli.doctor.folders import check_folders
 if os.geteuid() == 0:
     os.setgid({nobody}), os.setuid({nobody})
-for finding in check_folders(Patient(os.environ, ("worker",))):
-    print(finding.level, finding.what, finding.remedy)
+for result in check_folders(Patient(os.environ, ("worker",))):
+    print(result.level, result.what, result.remedy)
 """
 
 
-def test_a_folder_that_will_be_made_is_well_and_is_not_made(patient, tmp_path):
-    finding = one(Level.OK, check_folders(patient))
-    assert "can be written, will be made" in finding.what
+def test_a_missing_folder_that_a_worker_can_create_is_ok_and_is_not_created(patient, tmp_path):
+    result = one(Level.OK, check_folders(patient))
+    assert "can be written, will be made" in result.what
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_in_its_place_is_named(patient, tmp_path):
+def test_a_file_in_place_of_the_folder_is_a_problem(patient, tmp_path):
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
-        finding = one(Level.PROBLEM, check_folders(with_settings(patient, data_dir=folder)))
-        assert f"LEDGER_DATA_DIR={folder} can't be" in finding.what
-        assert "choose another folder" in finding.remedy
+        result = one(Level.PROBLEM, check_folders(with_settings(patient, data_dir=folder)))
+        assert f"LEDGER_DATA_DIR={folder} can't be" in result.what
+        assert "choose another folder" in result.remedy
 
 
 @pytest.fixture
 def closed() -> Iterator[Path]:
-    """Return a folder that everybody sees and nobody but root may write."""
+    """Return a folder that everyone may read and only root may write."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o555)
         yield Path(folder)
@@ -52,8 +52,8 @@ def closed() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("below", ["", "below"])
-def test_a_folder_that_this_user_may_not_write_is_named(closed, below):
-    """As another user than root, to whom no folder is closed."""
+def test_a_folder_that_this_user_may_not_write_is_a_problem(closed, below):
+    """The check runs as a user other than root, who may write every folder."""
     folder = closed / below
     done = subprocess.run(
         [sys.executable, "-c", AS_NOBODY.format(nobody=NOBODY), str(folder)],
@@ -65,27 +65,27 @@ def test_a_folder_that_this_user_may_not_write_is_named(closed, below):
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     assert line.startswith(f"problem LEDGER_DATA_DIR={folder} can't be ")
-    assert "give the user the right to" in line
+    assert "give the user write access" in line
 
 
-def test_too_little_room_is_named_with_what_it_takes(patient):
-    finding = one(
+def test_too_little_room_is_a_problem_that_names_the_needed_room(patient):
+    result = one(
         Level.PROBLEM, check_folders(with_settings(patient, table_memory_mb=10_000_000_000))
     )
-    assert "take 2500000000.0 MiB" in finding.what
-    assert f"LEDGER_DATA_DIR={patient.environment['LEDGER_DATA_DIR']} has " in finding.what
-    assert "make room there" in finding.remedy
+    assert "take 2500000000.0 MiB" in result.what
+    assert f"LEDGER_DATA_DIR={patient.environment['LEDGER_DATA_DIR']} has " in result.what
+    assert "make room there" in result.remedy
 
 
-def test_a_folder_of_a_worker_that_runs_is_named_with_its_process(patient, tmp_path):
+def test_a_folder_of_a_running_worker_is_a_problem_that_names_the_process(patient, tmp_path):
     patient = with_settings(patient, data_dir=tmp_path)
     with claimed_elsewhere(tmp_path) as other:
         assert other.stdout
         name = other.stdout.readline().strip()
         before = (tmp_path / "worker-id").stat()
-        finding = one(Level.PROBLEM, check_folders(patient))
-        assert f"belongs to a worker that runs (pid {other.pid})" in finding.what
-        assert "give this one a folder of its own" in finding.remedy
+        result = one(Level.PROBLEM, check_folders(patient))
+        assert f"belongs to a running worker (pid {other.pid})" in result.what
+        assert "give this one a folder of its own" in result.remedy
         assert (tmp_path / "worker-id").stat() == before
         other.kill()
     assert only(Level.PROBLEM, check_folders(patient)) == []
@@ -93,29 +93,30 @@ def test_a_folder_of_a_worker_that_runs_is_named_with_its_process(patient, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("folder", "told"),
+    ("folder", "expected"),
     [
         ("plexy-ledger@here", None),
-        ("plexy-ledger@elsewhere", "the Kafka elsewhere, and here answers"),
+        ("plexy-ledger@elsewhere", "the Kafka cluster elsewhere, but here answers"),
         ("shop2.plexy-ledger@here", "the group shop2.plexy-ledger"),
         ("plexy-ledger-v2@here", "the group plexy-ledger-v2"),
     ],
 )
-def test_tables_that_nobody_reads_are_named_with_their_size(patient, tmp_path, folder, told):
+def test_unused_tables_are_a_warning_that_names_their_size(patient, tmp_path, folder, expected):
     tables = tmp_path / "tables" / "v1" / folder
     tables.mkdir(parents=True)
     (tables / "data").write_bytes(bytes(1024 * 1024))
     patient = with_settings(patient, data_dir=tmp_path)
     patient.cluster = Cluster("here", 1)
     found = only(Level.WARNING, check_folders(patient))
-    assert [told in each.what for each in found] == ([True] if told else [])
-    assert [f"{tables} has 1.0 MiB" in each.what for each in found] == ([True] if told else [])
-    # The version that went before the one of now stays, as the way back.
+    once = [True] if expected else []
+    assert [expected in each.what for each in found] == once
+    assert [f"{tables} has 1.0 MiB" in each.what for each in found] == once
+    # The tables of earlier versions are not reported, because they allow a way back.
     newer = with_settings(patient, data_dir=tmp_path, version=3)
-    assert bool(only(Level.WARNING, check_folders(newer))) == ("v2" not in folder and bool(told))
+    warned = bool(only(Level.WARNING, check_folders(newer)))
+    assert warned == (bool(expected) and "v2" not in folder)
 
 
-def test_what_keeps_no_tables_has_no_folder_to_look_at(patient):
-    assert (
-        list(check_folders(with_settings(patient, "ingest", "topics", data_dir="/dev/null"))) == []
-    )
+def test_programs_without_tables_have_no_folder_to_check(patient):
+    without_tables = with_settings(patient, "ingest", "topics", data_dir="/dev/null")
+    assert list(check_folders(without_tables)) == []

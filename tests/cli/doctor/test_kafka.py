@@ -1,11 +1,11 @@
-"""What is said of brokers, clocks, versions and replicas; on a real Kafka: tests/kafka."""
+"""The checks of brokers, clocks, versions and replicas; tests/kafka runs them on a real Kafka."""
 
 import socket
 
 import pytest
 
-from cli.doctor.clock import Clock
-from cli.doctor.findings import Level
+from cli.doctor.checks import Level
+from cli.doctor.clock import ClockOffset
 from cli.doctor.kafka import check_kafka, clock, protocol, replication
 from cli.doctor.topics import check_topics, judge
 from runtime.kafka.topic_looks import Examination, lost_fault
@@ -26,37 +26,37 @@ TOLERANCE_S = 300
         (-299.0, 0.01, Level.WARNING),
         (301.0, 0.5, Level.PROBLEM),
         (-301.0, 0.5, Level.PROBLEM),
-        # An answer that was long on its way proves nothing.
+        # A slow answer leaves the difference uncertain.
         (301.0, 5.0, Level.WARNING),
     ],
 )
-def test_clocks_that_are_apart_are_judged_by_the_tolerance_of_signatures(ahead_s, within_s, level):
-    finding = one(level, [clock(Clock(ahead_s, within_s), TOLERANCE_S)])
-    assert f"{abs(ahead_s):.1f} s" in finding.what
-    assert ("behind ours" in finding.what) == (ahead_s <= 0)
+def test_the_clocks_are_compared_with_the_tolerance_of_signatures(ahead_s, within_s, level):
+    result = one(level, [clock(ClockOffset(ahead_s, within_s), TOLERANCE_S)])
+    assert f"{abs(ahead_s):.1f} s" in result.what
+    assert ("behind ours" in result.what) == (ahead_s <= 0)
     if level is Level.PROBLEM:
-        assert "LEDGER_SIGNATURE_TOLERANCE_S=300" in finding.what
+        assert "LEDGER_SIGNATURE_TOLERANCE_S=300" in result.what
 
 
 @pytest.mark.parametrize(
-    ("brokers", "replicas", "least", "level", "told"),
+    ("brokers", "replicas", "least", "level", "expected"),
     [
         (1, 1, 1, Level.OK, ""),
         (3, 3, 2, Level.OK, ""),
-        (2, 3, 2, Level.PROBLEM, "LEDGER_REPLICATION_FACTOR=3, and there are 2 brokers"),
-        (3, 1, 1, Level.WARNING, "though there are 3 brokers"),
-        (3, 3, 3, Level.WARNING, "with one broker away nothing is acknowledged"),
-        (3, 3, 1, Level.WARNING, "what only one broker has is acknowledged"),
+        (2, 3, 2, Level.PROBLEM, "LEDGER_REPLICATION_FACTOR=3, but Kafka has 2 brokers"),
+        (3, 1, 1, Level.WARNING, "though Kafka has 3 brokers"),
+        (3, 3, 3, Level.WARNING, "with one broker down, nothing is acknowledged"),
+        (3, 3, 1, Level.WARNING, "a record that only one broker has is acknowledged"),
     ],
 )
-def test_replicas_are_judged_by_the_number_of_brokers(brokers, replicas, least, level, told):
+def test_replicas_are_compared_with_the_brokers(brokers, replicas, least, level, expected):
     settings = TopicSettings(replication_factor=replicas, min_insync_replicas=least)
     found = list(replication(brokers, settings))
-    assert [told in each.what for each in found] == ([True] if told else [])
+    assert [expected in each.what for each in found] == ([True] if expected else [])
     assert all(each.level is level for each in found)
 
 
-def test_a_broker_that_takes_none_of_our_requests_is_named():
+def test_a_broker_that_accepts_no_version_of_a_request_is_a_problem():
     versions = {0: (3, 13), 1: (4, 17), 3: (0, 13), 10: (0, 6), 11: (2, 9), 22: (0, 6)}
     one(Level.OK, protocol(versions))
     assert "no version of Produce" in one(Level.PROBLEM, protocol({**versions, 0: (90, 99)})).what
@@ -67,7 +67,7 @@ def state(name: str, *in_sync: int) -> TopicState:
     return TopicState(name, tuple(PartitionState(n, 3, each) for n, each in enumerate(in_sync)), {})
 
 
-def test_all_that_is_wrong_with_topics_is_named_and_not_only_the_first():
+def test_every_fault_of_the_topics_is_reported_and_not_only_the_first():
     examination = Examination(
         missing=("never",),
         lost=(lost_fault(["gone"], "A group has folded it"),),
@@ -90,35 +90,35 @@ def test_all_that_is_wrong_with_topics_is_named_and_not_only_the_first():
     assert only(Level.OK, found) == []
 
 
-def test_topics_as_they_must_be_are_counted():
+def test_topics_without_a_fault_are_counted():
     examination = Examination(states=(state("a", 3), state("b", 3)))
     assert one(Level.OK, judge(examination)).what == "all 2 topics are as expected"
 
 
-def test_a_kafka_that_is_not_there_is_named_and_the_topics_are_not_looked_at(patient):
+def test_without_kafka_there_is_a_problem_and_the_topics_are_not_checked(patient):
     bootstrap = patient.environment["LEDGER_KAFKA_BOOTSTRAP"]
-    finding = one(Level.PROBLEM, check_kafka(patient))
-    assert f"Kafka does not answer at {bootstrap}" in finding.what
-    assert "LEDGER_KAFKA_BOOTSTRAP" in finding.remedy
+    result = one(Level.PROBLEM, check_kafka(patient))
+    assert f"Kafka does not answer at {bootstrap}" in result.what
+    assert "LEDGER_KAFKA_BOOTSTRAP" in result.remedy
     assert patient.cluster is None
-    assert "were not looked at" in one(Level.WARNING, check_topics(patient)).what
+    assert "were not checked" in one(Level.WARNING, check_topics(patient)).what
 
 
-def test_who_listens_and_is_no_kafka_that_lets_us_in_is_told_from_nobody(patient):
+def test_a_listener_that_does_not_answer_as_kafka_gets_another_remedy(patient):
     with socket.create_server(("127.0.0.1", 0)) as mute:
         at = f"127.0.0.1:{mute.getsockname()[1]}"
-        finding = one(Level.PROBLEM, check_kafka(with_settings(patient, kafka_bootstrap=at)))
-    assert "somebody listens there" in finding.remedy
-    assert "LEDGER_KAFKA_TLS" in finding.remedy
+        result = one(Level.PROBLEM, check_kafka(with_settings(patient, kafka_bootstrap=at)))
+    assert "a program listens there" in result.remedy
+    assert "LEDGER_KAFKA_TLS" in result.remedy
 
 
-def test_a_file_without_certificates_is_named(patient, tmp_path):
+def test_a_file_without_certificates_is_a_problem(patient, tmp_path):
     file = tmp_path / "ca.pem"
     file.write_text("none")
     secured = with_settings(patient, kafka_tls="true", kafka_ca_file=file)
     assert f"LEDGER_KAFKA_CA_FILE={file}" in one(Level.PROBLEM, check_kafka(secured)).what
 
 
-def test_what_talks_to_no_kafka_has_none_to_look_at(patient):
+def test_a_program_without_kafka_has_no_kafka_to_check(patient):
     assert list(check_kafka(with_settings(patient, "send"))) == []
     assert list(check_topics(with_settings(patient, "send"))) == []

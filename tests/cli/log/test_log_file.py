@@ -1,4 +1,4 @@
-"""The file of a log gives back what was written, byte for byte, or says where it is damaged."""
+"""A log file returns its records byte for byte, or names its first damaged block."""
 
 import hashlib
 import io
@@ -85,7 +85,7 @@ def small() -> bytes:
 
 
 @given(logs())
-def test_what_was_written_is_read_byte_for_byte(log):
+def test_a_log_is_read_byte_for_byte_as_it_was_written(log):
     blocks, ends = log
     data, end = written(blocks, ends)
     file, found = read(data)
@@ -95,24 +95,24 @@ def test_what_was_written_is_read_byte_for_byte(log):
     assert end.records == sum(ends) == file.header.records
 
 
-def test_an_empty_and_a_missing_value_are_told_apart():
+def test_an_empty_value_is_distinguished_from_a_missing_one():
     record = LogRecord(0, None, b"", (("", None), ("a", b"")))
     _, (block,) = read(written([Block(0, 0, [record])], (1,))[0])
     assert block.records == [record]
 
 
-def test_the_end_counts_what_each_partition_has():
+def test_the_end_counts_the_records_of_each_partition():
     _, end = written([Block(0, 0, [_RECORD] * 2), Block(0, 2, [_RECORD])], (3, 0))
     assert end == End(blocks=2, records=3, partitions=(Extent(3, 0, 2), Extent()))
 
 
-def test_each_digest_is_the_sha256_of_all_that_stands_before_it():
+def test_each_digest_is_the_sha256_of_all_bytes_before_it():
     data = small()
     assert data[-32:] == hashlib.sha256(data[:-32]).digest()
 
 
 @pytest.mark.parametrize("change", [0x01, 0x80, 0xFF])
-def test_every_single_byte_that_is_altered_is_found(change):
+def test_every_altered_byte_is_detected(change):
     data = small()
     for place in range(len(data)):
         damaged = bytearray(data)
@@ -121,15 +121,15 @@ def test_every_single_byte_that_is_altered_is_found(change):
             read(bytes(damaged))
 
 
-def test_a_file_that_was_cut_anywhere_is_found():
+def test_a_file_truncated_at_any_byte_is_damaged():
     data = small()
     for length in range(len(data)):
         with pytest.raises(LogFileError):
             read(data[:length])
 
 
-def test_a_file_that_goes_on_behind_its_end_is_found():
-    with pytest.raises(LogFileError, match="goes on"):
+def test_a_file_that_continues_after_its_end_is_damaged():
+    with pytest.raises(LogFileError, match="continues after it"):
         read(small() + b"\n")
 
 
@@ -145,16 +145,16 @@ def _frames(data: bytes) -> list[bytes]:
 @pytest.mark.parametrize(
     ("order", "block"),
     [((0, 2, 1, 3, 4), 1), ((0, 1, 3, 4), 2), ((0, 1, 1, 2, 3, 4), 2), ((0, 1, 4), 2)],
-    ids=["swapped", "missing", "doubled", "left out up to the end"],
+    ids=["swapped", "missing", "repeated", "missing up to the end"],
 )
-def test_a_block_that_is_moved_missing_or_doubled_is_named(order, block):
+def test_a_moved_missing_or_repeated_block_is_named(order, block):
     frames = _frames(small())
     assert MAGIC + b"".join(frames) == small()
     with pytest.raises(LogFileError, match=f"block {block}: its checksum is wrong"):
         read(MAGIC + b"".join(frames[n] for n in order))
 
 
-def test_the_damaged_block_is_named_and_none_from_it_on_is_read():
+def test_the_first_damaged_block_is_named_and_ends_the_reading():
     data = bytearray(small())
     data[data.index(_frames(small())[2]) + 40] ^= 1
     file = LogFile(io.BytesIO(data))
@@ -164,7 +164,7 @@ def test_the_damaged_block_is_named_and_none_from_it_on_is_read():
         next(blocks)
 
 
-def test_a_length_that_damage_made_huge_is_not_read_into_memory():
+def test_a_damaged_length_does_not_fill_memory():
     data = bytearray(small())
     place = data.index(_frames(small())[1])
     data[place + 1 : place + 5] = b"\xff\xff\xff\xff"
@@ -174,12 +174,12 @@ def test_a_length_that_damage_made_huge_is_not_read_into_memory():
             assert size < 2**20
             return super().read(size)
 
-    with pytest.raises(LogFileError, match="more than a frame may have"):
+    with pytest.raises(LogFileError, match="got a frame of 4294967295 bytes"):
         list(LogFile(Measured(data)).blocks())
 
 
 def _zeros(size_bytes: int) -> bytes:
-    """Return the zlib stream of a block with one record, whose value is so many zeros."""
+    """Return the zlib stream of a block with one record, whose value has `size_bytes` zeros."""
     packing = zlib.compressobj()
     start = b"\x93\x00\x00\x91\x94\x00\xc0\xc6" + size_bytes.to_bytes(4, "big")
     chunk = bytes(2**20)
@@ -188,7 +188,7 @@ def _zeros(size_bytes: int) -> bytes:
 
 
 def _with_block(payload: bytes) -> bytes:
-    """Return a file with right checksums whose one block has this payload."""
+    """Return a file with correct checksums and one block with this payload."""
     file = io.BytesIO()
     writer = LogFileWriter(file, header((1,)))
     writer._frame(b"B", payload)
@@ -197,7 +197,7 @@ def _with_block(payload: bytes) -> bytes:
     return file.getvalue()
 
 
-# A process begins with the memory of the process that starts it, so a small one stands between.
+# A process starts with its parent's memory, so a small process starts the measured one.
 _MEASURED = """
 import resource, subprocess, sys
 code = subprocess.call(sys.argv[1:])
@@ -212,24 +212,24 @@ def _checked(file: Path) -> tuple[int, str, float]:
     done = subprocess.run(
         [sys.executable, "-c", _MEASURED, *command], capture_output=True, text=True, check=False
     )
-    said, memory = done.stdout.rstrip().rpartition("\n")[::2]
+    output, memory = done.stdout.rstrip().rpartition("\n")[::2]
     unit = 1 if sys.platform == "darwin" else 1024
-    return done.returncode, said + done.stderr, int(memory) * unit
+    return done.returncode, output + done.stderr, int(memory) * unit
 
 
-def test_a_small_file_that_unpacks_to_half_a_gigabyte_is_refused_in_little_memory(tmp_path):
-    """At rest the command has some 100 MB."""
+def test_a_small_file_that_expands_to_half_a_gigabyte_is_refused_in_little_memory(tmp_path):
+    """An idle command takes about 100 MB."""
     bomb = tmp_path / "bomb.log"
     bomb.write_bytes(_with_block(_zeros(512 * 2**20)))
     assert bomb.stat().st_size < 2**20
-    code, said, memory = _checked(bomb)
+    code, output, memory = _checked(bomb)
     assert code == 1
-    assert "damaged at block 1: it unpacks to more than the 16777216 bytes" in said
+    assert "damaged at block 1: it decompresses to more than the limit of 16777216 bytes" in output
     assert memory < 300e6
 
 
-def test_of_blocks_that_take_most_memory_as_objects_only_one_is_held(tmp_path):
-    """An empty header has three bytes in the file, and some eighty in memory."""
+def test_memory_holds_one_block_even_of_the_densest_records(tmp_path):
+    """An empty header takes three bytes in the file, and about eighty in memory."""
     headers = MAX_BLOCK_BYTES // 3 - 20
     several = b"\xdd" + headers.to_bytes(4, "big") + b"\x92\xa0\xc0" * headers
     file = tmp_path / "dense.log"
@@ -240,31 +240,33 @@ def test_of_blocks_that_take_most_memory_as_objects_only_one_is_held(tmp_path):
             writer._frame(b"B", zlib.compress(block))
             writer.inventory.count(Block(0, offset, [_RECORD]))
         writer.end()
-    code, said, memory = _checked(file)
-    assert code == 0, said
+    code, output, memory = _checked(file)
+    assert code == 0, output
     assert memory < 700e6
 
 
-def test_a_block_of_just_the_largest_size_is_read_and_one_byte_more_is_not():
+def test_the_largest_block_is_read_and_one_more_byte_is_refused():
     most = MAX_BLOCK_BYTES - 13
     value = bytes(most)
     _, (block,) = read(written([Block(0, 0, [LogRecord(0, None, value, ())])], (1,))[0])
     assert block.records[0].value == value
     larger = msgspec.msgpack.encode(Block(0, 0, [LogRecord(0, None, value + b"0", ())]))
     assert len(larger) == MAX_BLOCK_BYTES + 1
-    with pytest.raises(LogFileError, match="block 1: it unpacks to more"):
+    with pytest.raises(LogFileError, match="block 1: it decompresses to more"):
         read(_with_block(zlib.compress(larger)))
 
 
-@pytest.mark.parametrize("damage", [slice(None, -1), slice(None, None)], ids=["cut", "followed"])
-def test_a_payload_is_one_whole_zlib_stream(damage):
+@pytest.mark.parametrize(
+    "damage", [slice(None, -1), slice(None, None)], ids=["truncated", "followed"]
+)
+def test_a_payload_is_exactly_one_zlib_stream(damage):
     payload = zlib.compress(msgspec.msgpack.encode(Block(0, 0, [_RECORD])))
     wrong = payload[damage] if damage.stop else payload + b"x"
-    with pytest.raises(LogFileError, match="block 1: it is not one whole zlib stream"):
+    with pytest.raises(LogFileError, match="block 1: it is not exactly one zlib stream"):
         read(_with_block(wrong))
 
 
-def test_a_block_too_large_for_a_frame_is_written_in_parts():
+def test_a_block_too_large_for_a_frame_is_split():
     records = [LogRecord(n, None, bytes(MAX_BLOCK_BYTES // 3), ()) for n in range(7)]
     data, end = written([Block(0, 0, records)], (7,))
     _, blocks = read(data)
@@ -284,8 +286,8 @@ def test_a_record_too_large_for_a_frame_is_left_out_and_named():
     assert [block.offset for block in blocks] == [0, 2]
 
 
-def test_headers_as_large_as_a_record_of_kafka_may_have_fit():
-    """A record of 10 MiB in Kafka that is nothing but empty headers, each of two bytes."""
+def test_the_most_headers_of_a_kafka_record_fit():
+    """The record has 10 MiB in Kafka, and consists of empty headers of two bytes each."""
     headers = (("", None),) * (MAX_RECORD_BYTES // 2)
     _, (block,) = read(written([Block(0, 0, [LogRecord(0, None, None, headers)])], (1,))[0])
     assert len(block.records[0].headers) == MAX_RECORD_BYTES // 2
@@ -300,7 +302,7 @@ def test_headers_as_large_as_a_record_of_kafka_may_have_fit():
         b"[]",
     ],
 )
-def test_a_header_that_is_none_is_damage(payload):
+def test_an_invalid_header_is_damage(payload):
     file = io.BytesIO()
     writer = LogFileWriter(file, header(()))
     file.seek(len(MAGIC))
@@ -311,7 +313,7 @@ def test_a_header_that_is_none_is_damage(payload):
         LogFile(io.BytesIO(file.getvalue()))
 
 
-def test_another_files_first_bytes_are_named():
+def test_a_file_of_another_version_is_refused():
     with pytest.raises(LogFileError, match="no log file of this version"):
         read(small().replace(b"ledger log 1", b"ledger log 2"))
 
@@ -326,7 +328,7 @@ def test_another_files_first_bytes_are_named():
     ],
     ids=["the beginning", "the middle", "the end", "all"],
 )
-def test_offsets_that_the_log_lost_are_kept_as_gaps(blocks, ends, gaps):
+def test_offsets_without_a_record_are_gaps(blocks, ends, gaps):
     file, found = read(written(blocks, ends)[0])
     assert found == blocks
     assert file.gaps == gaps
@@ -341,8 +343,8 @@ def test_records_around_a_gap_become_two_blocks():
 
 
 @pytest.mark.parametrize("offset", [0, 1, -1])
-def test_a_block_that_goes_back_is_refused_when_it_is_written(offset):
+def test_the_writer_refuses_a_block_with_an_earlier_offset(offset):
     writer = LogFileWriter(io.BytesIO(), header((9,)))
     writer.write(Block(0, 0, [_RECORD, _RECORD]))
-    with pytest.raises(ValueError, match="was to come"):
+    with pytest.raises(ValueError, match="expected 2 or a later one"):
         writer.write(Block(0, offset, [_RECORD]))

@@ -1,4 +1,4 @@
-"""Child processes: their output, their end, and what is said of it."""
+"""Child processes are started, watched and stopped, and their ends are described."""
 
 import os
 import time
@@ -40,7 +40,7 @@ def test_a_program_that_ended_is_an_error_with_its_code_and_last_lines():
     assert "LEDGER_WEBHOOK_SECRETS is not set" in str(caught.value)
 
 
-def test_a_folder_named_cli_where_the_user_stands_is_not_run(tmp_path, monkeypatch):
+def test_a_folder_named_cli_in_the_current_folder_is_not_run(tmp_path, monkeypatch):
     (tmp_path / "cli").mkdir()
     (tmp_path / "cli" / "__init__.py").write_text("raise SystemExit(77)")
     monkeypatch.chdir(tmp_path)
@@ -50,13 +50,13 @@ def test_a_folder_named_cli_where_the_user_stands_is_not_run(tmp_path, monkeypat
     assert command.exit_code() == 0
 
 
-def test_what_was_never_started_can_be_stopped():
+def test_a_program_that_was_never_started_can_be_stopped():
     command = Command("worker", {})
     stop_all([command])
     assert command.exit_code() is None
 
 
-def test_programs_are_stopped_side_by_side():
+def test_several_programs_are_stopped():
     commands = [Command("version", _environment()) for _ in range(2)]
     for command in commands:
         command.start()
@@ -64,5 +64,5 @@ def test_programs_are_stopped_side_by_side():
     assert all(command.exit_code() is not None for command in commands)
 
 
-def test_an_unknown_signal_has_its_number():
+def test_an_unknown_signal_is_described_by_its_number():
     assert describe_exit(-200) == "was ended by signal 200"

@@ -1,4 +1,4 @@
-"""What `run` settles before it starts anything: settings, ports, and the lines to paste."""
+"""Before the first start, `run` chooses settings and ports, and prints lines to paste."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def _described(*, on_terminal: bool = False, **settings: str) -> str:
     return describe(plan(settings), now_s=_NOW_S, on_terminal=on_terminal)
 
 
-def test_without_settings_the_ports_are_the_fixed_ones():
+def test_without_settings_the_ports_are_the_defaults():
     ports = [(each.variable, each.port) for each in plan({}).ports()]
     assert ports == [
         ("LEDGER_KAFKA_PORT", 19092),
@@ -23,20 +23,20 @@ def test_without_settings_the_ports_are_the_fixed_ones():
     ]
 
 
-def test_with_a_kafka_of_its_own_no_broker_is_started():
+def test_with_a_configured_kafka_no_broker_is_started():
     planned = plan({"LEDGER_KAFKA_BOOTSTRAP": "kafka.example:9092"})
     assert not planned.embeds_kafka
     assert planned.worker.bootstrap_servers == ["kafka.example:9092"]
     assert all(each.program != "kafka" for each in planned.ports())
 
 
-def test_without_a_secret_the_development_secret_is_used_and_said():
+def test_without_a_secret_the_development_secret_is_used_and_reported():
     text = _described()
     assert f"-hmac {DEVELOPMENT_SECRET}" in text
     assert "LEDGER_WEBHOOK_SECRETS is not set" in text
 
 
-def test_without_signatures_no_secret_is_asked_for_and_that_is_said():
+def test_without_signatures_no_secret_is_needed_and_the_text_says_so():
     planned = plan({"LEDGER_ALLOW_UNSIGNED": "true"})
     assert planned.ingest.webhook_secrets == ()
     assert "none is asked for" in _described(LEDGER_ALLOW_UNSIGNED="true")
@@ -47,12 +47,12 @@ def test_a_list_without_an_entry_is_refused():
         plan({"LEDGER_ORDER_FIELDS": ","})
 
 
-def test_less_memory_than_the_tables_take_is_refused():
+def test_too_little_memory_for_the_tables_is_refused():
     with pytest.raises(SettingsError, match=r"LEDGER_TABLE_MEMORY_MB=256 .* at least 384"):
         plan({"LEDGER_PARTITIONS": "64"})
 
 
-def test_the_users_secret_is_shown_on_a_terminal_only():
+def test_the_users_secret_is_shown_only_on_a_terminal():
     shown = _described(on_terminal=True, LEDGER_WEBHOOK_SECRETS="whsec_mine,whsec_old")
     assert "-hmac whsec_mine |" in shown
     piped = _described(on_terminal=False, LEDGER_WEBHOOK_SECRETS="whsec_mine,whsec_old")
@@ -60,7 +60,7 @@ def test_the_users_secret_is_shown_on_a_terminal_only():
     assert '-hmac "${LEDGER_WEBHOOK_SECRETS%%,*}"' in piped
 
 
-def test_the_line_signs_what_the_ingress_checks():
+def test_the_line_signs_the_form_that_ingress_checks():
     assert 'printf %s "$T.$BODY"' in _described(LEDGER_SIGNED_FORM="timestamped")
     assert 'printf %s "$BODY"' in _described(LEDGER_SIGNED_FORM="either")
 
@@ -69,17 +69,17 @@ def test_the_line_names_the_order_as_the_worker_looks_it_up():
     assert f'"shop_no":"ord_{_NOW_S}"' in _described(LEDGER_ORDER_FIELDS="shop_no,order")
 
 
-def test_a_token_is_taken_from_the_shell_and_not_shown():
+def test_the_line_reads_the_token_from_the_shell_and_does_not_show_it():
     text = _described(LEDGER_API_TOKEN="a hidden, long token")
     assert '-H "Authorization: Bearer $LEDGER_API_TOKEN"' in text
     assert "hidden" not in text
 
 
-def test_addresses_are_ones_that_this_machine_reaches():
+def test_addresses_are_reachable_from_this_machine():
     text = _described(LEDGER_INGEST_HOST="0.0.0.0", LEDGER_INGEST_PORT="8001")  # noqa: S104
     assert "http://127.0.0.1:8001/webhooks/plexy" in text
 
 
-def test_tls_without_a_kafka_to_talk_to_is_refused():
+def test_tls_without_a_configured_kafka_is_refused():
     with pytest.raises(SettingsError, match="LEDGER_KAFKA_BOOTSTRAP"):
         plan({"LEDGER_KAFKA_TLS": "true"})

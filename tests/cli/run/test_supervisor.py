@@ -1,4 +1,4 @@
-"""Programs that die are started again: later each time, and soon again once they ran well."""
+"""Programs that end are restarted, with a growing delay until they have run well."""
 
 import pytest
 
@@ -15,7 +15,7 @@ class _Clock:
 
 
 class _Program:
-    """Ends when it is told to; can refuse to start."""
+    """A program that ends when the test sets its exit code, and may refuse to start."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -43,54 +43,54 @@ def _step_after(supervisor: Supervisor, clock: _Clock, seconds: float) -> None:
     supervisor.step()
 
 
-def test_the_wait_doubles_up_to_a_bound():
+def test_the_delay_doubles_up_to_a_limit():
     backoff = Backoff(first_s=1, longest_s=30)
     assert [backoff.delay_s(n) for n in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
     assert backoff.delay_s(10_000) == 30
 
 
-def test_a_program_that_ran_well_starts_from_the_shortest_wait():
+def test_after_a_program_ran_well_the_delay_is_the_shortest():
     backoff = Backoff(well_after_s=60)
     assert backoff.failures(5, ran_s=59) == 6
     assert backoff.failures(5, ran_s=60) == 1
 
 
-def test_a_program_that_dies_is_started_again_and_said(clock):
-    said: list[str] = []
+def test_a_program_that_ends_is_restarted_and_reported(clock):
+    reports: list[str] = []
     program = _Program("worker")
-    supervisor = Supervisor([program], said.append, clock=clock)
+    supervisor = Supervisor([program], reports.append, clock=clock)
     program.code = -9
     supervisor.step()
-    assert said == ["worker was ended by SIGKILL; starting it again in 1 s"]
+    assert reports == ["worker was ended by SIGKILL; starting it again in 1 s"]
     _step_after(supervisor, clock, 0.9)
     assert program.starts == 0
     _step_after(supervisor, clock, 0.1)
     assert program.starts == 1
-    assert said[1:] == ["worker was started again"]
+    assert reports[1:] == ["worker was started again"]
 
 
-def test_failures_in_a_row_wait_longer_until_it_runs_well(clock):
-    said: list[str] = []
+def test_repeated_failures_delay_longer_until_the_program_runs_well(clock):
+    reports: list[str] = []
     program = _Program("worker")
-    supervisor = Supervisor([program], said.append, clock=clock)
+    supervisor = Supervisor([program], reports.append, clock=clock)
     for delay_s, ran_s in [(1, 0), (2, 5), (4, 5), (1, 61)]:
         _step_after(supervisor, clock, ran_s)
         program.code = 1
         supervisor.step()
-        assert said[-1] == f"worker ended with exit code 1; starting it again in {delay_s} s"
+        assert reports[-1] == f"worker ended with exit code 1; starting it again in {delay_s} s"
         _step_after(supervisor, clock, delay_s)
         assert program.code is None
 
 
-def test_a_program_that_cannot_be_started_is_tried_again_and_the_others_go_on(clock):
-    said: list[str] = []
+def test_a_program_that_cannot_start_is_retried_and_the_others_continue(clock):
+    reports: list[str] = []
     kafka, worker = _Program("kafka"), _Program("worker")
-    supervisor = Supervisor([kafka, worker], said.append, clock=clock)
+    supervisor = Supervisor([kafka, worker], reports.append, clock=clock)
     kafka.code, kafka.refuses = 1, True
     supervisor.step()
     worker.code = 1
     _step_after(supervisor, clock, 1)
-    assert "kafka can't be started: no room; starting it again in 2 s" in said
+    assert "kafka can't be started: no room; starting it again in 2 s" in reports
     _step_after(supervisor, clock, 1)
     assert worker.starts == 1
     kafka.refuses = False

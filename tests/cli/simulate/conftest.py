@@ -1,6 +1,6 @@
-"""A small ingress and small views: real HTTP servers that keep the contract, and fail on demand.
+"""A small ingress and small views: real HTTP servers that follow the contract, or fail on demand.
 
-They run on the test's own event loop, each on a free port.
+Both run on the test's event loop, each on a free port.
 """
 
 import asyncio
@@ -45,10 +45,10 @@ class Server:
 
 
 class Ingress(Server):
-    """An ingress that checks signatures and keeps bodies; ``fault`` names an attempt's fault.
+    """An ingress that checks signatures and keeps bodies; ``fault`` chooses an attempt's fault.
 
-    ``refuse`` answers 503, ``close`` cuts the connection, ``hang`` never answers, and ``lost``
-    keeps the body and then cuts the connection.
+    ``refuse`` answers 503, ``close`` closes the connection, ``hang`` never answers, and ``lost``
+    keeps the body and then closes the connection.
     """
 
     def __init__(self) -> None:
@@ -99,7 +99,7 @@ class Ingress(Server):
 
 
 class Views(Server):
-    """Views of order documents in bytes; a ``status`` other than 200 answers every request."""
+    """Serves encoded order documents; a ``status`` other than 200 answers every request."""
 
     def __init__(self) -> None:
         super().__init__(r"/orders/{order_id:[\s\S]+}", self._read)

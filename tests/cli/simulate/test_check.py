@@ -1,4 +1,4 @@
-"""The check asks for every order, and names exactly those that are not as foretold."""
+"""The check asks for every order, and reports exactly those that differ from the prediction."""
 
 import asyncio
 
@@ -12,47 +12,47 @@ from cli.simulate.check import Check
 from cli.simulate.schedule import deliveries
 from tests.fakes import until
 
-_FORETOLD = oracle.orders(each.body for each in deliveries(2, 200))
-_A, _B, *_ = (name for name, order in _FORETOLD.items() if order)
-_GONE = next(name for name, order in _FORETOLD.items() if order is None)
-_DOCUMENTS = {name: msgspec.json.encode(order) for name, order in _FORETOLD.items() if order}
+_PREDICTED = oracle.orders(each.body for each in deliveries(2, 200))
+_A, _B, *_ = (name for name, order in _PREDICTED.items() if order)
+_GONE = next(name for name, order in _PREDICTED.items() if order is None)
+_DOCUMENTS = {name: msgspec.json.encode(order) for name, order in _PREDICTED.items() if order}
 
 
-async def _check(*urls, within_s=0.0, token=None, foretold=None):
-    return await Check(foretold or _FORETOLD, 4).run(urls, token, within_s)
+async def _check(*urls, within_s=0.0, token=None, predicted=None):
+    return await Check(predicted or _PREDICTED, 4).run(urls, token, within_s)
 
 
 def _altered(order_id, **fields):
-    return msgspec.json.encode(msgspec.structs.replace(_FORETOLD[order_id], **fields))
+    return msgspec.json.encode(msgspec.structs.replace(_PREDICTED[order_id], **fields))
 
 
-async def test_nothing_differs_where_all_is_as_foretold(views):
+async def test_orders_as_predicted_have_no_difference(views):
     views.documents = dict(_DOCUMENTS)
-    check = Check(_FORETOLD, 4)
+    check = Check(_PREDICTED, 4)
     assert await check.run((views.origin,), None, 5) == []
-    assert set(views.asked) == set(_FORETOLD)
-    assert check.settled == check.total == len(_FORETOLD)
+    assert set(views.asked) == set(_PREDICTED)
+    assert check.settled == check.total == len(_PREDICTED)
 
 
-async def test_what_differs_is_named_with_what_came(views):
+async def test_a_differing_order_is_reported_with_the_answer(views):
     views.documents = _DOCUMENTS | {_A: _altered(_A, version=99), _GONE: _DOCUMENTS[_B]}
     del views.documents[_B]
     found = {each.order_id: each.lines for each in await _check(views.origin, within_s=0.5)}
     assert found == {
-        _A: (f"version: expected {_FORETOLD[_A].version}, got 99",),
-        _B: (f"expected {_FORETOLD[_B].status}, got nothing",),
-        _GONE: (f"expected nothing, got {_FORETOLD[_B].status}",),
+        _A: (f"version: expected {_PREDICTED[_A].version}, got 99",),
+        _B: (f"expected {_PREDICTED[_B].status}, got nothing",),
+        _GONE: (f"expected nothing, got {_PREDICTED[_B].status}",),
     }
 
 
-async def test_it_waits_until_the_orders_are_right(views):
+async def test_the_check_waits_until_the_orders_are_right(views):
     checking = asyncio.create_task(_check(views.origin, within_s=20))
-    await until(lambda: len(views.asked) > len(_FORETOLD))
+    await until(lambda: len(views.asked) > len(_PREDICTED))
     views.documents = dict(_DOCUMENTS)
     assert await checking == []
 
 
-async def test_an_order_that_was_right_and_is_not_any_more_is_found(views):
+async def test_an_order_that_is_no_longer_right_is_found(views):
     views.documents = _DOCUMENTS | {_A: _altered(_A, version=99)}
     checking = asyncio.create_task(_check(views.origin, within_s=3))
     await until(lambda: views.asked.count(_A) > 2)
@@ -60,16 +60,16 @@ async def test_an_order_that_was_right_and_is_not_any_more_is_found(views):
     assert [each.order_id for each in await checking] == [_B]
 
 
-async def test_a_worker_that_does_not_answer_is_passed_over(views):
+async def test_a_worker_that_does_not_answer_is_skipped(views):
     views.documents = dict(_DOCUMENTS)
     nobody = f"http://127.0.0.1:{free_port()}"
     assert await _check(nobody, views.origin, within_s=5) == []
 
 
 @pytest.mark.parametrize(("status", "reason"), [(503, "503"), (404, "404"), (500, "500")])
-async def test_an_answer_that_says_nothing_of_the_order_is_no_agreement(views, status, reason):
+async def test_an_answer_without_the_order_is_a_difference(views, status, reason):
     views.status = status
-    (found,) = await _check(views.origin, foretold={_GONE: None}, within_s=0.3)
+    (found,) = await _check(views.origin, predicted={_GONE: None}, within_s=0.3)
     assert reason in found.lines[0]
 
 
@@ -81,7 +81,7 @@ async def test_a_wrong_token_is_a_clear_error(views):
     assert await _check(views.origin, token="right", within_s=5) == []
 
 
-async def test_something_that_is_no_order_is_no_agreement(views):
+async def test_an_answer_that_is_no_order_is_a_difference(views):
     views.documents = {_A: b"[]"}
-    (found,) = await _check(views.origin, foretold={_A: _FORETOLD[_A]}, within_s=0.3)
+    (found,) = await _check(views.origin, predicted={_A: _PREDICTED[_A]}, within_s=0.3)
     assert "no order document" in found.lines[0]

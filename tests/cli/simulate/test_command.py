@@ -1,4 +1,4 @@
-"""The command: exit codes, the report, the progress, Ctrl-C."""
+"""The command `simulate`: its exit codes, report and progress, and its end after Ctrl-C."""
 
 import io
 import json
@@ -22,7 +22,7 @@ from cli.simulate.schedule import deliveries
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Takes every delivery, and knows of no order."""
+    """Accepts every delivery, and has no order."""
 
     protocol_version = "HTTP/1.1"
 
@@ -40,7 +40,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_arguments):
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def _run(options, *, terminal=False, width=200) -> tuple[int, str]:
     return simulate(options, {}, console), shown.getvalue()
 
 
-def test_without_a_check_it_is_good_that_everything_was_acknowledged(server, tmp_path):
+def test_without_a_check_acknowledged_events_are_enough(server, tmp_path):
     file = tmp_path / "report.json"
     code, shown = _run(_options(server, json_file=file))
     report = json.loads(file.read_bytes())
@@ -86,16 +86,16 @@ def test_without_a_check_it_is_good_that_everything_was_acknowledged(server, tmp
     assert "--seed 6 --events 40" in shown
 
 
-def test_an_order_that_is_missing_is_named_and_the_exit_code_is_1(server, tmp_path):
+def test_a_missing_order_is_named_and_the_exit_code_is_1(server, tmp_path):
     file = tmp_path / "report.json"
     code, shown = _run(_options(server, check=True, check_within_s=2, json_file=file))
     assert code == 1
-    foretold = oracle.orders(each.body for each in deliveries(6, 40))
+    predicted = oracle.orders(each.body for each in deliveries(6, 40))
     checked = json.loads(file.read_bytes())["checked"]
     named = {each["order_id"] for each in checked["differing"]}
-    assert named == {name for name, order in foretold.items() if order}
-    assert checked["orders"] == len(foretold)
-    assert f"of {len(foretold)} orders differ" in shown
+    assert named == {name for name, order in predicted.items() if order}
+    assert checked["orders"] == len(predicted)
+    assert f"of {len(predicted)} orders differ" in shown
     assert all(f"order {name}: " in shown for name in sorted(named)[:20])
 
 
@@ -105,13 +105,13 @@ def test_a_terminal_shows_a_bar(server):
     assert "acknowledged" in shown
 
 
-def test_without_a_seed_each_run_has_another(server):
+def test_without_a_seed_each_run_has_a_new_one(server):
     _, first = _run(_options(server, seed=None, events=1))
     _, second = _run(_options(server, seed=None, events=1))
     assert first.splitlines()[0] != second.splitlines()[0]
 
 
-def test_a_report_that_cannot_be_written_is_found_out_before_anything_is_sent(tmp_path):
+def test_a_report_that_cannot_be_written_is_an_error_before_the_first_delivery(tmp_path):
     with pytest.raises(FileNotFoundError, match="report"):
         _run(_options(f"http://127.0.0.1:{free_port()}", json_file=tmp_path / "no" / "report"))
 
@@ -122,7 +122,7 @@ def test_a_wrong_address_is_a_wrong_option():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_it_with_what_is_owed_and_130(number, tmp_path):
+def test_an_interrupt_ends_the_command_with_130_and_the_owed_events(number, tmp_path):
     file = tmp_path / "report.json"
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""How long attempts took is told by outcome, to three digits."""
+"""The latencies of attempts are reported by outcome, with three digits."""
 
 import pytest
 from hypothesis import given
@@ -14,24 +14,24 @@ def summaries(*times: tuple[str, float]) -> dict[str, Latency]:
     return dict(latencies.summaries())
 
 
-def test_of_a_hundred_attempts_half_and_all_but_one_are_over_in_time():
-    told = summaries(*(("200", n / 1000) for n in range(1, 101)))
-    assert told == {"200": Latency(attempts=100, p50_ms=50, p99_ms=99, longest_ms=100)}
+def test_the_percentiles_of_a_hundred_attempts_are_the_50th_and_the_99th():
+    found = summaries(*(("200", n / 1000) for n in range(1, 101)))
+    assert found == {"200": Latency(attempts=100, p50_ms=50, p99_ms=99, longest_ms=100)}
 
 
-def test_outcomes_are_told_apart_and_the_most_frequent_comes_first():
-    told = summaries(("503", 9.0), ("200", 0.0123456), ("200", 0.01))
-    assert list(told) == ["200", "503"]
-    assert told["200"] == Latency(attempts=2, p50_ms=10, p99_ms=12.3, longest_ms=12.3)
+def test_outcomes_are_reported_separately_and_the_most_frequent_first():
+    found = summaries(("503", 9.0), ("200", 0.0123456), ("200", 0.01))
+    assert list(found) == ["200", "503"]
+    assert found["200"] == Latency(attempts=2, p50_ms=10, p99_ms=12.3, longest_ms=12.3)
 
 
-def test_without_an_attempt_nothing_is_told():
+def test_without_an_attempt_nothing_is_reported():
     assert summaries() == {}
 
 
 @given(st.lists(st.floats(0, 100), min_size=1))
-def test_the_figures_are_in_order_and_right_to_three_digits(times):
-    (told,) = summaries(*(("200", each) for each in times)).values()
-    assert told.attempts == len(times)
-    assert told.p50_ms <= told.p99_ms <= told.longest_ms
-    assert told.longest_ms == pytest.approx(max(times) * 1000, rel=0.005)
+def test_the_figures_are_in_order_and_exact_to_three_digits(times):
+    (found,) = summaries(*(("200", each) for each in times)).values()
+    assert found.attempts == len(times)
+    assert found.p50_ms <= found.p99_ms <= found.longest_ms
+    assert found.longest_ms == pytest.approx(max(times) * 1000, rel=0.005)

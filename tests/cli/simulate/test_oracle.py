@@ -1,4 +1,4 @@
-"""The oracle: right by hand, and of the ledger's opinion about whatever a simulation sends."""
+"""The oracle agrees with sums made by hand, and with the ledger on any simulation."""
 
 from random import Random
 
@@ -30,7 +30,7 @@ _EXAMPLE = [
 ]
 
 
-def test_a_small_example_comes_out_as_added_up_by_hand():
+def test_a_small_example_agrees_with_sums_made_by_hand():
     found = oracle.orders([*_EXAMPLE, _EXAMPLE[1], _EXAMPLE[2]])
     assert found == {
         "17": Order(
@@ -45,25 +45,25 @@ def test_a_small_example_comes_out_as_added_up_by_hand():
                 Payment("pay_2", "succeeded", 2**53 - 1, "JPY", (Refund("e4", 2, "JPY", 5),)),
             ),
         ),
-        # Where the refunds stood for as long as only they were known.
+        # The orders of the refunds while the payments were unknown.
         "pay_1": None,
         "pay_2": None,
     }
 
 
-def test_trial_totals_are_added_up_by_currency():
+def test_trial_totals_are_sums_by_currency():
     totals = {"KZT": Totals(5, 2, 3)}
     order = Order(status="paid", version=1, totals=totals, payments=())
     assert oracle.trial_totals([order, None, order]) == {"KZT": Totals(10, 4, 6)}
 
 
-def test_an_owed_event_leaves_every_order_undecided_that_it_may_change():
+def test_every_order_that_an_owed_event_may_change_is_undecided():
     assert oracle.touched(_EXAMPLE, ["e2"]) == {"17", "pay_1"}
     assert oracle.touched(_EXAMPLE, ["e6"]) == set()
 
 
 def _folded(bodies):
-    """Return the ledger's own documents of the bodies, as the views would show them."""
+    """Return the ledger's own documents of the bodies, in the form of the views."""
     events = {}
     for n, body in enumerate(bodies):
         event = decode_event(decode_envelope(body), 0, n, FieldNames())
@@ -79,12 +79,12 @@ def _folded(bodies):
 def test_the_oracle_and_the_ledger_agree_on_any_part_of_any_simulation(seed, events, sample):
     bodies = [each.body for each in deliveries(seed, events)]
     part = Random(seed).sample(bodies, int(len(bodies) * sample))
-    foretold = oracle.orders(part)
-    assert {name: order for name, order in foretold.items() if order} == _folded(part)
+    predicted = oracle.orders(part)
+    assert {name: order for name, order in predicted.items() if order} == _folded(part)
 
 
 @given(seed=st.integers(0, 10**9), owed=st.integers(1, 10), kept=st.integers(0, 10))
-def test_owed_events_change_no_order_but_the_undecided(seed, owed, kept):
+def test_owed_events_change_only_undecided_orders(seed, owed, kept):
     sent = list({each.event_id: each for each in deliveries(seed, 80)}.values())
     Random(seed).shuffle(sent)
     unsure, sure = sent[:owed], sent[owed:]

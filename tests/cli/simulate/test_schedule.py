@@ -1,4 +1,4 @@
-"""What is sent: the same for the same seed, to the byte, and everything that Plexy may send."""
+"""One seed always gives the same bytes, and these cover everything that Plexy may send."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ def sent():
 
 @pytest.fixture(scope="module")
 def events(sent):
-    """Return each event once, in order of sending."""
+    """Return each event once, in the order of sending."""
     return list({each.event_id: json.loads(each.body) for each in sent}.values())
 
 
@@ -56,15 +56,15 @@ def test_another_run_sends_other_events(other):
 
 
 @pytest.mark.parametrize("count", [1, 2, 500])
-def test_so_many_events_are_sent_as_are_asked_for(count):
+def test_the_requested_number_of_events_is_sent(count):
     assert len({each.event_id for each in deliveries(1, count)}) == count
 
 
-def test_what_is_to_be_sent_later_takes_neither_time_nor_memory():
+def test_later_deliveries_take_neither_time_nor_memory():
     assert len(list(islice(deliveries(1, 10**12), 100))) == 100
 
 
-def test_how_many_events_came_before_is_counted(sent):
+def test_each_delivery_has_the_number_of_earlier_events(sent):
     seen = set()
     for number, each in enumerate(sent):
         assert (each.number, each.events_before) == (number, len(seen))
@@ -84,7 +84,7 @@ def test_a_duplicate_has_the_same_content_and_sometimes_other_bytes(sent):
     assert any(len({tuple(json.loads(body)) for body in each}) > 1 for each in repeated)
 
 
-def test_everything_that_is_sent_is_an_event_that_the_ledger_can_read(sent):
+def test_every_delivery_is_an_event_that_the_ledger_can_read(sent):
     kinds = {type(decode_event(decode_envelope(each.body), 0, 0, FieldNames())) for each in sent}
     assert kinds == {Event, Unfolded}
 
@@ -104,7 +104,7 @@ def test_events_arrive_out_of_order_and_some_of_them_late(events):
     assert paid > 50
 
 
-def test_references_are_under_every_documented_name(events):
+def test_references_have_every_documented_name(events):
     of_refunds = [event["data"] for event in events if event["type"] == "refund.succeeded"]
     for name in PAYMENT_FIELDS:
         assert any(name in data for data in of_refunds), name
@@ -129,7 +129,7 @@ def test_amounts_currencies_types_and_ids_are_of_every_kind(events):
     assert all(each in ids for each in ("/", " ", "%", "?", "#", "ü", "日"))
 
 
-def test_some_clocks_stand_off_and_a_few_too_far(sent):
+def test_some_clocks_are_wrong_and_a_few_beyond_the_tolerance(sent):
     skews = [abs(each.skew) for each in sent]
     assert skews.count(0.0) > len(skews) / 2
     assert sum(0 < each < 1 for each in skews) > len(skews) / 10

@@ -1,4 +1,4 @@
-"""Everything is delivered in the end, whatever the ingress does, and what is owed is known."""
+"""Every event is delivered in the end, whatever ingress does, and the owed events are known."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ def _all_sent(events: int = _EVENTS, seed: int = 1) -> list[bytes]:
     return [each.body for each in deliveries(seed, events)]
 
 
-async def test_all_is_acknowledged_by_an_ingress_that_answers(ingress):
+async def test_an_ingress_that_answers_acknowledges_everything(ingress):
     simulation = _simulation(ingress.url)
     await simulation.run()
     assert sorted(ingress.kept) == sorted(_all_sent())
@@ -44,7 +44,7 @@ async def test_all_is_acknowledged_by_an_ingress_that_answers(ingress):
     assert simulation.orders() == oracle.orders(_all_sent())
 
 
-async def test_what_is_refused_cut_off_hung_or_lost_is_sent_again_until_acknowledged(ingress):
+async def test_a_failed_delivery_is_retried_until_it_is_acknowledged(ingress):
     random = Random(4)
     faults = ("refuse", "close", "lost", "hang", None, None)
     ingress.fault = lambda _body: random.choices(faults, weights=(9, 9, 9, 1, 20, 20))[0]
@@ -55,7 +55,7 @@ async def test_what_is_refused_cut_off_hung_or_lost_is_sent_again_until_acknowle
     assert acknowledged == Counter(_all_sent())
     assert acknowledged <= Counter(ingress.kept)
     tally = simulation.tally
-    # On a busy machine an answer may come too late, and then counts as none.
+    # On a busy machine an answer may be too late, and then counts as no answer.
     assert 0 < tally.refused["503 log_unavailable"] <= ingress.refused
     assert tally.unanswered["timeout"] > 0
     assert tally.unanswered["ServerDisconnectedError"] > 0
@@ -68,7 +68,7 @@ async def test_the_order_of_first_attempts_does_not_depend_on_the_answers(ingres
     ingress.fault = lambda _body: random.choice(("refuse", None))
     simulation = _simulation(ingress.url, concurrency=1)
     await simulation.run()
-    # Duplicates may be the same bytes: only what comes first is told from a retry.
+    # Duplicates may have the same bytes, so only first attempts are compared.
     assert list(dict.fromkeys(ingress.bodies)) == list(dict.fromkeys(_all_sent()))
 
 
@@ -108,7 +108,7 @@ async def test_without_a_second_secret_the_first_signs_all(ingress):
     assert set(ingress.signed_with) <= {OLD, None}
 
 
-async def test_a_clock_that_stands_too_far_off_is_refused_once_and_then_right(ingress):
+async def test_a_delivery_with_a_wrong_clock_is_refused_once_and_then_accepted(ingress):
     simulation = _simulation(ingress.url, events=600)
     await simulation.run()
     far_off = sum(abs(each.skew) > 1 for each in deliveries(1, 600))
@@ -116,7 +116,7 @@ async def test_a_clock_that_stands_too_far_off_is_refused_once_and_then_right(in
     assert simulation.tally.retries == far_off > 0
 
 
-async def test_a_stop_leaves_what_was_not_acknowledged_owed_and_its_orders_undecided(ingress):
+async def test_after_a_stop_unacknowledged_events_are_owed_and_their_orders_undecided(ingress):
     ingress.fault = lambda body: "hang" if json.loads(body)["created"] % 4 == 0 else None
     simulation = _simulation(ingress.url, concurrency=16)
     stop = asyncio.Event()
@@ -126,7 +126,7 @@ async def test_a_stop_leaves_what_was_not_acknowledged_owed_and_its_orders_undec
     async with asyncio.timeout(5):
         await running
     attempted = {json.loads(body)["id"] for body in ingress.bodies}
-    # A request that had not got to ingress when it was stopped is owed, too.
+    # A request that was stopped before it reached ingress is owed too.
     assert attempted <= simulation.owed.keys() | simulation.acknowledged.keys()
     assert not simulation.owed.keys() & simulation.acknowledged.keys()
     undecided = simulation.undecided()
@@ -136,13 +136,13 @@ async def test_a_stop_leaves_what_was_not_acknowledged_owed_and_its_orders_undec
     assert simulation.orders().items() <= oracle.orders(acknowledged).items()
 
 
-async def test_after_finish_nothing_new_is_sent_and_nothing_stays_owed(ingress):
+async def test_after_finish_nothing_new_is_sent_and_nothing_is_owed(ingress):
     ingress.fault = lambda body: "refuse" if ingress.bodies.count(body) < 3 else None
     simulation = _simulation(ingress.url, events=10**9, concurrency=8)
     running = asyncio.create_task(simulation.run())
     await until(lambda: len(simulation.acknowledged) > 20)
     simulation.finish()
-    # What was taken by now may be a task that has not run yet: it begins in the next turn.
+    # A delivery may be a task that has not run yet; it starts in the loop's next turn.
     await asyncio.sleep(0)
     sent = simulation.tally.sent
     await running
@@ -160,6 +160,6 @@ async def test_the_rate_is_kept(ingress):
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "ftp://127.0.0.1/x", "http://"])
-def test_what_is_no_address_is_said_at_once(url):
+def test_an_invalid_address_is_refused_at_once(url):
     with pytest.raises(WrongOptionError, match="--url"):
         SenderOptions(url=url, secrets=(OLD,))

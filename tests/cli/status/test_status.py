@@ -1,4 +1,4 @@
-"""What `status` makes of a look: what is behind and what has only just come, numbers, JSON."""
+"""`status` distinguishes a lag from new records, and prints its look as text and JSON."""
 
 import json
 from collections.abc import AsyncIterator
@@ -34,7 +34,7 @@ def shown(look: Look) -> str:
     return captured.get()
 
 
-def test_without_options_it_looks_where_run_has_everything():
+def test_without_options_the_addresses_are_those_of_run():
     planned = plan({})
     ingest, worker = addresses(StatusSettings.from_environment({}), StatusOptions())
     assert planned.webhook_url.startswith(f"{ingest.url}/")
@@ -42,7 +42,7 @@ def test_without_options_it_looks_where_run_has_everything():
     assert (ingest.metrics_url, worker.metrics_url) == planned.metrics_urls
 
 
-def test_an_option_wins_and_the_token_goes_to_workers_alone():
+def test_an_option_overrides_the_settings_and_only_workers_get_the_token():
     settings = StatusSettings.from_environment({"LEDGER_API_TOKEN": "token of the test"})
     options = StatusOptions("http://i:1/", "http://m:2/metrics", ("http://w:3", "http://w:4/"))
     ingest, *workers = addresses(settings, options)
@@ -57,15 +57,15 @@ def test_an_option_wins_and_the_token_goes_to_workers_alone():
     ]
 
 
-def test_what_has_just_come_is_not_behind():
+def test_new_records_are_not_behind():
     behind = Behind(5)
     assert behind.judge(hop(0, 10), now_s=0) == ([], True)
     assert behind.judge(hop(9, 15), now_s=3) == ([], True)
-    # What was there at first is folded, and what came since is new.
+    # The first records are folded, and the rest is new.
     assert behind.judge(hop(12, 20), now_s=9) == ([], False)
 
 
-def test_what_was_there_and_stays_is_behind_from_then_on_until_it_is_folded():
+def test_records_are_behind_after_the_delay_until_they_are_folded():
     behind = Behind(5)
     assert behind.judge(hop(4, 10), now_s=0) == ([], True)
     assert behind.judge(hop(4, 12), now_s=4.9) == ([], True)
@@ -79,33 +79,33 @@ def test_without_a_lag_one_look_is_enough():
     assert Behind(5).judge(hop(10, 10), now_s=0) == ([], False)
 
 
-def test_each_partition_is_judged_by_itself():
+def test_each_partition_is_judged_separately():
     behind = Behind(1)
     behind.judge(hop(0, 5, partition=0) + hop(0, 5, partition=1), now_s=0)
     problems, _ = behind.judge(hop(5, 9, partition=0) + hop(0, 5, partition=1), now_s=2)
     assert ["partition 1" in each.detail for each in problems] == [True]
 
 
-def test_a_partition_without_a_commit_has_all_its_records_to_fold():
+def test_a_partition_without_a_commit_lags_by_all_its_records():
     partitions = [PartitionLag(0, 0, 0, 7), PartitionLag(1, 3, 5, 9), PartitionLag(2, 4, 4, 2)]
     assert [each.records for each in partitions] == [7, 4, 0]
     assert summed("t", partitions) == ("t", 2, 13)
 
 
-def test_the_numbers_of_a_worker_are_out_of_its_page():
+def test_the_numbers_of_a_worker_come_from_its_metrics():
     metrics = WorkerMetrics()
     metrics.judged({"folded": 4, "duplicate": 2, "rejected.id_missing": 1})
     for partition, age_s in enumerate((0.0, 7.5, 3.0)):
         metrics.lag_seconds.labels("orders", str(partition)).set(age_s)
     metrics.partitions.labels("active").set(3)
-    # An estimate is none of them.
+    # The estimated number of keys is not among the numbers.
     metrics.table_keys.labels("payments").set(12)
     numbers = numbers_of(metrics.page().decode())
-    told = {"folded": 4, "duplicate": 2, "rejected": 1, "lag_seconds": 7.5, "active": 3}
-    assert {name: number for name, number in numbers.items() if number} == told
+    expected = {"folded": 4, "duplicate": 2, "rejected": 1, "lag_seconds": 7.5, "active": 3}
+    assert {name: number for name, number in numbers.items() if number} == expected
 
 
-def test_the_numbers_of_an_ingress_are_of_all_its_processes():
+def test_the_numbers_of_an_ingress_are_sums_of_all_its_processes():
     rows = new_rows(2)
     for row in rows:
         Tally(row).delivered("accepted", 0.1, 5)
@@ -113,7 +113,7 @@ def test_the_numbers_of_an_ingress_are_of_all_its_processes():
     assert {name: number for name, number in numbers.items() if number} == {"accepted": 2}
 
 
-def test_json_has_all_that_was_seen_and_whether_it_is_well():
+def test_json_has_the_whole_look_and_whether_all_is_well():
     problem = Problem("not_ready", "worker http://w", "recovering")
     program = ProgramStatus("worker", "http://w", ready=False, numbers=None)
     document = json.loads(encode(Look(hop(4, 10), [program], [problem])))
@@ -141,7 +141,7 @@ def test_json_has_all_that_was_seen_and_whether_it_is_well():
     }
 
 
-def test_people_see_the_same_and_no_control_characters():
+def test_the_text_has_the_same_content_and_no_control_characters():
     program = ProgramStatus(
         "worker", "http://w", ready=True, numbers={"folded": 12_000.0, "zero": 0}
     )
@@ -162,7 +162,7 @@ def test_people_see_the_same_and_no_control_characters():
         (NotReadError("the records do not come"), None),
     ],
 )
-async def test_only_a_topic_that_is_missing_is_called_so(monkeypatch, error, codes):
+async def test_only_a_missing_topic_is_reported_as_missing(monkeypatch, error, codes):
     async def fails(*_: object) -> None:
         raise error
 

@@ -1,4 +1,4 @@
-"""The audit listens where it is told to, also while Kafka is away; the rest: tests/kafka."""
+"""The audit listens on its configured address even while Kafka is down."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from tests.kafka.harness import until
 
 
 def get(host: str, port: int) -> int:
-    """Return the status of the probe; 0 while nobody listens."""
+    """Return the status of the probe, or 0 while no program listens."""
     try:
         return httpx.get(f"http://{host}:{port}/healthz", trust_env=False).status_code
     except httpx.TransportError:
@@ -20,7 +20,7 @@ def get(host: str, port: int) -> int:
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS has one loopback address")
-def test_it_listens_on_the_address_that_is_set_and_on_no_other():
+def test_the_audit_listens_only_on_the_configured_address():
     port = free_port()
     settings = {
         "LEDGER_AUDIT_HOST": "127.0.0.2",

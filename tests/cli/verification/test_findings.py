@@ -1,4 +1,4 @@
-"""What an audit finds, as people see it."""
+"""The findings of an audit are printed safely, and long lists are shortened."""
 
 import io
 
@@ -18,7 +18,7 @@ def _terminal() -> tuple[Console, io.StringIO]:
     return Console(file=shown, force_terminal=True, width=120, color_system=None), shown
 
 
-def test_very_many_differences_are_counted_and_many_events_too():
+def test_long_lists_of_differences_and_events_are_shortened_and_counted():
     console, shown = _terminal()
     events = [success(f"evt_{n}") for n in range(12)]
     show_differences(console, [_difference(f"order {n}", *events) for n in range(103)])

@@ -1,4 +1,4 @@
-"""The follower compares replicas round after round, with what it reads of the changelogs anew."""
+"""The follower compares replicas in every round with the new records of the changelogs."""
 
 from collections.abc import AsyncIterator, Mapping
 from types import SimpleNamespace
@@ -19,12 +19,12 @@ from runtime.rules import DEFAULT_NAMES
 NAMES = LedgerNames(TopicNames("", 1), "group")
 CHANGELOG = NAMES.changelog("orders")
 CLAIM = (RESERVED + b"claim", None)
-# A row of a large order beside its head, see ``ledger.large_orders``.
+# A row of a large order, stored next to its head: see ``ledger.large_orders``.
 OF_A_LARGE_ORDER = b"b\xffrow"
 
 
 class _Reader:
-    """A cluster in which only one changelog has records; reading may fail once, at an offset."""
+    """A cluster with records in one changelog only; a read may fail once, at ``fails_at``."""
 
     names = NAMES
 
@@ -48,7 +48,7 @@ class _Reader:
             yield 0, [SimpleNamespace(key=key, value=value, offset=offset, timestamp=0)]
 
     def tables(self, end: int, rows: Mapping[bytes, bytes] | None = None) -> AllTables:
-        """Return the report of a worker whose table holds the changelog below an offset."""
+        """Return the report of a worker whose table has applied the changelog up to an offset."""
         held: dict[bytes, bytes | None] = dict(self.records[:end]) if rows is None else {**rows}
         digest = digest_of(
             {k: v for k, v in held.items() if v is not None and not k.startswith(RESERVED)}
@@ -78,7 +78,7 @@ def follower(reader: _Reader) -> Follower:
 
 
 async def about_disks(follower: Follower, tables: AllTables | None) -> list[Difference]:
-    """Return what a round says of the disks; what it says of the orders is not looked at."""
+    """Return a round's differences of the disks, without those of the orders."""
     return [each for each in await follower.round({}, tables) if each.kind.startswith("replica")]
 
 
@@ -87,8 +87,8 @@ def compared(follower: Follower) -> int:
 
 
 @pytest.mark.parametrize("lag", range(5))
-async def test_a_replica_is_compared_wherever_it_ended_after_the_first_round(reader, follower, lag):
-    """The end of a standby is that of its last reading, so it lies before earlier rounds' ends."""
+async def test_a_replica_is_compared_at_any_end_after_the_first_round(reader, follower, lag):
+    """A standby reports its last reading, whose end may lie before the ends of earlier rounds."""
     rounds = [
         [CLAIM, (b"a", b"1")],
         [
@@ -119,14 +119,14 @@ async def test_a_skipped_record_is_reported_in_the_second_round_until_the_table_
     assert found.kind == Kind.REPLICA_DIFFERS
     assert found.subject == "partition 0 of the table orders on http://one"
     reader.records += [(b"c", b"1")]
-    # The same difference, though the digests are others; also while no worker answers.
+    # The difference stays the same with other digests, and while no worker answers.
     assert await about_disks(follower, reader.tables(4, {**skipped, b"c": b"1"})) == [found]
     assert await about_disks(follower, None) == [found]
     assert compared(follower) == 0
     assert await about_disks(follower, reader.tables(4)) == []
 
 
-async def test_a_round_that_kafka_interrupts_leaves_the_digests_right(reader, follower):
+async def test_a_round_that_kafka_interrupts_keeps_the_digests_right(reader, follower):
     reader.records = [(b"a", b"1"), (b"b", b"1"), (b"a", b"2"), (b"b", None), (b"c", b"1")]
     reader.fails_at = 3
     with pytest.raises(KafkaError):

@@ -1,4 +1,4 @@
-"""`plexy-ledger prove` says what a file comes to, and exits so that scripts know."""
+"""`plexy-ledger prove` prints a verdict, and its exit code tells it to scripts."""
 
 import io
 import json
@@ -32,28 +32,28 @@ def file(proof: Proof, tmp_path: Path) -> Path:
     return path
 
 
-def test_a_proof_that_holds_says_what_was_checked(file, capsys):
+def test_a_valid_proof_prints_the_checks(file, capsys):
     assert prove(SECRETS, file, 720, Console(width=100), as_json=False)
-    told = capsys.readouterr().out
-    assert "order ord_1: partially_refunded" in told
-    assert "KZT: paid 500, refunded 100, net 400" in told
-    assert "2 of 2 signatures good" in told
-    assert "All of it holds." in told
+    printed = capsys.readouterr().out
+    assert "order ord_1: partially_refunded" in printed
+    assert "KZT: paid 500, refunded 100, net 400" in printed
+    assert "2 of 2 signatures good" in printed
+    assert "All of it holds." in printed
 
 
-def test_what_does_not_hold_is_named(file, capsys):
+def test_every_fault_of_a_proof_is_named(file, capsys):
     assert not prove(
         {"LEDGER_WEBHOOK_SECRETS": "another"}, file, 720, Console(width=200), as_json=False
     )
-    told = capsys.readouterr().out
-    assert told.count("signature_mismatch") == 2
-    assert "0 of 2 signatures good" in told
-    assert "2 things that do not hold" in told
-    assert "checked" not in told
+    printed = capsys.readouterr().out
+    assert printed.count("signature_mismatch") == 2
+    assert "0 of 2 signatures good" in printed
+    assert "2 things that do not hold" in printed
+    assert "checked" not in printed
 
 
 @pytest.mark.parametrize(("deliveries", "shown"), [(10, False), (200, True)])
-def test_in_a_terminal_a_bar_counts_the_sequences_of_a_large_proof(deliveries, shown, tmp_path):
+def test_a_terminal_shows_a_bar_only_for_a_large_proof(deliveries, shown, tmp_path):
     events = [success(f"evt_{n}", payment=f"pay_{n}", order="ord_1") for n in range(deliveries)]
     path = tmp_path / "proof.json"
     path.write_bytes(msgspec.json.encode(make(logged(events), RULES, "ord_1")))
@@ -64,7 +64,7 @@ def test_in_a_terminal_a_bar_counts_the_sequences_of_a_large_proof(deliveries, s
     assert ("3/3" in screen.getvalue()) is shown
 
 
-def test_for_scripts_it_is_one_document(file, capsys):
+def test_for_scripts_the_output_is_one_document(file, capsys):
     assert prove({"LEDGER_ALLOW_UNSIGNED": "true"}, file, 2, Console(), as_json=True)
     assert json.loads(capsys.readouterr().out) == {
         "order_id": "ord_1",
@@ -76,39 +76,41 @@ def test_for_scripts_it_is_one_document(file, capsys):
     }
 
 
-def test_where_no_signature_is_checked_it_says_so(file, capsys):
+def test_unchecked_signatures_are_mentioned(file, capsys):
     unsigned = {"LEDGER_ALLOW_UNSIGNED": "true"}
     assert prove(unsigned, file, 2, Console(width=100), as_json=False)
-    told = capsys.readouterr().out
-    assert "no signature was checked" in told
-    assert "good" not in told
-    assert "All but the signatures holds; they were not checked." in told
+    printed = capsys.readouterr().out
+    assert "no signature was checked" in printed
+    assert "good" not in printed
+    assert "All but the signatures holds; they were not checked." in printed
 
 
-def test_one_thing_that_does_not_hold_is_one(proof, tmp_path, capsys):
+def test_a_single_fault_is_counted_in_the_singular(proof, tmp_path, capsys):
     assert proof.order is not None
     path = tmp_path / "proof.json"
     path.write_bytes(msgspec.json.encode(replace(proof, order=replace(proof.order, version=9))))
     assert not prove(SECRETS, path, 2, Console(width=200), as_json=False)
-    told = capsys.readouterr().out
-    assert "✗ the order is not what follows from these events: version: 9 is stated, 2 fo" in told
-    assert "1 thing that does not hold" in told
+    printed = capsys.readouterr().out
+    assert (
+        "✗ the order is not what follows from these events: version: 9 is stated, 2 fo" in printed
+    )
+    assert "1 thing that does not hold" in printed
 
 
-def test_a_ledger_with_other_rules_gives_its_own(proof, tmp_path):
+def test_a_proof_is_checked_with_the_rules_of_this_ledger(proof, tmp_path):
     path = tmp_path / "proof.json"
     path.write_bytes(msgspec.json.encode(proof))
     others = SECRETS | {"LEDGER_ORDER_FIELDS": "shopOrder"}
     assert not prove(others, path, 2, Console(), as_json=False)
 
 
-def test_without_a_secret_nothing_is_passed(file):
+def test_without_a_secret_no_proof_passes(file):
     with pytest.raises(SettingsError, match="LEDGER_WEBHOOK_SECRETS"):
         prove({}, file, 720, Console(), as_json=False)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\xff", b"[]", b'{"format": 1}'])
-def test_a_file_that_is_none_is_named(tmp_path, content):
+def test_a_file_that_is_no_proof_is_refused(tmp_path, content):
     path = tmp_path / "x.json"
     if content is not None:
         path.write_bytes(content)

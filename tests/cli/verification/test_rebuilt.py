@@ -1,4 +1,4 @@
-"""What a rebuild says at its end: only what follows from the log is there to be switched to."""
+"""A rebuild suggests a switch only to a version that follows from the log."""
 
 import io
 from pathlib import Path
@@ -38,7 +38,7 @@ def printed(outcome: Outcome) -> str:
     return console.file.getvalue()
 
 
-def test_equal_versions_end_with_the_way_to_switch():
+def test_equal_versions_end_with_the_steps_of_the_switch():
     text = printed(EQUAL)
     assert EQUAL.is_equal
     assert text.count("No difference") == 3
@@ -56,9 +56,7 @@ def test_equal_versions_end_with_the_way_to_switch():
         {"log": (MISPLACED,), "old": findings(MISPLACED), "new": findings(MISPLACED)},
     ],
 )
-def test_what_is_wrong_elsewhere_is_shown_and_hinders_no_switch_to_what_follows_from_the_log(
-    changes,
-):
+def test_faults_outside_the_new_version_are_shown_and_do_not_prevent_the_switch(changes):
     outcome = msgspec.structs.replace(EQUAL, **changes)
     text = printed(outcome)
     assert (outcome.is_whole, outcome.is_equal) == (True, False)
@@ -67,7 +65,7 @@ def test_what_is_wrong_elsewhere_is_shown_and_hinders_no_switch_to_what_follows_
     assert str(changes.get("lacking", "1 difference\n")) in text
 
 
-def test_nobody_is_told_to_switch_to_a_version_that_does_not_follow_from_the_log():
+def test_a_version_that_does_not_follow_from_the_log_is_never_suggested():
     outcome = msgspec.structs.replace(EQUAL, new=findings(WRONG))
     text = printed(outcome)
     assert (outcome.is_whole, outcome.is_equal) == (False, False)
@@ -75,7 +73,7 @@ def test_nobody_is_told_to_switch_to_a_version_that_does_not_follow_from_the_log
     assert "LEDGER_VERSION=2" not in text
 
 
-def test_what_is_to_be_deleted_is_the_old_versions_own_and_nothing_else():
+def test_only_topics_of_the_old_version_are_to_be_deleted():
     lines = list(how_to_switch(OLD, NEW))
     deleted = [line.rpartition(" ")[2] for line in lines if "--delete" in line]
     assert deleted == [

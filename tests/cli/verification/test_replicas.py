@@ -1,4 +1,4 @@
-"""Whom `verify` and `audit` ask about the workers' disks, and when they report a difference."""
+"""`verify` and `audit` ask one worker about all disks, and report only repeated differences."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ NOBODY = AllTables(workers=[], unreachable=["http://two"])
 
 
 def standby(scrubbed_at_ms: int | None) -> AllTables:
-    """Return the report of a worker that has read its disk at a time."""
+    """Return the report of a worker that last read its disk at `scrubbed_at_ms`."""
     replica = Replica(
         table="payments",
         changelog="c",
@@ -52,7 +52,7 @@ def comparison(
     return Comparison(frozenset(equal), frozenset({left_open} - {None}), differing or {})
 
 
-def test_what_differs_once_is_not_reported_and_what_differs_again_is():
+def test_a_difference_is_reported_when_it_is_found_twice_in_a_row():
     """Compaction may have removed a value below the replica's end between report and reading."""
     watch = DiskWatch()
     watch.judge(comparison(differing={PLACE: difference()}), [])
@@ -64,7 +64,7 @@ def test_what_differs_once_is_not_reported_and_what_differs_again_is():
     assert watch.differences == [difference()]
 
 
-def test_a_reported_difference_keeps_its_text_and_ends_with_a_comparison_that_is_equal():
+def test_a_reported_difference_keeps_its_text_until_an_equal_comparison():
     watch = DiskWatch()
     for n in range(4):
         watch.judge(comparison(differing={PLACE: difference(f"{n}")}), [])
@@ -78,7 +78,7 @@ def test_a_reported_difference_keeps_its_text_and_ends_with_a_comparison_that_is
     [(comparison(left_open=PLACE), []), (comparison(), ["http://one"])],
     ids=["open", "unreachable"],
 )
-def test_a_reported_difference_stays_while_the_replica_can_not_be_compared(meanwhile, unreachable):
+def test_a_reported_difference_stays_while_the_replica_cannot_be_compared(meanwhile, unreachable):
     watch = DiskWatch()
     for _ in range(2):
         watch.judge(comparison(differing={PLACE: difference()}), [])
@@ -89,7 +89,7 @@ def test_a_reported_difference_stays_while_the_replica_can_not_be_compared(meanw
     assert watch.differences == []
 
 
-def test_the_workers_at_the_options_else_at_the_settings_are_asked():
+def test_options_name_the_workers_and_otherwise_the_settings_do():
     settings = VerifySettings.from_environment(
         {"LEDGER_ALLOW_UNSIGNED": "true", "LEDGER_WEB_BIND": "0.0.0.0", "LEDGER_WEB_PORT": "6070"}  # noqa: S104
     )
@@ -133,7 +133,7 @@ async def test_the_first_worker_that_answers_reports_for_all_and_the_token_is_se
     assert "authorization: bearer a token of the test" in first.lower()
 
 
-async def test_without_an_answer_the_reason_names_each_address_and_not_the_token():
+async def test_without_an_answer_the_reason_names_each_address_but_not_the_token():
     token = Token("a token of the test")
     async with answering(b"", 401) as refuses, answering(b"{}") as another:
         answer = await Workers(["http://127.0.0.1:1", refuses, another], token).ask()
@@ -147,7 +147,7 @@ async def test_without_an_answer_the_reason_names_each_address_and_not_the_token
     assert token.reveal() not in answer.reason
 
 
-async def test_verify_waits_until_the_disks_were_read_anew(monkeypatch):
+async def test_verify_waits_until_the_disks_were_read_again(monkeypatch):
     reports = [standby(1), standby(1), standby(None), standby(2), standby(3)]
     scrubs = []
 
@@ -164,7 +164,7 @@ async def test_verify_waits_until_the_disks_were_read_anew(monkeypatch):
     assert scrubs == [True, False, False, False]
 
 
-async def test_a_disk_that_is_not_read_anew_in_time_can_not_be_compared(monkeypatch):
+async def test_a_disk_that_is_not_read_in_time_cannot_be_compared(monkeypatch):
     async def ask(_self: Workers, **_options: bool) -> AllTables:
         return standby(1)
 
@@ -174,7 +174,7 @@ async def test_a_disk_that_is_not_read_anew_in_time_can_not_be_compared(monkeypa
     assert [each.digest for each in report.workers[0].replicas] == [None]
 
 
-def test_what_was_compared_and_what_was_not_is_one_line():
+def test_one_line_counts_the_compared_and_the_other_replicas():
     whole = AllTables(workers=[], unreachable=[])
     three = comparison(PLACE, OTHER, ReplicaPlace("http://one", "orders", 1))
     assert str(disks_of(whole, three)) == "3 partitions on 2 workers compared with the changelogs"
@@ -189,13 +189,13 @@ def test_what_was_compared_and_what_was_not_is_one_line():
     assert Disks().replicas == 0
 
 
-def test_damages_are_told_since_a_time():
-    found = [
+def test_only_damages_after_a_time_are_reported():
+    damaged = [
         Damage(table="orders", partition=2, found_at_ms=at, detail=f"it holds {at}")
         for at in (1000, 3_600_000)
     ]
-    worker = WorkerTables(worker="http://one", replicas=[], damages=found)
-    (told,) = damages(AllTables(workers=[worker], unreachable=[]), 1001)
-    assert told.kind == Kind.REPLICA_DAMAGED
-    assert told.subject == "partition 2 of the table orders on http://one"
-    assert told.detail.startswith("found at 01:00:00 UTC: it holds 3600000. ")
+    worker = WorkerTables(worker="http://one", replicas=[], damages=damaged)
+    (found,) = damages(AllTables(workers=[worker], unreachable=[]), 1001)
+    assert found.kind == Kind.REPLICA_DAMAGED
+    assert found.subject == "partition 2 of the table orders on http://one"
+    assert found.detail.startswith("found at 01:00:00 UTC: it holds 3600000. ")

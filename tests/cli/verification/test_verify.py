@@ -1,4 +1,4 @@
-"""What `verify` makes of its options and settings."""
+"""`verify` applies its options and settings."""
 
 from datetime import UTC, datetime
 
@@ -39,7 +39,7 @@ def _bad_signatures(settings: VerifySettings, old: list[bytes], *secrets: str) -
     return truth.counts["signatures_bad"]
 
 
-def test_secrets_of_now_of_before_and_of_a_file_are_good_and_no_others(tmp_path):
+def test_only_current_old_and_filed_secrets_are_good(tmp_path):
     environment = _SECRET | {"LEDGER_OLD_WEBHOOK_SECRETS": "whsec_1,whsec_2"}
     settings = VerifySettings.from_environment(environment)
     file = tmp_path / "old"
@@ -51,7 +51,7 @@ def test_secrets_of_now_of_before_and_of_a_file_are_good_and_no_others(tmp_path)
     assert _bad_signatures(settings, old, "whsec_5", "", "whsec_now") == 2
 
 
-def test_without_a_secret_nothing_is_verified_unless_asked_for():
+def test_verifying_without_a_secret_must_be_chosen_explicitly():
     with pytest.raises(SettingsError, match="LEDGER_WEBHOOK_SECRETS"):
         VerifySettings.from_environment({})
     settings = VerifySettings.from_environment({"LEDGER_ALLOW_UNSIGNED": "true"})
@@ -65,9 +65,9 @@ def test_a_file_without_a_secret_is_refused(tmp_path):
 
 
 class _Reader:
-    """Knows one topic's offsets of a time."""
+    """Finds the offsets of one topic by time."""
 
-    class names:  # noqa: N801 - stands for an attribute
+    class names:  # noqa: N801 - it replaces an attribute
         class topics:  # noqa: N801
             webhooks = "log"
 
@@ -77,7 +77,7 @@ class _Reader:
 
 
 async def test_a_time_is_taken_as_utc():
-    given = datetime(2026, 1, 31, 12)  # noqa: DTZ001 - as the option gives it
+    given = datetime(2026, 1, 31, 12)  # noqa: DTZ001 - the option has no time zone
     found = await _since(_Reader(), VerifyOptions(since=given))
     assert found == {0: int(datetime(2026, 1, 31, 12, tzinfo=UTC).timestamp() * 1000)}
     assert await _since(_Reader(), VerifyOptions()) == {}
@@ -96,7 +96,7 @@ def _kept(differences: list[Difference], options: VerifyOptions, since: dict[int
     return " ".join(each.subject for each in _wanted(differences, truth, options, since))
 
 
-def test_since_leaves_out_only_what_rests_on_nothing_newer():
+def test_since_leaves_out_only_differences_without_newer_events():
     differences = [
         _difference("old", success(offset=1)),
         _difference("both", success(offset=1), refund(offset=7)),
@@ -107,7 +107,7 @@ def test_since_leaves_out_only_what_rests_on_nothing_newer():
     assert _kept(differences, VerifyOptions(), {}) == "old both new unknown"
 
 
-def test_an_order_is_concerned_by_its_name_and_by_its_payments():
+def test_an_order_selects_the_differences_of_its_id_and_its_payments():
     differences = [
         _difference("named", order_id="ord_1"),
         _difference("paid", payment_id="pay_1"),

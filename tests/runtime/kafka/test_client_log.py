@@ -1,4 +1,4 @@
-"""aiokafka's last line is kept, and no line reaches the log while a listener is attached."""
+"""A listener keeps aiokafka's last warning, and keeps all its lines out of the log."""
 
 import logging
 from collections.abc import Iterator
@@ -18,38 +18,38 @@ def _left_as_found() -> Iterator[None]:
     assert (list(logger.handlers), logger.propagate) == before
 
 
-def test_the_last_line_is_kept_in_one_line(caplog):
-    with ClientLog() as said:
-        assert said.last_line == ""
+def test_the_last_warning_is_kept_as_one_line(caplog):
+    with ClientLog() as log:
+        assert log.last_line == ""
         aiokafka.warning("first")
         aiokafka.error("Unable connect to %s:\n  refused", "node 1")
-    assert said.last_line == "Unable connect to node 1: refused"
+    assert log.last_line == "Unable connect to node 1: refused"
     assert caplog.records == []
 
 
-def test_what_is_no_warning_is_not_kept(caplog):
+def test_a_line_below_warning_is_not_kept(caplog):
     caplog.set_level(logging.DEBUG, "aiokafka")
-    with ClientLog() as said:
+    with ClientLog() as log:
         aiokafka.info("connected")
-    assert said.last_line == ""
+    assert log.last_line == ""
 
 
-def test_afterwards_lines_go_where_they_went_before(caplog):
-    with ClientLog() as said:
+def test_later_lines_reach_the_log_again(caplog):
+    with ClientLog() as log:
         aiokafka.warning("within")
     aiokafka.warning("after")
     assert [record.getMessage() for record in caplog.records] == ["after"]
-    assert said.last_line == "within"
+    assert log.last_line == "within"
 
 
-def test_an_exception_lets_go_of_the_lines_too(caplog):
+def test_after_an_exception_lines_reach_the_log_too(caplog):
     with pytest.raises(OSError, match="absent"), ClientLog():
         raise OSError("absent")
     aiokafka.warning("after")
     assert [record.getMessage() for record in caplog.records] == ["after"]
 
 
-def test_while_another_listens_the_lines_stay_out_of_the_log(caplog):
+def test_nested_listeners_both_keep_lines_out_of_the_log(caplog):
     with ClientLog() as outer:
         with ClientLog() as inner:
             aiokafka.warning("to both")
@@ -58,8 +58,8 @@ def test_while_another_listens_the_lines_stay_out_of_the_log(caplog):
     assert caplog.records == []
 
 
-def test_other_libraries_are_not_listened_to(caplog):
-    with ClientLog() as said:
+def test_lines_of_other_libraries_reach_the_log(caplog):
+    with ClientLog() as log:
         logging.getLogger("faust").warning("mine")
-    assert said.last_line == ""
+    assert log.last_line == ""
     assert [record.getMessage() for record in caplog.records] == ["mine"]

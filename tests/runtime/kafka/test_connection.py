@@ -1,4 +1,4 @@
-"""Programs reach Kafka over plain connections, TLS or SASL, and refuse incomplete settings."""
+"""Programs connect to Kafka in plain text, with TLS or SASL, and refuse incomplete settings."""
 
 import ssl
 
@@ -42,7 +42,7 @@ def test_several_brokers_are_separated_by_commas():
         ({**CREDENTIALS, "kafka_tls": "true"}, "SASL_SSL"),
     ],
 )
-async def test_aiokafka_takes_the_options_of_every_protocol(values, protocol):
+async def test_aiokafka_accepts_the_options_of_every_protocol(values, protocol):
     options = read(**values).client_options()
     assert options["security_protocol"] == protocol
     await AIOKafkaProducer(**options).stop()
@@ -57,7 +57,7 @@ def test_tls_verifies_the_broker():
     assert context.check_hostname
 
 
-def test_credentials_are_passed_on_and_hidden():
+def test_credentials_reach_the_client_but_not_the_repr():
     settings = read(**CREDENTIALS)
     options = settings.client_options()
     assert (options["sasl_mechanism"], options["sasl_plain_username"]) == (
@@ -86,7 +86,7 @@ def test_an_unknown_mechanism_is_refused():
         read(**{**CREDENTIALS, "kafka_sasl_mechanism": "GSSAPI"})
 
 
-def test_a_ca_file_needs_tls_and_must_be_there(tmp_path):
+def test_a_ca_file_needs_tls_and_must_exist(tmp_path):
     absent = tmp_path / "ca.pem"
     with pytest.raises(SettingsError, match="LEDGER_KAFKA_TLS"):
         read(kafka_ca_file=str(absent))
@@ -95,7 +95,7 @@ def test_a_ca_file_needs_tls_and_must_be_there(tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["", "shop-2.", "A_b"])
-def test_a_prefix_is_of_what_topics_names_are(prefix):
+def test_a_prefix_has_the_characters_of_topic_names(prefix):
     assert read(topic_prefix=prefix).topic_prefix == prefix
 
 
@@ -117,6 +117,6 @@ def test_a_prefix_that_kafka_would_refuse_is_refused_here(prefix):
         ),
     ],
 )
-def test_files_that_contradict_other_settings_are_refused_with_the_remedy(values, remedy):
+def test_files_that_contradict_other_settings_are_refused_with_a_remedy(values, remedy):
     with pytest.raises(SettingsError, match=remedy):
         read(**values)

@@ -1,4 +1,4 @@
-"""Connections that a broker has closed, or does not help to close, end on either event loop."""
+"""Connections end on both event loops, even if the broker has closed them or never closes them."""
 
 import asyncio
 import socket
@@ -15,14 +15,14 @@ from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
-from runtime.kafka import connection as settings  # noqa: F401 - it heeds the closing
+from runtime.kafka import connection as settings  # noqa: F401 - it corrects aiokafka's connections
 from tests.fakes import until
 
 ATTEMPTS = 20
 
 
 async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """After the first bytes, end a connection as a broker's death does."""
+    """Reset a connection after its first bytes, as the end of a broker does."""
     await reader.read(1)
     linger = struct.pack("ii", 1, 0)
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -41,14 +41,14 @@ async def ask_until_it_is_refused() -> None:
             connection._read_task = asyncio.create_task(asyncio.sleep(0))
             writer.write(b"x")
             await until(writer.transport.is_closing)
-            # The server has closed the connection, and aiokafka does not know it yet.
+            # The server has closed the connection, but aiokafka has not noticed yet.
             with pytest.raises(KafkaConnectionError):
                 connection.send(MetadataRequest([]))
             assert not connection.connected()
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_a_request_on_a_connection_that_is_closing_is_a_lost_connection(
+def test_a_request_on_a_closing_connection_is_a_connection_error(
     new_loop: Callable[[], asyncio.AbstractEventLoop],
 ) -> None:
     with asyncio.Runner(loop_factory=new_loop) as runner:
@@ -57,7 +57,7 @@ def test_a_request_on_a_connection_that_is_closing_is_a_lost_connection(
 
 @contextmanager
 def never_reads(authority: trustme.CA) -> Iterator[int]:
-    """Run a TLS server that reads nothing after the handshake; yield its port."""
+    """Run a TLS server that reads nothing after the handshake, and yield its port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     done = threading.Event()
@@ -81,12 +81,12 @@ async def close_a_connection(port: int, context: ssl.SSLContext) -> None:
     connection = AIOKafkaConnection("127.0.0.1", port, security_protocol="SSL", ssl_context=context)
 
     async def ask_nothing() -> None:
-        """Skip the request for the broker's versions, which would never be answered."""
+        """Skip the request for the broker's versions, which the server would never answer."""
 
     connection._do_version_lookup = ask_nothing
     await connection.connect()
     writer = connection._writer
-    # Without our own bound, the close would take 30 s.
+    # Without the project's own time limit, the close would take 30 s.
     async with asyncio.timeout(10):
         await connection.close()
     writer.transport.abort()
@@ -94,7 +94,7 @@ async def close_a_connection(port: int, context: ssl.SSLContext) -> None:
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_a_connection_is_closed_in_time_where_the_broker_does_not_answer_the_end_of_tls(
+def test_a_connection_closes_in_time_if_the_broker_ignores_the_end_of_tls(
     new_loop: Callable[[], asyncio.AbstractEventLoop],
 ) -> None:
     authority = trustme.CA()

@@ -1,4 +1,4 @@
-"""Files of credentials are read again after they were replaced, and not before."""
+"""Files of credentials are read again only after they were replaced."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ def write_pair(folder: Path, name: str, *, expires: datetime | None = None) -> t
     return certificate, key
 
 
-def test_a_password_is_the_file_s_content_of_now(tmp_path):
+def test_a_password_is_the_files_current_content(tmp_path):
     file = tmp_path / "password"
     file.write_text("the first\n")
     password = PasswordFile(file)
@@ -33,7 +33,7 @@ def test_a_password_is_the_file_s_content_of_now(tmp_path):
     assert password.current() == "the second"
 
 
-def test_a_file_that_is_empty_or_gone_is_named_once_and_the_former_password_stays(tmp_path):
+def test_an_empty_or_missing_file_is_logged_once_and_the_former_password_stays(tmp_path):
     file = tmp_path / "password"
     file.write_text("the first")
     password = PasswordFile(file)
@@ -53,7 +53,7 @@ def test_an_empty_password_file_is_refused_at_the_start(tmp_path):
         PasswordFile(file)
 
 
-def test_a_password_file_in_another_encoding_is_refused_at_the_start_and_later_is_named(tmp_path):
+def test_a_password_in_another_encoding_is_refused_at_the_start_and_logged_later(tmp_path):
     file = tmp_path / "password"
     file.write_bytes("пароль".encode("cp1251"))
     with pytest.raises(SettingsError, match=r"_PASSWORD_FILE=.* is no text in UTF-8") as raised:
@@ -86,13 +86,13 @@ def test_a_key_of_another_certificate_is_refused_with_both_settings(tmp_path):
 
 
 @pytest.mark.parametrize("year", [2031, 2077])
-def test_the_end_of_a_certificate_is_read_in_both_forms_that_it_may_have(tmp_path, year):
+def test_the_expiry_of_a_certificate_is_read_in_both_of_its_forms(tmp_path, year):
     at = datetime(year, 5, 17, 12, 30, 45, tzinfo=UTC)
     certificate, _ = write_pair(tmp_path, "one.test", expires=at)
     assert expires_s(certificate.read_bytes()) == at.timestamp()
 
 
-def test_a_broker_s_time_is_that_of_the_first_certificate_to_expire_up_to_the_root():
+def test_a_brokers_expiry_is_the_earliest_in_its_chain_of_certificates():
     def certificate(name: str, issuer: str, year: int) -> dict[str, Any]:
         return {"subject": name, "issuer": issuer, "notAfter": f"Jan  1 00:00:00 {year} GMT"}
 

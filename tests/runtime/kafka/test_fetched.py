@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ledger.rejections import Reason
 from ledger.trust import MAX_HEADERS
 from ledger.unread import UnreadBatch
-from runtime.kafka import connection  # noqa: F401 - it has consumers read with a bound
+from runtime.kafka import connection  # noqa: F401 - it makes every consumer read with a limit
 from runtime.kafka.corrections import PartitionRecords
 from runtime.kafka.fetched import MAX_UNPACKED_BYTES, Batches
 from tests.record_batches import (
@@ -32,7 +32,7 @@ from tests.record_batches import (
 
 
 def fetched(data: bytes, start: int = 0, kind: Any = Batches) -> Any:
-    """Return the records that a consumer reads from these bytes, from an offset on."""
+    """Return the records that a consumer reads from these bytes, from ``start`` on."""
     tp = TopicPartition("topic", 3)
     of_kind = fetcher.PartitionRecords if kind is Batches else _OF_AIOKAFKA
     return of_kind(tp, kind(data), [], start, None, None, True, 0)
@@ -47,12 +47,12 @@ written = st.lists(
 )
 
 
-def test_every_consumer_of_this_process_reads_so():
+def test_every_consumer_of_this_process_reads_with_the_limit():
     assert (fetcher.MemoryRecords, fetcher.PartitionRecords) == (Batches, PartitionRecords)
 
 
 @given(st.lists(written, min_size=1, max_size=4), st.integers(0, 4), st.integers(0, 20))
-def test_records_come_as_aiokafka_reads_them_packed_or_not(batches, codec, start):
+def test_records_are_those_that_aiokafka_reads_packed_or_not(batches, codec, start):
     data, at = b"", 0
     for records in batches:
         data += batch(*records, at=at, codec=codec)
@@ -65,7 +65,7 @@ def test_records_come_as_aiokafka_reads_them_packed_or_not(batches, codec, start
 
 
 @given(st.lists(written, min_size=1, max_size=3))
-def test_a_batch_that_the_broker_cut_off_is_left_for_the_next_fetch(batches):
+def test_a_batch_that_the_broker_truncated_is_left_for_the_next_fetch(batches):
     whole = b"".join(batch(*records, at=0) for records in batches[:-1])
     for cut in (1, 30, 61, 65):
         data = whole + batch(*batches[-1])[:cut]
@@ -76,30 +76,30 @@ def test_a_batch_that_the_broker_cut_off_is_left_for_the_next_fetch(batches):
 def test_a_batch_that_unpacks_to_too_much_is_one_record_at_its_last_offset():
     ordinary = batch((b"k", b"v", []))
     many = with_body(batch(*[(b"", b"", [])] * 5, at=1), packed_zeros(300 * MIB))
-    (before, stands) = fetched(ordinary + many)
+    (before, unread) = fetched(ordinary + many)
     assert (before.offset, before.value) == (0, b"v")
-    assert (stands.offset, stands.key, stands.timestamp) == (5, None, 1004)
-    assert isinstance(stands.value, UnreadBatch)
-    assert (stands.value.reason, stands.value.first_offset) == (Reason.BATCH_TOO_LARGE, 1)
-    assert stands.value.startswith(
+    assert (unread.offset, unread.key, unread.timestamp) == (5, None, 1004)
+    assert isinstance(unread.value, UnreadBatch)
+    assert (unread.value.reason, unread.value.first_offset) == (Reason.BATCH_TOO_LARGE, 1)
+    assert unread.value.startswith(
         b"the batch of offsets 1 to 5 unpacks to more than 16777216 bytes (%d bytes, SHA-256 "
         % len(many)
     )
     # A reader that starts within the batch gets the same record.
-    assert [each.value for each in fetched(many, start=3)] == [stands.value]
-    (stands,) = fetched(bomb(300 * MIB))
-    assert stands.value.reason is Reason.BATCH_TOO_LARGE
+    assert [each.value for each in fetched(many, start=3)] == [unread.value]
+    (unread,) = fetched(bomb(300 * MIB))
+    assert unread.value.reason is Reason.BATCH_TOO_LARGE
 
 
 @pytest.mark.parametrize("codec", PACKERS)
-def test_every_codec_has_the_bound(codec):
-    (stands,) = fetched(bomb(64 * MIB, codec=codec))
-    assert stands.value.reason is Reason.BATCH_TOO_LARGE
+def test_every_codec_has_the_limit(codec):
+    (unread,) = fetched(bomb(64 * MIB, codec=codec))
+    assert unread.value.reason is Reason.BATCH_TOO_LARGE
     (whole,) = fetched(bomb(MIB, codec=codec))
     assert (whole.key, whole.value, whole.headers) == (b"k", bytes(MIB), ())
 
 
-def test_a_batch_that_the_bound_leaves_no_room_for_is_fetched_again():
+def test_a_batch_that_exceeds_the_limit_of_a_fetch_is_fetched_again():
     large = batch((b"k", bytes(9 * MIB), []), codec=1)
     data = large + placed(large, 1) + placed(large, 2)
     reading = fetched(data)
@@ -108,13 +108,13 @@ def test_a_batch_that_the_bound_leaves_no_room_for_is_fetched_again():
     assert [each.offset for each in fetched(data[len(large) * 2 :], start=2)] == [2]
 
 
-def test_an_honest_batch_of_the_largest_size_is_read():
+def test_a_valid_batch_of_the_largest_size_is_read():
     (record,) = fetched(batch((b"k", bytes(MAX_UNPACKED_BYTES - 100), []), codec=1))
     assert len(record.value) == MAX_UNPACKED_BYTES - 100
 
 
 @pytest.mark.parametrize("codec", [0, 1])
-def test_a_header_whose_name_is_no_text_is_read_with_its_bytes_named(codec):
+def test_a_header_name_that_is_no_text_is_read_with_escaped_bytes(codec):
     first, second = (b"k", b"v", [("ok", b"1")]), (b"k", b"v", [("hx", b"2"), ("h", None)])
     plain = batch(first, second, first, at=7)
     broken = placed(plain.replace(b"hx", b"\xff\xfe"), 7)
@@ -125,7 +125,7 @@ def test_a_header_whose_name_is_no_text_is_read_with_its_bytes_named(codec):
     assert records[1].headers == (("\\xff\\xfe", b"2"), ("h", None))
 
 
-def test_of_a_million_headers_the_first_are_read():
+def test_only_the_first_headers_of_a_record_are_read():
     headers: Headers = [(f"{n:x}", b"") for n in range(300_000)]
     data = batch((b"k", b"v", headers), (b"k", b"v", headers[:MAX_HEADERS]), (b"k", b"v", []))
     assert len(data) > MIB
@@ -137,30 +137,30 @@ def test_of_a_million_headers_the_first_are_read():
 
 
 @given(st.binary(max_size=80), st.sampled_from([0, 1]))
-def test_bytes_that_are_no_records_are_one_record_for_all_of_them(body, codec):
+def test_bytes_that_are_no_records_are_one_record(body, codec):
     plain = batch(*[(b"k", b"v", [])] * 3, at=4)
     data = with_body(plain, gzip.compress(body) if codec else body, codec)
     after = batch((b"k", b"after", []), at=7)
-    *read, stands, last = fetched(data + after, start=4)
+    *read, unread, last = fetched(data + after, start=4)
     assert (last.offset, last.value) == (7, b"after")
-    assert isinstance(stands.value, UnreadBatch)
-    assert stands.offset == 6
-    assert stands.value.reason is Reason.BATCH_UNREADABLE
+    assert isinstance(unread.value, UnreadBatch)
+    assert unread.offset == 6
+    assert unread.value.reason is Reason.BATCH_UNREADABLE
     assert len(read) <= 3
 
 
-def test_what_follows_a_record_that_can_not_be_read_is_named_from_there_on():
+def test_an_unreadable_record_stands_for_the_rest_of_its_batch():
     plain = batch(*[(b"k", b"v", [])] * 3, at=4)
     records = plain[HEADER.size :]
     size = len(records) // 3
     data = with_body(plain, records[:size] + b"\x02" + records[size + 1 :], codec=0)
-    first, stands = fetched(data, start=4)
-    assert (first.offset, stands.offset, stands.value.first_offset) == (4, 6, 5)
-    assert [each.value for each in fetched(data, start=5)] == [stands.value]
+    first, unread = fetched(data, start=4)
+    assert (first.offset, unread.offset, unread.value.first_offset) == (4, 6, 5)
+    assert [each.value for each in fetched(data, start=5)] == [unread.value]
 
 
 @pytest.mark.parametrize("codec", [0, 1])
-def test_a_batch_that_contradicts_its_checksum_is_an_error_that_names_its_place(codec):
+def test_a_wrong_checksum_of_a_batch_is_an_error_that_names_its_place(codec):
     good = batch((b"k", b"v", []))
     damaged = bytearray(batch((b"k", b"some text", []), (b"k", b"v", []), at=1, codec=codec))
     damaged[-3] ^= 1
@@ -170,7 +170,7 @@ def test_a_batch_that_contradicts_its_checksum_is_an_error_that_names_its_place(
         next(reading)
 
 
-def test_a_length_that_no_batch_can_have_is_such_an_error_too():
+def test_an_impossible_length_is_an_error_that_names_its_place():
     good = batch((b"k", b"v", []))
     for length in (-(2**31), -1, 0, 20):
         data = good + bytes(8) + length.to_bytes(4, "big", signed=True) + b"\x02" * 40
@@ -180,7 +180,7 @@ def test_a_length_that_no_batch_can_have_is_such_an_error_too():
             next(reading)
 
 
-def test_records_of_before_kafka_0_11_are_read_unless_they_are_packed():
+def test_records_from_before_kafka_0_11_are_read_unless_they_are_packed():
     def old(codec: int) -> bytes:
         builder = LegacyRecordBatchBuilder(1, codec, 1 << 20)
         builder.append(0, 1000, b"k", b"v")

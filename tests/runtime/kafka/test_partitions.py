@@ -20,17 +20,17 @@ MURMUR2 = {
 
 @pytest.mark.parametrize(("key", "hashed"), MURMUR2.items())
 @pytest.mark.parametrize("partitions", [1, 3, 4, 12, 1000])
-def test_a_key_goes_where_kafka_s_default_partitioner_puts_it(key, hashed, partitions):
+def test_a_key_goes_to_the_partition_of_kafkas_default_partitioner(key, hashed, partitions):
     # Kafka's `toPositive` clears the sign bit; `abs` would choose another partition.
     assert partition_for(key, partitions) == (hashed & 0x7FFFFFFF) % partitions
 
 
 @given(st.binary(max_size=40), st.integers(1, 1000))
-def test_every_key_has_one_of_the_partitions(key, partitions):
+def test_every_key_has_a_valid_partition(key, partitions):
     assert 0 <= partition_for(key, partitions) < partitions
     assert partition_for(key, partitions) == partition_for(bytes(key), partitions)
 
 
 @given(st.binary(max_size=200))
-def test_it_is_the_partition_that_aiokafka_s_own_partitioner_takes(key):
+def test_a_key_goes_to_the_partition_of_aiokafkas_partitioner(key):
     assert partition_for(key, 2**31 - 1) == (murmur2(key) & 0x7FFFFFFF) % (2**31 - 1)

@@ -1,4 +1,4 @@
-"""Readings of a Kafka that never answers are bounded in number and in time."""
+"""Readings are limited in number and in time if Kafka never answers."""
 
 import asyncio
 import gc
@@ -19,7 +19,7 @@ from runtime.kafka.topic_reader import (
 
 
 class RecordedConsumer(topic_reader.AIOKafkaConsumer):
-    """A consumer that is recorded, so that the test can see whether it was stopped."""
+    """A consumer that records its instances, so that a test sees whether they were stopped."""
 
     made: ClassVar[list[Any]] = []
 
@@ -45,19 +45,18 @@ async def silent(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[KafkaSettings
         yield KafkaSettings(kafka_bootstrap=f"127.0.0.1:{port}")
 
 
-async def test_a_reading_s_time_begins_when_it_waits_for_a_client(silent, monkeypatch):
+async def test_the_time_limit_of_a_reading_includes_its_wait_for_a_client(silent, monkeypatch):
     monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 1.0)
     reader = TopicReader(silent)
     readings = [asyncio.create_task(reader.ends("topic", 1)) for _ in range(20)]
-    # If readings ran one after another, or three at a time, they would take at least seven times
-    # as long.
+    # Readings that ran one after another, or three at a time, would take seven times as long.
     done, late = await asyncio.wait(readings, timeout=5)
     assert not late
     assert {type(each.exception()) for each in done} == {LogUnreadableError}
     await reader.close()
 
 
-async def test_beyond_the_bound_a_reading_is_refused_at_once(silent, monkeypatch):
+async def test_a_reading_above_the_limit_is_refused_at_once(silent, monkeypatch):
     monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 2.0)
     monkeypatch.setattr(topic_reader, "_MOST_READINGS", 5)
     reader = TopicReader(silent)
@@ -67,13 +66,13 @@ async def test_beyond_the_bound_a_reading_is_refused_at_once(silent, monkeypatch
         await reader.ends("topic", 1)
     assert not any(each.done() for each in readings)
     await asyncio.wait(readings)
-    # The first readings have ended, and made room.
+    # The first readings have ended, so another one may start.
     with pytest.raises(LogUnreadableError, match="did not answer for topic"):
         await reader.ends("topic", 1)
     await reader.close()
 
 
-async def test_a_client_that_does_not_get_through_is_given_up(silent, monkeypatch):
+async def test_a_client_without_an_answer_is_stopped(silent, monkeypatch):
     monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 0.2)
     reader = TopicReader(silent)
     for _ in range(3):
@@ -83,11 +82,11 @@ async def test_a_client_that_does_not_get_through_is_given_up(silent, monkeypatc
     assert len(RecordedConsumer.made) == 3
     assert all(client._closed for client in RecordedConsumer.made)
     RecordedConsumer.made.clear()
-    # A client that was left open would cause a warning now, and warnings fail a test.
+    # An open client would now cause a warning, and warnings fail a test.
     gc.collect()
 
 
-async def test_a_wait_for_others_who_read_what_was_rejected_is_bounded_too(silent, monkeypatch):
+async def test_a_wait_for_another_reading_of_the_rejections_is_limited_too(silent, monkeypatch):
     monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 1.0)
     reader = TopicReader(silent)
     rejected = rejections.Rejections(reader, TopicNames(), 1)

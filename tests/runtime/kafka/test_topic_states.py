@@ -1,4 +1,4 @@
-"""Every fault of a topic is named with its remedy."""
+"""Every fault of a topic is reported with its remedy."""
 
 import pytest
 
@@ -11,7 +11,7 @@ TOPIC = Topic(name="topic.of.the.test", cleanup_policy="compact")
 
 
 def of(*, replicas: int = 3, **config: str) -> list[Fault]:
-    """Return the faults of a topic that is good except for the given settings."""
+    """Return the faults of a topic that has only the given settings wrong."""
     given = TOPIC.config(2)
     given |= {key.replace("_", "."): value for key, value in config.items()}
     partitions = tuple(PartitionState(number, replicas, replicas) for number in range(2))
@@ -19,11 +19,11 @@ def of(*, replicas: int = 3, **config: str) -> list[Fault]:
     return list(faults(state, TOPIC, replication_factor=3, in_sync=2))
 
 
-def test_of_a_good_topic_there_is_nothing_to_say():
+def test_a_good_topic_has_no_fault():
     assert of() == []
 
 
-def test_more_than_is_needed_is_no_fault():
+def test_values_above_the_minimum_are_no_fault():
     assert of(replicas=4, max_message_bytes="20000000", min_insync_replicas="3") == []
     assert (
         of(delete_retention_ms="99999999999", message_timestamp_after_max_ms=str(2**63 - 1)) == []
@@ -31,7 +31,7 @@ def test_more_than_is_needed_is_no_fault():
     assert of(compression_type="zstd") == []
 
 
-def test_a_setting_that_an_older_broker_does_not_know_is_not_judged():
+def test_a_setting_that_an_older_broker_lacks_is_not_checked():
     given = {key: text for key, text in TOPIC.config().items() if "timestamp" not in key}
     assert [fault.what for fault in setting_faults(TOPIC.name, given, TOPIC.settings(1))] == [
         f"topic {TOPIC.name} has message.timestamp.type=None, expected CreateTime"
@@ -39,7 +39,7 @@ def test_a_setting_that_an_older_broker_does_not_know_is_not_judged():
 
 
 @pytest.mark.parametrize(
-    ("given", "told", "remedy"),
+    ("given", "expected", "remedy"),
     [
         ({"replicas": 1}, "has 1 replicas, expected 3", "LEDGER_REPLICATION_FACTOR=1"),
         ({"retention_ms": "1"}, "has retention.ms=1, expected -1", "retention.ms=-1"),
@@ -61,14 +61,14 @@ def test_a_setting_that_an_older_broker_does_not_know_is_not_judged():
         ),
     ],
 )
-def test_a_fault_names_topic_value_and_remedy(given, told, remedy):
+def test_a_fault_names_topic_value_and_remedy(given, expected, remedy):
     (fault,) = of(**given)
-    assert fault.what.startswith(f"topic topic.of.the.test {told}")
+    assert fault.what.startswith(f"topic topic.of.the.test {expected}")
     assert remedy in fault.remedy
     assert str(fault) == f"{fault.what}: {fault.remedy}"
 
 
-def test_all_faults_are_named():
+def test_all_faults_are_reported():
     assert len(of(replicas=2, retention_ms="1", cleanup_policy="delete")) == 3
 
 
@@ -78,14 +78,14 @@ WANTED = [topic for topic in all_topics(NAMES, "g") if "changelog" not in topic.
 
 
 def miscounted(existing: list[str], expected: int | None = 4, **raised: int) -> list[str]:
-    """Return the faults of topics with four partitions each, except for the raised ones."""
+    """Return the faults of topics with four partitions each, except for the ``raised`` topics."""
     counts = {topic.name: 4 for topic in WANTED}
     counts |= {getattr(NAMES, name): count for name, count in raised.items()}
     return [str(fault) for fault in partition_faults(NAMES, existing, WANTED, counts, expected)]
 
 
 @pytest.mark.parametrize("existing", [[FOUR], []], ids=["recorded", "of an earlier state"])
-def test_a_number_that_was_raised_is_named_with_a_remedy_that_keeps_ids_where_they_are(existing):
+def test_a_raised_number_of_partitions_has_a_remedy_that_moves_no_id(existing):
     assert miscounted(existing) == []
     (fault,) = miscounted(existing, webhooks=8)
     assert fault.startswith(f"topic {NAMES.webhooks} has 8 partitions, and this ledger has 4: ")
@@ -94,7 +94,7 @@ def test_a_number_that_was_raised_is_named_with_a_remedy_that_keeps_ids_where_th
     assert "export-log" in fault
 
 
-def test_what_is_recorded_outlasts_that_all_topics_are_raised_and_the_setting_too():
+def test_the_recorded_number_stays_if_all_topics_and_the_setting_are_raised():
     every = dict.fromkeys(("webhooks", "events", "payments", "entries", "orders"), 8)
     faults = miscounted([FOUR], 8, **every)
     assert faults[0] == (
@@ -104,14 +104,14 @@ def test_what_is_recorded_outlasts_that_all_topics_are_raised_and_the_setting_to
     assert len(miscounted([FOUR], None, **every)) == 5, "ingress has no such setting"
 
 
-def test_more_partitions_of_what_was_rejected_do_no_harm():
+def test_more_partitions_of_the_rejections_are_no_fault():
     assert miscounted([FOUR], rejected=8) == []
 
 
-def test_two_records_of_different_numbers_are_named_both():
+def test_two_records_of_different_numbers_are_both_named():
     (fault,) = miscounted([FOUR, NAMES.made_with(8)])
     assert f"{FOUR}, {NAMES.made_with(8)} record different numbers" in fault
 
 
-def test_records_of_ledgers_with_other_prefixes_are_not_this_ones():
+def test_records_of_ledgers_with_other_prefixes_are_ignored():
     assert miscounted(["x.plexy.partitions-8", "plexy.partitions-", "plexy.partitions-eight"]) == []

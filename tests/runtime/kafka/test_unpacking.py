@@ -1,4 +1,4 @@
-"""Unpacking returns the packed bytes, and stops at the bound before it takes the memory."""
+"""Unpacking returns the original bytes, and stops at the limit before it fills the memory."""
 
 import contextlib
 import gzip
@@ -17,19 +17,19 @@ BOUND = 100_000
 
 @pytest.mark.parametrize("number", PACKERS)
 @pytest.mark.parametrize("size", [0, 1, 70_000, BOUND])
-def test_what_was_packed_comes_back_up_to_the_bound(number, size):
+def test_the_original_bytes_are_returned_up_to_the_limit(number, size):
     text = bytes(n % 251 for n in range(size))
     assert unpack(number, memoryview(PACKERS[number](text)), BOUND) == text
 
 
 @pytest.mark.parametrize("number", PACKERS)
-def test_one_byte_above_the_bound_is_too_much(number):
+def test_one_byte_above_the_limit_is_too_much(number):
     packed = PACKERS[number](bytes(BOUND + 1))
     with pytest.raises(TooMuchError):
         unpack(number, memoryview(packed), BOUND)
 
 
-def test_three_hundred_megabytes_of_nothing_take_no_more_memory_than_the_bound():
+def test_three_hundred_megabytes_of_zeros_take_no_more_memory_than_the_limit():
     packed = packed_zeros(300 << 20)
     assert len(packed) < 400_000
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -40,7 +40,7 @@ def test_three_hundred_megabytes_of_nothing_take_no_more_memory_than_the_bound()
 
 @pytest.mark.parametrize("number", PACKERS)
 @given(data=st.data())
-def test_damaged_bytes_raise_nothing_but_the_two_errors(number, data):
+def test_damaged_bytes_raise_only_the_two_errors(number, data):
     packed = bytearray(PACKERS[number](b"some text, some text, some text" * 9))
     place = data.draw(st.integers(0, len(packed) - 1))
     packed[place] ^= data.draw(st.integers(1, 255))
@@ -49,15 +49,15 @@ def test_damaged_bytes_raise_nothing_but_the_two_errors(number, data):
         unpack(number, memoryview(damaged), BOUND)
 
 
-def test_many_empty_streams_in_a_row_are_refused_at_the_first():
+def test_many_concatenated_streams_are_refused_at_the_first():
     with pytest.raises(UnpackError, match="not one whole gzip stream"):
         unpack(Base.CODEC_GZIP, memoryview(gzip.compress(b"") * 100_000), BOUND)
 
 
-def test_bytes_that_were_not_packed_stay_as_they_are():
+def test_unpacked_bytes_are_not_changed():
     assert unpack(Base.CODEC_NONE, memoryview(b"abc"), 1) == b"abc"
 
 
-def test_a_codec_that_kafka_does_not_have_is_an_error_of_the_batch():
+def test_an_unknown_codec_is_an_error_of_the_batch():
     with pytest.raises(UnpackError, match="no codec 5"):
         unpack(5, memoryview(b"abc"), BOUND)
