@@ -13,6 +13,7 @@ from typing import Any, Final
 import faust
 from aiokafka import AIOKafkaConsumer
 from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import ConsumerStoppedError
 from aiokafka.structs import TopicPartition
 from faust.stores import STORES
 from faust.stores.rocksdb import Store
@@ -100,8 +101,16 @@ class FaustConsumer(driver.Consumer, ABC):
         """Return the function that makes the records of a partition."""
 
     async def on_thread(self, function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
-        """Return what a function returns on the thread of ``client``."""
-        return await self._thread.call_thread(function, *args)
+        """Return what a function returns on the thread of ``client``.
+
+        Raises ``ConsumerStoppedError`` once this consumer stops, because the thread, which stops
+        too, would never answer.
+        """
+        if not self.should_stop:
+            answer = await self.wait(self._thread.call_thread(function, *args))
+            if not answer.stopped:
+                return answer.result
+        raise ConsumerStoppedError
 
     async def next_fetched(self, timeout_s: float) -> Any:
         """Return the next result of ``fetch``, and the partitions that may be delivered by now."""

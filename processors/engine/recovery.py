@@ -106,6 +106,9 @@ class Recovery(Service):
     ) -> None:
         """Start again with the partitions of this assignment."""
         await self.break_off()
+        if self.app.should_stop:
+            # A recovery would outlive the consumer's thread, which it uses.
+            return
         if generation_id != self.app.consumer_generation_id:
             log.info("rebalanced again", generation=generation_id)
             return

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from functools import partial
 from typing import Any, Final
 
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError
 from aiokafka.structs import TopicPartition
 from faust.serializers import codecs
 from faust.transport.drivers import aiokafka as driver
@@ -81,7 +81,10 @@ class Consumer(FaustConsumer, ChunkConsumer):
         coordinator = coordinator_of(self.client)
         while generation == self.app.consumer_generation_id:
             asked_s = clock_s()
-            said = await self.on_thread(ask_group, coordinator, generation)
+            try:
+                said = await self.on_thread(ask_group, coordinator, generation)
+            except ConsumerStoppedError:
+                return False
             if said is not None:
                 self._confirmed_s = asked_s if said else -math.inf
                 return bool(said)

@@ -6,11 +6,11 @@ Each test has its own topic prefix, consumer group and folders, so tests can sha
 import asyncio
 import contextlib
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -37,9 +37,10 @@ from processors.engine.writers import Writer
 from runtime.kafka.batches import OutRecord, send_by_key, send_to_partition
 from runtime.kafka.partitions import partition_for
 from runtime.kafka.topics import TopicSettings
+from tests.kafka.forks import COMMAND, Fork, start
 
 PARTITIONS = 4
-WORKER = [sys.executable, "-m", "cli", "worker"]
+WORKER = [*COMMAND, "worker"]
 # This worker writes nothing while its folder has a file `hold`. It creates a file `held` when it
 # has work to write.
 HOLDS_WORK = """
@@ -113,7 +114,7 @@ class WorkerProcess:
         self.env = dict(env)
         self.command = command or WORKER
         self.log_file = Path(env["LEDGER_DATA_DIR"]) / "worker.log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Fork | subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -126,10 +127,7 @@ class WorkerProcess:
 
     def start(self) -> None:
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
-        with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command, env=os.environ | self.env, stdout=log, stderr=log
-            )
+        self.process = start(self.command, self.env, self.log_file, self.log_file)
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process
@@ -139,8 +137,8 @@ class WorkerProcess:
         """Suspend the process; ``go_on`` resumes it."""
         assert self.process
         self.signal(signal.SIGSTOP)
-        _, status = os.waitpid(self.process.pid, os.WUNTRACED)
-        assert os.WIFSTOPPED(status), f"the worker died:\n{self.tail()}"
+        status = Path(f"/proc/{self.process.pid}/status")
+        until(lambda: "State:\tT" in status.read_text(), within_s=10, what="a frozen worker")
 
     def go_on(self) -> None:
         self.signal(signal.SIGCONT)
@@ -470,16 +468,12 @@ def committed_records(env: Mapping[str, str], topic: str) -> list[Any]:
 
 def run(env: Mapping[str, str], *arguments: object) -> tuple[int, str]:
     """Run a command to its end; return its exit code and its whole output."""
-    done = subprocess.run(
-        [sys.executable, "-m", "cli", *map(str, arguments)],
-        env=os.environ | dict(env),
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, done.stdout + done.stderr
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder) / "out", Path(folder) / "err"
+        code = start([*COMMAND, *map(str, arguments)], env, out, err).wait(180)
+        said = err.read_text()
+        assert "Traceback" not in said, said
+        return code, out.read_text() + said
 
 
 def latest(env: Mapping[str, str], topic: str) -> dict[bytes, bytes]:

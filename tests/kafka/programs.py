@@ -26,7 +26,7 @@ def program(name: str, env: Mapping[str, str], *arguments: str) -> WorkerProcess
     return started
 
 
-def start(env: Mapping[str, str], *arguments: object) -> subprocess.Popen[str]:
+def start_piped(env: Mapping[str, str], *arguments: object) -> subprocess.Popen[str]:
     """Start a command whose output, with its errors, can be read from a pipe."""
     return subprocess.Popen(
         [sys.executable, "-m", "cli", *map(str, arguments)],

@@ -16,13 +16,6 @@ from tests.kafka.verification import history, verify
 
 pytestmark = pytest.mark.timeout(240)
 
-TABLE, PARTITION = "payments", 1
-
-
-@pytest.fixture
-def env(kafka: EmbeddedKafka, tmp_path: Path) -> dict[str, str]:
-    return environment(kafka.bootstrap, tmp_path / "ledger", webhook_secrets=SECRET)
-
 
 def only(folder: Path, pattern: str) -> Path:
     (file,) = folder.glob(pattern)
@@ -39,36 +32,53 @@ def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-@pytest.mark.parametrize(
-    ("pattern", "how"),
-    [
-        ("*.sst", flip_a_byte),
-        ("*.sst", Path.unlink),
-        ("MANIFEST-*", cut),
-        ("MANIFEST-*", Path.unlink),
-        ("CURRENT", Path.unlink),
-    ],
-)
-def test_a_damaged_table_is_named_with_its_folder_and_restored_by_the_next_start(
-    env: dict[str, str], pattern: str, how: Callable[[Path], object]
+DAMAGES = [
+    ("payments", 0, "*.sst", flip_a_byte),
+    ("payments", 1, "*.sst", Path.unlink),
+    ("payments", 2, "MANIFEST-*", cut),
+    ("payments", 3, "MANIFEST-*", Path.unlink),
+    ("orders", 1, "CURRENT", Path.unlink),
+]
+
+
+def damage(folder: Path, pattern: str, how: Callable[[Path], object]) -> None:
+    """Write all rows of a table to one file, and damage a file."""
+    db = Rdict(str(folder), Options(raw_mode=True))
+    db.compact_range(None, None)
+    db.close()
+    how(only(folder, pattern))
+
+
+def test_damaged_tables_are_named_with_their_folders_and_restored_by_the_next_start(
+    kafka: EmbeddedKafka, tmp_path: Path
 ) -> None:
+    """Each start names and deletes one damaged table, so the last start finds no damage."""
+    env = environment(kafka.bootstrap, tmp_path / "ledger", webhook_secrets=SECRET)
+    expected = set()
     with WorkerProcess(env) as worker:
         worker.wait_ready()
         deliver(env, *history())
         wait_folded(env, worker)
         worker.stop()
-        folder = only(Path(env["LEDGER_DATA_DIR"]) / "tables", f"**/{TABLE}-{PARTITION}.db")
-        # Write all rows to one file.
-        db = Rdict(str(folder), Options(raw_mode=True))
-        db.compact_range(None, None)
-        db.close()
-        how(only(folder, pattern))
-        worker.start()
-        reason = worker.reason_of_end(within_s=60)
-        assert reason.startswith(f"DamagedTableError: partition {PARTITION} of the table {TABLE}")
-        assert f"its folder, {folder}, is deleted, and the next start restores it" in reason
+        for table, partition, pattern, how in DAMAGES:
+            folder = only(tmp_path / "ledger" / "tables", f"**/{table}-{partition}.db")
+            damage(folder, pattern, how)
+            expected.add((table, partition, folder))
+        named = set()
+        for _ in DAMAGES:
+            worker.start()
+            reason = worker.reason_of_end(within_s=60)
+            named |= {each for each in expected if says(reason, *each)}
+        assert named == expected
         worker.start()
         worker.wait_ready()
         wait_folded(env, worker)
         code, output = verify(env)
         assert code == 0, output
+
+
+def says(reason: str, table: str, partition: int, folder: Path) -> bool:
+    return (
+        reason.startswith(f"DamagedTableError: partition {partition} of the table {table}")
+        and f"its folder, {folder}, is deleted, and the next start restores it" in reason
+    )

@@ -47,7 +47,7 @@ from tests.kafka.harness import (
     wait_folded,
     write,
 )
-from tests.kafka.programs import start
+from tests.kafka.programs import start_piped
 from tests.ledger.examples import success
 
 pytestmark = pytest.mark.timeout(240)
@@ -201,7 +201,7 @@ def test_a_second_export_has_the_same_bytes_and_overwrites_no_file(env, tmp_path
 
 def test_an_interrupted_export_leaves_no_file(env, tmp_path):
     file = tmp_path / "plexy.csv"
-    with start(env, "export", "--format", "csv", "--out", file) as exporting:
+    with start_piped(env, "export", "--format", "csv", "--out", file) as exporting:
         until(lambda: list(tmp_path.iterdir()), within_s=60, what="a file")
         exporting.send_signal(signal.SIGINT)
         output, _ = exporting.communicate(timeout=60)

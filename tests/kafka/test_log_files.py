@@ -34,7 +34,7 @@ from tests.kafka.harness import (
     wait_folded,
     write,
 )
-from tests.kafka.programs import start
+from tests.kafka.programs import start_piped
 from tests.kafka.topics import alter, delete_records
 
 pytestmark = pytest.mark.timeout(300)
@@ -80,7 +80,7 @@ def live(
         (worker, f"http://127.0.0.1:{env['LEDGER_WEB_PORT']}/readyz"),
     ]
     simulate = ("simulate", "--seed", 5, "--events", 900, "--time-scale", 0.1, "--rate", 150)
-    with running(probes), start(env, *simulate) as sender:
+    with running(probes), start_piped(env, *simulate) as sender:
         until(lambda: len(log_of(env)) > 150, within_s=60, what="deliveries")
         code, output = run(env, "export-log", middle)
         assert code == 0, output
@@ -161,7 +161,7 @@ def test_an_interrupted_import_continues_where_it_stopped(number, kafka, tmp_pat
     _tiny_blocks(file, 3000)
     env = new_ledger(kafka, tmp_path)
     asyncio.run(ensure_topics(TopicSettings.from_environment(env)))
-    with start(env, "import-log", file) as importing:
+    with start_piped(env, "import-log", file) as importing:
         until(lambda: len(log_of(env)) > 50, within_s=60, what="the first records")
         importing.send_signal(number)
         output, _ = importing.communicate(timeout=60)
@@ -176,7 +176,7 @@ def test_an_interrupted_import_continues_where_it_stopped(number, kafka, tmp_pat
     assert log_of(env) == log_in(file)
 
     copy = tmp_path / "copy.log"
-    with start(env, "export-log", copy) as exporting:
+    with start_piped(env, "export-log", copy) as exporting:
         until(lambda: list(tmp_path.glob("copy.log.*")), within_s=60, what="a file")
         exporting.send_signal(signal.SIGINT)
         output, _ = exporting.communicate(timeout=60)
@@ -190,7 +190,7 @@ def test_an_import_notices_that_its_topic_begins_to_replace_the_times_of_records
     env = new_ledger(kafka, tmp_path)
     log = names_of(env).webhooks
     asyncio.run(ensure_topics(TopicSettings.from_environment(env)))
-    with start(env, "import-log", file) as importing:
+    with start_piped(env, "import-log", file) as importing:
         until(lambda: len(log_of(env)) > 50, within_s=60, what="the first records")
         asyncio.run(alter(env, log, message_timestamp_type="LogAppendTime"))
         output, _ = importing.communicate(timeout=60)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.consumer.fetcher import OffsetResetStrategy
+from aiokafka.errors import ConsumerStoppedError
 from faust.types import TP
 
 from ledger.topics import MAX_RECORD_BYTES
@@ -322,3 +323,37 @@ async def test_an_exception_in_a_chunk_ends_the_app_and_the_chunk_is_not_committ
         await until(lambda: app.crashed)
         assert "unexpected" in repr(app.crash_reason)
     assert await committed(settings, tp) == 1
+
+
+async def test_a_consumer_that_has_stopped_answers_no_question_to_its_thread(
+    settings: WorkerSettings,
+) -> None:
+    async def answer() -> int:
+        return 1
+
+    async def work(_: Chunk) -> None:
+        """Do nothing."""
+
+    async with running(settings, work) as app:
+        await ready(app)
+        consumer = app.consumer
+        assert await consumer.on_thread(answer) == 1
+    async with asyncio.timeout(5):
+        with pytest.raises(ConsumerStoppedError):
+            await consumer.on_thread(answer)
+        assert not await consumer.is_member(app.consumer_generation_id)
+
+
+async def test_a_rebalance_that_ends_while_the_worker_stops_starts_no_recovery(
+    settings: WorkerSettings,
+) -> None:
+    """The recovery would ask the consumer's thread, which has ended, and end with an error."""
+
+    async def work(_: Chunk) -> None:
+        """Do nothing."""
+
+    async with running(settings, work) as app:
+        await ready(app)
+    recovery = app.tables.recovery
+    await recovery.on_rebalance(set(), set(), set(), app.consumer_generation_id)
+    assert recovery._cycle is None

@@ -25,33 +25,45 @@ from tests.kafka.programs import AuditProcess
 pytestmark = pytest.mark.timeout(300)
 
 CHECKED = {"LEDGER_VERIFY_SIGNATURES": "worker", "LEDGER_WEBHOOK_SECRETS": SECRET}
+# Each has a worker's settings, and the settings of strangers that differ in one setting each.
 OTHERS = {
-    "LEDGER_FORGET_AFTER_DAYS": ({}, {"LEDGER_FORGET_AFTER_DAYS": "30"}),
-    "LEDGER_ORDER_FIELDS": ({}, {"LEDGER_ORDER_FIELDS": "order"}),
-    "LEDGER_PAYMENT_FIELDS": ({}, {"LEDGER_PAYMENT_FIELDS": "payment"}),
-    "LEDGER_VERIFY_SIGNATURES": ({}, CHECKED),
-    "LEDGER_SIGNED_FORM": (CHECKED, CHECKED | {"LEDGER_SIGNED_FORM": "body"}),
-    "LEDGER_SIGNATURE_TOLERANCE_S": (CHECKED, CHECKED | {"LEDGER_SIGNATURE_TOLERANCE_S": "9"}),
-    "LEDGER_WEBHOOK_SECRETS": (CHECKED, CHECKED | {"LEDGER_WEBHOOK_SECRETS": "whsec_other"}),
+    "workers that check no signature": (
+        {},
+        {
+            "LEDGER_FORGET_AFTER_DAYS": {"LEDGER_FORGET_AFTER_DAYS": "30"},
+            "LEDGER_ORDER_FIELDS": {"LEDGER_ORDER_FIELDS": "order"},
+            "LEDGER_PAYMENT_FIELDS": {"LEDGER_PAYMENT_FIELDS": "payment"},
+            "LEDGER_VERIFY_SIGNATURES": CHECKED,
+        },
+    ),
+    "workers that check signatures": (
+        CHECKED,
+        {
+            "LEDGER_SIGNED_FORM": {"LEDGER_SIGNED_FORM": "body"},
+            "LEDGER_SIGNATURE_TOLERANCE_S": {"LEDGER_SIGNATURE_TOLERANCE_S": "9"},
+            "LEDGER_WEBHOOK_SECRETS": {"LEDGER_WEBHOOK_SECRETS": "whsec_other"},
+        },
+    ),
 }
 
 
-@pytest.mark.parametrize("setting", OTHERS)
+@pytest.mark.parametrize("workers", OTHERS)
 def test_a_worker_that_would_fold_otherwise_is_kept_out_and_says_which_setting_differs(
-    kafka: EmbeddedKafka, tmp_path: Path, setting: str
+    kafka: EmbeddedKafka, tmp_path: Path, workers: str
 ) -> None:
-    one, other = OTHERS[setting]
+    one, others = OTHERS[workers]
     env = environment(kafka.bootstrap, tmp_path / "one") | one
     with WorkerProcess(env) as worker:
         worker.wait_ready(90)
-        stranger = second_of(env, tmp_path / "two") | other
-        with WorkerProcess(stranger) as kept_out:
-            reason = kept_out.reason_of_end(60)
-        assert reason.startswith("OtherRulesError: ")
-        assert f"{setting} " in reason
-        for secret in (SECRET, "whsec_other"):
-            assert secret not in kept_out.tail()
-        assert not kept_out.logged("ready")
+        for setting, other in others.items():
+            stranger = second_of(env, tmp_path / setting) | other
+            with WorkerProcess(stranger) as kept_out:
+                reason = kept_out.reason_of_end(60)
+            assert reason.startswith("OtherRulesError: ")
+            assert f"{setting} " in reason
+            for secret in (SECRET, "whsec_other"):
+                assert secret not in kept_out.tail()
+            assert not kept_out.logged("ready")
         # No partition has moved.
         assert worker.get("/readyz")[0] == 200
         assert len(worker.logged("ready")) == 1

@@ -7,7 +7,7 @@ from an older copy, or when the leader lacks records. Only the tables know what 
 import asyncio
 import shutil
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -108,19 +108,16 @@ class Disk:
         self._broker.start()
         return copy
 
-    def bring_back(self, copy: Path) -> None:
+    def bring_back(self, copy: Path, older: Path | None = None, topics: Sequence[str] = ()) -> None:
+        """Replace the disk by a copy, and some of its topics by those of an older copy."""
         self._broker.stop()
         shutil.rmtree(self._data)
         shutil.copytree(copy, self._data)
-        self._broker.start()
-
-    def bring_back_topics(self, copy: Path, *names: str) -> None:
-        """Replace the partitions of some topics with those of a copy."""
-        self._broker.stop()
-        for name in names:
+        for name in topics:
             for partition in range(PARTITIONS):
                 shutil.rmtree(self._data / f"{name}-{partition}")
-                shutil.copytree(copy / f"{name}-{partition}", self._data / f"{name}-{partition}")
+                assert older
+                shutil.copytree(older / f"{name}-{partition}", self._data / f"{name}-{partition}")
         self._broker.start()
 
 
@@ -169,8 +166,7 @@ def test_what_a_changelog_has_lost_is_folded_again_from_the_source(
     fold(alone, range(20, 60))
     second = disk.keep()
     for folder in ("one", "new"):
-        disk.bring_back(second)
-        disk.bring_back_topics(first, *lost)
+        disk.bring_back(second, older=first, topics=lost)
         env = second_of(alone, tmp_path / folder)
         with WorkerProcess(env) as worker:
             worker.wait_ready()
@@ -259,8 +255,7 @@ def test_a_source_that_was_shortened_and_has_grown_again_ends_the_worker(
     fold(alone, range(20, 60))
     whole = disk.keep()
     for source in map(names_of(alone).source_of, TABLES):
-        disk.bring_back(whole)
-        disk.bring_back_topics(shorter, source)
+        disk.bring_back(whole, older=shorter, topics=[source])
         asyncio.run(grow(alone, source))
         with WorkerProcess(alone) as worker:
             reason = worker.reason_of_end(60)
