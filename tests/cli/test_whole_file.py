@@ -32,7 +32,7 @@ def test_it_appears_after_the_block_and_alone(tmp_path):
 def test_what_is_there_already_is_not_written_over(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"another's")
-    with pytest.raises(WrongOptionError, match="is there already"), appears_whole(path):
+    with pytest.raises(WrongOptionError, match="exists already"), appears_whole(path):
         pytest.fail("it was opened")
     assert path.read_bytes() == b"another's"
 

@@ -80,7 +80,7 @@ def test_verify_names_them_and_export_says_where_the_journal_is_wrong(ledger):
     assert code == 1
     assert f"{names.entries}, partition " in output
     assert "what stands under the key 'stranger' is no entry" in output
-    assert "`plexy-ledger verify` names all that is wrong" in output
+    assert "`plexy-ledger verify` names every difference" in output
 
 
 def test_the_example_consumer_names_them_and_goes_on(ledger, tmp_path):
