@@ -54,7 +54,7 @@ def encode(event: Mapping[str, Any]) -> bytes:
 def signed_headers(
     body: bytes, secret: str, *, at_s: float | None = None, form: SignedForm = SignedForm.BODY
 ) -> dict[str, str]:
-    """Return the headers of a delivery, signed with the present time or with ``at_s``."""
+    """Return the headers of a delivery, signed with the current time or with ``at_s``."""
     timestamp_s = int(time.time() if at_s is None else at_s)
     return {
         "Content-Type": "application/json",

@@ -1,4 +1,4 @@
-"""Writes a new file that receives its name only once it is complete; replaces no other file."""
+"""Writes a new file that receives its name only once it is complete; no other file is replaced."""
 
 import os
 import tempfile

@@ -6,9 +6,8 @@ unreadable entry or only half of a correction.
 
 A correction is two records in two partitions, written one shortly after the other. If an end lies
 between them, the reader waits for the workers, and then reads on for the other half of that
-correction only, so that a busy ledger can't keep the reader busy. One half may also stay alone: an
-entry is reversed for good if its payment has no room for the fact, which the table ``payments``
-shows.
+correction only, so that new records can't keep the reader busy. A reversal has no other half if its
+payment has no room for the fact; the table ``payments`` shows which payments have no room.
 """
 
 from collections.abc import Callable
@@ -61,7 +60,7 @@ async def whole_journal(reader: LedgerReader, wait_s: float, console: Console) -
     """Read the journal up to its ends, and then complete the corrections that the ends cut.
 
     Before each pass, the workers fold the current log, so that the other halves must be in the
-    journal. A pass that finds no new entry raises ``JournalError``.
+    journal. A pass that finds no new entry raises ``JournalError``, unless no other half is due.
     """
     topic = reader.names.topics.entries
     if any((await reader.begins(topic)).values()):

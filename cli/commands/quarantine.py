@@ -77,7 +77,7 @@ def rejected_retry(
 ) -> bool:
     """Put rejected items back once, after a fix.
 
-    Judges the bytes again with the current code and settings. A good item is put back with its
+    Judges the bytes again with the current code and settings. A good item is processed with its
     original place in the log, and is marked as put back. The others stay, and are named with the
     reason. Workers must run with the same fix, or later records are rejected again. The exit code
     is 1 if a named item stays rejected.

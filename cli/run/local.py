@@ -42,7 +42,7 @@ class KafkaProgram:
         self._broker.start()
 
     def exit_code(self) -> int | None:
-        """Return the exit code, ``None`` while the broker runs."""
+        """Return the exit code; ``None`` while the broker runs."""
         return self._broker.poll()
 
 

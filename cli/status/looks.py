@@ -156,7 +156,7 @@ def _lost(hops: Sequence[HopLag]) -> Iterator[StatusProblem]:
                 detail = (
                     f"{hop.topic} partition {at.partition} is folded up to offset {at.committed}, "
                     f"and ends at {at.end}: it has lost records. Bring them back from a replica or "
-                    "a backup; else `plexy-ledger rebuild` folds what is left of the log"
+                    "a backup; else `plexy-ledger rebuild` folds the remaining log"
                 )
                 yield StatusProblem("records_lost", hop.hop, detail)
 
