@@ -1,1 +1,1 @@
-"""The commands a person types; the embedded Kafka; the sample that the demo delivers."""
+"""The commands of ``plexy-ledger``, the embedded Kafka and the demo's sample."""

@@ -1,4 +1,4 @@
-"""`python -m cli` is `plexy-ledger`: how `run` and `demo` start the other programs."""
+"""Lets ``python -m cli`` run ``plexy-ledger``; ``run`` and ``demo`` start programs this way."""
 
 from plexy_ledger import main
 

@@ -1,7 +1,7 @@
-"""The command ``kafka``: the embedded Kafka in the foreground, until Ctrl-C or SIGTERM.
+"""Runs the embedded Kafka in the foreground until Ctrl-C or SIGTERM: the command ``kafka``.
 
-In: settings. Out: the brokers' addresses on standard output; an error if the only broker ends by
-itself. One of three that ends is started again, with whatever disk it then has.
+If a single broker ends by itself, the command fails. One of three brokers is started again, even if
+its disk was emptied.
 """
 
 import time
@@ -17,12 +17,12 @@ from cli.run.programs import describe_exit
 from cli.settings import BrokerSettings
 
 _POLL_S: Final = 0.2
-# So that who kills a broker can empty its disk as well.
+# A user who kills a broker has this long to empty its disk.
 _AWAY_S: Final = 5.0
 
 
 def run_broker(settings: BrokerSettings, brokers: int = 1) -> None:
-    """Run one broker, or three, until an interrupt; returns once they are stopped."""
+    """Run one broker, or three, until an interrupt; return once they are stopped."""
     if brokers not in {1, SIZE}:
         raise WrongOptionError(f"--brokers: expected 1 or {SIZE}, got {brokers}")
     with sigterm_as_interrupt():
@@ -66,4 +66,4 @@ def _start_again(cluster: KafkaCluster, broker: EmbeddedKafka, code: int) -> Non
     typer.echo(f"{name} {describe_exit(code)}; it is started again in {_AWAY_S:.0f} s")
     time.sleep(_AWAY_S)
     cluster.start_again(broker)
-    typer.echo(f"{name} serves again, pid {broker.pid}; it gets what it lacks from the others")
+    typer.echo(f"{name} serves again, pid {broker.pid}; it fetches missing records from the others")

@@ -1,7 +1,6 @@
-"""Child processes that end with this one: on Linux even when this one is ended by SIGKILL.
+"""Starts child processes that end when this process ends.
 
-In: a command line and the options of ``subprocess.Popen``. Out: the process. On other systems a
-child outlives the SIGKILL of its parent.
+On Linux, a child ends even if SIGKILL ends its parent; on other systems, such a child lives on.
 """
 
 import ctypes
@@ -23,7 +22,7 @@ Child = subprocess.Popen[bytes]
 def start_child(command: Sequence[str], **options: Any) -> Child:
     """Start a process, from any thread, in a session of its own.
 
-    A terminal's Ctrl-C is for this process, which then stops its children in its own time.
+    A terminal's Ctrl-C thus reaches only this process, which then stops its children in order.
     """
 
     def start() -> Child:
@@ -31,7 +30,7 @@ def start_child(command: Sequence[str], **options: Any) -> Child:
             command,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            # Its one system call waits for nothing that another thread could hold.
+            # The function makes only system calls, which need no lock of another thread.
             preexec_fn=_dies_with_parent(),  # noqa: PLW1509
             **options,
         )
@@ -44,20 +43,20 @@ def _dies_with_parent() -> Callable[[], None] | None:
         return None
     parent, prctl = os.getpid(), ctypes.CDLL(None).prctl
 
-    def ask() -> None:
+    def request_signal() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before we asked
+        if os.getppid() != parent:  # the parent died before the request
             os._exit(1)
 
-    return ask
+    return request_signal
 
 
 class _Forker(threading.Thread):
     """The one thread that forks.
 
-    Linux kills such a child when the *thread* that forked it ends, not the process. A child
-    started from a worker thread (``asyncio.to_thread``) would die with that worker; this thread
-    lives as long as the process.
+    Linux kills a child with its parent *thread*, not with its parent process. A child of a worker
+    thread (``asyncio.to_thread``) would die with that thread; this thread lives as long as the
+    process.
     """
 
     _lock = threading.Lock()
@@ -70,25 +69,25 @@ class _Forker(threading.Thread):
 
     @classmethod
     def call(cls, start: Callable[[], Child]) -> Child:
-        """Run ``start`` on the forking thread and return or raise what it does."""
+        """Run ``start`` on the forking thread; return its result, or raise its exception."""
         result: Future[Child] = Future()
         with cls._lock:
-            # In a process made by os.fork the thread is gone, and `is_alive` says so.
+            # A process made by os.fork has no such thread, and `is_alive` is false there.
             if cls._current is None or not cls._current.is_alive():
                 cls._current = cls()
                 cls._current.start()
-            cls._current.order(start, result)
+            cls._current.enqueue(start, result)
         return result.result()
 
-    def order(self, start: Callable[[], Child], result: Future[Child]) -> None:
+    def enqueue(self, start: Callable[[], Child], result: Future[Child]) -> None:
         """Queue one call."""
         self._calls.put((start, result))
 
     def run(self) -> None:
-        """Serve calls for the rest of the process's life."""
+        """Serve calls until the process ends."""
         while True:
             start, result = self._calls.get()
             try:
                 result.set_result(start())
-            except BaseException as error:  # noqa: BLE001 - raised again where it was called
+            except BaseException as error:  # noqa: BLE001 - raised in the calling thread
                 result.set_exception(error)

@@ -1,21 +1,21 @@
-"""The errors of the commands: what a person can put right, shown as one message, no traceback.
+"""The errors of commands that a user can fix; each is shown as one message without a traceback.
 
     CommandError               exit code 1
-    ├── WrongOptionError       exit code 2, like ``SettingsError``: an option, or a file it names
-    ├── PortTakenError         a port is not to be had
-    ├── ProgramEndedError      a program that was started ended by itself
-    ├── NotReadyError          a program runs, and does not get ready
+    ├── WrongOptionError       exit code 2, like ``SettingsError``: an unusable option or file
+    ├── PortTakenError         a port is taken
+    ├── ProgramEndedError      a program that the command started ended by itself
+    ├── NotReadyError          a program runs, but does not become ready
     ├── NotFoldedError         the workers did not finish in time
-    ├── NotReadError           a topic has more records, and they do not come
-    ├── DeliveryError          nobody answered a delivery
-    ├── TopicMissingError      a topic that is to be read is not there
-    ├── JournalError           the journal has a fault, so that no account can be made of it
-    ├── LogFileError           a file of a log is damaged, or does not fit what is there
-    ├── NotWrittenError        Kafka did not take what was to be written
-    ├── NotRebuiltError        there is nothing to rebuild, or it is rebuilt already
+    ├── NotReadError           a topic has more records, but Kafka does not return them
+    ├── DeliveryError          a delivery received no answer
+    ├── TopicMissingError      a topic that the command reads does not exist
+    ├── JournalError           the journal has a fault, so it can't be exported or reconciled
+    ├── LogFileError           a log file is damaged, or does not fit the existing log
+    ├── NotWrittenError        Kafka did not accept the records
+    ├── NotRebuiltError        there is nothing to rebuild, or the version exists already
     └── ViewError              an order can't be read
 
-``exit_code`` knows those of other packages too. Every other exception is a bug of ours.
+``exit_code`` also covers the errors of other packages. Every other exception is a bug of ours.
 """
 
 from typing import Final
@@ -25,7 +25,7 @@ WRONG: Final = 2
 
 
 class CommandError(RuntimeError):
-    """A command can't do what it is asked to; the message says why, and what to do."""
+    """A command can't do its work; the message gives the reason and the remedy."""
 
 
 class WrongOptionError(CommandError):
@@ -33,47 +33,47 @@ class WrongOptionError(CommandError):
 
 
 class PortTakenError(CommandError):
-    """A port is not to be had; the message names it and the setting that chooses another."""
+    """A port is taken; the message names the port and the setting that chooses another one."""
 
 
 class ProgramEndedError(CommandError):
-    """A program ended by itself; the message has its exit code and its last lines."""
+    """A program ended by itself; the message has the exit code and the last lines of output."""
 
 
 class NotReadyError(CommandError):
-    """A program runs and does not get ready; the message has what it answered."""
+    """A program runs, but does not become ready; the message has the probe's answer."""
 
 
 class NotFoldedError(CommandError):
-    """The time ran out before everything was folded; the message has what is left."""
+    """The workers did not finish in time; the message counts the records that are left."""
 
 
 class NotReadError(CommandError):
-    """A topic has more records, and they do not come; the message has where it stands."""
+    """A topic has more records, but Kafka does not return them; the message has the offset."""
 
 
 class DeliveryError(CommandError):
-    """No answer came; the message says from where, and what to do."""
+    """A delivery received no answer; the message names the address."""
 
 
 class TopicMissingError(CommandError):
-    """A topic that is to be read is not there: `plexy-ledger topics` creates them."""
+    """A topic that the command reads does not exist; `plexy-ledger topics` creates it."""
 
 
 class JournalError(CommandError):
-    """No account can be made of the journal; the message names the record, and what to do."""
+    """The journal has a fault; the message names the record and the remedy."""
 
 
 class LogFileError(CommandError):
-    """A file of a log is damaged, or the topic has other records; the message says where."""
+    """A log file is damaged, or the topic has other records; the message names the place."""
 
 
 class NotWrittenError(CommandError):
-    """Kafka did not acknowledge what was to be written, or somebody else writes there too."""
+    """Kafka did not acknowledge the records, or another program writes to the topic too."""
 
 
 class NotRebuiltError(CommandError):
-    """A version can't be made: there is no log, or the version is there; the message says which."""
+    """A version can't be made, because there is no log or because the version exists already."""
 
 
 class ViewError(CommandError):
@@ -81,8 +81,8 @@ class ViewError(CommandError):
 
 
 def exit_code(error: Exception) -> int | None:
-    """Return the exit code that stands for an error; ``None`` for a bug of ours."""
-    # Only now: what raised the error is loaded already, and `--help` needs none of it.
+    """Return the exit code for an error; ``None`` for a bug of ours."""
+    # These imports are local because `--help` needs none of them.
     from runtime.internals import MissingInternalError  # noqa: PLC0415
 
     if isinstance(error, MissingInternalError):
@@ -97,6 +97,6 @@ def exit_code(error: Exception) -> int | None:
 
     if isinstance(error, WrongOptionError | SettingsError):
         return WRONG
-    # OSError: a folder that can't be written, a disk that is full; its text names the file.
+    # An OSError, such as a full disk, names the file in its text.
     failures = (CommandError, EmbeddedKafkaError, TopicsError, ExpirationError, KafkaError, OSError)
     return FAILED if isinstance(error, failures) else None

@@ -1,7 +1,7 @@
-"""The one command, ``plexy-ledger``: what a person types, and how errors are shown.
+"""The program ``plexy-ledger``: runs the command that the user types, and shows errors.
 
-In: arguments and the environment. Out: an exit code: 0 done, 1 failed, 2 a wrong argument or
-setting, 130 interrupted. Never: a traceback for what a person can put right.
+The exit code is 0 for success, 1 for a failure, 2 for a wrong argument or setting, and 130 for an
+interrupt. An error that the user can fix is shown without a traceback.
 """
 
 import logging
@@ -18,9 +18,9 @@ __all__ = ["app", "main"]
 
 
 def main() -> NoReturn:
-    """Run the command that the arguments name; ends the process."""
+    """Run the command that the arguments name, and end the process."""
     isolate_process()
-    # Kafka's client logs what it then raises, and a program without logs of its own prints it.
+    # aiokafka logs errors before it raises them; without any handler, Python would print the logs.
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     try:
         app(prog_name="plexy-ledger")

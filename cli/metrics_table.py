@@ -1,7 +1,6 @@
-"""The reference of metrics, made from the programs' declarations.
+"""Writes the reference of metrics: a Markdown table for each program, from its declarations.
 
-Input: each program's metrics, made as the program makes them. Output: a table in Markdown for each
-program. The site's page of metrics has these tables; `python -m cli.metrics_table` prints them.
+The site's page of metrics has these tables; ``python -m cli.metrics_table`` prints them.
 """
 
 import sys
@@ -14,7 +13,7 @@ from runtime.metrics import Metrics
 
 
 def programs() -> Mapping[str, Metrics]:
-    """Return each program's metrics, as it has them before anything has happened."""
+    """Return each program's metrics as the program creates them at its start."""
     return {
         "Ingress": IngressMetrics(new_rows(1), max_in_flight=1000),
         "Worker": WorkerMetrics(),

@@ -1,8 +1,4 @@
-"""Ports and addresses of this machine, before a program takes them.
-
-In: the ports that the settings name. Out: nothing if all are free, else ``PortTakenError`` naming
-port and setting.
-"""
+"""Checks that the ports in the settings are free, and builds the addresses of local programs."""
 
 import socket
 from collections.abc import Iterable
@@ -47,8 +43,7 @@ def base_url(host: str, port: int) -> str:
 def _require_free(wanted: WantedPort) -> None:
     family = socket.AF_INET6 if ":" in wanted.host else socket.AF_INET
     with socket.socket(family) as candidate:
-        # Connections that a program left behind when it ended do not count, nor do they for the
-        # programs themselves.
+        # The programs set this option too, so old connections of an ended program do not matter.
         candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             candidate.bind((wanted.host, wanted.port))

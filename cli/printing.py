@@ -1,7 +1,6 @@
-"""What commands print: lines that are safe to print, and bars that count records.
+"""Prints lines without control characters, and progress bars that count records.
 
-In: texts that may hold anything, counts as they grow. Out: lines and bars on a console. Never: a
-control character from outside, and never a bar where there is no terminal.
+Without a terminal there are no bars.
 """
 
 import time
@@ -14,11 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 Heard = Callable[[str, int], None]
-"""Hears of each name how many records more were dealt with."""
+"""Receives a name and the number of records that were processed since the last call."""
 
 
 def plain(text: str) -> str:
-    r"""Return a text as one line, whatever is in it: ids come from outside, and may hold anything.
+    r"""Return a text as one line without control characters; ids from outside may contain some.
 
     >>> print(plain("evt_1\nNo difference"))
     evt_1\nNo difference
@@ -32,7 +31,7 @@ def line(console: Console, text: str, style: str = "") -> None:
 
 
 def counted(number: int, one: str, several: str = "") -> str:
-    """Say how many there are; several of most things end with an s.
+    """Return a number with its noun; the plural ends in s unless it is given.
 
     >>> counted(1, "payment"), counted(1200, "payment"), counted(0, "entry", "entries")
     ('1 payment', '1,200 payments', '0 entries')
@@ -44,7 +43,7 @@ def counted(number: int, one: str, several: str = "") -> str:
 def counting(
     console: Console, totals: Mapping[str, int], doing: str = "reading"
 ) -> Iterator[Heard]:
-    """Show a bar and a rate for each name while the block runs; nothing without a terminal."""
+    """Show a bar and a rate for each name while the block runs; show nothing without a terminal."""
     rate = TextColumn("{task.fields[rate]}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate)
     with Progress(
@@ -56,13 +55,13 @@ def counting(
         }
         done, started = Counter[str](), dict[str, float]()
 
-        def heard(name: str, records: int) -> None:
+        def count(name: str, records: int) -> None:
             since = started.setdefault(name, time.monotonic())
             bars.start_task(tasks[name])
             done[name] += records
             rate = f"{done[name] / max(time.monotonic() - since, 0.001):,.0f}/s"
-            # What is read may have grown meanwhile.
+            # The source may have grown since its total was taken.
             total = max(totals[name], done[name])
             bars.update(tasks[name], completed=done[name], total=total, rate=rate)
 
-        yield heard
+        yield count

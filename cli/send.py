@@ -1,8 +1,7 @@
-"""Deliver webhooks to ingress as Plexy does, and the command ``send``, which delivers one event.
+"""Delivers webhooks to ingress as Plexy does; the command ``send`` delivers one event.
 
-Input: an event's fields, a secret and an address. Output: the answer of the ingress. A delivery is
-never retried here: Plexy's retries are a part of the simulation, which sends them as deliveries. No
-message contains the secret.
+Nothing here retries a delivery, because the simulation makes Plexy's retries itself. No message
+contains the secret.
 """
 
 import secrets
@@ -24,7 +23,7 @@ _ANSWER_WITHIN_S: Final = 30.0
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What the ingress answered; ``code`` is a problem's stable name, else empty."""
+    """The answer of the ingress; ``code`` is a problem's stable name, else empty."""
 
     status: int
     code: str
@@ -39,12 +38,12 @@ class Answer(msgspec.Struct, frozen=True):
 def build_event(
     event_id: str, kind: str, created_s: int, data: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return an event as Plexy's envelope has it."""
+    """Return an event in Plexy's envelope."""
     return {"id": event_id, "type": kind, "created": created_s, "data": dict(data)}
 
 
 def encode(event: Mapping[str, Any]) -> bytes:
-    """Return the event's body, fields in the order given.
+    """Return the event's body, with the fields in the given order.
 
     >>> encode(build_event("evt_1", "payment.succeeded", 1, {"id": "pay_1"}))
     b'{"id":"evt_1","type":"payment.succeeded","created":1,"data":{"id":"pay_1"}}'
@@ -55,7 +54,7 @@ def encode(event: Mapping[str, Any]) -> bytes:
 def signed_headers(
     body: bytes, secret: str, *, at_s: float | None = None, form: SignedForm = SignedForm.BODY
 ) -> dict[str, str]:
-    """Return the headers of a delivery, signed as of now or of the Unix time ``at_s``."""
+    """Return the headers of a delivery, signed with the current time or with ``at_s``."""
     timestamp_s = int(time.time() if at_s is None else at_s)
     return {
         "Content-Type": "application/json",
@@ -64,7 +63,7 @@ def signed_headers(
 
 
 def deliver(client: httpx.Client, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-    """Post a body; ``DeliveryError`` if nobody answers."""
+    """Post a body; raise ``DeliveryError`` if there is no answer."""
     try:
         response = client.post(url, content=body, headers=dict(headers), timeout=_ANSWER_WITHIN_S)
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
@@ -95,7 +94,7 @@ def problem_code(content: bytes) -> str:
 
 
 class EventOptions(msgspec.Struct, frozen=True):
-    """An event as the options have it; ``None`` where an option was not given."""
+    """The fields of an event; ``None`` if an option was not given."""
 
     kind: str
     payment: str
@@ -127,7 +126,7 @@ def send_event(
 
 
 def event_of(options: EventOptions, *, now_s: int) -> dict[str, Any]:
-    """Return the event that the options describe; further data wins over them.
+    """Return the event that the options describe; further data overrides them.
 
     >>> options = EventOptions("payment.failed", "pay_1", None, None, 5, "USD", "evt_1", None, None)
     >>> event_of(options, now_s=7)["data"]

@@ -1,7 +1,7 @@
-"""The settings of the commands that no other package has.
+"""The settings of the commands; those of ingress and worker are in their own packages.
 
-Input: the environment. Output: frozen values, like those of the other programs. A variable that
-another program reads too has the same type, default and description here; a test checks that.
+A variable that another program reads too has the same type, default and description here; a test
+checks that.
 """
 
 from pathlib import Path
@@ -39,25 +39,25 @@ from runtime.trust import (
     WebhookSecrets,
 )
 
-# Well known, and so good for nothing but this machine.
+# This secret is public, so use it only for development on one machine.
 DEVELOPMENT_SECRET: Final = "whsec_development"  # noqa: S105
 WEBHOOK_PATH: Final = "/webhooks/plexy"
 
 
 class DemoSettings(Settings, frozen=True, kw_only=True):
-    """What ``demo`` reads: its ports are free ones, and its data is in a temporary folder."""
+    """The setting of ``demo``, which chooses free ports and a temporary folder itself."""
 
     kafka_cache: Annotated[
         Path | None,
         setting(
-            "folder that the embedded Kafka is fetched into, once. Unset: `plexy-ledger` in the "
+            "folder into which the embedded Kafka is downloaded once. Unset: `plexy-ledger` in the "
             "user's folder for caches"
         ),
     ] = None
 
 
 class BrokerSettings(DemoSettings, frozen=True, kw_only=True):
-    """The embedded Kafka of ``run`` and ``kafka``."""
+    """The settings of the embedded Kafka of ``run`` and ``kafka``."""
 
     kafka_port: Annotated[Port, setting("port of the embedded Kafka, on 127.0.0.1")] = 19092
     data_dir: Annotated[
@@ -66,13 +66,13 @@ class BrokerSettings(DemoSettings, frozen=True, kw_only=True):
 
 
 class RunSettings(BrokerSettings, frozen=True, kw_only=True):
-    """What ``run`` reads beside the settings of the programs that it starts."""
+    """The settings of ``run``, apart from those of the programs that it starts."""
 
     allow_unsigned: AllowUnsigned = False
 
 
 class SendSettings(Settings, frozen=True, kw_only=True):
-    """What ``send`` signs with, and where it sends; its options win."""
+    """The secrets and the address that ``send`` uses; its options take precedence."""
 
     webhook_secrets: WebhookSecrets = ()
     signed_form: Form = SignedForm.EITHER
@@ -81,7 +81,7 @@ class SendSettings(Settings, frozen=True, kw_only=True):
 
 
 class SimulateSettings(SendSettings, frozen=True, kw_only=True):
-    """What ``simulate`` reads beside that: how long signatures hold, and whom it asks."""
+    """The settings of ``simulate``, with the signatures' lifetime and the worker's address."""
 
     signature_tolerance_s: ToleranceSeconds = DEFAULT_TOLERANCE_S
     api_token: ApiToken = None
@@ -90,7 +90,7 @@ class SimulateSettings(SendSettings, frozen=True, kw_only=True):
 
 
 class StatusSettings(TopicSettings, frozen=True, kw_only=True):
-    """What ``status`` reads: which ledger, and where its programs are; its options win."""
+    """The settings of ``status``: the ledger and its addresses; its options take precedence."""
 
     ingest_host: IngestHost = LOOPBACK
     ingest_port: IngestPort = 8000
@@ -102,7 +102,7 @@ class StatusSettings(TopicSettings, frozen=True, kw_only=True):
 
 
 class ProveSettings(Settings, frozen=True, kw_only=True):
-    """What ``prove`` reads: whose signatures were good, and how the ledger reads events."""
+    """The settings of ``prove``: the signing secrets, and how the ledger reads events."""
 
     order_fields: OrderFields = DEFAULT_NAMES.order
     payment_fields: PaymentFields = DEFAULT_NAMES.payment
@@ -115,13 +115,13 @@ class ProveSettings(Settings, frozen=True, kw_only=True):
     signature_tolerance_s: ToleranceSeconds = DEFAULT_TOLERANCE_S
 
     def check(self) -> None:
-        """Refuse to pass deliveries whose signatures can't be checked, unless told so."""
+        """Refuse settings with which no signature can be checked, unless that is allowed."""
         _refuse_unsigned(self.verify_signatures, self.allow_unsigned)
         _require_secrets((*self.webhook_secrets, *self.old_webhook_secrets), self.allow_unsigned)
 
 
 class JudgeSettings(RuleSettings, frozen=True, kw_only=True):
-    """What judges the log: which ledger, which signatures were good, how events are read."""
+    """The settings for checking a log: its topics, the secrets, and how events are read."""
 
     webhook_secrets: WebhookSecrets = ()
     old_webhook_secrets: OldWebhookSecrets = ()
@@ -130,15 +130,15 @@ class JudgeSettings(RuleSettings, frozen=True, kw_only=True):
     signature_tolerance_s: ToleranceSeconds = DEFAULT_TOLERANCE_S
 
     def check(self) -> None:
-        """Refuse to pass a log whose signatures can't be checked, unless told so."""
+        """Refuse settings with which no signature can be checked, unless that is allowed."""
         super().check()
         _refuse_unsigned(self.verify_signatures, self.allow_unsigned)
-        # Those of former times alone would name everything that is delivered now.
+        # With old secrets alone, every new delivery would be reported.
         _require_secrets(self.webhook_secrets, self.allow_unsigned)
 
 
 class VerifySettings(JudgeSettings, frozen=True, kw_only=True):
-    """What ``verify`` reads besides: where the workers report what their disks hold."""
+    """The settings of ``verify``, with the address where workers report their disks' content."""
 
     api_token: ApiToken = None
     web_bind: WebBind = LOOPBACK
@@ -146,7 +146,7 @@ class VerifySettings(JudgeSettings, frozen=True, kw_only=True):
 
 
 class AuditSettings(VerifySettings, frozen=True, kw_only=True):
-    """What ``audit`` reads besides: how often it compares, and where it reports differences."""
+    """The settings of ``audit``, with its interval and the address where it reports differences."""
 
     audit_host: Annotated[
         str,
@@ -159,8 +159,8 @@ class AuditSettings(VerifySettings, frozen=True, kw_only=True):
     audit_wait_s: Annotated[
         float,
         setting(
-            "how long the workers may take to fold what is in the log before the audit is not "
-            "ready, in seconds",
+            "how long the workers may take to fold the current log before the audit is not ready, "
+            "in seconds",
             ge=1,
             le=86_400,
         ),
@@ -169,13 +169,13 @@ class AuditSettings(VerifySettings, frozen=True, kw_only=True):
     log_level: LogLevel = "info"
 
     def check(self) -> None:
-        """Refuse an address beyond loopback where no token is set."""
+        """Refuse an address beyond loopback if no token is set."""
         super().check()
         require_token("LEDGER_AUDIT_HOST", self.audit_host, self.api_token)
 
 
 def _refuse_unsigned(verify_signatures: str, allow_unsigned: bool) -> None:
-    """Raise ``SettingsError`` where signatures decide what counts, and are not to be checked."""
+    """Raise ``SettingsError`` if the workers check signatures, but this command would not."""
     if verify_signatures == "worker" and allow_unsigned:
         raise SettingsError(
             "LEDGER_VERIFY_SIGNATURES=worker and LEDGER_ALLOW_UNSIGNED=true contradict each other: "
@@ -183,9 +183,9 @@ def _refuse_unsigned(verify_signatures: str, allow_unsigned: bool) -> None:
         )
 
 
-def _require_secrets(secrets: tuple[Secret, ...], unless: bool) -> None:
-    """Raise ``SettingsError`` where no signature could be checked, unless that is asked for."""
-    if not secrets and not unless:
+def _require_secrets(secrets: tuple[Secret, ...], allow_unsigned: bool) -> None:
+    """Raise ``SettingsError`` if no signature can be checked, unless that is allowed."""
+    if not secrets and not allow_unsigned:
         raise SettingsError(
             "LEDGER_WEBHOOK_SECRETS is not set: without the endpoint's signing secret no signature "
             "can be checked; set it, or LEDGER_ALLOW_UNSIGNED=true to check only the rest"

@@ -1,7 +1,6 @@
-"""Which settings there are, and which command reads which.
+"""Lists the settings with their meanings, their defaults and the commands that read them.
 
-Input: the settings classes themselves. Output: the table, for a terminal or the site.
-Never: a setting's value; only what it means and its default.
+The table is made from the settings classes, for a terminal or the site. It never shows a value.
 """
 
 from collections.abc import Iterator, Mapping
@@ -64,7 +63,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 def variables(command: str) -> list[str]:
-    """Return the names of the settings that a command reads; ``doctor`` looks at all of them."""
+    """Return the names of the settings that a command reads; ``doctor`` reads all of them."""
     kinds = chain(*READ_BY.values()) if command == "doctor" else READ_BY.get(command, ())
     found = {each.variable: None for kind in kinds for each in describe(kind)}
     return list(found)

@@ -1,8 +1,4 @@
-"""A new file that has its name only once it is whole.
-
-In: a path where nothing is. Out: a file to write to, and its name after the block. Never: a file
-under that name that is not complete and on the disk; and never another's file.
-"""
+"""Writes a new file that receives its name only once it is complete; no other file is replaced."""
 
 import os
 import tempfile
@@ -16,13 +12,13 @@ from cli.errors import WrongOptionError
 
 @contextmanager
 def appears_whole(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that has its name only once it is complete and on the disk.
+    """Open a file that receives its name only once it is complete and on the disk.
 
-    What is interrupted leaves nothing; what is killed, a file that ends in `.partial`, and, on a
-    file system without links, in one moment an empty one.
+    An interrupted command leaves no file. A killed one leaves a file that ends in `.partial` and,
+    if killed at the wrong moment on a file system without links, an empty file with the name.
     """
     if path.exists():
-        raise WrongOptionError(f"{path} is there already: name a file that is not")
+        raise WrongOptionError(f"{path} exists already: name a new file")
     if not path.parent.is_dir():
         raise WrongOptionError(f"there is no folder {path.parent} to write {path.name} to")
     number, name = tempfile.mkstemp(".partial", f"{path.name}.", path.parent)
@@ -39,19 +35,19 @@ def appears_whole(path: Path) -> Iterator[BinaryIO]:
 
 
 def _take_name(path: Path, partial: Path) -> None:
-    """Give a file its name, unless another has taken it meanwhile."""
+    """Give the partial file its name, unless another file has taken that name meanwhile."""
     try:
         if not _linked(path, partial):
             path.touch(exist_ok=False)
-            _replace_ours(path, partial)
+            _replace_placeholder(path, partial)
     except FileExistsError:
         raise WrongOptionError(
-            f"{path} has appeared meanwhile, and stays as it is: name a file that is not there"
+            f"{path} has appeared meanwhile, and is not replaced: name a new file"
         ) from None
 
 
 def _linked(path: Path, partial: Path) -> bool:
-    """Give a file a second name; return whether the file system, unlike FAT, can do that."""
+    """Link the name to the file; return ``False`` on file systems without links, such as FAT."""
     try:
         path.hardlink_to(partial)
     except FileExistsError:
@@ -61,8 +57,8 @@ def _linked(path: Path, partial: Path) -> bool:
     return True
 
 
-def _replace_ours(path: Path, partial: Path) -> None:
-    """Put a file in the place of an empty one that keeps its name free."""
+def _replace_placeholder(path: Path, partial: Path) -> None:
+    """Replace the empty file that reserves the name."""
     try:
         partial.replace(path)
     except BaseException:

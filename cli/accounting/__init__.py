@@ -1,7 +1,7 @@
-"""The journal for accountants: for their own programs, and compared with settlements.
+"""Exports the journal for accounting programs, and reconciles it with settlement files.
 
-``formats``    the journal as Beancount, hledger and CSV have it
-``journal``    reads the journal from Kafka, whole
+``formats``    the journal as Beancount, hledger and CSV
+``journal``    reads the whole journal from Kafka
 ``export``     the command ``export``
 ``reconcile``  the command ``reconcile``
 """
@@ -9,8 +9,8 @@
 from enum import StrEnum
 
 
-class Format(StrEnum):
-    """What the journal can be written as. Here, since the command's help names them at once."""
+class JournalFormat(StrEnum):
+    """A format of the exported journal; the help imports it, so this module must stay light."""
 
     BEANCOUNT = "beancount"
     HLEDGER = "hledger"

@@ -1,8 +1,7 @@
-"""`plexy-ledger export`: the journal in a format that bookkeepers' programs read.
+"""Writes the journal for accounting programs: the command ``export``.
 
-In: settings, a format, and the name of a file or none. Out: the journal, in that file or on
-standard output, and what its accounts come to. Never: a file under that name that is not whole; and
-never anything else on standard output.
+The journal goes to a file or to standard output, and the accounts' balances go to standard error.
+The file receives its name only once it is complete.
 """
 
 import asyncio
@@ -18,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cli.accounting import Format
+from cli.accounting import JournalFormat
 from cli.accounting.formats import FORMATS
 from cli.accounting.journal import Journal, read_journal
 from cli.printing import counting, line
@@ -27,20 +26,20 @@ from ledger.journal import balances
 from ledger.money import major_units
 from runtime.kafka.topics import TopicSettings
 
-# A bar that moves with each entry would take as long as the writing itself.
-_WRITTEN_AT_A_TIME: Final = 1000
+# Moving the bar for each entry would take as long as writing the entries.
+_BATCH_ENTRIES: Final = 1000
 
 
 class ExportOptions(msgspec.Struct, frozen=True):
-    """How and where to; ``wait_s`` is how long the workers may take to catch up."""
+    """The options of ``export``; ``wait_s`` is how long the workers may take to catch up."""
 
-    format: Format
+    format: JournalFormat
     path: Path | None = None
     wait_s: float = 60.0
 
 
 def export(environment: Mapping[str, str], options: ExportOptions, console: Console) -> None:
-    """Write the journal; say on the console, which is not standard output, what it comes to."""
+    """Write the journal; show the balances on the console, which must not be standard output."""
     settings = TopicSettings.from_environment(environment)
     with _opened(options.path) as file:
         journal = asyncio.run(read_journal(settings, options.wait_s, console))
@@ -58,13 +57,13 @@ def _opened(path: Path | None) -> Iterator[BinaryIO]:
         yield file
 
 
-def _write(journal: Journal, kind: Format, file: BinaryIO, console: Console) -> None:
+def _write(journal: Journal, kind: JournalFormat, file: BinaryIO, console: Console) -> None:
     entries = journal.snapshot.ordered()
-    with counting(console, {kind.value: len(entries)}, doing="writing") as heard:
+    with counting(console, {kind.value: len(entries)}, doing="writing") as count:
         pieces = FORMATS[kind](entries, journal.origin)
-        while some := list(islice(pieces, _WRITTEN_AT_A_TIME)):
-            file.write("".join(some).encode("ascii"))
-            heard(kind.value, len(some))
+        while batch := list(islice(pieces, _BATCH_ENTRIES)):
+            file.write("".join(batch).encode("ascii"))
+            count(kind.value, len(batch))
 
 
 def _show(journal: Journal, options: ExportOptions, console: Console) -> None:

@@ -1,8 +1,8 @@
-"""The journal in the formats of others: Beancount, hledger, and a table as CSV.
+"""Writes the journal for Beancount, for hledger, or as a CSV table.
 
-In: the journal's entries in their order, and a line that says where they are from. Out: text, piece
-by piece. Never: a character beyond ASCII, or one of an id that means anything to a reader: ids come
-from outside, and are percent-quoted; and never a float: amounts are written from integers.
+Each format takes the ordered entries and a line about their origin, and yields text in pieces. The
+text is ASCII. Ids come from outside, so they are percent-quoted and can't change a file's meaning.
+Amounts are written from integers, never from floats.
 """
 
 import csv
@@ -13,15 +13,15 @@ from types import MappingProxyType
 from typing import Final
 from urllib.parse import quote
 
-from cli.accounting import Format
+from cli.accounting import JournalFormat
 from ledger.journal import Entry
 from ledger.money import MINOR_UNIT_DIGITS, major_units
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-# No reader has days after this one. A sender that counts in milliseconds is far beyond it.
+# Accounting programs reject later days. A time in milliseconds, sent by mistake, is far later.
 _LAST_DAY: Final = "9999-12-31"
 _LAST_SECOND: Final = int((datetime(9999, 12, 31, tzinfo=UTC) - _EPOCH).total_seconds())
-# As wide as the largest amount that a fact may have, with its sign and point.
+# The width of the largest amount of a fact, with its sign and its decimal point.
 _AMOUNT_WIDTH: Final = 18
 
 _COLUMNS: Final = (
@@ -41,10 +41,10 @@ _COLUMNS: Final = (
 
 
 def quoted(text: str) -> str:
-    """Percent-quote a text of any kind; ``urllib.parse.unquote`` gives it back.
+    """Percent-quote any text; ``urllib.parse.unquote`` restores it.
 
-    What stays are letters and digits of ASCII, and ``_ . - ~ /``; not a minus at the beginning,
-    which makes a formula in a spreadsheet.
+    ASCII letters, digits and ``_ . - ~ /`` stay as they are. A leading minus is quoted, because a
+    spreadsheet would take the text for a formula.
 
     >>> quoted("pay_1/7"), quoted('№ "1"; a,b'), quoted("-1")
     ('pay_1/7', '%E2%84%96%20%221%22%3B%20a%2Cb', '%2D1')
@@ -54,7 +54,7 @@ def quoted(text: str) -> str:
 
 
 def day(created: int) -> str:
-    """Return the day in UTC of a time in Unix seconds; of all later ones the last of year 9999.
+    """Return the UTC day of a time in Unix seconds, at most the last day of the year 9999.
 
     >>> day(1767225600), day(1767225600000)
     ('2026-01-01', '9999-12-31')
@@ -84,13 +84,13 @@ def beancount(entries: Sequence[Entry], origin: str) -> Iterator[str]:
 
 
 def hledger(entries: Sequence[Entry], origin: str) -> Iterator[str]:
-    """Write transactions with tags, after the accounts and commodities, as strict checks want."""
-    # The mark is named, and not left to be guessed: 1.000 BHD is one, and not a thousand.
+    """Write transactions with tags, after the declarations that hledger's strict mode requires."""
+    # Without this line, hledger could take 1.000 BHD for a thousand.
     yield f"; {origin}\n\ndecimal-mark .\n"
     for account in _accounts(entries):
         yield f"account {account}\n"
     for currency in sorted({each.currency for entry in entries for each in entry.postings}):
-        # The mark has to stand there also where there are no decimals.
+        # hledger requires the decimal mark even in a currency without decimals.
         yield f"commodity 1.{'0' * MINOR_UNIT_DIGITS[currency]} {currency}\n"
     for entry in entries:
         yield f"\n{day(entry.created)} * Plexy | {_title(entry)}\n"
@@ -102,7 +102,7 @@ def hledger(entries: Sequence[Entry], origin: str) -> Iterator[str]:
 
 
 def csv_table(entries: Sequence[Entry], _origin: str) -> Iterator[str]:
-    """Write a row for each posting, after one with the names of the columns."""
+    """Write a header, and a row for each posting."""
     row = io.StringIO()
     writer = csv.DictWriter(row, _COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
@@ -118,13 +118,18 @@ def csv_table(entries: Sequence[Entry], _origin: str) -> Iterator[str]:
     yield row.getvalue()
 
 
-FORMATS: Final[Mapping[Format, Callable[[Sequence[Entry], str], Iterator[str]]]] = MappingProxyType(
-    {Format.BEANCOUNT: beancount, Format.HLEDGER: hledger, Format.CSV: csv_table}
+_Writer = Callable[[Sequence[Entry], str], Iterator[str]]
+FORMATS: Final[Mapping[JournalFormat, _Writer]] = MappingProxyType(
+    {
+        JournalFormat.BEANCOUNT: beancount,
+        JournalFormat.HLEDGER: hledger,
+        JournalFormat.CSV: csv_table,
+    }
 )
 
 
 def _metadata(entry: Entry) -> dict[str, str | int]:
-    """Return what stands beside the money: whose it is, and where in the log of record."""
+    """Return an entry's ids, its time and its fact's place in the log; absent ids are left out."""
     names = {
         "entry": entry.entry_id,
         "payment": entry.payment_id,

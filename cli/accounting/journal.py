@@ -1,14 +1,13 @@
-"""Reads the journal as it is now, whole, beside a live ledger.
+"""Reads the whole journal while the ledger runs.
 
-In: Kafka's settings. Out: every entry that follows from what was in the log when the reading began,
-and where the reading ended. Never: half of a correction, an entry that can't be read, or a journal
-that has lost its beginning: ``JournalError`` says what is wrong.
+The result has every entry for the records that were in the log when reading began, and the offsets
+at which reading ended. ``JournalError`` is raised if the journal has lost its beginning, or has an
+unreadable entry or only half of a correction.
 
-A correction is two records in two partitions, which are written one a moment before the other.
-Where an end lies between them, what the workers had in hand is waited for, and the rest of that
-correction is read from it. Nothing else is: what goes on behind the ends can't keep a reader busy.
-An entry that is reversed for good, since its payment has no room for the fact, is told from half of
-a correction by the table ``payments``.
+A correction is two records in two partitions, written one shortly after the other. If an end lies
+between them, the reader waits for the workers, and then reads on for the other half of that
+correction only, so that new records can't keep the reader busy. A reversal has no other half if its
+payment has no room for the fact; the table ``payments`` shows which payments have no room.
 """
 
 from collections.abc import Callable
@@ -28,13 +27,13 @@ from ledger.wire import PAYMENTS
 from runtime.kafka.partitions import partition_for
 from runtime.kafka.topics import TopicSettings
 
-_REMEDY = "`plexy-ledger verify` names all that is wrong, and `rebuild` makes the journal anew"
+_REMEDY = "`plexy-ledger verify` names every difference, and `rebuild` makes a new journal"
 
 
 class Journal(msgspec.Struct, frozen=True):
-    """The entries, and the topic that they were read from, up to which offset of each partition.
+    """The entries, the topic that they were read from, and the end offset of each partition.
 
-    Of a correction that these ends cut the rest is there too.
+    If an end lies within a correction, the entries include the other half of that correction.
     """
 
     snapshot: JournalSnapshot
@@ -43,25 +42,25 @@ class Journal(msgspec.Struct, frozen=True):
 
     @property
     def origin(self) -> str:
-        """Where the entries are from, in words."""
+        """The number, the topic and the offsets of the entries, in words."""
         ends = ", ".join(f"{number}:{end}" for number, end in sorted(self.ends.items()))
         return f"{len(self.snapshot.entries)} entries of {self.topic}, up to offsets {ends}"
 
 
 async def read_journal(settings: TopicSettings, wait_s: float, console: Console) -> Journal:
-    """Read the journal once the workers have folded what is in the log now.
+    """Read the journal once the workers have folded the records that are in the log now.
 
-    ``NotFoldedError`` if that takes longer than ``wait_s``.
+    Raise ``NotFoldedError`` if the workers take longer than ``wait_s``.
     """
     async with open_reader(settings) as reader:
         return await whole_journal(reader, wait_s, console)
 
 
 async def whole_journal(reader: LedgerReader, wait_s: float, console: Console) -> Journal:
-    """Read the journal from its first record to its ends, and on where a correction is cut there.
+    """Read the journal up to its ends, and then complete the corrections that the ends cut.
 
-    What the workers had in hand is written once they have folded what was in the log after that:
-    a correction of which nothing came by then stays half, which is a ``JournalError``.
+    Before each pass, the workers fold the current log, so that the other halves must be in the
+    journal. A pass that finds no new entry raises ``JournalError``, unless no other half is due.
     """
     topic = reader.names.topics.entries
     if any((await reader.begins(topic)).values()):
@@ -76,7 +75,7 @@ async def whole_journal(reader: LedgerReader, wait_s: float, console: Console) -
         await _read(reader, starts, at, partial(snapshot.read, subjects=cut), console)
         cut = snapshot.cut_corrections()
         if cut and len(snapshot.entries) == known:
-            cut -= await _set_aside(reader, cut)
+            cut -= await _reversed_for_good(reader, cut)
             if not cut:
                 break
             payment_id = min(subject.payment_id for subject in cut)
@@ -86,8 +85,8 @@ async def whole_journal(reader: LedgerReader, wait_s: float, console: Console) -
     return Journal(snapshot, topic, first)
 
 
-async def _set_aside(reader: LedgerReader, subjects: set[Subject]) -> set[Subject]:
-    """Return those of which nothing stands because their payments have no room for their facts."""
+async def _reversed_for_good(reader: LedgerReader, subjects: set[Subject]) -> set[Subject]:
+    """Return the subjects whose entries are reversed because their payments have no room."""
     topic = reader.names.changelog("payments")
     partitions = len(await reader.ends(topic))
     found: set[Subject] = set()
@@ -106,7 +105,7 @@ async def _set_aside(reader: LedgerReader, subjects: set[Subject]) -> set[Subjec
 
 
 async def _ends(reader: LedgerReader, wait_s: float, console: Console) -> Offsets:
-    """Return the journal's ends once all that is in the log now is folded."""
+    """Wait until the workers have folded the current log; return the journal's ends."""
     with progress_bar(console) as report:
         await reader.settle(wait_s, report)
     return await reader.ends(reader.names.topics.entries)
@@ -120,7 +119,7 @@ async def _read(
     console: Console,
 ) -> None:
     topic = reader.names.topics.entries
-    with counting(console, {topic: sizes(starts, ends)}) as heard:
+    with counting(console, {topic: sizes(starts, ends)}) as count:
         async for partition, records in reader.read(topic, starts, ends):
             for record in records:
                 try:
@@ -128,4 +127,4 @@ async def _read(
                 except JournalFaultError as error:
                     place = f"partition {partition}, offset {record.offset}"
                     raise JournalError(f"{topic}, {place}: {error}: {_REMEDY}") from None
-            heard(topic, len(records))
+            count(topic, len(records))

@@ -1,9 +1,8 @@
-"""`plexy-ledger reconcile`: compare a processor's settlement file with the journal.
+"""Compares a processor's settlement file (CSV) with the journal: the command ``reconcile``.
 
-Input: settings, a file in CSV with a header, and a period. Output: the payments and refunds that do
-not match, on either side, and the totals; as tables or as JSON. A value of the file is never
-guessed: an error names the file, the line, the column and the value. Nothing is written, and no
-control character of an id reaches the terminal.
+The output lists the payments and refunds without a match on the other side, and the totals, as
+tables or as JSON. A wrong value in the file is an error that names the file, the line, the column
+and the value. No control character of an id reaches the terminal.
 """
 
 import asyncio
@@ -39,13 +38,13 @@ from runtime.kafka.topics import TopicSettings
 
 COLUMNS: Final = ("payment_id", "amount", "currency", "kind")
 _KINDS: Final[dict[str, Kind]] = {"payment": "payment", "refund": "refund"}
-# Longer than any amount; thousands of digits would take long to read.
+# No amount has more digits. Python parses thousands of digits slowly.
 _MOST_DIGITS: Final = 30
 _DAY_S: Final = 24 * 3600
 
 
 class ReconcileOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Which file, of which days in UTC (both are of the period), and how it is written."""
+    """The options of ``reconcile``; the period includes its first and its last day, in UTC."""
 
     path: Path
     minor: bool = False
@@ -56,7 +55,7 @@ class ReconcileOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def period(self) -> Period:
-        """The days in Unix seconds; ``WrongOptionError`` if the last is before the first."""
+        """The period in Unix seconds; ``WrongOptionError`` if the last day precedes the first."""
         first, last = self.first_day, self.last_day
         if first and last and last < first:
             raise WrongOptionError(f"--to {last:%Y-%m-%d} is before --from {first:%Y-%m-%d}")
@@ -112,20 +111,20 @@ def _days(options: ReconcileOptions) -> str:
 def _mismatches_table(mismatches: list[Mismatch]) -> Table:
     table = Table("difference", "payment", "kind", "line", "file", "ledger", "refund", "day")
     for column in table.columns:
-        # An id that was cut off could not be looked up.
+        # A shortened id could not be looked up.
         column.overflow = "fold"
         column.justify = "right" if column.header in {"line", "file", "ledger"} else "left"
     for each in mismatches:
-        there, here = each.line, each.entry
+        row, entry = each.line, each.entry
         cells = (
             each.finding.replace("_", " "),
             each.payment_id,
             each.kind,
-            str(there.number) if there else "",
-            _shown(there.money) if there else "",
-            _shown(money_of(here)) if here else "",
-            (here and here.refund_id) or "",
-            day(here.created) if here else "",
+            str(row.number) if row else "",
+            _shown(row.money) if row else "",
+            _shown(money_of(entry)) if entry else "",
+            (entry and entry.refund_id) or "",
+            day(entry.created) if entry else "",
         )
         table.add_row(*(Text(plain(cell)) for cell in cells))
     return table
@@ -147,8 +146,8 @@ def _totals_table(totals: list[Total]) -> Table:
             ledger,
             difference,
         )
-        is_alike = (each.lines, each.lines_minor) == (each.entries, each.entries_minor)
-        table.add_row(*map(Text, cells), style=None if is_alike else "bold red")
+        is_equal = (each.lines, each.lines_minor) == (each.entries, each.entries_minor)
+        table.add_row(*map(Text, cells), style=None if is_equal else "bold red")
     return table
 
 
@@ -170,17 +169,17 @@ def _document(options: ReconcileOptions, journal: Journal, found: Reconciliation
 
 
 def _as_json(mismatch: Mismatch) -> dict[str, Any]:
-    there = mismatch.line
+    row = mismatch.line
     return {
         "difference": mismatch.finding,
         "payment_id": mismatch.payment_id,
         "kind": mismatch.kind,
-        "file": {"line": there.number, **_money(there.money)} if there else None,
-        "ledger": _ours(mismatch.entry) if mismatch.entry else None,
+        "file": {"line": row.number, **_money(row.money)} if row else None,
+        "ledger": _entry_as_json(mismatch.entry) if mismatch.entry else None,
     }
 
 
-def _ours(entry: Entry) -> dict[str, Any]:
+def _entry_as_json(entry: Entry) -> dict[str, Any]:
     names = ("entry_id", "event_id", "refund_id", "created", "partition", "offset")
     return {**_money(money_of(entry)), **{name: getattr(entry, name) for name in names}}
 
@@ -190,12 +189,12 @@ def _money(money: Money) -> dict[str, Any]:
 
 
 class _FaultError(ValueError):
-    """The fault of a line, without the line's number; never leaves this module."""
+    """A fault in a line; ``_lines`` adds the line's number."""
 
 
 def read_settlement(path: Path, *, minor: bool) -> list[Line]:
-    """Return all lines of a file in UTF-8; empty ones are passed over, and so are other columns."""
-    # A byte order mark, which spreadsheets put before the first name, is no part of it.
+    """Return the lines of a UTF-8 file; empty lines and unknown columns are skipped."""
+    # Spreadsheets put a byte order mark before the first name; `utf-8-sig` removes the mark.
     with path.open(encoding="utf-8-sig", newline="") as file:
         return list(_lines(path, file, minor=minor))
 
@@ -231,7 +230,7 @@ def _line(header: list[str], cells: list[str], number: int, *, minor: bool) -> L
         raise _FaultError(f"kind: expected payment or refund, got {row['kind']!r:.40}")
     if not row["payment_id"]:
         raise _FaultError("payment_id: expected an id, got nothing")
-    # Some processors give what they took back a minus, and some leave that to the kind.
+    # Some processors write a refund's amount with a minus, and others without.
     amount = row["amount"].removeprefix("-") if kind == "refund" else row["amount"]
     try:
         return Line(

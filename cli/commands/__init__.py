@@ -1,4 +1,4 @@
-"""The commands of ``plexy-ledger``, by what they are about."""
+"""The commands of ``plexy-ledger``, grouped by subject."""
 
 from cli.commands import (  # noqa: I001 - in the order in which `--help` lists them
     programs,

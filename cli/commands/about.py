@@ -16,7 +16,7 @@ def settings(
         bool, typer.Option("--markdown", help="print the table in Markdown")
     ] = False,
 ) -> None:
-    """List every setting, and which commands read it."""
+    """List every setting, and the commands that read it."""
     from cli.settings_table import as_markdown, as_table
 
     if markdown:
@@ -33,7 +33,7 @@ def version() -> None:
 
 
 def _versions() -> Iterator[tuple[str, str]]:
-    """Yield the versions from the packages' metadata, since importing them would take seconds."""
+    """Yield versions from the packages' metadata, since importing the packages takes seconds."""
     from cli.kafka.distribution import KAFKA_VERSION
 
     yield "plexy-ledger", _installed("plexy-ledger")

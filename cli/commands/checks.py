@@ -12,8 +12,8 @@ from cli.commands.declare import command, console
 _Workers = Annotated[
     list[str] | None,
     typer.Option(
-        help="address of a worker's views, which reports what the disks of all workers hold; "
-        "another one is asked if the first does not answer; unless given, from the settings"
+        help="address of a worker's views, which report the content of all workers' disks; give "
+        "several, and the next is asked if one fails; unless given, from the settings"
     ),
 ]
 
@@ -23,7 +23,7 @@ _Workers = Annotated[
     "plexy-ledger status --watch",
     "plexy-ledger status --json --worker http://127.0.0.1:6066 --worker http://127.0.0.1:6067",
 )
-def status(  # noqa: PLR0913, PLR0917 - where to look, for how long, and how to show it
+def status(  # noqa: PLR0913, PLR0917 - one parameter for each option
     ingest: Annotated[
         str | None, typer.Option(help="the ingress' address; unless given, from the settings")
     ] = None,
@@ -37,7 +37,7 @@ def status(  # noqa: PLR0913, PLR0917 - where to look, for how long, and how to 
     ] = None,
     within: Annotated[
         float,
-        typer.Option(min=0, help="seconds in which the workers must fold what is there now"),
+        typer.Option(min=0, help="seconds in which the workers must fold the current records"),
     ] = 5.0,
     watch: Annotated[bool, typer.Option("--watch", help="look again until Ctrl-C")] = False,
     every: Annotated[float, typer.Option(min=0.1, help="seconds between two looks")] = 2.0,
@@ -90,8 +90,8 @@ def verify(
     since: Annotated[
         datetime | None,
         typer.Option(
-            help="check signatures, and report differences, only of what arrived from this time "
-            "(UTC) on; the whole log is read all the same, since any fact may matter"
+            help="check signatures and report differences only for records that arrived since this "
+            "time (UTC); the whole log is still read, since any fact may matter"
         ),
     ] = None,
     order: Annotated[
@@ -102,7 +102,7 @@ def verify(
         typer.Option(
             exists=True,
             dir_okay=False,
-            help="file of signing secrets of former times, one a line, beside "
+            help="file of former signing secrets, one a line; they add to "
             "LEDGER_OLD_WEBHOOK_SECRETS",
         ),
     ] = None,
@@ -112,12 +112,12 @@ def verify(
     ] = 60.0,
     worker: _Workers = None,
 ) -> bool:
-    """Fold the log from scratch, and compare everything with it.
+    """Fold the log from scratch, and compare everything with the result.
 
     Reads the log from the start, checks each signature again, and folds the log without the
-    workers' code or tables. Compares with the result every payment and order in the tables (by
-    their changelogs), every published order, every journal entry and every account's balance. Then
-    compares the workers' disks with the changelogs. It only reads, and workers may run meanwhile.
+    workers' code or tables. Compares every payment and order in the tables (by their changelogs),
+    every published order, every journal entry and every account's balance with the result. Then
+    compares the workers' disks with the changelogs. `verify` only reads; workers may run meanwhile.
     The exit code is 1 if anything differs. No option takes a secret, because every user of the
     machine can see arguments.
     """
@@ -137,7 +137,7 @@ def prove(
         Path, typer.Argument(help="the answer of GET /orders/{id}/proof of a worker's views")
     ],
     sequences: Annotated[
-        int, typer.Option(help="most sequences in which the events are folded", min=1)
+        int, typer.Option(help="most sequences in which to fold the events", min=1)
     ] = 720,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
 ) -> bool:

@@ -1,8 +1,8 @@
-"""The values that a shell offers on Tab for options whose values are not an enumeration.
+"""Offers values on Tab for options that are not enumerations.
 
-Output: values, of which typer keeps those that begin with the typed text. Invariant: no connection,
-no file and no slow import, because the user waits. typer itself offers commands, options and
-enumerations. Where nothing is offered, shells complete the names of files.
+typer keeps the values that begin with the typed text. Because the user waits, no function connects,
+reads a file or imports a slow module. typer itself offers commands, options and enumerations; for
+other arguments, shells complete file names.
 """
 
 from typing import Final
@@ -16,14 +16,14 @@ def brokers() -> list[str]:
 
 
 def event_types() -> list[str]:
-    """Return the types of events that are folded; other types may be sent too."""
+    """Return the event types that workers fold; ``send`` accepts other types too."""
     from ledger.events import FOLDED_TYPES
 
     return sorted(FOLDED_TYPES)
 
 
 def currencies() -> list[str]:
-    """Return the ISO 4217 codes that an amount may be in."""
+    """Return the ISO 4217 codes of the known currencies."""
     from ledger.money import MINOR_UNIT_DIGITS
 
     return sorted(MINOR_UNIT_DIGITS)

@@ -1,8 +1,7 @@
-"""How a command is declared: with examples that work, and the settings that it reads.
+"""Declares commands of ``app``; their help shows working examples and the settings they read.
 
-Input: functions with typer's annotations. Output: commands of ``app``. Invariant: a command only
-reads settings and calls one function. It imports that function when it runs, because Faust alone
-takes longer to import than ``--help`` may take.
+A command only reads settings and calls one function. It imports that function when it runs, because
+Faust alone takes longer to import than ``--help`` may take.
 """
 
 import sys
@@ -22,7 +21,7 @@ _WIDTH_WITHOUT_TERMINAL: Final = 130
 
 
 def _first_word(ctx: Any) -> str:
-    """Return the word after `plexy-ledger`; the commands of a group read the same settings."""
+    """Return the word after ``plexy-ledger``: all commands of a group read the same settings."""
     while ctx.parent is not None and ctx.parent.parent is not None:
         ctx = ctx.parent
     return str(ctx.info_name)
@@ -32,11 +31,11 @@ class _Command(TyperCommand):
     """A command whose help ends with examples and with the settings that it reads."""
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        """Write the examples as they are, and the settings from the classes that describe them."""
+        """Write the examples, and the names of the settings from their classes."""
         from cli.settings_table import variables
 
         with formatter.section("Examples" if "\n" in (self.epilog or "") else "Example"):
-            # A wrapped line could not be pasted.
+            # The examples are not wrapped, so that they can be pasted.
             for example in (self.epilog or "").splitlines():
                 formatter.write(f"  {example}\n")
         with formatter.section("Settings, from the environment"):
@@ -52,7 +51,7 @@ app = typer.Typer(
     help="An event-sourced payment ledger on Kafka: Plexy's webhooks in, provable order state out.",
     epilog="Try it: plexy-ledger demo",
     no_args_is_help=True,
-    # Plain help: examples stay on one line each, so that they can be copied.
+    # Plain help keeps each example on one line, so that it can be copied.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
@@ -87,7 +86,7 @@ def command(
 
 
 def console(*, stderr: bool = False) -> "Console":
-    """Return the console of a command; its tables are as wide as the terminal, or fit a file."""
+    """Return a command's console, as wide as the terminal, or with a fixed width without one."""
     from rich.console import Console
 
     is_terminal = (sys.stderr if stderr else sys.stdout).isatty()

@@ -14,14 +14,14 @@ from cli.commands.declare import command, console
     "plexy-ledger send --payment pay_1 --order ord_1 --amount 500000",
     "plexy-ledger send --type refund.succeeded --refund re_1 --payment pay_1",
 )
-def send(  # noqa: PLR0913, PLR0917 - one option for each field
+def send(  # noqa: PLR0913, PLR0917 - one parameter for each option
     kind: Annotated[
         str, typer.Option("--type", help="the event's type", autocompletion=completion.event_types)
     ] = "payment.succeeded",
     payment: Annotated[str, typer.Option(help="payment id")] = "pay_1",
     order: Annotated[str | None, typer.Option(help="the shop's order reference")] = None,
     refund: Annotated[
-        str | None, typer.Option(help="refund id; makes the payment the one that is refunded")
+        str | None, typer.Option(help="refund id; --payment is then the refunded payment")
     ] = None,
     amount: Annotated[int, typer.Option(min=0, help="in minor units: cents, tiyn")] = 500000,
     currency: Annotated[
@@ -56,7 +56,7 @@ def send(  # noqa: PLR0913, PLR0917 - one option for each field
     "plexy-ledger simulate --check",
     "plexy-ledger simulate --seed 7 --events 20000 --rate 500 --check --json report.json",
 )
-def simulate(  # noqa: PLR0913, PLR0917 - what is sent, how, and what is done about it
+def simulate(  # noqa: PLR0913, PLR0917 - one parameter for each option
     seed: Annotated[
         int | None, typer.Option(min=0, help="determines the events; default: a new seed")
     ] = None,
@@ -70,7 +70,7 @@ def simulate(  # noqa: PLR0913, PLR0917 - what is sent, how, and what is done ab
         bool, typer.Option("--check", help="compare every order with what was sent")
     ] = False,
     check_within: Annotated[
-        float, typer.Option(min=0, help="seconds in which the orders must become right")
+        float, typer.Option(min=0, help="seconds in which the orders must become correct")
     ] = 60.0,
     url: Annotated[
         str | None, typer.Option(help="the ingress' address; unless given, from the settings")
@@ -82,7 +82,7 @@ def simulate(  # noqa: PLR0913, PLR0917 - what is sent, how, and what is done ab
     time_scale: Annotated[
         float, typer.Option(min=0.001, help="stretches or shortens the waits between attempts")
     ] = 1.0,
-    concurrency: Annotated[int, typer.Option(min=1, help="most requests at a time")] = 32,
+    concurrency: Annotated[int, typer.Option(min=1, help="most concurrent requests")] = 32,
     json: Annotated[Path | None, typer.Option(help="write the report to this file too")] = None,
 ) -> None:
     """Send the events of virtual shops, and check the ledger's result.

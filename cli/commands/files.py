@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.accounting import Format
+from cli.accounting import JournalFormat
 from cli.commands.declare import command, console
 
 
@@ -17,7 +17,7 @@ def export_log(
 ) -> bool:
     """Write the log of record to a compressed file with checksums.
 
-    Reads `plexy.webhooks` up to its present end, while the ledger goes on: every record with its
+    Reads `plexy.webhooks` up to its current end, while the ledger goes on: every record with its
     place, time, key, body and headers, byte for byte. The file receives its name once it is
     complete. The exit code is 1 if the log has lost records, and their offsets are named; the file
     then has the other records.
@@ -39,7 +39,7 @@ def import_log(
         bool, typer.Option("--check", help="only check the file; needs no Kafka")
     ] = False,
 ) -> bool:
-    """Bring the log of record back from a file of `export-log`.
+    """Restore the log of record from a file of `export-log`.
 
     The ledger must have no log yet. The command checks the whole file first. It creates the topics,
     and writes every record to its former partition and offset, so that workers fold it to the same
@@ -58,7 +58,8 @@ def import_log(
 )
 def export(
     kind: Annotated[
-        Format, typer.Option("--format", help="the program that reads the file, or a plain table")
+        JournalFormat,
+        typer.Option("--format", help="the program that reads the file, or a plain table"),
     ],
     out: Annotated[
         Path | None,
@@ -71,7 +72,7 @@ def export(
 ) -> None:
     """Write the journal for Beancount, for hledger, or as CSV.
 
-    Waits until the present log is posted, and reads `ledger.entries` up to its end: every entry
+    Waits until the current log is posted, and reads `ledger.entries` up to its end: every entry
     once, by time (UTC), then by its fact's place in the log. Amounts are exact, in major units.
     Each entry has the payment, the refund, the event, its place in the log and, for a reversal, the
     reversed entry, percent-quoted. A file receives its name once it is complete. Standard error
@@ -87,7 +88,7 @@ def export(
     "plexy-ledger reconcile settlement.csv",
     "plexy-ledger reconcile --from 2026-01-01 --to 2026-01-31 --json settlement.csv",
 )
-def reconcile(  # noqa: PLR0913, PLR0917 - the file, how it is written, and of which days
+def reconcile(  # noqa: PLR0913, PLR0917 - one parameter for each option
     file: Annotated[
         Path, typer.Argument(exists=True, dir_okay=False, help="CSV in UTF-8, with a header")
     ],
@@ -117,10 +118,9 @@ def reconcile(  # noqa: PLR0913, PLR0917 - the file, how it is written, and of w
     have a minus; with --minor: digits only); `currency`, an ISO 4217 code such as KZT; `kind`,
     payment or refund.
 
-    The refunds of a payment match as a multiset of amounts. With --from or --to, entries of
-    other days need not be in the file, but still match its rows. The exit code
-    is 0 if all match, 1 if anything differs, and 2 if the file can't be read: then the line and the
-    value are named.
+    The refunds of a payment match as a multiset of amounts. With --from or --to, entries of other
+    days need not be in the file, but still match its rows. The exit code is 0 if all match, 1 if
+    anything differs, and 2 if the file can't be read: then the line and the value are named.
     """
     from cli.accounting.reconcile import ReconcileOptions, reconcile_file
 

@@ -46,7 +46,7 @@ def kafka(
         int,
         typer.Option(
             min=1,
-            help="1, or 3 that replicate each other, on ports in a row",
+            help="1, or 3 that replicate each other, on consecutive ports",
             autocompletion=completion.brokers,
         ),
     ] = 1,
@@ -54,7 +54,7 @@ def kafka(
     """Run the embedded Kafka alone, until Ctrl-C.
 
     With three brokers, you may kill any one of them and empty its disk (delete its folder `data`).
-    It is started again after 5 s, and receives its records from the others.
+    The broker is started again after 5 s, and receives its records from the others.
     """
     from cli.brokers import run_broker
     from cli.settings import BrokerSettings
@@ -103,7 +103,7 @@ def worker() -> None:
             await require_expiration(admin)
 
     settings = WorkerSettings.from_environment(os.environ)
-    # The worker does both too; here a Kafka that can't be had is one line, without a traceback.
+    # The worker checks both too, but here a failure of Kafka is one line without a traceback.
     asyncio.run(check(settings))
     from processors.worker import run as run_worker
 

@@ -77,10 +77,10 @@ def rejected_retry(
 ) -> bool:
     """Put rejected items back once, after a fix.
 
-    Judges the bytes again with the present code and settings. A good item goes on its path with the
-    place in the log that it always had, and is marked as put back. The others stay, and are named
-    with the reason. Workers must run with the same fix, or later records are rejected again. The
-    exit code is 1 if a named item stays rejected.
+    Judges the bytes again with the current code and settings. A good item is processed with its
+    original place in the log, and is marked as put back. The others stay, and are named with the
+    reason. Workers must run with the same fix, or later records are rejected again. The exit code
+    is 1 if a named item stays rejected.
     """
     from cli.quarantine.retry import RetryOptions, retry
 

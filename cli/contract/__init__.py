@@ -1,9 +1,9 @@
-"""What is promised to whoever reads the published topics, made from the types in ``ledger``.
+"""Makes the contract for readers of the published topics from the types in ``ledger``.
 
 ``schemas``        a JSON Schema for each topic
-``examples``       records that the rules make of the demo's sample
+``examples``       records that the rules make from the demo's sample
 ``asyncapi``       the topics, keys, headers and guarantees, as AsyncAPI
-``compatibility``  what of a schema that was released may change, and what may not
+``compatibility``  the check that a schema does not break readers of its released form
 
 ``python -m cli.contract`` writes ``docs/events``.
 """

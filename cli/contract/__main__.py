@@ -1,8 +1,4 @@
-"""``python -m cli.contract``: write the contract's files, or check that they are as expected.
-
-In: the types, and the schemas as they were released. Out: the files of ``docs/events``. Never: a
-released schema that is overwritten by one that would break a reader of it.
-"""
+"""Writes the files of ``docs/events``, unless a schema would break readers of its released form."""
 
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -24,9 +20,9 @@ def contract() -> dict[str, bytes]:
 
 
 def broken(folder: Path) -> list[str]:
-    """Return what the schemas of now break of those in the folder that were released.
+    """Return the changes that would break readers of the folder's released schemas.
 
-    One of an earlier version stays there as it was: releases before write it still.
+    A released schema of an earlier version stays unchanged, since older releases still write it.
     """
     now, found = schemas(), []
     for file in sorted((folder / RELEASED).glob("*.json")):
@@ -46,7 +42,9 @@ def _is_superseded(name: str) -> bool:
 def main(
     release: Annotated[
         bool,
-        typer.Option("--release", help="keep the schemas as released: from now on they hold"),
+        typer.Option(
+            "--release", help="mark the schemas as released; later ones must stay compatible"
+        ),
     ] = False,
     folder: Annotated[
         Path, typer.Option(exists=True, file_okay=False, help="where the files are")
@@ -54,8 +52,8 @@ def main(
 ) -> None:
     """Write the schemas and the AsyncAPI document of the published topics.
 
-    The exit code is 1, and nothing is written, if they would break a reader of a released schema:
-    docs/events/README.md says what a new version of a schema takes.
+    The exit code is 1, and nothing is written, if a schema would break readers of a released one.
+    docs/events/README.md says how to make a new version of a schema.
     """
     if found := broken(folder):
         for each in found:

@@ -1,7 +1,6 @@
-"""The AsyncAPI document: each topic with its key, headers, settings, guarantee and real examples.
+"""Makes the AsyncAPI document: each topic's key, headers, settings, guarantee and real examples.
 
-In: the topics that ``ledger.topics`` describes, the schemas, the examples. Out: one document, which
-refers to the schemas' files beside it. Never: a setting of a topic that is written here again.
+The topics' settings come from ``ledger.topics``, and the document refers to the schemas' files.
 """
 
 from importlib.metadata import version
@@ -17,20 +16,25 @@ from ledger.topics import Topic, TopicNames, all_topics
 
 FILE: Final = "asyncapi.json"
 
-# The settings of a topic that AsyncAPI's binding for Kafka describes, besides the clean-up policy.
-_TOLD: Final = ("retention.ms", "retention.bytes", "max.message.bytes", "delete.retention.ms")
+# AsyncAPI's binding for Kafka has these settings of a topic, besides the clean-up policy.
+_TOPIC_SETTINGS: Final = (
+    "retention.ms",
+    "retention.bytes",
+    "max.message.bytes",
+    "delete.retention.ms",
+)
 _BINDING: Final = "0.5.0"
 _DELIVERY: Final = (
-    "**At least once.** After a crash records may come again, the same bytes under the same key, "
-    "and for a moment an older document after a newer one: what comes last under a key holds. "
+    "**At least once.** After a crash, the same bytes may be written again under the same key, and "
+    "an older document may briefly follow a newer one. The last record of a key is the valid one. "
     "**In order by key.** All records of a key are in one partition, chosen from the key's bytes "
-    "by Kafka's default partitioner (murmur2). There are no transactions: "
-    "`isolation.level` does not matter."
+    "by Kafka's default partitioner (murmur2). There are no transactions, so `isolation.level` "
+    "does not matter."
 )
 _NAMES: Final = (
-    "The names are those of a ledger of version 1 without `LEDGER_TOPIC_PREFIX`. The prefix stands "
-    "before every name; `ledger.orders` and `ledger.entries` of `LEDGER_VERSION` 2 end in `.v2`, "
-    "whatever the version of their schemas."
+    "The names are those of a ledger of version 1 without `LEDGER_TOPIC_PREFIX`. The prefix "
+    "precedes every name. With `LEDGER_VERSION` 2, `ledger.orders` and `ledger.entries` end in "
+    "`.v2`, whatever the version of their schemas."
 )
 
 
@@ -66,19 +70,19 @@ def document() -> Json:
             "orders": _channel(
                 topics[names.orders],
                 "Each order's document, whenever it changes. A record without a value (a "
-                "tombstone) says that all payments have moved away: there is no such order.",
+                "tombstone) means that all payments have moved away and the order is gone.",
                 ("orderDocument", "orderTombstone"),
             ),
             "entries": _channel(
                 topics[names.entries],
-                "Balanced double-entry postings. An entry never changes and is never taken out; a "
+                "Balanced double-entry postings. An entry never changes and is never removed; a "
                 "correction is a reversal and a new entry. Count each entry once, by its id.",
                 ("entry",),
             ),
             "rejected": _channel(
                 topics[names.rejected],
-                "Bytes that were kept and are not counted, with the reason; later, that they were "
-                "put back. One rejection may be written several times.",
+                "Bytes that were kept and are not counted, with the reason. A later record says "
+                "that they were put back. One rejection may be written several times.",
                 ("rejection", "putBack"),
             ),
         },
@@ -95,9 +99,9 @@ def document() -> Json:
 
 
 def _channel(topic: Topic, description: str, messages: tuple[str, ...]) -> Json:
-    # Numbers are numbers there.
+    # The binding has numbers where Kafka has texts.
     set_to = topic.config()
-    config: Json = {name: int(set_to[name]) for name in _TOLD if name in set_to}
+    config: Json = {name: int(set_to[name]) for name in _TOPIC_SETTINGS if name in set_to}
     return {
         "address": topic.name,
         "description": description,
@@ -125,7 +129,7 @@ def _messages(names: TopicNames) -> Json:
     made = examples()
     chosen = {order.status: order for order in reversed(made.orders)}
     order_key = _key("the order's id, UTF-8", maxLength=MAX_ID_BYTES)
-    rejected_key = _key("the event's id where one could be read, else the bytes' SHA-256 in hex")
+    rejected_key = _key("the event's id if one could be read, else the bytes' SHA-256 in hex")
     reversals = [entry for entry in made.entries if entry.reverses]
     return {
         "orderDocument": {
@@ -136,13 +140,13 @@ def _messages(names: TopicNames) -> Json:
             ],
         },
         "orderTombstone": {
-            "summary": "There is no such order any more",
-            "payload": {"type": "null", "description": "no value at all, not the text `null`"},
+            "summary": "The order is gone",
+            "payload": {"type": "null", "description": "no value, not the text `null`"},
             "bindings": order_key,
         },
         "entry": {
             **_valued(
-                "What one event posts, or takes back",
+                "The postings of one event, or their reversal",
                 names.entries,
                 _key("`entry_id`, UTF-8"),
             ),
@@ -170,14 +174,14 @@ def _messages(names: TopicNames) -> Json:
     }
 
 
-# Of all headers, the one that a value may have; nobody needs it to read the value.
+# The only header that a record with a value may have; its readers may ignore it.
 _TRACED: Final[Json] = {
     "type": "object",
     "properties": {
         "traceparent": {
             "type": "string",
-            "description": "the trace of the delivery that it follows from, the last one's of "
-            "several, if it was traced (W3C Trace Context)",
+            "description": "the trace of the last delivery that caused the record, if that "
+            "delivery was traced (W3C Trace Context)",
         }
     },
 }
@@ -207,7 +211,7 @@ def _raw(summary: str, headers: Json, key: Json, record: RejectedRecord) -> Json
         "payload": {
             "type": "string",
             "format": "binary",
-            "description": "the bytes as they came; they need not be JSON, or UTF-8",
+            "description": "the bytes as received, which need not be JSON or UTF-8",
         },
         "bindings": key,
         "examples": [

@@ -1,10 +1,9 @@
-"""What may change in a schema that was released, without a new version.
+"""Finds the changes to a released schema that need a new version.
 
-In: a topic's schema as it was released, and as the types say it now. Out: what changed that may
-not, each as a sentence. Both directions matter. Programs that were written for the released schema
-read what is written now: nothing that they know may go, or become something else. And topics keep
-what was written before: the schema of now must hold for it, so nothing may become required. What is
-left is an optional field more, and other words.
+Both directions matter. Programs that were written for the released schema read new records, so no
+known field may disappear or change its meaning. Topics keep old records, which the new schema must
+also accept, so no field may become required. The only allowed changes are new optional fields and
+new wording.
 """
 
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ _SETS: Final = frozenset({"required", "enum"})
 
 
 def breaking_changes(released: Json, now: Json) -> list[str]:
-    """Return what a reader of the released schema, or of older records, would stumble over.
+    """Return the changes that break readers of the released schema, or of older records.
 
     >>> breaking_changes({"type": "string"}, {"type": "integer"})
     ["$.type was 'string' and is 'integer'"]
@@ -26,7 +25,7 @@ def breaking_changes(released: Json, now: Json) -> list[str]:
 
 
 def _inlined(node: Any, document: Json) -> Any:
-    """Return a schema with what it refers to in the place of each reference; names don't matter."""
+    """Return a schema with each reference replaced by its target, so that names don't matter."""
     if isinstance(node, list):
         return [_inlined(each, document) for each in node]
     if not isinstance(node, dict):

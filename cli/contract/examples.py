@@ -1,7 +1,7 @@
-"""Examples of published records: what the rules make of the demo's sample.
+"""Makes examples of published records by applying the rules to the demo's sample.
 
-In: the deliveries of ``cli.demo.sample``. Out: keys, values and headers, as a worker would write
-them if each delivery were the next in the log of record. Never: an example that is written by hand.
+The keys, values and headers are those that a worker would write if each delivery were the next
+record in the log. No example is written by hand.
 """
 
 from collections import Counter, defaultdict
@@ -20,8 +20,8 @@ from ledger.topics import TopicNames
 from runtime.kafka.partitions import partition_for
 
 _PARTITIONS: Final = 4
-# Once the list of currencies has it.
-_CAN_GO_BACK: Final = Reason.CURRENCY_UNKNOWN.encode()
+# A rejection with this reason succeeds on retry once the currency is added to the list.
+_RETRIABLE: Final = Reason.CURRENCY_UNKNOWN.encode()
 _TIME_MS: Final = 1_767_225_600_000
 
 
@@ -37,7 +37,7 @@ class _Logged(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """What is published: each order's document, every entry, a rejection, and that it went back."""
+    """All orders' documents, all entries, one rejection, and the record that it was put back."""
 
     orders: list[OrderDocument]
     entries: list[Entry]
@@ -66,7 +66,7 @@ def examples() -> Examples:
         snapshots += folded.snapshots
         entries += folded.entries
     documents = map(describe, fold_orders(snapshots, {}).values())
-    rejection = next(each for each in rejected if dict(each[2])["reason"] == _CAN_GO_BACK)
+    rejection = next(each for each in rejected if dict(each[2])["reason"] == _RETRIABLE)
     key, body, headers = rejection
     went_to = f"{names.events}/{partition_for(_payment_id(body), _PARTITIONS)}/0"
     return Examples(
@@ -80,7 +80,7 @@ def examples() -> Examples:
 def _payment_id(body: bytes) -> bytes:
     envelope = decode_envelope(body)
     if not isinstance(envelope, Envelope):
-        raise TypeError(f"the sample's rejection is no event: {envelope}")
+        raise TypeError(f"the sample's rejection is not an event: {envelope}")
     return str(envelope.data["id"]).encode()
 
 

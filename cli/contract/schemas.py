@@ -1,8 +1,7 @@
-"""The schemas of the published records, in JSON Schema 2020-12.
+"""Makes the schemas (JSON Schema 2020-12) of the published records from their types.
 
-In: the types that are encoded. Out: a schema for each topic, by file name. Never: a closed object:
-a program downstream steps over a field that it does not know. Keywords are those that draft 07 has
-as well (but for ``$defs``, which is only a place): AsyncAPI's own schemas are of that draft.
+A schema never forbids unknown fields, because programs downstream ignore them. Apart from
+``$defs``, all keywords exist in draft 07 too, which AsyncAPI's own schemas use.
 """
 
 import inspect
@@ -18,7 +17,7 @@ from ledger.rejected import PutBackHeaders, RejectionHeaders
 
 Json = dict[str, Any]
 
-# The version of each topic's schema. A new one begins a new file: docs/events/README.md.
+# The version of each topic's schema. A new version has a file of its own: docs/events/README.md.
 VERSIONS: Final[Mapping[str, int]] = MappingProxyType(
     {"ledger.orders": 1, "ledger.entries": 1, "plexy.rejected": 1}
 )
@@ -47,7 +46,7 @@ def schemas() -> dict[str, Json]:
 
 
 def schema_of(topic: str) -> Json:
-    """Return the schema of a topic's values; of its headers, where the values are raw bytes."""
+    """Return the schema of a topic's values, or of its headers if the values are raw bytes."""
     kinds = _TYPES[topic]
     _, described = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
     parts = {name: _readable(part) for name, part in described.items()}
@@ -64,5 +63,5 @@ def schema_of(topic: str) -> Json:
 
 
 def _readable(part: Json) -> Json:
-    """Return a schema whose description, a docstring, is written as JSON's readers expect it."""
+    """Return a schema whose description, a docstring, is formatted as Markdown."""
     return part | {"description": inspect.cleandoc(part["description"]).replace("``", "`")}

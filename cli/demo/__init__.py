@@ -1,1 +1,1 @@
-"""Deliver a sample of webhooks to a ledger of its own, and compare the orders with the sample."""
+"""Delivers sample webhooks to a temporary ledger, and compares the outcome with the sample's."""

@@ -1,10 +1,8 @@
-"""The command ``demo``: deliver the bundled sample to a ledger of its own, and check the outcome.
+"""Delivers the bundled sample to a temporary ledger, and checks the outcome: the command ``demo``.
 
-The ledger is a real Kafka, an ingress and a worker, on free ports and in a new folder; of the
-user's settings it takes only the folder in which the embedded Kafka is cached.
-
-Input: the sample. Output: tables of the outcome, and whether it is the expected one. The demo
-succeeds only if every document, refusal and rejection is as expected.
+The ledger is a real Kafka, an ingress and a worker, on free ports and in a new folder. It ignores
+the user's settings, except for the folder in which the embedded Kafka is cached. The demo succeeds
+only if every document, refusal and rejection is as expected.
 """
 
 import asyncio
@@ -34,7 +32,7 @@ from cli.kafka.process import free_port
 from cli.ports import base_url
 from cli.run.local import kafka_cache, running, sigterm_as_interrupt
 from cli.run.programs import Command
-from cli.send import Answer, deliver, signed_headers
+from cli.send import deliver, signed_headers
 from cli.settings import DEVELOPMENT_SECRET, WEBHOOK_PATH, DemoSettings
 from cli.topics.lag import Lag
 from cli.topics.ledger_reader import open_reader
@@ -56,7 +54,7 @@ _LONG_AGO_S: Final = 3600
 
 
 class Installation(msgspec.Struct, frozen=True):
-    """The parts of the demo's ledger, which run."""
+    """The running parts of the demo's ledger."""
 
     webhook_url: str
     views_url: str
@@ -86,16 +84,16 @@ class RejectedRow(msgspec.Struct, frozen=True, order=True):
         return cls(source, key, headers.get("reason", ""), headers.get("detail", ""))
 
     @property
-    def rejected(self) -> sample.Rejected:
-        """The part of the record that the sample expects."""
-        return sample.Rejected(self.key, self.reason)
+    def rejected(self) -> sample.RejectedEvent:
+        """The part of the record that is compared with the sample."""
+        return sample.RejectedEvent(self.key, self.reason)
 
 
 @contextmanager
 def installed(
     environment: Mapping[str, str], folder: Path, cache: KafkaCache, console: Console
 ) -> Iterator[Installation]:
-    """Start everything and wait until it is ready; stop it after the block, Kafka last."""
+    """Start the ledger and wait until it is ready; stop it after the block, Kafka last."""
     with ExitStack() as stack:
         broker = EmbeddedKafka(folder / "kafka", cache=cache)
         console.print("Starting Kafka, an ingress and a worker")
@@ -120,13 +118,13 @@ def _own_environment(given: Mapping[str, str], bootstrap: str, folder: Path) -> 
         "LEDGER_INGEST_PORT": str(free_port()),
         "LEDGER_WEB_PORT": str(free_port()),
         "LEDGER_WEBHOOK_SECRETS": DEVELOPMENT_SECRET,
-        # There is no second worker that could keep a copy.
+        # The demo has no second worker to keep a copy.
         "LEDGER_STANDBY_REPLICAS": "0",
     }
 
 
 def demo(environment: Mapping[str, str], expected: Path | None, console: Console) -> bool:
-    """Run the demo; return whether the outcome is the expected one."""
+    """Run the demo; return whether the outcome is as expected."""
     wanted = sample.expected(expected)
     cache = kafka_cache(DemoSettings.from_environment(environment))
     began_s = time.monotonic()
@@ -138,15 +136,15 @@ def demo(environment: Mapping[str, str], expected: Path | None, console: Console
         refused = _deliver_all(ledger, console)
         rows, orders = asyncio.run(_collect(ledger, console))
     rejected = tuple(row.rejected for row in rows)
-    actual = sample.Outcome(refused=refused, rejected=rejected, orders=orders)
+    actual = sample.SampleOutcome(refused=refused, rejected=rejected, orders=orders)
     console.print(orders_table(actual), refused_table(refused), rejected_table(rows))
     took_s = time.monotonic() - began_s
-    console.print(f"From the first start to the last stop it took {took_s:.0f} s.", highlight=False)
+    console.print(f"The demo took {took_s:.0f} s, including start and stop.", highlight=False)
     return _conclude(differences(wanted, actual), actual, console)
 
 
-def _deliver_all(ledger: Installation, console: Console) -> tuple[sample.Refusal, ...]:
-    """Deliver the sample in its order; return what was refused."""
+def _deliver_all(ledger: Installation, console: Console) -> tuple[sample.RefusedDelivery, ...]:
+    """Deliver the sample in its order; return the refused deliveries."""
     with httpx.Client(trust_env=False) as client:
         answers = [
             (each.name, deliver(client, ledger.webhook_url, each.raw, _headers(each)))
@@ -155,7 +153,11 @@ def _deliver_all(ledger: Installation, console: Console) -> tuple[sample.Refusal
     statuses = sorted(Counter(answer.status for _, answer in answers).items())
     counts = ", ".join(f"{count} x {status}" for status, count in statuses)
     console.print(f"{len(answers)} deliveries to {ledger.webhook_url}: {counts}", soft_wrap=True)
-    return tuple(_refusals(answers))
+    return tuple(
+        sample.RefusedDelivery(name, answer.status, answer.code)
+        for name, answer in answers
+        if not answer.accepted
+    )
 
 
 def _headers(delivery: sample.SampleDelivery) -> dict[str, str]:
@@ -171,18 +173,10 @@ def _headers(delivery: sample.SampleDelivery) -> dict[str, str]:
             return {"Content-Type": "application/json"}
 
 
-def _refusals(answers: Sequence[tuple[str, Answer]]) -> list[sample.Refusal]:
-    return [
-        sample.Refusal(name, answer.status, answer.code)
-        for name, answer in answers
-        if not answer.accepted
-    ]
-
-
 async def _collect(
     ledger: Installation, console: Console
 ) -> tuple[list[RejectedRow], dict[str, Any]]:
-    """Wait until all is folded; read the rejected events from Kafka, and the orders over HTTP."""
+    """Wait for the worker; read the rejected events from Kafka, and the orders over HTTP."""
     async with open_reader(ledger.settings) as reader:
         with progress_bar(console) as report:
 
@@ -193,7 +187,7 @@ async def _collect(
             await reader.settle(_FOLDED_WITHIN_S, measured)
         rejected = await reader.whole(reader.names.topics.rejected)
         orders = await reader.whole(reader.names.topics.orders)
-    # The topic says which orders there are, so that one that should not be there is found too.
+    # The topic lists all orders, so that an unexpected order is found too.
     latest = {record.key.decode(): record.value for record in orders if record.key}
     order_ids = sorted(order_id for order_id, value in latest.items() if value is not None)
     documents = await _read_orders(ledger.views_url, order_ids)
@@ -211,15 +205,15 @@ async def _read_orders(views_url: str, order_ids: Sequence[str]) -> dict[str, An
     return documents
 
 
-def _conclude(found: Sequence[str], actual: sample.Outcome, console: Console) -> bool:
+def _conclude(found: Sequence[str], actual: sample.SampleOutcome, console: Console) -> bool:
     if found:
-        console.print("The outcome is not the expected one:", style="bold red")
+        console.print("The outcome is not as expected:", style="bold red")
         for line in found:
             console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
         return False
     console.print(
         f"As expected: {len(actual.orders)} orders, {len(actual.refused)} refused deliveries and "
-        f"{len(actual.rejected)} rejected events, compared whole.",
+        f"{len(actual.rejected)} rejected events, compared in full.",
         style="bold green",
         highlight=False,
         soft_wrap=True,
@@ -227,8 +221,8 @@ def _conclude(found: Sequence[str], actual: sample.Outcome, console: Console) ->
     return True
 
 
-def orders_table(outcome: sample.Outcome) -> Table:
-    """Return the orders, one line for each of an order's currencies."""
+def orders_table(outcome: sample.SampleOutcome) -> Table:
+    """Return the table of orders, with a line for each currency of an order."""
     table = _table("Orders, as the worker's views show them", "order", "status")
     for header in ("paid", "refunded", "net"):
         table.add_column(header, justify="right", no_wrap=True)
@@ -239,8 +233,8 @@ def orders_table(outcome: sample.Outcome) -> Table:
     return table
 
 
-def refused_table(refused: Iterable[sample.Refusal]) -> Table:
-    """Return the deliveries that the ingress refused, none of which counts."""
+def refused_table(refused: Iterable[sample.RefusedDelivery]) -> Table:
+    """Return the table of deliveries that the ingress refused."""
     table = _table("Refused by the ingress", "delivery", "status", "code")
     for each in refused:
         table.add_row(*_cells(each.delivery, str(each.status), each.code))
@@ -248,8 +242,8 @@ def refused_table(refused: Iterable[sample.Refusal]) -> Table:
 
 
 def rejected_table(rows: Iterable[RejectedRow]) -> Table:
-    """Return the records of ``plexy.rejected``, from the worker or from the ingress (``http``)."""
-    table = _table("Kept in plexy.rejected, and not counted", "from", "event", "reason", "why")
+    """Return the table of ``plexy.rejected``, whose records are from the worker or the ingress."""
+    table = _table("Kept in plexy.rejected, but not counted", "from", "event", "reason", "why")
     for row in sorted(rows):
         table.add_row(*_cells(row.source, _short(row.key), row.reason, row.detail))
     return table
@@ -292,5 +286,5 @@ def _cells(*texts: str) -> list[Text]:
 
 
 def _short(key: str) -> str:
-    """Shorten a SHA-256; an event's id is shown whole."""
+    """Return a SHA-256 shortened, or an event's id as it is."""
     return f"{key[:12]}…" if len(key) == _DIGEST_CHARS else key

@@ -1,29 +1,26 @@
-"""Compares what came of the sample with what must come of it.
-
-In: two outcomes. Out: every difference, as a line that names where it is. Pure.
-"""
+"""Compares the sample's outcome with the expected one, and describes each difference in a line."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from cli.demo.sample import Outcome
+from cli.demo.sample import SampleOutcome
 
 _ABSENT: Final = object()
 
 
-def differences(expected: Outcome, actual: Outcome) -> list[str]:
+def differences(expected: SampleOutcome, actual: SampleOutcome) -> list[str]:
     """Return a line for each difference; none if the outcomes are equal."""
     found = [
-        *_unlike("refused", expected.refused, actual.refused),
-        *_unlike("rejected", expected.rejected, actual.rejected),
+        *_unmatched("refused", expected.refused, actual.refused),
+        *_unmatched("rejected", expected.rejected, actual.rejected),
     ]
     for order_id in sorted(expected.orders.keys() | actual.orders.keys()):
         wanted = expected.orders.get(order_id, _ABSENT)
         got = actual.orders.get(order_id, _ABSENT)
         found += [f"order {order_id}: {line}" for line in compare(wanted, got)]
     if not found and expected.orders != actual.orders:
-        found.append("the orders differ in a way that this comparison does not see: a bug of it")
+        found.append("the orders differ, but the comparison found no difference: this is a bug")
     return found
 
 
@@ -41,16 +38,16 @@ def compare(expected: Any, actual: Any, path: str = "") -> Iterator[str]:
         for n in range(max(len(expected), len(actual))):
             yield from compare(_item(expected, n), _item(actual, n), f"{path}[{n}]")
     elif type(expected) is not type(actual) or expected != actual:
-        # The type too: 1 and True are equal to Python, and not to anybody who counts money.
+        # The types are compared too, because 1 and True are equal in Python.
         prefix = f"{path}: " if path else ""
         yield f"{prefix}expected {_shown(expected)}, got {_shown(actual)}"
 
 
-def _unlike(what: str, expected: Iterable[Any], actual: Iterable[Any]) -> Iterator[str]:
-    """Compare without order: partitions are read in any."""
+def _unmatched(what: str, expected: Iterable[Any], actual: Iterable[Any]) -> Iterator[str]:
+    """Compare without order, because partitions may be read in any order."""
     wanted, got = Counter(expected), Counter(actual)
     for item in sorted((wanted - got).elements()):
-        yield f"{what}: expected {item}, which did not come"
+        yield f"{what}: expected {item}, which is missing"
     for item in sorted((got - wanted).elements()):
         yield f"{what}: got {item}, which was not expected"
 
@@ -60,5 +57,5 @@ def _item(values: Sequence[Any], n: int) -> Any:
 
 
 def _shown(value: Any) -> str:
-    """Show a value, a whole document by its beginning only."""
+    """Return a value as text, shortened to 200 characters."""
     return "nothing" if value is _ABSENT else f"{value!r:.200}"

@@ -1,1 +1,1 @@
-"""Start the programs of a ledger on this machine, supervise them, and stop them."""
+"""Starts the programs of a ledger on this machine, supervises them, and stops them."""

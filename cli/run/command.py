@@ -1,8 +1,8 @@
-"""The command ``run``: Kafka, ingress and worker in the foreground, until Ctrl-C or SIGTERM.
+"""Runs Kafka, ingress and worker in the foreground until Ctrl-C or SIGTERM: the command ``run``.
 
-In: the environment. Out: the three programs; on standard output what a person needs to try them, on
-standard error their own output, each line under its program's name.
-Never: the user's own signing secret in a file or a pipe; it is shown on a terminal only.
+Standard output shows how to try the ledger. Standard error has the programs' own output, each line
+under its program's name. The user's own signing secret is shown on a terminal only, never written
+to a file or a pipe.
 """
 
 import asyncio
@@ -34,8 +34,8 @@ from runtime.settings import SettingsError
 _COLOURS: Final = {"ingest": "cyan", "worker": "magenta"}
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What will run, and where; every setting of every program is checked before any starts."""
+class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """The environment and the settings of the programs, all checked before any program starts."""
 
     environment: dict[str, str]
     run: RunSettings
@@ -45,17 +45,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def webhook_url(self) -> str:
-        """Where webhooks are posted."""
+        """The address to which webhooks are posted."""
         return base_url(self.ingest.ingest_host, self.ingest.ingest_port) + WEBHOOK_PATH
 
     @property
     def views_url(self) -> str:
-        """Where orders and payments are read."""
+        """The address of the worker's views and its page."""
         return base_url(self.worker.web_bind, self.worker.web_port)
 
     @property
     def metrics_urls(self) -> tuple[str, str]:
-        """Where the metrics of ingress and of the worker are read."""
+        """The addresses of the metrics of ingress and of the worker."""
         host, port = self.ingest.ingest_metrics_host, self.ingest.ingest_metrics_port
         return f"{base_url(host, port or RUN_METRICS_PORT)}/metrics", f"{self.views_url}/metrics"
 
@@ -77,8 +77,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return ports
 
 
-def plan(environment: Mapping[str, str]) -> Plan:
-    """Read all settings; ``SettingsError`` if one is wrong."""
+def plan(environment: Mapping[str, str]) -> RunPlan:
+    """Read all settings; raise ``SettingsError`` if one is wrong."""
     run = RunSettings.from_environment(environment)
     ours = dict(environment)
     if not run.allow_unsigned and not ours.get("LEDGER_WEBHOOK_SECRETS", "").strip():
@@ -93,15 +93,17 @@ def plan(environment: Mapping[str, str]) -> Plan:
     worker = WorkerSettings.from_environment(ours)
     if embeds_kafka and (worker.kafka_tls or worker.kafka_sasl_mechanism):
         raise SettingsError(
-            "LEDGER_KAFKA_TLS or LEDGER_KAFKA_SASL_MECHANISM is set, and the embedded Kafka has "
-            "neither: set LEDGER_KAFKA_BOOTSTRAP to the Kafka that is meant, or unset them"
+            "LEDGER_KAFKA_TLS or LEDGER_KAFKA_SASL_MECHANISM is set, but the embedded Kafka has "
+            "neither: set LEDGER_KAFKA_BOOTSTRAP to the address of your Kafka, or unset both"
         )
     ingest = IngestSettings.from_environment(ours)
-    return Plan(environment=ours, run=run, ingest=ingest, worker=worker, embeds_kafka=embeds_kafka)
+    return RunPlan(
+        environment=ours, run=run, ingest=ingest, worker=worker, embeds_kafka=embeds_kafka
+    )
 
 
 def run(environment: Mapping[str, str]) -> None:
-    """Run everything until an interrupt; returns once everything is stopped."""
+    """Run everything until an interrupt; return once everything is stopped."""
     planned = plan(environment)
     require_free(planned.ports())
     with sigterm_as_interrupt():
@@ -111,7 +113,7 @@ def run(environment: Mapping[str, str]) -> None:
             _say("everything is stopped")
 
 
-def _run(planned: Plan) -> None:
+def _run(planned: RunPlan) -> None:
     with ExitStack() as stack:
         programs: list[Program] = []
         if planned.embeds_kafka:
@@ -134,15 +136,15 @@ def _run(planned: Plan) -> None:
             _say("stopping worker and ingest, then Kafka")
 
 
-def _commands(planned: Plan) -> list[tuple[Command, str]]:
+def _commands(planned: RunPlan) -> list[tuple[Command, str]]:
     ingest = Command("ingest", planned.environment, _shown_as("ingest"))
     worker = Command("worker", planned.environment, _shown_as("worker"))
     ingest_url = base_url(planned.ingest.ingest_host, planned.ingest.ingest_port)
     return [(ingest, f"{ingest_url}/readyz"), (worker, f"{planned.views_url}/readyz")]
 
 
-def describe(planned: Plan, *, now_s: int, on_terminal: bool) -> str:
-    """Return the addresses, the secret, and two lines for a shell that work as they are."""
+def describe(planned: RunPlan, *, now_s: int, on_terminal: bool) -> str:
+    """Return the addresses, the secret, and two lines that can be pasted into a shell."""
     order_id = f"ord_{now_s}"
     secret, remark = _secret(planned, on_terminal=on_terminal)
     return f"""
@@ -167,22 +169,22 @@ Look at its order:
 """
 
 
-def _secret(planned: Plan, *, on_terminal: bool) -> tuple[str, str]:
-    """Return the secret as a shell word, and what to say about it."""
+def _secret(planned: RunPlan, *, on_terminal: bool) -> tuple[str, str]:
+    """Return the secret as a shell word, and a remark about the secret."""
     if not planned.ingest.webhook_secrets:
-        return DEVELOPMENT_SECRET, "none is asked for (LEDGER_ALLOW_UNSIGNED=true)"
+        return DEVELOPMENT_SECRET, "none is required (LEDGER_ALLOW_UNSIGNED=true)"
     secret = planned.ingest.webhook_secrets[0].reveal()
     if secret == DEVELOPMENT_SECRET:
         remark = f"{secret} (for development only: LEDGER_WEBHOOK_SECRETS is not set)"
         return shlex.quote(secret), remark
     if on_terminal:
         return shlex.quote(secret), f"{secret} (the first of LEDGER_WEBHOOK_SECRETS)"
-    # A log file or a pipe: the shell takes it from where we have it.
+    # In a log file or a pipe, the line reads the secret from the shell's environment.
     word = '"${LEDGER_WEBHOOK_SECRETS%%,*}"'
     return word, "the first of LEDGER_WEBHOOK_SECRETS (shown on a terminal only)"
 
 
-def _curl_event(planned: Plan, secret: str, now_s: int) -> str:
+def _curl_event(planned: RunPlan, secret: str, now_s: int) -> str:
     data = {
         "id": f"pay_{now_s}",
         "amount": 500000,
@@ -201,7 +203,7 @@ def _curl_event(planned: Plan, secret: str, now_s: int) -> str:
     )
 
 
-def _curl_order(planned: Plan, order_id: str) -> str:
+def _curl_order(planned: RunPlan, order_id: str) -> str:
     token = ' -H "Authorization: Bearer $LEDGER_API_TOKEN"' if planned.worker.api_token else ""
     return f"curl -sS {planned.views_url}/orders/{order_id}{token}"
 

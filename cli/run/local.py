@@ -1,7 +1,7 @@
-"""The three programs on this machine: an embedded Kafka, an ingress and a worker, on loopback.
+"""Starts and stops programs on this machine, and handles the signals that stop them.
 
-In: environments and addresses. Out: programs that are ready, and stopped again in the right order:
-ingress and worker first, Kafka last, so that what was accepted is kept and what was done committed.
+Ingress and worker stop first and Kafka last, so that ingress can write accepted deliveries and the
+worker can commit.
 """
 
 import asyncio
@@ -42,18 +42,18 @@ class KafkaProgram:
         self._broker.start()
 
     def exit_code(self) -> int | None:
-        """Return the exit code, ``None`` while the broker runs."""
+        """Return the exit code; ``None`` while the broker runs."""
         return self._broker.poll()
 
 
 def kafka_cache(settings: DemoSettings) -> KafkaCache:
-    """Return where the embedded Kafka is fetched to, once."""
+    """Return the cache into which the embedded Kafka is downloaded once."""
     return KafkaCache(folder=settings.kafka_cache or default_cache_folder(os.environ))
 
 
 @contextmanager
 def running(commands: list[tuple[Command, str]]) -> Iterator[None]:
-    """Start commands, each with the address of its readiness probe; stop them after the block."""
+    """Start commands, wait until their readiness probes succeed, and stop them after the block."""
     try:
         for command, _ in commands:
             command.start()
@@ -92,7 +92,7 @@ def _wait_until_ready(command: Command, probe: str, deadline: float) -> None:
 def _probe(url: str) -> str | None:
     """Return why a program is not ready; ``None`` if it is."""
     try:
-        # Neither a proxy nor a .netrc of the user's has a say about loopback.
+        # The user's proxy and .netrc must not affect requests to loopback.
         response = httpx.get(url, timeout=_PROBE_WITHIN_S, trust_env=False)
     except httpx.HTTPError as error:
         return f"no answer ({error})"
@@ -100,7 +100,7 @@ def _probe(url: str) -> str | None:
 
 
 async def until_stopped(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T | None:
-    """Await the work; if ``stop`` is set before its end, cancel it and return ``None``."""
+    """Await the work; if ``stop`` is set first, cancel the work and return ``None``."""
     working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)

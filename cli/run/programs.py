@@ -1,7 +1,7 @@
-"""Child processes: the project's own commands, each in a process of its own.
+"""Runs the project's own commands, each in a child process.
 
-In: a command and its environment. Out: its output line by line, its exit code, its last lines.
-Never: a child that outlives this process (see ``cli.child``), and never a wait without a bound.
+A caller receives each line of a child's output, its exit code, and its last lines. A child ends
+when this process ends (see ``cli.child``), and every wait is bounded.
 """
 
 import os
@@ -19,35 +19,35 @@ from cli.child import start_child
 from cli.errors import ProgramEndedError
 
 STOPPED_WITHIN_S: Final = 10.0
-# As many lines as a traceback usually has.
-# A program has ended long before all that it printed is read, where the machine is busy.
-_LAST_WORDS_WITHIN_S: Final = 10.0
+# On a busy machine, a program's output is read long after the program has ended.
+_OUTPUT_READ_WITHIN_S: Final = 10.0
+# Most tracebacks are shorter.
 _LAST_LINES: Final = 40
 _PACKAGES: Final = Path(__file__).resolve().parents[2]
 
 Show = Callable[[str], None]
-"""Takes one line of a program's output, on a thread of its own."""
+"""Receives one line of a program's output, on a thread of its own."""
 
 
 class Program(Protocol):
-    """Something that runs beside us until it is stopped."""
+    """A program that runs alongside this one until it is stopped."""
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """The name in messages to the user."""
 
     def start(self) -> None:
-        """Start it; an exception says why it can't be started."""
+        """Start the program; raise an exception if that fails."""
 
     def exit_code(self) -> int | None:
-        """Return the exit code (negative: a signal's number), ``None`` while it runs."""
+        """Return the exit code (negative: a signal's number); ``None`` while the program runs."""
 
 
 class Command:
     """One of our own commands, such as ``worker``, as a child process."""
 
     def __init__(self, name: str, environment: Mapping[str, str], show: Show | None = None) -> None:
-        """Describe it; ``environment`` is all it sees, ``show`` gets each line that it prints."""
+        """Take the child's whole environment, and a function that receives each output line."""
         self.name = name
         self._environment = {**environment, "PYTHONPATH": _python_path(environment)}
         self._show = show
@@ -57,19 +57,19 @@ class Command:
 
     @property
     def pid(self) -> int | None:
-        """The process's id, once it was started."""
+        """The process id; ``None`` before the start."""
         return self._process.pid if self._process else None
 
     @property
     def last_lines(self) -> list[str]:
-        """The last lines that it printed."""
+        """The last lines of output."""
         return list(self._lines)
 
     def start(self) -> None:
         """Start the process."""
         self._lines.clear()
         process = start_child(
-            # Without -P a folder named `cli`, where the user happens to stand, would be run.
+            # Without -P, Python would run a folder named `cli` in the user's working directory.
             [sys.executable, "-P", "-m", "cli", self.name],
             env=self._environment,
             stdout=subprocess.PIPE,
@@ -80,7 +80,7 @@ class Command:
         self._pump.start()
 
     def exit_code(self) -> int | None:
-        """Return the exit code (negative: a signal's number), ``None`` while it runs."""
+        """Return the exit code (negative: a signal's number); ``None`` while the process runs."""
         return self._process.poll() if self._process else None
 
     def check_alive(self) -> None:
@@ -113,9 +113,9 @@ class Command:
         self._join()
 
     def _join(self) -> None:
-        # The pipe may stay open in somebody whom the child started: no wait without a bound.
+        # The wait is bounded, because a process that the child started may hold the pipe open.
         if self._pump is not None:
-            self._pump.join(timeout=_LAST_WORDS_WITHIN_S)
+            self._pump.join(timeout=_OUTPUT_READ_WITHIN_S)
 
     def _read(self, output: IO[bytes]) -> None:
         with output:
@@ -127,9 +127,9 @@ class Command:
 
 
 def stop_all(commands: Iterable[Command], *, within_s: float = STOPPED_WITHIN_S) -> None:
-    """Stop commands at once and side by side; kill what is left after ``within_s``.
+    """Stop all commands at the same time; kill those that still run after ``within_s``.
 
-    An interrupt meanwhile (a second Ctrl-C) kills them without further waiting.
+    An interrupt meanwhile, such as a second Ctrl-C, kills them at once.
     """
     stopping = list(commands)
     deadline = time.monotonic() + within_s
@@ -145,7 +145,7 @@ def stop_all(commands: Iterable[Command], *, within_s: float = STOPPED_WITHIN_S)
 
 
 def describe_exit(code: int) -> str:
-    """Say how a process ended.
+    """Return how a process ended, in words.
 
     >>> describe_exit(1), describe_exit(-9)
     ('ended with exit code 1', 'was ended by SIGKILL')
@@ -159,6 +159,6 @@ def describe_exit(code: int) -> str:
 
 
 def _python_path(environment: Mapping[str, str]) -> str:
-    """Let the child find the packages where we found them, installed or not."""
+    """Return a path on which the child finds this project's packages, installed or not."""
     given = environment.get("PYTHONPATH")
     return os.pathsep.join([str(_PACKAGES), *([given] if given else [])])

@@ -1,7 +1,6 @@
-"""Keeps programs running: one that dies is started again, later each time.
+"""Restarts programs that end, with a delay that grows with each failure.
 
-In: programs, and the time. Out: restarts, each one announced. Never: a restart in a tight loop, and
-never more than one program's trouble at a time: the others go on.
+Each restart is announced. While one program waits for its restart, the others go on.
 """
 
 import time
@@ -19,7 +18,7 @@ _STEP_S: Final = 0.1
 
 
 class Backoff(msgspec.Struct, frozen=True, kw_only=True):
-    """How long to wait before a program is started again, in seconds.
+    """The delay before a program is restarted, in seconds.
 
     >>> [Backoff().delay_s(failures) for failures in (1, 2, 3, 4, 9)]
     [1.0, 2.0, 4.0, 8.0, 30.0]
@@ -27,21 +26,21 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True):
 
     first_s: float = 1.0
     longest_s: float = 30.0
-    # A program that ran this long had started well: its next failure counts as its first.
+    # After a program has run this long, its next failure counts as its first.
     well_after_s: float = 60.0
 
     def failures(self, before: int, ran_s: float) -> int:
-        """Return how many failures in a row it makes, now that a program ended after ``ran_s``."""
+        """Return the number of failures in a row, after a run of ``ran_s`` that has just ended."""
         return 1 if ran_s >= self.well_after_s else before + 1
 
     def delay_s(self, failures: int) -> float:
-        """Return the wait after so many failures in a row: doubled each time, up to a bound."""
+        """Return the delay after that many failures in a row; it doubles up to a bound."""
         # The exponent is bounded too: a float overflows after a thousand failures.
         return min(self.first_s * 2.0 ** min(failures - 1, 30), self.longest_s)
 
 
 class _Watched:
-    """A program that was started, and what is known of its failures."""
+    """A started program, its failures in a row, and the time of its next restart, if any."""
 
     def __init__(self, program: Program, started_s: float) -> None:
         self.program = program
@@ -51,7 +50,7 @@ class _Watched:
 
 
 class Supervisor:
-    """Watches programs that were started; ``step`` does what is due."""
+    """Watches started programs, and restarts those that end."""
 
     def __init__(
         self,
@@ -67,13 +66,13 @@ class Supervisor:
         self._clock = clock
 
     def watch(self) -> None:
-        """Watch until an exception, such as an interrupt, ends it."""
+        """Watch until an exception, such as an interrupt, is raised."""
         while True:
             self.step()
             time.sleep(_STEP_S)
 
     def step(self) -> None:
-        """Start what is due, and find what has ended."""
+        """Restart the programs that are due, and plan a restart of those that have ended."""
         for watched in self._watched:
             if watched.restart_s is None:
                 code = watched.program.exit_code()

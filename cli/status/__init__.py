@@ -1,1 +1,1 @@
-"""Show the programs of a ledger, and how far the workers are."""
+"""Shows whether a ledger's programs are ready, and how far the workers have folded."""

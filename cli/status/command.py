@@ -1,8 +1,7 @@
-"""`plexy-ledger status`: is all well, at a glance or for a script.
+"""Shows whether all is well, as tables or as JSON: the command ``status``.
 
-In: settings and addresses. Out: a table or JSON, and whether all is well. Never: "behind" for what
-has only just come: a partition is behind once something that was in it at an earlier look is not
-folded, ``within_s`` later.
+New records alone are no problem. A partition is behind only if a record that an earlier look saw in
+it is still not folded ``within_s`` later.
 """
 
 import asyncio
@@ -22,7 +21,7 @@ from rich.text import Text
 from cli.ports import base_url
 from cli.printing import plain
 from cli.settings import StatusSettings
-from cli.status.looks import Address, HopLag, Look, Problem, ProgramStatus, look
+from cli.status.looks import Address, HopLag, Look, ProgramStatus, StatusProblem, look
 from runtime.addresses import RUN_METRICS_PORT
 
 _LOOK_AGAIN_S: Final = 0.5
@@ -30,7 +29,7 @@ _MOST_PARTITIONS: Final = 4
 
 
 class StatusOptions(msgspec.Struct, frozen=True):
-    """Where to look; ``within_s`` is how long the workers may take to fold what is there."""
+    """The options of ``status``; ``within_s`` is how long the workers may take to fold records."""
 
     ingest_url: str | None = None
     metrics_url: str | None = None
@@ -47,14 +46,14 @@ class _Target(NamedTuple):
 
 
 class Behind:
-    """Which partitions stay behind, over several looks."""
+    """Finds the partitions that stay behind over several looks."""
 
     def __init__(self, within_s: float) -> None:
         self._within_s = within_s
         self._targets: dict[tuple[str, int], _Target] = {}
 
-    def judge(self, hops: Sequence[HopLag], now_s: float) -> tuple[list[Problem], bool]:
-        """Return what is behind, and whether anything else was there before and is not folded."""
+    def judge(self, hops: Sequence[HopLag], now_s: float) -> tuple[list[StatusProblem], bool]:
+        """Return a problem for each partition behind, and whether others need another look."""
         problems, undecided = [], False
         for hop in hops:
             for at in hop.partitions:
@@ -70,7 +69,7 @@ class Behind:
                         f"folded, some of them for {now_s - target.since_s:.0f} s: is a worker "
                         "running, and what does its log say?"
                     )
-                    problems.append(Problem("behind", hop.hop, detail))
+                    problems.append(StatusProblem("behind", hop.hop, detail))
                 else:
                     undecided = True
         return problems, undecided
@@ -85,14 +84,14 @@ def status(environment: Mapping[str, str], options: StatusOptions, console: Cons
         _show(seen, options, console)
         return seen.well
     last: list[Look] = []
-    # Ctrl-C is how a watch ends.
+    # The user ends a watch with Ctrl-C.
     with contextlib.suppress(KeyboardInterrupt), _showing(options, console) as show:
         asyncio.run(_watch(settings, asked, options, show, last))
     return bool(last) and last[-1].well
 
 
 async def _look_once(settings: StatusSettings, asked: Sequence[Address], within_s: float) -> Look:
-    """Look again while records may or may not be behind."""
+    """Look until it is clear whether a partition is behind."""
     behind = Behind(within_s)
     while True:
         seen = await look(settings, asked)
@@ -109,7 +108,7 @@ async def _watch(
     show: Callable[[Look], None],
     last: list[Look],
 ) -> None:
-    """Look without an end; the ``last`` look stays when this is interrupted."""
+    """Look forever; after an interrupt, ``last`` still has the last look."""
     behind = Behind(options.within_s)
     while True:
         seen = await look(settings, asked)
@@ -120,7 +119,7 @@ async def _watch(
 
 
 def addresses(settings: StatusSettings, options: StatusOptions) -> Iterator[Address]:
-    """Yield where each program is asked, by the options, else by the settings."""
+    """Yield each program's address from the options, else from the settings."""
     ingest = options.ingest_url or base_url(settings.ingest_host, settings.ingest_port)
     port = settings.ingest_metrics_port or RUN_METRICS_PORT
     metrics = options.metrics_url or f"{base_url(settings.ingest_metrics_host, port)}/metrics"
@@ -166,13 +165,13 @@ def encode(seen: Look) -> str:
 
 def render(seen: Look) -> RenderableType:
     """Return a look for a terminal."""
-    hops = Table("hop", "topic", "not folded", "most in")
+    hops = Table("hop", "topic", "not folded", "by partition")
     for hop in seen.hops:
         hops.add_row(hop.hop, hop.topic, f"{hop.lag_records:,}", _worst(hop))
     programs = Table("program", "address", "ready", "numbers")
     for program in seen.programs:
         ready = Text("yes", "green") if program.ready else Text("no", "red")
-        programs.add_row(program.name, Text(plain(program.url)), ready, Text(_told(program)))
+        programs.add_row(program.name, Text(plain(program.url)), ready, Text(_numbers(program)))
     problems = [
         Text(plain(f"{each.code}  {each.subject}: {each.detail}"), "red") for each in seen.problems
     ]
@@ -185,9 +184,9 @@ def _worst(hop: HopLag) -> str:
     return listed + (", …" if len(behind) > _MOST_PARTITIONS else "")
 
 
-def _told(program: ProgramStatus) -> str:
+def _numbers(program: ProgramStatus) -> str:
     """Return the numbers of a program that are not zero, in the order of their names."""
     if program.numbers is None:
         return "no metrics"
-    told = [(name, number) for name, number in sorted(program.numbers.items()) if number]
-    return plain(", ".join(f"{name} {number:,.10g}" for name, number in told))
+    shown = [(name, number) for name, number in sorted(program.numbers.items()) if number]
+    return plain(", ".join(f"{name} {number:,.10g}" for name, number in shown))

@@ -1,8 +1,8 @@
-"""One look at a running ledger: how far its workers are in Kafka, and what its programs say.
+"""Looks once at a running ledger: at the workers' lags in Kafka, and at the programs' answers.
 
-In: settings and the programs' addresses. Out: a ``Look``: lags by hop and partition, each program's
-readiness and numbers, and every problem by name. Never: an exception for what a ledger may suffer,
-such as a Kafka that does not answer: that is a problem, and a part of the look.
+A ``Look`` has the lag of each hop and partition, each program's readiness and numbers, and every
+problem by name. A failing ledger raises no exception: a Kafka that does not answer, for example, is
+a problem in the look.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ from runtime.kafka.topic_looks import Examination, TopicsError, missing_fault
 from runtime.kafka.topics import examine_topics, unreachable
 
 _ANSWER_WITHIN_S: Final = 5.0
-# What is told of a program: of each metric the sum over its labels, or its largest value. How many
-# keys the tables have is not: RocksDB estimates it, and is off by several times where they change.
+# The numbers shown for a program are the sum over a metric's labels, or its largest value. The
+# number of keys in a table is not shown, because RocksDB's estimate may be far off.
 _SUMMED: Final[Mapping[str, str]] = {
     "plexy_ledger_ingress_in_flight": "in_flight",
     "plexy_ledger_worker_recovery_records": "recovery_records",
@@ -39,8 +39,8 @@ _BY_LABEL: Final[Mapping[str, str]] = {
 Numbers = dict[str, float]
 
 
-class Problem(msgspec.Struct, frozen=True):
-    """Something that is not well: a stable name, what it is about, and a sentence."""
+class StatusProblem(msgspec.Struct, frozen=True):
+    """A problem of a ledger: its stable name, its subject, and a sentence for the user."""
 
     code: str
     subject: str
@@ -57,7 +57,7 @@ class HopLag(msgspec.Struct, frozen=True):
 
 
 class ProgramStatus(msgspec.Struct, frozen=True):
-    """One program; ``numbers`` are ``None`` where its metrics can't be read."""
+    """One program; ``numbers`` are ``None`` if its metrics can't be read."""
 
     name: str
     url: str
@@ -66,20 +66,20 @@ class ProgramStatus(msgspec.Struct, frozen=True):
 
 
 class Look(msgspec.Struct, frozen=True):
-    """What was seen."""
+    """The state of a ledger at one moment."""
 
     hops: list[HopLag]
     programs: list[ProgramStatus]
-    problems: list[Problem]
+    problems: list[StatusProblem]
 
     @property
     def well(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there is no problem."""
         return not self.problems
 
 
 class Address(msgspec.Struct, frozen=True):
-    """Where a program is asked: ``metrics_url`` is empty where it serves none."""
+    """The addresses of a program; ``metrics_url`` is empty if it serves no metrics."""
 
     name: str
     url: str
@@ -88,7 +88,7 @@ class Address(msgspec.Struct, frozen=True):
 
 
 async def look(settings: StatusSettings, addresses: Sequence[Address]) -> Look:
-    """Look at everything once, side by side."""
+    """Look at Kafka and all programs once, concurrently."""
     kafka = asyncio.create_task(_look_at_kafka(settings))
     async with httpx.AsyncClient(timeout=_ANSWER_WITHIN_S, trust_env=False) as client:
         asked = await asyncio.gather(*(_ask(client, address) for address in addresses))
@@ -97,7 +97,7 @@ async def look(settings: StatusSettings, addresses: Sequence[Address]) -> Look:
     return Look(hops, [program for program, _ in asked], problems)
 
 
-async def _look_at_kafka(settings: StatusSettings) -> tuple[list[HopLag], list[Problem]]:
+async def _look_at_kafka(settings: StatusSettings) -> tuple[list[HopLag], list[StatusProblem]]:
     names, hops = settings.names, list[HopLag]()
     topics = {"dedupe": names.webhooks, "payments": names.events, "orders": names.payments}
     try:
@@ -109,66 +109,70 @@ async def _look_at_kafka(settings: StatusSettings) -> tuple[list[HopLag], list[P
                 found = await lags(admin, consumer, settings.group_id, topic)
                 hops.append(HopLag(hop, topic, sum(each.records for each in found), found))
     except TopicMissingError as error:
-        return hops, [Problem("topic_missing", "Kafka", str(error))]
+        return hops, [StatusProblem("topic_missing", "Kafka", str(error))]
     except TopicsError as error:
         if isinstance(error.__cause__, TopicAuthorizationFailedError):
-            return hops, [Problem("not_allowed", "Kafka", str(error))]
-        return hops, [Problem("kafka_unavailable", "Kafka", str(error))]
+            return hops, [StatusProblem("not_allowed", "Kafka", str(error))]
+        return hops, [StatusProblem("kafka_unavailable", "Kafka", str(error))]
     except KafkaError as error:
-        return hops, [Problem("kafka_unavailable", "Kafka", str(unreachable(settings, error)))]
+        return hops, [
+            StatusProblem("kafka_unavailable", "Kafka", str(unreachable(settings, error)))
+        ]
     return hops, [*_faults(seen), *_unfolded_deletions(hops), *_lost(hops)]
 
 
-def _missing(seen: Examination) -> Iterator[Problem]:
-    """Yield the topics that do not exist; those without records may be hidden from this user."""
-    yield from (Problem("topic_missing", "Kafka", str(fault)) for fault in seen.lost)
+def _missing(seen: Examination) -> Iterator[StatusProblem]:
+    """Yield the lost topics, and those that were never created or that this user may not see."""
+    yield from (StatusProblem("topic_missing", "Kafka", str(fault)) for fault in seen.lost)
     if seen.missing:
-        yield Problem("topic_missing", "Kafka", str(missing_fault(seen.missing)))
+        yield StatusProblem("topic_missing", "Kafka", str(missing_fault(seen.missing)))
 
 
-def _faults(seen: Examination) -> Iterator[Problem]:
-    yield from (Problem("topic_replaced", "Kafka", str(fault)) for fault in seen.replaced)
-    yield from (Problem("partitions_wrong", "Kafka", str(fault)) for fault in seen.miscounted)
-    yield from (Problem("topic_wrong", "Kafka", str(fault)) for fault in seen.faults)
-    yield from (Problem("records_deleted", "Kafka", str(fault)) for fault in seen.deletions)
+def _faults(seen: Examination) -> Iterator[StatusProblem]:
+    yield from (StatusProblem("topic_replaced", "Kafka", str(fault)) for fault in seen.replaced)
+    yield from (StatusProblem("partitions_wrong", "Kafka", str(fault)) for fault in seen.miscounted)
+    yield from (StatusProblem("topic_wrong", "Kafka", str(fault)) for fault in seen.faults)
+    yield from (StatusProblem("records_deleted", "Kafka", str(fault)) for fault in seen.deletions)
 
 
-def _unfolded_deletions(hops: Sequence[HopLag]) -> Iterator[Problem]:
-    """Yield what the topics between the agents have lost; the log of record is seen as a topic."""
+def _unfolded_deletions(hops: Sequence[HopLag]) -> Iterator[StatusProblem]:
+    """Yield the records deleted from topics between the agents; ``_faults`` covers the log."""
     for hop in hops[1:]:
         for each in hop.partitions:
             if each.deleted:
                 detail = (
                     f"{each.deleted} records of {hop.topic} partition {each.partition} were "
                     "deleted before they were folded: `plexy-ledger rebuild` folds the whole log "
-                    "of record anew"
+                    "of record from scratch"
                 )
-                yield Problem("records_deleted", hop.hop, detail)
+                yield StatusProblem("records_deleted", hop.hop, detail)
 
 
-def _lost(hops: Sequence[HopLag]) -> Iterator[Problem]:
-    """Yield the partitions that end before what was folded: the commits were asked for first."""
+def _lost(hops: Sequence[HopLag]) -> Iterator[StatusProblem]:
+    """Yield the partitions whose end, though read after the commit, lies before the commit."""
     for hop in hops:
         for at in hop.partitions:
             if at.committed > at.end:
                 detail = (
                     f"{hop.topic} partition {at.partition} is folded up to offset {at.committed}, "
                     f"and ends at {at.end}: it has lost records. Bring them back from a replica or "
-                    "a backup; else `plexy-ledger rebuild` folds what is left of the log"
+                    "a backup; else `plexy-ledger rebuild` folds the remaining log"
                 )
-                yield Problem("records_lost", hop.hop, detail)
+                yield StatusProblem("records_lost", hop.hop, detail)
 
 
-async def _ask(client: httpx.AsyncClient, address: Address) -> tuple[ProgramStatus, Problem | None]:
+async def _ask(
+    client: httpx.AsyncClient, address: Address
+) -> tuple[ProgramStatus, StatusProblem | None]:
     headers = {"Authorization": f"Bearer {address.token}"} if address.token else {}
     problem = None
     try:
         answer = await client.get(f"{address.url}/readyz")
         if answer.status_code != httpx.codes.OK:
-            problem = Problem("not_ready", f"{address.name} {address.url}", _said(answer))
+            problem = StatusProblem("not_ready", f"{address.name} {address.url}", _said(answer))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         detail = f"no answer ({type(error).__name__}); is it running, and is this its address?"
-        problem = Problem("no_answer", f"{address.name} {address.url}", detail)
+        problem = StatusProblem("no_answer", f"{address.name} {address.url}", detail)
     numbers = (
         None
         if problem and problem.code == "no_answer"
@@ -198,7 +202,7 @@ async def _numbers(
 
 
 def numbers_of(page: str) -> Numbers:
-    """Return what is told of a program's metrics; `ValueError` if this is no page of metrics."""
+    """Return the numbers on a page of metrics; raise ``ValueError`` if it is not such a page."""
     numbers: Numbers = {}
     for family in text_string_to_metric_families(page):
         for sample in family.samples:

@@ -1,1 +1,1 @@
-"""Read and write the topics of a ledger without a consumer group, and wait for its workers."""
+"""Reads and writes the topics of a ledger without a consumer group, and waits for its workers."""

@@ -1,7 +1,6 @@
 """Measures how far a group of workers has folded a topic.
 
-Input: two clients, a group's name and a topic. Output: the first offset of each partition, the
-committed one, and the end. A partition without a commit counts from its first offset.
+A partition without a committed offset counts from its first offset.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,7 +35,7 @@ class PartitionLag(NamedTuple):
 
     @property
     def records(self) -> int:
-        """The number of records that can be folded, and are not."""
+        """The number of existing records that are not folded."""
         return max(self.end - self.committed, 0)
 
 
@@ -44,7 +43,7 @@ async def partitions_of(admin: AIOKafkaAdminClient, topic: str) -> list[TopicPar
     """Return a topic's partitions; ``TopicMissingError`` if there is no such topic."""
     (described,) = await admin.describe_topics([topic])
     if not described["partitions"]:
-        # No partitions would look like no records.
+        # Without this error, a missing topic would look like an empty one.
         raise TopicMissingError(f"there is no topic {topic}; `plexy-ledger topics` creates it")
     return sorted(TopicPartition(topic, each["partition"]) for each in described["partitions"])
 
@@ -52,13 +51,13 @@ async def partitions_of(admin: AIOKafkaAdminClient, topic: str) -> list[TopicPar
 async def committed(
     admin: AIOKafkaAdminClient, group: str, partitions: Sequence[TopicPartition]
 ) -> dict[int, int]:
-    """Return the offset that a group has committed of each partition, if any."""
+    """Return the offsets that a group has committed, by partition."""
     try:
         found = await admin.list_consumer_group_offsets(group, partitions=list(partitions))
     except KafkaError as error:
         if not error.retriable:
             raise
-        # A new broker creates the topic of the commits when it is first asked for a commit.
+        # A new broker has no topic of committed offsets yet, and creates it on this request.
         return {}
     return {tp.partition: each.offset for tp, each in found.items() if each.offset >= 0}
 

@@ -1,8 +1,6 @@
-"""Reads what a ledger keeps in Kafka, alongside the programs that write it.
+"""Reads a ledger's topics and the workers' progress in Kafka, while the ledger runs.
 
-Input: Kafka's settings, and the names of one ledger. Output: the offsets of topics, how far the
-workers have folded them, and records. Invariants: it has no consumer group, and writes nothing;
-every wait is bounded.
+The reader has no consumer group and writes nothing. Every wait is bounded.
 """
 
 import asyncio
@@ -30,7 +28,7 @@ from runtime.kafka.topics import TopicSettings
 Offsets = Mapping[int, int]
 """An offset for each partition."""
 
-# aiokafka fetches ahead, beyond the end too, and the next topic's fetch waits for that answer.
+# aiokafka fetches beyond a range's end too, and the next topic's fetch waits for that answer.
 _FETCH_MAX_WAIT_MS: Final = 20
 # A worker commits twice a second, so asking much more often would show nothing new.
 _POLL_S: Final = 0.2
@@ -52,15 +50,15 @@ class LedgerNames(msgspec.Struct, frozen=True):
         return frozenset(map(self.changelog, TABLES))
 
     def is_row(self, topic: str, key: bytes) -> bool:
-        """Return whether a record has a row, and not a note of the workers for themselves."""
+        """Return whether a record has a row, not one of the workers' internal values."""
         return topic not in self.changelogs or not key.startswith(RESERVED)
 
 
 class LedgerReader:
     """The clients that read one ledger; see ``open_reader``.
 
-    A client of their own asks for offsets: a broker answers a client's requests in order, and a
-    fetch that waits for new records would delay the answers.
+    A separate client asks for offsets, because a broker answers a client's requests in order, and a
+    fetch that waits for new records would delay the offsets.
     """
 
     def __init__(
@@ -109,7 +107,7 @@ class LedgerReader:
     async def since(self, topic: str, time_ms: int) -> Offsets:
         """Return each partition's first offset whose record has this time or a later one.
 
-        A partition without such a record has its end.
+        A partition without such a record gets the offset of its end.
         """
         partitions = await self._partitions(topic)
         found = await self._offsets.offsets_for_times(dict.fromkeys(partitions, time_ms))
@@ -119,7 +117,7 @@ class LedgerReader:
     async def read(
         self, topic: str, starts: Offsets, ends: Offsets
     ) -> AsyncGenerator[tuple[int, list[Any]], None]:
-        """Yield each partition's records from its start up to its end, some at a time."""
+        """Yield each partition's records from its start up to its end, in batches."""
         begins = await self.begins(topic)
         starts = {p: max(starts.get(p, 0), begins[p]) for p in ends}
         try:
@@ -129,7 +127,7 @@ class LedgerReader:
             raise NotReadError(str(error)) from error
 
     async def whole(self, topic: str) -> list[Any]:
-        """Return all records that a topic has now; they are held in memory."""
+        """Return all current records of a topic as one list in memory."""
         found = self.read(topic, {}, await self.ends(topic))
         return [record async for _, records in found for record in records]
 
@@ -138,8 +136,8 @@ class LedgerReader:
     ) -> dict[bytes, bytes]:
         """Return the last value of each key of a partition; the digest takes every record.
 
-        Reading continues until no more records have come, because compaction may have removed a
-        value in favour of a newer one that was written after the first end.
+        Reading continues until the partition has no more records, because compaction may have
+        removed a value in favour of a newer one that was written after the first end.
         """
         values: dict[bytes, bytes] = {}
         start, end = 0, (await self.ends(topic)).get(number, 0)
@@ -160,11 +158,11 @@ class LedgerReader:
         return {key: value for key, value in values.items() if self.names.is_row(topic, key)}
 
     async def settle(self, timeout_s: float, report: Report = lambda _lag: None) -> Offsets:
-        """Wait until the workers have folded all that is in the log now; return its ends.
+        """Wait until the workers have folded the current log; return the log's ends.
 
-        An offset is committed only after its outputs are acknowledged. So once a hop has folded up
-        to the end that it had, the next hop's topic has all outputs of these records. Records that
-        arrive meanwhile are not waited for. ``NotFoldedError`` after ``timeout_s``.
+        An offset is committed only after its outputs are acknowledged. So once a hop has folded the
+        current records of its topic, the next hop's topic has all their outputs. Later records are
+        not waited for. Raises ``NotFoldedError`` after ``timeout_s``.
         """
         deadline = time.monotonic() + timeout_s
         settled = await self.ends(self.names.topics.webhooks)
@@ -211,7 +209,7 @@ class LedgerReader:
         return summed(topic, found)
 
     async def committed(self, topic: str) -> Offsets:
-        """Return the offset that the workers have committed of each partition, if any."""
+        """Return the offsets that the workers have committed, by partition."""
         return await committed(self._admin, self.names.group, await self._partitions(topic))
 
     async def _partitions(self, topic: str) -> list[TopicPartition]:
@@ -220,7 +218,7 @@ class LedgerReader:
 
 @asynccontextmanager
 async def open_reader(settings: TopicSettings) -> AsyncIterator[LedgerReader]:
-    """Connect the clients for the time of a block."""
+    """Connect the clients while a block runs."""
     async with (
         clients(settings) as (admin, offsets),
         clients(settings, fetch_max_wait_ms=_FETCH_MAX_WAIT_MS) as (_, consumer),
@@ -230,7 +228,7 @@ async def open_reader(settings: TopicSettings) -> AsyncIterator[LedgerReader]:
 
 
 def sizes(begins: Offsets, ends: Offsets, after: Callable[[int], int] = lambda _p: 0) -> int:
-    """Count the offsets from the beginnings, or from the offsets read up to, to the ends."""
+    """Count the offsets up to the ends, from the beginnings or, if later, from ``after``."""
     return sum(max(end - max(begins[p], after(p)), 0) for p, end in ends.items())
 
 

@@ -1,7 +1,7 @@
-"""The producer of the commands that write to a ledger.
+"""Connects the producer of the commands that write to a ledger.
 
-In: Kafka's settings. Out: a started producer: idempotent, acknowledged by every replica in sync.
-Never: a wait without a bound.
+The producer is idempotent and waits for the acknowledgement of every in-sync replica. Every wait is
+bounded.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -23,7 +23,7 @@ _STARTED_WITHIN_S: Final = 15.0
 
 @asynccontextmanager
 async def open_writer(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
-    """Connect a producer; ``NotWrittenError`` where Kafka does not take what the block writes."""
+    """Connect a producer; raise ``NotWrittenError`` if Kafka does not accept its records."""
     producer = AIOKafkaProducer(
         **settings.client_options(),
         client_id="plexy-ledger-cli",
@@ -53,4 +53,4 @@ def _explained() -> Iterator[None]:
             "and run the command again"
         ) from error
     except KafkaError as error:
-        raise NotWrittenError(f"Kafka refused what was written: {error!r}") from error
+        raise NotWrittenError(f"Kafka refused the records: {error!r}") from error

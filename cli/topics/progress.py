@@ -15,7 +15,7 @@ Report = Callable[[Lag], None]
 
 @contextmanager
 def progress_bar(console: Console) -> Iterator[Report]:
-    """Show a bar for each topic while the block runs; show nothing where there is no terminal."""
+    """Show a bar for each topic while the block runs; show nothing without a terminal."""
     rate = TextColumn("{task.fields[rate]}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate)
     with Progress(

@@ -139,7 +139,7 @@ def test_an_invalid_file_of_expected_orders_is_one_line_and_exit_code_2(tmp_path
     file.write_text("{}")
     result = _run("demo", "--expected", str(file))
     assert result.returncode == 2
-    assert result.stderr.startswith(f"plexy-ledger: {file} is no expected outcome")
+    assert result.stderr.startswith(f"plexy-ledger: {file} is not an expected outcome")
 
 
 def test_an_unexpected_error_keeps_its_traceback(monkeypatch):

@@ -32,7 +32,7 @@ def test_the_file_appears_after_the_block_without_temporary_files(tmp_path):
 def test_an_existing_file_is_not_replaced(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"another's")
-    with pytest.raises(WrongOptionError, match="is there already"), appears_whole(path):
+    with pytest.raises(WrongOptionError, match="exists already"), appears_whole(path):
         pytest.fail("it was opened")
     assert path.read_bytes() == b"another's"
 

@@ -195,7 +195,7 @@ def test_a_second_export_has_the_same_bytes_and_overwrites_no_file(env, tmp_path
     assert one.read_bytes() == other.read_bytes()
     code, output = run(env, "export", "--format", "hledger", "--out", one)
     assert code == 2
-    assert "is there already" in output
+    assert "exists already" in output
     assert one.read_bytes() == other.read_bytes()
 
 
@@ -249,7 +249,7 @@ def test_a_record_that_is_no_entry_is_named_and_nothing_is_exported(idle, tmp_pa
     assert code == 1
     assert f"{names_of(idle).entries}, partition " in output
     assert "offset 0: what stands under the key" in output
-    assert "`plexy-ledger verify` names all that is wrong" in output
+    assert "`plexy-ledger verify` names every difference" in output
     assert not file.exists()
 
 

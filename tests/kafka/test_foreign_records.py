@@ -80,7 +80,7 @@ def test_verify_names_foreign_records_and_export_names_the_first(ledger):
     assert code == 1
     assert f"{names.entries}, partition " in output
     assert "what stands under the key 'stranger' is no entry" in output
-    assert "`plexy-ledger verify` names all that is wrong" in output
+    assert "`plexy-ledger verify` names every difference" in output
 
 
 def test_the_example_consumer_names_foreign_records_and_continues(ledger, tmp_path):

@@ -288,7 +288,7 @@ def test_an_existing_file_is_not_replaced(kafka, tmp_path):
     file.write_text("somebody's")
     code, output = run(new_ledger(kafka, tmp_path), "export-log", file)
     assert code == 2
-    assert "is there already" in output
+    assert "exists already" in output
     assert file.read_text() == "somebody's"
     code, output = run(new_ledger(kafka, tmp_path), "export-log", tmp_path / "no" / "folder.log")
     assert code == 2

@@ -1,9 +1,7 @@
-"""The sample that the demo delivers, and what must come of it: two files, both written by hand.
+"""Reads the sample that the demo delivers, and its expected outcome, from files written by hand.
 
-``deliveries.json``  the deliveries in the order in which they are sent
-``expected.json``    what the ingress refuses, what the worker rejects, and each order's document
-
-Out: both as values. A delivery that is sent again is written again, as Plexy sends it again.
+``deliveries.json``  the deliveries in the order in which they are sent, with each retry
+``expected.json``    the refused deliveries, the rejected events, and each order's document
 """
 
 from collections.abc import Sequence
@@ -15,12 +13,12 @@ import msgspec
 
 from cli.errors import WrongOptionError
 
-# How a delivery is signed: as Plexy does, by somebody without the secret, not at all, or long ago.
+# A delivery is signed correctly, with a wrong secret, not at all, or with an old timestamp.
 Signature = Literal["good", "forged", "missing", "stale"]
 
 
 class SampleDelivery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One delivery: its body as JSON, or as ``text`` where it is none."""
+    """One delivery: its body as JSON, or as ``text`` if it is not JSON."""
 
     name: str
     body: dict[str, Any] | None = None
@@ -33,26 +31,26 @@ class SampleDelivery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.text.encode() if self.body is None else msgspec.json.encode(self.body)
 
 
-class Refusal(msgspec.Struct, frozen=True, order=True, forbid_unknown_fields=True):
-    """A delivery that the ingress refuses, by its name, with the answer's status and code."""
+class RefusedDelivery(msgspec.Struct, frozen=True, order=True, forbid_unknown_fields=True):
+    """The name of a delivery that the ingress refuses, and the answer's status and code."""
 
     delivery: str
     status: int
     code: str
 
 
-class Rejected(msgspec.Struct, frozen=True, order=True, forbid_unknown_fields=True):
+class RejectedEvent(msgspec.Struct, frozen=True, order=True, forbid_unknown_fields=True):
     """A record of ``plexy.rejected``: its key as text, and the reason."""
 
     key: str
     reason: str
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What comes of the deliveries; orders are documents by id, without their places in the log."""
+class SampleOutcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The outcome of all deliveries; ``orders`` are documents by id, without places in the log."""
 
-    refused: tuple[Refusal, ...]
-    rejected: tuple[Rejected, ...]
+    refused: tuple[RefusedDelivery, ...]
+    rejected: tuple[RejectedEvent, ...]
     orders: dict[str, Any]
 
 
@@ -62,20 +60,17 @@ def deliveries() -> Sequence[SampleDelivery]:
     return msgspec.json.decode(content, type=list[SampleDelivery])
 
 
-def expected(file: Path | None = None) -> Outcome:
-    """Return the outcome that the sample must have, from another file if one is named."""
+def expected(file: Path | None = None) -> SampleOutcome:
+    """Return the expected outcome, from another file if one is given."""
     source = file or files(__package__) / "expected.json"
     try:
-        return msgspec.json.decode(source.read_bytes(), type=Outcome)
+        return msgspec.json.decode(source.read_bytes(), type=SampleOutcome)
     except msgspec.DecodeError as error:
-        raise WrongOptionError(f"{source} is no expected outcome: {error}") from error
+        raise WrongOptionError(f"{source} is not an expected outcome: {error}") from error
 
 
 def without_places(document: dict[str, Any]) -> dict[str, Any]:
-    """Return an order's document without its events' partitions and offsets.
-
-    Those are Kafka's choice, not the sample's.
-    """
+    """Return an order's document without its events' partitions and offsets, which may vary."""
     payments = [
         {**payment, "events": [_without_place(event) for event in payment["events"]]}
         for payment in document["payments"]

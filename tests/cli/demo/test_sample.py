@@ -29,9 +29,9 @@ class _Record(NamedTuple):
     timestamp: int
 
 
-def _judge(delivery: sample.SampleDelivery) -> Envelope | sample.Refusal | Rejection:
+def _judge(delivery: sample.SampleDelivery) -> Envelope | sample.RefusedDelivery | Rejection:
     if delivery.signature != "good":
-        return sample.Refusal(delivery.name, 401, _CODES[delivery.signature])
+        return sample.RefusedDelivery(delivery.name, 401, _CODES[delivery.signature])
     return decode_envelope(delivery.raw)
 
 
@@ -69,16 +69,16 @@ def test_the_refusals_and_rejections_are_as_expected():
     refused, rejected = [], []
     for delivery in deliveries:
         verdict = _judge(delivery)
-        if isinstance(verdict, sample.Refusal):
+        if isinstance(verdict, sample.RefusedDelivery):
             refused.append(verdict)
         elif isinstance(verdict, Rejection):
-            refused.append(sample.Refusal(delivery.name, 400, verdict.reason))
+            refused.append(sample.RefusedDelivery(delivery.name, 400, verdict.reason))
             # Ingress keeps only JSON objects.
             if delivery.body is not None:
                 key, _, _ = rejected_record(delivery.raw, verdict, delivery.body.get("id"), None)
-                rejected.append(sample.Rejected(key.decode(), verdict.reason))
+                rejected.append(sample.RejectedEvent(key.decode(), verdict.reason))
     rejected += [
-        sample.Rejected(item.event_id or "", item.rejection.reason)
+        sample.RejectedEvent(item.event_id or "", item.rejection.reason)
         for item in deduplicate(_accepted(deliveries), {}, FieldNames()).rejected
     ]
     assert sorted(refused) == sorted(sample.expected().refused)

@@ -8,7 +8,7 @@ from cli.demo.verdict import compare, differences
 _EXPECTED = sample.expected()
 
 
-def _altered(**changes: object) -> sample.Outcome:
+def _altered(**changes: object) -> sample.SampleOutcome:
     return msgspec.structs.replace(_EXPECTED, **changes)
 
 

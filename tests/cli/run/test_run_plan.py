@@ -39,7 +39,7 @@ def test_without_a_secret_the_development_secret_is_used_and_reported():
 def test_without_signatures_no_secret_is_needed_and_the_text_says_so():
     planned = plan({"LEDGER_ALLOW_UNSIGNED": "true"})
     assert planned.ingest.webhook_secrets == ()
-    assert "none is asked for" in _described(LEDGER_ALLOW_UNSIGNED="true")
+    assert "none is required" in _described(LEDGER_ALLOW_UNSIGNED="true")
 
 
 def test_a_list_without_an_entry_is_refused():

@@ -13,7 +13,7 @@ from cli.run.command import plan
 from cli.settings import StatusSettings
 from cli.status import looks
 from cli.status.command import Behind, StatusOptions, addresses, encode, render
-from cli.status.looks import HopLag, Look, Problem, ProgramStatus, numbers_of
+from cli.status.looks import HopLag, Look, ProgramStatus, StatusProblem, numbers_of
 from cli.topics.lag import PartitionLag, summed
 from ingest.metrics import IngressMetrics, Tally, new_rows
 from processors.metrics import WorkerMetrics
@@ -114,7 +114,7 @@ def test_the_numbers_of_an_ingress_are_sums_of_all_its_processes():
 
 
 def test_json_has_the_whole_look_and_whether_all_is_well():
-    problem = Problem("not_ready", "worker http://w", "recovering")
+    problem = StatusProblem("not_ready", "worker http://w", "recovering")
     program = ProgramStatus("worker", "http://w", ready=False, numbers=None)
     document = json.loads(encode(Look(hop(4, 10), [program], [problem])))
     assert document == {
@@ -145,7 +145,7 @@ def test_the_text_has_the_same_content_and_no_control_characters():
     program = ProgramStatus(
         "worker", "http://w", ready=True, numbers={"folded": 12_000.0, "zero": 0}
     )
-    text = shown(Look(hop(4, 10), [program], [Problem("behind", "dedupe", "a\x1b[2Jb")]))
+    text = shown(Look(hop(4, 10), [program], [StatusProblem("behind", "dedupe", "a\x1b[2Jb")]))
     assert "0: 6" in text
     assert "folded 12,000" in text
     assert "zero" not in text
