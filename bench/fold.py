@@ -1,6 +1,6 @@
 """Measure one fold: run a peer over its input, and check its result.
 
-Input: a peer, and the deliveries that it folds. Output: a ``Measurement``, which says whether the
+Input: a peer, and the deliveries that it folds. Output: a ``FoldRun``, which says whether the
 result equals that of the ledger's own rules, folded here in memory over the same deliveries.
 
 Every peer first folds a warm-up that is not measured, so that its code is compiled (Java), its
@@ -55,7 +55,7 @@ def warm_up_of(events: int) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement:
+class FoldRun:
     """One run: ``events`` deliveries in ``seconds``; a right result has no ``differences``."""
 
     program: type[Peer]
@@ -81,7 +81,7 @@ async def measure(
     given: Input,
     report: Report,
     profile: str | None = None,
-) -> Measurement:
+) -> FoldRun:
     """Run one peer over its input, on topics of its own; ``BenchError`` if that fails."""
     async with open_stage(place) as stage:
         await stage.load(given.warm_up)
@@ -99,7 +99,7 @@ async def measure(
         finally:
             await program.stop()
         totals = await program.totals()
-    return Measurement(
+    return FoldRun(
         program=peer,
         events=len(given.measured),
         seconds=ended_s - began_s,
@@ -109,7 +109,7 @@ async def measure(
 
 
 @dataclass(slots=True)
-class _Record:
+class _LogRecord:
     """A delivery as a record of the log; the totals do not depend on its place."""
 
     key: bytes | None
@@ -123,7 +123,7 @@ class _Record:
 def expected_totals(deliveries: Sequence[RecordedDelivery]) -> dict[str, OrderTotals]:
     """Fold the deliveries by the ledger's rules, in memory; return each order's totals."""
     records = (
-        _Record(each.key, each.body, 0, offset, each.received_at_ms)
+        _LogRecord(each.key, each.body, 0, offset, each.received_at_ms)
         for offset, each in enumerate(deliveries)
     )
     events = deduplicate(records, {}, FieldNames()).events

@@ -17,9 +17,9 @@ from statistics import median
 from typing import Final, NamedTuple
 
 from bench.burst import prepared
-from bench.peers.ours import Ours
+from bench.peers.ours import LedgerWorker
 from bench.recording import RecordedDelivery, record_late_refunds, record_orders
-from bench.stage import Stage
+from bench.stage import BenchStage
 
 _ORDERS_AT_ONCE: Final = 10_000
 # The average of `bench.recording`, including deliveries that are repeated.
@@ -75,11 +75,11 @@ class Size:
 class Growth:
     """One worker on one stage, with a record of the deliveries so far."""
 
-    def __init__(self, stage: Stage, kafka_folder: Path, seed: int) -> None:
+    def __init__(self, stage: BenchStage, kafka_folder: Path, seed: int) -> None:
         self._stage = stage
         self._kafka_folder = kafka_folder
         self._seed = seed
-        self._worker = Ours(stage)
+        self._worker = LedgerWorker(stage)
         self._orders = 0
         self._deliveries = 0
         self._event_ids = 0
@@ -212,7 +212,7 @@ class Growth:
         }
 
 
-_ENDS: Final = {"SIGTERM": Ours.stop, "SIGKILL": Ours.kill}
+_ENDS: Final = {"SIGTERM": LedgerWorker.stop, "SIGKILL": LedgerWorker.kill}
 
 
 def _size(folder: Path, pattern: str) -> int:

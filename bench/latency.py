@@ -29,9 +29,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from bench.command import exit_code_of, kafka_in_a_folder, parser_of, progress_bars
-from bench.latency_report import Latency, show, write_json
+from bench.latency_report import RateResult, show, write_json
 from bench.measured import PROJECT, cpu_s
-from bench.open_load import Order, Outcome
+from bench.open_load import LoadOutcome, LoadSettings
 from bench.stage import BenchError
 from cli.child import Child, start_child
 from cli.kafka.process import free_port
@@ -86,7 +86,7 @@ def _options() -> argparse.Namespace:
 
 def _measure_all(
     bootstrap: str, folder: Path, options: argparse.Namespace, progress: Progress
-) -> Iterator[Latency]:
+) -> Iterator[RateResult]:
     with installed(bootstrap, folder) as ledger:
         if options.warm_up:
             warm_up = _order(ledger, 0, _WARM_UP_PER_S, 0.0, options)
@@ -98,8 +98,8 @@ def _measure_all(
 
 def _order(
     ledger: "Ledger", number: int, rate_per_s: float, warm_up_s: float, options: argparse.Namespace
-) -> Order:
-    return Order(
+) -> LoadSettings:
+    return LoadSettings(
         ingest_port=ledger.ingest_port,
         views_port=ledger.views_port,
         secret=DEVELOPMENT_SECRET,
@@ -112,7 +112,7 @@ def _order(
     )
 
 
-def _with_bar(progress: Progress, title: str, ledger: "Ledger", order: Order) -> Latency:
+def _with_bar(progress: Progress, title: str, ledger: "Ledger", order: LoadSettings) -> RateResult:
     bar = progress.add_task(title, total=1.0)
     latency = measure(ledger, order, lambda share: progress.update(bar, completed=share))
     progress.update(bar, completed=1.0)
@@ -156,13 +156,13 @@ def installed(bootstrap: str, folder: Path, prefix: str = "") -> Iterator[Ledger
         yield Ledger(ingest=ingest, worker=worker, ingest_port=ports[0], views_port=ports[1])
 
 
-def measure(ledger: Ledger, order: Order, report: Callable[[float], None]) -> Latency:
+def measure(ledger: Ledger, order: LoadSettings, report: Callable[[float], None]) -> RateResult:
     """Send one load, from a separate process; return its latencies."""
     ingest_before_s, worker_before_s = ledger.cpu_s()
     outcome = _send(order, report)
     ingest_s, worker_s = ledger.cpu_s()
     sent_for_s = order.warm_up_s + order.seconds
-    return Latency(
+    return RateResult(
         rate_per_s=order.rate_per_s,
         outcome=outcome,
         ingest_cpu=(ingest_s - ingest_before_s) / sent_for_s,
@@ -170,7 +170,7 @@ def measure(ledger: Ledger, order: Order, report: Callable[[float], None]) -> La
     )
 
 
-def _send(order: Order, report: Callable[[float], None]) -> Outcome:
+def _send(order: LoadSettings, report: Callable[[float], None]) -> LoadOutcome:
     """Send a load from a separate process, whose output goes to files, so it never blocks."""
     with tempfile.TemporaryFile() as outcome, tempfile.TemporaryFile() as errors:
         child = start_child(
@@ -187,7 +187,7 @@ def _send(order: Order, report: Callable[[float], None]) -> Outcome:
         outcome.seek(0)
         errors.seek(0)
         try:
-            return msgspec.json.decode(outcome.read(), type=Outcome)
+            return msgspec.json.decode(outcome.read(), type=LoadOutcome)
         except msgspec.DecodeError:
             printed = errors.read().decode(errors="replace")
             raise BenchError(

@@ -1,6 +1,6 @@
 """An open-loop load: ``bench.latency`` runs `python -m bench.open_load` as a separate process.
 
-Input: an ``Order`` as JSON, the only argument. Output: an ``Outcome`` as JSON on standard output.
+The only argument is a ``LoadSettings`` as JSON, and standard output gets a ``LoadOutcome`` as JSON.
 Each delivery is sent at its scheduled time, whether or not earlier deliveries were answered, and
 its latency counts from that time. So time spent waiting for a stalled system counts as latency.
 ``late_s`` says how late each delivery was sent.
@@ -41,7 +41,7 @@ _ANSWERED_WITHIN_S: Final = 30.0
 _BEGIN_AFTER_S: Final = 0.5
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True):
+class LoadSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What to send: a rate, a duration, and a destination.
 
     Orders are numbered from ``first_order`` on, which differs between runs.
@@ -65,7 +65,7 @@ class Sample(msgspec.Struct, frozen=True):
     not_before_s: float
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class LoadOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of the deliveries after the warm-up; times count from each scheduled time."""
 
     sent: int
@@ -88,7 +88,7 @@ def schedule(rate_per_s: float, seconds: float) -> list[float]:
     return [number / rate_per_s for number in range(round(rate_per_s * seconds))]
 
 
-def plan(order: Order, due_s: Sequence[float]) -> list[_Planned]:
+def plan(order: LoadSettings, due_s: Sequence[float]) -> list[_Planned]:
     """Prepare every request, so that only sending remains."""
     orders = range(
         order.first_order, order.first_order + round(len(due_s) * _ORDERS_PER_DELIVERY) + 20
@@ -108,7 +108,7 @@ def plan(order: Order, due_s: Sequence[float]) -> list[_Planned]:
 
 
 def choose_samples(
-    deliveries: Sequence[RecordedDelivery], due_s: Sequence[float], order: Order
+    deliveries: Sequence[RecordedDelivery], due_s: Sequence[float], order: LoadSettings
 ) -> Iterator[tuple[int, str]]:
     """Yield the numbers and orders of the samples, evenly spaced after the warm-up.
 
@@ -135,7 +135,7 @@ def order_named_in(body: bytes) -> str | None:
     return event.order_reference if isinstance(event, Event) else None
 
 
-def _post(order: Order, body: bytes, now_s: int) -> bytes:
+def _post(order: LoadSettings, body: bytes, now_s: int) -> bytes:
     head = (
         f"POST {WEBHOOK_PATH} HTTP/1.1\r\nHost: 127.0.0.1:{order.ingest_port}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
@@ -144,14 +144,16 @@ def _post(order: Order, body: bytes, now_s: int) -> bytes:
     return head.encode() + body
 
 
-def _question(order: Order, order_id: str) -> bytes:
+def _question(order: LoadSettings, order_id: str) -> bytes:
     return f"GET /orders/{order_id} HTTP/1.1\r\nHost: 127.0.0.1:{order.views_port}\r\n\r\n".encode()
 
 
 class _Run:
     """Sends one plan, timed by ``perf_counter``, as the loop's clock has whole milliseconds."""
 
-    def __init__(self, order: Order, due_s: Sequence[float], planned: Sequence[_Planned]) -> None:
+    def __init__(
+        self, order: LoadSettings, due_s: Sequence[float], planned: Sequence[_Planned]
+    ) -> None:
         self._order = order
         self._due_s = due_s
         self._planned = planned
@@ -165,7 +167,7 @@ class _Run:
         self._late_s: list[float] = []
         self._refused = 0
 
-    async def run(self) -> Outcome:
+    async def run(self) -> LoadOutcome:
         await self._ingest.open(_CONNECTIONS)
         await self._views.open(_CONNECTIONS)
         await self._send_all(time.perf_counter() + _BEGIN_AFTER_S)
@@ -175,7 +177,7 @@ class _Run:
         self._ingest.close()
         self._views.close()
         seen = [sample for sample in samples if sample is not None]
-        return Outcome(
+        return LoadOutcome(
             sent=len(self._late_s),
             refused=self._refused,
             ack_s=self._ack_s,
@@ -230,7 +232,7 @@ async def _wait_until(due_s: float) -> float:
     return now_s
 
 
-async def send(order: Order) -> Outcome:
+async def send(order: LoadSettings) -> LoadOutcome:
     """Prepare the load, send it, look for the samples; return the outcome."""
     due_s = schedule(order.rate_per_s, order.warm_up_s + order.seconds)
     planned = plan(order, due_s)
@@ -242,7 +244,7 @@ async def send(order: Order) -> Outcome:
 
 def main() -> None:
     """Send the order in the argument, and print the outcome."""
-    order = msgspec.json.decode(sys.argv[1].encode(), type=Order)
+    order = msgspec.json.decode(sys.argv[1].encode(), type=LoadSettings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         outcome = runner.run(send(order))
     sys.stdout.buffer.write(msgspec.json.encode(outcome))

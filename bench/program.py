@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple
 
 from bench.measured import Measured
-from bench.stage import BenchError, Setup, Stage
+from bench.stage import BenchError, BenchStage, Setup
 
 READY_WITHIN_S: Final = 90.0
 _READY_POLL_S: Final = 0.02
@@ -58,7 +58,7 @@ class Peer(Measured):
     rounds: ClassVar[int] = 100
     """The most rounds in which it is measured; a slow program has fewer."""
 
-    def __init__(self, stage: Stage, place: Setup | None = None) -> None:
+    def __init__(self, stage: BenchStage, place: Setup | None = None) -> None:
         """Take a stage; ``place`` gives each of several workers its own folder and port."""
         self.stage = stage
         super().__init__(place or stage.place)

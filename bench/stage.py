@@ -76,7 +76,7 @@ class Setup:
         return tuple(changelog_name(self.group_id, table) for table in TABLES)
 
 
-class Stage:
+class BenchStage:
     """A place on the broker with the clients that prepare and watch it; see ``open_stage``."""
 
     def __init__(
@@ -149,7 +149,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def open_stage(place: Setup) -> AsyncIterator[Stage]:
+async def open_stage(place: Setup) -> AsyncIterator[BenchStage]:
     """Create a run's topics, with the project's own settings; delete them after the run.
 
     So the broker has the same load in every run.
@@ -163,7 +163,7 @@ async def open_stage(place: Setup) -> AsyncIterator[Stage]:
     try:
         await consumer.start()
         try:
-            yield Stage(place, admin, consumer)
+            yield BenchStage(place, admin, consumer)
         finally:
             await consumer.stop()
         await _delete_topics(admin, place)

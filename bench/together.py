@@ -13,9 +13,9 @@ from typing import Final
 
 from bench.burst import prepared
 from bench.fold import differences, expected_totals
-from bench.peers.ours import Ours
+from bench.peers.ours import LedgerWorker
 from bench.recording import RecordedDelivery
-from bench.stage import BenchError, Stage
+from bench.stage import BenchError, BenchStage
 from cli.kafka.process import free_port
 
 _ASSIGNED_WITHIN_S: Final = 90.0
@@ -39,7 +39,7 @@ class Together:
 
 
 async def fold_together(
-    stage: Stage,
+    stage: BenchStage,
     count: int,
     deliveries: Sequence[RecordedDelivery],
     report: Callable[[float], None],
@@ -69,12 +69,12 @@ async def fold_together(
     )
 
 
-def _worker(stage: Stage, number: int) -> Ours:
+def _worker(stage: BenchStage, number: int) -> LedgerWorker:
     folder = stage.place.folder / f"worker-{number}"
-    return Ours(stage, replace(stage.place, folder=folder, web_port=free_port()))
+    return LedgerWorker(stage, replace(stage.place, folder=folder, web_port=free_port()))
 
 
-async def _until_assigned(stage: Stage, workers: Sequence[Ours]) -> None:
+async def _until_assigned(stage: BenchStage, workers: Sequence[LedgerWorker]) -> None:
     """Wait until the group has all workers, and each worker is ready."""
     deadline = time.monotonic() + _ASSIGNED_WITHIN_S
     while time.monotonic() < deadline:

@@ -27,11 +27,11 @@ from cli.simulate.simulation import Simulation
 from faults.answers import Answers
 from faults.injections import KINDS
 from faults.judge import judge
-from faults.kinds import Kind
+from faults.kinds import FaultKind
 from faults.limits import limits
 from faults.report import WIDTH, line, show
 from faults.run import Cost, plan, run, sender_options
-from faults.stage import LONG, SHORT, Stage, StageError
+from faults.stage import LONG, SHORT, FaultStage, StageError
 
 # No run sends as many events as this, because the sending ends with the last fault.
 _EVENTS: Final = 10_000_000
@@ -65,7 +65,7 @@ def _run(options: argparse.Namespace, folder: Path, console: Console) -> int:
     cache = kafka_cache(DemoSettings.from_environment(os.environ))
     pauses = SHORT if options.short_pauses else LONG
     with (
-        Stage(folder, cache, options.workers, options.brokers, pauses) as stage,
+        FaultStage(folder, cache, options.workers, options.brokers, pauses) as stage,
         _progress(console) as progress,
     ):
         kinds = _possible(stage, options, console)
@@ -90,7 +90,10 @@ def _run(options: argparse.Namespace, folder: Path, console: Console) -> int:
 
 
 async def _judged(
-    sent: Awaitable[list[Cost]], stage: Stage, simulation: Simulation, judging: Callable[[], None]
+    sent: Awaitable[list[Cost]],
+    stage: FaultStage,
+    simulation: Simulation,
+    judging: Callable[[], None],
 ) -> tuple[list[Cost], list[str]]:
     costs = await sent
     judging()
@@ -107,7 +110,7 @@ async def _stoppable(work: Coroutine[Any, Any, T]) -> T:
     return done
 
 
-def _possible(stage: Stage, options: argparse.Namespace, console: Console) -> list[Kind]:
+def _possible(stage: FaultStage, options: argparse.Namespace, console: Console) -> list[FaultKind]:
     """Return the chosen kinds that can run on this stage; print those that can't."""
     possible = []
     for kind in KINDS:

@@ -11,7 +11,7 @@ LIBRARY: Final = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), No
 """``None`` where libfaketime is not installed."""
 
 
-class Clock:
+class ProgramClock:
     """The clock of one program, right at first."""
 
     def __init__(self, file: Path) -> None:

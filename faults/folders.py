@@ -18,7 +18,7 @@ from rocksdict import Options, Rdict
 from faults.disk import SmallDisk
 from faults.kinds import Inject, Injected
 from faults.program import ProgramUnderFault
-from faults.stage import Stage
+from faults.stage import FaultStage
 
 DOWN_AT_MOST_S: Final = 60.0
 """Others get this long to take over a worker's partitions: above the limit, to measure misses."""
@@ -38,7 +38,7 @@ def exhaust(fill: Callable[[SmallDisk], None], remedy: str, refusal: str) -> Inj
     """
 
     @contextmanager
-    def inject(stage: Stage, chance: random.Random) -> Iterator[Injected]:
+    def inject(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
         worker = chance.choice([worker for worker in stage.workers if worker.disk])
         disk = worker.disk
         if disk is None:
@@ -64,7 +64,7 @@ def exhaust(fill: Callable[[SmallDisk], None], remedy: str, refusal: str) -> Inj
 
 
 @contextmanager
-def damage_table(stage: Stage, chance: random.Random) -> Iterator[Injected]:
+def damage_table(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
     """Damage a stopped worker's table: the next start reports it, and the one after restores it."""
     worker = chance.choice(stage.workers)
     worker.stop()
@@ -120,7 +120,7 @@ _DAMAGES: Final[tuple[tuple[str, Callable[[Path], None]], ...]] = (
 
 
 @contextmanager
-def run_copy(stage: Stage, chance: random.Random) -> Iterator[Injected]:
+def run_copy(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
     """Start a second worker on a copy of a worker's folder: the first one ends with the reason."""
     worker = chance.choice(stage.workers)
     twin = stage.twin_of(worker)
@@ -141,7 +141,7 @@ def run_copy(stage: Stage, chance: random.Random) -> Iterator[Injected]:
     worker.start()
 
 
-def _expect_logged(stage: Stage, worker: ProgramUnderFault, *words: str) -> None:
+def _expect_logged(stage: FaultStage, worker: ProgramUnderFault, *words: str) -> None:
     """Add a finding if a worker ended without logging the reason."""
     if not any(all(word in line for word in words) for line in worker.last_lines):
         lines = "\n".join(worker.last_lines[-10:])

@@ -14,7 +14,7 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from faults.kinds import Injected
-from faults.stage import Stage
+from faults.stage import FaultStage
 from faults.topic_settings import answered
 from runtime.kafka.topics import TopicSettings
 
@@ -25,7 +25,7 @@ _FURTHEST_BACK_S: Final = 7 * 24 * 3600
 
 
 @contextmanager
-def set_commits_to_the_end(stage: Stage, _chance: random.Random) -> Iterator[Injected]:
+def set_commits_to_the_end(stage: FaultStage, _chance: random.Random) -> Iterator[Injected]:
     """Stop every worker, and set the commits to the ends: as `--reset-offsets --to-latest` does."""
     for worker in stage.workers:
         worker.stop()
@@ -52,7 +52,7 @@ async def _commit_ends(settings: TopicSettings) -> None:
 
 
 @contextmanager
-def step_clock(stage: Stage, chance: random.Random) -> Iterator[Injected]:
+def step_clock(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
     """Have a further worker join, and its clock step forward and back while it folds."""
     worker = chance.choice(stage.extras)
     if worker.clock is None:

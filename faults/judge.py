@@ -19,7 +19,7 @@ from cli.errors import NotFoldedError
 from cli.simulate.check import Check
 from cli.simulate.simulation import Simulation
 from cli.topics.ledger_reader import open_reader
-from faults.stage import Stage
+from faults.stage import FaultStage
 from faults.tables import disk_differences
 
 _FOLDED_WITHIN_S: Final = 120.0
@@ -30,7 +30,7 @@ _VERIFIED_WITHIN_S: Final = 900.0
 _CONCURRENCY: Final = 16
 
 
-async def judge(stage: Stage, simulation: Simulation) -> list[str]:
+async def judge(stage: FaultStage, simulation: Simulation) -> list[str]:
     """Return every difference; none if nothing was lost and nothing counted twice.
 
     A check that raises an exception is a difference itself, and the other checks go on.
@@ -52,7 +52,7 @@ async def judge(stage: Stage, simulation: Simulation) -> list[str]:
     return differences
 
 
-async def _not_folded(stage: Stage) -> list[str]:
+async def _not_folded(stage: FaultStage) -> list[str]:
     try:
         async with open_reader(stage.settings) as reader:
             await reader.settle(_FOLDED_WITHIN_S)
@@ -61,7 +61,7 @@ async def _not_folded(stage: Stage) -> list[str]:
     return []
 
 
-async def _lost(stage: Stage, simulation: Simulation) -> list[str]:
+async def _lost(stage: FaultStage, simulation: Simulation) -> list[str]:
     """Compare the log with the acknowledged deliveries, body by body."""
     async with open_reader(stage.settings) as reader:
         records = await reader.whole(reader.names.topics.webhooks)
@@ -77,7 +77,7 @@ async def _lost(stage: Stage, simulation: Simulation) -> list[str]:
     ]
 
 
-async def _beyond_the_end(stage: Stage) -> list[str]:
+async def _beyond_the_end(stage: FaultStage) -> list[str]:
     """Compare the committed offsets with the end of each partition, hop by hop.
 
     This finds a commit past lost or missing records, but not a commit past unfinished work.
@@ -94,7 +94,7 @@ async def _beyond_the_end(stage: Stage) -> list[str]:
     return differences
 
 
-async def _wrong_orders(stage: Stage, simulation: Simulation) -> Iterator[str]:
+async def _wrong_orders(stage: FaultStage, simulation: Simulation) -> Iterator[str]:
     """Compare every order with the oracle's, over HTTP."""
     orders = simulation.orders()
     urls = tuple(worker.url for worker in stage.workers)
@@ -103,7 +103,7 @@ async def _wrong_orders(stage: Stage, simulation: Simulation) -> Iterator[str]:
     return (f"order {each.order_id}: {line}" for each in found for line in each.lines)
 
 
-async def _wrong_disks(stage: Stage) -> list[str]:
+async def _wrong_disks(stage: FaultStage) -> list[str]:
     """End all workers, and compare their tables on disk with the changelogs, key by key."""
     workers = [*stage.workers, *stage.extras]
     await asyncio.to_thread(stage.end_workers)
@@ -112,7 +112,7 @@ async def _wrong_disks(stage: Stage) -> list[str]:
     )
 
 
-def _verified(stage: Stage) -> list[str]:
+def _verified(stage: FaultStage) -> list[str]:
     """Fold the log from scratch, and compare tables, documents and journal with the result."""
     try:
         verify = subprocess.run(

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 
 import msgspec
 
-from faults.stage import Stage
+from faults.stage import FaultStage
 
 
 class Injected(msgspec.Struct, frozen=True):
@@ -22,10 +22,10 @@ class Injected(msgspec.Struct, frozen=True):
     since_s: float | None = None
 
 
-Inject = Callable[[Stage, random.Random], AbstractContextManager[Injected]]
+Inject = Callable[[FaultStage, random.Random], AbstractContextManager[Injected]]
 
 
-class Kind(msgspec.Struct, frozen=True):
+class FaultKind(msgspec.Struct, frozen=True):
     """One kind of fault; two faults at the same time have different ``layer``s.
 
     A kind with ``take_over`` comes alone, because its cost is judged. A kind under which no program
@@ -47,7 +47,7 @@ class Kind(msgspec.Struct, frozen=True):
         """Whether no other fault is injected meanwhile."""
         return self.take_over or self.alone
 
-    def missing(self, stage: Stage) -> str | None:
+    def missing(self, stage: FaultStage) -> str | None:
         """Return what this kind needs and the stage lacks; ``None`` if nothing is missing."""
         if self.take_over and len(stage.workers) < 2:  # noqa: PLR2004 - the target and another
             return "a second worker"

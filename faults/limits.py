@@ -13,7 +13,7 @@ from faults.answers import Answers
 from faults.injections import KINDS, TAKEN_OVER_WITHIN_S
 from faults.program import STOPPED_WITHIN_S, UnplannedEnd
 from faults.run import Cost
-from faults.stage import Stage
+from faults.stage import FaultStage
 
 # A log line may hold a whole traceback, and is cut at this length.
 _SHOWN_CHARS: Final = 300
@@ -28,7 +28,7 @@ class Limit(msgspec.Struct, frozen=True):
 
 
 def limits(
-    stage: Stage, costs: Sequence[Cost], answers: Answers, slack: float = 1.0
+    stage: FaultStage, costs: Sequence[Cost], answers: Answers, slack: float = 1.0
 ) -> list[Limit]:
     """Return every limit; ``slack`` multiplies the times, for a machine with other work to do."""
     return [

@@ -16,7 +16,7 @@ import httpx
 import msgspec
 
 from cli.run.programs import Command, describe_exit
-from faults.clock import Clock
+from faults.clock import ProgramClock
 from faults.disk import SmallDisk
 from runtime.kafka.topics import SILENT
 
@@ -62,7 +62,7 @@ class ProgramUnderFault:
         # Whether a fault has ended it, or may make it end.
         self.may_end = True
         self.disk: SmallDisk | None = None
-        self.clock: Clock | None = None
+        self.clock: ProgramClock | None = None
         self.stops: list[Stop] = []
         self._command = command
         # The spans in which it was killed or frozen, on the monotonic clock; the last may be open.

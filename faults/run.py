@@ -16,9 +16,9 @@ import msgspec
 from cli.simulate.delivery import SenderOptions
 from cli.simulate.simulation import Simulation
 from faults.answers import Answers
-from faults.kinds import Injected, Kind
+from faults.kinds import FaultKind, Injected
 from faults.program import Stop
-from faults.stage import SECRETS, Stage
+from faults.stage import SECRETS, FaultStage
 from faults.watch import Watch
 
 # A fault may cost this long, because a producer may wait that long for an acknowledgement.
@@ -60,10 +60,10 @@ Report = Callable[[Cost], None]
 
 
 async def run(
-    stage: Stage,
+    stage: FaultStage,
     simulation: Simulation,
     answers: Answers,
-    plan: Iterable[tuple[Kind, ...]],
+    plan: Iterable[tuple[FaultKind, ...]],
     report: Report,
 ) -> list[Cost]:
     """Inject and undo the faults of the plan, until every delivery is acknowledged."""
@@ -88,10 +88,10 @@ async def run(
     return costs
 
 
-def plan(kinds: list[Kind], count: int, seed: int) -> Iterator[tuple[Kind, ...]]:
+def plan(kinds: list[FaultKind], count: int, seed: int) -> Iterator[tuple[FaultKind, ...]]:
     """Yield ``count`` faults; some come in pairs, of different layers."""
     chance = random.Random(f"plan {seed}")  # noqa: S311 - the same faults for the same seed
-    bag: list[Kind] = []
+    bag: list[FaultKind] = []
     while count > 0:
         # Draw each kind once before drawing any again.
         bag = bag or chance.sample(kinds, len(kinds))
@@ -104,14 +104,14 @@ def plan(kinds: list[Kind], count: int, seed: int) -> Iterator[tuple[Kind, ...]]
         yield tuple(drawn)
 
 
-def sender_options(stage: Stage, rate_per_s: float) -> SenderOptions:
+def sender_options(stage: FaultStage, rate_per_s: float) -> SenderOptions:
     """Return the options with which the virtual Plexy delivers to the stage."""
     return SenderOptions(
         url=stage.webhook_url, secrets=SECRETS, rate_per_s=rate_per_s, time_scale=_TIME_SCALE
     )
 
 
-async def _all_acknowledged(stage: Stage, sending: asyncio.Task[None]) -> None:
+async def _all_acknowledged(stage: FaultStage, sending: asyncio.Task[None]) -> None:
     """Wait for the sender; a timeout is a finding, and the judge names the owed events."""
     try:
         await asyncio.wait_for(sending, _ALL_ACKNOWLEDGED_WITHIN_S)
@@ -122,10 +122,10 @@ async def _all_acknowledged(stage: Stage, sending: asyncio.Task[None]) -> None:
 
 
 async def _one(
-    stage: Stage,
+    stage: FaultStage,
     watch: Watch,
     answers: Answers,
-    kinds: tuple[Kind, ...],
+    kinds: tuple[FaultKind, ...],
     chance: random.Random,
 ) -> list[Cost]:
     stage.fault = " and ".join(kind.name for kind in kinds)
@@ -168,7 +168,7 @@ async def _one(
 
 
 def _begin(
-    stage: Stage, kinds: tuple[Kind, ...], chance: random.Random
+    stage: FaultStage, kinds: tuple[FaultKind, ...], chance: random.Random
 ) -> tuple[list[Injected], ExitStack]:
     with ExitStack() as stack:
         faults: list[AbstractContextManager[Injected]] = [

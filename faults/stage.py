@@ -24,7 +24,7 @@ from cli.kafka.process import free_port
 from cli.kafka.properties import Node
 from cli.run.programs import Command
 from cli.settings import WEBHOOK_PATH
-from faults.clock import LIBRARY, Clock
+from faults.clock import LIBRARY, ProgramClock
 from faults.disk import can_mount, small_disk
 from faults.program import ProgramUnderFault, Stop, UnplannedEnd
 from faults.proxy import Proxy
@@ -62,7 +62,7 @@ class StageError(RuntimeError):
     """The stage, or a part of it, does not start; the message names that part."""
 
 
-class Stage:
+class FaultStage:
     """A context with all the programs; ``settings`` lead to the brokers past the proxies."""
 
     def __init__(
@@ -213,7 +213,7 @@ class Stage:
 
     def _extra(self, label: str) -> ProgramUnderFault:
         """Return a worker that runs at times, with a clock of its own where that can be had."""
-        clock = Clock(self.folder / f"{label.replace(' ', '-')}.clock") if LIBRARY else None
+        clock = ProgramClock(self.folder / f"{label.replace(' ', '-')}.clock") if LIBRARY else None
         extra = self._program(label, "worker", more=clock.environment if clock else {})
         extra.clock = clock
         return extra

@@ -17,7 +17,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
 from faults.kinds import Injected
-from faults.stage import Stage, StageError
+from faults.stage import FaultStage, StageError
 from ledger.topics import TABLES, all_topics, changelog_name
 from runtime.kafka.topics import TopicSettings
 
@@ -48,7 +48,7 @@ _OF_CHANGELOGS: Final = (
 
 
 @contextmanager
-def change_compression(stage: Stage, chance: random.Random) -> Iterator[Injected]:
+def change_compression(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
     """Have the broker compress the sources, the changelogs or the outputs with another codec."""
     names, group = stage.settings.names, stage.settings.group_id
     topics_of = {
@@ -63,7 +63,7 @@ def change_compression(stage: Stage, chance: random.Random) -> Iterator[Injected
 
 
 @contextmanager
-def change_settings(stage: Stage, chance: random.Random) -> Iterator[Injected]:
+def change_settings(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
     """Give the log or a changelog a forbidden setting, under which ingress may answer 503."""
     names = stage.settings.names
     if chance.random() < 0.5:  # noqa: PLR2004 - one or the other
@@ -76,7 +76,7 @@ def change_settings(stage: Stage, chance: random.Random) -> Iterator[Injected]:
 
 
 @contextmanager
-def lower_max_message_bytes(stage: Stage, chance: random.Random) -> Iterator[Injected]:
+def lower_max_message_bytes(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
     """Have the broker refuse large batches of a topic; each single record still fits."""
     names, group = stage.settings.names, stage.settings.group_id
     topics = [names.webhooks, names.events, names.entries, changelog_name(group, "payments")]
@@ -86,7 +86,7 @@ def lower_max_message_bytes(stage: Stage, chance: random.Random) -> Iterator[Inj
 
 
 @contextmanager
-def require_more_replicas(stage: Stage, chance: random.Random) -> Iterator[Injected]:
+def require_more_replicas(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
     """Require every replica while a broker is down, so that no write is acknowledged."""
     topics = [topic.name for topic in all_topics(stage.settings.names, stage.settings.group_id)]
     broker = chance.choice(stage.brokers)
@@ -98,7 +98,7 @@ def require_more_replicas(stage: Stage, chance: random.Random) -> Iterator[Injec
 
 
 @contextmanager
-def changed(stage: Stage, changes: Mapping[str, Mapping[str, str]]) -> Iterator[None]:
+def changed(stage: FaultStage, changes: Mapping[str, Mapping[str, str]]) -> Iterator[None]:
     """Change settings of topics for the length of a block."""
     before = _administer(stage.settings, lambda admin: _own(admin, changes))
     # Kafka resets every setting that the request does not name.

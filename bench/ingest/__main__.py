@@ -23,7 +23,7 @@ from rich.console import Console
 from bench.command import count, exit_code_of, kafka_in_a_folder, parser_of, progress_bars
 from bench.ingest import report
 from bench.ingest.load import require_wrk, write_bodies
-from bench.ingest.run import Measurement, Plan, measure
+from bench.ingest.run import IngestRun, Plan, measure
 from bench.ingest.servers import SERVERS, Server
 from bench.recording import record
 from bench.results import keep
@@ -75,7 +75,7 @@ def _measurable(names: Sequence[str], console: Console) -> list[type[Server]]:
     return able
 
 
-def _measure_all(options: argparse.Namespace, servers: Sequence[type[Server]]) -> list[Measurement]:
+def _measure_all(options: argparse.Namespace, servers: Sequence[type[Server]]) -> list[IngestRun]:
     measurements = []
     with kafka_in_a_folder() as (kafka, folder), progress_bars() as progress:
         plan = Plan(

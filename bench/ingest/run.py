@@ -1,6 +1,6 @@
 """One measured run: start a server, warm it up, measure it under load, and check the log.
 
-Input: a server's class, and a place. Output: a ``Measurement``. Invariant: a run in which a
+Input: a server's class, and a place. Output: a ``IngestRun``. Invariant: a run in which a
 delivery was refused or lost, or an acknowledged delivery is not in the log, has a fault.
 """
 
@@ -25,7 +25,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement:
+class IngestRun:
     """One run of one server; ``kept`` is the number of records in the log after it."""
 
     server: type[Server]
@@ -60,7 +60,7 @@ class Measurement:
 
 async def measure(
     server: type[Server], place: Setup, plan: Plan, profile: str | None = None
-) -> Measurement:
+) -> IngestRun:
     """Measure one server on its own topics; ``BenchError`` if the measurement fails."""
     async with open_stage(place) as stage:
         started = server(place)
@@ -74,7 +74,7 @@ async def measure(
         finally:
             await asyncio.to_thread(started.end)
         kept = await stage.count(place.names.webhooks)
-    return Measurement(server=server, load=load, warm_up=warm_up, cpu_s=cpu_s, kept=kept)
+    return IngestRun(server=server, load=load, warm_up=warm_up, cpu_s=cpu_s, kept=kept)
 
 
 async def _load(server: Server, plan: Plan, seconds: int, run: int) -> Load:

@@ -75,7 +75,7 @@ class Server(Measured):
             return False
 
 
-class Ours(Server):
+class LedgerIngress(Server):
     """`plexy-ledger ingest`, as a person starts it, with its default settings."""
 
     name = "ours"
@@ -155,4 +155,4 @@ class GoHandler(Server):
         return [str(_GO_PROGRAM)]
 
 
-SERVERS: Final[tuple[type[Server], ...]] = (Ours, EmptyHandler, PlainHandler, GoHandler)
+SERVERS: Final[tuple[type[Server], ...]] = (LedgerIngress, EmptyHandler, PlainHandler, GoHandler)

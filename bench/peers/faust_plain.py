@@ -99,7 +99,7 @@ async def fold_orders(stream: Any) -> None:
 
 
 @app.page("/readyz")
-class Readiness(View):
+class ReadyPage(View):
     """Ready once the tables are recovered and the worker has its partitions."""
 
     async def get(self, request: Request) -> Response:  # noqa: ARG002 - Faust passes it

@@ -8,12 +8,12 @@ from typing import Final
 
 from bench.peers.faust_plain import FaustPlain
 from bench.peers.kafka_streams import FourThreads, OneThread, Tuned, TwoThreads
-from bench.peers.ours import Ours
+from bench.peers.ours import LedgerWorker
 from bench.peers.quix_streams import QuixStreams
 from bench.program import Peer
 
 PROGRAMS: Final[tuple[type[Peer], ...]] = (
-    Ours,
+    LedgerWorker,
     OneThread,
     TwoThreads,
     FourThreads,

@@ -8,11 +8,11 @@ from itertools import pairwise
 
 from msgspec.structs import replace
 
-from bench.open_load import Order, choose_samples, order_named_in, schedule, send
+from bench.open_load import LoadSettings, choose_samples, order_named_in, schedule, send
 from bench.recording import record_orders
 from cli.settings import DEVELOPMENT_SECRET
 
-_ORDER = Order(
+_ORDER = LoadSettings(
     ingest_port=0,
     views_port=0,
     secret=DEVELOPMENT_SECRET,
@@ -71,7 +71,7 @@ class _Server:
 
 
 @asynccontextmanager
-async def _serving(server: _Server) -> AsyncIterator[Order]:
+async def _serving(server: _Server) -> AsyncIterator[LoadSettings]:
     async with await asyncio.start_server(server.accept, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
         yield replace(_ORDER, ingest_port=port, views_port=port)

@@ -7,7 +7,7 @@ import pytest
 
 from bench.growth import Growth
 from bench.latency import installed, measure
-from bench.open_load import Order
+from bench.open_load import LoadSettings
 from bench.recording import record
 from bench.stage import Setup, open_stage
 from bench.together import fold_together
@@ -23,7 +23,7 @@ def _place(kafka: EmbeddedKafka, folder: Path) -> Setup:
 
 def test_every_delivery_is_acknowledged_and_every_sample_seen(kafka: EmbeddedKafka, tmp_path: Path):
     with installed(kafka.bootstrap, tmp_path, prefix=f"b{uuid.uuid4().hex[:12]}.") as ledger:
-        order = Order(
+        order = LoadSettings(
             ingest_port=ledger.ingest_port,
             views_port=ledger.views_port,
             secret=DEVELOPMENT_SECRET,
