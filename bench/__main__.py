@@ -1,8 +1,8 @@
 """`python -m bench`: fold the same recorded input with each peer, side by side, in one run.
 
-The result is a table, and ``build/bench.json``. The exit code is 1 if a peer's result differs from
-the ledger's, and 2 if a measurement failed. The benchmark starts its own Kafka in a temporary
-folder. It skips a peer that this machine can't run, and says why.
+The benchmark prints a table and writes ``build/bench.json``. The exit code is 1 if a peer's result
+differs from the ledger's, and 2 if a measurement failed. The benchmark starts its own Kafka in a
+temporary folder. It skips a peer that this machine can't run, and says why.
 
     python -m bench --peers ours kafka_streams --events 100000 --repeat 1
 """
@@ -54,7 +54,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--profile",
         metavar="FILE",
-        help="write our worker's stacks, by py-spy, and no result, as profiling slows it down",
+        help="write our worker's stacks (py-spy), but no result, because profiling slows it down",
     )
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"), help="the result")
     return parser.parse_args()

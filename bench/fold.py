@@ -1,11 +1,10 @@
-"""Measure one fold: run a peer over its input, and check its result.
+"""Measures one fold: runs a peer over its input, and checks its result.
 
-Input: a peer, and the deliveries that it folds. Output: a ``FoldRun``, which says whether the
-result equals that of the ledger's own rules, folded here in memory over the same deliveries.
-
-Every peer first folds a warm-up that is not measured, so that its code is compiled (Java), its
-connections are open and its files exist. Then the peer is paused, and the rest of the input is
-appended to the log. The measurement starts when the peer continues; nothing else runs then.
+The result must equal that of the ledger's own rules, folded here in memory over the same
+deliveries. Every peer first folds a warm-up that is not measured, so that its code is compiled
+(Java), its connections are open and its files exist. Then the peer is paused, and the rest of the
+input is appended to the log. The measurement starts when the peer continues; nothing else runs
+then.
 """
 
 import time
@@ -56,7 +55,7 @@ def warm_up_of(events: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoldRun:
-    """One run: ``events`` deliveries in ``seconds``; a right result has no ``differences``."""
+    """One run: ``events`` deliveries in ``seconds``; a correct result has no ``differences``."""
 
     program: type[Peer]
     events: int
@@ -71,7 +70,7 @@ class FoldRun:
 
     @property
     def cpu_us(self) -> float:
-        """CPU microseconds per delivery, a figure that other work on the machine disturbs less."""
+        """CPU microseconds per delivery, which depend less on other work on the machine."""
         return self.cpu_s / self.events * 1e6
 
 
@@ -110,7 +109,7 @@ async def measure(
 
 @dataclass(slots=True)
 class _LogRecord:
-    """A delivery as a record of the log; the totals do not depend on its place."""
+    """A delivery as a record of the log; the totals do not depend on its partition and offset."""
 
     key: bytes | None
     value: bytes | None

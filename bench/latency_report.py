@@ -1,8 +1,7 @@
-"""Report latencies, for people (a table) and for programs (JSON).
+"""Reports latencies as a table and as JSON.
 
-Input: the outcome of the deliveries at each rate. Output: percentiles of the times by nearest rank,
-and the reasons why a measurement is unsound. Every figure comes with its number of samples and its
-error.
+The report has percentiles by nearest rank, with the number of samples and the error, and the
+reasons why a measurement is unsound.
 """
 
 import json
@@ -25,7 +24,7 @@ _KEPT_UP_MS: Final = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateResult:
-    """One rate: the outcome of its deliveries, and the share of a core that each program used."""
+    """The outcome of the deliveries at one rate, and the share of a core that each program used."""
 
     rate_per_s: float
     outcome: LoadOutcome
@@ -39,7 +38,7 @@ class RateResult:
 
     @property
     def is_sound(self) -> bool:
-        """Whether every delivery was sent in time and accepted, and every sample seen."""
+        """Whether every delivery was sent in time and accepted, and every sample was seen."""
         return self.kept_up and not self.outcome.refused and not self.outcome.unseen
 
 
@@ -133,7 +132,7 @@ def _figures(each: RateResult) -> dict[str, Any]:
 
 
 def write_json(path: Path, measured: Sequence[RateResult], seconds: float) -> None:
-    """Write the figures of each rate; each was sent for ``seconds``."""
+    """Write the figures of each rate, which was sent for ``seconds``."""
     document = {
         "by_rate": {f"{each.rate_per_s:g}": _figures(each) for each in measured},
         "seconds": seconds,

@@ -1,8 +1,7 @@
-"""Report the results of the fold as a table.
+"""Reports the results of the fold as a table, and as rates for ``bench.results``.
 
-Input: measurements, in the order in which they were made. Output: text, and each peer's rate for
-``bench.results``. If a program was measured more than once, its rate is the median, and the spread
-is shown. The rate of a peer is that of its fastest program.
+If a program was measured more than once, its rate is the median, and the table shows the spread.
+The rate of a peer is that of its fastest program.
 """
 
 import os
@@ -26,7 +25,7 @@ while its input is appended to plexy.webhooks. The time runs from the moment it 
 broker's timestamp of the last record in ledger.orders. A run is complete once every hop has \
 committed its end; the wait for the commits does not count. One worker process, 4 partitions, the \
 broker on the same machine. CPU is the worker's own, per event. Slow programs fold fewer events in \
-fewer rounds. Of a peer with several settings, only the fastest runs after the first round.
+fewer rounds. After the first round, only the fastest program of each peer runs.
 Checked: each order's status and totals against the ledger's rules, folded in memory."""
 
 

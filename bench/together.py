@@ -1,8 +1,7 @@
-"""Measure how fast several workers fold one log together.
+"""Measures how fast several workers fold one log together.
 
-Input: a stage, a number of workers, and deliveries. Output: the seconds from writing the first
-delivery to the last effect. Invariant: a measurement only begins once the group has assigned its
-partitions.
+The time runs from the write of the first delivery to the last effect. It begins only once the group
+has assigned its partitions.
 """
 
 import asyncio
@@ -24,7 +23,7 @@ _LOOK_EVERY_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Together:
-    """The result of a number of workers; a right fold has no ``differences``."""
+    """The result of a number of workers; a correct fold has no ``differences``."""
 
     workers: int
     events: int

@@ -1,8 +1,7 @@
-"""Report the measurements, for people (a table) and for programs (``build/bench.json``).
+"""Reports the measurements as a table, and as data for ``build/bench.json``.
 
-Input: measurements, in the order in which they were made. Output: text and numbers. A rate is the
-median of a server's rounds. A ratio is the median of the ratios within each round, because these
-runs followed each other closely.
+A rate is the median of a server's rounds. A ratio is the median of the ratios within each round,
+because the runs of a round followed each other closely.
 """
 
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from bench.ingest.servers import LedgerIngress, Server
 MEASURED = """\
 Measured: answers per second, counted by wrk after a warm-up of the same process. Each connection \
 sends its next delivery once the last was answered. Server, broker and wrk share the machine's \
-processors. The ratio is our rate by the server's, the median over rounds."""
+processors. The ratio is our rate divided by the server's, the median over rounds."""
 
 
 def show(console: Console, measurements: Sequence[IngestRun], connections: int) -> None:
@@ -53,7 +52,7 @@ def rates(measurements: Sequence[IngestRun]) -> dict[str, float]:
 
 
 def details(measurements: Sequence[IngestRun]) -> list[dict[str, Any]]:
-    """Return each run."""
+    """Return the figures of each run."""
     return [
         {
             "server": run.server.name,

@@ -1,7 +1,6 @@
-"""One measured run: start a server, warm it up, measure it under load, and check the log.
+"""Makes one measured run: starts a server, warms it up, measures it under load, checks the log.
 
-Input: a server's class, and a place. Output: a ``IngestRun``. Invariant: a run in which a
-delivery was refused or lost, or an acknowledged delivery is not in the log, has a fault.
+A run has a fault if a delivery was refused or lost, or if the log lacks an acknowledged delivery.
 """
 
 import asyncio
@@ -16,7 +15,7 @@ from bench.stage import Setup, open_stage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The load that every server is measured with; times are in seconds."""
+    """The load with which every server is measured; times are in seconds."""
 
     bodies: Path
     connections: int
@@ -41,12 +40,12 @@ class IngestRun:
 
     @property
     def cpu_us(self) -> float:
-        """CPU microseconds per delivery, a figure that other work on the machine disturbs less."""
+        """CPU microseconds per delivery, which depend less on other work on the machine."""
         return self.cpu_s / self.load.answered * 1e6
 
     @property
     def faults(self) -> list[str]:
-        """The faults of this run; a run without faults counts."""
+        """The faults of this run."""
         faults = []
         acknowledged = 0
         for load in (self.warm_up, self.load):

@@ -1,7 +1,6 @@
-"""The table of the programs that are measured.
+"""The table of the measured programs.
 
-To add a program, write a subclass of ``bench.program.Peer`` in a new module, and add a line
-here.
+To add a program, write a subclass of ``bench.program.Peer`` in a new module, and add a line here.
 """
 
 from typing import Final

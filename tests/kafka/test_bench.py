@@ -23,7 +23,7 @@ def _place(kafka: EmbeddedKafka, folder: Path) -> Setup:
 
 def test_every_delivery_is_acknowledged_and_every_sample_seen(kafka: EmbeddedKafka, tmp_path: Path):
     with installed(kafka.bootstrap, tmp_path, prefix=f"b{uuid.uuid4().hex[:12]}.") as ledger:
-        order = LoadSettings(
+        load = LoadSettings(
             ingest_port=ledger.ingest_port,
             views_port=ledger.views_port,
             secret=DEVELOPMENT_SECRET,
@@ -34,7 +34,7 @@ def test_every_delivery_is_acknowledged_and_every_sample_seen(kafka: EmbeddedKaf
             first_order=0,
             seed=1,
         )
-        outcome = measure(ledger, order, lambda _share: None).outcome
+        outcome = measure(ledger, load, lambda _share: None).outcome
     assert outcome.sent == len(outcome.ack_s) == 80
     assert (outcome.refused, outcome.unseen) == (0, 0)
     assert len(outcome.samples) >= 5
