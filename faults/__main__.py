@@ -1,8 +1,8 @@
-"""`python -m faults` injects faults while deliveries go on, then checks that nothing was lost.
+"""`python -m faults` injects faults while deliveries continue, then checks that nothing was lost.
 
 It prints the seed, a table of the faults with the cost of each, and every difference. The exit code
-is 1 on any difference, and 2 if the stage itself failed. All programs run on loopback, in a
-temporary folder.
+is 1 if there is a difference or a limit was not kept, and 2 if the stage itself failed. All
+programs run on loopback, in a temporary folder.
 """
 
 import argparse
@@ -42,7 +42,7 @@ T = TypeVar("T")
 def main() -> int:
     """Run the faults, print the result, and return the exit code."""
     options = _options()
-    # aiokafka logs that Kafka is down, which is intended here.
+    # aiokafka logs that Kafka is down, which the faults intend.
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     console = Console()
     if not console.is_terminal:
@@ -101,7 +101,7 @@ async def _judged(
 
 
 async def _stoppable(work: Coroutine[Any, Any, T]) -> T:
-    """Await the work; Ctrl-C and SIGTERM end it cleanly, and then raise ``KeyboardInterrupt``."""
+    """Await the work; after Ctrl-C or SIGTERM, end it cleanly and raise ``KeyboardInterrupt``."""
     stop = asyncio.Event()
     with signals_set(stop):
         done = await until_stopped(work, stop)
@@ -129,11 +129,11 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
     names = [kind.name for kind in KINDS]
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31), help="drawn if unset")
-    parser.add_argument("--faults", type=int, default=200, help="how many (default 200)")
+    parser.add_argument("--faults", type=int, default=200, help="their number (default 200)")
     parser.add_argument("--rate", type=float, default=100.0, help="deliveries a second")
     parser.add_argument("--workers", type=int, default=2, help="workers that run (default 2)")
     parser.add_argument(
-        "--brokers", type=int, choices=(1, SIZE), default=1, help="3: each has every record"
+        "--brokers", type=int, choices=(1, SIZE), default=1, help="3 brokers hold every record each"
     )
     parser.add_argument("--kinds", nargs="+", choices=names, default=[], help="only these kinds")
     parser.add_argument(

@@ -1,7 +1,6 @@
-"""Lists every kind of fault, with how each is injected and undone.
+"""Lists every kind of fault, and injects and undoes those that do not have their own module.
 
-Input: a stage, and a seeded random generator. Output: a fault that lasts as long as a block.
-Invariant: after the block the stage works again, although some data may be lost.
+A fault lasts as long as its block. After the block, the stage works again.
 """
 
 import random
@@ -19,13 +18,13 @@ from faults.program import ProgramUnderFault
 from faults.proxy import Network
 from faults.stage import FaultStage
 
-# Others may take this long to take over a killed worker's partitions: its session lasts 10 s.
+# Others may need this long to take over a killed worker's partitions, since its session is 10 s.
 TAKEN_OVER_WITHIN_S: Final = 15.0
 
 
 @contextmanager
 def _kill_worker(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Kill a worker, and restart it at once or after the others had to take over."""
+    """Kill a worker, and restart it at once or after others have taken over."""
     worker = chance.choice(stage.workers)
     worker.kill()
     yield Injected((worker.label,), chance.choice([0.0, 0.0, 1.0, 15.0]))
@@ -34,7 +33,7 @@ def _kill_worker(stage: FaultStage, chance: random.Random) -> Iterator[Injected]
 
 @contextmanager
 def _kill_worker_for_good(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Kill a worker, and restart it only after the others fold its partitions."""
+    """Kill a worker, and restart it only after others fold its partitions."""
     worker = chance.choice(stage.workers)
     worker.kill()
     yield Injected((worker.label,), DOWN_AT_MOST_S, take_over=True)
@@ -51,9 +50,9 @@ def _stop_worker(stage: FaultStage, chance: random.Random) -> Iterator[Injected]
 
 @contextmanager
 def _freeze_worker(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Freeze a worker for less than its session (10 s), or longer, so that others take over.
+    """Freeze a worker, for less than its session (10 s) or for longer, so that others take over.
 
-    It need not end in either case: Kafka refuses its late writes, and it drops its chunks.
+    The worker need not end: Kafka refuses its late writes, and the worker drops its chunks.
     """
     worker = chance.choice(stage.workers)
     worker.freeze()
@@ -85,14 +84,14 @@ def _join_and_leave(stage: FaultStage, chance: random.Random) -> Iterator[Inject
 
 
 @contextmanager
-def _rebalance_again_and_again(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
+def _rebalance_repeatedly(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
     """Change the group several times, each before the previous rebalance has settled."""
     hit = set()
     for _ in range(chance.randint(3, 5)):
         each = chance.choice(stage.extras)
         each.start()
         time.sleep(chance.uniform(0.2, 5.0))
-        # The freeze may fall into the moment at which the partitions are assigned.
+        # The freeze may coincide with the assignment of the partitions.
         frozen = chance.choice(stage.workers)
         frozen.freeze()
         time.sleep(chance.choice([0.1, 0.5, 1.5]))
@@ -149,7 +148,7 @@ def _freeze_broker(stage: FaultStage, chance: random.Random) -> Iterator[Injecte
 
 @contextmanager
 def _lose_disk(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Kill a broker and delete its disk, which the other two then fill again."""
+    """Kill a broker and delete its data, which it then copies from the other two brokers."""
     broker = chance.choice(stage.brokers)
     broker.kill()
     broker.erase()
@@ -191,7 +190,7 @@ KINDS: Final[tuple[FaultKind, ...]] = (
     FaultKind("worker joins and leaves", "worker", _join_and_leave),
     FaultKind("worker's clock steps", "worker", group.step_clock, takes_clock=True),
     FaultKind("commits set ahead", "worker", group.set_commits_to_the_end, alone=True),
-    FaultKind("rebalances in a row", "worker", _rebalance_again_and_again),
+    FaultKind("rebalances in a row", "worker", _rebalance_repeatedly),
     FaultKind("ingress killed", "ingress", _kill_ingest),
     FaultKind("ingress stopped", "ingress", _stop_ingest),
     FaultKind("ingress frozen", "ingress", _freeze_ingest),
@@ -209,7 +208,7 @@ KINDS: Final[tuple[FaultKind, ...]] = (
         takes_replicas=True,
         restarts_broker=True,
     ),
-    # These belong to the brokers' layer, because a broker must be up to change a setting.
+    # These kinds are in the brokers' layer, because a broker must be up to change a setting.
     FaultKind("compression changed", "broker", topic_settings.change_compression),
     FaultKind("settings changed", "broker", topic_settings.change_settings, alone=True),
     FaultKind("message size lowered", "broker", topic_settings.lower_max_message_bytes, alone=True),

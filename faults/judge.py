@@ -1,7 +1,4 @@
-"""Checks at the end of a run that each acknowledged delivery is kept, and counts once.
-
-Input: the stage after the last fault, and the deliveries that were sent. Output: every difference,
-a line each. Invariant: a check that fails with an exception does not keep the others from running.
+"""Checks at the end of a run that each acknowledged delivery is in the log and counts once.
 
 The ends of the partitions can't show that no offset was committed past unfinished work. ``verify``
 shows that, because the outputs of the skipped records would be missing.
@@ -24,16 +21,16 @@ from faults.tables import disk_differences
 
 _FOLDED_WITHIN_S: Final = 120.0
 _CHECKED_WITHIN_S: Final = 120.0
-# A worker on a busy machine answers some hundreds of requests a second.
+# A worker on a busy machine answers a few hundred requests a second.
 _CHECKED_PER_ORDER_S: Final = 0.01
 _VERIFIED_WITHIN_S: Final = 900.0
 _CONCURRENCY: Final = 16
 
 
 async def judge(stage: FaultStage, simulation: Simulation) -> list[str]:
-    """Return every difference; none if nothing was lost and nothing counted twice.
+    """Return every difference; there is none if nothing was lost or counted twice.
 
-    A check that raises an exception is a difference itself, and the other checks go on.
+    A check that raises an exception is a difference itself, and the other checks still run.
     """
     parts: dict[str, Callable[[], Awaitable[Iterable[str]]]] = {
         "what is folded": partial(_not_folded, stage),
@@ -95,7 +92,7 @@ async def _beyond_the_end(stage: FaultStage) -> list[str]:
 
 
 async def _wrong_orders(stage: FaultStage, simulation: Simulation) -> Iterator[str]:
-    """Compare every order with the oracle's, over HTTP."""
+    """Compare every order with the oracle, over HTTP."""
     orders = simulation.orders()
     urls = tuple(worker.url for worker in stage.workers)
     within_s = _CHECKED_WITHIN_S + len(orders) * _CHECKED_PER_ORDER_S
