@@ -1,8 +1,8 @@
 """`python -m bench`: fold the same recorded input with each peer, side by side, in one run.
 
-The result is a table, and ``build/bench.json``. The exit code is 1 if a peer's result differs from
-the ledger's, and 2 if a measurement failed. The benchmark starts its own Kafka in a temporary
-folder. It skips a peer that this machine can't run, and says why.
+The benchmark prints a table and writes ``build/bench.json``. The exit code is 1 if a peer's result
+differs from the ledger's, and 2 if a measurement failed. The benchmark starts its own Kafka in a
+temporary folder. It skips a peer that this machine can't run, and says why.
 
     python -m bench --peers ours kafka_streams --events 100000 --repeat 1
 """
@@ -19,7 +19,7 @@ from rich.progress import Progress, TextColumn
 
 from bench import report
 from bench.command import count, exit_code_of, kafka_in_a_folder, parser_of, progress_bars
-from bench.fold import Input, Measurement, measure, warm_up_of
+from bench.fold import FoldRun, Input, measure, warm_up_of
 from bench.peers.table import PROGRAMS
 from bench.profile import summarise
 from bench.program import Peer
@@ -54,7 +54,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--profile",
         metavar="FILE",
-        help="write our worker's stacks, by py-spy, and no result, as profiling slows it down",
+        help="write our worker's stacks (py-spy), but no result, because profiling slows it down",
     )
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"), help="the result")
     return parser.parse_args()
@@ -78,9 +78,9 @@ def _runnable(peers: Sequence[str]) -> list[type[Peer]]:
     return runnable
 
 
-def _measure_all(programs: Sequence[type[Peer]], options: argparse.Namespace) -> list[Measurement]:
+def _measure_all(programs: Sequence[type[Peer]], options: argparse.Namespace) -> list[FoldRun]:
     inputs = _inputs(programs, options)
-    measurements: list[Measurement] = []
+    measurements: list[FoldRun] = []
     result = TextColumn("{task.fields[result]}")
     with kafka_in_a_folder(BROKER) as (kafka, folder), progress_bars(result) as progress:
         for program in _schedule(programs, measurements, options.repeat):
@@ -101,7 +101,7 @@ def _inputs(programs: Sequence[type[Peer]], options: argparse.Namespace) -> Mapp
 
 
 def _schedule(
-    programs: Sequence[type[Peer]], measurements: Sequence[Measurement], rounds: int
+    programs: Sequence[type[Peer]], measurements: Sequence[FoldRun], rounds: int
 ) -> Iterator[type[Peer]]:
     """Yield the programs of each round, in reverse order in every other round.
 
@@ -120,7 +120,7 @@ def _measure_one(
     given: Input,
     progress: Progress,
     options: argparse.Namespace,
-) -> Measurement:
+) -> FoldRun:
     events = f"{len(given.measured):,} events"
     bar = progress.add_task(f"{program.title}, {events}", total=1.0, result="warming up")
     profile = options.profile if program.peer == "ours" else None

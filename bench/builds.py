@@ -1,8 +1,7 @@
-"""Build the peers that the project does not ship, at their first use, under ``build/``.
+"""Builds the peers that the project does not ship, at their first use, under ``build/``.
 
-Input: a folder, its source files, and the commands that build it. Output: the folder, built from
-exactly these files, by these commands and this Python. Invariants: a build that was interrupted is
-never taken for a complete one, and no two builds of a folder run at once.
+A folder is built again if its source files, its commands or this Python have changed. An
+interrupted build is never taken for a complete one, and two builds of a folder never run at once.
 """
 
 import fcntl
@@ -23,7 +22,7 @@ _LAST_LINES: Final = 25
 
 def build_once(what: str, folder: Path, sources: Iterable[Path], *commands: Sequence[str]) -> None:
     """Run the commands unless the folder is up to date; ``BenchError`` if a command fails."""
-    # Another Python version, or another build of this version, makes another peer.
+    # Another Python version, or another build of the same version, needs another build of the peer.
     by = [repr(commands).encode(), str(Path(sys.executable).resolve()).encode()]
     by.append(sys.version.encode())
     made_of = sha256(

@@ -1,7 +1,6 @@
 """A burst: an input that is prepared in advance, so that writing it takes next to no time.
 
-Input: a stage's place and deliveries. Output: the time at which writing began. The input is never
-prepared during a measurement, because that would take processor time from the worker.
+Preparing it during a measurement would take processor time from the worker.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Shared parts of the benchmarks' commands: options, an own Kafka, and exit codes."""
+"""Shared parts of the benchmarks' commands: options, a temporary Kafka, and exit codes."""
 
 import argparse
 import os
@@ -20,7 +20,7 @@ from cli.kafka.distribution import EmbeddedKafkaError
 from cli.run.local import kafka_cache, sigterm_as_interrupt
 from cli.settings import DemoSettings
 
-# The width of tables that are not printed on a terminal.
+# Tables have this width if standard output is not a terminal.
 _FILE_WIDTH: Final = 120
 
 

@@ -1,11 +1,10 @@
-"""Measure one fold: run a peer over its input, and check its result.
+"""Measures one fold: runs a peer over its input, and checks its result.
 
-Input: a peer, and the deliveries that it folds. Output: a ``Measurement``, which says whether the
-result equals that of the ledger's own rules, folded here in memory over the same deliveries.
-
-Every peer first folds a warm-up that is not measured, so that its code is compiled (Java), its
-connections are open and its files exist. Then the peer is paused, and the rest of the input is
-appended to the log. The measurement starts when the peer continues; nothing else runs then.
+The result must equal that of the ledger's own rules, folded here in memory over the same
+deliveries. Every peer first folds a warm-up that is not measured, so that its code is compiled
+(Java), its connections are open and its files exist. Then the peer is paused, and the rest of the
+input is appended to the log. The measurement starts when the peer continues; nothing else runs
+then.
 """
 
 import time
@@ -55,8 +54,8 @@ def warm_up_of(events: int) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement:
-    """One run: ``events`` deliveries in ``seconds``; a right result has no ``differences``."""
+class FoldRun:
+    """One run: ``events`` deliveries in ``seconds``; a correct result has no ``differences``."""
 
     program: type[Peer]
     events: int
@@ -71,7 +70,7 @@ class Measurement:
 
     @property
     def cpu_us(self) -> float:
-        """CPU microseconds per delivery, a figure that other work on the machine disturbs less."""
+        """CPU microseconds per delivery, which depend less on other work on the machine."""
         return self.cpu_s / self.events * 1e6
 
 
@@ -81,7 +80,7 @@ async def measure(
     given: Input,
     report: Report,
     profile: str | None = None,
-) -> Measurement:
+) -> FoldRun:
     """Run one peer over its input, on topics of its own; ``BenchError`` if that fails."""
     async with open_stage(place) as stage:
         await stage.load(given.warm_up)
@@ -99,7 +98,7 @@ async def measure(
         finally:
             await program.stop()
         totals = await program.totals()
-    return Measurement(
+    return FoldRun(
         program=peer,
         events=len(given.measured),
         seconds=ended_s - began_s,
@@ -109,8 +108,8 @@ async def measure(
 
 
 @dataclass(slots=True)
-class _Record:
-    """A delivery as a record of the log; the totals do not depend on its place."""
+class _LogRecord:
+    """A delivery as a record of the log; the totals do not depend on its partition and offset."""
 
     key: bytes | None
     value: bytes | None
@@ -123,7 +122,7 @@ class _Record:
 def expected_totals(deliveries: Sequence[RecordedDelivery]) -> dict[str, OrderTotals]:
     """Fold the deliveries by the ledger's rules, in memory; return each order's totals."""
     records = (
-        _Record(each.key, each.body, 0, offset, each.received_at_ms)
+        _LogRecord(each.key, each.body, 0, offset, each.received_at_ms)
         for offset, each in enumerate(deliveries)
     )
     events = deduplicate(records, {}, FieldNames()).events

@@ -1,9 +1,8 @@
-"""Measure one worker whose state grows, at several sizes.
+"""Measures one worker as its state grows, at several numbers of orders.
 
-Input: a stage, and sizes in orders. Output: at each size, the rate at which the next events are
-folded, the worker's memory, the bytes of its databases and topics, and the time until it is ready
-again, once with its tables in place and once from the changelogs alone. No rate includes the time
-in which the input was made.
+At each size, the figures are the rate at which the next events are folded, the worker's memory, the
+bytes of its databases and topics, and the time until it is ready again, once with its tables in
+place and once from the changelogs alone. No rate includes the time to make the input.
 """
 
 import random
@@ -17,12 +16,12 @@ from statistics import median
 from typing import Final, NamedTuple
 
 from bench.burst import prepared
-from bench.peers.ours import Ours
+from bench.peers.ours import LedgerWorker
 from bench.recording import RecordedDelivery, record_late_refunds, record_orders
-from bench.stage import Stage
+from bench.stage import BenchStage
 
 _ORDERS_AT_ONCE: Final = 10_000
-# The average of `bench.recording`, including deliveries that are repeated.
+# This is the average of `bench.recording`, including repeated deliveries.
 DELIVERIES_PER_ORDER: Final = 1.33
 # The limit allows for a restore at some hundred records a second.
 _RESTORED_WITHIN_S: Final = 3600.0
@@ -42,10 +41,10 @@ class Start(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """The figures at a size: first the rate of each burst, then all other figures.
+    """The figures at ``size`` orders.
 
-    Memory, databases, topics and starts therefore belong to ``orders``, which includes the orders
-    of the bursts.
+    All figures but the rates were measured after the bursts, so they belong to ``orders``, which
+    includes the orders of the bursts.
     """
 
     size: int
@@ -73,13 +72,13 @@ class Size:
 
 
 class Growth:
-    """One worker on one stage, with a record of the deliveries so far."""
+    """One worker on one stage, with the counts of its deliveries so far."""
 
-    def __init__(self, stage: Stage, kafka_folder: Path, seed: int) -> None:
+    def __init__(self, stage: BenchStage, kafka_folder: Path, seed: int) -> None:
         self._stage = stage
         self._kafka_folder = kafka_folder
         self._seed = seed
-        self._worker = Ours(stage)
+        self._worker = LedgerWorker(stage)
         self._orders = 0
         self._deliveries = 0
         self._event_ids = 0
@@ -87,7 +86,7 @@ class Growth:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Run the worker while the block does."""
+        """Run the worker while the block runs."""
         try:
             await self._worker.start()
             yield
@@ -97,7 +96,7 @@ class Growth:
     async def look(
         self, size: int, *, burst: int, bursts: int, repeat: int, report: Report
     ) -> Size:
-        """Grow to a size, in orders, and measure there."""
+        """Grow to ``size`` orders, and measure there."""
         await self._grow(size, report)
         rates = [await self._fold_burst(burst, report) for _ in range(bursts)]
         memory, peak = self._worker.memory_bytes(), self._worker.peak_memory_bytes()
@@ -212,7 +211,7 @@ class Growth:
         }
 
 
-_ENDS: Final = {"SIGTERM": Ours.stop, "SIGKILL": Ours.kill}
+_ENDS: Final = {"SIGTERM": LedgerWorker.stop, "SIGKILL": LedgerWorker.kill}
 
 
 def _size(folder: Path, pattern: str) -> int:

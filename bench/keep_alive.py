@@ -1,8 +1,8 @@
-"""HTTP on connections that are kept open, with as little work per request as Python allows.
+"""An HTTP client with open connections, which does as little work per request as Python allows.
 
-Input: requests as bytes, and a port. Output: the status of each answer, and the time at which it
-was complete. Invariants: a connection has at most one unanswered request, and no request waits for
-a free connection, because a new one is opened if all are busy.
+It takes requests as bytes, and returns the status of each answer and the time at which the answer
+was complete. A connection has at most one unanswered request. No request waits for a free
+connection, because the client opens a new one if all are busy.
 """
 
 import asyncio
@@ -15,16 +15,16 @@ _END_OF_HEAD: Final = b"\r\n\r\n"
 _LENGTH: Final = b"content-length:"
 
 Answered = Callable[[int, float], None]
-"""Takes the status, ``NO_ANSWER`` if the connection was lost, and the time by ``perf_counter``."""
+"""Takes the status (``NO_ANSWER`` if the connection was lost), and the time by ``perf_counter``."""
 
 
 def whole_answer(received: bytes) -> int | None:
-    """Return the status of a complete answer, ``None`` while some of it is missing."""
+    """Return the status of a complete answer; ``None`` while a part is missing."""
     head_ends = received.find(_END_OF_HEAD)
     if head_ends < 0:
         return None
     head = received[:head_ends].lower()
-    # Our servers send a length with every answer; an answer without a length has no body.
+    # The ledger's programs send a length with every body, so an answer without one has no body.
     _, found, rest = head.partition(_LENGTH)
     length = int(rest.partition(b"\r\n")[0]) if found else 0
     if len(received) < head_ends + len(_END_OF_HEAD) + length:

@@ -1,10 +1,10 @@
-"""`python -m bench.latency`, or `make bench-latency`: from a POST to its answer, and to the view.
+"""`python -m bench.latency`, or `make bench-latency`: measure the latency of answers and views.
 
-For each rate, in deliveries a second, the result is the median and the 99th percentile of two
-times: from the scheduled POST to its acknowledgement, and to `GET /orders/{id}` showing the event.
-It is printed as a table, and written to ``build/bench-latency.json``. Ingress and one worker run
-with default settings, on their own Kafka. The exit code is 1 if a delivery was refused, an event
-not seen or a schedule not kept, and 2 if a measurement failed.
+For each rate, the benchmark measures two times: from the scheduled POST to its acknowledgement, and
+to the first `GET /orders/{id}` that shows the event. It prints the median and the 99th percentile
+as a table, and writes ``build/bench-latency.json``. Ingress and one worker run with default
+settings, on their own Kafka. The exit code is 1 if a delivery was refused, an event not seen or a
+schedule not kept, and 2 if a measurement failed.
 
     python -m bench.latency
     python -m bench.latency --rates 500 --seconds 60
@@ -29,9 +29,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from bench.command import exit_code_of, kafka_in_a_folder, parser_of, progress_bars
-from bench.latency_report import Latency, show, write_json
+from bench.latency_report import RateResult, show, write_json
 from bench.measured import PROJECT, cpu_s
-from bench.open_load import Order, Outcome
+from bench.open_load import LoadOutcome, LoadSettings
 from bench.stage import BenchError
 from cli.child import Child, start_child
 from cli.kafka.process import free_port
@@ -44,7 +44,7 @@ from runtime.kafka.topics import TopicSettings, ensure_topics
 _LOOPBACK: Final = "127.0.0.1"
 # A broker compiles its own code while it runs, which keeps one core busy for half a minute.
 _WARM_UP_PER_S: Final = 500.0
-# The effects of a change of the rate have passed after this time.
+# After this time, a change of the rate has no more effects.
 _SETTLED_S: Final = 5.0
 _SAMPLES_PER_S: Final = 10.0
 # More orders than a run has at any rate, so that no two runs share an order.
@@ -71,11 +71,11 @@ def _options() -> argparse.Namespace:
     parser = parser_of("bench.latency", __doc__)
     rates = (100.0, 500.0, 1000.0)
     parser.add_argument(
-        "--rates", nargs="+", type=float, default=rates, help="per second, default 100 500 1000"
+        "--rates", nargs="+", type=float, default=rates, help="per second (default 100 500 1000)"
     )
-    parser.add_argument("--seconds", type=float, default=30.0, help="for each rate, default 30")
+    parser.add_argument("--seconds", type=float, default=30.0, help="for each rate (default 30)")
     parser.add_argument(
-        "--warm-up", type=float, default=30.0, help="seconds before the first rate, default 30"
+        "--warm-up", type=float, default=30.0, help="seconds before the first rate (default 30)"
     )
     parser.add_argument("--seed", type=int, default=1, help="seed of the recorded input")
     parser.add_argument(
@@ -86,20 +86,20 @@ def _options() -> argparse.Namespace:
 
 def _measure_all(
     bootstrap: str, folder: Path, options: argparse.Namespace, progress: Progress
-) -> Iterator[Latency]:
+) -> Iterator[RateResult]:
     with installed(bootstrap, folder) as ledger:
         if options.warm_up:
-            warm_up = _order(ledger, 0, _WARM_UP_PER_S, 0.0, options)
+            warm_up = _load_settings(ledger, 0, _WARM_UP_PER_S, 0.0, options)
             _with_bar(progress, "warming up", ledger, replace(warm_up, seconds=options.warm_up))
         for number, rate_per_s in enumerate(options.rates, 1):
-            order = _order(ledger, number, rate_per_s, _SETTLED_S, options)
-            yield _with_bar(progress, f"{rate_per_s:,.0f} deliveries/s", ledger, order)
+            load = _load_settings(ledger, number, rate_per_s, _SETTLED_S, options)
+            yield _with_bar(progress, f"{rate_per_s:,.0f} deliveries/s", ledger, load)
 
 
-def _order(
+def _load_settings(
     ledger: "Ledger", number: int, rate_per_s: float, warm_up_s: float, options: argparse.Namespace
-) -> Order:
-    return Order(
+) -> LoadSettings:
+    return LoadSettings(
         ingest_port=ledger.ingest_port,
         views_port=ledger.views_port,
         secret=DEVELOPMENT_SECRET,
@@ -112,9 +112,9 @@ def _order(
     )
 
 
-def _with_bar(progress: Progress, title: str, ledger: "Ledger", order: Order) -> Latency:
+def _with_bar(progress: Progress, title: str, ledger: "Ledger", load: LoadSettings) -> RateResult:
     bar = progress.add_task(title, total=1.0)
-    latency = measure(ledger, order, lambda share: progress.update(bar, completed=share))
+    latency = measure(ledger, load, lambda share: progress.update(bar, completed=share))
     progress.update(bar, completed=1.0)
     return latency
 
@@ -156,38 +156,38 @@ def installed(bootstrap: str, folder: Path, prefix: str = "") -> Iterator[Ledger
         yield Ledger(ingest=ingest, worker=worker, ingest_port=ports[0], views_port=ports[1])
 
 
-def measure(ledger: Ledger, order: Order, report: Callable[[float], None]) -> Latency:
-    """Send one load, from a separate process; return its latencies."""
+def measure(ledger: Ledger, load: LoadSettings, report: Callable[[float], None]) -> RateResult:
+    """Send one load; return its outcome, and the CPU time of ingress and the worker."""
     ingest_before_s, worker_before_s = ledger.cpu_s()
-    outcome = _send(order, report)
+    outcome = _send(load, report)
     ingest_s, worker_s = ledger.cpu_s()
-    sent_for_s = order.warm_up_s + order.seconds
-    return Latency(
-        rate_per_s=order.rate_per_s,
+    sent_for_s = load.warm_up_s + load.seconds
+    return RateResult(
+        rate_per_s=load.rate_per_s,
         outcome=outcome,
         ingest_cpu=(ingest_s - ingest_before_s) / sent_for_s,
         worker_cpu=(worker_s - worker_before_s) / sent_for_s,
     )
 
 
-def _send(order: Order, report: Callable[[float], None]) -> Outcome:
-    """Send a load from a separate process, whose output goes to files, so it never blocks."""
+def _send(load: LoadSettings, report: Callable[[float], None]) -> LoadOutcome:
+    """Send a load from a separate process, whose output goes to files so that it never blocks."""
     with tempfile.TemporaryFile() as outcome, tempfile.TemporaryFile() as errors:
         child = start_child(
-            [sys.executable, "-m", "bench.open_load", msgspec.json.encode(order).decode()],
+            [sys.executable, "-m", "bench.open_load", msgspec.json.encode(load).decode()],
             cwd=PROJECT,
             stdout=outcome,
             stderr=errors,
         )
         try:
-            _wait(child, order.warm_up_s + order.seconds, report)
+            _wait(child, load.warm_up_s + load.seconds, report)
         finally:
             child.kill()
             child.wait()
         outcome.seek(0)
         errors.seek(0)
         try:
-            return msgspec.json.decode(outcome.read(), type=Outcome)
+            return msgspec.json.decode(outcome.read(), type=LoadOutcome)
         except msgspec.DecodeError:
             printed = errors.read().decode(errors="replace")
             raise BenchError(

@@ -1,8 +1,7 @@
-"""Report latencies, for people (a table) and for programs (JSON).
+"""Reports latencies as a table and as JSON.
 
-Input: the outcome of the deliveries at each rate. Output: percentiles of the times by nearest rank,
-and the reasons why a measurement is unsound. Every figure comes with its number of samples and its
-error.
+The report has percentiles by nearest rank, with the number of samples and the error, and the
+reasons why a measurement is unsound.
 """
 
 import json
@@ -17,18 +16,18 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from bench.open_load import Outcome
+from bench.open_load import LoadOutcome
 
 # If one delivery in a hundred is later than this, the load did not have its stated rate.
 _KEPT_UP_MS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Latency:
-    """One rate: the outcome of its deliveries, and the share of a core that each program used."""
+class RateResult:
+    """The outcome of the deliveries at one rate, and the share of a core that each program used."""
 
     rate_per_s: float
-    outcome: Outcome
+    outcome: LoadOutcome
     ingest_cpu: float
     worker_cpu: float
 
@@ -39,7 +38,7 @@ class Latency:
 
     @property
     def is_sound(self) -> bool:
-        """Whether every delivery was sent in time and accepted, and every sample seen."""
+        """Whether every delivery was sent in time and accepted, and every sample was seen."""
         return self.kept_up and not self.outcome.refused and not self.outcome.unseen
 
 
@@ -51,7 +50,7 @@ def within_ms(times_s: Sequence[float], share: float) -> float:
     return sorted(times_s)[rank - 1] * 1000
 
 
-def show(console: Console, measured: Sequence[Latency]) -> None:
+def show(console: Console, measured: Sequence[RateResult]) -> None:
     """Print the table, its meaning, and any fault."""
     table = Table(title="From the scheduled time of a POST, in milliseconds", title_justify="left")
     for heading in (
@@ -94,7 +93,7 @@ showed the event, which became visible at most `error` earlier, as the request b
 answered without it. CPU: shares of a core."""
 
 
-def _complaints(each: Latency) -> Iterator[str]:
+def _complaints(each: RateResult) -> Iterator[str]:
     if not each.kept_up:
         yield (
             f"the load was not sent in time: 1 % was more than "
@@ -106,7 +105,7 @@ def _complaints(each: Latency) -> Iterator[str]:
         yield f"{each.outcome.unseen} events were not seen"
 
 
-def _figures(each: Latency) -> dict[str, Any]:
+def _figures(each: RateResult) -> dict[str, Any]:
     outcome = each.outcome
     seen = [sample.seen_s for sample in outcome.samples]
     errors = [sample.seen_s - sample.not_before_s for sample in outcome.samples]
@@ -132,8 +131,8 @@ def _figures(each: Latency) -> dict[str, Any]:
     }
 
 
-def write_json(path: Path, measured: Sequence[Latency], seconds: float) -> None:
-    """Write the figures of each rate; each was sent for ``seconds``."""
+def write_json(path: Path, measured: Sequence[RateResult], seconds: float) -> None:
+    """Write the figures of each rate, which was sent for ``seconds``."""
     document = {
         "by_rate": {f"{each.rate_per_s:g}": _figures(each) for each in measured},
         "seconds": seconds,

@@ -1,7 +1,6 @@
-"""A measured process: start it, watch it, stop it, and read its CPU time.
+"""Starts, watches and stops a measured process, and reads its CPU time.
 
-Input: its command line and environment. Output: a process that runs until ``end``. Invariant: every
-wait has a time limit. A process that died is reported with the last lines of its log.
+Every wait has a time limit. A process that died is reported with the last lines of its log.
 """
 
 import os
@@ -21,7 +20,7 @@ PROJECT: Final = Path(__file__).resolve().parent.parent
 
 
 class Measured(ABC):
-    """One process in one place."""
+    """One process, with its files in the folder of its ``place``."""
 
     name: ClassVar[str]
     """The name of its files."""
@@ -71,7 +70,7 @@ class Measured(ABC):
         return BenchError(f"{self.name} {what}. The end of its log:\n{shown}")
 
     def end(self) -> None:
-        """Stop it if it runs, by force after a time limit."""
+        """Stop it if it runs; kill it after a time limit."""
         if self._process is None or self._process.poll() is not None:
             return
         self._process.send_signal(signal.SIGTERM)
@@ -96,6 +95,6 @@ def cpu_s(pid: int) -> float:
     stat = Path(f"/proc/{pid}/stat")
     if not stat.exists():
         return 0.0
-    # After the name, which may hold spaces, fields 12 and 13 are user and system time.
+    # The name may contain spaces. After it, fields 12 and 13 are the user and the system time.
     fields = stat.read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

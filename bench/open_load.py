@@ -1,14 +1,14 @@
-"""An open-loop load: ``bench.latency`` runs `python -m bench.open_load` as a separate process.
+"""Sends an open-loop load: ``bench.latency`` runs `python -m bench.open_load` as its own process.
 
-Input: an ``Order`` as JSON, the only argument. Output: an ``Outcome`` as JSON on standard output.
+The only argument is a ``LoadSettings`` as JSON, and the process prints a ``LoadOutcome`` as JSON.
 Each delivery is sent at its scheduled time, whether or not earlier deliveries were answered, and
 its latency counts from that time. So time spent waiting for a stalled system counts as latency.
 ``late_s`` says how late each delivery was sent.
 
-For some deliveries a second, the load asks the worker's view when the event becomes visible. Such a
-delivery is the first of its order. From its acknowledgement on, the order's document is requested
-again and again until it is found. The event became visible between the sending of the last request
-that was answered with 404 and the first answer with the document; a ``Sample`` has both times.
+Some deliveries are samples, which show when an event becomes visible in the worker's view. A sample
+is the first delivery of its order. After its acknowledgement, the order's document is requested
+repeatedly until it is found. The event became visible between the sending of the last request that
+was answered with 404 and the first answer with the document; a ``Sample`` has both times.
 """
 
 import asyncio
@@ -34,17 +34,17 @@ _CONNECTIONS: Final = 32
 # A recording has more deliveries than orders, so this share of orders gives enough deliveries.
 _ORDERS_PER_DELIVERY: Final = 0.85
 # A request costs the worker a third of a millisecond. The error of a sample is about as long as
-# this pause, and 10 samples a second make some 80 requests a second.
+# this pause, and 10 samples a second make about 80 requests a second.
 _ASK_AGAIN_S: Final = 0.005
 _SEEN_WITHIN_S: Final = 10.0
 _ANSWERED_WITHIN_S: Final = 30.0
 _BEGIN_AFTER_S: Final = 0.5
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What to send: a rate, a duration, and a destination.
+class LoadSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The rate, the duration and the destination of a load.
 
-    Orders are numbered from ``first_order`` on, which differs between runs.
+    Its orders are numbered from ``first_order``, which differs between runs.
     """
 
     ingest_port: int
@@ -59,13 +59,13 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """When an event was first seen, and when it was last absent, from its scheduled time."""
+    """The times from the schedule until an event was first seen, and was last absent."""
 
     seen_s: float
     not_before_s: float
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class LoadOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of the deliveries after the warm-up; times count from each scheduled time."""
 
     sent: int
@@ -88,34 +88,34 @@ def schedule(rate_per_s: float, seconds: float) -> list[float]:
     return [number / rate_per_s for number in range(round(rate_per_s * seconds))]
 
 
-def plan(order: Order, due_s: Sequence[float]) -> list[_Planned]:
+def plan(load: LoadSettings, due_s: Sequence[float]) -> list[_Planned]:
     """Prepare every request, so that only sending remains."""
     orders = range(
-        order.first_order, order.first_order + round(len(due_s) * _ORDERS_PER_DELIVERY) + 20
+        load.first_order, load.first_order + round(len(due_s) * _ORDERS_PER_DELIVERY) + 20
     )
-    deliveries = record_orders(orders, order.seed)[: len(due_s)]
+    deliveries = record_orders(orders, load.seed)[: len(due_s)]
     if len(deliveries) < len(due_s):
         raise ValueError(f"{len(orders)} orders have {len(deliveries)} deliveries, not enough")
-    sampled = dict(choose_samples(deliveries, due_s, order))
+    sampled = dict(choose_samples(deliveries, due_s, load))
     now_s = int(time.time())
     return [
         _Planned(
-            _post(order, each.body, now_s),
-            _question(order, sampled[number]) if number in sampled else None,
+            _post(load, each.body, now_s),
+            _question(load, sampled[number]) if number in sampled else None,
         )
         for number, each in enumerate(deliveries)
     ]
 
 
 def choose_samples(
-    deliveries: Sequence[RecordedDelivery], due_s: Sequence[float], order: Order
+    deliveries: Sequence[RecordedDelivery], due_s: Sequence[float], load: LoadSettings
 ) -> Iterator[tuple[int, str]]:
     """Yield the numbers and orders of the samples, evenly spaced after the warm-up.
 
     Each sample is the first delivery that names its order, so that the order did not exist before.
     """
     known: set[str] = set()
-    next_s = order.warm_up_s
+    next_s = load.warm_up_s
     for number, (delivery, at_s) in enumerate(zip(deliveries, due_s, strict=True)):
         name = order_named_in(delivery.body)
         if name is None or name in known:
@@ -123,7 +123,7 @@ def choose_samples(
         known.add(name)
         if at_s >= next_s:
             yield number, name
-            next_s = max(next_s + 1 / order.samples_per_s, at_s)
+            next_s = max(next_s + 1 / load.samples_per_s, at_s)
 
 
 def order_named_in(body: bytes) -> str | None:
@@ -135,29 +135,31 @@ def order_named_in(body: bytes) -> str | None:
     return event.order_reference if isinstance(event, Event) else None
 
 
-def _post(order: Order, body: bytes, now_s: int) -> bytes:
+def _post(load: LoadSettings, body: bytes, now_s: int) -> bytes:
     head = (
-        f"POST {WEBHOOK_PATH} HTTP/1.1\r\nHost: 127.0.0.1:{order.ingest_port}\r\n"
+        f"POST {WEBHOOK_PATH} HTTP/1.1\r\nHost: 127.0.0.1:{load.ingest_port}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        f"Plexy-Signature: {sign(body, order.secret.encode(), now_s)}\r\n\r\n"
+        f"Plexy-Signature: {sign(body, load.secret.encode(), now_s)}\r\n\r\n"
     )
     return head.encode() + body
 
 
-def _question(order: Order, order_id: str) -> bytes:
-    return f"GET /orders/{order_id} HTTP/1.1\r\nHost: 127.0.0.1:{order.views_port}\r\n\r\n".encode()
+def _question(load: LoadSettings, order_id: str) -> bytes:
+    return f"GET /orders/{order_id} HTTP/1.1\r\nHost: 127.0.0.1:{load.views_port}\r\n\r\n".encode()
 
 
 class _Run:
     """Sends one plan, timed by ``perf_counter``, as the loop's clock has whole milliseconds."""
 
-    def __init__(self, order: Order, due_s: Sequence[float], planned: Sequence[_Planned]) -> None:
-        self._order = order
+    def __init__(
+        self, load: LoadSettings, due_s: Sequence[float], planned: Sequence[_Planned]
+    ) -> None:
+        self._load = load
         self._due_s = due_s
         self._planned = planned
         self._loop = asyncio.get_running_loop()
-        self._ingest = Client(order.ingest_port)
-        self._views = Client(order.views_port)
+        self._ingest = Client(load.ingest_port)
+        self._views = Client(load.views_port)
         self._unanswered = len(planned)
         self._all_answered = asyncio.Event()
         self._looking: list[asyncio.Task[Sample | None]] = []
@@ -165,7 +167,7 @@ class _Run:
         self._late_s: list[float] = []
         self._refused = 0
 
-    async def run(self) -> Outcome:
+    async def run(self) -> LoadOutcome:
         await self._ingest.open(_CONNECTIONS)
         await self._views.open(_CONNECTIONS)
         await self._send_all(time.perf_counter() + _BEGIN_AFTER_S)
@@ -175,7 +177,7 @@ class _Run:
         self._ingest.close()
         self._views.close()
         seen = [sample for sample in samples if sample is not None]
-        return Outcome(
+        return LoadOutcome(
             sent=len(self._late_s),
             refused=self._refused,
             ack_s=self._ack_s,
@@ -188,7 +190,7 @@ class _Run:
         for after_s, planned in zip(self._due_s, self._planned, strict=True):
             due_s = begin_s + after_s
             now_s = await _wait_until(due_s)
-            measured = after_s >= self._order.warm_up_s
+            measured = after_s >= self._load.warm_up_s
             if measured:
                 self._late_s.append(now_s - due_s)
             self._send(planned, due_s, measured=measured)
@@ -224,27 +226,27 @@ class _Run:
 
 
 async def _wait_until(due_s: float) -> float:
-    """Wait until a time; return the current time, which is at least a millisecond later."""
-    while (now_s := time.perf_counter()) < due_s:  # noqa: ASYNC110 - nobody else knows the time
+    """Wait until ``due_s``; return the current time, which is then the same or later."""
+    while (now_s := time.perf_counter()) < due_s:  # noqa: ASYNC110 - there is no event to await
         await asyncio.sleep(due_s - now_s)
     return now_s
 
 
-async def send(order: Order) -> Outcome:
+async def send(load: LoadSettings) -> LoadOutcome:
     """Prepare the load, send it, look for the samples; return the outcome."""
-    due_s = schedule(order.rate_per_s, order.warm_up_s + order.seconds)
-    planned = plan(order, due_s)
-    # Collecting the prepared objects again would stop the sending for milliseconds.
+    due_s = schedule(load.rate_per_s, load.warm_up_s + load.seconds)
+    planned = plan(load, due_s)
+    # A collection of the prepared objects would interrupt the sending for milliseconds.
     gc.collect()
     gc.freeze()
-    return await _Run(order, due_s, planned).run()
+    return await _Run(load, due_s, planned).run()
 
 
 def main() -> None:
-    """Send the order in the argument, and print the outcome."""
-    order = msgspec.json.decode(sys.argv[1].encode(), type=Order)
+    """Send the load that the argument describes, and print the outcome."""
+    load = msgspec.json.decode(sys.argv[1].encode(), type=LoadSettings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        outcome = runner.run(send(order))
+        outcome = runner.run(send(load))
     sys.stdout.buffer.write(msgspec.json.encode(outcome))
 
 

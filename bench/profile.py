@@ -1,8 +1,8 @@
-"""Show where a worker's time goes: py-spy samples it while it folds.
+"""Profiles a worker: py-spy samples its stacks while it folds.
 
-Input: a process id, and a file for the stacks (one a line: frames from the root, then the number of
-samples). Output: shares of the samples. Only a thread that holds the interpreter is sampled, so the
-time spent waiting for Kafka does not count. A profiled run is slower; do not compare its rate.
+Each line of the file of stacks has the frames from the root, and the number of samples. Only a
+thread that holds the interpreter is sampled, so the time spent waiting for Kafka does not count. A
+profiled run is slower, so its rate must not be compared.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ from bench.stage import BenchError
 _SAMPLES_PER_S: Final = "100"
 _WRITTEN_WITHIN_S: Final = 60.0
 
-# A sample counts for the first of these kinds that matches, from the innermost frame outwards. So
-# the time in C code counts for the Python function that called it.
+# Frames are matched from the innermost outwards, and a sample counts for the first kind that
+# matches. So the time in C code counts for the Python function that called it.
 _KINDS: Final = (
     ("the ledger's rules", re.compile(r"\bledger/")),
     ("hash keys to partitions", re.compile(r"partition_for")),
@@ -34,7 +34,7 @@ _KINDS: Final = (
     ),
     ("read and write RocksDB", re.compile(r"processors/engine/(databases|tables)\.py")),
     ("decode and encode values", re.compile(r"processors/(dedupe|payments|orders)\.py")),
-    ("free what a chunk was made of", re.compile(r"fold_and_write")),
+    ("free the objects of a chunk", re.compile(r"fold_and_write")),
     # uvloop has no frames of its own, so its time counts for its caller.
     ("event loop, sockets", re.compile(r"asyncio/|aiokafka/|mode/(worker|threads)\.py")),
     ("Faust, commits", re.compile(r"(faust|mode)/|processors/")),
@@ -43,7 +43,7 @@ _KINDS: Final = (
 
 @asynccontextmanager
 async def profiled(pid: int, path: str | None) -> AsyncIterator[None]:
-    """Record the stacks of one process while the block runs, if there is a path."""
+    """Record the stacks of one process while the block runs; do nothing without a path."""
     if path is None:
         yield
         return
@@ -72,7 +72,7 @@ def _command(pid: int, path: Path) -> list[str]:
 
 def _require_written(path: Path) -> None:
     if not path.is_file():
-        raise BenchError(f"py-spy wrote no {path}: is it allowed to look into our processes?")
+        raise BenchError(f"py-spy wrote no {path}: check that it may read our processes")
 
 
 def summarise(path: str, functions: int = 12) -> Iterator[tuple[str, float]]:

@@ -1,11 +1,11 @@
 """A program under measurement: the interface of every peer, and the code that peers share.
 
-Input: a loaded stage. Output: the time when the program was ready to fold, the time when its last
-effect was written, and each order's totals. Invariant: every wait has a time limit. A program that
-died is reported with the last lines of its log.
+A peer on a loaded stage reports when it was ready to fold, when its last effect was written, and
+each order's totals. Every wait has a time limit, and a program that died is reported with the last
+lines of its log.
 
 A peer that runs as one process, with a readiness page and the topics of ``bench.stage``, defines
-only its command, its environment and how to read its order documents. A peer that must be built
+only its command, its environment and the decoding of its order documents. A peer that must be built
 first also defines ``prepare``.
 """
 
@@ -22,19 +22,19 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple
 
 from bench.measured import Measured
-from bench.stage import BenchError, Setup, Stage
+from bench.stage import BenchError, BenchStage, Setup
 
 READY_WITHIN_S: Final = 90.0
 _READY_POLL_S: Final = 0.02
 _LAG_POLL_S: Final = 0.25
-# The slowest peer commits every few seconds, and a busy machine may double that.
+# The slowest peer commits every few seconds, and takes twice as long on a busy machine.
 _STALLED_AFTER_S: Final = 60.0
 # A peer's shortest session with the broker is 10 s.
 _PAUSED_WITHIN_S: Final = 9.0
 
 
 class OrderTotals(NamedTuple):
-    """An order's status and, by currency, what was paid and refunded, in minor units."""
+    """An order's status, and the paid and refunded sums by currency, in minor units."""
 
     status: str
     by_currency: tuple[tuple[str, int, int], ...]
@@ -50,22 +50,22 @@ class Peer(Measured):
     name: ClassVar[str]
     """The name of its topics and files."""
     peer: ClassVar[str]
-    """Its key in ``build/bench.json``; of several programs with one key, the fastest counts."""
+    """Its key in ``build/bench.json``; the fastest program with a key counts."""
     title: ClassVar[str]
     """Its name in the table."""
     share: ClassVar[float] = 1.0
-    """The share of the input that it folds; a slow program has a smaller one."""
+    """The share of the input that it folds; a slow program folds less."""
     rounds: ClassVar[int] = 100
-    """The most rounds in which it is measured; a slow program has fewer."""
+    """The maximum number of rounds in which it is measured; a slow program has fewer."""
 
-    def __init__(self, stage: Stage, place: Setup | None = None) -> None:
-        """Take a stage; ``place`` gives each of several workers its own folder and port."""
+    def __init__(self, stage: BenchStage, place: Setup | None = None) -> None:
+        """Put the program on a stage; ``place`` gives a worker its own folder and port."""
         self.stage = stage
         super().__init__(place or stage.place)
 
     @classmethod
     def lacks(cls) -> str | None:
-        """Say what this machine lacks to run it; ``None`` if it lacks nothing."""
+        """Return what this machine lacks to run it; ``None`` if it lacks nothing."""
         return None
 
     @classmethod
@@ -88,7 +88,7 @@ class Peer(Measured):
     async def start(self, within_s: float = READY_WITHIN_S) -> float:
         """Start the worker; return the Unix time in seconds at which it was ready to fold.
 
-        It is the time at which the first probe that was answered with 200 was sent.
+        The time is the start of the first probe that was answered with 200.
         """
         self.launch()
         deadline = time.monotonic() + within_s
@@ -103,7 +103,7 @@ class Peer(Measured):
     async def wait(self, report: Report) -> float:
         """Wait until everything is committed; return the Unix time of the last write, in seconds.
 
-        All hops are watched through the broker; a worker that makes no progress fails.
+        The broker reports the progress of all hops; a worker without progress fails.
         """
         best, moved_at = 0, time.monotonic()
         while True:
@@ -134,11 +134,11 @@ class Peer(Measured):
             raise BenchError(
                 f"{self.name} was paused for {paused_s:.0f} s while its input was loaded. After "
                 f"{_PAUSED_WITHIN_S:.0f} s a worker may lose its partitions, which changes its "
-                "rate. Take fewer --events, or a quieter machine"
+                "rate. Use fewer --events, or a less busy machine"
             )
 
     async def stop(self) -> None:
-        """Stop the worker if it runs, by force after a time limit."""
+        """Stop the worker if it runs; kill it after a time limit."""
         await asyncio.to_thread(self.end)
 
     async def kill(self) -> None:
@@ -180,7 +180,7 @@ def totals_by_currency(totals: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[s
 
 
 def _share_done(hops: list[tuple[int, int]]) -> float:
-    """Multiply the hops' shares, as a hop has only received what the earlier hop has done."""
+    """Multiply the hops' shares, because a hop's total only has the output of earlier hops."""
     share = 1.0
     for done, total in hops:
         share *= done / total if total else 0.0

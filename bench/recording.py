@@ -1,11 +1,10 @@
-"""The recorded input: webhook deliveries as Plexy could have sent them, made from a seed.
+"""Makes the recorded input: webhook deliveries that Plexy could have sent, in order of arrival.
 
-Input: a number of deliveries, and a seed. Output: deliveries in their order of arrival. Invariant:
-only the seed decides the bytes, so every program and every run folds the same input.
+A seed decides every byte, so every program and every run folds the same input.
 
 Each order has a story: perhaps a failed attempt, usually a success, perhaps refunds, half of which
 name only their payment. Deliveries are late by seconds, some of them by minutes, so a refund may
-arrive before its payment; some deliveries are repeated.
+arrive before its payment. Some deliveries are repeated.
 """
 
 import hmac
@@ -17,15 +16,15 @@ from typing import Any, Final, NamedTuple
 
 _FIRST_CREATED_S: Final = 1_750_000_000
 _ORDER_EVERY_S: Final = 0.5
-# Later than the story of any order, and well within the time for which a worker remembers ids.
+# This is later than the story of any order, and well within the time before ids are forgotten.
 _LATE_S: Final = 60 * 24 * 3600
 _SECRET: Final = b"whsec_bench"
 
-# These currencies have two decimals, none, or three.
+# The weights of currencies with two decimals, none, or three.
 _CURRENCIES: Final = {"KZT": 70, "USD": 12, "EUR": 8, "RUB": 6, "JPY": 3, "BHD": 1}
 _UNKNOWN_TYPES: Final = ("payout.paid", "customer.created", "dispute.opened")
 
-# Shares of orders unless noted; they are chosen, not measured, as nobody publishes such numbers.
+# Unless noted, these are shares of orders. They are chosen, because no such figures are published.
 _FAILS_FIRST: Final = 0.12
 _NEVER_SUCCEEDS: Final = 0.08
 _REFUNDED: Final = 0.15
@@ -61,7 +60,7 @@ def record(events: int, seed: int) -> list[RecordedDelivery]:
     chance = random.Random(seed)  # noqa: S311 - the input must be the same each time
     deliveries: list[RecordedDelivery] = []
     number = 0
-    # Make more than needed and cut off the last to arrive, so that no kind of story is favoured.
+    # The last deliveries to arrive are cut off, so that no kind of story is favoured.
     while len(deliveries) < events * 1.05:
         for body in _story(chance, number):
             deliveries.extend(_deliver(chance, body))

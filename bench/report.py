@@ -1,8 +1,7 @@
-"""Report the results of the fold as a table.
+"""Reports the results of the fold as a table, and as rates for ``bench.results``.
 
-Input: measurements, in the order in which they were made. Output: text, and each peer's rate for
-``bench.results``. If a program was measured more than once, its rate is the median, and the spread
-is shown. The rate of a peer is that of its fastest program.
+If a program was measured more than once, its rate is the median, and the table shows the spread.
+The rate of a peer is that of its fastest program.
 """
 
 import os
@@ -16,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import results
-from bench.fold import WARM_UP_SHARE, Measurement
-from bench.peers.ours import Ours
+from bench.fold import WARM_UP_SHARE, FoldRun
+from bench.peers.ours import LedgerWorker
 from bench.program import Peer
 
 MEASURED = f"""\
@@ -26,18 +25,18 @@ while its input is appended to plexy.webhooks. The time runs from the moment it 
 broker's timestamp of the last record in ledger.orders. A run is complete once every hop has \
 committed its end; the wait for the commits does not count. One worker process, 4 partitions, the \
 broker on the same machine. CPU is the worker's own, per event. Slow programs fold fewer events in \
-fewer rounds. Of a peer with several settings, only the fastest runs after the first round.
+fewer rounds. After the first round, only the fastest program of each peer runs.
 Checked: each order's status and totals against the ledger's rules, folded in memory."""
 
 
-def show(console: Console, measurements: Sequence[Measurement]) -> None:
+def show(console: Console, measurements: Sequence[FoldRun]) -> None:
     """Print the table, its meaning, and any difference."""
     table = Table(title="Fold: webhooks → dedupe → payments → orders")
     table.add_column("program")
     for heading in ("events", "rounds", "seconds", "events/s", "spread", "CPU µs", "ours is"):
         table.add_column(heading, justify="right")
     grouped = by_program(measurements)
-    ours = rate(grouped[Ours]) if Ours in grouped else None
+    ours = rate(grouped[LedgerWorker]) if LedgerWorker in grouped else None
     for program, runs in grouped.items():
         table.add_row(*_row(program, runs, ours))
     console.print(table)
@@ -47,20 +46,20 @@ def show(console: Console, measurements: Sequence[Measurement]) -> None:
             console.print(f"[red]{run.program.name}[/red]: {line}", highlight=False)
 
 
-def write(path: Path, measurements: Sequence[Measurement]) -> None:
+def write(path: Path, measurements: Sequence[FoldRun]) -> None:
     """Write the peers' rates, in events per second, and each run."""
     machine = {"cpus": os.cpu_count(), "python": platform.python_version()}
     runs = [_run(run) for run in measurements]
     results.keep(path, "fold", rates(measurements), runs=runs, machine=machine)
 
 
-def rates(measurements: Sequence[Measurement]) -> Mapping[str, float]:
+def rates(measurements: Sequence[FoldRun]) -> Mapping[str, float]:
     """Return each peer's rate, which is that of its fastest program."""
     grouped = by_program(measurements)
     return {program.peer: rate(grouped[program]) for program in fastest(measurements)}
 
 
-def fastest(measurements: Sequence[Measurement]) -> list[type[Peer]]:
+def fastest(measurements: Sequence[FoldRun]) -> list[type[Peer]]:
     """Return each peer's fastest program."""
     best: dict[str, type[Peer]] = {}
     grouped = by_program(measurements)
@@ -71,20 +70,20 @@ def fastest(measurements: Sequence[Measurement]) -> list[type[Peer]]:
     return list(best.values())
 
 
-def by_program(measurements: Sequence[Measurement]) -> dict[type[Peer], list[Measurement]]:
+def by_program(measurements: Sequence[FoldRun]) -> dict[type[Peer], list[FoldRun]]:
     """Group the runs by program, in the order of each one's first run."""
-    grouped: dict[type[Peer], list[Measurement]] = {}
+    grouped: dict[type[Peer], list[FoldRun]] = {}
     for run in measurements:
         grouped.setdefault(run.program, []).append(run)
     return grouped
 
 
-def rate(runs: Sequence[Measurement]) -> float:
+def rate(runs: Sequence[FoldRun]) -> float:
     """Return the median rate of a program's runs."""
     return median(run.rate for run in runs)
 
 
-def _row(program: type[Peer], runs: Sequence[Measurement], ours: float | None) -> list[str]:
+def _row(program: type[Peer], runs: Sequence[FoldRun], ours: float | None) -> list[str]:
     each = [run.rate for run in runs]
     return [
         program.title,
@@ -94,11 +93,11 @@ def _row(program: type[Peer], runs: Sequence[Measurement], ours: float | None) -
         f"{rate(runs):,.0f}",
         f"{min(each):,.0f} to {max(each):,.0f}" if len(runs) > 1 else "",
         f"{median(run.cpu_us for run in runs):,.0f}",
-        f"{ours / rate(runs):.1f}x" if ours and program is not Ours else "",
+        f"{ours / rate(runs):.1f}x" if ours and program is not LedgerWorker else "",
     ]
 
 
-def _run(run: Measurement) -> dict[str, Any]:
+def _run(run: FoldRun) -> dict[str, Any]:
     return {
         "program": run.program.name,
         "events": run.events,

@@ -1,7 +1,6 @@
-"""``build/bench.json``: the latest rates, in one half for each benchmark.
+"""Writes ``build/bench.json``: the latest rates per second by program, in a half per benchmark.
 
-Input: a half's name (``fold``, ``ingest``), its rates per second by program, and details of its
-runs. Output: the file, with the other half unchanged.
+Writing one half (``fold`` or ``ingest``) leaves the other unchanged.
 
     {"fold": {"ours": …}, "ingest": {"ours": …}, "details": {"fold": {…}, "ingest": {…}}}
 """

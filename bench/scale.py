@@ -35,8 +35,8 @@ from bench.together import fold_together
 _SIZES: Final = (10_000, 100_000, 1_000_000, 3_000_000)
 _WORKERS: Final = (1, 2, 4)
 
-# These figures are for the estimate at the start. They were measured on two cores, which also ran
-# the broker and made the input.
+# These figures are for the estimate at the start. They were measured on a machine with two cores,
+# which also ran the broker and made the input.
 _GROWN_PER_S: Final = 8_000
 _RESTORED_PER_S: Final = 200_000
 _RECORDS_PER_ORDER: Final = 3.6
@@ -67,13 +67,13 @@ def _run(options: argparse.Namespace, console: Console) -> bool:
 def _options() -> argparse.Namespace:
     parser = parser_of("bench.scale", __doc__)
     add = parser.add_argument
-    add("--orders", nargs="*", type=count, default=_SIZES, help="default: 10 k, 100 k, 1 M, 3 M")
-    add("--workers", nargs="*", type=count, default=_WORKERS, help="default: 1 2 4")
-    add("--burst", type=count, default=20_000, help="events in a burst, default 20000")
-    add("--bursts", type=count, default=5, help="bursts at each size, default 5")
-    add("--events", type=count, default=100_000, help="events for the workers, default 100000")
-    add("--partitions", type=count, default=PARTITIONS, help="partitions of a topic, default 4")
-    add("--repeat", type=count, default=1, help="restarts of each kind at each size, default 1")
+    add("--orders", nargs="*", type=count, default=_SIZES, help="sizes (default 10k 100k 1M 3M)")
+    add("--workers", nargs="*", type=count, default=_WORKERS, help="numbers (default 1 2 4)")
+    add("--burst", type=count, default=20_000, help="events in a burst (default 20000)")
+    add("--bursts", type=count, default=5, help="bursts at each size (default 5)")
+    add("--events", type=count, default=100_000, help="events for the workers (default 100000)")
+    add("--partitions", type=count, default=PARTITIONS, help="partitions per topic (default 4)")
+    add("--repeat", type=count, default=1, help="restarts of each kind at each size (default 1)")
     add("--seed", type=int, default=1, help="seed of the recorded input")
     add("--out", type=Path, default=Path("build/bench-scale.json"), help="the result")
     options = parser.parse_args()
@@ -92,7 +92,7 @@ def _minutes(options: argparse.Namespace) -> int:
 
 
 def _gigabytes(options: argparse.Namespace) -> float:
-    """Return the disk space of Kafka and the tables at the largest size, at least 1 GB."""
+    """Return the disk space of Kafka and the tables at the largest size, or 1 if that is less."""
     orders: int = max(options.orders, default=0)
     return max(orders * _BYTES_PER_ORDER / 1e9, 1.0)
 
@@ -142,7 +142,7 @@ async def _grow(growth: Growth, options: argparse.Namespace, progress: Progress)
 
 
 class _Bar:
-    """One line of the progress: what is measured, and the current step or the result."""
+    """One progress bar, with the title of a measurement and its current step or its result."""
 
     def __init__(self, progress: Progress, title: str) -> None:
         self._progress = progress

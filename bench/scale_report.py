@@ -1,7 +1,6 @@
-"""Report a growing worker and several workers, for people (tables) and for programs (JSON).
+"""Reports a growing worker and several workers, as tables and as JSON.
 
-Input: the figures at each size, and with each number of workers. Output: tables, and JSON.
-Invariant: a fold with a wrong result is always reported as wrong.
+A fold with a wrong result is always reported as wrong.
 """
 
 import json
@@ -25,7 +24,7 @@ _MB: Final = 1e6
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """All figures."""
+    """The figures at each size, and of each fleet, which is a number of workers."""
 
     partitions: int
     sizes: Sequence[Size]
@@ -33,7 +32,7 @@ class Result:
 
     @property
     def is_good(self) -> bool:
-        """Whether each restart was fast enough, and each result right."""
+        """Whether each restart was fast enough, and each result is correct."""
         soon = all(
             start.seconds <= _READY_WITHIN_S for size in self.sizes for start in size.restarts
         )
@@ -58,11 +57,11 @@ def show(console: Console, result: Result) -> None:
 
 
 _MEANING: Final = """\
-Folded/s: events per second through all three hops, once there are so many orders; the median of \
+Folded/s: events per second through all three hops, with that many orders stored; the median of \
 bursts that were prepared in advance. All other figures are from after the bursts. Ready again: \
 seconds from the start of the process until /readyz answers 200, the median after SIGTERM and \
 SIGKILL. Restored: the same from the changelogs alone, without tables; records/s divides all their \
-records by these seconds. Memory: RSS, now and its maximum since the start of the process."""
+records by these seconds. MB now, MB at most: RSS, and its maximum since the process started."""
 
 
 def _grown(sizes: Sequence[Size]) -> Table:

@@ -1,8 +1,7 @@
 """A stage: one run's own topics on the broker, so that every run starts from scratch.
 
-Input: a broker, a name, and deliveries. Output: the created and loaded topics, the progress of a
-consumer group, the time of the last write, and the content of a topic. Invariant: a stage never
-touches a topic of another run.
+A stage creates and loads its topics. It reports the progress of a consumer group, the time of the
+last write and the content of a topic. It never touches a topic of another run.
 """
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -23,7 +22,7 @@ from runtime.kafka.reading import read_ranges
 from runtime.kafka.topics import TopicSettings, ensure_topics
 
 PARTITIONS: Final = 4
-# The broker sets a record's time, since some programs give an output the time of its input.
+# The broker sets a record's time, because some programs give an output the time of its input.
 BROKER: Final = {"log.message.timestamp.type": "LogAppendTime"}
 # The options of ingress, with larger batches.
 LOAD_OPTIONS: Final[dict[str, Any]] = {
@@ -76,8 +75,8 @@ class Setup:
         return tuple(changelog_name(self.group_id, table) for table in TABLES)
 
 
-class Stage:
-    """A place on the broker with the clients that prepare and watch it; see ``open_stage``."""
+class BenchStage:
+    """The topics of one run, with the clients that load and read them; see ``open_stage``."""
 
     def __init__(
         self, place: Setup, admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer
@@ -99,8 +98,8 @@ class Stage:
     async def progress(self) -> list[tuple[int, int]]:
         """Return, for each hop, the number of committed records and the number of all records.
 
-        The commits are read before the ends. A hop's outputs are written before its input is
-        committed, so if every hop is at its end, everything is folded.
+        The commits are read before the ends, and a hop writes its outputs before it commits its
+        input. So if every hop is at its end, everything is folded.
         """
         committed = await self._admin.list_consumer_group_offsets(self.place.group_id)
         hops = self.place.names.hops
@@ -113,14 +112,14 @@ class Stage:
         return [(done[topic], total[topic]) for topic in hops]
 
     async def count(self, *topics: str) -> int:
-        """Return the number of records that were written to topics."""
+        """Return the number of records that were written to the topics."""
         return sum((await self._consumer.end_offsets(self._partitions(*topics))).values())
 
     async def last_written_s(self) -> float:
         """Return the Unix time in seconds at which the last order document was written.
 
-        The time is the latest timestamp of the partitions' last records, exact to a millisecond. It
-        needs a broker with the settings in ``BROKER``.
+        The time is the latest timestamp of the partitions' last records, in whole milliseconds. It
+        is right only on a broker with the settings in ``BROKER``.
         """
         topic = self.place.names.orders
         ends = {number: end for number, end in (await self._ends(topic)).items() if end}
@@ -149,10 +148,10 @@ class Stage:
 
 
 @asynccontextmanager
-async def open_stage(place: Setup) -> AsyncIterator[Stage]:
+async def open_stage(place: Setup) -> AsyncIterator[BenchStage]:
     """Create a run's topics, with the project's own settings; delete them after the run.
 
-    So the broker has the same load in every run.
+    Without the deletion, the broker would have more to do in each further run.
     """
     await ensure_topics(place.settings)
     admin = AIOKafkaAdminClient(bootstrap_servers=place.bootstrap)
@@ -163,7 +162,7 @@ async def open_stage(place: Setup) -> AsyncIterator[Stage]:
     try:
         await consumer.start()
         try:
-            yield Stage(place, admin, consumer)
+            yield BenchStage(place, admin, consumer)
         finally:
             await consumer.stop()
         await _delete_topics(admin, place)
@@ -172,7 +171,7 @@ async def open_stage(place: Setup) -> AsyncIterator[Stage]:
 
 
 async def _delete_topics(admin: AIOKafkaAdminClient, place: Setup) -> None:
-    # A changelog's name contains the group's name, and so the prefix, but may not start with it.
+    # A changelog's name contains the prefix, in the group's name, but may not start with it.
     mine = [topic for topic in await admin.list_topics() if place.prefix in topic]
     await admin.delete_topics(mine)
 

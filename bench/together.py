@@ -1,8 +1,7 @@
-"""Measure how fast several workers fold one log together.
+"""Measures how fast several workers fold one log together.
 
-Input: a stage, a number of workers, and deliveries. Output: the seconds from writing the first
-delivery to the last effect. Invariant: a measurement only begins once the group has assigned its
-partitions.
+The time runs from the write of the first delivery to the last effect. It begins only once the group
+has assigned its partitions.
 """
 
 import asyncio
@@ -13,9 +12,9 @@ from typing import Final
 
 from bench.burst import prepared
 from bench.fold import differences, expected_totals
-from bench.peers.ours import Ours
+from bench.peers.ours import LedgerWorker
 from bench.recording import RecordedDelivery
-from bench.stage import BenchError, Stage
+from bench.stage import BenchError, BenchStage
 from cli.kafka.process import free_port
 
 _ASSIGNED_WITHIN_S: Final = 90.0
@@ -24,7 +23,7 @@ _LOOK_EVERY_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Together:
-    """The result of a number of workers; a right fold has no ``differences``."""
+    """The result of a number of workers; a correct fold has no ``differences``."""
 
     workers: int
     events: int
@@ -39,7 +38,7 @@ class Together:
 
 
 async def fold_together(
-    stage: Stage,
+    stage: BenchStage,
     count: int,
     deliveries: Sequence[RecordedDelivery],
     report: Callable[[float], None],
@@ -69,12 +68,12 @@ async def fold_together(
     )
 
 
-def _worker(stage: Stage, number: int) -> Ours:
+def _worker(stage: BenchStage, number: int) -> LedgerWorker:
     folder = stage.place.folder / f"worker-{number}"
-    return Ours(stage, replace(stage.place, folder=folder, web_port=free_port()))
+    return LedgerWorker(stage, replace(stage.place, folder=folder, web_port=free_port()))
 
 
-async def _until_assigned(stage: Stage, workers: Sequence[Ours]) -> None:
+async def _until_assigned(stage: BenchStage, workers: Sequence[LedgerWorker]) -> None:
     """Wait until the group has all workers, and each worker is ready."""
     deadline = time.monotonic() + _ASSIGNED_WITHIN_S
     while time.monotonic() < deadline:

@@ -1,8 +1,8 @@
-"""`python -m faults` injects faults while deliveries go on, then checks that nothing was lost.
+"""`python -m faults` injects faults while deliveries continue, then checks that nothing was lost.
 
 It prints the seed, a table of the faults with the cost of each, and every difference. The exit code
-is 1 on any difference, and 2 if the stage itself failed. All programs run on loopback, in a
-temporary folder.
+is 1 if there is a difference or a limit was not kept, and 2 if the stage itself failed. All
+programs run on loopback, in a temporary folder.
 """
 
 import argparse
@@ -27,11 +27,11 @@ from cli.simulate.simulation import Simulation
 from faults.answers import Answers
 from faults.injections import KINDS
 from faults.judge import judge
-from faults.kinds import Kind
+from faults.kinds import FaultKind
 from faults.limits import limits
 from faults.report import WIDTH, line, show
 from faults.run import Cost, plan, run, sender_options
-from faults.stage import LONG, SHORT, Stage, StageError
+from faults.stage import LONG, SHORT, FaultStage, StageError
 
 # No run sends as many events as this, because the sending ends with the last fault.
 _EVENTS: Final = 10_000_000
@@ -42,7 +42,7 @@ T = TypeVar("T")
 def main() -> int:
     """Run the faults, print the result, and return the exit code."""
     options = _options()
-    # aiokafka logs that Kafka is down, which is intended here.
+    # aiokafka logs that Kafka is down, which the faults intend.
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     console = Console()
     if not console.is_terminal:
@@ -65,7 +65,7 @@ def _run(options: argparse.Namespace, folder: Path, console: Console) -> int:
     cache = kafka_cache(DemoSettings.from_environment(os.environ))
     pauses = SHORT if options.short_pauses else LONG
     with (
-        Stage(folder, cache, options.workers, options.brokers, pauses) as stage,
+        FaultStage(folder, cache, options.workers, options.brokers, pauses) as stage,
         _progress(console) as progress,
     ):
         kinds = _possible(stage, options, console)
@@ -90,7 +90,10 @@ def _run(options: argparse.Namespace, folder: Path, console: Console) -> int:
 
 
 async def _judged(
-    sent: Awaitable[list[Cost]], stage: Stage, simulation: Simulation, judging: Callable[[], None]
+    sent: Awaitable[list[Cost]],
+    stage: FaultStage,
+    simulation: Simulation,
+    judging: Callable[[], None],
 ) -> tuple[list[Cost], list[str]]:
     costs = await sent
     judging()
@@ -98,7 +101,7 @@ async def _judged(
 
 
 async def _stoppable(work: Coroutine[Any, Any, T]) -> T:
-    """Await the work; Ctrl-C and SIGTERM end it cleanly, and then raise ``KeyboardInterrupt``."""
+    """Await the work; after Ctrl-C or SIGTERM, end it cleanly and raise ``KeyboardInterrupt``."""
     stop = asyncio.Event()
     with signals_set(stop):
         done = await until_stopped(work, stop)
@@ -107,7 +110,7 @@ async def _stoppable(work: Coroutine[Any, Any, T]) -> T:
     return done
 
 
-def _possible(stage: Stage, options: argparse.Namespace, console: Console) -> list[Kind]:
+def _possible(stage: FaultStage, options: argparse.Namespace, console: Console) -> list[FaultKind]:
     """Return the chosen kinds that can run on this stage; print those that can't."""
     possible = []
     for kind in KINDS:
@@ -126,11 +129,11 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
     names = [kind.name for kind in KINDS]
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31), help="drawn if unset")
-    parser.add_argument("--faults", type=int, default=200, help="how many (default 200)")
+    parser.add_argument("--faults", type=int, default=200, help="their number (default 200)")
     parser.add_argument("--rate", type=float, default=100.0, help="deliveries a second")
     parser.add_argument("--workers", type=int, default=2, help="workers that run (default 2)")
     parser.add_argument(
-        "--brokers", type=int, choices=(1, SIZE), default=1, help="3: each has every record"
+        "--brokers", type=int, choices=(1, SIZE), default=1, help="3 brokers hold every record each"
     )
     parser.add_argument("--kinds", nargs="+", choices=names, default=[], help="only these kinds")
     parser.add_argument(

@@ -1,7 +1,6 @@
 """Judges how long ingress took to answer while faults were injected, as measured by the sender.
 
-Input: each attempt as it ends. Output: the longest attempt of a fault, and the late attempts.
-Invariant: an attempt during which a fault had killed or frozen ingress is not judged.
+It skips an attempt during which a fault had killed or frozen ingress.
 """
 
 from typing import Final
@@ -40,7 +39,7 @@ class Answers:
             )
 
     def begin_fault(self) -> None:
-        """Set ``of_fault_s`` back to zero."""
+        """Reset ``of_fault_s`` to zero."""
         self._of_fault_s = 0.0
 
     @property

@@ -1,18 +1,17 @@
 """The clock that a program sees: `libfaketime` moves it, and leaves the monotonic clock alone.
 
-Input: a file, and by how many seconds the clock is ahead. Output: the environment of the program,
-which sees the clock within a second.
+A file holds the clock's error, and the program reads it every second.
 """
 
 from pathlib import Path
 from typing import Final
 
 LIBRARY: Final = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
-"""``None`` where libfaketime is not installed."""
+"""The path of libfaketime, or ``None`` if it is not installed."""
 
 
-class Clock:
-    """The clock of one program, right at first."""
+class ProgramClock:
+    """The clock of one program, which is right at first."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -20,7 +19,7 @@ class Clock:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables by which a program sees this clock."""
+        """The environment variables that make a program use this clock."""
         return {
             "LD_PRELOAD": str(LIBRARY),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
@@ -29,7 +28,7 @@ class Clock:
         }
 
     def set(self, ahead_s: int) -> None:
-        """Have the clock be ahead of the right time; a negative number is behind."""
+        """Set the clock ahead of the right time by some seconds; a negative number sets it back."""
         new = self._file.with_suffix(".new")
         new.parent.mkdir(parents=True, exist_ok=True)
         new.write_text(f"{ahead_s:+d}")

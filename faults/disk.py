@@ -1,7 +1,6 @@
 """Mounts a tmpfs on a folder, as a disk so small that a test can fill it.
 
-Input: a folder and a size. Output: the folder with that much room, for the length of a block.
-Invariant: the mount ends with the block, even after an error.
+The mount ends with its block, even after an error.
 """
 
 import os

@@ -1,7 +1,6 @@
 """Injects faults into workers' folders: no room, no inodes, a damaged table, or a copied folder.
 
-Input: a stage, and a random generator. Output: a worker that can't use its folder, for the length
-of a block. Invariant: after the block the folder is usable, and there is no copy of it.
+A fault lasts as long as its block. After the block, the folder is usable, and a copy is deleted.
 """
 
 import random
@@ -18,10 +17,10 @@ from rocksdict import Options, Rdict
 from faults.disk import SmallDisk
 from faults.kinds import Inject, Injected
 from faults.program import ProgramUnderFault
-from faults.stage import Stage
+from faults.stage import FaultStage
 
 DOWN_AT_MOST_S: Final = 60.0
-"""Others get this long to take over a worker's partitions: above the limit, to measure misses."""
+"""The time for others to take over a worker's partitions; it exceeds the limit that is judged."""
 
 # A worker may run on a full disk for this long, because RocksDB reserves room for its log.
 _NOTICED_WITHIN_S: Final = 20.0
@@ -32,13 +31,13 @@ _POLL_S: Final = 0.2
 
 
 def exhaust(fill: Callable[[SmallDisk], None], remedy: str, refusal: str) -> Inject:
-    """Return a fault that fills a disk: its worker ends, can't restart, and others take over.
+    """Return a fault that fills a disk: its worker ends and can't restart, and others take over.
 
-    A running worker that fails logs ``remedy``; a worker that is started logs ``refusal`` as well.
+    A running worker that fails logs ``remedy``. A worker that then starts logs ``refusal`` as well.
     """
 
     @contextmanager
-    def inject(stage: Stage, chance: random.Random) -> Iterator[Injected]:
+    def inject(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
         worker = chance.choice([worker for worker in stage.workers if worker.disk])
         disk = worker.disk
         if disk is None:
@@ -64,8 +63,8 @@ def exhaust(fill: Callable[[SmallDisk], None], remedy: str, refusal: str) -> Inj
 
 
 @contextmanager
-def damage_table(stage: Stage, chance: random.Random) -> Iterator[Injected]:
-    """Damage a stopped worker's table: the next start reports it, and the one after restores it."""
+def damage_table(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
+    """Damage a stopped worker's table: the next start reports it, and another repairs the table."""
     worker = chance.choice(stage.workers)
     worker.stop()
     folder = chance.choice(sorted((worker.folder / "tables").rglob("*.db")))
@@ -88,14 +87,14 @@ def damage_table(stage: Stage, chance: random.Random) -> Iterator[Injected]:
 
 
 def _ends(worker: ProgramUnderFault) -> bool:
-    """Return whether a worker ends by itself; as soon as it is ready, have it check its disk."""
+    """Return whether a worker ends by itself; have it check its disk as soon as it is ready."""
     deadline = time.monotonic() + _FOUND_WITHIN_S
     asked = False
     while not worker.wait_ended(_POLL_S):
         if time.monotonic() > deadline:
             return False
         if not asked and worker.not_ready() is None:
-            # The worker may just have ended.
+            # The worker may have ended in the meantime.
             with suppress(httpx.HTTPError):
                 asked = httpx.get(f"{worker.url}/tables?scrub=true", trust_env=False).is_success
     return True
@@ -120,11 +119,11 @@ _DAMAGES: Final[tuple[tuple[str, Callable[[Path], None]], ...]] = (
 
 
 @contextmanager
-def run_copy(stage: Stage, chance: random.Random) -> Iterator[Injected]:
-    """Start a second worker on a copy of a worker's folder: the first one ends with the reason."""
+def run_copy(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
+    """Start a second worker on a copy of a worker's folder: the first worker ends, and says why."""
     worker = chance.choice(stage.workers)
     twin = stage.twin_of(worker)
-    # A frozen worker does not change its folder, so the copy is of one moment.
+    # A frozen worker does not change its folder, so the copy is consistent.
     worker.freeze()
     shutil.copytree(worker.folder, twin.folder, dirs_exist_ok=True)
     worker.expect_end()
@@ -141,7 +140,7 @@ def run_copy(stage: Stage, chance: random.Random) -> Iterator[Injected]:
     worker.start()
 
 
-def _expect_logged(stage: Stage, worker: ProgramUnderFault, *words: str) -> None:
+def _expect_logged(stage: FaultStage, worker: ProgramUnderFault, *words: str) -> None:
     """Add a finding if a worker ended without logging the reason."""
     if not any(all(word in line for word in words) for line in worker.last_lines):
         lines = "\n".join(worker.last_lines[-10:])

@@ -1,8 +1,7 @@
-"""Faults of the workers' group and of their clocks: commits set ahead, clocks that step.
+"""Injects faults into the workers' group and clocks: commits set ahead, and clocks that step.
 
-Input: a stage, and chance. Output: a group whose commits somebody has set to the end, or a worker
-whose clock steps, for as long as a block lasts. Invariant: no commit is ahead of what a table has
-folded, once the workers have started again; and every clock is right after the block.
+After the block, every clock is right. Once the workers have restarted, no commit is ahead of the
+tables.
 """
 
 import random
@@ -14,22 +13,22 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from faults.kinds import Injected
-from faults.stage import Stage
+from faults.stage import FaultStage
 from faults.topic_settings import answered
 from runtime.kafka.topics import TopicSettings
 
 _STEPS: Final = 3
-# Kafka refuses records of more than an hour ahead of its own clock.
+# Kafka refuses records that are more than an hour ahead of its own clock.
 _FURTHEST_AHEAD_S: Final = 1800
 _FURTHEST_BACK_S: Final = 7 * 24 * 3600
 
 
 @contextmanager
-def set_commits_to_the_end(stage: Stage, _chance: random.Random) -> Iterator[Injected]:
-    """Stop every worker, and set the commits to the ends: as `--reset-offsets --to-latest` does."""
+def set_commits_to_the_end(stage: FaultStage, _chance: random.Random) -> Iterator[Injected]:
+    """Stop every worker, and set the commits to the ends, as `--reset-offsets --to-latest` does."""
     for worker in stage.workers:
         worker.stop()
-    # Kafka refuses a commit from outside until the last member's session has ended.
+    # Kafka refuses another client's commit until the last member's session has ended.
     answered(lambda: _commit_ends(stage.settings))
     yield Injected(tuple(worker.label for worker in stage.workers), 0.0)
     for worker in stage.workers:
@@ -52,8 +51,8 @@ async def _commit_ends(settings: TopicSettings) -> None:
 
 
 @contextmanager
-def step_clock(stage: Stage, chance: random.Random) -> Iterator[Injected]:
-    """Have a further worker join, and its clock step forward and back while it folds."""
+def step_clock(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
+    """Start one more worker, whose clock steps forward and back while it folds."""
     worker = chance.choice(stage.extras)
     if worker.clock is None:
         raise ValueError(f"{worker.label} has no clock of its own")

@@ -1,7 +1,4 @@
-"""Checks at the end of a run that each acknowledged delivery is kept, and counts once.
-
-Input: the stage after the last fault, and the deliveries that were sent. Output: every difference,
-a line each. Invariant: a check that fails with an exception does not keep the others from running.
+"""Checks at the end of a run that each acknowledged delivery is in the log and counts once.
 
 The ends of the partitions can't show that no offset was committed past unfinished work. ``verify``
 shows that, because the outputs of the skipped records would be missing.
@@ -19,21 +16,21 @@ from cli.errors import NotFoldedError
 from cli.simulate.check import Check
 from cli.simulate.simulation import Simulation
 from cli.topics.ledger_reader import open_reader
-from faults.stage import Stage
+from faults.stage import FaultStage
 from faults.tables import disk_differences
 
 _FOLDED_WITHIN_S: Final = 120.0
 _CHECKED_WITHIN_S: Final = 120.0
-# A worker on a busy machine answers some hundreds of requests a second.
+# A worker on a busy machine answers a few hundred requests a second.
 _CHECKED_PER_ORDER_S: Final = 0.01
 _VERIFIED_WITHIN_S: Final = 900.0
 _CONCURRENCY: Final = 16
 
 
-async def judge(stage: Stage, simulation: Simulation) -> list[str]:
-    """Return every difference; none if nothing was lost and nothing counted twice.
+async def judge(stage: FaultStage, simulation: Simulation) -> list[str]:
+    """Return every difference; there is none if nothing was lost or counted twice.
 
-    A check that raises an exception is a difference itself, and the other checks go on.
+    A check that raises an exception is a difference itself, and the other checks still run.
     """
     parts: dict[str, Callable[[], Awaitable[Iterable[str]]]] = {
         "what is folded": partial(_not_folded, stage),
@@ -52,7 +49,7 @@ async def judge(stage: Stage, simulation: Simulation) -> list[str]:
     return differences
 
 
-async def _not_folded(stage: Stage) -> list[str]:
+async def _not_folded(stage: FaultStage) -> list[str]:
     try:
         async with open_reader(stage.settings) as reader:
             await reader.settle(_FOLDED_WITHIN_S)
@@ -61,7 +58,7 @@ async def _not_folded(stage: Stage) -> list[str]:
     return []
 
 
-async def _lost(stage: Stage, simulation: Simulation) -> list[str]:
+async def _lost(stage: FaultStage, simulation: Simulation) -> list[str]:
     """Compare the log with the acknowledged deliveries, body by body."""
     async with open_reader(stage.settings) as reader:
         records = await reader.whole(reader.names.topics.webhooks)
@@ -77,7 +74,7 @@ async def _lost(stage: Stage, simulation: Simulation) -> list[str]:
     ]
 
 
-async def _beyond_the_end(stage: Stage) -> list[str]:
+async def _beyond_the_end(stage: FaultStage) -> list[str]:
     """Compare the committed offsets with the end of each partition, hop by hop.
 
     This finds a commit past lost or missing records, but not a commit past unfinished work.
@@ -94,8 +91,8 @@ async def _beyond_the_end(stage: Stage) -> list[str]:
     return differences
 
 
-async def _wrong_orders(stage: Stage, simulation: Simulation) -> Iterator[str]:
-    """Compare every order with the oracle's, over HTTP."""
+async def _wrong_orders(stage: FaultStage, simulation: Simulation) -> Iterator[str]:
+    """Compare every order with the oracle, over HTTP."""
     orders = simulation.orders()
     urls = tuple(worker.url for worker in stage.workers)
     within_s = _CHECKED_WITHIN_S + len(orders) * _CHECKED_PER_ORDER_S
@@ -103,7 +100,7 @@ async def _wrong_orders(stage: Stage, simulation: Simulation) -> Iterator[str]:
     return (f"order {each.order_id}: {line}" for each in found for line in each.lines)
 
 
-async def _wrong_disks(stage: Stage) -> list[str]:
+async def _wrong_disks(stage: FaultStage) -> list[str]:
     """End all workers, and compare their tables on disk with the changelogs, key by key."""
     workers = [*stage.workers, *stage.extras]
     await asyncio.to_thread(stage.end_workers)
@@ -112,7 +109,7 @@ async def _wrong_disks(stage: Stage) -> list[str]:
     )
 
 
-def _verified(stage: Stage) -> list[str]:
+def _verified(stage: FaultStage) -> list[str]:
     """Fold the log from scratch, and compare tables, documents and journal with the result."""
     try:
         verify = subprocess.run(

@@ -1,4 +1,4 @@
-"""Describes a kind of fault, and one injection of it."""
+"""The description of a kind of fault, and of one injection."""
 
 import random
 from collections.abc import Callable
@@ -6,14 +6,14 @@ from contextlib import AbstractContextManager
 
 import msgspec
 
-from faults.stage import Stage
+from faults.stage import FaultStage
 
 
 class Injected(msgspec.Struct, frozen=True):
-    """The targets of an injected fault, and for how many seconds the fault lasts.
+    """The targets of an injected fault, and the number of seconds for which the fault lasts.
 
-    If the others have to ``take_over``, the fault ends as soon as they have done so. ``since_s`` is
-    when the fault hit, on the monotonic clock, if that is not when the injection began.
+    If other workers have to ``take_over``, the fault ends as soon as they have. ``since_s`` is the
+    start of the fault on the monotonic clock, if the fault started later than its injection.
     """
 
     targets: tuple[str, ...]
@@ -22,14 +22,14 @@ class Injected(msgspec.Struct, frozen=True):
     since_s: float | None = None
 
 
-Inject = Callable[[Stage, random.Random], AbstractContextManager[Injected]]
+Inject = Callable[[FaultStage, random.Random], AbstractContextManager[Injected]]
 
 
-class Kind(msgspec.Struct, frozen=True):
-    """One kind of fault; two faults at the same time have different ``layer``s.
+class FaultKind(msgspec.Struct, frozen=True):
+    """One kind of fault; two simultaneous faults have different ``layer``s.
 
-    A kind with ``take_over`` comes alone, because its cost is judged. A kind under which no program
-    can start is marked ``alone``. ``restarts_broker`` says that the fault ends a broker.
+    A kind with ``take_over`` is injected alone, because its cost is judged. So is a kind that is
+    ``alone``, because no program can start under it. A kind that ``restarts_broker`` ends a broker.
     """
 
     name: str
@@ -44,10 +44,10 @@ class Kind(msgspec.Struct, frozen=True):
 
     @property
     def comes_alone(self) -> bool:
-        """Whether no other fault is injected meanwhile."""
+        """Whether no other fault is injected at the same time."""
         return self.take_over or self.alone
 
-    def missing(self, stage: Stage) -> str | None:
+    def missing(self, stage: FaultStage) -> str | None:
         """Return what this kind needs and the stage lacks; ``None`` if nothing is missing."""
         if self.take_over and len(stage.workers) < 2:  # noqa: PLR2004 - the target and another
             return "a second worker"

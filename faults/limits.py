@@ -1,7 +1,6 @@
-"""Judges the time limits that a run must keep.
+"""Judges the time limits that a run must keep, each by its worst measurement.
 
-Input: the cost of each fault, and the other measurements of the run. Output: each limit with its
-worst measurement. Invariant: a limit without a measurement is not reported as kept.
+A limit without a measurement is not reported as kept.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,14 +12,14 @@ from faults.answers import Answers
 from faults.injections import KINDS, TAKEN_OVER_WITHIN_S
 from faults.program import STOPPED_WITHIN_S, UnplannedEnd
 from faults.run import Cost
-from faults.stage import Stage
+from faults.stage import FaultStage
 
 # A log line may hold a whole traceback, and is cut at this length.
 _SHOWN_CHARS: Final = 300
 
 
 class Limit(msgspec.Struct, frozen=True):
-    """One limit: without a case, ``measured`` is empty; ``broken`` has a line per violation."""
+    """One limit; ``measured`` is empty without a case, and ``broken`` has a line per violation."""
 
     expected: str
     measured: str
@@ -28,7 +27,7 @@ class Limit(msgspec.Struct, frozen=True):
 
 
 def limits(
-    stage: Stage, costs: Sequence[Cost], answers: Answers, slack: float = 1.0
+    stage: FaultStage, costs: Sequence[Cost], answers: Answers, slack: float = 1.0
 ) -> list[Limit]:
     """Return every limit; ``slack`` multiplies the times, for a machine with other work to do."""
     return [
@@ -97,7 +96,7 @@ def _ended_by_itself(unplanned: Sequence[UnplannedEnd], costs: Sequence[Cost]) -
         broken.append(f"{each.program} {each.how} during {each.during}:")
         broken += [f"  {line[:_SHOWN_CHARS]}" for line in each.last_lines[-10:]]
     return Limit(
-        "no program ends but by a fault of its own",
+        "no program ends without a fault of its own",
         f"{len(unplanned)} ends, {restarts} restarts of the broker",
         tuple(broken),
     )

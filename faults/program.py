@@ -1,7 +1,7 @@
 """Starts, freezes and ends one program of a run with faults: an ingress or a worker.
 
-Input: the program's command. Output: the times at which it was away, how it ended, and how long
-that took. Invariant: an end that no fault caused is reported.
+It records when the program was killed or frozen, and how and how quickly the program ended. An end
+that no fault caused is reported.
 """
 
 import math
@@ -16,7 +16,7 @@ import httpx
 import msgspec
 
 from cli.run.programs import Command, describe_exit
-from faults.clock import Clock
+from faults.clock import ProgramClock
 from faults.disk import SmallDisk
 from runtime.kafka.topics import SILENT
 
@@ -25,9 +25,9 @@ _POLL_S: Final = 0.02
 
 
 class UnplannedEnd(msgspec.Struct, frozen=True):
-    """A program ended, and no fault had ended it; ``last_lines`` are its last output.
+    """An end of a program that no fault caused; ``last_lines`` are the program's last output.
 
-    ``was_ready`` says whether it had become ready since its start.
+    ``was_ready`` says whether the program had become ready since its start.
     """
 
     program: str
@@ -38,12 +38,12 @@ class UnplannedEnd(msgspec.Struct, frozen=True):
 
     @property
     def is_excused(self) -> bool:
-        """Whether it ended because it found no Kafka when it started, which is correct."""
+        """Whether the program ended because it found no Kafka at its start, which is correct."""
         return not self.was_ready and any(SILENT in line for line in self.last_lines)
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """The end of a program that received SIGTERM: how it ended, and how long that took."""
+    """The end of a program after SIGTERM, and the time that the program took to end."""
 
     program: str
     at_s: float
@@ -53,22 +53,22 @@ class Stop(msgspec.Struct, frozen=True):
 
 
 class ProgramUnderFault:
-    """An ingress or a worker, with the methods by which faults act on it."""
+    """An ingress or a worker, with the methods that faults call."""
 
     def __init__(self, command: Command, folder: Path, *, label: str, url: str) -> None:
         self.label = label
         self.url = url
         self.folder = folder
-        # Whether a fault has ended it, or may make it end.
+        # Whether a fault has ended the program, or may make it end.
         self.may_end = True
         self.disk: SmallDisk | None = None
-        self.clock: Clock | None = None
+        self.clock: ProgramClock | None = None
         self.stops: list[Stop] = []
         self._command = command
-        # The spans in which it was killed or frozen, on the monotonic clock; the last may be open.
+        # The spans in which the program was killed or frozen; the last one may still be open.
         self._away: list[tuple[float, float]] = []
         self._restarting = threading.Lock()
-        # The last process that was seen to be ready.
+        # The process that was last seen ready.
         self._ready_pid: int | None = None
 
     def start(self) -> None:
@@ -77,13 +77,13 @@ class ProgramUnderFault:
         self.may_end = False
 
     def start_in_vain(self) -> None:
-        """Start the program although it can't run, so that it is expected to end."""
+        """Start the program although it can't run; its end is expected."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._command.start()
         self._is_back()
 
     def start_again(self, during: str) -> UnplannedEnd | None:
-        """Restart the program if it has ended and no fault had ended it; return that end."""
+        """Restart the program if it has ended without a fault; return that end."""
         with self._restarting:
             how = self.ended()
             if how is None or self.may_end:
@@ -104,11 +104,11 @@ class ProgramUnderFault:
     def stop(self) -> None:
         """End the program with SIGTERM, and record how long that took."""
         self.expect_end()
-        # A program that is only starting has no work to finish, and the signal itself kills it.
+        # A program that is still starting has no work to finish, and the signal itself kills it.
         is_up = self._trouble("/healthz") is None
         began_s = time.monotonic()
         self._command.terminate()
-        # This is longer than the limit, so that a missed limit is measured.
+        # The wait is longer than the limit, so that a missed limit is measured.
         self._command.join(2 * STOPPED_WITHIN_S)
         took_s, code = time.monotonic() - began_s, self._command.exit_code()
         if is_up:
@@ -131,7 +131,7 @@ class ProgramUnderFault:
         self._is_back()
 
     def was_away(self, since_s: float, until_s: float) -> bool:
-        """Return whether the program was killed or frozen at any time between."""
+        """Return whether the program was killed or frozen at any time between two times."""
         return any(began <= until_s and since_s <= ended for began, ended in self._away)
 
     def wait_ended(self, within_s: float) -> bool:
@@ -157,7 +157,7 @@ class ProgramUnderFault:
 
     @property
     def was_ready(self) -> bool:
-        """Whether the program has been seen ready since its start."""
+        """Whether the program was seen ready since its start."""
         return self._ready_pid is not None and self._ready_pid == self._command.pid
 
     def note_if_ready(self) -> None:
@@ -174,7 +174,7 @@ class ProgramUnderFault:
         return trouble
 
     def _trouble(self, path: str) -> str | None:
-        """Ask a probe; return its bad answer, or the reason why there was no answer."""
+        """Ask a probe; return ``None`` if the answer is good, otherwise the trouble."""
         try:
             answer = httpx.get(f"{self.url}{path}", timeout=2.0, trust_env=False)
         except httpx.HTTPError as error:
@@ -193,7 +193,7 @@ class ProgramUnderFault:
             os.kill(self._command.pid, number)
 
     def end(self) -> None:
-        """End the program, frozen or not, as its supervisor would, if it still runs."""
+        """End the program with SIGTERM if it still runs, even if it is frozen."""
         self.go_on()
         if self.ended() is None:
             self.stop()

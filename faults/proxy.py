@@ -1,7 +1,7 @@
 """Proxies TCP between the programs and Kafka, to simulate a bad network.
 
-Input: connections to the proxy's port. Output: the same bytes to and from the broker, late or not
-at all. Invariant: as with TCP, no byte is changed or left out in the middle of a connection.
+The proxy passes bytes on late or not at all. As with TCP, it changes no byte, and leaves none out
+in the middle of a connection.
 """
 
 import asyncio
@@ -94,7 +94,7 @@ class Proxy:
             if self._network is not Network.REFUSING:
                 await self._connect(reader, writer)
         except OSError:
-            pass  # The broker is down, or a side hung up; the other side's connection ends too.
+            pass  # The broker is down, or one side hung up. The other side's connection ends too.
         finally:
             self._writers.discard(writer)
             writer.transport.abort()

@@ -1,7 +1,7 @@
 """Runs a schedule of faults drawn from a seed, while deliveries arrive at a steady rate.
 
-Input: a stage, a seed, and the number of faults. Output: the cost of each fault. Invariant: the
-next fault waits until the ledger folds again; some faults come in pairs.
+Each fault has a cost. The next fault waits until the ledger folds again. Some faults are injected
+in pairs.
 """
 
 import asyncio
@@ -16,27 +16,27 @@ import msgspec
 from cli.simulate.delivery import SenderOptions
 from cli.simulate.simulation import Simulation
 from faults.answers import Answers
-from faults.kinds import Injected, Kind
+from faults.kinds import FaultKind, Injected
 from faults.program import Stop
-from faults.stage import SECRETS, Stage
+from faults.stage import SECRETS, FaultStage
 from faults.watch import Watch
 
-# A fault may cost this long, because a producer may wait that long for an acknowledgement.
+# A producer may wait this long for an acknowledgement, so a fault may cost as much.
 _FOLDS_AGAIN_WITHIN_S: Final = 120.0
 _READY_AGAIN_WITHIN_S: Final = 90.0
 _IN_PAIRS: Final = 0.2
 _WAYS_TO_KAFKA: Final = {"broker", "network"}
-# Plexy waits minutes between attempts, which would be too long for a run.
+# The waits between attempts reach minutes, which would be too long for a run.
 _TIME_SCALE: Final = 0.05
 _ALL_ACKNOWLEDGED_WITHIN_S: Final = 180.0
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """A fault, and the seconds from its beginning until every partition folds newer records.
+    """A fault with its cost: the seconds from its start until every partition folds newer records.
 
-    ``cost_s`` is ``None`` if that did not happen in time. ``take_over`` means that the fault still
-    lasted then. ``stops`` are the programs that it ended with SIGTERM; if ``kafka_away``, a fault
-    kept them from reaching Kafka. ``answer_s`` is ingress' longest answer meanwhile.
+    ``cost_s`` is ``None`` if that took too long. With ``take_over``, the fault lasted until then.
+    ``stops`` are the programs that the fault ended with SIGTERM; if ``kafka_away``, they may not
+    have reached Kafka. ``answer_s`` is the longest time that ingress took to answer.
     """
 
     number: int
@@ -60,10 +60,10 @@ Report = Callable[[Cost], None]
 
 
 async def run(
-    stage: Stage,
+    stage: FaultStage,
     simulation: Simulation,
     answers: Answers,
-    plan: Iterable[tuple[Kind, ...]],
+    plan: Iterable[tuple[FaultKind, ...]],
     report: Report,
 ) -> list[Cost]:
     """Inject and undo the faults of the plan, until every delivery is acknowledged."""
@@ -88,12 +88,12 @@ async def run(
     return costs
 
 
-def plan(kinds: list[Kind], count: int, seed: int) -> Iterator[tuple[Kind, ...]]:
-    """Yield ``count`` faults; some come in pairs, of different layers."""
+def plan(kinds: list[FaultKind], count: int, seed: int) -> Iterator[tuple[FaultKind, ...]]:
+    """Yield ``count`` faults; some are pairs, of different layers."""
     chance = random.Random(f"plan {seed}")  # noqa: S311 - the same faults for the same seed
-    bag: list[Kind] = []
+    bag: list[FaultKind] = []
     while count > 0:
-        # Draw each kind once before drawing any again.
+        # Each kind is drawn once before any kind is drawn again.
         bag = bag or chance.sample(kinds, len(kinds))
         drawn = [bag.pop()]
         others = [kind for kind in kinds if kind.layer != drawn[0].layer and not kind.comes_alone]
@@ -104,15 +104,15 @@ def plan(kinds: list[Kind], count: int, seed: int) -> Iterator[tuple[Kind, ...]]
         yield tuple(drawn)
 
 
-def sender_options(stage: Stage, rate_per_s: float) -> SenderOptions:
+def sender_options(stage: FaultStage, rate_per_s: float) -> SenderOptions:
     """Return the options with which the virtual Plexy delivers to the stage."""
     return SenderOptions(
         url=stage.webhook_url, secrets=SECRETS, rate_per_s=rate_per_s, time_scale=_TIME_SCALE
     )
 
 
-async def _all_acknowledged(stage: Stage, sending: asyncio.Task[None]) -> None:
-    """Wait for the sender; a timeout is a finding, and the judge names the owed events."""
+async def _all_acknowledged(stage: FaultStage, sending: asyncio.Task[None]) -> None:
+    """Wait for the sender; a timeout is a finding, and the judge then names the owed events."""
     try:
         await asyncio.wait_for(sending, _ALL_ACKNOWLEDGED_WITHIN_S)
     except TimeoutError:
@@ -122,10 +122,10 @@ async def _all_acknowledged(stage: Stage, sending: asyncio.Task[None]) -> None:
 
 
 async def _one(
-    stage: Stage,
+    stage: FaultStage,
     watch: Watch,
     answers: Answers,
-    kinds: tuple[Kind, ...],
+    kinds: tuple[FaultKind, ...],
     chance: random.Random,
 ) -> list[Cost]:
     stage.fault = " and ".join(kind.name for kind in kinds)
@@ -136,7 +136,7 @@ async def _one(
     since_s = min(each.since_s or began_s for each in hit)
     hold_s = max(each.hold_s for each in hit)
     if take_over := any(each.take_over for each in hit):
-        # Only records that arrive from now on show that others fold the worker's partitions.
+        # Only records that arrive after the fault show that others fold the worker's partitions.
         marks = await watch.ends()
         folded = await watch.folded_past(marks, hold_s)
     else:
@@ -168,7 +168,7 @@ async def _one(
 
 
 def _begin(
-    stage: Stage, kinds: tuple[Kind, ...], chance: random.Random
+    stage: FaultStage, kinds: tuple[FaultKind, ...], chance: random.Random
 ) -> tuple[list[Injected], ExitStack]:
     with ExitStack() as stack:
         faults: list[AbstractContextManager[Injected]] = [

@@ -1,8 +1,7 @@
 """Starts the programs of a run with faults: Kafka, an ingress, workers, and a proxy per broker.
 
-Input: a folder, the number of workers, and one broker or three. Output: programs that can be
-killed, frozen, stopped and started. Invariant: a program that ends by itself is restarted, as a
-supervisor would do, and reported at the end.
+A fault can kill, freeze, stop and start each program. A program that ends by itself is restarted,
+as a supervisor would do, and reported at the end.
 """
 
 import asyncio
@@ -24,7 +23,7 @@ from cli.kafka.process import free_port
 from cli.kafka.properties import Node
 from cli.run.programs import Command
 from cli.settings import WEBHOOK_PATH
-from faults.clock import LIBRARY, Clock
+from faults.clock import LIBRARY, ProgramClock
 from faults.disk import can_mount, small_disk
 from faults.program import ProgramUnderFault, Stop, UnplannedEnd
 from faults.proxy import Proxy
@@ -35,18 +34,18 @@ _LOOPBACK: Final = "127.0.0.1"
 _OTHER_LOOPBACK: Final = "127.0.0.2"
 _READY_WITHIN_S: Final = 90.0
 _LOOK_EVERY_S: Final = 0.25
-# The smallest setting: a worker notices a full disk only after the space that RocksDB reserves for
-# its write buffers is used up, which takes a while at a test's rate.
+# A worker notices a full disk only after it has used up the space that RocksDB reserves for write
+# buffers. That takes a while at a test's rate, so this is the smallest setting.
 _TABLE_MEMORY_MB: Final = 24
 _DISK_MB: Final = 1024
-# A worker's tables need far fewer inodes, and empty files use up this number quickly.
+# A worker's tables need far fewer inodes, and a fault quickly uses up this number by empty files.
 _DISK_INODES: Final = 8192
 _EXTRA_WORKERS: Final = 2
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Pauses(msgspec.Struct, frozen=True):
-    """Seconds for which faults last, and the longest calm after a fault."""
+    """The seconds for which faults last, and the longest calm after a fault."""
 
     worker_frozen: tuple[float, ...]
     worker_joined: tuple[float, float]
@@ -59,11 +58,11 @@ SHORT: Final = Pauses(worker_frozen=(0.5, 1.5, 11.0), worker_joined=(0.2, 3.0), 
 
 
 class StageError(RuntimeError):
-    """The stage, or a part of it, does not start; the message names that part."""
+    """A part of the stage does not start or recover; the message names that part."""
 
 
-class Stage:
-    """A context with all the programs; ``settings`` lead to the brokers past the proxies."""
+class FaultStage:
+    """A context with all programs; its ``settings`` bypass the proxies of the brokers."""
 
     def __init__(
         self,
@@ -89,9 +88,9 @@ class Stage:
         self.workers = [self._program(f"worker {n + 1}", "worker") for n in range(workers)]
         self.extras = [self._extra(f"extra {n + 1}") for n in range(_EXTRA_WORKERS)]
         self.unplanned: list[UnplannedEnd] = []
-        # Findings of the faults and of the sender's end, a line each.
+        # The findings of the faults and of the sender, one per line.
         self.findings: list[str] = []
-        # The current faults, which are named in the report of an unplanned end.
+        # The names of the current faults, for the report of an unplanned end.
         self.fault = "the start"
         self._stack = ExitStack()
         self._closing = threading.Event()
@@ -107,7 +106,7 @@ class Stage:
                 stack.callback(program.end)
             for program in self.programs:
                 program.start()
-            self._await_ready()
+            self.settle(_READY_WITHIN_S)
             watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
             watcher.start()
             stack.callback(watcher.join)
@@ -138,7 +137,7 @@ class Stage:
     def settle(self, within_s: float) -> None:
         """Wait until all programs are ready; raise ``StageError`` after ``within_s``."""
         deadline = time.monotonic() + within_s
-        # A record that one broker lacks has only two copies, and the next fault may hit one more.
+        # A record that one broker lacks has two copies, and the next fault may hit one of them.
         while self._cluster and not self._cluster.in_sync():
             if time.monotonic() > deadline:
                 raise StageError(f"the brokers are not in sync after {within_s:.0f} s")
@@ -161,7 +160,7 @@ class Stage:
             worker.end()
 
     def give_up(self) -> None:
-        """Stop all waiting for programs to become ready."""
+        """Stop waiting for programs to become ready."""
         self._closing.set()
 
     def stops_since(self, since_s: float, targets: Collection[str]) -> Iterator[Stop]:
@@ -176,9 +175,6 @@ class Stage:
                 worker.disk = stack.enter_context(
                     small_disk(worker.folder, _DISK_MB, f"nr_inodes={_DISK_INODES}")
                 )
-
-    def _await_ready(self) -> None:
-        self.settle(_READY_WITHIN_S)
 
     def _broker(self, folder: Path, node: Node | None) -> EmbeddedKafka:
         """Return a broker with a second listener, which is advertised under a proxy's port."""
@@ -202,9 +198,9 @@ class Stage:
         )
 
     def twin_of(self, worker: ProgramUnderFault) -> ProgramUnderFault:
-        """Return a worker that, on a copy of another one's folder, has the same name.
+        """Return a worker that has the name of another worker when it uses a copy of its folder.
 
-        A worker's name contains its port, so both use the same one. The twin is never restarted.
+        A worker's name contains its port, so both use the same port. The twin is never restarted.
         """
         port = int(worker.url.rpartition(":")[2])
         twin = self._program(f"copy of {worker.label}", "worker", port, _OTHER_LOOPBACK)
@@ -212,8 +208,8 @@ class Stage:
         return twin
 
     def _extra(self, label: str) -> ProgramUnderFault:
-        """Return a worker that runs at times, with a clock of its own where that can be had."""
-        clock = Clock(self.folder / f"{label.replace(' ', '-')}.clock") if LIBRARY else None
+        """Return a worker that runs at times, with its own clock if libfaketime is installed."""
+        clock = ProgramClock(self.folder / f"{label.replace(' ', '-')}.clock") if LIBRARY else None
         extra = self._program(label, "worker", more=clock.environment if clock else {})
         extra.clock = clock
         return extra

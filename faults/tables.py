@@ -1,7 +1,6 @@
-"""Compares every worker's tables on disk with their changelogs, key by key.
+"""Compares the tables on the disks of ended workers with their changelogs, key by key.
 
-Input: the folders of workers that have ended, and Kafka. Output: the differences, a line each. Each
-database names the changelog offset below which it has applied every record, so the folder of a
+Each database names the changelog offset below which it has applied every record, so the folder of a
 worker that left long ago is compared with the changelog up to that offset. The changelogs of a run
 are too small to be compacted, so they still hold every value of each key.
 """
@@ -69,13 +68,13 @@ def _read(folder: Path, table: TableName, partition: int) -> Database | None:
 
 
 def _is_unfinished(path: Path) -> bool:
-    """Return whether a worker ended while RocksDB created this database, before its first row."""
+    """Return whether the worker ended while RocksDB created the database, before the first row."""
     rows = (*path.glob("*.sst"), *path.glob("*.log"))
     return not (path / "CURRENT").exists() and not any(file.stat().st_size for file in rows)
 
 
 def opened(path: Path, *, read_only: bool = False) -> closing[Rdict]:
-    """Open the database of a partition, and close it at the end of a block."""
+    """Return a block's context in which the database of a partition is open."""
     # A killed worker leaves a write-ahead log, which must be read too.
     reading = AccessType.read_only(error_if_log_file_exist=False)
     access = reading if read_only else AccessType.read_write()
@@ -91,7 +90,7 @@ def rows_of(db: Rdict) -> dict[bytes, bytes]:
         if not (key := items.key()).startswith(RESERVED):
             rows[key] = items.value()
         items.next()
-    # A damaged block also ends the iterator; ``status`` raises then.
+    # A damaged block ends the iterator too, and ``status`` then raises an error.
     items.status()
     return rows
 
@@ -99,7 +98,7 @@ def rows_of(db: Rdict) -> dict[bytes, bytes]:
 async def _compare(
     reader: LedgerReader, table: TableName, partition: int, databases: Mapping[str, Database]
 ) -> list[str]:
-    """Read a changelog once, and compare each database when the reading reaches its end."""
+    """Read a changelog once, and compare each database when the reading reaches its offset."""
     topic = reader.names.changelog(table)
     waiting = sorted(databases.items(), key=lambda each: each[1].end)
     rows: dict[bytes, bytes] = {}

@@ -1,8 +1,7 @@
 """Injects faults by changing topics' settings, as an operator may do.
 
-Input: a stage, and a random generator. Output: topics with another setting, for the length of a
-block. Invariant: no setting here makes Kafka delete a record of the run, and each topic has its
-former settings again after the block.
+A setting lasts for the length of a block; then each topic has its former settings again. No setting
+here makes Kafka delete a record of the run.
 """
 
 import asyncio
@@ -17,7 +16,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
 from faults.kinds import Injected
-from faults.stage import Stage, StageError
+from faults.stage import FaultStage, StageError
 from ledger.topics import TABLES, all_topics, changelog_name
 from runtime.kafka.topics import TopicSettings
 
@@ -31,8 +30,8 @@ _ASK_AGAIN_S: Final = 0.5
 _CODECS: Final = ("gzip", "snappy", "lz4", "zstd")
 # A record of the simulation has one or two kilobytes.
 _LOW_LIMIT_BYTES: Final = 8192
-# The ledger's topics must not have these settings. No record of a run is deleted under them: it is
-# younger than an hour, and its segments are too small to be closed and compacted.
+# The ledger's topics must not have these settings. They delete no record of a run, because records
+# are younger than an hour, and segments are too small to be closed and compacted.
 _OF_SOURCES: Final = (
     ("retention.ms", "3600000"),
     ("message.timestamp.type", "LogAppendTime"),
@@ -48,7 +47,7 @@ _OF_CHANGELOGS: Final = (
 
 
 @contextmanager
-def change_compression(stage: Stage, chance: random.Random) -> Iterator[Injected]:
+def change_compression(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
     """Have the broker compress the sources, the changelogs or the outputs with another codec."""
     names, group = stage.settings.names, stage.settings.group_id
     topics_of = {
@@ -63,8 +62,8 @@ def change_compression(stage: Stage, chance: random.Random) -> Iterator[Injected
 
 
 @contextmanager
-def change_settings(stage: Stage, chance: random.Random) -> Iterator[Injected]:
-    """Give the log or a changelog a forbidden setting, under which ingress may answer 503."""
+def change_settings(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
+    """Give the log or a changelog a forbidden setting, because of which ingress may answer 503."""
     names = stage.settings.names
     if chance.random() < 0.5:  # noqa: PLR2004 - one or the other
         topic, (name, value) = names.webhooks, chance.choice(_OF_SOURCES)
@@ -76,7 +75,7 @@ def change_settings(stage: Stage, chance: random.Random) -> Iterator[Injected]:
 
 
 @contextmanager
-def lower_max_message_bytes(stage: Stage, chance: random.Random) -> Iterator[Injected]:
+def lower_max_message_bytes(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
     """Have the broker refuse large batches of a topic; each single record still fits."""
     names, group = stage.settings.names, stage.settings.group_id
     topics = [names.webhooks, names.events, names.entries, changelog_name(group, "payments")]
@@ -86,7 +85,7 @@ def lower_max_message_bytes(stage: Stage, chance: random.Random) -> Iterator[Inj
 
 
 @contextmanager
-def require_more_replicas(stage: Stage, chance: random.Random) -> Iterator[Injected]:
+def require_more_replicas(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
     """Require every replica while a broker is down, so that no write is acknowledged."""
     topics = [topic.name for topic in all_topics(stage.settings.names, stage.settings.group_id)]
     broker = chance.choice(stage.brokers)
@@ -98,8 +97,8 @@ def require_more_replicas(stage: Stage, chance: random.Random) -> Iterator[Injec
 
 
 @contextmanager
-def changed(stage: Stage, changes: Mapping[str, Mapping[str, str]]) -> Iterator[None]:
-    """Change settings of topics for the length of a block."""
+def changed(stage: FaultStage, changes: Mapping[str, Mapping[str, str]]) -> Iterator[None]:
+    """Change the settings of topics for the length of a block."""
     before = _administer(stage.settings, lambda admin: _own(admin, changes))
     # Kafka resets every setting that the request does not name.
     after = {topic: before[topic] | dict(values) for topic, values in changes.items()}
@@ -111,7 +110,7 @@ def changed(stage: Stage, changes: Mapping[str, Mapping[str, str]]) -> Iterator[
 
 
 def _administer(settings: TopicSettings, ask: Callable[[AIOKafkaAdminClient], Awaitable[T]]) -> T:
-    """Ask until a broker answers, because it may just have been restarted."""
+    """Call ``ask`` with an admin client, until a broker answers."""
 
     async def once() -> T:
         admin = AIOKafkaAdminClient(**settings.client_options())
@@ -125,14 +124,16 @@ def _administer(settings: TopicSettings, ask: Callable[[AIOKafkaAdminClient], Aw
 
 
 def answered(ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Ask until Kafka does as it is told: a broker may just have been started again."""
+    """Ask until Kafka succeeds, because a broker may just have been restarted."""
     deadline = time.monotonic() + _ANSWERED_WITHIN_S
     while True:
         try:
             return asyncio.run(ask())
         except (KafkaError, OSError, TimeoutError) as error:
             if time.monotonic() > deadline:
-                raise StageError(f"Kafka does not do as it is told: {error!r}") from error
+                raise StageError(
+                    f"Kafka refused the request for {_ANSWERED_WITHIN_S:.0f} s: {error!r}"
+                ) from error
             time.sleep(_ASK_AGAIN_S)
 
 

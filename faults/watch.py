@@ -1,7 +1,6 @@
-"""Asks the brokers, past the proxies, how far the workers have folded the log of record.
+"""Asks the brokers directly how far the workers have folded the log of record.
 
-Input: the settings of the topics. Output: the end and the committed offset of each partition.
-Invariant: a broker that is down raises no exception; it is asked again.
+It reads the end and the committed offset of each partition. While a broker is down, it retries.
 """
 
 import asyncio
@@ -31,7 +30,7 @@ class Watch:
         self._consumer: AIOKafkaConsumer | None = None
 
     async def ends(self) -> Marks:
-        """Return the end of each partition of the log of record; wait while the broker is down."""
+        """Return the end of each partition of the log of record; wait while a broker is down."""
         while True:
             with contextlib.suppress(KafkaError, TimeoutError, OSError):
                 async with asyncio.timeout(_ANSWER_WITHIN_S):

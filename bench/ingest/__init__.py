@@ -1,4 +1,4 @@
-"""Ingress next to its peers, in one run: `python -m bench.ingest`, or `make bench-ingest`.
+"""Measures ingress next to its peers: `python -m bench.ingest`, or `make bench-ingest`.
 
 ``deliveries.lua``  the deliveries that `wrk` sends, each signed and with its own event id
 ``load``            runs `wrk`, and reads its result

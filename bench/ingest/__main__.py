@@ -1,9 +1,9 @@
-"""`python -m bench.ingest`: ingress next to an empty, a plain and a Go handler, in one run.
+"""`python -m bench.ingest`: measure ingress next to an empty, a plain and a Go handler.
 
-The result is a table, and the half `ingest` of `build/bench.json`. The exit code is 1 if an answer
-was 400 or more or the log lacks an acknowledged delivery, and 2 if a measurement failed. The
-benchmark starts its own Kafka in a temporary folder, and needs `wrk`. Without Go, it leaves out the
-Go handler.
+The benchmark prints a table and writes the half `ingest` of `build/bench.json`. The exit code is 1
+if an answer was 400 or more or the log lacks an acknowledged delivery, and 2 if a measurement
+failed. The benchmark starts its own Kafka in a temporary folder, and needs `wrk`. Without Go, it
+leaves out the Go handler.
 
   python -m bench.ingest                                  three rounds, about three minutes
   python -m bench.ingest --servers ours go --repeat 1     two servers, one round
@@ -23,13 +23,13 @@ from rich.console import Console
 from bench.command import count, exit_code_of, kafka_in_a_folder, parser_of, progress_bars
 from bench.ingest import report
 from bench.ingest.load import require_wrk, write_bodies
-from bench.ingest.run import Measurement, Plan, measure
+from bench.ingest.run import IngestRun, Plan, measure
 from bench.ingest.servers import SERVERS, Server
 from bench.recording import record
 from bench.results import keep
 from bench.stage import Setup
 
-# More different bodies, beyond the caches of the server or of wrk, would change nothing.
+# These bodies exceed the caches of the server and of wrk, so more bodies would change nothing.
 _BODIES: Final = 5_000
 
 
@@ -58,7 +58,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--warm-up", type=int, default=2, help="seconds before each run")
     parser.add_argument("--connections", type=count, default=256, help="open connections")
     parser.add_argument("--seed", type=int, default=1, help="seed of the recorded input")
-    parser.add_argument("--profile", metavar="FILE", help="write our server's stacks, by py-spy")
+    parser.add_argument("--profile", metavar="FILE", help="write our server's stacks (py-spy)")
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"), help="the result")
     return parser.parse_args()
 
@@ -75,7 +75,7 @@ def _measurable(names: Sequence[str], console: Console) -> list[type[Server]]:
     return able
 
 
-def _measure_all(options: argparse.Namespace, servers: Sequence[type[Server]]) -> list[Measurement]:
+def _measure_all(options: argparse.Namespace, servers: Sequence[type[Server]]) -> list[IngestRun]:
     measurements = []
     with kafka_in_a_folder() as (kafka, folder), progress_bars() as progress:
         plan = Plan(

@@ -1,12 +1,12 @@
 -- The deliveries that wrk sends: recorded bodies, each signed now, and with its own event id.
 --
--- Input, from the environment: BENCH_BODIES, a file with a recorded body in each line; BENCH_SECRET, the
--- secret that signs them; BENCH_RUN, a number that no other run on the same log has. Output: requests, and
--- at the end one line of JSON on standard output, with times in microseconds. wrk must use one thread.
+-- BENCH_BODIES names a file with a recorded body in each line, BENCH_SECRET is the secret that signs them, and
+-- BENCH_RUN is a number that no other run on the same log has. At the end, the script prints one line of JSON
+-- with times in microseconds. wrk must use one thread, because each thread would count event ids from one.
 
 local ffi = require("ffi")
 
--- wrk is linked with OpenSSL, so a signature is one call; in Lua it would cost more than the server does.
+-- wrk is linked with OpenSSL, so a signature is one call. A signature in Lua would take longer than the server.
 ffi.cdef [[
 const void *EVP_sha256(void);
 unsigned char *HMAC(const void *type, const void *key, int key_size, const char *body, size_t body_size,

@@ -1,7 +1,6 @@
-"""The load: `wrk`, each connection of which sends its next delivery once the last was answered.
+"""Runs the load `wrk`: each connection sends its next delivery once the last was answered.
 
-Input: a port, and a duration. Output: a ``Load``. Invariants: no delivery is sent twice to one log,
-and the status of every answer is counted.
+No delivery is sent twice to one log, and the status of every answer is counted.
 """
 
 import shutil
@@ -17,7 +16,7 @@ from bench.stage import BenchError
 
 SECRET: Final = "whsec_bench"  # noqa: S105 - only the benchmark uses it
 _SCRIPT: Final = Path(__file__).parent / "deliveries.lua"
-# This is longer than any server may take, so that late answers are counted too.
+# This exceeds the time that any server may take, so that late answers are counted too.
 _ANSWER_WITHIN_S: Final = 15
 _ENDS_WITHIN_S: Final = 30
 
@@ -47,14 +46,14 @@ def require_wrk() -> str:
     wrk = shutil.which("wrk")
     if wrk is None:
         raise BenchError(
-            "ingress is measured with wrk, which is not installed: `apt install wrk` on Debian and "
-            "Ubuntu, `brew install wrk` on macOS"
+            "wrk, which measures ingress, is not installed: run `apt install wrk` on Debian and "
+            "Ubuntu, or `brew install wrk` on macOS"
         )
     return wrk
 
 
 def write_bodies(path: Path, deliveries: Iterable[RecordedDelivery]) -> None:
-    """Write the recorded bodies for `wrk`, one a line."""
+    """Write the recorded bodies for `wrk`, one per line."""
     path.write_bytes(b"".join(delivery.body + b"\n" for delivery in deliveries))
 
 

@@ -1,8 +1,7 @@
-"""Report the measurements, for people (a table) and for programs (``build/bench.json``).
+"""Reports the measurements as a table, and as data for ``build/bench.json``.
 
-Input: measurements, in the order in which they were made. Output: text and numbers. A rate is the
-median of a server's rounds. A ratio is the median of the ratios within each round, because these
-runs followed each other closely.
+A rate is the median of a server's rounds. A ratio is the median of the ratios within each round,
+because the runs of a round followed each other closely.
 """
 
 from collections.abc import Sequence
@@ -12,16 +11,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.ingest.run import Measurement
-from bench.ingest.servers import Ours, Server
+from bench.ingest.run import IngestRun
+from bench.ingest.servers import LedgerIngress, Server
 
 MEASURED = """\
 Measured: answers per second, counted by wrk after a warm-up of the same process. Each connection \
 sends its next delivery once the last was answered. Server, broker and wrk share the machine's \
-processors. The ratio is our rate by the server's, the median over rounds."""
+processors. The ratio is our rate divided by the server's, the median over rounds."""
 
 
-def show(console: Console, measurements: Sequence[Measurement], connections: int) -> None:
+def show(console: Console, measurements: Sequence[IngestRun], connections: int) -> None:
     """Print the table, and the faults of the runs."""
     table = Table(title=f"Ingress, deliveries at {connections} connections", title_justify="left")
     table.add_column("server")
@@ -36,15 +35,15 @@ def show(console: Console, measurements: Sequence[Measurement], connections: int
             console.print(f"[red]{run.server.name}[/red]: {fault}", highlight=False)
 
 
-def by_server(measurements: Sequence[Measurement]) -> dict[type[Server], list[Measurement]]:
+def by_server(measurements: Sequence[IngestRun]) -> dict[type[Server], list[IngestRun]]:
     """Group the runs by server, in the order of each server's first run."""
-    grouped: dict[type[Server], list[Measurement]] = {}
+    grouped: dict[type[Server], list[IngestRun]] = {}
     for run in measurements:
         grouped.setdefault(run.server, []).append(run)
     return grouped
 
 
-def rates(measurements: Sequence[Measurement]) -> dict[str, float]:
+def rates(measurements: Sequence[IngestRun]) -> dict[str, float]:
     """Return each server's rate, deliveries per second."""
     grouped = by_server(measurements)
     return {
@@ -52,8 +51,8 @@ def rates(measurements: Sequence[Measurement]) -> dict[str, float]:
     }
 
 
-def details(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
-    """Return each run."""
+def details(measurements: Sequence[IngestRun]) -> list[dict[str, Any]]:
+    """Return the figures of each run."""
     return [
         {
             "server": run.server.name,
@@ -69,18 +68,19 @@ def details(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
     ]
 
 
-def ratio(server: type[Server], measurements: Sequence[Measurement]) -> float | None:
+def ratio(server: type[Server], measurements: Sequence[IngestRun]) -> float | None:
     """Return our rate divided by a server's; ``None`` if ours was not measured."""
     grouped = by_server(measurements)
-    if Ours not in grouped:
+    if LedgerIngress not in grouped:
         return None
     return median(
-        ours.rate / other.rate for ours, other in zip(grouped[Ours], grouped[server], strict=True)
+        ours.rate / other.rate
+        for ours, other in zip(grouped[LedgerIngress], grouped[server], strict=True)
     )
 
 
 def _row(
-    server: type[Server], runs: Sequence[Measurement], measurements: Sequence[Measurement]
+    server: type[Server], runs: Sequence[IngestRun], measurements: Sequence[IngestRun]
 ) -> list[str]:
     each = [run.rate for run in runs]
     of_ours = ratio(server, measurements)

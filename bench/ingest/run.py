@@ -1,7 +1,6 @@
-"""One measured run: start a server, warm it up, measure it under load, and check the log.
+"""Makes one measured run: starts a server, warms it up, measures it under load, checks the log.
 
-Input: a server's class, and a place. Output: a ``Measurement``. Invariant: a run in which a
-delivery was refused or lost, or an acknowledged delivery is not in the log, has a fault.
+A run has a fault if a delivery was refused or lost, or if the log lacks an acknowledged delivery.
 """
 
 import asyncio
@@ -16,7 +15,7 @@ from bench.stage import Setup, open_stage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The load that every server is measured with; times are in seconds."""
+    """The load with which every server is measured; times are in seconds."""
 
     bodies: Path
     connections: int
@@ -25,7 +24,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement:
+class IngestRun:
     """One run of one server; ``kept`` is the number of records in the log after it."""
 
     server: type[Server]
@@ -41,12 +40,12 @@ class Measurement:
 
     @property
     def cpu_us(self) -> float:
-        """CPU microseconds per delivery, a figure that other work on the machine disturbs less."""
+        """CPU microseconds per delivery, which depend less on other work on the machine."""
         return self.cpu_s / self.load.answered * 1e6
 
     @property
     def faults(self) -> list[str]:
-        """The faults of this run; a run without faults counts."""
+        """The faults of this run."""
         faults = []
         acknowledged = 0
         for load in (self.warm_up, self.load):
@@ -60,7 +59,7 @@ class Measurement:
 
 async def measure(
     server: type[Server], place: Setup, plan: Plan, profile: str | None = None
-) -> Measurement:
+) -> IngestRun:
     """Measure one server on its own topics; ``BenchError`` if the measurement fails."""
     async with open_stage(place) as stage:
         started = server(place)
@@ -74,7 +73,7 @@ async def measure(
         finally:
             await asyncio.to_thread(started.end)
         kept = await stage.count(place.names.webhooks)
-    return Measurement(server=server, load=load, warm_up=warm_up, cpu_s=cpu_s, kept=kept)
+    return IngestRun(server=server, load=load, warm_up=warm_up, cpu_s=cpu_s, kept=kept)
 
 
 async def _load(server: Server, plan: Plan, seconds: int, run: int) -> Load:

@@ -1,8 +1,7 @@
-"""The servers that are measured, each a process on its own port, and their table.
+"""The measured servers, each a process on its own port, and their table.
 
-Input: a place on the broker, with its topics created. Output: a server that answers until ``end``.
-Invariant: every wait has a time limit. A server that died is reported with the last lines of its
-log.
+A server answers until ``end``. Every wait for it has a time limit, and a server that died is
+reported with the last lines of its log.
 """
 
 import shutil
@@ -27,7 +26,7 @@ _GO_PROGRAM: Final = PROJECT / "build" / "bench" / "go-handler"
 
 
 class Server(Measured):
-    """One server in one place, from ``start`` to ``end``."""
+    """One server on its own topics, from ``start`` to ``end``."""
 
     name: ClassVar[str]
     """Its key in ``build/bench.json``."""
@@ -42,11 +41,11 @@ class Server(Measured):
 
     @classmethod
     def prepare(cls) -> str | None:
-        """Prepare it; return the reason if it can't be measured, else ``None``."""
+        """Prepare it; return the reason if it can't be measured, otherwise ``None``."""
         return None
 
     def environment(self) -> Mapping[str, str]:
-        """Return the variables to add to the environment, which are all that a peer knows."""
+        """Return the variables to add to the environment, which are a peer's only input."""
         return {
             "BENCH_BOOTSTRAP": self.place.bootstrap,
             "BENCH_TOPIC": self.place.names.webhooks,
@@ -65,7 +64,7 @@ class Server(Measured):
             time.sleep(_READY_POLL_S)
 
     def _answers(self) -> bool:
-        """Ask for the readiness page; a peer without one answers 404 once it serves."""
+        """Request the readiness page; a running peer without such a page answers 404."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5):
                 return True
@@ -75,8 +74,8 @@ class Server(Measured):
             return False
 
 
-class Ours(Server):
-    """`plexy-ledger ingest`, as a person starts it, with its default settings."""
+class LedgerIngress(Server):
+    """`plexy-ledger ingest` with its default settings."""
 
     name = "ours"
     title = "plexy-ledger ingest"
@@ -96,7 +95,7 @@ class Ours(Server):
 
 
 class _OnUvicorn(Server):
-    """A module of this package, on the same server, loop and parser as ingress."""
+    """A module of this package, with the same HTTP server, event loop and parser as ingress."""
 
     module: ClassVar[str]
 
@@ -111,7 +110,7 @@ class _OnUvicorn(Server):
 
 
 class EmptyHandler(_OnUvicorn):
-    """``empty``: the time of the server and the framework."""
+    """``empty``: measures the time of the HTTP server and the framework alone."""
 
     name = "empty_handler"
     title = "empty handler"
@@ -138,7 +137,7 @@ class GoHandler(Server):
         """Build it, which is quick if nothing has changed."""
         go = shutil.which("go")
         if go is None:
-            return "Go is not installed: its handler is left out"
+            return "Go is not installed, so its handler is left out"
         if not _GO_PROGRAM.exists():
             print("building the Go handler, once ...", file=sys.stderr)
         _GO_PROGRAM.parent.mkdir(parents=True, exist_ok=True)
@@ -147,7 +146,7 @@ class GoHandler(Server):
             command, cwd=_GO_SOURCE, capture_output=True, text=True, check=False
         )
         if built.returncode:
-            return f"Go's handler is left out, since it can't be built: {built.stderr}"
+            return f"the Go handler is left out, because it can't be built: {built.stderr}"
         return None
 
     def command(self) -> list[str]:
@@ -155,4 +154,4 @@ class GoHandler(Server):
         return [str(_GO_PROGRAM)]
 
 
-SERVERS: Final[tuple[type[Server], ...]] = (Ours, EmptyHandler, PlainHandler, GoHandler)
+SERVERS: Final[tuple[type[Server], ...]] = (LedgerIngress, EmptyHandler, PlainHandler, GoHandler)

@@ -1,1 +1,1 @@
-"""The programs that are measured, one module each, and their sources; see ``table``."""
+"""The measured programs, one module each, and their sources; see ``table``."""

@@ -3,7 +3,7 @@
 It has our topology (dedupe by event id and content, fold by payment, fold by order), our topics and
 our state, with tables in RocksDB, changelogs, and acks of all in-sync replicas. Wherever there is a
 choice, it takes the cheaper one: the rules of ``plain_rules``, no debug logs, and no wait for the
-acknowledgement of a send, as `await topic.send(…)` does not wait for it.
+acknowledgement of a send, because `await topic.send(…)` does not wait either.
 """
 
 import json
@@ -53,7 +53,7 @@ seen = app.Table("seen", key_type=str)
 payments = app.Table("payments", key_type=str)
 orders = app.Table("orders", key_type=str)
 
-# Both build a debug record for each fetch or send, only for `-l warn` to drop it: 10 % of the time.
+# Each builds a debug record per fetch or send, which `-l warn` then drops: 10 % of the time.
 for library in ("aiokafka", "faust"):
     logging.getLogger(library).setLevel(logging.WARNING)
 
@@ -99,11 +99,11 @@ async def fold_orders(stream: Any) -> None:
 
 
 @app.page("/readyz")
-class Readiness(View):
+class ReadyPage(View):
     """Ready once the tables are recovered and the worker has its partitions."""
 
     async def get(self, request: Request) -> Response:  # noqa: ARG002 - Faust passes it
-        """Answer 200 once events are folded."""
+        """Answer 200 once the app folds events, and 503 before that."""
         ready = app.tables.actives_ready and not app.rebalancing and not app.in_recovery
         return self.json({"ready": ready}, status=200 if ready else 503)
 

@@ -8,7 +8,7 @@ import msgspec
 from bench.program import OrderTotals, Peer, totals_by_currency
 
 
-class Ours(Peer):
+class LedgerWorker(Peer):
     """`plexy-ledger worker`."""
 
     name = peer = "ours"

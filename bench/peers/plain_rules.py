@@ -1,7 +1,6 @@
 """The rules of the peers in Python, with plain dicts as in the peers' documentation.
 
-Input: events, and the states before. Output: the new states and documents of a payment and an
-order. The rules are the ledger's own, as far as the recorded input needs them. Wherever there is a
+They are the ledger's own rules, as far as the recorded input needs them. Wherever there is a
 choice, they take the cheaper one: dicts instead of classes, no anomalies, no reversals, and no
 checks of fields.
 """
@@ -14,7 +13,7 @@ Body = dict[str, Any]
 
 
 def content_digest(body: Body) -> str:
-    """Return a digest of an event's content, however a sender serialised it."""
+    """Return a digest of an event's content, which does not depend on its serialisation."""
     content = json.dumps([body["type"], body["created"], body["data"]], sort_keys=True)
     return blake2b(content.encode(), digest_size=16).hexdigest()
 
@@ -59,7 +58,7 @@ def fold_payment(payment_id: str, payment: Body, event: Body) -> tuple[Body | No
 
 
 def fold_order(order: Body, snapshot: Body) -> bool:
-    """Put a payment's snapshot into its order; return whether that changed the order."""
+    """Put a payment's snapshot into its order; return whether the order changed."""
     held = order["payments"].get(snapshot["payment_id"])
     if held is not None and held["version"] >= snapshot["version"]:
         return False
@@ -145,7 +144,7 @@ def describe_order(order_id: str, order: Body) -> Body | None:
 
 
 def order_status(held: list[Body], totals: dict[str, dict[str, int]]) -> str:
-    """Return an order's status: the first one, in the order of the checks, that applies."""
+    """Return an order's status: the first status that applies."""
     succeeded = any(payment["status"] == "succeeded" for payment in held)
     if any(sums["refunded"] > sums["paid"] for sums in totals.values()):
         return "over_refunded"

@@ -1,7 +1,7 @@
 """The peer as a Quix Streams app, as its documentation shows; it runs in its own venv.
 
-Input: deliveries from the log of record. Output: events, entries, snapshots and order documents, to
-the same topics as ours. The application has three dataframes, which handle one event at a time, and
+The app reads deliveries from the log of record, and writes events, entries, snapshots and order
+documents to the same topics as ours. It has three dataframes, which handle one event at a time, and
 state in RocksDB with changelogs. Offsets are committed after their outputs (at least once, every
 5 s by default), and sends need the acks of all in-sync replicas. Its rules are ``plain_rules``.
 """
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def dedupe(body: Body, _key: str, _timestamp: int, _headers: Any, state: State) -> list[Body]:
-    """Pass each event on once; pass a known id with other content on to be rejected."""
+    """Return a new event; return the body of a known id with other content, to be rejected."""
     digest = content_digest(body)
     first = state.get(STATE)
     if first is not None:
@@ -93,12 +93,12 @@ def add_snapshot(
 
 
 def is_event(value: Body) -> bool:
-    """Return whether a value is an event, and not a rejected body."""
+    """Return whether a value is an event; otherwise it is a rejected body."""
     return "payment_id" in value
 
 
 def is_entry(value: Body) -> bool:
-    """Return whether a value is a journal entry, and not a snapshot."""
+    """Return whether a value is a journal entry; otherwise it is a snapshot."""
     return "entry_id" in value
 
 

@@ -22,7 +22,7 @@ class QuixStreams(Peer):
 
     name = peer = "quix_streams"
     title = "Quix Streams"
-    # At a third of our rate, half of the events take long enough.
+    # It folds at a third of our rate, so half of the events take long enough to measure.
     share = 0.5
 
     @classmethod
@@ -52,7 +52,7 @@ class QuixStreams(Peer):
         }
 
     def answers_ready(self) -> bool:
-        """Return at once, as it has no readiness page; the warm-up shows that it folds."""
+        """Return at once, because there is no readiness page; the warm-up shows that it folds."""
         return True
 
     def order_totals(self, document: bytes) -> OrderTotals | None:

@@ -1,13 +1,13 @@
-"""A virtual Plexy: it sends what shops would cause, as Plexy delivers it, and knows what must come.
+"""A virtual Plexy: it delivers the events of virtual shops, and predicts the resulting orders.
 
-``stories``      what happened at the shops: events, drawn from a seed
-``schedule``     in which order they are first sent, which of them twice, and with which clock
+``stories``      the events of the shops, drawn from a seed
+``schedule``     the order of the first attempts, with duplicates and clock errors
 ``delivery``     one attempt over HTTP
 ``simulation``   all attempts, until each event is acknowledged
-``oracle``       what must come of it: a plain sum, written independently of ``ledger``
-``check``        compares every order over HTTP with the oracle
-``report``       what was sent, acknowledged, refused, and is still owed
+``oracle``       the expected orders: a plain sum, written independently of ``ledger``
+``check``        compares every order with the oracle, over HTTP
+``report``       the deliveries that were sent, acknowledged and refused, and the owed events
 ``command``      the command ``simulate``
 
-What is sent follows from the seed and the number of events alone; answers only decide how often.
+The seed and the number of events decide every delivery. Answers only decide the retries.
 """

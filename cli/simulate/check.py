@@ -1,7 +1,7 @@
-"""Compares every order with the oracle, over HTTP, as anybody may who has the token.
+"""Compares every order in the workers' views with the oracle, over HTTP.
 
-In: what must come of each order, and the addresses of the views. Out: the orders that differ, each
-with what was expected and what came. Never: Kafka, or a wait without a bound.
+The check takes the expected orders and the addresses of the views, and returns each order that
+differs, with the expected and the received values. Every wait has a time limit.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from yarl import URL
 from cli.demo.verdict import compare
 from cli.errors import ViewError
 from cli.send import problem_code
-from cli.simulate.oracle import Order
+from cli.simulate.oracle import CheckedOrder
 
 _POLL_S: Final = 0.25
 _ANSWER_WITHIN_S: Final = 10.0
@@ -24,28 +24,28 @@ _OK: Final = 200
 _UNAUTHORIZED: Final = 401
 _NOT_FOUND: Final = 404
 
-Foretold = Mapping[str, Order | None]
+Foretold = Mapping[str, CheckedOrder | None]
 Lines = tuple[str, ...]
-"""What differs in an order, a line for each place of its document; none where all is right."""
+"""The differences of one order, a line for each field; empty if the order is as expected."""
 
-_NOT_ASKED: Final = ("it was not asked for: the time was over",)
+_NOT_READ: Final = ("it was not read before the time limit",)
 
 
 class Unreadable(msgspec.Struct, frozen=True):
-    """No worker says how the order stands; ``reason`` is the last one's."""
+    """No worker returned the order; ``reason`` is that of the worker asked last."""
 
     reason: str
 
 
-class Difference(msgspec.Struct, frozen=True):
-    """An order that is not as expected."""
+class DifferingOrder(msgspec.Struct, frozen=True):
+    """An order that is not as expected, with its differences."""
 
     order_id: str
     lines: Lines
 
 
 class Views:
-    """Reads orders from whichever of the workers answers."""
+    """Reads orders from the first worker that answers."""
 
     def __init__(
         self, session: aiohttp.ClientSession, urls: tuple[str, ...], token: str | None
@@ -55,9 +55,9 @@ class Views:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._preferred = 0
 
-    async def read(self, order_id: str) -> Order | Unreadable | None:
-        """Ask one worker, and if it does not know, the next; ``None`` where there is no order."""
-        found: Order | Unreadable | None = Unreadable("nobody was asked")
+    async def read(self, order_id: str) -> CheckedOrder | Unreadable | None:
+        """Ask the workers one by one until one answers; ``None`` if the order does not exist."""
+        found: CheckedOrder | Unreadable | None = Unreadable("no worker was asked")
         for _ in self._urls:
             found = await self._ask(self._urls[self._preferred % len(self._urls)], order_id)
             if not isinstance(found, Unreadable):
@@ -65,7 +65,7 @@ class Views:
             self._preferred += 1
         return found
 
-    async def _ask(self, url: str, order_id: str) -> Order | Unreadable | None:
+    async def _ask(self, url: str, order_id: str) -> CheckedOrder | Unreadable | None:
         address = URL(f"{url.rstrip('/')}/orders/{quote(order_id, safe='')}", encoded=True)
         try:
             async with self._session.get(address, headers=self._headers) as response:
@@ -78,7 +78,7 @@ class Views:
 
 
 class Check:
-    """One check; ``settled`` of ``total`` orders were found as expected at the last look."""
+    """One check; in its latest pass, ``settled`` of ``total`` orders were as expected."""
 
     def __init__(self, foretold: Foretold, concurrency: int) -> None:
         self.total = len(foretold)
@@ -89,41 +89,42 @@ class Check:
 
     async def run(
         self, urls: tuple[str, ...], token: str | None, within_s: float
-    ) -> list[Difference]:
-        """Look until all is as foretold, for so many seconds; return what differs then."""
+    ) -> list[DifferingOrder]:
+        """Read until all orders are as foretold or ``within_s`` is over; return what differs."""
         timeout = aiohttp.ClientTimeout(total=_ANSWER_WITHIN_S)
         connector = aiohttp.TCPConnector(limit=self._concurrency)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
             views = Views(session, urls, token)
             found = await self._settle(views, asyncio.get_running_loop().time() + within_s)
-        return [Difference(name, lines) for name, lines in sorted(found.items())]
+        return [DifferingOrder(name, lines) for name, lines in sorted(found.items())]
 
     async def _settle(self, views: Views, deadline_s: float) -> dict[str, Lines]:
-        """Ask again for what differs; at last for all orders: one may have changed meanwhile."""
+        """Read the differing orders again until none differs, then all: one may have changed."""
         clock = asyncio.get_running_loop().time
-        while found := await self._look(views, self._foretold, deadline_s):
+        while found := await self._scan(views, self._foretold, deadline_s):
             while found:
                 if clock() >= deadline_s:
                     return found
                 await asyncio.sleep(_POLL_S)
                 again = {name: self._foretold[name] for name in found}
-                found = await self._look(views, again, deadline_s)
+                found = await self._scan(views, again, deadline_s)
         return {}
 
-    async def _look(self, views: Views, foretold: Foretold, deadline_s: float) -> dict[str, Lines]:
-        """Compare orders, several at a time; after the deadline what was found before stands."""
+    async def _scan(self, views: Views, foretold: Foretold, deadline_s: float) -> dict[str, Lines]:
+        """Compare orders, several at once; after the deadline, repeat the last known result."""
         self.settled = self.total - len(foretold)
         found: dict[str, Lines] = {}
         orders = iter(foretold.items())
-        looks = [self._compare(views, orders, found, deadline_s) for _ in range(self._concurrency)]
-        # The first error ends the check; what the others still do ends with the session.
-        await asyncio.gather(*looks)
+        # The first error ends the check; closing the session then ends the other readers.
+        await asyncio.gather(
+            *(self._compare(views, orders, found, deadline_s) for _ in range(self._concurrency))
+        )
         return found
 
     async def _compare(
         self,
         views: Views,
-        orders: Iterator[tuple[str, Order | None]],
+        orders: Iterator[tuple[str, CheckedOrder | None]],
         found: dict[str, Lines],
         deadline_s: float,
     ) -> None:
@@ -131,14 +132,14 @@ class Check:
         for order_id, expected in orders:
             if clock() <= deadline_s:
                 self._last[order_id] = differences(expected, await views.read(order_id))
-            if lines := self._last.get(order_id, _NOT_ASKED):
+            if lines := self._last.get(order_id, _NOT_READ):
                 found[order_id] = lines
             else:
                 self.settled += 1
 
 
-def differences(expected: Order | None, got: Order | Unreadable | None) -> Lines:
-    """Return a line for each place where two orders differ.
+def differences(expected: CheckedOrder | None, got: CheckedOrder | Unreadable | None) -> Lines:
+    """Return a line for each field in which two orders differ.
 
     >>> differences(None, Unreadable("timeout"))
     ('it could not be read: timeout',)
@@ -148,20 +149,20 @@ def differences(expected: Order | None, got: Order | Unreadable | None) -> Lines
     if expected == got:
         return ()
     if expected is None or got is None:
-        wanted, came = ("nothing" if order is None else order.status for order in (expected, got))
-        return (f"expected {wanted}, got {came}",)
+        statuses = ("nothing" if order is None else order.status for order in (expected, got))
+        return ("expected {}, got {}".format(*statuses),)
     return tuple(compare(msgspec.to_builtins(expected), msgspec.to_builtins(got)))
 
 
-def _order(url: str, status: int, content: bytes) -> Order | Unreadable | None:
-    # Something else than our views would not find it either.
+def _order(url: str, status: int, content: bytes) -> CheckedOrder | Unreadable | None:
+    # Any other server answers 404 too, so the code must be that of the ledger's views.
     if status == _NOT_FOUND and problem_code(content) == "order_not_found":
         return None
     if status == _UNAUTHORIZED:
-        raise ViewError(f"{url} refuses the token: set LEDGER_API_TOKEN to the worker's")
+        raise ViewError(f"{url} refuses the token: set LEDGER_API_TOKEN to the worker's token")
     if status != _OK:
         return Unreadable(f"{url}: {status} {content.decode(errors='replace'):.200}")
     try:
-        return msgspec.json.decode(content, type=Order)
+        return msgspec.json.decode(content, type=CheckedOrder)
     except msgspec.DecodeError as error:
         return Unreadable(f"{url}: no order document: {error}")

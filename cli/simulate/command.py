@@ -1,7 +1,7 @@
-"""The command ``simulate``: a virtual Plexy against an ingress, and a check of what came of it.
+"""The command ``simulate``: run a virtual Plexy against an ingress, and check the orders.
 
-In: options and the environment. Out: progress and the report on the console, the report as JSON if
-a file is named, and an exit code: 0 all is as expected, 1 an order differs, 130 interrupted.
+It prints its progress and a report, and writes the report as JSON if a file is named. The exit code
+is 0 if all is as expected, 1 if an order differs or an event is owed, and 130 after an interrupt.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ from cli.settings import DEVELOPMENT_SECRET, WEBHOOK_PATH, SimulateSettings
 from cli.simulate.check import Check
 from cli.simulate.delivery import SenderOptions
 from cli.simulate.report import (
-    Checked,
+    CheckResult,
     Report,
-    checked_of,
+    check_result,
     conclusions,
     figures_table,
     latency_table,
@@ -37,12 +37,12 @@ T = TypeVar("T")
 
 _INTERRUPTED: Final = 130
 _SHOW_EVERY_S: Final = 0.2
-# Without a terminal, a line this often says that it still goes on, and what is in the way.
-_SAY_EVERY_S: Final = 10.0
+# Without a terminal, a line of progress and of failures is printed this often.
+_PRINT_EVERY_S: Final = 10.0
 
 
 class SimulateOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The command's options; ``None`` and empty where the settings decide."""
+    """The command's options; the settings decide an option that is ``None`` or empty."""
 
     seed: int | None
     events: int
@@ -60,7 +60,7 @@ def simulate(options: SimulateOptions, environment: Mapping[str, str], console: 
     """Run one simulation and show it; return the exit code."""
     settings = SimulateSettings.from_environment(environment)
     if options.json_file:
-        # Better found out now than after an hour.
+        # A file that can't be written must be found now, and not after an hour.
         options.json_file.touch()
     report = asyncio.run(_run(options, settings, console))
     _show(report, console)
@@ -72,14 +72,14 @@ def simulate(options: SimulateOptions, environment: Mapping[str, str], console: 
 
 
 async def _run(options: SimulateOptions, settings: SimulateSettings, console: Console) -> Report:
-    # Not one that was run before: its events would all be known already.
+    # The default is a new seed, because a ledger drops the events of an earlier run as duplicates.
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     simulation = Simulation(seed, options.events, _sender_options(options, settings))
     console.print(f"Seed {seed}, to {simulation.options.url}", highlight=False, soft_wrap=True)
     stop = asyncio.Event()
     checked = None
     with signals_set(stop):
-        await _watched(simulation.run(stop), _Sending(simulation), console)
+        await _with_progress(simulation.run(stop), _Sending(simulation), console)
         if options.check and not stop.is_set():
             checked = await _check(simulation, options, settings, console, stop)
     return report_of(simulation, interrupted=stop.is_set(), checked=checked)
@@ -105,19 +105,19 @@ async def _check(
     settings: SimulateSettings,
     console: Console,
     stop: asyncio.Event,
-) -> Checked | None:
-    """Compare every order; ``None`` if it was stopped before the end."""
+) -> CheckResult | None:
+    """Compare every order; ``None`` if the check was stopped before its end."""
     foretold = simulation.orders()
     check = Check(foretold, options.concurrency)
     urls = options.views_urls or (base_url(settings.web_bind, settings.web_port),)
     token = settings.api_token.reveal() if settings.api_token else None
     work = until_stopped(check.run(urls, token, options.check_within_s), stop)
-    found = await _watched(work, _Checking(check), console)
-    return None if found is None else checked_of(foretold, found, simulation.undecided())
+    found = await _with_progress(work, _Checking(check), console)
+    return None if found is None else check_result(foretold, found, simulation.undecided())
 
 
 class _Sending:
-    """How far the sending is."""
+    """The progress of the sending."""
 
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
@@ -128,14 +128,13 @@ class _Sending:
 
     def __str__(self) -> str:
         tally, owed = self._simulation.tally, len(self._simulation.owed)
-        trouble = (tally.refused + tally.unanswered).most_common(3)
-        return "  ".join(
-            ["acknowledged", f"owed {owed}", *(f"{name} x {count}" for name, count in trouble)]
-        )
+        failures = (tally.refused + tally.unanswered).most_common(3)
+        shown = [f"{name} x {count}" for name, count in failures]
+        return "  ".join(["acknowledged", f"owed {owed}", *shown])
 
 
 class _Checking:
-    """How far the check is."""
+    """The progress of the check."""
 
     def __init__(self, check: Check) -> None:
         self._check = check
@@ -148,12 +147,12 @@ class _Checking:
         return "orders as expected"
 
 
-async def _watched(
-    work: Coroutine[Any, Any, T], stage: _Sending | _Checking, console: Console
+async def _with_progress(
+    work: Coroutine[Any, Any, T], progress: _Sending | _Checking, console: Console
 ) -> T:
-    """Show how far it is: a bar on a terminal, else a line now and then."""
-    show = _bar if console.is_terminal else _lines
-    showing = asyncio.create_task(show(stage, console))
+    """Await the work, and show its progress: a bar on a terminal, otherwise lines."""
+    show = _show_bar if console.is_terminal else _print_lines
+    showing = asyncio.create_task(show(progress, console))
     try:
         return await work
     finally:
@@ -162,23 +161,23 @@ async def _watched(
             await showing
 
 
-async def _bar(stage: _Sending | _Checking, console: Console) -> None:
-    # What came from outside may hold brackets: nothing here is markup.
+async def _show_bar(progress: _Sending | _Checking, console: Console) -> None:
+    # A code in an answer may contain brackets, which Rich would read as markup.
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
     with Progress(TimeElapsedColumn(), *columns, console=console) as bars:
-        bar = bars.add_task(str(stage), total=stage.total)
+        bar = bars.add_task(str(progress), total=progress.total)
         try:
             while True:
-                bars.update(bar, completed=stage.done(), description=str(stage))
+                bars.update(bar, completed=progress.done(), description=str(progress))
                 await asyncio.sleep(_SHOW_EVERY_S)
         finally:
-            bars.update(bar, completed=stage.done(), description=str(stage))
+            bars.update(bar, completed=progress.done(), description=str(progress))
 
 
-async def _lines(stage: _Sending | _Checking, console: Console) -> None:
+async def _print_lines(progress: _Sending | _Checking, console: Console) -> None:
     while True:
-        await asyncio.sleep(_SAY_EVERY_S)
-        line = f"{stage.done()} of {stage.total} {stage}"
+        await asyncio.sleep(_PRINT_EVERY_S)
+        line = f"{progress.done()} of {progress.total} {progress}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -1,7 +1,6 @@
-"""One attempt at a delivery, as Plexy makes it: a signed POST, and 30 s for any 2xx.
+"""Makes one attempt at a delivery, as Plexy does: a signed POST, with 30 s for any 2xx answer.
 
-In: a delivery, and how to send. Out: what was answered, or why nothing was, as a value. Never: a
-retry; ``simulation`` makes those, in their time.
+The result is the answer, or the reason why there is none. ``simulation`` makes the retries.
 """
 
 import time
@@ -17,16 +16,16 @@ from cli.send import Answer, problem_code, signed_headers
 from cli.simulate.schedule import ScheduledDelivery
 from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm
 
-# Plexy tells of no schedule but that it retries: doubled each time, and never given up.
+# Plexy documents retries but no schedule. Here the waits double up to a limit, and never end.
 _BACKOFF: Final = Backoff(first_s=1.0, longest_s=300.0)
 
 
 class SenderOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How to send: where to, signed with what, how fast.
+    """The address, the signature and the rate of the deliveries.
 
-    Of several ``secrets`` each signs its share of the run, one after the other. ``rate_per_s`` is
-    of first attempts, 0 for as fast as they are answered. ``time_scale`` stretches or shortens the
-    waits between attempts, and nothing else.
+    Each of several ``secrets`` signs an equal share of the run, one after another. ``rate_per_s``
+    counts first attempts; 0 means as fast as they are answered. ``time_scale`` multiplies only the
+    waits between attempts.
     """
 
     url: str
@@ -39,7 +38,7 @@ class SenderOptions(msgspec.Struct, frozen=True, kw_only=True):
     answer_within_s: float = 30.0
 
     def __post_init__(self) -> None:
-        # Found out here, it would otherwise be retried for ever.
+        # A wrong address must be refused here, because deliveries to it would be retried forever.
         parts = urlsplit(self.url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise WrongOptionError(
@@ -48,12 +47,12 @@ class SenderOptions(msgspec.Struct, frozen=True, kw_only=True):
             )
 
     def wait_s(self, failures: int) -> float:
-        """Return how long to wait after so many failures of a delivery."""
+        """Return the wait before the next attempt, after ``failures`` attempts at a delivery."""
         return _BACKOFF.delay_s(failures) * self.time_scale
 
 
-class NoAnswer(msgspec.Struct, frozen=True):
-    """Nobody answered, and nobody knows whether the delivery arrived."""
+class Unanswered(msgspec.Struct, frozen=True):
+    """There was no answer, so it is unknown whether the delivery arrived."""
 
     reason: str
 
@@ -61,7 +60,7 @@ class NoAnswer(msgspec.Struct, frozen=True):
 def headers(
     delivery: ScheduledDelivery, options: SenderOptions, *, secret: str, is_retry: bool
 ) -> dict[str, str]:
-    """Sign an attempt by the signer's clock; at a retry that clock is right."""
+    """Return an attempt's signed headers; the clock that signs a retry is right."""
     skew_s = 0.0 if is_retry else delivery.skew * options.tolerance_s
     form = options.form
     if form is SignedForm.EITHER:
@@ -70,7 +69,7 @@ def headers(
 
 
 def client(options: SenderOptions) -> aiohttp.ClientSession:
-    """Return a client that keeps its connections, as many as there are attempts at a time."""
+    """Return a client that keeps open a connection for each concurrent attempt."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=options.concurrency),
         timeout=aiohttp.ClientTimeout(total=options.answer_within_s),
@@ -79,14 +78,14 @@ def client(options: SenderOptions) -> aiohttp.ClientSession:
 
 async def post(
     session: aiohttp.ClientSession, url: str, body: bytes, signed: dict[str, str]
-) -> Answer | NoAnswer:
-    """Make one attempt; every failure of the network's is a value."""
+) -> Answer | Unanswered:
+    """Make one attempt; a network failure is returned, and not raised."""
     try:
         async with session.post(url, data=body, headers=signed, allow_redirects=False) as response:
             content = await response.read()
     except TimeoutError:
-        return NoAnswer("timeout")
+        return Unanswered("timeout")
     except (aiohttp.ClientError, OSError) as error:
-        return NoAnswer(type(error).__name__)
+        return Unanswered(type(error).__name__)
     text = content.decode(errors="replace")
     return Answer(status=response.status, code=problem_code(content), text=text)

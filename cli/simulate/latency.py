@@ -1,7 +1,7 @@
-"""How long attempts took: from the moment of sending until the answer was whole, or there was none.
+"""Summarises the durations of attempts, from sending to the complete answer or to the failure.
 
-In: attempts. Out: by outcome how many, and half of them, 99 % and all within what time. Never: more
-memory for more attempts: they are counted by the time that they took, to three digits.
+For each outcome, the summary has the number of attempts, the median, the 99th percentile and the
+maximum. Durations are counted by three digits, so memory does not grow with the attempts.
 """
 
 import math
@@ -17,9 +17,9 @@ _P99: Final = 0.99
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One attempt: sent when, on the monotonic clock, over after how long, and with what.
+    """One attempt; ``sent_s`` is on the monotonic clock.
 
-    ``outcome`` is a status with its code, or why there was no answer.
+    ``outcome`` is a status with its code, or the reason why there was no answer.
     """
 
     sent_s: float
@@ -27,7 +27,7 @@ class Attempt(msgspec.Struct, frozen=True):
     outcome: str
 
 
-class Latency(msgspec.Struct, frozen=True, kw_only=True):
+class OutcomeLatency(msgspec.Struct, frozen=True, kw_only=True):
     """The attempts with one outcome, in milliseconds."""
 
     attempts: int
@@ -47,23 +47,21 @@ class Latencies:
         times = self._by_outcome.setdefault(attempt.outcome, Counter())
         times[_rounded(attempt.took_s * 1000)] += 1
 
-    def summaries(self) -> Iterator[tuple[str, Latency]]:
-        """Yield each outcome with its times, the most frequent one first."""
+    def summaries(self) -> Iterator[tuple[str, OutcomeLatency]]:
+        """Yield each outcome with its times, the most frequent outcome first."""
         by_count = sorted(self._by_outcome.items(), key=lambda item: -item[1].total())
         for outcome, times in by_count:
-            yield (
-                outcome,
-                Latency(
-                    attempts=times.total(),
-                    p50_ms=_within(times, _P50),
-                    p99_ms=_within(times, _P99),
-                    longest_ms=max(times),
-                ),
+            latency = OutcomeLatency(
+                attempts=times.total(),
+                p50_ms=_within(times, _P50),
+                p99_ms=_within(times, _P99),
+                longest_ms=max(times),
             )
+            yield outcome, latency
 
 
 def _within(times: Counter[float], share: float) -> float:
-    """Return the time within which that share of the attempts was over."""
+    """Return the time within which a share of the attempts ended."""
     wanted = math.ceil(times.total() * share)
     for time_ms in sorted(times):
         wanted -= times[time_ms]
@@ -73,7 +71,7 @@ def _within(times: Counter[float], share: float) -> float:
 
 
 def _rounded(time_ms: float) -> float:
-    """Round to three digits, as 12345.6 to 12300 and 1.2345 to 1.23."""
+    """Round to three digits: 12345.6 becomes 12300, and 1.2345 becomes 1.23."""
     if time_ms <= 0:
         return 0.0
     return round(time_ms, _DIGITS - 1 - math.floor(math.log10(time_ms)))

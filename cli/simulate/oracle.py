@@ -1,8 +1,8 @@
-"""What must come of what was sent: a plain sum over bodies, an opinion beside the ledger's own.
+"""The oracle: predicts each order from the sent bodies, independently of the ledger's own code.
 
-In: bodies as they were sent, in any order, any of them several times. Out: each order as the views
-must show it. Never: a line of ``ledger``, whose mistakes this is to find (import-linter holds it);
-so it is written from the rules alone, and for plainness, not for speed.
+The bodies may come in any order and repeat. The result is each order as the views must show it. To
+find the mistakes of ``ledger``, the oracle shares no code with it, which import-linter enforces. It
+is written from the rules alone, to be plain and not fast.
 """
 
 import json
@@ -20,8 +20,8 @@ _FAILURE: Final = "payment.failed"
 _REFUND: Final = "refund.succeeded"
 
 
-class Refund(msgspec.Struct, frozen=True):
-    """One refund; the names of all fields here are those of the views' documents."""
+class CheckedRefund(msgspec.Struct, frozen=True):
+    """One refund; the fields of all classes here have the names in the views' documents."""
 
     refund_id: str
     amount: int
@@ -29,17 +29,17 @@ class Refund(msgspec.Struct, frozen=True):
     created: int
 
 
-class Payment(msgspec.Struct, frozen=True):
-    """One payment; ``amount`` and ``currency`` are of the earliest success."""
+class CheckedPayment(msgspec.Struct, frozen=True):
+    """One payment; ``amount`` and ``currency`` are those of the earliest success."""
 
     payment_id: str
     status: str
     amount: int | None
     currency: str | None
-    refunds: tuple[Refund, ...]
+    refunds: tuple[CheckedRefund, ...]
 
 
-class Totals(msgspec.Struct, frozen=True):
+class CheckedTotals(msgspec.Struct, frozen=True):
     """One currency's sums, in minor units."""
 
     paid: int
@@ -47,17 +47,17 @@ class Totals(msgspec.Struct, frozen=True):
     net: int
 
 
-class Order(msgspec.Struct, frozen=True):
-    """What of an order's document is foretold; ``version`` is the number of its facts."""
+class CheckedOrder(msgspec.Struct, frozen=True):
+    """The predicted part of an order's document; ``version`` is the number of its facts."""
 
     status: str
     version: int
-    totals: dict[str, Totals]
-    payments: tuple[Payment, ...]
+    totals: dict[str, CheckedTotals]
+    payments: tuple[CheckedPayment, ...]
 
 
 class _Fact(msgspec.Struct, frozen=True, order=True):
-    """One event that counts; sorted by time, then by event id."""
+    """One event that counts; facts sort by time, then by event id."""
 
     created: int
     event_id: str
@@ -71,11 +71,11 @@ class _Fact(msgspec.Struct, frozen=True, order=True):
 _Facts = Mapping[str, list[_Fact]]
 
 
-def orders(bodies: Iterable[bytes]) -> dict[str, Order | None]:
-    """Return every order that the bodies name; ``None`` where all its payments belong elsewhere.
+def orders(bodies: Iterable[bytes]) -> dict[str, CheckedOrder | None]:
+    """Return every order that the bodies name; ``None`` if its payments all belong elsewhere.
 
-    A refund may be known before its payment, and a payment before the event that places it: an
-    order that was there for a while must be gone in the end, so it is foretold as well.
+    A refund may arrive before its payment, and a payment before the event that names its order. So
+    an order may exist for a while; the result says that such an order must not exist in the end.
     """
     places: dict[str, dict[str, list[_Fact]]] = {}
     for payment_id, facts in _payments(bodies).items():
@@ -87,29 +87,29 @@ def orders(bodies: Iterable[bytes]) -> dict[str, Order | None]:
 
 
 def touched(bodies: Iterable[bytes], event_ids: Iterable[str]) -> set[str]:
-    """Return the orders whose state depends on whether these events, among the bodies, count."""
-    asked = set(event_ids)
+    """Return the orders whose state depends on whether these events among the bodies count."""
+    doubtful = set(event_ids)
     return {
         order_id
         for payment_id, facts in _payments(bodies).items()
-        if any(fact.event_id in asked for fact in facts)
+        if any(fact.event_id in doubtful for fact in facts)
         for order_id in _possible_orders(payment_id, facts)
     }
 
 
-def trial_totals(some: Iterable[Order | None]) -> dict[str, Totals]:
-    """Sum orders, currency by currency."""
+def trial_totals(listed: Iterable[CheckedOrder | None]) -> dict[str, CheckedTotals]:
+    """Return the totals of orders, by currency."""
     paid: dict[str, int] = defaultdict(int)
     refunded: dict[str, int] = defaultdict(int)
-    for order in some:
+    for order in listed:
         for currency, totals in order.totals.items() if order else ():
             paid[currency] += totals.paid
             refunded[currency] += totals.refunded
-    return {c: Totals(paid[c], refunded[c], paid[c] - refunded[c]) for c in sorted(paid)}
+    return {c: CheckedTotals(paid[c], refunded[c], paid[c] - refunded[c]) for c in sorted(paid)}
 
 
 def _payments(bodies: Iterable[bytes]) -> _Facts:
-    """Return the facts under each payment id, each once, by time."""
+    """Return the facts of each payment id, each once, sorted by time."""
     facts: dict[str, dict[str, _Fact]] = {}
     for body in bodies:
         event = json.loads(body)
@@ -137,21 +137,21 @@ def _fact(event: Mapping[str, Any]) -> _Fact:
 
 
 def _first(holder: Mapping[str, Any], names: Iterable[str]) -> str | None:
-    """Return what stands under the first name that says something; it may be a number."""
+    """Return the first value that is not empty, as text; the value may be a number."""
     return next((str(holder[name]) for name in names if holder.get(name, "") != ""), None)
 
 
 def _possible_orders(payment_id: str, facts: list[_Fact]) -> set[str]:
-    """Return the orders that the payment may pass through, whichever facts come first."""
+    """Return the orders that may hold the payment, depending on which facts arrive first."""
     return {fact.order or payment_id for fact in facts}
 
 
-def _order(payments: _Facts) -> Order | None:
+def _order(payments: _Facts) -> CheckedOrder | None:
     if not payments:
         return None
     listed = tuple(_payment(payment_id, facts) for payment_id, facts in sorted(payments.items()))
     totals = _totals(listed)
-    return Order(
+    return CheckedOrder(
         status=_status(listed, totals),
         version=sum(len(facts) for facts in payments.values()),
         totals=totals,
@@ -159,16 +159,16 @@ def _order(payments: _Facts) -> Order | None:
     )
 
 
-def _payment(payment_id: str, facts: list[_Fact]) -> Payment:
+def _payment(payment_id: str, facts: list[_Fact]) -> CheckedPayment:
     successes = [fact for fact in facts if fact.kind == _SUCCESS]
     failed = any(fact.kind == _FAILURE for fact in facts)
-    refunds: dict[str, Refund] = {}
+    refunds: dict[str, CheckedRefund] = {}
     for fact in facts:
         if fact.kind == _REFUND:
             refund_id = fact.event_id if fact.data_id == payment_id else fact.data_id
-            refund = Refund(refund_id, fact.amount, fact.currency, fact.created)
+            refund = CheckedRefund(refund_id, fact.amount, fact.currency, fact.created)
             refunds.setdefault(refund_id, refund)
-    return Payment(
+    return CheckedPayment(
         payment_id=payment_id,
         status="succeeded" if successes else "failed" if failed else "unknown",
         amount=successes[0].amount if successes else None,
@@ -177,7 +177,7 @@ def _payment(payment_id: str, facts: list[_Fact]) -> Payment:
     )
 
 
-def _totals(payments: Iterable[Payment]) -> dict[str, Totals]:
+def _totals(payments: Iterable[CheckedPayment]) -> dict[str, CheckedTotals]:
     paid: dict[str, int] = defaultdict(int)
     refunded: dict[str, int] = defaultdict(int)
     for payment in payments:
@@ -186,11 +186,11 @@ def _totals(payments: Iterable[Payment]) -> dict[str, Totals]:
         for refund in payment.refunds:
             refunded[refund.currency] += refund.amount
     currencies = sorted({*paid, *refunded})
-    return {c: Totals(paid[c], refunded[c], paid[c] - refunded[c]) for c in currencies}
+    return {c: CheckedTotals(paid[c], refunded[c], paid[c] - refunded[c]) for c in currencies}
 
 
-def _status(payments: Iterable[Payment], totals: Mapping[str, Totals]) -> str:
-    """Return the first that holds."""
+def _status(payments: Iterable[CheckedPayment], totals: Mapping[str, CheckedTotals]) -> str:
+    """Return the first status that applies."""
     succeeded = any(payment.status == "succeeded" for payment in payments)
     refunded = any(each.refunded > 0 for each in totals.values())
     if any(each.refunded > each.paid for each in totals.values()):

@@ -1,7 +1,6 @@
-"""What a simulation did, for people and for machines.
+"""Reports a simulation, and the check after it if there was one, as JSON and as tables.
 
-In: a simulation, and the check after it, if there was one. Out: a ``Report``, which is JSON as it
-stands, and tables of it. Never: a secret, or a body.
+A report contains no secret and no body.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,32 +11,32 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from cli.simulate.check import Difference
-from cli.simulate.latency import Latency
-from cli.simulate.oracle import Order, Totals, trial_totals
+from cli.simulate.check import DifferingOrder, Foretold
+from cli.simulate.latency import OutcomeLatency
+from cli.simulate.oracle import CheckedTotals, trial_totals
 from cli.simulate.simulation import Simulation
 from ledger.money import major_units
 
-# As many as can be read; the JSON has all.
+# The console shows this many names; the JSON has all.
 _SHOWN: Final = 20
 
 
-class Checked(msgspec.Struct, frozen=True, kw_only=True):
-    """What the check found; ``totals`` are the oracle's, over the orders that were compared.
+class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of the check; ``totals`` are the oracle's sums over the compared orders.
 
-    ``undecided`` are orders with an event that is still owed: it may be in the log or not.
+    ``undecided`` are orders with an owed event, which may be in the log or not.
     """
 
     orders: int
-    differing: tuple[Difference, ...]
+    differing: tuple[DifferingOrder, ...]
     undecided: tuple[str, ...]
-    totals: dict[str, Totals]
+    totals: dict[str, CheckedTotals]
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """A run in figures; ``sent`` deliveries are events and duplicates, ``owed`` are event ids.
+    """A run in figures; ``sent`` counts events and duplicates, and ``owed`` lists event ids.
 
-    ``latency`` is by outcome: how long the attempts took that ended so.
+    ``latency`` has the durations of the attempts, by outcome.
     """
 
     seed: int
@@ -49,22 +48,22 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     acknowledged_events: int
     refused: dict[str, int]
     unanswered: dict[str, int]
-    latency: dict[str, Latency]
+    latency: dict[str, OutcomeLatency]
     owed: tuple[str, ...]
     took_s: float
     interrupted: bool
-    checked: Checked | None = None
+    checked: CheckResult | None = None
 
     @property
     def is_good(self) -> bool:
-        """Whether nothing is owed, and no order differs."""
+        """Whether no event is owed, and no order differs."""
         return not self.owed and not (self.checked and self.checked.differing)
 
 
 def report_of(
-    simulation: Simulation, *, interrupted: bool, checked: Checked | None = None
+    simulation: Simulation, *, interrupted: bool, checked: CheckResult | None = None
 ) -> Report:
-    """Return the figures of a simulation as they are now."""
+    """Return the current figures of a simulation."""
     tally = simulation.tally
     return Report(
         seed=simulation.seed,
@@ -84,11 +83,11 @@ def report_of(
     )
 
 
-def checked_of(
-    foretold: dict[str, Order | None], found: Iterable[Difference], undecided: Iterable[str]
-) -> Checked:
+def check_result(
+    foretold: Foretold, found: Iterable[DifferingOrder], undecided: Iterable[str]
+) -> CheckResult:
     """Return what a check of the foretold orders found."""
-    return Checked(
+    return CheckResult(
         orders=len(foretold),
         differing=tuple(found),
         undecided=tuple(sorted(undecided)),
@@ -97,7 +96,7 @@ def checked_of(
 
 
 def figures_table(report: Report) -> Table:
-    """Return what was sent, and what became of it."""
+    """Return the numbers of deliveries, attempts and events, by outcome."""
     table = _table(f"Simulation {report.seed} of {report.events} events", "what", "how many")
     rows = [
         ("deliveries sent, with duplicates", report.sent),
@@ -114,8 +113,8 @@ def figures_table(report: Report) -> Table:
     return table
 
 
-def latency_table(latency: Mapping[str, Latency]) -> Table:
-    """Return how long the attempts took, from sending to the whole answer, or to none."""
+def latency_table(latency: Mapping[str, OutcomeLatency]) -> Table:
+    """Return the durations of the attempts, by outcome."""
     headings = ("attempts", "p50 ms", "p99 ms", "longest ms")
     table = _table("How long the attempts took", "outcome", *headings)
     for outcome, times in latency.items():
@@ -125,8 +124,8 @@ def latency_table(latency: Mapping[str, Latency]) -> Table:
     return table
 
 
-def totals_table(checked: Checked) -> Table:
-    """Return the trial totals: all orders together, currency by currency."""
+def totals_table(checked: CheckResult) -> Table:
+    """Return the totals of all orders together, by currency."""
     table = _table(f"{checked.orders} orders together", "", "paid", "refunded", "net")
     for currency, totals in checked.totals.items():
         sums = (totals.paid, totals.refunded, totals.net)
@@ -135,7 +134,7 @@ def totals_table(checked: Checked) -> Table:
 
 
 def conclusions(report: Report) -> list[Text]:
-    """Return the lines under the tables: what is owed, undecided or differs, and the verdict."""
+    """Return the lines below the tables: owed events, undecided or differing orders, a verdict."""
     lines = _named("still owed, and perhaps kept", report.owed)
     checked = report.checked
     if checked is None:

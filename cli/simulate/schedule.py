@@ -1,7 +1,7 @@
-"""In which order deliveries are first sent: late, twice, out of order, and under which clock.
+"""Orders the first attempts at deliveries: some are late, repeated, or signed by a wrong clock.
 
-In: a seed, and how many events. Out: deliveries, one by one, each with the bytes of its body.
-Never: more in memory than what waits for its turn, and never a look at any answer.
+A seed and the number of events decide the deliveries and the bytes of each body, whatever ingress
+answers. Memory holds only the deliveries that have begun and wait for their turn.
 """
 
 import heapq
@@ -15,8 +15,8 @@ import msgspec
 from cli.send import encode
 from cli.simulate.stories import Event, Stories
 
-# How far the signer's clock stands off, in parts of the tolerance: not at all, within it (with
-# something left for the way), and now and then beyond it.
+# The ranges of the signer's clock error, in parts of the tolerance: none, well within it (the
+# delivery takes time too), and beyond it.
 _SKEWS: Final = ((0.0, 0.0), (0.0, 0.8), (1.5, 20.0))
 _SKEWS_PERCENT: Final = (70, 28, 2)
 
@@ -24,8 +24,8 @@ _SKEWS_PERCENT: Final = (70, 28, 2)
 class ScheduledDelivery(msgspec.Struct, frozen=True):
     """One delivery, which is attempted until it is acknowledged.
 
-    ``events_before`` is how many events were sent for the first time before it. ``skew`` is how far
-    the signer's clock stands off at the first attempt, in parts of the tolerance.
+    ``events_before`` is the number of events that have an earlier delivery. ``skew`` is the error
+    of the signer's clock at the first attempt, in parts of the tolerance.
     """
 
     number: int
@@ -36,7 +36,7 @@ class ScheduledDelivery(msgspec.Struct, frozen=True):
 
 
 def deliveries(seed: int, events: int) -> Iterator[ScheduledDelivery]:
-    """Yield the deliveries of so many events, and of their duplicates, in order of sending."""
+    """Yield the deliveries of ``events`` events and their duplicates, in order of sending."""
     random = Random(f"schedule {seed}-{events}")
     begun: set[str] = set()
     for number, event in enumerate(_in_order(seed, events, random)):
@@ -47,7 +47,7 @@ def deliveries(seed: int, events: int) -> Iterator[ScheduledDelivery]:
 
 
 def _in_order(seed: int, events: int, random: Random) -> Iterator[Event]:
-    """Yield events, those of several orders in turn, some of them late and some of them twice."""
+    """Yield the events of several orders in turn, some of them late, and some more than once."""
     waiting: list[tuple[float, int, Event]] = []
     taken = entered = 0
     stories = iter(Stories(seed, events))
@@ -55,11 +55,11 @@ def _in_order(seed: int, events: int, random: Random) -> Iterator[Event]:
         story = next(stories)[: events - taken]
         pause = random.choice((0, 1, 5, 50))
         for n, event in enumerate(story):
-            # Nothing comes before its story begins: what is earlier than this one can go.
             for place in _places(taken + n * pause, random):
                 heapq.heappush(waiting, (place, entered, event))
                 entered += 1
         taken += len(story)
+        # No later story has an event before its own start, so earlier events can be sent.
         while waiting and waiting[0][0] < taken:
             yield heapq.heappop(waiting)[2]
     while waiting:
@@ -67,7 +67,7 @@ def _in_order(seed: int, events: int, random: Random) -> Iterator[Event]:
 
 
 def _places(place: float, random: Random) -> Iterator[float]:
-    """Yield when an event is sent, once for each time that it is."""
+    """Yield the place of each delivery of one event in the order of sending."""
     times = random.choices((1, 2, 4), weights=(88, 10, 2))[0]
     for _ in range(times):
         reach = random.choices((0.0, 10.0, 500.0), weights=(65, 25, 10))[0]
@@ -75,7 +75,7 @@ def _places(place: float, random: Random) -> Iterator[float]:
 
 
 def _serialised(event: Event, random: Random) -> bytes:
-    """Write the same content in one of several ways: a sender may serialise a retry anew."""
+    """Return one of several serialisations, as a sender may serialise a duplicate differently."""
     match random.randrange(4):
         case 0:
             return json.dumps(_shuffled(event, random), ensure_ascii=True).encode()

@@ -1,8 +1,7 @@
-"""A run of the virtual Plexy: every delivery is attempted until it is acknowledged.
+"""Runs the virtual Plexy: every delivery is attempted until a 2xx answer acknowledges it.
 
-In: a seed, a number of events, and how to send. Out: which bodies were acknowledged, and which
-events are still owed. Never: a delivery that is given up, or called done on less than a 2xx; what
-was not acknowledged may be in the log all the same, and stays owed until it is.
+A run records the acknowledged bodies, and the events that are still owed. An owed event may be in
+the log, because an answer can get lost, but it stays owed until it is acknowledged.
 """
 
 import asyncio
@@ -18,15 +17,15 @@ import msgspec
 from cli.run.local import until_stopped
 from cli.send import Answer
 from cli.simulate import oracle
-from cli.simulate.delivery import NoAnswer, SenderOptions, client, headers, post
+from cli.simulate.delivery import SenderOptions, Unanswered, client, headers, post
 from cli.simulate.latency import Attempt, Latencies
 from cli.simulate.schedule import ScheduledDelivery, deliveries
 
 
-class Tally(msgspec.Struct):
-    """Counts of a run. ``sent`` are deliveries attempted at least once, duplicates among them.
+class SendingTally(msgspec.Struct):
+    """The counts of a run; ``sent`` includes duplicates, and counts each delivery once.
 
-    ``refused`` is by status and code, ``unanswered`` by what went wrong.
+    ``refused`` counts attempts by status and code, and ``unanswered`` by the network failure.
     """
 
     sent: int = 0
@@ -37,12 +36,12 @@ class Tally(msgspec.Struct):
 
     @property
     def retries(self) -> int:
-        """How many attempts were not the first of their delivery."""
+        """The number of attempts that were not the first at their delivery."""
         return self.attempts - self.sent
 
 
 class _Due(msgspec.Struct, frozen=True, order=True):
-    """An attempt, and when it is to be made, on the event loop's clock."""
+    """A future attempt, and its time on the event loop's clock."""
 
     at_s: float
     number: int
@@ -51,10 +50,10 @@ class _Due(msgspec.Struct, frozen=True, order=True):
 
 
 class Simulation:
-    """One run. ``acknowledged`` has, by event id, each body that was answered with a 2xx.
+    """One run; ``acknowledged`` has each body that was answered with a 2xx, by event id.
 
     ``owed`` has a body of each event that was attempted and never acknowledged. Both can be read
-    while it runs. ``hear`` is told of each attempt when it is over.
+    during the run. ``heard`` receives each attempt after its end.
     """
 
     def __init__(
@@ -62,18 +61,18 @@ class Simulation:
         seed: int,
         events: int,
         options: SenderOptions,
-        hear: Callable[[Attempt], None] = lambda _attempt: None,
+        heard: Callable[[Attempt], None] = lambda _attempt: None,
     ) -> None:
         self.seed = seed
         self.events = events
         self.options = options
         self.acknowledged: dict[str, list[bytes]] = {}
         self.owed: dict[str, bytes] = {}
-        self.tally = Tally()
+        self.tally = SendingTally()
         self.latencies = Latencies()
-        self._hear = hear
+        self._heard = heard
         self.took_s = 0.0
-        self._fresh: Iterator[ScheduledDelivery] = deliveries(seed, events)
+        self._unsent: Iterator[ScheduledDelivery] = deliveries(seed, events)
         self._began_s = 0.0
         self._upcoming: _Due | None = None
         self._retries: list[_Due] = []
@@ -83,9 +82,9 @@ class Simulation:
         self._slots = asyncio.Semaphore(options.concurrency)
 
     async def run(self, stop: asyncio.Event | None = None) -> None:
-        """Send until everything is acknowledged, or until ``stop``; call it once.
+        """Send until everything is acknowledged, or until ``stop`` is set; call this once.
 
-        At a stop the attempts in flight are abandoned, so that their events stay owed.
+        A stop abandons the attempts in flight, whose events stay owed.
         """
         self._began_s = asyncio.get_running_loop().time()
         began_s = time.monotonic()
@@ -96,19 +95,19 @@ class Simulation:
             self.took_s = time.monotonic() - began_s
 
     def finish(self) -> None:
-        """Send nothing new any more; ``run`` returns when all that was begun is acknowledged."""
-        self._fresh = iter(())
+        """Begin no more deliveries; ``run`` returns once all begun deliveries are acknowledged."""
+        self._unsent = iter(())
         self._upcoming = None
         self._changed.set()
 
-    def orders(self) -> dict[str, oracle.Order | None]:
-        """Return what must come of the acknowledged events, but for the undecided orders."""
+    def orders(self) -> dict[str, oracle.CheckedOrder | None]:
+        """Return the orders that the acknowledged events must make, without undecided orders."""
         undecided = self.undecided()
         foretold = oracle.orders(self._acknowledged_bodies())
         return {name: order for name, order in foretold.items() if name not in undecided}
 
     def undecided(self) -> set[str]:
-        """Return the orders that depend on whether an event that is still owed was kept."""
+        """Return the orders that depend on whether an owed event is in the log."""
         if not self.owed:
             return set()
         return oracle.touched([*self._acknowledged_bodies(), *self.owed.values()], self.owed)
@@ -128,7 +127,7 @@ class Simulation:
                 attempts.create_task(self._attempt(session, due))
 
     async def _next(self) -> _Due | None:
-        """Wait for the next attempt to be due; ``None`` when none will ever be."""
+        """Wait for the next attempt to be due; ``None`` if no attempt is left."""
         loop = asyncio.get_running_loop()
         while (due := self._take(loop.time())) is None:
             waiting = [each.at_s for each in (*self._retries[:1], self._upcoming) if each]
@@ -141,10 +140,10 @@ class Simulation:
         return due
 
     def _take(self, now_s: float) -> _Due | None:
-        """Return an attempt that is due, a retry first."""
+        """Return an attempt that is due, if any; a retry comes first."""
         if self._retries and self._retries[0].at_s <= now_s:
             return heapq.heappop(self._retries)
-        if self._upcoming is None and (delivery := next(self._fresh, None)):
+        if self._upcoming is None and (delivery := next(self._unsent, None)):
             rate = self.options.rate_per_s
             at_s = self._began_s + delivery.number / rate if rate else now_s
             self._upcoming = _Due(at_s, delivery.number, 0, delivery)
@@ -172,7 +171,7 @@ class Simulation:
         self._changed.set()
 
     def _secret(self) -> str:
-        """Return what Plexy signs with now: each secret has its share of the run."""
+        """Return the current secret; each secret signs an equal share of the run."""
         secrets = self.options.secrets
         share = self._events_begun * len(secrets) // self.events
         return secrets[min(share, len(secrets) - 1)]
@@ -190,19 +189,19 @@ class Simulation:
         self.acknowledged.setdefault(delivery.event_id, []).append(delivery.body)
         self.owed.pop(delivery.event_id, None)
 
-    def _note_failure(self, answer: Answer | NoAnswer) -> None:
-        if isinstance(answer, NoAnswer):
+    def _note_failure(self, answer: Answer | Unanswered) -> None:
+        if isinstance(answer, Unanswered):
             self.tally.unanswered[_outcome(answer)] += 1
         else:
             self.tally.refused[_outcome(answer)] += 1
 
     def _note_time(self, attempt: Attempt) -> None:
         self.latencies.note(attempt)
-        self._hear(attempt)
+        self._heard(attempt)
 
 
-def _outcome(answer: Answer | NoAnswer) -> str:
-    """Name what came of an attempt: status and code, or what went wrong."""
-    if isinstance(answer, NoAnswer):
+def _outcome(answer: Answer | Unanswered) -> str:
+    """Return an attempt's outcome: the status with its code, or the network failure."""
+    if isinstance(answer, Unanswered):
         return answer.reason
     return f"{answer.status} {answer.code}".strip()

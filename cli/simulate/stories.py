@@ -1,8 +1,7 @@
-"""What happens at virtual shops: orders, attempts to pay, refunds; drawn from a seed.
+"""Draws stories of virtual shops from a seed: orders, attempts to pay, and refunds.
 
-In: a seed, and how many events there shall be. Out: stories, each the events of one order as they
-happened. Never: a clock, or a random number that is not drawn from the seed: the same seed and
-number of events tell the same stories, and any other tell of other ids.
+A story has the events of one order, in the order in which they happened. Stories depend on nothing
+but the seed and the number of events of the run; two other such numbers give other ids.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,20 +15,20 @@ from cli.simulate.oracle import ORDER_FIELDS, PAYMENT_FIELDS
 
 Event = dict[str, Any]
 
-# Minor units without decimals, with two and with three.
+# These currencies have no decimals, two, or three.
 _CURRENCIES: Final = ("JPY", "KZT", "USD", "BHD", "EUR", "KWD", "KRW")
-# What the shops put at the end of their ids: whatever must survive JSON, Kafka's keys and a URL.
+# Ids end with text that must survive JSON, Kafka's keys and a URL.
 _ENDINGS: Final = ("", "", "", "/7", " ж", "-ü", "/../x y", "%2F", "?a=b&c#d", "№+日本", '"\\')
 _OTHER_TYPES: Final = ("payment.pending", "refund.failed", "payout.paid", "dispute.opened", "x")
 _TEXTS: Final = ("", "Two of these", "Два чая & пирог", "line\nbreak", "🧾")
-# At this amount sums leave the integers that a double holds.
+# A double holds every integer up to this amount, but not sums beyond it.
 _LARGEST_MINOR: Final = 2**53 - 1
 _FIRST_SECOND: Final = 1_767_225_600  # 2026-01-01
 _SHOPS: Final = 20
 
 
 class Shop(msgspec.Struct, frozen=True):
-    """A shop's habits: what it calls its orders, what Plexy's API calls a payment there."""
+    """A shop's habits: the fields that name orders and payments, and the form of its ids."""
 
     order_field: str
     in_metadata: bool
@@ -38,7 +37,7 @@ class Shop(msgspec.Struct, frozen=True):
     numbers_orders: bool
 
 
-class Money(msgspec.Struct, frozen=True):
+class Price(msgspec.Struct, frozen=True):
     """An amount in minor units."""
 
     amount: int
@@ -46,7 +45,7 @@ class Money(msgspec.Struct, frozen=True):
 
 
 def shops() -> list[Shop]:
-    """Return shops that between them use every documented name, in every place."""
+    """Return shops that together use every documented field name, in every place."""
     return [
         Shop(
             order_field=ORDER_FIELDS[n % len(ORDER_FIELDS)],
@@ -60,7 +59,7 @@ def shops() -> list[Shop]:
 
 
 class Stories:
-    """An endless iterator of stories; ``run`` in every id tells one run's from another's."""
+    """An endless iterator of stories; every id contains the seed and the number of events."""
 
     def __init__(self, seed: int, events: int) -> None:
         self._run = f"{seed}-{events}"
@@ -73,14 +72,14 @@ class Stories:
         return self
 
     def __next__(self) -> list[Event]:
-        """Tell of one order: its payments, one after another."""
+        """Return the events of one order: its payments, one after another."""
         shop = self._random.choice(self._shops)
         order = self._order_reference(shop)
         payments = self._random.choice((1, 1, 1, 1, 2, 3))
         return [event for _ in range(payments) for event in self._payment(shop, order)]
 
     def _payment(self, shop: Shop, order: str | int) -> list[Event]:
-        """Tell of one payment: attempts, perhaps a success, refunds, and what we don't fold."""
+        """Return one payment's events: attempts, usually a success, refunds, unfolded types."""
         chance, money = self._chance, self._money()
         payment_id = self._id("pay", shop)
         failures = self._random.choice((0, 0, 0, 1, 2))
@@ -96,38 +95,38 @@ class Stories:
         if chance(8):
             events.append(self._surprise(shop, payment_id, money, order))
         if chance(3):
-            # Refunds of a payment that nothing else is ever heard of.
+            # These refunds belong to a payment that has no other event.
             events += self._refunds(shop, self._id("pay", shop), money, order)
         return events
 
     def _attempt(
-        self, kind: str, shop: Shop, payment_id: str, money: Money, order: str | int
+        self, kind: str, shop: Shop, payment_id: str, money: Price, order: str | int
     ) -> Event:
         data = {"id": payment_id, **self._details(kind, money)}
         if self._chance(92):
             data |= _reference(shop, order)
         return self._event(shop, kind, data)
 
-    def _refunds(self, shop: Shop, payment_id: str, money: Money, order: str | int) -> list[Event]:
-        """Refund some, all, all in two parts, or too much."""
+    def _refunds(self, shop: Shop, payment_id: str, money: Price, order: str | int) -> list[Event]:
+        """Return refunds of a part, of all, of all in two parts, or of too much."""
         part = self._random.randint(0, money.amount)
         wholes = ((part,), (money.amount,), (part, money.amount - part), (money.amount, part))
         amounts = self._random.choices(wholes, weights=(45, 25, 20, 10))[0]
         refunds = [
-            self._refund(shop, payment_id, Money(amount, money.currency), order)
+            self._refund(shop, payment_id, Price(amount, money.currency), order)
             for amount in amounts
         ]
         if self._chance(6):
-            # The same refund by another event, perhaps with another amount: it counts once.
+            # Another event repeats the refund, perhaps with another amount; it counts once.
             again = refunds[0]["data"] | {"amount": self._random.choice((amounts[0], 7))}
             refunds.append(self._event(shop, "refund.succeeded", again))
         return refunds
 
-    def _refund(self, shop: Shop, payment_id: str, money: Money, order: str | int) -> Event:
+    def _refund(self, shop: Shop, payment_id: str, money: Price, order: str | int) -> Event:
         kind = "refund.succeeded"
         data: dict[str, Any] = self._details(kind, money)
         if self._chance(5):
-            # Some APIs send the payment itself, with the amount that was refunded.
+            # Some APIs send the payment itself, with the refunded amount.
             data = {"id": payment_id, **data}
         else:
             data = {"id": self._id("re", shop), shop.payment_field: payment_id, **data}
@@ -135,10 +134,10 @@ class Stories:
             data |= _reference(shop, order)
         return self._event(shop, kind, data)
 
-    def _surprise(self, shop: Shop, payment_id: str, money: Money, order: str | int) -> Event:
-        """Tell, late, what changes or repeats what is known of a payment."""
+    def _surprise(self, shop: Shop, payment_id: str, money: Price, order: str | int) -> Event:
+        """Return a late event that repeats or changes the state of a payment."""
         match self._random.randrange(4):
-            case 0:  # the same success by another event
+            case 0:  # another event repeats the success
                 return self._attempt("payment.succeeded", shop, payment_id, money, order)
             case 1:  # a success with another amount
                 other = self._money()
@@ -151,12 +150,12 @@ class Stories:
                 return self._event(shop, "payment.failed", data, ago_s=86_400)
 
     def _event(self, shop: Shop, kind: str, data: dict[str, Any], *, ago_s: int = 0) -> Event:
-        # Several events of one second are told apart by their ids, which are in no order.
+        # Events of the same second sort by their ids, which are random.
         self._now_s += self._random.choice((0, 0, 1, 7, 60))
         event_id = self._id(f"evt_{self._random.getrandbits(32):08x}", shop)
         return build_event(event_id, kind, self._now_s - ago_s, data)
 
-    def _details(self, kind: str, money: Money) -> dict[str, Any]:
+    def _details(self, kind: str, money: Price) -> dict[str, Any]:
         return {
             "amount": money.amount,
             "currency": money.currency,
@@ -165,11 +164,11 @@ class Stories:
             "method": {"kind": "card", "last4": f"{self._random.randrange(10_000):04d}"},
         }
 
-    def _money(self) -> Money:
+    def _money(self) -> Price:
         limits: Sequence[int] = (0, 1, _LARGEST_MINOR)
         ordinary = self._random.randint(1, 10_000_000)
         amount = self._random.choice(limits) if self._chance(6) else ordinary
-        return Money(amount, self._random.choice(_CURRENCIES))
+        return Price(amount, self._random.choice(_CURRENCIES))
 
     def _order_reference(self, shop: Shop) -> str | int:
         return self._random.getrandbits(52) if shop.numbers_orders else self._id("ord", shop)

@@ -1,8 +1,7 @@
-"""Whether the ledger is right: the commands `verify`, `audit`, `rebuild` and `prove`.
+"""The commands `verify`, `audit`, `rebuild` and `prove`, which show whether the ledger is correct.
 
-The log is folded from scratch by ``ledger.verification.truth``, without the workers' code.
-``verify`` compares once,
-``audit`` without an end; ``auditor`` is what both have, ``follower`` reads on as the log grows,
-``findings`` is what they print. ``rebuild`` makes another version of what follows from the log,
-which ``comparer`` and ``rebuilt`` compare. ``prove`` checks one order's proof, offline.
+``ledger.verification.truth`` folds the log from scratch, without the workers' code. ``verify``
+compares the ledger with it once, by ``auditor``, and ``audit`` forever, by ``follower``.
+``findings`` prints the differences. ``rebuild`` makes another version of all that is derived from
+the log; ``comparer`` and ``rebuilt`` compare it. ``prove`` checks one order's proof offline.
 """

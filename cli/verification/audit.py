@@ -1,11 +1,10 @@
-"""`plexy-ledger audit`: verifies without an end, alongside the workers.
+"""`plexy-ledger audit`: verifies the ledger in endless rounds, alongside the workers.
 
-Input: settings. Output: metrics at `/metrics`, and `/readyz`: 200 as long as nothing differs, 503
-with the reason once something differs, or while the audit can't tell. The metrics and the reason
-are for readers with the token, where one is set.
+It serves `/metrics` and `/readyz`, which answers 200 while nothing differs, and otherwise 503 with
+the reason. If a token is set, only readers with the token see the metrics and the reason.
 
-The audit never writes. It stays up and reports what is wrong when something differs, when Kafka
-does not answer, and when workers lag behind. Where no worker reports what its disk holds, the audit
+The audit never writes. It keeps running and reports the reason if something differs, if Kafka does
+not answer, or if workers lag behind. If no worker reports the content of its disk, the audit
 compares everything else.
 """
 
@@ -37,7 +36,7 @@ from cli.printing import counted
 from cli.settings import AuditSettings
 from cli.topics.ledger_reader import LedgerReader, open_reader
 from cli.verification.follower import Follower, RewrittenError
-from cli.verification.replicas import NoAnswer, Workers, damages, disks_of
+from cli.verification.replicas import NoReport, Workers, damages, disks_of
 from cli.verification.verify import new_truth
 from ledger.verification.differences import Difference, Kind
 from ledger.verification.replicas import AllTables
@@ -57,23 +56,23 @@ _SCRUBBED_EVERY_S: Final = 20.0
 # A worker restores a damaged partition by itself, so the damage is an alarm only for some time.
 _DAMAGE_SHOWN_FOR_MS: Final = 10 * 60 * 1000
 _STOPPED_WITHIN_S: Final = 5
-_NOT_SHOWN: Final = "the reason is in the audit's log, and here for readers with LEDGER_API_TOKEN"
+_NOT_SHOWN: Final = "the reason is in the audit's log, and here if you send LEDGER_API_TOKEN"
 
 _log = structlog.get_logger(__name__)
 
 
 class AuditMetrics(Metrics):
-    """What Prometheus is told."""
+    """The metrics of the audit for Prometheus."""
 
     def __init__(self) -> None:
         super().__init__("audit")
-        self.differences = self.gauge("differences", "what differs from the log now", "kind")
+        self.differences = self.gauge("differences", "current differences from the log", "kind")
         self.lag = self.gauge("lag_records", "records that the workers have not folded yet")
         self.audited = self.gauge("log_records", "records of the log that were audited")
         self.read = self.gauge("read_records", "records of all topics that were read")
-        self.rounds = self.gauge("rounds", "how often everything new was compared")
-        self.last = self.gauge("last_round_timestamp_seconds", "when that was last")
-        self.took = self.gauge("last_round_seconds", "how long it took, waiting included")
+        self.rounds = self.gauge("rounds", "rounds that have compared everything new")
+        self.last = self.gauge("last_round_timestamp_seconds", "time of the end of the last round")
+        self.took = self.gauge("last_round_seconds", "duration of the last round, with its waiting")
         self.replicas = self.gauge(
             "replicas_compared",
             "partitions of tables on the workers' disks that the last round compared",
@@ -91,7 +90,7 @@ class AuditMetrics(Metrics):
 
 
 class Audit:
-    """The rounds, and what is known after the last of them."""
+    """The rounds of the audit, and their latest result, which is ``problem``."""
 
     def __init__(self, settings: AuditSettings, worker_urls: Sequence[str] = ()) -> None:
         self.metrics = AuditMetrics()
@@ -104,36 +103,35 @@ class Audit:
         self._scrubbed_s = -_SCRUBBED_EVERY_S
         self._tables: AllTables | None = None
         self._disk_trouble = ""
-        self._otherwise: Fault | None = None
+        self._other_settings: Fault | None = None
         self._logged: set[Difference] = set()
-        # Where the log of record has lost what was read of it.
+        # The places where the log of record has lost records that the audit had read.
         self._lost: list[Difference] = []
 
     async def run(self) -> None:
-        """Audit forever; a failure that may pass is reported, and the round is tried again."""
+        """Audit forever; report a failure that may pass, and retry the round."""
         while True:
             try:
-                with self._telling():
+                with self._reporting():
                     await ensure_topics(self._settings, create=False)
                     async with open_reader(self._settings) as reader:
                         truth = new_truth(self._settings, (), {})
                         truth.faults += self._lost
                         await self._rounds(reader, Follower(reader, truth))
             except RewrittenError as error:
-                self._begin_again(error)
+                self._start_over(error)
             await asyncio.sleep(self._settings.audit_every_s)
 
-    def _begin_again(self, error: RewrittenError) -> None:
-        """Forget what was read of a topic that has lost it; a loss of the log stays reported."""
-        detail = f"{error}: everything is read again, from the start"
+    def _start_over(self, error: RewrittenError) -> None:
+        """Report that everything must be read again; a loss of the log stays reported."""
         if error.topic == self._settings.names.webhooks:
             self._lost.append(error.difference)
-        self._tell("not_audited", detail)
+        self._set_state("not_audited", f"{error}: the audit reads everything again from the start")
 
     async def _rounds(self, reader: LedgerReader, follower: Follower) -> None:
         while True:
             # An interrupted round continues where it stopped, since the clients reconnect.
-            with self._telling():
+            with self._reporting():
                 await self._round(reader, follower)
             await asyncio.sleep(self._settings.audit_every_s)
 
@@ -160,28 +158,27 @@ class Audit:
         self._judge(differences)
 
     async def _compare_settings(self, reader: LedgerReader) -> None:
-        """Log once how the workers fold otherwise: whatever differs then may come of it."""
-        otherwise = await reader.difference_from_workers(self._settings)
-        if otherwise and otherwise != self._otherwise:
-            _log.warning("other_settings", detail=str(otherwise))
-        self._otherwise = otherwise
+        """Log once that the workers fold with other settings, which may explain differences."""
+        other = await reader.difference_from_workers(self._settings)
+        if other and other != self._other_settings:
+            _log.warning("other_settings", detail=str(other))
+        self._other_settings = other
 
-    async def _ask_workers(self) -> AllTables | NoAnswer:
-        """Ask what the workers' disks hold, and now and then have them read as a whole."""
+    async def _ask_workers(self) -> AllTables | NoReport:
+        """Ask what the workers' disks hold; at intervals, have the workers read their disks."""
         now_s = time.monotonic()
         scrub = now_s - self._scrubbed_s >= _SCRUBBED_EVERY_S
         if scrub:
             self._scrubbed_s = now_s
         return await self._workers.ask(scrub=scrub)
 
-    def _show_disks(self, answer: AllTables | NoAnswer, follower: Follower) -> None:
+    def _show_disks(self, answer: AllTables | NoReport, follower: Follower) -> None:
         """Count the replicas that were compared; log once why others were not."""
         disks = disks_of(answer, follower.disks)
         self.metrics.replicas.set(disks.replicas)
-        trouble = disks.trouble
-        if trouble and trouble != self._disk_trouble:
-            _log.warning("disks_not_compared", detail=trouble)
-        self._disk_trouble = trouble
+        if disks.trouble and disks.trouble != self._disk_trouble:
+            _log.warning("disks_not_compared", detail=disks.trouble)
+        self._disk_trouble = disks.trouble
 
     def _judge(self, differences: list[Difference]) -> None:
         new = [found for found in differences if found not in self._logged]
@@ -195,24 +192,24 @@ class Audit:
             )
         self._logged = set(differences)
         if differences:
-            told = counted(len(differences), "difference")
-            self._tell("drift", f"{told}, the first: {differences[0]}")
+            count = counted(len(differences), "difference")
+            self._set_state("drift", f"{count}, the first: {differences[0]}")
         else:
-            self._tell(None, "nothing differs from the log of record")
+            self._set_state(None, "nothing differs from the log of record")
 
     @contextlib.contextmanager
-    def _telling(self) -> Iterator[None]:
-        """Report a known failure of the block and go on after it; other errors are bugs of ours."""
+    def _reporting(self) -> Iterator[None]:
+        """Report a known failure of the block and continue; any other error is a bug."""
         try:
             yield
         except KafkaError as error:
-            self._tell("kafka_unavailable", str(unreachable(self._settings, error)))
+            self._set_state("kafka_unavailable", str(unreachable(self._settings, error)))
         except NotFoldedError as error:
-            self._tell("workers_behind", str(error))
+            self._set_state("workers_behind", str(error))
         except (CommandError, TopicsError) as error:
-            self._tell("cannot_audit", str(error))
+            self._set_state("cannot_audit", str(error))
 
-    def _tell(self, code: str | None, detail: str) -> None:
+    def _set_state(self, code: str | None, detail: str) -> None:
         """Set the state; a difference stays reported until a round shows that it is gone."""
         was = self.problem.code if self.problem else None
         if was != code:
@@ -223,13 +220,13 @@ class Audit:
 
 
 def create_app(audit: Audit) -> Starlette:
-    """Return the probes and the metrics as an application."""
+    """Return an application that serves the probes and the metrics."""
 
     async def ready(request: Request) -> Response:
         if audit.problem is None:
             return Response(b'{"status":"ready"}', media_type="application/json")
         if _wrong_token(request, audit.token):
-            # The detail may name orders and amounts, and a probe has no token.
+            # The detail may name orders and amounts, which a reader without a token must not see.
             return _answer(msgspec.structs.replace(audit.problem, detail=_NOT_SHOWN))
         return _answer(audit.problem)
 
@@ -247,7 +244,7 @@ def create_app(audit: Audit) -> Starlette:
 
 
 class _Door:
-    """Answers nothing under a wrong ``Host``: see ``runtime.access``."""
+    """Refuses a request with a wrong ``Host`` header; see ``runtime.access``."""
 
     def __init__(self, app: ASGIApp, token: Token | None) -> None:
         self._app = app
@@ -273,7 +270,7 @@ def audit(environment: Mapping[str, str], worker_urls: Sequence[str] = ()) -> No
     require_free(
         [WantedPort("audit", settings.audit_host, settings.audit_port, "LEDGER_AUDIT_PORT")]
     )
-    # uvicorn raises the signal that stopped it once more, after it has stopped.
+    # After uvicorn has stopped, it raises the signal that stopped it again.
     signal.signal(signal.SIGTERM, _end)
     asyncio.run(_serve(settings, worker_urls))
 
@@ -298,7 +295,7 @@ async def _serve(settings: AuditSettings, worker_urls: Sequence[str]) -> None:
     tasks = [asyncio.create_task(each) for each in (audit.run(), connections.watch())]
 
     def stop(task: asyncio.Task[None]) -> None:
-        # An error is a bug of ours, which must not look like an audit.
+        # An unknown error is a bug, so the server must end instead of serving an old result.
         if task.cancelled() or task.exception():
             server.should_exit = True
 

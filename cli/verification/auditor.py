@@ -1,8 +1,7 @@
-"""The auditor: reads a ledger, and judges what its tables and topics hold by its log of record.
+"""The auditor: compares a ledger's tables and topics with its log of record.
 
-Input: a reader, the workers, and a truth that grows with the log. Output: findings. The auditor
-reads the tables' values only after the workers have folded the log up to known offsets, see
-``ledger.verification.truth``. It judges a difference only after it has read the rest of the log,
+The auditor reads the tables only after the workers have folded the log up to known offsets, see
+``ledger.verification.truth``. It reports a difference only after it has read the rest of the log,
 because a later record may explain the difference.
 """
 
@@ -24,10 +23,10 @@ from ledger.verification.truth import Truth
 
 
 class Holding(NamedTuple):
-    """A topic whose latest value per key is judged; ``expected`` are the keys the log gives it.
+    """A topic whose latest value per key is judged; ``expected`` yields the keys it must have.
 
-    ``by_key``: a key has one partition where workers look for it. The table ``seen`` has its keys
-    where the log has them. ``in_rows``: the table ``orders`` may have several rows of an order.
+    If ``by_key``, a key decides its partition; the keys of the table ``seen`` are in the partition
+    of their record in the log. If ``in_rows``, a value may have several rows, as in ``orders``.
     """
 
     topic: str
@@ -37,8 +36,8 @@ class Holding(NamedTuple):
     in_rows: bool = False
 
 
-class Held(NamedTuple):
-    """What is held under a key; ``belongs`` is the partition where workers look for the key."""
+class HeldValue(NamedTuple):
+    """The value of a key, or ``None``; workers look for the key in the partition ``belongs``."""
 
     holding: Holding
     partition: int
@@ -47,19 +46,19 @@ class Held(NamedTuple):
     belongs: int
 
     def judge(self, truth: Truth) -> Iterator[Difference]:
-        """Judge a value where it belongs; one that lies elsewhere is a difference by that."""
+        """Yield the differences of a value; a value in the wrong partition is one itself."""
         if self.belongs == self.partition:
             yield from self.holding.check(truth, self.partition, self.key, self.value)
             return
         yield Difference(
             kind=Kind.VALUE_MISPLACED,
             subject=f"key {self.key.decode(errors='replace')} of {self.holding.topic}",
-            detail=f"it is in partition {self.partition}, and belongs into {self.belongs}",
+            detail=f"it is in partition {self.partition}, and belongs in {self.belongs}",
         )
 
 
 class Findings(msgspec.Struct, frozen=True):
-    """What an audit came to; ``moving`` payments were left out of what needs all their facts."""
+    """The result of an audit; checks that need all facts of a payment skip ``moving`` payments."""
 
     differences: list[Difference]
     balances: list[Balance]
@@ -80,7 +79,7 @@ def holdings(names: LedgerNames) -> tuple[Holding, ...]:
 
 
 async def read_log(reader: LedgerReader, truth: Truth, heard: Heard) -> None:
-    """Let a truth take what has come to the log since it was last read."""
+    """Give a truth the records that the log has received since the last read."""
     topic = reader.names.topics.webhooks
     ends = await reader.ends(topic)
     starts = {number: truth.next_offset(number) for number in ends}
@@ -92,9 +91,9 @@ async def read_log(reader: LedgerReader, truth: Truth, heard: Heard) -> None:
 
 
 class Auditor:
-    """One audit of a whole ledger; ``heard`` is told how many records were read.
+    """One audit of a whole ledger; ``heard`` receives the number of records of each read.
 
-    Without ``workers`` their disks are not compared.
+    Without ``workers``, no disks are compared.
     """
 
     def __init__(
@@ -109,13 +108,13 @@ class Auditor:
         self._heard = heard
         self._disks = DiskCheck(reader, workers, self._count)
         self._journal = JournalAudit(truth)
-        # What differed while the log was not read to its end.
-        self._suspects: list[Held] = []
+        # The values that differed before the log was read to its end.
+        self._suspects: list[HeldValue] = []
         self._records = 0
 
     @property
     def entries(self) -> int:
-        """How many entries of the journal the log explains."""
+        """The number of journal entries that the log explains."""
         return self._journal.entries
 
     async def audit(self, settled: Offsets) -> Findings:
@@ -128,21 +127,21 @@ class Auditor:
             await self._judge(holding)
         disks, replicas = await self._disks.end()
         await self._read_journal()
-        # What came while the rest was read may be in the tables already.
+        # The tables may already hold records that the log received during the reading above.
         await read_log(self._reader, self._truth, self._count)
         differences = [
             *self._truth.faults,
             *(found for held in self._suspects for found in held.judge(self._truth)),
             *self._journal.differences(self._truth.facts),
         ]
-        # Only now: the journal has judged anew what the rest of the log may explain.
+        # The balances are right only after ``differences`` has judged unexplained entries again.
         balances = self._journal.balances()
         differences += [*differing(balances), *replicas]
         took_s = time.monotonic() - started
         return Findings(differences, balances, self._truth.moving(), self._records, took_s, disks)
 
     async def _judge(self, holding: Holding) -> None:
-        """Judge a topic, one partition after another: no more than one is in memory."""
+        """Judge a topic, one partition at a time, so that only one is in memory."""
         expected: dict[int, list[bytes]] = {}
         for number, key in holding.expected(self._truth):
             expected.setdefault(number, []).append(key)
@@ -151,12 +150,12 @@ class Auditor:
             values = await self._reader.latest(holding.topic, number, self._count, digest)
             values = gather(values) if holding.in_rows else values
             for key in expected.pop(number, ()):
-                self._look(Held(holding, number, key, values.pop(key, None), number))
+                self._look(HeldValue(holding, number, key, values.pop(key, None), number))
             for key, value in values.items():
                 belongs = self._truth.partition_of(key) if holding.by_key else number
-                self._look(Held(holding, number, key, value, belongs))
+                self._look(HeldValue(holding, number, key, value, belongs))
 
-    def _look(self, held: Held) -> None:
+    def _look(self, held: HeldValue) -> None:
         if any(True for _ in held.judge(self._truth)):
             self._suspects.append(held)
 

@@ -1,7 +1,7 @@
-"""The comparer: reads two versions of a ledger, and finds where they do not say the same.
+"""The comparer: reads two versions of a ledger, and finds the differences between them.
 
-In: a reader of each, and a truth of their log. Out: the differences, and how much was compared.
-Never: a verdict before the log was read past everything else: what came meanwhile is in motion.
+It judges a difference only after it has read the log past both versions, because a payment with
+newer records is in motion and can't be compared.
 """
 
 import msgspec
@@ -26,11 +26,11 @@ from ledger.verification.differences import Difference
 from ledger.verification.truth import Truth
 
 
-class Comparison(msgspec.Struct, frozen=True):
-    """What a comparison came to.
+class VersionComparison(msgspec.Struct, frozen=True):
+    """The result of a comparison.
 
-    ``values`` and ``entries`` are alike in both; ``moving`` were left out; ``cancelled`` entries
-    are in one journal only, and taken back there.
+    ``values`` and ``entries`` count what is equal in both versions, and ``moving`` what was left
+    out. ``cancelled`` counts the entries that are in one journal only, and are reversed there.
     """
 
     differences: list[Difference]
@@ -41,7 +41,7 @@ class Comparison(msgspec.Struct, frozen=True):
 
 
 class Comparer:
-    """One comparison of two versions; ``heard`` hears of what is read."""
+    """One comparison of two versions; ``heard`` receives the number of records of each read."""
 
     def __init__(
         self,
@@ -55,10 +55,10 @@ class Comparer:
         self._truth = truth
         self._heard = heard
         self._journal = JournalComparison()
-        self._unlike: list[Held] = []
-        self._alike = 0
+        self._differing: list[Held] = []
+        self._equal = 0
 
-    async def compare(self, settled: Offsets) -> Comparison:
+    async def compare(self, settled: Offsets) -> VersionComparison:
         """Compare everything; both versions have folded the log up to ``settled``."""
         self._truth.settled = settled
         for view, old, new in self._pairs():
@@ -70,24 +70,24 @@ class Comparer:
         await read_log(self._new, self._truth, self._heard)
         found: list[Difference] = []
         moving = 0
-        for held in self._unlike:
+        for held in self._differing:
             if is_moving(self._truth, held):
                 moving += 1
             else:
                 found += differences(self._truth, held, self._versions)
         found += self._journal.differences(self._truth)
-        return Comparison(
+        return VersionComparison(
             differences=found,
-            values=self._alike,
+            values=self._equal,
             entries=self._journal.same,
             moving=moving + self._journal.moving,
             cancelled=self._journal.cancelled,
         )
 
     def _pairs(self) -> list[tuple[View, str, str]]:
-        """Return what is compared how: the topics of the old version and of the new one.
+        """Return the views to compare, each with its topic in the old and in the new version.
 
-        Not the table ``seen``: the log says to the byte what each version must have there.
+        The table ``seen`` is not among them, because the log decides each of its bytes.
         """
         old, new = self._old.names, self._new.names
         return [
@@ -97,15 +97,15 @@ class Comparer:
         ]
 
     async def _compare(self, view: View, number: int, old: str, new: str) -> None:
-        """Compare a partition of a topic: no more than one of each version is in memory."""
+        """Compare one partition of a topic, so that only one of each version is in memory."""
         before = view.gather(await self._old.latest(old, number, self._heard))
         after = view.gather(await self._new.latest(new, number, self._heard))
         for key in before.keys() | after.keys():
             held = Held(view, key, before.get(key), after.get(key))
             if is_equal(held):
-                self._alike += 1
+                self._equal += 1
             else:
-                self._unlike.append(held)
+                self._differing.append(held)
 
     async def _entries(self, reader: LedgerReader, number: int) -> set[Record]:
         topic = reader.names.topics.entries

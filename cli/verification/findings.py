@@ -1,7 +1,6 @@
-"""Shows people what an audit finds.
+"""Prints the findings of an audit: balances as a table, differences and events as lines.
 
-In: balances, differences, events. Out: a table and lines on a console. Never: more than a person
-reads: the rest is counted.
+Long lists are cut, and the rest is counted.
 """
 
 from collections import Counter
@@ -17,7 +16,7 @@ from ledger.payments import EventReference
 from ledger.verification.differences import Difference
 from ledger.verification.journal_audit import Balance
 
-# More are counted, and not shown: whoever has as many has another problem than the 101st.
+# Further differences are only counted, since their cause is unlikely to be a single record.
 _MOST_SHOWN: Final = 100
 _MOST_EVENTS_SHOWN: Final = 10
 
@@ -25,7 +24,7 @@ _MOST_EVENTS_SHOWN: Final = 10
 def show_balances(
     console: Console, balances: Sequence[Balance], title: str = "Trial balance"
 ) -> None:
-    """Print the accounts; those that do not add up stand out."""
+    """Print the balance of each account; an account that differs from the log is red."""
     table = Table("account", "currency", "journal", "log", title=f"{title}, in minor units")
     table.columns[2].justify = table.columns[3].justify = "right"
     for each in balances:
@@ -36,7 +35,7 @@ def show_balances(
 
 
 def show_differences(console: Console, differences: Sequence[Difference]) -> None:
-    """Print each difference with the events behind it, and how many there are."""
+    """Print each difference with the events behind it, and the number of differences."""
     for found in differences[:_MOST_SHOWN]:
         line(console, str(found))
         show_events(console, found.events)

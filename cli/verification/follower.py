@@ -1,11 +1,8 @@
-"""The follower: repeats the auditor's work in rounds, each time only for new records.
+"""The follower: repeats the auditor's work in rounds, each for new records only.
 
-Input: a reader, a truth that grows with the log, and what the workers' disks hold. Output: after
-each round, everything that differs now. The follower judges a value only after it has read the log
-past that value, see ``cli.verification.auditor``.
-
-The follower keeps the latest value of every key. So it can judge a new fact against the value that
-should contain that fact, even where no new value came.
+A round returns all current differences. The follower judges a value only after it has read the log
+past that value, see ``cli.verification.auditor``. It keeps the latest value of every key, so that
+it also finds a value that should contain a new fact and was not written again.
 """
 
 import asyncio
@@ -13,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any, NamedTuple
 
 from cli.topics.ledger_reader import LedgerReader, Offsets
-from cli.verification.auditor import Held, Holding, holdings
+from cli.verification.auditor import HeldValue, Holding, holdings
 from cli.verification.replicas import NOTHING_COMPARED, DiskWatch
 from ledger.deduplication import PROGRESS_KEY
 from ledger.large_orders import is_order_key, order_key_of
@@ -38,7 +35,7 @@ class _Place(NamedTuple):
 class RewrittenError(Exception):
     """A topic has other records at offsets that were read; ``difference`` names the place.
 
-    Whatever was read of the ledger has to be read again, from the start.
+    The whole ledger must then be read again from the start.
     """
 
     def __init__(self, topic: str, partition: int, detail: str) -> None:
@@ -52,8 +49,8 @@ class RewrittenError(Exception):
 class Follower:
     """Follows one ledger.
 
-    ``records`` counts what was read of all topics. ``disks`` is the last round's comparison of the
-    workers' disks with the changelogs.
+    ``records`` counts the records read from all topics. ``disks`` is the last round's comparison of
+    the workers' disks with the changelogs.
     """
 
     def __init__(self, reader: LedgerReader, truth: Truth) -> None:
@@ -72,21 +69,21 @@ class Follower:
         self._replicas = Replicas(reader.names.changelogs)
         self._watch = DiskWatch()
         self._is_first_round = True
-        # What has to be judged again: because it is new, was in motion, or did differ.
+        # These payments and places must be judged: they are new, were in motion, or differed.
         self._payments: set[str] = set()
         self._places: set[_Place] = set()
 
     async def round(self, settled: Offsets, tables: AllTables | None = None) -> list[Difference]:
-        """Read on, and judge what is new; the workers have folded the log up to ``settled``.
+        """Read and judge what is new; the workers have folded the log up to ``settled``.
 
-        ``tables`` is what the workers' disks hold; ``None`` where no worker answered.
+        ``tables`` is the content of the workers' disks; ``None`` if no worker answered.
         """
         self._truth.settled = settled
         await self._read_log()
         for holding in self._holdings:
             await self._read_values(holding)
         await self._read_journal()
-        # Now nothing that was read can rest on facts that are not.
+        # The values and entries read above may contain facts that the log received meanwhile.
         await self._read_log()
         found = [*self._truth.faults, *await self._judge_values(), *self._judge_journal()]
         self._compare_disks(tables)
@@ -104,10 +101,10 @@ class Follower:
         starts = {number: self._truth.next_offset(number) for number in ends}
         seen = next(each for each in self._holdings if each.check is check_seen)
         async for number, records in self._read_on(topic, starts, ends):
-            said = self._truth.read(number, records)
+            new = self._truth.read(number, records)
             self.records += len(records)
-            self._payments.update(event.payment_id for event in said.events)
-            self._places.update(_Place(seen, number, key) for key in (PROGRESS_KEY, *said.seen))
+            self._payments.update(event.payment_id for event in new.events)
+            self._places.update(_Place(seen, number, key) for key in (PROGRESS_KEY, *new.seen))
         for number, end in ends.items():
             self._truth.reached(number, end)
 
@@ -126,7 +123,7 @@ class Follower:
                 digest.reach(end)
 
     async def _ends_beyond(self, topic: str, position: Offsets) -> Offsets:
-        """Return where a topic ends; ``RewrittenError`` if it ended later before."""
+        """Return a topic's ends; ``RewrittenError`` if one is below the offset read so far."""
         ends = await self._reader.ends(topic)
         for number, end in ends.items():
             if end < (was := position.get(number, 0)):
@@ -137,10 +134,10 @@ class Follower:
     async def _read_on(
         self, topic: str, starts: Offsets, ends: Offsets
     ) -> AsyncIterator[tuple[int, list[Any]]]:
-        """Yield what is new in a topic; ``RewrittenError`` if it does not continue what was read.
+        """Yield a topic's new records; ``RewrittenError`` if they do not continue the old ones.
 
-        A topic that has lost its end may have grown beyond it again. So reading starts at the last
-        record that was read, unless compaction has removed that record.
+        A topic that has lost its last records may have grown past them again. So reading starts at
+        the last record that was read, unless compaction has removed that record.
         """
         known = {
             number: last.offset
@@ -160,7 +157,7 @@ class Follower:
                 yield number, records
 
     def _compare_disks(self, tables: AllTables | None) -> None:
-        """Compare the replicas; what was found stays where no worker answered."""
+        """Compare the replicas; without an answer, the earlier differences stay reported."""
         if self._is_first_round:
             self._replicas.forget_compacted()
             self._is_first_round = False
@@ -171,7 +168,7 @@ class Follower:
             self._replicas.forget(tables)
 
     def _keep(self, holding: Holding, number: int, record: Any) -> _Place:
-        """Keep a record's value; return the place that it has to be judged by."""
+        """Keep a record's value; return the place to judge, which for a row is its order's."""
         key = record.key or b""
         place = _Place(holding, number, key)
         held: dict[Any, bytes] = self._values
@@ -200,7 +197,7 @@ class Follower:
         position.update(ends)
 
     async def _judge_values(self) -> list[Difference]:
-        """Judge the values that changed, and those that what changed should be in."""
+        """Judge the changed values, and the values that should contain new facts."""
         places = self._places | set(self._places_of(self._payments))
         found: list[Difference] = []
         self._places = set()
@@ -216,7 +213,7 @@ class Follower:
     def _judge_journal(self) -> list[Difference]:
         return list(self._journal.differences(self._payments))
 
-    def _held(self, place: _Place) -> Held:
+    def _held(self, place: _Place) -> HeldValue:
         holding, number, key = place
         value = self._values.get(place)
         if value is not None and place in self._rows:
@@ -224,10 +221,10 @@ class Follower:
         belongs = number
         if holding.by_key and value is not None:
             belongs = self._truth.partition_of(key)
-        return Held(holding, number, key, value, belongs)
+        return HeldValue(holding, number, key, value, belongs)
 
     def _is_settled(self, place: _Place) -> bool:
-        """Whether the log says all that it will of an event id; payments are kept by their ids."""
+        """Return whether a row of ``seen`` is settled; ``_payments`` tracks all other places."""
         if place.holding.check is not check_seen:
             return True
         last = self._truth.progress.get(place.partition) if place.key == PROGRESS_KEY else None
@@ -235,7 +232,7 @@ class Follower:
         return first is None or first.offset < self._truth.settled.get(place.partition, 0)
 
     def _places_of(self, payments: Iterable[str]) -> Iterable[_Place]:
-        """Yield where a payment is held, and each order that it may be in."""
+        """Yield the place of each payment, and of each order that may contain the payment."""
         for payment_id in payments:
             facts = self._truth.facts.get(payment_id, {})
             named = {fact.order_reference for fact in facts.values()} - {None}

@@ -1,7 +1,7 @@
-"""`plexy-ledger prove`: check an order's proof, without the ledger that made it.
+"""`plexy-ledger prove`: check an order's proof without the ledger that made it.
 
-In: a file of ``GET /orders/{id}/proof``, and the endpoint's secrets. Out: what was checked, and
-each thing that does not hold. Never: a connection to anything.
+The command reads a file from ``GET /orders/{id}/proof`` and needs the endpoint's secrets. It prints
+what it checked and each fault, and it opens no connection.
 """
 
 import json
@@ -24,14 +24,14 @@ from ledger.events import FieldNames
 from ledger.verification.history import Rules
 from ledger.verification.proof import Checked, Proof, check
 
-# So many deliveries take 720 sequences a second or so.
+# Folding 720 sequences of this many deliveries takes about a second.
 _MANY: Final = 200
 
 
 def prove(
     environment: Mapping[str, str], file: Path, sequences: int, console: Console, *, as_json: bool
 ) -> bool:
-    """Print what a proof comes to; return whether all of it holds."""
+    """Check a proof, and print the result; return whether all of it holds."""
     settings = ProveSettings.from_environment(environment)
     proof = _read(file)
     names = FieldNames(order=settings.order_fields, payment=settings.payment_fields)
@@ -52,7 +52,7 @@ def prove(
 
 @contextmanager
 def _progress(proof: Proof, sequences: int, console: Console) -> Iterator[Callable[[int], None]]:
-    """Show how many sequences are folded, where that takes long enough to be seen."""
+    """Show the number of folded sequences if folding takes about a second or longer."""
     if len(proof.records) < _MANY:
         yield lambda _sequences: None
         return
@@ -67,7 +67,7 @@ def _read(file: Path) -> Proof:
         raise WrongOptionError(f"{file}: {error.strerror}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise WrongOptionError(
-            f"{file} is no proof: {error}; `GET /orders/{{id}}/proof` of a worker's views gives one"
+            f"{file} is not a proof: {error}. Download one from `GET /orders/{{id}}/proof`"
         ) from None
 
 

@@ -1,9 +1,9 @@
-"""`plexy-ledger rebuild`: another version of all that follows from the log of record.
+"""`plexy-ledger rebuild`: makes another version of all that is derived from the log of record.
 
-In: settings and options. Out: the new version's topics and tables, made by a worker of its own
-beside those that run; what of it differs from the old version, and from the log; how to switch.
-Never: a write to what the old version has, and never a half-made version that is taken for a whole
-one: its folder is there as long as it is not finished, and the same command goes on from it.
+A worker of its own, next to the running ones, makes the new version's topics and tables. Then the
+command prints how they differ from the old version and from the log, and how to switch. It never
+writes to the old version. The folder of the rebuild exists until the new version is complete, so
+an unfinished version is never taken for a complete one, and the same command continues it.
 """
 
 import asyncio
@@ -28,39 +28,39 @@ from cli.topics.ledger_reader import LedgerReader, Offsets, open_reader, sizes
 from cli.topics.progress import Report, progress_bar
 from cli.verification.auditor import Auditor, holdings
 from cli.verification.comparer import Comparer
-from cli.verification.rebuilt import Outcome, show_outcome
+from cli.verification.rebuilt import RebuildOutcome, show_outcome
 from ledger.verification.truth import Truth
 from processors.settings import WorkerSettings
 from runtime.folders import private_folder
 from runtime.kafka.partitions import partition_for
 from runtime.kafka.topics import ensure_topics, find_leftovers
 
-# A broker's restart takes seconds, and tables are recovered before anything is folded.
+# A broker restarts within seconds, but a worker first recovers its tables before it folds.
 _STALLED_AFTER_S: Final = 300.0
-_FOR_EVER_S: Final = float("inf")
+_FOREVER_S: Final = float("inf")
 
 
 class RebuildOptions(msgspec.Struct, frozen=True):
-    """Which version to make; ``wait_s`` is how long the old one's workers may take to catch up."""
+    """The version to make, and how many seconds the old version's workers may take to catch up."""
 
     to: int | None = None
     wait_s: float = 60.0
 
 
 class _Plan(msgspec.Struct, frozen=True):
-    """From which version to which, and where the new one's worker keeps what it has."""
+    """The settings of the old and of the new version, and the folder of the new one's worker."""
 
     old: WorkerSettings
     new: WorkerSettings
 
     @property
     def folder(self) -> Path:
-        """The folder of the worker that rebuilds; it is gone once the version is whole."""
+        """The folder of the worker that rebuilds; it is removed once the version is complete."""
         return self.old.data_dir / f"rebuild-v{self.new.version}"
 
 
 def rebuild(environment: Mapping[str, str], options: RebuildOptions, console: Console) -> bool:
-    """Make another version; return whether it is whole, and equal to the one that was there."""
+    """Make another version; return whether it is complete and equal to the old version."""
     plan = _plan(WorkerSettings.from_environment(environment), options)
     asyncio.run(_prepare(plan, console))
     with sigterm_as_interrupt():
@@ -71,7 +71,7 @@ def rebuild(environment: Mapping[str, str], options: RebuildOptions, console: Co
         except KeyboardInterrupt:
             line(console, "Interrupted. Nothing is lost: the same command goes on from here.")
             raise
-    # As long as it is not whole, the folder stays: the same command goes on from there.
+    # The folder of an incomplete version stays, so that the same command can continue.
     if outcome.is_whole:
         _keep_tables(plan)
     show_outcome(plan.old, plan.new, outcome, console)
@@ -85,27 +85,27 @@ def _plan(old: WorkerSettings, options: RebuildOptions) -> _Plan:
     to = old.version + 1 if options.to is None else options.to
     if to <= old.version:
         raise WrongOptionError(
-            f"--to {to} is not above the version that is in use, LEDGER_VERSION={old.version}: a "
-            "version is never made over another one"
+            f"--to {to} is not above the version in use, LEDGER_VERSION={old.version}: an existing "
+            "version is never overwritten"
         )
     return _Plan(old, old.of_version(to))
 
 
 async def _prepare(plan: _Plan, console: Console) -> None:
-    """Refuse what can't be made; make the folder, then the topics."""
+    """Refuse a version that can't be made; otherwise make its folder, then its topics."""
     leftovers = await find_leftovers(plan.new)
     log, number = plan.new.names.webhooks, plan.new.version
     if log in leftovers.missing:
         raise NotRebuiltError(
-            f"there is no log of record {log}: nothing can follow from it. Is LEDGER_TOPIC_PREFIX "
-            "right? A log that was lost comes from a backup"
+            f"there is no log of record {log}, so there is nothing to fold. Check "
+            "LEDGER_TOPIC_PREFIX; restore a lost log from its backup"
         )
     resumes = plan.folder.exists()
     if leftovers.begun and not resumes:
         raise NotRebuiltError(
             f"version {number} is there already. Switch to it with LEDGER_VERSION={number}, or "
-            f"make another one with `--to {number + 1}`. (A rebuild that was interrupted goes on "
-            f"where it has its folder, and there is no {plan.folder})"
+            f"make another one with `--to {number + 1}`. An interrupted rebuild only continues "
+            f"with its folder, and there is no {plan.folder}"
         )
     private_folder(plan.folder)
     await ensure_topics(plan.new)
@@ -123,7 +123,7 @@ def _worker(plan: _Plan, environment: Mapping[str, str]) -> Iterator[Command]:
         "LEDGER_WEB_HOST": "127.0.0.1",
         "LEDGER_WEB_PORT": str(free_port()),
         "LEDGER_LOG_FORMAT": "json",
-        # What it folds was traced when it came.
+        # The deliveries were traced when they arrived.
         "LEDGER_TRACES": "off",
     }
     with (plan.folder / "worker.log").open("a", buffering=1) as log:
@@ -136,9 +136,9 @@ def _worker(plan: _Plan, environment: Mapping[str, str]) -> Iterator[Command]:
 
 
 def _watching(worker: Command, report: Report) -> Report:
-    """Report each measurement, as long as the worker lives and comes on.
+    """Return a report that fails once the worker has ended or makes no progress.
 
-    ``ProgramEndedError`` if it has ended, ``NotFoldedError`` if it stands still.
+    It raises ``ProgramEndedError`` or ``NotFoldedError``, and otherwise passes each lag on.
     """
     last, since_s = Lag("", 0, 0), time.monotonic()
 
@@ -151,7 +151,7 @@ def _watching(worker: Command, report: Report) -> Report:
         elif time.monotonic() - since_s > _STALLED_AFTER_S:
             lines = "\n".join(f"  {each}" for each in worker.last_lines)
             raise NotFoldedError(
-                f"the worker has folded nothing for {_STALLED_AFTER_S:.0f} s, and stands at "
+                f"the worker has folded nothing for {_STALLED_AFTER_S:.0f} s, and is at "
                 f"{lag.done} of {lag.total} records of {lag.topic}. Its last lines:\n{lines}"
             )
 
@@ -159,12 +159,12 @@ def _watching(worker: Command, report: Report) -> Report:
 
 
 async def _fold(plan: _Plan, worker: Command, console: Console) -> None:
-    """Wait until the new version has folded the log up to its ends as of now."""
+    """Wait until the new version has folded the log up to its current end."""
     began_s = time.monotonic()
     async with open_reader(plan.new) as reader:
         before = sum((await reader.committed(plan.new.names.webhooks)).values())
         with progress_bar(console) as report:
-            settled = await reader.settle(_FOR_EVER_S, _watching(worker, report))
+            settled = await reader.settle(_FOREVER_S, _watching(worker, report))
     took_s, records = time.monotonic() - began_s, sum(settled.values()) - before
     rate = records / max(took_s, 0.001)
     line(console, f"Folded {records:,} records of the log in {took_s:.1f} s ({rate:,.0f}/s)")
@@ -172,8 +172,8 @@ async def _fold(plan: _Plan, worker: Command, console: Console) -> None:
 
 async def _compare(
     plan: _Plan, worker: Command, options: RebuildOptions, console: Console
-) -> Outcome:
-    """Judge both versions by the log, then one by the other, while both go on."""
+) -> RebuildOutcome:
+    """Compare both versions with the log, then with each other, while their workers run."""
     partition_of = partial(partition_for, partitions=plan.new.partitions)
     truth = Truth(
         plan.new.field_names,
@@ -187,20 +187,20 @@ async def _compare(
         new = await stack.enter_async_context(open_reader(plan.new))
         lost = (await find_leftovers(plan.old)).missing
         if lost:
-            settled = await new.settle(_FOR_EVER_S, watch)
+            settled = await new.settle(_FOREVER_S, watch)
             with counting(console, await _records(new)) as heard:
                 findings = await Auditor(new, truth, heard).audit(settled)
             lacking = f"version {plan.old.version} can't be compared: it has no {', '.join(lost)}"
-            return Outcome(log=tuple(truth.faults), new=findings, lacking=lacking)
+            return RebuildOutcome(log=tuple(truth.faults), new=findings, lacking=lacking)
         old = await stack.enter_async_context(open_reader(plan.old))
         old_settled, lacking = await _settle_old(old, options.wait_s, console)
-        settled = await new.settle(_FOR_EVER_S, watch)
+        settled = await new.settle(_FOREVER_S, watch)
         with counting(console, await _records(new, old)) as heard:
             findings = await Auditor(new, truth, heard).audit(settled)
             old_findings = await Auditor(old, truth, heard).audit(old_settled)
             both = {p: min(end, old_settled.get(p, 0)) for p, end in settled.items()}
             comparison = await Comparer(old, new, truth, heard).compare(both)
-        return Outcome(
+        return RebuildOutcome(
             log=tuple(truth.faults),
             new=findings,
             old=old_findings,
@@ -210,7 +210,7 @@ async def _compare(
 
 
 async def _settle_old(reader: LedgerReader, wait_s: float, console: Console) -> tuple[Offsets, str]:
-    """Return how far the old version has folded, and why that is not the whole log, if it isn't."""
+    """Return how far the old version has folded, and the reason if that is not the whole log."""
     try:
         with progress_bar(console) as report:
             return await reader.settle(wait_s, report), ""
@@ -219,7 +219,7 @@ async def _settle_old(reader: LedgerReader, wait_s: float, console: Console) -> 
 
 
 async def _records(*readers: LedgerReader) -> dict[str, int]:
-    """Count what is to be read of each topic: where there are two versions, most of it twice."""
+    """Count the records to read of each topic; with two versions, most are read twice."""
     log = readers[0].names.topics.webhooks
     totals = {log: sizes(await readers[0].begins(log), await readers[0].ends(log))}
     for reader in readers:
@@ -231,10 +231,10 @@ async def _records(*readers: LedgerReader) -> dict[str, int]:
 
 
 def _keep_tables(plan: _Plan) -> None:
-    """Put the new tables where a worker with these settings looks for them; the rest can go."""
+    """Move the new tables to where a worker with these settings looks; delete the folder."""
     for tables in (plan.folder / "tables").glob("*/*@*"):
         home = plan.old.data_dir / tables.relative_to(plan.folder)
-        # What is there is a worker's own: it may be at work on it.
+        # A table that exists belongs to a worker that may be using it.
         if not home.exists():
             private_folder(home.parent)
             tables.rename(home)

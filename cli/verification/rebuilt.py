@@ -1,7 +1,6 @@
-"""What a rebuild came to: what it says of the two versions, and how to go from one to the other.
+"""Prints the outcome of a rebuild: the differences of the two versions, and how to switch.
 
-In: findings and the settings of both versions. Out: lines for people, that can be followed as they
-stand. Never: the advice to switch to a version that does not follow from the log.
+It never advises a switch to a version that differs from the log.
 """
 
 from collections.abc import Iterator
@@ -11,48 +10,48 @@ from rich.console import Console
 
 from cli.printing import counted, line
 from cli.verification.auditor import Findings
-from cli.verification.comparer import Comparison
+from cli.verification.comparer import VersionComparison
 from cli.verification.findings import show_balances, show_differences
 from ledger.topics import all_topics
 from ledger.verification.differences import Difference
 from processors.settings import WorkerSettings
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of both versions; ``None`` where the old one can't be read.
+class RebuildOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """The findings for both versions; ``old`` is ``None`` if the old version can't be read.
 
-    ``log`` are the faults of the log itself; ``lacking`` says why the old version could not be
-    compared, or not as a whole.
+    ``log`` has the faults of the log itself. ``lacking`` says why the old version was not compared,
+    or only in part.
     """
 
     log: tuple[Difference, ...]
     new: Findings
     old: Findings | None = None
-    comparison: Comparison | None = None
+    comparison: VersionComparison | None = None
     lacking: str = ""
 
     @property
     def is_whole(self) -> bool:
-        """Whether the new version is what follows from the log."""
+        """Whether the new version agrees with the log."""
         return not self.of(self.new)
 
     @property
     def is_equal(self) -> bool:
-        """Whether all was compared, and nothing is wrong: with either version, or the log."""
+        """Whether everything was compared, and neither version nor the log has a fault."""
         if self.log or self.lacking or self.old is None or self.comparison is None:
             return False
         return self.is_whole and not self.of(self.old) and not self.comparison.differences
 
     def of(self, findings: Findings) -> list[Difference]:
-        """Return what differs in a version, without what is wrong with the log."""
+        """Return the differences of a version, without the faults of the log."""
         log = set(self.log)
         return [found for found in findings.differences if found not in log]
 
 
 def show_outcome(
-    old: WorkerSettings, new: WorkerSettings, outcome: Outcome, console: Console
+    old: WorkerSettings, new: WorkerSettings, outcome: RebuildOutcome, console: Console
 ) -> None:
-    """Print what was compared, each difference, and what to do now."""
+    """Print the comparisons, each difference, and the next step."""
     if outcome.log:
         line(console, "The log of record itself:", "bold")
         show_differences(console, outcome.log)
@@ -78,7 +77,7 @@ def show_outcome(
         line(console, text, "bold red")
 
 
-def _show_comparison(old: int, new: int, comparison: Comparison, console: Console) -> None:
+def _show_comparison(old: int, new: int, comparison: VersionComparison, console: Console) -> None:
     alike = f"{comparison.values:,} values and {comparison.entries:,} entries are alike"
     line(console, f"Version {old} against version {new} ({alike}):", "bold")
     if comparison.moving:
@@ -90,7 +89,7 @@ def _show_comparison(old: int, new: int, comparison: Comparison, console: Consol
 
 
 def how_to_switch(old: WorkerSettings, new: WorkerSettings) -> Iterator[str]:
-    """Yield, line by line, how to go over to the new version, back, and on without the old one."""
+    """Yield the lines that say how to switch, how to switch back, and what to delete then."""
     version = new.version
     kept = {topic.name for topic in all_topics(new.names, new.group_id)}
     yield f"To switch to version {version}:"
@@ -104,9 +103,9 @@ def how_to_switch(old: WorkerSettings, new: WorkerSettings) -> Iterator[str]:
     ):
         yield f"  consumers  {one} is {other} now, to be read from its start"
     yield f"To go back, set LEDGER_VERSION={old.version} again: it stays as it is."
-    yield f"Once nobody needs version {old.version} any more, its topics can be deleted:"
+    yield f"Once version {old.version} is no longer needed, its topics can be deleted:"
     for topic in all_topics(old.names, old.group_id):
         if topic.name not in kept:
             brokers = ",".join(new.bootstrap_servers)
             yield f"  kafka-topics.sh --bootstrap-server {brokers} --delete --topic {topic.name}"
-    yield f"and with them its tables, {old.group_id}@…, below each worker's LEDGER_DATA_DIR."
+    yield f"Then delete its tables too: {old.group_id}@… in each worker's LEDGER_DATA_DIR."

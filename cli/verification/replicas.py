@@ -1,10 +1,7 @@
-"""The comparison of the workers' disks with the changelogs, for `verify` and `audit`.
+"""Compares the workers' disks with the changelogs, for `verify` and `audit`.
 
-Input: the addresses of workers, which report what their disks hold, and the changelogs. Output:
-differences, and how much was compared. ``ledger.verification.replicas`` does the comparison itself.
-
-The workers are asked before the changelogs are read. So the changelogs reach the end of each
-replica that was reported.
+The workers report the content of their disks; ``ledger.verification.replicas`` compares it. They
+are asked before the changelogs are read, so that the changelogs reach the end of each replica.
 """
 
 import asyncio
@@ -28,15 +25,15 @@ from runtime.access import Token
 
 # A worker gives the other workers ten seconds to answer.
 _ANSWER_WITHIN_S: Final = 15.0
-# A worker reads a million rows in some ten seconds while it has nothing to fold.
+# A worker without records to fold reads a million rows in about ten seconds.
 _READ_WITHIN_S: Final = 30.0
 _ASKED_EVERY_S: Final = 0.5
-# A replica that differs is compared this often again before verify reports the difference.
+# A replica that differs is compared this many more times before verify reports the difference.
 _COMPARED_AGAIN: Final = 2
 
 
-class NoAnswer(msgspec.Struct, frozen=True):
-    """No worker reports what the disks hold; ``reason`` says which address failed, and how."""
+class NoReport(msgspec.Struct, frozen=True):
+    """No worker reports the disks' content; ``reason`` names each address with its failure."""
 
     reason: str
 
@@ -50,11 +47,11 @@ class Workers:
 
     @classmethod
     def of(cls, settings: VerifySettings, urls: Sequence[str]) -> "Workers":
-        """Return the workers at the given addresses, else at the address of the settings."""
+        """Return the workers at these addresses, by default at the address in the settings."""
         return cls(urls or (base_url(settings.web_bind, settings.web_port),), settings.api_token)
 
-    async def ask(self, *, scrub: bool = False) -> AllTables | NoAnswer:
-        """Return what all workers' disks hold; ``scrub`` makes each worker read its disk."""
+    async def ask(self, *, scrub: bool = False) -> AllTables | NoReport:
+        """Return the content of all workers' disks; ``scrub`` has each worker read its disk."""
         path = "/tables?scrub=true" if scrub else "/tables"
         reasons = []
         async with httpx.AsyncClient(
@@ -65,10 +62,10 @@ class Workers:
                 if isinstance(answer, AllTables):
                     return answer
                 reasons.append(answer.reason)
-        return NoAnswer("; ".join(reasons))
+        return NoReport("; ".join(reasons))
 
-    async def ask_anew(self) -> AllTables | NoAnswer:
-        """Have the disks read, and return what they hold then.
+    async def ask_after_scrub(self) -> AllTables | NoReport:
+        """Have the workers read their disks, and return the content.
 
         A worker knows the digest of a standby only from its last scrub. A replica that was not read
         within half a minute is returned without a digest.
@@ -77,7 +74,7 @@ class Workers:
         deadline = time.monotonic() + _READ_WITHIN_S
         while isinstance(before, AllTables):
             now = await self.ask()
-            if isinstance(now, NoAnswer) or not (unread := _unread(before, now)):
+            if isinstance(now, NoReport) or not (unread := _unread(before, now)):
                 return now
             if time.monotonic() > deadline:
                 return without_digests(now, unread)
@@ -86,7 +83,7 @@ class Workers:
 
 
 def _unread(before: AllTables, now: AllTables) -> list[ReplicaPlace]:
-    """Return the replicas that are known from the reading that was known before, or from none."""
+    """Return the replicas without a digest, and the standbys without a new scrub."""
     earlier = {place: replica.scrubbed_at_ms for place, replica in places(before).items()}
     return [
         place
@@ -97,7 +94,7 @@ def _unread(before: AllTables, now: AllTables) -> list[ReplicaPlace]:
 
 
 def without_digests(tables: AllTables, unread: Collection[ReplicaPlace]) -> AllTables:
-    """Return what was reported, less the digests of some replicas: they can't be compared."""
+    """Return a report without the digests of some replicas, which then can't be compared."""
     return AllTables(
         workers=[
             replace(
@@ -115,22 +112,22 @@ def without_digests(tables: AllTables, unread: Collection[ReplicaPlace]) -> AllT
     )
 
 
-async def _ask(client: httpx.AsyncClient, url: str, path: str) -> AllTables | NoAnswer:
+async def _ask(client: httpx.AsyncClient, url: str, path: str) -> AllTables | NoReport:
     try:
         async with asyncio.timeout(_ANSWER_WITHIN_S):
             answer = await client.get(url + path)
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-        return NoAnswer(f"no worker answers at {url} ({type(error).__name__})")
+        return NoReport(f"no worker answers at {url} ({type(error).__name__})")
     if answer.status_code != httpx.codes.OK:
-        return NoAnswer(f"{url} answers {answer.status_code} when it is asked for {path}")
+        return NoReport(f"{url} answers {answer.status_code} when it is asked for {path}")
     try:
         return msgspec.json.decode(answer.content, type=AllTables)
     except msgspec.DecodeError:
-        return NoAnswer(f"{url} is not a worker of this version: {path} has another form there")
+        return NoReport(f"{url} is not a worker of this version: its {path} has another form")
 
 
 class Disks(msgspec.Struct, frozen=True):
-    """How many replicas of how many workers were compared, and why others were not."""
+    """The numbers of compared replicas and workers, and the reason why others were left out."""
 
     replicas: int = 0
     workers: int = 0
@@ -143,13 +140,13 @@ class Disks(msgspec.Struct, frozen=True):
         if not self.replicas:
             return f"not compared: {lacking}"
         compared = f"{counted(self.replicas, 'partition')} on {counted(self.workers, 'worker')}"
-        said = f"{compared} compared with the changelogs"
-        return f"{said}; not compared: {lacking}" if lacking else said
+        summary = f"{compared} compared with the changelogs"
+        return f"{summary}; not compared: {lacking}" if lacking else summary
 
 
-def disks_of(answer: AllTables | NoAnswer, found: Comparison) -> Disks:
-    """Summarise one comparison for a person."""
-    if isinstance(answer, NoAnswer):
+def disks_of(answer: AllTables | NoReport, found: Comparison) -> Disks:
+    """Summarise one comparison."""
+    if isinstance(answer, NoReport):
         return Disks(trouble=answer.reason)
     compared = found.equal | found.differing.keys()
     trouble = [f"the worker at {url} does not answer" for url in answer.unreachable]
@@ -170,25 +167,25 @@ class DiskCheck:
         self._workers = workers
         self._heard = heard
         self._replicas = Replicas(reader.names.changelogs)
-        self._answer: AllTables | NoAnswer = NoAnswer("no worker was asked")
+        self._answer: AllTables | NoReport = NoReport("no worker was asked")
 
     async def begin(self) -> None:
         """Ask the workers what their disks hold."""
         if self._workers is not None:
-            self._answer = await self._workers.ask_anew()
+            self._answer = await self._workers.ask_after_scrub()
 
     def digest(self, topic: str, partition: int) -> ChangelogDigest | None:
-        """Return what takes the records of a partition while it is read; maybe nothing does."""
+        """Return the digest to feed with a partition's records, if the partition is compared."""
         wanted = isinstance(self._answer, AllTables)
         return self._replicas.digest(topic, partition) if wanted else None
 
     async def end(self) -> tuple[Disks, list[Difference]]:
-        """Compare, and compare again what differs.
+        """Compare all replicas, and compare those that differ again.
 
         Between the workers' report and the reading, compaction may have removed a value below the
         end of a replica in favour of a newer value above that end.
         """
-        if isinstance(self._answer, NoAnswer):
+        if isinstance(self._answer, NoReport):
             return disks_of(self._answer, NOTHING_COMPARED), []
         found = self._replicas.compare(self._answer)
         differing = found.differing
@@ -199,11 +196,11 @@ class DiskCheck:
     async def _again(
         self, differing: Mapping[ReplicaPlace, Difference]
     ) -> dict[ReplicaPlace, Difference]:
-        """Return which replicas still differ; without an answer all of them do."""
+        """Return the replicas that still differ; without an answer, return all of them."""
         if not differing or self._workers is None:
             return {}
-        answer = await self._workers.ask_anew()
-        if isinstance(answer, NoAnswer):
+        answer = await self._workers.ask_after_scrub()
+        if isinstance(answer, NoReport):
             return dict(differing)
         replicas, names = Replicas(self._reader.names.changelogs), self._reader.names
         for topic, number in {(names.changelog(p.table), p.partition) for p in differing}:
@@ -225,9 +222,9 @@ class DiskWatch:
         self._reported: dict[ReplicaPlace, Difference] = {}
 
     def judge(self, found: Comparison, unreachable: Sequence[str]) -> None:
-        """Take one comparison in; ``unreachable`` workers' replicas stay as they were."""
+        """Add one comparison; the replicas of ``unreachable`` workers stay as they were."""
         kept = {p for p in self._differing if p in found.open or p.worker in unreachable}
-        # The first text is kept: a new one in each round would be a new difference in each round.
+        # A difference keeps its first text, because a new text would be a new difference.
         self._reported = {
             place: self._reported.get(place, difference)
             for place, difference in self._differing.items()
@@ -237,7 +234,7 @@ class DiskWatch:
 
     @property
     def differences(self) -> list[Difference]:
-        """All differences that are known now."""
+        """All differences that are currently reported."""
         return [*self._reported.values()]
 
 

@@ -1,7 +1,7 @@
-"""`plexy-ledger verify`: compares everything that is derived with the log of record, once.
+"""`plexy-ledger verify`: compares everything derived from the log of record with the log, once.
 
-Input: settings and options. Output: what was compared, each difference with the events behind it,
-and whether there is none. The command writes nothing, and prints no secret.
+It prints the extent of the comparison, and each difference with the events behind it. The command
+writes nothing to Kafka, and prints no secret.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ _FROM_THE_START: Final[Offsets] = MappingProxyType({})
 
 
 class VerifyOptions(msgspec.Struct, frozen=True):
-    """What to compare; ``wait_s`` is how long the workers may take to catch up."""
+    """The scope of the comparison; the workers may take ``wait_s`` seconds to catch up."""
 
     since: datetime | None = None
     order_id: str | None = None
@@ -60,8 +60,8 @@ async def _verify(settings: VerifySettings, options: VerifyOptions, console: Con
             workers = Workers.of(settings, options.worker_urls)
             auditor = Auditor(reader, truth, heard, workers)
             findings = await auditor.audit(settled)
-        if otherwise := await reader.difference_from_workers(settings):
-            line(console, f"{'settings':<14} {otherwise}")
+        if other := await reader.difference_from_workers(settings):
+            line(console, f"{'settings':<14} {other}")
         differences = list(_wanted(findings.differences, truth, options, since))
         _show_scope(console, settings, options, truth, findings, auditor.entries)
         if options.order_id is not None:
@@ -72,7 +72,7 @@ async def _verify(settings: VerifySettings, options: VerifyOptions, console: Con
 
 
 def new_truth(settings: JudgeSettings, old_secrets: Iterable[bytes], since: Offsets) -> Truth:
-    """Return a truth that has read nothing yet, with the signatures that these settings trust."""
+    """Return a truth that has read nothing yet, and trusts signatures as the settings say."""
     partition_of = partial(partition_for, partitions=settings.partitions)
     trusted = trust_of(settings, old_secrets, since)
     enforced = trust.enforced_trust(settings)
@@ -84,7 +84,7 @@ def trust_of(
     old_secrets: Iterable[bytes] = (),
     since: Offsets = _FROM_THE_START,
 ) -> Trust | None:
-    """Return whose signatures these settings trust; ``None`` where none are to be checked."""
+    """Return the signatures that these settings trust; ``None`` if none are checked."""
     return None if settings.allow_unsigned else trust.trust_of(settings, old_secrets, since)
 
 
@@ -102,9 +102,9 @@ def _old_secrets(options: VerifyOptions) -> list[bytes]:
 
 
 async def _since(reader: LedgerReader, options: VerifyOptions) -> Offsets:
-    """Return the offsets that a time stands for: a record may lie about its own time.
+    """Return the offset of the first record since a time, in each partition.
 
-    So everything behind the first record of that time is looked at, whatever its time is.
+    Every later record is compared, whatever its own time is, because that may be wrong.
     """
     if options.since is None:
         return {}
@@ -113,7 +113,7 @@ async def _since(reader: LedgerReader, options: VerifyOptions) -> Offsets:
 
 
 async def _records(reader: LedgerReader) -> dict[str, int]:
-    """Count what is to be read of each topic."""
+    """Count the records to read of each topic."""
     topics = reader.names.topics
     names = [topics.webhooks, *(holding.topic for holding in holdings(reader.names))]
     names.append(topics.entries)
@@ -125,7 +125,7 @@ def _wanted(
 ) -> Iterator[Difference]:
     """Yield the differences that the options ask for.
 
-    One that names no event can't be told to be old: it is reported whatever ``since`` is.
+    A difference without events has no age, so it is reported whatever ``since`` is.
     """
     payments = set(truth.naming(options.order_id)) if options.order_id is not None else set()
     for found in differences:
@@ -137,7 +137,7 @@ def _wanted(
             yield found
 
 
-def _show_scope(  # noqa: PLR0913, PLR0917 - all that the verdict rests on
+def _show_scope(  # noqa: PLR0913, PLR0917 - the lines use all of them
     console: Console,
     settings: VerifySettings,
     options: VerifyOptions,

@@ -10,8 +10,8 @@ import pytest
 
 from bench.ingest import report
 from bench.ingest.load import SECRET, Load, deliver, require_wrk, write_bodies
-from bench.ingest.run import Measurement
-from bench.ingest.servers import EmptyHandler, Ours, Server
+from bench.ingest.run import IngestRun
+from bench.ingest.servers import EmptyHandler, LedgerIngress, Server
 from bench.recording import record
 from bench.stage import BenchError
 from ingest.app import create_app
@@ -56,21 +56,21 @@ def test_without_wrk_the_error_says_what_to_install(monkeypatch):
         require_wrk()
 
 
-def a_run(server: type[Server], rate: int, *, refused: int = 0, kept: int = 10**9) -> Measurement:
+def a_run(server: type[Server], rate: int, *, refused: int = 0, kept: int = 10**9) -> IngestRun:
     load = Load(answered=rate, refused=refused, lost=0, took_us=10**6, p50_us=1, p99_us=1)
     warm_up = Load(answered=0, refused=0, lost=0, took_us=1, p50_us=1, p99_us=1)
-    return Measurement(server=server, load=load, warm_up=warm_up, cpu_s=1.0, kept=kept)
+    return IngestRun(server=server, load=load, warm_up=warm_up, cpu_s=1.0, kept=kept)
 
 
 @pytest.mark.parametrize(
     ("run", "faults"),
     [
-        (a_run(Ours, 100), 0),
-        (a_run(Ours, 100, kept=100), 0),
-        (a_run(Ours, 100, kept=99), 1),
+        (a_run(LedgerIngress, 100), 0),
+        (a_run(LedgerIngress, 100, kept=100), 0),
+        (a_run(LedgerIngress, 100, kept=99), 1),
         (a_run(EmptyHandler, 100, kept=0), 0),
-        (a_run(Ours, 100, refused=1), 1),
-        (a_run(Ours, 100, refused=1, kept=98), 2),
+        (a_run(LedgerIngress, 100, refused=1), 1),
+        (a_run(LedgerIngress, 100, refused=1, kept=98), 2),
     ],
 )
 def test_a_run_that_refused_or_lost_something_has_a_fault(run, faults):
@@ -78,10 +78,10 @@ def test_a_run_that_refused_or_lost_something_has_a_fault(run, faults):
 
 
 def test_a_ratio_is_the_median_of_the_rounds_that_ran_side_by_side():
-    runs: Sequence[Measurement] = [
+    runs: Sequence[IngestRun] = [
         a_run(server, rate)
         for rates in ((50, 100), (80, 100), (900, 1000))
-        for server, rate in zip((Ours, EmptyHandler), rates, strict=True)
+        for server, rate in zip((LedgerIngress, EmptyHandler), rates, strict=True)
     ]
     assert report.ratio(EmptyHandler, runs) == pytest.approx(0.8)
     assert report.rates(runs) == {"ours": 80.0, "empty_handler": 100.0}

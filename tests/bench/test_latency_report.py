@@ -4,15 +4,15 @@ import math
 
 import pytest
 
-from bench.latency_report import Latency, within_ms
-from bench.open_load import Outcome
+from bench.latency_report import RateResult, within_ms
+from bench.open_load import LoadOutcome
 
 
-def _latency(*, refused: int = 0, unseen: int = 0, late_s: float = 0.0) -> Latency:
-    outcome = Outcome(
+def _latency(*, refused: int = 0, unseen: int = 0, late_s: float = 0.0) -> RateResult:
+    outcome = LoadOutcome(
         sent=2, refused=refused, ack_s=[0.1, 0.1], late_s=[late_s] * 2, samples=[], unseen=unseen
     )
-    return Latency(rate_per_s=1, outcome=outcome, ingest_cpu=0, worker_cpu=0)
+    return RateResult(rate_per_s=1, outcome=outcome, ingest_cpu=0, worker_cpu=0)
 
 
 @pytest.mark.parametrize(
@@ -38,5 +38,5 @@ def test_a_load_that_was_sent_in_time_accepted_and_seen_is_sound():
 @pytest.mark.parametrize(
     "latency", [_latency(refused=1), _latency(unseen=1), _latency(late_s=0.02)]
 )
-def test_a_load_that_was_refused_not_seen_or_sent_late_is_not_sound(latency: Latency):
+def test_a_load_that_was_refused_not_seen_or_sent_late_is_not_sound(latency: RateResult):
     assert not latency.is_sound

@@ -8,11 +8,11 @@ from itertools import pairwise
 
 from msgspec.structs import replace
 
-from bench.open_load import Order, choose_samples, order_named_in, schedule, send
+from bench.open_load import LoadSettings, choose_samples, order_named_in, schedule, send
 from bench.recording import record_orders
 from cli.settings import DEVELOPMENT_SECRET
 
-_ORDER = Order(
+_LOAD = LoadSettings(
     ingest_port=0,
     views_port=0,
     secret=DEVELOPMENT_SECRET,
@@ -71,10 +71,10 @@ class _Server:
 
 
 @asynccontextmanager
-async def _serving(server: _Server) -> AsyncIterator[Order]:
+async def _serving(server: _Server) -> AsyncIterator[LoadSettings]:
     async with await asyncio.start_server(server.accept, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
-        yield replace(_ORDER, ingest_port=port, views_port=port)
+        yield replace(_LOAD, ingest_port=port, views_port=port)
         await asyncio.wait(server.connections)
 
 
@@ -86,26 +86,26 @@ def test_a_sample_is_the_first_delivery_of_its_order_and_comes_after_the_warm_up
     deliveries = record_orders(range(200), 1)
     due_s = schedule(100, len(deliveries) / 100)
     names = [order_named_in(each.body) for each in deliveries]
-    samples = list(choose_samples(deliveries, due_s, _ORDER))
+    samples = list(choose_samples(deliveries, due_s, _LOAD))
     assert samples
     for number, name in samples:
         assert names.index(name) == number
-        assert due_s[number] >= _ORDER.warm_up_s
+        assert due_s[number] >= _LOAD.warm_up_s
 
 
 def test_there_are_no_more_samples_a_second_than_requested():
     deliveries = record_orders(range(200), 1)
     due_s = schedule(100, len(deliveries) / 100)
-    taken = [due_s[number] for number, _ in choose_samples(deliveries, due_s, _ORDER)]
+    taken = [due_s[number] for number, _ in choose_samples(deliveries, due_s, _LOAD)]
     gaps = [later - earlier for earlier, later in pairwise(taken)]
-    assert min(gaps) > 0.5 / _ORDER.samples_per_s
-    assert len(taken) <= (due_s[-1] - _ORDER.warm_up_s) * _ORDER.samples_per_s + 1
+    assert min(gaps) > 0.5 / _LOAD.samples_per_s
+    assert len(taken) <= (due_s[-1] - _LOAD.warm_up_s) * _LOAD.samples_per_s + 1
 
 
 async def test_a_stalled_server_is_still_sent_the_next_deliveries():
     server = _Server(stall_s=0.4)
-    async with _serving(server) as order:
-        outcome = await send(order)
+    async with _serving(server) as load:
+        outcome = await send(load)
     assert outcome.sent == 100
     assert not outcome.refused
     # If each waited for the answer to the last, they would arrive 0.4 s apart.
@@ -115,8 +115,8 @@ async def test_a_stalled_server_is_still_sent_the_next_deliveries():
 
 
 async def test_a_stalled_load_reports_the_delay_and_counts_it_as_latency():
-    async with _serving(_Server(blocks_s=0.5)) as order:
-        outcome = await send(order)
+    async with _serving(_Server(blocks_s=0.5)) as load:
+        outcome = await send(load)
     # Of the 50 deliveries that were due meanwhile, the first waited the whole time.
     assert 0.4 < max(outcome.late_s) <= max(outcome.ack_s)
     assert sum(late_s > 0.1 for late_s in outcome.late_s) >= 30
@@ -125,8 +125,8 @@ async def test_a_stalled_load_reports_the_delay_and_counts_it_as_latency():
 
 async def test_each_sample_is_requested_until_it_is_found_and_bounded_on_both_sides():
     server = _Server()
-    async with _serving(server) as order:
-        outcome = await send(order)
+    async with _serving(server) as load:
+        outcome = await send(load)
     assert outcome.samples
     assert not outcome.unseen
     assert set(server.asked.values()) == {2}
@@ -135,6 +135,6 @@ async def test_each_sample_is_requested_until_it_is_found_and_bounded_on_both_si
 
 
 async def test_deliveries_on_which_a_server_hangs_up_are_refused():
-    async with _serving(_Server(hangs_up=True)) as order:
-        outcome = await send(order)
+    async with _serving(_Server(hangs_up=True)) as load:
+        outcome = await send(load)
     assert outcome.refused == 120

@@ -6,26 +6,26 @@ import json
 from rich.console import Console
 
 from bench.__main__ import _schedule
-from bench.fold import Measurement
+from bench.fold import FoldRun
 from bench.peers.faust_plain import FaustPlain
 from bench.peers.kafka_streams import FourThreads, OneThread
-from bench.peers.ours import Ours
+from bench.peers.ours import LedgerWorker
 from bench.program import Peer
 from bench.report import rates, show, write
 
 
-def run(program: type[Peer], rate: float, *differences: str) -> Measurement:
-    return Measurement(
+def run(program: type[Peer], rate: float, *differences: str) -> FoldRun:
+    return FoldRun(
         program=program, events=1_000, seconds=1_000 / rate, cpu_s=0.1, differences=differences
     )
 
 
 RUNS = [
-    run(Ours, 14_000.0),
+    run(LedgerWorker, 14_000.0),
     run(OneThread, 9_000.0),
     run(FourThreads, 8_000.0),
-    run(Ours, 10_000.0),
-    run(Ours, 12_000.0),
+    run(LedgerWorker, 10_000.0),
+    run(LedgerWorker, 12_000.0),
     run(OneThread, 7_000.0),
     run(OneThread, 7_500.0),
 ]
@@ -47,7 +47,7 @@ def test_the_table_shows_the_spread_the_ratio_and_the_differences():
 
 def test_the_file_has_the_rates_and_every_run(tmp_path):
     path = tmp_path / "bench.json"
-    write(path, [run(Ours, 14_000.0), run(FaustPlain, 700.0, "1 of 9 orders differ")])
+    write(path, [run(LedgerWorker, 14_000.0), run(FaustPlain, 700.0, "1 of 9 orders differ")])
     document = json.loads(path.read_text())
     assert document["fold"] == {"ours": 14_000.0, "faust_plain": 700.0}
     told = [(each["program"], each["equal"]) for each in document["details"]["fold"]["runs"]]
@@ -55,11 +55,11 @@ def test_the_file_has_the_rates_and_every_run(tmp_path):
 
 
 def test_rounds_alternate_and_only_the_fastest_setting_of_a_quick_peer_goes_on():
-    done: list[Measurement] = []
-    rate = {Ours: 14_000.0, OneThread: 8_000.0, FourThreads: 9_000.0, FaustPlain: 700.0}
+    done: list[FoldRun] = []
+    rate = {LedgerWorker: 14_000.0, OneThread: 8_000.0, FourThreads: 9_000.0, FaustPlain: 700.0}
     order = []
     for program in _schedule(list(rate), done, 3):
         done.append(run(program, rate[program]))
         order.append(program)
-    first = [Ours, OneThread, FourThreads, FaustPlain]
-    assert order == [*first, FourThreads, Ours, Ours, FourThreads]
+    first = [LedgerWorker, OneThread, FourThreads, FaustPlain]
+    assert order == [*first, FourThreads, LedgerWorker, LedgerWorker, FourThreads]

@@ -10,7 +10,7 @@ import pytest
 from cli.kafka.distribution import KafkaCache
 from faults.injections import KINDS
 from faults.program import ProgramUnderFault, Stop
-from faults.stage import Stage, StageError
+from faults.stage import FaultStage, StageError
 
 
 class Ended:
@@ -73,7 +73,7 @@ def test_only_a_program_that_was_not_ready_since_its_start_may_end_as_kafka_is_a
 def stage(tmp_path, monkeypatch):
     """Return a stage with ten workers, of which only the proxy was started."""
     monkeypatch.setenv("LEDGER_ALLOW_UNSIGNED", "true")
-    described = Stage(tmp_path, KafkaCache(folder=tmp_path / "cache"), 10)
+    described = FaultStage(tmp_path, KafkaCache(folder=tmp_path / "cache"), 10)
     with described.proxies[0]:
         yield described
 

@@ -7,7 +7,7 @@ import pytest
 
 from bench.growth import Growth
 from bench.latency import installed, measure
-from bench.open_load import Order
+from bench.open_load import LoadSettings
 from bench.recording import record
 from bench.stage import Setup, open_stage
 from bench.together import fold_together
@@ -25,7 +25,7 @@ def test_every_delivery_is_acknowledged_and_every_sample_is_seen(
     kafka: EmbeddedKafka, tmp_path: Path
 ):
     with installed(kafka.bootstrap, tmp_path, prefix=f"b{uuid.uuid4().hex[:12]}.") as ledger:
-        order = Order(
+        load = LoadSettings(
             ingest_port=ledger.ingest_port,
             views_port=ledger.views_port,
             secret=DEVELOPMENT_SECRET,
@@ -36,7 +36,7 @@ def test_every_delivery_is_acknowledged_and_every_sample_is_seen(
             first_order=0,
             seed=1,
         )
-        outcome = measure(ledger, order, lambda _share: None).outcome
+        outcome = measure(ledger, load, lambda _share: None).outcome
     assert outcome.sent == len(outcome.ack_s) == 80
     assert (outcome.refused, outcome.unseen) == (0, 0)
     assert len(outcome.samples) >= 5

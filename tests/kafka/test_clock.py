@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from cli.kafka.broker import EmbeddedKafka
-from faults.clock import LIBRARY, Clock
+from faults.clock import LIBRARY, ProgramClock
 from ingest.settings import WEBHOOKS_PATH
 from tests.ingest.conftest import event
 from tests.kafka.harness import WorkerProcess, deliver, environment, free_port, until
@@ -31,7 +31,7 @@ class Machine:
 
     def __init__(self, kafka: EmbeddedKafka, folder: Path) -> None:
         self._clocks = {
-            name: Clock(folder / f"{name}.clock") for name in ("worker", "ingest", "audit")
+            name: ProgramClock(folder / f"{name}.clock") for name in ("worker", "ingest", "audit")
         }
         self.env = environment(
             kafka.bootstrap,

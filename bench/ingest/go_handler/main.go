@@ -36,7 +36,7 @@ func main() {
 	client, err := kgo.NewClient(
 		kgo.SeedBrokers(os.Getenv("BENCH_BOOTSTRAP")),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
-		// Waiting records are sent at once, as in ingress.
+		// As in ingress, records do not wait for a larger batch.
 		kgo.ProducerLinger(0),
 	)
 	if err != nil {

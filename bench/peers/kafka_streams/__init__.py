@@ -34,7 +34,7 @@ class KafkaStreams(Peer):
 
     @classmethod
     def lacks(cls) -> str | None:
-        """Say what this machine lacks to build it."""
+        """Return what this machine lacks to build it; ``None`` if it lacks nothing."""
         absent = [name for name in ("java", "javac", "mvn") if shutil.which(name) is None]
         if not absent:
             return None
@@ -86,7 +86,7 @@ class OneThread(KafkaStreams):
 
 
 class TwoThreads(KafkaStreams):
-    """A thread for each core of the machine behind the project's figures."""
+    """A thread for each core of the machine on which the project's figures were measured."""
 
     name = "kafka_streams-2"
     title = "Kafka Streams, 2 threads"
@@ -102,7 +102,7 @@ class FourThreads(KafkaStreams):
 
 
 class Tuned(KafkaStreams):
-    """Tuned for two cores as a Java expert would: the throughput collector, a fixed heap."""
+    """A JVM tuned for two cores, with the throughput collector and a fixed heap."""
 
     name = "kafka_streams-tuned"
     peer = "kafka_streams_tuned"

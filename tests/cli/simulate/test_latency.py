@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.simulate.latency import Attempt, Latencies, Latency
+from cli.simulate.latency import Attempt, Latencies, OutcomeLatency
 
 
-def summaries(*times: tuple[str, float]) -> dict[str, Latency]:
+def summaries(*times: tuple[str, float]) -> dict[str, OutcomeLatency]:
     latencies = Latencies()
     for outcome, took_s in times:
         latencies.note(Attempt(0.0, took_s, outcome))
@@ -16,13 +16,13 @@ def summaries(*times: tuple[str, float]) -> dict[str, Latency]:
 
 def test_the_percentiles_of_a_hundred_attempts_are_the_50th_and_the_99th():
     found = summaries(*(("200", n / 1000) for n in range(1, 101)))
-    assert found == {"200": Latency(attempts=100, p50_ms=50, p99_ms=99, longest_ms=100)}
+    assert found == {"200": OutcomeLatency(attempts=100, p50_ms=50, p99_ms=99, longest_ms=100)}
 
 
 def test_outcomes_are_reported_separately_and_the_most_frequent_first():
     found = summaries(("503", 9.0), ("200", 0.0123456), ("200", 0.01))
     assert list(found) == ["200", "503"]
-    assert found["200"] == Latency(attempts=2, p50_ms=10, p99_ms=12.3, longest_ms=12.3)
+    assert found["200"] == OutcomeLatency(attempts=2, p50_ms=10, p99_ms=12.3, longest_ms=12.3)
 
 
 def test_without_an_attempt_nothing_is_reported():

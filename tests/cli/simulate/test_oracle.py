@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.simulate import oracle
-from cli.simulate.oracle import Order, Payment, Refund, Totals
+from cli.simulate.oracle import CheckedOrder, CheckedPayment, CheckedRefund, CheckedTotals
 from cli.simulate.schedule import deliveries
 from ledger.envelope import decode_envelope
 from ledger.events import Event, FieldNames, decode_event
@@ -33,16 +33,20 @@ _EXAMPLE = [
 def test_a_small_example_agrees_with_sums_made_by_hand():
     found = oracle.orders([*_EXAMPLE, _EXAMPLE[1], _EXAMPLE[2]])
     assert found == {
-        "17": Order(
+        "17": CheckedOrder(
             status="partially_refunded",
             version=5,
             totals={
-                "JPY": Totals(9007199254740991, 2, 9007199254740989),
-                "KZT": Totals(500, 500, 0),
+                "JPY": CheckedTotals(9007199254740991, 2, 9007199254740989),
+                "KZT": CheckedTotals(500, 500, 0),
             },
             payments=(
-                Payment("pay_1", "succeeded", 500, "KZT", (Refund("re_1", 500, "KZT", 30),)),
-                Payment("pay_2", "succeeded", 2**53 - 1, "JPY", (Refund("e4", 2, "JPY", 5),)),
+                CheckedPayment(
+                    "pay_1", "succeeded", 500, "KZT", (CheckedRefund("re_1", 500, "KZT", 30),)
+                ),
+                CheckedPayment(
+                    "pay_2", "succeeded", 2**53 - 1, "JPY", (CheckedRefund("e4", 2, "JPY", 5),)
+                ),
             ),
         ),
         # The orders of the refunds while the payments were unknown.
@@ -52,9 +56,9 @@ def test_a_small_example_agrees_with_sums_made_by_hand():
 
 
 def test_trial_totals_are_sums_by_currency():
-    totals = {"KZT": Totals(5, 2, 3)}
-    order = Order(status="paid", version=1, totals=totals, payments=())
-    assert oracle.trial_totals([order, None, order]) == {"KZT": Totals(10, 4, 6)}
+    totals = {"KZT": CheckedTotals(5, 2, 3)}
+    order = CheckedOrder(status="paid", version=1, totals=totals, payments=())
+    assert oracle.trial_totals([order, None, order]) == {"KZT": CheckedTotals(10, 4, 6)}
 
 
 def test_every_order_that_an_owed_event_may_change_is_undecided():
@@ -70,7 +74,7 @@ def _folded(bodies):
         if isinstance(event, Event):
             events.setdefault(event.event_id, event)
     return {
-        order_id: msgspec.json.decode(ORDER_DOCUMENTS.encode(document), type=Order)
+        order_id: msgspec.json.decode(ORDER_DOCUMENTS.encode(document), type=CheckedOrder)
         for order_id, document in documents_of(events.values()).items()
     }
 

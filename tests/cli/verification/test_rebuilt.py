@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from cli.verification.auditor import Findings
-from cli.verification.comparer import Comparison
-from cli.verification.rebuilt import Outcome, how_to_switch, show_outcome
+from cli.verification.comparer import VersionComparison
+from cli.verification.rebuilt import RebuildOutcome, how_to_switch, show_outcome
 from cli.verification.replicas import Disks
 from ledger.verification.differences import Difference, Kind
 from processors.settings import WorkerSettings
@@ -24,14 +24,14 @@ def findings(*differences: Difference) -> Findings:
     return Findings(list(differences), balances=[], moving=0, records=0, took_s=0.0, disks=Disks())
 
 
-def comparison(*differences: Difference) -> Comparison:
-    return Comparison(list(differences), values=9, entries=3, moving=0, cancelled=2)
+def comparison(*differences: Difference) -> VersionComparison:
+    return VersionComparison(list(differences), values=9, entries=3, moving=0, cancelled=2)
 
 
-EQUAL = Outcome(log=(), new=findings(), old=findings(), comparison=comparison())
+EQUAL = RebuildOutcome(log=(), new=findings(), old=findings(), comparison=comparison())
 
 
-def printed(outcome: Outcome) -> str:
+def printed(outcome: RebuildOutcome) -> str:
     console = Console(file=io.StringIO(), width=200)
     show_outcome(OLD, NEW, outcome, console)
     assert isinstance(console.file, io.StringIO)

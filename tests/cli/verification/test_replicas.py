@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from cli.settings import VerifySettings
-from cli.verification.replicas import Disks, DiskWatch, NoAnswer, Workers, damages, disks_of
+from cli.verification.replicas import Disks, DiskWatch, NoReport, Workers, damages, disks_of
 from ledger.digest import Damage
 from ledger.verification.differences import Difference, Kind
 from ledger.verification.replicas import (
@@ -137,7 +137,7 @@ async def test_without_an_answer_the_reason_names_each_address_but_not_the_token
     token = Token("a token of the test")
     async with answering(b"", 401) as refuses, answering(b"{}") as another:
         answer = await Workers(["http://127.0.0.1:1", refuses, another], token).ask()
-    assert isinstance(answer, NoAnswer)
+    assert isinstance(answer, NoReport)
     for text in (
         "no worker answers at http://127.0.0.1:1 (ConnectError)",
         f"{refuses} answers 401 when it is asked for /tables",
@@ -160,7 +160,7 @@ async def test_verify_waits_until_the_disks_were_read_again(monkeypatch):
 
     monkeypatch.setattr(Workers, "ask", ask)
     monkeypatch.setattr(asyncio, "sleep", at_once)
-    assert await Workers([], None).ask_anew() == standby(2)
+    assert await Workers([], None).ask_after_scrub() == standby(2)
     assert scrubs == [True, False, False, False]
 
 
@@ -170,7 +170,7 @@ async def test_a_disk_that_is_not_read_in_time_cannot_be_compared(monkeypatch):
 
     monkeypatch.setattr(Workers, "ask", ask)
     monkeypatch.setattr("cli.verification.replicas._READ_WITHIN_S", 0.0)
-    report = await Workers([], None).ask_anew()
+    report = await Workers([], None).ask_after_scrub()
     assert [each.digest for each in report.workers[0].replicas] == [None]
 
 
@@ -182,7 +182,7 @@ def test_one_line_counts_the_compared_and_the_other_replicas():
         "1 partition on 1 worker compared with the changelogs; not compared: "
         "1 partition not read from disk yet; the worker at http://two does not answer"
     )
-    assert str(disks_of(NoAnswer("nobody"), comparison())) == "not compared: nobody"
+    assert str(disks_of(NoReport("nobody"), comparison())) == "not compared: nobody"
     assert str(disks_of(whole, comparison())) == (
         "not compared: the workers that answer hold no table of this ledger"
     )

@@ -18,10 +18,10 @@ import org.apache.kafka.streams.state.StoreBuilder;
 import org.apache.kafka.streams.state.Stores;
 
 /**
- * The same fold as a Kafka Streams application, as its developer guide shows one.
+ * The same fold as a Kafka Streams application, as its developer guide shows.
  *
- * <p>Input: deliveries from the log of record. Output: events, entries, snapshots and order
- * documents, to the same topics as ours. Stores are RocksDB with changelogs and the default cache.
+ * <p>It reads deliveries from the log of record, and writes events, entries, snapshots and order
+ * documents to the same topics as ours. Stores are RocksDB with changelogs and the default cache.
  * Offsets are committed after their outputs (at least once), and sends need the acks of all in-sync
  * replicas.
  */
@@ -70,7 +70,7 @@ public final class App {
         return topology;
     }
 
-    /** Adds a source topic and a processor, which has the name of its store. */
+    /** Adds a source topic and a processor, which has the same name as its store. */
     private static <V, R> void hop(
             Topology topology,
             String source,

@@ -13,13 +13,13 @@ import org.apache.kafka.common.serialization.Deserializer;
 import org.apache.kafka.common.serialization.Serde;
 import org.apache.kafka.common.serialization.Serializer;
 
-/** JSON by Jackson's data binding; the reader and the writer of a type are made once. */
+/** Reads and writes JSON with Jackson's data binding, with one reader and one writer per type. */
 final class JsonSerde<T> implements Serde<T> {
     static final ObjectMapper MAPPER = JsonMapper.builder()
             .propertyNamingStrategy(PropertyNamingStrategies.SNAKE_CASE)
             .disable(DeserializationFeature.FAIL_ON_UNKNOWN_PROPERTIES)
             .build();
-    /** Writes the same bytes for the same content, in whatever order its keys arrived. */
+    /** Writes the same bytes for the same content, whatever the order of its keys. */
     static final ObjectWriter CANONICAL =
             MAPPER.writer(SerializationFeature.ORDER_MAP_ENTRIES_BY_KEYS);
 

@@ -13,7 +13,7 @@ import java.util.TreeMap;
 /**
  * The rules, as pure functions: they read an event, and fold a payment and an order.
  *
- * <p>They equal those of {@code bench/peers/plain_rules.py}, field by field.
+ * <p>They are the same as in {@code bench/peers/plain_rules.py}, field by field.
  */
 final class Rules {
     private static final String SUCCEEDED = "payment.succeeded";
@@ -136,7 +136,7 @@ final class Rules {
                 .orElse(paymentId);
     }
 
-    /** Returns the entry that an event posts; null if there is none, or it is posted already. */
+    /** Returns the entry that an event posts; null if it posts none, or the entry is known. */
     static Entry journalEntry(String paymentId, Payment payment, Event event) {
         if (event.type().equals(FAILED)) {
             return null;
