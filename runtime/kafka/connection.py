@@ -37,7 +37,7 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
         Path | None, setting("PEM file of the authority that signed the brokers' certificates")
     ] = None
     kafka_certificate_file: Annotated[
-        Path | None, setting("PEM file of the certificate that brokers may ask for, with its chain")
+        Path | None, setting("PEM file of the client certificate for the brokers, with its chain")
     ] = None
     kafka_key_file: Annotated[
         Path | None,
@@ -51,10 +51,10 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
     kafka_password: Annotated[Secret | None, setting("SASL password")] = None
     kafka_password_file: Annotated[
         Path | None,
-        setting("file of the SASL password, in place of the password; it may be replaced at will"),
+        setting("file that holds the SASL password instead; it may be replaced at any time"),
     ] = None
     topic_prefix: Annotated[
-        str, setting("put before every topic's name", pattern=r"^[a-zA-Z0-9._-]{0,100}$")
+        str, setting("prefix of every topic's name", pattern=r"^[a-zA-Z0-9._-]{0,100}$")
     ] = ""
 
     def check(self) -> None:

@@ -27,8 +27,8 @@ WARNED_BEFORE_S: Final = 7 * 24 * 3600.0
 """Certificates are usually renewed weeks before they expire; a week still leaves time to act."""
 
 _EXPIRY: Final = (
-    "when the first certificate expires: `ours`, for the brokers, or one that the `brokers` have "
-    "shown; absent where there is none"
+    "earliest expiry of the certificates that are `ours`, or that the `brokers` have presented; "
+    "absent if there are none"
 )
 EXPIRY_METRIC: Final = ("certificate_expiry_timestamp_seconds", _EXPIRY)
 """The name and the meaning of a metric of every long-running program, with the label ``side``."""

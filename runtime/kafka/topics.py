@@ -96,7 +96,7 @@ class TopicSettings(KafkaSettings, frozen=True, kw_only=True):
         int, setting("replicas of every topic; 3 in production", ge=1, le=10)
     ] = 1
     min_insync_replicas: Annotated[
-        int, setting("replicas that must have a record before it is kept", ge=1, le=10)
+        int, setting("replicas that must have a record before Kafka acknowledges it", ge=1, le=10)
     ] = 1
 
     def check(self) -> None:

@@ -10,7 +10,7 @@ from structlog.testing import CapturingLogger
 
 import ingest.app
 from ingest.app import create_app
-from ingest.health import Readiness
+from ingest.health import ReadinessProbe
 from tests.fakes import FakeLog
 from tests.ingest.conftest import PATH, ingress, serving, settings
 
@@ -47,7 +47,7 @@ async def test_a_bug_is_a_problem_document_and_its_text_stays_here(monkeypatch, 
     async def broken(*_):
         raise ZeroDivisionError("with a secret in its text")
 
-    monkeypatch.setattr(Readiness, "ready", broken)
+    monkeypatch.setattr(ReadinessProbe, "ready", broken)
     async with ingress() as started:
         answer = await started.client.get("/readyz")
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")

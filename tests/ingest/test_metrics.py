@@ -10,7 +10,14 @@ import pytest
 
 from cli.kafka.process import free_port
 from ingest.app import create_app
-from ingest.metrics import BOUNDS_S, OUTCOMES, IngressMetrics, Tally, new_rows, serve_metrics
+from ingest.metrics import (
+    BOUNDS_S,
+    OUTCOMES,
+    IngressMetrics,
+    ProcessCounts,
+    new_rows,
+    serve_metrics,
+)
 from runtime.settings import SettingsError
 from tests.fakes import FakeLog, until
 from tests.ingest.conftest import PATH, Ingress, event, serving, settings, signed
@@ -47,7 +54,7 @@ async def counted(log: FakeLog | None = None, **changes) -> AsyncIterator[Counte
     rows, made = new_rows(1), settings(**changes)
     metrics = IngressMetrics(rows, made.max_in_flight)
     async with (
-        serving(create_app(made, log, Tally(rows[0]))) as address,
+        serving(create_app(made, log, ProcessCounts(rows[0]))) as address,
         httpx.AsyncClient(base_url=address, trust_env=False, timeout=30) as client,
     ):
         yield Counted(client, log, metrics)
@@ -154,10 +161,10 @@ async def test_whether_the_log_is_available_is_asked_again_and_again_and_when_is
 
 def test_a_time_is_counted_in_every_bucket_that_it_does_not_exceed():
     rows = new_rows(1)
-    tally = Tally(rows[0])
+    counts = ProcessCounts(rows[0])
     times = (0.0, 0.001, 0.0011, 0.5, 9.999, 10.0, 11.0)
     for took_s in times:
-        tally.delivered("accepted", took_s, 1)
+        counts.delivered("accepted", took_s, 1)
     scraped = Scraped(IngressMetrics(rows, 1).page().decode(), "ingress")
     for bound in BOUNDS_S:
         counted = scraped.value("answer_seconds_bucket", answer="2xx", le=bound)
@@ -169,7 +176,7 @@ def test_a_time_is_counted_in_every_bucket_that_it_does_not_exceed():
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_each_outcome_has_a_place_of_its_own(outcome):
     rows = new_rows(1)
-    Tally(rows[0]).delivered(outcome, 0.002, 5)
+    ProcessCounts(rows[0]).delivered(outcome, 0.002, 5)
     scraped = Scraped(IngressMetrics(rows, 1).page().decode(), "ingress")
     assert scraped.by("outcome", "deliveries_total") == {outcome: 1}
     assert scraped.value("kept_bytes_total") == 5
@@ -183,7 +190,7 @@ def test_what_another_process_counts_is_seen_here():
     for number in (1, 2):
         pid = os.fork()
         if pid == 0:
-            Tally(rows[number]).delivered("accepted", 0.5, 10 * number)
+            ProcessCounts(rows[number]).delivered("accepted", 0.5, 10 * number)
             os._exit(0)
         os.waitpid(pid, 0)
     scraped = Scraped(IngressMetrics(rows, 1).page().decode(), "ingress")
