@@ -1,5 +1,5 @@
-# One list of commands; `make` alone shows it. Each sets up what it needs the first time.
-# It is written for GNU Make 3.81, which macOS ships, as well as for newer ones.
+# The one list of commands, which `make` prints. Each command sets up its environment at first use.
+# This file works with GNU Make 3.81, which macOS ships, and with newer versions.
 
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
@@ -8,17 +8,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := ledger ingest processors runtime cli plexy_ledger
 
-# The environment is ready when a file with this name is there. The name holds a checksum of what
-# the environment is made from, so that a change installs anew, and a mere checkout does not.
+# The environment is ready if a file of this name exists. The name contains a checksum of the locked
+# dependencies, so that a change of them installs again, and a mere checkout does not.
 READY := $(VENV)/.ready-$(shell cat requirements/build.txt requirements/dev.txt \
 	requirements/docs.txt pyproject.toml | cksum | cut -d ' ' -f 1)
 
-# `make PYTHON=/path/to/python3` decides which Python the environment is made with. A
-# distribution's own comes first: it is compiled with a profile (PGO), and a worker folds a fifth
-# more events on it than on one that was compiled by hand without (docs/performance.md).
+# `make PYTHON=/path/to/python3` chooses the Python of the environment. By default, a distribution's
+# own Python comes first, because it is compiled with a profile (PGO): a worker folds a fifth more
+# events on it than on a Python that was compiled without one (docs/performance.md).
 NAMES := python3.14 python3.13 python3.12 python3.11 python3
 PYTHONS := $(if $(PYTHON),$(PYTHON),$(addprefix /usr/bin/,$(NAMES)) $(NAMES))
-# Debian has a Python without what makes environments: that one will do only where uv makes them.
+# Debian's Python may lack the modules that make environments; it is usable only if uv makes them.
 UV := $(shell command -v uv)
 WILL_DO := import sys$(if $(UV),,, ensurepip, venv); sys.exit(sys.version_info < (3, 11))
 # If `PYTHON` is not the Python of the environment, the environment is replaced.
@@ -28,22 +28,22 @@ $(shell rm -f $(VENV)/.ready-*)
 endif
 endif
 
-# Two processes: that many brokers fit into memory, and most of a test's time is waiting. Tests on a
-# broker stay together file by file: those of one share workers that take seconds to be ready.
+# The tests run in two processes, because two brokers fit into memory, and tests mostly wait. Tests of
+# one file stay in one process, because they share workers that take seconds to start.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2
 ON_KAFKA := $(PYTEST) --dist loadfile --durations 12
 
-# What `make test` runs of the tests on a real broker: the main path, workers that are killed, two
-# workers, a broker that is stopped, the page in a browser, and the command line.
+# The tests on a real broker that `make test` runs: the main path, killed workers, two workers, a
+# stopped broker, the page in a browser, and the command line.
 CORE := tests/kafka/page $(addprefix tests/kafka/,test_worker.py test_ingest_on_kafka.py \
 	test_verify.py test_entry_points.py test_status.py)
 REST := $(filter-out $(CORE),$(wildcard tests/kafka/page tests/kafka/test_*.py))
 
-# pip brings uv, and uv the rest: 30 to 45 s on a busy machine, where pip alone took 146 s.
-# The tests start hundreds of processes, and bytecode that is there halves the time of a start.
+# pip installs uv, and uv installs the rest in 30 to 45 s on a busy machine; pip alone took 146 s.
+# The tests start hundreds of processes, and compiled bytecode halves the time of a start.
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 
-# The locks name neither a package host nor a path, so that they are the same from any mirror.
+# The lock files name no package host and no path, so that any mirror leads to the same files.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
@@ -81,48 +81,48 @@ check: $(READY) ## check format, lint, types, imports, shell scripts and the rep
 	@$(CHECK_COMPOSE_FILE)
 	$(BIN)/python -m pytest --quiet tests/test_repository.py tests/test_deployment.py tests/test_kubernetes.py
 
-docs: $(READY) ## build the site in build/site; DOCS_PICTURES=required: not without the page's pictures
+docs: $(READY) ## build the site in build/site; DOCS_PICTURES=required needs the page's pictures
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet && echo 'build/site/index.html is built'
 
-docs-serve: $(READY) ## show the site on 127.0.0.1:8080, and again whenever a page changes
+docs-serve: $(READY) ## serve the site on 127.0.0.1:8080, and rebuild it whenever a page changes
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve --dev-addr 127.0.0.1:8080
 
-bench: $(READY) ## measure this ledger beside its peers; takes some twelve minutes
+bench: $(READY) ## measure this ledger and its peers; takes some twelve minutes
 	@$(BIN)/python -m bench.ingest; ingest=$$?; $(BIN)/python -m bench; fold=$$?; \
 	exit $$((ingest > fold ? ingest : fold))
 
-bench-ingest: $(READY) ## measure ingress alone beside its peers; some three minutes, needs wrk
+bench-ingest: $(READY) ## measure only ingress and its peers; some three minutes, needs wrk
 	$(BIN)/python -m bench.ingest $(FLAGS)
 
-bench-latency: $(READY) ## measure how soon a delivery is acknowledged, and seen; some three minutes
+bench-latency: $(READY) ## measure the time until a delivery is acknowledged and shown; three minutes
 	$(BIN)/python -m bench.latency $(FLAGS)
 
-bench-scale: $(READY) ## measure a worker as its state grows; long; FLAGS="--orders 10000 100000"
+bench-scale: $(READY) ## measure a worker while its state grows; long; FLAGS="--orders 10000 100000"
 	$(BIN)/python -m bench.scale $(FLAGS)
 
-faults: $(READY) ## break everything while deliveries go on, then judge; FLAGS="--faults 20 --seed 7"
+faults: $(READY) ## cause faults during deliveries, then judge; FLAGS="--faults 20 --seed 7"
 	$(BIN)/python -m faults $(FLAGS)
 
-fuzz: $(READY) ## attack ingress and deliver beside it; FLAGS="--count 100000 --seconds 30"
+fuzz: $(READY) ## attack ingress during honest deliveries; FLAGS="--count 100000 --seconds 30"
 	$(BIN)/python -m tests.fuzz $(FLAGS)
 
-audit: $(READY) ## ask the advisory database about every locked dependency; needs the internet
+audit: $(READY) ## check every locked dependency against the advisory database; needs the internet
 	@$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off \
 		--requirement requirements/dev.txt --requirement requirements/docs.txt || { \
-		echo 'audit: failed. Either an advisory stands above, or the database did not know a' \
-			'package or did not answer, as behind a mirror without advisories: then nothing' \
-			'is known.' >&2; \
+		echo 'audit: failed. If no advisory is listed above, the database did not answer, or does' \
+			'not know a package, for example through a mirror without advisories; then the' \
+			'audit shows nothing.' >&2; \
 		exit 1; \
 	}
 
-contract: $(READY) ## make docs/events from the types; FLAGS=--release keeps it as released
+contract: $(READY) ## make docs/events from the types; FLAGS=--release also keeps it as released
 	$(BIN)/python -m cli.contract $(FLAGS)
 
-format: $(READY) ## format the code, and mend what the linter can mend
+format: $(READY) ## format the code, and apply the linter's own fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: $(READY) ## lock the dependencies in requirements/; FLAGS=--upgrade takes the newest
+lock: $(READY) ## lock the dependencies in requirements/; FLAGS=--upgrade takes newer versions
 	$(COMPILE) $(FLAGS) --group dev --extra tracing pyproject.toml \
 		--output-file requirements/dev.txt
 	$(COMPILE) --constraints requirements/dev.txt --extra tracing pyproject.toml \
@@ -133,17 +133,17 @@ lock: $(READY) ## lock the dependencies in requirements/; FLAGS=--upgrade takes 
 		--output-file requirements/docs.txt
 	$(COMPILE) $(FLAGS) --group quix --output-file requirements/quix.txt
 
-clean: ## delete what the other commands made; data in .ledger stays
+clean: ## delete the output of the other commands, but not the data in .ledger
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# An environment that does not work, as after an update of the system's Python, is made anew.
+# An environment that is broken, for example by an update of the system's Python, is made again.
 $(READY):
 	@for python in $(PYTHONS); do \
 		if $$python -c '$(WILL_DO)' 2>/dev/null; then found=$$python; break; fi; \
 	done; \
 	if [ -z "$$found" ]; then \
-		echo 'Python 3.11 or newer with its venv module is needed and none of these is it: $(PYTHONS).' >&2; \
+		echo 'Expected Python 3.11 or newer with its venv module, found none among: $(PYTHONS).' >&2; \
 		echo 'On Debian and Ubuntu: apt install python3-venv. Or install uv, or name a Python:' \
 			'make PYTHON=/path/to/python3' >&2; \
 		exit 1; \
@@ -161,7 +161,7 @@ $(READY):
 	@rm -f $(VENV)/.ready-*
 	@touch $@
 
-# What installs everything else: uv, and what builds the project, also as an editable one.
+# The tools that install everything else: uv, and those that build the project.
 BUILD_TOOLS := import tomllib; project = tomllib.load(open('pyproject.toml', 'rb')); \
 	print('uv', 'editables', *project['build-system']['requires'], sep='\n')
 
@@ -171,13 +171,13 @@ scripts=$$(git ls-files --cached --others --exclude-standard \
 	| while read -r file; do head -n 1 "$$file" 2>/dev/null | grep -q '^#!.*sh' && echo "$$file"; done); \
 shellcheck=$$(command -v $(BIN)/shellcheck shellcheck | head -n 1); \
 if [ -z "$$shellcheck" ]; then \
-	echo "shellcheck is not installed: not checked are" $$scripts; \
+	echo "shellcheck is not installed, so these scripts are not checked:" $$scripts; \
 else \
 	echo "$$shellcheck" $$scripts; "$$shellcheck" $$scripts; \
 fi
 endef
 
-# Only Docker's own plug-in knows all of the format; tests/test_deployment.py holds the rest.
+# Only Docker's own plug-in checks the whole format; tests/test_deployment.py checks the rest.
 define CHECK_COMPOSE_FILE
 if docker compose version >/dev/null 2>&1; then \
 	echo "docker compose config"; \

@@ -1,7 +1,7 @@
 """Makes the answers to deliveries: 200 with the place in the log, or a problem document.
 
 Input: a problem's code and a sentence. Output: Starlette responses. Invariant: no answer contains
-a secret, a body or a broker's address, since any sender reads it and Plexy's dashboard keeps it.
+a secret, a body or a broker's address, because any sender reads it, and Plexy's dashboard keeps it.
 """
 
 import asyncio
@@ -21,21 +21,21 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class Waiting(NamedTuple):
-    """An answer that ``settle`` returns once ``done`` is done, with or without success."""
+    """A pending answer: ``settle`` returns it once ``done`` has succeeded or failed."""
 
     done: asyncio.Future[Place]
     settle: Callable[[], Response]
 
 
 class Received(Response):
-    """The answer to a delivery that is kept, with its event's place in the log of record."""
+    """The answer to a kept delivery, with the event's place in the log of record."""
 
     body = b'{"received": true}'
     status_code = 200
     background = None
 
     def __init__(self, place: Place) -> None:
-        """Set only the place, because Starlette's own ``__init__`` takes longer than the rest."""
+        """Set only the place; Starlette's own ``__init__`` would double the cost of an answer."""
         self.place = place
 
     @property
@@ -82,7 +82,7 @@ HEADERS: Final[Mapping[int, Mapping[str, str]]] = MappingProxyType(
     }
 )
 
-# A sender whose body is refused may go on sending for this long, and then its connection is cut.
+# The sender of a refused body may go on sending for this long; then its connection is cut.
 _LINGER_S: Final = 1.0
 
 
@@ -99,8 +99,8 @@ class ProblemResponse(Response):
 class _LingeringResponse(ProblemResponse):
     """The answer to a body that is still being sent.
 
-    Closing at once would reset the connection, and the sender would see the reset and not the
-    answer. So the whole answer is sent first, and then the rest of the body is dropped for a while.
+    Closing at once would reset the connection, and the sender would see the reset, not the answer.
+    So the whole answer is sent first; then the rest of the body is dropped for a while.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

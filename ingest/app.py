@@ -18,9 +18,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ingest.answers import BUG, problem
-from ingest.health import Readiness, alive
+from ingest.health import ReadinessProbe, alive
 from ingest.log import Log, WebhookLog
-from ingest.metrics import Tally
+from ingest.metrics import ProcessCounts
 from ingest.openapi import Document
 from ingest.settings import WEBHOOKS_PATH, IngestSettings
 from ingest.webhooks import WebhookEndpoint
@@ -38,17 +38,17 @@ _log = structlog.get_logger(__name__)
 
 
 def create_app(
-    settings: IngestSettings, log: Log | None = None, tally: Tally | None = None
+    settings: IngestSettings, log: Log | None = None, counts: ProcessCounts | None = None
 ) -> Starlette:
     """Return ingress for these settings; ``log`` is Kafka unless a test passes its own.
 
-    ``tally`` counts deliveries by outcome, for the metrics. Call this function in the process that
+    ``counts`` takes this process' numbers for the metrics. Call this function in the process that
     serves, because it may start the thread that sends spans.
     """
     kept = WebhookLog(settings) if log is None else log
-    counted = Tally() if tally is None else tally
-    readiness = Readiness(kept)
-    connections = NewConnections(settings, counted.certificate_expires)
+    numbers = counts or ProcessCounts()
+    readiness = ReadinessProbe(kept)
+    connections = NewConnections(settings, numbers.certificate_expires)
     spans = _new_spans(settings)
 
     @contextlib.asynccontextmanager
@@ -57,8 +57,8 @@ def create_app(
             _log.warning("signatures_not_checked", because="LEDGER_ALLOW_UNSIGNED=true")
         await kept.start()
         tasks = [asyncio.create_task(connections.watch())] if log is None else []
-        if tally is not None:
-            tasks.append(asyncio.create_task(tally.keep_looking(readiness, webhooks.load)))
+        if counts is not None:
+            tasks.append(asyncio.create_task(counts.keep_looking(readiness, webhooks.load)))
         try:
             yield
         finally:
@@ -69,11 +69,11 @@ def create_app(
                 await asyncio.to_thread(spans.close)
 
     async def answer_bug(_request: Request, _error: Exception) -> Response:
-        """Answer 500 to a bug, whose traceback the server logs afterwards."""
-        counted.failed()
+        """Answer 500 after a bug, whose traceback the server logs afterwards."""
+        numbers.failed()
         return BUG
 
-    webhooks = WebhookEndpoint(settings, kept, counted, spans)
+    webhooks = WebhookEndpoint(settings, kept, numbers, spans)
     routes = [
         Route(WEBHOOKS_PATH, webhooks, methods=["POST"]),
         Route("/healthz", alive),
@@ -82,9 +82,9 @@ def create_app(
     ]
     handlers = {HTTPException: _answer_http_error, Exception: answer_bug}
     application = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
-    # A path with a trailing slash is answered 404, which names the right path, and not 307.
+    # A path with a trailing slash is answered with a 404 that names the right path, not with a 307.
     application.router.redirect_slashes = False
-    # `ingest.server` passes whole requests here: the router would cost as much as a delivery.
+    # `ingest.server` passes whole requests to this handler, which halves the cost of a delivery.
     application.state.direct = webhooks
     return application
 
@@ -100,7 +100,7 @@ def _new_spans(settings: IngestSettings) -> "DeliverySpans | None":
 
 
 def __getattr__(name: str) -> Starlette:
-    """Make ``app`` when a server asks for it, so that importing this module needs no settings."""
+    """Make ``app`` when a server asks for it, so that this module's import needs no settings."""
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     isolate_process()
@@ -113,12 +113,12 @@ def __getattr__(name: str) -> Starlette:
 
 
 async def _answer_http_error(_request: Request, error: Exception) -> Response:
-    """Answer a request that the router refuses: an unknown path, or a wrong method for a path."""
+    """Answer a request that the router refuses for an unknown path or a wrong method."""
     if not isinstance(error, HTTPException):
         raise error
     if error.status_code == 405:  # noqa: PLR2004 - the one other status that the router raises
         # The router keeps methods in a set; sorting them makes the answer the same every time.
         allowed = ", ".join(sorted((error.headers or {})["Allow"].split(", ")))
-        detail = f"this path answers to {allowed}"
+        detail = f"this path allows only {allowed}"
         return problem("method_not_allowed", detail, headers={"Allow": allowed})
     return problem("not_found", f"no such path; Plexy delivers to {WEBHOOKS_PATH}")

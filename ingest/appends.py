@@ -1,14 +1,14 @@
-"""Appends records through one producer; those that arrive during a batch go into the next one.
+"""Appends records in batches through one producer; records that arrive meanwhile share the next.
 
 Input: records, each with a deadline. Output: a future for each, done with the record's place once
 every in-sync replica has it, or failed with ``LogUnavailableError``. Invariants: no record waits
 beyond its deadline; a partition has at most one batch under way, so its records stay in order.
 
-A batch is never larger than its topic accepted at the last look at the topics. A batch that is
+A batch is never larger than its topic accepted when the topics were last examined. A batch that is
 refused for its size is sent again in parts, and a record that is too large fails alone.
 
-aiokafka's own ``send`` does for each record what one batch needs once: it looks up the topic, and
-starts a task and timers. Here the records of a partition in one loop turn become one batch.
+aiokafka's own ``send`` looks up the topic and starts a task and timers for every record. This
+module does so once per batch: a partition's records of one loop turn become one batch.
 """
 
 import asyncio
@@ -48,10 +48,10 @@ class _Append(NamedTuple):
 class Appends:
     """All records of one producer that are not acknowledged yet.
 
-    ``partitions`` is the number that each topic has, and ``limits_bytes`` the largest batch that
-    each topic accepts. The first failure other than a refused size fails all records and calls
-    ``lost``, because only a new producer can go on then. ``ends`` holds the end of the offsets that
-    this producer and earlier ones have acknowledged in each partition.
+    ``partitions`` is the number of each topic's partitions, and ``limits_bytes`` the largest batch
+    that each topic accepts. The first failure other than a refused size fails all records and calls
+    ``lost``, because only a new producer can go on then. ``ends`` holds, for each partition, the
+    offset after the last acknowledged record, whichever producer wrote it.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Appends:
         self._loop = asyncio.get_running_loop()
         self._lanes: dict[tuple[str, int], _Lane] = {}
         self._failed: str | None = None
-        # All records share one timer, which is due at the earliest of their times.
+        # All records share one timer, which is due at the earliest of their deadlines.
         self._timer: asyncio.TimerHandle | None = None
         self._look_at = float("inf")
 
@@ -118,7 +118,7 @@ class Appends:
         self._timer = self._loop.call_at(until, self._look)
 
     def _look(self) -> None:
-        """Fail if a record's time is over; otherwise look again when the next one is due."""
+        """Fail if a record's deadline has passed; otherwise look again at the next deadline."""
         self._timer = None
         self._look_at = float("inf")
         due = min((lane.due() for lane in self._lanes.values()), default=float("inf"))
@@ -156,7 +156,7 @@ class _Lane:
             self._writing = asyncio.create_task(self._write())
 
     def due(self) -> float:
-        """Return the time by which the first record is due; infinity without a record."""
+        """Return the earliest deadline of a record; infinity if there is no record."""
         return min(
             (each.until for some in (self._under_way, self._waiting) for each in some),
             default=float("inf"),
@@ -174,7 +174,7 @@ class _Lane:
         self._waiting.clear()
 
     async def _write(self) -> None:
-        """Write batch after batch until none waits."""
+        """Write batch after batch until no record waits."""
         try:
             while self._waiting:
                 batch = self._fill()
@@ -191,8 +191,8 @@ class _Lane:
                 except TOO_LARGE:
                     self._make_smaller(size_bytes)
         except BaseException as error:
-            # aiokafka also raises assertions, and cancels waiting futures. After any error the
-            # records are not acknowledged, and a new producer is the remedy.
+            # aiokafka also fails assertions, and cancels waiting futures. After any error, the
+            # records are not acknowledged, and a new producer is needed.
             is_of_clock = isinstance(error, InvalidTimestampError)
             self._failed(TIME_REFUSED if is_of_clock else f"Kafka failed: {type(error).__name__}")
             if not isinstance(error, Exception):
@@ -201,7 +201,7 @@ class _Lane:
             self._writing = None
 
     def _fill(self) -> BatchBuilder:
-        """Return a batch of the records that wait and fit; the first one always fits."""
+        """Return a batch of the waiting records that fit; the first one always fits."""
         batch = self._producer.create_batch_for(self._limits_bytes[self._topic])
         append, waiting, under_way = appender(batch), self._waiting, self._under_way
         while waiting:
@@ -223,8 +223,8 @@ class _Lane:
     def _make_smaller(self, refused_bytes: int) -> None:
         """Queue the records of a refused batch again, for smaller batches.
 
-        The topic's limit was lowered after the last look. Until the next look reads the new limit,
-        half the refused size is tried.
+        The topic's limit was lowered after the topics were last examined. Until the new limit is
+        read, half the refused size is tried.
         """
         alone = len(self._under_way) == 1
         self._limits_bytes[self._topic] = refused_bytes - 1 if alone else refused_bytes // 2
@@ -236,7 +236,7 @@ class _Lane:
         """Set the places of acknowledged records; some futures may be cancelled by now."""
         if first_offset < 0:
             # A broker may leave out the offset of a batch that it receives twice. The failed
-            # deliveries come again, and then have a place.
+            # deliveries are retried, and then have a place.
             raise KafkaError("the batch is kept, but Kafka did not report its offset")
         self._compare(first_offset)
         for offset, each in enumerate(self._under_way, first_offset):
@@ -245,7 +245,7 @@ class _Lane:
         self._under_way = []
 
     def _compare(self, first_offset: int) -> None:
-        """Log an error if a batch has the offsets of acknowledged records, which are lost then."""
+        """Log an error if a batch has offsets of earlier acknowledged records, which are lost."""
         end = self._ends.get(self._place, 0)
         if first_offset < end:
             _log.error(

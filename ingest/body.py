@@ -1,7 +1,7 @@
 """Reads a request's body within limits of size, time and memory.
 
-Input: ASGI's ``receive``. Output: the bytes as they came, or a ``BodyFault``. Invariant: a body
-never takes more memory than its limit and one chunk of the server's.
+Input: ASGI's ``receive``. Output: the unchanged bytes, or a ``BodyFault``. Invariant: a body never
+takes more memory than its limit plus one of the server's chunks.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from ingest.load import BodyMemory
 
 
 class BodyFault(Enum):
-    """The reason why there is no body; it is a value because the sender causes it."""
+    """The reason why there is no body; a value, not an exception, because the sender causes it."""
 
     TOO_LARGE = auto()
     TOO_SLOW = auto()

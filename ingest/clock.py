@@ -1,7 +1,7 @@
-"""Warns that a clock may be wrong, when a delivery is refused for its signature's time alone.
+"""Warns that a clock may be wrong when a delivery is refused only for its signature's time.
 
-Input: such deliveries. Output: a warning, at most one a minute, and the difference in seconds for
-the metrics. A replayed delivery looks the same, so a single one does not prove a wrong clock.
+Input: such deliveries. Output: at most one warning a minute, and the difference in seconds for the
+metrics. A replayed delivery looks the same, so a single delivery does not prove a wrong clock.
 """
 
 import time
@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from ingest.metrics import Tally
+from ingest.metrics import ProcessCounts
 from ledger.signature import signed_at_s
 
 _WARNED_EVERY_S: Final = 60.0
@@ -20,16 +20,16 @@ _log = structlog.get_logger(__name__)
 class ClockDoubt:
     """Compares the times of refused deliveries with this machine's clock."""
 
-    __slots__ = ("_tally", "_warned_at_s")
+    __slots__ = ("_counts", "_warned_at_s")
 
-    def __init__(self, tally: Tally) -> None:
-        self._tally = tally
+    def __init__(self, counts: ProcessCounts) -> None:
+        self._counts = counts
         self._warned_at_s = -_WARNED_EVERY_S
 
     def note(self, header: str, received_at_ms: int) -> None:
-        """Record a delivery that was refused for its time alone."""
+        """Record a delivery that was refused only for its time."""
         off_s = received_at_ms // 1000 - signed_at_s(header)
-        self._tally.signed_at_another_time(off_s)
+        self._counts.signed_at_another_time(off_s)
         now_s = time.monotonic()
         if now_s - self._warned_at_s < _WARNED_EVERY_S:
             return

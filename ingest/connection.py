@@ -1,22 +1,21 @@
-"""One connection to ingress, within limits; the only module that touches uvicorn's protocol.
+"""Serves one connection to ingress within limits; only this module touches uvicorn's protocol.
 
 Input: bytes from any sender. Output: requests for the application, and a problem document for bytes
 that are not a request.
 
-Invariants: a request's bytes that are not body never fill the memory, wherever they stand, and
-trailers never count as headers. A request that arrives too slowly, or an answer that is fetched too
-slowly, ends the connection (``connection_state``). When a process has more connections than it may
-have, the one that has kept it waiting longest is closed.
+Invariants: the bytes of a request outside its body never fill the memory, and trailers never count
+as headers. A request that arrives too slowly, or an answer that is fetched too slowly, ends the
+connection (``connection_state``). When a process has too many connections, it closes the one that
+has kept it waiting longest.
 
 A request that arrives whole in one read, as nearly every delivery does, goes to the ``direct``
-handler, if the server has one for its path: ASGI's part in a request (a scope, events, messages, a
-cycle that takes an answer in pieces) and the application's routing take longer than all work that
-ingress does for a delivery. Every other request goes to the application, as with uvicorn.
+handler if the server has one for the path. For such a request, ASGI (a scope, events, messages, a
+cycle that takes an answer in pieces) and the application's routing would take longer than all other
+work on a delivery. Every other request goes to the application, as with uvicorn.
 
 uvicorn 0.54 with httptools limits neither the size nor the time of a request's head, chunk
-extensions and trailers, takes trailers for headers if they arrive early enough, does not look at
-Host, reads pipelined requests faster than it answers them, and answers malformed requests in plain
-text.
+extensions and trailers. It takes early trailers for headers, does not check Host, reads pipelined
+requests faster than it answers them, and answers malformed requests in plain text.
 """
 
 import asyncio
@@ -53,17 +52,17 @@ class Direct(Protocol):
 
     @property
     def path(self) -> bytes:
-        """The path, as written in a request; the method is POST."""
+        """The path as it is written in a request; the method is POST."""
 
     def take(self, headers: Headers, body: bytes) -> Response | Waiting:
         """Return the answer; header names are lower case, and the body has at most 16 KiB."""
 
     def failed(self) -> None:
-        """Count a bug that was met on the way to an answer."""
+        """Count a bug that prevented an answer."""
 
 
 class Exchange:
-    """A request and its answer, with those parts of uvicorn's cycle that uvicorn itself uses."""
+    """A request and its answer, with the attributes of uvicorn's cycle that uvicorn itself uses."""
 
     __slots__ = ("disconnected", "keep_alive", "message_event", "response_complete")
     response_started = False
@@ -86,7 +85,7 @@ class _RefusedError(Exception):
 def _fault_of(error: Exception) -> Fault:
     """Return the fault of a read; the parser wraps an exception that one of our methods raised.
 
-    A frame that kept the wrapped exception would be part of a cycle, and keep the read in memory.
+    If a frame kept the wrapped exception, the two would form a cycle and keep the read in memory.
     """
     refused = error if isinstance(error, _RefusedError) else error.__context__
     return refused.fault if isinstance(refused, _RefusedError) else "malformed_request"
@@ -97,24 +96,24 @@ class BoundedProtocol(HttpToolsProtocol):
 
     limits: ClassVar[Limits] = Limits()
     direct: ClassVar[Direct | None] = None
-    # The connections that keep us waiting; the first one has done so for longest.
+    # The connections that keep ingress waiting, the longest wait first.
     waiting: ClassVar[dict["BoundedProtocol", None]] = {}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._state = ConnectionState()
-        # The bytes read that are not body, since the last request ended or this one's head did.
+        # The bytes read outside a body, since the last request or this request's head ended.
         self._overhead_bytes = 0
         self._chunks = 0
         self._dropped_bytes = 0
-        # The body so far, if its request may go to the direct handler.
+        # The body so far of a request that may go to the direct handler.
         self._held: bytes | None = None
         self._first_of_read = False
-        # The last words follow the answers under way, once nothing more is read.
+        # The last words are sent after the answers under way, once nothing more is read.
         self._last_words: ProblemResponse | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection; if there are too many, close the one that waits longest."""
+        """Take the connection; if there are too many, close the one with the longest wait."""
         super().connection_made(transport)
         self._patience = Patience(self.loop, transport.abort)
         self._watch()
@@ -131,12 +130,12 @@ class BoundedProtocol(HttpToolsProtocol):
         """Parse a read; bytes that are not a request end the connection."""
         self._first_of_read = True
         try:
-            # The parser does not say where in a piece a request ends, so the count of a request's
-            # bytes may be too low by one piece: the pieces are short.
+            # The parser does not report where in a piece a request ends, so the count of a
+            # request's bytes may be too low by one piece. Hence the pieces are short.
             for begin in range(0, len(data), self.limits.head_bytes):
                 self._feed(data[begin : begin + self.limits.head_bytes])
         except httptools.HttpParserUpgrade:
-            # An answer in HTTP is right (RFC 9110, 7.8), but the next bytes may not be HTTP.
+            # The answer stays HTTP (RFC 9110, 7.8), but the next bytes may not be HTTP.
             self._end(None)
         except (httptools.HttpParserError, _RefusedError) as error:
             self._hold_no_longer()
@@ -145,10 +144,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._watch()
 
     def _feed(self, piece: bytes) -> None:
-        """Parse a piece of a read, unless the connection ends; count its bytes that are not body.
+        """Parse a piece of a read, unless the connection ends; count its bytes outside a body.
 
         The parser gathers a name or a value until it is whole, and skips zeros before a chunk's
-        size, chunk extensions and line ends before a request: only this count sees all of them.
+        size, chunk extensions and line ends before a request. Only this count includes all of them.
         """
         if self._state.now == "ended":
             return
@@ -159,7 +158,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse("head_too_large" if in_head else "framing_too_large")
 
     def on_message_begin(self) -> None:
-        """Begin a request; `_hand_over` does the rest for one that goes to the application."""
+        """Begin a request; `_hand_over` does the rest if the request goes to the application."""
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -167,7 +166,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._state.move("begun")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, as uvicorn does; drop a trailer, which the parser reports like one."""
+        """Take a header as uvicorn does; drop a trailer, which the parser reports like a header."""
         if self._state.now == "body":
             return
         name = name.lower()
@@ -192,7 +191,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._overhead_bytes = 0
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of the body, or drop it if its request is answered already."""
+        """Take a piece of the body, or drop it if the request is answered already."""
         self._overhead_bytes -= len(body)
         if self._held is not None:
             self._held += body
@@ -206,7 +205,7 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_chunk_header(self) -> None:
-        """Take one more chunk of the body."""
+        """Count one more chunk of the body."""
         self._chunks += 1
         if self._chunks > self.limits.chunks:
             self._refuse("too_many_chunks")
@@ -222,11 +221,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle.keep_alive &= keep_alive
             super().on_message_complete()
         if not keep_alive:
-            # The parser skips the rest of the connection, also where a trailer said `close`.
+            # The parser skips all further bytes, even if only a trailer said `close`.
             self._end(None)
 
     def on_response_complete(self) -> None:
-        """Go on with the next request; read more only when none is left."""
+        """Go on with the next request; read more only if none is left."""
         self.server_state.total_requests += 1
         self._state.answered()
         if self.transport.is_closing():
@@ -239,9 +238,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._watch()
 
     def _may_be_direct(self) -> bool:
-        """Return whether the direct handler takes this request if it is whole in this read.
+        """Return whether the direct handler takes this request, if all of it is in this read.
 
-        The application takes it if the sender pipelines, or does not fetch its answers.
+        If the sender pipelines, or does not fetch its answers, the application takes the request.
         """
         return (
             self.direct is not None
@@ -255,7 +254,7 @@ class BoundedProtocol(HttpToolsProtocol):
         )
 
     def _hold_no_longer(self) -> None:
-        """Hand over the request that is still held at the end of a read, as it is not whole."""
+        """Hand over the request that is still held, because the read ended before the request."""
         if self._held is not None:
             self._hand_over(self._held)
 
@@ -263,7 +262,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Give a request to the application, as uvicorn does, with the body read so far."""
         self._held = None
         begun = (self.url, self.headers, self.expect_100_continue)
-        # This call makes the scope, and forgets the head that was read.
+        # This call makes the scope, and resets the head that was read.
         super().on_message_begin()
         self.url, headers, self.expect_100_continue = begun
         self.headers += headers
@@ -279,10 +278,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._go_on(exchange, partial(self.direct.take, self.headers, body))  # type: ignore[union-attr]
 
     def _go_on(self, exchange: Exchange, step: Callable[[], Response | Waiting]) -> None:
-        """Take a step of the direct handler towards its answer; a bug is answered with 500."""
+        """Take one step of the direct handler towards its answer; answer 500 after a bug."""
         try:
             answer = step()
-        # A cancelled append is a bug too: it says nothing about the log.
+        # A cancelled append is a bug too, because it says nothing about the log.
         except (Exception, asyncio.CancelledError) as error:
             self.logger.exception("Exception in the direct handler\n", exc_info=error)
             self.direct.failed()  # type: ignore[union-attr]
@@ -311,7 +310,7 @@ class BoundedProtocol(HttpToolsProtocol):
         raise _RefusedError(fault)
 
     def _end_by_fault(self, fault: Fault) -> None:
-        """End with the fault's answer, which also answers a request that is not whole yet."""
+        """End with the fault's answer, which is also the answer to an incomplete request."""
         words = LAST_WORDS[fault]
         if self._state.now == "body":
             if self.cycle.response_started:
@@ -321,7 +320,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._end(words)
 
     def _drop_request(self) -> None:
-        """Take the request that arrived last away from the application."""
+        """Take the latest request away from the application."""
         self._state.drop()
         if self.pipeline:
             self.pipeline.popleft()
@@ -330,31 +329,31 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle.message_event.set()
 
     def _end(self, last_words: ProblemResponse | None) -> None:
-        """Read nothing more; the last words follow the answers under way."""
+        """Read nothing more; send the last words after the answers under way."""
         self._state.move("end")
         self._last_words = last_words
         self.flow.pause_reading()
 
     def _watch(self) -> None:
-        """Bound the time of a wait that has just begun; say the last words before the last wait."""
+        """Limit the time of a wait that has just begun; send the last words before a close."""
         wait = self._state.new_wait()
         if wait is None:
             return
         if wait == "close":
             if self.transport.is_closing():
                 return
-            self._say_last_words()
+            self._send_last_words()
         self.waiting.pop(self, None)
         if wait != "answer":
             self.waiting[self] = None
-        self._patience.last(self._patience_s(wait))
+        self._patience.restart(self._patience_s(wait))
 
-    def _say_last_words(self) -> None:
+    def _send_last_words(self) -> None:
         if self._last_words is not None:
             default_headers = self.server_state.default_headers
             self.transport.write(encode(self._last_words, default_headers, closes=True))
         self.transport.write_eof()
-        # An answer under way has resumed the reading.
+        # The last answer has resumed the reading.
         self.flow.pause_reading()
 
     def _patience_s(self, wait: Wait) -> float:
@@ -364,6 +363,6 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def bounded_protocol(limits: Limits, direct: Direct | None = None) -> type[BoundedProtocol]:
-    """Return the class of one server's connections, which are counted by themselves."""
+    """Return the class of one server's connections, with its own limits and its own waits."""
     members: dict[str, Any] = {"limits": limits, "direct": direct, "waiting": {}}
     return type("ServersProtocol", (BoundedProtocol,), members)

@@ -1,10 +1,10 @@
-"""The state of one connection to ingress, without I/O; ``connection`` feeds it.
+"""Tracks the state of one connection to ingress, without I/O.
 
-Input: the steps of the requests that arrive, and the answers that went out. Output: what the
-connection waits for, each time that a new wait begins.
+Input: from ``connection``, the steps of arriving requests, and the answers that went out. Output:
+each new wait of the connection when it begins.
 
-The law: a connection waits for exactly one thing at any time. Either its sender has to finish a
-request, to fetch an answer, to begin the next request or to close, or ingress has to answer::
+Invariant: a connection has exactly one wait at any time. Either its sender has to finish a request,
+to fetch an answer, to begin the next request or to close, or ingress has to answer::
 
     head ──(head complete)──▶ body ──(complete)──▶ whole ──(begun)──▶ head
       └────────────────────────┴─────────(end)───────┴──▶ ended: nothing more is read
@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, Literal
 
-# How much of the latest request has arrived. Members of an Enum would take longer to look up.
+# The progress of the latest request. Members of an Enum would take longer to look up.
 State = Literal["head", "body", "whole", "ended"]
 Event = Literal["begun", "head complete", "complete", "end"]
 Wait = Literal["request", "answer", "next request", "close"]
 
-# A connection begins in the state "head": its first request may not keep ingress waiting either.
+# A connection begins in the state "head", so that the wait for its first request is limited too.
 MOVES: Final[Mapping[tuple[State, Event], State]] = MappingProxyType(
     {
         ("head", "begun"): "head",
@@ -33,7 +33,7 @@ MOVES: Final[Mapping[tuple[State, Event], State]] = MappingProxyType(
     }
 )
 
-# What the connection waits for in each state: if all answers went out, and if not.
+# The wait in each state: first if all answers went out, and then if some did not.
 WAITS: Final[Mapping[State, tuple[Wait, Wait]]] = MappingProxyType(
     {
         "head": ("request", "request"),
@@ -52,7 +52,7 @@ class ConnectionState:
     def __init__(self) -> None:
         self.now: State = "head"
         self.unanswered = 0
-        # The wait that goes on; without one, the next wait is a new one.
+        # The current wait; after ``None``, any wait counts as a new one.
         self._wait: Wait | None = None
 
     def move(self, event: Event) -> None:

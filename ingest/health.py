@@ -26,8 +26,8 @@ async def alive(_request: Request) -> Response:
     return _ALIVE
 
 
-class Readiness:
-    """The answer to whether a delivery could be kept now."""
+class ReadinessProbe:
+    """Asks the log whether a delivery could be kept now."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -36,12 +36,12 @@ class Readiness:
         self._trouble: str | None = None
 
     async def ready(self, _request: Request) -> Response:
-        """Answer 200 only if Kafka says so itself."""
+        """Answer 200 only if Kafka itself confirms that it could keep a delivery."""
         trouble = await self.trouble()
         return problem("log_unavailable", trouble) if trouble else _READY
 
     async def trouble(self) -> str | None:
-        """Return why no delivery could be kept; ``None`` if Kafka says that one could."""
+        """Return the reason why no delivery could be kept; ``None`` if one could."""
         async with self._asking:
             if time.monotonic() - self._asked_at_s > _FRESH_S:
                 self._trouble = await self._log.trouble()

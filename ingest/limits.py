@@ -1,7 +1,7 @@
-"""The limits of one connection, and the answers to a sender that exceeds them.
+"""Defines the limits of one connection, and the answers to a sender that exceeds one.
 
-Input: numbers, and the values of a request's Host headers. Output: the limits, the reasons for
-which a connection ends, and a problem document for each reason.
+Input: the head of a request. Output: the fault that ends the connection, if there is one, with a
+problem document as its last answer.
 """
 
 import re
@@ -13,25 +13,25 @@ from typing import Final, Literal, Self
 
 from ingest.answers import Headers, ProblemResponse, problem
 
-# Proxies usually allow a head of this size as well; Plexy's own heads have some 500 bytes.
+# Proxies usually allow heads of this size too; Plexy's own heads have some 500 bytes.
 _HEAD_BYTES: Final = 16 * 1024
 _HEADERS: Final = 100
 # A proxy never pipelines. A sender that does so gets this many answers before the close.
 _PIPELINED: Final = 16
 # A sender of chunks usually sends kilobytes at a time; this bounds the cost of tiny ones.
 _CHUNKS: Final = 1024
-# A refused body is read a little further, so that its sender gets to read the answer. A sender of
-# a larger body reads the answer too, unless it first fills the system's buffers.
+# After a refusal, this much more of the body is read, so that its sender reads the answer. A sender
+# of a larger body also reads the answer, unless it first fills the system's buffers.
 _DROPPED_BYTES: Final = 64 * 1024
 _CONNECTIONS: Final = 4096
-# Some open files are not senders' connections: those of Kafka, the log and the listener.
+# Some open files are not senders' connections: those to Kafka, the log lines and the listener.
 _OTHER_FILES: Final = 64
-# The application answers within its own time limit; a connection gets this much time on top.
+# The application answers within its own time limit; a connection gets this much more time.
 _SLACK_S: Final = 10
 
 
 def _most_connections() -> int:
-    """Return how many connections this process can have."""
+    """Return the largest number of connections that this process can have."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(1, min(_CONNECTIONS, files - _OTHER_FILES))
 
@@ -72,7 +72,7 @@ class Limits:
     def fault_of_head(
         self, url: bytes, headers: Headers, http_version: str, unanswered: int
     ) -> Fault | None:
-        """Return why a request is refused by its head, which ``unanswered`` requests precede."""
+        """Return the fault of a request's head, if any; ``unanswered`` requests precede it."""
         size_bytes = len(url)
         hosts = []
         for name, value in headers:

@@ -1,16 +1,16 @@
-"""Bounds the load in flight: the unanswered deliveries, and the bytes of their bodies.
+"""Limits the load in flight: the unanswered deliveries, and the bytes of their bodies.
 
-Input: deliveries with good signatures, and bytes of bodies as they arrive. Output: whether there is
-room. Invariants: no delivery queues, since one without room is refused at once and its sender
-retries; only bytes that have arrived take room, so a large declared length takes none from others.
+Input: deliveries with good signatures, and arriving bytes of bodies. Output: whether there is room.
+Invariants: no delivery waits for room; it is refused at once, and its sender retries. Only bytes
+that have arrived take room, so a sender can't take room by declaring a large length.
 """
 
 from typing import Final
 
-# All large bodies in memory together have at most this size: eight of the largest possible bodies.
+# The large bodies in memory have at most this size in sum: eight of the largest possible bodies.
 MAX_BYTES_IN_FLIGHT: Final = 64 * 1024 * 1024
-# A body this small always finds room, however many large ones strangers send: Plexy's have a few
-# hundred bytes. The number of connections bounds the number of small bodies.
+# A body of at most this size always finds room, however many large ones strangers send. Plexy's
+# bodies have a few hundred bytes. The number of connections limits the number of small bodies.
 SMALL_BYTES: Final = 16 * 1024
 
 
@@ -22,14 +22,14 @@ class Deliveries:
         self._most = most
 
     def admit(self) -> bool:
-        """Take a place; return ``False`` if there is none left."""
+        """Take a place; return ``False`` if no place is left."""
         if self._count >= self._most:
             return False
         self._count += 1
         return True
 
     def release(self) -> None:
-        """Return a place."""
+        """Give back a place."""
         self._count -= 1
 
     @property
@@ -46,7 +46,7 @@ class BodyMemory:
         self._max_bytes = max_bytes
 
     def grow(self, before: int, after: int) -> bool:
-        """Take room for a body that has grown; return ``False``, and take none, if none is left."""
+        """Take room for a body that has grown; return ``False`` if there is not enough room."""
         more = _counted(after) - _counted(before)
         if more and self._bytes + more > self._max_bytes:
             return False
@@ -54,7 +54,7 @@ class BodyMemory:
         return True
 
     def release(self, size_bytes: int) -> None:
-        """Return the room of a body that had grown to this size."""
+        """Give back the room of a body that had grown to this size."""
         self._bytes -= _counted(size_bytes)
 
     @property

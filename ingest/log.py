@@ -1,8 +1,8 @@
-"""Appends to the log of record in Kafka, and reconnects whenever that is needed.
+"""Appends to the log of record in Kafka, and reconnects when necessary.
 
 Input: records, each with a deadline. Output: the record's place once every in-sync replica has it,
 or ``LogUnavailableError``. Invariants: no append waits beyond its deadline; a failed record is not
-kept, since its sender delivers it again; no state needs a restart of the program to end.
+retried here, because its sender delivers it again; no failure requires a restart of the program.
 
 ``connecting`` ──(Kafka answers, topics are right)──▶ ``connected`` ──(an append fails, or a topic
 is changed)──▶ ``connecting``
@@ -26,14 +26,14 @@ from runtime.kafka.topic_states import Fault
 from runtime.kafka.topics import unreachable
 
 _NOT_YET: Final = "Kafka is not connected yet"
-# After Kafka's outage has ended, senders notice its end within this time.
+# Ingress reconnects within this time after an outage of Kafka.
 _RECONNECT_S: Final = 0.5
-# An operator's change of the topics is noticed within this time, plus Kafka's answer. Deliveries
-# that are acknowledged meanwhile may be in a topic that does not keep them.
+# Ingress notices an operator's change of the topics within this time, plus that of Kafka's answer.
+# Deliveries that are acknowledged before may be in a topic that does not keep them.
 _LOOK_EVERY_S: Final = 1.0
-# If Kafka runs, the first delivery finds a connection; if not, the program starts all the same.
+# If Kafka runs, the first delivery finds a connection. Otherwise the program starts without one.
 _FIRST_ATTEMPT_S: Final = 2.0
-# At the end, records of deliveries that were already answered 503 may still take this long.
+# At shutdown, the records of deliveries that were already answered 503 may take this long.
 _FLUSH_S: Final = 1.0
 
 _log = structlog.get_logger(__name__)
@@ -63,9 +63,9 @@ class WebhookLog:
         self._names = settings.names
         self._producer: LogProducer | None = None
         self._appends: Appends | None = None
-        # The reason for a missing producer, which appends and probes are answered with.
+        # The reason why there is no producer, for the answers to appends and probes.
         self._reason = _NOT_YET
-        # The last logged faults of settings under which some records are refused.
+        # The latest faults in settings that make brokers refuse some records.
         self._faults: list[str] = []
         self._ends: dict[tuple[str, int], int] = {}
         self._lost = asyncio.Event()
@@ -95,8 +95,8 @@ class WebhookLog:
     def append(self, record: NewRecord, until: float) -> asyncio.Future[Place]:
         """Return the place of an acknowledged record; ``until`` is a time of the loop's clock.
 
-        A record that was given up may still reach the log later. Since its sender delivers it
-        again, the log then has it twice, and the ledger counts it once.
+        A record whose deadline has passed may still reach the log. Its sender delivers it again, so
+        the log then has the event twice, and the ledger counts it once.
         """
         if self._appends is None:
             refused: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
@@ -118,7 +118,7 @@ class WebhookLog:
             except (KafkaError, OSError, TimeoutError) as error:
                 self._disconnect("Kafka does not answer", str(unreachable(self._settings, error)))
             except Exception as error:  # noqa: BLE001
-                # This is a bug, here or in aiokafka, and must not end the attempts.
+                # A bug, here or in aiokafka, must not end the attempts.
                 self._disconnect("ingress can't connect to Kafka", repr(error))
             self._tried.set()
             await asyncio.sleep(_RECONNECT_S)
@@ -133,7 +133,7 @@ class WebhookLog:
         topics = self._names.shared
         for topic in topics:
             await producer.partitions_for(topic)
-        # The recorded number of partitions stays, even if a topic gets more.
+        # Keys keep their partitions even if somebody adds partitions to a topic.
         appends = Appends(producer, seen.partitions, seen.limits_bytes, self._lose, self._ends)
         self._appends = appends
         self._producer = producer
@@ -178,12 +178,12 @@ class WebhookLog:
         self._faults = faults
 
     def _lose(self, reason: str) -> None:
-        """Give up the producer, which fails all records that wait for it."""
+        """Give up the producer, and fail all records that wait for it."""
         self._disconnect(reason)
         self._lost.set()
 
     def _disconnect(self, reason: str, detail: str = "") -> None:
-        """Record why nothing can be appended, and log a reason only when it is new."""
+        """Record why nothing can be appended; log the reason if it is new."""
         if self._producer is not None or self._reason != reason:
             client = self._client_log.last_line
             _log.warning("log_unavailable", reason=reason, detail=detail, aiokafka=client)

@@ -1,12 +1,12 @@
 """Counts ingress' deliveries by outcome and duration, and serves the counts to Prometheus.
 
-Input: each delivery's outcome, from the hot path. Output: ``GET /metrics`` on an address of its
-own, which the internet does not reach. Invariant: counting a delivery takes no lock and makes no
-object; a process adds to numbers of its own, which become metrics when Prometheus asks.
+Input: each delivery's outcome, from the hot path. Output: ``GET /metrics`` on a separate address,
+which the internet does not reach. Invariant: counting a delivery takes no lock and makes no object,
+because a process only adds to numbers, which become metrics when Prometheus asks.
 
-Several processes share one port, so a scrape of that port would reach any one of them. Their
-numbers are in shared memory, with a row per process that only this process writes. The process that
-started them reads all rows and serves the metrics.
+Several processes share one port, so a scrape of that port would reach an arbitrary process. Their
+numbers are in shared memory, in one row per process, which only that process writes. The process
+that started the others reads all rows and serves the metrics.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from ingest.answers import STATUS
-from ingest.health import Readiness
+from ingest.health import ReadinessProbe
 from runtime.kafka.certificates import Side
 from runtime.kafka.new_connections import EXPIRY_METRIC
 from runtime.metrics import Metrics
 from runtime.settings import SettingsError
 
-# These codes answer requests that are not deliveries, or not yet.
+# The codes of answers to requests that are not deliveries, or not recognized as such.
 _NO_DELIVERY: Final = frozenset(
     {"malformed_request", "head_too_large", "not_found", "method_not_allowed", "internal_error"}
 )
@@ -72,7 +72,7 @@ _PLACES: Final[Mapping[str, tuple[int, int | None]]] = {
     for n, (outcome, status) in enumerate(_STATUS.items())
 }
 
-# Values that are read at intervals, and not counted, may be this old.
+# Values that are read at intervals, not counted, are at most this old.
 _LOOK_EVERY_S: Final = 1.0
 
 
@@ -92,8 +92,8 @@ def new_rows(processes: int) -> Sequence[Numbers]:
     return [memory[n * _ROW : (n + 1) * _ROW] for n in range(processes)]
 
 
-class Tally:
-    """The counts of one process."""
+class ProcessCounts:
+    """The numbers of one process."""
 
     __slots__ = ("_row",)
 
@@ -112,7 +112,7 @@ class Tally:
             row[histogram + _BUCKETS] += took_s
 
     def failed(self) -> None:
-        """Count a request that met a bug of ours."""
+        """Count a request that failed because of a bug."""
         self._row[_ERRORS] += 1
 
     def signed_at_another_time(self, off_s: float) -> None:
@@ -123,13 +123,13 @@ class Tally:
         """Record when the first certificate of a side expires."""
         self._row[_EXPIRIES[side]] = at_s
 
-    async def keep_looking(self, readiness: Readiness, load: Callable[[], tuple[int, int]]) -> None:
+    async def keep_looking(self, log: ReadinessProbe, load: Callable[[], tuple[int, int]]) -> None:
         """Record every second whether the log is available, and the load, until cancelled.
 
         ``load`` returns the deliveries in flight, and the bytes of large bodies in memory.
         """
         while True:
-            available = await readiness.trouble() is None
+            available = await log.trouble() is None
             self._row[_IN_FLIGHT], self._row[_BODY_BYTES] = load()
             self._row[_AVAILABLE], self._row[_LOOKED_AT] = available, time.time()
             await asyncio.sleep(_LOOK_EVERY_S)
@@ -148,17 +148,17 @@ class IngressMetrics(Metrics, Collector):
         self._seconds = self.declare(
             "histogram",
             "answer_seconds",
-            "time from a delivery's head to its answer, by the answer's class of status",
+            "time from a delivery's head to its answer, by the class of the answer's status",
             "answer",
         )
         self._kept_bytes = self.declare(
             "counter", "kept_bytes", "bytes of the bodies that the log has acknowledged"
         )
         self._errors = self.declare(
-            "counter", "internal_errors", "requests answered 500, whatever their path: bugs"
+            "counter", "internal_errors", "requests answered 500 because of a bug, on any path"
         )
         self._in_flight = self.declare(
-            "gauge", "in_flight", "deliveries that wait for the log, a second ago", "process"
+            "gauge", "in_flight", "deliveries that waited for the log, a second ago", "process"
         )
         self._limit = self.declare(
             "gauge", "in_flight_limit", "the most deliveries that may wait in one process"
@@ -175,20 +175,20 @@ class IngressMetrics(Metrics, Collector):
         self._looked_at = self.declare(
             "gauge",
             "looked_timestamp_seconds",
-            "when the process last looked whether Kafka could; it does each second",
+            "when the process last asked Kafka, as it does each second",
             "process",
         )
         self._seconds_off = self.declare(
             "gauge",
             "clock_seconds_off",
-            "how long before this machine's time the last delivery was signed that was refused for "
-            "its time alone; less than 0 if after it, and 0 if there was none",
+            "this machine's time minus that in the last signature that was refused for its time "
+            "alone; 0 if there was no such signature",
             "process",
         )
         self._certificates = self.declare("gauge", *EXPIRY_METRIC, "process", "side")
         self.registry.register(self)
         if len(rows) == 1:
-            # With several, the process that serves this page does nothing else.
+            # If there are several processes, the one that serves this page does nothing else.
             ProcessCollector(registry=self.registry)
 
     def collect(self) -> Iterator[Metric]:

@@ -22,7 +22,7 @@ from runtime.problems import MEDIA_TYPE, Problem
 
 Json = dict[str, Any]
 
-# The server's answers before a request reaches a path, and the answers that any path may give.
+# The answers of the server before a request reaches a path, and the answers common to all paths.
 _ANYWHERE: Final = ("malformed_request", "head_too_large", "method_not_allowed", "internal_error")
 _DELIVERY: Final = tuple(code for code in STATUS if code != "not_found")
 
@@ -30,16 +30,16 @@ _MEANINGS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "Plexy-Signature": "`t=<Unix seconds>,v1=<hex HMAC-SHA256>`; the key is the endpoint's "
         "signing secret, and the signed content is the raw body, or `<t>.<raw body>`",
-        "retry-after": "seconds after which to deliver again",
-        "allow": "the methods that the path has",
+        "retry-after": "the seconds to wait before delivering again",
+        "allow": "the methods that the path allows",
         "www-authenticate": "the header that is missing or wrong",
-        "connection": "the connection accepts no further request",
+        "connection": "the connection accepts no more requests",
     }
 )
 
 
 class Document:
-    """The endpoint of the document, which does not change while the program runs."""
+    """The endpoint of the document, which is the same as long as the program runs."""
 
     def __init__(self, settings: IngestSettings) -> None:
         document = msgspec.json.encode(describe(settings))
@@ -79,7 +79,7 @@ def describe(settings: IngestSettings) -> Json:
 def _delivery(settings: IngestSettings) -> Json:
     kept = {"type": "object", "properties": {"received": {"const": True}}, "required": ["received"]}
     place = {
-        "description": "where the event stands in the log of record: `<partition>:<offset>`",
+        "description": "the event's place in the log of record: `<partition>:<offset>`",
         "required": True,
         "schema": {"type": "string", "pattern": "^[0-9]+:[0-9]+$"},
     }
@@ -93,7 +93,7 @@ def _delivery(settings: IngestSettings) -> Json:
     body = {"schema": {"$ref": "#/components/schemas/Envelope"}}
     return {
         "operationId": "deliver",
-        "summary": "Take one delivery; 200 once every replica in sync has it",
+        "summary": "Take one delivery; answer 200 once every in-sync replica has it",
         "parameters": [signature],
         "requestBody": {
             "required": True,

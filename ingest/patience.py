@@ -1,8 +1,8 @@
-"""A timeout that is set again by each request and rarely expires.
+"""Implements a timeout that each request restarts, and that rarely expires.
 
-Setting the timeout rarely makes a timer of the event loop, because two timers per request would be
-made and cancelled for nothing. The running timer is replaced only if it is due after the timeout.
-A timer that fires before the timeout is set again.
+A restart rarely makes a timer of the event loop, because making and cancelling two timers for each
+request would be a waste. The running timer is replaced only if it is due after the timeout. A timer
+that fires before the timeout is replaced then.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ class Patience:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
-    def last(self, seconds: float) -> None:
-        """Set the timeout to so many seconds from now, whatever was set before."""
+    def restart(self, seconds: float) -> None:
+        """Set the timeout to this many seconds from now, whatever was set before."""
         self._until = self._loop.time() + seconds
         if self._timer is None or self._timer_at > self._until:
             self._look_at(self._until)

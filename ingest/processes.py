@@ -1,11 +1,11 @@
 """Runs ingress in several processes on one port, for a machine with processors to spare.
 
-Input: their number. Output: the program goes on in each new process, which receives its number; the
-first process serves the metrics of all and waits for them. Invariants: if one process ends by
-itself, all end, with an exit code that means failure; no process outlives its parent.
+Input: the number of processes. Output: the program continues in each new process, with the number
+of that process. The first process serves the metrics of all, and waits for them. Invariants: if one
+process ends by itself, all end, with a failure's exit code; no process outlives its parent.
 
-Each opens a listener of its own on the port (SO_REUSEPORT), and Linux spreads new connections over
-the listeners. The processes share nothing else, so each has limits of its own.
+Each process opens its own listener on the port (SO_REUSEPORT), and Linux spreads new connections
+over the listeners. The processes share nothing else, so each has its own limits.
 """
 
 import contextlib
@@ -25,10 +25,10 @@ _CLEAN: Final = (0, -signal.SIGTERM)
 _log = structlog.get_logger(__name__)
 
 
-def split(count: int, beside: Callable[[], None]) -> int:
-    """Fork ``count`` processes, and return in each with its number, from 0.
+def split(count: int, in_parent: Callable[[], None]) -> int:
+    """Fork ``count`` processes, and return in each of them, with its number from 0.
 
-    This process calls ``beside``, waits for the others, and raises ``SystemExit``.
+    The parent calls ``in_parent``, waits for the others, and raises ``SystemExit``.
     """
     children: set[int] = set()
     alive, held = os.pipe()
@@ -38,8 +38,8 @@ def split(count: int, beside: Callable[[], None]) -> int:
         _terminate(children)
 
     ending = threading.Event()
-    # Signals wait until all processes exist. An earlier one would reach only some of them, or run
-    # this process' handler in a new one.
+    # Signals wait until all processes exist. An earlier signal would reach only some of them, or
+    # run the parent's handler in a new process.
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     for number in _ENDING:
         signal.signal(number, end)
@@ -50,9 +50,9 @@ def split(count: int, beside: Callable[[], None]) -> int:
             return child
         children.add(pid)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
-    # Threads do not survive a fork, so ``beside`` may start some only now. If it raises, the others
-    # end with this process.
-    beside()
+    # Threads do not survive a fork, so ``in_parent``, which may start some, is called only now. If
+    # it raises, the others end with this process.
+    in_parent()
     raise SystemExit(_wait(children, ending))
 
 
@@ -65,7 +65,7 @@ def _begin(alive: int, held: int) -> None:
     os.close(held)
 
     def end_with_parent() -> None:
-        # Only the parent holds the other end, so this returns when the parent has ended.
+        # Only the parent holds the other end, so this call returns when the parent has ended.
         os.read(alive, 1)
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -73,7 +73,7 @@ def _begin(alive: int, held: int) -> None:
 
 
 def _wait(children: set[int], ending: threading.Event) -> int:
-    """Wait until all have ended; return 0 if each ended cleanly after a signal."""
+    """Wait until all processes have ended; return 0 if each ended cleanly after a signal."""
     result = 0
     while children:
         pid, status = os.wait()

@@ -1,9 +1,9 @@
-"""Opens and closes the idempotent producer of aiokafka 0.14, and asks whether it can append.
+"""Opens and closes aiokafka's idempotent producer, and asks Kafka whether it can append.
 
-Input: settings. Output: a started producer, for the length of a ``with`` block. Invariant: no wait
-is endless. aiokafka's own may be: an idempotent producer retries a batch forever, so ``stop`` waits
-forever while Kafka is down. And a refused batch leaves a gap in its partition's sequence numbers,
-so that every later batch is refused too. The remedy is a new producer.
+Input: settings. Output: a started producer, for the length of a ``with`` block. Invariant: every
+wait has a time limit. aiokafka 0.14 retries an idempotent producer's batch forever, so ``stop``
+waits forever while Kafka is down. A refused batch also leaves a gap in its partition's sequence
+numbers, so the broker refuses every later batch. The remedy is a new producer.
 """
 
 import asyncio
@@ -22,21 +22,21 @@ from runtime.kafka.internals import forget_identity, put_away
 from runtime.kafka.topic_looks import Made, look_at_topics
 from runtime.kafka.topic_states import Fault, most_bytes
 
-# A request that is lost with a silently cut connection is given up early enough to be retried on a
-# new connection before the delivery's answer is due.
+# If a connection is cut silently, its request is given up so early that a retry on a new connection
+# succeeds before the delivery's answer is due.
 _REQUEST_SHARE: Final = 0.3
 # Records that arrive while a request is under way go out together in the next one. A record larger
 # than this makes a batch of its own.
 _BATCH_BYTES: Final = 256 * 1024
 _UNCOMPRESSED: Final = 0
-# A producer's last requests get this long to end by themselves: a little more than one request.
+# A producer's last requests get this long to end by themselves, a little more than one request.
 _PUT_AWAY_SHARE: Final = 0.4
 # A readiness check waits this long for Kafka's answer.
 _METADATA_WITHIN_S: Final = 2.0
 
 
 def producer_options(settings: IngestSettings) -> dict[str, Any]:
-    """Return the options by which every in-sync replica has each record exactly once."""
+    """Return the options that write each record exactly once, to every in-sync replica."""
     return {
         **settings.client_options(),
         "client_id": "plexy-ledger-ingest",
@@ -56,10 +56,10 @@ class LogProducer(AIOKafkaProducer):  # type: ignore[misc]
         return BatchBuilder(min(limit_bytes, _BATCH_BYTES), _UNCOMPRESSED)
 
     def renew_identity(self) -> None:
-        """Write under a new producer id from the next batch on.
+        """Write under a new producer id from the next batch on, with sequence numbers from 0.
 
-        A batch that the broker refused leaves a gap in its partition's sequence numbers, and the
-        broker would refuse every later batch too. The numbers of a new id begin at 0.
+        A refused batch leaves a gap in its partition's sequence numbers, because of which the
+        broker would refuse every later batch.
         """
         forget_identity(self)
 
@@ -86,10 +86,10 @@ async def started(producer: AIOKafkaProducer, within_s: float) -> AsyncIterator[
 
 
 class Condition(NamedTuple):
-    """How the log takes deliveries.
+    """The state of a log that accepts deliveries.
 
-    ``partitions`` is the number that the ledger was made with. ``limits_bytes`` has the largest
-    batch that each topic takes, and ``faults`` the settings by which some records are refused.
+    ``partitions`` is the ledger's number of partitions. ``limits_bytes`` has the largest batch that
+    each topic accepts, and ``faults`` the settings because of which brokers refuse some records.
     """
 
     partitions: int
@@ -98,7 +98,7 @@ class Condition(NamedTuple):
 
 
 async def look_at_log(client: AIOKafkaClient, names: TopicNames) -> Condition | Fault:
-    """Ask Kafka itself whether deliveries can be kept, and return how, or what is wrong.
+    """Ask Kafka whether deliveries can be kept; return the log's condition, or the fault.
 
     A fault with a remedy lasts until an operator acts.
     """
@@ -120,7 +120,7 @@ async def look_at_log(client: AIOKafkaClient, names: TopicNames) -> Condition | 
             if each.leader < 0:
                 return Fault(f"partition {each.number} of the topic {state.name} has no leader")
     return Condition(
-        # All topics have the number that the ledger was made with, or more that nobody uses.
+        # Each topic has the ledger's number of partitions, or more, of which the rest is unused.
         min(len(state.partitions) for state in seen.states),
         {state.name: most_bytes(state.config) for state in seen.states},
         seen.faults,

@@ -1,7 +1,7 @@
-"""Makes the records that keep a delivery.
+"""Makes the record that keeps a delivery.
 
 Input: a request's headers and body. Output: the record for the log of record, or for
-``plexy.rejected``. Invariant: both keep the body byte for byte, as Plexy sent and signed it.
+``plexy.rejected``. Invariant: each record keeps the body byte for byte, as Plexy signed it.
 """
 
 from collections.abc import Sequence
@@ -28,10 +28,10 @@ class NewRecord(NamedTuple):
 
 
 class DeliveryHead(NamedTuple):
-    """The needed parts of a request's head, and its time of arrival in Unix milliseconds.
+    """The relevant parts of a request's head, and its time of arrival in Unix milliseconds.
 
-    ``content_length`` is ``None`` if the body arrives in chunks; ``trace`` is the header that names
-    the request's trace, if there is one.
+    ``content_length`` is ``None`` if the body arrives in chunks. ``trace`` has the header that
+    names the request's trace, if there is one.
     """
 
     signature: bytes
@@ -42,7 +42,7 @@ class DeliveryHead(NamedTuple):
 
     @classmethod
     def of(cls, headers: Sequence[tuple[bytes, bytes]], received_at_ms: int) -> Self:
-        """Read a request's headers; repeated ones are joined by commas (RFC 9110, 5.3)."""
+        """Read a request's headers; join repeated ones with commas (RFC 9110, 5.3)."""
         signatures: list[bytes] = []
         content_types: list[bytes] = []
         content_length = None
@@ -66,7 +66,7 @@ class DeliveryHead(NamedTuple):
         return self.content_type.partition(b";")[0].strip().lower() == b"application/json"
 
     def headers(self) -> list[tuple[str, bytes]]:
-        """Return the headers that are kept, with which the whole log can be checked again later."""
+        """Return the record's headers, with which the signature can be checked again later."""
         return [
             ("plexy-signature", self.signature),
             ("received-at-ms", b"%d" % self.received_at_ms),
@@ -90,7 +90,7 @@ def rejected_delivery_record(
     rejection: Rejection,
     event_id: str | None,
 ) -> NewRecord:
-    """Return the record for ``plexy.rejected``, without a place since the log has no record."""
+    """Return the record for ``plexy.rejected``; it has no place, because the log has no record."""
     key, value, headers = rejected_record(body, rejection, event_id, None)
     headers = [*headers, ("source-topic", HTTP.encode()), *delivery.headers()]
     return NewRecord(names.rejected, key, value, headers, delivery.received_at_ms)

@@ -1,7 +1,7 @@
 """Serves ingress with uvicorn until SIGTERM.
 
-Input: settings. Output: a process that serves, and that ends with 0 after it has answered every
-accepted delivery. Invariant: it does not start if another program listens on the same port.
+Input: settings. Output: a process that serves, and that exits with 0 after it has answered every
+accepted delivery. Invariant: ingress does not start if another program listens on the same port.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from ingest.app import create_app
 from ingest.connection import bounded_protocol
 from ingest.limits import Limits
-from ingest.metrics import IngressMetrics, Numbers, Tally, new_rows, serve_metrics
+from ingest.metrics import IngressMetrics, Numbers, ProcessCounts, new_rows, serve_metrics
 from ingest.processes import split
 from ingest.settings import LONGEST_ANSWER_S, IngestSettings
 from runtime import internals
@@ -44,14 +44,14 @@ def serve(settings: IngestSettings) -> None:
     rows = new_rows(settings.ingest_processes)
     number = 0
     if several:
-        # A shared port could be shared with another ingress too, so first bind it unshared.
+        # Another ingress could share a shared port, so bind the port unshared first.
         _listener(settings).close()
         number = split(settings.ingest_processes, lambda: _serve_metrics(settings, rows))
     else:
         _serve_metrics(settings, rows)
-    # Without metrics there is no need to ask Kafka each second.
-    tally = None if settings.ingest_metrics_port is None else Tally(rows[number])
-    app = create_app(settings, tally=tally)
+    # Without metrics, nothing needs to ask Kafka each second.
+    counts = None if settings.ingest_metrics_port is None else ProcessCounts(rows[number])
+    app = create_app(settings, counts=counts)
     config = server_config(app, Limits.of(settings.answer_within_s))
     with _listener(settings, shared=several) as listening:
         internals.log_versions()
@@ -61,7 +61,7 @@ def serve(settings: IngestSettings) -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(_COLLECT_AFTER)
-        # After uvicorn has stopped, it raises the signal that stopped it once more.
+        # uvicorn raises the signal that stopped it again after it has stopped.
         signal.signal(signal.SIGTERM, _end)
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])
@@ -95,7 +95,7 @@ def server_config(app: Starlette, limits: Limits) -> uvicorn.Config:
 
 
 def _listener(settings: IngestSettings, *, shared: bool = False) -> socket.socket:
-    """Listen on the address, which our own processes may share if it is ``shared``."""
+    """Listen on ingress' address; several of our own processes may listen on a ``shared`` one."""
     variables = ("LEDGER_INGEST_HOST", "LEDGER_INGEST_PORT")
     host, port = settings.ingest_host, settings.ingest_port
     return listener(variables, host, port, backlog=_BACKLOG, shared=shared)

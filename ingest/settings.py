@@ -1,4 +1,4 @@
-"""Ingress' settings; without a signing secret it starts only if that is allowed explicitly."""
+"""The settings of ingress, which starts without a signing secret only if explicitly allowed to."""
 
 from typing import Annotated, Final
 
@@ -13,9 +13,9 @@ from runtime.trust import AllowUnsigned, Form, ToleranceSeconds, WebhookSecrets
 _MIB: Final = 1024 * 1024
 WEBHOOKS_PATH: Final = "/webhooks/plexy"
 
-# `ledger.topics.MAX_RECORD_BYTES` is larger than this, and leaves room for a record's headers.
+# `ledger.topics.MAX_RECORD_BYTES` is larger, to leave room for a record's headers.
 _LARGEST_BODY_BYTES: Final = 8 * _MIB
-# Plexy gives up after 30 s. After SIGTERM a delivery gets this long too (`ingest.server`).
+# Plexy gives up after 30 s. After SIGTERM, `ingest.server` waits this long for deliveries too.
 LONGEST_ANSWER_S: Final = 10
 
 

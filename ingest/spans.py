@@ -1,8 +1,8 @@
-"""A span for each delivery: when it arrived, what it was answered, and where it is kept.
+"""Makes a span for each delivery, with its times, its answer and its place in Kafka.
 
-In: a request's headers, and what became of its delivery. Out: an OpenTelemetry span of the kind
-SERVER, and the header that names it to whoever reads the record. Never: anything of the body but
-ids, a signature, or a trace that was chosen by somebody whose signature is not good.
+Input: a request's headers, and the outcome of its delivery. Output: an OpenTelemetry span of the
+kind SERVER, and a header that names the span to the record's readers. Invariants: a span contains
+no signature, and only ids of the body; only a sender with a good signature can choose the trace.
 """
 
 import time
@@ -28,22 +28,22 @@ _FAILED: Final = 500
 
 
 class DeliverySpans:
-    """What begins the spans of one process."""
+    """Begins the spans of one process."""
 
     def __init__(self, tracing: Tracing) -> None:
         self._tracing = tracing
 
     def arrived(self, headers: Headers) -> "DeliverySpan":
-        """Note that a request arrived just now."""
+        """Return the span of a request that has just arrived."""
         return DeliverySpan(self._tracing, headers)
 
     def close(self) -> None:
-        """Send what waits, in bounded time; blocks."""
+        """Send the queued spans; block for at most a second."""
         self._tracing.close()
 
 
 class DeliverySpan:
-    """The span of one delivery, begun once it is known whether its sender is to be believed."""
+    """The span of one delivery, which begins once the delivery's signature has been checked."""
 
     __slots__ = ("_arrived_ns", "_begun", "_headers", "_links", "_parent", "_span", "_tracing")
 
@@ -54,7 +54,7 @@ class DeliverySpan:
         self._begun = False
         self._parent = NO_CONTEXT
         self._links: list[SpanContext] = []
-        # Without one it is not sampled.
+        # ``None`` for a delivery that is not sampled.
         self._span: SpanContext | None = None
 
     def __enter__(self) -> None:
@@ -68,9 +68,9 @@ class DeliverySpan:
             self._end({"http.response.status_code": _FAILED, "error.type": name})
 
     def go_on(self) -> list[tuple[str, bytes]]:
-        """Begin as a part of the trace that the sender named, whose signature is good.
+        """Begin the span as a part of the sender's trace, because the signature is good.
 
-        Returns the headers that name it beside the record; none if it is not sampled.
+        Returns the headers that name the span in the record; none if it is not sampled.
         """
         self._parent = self._named()
         self._begin()
@@ -84,7 +84,7 @@ class DeliverySpan:
         topic: str | None = None,
         place: Place | None = None,
     ) -> None:
-        """End with what became of it; ``status`` is ``None`` if it is not answered."""
+        """End the span with the outcome; ``status`` is ``None`` if there was no answer."""
         if self._begun and self._span is None:
             return
         attributes: dict[str, str | int | None] = {
@@ -105,7 +105,7 @@ class DeliverySpan:
 
     def _end(self, attributes: dict[str, str | int]) -> None:
         if not self._begun:
-            # The trace that was named may be anybody's: it decides nothing, and is only linked.
+            # Anybody may have chosen the named trace, so it is linked, and decides nothing.
             named = span_context_of(self._named())
             self._links = [named] if named.is_valid else []
             self._begin()
@@ -123,6 +123,6 @@ class DeliverySpan:
             self._span = None
 
     def _named(self) -> Context:
-        """Return the trace that the request names; none if it names several."""
+        """Return the trace that the request names; no trace if it names several."""
         named = [value for name, value in self._headers if name == _HEADER]
         return context_of(named[0]) if len(named) == 1 else NO_CONTEXT

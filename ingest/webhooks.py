@@ -1,8 +1,8 @@
-"""``POST /webhooks/plexy``: raw body → signature → envelope → log → answer.
+"""Handles ``POST /webhooks/plexy``: raw body → signature → envelope → log → answer.
 
 Input: a delivery, as an ASGI request or as a whole. Output: 200 once the log has the delivery, or a
-problem document, within ``answer_within_s`` of the arrival; and one log line. Ingress never answers
-200 before the acknowledgement, and does no other work: it does not judge what the event says.
+problem document, within ``answer_within_s`` of the arrival; and one log line. Invariants: ingress
+never answers 200 before the log's acknowledgement, and never judges the content of an event.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from ingest.body import BodyFault, read_body
 from ingest.clock import ClockDoubt
 from ingest.load import BodyMemory, Deliveries
 from ingest.log import Log
-from ingest.metrics import Tally
+from ingest.metrics import ProcessCounts
 from ingest.records import (
     DeliveryHead,
     NewRecord,
@@ -40,10 +40,10 @@ from runtime.lines import FrequentLog
 if TYPE_CHECKING:
     from ingest.spans import DeliverySpan, DeliverySpans
 
-# A slow body may take this share of the time until the answer is due, and the log has the rest: a
-# record that is not acknowledged by then says something about Kafka, and not about the sender.
+# A slow body may take this share of the time until the answer is due. The log gets the rest, so
+# that a late acknowledgement is a fault of Kafka, not of the sender.
 _READ_SHARE: Final = 0.6
-# The last tenth is the time that the answer takes to the sender.
+# In the last tenth of the time, the answer travels to the sender.
 _APPEND_SHARE: Final = 0.9
 
 _log = FrequentLog()
@@ -63,7 +63,7 @@ class AcceptedDelivery(msgspec.Struct, frozen=True):
 
 
 class RejectedDelivery(msgspec.Struct, frozen=True):
-    """A signed delivery that is no event, and is refused once ``plexy.rejected`` has it."""
+    """A signed delivery that is not an event, and is refused once ``plexy.rejected`` has it."""
 
     event_type: ClassVar[None] = None
     event_id: str | None
@@ -81,13 +81,13 @@ class RejectedDelivery(msgspec.Struct, frozen=True):
 
 
 _SignedDelivery = AcceptedDelivery | RejectedDelivery
-# A problem is the answer to a delivery that is refused, and kept nowhere.
+# A problem is the answer to a delivery that is refused and not kept.
 _Verdict = _SignedDelivery | ProblemResponse
 _RefusedBody = Literal[BodyFault.TOO_LARGE, BodyFault.TOO_SLOW, BodyFault.NO_ROOM]
 
 
 class _NoSpan(nullcontext[None]):
-    """The span of a delivery where traces are off."""
+    """The span of a delivery if traces are off."""
 
     def go_on(self) -> list[tuple[str, bytes]]:
         return []
@@ -100,7 +100,7 @@ _NO_SPAN: Final = _NoSpan()
 
 
 class _Arrival(NamedTuple):
-    """A delivery on its way through the endpoint, which began at ``started``."""
+    """A delivery that is under way, and the time ``started`` at which it arrived."""
 
     delivery: DeliveryHead
     span: "DeliverySpan | _NoSpan"
@@ -108,18 +108,21 @@ class _Arrival(NamedTuple):
 
 
 class WebhookEndpoint:
-    """The endpoint: an ASGI application, and the connection's handler of whole requests."""
+    """The endpoint, as an ASGI application and as the connection's handler of whole requests."""
 
     path = WEBHOOKS_PATH.encode()
 
     def __init__(
-        self, settings: IngestSettings, log: Log, tally: Tally, spans: "DeliverySpans | None" = None
+        self,
+        settings: IngestSettings,
+        log: Log,
+        counts: ProcessCounts,
+        spans: "DeliverySpans | None" = None,
     ) -> None:
         self._settings = settings
-        self._tally = tally
-        self._clock = ClockDoubt(tally)
-        # The connection reports a bug in the handling of a whole request.
-        self.failed = tally.failed
+        self._counts = counts
+        self._clock = ClockDoubt(counts)
+        self.failed = counts.failed
         self._log = log
         self._spans = spans
         self._names = settings.names
@@ -137,17 +140,17 @@ class WebhookEndpoint:
             try:
                 answer = await self._read(arrival, receive, arrived)
             except asyncio.CancelledError:
-                # The server ends, and waits no longer: this is no bug.
+                # The server has stopped waiting at its end, which is not a bug.
                 arrival.span.end("cancelled")
                 raise
         if answer is not None:
             await answer(scope, receive, send)
 
     def take(self, headers: Headers, body: bytes) -> Response | Waiting:
-        """Take one delivery that arrived whole, and is so small that it finds room in any case.
+        """Take one delivery that arrived whole, and is so small that it always finds room.
 
-        Its steps are those of a call after the body was read, without a coroutine: coroutines and
-        their task are a tenth of the time that a delivery takes.
+        The steps are those of ``__call__`` after the body was read, but without coroutines and
+        their task, which take a tenth of a delivery's time.
         """
         arrival = self._arrived(headers)
         with arrival.span:
@@ -165,12 +168,11 @@ class WebhookEndpoint:
         return _Arrival(DeliveryHead.of(headers, time.time_ns() // 1_000_000), span, started)
 
     async def _read(self, arrival: _Arrival, receive: Receive, arrived: float) -> Response | None:
-        """Read the body, which keeps its room in memory until the delivery is decided.
+        """Read the body, which keeps its room in memory until there is an answer.
 
-        Return the answer, or ``None`` if the sender has gone.
+        Return the answer, or ``None`` if the sender has disconnected.
         """
-        refused = self._refuse_by_head(arrival.delivery)
-        if refused is not None:
+        if (refused := self._refuse_by_head(arrival.delivery)) is not None:
             return self._refuse(arrival, refused)
         async with read_body(
             receive,
@@ -207,10 +209,10 @@ class WebhookEndpoint:
                 assert_never(verdict)
 
     def _append(self, record: NewRecord, until: float) -> asyncio.Future[Place] | None:
-        """Begin to keep a record; ``None`` if too many deliveries are in flight.
+        """Begin to keep a record; return ``None`` if too many deliveries are in flight.
 
-        A record takes one of their places until ``release``. Only a delivery with a good signature
-        has a record, and so takes a place.
+        The record takes one of the places in flight until ``release``. Only a delivery with a good
+        signature has a record, and so takes a place.
         """
         if not self._deliveries.admit():
             return None
@@ -223,7 +225,7 @@ class WebhookEndpoint:
     def _settle(
         self, arrival: _Arrival, signed: _SignedDelivery, kept: asyncio.Future[Place]
     ) -> Response:
-        """Answer a delivery whose record the log has acknowledged, or has not."""
+        """Answer a delivery once the log has acknowledged or failed its record."""
         self._deliveries.release()
         with arrival.span:
             error = kept.exception()
@@ -244,7 +246,7 @@ class WebhookEndpoint:
         return answer
 
     def _refuse_by_head(self, delivery: DeliveryHead) -> ProblemResponse | None:
-        """Refuse a delivery whose body need not be read."""
+        """Refuse a delivery by its head alone, if possible, without reading its body."""
         if not delivery.is_json:
             return problem("unsupported_media_type", "expected content-type application/json")
         if (delivery.content_length or 0) > self._settings.max_body_bytes:
@@ -252,19 +254,17 @@ class WebhookEndpoint:
         return None
 
     def _judge(self, arrival: _Arrival, body: bytes) -> _Verdict:
-        """Judge a whole delivery: size, signature, envelope."""
+        """Judge the size, the signature and the envelope of a whole delivery."""
         delivery = arrival.delivery
         if len(body) > self._settings.max_body_bytes:
             return self._too_large()
-        fault = self._signature_fault(delivery, body)
-        if fault is SignatureFault.OUT_OF_TOLERANCE:
-            self._clock.note(delivery.signature.decode("latin-1"), delivery.received_at_ms)
-        if fault is not None:
+        if (fault := self._signature_fault(delivery, body)) is not None:
+            if fault is SignatureFault.OUT_OF_TOLERANCE:
+                self._clock.note(delivery.signature.decode("latin-1"), delivery.received_at_ms)
             return problem(fault, self._explain(fault))
         if trace := arrival.span.go_on():
             delivery = delivery._replace(trace=trace)
-        envelope = decode_envelope(body)
-        match envelope:
+        match envelope := decode_envelope(body):
             case Envelope():
                 record = webhook_record(self._names, delivery, body, envelope)
                 return AcceptedDelivery(envelope.id, envelope.type, record)
@@ -278,8 +278,8 @@ class WebhookEndpoint:
     ) -> RejectedDelivery | ProblemResponse:
         """Refuse a signed body that is not an event, and keep it if it is a JSON object.
 
-        Other bodies are not kept, as their signature may be a replay: where both forms are
-        accepted, the signature over a recorded ``t.body`` also fits those bytes as a raw body.
+        Other bodies are not kept, because their signature may be a replay: if both signed forms are
+        accepted, the signature of a recorded ``t.body`` also fits these bytes as a raw body.
         """
         answer = problem(rejection.reason.value, rejection.detail, field=rejection.field)
         fields = json_object(body)
@@ -339,13 +339,13 @@ class WebhookEndpoint:
         signed: _SignedDelivery | None = None,
         place: Place | None = None,
     ) -> None:
-        """Count a delivery, log its one line, and end its span; ``place`` is that of its record."""
+        """Count a delivery, log its line, and end its span; ``place`` is its record's place."""
         took_s = time.perf_counter() - arrival.started
         event_id = event_type = record = None
         if signed is not None:
             event_id, event_type = signed.event_id, signed.event_type
             record = signed.record if place else None
-        self._tally.delivered(outcome, took_s, len(record.value) if record else 0)
+        self._counts.delivered(outcome, took_s, len(record.value) if record else 0)
         _log.info(
             "delivery",
             event_id=event_id,

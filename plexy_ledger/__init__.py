@@ -1,8 +1,7 @@
-"""The entry point of ``plexy-ledger``, which refuses to run on another project's packages.
+"""Starts ``plexy-ledger``, unless another project's package hides one of this project's packages.
 
-Output: the command that the arguments name, or one line that names a package which stands in the
-way. The other packages of this project have common names, so another project's package may come
-first on ``sys.path``. Hence the entry point is in a package of its own, with a name of its own.
+The other packages of this project have common names, so another project's package may come first on
+``sys.path``. Hence the entry point is in a separate package with an uncommon name.
 """
 
 import sys
@@ -14,7 +13,7 @@ _PACKAGES = ("cli", "ingest", "ledger", "processors", "runtime")
 
 
 def main() -> NoReturn:
-    """Run the command that the arguments name; ends the process."""
+    """Run the command that the arguments name, and end the process."""
     _require_our_packages()
     from cli.main import main as run  # noqa: PLC0415 - it may be another project's
 

@@ -1,1 +1,1 @@
-"""The parts that every program needs around the ledger: settings, Kafka, logs, problems."""
+"""The parts that all programs share: settings, the Kafka client, logs, traces, error answers."""

@@ -1,4 +1,4 @@
-"""Decides who may read a server of this project: by its token, or by ``Host`` if it has no token.
+"""Decides whether a client may read a server: by the token, or by ``Host`` if there is no token.
 
 A server without a token listens on loopback only. Loopback alone does not keep web pages out: a
 page can point its own name at 127.0.0.1 (DNS rebinding), and the reader's browser then lets the
@@ -21,18 +21,18 @@ from runtime.settings import Secret, SettingsError
 _HOST: Final = re.compile(
     r"(?:(?P<name>[\w.~-]+)|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])(?::\d{0,5})?", re.ASCII
 )
-_LEAST_CHARACTERS: Final = 16
+_MIN_CHARACTERS: Final = 16
 
 
 class Token(Secret):
-    """A bearer token, which is too long to guess."""
+    """A bearer token that is too long to guess."""
 
     __slots__ = ()
 
     def __init__(self, value: str) -> None:
-        if len(value) < _LEAST_CHARACTERS:
+        if len(value) < _MIN_CHARACTERS:
             raise ValueError(
-                f"expected at least {_LEAST_CHARACTERS} characters, got {len(value)}; "
+                f"expected at least {_MIN_CHARACTERS} characters, got {len(value)}; "
                 "`openssl rand -hex 32` makes a token"
             )
         super().__init__(value)

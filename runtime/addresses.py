@@ -1,4 +1,4 @@
-"""The settings that say where the programs listen, shared by the servers and their clients."""
+"""The settings of the programs' addresses, shared by the servers and their clients."""
 
 import socket
 from typing import Annotated, Final
@@ -7,28 +7,28 @@ from runtime.access import Token
 from runtime.settings import Port, SettingsError, setting
 
 LOOPBACK: Final = "127.0.0.1"
-# `plexy-ledger run` serves ingress' metrics on this port; `plexy-ledger status` tries it too.
+# `plexy-ledger run` serves ingress' metrics on this port, and `plexy-ledger status` asks there.
 RUN_METRICS_PORT: Final = 8100
 
-IngestHost = Annotated[str, setting("address that webhooks are received on")]
-IngestPort = Annotated[Port, setting("port that webhooks are received on")]
+IngestHost = Annotated[str, setting("address on which ingress receives webhooks")]
+IngestPort = Annotated[Port, setting("port on which ingress receives webhooks")]
 IngestMetricsHost = Annotated[
-    str, setting("address that ingress' metrics are served on, to any client")
+    str, setting("address on which ingress serves its metrics, to any client")
 ]
 IngestMetricsPort = Annotated[
     Port | None,
     setting(
-        "port of ingress' metrics, of all its processes. Unset: `run` takes "
+        "port on which ingress serves the metrics of all its processes. Unset: `run` takes "
         f"{RUN_METRICS_PORT}, `ingest` serves none"
     ),
 ]
-WebBind = Annotated[str, setting("address that the web views listen on")]
+WebBind = Annotated[str, setting("address on which the web views listen")]
 WebPort = Annotated[Port, setting("port of the web views")]
 ApiToken = Annotated[
     Token | None,
     setting(
-        "bearer token of at least 16 characters that the web views and the audit ask for; needed "
-        "beyond loopback"
+        "bearer token of at least 16 characters that the web views and the audit require; needed "
+        "on any address but loopback"
     ),
 ]
 

@@ -1,8 +1,6 @@
-"""Hides from the libraries the environment variables that they would take for settings.
+"""Deletes the environment variables that a library would take for its own settings.
 
-Input: the environment variables of this process. Output: the same without the variables that a
-library would take for settings. Invariant: besides ``LEDGER_*``, only the documented variables of
-OpenTelemetry decide what a program does.
+Invariant: only ``LEDGER_*`` and the documented variables of OpenTelemetry affect a program.
 
 Libraries read variables with common names: for Faust, ``BROKER_URL`` is the cluster to join, and
 Kubernetes sets ``WEB_PORT`` for a service named ``web``. ``processors.topology`` also passes
@@ -14,7 +12,7 @@ import os
 import sys
 from typing import Final
 
-# Some library reads each of these names, and names with these prefixes.
+# At least one library reads each of these names, or names with these prefixes.
 _PREFIXES: Final = ("F_", "FAUST_", "AIOHTTP_NO", "AIOKAFKA_", "PROMETHEUS_")
 _NAMES: Final = frozenset(
     {

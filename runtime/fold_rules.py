@@ -1,11 +1,10 @@
 """Keeps workers out of a group whose members fold the log with other settings.
 
-Input: settings. Output: the protocol names under which a worker joins its group, each of which
-contains these settings, and the differences from the settings of a running group. Invariant: no
-name reveals a secret.
+Input: settings. Output: the protocol names under which a worker joins its group, which contain the
+settings, and the differences from a running group's settings. Invariant: no name reveals a secret.
 
-Kafka admits a member to a group only if it shares a protocol name with all other members. So the
-broker refuses a worker with other settings, and any program can ask it for a group's settings.
+Kafka admits a member to a group only if the member shares a protocol name with all other members.
+So the broker refuses a worker with other settings, and shows a group's settings to any program.
 """
 
 import hmac
@@ -33,13 +32,13 @@ REMEDY: Final = (
     "with `plexy-ledger rebuild`"
 )
 
-# Two bytes distinguish secrets, and are too few to help anyone guess one.
+# Two bytes suffice to distinguish secrets, and are too few to help anyone guess one.
 _FINGERPRINT_BYTES: Final = 2
 _FINGERPRINT_OF: Final = b"plexy-ledger"
 
 
 class FoldSettings(EnforcedTrustSettings, Protocol):
-    """All settings that decide to which state the log is folded."""
+    """All settings that affect the state to which the log is folded."""
 
     @property
     def group_id(self) -> str:
@@ -78,8 +77,8 @@ class FoldRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def protocols(settings: FoldSettings) -> list[str]:
     """Return the protocol names under which a worker with these settings joins its group.
 
-    If workers check signatures, there is one name per secret. So workers must share a secret, and
-    a worker that already has the next secret may run alongside a worker that does not have it yet.
+    If workers check signatures, there is one name per secret. So the workers of a group must share
+    a secret, but need not all have the next secret while one secret replaces another.
     """
     rules = FoldRules(
         fold=FOLD,
@@ -110,7 +109,7 @@ def difference(settings: FoldSettings, agreed: str) -> Fault | None:
     ours = protocols(settings)
     if not agreed or agreed in ours:
         return None
-    # If one of several secrets is shared, its name has the fewest differences.
+    # If the group shares one of several secrets, that secret's name has the fewest differences.
     found = min((list(_differences(each, agreed)) for each in ours), key=len)
     return Fault(
         f"the workers of {settings.group_id} fold the log with other settings than these: "
@@ -120,7 +119,7 @@ def difference(settings: FoldSettings, agreed: str) -> Fault | None:
 
 
 async def difference_from_group(admin: AIOKafkaAdminClient, settings: FoldSettings) -> Fault | None:
-    """Return ``difference`` from the running workers' group; ``None`` if Kafka does not answer."""
+    """Return the ``difference`` from a running group; ``None`` if Kafka does not answer."""
     try:
         (answer,) = await admin.describe_consumer_groups([settings.group_id])
         return difference(settings, agreed_in(answer))

@@ -1,4 +1,4 @@
-"""Makes data folders that only the user who runs the programs may enter.
+"""Makes data folders that only the current user may enter.
 
 Input: a path below ``LEDGER_DATA_DIR``. Output: that folder, with mode 0700. An existing folder
 gets that mode too if this user owns it. An existing ``LEDGER_DATA_DIR`` keeps its mode, because the
@@ -26,7 +26,7 @@ def private_folder(folder: Path) -> Path:
         what = f"{error.strerror}; set LEDGER_DATA_DIR to a folder that this user can write"
         raise OSError(error.errno, what, error.filename) from None
     if folder.stat().st_uid == os.geteuid():
-        # Some network shares refuse to change modes. Folders there keep the mode that they have.
+        # Some network shares refuse to change modes; a folder on such a share keeps its mode.
         with contextlib.suppress(PermissionError):
             folder.chmod(_PRIVATE)
     return folder

@@ -1,9 +1,8 @@
-"""Checks that the libraries have the private names that the programs use.
+"""Checks that the libraries still have the private names that the programs use.
 
-Input: the modules that a program has imported, and this package's own requirements, which pin each
-of the libraries to one version. Output: an error that lists the names that a library lacks, and a
-log line with the versions. Invariant: a check imports nothing, so it skips modules that the program
-does not use.
+Input: the modules that a program has imported, and this package's requirements, which pin each
+library to one version. Output: an error that lists a library's missing names, and a log line with
+the versions. Invariant: a check imports nothing, so it skips modules that the program does not use.
 
 A new version of a library may rename any of these names without notice. Some names are only
 written, such as ``_fetch_max_wait_ms``: after a rename, the write would succeed and have no effect.
@@ -28,7 +27,7 @@ _PACKAGE: Final = "plexy-ledger"
 _PINNED: Final = re.compile(r"([\w.-]+)(?:\[[\w,-]+\])?==([^\s;,]+)")
 
 # The names that the programs read, write, override or replace, by library, and by module or class.
-# A name that a class inherits stands under the class that is used.
+# An inherited name is listed under the class whose attribute the programs use.
 USED: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {
         "aiokafka": {
@@ -117,7 +116,7 @@ def check() -> None:
     """Raise ``MissingInternalError`` if an imported module lacks a name.
 
     A module that uses such names calls this function after its imports, and before it replaces any
-    name. No module is checked twice.
+    name. Each class and module is checked once.
     """
     for library, places in USED.items():
         loaded = [each for each in places if each not in _checked and _module(each) in sys.modules]
@@ -190,13 +189,13 @@ def installed(library: str) -> str | None:
 def log_versions() -> None:
     """Log the versions of the libraries that this program has imported, and the expected ones."""
     loaded = [each for each, places in USED.items() if {*map(_module, places)} & sys.modules.keys()]
-    there = {library: installed(library) for library in loaded}
+    found = {library: installed(library) for library in loaded}
     pins = expected()
     wanted = {library: pins.get(library) for library in loaded}
-    if there == wanted:
-        _log.info("libraries", installed=there, expected=wanted)
+    if found == wanted:
+        _log.info("libraries", installed=found, expected=wanted)
     else:
-        _log.warning("libraries", installed=there, expected=wanted, remedy=REMEDY)
+        _log.warning("libraries", installed=found, expected=wanted, remedy=REMEDY)
 
 
 def _module(place: str) -> str:

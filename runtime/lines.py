@@ -1,9 +1,9 @@
 """Writes log lines about events that happen thousands of times a second, such as deliveries.
 
-Input: an event and its fields, from the event loop's thread. Output: the line that structlog would
-write, but with characters beyond ASCII unescaped, and in a tenth of the time: msgspec renders each
-line, and the lines of one turn of the loop are written together. Invariant: no line is lost, and
-other processes never tear a line of up to ``PIPE_BUF`` bytes (4 KiB on Linux).
+Input: an event and its fields, from the event loop's thread. Output: structlog's line, with
+characters beyond ASCII unescaped, in a tenth of structlog's time: msgspec renders each line, and
+the lines of one turn of the loop are written together. Invariant: no line is lost, and no other
+process writes into a line of up to ``PIPE_BUF`` bytes (4 KiB on Linux).
 
 If the lines are for people, or ``runtime.logs.configure`` was not called, structlog writes them.
 """
@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Final
 import msgspec
 import structlog
 
-# A write of at most this size to a pipe is atomic, so other writers can't tear a line.
+# A write of at most this size to a pipe is atomic, so other writers can't split a line.
 _MOST_BYTES: Final = select.PIPE_BUF
 
 _ENCODER: Final = msgspec.json.Encoder()
@@ -59,7 +59,7 @@ class _Buffer:
         """Write the lines, if there are any."""
         if not self._lines:
             return
-        # Clear the buffer first, so that it can't grow while a closed stream refuses each write.
+        # First clear the buffer, so that it can't grow while a closed stream refuses each write.
         lines, self._lines = self._lines, bytearray()
         self._stream.write(lines)
         self._stream.flush()

@@ -25,7 +25,7 @@ LogLevel = Annotated[
 def configure(log_format: LogFormat = "auto", level: LogLevel = "info") -> None:
     """Set up structlog and the libraries' own loggers; ``auto`` is pretty on a terminal.
 
-    Call it once, when a program starts. All lines go to standard error, so that standard output
+    Call this once, when a program starts. All lines go to standard error, so that standard output
     holds nothing but a command's result.
     """
     pretty = log_format == "pretty" or (log_format == "auto" and sys.stderr.isatty())
@@ -61,9 +61,9 @@ def _send_stdlib_through_structlog(
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    # The libraries log every step at level info, for debugging only. Below warning, aiokafka would
-    # also build a log record for each fetch, which takes 10 % of a worker's time.
+    # The libraries' lines at level info are for debugging only. Below level warning, aiokafka also
+    # builds a log record for each fetch, which takes 10 % of a worker's time.
     root.setLevel(logging.INFO if threshold <= logging.DEBUG else max(threshold, logging.WARNING))
     logging.getLogger("aiokafka").setLevel(max(threshold, logging.WARNING))
-    # Faust warns when a commit takes longer than the commit interval, so the next is late.
+    # Faust warns when a commit takes longer than the interval; the next is only late.
     logging.getLogger("mode.timers").setLevel(logging.ERROR)

@@ -1,8 +1,8 @@
 """Declares a program's metrics for Prometheus, each once with its name, labels and meaning.
 
-Input: the program's name and its declarations. Output: a registry of its own, the page that
-Prometheus reads, and the rows of the reference of metrics. Invariant: the process' global registry,
-in which libraries may declare their own metrics, is never used.
+Input: the program's name and its declarations. Output: the page that Prometheus reads, and the rows
+of the documentation's reference of metrics. Invariant: the metrics are in a registry of their own,
+because libraries may declare metrics in the global one.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from prometheus_client import (
 PREFIX: Final = "plexy_ledger"
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
-# A series with the start time of each counter is not needed: a falling value shows a restart.
+# The series with each counter's start time is not needed, because a falling value shows a restart.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 Kind = Literal["counter", "gauge", "histogram"]

@@ -1,7 +1,7 @@
 """Encodes errors of the HTTP services as problem documents (RFC 9457).
 
-Plexy's dashboard shows the documents to people, so ``detail`` is a sentence; programs rely on
-``code``, which is stable.
+``detail`` is a sentence for people, because Plexy's dashboard shows the documents. ``code`` is
+stable, because programs rely on it.
 """
 
 from http import HTTPStatus

@@ -1,7 +1,7 @@
 """The settings that decide how the log of record is read.
 
-All programs that fold the log must have the same values. A ledger that is verified with other
-settings than it was folded with differs from its log; after a change, fold the log from scratch.
+All programs that fold the log must have the same values. After a change, fold the log from scratch:
+until then, `plexy-ledger verify` reports that the ledger differs from its log.
 """
 
 from typing import Annotated, Final, Literal

@@ -1,6 +1,6 @@
 """The setting that switches traces on.
 
-Only ``runtime.tracing`` imports OpenTelemetry, and only programs that trace import that module.
+Only ``runtime.tracing`` imports OpenTelemetry, and only a program that sends traces imports it.
 """
 
 from importlib.util import find_spec

@@ -1,10 +1,10 @@
 """Sends spans to an OpenTelemetry receiver, over OTLP/HTTP.
 
 Input: OpenTelemetry's own environment variables, which name the receiver, the sampler and the
-program. Output: a ``Tracing``, whose spans a thread of its own sends. Invariant: a program never
-waits for the receiver. The queue is bounded; spans that do not fit are dropped, and logged.
+program. Output: a ``Tracing``, which sends spans from its own thread. Invariant: a program never
+waits for the receiver: the queue is bounded, and a log line says how many spans were dropped.
 
-Import it only if ``LEDGER_TRACES`` is on: importing OpenTelemetry costs time and memory.
+Import this module only if ``LEDGER_TRACES`` is on: OpenTelemetry costs time and memory.
 """
 
 import logging
@@ -44,7 +44,7 @@ internals.check()
 
 log = structlog.get_logger(__name__)
 
-# A program that ends may spend this long on its last spans.
+# The time limit for sending the last spans when a program ends.
 _FLUSHED_WITHIN_S: Final = 1.0
 _LOGGED_AGAIN_AFTER_S: Final = 60.0
 _PROTOCOL: Final = "http/protobuf"
@@ -73,7 +73,7 @@ _W3C: Final = TraceContextTextMapPropagator()
 
 
 class Tracing:
-    """A program's tracer and its queue of spans; make it after a fork, since it has a thread."""
+    """A program's tracer and its queue of spans, with a thread; create it after any fork."""
 
     def __init__(self, program: str, environment: Mapping[str, str] = os.environ) -> None:
         """Start the thread; raise ``SettingsError`` if an OpenTelemetry variable is not valid."""
@@ -119,7 +119,7 @@ class Tracing:
             trace_state=sampled.trace_state,
         )
 
-    def end(  # noqa: PLR0913 - a span has that many parts
+    def end(  # noqa: PLR0913 - a span has all these parts
         self,
         name: str,
         kind: SpanKind,
@@ -133,8 +133,8 @@ class Tracing:
     ) -> None:
         """Queue a finished span, unless the queue has filled up meanwhile.
 
-        OpenTelemetry's own span starts, changes and ends under a lock, which takes three times as
-        long as making the span at its end, when all its parts are known.
+        OpenTelemetry's own span takes a lock for each change, which costs three times as much as
+        making the span at its end, when all its parts are known.
         """
         if self._is_full():
             self._drop()
@@ -157,7 +157,7 @@ class Tracing:
         )
 
     def _is_full(self) -> bool:
-        """Return whether the queue is full; OpenTelemetry would drop a span, and log each drop."""
+        """Return whether the queue is full; OpenTelemetry would log each span that it drops."""
         return len(self._queue) == self._queue.maxlen
 
     def _drop(self) -> None:
@@ -168,7 +168,7 @@ class Tracing:
             log.warning("spans_dropped", so_far=self._dropped)
 
     def close(self) -> None:
-        """Block for at most a second while the queued spans are sent; the others are lost."""
+        """Send the queued spans; block for at most a second, and drop the remaining ones."""
         # OpenTelemetry's own ``shutdown`` waits 30 s for a receiver that does not answer.
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
@@ -204,10 +204,10 @@ def _resource(program: str) -> Resource:
 
 
 def _check(environment: Mapping[str, str]) -> None:
-    """Refuse wrong values that OpenTelemetry would notice only with each span, or not at all.
+    """Refuse invalid values that OpenTelemetry would notice only at each span, or never.
 
-    An endpoint and headers may hold a password. So no message here contains them, and values that
-    OpenTelemetry would log are refused.
+    An endpoint or a header may hold a password. So no message here contains one, and this function
+    refuses every value that OpenTelemetry would log.
     """
     for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
         protocol = environment.get(name, "") or _PROTOCOL
@@ -230,13 +230,13 @@ def _check(environment: Mapping[str, str]) -> None:
 
 
 def _is_header(text: str) -> bool:
-    """Return whether OpenTelemetry accepts a header, and HTTP its decoded value, or it is empty."""
+    """Return whether a header is empty, or valid for both OpenTelemetry and HTTP."""
     text = text.strip(" \t")
     return not text or (_HEADER.fullmatch(text) is not None and unquote(text).isprintable())
 
 
 def _check_sampler(environment: Mapping[str, str]) -> None:
-    """Refuse samplers about which OpenTelemetry would only warn, and then trace everything."""
+    """Refuse unknown samplers; OpenTelemetry would only warn of one, and trace everything."""
     sampler = environment.get("OTEL_TRACES_SAMPLER", "") or _SAMPLERS[0]
     if sampler.lower() not in _SAMPLERS:
         raise SettingsError(
@@ -258,7 +258,7 @@ def _is_share(text: str) -> bool:
 
 
 class _SeldomLogged(logging.Filter):
-    """Lets each kind of line pass once a minute, because an absent receiver fails every attempt."""
+    """Passes each kind of line once a minute, because every attempt to send may log one."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The settings that say whose signatures are good, shared by every program that checks them."""
+"""The settings that decide which signatures are valid, for every program that checks signatures."""
 
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Protocol
@@ -34,7 +34,7 @@ ToleranceSeconds = Annotated[
 
 
 class TrustSettings(Protocol):
-    """The settings by which signatures are checked."""
+    """The settings that a check of a signature needs."""
 
     @property
     def webhook_secrets(self) -> tuple[Secret, ...]:
@@ -54,11 +54,11 @@ class TrustSettings(Protocol):
 
 
 class EnforcedTrustSettings(TrustSettings, Protocol):
-    """The settings by which a program that folds the log checks signatures."""
+    """The settings that a program needs to check signatures while it folds the log."""
 
     @property
     def verify_signatures(self) -> str:
-        """The program that checks them: ``ingress`` or ``worker``."""
+        """The program that checks signatures: ``ingress`` or ``worker``."""
 
 
 def enforced_trust(settings: EnforcedTrustSettings) -> Trust | None:
@@ -80,7 +80,7 @@ def enforced_trust(settings: EnforcedTrustSettings) -> Trust | None:
 def trust_of(
     settings: TrustSettings, more: Iterable[bytes] = (), since: Mapping[int, int] | None = None
 ) -> Trust:
-    """Return these settings as a trust; ``since`` is the first offset to check, by partition."""
+    """Return the trust of these settings; ``since`` has each partition's first offset to check."""
     given = (*settings.webhook_secrets, *settings.old_webhook_secrets)
     return Trust(
         secrets=(*(secret.reveal().encode() for secret in given), *more),

@@ -1,12 +1,12 @@
-// Asks the worker that served this page. In: a path. Out: its JSON, or a Problem with the worker's
-// own words. Integers that a double can't hold come as BigInt, so that no amount loses a digit.
+// Asks the worker that served this page for a path's JSON; throws a Problem with the worker's text.
+// Integers that a double can't hold are returned as BigInt, so that no amount loses a digit.
 
 import { ask, authorization, kept } from "./token.js";
 
-// Longer than any question takes to which the worker still answers.
+// A worker that can answer a request does so within this time.
 const SILENT_MS = 30_000;
 
-/** What went wrong: `status` 0 if there was no answer at all. */
+/** A failed request; `status` is 0 if there was no answer. */
 export class Problem extends Error {
   constructor(status, code, detail) {
     super(detail);
@@ -15,7 +15,7 @@ export class Problem extends Error {
   }
 }
 
-/** Return the worker's answer; the token is asked for where it is needed. */
+/** Return the worker's answer; ask the reader for the token if the worker requires one. */
 export async function request(path, options = {}) {
   for (;;) {
     const token = kept();
@@ -56,7 +56,7 @@ export async function get(path, options = {}) {
   return { body, tag: answer.headers.get("ETag") };
 }
 
-/** Return a document, or null where the worker says that there is none. */
+/** Return a document, or null if the worker answers that there is no such document. */
 export async function find(path, options = {}) {
   try {
     return (await get(path, options)).body;
@@ -76,7 +76,7 @@ export function pathOf(kind, id, below = "", query = {}) {
   return `/${kind}/${encodeURIComponent(wellFormed(id))}${below}${search}`;
 }
 
-/** Return JSON as values, exact however large an integer is; undefined if it is none. */
+/** Return a JSON text's value, with exact integers; undefined if the text is not JSON. */
 export function parse(text) {
   try {
     return JSON.parse(text, (_key, value, context) =>
@@ -89,7 +89,7 @@ export function parse(text) {
   }
 }
 
-/** Half a surrogate pair can't be encoded, and no id has one. */
+/** Replace half surrogate pairs, which can't be encoded and which no id has. */
 export function wellFormed(text) {
   return text.toWellFormed?.() ?? text;
 }

@@ -1,14 +1,14 @@
-// Elements out of values. Whatever comes from outside becomes text here, and never markup: there is
-// no way to hand HTML in, and the page's policy (trusted-types 'none') refuses every other one.
+// Makes elements from values. Every value becomes text, never markup: no function here takes HTML,
+// and the page's policy (trusted-types 'none') refuses HTML from any other code.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Make an element: `on…` are listeners, `null` and `false` are left out, `true` is a bare name. */
+/** Make an element; `on…` adds a listener, `null` and `false` add nothing, `true` a bare name. */
 export function h(tag, properties = {}, ...children) {
   return fill(document.createElement(tag), properties, children);
 }
 
-/** Make an element of a drawing. */
+/** Make an element of a drawing (SVG). */
 export function s(tag, properties = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), properties, children);
 }
@@ -30,13 +30,13 @@ function nodes(children) {
     .map((child) => (child instanceof Node ? child : document.createTextNode(String(child))));
 }
 
-/** Put these children in place of what an element holds. */
+/** Replace all children of an element with these. */
 export function replace(element, ...children) {
   element.replaceChildren(...nodes(children));
   return element;
 }
 
-/** Make these an element's children; those that stay are not touched, and keep the focus. */
+/** Make these an element's children; children that stay are not touched, and keep the focus. */
 export function arrange(element, children) {
   const staying = new Set(children);
   for (const child of [...element.children]) if (!staying.has(child)) child.remove();
@@ -46,7 +46,7 @@ export function arrange(element, children) {
   });
 }
 
-/** Fill an element anew if its value changed; what had the focus in it has it again. */
+/** Refill an element if its value changed; restore the focus inside the element. */
 export function refill(element, value, ...children) {
   const text = fingerprint(value);
   if (shown.get(element) === text) return;
@@ -59,21 +59,21 @@ export function refill(element, value, ...children) {
   others.find((each) => nameOf(each) === focused)?.focus({ preventScroll: true });
 }
 
-/** A value as text, by which it is told whether it changed. */
+/** Return a value as text, for comparisons. */
 export function fingerprint(value) {
   return JSON.stringify(value, (_key, each) => (typeof each === "bigint" ? `${each}` : each));
 }
 
 const shown = new WeakMap();
 
-/** Say something to those who listen to the page rather than look at it. */
+/** Announce a text to readers who use a screen reader. */
 export function say(text) {
   document.getElementById("said").textContent = text;
 }
 
 /**
- * A table with a caption that is read out; numbers stand right where `numeric` names the column. On a
- * narrow screen the cells of a row stand below its head, each with its column's name.
+ * A table with a caption for screen readers; numbers in the columns of `numeric` are right-aligned.
+ * On a narrow screen, the cells of a row are below the row's head, each with its column's name.
  */
 export function table(caption, columns, rows, numeric = []) {
   const kind = (index) => (numeric.includes(index) ? "number" : null);
@@ -110,7 +110,7 @@ export function table(caption, columns, rows, numeric = []) {
   return around;
 }
 
-// What scrolls sideways on a narrow screen can be scrolled by keyboard too, and has a name.
+// A table that scrolls sideways on a narrow screen also scrolls by keyboard, and has a name.
 const widths = new ResizeObserver((entries) => {
   for (const { target } of entries) {
     const attributes = {

@@ -1,18 +1,18 @@
-// Values as people read them: amounts exact to the minor unit, times in the reader's own zone with
-// UTC in the title, ages in words.
+// Formats values for people: amounts exact to the minor unit, times in the reader's own time zone
+// with UTC in the title, ages in words.
 
 import { h } from "./dom.js";
 
 let decimals = {};
 
-/** Take over how many decimals each currency has, as the ledger counts them. */
+/** Set the number of decimals of each currency in the ledger. */
 export function setDecimals(byCurrency) {
   decimals = byCurrency;
 }
 
 /**
- * Write minor units in major ones. Never through a float, and not with the browser's own idea of a
- * currency's decimals: for some its is the custom of shops, and a hundred times off.
+ * Format minor units as major ones, without a float, and without the browser's own number of
+ * decimals: for some currencies the browser follows shops, so amounts would be a hundred times off.
  */
 export function amount(minor, currency) {
   const digits = decimals[currency];
@@ -28,7 +28,7 @@ export function amount(minor, currency) {
   return format.format(`${value < 0n ? "-" : ""}${whole}${part}`).replace("-", "−");
 }
 
-/** An amount with its currency; a number that lost digits on its way says so. */
+/** An amount with its currency; the text says so if the number has lost digits. */
 export function money(minor, currency) {
   const exact = typeof minor === "bigint" || Number.isSafeInteger(minor);
   return `${exact ? "" : "≈ "}${amount(exact ? minor : Math.round(minor), currency)}\u00a0${currency}`;
@@ -40,7 +40,7 @@ export function compact(minor, currency) {
   return new Intl.NumberFormat(undefined, { notation: "compact" }).format(value).replace("-", "−");
 }
 
-/** An integer with its groups. */
+/** An integer with grouped digits. */
 export function integer(value) {
   return new Intl.NumberFormat().format(value);
 }
@@ -58,12 +58,12 @@ export function time(ms, { seconds = true } = {}) {
   return h("time", { datetime: utc, title }, format.format(at));
 }
 
-/** A time of an event, in Unix seconds. */
+/** An event's time in Unix seconds as an element. */
 export function eventTime(seconds) {
   return time(Number(seconds) * 1000);
 }
 
-/** How long, in words: "3 days". */
+/** A duration in words: "3 days". */
 export function duration(ms) {
   const minutes = Math.max(0, Math.floor(ms / 60_000));
   const [value, unit] =
@@ -77,7 +77,7 @@ export function duration(ms) {
   return `${integer(value)} ${unit}${value === 1 ? "" : "s"}`;
 }
 
-/** Bytes as text; null if they are none in UTF-8. */
+/** Bytes as text; null if they are not UTF-8. */
 export function decoded(base64) {
   const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
   try {

@@ -1,5 +1,5 @@
-// Follows `GET /live`: a document each second, as server-sent events. Read by fetch, since an
-// EventSource can't carry the token. Connects again by itself, and says when it is behind.
+// Follows `GET /live`, which sends a document each second as server-sent events. It uses fetch,
+// because an EventSource can't send the token. It reconnects by itself, and reports stale data.
 
 import { parse, request } from "./api.js";
 
@@ -7,8 +7,8 @@ const SILENT_MS = 5_000;
 const AGAIN_MS = [500, 1_000, 2_000, 5_000];
 
 /**
- * Follow until `signal` aborts; `onState` is told "live" or "stale", and what the problem is if there
- * is one. Throws the Problem of a reader who gives no token.
+ * Follow until `signal` aborts; `onState` receives "live" or "stale", and the problem if there is
+ * one. Throws a Problem if the reader gives no token.
  */
 export async function follow(signal, onDocument, onState) {
   for (let failures = 0; !signal.aborted; failures += 1) {
@@ -21,7 +21,7 @@ export async function follow(signal, onDocument, onState) {
       if (!signal.aborted) onState("stale");
     } catch (error) {
       if (signal.aborted) return;
-      // Whoever gives no token is not asked for it again and again.
+      // A reader who gives no token is not asked for it repeatedly.
       if (error.status === 401) throw error;
       onState("stale", error.name === "AbortError" ? "The worker is silent." : error.message);
     }
@@ -33,7 +33,7 @@ async function once(signal, onDocument) {
   const silence = new AbortController();
   const abort = () => silence.abort();
   signal.addEventListener("abort", abort);
-  // A connection that is gone without a word is found by its silence.
+  // Only a timeout detects a connection that was lost without an error.
   let timer = setTimeout(abort, SILENT_MS);
   try {
     const answer = await request("/live", { signal: silence.signal, cache: "no-store" });

@@ -1,5 +1,5 @@
-// Starts the page: which view an address shows, and what every view has around it. A view is a
-// function of the place it may fill, its address, and a signal that aborts when it is left.
+// Starts the page: chooses the view of an address, and draws the frame around every view. A view is
+// a function of the element that it fills, its address, and a signal that aborts on leaving it.
 
 import { get } from "./api.js";
 import { h, replace, say } from "./dom.js";
@@ -40,7 +40,7 @@ async function show({ parts, query }) {
   if (section !== "search") document.getElementById("wanted").value = "";
   const place = h("div", { class: `view ${view.name}` });
   replace(content, place);
-  // Who navigates by keyboard or listens goes on at the new page's beginning.
+  // Readers who use the keyboard or a screen reader continue at the beginning of the new view.
   if (!isFirst) {
     content.focus({ preventScroll: true });
     scrollTo(0, 0);
@@ -93,7 +93,7 @@ function markCurrent(section) {
 }
 
 document.getElementById("skip").addEventListener("click", (clicked) => {
-  // The address behind the # is the view's: a jump to an element would leave it.
+  // The address after the # names the view, so a jump to an element would leave the view.
   clicked.preventDefault();
   content.focus();
 });

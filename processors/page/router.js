@@ -1,16 +1,16 @@
-// The page's addresses: `#/orders/<id>`, so that a link to an order can be sent. What stands behind
-// the `#` never reaches a server or its logs.
+// Makes and reads the page's addresses, such as `#/orders/<id>`, so that a link to an order can be
+// sent. The part after the `#` never reaches a server or its logs.
 
 import { wellFormed } from "./api.js";
 
-/** Return the address of a page: its parts, each of which may hold any character. */
+/** Return the address of a view from its parts, which may contain any characters. */
 export function link(parts, query = {}) {
   const path = parts.map((part) => encodeURIComponent(wellFormed(part))).join("/");
   const given = Object.entries(query).filter(([, value]) => value);
   return `#/${path}${given.length ? `?${new URLSearchParams(given)}` : ""}`;
 }
 
-/** Return the parts and the query of the address that is shown. */
+/** Return the parts and the query of the current address. */
 export function here() {
   const [, hash = "/"] = location.href.match(/#(.*)$/s) ?? [];
   const [path, search = ""] = hash.split(/\?(.*)/s);
@@ -23,7 +23,7 @@ export function here() {
   return { parts, query: Object.fromEntries(new URLSearchParams(search)) };
 }
 
-/** Call a function for each address that the reader goes to, the first one too. */
+/** Call a function for each address that the reader visits, including the first. */
 export function route(show) {
   addEventListener("hashchange", () => show(here()));
   show(here());

@@ -1,5 +1,5 @@
-// Light or dark: as the system says, until the reader chooses.
-// Runs before the first paint, so that a dark page never flashes white.
+// Makes the page light or dark, as the system is, until the reader chooses.
+// It runs before the first paint, so that a dark page never flashes white.
 (() => {
   const KEY = "plexy-ledger.theme";
   const CHOICES = ["system", "light", "dark"];

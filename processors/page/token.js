@@ -1,10 +1,10 @@
-// The token: asked for once, and again when the worker refuses it. It lasts as long as the tab, or,
-// if the reader wants that, in this browser until it is forgotten. It stands in no address.
+// Asks the reader for the token, and asks again when the worker refuses it. The token is kept as
+// long as the tab, or in this browser if the reader chooses so. It is never in an address.
 
 const KEY = "plexy-ledger.token";
 let asking = null;
 
-/** Return the token that is kept, or "". */
+/** Return the kept token, or "". */
 export function kept() {
   return sessionStorage.getItem(KEY) ?? localStorage.getItem(KEY) ?? "";
 }
@@ -19,13 +19,13 @@ function forget() {
   showForget();
 }
 
-/** Return the header that carries a token: the bytes of its UTF-8, one character each. */
+/** Return the header with a token, whose UTF-8 bytes become one character each. */
 export function authorization(token) {
   const bytes = new TextEncoder().encode(`Bearer ${token}`);
   return Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
 }
 
-/** Ask for another token than the one that was refused; false if the reader gives none. */
+/** Ask for a token other than the refused one; return false if the reader gives none. */
 export function ask(refused) {
   if (kept() !== refused) return Promise.resolve(true);
   asking ??= show(refused).finally(() => {

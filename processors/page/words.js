@@ -1,4 +1,4 @@
-// What the ledger's names mean to somebody who did not build it, and what to do about each.
+// Explains the ledger's names to its readers, with the remedy for each problem.
 
 export const STATUSES = {
   paid: "Paid",
@@ -100,7 +100,7 @@ export const SIGNATURES = {
 
 export const HOPS = { dedupe: "Deduplicate", payments: "Payments", orders: "Orders" };
 
-/** What became of a delivery; a reason that is not among the outcomes is a rejection. */
+/** The outcome of a delivery; a reason that is not a known outcome is a rejection's. */
 export function outcome(name) {
   return OUTCOMES[name] ?? { title: "Rejected", means: REASONS[name] ?? name };
 }

@@ -1,1 +1,1 @@
-"""The Kafka client: one room for what every program does with topics, records and connections."""
+"""The Kafka client that every program shares: connections, topics, batches and readings."""

@@ -1,10 +1,10 @@
-"""Record batches: many records to Kafka with one future per batch.
+"""Writes records to Kafka in batches, with one future per batch.
 
-Input: records by topic. Output: the offsets that each partition took, once every replica in sync
+Input: records by topic. Output: the offsets of each partition's records, once every in-sync replica
 has the records. Invariant: no record is dropped silently.
 
-A topic that refuses a batch for its size is an error. The batches know which records are
-acknowledged by then, so another writer can write the other records in smaller batches.
+A batch that its topic refuses for its size is an error. After the error, ``PartitionBatches`` still
+holds the records that are not acknowledged, so another writer can write them in smaller batches.
 """
 
 import asyncio
@@ -36,12 +36,12 @@ from runtime.kafka.internals import Append, appender, content, seal
 from runtime.kafka.partitions import partition_for
 
 # A broker's restart takes seconds, and the client retries meanwhile. After this time a worker stops
-# with an error, and folds the chunk again after its restart.
+# with an error; after its own restart, the worker folds the chunk again.
 ACKNOWLEDGED_WITHIN_S: Final = 60.0
 _NO_HEADERS: Final[list[tuple[str, bytes | None]]] = []
 _LOG_APPEND_TIME: Final = 1
 TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
-"""The errors of a topic that takes no batch of this size."""
+"""The errors of a topic that refuses a batch for its size."""
 
 
 class LostOutputsError(Exception):
@@ -49,7 +49,7 @@ class LostOutputsError(Exception):
 
 
 class BatchRefusedError(KafkaError):  # type: ignore[misc]
-    """A topic takes no batches of this size."""
+    """A topic refused a batch for its size."""
 
     def __init__(self, topic: str, batch: BatchBuilder) -> None:
         self.topic = topic
@@ -57,7 +57,7 @@ class BatchRefusedError(KafkaError):  # type: ignore[misc]
         self.size_bytes = batch.size()
         self.first_key = next(_records_in(batch)).key
         super().__init__(
-            f"topic {topic} takes no batch of {self.size_bytes} bytes ({self.records} records, "
+            f"topic {topic} refuses a batch of {self.size_bytes} bytes ({self.records} records, "
             f"first key {self.first_key!r:.80})"
         )
 
@@ -65,7 +65,7 @@ class BatchRefusedError(KafkaError):  # type: ignore[misc]
 class Written(msgspec.Struct, frozen=True, gc=False):
     """The offsets of the first and the last of ``count`` records that one partition took.
 
-    ``keeps_times`` is false if the topic gave any of them another time than their own.
+    ``keeps_times`` is false if the topic has replaced a record's time.
     """
 
     first: int
@@ -75,11 +75,11 @@ class Written(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_contiguous(self) -> bool:
-        """Whether no other record stands between them."""
+        """Whether the records have consecutive offsets."""
         return self.last - self.first + 1 == self.count
 
     def then(self, batch: "Written") -> "Written":
-        """Return what was written together with the partition's next batch."""
+        """Return these records and those of the partition's next batch as one."""
         keeps_times = self.keeps_times and batch.keeps_times
         return Written(self.first, batch.last, self.count + batch.count, keeps_times)
 
@@ -111,7 +111,7 @@ class Writable(Protocol):
 
     @property
     def key(self) -> bytes | None:
-        """The key, which decides the partition where records are written by key."""
+        """The key, which decides the partition if records are written by key."""
 
     @property
     def value(self) -> bytes | None:
@@ -127,9 +127,9 @@ class Writable(Protocol):
 
 
 class PartitionBatches:
-    """The records of one partition, in order, in as many batches as they need.
+    """The records of one partition, in order, in one batch or several.
 
-    A record is copied into its batch at once, so its own bytes can be freed.
+    A record is copied into its batch at once, so the memory of the original can be freed.
     """
 
     __slots__ = ("_append", "_batches", "_count", "_create", "written")
@@ -153,12 +153,12 @@ class PartitionBatches:
         self._count += 1
 
     def close(self) -> list[BatchBuilder]:
-        """Return the batches that are not acknowledged; no record may be added after that."""
+        """Return the batches that are not acknowledged; no record may be added afterwards."""
         self._seal()
         return list(self._batches)
 
     def acknowledge(self, answer: RecordMetadata) -> None:
-        """Note the offset of the first batch that was not acknowledged before."""
+        """Record the answer to the first batch that is not acknowledged yet."""
         first, count = int(answer.offset), self._batches.pop(0).record_count()
         keeps_times = answer.timestamp_type != _LOG_APPEND_TIME
         batch = Written(first, first + count - 1, count, keeps_times)
@@ -197,7 +197,7 @@ async def send_by_key(
 async def send_to_partition(
     producer: BatchProducer, topic: str, partition: int, records: Iterable[Writable]
 ) -> Written:
-    """Write records to one partition in order; return how it took them, acknowledged."""
+    """Write records to one partition in order; return their offsets, once acknowledged."""
     batches = PartitionBatches(producer.create_batch)
     for record in records:
         batches.append(record)
@@ -213,8 +213,8 @@ def by_key(
     partitions: int,
 ) -> None:
     """Add a topic's records to the outputs, each to the partition of its key."""
-    # The key is the partition's number, because making a ``TopicPartition`` for each record would
-    # take longer than adding the record.
+    # The number of the partition is the key here, because making a ``TopicPartition`` for each
+    # record would take longer than adding the record.
     appends: dict[int, Callable[[Writable], None]] = {}
     for record in records:
         partition = partition_for(record.key, partitions)
@@ -229,11 +229,11 @@ def by_key(
 async def send(
     producer: BatchProducer, outputs: Mapping[TopicPartition, PartitionBatches]
 ) -> dict[TopicPartition, Written]:
-    """Write batches, in order within each partition; return the offsets that each one took.
+    """Write batches, in order within each partition; return each partition's offsets.
 
     The first batches of all partitions are sent together, then the second ones, without a task or a
-    timer for each. ``BatchRefusedError`` if a batch is too large. Batches after it in its partition
-    count as not acknowledged, and are written again after it.
+    timer for each. Raises ``BatchRefusedError`` if a batch is too large; the later batches of that
+    partition then count as not acknowledged, so that they are written again in order.
     """
     begun: list[tuple[TopicPartition, BatchBuilder]] = []
     refused: dict[TopicPartition, BatchBuilder] = {}
@@ -242,7 +242,7 @@ async def send(
         for batches in zip_longest(*(batches.close() for batches in outputs.values())):
             for tp, batch in zip(outputs, batches, strict=True):
                 if batch is not None:
-                    # The call waits until the partition's batch before this one was sent.
+                    # The call waits until the partition's previous batch has been sent.
                     futures.append(
                         await producer.send_batch(batch, tp.topic, partition=tp.partition)
                     )
@@ -252,7 +252,7 @@ async def send(
         if isinstance(written, TOO_LARGE):
             refused.setdefault(tp, batch)
         elif tp in refused:
-            # The refused batch left a gap before this one, and the broker may have ignored the gap.
+            # The broker may have taken this batch in spite of the gap that the refused one left.
             continue
         elif isinstance(written, OutOfOrderSequenceNumber):
             raise lost_output(tp) from written
@@ -275,7 +275,7 @@ def _records_in(batch: BatchBuilder) -> Iterator[OutRecord]:
 
 @asynccontextmanager
 async def _acknowledged_in_time() -> AsyncIterator[None]:
-    """Bound the block in time; the ``TimeoutError`` says that no acknowledgement came."""
+    """Limit the time of the block; the ``TimeoutError`` says that no acknowledgement came."""
     try:
         async with asyncio.timeout(ACKNOWLEDGED_WITHIN_S):
             yield
@@ -288,6 +288,7 @@ def lost_output(tp: TopicPartition) -> LostOutputsError:
     """Return the error for a partition whose leader lacks a batch that it had acknowledged."""
     return LostOutputsError(
         f"{tp.topic}[{tp.partition}] has lost records that this worker wrote and Kafka had "
-        "acknowledged. The worker's next start folds again what its tables have lost with them; "
-        "`plexy-ledger verify` names what consumers miss, and `plexy-ledger rebuild` makes it anew"
+        "acknowledged. At its next start, the worker folds again whatever its tables have lost; "
+        "`plexy-ledger verify` lists the records that consumers miss, and `plexy-ledger rebuild` "
+        "writes them again"
     )

@@ -1,9 +1,8 @@
-"""The times at which certificates expire: ours, and those that the brokers show us.
+"""Finds when certificates expire: our own, and those that the brokers present.
 
-Input: the text of a certificate file, or a connection to a broker. Output: the earliest time for
-each side; that of a broker includes the authorities that we trust it by. Invariant: a broker's time
-is that of the newest connection to it, which a program with old connections alone would never see
-change.
+Input: the text of a certificate file, or a connection to a broker. Output: the earliest expiry of
+each side; a broker's expiry includes those of its trusted authorities. Invariant: a broker's expiry
+comes from the newest connection to that broker, since an old one never shows a renewed certificate.
 """
 
 import base64
@@ -17,10 +16,10 @@ from typing import Any, Final, Literal
 Side = Literal["ours", "brokers"]
 
 _PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----\s(.*?)-----END CERTIFICATE-----", re.DOTALL)
-# DER's tags (X.690): of the version, which is optional, and of the older of the two kinds of time.
+# Two of DER's tags (X.690): that of the optional version, and that of the older type of time.
 _VERSION: Final = 0xA0
 _UTC_TIME: Final = 0x17
-# A length of one byte is below; above, it says how many bytes of length follow.
+# A first byte below this is the length; otherwise it counts the following bytes of the length.
 _LONG: Final = 0x80
 
 _seen: dict[str, float] = {}
@@ -29,8 +28,8 @@ _seen: dict[str, float] = {}
 def expires_s(pem: bytes) -> float:
     """Return the earliest Unix time at which a certificate of a PEM file expires.
 
-    The ``ssl`` module decodes a certificate only if a peer shows it. Raises ``ValueError`` if the
-    file holds no certificate.
+    The ``ssl`` module decodes only the certificates that a peer presents, so this module decodes
+    DER itself. Raises ``ValueError`` if the file holds no certificate.
     """
     found = [_not_after_s(base64.b64decode(each)) for each in _PEM.findall(pem)]
     if not found:
@@ -39,21 +38,21 @@ def expires_s(pem: bytes) -> float:
 
 
 def note(broker: str, transport: Transport) -> None:
-    """Remember when the certificate that a broker has just shown expires, or its authority's."""
-    shown: dict[str, Any] | None = transport.get_extra_info("peercert")
-    if shown:
+    """Record the expiry of the certificate that a broker has just presented, with its chain."""
+    presented: dict[str, Any] | None = transport.get_extra_info("peercert")
+    if presented:
         trusted = transport.get_extra_info("ssl_object").context.get_ca_certs()
-        _seen[broker] = _chain_expires_s(shown, trusted)
+        _seen[broker] = _chain_expires_s(presented, trusted)
 
 
-def _chain_expires_s(shown: Mapping[str, Any], trusted: Sequence[Mapping[str, Any]]) -> float:
-    """Return when the first certificate expires, from the shown one up to its root.
+def _chain_expires_s(presented: Mapping[str, Any], trusted: Sequence[Mapping[str, Any]]) -> float:
+    """Return the earliest expiry in a chain, from the presented certificate up to its root.
 
-    If an authority has two certificates, as while it is renewed, the later one counts. The chain
-    ends here at a certificate that the broker alone has.
+    If an authority has two certificates, for example during its renewal, the later expiry counts.
+    The chain is followed up to the first issuer that is not among the trusted authorities.
     """
-    found = [ssl.cert_time_to_seconds(shown["notAfter"])]
-    names, issuer = {shown["subject"]}, shown["issuer"]
+    found = [ssl.cert_time_to_seconds(presented["notAfter"])]
+    names, issuer = {presented["subject"]}, presented["issuer"]
     while issuer not in names:
         names.add(issuer)
         authorities = [each for each in trusted if each["subject"] == issuer]
@@ -80,7 +79,7 @@ def _not_after_s(der: bytes) -> float:
     """Return the end of a certificate's validity (RFC 5280, 4.1)."""
     (_, certificate), *_ = _parts(der)
     (_, signed), *_ = _parts(certificate)
-    # Version, serial number, algorithm, issuer, validity: only the first is optional.
+    # Without the optional version: serial number, algorithm, issuer, validity.
     fields = [content for tag, content in _parts(signed) if tag != _VERSION]
     _, (tag, end) = _parts(fields[3])
     form = "%y%m%d%H%M%SZ" if tag == _UTC_TIME else "%Y%m%d%H%M%SZ"
@@ -88,7 +87,7 @@ def _not_after_s(der: bytes) -> float:
 
 
 def _parts(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield tag and content of each element of a DER sequence."""
+    """Yield the tag and the content of each element of a DER sequence."""
     at = 0
     while at < len(content):
         tag, length, at = content[at], content[at + 1], at + 2

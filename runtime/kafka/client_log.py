@@ -1,6 +1,6 @@
-"""What aiokafka says: it tells a refused password from an absent broker, its exceptions do not.
+"""Keeps aiokafka's last log line, which has the cause that its exceptions lack.
 
-In: aiokafka's own log lines. Out: the last one, for the one line or error that a program shows.
+For example, only the line distinguishes a refused password from an absent broker.
 """
 
 import logging
@@ -9,24 +9,24 @@ from typing import Self
 
 
 class ClientLog(logging.Handler):
-    """Keeps aiokafka's last line in ``last_line``, and all of them from the log, while attached."""
+    """While attached, keeps aiokafka's lines out of the log, and the last one in ``last_line``."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.last_line = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Remember one line, without its line breaks."""
+        """Keep a line, without its line breaks."""
         self.last_line = " ".join(record.getMessage().split())
 
     def attach(self) -> None:
-        """Take aiokafka's lines: it has some for every attempt."""
+        """Take aiokafka's lines out of the log, because each attempt to connect logs some."""
         logger = logging.getLogger("aiokafka")
         logger.addHandler(self)
         logger.propagate = False
 
     def detach(self) -> None:
-        """Let them go where they went before."""
+        """Let aiokafka's lines into the log again."""
         logger = logging.getLogger("aiokafka")
         logger.removeHandler(self)
         logger.propagate = not any(isinstance(each, ClientLog) for each in logger.handlers)

@@ -1,7 +1,6 @@
-"""The connection to Kafka: the settings that every program shares, and what the clients take.
+"""The settings of the connection to Kafka, and the arguments for aiokafka's clients.
 
-Input: ``KafkaSettings``. Output: the keyword arguments of an aiokafka client. Importing this module
-corrects aiokafka, see ``corrections``.
+Importing this module corrects aiokafka, see ``corrections``.
 """
 
 import re
@@ -24,7 +23,7 @@ _HOST_AND_PORT: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/@;=?&#]+):[0-9]{1,
 
 
 class KafkaSettings(Settings, frozen=True, kw_only=True):
-    """Where Kafka is, and how to talk to it: plain, TLS, or SASL over either."""
+    """The brokers' addresses and their security: plain text or TLS, with SASL or without."""
 
     kafka_bootstrap: Annotated[
         str | None,
@@ -38,7 +37,7 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
         Path | None, setting("PEM file of the authority that signed the brokers' certificates")
     ] = None
     kafka_certificate_file: Annotated[
-        Path | None, setting("PEM file of the certificate that brokers may ask for, with its chain")
+        Path | None, setting("PEM file of the client certificate for the brokers, with its chain")
     ] = None
     kafka_key_file: Annotated[
         Path | None,
@@ -52,10 +51,10 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
     kafka_password: Annotated[Secret | None, setting("SASL password")] = None
     kafka_password_file: Annotated[
         Path | None,
-        setting("file of the SASL password, in place of the password; it may be replaced at will"),
+        setting("file that holds the SASL password instead; it may be replaced at any time"),
     ] = None
     topic_prefix: Annotated[
-        str, setting("put before every topic's name", pattern=r"^[a-zA-Z0-9._-]{0,100}$")
+        str, setting("prefix of every topic's name", pattern=r"^[a-zA-Z0-9._-]{0,100}$")
     ] = ""
 
     def check(self) -> None:
@@ -63,7 +62,7 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
         servers = self.bootstrap_servers
         for number, server in enumerate(servers, 1):
             if not _HOST_AND_PORT.fullmatch(server):
-                # The value itself is not shown: it may hold a password.
+                # The message leaves out the value, because it may hold a password.
                 raise SettingsError(
                     f"LEDGER_KAFKA_BOOTSTRAP: expected `host:port`, separated by commas; entry "
                     f"{number} of {len(servers)} is something else. A user and a password go into "
@@ -104,7 +103,7 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
 
     @property
     def bootstrap_servers(self) -> list[str]:
-        """The brokers to ask first, as aiokafka takes them."""
+        """The addresses of the brokers to ask first."""
         return [part.strip() for part in (self.kafka_bootstrap or DEFAULT_BOOTSTRAP).split(",")]
 
     @property
@@ -113,7 +112,7 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
         return TopicNames(self.topic_prefix)
 
     def tls_files(self) -> TlsFiles | None:
-        """Return what verifies the brokers, or ``None`` for plain text."""
+        """Return the source of the TLS context, or ``None`` for plain text."""
         if not self.kafka_tls:
             return None
         return _tls_files(self.kafka_ca_file, self.kafka_certificate_file, self.kafka_key_file)
@@ -125,10 +124,10 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
         return self.kafka_password.reveal() if self.kafka_password else None
 
     def client_options(self) -> dict[str, Any]:
-        """Return what every aiokafka client takes: brokers, security protocol, credentials.
+        """Return the arguments of every aiokafka client: brokers, security protocol, credentials.
 
-        aiokafka hands context and password to its connections as they are. ``corrections`` has
-        each connection take them from their files.
+        aiokafka passes the values for context and password on to its connections unchanged, and
+        ``corrections`` makes each connection read the current ones from the files.
         """
         # Kafka's own names: "PLAINTEXT" or "SSL" alone, or either after "SASL_".
         protocol = "SASL_" if self.kafka_sasl_mechanism else ""
@@ -146,7 +145,7 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
         return options
 
 
-# One for all clients of a process: a client that is made while a file is half-written gets the
-# former content.
+# All clients of a process share one object per file, so that a client that is made while the file
+# is half-written gets the former content.
 _tls_files = cache(TlsFiles)
 _password_file = cache(PasswordFile)

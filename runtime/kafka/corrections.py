@@ -5,13 +5,13 @@ Input: aiokafka's classes. Output: the same classes, with these differences:
 - An error in the answer about committed offsets is raised. aiokafka takes it for "no offset is
   committed", and a worker would fold its partitions from the start of the log.
 - A request on a closing connection raises ``KafkaConnectionError``, which every caller handles. A
-  socket may end before aiokafka notices. asyncio drops a request that is written then. uvloop
-  raises ``RuntimeError``, which ends the task of aiokafka that sent the request; if that task keeps
-  the metadata, the client waits for metadata forever.
+  socket may close before aiokafka notices. asyncio then drops the request. uvloop raises
+  ``RuntimeError``, which ends the aiokafka task that sent the request; if that task updates the
+  metadata, the client waits for metadata forever.
 - Closing a connection takes at most ``_CLOSED_WITHIN_S``. Both event loops wait 30 s for a broker
   that does not answer the end of TLS, and a worker would not stop in time.
-- Each connection takes the TLS context and the password that are in their files when it begins.
-  aiokafka keeps the ones with which the client was made.
+- Each new connection reads the TLS context and the password from their files. aiokafka keeps those
+  with which the client was made.
 - Consumers unpack batches within the bounds of ``fetched``, and an error names the damaged offset.
 - A request for metadata never creates a topic. A broker with ``auto.create.topics.enable=true``,
   Kafka's default, would create a deleted log again, empty and with a retention of a week.
@@ -48,9 +48,9 @@ from runtime.kafka import certificates
 from runtime.kafka.credentials import Renewed
 from runtime.kafka.fetched import Batches
 
-# A broker answers the end of TLS within milliseconds.
+# A broker usually answers the end of TLS within milliseconds.
 _CLOSED_WITHIN_S: Final = 1.0
-# The attributes in which a connection keeps the content of files.
+# The attributes of a connection whose values may come from files.
 _CREDENTIALS: Final = ("_ssl_context", "_sasl_plain_password")
 
 internals.check()
@@ -65,12 +65,12 @@ send_to_coordinator: Final = GroupCoordinator._send_req  # noqa: SLF001
 
 
 def replace_send_to_coordinator(send: Callable[[Any, Any], Awaitable[Any]]) -> None:
-    """Have every client of this process send requests to its group's coordinator by ``send``."""
+    """Make every client of this process call ``send`` to send its group's coordinator a request."""
     GroupCoordinator._send_req = send  # noqa: SLF001
 
 
 def correct() -> None:
-    """Replace aiokafka's methods by those of this module; a second call changes nothing."""
+    """Replace aiokafka's methods with those of this module; a second call changes nothing."""
     for version in (OffsetFetchResponse_v2, OffsetFetchResponse_v3):
         version.topics = property(_topics_unless_error)
     GroupCoordinator._do_fetch_commit_offsets = _fetch_from_coordinator  # noqa: SLF001
@@ -83,7 +83,7 @@ def correct() -> None:
 
 
 def _topics_unless_error(response: Any) -> Any:
-    """Return the partitions of an answer, unless the answer has an error of its own (KIP-88)."""
+    """Return an answer's partitions; raise the error that the whole answer may have (KIP-88)."""
     error = for_code(response.error_code)
     if error is not NoError:
         raise error
@@ -93,7 +93,7 @@ def _topics_unless_error(response: Any) -> Any:
 async def _fetch_from_coordinator(
     coordinator: GroupCoordinator, partitions: Sequence[TopicPartition]
 ) -> Any:
-    """Fetch offsets; the caller retries after an error, and must then look for the coordinator."""
+    """Fetch offsets; forget a former coordinator, so that the caller's retry finds the new one."""
     try:
         return await _fetch_offsets(coordinator, partitions)
     except NotCoordinatorForGroupError:
@@ -110,7 +110,7 @@ def _send_while_open(connection: AIOKafkaConnection, *request: Any, **options: A
 
 
 def _close_in_time(connection: AIOKafkaConnection, *why: Any, **options: Any) -> Any:
-    """Close, and return a future that is done then, or when the time is over."""
+    """Close; return a future that is done after the close, or when the time is over."""
     closed = _close(connection, *why, **options)
     if closed is None:
         return None
@@ -142,13 +142,13 @@ def _build_without_creation(request: MetadataRequest, version: Any) -> Any:
 
 
 class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
-    """The records that one fetch brought of one partition."""
+    """The records of one partition in one fetch."""
 
     _records: Batches
     _records_iterator: Any
 
     def __next__(self) -> Any:
-        """Return the next record; an error names the place of what is damaged."""
+        """Return the next record; an error names the offset of the damage."""
         try:
             return next(self._records_iterator)
         except StopIteration:
@@ -165,7 +165,7 @@ class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
 
 
 def named(request: Any, name: str) -> Any:
-    """Return a heartbeat or a commit with the name of its member; any other request as it is.
+    """Return a heartbeat or a commit with its member's name, and any other request unchanged.
 
     aiokafka joins under a name (``group.instance.id``), but its heartbeats and commits lack the
     name, so Kafka can't tell a process whose name was taken that it is fenced (KIP-345).
@@ -226,28 +226,29 @@ class _NamedHeartbeat(Request[_HeartbeatV3]):  # type: ignore[misc]
     API_KEY = 12
 
     def __init__(self, heartbeat: Any, name: str) -> None:
-        self._of = heartbeat
+        self._unnamed = heartbeat
         self._name = name
 
     def build(self, kind: type[_HeartbeatV3]) -> _HeartbeatV3:
-        of = self._of
-        return kind(of._group, of._generation_id, of._member_id, self._name)  # noqa: SLF001
+        unnamed = self._unnamed
+        member = unnamed._generation_id, unnamed._member_id  # noqa: SLF001
+        return kind(unnamed._group, *member, self._name)  # noqa: SLF001
 
 
 class _NamedOffsetCommit(Request[_OffsetCommitV7]):  # type: ignore[misc]
-    """A commit; it has no leader epochs."""
+    """A commit without leader epochs."""
 
     API_KEY = 8
 
     def __init__(self, commit: Any, name: str) -> None:
-        self._of = commit
+        self._unnamed = commit
         self._name = name
 
     def build(self, kind: type[_OffsetCommitV7]) -> _OffsetCommitV7:
-        of = self._of
+        unnamed = self._unnamed
         topics = [
             (topic, [(partition, offset, -1, text) for partition, offset, text in partitions])
-            for topic, partitions in of._topics  # noqa: SLF001
+            for topic, partitions in unnamed._topics  # noqa: SLF001
         ]
-        member = of._consumer_group_generation_id, of._consumer_id  # noqa: SLF001
-        return kind(of._consumer_group, *member, self._name, topics)  # noqa: SLF001
+        member = unnamed._consumer_group_generation_id, unnamed._consumer_id  # noqa: SLF001
+        return kind(unnamed._consumer_group, *member, self._name, topics)  # noqa: SLF001

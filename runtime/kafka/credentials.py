@@ -1,8 +1,8 @@
-"""Credentials in files, which an operator may replace while the programs run.
+"""Reads credentials from files, which an operator may replace while the programs run.
 
-Input: the paths of the files. Output: the TLS context and the password for a new connection, from
-the files as they are then. Invariant: a file that can't be used, such as a half-written one, is
-logged, and the former content is used until the file is right again.
+Input: the paths of the files. Output: the current TLS context and password for each new connection.
+Invariant: a file that can't be used, such as a half-written one, is logged, and its former content
+is used until the file is valid again.
 """
 
 import ssl
@@ -17,17 +17,17 @@ from runtime.settings import SettingsError
 
 T = TypeVar("T")
 
-# OpenSSL would ask for the passphrase of a key on the terminal.
+# Without this argument, OpenSSL would ask for a key's passphrase on the terminal.
 _NO_PASSPHRASE: Final = ""
 
 _log = structlog.get_logger(__name__)
 
 
 class Renewed(ABC, Generic[T]):
-    """A value that is made from files, again after they were replaced."""
+    """A value that is made from files, and made again after a file was replaced."""
 
     def __init__(self, *files: Path | None) -> None:
-        """Read the files; ``SettingsError`` if one of them can't be used."""
+        """Read the files; raise ``SettingsError`` if one of them can't be used."""
         self._files = [file for file in files if file]
         self._state = self._look()
         self._value = self._make()
@@ -42,14 +42,14 @@ class Renewed(ABC, Generic[T]):
                 self._state = state
             self._trouble = ""
         except (SettingsError, OSError) as error:
-            # Logged once, although each connection meets it.
+            # Each new connection finds the error again, but it is logged only once.
             if str(error) != self._trouble:
                 self._trouble = str(error)
                 _log.warning("credentials_not_renewed", reason=self._trouble)
         return self._value
 
     def _look(self) -> list[tuple[int, int, int]]:
-        """Return what changes when a file is replaced, or a symbolic link points to another."""
+        """Return a state that changes when a file, or the target of a link, is replaced."""
         found = [file.stat() for file in self._files]
         return [(each.st_ino, each.st_mtime_ns, each.st_size) for each in found]
 
@@ -67,18 +67,18 @@ class PasswordFile(Renewed[str]):
             password = file.read_text("utf-8").strip("\r\n")
         except UnicodeDecodeError as error:
             raise SettingsError(
-                f"LEDGER_KAFKA_PASSWORD_FILE={file} is no text in UTF-8 ({error.reason}); write "
-                "the password into it, and nothing else"
+                f"LEDGER_KAFKA_PASSWORD_FILE={file} is not UTF-8 text ({error.reason}); write only "
+                "the password into the file"
             ) from None
         if not password:
             raise SettingsError(
-                f"LEDGER_KAFKA_PASSWORD_FILE={file} is empty; write the password into it"
+                f"LEDGER_KAFKA_PASSWORD_FILE={file} is empty; write the password into the file"
             )
         return password
 
 
 class TlsFiles(Renewed[ssl.SSLContext]):
-    """The authority that is trusted, and the certificate that the brokers are shown, if any."""
+    """The trusted authority, and the client certificate if there is one."""
 
     def __init__(self, ca: Path | None, certificate: Path | None, key: Path | None) -> None:
         """Read the files; the key may be in the file of the certificate."""

@@ -1,8 +1,8 @@
 """Reads the batches of a fetch within a bound on memory.
 
-Input: the bytes with which a broker answers a fetch. Output: records of aiokafka's kind, and one
-record in place of each batch that unpacks to more than ``MAX_UNPACKED_BYTES`` or can't be read.
-Invariant: the records depend on the batch alone, so all readers of a topic see the same records.
+Input: a broker's answer to a fetch. Output: records like aiokafka's, and one record in place of
+each batch that unpacks to more than ``MAX_UNPACKED_BYTES`` or can't be read. Invariant: the records
+depend on the batch alone, so all readers of a topic see the same records.
 
 aiokafka 0.14.0 unpacks a compressed batch of any size in one piece, and never gets past a header
 whose name is not UTF-8. Any client with the right to write to a topic can write both.
@@ -27,8 +27,9 @@ from runtime.kafka.unpacking import TooMuchError, UnpackError, unpack
 # The topics take batches of 10 MiB. A compressed batch may unpack to somewhat more, because a
 # producer guesses the compression while it fills the batch.
 MAX_UNPACKED_BYTES: Final = 16 * 1024 * 1024
-# aiokafka makes objects of every header, so a record of empty headers takes 36 times its size in
-# memory. aiokafka reads batches up to this size. A larger batch of our programs has one record.
+# aiokafka makes objects for every header, so a record of empty headers takes 36 times its size in
+# memory. So aiokafka reads only batches up to this size; our programs write larger batches only for
+# single records.
 _MAX_TRUSTED_BYTES: Final = 1024 * 1024
 
 _INT32: Final = struct.Struct(">i")
@@ -36,7 +37,7 @@ _LENGTH_AT: Final = struct.calcsize(">q")
 _BEFORE_LENGTH_COUNTS: Final = struct.calcsize(">qi")
 _EPOCH_AT: Final = _BEFORE_LENGTH_COUNTS
 _MAGIC_AT: Final = struct.calcsize(">qii")
-# Before Kafka 0.11 every record had a header of its own, with the codec after the magic byte.
+# Before Kafka 0.11, each record had its own header, with the codec after the magic byte.
 _LEGACY_CODEC_AT: Final = struct.calcsize(">qiiB")
 _LEGACY_BYTES: Final = struct.calcsize(">qiiBBii")
 _HEADER: Final = DefaultRecordBase.HEADER_STRUCT
@@ -45,7 +46,7 @@ _MAGIC: Final = 2
 
 
 class Batches:
-    """The batches that one fetch brought of one partition.
+    """The batches of one partition in one fetch.
 
     ``leader_epoch`` is the epoch of the leader that wrote the last returned batch. Each new leader
     of a partition has a higher epoch. The epoch is -1 for a batch of Kafka before 0.11.
@@ -66,7 +67,7 @@ class Batches:
     def has_next(self) -> bool:
         """Return whether a whole batch follows, and there is room to unpack it.
 
-        A batch without room is fetched again once the records before it have been taken.
+        A batch without room is fetched again once the previous records have been taken.
         """
         return self._unpacked_bytes < MAX_UNPACKED_BYTES and self._end() is not None
 
@@ -89,13 +90,13 @@ class Batches:
         if not (batch.compression_type or reopens or len(data) > _MAX_TRUSTED_BYTES):
             self._last = data
             return batch
-        # A batch that contradicts its checksum is damaged, not poisonous: aiokafka raises.
+        # A batch with a wrong checksum is damaged, not malicious, and aiokafka raises the error.
         if batch.is_control_batch or not batch.validate_crc():
             return batch
         return self._read_here(batch, data)
 
     def reopen(self) -> bool:
-        """Go back to the last batch, so that this module reads it; ``False`` if it can't help."""
+        """Go back to the last batch, which this module then reads; ``False`` if there is none."""
         if self._last is None:
             return False
         self._next -= len(self._last)
@@ -103,7 +104,7 @@ class Batches:
         return True
 
     def _read_here(self, batch: Any, data: memoryview) -> Any:
-        """Return a batch whose records are read by this module."""
+        """Return a batch whose records this module reads."""
         packed = data[_HEADER.size :]
         try:
             body = unpack(batch.compression_type, packed, MAX_UNPACKED_BYTES)
@@ -118,7 +119,7 @@ class Batches:
         return _Batch(batch, iter([_stand_in(batch, data, reason, why, batch.base_offset)]))
 
     def _end(self) -> int | None:
-        """Return where the next batch ends; ``None`` where the broker cut it off."""
+        """Return the end of the next batch; ``None`` if the broker cut that batch off."""
         if len(self._data) - self._next < _BEFORE_LENGTH_COUNTS:
             return None
         (length,) = _INT32.unpack_from(self._data, self._next + _LENGTH_AT)
@@ -138,7 +139,7 @@ class _Batch:
         self._records = records
 
     def validate_crc(self) -> bool:
-        """Return ``True``, because the checksum was compared before."""
+        """Return ``True``, because ``Batches`` has compared the checksum."""
         return True
 
     def __iter__(self) -> Iterator["_Record"]:
@@ -146,7 +147,7 @@ class _Batch:
 
 
 class _Record(NamedTuple):
-    """A record with the attributes of aiokafka's."""
+    """A record with the same attributes as aiokafka's."""
 
     offset: int
     timestamp: int
@@ -164,7 +165,7 @@ def _legacy(data: memoryview) -> LegacyRecordBatch:
 
 
 def _stand_in(batch: Any, data: memoryview, reason: Reason, why: str, first: int) -> _Record:
-    """Return the record, at the last offset of a batch, that stands for all unread records."""
+    """Return the record, at a batch's last offset, that represents the batch's unread records."""
     last = batch.next_offset - 1
     sentence = f"{why} ({len(data)} bytes, SHA-256 {sha256(data[_MAGIC_AT:]).hexdigest()})"
     value = UnreadBatch.of(reason, first, last, sentence)
@@ -172,7 +173,7 @@ def _stand_in(batch: Any, data: memoryview, reason: Reason, why: str, first: int
 
 
 def _records(batch: Any, data: memoryview, body: bytes | memoryview) -> Iterator[_Record]:
-    """Yield a batch's records; one record stands for the first unreadable one and all after it."""
+    """Yield a batch's records; one record represents the first unreadable one and all after it."""
     at, first_unread = 0, batch.base_offset
     try:
         for _ in range(_HEADER.unpack_from(data)[_COUNT_IN_HEADER]):
@@ -188,7 +189,7 @@ def _records(batch: Any, data: memoryview, body: bytes | memoryview) -> Iterator
 
 
 def _record(batch: Any, body: bytes | memoryview, at: int) -> tuple[_Record, int]:
-    """Read the record at a place in the body; return the record and the place of its end."""
+    """Read the record that begins at ``at``; return the record and the index of its end."""
     length, at = read_varint(body, at)
     end = at + length
     if not at < end <= len(body):
@@ -213,12 +214,12 @@ def _text(body: bytes | memoryview, at: int, end: int) -> tuple[bytes | None, in
     if length < 0:
         return None, at
     if length > end - at:
-        raise ValueError(f"{length} bytes of {end - at} that are left")
+        raise ValueError(f"{length} bytes, and only {end - at} are left")
     return bytes(body[at : at + length]), at + length
 
 
 def _headers(body: bytes | memoryview, at: int, end: int) -> list[tuple[str, bytes | None]]:
-    """Return the first ``MAX_HEADERS`` headers of a record; no record needs more."""
+    """Return at most ``MAX_HEADERS`` headers of a record; no record needs more."""
     count, at = read_varint(body, at)
     headers: list[tuple[str, bytes | None]] = []
     for _ in range(min(count, MAX_HEADERS)):

@@ -1,11 +1,11 @@
-"""How long Kafka remembers the identities under which workers write.
+"""Checks that Kafka remembers the identities under which workers write for long enough.
 
-Input: Kafka's settings. Output: the brokers' shortest ``transactional.id.expiration.ms``, or an
-error for one that cannot work.
+Input: the brokers' settings. Output: their shortest ``transactional.id.expiration.ms``, or an error
+if it is too short.
 
-An identity that nobody asks for within that time is forgotten, and the next worker that asks gets
-another producer id. No broker refuses the former worker's records then: the brokers compare epochs
-of the same producer id alone. So workers ask again before that time is over, see
+Kafka forgets an identity for which no worker has asked within that time, and gives the next worker
+that asks another producer id. No broker then refuses the former worker's records, because brokers
+compare epochs only within one producer id. So workers ask again before that time is over, see
 ``processors.engine.writers``.
 """
 
@@ -24,10 +24,10 @@ EXPIRATION: Final = "transactional.id.expiration.ms"
 LEAST_EXPIRATION_MS: Final = 6 * 3600 * 1000
 """The shortest expiration that workers take.
 
-A worker asks each hour. The other five hours are for workers that stand still, or are all away.
+A worker asks every hour. The other five hours allow for workers that hang, or are all down.
 """
 
-# One broker that stands still must not keep a worker from its start.
+# A broker that hangs must not prevent a worker's start.
 _ANSWERED_WITHIN_S: Final = 5.0
 
 REMEDY: Final = (
@@ -45,16 +45,17 @@ class ExpirationError(RuntimeError):
 
 
 async def require_expiration(admin: AIOKafkaAdminClient) -> int | None:
-    """Return the shortest expiration of any broker, in milliseconds; ``None`` if none says it.
+    """Return the brokers' shortest expiration, in milliseconds; ``None`` if none reports it.
 
-    The user may lack the right to read it. ``ExpirationError`` if it is too short.
+    A broker does not report it to a user without the right to read it. Raises ``ExpirationError``
+    if it is too short.
     """
     found = await _expiration_ms(admin)
     if found is not None and found < LEAST_EXPIRATION_MS:
         raise ExpirationError(
             Fault(
                 f"the brokers have {EXPIRATION}={found}, expected at least {LEAST_EXPIRATION_MS}. "
-                "Kafka would forget who may write what follows from a partition, and a former "
+                "Kafka would forget which worker may write a partition's outputs, and a former "
                 "worker could write after its successor",
                 REMEDY,
             )
@@ -65,11 +66,11 @@ async def require_expiration(admin: AIOKafkaAdminClient) -> int | None:
 async def _expiration_ms(admin: AIOKafkaAdminClient) -> int | None:
     cluster = await answer(admin.describe_cluster, "the cluster can't be described")
     nodes = [broker["node_id"] for broker in cluster["brokers"]]
-    said = await asyncio.gather(*(_said_by(admin, node) for node in nodes))
-    return min((each for each in said if each is not None), default=None)
+    reported = await asyncio.gather(*(_reported_by(admin, node) for node in nodes))
+    return min((each for each in reported if each is not None), default=None)
 
 
-async def _said_by(admin: AIOKafkaAdminClient, node: int) -> int | None:
+async def _reported_by(admin: AIOKafkaAdminClient, node: int) -> int | None:
     broker = ConfigResource(ConfigResourceType.BROKER, str(node), {EXPIRATION: None})
     try:
         async with asyncio.timeout(_ANSWERED_WITHIN_S):
@@ -80,5 +81,5 @@ async def _said_by(admin: AIOKafkaAdminClient, node: int) -> int | None:
         for key, value, *_ in entries:
             if key == EXPIRATION and value is not None:
                 return int(value)
-    # The user may not read it.
+    # The user may not read the setting.
     return None

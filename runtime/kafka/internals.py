@@ -1,4 +1,4 @@
-"""aiokafka's private names, each behind a public function that says why it is needed.
+"""Wraps aiokafka's private names, each in a public function that says why the name is needed.
 
 This module and ``corrections``, which replaces some of aiokafka's methods, are the only modules
 that use these names. ``runtime.internals`` lists the names and checks that aiokafka still has them.
@@ -32,9 +32,9 @@ Append = Callable[[int, int | None, bytes | None, bytes | None, Sequence[Any]], 
 def appender(batch: BatchBuilder) -> Append:
     """Return the function that appends records to a batch; ``seal`` must follow the last record.
 
-    The function takes a record's number in the batch, timestamp, key, value and headers. It returns
-    ``None`` if the batch has no room. It takes 0.6 µs, and ``BatchBuilder.append``, which runs two
-    more Python functions, 2.0 µs; each event becomes seven records.
+    The function takes a record's number in the batch, timestamp, key, value and headers, and
+    returns ``None`` if the batch has no room. One call takes 0.6 µs. ``BatchBuilder.append``, which
+    runs two more Python functions, takes 2.0 µs, and each event becomes seven records.
     """
     append: Append = batch._builder.append  # noqa: SLF001
     return append
@@ -54,8 +54,8 @@ async def put_away(producer: AIOKafkaProducer, within_s: float) -> None:
     """Stop a producer in any state, and drop every record that it still holds.
 
     The order matters. First the sender's requests end, by an answer or by their own time-out, and
-    their batches return to the accumulator. Then the accumulator drops its batches, and their
-    futures stay open: ``fail_all`` would end them, but it raises errors in the callbacks of every
+    their batches return to the accumulator. Then the accumulator drops its batches. Their futures
+    stay open, because ``fail_all``, which would end them, raises errors in the callbacks of every
     batch that was tried. Then nothing keeps ``stop`` from closing the connections.
     """
     try:
@@ -101,24 +101,24 @@ async def wait_on_metadata(client: AIOKafkaClient, topic: str) -> None:
 
 
 def client_of(admin: AIOKafkaAdminClient) -> AIOKafkaClient:
-    """Return the client of an admin client, which knows the brokers and their addresses."""
+    """Return an admin client's inner client, which knows the brokers and their addresses."""
     return admin._client  # noqa: SLF001
 
 
 async def ask_node(admin: AIOKafkaAdminClient, node_id: int, request: Any) -> Any:
-    """Send a request for which the admin client has no method to one broker."""
+    """Send one broker a request for which the admin client has no method."""
     return await admin._send_request_to_node(node_id, request)  # noqa: SLF001
 
 
 def versions_of(request: Any) -> Iterator[int]:
-    """Yield the versions in which aiokafka can make a kind of request."""
+    """Yield the versions of a kind of request that aiokafka can make."""
     return (each.API_VERSION for each in request._CLASSES)  # noqa: SLF001
 
 
 def wait_for_fetches(consumer: AIOKafkaConsumer, wait_ms: int) -> None:
     """Set how long a broker may delay an empty answer; call it before the consumer starts.
 
-    Faust makes the consumer, and has no setting for the delay.
+    Faust makes the consumer, but has no setting for this delay.
     """
     consumer._fetch_max_wait_ms = wait_ms  # noqa: SLF001
 
@@ -132,8 +132,8 @@ async def fetch_as(
     """Return what ``fetch_now`` returns, and wait up to ``wait_s`` for the first record.
 
     ``maker`` returns the function that makes a partition's records, in place of aiokafka's own
-    function, which takes ten times as long. aiokafka makes a record when it is fetched. So
-    ``fetch_now`` must not wait: before each call, the new batches are given their function.
+    function, which takes ten times as long. aiokafka makes records inside ``fetch_now``. So
+    ``fetch_now`` must not wait for new batches, which receive their function before each call.
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + wait_s
@@ -157,13 +157,13 @@ async def fetch_as(
 
 
 def fetching(consumer: AIOKafkaConsumer) -> asyncio.Future[None]:
-    """Return the future that is done, with the error, once a consumer fetches no more."""
+    """Return a future that is done, with the error, once a consumer has stopped fetching."""
     ended: asyncio.Future[None] = consumer._fetcher.error_future  # noqa: SLF001
     return ended
 
 
 def is_fetched(consumer: AIOKafkaConsumer, tp: TopicPartition) -> bool:
-    """Return whether a consumer is assigned a partition, knows where to read it, and may."""
+    """Return whether a consumer is assigned a partition, has a position in it, and may read it."""
     assignment = consumer._fetcher._subscriptions.subscription.assignment  # noqa: SLF001
     state = assignment and assignment.state_value(tp)
     return bool(state and state.has_valid_position and not state.paused)
@@ -172,7 +172,7 @@ def is_fetched(consumer: AIOKafkaConsumer, tp: TopicPartition) -> bool:
 def coordinator_of(consumer: AIOKafkaConsumer) -> Any:
     """Return the part of a consumer that talks to its group; ``None`` before the consumer starts.
 
-    That part belongs to the thread of the consumer.
+    Only the consumer's own thread may use that part.
     """
     return consumer._coordinator  # noqa: SLF001
 
@@ -190,12 +190,12 @@ def member_name(coordinator: GroupCoordinator) -> str | None:
 
 
 def assignor_of(coordinator: GroupCoordinator) -> Any:
-    """Return the first assignor of a consumer; Faust gives its consumers one."""
+    """Return a consumer's assignor; Faust gives each consumer exactly one."""
     return coordinator._assignors[0]  # noqa: SLF001
 
 
 def offer_protocols(join: Any, names: Sequence[str]) -> str:
-    """Offer several protocols instead of one in a request to join; return the name of the one."""
+    """Replace the one protocol in a request to join by several; return the original name."""
     ((own, metadata),) = join._group_protocols  # noqa: SLF001
     join._group_protocols = [(name, metadata) for name in names]  # noqa: SLF001
     return str(own)

@@ -1,9 +1,8 @@
-"""Looks whether a new connection to Kafka would be let in, while the old ones go on.
+"""Checks at intervals whether Kafka would accept a new connection, while the old ones continue.
 
-Input: Kafka's settings. Output: a warning in one line, with the remedy, and the times at which
-certificates expire, for the metrics. A program that runs for months has old connections: a password
-that is no longer good, or a certificate that has expired, would stop it at the next broker's
-restart, and not before.
+Input: Kafka's settings. Output: a warning with the remedy, and the expiry of the certificates for
+the metrics. A program that runs for months has old connections. Without this check, an expired
+certificate or a changed password would stop the program only at a broker's next restart.
 """
 
 import asyncio
@@ -25,17 +24,17 @@ from runtime.kafka.topic_states import Fault
 from runtime.kafka.topics import administration, unreachable
 
 WARNED_BEFORE_S: Final = 7 * 24 * 3600.0
-"""Certificates are renewed weeks before they expire: a week is late, and leaves time to act."""
+"""Certificates are usually renewed weeks before they expire; a week still leaves time to act."""
 
 _EXPIRY: Final = (
-    "when the first certificate expires: `ours`, for the brokers, or one that the `brokers` have "
-    "shown; absent where there is none"
+    "earliest expiry of the certificates that are `ours`, or that the `brokers` have presented; "
+    "absent if there are none"
 )
 EXPIRY_METRIC: Final = ("certificate_expiry_timestamp_seconds", _EXPIRY)
-"""The name and the meaning of the metric that every long-running program has, by ``side``."""
+"""The name and the meaning of a metric of every long-running program, with the label ``side``."""
 
-_LOOK_EVERY_S: Final = 30.0
-_SAID_AGAIN_AFTER_S: Final = 24 * 3600.0
+_CHECK_EVERY_S: Final = 30.0
+_WARN_AGAIN_AFTER_S: Final = 24 * 3600.0
 
 _log = structlog.get_logger(__name__)
 
@@ -43,7 +42,7 @@ Show = Callable[[Side, float], None]
 
 
 class Expiring(NamedTuple):
-    """A certificate, the time at which it expires, and what to do before."""
+    """A certificate, its expiry, and how to renew it."""
 
     what: str
     side: Side
@@ -52,17 +51,17 @@ class Expiring(NamedTuple):
 
     @property
     def at(self) -> str:
-        """The time in ISO 8601."""
+        """The expiry in ISO 8601."""
         return datetime.fromtimestamp(self.at_s, UTC).isoformat(timespec="seconds")
 
     @property
     def is_soon(self) -> bool:
-        """Whether it is time to warn; also of a certificate that has expired."""
+        """Whether to warn of a certificate that expires soon, or has expired."""
         return self.at_s - time.time() < WARNED_BEFORE_S
 
 
 def expiring(settings: KafkaSettings) -> Iterator[Expiring]:
-    """Yield every certificate that is known: ours, and those that brokers have shown."""
+    """Yield every known certificate: our own, and those that brokers have presented."""
     files = settings.tls_files()
     if files is None:
         return
@@ -77,7 +76,7 @@ def expiring(settings: KafkaSettings) -> Iterator[Expiring]:
 
 
 async def try_new_connections(settings: KafkaSettings) -> None:
-    """Connect to every broker, and disconnect; ``TopicsError`` or ``KafkaError`` if refused."""
+    """Connect to every broker; raise ``TopicsError`` or ``KafkaError`` if a broker refuses."""
     async with administration(settings) as admin:
         client = client_of(admin)
         brokers = client.cluster.brokers()
@@ -91,21 +90,21 @@ async def try_new_connections(settings: KafkaSettings) -> None:
 
 
 class NewConnections:
-    """Looks again and again; ``show`` is told the earliest time for each side."""
+    """Checks at intervals; ``show`` receives the earliest expiry of each side."""
 
     def __init__(self, settings: KafkaSettings, show: Show) -> None:
         self._settings = settings
         self._show = show
         self._refused: Fault | None = None
-        self._said_s: dict[str, float] = {}
+        self._warned_s: dict[str, float] = {}
 
     async def watch(self) -> None:
-        """Look until cancelled; plain text without a password has nothing to look at."""
+        """Check until cancelled; without TLS and a password there is nothing to check."""
         while self._settings.kafka_tls or self._settings.kafka_sasl_mechanism:
-            await self._look()
-            await asyncio.sleep(_LOOK_EVERY_S)
+            await self._check()
+            await asyncio.sleep(_CHECK_EVERY_S)
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         fault = None
         try:
             await try_new_connections(self._settings)
@@ -120,15 +119,14 @@ class NewConnections:
         for side in {each.side for each in found}:
             self._show(side, min(each.at_s for each in found if each.side == side))
         for each in found:
-            self._say(each)
+            self._warn(each)
 
-    def _say(self, each: Expiring) -> None:
+    def _warn(self, each: Expiring) -> None:
         """Warn of a certificate that expires soon, once a day."""
         now_s = time.monotonic()
-        if each.is_soon and now_s - self._said_s.get(each.what, -_SAID_AGAIN_AFTER_S) >= (
-            _SAID_AGAIN_AFTER_S
-        ):
-            self._said_s[each.what] = now_s
+        since_s = now_s - self._warned_s.get(each.what, -_WARN_AGAIN_AFTER_S)
+        if each.is_soon and since_s >= _WARN_AGAIN_AFTER_S:
+            self._warned_s[each.what] = now_s
             _log.warning(
                 "certificate_expires",
                 certificate=each.what,

@@ -1,15 +1,14 @@
-"""Which partition a key belongs to: the one rule that every writer and every reader must share.
+"""Chooses the partition of a key, by the one rule that all writers and readers share.
 
-In: a key and how many partitions there are. Out: the partition, as Kafka's default partitioner
-chooses it, so that any Kafka client finds the same one.
+The rule is that of Kafka's default partitioner, so any Kafka client finds the same partition.
 """
 
 from typing import Final
 
 from murmurhash2 import murmurhash2
 
-# Source: `Utils.murmur2` and `Utils.toPositive` in Apache Kafka's Java client. aiokafka has the
-# same in Python: 8 µs for a key of 50 bytes, where this takes 0.2, four times for each event.
+# Source: `Utils.murmur2` and `Utils.toPositive` in Apache Kafka's Java client. aiokafka's version
+# in Python takes 8 µs for a key of 50 bytes, and this one 0.2 µs; each event has four keys.
 _SEED: Final = 0x9747B28C
 _POSITIVE: Final = 0x7FFFFFFF
 

@@ -1,8 +1,7 @@
 """Reads ranges of a topic's offsets with a client that has no group.
 
-Input: a consumer, a topic, and the offsets at which each partition's range starts and ends. Output:
-the records of these ranges. Invariant: the end bounds a reading, so it never waits for records that
-are written later.
+Input: a consumer, a topic, and the start and the end of each partition's range. Output: the records
+in these ranges. Invariant: a reading stops at the ends, and never waits for later records.
 """
 
 import asyncio
@@ -25,14 +24,14 @@ _STALLED_AFTER_S: Final = 60.0
 
 
 class StalledError(TimeoutError):
-    """A topic has more records, and none arrives; the text names the offsets."""
+    """A topic has more records, but none arrives; the text names the offsets."""
 
 
 @asynccontextmanager
 async def clients(
     settings: KafkaSettings, **consumer_options: object
 ) -> AsyncIterator[tuple[AIOKafkaAdminClient, AIOKafkaConsumer]]:
-    """Connect an admin client, and a consumer without a group; ``TopicsError`` if Kafka is away."""
+    """Connect an admin client, and a consumer without a group; raise ``TopicsError`` on failure."""
     async with administration(settings) as admin:
         consumer = AIOKafkaConsumer(
             **settings.client_options(), auto_offset_reset="earliest", **consumer_options
@@ -50,9 +49,9 @@ async def clients(
 async def read_ranges(
     consumer: AIOKafkaConsumer, topic: str, starts: Mapping[int, int], ends: Mapping[int, int]
 ) -> AsyncGenerator[tuple[int, list[Any]], None]:
-    """Yield each partition's records from its start up to its end, some at a time.
+    """Yield each partition's records from its start up to its end, a list at a time.
 
-    ``StalledError`` if no record arrives for ``_STALLED_AFTER_S``.
+    Raises ``StalledError`` if no record arrives for ``_STALLED_AFTER_S``.
     """
     position = {number: starts[number] for number in ends}
     assigned: list[TopicPartition] = []
@@ -71,11 +70,11 @@ async def read_ranges(
         if fetched:
             give_up_s = time.monotonic() + _STALLED_AFTER_S
             continue
-        # A compacted topic, or one with transactions, may end with offsets that have no record.
+        # The last offsets of a compacted or transactional topic may have no records.
         for tp in unread:
             position[tp.partition] = await consumer.position(tp)
         if time.monotonic() > give_up_s:
             raise StalledError(
-                f"nothing came from {topic} in {_STALLED_AFTER_S:.0f} s, at offsets {position} of "
-                f"{dict(ends)}: look at the broker's log"
+                f"no record of {topic} arrived in {_STALLED_AFTER_S:.0f} s, at offsets {position} "
+                f"of {dict(ends)}: look at the broker's log"
             )

@@ -1,8 +1,8 @@
-"""One look at a ledger's topics: what is missing, or is not as the ledger needs it.
+"""Compares a ledger's topics with the expected ones.
 
-Input: a connected client, and how the ledger was made. Output: an ``Examination``, of which each
-program heeds its part. Ingress, workers, `topics --check`, `status` and `doctor` share this look,
-so that they agree. Invariant: the look creates and changes nothing.
+Input: a connected client, and the settings with which the ledger was created. Output: an
+``Examination``. Ingress, workers, `topics --check`, `status` and `doctor` share this module, so
+their judgements agree; each program uses the parts that concern it. Invariant: nothing is changed.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ _HIDDEN: Final = (
 
 
 class TopicsError(RuntimeError):
-    """A topic can't be created, or is not as the ledger needs it; the fault has the remedy."""
+    """A topic can't be created, or is not as expected; the fault has the remedy."""
 
     def __init__(self, fault: Fault) -> None:
         self.fault = fault
@@ -32,10 +32,10 @@ class TopicsError(RuntimeError):
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True):
-    """How a ledger was made, as a program's settings say it.
+    """The settings with which a ledger was created, as far as a program has them.
 
-    ``None`` is for a program without the setting. It goes by the topic that records the number of
-    partitions, because that topic was created with the same settings as all others.
+    ``None`` means that the program lacks the setting. The topic that records the number of
+    partitions then decides, because it was created with the same settings as all others.
     """
 
     partitions: int | None = None
@@ -44,16 +44,16 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Examination(msgspec.Struct, frozen=True):
-    """All that is not as a ledger needs it, and how each topic is that exists.
+    """The state of each existing topic, and all differences from the expected topics.
 
-    - ``missing``: topics that were never created, as far as anything shows.
-    - ``unrecorded``: topics without records that are missing, or hidden from this user.
-    - ``lost``: topics that existed, and must not be created again, empty.
+    - ``missing``: topics of which nothing shows that they ever existed.
+    - ``unrecorded``: topics whose mere names record a fact, and that are missing or hidden.
+    - ``lost``: topics that existed, and must not be created again as empty ones.
     - ``replaced``: topics that were deleted and created again.
-    - ``miscounted``: numbers of partitions.
+    - ``miscounted``: wrong numbers of partitions.
     - ``faults``: settings and replicas; ``in_sync`` is the expected ``min.insync.replicas``.
     - ``deletions``: topics that are kept forever and have lost records; ``deleted_records`` has
-      how many each one has lost.
+      the number of lost records by topic.
     """
 
     missing: tuple[str, ...] = ()
@@ -74,12 +74,12 @@ class Examination(msgspec.Struct, frozen=True):
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """The topics that can be created, in the order in which they must be."""
+        """The topics that can be created, in the required order."""
         return (*self.unrecorded, *self.missing)
 
     @property
     def fatal(self) -> tuple[Fault, ...]:
-        """The faults with which nothing may be appended or folded."""
+        """The faults that forbid every append and every fold."""
         absent = (missing_fault(self.absent),) if self.absent else ()
         return (*self.lost, *self.replaced, *self.miscounted, *absent)
 
@@ -87,14 +87,14 @@ class Examination(msgspec.Struct, frozen=True):
 async def look_at_topics(
     client: AIOKafkaClient, names: TopicNames, wanted: Sequence[Topic], made: Made
 ) -> Examination | None:
-    """Compare topics with what they must be, by two questions to any broker.
+    """Compare topics with the expected ones, with two requests to any broker.
 
-    ``None`` if the broker does not know all of them yet. Which topics a group has folded is not
-    asked: not every program may read that.
+    ``None`` if the broker does not know all of the topics yet. The groups' commits would show which
+    topics are lost, but not every program has the right to read them.
     """
     found = await read_topics(client)
-    there = [topic for topic in wanted if topic.name in found]
-    asked = [topic.name for topic in there]
+    existing = [topic for topic in wanted if topic.name in found]
+    asked = [topic.name for topic in existing]
     records = [names.made_with(number) for number in names.recorded_partitions(found)]
     if made.min_insync_replicas is None:
         asked += records
@@ -106,7 +106,7 @@ async def look_at_topics(
     )
     states = [
         TopicState(name, found[name].partitions, configs[name], found[name].topic_id)
-        for name in (topic.name for topic in there)
+        for name in (topic.name for topic in existing)
     ]
     lost = tuple(_lost_log(names, found))
     return Examination(
@@ -123,7 +123,7 @@ async def look_at_topics(
         ),
         faults=tuple(
             fault
-            for topic, state in zip(there, states, strict=True)
+            for topic, state in zip(existing, states, strict=True)
             for fault in faults(
                 state, topic, replication_factor=made.replication_factor, in_sync=in_sync
             )
@@ -134,7 +134,7 @@ async def look_at_topics(
 
 
 def counts_of(states: Iterable[TopicState]) -> dict[str, int]:
-    """Return how many partitions each topic has."""
+    """Return the number of each topic's partitions."""
     return {state.name: len(state.partitions) for state in states}
 
 
@@ -145,17 +145,18 @@ def partition_faults(
     counts: Mapping[str, int],
     expected: int | None = None,
 ) -> Iterator[Fault]:
-    """Yield what is wrong with the numbers of partitions, by what the ledger was made with.
+    """Yield the topics whose number of partitions is not the ledger's.
 
-    A ledger of an earlier state has no record of it yet. Its topics were made alike, and Kafka can
-    only raise their numbers: so it was made with the smallest one. ``expected`` is the setting.
+    If the ledger of an earlier release has not recorded that number, the smallest number is right:
+    the topics were created with equal numbers, and Kafka can only raise a topic's number.
+    ``expected`` is the setting.
     """
     recorded = names.recorded_partitions(existing)
     if len(recorded) > 1:
         records = ", ".join(map(names.made_with, recorded))
         yield Fault(
             f"{records} record different numbers of partitions for one ledger",
-            "find out with which one it was made, and delete the other topics of these",
+            "find out which number is right, and delete the topics that record another one",
         )
         return
     made_with = min(recorded or counts.values(), default=expected)
@@ -181,24 +182,24 @@ def missing_fault(names: Iterable[str]) -> Fault:
 
 
 def lost_fault(names: Iterable[str], why: str) -> Fault:
-    """Return the fault of topics that existed; ``why`` says how that is known."""
+    """Return the fault of topics that are lost; ``why`` shows that they existed."""
     return Fault(
-        f"missing topics: {', '.join(names)}. {why}, so these topics were there and are lost",
-        "what follows from the log of record is folded from scratch by `plexy-ledger rebuild`; "
-        f"the log itself comes from a backup, with {_RESTORE}. {_HIDDEN}",
+        f"missing topics: {', '.join(names)}. {why}, so these topics existed and are lost",
+        f"restore the log of record itself from a backup, with {_RESTORE}; all other topics are "
+        f"folded from the log by `plexy-ledger rebuild`. {_HIDDEN}",
     )
 
 
 def changed(ids: Mapping[str, str], known_ids: Mapping[str, str]) -> Iterator[Fault]:
-    """Yield the faults of topics that had other ids at an earlier look."""
+    """Yield the faults of topics that had another id at an earlier time."""
     for topic, topic_id in ids.items():
         known = known_ids.get(topic, topic_id)
-        # A cluster that is upgraded gives ids to topics that had none.
+        # An upgraded cluster gives ids to topics that had none.
         if known and topic_id and known != topic_id:
             yield Fault(
                 f"topic {topic} was deleted and created again: its id was {known} and is "
                 f"{topic_id}",
-                "find out who did that, then fold the log from scratch with `plexy-ledger rebuild`",
+                "find out who did so, then fold the log from scratch with `plexy-ledger rebuild`",
             )
 
 
@@ -211,17 +212,17 @@ def _unrecorded(names: TopicNames, found: Mapping[str, FoundTopic], made: Made) 
 
 
 def _lost_log(names: TopicNames, found: Mapping[str, FoundTopic]) -> Iterator[Fault]:
-    """Yield the fault of a log that was recorded, and is missing."""
+    """Yield the fault of a log that is recorded, but missing."""
     records = list(map(names.log_record, names.recorded_logs(found)))
     if records and names.webhooks not in found:
         yield lost_fault([names.webhooks], f"{', '.join(records)} has recorded the log")
 
 
 def _replaced_log(names: TopicNames, found: Mapping[str, FoundTopic]) -> Iterator[Fault]:
-    """Yield the fault of a log that is none of those that were recorded.
+    """Yield the fault of a log whose id is not recorded.
 
-    A log that was restored is recorded in addition to the one that it replaces, which can't come
-    back: Kafka gives each topic a new id.
+    The record of a restored log is added to that of the log that it replaces. The replaced log
+    can't return, because Kafka gives each topic a new id.
     """
     log, recorded = found.get(names.webhooks), names.recorded_logs(found)
     if log and log.topic_id and recorded and log.topic_id not in recorded:
@@ -229,6 +230,6 @@ def _replaced_log(names: TopicNames, found: Mapping[str, FoundTopic]) -> Iterato
         yield Fault(
             f"topic {names.webhooks} was deleted and created again: its id is {log.topic_id}, and "
             f"{records} has recorded another one",
-            f"stop the programs, and bring the log back from a backup, with {_RESTORE}. Without a "
+            f"stop the programs, and restore the log from a backup, with {_RESTORE}. Without a "
             "backup, begin a new ledger with another LEDGER_TOPIC_PREFIX",
         )

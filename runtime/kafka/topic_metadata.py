@@ -1,9 +1,10 @@
-"""Asks Kafka which topics exist, with the id of each.
+"""Asks Kafka for all topics and their ids.
 
 Input: a connected client. Output: each topic with its id, its partitions' leaders and replicas.
+
 A topic that was deleted and created again has its former name and another id (KIP-516, Kafka 2.8).
-aiokafka 0.14 speaks an older version of the request, whose answer has no ids: the newer version is
-defined here. An older broker answers the older one.
+aiokafka 0.14 has only versions of the request whose answer has no ids, so this module defines a
+newer version. An older broker is sent an older version.
 """
 
 import random
@@ -31,9 +32,9 @@ _ALL_TOPICS: Final = None
 
 
 class PartitionState(msgspec.Struct, frozen=True):
-    """A partition: how many replicas it has, and how many of them have every record.
+    """A partition, with its number of replicas, and the number of those that have every record.
 
-    ``leader`` is a broker's number, and negative where no broker leads.
+    ``leader`` is a broker's id, which is negative if no broker leads.
     """
 
     number: int
@@ -43,14 +44,14 @@ class PartitionState(msgspec.Struct, frozen=True):
 
 
 class FoundTopic(msgspec.Struct, frozen=True):
-    """A topic as the cluster's metadata has it; ``topic_id`` is empty where Kafka has no ids."""
+    """A topic in the cluster's metadata; ``topic_id`` is empty if the brokers have no ids."""
 
     topic_id: str
     partitions: tuple[PartitionState, ...]
 
 
 class _Uuid:
-    """Sixteen bytes."""
+    """The protocol's type of an id: sixteen bytes."""
 
     @staticmethod
     def encode(value: bytes) -> bytes:
@@ -132,7 +133,7 @@ class _MetadataRequest(RequestStruct):  # type: ignore[misc]
 
 
 class _TopicsRequest(Request[MetadataRequestStruct | _MetadataRequest]):  # type: ignore[misc]
-    """Asks for all topics, in the newest version that the broker and this module know."""
+    """A request for all topics, in the newest version that the broker and this module know."""
 
     API_KEY = MetadataRequest.API_KEY
 
@@ -149,7 +150,7 @@ async def read_topics(client: AIOKafkaClient) -> dict[str, FoundTopic]:
 
 
 async def ask_any(client: AIOKafkaClient, request: Any) -> Any:
-    """Send a request to any broker that answers; the last broker's ``KafkaError`` if none does."""
+    """Send a request to one broker after another, until one answers; raise the last error."""
     nodes = [broker.nodeId for broker in client.cluster.brokers()]
     error: KafkaError = KafkaConnectionError("no broker is known")
     for node in random.sample(nodes, len(nodes)):

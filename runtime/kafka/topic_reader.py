@@ -1,8 +1,8 @@
 """Reads records of a topic by their places, or by ranges of offsets, for the views.
 
-Input: places, or ranges. Output: the records at these offsets. Invariants: every reading is bounded
-in time; only a few readings run at a time, and a bounded number waits for a client. The clients
-have no consumer group, and the agents never wait for a reading.
+Input: places, or ranges. Output: the records at these offsets. Invariants: every reading has a time
+limit; only a few readings run at a time, and a limited number waits for a client. The clients have
+no consumer group, and the agents never wait for a reading.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ READ_WITHIN_S: Final = 8.0
 It is also the limit of all readings for one answer: see ``in_time``.
 """
 
-# Next to two readings of 500 places, repeated without a pause, a reading of one place took 1.2 s
-# with one client, 1.0 s with two, and 5 ms with three (medians).
+# While two readings of 500 places ran without a pause, a reading of one place took 1.2 s with one
+# client, 1.0 s with two, and 5 ms with three (medians).
 _CLIENTS: Final = 3
 _MOST_READINGS: Final = 64
-# An order of thousands of deliveries has some megabytes. A foreign record may have ten megabytes.
+# The deliveries of a very large order have some megabytes; one foreign record may have ten.
 _MOST_BYTES: Final = 64 * 1024 * 1024
 _STOPS_WITHIN_S: Final = 2.0
 # A reading needs few records, and drops the others that a fetch brings.
@@ -49,13 +49,13 @@ class LogUnreadableError(Exception):
 
 
 class TooManyReadingsError(LogUnreadableError):
-    """The greatest number of readings are under way, or wait for a client."""
+    """Too many readings are under way, or wait for a client."""
 
     code = "overloaded"
 
 
 class TooMuchReadError(LogUnreadableError):
-    """The records that one answer needs have more bytes than it may hold in memory."""
+    """The records for one answer have more bytes than one answer may hold in memory."""
 
     code = "order_too_large"
     status = 413
@@ -63,9 +63,9 @@ class TooMuchReadError(LogUnreadableError):
 
 @asynccontextmanager
 async def in_time(what: str) -> AsyncIterator[None]:
-    """Bound a block of several readings, and of questions to other workers, like one reading.
+    """Limit the time of a block of readings and of requests to other workers, as of one reading.
 
-    ``LogUnreadableError`` when the time is over; its text starts with ``what``.
+    Raises ``LogUnreadableError`` when the time is over, with a text that starts with ``what``.
     """
     try:
         async with asyncio.timeout(READ_WITHIN_S):
@@ -76,7 +76,7 @@ async def in_time(what: str) -> AsyncIterator[None]:
 
 
 class TopicReader:
-    """A few clients for all readings; each is made when a reading finds no idle client."""
+    """A few clients for all readings; a reading that finds no idle client makes a new one."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
@@ -96,7 +96,7 @@ class TopicReader:
             await asyncio.wait(self._closing, timeout=_STOPS_WITHIN_S)
 
     async def ends(self, topic: str, partitions: int) -> Offsets:
-        """Return, for each partition, the offset after its last record."""
+        """Return the offset after each partition's last record."""
         tps = _partitions(topic, partitions)
         found = await self._ask(topic, lambda client: client.end_offsets(tps))
         return {tp.partition: end for tp, end in found.items()}
@@ -108,10 +108,10 @@ class TopicReader:
         return {tp.partition: begin for tp, begin in found.items()}
 
     async def at(self, topic: str, keys: Mapping[tuple[int, int], bytes]) -> list[SignedRecord]:
-        """Return the records at some places, by partition and offset, each with its key.
+        """Return the records at some places; ``keys`` has their keys, by partition and offset.
 
-        ``LogUnreadableError`` if the topic has lost one of the records, or has another record in
-        its place. ``TooMuchReadError`` if the values have more bytes than one answer may hold.
+        Raises ``LogUnreadableError`` if the topic has lost one of the records, or has a record with
+        another key there, and ``TooMuchReadError`` if the values are too large for one answer.
         """
         wanted: dict[int, set[int]] = {}
         for partition, offset in keys:
@@ -134,7 +134,7 @@ class TopicReader:
         missing -= {(record.partition, record.offset) for record in records}
         if missing:
             partition, offset = min(missing)
-            raise LogUnreadableError(f"{topic} has no record at {partition}/{offset} any more")
+            raise LogUnreadableError(f"{topic} no longer has a record at {partition}/{offset}")
         for each in records:
             if each.key != keys[each.partition, each.offset]:
                 place = f"{each.partition}/{each.offset}"
@@ -168,7 +168,7 @@ class TopicReader:
     async def _ask(self, topic: str, question: Callable[[AIOKafkaConsumer], Any]) -> Any:
         """Ask a question with a client, as soon as a client is free."""
         if self._readings >= _MOST_READINGS:
-            raise TooManyReadingsError(f"{self._readings} others read from Kafka, or wait for it")
+            raise TooManyReadingsError(f"{self._readings} other readings are under way, or wait")
         self._readings += 1
         try:
             async with asyncio.timeout(READ_WITHIN_S), self._free, self._client() as client:
@@ -181,7 +181,7 @@ class TopicReader:
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[AIOKafkaConsumer]:
-        """Lend a client; a client with which the block failed is never lent again."""
+        """Lend a client to the block; if the block fails, the client is not lent again."""
         if self._is_closed:
             raise ConsumerStoppedError
         client = self._idle.pop() if self._idle else self._new_client()
@@ -212,7 +212,7 @@ class TopicReader:
 
 
 def ranges(offsets: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Yield the ranges to read for some offsets; the end of a range is not part of it.
+    """Yield the ranges to read for some offsets; the end of a range is exclusive.
 
     >>> list(ranges([7, 5, 6, 90, 1000]))
     [(5, 91), (1000, 1001)]

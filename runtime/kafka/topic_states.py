@@ -1,7 +1,7 @@
-"""The states of topics, and their differences from the expected ones.
+"""Reads the states of topics, and finds their differences from the expected states.
 
-Input: a client and names, or a topic's state and the expected one. Output: ``TopicState`` values,
-and ``Fault`` values, each with its remedy. Invariant: this module changes no topic.
+Input: a client and names, or a topic's state and the expected one. Output: settings and offsets, or
+``Fault`` values, each with its remedy. Invariant: this module changes no topic.
 """
 
 from collections import defaultdict
@@ -29,23 +29,23 @@ TIME_REFUSED: Final = (
     "Kafka refuses records for their time: this machine's clock is ahead of the brokers' by more "
     "than message.timestamp.after.max.ms of the topic (an hour); set both by a time server (NTP)"
 )
-"""What a broker's ``InvalidTimestampError`` means for a record of now, and what to do."""
+"""The meaning of a broker's ``InvalidTimestampError`` for a new record, and the remedy."""
 
 _RESOURCE: Final = int(ConfigResourceType.TOPIC)
 _ALL_SETTINGS: Final = None
-# Kafka's numbers: who asks is no replica, of every record, for the earliest offset.
+# Kafka's codes: the client is not a replica, includes uncommitted records, and asks for the first.
 _NO_REPLICA: Final = -1
 _UNCOMMITTED_TOO: Final = 0
 _EARLIEST: Final = -2
-# A batch must fit into a segment too, in every Kafka.
+# In all versions of Kafka, a batch must also fit into a segment.
 _LIMITS: Final = (LIMIT, "segment.bytes")
 
 
 class Fault(msgspec.Struct, frozen=True):
     """A difference from the expected state, and its remedy.
 
-    A fault without a remedy may end by itself. ``refuses_some``: the broker refuses some records,
-    and keeps all others.
+    A fault without a remedy may end by itself. ``refuses_some`` means that the broker refuses some
+    records, and keeps all others.
     """
 
     what: str
@@ -57,9 +57,9 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class TopicState(msgspec.Struct, frozen=True):
-    """A topic as it is; ``config`` has Kafka's own names.
+    """The state of a topic; ``config`` has Kafka's own names of settings.
 
-    ``topic_id`` is empty where Kafka has no ids.
+    ``topic_id`` is empty if the brokers have no ids.
     """
 
     name: str
@@ -83,24 +83,24 @@ def faults(
 
 
 def count_fault(topic: str, count: int, made_with: int) -> Fault:
-    """Return the fault of a topic with another number of partitions than its ledger has.
+    """Return the fault of a topic that has not as many partitions as its ledger.
 
-    Another ``LEDGER_PARTITIONS`` is no remedy: an event that is delivered again would come to a
-    partition that has not seen its id, and the sale would be posted twice.
+    A change of ``LEDGER_PARTITIONS`` is no remedy: a redelivered event would reach a partition that
+    has not seen its id, and the sale would be posted twice.
     """
     return Fault(
         f"topic {topic} has {count} partitions, and this ledger has {made_with}",
-        "Kafka can't take partitions away, and keys would change theirs. Bring the log into a new "
+        "Kafka can't remove partitions, and keys would move to others. Bring the log into a new "
         "ledger with `plexy-ledger export-log`, then `plexy-ledger import-log` with another "
-        f"LEDGER_TOPIC_PREFIX and LEDGER_PARTITIONS={made_with}; if only a topic that follows from "
-        "the log is wrong, `plexy-ledger rebuild` makes another version of it",
+        f"LEDGER_TOPIC_PREFIX and LEDGER_PARTITIONS={made_with}; if this topic is not the log of "
+        "record, `plexy-ledger rebuild` makes another version of it",
     )
 
 
 def setting_faults(
     name: str, config: Mapping[str, str | None], needed: Iterable[TopicSetting]
 ) -> Iterator[Fault]:
-    """Yield the settings of a topic that are not as expected."""
+    """Yield a fault for each setting of a topic that is not as expected."""
     for setting in needed:
         got = config.get(setting.name)
         if not setting.is_right(got):
@@ -113,12 +113,12 @@ def setting_faults(
 
 
 def most_bytes(config: Mapping[str, str | None]) -> int:
-    """Return how large a batch a topic takes at most, by its settings."""
+    """Return the size of the largest batch that a topic's settings accept."""
     return min(int(config.get(name) or MAX_RECORD_BYTES) for name in _LIMITS)
 
 
 def size_fault(topic: str, limit_bytes: int, size_bytes: int) -> Fault:
-    """Return the fault of a record that is larger than its topic takes."""
+    """Return the fault of a record that is too large for its topic."""
     return Fault(
         f"topic {topic} takes at most {limit_bytes} bytes, and this record has {size_bytes}",
         f"raise the limit with {_change(topic, LIMIT, str(MAX_RECORD_BYTES))}",
@@ -132,22 +132,21 @@ def _change(topic: str, name: str, value: str) -> str:
 async def read_begins(
     admin: AIOKafkaAdminClient, names: Sequence[str]
 ) -> dict[str, dict[int, int]]:
-    """Return the first offset of each partition; those whose leader does not say are absent."""
+    """Return the first offset of each partition, if the partition's leader answers."""
     asked: defaultdict[int, list[tuple[str, list[tuple[int, int]]]]] = defaultdict(list)
     for topic in await admin.describe_topics(list(names)):
         for each in topic["partitions"]:
-            place = (each["partition"], _EARLIEST)
-            if each["leader"] < 0:
-                # Nobody to ask: the admin client would look for such a broker for 15 s.
-                continue
-            asked[each["leader"]].append((topic["topic"], [place]))
+            # The admin client would look for 15 s for the leader of a partition without one.
+            if each["leader"] >= 0:
+                place = (each["partition"], _EARLIEST)
+                asked[each["leader"]].append((topic["topic"], [place]))
     begins: dict[str, dict[int, int]] = {name: {} for name in names}
     for leader, places in asked.items():
         request = OffsetRequest(_NO_REPLICA, _UNCOMMITTED_TOO, places)
         try:
             answer = await ask_node(admin, leader, request)
         except (KafkaError, TimeoutError):
-            # The leader is away.
+            # The leader is down.
             continue
         for name, partitions in answer.topics:
             for number, code, _timestamp, offset, *_ in partitions:
@@ -168,10 +167,10 @@ def deletion_fault(topic: str, begins: Mapping[int, int], remedy: str) -> Fault 
 async def read_configs(
     client: AIOKafkaClient, names: Sequence[str]
 ) -> dict[str, dict[str, str | None]] | None:
-    """Ask for the settings of topics that apply, wherever they were made.
+    """Return the effective settings of topics, whatever their source.
 
-    ``None`` if the broker that was asked does not know all of the topics yet. A ``KafkaError`` says
-    that it knows one, and does not tell.
+    ``None`` if the asked broker does not know all of the topics yet. Raises ``KafkaError`` if the
+    broker refuses to show the settings of a topic.
     """
     request = DescribeConfigsRequest([(_RESOURCE, name, _ALL_SETTINGS) for name in names])
     configs: dict[str, dict[str, str | None]] = {}
@@ -183,7 +182,7 @@ async def read_configs(
 
 
 def _known(name: str, code: int) -> bool:
-    """Return whether a broker knows a topic; a ``KafkaError`` if it won't say."""
+    """Return whether a broker knows a topic; raise ``KafkaError`` for any other error code."""
     if code in {0, UnknownTopicOrPartitionError.errno, LeaderNotAvailableError.errno}:
         return code == 0
     raise for_code(code)(f"topic {name}")

@@ -1,9 +1,9 @@
-"""Create the topics, or check those that are there.
+"""Creates a ledger's topics, or checks the existing ones.
 
-In: settings and the topics that the ledger describes. Out: which were created, which were found.
-Never: a change to an existing topic: one that is wrong is an error that says what to do, because a
-partition count is for life and a shorter retention loses the log of record. Never an empty topic in
-the place of a lost one: workers that go on behind it would show a state with a hole.
+Input: settings, which describe the topics. Output: the created topics and the existing ones, or a
+``TopicsError`` with the remedy. Invariants: an existing topic is never changed, because keys depend
+on its number of partitions, and a shorter retention would delete records. A lost topic is never
+replaced by an empty one, because workers that went on with it would show an incomplete state.
 """
 
 import asyncio
@@ -52,12 +52,12 @@ from runtime.kafka.topic_states import Fault, deletion_fault, read_begins
 from runtime.settings import SettingsError, setting
 
 _GROUP: Final = "plexy-ledger"
-# Longer than it takes to find new leaders when a broker dies.
+# When a broker dies, finding new leaders takes less time than this.
 _ANSWERED_WITHIN_S: Final = 30.0
 _RIGHTS: Final = "give this user Describe and DescribeConfigs on all of them"
 
 SILENT: Final = "Kafka does not answer"
-"""How ``unreachable`` begins where nobody answers; the faults that it can tell begin otherwise."""
+"""The first words of ``unreachable`` if no broker answers, and not of its more specific faults."""
 
 _RENEW: Final = (
     "renew the certificate that has expired, the brokers' or that of "
@@ -68,7 +68,7 @@ _CORRECT: Final = (
     "LEDGER_KAFKA_PASSWORD_FILE, which the programs read for each connection"
 )
 _TRUST: Final = "set LEDGER_KAFKA_CA_FILE to the authority that signed the brokers' certificates"
-# What a client says of a refusal, the more special first, and what to do about it.
+# Patterns of a client's line about a refusal, the more specific first, each with the remedy.
 _REFUSALS: Final = (
     (re.compile("(?i)certificate.(has.)?expired"), _RENEW),
     (re.compile("(?i)certificate.verify.failed"), _TRUST),
@@ -79,12 +79,12 @@ T = TypeVar("T")
 
 
 class TopicSettings(KafkaSettings, frozen=True, kw_only=True):
-    """How topics are created; ``partitions`` is for life."""
+    """The settings with which topics are created; ``partitions`` can't be changed later."""
 
     version: Annotated[
         int,
         setting(
-            "which version of what follows from the log of record; `rebuild` makes the next one",
+            "version of the topics that are folded from the log; `rebuild` makes the next version",
             ge=1,
             le=1000,
         ),
@@ -96,11 +96,11 @@ class TopicSettings(KafkaSettings, frozen=True, kw_only=True):
         int, setting("replicas of every topic; 3 in production", ge=1, le=10)
     ] = 1
     min_insync_replicas: Annotated[
-        int, setting("replicas that must have a record before it is kept", ge=1, le=10)
+        int, setting("replicas that must have a record before Kafka acknowledges it", ge=1, le=10)
     ] = 1
 
     def check(self) -> None:
-        """Refuse more in-sync replicas than there are replicas: nothing could be written."""
+        """Refuse more in-sync replicas than replicas, with which nothing could be written."""
         super().check()
         if self.min_insync_replicas > self.replication_factor:
             raise SettingsError(
@@ -115,16 +115,16 @@ class TopicSettings(KafkaSettings, frozen=True, kw_only=True):
 
     @property
     def group_id(self) -> str:
-        """The consumer group of this version's workers, and the changelogs' first name.
+        """The consumer group of this version's workers, with which changelogs' names begin.
 
-        Ledgers with different prefixes share nothing, and versions of one only the log of record.
+        Ledgers with different prefixes share nothing; versions of a ledger share only its log.
         """
         version = f"-v{self.version}" if self.version > 1 else ""
         return self.topic_prefix + _GROUP + version
 
     @property
     def made(self) -> Made:
-        """How a ledger is made with these settings."""
+        """The settings with which a ledger is created."""
         return Made(
             partitions=self.partitions,
             replication_factor=self.replication_factor,
@@ -142,7 +142,7 @@ class TopicSettings(KafkaSettings, frozen=True, kw_only=True):
 
 
 class TopicsReport(msgspec.Struct, frozen=True):
-    """The cluster, the topics that were created, and those that were there and are right.
+    """The cluster, the created topics, and the topics that existed and are as expected.
 
     ``ids`` has the id of each topic.
     """
@@ -156,19 +156,19 @@ class TopicsReport(msgspec.Struct, frozen=True):
 async def ensure_topics(
     settings: TopicSettings, *, create: bool = True, restores_log: bool = False
 ) -> TopicsReport:
-    """Create what is missing, check what is there; ``TopicsError`` if a topic is not as needed.
+    """Create the missing topics, and check all; raise ``TopicsError`` if one is not as expected.
 
-    ``restores_log`` is for the program that restores the log: it may create a log that older
-    versions have folded, and calls ``record_log`` when the log is whole.
+    ``restores_log`` is for the program that restores the log. That program may create a log that
+    older versions have folded, and calls ``record_log`` once the log is complete.
     """
     async with administration(settings) as admin:
         return await _ensure(admin, settings, create=create, restores_log=restores_log)
 
 
 async def record_log(settings: TopicSettings) -> None:
-    """Record that the log, which has been restored, is the ledger's own.
+    """Record that a restored log is the ledger's own.
 
-    ``TopicsError`` if a topic is not as needed: it may have been changed meanwhile.
+    Raises ``TopicsError`` if a topic is not as expected, since it may have changed meanwhile.
     """
     async with administration(settings) as admin:
         seen = await _look(admin, settings, restores_log=True)
@@ -178,14 +178,14 @@ async def record_log(settings: TopicSettings) -> None:
 
 
 class Leftovers(msgspec.Struct, frozen=True):
-    """Which topics of a version are missing, and whether anybody has begun with it."""
+    """The missing topics of a version, and whether the version was begun."""
 
     missing: tuple[str, ...]
     begun: bool
 
 
 async def find_leftovers(settings: TopicSettings) -> Leftovers:
-    """Look for a version: it is begun if a topic of its own is there, or a commit of its group."""
+    """Look for traces of a version: a topic of its own, or a commit of its group."""
     wanted = [topic.name for topic in settings.topics]
     async with administration(settings) as admin:
         existing = set(await answer(admin.list_topics, "the topics can't be listed"))
@@ -197,17 +197,17 @@ async def find_leftovers(settings: TopicSettings) -> Leftovers:
 async def examine_topics(
     settings: TopicSettings, known_ids: Mapping[str, str] | None = None
 ) -> Examination:
-    """Look at every topic of a version, and name all that is not as needed; creates nothing.
+    """Compare every topic of a version with the expected one; create nothing.
 
-    ``known_ids`` are the topics' ids at an earlier look. ``TopicsError`` if Kafka does not answer,
-    or does not tell.
+    ``known_ids`` are the topics' ids at an earlier time. Raises ``TopicsError`` if Kafka does not
+    answer, or refuses to.
     """
     async with administration(settings) as admin:
         return await examine(admin, settings, known_ids or {})
 
 
 async def examine_log(settings: KafkaSettings) -> Examination:
-    """Look at the topics that ingress appends to, with no more rights than ingress has."""
+    """Examine the topics to which ingress appends, with no more rights than ingress has."""
     names = settings.names
     async with administration(settings) as admin:
         client = client_of(admin)
@@ -220,7 +220,7 @@ async def examine_log(settings: KafkaSettings) -> Examination:
 async def examine(
     admin: AIOKafkaAdminClient, settings: TopicSettings, known_ids: Mapping[str, str]
 ) -> Examination:
-    """Look as ``examine_topics`` does, by a client that is connected."""
+    """Do the work of ``examine_topics`` with a connected client."""
     seen = await _look(admin, settings)
     ids = seen.ids
     kept = [topic.name for topic in settings.topics if topic.keeps_its_start and topic.name in ids]
@@ -235,7 +235,7 @@ async def examine(
 
 @asynccontextmanager
 async def administration(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
-    """Connect an admin client; ``TopicsError`` if Kafka does not answer."""
+    """Connect an admin client; raise ``TopicsError`` if Kafka does not answer."""
     admin = AIOKafkaAdminClient(**settings.client_options(), request_timeout_ms=15_000)
     with ClientLog() as said:
         try:
@@ -247,7 +247,7 @@ async def administration(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdmin
         yield admin
     except TopicsError as error:
         cause, advertised = error.__cause__, advertised_by(client_of(admin), settings)
-        # The address that we had answers, and the one that the broker names does not.
+        # The configured address answers, but an address that the brokers name does not.
         if advertised and isinstance(cause, NodeNotReadyError | KafkaConnectionError):
             raise TopicsError(unreachable(settings, cause, str(error), advertised)) from error
         raise
@@ -256,7 +256,7 @@ async def administration(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdmin
 
 
 def advertised_by(client: AIOKafkaClient, settings: KafkaSettings) -> str:
-    """Return the addresses that the brokers gave for themselves, besides those that we had."""
+    """Return the addresses that the brokers name for themselves, without the configured ones."""
     brokers = {f"{each.host}:{each.port}" for each in client.cluster.brokers()}
     return ",".join(sorted(brokers.difference(settings.bootstrap_servers)))
 
@@ -264,7 +264,7 @@ def advertised_by(client: AIOKafkaClient, settings: KafkaSettings) -> str:
 def unreachable(
     settings: KafkaSettings, error: Exception, said: str = "", advertised: str = ""
 ) -> Fault:
-    """Say that Kafka does not answer, where it was looked for, and what to do."""
+    """Return the fault of a Kafka that does not answer, with its addresses and the remedy."""
     brokers = ",".join(settings.bootstrap_servers)
     why = f"{type(error).__name__}: {said}" if said else type(error).__name__
     if advertised:
@@ -290,9 +290,9 @@ async def _ensure(
     seen = await _look(admin, settings, restores_log=restores_log)
     created: list[str] = []
     topics = {topic.name: topic for topic in settings.topics}
-    # Once more for the record of the log, whose id is known only when the log exists.
+    # The second turn creates the record of the log, whose id is known only once the log exists.
     while absent := seen.absent:
-        # Before anything is made: what is recorded then holds for good.
+        # These faults come first, because a record that is created can't be corrected.
         _refuse(*seen.lost, *seen.replaced, *seen.miscounted)
         if not create:
             _refuse(missing_fault(absent))
@@ -313,13 +313,13 @@ async def _ensure(
 
 
 def _refuse(*faults: Fault) -> None:
-    """Raise a ``TopicsError`` for the first fault, if there is one."""
+    """Raise ``TopicsError`` for the first fault, if there is a fault."""
     for fault in faults:
         raise TopicsError(fault)
 
 
 def _record(name: str) -> Topic:
-    """Return a topic that has no records, and whose name records something."""
+    """Return a topic that never has records, because its name is the record."""
     return Topic(name=name, spare_partitions=True)
 
 
@@ -330,9 +330,9 @@ async def _look(
     after: Iterable[str] = (),
     restores_log: bool = False,
 ) -> Examination:
-    """Look as every program does, and ask the groups which of the missing topics existed.
+    """Examine the topics, and ask the groups which of the missing topics existed.
 
-    ``after`` names topics that were just created, which a broker may not know yet.
+    ``after`` names topics that were just created, and that a broker may not know yet.
     """
     client, names = client_of(admin), settings.names
 
@@ -356,7 +356,7 @@ async def _look(
 
 
 def _before_restore(names: TopicNames, seen: Examination) -> Examination:
-    """Return what has to be put right before the log is restored, and recorded again."""
+    """Return the examination without the faults that the restored log and its record correct."""
     return msgspec.structs.replace(
         seen,
         missing=(*([names.webhooks] if seen.lost else []), *seen.missing),
@@ -367,7 +367,7 @@ def _before_restore(names: TopicNames, seen: Examination) -> Examination:
 
 
 class _Lost(NamedTuple):
-    """Topics that were there once, and the group that can't have committed without them."""
+    """Topics that existed, and the group whose commits prove that they existed."""
 
     topics: list[str]
     group: str
@@ -380,10 +380,10 @@ class _Lost(NamedTuple):
 async def _lost(
     admin: AIOKafkaAdminClient, settings: TopicSettings, gone: Sequence[str], oldest: int
 ) -> _Lost | None:
-    """Return what of that which is gone was there once; ``None`` if nothing was.
+    """Return the topics of ``gone`` that existed; ``None`` if none did.
 
-    A version's own topics are judged by its own group, those that all share by every one from the
-    ``oldest`` version on.
+    A version's own topics existed if the version's group has committed. Shared topics existed if
+    any group has committed, from that of the ``oldest`` version on.
     """
     shared = [name for name in gone if name in settings.names.shared]
     for version in range(settings.version, oldest - 1, -1):
@@ -398,11 +398,11 @@ async def _create(admin: AIOKafkaAdminClient, settings: TopicSettings, topic: To
     needed = topic.settings(settings.min_insync_replicas)
     response = await _ask_to_create(admin, settings, topic, needed)
     if any(code == InvalidConfigurationError.errno for _, code, *_ in response.topic_errors):
-        # A broker that does not know all of them.
+        # This broker is too old for the newer settings.
         known = [setting for setting in needed if not setting.newer]
         response = await _ask_to_create(admin, settings, topic, known)
     for name, code, *rest in response.topic_errors:
-        # Another worker that starts at the same time may have been faster.
+        # Another worker that starts at the same time may have created the topic.
         if code and code != TopicAlreadyExistsError.errno:
             reason = (rest[0] if rest else None) or for_code(code).__name__
             _refuse(
@@ -428,17 +428,15 @@ async def _ask_to_create(
 
 
 async def answer(ask: Callable[[], Awaitable[T | None]], what: str) -> T:
-    """Ask until there is an answer; ``TopicsError`` if none comes.
+    """Ask until a broker answers; raise ``TopicsError`` if none answers in time.
 
-    Each question goes to any of the brokers. That one may be away, or new to its task, or may not
-    know yet (``None``) of what was made by way of another.
+    Each attempt may reach another broker, which may be down, may have just taken over its task, or
+    may not know yet (``None``) of a topic that was created through another broker.
     """
     deadline = time.monotonic() + _ANSWERED_WITHIN_S
     while True:
         cause = None
-        fault = Fault(
-            f"{what}: no broker knew it within {_ANSWERED_WITHIN_S:.0f} s", "look at the brokers"
-        )
+        fault = Fault(f"{what}: no answer within {_ANSWERED_WITHIN_S:.0f} s", "look at the brokers")
         try:
             if (answer := await ask()) is not None:
                 return answer
@@ -454,9 +452,9 @@ async def answer(ask: Callable[[], Awaitable[T | None]], what: str) -> T:
 
 
 async def _committed(admin: AIOKafkaAdminClient, group: str) -> bool:
-    """Return whether the group has committed anything.
+    """Return whether the group has committed an offset.
 
-    A new cluster makes the topic of the commits only when it is first asked: that is waited for.
+    The first such request makes a new cluster create its topic of commits; this waits until then.
     """
     offsets = await answer(
         lambda: admin.list_consumer_group_offsets(group),
@@ -479,12 +477,12 @@ def _deletions(names: TopicNames, begins: Mapping[str, Mapping[int, int]]) -> It
     for topic, found in begins.items():
         if topic == names.webhooks:
             remedy = (
-                f"{WHO_DELETED}, then bring the log into a new ledger from a backup, with "
+                f"{WHO_DELETED}, then import the log into a new ledger from a backup, with "
                 "`plexy-ledger import-log`"
             )
         elif topic == names.rejected:
-            remedy = f"{WHO_DELETED}; the deliveries that ingress had refused are lost"
+            remedy = f"{WHO_DELETED}; the lost records were deliveries that ingress refused"
         else:
-            remedy = f"{WHO_DELETED}, then make the topic anew with `plexy-ledger rebuild`"
+            remedy = f"{WHO_DELETED}, then make a new version with `plexy-ledger rebuild`"
         if fault := deletion_fault(topic, found, remedy):
             yield fault

@@ -1,8 +1,8 @@
-"""Unpacks what Kafka's codecs packed, up to a bound.
+"""Unpacks data that one of Kafka's codecs has packed, up to a bound.
 
-In: the number of a codec, and bytes. Out: the bytes unpacked; ``TooMuchError`` as soon as there are
-more than the bound allows, and ``UnpackError`` where they can't be unpacked. Invariant: never much
-more memory than the bound, whatever the bytes are.
+Input: the number of a codec, and packed bytes. Output: the unpacked bytes, ``TooMuchError`` as soon
+as they exceed the bound, or ``UnpackError`` if they can't be unpacked. Invariant: no input makes
+this module use much more memory than the bound.
 """
 
 import mmap
@@ -22,15 +22,15 @@ _BLOCK_LENGTH: Final = struct.Struct(">i")
 
 
 class UnpackError(Exception):
-    """The bytes are not what their codec makes."""
+    """The bytes are not valid for their codec."""
 
 
 class TooMuchError(Exception):
-    """There are more bytes than the bound allows."""
+    """The unpacked bytes exceed the bound."""
 
 
 def unpack(number: int, packed: memoryview, bound: int) -> bytes | memoryview:
-    """Return the bytes."""
+    """Return the unpacked bytes."""
     if number == Base.CODEC_NONE:
         return packed
     unpacker = _UNPACKERS.get(number)
@@ -48,7 +48,7 @@ def _gunzip(packed: memoryview, bound: int) -> bytes:
     if len(unpacked) > bound:
         raise TooMuchError
     if not stream.eof or stream.unused_data:
-        # Kafka's clients write one stream. A batch of many, each of them empty, would take hours.
+        # Kafka's clients write one stream. A batch of many empty streams would take hours.
         raise UnpackError("the batch is not one whole gzip stream")
     return unpacked
 
@@ -81,7 +81,7 @@ def _xerial_blocks(raw: bytes) -> Iterator[bytes]:
 
 def _snappy_block(block: bytes, bound: int) -> bytes:
     try:
-        # The block says its size itself; the decoder would take that much memory at once.
+        # The decoder would at once allocate the size that the block declares.
         if cramjam.snappy.decompress_raw_len(block) > bound:
             raise TooMuchError
         return bytes(cramjam.snappy.decompress_raw(block))
@@ -90,7 +90,7 @@ def _snappy_block(block: bytes, bound: int) -> bytes:
 
 
 def _into_buffer(packed: memoryview, bound: int, decompress_into: Callable[..., int]) -> bytes:
-    """Unpack into a buffer of the bound's size, of which only the used pages take memory."""
+    """Unpack into a buffer of the bound's size; only its used pages take memory."""
     with mmap.mmap(-1, bound) as buffer:
         try:
             size = decompress_into(packed.tobytes(), buffer)

@@ -1,7 +1,7 @@
-"""`make fuzz`, or `python -m tests.fuzz --count 100000 --seconds 30 --seed 7`.
+"""Runs `make fuzz`, or `python -m tests.fuzz --count 100000 --seconds 30 --seed 7`.
 
-It starts the embedded Kafka and an ingress, sends hostile requests drawn from the seed, attacks in
-every way, and prints the figures. It exits with 1 at the first answer that isn't documented.
+The program starts the embedded Kafka and an ingress, sends hostile requests drawn from the seed,
+carries out every attack, and prints the figures. It exits with 1 at the first undocumented answer.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from tests.fuzz.target import running
 from tests.ingest.conftest import SECRET
 from tests.kafka.harness import environment, free_port
 
-# This is shorter than the default; a slow body is refused after 0.6 of this time.
+# This time is shorter than the default; a slow body is refused after 0.6 of it.
 ANSWER_WITHIN_S = 5
 
 
@@ -34,10 +34,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--count", type=int, default=20_000, help="hostile requests to send")
     parser.add_argument("--seconds", type=float, default=20, help="how long each attack lasts")
-    parser.add_argument("--seed", type=int, default=int(time.time()), help="where inputs come from")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="seed of the inputs")
     options = parser.parse_args()
     console = Console()
-    console.print(f"seed {options.seed}: --seed {options.seed} sends the same again")
+    console.print(f"seed {options.seed}: --seed {options.seed} sends the same requests again")
     cache = KafkaCache(folder=default_cache_folder(os.environ))
     with (
         tempfile.TemporaryDirectory() as folder,

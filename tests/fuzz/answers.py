@@ -1,4 +1,4 @@
-"""Judges the bytes that a server sent: whole, documented answers, or nothing.
+"""Checks that a server's bytes are complete, documented answers, or nothing.
 
 Input: the bytes of a connection. Output: the answers in them, or an `UndocumentedError`. The module
 has a strict parser of its own, because a client library would accept faulty answers.
@@ -15,11 +15,11 @@ CODES: Final = {code for code, status in STATUS.items() if status != 500}
 
 
 class UndocumentedError(AssertionError):
-    """The server answered something that it does not document."""
+    """The server gave an answer that it does not document."""
 
 
 class Answer(NamedTuple):
-    """One answer; ``code`` is its problem's, or `accepted`."""
+    """One answer; ``code`` is that of its problem, or `accepted`."""
 
     status: int
     code: str

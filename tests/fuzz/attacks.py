@@ -1,6 +1,6 @@
-"""Attacks a server as no good client would: too slowly, with too much, or by leaving too early.
+"""Attacks a server with slow or endless requests, and with connections that end too early.
 
-Input: a target, and a duration. Output: the number of connections, whose answers are judged.
+Input: a target, and a duration. Output: the number of connections, whose answers are checked.
 Invariant: an attacker whose connection is closed opens another one at once.
 """
 
@@ -23,7 +23,7 @@ _DRIP_S: Final = 0.25
 class Attack(NamedTuple):
     """One kind of attack, by this many attackers at a time.
 
-    ``most_mb`` is the most memory that ingress may take under it; an idle ingress has some 55 MB.
+    ``most_mb`` is the limit for ingress' memory during the attack; an idle ingress has some 55 MB.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Attack(NamedTuple):
 
 
 async def _drip(target: Target, opening: bytes, drop: bytes) -> bytes:
-    """Send the opening, and then drop after drop slowly, until the server closes."""
+    """Send the opening, and then slowly one drop after another, until the server closes."""
     reader, writer = await connect(target.port)
     heard = asyncio.create_task(_hear(reader))
     try:
@@ -103,7 +103,7 @@ ATTACKS: Final = (
     Attack("slow header lines", 500, lambda t: _drip(t, _POST, b"X")),
     Attack("slow headers", 500, lambda t: _drip(t, _POST, b"A: b\r\n")),
     Attack("slow bodies", 1200, lambda t: _drip(t, _POST + b"Content-Length: 9999\r\n\r\n", b" ")),
-    # There are 64 MB of bodies, as much again while they are joined, and the allocator's overhead.
+    # The bodies take 64 MB, and as much again while they are joined; the allocator takes the rest.
     Attack("large bodies without end", 100, lambda t: _drip(t, _LARGE + _MIB, b""), most_mb=300),
     Attack("large bodies declared", 300, lambda t: _drip(t, _LARGE, b" ")),
     Attack("chunks without end", 20, lambda t: _pour(t, _CHUNKED, b"1\r\n \r\n" * 8192)),

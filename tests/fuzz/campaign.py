@@ -1,7 +1,7 @@
-"""Sends requests drawn from a seed, then attacks in every way, and measures.
+"""Sends requests drawn from a seed, then carries out every attack, and measures.
 
 Input: a target. Output: the numbers of requests, the time, the memory, and the answers to honest
-deliveries. An answer that isn't documented, or is a wrong one, is an error that names the seed.
+deliveries. An undocumented or wrong answer is an error that names the seed.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ async def send_inputs(
     outcomes: Counter[str] = Counter()
 
     async def sender(number: int) -> None:
-        rng = Random(f"{seed}/{number}")  # noqa: S311 - has to come again
+        rng = Random(f"{seed}/{number}")  # noqa: S311 - must be reproducible
         for _ in range(number, count, _SENDERS):
             case = draw(rng)
             for outcome in await _judge(target, case, seed, half_close=rng.random() < 0.05):
@@ -54,7 +54,7 @@ async def send_inputs(
 
 
 async def all_or_first_error(work: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Wait for all of them; the first error ends the others and is raised as it is."""
+    """Wait for all coroutines; the first error ends the others, and is raised unchanged."""
     tasks = [asyncio.create_task(each) for each in work]
     try:
         await asyncio.gather(*tasks)
@@ -67,7 +67,7 @@ async def all_or_first_error(work: Sequence[Coroutine[Any, Any, None]]) -> None:
 async def _judge(target: Target, case: Case, seed: int, *, half_close: bool) -> list[str]:
     raw = case.raw
     try:
-        # A request that is cut off is answered after its time, or never; don't wait long for it.
+        # An incomplete request is answered after its time limit, or never; don't wait long.
         within_s = 4 if case.ends else 30
         received = await target.exchange(raw, half_close=half_close, within_s=within_s)
         answers = answers_in(received)
@@ -95,7 +95,7 @@ def _check(case: Case, answers: list[Answer], *, half_close: bool) -> None:
 
 
 async def attack(target: Target, kind: Attack, seconds: float) -> Figures:
-    """Attack in one way, with honest deliveries at the same time."""
+    """Carry out one attack during honest deliveries."""
     began = time.monotonic()
     async with honest_deliveries(target.port) as honest:
         count = await carry_out(kind, target, seconds)
@@ -105,7 +105,7 @@ async def attack(target: Target, kind: Attack, seconds: float) -> Figures:
 async def attack_in_every_way(
     target: Target, seconds: float, tell: Callable[[Figures], None]
 ) -> list[Figures]:
-    """Attack in each way, one after another."""
+    """Carry out every attack, one after another."""
     found = []
     for kind in ATTACKS:
         figures = await attack(target, kind, seconds)

@@ -1,9 +1,9 @@
-"""Delivers honestly, as a proxy in front would, while others attack.
+"""Delivers honestly during an attack, as a proxy in front of ingress would.
 
-Input: a target's port. Output: the time of each delivery, and the reasons of those that were not
-answered 200. If the server has closed a kept connection, it is opened again once, as any proxy
-would do. `python -m tests.fuzz.honest PORT` delivers until its standard input ends, and prints the
-result; it is a process of its own so that the attackers' own work does not delay it.
+Input: a target's port. Output: the time of each delivery, and the reason of each that was not
+answered 200. A kept connection that the server has closed is opened again once, as by any proxy.
+`python -m tests.fuzz.honest PORT` delivers until its standard input ends, and prints the result.
+It is a separate process, so that the work of the attackers does not delay it.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _GIVEN_UP_S = 1.0
 
 
 class Fared(msgspec.Struct):
-    """The time of each honest delivery, and the reasons of those that were not answered 200."""
+    """The time of each honest delivery, and the reason of each that was not answered 200."""
 
     took_s: list[float] = []
     refused: list[str] = []
@@ -63,7 +63,7 @@ async def honest_deliveries(port: int) -> AsyncIterator[Fared]:
 
 @dataclass
 class _Sender:
-    """A sender that uses a kept connection and a new one by turns."""
+    """A sender that alternates between a kept connection and new ones."""
 
     port: int
     fared: Fared = field(default_factory=Fared)
@@ -79,7 +79,7 @@ class _Sender:
         sending.cancel()
 
     async def _send(self) -> None:
-        rng = Random(0)  # noqa: S311 - numbers of events
+        rng = Random(0)  # noqa: S311 - draws events
         number = 0
         while True:
             number += 1

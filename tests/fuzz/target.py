@@ -39,9 +39,9 @@ class Target:
     async def exchange(
         self, raw: bytes, *, half_close: bool = False, within_s: float = 30
     ) -> bytes:
-        """Send bytes on a connection of their own; return all bytes until the server closes.
+        """Send bytes on a new connection; return all bytes until the server closes.
 
-        A connection that stays open is closed from this side, a moment after the last bytes.
+        If the server keeps the connection open, close it here, a moment after the last bytes.
         """
         reader, writer = await connect(self.port)
         received = bytearray()

@@ -60,7 +60,7 @@ async def serving(app: Starlette, limits: Limits = Limits()) -> AsyncIterator[st
 
 
 class Ingress:
-    """A running ingress as its senders see it, with its log."""
+    """A running ingress with a client and its log."""
 
     def __init__(self, client: httpx.AsyncClient, log: FakeLog) -> None:
         self.client = client
@@ -73,7 +73,7 @@ class Ingress:
         return await self.client.post(PATH, content=body, headers=kept | changed)
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Open a bare connection, for bytes that a good client would not send."""
+        """Open a bare connection, for bytes that an HTTP client would not send."""
         url = self.client.base_url
         return await asyncio.open_connection(url.host, url.port)
 
@@ -91,6 +91,6 @@ async def ingress(**changes: Any) -> AsyncIterator[Ingress]:
 
 @pytest.fixture
 async def running() -> AsyncIterator[Ingress]:
-    """Ingress with default settings."""
+    """Run an ingress with default settings."""
     async with ingress() as started:
         yield started

@@ -1,4 +1,4 @@
-"""Sends requests as bytes on bare connections to ingress, and reads the answers."""
+"""Sends bytes to ingress on bare connections, and reads the answers."""
 
 import asyncio
 import contextlib
@@ -46,7 +46,7 @@ async def answer_to(reader, writer, *pieces: bytes) -> bytes:
     for piece in pieces:
         writer.write(piece)
         await writer.drain()
-        # The pause is long enough for the server to read the piece by itself.
+        # During the pause, the server reads this piece in a read of its own.
         await asyncio.sleep(0.05)
     async with asyncio.timeout(5):
         head = await reader.readuntil(b"\r\n\r\n")

@@ -28,7 +28,7 @@ def test_every_fault_of_an_envelope_has_a_status():
 
 
 @pytest.mark.parametrize("code", ["log_unavailable", "overloaded"])
-def test_what_will_pass_says_when_to_come_again(code):
+def test_a_temporary_problem_says_when_to_retry(code):
     assert int(problem(code, "").headers["retry-after"]) > 0
 
 

@@ -10,7 +10,7 @@ from structlog.testing import CapturingLogger
 
 import ingest.app
 from ingest.app import create_app
-from ingest.health import Readiness
+from ingest.health import ReadinessProbe
 from tests.fakes import FakeLog
 from tests.ingest.conftest import PATH, ingress, serving, settings
 
@@ -36,18 +36,18 @@ async def test_an_unknown_path_is_a_problem_document(running, path):
         ("DELETE", "/readyz", "GET, HEAD"),
     ],
 )
-async def test_a_method_a_path_does_not_have_is_405_with_allow(running, method, path, allow):
+async def test_a_method_that_a_path_does_not_allow_is_405_with_allow(running, method, path, allow):
     answer = await running.client.request(method, path)
     assert (answer.status_code, answer.headers["allow"]) == (405, allow)
     if method != "HEAD":
         assert answer.json()["code"] == "method_not_allowed"
 
 
-async def test_a_bug_is_a_problem_document_and_its_text_stays_here(monkeypatch, caplog):
+async def test_a_bug_is_a_problem_document_without_the_text_of_the_exception(monkeypatch, caplog):
     async def broken(*_):
         raise ZeroDivisionError("with a secret in its text")
 
-    monkeypatch.setattr(Readiness, "ready", broken)
+    monkeypatch.setattr(ReadinessProbe, "ready", broken)
     async with ingress() as started:
         answer = await started.client.get("/readyz")
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")

@@ -111,7 +111,7 @@ async def test_the_records_of_a_turn_are_one_batch_for_each_partition():
     await asyncio.gather(*kept)
 
 
-async def test_what_comes_while_a_batch_is_under_way_is_the_next_batch():
+async def test_records_that_arrive_during_a_batch_are_the_next_batch():
     producer = Producer()
     appends, _ = started(producer)
     first = appends.append(a_record(), in_time())
@@ -127,7 +127,7 @@ async def test_what_comes_while_a_batch_is_under_way_is_the_next_batch():
     await asyncio.gather(*later)
 
 
-async def test_what_does_not_fit_into_a_batch_goes_with_the_next_one_and_the_largest_alone():
+async def test_records_that_do_not_fit_go_with_the_next_batch_and_the_largest_goes_alone():
     producer = Producer(batch_bytes=1000)
     appends, _ = started(producer)
     kept = [appends.append(a_record(size=size), in_time()) for size in (400, 400, 400, 5000, 10)]
@@ -173,7 +173,7 @@ async def test_no_batch_is_larger_than_the_topic_takes():
         await too_large
 
 
-async def test_a_record_that_is_not_acknowledged_in_time_fails_all_and_gives_the_producer_up():
+async def test_a_late_acknowledgement_fails_all_records_and_gives_up_the_producer():
     producer = Producer()
     appends, lost = started(producer)
     now = asyncio.get_running_loop().time()
@@ -204,7 +204,7 @@ async def test_records_that_are_acknowledged_in_time_keep_the_producer():
     assert lost == []
 
 
-async def test_each_record_is_told_its_place():
+async def test_each_record_receives_its_place():
     producer = Producer()
     appends, _ = started(producer)
     keys = [b"evt_%d" % n for n in range(20)]
@@ -241,7 +241,7 @@ async def test_a_batch_that_fails_or_is_dropped_is_never_an_acknowledgement(end)
     assert len(producer.batches) == 2
 
 
-async def test_whoever_waits_no_longer_costs_the_others_nothing():
+async def test_a_cancelled_append_does_not_affect_the_others():
     producer = Producer()
     appends, lost = started(producer)
     gone, kept = [appends.append(a_record(), in_time()) for _ in range(2)]

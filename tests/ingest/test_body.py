@@ -37,7 +37,7 @@ async def test_chunks_are_joined():
     assert await read(chunk(b"ab"), chunk(b""), chunk(b"c", more=False)) == b"abc"
 
 
-async def test_a_server_may_leave_out_what_is_empty():
+async def test_a_server_may_leave_out_empty_fields():
     assert await read({"type": "http.request"}) == b""
 
 
@@ -52,11 +52,11 @@ async def test_too_much_is_noticed_before_the_end():
     assert await read(chunk(b"x" * 11)) is BodyFault.TOO_LARGE
 
 
-async def test_a_body_that_does_not_come_is_too_slow():
+async def test_a_body_that_does_not_arrive_is_too_slow():
     assert await read(chunk(b"x"), within_s=0.01) is BodyFault.TOO_SLOW
 
 
-async def test_a_sender_may_go_away():
+async def test_a_sender_may_disconnect():
     assert await read(chunk(b"x"), {"type": "http.disconnect"}) is BodyFault.DISCONNECTED
 
 
@@ -68,7 +68,7 @@ async def test_a_cancelled_request_is_cancelled_and_not_slow():
         await reading
 
 
-async def test_a_body_that_finds_no_room_is_not_read_on_and_leaves_its_room():
+async def test_a_body_that_finds_no_room_is_not_read_further_and_gives_its_room_back():
     memory = BodyMemory(max_bytes=2 * SMALL_BYTES)
     large = chunk(b"x" * (2 * SMALL_BYTES))
     no_room = await read(large, chunk(b"x"), limit_bytes=2**20, memory=memory)

@@ -48,7 +48,7 @@ def assert_refused(answer: bytes, status: int, code: str) -> None:
         POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
     ],
 )
-async def test_what_is_no_request_is_a_problem_document_and_the_end(raw):
+async def test_bytes_that_are_not_a_request_get_a_problem_document_and_end_the_connection(raw):
     async with connecting() as connect:
         assert_refused(await said(connect, raw), 400, "malformed_request")
         assert await said(connect, CLOSING)
@@ -65,7 +65,7 @@ async def test_what_is_no_request_is_a_problem_document_and_the_end(raw):
         GET[:-2] + b"a" * 400_000,
     ],
 )
-async def test_too_large_a_head_is_431_before_it_is_whole(raw):
+async def test_a_head_that_is_too_large_is_431_before_it_is_complete(raw):
     async with connecting() as connect:
         assert_refused(await said(connect, raw), 431, "head_too_large")
 
@@ -83,7 +83,7 @@ async def test_a_body_in_too_many_chunks_is_413():
         assert_refused(await said(connect, raw), 413, "body_too_large")
 
 
-# After a request that is not answered yet, a delivery goes to the application, otherwise past it.
+# A delivery after an unanswered request goes to the application; any other goes to the handler.
 BOTH_WAYS = pytest.mark.parametrize("before", [b"", GET], ids=["direct", "application"])
 OPENING = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 LAST_CHUNK = OPENING + b"2\r\n{}\r\n0\r\n"
@@ -131,7 +131,7 @@ JSON = b"Content-Type: application/json"
         "header name",
     ],
 )
-async def test_bytes_that_are_not_body_end_the_connection_before_they_pile_up(before, begun, more):
+async def test_too_many_bytes_outside_the_body_end_the_connection(before, begun, more):
     """The request never ends, so only the count of its bytes can end the connection."""
     async with connecting(stalled_after_s=60) as connect:
         answer = await said(connect, before + begun + more * (40_000 // len(more)))
@@ -184,7 +184,7 @@ async def test_chunks_with_extensions_and_trailers_within_the_limit_are_taken(be
 
 
 @BOTH_WAYS
-async def test_a_signature_in_a_trailer_is_none(before):
+async def test_a_signature_in_a_trailer_is_ignored(before):
     """A proxy passes on trailers without looking at them."""
     log = FakeLog()
     raw = chunked(event(), JSON, trailers=signature(event()) + b"\r\n")
@@ -207,7 +207,7 @@ async def test_a_signature_in_a_trailer_is_none(before):
         b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     ],
 )
-async def test_a_trailer_changes_nothing_of_a_delivery(before, trailer):
+async def test_a_trailer_does_not_change_a_delivery(before, trailer):
     log = FakeLog()
     raw = chunked(event(), JSON, signature(event()))
     with_trailer = chunked(event(), JSON, signature(event()), trailers=trailer + b"\r\n")
@@ -256,8 +256,8 @@ HOSTS = [
 
 @BOTH_WAYS
 @pytest.mark.parametrize("host", HOSTS)
-async def test_a_host_that_is_none_is_400(before, host):
-    """RFC 9112, 3.2 also requires refusing a request with no Host, or with several."""
+async def test_an_invalid_host_is_400(before, host):
+    """RFC 9112, 3.2 also requires that a request without a Host, or with several, is refused."""
     log = FakeLog()
     async with connecting(log) as connect:
         for raw in (delivery(event()), GET, GET.replace(b"healthz", b"elsewhere")):
@@ -275,7 +275,7 @@ async def test_a_host_is_a_name_or_an_address_and_optionally_a_port(host):
 
 
 @BOTH_WAYS
-async def test_zeros_before_a_length_are_no_failure(before):
+async def test_zeros_before_a_length_are_accepted(before):
     """The parser accepts any number of zeros, but `int` at most 4,300 digits."""
     raw = delivery(event()).replace(b"Content-Length: ", b"Content-Length: " + b"0" * 5000)
     log = FakeLog()
@@ -289,7 +289,7 @@ async def test_http_1_0_needs_no_host():
         assert (await said(connect, b"GET /healthz HTTP/1.0\r\n\r\n")).endswith(ALIVE)
 
 
-async def test_what_follows_a_delivery_and_is_no_request_costs_it_nothing():
+async def test_garbage_after_a_delivery_does_not_affect_the_delivery():
     log = FakeLog()
     async with connecting(log) as connect:
         answer = await said(connect, delivery(event()) + b"nonsense\r\n\r\n")
@@ -299,7 +299,7 @@ async def test_what_follows_a_delivery_and_is_no_request_costs_it_nothing():
     assert [record.value for record in log.records] == [event()]
 
 
-async def test_a_request_behind_a_waiting_one_that_is_none_is_answered_after_it():
+async def test_garbage_after_a_waiting_delivery_is_answered_after_the_delivery():
     log = FakeLog()
     log.acknowledging.clear()
     async with connecting(log) as connect:
@@ -328,7 +328,7 @@ async def test_a_connection_that_stalls_is_closed(begun):
         assert time.monotonic() - began >= 0.298
 
 
-async def test_a_trickle_does_not_keep_a_connection():
+async def test_a_trickle_of_bytes_does_not_keep_a_connection_open():
     async with connecting(stalled_after_s=0.3) as connect:
         reader, writer = await connect()
         closed = asyncio.create_task(reader.read())
@@ -347,7 +347,7 @@ async def test_a_kept_connection_lives_longer_than_a_stalled_one():
             await asyncio.sleep(0.3)
 
 
-async def test_whoever_does_not_fetch_the_answers_is_cut_off():
+async def test_a_sender_that_does_not_fetch_the_answers_is_cut_off():
     async with connecting(stalled_after_s=0.5, pipelined=10_000_000) as connect:
         _, writer = await connect()
         async with asyncio.timeout(30):
@@ -367,16 +367,16 @@ async def test_pipelined_requests_are_answered_in_order_up_to_the_limit():
         assert answers.endswith(b'{"status":"ready"}')
 
 
-async def test_more_than_may_be_pipelined_closes_the_connection_after_the_answers():
+async def test_one_pipelined_request_too_many_closes_the_connection_after_the_answers():
     async with connecting(pipelined=4) as connect:
         answers = await said(connect, GET * 1000)
         assert answers.count(b"HTTP/1.1 200 ") == answers.count(ALIVE) == 4
 
 
-async def test_one_connection_too_many_takes_the_place_of_the_one_that_waits_longest():
+async def test_one_connection_too_many_replaces_the_one_with_the_longest_wait():
     async with connecting(connections=3) as connect:
         oldest, second, third = [await connect() for _ in range(3)]
-        # This connection is not the one that waits longest any more, since it has begun a request.
+        # This connection has begun a request, so its wait is no longer the longest.
         oldest[1].write(GET[:12])
         await asyncio.sleep(0.1)
         newest = await connect()
@@ -389,7 +389,7 @@ async def test_one_connection_too_many_takes_the_place_of_the_one_that_waits_lon
             await reader.readuntil(ALIVE)
 
 
-async def test_a_delivery_that_waits_for_kafka_is_never_thrown_out():
+async def test_a_connection_whose_delivery_waits_for_kafka_is_never_replaced():
     log = FakeLog()
     log.acknowledging.clear()
     async with connecting(log, connections=2) as connect:

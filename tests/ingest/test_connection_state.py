@@ -10,7 +10,7 @@ REQUEST = ("begun", "head complete", "complete")
 
 
 def after(*steps: str) -> ConnectionState:
-    """Return the state after these steps, of which "answered" is an answer that went out."""
+    """Return the state after these steps; the step "answered" is an answer that went out."""
     state = ConnectionState()
     for step in steps:
         if step == "answered":
@@ -20,7 +20,7 @@ def after(*steps: str) -> ConnectionState:
     return state
 
 
-def test_every_state_says_what_the_connection_waits_for():
+def test_every_state_has_its_waits():
     assert set(WAITS) == set(get_args(State))
 
 
@@ -62,7 +62,7 @@ def test_a_wait_begins_once_and_begins_again_with_each_request_and_each_answer()
     assert state.new_wait() == "request"
 
 
-def test_a_request_that_is_dropped_is_owed_no_answer():
+def test_a_dropped_request_needs_no_answer():
     state = after("begun", "head complete")
     state.drop()
     state.move("end")

@@ -1,4 +1,4 @@
-"""A delivery that arrives whole goes past the application, and its answer is the same."""
+"""A delivery that arrives whole bypasses the application, and gets the same answer."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ class Handler:
         self.failures += 1
 
 
-async def test_what_arrives_whole_goes_to_the_handler_and_what_does_not_to_the_application():
+async def test_whole_requests_go_to_the_handler_and_others_to_the_application():
     whole = delivery(event())
     head, _, body = whole.partition(b"\r\n\r\n")
     async with connecting(handler=Handler()) as connect:
@@ -108,7 +108,7 @@ async def test_a_bug_is_500_and_never_an_acknowledgement(take, caplog):
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_requests_behind_a_waiting_delivery_are_answered_after_it_in_their_order():
+async def test_requests_after_a_waiting_delivery_are_answered_in_order():
     log = FakeLog()
     log.acknowledging.clear()
     async with connecting(log) as connect:
@@ -129,7 +129,7 @@ async def test_requests_behind_a_waiting_delivery_are_answered_after_it_in_their
 @pytest.mark.parametrize(
     ("old", "new"), [(b"Host: x", b"Connection: close\r\nHost: x"), (b"HTTP/1.1", b"HTTP/1.0")]
 )
-async def test_a_connection_that_is_not_to_be_kept_is_closed_behind_the_answer(old, new):
+async def test_a_connection_without_keep_alive_is_closed_after_the_answer(old, new):
     async with connecting() as connect:
         reader, writer = await connect()
         writer.write(delivery(event()).replace(old, new))
@@ -139,8 +139,8 @@ async def test_a_connection_that_is_not_to_be_kept_is_closed_behind_the_answer(o
     assert b"connection: close" in answer
 
 
-async def test_nothing_behind_a_request_that_closes_the_connection_is_read(caplog):
-    """Neither after an answer that was given at once, nor after one that waits for the log."""
+async def test_nothing_after_a_request_that_closes_the_connection_is_read(caplog):
+    """This holds after an immediate answer, and after an answer that waits for the log."""
     closing = delivery(event()).replace(b"Host: x", b"Connection: close\r\nHost: x")
     log = FakeLog()
     async with connecting(log) as connect:
@@ -155,7 +155,7 @@ async def test_nothing_behind_a_request_that_closes_the_connection_is_read(caplo
     assert [r for r in caplog.records if r.levelname not in ("INFO", "DEBUG")] == []
 
 
-async def test_a_sender_that_goes_away_while_kafka_is_asked_is_no_error(caplog):
+async def test_a_sender_that_disconnects_before_the_acknowledgement_causes_no_error(caplog):
     log = FakeLog()
     log.acknowledging.clear()
     async with connecting(log) as connect:
@@ -171,7 +171,7 @@ async def test_a_sender_that_goes_away_while_kafka_is_asked_is_no_error(caplog):
     assert [r for r in caplog.records if r.levelname not in ("INFO", "DEBUG")] == []
 
 
-async def test_whoever_delivers_and_does_not_fetch_the_answers_is_cut_off():
+async def test_a_sender_of_deliveries_that_does_not_fetch_the_answers_is_cut_off():
     async with connecting(stalled_after_s=0.5, pipelined=10_000_000) as connect:
         _, writer = await connect()
         async with asyncio.timeout(30):
@@ -181,7 +181,7 @@ async def test_whoever_delivers_and_does_not_fetch_the_answers_is_cut_off():
                     await writer.drain()
 
 
-async def test_whoever_pipelines_what_is_refused_at_once_is_bounded_as_others_are():
+async def test_pipelined_requests_that_are_refused_at_once_are_limited_too():
     refused = delivery(event()).replace(b"v1=", b"v1=00")
     async with connecting(pipelined=4) as connect:
         reader, writer = await connect()
@@ -206,11 +206,11 @@ async def test_answers_that_are_not_fetched_are_not_gathered():
         for _ in range(100):
             writer.write(delivery(event()))
             await asyncio.sleep(0.005)
-    # Only as many answers are made as fit into the system's own buffers.
+    # Ingress makes no more answers than fit into the system's own buffers.
     assert 0 < calls < 50
 
 
-def test_the_answer_is_made_anew_when_the_date_is_another():
+def test_the_answer_has_the_new_date_when_the_date_changes():
     dates = [[(b"date", b"Mon")], [(b"date", b"Tue")]]
     for date in (dates[0], dates[1], dates[0]):
         answer = encode_received(date, Received(Place(3, 14)))

@@ -6,7 +6,7 @@ from ingest import health
 from tests.ingest.conftest import ingress
 
 
-async def test_alive_is_answered_whatever_the_log_says(running):
+async def test_alive_is_200_whatever_the_state_of_the_log(running):
     running.log.reason = "Kafka does not answer"
     answer = await running.client.get("/healthz")
     assert (answer.status_code, answer.json()) == (200, {"status": "alive"})
@@ -30,7 +30,7 @@ async def test_not_ready_is_503_with_the_reason(running):
     )
 
 
-async def test_many_who_ask_at_once_are_one_question_to_the_log(running):
+async def test_many_probes_at_once_are_one_question_to_the_log(running):
     answers = await asyncio.gather(*(running.client.get("/readyz") for _ in range(20)))
     assert {answer.status_code for answer in answers} == {200}
     assert running.log.asked == 1

@@ -24,7 +24,7 @@ def test_the_bytes_of_large_bodies_are_bounded():
     assert memory.grow(0, 30 * KIB)
 
 
-def test_a_small_body_finds_room_however_full_it_is():
+def test_a_small_body_finds_room_in_a_full_memory():
     memory = BodyMemory(max_bytes=100 * KIB)
     assert memory.grow(0, 100 * KIB)
     assert memory.grow(0, SMALL_BYTES)
@@ -37,7 +37,7 @@ def test_the_largest_body_always_finds_room_in_an_idle_ingress():
 
 
 @given(st.lists(st.lists(st.integers(0, 20 * KIB), max_size=6)))
-def test_what_is_released_leaves_no_trace(bodies):
+def test_released_bodies_leave_no_bytes_counted(bodies):
     memory = BodyMemory(max_bytes=50 * KIB)
     sizes = []
     for chunks in bodies:

@@ -25,7 +25,7 @@ def lines(monkeypatch) -> CapturingLogger:
 
 @pytest.fixture
 async def nobody():
-    """Lend the address of a port that accepts connections and never answers."""
+    """Yield the address of a port that accepts connections but never answers."""
     server = await asyncio.start_server(lambda _r, w: w.close(), "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     yield f"{host}:{port}"
@@ -52,7 +52,7 @@ async def test_before_it_was_started_an_append_fails_too():
         await log.append(RECORD, asyncio.get_running_loop().time() + 10)
 
 
-async def test_an_absent_kafka_is_told_of_once(nobody, lines, monkeypatch):
+async def test_an_absent_kafka_is_logged_once(nobody, lines, monkeypatch):
     attempts = 0
     opened = ingest.log.open_producer
 
@@ -80,7 +80,7 @@ async def test_the_answer_names_no_broker(nobody):
     await log.close()
 
 
-async def test_the_lines_of_aiokafka_go_their_way_again_after_the_end(nobody):
+async def test_the_lines_of_aiokafka_are_logged_again_after_the_end(nobody):
     logger = logging.getLogger("aiokafka")
     before = (list(logger.handlers), logger.propagate)
     log = WebhookLog(settings(kafka_bootstrap=nobody))

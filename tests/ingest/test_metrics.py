@@ -10,7 +10,14 @@ import pytest
 
 from cli.kafka.process import free_port
 from ingest.app import create_app
-from ingest.metrics import BOUNDS_S, OUTCOMES, IngressMetrics, Tally, new_rows, serve_metrics
+from ingest.metrics import (
+    BOUNDS_S,
+    OUTCOMES,
+    IngressMetrics,
+    ProcessCounts,
+    new_rows,
+    serve_metrics,
+)
 from runtime.settings import SettingsError
 from tests.fakes import FakeLog, until
 from tests.ingest.conftest import PATH, Ingress, event, serving, settings, signed
@@ -28,7 +35,7 @@ class Counted(Ingress):
         return Scraped(self._metrics.page().decode(), "ingress")
 
     async def in_pieces(self, body: bytes, headers: dict[str, str]) -> int:
-        """Deliver a body that arrives piece by piece, and so goes through the application."""
+        """Deliver a body in pieces, so that the delivery goes through the application."""
         lines = [f"{name}: {value}" for name, value in headers.items()]
         head = [f"POST {PATH} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *lines]
         reader, writer = await self.connect()
@@ -47,13 +54,13 @@ async def counted(log: FakeLog | None = None, **changes) -> AsyncIterator[Counte
     rows, made = new_rows(1), settings(**changes)
     metrics = IngressMetrics(rows, made.max_in_flight)
     async with (
-        serving(create_app(made, log, Tally(rows[0]))) as address,
+        serving(create_app(made, log, ProcessCounts(rows[0]))) as address,
         httpx.AsyncClient(base_url=address, trust_env=False, timeout=30) as client,
     ):
         yield Counted(client, log, metrics)
 
 
-async def test_every_delivery_is_counted_once_by_its_outcome_whichever_way_it_goes():
+async def test_every_delivery_is_counted_once_by_its_outcome_on_both_ways():
     forged = signed(event(), secret="whsec_guessed")
     broken, incomplete = b"{", b'{"id": "evt_2"}'
     async with counted() as ingress:
@@ -81,7 +88,7 @@ async def test_every_delivery_is_counted_once_by_its_outcome_whichever_way_it_go
     assert scraped.value("internal_errors_total") == 0
 
 
-async def test_what_is_no_delivery_is_not_counted_as_one():
+async def test_other_requests_are_not_counted_as_deliveries():
     async with counted() as ingress:
         for path in ("/healthz", "/nowhere", "/openapi.json"):
             await ingress.client.get(path)
@@ -89,7 +96,7 @@ async def test_what_is_no_delivery_is_not_counted_as_one():
         assert ingress.scraped().by("outcome", "deliveries_total") == {}
 
 
-async def test_a_delivery_that_the_log_does_not_take_is_counted_and_none_of_its_bytes():
+async def test_a_delivery_that_the_log_does_not_keep_is_counted_without_its_bytes():
     async with counted() as ingress:
         ingress.log.reason = "Kafka does not answer"
         assert (await ingress.deliver(event())).status_code == 503
@@ -100,7 +107,7 @@ async def test_a_delivery_that_the_log_does_not_take_is_counted_and_none_of_its_
     assert scraped.value("kept_bytes_total") == 0
 
 
-async def test_a_sender_who_goes_away_gets_no_answer_and_is_counted():
+async def test_a_sender_that_disconnects_gets_no_answer_and_is_counted():
     async with counted() as ingress:
         _, writer = await ingress.connect()
         writer.write(
@@ -118,7 +125,7 @@ async def test_a_sender_who_goes_away_gets_no_answer_and_is_counted():
         assert ingress.scraped().by("answer", "answer_seconds_count") == {}
 
 
-async def test_a_bug_is_counted_whichever_way_the_request_goes(caplog):
+async def test_a_bug_is_counted_on_both_ways(caplog):
     class Broken(FakeLog):
         async def append(self, record, until):
             del record, until
@@ -132,7 +139,7 @@ async def test_a_bug_is_counted_whichever_way_the_request_goes(caplog):
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_what_waits_for_the_log_is_in_flight_until_it_is_answered():
+async def test_a_delivery_that_waits_for_the_log_is_in_flight_until_its_answer():
     async with counted(max_in_flight=7) as ingress:
         ingress.log.acknowledging.clear()
         waiting = [asyncio.create_task(ingress.deliver(event(f"evt_{n}"))) for n in range(3)]
@@ -143,7 +150,7 @@ async def test_what_waits_for_the_log_is_in_flight_until_it_is_answered():
         await until(lambda: ingress.scraped().by("process", "in_flight") == {})
 
 
-async def test_whether_the_log_is_available_is_asked_again_and_again_and_when_is_told():
+async def test_the_state_of_the_log_is_asked_for_repeatedly_and_reported_with_its_time():
     async with counted() as ingress:
         await until(lambda: ingress.scraped().by("process", "log_available") == {"0": 1})
         looked_at = ingress.scraped().value("looked_timestamp_seconds", process=0)
@@ -154,10 +161,10 @@ async def test_whether_the_log_is_available_is_asked_again_and_again_and_when_is
 
 def test_a_time_is_counted_in_every_bucket_that_it_does_not_exceed():
     rows = new_rows(1)
-    tally = Tally(rows[0])
+    counts = ProcessCounts(rows[0])
     times = (0.0, 0.001, 0.0011, 0.5, 9.999, 10.0, 11.0)
     for took_s in times:
-        tally.delivered("accepted", took_s, 1)
+        counts.delivered("accepted", took_s, 1)
     scraped = Scraped(IngressMetrics(rows, 1).page().decode(), "ingress")
     for bound in BOUNDS_S:
         counted = scraped.value("answer_seconds_bucket", answer="2xx", le=bound)
@@ -167,9 +174,9 @@ def test_a_time_is_counted_in_every_bucket_that_it_does_not_exceed():
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
-def test_each_outcome_has_a_place_of_its_own(outcome):
+def test_each_outcome_has_its_own_place(outcome):
     rows = new_rows(1)
-    Tally(rows[0]).delivered(outcome, 0.002, 5)
+    ProcessCounts(rows[0]).delivered(outcome, 0.002, 5)
     scraped = Scraped(IngressMetrics(rows, 1).page().decode(), "ingress")
     assert scraped.by("outcome", "deliveries_total") == {outcome: 1}
     assert scraped.value("kept_bytes_total") == 5
@@ -178,12 +185,12 @@ def test_each_outcome_has_a_place_of_its_own(outcome):
     assert scraped.by("process", "in_flight") == scraped.by("process", "log_available") == {}
 
 
-def test_what_another_process_counts_is_seen_here():
+def test_the_counts_of_other_processes_are_visible():
     rows = new_rows(3)
     for number in (1, 2):
         pid = os.fork()
         if pid == 0:
-            Tally(rows[number]).delivered("accepted", 0.5, 10 * number)
+            ProcessCounts(rows[number]).delivered("accepted", 0.5, 10 * number)
             os._exit(0)
         os.waitpid(pid, 0)
     scraped = Scraped(IngressMetrics(rows, 1).page().decode(), "ingress")
@@ -193,7 +200,7 @@ def test_what_another_process_counts_is_seen_here():
     assert scraped.page.count("plexy_ledger_ingress_log_available{") == 3
 
 
-def test_an_address_that_is_taken_is_named_with_its_setting():
+def test_an_address_in_use_is_named_with_its_setting():
     metrics, port = IngressMetrics(new_rows(1), 1), free_port()
     serve_metrics(metrics, "127.0.0.1", port)
     assert Scraped.of(f"http://127.0.0.1:{port}/metrics", "ingress").has("deliveries_total")

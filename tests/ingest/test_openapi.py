@@ -43,7 +43,7 @@ def test_it_has_every_path_of_the_application():
     assert {route.path for route in routes} == set(DOCUMENT["paths"])
 
 
-def test_a_delivery_may_be_answered_with_every_code_there_is_but_not_found():
+def test_a_delivery_may_be_answered_with_every_code_except_not_found():
     told = documented(PATH)
     assert {code: int(status) for status, codes in told.items() for code in codes} == {
         code: status for code, status in STATUS.items() if code != "not_found"
@@ -52,13 +52,13 @@ def test_a_delivery_may_be_answered_with_every_code_there_is_but_not_found():
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json"])
-def test_every_page_says_what_any_request_may_meet(path):
+def test_every_page_lists_the_answers_common_to_all_requests(path):
     told = documented(path, "get")
     assert {"400", "405", "431", "500"} <= set(told)
     assert ("503" in told) == (path == "/readyz")
 
 
-def test_it_says_what_the_settings_say():
+def test_it_agrees_with_the_settings():
     limited = describe(settings(max_body_bytes=77))
     body = limited["paths"][PATH]["post"]["requestBody"]
     assert "77 bytes" in body["description"]

@@ -11,7 +11,7 @@ def test_every_replica_in_sync_has_a_record_once():
     assert (options["linger_ms"], options["max_request_size"]) == (0, MAX_RECORD_BYTES)
 
 
-def test_a_lost_request_can_be_tried_again_before_the_answer_is_due():
+def test_a_lost_request_can_be_retried_before_the_answer_is_due():
     options = producer_options(settings(answer_within_s=10.0))
     assert options["request_timeout_ms"] * 2 < 10_000
 

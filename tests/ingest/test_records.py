@@ -24,7 +24,7 @@ def test_the_head_is_read():
     assert read == DeliveryHead(b"t=1", b"application/json", 7, 1700000000123)
 
 
-def test_what_is_missing_is_empty_and_the_length_unknown():
+def test_missing_headers_are_empty_and_the_length_is_unknown():
     assert delivery((b"host", b"x")) == DeliveryHead(b"", b"", None, 1700000000123)
 
 
@@ -43,11 +43,11 @@ def test_repeated_headers_are_joined():
         (b"", False),
     ],
 )
-def test_json_is_told_by_the_media_type(content_type, is_json):
+def test_json_is_recognized_by_the_media_type(content_type, is_json):
     assert delivery((b"content-type", content_type)).is_json is is_json
 
 
-def test_a_rejected_delivery_is_kept_with_the_reason_and_where_it_came_from():
+def test_a_rejected_delivery_is_kept_with_its_reason_and_its_source():
     rejection = Rejection(reason=Reason.INVALID_ENVELOPE, detail="expected `id`", field="id")
     head = delivery((b"plexy-signature", b"t=1"), (b"content-type", b"application/json"))
     record = rejected_delivery_record(TopicNames("a."), head, b"{}", rejection, "evt_1")
@@ -81,7 +81,7 @@ def test_a_rejected_delivery_is_kept_with_the_reason_and_where_it_came_from():
         (b'{"id": "evt_\\u0000"}', None),
     ],
 )
-def test_an_id_is_read_where_one_can_be(body, event_id):
+def test_an_id_is_read_if_it_is_usable(body, event_id):
     assert readable_event_id(json_object(body) or {}) == event_id
 
 
@@ -100,10 +100,10 @@ def test_an_id_is_read_where_one_can_be(body, event_id):
         b"\xef\xbb\xbf{}",
     ],
 )
-def test_what_is_no_json_object_is_none(body):
+def test_a_body_that_is_not_a_json_object_is_none(body):
     assert json_object(body) is None
 
 
 @given(st.binary())
-def test_reading_a_body_never_raises(body):
+def test_reading_a_body_never_raises_an_error(body):
     json_object(body)

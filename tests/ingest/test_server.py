@@ -1,4 +1,4 @@
-"""The server process opens its port or says why not, and ends when told to."""
+"""The server process opens its port or reports why it can't, and ends after a signal."""
 
 import contextlib
 import json
@@ -72,7 +72,7 @@ def test_it_serves_without_kafka_until_sigterm(as_module):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_our_server_tells_nobody_what_it_runs_on_and_ends_with_0(number):
+def test_our_server_does_not_reveal_its_software_and_ends_with_0(number):
     port = free_port()
     with started(["-c", SERVE], port) as process:
         deadline = time.monotonic() + 30
@@ -90,7 +90,7 @@ def test_our_server_tells_nobody_what_it_runs_on_and_ends_with_0(number):
     ]
 
 
-def test_a_port_that_is_taken_is_refused_by_name():
+def test_a_port_in_use_is_refused_by_name():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with started(["-c", SERVE], port) as process:
@@ -157,7 +157,7 @@ def gone(pid: int) -> bool:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 class TestSeveralProcesses:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_they_serve_one_port_and_end_with_0_when_told_to(self, number):
+    def test_they_serve_one_port_and_end_with_0_after_a_signal(self, number):
         with several() as (process, port, children):
             assert len(children) == 2
             assert all(get(port, "/healthz").status_code == 200 for _ in range(20))
@@ -167,7 +167,7 @@ class TestSeveralProcesses:
             assert all(map(gone, children))
         assert "Traceback" not in told
 
-    def test_where_one_ends_by_itself_all_do(self):
+    def test_if_one_ends_by_itself_all_end(self):
         with several() as (process, port, children):
             os.kill(min(children), signal.SIGKILL)
             _, told = process.communicate(timeout=20)
@@ -180,7 +180,7 @@ class TestSeveralProcesses:
         metrics = free_port()
         with several(LEDGER_INGEST_METRICS_PORT=str(metrics)) as (_, port, _):
             url, count = f"http://127.0.0.1:{port}{PATH}", 40
-            # Each delivery has a connection of its own, which either process may receive.
+            # Each delivery has its own connection, which either process may receive.
             for n in range(count):
                 body = event(f"evt_{n}")
                 answer = httpx.post(url, content=body, headers=signed(body), trust_env=False)
@@ -195,7 +195,7 @@ class TestSeveralProcesses:
 
             eventually(looked)
 
-    def test_they_end_where_their_metrics_have_no_port(self):
+    def test_they_end_if_the_port_of_their_metrics_is_in_use(self):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             metrics, port = taken.getsockname()[1], free_port()
             settings_ = {"LEDGER_INGEST_METRICS_PORT": str(metrics)}

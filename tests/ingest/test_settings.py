@@ -1,4 +1,4 @@
-"""Ingress starts with the settings it is given, and not without a secret."""
+"""Ingress starts with its settings, but not without a secret."""
 
 import pytest
 
@@ -27,7 +27,7 @@ def test_without_a_secret_it_refuses_to_start_and_says_what_to_set(value):
         IngestSettings.from_environment({"LEDGER_WEBHOOK_SECRETS": value})
 
 
-def test_without_a_secret_it_starts_if_told_so():
+def test_without_a_secret_it_starts_if_allowed_explicitly():
     settings = IngestSettings.from_environment({"LEDGER_ALLOW_UNSIGNED": "true"})
     assert settings.allow_unsigned
 
@@ -58,7 +58,7 @@ def test_the_metrics_never_share_the_port_that_the_internet_reaches():
     assert IngestSettings.from_environment(given).ingest_metrics_port is None
 
 
-def test_what_the_connection_to_kafka_needs_is_checked_too():
+def test_the_settings_of_the_connection_to_kafka_are_checked_too():
     with pytest.raises(SettingsError, match="LEDGER_KAFKA_USERNAME"):
         IngestSettings.from_environment(
             {"LEDGER_WEBHOOK_SECRETS": "s", "LEDGER_KAFKA_SASL_MECHANISM": "PLAIN"}

@@ -1,4 +1,4 @@
-"""An OpenTelemetry receiver gets the span of a delivery, on both ways through ingress."""
+"""An OpenTelemetry receiver gets each delivery's span, on both ways through ingress."""
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
 
 
 class ShortWayOnly(WebhookEndpoint):
-    """An application that fails if a request takes the way through ASGI."""
+    """An application that fails if a request is passed to it."""
 
     async def __call__(self, *_: Any) -> None:
         raise AssertionError("it was to go past ASGI")
@@ -112,13 +112,13 @@ async def test_it_is_a_part_of_the_trace_that_its_sender_names(receiver, in_piec
     assert kept.startswith(f"00-{TRACE}-{span.span_id}-".encode())
 
 
-async def test_what_its_sender_does_not_sample_is_not(receiver, in_pieces):
+async def test_a_trace_that_its_sender_does_not_sample_is_not_sampled(receiver, in_pieces):
     (record,) = await deliver(event(), in_pieces=in_pieces, traceparent=NOT_SAMPLED)
     assert (receiver.spans, traceparents(record)) == ([], [])
 
 
 @pytest.mark.parametrize("named", ["", "x", f"00-{'0' * 32}-{PARENT}-01", SAMPLED + "-more"])
-async def test_what_is_no_traceparent_begins_a_trace(receiver, in_pieces, named):
+async def test_an_invalid_traceparent_begins_a_trace(receiver, in_pieces, named):
     (record,) = await deliver(event(), in_pieces=in_pieces, traceparent=named)
     span = only(receiver)
     assert (span.parent_id, span.links) == ("", [])
@@ -138,7 +138,7 @@ async def test_a_stranger_s_trace_is_linked_and_decides_nothing(receiver, in_pie
     assert not span.is_error
 
 
-async def test_one_that_is_rejected_says_where_it_is_kept(receiver, in_pieces):
+async def test_the_span_of_a_rejected_delivery_names_its_place(receiver, in_pieces):
     (record,) = await deliver(event("evt_8", created="now"), in_pieces=in_pieces)
     span = only(receiver)
     assert span.attributes["ledger.outcome"] == "invalid_envelope"
@@ -148,7 +148,7 @@ async def test_one_that_is_rejected_says_where_it_is_kept(receiver, in_pieces):
     assert traceparents(record) == [span.traceparent]
 
 
-async def test_one_that_cannot_be_kept_is_an_error(receiver, in_pieces):
+async def test_the_span_of_a_delivery_that_is_not_kept_is_an_error(receiver, in_pieces):
     log = FakeLog()
     log.reason = "Kafka is away"
     await deliver(event(), in_pieces=in_pieces, log=log)
@@ -159,7 +159,7 @@ async def test_one_that_cannot_be_kept_is_an_error(receiver, in_pieces):
     assert "messaging.kafka.offset" not in span.attributes
 
 
-async def test_a_bug_is_an_error_of_which_the_name_is_told(receiver, in_pieces):
+async def test_the_span_of_a_bug_is_an_error_with_the_name_of_the_exception(receiver, in_pieces):
     class Broken(FakeLog):
         async def append(self, *_: Any) -> Any:
             raise ZeroDivisionError("somebody@example.com")
@@ -172,17 +172,17 @@ async def test_a_bug_is_an_error_of_which_the_name_is_told(receiver, in_pieces):
     assert b"somebody@example.com" not in receiver.raw
 
 
-async def test_one_that_is_cut_off_by_the_end_is_no_bug(receiver, in_pieces, monkeypatch):
+async def test_a_delivery_that_the_shutdown_cuts_off_is_no_bug(receiver, in_pieces, monkeypatch):
     monkeypatch.setattr("ingest.server.LONGEST_ANSWER_S", 0)
     log = FakeLog()
     log.acknowledging.clear()
     async with tracing(log, in_pieces=in_pieces) as (_, writer):
         for piece in request(event(), in_pieces=in_pieces):
             writer.write(piece)
-            # The pause is long enough for the server to read the piece by itself.
+            # During the pause, the server reads this piece in a read of its own.
             await asyncio.sleep(0.05)
         await until(lambda: log.waiting)
-    # On the short way nothing is cut off: a delivery that is not decided yet has no span.
+    # The direct handler leaves no span here, because its delivery has no outcome yet.
     if in_pieces:
         span = only(receiver)
         assert span.attributes["ledger.outcome"] == "cancelled"
@@ -192,7 +192,7 @@ async def test_one_that_is_cut_off_by_the_end_is_no_bug(receiver, in_pieces, mon
         assert receiver.spans == []
 
 
-async def test_nothing_of_a_body_but_ids_is_told_and_no_signature(receiver, in_pieces):
+async def test_a_span_has_no_signature_and_only_ids_of_the_body(receiver, in_pieces):
     data = {"id": "pay_1", "amount": 12345678, "email": "somebody@example.com"}
     body = event("evt_9", type="type.of.nobody", data=data)
     (record,) = await deliver(body, in_pieces=in_pieces)

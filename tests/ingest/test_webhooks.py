@@ -65,7 +65,7 @@ async def test_every_type_of_event_is_accepted(running, event_type):
     assert (await running.deliver(event(type=event_type))).status_code == 200
 
 
-async def test_what_data_says_is_not_judged(running):
+async def test_the_content_of_data_is_not_judged(running):
     answer = await running.deliver(event(data={"amount": "a lot", "currency": 3, "id": None}))
     assert answer.status_code == 200
 
@@ -94,11 +94,11 @@ class TestSignature:
         assert running.log.records == []
 
     @pytest.mark.parametrize("header", ["nonsense", "t=1", "t=x,v1=ab", "t=1,v1=zz", "v1=" * 3000])
-    async def test_one_that_is_none_is_malformed(self, running, header):
+    async def test_a_header_that_is_not_a_signature_is_malformed(self, running, header):
         answer = await running.deliver(event(), plexy_signature=header)
         assert_problem(answer, 401, "signature_malformed")
 
-    async def test_one_by_another_secret_is_a_mismatch(self, running):
+    async def test_a_signature_by_another_secret_is_a_mismatch(self, running):
         wrong = signed(event(), secret="whsec_other")["Plexy-Signature"]
         answer = await running.deliver(event(), plexy_signature=wrong)
         assert_problem(answer, 401, "signature_mismatch")
@@ -110,13 +110,13 @@ class TestSignature:
         assert_problem(answer, 401, "signature_mismatch")
 
     @pytest.mark.parametrize("age_s", [310, -310])
-    async def test_one_from_another_time_is_out_of_tolerance(self, running, age_s):
+    async def test_a_signature_from_another_time_is_out_of_tolerance(self, running, age_s):
         answer = await running.deliver(
             event(), plexy_signature=signed(event(), age_s=age_s)["Plexy-Signature"]
         )
         assert_problem(answer, 401, "timestamp_out_of_tolerance")
 
-    async def test_a_clock_that_may_be_wrong_is_named_in_words_once_a_minute(self, running):
+    async def test_a_clock_that_may_be_wrong_is_logged_once_a_minute(self, running):
         with structlog.testing.capture_logs() as lines:
             for _ in range(3):
                 late = signed(event(), age_s=7200)["Plexy-Signature"]
@@ -148,7 +148,7 @@ class TestSignature:
         assert answer.status_code == status
 
     @pytest.mark.parametrize("secret", ["whsec_old", "whsec_new"])
-    async def test_any_of_several_secrets_will_do(self, secret):
+    async def test_any_of_several_secrets_is_accepted(self, secret):
         secrets = (Secret("whsec_old"), Secret("whsec_new"))
         header = signed(event(), secret=secret)["Plexy-Signature"]
         async with ingress(webhook_secrets=secrets) as started:
@@ -179,7 +179,7 @@ class TestSignature:
         assert_problem(answer, 401, "signature_mismatch")
 
     async def test_one_that_is_not_signed_can_and_so_it_is_the_id_that_counts(self, running):
-        """The form on Plexy's current page has this price: the delivery is kept twice."""
+        """With the form on Plexy's current page, a replayed delivery is kept twice."""
         now = int(time.time())
         recorded = sign(event(), SECRET.encode(), now - 310, SignedForm.BODY)
         fresh = recorded.replace(f"t={now - 310}", f"t={now}")
@@ -189,18 +189,18 @@ class TestSignature:
 
     @pytest.mark.parametrize("form", [SignedForm.EITHER, SignedForm.BODY])
     async def test_a_recorded_time_and_body_replayed_as_a_raw_body_is_not_kept(self, form):
-        """The signature over `t.body` also fits these bytes as a raw body, under any new `t`."""
+        """The signature of `t.body` also fits these bytes as a raw body, with any new `t`."""
         now = int(time.time())
         recorded = sign(event(), SECRET.encode(), now - 10_000, SignedForm.TIMESTAMPED)
         body = b"%d.%b" % (now - 10_000, event())
         fresh = recorded.replace(f"t={now - 10_000}", f"t={now}")
         async with ingress(signed_form=form) as started:
             answer = await started.deliver(body, plexy_signature=fresh)
-            # The signature is good, and 401 would mean that it is not.
+            # The signature is good, so the answer must not be 401.
             assert_problem(answer, 400, "malformed_json")
             assert started.log.records == []
 
-    async def test_the_form_with_the_time_alone_takes_no_replayed_body(self):
+    async def test_the_timestamped_form_accepts_no_replayed_body(self):
         now = int(time.time())
         recorded = sign(event(), SECRET.encode(), now, SignedForm.TIMESTAMPED)
         async with ingress(signed_form=SignedForm.TIMESTAMPED) as started:
@@ -208,18 +208,18 @@ class TestSignature:
             answer = await started.deliver(body, plexy_signature=recorded)
             assert_problem(answer, 401, "signature_mismatch")
 
-    async def test_a_header_that_is_repeated_is_judged_whole(self, running):
+    async def test_a_repeated_header_is_judged_as_a_whole(self, running):
         right = signed(event())["Plexy-Signature"]
         headers = [("content-type", "application/json"), *2 * [("plexy-signature", right)]]
         answer = await running.client.post(PATH, content=event(), headers=headers)
         assert_problem(answer, 401, "signature_malformed")
 
-    async def test_it_comes_before_the_envelope(self, running):
+    async def test_it_is_checked_before_the_envelope(self, running):
         answer = await running.deliver(b"not json", plexy_signature="t=1,v1=" + "0" * 64)
         assert_problem(answer, 401, "signature_mismatch")
         assert running.log.records == []
 
-    async def test_it_is_not_checked_where_that_is_allowed(self):
+    async def test_it_is_not_checked_if_unsigned_deliveries_are_allowed(self):
         async with ingress(allow_unsigned=True, webhook_secrets=()) as started:
             answer = await started.client.post(
                 PATH, content=event(), headers={"Content-Type": "application/json"}
@@ -265,11 +265,11 @@ class TestEnvelope:
             (b"null", "invalid_envelope"),
         ],
     )
-    async def test_what_is_no_json_object_is_400_and_not_kept(self, running, body, code):
+    async def test_a_body_that_is_not_a_json_object_is_400_and_not_kept(self, running, body, code):
         assert_problem(await running.deliver(body), 400, code)
         assert running.log.records == []
 
-    async def test_an_id_with_control_characters_is_neither_key_nor_logged(self, running):
+    async def test_an_id_with_control_characters_is_neither_a_key_nor_logged(self, running):
         body = event("evt_\x1b[2J")
         await running.deliver(body)
         [record] = running.log.records
@@ -293,7 +293,7 @@ class TestEnvelope:
         [record] = running.log.records
         assert record.key == hashlib.sha256(body).hexdigest().encode()
 
-    async def test_a_bad_one_that_cannot_be_kept_is_503_so_that_it_comes_again(self, running):
+    async def test_a_bad_one_that_cannot_be_kept_is_503_so_that_it_is_retried(self, running):
         running.log.reason = "Kafka does not answer"
         assert_problem(await running.deliver(b"{}"), 503, "log_unavailable")
 
@@ -335,7 +335,7 @@ class TestSize:
             assert (await started.deliver(body)).status_code == 200
             assert_problem(await started.deliver(body + b" "), 413, "body_too_large")
 
-    async def test_a_mebibyte_is_taken_by_default_and_no_byte_more(self, running):
+    async def test_a_mebibyte_is_accepted_by_default_but_not_one_more_byte(self, running):
         body = event(padding="")
         body = body.replace(b'"padding": "', b'"padding": "' + b"x" * (2**20 - len(body)))
         assert (await running.deliver(body)).status_code == 200
@@ -398,7 +398,7 @@ class TestTime:
             assert_problem(answer, 503, "log_unavailable")
             assert int(answer.headers["retry-after"]) > 0
 
-    async def test_a_sender_that_goes_away_is_no_error(self, running, monkeypatch, caplog):
+    async def test_a_sender_that_disconnects_causes_no_error(self, running, monkeypatch, caplog):
         lines = CapturingLogger()
         monkeypatch.setattr(webhooks, "_log", lines)
         _, writer = await running.connect()
@@ -435,7 +435,7 @@ class TestLoad:
             for writer in writers:
                 writer.transport.abort()
 
-    async def test_strangers_who_send_much_leave_room_for_what_is_small(self, monkeypatch):
+    async def test_strangers_who_send_large_bodies_leave_room_for_small_ones(self, monkeypatch):
         monkeypatch.setattr("ingest.webhooks.BodyMemory", lambda: BodyMemory(max_bytes=100_000))
         async with ingress() as started:
             _, writer = await started.connect()
@@ -448,7 +448,7 @@ class TestLoad:
             assert (await started.deliver(event())).status_code == 200
             writer.transport.abort()
 
-    async def test_more_than_may_be_in_flight_is_503_and_what_is_in_flight_goes_on(self):
+    async def test_a_delivery_beyond_the_limit_is_503_and_those_in_flight_continue(self):
         async with ingress(max_in_flight=2) as started:
             started.log.acknowledging.clear()
             taken = [asyncio.create_task(started.deliver(event())) for _ in range(2)]
@@ -460,7 +460,7 @@ class TestLoad:
             assert [(await one).status_code for one in taken] == [200, 200]
             assert (await started.deliver(event())).status_code == 200
 
-    async def test_a_refused_delivery_leaves_its_place(self):
+    async def test_a_refused_delivery_gives_its_place_back(self):
         async with ingress(max_in_flight=1) as started:
             for _ in range(3):
                 assert (await started.deliver(b"{")).status_code == 400

@@ -123,7 +123,7 @@ def test_a_deleted_log_stays_deleted_on_brokers_that_create_topics_and_ends_the_
         )
         reason = worker.reason_of_end(within_s=60)
         assert f"missing topics: {log}. " in reason
-        assert "so these topics were there and are lost" in reason
+        assert "so these topics existed and are lost" in reason
         for command in ("status", "verify", "worker", "topics"):
             code, output = run(env, *command.split())
             assert (code, log in output) == (1, True), output

@@ -1,5 +1,5 @@
-// What the overview asks for beyond the live document, and again when that has changed: the days'
-// totals as a drawing, and the latest orders with anomalies.
+// Shows the parts of the overview that are not in the live document, and are loaded again after it
+// changes: the days' totals as a drawing, and the latest orders with anomalies.
 
 import { get } from "../api.js";
 import { bars } from "../chart.js";
@@ -12,7 +12,7 @@ const AGAIN_MS = 5_000;
 const DAY_MS = 86_400_000;
 const LATEST = 5;
 
-/** Something that is asked for again when a part of the live document changed, and not too often. */
+/** A value that is loaded again, not too often, after a part of the live document has changed. */
 class Changing {
   constructor(signal) {
     this.signal = signal;
@@ -53,7 +53,7 @@ export class Latest extends Changing {
   }
 }
 
-/** What was paid and refunded by day, as a drawing and as a table; what the reader chose or opened stays. */
+/** Paid and refunded amounts by day, as a drawing and a table; the reader's choices are kept. */
 export class Days extends Changing {
   constructor(signal) {
     super(signal);
@@ -79,7 +79,7 @@ export class Days extends Changing {
       replace(this.content, this.choices, this.figure, this.sums, details);
     }
     const currencies = [...this.posted.keys()].sort();
-    // At first the one with the most days.
+    // The first choice is the currency with the most days.
     const size = (name) => this.posted.get(name).size;
     if (!this.posted.has(this.currency)) [this.currency] = currencies.toSorted((a, b) => size(b) - size(a));
     const { currency } = this;
@@ -158,10 +158,10 @@ function byCurrency(posted) {
   return found;
 }
 
-/** Return the last days up to the latest one with anything posted, those without it too. */
+/** Return `range` days up to the latest day with postings, including days without postings. */
 function lastDays(days, range, currency) {
   const posted = [...days.keys()].sort();
-  // One event with a time far ahead must not hide all the others.
+  // One event with a time far in the future must not hide all other events.
   const tomorrow = new Date(Date.now() + DAY_MS).toISOString().slice(0, 10);
   const last = Date.parse(posted.findLast((day) => day <= tomorrow) ?? posted[0]);
   const format = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", timeZone: "UTC" });

@@ -1,5 +1,5 @@
-// The timeline: every delivery, when it occurred and when it arrived, what became of it, and its
-// bytes when somebody wants to see them.
+// Shows the timeline: every delivery with the event's time, its arrival and its outcome, and its
+// bytes on request.
 
 import { get, pathOf } from "../api.js";
 import { arrange, fingerprint, h, replace } from "../dom.js";
@@ -7,12 +7,12 @@ import { decoded, eventTime, money, time } from "../format.js";
 import { SIGNATURES, outcome } from "../words.js";
 import { idLink, idText, outcomeBadge } from "./parts.js";
 
-// The latest ones of an order with hundreds.
+// If an order has more deliveries, only the latest ones are shown at first.
 const MOST = 50;
 
 /**
- * Return a list that can be told new deliveries, and to mark what had not arrived by a time, in Unix
- * milliseconds (null for now). What is open in it stays open.
+ * Return a list that can show new deliveries, and can mark those that arrived after a time in Unix
+ * milliseconds (null for now). Open entries stay open.
  */
 export function timeline() {
   const list = h("ol", { class: "timeline" });
@@ -53,7 +53,7 @@ export function timeline() {
       draw();
     },
     mark(ms) {
-      // At an early time only earlier ones had arrived.
+      // For an early time, only the deliveries up to that time had arrived.
       isWhole ||= ms !== null;
       asOfMs = ms;
       draw();

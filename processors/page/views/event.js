@@ -1,4 +1,4 @@
-// One event: what became of it, and every delivery of it.
+// Shows one event: its outcome, and all of its deliveries.
 
 import { get, pathOf } from "../api.js";
 import { h, replace } from "../dom.js";

@@ -1,5 +1,5 @@
-// One order: what it is now, or what it was when any of its deliveries had arrived; what it rests
-// on; and a file that proves it. It follows the order while it is shown.
+// Shows one order as it is now, or as it was after any of its deliveries, with its evidence and a
+// file that proves its state. The view follows the order while it is shown.
 
 import { get, pathOf, request } from "../api.js";
 import { h, refill, replace, say, table } from "../dom.js";
@@ -9,11 +9,11 @@ import { timeline } from "./deliveries.js";
 import { anomalyNotes, beginning, facts, heading, idLink, idText, several, status, totalsTable } from "./parts.js";
 
 const LOOK_EVERY_MS = 2_000;
-// While the slider moves, only where it rests is asked for.
+// While the slider moves, only the state at which it rests is loaded.
 const REST_MS = 150;
-// A duplicate changes no order, so that its tag says nothing of it; the log is asked less often.
+// A duplicate changes neither an order nor its tag, so the log is also read, but less often.
 const LOOK_AT_LOG_EVERY = 3;
-// Of an order with hundreds, these come before its deliveries.
+// An order with hundreds of deliveries shows these parts first.
 const MOST_PAYMENTS = 20;
 
 export async function order(place, { id, signal }) {
@@ -35,7 +35,7 @@ async function deliveriesOf(id, signal) {
     return { deliveries: body.deliveries, problem: null };
   } catch (error) {
     if (error.name === "AbortError" || error.status === 401) throw error;
-    // The state is there, also where the log can't be read, or holds more than an answer does.
+    // The state is shown even if the log can't be read, or has more records than an answer may have.
     return { deliveries: [], problem: error };
   }
 }
@@ -88,7 +88,7 @@ class OrderPage {
     ];
   }
 
-  /** The times at which something arrived, each once. */
+  /** The distinct times at which deliveries arrived. */
   get times() {
     return [...new Set(this.deliveries.map((each) => each.received_at_ms))];
   }
@@ -97,7 +97,7 @@ class OrderPage {
     const dropped = this.deliveries.filter((each) => each.outcome !== "folded").length;
     this.timeline.update(this.deliveries);
     this.slider.max = String(this.times.length);
-    // With one time of arrival there is nothing but now.
+    // With only one time of arrival, the only state is the current one.
     this.section.hidden = this.times.length < 2;
     if (this.problem) {
       replace(this.count, `The deliveries can't be shown now: ${this.problem.message}`);
@@ -138,7 +138,7 @@ class OrderPage {
       const text = error.status === 404 ? "The order was not there yet." : error.message;
       shown = [text, h("p", { class: "quiet" }, text)];
     }
-    // The reader may have moved on meanwhile.
+    // The reader may have left the view meanwhile.
     return asking === this.wanted ? refill(this.state, ...shown) : null;
   }
 
@@ -152,7 +152,7 @@ class OrderPage {
         this.staleWord.hidden = true;
       } catch (error) {
         if (this.signal.aborted) return;
-        // It is asked again in a moment; what is shown stays, and was true.
+        // The next attempt follows in a moment; until then the former state stays on the page.
         if (this.staleWord.hidden) {
           replace(this.staleWord, "Stale since ", time(this.seenAt), `: ${error.message}`);
           this.staleWord.hidden = false;
@@ -183,7 +183,7 @@ class OrderPage {
       const answer = await request(pathOf("orders", this.id, "/proof"), { signal: this.signal });
       if (!answer.ok) throw new Error((await answer.json()).detail);
       const address = URL.createObjectURL(await answer.blob());
-      // Of each order another name: an auditor saves more than one.
+      // Each order's file has its own name, because an auditor saves several.
       const name = `proof-${this.id.replace(/[^\w.-]+/g, "_").slice(0, 80)}.json`;
       h("a", { href: address, download: name }).click();
       setTimeout(() => URL.revokeObjectURL(address), 60_000);

@@ -1,4 +1,4 @@
-// Lists of orders: all of them, the latest change first, or those with something that does not fit.
+// Lists all orders, the latest change first, or the orders with an anomaly.
 
 import { get } from "../api.js";
 import { h, replace } from "../dom.js";
@@ -51,7 +51,7 @@ async function list(place, signal, { title, parts, query, asked, choice, none })
   );
 }
 
-/** When an order changed; a list by anomaly knows the latest event's own time alone. */
+/** The time of an order's last change; in a list by anomaly, the latest event's own time. */
 function changed(order) {
   if (order.changed_at_ms === null) return [", latest event ", eventTime(order.last_event)];
   return [", changed ", time(order.changed_at_ms)];

@@ -1,5 +1,5 @@
-// How the ledger is, each second: how much arrives, how far it is folded, what is in it, what needs
-// a look, and who works.
+// Shows the state of the ledger each second: arriving events, the progress of the fold, the totals,
+// the cases that need attention, and the workers.
 
 import { sparkline } from "../chart.js";
 import { h, refill, replace, table } from "../dom.js";
@@ -18,7 +18,7 @@ export async function overview(place, { signal }) {
       (name) => [name, h("div", { class: `part ${name}` })],
     ),
   );
-  // It is there before there is something to say, so that it is read out.
+  // The element exists before it has a text, so that screen readers announce the text.
   parts.state.setAttribute("role", "status");
   const days = new Days(signal);
   const latest = new Latest(signal);
@@ -33,7 +33,7 @@ export async function overview(place, { signal }) {
       latest.look(document.anomalies);
     },
     (state, problem) => {
-      // What is shown then was true, and may be so no longer.
+      // The page then shows former values, which may be out of date.
       place.classList.toggle("stale", state === "stale");
       if (state === "stale") refill(parts.ready, state, unknown());
       showState(parts.state, state, lastAt, problem);

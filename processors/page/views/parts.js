@@ -1,14 +1,14 @@
-// Pieces that several views show: a status, a total, anomalies in words, links to what has an id.
+// Makes the parts that several views share: statuses, totals, anomalies in words, links to ids.
 
 import { h, table } from "../dom.js";
 import { amount, integer } from "../format.js";
 import { link } from "../router.js";
 import { ANOMALIES, STATUSES, outcome } from "../words.js";
 
-// In an id, which somebody else chose: what can't be seen, or what turns the text around it.
+// Characters of an id from outside that are invisible, or change the direction of the text.
 const UNSEEN = /([\p{C}\p{Zl}\p{Zp}]|(?! )\p{Zs})/u;
 
-/** An id's text, in which nothing hides: U+202E stands there as \u{202e}. */
+/** An id's text without hidden characters: U+202E is shown as \u{202e}. */
 export function idText(id) {
   return id.split(UNSEEN).map((part, index) => {
     if (index % 2 === 0) return part;
@@ -22,7 +22,7 @@ export function idLink(kind, id) {
   return h("a", { class: "id", href: link([kind, id]) }, idText(id));
 }
 
-/** The beginning of many things, and a button that shows the others; `opened` remembers what was. */
+/** The first items of a list, and a button that shows the others; `opened` keeps opened lists. */
 export function beginning(things, most, made, name, opened) {
   if (things.length <= most || opened.has(name)) return things.map(made);
   const others = things.slice(most);
@@ -36,17 +36,17 @@ export function beginning(things, most, made, name, opened) {
   return [...things.slice(0, most).map(made), button];
 }
 
-/** A view's title: what it is, and its id. */
+/** A view's title, with the kind of object and its id. */
 export function heading(kind, id) {
   return h("h1", {}, h("span", { class: "kind" }, kind), " ", h("span", { class: "id" }, idText(id)));
 }
 
-/** A status as a word with a mark of its colour. */
+/** A status as a word with a coloured mark. */
 export function status(name) {
   return h("span", { class: `badge ${name}` }, STATUSES[name] ?? name);
 }
 
-/** What became of a delivery. */
+/** The outcome of a delivery. */
 export function outcomeBadge(name) {
   const { title, means } = outcome(name);
   return h("span", { class: `badge outcome-${name in { accepted: 1, folded: 1, duplicate: 1, unfolded: 1 } ? name : "rejected"}`, title: means }, title);
@@ -67,7 +67,7 @@ export function totalsTable(totals, caption) {
   );
 }
 
-/** Anomalies, each with what it means and what to do. */
+/** Anomalies, each with its meaning and its remedy. */
 export function anomalyNotes(names) {
   if (!names.length) return null;
   return h(
@@ -86,7 +86,7 @@ export function anomalyNotes(names) {
   );
 }
 
-/** A list of terms and what they are. */
+/** A list of terms with their values. */
 export function facts(pairs) {
   return h(
     "dl",
@@ -112,7 +112,7 @@ export function pager(parts, query, cursor) {
   );
 }
 
-/** A choice among a few values of a list's query, which goes to the list's address. */
+/** A choice between values of a list's query; a choice opens the address of that list. */
 export function filter(label, parts, query, name, choices) {
   const select = h(
     "select",

@@ -1,4 +1,4 @@
-// One payment: what was paid and refunded, and the order that it belongs to.
+// Shows one payment: its amount, its refunds, and its order.
 
 import { get, pathOf } from "../api.js";
 import { h, replace, table } from "../dom.js";

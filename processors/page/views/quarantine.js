@@ -1,4 +1,4 @@
-// What was kept and is not counted, with the reason; the newest first.
+// Lists the records that are kept but not counted, each with the reason; the newest first.
 
 import { get } from "../api.js";
 import { h, replace, table } from "../dom.js";

@@ -1,4 +1,4 @@
-// One field for every id: an order, a payment, an event, or several of them under one name.
+// Searches for an id of any kind: an order, a payment, an event, or several that share the id.
 
 import { find, pathOf } from "../api.js";
 import { h, replace, say } from "../dom.js";

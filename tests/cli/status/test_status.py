@@ -15,7 +15,7 @@ from cli.status import looks
 from cli.status.command import Behind, StatusOptions, addresses, encode, render
 from cli.status.looks import HopLag, Look, ProgramStatus, StatusProblem, numbers_of
 from cli.topics.lag import PartitionLag, summed
-from ingest.metrics import IngressMetrics, Tally, new_rows
+from ingest.metrics import IngressMetrics, ProcessCounts, new_rows
 from processors.metrics import WorkerMetrics
 from runtime.kafka.topic_looks import Examination, TopicsError
 from runtime.kafka.topic_states import Fault
@@ -108,7 +108,7 @@ def test_the_numbers_of_a_worker_come_from_its_metrics():
 def test_the_numbers_of_an_ingress_are_sums_of_all_its_processes():
     rows = new_rows(2)
     for row in rows:
-        Tally(row).delivered("accepted", 0.1, 5)
+        ProcessCounts(row).delivered("accepted", 0.1, 5)
     numbers = numbers_of(IngressMetrics(rows, 9).page().decode())
     assert {name: number for name, number in numbers.items() if number} == {"accepted": 2}
 

@@ -56,7 +56,7 @@ def test_an_empty_password_file_is_refused_at_the_start(tmp_path):
 def test_a_password_in_another_encoding_is_refused_at_the_start_and_logged_later(tmp_path):
     file = tmp_path / "password"
     file.write_bytes("пароль".encode("cp1251"))
-    with pytest.raises(SettingsError, match=r"_PASSWORD_FILE=.* is no text in UTF-8") as raised:
+    with pytest.raises(SettingsError, match=r"_PASSWORD_FILE=.* is not UTF-8 text") as raised:
         PasswordFile(file)
     file.write_text("пароль", "utf-8")
     password = PasswordFile(file)

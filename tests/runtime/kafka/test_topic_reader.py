@@ -62,7 +62,7 @@ async def test_a_reading_above_the_limit_is_refused_at_once(silent, monkeypatch)
     reader = TopicReader(silent)
     readings = [asyncio.create_task(reader.ends("topic", 1)) for _ in range(5)]
     await asyncio.sleep(0)
-    with pytest.raises(TooManyReadingsError, match="5 others"):
+    with pytest.raises(TooManyReadingsError, match="5 other readings"):
         await reader.ends("topic", 1)
     assert not any(each.done() for each in readings)
     await asyncio.wait(readings)
