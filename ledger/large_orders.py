@@ -106,7 +106,7 @@ class Arrived(NamedTuple):
     snapshot: Snapshot
 
 
-class Rows(Protocol):
+class StoredRows(Protocol):
     """The rows of a table's partition."""
 
     def get(self, key: bytes) -> bytes | None:
@@ -123,7 +123,7 @@ _ROW_ENCODER: Final = msgspec.msgpack.Encoder(order="deterministic")
 class OrderRows:
     """The rows of one large order, as its head counts them, and the changes to them."""
 
-    def __init__(self, order: LargeOrder, rows: Rows) -> None:
+    def __init__(self, order: LargeOrder, rows: StoredRows) -> None:
         self.changed: dict[bytes, bytes | None] = {}
         self.at = order.at
         self._rows = rows
@@ -251,7 +251,7 @@ def fold_large(order: LargeOrder, arrived: Iterable[Arrived], rows: OrderRows) -
     return _head(order.order_id, tally, rows, order)
 
 
-def split(order: Order, at: int, rows: Rows) -> tuple[LargeOrder, OrderRows]:
+def split(order: Order, at: int, rows: StoredRows) -> tuple[LargeOrder, OrderRows]:
     """Return a small order as a large one, and its rows; ``at`` is the last snapshot's offset.
 
     If an earlier attempt crashed before it wrote the head, the rows that it left are deleted.

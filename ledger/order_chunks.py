@@ -14,7 +14,7 @@ from ledger.large_orders import (
     LargeOrder,
     OrderRows,
     OrderState,
-    Rows,
+    StoredRows,
     describe_large,
     fold_large,
     split,
@@ -40,7 +40,7 @@ class FoldedOrders:
         snapshots: Sequence[Snapshot],
         records: Sequence[Placed],
         known: Mapping[str, OrderState],
-        rows: Rows,
+        rows: StoredRows,
     ) -> None:
         """Fold the ``snapshots`` of ``records``; ``known`` are the orders before."""
         self._known = known

@@ -135,7 +135,7 @@ class Sums(Generic[S]):
         self._known.pop(partition, None)
 
 
-class Posted:
+class PostedSums:
     """The sums of a partition's standing entries, by account, currency and day."""
 
     def __init__(self) -> None:

@@ -34,7 +34,7 @@ from processors.metrics import WorkerMetrics, values
 from processors.recent import LastSeconds
 from processors.rejections import Rejections
 from processors.settings import WorkerSettings
-from processors.sums import Posted, Sums
+from processors.sums import PostedSums, Sums
 from runtime.access import require_token
 from runtime.addresses import in_url, listener
 from runtime.kafka.certificates import Side
@@ -101,7 +101,7 @@ class LedgerApp(EngineApp):
         # The views need these parts.
         self.reader = TopicReader(settings)
         self.rejections = Rejections(self.reader, self.names, settings.partitions)
-        self.posted = Sums(self, self.chunk_tables["payments"], settings.partitions, Posted)
+        self.posted = Sums(self, self.chunk_tables["payments"], settings.partitions, PostedSums)
         self.anomalies = Sums(
             self, self.chunk_tables["orders"], settings.partitions, AnomalousOrders
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from processors.engine.databases import Rows
+from processors.engine.databases import NewRows
 from processors.engine.tables import ChunkTable
 from runtime.kafka.batches import Written
 
@@ -11,7 +11,7 @@ def write_rows(table: ChunkTable, partition: int, values: Mapping[bytes, bytes |
     """Write values as a fold does, as if they had been appended to the changelog."""
     table.open(partition)
     table.fold(partition)
-    rows = Rows()
+    rows = NewRows()
     before = table.read_chunk(partition, values)
     for key, value in values.items():
         rows.put(key, value, before.get(key))

@@ -9,7 +9,7 @@ import pytest
 from ingest.answers import STATUS
 from ledger.payments import Anomaly
 from ledger.rejections import Reason
-from ledger.verification.differences import Kind
+from ledger.verification.differences import DifferenceKind
 
 _ROOT = Path(__file__).parent.parent
 _CHECKS = (_ROOT / "docs" / "operations.md").read_text()
@@ -58,8 +58,8 @@ _OTHERS = {
 
 @pytest.mark.parametrize(
     ("page", "kind"),
-    [*((_CHECKS, kind) for kind in Kind), *((_REJECTED, reason) for reason in Reason)],
-    ids=[*Kind, *Reason],
+    [*((_CHECKS, kind) for kind in DifferenceKind), *((_REJECTED, reason) for reason in Reason)],
+    ids=[*DifferenceKind, *Reason],
 )
 def test_every_difference_and_reason_has_a_line_with_its_remedy(page, kind):
     rows = [line.split("|") for line in page.splitlines() if line.startswith("| `")]

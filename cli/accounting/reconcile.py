@@ -24,8 +24,8 @@ from cli.accounting.journal import Journal, read_journal
 from cli.errors import WrongOptionError
 from cli.printing import counted, line, plain
 from ledger.accounting.settlement import (
-    Kind,
     Line,
+    LineKind,
     Mismatch,
     Period,
     Reconciliation,
@@ -38,7 +38,7 @@ from ledger.money import MAX_AMOUNT_MINOR, Money, MoneyError, major_units, minor
 from runtime.kafka.topics import TopicSettings
 
 COLUMNS: Final = ("payment_id", "amount", "currency", "kind")
-_KINDS: Final[dict[str, Kind]] = {"payment": "payment", "refund": "refund"}
+_KINDS: Final[dict[str, LineKind]] = {"payment": "payment", "refund": "refund"}
 # Longer than any amount; thousands of digits would take long to read.
 _MOST_DIGITS: Final = 30
 _DAY_S: Final = 24 * 3600

@@ -15,7 +15,7 @@ from rich.text import Text
 from cli.printing import counted, line, plain
 from ledger.payments import EventReference
 from ledger.verification.differences import Difference
-from ledger.verification.journal_audit import Balance
+from ledger.verification.journal_audit import AuditedBalance
 
 # More are counted, and not shown: whoever has as many has another problem than the 101st.
 _MOST_SHOWN: Final = 100
@@ -23,7 +23,7 @@ _MOST_EVENTS_SHOWN: Final = 10
 
 
 def show_balances(
-    console: Console, balances: Sequence[Balance], title: str = "Trial balance"
+    console: Console, balances: Sequence[AuditedBalance], title: str = "Trial balance"
 ) -> None:
     """Print the accounts; those that do not add up stand out."""
     table = Table("account", "currency", "journal", "log", title=f"{title}, in minor units")

@@ -19,10 +19,10 @@ import msgspec
 from ledger.journal import Entry
 from ledger.money import Money
 
-Kind = Literal["payment", "refund"]
+LineKind = Literal["payment", "refund"]
 
 
-class Finding(StrEnum):
+class Discrepancy(StrEnum):
     """The kinds of mismatch: *here* is the ledger, *there* is the file."""
 
     MISSING_HERE = "missing_here"
@@ -36,7 +36,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
 
     number: int
     payment_id: str
-    kind: Kind
+    kind: LineKind
     money: Money
 
 
@@ -55,9 +55,9 @@ class Period(msgspec.Struct, frozen=True):
 class Mismatch(msgspec.Struct, frozen=True):
     """A line without an entry, an entry without a line, or a pair of both that differ."""
 
-    finding: Finding
+    finding: Discrepancy
     payment_id: str
-    kind: Kind
+    kind: LineKind
     line: Line | None = None
     entry: Entry | None = None
 
@@ -65,7 +65,7 @@ class Mismatch(msgspec.Struct, frozen=True):
 class Total(msgspec.Struct, frozen=True, kw_only=True):
     """The number and sum, in minor units, of one kind and currency on both sides."""
 
-    kind: Kind
+    kind: LineKind
     currency: str
     lines: int
     lines_minor: int
@@ -83,7 +83,7 @@ class Reconciliation(msgspec.Struct, frozen=True):
 
 def reconcile(lines: Iterable[Line], entries: Iterable[Entry], period: Period) -> Reconciliation:
     """Match a file's lines with standing entries; the order of neither matters."""
-    groups: defaultdict[tuple[str, Kind], _Group] = defaultdict(_Group)
+    groups: defaultdict[tuple[str, LineKind], _Group] = defaultdict(_Group)
     for each in lines:
         groups[each.payment_id, each.kind].lines.append(each)
     for posted in entries:
@@ -102,7 +102,7 @@ def reconcile(lines: Iterable[Line], entries: Iterable[Entry], period: Period) -
     return Reconciliation(matched, mismatches, totals.all())
 
 
-def kind_of(entry: Entry) -> Kind:
+def kind_of(entry: Entry) -> LineKind:
     """Return whether an entry posts a payment's success or a refund."""
     return "payment" if entry.refund_id is None else "refund"
 
@@ -123,7 +123,7 @@ class _Group:
         self.lines: list[Line] = []
         self.entries: list[Entry] = []
 
-    def pairs(self, kind: Kind, period: Period) -> list[Pair]:
+    def pairs(self, kind: LineKind, period: Period) -> list[Pair]:
         """Return each line, and each entry of the period, once, with its closest match."""
         # If several entries have a line's amount, the line matches one of the period first.
         self.lines.sort(key=lambda line: line.number)
@@ -161,10 +161,10 @@ class _Totals:
     """The counts and sums of both sides, by currency and kind."""
 
     def __init__(self) -> None:
-        self._numbers = Counter[tuple[str, Kind, str]]()
-        self._sums = Counter[tuple[str, Kind, str]]()
+        self._numbers = Counter[tuple[str, LineKind, str]]()
+        self._sums = Counter[tuple[str, LineKind, str]]()
 
-    def count(self, kind: Kind, line: Line | None, entry: Entry | None) -> None:
+    def count(self, kind: LineKind, line: Line | None, entry: Entry | None) -> None:
         """Count a pair, or the one side of it that exists."""
         if line is not None:
             self._add(kind, line.money, "lines")
@@ -185,20 +185,20 @@ class _Totals:
             for currency, kind in sorted({(each[0], each[1]) for each in self._numbers})
         ]
 
-    def _add(self, kind: Kind, money: Money, side: str) -> None:
+    def _add(self, kind: LineKind, money: Money, side: str) -> None:
         self._numbers[money.currency, kind, side] += 1
         self._sums[money.currency, kind, side] += money.amount_minor
 
 
-def _finding(line: Line | None, entry: Entry | None) -> Finding | None:
+def _finding(line: Line | None, entry: Entry | None) -> Discrepancy | None:
     if line is None:
-        return Finding.MISSING_THERE
+        return Discrepancy.MISSING_THERE
     if entry is None:
-        return Finding.MISSING_HERE
+        return Discrepancy.MISSING_HERE
     money = money_of(entry)
     if line.money.currency != money.currency:
-        return Finding.CURRENCY_DIFFERS
-    return None if line.money == money else Finding.AMOUNT_DIFFERS
+        return Discrepancy.CURRENCY_DIFFERS
+    return None if line.money == money else Discrepancy.AMOUNT_DIFFERS
 
 
 def _place(entry: Entry) -> tuple[int, int, int]:

@@ -22,7 +22,7 @@ from ledger.large_orders import LargeOrder, OrderState, order_of
 from ledger.orders import Order, OrderDocument, describe
 from ledger.payments import TOO_LARGE, Payment, Snapshot
 from ledger.payments import describe as describe_payment
-from ledger.verification.differences import Difference, Kind, references
+from ledger.verification.differences import Difference, DifferenceKind, references
 from ledger.verification.fields import unlike
 from ledger.verification.gathered_orders import faults, whole_order
 from ledger.verification.truth import Truth
@@ -52,18 +52,18 @@ def check_seen(
     held = _decode(SEEN.decode, value)
     settled = first is not None and first.offset < truth.settled.get(partition, 0)
     if value is not None and held is None:
-        yield _about_event(truth, Kind.SEEN_DIFFERS, partition, key, "it can't be read")
+        yield _about_event(truth, DifferenceKind.SEEN_DIFFERS, partition, key, "it can't be read")
     elif held is None:
         if first is not None and settled and not truth.is_forgotten(partition, first):
             detail = f"the table does not know it; the log has it at offset {first.offset}"
-            yield _about_event(truth, Kind.SEEN_MISSING, partition, key, detail)
+            yield _about_event(truth, DifferenceKind.SEEN_MISSING, partition, key, detail)
     elif truth.is_forgotten(partition, held) and not settled:
         return
     elif first is None:
         detail = "the table knows it, the log does not have it"
-        yield _about_event(truth, Kind.SEEN_UNEXPLAINED, partition, key, detail)
+        yield _about_event(truth, DifferenceKind.SEEN_UNEXPLAINED, partition, key, detail)
     elif (due := _row_read_earlier(held, first, truth.settled.get(partition, 0))) != held:
-        yield _about_event(truth, Kind.SEEN_DIFFERS, partition, key, unlike(due, held))
+        yield _about_event(truth, DifferenceKind.SEEN_DIFFERS, partition, key, unlike(due, held))
 
 
 def _row_read_earlier(held: Seen, first: Seen, settled: int) -> Seen:
@@ -79,11 +79,14 @@ def _check_progress(truth: Truth, partition: int, value: bytes | None) -> Iterat
     least = truth.settled.get(partition, 0) - 1
     held = START if value is None else _decode(PROGRESS.decode, value)
     if held is None:
-        kind, detail = Kind.SEEN_DIFFERS, "how far it was folded can't be read"
+        kind, detail = DifferenceKind.SEEN_DIFFERS, "how far it was folded can't be read"
     elif value is None:
-        kind, detail = Kind.SEEN_MISSING, f"it was folded up to offset {least}, and does not say so"
+        kind, detail = (
+            DifferenceKind.SEEN_MISSING,
+            f"it was folded up to offset {least}, and does not say so",
+        )
     else:
-        kind = Kind.SEEN_DIFFERS
+        kind = DifferenceKind.SEEN_DIFFERS
         detail = (
             f"it says that it was folded up to offset {held.offset}, at {held.timestamp_ms} ms; "
             f"expected {least} to {reached.offset}, at {reached.timestamp_ms} ms there"
@@ -124,16 +127,18 @@ def check_order(
     """Judge an order of the table ``orders``; ``gather`` gives a large order all its rows."""
     order_id = _text(key)
     if value is None:
-        yield from _absent(truth, order_id, Kind.ORDER_MISSING, "the table does not have it")
+        yield from _absent(
+            truth, order_id, DifferenceKind.ORDER_MISSING, "the table does not have it"
+        )
         return
     found = _decode(_read_order, value)
     if found is None or found[1].order_id != order_id:
         detail = "it can't be read" if found is None else f"it says that it is {found[1].order_id}"
-        yield _about_order(truth, Kind.ORDER_DIFFERS, order_id, detail)
+        yield _about_order(truth, DifferenceKind.ORDER_DIFFERS, order_id, detail)
         return
     state, order = found
     explained = any(truth.naming(order_id))
-    kind = Kind.ORDER_DIFFERS if explained else Kind.ORDER_UNEXPLAINED
+    kind = DifferenceKind.ORDER_DIFFERS if explained else DifferenceKind.ORDER_UNEXPLAINED
     yield from _judge(truth, order, kind)
     if isinstance(state, LargeOrder):
         for detail in faults(state, order):
@@ -146,14 +151,16 @@ def check_document(
     """Judge the latest document of an order in ``ledger.orders``."""
     order_id = _text(key)
     if value is None:
-        yield from _absent(truth, order_id, Kind.DOCUMENT_MISSING, "no document stands for it")
+        yield from _absent(
+            truth, order_id, DifferenceKind.DOCUMENT_MISSING, "no document stands for it"
+        )
         return
     document = _decode(ORDER_DOCUMENTS.decode, value)
     if document is None:
-        yield _about_order(truth, Kind.DOCUMENT_DIFFERS, order_id, "it can't be read")
+        yield _about_order(truth, DifferenceKind.DOCUMENT_DIFFERS, order_id, "it can't be read")
         return
     explained = any(truth.naming(order_id))
-    kind = Kind.DOCUMENT_DIFFERS if explained else Kind.DOCUMENT_UNEXPLAINED
+    kind = DifferenceKind.DOCUMENT_DIFFERS if explained else DifferenceKind.DOCUMENT_UNEXPLAINED
     if document.summary is not UNSET:
         yield from _judge_summary(truth, order_id, document, kind)
         return
@@ -167,7 +174,7 @@ def check_document(
 
 
 def _judge_summary(
-    truth: Truth, order_id: str, document: OrderDocument, kind: Kind
+    truth: Truth, order_id: str, document: OrderDocument, kind: DifferenceKind
 ) -> Iterator[Difference]:
     """Judge a document that does not name all its facts, once all of them are settled."""
     named = list(truth.naming(order_id))
@@ -182,20 +189,20 @@ def _judge_summary(
 
 def _payment_fault(
     truth: Truth, payment_id: str, known: Mapping[str, Event], value: bytes | None
-) -> tuple[Kind | None, str]:
+) -> tuple[DifferenceKind | None, str]:
     if value is None:
         settled = any(truth.is_settled(fact) for fact in known.values())
-        return (Kind.PAYMENT_MISSING if settled else None), "the table does not have it"
+        return (DifferenceKind.PAYMENT_MISSING if settled else None), "the table does not have it"
     if not known:
-        return Kind.PAYMENT_UNEXPLAINED, "the log has no fact about it"
+        return DifferenceKind.PAYMENT_UNEXPLAINED, "the log has no fact about it"
     held = _decode(PAYMENTS.decode, value)
     if held is None:
-        return Kind.PAYMENT_DIFFERS, "it can't be read"
+        return DifferenceKind.PAYMENT_DIFFERS, "it can't be read"
     detail = _fact_fault(held, payment_id, known) or _missing_facts(truth, payment_id, held)
     whole = truth.payment(payment_id)
     if not detail and truth.is_at_rest(payment_id) and held.first_aside != whole.first_aside:
         detail = f"the first fact without room: {held.first_aside}, not {whole.first_aside}"
-    return (Kind.PAYMENT_DIFFERS if detail else None), detail
+    return (DifferenceKind.PAYMENT_DIFFERS if detail else None), detail
 
 
 def _fact_fault(held: Payment, payment_id: str, known: Mapping[str, Event]) -> str:
@@ -232,7 +239,7 @@ def _missing_facts(truth: Truth, payment_id: str, held: Payment) -> str:
     return f"it has no room for event {', '.join(more)}" if more else ""
 
 
-def _judge(truth: Truth, order: Order, kind: Kind) -> Iterator[Difference]:
+def _judge(truth: Truth, order: Order, kind: DifferenceKind) -> Iterator[Difference]:
     """Judge an order by its snapshots, and by the payments that it should hold but does not."""
     order_id = order.order_id
     for payment_id, held in order.payments.items():
@@ -292,7 +299,7 @@ def _withdrawal_fault(truth: Truth, held: Snapshot) -> str:
     return ""
 
 
-def _absent(truth: Truth, order_id: str, kind: Kind, detail: str) -> Iterator[Difference]:
+def _absent(truth: Truth, order_id: str, kind: DifferenceKind, detail: str) -> Iterator[Difference]:
     if any(truth.residents(order_id)):
         yield _about_order(truth, kind, order_id, detail)
 
@@ -307,7 +314,7 @@ def _order_of(document: OrderDocument, order_id: str) -> Order:
 
 
 def _about_order(
-    truth: Truth, kind: Kind, order_id: str, detail: str, payment_id: str | None = None
+    truth: Truth, kind: DifferenceKind, order_id: str, detail: str, payment_id: str | None = None
 ) -> Difference:
     payments = truth.naming(order_id) if payment_id is None else [payment_id]
     payments = islice(payments, _MOST_NAMED_PAYMENTS)
@@ -322,7 +329,9 @@ def _about_order(
     )
 
 
-def _about_event(truth: Truth, kind: Kind, partition: int, key: bytes, detail: str) -> Difference:
+def _about_event(
+    truth: Truth, kind: DifferenceKind, partition: int, key: bytes, detail: str
+) -> Difference:
     event_id = _text(key)
     fact = truth.find(partition, event_id)
     return Difference(

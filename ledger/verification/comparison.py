@@ -19,7 +19,7 @@ import msgspec
 from ledger.events import Event
 from ledger.journal import Entry
 from ledger.orders import describe_whole
-from ledger.verification.differences import Difference, Kind, references
+from ledger.verification.differences import Difference, DifferenceKind, references
 from ledger.verification.fields import Fields, fields, unlike
 from ledger.verification.gathered_orders import gather, whole_order
 from ledger.verification.truth import Truth
@@ -81,7 +81,7 @@ def differences(truth: Truth, held: Held, versions: Versions) -> Iterator[Differ
         return
     key = _text(held.key)
     yield Difference(
-        kind=Kind.VERSIONS_DIFFER,
+        kind=DifferenceKind.VERSIONS_DIFFER,
         subject=f"{held.view.name} {key}",
         detail=_detail(held, versions),
         events=references(islice(held.view.facts(truth, key), _MOST_NAMED)),
@@ -123,7 +123,7 @@ def _only_in(version: int, record: Record, facts: list[Event]) -> Difference:
     key, value = record
     what = "has it, or has it so" if _entry(value) else "has it, and it can't be read"
     return Difference(
-        kind=Kind.VERSIONS_DIFFER,
+        kind=DifferenceKind.VERSIONS_DIFFER,
         subject=f"entry {_text(key)}",
         detail=f"only version {version} {what}",
         events=references(facts),

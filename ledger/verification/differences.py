@@ -13,7 +13,7 @@ from ledger.events import Event
 from ledger.payments import EventReference
 
 
-class Kind(StrEnum):
+class DifferenceKind(StrEnum):
     """What differs, and how: ``missing``, ``differs`` or ``unexplained`` by the log.
 
     The kinds ``replica_…`` concern a worker's disk, which is compared with the changelogs.
@@ -52,7 +52,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     order that it concerns, if they are known.
     """
 
-    kind: Kind
+    kind: DifferenceKind
     subject: str
     detail: str
     events: tuple[EventReference, ...] = ()

@@ -13,13 +13,13 @@ import msgspec
 from ledger.events import Event
 from ledger.journal import Entry, Posting, Subject, entry_of, postings_of, reversal_of
 from ledger.payments import Standing, subject_of
-from ledger.verification.differences import Difference, Kind, references
+from ledger.verification.differences import Difference, DifferenceKind, references
 from ledger.verification.fields import unlike
 from ledger.verification.truth import Truth
 from ledger.wire import ENTRIES
 
 
-class Balance(msgspec.Struct, frozen=True):
+class AuditedBalance(msgspec.Struct, frozen=True):
     """An account's balance in the journal, and its balance by the log, in minor units."""
 
     account: str
@@ -72,7 +72,7 @@ class JournalAudit:
             if payment_id in self._truth.facts and self._truth.is_at_rest(payment_id):
                 yield from self._posted_faults(payment_id)
 
-    def balances(self) -> list[Balance]:
+    def balances(self) -> list[AuditedBalance]:
         """Return each account's balance by currency, in the journal and by the log."""
         journal, log = Counter(self._sums), Counter[tuple[str, str]]()
         for _, value in self._unexplained:
@@ -82,17 +82,21 @@ class JournalAudit:
             for subject, amount_minor, currency in self._due(payment_id):
                 _add(log, postings_of(subject, amount_minor, currency))
         accounts = sorted(journal.keys() | log.keys(), key=lambda each: each[::-1])
-        return [Balance(*account, journal[account], log[account]) for account in accounts]
+        return [AuditedBalance(*account, journal[account], log[account]) for account in accounts]
 
     def _fault(self, key: bytes, entry: Entry | None) -> Difference | None:
         name = key.decode(errors="replace")
         if entry is None:
-            return _about(Kind.ENTRY_DIFFERS, name, "it can't be read, or does not balance")
+            return _about(
+                DifferenceKind.ENTRY_DIFFERS, name, "it can't be read, or does not balance"
+            )
         fact = self._truth.facts.get(entry.payment_id, {}).get(entry.event_id)
         subject = subject_of(entry.payment_id, fact) if fact else None
         if fact is None or subject is None:
             detail = f"the log has no event {entry.event_id} that posts it"
-            return _about(Kind.ENTRY_UNEXPLAINED, name, detail, payment_id=entry.payment_id)
+            return _about(
+                DifferenceKind.ENTRY_UNEXPLAINED, name, detail, payment_id=entry.payment_id
+            )
         follows = (reversal_of if entry.reverses else entry_of)(subject, fact)
         if entry == follows and name == entry.entry_id:
             return None
@@ -101,7 +105,7 @@ class JournalAudit:
             detail = f"expected {_legs(follows.postings)}, got {_legs(entry.postings)}"
         elif entry != follows:
             detail = unlike(follows, entry)
-        return _about(Kind.ENTRY_DIFFERS, name, detail, [fact], entry.payment_id)
+        return _about(DifferenceKind.ENTRY_DIFFERS, name, detail, [fact], entry.payment_id)
 
     def _count(self, entry: Entry) -> None:
         # Keep the fact's copies of the ids, which are in memory already, and not the entry's.
@@ -123,13 +127,13 @@ class JournalAudit:
             name = subject.entry_id((due or alike)[0].event_id)
             if not stand and not wrong:
                 detail = "the log has the event, and no entry of it stands in the journal"
-                yield _about(Kind.ENTRY_MISSING, name, detail, alike, payment_id)
+                yield _about(DifferenceKind.ENTRY_MISSING, name, detail, alike, payment_id)
             else:
                 detail = (
                     f"stand posted: {_names(stand)}; reversed without an entry: {_names(wrong)}; "
                     f"expected to stand: {_names(due)}"
                 )
-                yield _about(Kind.ENTRY_DIFFERS, name, detail, alike, payment_id)
+                yield _about(DifferenceKind.ENTRY_DIFFERS, name, detail, alike, payment_id)
 
     def _subjects(self, payment_id: str) -> dict[Subject, list[Event]]:
         """Return the facts of each success and refund of a payment, including those set aside."""
@@ -157,12 +161,12 @@ class JournalAudit:
                 yield moving, amount_minor, fact.money.currency
 
 
-def differing(balances: Iterable[Balance]) -> Iterator[Difference]:
+def differing(balances: Iterable[AuditedBalance]) -> Iterator[Difference]:
     """Yield a difference for each account that does not add up."""
     for balance in balances:
         if balance.journal != balance.log:
             yield Difference(
-                kind=Kind.BALANCE_DIFFERS,
+                kind=DifferenceKind.BALANCE_DIFFERS,
                 subject=f"account {balance.account} {balance.currency}",
                 detail=f"expected {balance.log} by the log, got {balance.journal} in the journal",
             )
@@ -193,7 +197,7 @@ def _names(facts: Iterable[Event]) -> str:
 
 
 def _about(
-    kind: Kind,
+    kind: DifferenceKind,
     entry_id: str,
     detail: str,
     facts: Iterable[Event] = (),

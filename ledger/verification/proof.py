@@ -69,7 +69,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     order: OrderDocument | None
 
 
-class Checked(msgspec.Struct, frozen=True, kw_only=True):
+class ProofCheck(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a check; ``faults`` is empty if all of the proof holds.
 
     ``signatures`` is the number of good signatures, ``None`` if none was checked; ``sequences`` is
@@ -106,7 +106,7 @@ def check(
     rules: Rules | None = None,
     sequences: int = _MOST_ORDERS,
     heard: Callable[[int], None] = lambda _sequences: None,
-) -> Checked:
+) -> ProofCheck:
     """Check all of a proof; ``trust`` of ``None`` checks no signature.
 
     ``rules`` are the ledger's own: other rules give the same deliveries another meaning. The events
@@ -139,7 +139,7 @@ def check(
             names = ", ".join(event.event_id for event in sequence)
             faults.append(f"in another order the same events come to another state: {names:.500}")
             break
-    return Checked(
+    return ProofCheck(
         faults=(*signature_faults, *faults),
         deliveries=len(proof.records),
         events=len(events),

@@ -13,7 +13,7 @@ import msgspec
 
 from ledger.digest import ChangelogDigest, Damage
 from ledger.topics import TableName
-from ledger.verification.differences import Difference, Kind
+from ledger.verification.differences import Difference, DifferenceKind
 
 
 class Replica(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,7 +134,7 @@ def places(tables: AllTables) -> dict[ReplicaPlace, Replica]:
 
 def _differs(place: ReplicaPlace, replica: Replica, expected: str) -> Difference:
     return Difference(
-        kind=Kind.REPLICA_DIFFERS,
+        kind=DifferenceKind.REPLICA_DIFFERS,
         subject=str(place),
         detail=f"below offset {replica.end} it holds {replica.rows} rows with digest "
         f"{replica.digest}, and {replica.changelog} {expected}. Unless the changelog itself "

@@ -31,7 +31,7 @@ from ledger.records import SignedRecord
 from ledger.rejections import Rejection
 from ledger.trust import Trust
 from ledger.unread import first_offset_of
-from ledger.verification.differences import Difference, Kind
+from ledger.verification.differences import Difference, DifferenceKind
 
 # The name of the log of record in texts for people.
 _LOG: Final = "plexy.webhooks"
@@ -206,7 +206,7 @@ class Truth:
 
     def _incomplete(self, partition: int, detail: str) -> None:
         subject = f"{_LOG}[{partition}]"
-        fault = Difference(kind=Kind.LOG_INCOMPLETE, subject=subject, detail=detail)
+        fault = Difference(kind=DifferenceKind.LOG_INCOMPLETE, subject=subject, detail=detail)
         # Each look at a log that lost its end finds the same fault.
         if fault not in self.faults:
             self.faults.append(fault)
@@ -216,13 +216,15 @@ class Truth:
         if fault is not None:
             self.counts["signatures_bad"] += 1
         if fault is not None and self._enforced is None:
-            self._blame(record, Kind.SIGNATURE_INVALID, fault)
+            self._blame(record, DifferenceKind.SIGNATURE_INVALID, fault)
         # A record without a key belongs to no partition, and never counts.
         right = record.partition if record.key is None else self.partition_of(record.key)
         if right != record.partition:
-            self._blame(record, Kind.RECORD_MISPLACED, f"its key belongs into partition {right}")
+            self._blame(
+                record, DifferenceKind.RECORD_MISPLACED, f"its key belongs into partition {right}"
+            )
 
-    def _blame(self, record: SignedRecord, kind: Kind, detail: str) -> None:
+    def _blame(self, record: SignedRecord, kind: DifferenceKind, detail: str) -> None:
         place = f"{_LOG}[{record.partition}]@{record.offset}"
         envelope = decode_envelope(record.value or b"")
         if isinstance(envelope, Rejection):

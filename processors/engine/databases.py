@@ -155,7 +155,7 @@ class PartitionRows:
         return self._table.keys_between(self._partition, start, end, backwards=backwards)
 
 
-class Rows:
+class NewRows:
     """New values of a table, each key once, which are written all or none.
 
     ``notes`` are the last changelog records of the write, under reserved keys. The last note says

@@ -21,7 +21,7 @@ from aiokafka.structs import TopicPartition
 
 from processors.engine.app import EngineApp
 from processors.engine.chunk import Attributes, Chunk, FetchedRecord
-from processors.engine.databases import Rows
+from processors.engine.databases import NewRows
 from processors.engine.lanes import Work
 from processors.engine.marks import FED_KEY, SOURCE_KEY, encode_ends
 from processors.engine.tables import ChunkTable
@@ -60,7 +60,7 @@ class Effects:
         self._outputs: dict[TopicPartition, PartitionBatches] = {}
         self._written: dict[TopicPartition, Written] = {}
         self._changelog = PartitionBatches(producer.create_batch)
-        self._rows = Rows()
+        self._rows = NewRows()
         # The keys that were read from the table, and what it holds under them.
         self._read: set[bytes] = set()
         self._before: dict[bytes, bytes] = {}

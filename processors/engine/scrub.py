@@ -22,7 +22,7 @@ from ledger.topics import TableName
 from processors.engine.app import EngineApp
 from processors.engine.chunk import RevokedError
 from processors.engine.databases import DamagedTableError
-from processors.engine.tables import ChunkTable, Snapshot
+from processors.engine.tables import ChunkTable, TableSnapshot
 
 # A round starts at least this often. A round takes one second of CPU per million rows.
 _EVERY_S: Final = 600.0
@@ -165,7 +165,7 @@ def _noted(file: Path) -> list[Damage]:
         return []
 
 
-def _require(table: ChunkTable, partition: int, snapshot: Snapshot, found: Digest) -> None:
+def _require(table: ChunkTable, partition: int, snapshot: TableSnapshot, found: Digest) -> None:
     """Raise ``DamagedTableError`` unless the rows found are the rows written."""
     expected = snapshot.digest
     if expected is not None and found != expected:

@@ -27,7 +27,7 @@ from rocksdict import WriteBatch
 from ledger.digest import RESERVED, Digest, RunningDigest
 from ledger.topics import TOMBSTONES_KEPT_MS
 from processors.engine.chunk import FetchedRecord
-from processors.engine.databases import Rows, StoredTable
+from processors.engine.databases import NewRows, StoredTable
 from processors.engine.internals import Databases
 from processors.engine.marks import FED_KEY, SOURCE_KEY, Mark, decode_ends
 from processors.engine.watchers import Watchers
@@ -75,7 +75,7 @@ class ChangelogChunk(msgspec.Struct, frozen=True, gc=False):
         return f"{self.tp.topic}[{self.tp.partition}] {self.begin} to {self.end}"
 
 
-class Snapshot(msgspec.Struct):
+class TableSnapshot(msgspec.Struct):
     """A partition at one moment: its rows below changelog offset ``end``, whatever comes later.
 
     ``digest`` is the digest that was kept up with the writes, where it is known. ``changes`` are
@@ -120,14 +120,14 @@ class ChunkTable(StoredTable):
         """Call a function with each partition that takes over what other workers wrote."""
         self._when_taken_over.append(function)
 
-    def snapshot(self, partition: int) -> Snapshot:
+    def snapshot(self, partition: int) -> TableSnapshot:
         """Return the partition as it is at this moment."""
         held = self._held[partition]
         if held.digest is None:
             held.changes = RunningDigest()
-        return Snapshot(held.end, held.digest, self.rows_now(partition), held.changes)
+        return TableSnapshot(held.end, held.digest, self.rows_now(partition), held.changes)
 
-    def learn(self, partition: int, snapshot: Snapshot, digest: Digest) -> None:
+    def learn(self, partition: int, snapshot: TableSnapshot, digest: Digest) -> None:
         """Keep up the digest of a snapshot's rows from now on, unless a changelog was applied."""
         held = self._held.get(partition)
         changes = snapshot.changes
@@ -198,7 +198,7 @@ class ChunkTable(StoredTable):
         """Note that no partition is folded here, as after a rebalance."""
         self._folded.clear()
 
-    def write(self, partition: int, rows: Rows, written: Written) -> None:
+    def write(self, partition: int, rows: NewRows, written: Written) -> None:
         """Write the rows of a folded chunk, whose changelog records were ``written``."""
         self.ensure_folded(partition)
         held = self._held[partition]

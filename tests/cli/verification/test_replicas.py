@@ -10,7 +10,7 @@ import pytest
 from cli.settings import VerifySettings
 from cli.verification.replicas import Disks, DiskWatch, NoAnswer, Workers, damages, disks_of
 from ledger.digest import Damage
-from ledger.verification.differences import Difference, Kind
+from ledger.verification.differences import Difference, DifferenceKind
 from ledger.verification.replicas import (
     AllTables,
     Comparison,
@@ -41,7 +41,7 @@ def standby(scrubbed_at_ms: int | None) -> AllTables:
 
 
 def difference(detail: str = "") -> Difference:
-    return Difference(kind=Kind.REPLICA_DIFFERS, subject="it", detail=detail)
+    return Difference(kind=DifferenceKind.REPLICA_DIFFERS, subject="it", detail=detail)
 
 
 def comparison(
@@ -196,6 +196,6 @@ def test_damages_are_told_since_a_time():
     ]
     worker = WorkerTables(worker="http://one", replicas=[], damages=found)
     (told,) = damages(AllTables(workers=[worker], unreachable=[]), 1001)
-    assert told.kind == Kind.REPLICA_DAMAGED
+    assert told.kind == DifferenceKind.REPLICA_DAMAGED
     assert told.subject == "partition 2 of the table orders on http://one"
     assert told.detail.startswith("found at 01:00:00 UTC: it holds 3600000. ")

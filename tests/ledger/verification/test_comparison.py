@@ -16,7 +16,7 @@ from ledger.verification.comparison import (
     differences,
     is_moving,
 )
-from ledger.verification.differences import Difference, Kind
+from ledger.verification.differences import Difference, DifferenceKind
 from ledger.verification.truth import Truth
 from ledger.wire import ENTRIES, PAYMENTS
 from tests.ledger.examples import success
@@ -131,7 +131,7 @@ def test_an_entry_that_only_one_journal_has_is_named(which):
     old = example()
     key, _ = old.entries.pop(which)
     (found,) = compare(old, example())
-    assert (found.kind, found.subject) == (Kind.VERSIONS_DIFFER, f"entry {key.decode()}")
+    assert (found.kind, found.subject) == (DifferenceKind.VERSIONS_DIFFER, f"entry {key.decode()}")
     assert found.detail == "only version 2 has it, or has it so"
     assert found.events
 
