@@ -1,11 +1,11 @@
-"""Reconciliation: the lines of a settlement file against the entries that stand in the journal.
+"""Reconciliation: matches the lines of a settlement file with the journal's standing entries.
 
 Input: the file's lines, the standing entries, and the period that the file covers. Output: the
-number of matches, each line or entry without one, and the totals of both sides. Invariants: no sum
-mixes currencies, and each line and each entry of the period counts exactly once.
+number of matches, each line or entry without a match, and the totals of both sides. Invariants: no
+sum mixes currencies, and each line and each entry of the period counts exactly once.
 
 Payments are matched by id. The refunds of a payment are matched by amount, because the file has no
-refund ids. An entry outside the period only counts if a line matches it.
+refund ids. An entry outside the period counts only if a line matches it.
 """
 
 from collections import Counter, defaultdict, deque
@@ -23,7 +23,7 @@ LineKind = Literal["payment", "refund"]
 
 
 class Discrepancy(StrEnum):
-    """The kinds of mismatch: *here* is the ledger, *there* is the file."""
+    """How a line and an entry differ: *here* is the ledger, *there* is the file."""
 
     MISSING_HERE = "missing_here"
     MISSING_THERE = "missing_there"
@@ -41,7 +41,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
 
 
 class Period(msgspec.Struct, frozen=True):
-    """The time from ``since`` up to but not ``before``, in Unix seconds; ``None`` is no bound."""
+    """The time from ``since`` until ``before`` (excluded), in Unix seconds; ``None``: no bound."""
 
     since: int | None = None
     before: int | None = None
@@ -53,7 +53,7 @@ class Period(msgspec.Struct, frozen=True):
 
 
 class Mismatch(msgspec.Struct, frozen=True):
-    """A line without an entry, an entry without a line, or a pair of both that differ."""
+    """A line without an entry, an entry without a line, or a line and an entry that differ."""
 
     finding: Discrepancy
     payment_id: str
@@ -82,7 +82,7 @@ class Reconciliation(msgspec.Struct, frozen=True):
 
 
 def reconcile(lines: Iterable[Line], entries: Iterable[Entry], period: Period) -> Reconciliation:
-    """Match a file's lines with standing entries; the order of neither matters."""
+    """Match a file's lines with standing entries; both may be in any order."""
     groups: defaultdict[tuple[str, LineKind], _Group] = defaultdict(_Group)
     for each in lines:
         groups[each.payment_id, each.kind].lines.append(each)
@@ -125,12 +125,12 @@ class _Group:
 
     def pairs(self, kind: LineKind, period: Period) -> list[Pair]:
         """Return each line, and each entry of the period, once, with its closest match."""
-        # If several entries have a line's amount, the line matches one of the period first.
+        # If several entries have a line's amount, an entry of the period is matched first.
         self.lines.sort(key=lambda line: line.number)
         self.entries.sort(key=lambda entry: (entry not in period, *_place(entry)))
         found = self._take(lambda money: money)
         if kind == "refund":
-            # A refund that differs in both amount and period is another refund.
+            # An entry that differs from a line in both amount and period is another refund.
             self.entries = [entry for entry in self.entries if entry in period]
         self.lines.sort(key=lambda line: line.money.amount_minor)
         self.entries.sort(key=lambda entry: money_of(entry).amount_minor)
@@ -140,7 +140,7 @@ class _Group:
         return found + [(None, entry) for entry in self.entries if entry in period]
 
     def _take(self, what: Callable[[Money], Hashable]) -> list[Pair]:
-        """Take out pairs with equal ``what``, each line with the first entry that is left."""
+        """Remove and return pairs with equal ``what``; a line gets the first remaining entry."""
         waiting: defaultdict[Hashable, deque[Entry]] = defaultdict(deque)
         for entry in self.entries:
             waiting[what(money_of(entry))].append(entry)
@@ -165,14 +165,14 @@ class _Totals:
         self._sums = Counter[tuple[str, LineKind, str]]()
 
     def count(self, kind: LineKind, line: Line | None, entry: Entry | None) -> None:
-        """Count a pair, or the one side of it that exists."""
+        """Count a line, an entry, or a pair of both."""
         if line is not None:
             self._add(kind, line.money, "lines")
         if entry is not None:
             self._add(kind, money_of(entry), "entries")
 
     def all(self) -> list[Total]:
-        """Return a total for each currency and kind that either side has."""
+        """Return a total for each currency and kind that occurs on either side."""
         return [
             Total(
                 kind=kind,

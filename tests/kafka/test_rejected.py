@@ -125,7 +125,7 @@ def test_after_a_fix_a_retry_makes_the_state_that_the_log_folds_to_and_once(
     # Without the fix, a retry puts nothing back.
     code, output = run(env, "rejected", "retry", "--all")
     assert code == 1
-    assert output.count("it is rejected still: reference_too_long") == 3
+    assert output.count("it is still rejected: reference_too_long") == 3
     assert "0 put back, 3 left as they are" in output
 
     env = restart_with_the_fix(ledger)
@@ -207,7 +207,7 @@ def test_a_decision_and_what_was_no_event_are_left_with_the_reason(ledger):
     assert "this was a decision: its record lies under another key" in output
     code, output = run(env | FIX, "rejected", "retry", "--reason", "malformed_json")
     assert code == 1
-    assert "it is rejected still: malformed_json" in output
+    assert "it is still rejected: malformed_json" in output
     assert count(env) == before
 
 
@@ -291,7 +291,7 @@ def test_what_ingress_refused_goes_into_the_log_as_it_would_have_been_taken(ingr
     code, output = run(env, "rejected", "retry", "--all")
     assert code == 1
     assert "its signature is not good: signature_mismatch" in output
-    assert "it is rejected still: invalid_envelope" in output
+    assert "it is still rejected: invalid_envelope" in output
     assert "1 put back, 2 left as they are" in output
     (logged,) = read_topic(env, names.webhooks)
     delivery, envelope = deliveries[good], decode_envelope(good)

@@ -140,7 +140,7 @@ def _paid(order: Order, amount: int) -> Order:
         ),
         (
             lambda o: _of_order(o, "pay_1", payment=None),
-            "payment pay_1: it has left the order, and belongs to it",
+            "payment pay_1: it left the order, but belongs to it",
         ),
         (
             lambda o: Order(o.order_id, {"pay_1": o.payments["pay_1"]}),
@@ -156,7 +156,7 @@ def _paid(order: Order, amount: int) -> Order:
             lambda o: Order(
                 o.order_id, o.payments | {"pay_3": Snapshot("ord_1", "pay_3", 2, None)}
             ),
-            "payment pay_3: it has left the order, and never was in it",
+            "payment pay_3: it left the order, but was never in it",
         ),
         (
             lambda o: _of_order(o, "pay_1", order_id="ord_2"),
@@ -182,7 +182,7 @@ def test_a_withdrawal_by_a_fact_that_does_not_exist_is_named():
         ledger.orders[b"ord_2"], ORDERS, lambda o: _of_order(o, "pay_3", version=3)
     )
     (found,) = ledger.differences()
-    assert found.detail == "payment pay_3: it has left the order by fact 3 of 2"
+    assert found.detail == "payment pay_3: it left the order at version 3; the log has 2 facts"
 
 
 def test_a_payment_of_another_order_is_named():

@@ -104,7 +104,7 @@ def test_money_that_is_posted_twice_is_named():
         DifferenceKind.BALANCE_DIFFERS,
         DifferenceKind.ENTRY_DIFFERS,
     ]
-    assert "stand posted: evt_1, evt_2" in str(found[0])
+    assert "standing: evt_1, evt_2" in str(found[0])
 
 
 def test_a_later_fact_that_stands_for_the_earliest_is_named_even_with_the_same_money():
@@ -115,7 +115,7 @@ def test_a_later_fact_that_stands_for_the_earliest_is_named_even_with_the_same_m
     ledger.entries = [each for each in ledger.entries if each[1] == stays]
     (found,) = ledger.differences()
     assert found.kind is DifferenceKind.ENTRY_DIFFERS
-    assert "stand posted: evt_1; reversed" in found.detail
+    assert "standing: evt_1; reversed" in found.detail
     assert "expected to stand: evt_2" in found.detail
 
 

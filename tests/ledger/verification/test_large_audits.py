@@ -97,7 +97,7 @@ def lose(start: bytes) -> Callable[[Ledger], None]:
     [
         (change_head, "its head: payments: expected 5, got 6"),
         (change_first_event, "its head: expected first and last event (1, 'pay_0')"),
-        (lose(b"ord_1\xfft"), "its calendar: 1 entries are missing or too many"),
+        (lose(b"ord_1\xfft"), "its calendar: 1 entries are missing or extra"),
         (lose(b"ord_1\xffp"), "payment pay_0: it is not in the order"),
     ],
 )
@@ -132,10 +132,10 @@ def test_a_kept_fact_without_room_and_a_missing_fact_with_room_are_named():
     more = msgspec.structs.replace(payment, facts=facts)
     less = {name: fact for name, fact in payment.facts.items() if fact != latest}
     for wrong, detail in (
-        (more, "it has no room for event"),
+        (more, "it should set aside event"),
         (msgspec.structs.replace(payment, facts=less), f"it lacks event {latest.event_id}"),
-        (msgspec.structs.replace(payment, first_aside=None), "it lacks no fact"),
-        (msgspec.structs.replace(payment, first_aside=(9, "evt")), "the first fact without room"),
+        (msgspec.structs.replace(payment, first_aside=None), "a fact should be set aside"),
+        (msgspec.structs.replace(payment, first_aside=(9, "evt")), "the first fact set aside"),
     ):
         ledger.payments[b"pay_x"] = PAYMENTS.encode(wrong)
         (found,) = ledger.differences()

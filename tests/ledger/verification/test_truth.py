@@ -65,7 +65,7 @@ def test_a_record_outside_the_partition_of_its_key_is_named():
     (found,) = _append(example(), body, b"evt_9", partition=(right + 1) % PARTITIONS)
     assert (found.kind, found.detail) == (
         DifferenceKind.RECORD_MISPLACED,
-        f"its key belongs into partition {right}",
+        f"its key belongs to partition {right}",
     )
 
 
@@ -94,7 +94,7 @@ def test_a_hole_in_the_log_is_named():
     ledger = Ledger([success(f"evt_{n}", payment=f"pay_{n}") for n in range(9)])
     del ledger.log.partitions[0][0]
     (found,) = ledger.truth().faults
-    assert str(found) == "log_incomplete  plexy.webhooks[0]: offsets 0 to 0 are not there"
+    assert str(found) == "log_incomplete  plexy.webhooks[0]: offsets 0 to 0 are missing"
 
 
 def test_a_log_that_lost_its_end_is_named():
