@@ -8,7 +8,7 @@ from runtime.kafka.batches import Written
 
 
 def write_rows(table: ChunkTable, partition: int, values: Mapping[bytes, bytes | None]) -> None:
-    """Write values as a fold does, as if they had been appended to the changelog."""
+    """Write values as a fold does, as if the changelog already had them."""
     table.open(partition)
     table.fold(partition)
     rows = NewRows()

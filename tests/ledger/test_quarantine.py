@@ -1,4 +1,4 @@
-"""An item that was written often is listed once, and is put back as a fold would produce it."""
+"""An item that was written repeatedly is listed once, and put back as a fold would produce it."""
 
 import json
 from typing import Any, NamedTuple

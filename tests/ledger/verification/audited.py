@@ -116,7 +116,7 @@ class Ledger:
         self.refold(sorted(events, key=lambda event: order[event.event_id]), cut)
 
     def refold(self, events: list[Event], cut: Any = lambda events: [events]) -> None:
-        """Make everything but ``seen`` again, from the log's events in another order."""
+        """Make all tables and topics but ``seen`` again, from the log's events in another order."""
         self.pipeline = Pipeline()
         self.pipeline.fold(cut(events))
         self.payments = _encoded(self.pipeline.payments, PAYMENTS)

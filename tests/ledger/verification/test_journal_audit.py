@@ -70,7 +70,7 @@ def test_an_entry_under_another_key_is_named():
 @pytest.mark.parametrize("gone", range(5))
 def test_a_missing_entry_is_named(gone):
     ledger = example()
-    # A payment and its refund; another payment, its reversal, and the entry that stands instead.
+    # A payment and its refund; another payment, its reversal, and the new standing entry.
     assert len(ledger.entries) == 5
     del ledger.entries[gone]
     found = kinds(ledger)

@@ -103,7 +103,7 @@ def test_a_gap_left_by_compaction_is_accepted(table):
 def test_a_table_older_than_the_retention_of_tombstones_refuses_a_chunk_with_a_gap(
     table, monkeypatch
 ):
-    """The gap may have held a tombstone; without a gap nothing can be missing."""
+    """The gap may have held a tombstone; without a gap, no record is missing."""
     now_s = time.time()
     table.apply(chunk(table, 0, 9, (0, b"a", b"1"), (8, b"b", b"2")))
     monkeypatch.setattr("processors.engine.tables.time.time_ns", lambda: int((now_s + DAY_S) * 1e9))
@@ -281,7 +281,7 @@ def test_keys_are_read_in_their_order_from_either_end_of_a_range(tmp_path: Path)
     assert rows.get(b"a\xfft4") is None
 
 
-def test_a_table_written_by_the_old_binding_goes_on_where_it_was(tmp_path):
+def test_a_table_written_by_the_old_binding_continues_at_its_end(tmp_path):
     """``faust-streaming-rocksdb`` wrote the table in two starts: 30 writes of 25 payments."""
     table = create_app(WorkerSettings(data_dir=tmp_path, partitions=2)).chunk_tables["payments"]
     folder = Path(str(table.data.partition_path(PARTITION)))
