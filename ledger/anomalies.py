@@ -1,8 +1,8 @@
-"""The orders of a partition that have anomalies, by anomaly.
+"""Lists of a partition's orders with anomalies, by anomaly.
 
-Input: orders, as the table holds them and as chunks change them. Output: the number of orders with
-each anomaly, and their keys, the latest event first. The orders themselves are not kept: an order
-costs one short key, and a place in the list of each of its anomalies.
+Input: the orders in the table, and the changes that chunks make to them. Output: the number of
+orders with each anomaly, and the keys of these orders, the latest event first. The orders
+themselves are not kept: an order costs one short key, and a place in the list of each anomaly.
 """
 
 from bisect import bisect_left
@@ -14,7 +14,7 @@ from ledger.orders import OrderDocument
 from ledger.wire import ORDERS
 
 ANY_ANOMALY: Final = "any"
-"""The name of the list that has every order with an anomaly, each once."""
+"""The name of the list of all orders with an anomaly."""
 
 _TIME_BYTES: Final = 8
 
@@ -45,18 +45,18 @@ class AnomalousOrders:
             self._add(_anomalous(ORDERS.decode(value)))
 
     def change(self, change: Changed) -> None:
-        """Apply the changes of a chunk; ``ValueError`` for a key that is not listed."""
+        """Apply the changes of a chunk; raise ``ValueError`` for a key that is not listed."""
         for key, names in change.before:
             for name in names:
                 self._keys.setdefault(name, _SortedKeys()).remove(key)
         self._add(change.now)
 
     def counts(self) -> dict[str, int]:
-        """Return the number of orders with each anomaly, and under ``any`` with at least one."""
+        """Return the number of orders with each anomaly; ``any`` counts all of these orders."""
         return {name: len(keys) for name, keys in self._keys.items() if len(keys)}
 
     def latest(self, name: str, below: bytes | None) -> Iterator[bytes]:
-        """Yield the keys of the orders with an anomaly that lie below a key, the latest first."""
+        """Yield the keys in a list that are below the key ``below``, the latest event first."""
         keys = self._keys[name].all() if name in self._keys else []
         end = len(keys) if below is None else bisect_left(keys, below)
         return (keys[at] for at in range(end - 1, -1, -1))
@@ -68,10 +68,9 @@ class AnomalousOrders:
 
 
 class _SortedKeys:
-    """Keys that are sorted when they are read, and not when a chunk changes them.
+    """Keys that are sorted only when they are read, so that changes are cheap.
 
-    So the cost of a change does not grow with the number of keys. Inserting each of a chunk's
-    thousands of keys into a sorted list of a million would take seconds.
+    Inserting each of a chunk's thousands of keys into a sorted list of a million takes seconds.
     """
 
     def __init__(self) -> None:
@@ -90,7 +89,7 @@ class _SortedKeys:
             self._new.add(key)
 
     def remove(self, key: bytes) -> None:
-        """Remove a key; ``ValueError`` if it is unknown."""
+        """Remove a key; raise ``ValueError`` if it is unknown."""
         if key in self._new:
             self._new.discard(key)
             return
@@ -103,7 +102,7 @@ class _SortedKeys:
         """Return all keys, sorted."""
         if self._new or self._gone:
             kept = [key for key in self._sorted if key not in self._gone]
-            # Sorting two sorted runs only merges them. A reader's list is never changed in place.
+            # `sorted` only merges two sorted runs. A list that a reader has is never changed.
             self._sorted = sorted(kept + sorted(self._new))
             self._new.clear()
             self._gone.clear()
@@ -118,7 +117,7 @@ def new_anomalies(document: OrderDocument, before: OrderState | None) -> set[str
 
 
 def changes_of(now: Mapping[str, OrderState], before: Mapping[str, OrderState]) -> Changed:
-    """Return what changes in the lists when orders change; ``before`` holds their old states."""
+    """Return the changes to the lists; ``before`` and ``now`` are the states of changed orders."""
     changes = Changed([], [])
     for order_id, order in now.items():
         was, is_now = _anomalous(before.get(order_id)), _anomalous(order)

@@ -1,9 +1,9 @@
-"""Deduplication: each event counts once, whatever the log holds.
+"""Deduplication: each event counts once, however often the log has it.
 
-Input: records of the log of record, and what was seen before under their keys. Output: the events
-to fold, the rows of the ids that were seen, the rejections, and counts. There are three cases: a
-new event, an event seen before with the same content, and an event seen before with *other*
-content. The third is quarantined, and the first event in the log's order stands.
+Input: records of the log of record, and the rows of the event ids seen before. Output: the events
+to fold, the new rows, the rejections, and counts. There are three cases: a new event, an event seen
+before with the same content, and an event seen before with *other* content. An event of the third
+case is quarantined, and the first event in the log's order stands.
 
 An event id is forgotten once the log's time is later than the id's first record by more than the
 horizon; the id's next record then counts as new. The log's time is the latest timestamp of a
@@ -30,8 +30,8 @@ DAY_MS: Final = 24 * 3600 * 1000
 FORGET_AFTER_DAYS: Final = 90
 FORGET_AFTER_MS: Final = FORGET_AFTER_DAYS * DAY_MS
 
-# Later repeats of an event are found only in the log. The number bounds the size of a row, and is
-# more than Plexy's retries within 75 hours.
+# The limit bounds the size of a row, and is higher than the number of Plexy's retries. Any further
+# repeats of an event can be found only in the log.
 MOST_REPEATS: Final = 64
 
 # The key under which the table stores a partition's progress; no event has this id.
@@ -39,14 +39,14 @@ PROGRESS_KEY: Final = b""
 
 
 class AnotherLogError(RuntimeError):
-    """The table was folded from another log than the one that is read."""
+    """The table was folded from a log other than the one that is being read."""
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What is remembered of an event id: its content, and where and when it was first seen.
+    """The row of an event id: a digest of its content, and the place and time of its first record.
 
     ``timestamp_ms`` is the log's time at ``offset``. ``repeats`` are the offsets of the id's first
-    repeats, whatever their content. Once an id is forgotten, its next record is its first again.
+    repeats, with any content. Once an id is forgotten, its next record counts as the first again.
     """
 
     digest: bytes
@@ -56,21 +56,22 @@ class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def last_offset(self) -> int:
-        """The last offset at which the id is remembered to have been seen."""
+        """The last offset in the row."""
         return self.repeats[-1] if self.repeats else self.offset
 
     def repeated(self, offset: int) -> "Seen":
-        """Return what is remembered after one more repeat of the id."""
+        """Return the row after one more repeat of the id."""
         if len(self.repeats) >= MOST_REPEATS:
             return self
         return msgspec.structs.replace(self, repeats=(*self.repeats, offset))
 
 
 class Progress(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """How far a partition was judged: the last record's ``offset``, and the log's time there.
+    """The last record of a partition that was judged: its ``offset``, and the log's time there.
 
-    The table is searched for forgotten ids. ``swept_to`` is the key that the search has reached,
-    empty between two searches; ``oldest_ms`` is the earliest ``Seen.timestamp_ms`` that it left.
+    The table is searched for forgotten ids. ``swept_to`` is the key that the current search has
+    reached, empty between two searches. ``oldest_ms`` is the earliest ``Seen.timestamp_ms`` that
+    remained in the table.
     """
 
     swept_to: bytes = b""
@@ -91,7 +92,7 @@ START: Final = Progress()
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """A record that is not counted; ``event_id`` is ``None`` if it has no readable id."""
+    """A record that does not count; ``event_id`` is ``None`` if it has no readable id."""
 
     record: Record
     event_id: str | None
@@ -99,7 +100,7 @@ class Rejected(msgspec.Struct, frozen=True):
 
 
 class Deduplicated(msgspec.Struct):
-    """The result of a run of records; ``outcomes`` names the outcome of each, in their order."""
+    """The result for some records; ``outcomes`` has each record's outcome, in their order."""
 
     progress: Progress
     events: list[Event]
@@ -121,11 +122,11 @@ def deduplicate(  # noqa: PLR0913, PLR0917 - all that a verdict depends on
     forget_after_ms: int = FORGET_AFTER_MS,
     trust: Trust | None = None,
 ) -> Deduplicated:
-    """Judge a partition's records in their order; with ``trust``, only signed ones count.
+    """Judge a partition's records in their order; with ``trust``, only signed records count.
 
-    ``known`` holds the rows under their keys so far, forgotten or not. ``progress`` is the point up
-    to which the log was judged and published; records up to there are passed over. ``seen`` in the
-    result holds the new row of each id that was new or repeated.
+    ``known`` holds the existing rows of the records' keys, forgotten or not. Records up to
+    ``progress`` were judged and published before, and are passed over. ``seen`` in the result holds
+    the new row of each id that was new or repeated.
     """
     result = Deduplicated(progress=progress, events=[], seen={}, rejected=[], outcomes=[])
     for record in records:
@@ -141,9 +142,9 @@ def deduplicate(  # noqa: PLR0913, PLR0917 - all that a verdict depends on
 
 
 def oldest_left(remembered: Mapping[bytes, Seen], progress: Progress, forget_after_ms: int) -> int:
-    """Return the earliest ``timestamp_ms`` that the search, with these keys, left in the table.
+    """Return the earliest ``timestamp_ms`` that remains in the table once these keys are searched.
 
-    Ids that were first seen since the search began are no older than its beginning.
+    An id that was first seen during the search is no older than the beginning of the search.
     """
     begun_ms = progress.oldest_ms if progress.swept_to else progress.timestamp_ms
     left = (each for each in remembered.values() if not progress.forgets(each, forget_after_ms))
@@ -163,7 +164,7 @@ def _pass_over(record: Record, progress: Progress, result: Deduplicated) -> None
         raise AnotherLogError(
             f"partition {record.partition} has, at offset {record.offset}, a record that is later "
             f"than every record judged up to offset {progress.offset}: the log is another one. "
-            "`plexy-ledger rebuild` folds the whole log of record anew"
+            "`plexy-ledger rebuild` folds the whole log of record from scratch"
         )
     result.outcomes.append("replayed")
 
@@ -184,7 +185,7 @@ def _envelope(record: SignedRecord, trust: Trust | None, result: Deduplicated) -
         _reject(record, envelope.id, rejection, result)
         return None
     if envelope.id.encode() != record.key:
-        # Deduplication looks in this partition only, so a record under another key can't be judged.
+        # An event's duplicates are only found in the partition of its own key.
         detail = "the record's key is not the event's id"
         rejection = Rejection(reason=Reason.KEY_MISMATCH, detail=detail, field="id")
         _reject(record, envelope.id, rejection, result)
@@ -204,7 +205,7 @@ def _judge(  # noqa: PLR0913, PLR0917 - all that a verdict depends on
     first = result.seen.get(key) or known.get(key)
     digest = content_digest(envelope)
     if first is not None and first.last_offset >= record.offset:
-        # After a crash the table may have only some of a chunk's rows; its events were published.
+        # After a crash the table may have only some rows of a chunk whose events were published.
         result.outcomes.append("replayed")
         return
     if first is None or result.progress.forgets(first, forget_after_ms):

@@ -1,8 +1,8 @@
-"""Read the records that one hop of the ledger writes for the next.
+"""Read the records that one hop of the ledger writes for the next hop.
 
 Input: records of ``ledger.events`` or ``ledger.payments``. Output: the values of the records that a
-hop may have written, and a ``Rejection`` for each of the others. A stranger with write access to
-these topics can write anything; the records around it are folded all the same.
+hop may have written, and a ``Rejection`` for each other record. A stranger with write access to
+these topics can write anything; the ledger's own records are folded all the same.
 """
 
 from collections.abc import Callable, Iterable
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class Readings(msgspec.Struct, Generic[R, T]):
-    """The records that can be read, with the value of each, and those that can't."""
+    """The readable records, their values, and the rejections of the other records."""
 
     records: list[R]
     values: list[T]
@@ -35,7 +35,7 @@ class Readings(msgspec.Struct, Generic[R, T]):
 
     @property
     def keys(self) -> set[bytes]:
-        """The keys of the records that can be read, each once."""
+        """The keys of the readable records."""
         return {record.key for record in self.records if record.key is not None}
 
 
@@ -82,7 +82,7 @@ def _event_fault(record: Record, event: Event) -> Rejection | None:
 
 
 def _snapshot_fault(record: Record, snapshot: Snapshot) -> Rejection | None:
-    # A character has at most four bytes: short ids need no encoding to be measured.
+    # A character has at most four bytes, so short ids are not encoded to be measured.
     order_id, payment_id = snapshot.order_id, snapshot.payment_id
     if len(order_id) + len(payment_id) > MAX_ID_BYTES // 4:
         longest = max(len(order_id.encode()), len(payment_id.encode()))

@@ -1,9 +1,8 @@
-"""The digest of a table: one number for all of its rows, whatever their order.
+"""The digest of a table: a number of 64 bits for all rows, in any order, and their count.
 
-Input: rows, as a key and a value. Output: a number of 64 bits, and the number of rows.
 A digest is the sum of its rows' hashes, so a row can be added or removed without reading the other
-rows, and two tables with the same rows have the same digest. A flipped bit, a lost row and an extra
-row change the sum; the chance that they do not is 1 in 2^64. A digest does not protect against
+rows, and two tables with the same rows have the same digest. A flipped bit, a lost row or an extra
+row changes the sum, except with a probability of 1 in 2^64. A digest does not protect against
 deliberately chosen rows (https://doi.org/10.1007/3-540-69053-0_13, section 2).
 """
 
@@ -30,11 +29,11 @@ class Digest(msgspec.Struct, frozen=True, gc=False):
     rows: int = 0
 
     def plus(self, other: "Digest") -> "Digest":
-        """Return the digest of these rows together with others."""
+        """Return the digest of these rows and the other rows together."""
         return Digest((self.value + other.value) % _MODULUS, self.rows + other.rows)
 
     def minus(self, other: "Digest") -> "Digest":
-        """Return the digest of these rows without others."""
+        """Return the digest of these rows without the other rows."""
         return Digest((self.value - other.value) % _MODULUS, self.rows - other.rows)
 
     def __str__(self) -> str:
@@ -45,8 +44,8 @@ class Digest(msgspec.Struct, frozen=True, gc=False):
 def digest_of(rows: Mapping[bytes, bytes]) -> Digest:
     """Return the digest of rows.
 
-    The hash of a key is the seed of its value's hash, so that bytes which move from a key to its
-    value change the result.
+    The hash of a key is the seed of its value's hash, so the result changes if bytes move from a
+    key to its value.
 
     >>> digest_of({b"a": b"1", b"b": b"2"}) == digest_of({b"b": b"2", b"a": b"1"})
     True
@@ -56,7 +55,7 @@ def digest_of(rows: Mapping[bytes, bytes]) -> Digest:
 
 
 class Damage(msgspec.Struct, frozen=True, kw_only=True):
-    """A partition whose rows on disk were not the rows written; its files were deleted."""
+    """A partition whose rows on disk differed from the rows written; its files were deleted."""
 
     table: TableName
     partition: int
@@ -65,7 +64,7 @@ class Damage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunningDigest:
-    """A digest that follows changes of single rows; ``now`` is the digest after all of them."""
+    """A digest that is updated with each changed row; ``now`` is the current digest."""
 
     __slots__ = ("now",)
 
@@ -81,10 +80,7 @@ class RunningDigest:
 
 
 class ChangelogDigest:
-    """The digests of one changelog partition's rows while its records are read.
-
-    ``at`` knows the digest of the rows below each offset from ``begin`` to ``end``.
-    """
+    """The digests of a changelog partition's rows, at each offset from ``begin`` to ``end``."""
 
     __slots__ = ("_offsets", "_rows", "_running", "_values", "begin", "end")
 
@@ -92,8 +88,8 @@ class ChangelogDigest:
         self.begin = 0
         self.end = 0
         self._running = RunningDigest()
-        # The two numbers of a digest hold from its offset up to the next one. Arrays take 24 bytes
-        # for each record; objects would take four times as much.
+        # A digest holds from its own offset up to the next offset in the array. Arrays take 24
+        # bytes for each record; objects would take four times as much.
         self._offsets, self._values, self._rows = array("Q"), array("Q"), array("Q")
         self._note(0)
 
@@ -103,7 +99,7 @@ class ChangelogDigest:
             return
         self._running.replace(key, before, after)
         if offset < self.end:
-            # The reading was interrupted, and these records are read again.
+            # The reading was interrupted, and this record is read again.
             self._forget_first(len(self._offsets))
             self._note(self.end)
             self.begin = self.end
@@ -112,7 +108,7 @@ class ChangelogDigest:
         self.end = offset + 1
 
     def reach(self, end: int) -> None:
-        """Note that every record below an offset has been taken."""
+        """Note that all records below an offset were taken."""
         self.end = max(self.end, end)
 
     def at(self, offset: int) -> Digest | None:

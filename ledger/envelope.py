@@ -1,8 +1,8 @@
 """Decode the envelope of a Plexy event: the fields that every delivery has, whatever its type.
 
 Input: the raw body of a delivery. Output: an ``Envelope``, or a ``Rejection`` that names the field.
-Invariant: the same bytes get the same verdict in every program. ``ledger.events`` judges ``data``
-later, after ingress has kept the body.
+Invariant: the same bytes get the same verdict in every program. ``ledger.events`` reads ``data``
+later, in the worker.
 """
 
 import re
@@ -14,14 +14,14 @@ import msgspec
 from ledger.money import MAX_AMOUNT_MINOR
 from ledger.rejections import Reason, Rejection
 
-# No event is nested so deeply. A decoder gives up at a far greater depth, which depends on its
-# caller's stack; ingress and every worker must give the same body the same verdict.
+# No real event is nested this deeply. The decoder's own limit is far higher, but depends on the
+# caller's stack, so ingress and a worker could give the same body different verdicts.
 MAX_NESTING: Final = 64
 
 # Ids and references become record keys and parts of URLs; the bound keeps both short.
 MAX_ID_BYTES: Final = 512
 
-# Unicode's category Cc: JSON needs six bytes for such a character, and a terminal obeys it.
+# Unicode's category Cc: JSON needs six bytes for each, and a terminal acts on them.
 _CONTROL_CHARACTERS: Final = r"\u0000-\u001f\u007f-\u009f"
 _CONTROL: Final = re.compile(f"[{_CONTROL_CHARACTERS}]")
 
@@ -30,11 +30,11 @@ _Id = Annotated[
     msgspec.Meta(
         min_length=1,
         max_length=MAX_ID_BYTES,
-        # Only the schema uses this: a control character is refused with a reason of its own.
+        # The pattern is only for the schema: control characters are rejected with their own reason.
         extra_json_schema={"pattern": f"^[^{_CONTROL_CHARACTERS}]*$"},
     ),
 ]
-# Not every JSON reader holds a number above 2**53-1 exactly, and no real time is that large.
+# Some JSON readers round numbers above 2**53-1, and no real time is that large.
 _UnixSeconds = Annotated[int, msgspec.Meta(ge=0, le=MAX_AMOUNT_MINOR)]
 
 # Strings are matched whole, so that the brackets inside them do not count.
@@ -43,7 +43,7 @@ _FIELD_IN_MESSAGE = re.compile(r"`\$\.(\w+)|missing required field `(\w+)`")
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
-    """A Plexy event as its envelope shows it; ``created`` is in Unix seconds.
+    """The fields of a Plexy event; ``created`` is in Unix seconds.
 
     Source: Plexy's webhook reference (``id``, ``type``, ``created``, ``data``).
     """
@@ -62,7 +62,7 @@ _CANONICAL: Final = msgspec.json.Encoder(order="sorted")
 
 
 def decode_envelope(body: bytes) -> Envelope | Rejection:
-    """Decode a delivery's body; never raises, whatever the bytes are.
+    """Decode a delivery's body; never raises an exception.
 
     >>> decode_envelope(b'{"id": "evt_1", "type": "t", "created": 1, "data": {}}').id
     'evt_1'
@@ -77,7 +77,7 @@ def decode_envelope(body: bytes) -> Envelope | Rejection:
         return _TOO_DEEP
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return Rejection(reason=Reason.MALFORMED_JSON, detail=f"the body is not JSON: {error}")
-    # Nearly every body has too few brackets to be nested so deeply, and is not searched.
+    # Nearly every body has too few brackets to be nested that deeply, and is not searched.
     if body.count(b"{") + body.count(b"[") > MAX_NESTING and _nesting(body) > MAX_NESTING:
         return _TOO_DEEP
     return _fault_of("id", envelope.id) or _fault_of("type", envelope.type) or envelope
@@ -95,12 +95,12 @@ def has_control_characters(text: str) -> bool:
     >>> [has_control_characters(text) for text in ("ord 1/\u00fc", "ord\n1", "ord\x85")]
     [False, True, True]
     """
-    # Nearly all ids are printable, and that check is the faster one.
+    # Nearly all ids are printable, and `isprintable` is faster than the search.
     return not text.isprintable() and _CONTROL.search(text) is not None
 
 
 def content_digest(envelope: Envelope) -> bytes:
-    """Return a digest, of 16 bytes, of an event's content: ``type``, ``created`` and ``data``.
+    """Return a digest of 16 bytes of an event's content: ``type``, ``created`` and ``data``.
 
     Keys are sorted before hashing, because a sender may serialise a retry differently.
     """
@@ -121,8 +121,7 @@ def _fault_of(field: str, text: str) -> Rejection | None:
 def _nesting(body: bytes) -> int:
     """Return how deeply the arrays and objects of a well-formed body are nested.
 
-    Fields that the envelope does not have count too: the decoder skips them, but gives up at a
-    depth of its own.
+    Unknown fields count too: the decoder skips them, but has a limit of its own for their depth.
     """
     depth = deepest = 0
     for bracket in _BRACKETS.findall(body):

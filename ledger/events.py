@@ -2,7 +2,7 @@
 
 Input: an ``Envelope`` and its place in the log. Output: an ``Event`` to fold, ``Unfolded`` for a
 type that the ledger only keeps, or a ``Rejection`` for a known type with unusable data. Invariant:
-nothing that Plexy, or somebody with its secret, may send raises an exception.
+no envelope raises an exception.
 """
 
 from collections.abc import Iterable, Mapping
@@ -64,7 +64,7 @@ class Unfolded(msgspec.Struct, frozen=True):
 def decode_event(
     envelope: Envelope, partition: int, offset: int, names: FieldNames
 ) -> Event | Unfolded | Rejection:
-    """Read the fields that a known type needs from ``data``; the module lists the results."""
+    """Read the fields that a known type needs from ``data``."""
     if envelope.type not in FOLDED_TYPES:
         return Unfolded(envelope.type)
     try:
@@ -77,7 +77,7 @@ def decode_event(
 
 
 class _UnusableError(Exception):
-    """Carries a rejection out of the reading of one field; never leaves this module."""
+    """Carries the rejection of a field to ``decode_event``; never leaves this module."""
 
     def __init__(self, reason: Reason, field: str, detail: str) -> None:
         super().__init__(detail)
@@ -104,7 +104,7 @@ def _read(envelope: Envelope, partition: int, offset: int, names: FieldNames) ->
 def _status(data: Mapping[str, Any]) -> str | None:
     """Return the status, which no rule uses; ``None`` for a text that is longer than an id.
 
-    A payment's facts are all rewritten with each new one, so the size of a fact is bounded.
+    The size of a fact is bounded, because each new fact rewrites all facts of its payment.
     """
     status = data.get("status")
     if not isinstance(status, str) or len(status.encode()) > MAX_ID_BYTES:
@@ -132,10 +132,10 @@ def _order_reference(data: Mapping[str, Any], names: Iterable[str]) -> str | Non
 
 
 def _reference(path: str, holder: Mapping[str, Any], names: Iterable[str]) -> str | None:
-    """Return the first of the fields that holds a text or a whole number, as text.
+    """Return the first field that holds a text or a whole number, as text.
 
-    Some shops send their order numbers as JSON numbers. Any other value (an expanded object, say)
-    is not a reference, but no reason to refuse the money either.
+    Some shops send their order numbers as JSON numbers. Any other value, such as an expanded
+    object, is ignored: it is not a reference, but the money still counts.
     """
     for name in names:
         value = holder.get(name)

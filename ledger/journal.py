@@ -2,8 +2,8 @@
 
 Input: the fact that stands for a success or refund, and the fact that stood before. Output: the
 entries that post the difference. A posted entry is never changed: a correction is a reversal and a
-new entry. The entry that stands is always the standing fact's own, so it depends only on the facts.
-Invariant: every entry sums to zero in each currency; no other entry can be constructed.
+new entry. The standing entry is always that of the standing fact, so it depends only on the facts.
+Invariant: every entry sums to zero in each currency; an unbalanced entry can't be constructed.
 """
 
 from collections.abc import Mapping
@@ -46,8 +46,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One immutable journal entry, which posts one fact or takes it back.
 
     ``event_id``, ``created`` (Unix seconds), ``partition`` and ``offset`` are those of the fact,
-    also in a reversal; ``reverses`` names the entry that a reversal takes back. So an entry depends
-    only on its fact, and has the same content in whatever order the facts arrive.
+    also in a reversal; ``reverses`` names the entry that a reversal takes back. So the content of
+    an entry depends only on its fact, and not on the order in which facts arrive.
     """
 
     entry_id: Annotated[
@@ -76,13 +76,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Subject(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What an entry is about: a payment's success, or one refund of it."""
+    """The subject of an entry: a payment's success, or one of its refunds."""
 
     payment_id: str
     refund_id: str | None = None
 
     def entry_id(self, event_id: str) -> str:
-        """Name the entry of a fact; ids are quoted, because they may contain slashes.
+        """Return the id of a fact's entry; ids in it are quoted, because they may contain slashes.
 
         >>> Subject("pay_1").entry_id("evt_1"), Subject("pay/1", "re_1").entry_id("evt_2")
         ('payment/pay_1/evt_1', 'refund/pay%2F1/re_1/evt_2')
@@ -94,10 +94,10 @@ class Subject(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 def post(subject: Subject, standing: Event, before: Event | None) -> list[Entry]:
-    """Return the entries, none to two, that make ``standing`` the posted fact of ``subject``.
+    """Return up to two entries, which make ``standing`` the posted fact of ``subject``.
 
-    ``before`` is the fact that stood until now, if there is one. A correction is made even if both
-    facts have the same money, so that every order of arrival leaves the same entry.
+    ``before`` is the fact that stood until now, if any. A correction is posted even if both facts
+    have the same money, so that the same entry stands for any order of arrival.
     """
     if before is None:
         return [entry_of(subject, standing)]
@@ -107,7 +107,7 @@ def post(subject: Subject, standing: Event, before: Event | None) -> list[Entry]
 
 
 def balances(entries: Mapping[str, Entry]) -> dict[tuple[str, str], int]:
-    """Sum entries, each id once, by account and currency, in minor units."""
+    """Sum entries by account and currency, in minor units."""
     sums: dict[tuple[str, str], int] = {}
     for entry in entries.values():
         for posting in entry.postings:

@@ -1,10 +1,9 @@
-"""The size limit of a payment: which of its facts it keeps, and which are set aside.
+"""The size limit of a payment: which facts it keeps, and which facts are set aside.
 
-Input: facts, in any order. Output: the facts that the payment keeps, and the key of the first fact
-that it does not keep. A payment keeps its earliest facts, by time and then by event id, as long as
-all of them together fit into ``MOST_FACT_BYTES``; every later fact is set aside. So the kept facts
-depend only on the set of facts: once a fact is set aside, so are all later facts, and none of them
-ever returns.
+Input: facts, in any order. Output: the kept facts, and the key of the first fact that is set aside.
+A payment keeps its earliest facts, by time and then by event id, up to a total size of
+``MOST_FACT_BYTES``; every later fact is set aside. So the kept facts depend only on the set of
+facts. Once a fact is set aside, all later facts are set aside too, and none of them ever returns.
 """
 
 from bisect import insort
@@ -19,9 +18,9 @@ from ledger.events import Event
 MOST_FACT_BYTES: Final = 128 * 1024
 """The most bytes of JSON that a payment's facts have: some 900 facts with ids of Plexy's length."""
 
-# A fact has five texts of at most 512 bytes, each of which is at most six in JSON. So eight facts
-# always fit, and nearly every payment has fewer. Eight facts are kept whatever their size, so that
-# no payment is without a fact, even if an earlier release wrote longer facts.
+# A fact has five texts of at most 512 bytes, and JSON writes a byte as at most six. So eight facts
+# always fit, and nearly every payment has fewer. An earlier release may have written longer facts;
+# eight facts are kept even then, so that no payment is without a fact.
 ALWAYS_FIT: Final = 8
 
 FactKey = tuple[int, str]
@@ -32,7 +31,7 @@ _ENCODER: Final = msgspec.json.Encoder()
 
 
 class KeptFacts:
-    """A payment's facts while more are added; ``first_aside`` is the key of the first left out.
+    """A payment's facts while more are added; ``first_aside`` is the key of the first set aside.
 
     The facts are measured only once there are more than ``ALWAYS_FIT``.
     """
@@ -46,10 +45,7 @@ class KeptFacts:
         self._bytes = 0
 
     def add(self, fact: Event) -> list[Event]:
-        """Add a new fact; return the facts that then have no room, the latest first.
-
-        The new fact may be among them.
-        """
+        """Add a new fact; return the facts (perhaps the new one) to set aside, latest first."""
         if self.first_aside is not None and key_of(fact) >= self.first_aside:
             return [fact]
         facts = self.facts
@@ -71,7 +67,7 @@ class KeptFacts:
 
 
 def kept_of(facts: Mapping[str, Event]) -> tuple[Mapping[str, Event], FactKey | None]:
-    """Return the facts that a payment keeps, and the key of the first that it does not keep."""
+    """Return the kept facts of a payment, and the key of the first fact that is set aside."""
     if len(facts) <= ALWAYS_FIT:
         return facts, None
     kept: dict[str, Event] = {}

@@ -1,22 +1,22 @@
-"""Large orders: an order whose row would grow too long is kept as one row per payment and a head.
+"""Large orders: an order whose row would grow too long is stored as a head and a row per payment.
 
 Input: the rows of an order, and the snapshots that arrive for it. Output: the rows that change, and
 the order's document. A fold reads and writes only the head and the rows of the payments that
 arrived, so its cost does not grow with the order.
 
 The table ``orders`` has these rows for an order with the id ``o`` in UTF-8. The byte 0xff is never
-part of UTF-8, so no row of one order is taken for a row of another:
+part of UTF-8, so the keys of two orders can't be confused:
 
 ``o``                        the head, as JSON; for a small order its only row, as MessagePack
 ``o ff 70 <payment id>``     a payment: its latest snapshot (``HeldPayment``)
-``o ff 74 <time> <payment>`` an entry of the order's calendar: the payment has its first or its last
-                             event at that time, in 8 bytes; the value is empty
+``o ff 74 <time> <payment>`` an entry of the order's calendar, without a value: the payment has its
+                             first or last event at that time, in 8 bytes
 
-The head holds the counts and sums of the payments (``Tally``). A crash may leave rows of payments
-in the table without the head that counts them. Each payment's row therefore also holds the snapshot
-that the head still counts, and both head and row name the offset of ``ledger.payments`` up to which
-they are folded. When the chunk is folded again, it continues from the snapshots that the head
-counts.
+The head holds the counts and sums of the payments (``Tally``). A crash may leave new rows of
+payments in the table while the old head still counts earlier snapshots. Each payment's row
+therefore also holds its earlier snapshot, and both the head and the row name the offset of
+``ledger.payments`` up to which they are folded. When the chunk is folded again, the fold starts
+from the snapshots that the head counts.
 
 An order's form in the table depends on its history; its document does not.
 """
@@ -42,7 +42,7 @@ from ledger.orders import (
 from ledger.payments import PaymentDocument, Snapshot
 
 MOST_ROW_BYTES: Final = 256 * 1024
-"""The most bytes of an order's only row; an order with a longer row becomes large."""
+"""The most bytes of a small order's row; an order with a longer row becomes large."""
 
 _SEPARATOR: Final = b"\xff"
 _PAYMENT: Final = b"\xffp"
@@ -54,8 +54,8 @@ class LargeOrder(msgspec.Struct, frozen=True, omit_defaults=True):
     """The head of a large order.
 
     ``at`` is the offset of the last snapshot that is counted. ``first`` and ``last`` are the
-    order's earliest and latest event, ``None`` while all payments have moved away. ``rows`` holds
-    the order's other rows when they are gathered for a check; the table's head has none.
+    order's earliest and latest event, ``None`` while all payments have moved away. ``rows`` is
+    empty in the table; a check gathers the order's other rows in it.
     """
 
     order_id: str
@@ -106,14 +106,14 @@ class Arrived(NamedTuple):
     snapshot: Snapshot
 
 
-class Rows(Protocol):
-    """The rows of a table's partition."""
+class StoredRows(Protocol):
+    """The rows that a partition of the table holds."""
 
     def get(self, key: bytes) -> bytes | None:
         """Return a row."""
 
     def keys(self, start: bytes, end: bytes, *, backwards: bool) -> Iterator[bytes]:
-        """Yield the keys from ``start`` up to but not ``end``, ascending or descending."""
+        """Yield the keys from ``start`` until ``end`` (excluded), ascending or descending."""
 
 
 _PAYMENT_ROW: Final = msgspec.msgpack.Decoder(HeldPayment)
@@ -121,9 +121,9 @@ _ROW_ENCODER: Final = msgspec.msgpack.Encoder(order="deterministic")
 
 
 class OrderRows:
-    """The rows of one large order, as its head counts them, and the changes to them."""
+    """The rows of one large order with changes applied; ``changed`` holds the changes."""
 
-    def __init__(self, order: LargeOrder, rows: Rows) -> None:
+    def __init__(self, order: LargeOrder, rows: StoredRows) -> None:
         self.changed: dict[bytes, bytes | None] = {}
         self.at = order.at
         self._rows = rows
@@ -136,7 +136,7 @@ class OrderRows:
         return None if row is None else _PAYMENT_ROW.decode(row)
 
     def counted(self, payment_id: str) -> Snapshot | None:
-        """Return the snapshot of a payment that the head counts."""
+        """Return the snapshot that the head counts for a payment."""
         return _counted(self.held(payment_id), self.at)
 
     def payment(self, payment_id: str) -> PaymentDocument | None:
@@ -145,9 +145,9 @@ class OrderRows:
         return counted.payment if counted else None
 
     def hold(self, payment: HeldPayment, instead: HeldPayment | None) -> None:
-        """Replace the held row of a payment, and its entries in the calendar.
+        """Replace the row ``instead`` of a payment with ``payment``, and update the calendar.
 
-        The payment's row is written first, because it names the calendar's entries that follow.
+        The payment's row is written first: after a crash, it says which calendar entries may exist.
         """
         payment_key = self._payment + payment.snapshot.payment_id.encode()
         self.changed[payment_key] = _ROW_ENCODER.encode(payment)
@@ -176,7 +176,7 @@ class OrderRows:
                 yield payment
 
     def after(self, payment_id: str) -> Iterator[tuple[str, PaymentDocument | None]]:
-        """Yield the payments with ids after the given one, by id, including those moved away."""
+        """Yield the payments after the given id, sorted by id; ``None`` for one that moved away."""
         start = self._payment + payment_id.encode() + (b"\0" if payment_id else b"")
         for key in self._keys(start, _after(self._payment)):
             found = key.removeprefix(self._payment).decode()
@@ -206,7 +206,7 @@ class OrderRows:
                 yield self._calendar + time.to_bytes(_TIME_BYTES) + snapshot.payment_id.encode()
 
     def _moments(self, *, backwards: bool = False) -> Iterator[Moment]:
-        """Yield the moments of the calendar that the head counts."""
+        """Yield the calendar's moments of the snapshots that the head counts."""
         for key in self.calendar(backwards=backwards):
             moment = self.moment(key)
             payment = self.payment(moment[1])
@@ -225,7 +225,7 @@ class OrderRows:
 
 
 def fold_large(order: LargeOrder, arrived: Iterable[Arrived], rows: OrderRows) -> LargeOrder | None:
-    """Fold snapshots into a large order; return its new head, ``None`` if nothing changes."""
+    """Fold snapshots into a large order; return its new head, or ``None`` if nothing changes."""
     held: dict[str, HeldPayment | None] = {}
     newest: dict[str, Arrived] = {}
     for each in arrived:
@@ -251,10 +251,11 @@ def fold_large(order: LargeOrder, arrived: Iterable[Arrived], rows: OrderRows) -
     return _head(order.order_id, tally, rows, order)
 
 
-def split(order: Order, at: int, rows: Rows) -> tuple[LargeOrder, OrderRows]:
-    """Return a small order as a large one, and its rows; ``at`` is the last snapshot's offset.
+def split(order: Order, at: int, rows: StoredRows) -> tuple[LargeOrder, OrderRows]:
+    """Return the head and rows of a small order that becomes large.
 
-    If an earlier attempt crashed before it wrote the head, the rows that it left are deleted.
+    ``at`` is the offset of the last snapshot. If an earlier attempt crashed before it wrote the
+    head, its rows are deleted.
     """
     head = LargeOrder(order.order_id, at, tally_of(order.order_id, present_in(order)))
     order_rows = OrderRows(head, rows)
@@ -274,12 +275,12 @@ def describe_large(order: LargeOrder, rows: OrderRows) -> OrderDocument | None:
 
 
 def is_order_key(key: bytes) -> bool:
-    """Return whether a key is that of an order's head or only row."""
+    """Return whether a key is the key of a head or of a small order's row."""
     return _SEPARATOR not in key
 
 
 def order_key_of(key: bytes) -> bytes:
-    """Return the key of the head of the order to which a row belongs."""
+    """Return the key of the head of a row's order."""
     return key.partition(_SEPARATOR)[0]
 
 
@@ -295,7 +296,7 @@ def order_of(order_id: str, payments: Iterable[PaymentDocument]) -> Order:
 
 
 def _head(order_id: str, tally: Tally, rows: OrderRows, before: LargeOrder) -> LargeOrder:
-    # After a crash the calendar may lack entries until the chunk that removed them is folded again.
+    # After a crash the calendar may lack entries that the interrupted chunk removed.
     first, last = rows.first() or before.first, rows.last() or before.last
     if not tally.payments:
         first = last = None

@@ -1,7 +1,7 @@
 """Money: an amount in integer minor units, and its ISO 4217 currency.
 
-Input: numbers and codes as they were sent. Output: ``Money``, or a ``MoneyError`` with the reason.
-Invariant: no amount is a float, and no sum mixes currencies.
+Input: amounts and codes from events, and amounts written by people. Output: ``Money``, or a
+``MoneyError`` with the reason. Invariant: no amount is a float, and no sum mixes currencies.
 """
 
 import re
@@ -10,10 +10,10 @@ from typing import Any, Final
 import iso4217
 import msgspec
 
-# JSON readers that make doubles of numbers are exact up to here (RFC 8259, section 6).
+# JSON readers that convert numbers to doubles are exact up to this limit (RFC 8259, section 6).
 MAX_AMOUNT_MINOR: Final = 2**53 - 1
 
-# Gold, the testing code and similar codes have no minor unit, so they have no amounts.
+# Codes such as those for gold and for testing have no minor unit, so they are left out.
 MINOR_UNIT_DIGITS: Final[dict[str, int]] = {
     currency.code: currency.exponent
     for currency in iso4217.Currency
@@ -55,7 +55,7 @@ def check_amount(amount_minor: object) -> int:
 
 
 def check_currency(currency: object) -> str:
-    """Return the code if ISO 4217 lists it, upper case, for a currency with minor units.
+    """Return the code if it is the upper-case ISO 4217 code of a currency with minor units.
 
     Raises ``MoneyError`` with reason ``currency_missing`` or ``currency_unknown``.
 
@@ -90,7 +90,7 @@ class Money(msgspec.Struct, frozen=True, array_like=True, gc=False):
         check_currency(self.currency)
 
     def __add__(self, other: Any) -> "Money":
-        """Add an amount of the same currency; ``MoneyError`` across currencies."""
+        """Add an amount of the same currency; raise ``MoneyError`` for another currency."""
         if not isinstance(other, Money):
             return NotImplemented
         if other.currency != self.currency:
@@ -111,7 +111,7 @@ def major_units(amount_minor: int, currency: str) -> str:
 
 
 def minor_units(text: str, currency: str) -> int:
-    """Read an amount, from 0 on, that is written in major units; the inverse of ``major_units``.
+    """Read a non-negative amount in major units; the inverse of ``major_units``.
 
     The text has digits, and may have a point and decimals. After the currency's own decimals only
     zeros may follow.

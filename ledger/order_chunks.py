@@ -1,6 +1,6 @@
 """Fold a chunk of snapshots into orders of any size.
 
-Input: snapshots with their offsets, the orders that they are about, and the rows of the table.
+Input: snapshots with their offsets, the orders of these snapshots, and the rows of the table.
 Output: the orders that change, their documents, and the rows to write. The fold reads the table,
 and writes nothing.
 """
@@ -14,7 +14,7 @@ from ledger.large_orders import (
     LargeOrder,
     OrderRows,
     OrderState,
-    Rows,
+    StoredRows,
     describe_large,
     fold_large,
     split,
@@ -33,16 +33,16 @@ class Placed(Protocol):
 
 
 class FoldedOrders:
-    """The orders that a chunk changes: ``changed`` are their new states, by id."""
+    """The orders that a chunk changes; ``changed`` holds their new states, by id."""
 
     def __init__(
         self,
         snapshots: Sequence[Snapshot],
         records: Sequence[Placed],
         known: Mapping[str, OrderState],
-        rows: Rows,
+        rows: StoredRows,
     ) -> None:
-        """Fold the ``snapshots`` of ``records``; ``known`` are the orders before."""
+        """Fold the ``snapshots`` of ``records``; ``known`` holds the orders' earlier states."""
         self._known = known
         self._rows = rows
         self._large: dict[str, OrderRows] = {}
@@ -55,7 +55,7 @@ class FoldedOrders:
         self._fold_large(large, snapshots, records)
 
     def is_new(self, snapshot: Snapshot) -> bool:
-        """Return whether a snapshot of the chunk is later than the one known before."""
+        """Return whether a snapshot of the chunk is later than the known one of its payment."""
         order = self._known.get(snapshot.order_id)
         if isinstance(order, LargeOrder):
             rows = OrderRows(order, self._rows)
@@ -70,7 +70,7 @@ class FoldedOrders:
         return describe_large(order, self._large[order_id])
 
     def rows(self) -> Iterator[tuple[bytes, bytes | None]]:
-        """Yield the rows to write, the row under each order's own key last."""
+        """Yield the rows to write; an order's head comes after its other rows."""
         for order_id, order in self.changed.items():
             row = ORDERS.encode(order)
             if isinstance(order, LargeOrder):

@@ -1,7 +1,7 @@
 """Orders: the snapshots of an order's payments, and the order's document.
 
 Input: snapshots of payments, in any order, any number of times. Output: the order's state and its
-document, which is a summary if it would list more than ``MOST_PAYMENT_BYTES`` of payments.
+document. A document whose payments exceed ``MOST_PAYMENT_BYTES`` is a summary.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,10 +15,10 @@ from ledger.payments import ANOMALIES, PaymentDocument, Snapshot
 from ledger.published import BY_CURRENCY, NOT_EMPTY, Count, Id, SumMinor, UnixSeconds, meaning
 
 MOST_PAYMENT_BYTES: Final = 256 * 1024
-"""The most bytes of JSON that the payments have in a document that lists them all."""
+"""The most bytes of JSON for the payments in a document that lists all of them."""
 
 # A document has at most three ids for an event, and one more for a payment. An id has at most 512
-# bytes, each of which is at most six in JSON. So the payments of 16 events always fit.
+# bytes, and JSON writes a byte as at most six. So the payments of 16 events always fit.
 _ALWAYS_FIT_EVENTS: Final = 16
 
 OrderStatus = Literal["over_refunded", "refunded", "partially_refunded", "paid", "failed"]
@@ -47,7 +47,7 @@ class OrderDocument(msgspec.Struct, frozen=True, gc=False):
     """An order as people and programs downstream see it; times are in Unix seconds.
 
     ``version`` is the number of distinct facts behind the order. Lists and totals are sorted, so
-    that equal states are equal documents.
+    that equal states have equal documents.
     """
 
     order_id: Annotated[Id, meaning("the shop's reference; a payment's own id if it has none")]
@@ -94,7 +94,7 @@ class OrderDocument(msgspec.Struct, frozen=True, gc=False):
 class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An order's state: the latest snapshot of every payment that ever named it.
 
-    A payment that moved to another order stays as a withdrawn snapshot, so that an older snapshot
+    If a payment moves to another order, its withdrawn snapshot stays here. So an older snapshot
     that is redelivered after a crash does not bring the payment back.
     """
 
@@ -118,10 +118,10 @@ class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 def own_anomalies(payments: int, *, is_payment: bool) -> set[str]:
-    """Return the order's own anomalies; ``is_payment`` says that one of its payments has its id.
+    """Return the order's own anomalies; ``is_payment``: one of its payments has the order's id.
 
     A payment without a reference is an order under its own id. If other payments name that id as
-    their reference, all of them share one order, whether or not the shop meant that.
+    their reference, all of them share one order, perhaps against the shop's intention.
     """
     return {"order_id_is_payment_id"} if is_payment and payments > 1 else set()
 
@@ -129,9 +129,9 @@ def own_anomalies(payments: int, *, is_payment: bool) -> set[str]:
 class Tally(msgspec.Struct):
     """Counts and sums over an order's payments; ``add`` and ``take`` update them by one payment.
 
-    ``payment_bytes`` is the length of the payments as JSON. ``own`` is 1 if the payment with the
-    order's own id is among them, else 0. ``sums`` holds, by currency, the amounts paid and
-    refunded, and the number of payments and refunds in that currency.
+    ``payment_bytes`` is the length of the payments as JSON. ``own`` is 1 if a payment has the
+    order's own id, else 0. ``sums`` holds, by currency, the amounts paid and refunded, and the
+    number of payments and refunds in that currency.
     """
 
     payments: int = 0
@@ -168,7 +168,7 @@ class Tally(msgspec.Struct):
         }
 
     def anomaly_names(self) -> set[str]:
-        """Return the names of the order's own and its payments' anomalies."""
+        """Return the names of the anomalies of the order and its payments."""
         return {*self.anomalies, *own_anomalies(self.payments, is_payment=bool(self.own))}
 
     def _sum(self, currency: str, paid: int, refunded: int, sign: int) -> None:
@@ -185,14 +185,14 @@ Moment = tuple[int, str]
 
 
 def fold_orders(snapshots: Iterable[Snapshot], known: Mapping[str, Order]) -> dict[str, Order]:
-    """Return the orders that changed; ``known`` are their states before."""
+    """Return the orders that changed; ``known`` holds the orders' earlier states."""
     changed: dict[str, Order] = {}
     for snapshot in snapshots:
         order_id = snapshot.order_id
         order = changed.get(order_id) or known.get(order_id) or Order(order_id)
         if snapshot.is_newer_than(order.payments.get(snapshot.payment_id)):
             if order_id not in changed:
-                # The dict is copied, so that the state before stays as it was.
+                # The copy leaves the earlier state unchanged.
                 order = changed[order_id] = Order(order_id, dict(order.payments))
             order.payments[snapshot.payment_id] = snapshot
     return changed
@@ -213,7 +213,7 @@ def describe(order: Order) -> OrderDocument | None:
 
 
 def describe_whole(order: Order) -> OrderDocument | None:
-    """Return the order's document with all payments, however many there are."""
+    """Return the order's document with all payments, even if a summary would be shorter."""
     payments = present_in(order)
     if not payments:
         return None
@@ -242,8 +242,8 @@ def summarise(
 ) -> OrderDocument:
     """Return the document of an order that has too many payments to list.
 
-    ``payment`` returns a payment by its id; ``first`` and ``last`` are the order's earliest event
-    and its latest one.
+    ``payment`` returns a payment by its id; ``first`` and ``last`` are the order's earliest and
+    latest event.
     """
     totals = tally.totals()
     shown = [payment(each) for each in sorted({first[1], last[1]})]

@@ -3,8 +3,8 @@
 Input: events, in any order, any number of times. Output: the payment's state, the snapshots for its
 order (or orders, when it moves), the journal entries that it posts, and the events that are set
 aside. A payment *is* its set of facts: its status, amounts, refunds, order and anomalies are a pure
-function of that set, so neither the order of arrival nor a repetition changes them. A payment
-keeps a bounded number of bytes of facts; ``ledger.kept_facts`` says which.
+function of that set, so neither the order of arrival nor a repetition changes them. The size of
+the set is limited; ``ledger.kept_facts`` says which facts a payment keeps.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -39,11 +39,11 @@ Anomaly = Literal[
     "refund_exceeds_payment",
     "refund_without_payment",
 ]
-"""Contradictions among the facts of a payment or an order, which their documents name."""
+"""The contradictions among facts that the documents of payments and orders name."""
 
 TOO_LARGE: Final[Anomaly] = "payment_too_large"
 
-# The list is open: a program downstream must expect further names.
+# Later versions may add names, so programs downstream must accept unknown ones.
 ANOMALIES: Final[dict[str, Any]] = {"uniqueItems": True, "examples": [list(get_args(Anomaly))]}
 
 _by_time_of_refund: Final = attrgetter("created", "refund_id")
@@ -72,8 +72,8 @@ class EventReference(msgspec.Struct, frozen=True, gc=False):
 class PaymentDocument(msgspec.Struct, frozen=True, gc=False):
     """The state that a payment's facts produce, as people and programs downstream see it.
 
-    ``amount`` and ``currency`` are those of the earliest success, null if nothing succeeded.
-    Lists are sorted, so that equal states are equal documents.
+    ``amount`` and ``currency`` are those of the earliest success, null without a success. Lists are
+    sorted, so that equal states have equal documents.
     """
 
     payment_id: Annotated[Id, meaning("the payment's id")]
@@ -105,7 +105,7 @@ class Payment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A payment's state: the facts that it keeps, by event id.
 
     The facts decide which entries stand in the journal: see ``Standing``. ``first_aside`` is the
-    key of the first fact that had no room, ``None`` if every fact is kept.
+    key of the first fact that was set aside, ``None`` if every fact is kept.
     """
 
     payment_id: str
@@ -114,7 +114,7 @@ class Payment(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def version(self) -> int:
-        """The number of distinct facts; ``Snapshot`` says which of two states is the later one."""
+        """The number of kept facts; ``Snapshot`` says which of two states is later."""
         return len(self.facts)
 
     @property
@@ -124,11 +124,11 @@ class Payment(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Snapshot(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What an order is told of one of its payments: ``payment`` is ``None`` if it has moved away.
+    """A message to an order about one payment; ``payment`` is ``None`` if it has moved away.
 
-    The later of two snapshots of a payment holds. A payment's ``version`` only grows until a fact
-    has no room. From then on ``first_aside`` only goes down, and ``version`` only grows while
-    ``first_aside`` stays the same. So every change of a payment makes its snapshot later.
+    The later snapshot of a payment replaces the earlier one. Until a fact is set aside, every
+    change of the payment raises ``version``. After that, a change either lowers ``first_aside``, or
+    leaves it and raises ``version``. So every change of a payment makes its snapshot later.
     """
 
     order_id: str
@@ -138,7 +138,7 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True, gc=False):
     first_aside: FactKey | None = None
 
     def is_newer_than(self, held: "Snapshot | None") -> bool:
-        """Return whether this snapshot is later than the one that is held."""
+        """Return whether this snapshot is later than ``held``."""
         if held is None:
             return True
         if self.first_aside == held.first_aside:
@@ -149,11 +149,11 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class FoldedPayments(msgspec.Struct):
-    """The result of a run of events: the payments that changed, and the records to publish.
+    """The result of folding events: the payments that changed, and the records to publish.
 
-    ``reused`` are events that contradict an earlier fact with the same id, which stands;
-    deduplication lets them pass once it has forgotten the id. ``aside`` are the facts that had no
-    room in their payments.
+    ``reused`` are events that contradict an earlier fact with the same id. Deduplication lets them
+    pass once it has forgotten the id; the earlier fact stands. ``aside`` are the facts that are set
+    aside.
     """
 
     payments: dict[str, Payment]
@@ -164,11 +164,11 @@ class FoldedPayments(msgspec.Struct):
 
 
 def fold_payments(events: Iterable[Event], known: Mapping[str, Payment]) -> FoldedPayments:
-    """Fold events into the payments they are about; ``known`` are their states before.
+    """Fold events into their payments; ``known`` holds the payments' earlier states.
 
-    Entries are made one event at a time, and an order through which a payment only passed also
-    gets a snapshot. So a run that is cut at another place, when it is folded again after a crash,
-    publishes the same records.
+    Entries are made for one event at a time, and an order to which a payment belonged only for a
+    moment also gets a snapshot. So if the events are folded again after a crash, the same records
+    are published however the events are cut into chunks.
     """
     entries: list[Entry] = []
     reused: list[Event] = []
@@ -236,9 +236,9 @@ def subject_of(payment_id: str, fact: Event) -> Subject | None:
 
 
 class Standing:
-    """The facts of a payment that hold: always the earliest, whatever the order of arrival.
+    """The facts of a payment that stand: always the earliest, for any order of arrival.
 
-    ``facts`` has the fact that holds for the success and for each refund. ``order_id`` is the order
+    ``facts`` has the standing fact of the success and of each refund. ``order_id`` is the order
     reference of the earliest fact that has one, or the payment's own id.
     """
 
@@ -258,7 +258,7 @@ class Standing:
         return (self._carrier.order_reference if self._carrier else None) or self._payment_id
 
     def add(self, fact: Event) -> tuple[Subject | None, Event | None]:
-        """Take a fact into account; return its subject, and the fact that held for it before."""
+        """Take a fact into account; return its subject, and the subject's former standing fact."""
         if fact.order_reference is not None:
             carrier = self._carrier
             if carrier is not None and carrier.order_reference != fact.order_reference:
@@ -272,9 +272,9 @@ class Standing:
         return subject, before
 
     def remove(self, fact: Event) -> Subject | None:
-        """Forget the latest fact of all; return its subject if the fact held for it.
+        """Forget the latest fact; return its subject if it was the subject's standing fact.
 
-        No other fact takes its place: an earlier fact would hold already.
+        No other fact takes its place, because an earlier fact would stand already.
         """
         if self._carrier is fact:
             self._carrier = None
@@ -286,13 +286,13 @@ class Standing:
 
 
 class PaymentFold:
-    """A payment while events are folded into it, each fact once.
+    """A payment while new facts are folded into it.
 
-    Its start reads every fact once, so that the cost of an event does not grow with their number.
+    The constructor reads every fact once, so adding a fact does not cost more in a large payment.
     """
 
     def __init__(self, payment_id: str, before: Payment | None) -> None:
-        # The dict is copied, so that the state before stays as it was.
+        # The copy leaves the earlier state unchanged.
         facts = dict(before.facts) if before else {}
         self.payment_id = payment_id
         self.facts = facts
@@ -309,7 +309,7 @@ class PaymentFold:
         return Payment(self.payment_id, self.facts, self.first_aside)
 
     def add(self, event: Event) -> list[Entry]:
-        """Add a fact that is new; return the entries that it posts."""
+        """Add a new fact; return the entries that it posts."""
         if len(self.facts) >= ALWAYS_FIT:
             return self._add_where_it_fits(event)
         if self.facts:
@@ -321,8 +321,8 @@ class PaymentFold:
     def snapshots(self) -> Iterator[Snapshot]:
         """Yield a snapshot for the payment's order, and for every other order that may hold it.
 
-        The others are the orders through which the payment passed, and those that its facts name.
-        So an order knows every payment that ever named it, whatever the order of arrival.
+        The others are the payment's former orders, and all orders that its facts name. So an order
+        knows every payment that ever named it, for any order of arrival.
         """
         payment_id, version, first_aside = self.payment_id, len(self.facts), self.first_aside
         for order_id in self._others() if self._visited else ():
@@ -338,13 +338,13 @@ class PaymentFold:
         return sorted(others - {self._standing.order_id})
 
     def _add_where_it_fits(self, event: Event) -> list[Entry]:
-        """Add a fact, if there is room, and take back the later facts that lose their room."""
+        """Add a fact if there is room, and set aside the later facts that lose their room."""
         kept = self._kept = self._kept or KeptFacts(self.facts, self.first_aside)
         order_id = self._standing.order_id
         aside = kept.add(event)
         self.aside += aside
         if aside and kept.first_aside == self.first_aside:
-            # There was no room for a fact as late as this one.
+            # The fact is later than every kept fact, and there was no room for it.
             return []
         self.first_aside = kept.first_aside
         self.changed = True
@@ -362,7 +362,7 @@ class PaymentFold:
 
 
 def _says_the_same(fact: Event, event: Event) -> bool:
-    """Return whether two events differ at most in their places in the log."""
+    """Return whether two events are equal, except for their places in the log."""
     return msgspec.structs.replace(event, partition=fact.partition, offset=fact.offset) == fact
 
 
@@ -377,12 +377,12 @@ def _status(facts: list[Event], success: Event | None) -> PaymentStatus:
 
 
 def _refund_id(payment_id: str, fact: Event) -> str:
-    """Return a refund's own id, or its event's id where the refund has the payment's id."""
+    """Return a refund's own id, or its event's id if the refund has the payment's id."""
     return fact.data_id if fact.data_id != payment_id else fact.event_id
 
 
 def _refunds(payment_id: str, facts: list[Event]) -> tuple[list[Refund], bool]:
-    """Return each refund once, by its earliest fact, and whether a later fact differs in money.
+    """Return each refund by its earliest fact, and whether a later fact of one has other money.
 
     ``facts`` are sorted by time.
     """

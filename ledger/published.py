@@ -1,9 +1,8 @@
-"""The meanings and bounds of fields, as the schemas of published records state them.
+"""Annotations that put the meanings and bounds of fields into the schemas of published records.
 
-Input: words and JSON Schema keywords. Output: annotations for the published types, and kinds of
-field that several of them share. Invariant: no annotation is checked at run time. The fold keeps
-the bounds, which are promises here: a decoder must also read a wrong value, so that ``verify`` can
-report it.
+Some annotated types are shared by several published types. The bounds are promises that the fold
+keeps, and are not checked at run time: a decoder must also read a wrong value, so that ``verify``
+can report it.
 """
 
 from typing import Annotated, Any, Final

@@ -1,10 +1,12 @@
 """The quarantine: the items in ``plexy.rejected``, and which of them may be put back.
 
-Input: records of ``plexy.rejected``, each partition's in order; or an item and its record, to be
-judged again. Output: items with their state; or the event to fold or the delivery to append, or a
-``Refusal``. Invariants: a rejection that was written twice is one item. An item that was put back
-for one version of the ledger stays open for the others. Each verdict is the one that a fold of the
-whole log, with this code and these settings, would reach.
+``Quarantine`` reads the records of ``plexy.rejected``, each partition in order, and returns items
+with their state. A rejection that was written twice is one item. An item that was put back for one
+version of the ledger stays open for the other versions.
+
+``judge_logged`` and ``judge_delivery`` judge an item and its record again. They return the event to
+fold or the delivery to append, or a ``Refusal``: the verdict that a fold of the whole log with the
+current code and settings would reach.
 """
 
 from collections.abc import Iterable
@@ -24,9 +26,9 @@ from ledger.topics import TopicNames
 from ledger.trust import Trust
 
 _UNKNOWN: Final = "unknown"
-# Sixty-four bits, in hex, identify a body, and are short enough to type.
+# 64 bits, in hex, identify a body, and are short enough to type.
 _ID_DIGITS: Final = 16
-# The longest detail, a thousand characters, has at most this many bytes.
+# The longest detail has a thousand characters of at most four bytes.
 _MAX_HEADER_BYTES: Final = 4096
 
 _DECISIONS: Final = {
@@ -59,8 +61,8 @@ class PutBack(NamedTuple):
 class Item(msgspec.Struct, frozen=True, kw_only=True):
     """One rejected record or delivery, however often its rejection was written.
 
-    ``source`` is its place in the log of record, ``None`` if it never got there; ``origin`` names
-    the source topic, or ``http``. ``kept`` is the partition and offset of its first record in
+    ``source`` is its place in a topic, ``None`` for a delivery that ingress refused; ``origin``
+    names the topic, or is ``http``. ``kept`` is the partition and offset of its first record in
     ``plexy.rejected``, and ``at_ms`` is that record's time. ``unkept`` describes bytes that are too
     large for ``plexy.rejected``; the source has them.
     """
@@ -89,7 +91,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refusal(NamedTuple):
-    """Why an item is not put back, as the end of a sentence."""
+    """The reason why an item is not put back, as the end of a sentence."""
 
     why: str
 
@@ -97,8 +99,8 @@ class Refusal(NamedTuple):
 class Quarantine:
     """The items of ``plexy.rejected`` by id, as one version of the ledger sees them.
 
-    All versions share that topic. An item that was put back to the log is back for every version;
-    an item that was put back to another version's events is still open for this one.
+    All versions share that topic. An item that was put back to the log is closed for every version;
+    an item that was put back to another version's events is still open for this version.
     """
 
     def __init__(self, names: TopicNames) -> None:
@@ -123,7 +125,7 @@ class Quarantine:
     def before(self, item: Item) -> Item | None:
         """Return an open item of the same event with an earlier place in the log.
 
-        That item has to be put back first, because the first place of an event counts.
+        The earlier item must be put back first, because the first place of an event counts.
         """
         if item.source is None:
             return None
@@ -155,13 +157,13 @@ def judge_logged(
     names: FieldNames,
     trust: Trust | None = None,
 ) -> Event | Refusal:
-    """Judge again a record of the log that was rejected.
+    """Judge a rejected record of the log again.
 
-    ``kept`` is the value of the rejection, and ``record`` the record of the log that it names.
+    ``kept`` is the value of the rejection, and ``record`` is the rejected record in the log.
     ``trust`` is ``None`` if the workers check no signatures.
 
-    Only an event with unusable data can be put back alone, because the workers already know its
-    id. Any other record would have changed how the records after it were folded.
+    Only an event that was rejected for its data can be put back alone, because the workers already
+    know its id. Any other record would have changed how later records were folded.
     """
     if item.reason in _DECISIONS:
         return Refusal(f"this was a decision: {_DECISIONS[Reason(item.reason)]}")
@@ -174,7 +176,7 @@ def judge_logged(
     if was_unsigned or item.key == key_without_id(record.value or b""):
         return Refusal(
             "it is an event now and was none then, so that the workers do not know its id: it "
-            "counts when `plexy-ledger rebuild` folds the log anew"
+            "counts when `plexy-ledger rebuild` folds the log from scratch"
         )
     for event in result.events:
         return event
@@ -187,9 +189,9 @@ def _holds(item: Item, kept: bytes, body: bytes) -> bool:
 
 
 def judge_delivery(record: SignedRecord, trust: Trust | None) -> Envelope | Refusal:
-    """Judge again a delivery that ingress refused; ``trust`` of ``None`` checks no signature.
+    """Judge a delivery that ingress refused again; if ``trust`` is ``None``, check no signature.
 
-    The signature is checked against the time at which the delivery arrived.
+    The time in the signature is compared with the time at which the delivery arrived.
     """
     fault = trust.fault(record) if trust else None
     if fault is not None:
@@ -199,7 +201,7 @@ def judge_delivery(record: SignedRecord, trust: Trust | None) -> Envelope | Refu
 
 
 def _still(rejection: Rejection) -> str:
-    return f"it is rejected still: {rejection.reason}: {rejection.detail}"
+    return f"it is still rejected: {rejection.reason}: {rejection.detail}"
 
 
 def _text(header: bytes | None) -> str:
@@ -234,5 +236,5 @@ def _put_back(headers: dict[str, str]) -> PutBack | None:
 
 
 def is_delivery(item: Item) -> bool:
-    """Return whether an item is a delivery that ingress refused, so that the log never had it."""
+    """Return whether an item is a delivery that ingress refused and the log never had."""
     return item.source is None and item.origin == HTTP

@@ -1,7 +1,7 @@
-"""Records of the log of record, as every reader of the log sees them, and their places.
+"""Records of the log of record, and their places.
 
-The protocols name the attributes that the rules need. A record of ``aiokafka`` has them, and so
-has a record of a proof or of a log file.
+The protocols name the attributes that the rules need. The records of ``aiokafka``, of a proof and
+of a log file have these attributes.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import msgspec
 
 
 class Place(msgspec.Struct, frozen=True, order=True):
-    """Where a record stands in its topic."""
+    """The place of a record in its topic."""
 
     partition: int
     offset: int

@@ -1,8 +1,8 @@
-"""The records of ``plexy.rejected``: rejected bytes with the reason, and marks that they went back.
+"""The records of ``plexy.rejected``: rejections with the rejected bytes, and put-back marks.
 
 Input: a body, its rejection, and the place from which the body was read. Output: key, value and
 headers of the record. Nothing is ever removed from ``plexy.rejected``: if the bytes of a rejection
-are put back, one more record marks that. A body that is too large to be kept a second time is
+are put back, another record marks them as put back. A body that is too large to be kept twice is
 represented by its size and its SHA-256; the place that the rejection names has the bytes.
 """
 
@@ -24,7 +24,7 @@ HTTP: Final = "http"
 # A topic takes records of up to 10 MiB. A tenth of that is enough for every body that ingress
 # accepts by default, and leaves room for the key and the headers of any rejection.
 MAX_KEPT_BYTES: Final = 1024 * 1024
-# A detail may quote what was sent, and a header should be short.
+# A detail may quote the rejected bytes, and a header should be short.
 _MAX_DETAIL_CHARS: Final = 1000
 
 RejectedRecord = tuple[bytes, bytes, Sequence[tuple[str, bytes]]]
@@ -34,7 +34,7 @@ _Absent = msgspec.UnsetType
 class RejectionHeaders(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     """The headers next to the bytes of a rejection; every value is UTF-8 text."""
 
-    # The list is open: a program downstream must expect further reasons.
+    # Later versions may add reasons, so programs downstream must accept unknown ones.
     reason: Annotated[NotEmpty, meaning("why it is not counted", examples=[str(r) for r in Reason])]
     detail: Annotated[str, meaning("a sentence for people; it names the field")]
     source_topic: Annotated[
@@ -64,7 +64,7 @@ class RejectionHeaders(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"
 
 
 class PutBackHeaders(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
-    """The headers that mark an earlier rejection, of the same key and bytes, as put back."""
+    """The headers of a put-back mark, which has the key and the bytes of its rejection."""
 
     source_topic: Annotated[NotEmpty, meaning("as in the rejection")]
     source_partition: Annotated[Digits | _Absent, meaning("as in the rejection")] = UNSET
@@ -76,7 +76,7 @@ class PutBackHeaders(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
 
 
 def key_without_id(body: bytes) -> bytes:
-    """Return the key of a body that has no usable event id: the SHA-256 of the bytes, in hex."""
+    """Return the key for a body without a usable event id: the SHA-256 of the bytes, in hex."""
     return sha256(body).hexdigest().encode()
 
 
@@ -87,7 +87,7 @@ class Unkept(msgspec.Struct, frozen=True):
     size_bytes: int
 
     def describes(self, body: bytes) -> bool:
-        """Return whether a body is these bytes."""
+        """Return whether a body has these bytes."""
         return len(body) == self.size_bytes and sha256(body).hexdigest() == self.sha256
 
 
@@ -99,7 +99,7 @@ def rejected_record(
     *,
     keep_bytes: int = MAX_KEPT_BYTES,
 ) -> RejectedRecord:
-    """Return key, value and headers; ``source`` is topic, partition and offset, if there is one.
+    """Return key, value and headers; ``source`` is topic, partition and offset, if there are any.
 
     The key is the event's id if it could be read, else ``key_without_id``. So a rejection that is
     written again after a crash has the same key and the same bytes. A body of more than
@@ -127,8 +127,7 @@ def rejected_record(
 def set_aside_record(event: Event, topic: str) -> RejectedRecord:
     """Return the record about a fact that its payment has no room for.
 
-    The value is empty: the log of record, ``topic``, has the bytes at the place that the headers
-    name.
+    The value is empty: the log of record, ``topic``, has the bytes at the place in the headers.
     """
     detail = (
         f"payment {event.payment_id!r:.80} keeps its earliest facts, up to {MOST_FACT_BYTES} bytes "
@@ -146,7 +145,7 @@ def unkept(headers: Mapping[str, str]) -> Unkept | None:
 
 
 def is_number(text: str) -> bool:
-    """Return whether a header is a number that Kafka can hold; anybody may have written it."""
+    """Return whether a header is a number that Kafka can hold; a stranger may have written it."""
     # A signed 64-bit number has at most 19 digits.
     return text.isascii() and text.isdigit() and len(text) < 20  # noqa: PLR2004
 

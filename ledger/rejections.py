@@ -1,7 +1,7 @@
-"""Rejections: the reasons, as values, why data is kept but not counted.
+"""Rejections: why data is kept but does not count.
 
-No exception about bad data leaves a decoder: the data becomes a ``Rejection``, which goes to
-``plexy.rejected`` together with the bytes. An exception is a bug of ours.
+A decoder turns bad data into a ``Rejection``, which goes to ``plexy.rejected`` together with the
+bytes. An exception is a bug of ours.
 """
 
 from enum import StrEnum
@@ -10,7 +10,7 @@ import msgspec
 
 
 class Reason(StrEnum):
-    """Why a record is not counted. The names are stable: people and programs rely on them."""
+    """Why a record does not count. The names are stable: people and programs rely on them."""
 
     MALFORMED_JSON = "malformed_json"
     INVALID_ENVELOPE = "invalid_envelope"
@@ -34,9 +34,9 @@ class Reason(StrEnum):
 
 
 class Rejection(msgspec.Struct, frozen=True, kw_only=True):
-    """One record's rejection: its reason, and a sentence for people that names the field.
+    """The rejection of a record: ``detail`` is a sentence for people, ``field`` the wrong field.
 
-    ``field`` is the path of the field at fault, such as ``data.amount``, or empty.
+    ``field`` is a path such as ``data.amount``, or empty.
     """
 
     reason: Reason

@@ -2,8 +2,8 @@
 
 Input: the ``Plexy-Signature`` header, the raw body, the secrets and the time. Output: ``None`` if
 the signature is good, else a ``SignatureFault``. Invariants: no header raises an exception, and the
-time that a comparison takes reveals nothing about a secret. Source: Plexy's webhook reference,
-whose pages differ on what is signed; hence ``SignedForm``.
+time that a comparison takes reveals nothing about a secret. The pages of Plexy's webhook reference
+disagree on the signed bytes; hence ``SignedForm``.
 """
 
 import hmac
@@ -16,7 +16,7 @@ DEFAULT_TOLERANCE_S: Final = 300
 
 
 class SignedForm(StrEnum):
-    """What Plexy's HMAC covers: the current page says the body, an older page ``t.body``."""
+    """The bytes that Plexy signs: the body on its current page, ``t.body`` on an older page."""
 
     BODY = "body"
     TIMESTAMPED = "timestamped"
@@ -24,7 +24,7 @@ class SignedForm(StrEnum):
 
 
 class SignatureFault(StrEnum):
-    """Why a signature is refused. Each name is the ``code`` of ingress's answer."""
+    """Why a signature is refused. Each value is the ``code`` of ingress's answer."""
 
     MISSING = "signature_missing"
     MALFORMED = "signature_malformed"
@@ -34,7 +34,7 @@ class SignatureFault(StrEnum):
 
 # Plexy's headers are shorter. The bound limits the work that a hostile header can cause.
 _MAX_HEADER_CHARS: Final = 4096
-# \d would also match the digits of other scripts, and int() would read them.
+# \d would also match digits of other scripts, which int() would accept.
 _TIMESTAMP: Final = re.compile(r"[0-9]{1,15}")
 _HEX_SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 # Nearly every header has this form. One match replaces the fourteen calls of splitting at commas.
@@ -52,8 +52,8 @@ def verify(  # noqa: PLR0913 - all that the answer depends on
 ) -> SignatureFault | None:
     """Check a delivery's signature at Unix time ``now_s``, against each of ``secrets``.
 
-    Any ``v1`` may match any secret, because both the sender and we may be rotating a key. The time
-    is checked last, so that only the holder of a secret learns what our clock says.
+    Any ``v1`` may match any secret, because the sender or this server may be rotating a secret. The
+    time is checked last, so that only a holder of a secret learns the time of our clock.
     """
     if not header:
         return SignatureFault.MISSING
@@ -69,7 +69,7 @@ def verify(  # noqa: PLR0913 - all that the answer depends on
 
 
 def sign(body: bytes, secret: bytes, timestamp_s: int, form: SignedForm = SignedForm.BODY) -> str:
-    """Return the header Plexy would send with this body at this Unix time."""
+    """Return the header that Plexy would send with this body at this Unix time."""
     message = body if form is SignedForm.BODY else _timestamped(str(timestamp_s), body)
     return f"t={timestamp_s},v1={hmac.digest(secret, message, 'sha256').hex()}"
 
@@ -87,7 +87,7 @@ def signed_at_s(header: str) -> int:
 
 
 def _parse(header: str) -> tuple[str, list[bytes]] | None:
-    """Return the timestamp's digits and the ``v1`` digests, or ``None`` for anything else."""
+    """Return the timestamp's digits and the ``v1`` digests; ``None`` for a malformed header."""
     plain = _PLAIN.fullmatch(header)
     if plain is not None:
         return plain[1], [bytes.fromhex(plain[2])]
@@ -106,8 +106,8 @@ def _parse(header: str) -> tuple[str, list[bytes]] | None:
 def _matches(
     timestamp: str, given: list[bytes], body: bytes, secrets: Sequence[bytes], form: SignedForm
 ) -> bool:
-    # Returning at the first match tells its sender nothing new. A digest that does not match is
-    # compared in full with every candidate, so the time does not reveal which one nearly matched.
+    # An early return tells the sender of a good signature nothing new. A wrong digest is compared
+    # with every candidate in full, so the time does not reveal which candidate nearly matched.
     for secret in secrets:
         for message in _signed(timestamp, body, form):
             expected = hmac.digest(secret, message, "sha256")
@@ -118,7 +118,7 @@ def _matches(
 
 
 def _signed(timestamp: str, body: bytes, form: SignedForm) -> Iterator[bytes]:
-    """Yield the messages that may have been signed, the form of Plexy's current page first."""
+    """Yield the bytes that may have been signed, first those of Plexy's current page."""
     if form is not SignedForm.TIMESTAMPED:
         yield body
     if form is not SignedForm.BODY:

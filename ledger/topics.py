@@ -2,8 +2,8 @@
 
 Input: a prefix for the names (several ledgers may share a cluster), and a ledger's version. Output:
 names and ``Topic`` values, from which ``runtime.kafka.topics`` creates and checks the topics.
-Invariant: no two versions write to one derived topic, where the older version's state could come
-last.
+Invariant: no two versions write to the same derived topic, because the older version could
+overwrite the state of the newer one.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ LIMIT: Final = "max.message.bytes"
 """The setting that bounds a topic's batches, and so its records."""
 
 TOMBSTONES_KEPT_MS: Final = 24 * 3600 * 1000
-"""How long a compacted topic keeps a tombstone after its first cleaning; Kafka's own default."""
+"""How long a compacted topic keeps a tombstone after it was first cleaned; Kafka's own default."""
 
 _MADE_WITH: Final = "plexy.partitions-"
 _LOG_RECORD: Final = "plexy.log-"
@@ -35,8 +35,8 @@ class TopicSetting(msgspec.Struct, frozen=True, kw_only=True):
 
     A topic is created with ``value``. ``accepts`` says which values an existing topic may have: the
     same value only, any number that is not smaller, or any value. Brokers before Kafka 3.6 do not
-    know a ``newer`` setting, which is then neither set nor checked. A wrong value of a setting that
-    ``refuses_some`` makes the broker refuse some records, and loses none.
+    know a ``newer`` setting, so it is neither set nor checked there. If a ``refuses_some`` setting
+    is wrong, the broker refuses some records, but none is lost.
     """
 
     name: str
@@ -65,12 +65,12 @@ IN_SYNC: Final = "min.insync.replicas"
 
 
 def min_insync_replicas(count: int) -> TopicSetting:
-    """Return the setting that depends on how many brokers a ledger was made for."""
+    """Return the setting that depends on the number of brokers of a ledger."""
     return TopicSetting(
         name=IN_SYNC,
         value=str(count),
         accepts="no less",
-        why="what is acknowledged has so many replicas",
+        why="every acknowledged record has that many replicas",
     )
 
 
@@ -122,7 +122,7 @@ _EVERY_TOPIC: Final = (
 class Topic(msgspec.Struct, frozen=True, kw_only=True):
     """The required state of a topic: its name, clean-up policy and retention (``-1``: forever).
 
-    ``spare_partitions`` says that extra partitions, beyond the ledger's number, do no harm.
+    ``spare_partitions`` says that more partitions than the ledger's number do no harm.
     """
 
     name: str
@@ -136,7 +136,7 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
         return self.retention_ms == _FOREVER_MS
 
     def settings(self, in_sync: int) -> tuple[TopicSetting, ...]:
-        """Return every setting that the topic must have, in a ledger with so many in-sync replicas.
+        """Return every setting that the topic must have in a ledger with these in-sync replicas.
 
         >>> [each.value for each in Topic(name="t").settings(2) if each.name == IN_SYNC]
         ['2']
@@ -164,7 +164,7 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
                 name="delete.retention.ms",
                 value=str(TOMBSTONES_KEPT_MS),
                 accepts="no less",
-                why="a table that was away for a day still sees what was deleted",
+                why="a table that was offline for a day still sees the deletions",
             )
 
 
@@ -190,11 +190,11 @@ class TopicNames(msgspec.Struct, frozen=True):
 
     @property
     def rejected(self) -> str:
-        """Records and deliveries that are not counted, with the reason.
+        """Records and deliveries that do not count, with the reason.
 
-        All versions share this topic, because no log could restore the deliveries that ingress
-        refused. A version that folds the log from scratch writes its rejections again, the same
-        bytes under the same keys.
+        All versions share this topic, because the log does not have the deliveries that ingress
+        refused. A version that folds the log from scratch writes its rejections again, with the
+        same keys and bytes.
         """
         return f"{self.prefix}plexy.rejected"
 
@@ -210,7 +210,7 @@ class TopicNames(msgspec.Struct, frozen=True):
         return f"{self.prefix}{_MADE_WITH}{partitions}"
 
     def recorded_partitions(self, existing: Iterable[str]) -> list[int]:
-        """Return the numbers of partitions that existing topics record; a sound ledger has one.
+        """Return the partition numbers that existing topics record; a sound ledger has only one.
 
         >>> TopicNames().recorded_partitions(["plexy.webhooks", "plexy.partitions-4"])
         [4]
@@ -230,7 +230,7 @@ class TopicNames(msgspec.Struct, frozen=True):
         return f"{self.prefix}{_LOG_RECORD}{topic_id}"
 
     def recorded_logs(self, existing: Iterable[str]) -> list[str]:
-        """Return the ids that existing topics record: of the log, and of those that it replaced.
+        """Return the ids that existing topics record: those of the log and of deleted logs.
 
         >>> TopicNames().recorded_logs(["plexy.log-abc", "plexy.webhooks"])
         ['abc']

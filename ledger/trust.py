@@ -1,8 +1,8 @@
-"""Trust: whether a record of the log of record was signed by Plexy when it arrived.
+"""Trust: the check that a record of the log was signed by Plexy and was fresh when it arrived.
 
 Input: records with the headers that ingress stored next to each body, and the endpoint's secrets.
-Output: why a record's signature is not good, or ``None``. Invariant: the answer depends only on the
-record and the secrets, so it is the same at any later time.
+Output: the reason why a record's signature is not good, or ``None``. Invariant: the result depends
+only on the record and the secrets, so it is the same at any later time.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ MAX_HEADERS: Final = 100
 
 
 class Trust(msgspec.Struct, frozen=True, kw_only=True):
-    """What makes a signature good; ``since`` is the first offset to check, by partition."""
+    """The rules for a good signature; ``since`` is the first offset to check, by partition."""
 
     secrets: tuple[bytes, ...]
     form: SignedForm = SignedForm.EITHER
@@ -26,7 +26,7 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
     since: Mapping[int, int] = {}
 
     def fault(self, record: SignedRecord) -> str | None:
-        """Return why a record's signature is not good; ``None`` if it is good, or not checked.
+        """Return why a record's signature is not good; ``None`` if it is good, or is not checked.
 
         The time in the signature is compared with the time of arrival that ingress recorded.
         """

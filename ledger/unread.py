@@ -1,9 +1,8 @@
 """The value that stands for a batch of records that could not be read.
 
-Input: the offsets of a batch, and the reason why it was not read. Output: the value of one record,
-at the last of these offsets, which every fold rejects like any other value that is not an event.
-Only the reader of a topic (``runtime.kafka.fetched``) makes such a value; no record in Kafka has
-it.
+Input: the offsets of a batch, and the reason why it was not read. Output: the value of one record
+at the last offset, which every fold rejects like any other value that is not an event. Only the
+reader of a topic (``runtime.kafka.fetched``) makes such values; Kafka never has one.
 """
 
 from typing import Self
@@ -19,7 +18,7 @@ class UnreadBatch(bytes):
 
     @classmethod
     def of(cls, reason: Reason, first_offset: int, last_offset: int, why: str) -> Self:
-        """Return the value for the batch of these offsets; ``why`` ends the sentence."""
+        """Return the value for the batch with these offsets; ``why`` ends the sentence."""
         text = f"the batch of offsets {first_offset} to {last_offset} {why}"
         value = cls(text.encode())
         value.reason, value.first_offset = reason, first_offset
@@ -27,7 +26,7 @@ class UnreadBatch(bytes):
 
 
 def first_offset_of(offset: int, value: bytes | None) -> int:
-    """Return the first offset that a record stands for: its own, unless it stands for a batch.
+    """Return a record's offset, or the first offset of the batch that it stands for.
 
     >>> first_offset_of(9, UnreadBatch.of(Reason.BATCH_TOO_LARGE, 3, 9, "is too large"))
     3
@@ -38,7 +37,7 @@ def first_offset_of(offset: int, value: bytes | None) -> int:
 
 
 def unread_or(rejection: Rejection, value: bytes | None) -> Rejection:
-    """Return ``rejection`` for a value that is not an event, or why its batch was not read."""
+    """Return ``rejection``, or the reason why the value's batch was not read."""
     if isinstance(value, UnreadBatch):
         return Rejection(reason=value.reason, detail=value.decode())
     return rejection

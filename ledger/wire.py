@@ -1,10 +1,9 @@
 """The wire format of every topic and table.
 
-Equal values are encoded to equal bytes, and bytes are decoded to the value that was encoded.
-Topics for others (``ledger.orders``, ``ledger.entries``) hold JSON; docs/events says what may
-change in them. Topics and tables that only the workers read hold MessagePack, with fields by
-position: within a version of the ledger a field may be added at the end with a default, and never
-removed or moved.
+Equal values are encoded to equal bytes, and decoding returns the encoded value. The public topics
+(``ledger.orders``, ``ledger.entries``) hold JSON; docs/events says what may change in them. The
+topics and tables that only the workers read hold MessagePack, with fields by position: within a
+version of the ledger, a field may only be added at the end, with a default.
 """
 
 from collections.abc import Callable
@@ -25,6 +24,14 @@ T = TypeVar("T")
 UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
+def decoded(decode: Callable[[bytes], T], value: bytes | None) -> T | None:
+    """Return a decoded value; ``None`` for no value, and for bytes that can't be decoded."""
+    try:
+        return None if value is None else decode(value)
+    except UNDECODABLE:
+        return None
+
+
 class Format(Generic[T]):
     """How the values of one topic or table are written: ``encode`` and ``decode`` are inverse."""
 
@@ -36,7 +43,7 @@ class Format(Generic[T]):
 
 
 def _msgpack(kind: type[T]) -> Format[T]:
-    # Keys are sorted, so that the same facts give the same bytes in whatever order they arrived.
+    # Keys are sorted, so that the same facts give the same bytes for any order of arrival.
     encoder = msgspec.msgpack.Encoder(order="deterministic")
     return Format(encoder.encode, msgspec.msgpack.Decoder(kind).decode)
 

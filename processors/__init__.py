@@ -1,10 +1,10 @@
 """The worker: from the log of record to tables, topics and views, on Faust.
 
-In the order of the data's path:
+The parts, in the order of the data's path:
 
 ``engine``       hands each agent one chunk of one partition, and commits only finished chunks
 ``dedupe``       ``plexy.webhooks``  → each event once, by payment
 ``payments``     ``ledger.events``   → payment states, journal entries, snapshots by order
 ``orders``       ``ledger.payments`` → order states and documents
-``views``        the states, over HTTP
+``views``        the states and documents, over HTTP
 """

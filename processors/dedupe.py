@@ -35,8 +35,8 @@ from runtime.kafka.batches import OutRecord
 
 log = structlog.get_logger(__name__)
 
-# A record adds at most one key, so a search of two keys per record is faster than the table grows.
-# A small chunk costs a round trip anyway, so its search has a minimum size.
+# A record adds at most one key, so a search of two keys per record outpaces the table's growth.
+# A small chunk costs a round trip anyway, so even its search covers a minimum number of keys.
 _SEARCHED_PER_RECORD: Final = 2
 _MIN_SEARCHED: Final = 200
 _LOGGED_EVERY_S: Final = 1.0
@@ -87,7 +87,7 @@ def add_agent(app: LedgerApp) -> None:
     app.add_hop("dedupe", "seen", fold)
 
     async def log_counts() -> None:
-        """Log the outcomes of each second; a line per chunk would be a hundred lines a second."""
+        """Log the outcomes once a second; one line per chunk would be a hundred lines a second."""
         while not app.should_stop:
             await app.sleep(_LOGGED_EVERY_S)
             if counts:
@@ -103,12 +103,12 @@ def sweep(
     progress: Progress,
     forget_after_ms: int,
 ) -> tuple[list[bytes], Progress]:
-    """Search some rows of the table ``seen`` for ids that are forgotten.
+    """Search some rows of the table ``seen`` for forgotten ids.
 
     ``scan`` returns the next rows after a key; ``records`` is the number of records in the chunk.
     Return the forgotten ids, and the progress with the new position of the search. The progress
-    *before* the chunk decides which ids are forgotten. So an id is forgotten for the whole chunk,
-    and also for a worker that judges the chunk again after only a part of its rows was written.
+    *before* the chunk decides which ids are forgotten. So the decision is the same for the whole
+    chunk, and for a worker that judges the chunk again after a part of its rows was written.
     """
     if not progress.searches(forget_after_ms):
         return [], progress
@@ -127,6 +127,6 @@ def _attributes(chunk: Chunk, result: Deduplicated) -> Iterator[tuple[FetchedRec
     for record, outcome in zip(chunk.records, result.outcomes, strict=True):
         if record.traceparent is not None:
             event_id = (record.key or b"")[:MAX_ID_BYTES].decode(errors="replace")
-            # The name of an unknown type may be any text, so it is left out.
+            # An unknown type may be any text, so its name is left out.
             known = "unfolded" if outcome.startswith("unfolded") else outcome
             yield record, {"ledger.event.id": event_id, "ledger.outcome": known}

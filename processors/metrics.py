@@ -1,10 +1,10 @@
 """The metrics of a worker for Prometheus: outcomes of records, chunks, and the worker's state.
 
-Input: the counts of each chunk, once the chunk is written. Output: the metrics, which are declared
-only here. Invariants: a chunk is counted as a whole, at no cost per record, and every label has a
-bounded number of values. Therefore only the first few unfolded types get a label of their own.
+Input: the counts of each chunk, once the chunk is written. Output: the metrics; all of them are
+declared here. Invariants: a chunk is counted as a whole, at no cost per record, and every label has
+a bounded number of values, so only the first few unfolded types get a label of their own.
 
-A process counts from its own start. A chunk that is folded again after a crash is counted only by
+The counters of a process start at 0. A chunk that is folded again after a crash is counted only by
 the worker that finishes writing it.
 """
 
@@ -25,17 +25,17 @@ from runtime.metrics import Metrics
 HOPS: Final = ("dedupe", "payments", "orders")
 _OUTCOMES: Final = ("folded", "duplicate", "unfolded", "rejected", "replayed")
 _OTHER: Final = "other"
-# A sender with the secret may use any number of types; only this many get their own label.
+# A sender with the secret may use any number of types; only this many types get their own label.
 _MOST_TYPES: Final = 20
 
 # By day most chunks hold a single delivery; the largest hold LEDGER_CHUNK_RECORDS.
 _RECORDS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 4000, 10_000)
-# A round trip to a broker takes a millisecond, and a chunk is given up after a minute.
+# A round trip to a broker takes a millisecond, and a chunk that takes a minute is given up.
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 class WorkerMetrics(Metrics):
-    """One worker's metrics. ``processors.views.metrics`` sets those that are not counted."""
+    """One worker's metrics; ``processors.views.metrics`` sets most of the gauges."""
 
     def __init__(self) -> None:
         super().__init__("worker")
@@ -112,10 +112,7 @@ class WorkerMetrics(Metrics):
         ProcessCollector(registry=self.registry)
 
     def judged(self, counts: Mapping[str, int], folded: Mapping[str, int] | None = None) -> None:
-        """Count the outcomes of a chunk in `dedupe`, as ``ledger.deduplication`` names them.
-
-        ``folded`` counts the folded events by type; only a few types are folded.
-        """
+        """Count the outcomes of a chunk in `dedupe`, and the folded events by their types."""
         for name, number in (folded or {}).items():
             self.folded.labels(name).inc(number)
         for name, number in counts.items():
@@ -133,12 +130,12 @@ class WorkerMetrics(Metrics):
             self.rejected.labels(reason).inc(number)
 
     def appeared(self, anomalies: Mapping[str, int]) -> None:
-        """Count the anomalies that orders gained by a chunk."""
+        """Count the anomalies that a chunk added to orders."""
         for name, number in anomalies.items():
             self.anomalies.labels(name).inc(number)
 
     def timed(self, hop: str, work: Work) -> Work:
-        """Return the work with a count and a timer for each chunk that it finishes."""
+        """Return the same work, which now also counts and times each finished chunk."""
         records, seconds = self.chunk_records.labels(hop), self.chunk_seconds.labels(hop)
 
         async def timed_work(chunk: Chunk) -> None:

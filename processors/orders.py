@@ -1,7 +1,7 @@
 """The agent ``orders``: folds the snapshots of payments into orders.
 
-Input: chunks of ``ledger.payments``. Output: order documents to ``ledger.orders`` by order id, with
-a tombstone for an order that all payments have left. State: the table ``orders``, whose rows
+Input: chunks of ``ledger.payments``. Output: order documents to ``ledger.orders``, by order id; an
+order that all payments have left gets a tombstone. State: the table ``orders``, whose rows
 ``ledger.large_orders`` describes.
 """
 
@@ -37,7 +37,7 @@ def add_agent(app: LedgerApp) -> None:
         folded = FoldedOrders(readings.values, readings.records, known, rows)
         changed = folded.changed
         appeared: Counter[str] = Counter()
-        # An order's document carries the trace of the last traced record of the order.
+        # An order's document carries the trace of the order's last traced record.
         passed_on = {
             (each.key or b"").decode(): each.passed_on
             for each in readings.records

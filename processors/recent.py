@@ -1,7 +1,4 @@
-"""The number of records that were judged in each of the last seconds, for the overview.
-
-Input: a count that only grows, read once a second. Output: its growth in each second.
-"""
+"""The number of records judged in each of the last seconds, for the overview."""
 
 import time
 from collections import deque

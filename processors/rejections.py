@@ -1,7 +1,6 @@
-"""The quarantine, as a worker keeps it for its views.
+"""A worker's copy of the quarantine, for its views.
 
-Input: ``plexy.rejected``, read once from its start, and after that only its new records. Output:
-the quarantine. The topic's records are kept forever; a later record says that an item was put back.
+``plexy.rejected`` is read from its start once; after that, only its new records are read.
 """
 
 import asyncio
@@ -16,7 +15,7 @@ from runtime.kafka.topic_reader import TopicReader, in_time
 
 
 class _RewrittenError(Exception):
-    """The topic does not continue the records that were read from it."""
+    """The topic no longer has the last record that was read from it."""
 
 
 class Rejections:
@@ -37,7 +36,7 @@ class Rejections:
         self._last: dict[int, Mark] = {}
 
     async def now(self) -> Quarantine:
-        """Read the new records, return the quarantine; after a timeout the next call goes on."""
+        """Read the new records and return the quarantine; a call after a timeout continues."""
         # The time limit includes waiting for the lock.
         async with in_time(f"{self._topic} up to its end"), self._lock:
             try:
@@ -63,7 +62,7 @@ class Rejections:
         return self._quarantine
 
     def _take(self, record: SignedRecord) -> None:
-        """Take in one record, and release its body, which may have a megabyte, at once."""
+        """Take one record; its body, which may have a megabyte, is released at once."""
         mark = Mark.of(record.offset, record.timestamp, record.key, record.value)
         last = self._last.get(record.partition)
         if last and record.offset <= last.offset:

@@ -1,8 +1,7 @@
 """Decodes the rows of a table.
 
-Input: rows as RocksDB stores them. Output: their values. A row that can't be decoded is damaged
-state, not bad data, and a fold that skipped it would publish a wrong order. So the worker ends, and
-the last line of its log names the row.
+A row that can't be decoded is damaged state, not bad data, and a fold that skipped it would publish
+a wrong order. So the worker ends, and the last line of its log names the row.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,7 +27,7 @@ def decode_rows(
 def decode_row(
     table: ChunkTable, partition: int, key: bytes | None, row: bytes, decode: Callable[[bytes], T]
 ) -> T:
-    """Return the value of one row; ``key`` is ``None`` while all rows are read."""
+    """Return the value of one row; the key may be unknown (``None``)."""
     try:
         return decode(row)
     except UNDECODABLE as error:

@@ -21,14 +21,14 @@ from runtime.trust import (
     trust_of,
 )
 
-# With less memory, a database would do little but flush its write buffers.
+# With less memory, a database would flush its write buffers nearly all the time.
 _MIN_MIB_PER_DATABASE: Final = 2
 
 
 class WorkerSettings(RuleSettings, frozen=True, kw_only=True):
     """The settings of one worker: its folder, its views, and its fold.
 
-    If the endpoint's secrets are set, the views report whether each delivery's signature is good.
+    If the endpoint's secrets are set, the views report for each delivery if its signature is good.
     """
 
     data_dir: Annotated[

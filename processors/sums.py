@@ -1,9 +1,9 @@
 """Summaries of this worker's tables, updated by the fold: posted amounts, and anomalies.
 
-Input: a table, read once for each partition that this worker is given, and then each chunk's
-changes. Output: a summary of each partition. Invariant: a summary always equals its table. Both
-change in one step of the event loop, and a partition that another worker wrote to is summed from
-scratch. A summary is kept in memory only, because a stored one could differ from its table.
+When this worker receives a partition, its rows are read once; after that, each chunk's changes are
+added. Invariant: a summary always agrees with its table. Both change in the same step of the event
+loop, and a partition that another worker wrote to is summed from scratch. A summary is kept in
+memory only, because a stored summary could differ from its table.
 """
 
 import asyncio
@@ -21,15 +21,15 @@ from processors.rows import decode_row
 
 log = structlog.get_logger(__name__)
 
-# The payments or orders that are summed in one step, in some 2 ms, and the pause for the agents
-# after it. A million payments take half a minute, of which the agents have two thirds.
+# One step sums this many payments or orders in some 2 ms; then the agents have their turn in a
+# pause. A million payments take half a minute; two thirds of it are left to the agents.
 _AT_A_TIME: Final = 200
 _PAUSE_S: Final = 0.004
 _LOOK_EVERY_S: Final = 0.5
 
 
 class Summary(Protocol):
-    """The summary of a partition's rows."""
+    """The summary of a partition."""
 
     def take(self, key: bytes, value: bytes) -> None:
         """Add a row of the table."""
@@ -63,7 +63,7 @@ class Sums(Generic[S]):
         table.when_taken_over(self._forget)
 
     def changed(self, partition: int, change: Any) -> None:
-        """Apply the change of a chunk, right after its rows were written to the table."""
+        """Apply a chunk's change, right after the chunk's rows were written to the table."""
         known = self._known.get(partition)
         if known is None:
             # The first reading of the table will include this change.
@@ -90,25 +90,25 @@ class Sums(Generic[S]):
         return [number for number in range(self._partitions) if self._table.is_active(number)]
 
     async def keep(self) -> None:
-        """Sum each partition that this worker is given, until the app stops."""
+        """Sum each new partition of this worker, until the app stops."""
         while not self._app.should_stop:
             await self.look()
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def look(self) -> None:
-        """Sum the new partitions, and forget the partitions that other workers have now."""
+        """Sum the new partitions, and forget the partitions that this worker no longer has."""
         if self._app.rebalancing or self._app.in_recovery or not self._app.tables.actives_ready:
             return
         active = self.active
         for partition in self._known.keys() - set(active):
             self._forget(partition)
         for partition in active:
-            # After a rebalance this list is old, and a partition that has gone must not be opened.
+            # After a rebalance the list is outdated, and a lost partition must not be opened.
             if partition not in self._known and not await self._sum(partition):
                 return
 
     async def _sum(self, partition: int) -> bool:
-        """Sum a partition's current rows, and then the changes that chunks made meanwhile.
+        """Sum a partition's rows, then apply the changes that chunks made in the meantime.
 
         Return ``False`` if a rebalance interrupted the sum.
         """
@@ -120,7 +120,7 @@ class Sums(Generic[S]):
             count += 1
             if count % _AT_A_TIME == 0:
                 await asyncio.sleep(_PAUSE_S)
-                # An iterator keeps its database open, which another worker may need by now.
+                # The iterator keeps the database open, which another worker may need by now.
                 if generation != self._app.consumer_generation_id or self._app.rebalancing:
                     self._forget(partition)
                 if self._known.get(partition) is not known:
@@ -135,7 +135,7 @@ class Sums(Generic[S]):
         self._known.pop(partition, None)
 
 
-class Posted:
+class PostedSums:
     """The sums of a partition's standing entries, by account, currency and day."""
 
     def __init__(self) -> None:

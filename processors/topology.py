@@ -34,7 +34,7 @@ from processors.metrics import WorkerMetrics, values
 from processors.recent import LastSeconds
 from processors.rejections import Rejections
 from processors.settings import WorkerSettings
-from processors.sums import Posted, Sums
+from processors.sums import PostedSums, Sums
 from runtime.access import require_token
 from runtime.addresses import in_url, listener
 from runtime.kafka.certificates import Side
@@ -50,20 +50,20 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# Missing heartbeats reveal a killed worker; the answers to heartbeats announce the rebalance.
+# Missing heartbeats reveal a killed worker; the answers to heartbeats announce a rebalance.
 _HEARTBEAT_S: Final = 1.0
-# At this interval, the writers that are due are renewed.
+# How often the writers are checked, and renewed if they are due.
 _RENEWAL_EVERY_S: Final = 60.0
-# The worker ends at the second look that finds the same.
+# The worker ends if two looks in a row find the same fault.
 _TOPICS_LOOKED_AT_EVERY_S: Final = 10.0
-# The limit applies to one partition, and a backlog is fetched from all partitions at once: with the
-# 10 MiB of the largest record, fetches took a third of a worker's memory. A larger record still
-# arrives whole, because Kafka always sends the first batch.
+# The limit applies to one partition, and a backlog is fetched from all partitions at once. With the
+# largest record's 10 MiB as the limit, fetches took a third of a worker's memory. A larger record
+# still arrives whole, because Kafka always sends the first batch.
 _FETCH_BYTES: Final = 1024 * 1024
 
 
 class Loss(NamedTuple):
-    """Why records of the ledger's topics are lost, or may be: a problem's code, and a sentence."""
+    """A possible loss of records in the ledger's topics: a problem's code, and a sentence."""
 
     code: str
     detail: str
@@ -72,8 +72,8 @@ class Loss(NamedTuple):
 class LedgerApp(EngineApp):
     """A Faust app with the ledger's settings, topic names, metrics and tables.
 
-    ``hops`` are the agents' names by the topics that they fold. ``loss`` is what the last look at
-    the topics has found.
+    ``hops`` has the agents' names by the topics that they fold. ``loss`` is the loss that the last
+    look at the topics found, if any.
     """
 
     consumer: Consumer
@@ -84,7 +84,7 @@ class LedgerApp(EngineApp):
     loss: Loss | None = None
 
     def setup(self, settings: WorkerSettings) -> None:
-        """Plug the chunked transport in and declare the tables."""
+        """Plug in the chunked transport, and declare the tables."""
         self.settings = settings
         self.names = settings.names
         self._topic_ids: Mapping[str, str] = {}
@@ -98,10 +98,10 @@ class LedgerApp(EngineApp):
         self.chunk_tables: dict[TableName, ChunkTable] = {
             name: self._new_table(name) for name in TABLES
         }
-        # The views need these parts.
+        # The views need the following parts.
         self.reader = TopicReader(settings)
         self.rejections = Rejections(self.reader, self.names, settings.partitions)
-        self.posted = Sums(self, self.chunk_tables["payments"], settings.partitions, Posted)
+        self.posted = Sums(self, self.chunk_tables["payments"], settings.partitions, PostedSums)
         self.anomalies = Sums(
             self, self.chunk_tables["orders"], settings.partitions, AnomalousOrders
         )
@@ -119,9 +119,9 @@ class LedgerApp(EngineApp):
             self.task(each)
 
     def take_place(self) -> str:
-        """Claim the address and the folder that the settings name; return the worker's name.
+        """Claim the address and the folder of the settings; return the worker's name.
 
-        Raise ``SettingsError`` if another program holds either, or if this worker may not use it.
+        Raise ``SettingsError`` if another program holds one of them, or if the settings forbid it.
         """
         # `faust worker --web-bind` may have overridden the settings.
         require_token("LEDGER_WEB_BIND", self.conf.web_bind, self.settings.api_token)
@@ -131,9 +131,9 @@ class LedgerApp(EngineApp):
         return claim(self.settings.data_dir)
 
     async def on_first_start(self) -> None:
-        """Create or check the topics: if one were missing, Faust would idle forever."""
-        # Static membership: a worker that restarts under its name goes on at once, without waiting
-        # for its own dead session to end.
+        """Create or check the topics: if a topic were missing, Faust would idle forever."""
+        # Static membership: a worker that restarts under its name continues at once, and does not
+        # wait for the end of its former session.
         name, address = self.take_place(), str(self.conf.canonical_url)
         self.conf.consumer_group_instance_id = member(name, address)
         report = await ensure_topics(self.settings)
@@ -148,10 +148,10 @@ class LedgerApp(EngineApp):
     def _keep_tables_of(self, cluster_id: str) -> None:
         """Give the tables a folder for this cluster and group.
 
-        A table stores the offset up to which it has read its changelog. In a changelog of the same
-        name, but of another cluster or group, it would silently skip the records below this offset.
+        A table stores the offset up to which it has read its changelog. With a changelog of another
+        cluster or group, it would silently skip the records below this offset.
         """
-        # Faust would prepend its own folder to a relative path a second time.
+        # Faust would prepend its own folder to a relative path.
         folder = (self.conf.appdir / f"{self.settings.group_id}@{cluster_id}").absolute()
         folder.mkdir(parents=True, exist_ok=True)
         self.conf.tabledir = folder
@@ -176,7 +176,7 @@ class LedgerApp(EngineApp):
             self.recent.second_is_over(sum(values(self.metrics.records).values()))
 
     async def _stay_sure_of_membership(self) -> None:
-        """Ask the group so often that the views can rely on this worker's membership."""
+        """Ask the group often enough that the views can rely on this worker's membership."""
         while not self.should_stop:
             await self.sleep(_HEARTBEAT_S)
             if self.tables.actives_ready:
@@ -188,11 +188,11 @@ class LedgerApp(EngineApp):
             await self.writers.renew(self.consumer)
 
     async def _watch_topics(self) -> None:
-        """End the worker if nothing may be folded any more, by the topics or by the brokers.
+        """End the worker if folding is no longer safe; log wrong settings.
 
-        That is where a topic is gone, was created again, or has another number of partitions, and
-        where Kafka forgets too early who may write. Wrong settings are logged. One look at the
-        topics is not believed: a broker that has just started may not know all of them yet.
+        Folding is unsafe if a topic is missing, was recreated, or has another number of partitions,
+        or if Kafka forgets a writer's identity too early. A single look at the topics is not
+        enough, because a broker that has just started may not know all topics yet.
         """
         before: tuple[Fault, ...] = ()
         said: set[str] = set()
@@ -202,7 +202,7 @@ class LedgerApp(EngineApp):
                     seen = await examine(admin, self.settings, self._topic_ids)
                     await require_expiration(admin)
             except (TopicsError, KafkaError) as error:
-                # If Kafka stays away, the worker's writes fail.
+                # If Kafka stays unreachable, the worker's writes fail and end the worker.
                 log.warning("topics not checked", reason=str(error))
                 await self.sleep(_TOPICS_LOOKED_AT_EVERY_S)
                 continue
@@ -217,7 +217,7 @@ class LedgerApp(EngineApp):
             await self.sleep(_TOPICS_LOOKED_AT_EVERY_S)
 
     def _heed(self, seen: Examination) -> None:
-        """Keep to the topics' limits, and note what is, or may be, lost."""
+        """Adopt the topics' size limits, and note a loss of records, or the risk of one."""
         limits = (most_bytes(state.config) for state in seen.states)
         self.writers.bound(min(limits, default=MAX_RECORD_BYTES))
         risks = [each for each in seen.faults if not each.refuses_some]
@@ -237,7 +237,7 @@ class LedgerApp(EngineApp):
         await NewConnections(self.settings, show).watch()
 
     async def on_stop(self) -> None:
-        """Close the writers after the chunks at work have ended, while connections are open."""
+        """Close the writers after the chunks in progress, but before the connections."""
         await super().on_stop()
         await self.writers.close()
         await self.reader.close()
@@ -245,7 +245,7 @@ class LedgerApp(EngineApp):
             await asyncio.to_thread(self.spans.close)
 
     def headers_read(self, topic: str) -> int:
-        """Read headers only where each worker checks the signatures of the log of record."""
+        """Return 0, except for the log of record if the workers check its signatures."""
         is_checked = self.settings.enforced_trust is not None and topic == self.names.webhooks
         return MAX_HEADERS if is_checked else 0
 
@@ -284,14 +284,14 @@ def new_app(
     worker_class: type[faust.Worker],
     middlewares: list[Any],
 ) -> LedgerApp:
-    """Return the app with its transport and tables, and no agents yet."""
+    """Return the app with its transport and tables, but without agents."""
     tables = writable_folder(settings.data_dir)
     raise_file_limit()
     write_buffers = write_buffers_bytes(settings.table_memory_mb)
     require_room(settings, write_buffers)
     app = LedgerApp(
         settings.group_id,
-        # Otherwise Faust's own variables, such as BROKER_URL, would win over these settings.
+        # Otherwise Faust's own variables, such as BROKER_URL, would override these settings.
         env={},
         broker=[f"kafka://{server}" for server in settings.bootstrap_servers],
         broker_credentials=_credentials(settings),
@@ -340,7 +340,7 @@ def new_app(
 def _new_spans(settings: WorkerSettings) -> "Spans | None":
     if settings.traces == "off":
         return None
-    # The import of OpenTelemetry costs time and memory.
+    # Importing OpenTelemetry costs time and memory.
     from processors.engine.spans import Spans  # noqa: PLC0415
     from runtime.tracing import Tracing  # noqa: PLC0415
 
@@ -358,7 +358,6 @@ def _credentials(settings: WorkerSettings) -> Any:
             mechanism=settings.kafka_sasl_mechanism,
             ssl_context=context,
         )
-        # Faust would infer the same protocol from the context; here it is explicit.
         credentials.protocol = AuthProtocol.SASL_SSL if context else AuthProtocol.SASL_PLAINTEXT
         return credentials
     return SSLCredentials(context=context) if context else None

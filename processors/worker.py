@@ -1,8 +1,8 @@
 """The worker program: runs the whole app until a signal or an error ends it.
 
-Output: exit code 0 after SIGTERM or SIGINT, with every finished chunk committed; another code after
-an error, with no unfinished chunk committed, and the reason in the last line of the log.
-Invariant: a worker that hangs ends, so that it does not keep its partitions.
+After SIGTERM or SIGINT the exit code is 0, and every finished chunk is committed. After an error
+the exit code is another one, no unfinished chunk is committed, and the last line of the log has the
+reason. A worker that hangs is ended, so that it does not keep its partitions.
 """
 
 import asyncio
@@ -30,17 +30,17 @@ from runtime.settings import SettingsError
 
 internals.check()
 
-# The chunks at work get 8 s of this time.
+# The chunks in progress get 8 s of this time.
 _STOPPED_WITHIN_S: Final = 9.5
 # RocksDB 6.14 may wait forever when it closes a database whose disk was full, while the consumer's
-# own thread goes on sending heartbeats.
+# thread keeps sending heartbeats.
 _STANDS_STILL_FOR_S: Final = 30.0
 _ALIVE_EVERY_S: Final = 1.0
-# A chunk makes some ten thousand objects that live until it is done, none of them in a cycle. By
+# A chunk creates some ten thousand objects that live until it is done; none is in a cycle. By
 # default the collector scans them after every 700 new objects, which took a sixth of the time.
 _COLLECTED_EVERY: Final = (100_000, 20, 20)
-# While the main thread computes, the fetching thread waits this long at each of its steps. Python's
-# default of 5 ms would be most of the time that an event takes through the three hops.
+# While the main thread computes, the fetching thread waits this long at each of its steps. With
+# Python's default of 5 ms, an event would spend most of its time in these waits.
 _SWITCH_EVERY_S: Final = 0.0005
 
 # Errors that a damaged row may cause.
@@ -57,13 +57,13 @@ class Worker(FaustWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._ending = False
-        # Faust does not set the log up.
+        # Faust must not set up logging.
         self.override_logging = False
         # A spinner writes control sequences between the log's lines.
         self.spinner = None
 
     def execute_from_commandline(self) -> NoReturn:
-        """Run until the worker ends; report in one line why it can't start."""
+        """Run until the worker ends; if it can't start, report the reason in one line."""
         try:
             self.app.take_place()
         except (SettingsError, OSError) as error:
@@ -72,15 +72,15 @@ class Worker(FaustWorker):
         raise SystemExit(0)
 
     async def on_first_start(self) -> None:
-        """Set the log up, and watch over the event loop from now on."""
+        """Set up logging, and watch the event loop from now on."""
         self.start_log()
-        # The garbage collector never scans the modules loaded at start-up.
+        # Freeze the modules loaded at start-up, so that the garbage collector never scans them.
         gc.freeze()
         self.add_future(self._show_life())
         await super().on_first_start()
 
     def start_log(self) -> None:
-        """Set the log up, in the place of Faust, and log the libraries' versions."""
+        """Set up logging, in place of Faust, and log the libraries' versions."""
         logs.configure(self.app.settings.log_format, self.app.settings.log_level)
         internals.log_versions()
 
@@ -90,10 +90,10 @@ class Worker(FaustWorker):
             await asyncio.sleep(_ALIVE_EVERY_S)
 
     def end_by_error(self, reason: BaseException) -> None:
-        """Log the reason, and end at once, as by SIGKILL: the next start redoes unfinished work.
+        """Log the reason, and end at once, as with SIGKILL; the next start redoes unfinished work.
 
-        Faust would stop everything in order first. That saves nothing, because a crashed worker
-        commits nothing more, and a table whose disk is full can't even be closed.
+        Faust would stop all services in order first. A crashed worker has nothing to gain from
+        that: it commits nothing more, and a table whose disk is full can't even be closed.
         """
         found = list(causes(reason))
         try:
@@ -108,12 +108,12 @@ class Worker(FaustWorker):
         """Delete damaged partitions, so that the next start restores them from their changelogs.
 
         If a damaged row may have caused the error, search the tables, and return the damages found.
-        The search takes a second for a million rows. After ``_STANDS_STILL_FOR_S`` the process ends
-        even if the search has not.
+        The search takes a second for a million rows. If it takes longer than
+        ``_STANDS_STILL_FOR_S``, the process ends during the search.
         """
         named = [cause for cause in found if isinstance(cause, DamagedTableError)]
         suspicious = any(isinstance(cause, _SUSPICIOUS) for cause in found)
-        # The consumer's thread may report a crash too, while the tables go on changing.
+        # On the consumer's thread, which may report a crash too, the tables could change meanwhile.
         on_main = threading.current_thread() is threading.main_thread()
         searched = list(self.app.scrubber.search()) if suspicious and on_main else []
         places = {(each.table.name, each.partition): each for each in named + searched}
@@ -122,9 +122,9 @@ class Worker(FaustWorker):
         return searched
 
     def end_by_signal(self) -> None:
-        """End the process, with a traceback, if Faust does not: Faust waits without bounds.
+        """End the process with a traceback if Faust has not ended it in time.
 
-        Nothing is lost: the next start redoes the work that is not done by then.
+        Faust may wait forever. No work is lost: the next start redoes unfinished chunks.
         """
         self._ending = True
         faulthandler.dump_traceback_later(_STOPPED_WITHIN_S, exit=True)
@@ -152,7 +152,7 @@ def create_app(settings: WorkerSettings) -> LedgerApp:
 
 
 def run(settings: WorkerSettings, **options: Any) -> NoReturn:
-    """Run a worker in this process until it is told to stop, and end the process."""
+    """Run a worker in this process until it is told to stop; then end the process."""
     prepare_process()
     worker = create_app(settings).Worker(quiet=True, **options)
     worker.execute_from_commandline()

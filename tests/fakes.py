@@ -16,7 +16,7 @@ from processors.engine.offsets import ChunkOffsets
 
 
 class FakeLog:
-    """An append-only log in memory: an ``ingest.log.Log``.
+    """An append-only log in memory, which implements ``ingest.log.Log``.
 
     A ``reason`` makes it unavailable. While ``acknowledging`` is cleared, it accepts records and
     acknowledges none. ``asked`` counts the questions about its state.
@@ -61,7 +61,7 @@ class FakeLog:
 
 
 async def until(condition, within_s: float = 40.0) -> None:
-    """Wait until a condition holds, which is a function without arguments."""
+    """Wait until a condition, a function without arguments, returns true."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(within_s):
             while not condition():  # noqa: ASYNC110 - any condition, not one with an event
@@ -89,7 +89,7 @@ class FakeConsumer:
         return chunk
 
     async def is_member(self, generation: int) -> bool:
-        """Answer as the group would."""
+        """Answer in place of the group."""
         return generation == self.consumer_generation_id
 
     def rebalance(self) -> None:
@@ -100,7 +100,7 @@ class FakeConsumer:
 
 
 def a_record(tp: TP, offset: int) -> FetchedRecord:
-    """Return a record as the transport passes it on."""
+    """Return a record in the form that the transport delivers."""
     key = value = b"%d" % offset
     return FetchedRecord(key, value, tp.partition, offset, 0)
 
@@ -115,7 +115,7 @@ sys.stdin.read()
 
 
 def claimed_elsewhere(folder: Path) -> subprocess.Popen[str]:
-    """Claim a folder as a worker does, in a process of its own, until that process ends."""
+    """Claim a folder as a worker does, in a separate process, until that process ends."""
     return subprocess.Popen(
         [sys.executable, "-c", CLAIM, str(folder)],
         stdin=subprocess.PIPE,

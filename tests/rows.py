@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping
 
-from processors.engine.databases import Rows
+from processors.engine.databases import NewRows
 from processors.engine.tables import ChunkTable
 from runtime.kafka.batches import Written
 
 
 def write_rows(table: ChunkTable, partition: int, values: Mapping[bytes, bytes | None]) -> None:
-    """Write values as a fold does, as if they had been appended to the changelog."""
+    """Write values as a fold does, as if the changelog already had them."""
     table.open(partition)
     table.fold(partition)
-    rows = Rows()
+    rows = NewRows()
     before = table.read_chunk(partition, values)
     for key, value in values.items():
         rows.put(key, value, before.get(key))

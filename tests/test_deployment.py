@@ -45,7 +45,7 @@ class UnsetError(Exception):
 
 
 def interpolate(text: str, given: dict[str, str]) -> str:
-    """Put variables in as Compose does: `${NAME:-default}` and `${NAME:?message}`."""
+    """Insert variables as Compose does: `${NAME:-default}` and `${NAME:?message}`."""
 
     def value(match: re.Match[str]) -> str:
         name, operator, rest = match.groups()
@@ -59,7 +59,7 @@ def interpolate(text: str, given: dict[str, str]) -> str:
 
 
 def environment(service: str, given: dict[str, str] = SECRETS) -> dict[str, str]:
-    """Return the environment of a service, as its container sees it."""
+    """Return the environment of a service's container."""
     listed = SERVICES[service]["environment"]
     return {name: interpolate(text, given) for name, text in listed.items()}
 
@@ -79,7 +79,7 @@ def test_the_programs_are_the_three_of_a_running_ledger():
 
 
 @pytest.mark.parametrize("service", PROGRAMS)
-def test_a_service_runs_a_command_that_there_is(service):
+def test_a_service_runs_an_existing_command(service):
     (command,) = PROGRAMS[service]["command"]
     assert command in typer.main.get_command(app).commands
     assert 'ENTRYPOINT ["plexy-ledger"]' in DOCKERFILE
@@ -98,7 +98,7 @@ def test_a_programs_settings_pass_its_own_check(service):
     assert settings_of(service).bootstrap_servers == ["kafka:9092"]
 
 
-def test_a_program_reads_all_that_is_set_for_it_alone():
+def test_a_program_reads_every_variable_that_is_set_only_for_it():
     shared = set(COMPOSE["x-settings"])
     for service, program in PROGRAMS.items():
         own = set(program["environment"]) - shared
@@ -120,7 +120,7 @@ def test_without_a_secret_nothing_starts_and_the_message_says_what_to_set(name):
             [environment(service, given) for service in SERVICES]
 
 
-def test_the_example_lists_all_that_can_be_set_and_no_secret():
+def test_the_example_lists_every_setting_and_no_secret():
     asked = set(_VARIABLE.findall(COMPOSE_TEXT))
     assert {name for name, _, _ in asked} == set(re.findall(r"(?m)^#?(LEDGER_\w+)=", EXAMPLE))
     assert re.findall(r"(?m)^LEDGER_\w+=.+", EXAMPLE) == []
@@ -134,7 +134,7 @@ def test_the_worker_refuses_to_serve_its_views_without_the_token():
         WorkerSettings.from_environment(given)
 
 
-def test_the_worker_checks_signatures_once_its_line_is_no_comment_and_not_before():
+def test_the_worker_checks_signatures_once_its_line_is_uncommented():
     text, lines = re.subn(r"(?m)^( +)# (LEDGER_WEBHOOK_SECRETS: )", r"\1\2", COMPOSE_TEXT)
     assert lines == 1
     listed = yaml.safe_load(text)["services"]["worker"]["environment"]
@@ -144,7 +144,7 @@ def test_the_worker_checks_signatures_once_its_line_is_no_comment_and_not_before
         assert (settings.trust is not None) is checks
 
 
-def test_a_service_waits_for_services_that_there_are_until_a_state_that_they_reach():
+def test_a_service_waits_for_a_state_that_existing_services_reach():
     for name, service in SERVICES.items():
         for other, how in service.get("depends_on", {}).items():
             ends = SERVICES[other].get("restart", "no") == "no"
@@ -153,7 +153,7 @@ def test_a_service_waits_for_services_that_there_are_until_a_state_that_they_rea
             assert how["condition"] != "service_healthy" or "healthcheck" in SERVICES[other]
 
 
-def test_a_volume_is_declared_and_is_where_the_data_is():
+def test_a_volume_is_declared_and_mounted_at_the_data():
     mounts = {
         name: dict(mount.split(":") for mount in service.get("volumes", []))
         for name, service in SERVICES.items()
@@ -170,7 +170,7 @@ def test_the_broker_is_the_version_that_the_tests_run_on():
 
 
 def foreign_images() -> list[str]:
-    """Return every image of somebody else that the repository names for people to run."""
+    """Return every third-party image that the repository's files use."""
     stages = re.findall(r"(?m)^FROM (\S+)", DOCKERFILE)
     services = [each["image"] for each in SERVICES.values() if "build" not in each]
     pages = [path.read_text() for path in (ROOT / "docs").rglob("*.md")]
@@ -180,8 +180,8 @@ def foreign_images() -> list[str]:
     return [*stages, *services, *(command.split()[-1] for command in commands)]
 
 
-def test_every_image_of_somebody_else_is_named_with_its_digest():
-    """A tag can be moved to other contents by whoever has the account; a digest can't."""
+def test_every_third_party_image_is_named_with_its_digest():
+    """The owner of an account can move a tag to other contents, but not a digest."""
     images = foreign_images()
     assert len(images) >= 4
     for image in images:
@@ -203,7 +203,7 @@ def test_a_container_writes_only_to_its_volumes_and_has_no_rights(service):
     assert "tmpfs" not in confined or service == "kafka", "our programs need no more than volumes"
 
 
-def test_only_what_has_a_published_port_has_a_way_out_of_the_internal_network():
+def test_only_services_with_a_published_port_leave_the_internal_network():
     networks = COMPOSE["networks"]
     assert networks["inside"] == {"internal": True}
     for name, service in SERVICES.items():
@@ -214,7 +214,7 @@ def test_only_what_has_a_published_port_has_a_way_out_of_the_internal_network():
     assert sorted(outward) == sorted(networks.keys() - {"inside"}), "each is one service's own"
 
 
-def test_the_broker_is_found_where_the_programs_look_for_it():
+def test_the_broker_listens_at_the_address_that_the_programs_use():
     broker = environment("kafka")
     assert broker["KAFKA_ADVERTISED_LISTENERS"] == "PLAINTEXT://kafka:9092"
     assert "PLAINTEXT://:9092" in broker["KAFKA_LISTENERS"].split(",")
@@ -240,7 +240,7 @@ def test_other_workers_reach_the_workers_views_by_its_service_name():
     assert settings_of("worker").web_host in SERVICES
 
 
-def test_a_health_check_asks_a_path_that_the_program_serves():
+def test_a_health_check_requests_a_path_that_the_program_serves():
     routes = {route.path for route in create_app(settings_of("ingest"), FakeLog()).routes}
     assert "/readyz" in routes
     for service, port in (("ingest", 8000), ("worker", 6066)):

@@ -1,4 +1,4 @@
-"""The Dockerfile's commands, done here: there is no Docker, but a folder, a shell and registries.
+"""The Dockerfile's commands run without Docker, in a folder that stands for the image's root.
 
 What can't be shown so is the images that it builds upon, and the user that its last stage makes.
 """
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def instructions(stage: str) -> Iterator[tuple[str, str]]:
-    """Yield each instruction of a stage and what follows it, with its lines joined."""
+    """Yield each instruction of a stage with its arguments; continued lines are joined."""
     text = re.sub(r"(?m)^#.*\n", "", stage).replace("\\\n", " ")
     for line in text.splitlines():
         if line.strip():
@@ -43,16 +43,16 @@ class Replay:
         self.workdir = root
         ours = ("LEDGER_", "PYTHON", "VIRTUAL_ENV", "UV_")
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
-        # What the image has as /usr/local/bin: Python and pip, and what pip installs.
+        # This folder stands for /usr/local/bin: Python, pip and installed programs.
         subprocess.run([sys.executable, "-m", "venv", root / "python"], check=True)
         self.environment["PATH"] = f"{root / 'python' / 'bin'}{os.pathsep}{os.environ['PATH']}"
 
     def here(self, text: str) -> str:
-        """Return a text with the image's own folders in this one."""
+        """Return a text in which the image's folders are inside this folder."""
         return re.sub(r"(?<![\w.])/(?=opt/|src\b|var/)", f"{self.root}/", text)
 
     def do(self, name: str, rest: str) -> None:
-        """Do one instruction."""
+        """Execute one instruction."""
         if name == "WORKDIR":
             self.workdir = Path(self.here(rest))
             self.workdir.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def test_its_commands_make_an_environment_in_which_the_program_runs(tmp_path):
     for instruction in BUILD:
         replay.do(*instruction)
     made = tmp_path / "opt" / "plexy-ledger"
-    # Compiled already: the user that runs the programs can't write there.
+    # The modules are compiled in advance, because the programs' user can't write there.
     assert list(made.rglob("processors/__pycache__/worker.*.pyc"))
     for name, rest in LAST:
         if name == "ENV":

@@ -35,7 +35,7 @@ FOLDER = ROOT / "deploy" / "kubernetes"
 PAGE = (ROOT / "docs" / "kubernetes.md").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-# The oldest that has all that the manifests ask for, and the newest that the package knows.
+# The oldest version that supports the manifests, and the newest that the package knows.
 VERSIONS = ("1.30", kubernetes_validate.latest_version())
 
 Object = dict[str, Any]
@@ -95,7 +95,7 @@ def selected(selector: Mapping[str, str]) -> list[str]:
 
 
 def from_objects(program: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield each object that the container's environment comes from, in the order of Kubernetes."""
+    """Yield each object that provides variables of the container, in Kubernetes' order."""
     for source in container(program)["envFrom"]:
         if "secretRef" in source:
             name = source["secretRef"]["name"]
@@ -106,13 +106,13 @@ def from_objects(program: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def own_variables(program: str) -> dict[str, str]:
-    """Return what the container sets itself, with `$(NAME)` replaced as Kubernetes does."""
+    """Return the container's own variables, with `$(NAME)` replaced as in Kubernetes."""
     metadata = {"metadata.name": f"{WORKLOADS[program]['metadata']['name']}-0"}
     metadata["metadata.namespace"] = KUSTOMIZATION["namespace"]
     found: dict[str, str] = {}
     for each in container(program).get("env", []):
         if "value" in each:
-            # Only what stands before it is known, the rest stays as it is written.
+            # Only earlier variables are known; other references are left unchanged.
             value = re.sub(r"\$\((\w+)\)", lambda m: found.get(m[1], m[0]), each["value"])
         else:
             value = metadata[each["valueFrom"]["fieldRef"]["fieldPath"]]
@@ -121,7 +121,7 @@ def own_variables(program: str) -> dict[str, str]:
 
 
 def environment(program: str, tmp_path: Path, *, filled: bool = True) -> dict[str, str]:
-    """Return the environment of a container, as it is once the secrets are filled in."""
+    """Return the environment of a container, with the secrets filled in."""
     found = dict(re.findall(r"\b(LEDGER_\w+)=(\S+)", DOCKERFILE))
     for name, data in from_objects(program):
         secret = name.startswith("Secret ") and filled
@@ -185,7 +185,7 @@ def test_a_programs_settings_pass_its_own_check(program, tmp_path):
 
 
 @pytest.mark.parametrize("program", WORKLOADS)
-def test_a_program_reads_all_that_is_set_for_it_alone(program):
+def test_a_program_reads_every_variable_that_is_set_only_for_it(program):
     secrets = chain.from_iterable(
         data for name, data in from_objects(program) if name.startswith("Secret ")
     )
@@ -203,7 +203,9 @@ def test_all_programs_agree_about_the_topics_and_the_version(tmp_path):
 
 
 @pytest.mark.parametrize("program", WORKLOADS)
-def test_as_the_example_stands_nothing_starts_and_the_message_says_what_to_set(program, tmp_path):
+def test_with_the_unchanged_example_nothing_starts_and_the_message_names_the_setting(
+    program, tmp_path
+):
     with pytest.raises(SettingsError, match="set LEDGER_KAFKA_USERNAME"):
         KINDS[program].from_environment(environment(program, tmp_path, filled=False))
 
@@ -222,7 +224,7 @@ def test_without_its_own_secret_a_program_does_not_start(program, variable, tmp_
         KINDS[program].from_environment(environment(program, tmp_path) | {variable: ""})
 
 
-def test_no_file_has_a_secret_and_only_who_checks_signatures_gets_theirs():
+def test_no_file_has_a_secret_and_only_programs_that_check_signatures_get_theirs():
     assert {value for data in SECRETS.values() for value in data.values()} == {""}
     for path in FOLDER.iterdir():
         assert "whsec_" not in path.read_text()
@@ -237,7 +239,7 @@ def test_no_file_has_a_secret_and_only_who_checks_signatures_gets_theirs():
     assert {f"Secret {name}" for name in SECRETS} <= used
 
 
-def test_a_worker_checks_signatures_once_its_line_is_no_comment_and_not_before(tmp_path):
+def test_a_worker_checks_signatures_once_its_line_is_uncommented(tmp_path):
     text = (FOLDER / "secrets.example.yaml").read_text()
     text, lines = re.subn(r"(?m)^  # (LEDGER_WEBHOOK_SECRETS: )", r"  \1", text)
     assert lines == 1
@@ -304,7 +306,7 @@ def test_a_workload_selects_its_own_pods_and_no_others(program):
         assert selected(spread["labelSelector"]["matchLabels"]) == [program]
 
 
-def test_of_what_has_several_pods_one_at_most_is_taken_away_at_a_time():
+def test_at_most_one_of_several_pods_is_evicted_at_a_time():
     budgets = {
         program: each["spec"]["maxUnavailable"]
         for each in of_kind("PodDisruptionBudget")
@@ -325,11 +327,11 @@ def test_a_worker_is_reached_by_the_stable_name_of_its_pod(tmp_path):
     namespace = KUSTOMIZATION["namespace"]
     own = settings("worker", tmp_path)
     assert own.web_host == f"plexy-ledger-worker-0.{spec['serviceName']}.{namespace}.svc"
-    # The address is in the headless Service under the port that the worker tells the others.
+    # The address names the headless Service and the port that the worker announces.
     assert [port["port"] for port in service["ports"]] == [own.web_port]
 
 
-def test_a_worker_has_a_disk_of_its_own_where_its_data_is_and_nothing_else_is_writable(tmp_path):
+def test_a_worker_has_its_own_disk_for_its_data_and_writes_nowhere_else(tmp_path):
     spec = WORKLOADS["worker"]["spec"]
     (claim,) = spec["volumeClaimTemplates"]
     mounts = {mount["name"]: mount for mount in container("worker")["volumeMounts"]}
@@ -345,12 +347,12 @@ def test_a_worker_has_a_disk_of_its_own_where_its_data_is_and_nothing_else_is_wr
 
 
 @pytest.mark.parametrize("program", WORKLOADS)
-def test_the_brokers_authority_is_mounted_where_it_is_looked_for(program):
+def test_the_brokers_authority_is_mounted_at_the_configured_path(program):
     (volume,) = [each for each in pod(program)["volumes"] if each["name"] == "kafka"]
     (mount,) = [m for m in container(program)["volumeMounts"] if m["name"] == "kafka"]
     looked_for = OBJECTS["ConfigMap plexy-ledger"]["data"]["LEDGER_KAFKA_CA_FILE"]
     assert looked_for == f"{mount['mountPath']}/ca.crt"
-    # Not among the objects: it would be applied again over the real one.
+    # It is not among the objects, because applying it would overwrite the real one.
     name = volume["configMap"]["name"]
     assert f"ConfigMap {name}" not in OBJECTS
     assert f"create configmap {name} --from-file=ca.crt" in PAGE
@@ -381,7 +383,7 @@ def test_a_pod_has_no_right_that_it_does_not_need(program):
     ("program", "ends_within_s"),
     [("ingest", LONGEST_ANSWER_S), ("worker", _STOPPED_WITHIN_S)],
 )
-def test_a_pod_that_goes_has_time_to_end_in_order(program, ends_within_s):
+def test_a_pod_that_is_deleted_has_time_to_end_in_order(program, ends_within_s):
     waits_s = container(program)["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pod(program)["terminationGracePeriodSeconds"] >= waits_s + 1.5 * ends_within_s
 
@@ -424,14 +426,14 @@ def test_all_pods_reach_the_brokers_and_nothing_is_open_that_no_policy_opens():
         assert [program] in [selected(each["podSelector"]["matchLabels"]) for each in let_in]
 
 
-def test_the_audit_asks_the_workers_at_their_service(tmp_path):
+def test_the_audit_reaches_the_workers_through_their_service(tmp_path):
     own = settings("audit", tmp_path)
     service = OBJECTS[f"Service {own.web_bind}"]["spec"]
     assert selected(service["selector"]) == ["worker"]
     assert [port["port"] for port in service["ports"]] == [own.web_port]
 
 
-def test_the_page_names_every_file_and_only_objects_that_there_are():
+def test_the_page_names_every_file_and_only_existing_objects():
     for path in FOLDER.glob("*.yaml"):
         assert path.name in PAGE
     known = {name.split()[1] for name in OBJECTS} | {"plexy-ledger-worker-0", "plexy-ledger-kafka"}
@@ -441,7 +443,7 @@ def test_the_page_names_every_file_and_only_objects_that_there_are():
         assert command in typer.main.get_command(app).commands
 
 
-def test_the_page_names_the_jobs_that_alarms_ask_for_and_where_each_finds_its_program():
+def test_the_page_names_the_jobs_of_the_alarms_and_their_targets():
     rows = dict(re.findall(r"(?m)^    \| `([\w-]+)` \| `([\w.:-]+)` \|", PAGE))
     assert set(rows) == JOBS
     for where in rows.values():
@@ -452,7 +454,7 @@ def test_the_page_names_the_jobs_that_alarms_ask_for_and_where_each_finds_its_pr
         assert spec["publishNotReadyAddresses"]
 
 
-def test_the_overlay_of_the_page_changes_what_there_is():
+def test_the_overlay_of_the_page_changes_existing_objects():
     (text,) = re.findall(r"(?s)   ```yaml\n(.*?)   ```", PAGE)
     overlay = yaml.safe_load(text)
     assert overlay["resources"] == ["<this repository>/deploy/kubernetes"]

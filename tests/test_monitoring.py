@@ -1,4 +1,4 @@
-"""What watches the ledger fits it: alarms and dashboard name metrics that there are, and pages."""
+"""The monitoring fits the ledger: alarms and dashboard name existing metrics and pages."""
 
 import json
 import re
@@ -32,19 +32,19 @@ QUERIES = {
 }
 EXPRESSIONS = {name: rule["expr"] for name, rule in ALARMS.items()} | QUERIES
 
-# `.ci/run` puts it into build/tools.
+# `.ci/run` installs the tool into build/tools.
 PROMTOOL = shutil.which("promtool") or shutil.which(str(ROOT / "build" / "tools" / "promtool"))
 
 _GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
 _RANGE = re.compile(r"\[[^]]*\]")
 _WORDS = frozenset({"and", "or", "unless", "bool", "offset"})
-# A name with its selector; a bracket behind it makes it a function. Numbers are taken whole.
+# A name with its selector; a name before a bracket is a function. Numbers are matched whole.
 _NAME = re.compile(r"\d[\w.]*|([a-zA-Z_:][\w:]*)\s*(?:\{([^}]*)\})?\s*(\()?")
 _MATCHER = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*""')
 
 
 def selected(expression: str) -> Iterator[tuple[str, set[str]]]:
-    """Yield each metric that a PromQL expression names, with the labels that it asks of it.
+    """Yield each metric of a PromQL expression, with the labels that the expression selects.
 
     >>> sorted(selected('sum by (job) (rate(a_total{b!~"c(d"}[5m])) / 2e3 > on (h) i'))
     [('a_total', {'b'}), ('i', set())]
@@ -67,7 +67,7 @@ def grouped(expression: str) -> set[str]:
 
 
 def known() -> dict[str, set[str]]:
-    """Return the labels of every series that a scrape may bring, by its name."""
+    """Return the labels of every series that a scrape may return, by the series' name."""
     found = {"up": set[str]()}
     for metrics in programs().values():
         for metric in metrics.declared:
@@ -87,7 +87,7 @@ KNOWN = known()
 
 
 @pytest.mark.parametrize("name", EXPRESSIONS)
-def test_every_metric_and_label_that_an_alarm_or_a_panel_names_is_one_that_a_program_has(name):
+def test_every_metric_and_label_of_an_alarm_or_a_panel_exists(name):
     found = list(selected(EXPRESSIONS[name]))
     assert found
     for metric, labels in found:
@@ -97,7 +97,7 @@ def test_every_metric_and_label_that_an_alarm_or_a_panel_names_is_one_that_a_pro
 
 
 @pytest.mark.parametrize("program", programs())
-def test_what_is_declared_is_what_a_scrape_brings(program):
+def test_a_scrape_returns_exactly_the_declared_metrics(program):
     metrics = programs()[program]
     families = {
         (f"{f.name}_total" if f.type == "counter" else f.name): f
@@ -119,7 +119,7 @@ def test_the_tables_of_metrics_have_a_line_for_each_metric_that_a_program_declar
     assert [row.split("`")[1] for row in rows] == [m.name for m in programs()[program].declared]
 
 
-def test_a_name_is_not_passed_over():
+def test_no_name_in_an_expression_is_missed():
     expression = 'histogram_quantile(0.99, sum by (le) (rate(x_bucket{a="2"}[5m]))) > 1e3 unless y'
     assert list(selected(expression)) == [("x_bucket", {"a"}), ("y", set())]
     assert list(selected('time() - z{job=~"a(b|c)"} * on (job) group_left () 0.8')) == [
@@ -128,7 +128,7 @@ def test_a_name_is_not_passed_over():
 
 
 @pytest.mark.parametrize("name", ALARMS)
-def test_an_alarm_says_how_urgent_it_is_and_leads_to_a_section_that_there_is(name):
+def test_an_alarm_says_how_urgent_it_is_and_links_to_an_existing_section(name):
     rule = ALARMS[name]
     assert rule["labels"]["severity"] in {"page", "ticket"}
     page, _, anchor = rule["annotations"]["runbook"].partition("#")
@@ -139,7 +139,7 @@ def test_an_alarm_says_how_urgent_it_is_and_leads_to_a_section_that_there_is(nam
     assert all(cell.strip() for cell in row.split("|")[1:4])
 
 
-def test_what_wakes_somebody_is_tested():
+def test_every_alarm_that_wakes_somebody_is_tested():
     tested = {
         each["alertname"]
         for test in TESTS["tests"]
@@ -149,7 +149,7 @@ def test_what_wakes_somebody_is_tested():
     assert {name for name, rule in ALARMS.items() if rule["labels"]["severity"] == "page"} <= tested
 
 
-def test_the_jobs_that_alarms_ask_for_are_scraped():
+def test_the_jobs_of_the_alarms_are_scraped():
     jobs = {scrape["job_name"] for scrape in SCRAPES["scrape_configs"]}
     asked = {job for text in EXPRESSIONS.values() for job in re.findall(r'job="([^"]+)"', text)}
     assert asked
@@ -170,7 +170,7 @@ def test_panels_have_their_data_from_the_source_that_is_chosen_and_do_not_overla
 
 
 def lost(given: Any, kept: Any, path: str = "") -> Iterator[str]:
-    """Yield where a document has something that is not in the other."""
+    """Yield the places at which a document has fields that the other one lacks."""
     if isinstance(given, dict) and isinstance(kept, dict):
         for name, value in given.items():
             if name in kept:
@@ -185,17 +185,17 @@ def lost(given: Any, kept: Any, path: str = "") -> Iterator[str]:
 
 
 def unknown_to_grafana(dashboard: dict[str, Any]) -> list[str]:
-    """Return what Grafana's own types for a dashboard, its panels and queries have no place for."""
+    """Return the dashboard's fields that Grafana's own types do not have."""
     register_default_plugins()
     kept = JSONEncoder(sort_keys=True).encode(Dashboard.from_json(dashboard))
     return list(lost(dashboard, json.loads(kept)))
 
 
-def test_grafana_s_own_types_have_a_place_for_all_of_the_dashboard():
+def test_grafana_s_own_types_have_every_field_of_the_dashboard():
     assert unknown_to_grafana(DASHBOARD) == []
 
 
-def test_they_have_none_for_a_misspelt_field_wherever_it_is():
+def test_grafana_s_own_types_reveal_a_misspelt_field_anywhere():
     wrong = json.loads(json.dumps(DASHBOARD))
     panel = next(each for each in wrong["panels"] if each["type"] == "timeseries")
     wrong["refesh"] = "30s"
@@ -225,7 +225,7 @@ def test_prometheus_own_tool_finds_nothing_wrong(check):
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
 @pytest.mark.parametrize("name", QUERIES)
 def test_prometheus_parses_each_query_of_the_dashboard(name, tmp_path):
-    # Grafana puts the interval in.
+    # Grafana inserts the interval.
     rule = {"record": "panel", "expr": QUERIES[name].replace("$__rate_interval", "1m")}
     file = tmp_path / "rules.yaml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": [rule]}]}))

@@ -9,7 +9,7 @@ import pytest
 from ingest.answers import STATUS
 from ledger.payments import Anomaly
 from ledger.rejections import Reason
-from ledger.verification.differences import Kind
+from ledger.verification.differences import DifferenceKind
 
 _ROOT = Path(__file__).parent.parent
 _CHECKS = (_ROOT / "docs" / "operations.md").read_text()
@@ -21,7 +21,7 @@ _PROGRAMS = "".join(
     for folder in ("processors", "ingest", "runtime")
     for file in (_ROOT / folder).rglob("*.py")
 )
-# What programs raise to end; what they only pass from one part to another is not shown.
+# The exceptions that end a program. Internal exceptions are not shown to anybody.
 _ENDINGS = {*re.findall(r"class (\w+Error)\(", _PROGRAMS), "TopicsError", "AnotherLogError"} - {
     "BatchRefusedError",
     "ChunkTooLargeError",
@@ -37,7 +37,7 @@ _ENDINGS = {*re.findall(r"class (\w+Error)\(", _PROGRAMS), "TopicsError", "Anoth
     "_RewrittenError",
 }
 _LINES = r'log\.(?:warning|error|critical|exception)\(\s*"(?:%d )?([^";]+)'
-# The last line of every worker that ends has one of these endings for its reason.
+# Every worker's last line ends with a reason of one of these kinds.
 _LOGGED = {*re.findall(_LINES, _PROGRAMS)} - {"the worker ends"}
 _LOOKING = "".join((_ROOT / "cli/status" / name).read_text() for name in ("looks.py", "command.py"))
 _PROBLEMS = sorted({*re.findall(r'Problem\("(\w+)"', _LOOKING)})
@@ -58,8 +58,8 @@ _OTHERS = {
 
 @pytest.mark.parametrize(
     ("page", "kind"),
-    [*((_CHECKS, kind) for kind in Kind), *((_REJECTED, reason) for reason in Reason)],
-    ids=[*Kind, *Reason],
+    [*((_CHECKS, kind) for kind in DifferenceKind), *((_REJECTED, reason) for reason in Reason)],
+    ids=[*DifferenceKind, *Reason],
 )
 def test_every_difference_and_reason_has_a_line_with_its_remedy(page, kind):
     rows = [line.split("|") for line in page.splitlines() if line.startswith("| `")]
@@ -78,14 +78,14 @@ def test_every_anomaly_and_every_problem_of_status_has_a_line_with_its_remedy(pa
 
 
 @pytest.mark.parametrize("said", sorted(_ENDINGS | _LOGGED | _OTHERS))
-def test_all_that_a_worker_or_ingress_says_has_a_line_with_its_remedy(said):
+def test_every_message_of_a_worker_or_ingress_has_a_line_with_its_remedy(said):
     rows = [line.split("|") for line in _TROUBLES.splitlines() if line.startswith("| ")]
     told = [row for row in rows if said in row[1]]
     assert told
     assert all(cell.strip() for row in told for cell in row[1:4])
 
 
-def test_what_is_looked_for_is_what_the_programs_say():
+def test_the_texts_that_are_searched_for_are_those_of_the_programs():
     assert {"behind", "no_answer"} <= {*_PROBLEMS}
     assert {"LostRecordsError", "RecordTooLargeError", "InterruptedWorkError"} <= _ENDINGS
     assert {"fenced", "rejected", "chunks did not finish in time"} <= _LOGGED

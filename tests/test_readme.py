@@ -1,4 +1,4 @@
-"""The README and the docs tell the truth: settings, commands, links and names of tests exist."""
+"""The README and the docs are correct: the settings, commands, links and tests in them exist."""
 
 import re
 import subprocess
@@ -29,7 +29,7 @@ def test_the_page_of_commands_names_every_command() -> None:
     assert all(f"`{name}`" in page for name in commands)
 
 
-def test_every_test_that_a_page_names_is_there() -> None:
+def test_every_test_that_a_page_names_exists() -> None:
     tests = "".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
     for page in [README, *(ROOT / "docs").rglob("*.md")]:
         for name in re.findall(r"`(test_\w+|Test\w+)`", page.read_text()):

@@ -1,4 +1,4 @@
-"""The repository keeps its rules: what may stand in a file, what a script is, what is locked."""
+"""The repository keeps its rules for the contents of files, for scripts and for locks."""
 
 import ast
 import os
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 OURS = ("build.txt", "dev.txt", "runtime.txt")
 LOCKS = (*OURS, "docs.txt", "quix.txt")
 
-# Written apart, so that this file does not name what it forbids.
+# The names are split, so that this file does not contain the names that it forbids.
 _HOSTS = (
     ("pythonhosted", "org"),
     ("pypi", "org"),
@@ -31,13 +31,13 @@ _HOSTS = (
     ("debian", "org"),
 )
 REGISTRY = re.compile("|".join(rf"\b{re.escape('.'.join(host))}\b" for host in _HOSTS))
-# Homes, and the folder that the machines of this project's developers work in.
+# Home folders, and the working folder on the developers' machines.
 MACHINE = re.compile(r"(?<![\w.~}-])/(?:home/[a-z]|Users/[A-Za-z]|root/|work/)")
 
 
 @cache
 def files() -> dict[str, Path]:
-    """List every file that git keeps, or would keep: name to path."""
+    """Return every file that git tracks, or would track, by its name."""
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("git tells which files are the project's: there is none here")
     listed = subprocess.run(
@@ -71,7 +71,7 @@ def scripts() -> dict[str, Path]:
 
 
 def locked(lock: str) -> dict[str, tuple[str, list[str]]]:
-    """Read a lock: the name of each requirement, to its version and hashes."""
+    """Read a lock; return the version and the hashes of each requirement by its name."""
     text = (ROOT / "requirements" / lock).read_text().replace("\\\n", " ")
     found = {}
     for line in text.splitlines():
@@ -86,10 +86,10 @@ def locked(lock: str) -> dict[str, tuple[str, list[str]]]:
 
 
 def wanted(lock: str) -> list[Requirement]:
-    """Read what pyproject.toml asks of a lock."""
+    """Read the requirements of a lock from pyproject.toml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     build, runtime = project["build-system"]["requires"], project["project"]["dependencies"]
-    # The image has what traces take.
+    # The image includes the packages for traces.
     runtime = runtime + project["project"]["optional-dependencies"]["tracing"]
     groups = project["dependency-groups"]
     asked = {
@@ -102,7 +102,7 @@ def wanted(lock: str) -> list[Requirement]:
     return [Requirement(text) for text in asked[lock]]
 
 
-def test_the_patterns_find_what_they_are_for():
+def test_the_patterns_find_their_examples():
     assert REGISTRY.search("https://files." + ".".join(_HOSTS[0]) + "/packages")
     assert MACHINE.search('open("/' + 'home/ann/x")')
     assert MACHINE.search("cd /" + "work/there")
@@ -117,16 +117,16 @@ def test_no_file_names_a_folder_of_a_developers_machine():
     assert lines_with(MACHINE) == []
 
 
-def test_git_would_keep_no_file_of_secrets():
+def test_git_would_track_no_file_of_secrets():
     assert ".env" not in files()
 
 
-def test_nothing_that_a_merge_leaves_behind_is_kept():
+def test_no_leftover_of_a_merge_is_tracked():
     assert [name for name in files() if name.endswith((".orig", ".rej"))] == []
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Yield all that a module imports, each name with the module that it comes from."""
+    """Yield each import of a module, with the full name of the imported module or object."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (each.name for each in node.names)
@@ -136,7 +136,7 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def test_no_test_module_is_imported():
-    """What tests share stands in a module of its own, or is a fixture in a `conftest.py`."""
+    """Code that tests share is in a module without tests, or is a fixture in a `conftest.py`."""
     found = [
         f"{name} imports {module}"
         for name, path in files().items()
@@ -162,17 +162,17 @@ def test_every_locked_requirement_has_one_version_and_its_hashes(lock):
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_a_lock_says_nothing_of_where_packages_come_from(lock):
+def test_a_lock_does_not_name_the_source_of_its_packages(lock):
     text = (ROOT / "requirements" / lock).read_text()
     assert re.findall(r"(?m)^\s*(?!--hash=)-.*$|\S*://\S*|\S+ @ \S+", text) == []
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_a_lock_has_what_pyproject_asks_for(lock):
+def test_a_lock_satisfies_pyproject(lock):
     versions = locked(lock)
     for requirement in wanted(lock):
         version, _ = versions.get(canonicalize_name(requirement.name), ("", []))
-        # An empty specifier would be content with no version at all.
+        # An empty specifier would accept any version.
         fits = version and requirement.specifier.contains(version.removeprefix("=="))
         assert fits, f"{requirement} is not in {lock}, got {version!r}: run `make lock`"
 
@@ -181,7 +181,7 @@ def test_the_locks_agree_with_each_other():
     everything = locked("dev.txt")
     for lock in OURS:
         assert locked(lock).items() <= everything.items(), f"{lock} is not a part of dev.txt"
-    # One environment has both.
+    # Both locks are installed into one environment.
     for name, version in locked("docs.txt").items():
         assert everything.get(name, version) == version, name
 

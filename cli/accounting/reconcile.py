@@ -23,8 +23,8 @@ from cli.accounting.journal import Journal, read_journal
 from cli.errors import WrongOptionError
 from cli.printing import counted, line, plain
 from ledger.accounting.settlement import (
-    Kind,
     Line,
+    LineKind,
     Mismatch,
     Period,
     Reconciliation,
@@ -37,7 +37,7 @@ from ledger.money import MAX_AMOUNT_MINOR, Money, MoneyError, major_units, minor
 from runtime.kafka.topics import TopicSettings
 
 COLUMNS: Final = ("payment_id", "amount", "currency", "kind")
-_KINDS: Final[dict[str, Kind]] = {"payment": "payment", "refund": "refund"}
+_KINDS: Final[dict[str, LineKind]] = {"payment": "payment", "refund": "refund"}
 # No amount has more digits. Python parses thousands of digits slowly.
 _MOST_DIGITS: Final = 30
 _DAY_S: Final = 24 * 3600

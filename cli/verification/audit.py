@@ -38,7 +38,7 @@ from cli.topics.ledger_reader import LedgerReader, open_reader
 from cli.verification.follower import Follower, RewrittenError
 from cli.verification.replicas import NoReport, Workers, damages, disks_of
 from cli.verification.verify import new_truth
-from ledger.verification.differences import Difference, Kind
+from ledger.verification.differences import Difference, DifferenceKind
 from ledger.verification.replicas import AllTables
 from runtime.access import Token, wrong_host, wrong_token
 from runtime.kafka.new_connections import EXPIRY_METRIC, NewConnections
@@ -78,14 +78,14 @@ class AuditMetrics(Metrics):
             "partitions of tables on the workers' disks that the last round compared",
         )
         self.certificates = self.gauge(*EXPIRY_METRIC, "side")
-        for kind in Kind:
+        for kind in DifferenceKind:
             self.differences.labels(kind=str(kind)).set(0)
         ProcessCollector(registry=self.registry)
 
     def show(self, differences: list[Difference]) -> None:
         """Set the number of differences of each kind."""
         counts = Counter(found.kind for found in differences)
-        for kind in Kind:
+        for kind in DifferenceKind:
             self.differences.labels(kind=str(kind)).set(counts[kind])
 
 

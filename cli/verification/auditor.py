@@ -16,9 +16,9 @@ from cli.topics.ledger_reader import LedgerNames, LedgerReader, Offsets
 from cli.verification.replicas import DiskCheck, Disks, Workers
 from ledger.deduplication import PROGRESS_KEY
 from ledger.verification.audit import Check, check_document, check_order, check_payment, check_seen
-from ledger.verification.differences import Difference, Kind
+from ledger.verification.differences import Difference, DifferenceKind
 from ledger.verification.gathered_orders import gather
-from ledger.verification.journal_audit import Balance, JournalAudit, differing
+from ledger.verification.journal_audit import AuditedBalance, JournalAudit, differing
 from ledger.verification.truth import Truth
 
 
@@ -51,7 +51,7 @@ class HeldValue(NamedTuple):
             yield from self.holding.check(truth, self.partition, self.key, self.value)
             return
         yield Difference(
-            kind=Kind.VALUE_MISPLACED,
+            kind=DifferenceKind.VALUE_MISPLACED,
             subject=f"key {self.key.decode(errors='replace')} of {self.holding.topic}",
             detail=f"it is in partition {self.partition}, and belongs in {self.belongs}",
         )
@@ -61,7 +61,7 @@ class Findings(msgspec.Struct, frozen=True):
     """The result of an audit; checks that need all facts of a payment skip ``moving`` payments."""
 
     differences: list[Difference]
-    balances: list[Balance]
+    balances: list[AuditedBalance]
     moving: int
     records: int
     took_s: float

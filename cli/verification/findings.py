@@ -14,7 +14,7 @@ from rich.text import Text
 from cli.printing import counted, line, plain
 from ledger.payments import EventReference
 from ledger.verification.differences import Difference
-from ledger.verification.journal_audit import Balance
+from ledger.verification.journal_audit import AuditedBalance
 
 # Further differences are only counted, since their cause is unlikely to be a single record.
 _MOST_SHOWN: Final = 100
@@ -22,7 +22,7 @@ _MOST_EVENTS_SHOWN: Final = 10
 
 
 def show_balances(
-    console: Console, balances: Sequence[Balance], title: str = "Trial balance"
+    console: Console, balances: Sequence[AuditedBalance], title: str = "Trial balance"
 ) -> None:
     """Print the balance of each account; an account that differs from the log is red."""
     table = Table("account", "currency", "journal", "log", title=f"{title}, in minor units")

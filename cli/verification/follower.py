@@ -15,7 +15,7 @@ from cli.verification.replicas import NOTHING_COMPARED, DiskWatch
 from ledger.deduplication import PROGRESS_KEY
 from ledger.large_orders import is_order_key, order_key_of
 from ledger.verification.audit import check_payment, check_seen
-from ledger.verification.differences import Difference, Kind
+from ledger.verification.differences import Difference, DifferenceKind
 from ledger.verification.gathered_orders import gather
 from ledger.verification.journal_audit import JournalAudit
 from ledger.verification.replicas import AllTables, Replicas
@@ -42,7 +42,7 @@ class RewrittenError(Exception):
         super().__init__(f"{topic}[{partition}] {detail}")
         self.topic = topic
         self.difference = Difference(
-            kind=Kind.LOG_INCOMPLETE, subject=f"{topic}[{partition}]", detail=detail
+            kind=DifferenceKind.LOG_INCOMPLETE, subject=f"{topic}[{partition}]", detail=detail
         )
 
 

@@ -22,7 +22,7 @@ from cli.verification.verify import trust_of
 from ledger.deduplication import DAY_MS
 from ledger.events import FieldNames
 from ledger.verification.history import Rules
-from ledger.verification.proof import Checked, Proof, check
+from ledger.verification.proof import Proof, ProofCheck, check
 
 # Folding 720 sequences of this many deliveries takes about a second.
 _MANY: Final = 200
@@ -71,7 +71,7 @@ def _read(file: Path) -> Proof:
         ) from None
 
 
-def _show(console: Console, proof: Proof, checked: Checked) -> None:
+def _show(console: Console, proof: Proof, checked: ProofCheck) -> None:
     for fault in checked.faults:
         line(console, f"✗ {fault}", style="red")
     order = proof.order

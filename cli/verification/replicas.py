@@ -19,7 +19,7 @@ from cli.printing import Heard, counted
 from cli.settings import VerifySettings
 from cli.topics.ledger_reader import LedgerReader
 from ledger.digest import ChangelogDigest
-from ledger.verification.differences import Difference, Kind
+from ledger.verification.differences import Difference, DifferenceKind
 from ledger.verification.replicas import AllTables, Comparison, ReplicaPlace, Replicas, places
 from runtime.access import Token
 
@@ -245,7 +245,7 @@ def damages(tables: AllTables, since_ms: int) -> Iterator[Difference]:
             if damage.found_at_ms >= since_ms:
                 at = datetime.fromtimestamp(damage.found_at_ms // 1000, UTC)
                 yield Difference(
-                    kind=Kind.REPLICA_DAMAGED,
+                    kind=DifferenceKind.REPLICA_DAMAGED,
                     subject=str(ReplicaPlace(each.worker, damage.table, damage.partition)),
                     detail=f"found at {at:%H:%M:%S} UTC: {damage.detail}. The worker deleted the "
                     "partition's files and restores them from the changelog: check the disk",

@@ -1,8 +1,8 @@
-"""Activity: what was posted to each account, by currency and day.
+"""Activity: the amounts posted to each account, by currency and day.
 
-Input: entries or payments. Output: sums in minor units, which over all days make the trial balance.
-The day of an entry is that of its fact, in UTC. An entry and its reversal have the same day, so
-they cancel each other.
+The input are entries or payments. The output are sums in minor units; the sums over all days are
+the trial balance. An entry has the day of its fact, in UTC. An entry and its reversal have the same
+day, so they cancel each other.
 """
 
 from collections import defaultdict
@@ -21,7 +21,7 @@ Activity = Mapping[tuple[str, str, int], int]
 
 
 def activity_of(entries: Iterable[Entry]) -> dict[tuple[str, str, int], int]:
-    """Sum entries, each of which is given once."""
+    """Sum entries; each entry must be given only once."""
     sums: dict[tuple[str, str, int], int] = defaultdict(int)
     for entry in entries:
         day = entry.created // DAY_S
@@ -31,7 +31,7 @@ def activity_of(entries: Iterable[Entry]) -> dict[tuple[str, str, int], int]:
 
 
 def standing_activity(payment: Payment) -> dict[tuple[str, str, int], int]:
-    """Sum the entries of a payment that stand, without those that were reversed."""
+    """Sum the standing entries of a payment."""
     return activity_of(entry_of(subject, fact) for subject, fact in Standing(payment).facts.items())
 
 

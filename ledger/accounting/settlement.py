@@ -1,11 +1,11 @@
-"""Reconciliation: the lines of a settlement file against the entries that stand in the journal.
+"""Reconciliation: matches the lines of a settlement file with the journal's standing entries.
 
 Input: the file's lines, the standing entries, and the period that the file covers. Output: the
-number of matches, each line or entry without one, and the totals of both sides. Invariants: no sum
-mixes currencies, and each line and each entry of the period counts exactly once.
+number of matches, each line or entry without a match, and the totals of both sides. Invariants: no
+sum mixes currencies, and each line and each entry of the period counts exactly once.
 
 Payments are matched by id. The refunds of a payment are matched by amount, because the file has no
-refund ids. An entry outside the period only counts if a line matches it.
+refund ids. An entry outside the period counts only if a line matches it.
 """
 
 from collections import Counter, defaultdict, deque
@@ -19,11 +19,11 @@ import msgspec
 from ledger.journal import Entry
 from ledger.money import Money
 
-Kind = Literal["payment", "refund"]
+LineKind = Literal["payment", "refund"]
 
 
-class Finding(StrEnum):
-    """The kinds of mismatch: *here* is the ledger, *there* is the file."""
+class Discrepancy(StrEnum):
+    """How a line and an entry differ: *here* is the ledger, *there* is the file."""
 
     MISSING_HERE = "missing_here"
     MISSING_THERE = "missing_there"
@@ -36,12 +36,12 @@ class Line(msgspec.Struct, frozen=True, gc=False):
 
     number: int
     payment_id: str
-    kind: Kind
+    kind: LineKind
     money: Money
 
 
 class Period(msgspec.Struct, frozen=True):
-    """The time from ``since`` up to but not ``before``, in Unix seconds; ``None`` is no bound."""
+    """The time from ``since`` until ``before`` (excluded), in Unix seconds; ``None``: no bound."""
 
     since: int | None = None
     before: int | None = None
@@ -53,11 +53,11 @@ class Period(msgspec.Struct, frozen=True):
 
 
 class Mismatch(msgspec.Struct, frozen=True):
-    """A line without an entry, an entry without a line, or a pair of both that differ."""
+    """A line without an entry, an entry without a line, or a line and an entry that differ."""
 
-    finding: Finding
+    finding: Discrepancy
     payment_id: str
-    kind: Kind
+    kind: LineKind
     line: Line | None = None
     entry: Entry | None = None
 
@@ -65,7 +65,7 @@ class Mismatch(msgspec.Struct, frozen=True):
 class Total(msgspec.Struct, frozen=True, kw_only=True):
     """The number and sum, in minor units, of one kind and currency on both sides."""
 
-    kind: Kind
+    kind: LineKind
     currency: str
     lines: int
     lines_minor: int
@@ -82,8 +82,8 @@ class Reconciliation(msgspec.Struct, frozen=True):
 
 
 def reconcile(lines: Iterable[Line], entries: Iterable[Entry], period: Period) -> Reconciliation:
-    """Match a file's lines with standing entries; the order of neither matters."""
-    groups: defaultdict[tuple[str, Kind], _Group] = defaultdict(_Group)
+    """Match a file's lines with standing entries; both may be in any order."""
+    groups: defaultdict[tuple[str, LineKind], _Group] = defaultdict(_Group)
     for each in lines:
         groups[each.payment_id, each.kind].lines.append(each)
     for posted in entries:
@@ -102,7 +102,7 @@ def reconcile(lines: Iterable[Line], entries: Iterable[Entry], period: Period) -
     return Reconciliation(matched, mismatches, totals.all())
 
 
-def kind_of(entry: Entry) -> Kind:
+def kind_of(entry: Entry) -> LineKind:
     """Return whether an entry posts a payment's success or a refund."""
     return "payment" if entry.refund_id is None else "refund"
 
@@ -123,14 +123,14 @@ class _Group:
         self.lines: list[Line] = []
         self.entries: list[Entry] = []
 
-    def pairs(self, kind: Kind, period: Period) -> list[Pair]:
+    def pairs(self, kind: LineKind, period: Period) -> list[Pair]:
         """Return each line, and each entry of the period, once, with its closest match."""
-        # If several entries have a line's amount, the line matches one of the period first.
+        # If several entries have a line's amount, an entry of the period is matched first.
         self.lines.sort(key=lambda line: line.number)
         self.entries.sort(key=lambda entry: (entry not in period, *_place(entry)))
         found = self._take(lambda money: money)
         if kind == "refund":
-            # A refund that differs in both amount and period is another refund.
+            # An entry that differs from a line in both amount and period is another refund.
             self.entries = [entry for entry in self.entries if entry in period]
         self.lines.sort(key=lambda line: line.money.amount_minor)
         self.entries.sort(key=lambda entry: money_of(entry).amount_minor)
@@ -140,7 +140,7 @@ class _Group:
         return found + [(None, entry) for entry in self.entries if entry in period]
 
     def _take(self, what: Callable[[Money], Hashable]) -> list[Pair]:
-        """Take out pairs with equal ``what``, each line with the first entry that is left."""
+        """Remove and return pairs with equal ``what``; a line gets the first remaining entry."""
         waiting: defaultdict[Hashable, deque[Entry]] = defaultdict(deque)
         for entry in self.entries:
             waiting[what(money_of(entry))].append(entry)
@@ -161,18 +161,18 @@ class _Totals:
     """The counts and sums of both sides, by currency and kind."""
 
     def __init__(self) -> None:
-        self._numbers = Counter[tuple[str, Kind, str]]()
-        self._sums = Counter[tuple[str, Kind, str]]()
+        self._numbers = Counter[tuple[str, LineKind, str]]()
+        self._sums = Counter[tuple[str, LineKind, str]]()
 
-    def count(self, kind: Kind, line: Line | None, entry: Entry | None) -> None:
-        """Count a pair, or the one side of it that exists."""
+    def count(self, kind: LineKind, line: Line | None, entry: Entry | None) -> None:
+        """Count a line, an entry, or a pair of both."""
         if line is not None:
             self._add(kind, line.money, "lines")
         if entry is not None:
             self._add(kind, money_of(entry), "entries")
 
     def all(self) -> list[Total]:
-        """Return a total for each currency and kind that either side has."""
+        """Return a total for each currency and kind that occurs on either side."""
         return [
             Total(
                 kind=kind,
@@ -185,20 +185,20 @@ class _Totals:
             for currency, kind in sorted({(each[0], each[1]) for each in self._numbers})
         ]
 
-    def _add(self, kind: Kind, money: Money, side: str) -> None:
+    def _add(self, kind: LineKind, money: Money, side: str) -> None:
         self._numbers[money.currency, kind, side] += 1
         self._sums[money.currency, kind, side] += money.amount_minor
 
 
-def _finding(line: Line | None, entry: Entry | None) -> Finding | None:
+def _finding(line: Line | None, entry: Entry | None) -> Discrepancy | None:
     if line is None:
-        return Finding.MISSING_THERE
+        return Discrepancy.MISSING_THERE
     if entry is None:
-        return Finding.MISSING_HERE
+        return Discrepancy.MISSING_HERE
     money = money_of(entry)
     if line.money.currency != money.currency:
-        return Finding.CURRENCY_DIFFERS
-    return None if line.money == money else Finding.AMOUNT_DIFFERS
+        return Discrepancy.CURRENCY_DIFFERS
+    return None if line.money == money else Discrepancy.AMOUNT_DIFFERS
 
 
 def _place(entry: Entry) -> tuple[int, int, int]:

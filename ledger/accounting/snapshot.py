@@ -1,17 +1,15 @@
-"""The journal at one moment: each entry once, in the order of the facts, and those that stand.
+"""The journal at one moment: all entries in the order of their facts, and the standing entries.
 
 Input: the records of ``ledger.entries`` up to some end of each partition, in any order, any number
 of times. Output: the entries by id, the entries in the order of their facts, the standing entries,
-and the corrections that an end cut in two. Invariant: a record that is not a usable entry raises
+and the corrections of which only a part was read. A record that is not a usable entry raises
 ``JournalFaultError``.
 """
 
 from collections.abc import Iterator
 
-import msgspec
-
 from ledger.journal import Entry, Subject
-from ledger.wire import ENTRIES
+from ledger.wire import ENTRIES, UNDECODABLE
 
 
 class JournalFaultError(ValueError):
@@ -27,34 +25,34 @@ class JournalSnapshot:
     def read(
         self, key: bytes | None, value: bytes | None, subjects: set[Subject] | None = None
     ) -> None:
-        """Take one record, if it is about one of ``subjects``; ``None`` stands for all subjects.
+        """Take one record, unless its subject is not in ``subjects``; ``None`` stands for all.
 
-        Raises ``JournalFaultError`` if the record is not an entry, or contradicts one.
+        Raises ``JournalFaultError`` if the record is not an entry, or contradicts an earlier one.
         """
         entry = _decode(key, value)
         if subjects is not None and _subject(entry) not in subjects:
             return
         if self.entries.setdefault(entry.entry_id, entry) != entry:
-            raise JournalFaultError(f"entry {entry.entry_id!r} was there before, and differs")
+            raise JournalFaultError(f"entry {entry.entry_id!r} occurred before with other content")
 
     def ordered(self) -> list[Entry]:
-        """Return each entry once, by time, then by the fact's place in the log of record.
+        """Return each entry once, sorted by time, then by the fact's place in the log of record.
 
-        A fact's own entry comes before its reversal. The order depends only on the entries, not on
-        how the partitions were read or when a correction was made.
+        An entry comes before its reversal. The order depends only on the entries: it is the same
+        however the partitions were read, and whenever a correction was made.
         """
         return sorted(self.entries.values(), key=_place)
 
     def standing(self) -> dict[Subject, Entry]:
-        """Return the entry of each success and each refund that was not reversed."""
+        """Return the entry that was not reversed, for each success and each refund."""
         return {_subject(entry): entry for entry in self._unreversed()}
 
     def cut_corrections(self) -> set[Subject]:
-        """Return the subjects whose correction was only read in part.
+        """Return the subjects of which only a part of a correction was read.
 
-        A correction is a reversal and a new entry in two partitions, so the ends may include one of
-        them without the other. In a complete journal, exactly one entry stands for each subject,
-        and each reversal has its entry.
+        A correction is a reversal and a new entry in two partitions, so the ends may include only
+        one of the two. In a complete journal, exactly one entry stands for each subject, and each
+        reversal has its entry.
         """
         cut: set[Subject] = set()
         standing: set[Subject] = set()
@@ -80,12 +78,12 @@ def _decode(key: bytes | None, value: bytes | None) -> Entry:
     name = (key or b"").decode(errors="replace")
     try:
         entry = ENTRIES.decode(value or b"")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise JournalFaultError(
-            f"what stands under the key {name!r} is no entry: {error}"
+            f"the value under the key {name!r} is not an entry: {error}"
         ) from None
     if entry.entry_id.encode() != key:
-        raise JournalFaultError(f"entry {entry.entry_id!r} stands under another key, {name!r}")
+        raise JournalFaultError(f"entry {entry.entry_id!r} is stored under another key, {name!r}")
     return entry
 
 

@@ -1,18 +1,17 @@
 """The audit of the tables: each value against the facts of the log of record.
 
 Input: the truth, and the value of a table or topic under a key, or ``None`` for no value. Output:
-the differences, none for a state that the log explains.
+the differences; there are none if the log explains the value.
 
 A value is judged by the facts that it names. They must be facts of the log, the rest of the value
-must follow from exactly these facts, and no settled fact may be missing. So a value that is ahead
-of the other readings is right, and a value that is behind them is a difference.
+must follow from exactly these facts, and no settled fact may be missing. So a value may be newer
+than the other values that were read, but not older.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Final
 
-import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
@@ -22,13 +21,11 @@ from ledger.large_orders import LargeOrder, OrderState, order_of
 from ledger.orders import Order, OrderDocument, describe
 from ledger.payments import TOO_LARGE, Payment, Snapshot
 from ledger.payments import describe as describe_payment
-from ledger.verification.differences import Difference, Kind, references
+from ledger.verification.differences import Difference, DifferenceKind, references
 from ledger.verification.fields import unlike
 from ledger.verification.gathered_orders import faults, whole_order
 from ledger.verification.truth import Truth
-from ledger.wire import ORDER_DOCUMENTS, ORDERS, PAYMENTS, PROGRESS, SEEN
-
-T = TypeVar("T")
+from ledger.wire import ORDER_DOCUMENTS, ORDERS, PAYMENTS, PROGRESS, SEEN, decoded
 
 Check = Callable[[Truth, int, bytes, bytes | None], Iterable[Difference]]
 """Judges the value under a key of a partition."""
@@ -42,58 +39,58 @@ def check_seen(
 ) -> Iterator[Difference]:
     """Judge a row of the table ``seen``: an event id, or the progress of a partition.
 
-    The row of a forgotten id may exist or be deleted. If the id was seen again, the old row may
-    still be there.
+    The row of a forgotten id may have been deleted or not. If the id was seen again, the table may
+    still have the old row.
     """
     if key == PROGRESS_KEY:
         yield from _check_progress(truth, partition, value)
         return
     first = truth.seen.get(partition, {}).get(key)
-    held = _decode(SEEN.decode, value)
+    held = decoded(SEEN.decode, value)
     settled = first is not None and first.offset < truth.settled.get(partition, 0)
     if value is not None and held is None:
-        yield _about_event(truth, Kind.SEEN_DIFFERS, partition, key, "it can't be read")
+        yield _about_event(truth, DifferenceKind.SEEN_DIFFERS, partition, key, "it can't be read")
     elif held is None:
         if first is not None and settled and not truth.is_forgotten(partition, first):
             detail = f"the table does not know it; the log has it at offset {first.offset}"
-            yield _about_event(truth, Kind.SEEN_MISSING, partition, key, detail)
+            yield _about_event(truth, DifferenceKind.SEEN_MISSING, partition, key, detail)
     elif truth.is_forgotten(partition, held) and not settled:
         return
     elif first is None:
         detail = "the table knows it, the log does not have it"
-        yield _about_event(truth, Kind.SEEN_UNEXPLAINED, partition, key, detail)
+        yield _about_event(truth, DifferenceKind.SEEN_UNEXPLAINED, partition, key, detail)
     elif (due := _row_read_earlier(held, first, truth.settled.get(partition, 0))) != held:
-        yield _about_event(truth, Kind.SEEN_DIFFERS, partition, key, unlike(due, held))
+        yield _about_event(truth, DifferenceKind.SEEN_DIFFERS, partition, key, unlike(due, held))
 
 
 def _row_read_earlier(held: Seen, first: Seen, settled: int) -> Seen:
-    """Return the row of a table that was read before the log: some repeats may be missing."""
+    """Return the expected row of a table that was read before the log: it may lack repeats."""
     least = sum(offset < settled for offset in first.repeats)
     reached = max(least, min(len(held.repeats), len(first.repeats)))
     return replace(first, repeats=first.repeats[:reached])
 
 
 def _check_progress(truth: Truth, partition: int, value: bytes | None) -> Iterator[Difference]:
-    """Judge the progress of ``dedupe``, which passes over all records up to there."""
+    """Judge the progress of ``dedupe``, which passes over all records up to its progress."""
     reached = truth.progress.get(partition, START)
     least = truth.settled.get(partition, 0) - 1
-    held = START if value is None else _decode(PROGRESS.decode, value)
+    held = START if value is None else decoded(PROGRESS.decode, value)
+    kind = DifferenceKind.SEEN_MISSING if value is None else DifferenceKind.SEEN_DIFFERS
     if held is None:
-        kind, detail = Kind.SEEN_DIFFERS, "how far it was folded can't be read"
+        detail = "its progress can't be read"
     elif value is None:
-        kind, detail = Kind.SEEN_MISSING, f"it was folded up to offset {least}, and does not say so"
+        detail = f"its progress is missing, and it was folded up to offset {least}"
     else:
-        kind = Kind.SEEN_DIFFERS
         detail = (
-            f"it says that it was folded up to offset {held.offset}, at {held.timestamp_ms} ms; "
-            f"expected {least} to {reached.offset}, at {reached.timestamp_ms} ms there"
+            f"its progress is offset {held.offset}, at {held.timestamp_ms} ms; expected offset "
+            f"{least} to {reached.offset}, where the time is {reached.timestamp_ms} ms"
         )
     if held is None or not least <= held.offset <= reached.offset or _has_wrong_time(held, reached):
         yield Difference(kind=kind, subject=f"partition {partition} of seen", detail=detail)
 
 
 def _has_wrong_time(held: Progress, reached: Progress) -> bool:
-    """Return whether the held time can't be the log's time."""
+    """Return whether the time in the row can't be the log's time."""
     if held.offset == reached.offset:
         return held.timestamp_ms != reached.timestamp_ms
     return held.timestamp_ms > reached.timestamp_ms
@@ -121,19 +118,21 @@ def check_payment(
 def check_order(
     truth: Truth, _partition: int, key: bytes, value: bytes | None
 ) -> Iterator[Difference]:
-    """Judge an order of the table ``orders``; ``gather`` gives a large order all its rows."""
+    """Judge an order of the table ``orders``; a large order comes with its rows (``gather``)."""
     order_id = _text(key)
     if value is None:
-        yield from _absent(truth, order_id, Kind.ORDER_MISSING, "the table does not have it")
+        yield from _absent(
+            truth, order_id, DifferenceKind.ORDER_MISSING, "the table does not have it"
+        )
         return
-    found = _decode(_read_order, value)
+    found = decoded(_read_order, value)
     if found is None or found[1].order_id != order_id:
         detail = "it can't be read" if found is None else f"it says that it is {found[1].order_id}"
-        yield _about_order(truth, Kind.ORDER_DIFFERS, order_id, detail)
+        yield _about_order(truth, DifferenceKind.ORDER_DIFFERS, order_id, detail)
         return
     state, order = found
     explained = any(truth.naming(order_id))
-    kind = Kind.ORDER_DIFFERS if explained else Kind.ORDER_UNEXPLAINED
+    kind = DifferenceKind.ORDER_DIFFERS if explained else DifferenceKind.ORDER_UNEXPLAINED
     yield from _judge(truth, order, kind)
     if isinstance(state, LargeOrder):
         for detail in faults(state, order):
@@ -146,60 +145,69 @@ def check_document(
     """Judge the latest document of an order in ``ledger.orders``."""
     order_id = _text(key)
     if value is None:
-        yield from _absent(truth, order_id, Kind.DOCUMENT_MISSING, "no document stands for it")
+        yield from _absent(
+            truth, order_id, DifferenceKind.DOCUMENT_MISSING, "no document stands for it"
+        )
         return
-    document = _decode(ORDER_DOCUMENTS.decode, value)
+    document = decoded(ORDER_DOCUMENTS.decode, value)
     if document is None:
-        yield _about_order(truth, Kind.DOCUMENT_DIFFERS, order_id, "it can't be read")
+        yield _about_order(truth, DifferenceKind.DOCUMENT_DIFFERS, order_id, "it can't be read")
         return
     explained = any(truth.naming(order_id))
-    kind = Kind.DOCUMENT_DIFFERS if explained else Kind.DOCUMENT_UNEXPLAINED
+    kind = DifferenceKind.DOCUMENT_DIFFERS if explained else DifferenceKind.DOCUMENT_UNEXPLAINED
     if document.summary is not UNSET:
         yield from _judge_summary(truth, order_id, document, kind)
         return
     order = _order_of(document, order_id)
     faults = list(_judge(truth, order, kind))
-    follows = describe(order)
-    if not faults and document != follows:
-        detail = "nothing is in it" if follows is None else unlike(follows, document)
-        faults = [_about_order(truth, kind, order_id, detail)]
-    yield from faults
+    yield from faults or _document_fault(truth, order_id, document, describe(order), kind)
 
 
 def _judge_summary(
-    truth: Truth, order_id: str, document: OrderDocument, kind: Kind
+    truth: Truth, order_id: str, document: OrderDocument, kind: DifferenceKind
 ) -> Iterator[Difference]:
     """Judge a document that does not name all its facts, once all of them are settled."""
     named = list(truth.naming(order_id))
     if not all(map(truth.is_at_rest, named)):
         return
     payments = (describe_payment(truth.payment(each)) for each in truth.residents(order_id))
-    follows = describe(order_of(order_id, payments))
-    if document != follows:
-        detail = "nothing is in it" if follows is None else unlike(follows, document)
+    yield from _document_fault(
+        truth, order_id, document, describe(order_of(order_id, payments)), kind
+    )
+
+
+def _document_fault(
+    truth: Truth,
+    order_id: str,
+    document: OrderDocument,
+    expected: OrderDocument | None,
+    kind: DifferenceKind,
+) -> Iterator[Difference]:
+    if document != expected:
+        detail = "no payment is in it" if expected is None else unlike(expected, document)
         yield _about_order(truth, kind, order_id, detail)
 
 
 def _payment_fault(
     truth: Truth, payment_id: str, known: Mapping[str, Event], value: bytes | None
-) -> tuple[Kind | None, str]:
+) -> tuple[DifferenceKind | None, str]:
     if value is None:
         settled = any(truth.is_settled(fact) for fact in known.values())
-        return (Kind.PAYMENT_MISSING if settled else None), "the table does not have it"
+        return (DifferenceKind.PAYMENT_MISSING if settled else None), "the table does not have it"
     if not known:
-        return Kind.PAYMENT_UNEXPLAINED, "the log has no fact about it"
-    held = _decode(PAYMENTS.decode, value)
+        return DifferenceKind.PAYMENT_UNEXPLAINED, "the log has no fact about it"
+    held = decoded(PAYMENTS.decode, value)
     if held is None:
-        return Kind.PAYMENT_DIFFERS, "it can't be read"
+        return DifferenceKind.PAYMENT_DIFFERS, "it can't be read"
     detail = _fact_fault(held, payment_id, known) or _missing_facts(truth, payment_id, held)
     whole = truth.payment(payment_id)
     if not detail and truth.is_at_rest(payment_id) and held.first_aside != whole.first_aside:
-        detail = f"the first fact without room: {held.first_aside}, not {whole.first_aside}"
-    return (Kind.PAYMENT_DIFFERS if detail else None), detail
+        detail = f"the first fact set aside: expected {whole.first_aside}, got {held.first_aside}"
+    return (DifferenceKind.PAYMENT_DIFFERS if detail else None), detail
 
 
 def _fact_fault(held: Payment, payment_id: str, known: Mapping[str, Event]) -> str:
-    """Say which of a payment's facts is not in the log; empty if all are."""
+    """Name a fact of a payment that the log does not have; return an empty text if none is."""
     if held.payment_id != payment_id:
         return f"it says that it is {held.payment_id}"
     for event_id, fact in held.facts.items():
@@ -212,15 +220,15 @@ def _fact_fault(held: Payment, payment_id: str, known: Mapping[str, Event]) -> s
 
 
 def _missing_facts(truth: Truth, payment_id: str, held: Payment) -> str:
-    """Say which facts a payment should hold but does not; empty if none is missing.
+    """Name the facts that a payment should hold but does not; return an empty text if it has all.
 
-    The facts for which a payment has no room are only known once all its facts are settled.
+    The facts that a payment sets aside are only known once all its facts are settled.
     """
     whole = truth.payment(payment_id)
     if whole.first_aside is not None and not truth.is_at_rest(payment_id):
         return ""
     if (held.first_aside is None) != (whole.first_aside is None):
-        return "it has room for all facts" if whole.first_aside is None else "it lacks no fact"
+        return f"{'no' if whole.first_aside is None else 'a'} fact should be set aside"
     lacking = [
         event_id
         for event_id, fact in whole.facts.items()
@@ -229,11 +237,11 @@ def _missing_facts(truth: Truth, payment_id: str, held: Payment) -> str:
     if lacking:
         return f"it lacks event {', '.join(sorted(lacking))}"
     more = sorted(held.facts.keys() - whole.facts.keys())
-    return f"it has no room for event {', '.join(more)}" if more else ""
+    return f"it should set aside event {', '.join(more)}" if more else ""
 
 
-def _judge(truth: Truth, order: Order, kind: Kind) -> Iterator[Difference]:
-    """Judge an order by its snapshots, and by the payments that it should hold but does not."""
+def _judge(truth: Truth, order: Order, kind: DifferenceKind) -> Iterator[Difference]:
+    """Yield an order's wrong snapshots, and the payments that it should hold but does not."""
     order_id = order.order_id
     for payment_id, held in order.payments.items():
         detail = _snapshot_fault(truth, order_id, payment_id, held)
@@ -265,7 +273,7 @@ def _snapshot_fault(truth: Truth, order_id: str, payment_id: str, held: Snapshot
 
 
 def _content_fault(held: Snapshot, follows: Payment) -> str:
-    """Say where a snapshot differs from the one that its facts produce; empty if nowhere."""
+    """Say how a snapshot differs from the snapshot of its facts; return an empty text if equal."""
     if not follows.facts:
         return "its snapshot names no event"
     if follows.order_id != held.order_id:
@@ -276,23 +284,23 @@ def _content_fault(held: Snapshot, follows: Payment) -> str:
 
 
 def _withdrawal_fault(truth: Truth, held: Snapshot) -> str:
-    """Say why a payment can't have left the order as its snapshot says; empty if it can have.
+    """Say why a withdrawn snapshot can't be right; return an empty text if it can.
 
-    The number of facts with which it left depends on their order of arrival, so only bounds of the
-    number are checked.
+    The number of facts when the payment left depends on their order of arrival, so only the bounds
+    of the number are checked.
     """
     payment_id, count = held.payment_id, len(truth.facts[held.payment_id])
     if truth.is_at_rest(payment_id) and truth.payment(payment_id).order_id == held.order_id:
-        return "it has left the order, and belongs to it"
+        return "it left the order, but belongs to it"
     if not truth.has_named(held.order_id, payment_id):
-        return "it has left the order, and never was in it"
-    # One fact puts the payment into the order, and another one takes it out.
+        return "it left the order, but was never in it"
+    # One fact puts the payment into the order, and another fact moves it away.
     if not 2 <= held.version <= count:  # noqa: PLR2004
-        return f"it has left the order by fact {held.version} of {count}"
+        return f"it left the order at version {held.version}; the log has {count} facts"
     return ""
 
 
-def _absent(truth: Truth, order_id: str, kind: Kind, detail: str) -> Iterator[Difference]:
+def _absent(truth: Truth, order_id: str, kind: DifferenceKind, detail: str) -> Iterator[Difference]:
     if any(truth.residents(order_id)):
         yield _about_order(truth, kind, order_id, detail)
 
@@ -301,13 +309,13 @@ def _order_of(document: OrderDocument, order_id: str) -> Order:
     order = order_of(order_id, document.payments)
     for held in order.payments.values():
         if held.payment and TOO_LARGE in held.payment.anomalies:
-            # A document does not say which fact was the first without room.
+            # A document does not say which fact was the first that was set aside.
             order.payments[held.payment_id] = replace(held, first_aside=(0, ""))
     return order
 
 
 def _about_order(
-    truth: Truth, kind: Kind, order_id: str, detail: str, payment_id: str | None = None
+    truth: Truth, kind: DifferenceKind, order_id: str, detail: str, payment_id: str | None = None
 ) -> Difference:
     payments = truth.naming(order_id) if payment_id is None else [payment_id]
     payments = islice(payments, _MOST_NAMED_PAYMENTS)
@@ -322,7 +330,9 @@ def _about_order(
     )
 
 
-def _about_event(truth: Truth, kind: Kind, partition: int, key: bytes, detail: str) -> Difference:
+def _about_event(
+    truth: Truth, kind: DifferenceKind, partition: int, key: bytes, detail: str
+) -> Difference:
     event_id = _text(key)
     fact = truth.find(partition, event_id)
     return Difference(
@@ -338,13 +348,6 @@ def _about_event(truth: Truth, kind: Kind, partition: int, key: bytes, detail: s
 def _read_order(value: bytes) -> tuple[OrderState, Order]:
     state = ORDERS.decode(value)
     return state, whole_order(state)
-
-
-def _decode(decode: Callable[[bytes], T], value: bytes | None) -> T | None:
-    try:
-        return None if value is None else decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
 
 
 def _text(key: bytes) -> str:

@@ -1,12 +1,12 @@
-"""The comparison of two versions of a ledger: value against value, journal against journal.
+"""Compares two versions of a ledger: value with value, journal with journal.
 
 Input: the values of each version, and the truth of the log that both versions fold. Output: the
-differences, each with the events behind it.
+differences, each with its events.
 
 Two folds of one log interleave its partitions differently, so they pass through different states.
-The final state of a payment or an order does not depend on the interleaving. The orders that a
-payment once left, and the entries that were reversed on the way, do depend on it. A value with
-unsettled facts is never compared, because one version may be ahead of the other.
+The final state of a payment or an order does not depend on the interleaving, but the former orders
+of a payment and the reversed entries do. A value with unsettled facts is never compared, because
+one version may be ahead of the other.
 """
 
 from collections import Counter, defaultdict
@@ -14,26 +14,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from ledger.events import Event
 from ledger.journal import Entry
 from ledger.orders import describe_whole
-from ledger.verification.differences import Difference, Kind, references
+from ledger.verification.differences import Difference, DifferenceKind, references
 from ledger.verification.fields import Fields, fields, unlike
 from ledger.verification.gathered_orders import gather, whole_order
 from ledger.verification.truth import Truth
-from ledger.wire import ENTRIES, ORDER_DOCUMENTS, ORDERS, PAYMENTS
+from ledger.wire import ENTRIES, ORDER_DOCUMENTS, ORDERS, PAYMENTS, UNDECODABLE, decoded
 
-# A difference of a large order names the first of its events.
+# A difference of a large order names only its first events.
 _MOST_NAMED: Final = 1_000
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 Record = tuple[bytes, bytes | None]
 
 
 class View(NamedTuple):
-    """How values are compared: their content, and the facts behind a key.
+    """A kind of value to compare: ``says`` returns a value's content, ``facts`` a key's facts.
 
     ``gather`` turns the rows of a partition into one value for each key that is compared.
     """
@@ -65,12 +62,12 @@ class Versions(NamedTuple):
 
 
 def is_equal(held: Held) -> bool:
-    """Return whether both versions say the same; a missing value equals an empty one."""
+    """Return whether both versions have the same content; a missing value equals an empty one."""
     return held.old == held.new or _says(held.view, held.old) == _says(held.view, held.new)
 
 
 def is_moving(truth: Truth, held: Held) -> bool:
-    """Return whether some of the facts behind a key are not settled."""
+    """Return whether a fact of a key is not settled."""
     facts = held.view.facts(truth, _text(held.key))
     return not all(truth.is_settled(fact) for fact in facts)
 
@@ -81,7 +78,7 @@ def differences(truth: Truth, held: Held, versions: Versions) -> Iterator[Differ
         return
     key = _text(held.key)
     yield Difference(
-        kind=Kind.VERSIONS_DIFFER,
+        kind=DifferenceKind.VERSIONS_DIFFER,
         subject=f"{held.view.name} {key}",
         detail=_detail(held, versions),
         events=references(islice(held.view.facts(truth, key), _MOST_NAMED)),
@@ -89,7 +86,7 @@ def differences(truth: Truth, held: Held, versions: Versions) -> Iterator[Differ
 
 
 class JournalComparison:
-    """Takes two journals' records by partition, then judges the records that only one has."""
+    """Takes two journals' records by partition, then judges the differing records."""
 
     def __init__(self) -> None:
         self.same = 0
@@ -98,7 +95,7 @@ class JournalComparison:
         self._only: dict[int, dict[str, list[Record]]] = {}
 
     def read(self, versions: Versions, old: set[Record], new: set[Record]) -> None:
-        """Take one partition of both journals; only records that differ in bytes are kept."""
+        """Take one partition of both journals; only the records of a single journal are kept."""
         self.same += len(old & new)
         for version, records in ((versions.old, old - new), (versions.new, new - old)):
             by_fact = self._only.setdefault(version, defaultdict(list))
@@ -106,10 +103,10 @@ class JournalComparison:
                 by_fact[_fact_of(record)].append(record)
 
     def differences(self, truth: Truth) -> Iterator[Difference]:
-        """Yield a difference for each entry that only one version has and did not reverse."""
+        """Yield a difference for each unreversed entry that only one version has."""
         for version, by_fact in self._only.items():
             for records in by_fact.values():
-                entries = [_entry(value) for _, value in records]
+                entries = [decoded(ENTRIES.decode, value) for _, value in records]
                 facts = _facts_of(truth, entries)
                 if not all(truth.is_settled(fact) for fact in facts):
                     self.moving += len(records)
@@ -121,9 +118,10 @@ class JournalComparison:
 
 def _only_in(version: int, record: Record, facts: list[Event]) -> Difference:
     key, value = record
-    what = "has it, or has it so" if _entry(value) else "has it, and it can't be read"
+    is_entry = decoded(ENTRIES.decode, value) is not None
+    what = "has an entry with this content" if is_entry else "has it, and it can't be read"
     return Difference(
-        kind=Kind.VERSIONS_DIFFER,
+        kind=DifferenceKind.VERSIONS_DIFFER,
         subject=f"entry {_text(key)}",
         detail=f"only version {version} {what}",
         events=references(facts),
@@ -143,20 +141,13 @@ def _cancel_out(entries: Iterable[Entry | None]) -> bool:
 
 def _fact_of(record: Record) -> str:
     """Return the id of the entry in a record, or of the entry that it reverses."""
-    entry = _entry(record[1])
+    entry = decoded(ENTRIES.decode, record[1])
     return _text(record[0]) if entry is None else entry.reverses or entry.entry_id
 
 
 def _facts_of(truth: Truth, entries: Iterable[Entry | None]) -> list[Event]:
     payments = {entry.payment_id for entry in entries if entry is not None}
     return [fact for each in payments for fact in truth.facts.get(each, {}).values()]
-
-
-def _entry(value: bytes | None) -> Entry | None:
-    try:
-        return None if value is None else ENTRIES.decode(value)
-    except _UNREADABLE:
-        return None
 
 
 def _detail(held: Held, versions: Versions) -> str:
@@ -172,7 +163,7 @@ def _says(view: View, value: bytes | None) -> Fields:
         return {}
     try:
         return fields(view.says(value))
-    except _UNREADABLE:
+    except UNDECODABLE:
         return {"value": "unreadable"}
 
 
@@ -181,7 +172,7 @@ def _text(key: bytes) -> str:
 
 
 def _order_says(value: bytes) -> Any:
-    """Return an order's content, which is empty if all its payments have left it."""
+    """Return an order's content, which is empty if all its payments have moved away."""
     document = describe_whole(whole_order(ORDERS.decode(value)))
     return {} if document is None else document
 

@@ -1,7 +1,6 @@
-"""Differences: one value for each fault that a check against the log of record finds.
+"""Differences: the faults that the checks against the log of record find.
 
-A difference has a kind, and names the events behind it. The names of the kinds are stable:
-`docs/operations.md` says what each kind means and what to do.
+The names of the kinds are stable: `docs/operations.md` says what each kind means and what to do.
 """
 
 from collections.abc import Iterable
@@ -13,8 +12,8 @@ from ledger.events import Event
 from ledger.payments import EventReference
 
 
-class Kind(StrEnum):
-    """What differs, and how: ``missing``, ``differs`` or ``unexplained`` by the log.
+class DifferenceKind(StrEnum):
+    """The kinds: a value is missing, differs from the log, or is not explained by the log.
 
     The kinds ``replica_…`` concern a worker's disk, which is compared with the changelogs.
     ``versions_differ`` is a difference between two versions of a ledger.
@@ -48,11 +47,11 @@ class Kind(StrEnum):
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """One difference: ``subject`` names the faulty value, ``detail`` is a sentence for people.
 
-    ``events`` are the events behind it; ``payment_id`` and ``order_id`` name the payment and the
-    order that it concerns, if they are known.
+    ``events`` are the events of the value; ``payment_id`` and ``order_id`` are those of the value,
+    if they are known.
     """
 
-    kind: Kind
+    kind: DifferenceKind
     subject: str
     detail: str
     events: tuple[EventReference, ...] = ()
@@ -64,7 +63,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def references(facts: Iterable[Event]) -> tuple[EventReference, ...]:
-    """Name facts and their places, in the order in which they occurred."""
+    """Return references to facts, sorted by the facts' times."""
     ordered = sorted(facts, key=lambda fact: (fact.created, fact.event_id))
     return tuple(
         EventReference(fact.event_id, fact.type, fact.created, fact.partition, fact.offset)

@@ -1,14 +1,11 @@
-"""Names the fields in which two values differ, however deeply they are nested.
-
-Input: two values of the ledger's own types. Output: a sentence for a person.
-"""
+"""Names the fields in which two values of the ledger's types differ, in a sentence for people."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 
-# Longer values, or more fields, would not help a reader to find the error.
+# Longer values or more fields would not help a reader to find the error.
 _SHOWN_CHARS: Final = 80
 _MOST_FIELDS: Final = 5
 _NOTHING: Final = "nothing"
@@ -19,7 +16,7 @@ Say = Callable[[str, str], str]
 
 
 def fields(value: Any) -> Fields:
-    """Return each field of a value by the path to it; an empty container has no field.
+    """Return each field of a value, nested ones too, by its path; an empty container has none.
 
     >>> from ledger.money import Money
     >>> fields({"evt_1": Money(5, "KZT"), "evt_2": None, "evt_3": ()})
@@ -29,7 +26,7 @@ def fields(value: Any) -> Fields:
 
 
 def unlike(expected: Any, got: Any, say: Say = "expected {}, got {}".format) -> str:
-    """Name the first fields in which two values differ, and count the others; empty if none does.
+    """Name the first fields in which two values differ, and count the rest; empty if none differs.
 
     >>> unlike({"paid": 5, "net": 5}, {"paid": 5, "net": 6, "refunded": 1})
     'net: expected 5, got 6; refunded: expected nothing, got 1'

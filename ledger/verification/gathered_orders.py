@@ -1,7 +1,7 @@
 """Gather the rows of large orders, so that whole orders can be judged and compared.
 
 Input: the rows of a table's partition. Output: one value for each order, small or large, and the
-contradictions among the rows of an order.
+contradictions between the rows of an order.
 """
 
 from bisect import bisect_left
@@ -18,15 +18,13 @@ from ledger.large_orders import (
 )
 from ledger.orders import Order, present_in, tally_of
 from ledger.verification.fields import unlike
-from ledger.wire import ORDERS
-
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+from ledger.wire import ORDERS, decoded
 
 
 def gather(rows: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """Return one value for each order: a large order's head holds the order's other rows.
+    """Return one value for each order; the head of a large order then holds the other rows.
 
-    A crash can leave rows without the head of a large order; such rows do not count.
+    A crash can leave rows without a large order's head; such rows do not count.
     """
     values = {key: row for key, row in rows.items() if is_order_key(key)}
     others: dict[bytes, list[tuple[bytes, bytes]]] = {}
@@ -34,7 +32,7 @@ def gather(rows: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
         if not is_order_key(key):
             others.setdefault(order_key_of(key), []).append((key, row))
     for key, parts in others.items():
-        head = _decode(values.get(key))
+        head = decoded(ORDERS.decode, values.get(key))
         if isinstance(head, LargeOrder):
             values[key] = ORDERS.encode(msgspec.structs.replace(head, rows=tuple(sorted(parts))))
     return values
@@ -51,7 +49,7 @@ def whole_order(order: OrderState) -> Order:
 
 
 def faults(order: LargeOrder, whole: Order) -> Iterator[str]:
-    """Yield the contradictions among the rows of a large order."""
+    """Yield the contradictions between the rows of a large order."""
     if wrong_tally := unlike(tally_of(order.order_id, present_in(whole)), order.tally):
         yield f"its head: {wrong_tally}"
     rows = _rows_of(order)
@@ -63,11 +61,11 @@ def faults(order: LargeOrder, whole: Order) -> Iterator[str]:
             f"its head: expected first and last event {first} and {last}, "
             f"got {order.first} and {order.last}"
         )
-    # A payment's row that the head does not count yet has already changed the calendar.
+    # A payment's row changes the calendar even before the head counts the row.
     counted = all(held.at <= order.at for _, held in rows.all_held())
     if counted and expected != (calendar := set(rows.calendar())):
         wrong = sorted(map(rows.moment, expected ^ calendar))
-        yield f"its calendar: {len(wrong)} entries are missing or too many, such as {wrong[0]}"
+        yield f"its calendar: {len(wrong)} entries are missing or extra, such as {wrong[0]}"
 
 
 def _rows_of(order: LargeOrder) -> OrderRows:
@@ -87,10 +85,3 @@ class _Gathered:
     def keys(self, start: bytes, end: bytes, *, backwards: bool) -> Iterator[bytes]:
         found = self._keys[bisect_left(self._keys, start) : bisect_left(self._keys, end)]
         return iter(found[::-1] if backwards else found)
-
-
-def _decode(row: bytes | None) -> OrderState | None:
-    try:
-        return None if row is None else ORDERS.decode(row)
-    except UNREADABLE:
-        return None

@@ -1,11 +1,11 @@
 """History: the outcome of each delivery of an order's events, and the order at any earlier time.
 
-Input: the records of the log of record with every delivery of some events. Output: each delivery
-with its outcome, and the order as the deliveries up to a time make it. The records are folded again
-with the ledger's own rules, so the result is what the ledger knew at that time.
+Input: the log's records of every delivery of some events. Output: each delivery with its outcome,
+and the order after the deliveries up to any time. The records are folded again with the ledger's
+own rules, so the result is the state that the ledger had at that time.
 
 The time of a delivery is its time of arrival. An event that *occurred* earlier may have arrived
-later, and only counts from its arrival on.
+later, and counts only from its arrival on.
 """
 
 from collections.abc import Iterable
@@ -31,9 +31,9 @@ NOT_CHECKED: Final = "not_checked"
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings that the log is folded with.
+    """The settings with which the log is folded.
 
-    With ``signed_only`` a delivery without a good signature does not count.
+    With ``signed_only``, a delivery without a good signature does not count.
     """
 
     names: FieldNames = FieldNames()
@@ -49,8 +49,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``detail`` explains in a sentence. ``created`` is the event's time by Plexy's clock, in Unix
     seconds; ``received_at_ms`` is its time of arrival, in Unix milliseconds. A delivery that counts
     has ``amount``, in minor units, and ``currency``. ``signature`` is ``good``, ``not_checked``, or
-    the fault that a check finds now. ``headers`` and ``body`` are given on request, unchanged, as
-    base64 in JSON.
+    a fault that a check found now. ``headers`` and ``body`` are unchanged, base64 in JSON, and only
+    present on request.
     """
 
     event_id: str
@@ -70,9 +70,9 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The order after one delivery; ``version`` is 0 and there is no status without a payment.
+    """The order after one delivery; without a payment, it has ``version`` 0 and no status.
 
-    ``entries`` are those that the delivery posted to the journal.
+    ``entries`` are the entries that the delivery posted to the journal.
     """
 
     place: Place
@@ -86,7 +86,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class _Judged(msgspec.Struct, frozen=True):
-    """A record with its verdict; ``event`` is ``None`` if it does not count."""
+    """A record with its verdict; ``event`` is ``None`` if the record does not count."""
 
     record: SignedRecord
     event_id: str
@@ -102,14 +102,14 @@ def deliveries(
     *,
     raw: bool = False,
 ) -> list[Delivery]:
-    """Return each delivery's outcome, in the order of arrival; ``trust`` checks signatures."""
+    """Return each delivery, in the order of arrival; ``trust`` checks signatures."""
     return [_describe(judged, trust, raw=raw) for judged in _judge(records, rules, trust)]
 
 
 def accepted(
     records: Iterable[SignedRecord], trust: Trust | None, *, raw: bool = False
 ) -> list[Delivery]:
-    """Return deliveries that are in the log, but that no worker has judged yet."""
+    """Return the deliveries of records that no worker has judged yet."""
     judged = (
         _Judged(each, (each.key or b"").decode(errors="replace"), ACCEPTED, "", None)
         for _, each in _by_arrival(records)
@@ -193,7 +193,7 @@ class _Fold:
 
 
 def _judge(records: Iterable[SignedRecord], rules: Rules, trust: Trust | None) -> list[_Judged]:
-    """Judge records as ``dedupe`` does, one at a time, each partition's in its order."""
+    """Judge records one at a time, in the order of arrival, as ``dedupe`` does."""
     enforced = trust if rules.signed_only else None
     known: dict[tuple[int, bytes], Seen] = {}
     judged: list[_Judged] = []
@@ -216,13 +216,13 @@ def _judge(records: Iterable[SignedRecord], rules: Rules, trust: Trust | None) -
             rejection = result.rejected[0].rejection
             outcome, detail = str(rejection.reason), rejection.detail
         elif outcome == DUPLICATE:
-            detail = f"the event came first at offset {known[place].offset}"
+            detail = f"the event first arrived at offset {known[place].offset}"
         judged.append(_Judged(record, key.decode(errors="replace"), outcome, detail, event))
     return judged
 
 
 def _outcome(outcomes: list[str]) -> str:
-    """Return the outcome of the one record, without its type or reason."""
+    """Return the outcome of a single record, without its type or reason."""
     (name,) = outcomes
     return name.partition(".")[0]
 
@@ -237,7 +237,7 @@ def _by_arrival(records: Iterable[SignedRecord]) -> list[tuple[int, SignedRecord
     for record in sorted(records, key=lambda record: (record.partition, record.offset)):
         at = latest[record.partition] = max(latest.get(record.partition, 0), record.timestamp)
         timed.append((at, record))
-    # The sort is stable: records of the same time stay in the log's order.
+    # The sort is stable: records with the same time stay in the log's order.
     return sorted(timed, key=lambda each: each[0])
 
 

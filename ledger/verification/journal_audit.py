@@ -1,8 +1,8 @@
-"""The audit of the journal: each entry against its fact, and the balances against the log's money.
+"""The audit of the journal: each entry against its fact, each balance against the log's facts.
 
 Input: the truth, and the records of ``ledger.entries`` in any order, any number of times. Output:
 the differences: entries that the log does not explain, money that is posted twice or not at all,
-and accounts that do not add up. To save memory, an explained entry is kept only as its event's id.
+and wrong balances. To save memory, only the event's id of an explained entry is kept.
 """
 
 from collections import Counter
@@ -13,14 +13,14 @@ import msgspec
 from ledger.events import Event
 from ledger.journal import Entry, Posting, Subject, entry_of, postings_of, reversal_of
 from ledger.payments import Standing, subject_of
-from ledger.verification.differences import Difference, Kind, references
+from ledger.verification.differences import Difference, DifferenceKind, references
 from ledger.verification.fields import unlike
 from ledger.verification.truth import Truth
-from ledger.wire import ENTRIES
+from ledger.wire import ENTRIES, decoded
 
 
-class Balance(msgspec.Struct, frozen=True):
-    """An account's balance in the journal, and its balance by the log, in minor units."""
+class AuditedBalance(msgspec.Struct, frozen=True):
+    """An account's balance in the journal, and according to the log, in minor units."""
 
     account: str
     currency: str
@@ -29,12 +29,12 @@ class Balance(msgspec.Struct, frozen=True):
 
 
 class JournalAudit:
-    """Takes entries one by one, then judges the entries that stand."""
+    """Takes entries one by one, then judges the standing entries."""
 
     def __init__(self, truth: Truth) -> None:
         self._truth = truth
-        # The facts whose entries were read, and the facts whose reversals were, by payment and
-        # event: a forgotten event id may occur again with another payment.
+        # The facts whose entries were read, and the facts whose reversals were read, by payment and
+        # event, because a forgotten event id may occur again with another payment.
         self._posted: set[tuple[str, str]] = set()
         self._reversed: set[tuple[str, str]] = set()
         self._sums: Counter[tuple[str, str]] = Counter()
@@ -43,12 +43,12 @@ class JournalAudit:
 
     @property
     def entries(self) -> int:
-        """How many distinct entries the log explains."""
+        """The number of distinct entries that the log explains."""
         return len(self._posted) + len(self._reversed)
 
     def read(self, key: bytes, value: bytes | None) -> str | None:
-        """Take one record; return the payment that it is about, ``None`` if it can't be read."""
-        entry = _decode(value)
+        """Take one record; return the entry's payment, or ``None`` if it can't be read."""
+        entry = decoded(ENTRIES.decode, value)
         difference = self._fault(key, entry)
         record = (key, value or b"")
         if difference is not None:
@@ -72,27 +72,31 @@ class JournalAudit:
             if payment_id in self._truth.facts and self._truth.is_at_rest(payment_id):
                 yield from self._posted_faults(payment_id)
 
-    def balances(self) -> list[Balance]:
-        """Return each account's balance by currency, in the journal and by the log."""
+    def balances(self) -> list[AuditedBalance]:
+        """Return each account's balance by currency, in the journal and according to the log."""
         journal, log = Counter(self._sums), Counter[tuple[str, str]]()
         for _, value in self._unexplained:
-            entry = _decode(value)
+            entry = decoded(ENTRIES.decode, value)
             _add(journal, entry.postings if entry else ())
         for payment_id in self._truth.facts:
             for subject, amount_minor, currency in self._due(payment_id):
                 _add(log, postings_of(subject, amount_minor, currency))
         accounts = sorted(journal.keys() | log.keys(), key=lambda each: each[::-1])
-        return [Balance(*account, journal[account], log[account]) for account in accounts]
+        return [AuditedBalance(*account, journal[account], log[account]) for account in accounts]
 
     def _fault(self, key: bytes, entry: Entry | None) -> Difference | None:
         name = key.decode(errors="replace")
         if entry is None:
-            return _about(Kind.ENTRY_DIFFERS, name, "it can't be read, or does not balance")
+            return _about(
+                DifferenceKind.ENTRY_DIFFERS, name, "it can't be read, or does not balance"
+            )
         fact = self._truth.facts.get(entry.payment_id, {}).get(entry.event_id)
         subject = subject_of(entry.payment_id, fact) if fact else None
         if fact is None or subject is None:
             detail = f"the log has no event {entry.event_id} that posts it"
-            return _about(Kind.ENTRY_UNEXPLAINED, name, detail, payment_id=entry.payment_id)
+            return _about(
+                DifferenceKind.ENTRY_UNEXPLAINED, name, detail, payment_id=entry.payment_id
+            )
         follows = (reversal_of if entry.reverses else entry_of)(subject, fact)
         if entry == follows and name == entry.entry_id:
             return None
@@ -101,10 +105,10 @@ class JournalAudit:
             detail = f"expected {_legs(follows.postings)}, got {_legs(entry.postings)}"
         elif entry != follows:
             detail = unlike(follows, entry)
-        return _about(Kind.ENTRY_DIFFERS, name, detail, [fact], entry.payment_id)
+        return _about(DifferenceKind.ENTRY_DIFFERS, name, detail, [fact], entry.payment_id)
 
     def _count(self, entry: Entry) -> None:
-        # Keep the fact's copies of the ids, which are in memory already, and not the entry's.
+        # The fact's ids are in memory already; the entry's ids would be second copies.
         name = _name(self._truth.facts[entry.payment_id][entry.event_id])
         there = self._reversed if entry.reverses else self._posted
         if name not in there:
@@ -114,7 +118,7 @@ class JournalAudit:
     def _posted_faults(self, payment_id: str) -> Iterator[Difference]:
         standing = Standing(self._truth.payment(payment_id)).facts
         for subject, alike in self._subjects(payment_id).items():
-            # If all facts of a subject are set aside, no entry of it may stand.
+            # If all facts of a subject are set aside, the subject must not have a standing entry.
             due = [standing[subject]] if subject in standing else []
             stand = [fact for fact in alike if self._balance(fact) == 1]
             wrong = [fact for fact in alike if self._balance(fact) < 0]
@@ -122,14 +126,14 @@ class JournalAudit:
                 continue
             name = subject.entry_id((due or alike)[0].event_id)
             if not stand and not wrong:
-                detail = "the log has the event, and no entry of it stands in the journal"
-                yield _about(Kind.ENTRY_MISSING, name, detail, alike, payment_id)
+                detail = "the log has the event, and the journal has no standing entry of it"
+                yield _about(DifferenceKind.ENTRY_MISSING, name, detail, alike, payment_id)
             else:
                 detail = (
-                    f"stand posted: {_names(stand)}; reversed without an entry: {_names(wrong)}; "
+                    f"standing: {_names(stand)}; reversed without an entry: {_names(wrong)}; "
                     f"expected to stand: {_names(due)}"
                 )
-                yield _about(Kind.ENTRY_DIFFERS, name, detail, alike, payment_id)
+                yield _about(DifferenceKind.ENTRY_DIFFERS, name, detail, alike, payment_id)
 
     def _subjects(self, payment_id: str) -> dict[Subject, list[Event]]:
         """Return the facts of each success and refund of a payment, including those set aside."""
@@ -145,7 +149,7 @@ class JournalAudit:
         return (name in self._posted) - (name in self._reversed)
 
     def _due(self, payment_id: str) -> Iterator[tuple[Subject, int, str]]:
-        """Yield the money that must stand; for a payment not at rest, the money that does."""
+        """Yield the money that must be posted; if the payment is not at rest, the posted money."""
         if self._truth.is_at_rest(payment_id):
             for subject, fact in Standing(self._truth.payment(payment_id)).facts.items():
                 yield subject, fact.money.amount_minor, fact.money.currency
@@ -157,12 +161,12 @@ class JournalAudit:
                 yield moving, amount_minor, fact.money.currency
 
 
-def differing(balances: Iterable[Balance]) -> Iterator[Difference]:
-    """Yield a difference for each account that does not add up."""
+def differing(balances: Iterable[AuditedBalance]) -> Iterator[Difference]:
+    """Yield a difference for each account with a wrong balance."""
     for balance in balances:
         if balance.journal != balance.log:
             yield Difference(
-                kind=Kind.BALANCE_DIFFERS,
+                kind=DifferenceKind.BALANCE_DIFFERS,
                 subject=f"account {balance.account} {balance.currency}",
                 detail=f"expected {balance.log} by the log, got {balance.journal} in the journal",
             )
@@ -170,13 +174,6 @@ def differing(balances: Iterable[Balance]) -> Iterator[Difference]:
 
 def _name(fact: Event) -> tuple[str, str]:
     return fact.payment_id, fact.event_id
-
-
-def _decode(value: bytes | None) -> Entry | None:
-    try:
-        return None if value is None else ENTRIES.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
 
 
 def _add(sums: Counter[tuple[str, str]], postings: Iterable[Posting]) -> None:
@@ -193,7 +190,7 @@ def _names(facts: Iterable[Event]) -> str:
 
 
 def _about(
-    kind: Kind,
+    kind: DifferenceKind,
     entry_id: str,
     detail: str,
     facts: Iterable[Event] = (),

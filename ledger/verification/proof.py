@@ -1,11 +1,11 @@
 """Proofs: one file that lets anybody check an order without the ledger that made it.
 
-Input: the records of the log of record behind an order. Output: a ``Proof``; or, for a proof, the
-list of its faults. A check needs only the proof and the endpoint's secrets.
+``make`` turns the log's records of an order into a ``Proof``, and ``check`` returns the faults of
+a proof. A check needs only the proof and the endpoint's secrets.
 
-A proof shows that every signature and every sum is right, and that the order follows from these
-events. It can't show that no event is left out: that takes the whole log, and ``plexy-ledger
-verify``.
+A proof shows that every signature and every sum is right, and that the order follows from its
+events. It can't show that no event is left out: for that, ``plexy-ledger verify`` reads the whole
+log.
 """
 
 from collections import Counter
@@ -26,12 +26,12 @@ from ledger.verification.fields import unlike
 from ledger.verification.history import Rules, Step, events_of, order_of, steps
 
 FORMAT: Final = "plexy-ledger-proof/1"
-# Six events have 720 sequences; of longer lists, as many sequences are drawn.
+# Six events have 720 sequences; for more events, 720 random sequences are checked.
 _MOST_ORDERS: Final = 720
 
 
 class LoggedRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """An unchanged record of the log; bytes are base64 in JSON, times in Unix milliseconds."""
+    """An unchanged record of the log; bytes are base64 in JSON, the time in Unix milliseconds."""
 
     partition: int
     offset: int
@@ -54,11 +54,11 @@ class LoggedRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
-    """An order, and everything from which it follows.
+    """An order, and all data from which it follows.
 
     ``records`` are all deliveries of its events, including those of payments that have moved away.
     ``rules`` are the settings of the fold, and ``steps`` the order after each delivery. ``order``
-    is its state now, ``None`` if all its payments have moved away.
+    is the final state, ``None`` if all payments have moved away.
     """
 
     format: str
@@ -69,11 +69,11 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     order: OrderDocument | None
 
 
-class Checked(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of a check; ``faults`` is empty if all of the proof holds.
+class ProofCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of a check; ``faults`` is empty if the proof is right.
 
-    ``signatures`` is the number of good signatures, ``None`` if none was checked; ``sequences`` is
-    the number of sequences in which the events were folded.
+    ``signatures`` is the number of good signatures, ``None`` if no signature was checked.
+    ``sequences`` is the number of sequences in which the events were folded.
     """
 
     faults: tuple[str, ...]
@@ -106,12 +106,12 @@ def check(
     rules: Rules | None = None,
     sequences: int = _MOST_ORDERS,
     heard: Callable[[int], None] = lambda _sequences: None,
-) -> Checked:
-    """Check all of a proof; ``trust`` of ``None`` checks no signature.
+) -> ProofCheck:
+    """Check a whole proof; if ``trust`` is ``None``, no signature is checked.
 
-    ``rules`` are the ledger's own: other rules give the same deliveries another meaning. The events
-    are folded in up to ``sequences`` other sequences, each with some events twice; ``heard`` is
-    called with 1 for each of them.
+    ``rules`` are the ledger's own, and the proof must have the same: other rules give the same
+    deliveries another meaning. The events are folded in up to ``sequences`` other sequences, each
+    with some events twice; ``heard`` is called with 1 for each sequence.
     """
     faults = list(_place_faults(proof))
     if proof.rules != (rules or Rules()):
@@ -137,9 +137,9 @@ def check(
         heard(1)
         if order_of(sequence, proof.order_id) != order:
             names = ", ".join(event.event_id for event in sequence)
-            faults.append(f"in another order the same events come to another state: {names:.500}")
+            faults.append(f"another sequence of the events produces another state: {names:.500}")
             break
-    return Checked(
+    return ProofCheck(
         faults=(*signature_faults, *faults),
         deliveries=len(proof.records),
         events=len(events),
@@ -191,7 +191,7 @@ def _step_faults(stated: Sequence[Step], follow: Sequence[Step]) -> Iterator[str
 
 
 def _sum_faults(told: Iterable[Step], order: OrderDocument | None, order_id: str) -> Iterator[str]:
-    """Compare the journal with the order: the balance at Plexy is the order's net."""
+    """Compare the journal with the order: the balance at Plexy must be the order's net."""
     payments = {payment.payment_id for payment in order.payments} if order else set()
     entries: dict[str, Entry] = {
         entry.entry_id: entry
@@ -210,7 +210,7 @@ def _sum_faults(told: Iterable[Step], order: OrderDocument | None, order_id: str
 
 
 def _sequences(events: Sequence[Event]) -> Iterator[list[Event]]:
-    """Yield the events in other sequences, some twice: all sequences of few events, else some."""
+    """Yield sequences of the events, with some events twice; a few events in all sequences."""
     few = len(events) <= 6  # noqa: PLR2004 - 720 orders
     orders: Iterable[Sequence[Event]] = permutations(events) if few else _shuffled(events)
     for number, order in enumerate(orders):
@@ -219,7 +219,7 @@ def _sequences(events: Sequence[Event]) -> Iterator[list[Event]]:
 
 
 def _shuffled(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
-    """Yield sequences without end, the same in every check, so that a failure is repeatable."""
+    """Yield shuffled sequences forever, the same in every check, so that failures repeat."""
     for number in count():
         yield sorted(events, key=partial(_digest, number))
 

@@ -1,6 +1,6 @@
 """Replicas: the tables on each worker's disk, compared with the changelogs.
 
-Input: what the workers report about their disks, and the records of the changelogs. Output: the
+Input: the workers' reports about their disks, and the records of the changelogs. Output: the
 replicas that differ. A replica is compared at its own end: the digest of its rows must be the
 digest of the rows that the changelog holds below that offset.
 """
@@ -13,7 +13,7 @@ import msgspec
 
 from ledger.digest import ChangelogDigest, Damage
 from ledger.topics import TableName
-from ledger.verification.differences import Difference, Kind
+from ledger.verification.differences import Difference, DifferenceKind
 
 
 class Replica(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,8 +21,8 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
 
     Below changelog offset ``end`` it holds ``rows`` rows, whose digest (``ledger.digest``) is
     ``digest`` in hex. For a partition that the worker folds, ``end`` is the current end. For any
-    other, ``end`` is the end at the last reading of the whole disk, at ``scrubbed_at_ms`` in Unix
-    milliseconds. ``digest`` is ``None`` until the disk was read for the first time.
+    other partition, it is the end when the whole disk was last read, at ``scrubbed_at_ms`` in Unix
+    milliseconds. ``digest`` is ``None`` until the disk has been read for the first time.
     """
 
     table: TableName
@@ -36,7 +36,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerTables(msgspec.Struct, frozen=True, kw_only=True):
-    """One worker's replicas, and the damages that it has found; ``worker`` is its address."""
+    """A worker's replicas, and the damages that the worker found; ``worker`` is its address."""
 
     worker: str
     replicas: list[Replica]
@@ -44,7 +44,7 @@ class WorkerTables(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AllTables(msgspec.Struct, frozen=True, kw_only=True):
-    """All workers' replicas; ``unreachable`` are the addresses of those that did not answer."""
+    """All workers' replicas; ``unreachable`` are the addresses of workers that did not answer."""
 
     workers: list[WorkerTables]
     unreachable: list[str]
@@ -64,8 +64,8 @@ class ReplicaPlace(NamedTuple):
 class Comparison(msgspec.Struct, frozen=True):
     """The result of one comparison.
 
-    ``equal`` replicas hold what their changelogs say. ``open`` replicas could not be compared: the
-    worker has not read its disk yet, or the changelog's digest at their end is not known.
+    ``equal`` replicas agree with their changelogs. ``open`` replicas could not be compared: the
+    worker has not read its disk yet, or the changelog's digest at the replica's end is not known.
     """
 
     equal: frozenset[ReplicaPlace]
@@ -81,7 +81,7 @@ class Replicas:
         self._digests: dict[tuple[str, int], ChangelogDigest] = defaultdict(ChangelogDigest)
 
     def digest(self, topic: str, partition: int) -> ChangelogDigest | None:
-        """Return the digest that takes the records of a partition, if this is a changelog."""
+        """Return the digest to update with a partition's records, if the topic is a changelog."""
         return self._digests[topic, partition] if topic in self._changelogs else None
 
     def compare(self, tables: AllTables) -> Comparison:
@@ -108,8 +108,8 @@ class Replicas:
     def forget_compacted(self) -> None:
         """Forget the digests below the ends of the first reading.
 
-        Compaction may have removed values there long before, in favour of newer values. Later
-        readings follow the changelogs closely.
+        Compaction may have removed values there that newer values had replaced. Later readings
+        follow the changelogs closely.
         """
         for digest in self._digests.values():
             digest.forget(digest.end)
@@ -134,7 +134,7 @@ def places(tables: AllTables) -> dict[ReplicaPlace, Replica]:
 
 def _differs(place: ReplicaPlace, replica: Replica, expected: str) -> Difference:
     return Difference(
-        kind=Kind.REPLICA_DIFFERS,
+        kind=DifferenceKind.REPLICA_DIFFERS,
         subject=str(place),
         detail=f"below offset {replica.end} it holds {replica.rows} rows with digest "
         f"{replica.digest}, and {replica.changelog} {expected}. Unless the changelog itself "

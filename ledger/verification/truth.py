@@ -6,7 +6,7 @@ and no table or derived topic is read.
 
 The log grows while tables are read. ``settled`` holds the offsets up to which the workers had
 folded the log *before* any of their output was read. A table must have every fact below these
-offsets; it may or may not have the facts at or above them.
+offsets; it may or may not have later facts.
 """
 
 from collections import Counter
@@ -31,14 +31,14 @@ from ledger.records import SignedRecord
 from ledger.rejections import Rejection
 from ledger.trust import Trust
 from ledger.unread import first_offset_of
-from ledger.verification.differences import Difference, Kind
+from ledger.verification.differences import Difference, DifferenceKind
 
 # The name of the log of record in texts for people.
 _LOG: Final = "plexy.webhooks"
 
 
 class Truth:
-    """Grows with each ``read`` of the log; ``trust`` of ``None`` checks no signature."""
+    """The state that the log produces; if ``trust`` is ``None``, no signature is checked."""
 
     def __init__(
         self,
@@ -51,8 +51,8 @@ class Truth:
         """Start without any record.
 
         ``partition_of`` returns the partition of a key in the ledger's topics. If the workers check
-        signatures, ``enforced`` is their ``Trust``: a bad signature is then no fault of the log,
-        because the workers reject the record.
+        signatures, ``enforced`` is their ``Trust``. A record with a bad signature is then not a
+        fault of the log, because the workers reject it.
         """
         self.settled: Mapping[int, int] = {}
         self.facts: dict[str, dict[str, Event]] = {}
@@ -67,7 +67,7 @@ class Truth:
         self._trust = trust
         self._enforced = enforced
         self._next_offset: dict[int, int] = {}
-        # The payments that named an order: the id of a single one, or a dict of several.
+        # The payments that named an order: the id of a single payment, or a dict of several ids.
         self._named: dict[str, str | dict[str, None]] = {}
         # A cache of payments, each with the number of facts from which it was made.
         self._made: dict[str, tuple[int, Payment]] = {}
@@ -96,7 +96,7 @@ class Truth:
         return result
 
     def reached(self, partition: int, end: int) -> None:
-        """Note that a partition was read to ``end``: records absent below it are missing."""
+        """Note that a partition was read up to ``end``, so that all unread offsets are missing."""
         self._expect(partition, end)
         was = self.next_offset(partition)
         if end < was:
@@ -120,7 +120,7 @@ class Truth:
         return all(self.is_settled(fact) for fact in self.facts[payment_id].values())
 
     def payment(self, payment_id: str) -> Payment:
-        """Return a payment with all its facts."""
+        """Return the payment that all its facts in the log produce."""
         facts = self.facts[payment_id]
         count, made = self._made.get(payment_id, (0, None))
         if made is None or count != len(facts):
@@ -130,7 +130,7 @@ class Truth:
         return made
 
     def naming(self, order_id: str) -> Iterator[str]:
-        """Yield the payments that may belong to an order: those that ever named it."""
+        """Yield the payments that may belong to an order, because they ever named it."""
         found = self._named.get(order_id, {})
         named = [found] if isinstance(found, str) else found
         yield from named
@@ -155,7 +155,7 @@ class Truth:
         return sum(not self.is_at_rest(payment_id) for payment_id in self.facts)
 
     def find(self, partition: int, event_id: str) -> Event | None:
-        """Find an event by its id; this is slow, and meant for the few that a difference names."""
+        """Find an event by its id; this is slow, and used only for the events of differences."""
         if self._indexed != self.counts["folded"]:
             self._payment_of = {
                 event_id: payment_id
@@ -189,7 +189,7 @@ class Truth:
             ),
         )
         payment_id, order_id = event.payment_id, event.order_reference
-        # As in the fold, an event whose id is known changes nothing.
+        # As in the fold, an event with a known id changes nothing.
         self.facts.setdefault(payment_id, {}).setdefault(event.event_id, event)
         if order_id is not None:
             named = self._named.setdefault(order_id, payment_id)
@@ -202,12 +202,12 @@ class Truth:
         expected = self.next_offset(partition)
         if offset > expected:
             self._next_offset[partition] = offset
-            self._incomplete(partition, f"offsets {expected} to {offset - 1} are not there")
+            self._incomplete(partition, f"offsets {expected} to {offset - 1} are missing")
 
     def _incomplete(self, partition: int, detail: str) -> None:
         subject = f"{_LOG}[{partition}]"
-        fault = Difference(kind=Kind.LOG_INCOMPLETE, subject=subject, detail=detail)
-        # Each look at a log that lost its end finds the same fault.
+        fault = Difference(kind=DifferenceKind.LOG_INCOMPLETE, subject=subject, detail=detail)
+        # If the log has lost its end, each reading finds the same fault.
         if fault not in self.faults:
             self.faults.append(fault)
 
@@ -216,13 +216,15 @@ class Truth:
         if fault is not None:
             self.counts["signatures_bad"] += 1
         if fault is not None and self._enforced is None:
-            self._blame(record, Kind.SIGNATURE_INVALID, fault)
+            self._blame(record, DifferenceKind.SIGNATURE_INVALID, fault)
         # A record without a key belongs to no partition, and never counts.
         right = record.partition if record.key is None else self.partition_of(record.key)
         if right != record.partition:
-            self._blame(record, Kind.RECORD_MISPLACED, f"its key belongs into partition {right}")
+            self._blame(
+                record, DifferenceKind.RECORD_MISPLACED, f"its key belongs to partition {right}"
+            )
 
-    def _blame(self, record: SignedRecord, kind: Kind, detail: str) -> None:
+    def _blame(self, record: SignedRecord, kind: DifferenceKind, detail: str) -> None:
         place = f"{_LOG}[{record.partition}]@{record.offset}"
         envelope = decode_envelope(record.value or b"")
         if isinstance(envelope, Rejection):

@@ -1,4 +1,4 @@
-"""The app that uses the engine: what it has in addition to what every Faust app has."""
+"""The app that the engine needs: a Faust app with these additional attributes."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class EngineApp(faust.App):
     """A Faust app that folds topics into tables, a chunk at a time.
 
-    ``kept_forever`` is the log of record. Records of the other topics are deleted after some time.
+    ``kept_forever`` is the log of record; Kafka deletes old records of the other topics.
     ``chunk_tables`` are all tables by name.
     """
 
@@ -31,9 +31,9 @@ class EngineApp(faust.App):
 
     @abstractmethod
     def headers_read(self, topic: str) -> int:
-        """Return how many headers of a record of a topic the fold reads."""
+        """Return how many headers of each record of a topic the fold reads."""
 
     def table_of(self, topic: str) -> ChunkTable:
-        """Return the table that a topic is folded into, or whose changelog a topic is."""
+        """Return the table whose source or whose changelog is a topic."""
         tables = self.chunk_tables.values()
         return next(each for each in tables if topic in {each.source, each.changelog_name})

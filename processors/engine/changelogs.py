@@ -1,9 +1,9 @@
-"""Reads changelogs with a client of its own, from the offsets at which the tables stand.
+"""Reads changelogs with a separate client, from the offsets at which the tables end.
 
 Input: the first offset to read of each partition. Output: chunks, each with the offset from which
-it was fetched, so that a table can tell a hole in its changelog from a gap that compaction left.
-The client has no group, and nothing but this reader moves it. So no rebalance, no pause and no
-queue of Faust's can drop a chunk between the client and the tables.
+it was fetched, so that a table can tell lost records from a gap that compaction left. The client
+has no group, and only this reader seeks in it. So no rebalance, pause or queue of Faust can drop a
+chunk between the client and the tables.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -25,7 +25,7 @@ from runtime.kafka.internals import fetch_as, fetching
 _FETCH_BYTES: Final = 1024 * 1024
 # How long a broker may delay an empty answer.
 _FETCH_MAX_WAIT_MS: Final = 500
-# The records that are decoded and applied before anything else has its turn: about 10 ms.
+# The records that are decoded and applied in one step of the event loop, in about 10 ms.
 _MOST_RECORDS: Final = 2000
 _LOOK_WAIT_S: Final = 0.5
 
@@ -33,13 +33,13 @@ _Offsets = dict[TopicPartition, int]
 
 
 class ChangelogLostError(Exception):
-    """A changelog does not reach to where a table stands; the text names both offsets."""
+    """A changelog does not have the offset at which a table ends; the text names both offsets."""
 
 
 class Found(msgspec.Struct, frozen=True):
-    """What a partition holds: offsets ``begin`` to ``end``, and one record that was looked for.
+    """The offsets that a partition holds, ``begin`` to ``end``, and the record that was looked up.
 
-    ``mark`` is that record, or the next one where compaction has removed it; ``None`` for neither.
+    ``mark`` is the next record if compaction has removed that record, and ``None`` without a next.
     """
 
     begin: int
@@ -48,7 +48,7 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class ChangelogReader:
-    """Reads some changelog partitions; ``start`` first, ``close`` at last."""
+    """Reads some changelog partitions, after ``start`` and until ``close``."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._consumer = AIOKafkaConsumer(
@@ -69,19 +69,19 @@ class ChangelogReader:
         await self._consumer.stop()
 
     def follow(self, starts: Mapping[TP, int]) -> None:
-        """Read these partitions from now on, each from its offset, and no others."""
+        """Read only these partitions from now on, each from the given offset."""
         self._positions = {TopicPartition(*tp): start for tp, start in starts.items()}
         self._consumer.assign(list(self._positions))
         for tp, start in self._positions.items():
             self._consumer.seek(tp, start)
 
     async def ends(self, tps: Iterable[TP]) -> dict[TP, int]:
-        """Return the offset after the last record of each partition, as of now."""
+        """Return the current end of each partition, the offset after its last record."""
         ends = await _answer(self._consumer.end_offsets, [TopicPartition(*tp) for tp in tps])
         return {TP(*tp): end for tp, end in ends.items()}
 
     async def look_up(self, offsets: Mapping[TP, int]) -> dict[TP, Found]:
-        """Return what stands at one offset of each partition; ``follow`` begins anew after it."""
+        """Return the record at one offset of each partition; call ``follow`` again afterwards."""
         tps = [TopicPartition(*tp) for tp in offsets]
         if not tps:
             return {}
@@ -91,7 +91,7 @@ class ChangelogReader:
         found: dict[TP, Mark] = {}
         while missing:
             self.follow(missing)
-            # Following again would drop the fetch under way, and a slow answer would never arrive.
+            # Calling `follow` again would cancel the current fetch, so a slow answer would be lost.
             while not (chunks := await self.read(_LOOK_WAIT_S)):
                 pass
             for chunk in chunks:
@@ -100,9 +100,9 @@ class ChangelogReader:
         return {tp: Found(begins[tp], ends[tp], found.get(tp)) for tp in offsets}
 
     async def read(self, wait_s: float) -> list[ChangelogChunk]:
-        """Return what has come, at most one chunk of each partition; wait up to ``wait_s`` for it.
+        """Return at most one chunk of each partition; wait up to ``wait_s`` for the first.
 
-        ``ChangelogLostError`` if a partition holds no records at its offset.
+        Raise ``ChangelogLostError`` if a partition has no records at its offset.
         """
 
         async def fetch_now() -> Any:
@@ -110,7 +110,7 @@ class ChangelogReader:
 
         ended = fetching(self._consumer)
         if ended.done():
-            # Raises the error that ended aiokafka's fetching; nothing would come any more.
+            # Raises the error that ended aiokafka's fetching; no more records would arrive.
             ended.result()
             raise ChangelogLostError("the Kafka client that reads changelogs has ended")
         try:
@@ -119,7 +119,7 @@ class ChangelogReader:
             raise ChangelogLostError(await self._lost(error)) from error
         chunks = []
         for tp, begin in self._positions.items():
-            # Beyond the last record where compaction has left nothing after it.
+            # If compaction has removed the records at the end, the position is beyond the last one.
             end = await self._consumer.position(tp)
             if end > begin:
                 chunks.append(ChangelogChunk(TP(*tp), begin, end, fetched.get(tp, [])))
@@ -127,7 +127,7 @@ class ChangelogReader:
         return chunks
 
     async def _lost(self, error: OffsetOutOfRangeError) -> str:
-        """Say which table stands where its changelog has nothing."""
+        """Name the table that ends at an offset that its changelog does not have."""
         begins = await _answer(self._consumer.beginning_offsets, list(self._positions))
         ends = await _answer(self._consumer.end_offsets, list(self._positions))
         for tp, at in self._positions.items():
@@ -139,7 +139,7 @@ class ChangelogReader:
 async def _answer(
     ask: Callable[[list[TopicPartition]], Awaitable[_Offsets]], tps: list[TopicPartition]
 ) -> _Offsets:
-    """Ask for offsets until the brokers answer, as for records; aiokafka gives up after 40 s."""
+    """Ask for offsets until the brokers answer; aiokafka itself gives up after 40 s."""
     while tps:
         try:
             return await ask(tps)
@@ -149,7 +149,7 @@ async def _answer(
 
 
 def lost(tp: TP, begin: int, end: int, stands: int) -> str:
-    """Return the text of an error: a changelog does not reach to where the table stands."""
+    """Return the error text for a changelog that does not have the table's end, ``stands``."""
     remedy = (
         "`plexy-ledger rebuild` folds the whole log of record from scratch"
         if begin > 0

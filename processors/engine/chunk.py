@@ -1,8 +1,8 @@
-"""Chunks: the records that an agent is handed, and whether this worker still holds the partition.
+"""Chunks: the records that an agent receives at once, and the worker's right to the partition.
 
-Input: the records that one fetch returned of one partition. Output: whether the partition is still
-this worker's, and, when the work on the chunk has ended, that the chunk is done. A chunk is never
-done by a worker that had lost the partition.
+A chunk has the records that one fetch returned for one partition. It tells its agent whether this
+worker still has the partition, and reports to ``offsets`` when the work is done. A chunk never
+counts as done once the worker has lost the partition.
 """
 
 import asyncio
@@ -20,22 +20,22 @@ from processors.engine.offsets import ChunkOffsets
 from runtime.trace_settings import TRACEPARENT
 
 Headers = Sequence[tuple[str, bytes]]
-# What a span says about the record that it belongs to.
+# The attributes of a record's span.
 Attributes = Mapping[str, str | int]
 
 
 class RevokedError(Exception):
-    """The partition was given back while its chunk was at work; its next owner does it again."""
+    """The worker gave the partition back during its work; the next owner redoes the chunk."""
 
 
 class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
-    """What a worker needs of a record; ``timestamp`` is in Unix milliseconds.
+    """The fields of a record that a worker needs; ``timestamp`` is in Unix milliseconds.
 
     ``leader_epoch`` tells the partition's leaders apart: see ``runtime.kafka.fetched``.
-    ``traceparent`` is the header that names its trace, where this worker traces; ``headers`` are
-    all of the record's, where this worker checks signatures.
+    ``traceparent``, the header that names the trace, is set if this worker traces. ``headers`` are
+    set if this worker checks signatures.
 
-    aiokafka's own has twelve fields in a frozen dataclass, and takes 3 µs to make, this one 0.3.
+    Creating this struct takes 0.3 µs, aiokafka's own class with its twelve fields 3 µs.
     """
 
     key: bytes | None
@@ -49,21 +49,21 @@ class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def mark(self) -> Mark:
-        """What a table remembers of it."""
+        """The mark by which a table recognizes the record."""
         return Mark.of(self.offset, self.timestamp, self.key, self.value)
 
     @property
     def passed_on(self) -> Headers:
-        """The headers of what follows from it."""
+        """The headers for the outputs that follow from the record."""
         return () if self.traceparent is None else ((TRACEPARENT, self.traceparent),)
 
 
 class ChunkConsumer(ConsumerT):
-    """What a chunk needs of the consumer that fetched it.
+    """The parts of the consumer that its chunks need.
 
-    ``gives_back`` is set while partitions are given back, as in a rebalance or at the worker's end.
-    ``given_back`` counts how often that was. A static member that joins again may get its former
-    generation with other partitions.
+    ``gives_back`` is true while partitions are being given back, in a rebalance or at the worker's
+    end. ``given_back`` counts these times. The generation alone does not tell them apart: a static
+    member that joins again may get its former generation with other partitions.
     """
 
     app: AppT
@@ -74,11 +74,11 @@ class ChunkConsumer(ConsumerT):
 
     @abstractmethod
     async def is_member(self, generation: int) -> bool:
-        """Ask the group whether we are a member of this generation of it, until it answers."""
+        """Ask the group until it answers whether this worker is a member in a generation."""
 
 
 class Tenure:
-    """One partition as this worker holds it, from one rebalance to the next."""
+    """The time in which this worker holds a partition, from one rebalance to the next."""
 
     __slots__ = ("_consumer", "generation", "given_back", "tp")
 
@@ -98,20 +98,20 @@ class Tenure:
 
     @property
     def is_ours(self) -> bool:
-        """Whether the partition is still assigned to this worker, as it was at the start."""
+        """Whether this worker has kept the partition since the start of the tenure."""
         consumer = self._consumer
         is_same = self.generation == consumer.app.consumer_generation_id
         return bool(is_same and self.given_back == consumer.given_back)
 
     def ensure_ours(self) -> None:
-        """Raise ``RevokedError`` if the partition was given back: then nothing may be written."""
+        """Raise ``RevokedError`` if the partition was given back, so that nothing is written."""
         if not self.is_ours:
             raise RevokedError(repr(self))
 
     async def confirm_ours(self) -> None:
-        """Ask the group itself: it may have given the partition to others, and we don't know yet.
+        """Ask the group, and raise ``RevokedError`` if another worker has the partition now.
 
-        Raises ``RevokedError`` if it has, as when this worker stood still for its whole session.
+        The group may give a partition away without notice if this worker hangs for a session.
         """
         if not await self._consumer.is_member(self.generation):
             raise RevokedError(repr(self))
@@ -126,7 +126,7 @@ class Chunk(Tenure):
     def __init__(self, consumer: ChunkConsumer, tp: TP, records: list[FetchedRecord]) -> None:
         super().__init__(consumer, tp)
         self.records = records
-        # Those that belong to a trace: mostly none.
+        # The records that belong to a trace; usually there are none.
         self.traced = [record for record in records if record.traceparent is not None]
 
     def __repr__(self) -> str:
@@ -140,11 +140,11 @@ class Chunk(Tenure):
 
     @property
     def next_offset(self) -> int:
-        """What to commit when the chunk is done."""
+        """The offset to commit when the chunk is done."""
         return int(self.records[-1].offset) + 1
 
     def halves(self) -> tuple["Chunk", "Chunk"]:
-        """Return the chunk in two parts; ``ValueError`` for a single record."""
+        """Return the chunk in two parts; raise ``ValueError`` for a single record."""
         middle = len(self.records) // 2
         if not middle:
             raise ValueError(f"{self!r} can't be halved")
@@ -156,10 +156,10 @@ class Chunk(Tenure):
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Work on the chunk: it is done if the block ends, and is not if the block raises.
+        """Mark the chunk as done if the block ends without an exception.
 
-        Raises ``RevokedError`` if the partition was, or is being, given back: nobody waits for work
-        that begins then, and its tables may be closed.
+        Raise ``RevokedError`` before the block if the partition was or is being given back: the
+        consumer would not wait for the work, and the tables may be closed.
         """
         self.ensure_ours()
         if self._consumer.gives_back:

@@ -1,8 +1,8 @@
 """The databases of a table: RocksDB, with one database for each partition.
 
-Input: keys, and rows that are written together. Output: the rows of a partition. Invariant: a row
-whose block on disk does not match its checksum is never returned. RocksDB compares each block that
-it reads from disk; where it finds damage, ``DamagedTableError`` is raised, which ends the worker.
+Invariant: a row is never returned if its block on disk does not match its checksum. RocksDB checks
+each block that it reads from disk. If a block is damaged, ``DamagedTableError`` is raised, which
+ends the worker.
 """
 
 import shutil
@@ -22,14 +22,14 @@ from processors.engine.internals import Databases
 from runtime.kafka.batches import OutRecord
 
 _MIB: Final = 1024 * 1024
-# The files of a database, and the write buffers that are not in a file yet.
+# RocksDB's properties for the size of a database's files, and of its write buffers in memory.
 _SIZES: Final = ("live-sst-files-size", "cur-size-all-mem-tables")
-# Each database has two write buffers, and as much again as cache.
+# Each database has two write buffers, and a cache of the same size as both.
 _WRITE_BUFFER_SHARE: Final = 4
 
 
 class DamagedTableError(Exception):
-    """A partition's files do not hold what was written to them; the text says which partition."""
+    """A partition's files differ from the data written to them; the text names the partition."""
 
     def __init__(self, table: "StoredTable", partition: int, detail: str) -> None:
         super().__init__(
@@ -43,34 +43,34 @@ class DamagedTableError(Exception):
 
 
 class StoredTable(faust.Table[bytes, bytes]):
-    """A Faust table whose keys and values are bytes, and whose partitions are read one by one."""
+    """A Faust table with bytes as keys and values, whose methods each read one partition."""
 
     def read_chunk(self, partition: int, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        """Return the values of those keys that the partition holds."""
+        """Return the values of the keys that the partition holds."""
         wanted = [key for key in set(keys) if not key.startswith(RESERVED)]
         with self.intact(partition):
             found = self._db(partition).get(wanted)
         return {key: value for key, value in zip(wanted, found, strict=True) if value is not None}
 
     def read(self, partition: int, key: bytes) -> bytes | None:
-        """Return one key's value; ``None`` if the partition does not hold it."""
+        """Return a key's value; ``None`` if the partition does not hold the key."""
         with self.intact(partition):
             value: bytes | None = self._db(partition).get(key)
         return value
 
     def scan(self, partition: int, after: bytes, limit: int) -> dict[bytes, bytes]:
-        """Return the next rows after a key, in the order of their keys."""
+        """Return the next rows after a key, sorted by key."""
         rows = self.rows_now(partition, after)
         return dict(islice((row for row in rows if row[0] != after), limit))
 
     def rows_now(self, partition: int, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        """Return the rows from a key on; rows that are written after this call are left out."""
+        """Return the current rows from a key on; later changes do not affect the iterator."""
         return takewhile(lambda row: row[0] < RESERVED, self._items(partition, start))
 
     def keys_between(
         self, partition: int, start: bytes, end: bytes, *, backwards: bool = False
     ) -> Iterator[bytes]:
-        """Yield the keys from ``start`` on and below ``end``, in ascending or descending order."""
+        """Yield the keys from ``start`` until ``end`` (excluded), ascending or descending."""
         if not backwards:
             return takewhile(end.__gt__, (key for key, _ in self._items(partition, start)))
         items = self._items(partition, end, backwards=True)
@@ -81,7 +81,7 @@ class StoredTable(faust.Table[bytes, bytes]):
         return next(self.rows_now(partition), None) is None
 
     def sizes(self) -> tuple[int, int]:
-        """Return RocksDB's estimate of the keys in the open databases, and their size in bytes."""
+        """Return the number of keys, which RocksDB estimates, and the size in bytes."""
         dbs = self.databases.opened()
         keys = sum(_property(db, "estimate-num-keys") for db in dbs)
         return keys, sum(_property(db, each) for db in dbs for each in _SIZES)
@@ -120,7 +120,7 @@ class StoredTable(faust.Table[bytes, bytes]):
     def _items(
         self, partition: int, start: bytes, *, backwards: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
-        """Return the keys and values of a database as it is now, from a key on or back from it."""
+        """Return the current keys and values of a database, forwards or backwards from a key."""
         with self.intact(partition):
             items = self._db(partition).iter()
             (items.seek_for_prev if backwards else items.seek)(start)
@@ -129,13 +129,13 @@ class StoredTable(faust.Table[bytes, bytes]):
     def _rest(
         self, partition: int, items: Any, go_on: Callable[[], None]
     ) -> Iterator[tuple[bytes, bytes]]:
-        # Local names save a sixth of the time.
+        # Binding the methods to local names saves a sixth of the time.
         is_valid, key, value = items.valid, items.key, items.value
         with self.intact(partition):
             while is_valid():
                 yield key(), value()
                 go_on()
-            # A damaged block ends an iterator as the last row does; only its status differs.
+            # A damaged block ends an iterator just like the last row; only the status differs.
             items.status()
 
 
@@ -151,15 +151,15 @@ class PartitionRows:
         return self._table.read(self._partition, key)
 
     def keys(self, start: bytes, end: bytes, *, backwards: bool) -> Iterator[bytes]:
-        """Yield the keys from ``start`` on and below ``end``, in ascending or descending order."""
+        """Yield the keys from ``start`` until ``end`` (excluded), ascending or descending."""
         return self._table.keys_between(self._partition, start, end, backwards=backwards)
 
 
-class Rows:
-    """New values of a table, each key once, which are written all or none.
+class NewRows:
+    """New rows of a table, which are written together; each key occurs once.
 
-    ``notes`` are the last changelog records of the write, under reserved keys. The last note says
-    how far the source is folded.
+    ``notes`` are the last changelog records of the write, under reserved keys. The last note is the
+    mark of the last folded source record.
     """
 
     __slots__ = ("_after", "_before", "_deleted", "batch", "notes")
@@ -172,7 +172,7 @@ class Rows:
         self._deleted = 0
 
     def put(self, key: bytes, value: bytes | None, before: bytes | None) -> None:
-        """Set the value of a key that has the value ``before``; ``None`` stands for no value."""
+        """Replace the value ``before`` of a key with ``value``; ``None`` stands for no value."""
         if value is None:
             self.batch.delete(key)
             self._deleted += 1
@@ -183,21 +183,22 @@ class Rows:
             self._before[key] = before
 
     def change(self) -> Digest:
-        """Return by how much these rows change a table's digest."""
+        """Return the change to the table's digest."""
         if len(self._after) + self._deleted != len(self.batch):
             raise ValueError("a key has two values in one write")
         return digest_of(self._after).minus(digest_of(self._before))
 
 
 def write_buffers_bytes(memory_mb: int) -> int:
-    """Return how much all databases of a worker write when each flushes one write buffer."""
+    """Return the number of bytes that a worker writes when each database flushes one buffer."""
     return memory_mb * _MIB // _WRITE_BUFFER_SHARE
 
 
 def rocksdb_options(memory_mb: int, databases: int) -> dict[str, Any]:
     """Share ``memory_mb`` among a worker's databases: half for caches, half for write buffers.
 
-    They share the open files too. Faust's defaults are 2.5 GB of cache and 943,719 files for each.
+    The databases also share the limit on open files. Faust's defaults for each database are 2.5 GB
+    of cache and 943,719 open files.
     """
     share = memory_mb * _MIB // databases
     return {

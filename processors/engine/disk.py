@@ -1,8 +1,7 @@
-"""The disk under a worker's tables: whether it has room, and how its errors are explained.
+"""Checks that the disk has room for a worker's tables, and explains errors of the disk.
 
-Input: the folder, or an error. Output: nothing, or a message that names the folder and the remedy.
-A worker without room for its tables never joins its group: it would keep its partitions from the
-other workers, fold nothing, and end, again and again.
+A worker without room for its tables does not join its group. Otherwise it would take partitions
+from the other workers, fail, restart and take them again.
 """
 
 import errno
@@ -25,7 +24,7 @@ from runtime.settings import SettingsError
 
 
 class _TableSettings(Protocol):
-    """The settings of a worker that say which databases it has, and where."""
+    """The settings of a worker that determine its databases and their folder."""
 
     @property
     def data_dir(self) -> Path:
@@ -33,11 +32,11 @@ class _TableSettings(Protocol):
 
     @property
     def group_id(self) -> str:
-        """The group that the tables belong to."""
+        """The worker's group."""
 
     @property
     def databases(self) -> int:
-        """One for each table and partition."""
+        """The number of databases, one for each table and partition."""
 
 
 _MIB: Final = 1024 * 1024
@@ -49,7 +48,7 @@ _MORE_FILES: Final = (
 )
 _CHECK: Final = "check the disk, and start the worker again"
 
-# What is wrong with the machine, and not with the files of a table, and what to do.
+# The remedies for faults of the machine, which leave the tables' files intact.
 _REMEDIES: Final[Mapping[int, str]] = MappingProxyType(
     {
         errno.ENOSPC: _REMEDY,
@@ -63,34 +62,34 @@ _REMEDIES: Final[Mapping[int, str]] = MappingProxyType(
         errno.ENOMEM: "give the worker more memory, or lower LEDGER_TABLE_MEMORY_MB",
     }
 )
-# These come of the disk alone; the others may also come of a connection.
+# Only the disk causes these errors; a connection may cause the others too.
 _OF_THE_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
-# A new database has open files of these kinds: its two folders, LOCK, LOG, MANIFEST and the
-# write-ahead log.
+# A database keeps these files open: its two folders, LOCK, LOG, MANIFEST and the write-ahead log.
 _FILES_OF_A_DATABASE: Final = 6
-# RocksDB takes no smaller bound for the files of rows.
+# RocksDB accepts no lower limit for its files of rows.
 _LEAST_ROW_FILES: Final = 20
-# What a new database makes, with its first files of rows; and one that is opened again: a log, a
-# write-ahead log, a manifest, options, and a file of the rows of the former write-ahead log.
+# A new database creates this many files, including its first files of rows.
 _NEW_FILES_OF_A_DATABASE: Final = 16
+# Opening an existing database creates a log, a write-ahead log, a manifest, options, and a file of
+# rows from the former write-ahead log.
 _NEW_FILES_OF_A_START: Final = 5
-# Connections to the brokers and of the views, libraries, the log.
+# The other open files are connections, libraries and the log.
 _OTHER_FILES: Final = 256
-# A container may be allowed a billion.
+# A container may have a limit of a billion files.
 _ENOUGH_FILES: Final = 2**20
 
 
 class NoRoomError(OSError):
-    """There is too little room, or too few files may be made or open; the message says how many."""
+    """There is too little room, or the limit on files is too low; the message has the numbers."""
 
 
 def require_room(
     settings: _TableSettings, least_bytes: int, *, made_in: Path | None = None
 ) -> None:
-    """Raise ``NoRoomError`` where less than ``least_bytes`` are free, or too few inodes.
+    """Raise ``NoRoomError`` if less than ``least_bytes`` or too few inodes are free.
 
-    A folder that is not there yet has the room of the one that it will be ``made_in``.
+    If the folder does not exist yet, ``made_in`` is the existing folder in which it will be made.
     """
     folder = settings.data_dir
     free = shutil.disk_usage(made_in or folder).free
@@ -112,19 +111,19 @@ def require_room(
 
 
 def _databases_made(settings: _TableSettings) -> int:
-    """Return how many databases of this group the folder has; of one Kafka, if it has several."""
+    """Return how many databases of this group the folder has, at most, for one Kafka cluster."""
     of_each_kafka = (settings.data_dir / "tables").glob(f"v1/{glob.escape(settings.group_id)}@*")
     return max((len(list(each.glob("*.db"))) for each in of_each_kafka), default=0)
 
 
 def writable_folder(data_dir: Path) -> Path:
-    """Return the folder of the tables, made where it is missing.
+    """Return the folder of the tables, which is created if it does not exist.
 
-    Raises ``SettingsError`` if this user can't write there.
+    Raise ``SettingsError`` if this user can't write there.
     """
     try:
         tables = private_folder(data_dir / "tables")
-        # Root may write everywhere but on a mount that is read-only.
+        # Only a real write shows a read-only mount, because root has the right to write anywhere.
         for folder in (data_dir, tables):
             TemporaryFile(dir=folder).close()
     except OSError as error:
@@ -140,7 +139,7 @@ def writable_folder(data_dir: Path) -> Path:
 def row_files(databases: int) -> int:
     """Return how many files of rows each database may keep open; raise ``NoRoomError`` if too few.
 
-    Each table has a database for each partition. RocksDB closes a file before it opens another one.
+    At its limit, RocksDB closes a file before it opens another file.
     """
     allowed = _allowed_files()
     files = (allowed - _OTHER_FILES) // databases - _FILES_OF_A_DATABASE
@@ -154,9 +153,9 @@ def row_files(databases: int) -> int:
 
 
 def raise_file_limit() -> None:
-    """Let this process open as many files as it is allowed to; a shell asks for 1024 at first."""
+    """Raise this process's limit on open files, often 1024, as far as the system allows."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # macOS may refuse what it names as the limit.
+    # macOS may refuse even the limit that it reports.
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (_allowed_files(), hard))
 
@@ -168,18 +167,18 @@ def _allowed_files() -> int:
 
 
 def _free_inodes(folder: Path) -> int | None:
-    """Return how many more files a file system takes; ``None`` where it has no such bound.
+    """Return how many more files a file system takes; ``None`` if it has no such limit.
 
-    A folder that is not there yet has the file system of the one that it will be made in.
+    If the folder does not exist yet, its nearest existing parent counts.
     """
     found = os.statvfs(next(each for each in (folder, *folder.absolute().parents) if each.exists()))
     return found.f_favail if found.f_files else None
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield what went wrong, one by one: a group's members, and theirs.
+    """Yield the errors in an exception group, at any depth, or the error itself.
 
-    aiokafka wraps an error that it did not expect while it joins a group.
+    If an unexpected error occurs while aiokafka joins a group, aiokafka wraps the error.
     """
     if isinstance(error, BaseExceptionGroup):
         for each in error.exceptions:
@@ -191,22 +190,22 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def is_of_rocksdb(error: BaseException) -> bool:
-    """Return whether RocksDB met an error of its files; rocksdict tells it in the text alone."""
+    """Return whether RocksDB reported an error of its files; only the text of the error tells."""
     return type(error) is Exception and str(error).startswith(("IO error", "Corruption"))
 
 
 def is_damage(error: BaseException) -> bool:
-    """Return whether a table's files lack what was written to them, or hold something else.
+    """Return whether a table's files are damaged or missing.
 
-    RocksDB also calls a file corrupt that it can't open, for want of a descriptor, say. Such a
-    table is whole.
+    RocksDB also calls a file corrupt if it can't open it, for example without a free descriptor.
+    Such a table is intact.
     """
     lost = str(error).startswith("Corruption") or os.strerror(errno.ENOENT) in str(error)
     return is_of_rocksdb(error) and lost and _cause_in(str(error)) is None
 
 
 def explain(error: BaseException, folder: Path) -> str:
-    """Return an error as one line; one of the disk names the folder and the remedy."""
+    """Return an error as one line; the line for a disk error names the folder and the remedy."""
     if is_of_rocksdb(error):
         remedy = _remedy(_cause_in(str(error)), folder)
         return f"the tables in LEDGER_DATA_DIR={folder} can't be used: {error}; {remedy}"
@@ -221,14 +220,14 @@ def explain(error: BaseException, folder: Path) -> str:
 
 
 def _is_of_the_disk(error: OSError, folder: Path) -> bool:
-    """Return whether an error is one of files; some numbers also come of connections."""
+    """Return whether an error concerns the disk; for some numbers, the file's name must tell."""
     name = error.filename
     within = isinstance(name, str) and Path(name).absolute().is_relative_to(folder.absolute())
     return error.errno in _OF_THE_DISK or (within and error.errno in _REMEDIES)
 
 
 def _cause_in(text: str) -> int | None:
-    """Return the number of the system's error that RocksDB's text ends with."""
+    """Return the number of the system error that RocksDB's text names."""
     return next((number for number in _REMEDIES if os.strerror(number) in text), None)
 
 

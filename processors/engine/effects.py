@@ -1,15 +1,13 @@
 """Effects: the writes of one chunk, in an order that makes a crash at any point harmless.
 
-Input: the records and rows that a fold yields. Output: all of them, in Kafka and in the table. The
-outputs are acknowledged first, then the table's changelog, and then the table is written with the
-changelog's offset. So no state is written before its outputs, and no table is ahead of its
-changelog. After a crash the chunk is folded again. (Faust's own order is the other way round: after
-a crash a key can be in RocksDB, be skipped as already applied, and never reach the changelog; a
-rebalance then loses it.)
+First Kafka acknowledges the outputs, then the table's changelog; then the table is written,
+together with the changelog's offset. So no state is written before its outputs, and no table is
+ahead of its changelog. After a crash the chunk is folded again. (Faust writes in the opposite
+order: after a crash a key can be in RocksDB, be skipped as already applied, and never reach the
+changelog; a rebalance then loses the key.)
 
-A fold is a plain function, and each record that it yields is copied into its batch at once: so the
-objects of a chunk come and go one after another, and none waits for the broker's answer in memory
-that the processor's caches have given up by then.
+A fold is a plain function, and each record that it yields is copied into its batch at once. So the
+objects of a chunk are freed one after another, while they are still in the processor's caches.
 """
 
 import time
@@ -21,7 +19,7 @@ from aiokafka.structs import TopicPartition
 
 from processors.engine.app import EngineApp
 from processors.engine.chunk import Attributes, Chunk, FetchedRecord
-from processors.engine.databases import Rows
+from processors.engine.databases import NewRows
 from processors.engine.lanes import Work
 from processors.engine.marks import FED_KEY, SOURCE_KEY, encode_ends
 from processors.engine.tables import ChunkTable
@@ -37,18 +35,18 @@ from runtime.kafka.batches import (
     send,
 )
 
-# A row is 256 KiB at most, and a chunk may be about thousands of them: decoded, they take some ten
-# times their bytes. So a chunk of many long rows is folded in parts.
+# A row has up to 256 KiB, a chunk may need thousands of rows, and a decoded row takes some ten
+# times its bytes. So a chunk that needs many long rows is folded in parts.
 _READ_AT_A_TIME: Final = 64
 _MOST_READ_BYTES: Final = 16 * 1024 * 1024
 
 
 class ChunkTooLargeError(Exception):
-    """The rows that a chunk is about are too many bytes to be held at once."""
+    """The rows that a chunk needs are too large to be held in memory together."""
 
 
 class Effects:
-    """What follows from one chunk."""
+    """The writes of one chunk: the outputs, the changelog and the rows."""
 
     def __init__(
         self, producer: BatchProducer, chunk: Chunk, table: ChunkTable, partitions: int
@@ -60,17 +58,17 @@ class Effects:
         self._outputs: dict[TopicPartition, PartitionBatches] = {}
         self._written: dict[TopicPartition, Written] = {}
         self._changelog = PartitionBatches(producer.create_batch)
-        self._rows = Rows()
-        # The keys that were read from the table, and what it holds under them.
+        self._rows = NewRows()
+        # The keys that were read from the table, and the values that the table has for them.
         self._read: set[bytes] = set()
         self._before: dict[bytes, bytes] = {}
         self._then: list[Callable[[], None]] = []
         self.traced: list[tuple[FetchedRecord, Attributes]] = []
 
     def read(self, keys: Collection[bytes]) -> dict[bytes, bytes]:
-        """Return the values of those keys that the table holds in the chunk's partition.
+        """Return the values of the keys that the table holds in the chunk's partition.
 
-        ``ChunkTooLargeError`` if they are more than a worker has memory for, and of many keys.
+        Raise ``ChunkTooLargeError`` if the values of several keys need too much memory.
         """
         self._read.update(keys)
         wanted = list(keys)
@@ -87,7 +85,7 @@ class Effects:
         return found
 
     def scan(self, after: bytes, limit: int) -> dict[bytes, bytes]:
-        """Return the rows of the table with the next keys after a key, in their order."""
+        """Return the next rows after a key, sorted by key."""
         found = self._table.scan(self._chunk.partition, after, limit)
         self._before.update(found)
         return found
@@ -106,25 +104,25 @@ class Effects:
             self._rows.put(key, value, before)
 
     def trace(self, traced: Iterable[tuple[FetchedRecord, Attributes]]) -> None:
-        """Add the attributes of each traced record's span: what became of it.
+        """Add the attributes of each traced record's span, which name the record's outcome.
 
-        Untraced chunks skip this, so that nothing of the fold is kept in memory.
+        For an untraced chunk the iterable is not read, so that the fold's objects can be freed.
         """
         if self._chunk.traced:
             self.traced = list(traced)
 
     def then(self, function: Callable[[], None]) -> None:
-        """Call a function after everything is written, such as one that logs or counts."""
+        """Call a function after everything is written, for example to log or count."""
         self._then.append(function)
 
     def go_on_with(self, producer: BatchProducer) -> None:
-        """Write with another producer what is not acknowledged yet."""
+        """Write all unacknowledged records with another producer."""
         self._producer = producer
         for batches in (*self._outputs.values(), self._changelog):
             batches.cut_again(producer.create_batch)
 
     async def write(self) -> None:
-        """Write everything; raises ``RevokedError`` once the partition was given back."""
+        """Write everything; raise ``RevokedError`` once the partition was given back."""
         if self._outputs:
             self._written = await send(self._producer, self._outputs)
         await self._write_table()
@@ -133,9 +131,9 @@ class Effects:
         self._table.watchers.folded(self._chunk)
 
     async def _write_table(self) -> None:
-        """Write the rows, and as the last changelog record how far the source is folded with them.
+        """Write the rows; the last changelog record is the mark of the last source record folded.
 
-        A chunk without rows is written too: the table would lag behind the commit otherwise.
+        A chunk without rows is written too; otherwise the table would lag behind the commit.
         """
         self._chunk.ensure_ours()
         if not self._rows.notes:
@@ -148,14 +146,14 @@ class Effects:
                 self._changelog.append(note)
         changelog = TopicPartition(self._table.changelog_name, self._chunk.partition)
         written = await send(self._producer, {changelog: self._changelog})
-        # If the partition was given back meanwhile, the next owner's records may stand before ours.
+        # If the partition was given back meanwhile, the next owner's records may precede ours.
         self._chunk.ensure_ours()
         self._table.write(self._chunk.partition, self._rows, written[changelog])
 
     def _fed(self) -> dict[int, int] | None:
-        """Return up to where the next hop's topic is written now; ``None`` if this adds nothing.
+        """Return the ends of the next hop's partitions; ``None`` if the chunk adds nothing there.
 
-        Raises ``LostOutputsError`` if the topic took records below an end that it had before.
+        Raise ``LostOutputsError`` if the topic took records below an end that it had before.
         """
         wrote = {tp: each for tp, each in self._written.items() if tp.topic == self._table.feeds}
         if not wrote:
@@ -163,7 +161,7 @@ class Effects:
         fed = self._table.fed(self._chunk.partition)
         for tp, written in wrote.items():
             before = fed.get(tp.partition, 0)
-            # Kafka names no offset for a batch that it had taken long before.
+            # For a repeated batch that Kafka took long before, it returns no offset.
             if 0 <= written.first < before:
                 raise lost_output(tp)
             fed[tp.partition] = max(before, written.last + 1)
@@ -174,15 +172,16 @@ Fold = Callable[[Chunk, Effects], None]
 
 
 def folding(app: EngineApp, hop: str, table: ChunkTable, partitions: int, fold: Fold) -> Work:
-    """Return the work for a chunk: fold it, then write what follows from it.
+    """Return the work for a chunk: fold it, then write its effects.
 
-    Where the right to write had to be taken back meanwhile it is folded once more: the table is
-    written last, so it says the same. Where a batch is too large, the rest goes out in smaller
-    ones: the changelog's records must be contiguous, so none is written twice.
+    If another process took the right to write meanwhile, this worker takes it back and folds the
+    chunk again; the table is written last, so the fold has the same result. If a batch is too
+    large, only the unwritten records are sent again, in smaller batches, because the records of the
+    changelog must be contiguous.
     """
 
     async def fold_and_write(chunk: Chunk, refused: list[Effects], writer: Writer) -> None:
-        # Before anything is read or written: what follows from other rows would be wrong.
+        # This check comes first, because the outputs from outdated rows would be wrong.
         table.ensure_folded(chunk.partition)
         begun_ns = time.time_ns()
         if refused:
@@ -203,8 +202,7 @@ def folding(app: EngineApp, hop: str, table: ChunkTable, partitions: int, fold: 
         try:
             await app.writers.write(chunk, partial(fold_and_write, chunk, []))
         except ChunkTooLargeError:
-            # Nothing was written. It does not matter where a chunk is cut, only that all of it is
-            # folded in its order.
+            # Nothing was written yet, and a chunk may be cut at any record.
             for half in chunk.halves():
                 await work(half)
 

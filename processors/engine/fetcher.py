@@ -1,7 +1,4 @@
-"""The kinds of records that a worker makes from the ones that aiokafka has parsed.
-
-Input: a parsed record, and the batches that it is from. Output: ``FetchedRecord``.
-"""
+"""Makes a ``FetchedRecord`` from a record that aiokafka has parsed and from its batches."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -13,7 +10,7 @@ from processors.engine.chunk import FetchedRecord
 from runtime.kafka.fetched import Batches
 from runtime.trace_settings import TRACEPARENT
 
-# A version, two ids and flags, in hex: W3C Trace Context.
+# The header has a version, two ids and flags, in hex (W3C Trace Context).
 _TRACEPARENT_BYTES: Final = 55
 
 Fetched = Mapping[TopicPartition, list[FetchedRecord]]
@@ -21,7 +18,8 @@ Make = Callable[[Batches, TopicPartition, Any], FetchedRecord]
 
 
 def record_of(batches: Batches, tp: TopicPartition, record: Any) -> FetchedRecord:
-    """Make a record from aiokafka's parsed one; called for each record, hence by position."""
+    """Make a record without headers."""
+    # The arguments are positional for speed, because every record passes through here.
     place = (tp.partition, record.offset, record.timestamp, batches.leader_epoch)
     return FetchedRecord(record.key, record.value, *place)
 
@@ -29,14 +27,14 @@ def record_of(batches: Batches, tp: TopicPartition, record: Any) -> FetchedRecor
 def record_with_headers(
     most: int, batches: Batches, tp: TopicPartition, record: Any
 ) -> FetchedRecord:
-    """Make a record with its first headers: a stranger may have written millions of them."""
+    """Make a record with its first ``most`` headers; a stranger may have written millions."""
     return replace(traced_record(batches, tp, record), headers=record.headers[:most])
 
 
 def traced_record(batches: Batches, tp: TopicPartition, record: Any) -> FetchedRecord:
     """Make a record with the header that names its trace, if it has one."""
     for name, value in record.headers:
-        # Anybody may have written the record, and a value of the header's own length is passed on.
+        # A stranger may have written the record, so longer values are not passed on.
         if name == TRACEPARENT and value and len(value) <= _TRACEPARENT_BYTES:
             place = (tp.partition, record.offset, record.timestamp, batches.leader_epoch)
             return FetchedRecord(record.key, record.value, *place, value)

@@ -1,7 +1,7 @@
-"""Which worker this is: it has a folder of its own, and its name stands there.
+"""The identity of a worker: it owns a folder, and a file in the folder holds its name.
 
-In: the folder. Out: the name, the same after every restart. Never: two workers with one folder, and
-so never two with one name: Kafka would give each the other's partitions, in turn.
+The name stays the same after every restart. Two workers never share a folder, and so never a name:
+Kafka would move the partitions back and forth between them.
 """
 
 import fcntl
@@ -13,26 +13,26 @@ from typing import IO, Final
 from runtime.settings import SettingsError
 
 _FILE: Final = "worker-id"
-# Who only looks whether a folder is claimed holds it for less than that.
+# A process that only checks whether a folder is claimed locks the file for less than this time.
 _LOOKED_AT_FOR_S: Final = 0.1
 
-# A claim ends when its file is closed: with the process, however that ends.
+# A claim ends when its file is closed, at the latest when the process ends.
 _held: dict[Path, IO[str]] = {}
 
 
 def member(name: str, address: str) -> str:
-    """Return what a worker is called in its group: at another address it is another member.
+    """Return a worker's name in its group, which also depends on the worker's address.
 
-    Kafka gives a member that comes again the assignment that it had, and Faust's has the address in
-    it: on another one than its own, Faust's coordinator ends, in silence, and nothing is folded.
+    Kafka returns a member that rejoins to its former assignment, and Faust's assignments contain
+    addresses. If the address differs, Faust's coordinator ends silently and nothing is folded.
     """
     return f"{name}-{uuid.uuid5(uuid.NAMESPACE_URL, address).hex[:8]}"
 
 
 def claim(folder: Path) -> str:
-    """Take the folder for as long as this process lives; return the name of its worker.
+    """Claim the folder until this process ends; return the worker's name.
 
-    Raises ``SettingsError`` if another process has it.
+    Raise ``SettingsError`` if another process has claimed the folder.
     """
     path = claim_file(folder)
     file = _held.get(path) or path.open("a+")
@@ -53,15 +53,15 @@ def claim(folder: Path) -> str:
 
 
 def claim_file(folder: Path) -> Path:
-    """Return the file that the worker which has the folder holds open."""
+    """Return the file in the folder that the folder's worker holds open."""
     return (folder / _FILE).resolve()
 
 
 def is_claimed(folder: Path) -> bool:
-    """Return whether a worker that runs has the folder; writes nothing there."""
+    """Return whether a running worker has claimed the folder; this writes nothing there."""
     try:
         with claim_file(folder).open() as file:
-            # Shared: others may look at the same time. Closing the file gives it back.
+            # The lock is shared, so that several processes can check at once; closing releases it.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -71,7 +71,7 @@ def is_claimed(folder: Path) -> bool:
 
 
 def _lock(file: IO[str]) -> bool:
-    """Take the file; once more a moment later, as somebody may just be looking at it."""
+    """Lock the file; retry once, because another process may be checking the folder just now."""
     for pause_s in (_LOOKED_AT_FOR_S, 0.0):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,8 +1,8 @@
-"""The private names of Faust and mode that the worker uses; no other module touches one.
+"""The private names of Faust and mode that the worker uses; no other module uses any.
 
-Input: Faust's classes. Output: base classes, in which a private hook of Faust is a public method
-that the engine overrides, and functions that read what Faust makes available in no other way.
-``runtime.internals`` lists the names, and checks at import that the installed versions have them.
+The base classes here turn private hooks of Faust into public methods that the engine overrides. The
+functions read values that Faust does not publish. ``runtime.internals`` lists the names, and checks
+at import that the installed versions have them.
 """
 
 from abc import ABC, abstractmethod
@@ -28,7 +28,7 @@ from processors.engine.offsets import ChunkOffsets
 from runtime import internals
 from runtime.kafka.internals import coordinator_of, fetch_as, is_fetched, wait_for_fetches
 
-# Faust fixes the wait at 1500 ms: a fetch that waits for idle partitions would hold up busy ones.
+# Faust sets the wait to 1500 ms; a fetch that waits for idle partitions would delay busy ones.
 _FETCH_MAX_WAIT_MS: Final = 50
 _ERRORS_LOOKED_FOR_EVERY_S: Final = 0.5
 
@@ -36,7 +36,7 @@ internals.check()
 
 
 class FaustThread(driver.AIOKafkaConsumerThread):
-    """Faust's thread, on which the group's consumer runs in an event loop of its own."""
+    """Faust's thread, on which the group's consumer runs in a separate event loop."""
 
     consumer: "FaustConsumer"
 
@@ -57,7 +57,7 @@ class FaustThread(driver.AIOKafkaConsumerThread):
         return await fetch_as(consumer, now, timeout or 0, self.consumer.maker)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Pause changelogs: ``recovery`` reads them; they are assigned only with their tables."""
+        """Pause the changelogs, which Faust assigns with the tables but ``recovery`` reads."""
         changelogs = self.app.tables.changelog_topics
         paused = (TopicPartition(*tp) for tp in assigned if tp.topic in changelogs)
         self._ensure_consumer().pause(*paused)
@@ -65,9 +65,9 @@ class FaustThread(driver.AIOKafkaConsumerThread):
 
     @Service.task
     async def _heed_coordinator(self) -> None:
-        """End the worker after an error of the group's coordinator, such as a missing right.
+        """End the worker after an error of the group's coordinator, such as a missing permission.
 
-        aiokafka raises the error in a fetch. A worker outside its group never fetches.
+        aiokafka raises the error only in a fetch, and a worker outside its group never fetches.
         """
         while not self.should_stop:
             await self.sleep(_ERRORS_LOOKED_FOR_EVERY_S)
@@ -76,18 +76,18 @@ class FaustThread(driver.AIOKafkaConsumerThread):
                 coordinator.check_errors()
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Check whether a partition stands still, unless it has no position yet.
+        """Check whether a partition is stuck, unless it has no position yet.
 
-        A partition has no position while the client looks for it, for example after a log lost its
-        records. Faust would crash then, and the worker would end before it can name the cause. A
-        changelog is not fetched by this client at all.
+        A partition has no position while the client looks for one, for example after a log lost its
+        records. Faust's check would crash then, and the worker would end before it could report the
+        cause. This client never fetches changelogs.
         """
         if is_fetched(self._ensure_consumer(), TopicPartition(*tp)):
             super().verify_event_path(now, tp)
 
 
 class FaustConsumer(driver.Consumer, ABC):
-    """Faust's consumer, which commits what ``offsets`` says: Faust would count single records."""
+    """Faust's consumer, which commits the offsets of chunks; Faust would count single records."""
 
     offsets: ChunkOffsets
 
@@ -113,7 +113,7 @@ class FaustConsumer(driver.Consumer, ABC):
         raise ConsumerStoppedError
 
     async def next_fetched(self, timeout_s: float) -> Any:
-        """Return the next result of ``fetch``, and the partitions that may be delivered by now."""
+        """Return the next result of ``fetch``, and the partitions that may be delivered now."""
         return await self._wait_next_records(timeout_s)
 
     async def fetch(self, partitions: set[TP] | None, timeout_s: float) -> Any:
@@ -134,13 +134,14 @@ class FaustConsumer(driver.Consumer, ABC):
         return self.offsets.committable(tp)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """Do nothing: whole chunks are counted, so gaps between offsets do not matter."""
+        """Do nothing: gaps between offsets do not matter, because whole chunks are counted."""
 
 
 class Databases(Store):
-    """A table's databases by partition; its ``intact`` guards all openings, also Faust's own."""
+    """A table's databases by partition; damage is detected even when Faust opens a database."""
 
-    # Faust's own key is text, which an external id could equal. No UTF-8 text starts with this.
+    # The key of the last changelog offset applied. Faust uses a text key, which an external id
+    # could equal; no UTF-8 text starts with this byte.
     offset_key = RESERVED
 
     def of(self, partition: int) -> Any:
@@ -157,14 +158,14 @@ class Databases(Store):
             return super()._open_for_partition(partition)
 
 
-# The class of all tables whose store has a URL ``rocksdb://``.
+# Faust uses this class for all tables whose store has the URL ``rocksdb://``.
 STORES.aliases["rocksdb"] = f"{__name__}:{Databases.__name__}"
 
 
 class FaustWorker(faust.Worker):
     """Faust's worker program; a subclass decides how it ends."""
 
-    # What happens when a part of the program has crashed, and when a signal has asked for its end.
+    # The actions after a crash of a service, and after a signal.
     end_by_error: Callable[[BaseException], None]
     end_by_signal: Callable[[], None]
 
@@ -176,26 +177,26 @@ class FaustWorker(faust.Worker):
         super()._schedule_shutdown(signal)
 
     async def _sentinel_task(self) -> None:
-        """End at once: mode would run the event loop for one more second after everything."""
+        """End at once; otherwise mode would run the event loop for one more second at the end."""
 
 
 def client_of(app: AppT) -> AIOKafkaClient:
-    """Return the connections of Faust's producer, which itself writes nothing: see ``writers``."""
+    """Return the connections of Faust's producer, through which ``writers`` writes."""
     producer: Any = app.producer
     return producer._producer.client  # noqa: SLF001
 
 
 def owner_of(app: AppT, changelog: TP) -> str:
-    """Return the address of the worker that writes a changelog; ``KeyError`` if none does.
+    """Return the address of the worker that writes a changelog; ``KeyError`` without a worker.
 
-    Faust's public method asks the producer, which knows no topic that it has not written to.
+    Faust's public method asks the producer, which only knows topics that it has written to.
     """
     assignor: Any = app.assignor
     return str(assignor._tps_url[changelog])  # noqa: SLF001
 
 
 async def start_tables(tables: TableManager) -> None:
-    """Start the declared tables, which Faust does only after it has waited a second for more."""
+    """Start the declared tables; Faust itself would first wait a second for further tables."""
     await tables._update_channels()  # noqa: SLF001
 
 

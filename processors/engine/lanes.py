@@ -1,7 +1,8 @@
-"""Lanes: the chunks of one partition one after another, those of different partitions side by side.
+"""Lanes: the chunks of a partition are worked on in sequence, different partitions concurrently.
 
-So one partition's wait for the broker overlaps another's work. An exception in any lane ends the
-agent, and with it the worker, before the chunk is done: it comes again after the restart.
+So one partition's wait for the broker overlaps the work of other partitions. An exception in any
+lane ends the agent, and with it the worker. The chunk is then not done, and is redelivered after
+the restart.
 """
 
 import asyncio
@@ -15,14 +16,14 @@ log = structlog.get_logger(__name__)
 
 
 class InterruptedWorkError(Exception):
-    """Something that the work waited for was cancelled, as by a client that closes."""
+    """Something that the work waited for was cancelled, for example when a client closed."""
 
 
 Work = Callable[[Chunk], Awaitable[None]]
 
 
 async def work_in_lanes(chunks: AsyncIterable[Chunk], work: Work) -> None:
-    """Do ``work`` for each chunk of a stream; return when the stream ends, raise if work raised."""
+    """Do ``work`` for each chunk of a stream, until the stream ends or the work raises."""
     tails: dict[int, asyncio.Task[int | None]] = {}
     async with asyncio.TaskGroup() as lanes:
         async for chunk in chunks:
@@ -33,14 +34,14 @@ async def work_in_lanes(chunks: AsyncIterable[Chunk], work: Work) -> None:
 async def _work_after(
     ahead: asyncio.Task[int | None] | None, chunk: Chunk, work: Work
 ) -> int | None:
-    """Do the work; return the chunk's ``given_back`` if it was dropped.
+    """Do the work after the chunk ahead; return the chunk's ``given_back`` if it was dropped.
 
-    Until partitions are given back once more, every later chunk is dropped too: it would count, and
-    be committed, although the records before it do not.
+    After a dropped chunk, all later chunks with the same ``given_back`` are dropped too. Otherwise
+    a later chunk would be committed although the records before it were not folded.
     """
     if ahead is not None:
         await asyncio.wait([ahead])
-        # Raises if the chunk ahead failed: nothing of the partition may be done after it.
+        # `result` raises if the chunk ahead failed, so that this chunk is not done after it.
         if ahead.result() == chunk.given_back:
             return chunk.given_back
     try:
@@ -53,7 +54,7 @@ async def _work_after(
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        # Nobody cancelled the lane, but what it waited for: a task group would take it for an end
-        # in order, and the partition would stand still without an error.
+        # Something that the lane waited for was cancelled, and not the lane itself. A task group
+        # would ignore this, and the partition would hang without an error.
         raise InterruptedWorkError(repr(chunk)) from error
     return None

@@ -1,8 +1,8 @@
-"""Marks: what a table remembers of one record, by which it knows a log again.
+"""Marks: a mark identifies one record, so that a table can recognize the log it was folded from.
 
-Input: a record. Output: its offset, and a fingerprint of its key, value and timestamp. An offset
-alone does not tell a log that lost its end, and has grown again, from the log that a table was
-folded from. Two records that were written at the same offset differ in their timestamps at least.
+A mark has the record's offset, and a fingerprint of its key, value and timestamp. The offset alone
+is not enough: a log that lost its end may have grown again, with another record at this offset. Two
+records that were written at the same offset differ at least in their timestamps.
 """
 
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ from xxhash import xxh3_64_intdigest
 from ledger.digest import RESERVED
 
 SOURCE_KEY: Final = RESERVED + b"source"
-"""The key under which a table and its changelog keep the mark of the last source record folded."""
+"""The key under which a table and its changelog store the mark of the last source record folded."""
 
 FED_KEY: Final = RESERVED + b"fed"
-"""The key under which both keep up to where the topic of the next hop was written."""
+"""The key under which both store the ends of the next hop's topic, after the last write to it."""
 
 
 class Mark(msgspec.Struct, frozen=True, gc=False):
-    """One record of a partition."""
+    """The mark of one record of a partition."""
 
     offset: int
     fingerprint: int
@@ -33,7 +33,7 @@ class Mark(msgspec.Struct, frozen=True, gc=False):
         return cls(offset, xxh3_64_intdigest(value or b"", of_key))
 
     def encode(self) -> bytes:
-        """Return the mark as a table and a changelog hold it."""
+        """Return the mark in the form that tables and changelogs store."""
         return b"%d %d" % (self.offset, self.fingerprint)
 
     @classmethod
@@ -43,7 +43,7 @@ class Mark(msgspec.Struct, frozen=True, gc=False):
 
 
 def encode_ends(ends: Mapping[int, int]) -> bytes:
-    """Return ends of partitions by number, as a table and a changelog hold them."""
+    """Return the ends of partitions, by number, in the form that tables and changelogs store."""
     return b" ".join(b"%d:%d" % each for each in sorted(ends.items()))
 
 

@@ -1,13 +1,13 @@
-"""This worker's membership in its group: under one name, and as the group's coordinator says now.
+"""This worker's membership in its group, under a fixed name.
 
-Input: the requests of the consumer's coordinator, and the generation of a chunk. Output: the
-coordinator's answers. Invariants: of two processes with one name, the former one ends; workers that
-would fold the log to other states are never in one group; and a question about the membership does
-not change the consumer's own state, as its heartbeat would.
+This module adds to the requests of the consumer's coordinator, and asks the group about a chunk's
+generation. Invariants: if two processes have the same name, the earlier one ends. Workers with
+settings that fold the log to different states never share a group. Asking about the membership does
+not change the consumer's state, as its heartbeat would.
 
-aiokafka's heartbeats and commits do not carry the worker's name, see ``corrections.named``. To the
-former process Kafka would answer "unknown member". That process would join again, and the two would
-take the partitions from each other forever.
+aiokafka's heartbeats and commits lack the worker's name (see ``corrections.named``). Without it,
+Kafka would answer "unknown member" to the earlier process. That process would join again, and the
+two would take the partitions from each other forever.
 """
 
 import asyncio
@@ -35,19 +35,19 @@ from runtime.kafka.internals import ask_coordinator, assignor_of, member_name, o
 from runtime.kafka.topic_states import Fault
 
 SESSION_TIMEOUT_S: Final = 10.0
-"""The group gives a worker's partitions to others when it has not heard from it for so long."""
+"""The group gives a worker's partitions to others if it receives no heartbeat for this long."""
 
-# Linux has a clock that goes on while the machine is suspended.
+# Linux has a clock that keeps running while the machine is suspended.
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _NO_COORDINATOR: Final = frozenset(
     {GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError, GroupLoadInProgressError}
 )
 
-# The group of a worker that has ended still has it as a member for a session.
+# A worker that has ended remains a member of its group for one session.
 _OTHERS_END_WITHIN_S: Final = SESSION_TIMEOUT_S + 5.0
 _JOIN_AGAIN_S: Final = 0.5
 
-# Kafka's FENCED_INSTANCE_ID, which aiokafka has no class for.
+# Kafka's FENCED_INSTANCE_ID, for which aiokafka has no class.
 _FENCED: Final = 82
 
 _send = corrections.send_to_coordinator
@@ -62,20 +62,20 @@ class OtherRulesError(Exception):
 
 
 def heed_fencing() -> None:
-    """Have each named member of this process end when its name is taken; idempotent."""
+    """Make each named member of this process fail once its name is taken; idempotent."""
     corrections.replace_send_to_coordinator(_send_with_name)
 
 
 async def _send_with_name(coordinator: Any, request: Any) -> Any:
     """Send a request of a group's coordinator; raise ``TakenNameError`` if the name is taken.
 
-    A worker that joins again, as after it stood still, takes the name from its own former
-    membership, and a request of that one may still be under way.
+    A worker that joins again, for example after it was suspended, takes the name from its own
+    former membership, which may still have a request in flight.
     """
     name, member_id = member_name(coordinator), coordinator.member_id
     if name is None:
         return await _send(coordinator, request)
-    # A worker that is about to join has no member id, with which Kafka would compare the name's.
+    # A worker that is about to join has no member id yet, so its requests carry no name.
     if member_id:
         request = corrections.named(request, name)
     if isinstance(request, JoinGroupRequest):
@@ -95,9 +95,10 @@ async def _send_with_name(coordinator: Any, request: Any) -> Any:
 
 
 async def _join(coordinator: Any, request: Any) -> Any:
-    """Join under the names that say how this worker folds; ``OtherRulesError`` if others differ.
+    """Join with protocol names that encode this worker's settings for the fold.
 
-    The assignor has one name of its own, and does not see under which of these the group agreed.
+    Raise ``OtherRulesError`` if the group's workers have other settings. The assignor keeps its own
+    name, and does not see the protocol name on which the group agreed.
     """
     settings: FoldSettings = assignor_of(coordinator).app.settings
     own = offer_protocols(request, protocols(settings))
@@ -109,7 +110,7 @@ async def _join(coordinator: Any, request: Any) -> Any:
             answer.group_protocol = own
             return answer
         described = await _send(coordinator, DescribeGroupsRequest([coordinator.group_id]))
-        # A group that is about to share its partitions out does not say what it agreed on.
+        # During a rebalance, a group does not name its protocol.
         why = difference(settings, agreed_in(described)) or why
         if clock_s() > give_up_s:
             unsaid = Fault(f"the workers of {coordinator.group_id} fold by other settings", REMEDY)
@@ -124,23 +125,23 @@ def _error_codes(answer: Any) -> set[int]:
 
 
 def clock_s() -> float:
-    """Return seconds that never go back, and go on while this process stands still."""
+    """Return seconds on a clock that never goes back and also runs during a suspension."""
     return time.clock_gettime(_CLOCK)
 
 
 async def ask_group(coordinator: Any, generation: int) -> bool | None:
-    """Send a heartbeat of a generation; ``None`` if there is no answer to it.
+    """Send a heartbeat for a generation; return ``None`` without a usable answer.
 
-    A coordinator that still loads the group answers every heartbeat with "no error", without a look
-    at member and generation (Kafka's ``GroupCoordinator``). So the group is described first, which
-    such a coordinator refuses.
+    A coordinator that is still loading the group answers every heartbeat with "no error" and checks
+    neither member nor generation (Kafka's ``GroupCoordinator``). So the group is described first,
+    because such a coordinator refuses to describe it.
     """
     group = coordinator.group_id
     try:
         described = await ask_coordinator(coordinator, DescribeGroupsRequest([group]))
         if any(for_code(each[0]) is not NoError for each in described.groups):
             return None
-        # Not before the first answer: until then the worker may have joined again.
+        # The member id is read only now, because the worker may have joined again meanwhile.
         heartbeat = HeartbeatRequest(group, generation, coordinator.member_id)
         answer = await ask_coordinator(coordinator, heartbeat)
     except KafkaError:
@@ -148,5 +149,5 @@ async def ask_group(coordinator: Any, generation: int) -> bool | None:
     error = for_code(answer.error_code)
     if error in _NO_COORDINATOR:
         return None
-    # While the group waits for its members to join anew, they still have what they had.
+    # While the group waits for its members to rejoin, they still have their partitions.
     return error in {NoError, RebalanceInProgressError}

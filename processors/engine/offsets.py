@@ -1,34 +1,33 @@
-"""Which offset of each partition may be committed: up to the first chunk that is not done.
+"""The offset that may be committed for each partition: that of the first unfinished chunk.
 
-In: chunks as they are delivered and as they are done. Out: the offset to commit. Never: an offset
-past a chunk that was delivered and is not done, whatever happened to the chunks behind it.
+Invariant: no offset after an unfinished chunk is committed, even if later chunks are done.
 """
 
 from faust.types import TP
 
 
 class ChunkOffsets:
-    """The chunks in flight, by partition, in order of delivery; no I/O.
+    """The chunks in flight, by partition, in order of delivery.
 
-    A chunk is told by its ``next_offset``: the offset after its last record, which is what Kafka
-    wants committed once the chunk is done.
+    A chunk is identified by its ``next_offset``, the offset after its last record. Kafka's commit
+    is this offset once the chunk is done.
     """
 
     def __init__(self) -> None:
-        # In order: the time of each chunk's first record, by its ``next_offset``.
+        # The time of each chunk's first record, by ``next_offset``, in order of delivery.
         self._in_flight: dict[TP, dict[int, int]] = {}
         self._done: dict[TP, set[int]] = {}
         self._committable: dict[TP, int] = {}
 
     def delivered(self, tp: TP, next_offset: int, oldest_ms: int = 0) -> None:
-        """Remember that a chunk, whose first record is of that time, was handed to an agent."""
+        """Note that a chunk was handed to an agent; ``oldest_ms`` is its first record's time."""
         self._in_flight.setdefault(tp, {})[next_offset] = oldest_ms
 
     def done(self, tp: TP, next_offset: int) -> None:
-        """Remember that the agent has finished a chunk: outputs, then state, are kept."""
+        """Note that the agent has finished a chunk, whose outputs and state are written."""
         in_flight = self._in_flight.get(tp)
         if not in_flight or next_offset not in in_flight:
-            # Forgotten meanwhile, on a rebalance: the partition's next owner does it again.
+            # A rebalance made this worker forget the chunk; the partition's next owner redoes it.
             return
         done = self._done.setdefault(tp, set())
         done.add(next_offset)
@@ -38,23 +37,23 @@ class ChunkOffsets:
             done.discard(first)
 
     def committable(self, tp: TP) -> int | None:
-        """Return the offset up to which all chunks are done; ``None`` if none is."""
+        """Return the offset up to which all chunks are done; ``None`` if no chunk is done."""
         return self._committable.get(tp)
 
     def in_flight(self, tp: TP) -> int:
-        """Return how many chunks were delivered and can't be committed yet."""
+        """Return the number of chunks that were delivered and can't be committed yet."""
         return len(self._in_flight.get(tp, ()))
 
     def oldest_ms(self, tp: TP) -> int | None:
-        """Return the time of the first record that is in flight; ``None`` if none is."""
+        """Return the time of the first record in flight; ``None`` without one."""
         return next(iter(self._in_flight.get(tp, {}).values()), None)
 
     def partitions(self) -> list[TP]:
-        """Return the partitions that have something to commit, committed already or not."""
+        """Return the partitions with finished chunks, whether or not these are committed."""
         return list(self._committable)
 
     def forget(self) -> None:
-        """Forget every chunk: on a rebalance all partitions are given back (eager protocol)."""
+        """Forget every chunk: a rebalance takes all partitions away (eager protocol)."""
         self._in_flight.clear()
         self._done.clear()
         self._committable.clear()

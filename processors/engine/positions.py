@@ -1,9 +1,9 @@
-"""Where a source partition is read: from the commit, but never beyond what its table has folded.
+"""The position at which a source partition is read: the commit, or an earlier end of its table.
 
 Input: a partition's commit, the source mark of its table, and the offsets that Kafka still holds.
-Output: the partition's position. Anyone may set a commit, and a changelog may have lost its end;
-the commit then counts records that the table lacks. Folding a record twice changes nothing.
-Invariant: no record is skipped. ``LostRecordsError`` ends a worker that would have to skip one.
+An operator may set a commit, and a changelog may lose its end; the commit may then count records
+that the table lacks. Folding a record twice changes nothing. Invariant: no record is skipped. If
+the worker would have to skip a record, ``LostRecordsError`` ends it.
 """
 
 from typing import Final
@@ -15,20 +15,20 @@ from faust.types import TP
 from processors.engine.marks import Mark
 from processors.engine.tables import ChunkTable
 
-FOLD_ANEW: Final = "`plexy-ledger rebuild` folds the whole log of record anew"
+REBUILD: Final = "`plexy-ledger rebuild` folds the whole log of record from scratch"
 
 log = structlog.get_logger(__name__)
 
 
 class LostRecordsError(Exception):
-    """A source lacks the records after those that were folded: the fold would have a hole."""
+    """A source lacks records that the fold needs next."""
 
 
 def other_record(source: TP, folded: Mark) -> LostRecordsError:
-    """Return the error for a source that has another record where one was folded."""
+    """Return the error for a source with another record at the offset of a folded one."""
     return LostRecordsError(
         f"{source.topic}[{source.partition}] has another record at offset {folded.offset} than the "
-        f"one that was folded: it lost what it held, or was made anew. {FOLD_ANEW}"
+        f"one that was folded: it lost what it held, or was made anew. {REBUILD}"
     )
 
 
@@ -36,17 +36,17 @@ def cut_off(source: TP, end: int, written: int) -> LostRecordsError:
     """Return the error for a source that ends before records that an earlier hop has written."""
     return LostRecordsError(
         f"{source.topic}[{source.partition}] ends at offset {end}, and the workers have written it "
-        f"up to {written}: it lost records, which may not be folded. {FOLD_ANEW}"
+        f"up to {written}: it lost records, which may not be folded. {REBUILD}"
     )
 
 
 class Position(msgspec.Struct):
-    """How far a source partition is read.
+    """The position of a source partition.
 
-    ``start`` is the offset at which this worker started, and ``next`` the one that is read next.
-    ``last`` is the record before ``next``, where it is known, and ``leader_epoch`` an epoch under
-    which the log is known to hold it. For ``compared_epoch`` that record is fetched once more.
-    ``gap`` is the last gap in the fetched offsets.
+    ``start`` is the offset at which this worker started, and ``next`` the offset to read next.
+    ``last`` is the mark of the record before ``next``, if known, and ``leader_epoch`` an epoch in
+    which the log is known to hold that record. While ``compared_epoch`` is set, the record is
+    fetched again to compare it in this epoch. ``gap`` is the last gap in the fetched offsets.
     """
 
     start: int
@@ -60,18 +60,18 @@ class Position(msgspec.Struct):
 def starting(
     tp: TP, table: ChunkTable, committed: int | None, held: tuple[int, int], *, kept_forever: bool
 ) -> Position:
-    """Return where a partition starts; ``held`` is the first offset in Kafka, and the end."""
+    """Return the first position of a partition; ``held`` is its first offset and its end."""
     begin, end = held
     mark = table.folded(tp.partition)
-    # An earlier version of this program kept no mark.
+    # A table that an earlier release wrote has no mark.
     unmarked = 0 if mark is None and table.is_empty(tp.partition) else None
     folded = unmarked if mark is None else mark.offset + 1
     if committed is None and begin > 0 and not kept_forever:
-        # Kafka forgets the commits of a group that was empty for a week, and deletes these records
-        # at the same age: the hop before this one would not publish them again.
+        # Kafka forgets the commits of a group that was empty for a week, and deletes a hop's
+        # records at the same age. The hop before would not publish deleted records again.
         raise LostRecordsError(
             f"{tp.topic}[{tp.partition}] begins at offset {begin}, and nobody knows any more "
-            f"whether what was before it is folded. {FOLD_ANEW}"
+            f"whether what was before it is folded. {REBUILD}"
         )
     start = begin if committed is None else committed
     if folded is not None and (folded or committed):
@@ -81,7 +81,7 @@ def starting(
         raise LostRecordsError(
             f"{tp.topic}[{tp.partition}] is folded up to offset "
             f"{furthest if furthest > end else start}, and holds {begin} to {end}: records "
-            f"were deleted before they were folded, or the topic was made anew. {FOLD_ANEW}"
+            f"were deleted before they were folded, or the topic was made anew. {REBUILD}"
         )
     if committed is not None and committed > start:
         log.warning(

@@ -1,16 +1,16 @@
 """Recovery: brings this worker's tables up to date with their changelogs after a rebalance.
 
-Input: the partitions that a rebalance gave to this worker. Output: tables that hold all of their
-changelogs, and the flow of records to the agents, resumed. Then the standby tables follow their
-changelogs until the next rebalance.
+Input: the partitions that a rebalance gave to this worker. Once their tables hold all records of
+their changelogs, records flow to the agents again. The standby tables then follow their changelogs
+until the next rebalance.
 
-It takes the place of Faust's own recovery, which can silently lose a fetch between the client and a
+This module replaces Faust's own recovery, which can silently lose a fetch between the client and a
 table, or apply it to another table (`docs/decisions/0018-own-recovery.md`).
 
 The worker does not ask for a changelog's end; it creates the end. For each partition that it will
 fold, it takes the writer's next epoch and appends a record, the claim. From then on the broker
-refuses records of earlier owners. A table that holds every record below the claim therefore lacks
-nothing, even where compaction or a transaction left gaps.
+refuses records of earlier owners. So a table that holds every record below the claim is complete,
+even if compaction or a transaction left gaps.
 """
 
 import asyncio
@@ -40,28 +40,28 @@ from runtime.kafka.batches import OutRecord, send_to_partition
 log = structlog.get_logger(__name__)
 
 _READ_WAIT_S: Final = 0.5
-# A standby that reads less often makes fewer requests, and is this much further behind.
+# A longer interval would mean fewer requests, but also a longer lag of the standby.
 _FOLLOW_EVERY_S: Final = 0.1
-# A broker's restart takes seconds; after this the worker ends, and its supervisor tries again.
+# A broker's restart takes seconds. After this time the worker ends, and is restarted.
 _ANSWERED_WITHIN_S: Final = 60.0
 _CONNECT_AGAIN_S: Final = 0.5
-# A scrub that reads a database releases it at its next pause, which comes within a second.
+# A scrub that reads a database releases it at its next pause, within a second.
 _FILES_FREE_WITHIN_S: Final = 30.0
 _FILES_FREE_EVERY_S: Final = 0.1
-# A rebalance takes partitions away before it names the new ones.
+# A rebalance takes partitions away before it assigns new ones.
 _NEXT_REBALANCE_WITHIN_S: Final = 60.0
 
 
 class RecoveryTimeoutError(Exception):
-    """Something that the recovery waits for did not come; the text says what, and how long."""
+    """The recovery waited too long; the text says for what, and how long."""
 
 
 class _Assignment(msgspec.Struct, frozen=True):
     """The changelogs that one rebalance gave to this worker.
 
-    ``apart`` are the source partitions that came without their changelog, or the changelogs that
-    came without their source. ``rebalancing_count`` is the number of rebalances that had begun by
-    then.
+    ``apart`` has the source partitions that were assigned without their changelog, and the sources
+    of changelogs that were assigned without their source. ``rebalancing_count`` is the number of
+    rebalances that had begun at that time.
     """
 
     actives: set[TP]
@@ -71,7 +71,7 @@ class _Assignment(msgspec.Struct, frozen=True):
     rebalancing_count: int
 
     def ensure_current(self, app: AppT) -> None:
-        """Raise ``RevokedError`` once another rebalance has begun, or has ended."""
+        """Raise ``RevokedError`` once another rebalance has begun or ended."""
         begun = app.rebalancing_count != self.rebalancing_count
         if begun or app.consumer_generation_id != self.generation:
             raise RevokedError("another rebalance has begun")
@@ -116,7 +116,7 @@ class Recovery(Service):
         assigned = self.app.assignor.assigned_actives()
         actives = self._changelogs(assigned)
         standbys = self._changelogs(self.app.assignor.assigned_standbys()) - actives
-        # The leader should have placed each source together with its changelog.
+        # The leader should have assigned each source together with its changelog.
         apart = (assigned - actives) ^ {self._source(tp) for tp in actives}
         count = int(self.app.rebalancing_count)
         assignment = _Assignment(actives, standbys, apart, generation_id, count)
@@ -149,7 +149,7 @@ class Recovery(Service):
         """Recover, then follow; an error ends the worker."""
         try:
             if assignment.apart:
-                await self._stand_still(assignment.apart)
+                await self._wait_for_rebalance(assignment.apart)
             await self._take_over(assignment)
             await self._resume(assignment)
             await self._follow(assignment.standbys)
@@ -158,7 +158,7 @@ class Recovery(Service):
         except* Exception as error:  # noqa: BLE001 - ends the worker
             await self.crash(error)
 
-    async def _stand_still(self, apart: set[TP]) -> None:
+    async def _wait_for_rebalance(self, apart: set[TP]) -> None:
         """Fold nothing until the next rebalance; without one, the worker ends."""
         named = ", ".join(sorted(f"{tp.topic}[{tp.partition}]" for tp in apart))
         text = f"sources and changelogs were assigned apart: {named}; members of the group differ"
@@ -191,19 +191,19 @@ class Recovery(Service):
         await self._check_fed(reader, actives)
 
     async def _require_claims(self, reader: ChangelogReader) -> None:
-        """Raise ``ChangelogLostError`` if a changelog has lost its claim: none would ever come."""
+        """Raise ``ChangelogLostError`` if a changelog lost its claim, which will never arrive."""
         ends = await reader.ends(self._ends)
         for tp, end in self._ends.items():
             if ends[tp] < end:
                 raise ChangelogLostError(lost(tp, 0, ends[tp], end))
 
     async def _drop_misfits(self, reader: ChangelogReader, ends: Mapping[TP, int]) -> None:
-        """Empty each table that its changelog does not continue; it is then restored from scratch.
+        """Empty each table that does not match its changelog, so that it is restored from scratch.
 
-        A changelog that became shorter, as with a broker's disk that was restored from an older
-        copy, may have grown beyond the table's end again. So it has to hold the last record of it
-        that the table holds. Compaction removes that record once a newer one of its key is in
-        another segment: then nobody can tell, and the table is restored too.
+        A changelog can lose its end, for example when a broker's disk is restored from an older
+        copy, and then grow beyond the table's end again. So the changelog must still hold the last
+        record that was applied to the table. Compaction may have removed that record in favour of a
+        newer one with its key; such a table can't be checked, and is restored too.
         """
         stands = {tp: end for tp in ends if (end := self._table(tp).end(tp.partition))}
         known = {tp: self._table(tp).last(tp.partition) for tp in stands}
@@ -224,7 +224,7 @@ class Recovery(Service):
     async def _check_sources(self, reader: ChangelogReader, actives: set[TP]) -> None:
         """Raise ``LostRecordsError`` unless each source holds the last record that was folded.
 
-        A record that is gone for its age can't be compared; ``Consumer`` compares the offsets.
+        A record that was deleted for its age can't be compared; ``Consumer`` compares the offsets.
         """
         marks = {self._source(tp): self._table(tp).folded(tp.partition) for tp in actives}
         known = {source: mark for source, mark in marks.items() if mark is not None}
@@ -235,9 +235,9 @@ class Recovery(Service):
                 raise other_record(source, mark)
 
     async def _check_fed(self, reader: ChangelogReader, actives: set[TP]) -> None:
-        """Raise ``LostRecordsError`` if the next hop's source has lost what was written to it.
+        """Raise ``LostRecordsError`` if the next hop's source has lost records written to it.
 
-        Where the next hop has not folded the lost records, its own table does not tell.
+        If the next hop had not folded the lost records yet, its own table does not show the loss.
         """
         written: dict[TP, int] = {}
         for tp in actives:
@@ -256,7 +256,7 @@ class Recovery(Service):
             return await reader.look_up(at)
 
     async def _claim(self, changelog: TP, generation: int) -> int:
-        """Append the claim to a changelog, as its only writer; return the end after it."""
+        """Append the claim to a changelog, as its only writer; return the new end."""
         source = self._source(changelog)
         offset = 0
 
@@ -266,7 +266,7 @@ class Recovery(Service):
             offset = (await send_to_partition(writer, *changelog, claim)).last
 
         tenure = Tenure(self.app.consumer, source)
-        # The group may have gone on to another generation, in which the partition is not ours.
+        # The group may be in a later generation by now, in which the partition is not ours.
         tenure.generation = generation
         await self.app.writers.write(tenure, write)
         return offset + 1
@@ -280,7 +280,7 @@ class Recovery(Service):
         consumer.resume_partitions(assigned - self._changelogs(assigned))
         if assigned:
             await self._seek(consumer)
-        # From here on there is no wait, so that no rebalance can begin in between.
+        # From here on nothing is awaited, so that no rebalance can begin in between.
         assignment.ensure_current(app)
         app.in_recovery = False
         for tp in assignment.actives:
@@ -322,7 +322,7 @@ class Recovery(Service):
         reader.follow(self._starts(standbys))
 
     async def _apply_next(self, reader: ChangelogReader, standbys: set[TP]) -> None:
-        """Apply the next records; compare first if a new leader may lack what was read."""
+        """Apply the next records; if a new leader may lack earlier records, compare first."""
         try:
             chunks = await reader.read(_READ_WAIT_S)
         except ChangelogLostError:
@@ -338,7 +338,7 @@ class Recovery(Service):
     async def _apply(
         self, reader: ChangelogReader, chunks: Iterable[ChangelogChunk], tps: set[TP]
     ) -> None:
-        """Apply records; a partition that they can't bring up to date is restored from scratch."""
+        """Apply records; restore a partition from scratch if the records can't update it."""
         for chunk in chunks:
             table, partition = self._table(chunk.tp), chunk.tp.partition
             try:
@@ -358,7 +358,7 @@ class Recovery(Service):
         await self._open_one(table, partition)
 
     async def _open_one(self, table: ChunkTable, partition: int) -> None:
-        """Open a partition once nothing else in this process has its files open."""
+        """Open a partition, once no other task of this process has its files open."""
         place = f"partition {partition} of the table {table.name}"
         async with _within(_FILES_FREE_WITHIN_S, f"{place} was not free"):
             while True:
@@ -393,12 +393,12 @@ class Recovery(Service):
 
 
 class Tables(TableManager):
-    """Faust's table manager with this recovery; plug with the Faust setting ``TableManager``."""
+    """Faust's table manager with this recovery; used through the setting ``TableManager``."""
 
     app: EngineApp
 
     async def on_start(self) -> None:
-        """Start without Faust's second of waiting for tables: all are declared by now."""
+        """Start without Faust's wait for further tables: all tables are declared by now."""
         await start_tables(self)
         await self.recovery.start()
 
@@ -410,19 +410,19 @@ class Tables(TableManager):
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:
-        """Break the former assignment's recovery off before the tables forget its partitions."""
+        """Break off the former assignment's recovery before the tables forget its partitions."""
         await self.recovery.break_off()
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
     @cached_property
     def recovery(self) -> Any:
-        """The recovery service, in the place of Faust's own."""
+        """The recovery service, in place of Faust's own."""
         return Recovery(self.app, self, beacon=self.beacon)
 
 
 @asynccontextmanager
 async def _within(limit_s: float, what: str) -> AsyncIterator[None]:
-    """Limit the block's time; the text of ``RecoveryTimeoutError`` says what is missing."""
+    """Limit the block's time; ``what`` begins the text of the ``RecoveryTimeoutError``."""
     try:
         async with asyncio.timeout(limit_s):
             yield

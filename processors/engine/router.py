@@ -1,10 +1,10 @@
 """Routes a request to the worker that has the key's partition.
 
-Faust's own router re-reads the answer as text and drops its headers; this one returns status, body,
-type and caching headers as they are, and answers 503 when the other worker can't be reached.
+Faust's own router decodes the answer as text and drops its headers. This router returns status,
+body, type and caching headers unchanged, and answers 503 if the other worker can't be reached.
 
-The other worker receives the headers that the views read and no others: after a ``Content-Length``
-without its body, it would read the next request on the same connection as that body.
+The other worker receives only the headers that the views read. If it received a ``Content-Length``
+without the body, it would read the next request on the same connection as that body.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,7 +25,7 @@ from runtime.problems import MEDIA_TYPE, Problem
 ANSWER_WITHIN_S: Final = 5.0
 """A worker that takes longer to answer counts as unreachable."""
 
-# The header of a request that was passed on once already, and is not passed on again.
+# This header marks a forwarded request, which is not forwarded again.
 _FORWARDED: Final = "Ledger-Forwarded"
 _ASKED_WITH: Final = ("Authorization", "If-None-Match")
 _ANSWERED_WITH: Final = (
@@ -39,23 +39,23 @@ _ANSWERED_WITH: Final = (
 
 
 def worker_client() -> aiohttp.ClientSession:
-    """Return the client for other workers; plug with the Faust setting ``HttpClient``.
+    """Return the client for other workers; used through the Faust setting ``HttpClient``.
 
-    A request that waits for an event holds a connection: aiohttp's own bound of 100 would keep all
-    other requests from that worker. Workers never compress an answer, so none is unpacked: a few
-    bytes from a server that poses as a worker could unpack to gigabytes.
+    A request that waits for an event holds a connection, so with aiohttp's limit of 100 connections
+    the waiting requests could block all others. Workers never compress an answer, so no answer is
+    decompressed: a few bytes from a server that poses as a worker could expand to gigabytes.
     """
     connector = aiohttp.TCPConnector(limit=0)
     return aiohttp.ClientSession(connector=connector, auto_decompress=False)
 
 
 class Router(FaustRouter):
-    """Plug with the Faust setting ``Router``."""
+    """The router; used through the Faust setting ``Router``."""
 
     async def route_req(
         self, table_name: str, key: K, _web: Web, request: Request, more_s: float = 0.0
     ) -> Response:
-        """Return the answer of the worker that has ``key``; ``SameNode`` if it is this one.
+        """Return the answer of the worker that has ``key``; raise ``SameNode`` if this worker does.
 
         ``more_s`` is how much longer than usual the answer may take, in seconds.
         """
@@ -73,7 +73,7 @@ class Router(FaustRouter):
             return _unavailable(f"the worker at {destination} has this key and does not answer")
 
     def key_store(self, table_name: str, key: K) -> URL:
-        """Return the address of the worker that has the key; ``KeyError`` while none has it."""
+        """Return the address of the worker that has the key; ``KeyError`` if no worker has it."""
         changelog = self.app.tables[table_name].changelog_topic
         encoded, _ = changelog.prepare_key(key, None)
         partition = partition_for(encoded, self.app.conf.topic_partitions)

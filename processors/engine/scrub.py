@@ -1,10 +1,10 @@
 """Scrubbing: reads a worker's tables from disk, and compares them with their digests.
 
 Input: the tables. Output: for each partition, the digest of its rows on disk at a changelog offset.
-A partition that is folded has a digest that every write keeps up, from the first scrub on. Where
-the disk holds other rows, a wrong value may be served and folded, so the worker ends at once.
-``discard`` deletes the partition's files and notes the damage for `audit`. The next start restores
-the partition from the changelog.
+From the first scrub on, every write updates the digest of a folded partition. If the disk holds
+other rows, a wrong value may be served and folded, so the worker ends at once. ``discard`` deletes
+the partition's files and notes the damage for `audit`. The next start restores the partition from
+the changelog.
 """
 
 import asyncio
@@ -22,14 +22,15 @@ from ledger.topics import TableName
 from processors.engine.app import EngineApp
 from processors.engine.chunk import RevokedError
 from processors.engine.databases import DamagedTableError
-from processors.engine.tables import ChunkTable, Snapshot
+from processors.engine.tables import ChunkTable, TableSnapshot
 
 # A round starts at least this often. A round takes one second of CPU per million rows.
 _EVERY_S: Final = 600.0
-# The pause after each thousand rows, which take 1 to 2 ms: 2 % of the time while chunks are folded.
+# The pause after each thousand rows, which take 1 to 2 ms. While chunks are folded, scrubbing
+# takes 2 % of the time.
 _PAUSE_S: Final = 0.008
 _PAUSE_BUSY_S: Final = 0.1
-# The rows that are read for a digest before anything else has its turn: about a millisecond.
+# The rows that are read for a digest in one step of the event loop, in about a millisecond.
 _READ_AT_ONCE: Final = 1000
 _MIB: Final = 1024 * 1024
 _MOST_DAMAGES: Final = 20
@@ -38,7 +39,7 @@ log = structlog.get_logger(__name__)
 
 
 class DiskReading(msgspec.Struct, frozen=True):
-    """The digest of all rows that the disk held below changelog offset ``end``."""
+    """The digest of all rows that were on disk at changelog offset ``end``."""
 
     end: int
     digest: Digest
@@ -60,20 +61,20 @@ class Scrubber:
         return _noted(self._file)
 
     def want(self) -> None:
-        """Ask for a round to begin now, or right after the one that is under way."""
+        """Ask for a round to begin now, or right after the current round."""
         self._wanted.set()
 
     def reading(self, table: str, partition: int) -> DiskReading | None:
-        """Return what a partition's rows came to when they were last read as a whole."""
+        """Return the last full reading of a partition; ``None`` before the first one."""
         return self._readings.get((table, partition))
 
     def damages(self) -> list[Damage]:
-        """Return the damages that were found in this worker's folder, the newest last."""
+        """Return the damages found in this worker's folder, the newest last."""
         return list(self._damages)
 
     async def keep(self) -> None:
-        """Read everything again and again, until the app stops."""
-        # Say at the start, and not when somebody asks, that the file can't be read.
+        """Read all tables in rounds, until the app stops."""
+        # An unreadable file is logged at the start, and not only when the damages are needed.
         self.damages()
         while not self._app.should_stop:
             try:
@@ -85,7 +86,7 @@ class Scrubber:
             await self.round()
 
     async def round(self) -> None:
-        """Read each partition that is open here once; forget those that were given back."""
+        """Read each open partition once; forget the readings of partitions that are gone."""
         held = {(str(table.name), number) for table in self._tables for number in table.held}
         self._readings = {place: each for place, each in self._readings.items() if place in held}
         for table in self._tables:
@@ -93,7 +94,7 @@ class Scrubber:
                 try:
                     await self._scrub(table, partition)
                 except RevokedError:
-                    # A rebalance took the partition away while it was read.
+                    # A rebalance has taken the partition away.
                     return
 
     async def _scrub(self, table: ChunkTable, partition: int) -> None:
@@ -107,7 +108,7 @@ class Scrubber:
         for part in _digests(snapshot.rows):
             found = found.plus(part)
             await asyncio.sleep(_PAUSE_BUSY_S if app.consumer.at_work else _PAUSE_S)
-            # The iterator keeps the database open, which another worker may own by now.
+            # The iterator keeps the database open, which another worker may need by now.
             gone = app.rebalancing or app.should_stop
             if gone or generation != app.consumer_generation_id:
                 raise RevokedError(f"{table.name}[{partition}]")
@@ -118,8 +119,8 @@ class Scrubber:
     def search(self) -> Iterator[DamagedTableError]:
         """Read all rows without a pause, and yield the damages found.
 
-        A worker that ends by an error reads its tables first: a damaged row may be the cause, and
-        would end the worker again after each start.
+        A worker that ends because of an error searches its tables first: if a damaged row is the
+        cause, it would end the worker again after each start.
         """
         for table in self._tables:
             for partition in sorted(table.held):
@@ -150,7 +151,7 @@ class Scrubber:
 
 
 def _noted(file: Path) -> list[Damage]:
-    """Return the damages that a file names; another release may have written it."""
+    """Return the damages in a file, which another release may have written."""
     try:
         return msgspec.json.decode(file.read_bytes(), type=list[Damage])
     except FileNotFoundError:
@@ -160,12 +161,12 @@ def _noted(file: Path) -> list[Damage]:
             "former damages not read",
             file=str(file),
             reason=str(error),
-            remedy="look at the file, and delete it: it says nothing about the tables of now",
+            remedy="look at the file, and delete it: it does not describe the current tables",
         )
         return []
 
 
-def _require(table: ChunkTable, partition: int, snapshot: Snapshot, found: Digest) -> None:
+def _require(table: ChunkTable, partition: int, snapshot: TableSnapshot, found: Digest) -> None:
     """Raise ``DamagedTableError`` unless the rows found are the rows written."""
     expected = snapshot.digest
     if expected is not None and found != expected:

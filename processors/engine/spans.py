@@ -1,8 +1,7 @@
-"""A span for each traced record at each hop: when its chunk was at work, and what became of it.
+"""A span for each traced record at each hop: the time of work on its chunk, and its outcome.
 
-In: chunks that are written, and what became of their traced records. Out: OpenTelemetry spans of
-the kind CONSUMER, each a part of the trace that its record names. Never: a span of a chunk that is
-not written, since that chunk comes again.
+The spans have OpenTelemetry's kind CONSUMER, and each belongs to the trace that its record names. A
+chunk gets spans only once it is written, because an unwritten chunk is redelivered.
 """
 
 import time
@@ -14,12 +13,12 @@ from opentelemetry.trace import SpanContext, SpanKind
 from processors.engine.chunk import Attributes, Chunk, FetchedRecord
 from runtime.tracing import Tracing, context_of, span_context_of
 
-# As many as OpenTelemetry keeps of a span by default.
+# OpenTelemetry keeps this many links of a span by default.
 _MOST_LINKS: Final = 128
 
 
 class Spans:
-    """What makes the spans of one worker."""
+    """Makes the spans of one worker."""
 
     def __init__(self, tracing: Tracing, group_id: str) -> None:
         self._tracing = tracing
@@ -32,10 +31,10 @@ class Spans:
         begun_ns: int,
         traced: Iterable[tuple[FetchedRecord, Attributes]],
     ) -> None:
-        """Make the spans of a chunk that is written just now, one for each traced record.
+        """Make the spans of a chunk that has just been written, one for each traced record.
 
-        What follows from several records of a key names the trace of the last one: its span has
-        links to the others.
+        The outputs of several records with one key name only the trace of the last record, so the
+        span of the last record links to the other traces.
         """
         ended_ns = time.time_ns()
         name, common = f"{hop} {chunk.tp.topic}", self._common(hop, chunk)
@@ -62,7 +61,7 @@ class Spans:
             others.append(sender)
 
     def close(self) -> None:
-        """Send what waits, in bounded time; blocks."""
+        """Send the waiting spans; blocks for a bounded time."""
         self._tracing.close()
 
     def _common(self, hop: str, chunk: Chunk) -> dict[str, str | int]:

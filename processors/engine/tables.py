@@ -1,18 +1,19 @@
-"""Tables that are read and written a chunk at a time, and that check what they are asked to apply.
+"""Tables that are read and written a chunk at a time, and that verify each change.
 
-A table's changelog is its write-ahead log: the broker acknowledges the records first, then one
-RocksDB write holds the rows, the changelog offset up to which they reach, and the digest of all
-rows where it is known. So a table never lacks a record below its own offset:
+A table's changelog is its write-ahead log. The broker acknowledges the changelog's records first;
+then one RocksDB write stores the rows, the changelog offset up to which they are complete, and the
+digest of all rows, if known. So a table never lacks a record below its own offset:
 
-- What a worker folds is read only where the partition is recovered, and is written only where the
-  changelog records begin at the table's own end.
-- Records that are read from the changelog are applied only if they are this table's, were fetched
-  from an offset that is not beyond the table's end, and are not of a partition that is folded here.
+- A folded chunk is written only if the partition is recovered, and if the chunk's changelog records
+  begin at the table's own end.
+- A record that is read from the changelog is applied only if it belongs to this table, was fetched
+  from an offset up to the table's end, and does not belong to a partition that is folded here.
   Records below the table's end are passed over.
 
-Everything else raises ``ChangelogMismatchError``, which ends the worker. A table that was away for
-so long that it may lack tombstones which Kafka has dropped raises ``StaleTableError``, and is
-restored from scratch. ``effects`` writes changelogs, and ``recovery`` reads them.
+In all other cases ``ChangelogMismatchError`` is raised, which ends the worker. If a table was
+offline for so long that Kafka may have dropped tombstones that the table lacks, ``StaleTableError``
+is raised, and the table is restored from scratch. ``effects`` writes changelogs, and ``recovery``
+reads them.
 """
 
 import time
@@ -27,22 +28,22 @@ from rocksdict import WriteBatch
 from ledger.digest import RESERVED, Digest, RunningDigest
 from ledger.topics import TOMBSTONES_KEPT_MS
 from processors.engine.chunk import FetchedRecord
-from processors.engine.databases import Rows, StoredTable
+from processors.engine.databases import NewRows, StoredTable
 from processors.engine.internals import Databases
 from processors.engine.marks import FED_KEY, SOURCE_KEY, Mark, decode_ends
 from processors.engine.watchers import Watchers
 from runtime.kafka.batches import Written
 
-# The keys of a database that are not rows, and that sort after all rows.
+# The reserved keys of a database, which are not rows and sort after all rows.
 OFFSET_KEY: Final = Databases.offset_key
 DIGEST_KEY: Final = RESERVED + b"digest"
 SINCE_KEY: Final = RESERVED + b"since"
 LAST_KEY: Final = RESERVED + b"last"
 _NOTES: Final = frozenset({SOURCE_KEY, FED_KEY})
 CLAIM_KEY: Final = RESERVED + b"claim"
-"""The key of the changelog record by which a worker takes a partition over; see ``recovery``."""
+"""The key of the changelog record with which a worker takes over a partition; see ``recovery``."""
 
-# Kafka refuses records of more than an hour ahead of its own clock.
+# Kafka refuses records that are more than an hour ahead of its own clock.
 _CLOCKS_DIFFER_MS: Final = 3_600_000
 _TOMBSTONES_KEPT_MS: Final = TOMBSTONES_KEPT_MS - _CLOCKS_DIFFER_MS
 
@@ -56,14 +57,14 @@ class ChangelogMismatchError(Exception):
 
 
 class StaleTableError(Exception):
-    """Kafka may have dropped tombstones that a partition lacks; it must be read from scratch."""
+    """Kafka may have dropped tombstones that a partition lacks; it needs a full restore."""
 
 
 class ChangelogChunk(msgspec.Struct, frozen=True, gc=False):
-    """Records of one changelog partition, fetched from offset ``begin`` up to before ``end``.
+    """All records of a changelog partition from offset ``begin`` until ``end`` (excluded).
 
-    Compaction leaves gaps, so that the first record may lie after ``begin``, and the last before
-    ``end - 1``: between the two offsets there are no other records.
+    Compaction leaves gaps, so the first record may have an offset above ``begin``, and the last
+    record one below ``end - 1``.
     """
 
     tp: TP
@@ -75,11 +76,11 @@ class ChangelogChunk(msgspec.Struct, frozen=True, gc=False):
         return f"{self.tp.topic}[{self.tp.partition}] {self.begin} to {self.end}"
 
 
-class Snapshot(msgspec.Struct):
-    """A partition at one moment: its rows below changelog offset ``end``, whatever comes later.
+class TableSnapshot(msgspec.Struct):
+    """A partition at one moment: its rows below changelog offset ``end``, without later changes.
 
-    ``digest`` is the digest that was kept up with the writes, where it is known. ``changes`` are
-    the writes of a fold after this moment, where it is not.
+    ``digest`` is the digest that the writes kept up to date, if known. If it is not known,
+    ``changes`` collects the later writes of the fold.
     """
 
     end: int
@@ -89,10 +90,10 @@ class Snapshot(msgspec.Struct):
 
 
 class _Held(msgspec.Struct):
-    """What a partition's database holds: its changelog below ``end``.
+    """The state of an open partition, which holds its changelog below ``end``.
 
-    It lacks no tombstone written before ``since_ms``, in Unix milliseconds. ``last`` is the last
-    changelog record below ``end``, if noted. A snapshot that a scrub reads shares ``changes``.
+    The partition lacks no tombstone written before ``since_ms``, in Unix milliseconds. ``last`` is
+    the last changelog record below ``end``, if noted. A scrub's snapshot shares ``changes``.
     """
 
     end: int
@@ -103,7 +104,7 @@ class _Held(msgspec.Struct):
 
 
 class ChunkTable(StoredTable):
-    """A table into which chunks of the topic ``source`` are folded, and that has a changelog."""
+    """A table with a changelog, into which chunks of the topic ``source`` are folded."""
 
     def __init__(self, *args: Any, source: str, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -117,18 +118,18 @@ class ChunkTable(StoredTable):
         self._folded: set[int] = set()
 
     def when_taken_over(self, function: Callable[[int], None]) -> None:
-        """Call a function with each partition that takes over what other workers wrote."""
+        """Call a function with each partition to which other workers' writes are applied."""
         self._when_taken_over.append(function)
 
-    def snapshot(self, partition: int) -> Snapshot:
-        """Return the partition as it is at this moment."""
+    def snapshot(self, partition: int) -> TableSnapshot:
+        """Return a snapshot of the partition's current state."""
         held = self._held[partition]
         if held.digest is None:
             held.changes = RunningDigest()
-        return Snapshot(held.end, held.digest, self.rows_now(partition), held.changes)
+        return TableSnapshot(held.end, held.digest, self.rows_now(partition), held.changes)
 
-    def learn(self, partition: int, snapshot: Snapshot, digest: Digest) -> None:
-        """Keep up the digest of a snapshot's rows from now on, unless a changelog was applied."""
+    def learn(self, partition: int, snapshot: TableSnapshot, digest: Digest) -> None:
+        """Adopt the digest of a snapshot's rows, unless changelog records were applied since."""
         held = self._held.get(partition)
         changes = snapshot.changes
         if held is not None and changes is not None and held.changes is changes:
@@ -136,22 +137,22 @@ class ChunkTable(StoredTable):
             held.changes = None
 
     def is_active(self, partition: int) -> bool:
-        """Return whether this worker folds the partition, so that its state here is the newest."""
+        """Return whether this worker folds the partition, so that its table is up to date."""
         tp = TP(self.changelog_name, partition)
         return bool(self.app.assignor.is_active(tp))
 
     @property
     def changelog_name(self) -> str:
-        """The topic that holds what the table holds."""
+        """The name of the table's changelog topic."""
         return str(self.changelog_topic.get_topic_name())
 
     @property
     def held(self) -> Mapping[int, tuple[int, Digest | None]]:
-        """The end of each partition that is open here, and its digest where that is known."""
+        """The end of each open partition, and its digest, if known."""
         return {number: (held.end, held.digest) for number, held in self._held.items()}
 
     def end(self, partition: int) -> int:
-        """Return the changelog offset below which the partition holds everything."""
+        """Return the changelog offset below which the partition holds all records."""
         return self._held[partition].end
 
     def last(self, partition: int) -> Mark | None:
@@ -164,27 +165,27 @@ class ChunkTable(StoredTable):
         return None if stored is None else Mark.decode(stored)
 
     def fed(self, partition: int) -> dict[int, int]:
-        """Return the end to which the partition's hop has written each partition of ``feeds``."""
+        """Return the end of each partition of ``feeds`` after this partition's last write to it."""
         return decode_ends(self.read(partition, FED_KEY) or b"")
 
     def open(self, partition: int) -> None:
-        """Find out what a partition holds, before it is read or written."""
+        """Load a partition's state, before the partition is read or written."""
         if partition not in self._held:
             offset = self.read(partition, OFFSET_KEY)
             if offset is None:
-                # The cleaner removes a value before it removes the tombstone behind it. So only a
-                # tombstone that is written from now on can be missed.
+                # Kafka removes a value before the later tombstone of its key. So an empty table can
+                # only miss tombstones that are written from now on.
                 self._held[partition] = _Held(0, _now_ms(), None, Digest())
                 return
             end = int(offset) + 1
             digest = stored_digest(self.read(partition, DIGEST_KEY), end)
-            # An earlier version of this program kept no time.
+            # A table that an earlier release wrote has no time.
             since_ms = int(self.read(partition, SINCE_KEY) or 0)
             last = _stored_last(self.read(partition, LAST_KEY), end)
             self._held[partition] = _Held(end, since_ms, last, digest)
 
     def fold(self, partition: int) -> None:
-        """Note that the partition is folded here from now on: its changelog is only written."""
+        """Note that the partition is folded here, so that its changelog is no longer applied."""
         self._folded.add(partition)
 
     def ensure_folded(self, partition: int) -> None:
@@ -198,7 +199,7 @@ class ChunkTable(StoredTable):
         """Note that no partition is folded here, as after a rebalance."""
         self._folded.clear()
 
-    def write(self, partition: int, rows: Rows, written: Written) -> None:
+    def write(self, partition: int, rows: NewRows, written: Written) -> None:
         """Write the rows of a folded chunk, whose changelog records were ``written``."""
         self.ensure_folded(partition)
         held = self._held[partition]
@@ -228,14 +229,14 @@ class ChunkTable(StoredTable):
             return
         records = [record for record in chunk.records if record.offset >= held.end]
         is_compacted = len(records) < chunk.end - held.end
-        # A time beyond now comes of a clock that was wrong then, or is wrong now.
+        # A time in the future means that the clock was wrong then, or is wrong now.
         age_ms = _now_ms() - held.since_ms
         if is_compacted and not -_CLOCKS_DIFFER_MS <= age_ms <= _TOMBSTONES_KEPT_MS:
             raise StaleTableError(
                 f"partition {partition} of the table {self.name} may lack tombstones that Kafka "
                 f"has dropped from {chunk!r}; it is restored from scratch"
             )
-        # Of several records of a key the last one holds.
+        # If a key has several records, the last one counts.
         values = {_key_of(chunk, record): record.value for record in records}
         new = {key: value for key, value in values.items() if not key.startswith(RESERVED)}
         batch = WriteBatch(raw_mode=True)
@@ -245,7 +246,7 @@ class ChunkTable(StoredTable):
             else:
                 batch.put(key, value)
         if new:
-            # Reading the rows that these replace would take longer than writing them.
+            # To update the digest, all replaced rows would have to be read, which is slow.
             held.digest = held.changes = None
         if records:
             held.since_ms = max(held.since_ms, records[-1].timestamp)
@@ -258,7 +259,7 @@ class ChunkTable(StoredTable):
     def drop(self, partition: int) -> Path:
         """Delete a partition's files, so that it is restored from its changelog.
 
-        Either the worker ends, or it calls ``open`` before anything is read or written.
+        After that, the worker must end, or call ``open`` before it uses the partition again.
         """
         folder = super().drop(partition)
         self._held.pop(partition, None)
@@ -269,7 +270,7 @@ class ChunkTable(StoredTable):
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:
-        """Forget what closed databases held: another worker may write the same changelog."""
+        """Forget the state of closed databases: another worker may write their changelogs."""
         self.fold_none()
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
         for tp in revoked:
@@ -289,7 +290,7 @@ class ChunkTable(StoredTable):
             )
 
     def _write(self, partition: int, held: _Held, batch: WriteBatch, end: int) -> None:
-        """Write rows, the new end, and what is known about them, all or none."""
+        """Write rows, the new end, and the notes about them, in one atomic write."""
         batch.put(OFFSET_KEY, b"%d" % (end - 1))
         batch.put(SINCE_KEY, b"%d" % held.since_ms)
         if held.digest is not None:
@@ -306,9 +307,9 @@ def _now_ms() -> int:
 
 
 def stored_digest(stored: bytes | None, end: int) -> Digest | None:
-    """Decode what is stored as ``DIGEST_KEY``; ``None`` where it is not of this end.
+    """Decode the value of ``DIGEST_KEY``; ``None`` if it is the digest at another end.
 
-    An earlier version of this program writes rows and leaves the digest as it is.
+    An earlier release writes rows without updating the digest.
     """
     if stored is None:
         return None
@@ -317,13 +318,13 @@ def stored_digest(stored: bytes | None, end: int) -> Digest | None:
 
 
 def _stored_last(stored: bytes | None, end: int) -> Mark | None:
-    """Decode what is stored as ``LAST_KEY``; ``None`` where it is not of this end, as a digest."""
+    """Decode the value of ``LAST_KEY``; ``None`` if it was stored at another end."""
     at, _, mark = (stored or b"").partition(b" ")
     return Mark.decode(mark) if at == b"%d" % end else None
 
 
 class UnreadChangelogError(RuntimeError):
-    """A changelog holds a record without a key, so that a table would lack something."""
+    """A changelog holds a record without a key, which can't be applied to a table."""
 
 
 def _key_of(chunk: ChangelogChunk, record: FetchedRecord) -> bytes:

@@ -1,11 +1,11 @@
-"""The chunked transport: Faust's Kafka transport, with one Faust event for a chunk of a partition.
+"""The chunked transport: Faust's Kafka transport, with one Faust event per chunk of a partition.
 
-Input: the records that ``fetcher`` got from Kafka. Output: ``Chunk`` values to agents, and offsets
-to Kafka. Invariant: no offset is committed past a chunk that the agent has not declared done. The
-topics are declared with ``acks=False``, so that Faust's own acks move nothing (0.15.3 also acks an
-event whose agent raised). Changelogs are not read here: see ``recovery``.
+Input: records from Kafka. Output: ``Chunk`` values to agents, and commits to Kafka. Invariant: no
+offset after an unfinished chunk is committed. The topics are declared with ``acks=False``, so that
+Faust's own acknowledgements have no effect (Faust 0.15.3 also acknowledges an event whose agent
+raised). ``recovery`` reads the changelogs.
 
-A plain Faust stream costs two tasks and a wait for each record. Here it costs them for each chunk.
+A plain Faust stream needs two tasks and a wait for each record; here, each chunk needs them once.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from processors.engine.internals import FaustConsumer
 from processors.engine.membership import SESSION_TIMEOUT_S, ask_group, clock_s, heed_fencing
 from processors.engine.offsets import ChunkOffsets
 from processors.engine.positions import (
-    FOLD_ANEW,
+    REBUILD,
     LostRecordsError,
     Position,
     other_record,
@@ -36,13 +36,13 @@ from processors.engine.positions import (
 )
 from runtime.kafka.internals import coordinator_of
 
-# One chunk that is worked on and one that waits keep a partition busy; more only adds latency.
+# One chunk in progress and one waiting chunk keep a partition busy; more would only add latency.
 _MAX_IN_FLIGHT: Final = 2
-# How soon a partition that was busy is asked for again, while others have nothing to deliver.
+# How soon a busy partition is fetched from again while other partitions have no records.
 _BUSY_POLL_S: Final = 0.02
-# How long the chunks at work may take to finish when partitions are taken away or the worker stops.
+# How long chunks in progress may take to finish when partitions are revoked or the worker stops.
 _FINISH_WITHIN_S: Final = 8.0
-# How soon the group is asked again if it does not answer, as while its broker restarts.
+# How soon the group is asked again if it does not answer, for example while its broker restarts.
 _ASK_AGAIN_S: Final = 0.2
 
 heed_fencing()
@@ -59,22 +59,22 @@ class Consumer(FaustConsumer, ChunkConsumer):
         self.at_work: set[asyncio.Task[Any] | None] = set()
         self.gives_back = False
         self.given_back = 0
-        # Nothing is delivered from a partition without a position.
+        # The partitions from which records are delivered, and their positions.
         self._positions: dict[TP, Position] = {}
-        # The next positions, from the end of the recovery until the fetch loop has sought them.
+        # The first positions, from the end of the recovery until the fetch loop has sought them.
         self._starts: dict[TP, Position] | None = None
         self._starting = False
-        # When the group was asked the last question that it answered with "yes".
+        # The time at which the last question to the group that had the answer "yes" was sent.
         self._confirmed_s = -math.inf
 
     def maker(self, tp: TopicPartition) -> Make:
-        """Return the function that makes a partition's records, with the headers that are read."""
+        """Return the function that makes a partition's records, with the headers the fold reads."""
         if most := self.app.headers_read(tp.topic):
             return partial(record_with_headers, most)
         return record_of if self.app.spans is None else traced_record
 
     async def is_member(self, generation: int) -> bool:
-        """Ask the group whether we are a member of this generation of it, until it answers.
+        """Ask the group until it answers whether this worker is a member in a generation.
 
         The consumer's own heartbeat would also act on the answer.
         """
@@ -94,8 +94,8 @@ class Consumer(FaustConsumer, ChunkConsumer):
     async def subscribe(self, topics: Iterable[str]) -> None:
         """Join the group with all topics, or not at all.
 
-        The leader places a source and its changelog together only where every member has subscribed
-        to the same topics. A worker that is stopped while it starts would join with some of them.
+        The leader assigns a source and its changelog together only if all members have subscribed
+        to the same topics. A worker that is stopped while it starts would join with too few topics.
         """
         sources = {table.source for table in self.app.chunk_tables.values()}
         if missing := {*sources, *self.app.tables.changelog_topics} - set(topics):
@@ -105,10 +105,10 @@ class Consumer(FaustConsumer, ChunkConsumer):
 
     @property
     def is_surely_member(self) -> bool:
-        """Whether the group can't have given this worker's partitions to others by now.
+        """Whether the group can't have given this worker's partitions to others yet.
 
-        The group does so once it has not heard from a worker for a session. A worker that stood
-        still, or that is cut off from Kafka, is not told.
+        The group does so if it receives no heartbeat from a worker for a session. A worker that was
+        suspended, or is cut off from Kafka, is not told.
         """
         return clock_s() - self._confirmed_s < SESSION_TIMEOUT_S
 
@@ -141,8 +141,8 @@ class Consumer(FaustConsumer, ChunkConsumer):
         """Return the records as a chunk if they are the next ones of their partition.
 
         Faust drops fetched records in some states. A commit after such a gap would lose them, so
-        they are fetched again. A gap that is still there then is the log's own, and is passed: a
-        transaction's marker, for example, is not a record.
+        they are fetched again. If the gap remains, it is a gap of the log, and is skipped: a
+        transaction's marker, for example, has an offset but is not a record.
         """
         position = self._positions.get(tp)
         if position is None:
@@ -156,11 +156,11 @@ class Consumer(FaustConsumer, ChunkConsumer):
                 return None
         first = records[0].offset
         if first < expected:
-            # The log ended before the client's position, so the client reads it from its beginning.
-            # Records that are appended below that position would never be folded.
+            # The log ended before the client's position, so the client restarts at the beginning.
+            # Records that are appended below the position would never be folded.
             raise LostRecordsError(
                 f"{tp.topic}[{tp.partition}] was read up to offset {expected}, and now has other "
-                f"records from {first} on: it lost what it held. {FOLD_ANEW}"
+                f"records from {first} on: it lost what it held. {REBUILD}"
             )
         if first > expected and position.gap != (expected, first):
             self.log.info("%s: got offset %d, expected %d: fetch again", tp, first, expected)
@@ -170,7 +170,7 @@ class Consumer(FaustConsumer, ChunkConsumer):
         if first > expected and (begin := (await self.earliest_offsets(tp))[tp]) > expected:
             raise LostRecordsError(
                 f"{tp.topic}[{tp.partition}] was read up to offset {expected}, and now begins "
-                f"at {begin}: records were deleted before they were folded. {FOLD_ANEW}"
+                f"at {begin}: records were deleted before they were folded. {REBUILD}"
             )
         chunk = Chunk(self, tp, records)
         position.next, position.last = chunk.next_offset, records[-1].mark
@@ -180,30 +180,30 @@ class Consumer(FaustConsumer, ChunkConsumer):
     async def _is_same_log(self, tp: TP, position: Position, records: list[FetchedRecord]) -> bool:
         """Return whether a new leader has the last record that was read; first, fetch it again.
 
-        A leader that lacks records continues at its own end. So other records may stand at offsets
-        that were read, and records that were never read below the next offset. Each leader writes
-        under an epoch of its own, and records written under one epoch are never cut off.
+        A leader that lacks records continues at its own end. So it may write other records at
+        offsets that were already read. Each leader writes in its own epoch, and a record of an
+        epoch is not lost while the epoch lasts.
         """
         last, epoch = position.last, records[-1].leader_epoch
         if last is not None and position.compared_epoch is None:
             position.compared_epoch = epoch
             await self.seek_wait({tp: last.offset})
             return False
-        # The log begins after a record that was deleted for its age.
+        # If the record was deleted for its age, the log begins after it: nothing is compared.
         if last is not None and records[0].offset <= last.offset and records[0].mark != last:
             raise other_record(tp, last)
-        # This fetch may bring nothing but the record itself.
+        # The fetch may have returned only the record itself.
         compared, position.compared_epoch = position.compared_epoch, None
         position.leader_epoch = epoch if compared is None else compared
         return True
 
     def folded(self, tp: TP) -> int | None:
-        """Return up to where a partition is folded; ``None`` if it is not read here."""
+        """Return the offset up to which a partition is folded; ``None`` if it is not read here."""
         done, position = self.offsets.committable(tp), self._positions.get(tp)
         return position.start if done is None and position else done
 
     def lag(self, tp: TP) -> int | None:
-        """Return how many records up to the last fetch's end are not folded; ``None`` before it."""
+        """Return how many records below the known end are not folded; ``None`` if it is unknown."""
         folded = self.folded(tp)
         if folded is None or tp not in self.assignment():
             return None
@@ -233,27 +233,27 @@ class Consumer(FaustConsumer, ChunkConsumer):
         return commits
 
     def resume_flow(self) -> None:
-        """Let records pass, and those of the sources once the recovery has found their starts.
+        """Let records pass to the agents, once the recovery has found the sources' positions.
 
-        Any that reached an agent's queue earlier would be cleared when the flow is resumed.
+        A record that reached an agent's queue earlier would be discarded when the flow is resumed.
         """
         super().resume_flow()
         self._starting = self._starts is not None
 
     async def _start_sources(self) -> None:
-        """Seek in the fetch loop, so that no fetch from before the seek can still be under way."""
+        """Seek in the fetch loop, so that no earlier fetch can still be in progress."""
         starts = self._starts
         try:
             await self.seek_wait({tp: each.start for tp, each in (starts or {}).items()})
         except IllegalStateError:
             if self._starts is starts:
                 raise
-        # After another rebalance, its recovery finds the starts again.
+        # After another rebalance, the recovery determines the positions again.
         if starts is not None and self._starts is starts:
             self._positions, self._starts, self._starting = starts, None, False
 
     async def wait_empty(self) -> None:
-        """Let the chunks at work finish, then commit those that are done."""
+        """Let the chunks in progress finish, then commit the finished chunks."""
         self.gives_back = True
         if self.crashed:
             # The thread that would commit ends with the crash, and may never answer.
@@ -263,7 +263,7 @@ class Consumer(FaustConsumer, ChunkConsumer):
             _, late = await asyncio.wait(working, timeout=_FINISH_WITHIN_S)
             if late:
                 self.log.warning("%d chunks did not finish in time; they come again", len(late))
-        # A commit that is under way may have begun before the last chunk was done.
+        # A commit in progress may have begun before the last chunk was done.
         await self.maybe_wait_for_commit_to_finish()
         await self.commit()
 
@@ -273,7 +273,7 @@ class Consumer(FaustConsumer, ChunkConsumer):
         self._forget()
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Start from nothing in flight."""
+        """Start without chunks in flight."""
         self._forget()
         self.gives_back = False
         await super().on_partitions_assigned(assigned, generation_id)
@@ -286,7 +286,7 @@ class Consumer(FaustConsumer, ChunkConsumer):
 
 
 class Transport(driver.Transport):
-    """Plug with ``app.transport = Transport(app.conf.broker_consumer, app)``."""
+    """The transport; set ``app.transport = Transport(app.conf.broker_consumer, app)``."""
 
     Consumer = Consumer
 

@@ -1,7 +1,6 @@
-"""Who watches a key of a table, told when a chunk that has the key is folded.
+"""Notifies the watchers of a table's key when a chunk with this key is folded.
 
-In: keys that somebody watches; chunks whose effects are written. Out: events that are set. Never: a
-cost for a chunk while nobody watches.
+A chunk costs nothing while no key is watched.
 """
 
 import asyncio
@@ -12,18 +11,18 @@ from processors.engine.chunk import Chunk
 
 
 class Watchers:
-    """Who watches keys of one table."""
+    """The watchers of one table's keys."""
 
     def __init__(self) -> None:
         self._watched: dict[bytes, set[asyncio.Event]] = {}
 
     def __len__(self) -> int:
-        """Return how many watch."""
+        """Return the number of watchers."""
         return sum(map(len, self._watched.values()))
 
     @contextmanager
     def watch(self, key: bytes) -> Iterator[asyncio.Event]:
-        """Set the event whenever a chunk with the key is folded; whoever watches clears it."""
+        """Set the event whenever a chunk with the key is folded; the watcher clears it."""
         folded = asyncio.Event()
         self._watched.setdefault(key, set()).add(folded)
         try:
@@ -34,7 +33,7 @@ class Watchers:
                 del self._watched[key]
 
     def folded(self, chunk: Chunk) -> None:
-        """Tell whoever watches a key of a chunk, whose values are in the table now."""
+        """Notify the watchers of a chunk's keys, after the chunk's rows are written."""
         if self._watched:
             for key in self._watched.keys() & chunk.keys:
                 for folded in self._watched[key]:

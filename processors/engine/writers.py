@@ -1,13 +1,12 @@
-"""Writers: who may write what follows from a partition, held by the broker.
+"""Writers: each partition's outputs have a single writer, which the broker enforces.
 
-In: chunks, and record batches that follow from them. Out: the batches in Kafka, acknowledged.
-Never: a record of a worker that has lost the partition, behind one of the worker that has it now,
-however late it arrives.
+Once a worker has lost a partition, none of its records reaches a topic after a record of the new
+owner, however late it is sent.
 
-Each partition that is read has an identity, a transactional id. Whoever is given the partition asks
-the broker for the identity's next epoch and writes under it, and from a log that has seen the new
-epoch the broker refuses the old one (``ProducerFenced``). Only the fencing is used: there are no
-transactions, and so no markers in the topics.
+Each source partition has an identity, a transactional id. The worker that receives the partition
+asks the broker for the identity's next epoch and writes under this epoch. Once a log has a record
+of the new epoch, the broker refuses records of the old epoch (``ProducerFenced``). Only the fencing
+is used: there are no transactions, and so no markers in the topics.
 """
 
 import asyncio
@@ -35,24 +34,24 @@ from runtime.kafka.topics import answer
 
 log = structlog.get_logger(__name__)
 
-# As large as the topics allow would be one batch for a chunk; several let the broker begin earlier.
+# The topics' limit would allow one batch per chunk; several batches let the broker start earlier.
 _BATCH_BYTES: Final = 512 * 1024
 _UNCOMPRESSED: Final = 0
 _REQUEST_WITHIN_S: Final = 20.0
 _RETRY_AFTER_MS: Final = 100
-# Kafka forgets an identity that nobody asks for within six hours or more, see
-# ``runtime.kafka.identities``. An epoch is a number of 15 bits, of which this takes 24 a day.
+# Kafka forgets an identity that is not renewed for six hours or more: see
+# ``runtime.kafka.identities``. An epoch has 15 bits, and this interval uses up 24 epochs a day.
 _RENEWED_AFTER_S: Final = 3600.0
 
 
 class RecordTooLargeError(ValueError):
-    """A topic takes no record of this size; the message names its key, and the remedy."""
+    """A record is too large for its topic; the message names its key and the remedy."""
 
 
 class Writer:
-    """Writes batches under one epoch of an identity; the same calls as aiokafka's producer.
+    """Writes batches under one epoch of an identity, with the methods of aiokafka's producer.
 
-    ``batch_bytes`` bounds the batches that are made from now on.
+    ``batch_bytes`` is the size limit for new batches.
     """
 
     def __init__(
@@ -75,34 +74,34 @@ class Writer:
         )
 
     async def start(self) -> None:
-        """Ask the broker for the next epoch: from now on it is ours, and any other is old.
+        """Get the next epoch from the broker, which makes all earlier epochs obsolete.
 
-        Where the broker that is asked dies meanwhile, others are asked; the caller bounds the time.
+        If the broker dies meanwhile, other brokers are asked; the caller limits the time.
         """
         while True:
             try:
                 await self._sender.start()
                 break
             except KafkaError as error:
-                # aiokafka tries again by itself, but not where a connection ends in the middle of
-                # the question who is to be asked; and it hides that error in another one.
+                # aiokafka retries by itself, except if the connection ends while it looks for the
+                # broker to ask; it wraps that error in another one.
                 if not isinstance(error.__cause__, KafkaConnectionError):
                     raise
                 await asyncio.sleep(_RETRY_AFTER_MS / 1000)
-        # With its producer id and epoch it goes on as an idempotent producer: see the module.
+        # With its id and epoch, it continues as an idempotent producer without transactions.
         self._identity.transactional_id = None
 
     def create_batch(self) -> BatchBuilder:
-        """Return an empty batch; its first record may be larger than its bound."""
+        """Return an empty batch; its first record may exceed the size limit."""
         return BatchBuilder(self.batch_bytes, _UNCOMPRESSED)
 
     async def send_batch(
         self, batch: BatchBuilder, topic: str, *, partition: int
     ) -> Awaitable[RecordMetadata]:
-        """Begin to write a batch; the future holds when every replica in sync has it."""
-        # From here on each refresh of the metadata asks for it too. aiokafka asks for what it once
-        # had to wait for: a topic that was known by chance would be gone with the next refresh, and
-        # with it the leader that a batch waits for, until somebody writes to that topic again.
+        """Begin to write a batch; the future is done once every in-sync replica has the batch."""
+        # From here on, each refresh of the metadata includes the topic. aiokafka itself adds a
+        # topic only if it had to wait for the topic's metadata. A topic that was known by chance
+        # would disappear at the next refresh, together with the leader that the batch waits for.
         self._client.add_topic(topic)
         await wait_on_metadata(self._client, topic)
         tp = TopicPartition(topic, partition)
@@ -112,37 +111,39 @@ class Writer:
         return future
 
     async def close(self) -> None:
-        """Let requests that are under way end; whoever waits for others has lost the partition."""
-        # A sender's task that has not run yet ends so when it is cancelled.
+        """Let requests in flight end, and fail all other batches with ``RevokedError``."""
+        # A cancelled sender task that has not run yet raises this error.
         with contextlib.suppress(asyncio.CancelledError):
             await self._sender.close()
         fail_batches(self._accumulator, RevokedError("given back while it waited for Kafka"))
 
 
 async def _write_nothing(_writer: Writer) -> None:
-    """Have a writer of the latest epoch, and no more."""
+    """Write nothing, so that ``Writers.write`` only makes a writer of the latest epoch."""
 
 
 class Writers:
-    """The writers of the partitions that this worker reads, one for each, from its first write."""
+    """The writers of this worker's partitions, each of which is made at the first write."""
 
     def __init__(self, app: AppT, group: str) -> None:
         self._app = app
         self._group = group
         self._batch_bytes = _BATCH_BYTES
         self._writers: dict[TP, Writer] = {}
-        # Whoever writes, or renews a writer, holds its partition's lock.
+        # A task holds a partition's lock while it writes or renews the writer.
         self._locks: defaultdict[TP, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._closing: set[asyncio.Task[None]] = set()
 
     async def write(self, tenure: Tenure, work: Callable[[Writer], Awaitable[object]]) -> None:
-        """Write what follows from a partition; ``RevokedError`` if it is another worker's.
+        """Do ``work`` with a partition's writer; ``RevokedError`` if another worker has it.
 
-        ``work`` is done again if somebody else took the epoch meanwhile and the group still holds
-        the partition to be ours: a worker that stood still before its first write may do that when
-        it goes on. It will not write, and we take the epoch back. It is also done again if a topic
-        refuses a batch for its size, by a new writer of smaller batches: the refused batch leaves a
-        gap in the sequence numbers of its writer, whose later batches would be refused too.
+        ``work`` is repeated if another worker took the epoch although the partition is still ours.
+        A worker that was suspended before its first write may do that when it resumes. It will not
+        write, and we take the epoch back.
+
+        ``work`` is also repeated, by a new writer with smaller batches, if a topic refuses a batch
+        for its size. The refused batch leaves a gap in the sequence numbers of the old writer,
+        whose later batches would be refused too.
         """
         async with self._locks[tenure.tp]:
             while True:
@@ -159,15 +160,15 @@ class Writers:
                     return
 
     def bound(self, limit_bytes: int) -> None:
-        """Make no batch larger than this from now on."""
+        """Limit the size of all new batches."""
         self._batch_bytes = min(limit_bytes, _BATCH_BYTES)
         for writer in self._writers.values():
             writer.batch_bytes = self._batch_bytes
 
     async def _keep_below(self, refused: BatchRefusedError) -> None:
-        """Make smaller batches; ``RecordTooLargeError`` where the refused one is a single record.
+        """Make smaller batches; raise ``RecordTooLargeError`` if the batch was a single record.
 
-        Whoever lowered the topic's limit did it after the last look at the topics.
+        The topic's limit was lowered after the last look at the topics.
         """
         topic, client = refused.topic, client_of(self._app)
         configs = await answer(
@@ -181,7 +182,7 @@ class Writers:
         self.bound(min(limit_bytes, refused.size_bytes // 2))
 
     async def renew(self, consumer: ChunkConsumer) -> None:
-        """Replace each writer that is due; if Kafka does not answer, it is due at the next call."""
+        """Replace each writer that is due; if Kafka does not answer, it stays due."""
         for tp in list(self._writers):
             # A rebalance may have taken the partition meanwhile.
             if tp in self._writers:
@@ -189,10 +190,10 @@ class Writers:
                     await self.write(Tenure(consumer, tp), _write_nothing)
 
     def forget(self) -> None:
-        """Give up every writer: the partitions may be others' from now on."""
+        """Give up every writer: the partitions may belong to other workers from now on."""
         for tp in list(self._writers):
             self._forget(tp)
-        # Work of the former assignment may still hold a lock, and must not hold up the next one.
+        # Work of the former assignment may hold a lock, and must not block the next assignment.
         self._locks.clear()
 
     async def close(self) -> None:
@@ -211,14 +212,14 @@ class Writers:
         try:
             async with asyncio.timeout(ACKNOWLEDGED_WITHIN_S):
                 await writer.start()
-                # In this order. The group holds the partition to be ours after we have the epoch:
-                # so whoever is given it next asks for an epoch later, and gets a higher one.
+                # The order matters: the group confirms the partition after we have the epoch. So
+                # the partition's next owner asks for its epoch later, and gets a higher one.
                 await tenure.confirm_ours()
         except BaseException:
             self._end(writer)
             raise
         self._forget(tenure.tp)
-        # Not before: one that is given up while it starts would start all the same.
+        # A writer that is given up during its start would finish the start, so it is added here.
         self._writers[tenure.tp] = writer
         return writer
 

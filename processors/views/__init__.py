@@ -1,8 +1,8 @@
 """The web views: any worker answers for any order, payment or event.
 
 Input: HTTP requests; this worker's tables, or another worker's answer (``state``); and the log of
-record (``deliveries``). Output: JSON documents, and problem documents (RFC 9457). Invariants: data
-needs the bearer token if one is configured, and no table is read before it is recovered.
+record (``deliveries``). Output: JSON documents, and problem documents (RFC 9457). Invariants: if a
+bearer token is configured, data is shown only with it; and no table is read before it is recovered.
 """
 
 from typing import Final

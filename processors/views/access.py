@@ -1,10 +1,8 @@
 """The middlewares of all views: they check the host and the token, and turn errors into documents.
 
-Input: requests. Output: the view's answer, or a problem document.
-
 If a token is configured, only the probes and the page's files are open without it, since they hold
-no data. If none is configured, every route is open, but only to loopback names in ``Host``: see
-``runtime.access``. The text of an unexpected error is never shown.
+no data. Without a configured token, every route is open, but only if ``Host`` is a loopback name:
+see ``runtime.access``. The text of an unexpected error is never shown.
 """
 
 from collections.abc import Awaitable, Callable
@@ -22,7 +20,7 @@ from runtime.problems import Problem
 
 log = structlog.get_logger(__name__)
 
-# The router's names of routes, and not paths, so that no path of a request can open a route.
+# These are the router's names of routes, not paths, so that no request path can open a route.
 _OPEN_ROUTES: Final = frozenset({"/healthz", "/readyz", *OPEN_PAGES})
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -1,7 +1,7 @@
 """The answers of the views: JSON with an entity tag, and problem documents (RFC 9457).
 
-Input: bodies and problems. Output: aiohttp responses. A view may raise a ``ProblemError`` at any
-depth; the middleware in ``access`` answers with its document.
+A view may raise a ``ProblemError`` at any depth; the middleware in ``access`` answers with the
+error's document.
 """
 
 from hashlib import blake2b
@@ -44,7 +44,7 @@ def tagged_answer(request: Any, body: bytes, version: int) -> web.Response:
 
 
 def problem_answer(problem: Problem, headers: dict[str, str] | None = None) -> web.Response:
-    """Return a problem document; with 503 its header says when to ask again."""
+    """Return a problem document; for a 503, the header ``Retry-After`` says when to ask again."""
     if problem.status == 503:  # noqa: PLR2004
         headers = {"Retry-After": "2", **(headers or {})}
     return web.Response(

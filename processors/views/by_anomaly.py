@@ -1,8 +1,8 @@
 """Orders with an anomaly, the latest event first, merged from each worker's own lists.
 
 Input: filters and a cursor. Output: a page of the orders of all workers, and the cursor of the next
-page. A cursor is the sort key of a page's last order, so orders that come or go meanwhile shift no
-page. Invariant: a page has each partition exactly once.
+page. A cursor is the sort key of a page's last order, so the pages do not shift if orders are added
+or removed meanwhile. Invariant: a page covers each partition exactly once.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from processors.views.answers import ProblemError
 from processors.views.listed import Filter, ListedOrder, OrderList, listed
 from processors.views.workers import other_workers, require_whole
 
-# So many orders are read in one step of the event loop, so that lists and table match; the step
-# takes some 30 ms on a busy machine.
+# One page reads up to this many orders in a single step of the event loop, so that the lists match
+# the table. The step takes some 30 ms on a busy machine.
 _MOST_SEARCHED: Final = 500
 
 
@@ -58,7 +58,7 @@ def page_here(app: LedgerApp, request: Any, wanted: Filter) -> OrderList:
 
 
 def merged(parts: list[OrderList], limit: int) -> OrderList:
-    """Return the first orders of several lists, down to the key that all lists were searched to."""
+    """Return the first orders of several lists, down to the last key that all lists cover."""
     searched = [parameters.read_cursor(part.cursor, bytes) for part in parts if part.cursor]
     end = max(searched, default=b"")
     orders = sorted((o for part in parts for o in part.orders), key=_key, reverse=True)

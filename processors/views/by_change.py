@@ -1,12 +1,12 @@
 """Orders, the latest change first: ``ledger.orders`` read backwards.
 
 Input: filters and a cursor. Output: a page of the current orders of all workers, and the cursor of
-the next page. The topic is in the order of change, so it serves as the index: a list costs only
-the records that it reads, and the fold pays nothing for it.
+the next page. The topic is sorted by change, so it serves as the index: a list costs only the
+records that it reads, and the fold maintains no other index.
 
-Invariant: no order is listed in an outdated state, because a document that a newer one replaced is
-skipped. After a crash the newer document may be equal to the older one. Therefore each page reads
-the keys above it again, up to the start of the first page, or for the length of one chunk.
+Invariant: no order is listed in an outdated state, because a document that was replaced by a newer
+one is skipped. After a crash the newer document may be equal to the older one. Therefore each page
+reads the keys above it again, up to the start of the first page, or for the length of one chunk.
 """
 
 import heapq
@@ -21,8 +21,8 @@ from processors.views import parameters, state
 from processors.views.listed import Filter, ListedOrder, OrderList, listed
 from runtime.kafka.topic_reader import Offsets, in_time
 
-# A window is read from each partition at a time; one page searches a limited number of records,
-# however few of them match.
+# A page reads one window of records from each partition at a time, and searches a limited number
+# of records even if only a few match.
 _WINDOW: Final = 200
 _MOST_SEARCHED: Final = 5_000
 _KEYS_AT_A_TIME: Final = 2_000
@@ -30,14 +30,14 @@ _KEYS_AT_A_TIME: Final = 2_000
 
 @in_time("a page of the orders")
 async def page(app: LedgerApp, request: Any, wanted: Filter) -> OrderList:
-    """Return a page; its cursor has each partition's offset, and the distance to the list's top."""
+    """Return a page; its cursor has each partition's offset and its distance to the top."""
     limit = parameters.limit(request)
     given = parameters.cursor(request, list[tuple[int, int]], _fits(app.settings.partitions))
     begins = await app.reader.begins(app.names.orders, app.settings.partitions)
     tops = await app.reader.ends(app.names.orders, app.settings.partitions)
     ends = dict(tops)
     if given:
-        # The cursor's offsets are limited to the records that the topic has now.
+        # The topic may no longer have the cursor's offsets, so they are moved into its range.
         ends = {p: max(begins[p], min(given[p][0], top)) for p, top in tops.items()}
         tops = {p: max(begins[p], min(sum(given[p]), top)) for p, top in tops.items()}
     newer = await _keys_between(app, ends, tops)
@@ -55,7 +55,7 @@ async def page(app: LedgerApp, request: Any, wanted: Filter) -> OrderList:
         try:
             document = ORDER_DOCUMENTS.decode(record.value) if record.value is not None else None
         except UNDECODABLE:
-            # No worker wrote this record, so the order's current document is further down.
+            # A stranger wrote this record, so the order's current document is further down.
             continue
         if key in newer or document is None:
             newer.add(key)
@@ -71,10 +71,10 @@ def _fits(partitions: int) -> Callable[[list[tuple[int, int]]], bool]:
 
 
 async def _keys_between(app: LedgerApp, starts: Offsets, ends: Offsets) -> set[bytes]:
-    """Return the keys of each partition's documents from a start to an end, at most one chunk's.
+    """Return the keys of each partition's documents from a start to an end, up to a chunk's length.
 
-    The outputs that a crash leaves without their state are those of one chunk, and the restarted
-    worker writes them again right after the first ones.
+    A crash leaves at most one chunk's outputs without their state, and the restarted worker writes
+    these outputs again right after the first ones.
     """
     keys: set[bytes] = set()
     for partition, start in starts.items():

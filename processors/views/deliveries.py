@@ -1,8 +1,8 @@
 """All deliveries behind an order or an event, read from the log of record.
 
-Input: an order's state, or an event's id. Output: the records of the log. An order names its
-payments, a payment names its events, and the table ``seen`` has the places of each event in the
-log; other workers are asked for the rows that this worker does not have.
+Input: an order's state, or an event's id. Output: records of the log. An order names its payments,
+a payment names its events, and the table ``seen`` has the places of each event in the log. Rows
+that this worker does not have come from other workers.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ Found = TypeVar("Found")
 
 
 def rules_of(app: LedgerApp) -> Rules:
-    """Return the rules with which this ledger's log is folded."""
+    """Return the rules with which this ledger folds its log."""
     settings = app.settings
     return Rules(
         names=settings.field_names,
@@ -64,7 +64,7 @@ async def of_order(app: LedgerApp, order: Order) -> list[SignedRecord]:
     # Each payment has at least one event.
     _require_few(len(order.payments))
     held = {name: placed.payment for name, placed in order.payments.items() if placed.payment}
-    # A payment without an order forms one under its own id, and may have left it since.
+    # A payment without an order reference is an order under its own id, and may have left it since.
     left = [*({order.order_id, *order.payments} - held.keys())]
     states = dict(zip(left, await _each(state.any_payment, app, left), strict=True))
     _require_written(order, states)
@@ -114,7 +114,7 @@ def _require_few(deliveries: int) -> None:
 
 
 def _require_written(order: Order, left: Mapping[str, PlacedPayment | None]) -> None:
-    """Raise a 503 if a payment that has left is still older than the order's snapshot of it.
+    """Raise a 503 if a payment that has left is older in its table than the order's snapshot.
 
     The hop ``payments`` publishes a snapshot before it writes its table.
     """

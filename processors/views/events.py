@@ -19,7 +19,7 @@ def add_pages(app: LedgerApp) -> None:
     @app.page(f"/events/{_ID}/places")
     @state.routed(app, "seen", "event_id")
     async def get_places(_view: View, _request: Request, *_args: Any, **path: Any) -> Any:
-        """Return an event's places in the log, for which the workers ask each other."""
+        """Return an event's places in the log; the workers request this from each other."""
         found = await state.any_event(app, path["event_id"])
         if found is None:
             raise not_found("event", path["event_id"])

@@ -14,12 +14,12 @@ def add_pages(app: LedgerApp) -> None:
 
     @app.page("/healthz")
     async def get_health(_view: View, _request: Request) -> Any:
-        """Say that the process is alive."""
+        """Report that the process is alive."""
         return json_answer(b'{"status":"alive"}')
 
     @app.page("/readyz")
     async def get_readiness(_view: View, _request: Request) -> Any:
-        """Say whether the tables are recovered, the partitions our own, and no records lost."""
+        """Report whether the tables are recovered, the partitions ours, and no records lost."""
         state.require_ready(app)
         state.require_whole(app)
         return json_answer(b'{"status":"ready"}')

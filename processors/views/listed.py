@@ -18,9 +18,9 @@ _WAITS: Final = "refund_without_payment"
 class ListedOrder(msgspec.Struct):
     """An order in a list; ``changed_at_ms`` is the time at which the ledger last published it.
 
-    ``changed_at_ms`` is ``None`` in a list by anomaly, which does not know it. ``waiting_since`` is
-    the time of the first refund whose payment has not arrived, in Unix seconds like all times of
-    events. It is also ``None`` for an order that is a summary, which does not list its payments.
+    ``changed_at_ms`` is ``None`` in a list by anomaly, where the time is not known.
+    ``waiting_since`` is the time, in Unix seconds, of the first refund whose payment has not
+    arrived. It is ``None`` without such a refund, and for an order that is a summary.
     """
 
     order_id: str

@@ -1,8 +1,8 @@
-"""The page that Prometheus reads: what the worker counts, and what is looked at when it asks.
+"""The page that Prometheus reads: the worker's counters, and gauges that are set on each request.
 
-Input: the worker, and Kafka's answer how far the group has committed and where partitions end.
-Output: the metrics of ``processors.metrics``. Invariants: a question to Kafka has a time limit,
-because it occupies the consumer's thread; and no lag is shown without an answer.
+The lag is calculated from the group's commits and the partitions' ends, for which Kafka is asked.
+Invariants: a question to Kafka has a time limit, because it occupies the consumer's thread; and no
+lag is shown without an answer.
 """
 
 import asyncio
@@ -42,11 +42,11 @@ class Gauges:
 
     def __init__(self, app: LedgerApp) -> None:
         self._app = app
-        # Each question takes one of the two places that the consumer's thread has.
+        # The consumer's thread handles two questions at once, and this page takes only one of them.
         self._asking = asyncio.Lock()
 
     async def page(self, *, ready: bool) -> bytes:
-        """Look at everything, and return what Prometheus reads."""
+        """Set all gauges, and return the page."""
         metrics = self._app.metrics
         async with self._asking:
             sources = self._sources()
@@ -74,7 +74,7 @@ class Gauges:
             return {}
         consumer = self._app.consumer
         try:
-            # This bound also holds while the consumer's thread stands still.
+            # This limit also works while the consumer's thread hangs.
             async with asyncio.timeout(2 * _ANSWER_WITHIN_S):
                 lags: Mapping[TP, int] = await consumer.on_thread(_ask, consumer.client, sources)
                 return lags
@@ -82,7 +82,7 @@ class Gauges:
             return {}
 
     def _show_lags(self, sources: Sequence[TP], lags: Mapping[TP, int], *, ready: bool) -> None:
-        """Show the lags of the partitions that are here now, and of no others."""
+        """Show the lags of this worker's current partitions only."""
         records, seconds = self._app.metrics.lag_records, self._app.metrics.lag_seconds
         records.clear()
         seconds.clear()
@@ -107,13 +107,13 @@ class Gauges:
 
 
 async def _ask(consumer: AIOKafkaConsumer, sources: Sequence[TP]) -> dict[TP, int]:
-    """Return how many records of each partition are not committed; on the consumer's thread."""
+    """Return each partition's number of uncommitted records; runs on the consumer's thread."""
     partitions = [TopicPartition(tp.topic, tp.partition) for tp in sources]
     async with asyncio.timeout(_ANSWER_WITHIN_S):
         found = await coordinator_of(consumer).fetch_committed_offsets(partitions)
         committed = {tp: each.offset for tp, each in found.items() if each.offset >= 0}
         new = [tp for tp in partitions if tp not in committed]
         committed |= await consumer.beginning_offsets(new) if new else {}
-        # Asked last: what is committed meanwhile never makes a lag below zero.
+        # The ends are read last, so that a commit made meanwhile can't make a lag negative.
         ends = await consumer.end_offsets(partitions)
     return {TP(tp.topic, tp.partition): max(ends[tp] - committed[tp], 0) for tp in partitions}

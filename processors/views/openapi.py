@@ -1,7 +1,7 @@
 """``GET /openapi.json``: every view with its parameters and answers, in OpenAPI 3.1.
 
-Input: the types of the answers. Output: one document, made at the start. A test requests everything
-in it from a worker, and compares.
+The document is made once, from the types of the answers. A test compares it with a worker's answers
+for every view.
 """
 
 from importlib.metadata import version

@@ -78,7 +78,7 @@ def _add_events(app: LedgerApp) -> None:
     @app.page(f"/orders/{_ID}/events")
     @state.routed(app, "orders", "order_id", state.reads_log)
     async def get_order_events(_view: View, request: Request, *_args: Any, **path: Any) -> Any:
-        """Return every delivery of an order's events, and what became of it."""
+        """Return every delivery of an order's events, with its outcome."""
         order_id: str = path["order_id"]
         raw = parameters.flag(request, "raw")
         records = await _deliveries(app, order_id)
@@ -91,6 +91,6 @@ def _add_proof(app: LedgerApp) -> None:
     @app.page(f"/orders/{_ID}/proof")
     @state.routed(app, "orders", "order_id", state.reads_log)
     async def get_proof(_view: View, _request: Request, *_args: Any, **path: Any) -> Any:
-        """Return a file with all that an order follows from, which `plexy-ledger prove` checks."""
+        """Return a file with all data behind an order, which `plexy-ledger prove` checks."""
         body = msgspec.json.encode(await proof_of(app, path["order_id"]))
         return json_answer(body, Content_Disposition='attachment; filename="proof.json"')

@@ -3,7 +3,7 @@
 Input: each worker's counts since its start, the sums over its tables, and its lag. Output: ``GET
 /overview``, and ``GET /live``, which sends the overview each second (server-sent events).
 Invariants: a worker that is not ready or does not answer is shown as such, and causes no 503. The
-overview asks Kafka nothing, and its cost does not grow with the number of readers.
+overview sends no request to Kafka, and its cost does not grow with the number of readers.
 """
 
 import asyncio
@@ -52,12 +52,12 @@ class WorkerState(msgspec.Struct, kw_only=True):
 class Overview(msgspec.Struct, kw_only=True):
     """All workers, and their sums.
 
-    ``ready`` is true if a ready worker folds every partition; ``missing`` lists the partitions
+    ``ready`` is true if every partition has a ready worker; ``missing`` lists the partitions
     without one. ``outcomes``, ``types`` and ``rejected`` count records since each worker's start.
     ``per_second`` has the number of records in each of the last seconds, the latest second last.
     ``lag`` is the number of unfolded records, by hop. ``totals`` (by currency) and ``anomalies``
-    (orders by anomaly, and each order once under ``any``) cover everything that was ever folded.
-    Both are ``None`` while a worker still sums them, or if a partition has no worker, or two.
+    (orders by anomaly, and each order once under ``any``) cover all folded events. Both are
+    ``None`` while a worker still sums them, or if a partition has no worker or two workers.
     """
 
     at_ms: int
@@ -76,7 +76,7 @@ class Overview(msgspec.Struct, kw_only=True):
 class Overviews:
     """Makes the document, at most twice a second for any number of readers.
 
-    ``watchers`` is the number of readers that follow the stream.
+    ``watchers`` is the number of readers of the stream.
     """
 
     def __init__(self, app: LedgerApp) -> None:
@@ -136,7 +136,7 @@ class Overviews:
 
 
 def merged(each: list[Overview], partitions: int) -> Overview:
-    """Return the overview of several workers, which should have this number of partitions."""
+    """Return the overview of several workers, which should cover all ``partitions``."""
     workers = sorted((w for one in each for w in one.workers), key=lambda worker: worker.address)
     served = [p for worker in workers if worker.ready for p in worker.partitions]
     whole = is_whole(served, partitions)
@@ -162,14 +162,14 @@ def add_pages(app: LedgerApp) -> None:
 
     @app.page("/overview")
     async def get_overview(_view: View, request: Request) -> Any:
-        """Return everything at once: workers, counts, lag, totals, anomalies."""
+        """Return one document of workers, counts, lag, totals and anomalies."""
         if asks_this_one(request):
             return json_answer(msgspec.json.encode(overviews.here()))
         return json_answer(await overviews.now())
 
     @app.page("/live")
     async def get_live(_view: View, request: Any) -> Any:
-        """Send the same each second, until one side ends it."""
+        """Send the overview each second, until the client or the worker ends the stream."""
         if overviews.watchers >= MOST_WATCHERS:
             detail = f"{MOST_WATCHERS} others follow this worker already; ask another one"
             raise ProblemError(503, "too_many_watchers", detail)
@@ -180,13 +180,13 @@ def add_pages(app: LedgerApp) -> None:
             overviews.watchers -= 1
 
     async def follow(request: Any) -> Any:
-        # An error is possible only before the stream begins.
+        # Once the stream has begun, an error can no longer be answered.
         document = await overviews.now()
         stream = web.StreamResponse(
             headers={
                 "Content-Type": "text/event-stream",
                 "Cache-Control": "no-store",
-                # A proxy that gathers responses would gather this one forever.
+                # A proxy that buffers responses would buffer this one forever.
                 "X-Accel-Buffering": "no",
             }
         )

@@ -1,8 +1,8 @@
-"""The page for people: ``/ui/``, static files that ask the other views.
+"""The page for people: ``/ui/``, static files whose scripts request the other views.
 
-Input: the files in ``processors/page/``, read once at the start, and the currencies' decimals.
-Output: each file with its type, an entity tag, and strict rules for the browser. Invariant: only
-these files are served. They hold no data of the ledger, so they are open without the token.
+The files in ``processors/page/`` and the currencies' decimals are read once at the start. Each is
+served with its type, an entity tag, and strict rules for the browser. No other file is served.
+These files hold no data of the ledger, so they are open without the token.
 """
 
 from hashlib import blake2b
@@ -39,7 +39,7 @@ _RULES: Final = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # The browser revalidates each file by its tag, so that all files have the same version.
+    # The browser revalidates each file by its tag, so that all files are of the same version.
     "Cache-Control": "no-cache",
 }
 
@@ -54,7 +54,7 @@ def add_pages(app: LedgerApp) -> None:
     served = dict(_read(files("processors") / "page"))
     served["currencies.json"] = _file("json", msgspec.json.encode(MINOR_UNIT_DIGITS))
 
-    # Declared first: as the last page, it would clash with Faust's own front page.
+    # This page is declared first; as the last page, it would clash with Faust's own front page.
     @app.page("/")
     async def get_front(_view: View, _request: Request) -> Any:
         """Redirect to the page."""

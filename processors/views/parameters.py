@@ -42,7 +42,7 @@ def wait_s(request: Any) -> float:
 
 
 def time_ms(request: Any, name: str) -> int | None:
-    """Return a time in Unix milliseconds; it is given as RFC 3339 (default UTC) or Unix seconds."""
+    """Read a time as RFC 3339 (default UTC) or Unix seconds; return it in Unix milliseconds."""
     given = request.query.get(name, "").strip()
     if not given:
         return None
@@ -84,7 +84,7 @@ def cursor(
 
 
 def read_cursor(given: str, kind: type[Position]) -> Position:
-    """Return the position that a cursor encodes; ``ValueError`` if its kind is another."""
+    """Return the position that a cursor encodes; raise ``ValueError`` for another kind."""
     packed = base64.urlsafe_b64decode(given[:_LONGEST_CURSOR] + "=" * (-len(given) % 4))
     return msgspec.msgpack.decode(packed, type=kind)
 
@@ -103,7 +103,7 @@ def flag(request: Any, name: str) -> bool:
 
 
 def one_of(request: Any, name: str, allowed: tuple[str, ...]) -> str | None:
-    """Return a parameter that is one of a few words; ``None`` if it is not given."""
+    """Return a parameter that must be one of the allowed words; ``None`` if it is not given."""
     given: str = request.query.get(name, "")
     if not given:
         return None

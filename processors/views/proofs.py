@@ -1,7 +1,7 @@
 """The proof of an order, compared with the order's state in this worker.
 
-Input: an order's id. Output: a proof. Invariant: a proof has the state that the order's page shows.
-If the two states keep differing, the ledger contradicts its log, which is logged as an error.
+Invariant: a proof has the state that the order's page shows. If the two states keep differing, the
+ledger contradicts its log, which is logged as an error.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ async def proof_of(app: LedgerApp, order_id: str) -> Proof:
 async def _until_caught_up(app: LedgerApp, order_id: str) -> None:
     """Wait until the hop ``orders`` has folded all snapshots published so far for the order.
 
-    A payment's table, and so its list of events, may be ahead of the order.
+    The table of payments, and so a payment's list of events, may be ahead of the order.
     """
     partitions = app.settings.partitions
     tp = TP(app.names.payments, partition_for(order_id.encode(), partitions))

@@ -1,6 +1,7 @@
 """The page of the quarantine: the items of ``plexy.rejected``, the newest first.
 
-A cursor is the position of an item, by time, so items that are rejected meanwhile shift no page.
+A cursor is an item's sort key, which starts with the time, so items that are rejected meanwhile do
+not shift the pages.
 """
 
 from typing import Any, Final
@@ -51,7 +52,7 @@ def add_pages(app: LedgerApp) -> None:
 
     @app.page("/rejected")
     async def get_rejected(_view: View, request: Request) -> Any:
-        """Return the kept records that do not count, with the reasons, the newest first."""
+        """Return the rejected items with their reasons, the newest first."""
         wanted = parameters.one_of(request, "state", STATES)
         reason = parameters.one_of(request, "reason", tuple(map(str, Reason)))
         below = parameters.cursor(request, tuple[int, str, int, int])

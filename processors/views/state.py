@@ -1,7 +1,7 @@
 """The ledger's state, from this worker's tables or from the worker that has the key.
 
-Input: ids. Output: values. Invariants: no state is old, so a table in recovery and a standby are
-not read; and no id of another worker is reported as missing. Both cases are a 503.
+Invariants: no state is outdated, so a table in recovery and a standby are not read; and an id that
+another worker has is not reported as missing. Both cases are a 503.
 """
 
 from collections.abc import Awaitable, Callable
@@ -42,7 +42,7 @@ Get = TypeVar("Get", bound=Callable[..., Awaitable[Any]])
 
 
 class EventPlaces(msgspec.Struct):
-    """The places of an event's deliveries in the log, as workers ask each other for them."""
+    """The places of an event's deliveries in the log; workers send them to each other."""
 
     partition: int
     first: int
@@ -60,7 +60,7 @@ def routed(
     part: str,
     more_s: Callable[[Any], float] = lambda _request: 0.0,
 ) -> Callable[[Get], Get]:
-    """Let the worker that has the key's partition answer; the key is the path's ``part``.
+    """Let the worker that has the key's partition answer; ``part`` is the key's name in the path.
 
     ``more_s`` returns how much longer than usual a request may take: see ``Router``.
     """
@@ -98,7 +98,7 @@ def require_ready(app: LedgerApp) -> None:
 
 
 def require_whole(app: LedgerApp) -> None:
-    """Raise a 503 if records that must be kept are lost, or may be lost by a setting."""
+    """Raise a 503 if records that must be kept are lost, or if a setting may lose some."""
     if app.loss:
         raise ProblemError(503, app.loss.code, app.loss.detail)
 
@@ -218,7 +218,7 @@ def _problem(status: int, body: bytes) -> tuple[str, str]:
 
 
 def encoded(identifier: str) -> str:
-    """Encode an id for a path, with its dots, since a segment of dots alone would be dropped."""
+    """Encode an id for a path, including dots, because a segment of only dots would be dropped."""
     return quote(identifier, safe="").replace(".", "%2E")
 
 
@@ -240,7 +240,7 @@ def _stored(
     decode: Callable[[bytes], Row],
 ) -> Row | None:
     if not app.chunk_tables[table].is_active(partition):
-        # A standby's state may be old, and another worker's partition is not on this disk.
+        # A standby may be outdated, and other partitions are not on this disk.
         raise ProblemError(503, "not_ready", _NOT_HERE)
     held = app.chunk_tables[table]
     stored = held.read(partition, key)

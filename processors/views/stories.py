@@ -58,7 +58,7 @@ async def _story_of(app: LedgerApp, event_id: str, *, raw: bool) -> Story | None
         return await _refused(app, event_id)
     records = await of_event(app, event_id, places)
     found = await asyncio.to_thread(deliveries, records, rules_of(app), app.settings.trust, raw=raw)
-    # Deliveries from before the id was forgotten are not among them.
+    # Deliveries from before the id was forgotten are not in `found`.
     first = found[0]
     payment_id, order_id, outcome = first.payment_id, None, first.outcome
     if outcome == FOLDED and payment_id is not None:
@@ -84,7 +84,7 @@ def _is_later(delivery: Delivery, payment: PlacedPayment) -> bool:
 
 
 async def _refused(app: LedgerApp, event_id: str) -> Story | None:
-    """Return the story of an event that is only in quarantine."""
+    """Return the story of an event that only the quarantine has."""
     items = await app.rejections.of(event_id.encode())
     if not items:
         return None

@@ -21,7 +21,7 @@ def add_pages(app: LedgerApp) -> None:
 
     @app.page("/tables")
     async def get_tables(_view: View, request: Request) -> Any:
-        """Return all partitions on the workers' disks; with ``scrub=true``, start reading them."""
+        """Return all partitions on the workers' disks; with ``scrub=true``, also start a scrub."""
         scrub = parameters.flag(request, "scrub")
         if scrub:
             app.scrubber.want()
@@ -41,7 +41,7 @@ def _own_part(app: LedgerApp) -> WorkerTables:
 
 
 def _replica(app: LedgerApp, name: TableName, table: ChunkTable, partition: int) -> Replica:
-    """Describe a partition by its current digest, or else by the last reading of the disk."""
+    """Describe a partition by its current digest or, without one, by its last full reading."""
     end, digest = table.held[partition]
     reading = app.scrubber.reading(name, partition)
     if digest is None and reading is not None:

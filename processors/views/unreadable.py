@@ -1,10 +1,10 @@
 """Keep requests that aiohttp can't parse out of answers and logs.
 
 aiohttp quotes the bytes that it can't parse. These bytes may be a token: if the end of a request is
-misread, the next request on the same connection seems to begin in its middle.
+misread, aiohttp parses the next request on the connection from somewhere in its middle.
 
-Input: aiohttp's parse error, for a request's head or its body. Output: a 400 that names the kind of
-error, after which aiohttp closes the connection, and no log line. aiohttp handles all other errors.
+Such a request is answered with a 400 that names the kind of error, after which aiohttp closes the
+connection; nothing is logged. aiohttp handles all other errors.
 """
 
 from typing import Any, Final

@@ -1,8 +1,8 @@
 """Read your own write: an answer that waits until an event is folded.
 
-Input: ``?event=<id>&wait=5s``. Output: the first state that rests on the event; 409 as soon as it
-is known that no state will; or 504, which says where the event is. A sender knows the event's id,
-and knows from ingress's acknowledgement that the log has the event.
+For ``?event=<id>&wait=5s``, the answer is the first state that includes the event; a 409 as soon as
+it is known that no state ever will; or a 504, which says where the event is. A sender knows the
+event's id, and knows from ingress's acknowledgement that the log has the event.
 """
 
 import asyncio
@@ -24,15 +24,15 @@ from runtime.kafka.topic_reader import READ_WITHIN_S, LogUnreadableError
 MOST_WAITERS: Final = 200
 """The limit for each of the tables orders and payments; each waiter holds a connection."""
 
-# An event takes some tens of milliseconds through the three hops. The log is searched for an event
-# that takes longer than this, and then after each doubled pause.
+# An event takes some tens of milliseconds through the three hops. If it takes longer than this, the
+# log is searched for it, and searched again after pauses that double each time.
 _LOOK_AFTER_S: Final = 1.0
 
 Document = TypeVar("Document", OrderDocument, PlacedPayment)
 
 
 def more_s(request: Any) -> float:
-    """Return how much longer than usual a waiting answer takes: the wait, and a search."""
+    """Return how much longer than usual a waiting answer takes, in seconds: a wait and a search."""
     return parameters.wait_s(request) + READ_WITHIN_S if "event" in request.query else 0.0
 
 
@@ -43,7 +43,7 @@ async def until_folded(
     identifier: str,
     read: Callable[[], Document | None],
 ) -> Document | None:
-    """Return what ``read`` returns, once it rests on the event that the request names, if any.
+    """Return the document that ``read`` returns, once it includes the request's event, if any.
 
     ``read`` reads the identifier's document from ``table``.
     """
@@ -74,7 +74,7 @@ async def until_folded(
 async def _until_changed(
     read: Callable[[], Document | None], event_id: str, changed: asyncio.Event, until: float
 ) -> Document | None:
-    """Read again after each change, until the document has the event, or until a time."""
+    """Read again after each change, until the document includes the event or time is up."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout_at(until):
             while not _rests_on(read(), event_id):
@@ -98,7 +98,7 @@ def _rests_on(document: OrderDocument | PlacedPayment | None, event_id: str) -> 
 
 
 async def _where(app: LedgerApp, event_id: str, table: str, identifier: str, until: float) -> str:
-    """Return half a sentence on where an event is; raise a 409 if it will never be in here."""
+    """Return a clause that says where an event is; raise a 409 if it will never be in this."""
     try:
         async with asyncio.timeout_at(until):
             story = await any_story(app, event_id)
@@ -117,7 +117,7 @@ async def _where(app: LedgerApp, event_id: str, table: str, identifier: str, unt
         return "it is on its way"
     payment = f"payment {story.payment_id!r:.80}"
     if table == "orders" and story.order_id == story.payment_id:
-        # For example a refund before its payment: the event that names the order may still arrive.
+        # The event that names the order may still arrive, for example after an early refund.
         return f"it belongs to {payment}, for which no order was named yet"
     of_order = f" of order {story.order_id!r:.80}" if story.order_id else ""
     raise _not_here(event_id, f"it belongs to {payment}{of_order}")

@@ -1,7 +1,6 @@
-"""The group's workers, for answers that are put together from the parts of all workers.
+"""The group's workers, for answers that combine the parts of all workers.
 
-Input: the app, and the partitions of each part. Output: the addresses of the other workers, and
-whether the parts are complete. Invariant: a worker without partitions is asked like any other.
+A worker without partitions is asked like any other worker.
 """
 
 from collections.abc import Iterable
@@ -22,13 +21,13 @@ def asks_this_one(request: Any) -> bool:
 
 
 def other_workers(app: LedgerApp) -> list[URL]:
-    """Return the addresses of the group's other workers, as the last rebalance told them."""
+    """Return the addresses of the group's other workers, as known from the last rebalance."""
     mine = str(app.conf.canonical_url)
     return [URL(url) for url in sorted(app.assignor.tables_metadata()) if url != mine]
 
 
 def is_whole(served: Iterable[int], partitions: int) -> bool:
-    """Return whether each partition is served once; in a rebalance two workers may claim one."""
+    """Return whether each partition is served once; in a rebalance, two workers may serve one."""
     return sorted(served) == list(range(partitions))
 
 

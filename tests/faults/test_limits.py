@@ -1,4 +1,4 @@
-"""A run is judged by its limits; each can be broken, and names what broke it."""
+"""A run is judged by its limits; each violation names its cause."""
 
 import time
 from types import SimpleNamespace
@@ -55,11 +55,11 @@ def broken(*costs: Cost, answers: Answers | None = None, slack: float = 1.0, **s
     return [each for limit in judged for each in limit.broken]
 
 
-def test_nothing_is_broken_where_everything_is_in_time():
+def test_no_limit_is_violated_if_everything_is_in_time():
     assert broken(COST, with_stop(9.9), answers=heard(Attempt(0.0, 9.9, "503"))) == []
 
 
-def test_what_was_not_measured_is_not_said_to_be_kept():
+def test_a_limit_that_was_not_measured_is_not_reported_as_kept():
     judged = limits(SimpleNamespace(unplanned=[]), [], heard())
     assert [limit.measured for limit in judged[1:4]] == ["", "", ""]
 
@@ -69,7 +69,7 @@ def test_a_fault_after_which_nothing_is_folded_any_more():
     assert broken(cost) == ["fault 7, worker killed for good: did not fold again in time"]
 
 
-def test_partitions_that_others_take_over_too_late():
+def test_partitions_that_other_workers_take_over_too_late():
     late = msgspec.structs.replace(COST, cost_s=15.5)
     (told,) = broken(late)
     assert "others took 15.5 s to fold the partitions of worker 1: expected at most 15 s" in told
@@ -93,7 +93,7 @@ def test_a_sigterm_that_takes_too_long_or_ends_with_an_error(took_s, code):
     assert f"worker 1 ended with exit code {code}, {took_s} s after SIGTERM" in told
 
 
-def test_without_kafka_a_program_may_end_as_it_stands_but_in_time():
+def test_without_kafka_a_program_may_end_with_any_code_but_in_time():
     assert broken(with_stop(9.9, 1, kafka_away=True)) == []
     assert len(broken(with_stop(10.1, 1, kafka_away=True))) == 1
 
@@ -119,7 +119,7 @@ def test_a_program_knows_when_it_was_killed_or_frozen(tmp_path):
     assert not program.was_away(began_s, time.monotonic())
     program.freeze()
     frozen_s = time.monotonic()
-    # The program is still away, and nobody knows for how long.
+    # The program is still down, so the end is unknown.
     assert program.was_away(frozen_s + 100, frozen_s + 101)
     program.go_on()
     gone_on_s = time.monotonic()

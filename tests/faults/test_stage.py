@@ -89,7 +89,7 @@ def test_a_stage_that_does_not_get_ready_says_what_the_probe_answered(stage, pro
         stage.settle(0)
 
 
-def test_who_judges_sees_the_stage_and_nothing_of_the_shell_s_ledger(stage):
+def test_the_judge_sees_the_stage_and_nothing_of_the_shell_s_ledger(stage):
     assert "LEDGER_ALLOW_UNSIGNED" not in stage.environment
     assert stage.environment["LEDGER_KAFKA_BOOTSTRAP"] == stage.brokers[0].bootstrap
     assert stage.environment["PATH"]

@@ -248,7 +248,7 @@ def test_a_record_that_is_no_entry_is_named_and_nothing_is_exported(idle, tmp_pa
     code, output = run(idle, "export", "--format", "csv", "--out", file)
     assert code == 1
     assert f"{names_of(idle).entries}, partition " in output
-    assert "offset 0: what stands under the key" in output
+    assert "offset 0: the value under the key" in output
     assert "`plexy-ledger verify` names every difference" in output
     assert not file.exists()
 

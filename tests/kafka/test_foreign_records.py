@@ -79,7 +79,7 @@ def test_verify_names_foreign_records_and_export_names_the_first(ledger):
     code, output = run(env, "export", "--format", "csv")
     assert code == 1
     assert f"{names.entries}, partition " in output
-    assert "what stands under the key 'stranger' is no entry" in output
+    assert "the value under the key 'stranger' is not an entry" in output
     assert "`plexy-ledger verify` names every difference" in output
 
 

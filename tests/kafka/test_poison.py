@@ -285,7 +285,7 @@ def test_the_bytes_of_a_large_rejection_are_read_from_the_log(ledger):
     assert raw.stdout == body
     code, output = run(env, "rejected", "show", item["id"])
     assert f"{len(body):,} bytes, too large for the quarantine; SHA-256 {digest}" in output
-    assert "a retry would leave it as it is: it is rejected still: malformed_json" in output
+    assert "a retry would leave it as it is: it is still rejected: malformed_json" in output
     status, page = ledger.get("/rejected?reason=malformed_json")
     assert status == 200
     assert item["unkept"] in [each.get("unkept") for each in page["items"]]

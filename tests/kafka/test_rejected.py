@@ -125,7 +125,7 @@ def test_after_a_fix_a_retry_gives_the_state_of_a_fold_from_scratch_and_works_on
     # Without the fix, a retry puts nothing back.
     code, output = run(env, "rejected", "retry", "--all")
     assert code == 1
-    assert output.count("it is rejected still: reference_too_long") == 3
+    assert output.count("it is still rejected: reference_too_long") == 3
     assert "0 put back, 3 left as they are" in output
 
     env = restart_with_the_fix(ledger)
@@ -209,7 +209,7 @@ def test_a_retry_leaves_decisions_and_broken_bodies_and_gives_the_reason(ledger)
     assert "this was a decision: its record lies under another key" in output
     code, output = run(env | FIX, "rejected", "retry", "--reason", "malformed_json")
     assert code == 1
-    assert "it is rejected still: malformed_json" in output
+    assert "it is still rejected: malformed_json" in output
     assert count(env) == before
 
 
@@ -293,7 +293,7 @@ def test_a_body_that_ingress_refused_goes_into_the_log_as_ingress_would_have_kep
     code, output = run(env, "rejected", "retry", "--all")
     assert code == 1
     assert "its signature is not good: signature_mismatch" in output
-    assert "it is rejected still: invalid_envelope" in output
+    assert "it is still rejected: invalid_envelope" in output
     assert "1 put back, 2 left as they are" in output
     (logged,) = read_topic(env, names.webhooks)
     delivery, envelope = deliveries[good], decode_envelope(good)

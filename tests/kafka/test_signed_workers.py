@@ -92,7 +92,7 @@ def test_forged_records_are_set_aside_and_verify_and_a_rebuild_agree(ledger):
     code, output = run(env, "rejected", "retry", "--all")
     assert code == 1
     assert "0 put back, 8 left as they are" in output
-    assert "it is rejected still: signature_refused" in output
+    assert "it is still rejected: signature_refused" in output
 
     code, output = run(env, "rebuild")
     assert code == 0, output

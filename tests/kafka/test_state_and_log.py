@@ -123,7 +123,7 @@ async def test_a_log_that_lost_what_comes_after_the_last_commit_ends_the_worker(
         assert await asyncio.to_thread(worker.wait, 60) != 0
         log = worker.log_file.read_text()
     assert f"{partition.topic}[0] is folded up to offset {committed}, and holds" in log
-    assert "`plexy-ledger rebuild` folds the whole log of record anew" in log
+    assert "`plexy-ledger rebuild` folds the whole log of record from scratch" in log
 
 
 async def test_without_a_commit_a_topic_between_the_agents_must_begin_at_its_start(

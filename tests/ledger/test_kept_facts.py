@@ -1,4 +1,4 @@
-"""A payment keeps its earliest facts, as many as fit, whatever their order of arrival."""
+"""A payment keeps as many of its earliest facts as fit, for any order of arrival."""
 
 import msgspec
 import pytest
@@ -36,7 +36,7 @@ def _little_room():
 
 
 def one_payment(max_size: int = 20) -> st.SearchStrategy[list[Event]]:
-    """Draw the facts of one payment, which may have more of them than room."""
+    """Draw the facts of one payment, which may be more than it has room for."""
 
     def about_one(history: list[Event]) -> list[Event]:
         return [

@@ -1,4 +1,4 @@
-"""An order of any size has the same document, whatever form it has in the table."""
+"""An order's document does not depend on the order's form in the table."""
 
 import msgspec
 import pytest

@@ -29,7 +29,7 @@ def back(amount, currency="KZT", event_id="evt_r"):
     return refund(f"{event_id}_{currency}", amount=amount, currency=currency, **more)
 
 
-# The status is the first that holds.
+# The first status that applies.
 
 
 @pytest.mark.parametrize(

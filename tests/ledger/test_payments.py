@@ -1,4 +1,4 @@
-"""A payment's state follows from its set of facts, in whatever order they arrived."""
+"""A payment's state follows from its set of facts, for any order of arrival."""
 
 from itertools import permutations
 
@@ -27,7 +27,7 @@ def anomalies_of(*events):
 
 
 def published(folded):
-    """Return what each order is told: the number of facts, or that the payment has moved."""
+    """Return each order's snapshot: the payment's number of facts, or that it moved away."""
     return {
         snapshot.order_id: len(snapshot.payment.events) if snapshot.payment else "withdrawn"
         for snapshot in folded.snapshots

@@ -1,4 +1,4 @@
-"""An item that was written often is listed once, and is put back as a fold would produce it."""
+"""An item that was written repeatedly is listed once, and put back as a fold would produce it."""
 
 import json
 from typing import Any, NamedTuple
@@ -202,7 +202,7 @@ def test_an_item_is_put_back_as_the_event_that_a_fold_of_the_log_makes():
 
 def test_an_item_that_is_still_bad_stays_with_its_present_reason():
     assert judged(Logged(b"evt_1", TOO_LONG), OLD_NAMES).why.startswith(
-        "it is rejected still: reference_too_long: data.merchantReference"
+        "it is still rejected: reference_too_long: data.merchantReference"
     )
 
 
@@ -281,5 +281,5 @@ def test_a_delivery_is_judged_at_the_time_of_its_arrival():
 
 def test_a_delivery_that_is_still_not_an_event_stays():
     assert judge_delivery(delivery(b"{}"), TRUST).why.startswith(
-        "it is rejected still: invalid_envelope"
+        "it is still rejected: invalid_envelope"
     )

@@ -1,4 +1,4 @@
-"""A table remembers up to where its hop has written the topic of the next hop."""
+"""A table stores the ends up to which its hop has written the next hop's topic."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,14 +23,14 @@ def table(tmp_path: Path) -> ChunkTable:
 
 
 def fed_after(table: ChunkTable, topic: str | None, written: Written) -> dict[int, int] | None:
-    """Return the ends that a chunk would note that has written to partition 1 of a topic."""
+    """Return the ends that a chunk notes after it has written to partition 1 of a topic."""
     producer: Any = SimpleNamespace(create_batch=None)
     effects = Effects(producer, SimpleNamespace(partition=0), table, 4)
     effects._written = {TopicPartition(topic, 1): written}
     return effects._fed()
 
 
-def test_ends_are_noted_of_the_next_hop_s_topic_alone(table):
+def test_only_the_ends_of_the_next_hop_s_topic_are_noted(table):
     assert table.feeds == "ledger.events"
     assert fed_after(table, table.feeds, Written(5, 9, 5)) == {1: 10}
     assert fed_after(table, "plexy.rejected", Written(5, 9, 5)) is None
@@ -40,7 +40,7 @@ def test_records_that_are_acknowledged_below_a_noted_end_are_a_loss(table):
     table._db(0).put(FED_KEY, encode_ends({0: 3, 1: 7}))
     assert table.fed(0) == decode_ends(b"0:3 1:7") == {0: 3, 1: 7}
     assert fed_after(table, table.feeds, Written(7, 8, 2)) == {0: 3, 1: 9}
-    # For a batch that it took long before, Kafka names no offset.
+    # Kafka returns no offset for a repeated batch that it took long before.
     assert fed_after(table, table.feeds, Written(-1, 0, 2)) == {0: 3, 1: 7}
     with pytest.raises(LostOutputsError, match=r"ledger\.events\[1\] has lost records"):
         fed_after(table, table.feeds, Written(5, 9, 5))

@@ -5,12 +5,14 @@ import io
 from rich.console import Console
 
 from cli.verification.findings import show_differences
-from ledger.verification.differences import Difference, Kind, references
+from ledger.verification.differences import Difference, DifferenceKind, references
 from tests.ledger.examples import success
 
 
 def _difference(subject: str, *facts) -> Difference:
-    return Difference(kind=Kind.ORDER_DIFFERS, subject=subject, detail="", events=references(facts))
+    return Difference(
+        kind=DifferenceKind.ORDER_DIFFERS, subject=subject, detail="", events=references(facts)
+    )
 
 
 def _terminal() -> tuple[Console, io.StringIO]:

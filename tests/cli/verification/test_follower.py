@@ -11,7 +11,7 @@ from cli.topics.ledger_reader import LedgerNames
 from cli.verification.follower import Follower
 from ledger.digest import RESERVED, digest_of
 from ledger.topics import TopicNames
-from ledger.verification.differences import Difference, Kind
+from ledger.verification.differences import Difference, DifferenceKind
 from ledger.verification.replicas import AllTables, Replica, WorkerTables
 from ledger.verification.truth import Truth
 from runtime.rules import DEFAULT_NAMES
@@ -116,7 +116,7 @@ async def test_a_skipped_record_is_reported_in_the_second_round_until_the_table_
     skipped = {b"a": b"1", b"b": b"1"}
     assert await about_disks(follower, reader.tables(3, skipped)) == []
     (found,) = await about_disks(follower, reader.tables(3, skipped))
-    assert found.kind == Kind.REPLICA_DIFFERS
+    assert found.kind == DifferenceKind.REPLICA_DIFFERS
     assert found.subject == "partition 0 of the table orders on http://one"
     reader.records += [(b"c", b"1")]
     # The difference stays the same with other digests, and while no worker answers.

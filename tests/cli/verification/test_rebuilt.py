@@ -11,13 +11,15 @@ from cli.verification.auditor import Findings
 from cli.verification.comparer import VersionComparison
 from cli.verification.rebuilt import RebuildOutcome, how_to_switch, show_outcome
 from cli.verification.replicas import Disks
-from ledger.verification.differences import Difference, Kind
+from ledger.verification.differences import Difference, DifferenceKind
 from processors.settings import WorkerSettings
 
 OLD = WorkerSettings(topic_prefix="shop.", data_dir=Path("data"))
 NEW = OLD.of_version(2)
-WRONG = Difference(kind=Kind.PAYMENT_DIFFERS, subject="payment pay_1", detail="it can't be read")
-MISPLACED = Difference(kind=Kind.RECORD_MISPLACED, subject="record", detail="elsewhere")
+WRONG = Difference(
+    kind=DifferenceKind.PAYMENT_DIFFERS, subject="payment pay_1", detail="it can't be read"
+)
+MISPLACED = Difference(kind=DifferenceKind.RECORD_MISPLACED, subject="record", detail="elsewhere")
 
 
 def findings(*differences: Difference) -> Findings:

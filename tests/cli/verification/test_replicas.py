@@ -10,7 +10,7 @@ import pytest
 from cli.settings import VerifySettings
 from cli.verification.replicas import Disks, DiskWatch, NoReport, Workers, damages, disks_of
 from ledger.digest import Damage
-from ledger.verification.differences import Difference, Kind
+from ledger.verification.differences import Difference, DifferenceKind
 from ledger.verification.replicas import (
     AllTables,
     Comparison,
@@ -41,7 +41,7 @@ def standby(scrubbed_at_ms: int | None) -> AllTables:
 
 
 def difference(detail: str = "") -> Difference:
-    return Difference(kind=Kind.REPLICA_DIFFERS, subject="it", detail=detail)
+    return Difference(kind=DifferenceKind.REPLICA_DIFFERS, subject="it", detail=detail)
 
 
 def comparison(
@@ -196,6 +196,6 @@ def test_only_damages_after_a_time_are_reported():
     ]
     worker = WorkerTables(worker="http://one", replicas=[], damages=damaged)
     (found,) = damages(AllTables(workers=[worker], unreachable=[]), 1001)
-    assert found.kind == Kind.REPLICA_DAMAGED
+    assert found.kind == DifferenceKind.REPLICA_DAMAGED
     assert found.subject == "partition 2 of the table orders on http://one"
     assert found.detail.startswith("found at 01:00:00 UTC: it holds 3600000. ")

@@ -14,7 +14,7 @@ from cli.verification.verify import (
     new_truth,
 )
 from ledger.signature import sign
-from ledger.verification.differences import Difference, Kind, references
+from ledger.verification.differences import Difference, DifferenceKind, references
 from runtime.settings import SettingsError
 from tests.ledger.examples import refund, success
 
@@ -85,7 +85,11 @@ async def test_a_time_is_taken_as_utc():
 
 def _difference(subject: str, *facts, **more) -> Difference:
     return Difference(
-        kind=Kind.ORDER_DIFFERS, subject=subject, detail="", events=references(facts), **more
+        kind=DifferenceKind.ORDER_DIFFERS,
+        subject=subject,
+        detail="",
+        events=references(facts),
+        **more,
     )
 
 

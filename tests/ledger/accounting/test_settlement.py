@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.accounting.settlement import Finding, Line, Period, kind_of, money_of, reconcile
+from ledger.accounting.settlement import Discrepancy, Line, Period, kind_of, money_of, reconcile
 from ledger.journal import Subject, entry_of
 from ledger.money import Money
 from tests.ledger.examples import refund, success
@@ -51,10 +51,10 @@ def test_equal_lines_and_entries_match():
 @pytest.mark.parametrize(
     ("lines", "entries", "expected"),
     [
-        ([line(2)], [], (Finding.MISSING_HERE, 2, None)),
-        ([], [paid()], (Finding.MISSING_THERE, None, "pay_1")),
-        ([line(2, amount=499)], [paid()], (Finding.AMOUNT_DIFFERS, 2, "pay_1")),
-        ([line(2, currency="USD")], [paid()], (Finding.CURRENCY_DIFFERS, 2, "pay_1")),
+        ([line(2)], [], (Discrepancy.MISSING_HERE, 2, None)),
+        ([], [paid()], (Discrepancy.MISSING_THERE, None, "pay_1")),
+        ([line(2, amount=499)], [paid()], (Discrepancy.AMOUNT_DIFFERS, 2, "pay_1")),
+        ([line(2, currency="USD")], [paid()], (Discrepancy.CURRENCY_DIFFERS, 2, "pay_1")),
     ],
 )
 def test_each_way_to_differ_has_its_name(lines, entries, expected):
@@ -64,21 +64,21 @@ def test_each_way_to_differ_has_its_name(lines, entries, expected):
 def test_a_refund_is_not_a_payment():
     assert found([line(2, "refund", 500)], [paid()]) == (
         0,
-        [(Finding.MISSING_THERE, None, "pay_1"), (Finding.MISSING_HERE, 2, None)],
+        [(Discrepancy.MISSING_THERE, None, "pay_1"), (Discrepancy.MISSING_HERE, 2, None)],
     )
 
 
 def test_a_repeated_line_matches_once():
-    assert found([line(2), line(3)], [paid()]) == (1, [(Finding.MISSING_HERE, 3, None)])
+    assert found([line(2), line(3)], [paid()]) == (1, [(Discrepancy.MISSING_HERE, 3, None)])
 
 
 def test_refunds_of_a_payment_match_as_a_multiset():
     entries = [refunded("re_1", 10), refunded("re_2", 10), refunded("re_3", 30)]
     lines = [line(2, "refund", 30), line(3, "refund", 10), line(4, "refund", 10)]
     assert found(lines, entries) == (3, [])
-    assert found(lines[:2], entries) == (2, [(Finding.MISSING_THERE, None, "re_2")])
+    assert found(lines[:2], entries) == (2, [(Discrepancy.MISSING_THERE, None, "re_2")])
     lines[2] = line(4, "refund", 11)
-    assert found(lines, entries) == (2, [(Finding.AMOUNT_DIFFERS, 4, "re_2")])
+    assert found(lines, entries) == (2, [(Discrepancy.AMOUNT_DIFFERS, 4, "re_2")])
 
 
 def test_a_pair_in_one_currency_is_closer_than_a_pair_in_two():
@@ -86,19 +86,19 @@ def test_a_pair_in_one_currency_is_closer_than_a_pair_in_two():
     lines = [line(2, "refund", 21), line(3, "refund", 20, "EUR")]
     assert found(lines, entries) == (
         0,
-        [(Finding.AMOUNT_DIFFERS, 2, "re_2"), (Finding.CURRENCY_DIFFERS, 3, "re_1")],
+        [(Discrepancy.AMOUNT_DIFFERS, 2, "re_2"), (Discrepancy.CURRENCY_DIFFERS, 3, "re_1")],
     )
 
 
 def test_entries_of_other_days_are_not_missing_in_the_file():
     entries = [paid("pay_1", created=9), paid("pay_2", created=10), paid("pay_3", created=20)]
     period = Period(10, 20)
-    assert found([], entries, period) == (0, [(Finding.MISSING_THERE, None, "pay_2")])
+    assert found([], entries, period) == (0, [(Discrepancy.MISSING_THERE, None, "pay_2")])
     # A line of another day still finds its entry.
     assert found([line(2), line(3, payment="pay_2")], entries, period) == (2, [])
     assert found([line(2, amount=1), line(3, payment="pay_2")], entries, period) == (
         1,
-        [(Finding.AMOUNT_DIFFERS, 2, "pay_1")],
+        [(Discrepancy.AMOUNT_DIFFERS, 2, "pay_1")],
     )
 
 
@@ -111,7 +111,7 @@ def test_a_refund_of_another_amount_and_period_is_another_refund():
     assert found([line(2, "refund", 10), line(3, "refund", 15)], entries, period) == (2, [])
     assert found([line(2, "refund", 15), line(3, "refund", 11)], entries, period) == (
         1,
-        [(Finding.MISSING_HERE, 3, None)],
+        [(Discrepancy.MISSING_HERE, 3, None)],
     )
 
 

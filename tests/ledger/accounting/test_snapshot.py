@@ -90,8 +90,8 @@ def test_each_missing_part_of_a_correction_is_noticed():
 @pytest.mark.parametrize(
     ("key", "value", "why"),
     [
-        (CORRECTED[0][0], None, "is no entry"),
-        (CORRECTED[0][0], b"{", "is no entry"),
+        (CORRECTED[0][0], None, "is not an entry"),
+        (CORRECTED[0][0], b"{", "is not an entry"),
         (CORRECTED[0][0], CORRECTED[0][1].replace(b":-3,", b":-4,"), "does not balance"),
         (b"payment/pay_1/evt_9", CORRECTED[0][1], "another key, 'payment/pay_1/evt_9'"),
         (None, CORRECTED[0][1], "another key, ''"),
@@ -106,5 +106,5 @@ def test_a_record_that_is_not_an_entry_under_its_own_id_is_refused(key, value, w
 def test_a_repeated_entry_with_other_money_is_refused():
     snapshot = snapshot_of(CORRECTED)
     key, value = CORRECTED[0]
-    with pytest.raises(JournalFaultError, match="was there before, and differs"):
+    with pytest.raises(JournalFaultError, match="occurred before with other content"):
         snapshot.read(key, value.replace(b":3,", b":4,").replace(b":-3,", b":-4,"))

@@ -14,7 +14,7 @@ from ledger.events import Event, FieldNames
 from ledger.signature import sign
 from ledger.trust import Trust
 from ledger.verification.audit import check_document, check_order, check_payment, check_seen
-from ledger.verification.differences import Difference, Kind
+from ledger.verification.differences import Difference, DifferenceKind
 from ledger.verification.gathered_orders import gather
 from ledger.verification.history import Rules
 from ledger.verification.journal_audit import JournalAudit, differing
@@ -116,7 +116,7 @@ class Ledger:
         self.refold(sorted(events, key=lambda event: order[event.event_id]), cut)
 
     def refold(self, events: list[Event], cut: Any = lambda events: [events]) -> None:
-        """Make everything but ``seen`` again, from the log's events in another order."""
+        """Make all tables and topics but ``seen`` again, from the log's events in another order."""
         self.pipeline = Pipeline()
         self.pipeline.fold(cut(events))
         self.payments = _encoded(self.pipeline.payments, PAYMENTS)
@@ -164,7 +164,7 @@ def _encoded(values: Mapping[str, Any], wire: Any) -> dict[bytes, bytes]:
     return {key.encode(): wire.encode(value) for key, value in values.items()}
 
 
-def kinds(ledger: Ledger, **more: Any) -> list[Kind]:
+def kinds(ledger: Ledger, **more: Any) -> list[DifferenceKind]:
     return sorted(difference.kind for difference in ledger.differences(**more))
 
 

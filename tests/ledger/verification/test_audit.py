@@ -13,7 +13,7 @@ from ledger.money import Money
 from ledger.orders import Order, describe
 from ledger.payments import Payment, Snapshot
 from ledger.verification.audit import check_seen
-from ledger.verification.differences import Kind
+from ledger.verification.differences import DifferenceKind
 from ledger.wire import ORDER_DOCUMENTS, ORDERS, PAYMENTS, PROGRESS, SEEN
 from tests.ledger.examples import failure, refund, success
 from tests.ledger.verification.audited import (
@@ -65,7 +65,11 @@ def test_a_state_that_lacks_settled_facts_differs(data: st.DataObject) -> None:
     late = msgspec.structs.replace(late, payment_reference=None)
     ledger.log.append(body_of(late), b"evt_late")
     found = {difference.kind for difference in ledger.differences()}
-    assert found >= {Kind.SEEN_MISSING, Kind.PAYMENT_MISSING, Kind.ORDER_MISSING}
+    assert found >= {
+        DifferenceKind.SEEN_MISSING,
+        DifferenceKind.PAYMENT_MISSING,
+        DifferenceKind.ORDER_MISSING,
+    }
 
 
 def altered(value: bytes, wire: Any, alter: Any) -> bytes:
@@ -88,7 +92,7 @@ def test_a_wrong_amount_in_the_table_is_named_with_its_events():
     ledger.payments[b"pay_1"] = altered(ledger.payments[b"pay_1"], PAYMENTS, with_amount)
     (found,) = ledger.differences()
     assert (found.kind, found.payment_id, found.order_id) == (
-        Kind.PAYMENT_DIFFERS,
+        DifferenceKind.PAYMENT_DIFFERS,
         "pay_1",
         "ord_1",
     )
@@ -112,7 +116,7 @@ def test_each_corruption_of_a_payment_is_named(alter, detail):
     ledger = example()
     ledger.payments[b"pay_1"] = altered(ledger.payments[b"pay_1"], PAYMENTS, alter)
     (found,) = ledger.differences()
-    assert (found.kind, found.detail) == (Kind.PAYMENT_DIFFERS, detail)
+    assert (found.kind, found.detail) == (DifferenceKind.PAYMENT_DIFFERS, detail)
 
 
 def _of_order(order: Order, payment_id: str, **changes: Any) -> Order:
@@ -136,7 +140,7 @@ def _paid(order: Order, amount: int) -> Order:
         ),
         (
             lambda o: _of_order(o, "pay_1", payment=None),
-            "payment pay_1: it has left the order, and belongs to it",
+            "payment pay_1: it left the order, but belongs to it",
         ),
         (
             lambda o: Order(o.order_id, {"pay_1": o.payments["pay_1"]}),
@@ -152,7 +156,7 @@ def _paid(order: Order, amount: int) -> Order:
             lambda o: Order(
                 o.order_id, o.payments | {"pay_3": Snapshot("ord_1", "pay_3", 2, None)}
             ),
-            "payment pay_3: it has left the order, and never was in it",
+            "payment pay_3: it left the order, but was never in it",
         ),
         (
             lambda o: _of_order(o, "pay_1", order_id="ord_2"),
@@ -164,7 +168,11 @@ def test_each_corruption_of_an_order_is_named(alter, detail):
     ledger = example()
     ledger.orders[b"ord_1"] = altered(ledger.orders[b"ord_1"], ORDERS, alter)
     (found,) = ledger.differences()
-    assert (found.kind, found.order_id, found.detail) == (Kind.ORDER_DIFFERS, "ord_1", detail)
+    assert (found.kind, found.order_id, found.detail) == (
+        DifferenceKind.ORDER_DIFFERS,
+        "ord_1",
+        detail,
+    )
     assert found.events or "pay_9" in detail
 
 
@@ -174,7 +182,7 @@ def test_a_withdrawal_by_a_fact_that_does_not_exist_is_named():
         ledger.orders[b"ord_2"], ORDERS, lambda o: _of_order(o, "pay_3", version=3)
     )
     (found,) = ledger.differences()
-    assert found.detail == "payment pay_3: it has left the order by fact 3 of 2"
+    assert found.detail == "payment pay_3: it left the order at version 3; the log has 2 facts"
 
 
 def test_a_payment_of_another_order_is_named():
@@ -193,7 +201,10 @@ def test_an_order_that_holds_a_payment_that_moved_away_is_named():
     stale = Ledger([success("evt_4", 5, 70, payment="pay_3", order="ord_2")])
     ledger.orders[b"ord_2"] = stale.orders[b"ord_2"]
     (found,) = ledger.differences()
-    assert (found.kind, found.detail) == (Kind.ORDER_DIFFERS, "payment pay_3: it lacks event evt_5")
+    assert (found.kind, found.detail) == (
+        DifferenceKind.ORDER_DIFFERS,
+        "payment pay_3: it lacks event evt_5",
+    )
 
 
 def test_a_document_that_does_not_follow_from_its_payments_is_named():
@@ -204,7 +215,7 @@ def test_a_document_that_does_not_follow_from_its_payments_is_named():
         lambda document: msgspec.structs.replace(document, status="paid"),
     )
     (found,) = ledger.differences()
-    assert found.kind == Kind.DOCUMENT_DIFFERS
+    assert found.kind == DifferenceKind.DOCUMENT_DIFFERS
     assert found.detail == "status: expected 'partially_refunded', got 'paid'"
 
 
@@ -212,15 +223,15 @@ def test_a_document_of_an_order_that_all_payments_left_is_named():
     ledger = example()
     stale = Ledger([success("evt_4", 5, 70, payment="pay_3", order="ord_2")])
     ledger.documents[b"ord_2"] = stale.documents[b"ord_2"]
-    assert kinds(ledger) == [Kind.DOCUMENT_DIFFERS]
+    assert kinds(ledger) == [DifferenceKind.DOCUMENT_DIFFERS]
 
 
 @pytest.mark.parametrize(
     ("holder", "key", "kind"),
     [
-        ("payments", b"pay_2", Kind.PAYMENT_MISSING),
-        ("orders", b"ord_3", Kind.ORDER_MISSING),
-        ("documents", b"ord_3", Kind.DOCUMENT_MISSING),
+        ("payments", b"pay_2", DifferenceKind.PAYMENT_MISSING),
+        ("orders", b"ord_3", DifferenceKind.ORDER_MISSING),
+        ("documents", b"ord_3", DifferenceKind.DOCUMENT_MISSING),
     ],
 )
 def test_a_deleted_key_is_missing(holder, key, kind):
@@ -232,9 +243,9 @@ def test_a_deleted_key_is_missing(holder, key, kind):
 @pytest.mark.parametrize(
     ("holder", "kind"),
     [
-        ("payments", Kind.PAYMENT_UNEXPLAINED),
-        ("orders", Kind.ORDER_UNEXPLAINED),
-        ("documents", Kind.DOCUMENT_UNEXPLAINED),
+        ("payments", DifferenceKind.PAYMENT_UNEXPLAINED),
+        ("orders", DifferenceKind.ORDER_UNEXPLAINED),
+        ("documents", DifferenceKind.DOCUMENT_UNEXPLAINED),
     ],
 )
 def test_a_key_that_the_log_does_not_have_is_unexplained(holder, kind):
@@ -261,13 +272,13 @@ def test_the_row_of_an_event_id_is_judged():
     first = SEEN.decode(ledger.seen[place])
     ledger.seen[place] = SEEN.encode(Seen(b"0" * 16, first.offset, first.timestamp_ms))
     (found,) = ledger.differences()
-    assert (found.kind, found.subject) == (Kind.SEEN_DIFFERS, "event evt_1")
+    assert (found.kind, found.subject) == (DifferenceKind.SEEN_DIFFERS, "event evt_1")
     assert (found.payment_id, found.order_id) == ("pay_1", "ord_1")
     del ledger.seen[place]
-    assert kinds(ledger) == [Kind.SEEN_MISSING]
+    assert kinds(ledger) == [DifferenceKind.SEEN_MISSING]
     ledger = example()
     ledger.seen[0, b"evt_9"] = SEEN.encode(first)
-    assert kinds(ledger) == [Kind.SEEN_UNEXPLAINED]
+    assert kinds(ledger) == [DifferenceKind.SEEN_UNEXPLAINED]
 
 
 @pytest.mark.parametrize(
@@ -289,7 +300,7 @@ def test_a_table_may_lack_the_repeats_that_arrived_while_it_was_read(held, settl
     truth = ledger.truth()
     truth.settled = dict.fromkeys(range(PARTITIONS), settled)
     found = list(check_seen(truth, *EVT_1, ledger.seen[EVT_1]))
-    assert [each.kind for each in found] == ([] if right else [Kind.SEEN_DIFFERS])
+    assert [each.kind for each in found] == ([] if right else [DifferenceKind.SEEN_DIFFERS])
 
 
 def _forgetful(*days: int) -> Ledger:
@@ -306,7 +317,7 @@ def test_the_later_event_is_in_the_same_partition():
 
 
 def test_only_a_forgotten_id_may_be_deleted():
-    for days, found in (((0, 90), [Kind.SEEN_MISSING]), ((0, 91), []), ((0, 50, 91), [])):
+    for days, found in (((0, 90), [DifferenceKind.SEEN_MISSING]), ((0, 91), []), ((0, 50, 91), [])):
         ledger = _forgetful(*days)
         assert ledger.differences() == []
         del ledger.seen[EVT_1]
@@ -319,9 +330,9 @@ def test_an_id_that_is_seen_again_after_it_was_forgotten_has_its_new_row():
     assert ledger.differences() == []
     before = _forgetful(0, 0).seen[EVT_1]
     ledger.seen[EVT_1] = before
-    assert kinds(ledger) == [Kind.SEEN_DIFFERS]
+    assert kinds(ledger) == [DifferenceKind.SEEN_DIFFERS]
     del ledger.seen[EVT_1]
-    assert kinds(ledger) == [Kind.SEEN_MISSING]
+    assert kinds(ledger) == [DifferenceKind.SEEN_MISSING]
     # The workers may not have read the repeat yet.
     settled = ledger.log.ends() | {partition_of(b"evt_1"): 1}
     for held in ({}, {EVT_1: before}):
@@ -338,7 +349,7 @@ def test_an_unexplained_id_is_a_difference_unless_it_is_forgotten_and_so_decides
     assert ledger.differences() == []
     now = msgspec.structs.replace(first, timestamp_ms=first.timestamp_ms + 10 * DAY_MS)
     ledger.seen[partition, b"evt_9"] = SEEN.encode(now)
-    assert kinds(ledger) == [Kind.SEEN_UNEXPLAINED]
+    assert kinds(ledger) == [DifferenceKind.SEEN_UNEXPLAINED]
 
 
 @pytest.mark.parametrize(
@@ -347,10 +358,10 @@ def test_an_unexplained_id_is_a_difference_unless_it_is_forgotten_and_so_decides
         ({}, []),
         ({"swept_to": b"evt_1"}, []),
         ({"oldest_ms": 1}, []),
-        ({"offset": 0}, [Kind.SEEN_DIFFERS]),
-        ({"offset": 2}, [Kind.SEEN_DIFFERS]),
-        ({"timestamp_ms": 1}, [Kind.SEEN_DIFFERS]),
-        ({"timestamp_ms": 2**53}, [Kind.SEEN_DIFFERS]),
+        ({"offset": 0}, [DifferenceKind.SEEN_DIFFERS]),
+        ({"offset": 2}, [DifferenceKind.SEEN_DIFFERS]),
+        ({"timestamp_ms": 1}, [DifferenceKind.SEEN_DIFFERS]),
+        ({"timestamp_ms": 2**53}, [DifferenceKind.SEEN_DIFFERS]),
     ],
 )
 def test_the_progress_of_a_partition_is_judged(more, found):
@@ -366,10 +377,13 @@ def test_a_partition_without_its_progress_is_named_once_it_was_folded():
     ledger = _forgetful(0, 1)
     place = (partition_of(b"evt_1"), PROGRESS_KEY)
     ledger.seen[place] = b"\xc1"
-    assert kinds(ledger) == [Kind.SEEN_DIFFERS]
+    assert kinds(ledger) == [DifferenceKind.SEEN_DIFFERS]
     del ledger.seen[place]
     (found,) = ledger.differences()
-    assert (found.kind, found.subject) == (Kind.SEEN_MISSING, f"partition {place[0]} of seen")
+    assert (found.kind, found.subject) == (
+        DifferenceKind.SEEN_MISSING,
+        f"partition {place[0]} of seen",
+    )
     ledger.seen = {}
     assert ledger.differences(settled={}) == []
 

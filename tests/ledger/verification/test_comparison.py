@@ -16,7 +16,7 @@ from ledger.verification.comparison import (
     differences,
     is_moving,
 )
-from ledger.verification.differences import Difference, Kind
+from ledger.verification.differences import Difference, DifferenceKind
 from ledger.verification.truth import Truth
 from ledger.wire import ENTRIES, PAYMENTS
 from tests.ledger.examples import success
@@ -131,8 +131,8 @@ def test_an_entry_that_only_one_journal_has_is_named(which):
     old = example()
     key, _ = old.entries.pop(which)
     (found,) = compare(old, example())
-    assert (found.kind, found.subject) == (Kind.VERSIONS_DIFFER, f"entry {key.decode()}")
-    assert found.detail == "only version 2 has it, or has it so"
+    assert (found.kind, found.subject) == (DifferenceKind.VERSIONS_DIFFER, f"entry {key.decode()}")
+    assert found.detail == "only version 2 has an entry with this content"
     assert found.events
 
 
@@ -148,7 +148,7 @@ def test_an_entry_with_other_money_and_an_unreadable_entry_are_named():
     found = compare(old, example())
     assert sorted(str(each) for each in found) == [
         "versions_differ  entry odd: only version 1 has it, and it can't be read",
-        f"versions_differ  entry {key.decode()}: only version 1 has it, or has it so",
+        f"versions_differ  entry {key.decode()}: only version 1 has an entry with this content",
     ]
 
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from ledger.journal import REFUNDS, Entry, Posting
-from ledger.verification.differences import Kind
+from ledger.verification.differences import DifferenceKind
 from ledger.verification.journal_audit import JournalAudit, differing
 from ledger.wire import ENTRIES
 from tests.ledger.examples import success
@@ -23,8 +23,8 @@ def test_a_forged_entry_is_named_with_the_accounts_that_it_skews():
     entry = ledger.pipeline.entries["payment/pay_1/evt_1"]
     ledger.entries.append(_forge(entry, entry_id="payment/pay_1/evt_9", event_id="evt_9"))
     found = {difference.kind: difference for difference in ledger.differences()}
-    assert found.keys() == {Kind.ENTRY_UNEXPLAINED, Kind.BALANCE_DIFFERS}
-    assert found[Kind.ENTRY_UNEXPLAINED].subject == "entry payment/pay_1/evt_9"
+    assert found.keys() == {DifferenceKind.ENTRY_UNEXPLAINED, DifferenceKind.BALANCE_DIFFERS}
+    assert found[DifferenceKind.ENTRY_UNEXPLAINED].subject == "entry payment/pay_1/evt_9"
     assert [str(each) for each in ledger.differences()][1:] == [
         f"balance_differs  account {account}: expected {log} by the log, got {got} in the journal"
         for account, log, got in (
@@ -39,9 +39,9 @@ def test_an_entry_with_other_money_under_a_known_id_is_named():
     entry = ledger.pipeline.entries["refund/pay_1/re_1/evt_2"]
     other = (Posting(REFUNDS, 90, "KZT"), Posting("assets:elsewhere", -90, "KZT"))
     ledger.entries.append(_forge(entry, postings=other))
-    found = [each for each in ledger.differences() if each.kind != Kind.BALANCE_DIFFERS]
+    found = [each for each in ledger.differences() if each.kind != DifferenceKind.BALANCE_DIFFERS]
     assert [(each.kind, each.subject) for each in found] == [
-        (Kind.ENTRY_DIFFERS, "entry refund/pay_1/re_1/evt_2")
+        (DifferenceKind.ENTRY_DIFFERS, "entry refund/pay_1/re_1/evt_2")
     ]
     assert found[0].detail == (
         "expected income:refunds 100 KZT and assets:plexy -100 KZT, "
@@ -56,7 +56,7 @@ def test_an_entry_that_does_not_balance_is_named():
     assert ledger.entries[-1][1] != value
     (found,) = ledger.differences()
     assert (found.kind, found.detail) == (
-        Kind.ENTRY_DIFFERS,
+        DifferenceKind.ENTRY_DIFFERS,
         "it can't be read, or does not balance",
     )
 
@@ -64,18 +64,18 @@ def test_an_entry_that_does_not_balance_is_named():
 def test_an_entry_under_another_key_is_named():
     ledger = example()
     ledger.entries.append((b"another", ledger.entries[0][1]))
-    assert Kind.ENTRY_DIFFERS in kinds(ledger)
+    assert DifferenceKind.ENTRY_DIFFERS in kinds(ledger)
 
 
 @pytest.mark.parametrize("gone", range(5))
 def test_a_missing_entry_is_named(gone):
     ledger = example()
-    # A payment and its refund; another payment, its reversal, and the entry that stands instead.
+    # A payment and its refund; another payment, its reversal, and the new standing entry.
     assert len(ledger.entries) == 5
     del ledger.entries[gone]
     found = kinds(ledger)
-    assert Kind.BALANCE_DIFFERS in found
-    assert {Kind.ENTRY_MISSING, Kind.ENTRY_DIFFERS} & set(found)
+    assert DifferenceKind.BALANCE_DIFFERS in found
+    assert {DifferenceKind.ENTRY_MISSING, DifferenceKind.ENTRY_DIFFERS} & set(found)
 
 
 def test_repeated_entries_change_nothing():
@@ -100,8 +100,11 @@ def test_money_that_is_posted_twice_is_named():
     )
     ledger.entries.append(second)
     found = ledger.differences()
-    assert sorted({each.kind for each in found}) == [Kind.BALANCE_DIFFERS, Kind.ENTRY_DIFFERS]
-    assert "stand posted: evt_1, evt_2" in str(found[0])
+    assert sorted({each.kind for each in found}) == [
+        DifferenceKind.BALANCE_DIFFERS,
+        DifferenceKind.ENTRY_DIFFERS,
+    ]
+    assert "standing: evt_1, evt_2" in str(found[0])
 
 
 def test_a_later_fact_that_stands_for_the_earliest_is_named_even_with_the_same_money():
@@ -111,8 +114,8 @@ def test_a_later_fact_that_stands_for_the_earliest_is_named_even_with_the_same_m
     stays = ledger.entries[0][1]
     ledger.entries = [each for each in ledger.entries if each[1] == stays]
     (found,) = ledger.differences()
-    assert found.kind is Kind.ENTRY_DIFFERS
-    assert "stand posted: evt_1; reversed" in found.detail
+    assert found.kind is DifferenceKind.ENTRY_DIFFERS
+    assert "standing: evt_1; reversed" in found.detail
     assert "expected to stand: evt_2" in found.detail
 
 

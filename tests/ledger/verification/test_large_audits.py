@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ledger import kept_facts, large_orders, order_chunks, orders, payments
 from ledger.large_orders import LargeOrder
 from ledger.verification.comparison import DOCUMENT_VIEW, ORDER_VIEW, Held, Versions, differences
-from ledger.verification.differences import Kind
+from ledger.verification.differences import DifferenceKind
 from ledger.verification.gathered_orders import gather
 from ledger.wire import ORDER_DOCUMENTS, ORDERS, PAYMENTS
 from tests.ledger.examples import refund, success
@@ -97,7 +97,7 @@ def lose(start: bytes) -> Callable[[Ledger], None]:
     [
         (change_head, "its head: payments: expected 5, got 6"),
         (change_first_event, "its head: expected first and last event (1, 'pay_0')"),
-        (lose(b"ord_1\xfft"), "its calendar: 1 entries are missing or too many"),
+        (lose(b"ord_1\xfft"), "its calendar: 1 entries are missing or extra"),
         (lose(b"ord_1\xffp"), "payment pay_0: it is not in the order"),
     ],
 )
@@ -107,7 +107,7 @@ def test_a_row_of_a_large_order_that_is_wrong_is_named(alter, detail):
     alter(ledger)
     ledger.orders = gather(ledger.rows)
     found = ledger.differences()
-    assert {each.kind for each in found} == {Kind.ORDER_DIFFERS}
+    assert {each.kind for each in found} == {DifferenceKind.ORDER_DIFFERS}
     assert any(each.detail.startswith(detail) for each in found), found
 
 
@@ -118,7 +118,10 @@ def test_a_different_summary_is_named():
     wrong = msgspec.structs.replace(document, version=4)
     ledger.documents[b"ord_1"] = ORDER_DOCUMENTS.encode(wrong)
     (found,) = ledger.differences()
-    assert (found.kind, found.detail) == (Kind.DOCUMENT_DIFFERS, "version: expected 5, got 4")
+    assert (found.kind, found.detail) == (
+        DifferenceKind.DOCUMENT_DIFFERS,
+        "version: expected 5, got 4",
+    )
 
 
 def test_a_kept_fact_without_room_and_a_missing_fact_with_room_are_named():
@@ -129,14 +132,14 @@ def test_a_kept_fact_without_room_and_a_missing_fact_with_room_are_named():
     more = msgspec.structs.replace(payment, facts=facts)
     less = {name: fact for name, fact in payment.facts.items() if fact != latest}
     for wrong, detail in (
-        (more, "it has no room for event"),
+        (more, "it should set aside event"),
         (msgspec.structs.replace(payment, facts=less), f"it lacks event {latest.event_id}"),
-        (msgspec.structs.replace(payment, first_aside=None), "it lacks no fact"),
-        (msgspec.structs.replace(payment, first_aside=(9, "evt")), "the first fact without room"),
+        (msgspec.structs.replace(payment, first_aside=None), "a fact should be set aside"),
+        (msgspec.structs.replace(payment, first_aside=(9, "evt")), "the first fact set aside"),
     ):
         ledger.payments[b"pay_x"] = PAYMENTS.encode(wrong)
         (found,) = ledger.differences()
-        assert found.kind is Kind.PAYMENT_DIFFERS
+        assert found.kind is DifferenceKind.PAYMENT_DIFFERS
         assert found.detail.startswith(detail), found
 
 
@@ -150,5 +153,5 @@ def test_an_entry_that_stands_for_a_fact_without_room_is_named():
     lost = next(entry for entry in ledger.entries if entry[0].endswith(b"/reversal"))
     ledger.entries.remove(lost)
     found = ledger.differences()
-    assert Kind.ENTRY_DIFFERS in {each.kind for each in found}
+    assert DifferenceKind.ENTRY_DIFFERS in {each.kind for each in found}
     assert any("expected to stand: none" in each.detail for each in found)

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from ledger.digest import digest_of
-from ledger.verification.differences import Kind
+from ledger.verification.differences import DifferenceKind
 from ledger.verification.replicas import (
     AllTables,
     Comparison,
@@ -77,7 +77,7 @@ def test_a_replica_with_other_rows_differs_and_the_remedy_is_named(replicas, row
     found = replicas.compare(tables(one=replica(3, rows), two=replica(3)))
     assert found.equal == {ReplicaPlace(OTHER, "payments", 3)}
     (place, difference), *others = found.differing.items()
-    assert (place, difference.kind, others) == (PLACE, Kind.REPLICA_DIFFERS, [])
+    assert (place, difference.kind, others) == (PLACE, DifferenceKind.REPLICA_DIFFERS, [])
     assert difference.subject == f"partition 3 of the table payments on {WORKER}"
     held, due = replica(3, rows), replica(3)
     assert f"below offset 3 it holds {held.rows} rows with digest {held.digest}" in (

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ledger.trust import Trust
-from ledger.verification.differences import Difference, Kind
+from ledger.verification.differences import Difference, DifferenceKind
 from ledger.verification.truth import Truth
 from tests.ledger.examples import success
 from tests.ledger.verification.audited import (
@@ -43,7 +43,7 @@ def test_a_record_whose_signature_is_not_good_is_named(more, fault):
     event = success("evt_9", payment="pay_9", order="ord_9")
     ledger = example()
     (found,) = _append(ledger, body_of(event), b"evt_9", **more)
-    assert (found.kind, found.detail) == (Kind.SIGNATURE_INVALID, fault)
+    assert (found.kind, found.detail) == (DifferenceKind.SIGNATURE_INVALID, fault)
     place = (partition_of(b"evt_9"), len(ledger.log.partitions[partition_of(b"evt_9")]) - 1)
     assert found.subject == f"record plexy.webhooks[{place[0]}]@{place[1]}, event evt_9"
     assert (found.payment_id, found.order_id) == ("pay_9", "ord_9")
@@ -56,7 +56,7 @@ def test_a_record_that_is_not_an_event_is_named_by_its_key():
 
 def test_another_body_under_a_known_id_is_named():
     (found,) = _append(example(), body_of(success("evt_1", amount=9)), b"evt_1", secret=b"other")
-    assert (found.kind, found.payment_id) == (Kind.SIGNATURE_INVALID, "pay_1")
+    assert (found.kind, found.payment_id) == (DifferenceKind.SIGNATURE_INVALID, "pay_1")
 
 
 def test_a_record_outside_the_partition_of_its_key_is_named():
@@ -64,8 +64,8 @@ def test_a_record_outside_the_partition_of_its_key_is_named():
     body = body_of(success("evt_9", payment="pay_9"))
     (found,) = _append(example(), body, b"evt_9", partition=(right + 1) % PARTITIONS)
     assert (found.kind, found.detail) == (
-        Kind.RECORD_MISPLACED,
-        f"its key belongs into partition {right}",
+        DifferenceKind.RECORD_MISPLACED,
+        f"its key belongs to partition {right}",
     )
 
 
@@ -94,13 +94,13 @@ def test_a_hole_in_the_log_is_named():
     ledger = Ledger([success(f"evt_{n}", payment=f"pay_{n}") for n in range(9)])
     del ledger.log.partitions[0][0]
     (found,) = ledger.truth().faults
-    assert str(found) == "log_incomplete  plexy.webhooks[0]: offsets 0 to 0 are not there"
+    assert str(found) == "log_incomplete  plexy.webhooks[0]: offsets 0 to 0 are missing"
 
 
 def test_a_log_that_lost_its_end_is_named():
     truth = example().truth()
     truth.reached(0, 100)
-    assert [fault.kind for fault in truth.faults] == [Kind.LOG_INCOMPLETE]
+    assert [fault.kind for fault in truth.faults] == [DifferenceKind.LOG_INCOMPLETE]
     truth.reached(0, 1)
     assert "ends at offset 1" in truth.faults[-1].detail
 

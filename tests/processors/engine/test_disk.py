@@ -1,4 +1,4 @@
-"""An error of the disk names the folder and the remedy; too little room is found at the start."""
+"""A disk error names the folder and the remedy; too little room is detected at the start."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ from processors.worker import Worker
 FOLDER = Path("data")
 
 
-def test_a_folder_with_too_little_room_is_named_with_what_it_takes(tmp_path):
+def test_a_folder_with_too_little_room_is_named_with_the_room_it_needs(tmp_path):
     settings = WorkerSettings(data_dir=tmp_path)
     with pytest.raises(NoRoomError, match=r"take 1125899906842624\.0 MiB: make room") as raised:
         require_room(settings, 2**70)
@@ -26,7 +26,7 @@ def test_a_folder_with_too_little_room_is_named_with_what_it_takes(tmp_path):
     assert require_room(settings, 1) is None
 
 
-def test_a_start_needs_inodes_for_the_databases_that_are_to_be_made(tmp_path, monkeypatch):
+def test_a_start_needs_inodes_for_the_new_databases(tmp_path, monkeypatch):
     settings = WorkerSettings(data_dir=tmp_path, partitions=4)
     monkeypatch.setattr("processors.engine.disk._free_inodes", lambda _: 100)
     with pytest.raises(NoRoomError, match=r"0 databases made and 12 to be made, .* takes 192: del"):
@@ -65,7 +65,7 @@ def test_an_error_of_the_disk_names_the_folder_and_the_remedy(error, remedy, tmp
     assert not is_damage(error)
 
 
-def test_a_disk_with_room_and_no_inodes_is_not_told_to_make_room(tmp_path, monkeypatch):
+def test_the_remedy_for_a_disk_without_inodes_is_not_to_make_room(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_files=9, f_favail=0))
     told = explain(OSError(errno.ENOSPC, "No space left on device"), tmp_path)
     assert told.endswith(
@@ -87,7 +87,7 @@ def test_files_that_are_lost_or_altered_are_a_damage_of_the_table(text):
     assert not is_damage(ValueError(text))
 
 
-def test_another_error_is_told_as_it_is():
+def test_another_error_is_reported_unchanged():
     assert explain(ConnectionResetError("gone"), FOLDER) == "ConnectionResetError: gone"
     assert explain(ValueError("IO error: x"), FOLDER) == "ValueError: IO error: x"
 
@@ -101,7 +101,7 @@ def test_only_this_user_may_enter_the_folders_of_a_worker(tmp_path):
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
 
 
-def test_of_a_group_each_cause_is_told():
+def test_each_error_of_a_group_is_reported():
     one, two, three = ValueError("1"), OSError("2"), KeyError("3")
     assert list(causes(ExceptionGroup("", [one, ExceptionGroup("", [two, three])]))) == [
         one,
@@ -111,7 +111,7 @@ def test_of_a_group_each_cause_is_told():
     assert list(causes(one)) == [one]
 
 
-def test_an_error_that_kafka_s_client_wrapped_while_it_joined_is_told_itself():
+def test_an_error_that_kafka_s_client_wrapped_in_a_join_is_unwrapped():
     wrapped = KafkaError("Unexpected error during coordination")
     wrapped.__cause__ = TakenNameError("taken")
     assert list(causes(wrapped)) == [wrapped.__cause__]

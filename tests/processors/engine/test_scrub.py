@@ -168,7 +168,7 @@ def test_a_worker_that_crashes_finds_the_damage_that_may_be_the_cause(table, scr
 async def test_a_rebalance_in_the_middle_ends_the_round_without_a_verdict(
     table, app, scrubber, monkeypatch
 ):
-    """By then another worker may have the partition, and the iterator would not show its writes."""
+    """Another worker may have the partition by then, and the iterator does not show its writes."""
     monkeypatch.setattr(processors.engine.scrub, "_PAUSE_S", 0)
     change_a_row(table)
     pauses = 0

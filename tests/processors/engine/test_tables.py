@@ -11,7 +11,7 @@ from faust.types import TP
 from ledger.digest import digest_of
 from ledger.topics import TABLES
 from processors.engine.chunk import FetchedRecord
-from processors.engine.databases import PartitionRows, Rows, rocksdb_options
+from processors.engine.databases import NewRows, PartitionRows, rocksdb_options
 from processors.engine.tables import (
     CLAIM_KEY,
     DIGEST_KEY,
@@ -103,7 +103,7 @@ def test_a_gap_left_by_compaction_is_accepted(table):
 def test_a_table_older_than_the_retention_of_tombstones_refuses_a_chunk_with_a_gap(
     table, monkeypatch
 ):
-    """The gap may have held a tombstone; without a gap nothing can be missing."""
+    """The gap may have held a tombstone; without a gap, no record is missing."""
     now_s = time.time()
     table.apply(chunk(table, 0, 9, (0, b"a", b"1"), (8, b"b", b"2")))
     monkeypatch.setattr("processors.engine.tables.time.time_ns", lambda: int((now_s + DAY_S) * 1e9))
@@ -163,7 +163,7 @@ def test_a_partition_that_is_folded_takes_nothing_from_its_changelog(table):
 
 def test_a_partition_that_is_not_folded_here_is_not_written(table):
     with pytest.raises(ChangelogMismatchError, match="is not folded by this worker"):
-        table.write(PARTITION, Rows(), Written(0, 0, 1))
+        table.write(PARTITION, NewRows(), Written(0, 0, 1))
 
 
 @pytest.mark.parametrize(
@@ -174,13 +174,13 @@ def test_a_partition_that_is_not_folded_here_is_not_written(table):
 def test_a_fold_writes_only_what_its_changelog_took_at_the_table_s_end(table, written):
     write_rows(table, PARTITION, {b"a": b"1"})
     with pytest.raises(ChangelogMismatchError, match="and the table ends at 1: another program"):
-        table.write(PARTITION, Rows(), written)
+        table.write(PARTITION, NewRows(), written)
     assert_holds(table, 1, {b"a": b"1"})
 
 
 def test_a_write_with_two_values_for_a_key_is_refused(table):
     table.fold(PARTITION)
-    rows = Rows()
+    rows = NewRows()
     rows.put(b"a", b"1", None)
     rows.put(b"a", b"2", None)
     with pytest.raises(ValueError, match="a key has two values in one write"):
@@ -250,7 +250,7 @@ async def test_a_rebalance_ends_folding_and_forgets_partitions_that_have_gone(ta
     assert set(table.held) == {0}
     table.open(PARTITION)
     with pytest.raises(ChangelogMismatchError, match="is not folded by this worker"):
-        table.write(PARTITION, Rows(), Written(1, 1, 1))
+        table.write(PARTITION, NewRows(), Written(1, 1, 1))
 
 
 def test_a_dropped_partition_is_empty_after_the_restart(table, tmp_path):
@@ -281,7 +281,7 @@ def test_keys_are_read_in_their_order_from_either_end_of_a_range(tmp_path: Path)
     assert rows.get(b"a\xfft4") is None
 
 
-def test_a_table_written_by_the_old_binding_goes_on_where_it_was(tmp_path):
+def test_a_table_written_by_the_old_binding_continues_at_its_end(tmp_path):
     """``faust-streaming-rocksdb`` wrote the table in two starts: 30 writes of 25 payments."""
     table = create_app(WorkerSettings(data_dir=tmp_path, partitions=2)).chunk_tables["payments"]
     folder = Path(str(table.data.partition_path(PARTITION)))
