@@ -81,6 +81,7 @@ def _stopped(costs: Sequence[Cost], within_s: float) -> Limit:
                     f"fault {cost.number}, {cost.kind}: {stop.program} {stop.how}, "
                     f"{stop.took_s:.1f} s after SIGTERM: expected exit code 0 within {within_s:g} s"
                 )
+                broken += _last(stop.last_lines)
     return Limit(
         f"SIGTERM ends a program of ours within {within_s:g} s, with 0",
         _longest(times_s),
@@ -94,12 +95,16 @@ def _ended_by_itself(unplanned: Sequence[UnplannedEnd], costs: Sequence[Cost]) -
     broken = []
     for each in unplanned:
         broken.append(f"{each.program} {each.how} during {each.during}:")
-        broken += [f"  {line[:_SHOWN_CHARS]}" for line in each.last_lines[-10:]]
+        broken += _last(each.last_lines)
     return Limit(
         "no program ends without a fault of its own",
         f"{len(unplanned)} ends, {restarts} restarts of the broker",
         tuple(broken),
     )
+
+
+def _last(lines: Sequence[str]) -> list[str]:
+    return [f"  {line[:_SHOWN_CHARS]}" for line in lines[-10:]]
 
 
 def _longest(times_s: Iterable[float]) -> str:

@@ -43,13 +43,14 @@ class UnplannedEnd(msgspec.Struct, frozen=True):
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """The end of a program after SIGTERM, and the time that the program took to end."""
+    """The end of a program after SIGTERM, the time that it took, and the program's last output."""
 
     program: str
     at_s: float
     took_s: float
     how: str
     is_clean: bool
+    last_lines: tuple[str, ...] = ()
 
 
 class ProgramUnderFault:
@@ -113,7 +114,8 @@ class ProgramUnderFault:
         took_s, code = time.monotonic() - began_s, self._command.exit_code()
         if is_up:
             how = self.ended() or ""
-            self.stops.append(Stop(self.label, began_s, took_s, how, is_clean=code == 0))
+            stop = Stop(self.label, began_s, took_s, how, code == 0, self.last_lines)
+            self.stops.append(stop)
 
     def expect_end(self) -> None:
         """From now on, do not restart the program when it ends."""
