@@ -103,7 +103,7 @@ _EVERY_TOPIC: Final = (
         value=str(3600 * 1000),
         accepts="no less",
         newer=True,
-        why="a broker whose clock is behind takes the records; the value is Kafka's own default",
+        why="a broker with a slow clock accepts the records; the value is Kafka's own default",
     ),
     TopicSetting(
         name="compression.type",

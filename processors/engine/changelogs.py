@@ -156,6 +156,6 @@ def lost(tp: TP, begin: int, end: int, stands: int) -> str:
         else "the worker's next start restores the table, and folds again what the changelog lacks"
     )
     return (
-        f"{tp.topic}[{tp.partition}] holds offsets {begin} to {end}, and the table here stands at "
+        f"{tp.topic}[{tp.partition}] holds offsets {begin} to {end}, and the table here ends at "
         f"{stands}: records of the changelog were deleted, or the topic was recreated. {remedy}"
     )

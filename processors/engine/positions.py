@@ -28,7 +28,7 @@ def other_record(source: TP, folded: Mark) -> LostRecordsError:
     """Return the error for a source with another record at the offset of a folded one."""
     return LostRecordsError(
         f"{source.topic}[{source.partition}] has another record at offset {folded.offset} than the "
-        f"one that was folded: it lost what it held, or was made anew. {REBUILD}"
+        f"one that was folded: it lost records, or was recreated. {REBUILD}"
     )
 
 
@@ -70,8 +70,8 @@ def starting(
         # Kafka forgets the commits of a group that was empty for a week, and deletes a hop's
         # records at the same age. The hop before would not publish deleted records again.
         raise LostRecordsError(
-            f"{tp.topic}[{tp.partition}] begins at offset {begin}, and nobody knows any more "
-            f"whether what was before it is folded. {REBUILD}"
+            f"{tp.topic}[{tp.partition}] begins at offset {begin}, and it is unknown "
+            f"whether the earlier records were folded. {REBUILD}"
         )
     start = begin if committed is None else committed
     if folded is not None and (folded or committed):
@@ -81,7 +81,7 @@ def starting(
         raise LostRecordsError(
             f"{tp.topic}[{tp.partition}] is folded up to offset "
             f"{furthest if furthest > end else start}, and holds {begin} to {end}: records "
-            f"were deleted before they were folded, or the topic was made anew. {REBUILD}"
+            f"were deleted before they were folded, or the topic was recreated. {REBUILD}"
         )
     if committed is not None and committed > start:
         log.warning(

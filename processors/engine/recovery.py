@@ -216,7 +216,7 @@ class Recovery(Service):
             log.warning(
                 "table restored from scratch",
                 reason=f"{tp.topic}[{tp.partition}] holds offsets 0 to {found.end}, and its record "
-                f"at {at[tp]} is not the last one that the table here holds, which stands at "
+                f"at {at[tp]} is not the last one that the table here holds, which ends at "
                 f"{stands[tp]}",
             )
             await self._empty(self._table(tp), tp.partition)
@@ -245,7 +245,7 @@ class Recovery(Service):
             for number, end in table.fed(tp.partition).items():
                 source = TP(str(table.feeds), number)
                 written[source] = max(end, written.get(source, 0))
-        async with _within(_ANSWERED_WITHIN_S, "Kafka did not tell the ends of topics"):
+        async with _within(_ANSWERED_WITHIN_S, "Kafka did not return the ends of topics"):
             ends = await reader.ends(written)
         for source, end in written.items():
             if ends[source] < end:
@@ -296,7 +296,7 @@ class Recovery(Service):
 
     async def _seek(self, consumer: Any) -> None:
         try:
-            async with _within(_ANSWERED_WITHIN_S, "Kafka did not tell the committed offsets"):
+            async with _within(_ANSWERED_WITHIN_S, "Kafka did not return the committed offsets"):
                 await consumer.perform_seek()
         except IllegalStateError:
             # A rebalance has taken partitions away; the next assignment cancels this task.

@@ -66,7 +66,7 @@ class Router(FaustRouter):
         if destination.origin() == self.app.conf.canonical_url.origin():
             raise SameNode
         if _FORWARDED in request.headers:
-            return _unavailable("the workers are not of one mind yet who has this key")
+            return _unavailable("the workers do not agree yet which one has this key")
         try:
             return await self._forward(destination, request, ANSWER_WITHIN_S + more_s)
         except (aiohttp.ClientError, TimeoutError):

@@ -160,7 +160,7 @@ class Consumer(FaustConsumer, ChunkConsumer):
             # Records that are appended below the position would never be folded.
             raise LostRecordsError(
                 f"{tp.topic}[{tp.partition}] was read up to offset {expected}, and now has other "
-                f"records from {first} on: it lost what it held. {REBUILD}"
+                f"records from {first} on: it lost records. {REBUILD}"
             )
         if first > expected and position.gap != (expected, first):
             self.log.info("%s: got offset %d, expected %d: fetch again", tp, first, expected)
@@ -262,7 +262,7 @@ class Consumer(FaustConsumer, ChunkConsumer):
         if working:
             _, late = await asyncio.wait(working, timeout=_FINISH_WITHIN_S)
             if late:
-                self.log.warning("%d chunks did not finish in time; they come again", len(late))
+                self.log.warning("%d chunks did not finish in time; they are redone", len(late))
         # A commit in progress may have begun before the last chunk was done.
         await self.maybe_wait_for_commit_to_finish()
         await self.commit()

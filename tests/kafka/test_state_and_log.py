@@ -138,7 +138,7 @@ async def test_without_a_commit_a_topic_between_the_agents_must_begin_at_its_sta
     await delete_records(env, partition, 2)
     with WorkerProcess(env) as worker:
         assert await asyncio.to_thread(worker.wait, 60) != 0
-        assert "nobody knows any more whether what was before it is folded" in worker.tail()
+        assert "it is unknown whether the earlier records were folded" in worker.tail()
 
 
 def test_records_that_are_deleted_before_a_running_worker_folded_them_end_it(
@@ -177,7 +177,7 @@ def test_a_log_that_loses_what_it_held_under_a_running_worker_ends_the_worker(
             until(lambda: deliver(env, payments(4, "again")) is None, within_s=60, what="a leader")
             assert worker.wait(within_s=60) != 0
             log = worker.log_file.read_text()
-    assert "it lost what it held" in log
+    assert "it lost records" in log
 
 
 FAILS_IN_RECOVERY = """
