@@ -112,7 +112,7 @@ def verify(
     ] = 60.0,
     worker: _Workers = None,
 ) -> bool:
-    """Fold the log from scratch, and compare everything with the result.
+    """Fold the log from scratch, and compare everything with it.
 
     Reads the log from the start, checks each signature again, and folds the log without the
     workers' code or tables. Compares every payment and order in the tables (by their changelogs),
@@ -180,7 +180,7 @@ def rebuild(
         ),
     ] = 60.0,
 ) -> bool:
-    """Derive everything from the log again, as another version.
+    """Fold the whole log again, as another version.
 
     A separate worker folds the log of record into new tables and topics, while workers and ingress
     go on. Then both versions are compared with the log, and with each other. The exit code is 1 if

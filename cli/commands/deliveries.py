@@ -85,7 +85,7 @@ def simulate(  # noqa: PLR0913, PLR0917 - one parameter for each option
     concurrency: Annotated[int, typer.Option(min=1, help="most concurrent requests")] = 32,
     json: Annotated[Path | None, typer.Option(help="write the report to this file too")] = None,
 ) -> None:
-    """Send the events of virtual shops, and check the ledger's result.
+    """Send the events of virtual shops, and check the ledger.
 
     The events have several attempts per order, refunds in every form, odd ids and amounts at the
     limits. They come late, twice and out of order, signed with each of LEDGER_WEBHOOK_SECRETS in
