@@ -22,12 +22,12 @@ from cli.settings import DEVELOPMENT_SECRET, WEBHOOK_PATH, SimulateSettings
 from cli.simulate.check import Check
 from cli.simulate.delivery import SenderOptions
 from cli.simulate.report import (
-    CheckResult,
+    LedgerCheck,
     Report,
-    check_result,
     conclusions,
     figures_table,
     latency_table,
+    ledger_check,
     report_of,
     totals_table,
 )
@@ -105,7 +105,7 @@ async def _check(
     settings: SimulateSettings,
     console: Console,
     stop: asyncio.Event,
-) -> CheckResult | None:
+) -> LedgerCheck | None:
     """Compare every order; ``None`` if the check was stopped before its end."""
     foretold = simulation.orders()
     check = Check(foretold, options.concurrency)
@@ -113,7 +113,7 @@ async def _check(
     token = settings.api_token.reveal() if settings.api_token else None
     work = until_stopped(check.run(urls, token, options.check_within_s), stop)
     found = await _with_progress(work, _Checking(check), console)
-    return None if found is None else check_result(foretold, found, simulation.undecided())
+    return None if found is None else ledger_check(foretold, found, simulation.undecided())
 
 
 class _Sending:

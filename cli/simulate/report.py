@@ -21,7 +21,7 @@ from ledger.money import major_units
 _SHOWN: Final = 20
 
 
-class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
+class LedgerCheck(msgspec.Struct, frozen=True, kw_only=True):
     """The result of the check; ``totals`` are the oracle's sums over the compared orders.
 
     ``undecided`` are orders with an owed event, which may be in the log or not.
@@ -52,7 +52,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     owed: tuple[str, ...]
     took_s: float
     interrupted: bool
-    checked: CheckResult | None = None
+    checked: LedgerCheck | None = None
 
     @property
     def is_good(self) -> bool:
@@ -61,7 +61,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def report_of(
-    simulation: Simulation, *, interrupted: bool, checked: CheckResult | None = None
+    simulation: Simulation, *, interrupted: bool, checked: LedgerCheck | None = None
 ) -> Report:
     """Return the current figures of a simulation."""
     tally = simulation.tally
@@ -83,11 +83,11 @@ def report_of(
     )
 
 
-def check_result(
+def ledger_check(
     foretold: Foretold, found: Iterable[DifferingOrder], undecided: Iterable[str]
-) -> CheckResult:
+) -> LedgerCheck:
     """Return what a check of the foretold orders found."""
-    return CheckResult(
+    return LedgerCheck(
         orders=len(foretold),
         differing=tuple(found),
         undecided=tuple(sorted(undecided)),
@@ -124,7 +124,7 @@ def latency_table(latency: Mapping[str, OutcomeLatency]) -> Table:
     return table
 
 
-def totals_table(checked: CheckResult) -> Table:
+def totals_table(checked: LedgerCheck) -> Table:
     """Return the totals of all orders together, by currency."""
     table = _table(f"{checked.orders} orders together", "", "paid", "refunded", "net")
     for currency, totals in checked.totals.items():
