@@ -15,8 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from cli.errors import NotFoldedError, NotReadError
 from cli.printing import Heard
-from cli.topics.lag import Lag, committed, lags, partitions_of, summed
-from cli.topics.progress import Report
+from cli.topics.lag import Lag, Report, committed, lags, partitions_of, summed
 from ledger.digest import RESERVED, ChangelogDigest
 from ledger.topics import TABLES, TableName, TopicNames, all_topics, changelog_name
 from runtime.fold_rules import FoldSettings, difference_from_group
