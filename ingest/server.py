@@ -1,14 +1,22 @@
-"""Serves ingress with uvicorn until SIGTERM.
+"""Serves ingress with uvicorn until SIGTERM, in one process or in several on one port.
 
 Input: settings. Output: a process that serves, and that exits with 0 after it has answered every
-accepted delivery. Invariant: ingress does not start if another program listens on the same port.
+accepted delivery. Invariants: ingress does not start if another program listens on the same port;
+if one of several processes ends by itself, all end, with a failure's exit code; and no process
+outlives its parent.
+
+Several processes use the processors that a machine has to spare. Each opens its own listener on the
+port (SO_REUSEPORT), and Linux spreads new connections over the listeners. The processes share
+nothing else, so each has its own limits. Their parent serves the metrics of all.
 """
 
 import contextlib
 import gc
+import os
 import signal
 import socket
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Final
 
@@ -20,7 +28,6 @@ from ingest.app import create_app
 from ingest.connection import bounded_protocol
 from ingest.limits import Limits
 from ingest.metrics import IngressMetrics, Numbers, ProcessCounts, new_rows, serve_metrics
-from ingest.processes import split
 from ingest.settings import LONGEST_ANSWER_S, IngestSettings
 from runtime import internals
 from runtime.addresses import listener
@@ -32,6 +39,9 @@ _KEEP_ALIVE_S: Final = 75
 _BACKLOG: Final = 2048
 # The collector runs after this many new objects; Python's default, 700, is about twenty deliveries.
 _COLLECT_AFTER: Final = 20_000
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+# SIGTERM itself kills a process whose server has not started, hence the negative exit code.
+_CLEAN: Final = (0, -signal.SIGTERM)
 
 internals.check()
 _log = structlog.get_logger(__name__)
@@ -46,7 +56,7 @@ def serve(settings: IngestSettings) -> None:
     if several:
         # Another ingress could share a shared port, so bind the port unshared first.
         _listener(settings).close()
-        number = split(settings.ingest_processes, lambda: _serve_metrics(settings, rows))
+        number = _split(settings.ingest_processes, lambda: _serve_metrics(settings, rows))
     else:
         _serve_metrics(settings, rows)
     # Without metrics, nothing needs to ask Kafka each second.
@@ -103,3 +113,74 @@ def _listener(settings: IngestSettings, *, shared: bool = False) -> socket.socke
 
 def _end(_signal: int, _frame: FrameType | None) -> None:
     raise SystemExit(0)
+
+
+def _split(count: int, in_parent: Callable[[], None]) -> int:
+    """Fork ``count`` processes, and return in each of them, with its number from 0.
+
+    The parent calls ``in_parent``, waits for the others, and raises ``SystemExit``.
+    """
+    children: set[int] = set()
+    alive, held = os.pipe()
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        ending.set()
+        _terminate(children)
+
+    ending = threading.Event()
+    # Signals wait until all processes exist. An earlier signal would reach only some of them, or
+    # run the parent's handler in a new process.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    for number in _ENDING:
+        signal.signal(number, end)
+    for child in range(count):
+        pid = os.fork()
+        if pid == 0:
+            _begin(alive, held)
+            return child
+        children.add(pid)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+    # Threads do not survive a fork, so ``in_parent``, which may start some, is called only now. If
+    # it raises, the others end with this process.
+    in_parent()
+    raise SystemExit(_wait(children, ending))
+
+
+def _begin(alive: int, held: int) -> None:
+    """Set up a new process, which ignores Ctrl-C and ends with its parent."""
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+    os.setsid()
+    os.close(held)
+
+    def end_with_parent() -> None:
+        # Only the parent holds the other end, so this call returns when the parent has ended.
+        os.read(alive, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=end_with_parent, name="parent", daemon=True).start()
+
+
+def _wait(children: set[int], ending: threading.Event) -> int:
+    """Wait until all processes have ended; return 0 if each ended cleanly after a signal."""
+    result = 0
+    while children:
+        pid, status = os.wait()
+        children.discard(pid)
+        code = os.waitstatus_to_exitcode(status)
+        if not ending.is_set():
+            _log.error("process_ended", pid=pid, exit_code=code, remedy="all end; restart ingress")
+            ending.set()
+            _terminate(children)
+            result = 1
+        elif code not in _CLEAN:
+            result = 1
+    return result
+
+
+def _terminate(children: set[int]) -> None:
+    for pid in list(children):
+        # A process that has just ended may not have been waited for yet.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)

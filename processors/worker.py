@@ -24,7 +24,7 @@ from processors.engine.internals import FaustWorker
 from processors.rows import CorruptRowError
 from processors.settings import WorkerSettings
 from processors.topology import LedgerApp, new_app
-from processors.views.unreadable import hide_unreadable_requests
+from processors.views.access import hide_unreadable_requests
 from runtime import internals, logs
 from runtime.settings import SettingsError
 

@@ -18,8 +18,8 @@ from rich.console import Console
 
 from cli.errors import JournalError
 from cli.printing import counting
+from cli.topics.lag import progress_bar
 from cli.topics.ledger_reader import LedgerReader, Offsets, open_reader, sizes
-from cli.topics.progress import progress_bar
 from ledger.accounting.snapshot import JournalFaultError, JournalSnapshot
 from ledger.journal import Subject
 from ledger.payments import Standing

@@ -7,8 +7,7 @@ import msgspec
 import typer
 
 from cli.contract.asyncapi import FILE, document
-from cli.contract.compatibility import breaking_changes
-from cli.contract.schemas import VERSIONS, schemas
+from cli.contract.schemas import VERSIONS, breaking_changes, schemas
 
 FOLDER: Final = Path(__file__).parents[2] / "docs" / "events"
 RELEASED: Final = "released"

@@ -34,9 +34,8 @@ from cli.run.local import kafka_cache, running, sigterm_as_interrupt
 from cli.run.programs import Command
 from cli.send import deliver, signed_headers
 from cli.settings import DEVELOPMENT_SECRET, WEBHOOK_PATH, DemoSettings
-from cli.topics.lag import Lag
+from cli.topics.lag import Lag, progress_bar
 from cli.topics.ledger_reader import open_reader
-from cli.topics.progress import progress_bar
 from ledger.money import major_units
 from runtime.kafka.topics import TopicSettings, ensure_topics
 

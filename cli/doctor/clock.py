@@ -12,23 +12,16 @@ import msgspec
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import for_code
 from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.types import (
-    CompactArray,
-    CompactString,
-    Int16,
-    Int32,
-    Int64,
-    Schema,
-    TaggedFields,
-)
+from aiokafka.protocol.types import CompactArray, CompactString, Int16, Int32, Int64, Schema
 
-_TAGS: Final = ("tags", TaggedFields)
+from cli.kafka.question import QUORUM_OF, QUORUM_REQUEST, TAGS
+
 _REPLICA: Final = (
     ("number", Int32),
     ("end_offset", Int64),
     ("fetched_ms", Int64),
     ("caught_up_ms", Int64),
-    _TAGS,
+    TAGS,
 )
 _PARTITION: Final = (
     ("partition", Int32),
@@ -38,7 +31,7 @@ _PARTITION: Final = (
     ("high_watermark", Int64),
     ("voters", CompactArray(*_REPLICA)),
     ("observers", CompactArray(*_REPLICA)),
-    _TAGS,
+    TAGS,
 )
 
 
@@ -50,10 +43,10 @@ class _QuorumResponse(Response):  # type: ignore[misc]
         (
             "topics",
             CompactArray(
-                ("topic", CompactString()), ("partitions", CompactArray(*_PARTITION)), _TAGS
+                ("topic", CompactString()), ("partitions", CompactArray(*_PARTITION)), TAGS
             ),
         ),
-        _TAGS,
+        TAGS,
     )
 
 
@@ -62,17 +55,7 @@ class _QuorumRequest(RequestStruct):  # type: ignore[misc]
     API_KEY = 55
     API_VERSION = 1
     RESPONSE_TYPE = _QuorumResponse
-    SCHEMA = Schema(
-        (
-            "topics",
-            CompactArray(
-                ("topic", CompactString()),
-                ("partitions", CompactArray(("partition", Int32), _TAGS)),
-                _TAGS,
-            ),
-        ),
-        _TAGS,
-    )
+    SCHEMA = QUORUM_REQUEST
 
 
 class DescribeQuorumRequest(Request[_QuorumRequest]):  # type: ignore[misc]
@@ -82,7 +65,7 @@ class DescribeQuorumRequest(Request[_QuorumRequest]):  # type: ignore[misc]
 
     def build(self, request_struct_class: type[_QuorumRequest]) -> _QuorumRequest:
         """Return the request for the one topic that has a quorum."""
-        return request_struct_class([("__cluster_metadata", [(0, {})], {})], {})
+        return request_struct_class(*QUORUM_OF)
 
 
 class ClockOffset(msgspec.Struct, frozen=True):

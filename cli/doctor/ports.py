@@ -100,17 +100,14 @@ def _taken(wanted: WantedPort, error: PortTakenError, patient: Patient) -> Check
     """Name the process on a taken port; only warn if it is one of the ledger's programs."""
     what, _, remedy = str(error).rpartition(": ")
     what += _holder(wanted)
-    runs = patient.cluster if wanted.program == "kafka" else answers(_url(wanted))
+    url = base_url(wanted.host, wanted.port)
+    runs = patient.cluster if wanted.program == "kafka" else answers(url)
     if not runs:
         return problem(what, remedy)
     return warning(
         f"{what}, and a program of the ledger answers there",
         f"do nothing if this is the intended program; otherwise {remedy}",
     )
-
-
-def _url(wanted: WantedPort) -> str:
-    return base_url(wanted.host, wanted.port)
 
 
 def _holder(wanted: WantedPort) -> str:

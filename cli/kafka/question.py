@@ -30,6 +30,13 @@ from cli.kafka.process import HOST
 _ANSWER_WITHIN_S: Final = 2.0
 _CLIENT: Final = "plexy-ledger"
 
+TAGS: Final = ("tags", TaggedFields)
+_TOPIC: Final = ("topic", CompactString())
+_ASKED: Final = ("partitions", CompactArray(("partition", Int32), TAGS))
+# The request `DescribeQuorum`, which aiokafka lacks, about the only topic that has a quorum.
+QUORUM_REQUEST: Final = Schema(("topics", CompactArray(_TOPIC, _ASKED, TAGS)), TAGS)
+QUORUM_OF: Final[tuple[Any, ...]] = ([("__cluster_metadata", [(0, {})], {})], {})
+
 
 class Partition(msgspec.Struct, frozen=True):
     """A partition, its leader (-1: none), and the brokers that replicate it.
@@ -73,8 +80,7 @@ def ask_metadata(port: int, topics: list[str] | None) -> Metadata | None:
 def ask_voters(port: int) -> dict[int, str] | None:
     """Ask the active controller for the number and directory id of each voter."""
     header = RequestHeader_v2(_DescribeQuorum, 0, _CLIENT)
-    request = _DescribeQuorum.REQUEST.encode([[("__cluster_metadata", [(0, {})], {})], {}])
-    answer = _ask(port, header.encode() + request)
+    answer = _ask(port, header.encode() + QUORUM_REQUEST.encode(QUORUM_OF))
     if answer is None:
         return None
     ResponseHeader_v1.decode(answer)
@@ -88,15 +94,10 @@ def ask_voters(port: int) -> dict[int, str] | None:
 
 
 class _DescribeQuorum:
-    """A request that aiokafka lacks; the part of its answer after the topics is ignored."""
+    """Version 2 of the request; the part of its answer after the topics is ignored."""
 
     API_KEY: Final = 55
     API_VERSION: Final = 2
-    _PARTITION = (("partition", Int32), ("tags", TaggedFields))
-    _TOPIC = (("topic", CompactString()), ("partitions", CompactArray(*_PARTITION)))
-    REQUEST = Schema(
-        ("topics", CompactArray(*_TOPIC, ("tags", TaggedFields))), ("tags", TaggedFields)
-    )
     _REPLICA = (
         ("number", Int32),
         ("directory_high", Int64),
@@ -104,7 +105,7 @@ class _DescribeQuorum:
         ("end_offset", Int64),
         ("fetched_ms", Int64),
         ("caught_up_ms", Int64),
-        ("tags", TaggedFields),
+        TAGS,
     )
     _STATE = (
         ("partition", Int32),
@@ -115,13 +116,12 @@ class _DescribeQuorum:
         ("high_watermark", Int64),
         ("voters", CompactArray(*_REPLICA)),
         ("observers", CompactArray(*_REPLICA)),
-        ("tags", TaggedFields),
+        TAGS,
     )
-    _TOPIC_STATE = (("topic", CompactString()), ("partitions", CompactArray(*_STATE)))
     ANSWER = Schema(
         ("error", Int16),
         ("message", CompactString()),
-        ("topics", CompactArray(*_TOPIC_STATE, ("tags", TaggedFields))),
+        ("topics", CompactArray(_TOPIC, ("partitions", CompactArray(*_STATE)), TAGS)),
     )
 
 

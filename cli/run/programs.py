@@ -126,13 +126,13 @@ class Command:
                     self._show(line)
 
 
-def stop_all(commands: Iterable[Command], *, within_s: float = STOPPED_WITHIN_S) -> None:
-    """Stop all commands at the same time; kill those that still run after ``within_s``.
+def stop_all(commands: Iterable[Command]) -> None:
+    """Stop all commands at the same time; kill those that still run after ``STOPPED_WITHIN_S``.
 
     An interrupt meanwhile, such as a second Ctrl-C, kills them at once.
     """
     stopping = list(commands)
-    deadline = time.monotonic() + within_s
+    deadline = time.monotonic() + STOPPED_WITHIN_S
     try:
         for command in stopping:
             command.terminate()

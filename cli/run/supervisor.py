@@ -57,12 +57,11 @@ class Supervisor:
         programs: Iterable[Program],
         announce: Announce,
         *,
-        backoff: Backoff = Backoff(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._watched = [_Watched(program, clock()) for program in programs]
         self._announce = announce
-        self._backoff = backoff
+        self._backoff = Backoff()
         self._clock = clock
 
     def watch(self) -> None:

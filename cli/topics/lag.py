@@ -1,14 +1,18 @@
-"""Measures how far a group of workers has folded a topic.
+"""Measures how far a group of workers has folded a topic, and shows it as a bar on a terminal.
 
 A partition without a committed offset counts from its first offset.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cli.errors import TopicMissingError
 
@@ -19,6 +23,10 @@ class Lag(NamedTuple):
     topic: str
     done: int
     total: int
+
+
+Report = Callable[[Lag], None]
+"""Receives each measurement."""
 
 
 class PartitionLag(NamedTuple):
@@ -91,3 +99,24 @@ def summed(topic: str, partitions: Iterable[PartitionLag]) -> Lag:
         total += max(each.end - each.begin, 0)
         done += max(min(each.committed, each.end) - each.begin, 0)
     return Lag(topic, done, total)
+
+
+@contextmanager
+def progress_bar(console: Console) -> Iterator[Report]:
+    """Show a bar for each topic while the block runs; show nothing without a terminal."""
+    rate = TextColumn("{task.fields[rate]}")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate)
+    with Progress(
+        *columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal
+    ) as bars:
+        tasks = {}
+        first: dict[str, tuple[float, int]] = {}
+
+        def report(lag: Lag) -> None:
+            if lag.topic not in tasks:
+                tasks[lag.topic] = bars.add_task(f"folding {lag.topic}", total=lag.total, rate="")
+            since_s, done = first.setdefault(lag.topic, (time.monotonic(), lag.done))
+            rate = f"{(lag.done - done) / max(time.monotonic() - since_s, 0.001):,.0f}/s"
+            bars.update(tasks[lag.topic], completed=lag.done, total=lag.total, rate=rate)
+
+        yield report

@@ -5,7 +5,7 @@ The reader has no consumer group and writes nothing. Every wait is bounded.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -15,8 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from cli.errors import NotFoldedError, NotReadError
 from cli.printing import Heard
-from cli.topics.lag import Lag, committed, lags, partitions_of, summed
-from cli.topics.progress import Report
+from cli.topics.lag import Lag, Report, committed, lags, partitions_of, summed
 from ledger.digest import RESERVED, ChangelogDigest
 from ledger.topics import TABLES, TableName, TopicNames, all_topics, changelog_name
 from runtime.fold_rules import FoldSettings, difference_from_group
@@ -227,9 +226,9 @@ async def open_reader(settings: TopicSettings) -> AsyncIterator[LedgerReader]:
         yield LedgerReader(names, admin, offsets, consumer)
 
 
-def sizes(begins: Offsets, ends: Offsets, after: Callable[[int], int] = lambda _p: 0) -> int:
-    """Count the offsets up to the ends, from the beginnings or, if later, from ``after``."""
-    return sum(max(end - max(begins[p], after(p)), 0) for p, end in ends.items())
+def sizes(begins: Offsets, ends: Offsets) -> int:
+    """Count the offsets from the beginnings up to the ends."""
+    return sum(max(end - begins[number], 0) for number, end in ends.items())
 
 
 def _by_number(offsets: Mapping[TopicPartition, int]) -> Offsets:

@@ -85,7 +85,8 @@ class Follower:
         await self._read_journal()
         # The values and entries read above may contain facts that the log received meanwhile.
         await self._read_log()
-        found = [*self._truth.faults, *await self._judge_values(), *self._judge_journal()]
+        found = [*self._truth.faults, *await self._judge_values()]
+        found += self._journal.differences(self._payments)
         self._compare_disks(tables)
         found += self._watch.differences
         self._payments = {
@@ -209,9 +210,6 @@ class Follower:
                 self._places.add(place)
             found += differences
         return found
-
-    def _judge_journal(self) -> list[Difference]:
-        return list(self._journal.differences(self._payments))
 
     def _held(self, place: _Place) -> HeldValue:
         holding, number, key = place

@@ -23,9 +23,8 @@ from cli.kafka.process import free_port
 from cli.printing import counting, line
 from cli.run.local import sigterm_as_interrupt
 from cli.run.programs import Command, stop_all
-from cli.topics.lag import Lag
+from cli.topics.lag import Lag, Report, progress_bar
 from cli.topics.ledger_reader import LedgerReader, Offsets, open_reader, sizes
-from cli.topics.progress import Report, progress_bar
 from cli.verification.auditor import Auditor, holdings
 from cli.verification.comparer import Comparer
 from cli.verification.rebuilt import RebuildOutcome, show_outcome

@@ -18,8 +18,8 @@ from rich.console import Console
 from cli.errors import WrongOptionError
 from cli.printing import counted, counting, line
 from cli.settings import JudgeSettings, ProveSettings, VerifySettings
+from cli.topics.lag import progress_bar
 from cli.topics.ledger_reader import LedgerReader, Offsets, open_reader, sizes
-from cli.topics.progress import progress_bar
 from cli.verification.auditor import Auditor, Findings, holdings
 from cli.verification.findings import show_balances, show_differences, show_events
 from cli.verification.replicas import Workers

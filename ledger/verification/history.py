@@ -24,7 +24,6 @@ from ledger.trust import Trust
 
 FOLDED: Final = "folded"
 ACCEPTED: Final = "accepted"
-UNFOLDED: Final = "unfolded"
 DUPLICATE: Final = "duplicate"
 GOOD: Final = "good"
 NOT_CHECKED: Final = "not_checked"

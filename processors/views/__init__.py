@@ -11,11 +11,9 @@ from processors.topology import LedgerApp
 from processors.views import (
     balances,
     events,
-    health,
     listing,
     metrics,
     openapi,
-    order_payments,
     orders,
     overview,
     page,
@@ -29,12 +27,10 @@ __all__ = ["add_views", "middlewares"]
 
 
 _PAGES: Final = (
-    health,
     metrics,
     listing,
-    order_payments,
-    orders,
     payments,
+    orders,
     events,
     balances,
     rejections,

@@ -3,6 +3,11 @@
 If a token is configured, only the probes and the page's files are open without it, since they hold
 no data. Without a configured token, every route is open, but only if ``Host`` is a loopback name:
 see ``runtime.access``. The text of an unexpected error is never shown.
+
+aiohttp quotes the bytes that it can't parse. These bytes may be a token: if the end of a request is
+misread, aiohttp parses the next request on the connection from somewhere in its middle. Instead,
+such a request is answered with a 400 that names the kind of error, after which aiohttp closes the
+connection; nothing is logged. aiohttp handles all other errors.
 """
 
 from collections.abc import Awaitable, Callable
@@ -11,17 +16,26 @@ from typing import Any, Final
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from processors.views.answers import ProblemError, problem_answer
 from processors.views.page import OPEN_PAGES
+from runtime import internals
 from runtime.access import Token, wrong_host, wrong_token
 from runtime.kafka.topic_reader import LogUnreadableError
 from runtime.problems import Problem
+
+internals.check()
 
 log = structlog.get_logger(__name__)
 
 # These are the router's names of routes, not paths, so that no request path can open a route.
 _OPEN_ROUTES: Final = frozenset({"/healthz", "/readyz", *OPEN_PAGES})
+
+_UNREADABLE: Final = (HttpProcessingError, web.RequestPayloadError)
+
+_handle_error = web.RequestHandler.handle_error
+_log_exception = web.RequestHandler.log_exception
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -70,3 +84,29 @@ def _access(token: Token | None) -> Any:
         return problem_answer(problem, headers)
 
     return check
+
+
+def hide_unreadable_requests() -> None:
+    """Change all aiohttp servers of this process; a second call changes nothing."""
+    web.RequestHandler.handle_error = _answer_without_quoting  # type: ignore[method-assign]
+    web.RequestHandler.log_exception = _log_other_errors  # type: ignore[method-assign]
+
+
+def _answer_without_quoting(
+    self: web.RequestHandler,
+    request: web.BaseRequest,
+    status: int = 500,
+    exc: BaseException | None = None,
+    message: str | None = None,
+) -> web.StreamResponse:
+    if not isinstance(exc, _UNREADABLE):
+        return _handle_error(self, request, status, exc, message)
+    detail = f"this server can't read the request as HTTP ({type(exc).__name__})"
+    answer = problem_answer(Problem(status=400, code="malformed_request", detail=detail))
+    answer.force_close()
+    return answer
+
+
+def _log_other_errors(self: web.RequestHandler, *args: Any, **kw: Any) -> None:
+    if not isinstance(kw.get("exc_info"), _UNREADABLE):
+        _log_exception(self, *args, **kw)

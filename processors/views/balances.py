@@ -110,8 +110,5 @@ def _document(partitions: list[int], activity: Activity, *, days: bool) -> Balan
 
 def _days(activity: Activity) -> Iterable[Posted]:
     for account, currency, day in sorted(activity, key=lambda each: (each[2], each[0], each[1])):
-        yield Posted(account, currency, _date(day), day, activity[account, currency, day])
-
-
-def _date(day: int) -> str:
-    return (_EPOCH + timedelta(days=min(day, _LAST_DAY))).isoformat()
+        date = (_EPOCH + timedelta(days=min(day, _LAST_DAY))).isoformat()
+        yield Posted(account, currency, date, day, activity[account, currency, day])

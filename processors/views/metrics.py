@@ -1,8 +1,9 @@
-"""The page that Prometheus reads: the worker's counters, and gauges that are set on each request.
+"""The pages for monitoring: the probes, and the page that Prometheus reads.
 
-The lag is calculated from the group's commits and the partitions' ends, for which Kafka is asked.
-Invariants: a question to Kafka has a time limit, because it occupies the consumer's thread; and no
-lag is shown without an answer.
+The page has the worker's counters, and gauges that are set on each request. The lag is calculated
+from the group's commits and the partitions' ends, for which Kafka is asked. Invariants: a question
+to Kafka has a time limit, because it occupies the consumer's thread; and no lag is shown without an
+answer.
 """
 
 import asyncio
@@ -19,7 +20,8 @@ from faust.types import TP
 from faust.web import Request, View
 
 from processors.topology import LedgerApp
-from processors.views.state import unready
+from processors.views import state
+from processors.views.answers import json_answer
 from runtime.kafka.internals import coordinator_of
 from runtime.metrics import CONTENT_TYPE
 
@@ -27,13 +29,25 @@ _ANSWER_WITHIN_S: Final = 2.0
 
 
 def add_pages(app: LedgerApp) -> None:
-    """Declare the page."""
+    """Declare the pages."""
     gauges = Gauges(app)
+
+    @app.page("/healthz")
+    async def get_health(_view: View, _request: Request) -> Any:
+        """Report that the process is alive."""
+        return json_answer(b'{"status":"alive"}')
+
+    @app.page("/readyz")
+    async def get_readiness(_view: View, _request: Request) -> Any:
+        """Report whether the tables are recovered, the partitions ours, and no records lost."""
+        state.require_ready(app)
+        state.require_whole(app)
+        return json_answer(b'{"status":"ready"}')
 
     @app.page("/metrics")
     async def get_metrics(_view: View, _request: Request) -> Any:
         """Return this worker's counters and gauges."""
-        body = await gauges.page(ready=unready(app) is None)
+        body = await gauges.page(ready=state.unready(app) is None)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
 

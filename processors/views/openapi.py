@@ -21,9 +21,9 @@ from processors.views import parameters
 from processors.views.answers import json_answer
 from processors.views.balances import Balances
 from processors.views.listed import ANOMALIES, STATUSES, OrderList
-from processors.views.order_payments import OrderPayments
 from processors.views.orders import OrderEvents
 from processors.views.overview import MOST_WATCHERS, Overview
+from processors.views.payments import OrderPayments
 from processors.views.rejections import STATES, RejectedList
 from processors.views.state import EventPlaces
 from processors.views.stories import Story

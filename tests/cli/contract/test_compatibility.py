@@ -7,8 +7,7 @@ import sys
 import pytest
 
 from cli.contract.__main__ import FOLDER, RELEASED, broken
-from cli.contract.compatibility import breaking_changes
-from cli.contract.schemas import schema_of, schemas
+from cli.contract.schemas import breaking_changes, schema_of, schemas
 
 RELEASED_ONES = sorted((FOLDER / RELEASED).glob("*.json"))
 ORDERS = schema_of("ledger.orders")

@@ -9,7 +9,7 @@ import pytest
 from ledger.orders import Order, fold_orders
 from ledger.payments import fold_payments
 from ledger.verification.history import Rules, events_of
-from processors.views import proofs, state
+from processors.views import orders, state
 from processors.views.answers import ProblemError
 from runtime.kafka import topic_reader
 from runtime.kafka.topic_reader import LogUnreadableError
@@ -53,8 +53,8 @@ class Worker:
 
         monkeypatch.setattr(state, "existing_order", order)
         monkeypatch.setattr(state, "require_ready", lambda _app: None)
-        monkeypatch.setattr(proofs, "of_order", of_order)
-        monkeypatch.setattr(proofs, "rules_of", lambda _app: Rules())
+        monkeypatch.setattr(orders, "of_order", of_order)
+        monkeypatch.setattr(orders, "rules_of", lambda _app: Rules())
         self.app: Any = SimpleNamespace(
             settings=SimpleNamespace(trust=None, partitions=1),
             names=SimpleNamespace(payments="ledger.payments"),
@@ -68,7 +68,7 @@ class Worker:
 
 async def test_an_order_that_changed_while_the_log_was_read_is_read_again(monkeypatch):
     worker = Worker(monkeypatch, [1, 2], in_log=2)
-    proof = await proofs.proof_of(worker.app, "ord_1")
+    proof = await orders.proof_of(worker.app, "ord_1")
     assert proof.order
     assert proof.order.totals["KZT"].refunded == 100
     assert worker.read == [1, 2]
@@ -77,9 +77,9 @@ async def test_an_order_that_changed_while_the_log_was_read_is_read_again(monkey
 async def test_an_order_that_keeps_changing_is_a_503(monkeypatch):
     worker = Worker(monkeypatch, [1, 2, 3], in_log=4)
     with pytest.raises(ProblemError) as raised:
-        await proofs.proof_of(worker.app, "ord_1")
+        await orders.proof_of(worker.app, "ord_1")
     assert (raised.value.problem.status, raised.value.problem.code) == (503, "changing")
-    assert len(worker.read) == proofs._TRIES
+    assert len(worker.read) == orders._TRIES
 
 
 async def test_an_order_that_lags_behind_its_snapshots_contradicts_nothing(monkeypatch):
@@ -87,7 +87,7 @@ async def test_an_order_that_lags_behind_its_snapshots_contradicts_nothing(monke
     worker = Worker(monkeypatch, [1], in_log=2)
     worker.folded_to = 6
     with pytest.raises(ProblemError) as raised:
-        await proofs.proof_of(worker.app, "ord_1")
+        await orders.proof_of(worker.app, "ord_1")
     assert raised.value.problem.code == "changing"
 
 
@@ -96,9 +96,9 @@ async def test_a_log_that_is_not_read_in_time_is_reported_as_such(
 ):
     monkeypatch.setattr(topic_reader, "READ_WITHIN_S", 0.1)
     worker = Worker(monkeypatch, [1], in_log=1)
-    monkeypatch.setattr(proofs, "of_order", lambda _app, _order: asyncio.Event().wait())
+    monkeypatch.setattr(orders, "of_order", lambda _app, _order: asyncio.Event().wait())
     with pytest.raises(LogUnreadableError, match="deliveries of order 'ord_1': not read within"):
-        await proofs.proof_of(worker.app, "ord_1")
+        await orders.proof_of(worker.app, "ord_1")
 
 
 async def test_an_up_to_date_order_that_differs_is_a_contradiction_that_names_the_difference(
@@ -106,7 +106,7 @@ async def test_an_up_to_date_order_that_differs_is_a_contradiction_that_names_th
 ):
     worker = Worker(monkeypatch, [1], in_log=2)
     with pytest.raises(ProblemError) as raised:
-        await proofs.proof_of(worker.app, "ord_1")
+        await orders.proof_of(worker.app, "ord_1")
     problem = raised.value.problem
     assert (problem.status, problem.code) == (500, "contradicts_log")
     assert 'status: got "paid", expected "partially_refunded"' in problem.detail

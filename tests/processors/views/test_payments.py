@@ -7,7 +7,7 @@ import pytest
 from ledger.orders import Order
 from ledger.payments import PaymentDocument, fold_payments
 from processors.views import parameters
-from processors.views.order_payments import page_of, payments_after
+from processors.views.payments import page_of, payments_after
 from tests.ledger.examples import success
 
 ORDER = Order("ord_1")
@@ -38,7 +38,7 @@ def test_a_page_skips_a_bounded_number_of_payments_that_have_left():
 
 
 def test_a_page_ends_at_the_size_of_one_answer(monkeypatch):
-    monkeypatch.setattr("processors.views.order_payments._MOST_BYTES", 2_000)
+    monkeypatch.setattr("processors.views.payments._MOST_BYTES", 2_000)
     page = page_of(ORDER, payments(200, 500), 200)
     assert 1 < len(page.payments) < 10
     assert page.cursor is not None

@@ -9,8 +9,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import BaseTestServer, RawTestServer, TestServer
 
-from processors.views.access import middlewares
-from processors.views.unreadable import hide_unreadable_requests
+from processors.views.access import hide_unreadable_requests, middlewares
 
 SECRET = b"Authorization: Bearer token_of_the_tests"
 HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
