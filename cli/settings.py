@@ -184,7 +184,7 @@ def _refuse_unsigned(verify_signatures: str, allow_unsigned: bool) -> None:
 
 
 def _require_secrets(secrets: tuple[Secret, ...], allow_unsigned: bool) -> None:
-    """Raise ``SettingsError`` if no signature can be checked, unless that is allowed."""
+    """Raise ``SettingsError`` if no signature can be checked, unless ``allow_unsigned`` is set."""
     if not secrets and not allow_unsigned:
         raise SettingsError(
             "LEDGER_WEBHOOK_SECRETS is not set: without the endpoint's signing secret no signature "

@@ -1,4 +1,4 @@
-"""Makes the schemas (JSON Schema 2020-12) of the published records from their types.
+"""Generates the schemas (JSON Schema 2020-12) of the published records from their types.
 
 A schema never forbids unknown fields, because programs downstream ignore them. Apart from
 ``$defs``, all keywords exist in draft 07 too, which AsyncAPI's own schemas use.
@@ -17,7 +17,7 @@ from ledger.rejected import PutBackHeaders, RejectionHeaders
 
 Json = dict[str, Any]
 
-# The version of each topic's schema. A new version has a file of its own: docs/events/README.md.
+# The version of each topic's schema. A new version gets its own file; see docs/events/README.md.
 VERSIONS: Final[Mapping[str, int]] = MappingProxyType(
     {"ledger.orders": 1, "ledger.entries": 1, "plexy.rejected": 1}
 )
@@ -32,7 +32,7 @@ _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
 def schema_file(topic: str) -> str:
-    """Return the name of the file that has a topic's schema.
+    """Return the name of the file with a topic's schema.
 
     >>> schema_file("ledger.orders")
     'ledger.orders.v1.schema.json'

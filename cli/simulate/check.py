@@ -99,7 +99,7 @@ class Check:
         return [DifferingOrder(name, lines) for name, lines in sorted(found.items())]
 
     async def _settle(self, views: Views, deadline_s: float) -> dict[str, Lines]:
-        """Read the differing orders again until none differs, then all: one may have changed."""
+        """Read differing orders again until none differs, then all, since any may have changed."""
         clock = asyncio.get_running_loop().time
         while found := await self._scan(views, self._foretold, deadline_s):
             while found:

@@ -28,7 +28,7 @@ from runtime.kafka.topics import TopicSettings
 Offsets = Mapping[int, int]
 """An offset for each partition."""
 
-# aiokafka fetches beyond a range's end too, and the next topic's fetch waits for that answer.
+# aiokafka also fetches past a range's end, and the next topic's fetch waits for that answer.
 _FETCH_MAX_WAIT_MS: Final = 20
 # A worker commits twice a second, so asking much more often would show nothing new.
 _POLL_S: Final = 0.2
@@ -78,7 +78,7 @@ class LedgerReader:
         return str((await self._admin.describe_cluster())["cluster_id"])
 
     async def made_with(self) -> int:
-        """Return the number of partitions with which the ledger was made.
+        """Return the number of partitions with which the ledger was created.
 
         An operator may have added partitions to the log since.
         """
@@ -93,7 +93,7 @@ class LedgerReader:
         return min(names.recorded_partitions(existing) or counts.values(), default=0)
 
     async def difference_from_workers(self, settings: FoldSettings) -> Fault | None:
-        """Return the difference between the running workers' settings and these, if any."""
+        """Return the difference between the running workers' settings and ``settings``, if any."""
         return await difference_from_group(self._admin, settings)
 
     async def begins(self, topic: str) -> Offsets:
@@ -134,7 +134,7 @@ class LedgerReader:
     async def latest(
         self, topic: str, number: int, heard: Heard, digest: ChangelogDigest | None = None
     ) -> dict[bytes, bytes]:
-        """Return the last value of each key of a partition; the digest takes every record.
+        """Return the last value of each key of a partition; feed every record to the digest.
 
         Reading continues until the partition has no more records, because compaction may have
         removed a value in favour of a newer one that was written after the first end.
