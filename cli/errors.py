@@ -1,4 +1,4 @@
-"""The errors of commands that a user can fix; each is shown as one message without a traceback.
+"""The commands' errors that a user can fix; each is shown as one message without a traceback.
 
     CommandError               exit code 1
     ├── WrongOptionError       exit code 2, like ``SettingsError``: an unusable option or file

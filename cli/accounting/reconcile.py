@@ -55,7 +55,7 @@ class ReconcileOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def period(self) -> Period:
-        """The period in Unix seconds; ``WrongOptionError`` if the last day precedes the first."""
+        """The period in Unix seconds; raises ``WrongOptionError`` if it ends before it begins."""
         first, last = self.first_day, self.last_day
         if first and last and last < first:
             raise WrongOptionError(f"--to {last:%Y-%m-%d} is before --from {first:%Y-%m-%d}")

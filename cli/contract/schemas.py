@@ -41,7 +41,7 @@ def schema_file(topic: str) -> str:
 
 
 def schemas() -> dict[str, Json]:
-    """Return every schema, by the name of its file."""
+    """Return every schema, by file name."""
     return {schema_file(topic): schema_of(topic) for topic in VERSIONS}
 
 

@@ -10,7 +10,7 @@ _ABSENT: Final = object()
 
 
 def differences(expected: SampleOutcome, actual: SampleOutcome) -> list[str]:
-    """Return a line for each difference; none if the outcomes are equal."""
+    """Return a line for each difference; the list is empty if the outcomes are equal."""
     found = [
         *_unmatched("refused", expected.refused, actual.refused),
         *_unmatched("rejected", expected.rejected, actual.rejected),

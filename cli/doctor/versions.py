@@ -26,7 +26,7 @@ _JAVA_WITHIN_S: Final = 30.0
 
 
 def check_versions(patient: Patient) -> Iterator[CheckResult]:
-    """Check Python, the libraries, RocksDB, and Java if the embedded Kafka would run."""
+    """Check Python, the libraries, RocksDB and, if the embedded Kafka would run, Java."""
     own = metadata.metadata(_PACKAGE)
     yield from python_version(platform.python_version(), str(own["Requires-Python"]))
     yield from libraries(metadata.requires(_PACKAGE) or [])

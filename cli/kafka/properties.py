@@ -20,10 +20,10 @@ _PROPERTIES = {
     "process.roles": "broker,controller",
     "controller.listener.names": "CONTROLLER",
     "inter.broker.listener.name": "PLAINTEXT",
-    # A missing topic is an error that must show, so Kafka must not create it on demand.
+    # A missing topic is an error that must surface, so Kafka must not create the topic on demand.
     "auto.create.topics.enable": "false",
     "group.initial.rebalance.delay.ms": "0",
-    # One broker holds every replica. Four partitions instead of fifty keep starts short.
+    # One broker holds every replica. Four partitions instead of fifty keep start-up short.
     "offsets.topic.replication.factor": "1",
     "offsets.topic.num.partitions": "4",
     # Kafka's default forgets the commits of workers that were down for a week.

@@ -34,7 +34,7 @@ _MAX_PACKED_BYTES: Final = MAX_BLOCK_BYTES + 64 * 1024
 # The header and the end have about 50 bytes per partition, and a topic has at most 1,000.
 _MAX_JSON_BYTES: Final = 1024 * 1024
 
-# The errors of msgspec for a wrong type, for text that is not UTF-8, and for deep nesting.
+# msgspec raises these errors for a wrong type, for text that is not UTF-8, and for deep nesting.
 _UNREADABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
 
 T = TypeVar("T")
@@ -224,7 +224,7 @@ class LogFile:
         return self._inventory.gaps
 
     def blocks(self) -> Iterator[Block]:
-        """Yield each block after its check; raise ``LogFileError`` at the first damage.
+        """Yield each block after checking it; raise ``LogFileError`` at the first fault.
 
         A file is undamaged only if it can be read to its end.
         """

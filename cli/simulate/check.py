@@ -56,7 +56,7 @@ class Views:
         self._preferred = 0
 
     async def read(self, order_id: str) -> CheckedOrder | Unreadable | None:
-        """Ask the workers one by one until one answers; ``None`` if the order does not exist."""
+        """Ask worker after worker until one answers; ``None`` if the order does not exist."""
         found: CheckedOrder | Unreadable | None = Unreadable("no worker was asked")
         for _ in self._urls:
             found = await self._ask(self._urls[self._preferred % len(self._urls)], order_id)

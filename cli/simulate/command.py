@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 _INTERRUPTED: Final = 130
 _SHOW_EVERY_S: Final = 0.2
-# Without a terminal, a line of progress and of failures is printed this often.
+# Without a terminal, a line with the progress and the failures is printed this often.
 _PRINT_EVERY_S: Final = 10.0
 
 
@@ -106,7 +106,7 @@ async def _check(
     console: Console,
     stop: asyncio.Event,
 ) -> LedgerCheck | None:
-    """Compare every order; ``None`` if the check was stopped before its end."""
+    """Compare every order; return ``None`` if the check is stopped early."""
     foretold = simulation.orders()
     check = Check(foretold, options.concurrency)
     urls = options.views_urls or (base_url(settings.web_bind, settings.web_port),)

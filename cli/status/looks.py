@@ -48,7 +48,7 @@ class StatusProblem(msgspec.Struct, frozen=True):
 
 
 class HopLag(msgspec.Struct, frozen=True):
-    """One hop: the topic that it folds, and how many of its records are not folded."""
+    """One hop: the topic that it folds, and how many of the topic's records are not folded."""
 
     hop: str
     topic: str

@@ -50,7 +50,7 @@ class LedgerNames(msgspec.Struct, frozen=True):
         return frozenset(map(self.changelog, TABLES))
 
     def is_row(self, topic: str, key: bytes) -> bool:
-        """Return whether a record has a row, not one of the workers' internal values."""
+        """Return whether a record contains a row rather than a worker's internal value."""
         return topic not in self.changelogs or not key.startswith(RESERVED)
 
 
@@ -160,9 +160,9 @@ class LedgerReader:
     async def settle(self, timeout_s: float, report: Report = lambda _lag: None) -> Offsets:
         """Wait until the workers have folded the current log; return the log's ends.
 
-        An offset is committed only after its outputs are acknowledged. So once a hop has folded the
-        current records of its topic, the next hop's topic has all their outputs. Later records are
-        not waited for. Raises ``NotFoldedError`` after ``timeout_s``.
+        An offset is committed only after the record's outputs are acknowledged. So once a hop has
+        folded its topic's current records, the next hop's topic has all of their outputs. Later
+        records are not waited for. Raises ``NotFoldedError`` after ``timeout_s``.
         """
         deadline = time.monotonic() + timeout_s
         settled = await self.ends(self.names.topics.webhooks)

@@ -22,7 +22,7 @@ from ledger.verification.replicas import AllTables, Replicas
 from ledger.verification.truth import Truth
 from processors.engine.marks import Mark
 
-# The number of keys that are judged before another task, such as a probe, has its turn.
+# This many keys are judged before another task, such as a probe, gets its turn.
 _JUDGED_AT_ONCE = 500
 
 

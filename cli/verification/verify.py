@@ -123,7 +123,7 @@ async def _records(reader: LedgerReader) -> dict[str, int]:
 def _wanted(
     differences: Iterable[Difference], truth: Truth, options: VerifyOptions, since: Offsets
 ) -> Iterator[Difference]:
-    """Yield the differences that the options ask for.
+    """Yield the differences that the options select.
 
     A difference without events has no age, so it is reported whatever ``since`` is.
     """
