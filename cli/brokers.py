@@ -1,7 +1,7 @@
 """Runs the embedded Kafka in the foreground until Ctrl-C or SIGTERM: the command ``kafka``.
 
-If a single broker ends by itself, the command fails. One of three brokers is started again, even if
-its disk was emptied.
+With one broker, the command fails if the broker ends by itself. With three, a broker that ends is
+started again, even if its disk was emptied.
 """
 
 import time
@@ -22,7 +22,7 @@ _AWAY_S: Final = 5.0
 
 
 def run_broker(settings: BrokerSettings, brokers: int = 1) -> None:
-    """Run one broker, or three, until an interrupt; return once they are stopped."""
+    """Run one broker, or three, until an interrupt; return once all have stopped."""
     if brokers not in {1, SIZE}:
         raise WrongOptionError(f"--brokers: expected 1 or {SIZE}, got {brokers}")
     with sigterm_as_interrupt():

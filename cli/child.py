@@ -22,7 +22,7 @@ Child = subprocess.Popen[bytes]
 def start_child(command: Sequence[str], **options: Any) -> Child:
     """Start a process, from any thread, in a session of its own.
 
-    A terminal's Ctrl-C thus reaches only this process, which then stops its children in order.
+    A terminal's Ctrl-C thus reaches only this process, which then stops the children in turn.
     """
 
     def start() -> Child:
@@ -30,7 +30,7 @@ def start_child(command: Sequence[str], **options: Any) -> Child:
             command,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            # The function makes only system calls, which need no lock of another thread.
+            # The function makes only system calls, so it needs no lock that another thread holds.
             preexec_fn=_dies_with_parent(),  # noqa: PLW1509
             **options,
         )
@@ -72,7 +72,7 @@ class _Forker(threading.Thread):
         """Run ``start`` on the forking thread; return its result, or raise its exception."""
         result: Future[Child] = Future()
         with cls._lock:
-            # A process made by os.fork has no such thread, and `is_alive` is false there.
+            # A child of os.fork has no such thread; in the child, `is_alive` returns False.
             if cls._current is None or not cls._current.is_alive():
                 cls._current = cls()
                 cls._current.start()

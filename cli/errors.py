@@ -1,11 +1,11 @@
-"""The errors of commands that a user can fix; each is shown as one message without a traceback.
+"""The commands' errors that a user can fix; each is shown as one message without a traceback.
 
     CommandError               exit code 1
     ├── WrongOptionError       exit code 2, like ``SettingsError``: an unusable option or file
     ├── PortTakenError         a port is taken
     ├── ProgramEndedError      a program that the command started ended by itself
     ├── NotReadyError          a program runs, but does not become ready
-    ├── NotFoldedError         the workers did not finish in time
+    ├── NotFoldedError         the workers did not finish within the time limit
     ├── NotReadError           a topic has more records, but Kafka does not return them
     ├── DeliveryError          a delivery received no answer
     ├── TopicMissingError      a topic that the command reads does not exist
@@ -33,7 +33,7 @@ class WrongOptionError(CommandError):
 
 
 class PortTakenError(CommandError):
-    """A port is taken; the message names the port and the setting that chooses another one."""
+    """A port is taken; the message names the port and the setting that chooses it."""
 
 
 class ProgramEndedError(CommandError):
@@ -45,7 +45,7 @@ class NotReadyError(CommandError):
 
 
 class NotFoldedError(CommandError):
-    """The workers did not finish in time; the message counts the records that are left."""
+    """The workers did not finish within the limit; the message counts the remaining records."""
 
 
 class NotReadError(CommandError):
@@ -73,7 +73,7 @@ class NotWrittenError(CommandError):
 
 
 class NotRebuiltError(CommandError):
-    """A version can't be made, because there is no log or because the version exists already."""
+    """A version can't be built, because there is no log or because the version exists already."""
 
 
 class ViewError(CommandError):
@@ -86,7 +86,7 @@ def exit_code(error: Exception) -> int | None:
     from runtime.internals import MissingInternalError  # noqa: PLC0415
 
     if isinstance(error, MissingInternalError):
-        # The imports below would raise it again.
+        # The imports below would raise the same error again.
         return FAILED
     from aiokafka.errors import KafkaError  # noqa: PLC0415
 

@@ -1,6 +1,6 @@
 """Writes the reference of metrics: a Markdown table for each program, from its declarations.
 
-The site's page of metrics has these tables; ``python -m cli.metrics_table`` prints them.
+The site's metrics page has these tables; ``python -m cli.metrics_table`` prints them.
 """
 
 import sys

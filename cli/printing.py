@@ -31,7 +31,7 @@ def line(console: Console, text: str, style: str = "") -> None:
 
 
 def counted(number: int, one: str, several: str = "") -> str:
-    """Return a number with its noun; the plural ends in s unless it is given.
+    """Return a number with its noun; the plural ends in s unless ``several`` is given.
 
     >>> counted(1, "payment"), counted(1200, "payment"), counted(0, "entry", "entries")
     ('1 payment', '1,200 payments', '0 entries')

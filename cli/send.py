@@ -1,6 +1,6 @@
 """Delivers webhooks to ingress as Plexy does; the command ``send`` delivers one event.
 
-Nothing here retries a delivery, because the simulation makes Plexy's retries itself. No message
+Nothing here retries a delivery, because the simulation itself makes Plexy's retries. No message
 contains the secret.
 """
 

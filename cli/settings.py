@@ -1,7 +1,7 @@
 """The settings of the commands; those of ingress and worker are in their own packages.
 
-A variable that another program reads too has the same type, default and description here; a test
-checks that.
+If another program reads a variable too, both declare the same type, default and description. A test
+compares these declarations.
 """
 
 from pathlib import Path
@@ -115,7 +115,7 @@ class ProveSettings(Settings, frozen=True, kw_only=True):
     signature_tolerance_s: ToleranceSeconds = DEFAULT_TOLERANCE_S
 
     def check(self) -> None:
-        """Refuse settings with which no signature can be checked, unless that is allowed."""
+        """Refuse settings that can't check signatures, unless ``allow_unsigned`` is set."""
         _refuse_unsigned(self.verify_signatures, self.allow_unsigned)
         _require_secrets((*self.webhook_secrets, *self.old_webhook_secrets), self.allow_unsigned)
 
@@ -130,7 +130,7 @@ class JudgeSettings(RuleSettings, frozen=True, kw_only=True):
     signature_tolerance_s: ToleranceSeconds = DEFAULT_TOLERANCE_S
 
     def check(self) -> None:
-        """Refuse settings with which no signature can be checked, unless that is allowed."""
+        """Refuse settings that can't check signatures, unless ``allow_unsigned`` is set."""
         super().check()
         _refuse_unsigned(self.verify_signatures, self.allow_unsigned)
         # With old secrets alone, every new delivery would be reported.
@@ -184,7 +184,7 @@ def _refuse_unsigned(verify_signatures: str, allow_unsigned: bool) -> None:
 
 
 def _require_secrets(secrets: tuple[Secret, ...], allow_unsigned: bool) -> None:
-    """Raise ``SettingsError`` if no signature can be checked, unless that is allowed."""
+    """Raise ``SettingsError`` if no signature can be checked, unless ``allow_unsigned`` is set."""
     if not secrets and not allow_unsigned:
         raise SettingsError(
             "LEDGER_WEBHOOK_SECRETS is not set: without the endpoint's signing secret no signature "

@@ -1,6 +1,6 @@
 """Lists the settings with their meanings, their defaults and the commands that read them.
 
-The table is made from the settings classes, for a terminal or the site. It never shows a value.
+The table is built from the settings classes, for a terminal or the site. It never shows a value.
 """
 
 from collections.abc import Iterator, Mapping

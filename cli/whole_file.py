@@ -14,8 +14,8 @@ from cli.errors import WrongOptionError
 def appears_whole(path: Path) -> Iterator[BinaryIO]:
     """Open a file that receives its name only once it is complete and on the disk.
 
-    An interrupted command leaves no file. A killed one leaves a file that ends in `.partial` and,
-    if killed at the wrong moment on a file system without links, an empty file with the name.
+    An interrupted command leaves no file. A killed command leaves a file that ends in `.partial`
+    and, at the wrong moment on a file system without links, an empty file with the final name.
     """
     if path.exists():
         raise WrongOptionError(f"{path} exists already: name a new file")
@@ -35,7 +35,7 @@ def appears_whole(path: Path) -> Iterator[BinaryIO]:
 
 
 def _take_name(path: Path, partial: Path) -> None:
-    """Give the partial file its name, unless another file has taken that name meanwhile."""
+    """Give the partial file its final name, unless a different file has taken it meanwhile."""
     try:
         if not _linked(path, partial):
             path.touch(exist_ok=False)

@@ -15,7 +15,7 @@ _PACKAGES = ("cli", "ingest", "ledger", "processors", "runtime")
 def main() -> NoReturn:
     """Run the command that the arguments name, and end the process."""
     _require_our_packages()
-    from cli.main import main as run  # noqa: PLC0415 - it may be another project's
+    from cli.main import main as run  # noqa: PLC0415 - `cli` may be another project's
 
     run()
 

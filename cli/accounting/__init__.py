@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class JournalFormat(StrEnum):
-    """A format of the exported journal; the help imports it, so this module must stay light."""
+    """A format of the exported journal. ``--help`` imports this module, so it must stay light."""
 
     BEANCOUNT = "beancount"
     HLEDGER = "hledger"

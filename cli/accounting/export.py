@@ -26,7 +26,7 @@ from ledger.journal import balances
 from ledger.money import major_units
 from runtime.kafka.topics import TopicSettings
 
-# Moving the bar for each entry would take as long as writing the entries.
+# Advancing the progress bar for every entry would take as long as writing the entries.
 _BATCH_ENTRIES: Final = 1000
 
 

@@ -21,7 +21,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # Accounting programs reject later days. A time in milliseconds, sent by mistake, is far later.
 _LAST_DAY: Final = "9999-12-31"
 _LAST_SECOND: Final = int((datetime(9999, 12, 31, tzinfo=UTC) - _EPOCH).total_seconds())
-# The width of the largest amount of a fact, with its sign and its decimal point.
+# The largest amount of a fact has this width, including the sign and the decimal point.
 _AMOUNT_WIDTH: Final = 18
 
 _COLUMNS: Final = (
@@ -44,7 +44,7 @@ def quoted(text: str) -> str:
     """Percent-quote any text; ``urllib.parse.unquote`` restores it.
 
     ASCII letters, digits and ``_ . - ~ /`` stay as they are. A leading minus is quoted, because a
-    spreadsheet would take the text for a formula.
+    spreadsheet would read the text as a formula.
 
     >>> quoted("pay_1/7"), quoted('№ "1"; a,b'), quoted("-1")
     ('pay_1/7', '%E2%84%96%20%221%22%3B%20a%2Cb', '%2D1')
@@ -102,7 +102,7 @@ def hledger(entries: Sequence[Entry], origin: str) -> Iterator[str]:
 
 
 def csv_table(entries: Sequence[Entry], _origin: str) -> Iterator[str]:
-    """Write a header, and a row for each posting."""
+    """Write a header, and one row per posting."""
     row = io.StringIO()
     writer = csv.DictWriter(row, _COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()

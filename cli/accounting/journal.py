@@ -5,7 +5,7 @@ at which reading ended. ``JournalError`` is raised if the journal has lost its b
 unreadable entry or only half of a correction.
 
 A correction is two records in two partitions, written one shortly after the other. If an end lies
-between them, the reader waits for the workers, and then reads on for the other half of that
+between the two, the reader waits for the workers, and then reads on for the other half of that
 correction only, so that new records can't keep the reader busy. A reversal has no other half if its
 payment has no room for the fact; the table ``payments`` shows which payments have no room.
 """
@@ -42,7 +42,7 @@ class Journal(msgspec.Struct, frozen=True):
 
     @property
     def origin(self) -> str:
-        """The number, the topic and the offsets of the entries, in words."""
+        """A description of the entries: their number, topic and offsets."""
         ends = ", ".join(f"{number}:{end}" for number, end in sorted(self.ends.items()))
         return f"{len(self.snapshot.entries)} entries of {self.topic}, up to offsets {ends}"
 
@@ -57,10 +57,10 @@ async def read_journal(settings: TopicSettings, wait_s: float, console: Console)
 
 
 async def whole_journal(reader: LedgerReader, wait_s: float, console: Console) -> Journal:
-    """Read the journal up to its ends, and then complete the corrections that the ends cut.
+    """Read the journal up to its ends, and then complete the corrections that the ends cut in two.
 
-    Before each pass, the workers fold the current log, so that the other halves must be in the
-    journal. A pass that finds no new entry raises ``JournalError``, unless no other half is due.
+    Each pass waits until the workers have folded the current log, so the other halves must be in
+    the journal. A pass without a new entry raises ``JournalError``, unless no other half is due.
     """
     topic = reader.names.topics.entries
     if any((await reader.begins(topic)).values()):
@@ -86,7 +86,7 @@ async def whole_journal(reader: LedgerReader, wait_s: float, console: Console) -
 
 
 async def _reversed_for_good(reader: LedgerReader, subjects: set[Subject]) -> set[Subject]:
-    """Return the subjects whose entries are reversed because their payments have no room."""
+    """Return the subjects whose entries stay reversed because the payments have no room."""
     topic = reader.names.changelog("payments")
     partitions = len(await reader.ends(topic))
     found: set[Subject] = set()

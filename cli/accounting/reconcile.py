@@ -38,7 +38,7 @@ from runtime.kafka.topics import TopicSettings
 
 COLUMNS: Final = ("payment_id", "amount", "currency", "kind")
 _KINDS: Final[dict[str, LineKind]] = {"payment": "payment", "refund": "refund"}
-# No amount has more digits. Python parses thousands of digits slowly.
+# Longer amounts are refused: no real amount has more digits, and Python parses thousands slowly.
 _MOST_DIGITS: Final = 30
 _DAY_S: Final = 24 * 3600
 
@@ -55,7 +55,7 @@ class ReconcileOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def period(self) -> Period:
-        """The period in Unix seconds; ``WrongOptionError`` if the last day precedes the first."""
+        """The period in Unix seconds; raises ``WrongOptionError`` if it ends before it begins."""
         first, last = self.first_day, self.last_day
         if first and last and last < first:
             raise WrongOptionError(f"--to {last:%Y-%m-%d} is before --from {first:%Y-%m-%d}")
@@ -230,7 +230,7 @@ def _line(header: list[str], cells: list[str], number: int, *, minor: bool) -> L
         raise _FaultError(f"kind: expected payment or refund, got {row['kind']!r:.40}")
     if not row["payment_id"]:
         raise _FaultError("payment_id: expected an id, got nothing")
-    # Some processors write a refund's amount with a minus, and others without.
+    # Some processors write a refund's amount with a minus sign, but others do not.
     amount = row["amount"].removeprefix("-") if kind == "refund" else row["amount"]
     try:
         return Line(

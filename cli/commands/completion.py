@@ -11,7 +11,7 @@ BROKERS: Final = ("1", "3")
 
 
 def brokers() -> list[str]:
-    """Return the numbers of brokers that an embedded Kafka may have."""
+    """Return the possible broker counts of an embedded Kafka."""
     return list(BROKERS)
 
 

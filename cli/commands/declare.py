@@ -21,7 +21,7 @@ _WIDTH_WITHOUT_TERMINAL: Final = 130
 
 
 def _first_word(ctx: Any) -> str:
-    """Return the word after ``plexy-ledger``: all commands of a group read the same settings."""
+    """Return the word after ``plexy-ledger``; all commands of a group read the same settings."""
     while ctx.parent is not None and ctx.parent.parent is not None:
         ctx = ctx.parent
     return str(ctx.info_name)
@@ -31,7 +31,7 @@ class _Command(TyperCommand):
     """A command whose help ends with examples and with the settings that it reads."""
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        """Write the examples, and the names of the settings from their classes."""
+        """Write the examples, and the settings' names as the settings classes declare them."""
         from cli.settings_table import variables
 
         with formatter.section("Examples" if "\n" in (self.epilog or "") else "Example"):
@@ -68,7 +68,7 @@ def group(name: str, text: str) -> typer.Typer:
 def command(
     *examples: str, within: typer.Typer = app, name: str | None = None
 ) -> Callable[[Callable[..., bool | None]], Callable[..., None]]:
-    """Declare a command, with example lines that work when they are pasted.
+    """Declare a command, with example lines that work when pasted.
 
     A command that returns ``False`` has done its work and found a problem; the exit code is 1.
     """
@@ -86,7 +86,7 @@ def command(
 
 
 def console(*, stderr: bool = False) -> "Console":
-    """Return a command's console, as wide as the terminal, or with a fixed width without one."""
+    """Return a command's console, as wide as the terminal or, without one, of a fixed width."""
     from rich.console import Console
 
     is_terminal = (sys.stderr if stderr else sys.stdout).isatty()

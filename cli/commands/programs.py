@@ -103,7 +103,7 @@ def worker() -> None:
             await require_expiration(admin)
 
     settings = WorkerSettings.from_environment(os.environ)
-    # The worker checks both too, but here a failure of Kafka is one line without a traceback.
+    # The worker repeats these checks, but here a failure of Kafka is one line without a traceback.
     asyncio.run(check(settings))
     from processors.worker import run as run_worker
 

@@ -1,7 +1,7 @@
-"""Makes the contract for readers of the published topics from the types in ``ledger``.
+"""Generates, from the types in ``ledger``, the contract for readers of the published topics.
 
 ``schemas``        a JSON Schema for each topic
-``examples``       records that the rules make from the demo's sample
+``examples``       records that the rules produce from the demo's sample
 ``asyncapi``       the topics, keys, headers and guarantees, as AsyncAPI
 ``compatibility``  the check that a schema does not break readers of its released form
 

@@ -14,7 +14,7 @@ RELEASED: Final = "released"
 
 
 def contract() -> dict[str, bytes]:
-    """Return the content of every file, by its name."""
+    """Return every file's content, by file name."""
     return {name: _written(content) for name, content in {**schemas(), FILE: document()}.items()}
 
 

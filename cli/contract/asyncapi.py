@@ -1,4 +1,4 @@
-"""Makes the AsyncAPI document: each topic's key, headers, settings, guarantee and real examples.
+"""Builds the AsyncAPI document: each topic's key, headers, settings, guarantee and real examples.
 
 The topics' settings come from ``ledger.topics``, and the document refers to the schemas' files.
 """
@@ -99,7 +99,7 @@ def document() -> Json:
 
 
 def _channel(topic: Topic, description: str, messages: tuple[str, ...]) -> Json:
-    # The binding has numbers where Kafka has texts.
+    # The binding requires numbers where Kafka has strings.
     set_to = topic.config()
     config: Json = {name: int(set_to[name]) for name in _TOPIC_SETTINGS if name in set_to}
     return {

@@ -1,4 +1,4 @@
-"""Makes examples of published records by applying the rules to the demo's sample.
+"""Builds examples of published records by applying the rules to the demo's sample.
 
 The keys, values and headers are those that a worker would write if each delivery were the next
 record in the log. No example is written by hand.
@@ -37,7 +37,7 @@ class _Logged(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """All orders' documents, all entries, one rejection, and the record that it was put back."""
+    """All orders' documents, all entries, one rejection, and the record that marks it put back."""
 
     orders: list[OrderDocument]
     entries: list[Entry]

@@ -1,4 +1,4 @@
-"""Makes the schemas (JSON Schema 2020-12) of the published records, and compares two versions.
+"""Generates the JSON Schemas (2020-12) of the published records, and compares two versions.
 
 A schema never forbids unknown fields, because programs downstream ignore them. Apart from
 ``$defs``, all keywords exist in draft 07 too, which AsyncAPI's own schemas use.
@@ -22,7 +22,7 @@ from ledger.rejected import PutBackHeaders, RejectionHeaders
 
 Json = dict[str, Any]
 
-# The version of each topic's schema. A new version has a file of its own: docs/events/README.md.
+# The version of each topic's schema. A new version gets its own file; see docs/events/README.md.
 VERSIONS: Final[Mapping[str, int]] = MappingProxyType(
     {"ledger.orders": 1, "ledger.entries": 1, "plexy.rejected": 1}
 )
@@ -39,7 +39,7 @@ _SETS: Final = frozenset({"required", "enum"})
 
 
 def schema_file(topic: str) -> str:
-    """Return the name of the file that has a topic's schema.
+    """Return the name of the file with a topic's schema.
 
     >>> schema_file("ledger.orders")
     'ledger.orders.v1.schema.json'
@@ -48,7 +48,7 @@ def schema_file(topic: str) -> str:
 
 
 def schemas() -> dict[str, Json]:
-    """Return every schema, by the name of its file."""
+    """Return every schema, by file name."""
     return {schema_file(topic): schema_of(topic) for topic in VERSIONS}
 
 

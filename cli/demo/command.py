@@ -67,7 +67,7 @@ class Installation(msgspec.Struct, frozen=True):
 
 
 class RejectedRow(msgspec.Struct, frozen=True, order=True):
-    """A record of ``plexy.rejected``; ``source`` is the topic that it came from, or ``http``."""
+    """A record of ``plexy.rejected``; ``source`` is the record's original topic, or ``http``."""
 
     source: str
     key: str
@@ -143,7 +143,7 @@ def demo(environment: Mapping[str, str], expected: Path | None, console: Console
 
 
 def _deliver_all(ledger: Installation, console: Console) -> tuple[sample.RefusedDelivery, ...]:
-    """Deliver the sample in its order; return the refused deliveries."""
+    """Deliver the sample in the given sequence; return the refused deliveries."""
     with httpx.Client(trust_env=False) as client:
         answers = [
             (each.name, deliver(client, ledger.webhook_url, each.raw, _headers(each)))
@@ -186,7 +186,7 @@ async def _collect(
             await reader.settle(_FOLDED_WITHIN_S, measured)
         rejected = await reader.whole(reader.names.topics.rejected)
         orders = await reader.whole(reader.names.topics.orders)
-    # The topic lists all orders, so that an unexpected order is found too.
+    # The topic lists all orders, so an unexpected order is found too.
     latest = {record.key.decode(): record.value for record in orders if record.key}
     order_ids = sorted(order_id for order_id, value in latest.items() if value is not None)
     documents = await _read_orders(ledger.views_url, order_ids)
@@ -221,7 +221,7 @@ def _conclude(found: Sequence[str], actual: sample.SampleOutcome, console: Conso
 
 
 def orders_table(outcome: sample.SampleOutcome) -> Table:
-    """Return the table of orders, with a line for each currency of an order."""
+    """Return the table of orders, with a line for each order and currency."""
     table = _table("Orders, as the worker's views show them", "order", "status")
     for header in ("paid", "refunded", "net"):
         table.add_column(header, justify="right", no_wrap=True)
@@ -241,7 +241,7 @@ def refused_table(refused: Iterable[sample.RefusedDelivery]) -> Table:
 
 
 def rejected_table(rows: Iterable[RejectedRow]) -> Table:
-    """Return the table of ``plexy.rejected``, whose records are from the worker or the ingress."""
+    """Return the table of ``plexy.rejected``, which both the worker and the ingress write."""
     table = _table("Kept in plexy.rejected, but not counted", "from", "event", "reason", "why")
     for row in sorted(rows):
         table.add_row(*_cells(row.source, _short(row.key), row.reason, row.detail))
@@ -285,5 +285,5 @@ def _cells(*texts: str) -> list[Text]:
 
 
 def _short(key: str) -> str:
-    """Return a SHA-256 shortened, or an event's id as it is."""
+    """Return a shortened SHA-256, or an event's id unchanged."""
     return f"{key[:12]}…" if len(key) == _DIGEST_CHARS else key

@@ -10,7 +10,7 @@ _ABSENT: Final = object()
 
 
 def differences(expected: SampleOutcome, actual: SampleOutcome) -> list[str]:
-    """Return a line for each difference; none if the outcomes are equal."""
+    """Return a line for each difference; the list is empty if the outcomes are equal."""
     found = [
         *_unmatched("refused", expected.refused, actual.refused),
         *_unmatched("rejected", expected.rejected, actual.rejected),
@@ -44,7 +44,7 @@ def compare(expected: Any, actual: Any, path: str = "") -> Iterator[str]:
 
 
 def _unmatched(what: str, expected: Iterable[Any], actual: Iterable[Any]) -> Iterator[str]:
-    """Compare without order, because partitions may be read in any order."""
+    """Compare regardless of order, because partitions may be read in any order."""
     wanted, got = Counter(expected), Counter(actual)
     for item in sorted((wanted - got).elements()):
         yield f"{what}: expected {item}, which is missing"

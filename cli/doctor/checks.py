@@ -14,7 +14,7 @@ from cli.settings_table import variables
 
 
 class Level(StrEnum):
-    """How bad a result is: with a warning every program runs, with a problem one may not."""
+    """How bad a result is: a warning stops no program, but a problem may stop one."""
 
     OK = "ok"
     WARNING = "warning"
@@ -33,7 +33,7 @@ ok: Final = partial(CheckResult, Level.OK)
 
 
 def warning(what: str, remedy: str) -> CheckResult:
-    """Return a fault with which every program runs."""
+    """Return a fault that stops no program."""
     return CheckResult(Level.WARNING, what, remedy)
 
 

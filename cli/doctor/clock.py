@@ -1,8 +1,8 @@
 """Compares the cluster's clock with ours, without writing a record.
 
 `DescribeQuorum` is the only request whose answer contains the current time: the active controller
-reports when each voter last caught up, and for itself reports its current time. The request exists
-since Kafka 3.3, and not in clusters with ZooKeeper.
+reports when each voter last caught up and, for itself, reports the current time. The request exists
+since Kafka 3.3, but not in clusters with ZooKeeper.
 """
 
 import time
@@ -76,7 +76,7 @@ class ClockOffset(msgspec.Struct, frozen=True):
 
 
 async def ask_clock(client: AIOKafkaClient) -> ClockOffset:
-    """Ask for the cluster's time; raise ``KafkaError`` if it is refused, as without the right."""
+    """Ask for the cluster's time; raise ``KafkaError`` if refused, as without the permission."""
     asked_s = time.time()
     answer: Any = await client.send(client.get_random_node(), DescribeQuorumRequest())
     answered_s = time.time()

@@ -53,7 +53,7 @@ CHECKS: Final[Mapping[str, Check]] = {
 def doctor(
     environment: Mapping[str, str], programs: tuple[str, ...], console: Console, *, as_json: bool
 ) -> bool:
-    """Run every check, print the results, and return whether there is no problem."""
+    """Run every check, print the results, and return whether no check found a problem."""
     unknown = [program for program in programs if program not in READ_BY]
     if unknown:
         raise WrongOptionError(

@@ -43,7 +43,7 @@ from runtime.settings import SettingsError
 
 _CONNECTED_WITHIN_S: Final = 3.0
 _REQUEST_MS: Final = 10_000
-# Synchronized clocks differ by milliseconds, so a tenth of the tolerance shows that one is not.
+# Synchronized clocks differ by milliseconds, so at a tenth of the tolerance, one clock is wrong.
 _SUSPICIOUS_SHARE: Final = 0.1
 _REPLICAS_IN_PRODUCTION: Final = 3
 # Since version 5 of JoinGroup (Kafka 2.3), a member can keep its name across restarts.
@@ -180,7 +180,7 @@ async def _rules(settings: WorkerSettings) -> list[CheckResult]:
 
 
 def clock(found: ClockOffset, tolerance_s: int) -> CheckResult:
-    """Compare the clocks' difference with the tolerance for the time of a signature."""
+    """Compare the clocks' difference with the tolerance for a signature's time."""
     apart_s, within_s = abs(found.ahead_s), found.within_s
     side = "ahead of" if found.ahead_s > 0 else "behind"
     what = f"the brokers' clock is {apart_s:.1f} s (± {within_s:.1f} s) {side} ours"

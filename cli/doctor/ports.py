@@ -1,6 +1,6 @@
 """Checks whether the programs' ports are free, and names the process that listens on a taken port.
 
-A process is named by its name and id only: its command line may contain a secret.
+A result gives only a process's name and id, because the command line may contain a secret.
 """
 
 from collections.abc import Iterator
@@ -86,7 +86,7 @@ def _of(program: str, patient: Patient) -> list[WantedPort]:
 def answers(url: str) -> bool:
     """Return whether one of the ledger's programs answers at an address.
 
-    The metrics port of ingress serves only metrics, so these identify a program too.
+    The metrics port of ingress serves only metrics, so metrics identify a program too.
     """
     try:
         with httpx.Client(base_url=url, timeout=_ANSWER_WITHIN_S, trust_env=False) as client:

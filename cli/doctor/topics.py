@@ -32,7 +32,7 @@ def _all(patient: Patient) -> Iterator[CheckResult]:
 
 
 def _shared(patient: Patient) -> Iterator[CheckResult]:
-    """Check the topics of ingress as ingress does: it has no right to see the others."""
+    """Check the topics of ingress as ingress does, without the right to see other topics."""
     settings = KafkaSettings.from_environment(patient.environment)
     yield from judge(asyncio.run(examine_log(settings)))
 
@@ -49,7 +49,7 @@ def judge(examination: Examination) -> Iterator[CheckResult]:
 
 
 def _behind(states: Sequence[TopicState], needed: int) -> Iterator[CheckResult]:
-    """Report each topic's worst partition, if one of its replicas is out of sync."""
+    """Report each topic's worst partition, if that partition has a replica out of sync."""
     for state in states:
         worst = min(state.partitions, key=lambda each: each.in_sync - each.replicas)
         what = (

@@ -26,7 +26,7 @@ _JAVA_WITHIN_S: Final = 30.0
 
 
 def check_versions(patient: Patient) -> Iterator[CheckResult]:
-    """Check Python, the libraries, RocksDB, and Java if the embedded Kafka would run."""
+    """Check Python, the libraries, RocksDB and, if the embedded Kafka would run, Java."""
     own = metadata.metadata(_PACKAGE)
     yield from python_version(platform.python_version(), str(own["Requires-Python"]))
     yield from libraries(metadata.requires(_PACKAGE) or [])
@@ -50,7 +50,7 @@ def python_version(found: str, needed: str) -> Iterator[CheckResult]:
 
 
 def libraries(required: Iterable[str]) -> Iterator[CheckResult]:
-    """Compare the requirements, and the extras of pinned ones, with the installed versions."""
+    """Compare the requirements, and pinned requirements' extras, with the installed versions."""
     good: list[str] = []
     # The extras of this package itself are optional.
     queue = deque(
@@ -86,7 +86,7 @@ def _of_extras(requirement: Requirement) -> Iterator[Requirement]:
 
 
 def importable(module: str, purpose: str) -> Iterator[CheckResult]:
-    """Check a binding to a C library, which may be installed but not load."""
+    """Check a binding to a C library, which may be installed but fail to load."""
     try:
         import_module(module)
     except ImportError as error:

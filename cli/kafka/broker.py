@@ -1,6 +1,6 @@
 """Runs one Apache Kafka broker on loopback, for development, the demo and the tests.
 
-The broker listens only on 127.0.0.1 and is the only user of its folder. On Linux it ends with the
+The broker listens only on 127.0.0.1 and is the only user of its folder. On Linux, it ends with the
 process that started it; elsewhere, call `stop`. `cli.kafka.cluster` joins several brokers.
 
     folder/server.properties   written at each start, because ports may change
@@ -57,9 +57,9 @@ class EmbeddedKafka:
     ) -> None:
         """Describe a broker without starting it; its ports are already chosen.
 
-        `port` 0 stands for a free port. `listeners` maps security protocols (SASL_SSL, ...) to the
+        `port` 0 means a free port. `listeners` maps security protocols (SASL_SSL, ...) to the
         ports of listeners in addition to PLAINTEXT. `properties` override the settings of this
-        package. `node` is the broker's place in a cluster; without it, the broker is alone.
+        package. `node` is the broker's place in a cluster; without a node, the broker is alone.
         """
         self.folder = folder.absolute()
         self._cache = cache
@@ -103,7 +103,7 @@ class EmbeddedKafka:
         return f"{HOST}:{self._ports[listener]}"
 
     def poll(self) -> int | None:
-        """Return the exit code of an ended broker (negative: the signal that ended it) or None."""
+        """Return an ended broker's exit code (negative: the signal that ended it), else None."""
         return self._process.poll() if self._process else None
 
     def serves(self) -> bool:
@@ -128,7 +128,7 @@ class EmbeddedKafka:
 
     @property
     def directory_id(self) -> str | None:
-        """The id of the disk, or None while it is empty; each formatting makes a new id."""
+        """The disk's id, or None while the disk is empty; each formatting creates a new id."""
         try:
             lines = (self._data / "meta.properties").read_text().splitlines()
         except FileNotFoundError:
@@ -138,7 +138,7 @@ class EmbeddedKafka:
     def start(self, *, timeout_s: float = 120.0) -> None:
         """Fetch Kafka if the cache is empty, start the broker, and wait until it serves clients.
 
-        `timeout_s` does not include the fetching. Raises KafkaNotFetchedError,
+        `timeout_s` does not include the download. Raises KafkaNotFetchedError,
         KafkaFolderInUseError, KafkaPortTakenError, and KafkaNotStartedError with the log's end.
         """
         self._launch(fetch(self._cache), timeout_s)
@@ -177,7 +177,7 @@ class EmbeddedKafka:
         self.start(timeout_s=timeout_s)
 
     def erase(self) -> None:
-        """Empty the disk of a stopped broker, as a replacement of the disk would."""
+        """Empty the disk of a stopped broker, as replacing the disk would."""
         with locked_folder(self.folder):
             shutil.rmtree(self._data, ignore_errors=True)
 
@@ -267,7 +267,7 @@ def fetch(cache: KafkaCache) -> KafkaDistribution:
 
 
 def _record_start(distribution: KafkaDistribution, archive: Path) -> None:
-    """Start and stop a broker in the folder of `archive`, which its JVM writes as it ends."""
+    """Start and stop a broker in the folder of `archive`; the JVM writes the archive as it ends."""
     broker = EmbeddedKafka(
         archive.with_name("broker"),
         cache=KafkaCache(folder=archive.parent),

@@ -1,7 +1,7 @@
 """Runs three brokers that replicate each other, so that any one of them and its disk may be lost.
 
-Each broker can be killed, emptied and started again. A broker with an empty disk never votes as the
-former one: it joins the quorum as a new member, and fetches metadata and records from the other
+Each broker can be killed, emptied and started again. A broker with an empty disk never votes as
+the old member: it joins the quorum as a new member, and fetches metadata and records from the other
 brokers (`docs/decisions/0009`).
 
     folder/cluster.json     the cluster's id and its controllers' ports, which never change
@@ -28,7 +28,7 @@ from runtime.folders import private_folder
 
 # After the loss of one broker, each record still has two replicas.
 SIZE: Final = 3
-# Three such heaps fit on a machine that runs one broker with 512 MB and the programs.
+# Three such heaps fit on a machine that could run the programs and one broker with 512 MB.
 HEAP_MB: Final = 384
 
 _POLL_S: Final = 0.1
@@ -48,11 +48,11 @@ _PROPERTIES: Final = {
 }
 
 MakeBroker = Callable[[Path, Node], EmbeddedKafka]
-"""Makes a broker from its folder and its place in the cluster."""
+"""Creates a broker from its folder and its place in the cluster."""
 
 
 def plain_broker(cache: KafkaCache, first_port: int = 0) -> MakeBroker:
-    """Return a maker of brokers on `first_port` and the ports after it, or on free ports for 0."""
+    """Return a function that creates brokers on `first_port` and the next ports (0: free ports)."""
 
     def make(folder: Path, node: Node) -> EmbeddedKafka:
         port = first_port + node.number - 1 if first_port else 0
@@ -130,7 +130,7 @@ class KafkaCluster:
     def in_sync(self) -> bool:
         """Return whether any one broker may be lost: each serves, votes, and has every record.
 
-        Every broker is asked, because one that was just down may have outdated metadata.
+        Every broker is asked, because a broker that was just down may have outdated metadata.
         """
         return all(broker.sees_in_sync(SIZE) for broker in self.brokers) and self._all_vote()
 
@@ -144,7 +144,7 @@ class KafkaCluster:
         return votes == {n: broker.directory_id for n, broker in enumerate(self.brokers, start=1)}
 
     def _found(self) -> None:
-        """Format the first node's disk with a vote; every other disk, now or later, joins it."""
+        """Format the first node's disk with a vote; other disks join this quorum, now or later."""
         private_folder(self._file.parent)
         # The id is written first, so that after an interruption a retry formats with the same id.
         self._write(self._founding)

@@ -1,11 +1,11 @@
 """Fetches Kafka's jars into a cache once, and builds the command lines that run them.
 
 The jars come from Maven repositories, by default those in jgo's configuration. Once the cache is
-filled, the network is not used. The system's Java is never used, and a cache that was only partly
-written is never used either.
+filled, the network is not used. Neither the system's Java nor a cache that is only partly written
+is ever used.
 
     kafka-4.3.1.lock            locked while a process fetches; other processes wait for it
-    kafka-4.3.1/jars.json       the class path, with sizes; written last, before the folder moves in
+    kafka-4.3.1/jars.json       the class path, with sizes; written last, before the folder is moved
     kafka-4.3.1/**/*.jar        in Maven's layout
     kafka-4.3.1/java-25.0.2.aot the classes of a recorded start, which the JVM loads at once
 """
@@ -47,7 +47,7 @@ class KafkaNotFetchedError(EmbeddedKafkaError):
 
 
 class KafkaNotStartedError(EmbeddedKafkaError):
-    """The broker ended, or did not answer in time."""
+    """The broker ended, or did not answer within the time limit."""
 
 
 class KafkaFolderInUseError(EmbeddedKafkaError):
@@ -58,7 +58,7 @@ class KafkaPortTakenError(EmbeddedKafkaError):
     """Another program listens on the port."""
 
 
-# A JVM uses the archive only if these flags are the same as at its recording; without the archive
+# A JVM uses the archive only if the archive was recorded with the same flags; without the archive,
 # a start takes two seconds longer. One collector thread is enough for a heap of this size. Without
 # the two permissions, zstd and byte buffers print warnings.
 JVM_FLAGS = (
@@ -72,12 +72,12 @@ Report = Callable[[str], None]
 """Shows a line of text in place of the previous line."""
 
 Progress = Callable[[], AbstractContextManager[Report]]
-"""Entered only if the cache must be filled, so that a filled cache prints nothing."""
+"""A context that is entered only if the cache must be filled; a filled cache prints nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaDistribution:
-    """The jars of Kafka in class path order, and the archive of a start or None."""
+    """Kafka's jars in class path order, and the archive of a recorded start, if any."""
 
     jars: tuple[Path, ...]
     archive: Path | None
@@ -91,13 +91,13 @@ class KafkaDistribution:
 
 
 Record = Callable[[KafkaDistribution, Path], None]
-"""Starts and stops a broker once, so that its JVM writes a start archive to the path, whose folder
-is temporary."""
+"""Starts and stops a broker once, so that its JVM writes a start archive to the given path in a
+temporary folder."""
 
 
 @contextlib.contextmanager
 def progress_line() -> Iterator[Report]:
-    """Show a changing line on stderr, or one line before and one after if it is no terminal."""
+    """Show a changing line on stderr or, without a terminal, one line before and one after."""
     console = Console(stderr=True, highlight=False)
     began = time.monotonic()
     first = f"Fetching Apache Kafka {KAFKA_VERSION}, once …"
@@ -120,7 +120,7 @@ def default_cache_folder(environ: Mapping[str, str]) -> Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaCache:
-    """The cache folder, and the repositories: URLs by name, or None for those of jgo."""
+    """The cache folder, and the repositories: URLs by name, or None for jgo's own."""
 
     folder: Path
     repositories: Mapping[str, str] | None = None
@@ -137,7 +137,7 @@ class KafkaCache:
         return self.home / f"java-{java}.aot"
 
     def distribution(self, record: Record) -> KafkaDistribution:
-        """Return the cached distribution, and fetch and prepare it first if needed.
+        """Return the cached distribution; fetch and prepare it first if needed.
 
         Threads and processes may call this concurrently. Raises KafkaNotFetchedError.
         """
@@ -151,7 +151,7 @@ class KafkaCache:
                 return self._found() or self._fill(report, record)
         except EmbeddedKafkaError:
             raise
-        except Exception as error:  # errors of the disk, jgo's HTTP and its XML have one remedy
+        except Exception as error:  # errors of disk, HTTP and XML share a remedy
             raise _not_fetched(error, self.folder) from error
 
     def _found(self) -> KafkaDistribution | None:
@@ -180,7 +180,7 @@ class KafkaCache:
         return _listed_jars(self.home)
 
     def _record(self, distribution: KafkaDistribution, archive: Path, record: Record) -> None:
-        """Record a start; a failure is no error, because it only makes later starts slower."""
+        """Record a start; a failure is tolerated, because it only makes later starts slower."""
         with contextlib.suppress(EmbeddedKafkaError):
             record(distribution, archive)
         archive.touch()
@@ -196,7 +196,7 @@ def _exclusive(lock: Path) -> Iterator[None]:
 
 
 def _listed_jars(home: Path) -> tuple[Path, ...]:
-    """Return the class path, or () if the list is missing or a jar has not its listed size."""
+    """Return the class path, or () if the list is missing or a jar's size is not as listed."""
     try:
         listed = json.loads((home / "jars.json").read_text())
         whole = all((home / jar["path"]).stat().st_size == jar["size_bytes"] for jar in listed)
@@ -213,7 +213,7 @@ def _write_list(home: Path, jars: list[Path]) -> None:
 
 
 def _download(into: Path, repositories: Mapping[str, str] | None, report: Report) -> list[Path]:
-    # The import of jgo takes half a second, and is needed once per machine.
+    # Importing jgo takes half a second, but is needed only once per machine.
     from jgo.config import GlobalSettings  # noqa: PLC0415
     from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415
 

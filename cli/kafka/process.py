@@ -25,8 +25,8 @@ HOST = "127.0.0.1"
 # The ports that `free_port` has returned, even if no program listens on them yet.
 _returned: set[int] = set()
 
-# A child gets no variable of our environment, because some hold secrets or options for another
-# Java. The locale lets a JVM read folder names that are not ASCII.
+# A child gets no variable of our environment, because some contain secrets or options for a
+# different Java. The locale lets a JVM read folder names that are not ASCII.
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
 
 
@@ -69,7 +69,7 @@ def locked_folder(folder: Path) -> Iterator[int]:
 def require_free(port: int) -> None:
     """Raise KafkaPortTakenError if a program listens on `port` of 127.0.0.1."""
     with socket.socket() as candidate:
-        # As for Kafka, connections of a broker that has just ended do not block the port.
+        # Kafka sets this option too, so connections of a broker that just ended block no port.
         candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             candidate.bind((HOST, port))
@@ -81,7 +81,7 @@ def require_free(port: int) -> None:
 
 
 def free_port() -> int:
-    """Return a free port of 127.0.0.1; each call returns another port.
+    """Return a free port of 127.0.0.1; each call returns a different port.
 
     The port lies below the range for outgoing connections. In that range, a client that keeps
     dialling a stopped broker can connect to itself and block the port.

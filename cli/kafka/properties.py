@@ -20,10 +20,10 @@ _PROPERTIES = {
     "process.roles": "broker,controller",
     "controller.listener.names": "CONTROLLER",
     "inter.broker.listener.name": "PLAINTEXT",
-    # A missing topic is an error that must show, so Kafka must not create it on demand.
+    # A missing topic is an error that must surface, so Kafka must not create the topic on demand.
     "auto.create.topics.enable": "false",
     "group.initial.rebalance.delay.ms": "0",
-    # One broker holds every replica. Four partitions instead of fifty keep starts short.
+    # One broker holds every replica. Four partitions instead of fifty keep start-up short.
     "offsets.topic.replication.factor": "1",
     "offsets.topic.num.partitions": "4",
     # Kafka's default forgets the commits of workers that were down for a week.
@@ -46,9 +46,9 @@ _PROPERTIES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A broker's place in a cluster: its number, its controller's port, and its settings for both.
+    """A broker's place in a cluster: its number, its controller's port, and the settings for them.
 
-    `storage` holds the arguments with which the storage tool formats an empty disk.
+    `storage` contains the arguments with which the storage tool formats an empty disk.
     """
 
     number: int
@@ -64,7 +64,7 @@ class Node:
             number=1,
             controller_port=port,
             # `format --standalone` would write the voters into the data, which could then not be
-            # used with another controller port.
+            # used with a different controller port.
             properties={"controller.quorum.voters": f"1@{HOST}:{port}"},
             storage=("--cluster-id", new_cluster_id()),
         )
@@ -79,7 +79,7 @@ def server_properties(node: Node, ports: Mapping[str, int], more: Mapping[str, s
         "listeners": ",".join([*listeners, f"CONTROLLER://{HOST}:{node.controller_port}"]),
         "advertised.listeners": ",".join(listeners),
         "listener.security.protocol.map": ",".join([*protocols, "CONTROLLER:PLAINTEXT"]),
-        "log.dirs": "data",  # a relative path, because a comma in a longer one would split it
+        "log.dirs": "data",  # a relative path, because Kafka splits a path at each comma
         **node.properties,
         **more,
     }

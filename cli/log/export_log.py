@@ -2,8 +2,8 @@
 
 The file gets its name only once it is complete and on the disk, and no existing file is replaced.
 
-If partitions were added to the log after its creation, the file has only the original ones. The
-records of the added partitions, which no worker has folded, are appended to the original ones.
+If partitions were added to the log after its creation, the file has only the original partitions.
+Records of the added ones, which no worker has folded, are appended to the original partitions.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from ledger.unread import first_offset_of
 from runtime.kafka.partitions import partition_for
 from runtime.kafka.topics import TopicSettings
 
-# The largest number of empty records, which stand for an unreadable batch, in one block.
+# An unreadable batch is written as empty records, with at most this many in one block.
 _MOST_IN_BLOCK: Final = 10_000
 
 
@@ -62,7 +62,7 @@ async def _export(
     async with open_reader(settings) as reader:
         topic, made_with = reader.names.topics.webhooks, await reader.made_with()
         begins, ends = await reader.begins(topic), await reader.ends(topic)
-        # The partitions that were added after the log's creation.
+        # These partitions were added after the log's creation.
         spare = {number: end for number, end in ends.items() if number >= made_with}
         own = {number: end for number, end in ends.items() if number < made_with}
         moved: Counter[int] = Counter()
@@ -138,7 +138,7 @@ def show_contents(console: Console, path: Path, header: Header, end: End) -> Non
 
 
 def show_gaps(console: Console, gaps: list[Gap]) -> bool:
-    """Print the offsets that are missing in the file; return whether there are any."""
+    """Print the offsets that are missing from the file; return whether there are any."""
     for gap in gaps:
         line(console, f"missing    {gap}: the file has no record there", "bold red")
     return bool(gaps)

@@ -3,7 +3,7 @@
 Each record gets its former partition and offset, because facts contain both.
 
 The whole file is checked before the first write. Records that the topic already has must equal the
-beginning of the file, so an interrupted import continues at its end, and a topic with other records
+beginning of the file. So an interrupted import continues after them, and a topic with other records
 is not changed. Memory holds one block of the file at a time.
 """
 
@@ -152,7 +152,7 @@ async def _write(
 
 
 async def _write_block(producer: AIOKafkaProducer, topic: str, block: Block, end: int) -> int:
-    """Write a block's records from ``end`` on, the topic's end; return their number."""
+    """Write a block's records from ``end``, the topic's end, onwards; return their number."""
     rest = block.records[max(end - block.offset, 0) :]
     if not rest:
         return 0

@@ -34,7 +34,7 @@ _MAX_PACKED_BYTES: Final = MAX_BLOCK_BYTES + 64 * 1024
 # The header and the end have about 50 bytes per partition, and a topic has at most 1,000.
 _MAX_JSON_BYTES: Final = 1024 * 1024
 
-# The errors of msgspec for a wrong type, for text that is not UTF-8, and for deep nesting.
+# msgspec raises these errors for a wrong type, for text that is not UTF-8, and for deep nesting.
 _UNREADABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class LogRecord(NamedTuple):
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
-    """The exported log and the time of its export, with its first and end offset by partition."""
+    """The exported log, the time of the export, and each partition's first and end offset."""
 
     topic: str
     cluster_id: str
@@ -96,7 +96,7 @@ class Extent(msgspec.Struct, frozen=True):
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
-    """The file's contents, as its writer counted them; a reader compares its own count."""
+    """The file's contents as the writer counted them; a reader compares them with its own count."""
 
     blocks: int
     records: int
@@ -160,7 +160,7 @@ class Inventory:
 
 
 class LogFileWriter:
-    """Writes one file: the header when it is created, each block by ``write``, then the ``end``."""
+    """Writes one file: the header on creation, each block by ``write``, then the ``end``."""
 
     def __init__(self, file: BinaryIO, header: Header) -> None:
         self.inventory = Inventory(header)
@@ -200,7 +200,7 @@ class LogFileWriter:
 
 
 class LogFile:
-    """Reads one file: the header when it is created, then ``blocks``, then ``end``."""
+    """Reads one file: the header on creation, then ``blocks``, then ``end``."""
 
     end: End
 
@@ -220,11 +220,11 @@ class LogFile:
 
     @property
     def gaps(self) -> list[Gap]:
-        """The offsets that no block has; the list is complete once all blocks were read."""
+        """The offsets that no block has; the list is complete once all blocks have been read."""
         return self._inventory.gaps
 
     def blocks(self) -> Iterator[Block]:
-        """Yield each block after its check; raise ``LogFileError`` at the first damage.
+        """Yield each block after checking it; raise ``LogFileError`` at the first fault.
 
         A file is undamaged only if it can be read to its end.
         """
@@ -285,7 +285,7 @@ class LogFile:
 def _unpacked(payload: bytes) -> bytes:
     """Decompress a block; raise ``ValueError`` as soon as it exceeds the limit."""
     unpacking = zlib.decompressobj()
-    # One byte more than the limit distinguishes a block of that size from a larger block.
+    # The extra byte distinguishes a block of exactly the limit from a larger block.
     encoded = unpacking.decompress(payload, MAX_BLOCK_BYTES + 1)
     if len(encoded) > MAX_BLOCK_BYTES:
         raise ValueError(f"it decompresses to more than the limit of {MAX_BLOCK_BYTES} bytes")

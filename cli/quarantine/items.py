@@ -42,8 +42,8 @@ class Put(NamedTuple):
 class Records(NamedTuple):
     """An item's rejection, and the record at its source if there is one.
 
-    ``body`` holds the rejected bytes. It is ``None`` if the rejection only names them, and the
-    source no longer has them.
+    ``body`` contains the rejected bytes. It is ``None`` if the rejection only names the bytes, and
+    the source no longer has them.
     """
 
     kept: Record
@@ -70,7 +70,7 @@ async def read_quarantine(reader: LedgerReader, console: Console) -> Quarantine:
 
 
 class ItemReader:
-    """Reads the records of items; create it after the items were read, so that it knows their ends.
+    """Reads items' records; create the reader after reading the items, so that it knows the ends.
 
     The records of a partition's last fetch are kept, so items in the log's order take few fetches
     and little memory.

@@ -23,7 +23,7 @@ from ledger.quarantine import Item, Quarantine
 from ledger.rejections import Reason
 from runtime.kafka.topics import TopicSettings
 
-# The part of a body that a person reads; `--raw` writes the whole body.
+# At most this much of a body is shown to a person; `--raw` writes the whole body.
 _SHOWN_BYTES: Final = 4096
 
 
@@ -85,7 +85,7 @@ def at(time_ms: int) -> str:
     try:
         return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
     except (ValueError, OverflowError, OSError):
-        # The writer of a record chooses its time, which a calendar may not have.
+        # The writer of a record chooses its time, which may lie outside the calendar.
         return f"{time_ms} ms"
 
 

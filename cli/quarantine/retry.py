@@ -1,4 +1,4 @@
-"""`plexy-ledger rejected retry` puts rejected items back after a fix, each of them once.
+"""`plexy-ledger rejected retry` puts rejected items back after a fix, each item once.
 
 For each item, a retry writes a record to the log or to the events, and marks the item as put back
 in ``plexy.rejected`` only after Kafka has acknowledged the record. A crash in between leaves the
@@ -29,7 +29,7 @@ from runtime.kafka.topics import ensure_topics
 
 
 class RetryOptions(msgspec.Struct, frozen=True):
-    """Selects items by id, by reason, or all open items; ``again`` adds items already put back."""
+    """Selects items by id, by reason, or all open items; ``again`` adds those already put back."""
 
     ids: tuple[str, ...] = ()
     reason: Reason | None = None
@@ -38,13 +38,13 @@ class RetryOptions(msgspec.Struct, frozen=True):
     dry_run: bool = False
 
     def check(self) -> None:
-        """Refuse any number of selections other than one."""
+        """Refuse options that do not select items in exactly one way."""
         if bool(self.ids) + (self.reason is not None) + self.everything != 1:
             raise WrongOptionError("choose exactly one of ids, --reason and --all")
 
 
 def retry(environment: Mapping[str, str], options: RetryOptions, console: Console) -> bool:
-    """Put back the items that are valid now; return whether all of them are."""
+    """Put back the items that are valid now; return whether all items are valid."""
     options.check()
     settings = JudgeSettings.from_environment(environment)
     return asyncio.run(_retry(settings, options, console))
@@ -66,7 +66,7 @@ async def _retry(settings: JudgeSettings, options: RetryOptions, console: Consol
 
 
 def _chosen(quarantine: Quarantine, options: RetryOptions, console: Console) -> list[Item]:
-    """Return the items to retry in the log's order; print the ids that were already put back."""
+    """Return the items to retry, in the log's order; print the ids of items already put back."""
     if options.ids:
         items = [found(quarantine, item_id) for item_id in dict.fromkeys(options.ids)]
         for item in items:
@@ -104,7 +104,7 @@ class _Retry:
         self._console = console
 
     async def one(self, item: Item) -> None:
-        """Put an item back, or print the reason for leaving it."""
+        """Put an item back, or print why it stays rejected."""
         records = await self._items.records(item)
         verdict = judge(item, records, self._settings)
         earlier = self._quarantine.before(item)
@@ -121,7 +121,7 @@ class _Retry:
         self.put_back += 1
 
     async def _put(self, put: Put, records: Records) -> str:
-        """Write the record, and after its acknowledgement mark the item in the quarantine."""
+        """Write the record; once it is acknowledged, mark the item in the quarantine."""
         to = str(await self._write(put.topic, put.record))
         kept = records.kept
         mark = put_back_record(kept.key or b"", kept.value or b"", kept.headers, to, _now_ms())

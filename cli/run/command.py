@@ -1,8 +1,8 @@
 """Runs Kafka, ingress and worker in the foreground until Ctrl-C or SIGTERM: the command ``run``.
 
 Standard output shows how to try the ledger. Standard error has the programs' own output, each line
-under its program's name. The user's own signing secret is shown on a terminal only, never written
-to a file or a pipe.
+after its program's name. The user's own signing secret is shown on a terminal only, and is never
+written to a file or a pipe.
 """
 
 import asyncio

@@ -67,7 +67,7 @@ def running(commands: list[tuple[Command, str]]) -> Iterator[None]:
 
 @contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """Make SIGTERM end the block as Ctrl-C does, by ``KeyboardInterrupt``."""
+    """Make SIGTERM end the block as Ctrl-C does, with a ``KeyboardInterrupt``."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -19,14 +19,14 @@ from cli.child import start_child
 from cli.errors import ProgramEndedError
 
 STOPPED_WITHIN_S: Final = 10.0
-# On a busy machine, a program's output is read long after the program has ended.
+# On a busy machine, a program's output may be read long after the program has ended.
 _OUTPUT_READ_WITHIN_S: Final = 10.0
-# Most tracebacks are shorter.
+# Most tracebacks have fewer lines.
 _LAST_LINES: Final = 40
 _PACKAGES: Final = Path(__file__).resolve().parents[2]
 
 Show = Callable[[str], None]
-"""Receives one line of a program's output, on a thread of its own."""
+"""Receives one line of a program's output, on a separate thread."""
 
 
 class Program(Protocol):
@@ -113,7 +113,7 @@ class Command:
         self._join()
 
     def _join(self) -> None:
-        # The wait is bounded, because a process that the child started may hold the pipe open.
+        # The wait is bounded, because a process that the child started may keep the pipe open.
         if self._pump is not None:
             self._pump.join(timeout=_OUTPUT_READ_WITHIN_S)
 

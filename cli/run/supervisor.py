@@ -1,6 +1,6 @@
 """Restarts programs that end, with a delay that grows with each failure.
 
-Each restart is announced. While one program waits for its restart, the others go on.
+Each restart is announced. While one program waits for its restart, the others keep running.
 """
 
 import time

@@ -9,5 +9,5 @@
 ``report``       the deliveries that were sent, acknowledged and refused, and the owed events
 ``command``      the command ``simulate``
 
-The seed and the number of events decide every delivery. Answers only decide the retries.
+The seed and the number of events decide every delivery. Answers decide only the retries.
 """

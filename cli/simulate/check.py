@@ -56,7 +56,7 @@ class Views:
         self._preferred = 0
 
     async def read(self, order_id: str) -> CheckedOrder | Unreadable | None:
-        """Ask the workers one by one until one answers; ``None`` if the order does not exist."""
+        """Ask worker after worker until one answers; ``None`` if the order does not exist."""
         found: CheckedOrder | Unreadable | None = Unreadable("no worker was asked")
         for _ in self._urls:
             found = await self._ask(self._urls[self._preferred % len(self._urls)], order_id)
@@ -99,7 +99,7 @@ class Check:
         return [DifferingOrder(name, lines) for name, lines in sorted(found.items())]
 
     async def _settle(self, views: Views, deadline_s: float) -> dict[str, Lines]:
-        """Read the differing orders again until none differs, then all: one may have changed."""
+        """Read differing orders again until none differs, then all, since any may have changed."""
         clock = asyncio.get_running_loop().time
         while found := await self._scan(views, self._foretold, deadline_s):
             while found:

@@ -1,6 +1,6 @@
 """The command ``simulate``: run a virtual Plexy against an ingress, and check the orders.
 
-It prints its progress and a report, and writes the report as JSON if a file is named. The exit code
+It prints progress and a report, and writes the report as JSON if a file is named. The exit code
 is 0 if all is as expected, 1 if an order differs or an event is owed, and 130 after an interrupt.
 """
 
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 _INTERRUPTED: Final = 130
 _SHOW_EVERY_S: Final = 0.2
-# Without a terminal, a line of progress and of failures is printed this often.
+# Without a terminal, a line with the progress and the failures is printed this often.
 _PRINT_EVERY_S: Final = 10.0
 
 
@@ -60,7 +60,7 @@ def simulate(options: SimulateOptions, environment: Mapping[str, str], console: 
     """Run one simulation and show it; return the exit code."""
     settings = SimulateSettings.from_environment(environment)
     if options.json_file:
-        # A file that can't be written must be found now, and not after an hour.
+        # A file that can't be written must be detected now, not after an hour.
         options.json_file.touch()
     report = asyncio.run(_run(options, settings, console))
     _show(report, console)
@@ -106,7 +106,7 @@ async def _check(
     console: Console,
     stop: asyncio.Event,
 ) -> LedgerCheck | None:
-    """Compare every order; ``None`` if the check was stopped before its end."""
+    """Compare every order; return ``None`` if the check is stopped early."""
     foretold = simulation.orders()
     check = Check(foretold, options.concurrency)
     urls = options.views_urls or (base_url(settings.web_bind, settings.web_port),)

@@ -1,4 +1,4 @@
-"""Makes one attempt at a delivery, as Plexy does: a signed POST, with 30 s for any 2xx answer.
+"""Makes one attempt at a delivery, as Plexy does: a signed POST that waits 30 s for an answer.
 
 The result is the answer, or the reason why there is none. ``simulation`` makes the retries.
 """
@@ -16,7 +16,7 @@ from cli.send import Answer, problem_code, signed_headers
 from cli.simulate.schedule import ScheduledDelivery
 from ledger.signature import DEFAULT_TOLERANCE_S, SignedForm
 
-# Plexy documents retries but no schedule. Here the waits double up to a limit, and never end.
+# Plexy documents retries but no schedule. Here the waits double up to a limit; retries never end.
 _BACKOFF: Final = Backoff(first_s=1.0, longest_s=300.0)
 
 
@@ -60,7 +60,7 @@ class Unanswered(msgspec.Struct, frozen=True):
 def headers(
     delivery: ScheduledDelivery, options: SenderOptions, *, secret: str, is_retry: bool
 ) -> dict[str, str]:
-    """Return an attempt's signed headers; the clock that signs a retry is right."""
+    """Return an attempt's signed headers; a retry is signed with the correct time."""
     skew_s = 0.0 if is_retry else delivery.skew * options.tolerance_s
     form = options.form
     if form is SignedForm.EITHER:
@@ -69,7 +69,7 @@ def headers(
 
 
 def client(options: SenderOptions) -> aiohttp.ClientSession:
-    """Return a client that keeps open a connection for each concurrent attempt."""
+    """Return a client that keeps a connection open for each concurrent attempt."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=options.concurrency),
         timeout=aiohttp.ClientTimeout(total=options.answer_within_s),
@@ -79,7 +79,7 @@ def client(options: SenderOptions) -> aiohttp.ClientSession:
 async def post(
     session: aiohttp.ClientSession, url: str, body: bytes, signed: dict[str, str]
 ) -> Answer | Unanswered:
-    """Make one attempt; a network failure is returned, and not raised."""
+    """Make one attempt; a network failure is returned, not raised."""
     try:
         async with session.post(url, data=body, headers=signed, allow_redirects=False) as response:
             content = await response.read()

@@ -1,7 +1,7 @@
 """Summarises the durations of attempts, from sending to the complete answer or to the failure.
 
 For each outcome, the summary has the number of attempts, the median, the 99th percentile and the
-maximum. Durations are counted by three digits, so memory does not grow with the attempts.
+maximum. Durations are rounded to three digits, so memory does not grow with the attempts.
 """
 
 import math

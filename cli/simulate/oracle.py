@@ -1,8 +1,8 @@
 """The oracle: predicts each order from the sent bodies, independently of the ledger's own code.
 
-The bodies may come in any order and repeat. The result is each order as the views must show it. To
-find the mistakes of ``ledger``, the oracle shares no code with it, which import-linter enforces. It
-is written from the rules alone, to be plain and not fast.
+The bodies may arrive in any order, and more than once. The result is each order as the views must
+show it. To find mistakes in ``ledger``, the oracle shares no code with it, which import-linter
+enforces. The oracle is written from the rules alone, to be plain rather than fast.
 """
 
 import json
@@ -72,10 +72,10 @@ _Facts = Mapping[str, list[_Fact]]
 
 
 def orders(bodies: Iterable[bytes]) -> dict[str, CheckedOrder | None]:
-    """Return every order that the bodies name; ``None`` if its payments all belong elsewhere.
+    """Return every order that the bodies name; ``None`` if all its payments belong elsewhere.
 
     A refund may arrive before its payment, and a payment before the event that names its order. So
-    an order may exist for a while; the result says that such an order must not exist in the end.
+    a wrong order may exist for a while; ``None`` means that it must not exist in the end.
     """
     places: dict[str, dict[str, list[_Fact]]] = {}
     for payment_id, facts in _payments(bodies).items():
@@ -142,7 +142,7 @@ def _first(holder: Mapping[str, Any], names: Iterable[str]) -> str | None:
 
 
 def _possible_orders(payment_id: str, facts: list[_Fact]) -> set[str]:
-    """Return the orders that may hold the payment, depending on which facts arrive first."""
+    """Return the orders that may contain the payment, depending on which facts arrive first."""
     return {fact.order or payment_id for fact in facts}
 
 

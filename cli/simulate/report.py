@@ -17,7 +17,7 @@ from cli.simulate.oracle import CheckedTotals, trial_totals
 from cli.simulate.simulation import Simulation
 from ledger.money import major_units
 
-# The console shows this many names; the JSON has all.
+# The console shows at most this many names; the JSON has all of them.
 _SHOWN: Final = 20
 
 

@@ -1,7 +1,7 @@
-"""Orders the first attempts at deliveries: some are late, repeated, or signed by a wrong clock.
+"""Orders the first attempts at deliveries: some are late, repeated, or signed with a wrong time.
 
 A seed and the number of events decide the deliveries and the bytes of each body, whatever ingress
-answers. Memory holds only the deliveries that have begun and wait for their turn.
+answers. Memory holds only the waiting deliveries of stories that have begun.
 """
 
 import heapq
@@ -86,7 +86,7 @@ def _serialised(event: Event, random: Random) -> bytes:
 
 
 def _shuffled(value: Any, random: Random) -> Any:
-    """Return the same JSON value with its fields in another order."""
+    """Return the same JSON value with the fields in a different order."""
     if not isinstance(value, dict):
         return value
     return {name: _shuffled(value[name], random) for name in random.sample(list(value), len(value))}

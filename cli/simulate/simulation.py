@@ -23,7 +23,7 @@ from cli.simulate.schedule import ScheduledDelivery, deliveries
 
 
 class SendingTally(msgspec.Struct):
-    """The counts of a run; ``sent`` includes duplicates, and counts each delivery once.
+    """The counts of a run; ``sent`` includes duplicates, but counts each delivery only once.
 
     ``refused`` counts attempts by status and code, and ``unanswered`` by the network failure.
     """
@@ -36,7 +36,7 @@ class SendingTally(msgspec.Struct):
 
     @property
     def retries(self) -> int:
-        """The number of attempts that were not the first at their delivery."""
+        """The number of attempts that were not the first of their delivery."""
         return self.attempts - self.sent
 
 
@@ -52,7 +52,7 @@ class _Due(msgspec.Struct, frozen=True, order=True):
 class Simulation:
     """One run; ``acknowledged`` has each body that was answered with a 2xx, by event id.
 
-    ``owed`` has a body of each event that was attempted and never acknowledged. Both can be read
+    ``owed`` has a body of each event that was attempted but never acknowledged. Both can be read
     during the run. ``heard`` receives each attempt after its end.
     """
 
@@ -101,7 +101,7 @@ class Simulation:
         self._changed.set()
 
     def orders(self) -> dict[str, oracle.CheckedOrder | None]:
-        """Return the orders that the acknowledged events must make, without undecided orders."""
+        """Return the orders that the acknowledged events must produce, without undecided orders."""
         undecided = self.undecided()
         foretold = oracle.orders(self._acknowledged_bodies())
         return {name: order for name, order in foretold.items() if name not in undecided}
@@ -140,7 +140,7 @@ class Simulation:
         return due
 
     def _take(self, now_s: float) -> _Due | None:
-        """Return an attempt that is due, if any; a retry comes first."""
+        """Return an attempt that is due, if any; a retry takes precedence."""
         if self._retries and self._retries[0].at_s <= now_s:
             return heapq.heappop(self._retries)
         if self._upcoming is None and (delivery := next(self._unsent, None)):

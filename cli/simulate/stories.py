@@ -1,7 +1,7 @@
 """Draws stories of virtual shops from a seed: orders, attempts to pay, and refunds.
 
-A story has the events of one order, in the order in which they happened. Stories depend on nothing
-but the seed and the number of events of the run; two other such numbers give other ids.
+A story has the events of one order, in the order in which they happened. Stories depend only on
+the run's seed and number of events; a change of either also changes the ids.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from cli.simulate.oracle import ORDER_FIELDS, PAYMENT_FIELDS
 
 Event = dict[str, Any]
 
-# These currencies have no decimals, two, or three.
+# These currencies have zero, two or three decimals.
 _CURRENCIES: Final = ("JPY", "KZT", "USD", "BHD", "EUR", "KWD", "KRW")
 # Ids end with text that must survive JSON, Kafka's keys and a URL.
 _ENDINGS: Final = ("", "", "", "/7", " ж", "-ü", "/../x y", "%2F", "?a=b&c#d", "№+日本", '"\\')
@@ -108,7 +108,7 @@ class Stories:
         return self._event(shop, kind, data)
 
     def _refunds(self, shop: Shop, payment_id: str, money: Price, order: str | int) -> list[Event]:
-        """Return refunds of a part, of all, of all in two parts, or of too much."""
+        """Return refunds of a part, of the whole, of the whole in two parts, or of too much."""
         part = self._random.randint(0, money.amount)
         wholes = ((part,), (money.amount,), (part, money.amount - part), (money.amount, part))
         amounts = self._random.choices(wholes, weights=(45, 25, 20, 10))[0]
@@ -117,7 +117,7 @@ class Stories:
             for amount in amounts
         ]
         if self._chance(6):
-            # Another event repeats the refund, perhaps with another amount; it counts once.
+            # A second event repeats the refund, perhaps with a new amount; the refund counts once.
             again = refunds[0]["data"] | {"amount": self._random.choice((amounts[0], 7))}
             refunds.append(self._event(shop, "refund.succeeded", again))
         return refunds
@@ -137,14 +137,14 @@ class Stories:
     def _surprise(self, shop: Shop, payment_id: str, money: Price, order: str | int) -> Event:
         """Return a late event that repeats or changes the state of a payment."""
         match self._random.randrange(4):
-            case 0:  # another event repeats the success
+            case 0:  # a second event repeats the success
                 return self._attempt("payment.succeeded", shop, payment_id, money, order)
-            case 1:  # a success with another amount
+            case 1:  # a success with a different amount
                 other = self._money()
                 return self._attempt("payment.succeeded", shop, payment_id, other, order)
-            case 2:  # a refund in another currency
+            case 2:  # a refund in a different currency
                 return self._refund(shop, payment_id, self._money(), order)
-            case _:  # an early attempt, under another order: the payment moves there
+            case _:  # an early attempt under a different order, to which the payment moves
                 data = {"id": payment_id, **self._details("payment.failed", money)}
                 data |= _reference(shop, self._order_reference(shop))
                 return self._event(shop, "payment.failed", data, ago_s=86_400)

@@ -1,7 +1,7 @@
 """Shows whether all is well, as tables or as JSON: the command ``status``.
 
-New records alone are no problem. A partition is behind only if a record that an earlier look saw in
-it is still not folded ``within_s`` later.
+New records alone are no problem. A partition is behind only if a record is still not folded
+``within_s`` after a look first saw the record.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ class Behind:
         self._targets: dict[tuple[str, int], _Target] = {}
 
     def judge(self, hops: Sequence[HopLag], now_s: float) -> tuple[list[StatusProblem], bool]:
-        """Return a problem for each partition behind, and whether others need another look."""
+        """Return a problem per partition that is behind, and whether others need a further look."""
         problems, undecided = [], False
         for hop in hops:
             for at in hop.partitions:
@@ -133,7 +133,7 @@ def addresses(settings: StatusSettings, options: StatusOptions) -> Iterator[Addr
 
 @contextlib.contextmanager
 def _showing(options: StatusOptions, console: Console) -> Iterator[Callable[[Look], None]]:
-    """Show look after look: in one place on a terminal, else one below the other."""
+    """Show each look: in place of the previous look on a terminal, otherwise below it."""
     if options.as_json or not console.is_terminal:
         yield partial(_show, options=options, console=console)
         return
@@ -185,7 +185,7 @@ def _worst(hop: HopLag) -> str:
 
 
 def _numbers(program: ProgramStatus) -> str:
-    """Return the numbers of a program that are not zero, in the order of their names."""
+    """Return a program's non-zero numbers, sorted by name."""
     if program.numbers is None:
         return "no metrics"
     shown = [(name, number) for name, number in sorted(program.numbers.items()) if number]

@@ -22,7 +22,7 @@ from runtime.kafka.topic_looks import Examination, TopicsError, missing_fault
 from runtime.kafka.topics import examine_topics, unreachable
 
 _ANSWER_WITHIN_S: Final = 5.0
-# The numbers shown for a program are the sum over a metric's labels, or its largest value. The
+# A number shown for a program is the sum over a metric's labels, or the metric's largest value. The
 # number of keys in a table is not shown, because RocksDB's estimate may be far off.
 _SUMMED: Final[Mapping[str, str]] = {
     "plexy_ledger_ingress_in_flight": "in_flight",
@@ -48,7 +48,7 @@ class StatusProblem(msgspec.Struct, frozen=True):
 
 
 class HopLag(msgspec.Struct, frozen=True):
-    """One hop: the topic that it folds, and how many of its records are not folded."""
+    """One hop: the topic that it folds, and how many of the topic's records are not folded."""
 
     hop: str
     topic: str
@@ -202,7 +202,7 @@ async def _numbers(
 
 
 def numbers_of(page: str) -> Numbers:
-    """Return the numbers on a page of metrics; raise ``ValueError`` if it is not such a page."""
+    """Return the numbers on a page of metrics; raise ``ValueError`` for any other page."""
     numbers: Numbers = {}
     for family in text_string_to_metric_families(page):
         for sample in family.samples:

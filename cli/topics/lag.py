@@ -65,7 +65,7 @@ async def committed(
     except KafkaError as error:
         if not error.retriable:
             raise
-        # A new broker has no topic of committed offsets yet, and creates it on this request.
+        # A new broker has no topic of committed offsets yet, but creates it on this request.
         return {}
     return {tp.partition: each.offset for tp, each in found.items() if each.offset >= 0}
 
@@ -81,7 +81,7 @@ async def lags(
     partitions = await partitions_of(admin, topic)
     begins = await consumer.beginning_offsets(partitions)
     done = await committed(admin, group, partitions)
-    # The ends are read last, so that no commit is beyond its end.
+    # The ends are read last, so that no commit is beyond its partition's end.
     now = await consumer.end_offsets(partitions) if ends is None else {}
     found = []
     for tp in partitions:

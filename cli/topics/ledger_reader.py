@@ -27,7 +27,7 @@ from runtime.kafka.topics import TopicSettings
 Offsets = Mapping[int, int]
 """An offset for each partition."""
 
-# aiokafka fetches beyond a range's end too, and the next topic's fetch waits for that answer.
+# aiokafka also fetches past a range's end, and the next topic's fetch waits for that answer.
 _FETCH_MAX_WAIT_MS: Final = 20
 # A worker commits twice a second, so asking much more often would show nothing new.
 _POLL_S: Final = 0.2
@@ -49,7 +49,7 @@ class LedgerNames(msgspec.Struct, frozen=True):
         return frozenset(map(self.changelog, TABLES))
 
     def is_row(self, topic: str, key: bytes) -> bool:
-        """Return whether a record has a row, not one of the workers' internal values."""
+        """Return whether a record contains a row rather than a worker's internal value."""
         return topic not in self.changelogs or not key.startswith(RESERVED)
 
 
@@ -77,7 +77,7 @@ class LedgerReader:
         return str((await self._admin.describe_cluster())["cluster_id"])
 
     async def made_with(self) -> int:
-        """Return the number of partitions with which the ledger was made.
+        """Return the number of partitions with which the ledger was created.
 
         An operator may have added partitions to the log since.
         """
@@ -92,7 +92,7 @@ class LedgerReader:
         return min(names.recorded_partitions(existing) or counts.values(), default=0)
 
     async def difference_from_workers(self, settings: FoldSettings) -> Fault | None:
-        """Return the difference between the running workers' settings and these, if any."""
+        """Return the difference between the running workers' settings and ``settings``, if any."""
         return await difference_from_group(self._admin, settings)
 
     async def begins(self, topic: str) -> Offsets:
@@ -133,7 +133,7 @@ class LedgerReader:
     async def latest(
         self, topic: str, number: int, heard: Heard, digest: ChangelogDigest | None = None
     ) -> dict[bytes, bytes]:
-        """Return the last value of each key of a partition; the digest takes every record.
+        """Return the last value of each key of a partition; feed every record to the digest.
 
         Reading continues until the partition has no more records, because compaction may have
         removed a value in favour of a newer one that was written after the first end.
@@ -159,9 +159,9 @@ class LedgerReader:
     async def settle(self, timeout_s: float, report: Report = lambda _lag: None) -> Offsets:
         """Wait until the workers have folded the current log; return the log's ends.
 
-        An offset is committed only after its outputs are acknowledged. So once a hop has folded the
-        current records of its topic, the next hop's topic has all their outputs. Later records are
-        not waited for. Raises ``NotFoldedError`` after ``timeout_s``.
+        An offset is committed only after the record's outputs are acknowledged. So once a hop has
+        folded its topic's current records, the next hop's topic has all of their outputs. Later
+        records are not waited for. Raises ``NotFoldedError`` after ``timeout_s``.
         """
         deadline = time.monotonic() + timeout_s
         settled = await self.ends(self.names.topics.webhooks)

@@ -49,11 +49,11 @@ from runtime.logs import configure
 from runtime.metrics import CONTENT_TYPE, Metrics
 from runtime.problems import MEDIA_TYPE, Problem
 
-# The log names this many differences of a round; the metrics count all of them.
+# The log names at most this many differences of a round; the metrics count all of them.
 _MOST_LOGGED: Final = 20
-# A worker reads its disk this often: any damage is found within a minute.
+# A worker reads its disk this often, so any damage is found within a minute.
 _SCRUBBED_EVERY_S: Final = 20.0
-# A worker restores a damaged partition by itself, so the damage is an alarm only for some time.
+# A worker restores a damaged partition by itself, so damage raises an alarm only for a while.
 _DAMAGE_SHOWN_FOR_MS: Final = 10 * 60 * 1000
 _STOPPED_WITHIN_S: Final = 5
 _NOT_SHOWN: Final = "the reason is in the audit's log, and here if you send LEDGER_API_TOKEN"
@@ -90,7 +90,7 @@ class AuditMetrics(Metrics):
 
 
 class Audit:
-    """The rounds of the audit, and their latest result, which is ``problem``."""
+    """The rounds of the audit; ``problem`` is the latest result."""
 
     def __init__(self, settings: AuditSettings, worker_urls: Sequence[str] = ()) -> None:
         self.metrics = AuditMetrics()
@@ -105,7 +105,7 @@ class Audit:
         self._disk_trouble = ""
         self._other_settings: Fault | None = None
         self._logged: set[Difference] = set()
-        # The places where the log of record has lost records that the audit had read.
+        # At these places, the log of record has lost records that the audit had read.
         self._lost: list[Difference] = []
 
     async def run(self) -> None:
@@ -123,7 +123,7 @@ class Audit:
             await asyncio.sleep(self._settings.audit_every_s)
 
     def _start_over(self, error: RewrittenError) -> None:
-        """Report that everything must be read again; a loss of the log stays reported."""
+        """Report that everything must be read again; a loss in the log stays reported."""
         if error.topic == self._settings.names.webhooks:
             self._lost.append(error.difference)
         self._set_state("not_audited", f"{error}: the audit reads everything again from the start")
@@ -144,7 +144,7 @@ class Audit:
         tables = answer if isinstance(answer, AllTables) else None
         differences = await follower.round(settled, tables)
         self._show_disks(answer, follower)
-        # Without an answer, the damages that were reported before stay as they were.
+        # Without an answer, the damage that was already reported stays reported.
         self._tables = tables or self._tables
         if self._tables is not None:
             since_ms = time.time_ns() // 1_000_000 - _DAMAGE_SHOWN_FOR_MS
@@ -158,14 +158,14 @@ class Audit:
         self._judge(differences)
 
     async def _compare_settings(self, reader: LedgerReader) -> None:
-        """Log once that the workers fold with other settings, which may explain differences."""
+        """Log once that the workers fold with different settings, which may explain differences."""
         other = await reader.difference_from_workers(self._settings)
         if other and other != self._other_settings:
             _log.warning("other_settings", detail=str(other))
         self._other_settings = other
 
     async def _ask_workers(self) -> AllTables | NoReport:
-        """Ask what the workers' disks hold; at intervals, have the workers read their disks."""
+        """Ask for the content of the workers' disks; at intervals, have the workers read them."""
         now_s = time.monotonic()
         scrub = now_s - self._scrubbed_s >= _SCRUBBED_EVERY_S
         if scrub:
@@ -173,7 +173,7 @@ class Audit:
         return await self._workers.ask(scrub=scrub)
 
     def _show_disks(self, answer: AllTables | NoReport, follower: Follower) -> None:
-        """Count the replicas that were compared; log once why others were not."""
+        """Count the replicas that were compared; log once why the others were not."""
         disks = disks_of(answer, follower.disks)
         self.metrics.replicas.set(disks.replicas)
         if disks.trouble and disks.trouble != self._disk_trouble:
@@ -270,7 +270,7 @@ def audit(environment: Mapping[str, str], worker_urls: Sequence[str] = ()) -> No
     require_free(
         [WantedPort("audit", settings.audit_host, settings.audit_port, "LEDGER_AUDIT_PORT")]
     )
-    # After uvicorn has stopped, it raises the signal that stopped it again.
+    # After its shutdown, uvicorn re-raises the signal that it received.
     signal.signal(signal.SIGTERM, _end)
     asyncio.run(_serve(settings, worker_urls))
 

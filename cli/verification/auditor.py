@@ -1,7 +1,7 @@
 """The auditor: compares a ledger's tables and topics with its log of record.
 
-The auditor reads the tables only after the workers have folded the log up to known offsets, see
-``ledger.verification.truth``. It reports a difference only after it has read the rest of the log,
+The auditor reads the tables only after the workers have folded the log up to known offsets (see
+``ledger.verification.truth``). It reports a difference only after it has read the rest of the log,
 because a later record may explain the difference.
 """
 
@@ -46,7 +46,7 @@ class HeldValue(NamedTuple):
     belongs: int
 
     def judge(self, truth: Truth) -> Iterator[Difference]:
-        """Yield the differences of a value; a value in the wrong partition is one itself."""
+        """Yield the differences of a value; a wrong partition is a difference too."""
         if self.belongs == self.partition:
             yield from self.holding.check(truth, self.partition, self.key, self.value)
             return
@@ -79,7 +79,7 @@ def holdings(names: LedgerNames) -> tuple[Holding, ...]:
 
 
 async def read_log(reader: LedgerReader, truth: Truth, heard: Heard) -> None:
-    """Give a truth the records that the log has received since the last read."""
+    """Feed the truth the records that the log has received since the last read."""
     topic = reader.names.topics.webhooks
     ends = await reader.ends(topic)
     starts = {number: truth.next_offset(number) for number in ends}
@@ -108,7 +108,7 @@ class Auditor:
         self._heard = heard
         self._disks = DiskCheck(reader, workers, self._count)
         self._journal = JournalAudit(truth)
-        # The values that differed before the log was read to its end.
+        # These values differed before the log was read to its end.
         self._suspects: list[HeldValue] = []
         self._records = 0
 
@@ -127,7 +127,7 @@ class Auditor:
             await self._judge(holding)
         disks, replicas = await self._disks.end()
         await self._read_journal()
-        # The tables may already hold records that the log received during the reading above.
+        # The tables may already reflect records that the log received during the reading above.
         await read_log(self._reader, self._truth, self._count)
         differences = [
             *self._truth.faults,

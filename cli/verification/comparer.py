@@ -29,8 +29,8 @@ from ledger.verification.truth import Truth
 class VersionComparison(msgspec.Struct, frozen=True):
     """The result of a comparison.
 
-    ``values`` and ``entries`` count what is equal in both versions, and ``moving`` what was left
-    out. ``cancelled`` counts the entries that are in one journal only, and are reversed there.
+    ``values`` and ``entries`` count what both versions agree on; ``moving`` counts what was left
+    out. ``cancelled`` counts the entries that only one journal has, and reverses.
     """
 
     differences: list[Difference]
@@ -87,7 +87,7 @@ class Comparer:
     def _pairs(self) -> list[tuple[View, str, str]]:
         """Return the views to compare, each with its topic in the old and in the new version.
 
-        The table ``seen`` is not among them, because the log decides each of its bytes.
+        The table ``seen`` is not among them, because the log determines every byte of that table.
         """
         old, new = self._old.names, self._new.names
         return [

@@ -1,8 +1,8 @@
 """The follower: repeats the auditor's work in rounds, each for new records only.
 
 A round returns all current differences. The follower judges a value only after it has read the log
-past that value, see ``cli.verification.auditor``. It keeps the latest value of every key, so that
-it also finds a value that should contain a new fact and was not written again.
+past that value (see ``cli.verification.auditor``). It keeps the latest value of every key, so that
+it also finds a value that should contain a new fact but was not written again.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from ledger.verification.replicas import AllTables, Replicas
 from ledger.verification.truth import Truth
 from processors.engine.marks import Mark
 
-# The number of keys that are judged before another task, such as a probe, has its turn.
+# This many keys are judged before another task, such as a probe, gets its turn.
 _JUDGED_AT_ONCE = 500
 
 
@@ -33,7 +33,7 @@ class _Place(NamedTuple):
 
 
 class RewrittenError(Exception):
-    """A topic has other records at offsets that were read; ``difference`` names the place.
+    """A topic has different records at offsets already read; ``difference`` names the place.
 
     The whole ledger must then be read again from the start.
     """
@@ -61,10 +61,10 @@ class Follower:
         self._journal = JournalAudit(truth)
         self._holdings = holdings(reader.names)
         self._values: dict[_Place, bytes] = {}
-        # The other rows of a large order, by the place of its head.
+        # This maps the place of a large order's head to the other rows of the order.
         self._rows: dict[_Place, dict[bytes, bytes]] = {}
         self._positions: dict[str, dict[int, int]] = {}
-        # The last record of each partition that was read.
+        # This maps each partition that was read to its last record.
         self._last: dict[tuple[str, int], Mark] = {}
         self._replicas = Replicas(reader.names.changelogs)
         self._watch = DiskWatch()
@@ -169,7 +169,7 @@ class Follower:
             self._replicas.forget(tables)
 
     def _keep(self, holding: Holding, number: int, record: Any) -> _Place:
-        """Keep a record's value; return the place to judge, which for a row is its order's."""
+        """Keep a record's value; return the place to judge (for an order's row, the order's)."""
         key = record.key or b""
         place = _Place(holding, number, key)
         held: dict[Any, bytes] = self._values

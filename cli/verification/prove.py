@@ -1,7 +1,7 @@
-"""`plexy-ledger prove`: check an order's proof without the ledger that made it.
+"""`plexy-ledger prove`: checks an order's proof without the ledger that created the proof.
 
 The command reads a file from ``GET /orders/{id}/proof`` and needs the endpoint's secrets. It prints
-what it checked and each fault, and it opens no connection.
+each check and each fault, and it opens no connection.
 """
 
 import json
@@ -31,7 +31,7 @@ _MANY: Final = 200
 def prove(
     environment: Mapping[str, str], file: Path, sequences: int, console: Console, *, as_json: bool
 ) -> bool:
-    """Check a proof, and print the result; return whether all of it holds."""
+    """Check a proof, and print the result; return whether the whole proof holds."""
     settings = ProveSettings.from_environment(environment)
     proof = _read(file)
     names = FieldNames(order=settings.order_fields, payment=settings.payment_fields)

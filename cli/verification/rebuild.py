@@ -1,6 +1,6 @@
-"""`plexy-ledger rebuild`: makes another version of all that is derived from the log of record.
+"""`plexy-ledger rebuild`: builds a new version of everything derived from the log of record.
 
-A worker of its own, next to the running ones, makes the new version's topics and tables. Then the
+A separate worker, alongside the running ones, fills the new version's topics and tables. Then the
 command prints how they differ from the old version and from the log, and how to switch. It never
 writes to the old version. The folder of the rebuild exists until the new version is complete, so
 an unfinished version is never taken for a complete one, and the same command continues it.
@@ -34,20 +34,20 @@ from runtime.folders import private_folder
 from runtime.kafka.partitions import partition_for
 from runtime.kafka.topics import ensure_topics, find_leftovers
 
-# A broker restarts within seconds, but a worker first recovers its tables before it folds.
+# A broker restarts within seconds, but a worker must recover its tables before it folds.
 _STALLED_AFTER_S: Final = 300.0
 _FOREVER_S: Final = float("inf")
 
 
 class RebuildOptions(msgspec.Struct, frozen=True):
-    """The version to make, and how many seconds the old version's workers may take to catch up."""
+    """The version to build, and how long the old version's workers may take to catch up."""
 
     to: int | None = None
     wait_s: float = 60.0
 
 
 class _Plan(msgspec.Struct, frozen=True):
-    """The settings of the old and of the new version, and the folder of the new one's worker."""
+    """The settings of the old and the new version, and the folder of the new version's worker."""
 
     old: WorkerSettings
     new: WorkerSettings
@@ -59,7 +59,7 @@ class _Plan(msgspec.Struct, frozen=True):
 
 
 def rebuild(environment: Mapping[str, str], options: RebuildOptions, console: Console) -> bool:
-    """Make another version; return whether it is complete and equal to the old version."""
+    """Build a new version; return whether it is complete and equal to the old version."""
     plan = _plan(WorkerSettings.from_environment(environment), options)
     asyncio.run(_prepare(plan, console))
     with sigterm_as_interrupt():
@@ -91,7 +91,7 @@ def _plan(old: WorkerSettings, options: RebuildOptions) -> _Plan:
 
 
 async def _prepare(plan: _Plan, console: Console) -> None:
-    """Refuse a version that can't be made; otherwise make its folder, then its topics."""
+    """Refuse a version that can't be built; otherwise create its folder, then its topics."""
     leftovers = await find_leftovers(plan.new)
     log, number = plan.new.names.webhooks, plan.new.version
     if log in leftovers.missing:
@@ -137,7 +137,7 @@ def _worker(plan: _Plan, environment: Mapping[str, str]) -> Iterator[Command]:
 def _watching(worker: Command, report: Report) -> Report:
     """Return a report that fails once the worker has ended or makes no progress.
 
-    It raises ``ProgramEndedError`` or ``NotFoldedError``, and otherwise passes each lag on.
+    It then raises ``ProgramEndedError`` or ``NotFoldedError``; until then, it passes each lag on.
     """
     last, since_s = Lag("", 0, 0), time.monotonic()
 
@@ -218,7 +218,7 @@ async def _settle_old(reader: LedgerReader, wait_s: float, console: Console) -> 
 
 
 async def _records(*readers: LedgerReader) -> dict[str, int]:
-    """Count the records to read of each topic; with two versions, most are read twice."""
+    """Count the records to read from each topic; with two versions, most are read twice."""
     log = readers[0].names.topics.webhooks
     totals = {log: sizes(await readers[0].begins(log), await readers[0].ends(log))}
     for reader in readers:

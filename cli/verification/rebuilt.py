@@ -1,4 +1,4 @@
-"""Prints the outcome of a rebuild: the differences of the two versions, and how to switch.
+"""Prints the outcome of a rebuild: how the two versions differ, and how to switch.
 
 It never advises a switch to a version that differs from the log.
 """
@@ -89,7 +89,7 @@ def _show_comparison(old: int, new: int, comparison: VersionComparison, console:
 
 
 def how_to_switch(old: WorkerSettings, new: WorkerSettings) -> Iterator[str]:
-    """Yield the lines that say how to switch, how to switch back, and what to delete then."""
+    """Yield the lines on how to switch, how to switch back, and what to delete afterwards."""
     version = new.version
     kept = {topic.name for topic in all_topics(new.names, new.group_id)}
     yield f"To switch to version {version}:"

@@ -1,7 +1,7 @@
 """Compares the workers' disks with the changelogs, for `verify` and `audit`.
 
-The workers report the content of their disks; ``ledger.verification.replicas`` compares it. They
-are asked before the changelogs are read, so that the changelogs reach the end of each replica.
+The workers report the content of their disks; ``ledger.verification.replicas`` compares it. The
+workers are asked before the changelogs are read, so that these reach the end of each replica.
 """
 
 import asyncio
@@ -127,7 +127,7 @@ async def _ask(client: httpx.AsyncClient, url: str, path: str) -> AllTables | No
 
 
 class Disks(msgspec.Struct, frozen=True):
-    """The numbers of compared replicas and workers, and the reason why others were left out."""
+    """The numbers of compared replicas and workers, and why the others were left out."""
 
     replicas: int = 0
     workers: int = 0
@@ -170,7 +170,7 @@ class DiskCheck:
         self._answer: AllTables | NoReport = NoReport("no worker was asked")
 
     async def begin(self) -> None:
-        """Ask the workers what their disks hold."""
+        """Ask the workers for the content of their disks."""
         if self._workers is not None:
             self._answer = await self._workers.ask_after_scrub()
 
@@ -239,7 +239,7 @@ class DiskWatch:
 
 
 def damages(tables: AllTables, since_ms: int) -> Iterator[Difference]:
-    """Yield the damages that workers have found on their own disks since a time."""
+    """Yield the damage that workers have found on their own disks since a time."""
     for each in tables.workers:
         for damage in each.damages:
             if damage.found_at_ms >= since_ms:

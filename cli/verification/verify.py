@@ -72,7 +72,7 @@ async def _verify(settings: VerifySettings, options: VerifyOptions, console: Con
 
 
 def new_truth(settings: JudgeSettings, old_secrets: Iterable[bytes], since: Offsets) -> Truth:
-    """Return a truth that has read nothing yet, and trusts signatures as the settings say."""
+    """Return a truth that has read nothing yet; the settings decide which signatures it trusts."""
     partition_of = partial(partition_for, partitions=settings.partitions)
     trusted = trust_of(settings, old_secrets, since)
     enforced = trust.enforced_trust(settings)
@@ -104,7 +104,7 @@ def _old_secrets(options: VerifyOptions) -> list[bytes]:
 async def _since(reader: LedgerReader, options: VerifyOptions) -> Offsets:
     """Return the offset of the first record since a time, in each partition.
 
-    Every later record is compared, whatever its own time is, because that may be wrong.
+    Every later record is compared, whatever its own time is, because that time may be wrong.
     """
     if options.since is None:
         return {}
@@ -113,7 +113,7 @@ async def _since(reader: LedgerReader, options: VerifyOptions) -> Offsets:
 
 
 async def _records(reader: LedgerReader) -> dict[str, int]:
-    """Count the records to read of each topic."""
+    """Count the records to read from each topic."""
     topics = reader.names.topics
     names = [topics.webhooks, *(holding.topic for holding in holdings(reader.names))]
     names.append(topics.entries)
@@ -123,7 +123,7 @@ async def _records(reader: LedgerReader) -> dict[str, int]:
 def _wanted(
     differences: Iterable[Difference], truth: Truth, options: VerifyOptions, since: Offsets
 ) -> Iterator[Difference]:
-    """Yield the differences that the options ask for.
+    """Yield the differences that the options select.
 
     A difference without events has no age, so it is reported whatever ``since`` is.
     """

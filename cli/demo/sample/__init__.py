@@ -61,7 +61,7 @@ def deliveries() -> Sequence[SampleDelivery]:
 
 
 def expected(file: Path | None = None) -> SampleOutcome:
-    """Return the expected outcome, from another file if one is given."""
+    """Return the expected outcome from ``file``, by default from the sample's own file."""
     source = file or files(__package__) / "expected.json"
     try:
         return msgspec.json.decode(source.read_bytes(), type=SampleOutcome)
