@@ -1,7 +1,7 @@
 """Runs ingress in several processes on one port, for a machine with processors to spare.
 
-Input: the number of processes. Output: the program continues in each new process, with the number
-of that process. The first process serves the metrics of all, and waits for them. Invariants: if one
+Input: the number of processes. Output: the program continues in each new process, with that
+process's number. The first process serves the metrics, and waits for the others. Invariants: if one
 process ends by itself, all end, with a failure's exit code; no process outlives its parent.
 
 Each process opens its own listener on the port (SO_REUSEPORT), and Linux spreads new connections
@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 
 
 def split(count: int, in_parent: Callable[[], None]) -> int:
-    """Fork ``count`` processes, and return in each of them, with its number from 0.
+    """Fork ``count`` processes; in each of them, return its number, starting from 0.
 
     The parent calls ``in_parent``, waits for the others, and raises ``SystemExit``.
     """
@@ -51,7 +51,7 @@ def split(count: int, in_parent: Callable[[], None]) -> int:
         children.add(pid)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     # Threads do not survive a fork, so ``in_parent``, which may start some, is called only now. If
-    # it raises, the others end with this process.
+    # the call raises, the others end with this process.
     in_parent()
     raise SystemExit(_wait(children, ending))
 
@@ -65,7 +65,7 @@ def _begin(alive: int, held: int) -> None:
     os.close(held)
 
     def end_with_parent() -> None:
-        # Only the parent holds the other end, so this call returns when the parent has ended.
+        # Only the parent has the pipe's other end, so this call returns once the parent has ended.
         os.read(alive, 1)
         os.kill(os.getpid(), signal.SIGTERM)
 

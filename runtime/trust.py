@@ -62,9 +62,9 @@ class EnforcedTrustSettings(TrustSettings, Protocol):
 
 
 def enforced_trust(settings: EnforcedTrustSettings) -> Trust | None:
-    """Return the trust under which workers fold records; ``None`` if only ingress checks them.
+    """Return the trust under which workers fold; ``None`` if only ingress checks signatures.
 
-    Raises ``SettingsError`` if no secret is set, since then no record could be folded.
+    Raises ``SettingsError`` if no secret is set, because no record could be folded without one.
     """
     if settings.verify_signatures != "worker":
         return None
