@@ -70,7 +70,7 @@ class _Connection(asyncio.Protocol):
 
 
 class Client:
-    """The connections to one server on this machine; it needs a running event loop."""
+    """The connections to one server on this machine; the client needs a running event loop."""
 
     def __init__(self, port: int) -> None:
         self._port = port

@@ -52,7 +52,7 @@ def apply_entry(database: sqlite3.Connection, entry_id: str, entry: str | None) 
 
 
 def texts_of(record: ConsumerRecord) -> tuple[str, str | None]:
-    """Return the key and the value; ``ValueError`` if the ledger can't have written them."""
+    """Return the key and the value; raise ``ValueError`` if the ledger can't have written them."""
     key, value = record.key, record.value
     if key is None or (value is not None and not isinstance(json.loads(value), dict)):
         raise ValueError("expected a key and a JSON object")
@@ -84,7 +84,7 @@ async def follow(options: argparse.Namespace, database: sqlite3.Connection) -> N
         await consumer.start()
         while True:
             fetched = await consumer.getmany(timeout_ms=1000, max_records=options.batch)
-            # One transaction: all of these records are in the file, or none.
+            # One transaction puts all these records into the file, or none.
             with database:
                 for record in chain.from_iterable(fetched.values()):
                     apply_record(apply[record.topic], database, record)

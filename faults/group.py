@@ -52,7 +52,7 @@ async def _commit_ends(settings: TopicSettings) -> None:
 
 @contextmanager
 def step_clock(stage: FaultStage, chance: random.Random) -> Iterator[Injected]:
-    """Start one more worker, whose clock steps forward and back while it folds."""
+    """Start an extra worker; the worker's clock steps forward and back during the fold."""
     worker = chance.choice(stage.extras)
     if worker.clock is None:
         raise ValueError(f"{worker.label} has no clock of its own")
