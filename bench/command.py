@@ -1,4 +1,4 @@
-"""Shared parts of the benchmarks' commands: options, a temporary Kafka, and exit codes."""
+"""Gives the benchmarks' commands their options, a temporary Kafka, and exit codes."""
 
 import argparse
 import os

@@ -1,7 +1,7 @@
-"""An HTTP client with open connections, which does as little work per request as Python allows.
+"""Implements an HTTP client with open connections and as little work per request as possible.
 
-It takes requests as bytes, and returns the status of each answer and the time at which the answer
-was complete. A connection has at most one unanswered request. No request waits for a free
+The client takes requests as bytes, and returns the status of each answer and the time at which the
+answer was complete. A connection has at most one unanswered request. No request waits for a free
 connection, because the client opens a new one if all are busy.
 """
 

@@ -1,7 +1,7 @@
 """Sets up a stage: one run's own topics on the broker, so that every run starts from scratch.
 
 A stage creates and loads its topics. It reports the progress of a consumer group, the time of the
-last write and the content of a topic. It never touches a topic of another run.
+last write and the content of a topic. It never touches a topic of a different run.
 """
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence

@@ -7,8 +7,8 @@ latest document of each order by its key, and each entry once by its id; at the 
 each account. Invariant: an offset is only committed once its records are in the file. If the
 program is killed in between, it reads these records again at its next start, which changes nothing.
 
-Run one program for each group, and for each file. Two programs in one group take each other's place
-again and again, until both end with an error. For another file, use another `--group`.
+Run one program for each group, and for each file. Two programs in one group replace each other
+again and again, until both end with an error. For a second file, use a second `--group`.
 
 The program needs only aiokafka, and follows the ledger until Ctrl-C.
 """

@@ -1,4 +1,4 @@
-"""The clock that a program sees: `libfaketime` moves it, but leaves the monotonic clock alone.
+"""Moves the clock that a program sees, with `libfaketime`; the monotonic clock is unaffected.
 
 A file contains the clock's error, and the program reads it every second.
 """

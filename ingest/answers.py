@@ -164,6 +164,6 @@ class _ReceivedHead:
         )
 
 
-# This header comes last, so the bytes before its value are the same for all answers.
+# This header is the last one, so the bytes before its value are the same for all answers.
 _PLACE: Final = b"ledger-position: "
 encode_received: Final = _ReceivedHead()

@@ -50,7 +50,7 @@ class Appends:
 
     ``partitions`` is each topic's number of partitions, and ``limits_bytes`` the largest batch that
     the topic accepts. The first failure other than a refused size fails all records and calls
-    ``lost``, because only a new producer can continue. ``ends`` holds, for each partition, the
+    ``lost``, because only a new producer can continue. ``ends`` contains, for each partition, the
     offset after the last acknowledged record, whichever producer wrote it.
     """
 

@@ -5,7 +5,7 @@ that are not a request.
 
 Invariants: the bytes of a request outside its body take bounded memory, and trailers never count as
 headers. A request that arrives too slowly, or an answer that is fetched too slowly, ends the
-connection (``connection_state``). When a process has too many connections, it closes the one that
+connection (``connection_state``). A process with too many connections closes the connection that
 has kept it waiting longest.
 
 A request that arrives whole in one read, as nearly every delivery does, goes to the ``direct``
@@ -14,8 +14,8 @@ cycle that takes an answer in pieces) and the application's routing would take l
 work on a delivery. Every other request goes to the application, as with uvicorn.
 
 uvicorn 0.54 with httptools limits neither the size nor the time of a request's head, chunk
-extensions and trailers. It takes early trailers for headers, does not check Host, reads pipelined
-requests faster than it answers them, and answers malformed requests in plain text.
+extensions and trailers. It mistakes early trailers for headers, does not check Host, reads
+pipelined requests faster than it answers them, and answers malformed requests in plain text.
 """
 
 import asyncio
@@ -225,7 +225,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._end(None)
 
     def on_response_complete(self) -> None:
-        """Go on with the next request; read more only if none is left."""
+        """Continue with the next request; read more only if no request is left."""
         self.server_state.total_requests += 1
         self._state.answered()
         if self.transport.is_closing():

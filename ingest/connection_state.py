@@ -73,7 +73,7 @@ class ConnectionState:
         self.unanswered -= 1
 
     def new_wait(self) -> Wait | None:
-        """Return the wait that has begun since the last call, or ``None`` if the wait goes on."""
+        """Return the wait that has begun since the last call, or ``None`` if the wait continues."""
         wait = WAITS[self.now][self.unanswered > 0]
         if wait == self._wait:
             return None

@@ -133,7 +133,7 @@ class WebhookLog:
         topics = self._names.shared
         for topic in topics:
             await producer.partitions_for(topic)
-        # Keys keep their partitions even if somebody adds partitions to a topic.
+        # Keys keep their partitions even if an operator adds partitions to a topic.
         appends = Appends(producer, seen.partitions, seen.limits_bytes, self._lose, self._ends)
         self._appends = appends
         self._producer = producer

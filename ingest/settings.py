@@ -1,4 +1,4 @@
-"""The settings of ingress, which starts without a signing secret only if explicitly allowed to."""
+"""Defines ingress' settings; ingress starts without a signing secret only if told explicitly."""
 
 from typing import Annotated, Final
 

@@ -1,1 +1,1 @@
-"""The parts that all programs share: settings, the Kafka client, logs, traces, error answers."""
+"""Contains what all programs share: settings, the Kafka client, logs, traces, error answers."""

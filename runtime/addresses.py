@@ -1,4 +1,4 @@
-"""The settings of the programs' addresses, shared by the servers and their clients."""
+"""Defines the settings of the programs' addresses, shared by the servers and their clients."""
 
 import socket
 from typing import Annotated, Final

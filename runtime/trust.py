@@ -1,4 +1,4 @@
-"""The settings that decide which signatures are valid, for every program that checks signatures."""
+"""Defines the settings that decide, in every program, which signatures are valid."""
 
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Protocol

@@ -1,4 +1,4 @@
-"""The measured servers, each a process on its own port, and their table.
+"""Defines the measured servers, each a process on its own port, and lists them in a table.
 
 A server answers until ``end``. Every wait for a server has a time limit, and a server that died is
 reported with the last lines of its log.
@@ -127,7 +127,7 @@ class PlainHandler(_OnUvicorn):
 
 
 class GoHandler(Server):
-    """``go_handler``: another language, with a client that has its own threads."""
+    """``go_handler``: a peer in a different language, with a client that has its own threads."""
 
     name = "go"
     title = "Go, franz-go"

@@ -1,4 +1,4 @@
-"""The peer as a Quix Streams app, as its documentation shows; it runs in its own venv.
+"""Implements the peer as a Quix Streams app, as Quix's documentation shows, in its own venv.
 
 The app reads deliveries from the log of record, and writes events, entries, snapshots and order
 documents to the same topics as ours. It has three dataframes, which handle one event at a time, and

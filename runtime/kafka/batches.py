@@ -4,7 +4,7 @@ Input: records by topic. Output: the offsets of each partition's records, once e
 has the records. Invariant: no record is dropped silently.
 
 A batch that its topic refuses for its size is an error. After the error, ``PartitionBatches`` still
-holds the records that are not acknowledged, so another writer can write them in smaller batches.
+has the records that are not acknowledged, so a different writer can write them in smaller batches.
 """
 
 import asyncio

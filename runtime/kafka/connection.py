@@ -1,4 +1,4 @@
-"""The settings of the connection to Kafka, and the arguments for aiokafka's clients.
+"""Defines the settings of the connection to Kafka, and the arguments for aiokafka's clients.
 
 Importing this module corrects aiokafka; see ``corrections``.
 """

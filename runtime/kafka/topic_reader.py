@@ -156,7 +156,7 @@ class TopicReader:
     async def through(
         self, tp: TopicPartition, start: int, end: int, take: Callable[[SignedRecord], None]
     ) -> None:
-        """Call ``take`` with each record of a partition from one offset up to another."""
+        """Call ``take`` with each record of a partition from ``start`` up to ``end``."""
 
         async def read(client: AIOKafkaConsumer) -> None:
             numbered = {tp.partition: start}, {tp.partition: end}

@@ -137,7 +137,7 @@ class TopicSettings(KafkaSettings, frozen=True, kw_only=True):
         return all_topics(self.names, self.group_id)
 
     def of_version(self, version: int) -> Self:
-        """Return the settings of another version of the same ledger."""
+        """Return the settings of a different version of the same ledger."""
         return msgspec.structs.replace(self, version=version)
 
 
@@ -292,7 +292,7 @@ async def _ensure(
     topics = {topic.name: topic for topic in settings.topics}
     # The second turn creates the log's record, because the log's id is known only once it exists.
     while absent := seen.absent:
-        # These faults come first, because a record that is created can't be corrected.
+        # These faults are raised first, because a created record can't be corrected.
         _refuse(*seen.lost, *seen.replaced, *seen.miscounted)
         if not create:
             _refuse(missing_fault(absent))
