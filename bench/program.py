@@ -74,7 +74,7 @@ class Peer(Measured):
 
     @abstractmethod
     def order_totals(self, document: bytes) -> OrderTotals | None:
-        """Read one of the peer's order documents; ``None`` if it marks a removed order."""
+        """Read one of the peer's order documents; ``None`` for a removed order."""
 
     def answers_ready(self) -> bool:
         """Return whether the program's readiness page answers 200."""

@@ -34,9 +34,9 @@ _ALL_ACKNOWLEDGED_WITHIN_S: Final = 180.0
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """A fault with its cost: the seconds from its start until every partition folds newer records.
 
-    ``cost_s`` is ``None`` after a timeout. With ``take_over``, the fault lasted as long. ``stops``
-    are the programs that the fault ended with SIGTERM; if ``kafka_away``, they may not have reached
-    Kafka. ``answer_s`` is the longest time that ingress took to answer.
+    ``cost_s`` is ``None`` after a timeout. With ``take_over``, the fault lasted about ``cost_s``.
+    ``stops`` are the programs that the fault ended with SIGTERM; if ``kafka_away``, they may not
+    have reached Kafka. ``answer_s`` is the longest time that ingress took to answer.
     """
 
     number: int

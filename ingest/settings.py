@@ -1,4 +1,4 @@
-"""Defines ingress' settings; ingress starts without a signing secret only if told explicitly."""
+"""Defines ingress' settings; a start without a signing secret must be allowed explicitly."""
 
 from typing import Annotated, Final
 

@@ -1,1 +1,1 @@
-"""Contains what all programs share: settings, the Kafka client, logs, traces, error answers."""
+"""Contains the programs' shared parts: settings, the Kafka client, logs, traces, error answers."""

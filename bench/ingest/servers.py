@@ -85,7 +85,7 @@ class LedgerIngress(Server):
         return [sys.executable, "-m", "cli", "ingest"]
 
     def environment(self) -> Mapping[str, str]:
-        """Return the variables that set where it runs; all other settings have their defaults."""
+        """Return the server's place as variables; all other settings have their defaults."""
         return {
             "LEDGER_KAFKA_BOOTSTRAP": self.place.bootstrap,
             "LEDGER_TOPIC_PREFIX": self.place.prefix,

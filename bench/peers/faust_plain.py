@@ -122,7 +122,7 @@ class FaustPlain(Peer):
         return [sys.executable, "-m", "faust", "-A", __name__, "worker", "-l", "warn"]
 
     def environment(self) -> Mapping[str, str]:
-        """Return the variables that set where the worker runs."""
+        """Return the worker's place as variables."""
         return {
             "BENCH_BOOTSTRAP": self.place.bootstrap,
             "BENCH_PREFIX": self.place.prefix,

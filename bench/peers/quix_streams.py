@@ -43,7 +43,7 @@ class QuixStreams(Peer):
         return [str(_VENV / "bin" / "python"), "-m", "bench.peers.quix_app"]
 
     def environment(self) -> Mapping[str, str]:
-        """Return the variables that set where the worker runs."""
+        """Return the worker's place as variables."""
         return {
             "BENCH_BOOTSTRAP": self.place.bootstrap,
             "BENCH_PREFIX": self.place.prefix,

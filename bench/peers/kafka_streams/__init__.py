@@ -58,7 +58,7 @@ class KafkaStreams(Peer):
         return ["java", *self.jvm, quiet, "-cp", jars, "peer.App"]
 
     def environment(self) -> Mapping[str, str]:
-        """Return the variables that set where the worker runs."""
+        """Return the worker's place as variables."""
         return {
             "BENCH_BOOTSTRAP": self.place.bootstrap,
             "BENCH_PREFIX": self.place.prefix,
